@@ -1,0 +1,34 @@
+"""skae: every autoencoder from PCA to VQ-VAE as one scikit-learn estimator."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from skae._linear_ae import LinearAE as LinearAE
+    from skae._pipeline import sample_pipeline as sample_pipeline
+    from skae._ppca import PPCA as PPCA
+
+__version__ = "0.1.0"
+
+# Public name -> the module that defines it. Modules are imported on first use, so
+# that `import skae` loads neither scikit-learn nor torch. The block above repeats
+# the table for type checkers, which cannot follow it; a test holds the two together.
+_HOME = {
+    "LinearAE": "_linear_ae",
+    "PPCA": "_ppca",
+    "sample_pipeline": "_pipeline",
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'skae' has no attribute {name!r}")
+    value = getattr(import_module(f"skae.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,411 @@
+"""The contract of every skae estimator: validate once here, compute in the hooks.
+
+A model implements `_fit_model`, `_encode`, `_decode`, `_log_prob` and `_draw` on
+validated arrays; users call `fit`, `transform`, `inverse_transform`, `reconstruct`,
+`sample`, `score_samples` and `score`. This is the only file that imports
+scikit-learn's private helpers.
+"""
+
+from abc import ABCMeta, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    _fit_context,
+)
+from sklearn.utils import check_array, check_random_state, get_tags
+from sklearn.utils._array_api import (
+    _average,
+    _is_numpy_namespace,
+    _max_precision_float_dtype,
+    check_same_namespace,
+    get_namespace,
+    get_namespace_and_device,
+    move_to,
+)
+from sklearn.utils._param_validation import (
+    Interval,
+    RealNotInt,
+    StrOptions,
+    validate_parameter_constraints,
+)
+from sklearn.utils._set_output import _get_container_adapter
+from sklearn.utils.validation import (
+    _check_feature_names_in,
+    _check_sample_weight,
+    _get_feature_names,
+    check_is_fitted,
+    validate_data,
+)
+
+__all__ = [
+    "BaseAutoencoder",
+    "Interval",
+    "RealNotInt",
+    "StrOptions",
+    "fit_context",
+    "get_namespace",
+    "get_namespace_and_device",
+    "is_numpy_namespace",
+    "move_to",
+    "private_generator",
+    "widest_float",
+]
+
+ScoreKind = Literal["log_likelihood", "lower_bound", "reconstruction", "latent"]
+
+fit_context = _fit_context(prefer_skip_nested_validation=True)
+is_numpy_namespace = _is_numpy_namespace
+
+
+def private_generator(random_state: object) -> np.random.RandomState:
+    """A generator for `random_state`; None means fresh entropy, never NumPy's global one."""
+    if random_state is None:
+        return np.random.RandomState()
+    return check_random_state(random_state)
+
+
+def widest_float(X: Any) -> Any:
+    """The most precise float type on the device of `X`."""
+    xp, _, device = get_namespace_and_device(X)
+    return _max_precision_float_dtype(xp, device)
+
+
+class BaseAutoencoder(
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    BaseEstimator,
+    metaclass=ABCMeta,
+):
+    """A recognition/generation pair as a scikit-learn transformer with a density.
+
+    Attributes
+    ----------
+    score_kind : {"log_likelihood", "lower_bound", "reconstruction", "latent"}
+        What `score_samples` returns, in nats per row. Only the first two may be
+        compared between models.
+    """
+
+    score_kind: ScoreKind
+
+    # A fitted array whose namespace and device later input must share. Only models
+    # that compute in the namespace of their input (the array-API tag) name one.
+    _namespace_attribute: str | None = None
+
+    # ---------------------------------------------------------------- the hooks
+
+    @abstractmethod
+    def _fit_model(
+        self, X: Any, rng: np.random.RandomState, sample_weight: Any
+    ) -> Any | None:
+        """Learn from rows; every weight is positive. May return the rows' codes."""
+
+    @abstractmethod
+    def _encode(self, X: Any) -> Any:
+        """Codes of validated rows."""
+
+    @abstractmethod
+    def _decode(self, Z: Any) -> Any:
+        """Mean of p(x|z) for validated codes."""
+
+    @abstractmethod
+    def _log_prob(self, X: Any) -> Any:
+        """Nats of each validated row."""
+
+    @abstractmethod
+    def _draw(self, n_samples: int, rng: np.random.RandomState, noise: bool) -> Any:
+        """New rows from the model's own p(z)."""
+
+    # ----------------------------------------------------------------- learning
+
+    @fit_context
+    def fit(
+        self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None
+    ) -> Self:
+        """Learn the model from rows.
+
+        A fit that fails or is interrupted leaves the estimator as it was before.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Training rows.
+        y : Ignored
+            Present for API consistency.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How often each row counts; rows of weight zero are left out.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If `X`, `sample_weight` or a parameter is not allowed; the message names
+            it, what was given and what is allowed.
+        """
+        with self._all_or_nothing():
+            self._fit_validated(X, sample_weight)
+        return self
+
+    def fit_transform(
+        self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None
+    ) -> Any:
+        """Learn the model and return the codes of the training rows.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Training rows.
+        y : Ignored
+            Present for API consistency.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How often each row counts; rows of weight zero are encoded all the same.
+
+        Returns
+        -------
+        Z : ndarray of shape (n_samples, n_codes)
+            The codes.
+        """
+        return self._fit_then_encode(X, sample_weight)
+
+    @fit_context
+    def _fit_then_encode(self, X: ArrayLike, sample_weight: ArrayLike | None) -> Any:
+        with self._all_or_nothing():
+            rows, codes = self._fit_validated(X, sample_weight)
+            return self._encode(rows) if codes is None else codes
+
+    def _fit_validated(self, X: Any, sample_weight: Any) -> tuple[Any, Any | None]:
+        """Validate, drop rows of weight zero, learn; the validated rows and their codes."""
+        for name in [n for n in vars(self) if n.endswith("_") and n[0] != "_"]:
+            delattr(self, name)  # what an earlier fit learned
+        X = self._check_rows(X, reset=True)
+        weight = self._check_weight(sample_weight, X)
+        seen = X
+        if weight is not None:
+            positive = weight > 0
+            if not bool(positive.all()):
+                seen, weight = X[positive], weight[positive]
+        with np.errstate(over="ignore", invalid="ignore"):
+            codes = self._fit_model(seen, self._generator(), weight)
+        return X, codes if seen is X else None
+
+    def _generator(self) -> np.random.RandomState:
+        return private_generator(getattr(self, "random_state", None))
+
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """Undo every change to the estimator's attributes if the block fails."""
+        before = vars(self).copy()
+        try:
+            yield
+        except BaseException:
+            vars(self).clear()
+            vars(self).update(before)
+            raise
+
+    # ------------------------------------------------- recognition, generation
+
+    def transform(self, X: ArrayLike) -> Any:
+        """Encode rows.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows to encode.
+
+        Returns
+        -------
+        Z : ndarray of shape (n_samples, n_codes)
+            The codes.
+        """
+        return self._encode(self._check_rows(X, method="transform"))
+
+    def inverse_transform(self, X: ArrayLike) -> Any:
+        """Decode codes to the mean of p(x|z).
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_codes)
+            Codes, as `transform` returns them.
+
+        Returns
+        -------
+        X_decoded : ndarray of shape (n_samples, n_features)
+            One row per code; a data frame with the columns of the training data
+            under `set_output`.
+        """
+        return self._to_frame(self._decode(self._check_codes(X)), X)
+
+    def reconstruct(self, X: ArrayLike) -> Any:
+        """Encode rows and decode their codes.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows to reconstruct.
+
+        Returns
+        -------
+        X_reconstructed : ndarray of shape (n_samples, n_features)
+            `inverse_transform(transform(X))`.
+        """
+        rows = self._check_rows(X, method="reconstruct")
+        return self._to_frame(self._decode(self._encode(rows)), X)
+
+    def sample(
+        self,
+        n_samples: int = 1,
+        *,
+        noise: bool = True,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> Any:
+        """Draw new rows from the model.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            How many rows to draw.
+        noise : bool, default=True
+            Draw from p(x|z); False returns its means, without the noise.
+        random_state : int, RandomState instance or None, default=None
+            Seed of the draw. None takes fresh entropy, so that two calls differ.
+
+        Returns
+        -------
+        X_new : ndarray of shape (n_samples, n_features)
+            The drawn rows.
+
+        Raises
+        ------
+        ValueError
+            If `n_samples` is not a positive integer.
+        """
+        check_is_fitted(self)
+        self._check_argument("n_samples", n_samples, [Interval(int, 1, None, closed="left")])
+        self._check_argument("noise", noise, ["boolean"])
+        return self._to_frame(self._draw(n_samples, private_generator(random_state), noise))
+
+    # ------------------------------------------------------------------ density
+
+    def score_samples(self, X: ArrayLike) -> Any:
+        """Score rows in nats; `score_kind` says what the number is.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows to score.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples,)
+            Nats per row.
+        """
+        return self._log_prob(self._check_rows(X, method="score_samples"))
+
+    def score(
+        self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None
+    ) -> float:
+        """Mean of `score_samples`, so that a grid search maximises it.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows to score.
+        y : Ignored
+            Present for API consistency.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows in the mean.
+
+        Returns
+        -------
+        score : float
+            Nats per row.
+        """
+        scores = self.score_samples(X)
+        return float(_average(scores, weights=self._check_weight(sample_weight, scores)))
+
+    # --------------------------------------------------------------- validation
+
+    def _check_rows(
+        self, X: Any, *, reset: bool = False, min_rows: int = 2, method: str = "fit") -> Any:
+        tags = get_tags(self)
+        if not reset:
+            check_is_fitted(self)
+            self._check_namespace(X, method)
+        xp, _ = get_namespace(X)
+        return validate_data(
+            self,
+            X,
+            reset=reset,
+            dtype=[xp.float64, xp.float32],
+            accept_sparse=("csr", "csc") if tags.input_tags.sparse else False,
+            ensure_all_finite="allow-nan" if tags.input_tags.allow_nan else True,
+            ensure_min_samples=min_rows if reset else 1,
+        )
+
+    def _check_codes(self, Z: Any) -> Any:
+        check_is_fitted(self)
+        self._check_namespace(Z, "inverse_transform")
+        xp, _ = get_namespace(Z)
+        expected = self.get_feature_names_out()
+        given = _get_feature_names(Z)
+        if given is not None and list(given) != list(expected) and set(given) == set(expected):
+            raise ValueError(
+                f"The columns of X are the codes in another order: given {list(given)}, "
+                f"{type(self).__name__} expects {list(expected)}."
+            )
+        Z = check_array(Z, input_name="X", dtype=[xp.float64, xp.float32])
+        if Z.shape[1] != len(expected):
+            raise ValueError(
+                f"X has {Z.shape[1]} columns, but {type(self).__name__}.inverse_transform "
+                f"expects {len(expected)}: one per code."
+            )
+        return Z
+
+    def _check_weight(self, sample_weight: Any, X: Any) -> Any | None:
+        if sample_weight is None:
+            return None
+        return _check_sample_weight(sample_weight, X, ensure_non_negative=True)
+
+    def _check_namespace(self, X: Any, method: str) -> None:
+        if self._namespace_attribute is not None:
+            check_same_namespace(X, self, attribute=self._namespace_attribute, method=method)
+
+    def _check_argument(self, name: str, value: object, allowed: list[object]) -> None:
+        """Apply scikit-learn's parameter constraints to an argument of a method."""
+        validate_parameter_constraints(
+            {name: allowed}, {name: value}, caller_name=type(self).__name__
+        )
+
+    # ---------------------------------------------------------- names and files
+
+    def _to_frame(self, rows: Any, original: Any = None) -> Any:
+        """Rows as the container that `set_output` asks for, under the input's names."""
+        adapter = _get_container_adapter("transform", self)
+        if adapter is None:
+            return rows
+        names = _check_feature_names_in(self)
+        return adapter.create_container(rows, original, columns=names)
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.n_components_
+
+    def __getstate__(self) -> dict[str, Any]:
+        """NumPy arrays and plain types only, also for models fitted on a device."""
+        return {name: _to_plain(value) for name, value in super().__getstate__().items()}
+
+
+def _to_plain(value: Any) -> NDArray[Any] | Any:
+    if hasattr(value, "__dlpack__") and not isinstance(value, np.ndarray):
+        return move_to(value, xp=np, device="cpu")
+    return value

@@ -1,0 +1,104 @@
+"""How many components: a share of the variance, Minka's evidence, or BIC.
+
+Every rule reads the spectrum of the covariance, in decreasing order. They are what
+`n_components` means when it is not an integer.
+"""
+
+from math import lgamma, log, pi
+
+import numpy as np
+from numpy.typing import NDArray
+
+# A spectrum value below this is a zero (scikit-learn's limit, relative to nothing).
+_ZERO = 1e-15
+
+Spectrum = NDArray[np.float64]
+
+
+def by_variance_share(spectrum: Spectrum, share: float) -> int:
+    """The fewest components whose variances add up to more than `share` of the total."""
+    total = spectrum.sum()
+    if total == 0:
+        return 1
+    reached = np.searchsorted(np.cumsum(spectrum / total), share, side="right")
+    return min(int(reached) + 1, len(spectrum))
+
+
+def by_evidence(spectrum: Spectrum, n: float) -> int:
+    """The size that maximises `minka_log_evidence`."""
+    if len(spectrum) < 2:
+        return 1
+    return int(np.argmax(minka_log_evidence(spectrum, n))) + 1
+
+
+def minka_log_evidence(spectrum: Spectrum, n: float) -> Spectrum:
+    """Laplace approximation of log p(X | k) for k = 1 .. D - 1, in nats, up to a constant.
+
+    References
+    ----------
+    T. P. Minka (2000). Automatic choice of dimensionality for PCA. NIPS 13, eq. 30.
+    """
+    size = len(spectrum)
+    ranks = np.arange(1, size)
+    order = np.arange(size)
+    tail = np.maximum(_ZERO, (spectrum.sum() - np.cumsum(spectrum))[:-1] / (size - ranks))
+    logs = np.log(np.maximum(spectrum, _ZERO))
+    gaps = np.log(np.maximum(spectrum[:, None] - spectrum[None, :], _ZERO))
+    gaps[order[:, None] >= order[None, :]] = 0.0  # pairs i < j only
+
+    half = (size - ranks + 1) / 2
+    prior = np.cumsum([-log(2) + lgamma(h) - h * log(pi) for h in half])
+    likelihood = -n / 2 * (np.cumsum(logs)[:-1] + np.log(tail) * (size - ranks))
+    n_angles = size * ranks - ranks * (ranks + 1) / 2
+
+    # log |A| = sum over pairs i <= k, i < j of
+    # log (l_i - l_j) + log (1/m_j - 1/m_i) + log n, where m = l up to k and v after it.
+    both_kept = np.cumsum(np.sum(2 * gaps, axis=0))[:-1] - _pair_logs(logs)
+    kept_dropped = np.array([gaps[:k, k:].sum() for k in ranks])
+    with np.errstate(divide="ignore"):
+        to_tail = np.array(
+            [
+                np.log(np.maximum(1 / v - np.exp(-logs[:k]), _ZERO)).sum()
+                for k, v in zip(ranks, tail, strict=True)
+            ]
+        )
+    hessian = both_kept + kept_dropped + (size - ranks) * to_tail + n_angles * log(n)
+
+    evidence = (
+        prior
+        + likelihood
+        + (n_angles + ranks) / 2 * log(2 * pi)
+        - hessian / 2
+        - ranks / 2 * log(n)
+    )
+    evidence[spectrum[:-1] < _ZERO] = -np.inf
+    return evidence
+
+
+def _pair_logs(logs: Spectrum) -> Spectrum:
+    """Sum over pairs i < j <= k of log l_i + log l_j, for k = 1 .. D - 1."""
+    ranks = np.arange(1, len(logs))
+    return (ranks - 1) * np.cumsum(logs)[:-1]
+
+
+def n_free_parameters(n_features: int, n_components: int) -> int:
+    """Free parameters of PPCA: loadings up to rotation, noise variance and mean."""
+    loadings = n_features * n_components - n_components * (n_components - 1) // 2
+    return loadings + 1 + n_features
+
+
+def by_bic(spectrum: Spectrum, n: float, n_features: int) -> int:
+    """The size with the lowest BIC of PPCA, among those that leave noise to estimate.
+
+    At most n / 2 components are tried: with more, and n < D, the few eigenvalues that
+    are left make the noise variance, and with it the criterion, fall without limit.
+    """
+    most = int(max(1, min(n_features - 1, n // 2, len(spectrum) - 1)))
+    ranks = np.arange(1, most + 1)
+    kept = np.cumsum(np.log(np.maximum(spectrum, np.finfo(float).tiny)))[:most]
+    rest = spectrum.sum() - np.cumsum(spectrum)[:most]
+    noise = np.maximum(rest / (n_features - ranks), np.finfo(float).eps * spectrum.sum() / n_features)
+    noise = np.maximum(noise, np.finfo(float).tiny)
+    deviance = n * (kept + (n_features - ranks) * np.log(noise))
+    sizes = np.array([n_free_parameters(n_features, k) for k in ranks])
+    return int(ranks[np.argmin(deviance + sizes * log(n))])

@@ -1,0 +1,593 @@
+"""The linear autoencoder, whose optimum is the principal subspace.
+
+References
+----------
+P. Baldi and K. Hornik (1989). Neural networks and principal component analysis:
+learning from examples without local minima. Neural Networks 2(1), 53-58.
+:doi:`10.1016/0893-6080(89)90014-2`
+
+D. Kunin, J. Bloom, A. Goeva and C. Seed (2019). Loss landscapes of regularized linear
+autoencoders. ICML, PMLR 97, 3560-3569. :arxiv:`1901.08168`
+"""
+
+import warnings
+from math import sqrt
+from numbers import Integral, Real
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import optimize, sparse
+from sklearn.decomposition import PCA
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import get_tags
+
+from skae._base import (
+    BaseAutoencoder,
+    Interval,
+    StrOptions,
+    fit_context,
+    get_namespace,
+    get_namespace_and_device,
+    move_to,
+)
+from skae._latent_size import by_evidence, by_variance_share
+from skae._low_rank_gaussian import draw, log_density, noise_floor
+from skae._moments import (
+    Moments,
+    PrincipalAxes,
+    axes_of_moments,
+    count_rows,
+    merge,
+    moments,
+    principal_axes,
+)
+
+Matrix = NDArray[np.floating[Any]]
+
+
+def linear_ae_loss(encoder: Matrix, decoder: Matrix, covariance: Matrix, alpha: float = 0.0) -> float:
+    """tr((I - W_d W_e) S (I - W_d W_e)') + alpha (|W_e|^2 + |W_d|^2), in units of X squared.
+
+    Parameters
+    ----------
+    encoder : ndarray of shape (n_components, n_features), W_e
+    decoder : ndarray of shape (n_features, n_components), W_d
+    covariance : ndarray of shape (n_features, n_features), S with 1/n
+    alpha : float, default=0.0
+    """
+    return _loss_and_gradient(encoder, decoder, covariance, alpha)[0]
+
+
+def linear_ae_gradient(
+    encoder: Matrix, decoder: Matrix, covariance: Matrix, alpha: float = 0.0
+) -> tuple[Matrix, Matrix]:
+    """Gradient of `linear_ae_loss` with respect to W_e and W_d."""
+    return _loss_and_gradient(encoder, decoder, covariance, alpha)[1:]
+
+
+def _loss_and_gradient(
+    encoder: Matrix, decoder: Matrix, covariance: Matrix, alpha: float
+) -> tuple[float, Matrix, Matrix]:
+    # With A = W_e S, the loss is tr S - 2 tr(A W_d) + tr(W_d'W_d A W_e'): no D x D product.
+    images = encoder @ covariance
+    code_covariance = images @ encoder.T
+    overlap = decoder.T @ decoder
+    loss = (
+        np.trace(covariance)
+        - 2 * np.sum(images.T * decoder)
+        + np.sum(overlap * code_covariance)
+        + alpha * (np.sum(encoder**2) + np.sum(decoder**2))
+    )
+    encoder_gradient = 2 * (overlap @ images - decoder.T @ covariance + alpha * encoder)
+    decoder_gradient = 2 * (decoder @ code_covariance - images.T + alpha * decoder)
+    return float(loss), encoder_gradient, decoder_gradient
+
+
+def minimise_linear_ae(
+    covariance: Matrix, n_components: int, alpha: float, rng: np.random.RandomState
+) -> tuple[Matrix, Matrix, int]:
+    """W_e, W_d and the number of iterations of L-BFGS from a random start.
+
+    Every minimum is global (Baldi and Hornik 1989; Kunin et al. 2019 for alpha > 0): a
+    random start is on no saddle, so the start does not matter.
+    """
+    n_features = len(covariance)
+    scale = np.trace(covariance) or 1.0
+    scaled = covariance / scale
+    shape = (n_components, n_features)
+    size = n_components * n_features
+
+    def objective(point: Matrix) -> tuple[float, Matrix]:
+        encoder, decoder = point[:size].reshape(shape), point[size:].reshape(shape).T
+        loss, to_encoder, to_decoder = _loss_and_gradient(encoder, decoder, scaled, alpha / scale)
+        return loss, np.concatenate([to_encoder.ravel(), to_decoder.T.ravel()])
+
+    result = optimize.minimize(
+        objective,
+        rng.standard_normal(2 * size) / sqrt(n_features),
+        jac=True,
+        method="L-BFGS-B",
+        options={"maxiter": 20_000, "maxfun": 40_000, "maxcor": 30, "ftol": 1e-15, "gtol": 1e-9},
+    )
+    if result.status == 1:
+        warnings.warn(
+            f"LinearAE(solver='gradient') did not converge in {result.nit} iterations; "
+            "use solver='closed_form'.",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
+    return result.x[:size].reshape(shape), result.x[size:].reshape(shape).T, result.nit
+
+
+def canonical_axes(decoder: Matrix, covariance: Matrix) -> tuple[Matrix, Matrix]:
+    """Variances (k,) and orthonormal axes (k, D) of the subspace that W_d spans.
+
+    Without a penalty (W_d C, C^-1 W_e) is the same map for every invertible C, so the
+    axes of a trained linear autoencoder mean nothing until the covariance inside the
+    subspace is made diagonal.
+    """
+    basis, _ = np.linalg.qr(decoder)
+    variances, rotation = np.linalg.eigh(basis.T @ covariance @ basis)
+    axes = (basis @ rotation).T[::-1]
+    signs = np.sign(axes[np.arange(len(axes)), np.argmax(np.abs(axes), axis=1)])
+    return np.maximum(variances[::-1], 0.0), axes * signs[:, None]
+
+
+class LinearAE(BaseAutoencoder, PCA):
+    r"""Linear autoencoder: PCA with more.
+
+    Takes the place of :class:`sklearn.decomposition.PCA`: the same arguments, methods,
+    attributes and results, for dense, sparse and array-API input. What it adds:
+    weighted rows, exact streaming (`partial_fit`), new rows (`sample`), a penalty that
+    shrinks weak components (`alpha`), training by gradient (`solver`), and data frames
+    out of `inverse_transform`.
+
+    The maps minimise, with :math:`\Sigma` the covariance with 1/n,
+
+    .. math:: \mathrm{tr}((I - W_d W_e) \Sigma (I - W_d W_e)^T)
+        + \alpha (\|W_e\|^2 + \|W_d\|^2),
+
+    whose optimum has :math:`W_e = W_d^T` on the principal axes, with singular values
+    :math:`s_i^2 = \max(0, 1 - \alpha / \lambda_i)`.
+
+    Parameters
+    ----------
+    n_components : int, float or 'mle', default=None
+        Number of codes; a float in (0, 1) is a share of the variance, `'mle'` Minka's
+        choice, None min(n_samples, n_features).
+    copy : bool, default=True
+        If False, the training data may be overwritten.
+    whiten : bool, default=False
+        Scale the codes to unit variance.
+    svd_solver : {'auto', 'full', 'covariance_eigh', 'arpack', 'randomized'}, \
+            default='auto'
+        As in PCA. Weighted rows are always solved exactly.
+    tol : float, default=0.0
+        Tolerance of `svd_solver='arpack'`.
+    iterated_power : int or 'auto', default='auto'
+        Power iterations of `svd_solver='randomized'`.
+    n_oversamples : int, default=10
+        Extra random vectors of `svd_solver='randomized'`.
+    power_iteration_normalizer : {'auto', 'QR', 'LU', 'none'}, default='auto'
+        Normaliser of `svd_solver='randomized'`.
+    random_state : int, RandomState instance or None, default=None
+        For the solvers 'arpack', 'randomized' and 'gradient'. None takes fresh entropy;
+        NumPy's global generator is never touched.
+    alpha : float, default=0.0
+        Penalty on both maps, in units of the squared data. With `alpha` > 0,
+        `transform` and `inverse_transform` use the shrunken maps; PCA's attributes,
+        `score` and `sample` stay PCA's. Not allowed with `whiten`.
+    solver : {'closed_form', 'gradient'}, default='closed_form'
+        `'gradient'` minimises the objective by L-BFGS on the covariance from a random
+        start, to the same optimum, and then makes the axes canonical.
+
+    Attributes
+    ----------
+    encoder_ : ndarray of shape (n_components_, n_features_in_)
+        W_e; codes are `(X - mean_) @ encoder_.T`.
+    decoder_ : ndarray of shape (n_features_in_, n_components_)
+        W_d; reconstructions are `Z @ decoder_.T + mean_`.
+    components_ : ndarray of shape (n_components_, n_features_in_)
+        Principal axes, by decreasing variance.
+    explained_variance_ : ndarray of shape (n_components_,)
+        Variance of each component, with n - 1.
+    explained_variance_ratio_ : ndarray of shape (n_components_,)
+        Their shares of the total variance.
+    singular_values_ : ndarray of shape (n_components_,)
+        Singular values of the centred data.
+    mean_ : ndarray of shape (n_features_in_,)
+        Mean row.
+    n_components_ : int
+        Number of codes.
+    n_samples_ : int or float
+        Number of training rows; the sum of their weights, where given.
+    noise_variance_ : float
+        Variance per left-out dimension (Tipping and Bishop 1999).
+    n_features_in_ : int
+        Number of features seen in `fit`.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, when they are all strings.
+    n_iter_ : int
+        Iterations of L-BFGS; only with `solver='gradient'`.
+
+    See Also
+    --------
+    PPCA : The probabilistic model: missing values, posteriors, exact densities.
+
+    Notes
+    -----
+    `score_samples` and `sample` use the Gaussian that PCA's `get_covariance` describes.
+    With `whiten=True` scikit-learn multiplies the variances into it once more; that is
+    kept, so that scores agree with PCA's: use `whiten=False`, or PPCA, for a density.
+
+    Weights count rows, as if each row were repeated: their sum takes the place of
+    n_samples everywhere, and it must exceed 1.
+
+    References
+    ----------
+    P. Baldi and K. Hornik (1989). Neural networks and principal component analysis.
+    Neural Networks 2(1), 53-58. :doi:`10.1016/0893-6080(89)90014-2`
+
+    D. Kunin et al. (2019). Loss landscapes of regularized linear autoencoders. ICML.
+    :arxiv:`1901.08168`
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skae import LinearAE
+    >>> X, _ = load_digits(return_X_y=True)
+    >>> ae = LinearAE(n_components=10).fit(X)
+    >>> ae.transform(X).shape
+    (1797, 10)
+    >>> print(f"{ae.explained_variance_ratio_.sum():.3f} of the variance")
+    0.738 of the variance
+    >>> ae.sample(3, random_state=0).shape
+    (3, 64)
+    """
+
+    score_kind = "log_likelihood"
+    _namespace_attribute = "components_"
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **PCA._parameter_constraints,
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "solver": [StrOptions({"closed_form", "gradient"})],
+    }
+
+    def __init__(
+        self,
+        n_components: int | float | str | None = None,
+        *,
+        copy: bool = True,
+        whiten: bool = False,
+        svd_solver: str = "auto",
+        tol: float = 0.0,
+        iterated_power: int | str = "auto",
+        n_oversamples: int = 10,
+        power_iteration_normalizer: str = "auto",
+        random_state: int | np.random.RandomState | None = None,
+        alpha: float = 0.0,
+        solver: str = "closed_form",
+    ) -> None:
+        super().__init__(
+            n_components,
+            copy=copy,
+            whiten=whiten,
+            svd_solver=svd_solver,
+            tol=tol,
+            iterated_power=iterated_power,
+            n_oversamples=n_oversamples,
+            power_iteration_normalizer=power_iteration_normalizer,
+            random_state=random_state,
+        )
+        self.alpha = alpha
+        self.solver = solver
+
+    @fit_context
+    def partial_fit(
+        self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None
+    ) -> Self:
+        """Learn from one more batch of rows, exactly.
+
+        Mean and scatter are merged (Chan et al. 1983), so that any batching gives what
+        `fit` gives on all rows at once; memory grows as n_features squared, not with
+        the rows. Until there are as many rows as components the model only collects.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            A batch of rows, of any length.
+        y : Ignored
+            Present for API consistency.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How often each row counts.
+
+        Returns
+        -------
+        self : object
+            The estimator.
+
+        Raises
+        ------
+        ValueError
+            After `fit`, which does not keep the scatter that streaming needs.
+        """
+        with self._all_or_nothing():
+            stream = vars(self).get("_stream")
+            if stream is None and hasattr(self, "components_"):
+                raise ValueError(
+                    "partial_fit cannot go on from fit, which keeps no scatter matrix. "
+                    "Start from a clone of this estimator and give it the first rows "
+                    "through partial_fit too."
+                )
+            rows = self._check_rows(X, reset=stream is None, min_rows=1)
+            weight = self._check_weight(sample_weight, rows)
+            stats = moments(rows, weight)
+            if stream is not None:
+                stats = merge(Moments(*stream), stats)
+            self._stream = tuple(stats)
+            if stats.n > 1 and stats.n >= (self.n_components if _is_count(self.n_components) else 2):
+                self._check_choices(rows)
+                self._fit_moments(stats, rows, self._generator())
+        return self
+
+    def _fit_model(self, X: Any, rng: np.random.RandomState, sample_weight: Any) -> Any | None:
+        vars(self).pop("_stream", None)
+        self._check_choices(X)
+        n = count_rows(X, sample_weight)
+        if n <= 1:
+            raise ValueError(
+                f"sample_weight adds up to {n:g}, as if X had {n:g} rows; variances need more "
+                "than 1 row. Weights count rows: multiply them by the number of rows."
+            )
+        self._fit_svd_solver = self._choose_svd_solver(n, X)
+        if self.solver == "gradient" or self._fit_svd_solver == "covariance_eigh":
+            self._fit_moments(moments(X, sample_weight), X, rng)
+            return None
+        if sample_weight is not None:
+            n_axes = min(X.shape[0], X.shape[1])
+            if _is_count(self.n_components):
+                n_axes = min(n_axes, self.n_components)
+            self._store_axes(principal_axes(X, sample_weight, n_axes), X)
+            return None
+        return self._fit_as_pca(X, rng)
+
+    def _check_rows(self, X: Any, **options: Any) -> Any:
+        if sparse.issparse(X) and not get_tags(self).input_tags.sparse:
+            raise TypeError(
+                'PCA only support sparse inputs with the "arpack" and "covariance_eigh" '
+                f'solvers, while "{self.svd_solver}" was passed.'
+            )
+        return super()._check_rows(X, **options)
+
+    def _check_choices(self, X: Any) -> None:
+        if self.alpha > 0 and self.whiten:
+            raise ValueError(
+                f"alpha={self.alpha} with whiten=True: whitening would undo the shrinkage. "
+                "Use alpha=0 or whiten=False."
+            )
+        if self.solver == "gradient" and not (
+            self.n_components is None or _is_count(self.n_components)
+        ):
+            raise ValueError(
+                f"solver='gradient' needs an integer n_components, got {self.n_components!r}; "
+                "solver='closed_form' chooses a size from the spectrum."
+            )
+        if self.svd_solver == "arpack" and get_namespace(X)[1]:
+            raise ValueError("PCA with svd_solver='arpack' is not supported for Array API inputs.")
+
+    def _choose_svd_solver(self, n: float, X: Any) -> str:
+        """What PCA(svd_solver='auto') takes for as many rows."""
+        n_features = X.shape[1]
+        if self.svd_solver != "auto":
+            return self.svd_solver
+        if sparse.issparse(X):
+            return "arpack"
+        if n_features <= 1_000 and n >= 10 * n_features:
+            return "covariance_eigh"
+        if max(n, n_features) <= 500 or self.n_components == "mle":
+            return "full"
+        n_components = min(n, n_features) if self.n_components is None else self.n_components
+        return "randomized" if 1 <= n_components < 0.8 * min(n, n_features) else "full"
+
+    def _fit_as_pca(self, X: Any, rng: np.random.RandomState) -> Any | None:
+        """Let PCA solve, with a generator of its own; the codes of the training rows."""
+        xp, is_array_api = get_namespace(X)
+        pca = PCA(**{name: getattr(self, name) for name in PCA().get_params()})
+        pca.random_state = rng
+        pca.copy = self.copy or not getattr(getattr(X, "flags", None), "writeable", True)
+        pca._fit_svd_solver = self._fit_svd_solver
+        size = self.n_components
+        if size is None:
+            size = min(X.shape) - (self._fit_svd_solver == "arpack")
+        if self._fit_svd_solver == "full":
+            U, S, *_ = pca._fit_full(X, size, xp, is_array_api)
+        else:
+            U, S, *_ = pca._fit_truncated(X, size, xp)
+        vars(self).update({k: v for k, v in vars(pca).items() if k.endswith("_")})
+        self.n_components_ = int(self.n_components_)
+        shrinkage = self._store_maps()
+        U = U[:, : self.n_components_]
+        if self.whiten:
+            return U * sqrt(self.n_samples_ - 1)
+        return U * S[: self.n_components_] * shrinkage
+
+    def _fit_moments(self, stats: Moments, like: Any, rng: np.random.RandomState) -> None:
+        """Learn from mean and scatter; `like` has the type of the fitted arrays."""
+        most = int(min(stats.n, len(stats.mean)))
+        size = most if self.n_components is None else self.n_components
+        if self.solver == "closed_form":
+            n_axes = min(size, len(stats.mean)) if _is_count(size) else len(stats.mean)
+            self._store_axes(axes_of_moments(stats, n_axes), like)
+            return
+        self._check_size(size, stats.n, len(stats.mean))
+        covariance = move_to(stats.scatter, xp=np, device="cpu") / stats.n
+        _, decoder, n_iter = minimise_linear_ae(covariance, size, 0.0, rng)
+        variances, axes = canonical_axes(decoder, covariance)
+        trace = float(np.trace(covariance)) * stats.n
+        found = PrincipalAxes(stats.n, stats.mean, variances * stats.n, axes, trace)
+        self._store_axes(found, like)
+        self.n_iter_ = n_iter
+        if self.alpha > 0:
+            encoder, decoder, n_iter = minimise_linear_ae(covariance, size, self.alpha, rng)
+            # W_d = U s R' and W_e = R s U': R turns the codes until the axes are orthogonal.
+            rotation = np.linalg.svd(decoder, full_matrices=False)[2]
+            rotation *= np.sign(np.sum((decoder @ rotation.T).T * axes, axis=1))[:, None]
+            xp, _, device = get_namespace_and_device(like)
+            self.encoder_ = xp.asarray(rotation @ encoder, dtype=like.dtype, device=device)
+            self.decoder_ = xp.asarray(decoder @ rotation.T, dtype=like.dtype, device=device)
+            self.n_iter_ += n_iter
+
+    def _check_size(self, size: Any, n: float, n_features: int) -> None:
+        """PCA's limits, with PCA's words."""
+        solver = getattr(self, "_fit_svd_solver", self.svd_solver)
+        least, most = int(solver in ("arpack", "randomized")), min(n, n_features)
+        if size == "mle":
+            if n < n_features:
+                raise ValueError("n_components='mle' is only supported if n_samples >= n_features")
+        elif not least <= size <= most:
+            raise ValueError(
+                f"n_components={size} must be between {least} and "
+                f"min(n_samples, n_features)={most} with svd_solver={solver!r}"
+            )
+
+    def _store_axes(self, found: PrincipalAxes, like: Any) -> None:
+        """Set PCA's attributes, with the type and on the device of `like`."""
+        n, n_features = found.n, len(found.mean)
+        xp, _, device = get_namespace_and_device(like)
+        most = int(min(n, n_features))
+        size = most if self.n_components is None else self.n_components
+        self._check_size(size, n, n_features)
+        spectrum = np.asarray(move_to(found.scatter_values, xp=np, device="cpu")) / (n - 1)
+        if size == "mle":
+            size = by_evidence(spectrum, n)
+        elif not _is_count(size):
+            size = by_variance_share(spectrum[:most], size)
+        total = found.scatter_trace / (n - 1)
+        kept = spectrum[:size]
+
+        def stored(values: Any) -> Any:
+            return xp.asarray(values, dtype=like.dtype, device=device, copy=True)
+
+        self.n_samples_ = n
+        self.n_components_ = int(size)
+        self.mean_ = stored(found.mean)
+        self.components_ = stored(found.axes[:size])
+        self.explained_variance_ = stored(kept)
+        self.explained_variance_ratio_ = stored(kept / (total or 1.0))
+        self.singular_values_ = stored(np.sqrt(kept * (n - 1)))
+        self.noise_variance_ = max(total - float(kept.sum()), 0.0) / (most - size) if size < most else 0.0
+        self._store_maps()
+
+    def _store_maps(self) -> Any:
+        """Set W_e and W_d from PCA's attributes; the shrinkage s of each code."""
+        xp, _ = get_namespace(self.components_)
+        self._check_range()
+        variance = self.explained_variance_
+        if self.whiten:
+            tiny = xp.finfo(variance.dtype).eps
+            scale = xp.sqrt(variance)
+            scale = xp.where(scale < tiny, tiny, scale)
+            self.encoder_ = self.components_ / scale[:, None]
+            self.decoder_ = self.components_.T * xp.sqrt(variance)
+            return None
+        eigenvalues = variance * ((self.n_samples_ - 1) / self.n_samples_)
+        alive = eigenvalues > self.alpha
+        ratio = xp.where(alive, self.alpha / xp.where(alive, eigenvalues, 1.0), 1.0)
+        shrinkage = xp.sqrt(1.0 - ratio) if self.alpha > 0 else xp.ones_like(eigenvalues)
+        self.encoder_ = self.components_ * shrinkage[:, None]
+        self.decoder_ = self.encoder_.T
+        return shrinkage
+
+    def _check_range(self) -> None:
+        """Variances must be numbers of the float type that the data came in."""
+        xp, _ = get_namespace(self.components_)
+        ratio = self.explained_variance_ratio_
+        if bool(xp.all(self.singular_values_ == 0)):
+            self.explained_variance_ratio_ = xp.zeros_like(ratio)
+            self.noise_variance_ = 0.0
+            return
+        if bool(xp.any(xp.isinf(self.explained_variance_))) or self.explained_variance_[0] == 0:
+            raise ValueError(
+                "The variances of X leave the range of "
+                f"{self.explained_variance_.dtype}: rescale X, for example with "
+                "sklearn.preprocessing.StandardScaler, or pass float64."
+            )
+
+    def _encode(self, X: Any) -> Any:
+        # The mean is taken out after the projection: no copy of X, and sparse stays sparse.
+        return X @ self.encoder_.T - self.mean_[None, :] @ self.encoder_.T
+
+    def _decode(self, Z: Any) -> Any:
+        return Z @ self.decoder_.T + self.mean_
+
+    def _gaussian(self) -> tuple[Any, float]:
+        """Signal variances along the axes and noise variance of `get_covariance`."""
+        xp, _ = get_namespace(self.components_)
+        variance, noise = self.explained_variance_, self.noise_variance_
+        signal = xp.where(variance > noise, variance - noise, xp.zeros_like(variance))
+        return (signal * variance if self.whiten else signal), float(noise)
+
+    def _floored_gaussian(self) -> tuple[Any, float]:
+        """Variances along the axes and noise variance, kept off zero so that they invert."""
+        xp, _ = get_namespace(self.components_)
+        signal, noise = self._gaussian()
+        n_features = self.components_.shape[1]
+        total = float(xp.sum(signal)) + noise * n_features
+        floor = noise_floor(total / n_features, self.mean_)
+        noise = max(noise, floor)
+        variances = signal + noise
+        return variances, noise
+
+    def _log_prob(self, X: Any) -> Any:
+        variances, noise = self._floored_gaussian()
+        return log_density(X, self.mean_, self.components_, variances, noise)
+
+    def get_precision(self) -> Any:
+        """Inverse of `get_covariance`, by the matrix inversion lemma.
+
+        Returns
+        -------
+        precision : ndarray of shape (n_features, n_features)
+            A covariance that has no inverse is floored at the float precision times
+            the mean variance first.
+        """
+        xp, _, device = get_namespace_and_device(self.components_)
+        variances, noise = self._floored_gaussian()
+        axes = self.components_
+        precision = (axes.T * (1.0 / variances - 1.0 / noise)) @ axes
+        return precision + xp.eye(axes.shape[1], dtype=axes.dtype, device=device) / noise
+
+    def _draw(self, n_samples: int, rng: np.random.RandomState, noise: bool) -> Any:
+        xp, _, device = get_namespace_and_device(self.components_)
+        signal, noise_variance = self._gaussian()
+        mean, axes, signal = (
+            np.asarray(move_to(a, xp=np, device="cpu"), dtype=np.float64)
+            for a in (self.mean_, self.components_, signal)
+        )
+        rows = draw(n_samples, rng, mean, axes, signal, noise_variance if noise else 0.0)
+        return xp.asarray(rows, dtype=self.components_.dtype, device=device)
+
+    def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:
+        """Names of the codes: PCA's own, so that code written for PCA finds them.
+
+        Parameters
+        ----------
+        input_features : array-like of str or None, default=None
+            Only checked against the names seen in `fit`.
+
+        Returns
+        -------
+        names : ndarray of str objects
+            pca0, pca1, ...
+        """
+        names = super().get_feature_names_out(input_features)
+        return np.asarray([f"pca{i}" for i in range(len(names))], dtype=object)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "components_")
+
+
+def _is_count(n_components: object) -> bool:
+    return isinstance(n_components, Integral)

@@ -1,0 +1,84 @@
+"""The Gaussian N(mu, V' diag(lambda) V + sigma2 (I - V'V)), by its k leading axes.
+
+Both linear models evaluate and sample it: PPCA with lambda_j = |w_j|^2 + sigma2, and
+LinearAE in the reading that scikit-learn gives PCA. No D x D matrix is formed.
+"""
+
+from collections.abc import Iterator
+from math import log, pi
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+from sklearn.utils import gen_batches
+
+from skae._base import get_namespace
+
+_BLOCK_BYTES = 2**23
+
+
+def log_density(X: Any, mean: Any, axes: Any, variances: Any, noise_variance: float) -> Any:
+    """log N(x; mu, C) in nats for each row of X.
+
+    With z = V (x - mu) and the residual r = (x - mu) - V'z,
+    -2 log N = sum_j z_j^2 / lambda_j + |r|^2 / sigma2
+             + sum_j log lambda_j + (D - k) log sigma2 + D log 2 pi.
+
+    Parameters
+    ----------
+    X : array or sparse matrix of shape (n_samples, n_features)
+    mean : array of shape (n_features,)
+    axes : array of shape (n_axes, n_features), orthonormal rows V
+    variances : array of shape (n_axes,), variances lambda along the axes, all positive
+    noise_variance : float, sigma2 > 0; ignored when the axes span the space
+    """
+    xp, _ = get_namespace(mean)
+    n_axes, n_features = axes.shape
+    log_det = float(xp.sum(xp.log(variances)))
+    if n_axes < n_features:
+        log_det += (n_features - n_axes) * log(noise_variance)
+    parts = []
+    for rows in _blocks(X):
+        centred = rows - mean
+        z = centred @ axes.T
+        distance = xp.sum(z * (z / variances), axis=1)
+        if n_axes < n_features:
+            residual = centred - z @ axes
+            distance = distance + xp.sum(residual * residual, axis=1) / noise_variance
+        parts.append(-0.5 * (distance + (log_det + n_features * log(2 * pi))))
+    return xp.concat(parts)
+
+
+def noise_floor(variance: float, mean: Any) -> float:
+    """The least noise variance that keeps densities finite: eps times the mean variance.
+
+    Constant data has no variance; the scale is then that of its values, or 1.
+    """
+    xp, _ = get_namespace(mean)
+    eps = float(xp.finfo(mean.dtype).eps)
+    least = float(xp.finfo(mean.dtype).smallest_normal) / eps
+    return eps * next(v for v in (variance, float(xp.mean(mean * mean)), 1.0) if v > least)
+
+
+def draw(
+    n_samples: int,
+    rng: np.random.RandomState,
+    mean: np.ndarray,
+    axes: np.ndarray,
+    signal_variances: np.ndarray,
+    noise_variance: float,
+) -> np.ndarray:
+    """Rows mu + V' diag(sqrt(s)) z + sigma e, with s = lambda - sigma2, as float64."""
+    z = rng.standard_normal((n_samples, len(axes)))
+    rows = (z * np.sqrt(signal_variances)) @ axes + mean
+    if noise_variance > 0:
+        rows += np.sqrt(noise_variance) * rng.standard_normal(rows.shape)
+    return rows
+
+
+def _blocks(X: Any) -> Iterator[Any]:
+    """Dense blocks of rows: sparse input is densified only a block at a time."""
+    size = max(64, _BLOCK_BYTES // (8 * X.shape[1]))
+    for batch in gen_batches(X.shape[0], size):
+        rows = X[batch, :]
+        yield rows.toarray() if sparse.issparse(rows) else rows
