@@ -415,13 +415,13 @@ class LinearAE(BaseAutoencoder, PCA):
 
     def _fit_moments(self, stats: Moments, like: Any, rng: np.random.RandomState) -> None:
         """Learn from mean and scatter; `like` has the type of the fitted arrays."""
-        most = int(min(stats.n, len(stats.mean)))
+        most = int(min(stats.n, stats.mean.shape[0]))
         size = most if self.n_components is None else self.n_components
         if self.solver == "closed_form":
-            n_axes = min(size, len(stats.mean)) if _is_count(size) else len(stats.mean)
+            n_axes = min(size, stats.mean.shape[0]) if _is_count(size) else stats.mean.shape[0]
             self._store_axes(axes_of_moments(stats, n_axes), like)
             return
-        self._check_size(size, stats.n, len(stats.mean))
+        self._check_size(size, stats.n, stats.mean.shape[0])
         covariance = move_to(stats.scatter, xp=np, device="cpu") / stats.n
         _, decoder, n_iter = minimise_linear_ae(covariance, size, 0.0, rng)
         variances, axes = canonical_axes(decoder, covariance)
@@ -454,7 +454,7 @@ class LinearAE(BaseAutoencoder, PCA):
 
     def _store_axes(self, found: PrincipalAxes, like: Any) -> None:
         """Set PCA's attributes, with the type and on the device of `like`."""
-        n, n_features = found.n, len(found.mean)
+        n, n_features = found.n, found.mean.shape[0]
         xp, _, device = get_namespace_and_device(like)
         most = int(min(n, n_features))
         size = most if self.n_components is None else self.n_components
