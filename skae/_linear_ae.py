@@ -473,7 +473,7 @@ class LinearAE(BaseAutoencoder, PCA):
         self.n_samples_ = n
         self.n_components_ = int(size)
         self.mean_ = stored(found.mean)
-        self.components_ = stored(found.axes[:size])
+        self.components_ = stored(found.axes[:size, :])
         self.explained_variance_ = stored(kept)
         self.explained_variance_ratio_ = stored(kept / (total or 1.0))
         self.singular_values_ = stored(np.sqrt(kept * (n - 1)))
