@@ -9,6 +9,7 @@ scikit-learn's private helpers.
 from abc import ABCMeta, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
+from numbers import Integral
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -290,7 +291,7 @@ class BaseAutoencoder(
             If `n_samples` is not a positive integer.
         """
         check_is_fitted(self)
-        self._check_argument("n_samples", n_samples, [Interval(int, 1, None, closed="left")])
+        self._check_argument("n_samples", n_samples, [Interval(Integral, 1, None, closed="left")])
         self._check_argument("noise", noise, ["boolean"])
         return self._to_frame(self._draw(n_samples, private_generator(random_state), noise))
 

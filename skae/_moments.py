@@ -101,6 +101,18 @@ def row_mean(X: Any, sample_weight: Any | None = None) -> Any:
     return total / count_rows(X, sample_weight)
 
 
+def total_scatter(X: Any, mean: Any, sample_weight: Any | None = None) -> float:
+    """Trace of the scatter of NumPy or sparse rows, without the scatter."""
+    if sparse.issparse(X):
+        variance = mean_variance_axis(X, axis=0, weights=sample_weight)[1]
+        return float(variance.sum(dtype=np.float64)) * count_rows(X, sample_weight)
+    total = 0.0
+    for rows, weight in _row_blocks(X, sample_weight):
+        squared = np.square(rows - mean).sum(axis=1)
+        total += float(squared.sum() if weight is None else weight @ squared)
+    return total
+
+
 def gram(X: Any, mean: Any, sample_weight: Any | None = None) -> Any:
     """Gram matrix sqrt(w_i w_j) (x_i - mu)'(x_j - mu), (n_samples, n_samples)."""
     xp, _ = get_namespace(X)

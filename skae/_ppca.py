@@ -1,0 +1,716 @@
+"""Probabilistic principal component analysis: a Gaussian model whose encoder is Bayes' rule.
+
+p(z) = N(0, I), p(x|z) = N(W z + mu, sigma2 I), and so p(x) = N(mu, W W' + sigma2 I).
+
+References
+----------
+M. E. Tipping and C. M. Bishop (1999). Probabilistic principal component analysis.
+J. R. Stat. Soc. B 61(3), 611-622. :doi:`10.1111/1467-9868.00196`
+"""
+
+import warnings
+from math import log, pi
+from numbers import Integral, Real
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.extmath import svd_flip
+
+from skae._base import BaseAutoencoder, Interval, RealNotInt, StrOptions, private_generator
+from skae._incomplete_rows import (
+    LinearGaussian,
+    blocks,
+    fit_em,
+    group_rows,
+    log_likelihood,
+    posterior,
+    start_from_pairs,
+    unpack,
+)
+from skae._latent_size import by_bic, by_evidence, by_variance_share, n_free_parameters
+from skae._low_rank_gaussian import draw, log_density, noise_floor
+from skae._moments import check_scale, count_rows, principal_axes, row_mean, total_scatter
+
+Array = NDArray[Any]
+
+# Beyond this many rows and columns, eigenvectors cost more than EM.
+_CLOSED_FORM_LIMIT = 5_000
+
+
+class Spectrum(NamedTuple):
+    """Leading eigenvalues (k,) of the covariance with 1/n, their axes (k, D), its trace."""
+
+    values: Array
+    axes: Array
+    trace: float
+    mean: Array
+
+
+def noise_variance(values: Array, trace: float, n_features: int) -> float:
+    """Maximum likelihood sigma2: the mean of the left-out eigenvalues (eq. 8)."""
+    left_out = n_features - len(values)
+    return (trace - float(values.sum())) / left_out if left_out else 0.0
+
+
+def mean_log_likelihood(values: Array, trace: float, n_features: int) -> float:
+    """Nats per row at the maximum inside the span of the axes (eqs. 4, 7 and 8).
+
+    An axis with less variance than the noise is best left to the noise.
+    """
+    kept = len(values)
+    while kept and values[kept - 1] * (n_features - kept) < trace - values[:kept].sum():
+        kept -= 1
+    log_det = float(np.log(values[:kept]).sum())
+    if kept < n_features:
+        left_out = max(trace - float(values[:kept].sum()), np.finfo(float).tiny)
+        log_det += (n_features - kept) * log(left_out / (n_features - kept))
+    return -0.5 * (log_det + n_features * (log(2 * pi) + 1))
+
+
+class CentredRows:
+    """Products with sqrt(w) (X - mean) that neither centre nor densify X."""
+
+    def __init__(self, X: Any, sample_weight: Array | None) -> None:
+        self.X = X
+        self.mean = row_mean(X, sample_weight)
+        self.n = count_rows(X, sample_weight)
+        self.trace = total_scatter(X, self.mean, sample_weight) / self.n
+        self._root = None if sample_weight is None else np.sqrt(sample_weight)[:, None]
+
+    def project(self, V: Array) -> Array:
+        """sqrt(w) (X - mean) V, (n_samples, k)."""
+        Y = self.X @ V.astype(self.X.dtype, copy=False) - self.mean @ V
+        return Y if self._root is None else Y * self._root
+
+    def pull_back(self, Y: Array) -> Array:
+        """(X - mean)' sqrt(w) Y / n, (n_features, k)."""
+        if self._root is not None:
+            Y = Y * self._root
+        V = self.X.T @ Y.astype(self.X.dtype, copy=False)
+        return (V - self.mean[:, None] * Y.sum(axis=0)) / self.n
+
+    def ritz(self, basis: Array) -> tuple[Array, Array, Array]:
+        """Variances and axes inside the span of orthonormal columns, and the projections."""
+        Y = self.project(basis)
+        values, rotation = np.linalg.eigh(Y.T @ Y / self.n)
+        values, rotation = values[::-1], rotation[:, ::-1]
+        return np.maximum(values, 0.0), basis @ rotation, Y @ rotation
+
+
+def randomized_axes(rows: CentredRows, n_axes: int, rng: np.random.RandomState) -> Spectrum:
+    """Block power iterations from a random start (Halko et al. 2011, algorithm 4.4)."""
+    n_features = rows.X.shape[1]
+    width = min(n_features, n_axes + 10)
+    basis = np.linalg.qr(rng.standard_normal((n_features, width)))[0]
+    for _ in range(5):
+        basis = np.linalg.qr(rows.pull_back(rows.project(basis)))[0]
+    values, axes, _ = rows.ritz(basis)
+    return Spectrum(values[:n_axes], axes[:, :n_axes].T, rows.trace, rows.mean)
+
+
+def em_axes(
+    rows: CentredRows, n_axes: int, rng: np.random.RandomState, max_iter: int
+) -> tuple[Spectrum, list[float], bool]:
+    """EM without a D x D matrix; spectrum, nats per row of every step, converged.
+
+    The EM update of W has the columns of S W (eq. 27). Each step maximises the likelihood
+    over the span of S W, W and the W before (Knyazev 2001, doi:10.1137/S1064827500366124,
+    does the same for eigenvectors), so it gains at least what EM gains, and stops when
+    S W = W Lambda to the square root of the float precision.
+    """
+    n_features = rows.X.shape[1]
+    tolerance = np.sqrt(np.finfo(rows.X.dtype).eps)
+    basis = rows.pull_back(rows.project(rng.standard_normal((n_features, n_axes))))
+    values, axes, projected = rows.ritz(np.linalg.qr(basis)[0])
+    before = axes[:, :0]
+    history = []
+    for _ in range(max_iter):
+        history.append(mean_log_likelihood(values, rows.trace, n_features))
+        images = rows.pull_back(projected)
+        residual = images - axes * values
+        if np.linalg.norm(residual) <= tolerance * max(np.linalg.norm(values), rows.trace * 1e-8):
+            return Spectrum(values, axes.T, rows.trace, rows.mean), history, True
+        step = np.linalg.qr(np.hstack([axes, residual, before]))[0]
+        ritz_values, ritz_axes, ritz_projected = rows.ritz(step)
+        before = ritz_axes[:, :n_axes] - axes @ (axes.T @ ritz_axes[:, :n_axes])
+        values, axes, projected = (
+            ritz_values[:n_axes],
+            ritz_axes[:, :n_axes],
+            ritz_projected[:, :n_axes],
+        )
+    return Spectrum(values, axes.T, rows.trace, rows.mean), history, False
+
+
+class PPCA(BaseAutoencoder):
+    r"""Probabilistic PCA: a Gaussian latent model with missing values.
+
+    .. math:: p(z) = N(0, I), \quad p(x | z) = N(W z + \mu, \sigma^2 I)
+
+    and by Bayes' rule, with :math:`M = W^T W + \sigma^2 I`, the encoder
+    :math:`p(z | x) = N(M^{-1} W^T (x - \mu), \sigma^2 M^{-1})`. `score_samples` is the
+    exact log density. NaN is data that was not seen: it is integrated out in `fit`,
+    `transform`, `score_samples` and `reconstruct`, and filled in by `impute`.
+
+    Parameters
+    ----------
+    n_components : int, float, 'mle', 'bic' or None, default=None
+        Number of codes. A float in (0, 1) is a share of the variance, `'mle'` Minka's
+        choice (needs n_samples >= n_features), `'bic'` the size with the lowest BIC, at
+        most n_samples / 2; None is min(n_samples, n_features) - 1, at least 1.
+    solver : {'auto', 'closed_form', 'randomized', 'em'}, default='auto'
+        `'closed_form'`: eigenvectors of the smaller of the covariance and the Gram
+        matrix, exact. `'randomized'`: block power iterations, approximate. `'em'`: EM,
+        each step O(n_samples n_features n_components), never a matrix of n_features
+        squared. `'auto'`: `'em'` when values are missing or both n_samples and
+        n_features exceed 5000, else `'closed_form'`.
+    tol : float, default=1e-5
+        With missing values, EM stops when a step gains less than `tol` nats for each
+        value seen. Complete rows are solved to the float precision.
+    max_iter : int, default=200
+        Most EM steps.
+    random_state : int, RandomState instance or None, default=None
+        Start of EM and of the randomized solver. None takes fresh entropy; NumPy's
+        global generator is never touched.
+
+    Attributes
+    ----------
+    loadings_ : ndarray of shape (n_features_in_, n_components_)
+        W, with orthogonal columns by decreasing length.
+    mean_ : ndarray of shape (n_features_in_,)
+        mu.
+    noise_variance_ : float
+        sigma squared, at least the float precision times the mean variance.
+    components_ : ndarray of shape (n_components_, n_features_in_)
+        Principal axes: the directions of the loadings.
+    explained_variance_ : ndarray of shape (n_components_,)
+        Variance along each axis with n - 1, as PCA's. (The likelihood uses 1/n.)
+    explained_variance_ratio_ : ndarray of shape (n_components_,)
+        Their shares of the total variance.
+    n_components_ : int
+        Number of codes.
+    n_samples_ : int or float
+        Number of training rows; the sum of their weights, where given.
+    n_iter_ : int
+        EM steps; 1 for the other solvers.
+    log_likelihoods_ : ndarray of shape (n_iter_,)
+        With EM, the log-likelihood before each step, nats per row.
+    n_features_in_ : int
+        Number of features seen in `fit`.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, when they are all strings.
+
+    See Also
+    --------
+    LinearAE : PCA itself, with the same axes.
+
+    Notes
+    -----
+    Codes are posterior means in units of the prior: their variance is
+    1 - sigma^2 / lambda, near one for strong components, where PCA's is lambda. They are
+    PCA's codes times sqrt(lambda - sigma^2) / lambda.
+
+    Weights count rows, as if each row were repeated: their sum takes the place of
+    n_samples everywhere, and it must exceed 1.
+
+    References
+    ----------
+    M. E. Tipping and C. M. Bishop (1999). Probabilistic principal component analysis.
+    J. R. Stat. Soc. B 61(3), 611-622. :doi:`10.1111/1467-9868.00196`
+
+    T. P. Minka (2000). Automatic choice of dimensionality for PCA. NIPS 13.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_iris
+    >>> from skae import PPCA
+    >>> X, _ = load_iris(return_X_y=True)
+    >>> X[::7, 2] = np.nan
+    >>> ppca = PPCA(n_components=2, random_state=0).fit(X)
+    >>> print(f"{ppca.score(X):.2f} nats per row")
+    -2.52 nats per row
+    >>> ppca.transform(X).shape
+    (150, 2)
+    >>> bool(np.isnan(ppca.impute(X)).any())
+    False
+    """
+
+    score_kind = "log_likelihood"
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "n_components": [
+            Interval(Integral, 1, None, closed="left"),
+            Interval(RealNotInt, 0, 1, closed="neither"),
+            StrOptions({"mle", "bic"}),
+            None,
+        ],
+        "solver": [StrOptions({"auto", "closed_form", "randomized", "em"})],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        n_components: int | float | str | None = None,
+        *,
+        solver: str = "auto",
+        tol: float = 1e-5,
+        max_iter: int = 200,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.n_components = n_components
+        self.solver = solver
+        self.tol = tol
+        self.max_iter = max_iter
+        self.random_state = random_state
+
+    # ----------------------------------------------------------------- learning
+
+    def _fit_model(
+        self, X: Any, rng: np.random.RandomState, sample_weight: Array | None
+    ) -> Any | None:
+        n = count_rows(X, sample_weight)
+        if n <= 1:
+            raise ValueError(
+                f"sample_weight adds up to {n:g}, as if X had {n:g} rows; variances need more "
+                "than 1 row. Weights count rows: multiply them by the number of rows."
+            )
+        self.n_samples_ = n
+        if _has_nan(X):
+            self._fit_incomplete(X, rng, sample_weight)
+            return None
+        self._fit_complete(X, rng, sample_weight)
+        return None
+
+    def _fit_complete(self, X: Any, rng: np.random.RandomState, weight: Array | None) -> None:
+        n, n_features = self.n_samples_, X.shape[1]
+        solver = self._choose_solver(X)
+        size = self._known_size(n_features)
+        if size is None and solver != "closed_form":
+            raise ValueError(
+                f"n_components={self.n_components!r} needs the whole spectrum, which "
+                f"solver={solver!r} does not compute; use solver='closed_form'."
+            )
+        self.n_iter_ = 1
+        if solver == "closed_form":
+            n_axes = min(X.shape) if size is None else min(size, *X.shape)
+            found = principal_axes(X, weight, n_axes)
+            trace = found.scatter_trace / n
+            spectrum = Spectrum(found.scatter_values / n, found.axes, trace, found.mean)
+            if size is None:
+                size = self._size_of(_padded(spectrum.values, int(min(n, n_features))), trace)
+        else:
+            rows = CentredRows(X, weight)
+            check_scale(np.asarray(rows.trace))
+            if solver == "em":
+                spectrum, history, converged = em_axes(rows, size, rng, self.max_iter)
+                self._store_history(history, converged)
+            else:
+                spectrum = randomized_axes(rows, size, rng)
+        # More components than rows: the axes that no row reaches have no variance.
+        axes = _completed(spectrum.axes, size)
+        values = _padded(spectrum.values, size)
+        self._store(values, axes, spectrum.trace, spectrum.mean, X.dtype)
+
+    def _fit_incomplete(self, X: Array, rng: np.random.RandomState, weight: Array | None) -> None:
+        if self.solver not in ("auto", "em"):
+            raise ValueError(
+                f"X contains NaN, which solver={self.solver!r} cannot fit; use solver='em' or "
+                "'auto'."
+            )
+        seen = ~np.isnan(X)
+        if not (columns := seen.any(axis=0)).all():
+            names = getattr(self, "feature_names_in_", np.arange(X.shape[1]))[~columns]
+            raise ValueError(f"Columns {list(names)} of X are NaN in every row: drop them.")
+        some = seen.any(axis=1)
+        rows = group_rows(
+            np.asarray(X[some], dtype=np.float64), None if weight is None else weight[some]
+        )
+        squares = np.sum(rows.values**2, axis=0) if weight is None else rows.weight @ rows.values**2
+        check_scale(squares)
+        total = float((squares / (self._counts(rows))).sum())
+        floor = noise_floor(total / X.shape[1], rows.shift.astype(X.dtype))
+        size = self._known_size(X.shape[1])
+        if size is None:
+            most = max(1, int(min(self.n_samples_, X.shape[1])) - 1)
+            model = self._run_em(rows, most, rng, floor)
+            lengths = np.linalg.svd(model.loadings, compute_uv=False) ** 2
+            spectrum = _padded(lengths, X.shape[1]) + model.noise_variance
+            size = self._size_of(spectrum, float(spectrum.sum()))
+        model = self._run_em(rows, size, rng, floor)
+        axes, lengths, _ = np.linalg.svd(model.loadings, full_matrices=False)
+        values = lengths**2 + model.noise_variance
+        trace = float(values.sum()) + (X.shape[1] - size) * model.noise_variance
+        self._store(values, axes.T, trace, model.mean, X.dtype, model.noise_variance)
+
+    def _run_em(
+        self, rows: Any, size: int, rng: np.random.RandomState, floor: float
+    ) -> LinearGaussian:
+        start = start_from_pairs(rows, size, rng, floor)
+        model, history, converged = fit_em(
+            rows, start, tol=self.tol, max_iter=self.max_iter, floor=floor
+        )
+        self._store_history([nats / self.n_samples_ for nats in history], converged)
+        return model
+
+    def _choose_solver(self, X: Any) -> str:
+        if self.solver != "auto":
+            return self.solver
+        large = min(X.shape) > _CLOSED_FORM_LIMIT and self._known_size(X.shape[1]) is not None
+        return "em" if large else "closed_form"
+
+    def _known_size(self, n_features: int) -> int | None:
+        """The number of components, if no spectrum is needed to tell it."""
+        most = int(min(self.n_samples_, n_features))
+        if self.n_components is None:
+            return max(1, most - 1)
+        if not isinstance(self.n_components, Integral):
+            return None
+        if self.n_components > most:
+            raise ValueError(
+                f"n_components={self.n_components} must be between 1 and "
+                f"min(n_samples, n_features)={most}"
+            )
+        return int(self.n_components)
+
+    def _size_of(self, spectrum: Array, trace: float) -> int:
+        n, n_features = self.n_samples_, self.n_features_in_
+        if self.n_components == "bic":
+            return by_bic(spectrum, n, n_features)
+        if self.n_components == "mle":
+            if n < n_features:
+                raise ValueError(
+                    "n_components='mle' is only supported if n_samples >= n_features, got "
+                    f"n_samples={n} and n_features={n_features}"
+                )
+            return by_evidence(spectrum * (n / (n - 1)), n)
+        return by_variance_share(spectrum, self.n_components)
+
+    @staticmethod
+    def _counts(rows: Any) -> Array:
+        """Weighted number of values seen in each column."""
+        weight = np.ones(len(rows.values)) if rows.weight is None else rows.weight
+        return np.add.reduceat(weight, rows.starts[:-1]) @ rows.seen
+
+    def _store_history(self, history: list[float], converged: bool) -> None:
+        self.n_iter_ = len(history)
+        self.log_likelihoods_ = np.asarray(history)
+        if not converged:
+            warnings.warn(
+                f"EM did not converge in max_iter={self.max_iter} steps; raise max_iter or tol.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+
+    def _store(
+        self,
+        values: Array,
+        axes: Array,
+        trace: float,
+        mean: Array,
+        dtype: Any,
+        noise: float | None = None,
+    ) -> None:
+        """Set the fitted attributes from eigenvalues with 1/n, axes (k, D) and the trace."""
+        n, n_features = self.n_samples_, axes.shape[1]
+        floor = noise_floor(trace / n_features, mean.astype(dtype))
+        noise = noise_variance(values, trace, n_features) if noise is None else noise
+        if noise <= floor:
+            warnings.warn(
+                f"The noise variance was floored at {floor:.3g}: {len(values)} components leave "
+                "no variance to the noise. Take fewer for a density that can be trusted.",
+                UserWarning,
+                stacklevel=2,
+            )
+            noise = floor
+        _, axes = svd_flip(None, axes, u_based_decision=False)
+        lengths = np.sqrt(np.maximum(values - noise, 0.0))
+        # The variance that p(x) has along each axis: never less than the noise.
+        variances = np.maximum(values, noise)
+        self.n_components_ = len(values)
+        self.noise_variance_ = float(noise)
+        self.mean_ = mean.astype(dtype)
+        self.components_ = np.ascontiguousarray(axes, dtype=dtype)
+        self.loadings_ = (axes.T * lengths).astype(dtype)
+        self.explained_variance_ = (values * (n / (n - 1))).astype(dtype)
+        self.explained_variance_ratio_ = (values / (trace or 1.0)).astype(dtype)
+        self._variances = variances.astype(dtype)
+        limits = np.finfo(dtype)
+        if not (limits.tiny < noise < limits.max and np.isfinite(self._variances).all()):
+            raise ValueError(
+                f"The variances of X leave the range of {np.dtype(dtype)}: rescale X, for "
+                "example with sklearn.preprocessing.StandardScaler, or pass float64."
+            )
+
+    # ------------------------------------------------------------------ queries
+
+    def _encode(self, X: Any) -> Array:
+        if _has_nan(X):
+            codes = np.empty((X.shape[0], self.n_components_), dtype=X.dtype)
+            for index, *_, found in self._inferred(X):
+                codes[index] = found.mean.T
+            return codes
+        # M^-1 W' = diag(l / (l^2 + sigma2)) V, with W = V' diag(l).
+        encoder = self.components_.T * (self._lengths() / self._variances)
+        return X @ encoder - self.mean_ @ encoder
+
+    def _decode(self, Z: Array) -> Array:
+        return Z @ self.loadings_.T + self.mean_
+
+    def _log_prob(self, X: Any) -> Array:
+        if not _has_nan(X):
+            return log_density(
+                X, self.mean_, self.components_, self._variances, self.noise_variance_
+            )
+        nats = np.empty(X.shape[0], dtype=X.dtype)
+        model = self._model()
+        for index, rows, groups, block, found in self._inferred(X):
+            nats[index] = log_likelihood(rows, model, groups, block, found)
+        return nats
+
+    def _draw(self, n_samples: int, rng: np.random.RandomState, noise: bool) -> Array:
+        variance = self.noise_variance_ if noise else 0.0
+        signal = self._lengths().astype(np.float64) ** 2
+        rows = draw(n_samples, rng, self.mean_, self.components_, signal, variance)
+        return rows.astype(self.mean_.dtype)
+
+    def sample(
+        self,
+        n_samples: int = 1,
+        *,
+        given: ArrayLike | None = None,
+        noise: bool = True,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> Any:
+        """Draw new rows, or the missing part of a given row.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            How many rows to draw.
+        given : array-like of shape (n_features,) or (1, n_features), default=None
+            A row with NaN where it is to be drawn, conditionally on its other values.
+        noise : bool, default=True
+            Draw from p(x|z); False returns its means, without the noise.
+        random_state : int, RandomState instance or None, default=None
+            Seed of the draw. None takes fresh entropy, so that two calls differ.
+
+        Returns
+        -------
+        X_new : ndarray of shape (n_samples, n_features)
+            The drawn rows; where `given` has a value, that value.
+
+        Raises
+        ------
+        ValueError
+            If `n_samples` is not a positive integer or `given` is not one row.
+        """
+        if given is None:
+            return super().sample(n_samples, noise=noise, random_state=random_state)
+        self._check_argument("n_samples", n_samples, [Interval(Integral, 1, None, closed="left")])
+        if np.ndim(given) == 1:
+            given = np.asarray(given)[None, :]
+        row = self._check_rows(given, method="sample")
+        if row.shape[0] != 1:
+            raise ValueError(f"given must be one row, got {row.shape[0]} rows.")
+        rng = private_generator(random_state)
+        draws = self._conditional_draws(row, n_samples, rng, noise)[:, 0, :]
+        return self._to_frame(draws)
+
+    def posterior(self, X: ArrayLike) -> tuple[Array, Array]:
+        """Means and covariances of p(z | what was seen of x).
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows; NaN is a value not seen. A row of NaN alone has the prior.
+
+        Returns
+        -------
+        means : ndarray of shape (n_samples, n_components_)
+            What `transform` returns.
+        covariances : ndarray of shape (n_samples, n_components_, n_components_)
+            For complete rows a read-only view of one matrix, which they share.
+        """
+        X = self._check_rows(X, method="posterior")
+        k = self.n_components_
+        if not _has_nan(X):
+            shared = np.diag(self.noise_variance_ / self._variances).astype(self.mean_.dtype)
+            return self._encode(X), np.broadcast_to(shared, (X.shape[0], k, k))
+        means = np.empty((X.shape[0], k), dtype=X.dtype)
+        covariances = np.empty((X.shape[0], k, k), dtype=X.dtype)
+        for index, rows, groups, _, found in self._inferred(X):
+            means[index] = found.mean.T
+            matrices = self.noise_variance_ * unpack(found.inverse)
+            covariances[index] = np.repeat(matrices, _sizes(rows, groups), axis=0)
+        return means, covariances
+
+    def impute(
+        self,
+        X: ArrayLike,
+        n_draws: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> Any:
+        """Fill in missing values.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows with NaN where a value is missing.
+        n_draws : int, default=None
+            None fills in conditional means; a number draws as many completions from
+            the posterior, noise included, for multiple imputation.
+        random_state : int, RandomState instance or None, default=None
+            Seed of the draws. None takes fresh entropy.
+
+        Returns
+        -------
+        X_imputed : ndarray of shape (n_samples, n_features), or \
+                (n_draws, n_samples, n_features)
+            The rows with every NaN replaced; the seen values are returned as they are.
+
+        Raises
+        ------
+        ValueError
+            If `n_draws` is not a positive integer or None.
+        """
+        self._check_argument("n_draws", n_draws, [Interval(Integral, 1, None, closed="left"), None])
+        rows = self._check_rows(X, method="impute")
+        if sparse.issparse(rows):
+            raise TypeError("impute takes dense rows; a sparse matrix has no missing values.")
+        if n_draws is None:
+            return self._to_frame(np.where(np.isnan(rows), self._decode(self._encode(rows)), rows), X)
+        return self._conditional_draws(rows, n_draws, private_generator(random_state), True)
+
+    def get_covariance(self) -> Array:
+        """Covariance of p(x): W W' + sigma^2 I.
+
+        Returns
+        -------
+        covariance : ndarray of shape (n_features, n_features)
+            With 1/n, as the likelihood has it.
+        """
+        covariance = self._scaled_axes(self._variances - self.noise_variance_)
+        covariance[np.diag_indices_from(covariance)] += self.noise_variance_
+        return covariance
+
+    def get_precision(self) -> Array:
+        """Inverse of `get_covariance`, by the matrix inversion lemma.
+
+        Returns
+        -------
+        precision : ndarray of shape (n_features, n_features)
+            The inverse.
+        """
+        precision = self._scaled_axes(1 / self._variances - 1 / self.noise_variance_)
+        precision[np.diag_indices_from(precision)] += 1 / self.noise_variance_
+        return precision
+
+    def aic(self, X: ArrayLike) -> float:
+        """Akaike's criterion on rows; lower is better.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        aic : float
+            -2 log-likelihood + 2 free parameters, in nats.
+        """
+        return -2 * float(np.sum(self.score_samples(X))) + 2 * self._n_parameters()
+
+    def bic(self, X: ArrayLike) -> float:
+        """Schwarz's criterion on rows; lower is better.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        bic : float
+            -2 log-likelihood + log(n_samples) free parameters, in nats.
+        """
+        scores = self.score_samples(X)
+        return -2 * float(np.sum(scores)) + log(len(scores)) * self._n_parameters()
+
+    # ------------------------------------------------------------------ helpers
+
+    def _conditional_draws(
+        self, X: Array, n_draws: int, rng: np.random.RandomState, noise: bool
+    ) -> Array:
+        """Completions (n_draws, n, D) from p(missing | seen)."""
+        means, covariances = self.posterior(X)
+        roots = np.linalg.cholesky(covariances.astype(np.float64))
+        hole = np.isnan(X)
+        draws = np.empty((n_draws, *X.shape), dtype=X.dtype)
+        for i in range(n_draws):
+            e = rng.standard_normal((*means.shape, 1))
+            rows = self._decode(means + (roots @ e)[:, :, 0])
+            if noise:
+                rows = rows + np.sqrt(self.noise_variance_) * rng.standard_normal(rows.shape)
+            draws[i] = np.where(hole, rows, X)
+        return draws
+
+    def _model(self) -> LinearGaussian:
+        loadings, mean = (a.astype(np.float64) for a in (self.loadings_, self.mean_))
+        return LinearGaussian(loadings, mean, self.noise_variance_)
+
+    def _inferred(self, X: Array) -> Any:
+        """Posteriors of rows with holes, in blocks: row indices, groups, rows, posterior."""
+        model = self._model()
+        rows = group_rows(np.asarray(X, dtype=np.float64), None, shift=model.mean)
+        for groups, block in blocks(rows, self.n_components_):
+            found = posterior(rows, model, groups, block)
+            yield rows.order[block], rows, groups, block, found
+
+    def _lengths(self) -> Array:
+        """Lengths of the loadings (k,)."""
+        return np.sqrt(np.maximum(self._variances - self._variances.dtype.type(self.noise_variance_), 0))
+
+    def _scaled_axes(self, scales: Array) -> Array:
+        return (self.components_.T * scales) @ self.components_
+
+    def _n_parameters(self) -> int:
+        return n_free_parameters(self.n_features_in_, self.n_components_)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.sparse = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+
+def _has_nan(X: Any) -> bool:
+    values = X.data if sparse.issparse(X) else X
+    # The sum is NaN if any value is; only then is it worth looking at each.
+    if not np.isnan(values.sum()) or not np.isnan(values).any():
+        return False
+    if sparse.issparse(X):
+        raise ValueError("Sparse X contains NaN; missing values need a dense array.")
+    return True
+
+
+def _padded(values: Array, size: int) -> Array:
+    """The first `size` values, with zeros for those that are not there."""
+    return np.r_[values[:size], np.zeros(max(0, size - len(values)))]
+
+
+def _completed(axes: Array, size: int) -> Array:
+    """The first `size` of orthonormal rows, with more of them where there are fewer."""
+    if len(axes) >= size:
+        return axes[:size]
+    more = np.linalg.svd(axes)[2][len(axes) : size]
+    return np.vstack([axes, more])
+
+
+def _sizes(rows: Any, groups: slice) -> Array:
+    return np.diff(rows.starts[groups.start : groups.stop + 1])
