@@ -102,9 +102,7 @@ class BaseAutoencoder(
     # ---------------------------------------------------------------- the hooks
 
     @abstractmethod
-    def _fit_model(
-        self, X: Any, rng: np.random.RandomState, sample_weight: Any
-    ) -> Any | None:
+    def _fit_model(self, X: Any, rng: np.random.RandomState, sample_weight: Any) -> Any | None:
         """Learn from rows; every weight is positive. May return the rows' codes."""
 
     @abstractmethod
@@ -126,9 +124,7 @@ class BaseAutoencoder(
     # ----------------------------------------------------------------- learning
 
     @fit_context
-    def fit(
-        self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None
-    ) -> Self:
+    def fit(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> Self:
         """Learn the model from rows.
 
         A fit that fails or is interrupted leaves the estimator as it was before.
@@ -290,9 +286,7 @@ class BaseAutoencoder(
         ValueError
             If `n_samples` is not a positive integer.
         """
-        check_is_fitted(self)
-        self._check_argument("n_samples", n_samples, [Interval(Integral, 1, None, closed="left")])
-        self._check_argument("noise", noise, ["boolean"])
+        self._check_sample_arguments(n_samples, noise)
         return self._to_frame(self._draw(n_samples, private_generator(random_state), noise))
 
     # ------------------------------------------------------------------ density
@@ -337,7 +331,8 @@ class BaseAutoencoder(
     # --------------------------------------------------------------- validation
 
     def _check_rows(
-        self, X: Any, *, reset: bool = False, min_rows: int = 2, method: str = "fit") -> Any:
+        self, X: Any, *, reset: bool = False, min_rows: int = 2, method: str = "fit"
+    ) -> Any:
         tags = get_tags(self)
         if not reset:
             check_is_fitted(self)
@@ -386,6 +381,11 @@ class BaseAutoencoder(
         validate_parameter_constraints(
             {name: allowed}, {name: value}, caller_name=type(self).__name__
         )
+
+    def _check_sample_arguments(self, n_samples: object, noise: object) -> None:
+        check_is_fitted(self)
+        self._check_argument("n_samples", n_samples, [Interval(Integral, 1, None, closed="left")])
+        self._check_argument("noise", noise, ["boolean"])
 
     # ---------------------------------------------------------- names and files
 

@@ -100,6 +100,11 @@ def group_rows(X: Array, sample_weight: Array | None, shift: Array | None = None
     )
 
 
+def seen_variances(rows: IncompleteRows) -> Array:
+    """Variance of what each column shows (D,), with 1/n."""
+    return _squares(rows) / (_group_weights(rows) @ rows.seen)
+
+
 def blocks(rows: IncompleteRows, n_latents: int) -> Iterator[tuple[slice, slice]]:
     """Slices of groups and of their rows, of bounded size."""
     limit = max(64, min(_BLOCK_ROWS, _BLOCK_BYTES // (4 * n_latents * (n_latents + 1))))
@@ -152,7 +157,7 @@ def e_step(rows: IncompleteRows, model: LinearGaussian, squares: Array) -> Sums:
     per_feature = np.zeros((size + n_latents + 1, n_features))
     overall = np.zeros(size + n_latents + 1)
     cross = np.zeros((n_features, n_latents))
-    log_det = explained = n_seen = 0.0
+    log_det = 0.0
     for groups, block in blocks(rows, n_latents):
         z, inverse, group_log_det = posterior(rows, model, groups, block)
         weight = np.ones(z.shape[1]) if rows.weight is None else rows.weight[block]
@@ -221,11 +226,7 @@ def fit_em(
     Stops when a step gains less than `tol` nats for each seen entry.
     """
     n_latents = start.loadings.shape[1]
-    squares = (
-        np.einsum("ij,ij->j", rows.values, rows.values)
-        if rows.weight is None
-        else rows.weight @ rows.values**2
-    )
+    squares = _squares(rows)
     model = start
     history: list[float] = []
     for _ in range(max_iter):
@@ -247,19 +248,18 @@ def start_from_pairs(
     diagonal, X'X / (n p p') estimates the covariance; block power iterations find its
     leading axes from products with X alone.
     """
-    values, weight = rows.values, rows.weight
-    n_features = values.shape[1]
-    row_weight = np.ones(len(values)) if weight is None else weight
-    n = row_weight.sum()
-    sizes = np.add.reduceat(row_weight, rows.starts[:-1])
-    share = (sizes @ rows.seen / n)[:, None]
-    squares = (row_weight @ values**2)[:, None]
+    values, n_features = rows.values, rows.values.shape[1]
+    group_weights = _group_weights(rows)
+    n = group_weights.sum()
+    share = (group_weights @ rows.seen / n)[:, None]
+    squares = _squares(rows)[:, None]
     variance = squares / (n * share)
     diagonal = variance - squares / (n * share**2)
 
     def covariance(V: Array) -> Array:
         products = values @ (V / share)
-        products *= row_weight[:, None]
+        if rows.weight is not None:
+            products *= rows.weight[:, None]
         return (values.T @ products) / (n * share) + diagonal * V
 
     width = min(n_features, n_latents + 10)
@@ -267,8 +267,8 @@ def start_from_pairs(
     for _ in range(3):
         basis = np.linalg.qr(covariance(basis))[0]
     inside = basis.T @ covariance(basis)
-    values_, rotation = np.linalg.eigh((inside + inside.T) / 2)
-    kept = values_[::-1][:n_latents]
+    eigenvalues, rotation = np.linalg.eigh((inside + inside.T) / 2)
+    kept = eigenvalues[::-1][:n_latents]
     axes = basis @ rotation[:, ::-1][:, :n_latents]
     total = float(variance.sum())
     rest = (total - float(kept.sum())) / max(n_features - n_latents, 1)
@@ -334,6 +334,20 @@ def _triangle(n_latents: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
 
 def _order(matrices: Array) -> int:
     return int((np.sqrt(8 * len(matrices) + 1) - 1) / 2 + 0.5)
+
+
+def _group_weights(rows: IncompleteRows) -> Array:
+    """Weighted number of rows in each group (G,)."""
+    if rows.weight is None:
+        return np.diff(rows.starts).astype(np.float64)
+    return np.add.reduceat(rows.weight, rows.starts[:-1])
+
+
+def _squares(rows: IncompleteRows) -> Array:
+    """Weighted sums of the squared values (D,)."""
+    if rows.weight is None:
+        return np.einsum("ij,ij->j", rows.values, rows.values)
+    return np.einsum("i,ij,ij->j", rows.weight, rows.values, rows.values)
 
 
 def _totals(rows: IncompleteRows) -> Array:

@@ -65,11 +65,7 @@ def minka_log_evidence(spectrum: Spectrum, n: float) -> Spectrum:
     hessian = both_kept + kept_dropped + (size - ranks) * to_tail + n_angles * log(n)
 
     evidence = (
-        prior
-        + likelihood
-        + (n_angles + ranks) / 2 * log(2 * pi)
-        - hessian / 2
-        - ranks / 2 * log(n)
+        prior + likelihood + (n_angles + ranks) / 2 * log(2 * pi) - hessian / 2 - ranks / 2 * log(n)
     )
     evidence[spectrum[:-1] < _ZERO] = -np.inf
     return evidence
@@ -97,8 +93,11 @@ def by_bic(spectrum: Spectrum, n: float, n_features: int) -> int:
     ranks = np.arange(1, most + 1)
     kept = np.cumsum(np.log(np.maximum(spectrum, np.finfo(float).tiny)))[:most]
     rest = spectrum.sum() - np.cumsum(spectrum)[:most]
-    noise = np.maximum(rest / (n_features - ranks), np.finfo(float).eps * spectrum.sum() / n_features)
-    noise = np.maximum(noise, np.finfo(float).tiny)
-    deviance = n * (kept + (n_features - ranks) * np.log(noise))
+    noise = np.maximum(rest, 0.0) / (n_features - ranks)
+    alive = noise > 1e-12 * spectrum.sum() / n_features
+    if not alive.any():
+        return 1
+    deviance = n * (kept + (n_features - ranks) * np.log(np.where(alive, noise, 1.0)))
+    deviance[~alive] = np.inf
     sizes = np.array([n_free_parameters(n_features, k) for k in ranks])
     return int(ranks[np.argmin(deviance + sizes * log(n))])

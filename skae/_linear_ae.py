@@ -46,7 +46,9 @@ from skae._moments import (
 Matrix = NDArray[np.floating[Any]]
 
 
-def linear_ae_loss(encoder: Matrix, decoder: Matrix, covariance: Matrix, alpha: float = 0.0) -> float:
+def linear_ae_loss(
+    encoder: Matrix, decoder: Matrix, covariance: Matrix, alpha: float = 0.0
+) -> float:
     """tr((I - W_d W_e) S (I - W_d W_e)') + alpha (|W_e|^2 + |W_d|^2), in units of X squared.
 
     Parameters
@@ -327,10 +329,17 @@ class LinearAE(BaseAutoencoder, PCA):
             if stream is not None:
                 stats = merge(Moments(*stream), stats)
             self._stream = tuple(stats)
-            if stats.n > 1 and stats.n >= (self.n_components if _is_count(self.n_components) else 2):
-                self._check_choices(rows)
+            self._check_choices(rows)
+            if stats.n >= self._rows_needed(rows.shape[1]):
                 self._fit_moments(stats, rows, self._generator())
         return self
+
+    def _rows_needed(self, n_features: int) -> int:
+        """From how many rows on there is a model."""
+        if _is_count(self.n_components):
+            self._check_size(self.n_components, n_features, n_features)
+            return max(2, self.n_components)
+        return n_features if self.n_components == "mle" else 2
 
     def _fit_model(self, X: Any, rng: np.random.RandomState, sample_weight: Any) -> Any | None:
         vars(self).pop("_stream", None)
@@ -346,9 +355,10 @@ class LinearAE(BaseAutoencoder, PCA):
             self._fit_moments(moments(X, sample_weight), X, rng)
             return None
         if sample_weight is not None:
-            n_axes = min(X.shape[0], X.shape[1])
+            n_axes = int(min(n, X.shape[1]))
             if _is_count(self.n_components):
-                n_axes = min(n_axes, self.n_components)
+                self._check_size(self.n_components, n, X.shape[1])
+                n_axes = self.n_components
             self._store_axes(principal_axes(X, sample_weight, n_axes), X)
             return None
         return self._fit_as_pca(X, rng)
@@ -477,7 +487,9 @@ class LinearAE(BaseAutoencoder, PCA):
         self.explained_variance_ = stored(kept)
         self.explained_variance_ratio_ = stored(kept / (total or 1.0))
         self.singular_values_ = stored(np.sqrt(kept * (n - 1)))
-        self.noise_variance_ = max(total - float(kept.sum()), 0.0) / (most - size) if size < most else 0.0
+        self.noise_variance_ = (
+            max(total - float(kept.sum()), 0.0) / (most - size) if size < most else 0.0
+        )
         self._store_maps()
 
     def _store_maps(self) -> Any:

@@ -55,9 +55,11 @@ def noise_floor(variance: float, mean: Any) -> float:
     Constant data has no variance; the scale is then that of its values, or 1.
     """
     xp, _ = get_namespace(mean)
-    eps = float(xp.finfo(mean.dtype).eps)
-    least = float(xp.finfo(mean.dtype).smallest_normal) / eps
-    return eps * next(v for v in (variance, float(xp.mean(mean * mean)), 1.0) if v > least)
+    limits = xp.finfo(mean.dtype)
+    eps, least = float(limits.eps), float(limits.smallest_normal) / float(limits.eps)
+    if variance <= least:
+        variance = float(xp.mean(mean * mean))
+    return eps * (variance if variance > least else 1.0)
 
 
 def draw(

@@ -2,12 +2,12 @@
 
 The counting is that of repeated rows: a row of weight 3 stands for three rows. Every
 function runs in the namespace of its input (NumPy, SciPy sparse or array API) and
-accumulates in the widest float the device has.
+accumulates in the widest float that the device has.
 
 References
 ----------
 T. F. Chan, G. H. Golub and R. J. LeVeque (1983). Algorithms for computing the sample
-variance: analysis and recommendations. The American Statistician 37(3).
+variance: analysis and recommendations. The American Statistician 37(3), 242-247.
 :doi:`10.1080/00031305.1983.10483115`
 """
 
@@ -27,8 +27,8 @@ from skae._base import (
     widest_float,
 )
 
-# Rows of X are summed raw and corrected by n mu mu' where that loses nothing: the raw
-# sum is exact to eps (1 + sum mu^2 / sum var), so this is the loss that is accepted.
+# Rows are squared as they are, and n mu mu' taken out of the sum, where that loses
+# nothing: the difference is exact to eps (1 + sum mu^2 / sum var). This loss is accepted.
 _ACCEPTED_LOSS = {np.dtype("float64"): 1e-12, np.dtype("float32"): 1e-6}
 _BLOCK_BYTES = 2**24
 
@@ -41,12 +41,38 @@ class Moments(NamedTuple):
     scatter: Any
 
 
+class PrincipalAxes(NamedTuple):
+    """Leading eigenvalues (k,) and axes (k, D) of a scatter matrix, and its trace."""
+
+    n: float
+    mean: Any
+    scatter_values: Any
+    axes: Any
+    scatter_trace: float
+
+
 def count_rows(X: Any, sample_weight: Any | None) -> float:
     """The number of rows, or the sum of their weights; whole numbers as int."""
     if sample_weight is None:
-        return X.shape[0]
-    n = to_float(sample_weight.sum())
+        return int(X.shape[0])
+    n = float(sample_weight.sum())
     return round(n) if abs(n - round(n)) < 1e-9 * n else n
+
+
+def row_mean(X: Any, sample_weight: Any | None = None) -> Any:
+    """Weighted mean row, (n_features,), in the widest float."""
+    xp, _ = get_namespace(X)
+    if sparse.issparse(X):
+        doubles = X.astype(np.float64, copy=False)
+        return mean_variance_axis(doubles, axis=0, weights=sample_weight)[0]
+    dtype = widest_float(X)
+    total = xp.zeros(X.shape[1], dtype=dtype, device=_device(X))
+    # Short blocks: a float32 sum loses digits with every row that it takes in.
+    for rows, weight in _row_blocks(X, sample_weight, _BLOCK_BYTES // 8):
+        if weight is None:
+            weight = xp.ones(rows.shape[0], dtype=rows.dtype, device=_device(X))
+        total += _cast(_cast(weight, rows.dtype) @ rows, dtype)
+    return total / count_rows(X, sample_weight)
 
 
 def moments(X: Any, sample_weight: Any | None = None) -> Moments:
@@ -57,26 +83,22 @@ def moments(X: Any, sample_weight: Any | None = None) -> Moments:
     if sparse.issparse(X):
         weighted = X if sample_weight is None else X.multiply(sample_weight[:, None]).tocsr()
         scatter = np.asarray((X.T @ weighted).todense(), dtype=np.float64)
-        scatter -= n * np.outer(mean, mean)
-        return Moments(n, mean, scatter)
-    if is_numpy_namespace(xp) and sample_weight is None:
+        return Moments(n, mean, scatter - n * np.outer(mean, mean))
+    if sample_weight is None and is_numpy_namespace(xp):
         scatter = _raw_scatter(X)
-        shift = n * np.square(mean)
-        spread = max(np.trace(scatter) - shift.sum(), 0.0)
-        if np.finfo(X.dtype).eps * shift.sum() <= _ACCEPTED_LOSS[X.dtype] * spread:
-            scatter -= n * np.outer(mean, mean)
-            return Moments(n, mean, scatter)
+        shift = n * float(mean @ mean)
+        loss = np.finfo(X.dtype).eps * shift
+        if loss <= _ACCEPTED_LOSS[X.dtype] * (np.trace(scatter) - shift):
+            return Moments(n, mean, scatter - n * np.outer(mean, mean))
     scatter = xp.zeros((X.shape[1], X.shape[1]), dtype=mean.dtype, device=_device(X))
-    # Sum of (x - mean): zero but for the rounding of the mean; taken out to second order.
-    rest = xp.zeros_like(mean)
-    for rows, weight in _row_blocks(X, sample_weight):
-        centred = _cast(rows, mean.dtype) - mean
-        weighted = centred if weight is None else centred * weight[:, None]
-        scatter += weighted.T @ centred
-        rest += xp.sum(weighted, axis=0)
-    rest = rest / n
-    scatter -= n * rest[:, None] * rest[None, :]
-    return Moments(n, mean + rest, scatter)
+    rounded = _cast(mean, X.dtype)
+    for rows, weight in _row_blocks(X, sample_weight, _BLOCK_BYTES):
+        centred = rows - rounded
+        if weight is not None:
+            centred = centred * _cast(xp.sqrt(weight), X.dtype)[:, None]
+        scatter += _cast(_square(centred), mean.dtype)
+    rest = mean - _cast(rounded, mean.dtype)
+    return Moments(n, mean, scatter - n * rest[:, None] * rest[None, :])
 
 
 def merge(a: Moments, b: Moments) -> Moments:
@@ -87,27 +109,13 @@ def merge(a: Moments, b: Moments) -> Moments:
     return Moments(n, a.mean + (b.n / n) * step, scatter)
 
 
-def row_mean(X: Any, sample_weight: Any | None = None) -> Any:
-    """Weighted mean row, (n_features,), in the widest float."""
-    xp, _ = get_namespace(X)
-    if sparse.issparse(X):
-        return mean_variance_axis(X.astype(np.float64, copy=False), axis=0, weights=sample_weight)[0]
-    dtype = widest_float(X)
-    total = xp.zeros(X.shape[1], dtype=dtype, device=_device(X))
-    for rows, weight in _row_blocks(X, sample_weight):
-        if weight is None:
-            weight = xp.ones(rows.shape[0], dtype=rows.dtype, device=_device(X))
-        total += _cast(_cast(weight, rows.dtype) @ rows, dtype)
-    return total / count_rows(X, sample_weight)
-
-
 def total_scatter(X: Any, mean: Any, sample_weight: Any | None = None) -> float:
     """Trace of the scatter of NumPy or sparse rows, without the scatter."""
     if sparse.issparse(X):
         variance = mean_variance_axis(X, axis=0, weights=sample_weight)[1]
         return float(variance.sum(dtype=np.float64)) * count_rows(X, sample_weight)
     total = 0.0
-    for rows, weight in _row_blocks(X, sample_weight):
+    for rows, weight in _row_blocks(X, sample_weight, _BLOCK_BYTES):
         squared = np.square(rows - mean).sum(axis=1)
         total += float(squared.sum() if weight is None else weight @ squared)
     return total
@@ -116,18 +124,54 @@ def total_scatter(X: Any, mean: Any, sample_weight: Any | None = None) -> float:
 def gram(X: Any, mean: Any, sample_weight: Any | None = None) -> Any:
     """Gram matrix sqrt(w_i w_j) (x_i - mu)'(x_j - mu), (n_samples, n_samples)."""
     xp, _ = get_namespace(X)
-    root = None if sample_weight is None else xp.sqrt(_cast(sample_weight, mean.dtype))
     if sparse.issparse(X):
-        result = np.asarray((X @ X.T).todense(), dtype=np.float64)
+        products = np.asarray((X @ X.T).todense(), dtype=np.float64)
         cross = X @ mean
-        result += mean @ mean - cross[:, None] - cross[None, :]
+        products += mean @ mean - cross[:, None] - cross[None, :]
     else:
-        result = xp.zeros((X.shape[0], X.shape[0]), dtype=mean.dtype, device=_device(X))
-        width = max(1, 2 * _BLOCK_BYTES // (X.shape[0] * 8))
-        for columns in gen_batches(X.shape[1], width):
+        products = xp.zeros((X.shape[0], X.shape[0]), dtype=mean.dtype, device=_device(X))
+        for columns in gen_batches(X.shape[1], max(1, _BLOCK_BYTES // (4 * X.shape[0]))):
             centred = X[:, columns] - _cast(mean[columns], X.dtype)
-            result += _cast(centred @ centred.T, mean.dtype)
-    return result if root is None else result * root[:, None] * root[None, :]
+            products += _cast(centred @ centred.T, mean.dtype)
+    if sample_weight is None:
+        return products
+    root = _cast(xp.sqrt(sample_weight), mean.dtype)
+    return products * root[:, None] * root[None, :]
+
+
+def principal_axes(X: Any, sample_weight: Any | None, n_axes: int) -> PrincipalAxes:
+    """Exact principal axes, through the smaller of the scatter and the Gram matrix.
+
+    Axes beyond the number of rows have eigenvalue zero and complete the others.
+    """
+    if X.shape[1] <= X.shape[0]:
+        return axes_of_moments(moments(X, sample_weight), n_axes)
+    xp, _ = get_namespace(X)
+    mean = row_mean(X, sample_weight)
+    products = gram(X, mean, sample_weight)
+    check_scale(products)
+    values, vectors = leading_axes(products, min(n_axes, X.shape[0]))
+    trace = float(xp.linalg.trace(products))
+    if sample_weight is not None:
+        vectors = vectors * _cast(xp.sqrt(sample_weight), vectors.dtype)[:, None]
+    images = _cast(X.T @ _cast(vectors, X.dtype), mean.dtype)
+    images = images - mean[:, None] * xp.sum(vectors, axis=0)[None, :]
+    # The images are orthogonal already; QR gives them unit length, and fills in any
+    # direction of the null space where an image is zero.
+    lacking = n_axes - values.shape[0]
+    zeros = xp.zeros((X.shape[1], lacking), dtype=mean.dtype, device=_device(mean))
+    axes, _ = xp.linalg.qr(xp.concat([images, zeros], axis=1))
+    values = xp.concat([values, zeros[0, :]])
+    return PrincipalAxes(count_rows(X, sample_weight), mean, values, _oriented(axes.T), trace)
+
+
+def axes_of_moments(stats: Moments, n_axes: int) -> PrincipalAxes:
+    """Principal axes of rows that are known by their moments."""
+    xp, _ = get_namespace(stats.mean)
+    check_scale(stats.scatter)
+    values, vectors = leading_axes(stats.scatter, n_axes)
+    trace = float(xp.linalg.trace(stats.scatter))
+    return PrincipalAxes(stats.n, stats.mean, values, _oriented(vectors.T), trace)
 
 
 def leading_axes(matrix: Any, n_axes: int) -> tuple[Any, Any]:
@@ -144,57 +188,14 @@ def leading_axes(matrix: Any, n_axes: int) -> tuple[Any, Any]:
     return xp.where(values > 0, values, xp.zeros_like(values)), vectors
 
 
-class PrincipalAxes(NamedTuple):
-    """Leading eigenvalues (k,) and axes (k, D) of a scatter matrix, and its trace."""
-
-    n: float
-    mean: Any
-    scatter_values: Any
-    axes: Any
-    scatter_trace: float
-
-
-def axes_of_moments(stats: Moments, n_axes: int) -> PrincipalAxes:
-    """Principal axes of rows that are known by their moments."""
-    xp, _ = get_namespace(stats.mean)
-    check_scale(stats.scatter)
-    values, vectors = leading_axes(stats.scatter, n_axes)
-    trace = to_float(xp.linalg.trace(stats.scatter))
-    return PrincipalAxes(stats.n, stats.mean, values, _oriented(vectors.T), trace)
-
-
-def principal_axes(X: Any, sample_weight: Any | None, n_axes: int) -> PrincipalAxes:
-    """Exact principal axes, through the smaller of the scatter and the Gram matrix."""
-    if X.shape[1] <= X.shape[0]:
-        return axes_of_moments(moments(X, sample_weight), n_axes)
-    xp, _ = get_namespace(X) if not sparse.issparse(X) else (np, False)
-    mean = row_mean(X, sample_weight)
-    products = gram(X, mean, sample_weight)
-    check_scale(products)
-    values, vectors = leading_axes(products, n_axes)
-    trace = to_float(xp.linalg.trace(products))
-    if sample_weight is not None:
-        vectors = vectors * xp.sqrt(_cast(sample_weight, vectors.dtype))[:, None]
-    # The columns X'u are orthogonal already; QR gives them unit length, also where the
-    # eigenvalue is zero and any direction of the null space will do.
-    images = _cast(X.T @ _cast(vectors, X.dtype), mean.dtype)
-    images = images - mean[:, None] * xp.sum(vectors, axis=0)[None, :]
-    axes, _ = xp.linalg.qr(images)
-    return PrincipalAxes(count_rows(X, sample_weight), mean, values, _oriented(axes.T), trace)
-
-
-def check_scale(matrix: Any) -> None:
+def check_scale(squares: Any) -> None:
     """Refuse squares that left the range of the float type."""
-    xp, _ = get_namespace(matrix)
-    if not bool(xp.all(xp.isfinite(matrix))):
+    xp, _ = get_namespace(squares)
+    if not bool(xp.all(xp.isfinite(squares))):
         raise ValueError(
             "The squares of X overflow: its values are too large. Rescale X, for example "
             "with sklearn.preprocessing.StandardScaler."
         )
-
-
-def to_float(value: Any) -> float:
-    return float(value)
 
 
 def _oriented(axes: Any) -> Any:
@@ -203,24 +204,28 @@ def _oriented(axes: Any) -> Any:
 
 
 def _raw_scatter(X: Any) -> Any:
-    """X'X in float64 without a copy of X, by a symmetric rank-k update for each block."""
-    update = linalg.blas.dsyrk if X.dtype == np.float64 else linalg.blas.ssyrk
+    """X'X in float64 without a copy of X; float32 sums leave float32 after every block."""
     scatter = np.zeros((X.shape[1], X.shape[1]))
-    # float32 sums leave float32 after every block, before they lose digits.
-    block = X.shape[0] if X.dtype == np.float64 else 2**14
-    for batch in gen_batches(X.shape[0], block):
-        rows = X[batch]
-        if rows.flags.f_contiguous:
-            scatter += update(1.0, rows, trans=1)
-        else:
-            scatter += update(1.0, rows.T)
-    return np.triu(scatter) + np.triu(scatter, 1).T
+    for rows in gen_batches(X.shape[0], X.shape[0] if X.dtype == np.float64 else 2**14):
+        scatter += _square(X[rows])
+    return scatter
 
 
-def _row_blocks(X: Any, sample_weight: Any | None) -> Iterator[tuple[Any, Any]]:
-    """Slices of rows, each of about 16 MB, with their weights."""
-    block = max(256, _BLOCK_BYTES // (8 * X.shape[1]))
-    for rows in gen_batches(X.shape[0], block):
+def _square(rows: Any) -> Any:
+    """rows' rows. BLAS syrk does half the work, and on few columns numpy.matmul is slower."""
+    xp, _ = get_namespace(rows)
+    if not is_numpy_namespace(xp):
+        return rows.T @ rows
+    update = linalg.blas.dsyrk if rows.dtype == np.float64 else linalg.blas.ssyrk
+    upper = update(1.0, rows, trans=1) if rows.flags.f_contiguous else update(1.0, rows.T)
+    return np.triu(upper) + np.triu(upper, 1).T
+
+
+def _row_blocks(
+    X: Any, sample_weight: Any | None, n_bytes: int
+) -> Iterator[tuple[Any, Any | None]]:
+    """Slices of rows of about `n_bytes`, with their weights."""
+    for rows in gen_batches(X.shape[0], max(256, n_bytes // (8 * X.shape[1]))):
         yield X[rows, :], None if sample_weight is None else sample_weight[rows]
 
 

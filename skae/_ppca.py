@@ -27,6 +27,7 @@ from skae._incomplete_rows import (
     group_rows,
     log_likelihood,
     posterior,
+    seen_variances,
     start_from_pairs,
     unpack,
 )
@@ -297,12 +298,12 @@ class PPCA(BaseAutoencoder):
             )
         self.n_iter_ = 1
         if solver == "closed_form":
-            n_axes = min(X.shape) if size is None else min(size, *X.shape)
-            found = principal_axes(X, weight, n_axes)
-            trace = found.scatter_trace / n
-            spectrum = Spectrum(found.scatter_values / n, found.axes, trace, found.mean)
-            if size is None:
-                size = self._size_of(_padded(spectrum.values, int(min(n, n_features))), trace)
+            found = principal_axes(X, weight, int(min(n, n_features)) if size is None else size)
+            values = found.scatter_values / n
+            size = self._size_of(values) if size is None else size
+            spectrum = Spectrum(
+                values[:size], found.axes[:size], found.scatter_trace / n, found.mean
+            )
         else:
             rows = CentredRows(X, weight)
             check_scale(np.asarray(rows.trace))
@@ -311,10 +312,7 @@ class PPCA(BaseAutoencoder):
                 self._store_history(history, converged)
             else:
                 spectrum = randomized_axes(rows, size, rng)
-        # More components than rows: the axes that no row reaches have no variance.
-        axes = _completed(spectrum.axes, size)
-        values = _padded(spectrum.values, size)
-        self._store(values, axes, spectrum.trace, spectrum.mean, X.dtype)
+        self._store(spectrum, X.dtype)
 
     def _fit_incomplete(self, X: Array, rng: np.random.RandomState, weight: Array | None) -> None:
         if self.solver not in ("auto", "em"):
@@ -330,22 +328,21 @@ class PPCA(BaseAutoencoder):
         rows = group_rows(
             np.asarray(X[some], dtype=np.float64), None if weight is None else weight[some]
         )
-        squares = np.sum(rows.values**2, axis=0) if weight is None else rows.weight @ rows.values**2
-        check_scale(squares)
-        total = float((squares / (self._counts(rows))).sum())
-        floor = noise_floor(total / X.shape[1], rows.shift.astype(X.dtype))
+        variances = seen_variances(rows)
+        check_scale(variances)
+        floor = noise_floor(float(variances.mean()), rows.shift.astype(X.dtype))
         size = self._known_size(X.shape[1])
         if size is None:
             most = max(1, int(min(self.n_samples_, X.shape[1])) - 1)
             model = self._run_em(rows, most, rng, floor)
-            lengths = np.linalg.svd(model.loadings, compute_uv=False) ** 2
-            spectrum = _padded(lengths, X.shape[1]) + model.noise_variance
-            size = self._size_of(spectrum, float(spectrum.sum()))
+            spectrum = np.full(X.shape[1], model.noise_variance)
+            spectrum[:most] += np.linalg.svd(model.loadings, compute_uv=False) ** 2
+            size = self._size_of(spectrum)
         model = self._run_em(rows, size, rng, floor)
         axes, lengths, _ = np.linalg.svd(model.loadings, full_matrices=False)
         values = lengths**2 + model.noise_variance
         trace = float(values.sum()) + (X.shape[1] - size) * model.noise_variance
-        self._store(values, axes.T, trace, model.mean, X.dtype, model.noise_variance)
+        self._store(Spectrum(values, axes.T, trace, model.mean), X.dtype, model.noise_variance)
 
     def _run_em(
         self, rows: Any, size: int, rng: np.random.RandomState, floor: float
@@ -377,7 +374,7 @@ class PPCA(BaseAutoencoder):
             )
         return int(self.n_components)
 
-    def _size_of(self, spectrum: Array, trace: float) -> int:
+    def _size_of(self, spectrum: Array) -> int:
         n, n_features = self.n_samples_, self.n_features_in_
         if self.n_components == "bic":
             return by_bic(spectrum, n, n_features)
@@ -390,12 +387,6 @@ class PPCA(BaseAutoencoder):
             return by_evidence(spectrum * (n / (n - 1)), n)
         return by_variance_share(spectrum, self.n_components)
 
-    @staticmethod
-    def _counts(rows: Any) -> Array:
-        """Weighted number of values seen in each column."""
-        weight = np.ones(len(rows.values)) if rows.weight is None else rows.weight
-        return np.add.reduceat(weight, rows.starts[:-1]) @ rows.seen
-
     def _store_history(self, history: list[float], converged: bool) -> None:
         self.n_iter_ = len(history)
         self.log_likelihoods_ = np.asarray(history)
@@ -406,17 +397,10 @@ class PPCA(BaseAutoencoder):
                 stacklevel=2,
             )
 
-    def _store(
-        self,
-        values: Array,
-        axes: Array,
-        trace: float,
-        mean: Array,
-        dtype: Any,
-        noise: float | None = None,
-    ) -> None:
-        """Set the fitted attributes from eigenvalues with 1/n, axes (k, D) and the trace."""
-        n, n_features = self.n_samples_, axes.shape[1]
+    def _store(self, spectrum: Spectrum, dtype: Any, noise: float | None = None) -> None:
+        """Set the fitted attributes; `noise` is sigma2 where EM estimated it."""
+        values, axes, trace, mean = spectrum
+        n, n_features = self.n_samples_, len(mean)
         floor = noise_floor(trace / n_features, mean.astype(dtype))
         noise = noise_variance(values, trace, n_features) if noise is None else noise
         if noise <= floor:
@@ -428,19 +412,15 @@ class PPCA(BaseAutoencoder):
             )
             noise = floor
         _, axes = svd_flip(None, axes, u_based_decision=False)
-        lengths = np.sqrt(np.maximum(values - noise, 0.0))
-        # The variance that p(x) has along each axis: never less than the noise.
-        variances = np.maximum(values, noise)
         self.n_components_ = len(values)
         self.noise_variance_ = float(noise)
         self.mean_ = mean.astype(dtype)
         self.components_ = np.ascontiguousarray(axes, dtype=dtype)
-        self.loadings_ = (axes.T * lengths).astype(dtype)
+        self.loadings_ = (axes.T * np.sqrt(np.maximum(values - noise, 0.0))).astype(dtype)
         self.explained_variance_ = (values * (n / (n - 1))).astype(dtype)
         self.explained_variance_ratio_ = (values / (trace or 1.0)).astype(dtype)
-        self._variances = variances.astype(dtype)
         limits = np.finfo(dtype)
-        if not (limits.tiny < noise < limits.max and np.isfinite(self._variances).all()):
+        if not (limits.tiny < noise < limits.max and np.isfinite(self.explained_variance_).all()):
             raise ValueError(
                 f"The variances of X leave the range of {np.dtype(dtype)}: rescale X, for "
                 "example with sklearn.preprocessing.StandardScaler, or pass float64."
@@ -454,8 +434,8 @@ class PPCA(BaseAutoencoder):
             for index, *_, found in self._inferred(X):
                 codes[index] = found.mean.T
             return codes
-        # M^-1 W' = diag(l / (l^2 + sigma2)) V, with W = V' diag(l).
-        encoder = self.components_.T * (self._lengths() / self._variances)
+        # W'W is diagonal, and so is M: its entries are the variances along the axes.
+        encoder = self.loadings_ / self._variances
         return X @ encoder - self.mean_ @ encoder
 
     def _decode(self, Z: Array) -> Array:
@@ -474,8 +454,7 @@ class PPCA(BaseAutoencoder):
 
     def _draw(self, n_samples: int, rng: np.random.RandomState, noise: bool) -> Array:
         variance = self.noise_variance_ if noise else 0.0
-        signal = self._lengths().astype(np.float64) ** 2
-        rows = draw(n_samples, rng, self.mean_, self.components_, signal, variance)
+        rows = draw(n_samples, rng, self.mean_, self.components_, self._signal, variance)
         return rows.astype(self.mean_.dtype)
 
     def sample(
@@ -511,7 +490,7 @@ class PPCA(BaseAutoencoder):
         """
         if given is None:
             return super().sample(n_samples, noise=noise, random_state=random_state)
-        self._check_argument("n_samples", n_samples, [Interval(Integral, 1, None, closed="left")])
+        self._check_sample_arguments(n_samples, noise)
         if np.ndim(given) == 1:
             given = np.asarray(given)[None, :]
         row = self._check_rows(given, method="sample")
@@ -583,7 +562,9 @@ class PPCA(BaseAutoencoder):
         if sparse.issparse(rows):
             raise TypeError("impute takes dense rows; a sparse matrix has no missing values.")
         if n_draws is None:
-            return self._to_frame(np.where(np.isnan(rows), self._decode(self._encode(rows)), rows), X)
+            return self._to_frame(
+                np.where(np.isnan(rows), self._decode(self._encode(rows)), rows), X
+            )
         return self._conditional_draws(rows, n_draws, private_generator(random_state), True)
 
     def get_covariance(self) -> Array:
@@ -594,7 +575,7 @@ class PPCA(BaseAutoencoder):
         covariance : ndarray of shape (n_features, n_features)
             With 1/n, as the likelihood has it.
         """
-        covariance = self._scaled_axes(self._variances - self.noise_variance_)
+        covariance = self._scaled_axes(self._signal)
         covariance[np.diag_indices_from(covariance)] += self.noise_variance_
         return covariance
 
@@ -671,9 +652,15 @@ class PPCA(BaseAutoencoder):
             found = posterior(rows, model, groups, block)
             yield rows.order[block], rows, groups, block, found
 
-    def _lengths(self) -> Array:
-        """Lengths of the loadings (k,)."""
-        return np.sqrt(np.maximum(self._variances - self._variances.dtype.type(self.noise_variance_), 0))
+    @property
+    def _signal(self) -> Array:
+        """Squared lengths of the loadings (k,)."""
+        return np.sum(self.loadings_**2, axis=0)
+
+    @property
+    def _variances(self) -> Array:
+        """Variances of p(x) along the axes (k,)."""
+        return self._signal + self._signal.dtype.type(self.noise_variance_)
 
     def _scaled_axes(self, scales: Array) -> Array:
         return (self.components_.T * scales) @ self.components_
@@ -692,24 +679,13 @@ class PPCA(BaseAutoencoder):
 def _has_nan(X: Any) -> bool:
     values = X.data if sparse.issparse(X) else X
     # The sum is NaN if any value is; only then is it worth looking at each.
-    if not np.isnan(values.sum()) or not np.isnan(values).any():
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = values.sum()
+    if not np.isnan(total) or not np.isnan(values).any():
         return False
     if sparse.issparse(X):
         raise ValueError("Sparse X contains NaN; missing values need a dense array.")
     return True
-
-
-def _padded(values: Array, size: int) -> Array:
-    """The first `size` values, with zeros for those that are not there."""
-    return np.r_[values[:size], np.zeros(max(0, size - len(values)))]
-
-
-def _completed(axes: Array, size: int) -> Array:
-    """The first `size` of orthonormal rows, with more of them where there are fewer."""
-    if len(axes) >= size:
-        return axes[:size]
-    more = np.linalg.svd(axes)[2][len(axes) : size]
-    return np.vstack([axes, more])
 
 
 def _sizes(rows: Any, groups: slice) -> Array:
