@@ -201,12 +201,12 @@ class BaseAutoencoder(
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
         """Undo every change to the estimator's attributes if the block fails."""
-        before = vars(self).copy()
+        before = self.__dict__.copy()
         try:
             yield
         except BaseException:
-            vars(self).clear()
-            vars(self).update(before)
+            self.__dict__.clear()
+            self.__dict__.update(before)
             raise
 
     # ------------------------------------------------- recognition, generation

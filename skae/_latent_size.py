@@ -99,5 +99,5 @@ def by_bic(spectrum: Spectrum, n: float, n_features: int) -> int:
         return 1
     deviance = n * (kept + (n_features - ranks) * np.log(np.where(alive, noise, 1.0)))
     deviance[~alive] = np.inf
-    sizes = np.array([n_free_parameters(n_features, k) for k in ranks])
+    sizes = np.array([n_free_parameters(n_features, int(k)) for k in ranks])
     return int(ranks[np.argmin(deviance + sizes * log(n))])

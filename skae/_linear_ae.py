@@ -110,7 +110,7 @@ def minimise_linear_ae(
         rng.standard_normal(2 * size) / sqrt(n_features),
         jac=True,
         method="L-BFGS-B",
-        options={"maxiter": 20_000, "maxfun": 40_000, "maxcor": 30, "ftol": 1e-15, "gtol": 1e-9},
+        options={"maxiter": 20_000, "maxfun": 40_000, "maxcor": 30, "ftol": 1e-15, "gtol": 1e-8},
     )
     if result.status == 1:
         warnings.warn(
@@ -316,7 +316,7 @@ class LinearAE(BaseAutoencoder, PCA):
             After `fit`, which does not keep the scatter that streaming needs.
         """
         with self._all_or_nothing():
-            stream = vars(self).get("_stream")
+            stream = self.__dict__.get("_stream")
             if stream is None and hasattr(self, "components_"):
                 raise ValueError(
                     "partial_fit cannot go on from fit, which keeps no scatter matrix. "
@@ -342,7 +342,7 @@ class LinearAE(BaseAutoencoder, PCA):
         return n_features if self.n_components == "mle" else 2
 
     def _fit_model(self, X: Any, rng: np.random.RandomState, sample_weight: Any) -> Any | None:
-        vars(self).pop("_stream", None)
+        self.__dict__.pop("_stream", None)
         self._check_choices(X)
         n = count_rows(X, sample_weight)
         if n <= 1:
@@ -415,8 +415,8 @@ class LinearAE(BaseAutoencoder, PCA):
             U, S, *_ = pca._fit_full(X, size, xp, is_array_api)
         else:
             U, S, *_ = pca._fit_truncated(X, size, xp)
-        vars(self).update({k: v for k, v in vars(pca).items() if k.endswith("_")})
-        self.n_components_ = int(self.n_components_)
+        self.__dict__.update({k: v for k, v in vars(pca).items() if k.endswith("_")})
+        self.n_components_ = int(pca.n_components_)
         shrinkage = self._store_maps()
         U = U[:, : self.n_components_]
         if self.whiten:

@@ -9,9 +9,9 @@ J. R. Stat. Soc. B 61(3), 611-622. :doi:`10.1111/1467-9868.00196`
 """
 
 import warnings
-from math import log, pi
+from math import log
 from numbers import Integral, Real
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -33,116 +33,13 @@ from skae._incomplete_rows import (
 )
 from skae._latent_size import by_bic, by_evidence, by_variance_share, n_free_parameters
 from skae._low_rank_gaussian import draw, log_density, noise_floor
-from skae._moments import check_scale, count_rows, principal_axes, row_mean, total_scatter
+from skae._moments import check_scale, count_rows, principal_axes
+from skae._subspace import CentredRows, Spectrum, em_axes, noise_variance, randomized_axes
 
 Array = NDArray[Any]
 
 # Beyond this many rows and columns, eigenvectors cost more than EM.
 _CLOSED_FORM_LIMIT = 5_000
-
-
-class Spectrum(NamedTuple):
-    """Leading eigenvalues (k,) of the covariance with 1/n, their axes (k, D), its trace."""
-
-    values: Array
-    axes: Array
-    trace: float
-    mean: Array
-
-
-def noise_variance(values: Array, trace: float, n_features: int) -> float:
-    """Maximum likelihood sigma2: the mean of the left-out eigenvalues (eq. 8)."""
-    left_out = n_features - len(values)
-    return (trace - float(values.sum())) / left_out if left_out else 0.0
-
-
-def mean_log_likelihood(values: Array, trace: float, n_features: int) -> float:
-    """Nats per row at the maximum inside the span of the axes (eqs. 4, 7 and 8).
-
-    An axis with less variance than the noise is best left to the noise.
-    """
-    kept = len(values)
-    while kept and values[kept - 1] * (n_features - kept) < trace - values[:kept].sum():
-        kept -= 1
-    log_det = float(np.log(values[:kept]).sum())
-    if kept < n_features:
-        left_out = max(trace - float(values[:kept].sum()), np.finfo(float).tiny)
-        log_det += (n_features - kept) * log(left_out / (n_features - kept))
-    return -0.5 * (log_det + n_features * (log(2 * pi) + 1))
-
-
-class CentredRows:
-    """Products with sqrt(w) (X - mean) that neither centre nor densify X."""
-
-    def __init__(self, X: Any, sample_weight: Array | None) -> None:
-        self.X = X
-        self.mean = row_mean(X, sample_weight)
-        self.n = count_rows(X, sample_weight)
-        self.trace = total_scatter(X, self.mean, sample_weight) / self.n
-        self._root = None if sample_weight is None else np.sqrt(sample_weight)[:, None]
-
-    def project(self, V: Array) -> Array:
-        """sqrt(w) (X - mean) V, (n_samples, k)."""
-        Y = self.X @ V.astype(self.X.dtype, copy=False) - self.mean @ V
-        return Y if self._root is None else Y * self._root
-
-    def pull_back(self, Y: Array) -> Array:
-        """(X - mean)' sqrt(w) Y / n, (n_features, k)."""
-        if self._root is not None:
-            Y = Y * self._root
-        V = self.X.T @ Y.astype(self.X.dtype, copy=False)
-        return (V - self.mean[:, None] * Y.sum(axis=0)) / self.n
-
-    def ritz(self, basis: Array) -> tuple[Array, Array, Array]:
-        """Variances and axes inside the span of orthonormal columns, and the projections."""
-        Y = self.project(basis)
-        values, rotation = np.linalg.eigh(Y.T @ Y / self.n)
-        values, rotation = values[::-1], rotation[:, ::-1]
-        return np.maximum(values, 0.0), basis @ rotation, Y @ rotation
-
-
-def randomized_axes(rows: CentredRows, n_axes: int, rng: np.random.RandomState) -> Spectrum:
-    """Block power iterations from a random start (Halko et al. 2011, algorithm 4.4)."""
-    n_features = rows.X.shape[1]
-    width = min(n_features, n_axes + 10)
-    basis = np.linalg.qr(rng.standard_normal((n_features, width)))[0]
-    for _ in range(5):
-        basis = np.linalg.qr(rows.pull_back(rows.project(basis)))[0]
-    values, axes, _ = rows.ritz(basis)
-    return Spectrum(values[:n_axes], axes[:, :n_axes].T, rows.trace, rows.mean)
-
-
-def em_axes(
-    rows: CentredRows, n_axes: int, rng: np.random.RandomState, max_iter: int
-) -> tuple[Spectrum, list[float], bool]:
-    """EM without a D x D matrix; spectrum, nats per row of every step, converged.
-
-    The EM update of W has the columns of S W (eq. 27). Each step maximises the likelihood
-    over the span of S W, W and the W before (Knyazev 2001, doi:10.1137/S1064827500366124,
-    does the same for eigenvectors), so it gains at least what EM gains, and stops when
-    S W = W Lambda to the square root of the float precision.
-    """
-    n_features = rows.X.shape[1]
-    tolerance = np.sqrt(np.finfo(rows.X.dtype).eps)
-    basis = rows.pull_back(rows.project(rng.standard_normal((n_features, n_axes))))
-    values, axes, projected = rows.ritz(np.linalg.qr(basis)[0])
-    before = axes[:, :0]
-    history = []
-    for _ in range(max_iter):
-        history.append(mean_log_likelihood(values, rows.trace, n_features))
-        images = rows.pull_back(projected)
-        residual = images - axes * values
-        if np.linalg.norm(residual) <= tolerance * max(np.linalg.norm(values), rows.trace * 1e-8):
-            return Spectrum(values, axes.T, rows.trace, rows.mean), history, True
-        step = np.linalg.qr(np.hstack([axes, residual, before]))[0]
-        ritz_values, ritz_axes, ritz_projected = rows.ritz(step)
-        before = ritz_axes[:, :n_axes] - axes @ (axes.T @ ritz_axes[:, :n_axes])
-        values, axes, projected = (
-            ritz_values[:n_axes],
-            ritz_axes[:, :n_axes],
-            ritz_projected[:, :n_axes],
-        )
-    return Spectrum(values, axes.T, rows.trace, rows.mean), history, False
 
 
 class PPCA(BaseAutoencoder):
@@ -291,18 +188,18 @@ class PPCA(BaseAutoencoder):
         n, n_features = self.n_samples_, X.shape[1]
         solver = self._choose_solver(X)
         size = self._known_size(n_features)
-        if size is None and solver != "closed_form":
+        self.n_iter_ = 1
+        if solver == "closed_form":
+            found = principal_axes(X, weight, size or int(min(n, n_features)))
+            values = found.scatter_values / n
+            size = size or self._size_of(values)
+            spectrum = Spectrum(
+                values[:size], found.axes[:size], found.scatter_trace / n, found.mean
+            )
+        elif size is None:
             raise ValueError(
                 f"n_components={self.n_components!r} needs the whole spectrum, which "
                 f"solver={solver!r} does not compute; use solver='closed_form'."
-            )
-        self.n_iter_ = 1
-        if solver == "closed_form":
-            found = principal_axes(X, weight, int(min(n, n_features)) if size is None else size)
-            values = found.scatter_values / n
-            size = self._size_of(values) if size is None else size
-            spectrum = Spectrum(
-                values[:size], found.axes[:size], found.scatter_trace / n, found.mean
             )
         else:
             rows = CentredRows(X, weight)
@@ -385,7 +282,7 @@ class PPCA(BaseAutoencoder):
                     f"n_samples={n} and n_features={n_features}"
                 )
             return by_evidence(spectrum * (n / (n - 1)), n)
-        return by_variance_share(spectrum, self.n_components)
+        return by_variance_share(spectrum, float(self.n_components))  # type: ignore[arg-type]
 
     def _store_history(self, history: list[float], converged: bool) -> None:
         self.n_iter_ = len(history)
@@ -515,14 +412,14 @@ class PPCA(BaseAutoencoder):
         covariances : ndarray of shape (n_samples, n_components_, n_components_)
             For complete rows a read-only view of one matrix, which they share.
         """
-        X = self._check_rows(X, method="posterior")
-        k = self.n_components_
-        if not _has_nan(X):
+        checked = self._check_rows(X, method="posterior")
+        shape = (checked.shape[0], self.n_components_, self.n_components_)
+        if not _has_nan(checked):
             shared = np.diag(self.noise_variance_ / self._variances).astype(self.mean_.dtype)
-            return self._encode(X), np.broadcast_to(shared, (X.shape[0], k, k))
-        means = np.empty((X.shape[0], k), dtype=X.dtype)
-        covariances = np.empty((X.shape[0], k, k), dtype=X.dtype)
-        for index, rows, groups, _, found in self._inferred(X):
+            return self._encode(checked), np.broadcast_to(shared, shape)
+        means = np.empty(shape[:2], dtype=checked.dtype)
+        covariances = np.empty(shape, dtype=checked.dtype)
+        for index, rows, groups, _, found in self._inferred(checked):
             means[index] = found.mean.T
             matrices = self.noise_variance_ * unpack(found.inverse)
             covariances[index] = np.repeat(matrices, _sizes(rows, groups), axis=0)
