@@ -370,7 +370,9 @@ class BaseAutoencoder(
     def _check_weight(self, sample_weight: Any, X: Any) -> Any | None:
         if sample_weight is None:
             return None
-        return _check_sample_weight(sample_weight, X, ensure_non_negative=True)
+        return _check_sample_weight(
+            sample_weight, X, dtype=widest_float(X), ensure_non_negative=True
+        )
 
     def _check_namespace(self, X: Any, method: str) -> None:
         if self._namespace_attribute is not None:

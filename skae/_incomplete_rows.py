@@ -204,7 +204,11 @@ def m_step(
     design[:, first, second] = design[:, second, first] = sums.per_feature[:size].T
     design[:, n_latents, :] = design[:, :, n_latents] = sums.per_feature[size:].T
     target = np.column_stack([sums.cross, _totals(rows)])
-    solution = np.linalg.solve(design, target[:, :, None])[:, :, 0]
+    try:
+        solution = np.linalg.solve(design, target[:, :, None])[:, :, 0]
+    except np.linalg.LinAlgError:  # a feature that fewer rows show than there are codes
+        inverse = np.linalg.pinv(design, hermitian=True)
+        solution = np.einsum("dij,dj->di", inverse, target)
     residual = squares.sum() - np.sum(solution * target)
     noise_variance = max(residual / sums.per_feature[-1].sum(), floor)
 

@@ -21,6 +21,7 @@ from scipy import optimize, sparse
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import get_tags
+from sklearn.utils.validation import check_is_fitted
 
 from skae._base import (
     BaseAutoencoder,
@@ -30,6 +31,7 @@ from skae._base import (
     get_namespace,
     get_namespace_and_device,
     move_to,
+    widest_float,
 )
 from skae._latent_size import by_evidence, by_variance_share
 from skae._low_rank_gaussian import draw, log_density, noise_floor
@@ -296,6 +298,10 @@ class LinearAE(BaseAutoencoder, PCA):
         `fit` gives on all rows at once; memory grows as n_features squared, not with
         the rows. Until there are as many rows as components the model only collects.
 
+        After `fit` it goes on from what `fit` kept. That is exact if all components were
+        kept; else the left-out variance is taken as equal in all left-out directions,
+        with a warning.
+
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
@@ -310,29 +316,45 @@ class LinearAE(BaseAutoencoder, PCA):
         self : object
             The estimator.
 
-        Raises
-        ------
-        ValueError
-            After `fit`, which does not keep the scatter that streaming needs.
         """
         with self._all_or_nothing():
-            stream = self.__dict__.get("_stream")
-            if stream is None and hasattr(self, "components_"):
-                raise ValueError(
-                    "partial_fit cannot go on from fit, which keeps no scatter matrix. "
-                    "Start from a clone of this estimator and give it the first rows "
-                    "through partial_fit too."
-                )
-            rows = self._check_rows(X, reset=stream is None, min_rows=1)
+            seen = self._seen_moments()
+            rows = self._check_rows(X, reset=seen is None, min_rows=1)
             weight = self._check_weight(sample_weight, rows)
             stats = moments(rows, weight)
-            if stream is not None:
-                stats = merge(Moments(*stream), stats)
+            if seen is not None:
+                stats = merge(seen, stats)
             self._stream = tuple(stats)
             self._check_choices(rows)
             if stats.n >= self._rows_needed(rows.shape[1]):
                 self._fit_moments(stats, rows, self._generator())
         return self
+
+    def _seen_moments(self) -> Moments | None:
+        """Moments of all rows so far: of the stream, or as `fit` left them."""
+        if "_stream" in self.__dict__:
+            return Moments(*self._stream)
+        if not hasattr(self, "components_"):
+            return None
+        xp, _, device = get_namespace_and_device(self.components_)
+        n_features, left_out = self.n_features_in_, 0.0
+        if self.n_components_ < (rank := min(self.n_samples_, n_features)):
+            warnings.warn(
+                f"partial_fit goes on from the {self.n_components_} components that fit kept, "
+                "and takes the variance that they leave out as equal in all directions. "
+                "For an exact result give all rows to partial_fit.",
+                UserWarning,
+                stacklevel=3,
+            )
+            share = (rank - self.n_components_) / (n_features - self.n_components_)
+            left_out = float(self.noise_variance_) * share
+        dtype = widest_float(self.components_)
+        axes, variance, mean = (
+            xp.astype(a, dtype) for a in (self.components_, self.explained_variance_, self.mean_)
+        )
+        scatter = (axes.T * (variance - left_out)) @ axes
+        scatter += left_out * xp.eye(n_features, dtype=dtype, device=device)
+        return Moments(self.n_samples_, mean, scatter * (self.n_samples_ - 1))
 
     def _rows_needed(self, n_features: int) -> int:
         """From how many rows on there is a model."""
@@ -556,6 +578,17 @@ class LinearAE(BaseAutoencoder, PCA):
         variances, noise = self._floored_gaussian()
         return log_density(X, self.mean_, self.components_, variances, noise)
 
+    def get_covariance(self) -> Any:
+        """Covariance of the Gaussian that `score_samples` evaluates.
+
+        Returns
+        -------
+        covariance : ndarray of shape (n_features, n_features)
+            Variances of the components, with n - 1, and the noise variance.
+        """
+        check_is_fitted(self)
+        return super().get_covariance()
+
     def get_precision(self) -> Any:
         """Inverse of `get_covariance`, by the matrix inversion lemma.
 
@@ -565,6 +598,7 @@ class LinearAE(BaseAutoencoder, PCA):
             A covariance that has no inverse is floored at the float precision times
             the mean variance first.
         """
+        check_is_fitted(self)
         xp, _, device = get_namespace_and_device(self.components_)
         variances, noise = self._floored_gaussian()
         axes = self.components_

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.extmath import svd_flip
+from sklearn.utils.validation import check_is_fitted
 
 from skae._base import BaseAutoencoder, Interval, RealNotInt, StrOptions, private_generator
 from skae._incomplete_rows import (
@@ -472,6 +473,7 @@ class PPCA(BaseAutoencoder):
         covariance : ndarray of shape (n_features, n_features)
             With 1/n, as the likelihood has it.
         """
+        check_is_fitted(self)
         covariance = self._scaled_axes(self._signal)
         covariance[np.diag_indices_from(covariance)] += self.noise_variance_
         return covariance
@@ -484,6 +486,7 @@ class PPCA(BaseAutoencoder):
         precision : ndarray of shape (n_features, n_features)
             The inverse.
         """
+        check_is_fitted(self)
         precision = self._scaled_axes(1 / self._variances - 1 / self.noise_variance_)
         precision[np.diag_indices_from(precision)] += 1 / self.noise_variance_
         return precision
