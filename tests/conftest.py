@@ -1,0 +1,4 @@
+import os
+
+# SciPy reads this when it is first imported; scikit-learn's array-API checks need it.
+os.environ.setdefault("SCIPY_ARRAY_API", "1")

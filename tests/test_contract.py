@@ -1,0 +1,1212 @@
+"""The contract: laws that every public skae estimator obeys.
+
+Estimators are discovered, never listed, and differ here only by what their tags and
+parameters say, so that a new one is tested on arrival.
+"""
+
+import copy
+import inspect
+import pickle
+import re
+from functools import cache
+
+import joblib
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+import skops.io
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from scipy import sparse
+from sklearn import config_context
+from sklearn.base import clone
+from sklearn.decomposition import PCA
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV, KFold
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import get_tags
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import skae
+from skae._base import BaseAutoencoder
+
+# ------------------------------------------------------------------- what is tested
+
+ESTIMATORS = [
+    value
+    for value in (getattr(skae, name) for name in skae.__all__)
+    if inspect.isclass(value) and issubclass(value, BaseAutoencoder)
+]
+
+
+def trained_on_batches(Estimator):
+    """Networks name a batch size; all others are closed-form or EM."""
+    return "batch_size" in Estimator().get_params()
+
+
+def may_miss_values(Estimator):
+    return get_tags(Estimator()).input_tags.allow_nan
+
+
+def law_for(estimators):
+    return pytest.mark.parametrize("Estimator", estimators, ids=lambda value: value.__name__)
+
+
+every_estimator = law_for(ESTIMATORS)
+every_exact_estimator = law_for([E for E in ESTIMATORS if not trained_on_batches(E)])
+every_gaussian = law_for([E for E in ESTIMATORS if hasattr(E, "get_covariance")])
+every_sparse_estimator = law_for([E for E in ESTIMATORS if get_tags(E()).input_tags.sparse])
+every_forgiving_estimator = law_for([E for E in ESTIMATORS if may_miss_values(E)])
+every_streaming_estimator = law_for([E for E in ESTIMATORS if hasattr(E, "partial_fit")])
+every_fit = pytest.mark.parametrize(
+    ("Estimator", "fit"),
+    [
+        pytest.param(E, fit, id=f"{E.__name__}-{fit}")
+        for E in ESTIMATORS
+        for fit in ("fit", "fit_transform", "partial_fit")
+        if hasattr(E, fit)
+    ],
+)
+
+# A floor that was used or a fit that did not converge is said by a UserWarning. What
+# NumPy says when numbers go wrong is a RuntimeWarning, and stays an error.
+may_advise = pytest.mark.filterwarnings("ignore::UserWarning")
+
+# The same examples in every run, so that CI is repeatable.
+repeatable = settings(deadline=None, max_examples=25, derandomize=True)
+
+# Rows that call for different solvers; PCA takes its randomized one for the last.
+TALL, SQUARE, WIDE = (60, 6), (20, 20), (30, 510)
+
+
+# Estimator, shape of the rows, share of NaN among them.
+every_kind_of_rows = pytest.mark.parametrize(
+    ("Estimator", "shape", "gaps"),
+    [
+        pytest.param(E, shape, gaps, id=f"{E.__name__}-{shape}-{gaps}")
+        for E in ESTIMATORS
+        for shape, gaps in [(TALL, 0.0), (SQUARE, 0.0), (WIDE, 0.0), (TALL, 0.1)]
+        if may_miss_values(E) or not gaps
+    ],
+)
+
+
+# -------------------------------------------------------------------------- helpers
+
+
+def small(Estimator, n_components=2, random_state=0, **params):
+    """An estimator with few codes and, where it takes one, a seed."""
+    model = Estimator(n_components=n_components, **params)
+    if "random_state" in model.get_params():
+        model.set_params(random_state=random_state)
+    return model
+
+
+def make_data(Estimator, shape=TALL, seed=0, gaps=0.0):
+    """Two strong factors under noise, off centre: two codes are well determined.
+
+    A share `gaps` of the values is NaN.
+    """
+    rng = np.random.default_rng(seed)
+    n_samples, n_features = shape
+    loadings = rng.normal(size=(2, n_features)) * [[2.0], [1.0]]
+    X = 1.0 + rng.normal(size=(n_samples, 2)) @ loadings + 0.3 * rng.normal(size=shape)
+    X[rng.random(shape) < gaps] = np.nan
+    return np.abs(X) if get_tags(Estimator()).input_tags.positive_only else X
+
+
+@cache
+def fitted(Estimator):
+    """A model fitted on `make_data(Estimator)`, shared: do not refit it."""
+    return small(Estimator).fit(make_data(Estimator))
+
+
+def codes_of(model, X):
+    return np.asarray(model.transform(X))
+
+
+def outputs(model, X):
+    """All that a fitted model computes from rows."""
+    codes = model.transform(X)
+    return {
+        "transform": codes,
+        "inverse_transform": model.inverse_transform(codes),
+        "reconstruct": model.reconstruct(X),
+        "sample": model.sample(5, random_state=0),
+        "sample without noise": model.sample(5, noise=False, random_state=0),
+        "score_samples": model.score_samples(X),
+        "score": model.score(X),
+    }
+
+
+def leaves(value, path="state"):
+    """Path and value of every leaf of nested dicts, lists and tuples."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from leaves(item, f"{path}[{key!r}]")
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            yield from leaves(item, f"{path}[{index}]")
+    else:
+        yield path, value
+
+
+def state(model):
+    """A copy of all that the model holds, flat; private attributes too."""
+    return copy.deepcopy(dict(leaves(model.__getstate__())))
+
+
+def learned(model):
+    """A copy of what `fit` learned, flat."""
+    return {path: v for path, v in state(model).items() if re.match(r"state\['\w+_'\]", path)}
+
+
+def assert_same(actual, expected, tol=0.0):
+    """Equal dicts: bit for bit, or floats within tol of the larger of 1 and their maximum."""
+    assert actual.keys() == expected.keys()
+    for name, value in expected.items():
+        if tol and np.asarray(value).dtype.kind == "f":
+            atol = tol * max(1.0, np.max(np.abs(value), initial=0.0))
+            np.testing.assert_allclose(actual[name], value, rtol=0, atol=atol, err_msg=name)
+        else:
+            np.testing.assert_array_equal(actual[name], value, strict=True, err_msg=name)
+
+
+def assert_finite(values):
+    for name, value in values.items():
+        if np.asarray(value).dtype.kind in "fiu":
+            assert np.all(np.isfinite(value)), name
+
+
+def tolerance(Estimator):
+    """How exactly equal data give equal results: networks compute in float32."""
+    return 1e-8 if "float64" in get_tags(Estimator()).transformer_tags.preserves_dtype else 1e-4
+
+
+def public_methods(Estimator):
+    """Names of skae's own public methods, without what every scikit-learn estimator has."""
+    inherited = re.compile(r"_|set_\w+$|get_params$|get_metadata_routing$")
+    return [
+        name
+        for name in dir(Estimator)
+        if not inherited.match(name) and inspect.isroutine(getattr(Estimator, name))
+    ]
+
+
+def call(model, method, rows, codes):
+    """Call a public method with the arguments that it needs."""
+    method = getattr(model, method)
+    needed = [p for p in inspect.signature(method).parameters.values() if p.default is p.empty]
+    needed = [p for p in needed if p.kind is p.POSITIONAL_OR_KEYWORD]
+    argument = codes if method.__name__ == "inverse_transform" else rows
+    return method(*[argument for _ in needed])
+
+
+def test_estimators_are_found():
+    """There is something to test."""
+    assert ESTIMATORS
+
+
+@every_estimator
+def test_abstract_or_final(Estimator):
+    """Every estimator is concrete, and inherits from no other one."""
+    assert not inspect.isabstract(Estimator)
+    assert not set(Estimator.__mro__[1:]) & set(ESTIMATORS)
+
+
+# ----------------------------------------------------------------- scikit-learn's laws
+
+
+# The only exemption that skae allows, check_sample_weight_equivalence for estimators that
+# are trained on mini-batches, comes with the laws that take its place.
+@parametrize_with_checks([Estimator() for Estimator in ESTIMATORS])
+def test_scikit_learn_check(estimator, check):
+    """scikit-learn's own checks pass, with default parameters and without exemption."""
+    if check.func.__name__.startswith("check_sample_weight_equivalence"):
+        # Its 15 rows in 30 dimensions leave directions without variance. The default takes
+        # axes among them that no data determine, so that they cannot be compared.
+        estimator = clone(estimator).set_params(n_components=2)
+    check(estimator)
+
+
+@every_estimator
+def test_tags_switch_no_check_off(Estimator):
+    """No tag that makes scikit-learn skip a check is set."""
+    tags = get_tags(Estimator())
+    assert not any([tags._skip_test, tags.no_validation, tags.non_deterministic])
+
+
+# ---------------------------------------------------------------- names and documents
+
+
+@every_estimator
+def test_score_kind_is_one_of_the_four(Estimator):
+    """score_kind says what score_samples returns, in one of the design's four words."""
+    assert Estimator.score_kind in {"log_likelihood", "lower_bound", "reconstruction", "latent"}
+
+
+@every_estimator
+def test_every_public_method_is_documented(Estimator):
+    """Every public method says in numpydoc what it takes and what it returns."""
+    for name in public_methods(Estimator):
+        doc = inspect.cleandoc(getattr(Estimator, name).__doc__ or "")
+        sections = re.split(r"^(\w[\w ]*)\n-+\n", doc, flags=re.MULTILINE)
+        body = dict(zip(sections[1::2], sections[2::2], strict=True))
+        assert sections[0].strip(), f"{name} has no summary"
+        assert body.get("Returns", "").strip(), f"{name} does not say what it returns"
+        for argument in list(inspect.signature(getattr(Estimator, name)).parameters)[1:]:
+            documented = re.search(rf"^\**{argument}\b", body.get("Parameters", ""), re.MULTILINE)
+            assert documented, f"{name} does not document {argument}"
+
+
+@every_estimator
+def test_one_unique_name_per_code(Estimator):
+    """get_feature_names_out names every column of transform, each differently."""
+    for n_components in (1, 2):
+        X = make_data(Estimator)
+        model = small(Estimator, n_components).fit(X)
+        names = list(model.get_feature_names_out())
+        assert len(names) == len(set(names)) == codes_of(model, X).shape[1]
+
+
+# -------------------------------------------------------------------- copies and files
+
+
+@every_estimator
+def test_state_is_plain(Estimator):
+    """__getstate__ holds NumPy arrays and plain types only."""
+    X = make_data(Estimator)
+    frame = pd.DataFrame(X).add_prefix("column ")
+    models = [fitted(Estimator), small(Estimator), small(Estimator).fit(frame)]
+    if hasattr(Estimator, "partial_fit"):
+        models.append(small(Estimator).partial_fit(torch.from_numpy(X)))
+    plain = (type(None), bool, int, float, str, bytes, np.ndarray, np.generic)
+    for model in models:
+        for path, value in leaves(model.__getstate__()):
+            assert isinstance(value, plain), f"{path} is a {type(value)}"
+
+
+@every_estimator
+def test_clone(Estimator):
+    """A clone is unfitted, has the same parameters and learns the same."""
+    X, model = make_data(Estimator), fitted(Estimator)
+    copied = clone(model)
+    assert copied.get_params() == model.get_params()
+    assert not learned(copied)
+    assert_same(outputs(copied.fit(X), X), outputs(model, X))
+
+
+def through_pickle(model, path):
+    return pickle.loads(pickle.dumps(model))
+
+
+def through_joblib(model, path):
+    joblib.dump(model, path)
+    return joblib.load(path)
+
+
+def through_skops(model, path):
+    dumped = skops.io.dumps(model)
+    foreign = skops.io.get_untrusted_types(data=dumped)
+    assert all(name.startswith("skae.") for name in foreign), foreign
+    return skops.io.loads(dumped, trusted=foreign)
+
+
+every_file = pytest.mark.parametrize(
+    "saved_and_loaded",
+    [through_pickle, through_joblib, through_skops],
+    ids=["pickle", "joblib", "skops"],
+)
+
+
+@every_kind_of_rows
+@every_file
+def test_round_trip(Estimator, shape, gaps, saved_and_loaded, tmp_path):
+    """A model that was saved and loaded holds and computes the same, bit for bit."""
+    X = make_data(Estimator, shape, gaps=gaps)
+    model = small(Estimator).fit(X, sample_weight=np.linspace(0.0, 2.0, len(X)))
+    loaded = saved_and_loaded(model, tmp_path / "model")
+    assert_same(state(loaded), state(model))
+    assert_same(outputs(loaded, X), outputs(model, X))
+
+
+@every_estimator
+@every_file
+def test_round_trip_of_a_model_of_frames(Estimator, saved_and_loaded, tmp_path):
+    """Column names and the chosen container survive saving and loading."""
+    frame = pd.DataFrame(make_data(Estimator)).add_prefix("column ")
+    model = small(Estimator).set_output(transform="pandas").fit(frame)
+    loaded = saved_and_loaded(model, tmp_path / "model")
+    pd.testing.assert_frame_equal(loaded.reconstruct(frame), model.reconstruct(frame))
+
+
+@every_estimator
+@every_file
+def test_round_trip_of_an_unfitted_model(Estimator, saved_and_loaded, tmp_path):
+    """An unfitted model that was saved and loaded can be fitted."""
+    X = make_data(Estimator)
+    loaded = saved_and_loaded(small(Estimator), tmp_path / "model")
+    assert_same(outputs(loaded.fit(X), X), outputs(fitted(Estimator), X))
+
+
+@every_streaming_estimator
+@every_file
+def test_round_trip_amid_a_stream(Estimator, saved_and_loaded, tmp_path):
+    """A model that was saved and loaded between two batches goes on as if it had not been."""
+    X = make_data(Estimator)
+    model = small(Estimator).partial_fit(X[:20])
+    loaded = saved_and_loaded(model, tmp_path / "model")
+    assert_same(outputs(loaded.partial_fit(X[20:]), X), outputs(model.partial_fit(X[20:]), X))
+
+
+# ------------------------------------------------------------------------- the input
+
+
+@every_kind_of_rows
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_input_is_never_modified(Estimator, shape, gaps, order, dtype):
+    """Rows, weights and codes are as they were after every method."""
+    X = make_data(Estimator, shape, gaps=gaps).astype(dtype, order=order)
+    weight = np.linspace(0.0, 2.0, len(X)).astype(dtype)
+    model = small(Estimator)
+    codes = codes_of(model.fit(X.copy()), X.copy())
+    given = (X, weight, codes)
+    before = copy.deepcopy(given)
+    for method in ("fit", "fit_transform", "partial_fit"):
+        if hasattr(model, method):
+            getattr(clone(model), method)(X)
+            getattr(clone(model), method)(X, sample_weight=weight)
+    for method in public_methods(Estimator):
+        if "fit" not in method:
+            call(model, method, X, codes)
+    model.score(X, sample_weight=weight)
+    for now, then in zip(given, before, strict=True):
+        np.testing.assert_array_equal(now, then, strict=True)
+
+
+def as_memmap(X, path):
+    mapped = np.memmap(path, dtype=X.dtype, mode="w+", shape=X.shape)
+    mapped[:] = X
+    return np.memmap(path, dtype=X.dtype, mode="r", shape=X.shape)
+
+
+def as_read_only(X, path):
+    X = X.copy()
+    X.flags.writeable = False
+    return X
+
+
+CONTAINERS = {
+    "int64": lambda X, path: X.astype("int64"),
+    "uint8": lambda X, path: np.abs(X).astype("uint8"),
+    "bool": lambda X, path: X > 1,
+    "every second row": lambda X, path: np.repeat(X, 2, axis=0)[::2],
+    "every second column": lambda X, path: np.repeat(X, 2, axis=1)[:, ::2],
+    "backwards": lambda X, path: X[::-1, ::-1],
+    "Fortran": lambda X, path: np.asfortranarray(X),
+    "read-only": as_read_only,
+    "memmap": as_memmap,
+    "list": lambda X, path: X.tolist(),
+    "torch": lambda X, path: torch.from_numpy(X),
+    "torch int": lambda X, path: torch.from_numpy(X).to(torch.int32),
+    "pandas": lambda X, path: pd.DataFrame(X),
+}
+
+
+@every_estimator
+@pytest.mark.parametrize("contain", CONTAINERS.values(), ids=CONTAINERS)
+def test_every_container_gives_the_same(Estimator, contain, tmp_path):
+    """Integers, booleans, views, mapped files, lists and tensors compute as float64 arrays do."""
+    X = contain(np.round(3 * make_data(Estimator)), tmp_path / "rows")
+    plain = np.asarray(X).astype(np.float64, order="C")
+    expected = small(Estimator).fit(plain)
+    model = small(Estimator).fit(X)
+    assert_same(outputs(model, X), outputs(expected, plain), tolerance(Estimator))
+
+    codes = contain(np.round(codes_of(expected, plain)), tmp_path / "codes")
+    plain_codes = np.asarray(codes).astype(np.float64, order="C")
+    decoded = {"inverse_transform": model.inverse_transform(codes)}
+    expected_rows = {"inverse_transform": expected.inverse_transform(plain_codes)}
+    assert_same(decoded, expected_rows, tolerance(Estimator))
+
+
+@every_estimator
+@pytest.mark.parametrize(
+    "contain",
+    [list, torch.from_numpy, pd.Series, pl.Series, lambda w: w.astype("float32")],
+    ids=["list", "torch", "pandas", "polars", "float32"],
+)
+def test_every_container_of_weights_gives_the_same(Estimator, contain):
+    """Weights may be integers, lists, tensors or series."""
+    X = make_data(Estimator)
+    weight = np.arange(len(X)) % 3
+    model = small(Estimator).fit(X, sample_weight=contain(weight))
+    expected = small(Estimator).fit(X, sample_weight=weight.astype(np.float64))
+    assert_same(outputs(model, X), outputs(expected, X), tolerance(Estimator))
+    scores = [m.score(X, sample_weight=contain(weight)) for m in (model, expected)]
+    assert scores[0] == pytest.approx(scores[1], rel=tolerance(Estimator))
+
+
+@every_sparse_estimator
+@pytest.mark.parametrize("container", [sparse.csr_array, sparse.csc_array, sparse.csr_matrix])
+def test_sparse_rows_compute_as_dense_rows(Estimator, container):
+    """Sparse rows give what the same rows give when dense."""
+    X = make_data(Estimator)
+    X[np.random.default_rng(0).random(X.shape) < 0.5] = 0.0
+    model, expected = small(Estimator).fit(container(X)), small(Estimator).fit(X)
+    # The two need not share a solver, and iterative ones stop at their own tolerance.
+    assert_same(outputs(model, container(X)), outputs(expected, X), 1e-6)
+
+
+@every_estimator
+@pytest.mark.parametrize("dtype", ["float64", "float32", "int64", "int32", "uint8", "bool"])
+def test_dtype(Estimator, dtype):
+    """A model returns the float type it was given if it preserves that, else its widest."""
+    preserved = get_tags(Estimator()).transformer_tags.preserves_dtype
+    widest = "float64" if "float64" in preserved else "float32"
+    expected = dtype if dtype in preserved else widest
+    X = make_data(Estimator)
+    X = X > 1 if dtype == "bool" else np.abs(3 * X).astype(dtype)
+    weight = np.ones(len(X))  # float64 weights do not widen float32 rows
+    for model in (small(Estimator).fit(X), small(Estimator).fit(X, sample_weight=weight)):
+        values = outputs(model, X)
+        del values["score"]
+        values["fit_transform"] = clone(model).fit_transform(X, sample_weight=weight)
+        given = {name: value.dtype.name for name, value in values.items()}
+        for name in ("transform", "fit_transform"):
+            if values[name].dtype.kind == "i":
+                assert given.pop(name) == "int64", name
+        assert given == dict.fromkeys(given, expected)
+
+
+# ------------------------------------------------------------------------ data frames
+
+FRAMES = {"pandas": pd.DataFrame, "polars": pl.DataFrame}
+
+
+def as_frame(library, X, names):
+    """A data frame; a pandas one with an index that is not 0, 1, ..."""
+    if library == "pandas":
+        return pd.DataFrame(X, columns=names, index=[f"row {i}" for i in range(len(X))])
+    return pl.DataFrame(X, schema=list(names))
+
+
+@every_estimator
+@pytest.mark.parametrize("given", ["pandas", "polars", "array"])
+@pytest.mark.parametrize("wanted", ["pandas", "polars"])
+def test_frames_in_and_out(Estimator, given, wanted):
+    """set_output gives frames out of every method: the input's names, index and values."""
+    X = make_data(Estimator)
+    names = [f"x{i}" for i in range(X.shape[1])]
+    rows = X
+    if given != "array":
+        names = [f"column {i}" for i in range(X.shape[1])]
+        rows = as_frame(given, X, names)
+    plain = small(Estimator).fit(X)
+    model = small(Estimator).set_output(transform=wanted).fit(rows)
+    codes = model.transform(rows)
+
+    # Method -> the frame, the same as an array, the frame's columns.
+    code_names = list(model.get_feature_names_out())
+    Z = plain.transform(X)
+    framed = {
+        "transform": (codes, Z, code_names),
+        "fit_transform": (clone(model).fit_transform(rows), Z, code_names),
+        "inverse_transform": (model.inverse_transform(codes), plain.inverse_transform(Z), names),
+        "reconstruct": (model.reconstruct(rows), plain.reconstruct(X), names),
+    }
+    if hasattr(model, "impute"):
+        gaps = make_data(Estimator, gaps=0.2)
+        gappy = gaps if given == "array" else as_frame(given, gaps, names)
+        framed["impute"] = (model.impute(gappy), plain.impute(gaps), names)
+    for method, (frame, array, columns) in framed.items():
+        assert isinstance(frame, FRAMES[wanted]), method
+        assert list(frame.columns) == columns, method
+        assert_same({method: frame.to_numpy()}, {method: array}, tolerance(Estimator))
+        if wanted == "pandas":
+            index = rows.index if given == "pandas" else pd.RangeIndex(len(X))
+            pd.testing.assert_index_equal(frame.index, index, exact=False)
+
+    drawn = model.sample(3, random_state=0)
+    assert isinstance(drawn, FRAMES[wanted])
+    assert list(drawn.columns) == names
+    assert_same({"": drawn.to_numpy()}, {"": plain.sample(3, random_state=0)}, tolerance(Estimator))
+    np.testing.assert_allclose(model.score_samples(rows), plain.score_samples(X), rtol=1e-5)
+
+
+@every_estimator
+@pytest.mark.parametrize("given", ["pandas", "polars"])
+def test_arrays_out_of_frames_by_default(Estimator, given):
+    """Without set_output every method returns arrays, also for frames."""
+    X = make_data(Estimator)
+    rows = as_frame(given, X, list("abcdef"))
+    model = small(Estimator).fit(rows)
+    values = outputs(model, rows)
+    assert_same(values, outputs(fitted(Estimator), X), tolerance(Estimator))
+    assert {type(value) for name, value in values.items() if name != "score"} == {np.ndarray}
+
+
+@every_estimator
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_codes_in_another_order_are_refused(Estimator, library):
+    """A frame of codes whose columns were reordered is an error, not a wrong row."""
+    model = fitted(Estimator)
+    names = list(model.get_feature_names_out())
+    if len(names) < 2:
+        pytest.skip("one code has one order")
+    codes = as_frame(library, codes_of(model, make_data(Estimator)), names)
+    model.inverse_transform(codes)
+    with pytest.raises(ValueError, match="order"):
+        model.inverse_transform(codes[names[::-1]])
+
+
+# --------------------------------------------------------------- shapes and degenerate data
+
+
+@every_estimator
+def test_one_row(Estimator):
+    """A fitted model encodes, reconstructs and scores a single row as it does among others."""
+    X, model = make_data(Estimator), fitted(Estimator)
+    many, one = outputs(model, X), outputs(model, X[:1])
+    for name in ("transform", "inverse_transform", "reconstruct", "score_samples"):
+        assert one[name].shape == many[name][:1].shape
+        np.testing.assert_allclose(one[name], many[name][:1], rtol=1e-5, atol=1e-5, err_msg=name)
+    assert one["score"] == pytest.approx(float(one["score_samples"][0]))
+
+
+@may_advise
+@every_estimator
+def test_fewer_rows_than_features(Estimator):
+    """Rows may be fewer than features."""
+    X = make_data(Estimator, (4, 10))
+    for model in (small(Estimator), Estimator()):
+        assert_finite(outputs(model.fit(X), X))
+
+
+@every_estimator
+@pytest.mark.parametrize("n_components", [-1, 1.5, "many", [2]])
+def test_impossible_n_components(Estimator, n_components):
+    """An n_components that cannot be is a ValueError that names it."""
+    with pytest.raises(ValueError, match=r"n_components"):
+        small(Estimator, n_components).fit(make_data(Estimator))
+
+
+@every_exact_estimator
+@pytest.mark.parametrize("shape", [(4, 10), (10, 4)], ids=str)
+def test_n_components_beyond_the_data(Estimator, shape):
+    """More codes than rows and features allow are a ValueError that names n_components."""
+    X = make_data(Estimator, shape)
+    for options in ({}, {"sample_weight": np.ones(len(X))}):
+        with pytest.raises(ValueError, match=r"n_components=11"):
+            small(Estimator, n_components=11).fit(X, **options)
+
+
+DEGENERATE = {
+    "constant column": lambda X: np.column_stack([X, np.full(len(X), 7.0)]),
+    "zero column": lambda X: np.column_stack([X, np.zeros(len(X))]),
+    "duplicated columns": lambda X: np.column_stack([X, X]),
+    "duplicated rows": lambda X: np.repeat(X[:3], 5, axis=0),
+    "two rows": lambda X: X[:2],
+    "all constant": lambda X: np.full_like(X, 3.0),
+    "every column constant": lambda X: np.tile(X[0], (len(X), 1)),
+    "all zero": lambda X: np.zeros_like(X),
+    "one column": lambda X: X[:, :1],
+}
+
+
+@may_advise
+@every_estimator
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("degenerate", DEGENERATE.values(), ids=DEGENERATE)
+@pytest.mark.parametrize("shape", [TALL, WIDE], ids=str)
+def test_degenerate_data(Estimator, degenerate, shape, dtype):
+    """Constant and duplicated columns and rows give finite results everywhere."""
+    X = degenerate(make_data(Estimator, shape)).astype(dtype)
+    for model in (small(Estimator, n_components=1), Estimator()):
+        model.fit(X)
+        assert_finite(outputs(model, X))
+        assert_finite(learned(model))
+
+
+@may_advise
+@every_forgiving_estimator
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("degenerate", DEGENERATE.values(), ids=DEGENERATE)
+def test_degenerate_data_with_gaps(Estimator, degenerate, dtype):
+    """Where NaN is allowed, degenerate data with gaps give finite results everywhere."""
+    X = degenerate(make_data(Estimator)).astype(dtype)
+    X[0, 0] = X[1, -1] = np.nan
+    for model in (small(Estimator, n_components=1), Estimator()):
+        model.fit(X)
+        assert_finite(outputs(model, X))
+        assert_finite(learned(model))
+
+
+@may_advise
+@every_estimator
+@settings(repeatable, max_examples=10)
+@given(
+    exponent=st.integers(-30, 30),
+    dtype=st.sampled_from(["float64", "float32"]),
+    shape=st.sampled_from([TALL, SQUARE, WIDE]),
+    weighted=st.booleans(),
+    gaps=st.sampled_from([0.0, 0.1]),
+)
+@example(exponent=30, dtype="float64", shape=TALL, weighted=False, gaps=0.0)
+@example(exponent=30, dtype="float64", shape=WIDE, weighted=False, gaps=0.0)
+@example(exponent=30, dtype="float64", shape=TALL, weighted=False, gaps=0.1)
+@example(exponent=30, dtype="float32", shape=TALL, weighted=False, gaps=0.0)
+@example(exponent=30, dtype="float32", shape=SQUARE, weighted=False, gaps=0.0)
+@example(exponent=30, dtype="float32", shape=WIDE, weighted=False, gaps=0.0)
+@example(exponent=30, dtype="float32", shape=WIDE, weighted=True, gaps=0.0)
+@example(exponent=30, dtype="float32", shape=TALL, weighted=False, gaps=0.1)
+@example(exponent=-30, dtype="float64", shape=TALL, weighted=False, gaps=0.0)
+@example(exponent=-30, dtype="float64", shape=WIDE, weighted=False, gaps=0.0)
+@example(exponent=-30, dtype="float64", shape=TALL, weighted=False, gaps=0.1)
+@example(exponent=-30, dtype="float32", shape=TALL, weighted=False, gaps=0.0)
+@example(exponent=-30, dtype="float32", shape=SQUARE, weighted=False, gaps=0.0)
+@example(exponent=-30, dtype="float32", shape=WIDE, weighted=False, gaps=0.0)
+@example(exponent=-30, dtype="float32", shape=WIDE, weighted=True, gaps=0.0)
+@example(exponent=-30, dtype="float32", shape=TALL, weighted=False, gaps=0.1)
+def test_scale(Estimator, exponent, dtype, shape, weighted, gaps):
+    """Huge and tiny data give finite results, or a ValueError that asks to rescale."""
+    if not may_miss_values(Estimator):
+        gaps = 0.0
+    X = (make_data(Estimator, shape, gaps=gaps) * 10.0**exponent).astype(dtype)
+    weight = np.ones(len(X)) if weighted else None
+    for model in (small(Estimator), Estimator()):
+        try:
+            model.fit(X, sample_weight=weight)
+            values = outputs(model, X)
+        except ValueError as error:  # LinAlgError is one too, but does not ask to rescale
+            if not re.search("(?i)rescale", str(error)):
+                raise
+            continue
+        assert_finite(values)
+        assert_finite(learned(model))
+
+
+@every_forgiving_estimator
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_unseen_values_are_left_out(Estimator, dtype):
+    """Where the tag allows NaN, every result is finite and of the type that was given."""
+    gaps = make_data(Estimator, gaps=0.2).astype(dtype)
+    gaps[3] = np.nan  # a row of which nothing was seen
+    preserved = dtype in get_tags(Estimator()).transformer_tags.preserves_dtype
+    for rows in (make_data(Estimator).astype(dtype), gaps):
+        values = outputs(small(Estimator).fit(rows), gaps)
+        assert_finite(values)
+        del values["score"]
+        assert not preserved or {value.dtype.name for value in values.values()} == {dtype}
+
+
+@law_for([E for E in ESTIMATORS if not may_miss_values(E)])
+def test_unseen_values_are_refused(Estimator):
+    """Where the tag does not allow NaN, it is an error that says NaN, in every method."""
+    gaps = make_data(Estimator, gaps=0.2)
+    with pytest.raises(ValueError, match="NaN"):
+        small(Estimator).fit(gaps)
+    for method in ("transform", "reconstruct", "score_samples", "score"):
+        with pytest.raises(ValueError, match="NaN"):
+            getattr(fitted(Estimator), method)(gaps)
+
+
+@every_estimator
+def test_unseen_codes_are_refused(Estimator):
+    """Codes are complete: NaN among them is an error that says NaN."""
+    codes = codes_of(fitted(Estimator), make_data(Estimator)).astype(np.float64)
+    codes[0, 0] = np.nan
+    with pytest.raises(ValueError, match="NaN"):
+        fitted(Estimator).inverse_transform(codes)
+
+
+# ------------------------------------------------------------------------ wrong input
+
+# What is wrong -> how to make it of good rows, and what the message must name.
+WRONG = {
+    "no rows": (lambda X: X[:0], r"0 sample"),
+    "no columns": (lambda X: X[:, :0], r"0 feature"),
+    "1-D": (lambda X: X[0], r"1D array"),
+    "3-D": (lambda X: X[:, :, None], r"dim 3|3D"),
+    "scalar": (lambda X: 1.0, r"scalar"),
+    "complex": (lambda X: X + 1j, r"(?i)complex"),
+    "strings": (lambda X: np.full(X.shape, "one"), r"string"),
+    "objects": (lambda X: np.full(X.shape, "one", dtype=object), r"'one'"),
+    "infinite": (lambda X: np.where(X.max() == X, np.inf, X), r"infinity"),
+    "minus infinite": (lambda X: np.where(X.max() == X, -np.inf, X), r"infinity"),
+}
+every_wrong_input = pytest.mark.parametrize(("wrong", "named"), WRONG.values(), ids=WRONG)
+
+
+@every_fit
+@every_wrong_input
+def test_wrong_training_rows(Estimator, fit, wrong, named):
+    """Training rows that are none are a ValueError or TypeError that names what was given."""
+    with pytest.raises((ValueError, TypeError), match=named):
+        getattr(small(Estimator), fit)(wrong(make_data(Estimator)))
+
+
+@every_estimator
+@every_wrong_input
+@pytest.mark.parametrize("method", ["transform", "reconstruct", "score_samples", "score"])
+def test_wrong_rows(Estimator, method, wrong, named):
+    """Rows that are none are a ValueError or TypeError that names what was given."""
+    with pytest.raises((ValueError, TypeError), match=named):
+        getattr(fitted(Estimator), method)(wrong(make_data(Estimator)))
+
+
+@every_estimator
+@every_wrong_input
+def test_wrong_codes(Estimator, wrong, named):
+    """Codes that are none are a ValueError or TypeError that names what was given."""
+    model = fitted(Estimator)
+    codes = codes_of(model, make_data(Estimator))
+    with pytest.raises((ValueError, TypeError), match=named):
+        model.inverse_transform(wrong(codes))
+
+
+@every_estimator
+@pytest.mark.parametrize("method", ["transform", "reconstruct", "score_samples", "score"])
+@pytest.mark.parametrize("width", [5, 7])
+def test_rows_of_the_wrong_width(Estimator, method, width):
+    """Rows of another width than in fit are a ValueError that names both widths."""
+    with pytest.raises(ValueError, match=f"{width} features.* 6 features"):
+        getattr(fitted(Estimator), method)(make_data(Estimator, (60, width)))
+
+
+@every_estimator
+@pytest.mark.parametrize("change", [-1, 1])
+def test_codes_of_the_wrong_width(Estimator, change):
+    """Codes of another width than transform's are a ValueError that names both widths."""
+    model = fitted(Estimator)
+    width = len(model.get_feature_names_out())
+    if width + change == 0:
+        pytest.skip("no columns at all are refused in test_wrong_codes")
+    with pytest.raises(ValueError, match=rf"X has {width + change} .*expect\w* {width}\b"):
+        model.inverse_transform(np.zeros((3, width + change)))
+
+
+@every_estimator
+@pytest.mark.parametrize(
+    ("weight", "named"),
+    [
+        (np.ones(59), r"sample_weight.*59"),
+        (np.ones((60, 1)), r"[Ss]ample.weight"),
+        (-np.ones(60), r"[Nn]egative.*sample_weight|sample_weight.*[Nn]egative"),
+        (np.full(60, np.nan), r"sample_weight.*NaN|NaN.*sample_weight"),
+        (np.full(60, np.inf), r"sample_weight.*infinity|infinity.*sample_weight"),
+        (np.zeros(60), r"[Ss]ample.weight"),
+    ],
+    ids=["too few", "2-D", "negative", "NaN", "infinite", "all zero"],
+)
+def test_wrong_weights(Estimator, weight, named):
+    """Weights that are none are a ValueError that names sample_weight, in fit and score."""
+    X = make_data(Estimator)
+    for method in (small(Estimator).fit, small(Estimator).fit_transform, fitted(Estimator).score):
+        with pytest.raises(ValueError, match=named):
+            method(X, sample_weight=weight)
+
+
+@pytest.mark.parametrize(
+    ("Estimator", "method"),
+    [
+        pytest.param(E, method, id=f"{E.__name__}-{method}")
+        for E in ESTIMATORS
+        for method in public_methods(E)
+        if "fit" not in method
+    ],
+)
+def test_unfitted(Estimator, method):
+    """Before fit every method that needs one says NotFittedError."""
+    X = make_data(Estimator)
+    with pytest.raises(NotFittedError):
+        call(Estimator(), method, X, X)
+
+
+# ------------------------------------------------------------------ what fit leaves behind
+
+
+@every_fit
+@pytest.mark.parametrize("earlier", ["fitted", "fresh"])
+@pytest.mark.parametrize(
+    ("params", "spoil", "options"),
+    [
+        ({"n_components": -1}, lambda X: X, {}),
+        ({}, lambda X: np.where(X.max() == X, np.inf, X), {}),
+        ({}, lambda X: X[:, :0], {}),
+        ({}, lambda X: X.astype(complex), {}),
+        ({}, lambda X: X, {"sample_weight": -np.ones(60)}),
+        ({}, lambda X: X, {"sample_weight": np.ones(3)}),
+    ],
+    ids=["n_components", "infinite", "no columns", "complex", "negative weight", "few weights"],
+)
+def test_failed_fit_changes_nothing(Estimator, fit, earlier, params, spoil, options):
+    """A fit that fails leaves the model as it was, bit for bit; a fresh one unfitted."""
+    X = make_data(Estimator)
+    model = small(Estimator)
+    if earlier == "fitted":
+        (model.partial_fit if fit == "partial_fit" else model.fit)(X)
+    model.set_params(**params)
+    attributes, before = set(vars(model)), state(model)
+    with pytest.raises(ValueError):
+        getattr(model, fit)(spoil(X), **options)
+    assert set(vars(model)) == attributes
+    assert_same(state(model), before)
+    if earlier == "fresh":
+        with pytest.raises(NotFittedError):
+            model.transform(X)
+
+
+@every_exact_estimator
+def test_fit_that_fails_late_changes_nothing(Estimator):
+    """A size that only the data make impossible fails inside the model, and changes nothing."""
+    X = make_data(Estimator)
+    model = small(Estimator).fit(X).set_params(n_components=11)
+    before = state(model)
+    with pytest.raises(ValueError, match="n_components"):
+        model.fit(make_data(Estimator, (10, 4)))
+    assert_same(state(model), before)
+
+
+@every_estimator
+@pytest.mark.parametrize("fit", ["fit", "fit_transform"])
+@pytest.mark.parametrize("earlier", ["fitted", "fresh"])
+def test_interrupted_fit_changes_nothing(Estimator, fit, earlier, monkeypatch):
+    """A fit that is interrupted when all is learned leaves the model as it was."""
+    X = make_data(Estimator)
+    model = small(Estimator)
+    if earlier == "fitted":
+        model.fit(X)
+    before = state(model)
+    fit_model = Estimator._fit_model
+
+    def learn_and_interrupt(self, *arguments):
+        fit_model(self, *arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Estimator, "_fit_model", learn_and_interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        getattr(model, fit)(make_data(Estimator, WIDE))
+    assert_same(state(model), before)
+
+
+@every_fit
+def test_refit_forgets(Estimator, fit):
+    """A second fit leaves the model that a first one would have left."""
+    X = make_data(Estimator)
+    frame = as_frame("pandas", X[:, :5], list("abcde"))
+    model = small(Estimator)
+    getattr(model, fit)(frame)
+    model.left_over_ = 1.0
+    model.fit(X)
+    assert_same(state(model), state(small(Estimator).fit(X)))
+
+
+@every_estimator
+def test_fit_leaves_parameters_alone(Estimator):
+    """fit changes no parameter, and fit returns the estimator itself."""
+    for model in (small(Estimator), Estimator()):
+        params = model.get_params()
+        assert model.fit(make_data(Estimator)) is model
+        assert model.get_params() == params
+
+
+# ------------------------------------------------------------------------- randomness
+
+
+@every_kind_of_rows
+@pytest.mark.parametrize("random_state", [0, 7])
+def test_same_seed_same_bits(Estimator, shape, gaps, random_state):
+    """The same random_state gives the same bits in fit, transform, scores and samples."""
+    X = make_data(Estimator, shape, gaps=gaps)
+    first = small(Estimator, random_state=random_state).fit(X)
+    second = small(Estimator, random_state=random_state).fit(X)
+    assert_same(state(first), state(second))
+    assert_same(outputs(first, X), outputs(second, X))
+
+
+@every_kind_of_rows
+@pytest.mark.parametrize("random_state", [None, 0])
+def test_global_generators_are_untouched(Estimator, shape, gaps, random_state):
+    """No method advances NumPy's or torch's global generator, also without a seed."""
+    X = make_data(Estimator, shape, gaps=gaps)
+
+    def global_state():
+        _, *words = np.random.get_state()  # noqa: NPY002 (the generator that is under test)
+        return {"numpy": np.hstack(words), "torch": torch.random.get_rng_state().numpy()}
+
+    before = global_state()
+    model = small(Estimator, random_state=random_state)
+    model.fit_transform(X)
+    model.fit(X, sample_weight=np.linspace(0.0, 2.0, len(X)))
+    model.fit(X)
+    codes = codes_of(model, X)
+    for method in public_methods(Estimator):
+        if "fit" not in method:
+            call(model, method, X, codes)
+    model.sample(5, noise=False)
+    model.sample(5, random_state=random_state)
+    assert_same(global_state(), before)
+
+
+@every_estimator
+def test_samples(Estimator):
+    """sample draws new rows each time, and the same ones for the same random_state."""
+    model = fitted(Estimator)
+    assert model.sample().shape == (1, 6)
+    assert model.sample(np.int64(3)).shape == (3, 6)
+    assert not np.array_equal(model.sample(5), model.sample(5))
+    for noise in (True, False):
+        drawn = model.sample(5, noise=noise, random_state=3)
+        np.testing.assert_array_equal(drawn, model.sample(5, noise=noise, random_state=3))
+        assert not np.array_equal(drawn, model.sample(5, noise=noise, random_state=4))
+    generator = np.random.RandomState(3)
+    np.testing.assert_array_equal(
+        model.sample(5, random_state=generator), model.sample(5, random_state=3)
+    )
+    assert not np.array_equal(
+        model.sample(5, random_state=generator), model.sample(5, random_state=3)
+    )
+
+
+@every_estimator
+@pytest.mark.parametrize("n_samples", [0, -1, 1.5, "3", None])
+def test_impossible_n_samples(Estimator, n_samples):
+    """An n_samples that is no positive integer is a ValueError that names it."""
+    with pytest.raises(ValueError, match=r"n_samples"):
+        fitted(Estimator).sample(n_samples)
+
+
+@every_gaussian
+@pytest.mark.parametrize("n_components", [1, 2, 5])
+def test_moments_of_samples(Estimator, n_components):
+    """Samples have the model's mean and covariance; without noise they fill fewer dimensions."""
+    model = small(Estimator, n_components).fit(make_data(Estimator))
+    n = 200_000
+    drawn = model.sample(n, random_state=0)
+    covariance = np.asarray(model.get_covariance(), dtype=np.float64)
+    variances = np.diag(covariance)
+    # Standard errors of a Gaussian's mean and covariance. Five of them are exceeded by one
+    # number in two million, and the seed is fixed.
+    mean_error = np.sqrt(variances / n)
+    covariance_error = np.sqrt((np.outer(variances, variances) + covariance**2) / n)
+    assert np.all(np.abs(drawn.mean(axis=0) - model.mean_) < 5 * mean_error)
+    assert np.all(np.abs(np.cov(drawn, rowvar=False) - covariance) < 5 * covariance_error)
+
+    means = model.sample(100, noise=False, random_state=0)
+    assert np.linalg.matrix_rank(means - model.mean_, tol=1e-4) == n_components
+
+
+# ----------------------------------------------------------------------------- scores
+
+
+@every_estimator
+@repeatable
+@given(rows=st.lists(st.integers(0, 59), min_size=1, max_size=80))
+def test_scores_are_row_independent(Estimator, rows):
+    """A row's score and code do not depend on the rows beside it, nor on their order."""
+    gaps = 0.05 if may_miss_values(Estimator) else 0.0
+    X, model = make_data(Estimator, gaps=gaps), fitted(Estimator)
+    np.testing.assert_allclose(
+        model.score_samples(X[rows]), model.score_samples(X)[rows], rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        model.transform(X[rows]), codes_of(model, X)[rows], rtol=1e-5, atol=1e-5
+    )
+
+
+@every_estimator
+def test_scores_alike_twice(Estimator):
+    """A fitted model scores alike twice."""
+    X, model = make_data(Estimator), small(Estimator, random_state=None)
+    model.fit(X)
+    first = model.score_samples(X)
+    model.sample(5)
+    np.testing.assert_array_equal(model.score_samples(X), first)
+
+
+@every_estimator
+@repeatable
+@given(weight=st.lists(st.floats(0.0, 10.0), min_size=60, max_size=60).filter(any))
+def test_score_is_the_mean(Estimator, weight):
+    """score is the mean of score_samples, weighted by sample_weight."""
+    X, model = make_data(Estimator), fitted(Estimator)
+    scores = np.asarray(model.score_samples(X), dtype=np.float64)
+    assert isinstance(model.score(X), float)
+    assert model.score(X) == pytest.approx(np.mean(scores), rel=1e-6)
+    assert model.score(X, sample_weight=weight) == pytest.approx(
+        np.average(scores, weights=weight), rel=1e-6
+    )
+
+
+@every_estimator
+def test_reconstruct_decodes_the_codes(Estimator):
+    """reconstruct is inverse_transform of transform."""
+    X = make_data(Estimator)
+    values = outputs(fitted(Estimator), X)
+    assert values["reconstruct"].shape == values["inverse_transform"].shape == X.shape
+    np.testing.assert_allclose(values["reconstruct"], values["inverse_transform"], rtol=1e-5)
+
+
+# ----------------------------------------------------------------------------- weights
+
+
+@every_estimator
+def test_rows_of_weight_zero_are_left_out(Estimator):
+    """Rows of weight zero change nothing, whatever they hold; they are encoded all the same."""
+    X = make_data(Estimator)
+    weight = np.random.default_rng(0).uniform(0.5, 2.0, len(X))
+    weight[::3] = 0.0
+    far = np.where(weight[:, None] > 0, X, 1e6 * X)
+    kept = weight > 0
+    model = small(Estimator).fit(far, sample_weight=weight)
+    expected = small(Estimator).fit(X[kept], sample_weight=weight[kept])
+    assert_same(outputs(model, X), outputs(expected, X), tolerance(Estimator))
+    codes = small(Estimator).fit_transform(far, sample_weight=weight)
+    np.testing.assert_allclose(codes, expected.transform(far), rtol=1e-5, atol=1e-5)
+
+
+@st.composite
+def weighted_shapes(draw):
+    """Weights of 3 to 14 rows, two or more of them positive, and a number of features."""
+    weights = st.lists(st.integers(0, 4), min_size=3, max_size=14)
+    weight = draw(weights.filter(lambda w: np.count_nonzero(w) > 1))
+    return np.array(weight), draw(st.integers(1, 6))
+
+
+@may_advise
+@every_exact_estimator
+@repeatable
+@given(case=weighted_shapes(), seed=st.integers(0, 100))
+@example(case=(np.array([4, 4, 0]), 6), seed=0)  # more counted rows than features, not more rows
+@example(case=(np.full(12, 5), 6), seed=0)  # 60 counted rows: PCA changes its solver
+def test_integer_weights_count_as_repeated_rows(Estimator, case, seed):
+    """A row of integer weight w is learned from as w rows are, to 1e-8."""
+    weight, n_features = case
+    # Columns of unlike size keep the principal axes apart, and so well determined.
+    X = make_data(Estimator, (len(weight), n_features), seed) * 2.0 ** np.arange(n_features)
+    X /= np.abs(X).max()
+    repeated = np.repeat(X, weight, axis=0)
+    rank = min(np.count_nonzero(weight) - 1, n_features)
+
+    # With the codes that the data determine, all is the same.
+    weighted = small(Estimator, n_components=1).fit(X, sample_weight=weight)
+    counted = small(Estimator, n_components=1).fit(repeated)
+    assert_same(learned(weighted), learned(counted), 1e-8)
+    np.testing.assert_allclose(weighted.transform(X), counted.transform(X), rtol=0, atol=1e-8)
+    if rank > 1:
+        np.testing.assert_allclose(weighted.score_samples(X), counted.score_samples(X), rtol=1e-8)
+
+    # The default takes as many as counted rows allow. Axes without variance are arbitrary:
+    # only what does not depend on them can be compared.
+    weighted, counted = Estimator().fit(X, sample_weight=weight), Estimator().fit(repeated)
+    assert list(weighted.get_feature_names_out()) == list(counted.get_feature_names_out())
+    seen = X[weight > 0]
+    np.testing.assert_allclose(
+        weighted.reconstruct(seen), counted.reconstruct(seen), rtol=0, atol=1e-8
+    )
+    if rank == n_features:
+        np.testing.assert_allclose(weighted.score_samples(X), counted.score_samples(X), rtol=1e-8)
+
+
+@law_for([E for E in ESTIMATORS if may_miss_values(E) and not trained_on_batches(E)])
+@repeatable
+@given(weight=st.lists(st.integers(0, 3), min_size=30, max_size=30), seed=st.integers(0, 100))
+def test_integer_weights_count_where_values_are_missing(Estimator, weight, seed):
+    """A row with NaN of integer weight w is learned from as w rows are, to 1e-8."""
+    weight = np.array(weight) + (np.arange(30) % 3 == 0)
+    X = make_data(Estimator, (30, 4), seed, gaps=0.15)
+    weighted = small(Estimator, 1).fit(X, sample_weight=weight)
+    counted = small(Estimator, 1).fit(np.repeat(X, weight, axis=0))
+    assert_same(learned(weighted), learned(counted), 1e-8)
+    assert_same(outputs(weighted, X), outputs(counted, X), 1e-8)
+
+
+@every_exact_estimator
+def test_limits_count_weights(Estimator):
+    """The limits on n_components count a row of weight w as w rows."""
+    X = make_data(Estimator, (4, 10))
+    weight = np.array([3, 2, 1, 0])
+    small(Estimator, n_components=5).fit(np.repeat(X, weight, axis=0))
+    small(Estimator, n_components=5).fit(X, sample_weight=weight)
+    with pytest.raises(ValueError, match="n_components"):
+        small(Estimator, n_components=7).fit(X, sample_weight=weight)
+
+
+# ------------------------------------------------------- pipelines, searches and routing
+
+
+@every_estimator
+def test_in_a_pipeline(Estimator):
+    """A Pipeline around the estimator computes what its steps compute by hand."""
+    X = make_data(Estimator)
+    pipe = Pipeline([("scale", StandardScaler()), ("reduce", small(Estimator))]).fit(X)
+    scaler = StandardScaler().fit(X)
+    model = small(Estimator).fit(scaler.transform(X))
+    codes = codes_of(model, scaler.transform(X))
+    np.testing.assert_array_equal(pipe.transform(X), codes)
+    np.testing.assert_array_equal(
+        pipe.inverse_transform(codes), scaler.inverse_transform(model.inverse_transform(codes))
+    )
+    np.testing.assert_array_equal(pipe.score_samples(X), model.score_samples(scaler.transform(X)))
+    assert pipe.score(X) == model.score(scaler.transform(X))
+    assert list(pipe.get_feature_names_out()) == list(model.get_feature_names_out())
+
+
+@every_estimator
+def test_in_a_grid_search(Estimator):
+    """Whole steps and their n_components can be searched, as with PCA."""
+    X = make_data(Estimator)
+    pipe = Pipeline([("scale", StandardScaler()), ("reduce", PCA())])
+    grid = {"reduce": [PCA(), Estimator()], "reduce__n_components": [1, 2]}
+    both = GridSearchCV(pipe, grid, cv=3, error_score="raise").fit(X)
+    assert np.all(np.isfinite(both.cv_results_["mean_test_score"]))
+
+    own = {"reduce": [Estimator()], "reduce__n_components": [1, 2]}
+    best = GridSearchCV(pipe, own, cv=3, error_score="raise").fit(X).best_estimator_
+    assert isinstance(best["reduce"], Estimator)
+    assert codes_of(best, X).shape == (len(X), len(best.get_feature_names_out()))
+
+
+@every_estimator
+def test_weights_are_routed_through_a_pipeline(Estimator):
+    """A requested sample_weight reaches the estimator as a Pipeline's last and middle step."""
+    X = make_data(Estimator)
+    weight = np.linspace(0.0, 3.0, len(X))
+    expected = small(Estimator).fit(X, sample_weight=weight)
+    with config_context(enable_metadata_routing=True):
+        reduce = small(Estimator).set_fit_request(sample_weight=True)
+        last = Pipeline([("as is", "passthrough"), ("reduce", reduce)])
+        middle = Pipeline([("reduce", clone(reduce)), ("scale", StandardScaler())])
+        middle.named_steps["scale"].set_fit_request(sample_weight=False)
+        last.fit(X, sample_weight=weight)
+        middle.fit(X, sample_weight=weight)
+    for pipe in (last, middle):
+        found = pipe["reduce"]
+        assert_same(learned(found), learned(expected), tolerance(Estimator))
+        assert_same(outputs(found, X), outputs(expected, X), tolerance(Estimator))
+
+
+@every_estimator
+def test_weights_are_routed_through_a_grid_search(Estimator):
+    """GridSearchCV hands the weights of its folds to fit and score."""
+    X = make_data(Estimator)
+    weight = np.linspace(0.5, 3.0, len(X))
+    folds = KFold(3)
+    with config_context(enable_metadata_routing=True):
+        model = small(Estimator)
+        model.set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
+        search = GridSearchCV(model, {"n_components": [1, 2]}, cv=folds, error_score="raise")
+        search.fit(X, sample_weight=weight)
+    for index, n_components in enumerate([1, 2]):
+        for fold, (train, test) in enumerate(folds.split(X)):
+            model = small(Estimator, n_components).fit(X[train], sample_weight=weight[train])
+            score = model.score(X[test], sample_weight=weight[test])
+            found = search.cv_results_[f"split{fold}_test_score"][index]
+            assert found == pytest.approx(score, rel=tolerance(Estimator))
+    best = small(Estimator, **search.best_params_).fit(X, sample_weight=weight)
+    assert_same(outputs(search.best_estimator_, X), outputs(best, X), tolerance(Estimator))
