@@ -1,0 +1,72 @@
+"""What the benchmark scripts share: data, alternating timings, peak memory, the machine."""
+
+import gc
+import multiprocessing
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+
+def load_mnist(path: Path | None) -> tuple[np.ndarray, np.ndarray]:
+    """Training and test pixels in [0, 1], float64, from an .npz file or from OpenML."""
+    if path is not None:
+        with np.load(path) as file:
+            train, test = file["X_train"], file["X_test"]
+    else:
+        from sklearn.datasets import fetch_openml
+
+        pixels = fetch_openml("mnist_784", as_frame=False).data
+        train, test = pixels[:60_000], pixels[60_000:]
+    return train.reshape(len(train), -1) / 255.0, test.reshape(len(test), -1) / 255.0
+
+
+def alternate(work: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Median seconds of each piece of work, run in turn so that all share the weather."""
+    seconds: dict[str, list[float]] = {name: [] for name in work}
+    for _ in range(repeats):
+        for name, run in work.items():
+            gc.collect()
+            start = time.perf_counter()
+            run()
+            seconds[name].append(time.perf_counter() - start)
+    return {name: float(np.median(times)) for name, times in seconds.items()}
+
+
+def peak_extra_memory(run: Callable[[], object]) -> float:
+    """MB by which `run` raises the peak of a forked process that already holds the data."""
+    parent, child = multiprocessing.Pipe()
+    process = multiprocessing.get_context("fork").Process(target=_measure, args=(run, child))
+    process.start()
+    megabytes = parent.recv()
+    process.join()
+    return megabytes
+
+
+def _measure(run: Callable[[], object], connection: object) -> None:
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak before the fork
+    before = _peak()
+    run()
+    connection.send((_peak() - before) / 1024)  # type: ignore[attr-defined]
+
+
+def _peak() -> int:
+    status = Path("/proc/self/status").read_text()
+    return int(next(s for s in status.splitlines() if s.startswith("VmHWM")).split()[1])
+
+
+def describe_machine() -> str:
+    packages = ", ".join(f"{name} {version(name)}" for name in ("numpy", "scipy", "scikit-learn"))
+    model = next(
+        (
+            line.split(":")[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.processor(),
+    )
+    return f"{os.cpu_count()} cores of {model}, Python {platform.python_version()}, {packages}"
