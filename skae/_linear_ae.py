@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, sparse
+from sklearn import config_context
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import get_tags
@@ -406,8 +407,6 @@ class LinearAE(BaseAutoencoder, PCA):
                 f"solver='gradient' needs an integer n_components, got {self.n_components!r}; "
                 "solver='closed_form' chooses a size from the spectrum."
             )
-        if self.svd_solver == "arpack" and get_namespace(X)[1]:
-            raise ValueError("PCA with svd_solver='arpack' is not supported for Array API inputs.")
 
     def _choose_svd_solver(self, n: float, X: Any) -> str:
         """What PCA(svd_solver='auto') takes for as many rows."""
@@ -425,18 +424,10 @@ class LinearAE(BaseAutoencoder, PCA):
 
     def _fit_as_pca(self, X: Any, rng: np.random.RandomState) -> Any | None:
         """Let PCA solve, with a generator of its own; the codes of the training rows."""
-        xp, is_array_api = get_namespace(X)
         pca = PCA(**{name: getattr(self, name) for name in PCA().get_params()})
-        pca.random_state = rng
-        pca.copy = self.copy or not getattr(getattr(X, "flags", None), "writeable", True)
-        pca._fit_svd_solver = self._fit_svd_solver
-        size = self.n_components
-        if size is None:
-            size = min(X.shape) - (self._fit_svd_solver == "arpack")
-        if self._fit_svd_solver == "full":
-            U, S, *_ = pca._fit_full(X, size, xp, is_array_api)
-        else:
-            U, S, *_ = pca._fit_truncated(X, size, xp)
+        pca.set_params(svd_solver=self._fit_svd_solver, random_state=rng)
+        with config_context(assume_finite=True):  # checked already
+            U, S, *_ = pca._fit(X)
         self.__dict__.update({k: v for k, v in vars(pca).items() if k.endswith("_")})
         self.n_components_ = int(pca.n_components_)
         shrinkage = self._store_maps()

@@ -1,8 +1,7 @@
 """New rows from a whole Pipeline: sample the last step, invert the others."""
 
-import warnings
 from copy import copy
-from inspect import Parameter, signature
+from inspect import signature
 from numbers import Integral
 from typing import Any
 
@@ -106,12 +105,8 @@ def sample_pipeline(
     rows = _draw(last_name, last, n_samples, random_state, sample_params)
     container = _container(rows)
     for _, step in reversed(others):
-        # Arrays only: a step would compare a frame's columns with those of its input.
-        rows = np.asarray(rows) if _container(rows) else rows
-        with warnings.catch_warnings():
-            # PowerTransformer and others ask for those columns even of an array.
-            warnings.filterwarnings("ignore", "X does not have valid feature names", UserWarning)
-            rows = step.inverse_transform(rows)
+        # Arrays only, as Pipeline.inverse_transform mostly hands on, whatever was asked for.
+        rows = step.inverse_transform(np.asarray(rows) if _container(rows) else rows)
     if container is None or not others:
         return rows
     return _to_frame(rows, container, getattr(steps[0][1], "feature_names_in_", None))
@@ -123,8 +118,7 @@ def _draw(
     rng = private_generator(random_state)
     if isinstance(last, Pipeline):
         return sample_pipeline(last, n_samples, random_state=rng, **sample_params)
-    parameters = signature(last.sample).parameters.values()
-    if any(p.name == "random_state" or p.kind is Parameter.VAR_KEYWORD for p in parameters):
+    if "random_state" in signature(last.sample).parameters:
         sample_params = {**sample_params, "random_state": rng}
     elif hasattr(last, "random_state"):
         last = copy(last)
