@@ -39,13 +39,15 @@ def log_density(X: Any, mean: Any, axes: Any, variances: Any, noise_variance: fl
         log_det += (n_features - n_axes) * log(noise_variance)
     parts = []
     for rows in _blocks(X):
-        centred = rows - mean
-        z = centred @ axes.T
-        distance = xp.sum(z * (z / variances), axis=1)
-        if n_axes < n_features:
-            residual = centred - z @ axes
-            distance = distance + xp.sum(residual * residual, axis=1) / noise_variance
-        parts.append(-0.5 * (distance + (log_det + n_features * log(2 * pi))))
+        # A row so far away that its square overflows has density zero.
+        with np.errstate(over="ignore"):
+            centred = rows - mean
+            z = centred @ axes.T
+            distance = xp.sum(z * (z / variances), axis=1)
+            if n_axes < n_features:
+                residual = centred - z @ axes
+                distance = distance + xp.sum(residual * residual, axis=1) / noise_variance
+            parts.append(-0.5 * (distance + (log_det + n_features * log(2 * pi))))
     return xp.concat(parts)
 
 

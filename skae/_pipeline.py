@@ -105,8 +105,7 @@ def sample_pipeline(
     rows = _draw(last_name, last, n_samples, random_state, sample_params)
     container = _container(rows)
     for _, step in reversed(others):
-        # Arrays only, as Pipeline.inverse_transform mostly hands on, whatever was asked for.
-        rows = step.inverse_transform(np.asarray(rows) if _container(rows) else rows)
+        rows = step.inverse_transform(rows)
     if container is None or not others:
         return rows
     return _to_frame(rows, container, getattr(steps[0][1], "feature_names_in_", None))
