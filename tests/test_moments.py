@@ -1,0 +1,422 @@
+"""Moments, latent sizes and the low-rank Gaussian, against loops, enumeration and SciPy."""
+
+from fractions import Fraction
+from itertools import accumulate, pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import sparse, stats
+from sklearn.datasets import load_digits, load_iris, load_wine
+from sklearn.decomposition import PCA
+from sklearn.decomposition._pca import _assess_dimension, _infer_dimension
+
+from skae import PPCA, _low_rank_gaussian, _moments
+from skae._latent_size import (
+    by_bic,
+    by_evidence,
+    by_variance_share,
+    minka_log_evidence,
+    n_free_parameters,
+)
+from skae._low_rank_gaussian import draw, log_density, noise_floor
+from skae._moments import (
+    Moments,
+    axes_of_moments,
+    count_rows,
+    gram,
+    leading_axes,
+    merge,
+    moments,
+    principal_axes,
+    row_mean,
+    total_scatter,
+)
+
+repeatable = settings(deadline=None, max_examples=30, derandomize=True)
+
+
+def make_rows(n_samples, n_features, *, mean=0.0, dtype=np.float64, seed=0):
+    """Correlated rows with distinct variances, a third of the entries exactly zero."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n_samples, n_features)) * np.linspace(3.0, 0.5, n_features)
+    X = X @ (np.eye(n_features) + 0.2 * rng.normal(size=(n_features, n_features))) + mean
+    return np.where(rng.random(X.shape) < 1 / 3, 0.0, X).astype(dtype)
+
+
+def moments_by_loop(X, weight):
+    """Number, mean and scatter of rows, one row at a time in extended precision."""
+    X, weight = np.asarray(X, np.longdouble), np.asarray(weight, np.longdouble)
+    n = weight.sum()
+    mean = sum(w * x for w, x in zip(weight, X, strict=True)) / n
+    scatter = sum(w * np.outer(x - mean, x - mean) for w, x in zip(weight, X, strict=True))
+    return Moments(n, mean, scatter)
+
+
+def assert_moments(actual, expected, rtol):
+    assert float(actual.n) == pytest.approx(float(expected.n), rel=1e-12)
+    scale = np.sqrt(float(np.trace(expected.scatter) / expected.n))
+    np.testing.assert_allclose(
+        actual.mean.astype(float), expected.mean.astype(float), rtol=rtol, atol=rtol * scale
+    )
+    atol = rtol * float(np.trace(expected.scatter))
+    np.testing.assert_allclose(
+        actual.scatter.astype(float), expected.scatter.astype(float), rtol=0, atol=atol
+    )
+
+
+CONTAINERS = {
+    "C": np.ascontiguousarray,
+    "F": np.asfortranarray,
+    "strided": lambda X: np.repeat(X, 2, axis=0)[::2],
+    "csr": sparse.csr_array,
+    "csc": sparse.csc_array,
+    "csr_matrix": sparse.csr_matrix,
+}
+
+
+# ---------------------------------------------------------------------------- moments
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("container", CONTAINERS)
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("mean", [0.0, 30.0])
+def test_moments_are_those_of_a_loop_over_rows(container, dtype, mean, weighted):
+    """In every container and type; sums of float32 are as exact as float32 products are."""
+    X = make_rows(40, 5, mean=mean, dtype=dtype)
+    weight = np.random.default_rng(1).uniform(0.1, 3.0, 40) if weighted else None
+    found = moments(CONTAINERS[container](X), weight)
+    assert found.scatter.dtype == found.mean.dtype == np.float64
+    rtol = 1e-12 if dtype == np.float64 else 2e-6
+    assert_moments(found, moments_by_loop(X, np.ones(40) if weight is None else weight), rtol)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_moments_do_not_depend_on_the_blocks(monkeypatch, weighted):
+    X = make_rows(1000, 4, mean=5.0)
+    weight = np.random.default_rng(1).uniform(0.1, 3.0, 1000) if weighted else None
+    whole = moments(X, weight)
+    monkeypatch.setattr(_moments, "_BLOCK_BYTES", 1)  # the least, 256 rows, makes 4 blocks
+    monkeypatch.setattr(_moments, "_ACCEPTED_LOSS", {np.dtype("float64"): 0.0})
+    assert_moments(moments(X, weight), whole, 1e-13)
+    np.testing.assert_allclose(row_mean(X, weight), whole.mean, rtol=1e-13)
+    scatter = total_scatter(X, whole.mean, weight)
+    assert scatter == pytest.approx(np.trace(whole.scatter), rel=1e-13)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("offset", [1e3, 1e6, 1e8])
+def test_a_large_mean_costs_no_digits_of_the_scatter(offset, weighted):
+    """Against exact rational arithmetic on the same floats."""
+    X = np.random.default_rng(0).normal(size=(50, 2)) + offset
+    repeats = np.random.default_rng(1).integers(1, 4, 50) if weighted else np.ones(50, int)
+    rows = [[Fraction(value) for value in row] for row in np.repeat(X, repeats, axis=0)]
+    n = len(rows)
+    mean = [sum(row[j] for row in rows) / n for j in range(2)]
+    scatter = [
+        [float(sum((r[i] - mean[i]) * (r[j] - mean[j]) for r in rows)) for j in range(2)]
+        for i in range(2)
+    ]
+    found = moments(X, repeats.astype(float) if weighted else None)
+    np.testing.assert_allclose(found.mean, [float(value) for value in mean], rtol=1e-15)
+    np.testing.assert_allclose(found.scatter, scatter, rtol=1e-11, atol=1e-11 * scatter[0][0])
+
+
+@pytest.mark.parametrize("offset", [0.0, 100.0])
+def test_float32_rows_are_summed_in_float64(offset):
+    """Many float32 rows have the moments of the same numbers in float64, to 1e-5."""
+    X = (np.random.default_rng(0).normal(size=(100_000, 3)) + offset).astype(np.float32)
+    exact = X.astype(np.float64)
+    expected = Moments(len(X), exact.mean(axis=0), np.cov(exact.T, bias=True) * len(X))
+    assert_moments(moments(X), expected, 1e-5)
+
+
+@repeatable
+@given(
+    cuts=st.lists(st.integers(1, 29), max_size=8, unique=True),
+    order=st.randoms(use_true_random=False),
+)
+def test_merging_any_batches_in_any_order_gives_the_moments_of_all(cuts, order):
+    X, weight = make_rows(30, 3, mean=4.0), np.random.default_rng(1).uniform(0, 2, 30)
+    edges = [0, *sorted(cuts), 30]
+    parts = [moments(X[a:b], weight[a:b]) for a, b in pairwise(edges)]
+    order.shuffle(parts)
+    assert_moments(list(accumulate(parts, merge))[-1], moments(X, weight), 1e-13)
+
+
+@pytest.mark.parametrize(
+    ("weight", "expected", "kind"),
+    [
+        ([1.0, 2.0, 3.0], 6, int),
+        ([0.1] * 10, 1, int),
+        ([0.25, 0.5, 0.5], 1.25, float),
+    ],
+)
+def test_whole_weights_count_whole_rows(weight, expected, kind):
+    n = count_rows(np.zeros((len(weight), 1)), np.array(weight))
+    assert n == expected
+    assert isinstance(n, kind)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_gram_and_total_scatter_are_the_dense_formulas(monkeypatch, container, weighted):
+    monkeypatch.setattr(_moments, "_BLOCK_BYTES", 256)
+    X = make_rows(7, 23, mean=2.0)
+    weight = np.random.default_rng(1).uniform(0.1, 3.0, 7) if weighted else None
+    mean = np.average(X, axis=0, weights=weight)
+    centred = (X - mean) * (1.0 if weight is None else np.sqrt(weight)[:, None])
+    rows = CONTAINERS[container](X)
+    np.testing.assert_allclose(row_mean(rows, weight), mean, rtol=1e-13, atol=1e-13)
+    products = gram(rows, mean, weight)
+    np.testing.assert_allclose(products, centred @ centred.T, rtol=1e-11, atol=1e-11)
+    assert total_scatter(rows, mean, weight) == pytest.approx(np.sum(centred**2), rel=1e-12)
+
+
+# ------------------------------------------------------------------------ leading axes
+
+
+@pytest.mark.parametrize("n_axes", [1, 3, 6])
+def test_leading_axes_are_the_largest_eigenpairs(n_axes):
+    X = make_rows(20, 6)
+    matrix = X.T @ X
+    values, vectors = leading_axes(matrix, n_axes)
+    np.testing.assert_allclose(values, np.linalg.svd(X)[1][:n_axes] ** 2, rtol=1e-12)
+    np.testing.assert_allclose(matrix @ vectors, vectors * values, atol=1e-9)
+    np.testing.assert_allclose(vectors.T @ vectors, np.eye(n_axes), atol=1e-12)
+
+
+def test_leading_values_are_never_negative():
+    values, _ = leading_axes(np.diag([2.0, -1e-17, -3.0]), 3)
+    np.testing.assert_array_equal(values, [2.0, 0.0, 0.0])
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("container", CONTAINERS)
+@pytest.mark.parametrize("shape", [(30, 6), (6, 6), (5, 12)])
+def test_principal_axes_are_those_of_the_centred_rows(shape, container, weighted):
+    """By the singular value decomposition; tall rows go by the scatter, wide by the Gram."""
+    X = make_rows(*shape, mean=3.0)
+    weight = np.random.default_rng(1).uniform(0.5, 3.0, shape[0]) if weighted else None
+    centred = X - np.average(X, axis=0, weights=weight)
+    if weight is not None:
+        centred *= np.sqrt(weight)[:, None]
+    _, singular, axes = np.linalg.svd(centred, full_matrices=False)
+    found = principal_axes(CONTAINERS[container](X), weight, 3)
+    assert found.n == pytest.approx(shape[0] if weight is None else weight.sum())
+    assert found.scatter_trace == pytest.approx(np.sum(singular**2), rel=1e-12)
+    np.testing.assert_allclose(found.scatter_values, singular[:3] ** 2, rtol=1e-10)
+    np.testing.assert_allclose(np.abs(np.sum(found.axes * axes[:3], axis=1)), 1.0, rtol=1e-10)
+    largest = np.argmax(np.abs(found.axes), axis=1)
+    assert np.all(found.axes[np.arange(3), largest] > 0)
+
+
+@pytest.mark.parametrize("rank", [0, 1, 2])
+def test_axes_of_wide_rows_are_orthonormal_beyond_their_rank(rank):
+    """The Gram matrix tells nothing about directions without variance: QR fills them in."""
+    rng = np.random.default_rng(0)
+    X = 5.0 + rng.normal(size=(6, rank)) @ rng.normal(size=(rank, 20))
+    found = principal_axes(X, None, 6)
+    np.testing.assert_allclose(found.axes @ found.axes.T, np.eye(6), atol=1e-10)
+    np.testing.assert_allclose(found.scatter_values[rank:], 0.0, atol=1e-10)
+    centred = X - X.mean(axis=0)
+    inside = centred @ found.axes[:rank].T @ found.axes[:rank]
+    np.testing.assert_allclose(inside, centred, atol=1e-8)
+
+
+def test_both_ways_to_the_axes_agree():
+    """Scatter and Gram matrix of the same wide rows."""
+    X = make_rows(8, 15, mean=1.0)
+    by_gram, by_scatter = principal_axes(X, None, 5), axes_of_moments(moments(X), 5)
+    for name in ("n", "mean", "scatter_values", "axes", "scatter_trace"):
+        np.testing.assert_allclose(
+            getattr(by_gram, name), getattr(by_scatter, name), rtol=1e-9, atol=1e-9, err_msg=name
+        )
+
+
+@pytest.mark.parametrize("shape", [(9, 3), (3, 9)])
+def test_squares_that_overflow_ask_to_rescale(shape):
+    X = make_rows(*shape) * 1e200
+    with np.errstate(over="ignore", invalid="ignore"), pytest.raises(ValueError, match="Rescale X"):
+        principal_axes(X, None, 2)
+
+
+# ------------------------------------------------------------------------- latent size
+
+
+@repeatable
+@given(
+    spectrum=st.lists(st.integers(0, 20), min_size=1, max_size=8),
+    share=st.integers(1, 99),
+)
+def test_variance_share_is_the_fewest_components_beyond_it(spectrum, share):
+    """By enumeration, with PCA's `more than`; shares are given off the ties."""
+    spectrum = np.sort(np.array(spectrum, dtype=float))[::-1]
+    wanted = share / 100 + 1e-4  # no sum of the integers over their total is this share
+    sizes = range(1, len(spectrum) + 1)
+    enough = [k for k in sizes if spectrum[:k].sum() > wanted * spectrum.sum()]
+    expected = min(enough, default=1 if spectrum.sum() == 0 else len(spectrum))
+    assert by_variance_share(spectrum, wanted) == expected
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.9, 0.95, 0.99, 0.9999])
+@pytest.mark.parametrize("load", [load_digits, load_iris, load_wine])
+def test_variance_share_is_pcas(load, share):
+    X = load().data
+    spectrum = PCA(svd_solver="full").fit(X).explained_variance_
+    expected = PCA(share, svd_solver="full").fit(X).n_components_
+    assert by_variance_share(spectrum, share) == expected
+
+
+def spectra():
+    rng = np.random.default_rng(0)
+    yield "digits", PCA().fit(load_digits().data[:, 1:30]).explained_variance_, 1797
+    yield "iris", PCA().fit(load_iris().data).explained_variance_, 150
+    yield "wine", PCA().fit(load_wine().data).explained_variance_, 178
+    yield "flat", np.sort(rng.uniform(1, 1.1, 12))[::-1], 50
+    yield "weights", np.sort(rng.gamma(0.3, size=9))[::-1], 33.5
+    yield "two", np.array([2.0, 1.0]), 10
+
+
+@pytest.mark.parametrize(("name", "spectrum", "n"), spectra(), ids=lambda value: str(value)[:8])
+def test_minkas_evidence_is_scikit_learns(name, spectrum, n):
+    """For every rank, without even a constant between them."""
+    expected = [_assess_dimension(spectrum, k, n) for k in range(1, len(spectrum))]
+    np.testing.assert_allclose(minka_log_evidence(spectrum, n), expected, rtol=1e-9)
+    assert by_evidence(spectrum, n) == _infer_dimension(spectrum, n)
+
+
+def test_minkas_evidence_of_a_singular_spectrum_is_finite_or_minus_infinity():
+    spectrum = np.array([3.0, 1.0, 0.5, 0.0, 0.0])
+    evidence = minka_log_evidence(spectrum, 20)
+    expected = [_assess_dimension(spectrum, k, 20) for k in (1, 2)]
+    np.testing.assert_allclose(evidence[:2], expected, rtol=1e-10)
+    assert not np.isnan(evidence).any()
+    assert evidence[3] == -np.inf
+
+
+def test_evidence_of_one_feature_is_one_component():
+    assert by_evidence(np.array([2.0]), 10) == 1
+
+
+@pytest.mark.parametrize(("n_features", "n_components"), [(1, 1), (4, 1), (4, 2), (4, 3), (5, 2)])
+def test_free_parameters_are_the_rank_of_the_model(n_features, n_components):
+    """How many directions of (W, sigma2, mu) change mean or covariance, by differentiation.
+
+    With all components sigma2 is no longer identified (D = 1, k = 1): it is counted still.
+    """
+    rng = np.random.default_rng(0)
+    W = rng.normal(size=(n_features, n_components))
+    columns = []
+    for i in range(n_features):
+        for j in range(n_components):
+            dW = np.zeros_like(W)
+            dW[i, j] = 1.0
+            columns.append((dW @ W.T + W @ dW.T).ravel())
+    columns.append(np.eye(n_features).ravel())
+    rank = np.linalg.matrix_rank(np.array(columns)) + n_features
+    assert n_free_parameters(n_features, n_components) == rank + (n_components == n_features)
+
+
+@pytest.mark.parametrize(
+    "X",
+    [load_iris().data, load_wine().data, make_rows(200, 8), make_rows(12, 8), make_rows(9, 20)],
+    ids=["iris", "wine", "tall", "few", "wide"],
+)
+def test_bic_is_that_of_fitted_models(X):
+    """The choice is the least bic of PPCA models fitted with every size that is tried."""
+    n, n_features = X.shape
+    spectrum = np.linalg.svd(X - X.mean(axis=0), compute_uv=False) ** 2 / n
+    most = min(n_features - 1, n // 2, len(spectrum) - 1)
+    sizes = range(1, most + 1)
+    bics = [PPCA(k, solver="closed_form").fit(X).bic(X) for k in sizes]
+    assert by_bic(spectrum, n, n_features) == sizes[int(np.argmin(bics))]
+    assert PPCA("bic").fit(X).n_components_ == sizes[int(np.argmin(bics))]
+
+
+@pytest.mark.parametrize("rank", [1, 3, 5])
+def test_bic_and_evidence_recover_a_known_rank(rank):
+    X = np.random.default_rng(0).normal(size=(2000, 12))
+    X[:, :rank] *= np.linspace(3.0, 2.0, rank)
+    spectrum = np.sort(np.linalg.eigvalsh(np.cov(X.T)))[::-1]
+    assert by_bic(spectrum, 2000, 12) == rank
+    assert by_evidence(spectrum, 2000) == rank
+
+
+# ------------------------------------------------------------------ low-rank Gaussian
+
+
+def make_gaussian(n_features, n_axes, seed=0):
+    """Mean, axes, variances and noise; and the dense covariance they stand for."""
+    rng = np.random.default_rng(seed)
+    axes = np.linalg.qr(rng.normal(size=(n_features, n_features)))[0][:, :n_axes].T
+    variances = np.sort(rng.uniform(0.5, 4.0, n_axes))[::-1]
+    noise = 0.3
+    covariance = axes.T @ np.diag(variances) @ axes
+    covariance += noise * (np.eye(n_features) - axes.T @ axes)
+    return rng.normal(size=n_features), axes, variances, noise, covariance
+
+
+@pytest.mark.parametrize("container", ["C", "F", "csr", "csc"])
+@pytest.mark.parametrize("n_axes", [0, 1, 3, 5])
+def test_log_density_is_scipys(n_axes, container):
+    mean, axes, variances, noise, covariance = make_gaussian(5, n_axes)
+    X = make_rows(300, 5)
+    expected = stats.multivariate_normal(mean, covariance).logpdf(X)
+    found = log_density(CONTAINERS[container](X), mean, axes, variances, noise)
+    np.testing.assert_allclose(found, expected, rtol=1e-11)
+
+
+def test_log_density_does_not_depend_on_the_blocks(monkeypatch):
+    mean, axes, variances, noise, _ = make_gaussian(5, 2)
+    X = make_rows(300, 5)
+    whole = log_density(X, mean, axes, variances, noise)
+    monkeypatch.setattr(_low_rank_gaussian, "_BLOCK_BYTES", 1)
+    np.testing.assert_allclose(log_density(X, mean, axes, variances, noise), whole, rtol=1e-14)
+
+
+def test_log_density_integrates_to_one():
+    mean, axes, variances, noise, _ = make_gaussian(2, 1)
+    grid = np.linspace(-12, 12, 400)
+    points = np.stack(np.meshgrid(grid, grid), axis=-1).reshape(-1, 2) + mean
+    density = np.exp(log_density(points, mean, axes, variances, noise))
+    assert density.sum() * (grid[1] - grid[0]) ** 2 == pytest.approx(1.0, abs=1e-9)
+
+
+def test_noise_variance_is_ignored_when_the_axes_span_the_space():
+    mean, axes, variances, _, _ = make_gaussian(4, 4)
+    X = make_rows(10, 4)
+    expected = log_density(X, mean, axes, variances, 1.0)
+    np.testing.assert_array_equal(log_density(X, mean, axes, variances, 0.0), expected)
+
+
+@pytest.mark.parametrize("n_axes", [0, 2, 5])
+def test_draws_have_the_mean_and_covariance_of_the_density(n_axes):
+    """Within five standard errors of every entry."""
+    mean, axes, variances, noise, covariance = make_gaussian(5, n_axes)
+    n = 40_000
+    rows = draw(n, np.random.RandomState(0), mean, axes, variances - noise, noise)
+    error = 5 * np.sqrt(np.diag(covariance) / n)
+    assert np.all(np.abs(rows.mean(axis=0) - mean) < error)
+    spread = np.diag(covariance)
+    error = 5 * np.sqrt((covariance**2 + np.outer(spread, spread)) / n)
+    assert np.all(np.abs(np.cov(rows.T) - covariance) < error)
+
+
+def test_draws_without_noise_lie_in_the_span_of_the_axes():
+    mean, axes, variances, noise, _ = make_gaussian(5, 2)
+    centred = draw(100, np.random.RandomState(0), mean, axes, variances - noise, 0.0) - mean
+    np.testing.assert_allclose(centred @ axes.T @ axes, centred, atol=1e-12)
+    assert np.linalg.matrix_rank(centred, tol=1e-8) == 2
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize(
+    ("variance", "mean", "scale"),
+    [(4.0, 10.0, 4.0), (0.0, 10.0, 100.0), (0.0, 0.0, 1.0), (1e-320, 0.0, 1.0)],
+)
+def test_noise_floor_is_eps_times_the_scale_of_the_data(variance, mean, scale, dtype):
+    floor = noise_floor(variance, np.full(3, mean, dtype))
+    assert floor == pytest.approx(np.finfo(dtype).eps * scale, rel=1e-6)

@@ -1,0 +1,552 @@
+"""PPCA of complete rows against dense formulas of Tipping and Bishop, SciPy and PCA."""
+
+import tracemalloc
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse, stats
+from sklearn.datasets import load_digits, load_iris, load_wine
+from sklearn.decomposition import PCA
+from sklearn.exceptions import ConvergenceWarning
+
+from skae import PPCA, _ppca
+from skae._moments import row_mean
+from skae._subspace import CentredRows, em_axes, mean_log_likelihood, noise_variance
+
+
+def make_rows(n_samples=60, n_features=6, *, rank=3, seed=0, mean=2.0, noise=0.4):
+    """Rows of a few factors of separated strength under noise."""
+    rng = np.random.default_rng(seed)
+    axes = np.linalg.qr(rng.normal(size=(n_features, rank)))[0]
+    codes = rng.normal(size=(n_samples, rank)) * np.geomspace(4.0, 1.5, rank)
+    return codes @ axes.T + noise * rng.normal(size=(n_samples, n_features)) + mean
+
+
+def maximum_likelihood(X, n_components, weight=None):
+    """W, mu, sigma2 by equations 7 and 8, from a dense covariance with 1/n; W up to signs."""
+    mean = np.average(X, axis=0, weights=weight)
+    covariance = np.cov(X.T, bias=True, aweights=weight)
+    values, vectors = np.linalg.eigh(covariance)
+    values, vectors = values[::-1], vectors[:, ::-1]
+    noise = values[n_components:].mean()
+    scales = np.sqrt(values[:n_components] - noise)
+    return vectors[:, :n_components] * scales, mean, noise
+
+
+def up_to_signs(W, like):
+    return W * np.sign(np.sum(W * like, axis=0))
+
+
+DATA = {
+    "iris": load_iris().data,
+    "wine": load_wine().data,
+    "digits": load_digits().data[:300],
+    "tall": make_rows(500, 8),
+    "wide": make_rows(15, 40),
+    "square": make_rows(20, 20),
+    "large mean": make_rows(60, 6, mean=1e4),
+}
+
+every_data = pytest.mark.parametrize("X", DATA.values(), ids=DATA)
+
+
+# ------------------------------------------------------------------- the closed form
+
+
+@every_data
+def test_the_closed_form_is_that_of_tipping_and_bishop(X):
+    model = PPCA(2).fit(X)
+    W, mean, noise = maximum_likelihood(X, 2)
+    np.testing.assert_allclose(model.mean_, mean, rtol=1e-12)
+    assert model.noise_variance_ == pytest.approx(noise, rel=1e-8)
+    tolerance = 1e-8 * np.abs(W).max()
+    np.testing.assert_allclose(model.loadings_, up_to_signs(W, model.loadings_), atol=tolerance)
+    assert model.n_samples_ == len(X)
+    assert model.n_iter_ == 1
+
+
+@every_data
+def test_axes_and_variances_are_pcas(X):
+    """Signs too, and n - 1; each loading points along its axis."""
+    model, pca = PPCA(2).fit(X), PCA(2, svd_solver="full").fit(X)
+    np.testing.assert_allclose(model.components_, pca.components_, atol=1e-7)
+    np.testing.assert_allclose(model.explained_variance_, pca.explained_variance_, rtol=1e-8)
+    ratio = pca.explained_variance_ratio_
+    np.testing.assert_allclose(model.explained_variance_ratio_, ratio, rtol=1e-8)
+    lengths = np.linalg.norm(model.loadings_, axis=0)
+    np.testing.assert_allclose(model.loadings_, model.components_.T * lengths, rtol=1e-10)
+    assert lengths[0] > lengths[1]
+
+
+def test_no_model_nearby_is_more_likely():
+    """Random steps of W, mu and sigma2 away from the fit lower SciPy's log-likelihood."""
+    X = make_rows()
+    model = PPCA(2).fit(X)
+    best = model.score(X)
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        W = model.loadings_ + 0.02 * rng.normal(size=(6, 2))
+        mean = model.mean_ + 0.02 * rng.normal(size=6)
+        noise = model.noise_variance_ * np.exp(0.05 * rng.normal())
+        covariance = W @ W.T + noise * np.eye(6)
+        assert stats.multivariate_normal(mean, covariance).logpdf(X).mean() < best
+
+
+@pytest.mark.parametrize("n_components", [1, 3, 5])
+@every_data
+def test_scores_are_scipys(X, n_components):
+    if n_components >= X.shape[1]:
+        n_components = X.shape[1] - 1
+    model = PPCA(n_components).fit(X)
+    C = model.loadings_ @ model.loadings_.T + model.noise_variance_ * np.eye(X.shape[1])
+    expected = stats.multivariate_normal(model.mean_, C).logpdf(X)
+    np.testing.assert_allclose(model.score_samples(X), expected, rtol=1e-7)
+    np.testing.assert_allclose(model.get_covariance(), C, rtol=0, atol=1e-10 * np.trace(C))
+
+
+@every_data
+def test_precision_is_the_inverse_of_the_covariance(X):
+    model = PPCA(2).fit(X)
+    product = model.get_precision() @ model.get_covariance()
+    np.testing.assert_allclose(product, np.eye(X.shape[1]), atol=1e-6)
+
+
+def test_precision_is_the_inverse_when_all_components_are_kept():
+    with pytest.warns(UserWarning, match="floored"):
+        model = PPCA(6).fit(make_rows())
+    product = model.get_precision() @ model.get_covariance()
+    np.testing.assert_allclose(product, np.eye(6), atol=1e-8)
+
+
+@every_data
+def test_codes_are_the_means_of_bayes_rule(X):
+    """M^-1 W'(x - mu), and their covariance sigma2 M^-1."""
+    model = PPCA(2).fit(X)
+    W, noise = model.loadings_, model.noise_variance_
+    M = W.T @ W + noise * np.eye(2)
+    codes = np.linalg.solve(M, W.T @ (X - X.mean(axis=0)).T).T
+    np.testing.assert_allclose(model.transform(X), codes, rtol=1e-7, atol=1e-8)
+    means, covariances = model.posterior(X)
+    np.testing.assert_array_equal(means, model.transform(X))
+    assert covariances.shape == (len(X), 2, 2)
+    expected = np.broadcast_to(noise * np.linalg.inv(M), covariances.shape)
+    np.testing.assert_allclose(covariances, expected, rtol=1e-8, atol=1e-12)
+
+
+def test_the_posterior_is_the_joint_gaussian_conditioned_on_the_row():
+    """With the dense covariance of (z, x), whatever Woodbury says."""
+    X = make_rows()
+    model = PPCA(3).fit(X)
+    joint = np.block([[np.eye(3), model.loadings_.T], [model.loadings_, model.get_covariance()]])
+    gain = joint[:3, 3:] @ np.linalg.inv(joint[3:, 3:])
+    means, covariances = model.posterior(X)
+    np.testing.assert_allclose(means, (X - model.mean_) @ gain.T, atol=1e-10)
+    np.testing.assert_allclose(covariances[7], np.eye(3) - gain @ joint[3:, :3], atol=1e-10)
+
+
+def test_codes_are_pcas_on_the_scale_of_the_prior():
+    """Their variance is 1 - sigma2 / lambda, with lambda of the covariance with 1/n."""
+    X = make_rows()
+    model, pca = PPCA(3).fit(X), PCA(3).fit(X)
+    values, noise = pca.explained_variance_ * 59 / 60, model.noise_variance_
+    codes = model.transform(X)
+    np.testing.assert_allclose(np.var(codes, axis=0), 1 - noise / values, rtol=1e-10)
+    expected = pca.transform(X) * np.sqrt(values - noise) / values
+    np.testing.assert_allclose(codes, expected, atol=1e-10)
+
+
+def test_decoded_codes_are_the_means_of_the_rows():
+    X = make_rows()
+    model = PPCA(3).fit(X)
+    Z = np.random.default_rng(0).normal(size=(10, 3))
+    expected = Z @ model.loadings_.T + model.mean_
+    np.testing.assert_allclose(model.inverse_transform(Z), expected, atol=1e-12)
+    reconstructed = model.transform(X) @ model.loadings_.T + model.mean_
+    np.testing.assert_allclose(model.reconstruct(X), reconstructed, atol=1e-12)
+
+
+def test_samples_have_the_moments_of_the_model():
+    model = PPCA(3).fit(make_rows())
+    n = 40_000
+    rows, covariance = model.sample(n, random_state=0), model.get_covariance()
+    spread = np.diag(covariance)
+    assert np.all(np.abs(rows.mean(axis=0) - model.mean_) < 5 * np.sqrt(spread / n))
+    error = 5 * np.sqrt((covariance**2 + np.outer(spread, spread)) / n)
+    assert np.all(np.abs(np.cov(rows.T) - covariance) < error)
+    means = model.sample(50, noise=False, random_state=0) - model.mean_
+    inside = means @ model.components_.T @ model.components_
+    np.testing.assert_allclose(means, inside, atol=1e-12)
+
+
+def test_the_parameters_of_a_known_model_are_recovered():
+    """From many rows drawn with SciPy; W up to rotation."""
+    rng = np.random.default_rng(0)
+    W, mean, noise = rng.normal(size=(5, 2)), rng.normal(size=5), 0.5
+    C = W @ W.T + noise * np.eye(5)
+    X = stats.multivariate_normal(mean, C, seed=0).rvs(40_000)
+    model = PPCA(2).fit(X)
+    np.testing.assert_allclose(model.mean_, mean, atol=0.05)
+    assert model.noise_variance_ == pytest.approx(noise, rel=0.02)
+    np.testing.assert_allclose(model.loadings_ @ model.loadings_.T, W @ W.T, atol=0.1)
+
+
+@pytest.mark.parametrize("n_components", [1, 2, 4])
+def test_information_criteria_are_their_definitions(n_components):
+    """Free parameters counted by hand for six features: 6 of the mean, 1 of the noise, and
+    6 k of the loadings less the k (k - 1) / 2 angles of a rotation of the codes."""
+    X, other = make_rows(), make_rows(25, seed=1)
+    model = PPCA(n_components).fit(X)
+    free = {1: 6 + 1 + 6, 2: 6 + 1 + 12 - 1, 4: 6 + 1 + 24 - 6}[n_components]
+    for rows in (X, other):
+        gaussian = stats.multivariate_normal(model.mean_, model.get_covariance())
+        deviance = -2 * gaussian.logpdf(rows).sum()
+        assert model.aic(rows) == pytest.approx(deviance + 2 * free, rel=1e-10)
+        assert model.bic(rows) == pytest.approx(deviance + np.log(len(rows)) * free, rel=1e-10)
+
+
+# ---------------------------------------------------------------------- the latent size
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"), [((60, 6), 5), ((5, 20), 4), ((2, 5), 1), ((9, 1), 1), ((2, 1), 1)]
+)
+@pytest.mark.filterwarnings("ignore:The noise variance was floored:UserWarning")
+def test_the_default_size_leaves_one_direction_to_the_noise(shape, expected):
+    """min(n, D) - 1, at least 1: one feature or two rows too."""
+    X = make_rows(shape[0], max(shape[1], 3))[:, : shape[1]]
+    model = PPCA().fit(X)
+    assert model.n_components_ == expected
+    assert np.isfinite(model.score(X))
+
+
+@pytest.mark.parametrize("n_components", [0.3, 0.8, 0.95, "mle"])
+@pytest.mark.parametrize("name", ["iris", "wine", "digits", "tall"])
+def test_the_size_by_share_or_evidence_is_pcas(name, n_components):
+    X = DATA[name]
+    expected = PCA(n_components, svd_solver="full").fit(X).n_components_
+    assert PPCA(n_components).fit(X).n_components_ == expected
+
+
+@pytest.mark.parametrize("rank", [1, 2, 4])
+@pytest.mark.parametrize("n_components", ["mle", "bic"])
+@pytest.mark.parametrize("n_features", [10, 40])
+def test_a_known_rank_is_recovered(n_features, n_components, rank):
+    X = make_rows(400, n_features, rank=rank)
+    model = PPCA(n_components).fit(X)
+    assert model.n_components_ == rank
+    assert model.noise_variance_ == pytest.approx(0.16, rel=0.05)
+
+
+def test_bic_recovers_a_known_rank_from_fewer_rows_than_features():
+    assert PPCA("bic").fit(make_rows(60, 200, rank=3)).n_components_ == 3
+
+
+@pytest.mark.parametrize("name", ["iris", "wine", "tall"])
+def test_bic_chooses_the_least_bic(name):
+    X = DATA[name]
+    bics = [PPCA(k).fit(X).bic(X) for k in range(1, X.shape[1])]
+    model = PPCA("bic").fit(X)
+    assert model.n_components_ == 1 + int(np.argmin(bics))
+    assert model.bic(X) == pytest.approx(min(bics), rel=1e-10)
+
+
+@pytest.mark.parametrize("n_components", [2, None, 0.8, "mle", "bic"])
+def test_weights_count_rows_in_the_size(n_components):
+    X = make_rows(30)
+    repeats = np.random.default_rng(0).integers(0, 4, 30)
+    expected = PPCA(n_components).fit(np.repeat(X, repeats, axis=0))
+    model = PPCA(n_components).fit(X, sample_weight=repeats)
+    assert model.n_components_ == expected.n_components_
+    np.testing.assert_allclose(model.loadings_, expected.loadings_, atol=1e-8)
+    assert model.noise_variance_ == pytest.approx(expected.noise_variance_, rel=1e-8)
+
+
+# --------------------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize("shape", [(20, 4), (4, 20)])
+def test_more_components_than_rows_or_features_are_refused(shape):
+    with pytest.raises(ValueError, match=r"n_components=5 .*=4"):
+        PPCA(5).fit(make_rows(*shape))
+    with pytest.raises(ValueError, match=r"n_components=3 .*=2"):
+        PPCA(3).fit(make_rows(*shape)[:2])
+
+
+def test_evidence_needs_more_rows_than_features():
+    with pytest.raises(ValueError, match=r"'mle'.*n_samples=10 and n_features=20"):
+        PPCA("mle").fit(make_rows(10, 20))
+
+
+@pytest.mark.parametrize("solver", ["em", "randomized"])
+@pytest.mark.parametrize("n_components", [0.9, "mle", "bic"])
+def test_a_size_from_the_spectrum_needs_the_closed_form(n_components, solver):
+    with pytest.raises(ValueError, match=f"n_components={n_components!r}.*solver='{solver}'"):
+        PPCA(n_components, solver=solver).fit(make_rows())
+
+
+@pytest.mark.parametrize("solver", ["closed_form", "randomized"])
+def test_missing_values_need_em(solver):
+    X = make_rows()
+    X[0, 0] = np.nan
+    with pytest.raises(ValueError, match=f"NaN.*solver='{solver}'"):
+        PPCA(2, solver=solver).fit(X)
+
+
+def test_columns_never_seen_are_named():
+    X = make_rows()
+    X[:, [1, 4]] = np.nan
+    with pytest.raises(ValueError, match=r"Columns \[1, 4\] of X are NaN in every row"):
+        PPCA(2).fit(X)
+    frame = pd.DataFrame(X, columns=list("abcdef"))
+    with pytest.raises(ValueError, match=r"Columns \['b', 'e'\] of X are NaN"):
+        PPCA(2).fit(frame)
+
+
+def test_columns_seen_only_in_rows_of_no_weight_are_named():
+    X, weight = make_rows(), np.ones(60)
+    X[3:, 1] = np.nan
+    weight[:3] = 0
+    with pytest.raises(ValueError, match=r"Columns \[1\] of X are NaN"):
+        PPCA(2).fit(X, sample_weight=weight)
+
+
+def test_sparse_rows_have_no_missing_values():
+    X = make_rows()
+    X[0, 0] = np.nan
+    with pytest.raises(ValueError, match="Sparse X contains NaN"):
+        PPCA(2).fit(sparse.csr_array(X))
+    model = PPCA(2).fit(make_rows())
+    for method in (model.transform, model.score_samples, model.posterior):
+        with pytest.raises(ValueError, match="Sparse X contains NaN"):
+            method(sparse.csr_array(X))
+    with pytest.raises(TypeError, match="impute takes dense rows"):
+        model.impute(sparse.csr_array(make_rows()))
+
+
+@pytest.mark.parametrize("total", [0.5, 1.0])
+def test_weights_of_less_than_two_rows_are_refused(total):
+    with pytest.raises(ValueError, match=f"sample_weight adds up to {total:g}"):
+        PPCA(1).fit(make_rows(20), sample_weight=np.full(20, total / 20))
+
+
+# --------------------------------------------------------------------------- solvers
+
+
+def assert_same_model(actual, expected, X, tol):
+    """Loadings, mean and noise within tol of their scale, scores within tol nats."""
+    scale = np.abs(expected.loadings_).max()
+    np.testing.assert_allclose(actual.loadings_, expected.loadings_, atol=tol * scale)
+    np.testing.assert_allclose(actual.mean_, expected.mean_, rtol=tol, atol=tol * scale)
+    assert actual.noise_variance_ == pytest.approx(expected.noise_variance_, rel=tol)
+    names = ("explained_variance_", "explained_variance_ratio_")
+    for name in names:
+        np.testing.assert_allclose(getattr(actual, name), getattr(expected, name), rtol=tol)
+    assert actual.score(X) == pytest.approx(expected.score(X), abs=tol * max(1.0, X.shape[1]))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("n_components", [1, 3])
+@every_data
+def test_em_reaches_the_closed_form(X, n_components, weighted):
+    weight = np.random.default_rng(0).uniform(0, 3, len(X)) if weighted else None
+    expected = PPCA(n_components, solver="closed_form").fit(X, sample_weight=weight)
+    for seed in (0, 1):
+        model = PPCA(n_components, solver="em", random_state=seed).fit(X, sample_weight=weight)
+        assert_same_model(model, expected, X, 1e-6)
+
+
+@pytest.mark.parametrize("solver", ["closed_form", "em", "randomized"])
+@pytest.mark.parametrize("container", [sparse.csr_array, sparse.csc_array])
+@pytest.mark.parametrize("shape", [(80, 10), (20, 60)])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_sparse_rows_give_what_dense_rows_give(shape, container, solver, weighted):
+    X = make_rows(*shape, mean=0.0)
+    X[np.random.default_rng(0).random(shape) < 0.5] = 0.0
+    weight = np.random.default_rng(0).uniform(0, 3, shape[0]) if weighted else None
+    params = {"n_components": 2, "solver": solver, "random_state": 0}
+    expected = PPCA(**params).fit(X, sample_weight=weight)
+    model = PPCA(**params).fit(container(X), sample_weight=weight)
+    assert_same_model(model, expected, X, 1e-6)
+    for method in ("transform", "score_samples", "reconstruct"):
+        found = getattr(model, method)(container(X))
+        np.testing.assert_allclose(found, getattr(expected, method)(X), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("solver", ["closed_form", "em", "randomized"])
+@pytest.mark.parametrize("shape", [(500, 8), (15, 40)])
+def test_float32_rows_keep_float32_precision(shape, solver):
+    X = make_rows(*shape)
+    expected = PPCA(2).fit(X)
+    model = PPCA(2, solver=solver, random_state=0).fit(X.astype(np.float32))
+    assert model.loadings_.dtype == model.mean_.dtype == np.float32
+    assert_same_model(model, expected, X.astype(np.float32), 2e-3)
+
+
+@every_data
+def test_randomized_comes_close(X):
+    """In the likelihood; the spectrum of noise is flat, and its axes are poorly told apart."""
+    expected = PPCA(3, solver="closed_form").fit(X)
+    model = PPCA(3, solver="randomized", random_state=0).fit(X)
+    assert model.score(X) <= expected.score(X) + 1e-8
+    assert model.score(X) == pytest.approx(expected.score(X), abs=1e-3 * X.shape[1])
+    variances = expected.explained_variance_
+    np.testing.assert_allclose(model.explained_variance_, variances, rtol=1e-2)
+
+
+@pytest.mark.parametrize("n_components", [1, 2, 4])
+@every_data
+def test_em_is_monotone_and_ends_at_the_score(X, n_components):
+    n_components = min(n_components, X.shape[1] - 1)
+    model = PPCA(n_components, solver="em", random_state=0).fit(X)
+    history = model.log_likelihoods_
+    assert len(history) == model.n_iter_
+    assert np.all(np.diff(history) > -1e-9 * np.abs(history[1:]))
+    assert history[-1] == pytest.approx(model.score(X), rel=1e-8)
+
+
+def test_a_step_of_em_gains_at_least_what_plain_em_gains():
+    """Tipping and Bishop's EM with sigma2 at its optimum only sees the span of S W."""
+    X = make_rows(100, 12, rank=4, noise=1.0)
+    covariance = np.cov(X.T, bias=True)
+    trace = np.trace(covariance)
+
+    def likelihood(span):
+        basis = np.linalg.qr(span)[0]
+        values = np.linalg.eigvalsh(basis.T @ covariance @ basis)[::-1]
+        return mean_log_likelihood(values, trace, 12), basis
+
+    span = covariance @ np.random.RandomState(0).standard_normal((12, 3))
+    plain = []
+    for _ in range(6):
+        value, span = likelihood(span)
+        plain.append(value)
+        span = covariance @ span
+    rows = CentredRows(X, None)
+    _, history, converged = em_axes(rows, 3, np.random.RandomState(0), 6)
+    assert not converged
+    assert history[0] == pytest.approx(plain[0], rel=1e-10)
+    assert np.all(np.array(history) >= np.array(plain) - 1e-10)
+    assert history[-1] > plain[-1]
+
+
+def test_mean_log_likelihood_is_scipys_at_the_maximum():
+    X = make_rows()
+    values = np.linalg.eigvalsh(np.cov(X.T, bias=True))[::-1]
+    for k in range(1, 6):
+        W, mean, noise = maximum_likelihood(X, k)
+        gaussian = stats.multivariate_normal(mean, W @ W.T + noise * np.eye(6))
+        found = mean_log_likelihood(values[:k], values.sum(), 6)
+        assert found == pytest.approx(gaussian.logpdf(X).mean(), rel=1e-12)
+        assert noise_variance(values[:k], values.sum(), 6) == pytest.approx(noise, rel=1e-12)
+
+
+def test_an_axis_weaker_than_the_noise_is_left_to_the_noise():
+    """In a span that is not the top one: W's column is zero there, as eq. 7 has it."""
+    values, trace = np.array([5.0, 0.1]), 5.0 + 0.1 + 4 * 1.0
+    alone = mean_log_likelihood(values[:1], trace, 6)
+    assert mean_log_likelihood(values, trace, 6) == pytest.approx(alone, rel=1e-12)
+
+
+@pytest.mark.parametrize("container", [np.asarray, sparse.csr_array])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_products_with_centred_rows_are_dense_products(container, weighted):
+    X = make_rows(20, 7)
+    weight = np.random.default_rng(0).uniform(0.5, 2, 20) if weighted else None
+    rows = CentredRows(container(X), weight)
+    centred = X - np.average(X, axis=0, weights=weight)
+    n = 20 if weight is None else weight.sum()
+    if weight is not None:
+        centred *= np.sqrt(weight)[:, None]
+    V, Y = np.random.default_rng(1).normal(size=(7, 3)), np.random.default_rng(2).normal(size=20)
+    np.testing.assert_allclose(rows.project(V), centred @ V, atol=1e-12)
+    Y = Y[:, None]
+    np.testing.assert_allclose(rows.pull_back(Y), centred.T @ Y / n, atol=1e-12)
+    assert rows.trace == pytest.approx(np.sum(centred**2) / n, rel=1e-12)
+    np.testing.assert_allclose(rows.mean, row_mean(X, weight), rtol=1e-12)
+
+
+@pytest.mark.parametrize("solver", ["em", "closed_form", "randomized"])
+@pytest.mark.parametrize("container", [np.asarray, sparse.csr_array])
+def test_wide_rows_need_no_matrix_of_features_squared(solver, container):
+    """Fit and queries on 300 x 4000 take less than half of what such a matrix would."""
+    X = container(make_rows(300, 4000, mean=0.0))
+    tracemalloc.start()
+    try:
+        model = PPCA(3, solver=solver, random_state=0).fit(X)
+        model.score(X)
+        model.transform(X)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 4000 * 4000 * 8 / 2
+
+
+def test_auto_takes_em_only_for_large_or_incomplete_rows(monkeypatch):
+    X = make_rows(20, 20)
+    assert not hasattr(PPCA(2).fit(X), "log_likelihoods_")
+    monkeypatch.setattr(_ppca, "_CLOSED_FORM_LIMIT", 19)
+    assert hasattr(PPCA(2, random_state=0).fit(X), "log_likelihoods_")
+    assert not hasattr(PPCA(0.5).fit(X), "log_likelihoods_")
+    assert not hasattr(PPCA(2).fit(X[:19]), "log_likelihoods_")
+    assert not hasattr(PPCA(2).fit(X[:, :19]), "log_likelihoods_")
+
+
+def test_em_that_stops_early_warns():
+    X = load_digits().data
+    with pytest.warns(ConvergenceWarning, match="max_iter=2"):
+        model = PPCA(10, solver="em", max_iter=2, random_state=0).fit(X)
+    assert model.n_iter_ == 2
+    assert model.score(X) < PPCA(10).fit(X).score(X)
+
+
+def test_the_history_of_em_is_forgotten():
+    X = make_rows()
+    model = PPCA(2, solver="em", random_state=0).fit(X)
+    assert not hasattr(model.set_params(solver="closed_form").fit(X), "log_likelihoods_")
+
+
+# --------------------------------------------------------------- no variance left over
+
+
+FLOORED = {
+    "wide": (make_rows(5, 20), None),
+    "all components": (make_rows(), 6),
+    "constant": (np.full((10, 4), 3.0), 2),
+    "zero": (np.zeros((10, 4)), 2),
+    "one feature": (make_rows()[:, :1], None),
+    "two rows": (make_rows()[:2], None),
+    "wider": (make_rows(11, 13), None),
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize(("X", "n_components"), FLOORED.values(), ids=FLOORED)
+def test_the_noise_is_floored_with_a_warning(X, n_components, dtype):
+    """At the float precision times the mean variance, or the mean square of constant rows."""
+    X = X.astype(dtype)
+    with pytest.warns(UserWarning, match="noise variance was floored"):
+        model = PPCA(n_components).fit(X)
+    scale = np.var(X, axis=0, dtype=np.float64).mean() or np.mean(X**2) or 1.0
+    floor = np.finfo(dtype).eps * scale
+    assert model.noise_variance_ == pytest.approx(floor, rel=1e-4)
+    scores = model.score_samples(X)
+    assert np.isfinite(scores).all()
+    for values in (model.transform(X), model.reconstruct(X), model.sample(5, random_state=0)):
+        assert np.isfinite(values).all()
+    if model.n_components_ < X.shape[1]:
+        off = np.linalg.svd(X - X.mean(axis=0))[2][-1]
+        assert np.all(model.score_samples((X + 0.1 * off).astype(dtype)) < scores.min())
+
+
+def test_a_noise_well_above_the_floor_gives_no_warning():
+    X = make_rows(noise=1e-5)
+    model = PPCA(3).fit(X)
+    assert model.noise_variance_ == pytest.approx(1e-10, rel=0.2)
+
+
+def test_more_components_never_score_less_on_the_training_rows():
+    X = make_rows(200, 8)
+    scores = [PPCA(k).fit(X).score(X) for k in range(1, 8)]
+    assert all(b > a for a, b in pairwise(scores))
