@@ -184,15 +184,14 @@ class BaseAutoencoder(
         """Validate, drop rows of weight zero, learn; the validated rows and their codes."""
         for name in [n for n in vars(self) if n.endswith("_") and n[0] != "_"]:
             delattr(self, name)  # what an earlier fit learned
-        X = self._check_rows(X, reset=True)
+        X = self._check_rows(X, reset=True, min_rows=2)
         weight = self._check_weight(sample_weight, X)
         seen = X
         if weight is not None:
             positive = weight > 0
             if not bool(positive.all()):
                 seen, weight = X[positive], weight[positive]
-        with np.errstate(over="ignore", invalid="ignore"):
-            codes = self._fit_model(seen, self._generator(), weight)
+        codes = self._fit_model(seen, self._generator(), weight)
         return X, codes if seen is X else None
 
     def _generator(self) -> np.random.RandomState:
@@ -200,10 +199,14 @@ class BaseAutoencoder(
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
-        """Undo every change to the estimator's attributes if the block fails."""
+        """Undo every change to the estimator's attributes if the block fails.
+
+        Overflow is left to the models, which find it in their results and say so.
+        """
         before = self.__dict__.copy()
         try:
-            yield
+            with np.errstate(over="ignore", invalid="ignore"):
+                yield
         except BaseException:
             self.__dict__.clear()
             self.__dict__.update(before)
@@ -224,7 +227,7 @@ class BaseAutoencoder(
         Z : ndarray of shape (n_samples, n_codes)
             The codes.
         """
-        return self._encode(self._check_rows(X, method="transform"))
+        return self._encode(self._check_new_rows(X, "transform"))
 
     def inverse_transform(self, X: ArrayLike) -> Any:
         """Decode codes to the mean of p(x|z).
@@ -255,7 +258,7 @@ class BaseAutoencoder(
         X_reconstructed : ndarray of shape (n_samples, n_features)
             `inverse_transform(transform(X))`.
         """
-        rows = self._check_rows(X, method="reconstruct")
+        rows = self._check_new_rows(X, "reconstruct")
         return self._to_frame(self._decode(self._encode(rows)), X)
 
     def sample(
@@ -304,7 +307,7 @@ class BaseAutoencoder(
         scores : ndarray of shape (n_samples,)
             Nats per row.
         """
-        return self._log_prob(self._check_rows(X, method="score_samples"))
+        return self._log_prob(self._check_new_rows(X, "score_samples"))
 
     def score(
         self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None
@@ -330,13 +333,8 @@ class BaseAutoencoder(
 
     # --------------------------------------------------------------- validation
 
-    def _check_rows(
-        self, X: Any, *, reset: bool = False, min_rows: int = 2, method: str = "fit"
-    ) -> Any:
+    def _check_rows(self, X: Any, *, reset: bool, min_rows: int = 1) -> Any:
         tags = get_tags(self)
-        if not reset:
-            check_is_fitted(self)
-            self._check_namespace(X, method)
         xp, _ = get_namespace(X)
         return validate_data(
             self,
@@ -345,8 +343,13 @@ class BaseAutoencoder(
             dtype=[xp.float64, xp.float32],
             accept_sparse=("csr", "csc") if tags.input_tags.sparse else False,
             ensure_all_finite="allow-nan" if tags.input_tags.allow_nan else True,
-            ensure_min_samples=min_rows if reset else 1,
+            ensure_min_samples=min_rows,
         )
+
+    def _check_new_rows(self, X: Any, method: str) -> Any:
+        check_is_fitted(self)
+        self._check_namespace(X, method)
+        return self._check_rows(X, reset=False)
 
     def _check_codes(self, Z: Any) -> Any:
         check_is_fitted(self)

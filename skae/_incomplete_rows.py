@@ -100,6 +100,11 @@ def group_rows(X: Array, sample_weight: Array | None, shift: Array | None = None
     )
 
 
+def group_sizes(rows: IncompleteRows, groups: slice) -> NDArray[np.intp]:
+    """Number of rows in each of a slice of groups."""
+    return np.diff(rows.starts[groups.start : groups.stop + 1])
+
+
 def seen_variances(rows: IncompleteRows) -> Array:
     """Variance of what each column shows (D,), with 1/n."""
     return _squares(rows) / (_group_weights(rows) @ rows.seen)
@@ -128,9 +133,51 @@ def posterior(
     inverse[first == second] += noise_variance
     log_det = invert_packed(inverse)
     offset = ((mean - rows.shift)[:, None] * W).T @ seen.T
-    sizes = np.diff(rows.starts[groups.start : groups.stop + 1])
+    sizes = group_sizes(rows, groups)
     b = W.T @ rows.values[block].T - np.repeat(offset, sizes, axis=1)
-    return Posterior(multiply_packed(np.repeat(inverse, sizes, axis=1), b), inverse, log_det)
+    found = Posterior(multiply_packed(np.repeat(inverse, sizes, axis=1), b), inverse, log_det)
+    if (few := seen.sum(axis=1) < W.shape[1]).any():
+        _see_few(rows, model, groups, block, few, found)
+    return found
+
+
+def _see_few(
+    rows: IncompleteRows,
+    model: LinearGaussian,
+    groups: slice,
+    block: slice,
+    few: NDArray[np.bool_],
+    found: Posterior,
+) -> None:
+    """Rewrite the posteriors of groups that see fewer entries than there are latents.
+
+    W_o'W_o is singular there, so that little noise leaves M badly conditioned. With
+    C = W_o W_o' + sigma2 I instead, E[z] = W_o' C^-1 r, sigma2 M^-1 = I - W_o' C^-1 W_o
+    and |M| = |C| sigma2^(k - |o|).
+    """
+    W, mean, noise_variance = model
+    n_latents = W.shape[1]
+    n_seen = rows.seen[groups][few].sum(axis=1)
+    most = max(1, int(n_seen.max()))
+    entries = np.argsort(-rows.seen[groups][few], axis=1, kind="stable")[:, :most]
+    present = np.arange(most) < n_seen[:, None]
+    W_o = W[entries] * present[:, :, None]
+    C = W_o @ W_o.transpose(0, 2, 1)
+    C[:, np.arange(most), np.arange(most)] += noise_variance
+    solved = np.linalg.solve(C, W_o)
+    spread = np.eye(n_latents) - W_o.transpose(0, 2, 1) @ solved
+    first, second = _triangle(n_latents)
+    found.inverse[:, few] = spread[:, first, second].T / noise_variance
+    padding = most - n_seen  # absent entries stand on the diagonal with the noise alone
+    found.log_det[few] = np.linalg.slogdet(C)[1] + (n_latents - n_seen - padding) * log(
+        noise_variance
+    )
+    sizes = group_sizes(rows, groups)
+    of_few = np.repeat(few, sizes)
+    group = np.repeat(np.arange(len(n_seen)), sizes[few])
+    residual = np.take_along_axis(rows.values[block][of_few], entries[group], axis=1)
+    residual = (residual - (mean - rows.shift)[entries[group]]) * present[group]
+    found.mean[:, of_few] = np.einsum("nok,no->kn", solved[group], residual)
 
 
 def log_likelihood(
@@ -138,7 +185,7 @@ def log_likelihood(
 ) -> Array:
     """Nats of each row of a block, from its residual: nothing cancels."""
     W, mean, noise_variance = model
-    sizes = np.diff(rows.starts[groups.start : groups.stop + 1])
+    sizes = group_sizes(rows, groups)
     seen = np.repeat(rows.seen[groups], sizes, axis=0)
     residual = rows.values[block] - seen * ((mean - rows.shift) + found.mean.T @ W.T)
     # |r|^2 - r'W M^-1 W'r = |r - W z|^2 + sigma2 |z|^2 at the posterior mean z.
@@ -237,7 +284,8 @@ def fit_em(
         sums = e_step(rows, model, squares)
         n_seen = float(sums.per_feature[-1].sum())
         history.append(sums.log_likelihood)
-        if len(history) > 1 and history[-1] - history[-2] < tol * n_seen:
+        gained = history[-1] - history[-2] if len(history) > 1 else np.inf
+        if gained < tol * n_seen or model.noise_variance <= floor:
             return model, history, True
         model = m_step(rows, sums, squares, n_latents, floor)
     return model, history, False

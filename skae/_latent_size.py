@@ -9,9 +9,6 @@ from math import lgamma, log, pi
 import numpy as np
 from numpy.typing import NDArray
 
-# A spectrum value below this is a zero (scikit-learn's limit, relative to nothing).
-_ZERO = 1e-15
-
 Spectrum = NDArray[np.float64]
 
 
@@ -39,11 +36,12 @@ def minka_log_evidence(spectrum: Spectrum, n: float) -> Spectrum:
     T. P. Minka (2000). Automatic choice of dimensionality for PCA. NIPS 13, eq. 30.
     """
     size = len(spectrum)
+    zero = max(size * np.finfo(float).eps * spectrum[0], np.finfo(float).tiny)
     ranks = np.arange(1, size)
     order = np.arange(size)
-    tail = np.maximum(_ZERO, (spectrum.sum() - np.cumsum(spectrum))[:-1] / (size - ranks))
-    logs = np.log(np.maximum(spectrum, _ZERO))
-    gaps = np.log(np.maximum(spectrum[:, None] - spectrum[None, :], _ZERO))
+    tail = np.maximum(zero, (spectrum.sum() - np.cumsum(spectrum))[:-1] / (size - ranks))
+    logs = np.log(np.maximum(spectrum, zero))
+    gaps = np.log(np.maximum(spectrum[:, None] - spectrum[None, :], zero))
     gaps[order[:, None] >= order[None, :]] = 0.0  # pairs i < j only
 
     half = (size - ranks + 1) / 2
@@ -58,7 +56,7 @@ def minka_log_evidence(spectrum: Spectrum, n: float) -> Spectrum:
     with np.errstate(divide="ignore"):
         to_tail = np.array(
             [
-                np.log(np.maximum(1 / v - np.exp(-logs[:k]), _ZERO)).sum()
+                np.log(np.maximum(1 - v / np.exp(logs[:k]), zero / v)).sum() - k * np.log(v)
                 for k, v in zip(ranks, tail, strict=True)
             ]
         )
@@ -67,7 +65,7 @@ def minka_log_evidence(spectrum: Spectrum, n: float) -> Spectrum:
     evidence = (
         prior + likelihood + (n_angles + ranks) / 2 * log(2 * pi) - hessian / 2 - ranks / 2 * log(n)
     )
-    evidence[spectrum[:-1] < _ZERO] = -np.inf
+    evidence[spectrum[:-1] < zero] = -np.inf
     return evidence
 
 

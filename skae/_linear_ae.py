@@ -35,7 +35,7 @@ from skae._base import (
     widest_float,
 )
 from skae._latent_size import by_evidence, by_variance_share
-from skae._low_rank_gaussian import draw, log_density, noise_floor
+from skae._low_rank_gaussian import draw, log_density, noise_floor, precision
 from skae._moments import (
     Moments,
     PrincipalAxes,
@@ -320,7 +320,7 @@ class LinearAE(BaseAutoencoder, PCA):
         """
         with self._all_or_nothing():
             seen = self._seen_moments()
-            rows = self._check_rows(X, reset=seen is None, min_rows=1)
+            rows = self._check_rows(X, reset=seen is None)
             weight = self._check_weight(sample_weight, rows)
             stats = moments(rows, weight)
             if seen is not None:
@@ -590,11 +590,8 @@ class LinearAE(BaseAutoencoder, PCA):
             the mean variance first.
         """
         check_is_fitted(self)
-        xp, _, device = get_namespace_and_device(self.components_)
         variances, noise = self._floored_gaussian()
-        axes = self.components_
-        precision = (axes.T * (1.0 / variances - 1.0 / noise)) @ axes
-        return precision + xp.eye(axes.shape[1], dtype=axes.dtype, device=device) / noise
+        return precision(self.components_, variances, noise)
 
     def _draw(self, n_samples: int, rng: np.random.RandomState, noise: bool) -> Any:
         xp, _, device = get_namespace_and_device(self.components_)

@@ -12,7 +12,7 @@ import numpy as np
 from scipy import sparse
 from sklearn.utils import gen_batches
 
-from skae._base import get_namespace
+from skae._base import get_namespace, get_namespace_and_device
 
 _BLOCK_BYTES = 2**23
 
@@ -49,6 +49,16 @@ def log_density(X: Any, mean: Any, axes: Any, variances: Any, noise_variance: fl
                 distance = distance + xp.sum(residual * residual, axis=1) / noise_variance
             parts.append(-0.5 * (distance + (log_det + n_features * log(2 * pi))))
     return xp.concat(parts)
+
+
+def precision(axes: Any, variances: Any, noise_variance: float) -> Any:
+    """C^-1 (D, D), by the matrix inversion lemma: no D x D matrix is inverted."""
+    xp, _, device = get_namespace_and_device(axes)
+    n_axes, n_features = axes.shape
+    if n_axes == n_features:
+        return (axes.T / variances) @ axes
+    result = (axes.T * (1.0 / variances - 1.0 / noise_variance)) @ axes
+    return result + xp.eye(n_features, dtype=axes.dtype, device=device) / noise_variance
 
 
 def noise_floor(variance: float, mean: Any) -> float:

@@ -26,6 +26,7 @@ from skae._incomplete_rows import (
     blocks,
     fit_em,
     group_rows,
+    group_sizes,
     log_likelihood,
     posterior,
     seen_variances,
@@ -33,7 +34,7 @@ from skae._incomplete_rows import (
     unpack,
 )
 from skae._latent_size import by_bic, by_evidence, by_variance_share, n_free_parameters
-from skae._low_rank_gaussian import draw, log_density, noise_floor
+from skae._low_rank_gaussian import draw, log_density, noise_floor, precision
 from skae._moments import check_scale, count_rows, principal_axes
 from skae._subspace import CentredRows, Spectrum, em_axes, noise_variance, randomized_axes
 
@@ -130,7 +131,7 @@ class PPCA(BaseAutoencoder):
     >>> X[::7, 2] = np.nan
     >>> ppca = PPCA(n_components=2, random_state=0).fit(X)
     >>> print(f"{ppca.score(X):.2f} nats per row")
-    -2.52 nats per row
+    -2.64 nats per row
     >>> ppca.transform(X).shape
     (150, 2)
     >>> bool(np.isnan(ppca.impute(X)).any())
@@ -221,7 +222,7 @@ class PPCA(BaseAutoencoder):
         seen = ~np.isnan(X)
         if not (columns := seen.any(axis=0)).all():
             names = getattr(self, "feature_names_in_", np.arange(X.shape[1]))[~columns]
-            raise ValueError(f"Columns {list(names)} of X are NaN in every row: drop them.")
+            raise ValueError(f"Columns {names.tolist()} of X are NaN in every row: drop them.")
         some = seen.any(axis=1)
         rows = group_rows(
             np.asarray(X[some], dtype=np.float64), None if weight is None else weight[some]
@@ -300,7 +301,11 @@ class PPCA(BaseAutoencoder):
         values, axes, trace, mean = spectrum
         n, n_features = self.n_samples_, len(mean)
         floor = noise_floor(trace / n_features, mean.astype(dtype))
-        noise = noise_variance(values, trace, n_features) if noise is None else noise
+        if noise is None:
+            noise = noise_variance(values, trace, n_features)
+            # A difference that rounding alone could have left is none.
+            if noise * (n_features - len(values)) <= 10 * np.finfo(dtype).eps * trace:
+                noise = 0.0
         if noise <= floor:
             warnings.warn(
                 f"The noise variance was floored at {floor:.3g}: {len(values)} components leave "
@@ -391,7 +396,9 @@ class PPCA(BaseAutoencoder):
         self._check_sample_arguments(n_samples, noise)
         if np.ndim(given) == 1:
             given = np.asarray(given)[None, :]
-        row = self._check_rows(given, method="sample")
+        with warnings.catch_warnings():  # a plain row need not repeat the names
+            warnings.filterwarnings("ignore", "X does not have valid feature names", UserWarning)
+            row = self._check_new_rows(given, "sample")
         if row.shape[0] != 1:
             raise ValueError(f"given must be one row, got {row.shape[0]} rows.")
         rng = private_generator(random_state)
@@ -413,18 +420,7 @@ class PPCA(BaseAutoencoder):
         covariances : ndarray of shape (n_samples, n_components_, n_components_)
             For complete rows a read-only view of one matrix, which they share.
         """
-        checked = self._check_rows(X, method="posterior")
-        shape = (checked.shape[0], self.n_components_, self.n_components_)
-        if not _has_nan(checked):
-            shared = np.diag(self.noise_variance_ / self._variances).astype(self.mean_.dtype)
-            return self._encode(checked), np.broadcast_to(shared, shape)
-        means = np.empty(shape[:2], dtype=checked.dtype)
-        covariances = np.empty(shape, dtype=checked.dtype)
-        for index, rows, groups, _, found in self._inferred(checked):
-            means[index] = found.mean.T
-            matrices = self.noise_variance_ * unpack(found.inverse)
-            covariances[index] = np.repeat(matrices, _sizes(rows, groups), axis=0)
-        return means, covariances
+        return self._posterior(self._check_new_rows(X, "posterior"))
 
     def impute(
         self,
@@ -456,7 +452,7 @@ class PPCA(BaseAutoencoder):
             If `n_draws` is not a positive integer or None.
         """
         self._check_argument("n_draws", n_draws, [Interval(Integral, 1, None, closed="left"), None])
-        rows = self._check_rows(X, method="impute")
+        rows = self._check_new_rows(X, "impute")
         if sparse.issparse(rows):
             raise TypeError("impute takes dense rows; a sparse matrix has no missing values.")
         if n_draws is None:
@@ -474,7 +470,7 @@ class PPCA(BaseAutoencoder):
             With 1/n, as the likelihood has it.
         """
         check_is_fitted(self)
-        covariance = self._scaled_axes(self._signal)
+        covariance = self.loadings_ @ self.loadings_.T
         covariance[np.diag_indices_from(covariance)] += self.noise_variance_
         return covariance
 
@@ -487,9 +483,7 @@ class PPCA(BaseAutoencoder):
             The inverse.
         """
         check_is_fitted(self)
-        precision = self._scaled_axes(1 / self._variances - 1 / self.noise_variance_)
-        precision[np.diag_indices_from(precision)] += 1 / self.noise_variance_
-        return precision
+        return precision(self.components_, self._variances, self.noise_variance_)
 
     def aic(self, X: ArrayLike) -> float:
         """Akaike's criterion on rows; lower is better.
@@ -524,12 +518,27 @@ class PPCA(BaseAutoencoder):
 
     # ------------------------------------------------------------------ helpers
 
+    def _posterior(self, X: Any) -> tuple[Array, Array]:
+        shape = (X.shape[0], self.n_components_, self.n_components_)
+        if not _has_nan(X):
+            shared = np.diag(self.noise_variance_ / self._variances).astype(self.mean_.dtype)
+            return self._encode(X), np.broadcast_to(shared, shape)
+        means = np.empty(shape[:2], dtype=X.dtype)
+        covariances = np.empty(shape, dtype=X.dtype)
+        for index, rows, groups, _, found in self._inferred(X):
+            means[index] = found.mean.T
+            matrices = self.noise_variance_ * unpack(found.inverse)
+            covariances[index] = np.repeat(matrices, group_sizes(rows, groups), axis=0)
+        return means, covariances
+
     def _conditional_draws(
         self, X: Array, n_draws: int, rng: np.random.RandomState, noise: bool
     ) -> Array:
         """Completions (n_draws, n, D) from p(missing | seen)."""
-        means, covariances = self.posterior(X)
-        roots = np.linalg.cholesky(covariances.astype(np.float64))
+        means, covariances = self._posterior(X)
+        # Not Cholesky: without noise, what was seen leaves no variance in some directions.
+        scales, axes = np.linalg.eigh(covariances.astype(np.float64))
+        roots = axes * np.sqrt(np.maximum(scales, 0.0))[:, None, :]
         hole = np.isnan(X)
         draws = np.empty((n_draws, *X.shape), dtype=X.dtype)
         for i in range(n_draws):
@@ -562,9 +571,6 @@ class PPCA(BaseAutoencoder):
         """Variances of p(x) along the axes (k,)."""
         return self._signal + self._signal.dtype.type(self.noise_variance_)
 
-    def _scaled_axes(self, scales: Array) -> Array:
-        return (self.components_.T * scales) @ self.components_
-
     def _n_parameters(self) -> int:
         return n_free_parameters(self.n_features_in_, self.n_components_)
 
@@ -586,7 +592,3 @@ def _has_nan(X: Any) -> bool:
     if sparse.issparse(X):
         raise ValueError("Sparse X contains NaN; missing values need a dense array.")
     return True
-
-
-def _sizes(rows: Any, groups: slice) -> Array:
-    return np.diff(rows.starts[groups.start : groups.stop + 1])

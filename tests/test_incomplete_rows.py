@@ -329,6 +329,37 @@ def test_every_step_gains_from_any_model(weighted):
             before = after
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_m_step_regresses_on_the_codes_and_makes_them_standard_again(weighted):
+    """PX-EM by loops: each feature on (z, 1) over the rows that show it, then z ~ N(nu, S) as
+    the same rows have it with standard codes, W S^(1/2) and mu + W nu."""
+    X, model = make_rows(), make_model()
+    weight = np.random.default_rng(0).uniform(0.5, 2, 80) if weighted else None
+    rows = group_rows(X, weight)
+    weight = np.ones(80) if weight is None else weight
+    _, codes, spreads, _ = by_loop(X, *model)
+    W, mean, lost, counts = np.empty((6, 2)), np.empty(6), 0.0, 0.0
+    for d in range(6):
+        design, target = np.zeros((3, 3)), np.zeros(3)
+        for i in np.flatnonzero(~np.isnan(X[:, d])):
+            z = np.r_[codes[i], 1.0]
+            design += weight[i] * np.outer(z, z)
+            design[:2, :2] += weight[i] * spreads[i]
+            target += weight[i] * X[i, d] * z
+        W[d, 0], W[d, 1], mean[d] = np.linalg.solve(design, target)
+        for i in np.flatnonzero(~np.isnan(X[:, d])):
+            error = X[i, d] - W[d] @ codes[i] - mean[d]
+            lost += weight[i] * (error**2 + W[d] @ spreads[i] @ W[d])
+            counts += weight[i]
+    nu = np.average(codes, axis=0, weights=weight)
+    S = np.cov(codes.T, bias=True, aweights=weight) + np.average(spreads, axis=0, weights=weight)
+    squares = weight[rows.order] @ rows.values**2
+    found = m_step(rows, e_step(rows, model, squares), squares, 2, 1e-12)
+    assert found.noise_variance == pytest.approx(lost / counts, rel=1e-9)
+    np.testing.assert_allclose(found.mean, mean + W @ nu, rtol=1e-9)
+    np.testing.assert_allclose(found.loadings @ found.loadings.T, W @ S @ W.T, atol=1e-9)
+
+
 def flat(W, mean, noise):
     return np.concatenate([W.ravel(), mean, [np.log(noise)]])
 

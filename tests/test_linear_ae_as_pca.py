@@ -22,7 +22,5 @@ _SOURCE = inspect.getsource(theirs)
 if _SOURCE.count(_IMPORT) != 1:
     raise RuntimeError("scikit-learn's test_pca.py no longer imports PCA as it did")
 exec(
-    compile(
-        _SOURCE.replace(_IMPORT, "from skae import LinearAE as PCA\n"), theirs.__file__, "exec"
-    )
+    compile(_SOURCE.replace(_IMPORT, "from skae import LinearAE as PCA\n"), theirs.__file__, "exec")
 )

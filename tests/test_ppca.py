@@ -224,7 +224,7 @@ def test_the_default_size_leaves_one_direction_to_the_noise(shape, expected):
 @pytest.mark.parametrize("n_components", [0.3, 0.8, 0.95, "mle"])
 @pytest.mark.parametrize("name", ["iris", "wine", "digits", "tall"])
 def test_the_size_by_share_or_evidence_is_pcas(name, n_components):
-    X = DATA[name]
+    X = DATA[name][:, DATA[name].var(axis=0) > 0]  # log 0 of a constant column is rounding
     expected = PCA(n_components, svd_solver="full").fit(X).n_components_
     assert PPCA(n_components).fit(X).n_components_ == expected
 
