@@ -222,6 +222,7 @@ def test_abstract_or_final(Estimator):
 
 # The only exemption that skae allows, check_sample_weight_equivalence for estimators that
 # are trained on mini-batches, comes with the laws that take its place.
+@may_advise
 @parametrize_with_checks([Estimator() for Estimator in ESTIMATORS])
 def test_scikit_learn_check(estimator, check):
     """scikit-learn's own checks pass, with default parameters and without exemption."""
@@ -1126,6 +1127,7 @@ def test_integer_weights_count_where_values_are_missing(Estimator, weight, seed)
     assert_same(outputs(weighted, X), outputs(counted, X), 1e-8)
 
 
+@may_advise
 @every_exact_estimator
 def test_limits_count_weights(Estimator):
     """The limits on n_components count a row of weight w as w rows."""
