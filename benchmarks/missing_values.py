@@ -86,7 +86,7 @@ def compare_with_iterative_imputer() -> None:
         X_kept = remove(X_missing, 0.05, seed=seed + 100)
         choices = [(size, steps) for size in (16, 24, None) for steps in (2, 4, 8)]
 
-        def held_out_error(choice: tuple[int | None, int], X_kept=X_kept, X_missing=X_missing) -> float:
+        def held_out_error(choice, X_kept=X_kept, X_missing=X_missing):
             model = PPCA(choice[0], max_iter=choice[1], random_state=0).fit(X_kept)
             return rmse(model.impute(X_kept), X_missing, X_kept)
 
@@ -109,7 +109,9 @@ def compare_with_iterative_imputer() -> None:
         figures.setdefault("column means", []).append((0.0, rmse(filled, X, X_missing)))
     for name, runs in figures.items():
         seconds, errors = np.array(runs).T
-        print(f"  {name:26s} {np.median(seconds):6.2f} s, RMSE {errors.mean():.3f} ± {errors.std():.3f}")
+        print(
+            f"  {name:26s} {np.median(seconds):6.2f} s, RMSE {errors.mean():.3f} ± {errors.std():.3f}"
+        )
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ float64: the largest relative error among the 32 variances.
 """
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,10 @@ def exact_variances(X: np.ndarray) -> np.ndarray:
     return np.linalg.eigvalsh(products)[::-1][:32] / (len(X) - 1)
 
 
+def fit(model: type, X: np.ndarray) -> PCA:
+    return model(32, random_state=0).fit(X)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mnist", type=Path, help="an .npz file with X_train and X_test")
@@ -54,19 +59,21 @@ def main() -> None:
         "2000 x 20000": lambda: random_rows(2_000, 20_000),
         "500 x 500": lambda: random_rows(500, 500),
     }
-    print(f"{'data':18s} {'dtype':8s} {'model':9s} {'s':>7s} {'ratio':>6s} {'MB':>6s} {'error':>8s}")
+    print(
+        f"{'data':18s} {'dtype':8s} {'model':9s} {'s':>7s} {'ratio':>6s} {'MB':>6s} {'error':>8s}"
+    )
     for title, make in data.items():
         rows = make()
         for dtype in (np.float32, np.float64):
             X = rows.astype(dtype)
             exact = exact_variances(X)
             seconds = alternate(
-                {name: lambda m=model: m(32).fit(X) for name, model in MODELS.items()},
+                {name: partial(fit, model, X) for name, model in MODELS.items()},
                 options.repeats * (10 if X.size < 10**6 else 1),
             )
             for name, model in MODELS.items():
-                memory = peak_extra_memory(lambda m=model: m(32).fit(X))
-                found = model(32, random_state=0).fit(X).explained_variance_
+                memory = peak_extra_memory(partial(fit, model, X))
+                found = fit(model, X).explained_variance_
                 error = np.max(np.abs(found / exact - 1))
                 print(
                     f"{title:18s} {np.dtype(dtype)!s:8s} {name:9s} {seconds[name]:7.3f} "

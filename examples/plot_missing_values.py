@@ -49,7 +49,7 @@ spread[spread == 0] = 1
 
 def fill_by_ppca(rows, power, n_components):
     scale = spread**power
-    ppca = PPCA(n_components, random_state=0)
+    ppca = PPCA(n_components, tol=1e-4, random_state=0)  # more steps fill in no better
     return ppca.fit(rows / scale).impute(rows / scale) * scale
 
 

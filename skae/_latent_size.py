@@ -39,7 +39,7 @@ def minka_log_evidence(spectrum: Spectrum, n: float) -> Spectrum:
     zero = max(size * np.finfo(float).eps * spectrum[0], np.finfo(float).tiny)
     ranks = np.arange(1, size)
     order = np.arange(size)
-    tail = np.maximum(zero, (spectrum.sum() - np.cumsum(spectrum))[:-1] / (size - ranks))
+    tail = np.maximum(zero, _tails(spectrum)[:-1] / (size - ranks))
     logs = np.log(np.maximum(spectrum, zero))
     gaps = np.log(np.maximum(spectrum[:, None] - spectrum[None, :], zero))
     gaps[order[:, None] >= order[None, :]] = 0.0  # pairs i < j only
@@ -69,6 +69,11 @@ def minka_log_evidence(spectrum: Spectrum, n: float) -> Spectrum:
     return evidence
 
 
+def _tails(spectrum: Spectrum) -> Spectrum:
+    """Sums of what follows the first k values, for k = 1 .. D; added up, not subtracted."""
+    return np.r_[np.cumsum(spectrum[:0:-1])[::-1], 0.0]
+
+
 def _pair_logs(logs: Spectrum) -> Spectrum:
     """Sum over pairs i < j <= k of log l_i + log l_j, for k = 1 .. D - 1."""
     ranks = np.arange(1, len(logs))
@@ -90,8 +95,7 @@ def by_bic(spectrum: Spectrum, n: float, n_features: int) -> int:
     most = int(max(1, min(n_features - 1, n // 2, len(spectrum) - 1)))
     ranks = np.arange(1, most + 1)
     kept = np.cumsum(np.log(np.maximum(spectrum, np.finfo(float).tiny)))[:most]
-    rest = spectrum.sum() - np.cumsum(spectrum)[:most]
-    noise = np.maximum(rest, 0.0) / (n_features - ranks)
+    noise = _tails(spectrum)[:most] / (n_features - ranks)
     alive = noise > 1e-12 * spectrum.sum() / n_features
     if not alive.any():
         return 1

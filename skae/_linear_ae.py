@@ -40,6 +40,7 @@ from skae._moments import (
     Moments,
     PrincipalAxes,
     axes_of_moments,
+    check_scale,
     count_rows,
     merge,
     moments,
@@ -325,6 +326,7 @@ class LinearAE(BaseAutoencoder, PCA):
             stats = moments(rows, weight)
             if seen is not None:
                 stats = merge(seen, stats)
+            check_scale(stats.scatter)
             self._stream = tuple(stats)
             self._check_choices(rows)
             if stats.n >= self._rows_needed(rows.shape[1]):

@@ -108,7 +108,7 @@ def em_axes(
     S W = W Lambda to the square root of the float precision.
     """
     n_features = rows.X.shape[1]
-    tolerance = np.sqrt(np.finfo(rows.X.dtype).eps)
+    eps = float(np.finfo(rows.X.dtype).eps)
     basis = rows.pull_back(rows.project(rng.standard_normal((n_features, n_axes))))
     values, axes, projected = rows.ritz(np.linalg.qr(basis)[0])
     before = axes[:, :0]
@@ -117,7 +117,8 @@ def em_axes(
         history.append(mean_log_likelihood(values, rows.trace, n_features))
         images = rows.pull_back(projected)
         residual = images - axes * values
-        if np.linalg.norm(residual) <= tolerance * max(np.linalg.norm(values), rows.trace * 1e-8):
+        limits = np.maximum(np.sqrt(eps) * values, 100 * eps * rows.trace)
+        if np.all(np.linalg.norm(residual, axis=0) <= limits):
             return Spectrum(values, axes.T, rows.trace, rows.mean), history, True
         step = np.linalg.qr(np.hstack([axes, residual, before]))[0]
         ritz_values, ritz_axes, ritz_projected = rows.ritz(step)

@@ -2,3 +2,5 @@ import os
 
 # SciPy reads this when it is first imported; scikit-learn's array-API checks need it.
 os.environ.setdefault("SCIPY_ARRAY_API", "1")
+# Workers of pytest-xdist would otherwise wait for each other's threads.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
