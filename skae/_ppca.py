@@ -35,7 +35,7 @@ from skae._incomplete_rows import (
 )
 from skae._latent_size import by_bic, by_evidence, by_variance_share, n_free_parameters
 from skae._low_rank_gaussian import draw, log_density, noise_floor, precision
-from skae._moments import check_scale, count_rows, principal_axes
+from skae._moments import check_scale, count_rows, principal_axes, row_mean
 from skae._subspace import CentredRows, Spectrum, em_axes, noise_variance, randomized_axes
 
 Array = NDArray[Any]
@@ -170,9 +170,7 @@ class PPCA(BaseAutoencoder):
 
     # ----------------------------------------------------------------- learning
 
-    def _fit_model(
-        self, X: Any, rng: np.random.RandomState, sample_weight: Array | None
-    ) -> Any | None:
+    def _fit_model(self, X: Any, rng: np.random.RandomState, sample_weight: Any | None) -> None:
         n = count_rows(X, sample_weight)
         if n <= 1:
             raise ValueError(
@@ -180,19 +178,22 @@ class PPCA(BaseAutoencoder):
                 "than 1 row. Weights count rows: multiply them by the number of rows."
             )
         self.n_samples_ = n
-        if _has_nan(X):
+        mean = row_mean(X, sample_weight)
+        # A dense mean shows NaN without a further look at X; a sparse one leaves it out.
+        if (sparse.issparse(X) or np.isnan(mean).any()) and _has_nan(X):
             self._fit_incomplete(X, rng, sample_weight)
-            return None
-        self._fit_complete(X, rng, sample_weight)
-        return None
+        else:
+            self._fit_complete(X, rng, sample_weight, mean)
 
-    def _fit_complete(self, X: Any, rng: np.random.RandomState, weight: Array | None) -> None:
+    def _fit_complete(
+        self, X: Any, rng: np.random.RandomState, weight: Array | None, mean: Array
+    ) -> None:
         n, n_features = self.n_samples_, X.shape[1]
         solver = self._choose_solver(X)
         size = self._known_size(n_features)
         self.n_iter_ = 1
         if solver == "closed_form":
-            found = principal_axes(X, weight, size or int(min(n, n_features)))
+            found = principal_axes(X, weight, size or int(min(n, n_features)), mean)
             values = found.scatter_values / n
             size = size or self._size_of(values)
             spectrum = Spectrum(
@@ -204,7 +205,7 @@ class PPCA(BaseAutoencoder):
                 f"solver={solver!r} does not compute; use solver='closed_form'."
             )
         else:
-            rows = CentredRows(X, weight)
+            rows = CentredRows(X, weight, mean)
             check_scale(np.asarray(rows.trace))
             if solver == "em":
                 spectrum, history, converged = em_axes(rows, size, rng, self.max_iter)

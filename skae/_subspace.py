@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from skae._moments import count_rows, row_mean, total_scatter
+from skae._moments import count_rows, total_scatter
 
 Array = NDArray[Any]
 
@@ -59,9 +59,9 @@ def mean_log_likelihood(values: Array, trace: float, n_features: int) -> float:
 class CentredRows:
     """Products with sqrt(w) (X - mean) that neither centre nor densify X."""
 
-    def __init__(self, X: Any, sample_weight: Array | None) -> None:
+    def __init__(self, X: Any, sample_weight: Array | None, mean: Array) -> None:
         self.X = X
-        self.mean = row_mean(X, sample_weight)
+        self.mean = mean
         self.n = count_rows(X, sample_weight)
         self.trace = total_scatter(X, self.mean, sample_weight) / self.n
         self._root = None if sample_weight is None else np.sqrt(sample_weight)[:, None]

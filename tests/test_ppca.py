@@ -423,7 +423,7 @@ def test_a_step_of_em_gains_at_least_what_plain_em_gains():
         value, span = likelihood(span)
         plain.append(value)
         span = covariance @ span
-    rows = CentredRows(X, None)
+    rows = CentredRows(X, None, X.mean(axis=0))
     _, history, converged = em_axes(rows, 3, np.random.RandomState(0), 6)
     assert not converged
     assert history[0] == pytest.approx(plain[0], rel=1e-10)
@@ -454,7 +454,7 @@ def test_an_axis_weaker_than_the_noise_is_left_to_the_noise():
 def test_products_with_centred_rows_are_dense_products(container, weighted):
     X = make_rows(20, 7)
     weight = np.random.default_rng(0).uniform(0.5, 2, 20) if weighted else None
-    rows = CentredRows(container(X), weight)
+    rows = CentredRows(container(X), weight, np.average(X, axis=0, weights=weight))
     centred = X - np.average(X, axis=0, weights=weight)
     n = 20 if weight is None else weight.sum()
     if weight is not None:
