@@ -126,6 +126,19 @@ def posterior(
     rows: IncompleteRows, model: LinearGaussian, groups: slice, block: slice
 ) -> Posterior:
     """p(z | x_o) for a block of groups."""
+    found = _by_latents(rows, model, groups, block)
+    W, _, noise_variance = model
+    if noise_variance < 1e-8 * np.max(np.sum(W**2, axis=0)):
+        few = rows.seen[groups].sum(axis=1) < W.shape[1]
+        if few.any():
+            _by_entries(rows, model, groups, block, few, found)
+    return found
+
+
+def _by_latents(
+    rows: IncompleteRows, model: LinearGaussian, groups: slice, block: slice
+) -> Posterior:
+    """Posteriors by way of M, a matrix of latents."""
     W, mean, noise_variance = model
     seen = rows.seen[groups]
     first, second = _triangle(W.shape[1])
@@ -135,13 +148,10 @@ def posterior(
     offset = ((mean - rows.shift)[:, None] * W).T @ seen.T
     sizes = group_sizes(rows, groups)
     b = W.T @ rows.values[block].T - np.repeat(offset, sizes, axis=1)
-    found = Posterior(multiply_packed(np.repeat(inverse, sizes, axis=1), b), inverse, log_det)
-    if (few := seen.sum(axis=1) < W.shape[1]).any():
-        _see_few(rows, model, groups, block, few, found)
-    return found
+    return Posterior(multiply_packed(np.repeat(inverse, sizes, axis=1), b), inverse, log_det)
 
 
-def _see_few(
+def _by_entries(
     rows: IncompleteRows,
     model: LinearGaussian,
     groups: slice,
@@ -151,7 +161,7 @@ def _see_few(
 ) -> None:
     """Rewrite the posteriors of groups that see fewer entries than there are latents.
 
-    W_o'W_o is singular there, so that little noise leaves M badly conditioned. With
+    W_o'W_o is singular there, so that very little noise leaves M badly conditioned. With
     C = W_o W_o' + sigma2 I instead, E[z] = W_o' C^-1 r, sigma2 M^-1 = I - W_o' C^-1 W_o
     and |M| = |C| sigma2^(k - |o|).
     """
@@ -169,9 +179,9 @@ def _see_few(
     first, second = _triangle(n_latents)
     found.inverse[:, few] = spread[:, first, second].T / noise_variance
     padding = most - n_seen  # absent entries stand on the diagonal with the noise alone
-    found.log_det[few] = np.linalg.slogdet(C)[1] + (n_latents - n_seen - padding) * log(
-        noise_variance
-    )
+    pivots = np.diagonal(np.linalg.cholesky(C), axis1=1, axis2=2)
+    found.log_det[few] = 2 * np.log(pivots).sum(axis=1)
+    found.log_det[few] += (n_latents - n_seen - padding) * log(noise_variance)
     sizes = group_sizes(rows, groups)
     of_few = np.repeat(few, sizes)
     group = np.repeat(np.arange(len(n_seen)), sizes[few])

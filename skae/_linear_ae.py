@@ -17,10 +17,9 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize, sparse
+from scipy import sparse
 from sklearn import config_context
 from sklearn.decomposition import PCA
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
@@ -35,109 +34,19 @@ from skae._base import (
     widest_float,
 )
 from skae._latent_size import by_evidence, by_variance_share
+from skae._linear_maps import align_codes, canonical_axes, minimise_linear_ae
 from skae._low_rank_gaussian import draw, log_density, noise_floor, precision
 from skae._moments import (
     Moments,
     PrincipalAxes,
     axes_of_moments,
     check_scale,
-    count_rows,
+    count_enough_rows,
     merge,
     moments,
+    out_of_range,
     principal_axes,
 )
-
-Matrix = NDArray[np.floating[Any]]
-
-
-def linear_ae_loss(
-    encoder: Matrix, decoder: Matrix, covariance: Matrix, alpha: float = 0.0
-) -> float:
-    """tr((I - W_d W_e) S (I - W_d W_e)') + alpha (|W_e|^2 + |W_d|^2), in units of X squared.
-
-    Parameters
-    ----------
-    encoder : ndarray of shape (n_components, n_features), W_e
-    decoder : ndarray of shape (n_features, n_components), W_d
-    covariance : ndarray of shape (n_features, n_features), S with 1/n
-    alpha : float, default=0.0
-    """
-    return _loss_and_gradient(encoder, decoder, covariance, alpha)[0]
-
-
-def linear_ae_gradient(
-    encoder: Matrix, decoder: Matrix, covariance: Matrix, alpha: float = 0.0
-) -> tuple[Matrix, Matrix]:
-    """Gradient of `linear_ae_loss` with respect to W_e and W_d."""
-    return _loss_and_gradient(encoder, decoder, covariance, alpha)[1:]
-
-
-def _loss_and_gradient(
-    encoder: Matrix, decoder: Matrix, covariance: Matrix, alpha: float
-) -> tuple[float, Matrix, Matrix]:
-    # With A = W_e S, the loss is tr S - 2 tr(A W_d) + tr(W_d'W_d A W_e'): no D x D product.
-    images = encoder @ covariance
-    code_covariance = images @ encoder.T
-    overlap = decoder.T @ decoder
-    loss = (
-        np.trace(covariance)
-        - 2 * np.sum(images.T * decoder)
-        + np.sum(overlap * code_covariance)
-        + alpha * (np.sum(encoder**2) + np.sum(decoder**2))
-    )
-    encoder_gradient = 2 * (overlap @ images - decoder.T @ covariance + alpha * encoder)
-    decoder_gradient = 2 * (decoder @ code_covariance - images.T + alpha * decoder)
-    return float(loss), encoder_gradient, decoder_gradient
-
-
-def minimise_linear_ae(
-    covariance: Matrix, n_components: int, alpha: float, rng: np.random.RandomState
-) -> tuple[Matrix, Matrix, int]:
-    """W_e, W_d and the number of iterations of L-BFGS from a random start.
-
-    Every minimum is global (Baldi and Hornik 1989; Kunin et al. 2019 for alpha > 0): a
-    random start is on no saddle, so the start does not matter.
-    """
-    n_features = len(covariance)
-    scale = np.trace(covariance) or 1.0
-    scaled = covariance / scale
-    shape = (n_components, n_features)
-    size = n_components * n_features
-
-    def objective(point: Matrix) -> tuple[float, Matrix]:
-        encoder, decoder = point[:size].reshape(shape), point[size:].reshape(shape).T
-        loss, to_encoder, to_decoder = _loss_and_gradient(encoder, decoder, scaled, alpha / scale)
-        return loss, np.concatenate([to_encoder.ravel(), to_decoder.T.ravel()])
-
-    result = optimize.minimize(
-        objective,
-        rng.standard_normal(2 * size) / sqrt(n_features),
-        jac=True,
-        method="L-BFGS-B",
-        options={"maxiter": 20_000, "maxfun": 40_000, "maxcor": 30, "ftol": 1e-15, "gtol": 1e-8},
-    )
-    if result.status == 1:
-        warnings.warn(
-            f"LinearAE(solver='gradient') did not converge in {result.nit} iterations; "
-            "use solver='closed_form'.",
-            ConvergenceWarning,
-            stacklevel=2,
-        )
-    return result.x[:size].reshape(shape), result.x[size:].reshape(shape).T, result.nit
-
-
-def canonical_axes(decoder: Matrix, covariance: Matrix) -> tuple[Matrix, Matrix]:
-    """Variances (k,) and orthonormal axes (k, D) of the subspace that W_d spans.
-
-    Without a penalty (W_d C, C^-1 W_e) is the same map for every invertible C, so the
-    axes of a trained linear autoencoder mean nothing until the covariance inside the
-    subspace is made diagonal.
-    """
-    basis, _ = np.linalg.qr(decoder)
-    variances, rotation = np.linalg.eigh(basis.T @ covariance @ basis)
-    axes = (basis @ rotation).T[::-1]
-    signs = np.sign(axes[np.arange(len(axes)), np.argmax(np.abs(axes), axis=1)])
-    return np.maximum(variances[::-1], 0.0), axes * signs[:, None]
 
 
 class LinearAE(BaseAutoencoder, PCA):
@@ -369,12 +278,7 @@ class LinearAE(BaseAutoencoder, PCA):
     def _fit_model(self, X: Any, rng: np.random.RandomState, sample_weight: Any) -> Any | None:
         self.__dict__.pop("_stream", None)
         self._check_choices(X)
-        n = count_rows(X, sample_weight)
-        if n <= 1:
-            raise ValueError(
-                f"sample_weight adds up to {n:g}, as if X had {n:g} rows; variances need more "
-                "than 1 row. Weights count rows: multiply them by the number of rows."
-            )
+        n = count_enough_rows(X, sample_weight)
         self._fit_svd_solver = self._choose_svd_solver(n, X)
         if self.solver == "gradient" or self._fit_svd_solver == "covariance_eigh":
             self._fit_moments(moments(X, sample_weight), X, rng)
@@ -432,6 +336,8 @@ class LinearAE(BaseAutoencoder, PCA):
             U, S, *_ = pca._fit(X)
         self.__dict__.update({k: v for k, v in vars(pca).items() if k.endswith("_")})
         self.n_components_ = int(pca.n_components_)
+        if float(sum(pca.singular_values_)) == 0:  # constant rows: 0 / 0
+            self.explained_variance_ratio_ = self.explained_variance_ * 0
         shrinkage = self._store_maps()
         U = U[:, : self.n_components_]
         if self.whiten:
@@ -456,12 +362,10 @@ class LinearAE(BaseAutoencoder, PCA):
         self.n_iter_ = n_iter
         if self.alpha > 0:
             encoder, decoder, n_iter = minimise_linear_ae(covariance, size, self.alpha, rng)
-            # W_d = U s R' and W_e = R s U': R turns the codes until the axes are orthogonal.
-            rotation = np.linalg.svd(decoder, full_matrices=False)[2]
-            rotation *= np.sign(np.sum((decoder @ rotation.T).T * axes, axis=1))[:, None]
+            encoder, decoder = align_codes(encoder, decoder, axes)
             xp, _, device = get_namespace_and_device(like)
-            self.encoder_ = xp.asarray(rotation @ encoder, dtype=like.dtype, device=device)
-            self.decoder_ = xp.asarray(decoder @ rotation.T, dtype=like.dtype, device=device)
+            self.encoder_ = xp.asarray(encoder, dtype=like.dtype, device=device)
+            self.decoder_ = xp.asarray(decoder, dtype=like.dtype, device=device)
             self.n_iter_ += n_iter
 
     def _check_size(self, size: Any, n: float, n_features: int) -> None:
@@ -530,17 +434,10 @@ class LinearAE(BaseAutoencoder, PCA):
     def _check_range(self) -> None:
         """Variances must be numbers of the float type that the data came in."""
         xp, _ = get_namespace(self.components_)
-        ratio = self.explained_variance_ratio_
-        if bool(xp.all(self.singular_values_ == 0)):
-            self.explained_variance_ratio_ = xp.zeros_like(ratio)
-            self.noise_variance_ = 0.0
-            return
-        if bool(xp.any(xp.isinf(self.explained_variance_))) or self.explained_variance_[0] == 0:
-            raise ValueError(
-                "The variances of X leave the range of "
-                f"{self.explained_variance_.dtype}: rescale X, for example with "
-                "sklearn.preprocessing.StandardScaler, or pass float64."
-            )
+        variance = self.explained_variance_
+        squared_away = (self.singular_values_[:1] > 0) & (variance[:1] == 0)
+        if bool(xp.any(xp.isinf(variance))) or bool(xp.any(squared_away)):
+            raise out_of_range(variance.dtype)
 
     def _encode(self, X: Any) -> Any:
         # The mean is taken out after the projection: no copy of X, and sparse stays sparse.

@@ -56,6 +56,17 @@ def count_rows(X: Any, sample_weight: Any | None) -> float:
     return round(n) if abs(n - round(n)) < 1e-9 * n else n
 
 
+def count_enough_rows(X: Any, sample_weight: Any | None) -> float:
+    """The number of rows, if variances exist."""
+    n = count_rows(X, sample_weight)
+    if n <= 1:
+        raise ValueError(
+            f"sample_weight adds up to {n:g}, as if X had {n:g} rows; variances need more than "
+            "1 row. Weights count rows: multiply them by the number of rows."
+        )
+    return n
+
+
 def row_mean(X: Any, sample_weight: Any | None = None) -> Any:
     """Weighted mean row, (n_features,), in the widest float."""
     xp, _ = get_namespace(X)
@@ -126,7 +137,7 @@ def gram(X: Any, mean: Any, sample_weight: Any | None = None) -> Any:
         products += mean @ mean - cross[:, None] - cross[None, :]
     else:
         products = xp.zeros((X.shape[0], X.shape[0]), dtype=mean.dtype, device=_device(X))
-        for columns in gen_batches(X.shape[1], max(256, _BLOCK_BYTES // X.shape[0])):
+        for columns in gen_batches(X.shape[1], max(256, _BLOCK_BYTES // (2 * X.shape[0]))):
             centred = X[:, columns] - _cast(mean[columns], X.dtype)
             products += _cast(centred @ centred.T, mean.dtype)
     if sample_weight is None:
@@ -188,10 +199,15 @@ def check_scale(squares: Any) -> None:
     """Refuse squares that left the range of the float type."""
     xp, _ = get_namespace(squares)
     if not bool(xp.all(xp.isfinite(squares))):
-        raise ValueError(
-            "The squares of X overflow: its values are too large. Rescale X, for example "
-            "with sklearn.preprocessing.StandardScaler."
-        )
+        raise out_of_range(squares.dtype)
+
+
+def out_of_range(dtype: Any) -> ValueError:
+    """The error of rows whose squares a float type cannot hold."""
+    return ValueError(
+        f"The squares of X leave the range of {dtype}: rescale X, for example with "
+        "sklearn.preprocessing.StandardScaler, or pass float64."
+    )
 
 
 def _oriented(axes: Any) -> Any:

@@ -35,7 +35,7 @@ from skae._incomplete_rows import (
 )
 from skae._latent_size import by_bic, by_evidence, by_variance_share, n_free_parameters
 from skae._low_rank_gaussian import draw, log_density, noise_floor, precision
-from skae._moments import check_scale, count_rows, principal_axes, row_mean
+from skae._moments import check_scale, count_enough_rows, out_of_range, principal_axes, row_mean
 from skae._subspace import CentredRows, Spectrum, em_axes, noise_variance, randomized_axes
 
 Array = NDArray[Any]
@@ -171,13 +171,7 @@ class PPCA(BaseAutoencoder):
     # ----------------------------------------------------------------- learning
 
     def _fit_model(self, X: Any, rng: np.random.RandomState, sample_weight: Any | None) -> None:
-        n = count_rows(X, sample_weight)
-        if n <= 1:
-            raise ValueError(
-                f"sample_weight adds up to {n:g}, as if X had {n:g} rows; variances need more "
-                "than 1 row. Weights count rows: multiply them by the number of rows."
-            )
-        self.n_samples_ = n
+        self.n_samples_ = count_enough_rows(X, sample_weight)
         mean = row_mean(X, sample_weight)
         # A dense mean shows NaN without a further look at X; a sparse one leaves it out.
         if (sparse.issparse(X) or np.isnan(mean).any()) and _has_nan(X):
@@ -325,10 +319,7 @@ class PPCA(BaseAutoencoder):
         self.explained_variance_ratio_ = (values / (trace or 1.0)).astype(dtype)
         limits = np.finfo(dtype)
         if not (limits.tiny < noise < limits.max and np.isfinite(self.explained_variance_).all()):
-            raise ValueError(
-                f"The variances of X leave the range of {np.dtype(dtype)}: rescale X, for "
-                "example with sklearn.preprocessing.StandardScaler, or pass float64."
-            )
+            raise out_of_range(np.dtype(dtype))
 
     # ------------------------------------------------------------------ queries
 

@@ -12,8 +12,8 @@ from sklearn.datasets import load_digits, load_iris, load_wine
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
-from skae import LinearAE, _linear_ae
-from skae._linear_ae import (
+from skae import LinearAE, _linear_maps
+from skae._linear_maps import (
     canonical_axes,
     linear_ae_gradient,
     linear_ae_loss,
@@ -403,7 +403,7 @@ def test_gradient_that_stops_early_warns(monkeypatch):
     def impatient(*args, options, **kwargs):
         return minimise(*args, options=options | {"maxiter": 2}, **kwargs)
 
-    monkeypatch.setattr(_linear_ae.optimize, "minimize", impatient)
+    monkeypatch.setattr(_linear_maps.optimize, "minimize", impatient)
     with pytest.warns(ConvergenceWarning, match="closed_form"):
         LinearAE(2, solver="gradient", random_state=0).fit(make_rows())
 
