@@ -204,9 +204,10 @@ def check_scale(squares: Any) -> None:
 
 def out_of_range(dtype: Any) -> ValueError:
     """The error of rows whose squares a float type cannot hold."""
+    advice = ", or pass float64" if "32" in str(dtype) else ""
     return ValueError(
         f"The squares of X leave the range of {dtype}: rescale X, for example with "
-        "sklearn.preprocessing.StandardScaler, or pass float64."
+        f"sklearn.preprocessing.StandardScaler{advice}."
     )
 
 

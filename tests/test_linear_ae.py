@@ -507,7 +507,7 @@ def test_a_bad_batch_changes_nothing(fitted_already):
         (X[:5], [-1.0, 1.0, 1.0, 1.0, 1.0], "sample_weight"),
         (X[:5], np.zeros(5), "weights"),
         (X[:5], [1.0, 1.0], "sample_weight"),
-        (np.full((5, 6), 1e300) * np.arange(5)[:, None], None, "Rescale"),
+        (np.full((5, 6), 1e300) * np.arange(5)[:, None], None, "rescale X"),
     ]
     model = LinearAE(3).partial_fit(X[:first])
     for bad, weight, message in bad_batches:
