@@ -26,10 +26,15 @@ def load_mnist(path: Path | None) -> tuple[np.ndarray, np.ndarray]:
 
 
 def alternate(work: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median seconds of each piece of work, run in turn so that all share the weather."""
+    """Median seconds of each piece of work, run in turn so that all share the weather.
+
+    Each round starts with another piece: what runs after something slow finds cold caches.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in work}
+    order = list(work.items())
     for _ in range(repeats):
-        for name, run in work.items():
+        order = order[1:] + order[:1]
+        for name, run in order:
             gc.collect()
             start = time.perf_counter()
             run()

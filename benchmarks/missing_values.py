@@ -6,6 +6,8 @@
 Entries are removed completely at random; RMSE is over the removed entries. On the digits,
 PPCA's size and number of EM steps are chosen on a twentieth of the entries that are seen,
 held out for that; the time of the choice is given too.
+
+Measured figures: docs/benchmarks.md.
 """
 
 import time

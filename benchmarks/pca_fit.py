@@ -6,6 +6,8 @@ Without `--mnist` the digits come from `sklearn.datasets.fetch_openml`. Times ar
 of alternating fits with 32 components; memory is what a fit adds to the peak of a process
 that holds the data. "error" of PCA and LinearAE is against an exact eigendecomposition in
 float64: the largest relative error among the 32 variances.
+
+Measured figures: docs/benchmarks.md.
 """
 
 import argparse

@@ -5,6 +5,8 @@
 1,000,000 x 100 in batches of 10,000, 32 components: time, what streaming adds to the peak
 of memory after a tenth and after all of the batches, and the error of the variances
 against one fit.
+
+Measured figures: docs/benchmarks.md.
 """
 
 import numpy as np
