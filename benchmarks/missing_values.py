@@ -112,7 +112,8 @@ def compare_with_iterative_imputer() -> None:
     for name, runs in figures.items():
         seconds, errors = np.array(runs).T
         print(
-            f"  {name:26s} {np.median(seconds):6.2f} s, RMSE {errors.mean():.3f} ± {errors.std():.3f}"
+            f"  {name:26s} {np.median(seconds):6.2f} s, "
+            f"RMSE {errors.mean():.3f} ± {errors.std():.3f}"
         )
 
 
