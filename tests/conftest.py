@@ -3,4 +3,4 @@ import os
 # SciPy reads this when it is first imported; scikit-learn's array-API checks need it.
 os.environ.setdefault("SCIPY_ARRAY_API", "1")
 # Workers of pytest-xdist would otherwise wait for each other's threads.
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
