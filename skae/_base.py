@@ -242,6 +242,11 @@ class BaseAutoencoder(
         X_decoded : ndarray of shape (n_samples, n_features)
             One row per code; a data frame with the columns of the training data
             under `set_output`.
+
+        Raises
+        ------
+        ValueError
+            If `X` has not one column per code, or names them in another order.
         """
         return self._to_frame(self._decode(self._check_codes(X)), X)
 
@@ -256,7 +261,8 @@ class BaseAutoencoder(
         Returns
         -------
         X_reconstructed : ndarray of shape (n_samples, n_features)
-            `inverse_transform(transform(X))`.
+            `inverse_transform(transform(X))`, without NaN; a data frame with the columns
+            of the training data under `set_output`.
         """
         rows = self._check_new_rows(X, "reconstruct")
         return self._to_frame(self._decode(self._encode(rows)), X)
@@ -282,7 +288,8 @@ class BaseAutoencoder(
         Returns
         -------
         X_new : ndarray of shape (n_samples, n_features)
-            The drawn rows.
+            The drawn rows; a data frame with the columns of the training data under
+            `set_output`.
 
         Raises
         ------
@@ -414,4 +421,6 @@ class BaseAutoencoder(
 def _to_plain(value: Any) -> NDArray[Any] | Any:
     if hasattr(value, "__dlpack__") and not isinstance(value, np.ndarray):
         return move_to(value, xp=np, device="cpu")
+    if type(value) is tuple:
+        return tuple(_to_plain(item) for item in value)
     return value

@@ -34,7 +34,7 @@ from skae._base import (
     widest_float,
 )
 from skae._latent_size import by_evidence, by_variance_share
-from skae._linear_maps import align_codes, canonical_axes, minimise_linear_ae
+from skae._linear_maps import canonical_axes, minimise_linear_ae, shrinkage_along
 from skae._low_rank_gaussian import draw, log_density, noise_floor, precision
 from skae._moments import (
     Moments,
@@ -125,6 +125,8 @@ class LinearAE(BaseAutoencoder, PCA):
         Names of the features, when they are all strings.
     n_iter_ : int
         Iterations of L-BFGS; only with `solver='gradient'`.
+    score_kind : str
+        'log_likelihood': scores are log densities, in nats per row.
 
     See Also
     --------
@@ -146,6 +148,12 @@ class LinearAE(BaseAutoencoder, PCA):
 
     D. Kunin et al. (2019). Loss landscapes of regularized linear autoencoders. ICML.
     :arxiv:`1901.08168`
+
+    T. F. Chan, G. H. Golub and R. J. LeVeque (1983). Algorithms for computing the sample
+    variance. The American Statistician 37(3). :doi:`10.1080/00031305.1983.10483115`
+
+    M. E. Tipping and C. M. Bishop (1999). Mixtures of probabilistic principal component
+    analysers. Neural Computation 11(2), 443-482. :doi:`10.1162/089976699300016728`
 
     Examples
     --------
@@ -227,6 +235,11 @@ class LinearAE(BaseAutoencoder, PCA):
         self : object
             The estimator.
 
+        Raises
+        ------
+        ValueError
+            If the batch or `sample_weight` is not allowed, or `n_components` exceeds the
+            number of features; the batch is then as if it had not been given.
         """
         with self._all_or_nothing():
             seen = self._seen_moments()
@@ -256,7 +269,7 @@ class LinearAE(BaseAutoencoder, PCA):
                 "and takes the variance that they leave out as equal in all directions. "
                 "For an exact result give all rows to partial_fit.",
                 UserWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
             share = (rank - self.n_components_) / (n_features - self.n_components_)
             left_out = float(self.noise_variance_) * share
@@ -362,10 +375,10 @@ class LinearAE(BaseAutoencoder, PCA):
         self.n_iter_ = n_iter
         if self.alpha > 0:
             encoder, decoder, n_iter = minimise_linear_ae(covariance, size, self.alpha, rng)
-            encoder, decoder = align_codes(encoder, decoder, axes)
+            scales = shrinkage_along(axes, encoder, decoder)
             xp, _, device = get_namespace_and_device(like)
-            self.encoder_ = xp.asarray(encoder, dtype=like.dtype, device=device)
-            self.decoder_ = xp.asarray(decoder, dtype=like.dtype, device=device)
+            maps = xp.asarray(scales[:, None] * axes, dtype=like.dtype, device=device)
+            self.encoder_, self.decoder_ = maps, maps.T
             self.n_iter_ += n_iter
 
     def _check_size(self, size: Any, n: float, n_features: int) -> None:
@@ -386,7 +399,12 @@ class LinearAE(BaseAutoencoder, PCA):
         n, n_features = found.n, found.mean.shape[0]
         xp, _, device = get_namespace_and_device(like)
         most = int(min(n, n_features))
-        size = most if self.n_components is None else self.n_components
+        size = self.n_components
+        if size is None:
+            size = most - (
+                getattr(self, "_fit_svd_solver", None) == "arpack"
+                and "_stream" not in self.__dict__
+            )
         self._check_size(size, n, n_features)
         spectrum = np.asarray(move_to(found.scatter_values, xp=np, device="cpu")) / (n - 1)
         if size == "mle":

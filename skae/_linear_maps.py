@@ -116,12 +116,11 @@ def canonical_axes(decoder: Matrix, covariance: Matrix) -> tuple[Matrix, Matrix]
     return np.maximum(variances[::-1], 0.0), axes * signs[:, None]
 
 
-def align_codes(encoder: Matrix, decoder: Matrix, axes: Matrix) -> tuple[Matrix, Matrix]:
-    """Turn the codes of a penalised optimum until each has one principal axis.
+def shrinkage_along(axes: Matrix, encoder: Matrix, decoder: Matrix) -> Matrix:
+    """Singular values s (k,) of the maps of a penalised optimum along orthonormal axes (k, D).
 
-    There W_d = U s R' and W_e = R s U' with an arbitrary rotation R of the codes; `axes`
-    (k, D) give the signs.
+    The optimum is W_d W_e = A' diag(s^2) A, and only this product is well determined: the
+    penalty fixes W_d = W_e' up to a rotation of the codes, which a small alpha leaves free.
     """
-    rotation = np.linalg.svd(decoder, full_matrices=False)[2]
-    rotation *= np.sign(np.sum((decoder @ rotation.T).T * axes, axis=1))[:, None]
-    return rotation @ encoder, decoder @ rotation.T
+    squares = np.sum((axes @ decoder) * (encoder @ axes.T).T, axis=1)
+    return np.sqrt(np.maximum(squares, 0.0))

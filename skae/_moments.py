@@ -89,15 +89,13 @@ def moments(X: Any, sample_weight: Any | None = None, mean: Any | None = None) -
     n = count_rows(X, sample_weight)
     mean = row_mean(X, sample_weight) if mean is None else mean
     if sparse.issparse(X):
-        weighted = X if sample_weight is None else X.multiply(sample_weight[:, None]).tocsr()
-        scatter = np.asarray((X.T @ weighted).todense(), dtype=np.float64)
-        return Moments(n, mean, scatter - n * np.outer(mean, mean))
-    if sample_weight is None and is_numpy_namespace(xp):
-        scatter = _raw_scatter(X)
+        X = X.tocsr().astype(np.float64, copy=False)
+    if sparse.issparse(X) or (sample_weight is None and is_numpy_namespace(xp)):
+        scatter = _raw_scatter(X, sample_weight)
         shift = n * float(mean @ mean)
         if _loses_nothing(X.dtype, shift, np.trace(scatter) - shift):
             return Moments(n, mean, scatter - n * np.outer(mean, mean))
-    scatter = xp.zeros((X.shape[1], X.shape[1]), dtype=mean.dtype, device=_device(X))
+    scatter = xp.zeros((X.shape[1], X.shape[1]), dtype=mean.dtype, device=_device(mean))
     rounded = _cast(mean, X.dtype)
     for rows, weight in _row_blocks(X, sample_weight, _BLOCK_BYTES):
         centred = rows - rounded
@@ -132,7 +130,8 @@ def gram(X: Any, mean: Any, sample_weight: Any | None = None) -> Any:
     """Gram matrix sqrt(w_i w_j) (x_i - mu)'(x_j - mu), (n_samples, n_samples)."""
     xp, _ = get_namespace(X)
     if sparse.issparse(X):
-        products = np.asarray((X @ X.T).todense(), dtype=np.float64)
+        X = X.astype(np.float64, copy=False)
+        products = np.asarray((X @ X.T).todense())
         cross = X @ mean
         products += mean @ mean - cross[:, None] - cross[None, :]
     else:
@@ -239,8 +238,11 @@ def _loses_nothing(dtype: Any, shift: float, spread: float) -> bool:
     return shift <= (1e4 if "64" in str(dtype) else 8.0) * spread
 
 
-def _raw_scatter(X: Any) -> Any:
+def _raw_scatter(X: Any, sample_weight: Any | None = None) -> Any:
     """X'X in float64 without a copy of X; float32 sums leave float32 after every block."""
+    if sparse.issparse(X):
+        weighted = X if sample_weight is None else X.multiply(sample_weight[:, None]).tocsr()
+        return np.asarray((X.T @ weighted).todense())
     scatter = np.zeros((X.shape[1], X.shape[1]))
     for rows in gen_batches(X.shape[0], X.shape[0] if X.dtype == np.float64 else 2**14):
         scatter += _square(X[rows])
@@ -260,9 +262,10 @@ def _square(rows: Any) -> Any:
 def _row_blocks(
     X: Any, sample_weight: Any | None, n_bytes: int
 ) -> Iterator[tuple[Any, Any | None]]:
-    """Slices of rows of about `n_bytes`, with their weights."""
-    for rows in gen_batches(X.shape[0], max(256, n_bytes // (8 * X.shape[1]))):
-        yield X[rows, :], None if sample_weight is None else sample_weight[rows]
+    """Dense slices of rows of about `n_bytes`, with their weights."""
+    for batch in gen_batches(X.shape[0], max(256, n_bytes // (8 * X.shape[1]))):
+        rows = X[batch, :].toarray() if sparse.issparse(X) else X[batch, :]
+        yield rows, None if sample_weight is None else sample_weight[batch]
 
 
 def _cast(X: Any, dtype: Any) -> Any:

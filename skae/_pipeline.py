@@ -46,7 +46,7 @@ def sample_pipeline(
     -------
     X_new : ndarray of shape (n_samples, n_features)
         The drawn rows; a data frame with the columns of the training data when
-        `set_output` asks the last step for one.
+        `set_output` makes the last step, or one that is inverted, return one.
 
     Raises
     ------
@@ -106,8 +106,10 @@ def sample_pipeline(
     container = _container(rows)
     for _, step in reversed(others):
         rows = step.inverse_transform(rows)
+        container = container or _container(rows)
     if container is None or not others:
         return rows
+    rows = np.asarray(rows) if _container(rows) else rows
     return _to_frame(rows, container, getattr(steps[0][1], "feature_names_in_", None))
 
 

@@ -35,7 +35,14 @@ from skae._incomplete_rows import (
 )
 from skae._latent_size import by_bic, by_evidence, by_variance_share, n_free_parameters
 from skae._low_rank_gaussian import draw, log_density, noise_floor, precision
-from skae._moments import check_scale, count_enough_rows, out_of_range, principal_axes, row_mean
+from skae._moments import (
+    check_scale,
+    count_enough_rows,
+    count_rows,
+    out_of_range,
+    principal_axes,
+    row_mean,
+)
 from skae._subspace import CentredRows, Spectrum, em_axes, noise_variance, randomized_axes
 
 Array = NDArray[Any]
@@ -59,16 +66,19 @@ class PPCA(BaseAutoencoder):
     n_components : int, float, 'mle', 'bic' or None, default=None
         Number of codes. A float in (0, 1) is a share of the variance, `'mle'` Minka's
         choice (needs n_samples >= n_features), `'bic'` the size with the lowest BIC, at
-        most n_samples / 2; None is min(n_samples, n_features) - 1, at least 1.
+        most n_samples / 2; None is min(n_samples, n_features) - 1, at least 1, which
+        leaves noise to estimate if there are more rows than features.
     solver : {'auto', 'closed_form', 'randomized', 'em'}, default='auto'
         `'closed_form'`: eigenvectors of the smaller of the covariance and the Gram
         matrix, exact. `'randomized'`: block power iterations, approximate. `'em'`: EM,
         each step O(n_samples n_features n_components), never a matrix of n_features
-        squared. `'auto'`: `'em'` when values are missing or both n_samples and
-        n_features exceed 5000, else `'closed_form'`.
+        squared. `'auto'`: `'em'` when values are missing, or when both n_samples and
+        n_features exceed 5000 and `n_components` is an integer or None; else
+        `'closed_form'`.
     tol : float, default=1e-5
         With missing values, EM stops when a step gains less than `tol` nats for each
-        value seen. Complete rows are solved to the float precision.
+        value seen. Complete rows are solved until the axes are right to the square root
+        of the float precision, and the variances to that precision.
     max_iter : int, default=200
         Most EM steps.
     random_state : int, RandomState instance or None, default=None
@@ -94,13 +104,15 @@ class PPCA(BaseAutoencoder):
     n_samples_ : int or float
         Number of training rows; the sum of their weights, where given.
     n_iter_ : int
-        EM steps; 1 for the other solvers.
+        E-steps of EM; 1 for the other solvers.
     log_likelihoods_ : ndarray of shape (n_iter_,)
         With EM, the log-likelihood before each step, nats per row.
     n_features_in_ : int
         Number of features seen in `fit`.
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Names of the features, when they are all strings.
+    score_kind : str
+        'log_likelihood': scores are log densities of what was seen, in nats per row.
 
     See Also
     --------
@@ -121,6 +133,12 @@ class PPCA(BaseAutoencoder):
     J. R. Stat. Soc. B 61(3), 611-622. :doi:`10.1111/1467-9868.00196`
 
     T. P. Minka (2000). Automatic choice of dimensionality for PCA. NIPS 13.
+
+    C. Liu, D. B. Rubin and Y. N. Wu (1998). Parameter expansion to accelerate EM: the
+    PX-EM algorithm. Biometrika 85(4), 755-770. :doi:`10.1093/biomet/85.4.755`
+
+    N. Halko, P. G. Martinsson and J. A. Tropp (2011). Finding structure with randomness.
+    SIAM Review 53(2), 217-288. :doi:`10.1137/090771806`
 
     Examples
     --------
@@ -325,7 +343,7 @@ class PPCA(BaseAutoencoder):
 
     def _encode(self, X: Any) -> Array:
         if _has_nan(X):
-            codes = np.empty((X.shape[0], self.n_components_), dtype=X.dtype)
+            codes = np.empty((X.shape[0], self.n_components_), dtype=self._dtype_for(X))
             for index, *_, found in self._inferred(X):
                 codes[index] = found.mean.T
             return codes
@@ -341,7 +359,7 @@ class PPCA(BaseAutoencoder):
             return log_density(
                 X, self.mean_, self.components_, self._variances, self.noise_variance_
             )
-        nats = np.empty(X.shape[0], dtype=X.dtype)
+        nats = np.empty(X.shape[0], dtype=self._dtype_for(X))
         model = self._model()
         for index, rows, groups, block, found in self._inferred(X):
             nats[index] = log_likelihood(rows, model, groups, block, found)
@@ -382,10 +400,16 @@ class PPCA(BaseAutoencoder):
         ------
         ValueError
             If `n_samples` is not a positive integer or `given` is not one row.
+        TypeError
+            If `given` is sparse.
         """
         if given is None:
             return super().sample(n_samples, noise=noise, random_state=random_state)
         self._check_sample_arguments(n_samples, noise)
+        if sparse.issparse(given):
+            raise TypeError("given must be a dense row: a sparse one has no missing values.")
+        if hasattr(given, "index") and hasattr(given, "to_frame"):  # a row of a data frame
+            given = given.to_frame().T
         if np.ndim(given) == 1:
             given = np.asarray(given)[None, :]
         with warnings.catch_warnings():  # a plain row need not repeat the names
@@ -437,11 +461,14 @@ class PPCA(BaseAutoencoder):
         X_imputed : ndarray of shape (n_samples, n_features), or \
                 (n_draws, n_samples, n_features)
             The rows with every NaN replaced; the seen values are returned as they are.
+            Means are a data frame under `set_output`, draws always an array.
 
         Raises
         ------
         ValueError
             If `n_draws` is not a positive integer or None.
+        TypeError
+            If `X` is sparse.
         """
         self._check_argument("n_draws", n_draws, [Interval(Integral, 1, None, closed="left"), None])
         rows = self._check_new_rows(X, "impute")
@@ -477,36 +504,41 @@ class PPCA(BaseAutoencoder):
         check_is_fitted(self)
         return precision(self.components_, self._variances, self.noise_variance_)
 
-    def aic(self, X: ArrayLike) -> float:
+    def aic(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Akaike's criterion on rows; lower is better.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How often each row counts.
 
         Returns
         -------
         aic : float
-            -2 log-likelihood + 2 free parameters, in nats.
+            -2 log-likelihood + 2 free parameters, so that twice a nat is 1.
         """
-        return -2 * float(np.sum(self.score_samples(X))) + 2 * self._n_parameters()
+        total, _ = self._total_score(X, sample_weight)
+        return -2 * total + 2 * self._n_parameters()
 
-    def bic(self, X: ArrayLike) -> float:
+    def bic(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Schwarz's criterion on rows; lower is better.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How often each row counts.
 
         Returns
         -------
         bic : float
-            -2 log-likelihood + log(n_samples) free parameters, in nats.
+            -2 log-likelihood + log(n_samples) free parameters.
         """
-        scores = self.score_samples(X)
-        return -2 * float(np.sum(scores)) + log(len(scores)) * self._n_parameters()
+        total, n = self._total_score(X, sample_weight)
+        return -2 * total + log(n) * self._n_parameters()
 
     # ------------------------------------------------------------------ helpers
 
@@ -515,38 +547,52 @@ class PPCA(BaseAutoencoder):
         if not _has_nan(X):
             shared = np.diag(self.noise_variance_ / self._variances).astype(self.mean_.dtype)
             return self._encode(X), np.broadcast_to(shared, shape)
-        means = np.empty(shape[:2], dtype=X.dtype)
-        covariances = np.empty(shape, dtype=X.dtype)
+        means = np.empty(shape[:2], dtype=self._dtype_for(X))
+        covariances = np.empty(shape, dtype=means.dtype)
         for index, rows, groups, _, found in self._inferred(X):
             means[index] = found.mean.T
             matrices = self.noise_variance_ * unpack(found.inverse)
             covariances[index] = np.repeat(matrices, group_sizes(rows, groups), axis=0)
         return means, covariances
 
+    def _total_score(self, X: Any, sample_weight: Any | None) -> tuple[float, float]:
+        """Log-likelihood of all rows, nats, and their number."""
+        scores = self.score_samples(X)
+        weight = self._check_weight(sample_weight, scores)
+        total = np.sum(scores) if weight is None else weight @ scores
+        return float(total), count_rows(scores, weight)
+
     def _conditional_draws(
         self, X: Array, n_draws: int, rng: np.random.RandomState, noise: bool
     ) -> Array:
         """Completions (n_draws, n, D) from p(missing | seen)."""
+        draws = np.tile(X, (n_draws, 1, 1))
+        if not (some := np.isnan(X).any(axis=1)).any():
+            return draws
+        X = X[some]
         means, covariances = self._posterior(X)
         # Not Cholesky: without noise, what was seen leaves no variance in some directions.
         scales, axes = np.linalg.eigh(covariances.astype(np.float64))
         roots = axes * np.sqrt(np.maximum(scales, 0.0))[:, None, :]
         hole = np.isnan(X)
-        draws = np.empty((n_draws, *X.shape), dtype=X.dtype)
         for i in range(n_draws):
             e = rng.standard_normal((*means.shape, 1))
             rows = self._decode(means + (roots @ e)[:, :, 0])
             if noise:
                 rows = rows + np.sqrt(self.noise_variance_) * rng.standard_normal(rows.shape)
-            draws[i] = np.where(hole, rows, X)
+            draws[i, some] = np.where(hole, rows, X)
         return draws
+
+    def _dtype_for(self, X: Any) -> Any:
+        """The type that NumPy gives to products of rows with the loadings."""
+        return np.result_type(X.dtype, self.mean_.dtype)
 
     def _model(self) -> LinearGaussian:
         loadings, mean = (a.astype(np.float64) for a in (self.loadings_, self.mean_))
         return LinearGaussian(loadings, mean, self.noise_variance_)
 
     def _inferred(self, X: Array) -> Any:
-        """Posteriors of rows with holes, in blocks: row indices, groups, rows, posterior."""
+        """Posteriors of rows with holes: (indices, grouped rows, groups, block, posterior)."""
         model = self._model()
         rows = group_rows(np.asarray(X, dtype=np.float64), None, shift=model.mean)
         for groups, block in blocks(rows, self.n_components_):

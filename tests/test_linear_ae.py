@@ -7,6 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import optimize, sparse, stats
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.datasets import load_digits, load_iris, load_wine
 from sklearn.decomposition import PCA
@@ -757,3 +758,34 @@ def test_read_only_rows_are_left_alone_without_a_copy():
     codes = LinearAE(2, copy=False).fit_transform(X)
     np.testing.assert_array_equal(X, before)
     np.testing.assert_allclose(codes, PCA(2).fit_transform(X), atol=1e-10)
+
+
+@pytest.mark.parametrize("alpha", [1e-8, 1e-6, 1e-4, 1e-2, 1.0])
+def test_maps_by_gradient_are_those_in_closed_form_for_any_penalty(alpha):
+    """A small penalty leaves a rotation of the codes all but free; the maps do not show it."""
+    X = np.random.RandomState(0).randn(100, 6) * [3, 2, 1, 1, 0.5, 0.5]
+    exact = LinearAE(2, alpha=alpha).fit(X)
+    found = LinearAE(2, alpha=alpha, solver="gradient", random_state=0).fit(X)
+    np.testing.assert_allclose(found.encoder_, exact.encoder_, atol=1e-4)
+    np.testing.assert_allclose(found.decoder_, exact.decoder_, atol=1e-4)
+
+
+def test_a_first_batch_out_of_range_is_refused():
+    model = LinearAE(3)
+    with pytest.raises(ValueError, match="rescale X"):
+        model.partial_fit(make_rows(2) * 1e300)
+    assert vars(model) == vars(LinearAE(3))
+
+
+def test_the_default_size_of_sparse_rows_counts_weights_as_rows():
+    rows = sparse.csr_array(make_rows())
+    plain = LinearAE().fit(rows)
+    weighted = LinearAE().fit(rows, sample_weight=np.ones(rows.shape[0]))
+    assert weighted.n_components_ == plain.n_components_
+
+
+def test_a_stream_is_saved_as_plain_arrays():
+    xp = pytest.importorskip("array_api_strict")
+    with config_context(array_api_dispatch=True):
+        model = LinearAE(2).partial_fit(xp.asarray(make_rows()))
+    assert all(type(part) in (int, np.ndarray) for part in model.__getstate__()["_stream"])

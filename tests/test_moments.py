@@ -440,3 +440,29 @@ def test_draws_without_noise_lie_in_the_span_of_the_axes():
 def test_noise_floor_is_eps_times_the_scale_of_the_data(variance, mean, scale, dtype):
     floor = noise_floor(variance, np.full(3, mean, dtype))
     assert floor == pytest.approx(np.finfo(dtype).eps * scale, rel=1e-6)
+
+
+def test_sparse_float32_is_summed_in_float64():
+    """Also where the mean is large beside the spread, so that raw squares would cancel."""
+    rng = np.random.default_rng(0)
+    X = (10 + rng.normal(size=(20_000, 4)) * [1.0, 0.5, 0.1, 0.05]).astype(np.float32)
+    found = moments(sparse.csr_array(X))
+    np.testing.assert_allclose(found.scatter, moments(X.astype(np.float64)).scatter, rtol=1e-6)
+    offset = 1e7 + rng.normal(size=(500, 3))
+    found = moments(sparse.csc_array(offset), np.ones(500))
+    expected = np.cov(offset.T, bias=True) * 500
+    np.testing.assert_allclose(found.scatter, expected, rtol=1e-6, atol=1e-5)
+
+
+def test_axes_of_a_wide_spectrum_are_orthonormal():
+    """Images of the Gram matrix's eigenvectors lose their right angles with their length."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(8, 8)) @ (np.logspace(0, -5, 8)[:, None] * rng.normal(size=(8, 30)))
+    axes = principal_axes(X, None, 6).axes
+    np.testing.assert_allclose(axes @ axes.T, np.eye(6), atol=1e-10)
+
+
+def test_evidence_of_a_steep_spectrum_loses_nothing():
+    spectrum = np.logspace(8, -6, 8)
+    theirs = np.array([_assess_dimension(spectrum, k, 100) for k in range(1, 8)])
+    np.testing.assert_allclose(minka_log_evidence(spectrum, 100), theirs, rtol=1e-6)

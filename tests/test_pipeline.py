@@ -233,3 +233,13 @@ def test_functions_invert_by_their_inverse(X):
     log = FunctionTransformer(np.log, inverse_func=np.exp)
     drawn = sample_pipeline(make_pipeline(log, LinearAE(2)).fit(np.abs(X)), 500, random_state=0)
     assert (drawn > 0).all()
+
+
+def test_a_frame_from_an_inverted_step_is_kept(X):
+    frame = pd.DataFrame(X, columns=list("abcd"))
+    pipeline = make_pipeline(StandardScaler(), LinearAE(2), GaussianMixture(2, random_state=0))
+    plain = sample_pipeline(pipeline.fit(frame), 5, random_state=0)
+    pipeline[:-1].set_output(transform="pandas")
+    drawn = sample_pipeline(pipeline.fit(frame), 5, random_state=0)
+    assert list(drawn.columns) == list("abcd")
+    assert_allclose(drawn, plain)

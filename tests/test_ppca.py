@@ -550,3 +550,34 @@ def test_more_components_never_score_less_on_the_training_rows():
     X = make_rows(200, 8)
     scores = [PPCA(k).fit(X).score(X) for k in range(1, 8)]
     assert all(b > a for a, b in pairwise(scores))
+
+
+def test_criteria_count_weights_as_rows():
+    X = make_rows()
+    weight = np.random.default_rng(0).integers(0, 4, len(X))
+    model, repeated = PPCA(2).fit(X), np.repeat(X, weight, axis=0)
+    assert model.aic(X, sample_weight=weight) == pytest.approx(model.aic(repeated), rel=1e-10)
+    assert model.bic(X, sample_weight=weight) == pytest.approx(model.bic(repeated), rel=1e-10)
+
+
+def test_a_given_series_is_read_by_its_names():
+    X = pd.DataFrame(make_rows(), columns=list("abcdef"))
+    model = PPCA(2).fit(X)
+    row = X.iloc[0].copy()
+    row["b"] = np.nan
+    expected = model.sample(3, given=row.to_numpy(), random_state=0)
+    np.testing.assert_allclose(model.sample(3, given=row, random_state=0), expected)
+    with pytest.raises(ValueError, match="feature names"):
+        model.sample(3, given=row[::-1])
+    with pytest.raises(TypeError, match="given must be a dense row"):
+        model.sample(3, given=sparse.csr_array(X.to_numpy()[:1]))
+
+
+def test_a_hole_does_not_change_the_type_of_the_other_rows():
+    X = make_rows()
+    model = PPCA(2).fit(X)
+    whole = X[:4].astype(np.float32)
+    holed = whole.copy()
+    holed[0, 0] = np.nan
+    for method in (model.transform, model.score_samples):
+        assert method(whole).dtype == method(holed).dtype == np.float64
