@@ -250,7 +250,7 @@ class LinearAE(BaseAutoencoder, PCA):
                 stats = merge(seen, stats)
             check_scale(stats.scatter)
             self._stream = tuple(stats)
-            self._check_choices(rows)
+            self._check_choices()
             if stats.n >= self._rows_needed(rows.shape[1]):
                 self._fit_moments(stats, rows, self._generator())
         return self
@@ -290,7 +290,7 @@ class LinearAE(BaseAutoencoder, PCA):
 
     def _fit_model(self, X: Any, rng: np.random.RandomState, sample_weight: Any) -> Any | None:
         self.__dict__.pop("_stream", None)
-        self._check_choices(X)
+        self._check_choices()
         n = count_enough_rows(X, sample_weight)
         self._fit_svd_solver = self._choose_svd_solver(n, X)
         if self.solver == "gradient" or self._fit_svd_solver == "covariance_eigh":
@@ -313,7 +313,7 @@ class LinearAE(BaseAutoencoder, PCA):
             )
         return super()._check_rows(X, **options)
 
-    def _check_choices(self, X: Any) -> None:
+    def _check_choices(self) -> None:
         if self.alpha > 0 and self.whiten:
             raise ValueError(
                 f"alpha={self.alpha} with whiten=True: whitening would undo the shrinkage. "
@@ -486,6 +486,16 @@ class LinearAE(BaseAutoencoder, PCA):
         variances, noise = self._floored_gaussian()
         return log_density(X, self.mean_, self.components_, variances, noise)
 
+    def _draw(self, n_samples: int, rng: np.random.RandomState, noise: bool) -> Any:
+        xp, _, device = get_namespace_and_device(self.components_)
+        signal, noise_variance = self._gaussian()
+        mean, axes, signal = (
+            np.asarray(move_to(a, xp=np, device="cpu"), dtype=np.float64)
+            for a in (self.mean_, self.components_, signal)
+        )
+        rows = draw(n_samples, rng, mean, axes, signal, noise_variance if noise else 0.0)
+        return xp.asarray(rows, dtype=self.components_.dtype, device=device)
+
     def get_covariance(self) -> Any:
         """Covariance of the Gaussian that `score_samples` evaluates.
 
@@ -509,16 +519,6 @@ class LinearAE(BaseAutoencoder, PCA):
         check_is_fitted(self)
         variances, noise = self._floored_gaussian()
         return precision(self.components_, variances, noise)
-
-    def _draw(self, n_samples: int, rng: np.random.RandomState, noise: bool) -> Any:
-        xp, _, device = get_namespace_and_device(self.components_)
-        signal, noise_variance = self._gaussian()
-        mean, axes, signal = (
-            np.asarray(move_to(a, xp=np, device="cpu"), dtype=np.float64)
-            for a in (self.mean_, self.components_, signal)
-        )
-        rows = draw(n_samples, rng, mean, axes, signal, noise_variance if noise else 0.0)
-        return xp.asarray(rows, dtype=self.components_.dtype, device=device)
 
     def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:
         """Names of the codes: PCA's own, so that code written for PCA finds them.

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.extmath import svd_flip
 
 Matrix = NDArray[np.floating[Any]]
 
@@ -37,6 +38,10 @@ def linear_ae_loss(
     decoder : ndarray of shape (n_features, n_components), W_d
     covariance : ndarray of shape (n_features, n_features), S with 1/n
     alpha : float, default=0.0
+
+    Returns
+    -------
+    loss : float
     """
     return _loss_and_gradient(encoder, decoder, covariance, alpha)[0]
 
@@ -44,7 +49,7 @@ def linear_ae_loss(
 def linear_ae_gradient(
     encoder: Matrix, decoder: Matrix, covariance: Matrix, alpha: float = 0.0
 ) -> tuple[Matrix, Matrix]:
-    """Gradient of `linear_ae_loss` with respect to W_e and W_d."""
+    """Gradient of `linear_ae_loss`, whose arguments it takes, in W_e (k, D) and W_d (D, k)."""
     return _loss_and_gradient(encoder, decoder, covariance, alpha)[1:]
 
 
@@ -111,9 +116,8 @@ def canonical_axes(decoder: Matrix, covariance: Matrix) -> tuple[Matrix, Matrix]
     """
     basis, _ = np.linalg.qr(decoder)
     variances, rotation = np.linalg.eigh(basis.T @ covariance @ basis)
-    axes = (basis @ rotation).T[::-1]
-    signs = np.sign(axes[np.arange(len(axes)), np.argmax(np.abs(axes), axis=1)])
-    return np.maximum(variances[::-1], 0.0), axes * signs[:, None]
+    _, axes = svd_flip(None, (basis @ rotation).T[::-1], u_based_decision=False)
+    return np.maximum(variances[::-1], 0.0), axes
 
 
 def shrinkage_along(axes: Matrix, encoder: Matrix, decoder: Matrix) -> Matrix:
