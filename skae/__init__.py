@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from skae._autoencoder import Autoencoder as Autoencoder
     from skae._linear_ae import LinearAE as LinearAE
     from skae._pipeline import sample_pipeline as sample_pipeline
     from skae._ppca import PPCA as PPCA
@@ -14,6 +15,7 @@ __version__ = "0.1.0"
 # that `import skae` loads neither scikit-learn nor torch. The block above repeats
 # the table for type checkers, which cannot follow it; a test holds the two together.
 _HOME = {
+    "Autoencoder": "_autoencoder",
     "LinearAE": "_linear_ae",
     "PPCA": "_ppca",
     "sample_pipeline": "_pipeline",

@@ -182,8 +182,7 @@ class BaseAutoencoder(
 
     def _fit_validated(self, X: Any, sample_weight: Any) -> tuple[Any, Any | None]:
         """Validate, drop rows of weight zero, learn; the validated rows and their codes."""
-        for name in [n for n in vars(self) if n.endswith("_") and n[0] != "_"]:
-            delattr(self, name)  # what an earlier fit learned
+        self._forget()
         X = self._check_rows(X, reset=True, min_rows=2)
         weight = self._check_weight(sample_weight, X)
         seen = X
@@ -193,6 +192,11 @@ class BaseAutoencoder(
                 seen, weight = X[positive], weight[positive]
         codes = self._fit_model(seen, self._generator(), weight)
         return X, codes if seen is X else None
+
+    def _forget(self) -> None:
+        """Drop what an earlier fit learned."""
+        for name in [n for n in vars(self) if n.endswith("_") and n[0] != "_"]:
+            delattr(self, name)
 
     def _generator(self) -> np.random.RandomState:
         return private_generator(getattr(self, "random_state", None))

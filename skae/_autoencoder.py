@@ -1,0 +1,774 @@
+"""The nonlinear autoencoder, and its denoising, sparse, contractive and growing variants.
+
+References
+----------
+G. E. Hinton and R. R. Salakhutdinov (2006). Reducing the dimensionality of data with
+neural networks. Science 313, 504-507. :doi:`10.1126/science.1127647`
+"""
+
+import copy
+from math import ceil
+from numbers import Integral, Real
+from typing import Any, ClassVar, NamedTuple, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import clone
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor, nn
+
+from skae._base import Interval, StrOptions
+from skae._likelihoods import Likelihood, NoiseSums, WithNoise
+from skae._networks import ACTIVATIONS
+from skae._pretraining import pretrain
+from skae._rows import Batch, Rows
+from skae._torch import TorchAutoencoder, units_of
+from skae._training import Loss, TrainableModule, weighted_mean
+
+Array = NDArray[Any]
+
+# From how many rows the noise of the smaller sizes of a growing autoencoder is learned.
+_PATH_ROWS = 4096
+
+
+# -------------------------------------------------------------------------- formulas
+
+
+def bernoulli_divergence(target: float, mean: Tensor) -> Tensor:
+    """KL(Bernoulli(target) || Bernoulli(mean)) of every unit, in nats."""
+    mean = mean.clamp(1e-6, 1 - 1e-6)
+    on = target * (target / mean).log()
+    return on + (1 - target) * ((1 - target) / (1 - mean)).log()
+
+
+def projected_jacobian_norm(z: Tensor, x: Tensor, directions: Tensor) -> Tensor:
+    """|v' dz/dx|² of every row; over random signs v its mean is the squared Frobenius norm."""
+    (gradient,) = torch.autograd.grad((z * directions).sum(), x, create_graph=True)
+    return gradient.square().sum(1)
+
+
+def open_codes(epoch: int, growth_epochs: int, n_codes: int) -> int:
+    """How many codes are active in an epoch (from 0), growing linearly from 1 to all."""
+    if epoch >= growth_epochs:
+        return n_codes
+    return 1 + (n_codes - 1) * epoch // growth_epochs
+
+
+# ------------------------------------------------------------------------ the network
+
+
+class Pass(NamedTuple):
+    """Codes of a batch, and what the decoder makes of them."""
+
+    z: Tensor
+    output: Tensor
+
+
+class AutoencoderModule(TrainableModule):
+    """Encoder, gate on the codes, decoder and likelihood."""
+
+    gate: Tensor
+    fills: Tensor
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        likelihood: Likelihood,
+        spec: dict[str, Any],
+        perceptual: tuple[nn.Module, float] | None,
+    ) -> None:
+        super().__init__()
+        self.encoder, self.decoder, self.likelihood = encoder, decoder, likelihood
+        self.spec, self.units = spec, units_of(spec)
+        self.out_activation = ACTIVATIONS[spec["out_activation"]][0]()
+        gate = (torch.arange(spec["n_codes"]) < spec["n_components"]).float()
+        self.register_buffer("gate", gate)
+        # Zero and both ends of the data's range, as the encoder reads them.
+        fills = torch.tensor([[0.0], *([end] for end in spec["range"])], dtype=torch.float64)
+        fills = fills.expand(3, spec["n_features"])
+        if self.units.inputs is not None:
+            fills = self.units.inputs.apply(fills)
+        self.register_buffer("fills", fills.float().contiguous(), persistent=False)
+        # In a list the user's network is neither trained nor saved with the weights.
+        self.perceptual = [] if perceptual is None else [perceptual]
+
+    def encode(self, x: Tensor) -> Tensor:
+        """The codes, (n, n_components)."""
+        return self.all_codes(x)[:, : self.spec["n_components"]]
+
+    def all_codes(self, x: Tensor) -> Tensor:
+        """Codes of the whole network; those that are not open are zero."""
+        z = self.encoder(x).float()
+        if self.spec["sparsity"] is not None:
+            z = torch.sigmoid(z)
+        return z * self.gate
+
+    def decode(self, z: Tensor) -> Tensor:
+        """What parametrises p(x|z)."""
+        missing = self.spec["n_codes"] - z.shape[1]
+        if missing:
+            z = nn.functional.pad(z, (0, missing))
+        return self.out_activation(self.decoder(z).float())
+
+    def forward(self, batch: Batch) -> Pass:
+        """Codes and output of a batch."""
+        z = self.all_codes(batch.x)
+        return Pass(z, self.decode(z if batch.gate is None else z * batch.gate))
+
+    # What training asks for.
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Open one more code, if it is time."""
+        spec = self.spec
+        if spec["latent_growth"] == "incremental" and epoch <= spec["growth_epochs"]:
+            n_open = min(
+                open_codes(epoch, spec["growth_epochs"], spec["n_codes"]), spec["n_components"]
+            )
+            self.gate.copy_(torch.arange(spec["n_codes"]) < n_open)
+
+    def prepare(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """Corrupt what the encoder reads, draw cuts of the codes."""
+        spec = self.spec
+        if spec["noise"] is not None:
+            batch = batch._replace(x=self._corrupted(batch, generator))
+        if spec["contraction"]:
+            batch = batch._replace(x=batch.x.clone().requires_grad_())
+            shape = (len(batch.x), spec["n_codes"])
+            signs = torch.randint(0, 2, shape, generator=generator, device=batch.x.device)
+            batch = batch._replace(draws=2.0 * signs - 1.0)
+        if spec["latent_growth"] == "nested":
+            cut = torch.randint(
+                1,
+                spec["n_components"] + 1,
+                (len(batch.x), 1),
+                generator=generator,
+                device=batch.x.device,
+            )
+            index = torch.arange(spec["n_codes"], device=batch.x.device)
+            batch = batch._replace(gate=(index < cut).float())
+        return batch
+
+    def _corrupted(self, batch: Batch, generator: torch.Generator) -> Tensor:
+        kind, level, n_features = (self.spec[k] for k in ("noise", "noise_level", "n_features"))
+        x, mask = batch.x[:, :n_features], batch.x[:, n_features:]
+        if kind == "gaussian":
+            x = x + level * torch.empty_like(x).normal_(generator=generator)
+        else:
+            chance = torch.empty_like(x).uniform_(generator=generator)
+            zero, low, high = self.fills
+            if kind == "masking":
+                x = torch.where(chance < level, zero, x)
+            else:
+                x = torch.where(chance < level, torch.where(chance < level / 2, low, high), x)
+        if batch.seen is not None:
+            x = x * batch.seen
+        return torch.cat([x, mask], dim=1) if mask.shape[1] else x
+
+    def loss(self, batch: Batch) -> Loss:
+        """Named terms in nats per row."""
+        spec = self.spec
+        z, output = self(batch)
+        log_prob = self.likelihood.row_log_prob(batch.y, output, batch.seen)
+        n_seen = spec["n_features"] if batch.seen is None else batch.seen.sum(1)
+        terms = {"reconstruction": weighted_mean(n_seen * self.units.log_scale - log_prob, batch.weight)}
+        if spec["sparsity"] is not None:
+            mean = weighted_mean(z, batch.weight)[: spec["n_components"]]
+            divergence = bernoulli_divergence(spec["sparsity"], mean).sum()
+            terms["sparsity"] = spec["sparsity_weight"] * divergence
+        if spec["contraction"] and batch.draws is not None:
+            norm = projected_jacobian_norm(z, batch.x, batch.draws)
+            terms["contraction"] = spec["contraction"] * weighted_mean(norm, batch.weight)
+        for network, weight in self.perceptual:
+            distance = self._feature_distance(network, batch, self.likelihood.mean(output))
+            terms["perceptual"] = weight * weighted_mean(distance, batch.weight)
+        return Loss(terms, output)
+
+    def _feature_distance(self, network: nn.Module, batch: Batch, mean: Tensor) -> Tensor:
+        """Squared distance of a network's features of x and of its reconstruction."""
+        if batch.seen is not None:  # what was not seen cannot differ
+            mean = mean * batch.seen
+        pair = torch.cat([batch.y, mean])
+        if self.units.targets is not None:
+            center = self.units.targets.center.to(pair.device, pair.dtype)
+            pair = pair * self.units.targets.scale + center
+        if self.spec["image_shape"] is not None:
+            pair = pair.unflatten(1, self.spec["image_shape"])
+        with torch.no_grad():
+            of_rows = network(pair[: len(mean)])
+        return (network(pair[len(mean) :]) - of_rows).flatten(1).square().sum(1)
+
+    def step_scale(self) -> Tensor | float:
+        return self.likelihood.step_scale() / self.spec["n_features"]
+
+    def after_step(self, batch: Batch, output: Tensor) -> None:
+        self.likelihood.follow(batch.y, output, batch.weight, batch.seen)
+
+
+# ---------------------------------------------------------------------- the estimator
+
+
+class Autoencoder(TorchAutoencoder):
+    """A nonlinear autoencoder: z = G(x), p(x | H(z)), both networks.
+
+    `transform` encodes, `inverse_transform` decodes to the mean of p(x|z). It is
+    trained by maximising log p(x | H(G(x))) over G, H and the noise, in batches.
+
+    The built-in networks read (x - mean) / scale, with one scale for all features, the
+    root of their mean variance. So no scaler is needed before it, and features keep
+    their weight relative to each other, as in PCA; put a StandardScaler before it where
+    they should not. Your own `encoder` and `decoder` read rows as they are.
+
+    A plain autoencoder is not a generative model. Nothing in its training makes the
+    codes continuous (near codes give near rows), complete (every code gives a sensible
+    row) or samplable (a known distribution of the codes). `sample` draws codes from a
+    Gaussian fitted to the training codes, which have no reason to be Gaussian: it is
+    there because every model here has it, and its rows are poor.
+
+    Parameters
+    ----------
+    n_components : int, default=2
+        Number of codes.
+    hidden_layer_sizes : array-like of int or int, default=(100,)
+        Units of the encoder's hidden layers; for `network="conv"` channels, each entry
+        halving the image.
+    decoder_layer_sizes : array-like of int or int, default=None
+        The decoder's hidden layers; None mirrors the encoder's.
+    activation : {"relu", "leaky_relu", "tanh", "logistic", "identity"}, default="relu"
+        Of the hidden layers.
+    out_activation : {"identity", "logistic", "tanh", "relu"}, default="identity"
+        Of the mean of "gaussian" and "laplace", for data within its range, such as
+        pixels in [0, 1] for "logistic". The decoder then explains rows as they are.
+    normalization : {"batch"}, default=None
+        Batch normalisation of the hidden layers.
+    network : {"mlp", "conv"}, default="mlp"
+        Fully connected or convolutional layers (3x3).
+    image_shape : tuple of (channels, height, width), default=None
+        What a row is; needed for "conv", with sides of at least 4. With it your own
+        networks read images, and `perceptual` does.
+    pooling : {"stride", "max", "average", "min"}, default="stride"
+        How "conv" halves images. The decoder enlarges them by nearest neighbours.
+    encoder, decoder : torch.nn.Module, default=None
+        Your own networks, (n, n_features) to (n, n_components) and back. They are
+        copied, never trained in place. Where rows have NaN, the encoder reads
+        2 n_features columns, the second half 1 where a value was seen.
+    tied_weights : bool, default=False
+        The decoder's weights are the encoder's, transposed ("mlp" only).
+    likelihood : {"gaussian", "bernoulli", "continuous_bernoulli", "poisson", "laplace"}, \
+            default="gaussian"
+        p(x|z). "bernoulli" of grey values in (0, 1) scores an expected log-mass, which
+        is no density: compare it with nothing else. "continuous_bernoulli" is one.
+    noise_variance : {"scalar", "per_feature"} or float, default="scalar"
+        Of "gaussian" and "laplace": learned, one for all features or one for each,
+        at least 1e-4 of the mean feature variance; or given, in squared units of X.
+    missing : {"mask", "error"}, default="mask"
+        What NaN is: a value not seen, left out of the loss, and filled with the mean at
+        the input, beside which, if training rows had NaN, the encoder reads the mask;
+        or an error.
+    pretraining : {"rbm", "layerwise"}, default=None
+        Start from a greedily trained stack: of restricted Boltzmann machines (for
+        `activation="logistic"`), or of one-layer autoencoders ("mlp" only).
+    pretraining_max_iter : int, default=10
+        Epochs of each layer's pretraining.
+    latent_growth : {"incremental", "nested"}, default=None
+        Order the codes by importance, as PCA does, so that one fit serves every size
+        (`truncate`, `reconstruction_path`). "incremental" opens them one by one;
+        "nested" cuts every row's codes at a random size throughout training.
+    growth_fraction : float, default=0.5
+        The share of `max_iter` in which "incremental" grows from 1 code to all. `tol`
+        and early stopping begin after it.
+    noise : {"gaussian", "masking", "salt_and_pepper"}, default=None
+        Denoising: what is added to the rows that the encoder reads in training.
+    noise_level : float, default=0.1
+        Standard deviation of "gaussian", in units of the root of the mean feature
+        variance (of X for your own networks); or the share of values that become zero
+        ("masking"), or the smallest or largest value of X ("salt_and_pepper").
+    sparsity : float in (0, 1), default=None
+        Target of the mean of every code, which then is logistic, in (0, 1).
+    sparsity_weight : float, default=1.0
+        Weight of the divergence from the target, nats per row.
+    contraction : float, default=0.0
+        Weight of the mean squared Frobenius norm of the encoder's Jacobian, in the
+        units in which the encoder reads rows.
+    perceptual : tuple of (torch.nn.Module, float), default=None
+        A fixed network, and the weight of the squared distance between its features of
+        a row and of its reconstruction.
+    solver : {"adam", "adamw", "sgd", "lbfgs"}, default="adam"
+        Optimiser; "lbfgs" takes all rows at once and 20 steps an epoch.
+    alpha : float, default=1e-4
+        L2 penalty on weights; for "adamw" the decoupled decay.
+    batch_size : int, default=128
+        Rows per step.
+    learning_rate : {"constant", "cosine", "invscaling", "adaptive"}, default="constant"
+        "cosine" rises over a tenth of `max_iter` and falls to zero at its end,
+        "invscaling" falls with the root of the epoch, "adaptive" is divided by 5 when
+        the loss stalls for two epochs.
+    learning_rate_init : float, default=1e-3
+        Its largest value; of no effect on "lbfgs".
+    momentum : float in [0, 1), default=0.9
+        Nesterov momentum of "sgd".
+    max_iter : int, default=200
+        Epochs.
+    tol : float, default=1e-4
+        Training ends when the loss has not improved by this, in nats per row, for
+        `n_iter_no_change` epochs; 0 never ends it.
+    early_stopping : bool, default=False
+        Watch the loss on rows that are held out, and go back to the best epoch.
+    validation_fraction : float in (0, 1), default=0.1
+        Share of the rows that early stopping holds out.
+    n_iter_no_change : int, default=10
+        Epochs that `tol` waits for.
+    warm_start : bool, default=False
+        `fit` goes on from the earlier fit.
+    verbose : int, default=0
+        1 shows one line with the epochs, the losses and the time left.
+    random_state : int, RandomState instance or None, default=None
+        Seed of weights, batches, noise and held-out rows.
+    device : str, default="auto"
+        "auto", "cpu", "cuda", "cuda:1", "mps"; "auto" takes a GPU if there is one.
+    precision : {"auto", "float32", "bfloat16"}, default="auto"
+        Of training; all else is float32. "auto" takes bfloat16 on a GPU that has it.
+    compile : bool, default=False
+        Compile the loss with torch.compile, which takes up to a minute at first.
+    callbacks : list of skorch callbacks, default=None
+        They hear of epochs, and of batches if they listen to them. scikit-learn's
+        callbacks are set by `set_callbacks`; an epoch is a task.
+
+    Attributes
+    ----------
+    net_ : skorch.NeuralNet
+        The trained net; its module is `net_.module_`.
+    history_ : list of dict
+        Losses of every epoch, nats per row.
+    n_iter_ : int
+        Epochs that were trained.
+    n_components_ : int
+        Number of codes.
+    noise_variance_ : float or ndarray of shape (n_features,)
+        Variance of the noise, in squared units of X; None for likelihoods without.
+    code_mean_ : ndarray of shape (n_components,)
+        Mean of the training codes.
+    code_covariance_ : ndarray of shape (n_components, n_components)
+        Their covariance.
+    n_features_in_ : int
+        Number of features.
+    feature_names_in_ : ndarray of shape (n_features,)
+        Their names, if all are strings.
+
+    See Also
+    --------
+    LinearAE : The linear one, whose optimum is PCA.
+
+    References
+    ----------
+    G. E. Hinton and R. R. Salakhutdinov (2006). Reducing the dimensionality of data with
+    neural networks. Science 313, 504-507. :doi:`10.1126/science.1127647`
+
+    P. Vincent et al. (2010). Stacked denoising autoencoders. JMLR 11, 3371-3408.
+
+    S. Rifai et al. (2011). Contractive auto-encoders. ICML.
+
+    O. Rippel, M. Gelbart and R. Adams (2014). Learning ordered representations with
+    nested dropout. ICML. :doi:`10.48550/arXiv.1402.0915`
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skae import Autoencoder
+    >>> X, _ = load_digits(return_X_y=True)
+    >>> ae = Autoencoder(8, max_iter=20, random_state=0).fit(X)
+    >>> ae.transform(X).shape
+    (1797, 8)
+    >>> ae.score_kind
+    'reconstruction'
+    """
+
+    score_kind = "reconstruction"
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **TorchAutoencoder._parameter_constraints,
+        "tied_weights": ["boolean"],
+        "pretraining": [StrOptions({"rbm", "layerwise"}), None],
+        "pretraining_max_iter": [Interval(Integral, 1, None, closed="left")],
+        "latent_growth": [StrOptions({"incremental", "nested"}), None],
+        "growth_fraction": [Interval(Real, 0, 1, closed="both")],
+        "noise": [StrOptions({"gaussian", "masking", "salt_and_pepper"}), None],
+        "noise_level": [Interval(Real, 0, None, closed="left")],
+        "sparsity": [Interval(Real, 0, 1, closed="neither"), None],
+        "sparsity_weight": [Interval(Real, 0, None, closed="left")],
+        "contraction": [Interval(Real, 0, None, closed="left")],
+        "perceptual": [tuple, None],
+    }
+
+    def __init__(
+        self,
+        n_components: int = 2,
+        *,
+        hidden_layer_sizes: Any = (100,),
+        decoder_layer_sizes: Any = None,
+        activation: str = "relu",
+        out_activation: str = "identity",
+        normalization: str | None = None,
+        network: str = "mlp",
+        image_shape: tuple[int, int, int] | None = None,
+        pooling: str = "stride",
+        encoder: nn.Module | None = None,
+        decoder: nn.Module | None = None,
+        tied_weights: bool = False,
+        likelihood: str = "gaussian",
+        noise_variance: str | float = "scalar",
+        missing: str = "mask",
+        pretraining: str | None = None,
+        pretraining_max_iter: int = 10,
+        latent_growth: str | None = None,
+        growth_fraction: float = 0.5,
+        noise: str | None = None,
+        noise_level: float = 0.1,
+        sparsity: float | None = None,
+        sparsity_weight: float = 1.0,
+        contraction: float = 0.0,
+        perceptual: tuple[nn.Module, float] | None = None,
+        solver: str = "adam",
+        alpha: float = 1e-4,
+        batch_size: int = 128,
+        learning_rate: str = "constant",
+        learning_rate_init: float = 1e-3,
+        momentum: float = 0.9,
+        max_iter: int = 200,
+        tol: float = 1e-4,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        warm_start: bool = False,
+        verbose: int = 0,
+        random_state: int | np.random.RandomState | None = None,
+        device: str = "auto",
+        precision: str = "auto",
+        compile: bool = False,  # noqa: A002 (as in skorch)
+        callbacks: list[Any] | None = None,
+    ) -> None:
+        self.n_components = n_components
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.decoder_layer_sizes = decoder_layer_sizes
+        self.activation = activation
+        self.out_activation = out_activation
+        self.normalization = normalization
+        self.network = network
+        self.image_shape = image_shape
+        self.pooling = pooling
+        self.encoder = encoder
+        self.decoder = decoder
+        self.tied_weights = tied_weights
+        self.likelihood = likelihood
+        self.noise_variance = noise_variance
+        self.missing = missing
+        self.pretraining = pretraining
+        self.pretraining_max_iter = pretraining_max_iter
+        self.latent_growth = latent_growth
+        self.growth_fraction = growth_fraction
+        self.noise = noise
+        self.noise_level = noise_level
+        self.sparsity = sparsity
+        self.sparsity_weight = sparsity_weight
+        self.contraction = contraction
+        self.perceptual = perceptual
+        self.solver = solver
+        self.alpha = alpha
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.learning_rate_init = learning_rate_init
+        self.momentum = momentum
+        self.max_iter = max_iter
+        self.tol = tol
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.warm_start = warm_start
+        self.verbose = verbose
+        self.random_state = random_state
+        self.device = device
+        self.precision = precision
+        self.compile = compile
+        self.callbacks = callbacks
+
+    # -------------------------------------------------------------------- learning
+
+    def _check_choices(self, n_features: int) -> None:
+        super()._check_choices(n_features)
+        built_in = self.network == "mlp" and not self._has_own_networks()
+        for name in ("tied_weights", "pretraining"):
+            if getattr(self, name) and not built_in:
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} needs the built-in network='mlp', not "
+                    "convolutions or your own encoder or decoder."
+                )
+        if self.tied_weights and self.decoder_layer_sizes is not None:
+            raise ValueError(
+                f"decoder_layer_sizes={self.decoder_layer_sizes!r} must be None where "
+                "tied_weights=True mirrors the encoder."
+            )
+        if self.tied_weights and self.normalization is not None:
+            raise ValueError("normalization must be None where tied_weights=True.")
+        if self.pretraining is not None and self.decoder_layer_sizes is not None:
+            raise ValueError(
+                f"decoder_layer_sizes={self.decoder_layer_sizes!r} must be None where "
+                f"pretraining={self.pretraining!r} unrolls a stack into both networks."
+            )
+        if self.pretraining is not None and self.normalization is not None:
+            raise ValueError(f"normalization must be None with pretraining={self.pretraining!r}.")
+        if self.pretraining == "rbm" and self.activation != "logistic":
+            raise ValueError(
+                f"activation={self.activation!r} must be 'logistic' with pretraining='rbm', whose "
+                "hidden units are."
+            )
+        if self.pretraining == "rbm" and (
+            self.likelihood == "poisson" or self.out_activation in ("tanh", "relu")
+        ):
+            raise ValueError(
+                "pretraining='rbm' has visible units for values in [0, 1] (likelihood='bernoulli' or "
+                "'continuous_bernoulli', out_activation='logistic') and for reals (likelihood="
+                "'gaussian' or 'laplace', out_activation='identity'), not for likelihood="
+                f"{self.likelihood!r} with out_activation={self.out_activation!r}."
+            )
+        if self.noise in ("masking", "salt_and_pepper") and self.noise_level > 1:
+            raise ValueError(
+                f"noise_level={self.noise_level} is the share of values that noise="
+                f"{self.noise!r} replaces, at most 1."
+            )
+        if self.contraction and self.compile:
+            raise ValueError(
+                "compile=True cannot differentiate twice, as contraction > 0 asks; use one of them."
+            )
+        if self.perceptual is not None:
+            pair = self.perceptual
+            if not (
+                len(pair) == 2
+                and isinstance(pair[0], nn.Module)
+                and isinstance(pair[1], Real)
+                and pair[1] >= 0
+            ):
+                raise ValueError(
+                    f"perceptual={pair!r} must be a pair of a torch.nn.Module and a weight >= 0."
+                )
+
+    def _make_spec(self, spread: Any, dtype: Any) -> dict[str, Any]:
+        return {
+            **super()._make_spec(spread, dtype),
+            "tied_weights": self.tied_weights,
+            "latent_growth": self.latent_growth,
+            "growth_epochs": ceil(self.growth_fraction * self.max_iter),
+            "noise": self.noise,
+            "noise_level": float(self.noise_level),
+            "sparsity": self.sparsity,
+            "sparsity_weight": float(self.sparsity_weight),
+            "contraction": float(self.contraction),
+        }
+
+    def _make_module(self, spec: dict[str, Any], generator: torch.Generator) -> TrainableModule:
+        n_codes = spec["n_codes"]
+        encoder, decoder = self._make_networks(spec, n_codes, n_codes, generator)
+        perceptual = None
+        if self.perceptual is not None:
+            network = copy.deepcopy(self.perceptual[0]).to(self._device()).eval()
+            perceptual = (network.requires_grad_(False), float(self.perceptual[1]))
+        return AutoencoderModule(encoder, decoder, self._make_likelihood(spec), spec, perceptual)
+
+    def _prepare(self, rows: Rows, train: Tensor) -> None:
+        if self.pretraining is not None:
+            pretrain(
+                self.net_.module_,
+                rows,
+                train,
+                self.pretraining,
+                n_epochs=self.pretraining_max_iter,
+                batch_size=self.batch_size,
+                rate=self.learning_rate_init,
+                seed=self._seed + 2,
+            )
+
+    def _first_epoch_to_stop(self) -> int:
+        return self._spec["growth_epochs"] if self.latent_growth == "incremental" else 0
+
+    def _finish(self, X: Array, sample_weight: Array | None, share: float) -> Array:
+        module = self.net_.module_
+        k = self.n_components_
+        rows = self._rows(X, sample_weight)
+        codes = np.empty((len(X), k), dtype=np.float32)
+        noise = NoiseSums(module.likelihood)
+        with self._inference():
+            for part, batch in self._chunks(rows):
+                z = module.encode(batch.x)
+                noise.add(batch, module.decode(z))
+                codes[part] = z.cpu().numpy()
+        if not np.isfinite(codes).all():
+            raise ValueError(
+                f"Training diverged: after {self.n_iter_} epochs the codes are not finite. Lower "
+                f"learning_rate_init (now {self.learning_rate_init}) or rescale X."
+            )
+        noise.settle(share)
+        mean = np.average(codes.astype(np.float64), axis=0, weights=sample_weight)
+        covariance = np.cov(codes, rowvar=False, aweights=sample_weight, ddof=0, dtype=np.float64)
+        covariance = np.atleast_2d(covariance)
+        if share < 1:
+            step = mean - self.code_mean_
+            mean = self.code_mean_ + share * step
+            covariance = share * covariance + (1 - share) * (
+                self.code_covariance_ + share * np.outer(step, step)
+            )
+        self.code_mean_, self.code_covariance_ = mean, covariance
+        if self.latent_growth is not None:
+            self._learn_path(X, sample_weight, codes)
+        self._publish_noise()
+        return codes
+
+    def _learn_path(self, X: Array, sample_weight: Array | None, codes: Array) -> None:
+        """Noise at every smaller size, for `truncate`; learned from some rows."""
+        module = self.net_.module_
+        if not isinstance(module.likelihood, WithNoise) or not module.likelihood.learned:
+            return
+        step = -(-len(X) // _PATH_ROWS)
+        weight = None if sample_weight is None else sample_weight[::step]
+        rows = self._rows(X[::step], weight)
+        path = []
+        with self._inference():
+            kept = module.likelihood.variance.clone()
+            for k in range(1, self.n_components_):
+                noise = NoiseSums(module.likelihood)
+                for part, batch in self._chunks(rows):
+                    z = torch.from_numpy(codes[::step][part][:, :k]).to(rows.device)
+                    noise.add(batch, module.decode(z))
+                noise.settle(1.0)
+                path.append(module.likelihood.variance.cpu().numpy().copy())
+            module.likelihood.variance.copy_(kept)
+        self._noise_path = np.array([*path, kept.cpu().numpy()])
+
+    # ------------------------------------------------------ ordered codes
+
+    def truncate(self, k: int) -> Self:
+        """The model of the first k codes, without refitting.
+
+        Parameters
+        ----------
+        k : int
+            Number of codes to keep, from 1 to `n_components`.
+
+        Returns
+        -------
+        truncated : Autoencoder
+            A fitted estimator with `n_components=k`; this one stays as it is.
+
+        Raises
+        ------
+        ValueError
+            If the codes are not ordered (`latent_growth=None`), or there are fewer
+            than k.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_digits
+        >>> from skae import Autoencoder
+        >>> X, _ = load_digits(return_X_y=True)
+        >>> ae = Autoencoder(8, latent_growth="nested", max_iter=10, random_state=0).fit(X)
+        >>> ae.truncate(3).transform(X).shape
+        (1797, 3)
+        """
+        self._check_ordered("truncate")
+        self._check_argument("k", k, [Interval(Integral, 1, self.n_components_, closed="both")])
+        k = int(k)
+        other = clone(self).set_params(n_components=k)
+        other.__dict__.update(
+            {name: copy.copy(v) for name, v in vars(self).items() if name.endswith("_")}
+        )
+        other.n_components_ = k
+        other._seed, other._spec = self._seed, {**self._spec, "n_components": k}
+        other._copy_net(self.net_)
+        module = other.net_.module_
+        module.spec = other._spec
+        with torch.no_grad():
+            module.gate[k:] = 0.0
+            if "_noise_path" in self.__dict__:
+                other._noise_path = self._noise_path[:k].copy()
+                variance = torch.as_tensor(other._noise_path[-1])
+                module.likelihood.variance.copy_(variance)
+        module.eval()
+        other.code_mean_ = self.code_mean_[:k].copy()
+        other.code_covariance_ = self.code_covariance_[:k, :k].copy()
+        other._publish_noise()
+        return other
+
+    def reconstruction_path(self, X: ArrayLike) -> Array:
+        """Reconstruction errors with the first 1, 2, ..., n_components codes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows to reconstruct.
+
+        Returns
+        -------
+        errors : ndarray of shape (n_components,)
+            Squared error of a row, summed over its seen features and averaged over rows,
+            in squared units of X.
+
+        Raises
+        ------
+        ValueError
+            If the codes are not ordered (`latent_growth=None`).
+        """
+        self._check_ordered("reconstruction_path")
+        rows = self._rows(self._check_new_rows(X, "reconstruction_path"))
+        module = self.net_.module_
+        errors = np.zeros(self.n_components_)
+        targets = units_of(self._spec).targets
+        unit = 1.0 if targets is None else targets.scale
+        with self._inference():
+            for _, batch in self._chunks(rows):
+                z = module.encode(batch.x)
+                for k in range(1, self.n_components_ + 1):
+                    error = (batch.y - module.likelihood.mean(module.decode(z[:, :k]))).square()
+                    if batch.seen is not None:
+                        error = error * batch.seen
+                    errors[k - 1] += float(error.double().sum())
+        return unit**2 * errors / len(rows)
+
+    def _check_ordered(self, method: str) -> None:
+        check_is_fitted(self)
+        if self._spec["latent_growth"] is None:
+            raise ValueError(
+                f"{method} needs codes that are ordered by importance: fit with "
+                "latent_growth='incremental' or 'nested', given None."
+            )
+
+    # ------------------------------------------------------------------- the hooks
+
+    def _encode(self, X: Array) -> Array:
+        module = self.net_.module_
+        return self._map_rows(X, lambda batch: module.encode(batch.x), self.n_components_)
+
+    def _decode(self, Z: Array) -> Array:
+        module = self.net_.module_
+        return self._map_codes(Z, lambda z: module.likelihood.mean(module.decode(z)))
+
+    def _log_prob(self, X: Array) -> Array:
+        self._check_range(X)
+        module = self.net_.module_
+        log_scale = module.units.log_scale
+
+        def compute(batch: Batch) -> Tensor:
+            output = module.decode(module.encode(batch.x))
+            log_prob = module.likelihood.row_log_prob(batch.y, output, batch.seen)
+            n_seen = batch.y.shape[1] if batch.seen is None else batch.seen.sum(1)
+            return log_prob - n_seen * log_scale
+
+        return self._map_rows(X, compute)
+
+    def _draw(self, n_samples: int, rng: np.random.RandomState, noise: bool) -> Array:
+        variance, axes = np.linalg.eigh(self.code_covariance_)
+        normal = rng.standard_normal((n_samples, self.n_components_))
+        Z = self.code_mean_ + (normal * np.sqrt(np.maximum(variance, 0.0))) @ axes.T
+        module = self.net_.module_
+        if not noise:
+            return self._decode(Z)
+        generator = torch.Generator(self._net_device()).manual_seed(int(rng.randint(2**31 - 1)))
+        return self._map_codes(Z, lambda z: module.likelihood.draw(module.decode(z), generator))

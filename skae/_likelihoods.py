@@ -1,0 +1,352 @@
+"""What the decoder's output parametrises: p(x|z), feature by feature.
+
+The densities are functions of tensors, in nats, with all their constants. The
+modules add what a network needs besides: the noise that is learned with it, and the
+means, draws and start of its outputs.
+
+References
+----------
+G. Loaiza-Ganem and J. P. Cunningham (2019). The continuous Bernoulli: fixing a pervasive
+error in variational autoencoders. NeurIPS 32. :doi:`10.48550/arXiv.1907.06845`
+
+O. Rybkin, K. Daniilidis and S. Levine (2021). Simple and effective VAE training with
+calibrated decoders. ICML. :doi:`10.48550/arXiv.2006.13202`
+"""
+
+from abc import ABC, abstractmethod
+from math import pi
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from skae._rows import Batch
+
+# Learned noise variances are at least this share of the mean feature variance.
+_VARIANCE_FLOOR = 1e-4
+# exp of an output stays finite in float32, and so do sums of it.
+_MAX_LOG_RATE = 60.0
+# How much a batch weighs in the running estimate of the noise.
+_MOMENTUM = 0.05
+
+
+# ------------------------------------------------------------------------ densities
+
+
+def gaussian_log_density(x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+    """log N(x; mean, variance)."""
+    return -0.5 * ((x - mean).square() / variance + (2 * pi * variance).log())
+
+
+def laplace_log_density(x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+    """Log density of the double exponential with this mean and variance 2b²."""
+    b = (variance / 2).sqrt()
+    return -(x - mean).abs() / b - (2 * b).log()
+
+
+def bernoulli_log_mass(x: Tensor, logit: Tensor) -> Tensor:
+    """x log λ + (1 - x) log(1 - λ), λ = 1 / (1 + e^-logit); for x in (0, 1) its expectation."""
+    return x * logit - softplus(logit)
+
+
+def continuous_bernoulli_log_density(x: Tensor, logit: Tensor) -> Tensor:
+    """Log density of e^(logit x) on [0, 1]: its integral is (e^logit - 1) / logit."""
+    return x * logit - _log_integral(logit)
+
+
+def poisson_log_mass(x: Tensor, log_rate: Tensor) -> Tensor:
+    """x log rate - rate - log x!."""
+    log_rate = log_rate.clamp(max=_MAX_LOG_RATE)
+    return x * log_rate - log_rate.exp() - torch.lgamma(x + 1)
+
+
+def _log_integral(logit: Tensor) -> Tensor:
+    """log((e^a - 1) / a) = a/2 + log(sinh(h) / h) at h = |a| / 2, also near zero."""
+    half = logit.abs() / 2
+    near = half < 0.3
+    small = torch.where(near, half, 0.0).square()
+    series = small * (1 / 6 - small * (1 / 180 - small * (1 / 2835 - small / 37800)))
+    large = torch.where(near, 1.0, half)  # either branch has a finite gradient everywhere
+    exact = large + torch.log1p(-torch.exp(-2 * large)) - torch.log(2 * large)
+    return logit / 2 + torch.where(near, series, exact)
+
+
+def continuous_bernoulli_mean(logit: Tensor) -> Tensor:
+    """1 / (1 - e^-a) - 1 / a, which is 1/2 + a/12 - a³/720 near zero."""
+    near = logit.abs() < 0.3
+    small = torch.where(near, logit, 0.0)
+    series = 0.5 + small * (1 / 12 - small.square() * (1 / 720 - small.square() / 30240))
+    large = torch.where(near, 1.0, logit.abs())
+    exact = -1 / torch.expm1(-large) - 1 / large  # the mean at -a is 1 minus that at a
+    return torch.where(near, series, torch.where(logit < 0, 1 - exact, exact))
+
+
+# -------------------------------------------------------------------------- modules
+
+
+class Likelihood(nn.Module, ABC):
+    """p(x|z) of features that are independent given the decoder's output."""
+
+    # Whether x may be shifted and scaled: then the density changes by the scale alone.
+    location = False
+    # What values the features may have; either end is allowed.
+    support = (float("-inf"), float("inf"))
+
+    @abstractmethod
+    def log_prob(self, x: Tensor, output: Tensor) -> Tensor:
+        """Nats of every value."""
+
+    @abstractmethod
+    def mean(self, output: Tensor) -> Tensor:
+        """Mean of p(x|z)."""
+
+    @abstractmethod
+    def draw(self, output: Tensor, generator: torch.Generator) -> Tensor:
+        """A draw from p(x|z)."""
+
+    def natural(self, mean: Tensor) -> Tensor:
+        """The output whose mean is this: where the decoder starts."""
+        return mean
+
+    def row_log_prob(self, x: Tensor, output: Tensor, seen: Tensor | None = None) -> Tensor:
+        """Nats of every row, of the values that were seen."""
+        values = self.log_prob(x, output)
+        return values.sum(1) if seen is None else (values * seen).sum(1)
+
+    def follow(
+        self, x: Tensor, output: Tensor, weight: Tensor | None, seen: Tensor | None
+    ) -> None:
+        """Adapt the noise to one batch; without noise there is nothing to adapt."""
+
+    def step_scale(self) -> Tensor | float:
+        """What keeps gradients alike while the noise shrinks."""
+        return 1.0
+
+
+class WithNoise(Likelihood):
+    """A location and a noise variance: one for all features, one per feature, or given.
+
+    The variance is no parameter of the optimiser. Given the outputs, its maximum
+    likelihood is in closed form; training follows that in a running mean, and so
+    neither waits for the optimiser's small steps nor overshoots.
+    """
+
+    location = True
+    variance: Tensor
+    n_updates: Tensor
+
+    def __init__(self, n_features: int, noise: str | float, mean_variance: float) -> None:
+        super().__init__()
+        self.learned = isinstance(noise, str)
+        self.floor = _VARIANCE_FLOOR * mean_variance
+        shape = (n_features,) if noise == "per_feature" else ()
+        start = mean_variance if isinstance(noise, str) else noise
+        self.register_buffer("variance", torch.full(shape, start))
+        self.register_buffer("n_updates", torch.tensor(0.0))
+
+    def mean(self, output: Tensor) -> Tensor:
+        return output
+
+    def set_variance(self, variance: Tensor) -> None:
+        """Take this variance, or the floor where it is larger."""
+        self.variance.copy_(variance.clamp(min=self.floor))
+
+    def step_scale(self) -> Tensor:
+        """The mean variance: squared errors divided by the variance are multiplied back."""
+        return self.variance.mean()
+
+    @abstractmethod
+    def deviation(self, x: Tensor, output: Tensor) -> Tensor:
+        """Of every value, what the noise is estimated from."""
+
+    @abstractmethod
+    def variance_of(self, mean_deviation: Tensor) -> Tensor:
+        """Maximum-likelihood variance, from the mean of `deviation` over what was seen."""
+
+    def average(self, values: Tensor, weight: Tensor | None, seen: Tensor | None) -> Tensor:
+        """Weighted mean over seen values: of all features, or of each."""
+        if weight is None and seen is None:
+            return values.mean(0) if self.variance.ndim else values.mean()
+        counts = torch.ones_like(values) if seen is None else seen
+        if weight is not None:
+            counts = counts * weight[:, None]
+        total, count = (values * counts).sum(0), counts.sum(0)
+        if not self.variance.ndim:
+            total, count = total.sum(), count.sum()
+        return total / count.clamp(min=1e-30)
+
+    @torch.no_grad()
+    def follow(
+        self, x: Tensor, output: Tensor, weight: Tensor | None, seen: Tensor | None
+    ) -> None:
+        """Move the running variance towards that of one batch."""
+        if not self.learned:
+            return
+        batch = self.variance_of(self.average(self.deviation(x, output), weight, seen))
+        self.n_updates += 1
+        rate = (1 / self.n_updates).clamp(min=_MOMENTUM)
+        self.set_variance(self.variance.lerp(batch, rate))
+
+
+class NoiseSums:
+    """Learns a likelihood's noise exactly, from all rows and their outputs, in chunks."""
+
+    def __init__(self, likelihood: Likelihood) -> None:
+        self.likelihood = likelihood
+        self.total: Tensor | float = 0.0
+        self.count: Tensor | float = 0.0
+
+    def add(self, batch: Batch, output: Tensor) -> None:
+        """Take in one chunk of rows."""
+        if not isinstance(self.likelihood, WithNoise) or not self.likelihood.learned:
+            return
+        deviation = self.likelihood.deviation(batch.y, output)
+        counts = torch.ones_like(deviation) if batch.seen is None else batch.seen
+        if batch.weight is not None:
+            counts = counts * batch.weight[:, None]
+        total, count = (deviation * counts).double().sum(0), counts.double().sum(0)
+        if not self.likelihood.variance.ndim:
+            total, count = total.sum(), count.sum()
+        self.total, self.count = self.total + total, self.count + count
+
+    def settle(self, share: float = 1.0) -> None:
+        """Set the variance; `share` is what the rows count beside the variance so far."""
+        if not isinstance(self.count, Tensor):
+            return
+        old = self.likelihood.variance
+        new = self.likelihood.variance_of(self.total / self.count.clamp(min=1e-300)).float()
+        new = torch.where(self.count > 0, new, old)  # of a column never seen nothing is learned
+        self.likelihood.set_variance(share * new + (1 - share) * old)
+
+
+class Gaussian(WithNoise):
+    """N(output, variance)."""
+
+    def log_prob(self, x: Tensor, output: Tensor) -> Tensor:
+        return gaussian_log_density(x, output, self.variance)
+
+    def row_log_prob(self, x: Tensor, output: Tensor, seen: Tensor | None = None) -> Tensor:
+        if seen is not None or self.variance.ndim:
+            return super().row_log_prob(x, output, seen)
+        # One variance: its logarithm is taken once, not once per value.
+        squares = (x - output).square().sum(1)
+        constant = x.shape[1] * (2 * pi * self.variance).log()
+        return -0.5 * (squares / self.variance + constant)
+
+    def draw(self, output: Tensor, generator: torch.Generator) -> Tensor:
+        noise = torch.empty_like(output).normal_(generator=generator)
+        return output + self.variance.sqrt() * noise
+
+    def deviation(self, x: Tensor, output: Tensor) -> Tensor:
+        return (x - output).square()
+
+    def variance_of(self, mean_deviation: Tensor) -> Tensor:
+        return mean_deviation
+
+
+class Laplace(WithNoise):
+    """The double exponential around the output."""
+
+    def log_prob(self, x: Tensor, output: Tensor) -> Tensor:
+        return laplace_log_density(x, output, self.variance)
+
+    def draw(self, output: Tensor, generator: torch.Generator) -> Tensor:
+        # The difference of two exponentials of scale b.
+        first, second = (torch.empty_like(output).exponential_(generator=generator) for _ in "ab")
+        return output + (self.variance / 2).sqrt() * (first - second)
+
+    def deviation(self, x: Tensor, output: Tensor) -> Tensor:
+        return (x - output).abs()
+
+    def variance_of(self, mean_deviation: Tensor) -> Tensor:
+        return 2 * mean_deviation.square()
+
+
+class Bernoulli(Likelihood):
+    """A coin per feature; grey values in (0, 1) score their expected log-mass, no density."""
+
+    support = (0.0, 1.0)
+
+    def log_prob(self, x: Tensor, output: Tensor) -> Tensor:
+        return bernoulli_log_mass(x, output)
+
+    def mean(self, output: Tensor) -> Tensor:
+        return torch.sigmoid(output)
+
+    def draw(self, output: Tensor, generator: torch.Generator) -> Tensor:
+        return torch.bernoulli(torch.sigmoid(output), generator=generator)
+
+    def natural(self, mean: Tensor) -> Tensor:
+        return torch.logit(mean, eps=1e-2)
+
+
+class ContinuousBernoulli(Likelihood):
+    """The density on [0, 1] that is proportional to e^(output x)."""
+
+    support = (0.0, 1.0)
+
+    def log_prob(self, x: Tensor, output: Tensor) -> Tensor:
+        return continuous_bernoulli_log_density(x, output)
+
+    def mean(self, output: Tensor) -> Tensor:
+        return continuous_bernoulli_mean(output)
+
+    def draw(self, output: Tensor, generator: torch.Generator) -> Tensor:
+        # The inverse of the distribution function, log(1 + u (e^a - 1)) / a, at a = -|output|.
+        u = torch.rand(output.shape, generator=generator, device=output.device)
+        a = -output.abs().clamp(min=1e-4)
+        x = torch.log1p(u * torch.expm1(a)) / a
+        return torch.where(output > 0, 1 - x, x).clamp(0, 1)
+
+    def natural(self, mean: Tensor) -> Tensor:
+        return torch.logit(mean, eps=1e-2)
+
+
+class Poisson(Likelihood):
+    """Counts, of which the output is the log rate."""
+
+    support = (0.0, float("inf"))
+
+    def log_prob(self, x: Tensor, output: Tensor) -> Tensor:
+        return poisson_log_mass(x, output)
+
+    def mean(self, output: Tensor) -> Tensor:
+        return output.clamp(max=_MAX_LOG_RATE).exp()
+
+    def draw(self, output: Tensor, generator: torch.Generator) -> Tensor:
+        return torch.poisson(self.mean(output), generator=generator)
+
+    def natural(self, mean: Tensor) -> Tensor:
+        return mean.clamp(min=1e-2).log()
+
+
+LIKELIHOODS: dict[str, type[Likelihood]] = {
+    "gaussian": Gaussian,
+    "bernoulli": Bernoulli,
+    "continuous_bernoulli": ContinuousBernoulli,
+    "poisson": Poisson,
+    "laplace": Laplace,
+}
+
+
+def likelihood_module(
+    name: str, n_features: int, noise: str | float, *, unit: float, mean_variance: float
+) -> Likelihood:
+    """The module of a likelihood.
+
+    `noise` is "scalar" or "per_feature" for a learned variance, or the variance in the
+    units of the data, of which the module's unit is `unit`. `mean_variance` of the
+    features, in the module's units, sets the start and the floor of a learned one.
+    """
+    kind = LIKELIHOODS[name]
+    if not issubclass(kind, WithNoise):
+        return kind()
+    if isinstance(noise, str):
+        return kind(n_features, noise, mean_variance)
+    variance = noise / unit**2
+    if not 1e-30 < variance < 1e30:
+        raise ValueError(
+            f"noise_variance={noise} is too far from the variance of X, {unit**2 * mean_variance:g}"
+            ". Change it or rescale X."
+        )
+    return kind(n_features, variance, mean_variance)

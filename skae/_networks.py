@@ -1,0 +1,235 @@
+"""Encoders and decoders: multilayer perceptrons and convolutional networks.
+
+Weights are drawn from a generator that is passed in; torch's global one is neither
+read nor advanced.
+"""
+
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, interpolate, linear, max_pool2d
+from torch.nn.utils import skip_init
+
+Shape = tuple[int, int, int]
+
+# scikit-learn's names; the gain keeps the variance of signals through the layers.
+ACTIVATIONS: dict[str, tuple[Callable[[], nn.Module], float]] = {
+    "relu": (nn.ReLU, 2**0.5),
+    "leaky_relu": (lambda: nn.LeakyReLU(0.01), 2**0.5),
+    "tanh": (nn.Tanh, 5 / 3),
+    "logistic": (nn.Sigmoid, 4.0),
+    "identity": (nn.Identity, 1.0),
+}
+# What values the output activations can take.
+OUT_RANGES = {"logistic": (0.0, 1.0), "tanh": (-1.0, 1.0), "relu": (0.0, float("inf"))}
+POOLINGS = ("stride", "max", "average", "min")
+# Smaller images have nothing left to halve.
+MIN_SIDE = 4
+
+
+def activation_module(name: str) -> nn.Module:
+    """The module of an activation."""
+    return ACTIVATIONS[name][0]()
+
+
+def initialise(layer: nn.Module, gain: float, generator: torch.Generator) -> nn.Module:
+    """Glorot and Bengio's uniform weights, zero biases."""
+    nn.init.xavier_uniform_(layer.weight, gain, generator)  # type: ignore[arg-type]
+    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    return layer
+
+
+def dense(n_in: int, n_out: int, gain: float, generator: torch.Generator) -> nn.Module:
+    """A linear layer with its weights drawn."""
+    return initialise(skip_init(nn.Linear, n_in, n_out), gain, generator)
+
+
+def convolution(n_in: int, n_out: int, gain: float, generator: torch.Generator, stride: int = 1):  # type: ignore[no-untyped-def]
+    """A 3x3 convolution that keeps the size of the image, or halves it, rounding up."""
+    layer = skip_init(nn.Conv2d, n_in, n_out, 3, stride=stride, padding=1)
+    return initialise(layer, gain, generator)
+
+
+def mlp(
+    sizes: Sequence[int], activation: str, normalization: str | None, generator: torch.Generator
+) -> nn.Sequential:
+    """Linear layers of these sizes, with activations between and none at the end."""
+    make, gain = ACTIVATIONS[activation]
+    layers: list[nn.Module] = []
+    for i, (n_in, n_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+        last = i == len(sizes) - 2
+        layers.append(dense(n_in, n_out, 1.0 if last else gain, generator))
+        if not last:
+            if normalization == "batch":
+                layers.append(nn.BatchNorm1d(n_out))
+            layers.append(make())
+    return nn.Sequential(*layers)
+
+
+def linear_layers(network: nn.Module) -> list[nn.Linear]:
+    """The linear layers of a network, in order."""
+    return [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
+
+
+class TiedDecoder(nn.Module):
+    """A decoder whose weights are the encoder's, transposed; its biases are its own."""
+
+    def __init__(self, encoder: nn.Sequential, activation: str) -> None:
+        super().__init__()
+        # In a list the encoder is no submodule: its weights are counted once.
+        self.encoder = [encoder]
+        self.biases = nn.ParameterList(
+            nn.Parameter(torch.zeros(layer.in_features))
+            for layer in reversed(linear_layers(encoder))
+        )
+        self.activation = activation_module(activation)
+
+    def forward(self, z: Tensor) -> Tensor:
+        layers = linear_layers(self.encoder[0])[::-1]
+        for i, (layer, bias) in enumerate(zip(layers, self.biases, strict=True)):
+            z = linear(z, layer.weight.T, bias)
+            if i < len(layers) - 1:
+                z = self.activation(z)
+        return z
+
+
+class Pool(nn.Module):
+    """Maximum, average or minimum over 2x2 pixels; at an odd border over those there are."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.kind == "average":
+            return avg_pool2d(x, 2, ceil_mode=True)
+        sign = 1 if self.kind == "max" else -1
+        return sign * max_pool2d(sign * x, 2, ceil_mode=True)
+
+
+class Resize(nn.Module):
+    """Nearest-neighbour up-sampling to a size."""
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, x: Tensor) -> Tensor:
+        return interpolate(x, size=self.size)
+
+
+def halved_sizes(height: int, width: int, times: int) -> list[tuple[int, int]]:
+    """The size of an image, and after each of its halvings, which round up."""
+    sizes = [(height, width)]
+    for _ in range(times):
+        height, width = -(-height // 2), -(-width // 2)
+        sizes.append((height, width))
+    return sizes
+
+
+def conv_encoder(
+    image_shape: Shape,
+    channels: Sequence[int],
+    n_outputs: int,
+    *,
+    activation: str,
+    pooling: str,
+    normalization: str | None,
+    generator: torch.Generator,
+) -> nn.Sequential:
+    """Rows to images, one halving block per entry of `channels`, then a linear layer."""
+    make, gain = ACTIVATIONS[activation]
+    n_in, height, width = image_shape
+    layers: list[nn.Module] = [nn.Unflatten(1, image_shape)]
+    for n_out in channels:
+        stride = 2 if pooling == "stride" else 1
+        layers.append(convolution(n_in, n_out, gain, generator, stride))
+        if normalization == "batch":
+            layers.append(nn.BatchNorm2d(n_out))
+        layers.append(make())
+        if pooling != "stride":
+            layers.append(Pool(pooling))
+        n_in = n_out
+    n_flat = n_in * prod(halved_sizes(height, width, len(channels))[-1])
+    return nn.Sequential(*layers, nn.Flatten(), dense(n_flat, n_outputs, 1.0, generator))
+
+
+def conv_decoder(
+    image_shape: Shape,
+    channels: Sequence[int],
+    n_inputs: int,
+    *,
+    activation: str,
+    normalization: str | None,
+    generator: torch.Generator,
+) -> nn.Sequential:
+    """The encoder's way back: a linear layer, then one doubling block per entry of `channels`.
+
+    `channels` are in the decoder's order, from the smallest image to the largest.
+    """
+    make, gain = ACTIVATIONS[activation]
+    n_out, height, width = image_shape
+    sizes = halved_sizes(height, width, len(channels))[::-1]
+    n_in = channels[0] if channels else n_out
+    layers: list[nn.Module] = [dense(n_inputs, n_in * prod(sizes[0]), 1.0, generator)]
+    layers.append(nn.Unflatten(1, (n_in, *sizes[0])))
+    for i, size in enumerate(sizes[1:]):
+        last = i == len(channels) - 1
+        n_next = n_out if last else channels[i + 1]
+        layers += [make(), Resize(size)]
+        layers.append(convolution(n_in, n_next, 1.0 if last else gain, generator))
+        if normalization == "batch" and not last:
+            layers.append(nn.BatchNorm2d(n_next))
+        n_in = n_next
+    return nn.Sequential(*layers, nn.Flatten())
+
+
+def start_at(decoder: nn.Module, output: Tensor) -> None:
+    """Set the last bias so that the decoder starts at this output, or at its channels' means."""
+    if isinstance(decoder, TiedDecoder):
+        bias = decoder.biases[-1]
+    else:
+        layers = [m for m in decoder.modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
+        bias = layers[-1].bias  # type: ignore[assignment]
+    with torch.no_grad():
+        bias.copy_(output.reshape(len(bias), -1).mean(1))
+
+
+class OnImages(nn.Module):
+    """A user's network that reads or writes images, between rows."""
+
+    def __init__(self, network: nn.Module, image_shape: Shape) -> None:
+        super().__init__()
+        self.network, self.image_shape = network, image_shape
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[1] == prod(self.image_shape):
+            x = x.unflatten(1, self.image_shape)
+        out = self.network(x)
+        return out.flatten(1) if isinstance(out, Tensor) else out
+
+
+def check_network(
+    name: str, network: nn.Module, n_inputs: int, n_outputs: int
+) -> None:
+    """Run one dry batch; a shape that does not fit is an error that shows both."""
+    was_training = network.training
+    network.eval()
+    try:
+        with torch.no_grad():
+            out: Any = network(torch.zeros(2, n_inputs))
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{name} cannot take a batch of shape (2, {n_inputs}): {error}"
+        ) from error
+    finally:
+        network.train(was_training)
+    if not isinstance(out, Tensor) or tuple(out.shape) != (2, n_outputs):
+        given = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+        raise ValueError(
+            f"{name} maps a batch of shape (2, {n_inputs}) to {given}; "
+            f"expected {(2, n_outputs)}."
+        )

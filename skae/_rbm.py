@@ -1,0 +1,133 @@
+"""The restricted Boltzmann machine, for layer-wise pretraining.
+
+p(v, h) is proportional to exp(-E), and with unit variances
+
+    E(v, h) = e(v, b) + e(h, c) - v W h,    e(u, a) = -u a          for bits
+                                            e(u, a) = |u - a|² / 2  for reals
+
+so that p(h|v) and p(v|h) factorise, with means sigmoid(c + v W) or c + v W.
+
+References
+----------
+G. E. Hinton (2002). Training products of experts by minimizing contrastive divergence.
+Neural Computation 14, 1771-1800. :doi:`10.1162/089976602760128018`
+
+G. E. Hinton and R. R. Salakhutdinov (2006). Reducing the dimensionality of data with
+neural networks. Science 313, 504-507. :doi:`10.1126/science.1127647`
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+# Momentum of the first epochs and of the later ones, and the weight decay: Hinton's own.
+_EARLY_MOMENTUM, _LATE_MOMENTUM, _EARLY_EPOCHS = 0.5, 0.9, 5
+_WEIGHT_DECAY = 2e-4
+# Learning rates: reals diverge at the rate that bits need.
+_RATE_OF_BITS, _RATE_OF_REALS = 0.1, 0.001
+
+
+class Statistics(NamedTuple):
+    """Means over rows of v h', v and h."""
+
+    vh: Tensor
+    v: Tensor
+    h: Tensor
+
+
+class RestrictedBoltzmannMachine:
+    """Visible and hidden units, each bits ("bernoulli") or reals ("gaussian").
+
+    Parameters
+    ----------
+    n_visible, n_hidden : int
+        Number of units.
+    visible, hidden : {"bernoulli", "gaussian"}, default="bernoulli"
+        Their kind.
+    generator : torch.Generator
+        Draws the first weights, N(0, 0.01²), and the chains.
+    """
+
+    def __init__(
+        self,
+        n_visible: int,
+        n_hidden: int,
+        *,
+        visible: str = "bernoulli",
+        hidden: str = "bernoulli",
+        generator: torch.Generator,
+    ) -> None:
+        self.visible, self.hidden, self.generator = visible, hidden, generator
+        device = generator.device
+        self.W = torch.empty(n_visible, n_hidden, device=device)
+        self.W.normal_(0, 0.01, generator=generator)
+        self.b = torch.zeros(n_visible, device=device)
+        self.c = torch.zeros(n_hidden, device=device)
+        self._velocity = Statistics(*(torch.zeros_like(p) for p in (self.W, self.b, self.c)))
+
+    def hidden_mean(self, v: Tensor) -> Tensor:
+        """E[h | v]."""
+        drive = torch.addmm(self.c, v, self.W)
+        return torch.sigmoid(drive) if self.hidden == "bernoulli" else drive
+
+    def visible_mean(self, h: Tensor) -> Tensor:
+        """E[v | h]."""
+        drive = torch.addmm(self.b, h, self.W.T)
+        return torch.sigmoid(drive) if self.visible == "bernoulli" else drive
+
+    def free_energy(self, v: Tensor) -> Tensor:
+        """F(v) = -log of the sum or integral of exp(-E(v, h)) over h, for every row."""
+        energy = -(v @ self.b)
+        if self.visible == "gaussian":
+            energy = 0.5 * (v - self.b).square().sum(1)
+        drive = v @ self.W
+        if self.hidden == "bernoulli":
+            return energy - softplus(drive + self.c).sum(1)
+        # The integral of exp(-|h - c|²/2 + a h) is (2 pi)^(n/2) exp(a c + |a|²/2).
+        constant = 0.5 * len(self.c) * torch.log(torch.tensor(2 * torch.pi))
+        return energy - drive @ self.c - 0.5 * drive.square().sum(1) - constant
+
+    def sample(self, mean: Tensor, kind: str) -> Tensor:
+        """A draw of units from their means."""
+        if kind == "bernoulli":
+            return torch.bernoulli(mean, generator=self.generator)
+        return mean + torch.empty_like(mean).normal_(generator=self.generator)
+
+    def contrast(
+        self, v: Tensor, n_steps: int = 1, weight: Tensor | None = None
+    ) -> tuple[Statistics, Statistics]:
+        """Statistics under the data, and after `n_steps` of Gibbs sampling (CD-k).
+
+        Hidden means stand for draws in the statistics, and visible means drive the last
+        hidden units, which adds no bias and takes noise away.
+        """
+        first = mean = self.hidden_mean(v)
+        for _ in range(n_steps):
+            dream = self.visible_mean(self.sample(mean, self.hidden))
+            chain = self.sample(dream, self.visible) if self.visible == "bernoulli" else dream
+            mean = self.hidden_mean(chain)
+        share = v.new_full((len(v),), 1 / len(v)) if weight is None else weight / weight.sum()
+        return _statistics(v, first, share), _statistics(chain, mean, share)
+
+    def step(
+        self, v: Tensor, epoch: int, n_steps: int = 1, weight: Tensor | None = None
+    ) -> None:
+        """One update on a batch; epochs count from 0."""
+        data, dream = self.contrast(v, n_steps, weight)
+        momentum = _EARLY_MOMENTUM if epoch < _EARLY_EPOCHS else _LATE_MOMENTUM
+        reals = "gaussian" in (self.visible, self.hidden)
+        rate = _RATE_OF_REALS if reals else _RATE_OF_BITS
+        for velocity, parameter, up, down in zip(
+            self._velocity, (self.W, self.b, self.c), data, dream, strict=True
+        ):
+            gradient = up - down
+            if parameter is self.W:
+                gradient = gradient - _WEIGHT_DECAY * parameter
+            velocity.mul_(momentum).add_(gradient, alpha=rate)
+            parameter.add_(velocity)
+
+
+def _statistics(v: Tensor, h: Tensor, share: Tensor) -> Statistics:
+    return Statistics((v.T * share) @ h, share @ v, share @ h)

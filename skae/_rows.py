@@ -1,0 +1,241 @@
+"""Rows on their way into a network: checked in chunks, standardised, sliced by index.
+
+A batch is one `index_select`, never a Python loop over samples. Small data are
+converted once. Large data stay as they are, in memory or on disk, integers as
+integers, and are converted batch by batch.
+"""
+
+import warnings
+from collections.abc import Iterator
+from math import log
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.utils import assert_all_finite
+from torch import Tensor
+
+# Rows are checked and converted in pieces of about this size.
+_CHUNK_BYTES = 32 * 2**20
+# Data that take less than this as float32 are converted once and kept.
+_KEEP_BYTES = 64 * 2**20
+# Of a device's free memory, how much the data may take.
+_DEVICE_SHARE = 0.5
+# What torch can slice; other numbers are converted once.
+_SLICEABLE = ("float64", "float32", "float16", "uint8", "int8", "int16", "int32", "int64", "bool")
+
+
+class Batch(NamedTuple):
+    """What a module sees of some rows; `seen` and `gate` are None where all counts."""
+
+    x: Tensor  # what the encoder reads, (n, n_features) or with the mask beside it
+    y: Tensor  # what the decoder has to explain, (n, n_features)
+    seen: Tensor | None = None  # 1 where a value was seen, 0 where it was NaN
+    weight: Tensor | None = None  # (n,)
+    gate: Tensor | None = None  # what the codes are multiplied with
+    draws: Tensor | None = None  # random numbers that the loss needs
+
+
+class Spread(NamedTuple):
+    """Of every column over seen values, float64: mean, variance, minimum and maximum."""
+
+    mean: Tensor
+    variance: Tensor
+    low: Tensor
+    high: Tensor
+    any_missing: bool
+
+
+def chunks(n_rows: int, row_bytes: int, at_least: int = 1) -> Iterator[slice]:
+    """Slices of rows that take about `_CHUNK_BYTES` each."""
+    step = max(at_least, _CHUNK_BYTES // max(1, row_bytes))
+    for start in range(0, n_rows, step):
+        yield slice(start, min(start + step, n_rows))
+
+
+def check_finite(X: NDArray[Any], allow_nan: bool) -> None:
+    """Raise scikit-learn's error at infinity, and at NaN if that is not allowed."""
+    if X.dtype.kind == "f":
+        for rows in chunks(len(X), X.shape[1] * X.itemsize):
+            if not np.isfinite(X[rows].sum(dtype=np.float64)):
+                assert_all_finite(X[rows], allow_nan=allow_nan, input_name="X")
+
+
+def as_tensor(X: NDArray[Any]) -> Tensor:
+    """The array as a tensor that shares its memory wherever torch can slice it."""
+    if X.dtype.name not in _SLICEABLE or not X.dtype.isnative:
+        X = X.astype(np.float32)
+    row_major = X.strides[1] == X.itemsize or X.shape[1] == 1
+    if min(X.strides, default=0) < 0 or not (row_major or isinstance(X, np.memmap)):
+        X = np.ascontiguousarray(X)  # gathering rows across columns would cost far more
+    with warnings.catch_warnings():
+        # Read-only arrays are only read.
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(X)
+
+
+def spread_of(X: NDArray[Any], weight: NDArray[Any] | None) -> Spread:
+    """Moments and range of the columns, in one pass over chunks (Chan et al. 1983)."""
+    source = as_tensor(X)
+    n_features = source.shape[1]
+    count = torch.zeros(n_features, dtype=torch.float64)
+    mean, scatter = torch.zeros_like(count), torch.zeros_like(count)
+    low, high = torch.full_like(count, torch.inf), torch.full_like(count, -torch.inf)
+    any_missing = False
+    for rows in chunks(len(source), n_features * 8):
+        x = source[rows].double()
+        w = torch.ones(len(x), dtype=torch.float64)
+        if weight is not None:
+            w = torch.as_tensor(np.asarray(weight[rows], dtype=np.float64))
+        missing = x.isnan() if source.dtype.is_floating_point else None
+        if missing is not None and missing.any():
+            any_missing = True
+            w = torch.where(missing, 0.0, w[:, None])
+            low = torch.minimum(low, x.nan_to_num(torch.inf).amin(0))
+            high = torch.maximum(high, x.nan_to_num(-torch.inf).amax(0))
+            x = x.nan_to_num(0.0)
+            n = w.sum(0)
+            chunk_mean = (w * x).sum(0) / n.clamp(min=1e-300)
+            chunk_scatter = (w * (x - chunk_mean).square()).sum(0)
+        else:
+            low, high = torch.minimum(low, x.amin(0)), torch.maximum(high, x.amax(0))
+            n = w.sum().expand(n_features)
+            chunk_mean = w @ x / w.sum()
+            chunk_scatter = w @ (x - chunk_mean).square()
+        total = (count + n).clamp(min=1e-300)
+        step = chunk_mean - mean
+        mean = mean + step * n / total
+        scatter = scatter + chunk_scatter + step.square() * count * n / total
+        count = count + n
+    unseen = count == 0  # nothing is known of such a column: it stays where it is
+    low, high = low.masked_fill(unseen, 0.0), high.masked_fill(unseen, 0.0)
+    return Spread(mean, scatter / count.clamp(min=1e-300), low, high, any_missing)
+
+
+class Affine(NamedTuple):
+    """The network's unit: it sees (x - center) / scale; float64, for exactness far from zero."""
+
+    center: Tensor
+    scale: float
+
+    def apply(self, x: Tensor) -> Tensor:
+        """Rows of any type in the network's units, float32."""
+        if not x.dtype.is_floating_point:
+            x = x.float()
+        return ((x - self.center.to(x.device, x.dtype)) / self.scale).float()
+
+    def undo(self, y: Tensor) -> Tensor:
+        """Rows in the units of the data, float64 on the CPU."""
+        return y.cpu().double() * self.scale + self.center
+
+
+class Units(NamedTuple):
+    """In which units the encoder reads rows and the decoder explains them; None: as they are."""
+
+    inputs: Affine | None
+    targets: Affine | None
+
+    @property
+    def log_scale(self) -> float:
+        """log |dx/dy| of one feature: by how much a log density changes with the units."""
+        return 0.0 if self.targets is None else log(self.targets.scale)
+
+
+class Rows:
+    """Validated rows as a network's batches.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_rows, n_features)
+        The rows, of any real type; NaN where nothing was seen.
+    weight : ndarray of shape (n_rows,) or None
+        Weights of the rows.
+    units : Units
+        Units in which the network reads and explains rows.
+    with_mask : bool
+        Whether the encoder reads, beside the values, which of them were seen.
+    device : torch.device
+        Where the batches are wanted.
+    """
+
+    def __init__(
+        self,
+        X: NDArray[Any],
+        weight: NDArray[Any] | None,
+        *,
+        units: Units,
+        with_mask: bool,
+        device: torch.device,
+    ) -> None:
+        self.units, self.with_mask = units, with_mask
+        self.device = device
+        self.weight = None
+        if weight is not None:
+            self.weight = torch.as_tensor(np.asarray(weight, dtype=np.float32)).to(device)
+        self._kept: Batch | None = None
+        self._source = as_tensor(X)
+        self._shape = tuple(X.shape)
+        # NaN is looked for once: most data have none, and then no batch needs a mask.
+        self._may_miss = self._source.dtype.is_floating_point and _has_nan(self._source)
+        if 4 * self._source.numel() <= _KEEP_BYTES:
+            self._kept = self._convert(self._source.to(device))
+        elif device.type != "cpu" and self._fits():
+            # Not every device knows float64.
+            wide = self._source.dtype == torch.float64 and device.type != "cuda"
+            self._source = (self._source.float() if wide else self._source).to(device)
+
+    def __len__(self) -> int:
+        return self._shape[0]
+
+    def batch(self, rows: Tensor | slice) -> Batch:
+        """The rows at an index tensor (on the CPU) or in a slice."""
+        weight = None if self.weight is None else _take(self.weight, rows)
+        if self._kept is not None:
+            x, y, seen = (None if t is None else _take(t, rows) for t in self._kept[:3])
+            if self._kept.x is self._kept.y:
+                y = x
+            return Batch(x, y, seen, weight)  # type: ignore[arg-type]
+        values = _take(self._source, rows)
+        if values.device != self.device:
+            if self.device.type == "cuda":
+                values = values.pin_memory()
+            values = values.to(self.device, non_blocking=True)
+        return self._convert(values)._replace(weight=weight)
+
+    def _convert(self, values: Tensor) -> Batch:
+        seen = None
+        if self._may_miss:
+            missing = values.isnan()
+            seen = (~missing).float()
+        inputs, targets = self.units
+        x = values.float() if inputs is None else inputs.apply(values)
+        y = x
+        if targets is not inputs:
+            y = values.float() if targets is None else targets.apply(values)
+        if seen is not None:
+            x = x.masked_fill(missing, 0.0)
+            y = y.masked_fill(missing, 0.0)
+        if self.with_mask:
+            x = torch.cat([x, torch.ones_like(x) if seen is None else seen], dim=1)
+        return Batch(x, y, seen)
+
+    def _fits(self) -> bool:
+        if self.device.type != "cuda":
+            return True
+        free, _ = torch.cuda.mem_get_info(self.device)
+        return self._source.numel() * self._source.element_size() <= _DEVICE_SHARE * free
+
+
+def _has_nan(source: Tensor) -> bool:
+    for rows in chunks(len(source), source.shape[1] * source.element_size()):
+        part = source[rows]
+        if not part.sum().isfinite() and part.isnan().any():  # the sum alone costs little
+            return True
+    return False
+
+
+def _take(values: Tensor, rows: Tensor | slice) -> Tensor:
+    if isinstance(rows, slice):
+        return values[rows]
+    return values.index_select(0, rows.to(values.device))

@@ -1,0 +1,764 @@
+"""TorchAutoencoder: what every model with a network has in common.
+
+It owns a skorch net (`net_`), chooses device and precision, keeps the seeds, moves
+rows in and out of the network in its own units, and saves as plain arrays.
+"""
+
+import copy
+import copyreg
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from math import ceil, prod
+from numbers import Integral, Real
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.callback import CallbackSupportMixin, with_callbacks
+from sklearn.utils.validation import validate_data
+from skorch.callbacks import Callback
+from skorch.history import History
+from torch import Tensor, nn
+
+from skae._base import (
+    BaseAutoencoder,
+    Interval,
+    StrOptions,
+    fit_context,
+)
+from skae._likelihoods import LIKELIHOODS, Likelihood, WithNoise, likelihood_module
+from skae._networks import (
+    ACTIVATIONS,
+    MIN_SIDE,
+    OUT_RANGES,
+    POOLINGS,
+    OnImages,
+    TiedDecoder,
+    check_network,
+    conv_decoder,
+    conv_encoder,
+    mlp,
+    start_at,
+)
+from skae._rows import Affine, Batch, Rows, Spread, Units, as_tensor, check_finite, spread_of
+from skae._training import (
+    OPTIMIZERS,
+    SCHEDULES,
+    Net,
+    Progress,
+    StopWhenFlat,
+    TrainableModule,
+    adaptive_rate,
+)
+
+Array = NDArray[Any]
+
+# Rows that go through the network at once when nothing is learned.
+_INFERENCE_ROWS = 2048
+# What the weight of earlier calls is multiplied with when partial_fit sees new rows.
+_MEMORY = 0.9
+
+
+class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
+    """An autoencoder of networks, trained by a skorch net in batches.
+
+    Subclasses implement `_make_module` and what is particular to them; fitting,
+    encoding in chunks, continuing, saving and the parameters below are here.
+
+    Attributes
+    ----------
+    net_ : skorch.NeuralNet
+        The trained net; its module is `net_.module_`.
+    history_ : list of dict
+        The losses of every epoch, in nats per row, as skorch records them.
+    n_iter_ : int
+        Epochs that were trained, in all.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+        "decoder_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left"), None],
+        "activation": [StrOptions(set(ACTIVATIONS))],
+        "out_activation": [StrOptions({"identity", *OUT_RANGES})],
+        "normalization": [StrOptions({"batch"}), None],
+        "network": [StrOptions({"mlp", "conv"})],
+        "image_shape": [tuple, list, None],
+        "pooling": [StrOptions(set(POOLINGS))],
+        "encoder": [nn.Module, None],
+        "decoder": [nn.Module, None],
+        "likelihood": [StrOptions(set(LIKELIHOODS))],
+        "noise_variance": [
+            StrOptions({"scalar", "per_feature"}),
+            Interval(Real, 0, None, closed="neither"),
+        ],
+        "missing": [StrOptions({"mask", "error"})],
+        "solver": [StrOptions(set(OPTIMIZERS))],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "learning_rate": [StrOptions(set(SCHEDULES))],
+        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+        "momentum": [Interval(Real, 0, 1, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "warm_start": ["boolean"],
+        "verbose": ["verbose"],
+        "random_state": ["random_state"],
+        "device": [str],
+        "precision": [StrOptions({"auto", "float32", "bfloat16"})],
+        "compile": ["boolean"],
+        "callbacks": [list, tuple, None],
+    }
+
+    # ---------------------------------------------------------------- the hooks
+
+    @abstractmethod
+    def _make_module(self, spec: dict[str, Any], generator: torch.Generator) -> TrainableModule:
+        """The network of a spec, with weights drawn from the generator."""
+
+    @abstractmethod
+    def _finish(self, X: Array, sample_weight: Array | None, share: float) -> Array | None:
+        """Learn what depends on the trained network: noise, moments of the codes.
+
+        May return the codes of the rows.
+
+        `share` is what these rows count beside what was learned from earlier ones:
+        1 after `fit`, less within a stream.
+        """
+
+    def _check_choices(self, n_features: int) -> None:
+        """Raise for parameters that cannot go together."""
+        sizes = self._layer_sizes(self.hidden_layer_sizes, "hidden_layer_sizes")
+        if self.decoder_layer_sizes is not None:
+            self._layer_sizes(self.decoder_layer_sizes, "decoder_layer_sizes")
+        if self.image_shape is not None:
+            shape = tuple(self.image_shape)
+            whole = len(shape) == 3 and all(isinstance(s, Integral) and s > 0 for s in shape)
+            if not whole or prod(shape) != n_features:
+                raise ValueError(
+                    f"image_shape={self.image_shape!r} must be three positive integers "
+                    f"(channels, height, width) whose product is the {n_features} features of X."
+                )
+        if self.network == "conv":
+            if self.image_shape is None:
+                raise ValueError(
+                    'network="conv" needs image_shape=(channels, height, width), given None.'
+                )
+            if min(self.image_shape[1:]) < MIN_SIDE:
+                raise ValueError(
+                    f"image_shape={tuple(self.image_shape)!r}: network='conv' needs a height "
+                    f"and a width of at least {MIN_SIDE}."
+                )
+            if not sizes:
+                raise ValueError(
+                    "hidden_layer_sizes=() has no channels: network='conv' needs one or more."
+                )
+        has_location = LIKELIHOODS[self.likelihood].location
+        if self.out_activation != "identity" and not has_location:
+            raise ValueError(
+                f"out_activation={self.out_activation!r} goes with likelihood='gaussian' or "
+                f"'laplace'; {self.likelihood!r} has its own, given the output as logits or log "
+                "rates."
+            )
+        if self.noise_variance != "scalar" and not has_location:
+            raise ValueError(
+                f"noise_variance={self.noise_variance!r} goes with likelihood='gaussian' or "
+                f"'laplace'; {self.likelihood!r} has no noise variance."
+            )
+
+    @staticmethod
+    def _layer_sizes(sizes: Any, name: str) -> tuple[int, ...]:
+        sizes = (sizes,) if isinstance(sizes, Integral) else tuple(sizes)
+        if not all(isinstance(s, Integral) and s >= 1 for s in sizes):
+            raise ValueError(f"{name}={sizes!r} must hold positive integers.")
+        return tuple(int(s) for s in sizes)
+
+    # -------------------------------------------------------------------- learning
+
+    @with_callbacks
+    def _fit_model(
+        self, X: Array, rng: np.random.RandomState, sample_weight: Array | None
+    ) -> Array | None:
+        known = self.__dict__.pop("_continued", None)
+        context = self._init_callback_context(max_subtasks=self.max_iter)
+        context.call_on_fit_task_begin(estimator=self, X=X)
+        if known is None:
+            self._start(X, rng, sample_weight)
+        else:
+            self._continue(known)
+        rows = self._rows(X, sample_weight)
+        train, valid = self._split(len(X))
+        self._prepare(rows, train)
+        monitor = "train_loss" if valid is None else "valid_loss"
+        callbacks = self._engine_callbacks(monitor)
+        if hasattr(self, "_skl_callbacks"):
+            callbacks.append(("tasks", _Tasks(self, context, X, sample_weight)))
+        self._train(rows, train, valid, callbacks, self.max_iter)
+        codes = self._finish(X, sample_weight, 1.0)
+        context.call_on_fit_task_end(estimator=self, X=X)
+        return codes
+
+    @fit_context
+    def partial_fit(
+        self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None
+    ) -> Self:
+        """Train for one epoch over these rows, going on from what was learned before.
+
+        The first call, on an unfitted estimator, fixes the units in which the network
+        reads rows. Noise and moments of the codes are running averages over the calls,
+        in which every call counts 0.9 times the one after it per row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            A batch of rows, of any length; it is cut into batches of `batch_size`.
+        y : Ignored
+            Present for API consistency.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How often each row counts.
+
+        Returns
+        -------
+        self : object
+            The estimator.
+
+        Raises
+        ------
+        ValueError
+            If the batch or `sample_weight` is not allowed; the batch is then as if it
+            had not been given.
+        """
+        with self._all_or_nothing():
+            first = not hasattr(self, "net_")
+            rows_in = self._check_rows(X, reset=first)
+            weight = self._check_weight(sample_weight, rows_in)
+            if weight is not None and not (weight > 0).all():
+                rows_in, weight = rows_in[weight > 0], weight[weight > 0]
+            if first:
+                self._start(rows_in, self._generator(), weight)
+                self._n_rows_seen = 0.0
+            else:
+                self._check_choices(self.n_features_in_)
+                self._continue(self._known())
+            rows = self._rows(rows_in, weight)
+            train = torch.arange(len(rows))
+            if first:
+                self._prepare(rows, train)
+            self._train(rows, train, None, [], 1)
+            n_rows = float(len(rows) if weight is None else weight.sum())
+            self._n_rows_seen = n_rows + _MEMORY * self._n_rows_seen
+            self._finish(rows_in, weight, n_rows / self._n_rows_seen)
+        return self
+
+    def _forget(self) -> None:
+        known = self._known() if self.warm_start and hasattr(self, "net_") else None
+        super()._forget()
+        if known is not None:
+            self._continued = known
+
+    def _known(self) -> dict[str, Any]:
+        """What training goes on from: a copy, so that it can fail without a trace."""
+        return {"net": self.net_, "spec": self._spec, "n_features": self.n_features_in_}
+
+    def _start(self, X: Array, rng: np.random.RandomState, weight: Array | None) -> None:
+        n_features = X.shape[1]
+        self._check_choices(n_features)
+        self._seed = int(rng.randint(2**31 - 1))
+        generator = torch.Generator().manual_seed(self._seed)
+        spread = spread_of(X, weight)
+        self._check_support(spread.low, spread.high)
+        self._spec = self._make_spec(spread, X.dtype)
+        self.n_components_ = int(self.n_components)
+        with torch.random.fork_rng([], enabled=self._has_own_networks()):
+            module = self._make_module(self._spec, generator)
+        self._set_net(module)
+
+    def _continue(self, known: dict[str, Any]) -> None:
+        if known["n_features"] != self.n_features_in_:
+            raise ValueError(
+                f"X has {self.n_features_in_} features, but warm_start=True goes on from a fit "
+                f"on {known['n_features']}."
+            )
+        if known["spec"]["n_components"] != self.n_components:
+            raise ValueError(
+                f"n_components={self.n_components} cannot change while training goes on: "
+                f"it was {known['spec']['n_components']}."
+            )
+        self._spec = known["spec"]
+        self.n_components_ = int(self.n_components)
+        self._copy_net(known["net"])
+
+    def _set_net(self, module: TrainableModule) -> None:
+        device = self._device()
+        wide = {"float32": False, "bfloat16": True}.get(
+            self.precision,
+            device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False),
+        )
+        self.net_ = Net(
+            module,
+            max_epochs=self.max_iter,
+            solver=self.solver,
+            alpha=self.alpha,
+            momentum=self.momentum,
+            learning_rate=self.learning_rate,
+            seed=self._seed,
+            autocast=torch.bfloat16 if wide else None,
+            compiled=self.compile,
+            foreign_modules=self._has_own_networks(),
+            lr=self.learning_rate_init,
+            batch_size=self.batch_size,
+            device=str(device),
+        ).initialize()
+
+    def _copy_net(self, net: Net) -> None:
+        """Take over a copy of a net, with this estimator's training parameters."""
+        self._set_net(copy.deepcopy(net.module_))
+        if net.solver == self.solver:
+            self.net_.optimizer_.load_state_dict(copy.deepcopy(net.optimizer_.state_dict()))
+        self.net_.history_ = History(copy.deepcopy(net.history_.to_list()))
+
+    def _split(self, n_rows: int) -> tuple[Tensor, Tensor | None]:
+        """Indices of training rows, and of validation rows where they are wanted."""
+        if not self.early_stopping:
+            return torch.arange(n_rows), None
+        n_valid = ceil(self.validation_fraction * n_rows)
+        if n_valid >= n_rows:
+            raise ValueError(
+                f"validation_fraction={self.validation_fraction} of {n_rows} rows leaves none to "
+                "train on."
+            )
+        order = torch.randperm(n_rows, generator=torch.Generator().manual_seed(self._seed + 1))
+        return order[n_valid:], order[:n_valid].sort().values
+
+    def _prepare(self, rows: Rows, train: Tensor) -> None:
+        """What comes before training: nothing, or a pretraining."""
+
+    def _first_epoch_to_stop(self) -> int:
+        """From which epoch on a flat loss may stop training."""
+        return 0
+
+    def _engine_callbacks(self, monitor: str) -> list[tuple[str, Callback]]:
+        """What listens to training by these parameters; the user's callbacks come after."""
+        callbacks: list[tuple[str, Callback]] = []
+        if self.learning_rate == "adaptive":
+            callbacks.append(("adaptive", adaptive_rate(monitor, self.tol)))
+        if self.tol > 0 or self.early_stopping:
+            stop = StopWhenFlat(
+                len(self.net_.history) + self._first_epoch_to_stop(),
+                monitor=monitor,
+                patience=self.n_iter_no_change,
+                threshold=self.tol,
+                threshold_mode="abs",
+                load_best=self.early_stopping,
+            )
+            callbacks.append(("stop", stop))
+        if self.verbose:
+            callbacks.append(("progress", Progress(self.max_iter)))
+        return callbacks
+
+    def _train(
+        self,
+        rows: Rows,
+        train: Tensor,
+        valid: Tensor | None,
+        callbacks: list[tuple[str, Callback]],
+        epochs: int,
+    ) -> None:
+        self.net_.callbacks = [*callbacks, *(self.callbacks or [])]
+        self.net_.initialize_callbacks()
+        try:
+            self.net_.train(rows, valid, train, epochs)
+        finally:
+            self.net_.callbacks = None
+            self.net_.callbacks_ = []
+        self.net_.module_.eval()
+        self.n_iter_ = len(self.net_.history)
+
+    @property
+    def history_(self) -> list[dict[str, Any]]:
+        """The losses of every epoch, in nats per row."""
+        return self.net_.history
+
+    # ------------------------------------------------------------------ the network
+
+    def _has_own_networks(self) -> bool:
+        return self.encoder is not None or self.decoder is not None
+
+    def _device(self) -> torch.device:
+        name = self.device
+        if name == "auto":
+            if torch.cuda.is_available():
+                return torch.device("cuda")
+            return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        try:
+            device = torch.device(name)
+        except RuntimeError as error:
+            raise ValueError(
+                f"device={name!r} is none that torch knows; allowed are 'auto', 'cpu', 'cuda', "
+                "'cuda:1', 'mps' and the like."
+            ) from error
+        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+            raise ValueError(
+                f"device={name!r} is not there: torch sees {torch.cuda.device_count()} CUDA "
+                "devices. device='auto' takes what there is."
+            )
+        if device.type == "mps" and not torch.backends.mps.is_available():
+            raise ValueError("device='mps' is not there. device='auto' takes what there is.")
+        return device
+
+    def _make_spec(self, spread: Spread, dtype: np.dtype[Any]) -> dict[str, Any]:
+        """All that the network is built from: plain values and arrays, for saving."""
+        location = LIKELIHOODS[self.likelihood].location
+        center, scale = spread.mean.numpy(), _common_scale(spread, dtype)
+        hidden = self._layer_sizes(self.hidden_layer_sizes, "hidden_layer_sizes")
+        back = hidden[::-1]
+        if self.decoder_layer_sizes is not None:
+            back = self._layer_sizes(self.decoder_layer_sizes, "decoder_layer_sizes")
+        own = self._has_own_networks()
+        # Outputs without limits explain rows in the units in which they are read.
+        rescaled = location and self.out_activation == "identity" and not own
+        return {
+            "n_features": len(center),
+            "n_codes": int(self.n_components),
+            "n_components": int(self.n_components),
+            "hidden_layer_sizes": hidden,
+            "decoder_layer_sizes": back,
+            "activation": self.activation,
+            "out_activation": self.out_activation,
+            "normalization": self.normalization,
+            "network": self.network,
+            "image_shape": None if self.image_shape is None else tuple(map(int, self.image_shape)),
+            "pooling": self.pooling,
+            "likelihood": self.likelihood,
+            "noise_variance": self.noise_variance,
+            "with_mask": spread.any_missing,
+            "center": center,
+            "scale": scale,
+            "range": (float(spread.low.min()), float(spread.high.max())),
+            "rescaled_inputs": not own,
+            "rescaled_targets": rescaled,
+        }
+
+    def _make_networks(
+        self, spec: dict[str, Any], n_encoded: int, n_codes: int, generator: torch.Generator
+    ) -> tuple[nn.Module, nn.Module]:
+        """Encoder and decoder of a spec, or copies of the user's own."""
+        shape, activation = spec["image_shape"], spec["activation"]
+        norm, n_features = spec["normalization"], spec["n_features"]
+        n_inputs = n_features * (2 if spec["with_mask"] else 1)
+        conv = spec["network"] == "conv"
+
+        encoder = self._own_network(self.encoder, shape)
+        if encoder is None and conv:
+            channels, height, width = shape
+            n_channels = channels * (2 if spec["with_mask"] else 1)
+            encoder = conv_encoder(
+                (n_channels, height, width),
+                spec["hidden_layer_sizes"],
+                n_encoded,
+                activation=activation,
+                pooling=spec["pooling"],
+                normalization=norm,
+                generator=generator,
+            )
+        elif encoder is None:
+            sizes = (n_inputs, *spec["hidden_layer_sizes"], n_encoded)
+            encoder = mlp(sizes, activation, norm, generator)
+
+        decoder = self._own_network(self.decoder, shape)
+        if decoder is None:
+            if spec.get("tied_weights"):
+                decoder = TiedDecoder(encoder, activation)  # type: ignore[arg-type]
+            elif conv:
+                decoder = conv_decoder(
+                    shape,
+                    spec["decoder_layer_sizes"],
+                    n_codes,
+                    activation=activation,
+                    normalization=norm,
+                    generator=generator,
+                )
+            else:
+                sizes = (n_codes, *spec["decoder_layer_sizes"], n_features)
+                decoder = mlp(sizes, activation, norm, generator)
+            if not spec["rescaled_targets"]:
+                start_at(decoder, self._start_output(spec))
+        check_network("encoder", encoder, n_inputs, n_encoded)
+        check_network("decoder", decoder, n_codes, n_features)
+        return encoder, decoder
+
+    @staticmethod
+    def _own_network(template: nn.Module | None, shape: Any) -> nn.Module | None:
+        if template is None:
+            return None
+        network = copy.deepcopy(template).cpu()
+        return network if shape is None else OnImages(network, shape)
+
+    def _start_output(self, spec: dict[str, Any]) -> Tensor:
+        """The output at which the decoder starts: the one that explains the mean row."""
+        mean = torch.as_tensor(spec["center"], dtype=torch.float32)
+        if spec["out_activation"] == "logistic":
+            return torch.logit(mean, eps=1e-2)
+        if spec["out_activation"] == "tanh":
+            return torch.atanh(mean.clamp(-0.99, 0.99))
+        return self._make_likelihood(spec).natural(mean)
+
+    def _make_likelihood(self, spec: dict[str, Any]) -> Likelihood:
+        unit = spec["scale"] if spec["rescaled_targets"] else 1.0
+        return likelihood_module(
+            spec["likelihood"],
+            spec["n_features"],
+            spec["noise_variance"],
+            unit=unit,
+            mean_variance=(spec["scale"] / unit) ** 2,
+        )
+
+    # ------------------------------------------------------- rows in and rows out
+
+    def _rows(self, X: Array, weight: Array | None = None) -> Rows:
+        return Rows(
+            X,
+            weight,
+            units=units_of(self._spec),
+            with_mask=self._spec["with_mask"],
+            device=self._net_device(),
+        )
+
+    def _net_device(self) -> torch.device:
+        return torch.device(self.net_.device)
+
+    def _chunks(self, rows: Rows) -> Iterator[tuple[slice, Batch]]:
+        """The rows in order, in pieces that fit into memory."""
+        for part in slices(len(rows)):
+            yield part, rows.batch(part)
+
+    def _map_rows(self, X: Array, compute: Callable[[Batch], Tensor], *width: int) -> Array:
+        """A function of batches, over all rows; float32 on the CPU."""
+        rows = self._rows(X)
+        out = np.empty((len(X), *width), dtype=np.float32)
+        with self._inference():
+            for part, batch in self._chunks(rows):
+                out[part] = compute(batch).cpu().numpy()
+        return out
+
+    def _map_codes(self, Z: Array, compute: Callable[[Tensor], Tensor]) -> Array:
+        """Rows in the units of the data that a function makes of codes."""
+        out = np.empty((len(Z), self.n_features_in_), dtype=np.float32)
+        with self._inference():
+            for part in slices(len(Z)):
+                z = torch.as_tensor(np.asarray(Z[part], dtype=np.float32)).to(self._net_device())
+                out[part] = self._in_data_units(compute(z))
+        return out
+
+    def _inference(self) -> Any:
+        """No gradients, no noise, float32."""
+        self.net_.module_.eval()
+        return torch.inference_mode()
+
+    def _in_data_units(self, rows: Tensor) -> Array:
+        """Rows out of the network's units, float32."""
+        targets = units_of(self._spec).targets
+        rows = rows.cpu() if targets is None else targets.undo(rows)
+        return rows.float().numpy()
+
+    def _publish_noise(self) -> None:
+        """The noise variance in the units of the data."""
+        likelihood = self.net_.module_.likelihood
+        self.noise_variance_ = None
+        if isinstance(likelihood, WithNoise):
+            targets = units_of(self._spec).targets
+            unit = 1.0 if targets is None else targets.scale
+            variance = likelihood.variance.cpu().double().numpy() * unit**2
+            self.noise_variance_ = variance if variance.ndim else float(variance)
+
+    # --------------------------------------------------------------------- checks
+
+    def _check_rows(self, X: Any, *, reset: bool, min_rows: int = 1) -> Any:
+        """As in the base, but without converting whole arrays: networks cast by the batch."""
+        X = validate_data(
+            self,
+            X,
+            reset=reset,
+            dtype="numeric",
+            ensure_all_finite=False,
+            ensure_min_samples=min_rows,
+        )
+        check_finite(X, allow_nan=self.missing == "mask")
+        return X
+
+    def _check_support(self, low: Tensor, high: Tensor) -> None:
+        """Raise if some column, of these minima and maxima, has values that cannot be."""
+        name, (least, most) = "likelihood", LIKELIHOODS[self.likelihood].support
+        if self.out_activation != "identity":
+            name, (least, most) = "out_activation", OUT_RANGES[self.out_activation]
+        wrong = ((low < least) | (high > most)).nonzero()
+        if len(wrong):
+            column = int(wrong[0])
+            names = getattr(self, "feature_names_in_", None)
+            which = f"column {column}" if names is None else f"column {names[column]!r}"
+            raise ValueError(
+                f"{name}={getattr(self, name)!r} allows values in [{least:g}, {most:g}]; {which} "
+                f"of X has values from {float(low[column]):g} to {float(high[column]):g}."
+            )
+
+    def _check_range(self, X: Array) -> None:
+        """Raise for rows that the likelihood cannot score."""
+        if self.likelihood in ("gaussian", "laplace"):
+            return
+        source = as_tensor(X)
+        low = torch.full((X.shape[1],), torch.inf, dtype=torch.float64)
+        high = -low
+        for part in slices(len(source)):
+            values = source[part].double()
+            low = torch.minimum(low, values.nan_to_num(torch.inf).amin(0))
+            high = torch.maximum(high, values.nan_to_num(-torch.inf).amax(0))
+        self._check_support(low, high)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        tags.input_tags.allow_nan = self.missing == "mask"
+        tags.input_tags.positive_only = self.likelihood == "poisson"
+        return tags
+
+    # ---------------------------------------------------------------------- files
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Weights and optimiser state as arrays, the history as lists, no net."""
+        state = super().__getstate__()
+        if "net_" in state:
+            net = state["net_"]
+            state["net_"] = {
+                "weights": _to_arrays(dict(net.module_.state_dict())),
+                "optimizer": _to_arrays(net.optimizer_.state_dict()),
+                "history": copy.deepcopy(net.history_.to_list()),
+            }
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "net_" not in self.__dict__:
+            return
+        saved = self.__dict__.pop("net_")
+        with torch.random.fork_rng([], enabled=self._has_own_networks()):
+            module = self._make_module(self._spec, torch.Generator().manual_seed(0))
+        module.load_state_dict(_to_tensors(saved["weights"]))
+        try:
+            self._set_net(module)
+        except ValueError:  # fitted on a device that is not here
+            here, self.device = self.device, "cpu"
+            self._set_net(module)
+            self.device = here
+        self.net_.optimizer_.load_state_dict(_to_tensors(saved["optimizer"]))
+        self.net_.history_ = History(saved["history"])
+        self.net_.module_.eval()
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return copyreg.__newobj__, (type(self),), self.__getstate__()  # type: ignore[attr-defined]
+
+    def __reduce__(self) -> Any:
+        """What pickle never calls, as there is __reduce_ex__, and skops does."""
+        own = [name for name, value in self.get_params().items() if _holds_module(value)]
+        if own:
+            raise TypeError(
+                f"{type(self).__name__} holds your own network ({', '.join(own)}), whose code "
+                "skops cannot check: it saves weights and plain values only. Save it with pickle "
+                "or joblib, or build the network by hidden_layer_sizes."
+            )
+        return self.__reduce_ex__(2)
+
+
+def slices(n_rows: int) -> Iterator[slice]:
+    """Slices of as many rows as go through a network at once."""
+    for start in range(0, n_rows, _INFERENCE_ROWS):
+        yield slice(start, min(start + _INFERENCE_ROWS, n_rows))
+
+
+def units_of(spec: dict[str, Any]) -> Units:
+    """The units of a spec."""
+    affine = Affine(torch.from_numpy(spec["center"]), spec["scale"])
+    return Units(
+        affine if spec["rescaled_inputs"] else None,
+        affine if spec["rescaled_targets"] else None,
+    )
+
+
+def _common_scale(spread: Spread, dtype: np.dtype[Any]) -> float:
+    """Root of the mean variance; where nothing but rounding varies, the size of the values."""
+    scale = float(spread.variance.mean().sqrt())
+    size = float(torch.maximum(spread.low.abs(), spread.high.abs()).max())
+    if not np.isfinite(scale):
+        raise ValueError(
+            f"The values of X, up to {size:g} in size, are too large to square. Rescale X."
+        )
+    eps = np.finfo(dtype).eps if dtype.kind == "f" else 0.0
+    if scale > 10 * eps * size and scale > 1e-150:
+        return scale
+    return size if size > 1e-150 else 1.0
+
+
+def _holds_module(value: object) -> bool:
+    if isinstance(value, (tuple, list)):
+        return any(map(_holds_module, value))
+    return isinstance(value, nn.Module)
+
+
+def _to_arrays(value: Any) -> Any:
+    """The same nested containers with arrays in place of tensors."""
+    if isinstance(value, Tensor):
+        return value.detach().cpu().numpy().copy()
+    if isinstance(value, dict):
+        return {key: _to_arrays(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_to_arrays(item) for item in value)
+    return value
+
+
+def _to_tensors(value: Any) -> Any:
+    """The inverse of `_to_arrays`."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        return torch.as_tensor(np.array(value))
+    if isinstance(value, dict):
+        return {key: _to_tensors(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_to_tensors(item) for item in value)
+    return value
+
+
+class _Tasks(Callback):
+    """Tells scikit-learn's callbacks of epochs, each of which is a task."""
+
+    def __init__(self, estimator: TorchAutoencoder, context: Any, X: Array, weight: Any) -> None:
+        self.estimator, self.context, self.X, self.weight = estimator, context, X, weight
+
+    def _state(self) -> dict[str, Any]:
+        """The attributes of the estimator as if training had ended here."""
+        now = copy.copy(self.estimator)
+        now.__dict__.pop("_skl_callbacks", None)
+        now.__dict__.pop("_callback_fit_ctx", None)
+        now._copy_net(self.estimator.net_)  # training goes on with the other
+        now.n_iter_ = len(now.net_.history)
+        now._finish(self.X, self.weight, 1.0)
+        return {name: now.__dict__[name] for name in now.__dict__ if name.endswith("_")}
+
+    def _tell(self, hook: str) -> bool:
+        return getattr(self.task, hook)(
+            estimator=self.estimator,
+            X=self.X,
+            metadata={"sample_weight": self.weight},
+            reconstruction_attributes=self._state,
+        )
+
+    def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
+        """Open a task."""
+        self.task = self.context.subcontext(task_name="epoch")
+        self._tell("call_on_fit_task_begin")
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        """Close it; skorch stops at a KeyboardInterrupt."""
+        if self._tell("call_on_fit_task_end"):
+            raise KeyboardInterrupt

@@ -1,0 +1,509 @@
+"""The loop in which every network of skae is trained: a skorch net with its own batches.
+
+skorch keeps the history, callbacks, schedulers and checkpoints. What is replaced is
+what costs time per sample or per batch: the data loader, a history entry and a
+device synchronisation per batch (kept for callbacks that listen to batches).
+"""
+
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from math import cos, isfinite, pi, sqrt
+from typing import Any, NamedTuple, cast
+
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from skorch import NeuralNet
+from skorch.callbacks import Callback, EarlyStopping, LRScheduler
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from skae._rows import Batch, Rows
+
+OPTIMIZERS = ("adam", "adamw", "sgd", "lbfgs")
+SCHEDULES = ("constant", "cosine", "invscaling", "adaptive")
+
+# Steps of L-BFGS that make an epoch.
+_LBFGS_STEPS = 20
+# The share of a cosine schedule in which the learning rate rises.
+_WARM_UP = 0.1
+
+
+class Loss(NamedTuple):
+    """Named terms in nats per row, whose sum is minimised, and the decoder's output."""
+
+    terms: dict[str, Tensor]
+    output: Tensor
+
+
+class TrainableModule(nn.Module, ABC):
+    """What the loop asks of a module."""
+
+    @abstractmethod
+    def loss(self, batch: Batch) -> Loss:
+        """The loss of a batch, averaged over its rows by weight."""
+
+    def prepare(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """The batch as training reads it: with noise added, with draws made."""
+        return batch
+
+    def step_scale(self) -> Tensor | float:
+        """What the loss is multiplied with before its gradient is taken.
+
+        It changes the length of steps, not the optimum: losses in nats grow with the
+        number of features and as the noise shrinks, and steps should not.
+        """
+        return 1.0
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Hear that an epoch begins; epochs count from 0."""
+
+    def after_step(self, batch: Batch, output: Tensor) -> None:
+        """Hear that the optimiser has stepped."""
+
+
+def weighted_mean(values: Tensor, weight: Tensor | None) -> Tensor:
+    """Mean over rows."""
+    if weight is None:
+        return values.mean(0)
+    return (weight @ values) / weight.sum()
+
+
+class View:
+    """Some of the rows, as skorch's data sets have a length."""
+
+    def __init__(self, rows: Rows, index: Tensor | None) -> None:
+        self.rows, self.index = rows, index
+
+    def __len__(self) -> int:
+        return len(self.rows) if self.index is None else len(self.index)
+
+
+class Batches:
+    """Batches of a view, in a new random order in every epoch if a generator is given."""
+
+    def __init__(self, view: View, batch_size: int, generator: torch.Generator | None) -> None:
+        self.view, self.batch_size, self.generator = view, batch_size, generator
+
+    def __iter__(self) -> Iterator[Batch]:
+        rows, index, n = self.view.rows, self.view.index, len(self.view)
+        if self.generator is None and index is None:
+            for start in range(0, n, self.batch_size):
+                yield rows.batch(slice(start, min(start + self.batch_size, n)))
+            return
+        if self.generator is None:
+            order = cast(Tensor, index)
+        else:
+            order = torch.randperm(n, generator=self.generator)
+            order = order if index is None else index[order]
+        for part in self.parts(order):
+            yield rows.batch(part)
+
+    def parts(self, order: Tensor) -> list[Tensor]:
+        """The order in batches; a single row that is left over joins the batch before it.
+
+        Batch normalisation has no variance of one row.
+        """
+        parts = list(order.split(self.batch_size))
+        if len(parts) > 1 and len(parts[-1]) == 1:
+            parts[-2:] = [torch.cat(parts[-2:])]
+        return parts
+
+
+class Snapshot:
+    """A copy of a module's and an optimiser's tensors, to go back to."""
+
+    def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        self.module, self.optimizer = module, optimizer
+        self.epoch = -1
+        self._copies: list[Tensor] = []
+
+    def _tensors(self) -> list[Tensor]:
+        states = [value for state in self.optimizer.state.values() for value in state.values()]
+        return [
+            *self.module.state_dict().values(),
+            *(value for value in states if isinstance(value, Tensor)),
+        ]
+
+    def take(self, epoch: int) -> None:
+        """Copy the present state, the one after this epoch."""
+        tensors = self._tensors()
+        if len(tensors) != len(self._copies):
+            self._copies = [t.clone() for t in tensors]
+        else:
+            for copy, tensor in zip(self._copies, tensors, strict=True):
+                copy.copy_(tensor)
+        self.epoch = epoch
+
+    def restore(self) -> None:
+        """Go back to the copied state."""
+        with torch.no_grad():
+            for copy, tensor in zip(self._copies, self._tensors(), strict=True):
+                tensor.copy_(copy)
+
+
+class TrainingStopped(Exception):
+    """A callback asked to stop after a complete epoch."""
+
+
+class Net(NeuralNet):
+    """A skorch net whose module computes its own loss terms.
+
+    Parameters beyond skorch's
+    --------------------------
+    solver, alpha, learning_rate, tol, n_iter_no_change : as in the estimators
+    seed : int
+        Seed of the order of the rows and of the noise, together with the epoch.
+    autocast : torch.dtype or None
+        The type in which training computes.
+    compiled : bool
+        Whether the loss terms are compiled.
+    foreign_modules : bool
+        Whether some module may read torch's global generator, which is then set aside.
+    """
+
+    def __init__(
+        self,
+        module: TrainableModule,
+        *,
+        solver: str = "adam",
+        alpha: float = 0.0,
+        momentum: float = 0.9,
+        learning_rate: str = "constant",
+        tol: float = 0.0,
+        n_iter_no_change: int = 10,
+        seed: int = 0,
+        autocast: torch.dtype | None = None,
+        compiled: bool = False,
+        foreign_modules: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        self.solver = solver
+        self.alpha = alpha
+        self.momentum = momentum
+        self.learning_rate = learning_rate
+        self.tol = tol
+        self.n_iter_no_change = n_iter_no_change
+        self.seed = seed
+        self.autocast = autocast
+        self.compiled = compiled
+        self.foreign_modules = foreign_modules
+        super().__init__(module, criterion=nn.Identity, train_split=None, verbose=0, **kwargs)
+
+    # ------------------------------------------------------------- what is set up
+
+    @property
+    def _default_callbacks(self) -> list[tuple[str, Callback]]:
+        return []
+
+    def initialize_criterion(self) -> "Net":
+        """The module computes its own loss."""
+        self.criterion_ = None
+        return self
+
+    def initialize_module(self) -> "Net":
+        """The module is built by the estimator, with its own generator."""
+        self.module_ = self.module
+        return self
+
+    def initialize_optimizer(self, triggered_directly: object = None) -> "Net":
+        """Weights decay by `alpha`, biases and scales do not."""
+        params = [p for p in self.module_.parameters() if p.requires_grad]
+        groups = [
+            {"params": [p for p in params if p.ndim > 1], "weight_decay": self.alpha},
+            {"params": [p for p in params if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        groups = [group for group in groups if group["params"]]
+        fused = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in params)
+        match self.solver:
+            case "adam":
+                self.optimizer_ = torch.optim.Adam(groups, lr=self.lr, fused=fused)
+            case "adamw":
+                self.optimizer_ = torch.optim.AdamW(groups, lr=self.lr, fused=fused)
+            case "sgd":
+                self.optimizer_ = torch.optim.SGD(
+                    groups,
+                    lr=self.lr,
+                    momentum=self.momentum,
+                    nesterov=self.momentum > 0,
+                    fused=fused,
+                )
+            case "lbfgs":
+                self.optimizer_ = torch.optim.LBFGS(
+                    params, lr=1.0, max_iter=_LBFGS_STEPS, line_search_fn="strong_wolfe"
+                )
+        return self
+
+    # -------------------------------------------------------------------- the loop
+
+    def train(self, rows: Rows, valid: Tensor | None, train: Tensor | None, epochs: int) -> "Net":
+        """Train on rows[train] for some epochs, watching rows[valid]."""
+        if not self.initialized_:
+            self.initialize()
+        self.views_ = (View(rows, train), None if valid is None else View(rows, valid))
+        self.order_ = torch.Generator()
+        self.generator_ = torch.Generator(self.device)
+        self.snapshot_ = Snapshot(self.module_, self.optimizer_)
+        self.horizon_ = max(len(self.history) + epochs, self.max_epochs)
+        self.schedule_ = self._make_schedule(len(self.views_[0]))
+        self.hears_batches_ = any(_hears_batches(cb) for _, cb in self.callbacks_)
+        self.loss_ = self.module_.loss
+        if self.compiled:
+            self.loss_ = torch.compile(self.module_.loss, dynamic=False)
+        try:
+            with ExitStack() as stack:
+                if self.foreign_modules:
+                    stack.enter_context(_global_generator_set_aside(self.device))
+                self.notify("on_train_begin", X=rows, y=None)
+                self._run(epochs)
+                self.notify("on_train_end", X=rows, y=None)
+        finally:
+            for name in ("views_", "order_", "generator_", "snapshot_", "schedule_", "loss_"):
+                self.__dict__.pop(name, None)
+        return self
+
+    def _run(self, epochs: int) -> None:
+        try:
+            self.fit_loop(None, epochs=epochs)
+        except TrainingStopped:
+            pass
+        except KeyboardInterrupt:
+            if self.snapshot_.epoch < 0:
+                raise
+            self._back_to_last_epoch()
+            warnings.warn(
+                f"Training was interrupted in epoch {self.snapshot_.epoch + 1}; the state after "
+                f"epoch {self.snapshot_.epoch} is kept.",
+                UserWarning,
+                stacklevel=2,
+            )
+
+    def _back_to_last_epoch(self) -> None:
+        self.snapshot_.restore()
+        del self.history_[self.snapshot_.epoch :]
+
+    def get_split_datasets(self, X: object, y: object = None, **params: object) -> Any:
+        """Training and validation rows were told apart before."""
+        return self.views_
+
+    def get_iterator(self, dataset: View, training: bool = False) -> Batches:
+        """Slices by index, in random order for training."""
+        if self.solver == "lbfgs" and training:
+            return Batches(dataset, len(dataset), None)
+        if training:
+            return Batches(dataset, self.batch_size, self.order_)
+        return Batches(dataset, max(self.batch_size, 1024), None)
+
+    def notify(self, method_name: str, **kwargs: Any) -> None:
+        """As skorch, but all callbacks hear of an epoch's end before one may stop training."""
+        if method_name != "on_epoch_end":
+            super().notify(method_name, **kwargs)
+            return
+        stop = False
+        for _, callback in self.callbacks_:
+            try:
+                callback.on_epoch_end(self, **kwargs)
+            except KeyboardInterrupt:
+                stop = True
+        self.snapshot_.take(len(self.history))
+        if stop:
+            raise TrainingStopped
+
+    def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
+        """Every epoch has its own generator state, so that training can go on elsewhere."""
+        super().on_epoch_begin(net, **kwargs)
+        epoch = len(self.history) - 1
+        seed = (self.seed * 1_000_003 + epoch) % 2**63
+        self.order_.manual_seed(seed)
+        self.generator_.manual_seed(seed)
+        if self.foreign_modules:
+            torch.manual_seed(seed)
+        self.module_.begin_epoch(epoch)
+
+    def run_single_epoch(
+        self, iterator: Batches | None, training: bool, prefix: str, step_fn: Any, **params: Any
+    ) -> None:
+        """One pass over the batches; losses are read off the device once, at its end."""
+        if iterator is None:
+            return
+        self.module_.train(training)
+        losses: dict[str, list[Tensor]] = {}
+        weights: list[Tensor | float] = []
+        for batch in iterator:
+            if self.hears_batches_:
+                self.notify("on_batch_begin", batch=batch, training=training)
+            step = step_fn(batch)
+            for name, value in step["terms"].items():
+                losses.setdefault(name, []).append(value)
+            weights.append(len(batch.x) if batch.weight is None else batch.weight.sum())
+            if self.hears_batches_:
+                self.history.record_batch(prefix + "_loss", step["loss"].item())
+                self.history.record_batch(prefix + "_batch_size", len(batch.x))
+                self.notify("on_batch_end", batch=batch, training=training, **step)
+        share = torch.as_tensor([float(w) for w in weights], dtype=torch.float64)
+        share /= share.sum()
+        means = {
+            name: float(torch.stack(values).to("cpu", torch.float64) @ share)
+            for name, values in losses.items()
+        }
+        total = sum(means.values())
+        if training:
+            self._check_progress(total)
+        self.history.record(prefix + "_loss", total)
+        if len(means) > 1:
+            for name, value in means.items():
+                self.history.record(f"{prefix}_{name}", value)
+
+    def _check_progress(self, loss: float) -> None:
+        if isfinite(loss):
+            return
+        epoch = len(self.history)
+        advice = (
+            f"Training diverged in epoch {epoch}: the loss is {loss}. Lower learning_rate_init "
+            f"(now {self.lr}) or rescale X."
+        )
+        if self.snapshot_.epoch < 0:
+            raise ValueError(advice)
+        self._back_to_last_epoch()
+        warnings.warn(
+            f"{advice} The state after epoch {self.snapshot_.epoch} is kept.",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
+        raise TrainingStopped
+
+    # ------------------------------------------------------------------- one batch
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        if self.autocast is None:
+            return nullcontext()
+        return torch.autocast(torch.device(self.device).type, self.autocast)
+
+    def train_step(self, batch: Batch, **params: Any) -> dict[str, Any]:
+        """One step of the optimiser."""
+        batch = self.module_.prepare(batch, self.generator_)
+        step: dict[str, Any] = super().train_step(batch)
+        self.module_.after_step(batch, step["y_pred"])
+        if self.schedule_ is not None:
+            self.schedule_.step()
+        return step
+
+    def train_step_single(self, batch: Batch, **params: Any) -> dict[str, Any]:
+        """The loss and its gradient."""
+        with self._precision():
+            terms, output = self.loss_(batch)
+            loss = sum(terms.values())
+        objective = loss * self.module_.step_scale()
+        if self.solver == "lbfgs":
+            decayed = [p for p in self.module_.parameters() if p.requires_grad and p.ndim > 1]
+            objective = objective + 0.5 * self.alpha * sum(p.square().sum() for p in decayed)
+        objective.backward()
+        detached = {name: term.detach() for name, term in terms.items()}
+        return {"loss": objective, "y_pred": output.detach(), "terms": detached}
+
+    def validation_step(self, batch: Batch, **params: Any) -> dict[str, Any]:
+        """The loss terms without noise, in float32."""
+        with torch.no_grad():
+            terms, output = self.module_.loss(batch)
+        return {"loss": sum(terms.values()), "y_pred": output, "terms": terms}
+
+    # ------------------------------------------------------------------- schedules
+
+    def _make_schedule(self, n_rows: int) -> torch.optim.lr_scheduler.LambdaLR | None:
+        """The schedules that step with every batch; "adaptive" follows the loss (a callback)."""
+        if self.learning_rate not in ("cosine", "invscaling") or self.solver == "lbfgs":
+            return None
+        steps = -(-n_rows // self.batch_size)
+        total, done = self.horizon_ * steps, len(self.history) * steps
+
+        def cosine(step: int) -> float:
+            progress = min((done + step) / total, 1.0)
+            if progress < _WARM_UP:
+                return (progress * total + 1) / (_WARM_UP * total + 1)
+            return 0.5 * (1 + cos(pi * (progress - _WARM_UP) / (1 - _WARM_UP)))
+
+        def invscaling(step: int) -> float:
+            return 1 / sqrt(1 + (done + step) / steps)
+
+        for group in self.optimizer_.param_groups:
+            group["lr"] = group["initial_lr"] = self.lr
+        factor = cosine if self.learning_rate == "cosine" else invscaling
+        with warnings.catch_warnings():
+            return torch.optim.lr_scheduler.LambdaLR(self.optimizer_, factor)
+
+
+def _hears_batches(callback: Callback) -> bool:
+    return any(
+        getattr(type(callback), hook) is not getattr(Callback, hook)
+        for hook in ("on_batch_begin", "on_batch_end")
+    )
+
+
+class _global_generator_set_aside(AbstractContextManager[None]):
+    """torch's global generators, as they were when the block ends."""
+
+    def __init__(self, device: str) -> None:
+        on_gpu = torch.device(device).type == "cuda"
+        devices = [torch.device(device).index or 0] if on_gpu else []
+        self._fork = torch.random.fork_rng(devices)
+
+    def __enter__(self) -> None:
+        self._fork.__enter__()
+
+    def __exit__(self, *exc: Any) -> None:
+        self._fork.__exit__(*exc)
+
+
+# ------------------------------------------------------------------------ callbacks
+
+
+class StopWhenFlat(EarlyStopping):
+    """skorch's early stopping, from some epoch on."""
+
+    def __init__(self, first_epoch: int = 0, **kwargs: Any) -> None:
+        super().__init__(sink=_silent, **kwargs)
+        self.first_epoch = first_epoch
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        """Compare the loss with the best one so far."""
+        if len(net.history) > self.first_epoch:
+            super().on_epoch_end(net, **kwargs)
+
+
+def _silent(*args: object, **kwargs: object) -> None:
+    """skorch's callbacks print through a sink; this one prints nothing."""
+
+
+class Progress(Callback):
+    """One line that shows the epochs, the losses and the time left."""
+
+    def __init__(self, n_epochs: int) -> None:
+        self.n_epochs = n_epochs
+
+    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
+        """Open the line."""
+        self._bar = tqdm(total=self.n_epochs, unit="epoch")
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        """Show the last epoch's losses."""
+        last = net.history[-1]
+        losses = {name: f"{last[name]:.4g}" for name in ("train_loss", "valid_loss") if name in last}
+        self._bar.set_postfix(losses, refresh=False)
+        self._bar.update()
+
+    def on_train_end(self, net: Any, **kwargs: Any) -> None:
+        """Close the line."""
+        self._bar.close()
+
+
+def adaptive_rate(monitor: str, tol: float) -> LRScheduler:
+    """Divide the learning rate by 5 when two epochs in a row do not improve by `tol`."""
+    return LRScheduler(
+        policy=torch.optim.lr_scheduler.ReduceLROnPlateau,
+        monitor=monitor,
+        factor=0.2,
+        patience=1,
+        threshold=tol,
+        threshold_mode="abs",
+    )
