@@ -7,23 +7,26 @@ neural networks. Science 313, 504-507. :doi:`10.1126/science.1127647`
 """
 
 import copy
+from dataclasses import dataclass, replace
 from math import ceil
 from numbers import Integral, Real
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self, cast
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from skae._base import Interval, StrOptions
+from skae._blueprint import Blueprint
 from skae._likelihoods import Likelihood, NoiseSums, WithNoise
-from skae._networks import ACTIVATIONS
+from skae._networks import activation_module
 from skae._pretraining import pretrain
-from skae._rows import Batch, Rows
-from skae._torch import TorchAutoencoder, units_of
+from skae._rows import Batch, Rows, Spread
+from skae._torch import TorchAutoencoder
 from skae._training import Loss, TrainableModule, weighted_mean
 
 Array = NDArray[Any]
@@ -58,6 +61,19 @@ def open_codes(epoch: int, growth_epochs: int, n_codes: int) -> int:
 # ------------------------------------------------------------------------ the network
 
 
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderBlueprint(Blueprint):
+    """A blueprint, and what the loss is made of."""
+
+    latent_growth: str | None
+    growth_epochs: int
+    noise: str | None
+    noise_level: float
+    sparsity: float | None
+    sparsity_weight: float
+    contraction: float
+
+
 class Pass(NamedTuple):
     """Codes of a batch, and what the decoder makes of them."""
 
@@ -76,38 +92,38 @@ class AutoencoderModule(TrainableModule):
         encoder: nn.Module,
         decoder: nn.Module,
         likelihood: Likelihood,
-        spec: dict[str, Any],
+        plan: "AutoencoderBlueprint",
         perceptual: tuple[nn.Module, float] | None,
     ) -> None:
         super().__init__()
         self.encoder, self.decoder, self.likelihood = encoder, decoder, likelihood
-        self.spec, self.units = spec, units_of(spec)
-        self.out_activation = ACTIVATIONS[spec["out_activation"]][0]()
-        gate = (torch.arange(spec["n_codes"]) < spec["n_components"]).float()
+        self.plan = plan
+        self.out_activation = activation_module(plan.out_activation)
+        gate = (torch.arange(plan.n_codes) < plan.n_components).float()
         self.register_buffer("gate", gate)
         # Zero and both ends of the data's range, as the encoder reads them.
-        fills = torch.tensor([[0.0], *([end] for end in spec["range"])], dtype=torch.float64)
-        fills = fills.expand(3, spec["n_features"])
-        if self.units.inputs is not None:
-            fills = self.units.inputs.apply(fills)
+        fills = torch.tensor([[0.0], *([end] for end in plan.range)], dtype=torch.float64)
+        fills = fills.expand(3, plan.n_features)
+        if self.plan.units.inputs is not None:
+            fills = self.plan.units.inputs.apply(fills)
         self.register_buffer("fills", fills.float().contiguous(), persistent=False)
         # In a list the user's network is neither trained nor saved with the weights.
         self.perceptual = [] if perceptual is None else [perceptual]
 
     def encode(self, x: Tensor) -> Tensor:
         """The codes, (n, n_components)."""
-        return self.all_codes(x)[:, : self.spec["n_components"]]
+        return self.all_codes(x)[:, : self.plan.n_components]
 
     def all_codes(self, x: Tensor) -> Tensor:
         """Codes of the whole network; those that are not open are zero."""
         z = self.encoder(x).float()
-        if self.spec["sparsity"] is not None:
+        if self.plan.sparsity is not None:
             z = torch.sigmoid(z)
         return z * self.gate
 
     def decode(self, z: Tensor) -> Tensor:
         """What parametrises p(x|z)."""
-        missing = self.spec["n_codes"] - z.shape[1]
+        missing = self.plan.n_codes - z.shape[1]
         if missing:
             z = nn.functional.pad(z, (0, missing))
         return self.out_activation(self.decoder(z).float())
@@ -121,37 +137,35 @@ class AutoencoderModule(TrainableModule):
 
     def begin_epoch(self, epoch: int) -> None:
         """Open one more code, if it is time."""
-        spec = self.spec
-        if spec["latent_growth"] == "incremental" and epoch <= spec["growth_epochs"]:
-            n_open = min(
-                open_codes(epoch, spec["growth_epochs"], spec["n_codes"]), spec["n_components"]
-            )
-            self.gate.copy_(torch.arange(spec["n_codes"]) < n_open)
+        plan = self.plan
+        if plan.latent_growth == "incremental" and epoch <= plan.growth_epochs:
+            n_open = min(open_codes(epoch, plan.growth_epochs, plan.n_codes), plan.n_components)
+            self.gate.copy_(torch.arange(plan.n_codes) < n_open)
 
     def prepare(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Corrupt what the encoder reads, draw cuts of the codes."""
-        spec = self.spec
-        if spec["noise"] is not None:
+        plan = self.plan
+        if plan.noise is not None:
             batch = batch._replace(x=self._corrupted(batch, generator))
-        if spec["contraction"]:
+        if plan.contraction:
             batch = batch._replace(x=batch.x.clone().requires_grad_())
-            shape = (len(batch.x), spec["n_codes"])
+            shape = (len(batch.x), plan.n_codes)
             signs = torch.randint(0, 2, shape, generator=generator, device=batch.x.device)
             batch = batch._replace(draws=2.0 * signs - 1.0)
-        if spec["latent_growth"] == "nested":
+        if plan.latent_growth == "nested":
             cut = torch.randint(
                 1,
-                spec["n_components"] + 1,
+                plan.n_components + 1,
                 (len(batch.x), 1),
                 generator=generator,
                 device=batch.x.device,
             )
-            index = torch.arange(spec["n_codes"], device=batch.x.device)
+            index = torch.arange(plan.n_codes, device=batch.x.device)
             batch = batch._replace(gate=(index < cut).float())
         return batch
 
     def _corrupted(self, batch: Batch, generator: torch.Generator) -> Tensor:
-        kind, level, n_features = (self.spec[k] for k in ("noise", "noise_level", "n_features"))
+        kind, level, n_features = self.plan.noise, self.plan.noise_level, self.plan.n_features
         x, mask = batch.x[:, :n_features], batch.x[:, n_features:]
         if kind == "gaussian":
             x = x + level * torch.empty_like(x).normal_(generator=generator)
@@ -168,18 +182,20 @@ class AutoencoderModule(TrainableModule):
 
     def loss(self, batch: Batch) -> Loss:
         """Named terms in nats per row."""
-        spec = self.spec
+        plan = self.plan
         z, output = self(batch)
         log_prob = self.likelihood.row_log_prob(batch.y, output, batch.seen)
-        n_seen = spec["n_features"] if batch.seen is None else batch.seen.sum(1)
-        terms = {"reconstruction": weighted_mean(n_seen * self.units.log_scale - log_prob, batch.weight)}
-        if spec["sparsity"] is not None:
-            mean = weighted_mean(z, batch.weight)[: spec["n_components"]]
-            divergence = bernoulli_divergence(spec["sparsity"], mean).sum()
-            terms["sparsity"] = spec["sparsity_weight"] * divergence
-        if spec["contraction"] and batch.draws is not None:
+        n_seen = plan.n_features if batch.seen is None else batch.seen.sum(1)
+        terms = {
+            "reconstruction": weighted_mean(n_seen * self.plan.log_scale - log_prob, batch.weight)
+        }
+        if plan.sparsity is not None:
+            mean = weighted_mean(z, batch.weight)[: plan.n_components]
+            divergence = bernoulli_divergence(plan.sparsity, mean).sum()
+            terms["sparsity"] = plan.sparsity_weight * divergence
+        if plan.contraction and batch.draws is not None:
             norm = projected_jacobian_norm(z, batch.x, batch.draws)
-            terms["contraction"] = spec["contraction"] * weighted_mean(norm, batch.weight)
+            terms["contraction"] = plan.contraction * weighted_mean(norm, batch.weight)
         for network, weight in self.perceptual:
             distance = self._feature_distance(network, batch, self.likelihood.mean(output))
             terms["perceptual"] = weight * weighted_mean(distance, batch.weight)
@@ -190,23 +206,32 @@ class AutoencoderModule(TrainableModule):
         if batch.seen is not None:  # what was not seen cannot differ
             mean = mean * batch.seen
         pair = torch.cat([batch.y, mean])
-        if self.units.targets is not None:
-            center = self.units.targets.center.to(pair.device, pair.dtype)
-            pair = pair * self.units.targets.scale + center
-        if self.spec["image_shape"] is not None:
-            pair = pair.unflatten(1, self.spec["image_shape"])
+        if self.plan.units.targets is not None:
+            center = self.plan.units.targets.center.to(pair.device, pair.dtype)
+            pair = pair * self.plan.units.targets.scale + center
+        if self.plan.image_shape is not None:
+            pair = pair.unflatten(1, self.plan.image_shape)
         with torch.no_grad():
             of_rows = network(pair[: len(mean)])
         return (network(pair[len(mean) :]) - of_rows).flatten(1).square().sum(1)
 
     def step_scale(self) -> Tensor | float:
-        return self.likelihood.step_scale() / self.spec["n_features"]
+        return self.likelihood.step_scale() / self.plan.n_features
 
     def after_step(self, batch: Batch, output: Tensor) -> None:
         self.likelihood.follow(batch.y, output, batch.weight, batch.seen)
 
 
 # ---------------------------------------------------------------------- the estimator
+
+
+def _orders_codes(model: "Autoencoder") -> bool:
+    if model.latent_growth is None:
+        raise AttributeError(
+            "Codes are ordered by importance, and so can be cut, only with latent_growth="
+            "'incremental' or 'nested'; given None."
+        )
+    return True
 
 
 class Autoencoder(TorchAutoencoder):
@@ -386,6 +411,8 @@ class Autoencoder(TorchAutoencoder):
 
     score_kind = "reconstruction"
 
+    _Blueprint = AutoencoderBlueprint
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **TorchAutoencoder._parameter_constraints,
         "tied_weights": ["boolean"],
@@ -552,9 +579,9 @@ class Autoencoder(TorchAutoencoder):
                     f"perceptual={pair!r} must be a pair of a torch.nn.Module and a weight >= 0."
                 )
 
-    def _make_spec(self, spread: Any, dtype: Any) -> dict[str, Any]:
+    def _plan(self, spread: Spread, dtype: np.dtype[Any]) -> dict[str, Any]:
         return {
-            **super()._make_spec(spread, dtype),
+            **super()._plan(spread, dtype),
             "tied_weights": self.tied_weights,
             "latent_growth": self.latent_growth,
             "growth_epochs": ceil(self.growth_fraction * self.max_iter),
@@ -565,14 +592,16 @@ class Autoencoder(TorchAutoencoder):
             "contraction": float(self.contraction),
         }
 
-    def _make_module(self, spec: dict[str, Any], generator: torch.Generator) -> TrainableModule:
-        n_codes = spec["n_codes"]
-        encoder, decoder = self._make_networks(spec, n_codes, n_codes, generator)
+    def _make_module(self, generator: torch.Generator) -> AutoencoderModule:
+        plan = cast(AutoencoderBlueprint, self._blueprint)
+        encoder, decoder = plan.make_networks(
+            self.encoder, self.decoder, generator, n_encoded=plan.n_codes
+        )
         perceptual = None
         if self.perceptual is not None:
             network = copy.deepcopy(self.perceptual[0]).to(self._device()).eval()
             perceptual = (network.requires_grad_(False), float(self.perceptual[1]))
-        return AutoencoderModule(encoder, decoder, self._make_likelihood(spec), spec, perceptual)
+        return AutoencoderModule(encoder, decoder, plan.make_likelihood(), plan, perceptual)
 
     def _prepare(self, rows: Rows, train: Tensor) -> None:
         if self.pretraining is not None:
@@ -588,7 +617,8 @@ class Autoencoder(TorchAutoencoder):
             )
 
     def _first_epoch_to_stop(self) -> int:
-        return self._spec["growth_epochs"] if self.latent_growth == "incremental" else 0
+        plan = cast(AutoencoderBlueprint, self._blueprint)
+        return plan.growth_epochs if plan.latent_growth == "incremental" else 0
 
     def _finish(self, X: Array, sample_weight: Array | None, share: float) -> Array:
         module = self.net_.module_
@@ -645,6 +675,7 @@ class Autoencoder(TorchAutoencoder):
 
     # ------------------------------------------------------ ordered codes
 
+    @available_if(_orders_codes)
     def truncate(self, k: int) -> Self:
         """The model of the first k codes, without refitting.
 
@@ -660,9 +691,10 @@ class Autoencoder(TorchAutoencoder):
 
         Raises
         ------
+        AttributeError
+            If the codes are not ordered (`latent_growth=None`).
         ValueError
-            If the codes are not ordered (`latent_growth=None`), or there are fewer
-            than k.
+            If there are fewer codes than k.
 
         Examples
         --------
@@ -673,7 +705,7 @@ class Autoencoder(TorchAutoencoder):
         >>> ae.truncate(3).transform(X).shape
         (1797, 3)
         """
-        self._check_ordered("truncate")
+        check_is_fitted(self)
         self._check_argument("k", k, [Interval(Integral, 1, self.n_components_, closed="both")])
         k = int(k)
         other = clone(self).set_params(n_components=k)
@@ -681,10 +713,11 @@ class Autoencoder(TorchAutoencoder):
             {name: copy.copy(v) for name, v in vars(self).items() if name.endswith("_")}
         )
         other.n_components_ = k
-        other._seed, other._spec = self._seed, {**self._spec, "n_components": k}
+        other._seed, other._n_rows_seen = self._seed, self._n_rows_seen
+        other._blueprint = replace(self._blueprint, n_components=k)
         other._copy_net(self.net_)
         module = other.net_.module_
-        module.spec = other._spec
+        module.plan = other._blueprint
         with torch.no_grad():
             module.gate[k:] = 0.0
             if "_noise_path" in self.__dict__:
@@ -697,6 +730,7 @@ class Autoencoder(TorchAutoencoder):
         other._publish_noise()
         return other
 
+    @available_if(_orders_codes)
     def reconstruction_path(self, X: ArrayLike) -> Array:
         """Reconstruction errors with the first 1, 2, ..., n_components codes.
 
@@ -713,15 +747,12 @@ class Autoencoder(TorchAutoencoder):
 
         Raises
         ------
-        ValueError
+        AttributeError
             If the codes are not ordered (`latent_growth=None`).
         """
-        self._check_ordered("reconstruction_path")
         rows = self._rows(self._check_new_rows(X, "reconstruction_path"))
         module = self.net_.module_
         errors = np.zeros(self.n_components_)
-        targets = units_of(self._spec).targets
-        unit = 1.0 if targets is None else targets.scale
         with self._inference():
             for _, batch in self._chunks(rows):
                 z = module.encode(batch.x)
@@ -730,15 +761,7 @@ class Autoencoder(TorchAutoencoder):
                     if batch.seen is not None:
                         error = error * batch.seen
                     errors[k - 1] += float(error.double().sum())
-        return unit**2 * errors / len(rows)
-
-    def _check_ordered(self, method: str) -> None:
-        check_is_fitted(self)
-        if self._spec["latent_growth"] is None:
-            raise ValueError(
-                f"{method} needs codes that are ordered by importance: fit with "
-                "latent_growth='incremental' or 'nested', given None."
-            )
+        return self._blueprint.target_scale**2 * errors / len(rows)
 
     # ------------------------------------------------------------------- the hooks
 
@@ -753,7 +776,7 @@ class Autoencoder(TorchAutoencoder):
     def _log_prob(self, X: Array) -> Array:
         self._check_range(X)
         module = self.net_.module_
-        log_scale = module.units.log_scale
+        log_scale = self._blueprint.log_scale
 
         def compute(batch: Batch) -> Tensor:
             output = module.decode(module.encode(batch.x))

@@ -113,9 +113,7 @@ class Likelihood(nn.Module, ABC):
         values = self.log_prob(x, output)
         return values.sum(1) if seen is None else (values * seen).sum(1)
 
-    def follow(
-        self, x: Tensor, output: Tensor, weight: Tensor | None, seen: Tensor | None
-    ) -> None:
+    def follow(self, x: Tensor, output: Tensor, weight: Tensor | None, seen: Tensor | None) -> None:
         """Adapt the noise to one batch; without noise there is nothing to adapt."""
 
     def step_scale(self) -> Tensor | float:
@@ -176,9 +174,7 @@ class WithNoise(Likelihood):
         return total / count.clamp(min=1e-30)
 
     @torch.no_grad()
-    def follow(
-        self, x: Tensor, output: Tensor, weight: Tensor | None, seen: Tensor | None
-    ) -> None:
+    def follow(self, x: Tensor, output: Tensor, weight: Tensor | None, seen: Tensor | None) -> None:
         """Move the running variance towards that of one batch."""
         if not self.learned:
             return

@@ -75,22 +75,24 @@ def linear_layers(network: nn.Module) -> list[nn.Linear]:
 
 
 class TiedDecoder(nn.Module):
-    """A decoder whose weights are the encoder's, transposed; its biases are its own."""
+    """A decoder whose weights are the encoder's, transposed; its biases are its own.
 
-    def __init__(self, encoder: nn.Sequential, activation: str) -> None:
+    The encoder may read more columns than `n_features`: a mask beside them.
+    """
+
+    def __init__(self, encoder: nn.Module, activation: str, n_features: int) -> None:
         super().__init__()
         # In a list the encoder is no submodule: its weights are counted once.
         self.encoder = [encoder]
-        self.biases = nn.ParameterList(
-            nn.Parameter(torch.zeros(layer.in_features))
-            for layer in reversed(linear_layers(encoder))
-        )
+        sizes = [layer.in_features for layer in linear_layers(encoder)]
+        sizes[0] = n_features
+        self.biases = nn.ParameterList(nn.Parameter(torch.zeros(n)) for n in reversed(sizes))
         self.activation = activation_module(activation)
 
     def forward(self, z: Tensor) -> Tensor:
         layers = linear_layers(self.encoder[0])[::-1]
         for i, (layer, bias) in enumerate(zip(layers, self.biases, strict=True)):
-            z = linear(z, layer.weight.T, bias)
+            z = linear(z, layer.weight[:, : len(bias)].T, bias)
             if i < len(layers) - 1:
                 z = self.activation(z)
         return z
@@ -193,7 +195,7 @@ def start_at(decoder: nn.Module, output: Tensor) -> None:
         bias = decoder.biases[-1]
     else:
         layers = [m for m in decoder.modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
-        bias = layers[-1].bias  # type: ignore[assignment]
+        bias = layers[-1].bias
     with torch.no_grad():
         bias.copy_(output.reshape(len(bias), -1).mean(1))
 
@@ -212,9 +214,7 @@ class OnImages(nn.Module):
         return out.flatten(1) if isinstance(out, Tensor) else out
 
 
-def check_network(
-    name: str, network: nn.Module, n_inputs: int, n_outputs: int
-) -> None:
+def check_network(name: str, network: nn.Module, n_inputs: int, n_outputs: int) -> None:
     """Run one dry batch; a shape that does not fit is an error that shows both."""
     was_training = network.training
     network.eval()
@@ -222,14 +222,11 @@ def check_network(
         with torch.no_grad():
             out: Any = network(torch.zeros(2, n_inputs))
     except (RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{name} cannot take a batch of shape (2, {n_inputs}): {error}"
-        ) from error
+        raise ValueError(f"{name} cannot take a batch of shape (2, {n_inputs}): {error}") from error
     finally:
         network.train(was_training)
     if not isinstance(out, Tensor) or tuple(out.shape) != (2, n_outputs):
         given = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
         raise ValueError(
-            f"{name} maps a batch of shape (2, {n_inputs}) to {given}; "
-            f"expected {(2, n_outputs)}."
+            f"{name} maps a batch of shape (2, {n_inputs}) to {given}; expected {(2, n_outputs)}."
         )

@@ -47,9 +47,9 @@ class _Stack:
     """The layers of a mirrored encoder and decoder, from the data up to the codes."""
 
     def __init__(self, module: Any) -> None:
-        self.module, self.spec = module, module.spec
+        self.module, self.plan = module, module.plan
         self.up = linear_layers(module.encoder)
-        self.activation = activation_module(self.spec["activation"])
+        self.activation = activation_module(self.plan.activation)
         self.tied = isinstance(module.decoder, TiedDecoder)
         self.down = [] if self.tied else linear_layers(module.decoder)[::-1]
 
@@ -66,8 +66,9 @@ class _Stack:
 
     def decode(self, level: int, h: Tensor) -> Tensor:
         """One layer down, before its activation."""
-        weight = self.up[level].weight.T if self.tied else self.down[level].weight
-        return linear(h, weight, self.bias_down(level))
+        bias = self.bias_down(level)
+        tied = self.up[level].weight[:, : len(bias)].T
+        return linear(h, tied if self.tied else self.down[level].weight, bias)
 
     def below(self, level: int, batch: Batch) -> Tensor:
         """What the layer at this level reads."""
@@ -78,9 +79,7 @@ class _Stack:
         return h
 
 
-def _train_pair(
-    stack: _Stack, level: int, batches: Batches, n_epochs: int, rate: float
-) -> None:
+def _train_pair(stack: _Stack, level: int, batches: Batches, n_epochs: int, rate: float) -> None:
     parameters = [*stack.up[level].parameters(), stack.bias_down(level)]
     if not stack.tied:
         parameters.append(stack.down[level].weight)
@@ -106,10 +105,10 @@ def _train_pair(
 def _train_machine(
     stack: _Stack, level: int, batches: Batches, n_epochs: int, noise: torch.Generator
 ) -> None:
-    spec, module = stack.spec, stack.module
+    plan = stack.plan
     layer = stack.up[level]
-    n_visible = spec["n_features"] if level == 0 else layer.in_features
-    bits = level > 0 or not spec["rescaled_targets"]
+    n_visible = plan.n_features if level == 0 else layer.in_features
+    bits = level > 0 or not plan.rescaled
     machine = RestrictedBoltzmannMachine(
         n_visible,
         layer.out_features,
@@ -123,7 +122,7 @@ def _train_machine(
             machine.step(visible, epoch, weight=batch.weight)
 
     weight, bias = machine.W.T.clone(), machine.c.clone()
-    units = module.units
+    units = plan.units
     if level == 0 and units.targets is None and units.inputs is not None:
         # The machine reads v = center + scale x: its drive c + v W, in terms of x.
         center = units.inputs.center.to(bias.device, bias.dtype)

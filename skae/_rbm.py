@@ -111,9 +111,7 @@ class RestrictedBoltzmannMachine:
         share = v.new_full((len(v),), 1 / len(v)) if weight is None else weight / weight.sum()
         return _statistics(v, first, share), _statistics(chain, mean, share)
 
-    def step(
-        self, v: Tensor, epoch: int, n_steps: int = 1, weight: Tensor | None = None
-    ) -> None:
+    def step(self, v: Tensor, epoch: int, n_steps: int = 1, weight: Tensor | None = None) -> None:
         """One update on a batch; epochs count from 0."""
         data, dream = self.contrast(v, n_steps, weight)
         momentum = _EARLY_MOMENTUM if epoch < _EARLY_EPOCHS else _LATE_MOMENTUM

@@ -7,7 +7,6 @@ integers, and are converted batch by batch.
 
 import warnings
 from collections.abc import Iterator
-from math import log
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -135,11 +134,6 @@ class Units(NamedTuple):
 
     inputs: Affine | None
     targets: Affine | None
-
-    @property
-    def log_scale(self) -> float:
-        """log |dx/dy| of one feature: by how much a log density changes with the units."""
-        return 0.0 if self.targets is None else log(self.targets.scale)
 
 
 class Rows:

@@ -27,21 +27,10 @@ from skae._base import (
     StrOptions,
     fit_context,
 )
-from skae._likelihoods import LIKELIHOODS, Likelihood, WithNoise, likelihood_module
-from skae._networks import (
-    ACTIVATIONS,
-    MIN_SIDE,
-    OUT_RANGES,
-    POOLINGS,
-    OnImages,
-    TiedDecoder,
-    check_network,
-    conv_decoder,
-    conv_encoder,
-    mlp,
-    start_at,
-)
-from skae._rows import Affine, Batch, Rows, Spread, Units, as_tensor, check_finite, spread_of
+from skae._blueprint import Blueprint, common_scale
+from skae._likelihoods import LIKELIHOODS, WithNoise
+from skae._networks import ACTIVATIONS, MIN_SIDE, OUT_RANGES, POOLINGS
+from skae._rows import Batch, Rows, Spread, as_tensor, check_finite, spread_of
 from skae._training import (
     OPTIMIZERS,
     SCHEDULES,
@@ -75,6 +64,8 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
     n_iter_ : int
         Epochs that were trained, in all.
     """
+
+    _Blueprint: ClassVar[type[Blueprint]] = Blueprint
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_components": [Interval(Integral, 1, None, closed="left")],
@@ -117,8 +108,8 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
     # ---------------------------------------------------------------- the hooks
 
     @abstractmethod
-    def _make_module(self, spec: dict[str, Any], generator: torch.Generator) -> TrainableModule:
-        """The network of a spec, with weights drawn from the generator."""
+    def _make_module(self, generator: torch.Generator) -> TrainableModule:
+        """The network of `_blueprint`, with weights drawn from the generator."""
 
     @abstractmethod
     def _finish(self, X: Array, sample_weight: Array | None, share: float) -> Array | None:
@@ -132,12 +123,12 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
 
     def _check_choices(self, n_features: int) -> None:
         """Raise for parameters that cannot go together."""
-        sizes = self._layer_sizes(self.hidden_layer_sizes, "hidden_layer_sizes")
+        sizes = _layer_sizes("hidden_layer_sizes", self.hidden_layer_sizes)
         if self.decoder_layer_sizes is not None:
-            self._layer_sizes(self.decoder_layer_sizes, "decoder_layer_sizes")
+            _layer_sizes("decoder_layer_sizes", self.decoder_layer_sizes)
         if self.image_shape is not None:
             shape = tuple(self.image_shape)
-            whole = len(shape) == 3 and all(isinstance(s, Integral) and s > 0 for s in shape)
+            whole = len(shape) == 3 and all(isinstance(s, Integral) and int(s) > 0 for s in shape)
             if not whole or prod(shape) != n_features:
                 raise ValueError(
                     f"image_shape={self.image_shape!r} must be three positive integers "
@@ -170,13 +161,6 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
                 f"'laplace'; {self.likelihood!r} has no noise variance."
             )
 
-    @staticmethod
-    def _layer_sizes(sizes: Any, name: str) -> tuple[int, ...]:
-        sizes = (sizes,) if isinstance(sizes, Integral) else tuple(sizes)
-        if not all(isinstance(s, Integral) and s >= 1 for s in sizes):
-            raise ValueError(f"{name}={sizes!r} must hold positive integers.")
-        return tuple(int(s) for s in sizes)
-
     # -------------------------------------------------------------------- learning
 
     @with_callbacks
@@ -198,6 +182,7 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
         if hasattr(self, "_skl_callbacks"):
             callbacks.append(("tasks", _Tasks(self, context, X, sample_weight)))
         self._train(rows, train, valid, callbacks, self.max_iter)
+        self._n_rows_seen = float(len(X) if sample_weight is None else sample_weight.sum())
         codes = self._finish(X, sample_weight, 1.0)
         context.call_on_fit_task_end(estimator=self, X=X)
         return codes
@@ -240,7 +225,6 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
                 rows_in, weight = rows_in[weight > 0], weight[weight > 0]
             if first:
                 self._start(rows_in, self._generator(), weight)
-                self._n_rows_seen = 0.0
             else:
                 self._check_choices(self.n_features_in_)
                 self._continue(self._known())
@@ -250,7 +234,7 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
                 self._prepare(rows, train)
             self._train(rows, train, None, [], 1)
             n_rows = float(len(rows) if weight is None else weight.sum())
-            self._n_rows_seen = n_rows + _MEMORY * self._n_rows_seen
+            self._n_rows_seen = n_rows + (0.0 if first else _MEMORY * self._n_rows_seen)
             self._finish(rows_in, weight, n_rows / self._n_rows_seen)
         return self
 
@@ -262,7 +246,7 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
 
     def _known(self) -> dict[str, Any]:
         """What training goes on from: a copy, so that it can fail without a trace."""
-        return {"net": self.net_, "spec": self._spec, "n_features": self.n_features_in_}
+        return {"net": self.net_, "blueprint": self._blueprint, "n_features": self.n_features_in_}
 
     def _start(self, X: Array, rng: np.random.RandomState, weight: Array | None) -> None:
         n_features = X.shape[1]
@@ -271,10 +255,10 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
         generator = torch.Generator().manual_seed(self._seed)
         spread = spread_of(X, weight)
         self._check_support(spread.low, spread.high)
-        self._spec = self._make_spec(spread, X.dtype)
+        self._blueprint = self._Blueprint(**self._plan(spread, X.dtype))
         self.n_components_ = int(self.n_components)
         with torch.random.fork_rng([], enabled=self._has_own_networks()):
-            module = self._make_module(self._spec, generator)
+            module = self._make_module(generator)
         self._set_net(module)
 
     def _continue(self, known: dict[str, Any]) -> None:
@@ -283,12 +267,12 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
                 f"X has {self.n_features_in_} features, but warm_start=True goes on from a fit "
                 f"on {known['n_features']}."
             )
-        if known["spec"]["n_components"] != self.n_components:
+        if known["blueprint"].n_components != self.n_components:
             raise ValueError(
                 f"n_components={self.n_components} cannot change while training goes on: "
-                f"it was {known['spec']['n_components']}."
+                f"it was {known['blueprint'].n_components}."
             )
-        self._spec = known["spec"]
+        self._blueprint = known["blueprint"]
         self.n_components_ = int(self.n_components)
         self._copy_net(known["net"])
 
@@ -410,19 +394,14 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
             raise ValueError("device='mps' is not there. device='auto' takes what there is.")
         return device
 
-    def _make_spec(self, spread: Spread, dtype: np.dtype[Any]) -> dict[str, Any]:
-        """All that the network is built from: plain values and arrays, for saving."""
-        location = LIKELIHOODS[self.likelihood].location
-        center, scale = spread.mean.numpy(), _common_scale(spread, dtype)
-        hidden = self._layer_sizes(self.hidden_layer_sizes, "hidden_layer_sizes")
+    def _plan(self, spread: Spread, dtype: np.dtype[Any]) -> dict[str, Any]:
+        """The fields of the blueprint."""
+        hidden = _layer_sizes("hidden_layer_sizes", self.hidden_layer_sizes)
         back = hidden[::-1]
         if self.decoder_layer_sizes is not None:
-            back = self._layer_sizes(self.decoder_layer_sizes, "decoder_layer_sizes")
-        own = self._has_own_networks()
-        # Outputs without limits explain rows in the units in which they are read.
-        rescaled = location and self.out_activation == "identity" and not own
+            back = _layer_sizes("decoder_layer_sizes", self.decoder_layer_sizes)
         return {
-            "n_features": len(center),
+            "n_features": len(spread.mean),
             "n_codes": int(self.n_components),
             "n_components": int(self.n_components),
             "hidden_layer_sizes": hidden,
@@ -433,89 +412,15 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
             "network": self.network,
             "image_shape": None if self.image_shape is None else tuple(map(int, self.image_shape)),
             "pooling": self.pooling,
+            "tied_weights": False,
             "likelihood": self.likelihood,
             "noise_variance": self.noise_variance,
+            "own_networks": self._has_own_networks(),
             "with_mask": spread.any_missing,
-            "center": center,
-            "scale": scale,
+            "center": spread.mean.numpy(),
+            "scale": common_scale(spread, dtype),
             "range": (float(spread.low.min()), float(spread.high.max())),
-            "rescaled_inputs": not own,
-            "rescaled_targets": rescaled,
         }
-
-    def _make_networks(
-        self, spec: dict[str, Any], n_encoded: int, n_codes: int, generator: torch.Generator
-    ) -> tuple[nn.Module, nn.Module]:
-        """Encoder and decoder of a spec, or copies of the user's own."""
-        shape, activation = spec["image_shape"], spec["activation"]
-        norm, n_features = spec["normalization"], spec["n_features"]
-        n_inputs = n_features * (2 if spec["with_mask"] else 1)
-        conv = spec["network"] == "conv"
-
-        encoder = self._own_network(self.encoder, shape)
-        if encoder is None and conv:
-            channels, height, width = shape
-            n_channels = channels * (2 if spec["with_mask"] else 1)
-            encoder = conv_encoder(
-                (n_channels, height, width),
-                spec["hidden_layer_sizes"],
-                n_encoded,
-                activation=activation,
-                pooling=spec["pooling"],
-                normalization=norm,
-                generator=generator,
-            )
-        elif encoder is None:
-            sizes = (n_inputs, *spec["hidden_layer_sizes"], n_encoded)
-            encoder = mlp(sizes, activation, norm, generator)
-
-        decoder = self._own_network(self.decoder, shape)
-        if decoder is None:
-            if spec.get("tied_weights"):
-                decoder = TiedDecoder(encoder, activation)  # type: ignore[arg-type]
-            elif conv:
-                decoder = conv_decoder(
-                    shape,
-                    spec["decoder_layer_sizes"],
-                    n_codes,
-                    activation=activation,
-                    normalization=norm,
-                    generator=generator,
-                )
-            else:
-                sizes = (n_codes, *spec["decoder_layer_sizes"], n_features)
-                decoder = mlp(sizes, activation, norm, generator)
-            if not spec["rescaled_targets"]:
-                start_at(decoder, self._start_output(spec))
-        check_network("encoder", encoder, n_inputs, n_encoded)
-        check_network("decoder", decoder, n_codes, n_features)
-        return encoder, decoder
-
-    @staticmethod
-    def _own_network(template: nn.Module | None, shape: Any) -> nn.Module | None:
-        if template is None:
-            return None
-        network = copy.deepcopy(template).cpu()
-        return network if shape is None else OnImages(network, shape)
-
-    def _start_output(self, spec: dict[str, Any]) -> Tensor:
-        """The output at which the decoder starts: the one that explains the mean row."""
-        mean = torch.as_tensor(spec["center"], dtype=torch.float32)
-        if spec["out_activation"] == "logistic":
-            return torch.logit(mean, eps=1e-2)
-        if spec["out_activation"] == "tanh":
-            return torch.atanh(mean.clamp(-0.99, 0.99))
-        return self._make_likelihood(spec).natural(mean)
-
-    def _make_likelihood(self, spec: dict[str, Any]) -> Likelihood:
-        unit = spec["scale"] if spec["rescaled_targets"] else 1.0
-        return likelihood_module(
-            spec["likelihood"],
-            spec["n_features"],
-            spec["noise_variance"],
-            unit=unit,
-            mean_variance=(spec["scale"] / unit) ** 2,
-        )
 
     # ------------------------------------------------------- rows in and rows out
 
@@ -523,8 +428,8 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
         return Rows(
             X,
             weight,
-            units=units_of(self._spec),
-            with_mask=self._spec["with_mask"],
+            units=self._blueprint.units,
+            with_mask=self._blueprint.with_mask,
             device=self._net_device(),
         )
 
@@ -550,7 +455,8 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
         out = np.empty((len(Z), self.n_features_in_), dtype=np.float32)
         with self._inference():
             for part in slices(len(Z)):
-                z = torch.as_tensor(np.asarray(Z[part], dtype=np.float32)).to(self._net_device())
+                z = torch.from_numpy(np.ascontiguousarray(Z[part], dtype=np.float32))
+                z = z.to(self._net_device())
                 out[part] = self._in_data_units(compute(z))
         return out
 
@@ -561,7 +467,7 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
 
     def _in_data_units(self, rows: Tensor) -> Array:
         """Rows out of the network's units, float32."""
-        targets = units_of(self._spec).targets
+        targets = self._blueprint.units.targets
         rows = rows.cpu() if targets is None else targets.undo(rows)
         return rows.float().numpy()
 
@@ -570,9 +476,8 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
         likelihood = self.net_.module_.likelihood
         self.noise_variance_ = None
         if isinstance(likelihood, WithNoise):
-            targets = units_of(self._spec).targets
-            unit = 1.0 if targets is None else targets.scale
-            variance = likelihood.variance.cpu().double().numpy() * unit**2
+            variance = likelihood.variance.cpu().double().numpy()
+            variance = variance * self._blueprint.target_scale**2
             self.noise_variance_ = variance if variance.ndim else float(variance)
 
     # --------------------------------------------------------------------- checks
@@ -630,6 +535,8 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
     def __getstate__(self) -> dict[str, Any]:
         """Weights and optimiser state as arrays, the history as lists, no net."""
         state = super().__getstate__()
+        if "_blueprint" in state:
+            state["_blueprint"] = state["_blueprint"].as_dict()
         if "net_" in state:
             net = state["net_"]
             state["net_"] = {
@@ -643,9 +550,10 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
         super().__setstate__(state)
         if "net_" not in self.__dict__:
             return
+        self._blueprint = self._Blueprint(**self._blueprint)
         saved = self.__dict__.pop("net_")
         with torch.random.fork_rng([], enabled=self._has_own_networks()):
-            module = self._make_module(self._spec, torch.Generator().manual_seed(0))
+            module = self._make_module(torch.Generator().manual_seed(0))
         module.load_state_dict(_to_tensors(saved["weights"]))
         try:
             self._set_net(module)
@@ -678,27 +586,11 @@ def slices(n_rows: int) -> Iterator[slice]:
         yield slice(start, min(start + _INFERENCE_ROWS, n_rows))
 
 
-def units_of(spec: dict[str, Any]) -> Units:
-    """The units of a spec."""
-    affine = Affine(torch.from_numpy(spec["center"]), spec["scale"])
-    return Units(
-        affine if spec["rescaled_inputs"] else None,
-        affine if spec["rescaled_targets"] else None,
-    )
-
-
-def _common_scale(spread: Spread, dtype: np.dtype[Any]) -> float:
-    """Root of the mean variance; where nothing but rounding varies, the size of the values."""
-    scale = float(spread.variance.mean().sqrt())
-    size = float(torch.maximum(spread.low.abs(), spread.high.abs()).max())
-    if not np.isfinite(scale):
-        raise ValueError(
-            f"The values of X, up to {size:g} in size, are too large to square. Rescale X."
-        )
-    eps = np.finfo(dtype).eps if dtype.kind == "f" else 0.0
-    if scale > 10 * eps * size and scale > 1e-150:
-        return scale
-    return size if size > 1e-150 else 1.0
+def _layer_sizes(name: str, sizes: Any) -> tuple[int, ...]:
+    sizes = (sizes,) if isinstance(sizes, Integral) else tuple(sizes)
+    if not all(isinstance(s, Integral) and int(s) >= 1 for s in sizes):
+        raise ValueError(f"{name}={sizes!r} must hold positive integers.")
+    return tuple(int(s) for s in sizes)
 
 
 def _holds_module(value: object) -> bool:

@@ -488,7 +488,9 @@ class Progress(Callback):
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         """Show the last epoch's losses."""
         last = net.history[-1]
-        losses = {name: f"{last[name]:.4g}" for name in ("train_loss", "valid_loss") if name in last}
+        losses = {
+            name: f"{last[name]:.4g}" for name in ("train_loss", "valid_loss") if name in last
+        }
         self._bar.set_postfix(losses, refresh=False)
         self._bar.update()
 
