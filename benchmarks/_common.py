@@ -64,8 +64,10 @@ def _peak() -> int:
     return int(next(s for s in status.splitlines() if s.startswith("VmHWM")).split()[1])
 
 
-def describe_machine() -> str:
-    packages = ", ".join(f"{name} {version(name)}" for name in ("numpy", "scipy", "scikit-learn"))
+def describe_machine(*more: str) -> str:
+    """The machine and the versions of the packages that matter, of `more` too."""
+    names = ("numpy", "scipy", "scikit-learn", *more)
+    packages = ", ".join(f"{name} {version(name)}" for name in names)
     model = next(
         (
             line.split(":")[1].strip()

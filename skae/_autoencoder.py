@@ -234,6 +234,13 @@ def _orders_codes(model: "Autoencoder") -> bool:
     return True
 
 
+def _is_perceptual(value: Any) -> bool:
+    if len(value) != 2:
+        return False
+    network, weight = value
+    return isinstance(network, nn.Module) and isinstance(weight, Real) and float(weight) >= 0
+
+
 class Autoencoder(TorchAutoencoder):
     """A nonlinear autoencoder: z = G(x), p(x | H(z)), both networks.
 
@@ -413,6 +420,9 @@ class Autoencoder(TorchAutoencoder):
 
     _Blueprint = AutoencoderBlueprint
 
+    code_mean_: Array
+    code_covariance_: Array
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **TorchAutoencoder._parameter_constraints,
         "tied_weights": ["boolean"],
@@ -524,60 +534,49 @@ class Autoencoder(TorchAutoencoder):
     def _check_choices(self, n_features: int) -> None:
         super()._check_choices(n_features)
         built_in = self.network == "mlp" and not self._has_own_networks()
-        for name in ("tied_weights", "pretraining"):
-            if getattr(self, name) and not built_in:
-                raise ValueError(
-                    f"{name}={getattr(self, name)!r} needs the built-in network='mlp', not "
-                    "convolutions or your own encoder or decoder."
-                )
-        if self.tied_weights and self.decoder_layer_sizes is not None:
-            raise ValueError(
-                f"decoder_layer_sizes={self.decoder_layer_sizes!r} must be None where "
-                "tied_weights=True mirrors the encoder."
-            )
-        if self.tied_weights and self.normalization is not None:
-            raise ValueError("normalization must be None where tied_weights=True.")
-        if self.pretraining is not None and self.decoder_layer_sizes is not None:
-            raise ValueError(
-                f"decoder_layer_sizes={self.decoder_layer_sizes!r} must be None where "
-                f"pretraining={self.pretraining!r} unrolls a stack into both networks."
-            )
-        if self.pretraining is not None and self.normalization is not None:
-            raise ValueError(f"normalization must be None with pretraining={self.pretraining!r}.")
-        if self.pretraining == "rbm" and self.activation != "logistic":
-            raise ValueError(
+        mirrored = self.decoder_layer_sizes is None and self.normalization is None
+        bounded = self.likelihood == "poisson" or self.out_activation in ("tanh", "relu")
+        # Whether two choices clash, and how to say so.
+        clashes = [
+            (
+                (self.tied_weights or self.pretraining) and not built_in,
+                f"tied_weights={self.tied_weights} and pretraining={self.pretraining!r} need the "
+                "built-in network='mlp', not convolutions or your own encoder or decoder.",
+            ),
+            (
+                (self.tied_weights or self.pretraining) and not mirrored,
+                f"decoder_layer_sizes={self.decoder_layer_sizes!r} and normalization="
+                f"{self.normalization!r} must be None with tied_weights={self.tied_weights} and "
+                f"pretraining={self.pretraining!r}: the decoder mirrors the encoder.",
+            ),
+            (
+                self.pretraining == "rbm" and self.activation != "logistic",
                 f"activation={self.activation!r} must be 'logistic' with pretraining='rbm', whose "
-                "hidden units are."
-            )
-        if self.pretraining == "rbm" and (
-            self.likelihood == "poisson" or self.out_activation in ("tanh", "relu")
-        ):
-            raise ValueError(
-                "pretraining='rbm' has visible units for values in [0, 1] (likelihood='bernoulli' or "
-                "'continuous_bernoulli', out_activation='logistic') and for reals (likelihood="
-                "'gaussian' or 'laplace', out_activation='identity'), not for likelihood="
-                f"{self.likelihood!r} with out_activation={self.out_activation!r}."
-            )
-        if self.noise in ("masking", "salt_and_pepper") and self.noise_level > 1:
-            raise ValueError(
-                f"noise_level={self.noise_level} is the share of values that noise="
-                f"{self.noise!r} replaces, at most 1."
-            )
-        if self.contraction and self.compile:
-            raise ValueError(
-                "compile=True cannot differentiate twice, as contraction > 0 asks; use one of them."
-            )
-        if self.perceptual is not None:
-            pair = self.perceptual
-            if not (
-                len(pair) == 2
-                and isinstance(pair[0], nn.Module)
-                and isinstance(pair[1], Real)
-                and pair[1] >= 0
-            ):
-                raise ValueError(
-                    f"perceptual={pair!r} must be a pair of a torch.nn.Module and a weight >= 0."
-                )
+                "hidden units are.",
+            ),
+            (
+                self.pretraining == "rbm" and bounded,
+                "pretraining='rbm' has units for reals and for values in [0, 1], not for "
+                f"likelihood={self.likelihood!r} with out_activation={self.out_activation!r}.",
+            ),
+            (
+                self.noise in ("masking", "salt_and_pepper") and self.noise_level > 1,
+                f"noise_level={self.noise_level} must be at most 1: it is the share of values "
+                f"that noise={self.noise!r} replaces.",
+            ),
+            (
+                self.contraction and self.compile,
+                "compile=True cannot differentiate twice, as contraction > 0 asks; take one.",
+            ),
+            (
+                self.perceptual is not None and not _is_perceptual(self.perceptual),
+                f"perceptual={self.perceptual!r} must be a pair of a torch.nn.Module and a "
+                "weight >= 0.",
+            ),
+        ]
+        for clash, message in clashes:
+            if clash:
+                raise ValueError(message)
 
     def _plan(self, spread: Spread, dtype: np.dtype[Any]) -> dict[str, Any]:
         return {

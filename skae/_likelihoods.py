@@ -15,6 +15,7 @@ calibrated decoders. ICML. :doi:`10.48550/arXiv.2006.13202`
 
 from abc import ABC, abstractmethod
 from math import pi
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -188,13 +189,14 @@ class NoiseSums:
     """Learns a likelihood's noise exactly, from all rows and their outputs, in chunks."""
 
     def __init__(self, likelihood: Likelihood) -> None:
-        self.likelihood = likelihood
+        learned = isinstance(likelihood, WithNoise) and likelihood.learned
+        self.likelihood = cast(WithNoise, likelihood) if learned else None
         self.total: Tensor | float = 0.0
         self.count: Tensor | float = 0.0
 
     def add(self, batch: Batch, output: Tensor) -> None:
         """Take in one chunk of rows."""
-        if not isinstance(self.likelihood, WithNoise) or not self.likelihood.learned:
+        if self.likelihood is None:
             return
         deviation = self.likelihood.deviation(batch.y, output)
         counts = torch.ones_like(deviation) if batch.seen is None else batch.seen
@@ -207,7 +209,7 @@ class NoiseSums:
 
     def settle(self, share: float = 1.0) -> None:
         """Set the variance; `share` is what the rows count beside the variance so far."""
-        if not isinstance(self.count, Tensor):
+        if self.likelihood is None or not isinstance(self.count, Tensor):
             return
         old = self.likelihood.variance
         new = self.likelihood.variance_of(self.total / self.count.clamp(min=1e-300)).float()

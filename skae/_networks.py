@@ -5,6 +5,7 @@ read nor advanced.
 """
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from math import prod
 from typing import Any
 
@@ -59,7 +60,7 @@ def mlp(
     """Linear layers of these sizes, with activations between and none at the end."""
     make, gain = ACTIVATIONS[activation]
     layers: list[nn.Module] = []
-    for i, (n_in, n_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+    for i, (n_in, n_out) in enumerate(pairwise(sizes)):
         last = i == len(sizes) - 2
         layers.append(dense(n_in, n_out, 1.0 if last else gain, generator))
         if not last:

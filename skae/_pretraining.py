@@ -80,7 +80,7 @@ class _Stack:
 
 
 def _train_pair(stack: _Stack, level: int, batches: Batches, n_epochs: int, rate: float) -> None:
-    parameters = [*stack.up[level].parameters(), stack.bias_down(level)]
+    parameters: list[Tensor] = [*stack.up[level].parameters(), stack.bias_down(level)]
     if not stack.tied:
         parameters.append(stack.down[level].weight)
     optimizer = torch.optim.Adam(parameters, lr=rate)

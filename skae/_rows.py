@@ -122,7 +122,7 @@ class Affine(NamedTuple):
         """Rows of any type in the network's units, float32."""
         if not x.dtype.is_floating_point:
             x = x.float()
-        return ((x - self.center.to(x.device, x.dtype)) / self.scale).float()
+        return (x - self.center.to(x.device, x.dtype)).div_(self.scale).float()
 
     def undo(self, y: Tensor) -> Tensor:
         """Rows in the units of the data, float64 on the CPU."""

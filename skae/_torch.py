@@ -67,6 +67,9 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
 
     _Blueprint: ClassVar[type[Blueprint]] = Blueprint
 
+    # For type checkers, which know no parameters of subclasses.
+    device: str
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
@@ -276,8 +279,8 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
         self.n_components_ = int(self.n_components)
         self._copy_net(known["net"])
 
-    def _set_net(self, module: TrainableModule) -> None:
-        device = self._device()
+    def _set_net(self, module: TrainableModule, device: torch.device | None = None) -> None:
+        device = device or self._device()
         wide = {"float32": False, "bfloat16": True}.get(
             self.precision,
             device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False),
@@ -550,17 +553,15 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
         super().__setstate__(state)
         if "net_" not in self.__dict__:
             return
-        self._blueprint = self._Blueprint(**self._blueprint)
-        saved = self.__dict__.pop("net_")
+        saved, plan = self.__dict__.pop("net_"), self.__dict__.pop("_blueprint")
+        self._blueprint = self._Blueprint(**plan)
         with torch.random.fork_rng([], enabled=self._has_own_networks()):
             module = self._make_module(torch.Generator().manual_seed(0))
         module.load_state_dict(_to_tensors(saved["weights"]))
         try:
             self._set_net(module)
         except ValueError:  # fitted on a device that is not here
-            here, self.device = self.device, "cpu"
-            self._set_net(module)
-            self.device = here
+            self._set_net(module, torch.device("cpu"))
         self.net_.optimizer_.load_state_dict(_to_tensors(saved["optimizer"]))
         self.net_.history_ = History(saved["history"])
         self.net_.module_.eval()

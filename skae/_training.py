@@ -117,30 +117,29 @@ class Snapshot:
     def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         self.module, self.optimizer = module, optimizer
         self.epoch = -1
+        self._live: list[Tensor] = []
         self._copies: list[Tensor] = []
-
-    def _tensors(self) -> list[Tensor]:
-        states = [value for state in self.optimizer.state.values() for value in state.values()]
-        return [
-            *self.module.state_dict().values(),
-            *(value for value in states if isinstance(value, Tensor)),
-        ]
+        self._n_states = -1
 
     def take(self, epoch: int) -> None:
         """Copy the present state, the one after this epoch."""
-        tensors = self._tensors()
-        if len(tensors) != len(self._copies):
-            self._copies = [t.clone() for t in tensors]
+        if self._n_states != len(self.optimizer.state):  # the first step makes the states
+            self._n_states = len(self.optimizer.state)
+            states = [v for state in self.optimizer.state.values() for v in state.values()]
+            self._live = [
+                *self.module.state_dict().values(),
+                *(value for value in states if isinstance(value, Tensor)),
+            ]
+            self._copies = [tensor.clone() for tensor in self._live]
         else:
-            for copy, tensor in zip(self._copies, tensors, strict=True):
+            for copy, tensor in zip(self._copies, self._live, strict=True):
                 copy.copy_(tensor)
         self.epoch = epoch
 
     def restore(self) -> None:
         """Go back to the copied state."""
-        with torch.no_grad():
-            for copy, tensor in zip(self._copies, self._tensors(), strict=True):
-                tensor.copy_(copy)
+        for copy, tensor in zip(self._copies, self._live, strict=True):
+            tensor.copy_(copy)
 
 
 class TrainingStopped(Exception):
@@ -216,24 +215,23 @@ class Net(NeuralNet):
         ]
         groups = [group for group in groups if group["params"]]
         fused = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in params)
+        self.optimizer_ = self._make_optimizer(groups, fused)
+        return self
+
+    def _make_optimizer(self, groups: list[dict[str, Any]], fused: bool) -> torch.optim.Optimizer:
         match self.solver:
             case "adam":
-                self.optimizer_ = torch.optim.Adam(groups, lr=self.lr, fused=fused)
+                return torch.optim.Adam(groups, lr=self.lr, fused=fused)
             case "adamw":
-                self.optimizer_ = torch.optim.AdamW(groups, lr=self.lr, fused=fused)
+                return torch.optim.AdamW(groups, lr=self.lr, fused=fused)
             case "sgd":
-                self.optimizer_ = torch.optim.SGD(
-                    groups,
-                    lr=self.lr,
-                    momentum=self.momentum,
-                    nesterov=self.momentum > 0,
-                    fused=fused,
-                )
-            case "lbfgs":
-                self.optimizer_ = torch.optim.LBFGS(
-                    params, lr=1.0, max_iter=_LBFGS_STEPS, line_search_fn="strong_wolfe"
-                )
-        return self
+                m = self.momentum
+                return torch.optim.SGD(groups, lr=self.lr, momentum=m, nesterov=m > 0, fused=fused)
+        # Groups are Adam's and SGD's: here the loss itself holds the penalty.
+        params = [p for group in groups for p in group["params"]]
+        return torch.optim.LBFGS(
+            params, lr=1.0, max_iter=_LBFGS_STEPS, line_search_fn="strong_wolfe"
+        )
 
     # -------------------------------------------------------------------- the loop
 
@@ -327,7 +325,8 @@ class Net(NeuralNet):
         """One pass over the batches; losses are read off the device once, at its end."""
         if iterator is None:
             return
-        self.module_.train(training)
+        if self.module_.training != training:
+            self.module_.train(training)
         losses: dict[str, list[Tensor]] = {}
         weights: list[Tensor | float] = []
         for batch in iterator:
