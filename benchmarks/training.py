@@ -209,9 +209,7 @@ def epochs_of_mnist(X: np.ndarray, rounds: int, slow: bool) -> None:
         # The first epoch compiles; it is left out.
         runs["skae, compile"] = lambda: skae(X, 3, compile=True)[1:]
         runs["skae, bfloat16"] = lambda: skae(X, 2, precision="bfloat16")
-        runs["skae, bfloat16, compile"] = lambda: skae(
-            X, 3, precision="bfloat16", compile=True
-        )[1:]
+        runs["skae, bfloat16, compile"] = lambda: skae(X, 3, precision="bfloat16", compile=True)[1:]
     show("One epoch, 60,000 x 784, batch 128", median_epoch(runs, rounds), "skorch's default")
 
 

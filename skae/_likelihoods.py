@@ -19,7 +19,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import softplus
+from torch.nn.functional import l1_loss, mse_loss, softplus
 
 from skae._rows import Batch
 
@@ -227,7 +227,7 @@ class Gaussian(WithNoise):
         if seen is not None or self.variance.ndim:
             return super().row_log_prob(x, output, seen)
         # One variance: its logarithm is taken once, not once per value.
-        squares = (x - output).square().sum(1)
+        squares = mse_loss(output, x, reduction="none").sum(1)
         constant = x.shape[1] * (2 * pi * self.variance).log()
         return -0.5 * (squares / self.variance + constant)
 
@@ -236,7 +236,7 @@ class Gaussian(WithNoise):
         return output + self.variance.sqrt() * noise
 
     def deviation(self, x: Tensor, output: Tensor) -> Tensor:
-        return (x - output).square()
+        return mse_loss(output, x, reduction="none")
 
     def variance_of(self, mean_deviation: Tensor) -> Tensor:
         return mean_deviation
@@ -254,7 +254,7 @@ class Laplace(WithNoise):
         return output + (self.variance / 2).sqrt() * (first - second)
 
     def deviation(self, x: Tensor, output: Tensor) -> Tensor:
-        return (x - output).abs()
+        return l1_loss(output, x, reduction="none")
 
     def variance_of(self, mean_deviation: Tensor) -> Tensor:
         return 2 * mean_deviation.square()

@@ -17,8 +17,10 @@ from torch import Tensor
 
 # Rows are checked and converted in pieces of about this size.
 _CHUNK_BYTES = 32 * 2**20
-# Data that take less than this as float32 are converted once and kept.
-_KEEP_BYTES = 64 * 2**20
+# Rows that training reads again and again are converted once if they take less than
+# this as float32; integers and files, which are large for a reason, only if they are tiny.
+_KEEP_BYTES = 192 * 2**20
+_KEEP_BYTES_OF_COMPACT = 16 * 2**20
 # Of a device's free memory, how much the data may take.
 _DEVICE_SHARE = 0.5
 # What torch can slice; other numbers are converted once.
@@ -66,12 +68,19 @@ def as_tensor(X: NDArray[Any]) -> Tensor:
     if X.dtype.name not in _SLICEABLE or not X.dtype.isnative:
         X = X.astype(np.float32)
     row_major = X.strides[1] == X.itemsize or X.shape[1] == 1
-    if min(X.strides, default=0) < 0 or not (row_major or isinstance(X, np.memmap)):
+    if min(X.strides) < 0 or not (row_major or _is_mapped(X)):
         X = np.ascontiguousarray(X)  # gathering rows across columns would cost far more
     with warnings.catch_warnings():
         # Read-only arrays are only read.
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
         return torch.from_numpy(X)
+
+
+def _is_mapped(X: Any) -> bool:
+    """Whether the array looks at a file."""
+    while X is not None and not isinstance(X, np.memmap):
+        X = getattr(X, "base", None)
+    return X is not None
 
 
 def spread_of(X: NDArray[Any], weight: NDArray[Any] | None) -> Spread:
@@ -149,6 +158,8 @@ class Rows:
         Units in which the network reads and explains rows.
     with_mask : bool
         Whether the encoder reads, beside the values, which of them were seen.
+    reread : bool
+        Whether batches will be asked for many times.
     device : torch.device
         Where the batches are wanted.
     """
@@ -160,6 +171,7 @@ class Rows:
         *,
         units: Units,
         with_mask: bool,
+        reread: bool,
         device: torch.device,
     ) -> None:
         self.units, self.with_mask = units, with_mask
@@ -172,7 +184,9 @@ class Rows:
         self._shape = tuple(X.shape)
         # NaN is looked for once: most data have none, and then no batch needs a mask.
         self._may_miss = self._source.dtype.is_floating_point and _has_nan(self._source)
-        if 4 * self._source.numel() <= _KEEP_BYTES:
+        compact = X.dtype.kind != "f" or _is_mapped(X)
+        limit = _KEEP_BYTES_OF_COMPACT if compact else _KEEP_BYTES
+        if reread and 4 * X.size <= limit:
             self._kept = self._convert(self._source.to(device))
         elif device.type != "cpu" and self._fits():
             # Not every device knows float64.

@@ -177,7 +177,7 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
             self._start(X, rng, sample_weight)
         else:
             self._continue(known)
-        rows = self._rows(X, sample_weight)
+        rows = self._rows(X, sample_weight, reread=True)
         train, valid = self._split(len(X))
         self._prepare(rows, train)
         monitor = "train_loss" if valid is None else "valid_loss"
@@ -231,7 +231,7 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
             else:
                 self._check_choices(self.n_features_in_)
                 self._continue(self._known())
-            rows = self._rows(rows_in, weight)
+            rows = self._rows(rows_in, weight, reread=True)
             train = torch.arange(len(rows))
             if first:
                 self._prepare(rows, train)
@@ -427,12 +427,13 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
 
     # ------------------------------------------------------- rows in and rows out
 
-    def _rows(self, X: Array, weight: Array | None = None) -> Rows:
+    def _rows(self, X: Array, weight: Array | None = None, reread: bool = False) -> Rows:
         return Rows(
             X,
             weight,
             units=self._blueprint.units,
             with_mask=self._blueprint.with_mask,
+            reread=reread,
             device=self._net_device(),
         )
 
@@ -630,10 +631,7 @@ class _Tasks(Callback):
 
     def _state(self) -> dict[str, Any]:
         """The attributes of the estimator as if training had ended here."""
-        now = copy.copy(self.estimator)
-        now.__dict__.pop("_skl_callbacks", None)
-        now.__dict__.pop("_callback_fit_ctx", None)
-        now._copy_net(self.estimator.net_)  # training goes on with the other
+        now = copy.copy(self.estimator)  # with a net of its own: training goes on with the other
         now.n_iter_ = len(now.net_.history)
         now._finish(self.X, self.weight, 1.0)
         return {name: now.__dict__[name] for name in now.__dict__ if name.endswith("_")}
