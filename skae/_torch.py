@@ -18,7 +18,6 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils.validation import validate_data
 from skorch.callbacks import Callback
-from skorch.history import History
 from torch import Tensor, nn
 
 from skae._base import (
@@ -176,7 +175,7 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
         if known is None:
             self._start(X, rng, sample_weight)
         else:
-            self._continue(known)
+            self._continue(known, X)
         rows = self._rows(X, sample_weight, reread=True)
         train, valid = self._split(len(X))
         self._prepare(rows, train)
@@ -229,8 +228,7 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
             if first:
                 self._start(rows_in, self._generator(), weight)
             else:
-                self._check_choices(self.n_features_in_)
-                self._continue(self._known())
+                self._continue(self._known(), rows_in)
             rows = self._rows(rows_in, weight, reread=True)
             train = torch.arange(len(rows))
             if first:
@@ -264,7 +262,9 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
             module = self._make_module(generator)
         self._set_net(module)
 
-    def _continue(self, known: dict[str, Any]) -> None:
+    def _continue(self, known: dict[str, Any], X: Array) -> None:
+        self._check_choices(self.n_features_in_)
+        self._check_range(X)
         if known["n_features"] != self.n_features_in_:
             raise ValueError(
                 f"X has {self.n_features_in_} features, but warm_start=True goes on from a fit "
@@ -304,9 +304,8 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
     def _copy_net(self, net: Net) -> None:
         """Take over a copy of a net, with this estimator's training parameters."""
         self._set_net(copy.deepcopy(net.module_))
-        if net.solver == self.solver:
-            self.net_.optimizer_.load_state_dict(copy.deepcopy(net.optimizer_.state_dict()))
-        self.net_.history_ = History(copy.deepcopy(net.history_.to_list()))
+        optimizer = net.optimizer_.state_dict() if net.solver == self.solver else None
+        self.net_.resume(copy.deepcopy(optimizer), copy.deepcopy(net.history_.to_list()))
 
     def _split(self, n_rows: int) -> tuple[Tensor, Tensor | None]:
         """Indices of training rows, and of validation rows where they are wanted."""
@@ -563,8 +562,7 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
             self._set_net(module)
         except ValueError:  # fitted on a device that is not here
             self._set_net(module, torch.device("cpu"))
-        self.net_.optimizer_.load_state_dict(_to_tensors(saved["optimizer"]))
-        self.net_.history_ = History(saved["history"])
+        self.net_.resume(_to_tensors(saved["optimizer"]), saved["history"])
         self.net_.module_.eval()
 
     def __reduce_ex__(self, protocol: Any) -> Any:

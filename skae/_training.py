@@ -16,6 +16,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping, LRScheduler
+from skorch.history import History
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -232,6 +233,18 @@ class Net(NeuralNet):
         return torch.optim.LBFGS(
             params, lr=1.0, max_iter=_LBFGS_STEPS, line_search_fn="strong_wolfe"
         )
+
+    def resume(self, optimizer: dict[str, Any] | None, history: list[dict[str, Any]]) -> None:
+        """Go on where a net stood, with the rates and penalties of this one."""
+        if optimizer is not None:
+            own = [
+                {name: value for name, value in group.items() if name != "params"}
+                for group in self.optimizer_.param_groups
+            ]
+            self.optimizer_.load_state_dict(optimizer)
+            for group, settings in zip(self.optimizer_.param_groups, own, strict=True):
+                group.update(settings)
+        self.history_ = History(history)
 
     # -------------------------------------------------------------------- the loop
 
