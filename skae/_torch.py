@@ -30,15 +30,8 @@ from skae._blueprint import Blueprint, common_scale
 from skae._likelihoods import LIKELIHOODS, WithNoise
 from skae._networks import ACTIVATIONS, MIN_SIDE, OUT_RANGES, POOLINGS
 from skae._rows import Batch, Rows, Spread, as_tensor, check_finite, spread_of
-from skae._training import (
-    OPTIMIZERS,
-    SCHEDULES,
-    Net,
-    Progress,
-    StopWhenFlat,
-    TrainableModule,
-    adaptive_rate,
-)
+from skae._training import OPTIMIZERS, SCHEDULES, Net, TrainableModule
+from skae._training_callbacks import Progress, StopWhenFlat, Tasks, adaptive_rate
 
 Array = NDArray[Any]
 
@@ -182,7 +175,7 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
         monitor = "train_loss" if valid is None else "valid_loss"
         callbacks = self._engine_callbacks(monitor)
         if hasattr(self, "_skl_callbacks"):
-            callbacks.append(("tasks", _Tasks(self, context, X, sample_weight)))
+            callbacks.append(("tasks", Tasks(self, context, X, sample_weight)))
         self._train(rows, train, valid, callbacks, self.max_iter)
         self._n_rows_seen = float(len(X) if sample_weight is None else sample_weight.sum())
         codes = self._finish(X, sample_weight, 1.0)
@@ -619,35 +612,3 @@ def _to_tensors(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return type(value)(_to_tensors(item) for item in value)
     return value
-
-
-class _Tasks(Callback):
-    """Tells scikit-learn's callbacks of epochs, each of which is a task."""
-
-    def __init__(self, estimator: TorchAutoencoder, context: Any, X: Array, weight: Any) -> None:
-        self.estimator, self.context, self.X, self.weight = estimator, context, X, weight
-
-    def _state(self) -> dict[str, Any]:
-        """The attributes of the estimator as if training had ended here."""
-        now = copy.copy(self.estimator)  # with a net of its own: training goes on with the other
-        now.n_iter_ = len(now.net_.history)
-        now._finish(self.X, self.weight, 1.0)
-        return {name: now.__dict__[name] for name in now.__dict__ if name.endswith("_")}
-
-    def _tell(self, hook: str) -> bool:
-        return getattr(self.task, hook)(
-            estimator=self.estimator,
-            X=self.X,
-            metadata={"sample_weight": self.weight},
-            reconstruction_attributes=self._state,
-        )
-
-    def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
-        """Open a task."""
-        self.task = self.context.subcontext(task_name="epoch")
-        self._tell("call_on_fit_task_begin")
-
-    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
-        """Close it; skorch stops at a KeyboardInterrupt."""
-        if self._tell("call_on_fit_task_end"):
-            raise KeyboardInterrupt

@@ -15,10 +15,9 @@ from typing import Any, NamedTuple, cast
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from skorch import NeuralNet
-from skorch.callbacks import Callback, EarlyStopping, LRScheduler
+from skorch.callbacks import Callback
 from skorch.history import History
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from skae._rows import Batch, Rows
 
@@ -465,59 +464,3 @@ class _global_generator_set_aside(AbstractContextManager[None]):
 
     def __exit__(self, *exc: Any) -> None:
         self._fork.__exit__(*exc)
-
-
-# ------------------------------------------------------------------------ callbacks
-
-
-class StopWhenFlat(EarlyStopping):
-    """skorch's early stopping, from some epoch on."""
-
-    def __init__(self, first_epoch: int = 0, **kwargs: Any) -> None:
-        super().__init__(sink=_silent, **kwargs)
-        self.first_epoch = first_epoch
-
-    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
-        """Compare the loss with the best one so far."""
-        if len(net.history) > self.first_epoch:
-            super().on_epoch_end(net, **kwargs)
-
-
-def _silent(*args: object, **kwargs: object) -> None:
-    """skorch's callbacks print through a sink; this one prints nothing."""
-
-
-class Progress(Callback):
-    """One line that shows the epochs, the losses and the time left."""
-
-    def __init__(self, n_epochs: int) -> None:
-        self.n_epochs = n_epochs
-
-    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
-        """Open the line."""
-        self._bar = tqdm(total=self.n_epochs, unit="epoch")
-
-    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
-        """Show the last epoch's losses."""
-        last = net.history[-1]
-        losses = {
-            name: f"{last[name]:.4g}" for name in ("train_loss", "valid_loss") if name in last
-        }
-        self._bar.set_postfix(losses, refresh=False)
-        self._bar.update()
-
-    def on_train_end(self, net: Any, **kwargs: Any) -> None:
-        """Close the line."""
-        self._bar.close()
-
-
-def adaptive_rate(monitor: str, tol: float) -> LRScheduler:
-    """Divide the learning rate by 5 when two epochs in a row do not improve by `tol`."""
-    return LRScheduler(
-        policy=torch.optim.lr_scheduler.ReduceLROnPlateau,
-        monitor=monitor,
-        factor=0.2,
-        patience=1,
-        threshold=tol,
-        threshold_mode="abs",
-    )
