@@ -15,14 +15,13 @@ from typing import Any, ClassVar, NamedTuple, Self, cast
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import clone
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from skae._base import Interval, StrOptions
 from skae._blueprint import Blueprint
-from skae._likelihoods import Likelihood, NoiseSums, WithNoise
+from skae._likelihoods import LIKELIHOODS, Likelihood, NoiseSums, WithNoise
 from skae._networks import activation_module
 from skae._pretraining import pretrain
 from skae._rows import Batch, Rows, Spread
@@ -55,7 +54,7 @@ def open_codes(epoch: int, growth_epochs: int, n_codes: int) -> int:
     """How many codes are active in an epoch (from 0), growing linearly from 1 to all."""
     if epoch >= growth_epochs:
         return n_codes
-    return 1 + (n_codes - 1) * epoch // growth_epochs
+    return 1 + (n_codes - 1) * epoch // max(1, growth_epochs - 1)
 
 
 # ------------------------------------------------------------------------ the network
@@ -110,6 +109,12 @@ class AutoencoderModule(TrainableModule):
         # In a list the user's network is neither trained nor saved with the weights.
         self.perceptual = [] if perceptual is None else [perceptual]
 
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        """Move the perceptual network to other devices, too."""
+        for network, _ in self.perceptual:
+            network._apply(fn, recurse)
+        return super()._apply(fn, recurse)
+
     def encode(self, x: Tensor) -> Tensor:
         """The codes, (n, n_components)."""
         return self.all_codes(x)[:, : self.plan.n_components]
@@ -152,17 +157,24 @@ class AutoencoderModule(TrainableModule):
             shape = (len(batch.x), plan.n_codes)
             signs = torch.randint(0, 2, shape, generator=generator, device=batch.x.device)
             batch = batch._replace(draws=2.0 * signs - 1.0)
-        if plan.latent_growth == "nested":
-            cut = torch.randint(
-                1,
-                plan.n_components + 1,
-                (len(batch.x), 1),
-                generator=generator,
-                device=batch.x.device,
-            )
-            index = torch.arange(plan.n_codes, device=batch.x.device)
-            batch = batch._replace(gate=(index < cut).float())
+        if plan.latent_growth is not None:
+            batch = batch._replace(gate=self._cuts(batch, generator))
         return batch
+
+    def _cuts(self, batch: Batch, generator: torch.Generator) -> Tensor:
+        """1 for each row's first codes, up to a random one; 0 for the others.
+
+        Incremental growth cuts every other row, among the codes that are open. Without
+        cuts nothing holds early codes to explain a row by themselves once others have
+        opened, and the order is lost: measured, in docs/autoencoders.md.
+        """
+        n, device = len(batch.x), batch.x.device
+        chance = torch.rand((n, 1), generator=generator, device=device)
+        n_open = self.gate.sum()
+        if self.plan.latent_growth == "incremental":
+            chance = 2 * chance
+        cut = (chance * n_open).floor() + 1
+        return (torch.arange(self.plan.n_codes, device=device) < cut).float()
 
     def _corrupted(self, batch: Batch, generator: torch.Generator) -> Tensor:
         kind, level, n_features = self.plan.noise, self.plan.noise_level, self.plan.n_features
@@ -560,6 +572,11 @@ class Autoencoder(TorchAutoencoder):
                 f"likelihood={self.likelihood!r} with out_activation={self.out_activation!r}.",
             ),
             (
+                self.pretraining == "rbm" and self.tied_weights and not self._reads_as_it_writes(),
+                "pretraining='rbm' of values in [0, 1] needs tied_weights=False: the encoder reads "
+                "them rescaled, the decoder writes them as they are.",
+            ),
+            (
                 self.noise in ("masking", "salt_and_pepper") and self.noise_level > 1,
                 f"noise_level={self.noise_level} must be at most 1: it is the share of values "
                 f"that noise={self.noise!r} replaces.",
@@ -577,6 +594,9 @@ class Autoencoder(TorchAutoencoder):
         for clash, message in clashes:
             if clash:
                 raise ValueError(message)
+
+    def _reads_as_it_writes(self) -> bool:
+        return LIKELIHOODS[self.likelihood].location and self.out_activation == "identity"
 
     def _plan(self, spread: Spread, dtype: np.dtype[Any]) -> dict[str, Any]:
         return {
@@ -598,7 +618,7 @@ class Autoencoder(TorchAutoencoder):
         )
         perceptual = None
         if self.perceptual is not None:
-            network = copy.deepcopy(self.perceptual[0]).to(self._device()).eval()
+            network = copy.deepcopy(self.perceptual[0]).cpu().eval()
             perceptual = (network.requires_grad_(False), float(self.perceptual[1]))
         return AutoencoderModule(encoder, decoder, plan.make_likelihood(), plan, perceptual)
 
@@ -635,7 +655,7 @@ class Autoencoder(TorchAutoencoder):
                 f"Training diverged: after {self.n_iter_} epochs the codes are not finite. Lower "
                 f"learning_rate_init (now {self.learning_rate_init}) or rescale X."
             )
-        noise.settle(share)
+        noise.settle(share, self._noise_so_far() if share < 1 else None)
         mean = np.average(codes.astype(np.float64), axis=0, weights=sample_weight)
         covariance = np.cov(codes, rowvar=False, aweights=sample_weight, ddof=0, dtype=np.float64)
         covariance = np.atleast_2d(covariance)
@@ -707,14 +727,9 @@ class Autoencoder(TorchAutoencoder):
         check_is_fitted(self)
         self._check_argument("k", k, [Interval(Integral, 1, self.n_components_, closed="both")])
         k = int(k)
-        other = clone(self).set_params(n_components=k)
-        other.__dict__.update(
-            {name: copy.copy(v) for name, v in vars(self).items() if name.endswith("_")}
-        )
+        other = copy.copy(self).set_params(n_components=k)  # with a net of its own
         other.n_components_ = k
-        other._seed, other._n_rows_seen = self._seed, self._n_rows_seen
         other._blueprint = replace(self._blueprint, n_components=k)
-        other._copy_net(self.net_)
         module = other.net_.module_
         module.plan = other._blueprint
         with torch.no_grad():
@@ -723,7 +738,6 @@ class Autoencoder(TorchAutoencoder):
                 other._noise_path = self._noise_path[:k].copy()
                 variance = torch.as_tensor(other._noise_path[-1])
                 module.likelihood.variance.copy_(variance)
-        module.eval()
         other.code_mean_ = self.code_mean_[:k].copy()
         other.code_covariance_ = self.code_covariance_[:k, :k].copy()
         other._publish_noise()

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from skae._likelihoods import LIKELIHOODS, Likelihood, likelihood_module
 from skae._networks import (
-    OnImages,
+    FromImages,
     Shape,
     TiedDecoder,
+    ToImages,
     check_network,
     conv_decoder,
     conv_encoder,
@@ -95,17 +96,20 @@ class Blueprint:
     ) -> tuple[nn.Module, nn.Module]:
         """Encoder, with `n_encoded` outputs, and decoder: copies of those given, or new ones."""
         n_inputs = self.n_features * (2 if self.with_mask else 1)
-        to_codes = self._copy(encoder) or self._new_encoder(n_inputs, n_encoded, generator)
-        to_rows = self._copy(decoder) or self._new_decoder(to_codes, generator)
+        shape = self.image_shape
+        if encoder is None:
+            to_codes = self._new_encoder(n_inputs, n_encoded, generator)
+        else:
+            to_codes = copy.deepcopy(encoder).cpu()
+            to_codes = to_codes if shape is None else FromImages(to_codes, shape)
+        if decoder is None:
+            to_rows = self._new_decoder(to_codes, generator)
+        else:
+            to_rows = copy.deepcopy(decoder).cpu()
+            to_rows = to_rows if shape is None else ToImages(to_rows)
         check_network("encoder", to_codes, n_inputs, n_encoded)
         check_network("decoder", to_rows, self.n_codes, self.n_features)
         return to_codes, to_rows
-
-    def _copy(self, template: nn.Module | None) -> nn.Module | None:
-        if template is None:
-            return None
-        network = copy.deepcopy(template).cpu()
-        return network if self.image_shape is None else OnImages(network, self.image_shape)
 
     def _new_encoder(self, n_inputs: int, n_encoded: int, generator: torch.Generator) -> nn.Module:
         if self.network == "mlp" or self.image_shape is None:

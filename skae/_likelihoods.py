@@ -27,6 +27,8 @@ from skae._rows import Batch
 _VARIANCE_FLOOR = 1e-4
 # exp of an output stays finite in float32, and so do sums of it.
 _MAX_LOG_RATE = 60.0
+# Where continuous Bernoulli outputs start at most: there the mean is 0.02 or 0.98.
+_MAX_LOGIT = 50.0
 # How much a batch weighs in the running estimate of the noise.
 _MOMENTUM = 0.05
 
@@ -162,27 +164,32 @@ class WithNoise(Likelihood):
     def variance_of(self, mean_deviation: Tensor) -> Tensor:
         """Maximum-likelihood variance, from the mean of `deviation` over what was seen."""
 
-    def average(self, values: Tensor, weight: Tensor | None, seen: Tensor | None) -> Tensor:
-        """Weighted mean over seen values: of all features, or of each."""
-        if weight is None and seen is None:
-            return values.mean(0) if self.variance.ndim else values.mean()
-        counts = torch.ones_like(values) if seen is None else seen
-        if weight is not None:
-            counts = counts * weight[:, None]
-        total, count = (values * counts).sum(0), counts.sum(0)
-        if not self.variance.ndim:
-            total, count = total.sum(), count.sum()
-        return total / count.clamp(min=1e-30)
-
     @torch.no_grad()
     def follow(self, x: Tensor, output: Tensor, weight: Tensor | None, seen: Tensor | None) -> None:
         """Move the running variance towards that of one batch."""
         if not self.learned:
             return
-        batch = self.variance_of(self.average(self.deviation(x, output), weight, seen))
         self.n_updates += 1
         rate = (1 / self.n_updates).clamp(min=_MOMENTUM)
-        self.set_variance(self.variance.lerp(batch, rate))
+        deviation = self.deviation(x, output)
+        if weight is None and seen is None:
+            mean = deviation.mean(0) if self.variance.ndim else deviation.mean()
+        else:
+            total, count = self.sums(deviation, weight, seen)
+            mean = (total / count.clamp(min=1e-30)).float()
+            rate = torch.where(count > 0, rate, 0.0)
+        self.set_variance(self.variance.lerp(self.variance_of(mean), rate))
+
+    def sums(
+        self, deviation: Tensor, weight: Tensor | None, seen: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Weighted sum of the deviations that were seen, and their weight, as float64."""
+        counts = torch.ones_like(deviation) if seen is None else seen
+        if weight is not None:
+            counts = counts * weight[:, None]
+        wide = torch.float32 if counts.device.type == "mps" else torch.float64  # which has none
+        total, count = (deviation * counts).sum(0, dtype=wide), counts.sum(0, dtype=wide)
+        return (total, count) if self.variance.ndim else (total.sum(), count.sum())
 
 
 class NoiseSums:
@@ -199,22 +206,17 @@ class NoiseSums:
         if self.likelihood is None:
             return
         deviation = self.likelihood.deviation(batch.y, output)
-        counts = torch.ones_like(deviation) if batch.seen is None else batch.seen
-        if batch.weight is not None:
-            counts = counts * batch.weight[:, None]
-        total, count = (deviation * counts).double().sum(0), counts.double().sum(0)
-        if not self.likelihood.variance.ndim:
-            total, count = total.sum(), count.sum()
+        total, count = self.likelihood.sums(deviation, batch.weight, batch.seen)
         self.total, self.count = self.total + total, self.count + count
 
-    def settle(self, share: float = 1.0) -> None:
-        """Set the variance; `share` is what the rows count beside the variance so far."""
+    def settle(self, share: float = 1.0, before: Tensor | None = None) -> None:
+        """Set the variance; `share` is what these rows count beside the variance `before`."""
         if self.likelihood is None or not isinstance(self.count, Tensor):
             return
         old = self.likelihood.variance
         new = self.likelihood.variance_of(self.total / self.count.clamp(min=1e-300)).float()
         new = torch.where(self.count > 0, new, old)  # of a column never seen nothing is learned
-        self.likelihood.set_variance(share * new + (1 - share) * old)
+        self.likelihood.set_variance(new if before is None else before.lerp(new, share))
 
 
 class Gaussian(WithNoise):
@@ -297,7 +299,12 @@ class ContinuousBernoulli(Likelihood):
         return torch.where(output > 0, 1 - x, x).clamp(0, 1)
 
     def natural(self, mean: Tensor) -> Tensor:
-        return torch.logit(mean, eps=1e-2)
+        low, high = torch.full_like(mean, -_MAX_LOGIT), torch.full_like(mean, _MAX_LOGIT)
+        for _ in range(40):  # the mean rises with the output: bisection
+            middle = (low + high) / 2
+            below = continuous_bernoulli_mean(middle) < mean
+            low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+        return (low + high) / 2
 
 
 class Poisson(Likelihood):

@@ -201,18 +201,28 @@ def start_at(decoder: nn.Module, output: Tensor) -> None:
         bias.copy_(output.reshape(len(bias), -1).mean(1))
 
 
-class OnImages(nn.Module):
-    """A user's network that reads or writes images, between rows."""
+class FromImages(nn.Module):
+    """A user's encoder, which reads images (a mask as further channels), between rows."""
 
     def __init__(self, network: nn.Module, image_shape: Shape) -> None:
         super().__init__()
-        self.network, self.image_shape = network, image_shape
+        self.network, self.size = network, image_shape[1:]
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.shape[1] == prod(self.image_shape):
-            x = x.unflatten(1, self.image_shape)
-        out = self.network(x)
-        return out.flatten(1) if isinstance(out, Tensor) else out
+        out: Tensor = self.network(x.unflatten(1, (-1, *self.size)))
+        return out
+
+
+class ToImages(nn.Module):
+    """A user's decoder, which writes images, between rows."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, z: Tensor) -> Tensor:
+        out: Tensor = self.network(z)
+        return out.flatten(1)
 
 
 def check_network(name: str, network: nn.Module, n_inputs: int, n_outputs: int) -> None:
@@ -222,7 +232,7 @@ def check_network(name: str, network: nn.Module, n_inputs: int, n_outputs: int) 
     try:
         with torch.no_grad():
             out: Any = network(torch.zeros(2, n_inputs))
-    except (RuntimeError, TypeError, ValueError) as error:
+    except (AttributeError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"{name} cannot take a batch of shape (2, {n_inputs}): {error}") from error
     finally:
         network.train(was_training)

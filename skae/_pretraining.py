@@ -117,8 +117,10 @@ def _train_machine(
         generator=noise,
     )
     for epoch in range(n_epochs):
-        for batch in batches:
+        for i, batch in enumerate(batches):
             visible = batch.y if level == 0 else stack.below(level, batch)
+            if epoch == i == 0:
+                machine.start_at(weighted_mean(visible, batch.weight))
             machine.step(visible, epoch, weight=batch.weight)
 
     weight, bias = machine.W.T.clone(), machine.c.clone()

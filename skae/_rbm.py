@@ -67,6 +67,10 @@ class RestrictedBoltzmannMachine:
         self.c = torch.zeros(n_hidden, device=device)
         self._velocity = Statistics(*(torch.zeros_like(p) for p in (self.W, self.b, self.c)))
 
+    def start_at(self, mean: Tensor) -> None:
+        """Set the visible bias so that this is the mean while the weights are small."""
+        self.b = torch.logit(mean, eps=1e-2) if self.visible == "bernoulli" else mean.clone()
+
     def hidden_mean(self, v: Tensor) -> Tensor:
         """E[h | v]."""
         drive = torch.addmm(self.c, v, self.W)

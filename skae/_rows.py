@@ -27,6 +27,10 @@ _DEVICE_SHARE = 0.5
 _SLICEABLE = ("float64", "float32", "float16", "uint8", "int8", "int16", "int32", "int64", "bool")
 
 
+# Types of which float32 keeps every value.
+_SMALL = (torch.uint8, torch.int8, torch.int16, torch.bool, torch.float16, torch.bfloat16)
+
+
 class Batch(NamedTuple):
     """What a module sees of some rows; `seen` and `gate` are None where all counts."""
 
@@ -59,16 +63,18 @@ def check_finite(X: NDArray[Any], allow_nan: bool) -> None:
     """Raise scikit-learn's error at infinity, and at NaN if that is not allowed."""
     if X.dtype.kind == "f":
         for rows in chunks(len(X), X.shape[1] * X.itemsize):
-            if not np.isfinite(X[rows].sum(dtype=np.float64)):
-                assert_all_finite(X[rows], allow_nan=allow_nan, input_name="X")
+            with np.errstate(over="ignore", invalid="ignore"):
+                if not np.isfinite(X[rows].sum(dtype=np.float64)):
+                    assert_all_finite(X[rows], allow_nan=allow_nan, input_name="X")
 
 
 def as_tensor(X: NDArray[Any]) -> Tensor:
     """The array as a tensor that shares its memory wherever torch can slice it."""
     if X.dtype.name not in _SLICEABLE or not X.dtype.isnative:
-        X = X.astype(np.float32)
+        X = X.astype(np.float64)
     row_major = X.strides[1] == X.itemsize or X.shape[1] == 1
-    if min(X.strides) < 0 or not (row_major or _is_mapped(X)):
+    sliceable = min(X.strides) >= 0 and not any(stride % X.itemsize for stride in X.strides)
+    if not sliceable or not (row_major or _is_mapped(X)):
         X = np.ascontiguousarray(X)  # gathering rows across columns would cost far more
     with warnings.catch_warnings():
         # Read-only arrays are only read.
@@ -129,8 +135,8 @@ class Affine(NamedTuple):
 
     def apply(self, x: Tensor) -> Tensor:
         """Rows of any type in the network's units, float32."""
-        if not x.dtype.is_floating_point:
-            x = x.float()
+        if x.dtype not in (torch.float32, torch.float64):
+            x = x.float() if x.dtype in _SMALL else x.double()
         return (x - self.center.to(x.device, x.dtype)).div_(self.scale).float()
 
     def undo(self, y: Tensor) -> Tensor:

@@ -176,8 +176,8 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
         callbacks = self._engine_callbacks(monitor)
         if hasattr(self, "_skl_callbacks"):
             callbacks.append(("tasks", Tasks(self, context, X, sample_weight)))
-        self._train(rows, train, valid, callbacks, self.max_iter)
         self._n_rows_seen = float(len(X) if sample_weight is None else sample_weight.sum())
+        self._train(rows, train, valid, callbacks, self.max_iter)
         codes = self._finish(X, sample_weight, 1.0)
         context.call_on_fit_task_end(estimator=self, X=X)
         return codes
@@ -257,7 +257,7 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
 
     def _continue(self, known: dict[str, Any], X: Array) -> None:
         self._check_choices(self.n_features_in_)
-        self._check_range(X)
+        self._check_range(X, as_targets=True)
         if known["n_features"] != self.n_features_in_:
             raise ValueError(
                 f"X has {self.n_features_in_} features, but warm_start=True goes on from a fit "
@@ -298,7 +298,8 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
         """Take over a copy of a net, with this estimator's training parameters."""
         self._set_net(copy.deepcopy(net.module_))
         optimizer = net.optimizer_.state_dict() if net.solver == self.solver else None
-        self.net_.resume(copy.deepcopy(optimizer), copy.deepcopy(net.history_.to_list()))
+        history = copy.deepcopy(net.history_.to_list())
+        self.net_.resume_with_own_settings(copy.deepcopy(optimizer), history)
 
     def _split(self, n_rows: int) -> tuple[Tensor, Tensor | None]:
         """Indices of training rows, and of validation rows where they are wanted."""
@@ -327,12 +328,11 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
             callbacks.append(("adaptive", adaptive_rate(monitor, self.tol)))
         if self.tol > 0 or self.early_stopping:
             stop = StopWhenFlat(
-                len(self.net_.history) + self._first_epoch_to_stop(),
-                monitor=monitor,
+                monitor,
                 patience=self.n_iter_no_change,
-                threshold=self.tol,
-                threshold_mode="abs",
-                load_best=self.early_stopping,
+                tol=self.tol,
+                restore=self.early_stopping,
+                first_epoch=len(self.net_.history) + self._first_epoch_to_stop(),
             )
             callbacks.append(("stop", stop))
         if self.verbose:
@@ -380,6 +380,11 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
                 f"device={name!r} is none that torch knows; allowed are 'auto', 'cpu', 'cuda', "
                 "'cuda:1', 'mps' and the like."
             ) from error
+        if device.type not in ("cpu", "cuda", "mps"):
+            raise ValueError(
+                f"device={name!r} is none for training; allowed are 'auto', 'cpu', 'cuda', "
+                "'cuda:1', 'mps' and the like."
+            )
         if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
             raise ValueError(
                 f"device={name!r} is not there: torch sees {torch.cuda.device_count()} CUDA "
@@ -467,6 +472,15 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
         rows = rows.cpu() if targets is None else targets.undo(rows)
         return rows.float().numpy()
 
+    def _noise_so_far(self) -> Tensor | None:
+        """The published noise variance, in the network's units."""
+        if self.noise_variance_ is None:
+            return None
+        scale = self._blueprint.target_scale
+        return torch.as_tensor(np.asarray(self.noise_variance_) / scale**2, dtype=torch.float32).to(
+            self._net_device()
+        )
+
     def _publish_noise(self) -> None:
         """The noise variance in the units of the data."""
         likelihood = self.net_.module_.likelihood
@@ -506,9 +520,10 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
                 f"of X has values from {float(low[column]):g} to {float(high[column]):g}."
             )
 
-    def _check_range(self, X: Array) -> None:
-        """Raise for rows that the likelihood cannot score."""
-        if self.likelihood in ("gaussian", "laplace"):
+    def _check_range(self, X: Array, as_targets: bool = False) -> None:
+        """Raise for rows that the likelihood cannot score, or the decoder not write."""
+        unbounded = LIKELIHOODS[self.likelihood].location
+        if unbounded and not (as_targets and self.out_activation != "identity"):
             return
         source = as_tensor(X)
         low = torch.full((X.shape[1],), torch.inf, dtype=torch.float64)

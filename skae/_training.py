@@ -9,13 +9,14 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from math import cos, isfinite, pi, sqrt
+from copy import deepcopy
+from math import cos, inf, isfinite, pi, sqrt
 from typing import Any, NamedTuple, cast
 
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from skorch import NeuralNet
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, LRScheduler
 from skorch.history import History
 from torch import Tensor, nn
 
@@ -80,6 +81,20 @@ class View:
         return len(self.rows) if self.index is None else len(self.index)
 
 
+def batch_sizes(n_rows: int, batch_size: int) -> list[int]:
+    """How many rows each batch has; a single row that is left over joins the batch before it.
+
+    Batch normalisation has no variance of one row.
+    """
+    full, rest = divmod(n_rows, batch_size)
+    sizes = [batch_size] * full
+    if rest == 1 and full:
+        sizes[-1] += 1
+    elif rest:
+        sizes.append(rest)
+    return sizes
+
+
 class Batches:
     """Batches of a view, in a new random order in every epoch if a generator is given."""
 
@@ -101,14 +116,9 @@ class Batches:
             yield rows.batch(part)
 
     def parts(self, order: Tensor) -> list[Tensor]:
-        """The order in batches; a single row that is left over joins the batch before it.
-
-        Batch normalisation has no variance of one row.
-        """
-        parts = list(order.split(self.batch_size))
-        if len(parts) > 1 and len(parts[-1]) == 1:
-            parts[-2:] = [torch.cat(parts[-2:])]
-        return parts
+        """The order in batches."""
+        sizes = batch_sizes(len(order), self.batch_size)
+        return list(order.split(sizes))
 
 
 class Snapshot:
@@ -119,6 +129,7 @@ class Snapshot:
         self.epoch = -1
         self._live: list[Tensor] = []
         self._copies: list[Tensor] = []
+        self._anew: dict[str, Any] | None = None
         self._n_states = -1
 
     def take(self, epoch: int) -> None:
@@ -126,20 +137,26 @@ class Snapshot:
         if self._n_states != len(self.optimizer.state):  # the first step makes the states
             self._n_states = len(self.optimizer.state)
             states = [v for state in self.optimizer.state.values() for v in state.values()]
+            if isinstance(self.optimizer, torch.optim.LBFGS):
+                states = []
             self._live = [
                 *self.module.state_dict().values(),
                 *(value for value in states if isinstance(value, Tensor)),
             ]
             self._copies = [tensor.clone() for tensor in self._live]
         else:
-            for copy, tensor in zip(self._copies, self._live, strict=True):
-                copy.copy_(tensor)
+            for copied, tensor in zip(self._copies, self._live, strict=True):
+                copied.copy_(tensor)
+        if isinstance(self.optimizer, torch.optim.LBFGS):  # which makes its state anew
+            self._anew = deepcopy(self.optimizer.state_dict())
         self.epoch = epoch
 
     def restore(self) -> None:
         """Go back to the copied state."""
-        for copy, tensor in zip(self._copies, self._live, strict=True):
-            tensor.copy_(copy)
+        if self._anew is not None:
+            self.optimizer.load_state_dict(self._anew)
+        for copied, tensor in zip(self._copies, self._live, strict=True):
+            tensor.copy_(copied)
 
 
 class TrainingStopped(Exception):
@@ -196,11 +213,6 @@ class Net(NeuralNet):
     def _default_callbacks(self) -> list[tuple[str, Callback]]:
         return []
 
-    def initialize_criterion(self) -> "Net":
-        """The module computes its own loss."""
-        self.criterion_ = None
-        return self
-
     def initialize_module(self) -> "Net":
         """The module is built by the estimator, with its own generator."""
         self.module_ = self.module
@@ -234,16 +246,22 @@ class Net(NeuralNet):
         )
 
     def resume(self, optimizer: dict[str, Any] | None, history: list[dict[str, Any]]) -> None:
-        """Go on where a net stood, with the rates and penalties of this one."""
+        """Take over the state of an optimiser and a history."""
         if optimizer is not None:
-            own = [
-                {name: value for name, value in group.items() if name != "params"}
-                for group in self.optimizer_.param_groups
-            ]
             self.optimizer_.load_state_dict(optimizer)
-            for group, settings in zip(self.optimizer_.param_groups, own, strict=True):
-                group.update(settings)
         self.history_ = History(history)
+
+    def resume_with_own_settings(
+        self, optimizer: dict[str, Any] | None, history: list[dict[str, Any]]
+    ) -> None:
+        """The same, but the rates and penalties stay those of this net."""
+        own = [
+            {name: value for name, value in group.items() if name != "params"}
+            for group in self.optimizer_.param_groups
+        ]
+        self.resume(optimizer, history)
+        for group, settings in zip(self.optimizer_.param_groups, own, strict=True):
+            group.update(settings)
 
     # -------------------------------------------------------------------- the loop
 
@@ -257,6 +275,7 @@ class Net(NeuralNet):
         self.snapshot_ = Snapshot(self.module_, self.optimizer_)
         self.horizon_ = max(len(self.history) + epochs, self.max_epochs)
         self.schedule_ = self._make_schedule(len(self.views_[0]))
+        self.best_: dict[str, float] = {}
         self.hears_batches_ = any(_hears_batches(cb) for _, cb in self.callbacks_)
         self.loss_ = self.module_.loss
         if self.compiled:
@@ -269,7 +288,15 @@ class Net(NeuralNet):
                 self._run(epochs)
                 self.notify("on_train_end", X=rows, y=None)
         finally:
-            for name in ("views_", "order_", "generator_", "snapshot_", "schedule_", "loss_"):
+            for name in (
+                "views_",
+                "order_",
+                "generator_",
+                "snapshot_",
+                "schedule_",
+                "loss_",
+                "best_",
+            ):
                 self.__dict__.pop(name, None)
         return self
 
@@ -349,7 +376,8 @@ class Net(NeuralNet):
                 losses.setdefault(name, []).append(value)
             weights.append(len(batch.x) if batch.weight is None else batch.weight.sum())
             if self.hears_batches_:
-                self.history.record_batch(prefix + "_loss", step["loss"].item())
+                loss = sum(float(value) for value in step["terms"].values())
+                self.history.record_batch(prefix + "_loss", loss)
                 self.history.record_batch(prefix + "_batch_size", len(batch.x))
                 self.notify("on_batch_end", batch=batch, training=training, **step)
         share = torch.as_tensor([float(w) for w in weights], dtype=torch.float64)
@@ -361,7 +389,12 @@ class Net(NeuralNet):
         total = sum(means.values())
         if training:
             self._check_progress(total)
+        if not self.hears_batches_ and training:
+            self.history.new_batch()  # of which skorch's checkpoints want one
+            self.history.record_batch(prefix + "_loss", total)
         self.history.record(prefix + "_loss", total)
+        self.history.record(prefix + "_loss_best", total < self.best_.get(prefix, inf))
+        self.best_[prefix] = min(total, self.best_.get(prefix, inf))
         if len(means) > 1:
             for name, value in means.items():
                 self.history.record(f"{prefix}_{name}", value)
@@ -425,7 +458,7 @@ class Net(NeuralNet):
         """The schedules that step with every batch; "adaptive" follows the loss (a callback)."""
         if self.learning_rate not in ("cosine", "invscaling") or self.solver == "lbfgs":
             return None
-        steps = -(-n_rows // self.batch_size)
+        steps = len(batch_sizes(n_rows, self.batch_size))
         total, done = self.horizon_ * steps, len(self.history) * steps
 
         def cosine(step: int) -> float:
@@ -445,6 +478,8 @@ class Net(NeuralNet):
 
 
 def _hears_batches(callback: Callback) -> bool:
+    if isinstance(callback, LRScheduler) and callback.step_every == "epoch":
+        return False
     return any(
         getattr(type(callback), hook) is not getattr(Callback, hook)
         for hook in ("on_batch_begin", "on_batch_end")

@@ -1,28 +1,50 @@
 """What listens to training: skorch callbacks behind the parameters of the estimators."""
 
 import copy
+from math import inf
 from typing import Any
 
 import torch
-from skorch.callbacks import Callback, EarlyStopping, LRScheduler
+from skorch.callbacks import Callback, LRScheduler
 from tqdm import tqdm
 
 
-class StopWhenFlat(EarlyStopping):
-    """skorch's early stopping, from some epoch on."""
+class StopWhenFlat(Callback):
+    """Stops training when a loss has not fallen by `tol` for some epochs.
 
-    def __init__(self, first_epoch: int = 0, **kwargs: Any) -> None:
-        super().__init__(sink=_silent, **kwargs)
-        self.first_epoch = first_epoch
+    As in scikit-learn, and unlike in skorch's EarlyStopping, any smaller loss is the
+    best one: `tol` decides when to stop, not what to go back to.
+    """
+
+    def __init__(
+        self, monitor: str, *, patience: int, tol: float, restore: bool, first_epoch: int
+    ) -> None:
+        self.monitor, self.patience, self.tol = monitor, patience, tol
+        self.restore, self.first_epoch = restore, first_epoch
+
+    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
+        """Forget an earlier training."""
+        self.best, self.n_flat = inf, 0
+        self.best_weights: dict[str, torch.Tensor] | None = None
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
-        """Compare the loss with the best one so far."""
-        if len(net.history) > self.first_epoch:
-            super().on_epoch_end(net, **kwargs)
+        """Compare the loss with the best one so far; skorch stops at a KeyboardInterrupt."""
+        if len(net.history) <= self.first_epoch:
+            return
+        loss = net.history[-1, self.monitor]
+        self.n_flat = 0 if loss < self.best - self.tol else self.n_flat + 1
+        if loss < self.best:
+            self.best = loss
+            if self.restore:
+                weights = net.module_.state_dict()
+                self.best_weights = {name: value.clone() for name, value in weights.items()}
+        if self.n_flat >= self.patience:
+            raise KeyboardInterrupt
 
-
-def _silent(*args: object, **kwargs: object) -> None:
-    """skorch's callbacks print through a sink; this one prints nothing."""
+    def on_train_end(self, net: Any, **kwargs: Any) -> None:
+        """Go back to the best epoch."""
+        if self.best_weights is not None:
+            net.module_.load_state_dict(self.best_weights)
 
 
 class Progress(Callback):
@@ -78,7 +100,7 @@ class Tasks(Callback):
         return getattr(self.task, hook)(
             estimator=self.estimator,
             X=self.X,
-            metadata={"sample_weight": self.weight},
+            metadata=None if self.weight is None else {"sample_weight": self.weight},
             reconstruction_attributes=self._state,
         )
 

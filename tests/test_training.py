@@ -1,0 +1,1323 @@
+"""The engine: how networks are trained, watched, stopped, continued and saved."""
+
+import copy
+import pickle
+import shutil
+import warnings
+
+import joblib
+import numpy as np
+import pytest
+import skops.io
+import torch
+from scipy import optimize, stats
+from sklearn.base import clone
+from sklearn.callback import ScoringMonitor
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
+from skorch.callbacks import (
+    Callback,
+    Checkpoint,
+    EarlyStopping,
+    EpochScoring,
+    Freezer,
+    GradientNormClipping,
+    LRScheduler,
+    PrintLog,
+)
+from torch import nn
+
+from skae import Autoencoder
+
+# -------------------------------------------------------------------------- helpers
+
+
+def make_rows(n_rows=60, n_features=5, seed=0):
+    """Two factors under noise, off centre."""
+    rng = np.random.default_rng(seed)
+    factors = rng.normal(size=(n_rows, 2)) * [2.0, 1.0]
+    rows = factors @ rng.normal(size=(2, n_features)) + 0.3 * rng.normal(size=(n_rows, n_features))
+    return (rows + 3.0).astype(np.float32)
+
+
+def network(**params):
+    """A small autoencoder that trains for a few epochs, all of them."""
+    defaults = {
+        "n_components": 2,
+        "hidden_layer_sizes": (8,),
+        "batch_size": 16,
+        "max_iter": 4,
+        "tol": 0.0,
+        "random_state": 0,
+        "device": "cpu",
+    }
+    return Autoencoder(**{**defaults, **params})
+
+
+def leaves(value, path=""):
+    """Path and value of every leaf of nested dicts, lists and tuples."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from leaves(item, f"{path}[{key!r}]")
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            yield from leaves(item, f"{path}[{index}]")
+    else:
+        yield path, value
+
+
+def learned(model):
+    """A copy of all that a fit left behind, flat: weights, optimiser, history, noise, ..."""
+    state = model.__getstate__()
+    params = model.get_params()
+    skip = {"_skl_callbacks", "_sklearn_version"}
+    return copy.deepcopy(
+        dict(leaves({k: v for k, v in state.items() if k not in params and k not in skip}))
+    )
+
+
+def weights(model):
+    """A copy of the network's weights and buffers."""
+    return {k: v.numpy().copy() for k, v in model.net_.module_.state_dict().items()}
+
+
+def parameters(model):
+    """A copy of what the optimiser learns: without the noise."""
+    return {k: v.detach().numpy().copy() for k, v in model.net_.module_.named_parameters()}
+
+
+def assert_same(actual, expected, tol=0.0):
+    """Equal dicts: bit for bit, or arrays within tol."""
+    assert actual.keys() == expected.keys()
+    for name, value in expected.items():
+        if tol:
+            np.testing.assert_allclose(actual[name], value, rtol=tol, atol=tol, err_msg=name)
+        else:
+            np.testing.assert_array_equal(actual[name], value, err_msg=name)
+
+
+def differ(first, second):
+    return any(not np.array_equal(first[name], second[name]) for name in first)
+
+
+class Recorder(Callback):
+    """The first weights, every batch, and the learning rate at every batch and epoch's end.
+
+    As in all of skorch's callbacks, what is no parameter ends in an underscore.
+    """
+
+    def on_train_begin(self, net, **kwargs):
+        self.start_ = copy.deepcopy(net.module_)
+        self.batches_, self.rates_, self.end_rates_ = [], [], []
+        self.held_out_ = []
+
+    def on_epoch_begin(self, net, **kwargs):
+        self.batches_.append([])
+
+    def on_batch_begin(self, net, batch, training, **kwargs):
+        if training:
+            self.batches_[-1].append(batch)
+            self.rates_.append(net.optimizer_.param_groups[0]["lr"])
+        elif len(self.batches_) == 1:
+            self.held_out_.append(batch)
+
+    def on_epoch_end(self, net, **kwargs):
+        self.end_rates_.append(net.optimizer_.param_groups[0]["lr"])
+
+
+def standardised(X):
+    """By hand: centred, and divided by the root of the mean variance."""
+    X = X.astype(np.float64)
+    return (X - X.mean(axis=0)) / np.sqrt(X.var(axis=0).mean())
+
+
+def dropped(n_in, n_out):
+    """A network of the user's that draws from torch's global generator."""
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        layers = [nn.Linear(n_in, 16), nn.Dropout(0.3), nn.ReLU(), nn.Linear(16, n_out)]
+    return nn.Sequential(*layers)
+
+
+def own_networks(n_features=5):
+    return {"encoder": dropped(n_features, 2), "decoder": dropped(2, n_features)}
+
+
+# ------------------------------------------------------------------------- the loop
+
+
+def plain_loop(recorder, solver, *, alpha, rate, momentum):
+    """Squared errors of the same batches, minimised from the same weights."""
+    encoder, decoder = recorder.start_.encoder, recorder.start_.decoder
+    tensors = [*encoder.parameters(), *decoder.parameters()]
+    groups = [
+        {"params": [p for p in tensors if p.ndim > 1], "weight_decay": alpha},
+        {"params": [p for p in tensors if p.ndim == 1], "weight_decay": 0.0},
+    ]
+    optimizer = {
+        "adam": lambda: torch.optim.Adam(groups, lr=rate, fused=False),
+        "adamw": lambda: torch.optim.AdamW(groups, lr=rate, fused=False),
+        "sgd": lambda: torch.optim.SGD(groups, lr=rate, momentum=momentum, nesterov=True),
+    }[solver]()
+    for epoch in recorder.batches_:
+        for batch in epoch:
+            optimizer.zero_grad()
+            error = (batch.y - decoder(encoder(batch.x))).square()
+            (0.5 * error.mean()).backward()
+            optimizer.step()
+    return {
+        **{f"encoder.{k}": v.detach().numpy() for k, v in encoder.named_parameters()},
+        **{f"decoder.{k}": v.detach().numpy() for k, v in decoder.named_parameters()},
+    }
+
+
+@pytest.mark.parametrize("noise_variance", ["scalar", 0.3])
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+@pytest.mark.parametrize("solver", ["adam", "adamw", "sgd"])
+def test_a_fit_is_a_plain_loop(solver, activation, noise_variance):
+    """A hand-written loop over the same batches, from the same weights, ends at the same ones."""
+    recorder = Recorder()
+    options = {"alpha": 0.05, "momentum": 0.8, "learning_rate_init": 0.01}
+    model = network(
+        solver=solver,
+        activation=activation,
+        noise_variance=noise_variance,
+        callbacks=[recorder],
+        **options,
+    ).fit(make_rows())
+    expected = plain_loop(recorder, solver, alpha=0.05, rate=0.01, momentum=0.8)
+    assert_same(parameters(model), expected, 1e-4)
+
+
+@pytest.mark.parametrize("n_rows", [60, 64, 65])
+def test_every_epoch_sees_every_row_once(n_rows):
+    """Standardised, in batches, in an order that changes; no batch has a single row."""
+    X = make_rows(n_rows)
+    recorder = Recorder()
+    network(callbacks=[recorder]).fit(X)
+    expected = standardised(X)
+    orders = []
+    for epoch in recorder.batches_:
+        seen = torch.cat([batch.x for batch in epoch]).numpy()
+        distance = np.abs(seen[:, None] - expected[None]).max(axis=2)
+        orders.append(distance.argmin(axis=1))
+        assert distance.min(axis=1).max() < 1e-5
+        assert min(len(batch.x) for batch in epoch) > 1
+        np.testing.assert_array_equal(np.sort(orders[-1]), np.arange(n_rows))
+    assert len({tuple(order) for order in orders}) == len(orders)
+
+
+def test_decoupled_decay_shrinks_weights_and_not_biases():
+    """One step of AdamW with alpha is one without, less rate alpha times the weights."""
+    X = make_rows()
+    options = {"solver": "adamw", "learning_rate_init": 0.01, "batch_size": 60, "max_iter": 1}
+    recorder = Recorder()
+    decayed = network(alpha=0.5, callbacks=[recorder], **options).fit(X)
+    plain = parameters(network(alpha=0.0, **options).fit(X))
+    for name, value in parameters(decayed).items():
+        start = recorder.start_.get_parameter(name).detach().numpy()
+        expected = -0.01 * 0.5 * start if value.ndim > 1 else np.zeros_like(start)
+        np.testing.assert_allclose(value - plain[name], expected, rtol=0, atol=1e-6)
+
+
+def linear_objective(flat, shapes, Y, alpha):
+    """0.5 mean squared error + 0.5 alpha |weights|², of a linear network, in float64."""
+    pieces = np.split(flat, np.cumsum([np.prod(s) for s in shapes])[:-1])
+    up, up_bias, down, down_bias = (p.reshape(s) for p, s in zip(pieces, shapes, strict=True))
+    output = (Y @ up.T + up_bias) @ down.T + down_bias
+    penalty = np.square(up).sum() + np.square(down).sum()
+    return 0.5 * np.square(Y - output).mean() + 0.5 * alpha * penalty
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.02])
+def test_alpha_is_an_l2_penalty(alpha):
+    """At L-BFGS's optimum the numerical gradient of error plus penalty is zero."""
+    X = make_rows()
+    model = network(
+        solver="lbfgs", hidden_layer_sizes=(), activation="identity", alpha=alpha, max_iter=30
+    ).fit(X)
+    found = [v.astype(np.float64) for v in parameters(model).values()]
+    shapes, flat = [v.shape for v in found], np.concatenate([v.ravel() for v in found])
+    Y = standardised(X)
+    gradient = optimize.approx_fprime(flat, linear_objective, 1e-6, shapes, Y, alpha)
+    elsewhere = optimize.approx_fprime(flat, linear_objective, 1e-6, shapes, Y, alpha + 0.02)
+    assert np.abs(gradient).max() < 1e-4
+    assert np.abs(elsewhere).max() > 1e-3
+
+
+def test_lbfgs_takes_all_rows_at_once_and_beats_adam():
+    """One batch an epoch, in any batch_size; a lower loss in as many epochs."""
+    X = make_rows()
+    recorder = Recorder()
+    model = network(solver="lbfgs", callbacks=[recorder], max_iter=10).fit(X)
+    assert [[len(b.x) for b in epoch] for epoch in recorder.batches_] == [[60]] * 10
+    other = network(solver="lbfgs", batch_size=1000, max_iter=10).fit(X)
+    assert_same(weights(model), weights(other))
+    assert model.score(X) > network(max_iter=10, learning_rate_init=0.01).fit(X).score(X)
+
+
+def test_lbfgs_is_scipys():
+    """The penalised optimum of a linear network is that of SciPy's L-BFGS."""
+    X = make_rows()
+    model = network(
+        solver="lbfgs", hidden_layer_sizes=(), activation="identity", alpha=0.02, max_iter=30
+    ).fit(X)
+    found = [v.astype(np.float64) for v in parameters(model).values()]
+    shapes, flat = [v.shape for v in found], np.concatenate([v.ravel() for v in found])
+    arguments = (shapes, standardised(X), 0.02)
+    start = np.random.default_rng(0).normal(size=len(flat))
+    best = optimize.minimize(linear_objective, start, arguments, method="L-BFGS-B", tol=1e-12)
+    assert linear_objective(flat, *arguments) == pytest.approx(best.fun, rel=1e-4)
+
+
+# -------------------------------------------------------------------- learning rates
+
+
+def rates(n_rows=60, **params):
+    recorder = Recorder()
+    network(callbacks=[recorder], learning_rate_init=0.01, **params).fit(make_rows(n_rows))
+    return np.array(recorder.rates_), np.array(recorder.end_rates_)
+
+
+def test_a_constant_rate():
+    """It stays learning_rate_init."""
+    of_batches, of_epochs = rates(learning_rate="constant")
+    assert set(of_batches) == set(of_epochs) == {0.01}
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "batch_size"), [(60, 16), (64, 16), (65, 16), (12, 1), (60, 1000), (2, 1)]
+)
+def test_a_cosine_rises_and_falls(n_rows, batch_size):
+    """For a tenth of all steps it rises to learning_rate_init, and ends at zero."""
+    of_batches, of_epochs = rates(
+        n_rows, learning_rate="cosine", max_iter=20, batch_size=batch_size
+    )
+    assert len(of_epochs) == 20
+    top = of_batches.argmax()
+    assert abs(top / len(of_batches) - 0.1) < 0.05
+    assert of_batches[top] == pytest.approx(0.01, rel=0.02)
+    assert np.all(np.diff(of_batches[: top + 1]) > 0)
+    assert np.all(np.diff(of_batches[top:]) < 0)
+    assert of_epochs[-1] == pytest.approx(0.0, abs=1e-8)
+
+
+@pytest.mark.parametrize("n_rows", [60, 64, 65])
+def test_invscaling_falls_with_the_root_of_the_epoch(n_rows):
+    """After e epochs it is learning_rate_init / sqrt(1 + e)."""
+    of_batches, of_epochs = rates(n_rows, learning_rate="invscaling", max_iter=6)
+    assert of_batches[0] == 0.01
+    np.testing.assert_allclose(of_epochs, 0.01 / np.sqrt(1 + np.arange(1, 7)), rtol=1e-6)
+    assert np.all(np.diff(of_batches) < 0)
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_an_adaptive_rate_is_divided_by_five_when_the_loss_is_flat(early_stopping):
+    """No improvement by tol in two epochs divides it, and two more divide it again."""
+    flat = {"tol": 1e6, "n_iter_no_change": 50, "early_stopping": early_stopping}
+    _, of_epochs = rates(learning_rate="adaptive", max_iter=7, **flat)
+    np.testing.assert_allclose(of_epochs * 100, [1, 1, 0.2, 0.2, 0.04, 0.04, 0.008], rtol=1e-6)
+
+
+def test_an_adaptive_rate_stays_while_the_loss_falls():
+    """A loss that falls by more than tol keeps the rate."""
+    _, of_epochs = rates(learning_rate="adaptive", max_iter=6, tol=1e-6)
+    assert set(of_epochs) == {0.01}
+
+
+@pytest.mark.parametrize("learning_rate", ["constant", "cosine", "invscaling", "adaptive"])
+def test_batches_are_not_recorded_when_none_listens(learning_rate):
+    """What costs time per batch is done only for callbacks that hear batches."""
+    model = network(learning_rate=learning_rate).fit(make_rows())
+    # An epoch has four batches; skorch's checkpoints want an entry for one.
+    assert max(len(epoch["batches"]) for epoch in model.history_) <= 1
+
+
+# ------------------------------------------------------------------------- stopping
+
+
+@pytest.mark.parametrize("tol", [0.0, 1e-4, 1.0])
+def test_early_stopping_goes_back_to_the_best_epoch(tol):
+    """The held-out rows' loss at the end is the smallest of all epochs."""
+    X = make_rows(80)
+    recorder = Recorder()
+    model = network(
+        early_stopping=True,
+        validation_fraction=0.25,
+        n_iter_no_change=8,
+        learning_rate_init=0.05,
+        solver="sgd",
+        momentum=0.9,
+        batch_size=4,
+        noise_variance=0.1,
+        max_iter=60,
+        tol=tol,
+        callbacks=[recorder],
+    ).fit(X)
+    scale = np.sqrt(X.astype(np.float64).var(axis=0).mean())
+    held_out = torch.cat([batch.y for batch in recorder.held_out_]).double().numpy()
+    held_out = held_out * scale + X.astype(np.float64).mean(axis=0)
+    assert len(held_out) == 20
+    residuals = held_out - model.reconstruct(held_out)
+    loss = -stats.norm(scale=np.sqrt(0.1)).logpdf(residuals).sum(axis=1).mean()
+    losses = [epoch["valid_loss"] for epoch in model.history_]
+    assert losses[-1] > min(losses)
+    assert loss == pytest.approx(min(losses), rel=1e-4)
+
+
+def test_held_out_rows_are_not_trained_on():
+    """Training and held-out rows are a partition of the rows."""
+    X = make_rows(40)
+    recorder = Recorder()
+    network(early_stopping=True, callbacks=[recorder]).fit(X)
+    held_out = torch.cat([batch.y for batch in recorder.held_out_])
+    trained = torch.cat([batch.y for batch in recorder.batches_[0]])
+    assert len(held_out) == 4
+    together = np.sort(torch.cat([held_out, trained]).numpy(), axis=0)
+    np.testing.assert_allclose(together, np.sort(standardised(X), axis=0), atol=1e-5)
+
+
+def test_too_few_rows_to_hold_out():
+    """A share that leaves no row to train on is an error that names validation_fraction."""
+    with pytest.raises(ValueError, match=r"validation_fraction=0.9"):
+        network(early_stopping=True, validation_fraction=0.9).fit(make_rows(3))
+
+
+def test_a_flat_loss_ends_training():
+    """n_iter_no_change epochs that do not improve by tol end it; with tol=0 none do."""
+    X = make_rows()
+    flat = {"learning_rate_init": 1e-9, "max_iter": 30, "n_iter_no_change": 4}
+    model = network(tol=1e6, **flat).fit(X)
+    assert model.n_iter_ == len(model.history_) == 5
+    model = network(tol=0.0, noise_variance=0.1, **flat).fit(X)
+    assert model.n_iter_ == len(model.history_) == 30
+
+
+def test_a_falling_loss_does_not_end_training():
+    """As long as the loss improves by tol, training goes on."""
+    model = network(tol=1e-4, max_iter=15, n_iter_no_change=2, learning_rate_init=0.01)
+    assert model.fit(make_rows()).n_iter_ == 15
+
+
+# ---------------------------------------------------------------------- the history
+
+
+def rows_for(likelihood):
+    X = make_rows()
+    return {
+        "poisson": np.floor(np.abs(X)),
+        "bernoulli": (X > 3).astype(np.float32),
+        "continuous_bernoulli": stats.norm.cdf(X - 3).astype(np.float32),
+    }.get(likelihood, X)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(
+    ("likelihood", "noise_variance"),
+    [
+        ("gaussian", 0.2),
+        ("laplace", 0.2),
+        ("bernoulli", "scalar"),
+        ("continuous_bernoulli", "scalar"),
+        ("poisson", "scalar"),
+    ],
+)
+def test_the_history_is_minus_the_score(likelihood, noise_variance, weighted):
+    """Losses are nats per row of the same rows: where nothing moves, minus the score."""
+    X = rows_for(likelihood)
+    weight = np.random.default_rng(1).uniform(0.5, 2.0, len(X)) if weighted else None
+    model = network(
+        likelihood=likelihood, noise_variance=noise_variance, learning_rate_init=1e-12
+    ).fit(X, sample_weight=weight)
+    for epoch in model.history_:
+        expected = -model.score(X, sample_weight=weight)
+        assert epoch["train_loss"] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("likelihood", ["gaussian", "laplace"])
+def test_the_history_follows_the_learned_noise(likelihood):
+    """Where the weights stay, the running noise settles, and the loss on minus the score."""
+    X = make_rows(512)
+    model = network(likelihood=likelihood, learning_rate_init=1e-12, max_iter=4).fit(X)
+    assert model.history_[-1]["train_loss"] == pytest.approx(-model.score(X), abs=0.05)
+
+
+def test_terms_add_up():
+    """Named terms of the loss are recorded, and their sum is the loss."""
+    model = network(
+        sparsity=0.2,
+        contraction=0.1,
+        perceptual=(nn.Linear(5, 3), 0.5),
+        early_stopping=True,
+    ).fit(make_rows())
+    names = ["reconstruction", "sparsity", "contraction", "perceptual"]
+    for epoch in model.history_:
+        terms = [epoch[f"train_{name}"] for name in names]
+        assert all(np.isfinite(terms))
+        assert epoch["train_loss"] == pytest.approx(sum(terms), rel=1e-6)
+        # Held-out rows are not differentiated.
+        terms = [epoch[f"valid_{name}"] for name in names if f"valid_{name}" in epoch]
+        assert epoch["valid_loss"] == pytest.approx(sum(terms), rel=1e-6)
+
+
+def test_epochs_are_counted():
+    """The history has one entry an epoch, numbered from 1."""
+    model = network(max_iter=3).fit(make_rows())
+    assert [epoch["epoch"] for epoch in model.history_] == [1, 2, 3]
+    assert model.n_iter_ == 3
+
+
+# ----------------------------------------------------------------- skorch's callbacks
+
+
+def test_a_callback_hears_every_batch():
+    """Losses of batches average to those of epochs."""
+    X = make_rows(60)
+
+    class Losses(Callback):
+        heard = ()
+
+        def on_batch_end(self, net, batch, training, **kwargs):
+            self.heard = (*self.heard, (len(net.history), len(batch.x), training))
+
+    listener = Losses()
+    model = network(callbacks=[("mine", listener)], early_stopping=True).fit(X)
+    trained = [(e, n) for e, n, training in listener.heard if training]
+    assert trained == [(e, n) for e in (1, 2, 3, 4) for n in (16, 16, 16, 6)]
+    held_out = [(e, n) for e, n, training in listener.heard if not training]
+    assert held_out == [(e, 6) for e in (1, 2, 3, 4)]
+    for epoch in model.history_:
+        batches = [b for b in epoch["batches"] if "train_loss" in b]
+        losses = [batch["train_loss"] for batch in batches]
+        sizes = [batch["train_batch_size"] for batch in batches]
+        assert np.average(losses, weights=sizes) == pytest.approx(epoch["train_loss"], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "callback",
+    [Recorder(), PrintLog(sink=lambda *args: None), EpochScoring("explained_variance", name="x")],
+    ids=lambda c: type(c).__name__,
+)
+def test_listening_changes_nothing(callback):
+    """With a callback that only listens, the same bits come out."""
+    if isinstance(callback, EpochScoring):
+        callback = EpochScoring(lambda net, X, y: 0.0, name="zero", use_caching=False)
+    X = make_rows()
+    assert_same(weights(network(callbacks=[callback]).fit(X)), weights(network().fit(X)))
+
+
+def test_a_skorch_callback_may_stop_training():
+    """skorch's EarlyStopping ends training where it says."""
+    stop = EarlyStopping(monitor="train_loss", patience=2, threshold=1e6, threshold_mode="abs")
+    stop.set_params(sink=lambda *args, **kwargs: None)
+    X = make_rows()
+    model = network(callbacks=[stop], max_iter=50).fit(X)
+    assert model.n_iter_ == 3
+    assert_same(weights(model), weights(network(max_iter=3).fit(X)))
+
+
+def test_a_checkpoint_is_saved(tmp_path):
+    """skorch's Checkpoint writes the weights of the last epoch."""
+    path = Checkpoint(monitor=None, dirname=str(tmp_path), f_criterion=None)
+    model = network(callbacks=[path]).fit(make_rows())
+    saved = torch.load(tmp_path / "params.pt", weights_only=True)
+    # The noise is learned exactly when training has ended.
+    named = {name: saved[name].numpy() for name in parameters(model)}
+    assert_same(named, parameters(model))
+
+
+@pytest.mark.parametrize("loss", ["train_loss", "valid_loss"])
+def test_a_checkpoint_brings_back_the_best_epoch(loss, tmp_path):
+    """skorch's Checkpoint watches *_loss_best, as in its own nets, and loads that epoch."""
+    X = make_rows()
+    best = Checkpoint(monitor=f"{loss}_best", dirname=str(tmp_path), load_best=True)
+    model = network(
+        callbacks=[best],
+        early_stopping=loss == "valid_loss",
+        n_iter_no_change=50,
+        solver="sgd",
+        learning_rate_init=0.1,
+        batch_size=4,
+        max_iter=15,
+    ).fit(X)
+    losses = [epoch[loss] for epoch in model.history_]
+    assert [e["event_cp"] for e in model.history_] == [
+        value == min(losses[: i + 1]) for i, value in enumerate(losses)
+    ]
+    saved = torch.load(tmp_path / "params.pt", weights_only=True)
+    named = {name: saved[name].numpy() for name in parameters(model)}
+    assert_same(named, parameters(model))
+
+
+def test_gradients_can_be_clipped():
+    """Behind skorch's GradientNormClipping no gradient is longer than its threshold."""
+
+    class Norms(Callback):
+        heard = ()
+
+        def on_grad_computed(self, net, named_parameters, **kwargs):
+            total = sum(p.grad.square().sum() for _, p in named_parameters)
+            self.heard = (*self.heard, float(total.sqrt()))
+
+    X = make_rows()
+    free, clipped = Norms(), Norms()
+    network(callbacks=[free]).fit(X)
+    network(callbacks=[GradientNormClipping(1e-3), clipped]).fit(X)
+    assert min(free.heard) > 1e-3
+    assert max(clipped.heard) < 1.001e-3
+    assert len(clipped.heard) == 16
+
+
+def test_skorchs_schedules_rule_the_rate():
+    """skorch's LRScheduler halves the rate every epoch."""
+    halve = LRScheduler("StepLR", step_size=1, gamma=0.5)
+    recorder = Recorder()
+    network(callbacks=[halve, recorder], learning_rate_init=0.01).fit(make_rows())
+    np.testing.assert_allclose(recorder.end_rates_, 0.01 / 2.0 ** np.arange(1, 5))
+
+
+def test_weights_can_be_frozen():
+    """skorch's Freezer keeps the encoder's first layer as it was."""
+    recorder = Recorder()
+    model = network(callbacks=[Freezer("encoder.0.*"), recorder]).fit(make_rows())
+    start = dict(recorder.start_.named_parameters())
+    for name, value in parameters(model).items():
+        same = np.array_equal(value, start[name].detach().numpy())
+        assert same == name.startswith("encoder.0."), name
+
+
+def test_callbacks_survive_clone_and_files():
+    """A parameter that holds callbacks is cloned, pickled, and set back to None."""
+    X = make_rows()
+    model = network(callbacks=[Recorder(), LRScheduler("StepLR", step_size=1)]).fit(X)
+    copied = clone(model)
+    assert [type(c) for c in copied.callbacks] == [Recorder, LRScheduler]
+    assert_same(weights(copied.fit(X)), weights(model))
+    loaded = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(loaded.transform(X), model.transform(X))
+    assert copied.set_params(callbacks=None).fit(X).n_iter_ == 4
+
+
+# ----------------------------------------------------------- scikit-learn's callbacks
+
+
+class Tasks:
+    """Hears of tasks; stops after some epochs."""
+
+    def __init__(self, stop_after=None):
+        self.stop_after = stop_after
+        self.begun, self.ended, self.at_setup, self.at_teardown = [], [], 0, 0
+
+    def setup(self, estimator, context):
+        self.at_setup += 1
+
+    def teardown(self, estimator, context):
+        self.at_teardown += 1
+
+    def on_fit_task_begin(self, estimator, context):
+        self.begun.append((context.estimator_name, context.task_name, context.task_id))
+
+    def on_fit_task_end(self, estimator, context):
+        self.ended.append((context.estimator_name, context.task_name, context.task_id))
+        return self.stop_after is not None and context.task_id + 1 == self.stop_after
+
+
+class Everywhere(Tasks):
+    """Hears of the tasks of sub-estimators too."""
+
+    max_propagation_depth = None
+
+
+class Models(Tasks):
+    """Keeps the estimators as they were after every epoch."""
+
+    def __init__(self):
+        super().__init__()
+        self.models, self.rows, self.codes = [], [], []
+
+    def on_fit_task_end(self, estimator, context, *, X=None, metadata=None, fitted_estimator=None):
+        if fitted_estimator is not None:
+            self.models.append(fitted_estimator)
+            self.rows.append(X)
+            self.codes.append(fitted_estimator.transform(X))
+
+
+def epochs_of(tasks):
+    return [task_id for name, task, task_id in tasks if (name, task) == ("Autoencoder", "epoch")]
+
+
+@pytest.mark.parametrize("fit", ["fit", "fit_transform"])
+def test_an_epoch_is_a_task(fit):
+    """Every epoch begins and ends a task, within that of the fit."""
+    tasks = Tasks()
+    model = network().set_callbacks(tasks)
+    getattr(model, fit)(make_rows())
+    assert tasks.begun[0][1:] == tasks.ended[-1][1:] == ("fit", 0)
+    assert epochs_of(tasks.begun) == epochs_of(tasks.ended) == [0, 1, 2, 3]
+    assert (tasks.at_setup, tasks.at_teardown) == (1, 1)
+    assert not hasattr(model, "_callback_fit_ctx")
+
+
+def test_scikit_learns_callback_may_stop_training():
+    """A hook that returns True ends training after its epoch."""
+    X = make_rows()
+    tasks = Tasks(stop_after=3)
+    model = network(max_iter=50).set_callbacks(tasks).fit(X)
+    assert model.n_iter_ == len(model.history_) == 3
+    assert epochs_of(tasks.ended) == [0, 1, 2]
+    assert_same(weights(model), weights(network(max_iter=3).fit(X)))
+
+
+def test_another_fit_has_its_own_tasks():
+    """Epochs are counted from 0 again in a second fit, and with warm_start too."""
+    X = make_rows()
+    for warm_start in (False, True):
+        tasks = Tasks()
+        model = network(warm_start=warm_start).set_callbacks(tasks).fit(X)
+        model.fit(X)
+        assert epochs_of(tasks.ended) == [0, 1, 2, 3] * 2
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {},
+        {"likelihood": "laplace", "tied_weights": True},
+        {"latent_growth": "nested"},
+        {"latent_growth": "incremental"},
+        {"early_stopping": True},
+        {"sparsity": 0.1, "noise": "masking"},
+        own_networks(),
+    ],
+    ids=lambda params: "-".join(params) or "default",
+)
+def test_callbacks_are_handed_the_model_so_far(params):
+    """After every epoch a model that encodes as a fit of so many epochs does, and stays so."""
+    X = make_rows()
+    heard = Models()
+    model = network(**params).set_callbacks(heard).fit(X)
+    assert len(heard.models) == 4
+    for epoch, (so_far, codes) in enumerate(zip(heard.models, heard.codes, strict=True), 1):
+        assert so_far.n_iter_ == len(so_far.history_) == epoch
+        np.testing.assert_array_equal(so_far.transform(X), codes)
+        assert np.isfinite(so_far.score(X))
+        assert so_far.sample(2, random_state=0).shape == (2, 5)
+        if "early_stopping" in params or "latent_growth" in params:
+            continue  # their shorter fits are others
+        shorter = network(**{**params, "max_iter": epoch}).fit(X)
+        np.testing.assert_array_equal(codes, shorter.transform(X))
+        assert so_far.score(X) == shorter.score(X)
+    assert_same(learned(model), learned(network(**params).fit(X)))
+
+
+@pytest.mark.parametrize("latent_growth", ["nested", "incremental"])
+def test_the_model_so_far_can_be_cut_and_continued(latent_growth):
+    """truncate and partial_fit work on what a callback was handed."""
+    X = make_rows()
+    heard = Models()
+    network(n_components=3, latent_growth=latent_growth).set_callbacks(heard).fit(X)
+    for so_far in heard.models:
+        so_far.set_callbacks()
+        assert np.isfinite(so_far.truncate(1).score(X))
+        assert so_far.partial_fit(X).n_iter_ == len(so_far.history_)
+
+
+def test_the_model_so_far_may_be_trained_without_a_trace():
+    """Training the model that a callback was handed leaves the one in training alone."""
+
+    class Meddler(Tasks):
+        def on_fit_task_end(self, estimator, context, *, X=None, fitted_estimator=None):
+            if fitted_estimator is not None:
+                with torch.no_grad():
+                    for tensor in fitted_estimator.net_.module_.state_dict().values():
+                        tensor.zero_()
+                fitted_estimator.history_.clear()
+
+    X = make_rows()
+    model = network().set_callbacks(Meddler()).fit(X)
+    assert_same(learned(model), learned(network().fit(X)))
+
+
+def test_callbacks_hear_from_inside_a_pipeline():
+    """A callback set on a Pipeline hears the epochs of the network in it."""
+    X = make_rows()
+    tasks = Everywhere()
+    pipe = Pipeline([("scale", StandardScaler()), ("reduce", network())])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The estimator StandardScaler does not support")
+        pipe.set_callbacks(tasks).fit(X)
+    assert epochs_of(tasks.ended) == [0, 1, 2, 3]
+    plain = clone(pipe)
+    plain.__dict__.pop("_skl_callbacks", None)
+    np.testing.assert_array_equal(plain.fit(X).transform(X), pipe.transform(X))
+
+
+def test_callbacks_hear_from_inside_a_grid_search():
+    """A callback set on GridSearchCV hears the epochs of every fit."""
+    X = make_rows()
+    tasks = Everywhere()
+    search = GridSearchCV(network(), {"n_components": [1, 2]}, cv=2, n_jobs=1)
+    search.set_callbacks(tasks).fit(X)
+    assert epochs_of(tasks.ended) == [0, 1, 2, 3] * 5  # two sizes, two folds, and the best again
+    plain = GridSearchCV(network(), {"n_components": [1, 2]}, cv=2, n_jobs=1).fit(X)
+    found, expected = (s.cv_results_["mean_test_score"] for s in (search, plain))
+    np.testing.assert_array_equal(found, expected)
+    pickle.dumps(search.best_estimator_)
+
+
+def test_scikit_learns_own_monitor_logs_every_epoch():
+    """ScoringMonitor writes one line an epoch."""
+    monitor = ScoringMonitor(scoring=None)
+    network().set_callbacks(monitor).fit(make_rows())
+    tasks = [row["task_id_path"] for row in monitor.get_logs().data]
+    assert [path for path in tasks if len(path) == 2] == [(0, 0), (0, 1), (0, 2), (0, 3)]
+
+
+def test_scikit_learns_progress_bar(capsys):
+    """ProgressBar shows the fit and its epochs."""
+    pytest.importorskip("rich")
+    from sklearn.callback import ProgressBar
+
+    network().set_callbacks(ProgressBar()).fit(make_rows())
+    assert "Autoencoder" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("fails_at", ["begin", "end"])
+def test_a_failing_callback_fails_the_fit_without_a_trace(fails_at):
+    """Its error is heard, callbacks are torn down, and the model is as before."""
+
+    class Failing(Tasks):
+        def on_fit_task_begin(self, estimator, context):
+            if fails_at == "begin" and context.task_id == 2:
+                raise RuntimeError("no more")
+
+        def on_fit_task_end(self, estimator, context):
+            if fails_at == "end" and context.task_id == 2:
+                raise RuntimeError("no more")
+
+    X = make_rows()
+    failing = Failing()
+    model = network().fit(X)
+    before = learned(model)
+    with pytest.raises(RuntimeError, match="no more"):
+        model.set_callbacks(failing).fit(X + 1)
+    assert failing.at_teardown == 1
+    assert_same(learned(model), before)
+
+
+# ------------------------------------------------------------------------- progress
+
+
+def test_progress_is_one_line(capfd):
+    """verbose=1 shows epochs and losses in one line that is overwritten; 0 shows nothing."""
+    X = make_rows()
+    network(verbose=1, early_stopping=True).fit(X)
+    shown = capfd.readouterr()
+    assert shown.out == ""
+    assert shown.err.strip().count("\n") == 0
+    last = shown.err.strip().split("\r")[-1]
+    assert "4/4" in last
+    assert "train_loss=" in last
+    assert "valid_loss=" in last
+    model = network(verbose=0).fit(X)
+    model.partial_fit(X)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_progress_of_a_fit_that_is_interrupted(capfd):
+    """The line ends where training ends, whatever the reason."""
+    with pytest.raises(RuntimeError):
+        network(verbose=1, callbacks=[At(3, RuntimeError)]).fit(make_rows())
+    with pytest.warns(UserWarning, match="interrupted"):
+        network(verbose=1, callbacks=[At(3)]).fit(make_rows())
+    assert "2/4" in capfd.readouterr().err
+
+
+# --------------------------------------------------------- interruptions and divergence
+
+
+class At(Callback):
+    """Raises amid an epoch, after its second batch."""
+
+    def __init__(self, epoch, error=KeyboardInterrupt, hook="on_batch_end"):
+        self.epoch, self.error, self.hook = epoch, error, hook
+
+    def _maybe(self, net, hook):
+        if hook == self.hook and len(net.history) == self.epoch:
+            if hook == "on_batch_end" and len(net.history[-1, "batches"]) < 2:
+                return
+            raise self.error("at an inconvenient time")
+
+    def on_epoch_begin(self, net, **kwargs):
+        self._maybe(net, "on_epoch_begin")
+
+    def on_batch_end(self, net, **kwargs):
+        self._maybe(net, "on_batch_end")
+
+    def on_grad_computed(self, net, **kwargs):
+        self._maybe(net, "on_grad_computed")
+
+
+@pytest.mark.parametrize("hook", ["on_epoch_begin", "on_grad_computed", "on_batch_end"])
+@pytest.mark.parametrize(
+    "params",
+    [
+        {},
+        {"solver": "sgd"},
+        {"solver": "adamw", "learning_rate": "invscaling"},
+        {"solver": "lbfgs"},
+        {"likelihood": "laplace", "noise_variance": "per_feature"},
+        {"normalization": "batch", "noise": "gaussian"},
+        own_networks(),
+    ],
+    ids=lambda params: "-".join(map(str, params.values()))[:20] or "default",
+)
+def test_an_interruption_keeps_the_last_complete_epoch(params, hook):
+    """Bit for bit what a fit of so many epochs leaves; a warning names the epoch."""
+    if params.get("solver") == "lbfgs" and hook == "on_batch_end":
+        pytest.skip("an epoch of L-BFGS has one batch")
+    X = make_rows()
+    with pytest.warns(UserWarning, match=r"interrupted in epoch 3.* epoch 2 is kept"):
+        model = network(callbacks=[At(3, hook=hook)], **params).fit(X)
+    expected = network(max_iter=2, **params).fit(X)
+    assert model.n_iter_ == len(model.history_) == 2
+    assert_same(weights(model), weights(expected))
+    np.testing.assert_array_equal(model.transform(X), expected.transform(X))
+    assert model.score(X) == expected.score(X)
+    # And training goes on from there as if nothing had happened.
+    model.set_params(callbacks=None)
+    if params.get("learning_rate") is None:
+        assert_same(weights(model.partial_fit(X)), weights(expected.partial_fit(X)))
+
+
+def test_an_interruption_of_the_first_epoch_leaves_nothing():
+    """It propagates; the estimator stays unfitted, or as it was."""
+    X = make_rows()
+    model = network(callbacks=[At(1)])
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X)
+    with pytest.raises(NotFittedError):
+        model.transform(X)
+    model.set_params(callbacks=None).fit(X)
+    before = learned(model)
+    with pytest.raises(KeyboardInterrupt):
+        model.set_params(callbacks=[At(1)]).fit(X)
+    assert_same(learned(model), before)
+    with pytest.raises(KeyboardInterrupt):
+        model.set_params(callbacks=[At(5)]).partial_fit(X)
+    assert_same(learned(model), before)
+
+
+@pytest.mark.parametrize("first", ["begin", "fit"])
+@pytest.mark.parametrize("solver", ["adam", "adamw", "sgd"])
+def test_divergence_at_once_is_an_error(solver, first):
+    """It names the epoch and the learning rate, and leaves the estimator as it was."""
+    X = make_rows()
+    model = network(solver=solver, hidden_layer_sizes=(8, 8))
+    if first == "fit":
+        model.fit(X)
+        before = learned(model)
+    model.set_params(learning_rate_init=1e25)
+    with pytest.raises(ValueError, match=r"diverged in epoch 1.*learning_rate_init.*1e\+25"):
+        model.fit(X)
+    if first == "fit":
+        assert_same(learned(model), before)
+    else:
+        with pytest.raises(NotFittedError):
+            model.transform(X)
+
+
+def test_divergence_later_keeps_the_last_epoch():
+    """A ConvergenceWarning names the epoch and what to try; what is kept is finite."""
+    X = make_rows()
+    model = network(
+        solver="sgd",
+        activation="identity",
+        learning_rate_init=1.5,
+        momentum=0.0,
+        batch_size=30,
+        max_iter=300,
+        noise_variance=0.1,
+    )
+    with pytest.warns(ConvergenceWarning, match=r"diverged in epoch \d+.*learning_rate_init"):
+        model.fit(X)
+    assert 1 <= model.n_iter_ < 300
+    assert all(np.isfinite(epoch["train_loss"]) for epoch in model.history_)
+    assert all(np.all(np.isfinite(value)) for value in weights(model).values())
+    assert np.all(np.isfinite(model.transform(X)))
+
+
+# ------------------------------------------------------------------ reproducibility
+
+
+def test_workers_give_the_same_bits():
+    """Two fits beside each other do, and one with other threads agrees to 1e-4."""
+    X = make_rows(300, 40)
+    common = {"batch_size": 100, "max_iter": 4, "tol": 0.0, "random_state": 0, "device": "cpu"}
+    built = {**common, "hidden_layer_sizes": (64,), "noise": "gaussian"}
+    own = {**common, **own_networks(40)}
+
+    # Within the test, so that workers need not import the tests.
+    def fit(params, n_threads):
+        before = torch.get_num_threads()
+        torch.set_num_threads(n_threads)
+        try:
+            model = Autoencoder(**params).fit(X)
+            state = model.net_.module_.state_dict()
+            return {name: value.numpy() for name, value in state.items()}, model.score(X)
+        finally:
+            torch.set_num_threads(before)
+
+    jobs = [(built, 1), (built, 1), (own, 1), (own, 1), (built, 2)]
+    with joblib.parallel_config("loky", n_jobs=2, inner_max_num_threads=1):
+        found = joblib.Parallel()(joblib.delayed(fit)(*job) for job in jobs)
+    for first, second in ((0, 1), (2, 3)):
+        assert_same(found[first][0], found[second][0])
+        assert found[first][1] == found[second][1]
+    assert_same(found[4][0], found[0][0], 1e-4)
+    if torch.get_num_threads() == 1:
+        assert_same(weights(Autoencoder(**built).fit(X)), found[0][0])
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_nothing_global_matters(own):
+    """Whatever state torch's and NumPy's generators are in, and stay in, the bits are the same."""
+    X = make_rows()
+    params = own_networks() if own else {"noise": "salt_and_pepper", "latent_growth": "nested"}
+
+    class Drawing(Callback):
+        def on_epoch_begin(self, net, **kwargs):
+            np.random.random()  # noqa: NPY002 (the generator that must not matter)
+            if not own:
+                torch.rand(3)
+
+    torch.manual_seed(1)
+    first = network(callbacks=[Drawing()], **params).fit(X)
+    before = torch.random.get_rng_state()
+    second = network(**params).fit(X)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert_same(learned(first), learned(second))
+    torch.manual_seed(2)
+    first.partial_fit(X)
+    torch.manual_seed(3)
+    before = torch.random.get_rng_state()
+    second.partial_fit(X)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert_same(learned(first), learned(second))
+
+
+def test_the_seed_matters():
+    """Another random_state is another model."""
+    X = make_rows()
+    assert differ(weights(network().fit(X)), weights(network(random_state=1).fit(X)))
+
+
+def test_threads_are_left_alone(monkeypatch):
+    """No method sets the number of threads of the process."""
+
+    def refuse(*args):
+        raise AssertionError("threads are the process's own")
+
+    monkeypatch.setattr(torch, "set_num_threads", refuse)
+    monkeypatch.setattr(torch, "set_num_interop_threads", refuse)
+    X = make_rows()
+    model = network(early_stopping=True).fit(X)
+    model.partial_fit(X).transform(X)
+    model.score(X)
+    model.sample(3)
+    pickle.loads(pickle.dumps(model))
+
+
+# -------------------------------------------------------------- going on with training
+
+
+SOLVERS = ["adam", "adamw", "sgd", "lbfgs"]
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_warm_start_goes_on(solver):
+    """Twice three epochs are six: bit for bit, where the rate and the noise are constant."""
+    X = make_rows()
+    params = {"solver": solver, "noise_variance": 0.2}
+    model = network(max_iter=3, warm_start=True, **params).fit(X)
+    first = copy.deepcopy(list(model.history_))
+    model.fit(X)
+    assert model.n_iter_ == len(model.history_) == 6
+    assert list(model.history_)[:3] == first
+    expected = network(max_iter=6, **params).fit(X)
+    assert_same(weights(model), weights(expected))
+    losses = [[epoch["train_loss"] for epoch in m.history_] for m in (model, expected)]
+    assert losses[0] == losses[1]
+
+
+def test_warm_start_goes_on_with_learned_noise():
+    """The noise settles after every fit; the network does not mind."""
+    X = make_rows()
+    model = network(max_iter=3, warm_start=True).fit(X).fit(X)
+    expected = network(max_iter=6).fit(X)
+    assert_same(parameters(model), parameters(expected), 1e-4)
+    assert model.noise_variance_ == pytest.approx(expected.noise_variance_, rel=1e-4)
+
+
+def test_warm_start_of_the_first_fit_is_a_fit():
+    """With nothing to go on from, nothing differs; without warm_start all starts anew."""
+    X = make_rows()
+    model = network(warm_start=True).fit(X)
+    assert_same(weights(model), weights(network().fit(X)))
+    assert_same(weights(model.set_params(warm_start=False).fit(X)), weights(network().fit(X)))
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+@pytest.mark.parametrize(
+    ("params", "key"),
+    [({"learning_rate_init": 1e-7}, "lr"), ({"alpha": 0.7}, "weight_decay")],
+    ids=["learning_rate_init", "alpha"],
+)
+def test_training_goes_on_with_the_present_parameters(params, key, method):
+    """A learning rate or penalty that was changed in between is the one that counts."""
+    X = make_rows()
+    heard = []
+
+    class Groups(Callback):
+        def on_batch_begin(self, net, **kwargs):
+            heard.append(net.optimizer_.param_groups[0][key])
+
+    model = network(warm_start=True).fit(X)
+    getattr(model.set_params(callbacks=[Groups()], **params), method)(X)
+    assert set(heard) == set(params.values())
+
+
+def test_another_solver_goes_on_from_the_weights():
+    """Changing solver keeps the weights: L-BFGS after Adam lowers the loss further."""
+    X = make_rows()
+    model = network(warm_start=True, noise_variance=0.2).fit(X)
+    before = model.score(X)
+    model.set_params(solver="lbfgs").fit(X)
+    assert model.n_iter_ == 8
+    assert -model.history_[4]["train_loss"] == pytest.approx(before, rel=1e-5)
+    assert model.score(X) > before
+
+
+@pytest.mark.parametrize("learning_rate", ["cosine", "invscaling"])
+def test_schedules_go_on(learning_rate):
+    """A schedule of the epoch goes on from where it was; it does not start at the top again."""
+    X = make_rows()
+    recorder = Recorder()
+    model = network(warm_start=True, learning_rate=learning_rate, learning_rate_init=0.01).fit(X)
+    model.set_params(callbacks=[recorder]).fit(X)
+    assert max(recorder.rates_) < 0.009
+    assert np.all(np.diff(recorder.rates_) <= 0)
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+@pytest.mark.parametrize(
+    ("params", "width", "named"),
+    [({"n_components": 3}, 5, r"n_components=3.*2"), ({}, 6, r"6 features.* 5")],
+    ids=["n_components", "width"],
+)
+def test_what_cannot_change_while_training_goes_on(params, width, named, method):
+    """Another n_components or width is an error that names both; the model stays."""
+    model = network(warm_start=True).fit(make_rows())
+    before = learned(model)
+    model.set_params(**params)
+    with pytest.raises(ValueError, match=named):
+        getattr(model, method)(make_rows(60, width))
+    assert_same(learned(model), before)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_partial_fit_is_one_epoch(solver):
+    """Three calls with the same rows train as a fit of three epochs does."""
+    X = make_rows()
+    params = {"solver": solver, "noise_variance": 0.2}
+    model = network(**params)
+    for epoch in (1, 2, 3):
+        model.partial_fit(X)
+        assert model.n_iter_ == len(model.history_) == epoch
+    assert_same(weights(model), weights(network(max_iter=3, **params).fit(X)))
+
+
+def test_partial_fit_after_fit_goes_on():
+    """An epoch after a fit is that of a longer fit."""
+    X = make_rows()
+    params = {"noise_variance": 0.2}
+    model = network(max_iter=3, **params).fit(X).partial_fit(X)
+    assert_same(weights(model), weights(network(max_iter=4, **params).fit(X)))
+
+
+def test_partial_fit_weighs_calls():
+    """Noise and moments are averages in which an earlier call counts 0.9 times the next."""
+    parts = np.split(make_rows(90), 3)
+    model = network(learning_rate_init=1e-12)
+    for part in parts:
+        model.partial_fit(part)
+    share = 0.9 ** np.arange(2, -1, -1)
+    codes = [model.transform(part).astype(np.float64) for part in parts]
+    mean = np.average([c.mean(axis=0) for c in codes], axis=0, weights=share)
+    np.testing.assert_allclose(model.code_mean_, mean, rtol=1e-4, atol=1e-5)
+    covariance = np.cov(np.concatenate(codes).T, aweights=np.repeat(share, 30), bias=True)
+    np.testing.assert_allclose(model.code_covariance_, covariance, rtol=1e-4, atol=1e-5)
+    errors = [np.square(part - model.reconstruct(part)).mean() for part in parts]
+    assert model.noise_variance_ == pytest.approx(np.average(errors, weights=share), rel=1e-4)
+
+
+@pytest.mark.parametrize("hook", ["on_epoch_begin", "on_grad_computed", "on_batch_end"])
+def test_a_partial_fit_that_fails_changes_nothing(hook):
+    """Whenever a callback raises, weights, optimiser and history are bit for bit as before."""
+    X = make_rows()
+    model = network().partial_fit(X)
+    before = learned(model)
+    model.set_params(callbacks=[At(2, RuntimeError, hook)])
+    with pytest.raises(RuntimeError, match="inconvenient"):
+        model.partial_fit(X)
+    assert_same(learned(model), before)
+    model.set_params(callbacks=None)
+    assert_same(weights(model.partial_fit(X)), weights(network().partial_fit(X).partial_fit(X)))
+
+
+# ------------------------------------------------------------- precision and devices
+
+
+def test_bfloat16_trains():
+    """Almost as well as float32, with weights and codes in float32."""
+    X = make_rows(200)
+    options = {"max_iter": 40, "learning_rate_init": 0.01}
+    wide = network(**options).fit(X)
+    narrow = network(precision="bfloat16", **options).fit(X)
+    assert differ(weights(wide), weights(narrow))
+    assert narrow.score(X) == pytest.approx(wide.score(X), abs=0.5)
+    assert all(p.dtype == torch.float32 for p in narrow.net_.module_.parameters())
+    codes = narrow.transform(X)
+    assert codes.dtype == np.float32
+    # Codes of bfloat16 would have eight bits.
+    assert np.any(torch.from_numpy(codes).bfloat16().float().numpy() != codes)
+    layers = narrow.net_.module_.encoder
+    x = torch.from_numpy(standardised(X)).float()
+    np.testing.assert_allclose(codes, layers(x).detach().numpy(), rtol=1e-5, atol=1e-5)
+
+
+# torch's compiler, when it is first imported, uses what torch itself has deprecated.
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_compiled_loss_trains_alike():
+    """compile=True ends at the same weights to 1e-4."""
+    X = make_rows(32)
+    options = {"max_iter": 2, "learning_rate_init": 0.01, "hidden_layer_sizes": (4,)}
+    compiled = network(compile=True, **options).fit(X)
+    assert_same(weights(compiled), weights(network(**options).fit(X)), 1e-4)
+    pickle.loads(pickle.dumps(compiled)).transform(X)
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "nonsense", "cpu:x", "meta", ""])
+def test_devices_that_are_none(device):
+    """A device that cannot be is a ValueError that names it and 'auto'; nothing is fitted."""
+    model = network(device=device)
+    with pytest.raises(ValueError, match=rf"device='{device}'.*'auto'"):
+        model.fit(make_rows())
+    with pytest.raises(NotFittedError):
+        model.transform(make_rows())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the law is for machines without CUDA")
+@pytest.mark.parametrize(
+    "params",
+    [{}, own_networks(), {"perceptual": (nn.Linear(5, 3), 0.5)}, {"latent_growth": "nested"}],
+    ids=lambda params: "-".join(params) or "default",
+)
+def test_a_model_of_a_gpu_loads_on_the_cpu(params):
+    """A file from a machine with CUDA encodes on one without; training asks for a device."""
+    X = make_rows()
+    model = network(**params).fit(X)
+    state = model.__getstate__()
+    state["device"] = "cuda"
+    loaded = Autoencoder.__new__(Autoencoder)
+    loaded.__setstate__(copy.deepcopy(state))
+    np.testing.assert_array_equal(loaded.transform(X), model.transform(X))
+    assert loaded.score(X) == model.score(X)
+    if "latent_growth" in params:
+        np.testing.assert_array_equal(
+            loaded.truncate(1).transform(X), model.truncate(1).transform(X)
+        )
+    with pytest.raises(ValueError, match=r"device='cuda'"):
+        loaded.partial_fit(X)
+    loaded.set_params(device="cpu")
+    assert_same(weights(loaded.partial_fit(X)), weights(model.partial_fit(X)))
+
+
+# ---------------------------------------------------------------------------- files
+
+
+def through_pickle(model, path):
+    return pickle.loads(pickle.dumps(model))
+
+
+def through_joblib(model, path):
+    joblib.dump(model, path)
+    return joblib.load(path)
+
+
+def through_skops(model, path):
+    dumped = skops.io.dumps(model)
+    return skops.io.loads(dumped, trusted=skops.io.get_untrusted_types(data=dumped))
+
+
+every_file = pytest.mark.parametrize(
+    "saved_and_loaded",
+    [through_pickle, through_joblib, through_skops],
+    ids=["pickle", "joblib", "skops"],
+)
+
+
+@every_file
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"solver": "adam"},
+        {"solver": "adamw", "normalization": "batch"},
+        {"solver": "sgd", "tied_weights": True, "noise": "gaussian"},
+        {"solver": "lbfgs", "likelihood": "laplace"},
+        {"learning_rate": "cosine", "sparsity": 0.2, "latent_growth": "nested"},
+        {"learning_rate": "adaptive", "tol": 1e6, "n_iter_no_change": 50},
+        {"latent_growth": "incremental", "noise_variance": "per_feature"},
+        {"early_stopping": True, "hidden_layer_sizes": ()},
+    ],
+    ids=lambda params: "-".join(map(str, params.values())),
+)
+def test_a_file_keeps_what_training_needs(params, saved_and_loaded, tmp_path):
+    """After a round trip training goes on with the same bits, by partial_fit and warm_start."""
+    X = make_rows()
+    model = network(warm_start=True, **params).fit(X)
+    loaded = saved_and_loaded(model, tmp_path / "model")
+    assert_same(learned(loaded), learned(model))
+    assert_same(learned(loaded.partial_fit(X)), learned(model.partial_fit(X)))
+    assert_same(learned(loaded.fit(X)), learned(model.fit(X)))
+
+
+@pytest.mark.parametrize("saved_and_loaded", [through_pickle, through_joblib])
+def test_files_of_your_own_networks(saved_and_loaded, tmp_path):
+    """pickle and joblib keep them, dropout's draws included; templates are never trained."""
+    X = make_rows()
+    params = own_networks()
+    before = copy.deepcopy(params["encoder"].state_dict())
+    model = network(**params).fit(X)
+    assert_same(params["encoder"].state_dict(), before)
+    loaded = saved_and_loaded(model, tmp_path / "model")
+    np.testing.assert_array_equal(loaded.transform(X), model.transform(X))
+    assert_same(learned(loaded.partial_fit(X)), learned(model.partial_fit(X)))
+
+
+@pytest.mark.parametrize(
+    "params",
+    [own_networks(), {"perceptual": (nn.Linear(5, 3), 0.5)}],
+    ids=lambda params: "-".join(params),
+)
+@pytest.mark.parametrize("fit", [False, True])
+def test_skops_refuses_your_own_networks(fit, params):
+    """Its TypeError says which parameter holds one, and what saves it instead."""
+    model = network(**params)
+    if fit:
+        model.fit(make_rows())
+    with pytest.raises(TypeError, match=rf"{next(iter(params))}.*pickle"):
+        skops.io.dumps(model)
