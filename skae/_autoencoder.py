@@ -164,16 +164,15 @@ class AutoencoderModule(TrainableModule):
     def _cuts(self, batch: Batch, generator: torch.Generator) -> Tensor:
         """1 for each row's first codes, up to a random one; 0 for the others.
 
-        Incremental growth cuts every other row, among the codes that are open. Without
-        cuts nothing holds early codes to explain a row by themselves once others have
-        opened, and the order is lost: measured, in docs/autoencoders.md.
+        Incremental growth cuts every other row, among the codes that are open. It needs
+        the cuts: without them nothing holds early codes to explain a row by themselves
+        once others have opened, and the order is lost (measured in docs/benchmarks.md).
         """
         n, device = len(batch.x), batch.x.device
         chance = torch.rand((n, 1), generator=generator, device=device)
-        n_open = self.gate.sum()
         if self.plan.latent_growth == "incremental":
             chance = 2 * chance
-        cut = (chance * n_open).floor() + 1
+        cut = (chance * self.gate.sum()).floor() + 1
         return (torch.arange(self.plan.n_codes, device=device) < cut).float()
 
     def _corrupted(self, batch: Batch, generator: torch.Generator) -> Tensor:

@@ -122,7 +122,7 @@ def _draw(
     if "random_state" in signature(last.sample).parameters:
         sample_params = {**sample_params, "random_state": rng}
     elif hasattr(last, "random_state"):
-        last = copy(last)
+        last = _in_double_precision(copy(last))
         last.random_state = rng
     elif random_state is not None:
         raise TypeError(
@@ -131,6 +131,20 @@ def _draw(
         )
     drawn = last.sample(n_samples, **sample_params)
     return drawn[0] if isinstance(drawn, tuple) else drawn  # mixtures return (rows, labels)
+
+
+def _in_double_precision(density: Any) -> Any:
+    """The copy of a mixture of float32 codes, as those of networks are, with exact covariances.
+
+    NumPy warns of covariances that are symmetric only to single precision.
+    """
+    covariances = getattr(density, "covariances_", None)
+    if getattr(covariances, "dtype", None) == np.float32:
+        wide = covariances.astype(np.float64)
+        if density.covariance_type in ("full", "tied"):
+            wide = (wide + wide.swapaxes(-1, -2)) / 2
+        density.covariances_ = wide
+    return density
 
 
 def _container(rows: object) -> str | None:

@@ -243,3 +243,16 @@ def test_a_frame_from_an_inverted_step_is_kept(X):
     drawn = sample_pipeline(pipeline.fit(frame), 5, random_state=0)
     assert list(drawn.columns) == list("abcd")
     assert_allclose(drawn, plain)
+
+
+@pytest.mark.parametrize("covariance_type", ["full", "tied", "diag", "spherical"])
+def test_a_mixture_of_float32_codes(covariance_type, X):
+    """Networks give float32 codes; a mixture of them has the codes' moments, without a warning."""
+    codes = (X * [1, 1e-3, 1, 100]).astype(np.float32)
+    mixture = GaussianMixture(1, covariance_type=covariance_type, random_state=0)
+    pipeline = make_pipeline(FunctionTransformer(), mixture).fit(codes)
+    drawn = sample_pipeline(pipeline, 100_000, random_state=0)
+    sd = codes.std(axis=0) if covariance_type != "spherical" else np.sqrt(codes.var(axis=0).mean())
+    assert np.all(np.abs(drawn.mean(axis=0) - codes.mean(axis=0)) < 0.02 * sd)
+    assert_allclose(drawn.std(axis=0) / sd, 1, atol=0.02)
+    assert mixture.covariances_.dtype == np.float32
