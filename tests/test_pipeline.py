@@ -248,7 +248,7 @@ def test_a_frame_from_an_inverted_step_is_kept(X):
 @pytest.mark.parametrize("covariance_type", ["full", "tied", "diag", "spherical"])
 def test_a_mixture_of_float32_codes(covariance_type, X):
     """Networks give float32 codes; a mixture of them has the codes' moments, without a warning."""
-    codes = (X * [1, 1e-3, 1, 100]).astype(np.float32)
+    codes = (X * [1, 0.3, 1, 100]).astype(np.float32)
     mixture = GaussianMixture(1, covariance_type=covariance_type, random_state=0)
     pipeline = make_pipeline(FunctionTransformer(), mixture).fit(codes)
     drawn = sample_pipeline(pipeline, 100_000, random_state=0)
