@@ -316,8 +316,9 @@ class Autoencoder(TorchAutoencoder):
         Epochs of each layer's pretraining.
     latent_growth : {"incremental", "nested"}, default=None
         Order the codes by importance, as PCA does, so that one fit serves every size
-        (`truncate`, `reconstruction_path`). "incremental" opens them one by one;
-        "nested" cuts every row's codes at a random size throughout training.
+        (`truncate`, `reconstruction_path`). "incremental" opens them one by one, and cuts
+        every other row's codes at a random size among those open; "nested" cuts every
+        row's, all being open.
     growth_fraction : float, default=0.5
         The share of `max_iter` in which "incremental" grows from 1 code to all. `tol`
         and early stopping begin after it.

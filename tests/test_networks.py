@@ -510,6 +510,28 @@ def test_an_encoder_of_rows_with_nan_reads_the_mask_beside_them():
         Autoencoder(2, encoder=nn.Linear(64, 2), max_iter=1).fit(X)
 
 
+class ImageRecorder(Recorder):
+    """The same, of flattened images."""
+
+    def forward(self, x):
+        self.seen.append(x.detach().clone())
+        return self.layer(x.flatten(1))
+
+
+def test_an_encoder_of_images_with_nan_reads_the_mask_as_further_channels():
+    """As the built-in convolutions do: first the values, then 1 where a value was seen."""
+    X = np.random.default_rng(0).random((20, 2 * 4 * 5))
+    X[np.random.default_rng(1).random(X.shape) < 0.3] = np.nan
+    encoder = ImageRecorder(80, 2)
+    model = Autoencoder(2, encoder=encoder, image_shape=(2, 4, 5), max_iter=1, random_state=0)
+    recorder = model.fit(X).net_.module_.encoder.network
+    recorder.seen.clear()
+    model.transform(X)
+    images = X.reshape(20, 2, 4, 5)
+    expected = np.concatenate([np.float32(np.nan_to_num(images)), ~np.isnan(images)], axis=1)
+    np.testing.assert_array_equal(torch.cat(recorder.seen), expected)
+
+
 def test_a_decoder_reads_codes_though_there_be_as_many_as_pixels():
     """Only rows of pixels are images."""
     X = np.random.default_rng(0).normal(size=(20, 16))
