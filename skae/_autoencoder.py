@@ -7,10 +7,11 @@ neural networks. Science 313, 504-507. :doi:`10.1126/science.1127647`
 """
 
 import copy
+import warnings
 from dataclasses import dataclass, replace
 from math import ceil
 from numbers import Integral, Real
-from typing import Any, ClassVar, NamedTuple, Self, cast
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -24,12 +25,14 @@ from skae._blueprint import Blueprint
 from skae._likelihoods import LIKELIHOODS, Likelihood, NoiseSums, WithNoise
 from skae._networks import activation_module
 from skae._pretraining import pretrain
-from skae._rows import Batch, Rows, Spread
+from skae._rows import Batch, Rows
 from skae._torch import TorchAutoencoder
 from skae._training import Loss, TrainableModule, weighted_mean
 
 Array = NDArray[Any]
 
+# Adam's step in layer-wise pretraining, where the solver is another.
+_PAIR_RATE = 1e-3
 # From how many rows the noise of the smaller sizes of a growing autoencoder is learned.
 _PATH_ROWS = 4096
 
@@ -71,6 +74,8 @@ class AutoencoderBlueprint(Blueprint):
     sparsity: float | None
     sparsity_weight: float
     contraction: float
+
+    changeable = ("growth_epochs", "noise", "noise_level", "sparsity_weight", "contraction")
 
 
 class Pass(NamedTuple):
@@ -202,17 +207,18 @@ class AutoencoderModule(TrainableModule):
         }
         if plan.sparsity is not None:
             mean = weighted_mean(z, batch.weight)[: plan.n_components]
-            divergence = bernoulli_divergence(plan.sparsity, mean).sum()
+            open_gate = self.gate[: plan.n_components]
+            divergence = (bernoulli_divergence(plan.sparsity, mean) * open_gate).sum()
             terms["sparsity"] = plan.sparsity_weight * divergence
         if plan.contraction and batch.draws is not None:
             norm = projected_jacobian_norm(z, batch.x, batch.draws)
             terms["contraction"] = plan.contraction * weighted_mean(norm, batch.weight)
         for network, weight in self.perceptual:
-            distance = self._feature_distance(network, batch, self.likelihood.mean(output))
+            distance = self.feature_distance(network, batch, self.likelihood.mean(output))
             terms["perceptual"] = weight * weighted_mean(distance, batch.weight)
         return Loss(terms, output)
 
-    def _feature_distance(self, network: nn.Module, batch: Batch, mean: Tensor) -> Tensor:
+    def feature_distance(self, network: nn.Module, batch: Batch, mean: Tensor) -> Tensor:
         """Squared distance of a network's features of x and of its reconstruction."""
         if batch.seen is not None:  # what was not seen cannot differ
             mean = mean * batch.seen
@@ -237,7 +243,8 @@ class AutoencoderModule(TrainableModule):
 
 
 def _orders_codes(model: "Autoencoder") -> bool:
-    if model.latent_growth is None:
+    fitted = getattr(model, "_blueprint", None)
+    if (model if fitted is None else fitted).latent_growth is None:
         raise AttributeError(
             "Codes are ordered by importance, and so can be cut, only with latent_growth="
             "'incremental' or 'nested'; given None."
@@ -356,7 +363,7 @@ class Autoencoder(TorchAutoencoder):
         Epochs.
     tol : float, default=1e-4
         Training ends when the loss has not improved by this, in nats per row, for
-        `n_iter_no_change` epochs; 0 never ends it.
+        `n_iter_no_change` epochs; 0 never ends it without early stopping.
     early_stopping : bool, default=False
         Watch the loss on rows that are held out, and go back to the best epoch.
     validation_fraction : float in (0, 1), default=0.1
@@ -432,6 +439,7 @@ class Autoencoder(TorchAutoencoder):
 
     _Blueprint = AutoencoderBlueprint
 
+    _blueprint: AutoencoderBlueprint
     code_mean_: Array
     code_covariance_: Array
 
@@ -577,6 +585,11 @@ class Autoencoder(TorchAutoencoder):
                 "them rescaled, the decoder writes them as they are.",
             ),
             (
+                self.pretraining and self.sparsity is not None,
+                f"sparsity={self.sparsity} must be None with pretraining={self.pretraining!r}, "
+                "whose codes are linear.",
+            ),
+            (
                 self.noise in ("masking", "salt_and_pepper") and self.noise_level > 1,
                 f"noise_level={self.noise_level} must be at most 1: it is the share of values "
                 f"that noise={self.noise!r} replaces.",
@@ -598,9 +611,9 @@ class Autoencoder(TorchAutoencoder):
     def _reads_as_it_writes(self) -> bool:
         return LIKELIHOODS[self.likelihood].location and self.out_activation == "identity"
 
-    def _plan(self, spread: Spread, dtype: np.dtype[Any]) -> dict[str, Any]:
+    def _choices(self) -> dict[str, Any]:
         return {
-            **super()._plan(spread, dtype),
+            **super()._choices(),
             "tied_weights": self.tied_weights,
             "latent_growth": self.latent_growth,
             "growth_epochs": ceil(self.growth_fraction * self.max_iter),
@@ -611,19 +624,39 @@ class Autoencoder(TorchAutoencoder):
             "contraction": float(self.contraction),
         }
 
+    def _own_modules(self) -> tuple[Any, ...]:
+        return (*super()._own_modules(), self.perceptual)
+
     def _make_module(self, generator: torch.Generator) -> AutoencoderModule:
-        plan = cast(AutoencoderBlueprint, self._blueprint)
+        plan = self._blueprint
+        own_encoder, own_decoder, pair = self._own
         encoder, decoder = plan.make_networks(
-            self.encoder, self.decoder, generator, n_encoded=plan.n_codes
+            own_encoder, own_decoder, generator, n_encoded=plan.n_codes
         )
         perceptual = None
-        if self.perceptual is not None:
-            network = copy.deepcopy(self.perceptual[0]).cpu().eval()
-            perceptual = (network.requires_grad_(False), float(self.perceptual[1]))
-        return AutoencoderModule(encoder, decoder, plan.make_likelihood(), plan, perceptual)
+        if pair is not None:
+            network = copy.deepcopy(pair[0]).cpu().eval()
+            perceptual = (network.requires_grad_(False), float(pair[1]))
+        module = AutoencoderModule(encoder, decoder, plan.make_likelihood(), plan, perceptual)
+        if perceptual is not None:
+            self._try_perceptual(module)
+        return module
+
+    def _try_perceptual(self, module: AutoencoderModule) -> None:
+        """Compare two rows of zeros by the perceptual network, to fail before training."""
+        rows = torch.zeros(2, self._blueprint.n_features)
+        try:
+            with torch.no_grad():
+                module.feature_distance(module.perceptual[0][0], Batch(rows, rows), rows)
+        except (AttributeError, RuntimeError, TypeError, ValueError) as error:
+            shape = self._blueprint.image_shape or (self._blueprint.n_features,)
+            raise ValueError(
+                f"perceptual cannot take a batch of shape {(2, *shape)}: {error}"
+            ) from error
 
     def _prepare(self, rows: Rows, train: Tensor) -> None:
         if self.pretraining is not None:
+            adam = self.solver in ("adam", "adamw")  # other solvers' rates are of another size
             pretrain(
                 self.net_.module_,
                 rows,
@@ -631,12 +664,23 @@ class Autoencoder(TorchAutoencoder):
                 self.pretraining,
                 n_epochs=self.pretraining_max_iter,
                 batch_size=self.batch_size,
-                rate=self.learning_rate_init,
+                rate=self.learning_rate_init if adam else _PAIR_RATE,
                 seed=self._seed + 2,
             )
 
+    def _check_trained(self) -> None:
+        n_open = int(self.net_.module_.gate.sum())
+        if n_open < self.n_components_:
+            warnings.warn(
+                f"Training ended after {self.n_iter_} epochs with {n_open} of "
+                f"{self.n_components_} codes open; the others are zero. Raise max_iter or lower "
+                f"growth_fraction (now {self.growth_fraction}).",
+                UserWarning,
+                stacklevel=2,
+            )
+
     def _first_epoch_to_stop(self) -> int:
-        plan = cast(AutoencoderBlueprint, self._blueprint)
+        plan = self._blueprint
         return plan.growth_epochs if plan.latent_growth == "incremental" else 0
 
     def _finish(self, X: Array, sample_weight: Array | None, share: float) -> Array:
@@ -644,6 +688,7 @@ class Autoencoder(TorchAutoencoder):
         k = self.n_components_
         rows = self._rows(X, sample_weight)
         codes = np.empty((len(X), k), dtype=np.float32)
+        path = self.__dict__.pop("_noise_path", None)
         noise = NoiseSums(module.likelihood)
         with self._inference():
             for part, batch in self._chunks(rows):
@@ -657,8 +702,9 @@ class Autoencoder(TorchAutoencoder):
             )
         noise.settle(share, self._noise_so_far() if share < 1 else None)
         mean = np.average(codes.astype(np.float64), axis=0, weights=sample_weight)
-        covariance = np.cov(codes, rowvar=False, aweights=sample_weight, ddof=0, dtype=np.float64)
-        covariance = np.atleast_2d(covariance)
+        weight = np.ones(len(X)) if sample_weight is None else sample_weight
+        centred = codes - mean
+        covariance = (centred.T * (weight / weight.sum())) @ centred
         if share < 1:
             step = mean - self.code_mean_
             mean = self.code_mean_ + share * step
@@ -666,12 +712,19 @@ class Autoencoder(TorchAutoencoder):
                 self.code_covariance_ + share * np.outer(step, step)
             )
         self.code_mean_, self.code_covariance_ = mean, covariance
-        if self.latent_growth is not None:
-            self._learn_path(X, sample_weight, codes)
+        if self._blueprint.latent_growth is not None:
+            self._learn_path(X, sample_weight, codes, share, path if share < 1 else None)
         self._publish_noise()
         return codes
 
-    def _learn_path(self, X: Array, sample_weight: Array | None, codes: Array) -> None:
+    def _learn_path(
+        self,
+        X: Array,
+        sample_weight: Array | None,
+        codes: Array,
+        share: float,
+        before: Array | None,
+    ) -> None:
         """Noise at every smaller size, for `truncate`; learned from some rows."""
         module = self.net_.module_
         if not isinstance(module.likelihood, WithNoise) or not module.likelihood.learned:
@@ -687,7 +740,8 @@ class Autoencoder(TorchAutoencoder):
                 for part, batch in self._chunks(rows):
                     z = torch.from_numpy(codes[::step][part][:, :k]).to(rows.device)
                     noise.add(batch, module.decode(z))
-                noise.settle(1.0)
+                old = None if before is None else torch.as_tensor(before[k - 1]).to(rows.device)
+                noise.settle(share, old)
                 path.append(module.likelihood.variance.cpu().numpy().copy())
             module.likelihood.variance.copy_(kept)
         self._noise_path = np.array([*path, kept.cpu().numpy()])
@@ -773,7 +827,7 @@ class Autoencoder(TorchAutoencoder):
                     error = (batch.y - module.likelihood.mean(module.decode(z[:, :k]))).square()
                     if batch.seen is not None:
                         error = error * batch.seen
-                    errors[k - 1] += float(error.double().sum())
+                    errors[k - 1] += float(error.sum(1).cpu().double().sum())
         return self._blueprint.target_scale**2 * errors / len(rows)
 
     # ------------------------------------------------------------------- the hooks

@@ -4,7 +4,7 @@ import copy
 from dataclasses import dataclass, fields
 from functools import cached_property
 from math import log
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -49,6 +49,9 @@ class Blueprint:
     center: NDArray[np.float64]  # means of the features
     scale: float  # root of their mean variance
     range: tuple[float, float]  # of all values
+
+    # Fields that may change while training goes on.
+    changeable: ClassVar[tuple[str, ...]] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The fields by name, as they are saved."""

@@ -138,7 +138,7 @@ def _in_double_precision(density: Any) -> Any:
 
     NumPy warns of covariances that are symmetric only to single precision.
     """
-    covariances = getattr(density, "covariances_", None)
+    covariances: Any = getattr(density, "covariances_", None)
     if getattr(covariances, "dtype", None) == np.float32:
         wide = covariances.astype(np.float64)
         if density.covariance_type in ("full", "tied"):

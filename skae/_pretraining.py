@@ -101,6 +101,14 @@ def _train_pair(stack: _Stack, level: int, batches: Batches, n_epochs: int, rate
             optimizer.step()
 
 
+def _filled(plan: Any, batch: Batch) -> Tensor:
+    """The rows as the machine reads them, means where nothing was seen."""
+    if batch.seen is None or plan.rescaled:  # there zero is the mean
+        return batch.y
+    mean = torch.as_tensor(plan.center, dtype=batch.y.dtype, device=batch.y.device)
+    return torch.where(batch.seen > 0, batch.y, mean)
+
+
 @torch.no_grad()
 def _train_machine(
     stack: _Stack, level: int, batches: Batches, n_epochs: int, noise: torch.Generator
@@ -118,7 +126,7 @@ def _train_machine(
     )
     for epoch in range(n_epochs):
         for i, batch in enumerate(batches):
-            visible = batch.y if level == 0 else stack.below(level, batch)
+            visible = _filled(plan, batch) if level == 0 else stack.below(level, batch)
             if epoch == i == 0:
                 machine.start_at(weighted_mean(visible, batch.weight))
             machine.step(visible, epoch, weight=batch.weight)

@@ -104,13 +104,12 @@ class RestrictedBoltzmannMachine:
     ) -> tuple[Statistics, Statistics]:
         """Statistics under the data, and after `n_steps` of Gibbs sampling (CD-k).
 
-        Hidden means stand for draws in the statistics, and visible means drive the last
-        hidden units, which adds no bias and takes noise away.
+        Hidden means stand for draws in the statistics, which takes noise away and adds
+        no bias, as given v they are exact.
         """
         first = mean = self.hidden_mean(v)
         for _ in range(n_steps):
-            dream = self.visible_mean(self.sample(mean, self.hidden))
-            chain = self.sample(dream, self.visible) if self.visible == "bernoulli" else dream
+            chain = self.sample(self.visible_mean(self.sample(mean, self.hidden)), self.visible)
             mean = self.hidden_mean(chain)
         share = v.new_full((len(v),), 1 / len(v)) if weight is None else weight / weight.sum()
         return _statistics(v, first, share), _statistics(chain, mean, share)

@@ -7,7 +7,7 @@ integers, and are converted batch by batch.
 
 import warnings
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -133,11 +133,16 @@ class Affine(NamedTuple):
     center: Tensor
     scale: float
 
+    def to(self, device: torch.device) -> Self:
+        """The same on a device; float32 where that knows no float64."""
+        wide = torch.float32 if device.type == "mps" else torch.float64
+        return self._replace(center=self.center.to(device, wide))
+
     def apply(self, x: Tensor) -> Tensor:
         """Rows of any type in the network's units, float32."""
         if x.dtype not in (torch.float32, torch.float64):
             x = x.float() if x.dtype in _SMALL else x.double()
-        return (x - self.center.to(x.device, x.dtype)).div_(self.scale).float()
+        return (x - self.center.to(x.dtype)).div_(self.scale).float()
 
     def undo(self, y: Tensor) -> Tensor:
         """Rows in the units of the data, float64 on the CPU."""
@@ -180,13 +185,19 @@ class Rows:
         reread: bool,
         device: torch.device,
     ) -> None:
-        self.units, self.with_mask = units, with_mask
+        inputs = None if units.inputs is None else units.inputs.to(device)
+        targets = None if units.targets is None else units.targets.to(device)
+        if units.targets is units.inputs:
+            targets = inputs  # and then one conversion serves both
+        self.units, self.with_mask = Units(inputs, targets), with_mask
         self.device = device
         self.weight = None
         if weight is not None:
             self.weight = torch.as_tensor(np.asarray(weight, dtype=np.float32)).to(device)
         self._kept: Batch | None = None
         self._source = as_tensor(X)
+        if device.type == "mps" and self._source.dtype not in _SMALL:
+            self._source = self._source.float()
         self._shape = tuple(X.shape)
         # NaN is looked for once: most data have none, and then no batch needs a mask.
         self._may_miss = self._source.dtype.is_floating_point and _has_nan(self._source)
@@ -195,23 +206,28 @@ class Rows:
         if reread and 4 * X.size <= limit:
             self._kept = self._convert(self._source.to(device))
         elif device.type != "cpu" and self._fits():
-            # Not every device knows float64.
-            wide = self._source.dtype == torch.float64 and device.type != "cuda"
-            self._source = (self._source.float() if wide else self._source).to(device)
+            self._source = self._source.to(device)
 
     def __len__(self) -> int:
         return self._shape[0]
 
+    @property
+    def index_device(self) -> torch.device:
+        """Where an index of rows is wanted."""
+        return self._source.device if self._kept is None else self._kept.x.device
+
     def batch(self, rows: Tensor | slice) -> Batch:
-        """The rows at an index tensor (on the CPU) or in a slice."""
+        """The rows at an index tensor or in a slice."""
         weight = None if self.weight is None else _take(self.weight, rows)
         if self._kept is not None:
             x, y, seen = (None if t is None else _take(t, rows) for t in self._kept[:3])
             if self._kept.x is self._kept.y:
                 y = x
+            elif isinstance(rows, slice) and self.units.inputs is None:
+                x = x.clone()  # type: ignore[union-attr]  # your own network may write to it
             return Batch(x, y, seen, weight)  # type: ignore[arg-type]
         values = _take(self._source, rows)
-        if values.device != self.device:
+        if values.device.type != self.device.type:
             if self.device.type == "cuda":
                 values = values.pin_memory()
             values = values.to(self.device, non_blocking=True)
@@ -223,9 +239,10 @@ class Rows:
             missing = values.isnan()
             seen = (~missing).float()
         inputs, targets = self.units
-        x = values.float() if inputs is None else inputs.apply(values)
+        # A copy where nothing is computed: your own network may write to what it reads.
+        x = values.to(torch.float32, copy=True) if inputs is None else inputs.apply(values)
         y = x
-        if targets is not inputs:
+        if inputs is None or targets is not inputs:
             y = values.float() if targets is None else targets.apply(values)
         if seen is not None:
             x = x.masked_fill(missing, 0.0)

@@ -8,6 +8,7 @@ import copy
 import copyreg
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from math import ceil, prod
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
@@ -29,9 +30,22 @@ from skae._base import (
 from skae._blueprint import Blueprint, common_scale
 from skae._likelihoods import LIKELIHOODS, WithNoise
 from skae._networks import ACTIVATIONS, MIN_SIDE, OUT_RANGES, POOLINGS
-from skae._rows import Batch, Rows, Spread, as_tensor, check_finite, spread_of
-from skae._training import OPTIMIZERS, SCHEDULES, Net, TrainableModule
-from skae._training_callbacks import Progress, StopWhenFlat, Tasks, adaptive_rate
+from skae._rows import Batch, Rows, as_tensor, check_finite, spread_of
+from skae._training import (
+    OPTIMIZERS,
+    SCHEDULES,
+    Net,
+    TrainableModule,
+    global_generators_set_aside,
+)
+from skae._training_callbacks import (
+    Progress,
+    StopWhenFlat,
+    Tasks,
+    adaptive_rate,
+    is_callback,
+    release,
+)
 
 Array = NDArray[Any]
 
@@ -61,6 +75,7 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
 
     # For type checkers, which know no parameters of subclasses.
     device: str
+    _blueprint: Any
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_components": [Interval(Integral, 1, None, closed="left")],
@@ -143,6 +158,12 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
                 raise ValueError(
                     "hidden_layer_sizes=() has no channels: network='conv' needs one or more."
                 )
+        strange = [value for value in self.callbacks or [] if not is_callback(value)]
+        if strange:
+            raise ValueError(
+                f"callbacks={self.callbacks!r} must hold skorch callbacks, or pairs of a name and "
+                f"one; {strange[0]!r} is none. scikit-learn's are set by set_callbacks."
+            )
         has_location = LIKELIHOODS[self.likelihood].location
         if self.out_activation != "identity" and not has_location:
             raise ValueError(
@@ -171,13 +192,15 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
             self._continue(known, X)
         rows = self._rows(X, sample_weight, reread=True)
         train, valid = self._split(len(X))
-        self._prepare(rows, train)
+        if known is None:
+            self._prepare(rows, train)
         monitor = "train_loss" if valid is None else "valid_loss"
         callbacks = self._engine_callbacks(monitor)
         if hasattr(self, "_skl_callbacks"):
-            callbacks.append(("tasks", Tasks(self, context, X, sample_weight)))
+            callbacks.append(("skae_tasks", Tasks(self, context, X, sample_weight)))
         self._n_rows_seen = float(len(X) if sample_weight is None else sample_weight.sum())
         self._train(rows, train, valid, callbacks, self.max_iter)
+        self._check_trained()
         codes = self._finish(X, sample_weight, 1.0)
         context.call_on_fit_task_end(estimator=self, X=X)
         return codes
@@ -226,7 +249,7 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
             train = torch.arange(len(rows))
             if first:
                 self._prepare(rows, train)
-            self._train(rows, train, None, [], 1)
+            self._train(rows, train, None, [], 1, scheduled=False)
             n_rows = float(len(rows) if weight is None else weight.sum())
             self._n_rows_seen = n_rows + (0.0 if first else _MEMORY * self._n_rows_seen)
             self._finish(rows_in, weight, n_rows / self._n_rows_seen)
@@ -239,40 +262,79 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
             self._continued = known
 
     def _known(self) -> dict[str, Any]:
-        """What training goes on from: a copy, so that it can fail without a trace."""
-        return {"net": self.net_, "blueprint": self._blueprint, "n_features": self.n_features_in_}
+        """What training goes on from; copied before it is trained, to fail without a trace."""
+        return {
+            "net": self.net_,
+            "blueprint": self._blueprint,
+            "names": getattr(self, "feature_names_in_", None),
+        }
 
     def _start(self, X: Array, rng: np.random.RandomState, weight: Array | None) -> None:
-        n_features = X.shape[1]
-        self._check_choices(n_features)
+        self._check_choices(X.shape[1])
         self._seed = int(rng.randint(2**31 - 1))
-        generator = torch.Generator().manual_seed(self._seed)
         spread = spread_of(X, weight)
-        self._check_support(spread.low, spread.high)
-        self._blueprint = self._Blueprint(**self._plan(spread, X.dtype))
+        self._check_support(self, spread.low, spread.high)
+        self._blueprint = self._Blueprint(
+            **self._choices(),
+            n_features=X.shape[1],
+            n_codes=int(self.n_components),
+            with_mask=spread.any_missing,
+            center=spread.mean.numpy(),
+            scale=common_scale(spread, X.dtype),
+            range=(float(spread.low.min()), float(spread.high.max())),
+        )
+        # The fitted model goes on with these, whatever the parameters become.
+        self._own = self._own_modules()
         self.n_components_ = int(self.n_components)
-        with torch.random.fork_rng([], enabled=self._has_own_networks()):
-            module = self._make_module(generator)
-        self._set_net(module)
+        self._set_net(self._new_module(self._seed))
 
     def _continue(self, known: dict[str, Any], X: Array) -> None:
-        self._check_choices(self.n_features_in_)
+        """Go on from an earlier fit with the parameters of today, where they can change."""
+        self._check_choices(X.shape[1])
+        plan, names = known["blueprint"], getattr(self, "feature_names_in_", None)
+        if X.shape[1] != plan.n_features:
+            raise ValueError(
+                f"X has {X.shape[1]} features, but training goes on from a fit on "
+                f"{plan.n_features}. Fit anew, with warm_start=False."
+            )
+        now, then = self._choices(), plan.as_dict()
+        changed = [n for n in now if now[n] != then[n] and n not in plan.changeable]
+        if changed:
+            name = changed[0]
+            raise ValueError(
+                f"{name}={now[name]!r} cannot change while training goes on: it was "
+                f"{then[name]!r}. Fit anew, with warm_start=False."
+            )
+        if not all(map(_is_same, self._own_modules(), self._own)):
+            raise ValueError(
+                "encoder, decoder and perceptual cannot change while training goes on. Fit anew, "
+                "with warm_start=False."
+            )
+        if names is not None and known["names"] is not None and list(names) != list(known["names"]):
+            raise ValueError(
+                f"The columns of X are {list(names)}, but training goes on from a fit on "
+                f"{list(known['names'])}."
+            )
+        self._blueprint = replace(plan, **{name: now[name] for name in plan.changeable})
         self._check_range(X, as_targets=True)
-        if known["n_features"] != self.n_features_in_:
-            raise ValueError(
-                f"X has {self.n_features_in_} features, but warm_start=True goes on from a fit "
-                f"on {known['n_features']}."
-            )
-        if known["blueprint"].n_components != self.n_components:
-            raise ValueError(
-                f"n_components={self.n_components} cannot change while training goes on: "
-                f"it was {known['blueprint'].n_components}."
-            )
-        self._blueprint = known["blueprint"]
         self.n_components_ = int(self.n_components)
         self._copy_net(known["net"])
+        self.net_.module_.plan = self._blueprint
 
-    def _set_net(self, module: TrainableModule, device: torch.device | None = None) -> None:
+    def _own_modules(self) -> tuple[Any, ...]:
+        """The user's own modules among the parameters."""
+        return (self.encoder, self.decoder)
+
+    def _new_module(self, seed: int) -> TrainableModule:
+        with global_generators_set_aside():
+            return self._make_module(torch.Generator().manual_seed(seed))
+
+    def _set_net(
+        self,
+        module: TrainableModule,
+        device: torch.device | None = None,
+        solver: str | None = None,
+    ) -> None:
         device = device or self._device()
         wide = {"float32": False, "bfloat16": True}.get(
             self.precision,
@@ -280,15 +342,14 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
         )
         self.net_ = Net(
             module,
-            max_epochs=self.max_iter,
-            solver=self.solver,
+            solver=solver or self.solver,
             alpha=self.alpha,
             momentum=self.momentum,
             learning_rate=self.learning_rate,
             seed=self._seed,
             autocast=torch.bfloat16 if wide else None,
             compiled=self.compile,
-            foreign_modules=self._has_own_networks(),
+            foreign_modules=any(own is not None for own in self._own),
             lr=self.learning_rate_init,
             batch_size=self.batch_size,
             device=str(device),
@@ -317,6 +378,9 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
     def _prepare(self, rows: Rows, train: Tensor) -> None:
         """What comes before training: nothing, or a pretraining."""
 
+    def _check_trained(self) -> None:
+        """Warn of a training that ended before its time."""
+
     def _first_epoch_to_stop(self) -> int:
         """From which epoch on a flat loss may stop training."""
         return 0
@@ -324,19 +388,19 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
     def _engine_callbacks(self, monitor: str) -> list[tuple[str, Callback]]:
         """What listens to training by these parameters; the user's callbacks come after."""
         callbacks: list[tuple[str, Callback]] = []
-        if self.learning_rate == "adaptive":
-            callbacks.append(("adaptive", adaptive_rate(monitor, self.tol)))
+        if self.learning_rate == "adaptive" and self.solver != "lbfgs":
+            callbacks.append(("skae_adaptive", adaptive_rate(monitor, self.tol)))
         if self.tol > 0 or self.early_stopping:
             stop = StopWhenFlat(
                 monitor,
                 patience=self.n_iter_no_change,
                 tol=self.tol,
                 restore=self.early_stopping,
-                first_epoch=len(self.net_.history) + self._first_epoch_to_stop(),
+                first_epoch=max(len(self.net_.history), self._first_epoch_to_stop()),
             )
-            callbacks.append(("stop", stop))
+            callbacks.append(("skae_stop", stop))
         if self.verbose:
-            callbacks.append(("progress", Progress(self.max_iter)))
+            callbacks.append(("skae_progress", Progress(self.max_iter)))
         return callbacks
 
     def _train(
@@ -346,12 +410,22 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
         valid: Tensor | None,
         callbacks: list[tuple[str, Callback]],
         epochs: int,
+        scheduled: bool = True,
     ) -> None:
+        if self.normalization == "batch" and (len(train) < 2 or self.batch_size < 2):
+            raise ValueError(
+                "normalization='batch' needs two rows or more in a batch; given "
+                f"batch_size={self.batch_size} and {len(train)} rows to train on."
+            )
         self.net_.callbacks = [*callbacks, *(self.callbacks or [])]
         self.net_.initialize_callbacks()
         try:
-            self.net_.train(rows, valid, train, epochs)
+            self.net_.train(rows, train, valid, epochs, scheduled)
         finally:
+            for _, callback in self.net_.callbacks_:
+                if isinstance(callback, Progress):
+                    callback.close()
+                release(callback)
             self.net_.callbacks = None
             self.net_.callbacks_ = []
         self.net_.module_.eval()
@@ -394,15 +468,13 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
             raise ValueError("device='mps' is not there. device='auto' takes what there is.")
         return device
 
-    def _plan(self, spread: Spread, dtype: np.dtype[Any]) -> dict[str, Any]:
-        """The fields of the blueprint."""
+    def _choices(self) -> dict[str, Any]:
+        """Fields of the blueprint that parameters decide."""
         hidden = _layer_sizes("hidden_layer_sizes", self.hidden_layer_sizes)
         back = hidden[::-1]
         if self.decoder_layer_sizes is not None:
             back = _layer_sizes("decoder_layer_sizes", self.decoder_layer_sizes)
         return {
-            "n_features": len(spread.mean),
-            "n_codes": int(self.n_components),
             "n_components": int(self.n_components),
             "hidden_layer_sizes": hidden,
             "decoder_layer_sizes": back,
@@ -416,10 +488,6 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
             "likelihood": self.likelihood,
             "noise_variance": self.noise_variance,
             "own_networks": self._has_own_networks(),
-            "with_mask": spread.any_missing,
-            "center": spread.mean.numpy(),
-            "scale": common_scale(spread, dtype),
-            "range": (float(spread.low.min()), float(spread.high.max())),
         }
 
     # ------------------------------------------------------- rows in and rows out
@@ -505,25 +573,29 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
         check_finite(X, allow_nan=self.missing == "mask")
         return X
 
-    def _check_support(self, low: Tensor, high: Tensor) -> None:
-        """Raise if some column, of these minima and maxima, has values that cannot be."""
-        name, (least, most) = "likelihood", LIKELIHOODS[self.likelihood].support
-        if self.out_activation != "identity":
-            name, (least, most) = "out_activation", OUT_RANGES[self.out_activation]
+    def _check_support(self, choices: Any, low: Tensor, high: Tensor) -> None:
+        """Raise if some column, of these minima and maxima, has values that cannot be.
+
+        `choices` are this estimator's parameters, or the blueprint that it was fitted by.
+        """
+        name, (least, most) = "likelihood", LIKELIHOODS[choices.likelihood].support
+        if choices.out_activation != "identity":
+            name, (least, most) = "out_activation", OUT_RANGES[choices.out_activation]
         wrong = ((low < least) | (high > most)).nonzero()
         if len(wrong):
             column = int(wrong[0])
             names = getattr(self, "feature_names_in_", None)
             which = f"column {column}" if names is None else f"column {names[column]!r}"
             raise ValueError(
-                f"{name}={getattr(self, name)!r} allows values in [{least:g}, {most:g}]; {which} "
-                f"of X has values from {float(low[column]):g} to {float(high[column]):g}."
+                f"{name}={getattr(choices, name)!r} allows values in [{least:g}, {most:g}]; "
+                f"{which} of X has values from {float(low[column]):g} to {float(high[column]):g}."
             )
 
     def _check_range(self, X: Array, as_targets: bool = False) -> None:
         """Raise for rows that the likelihood cannot score, or the decoder not write."""
-        unbounded = LIKELIHOODS[self.likelihood].location
-        if unbounded and not (as_targets and self.out_activation != "identity"):
+        plan = self._blueprint
+        unbounded = LIKELIHOODS[plan.likelihood].location
+        if unbounded and not (as_targets and plan.out_activation != "identity"):
             return
         source = as_tensor(X)
         low = torch.full((X.shape[1],), torch.inf, dtype=torch.float64)
@@ -532,7 +604,7 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
             values = source[part].double()
             low = torch.minimum(low, values.nan_to_num(torch.inf).amin(0))
             high = torch.maximum(high, values.nan_to_num(-torch.inf).amax(0))
-        self._check_support(low, high)
+        self._check_support(plan, low, high)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -554,6 +626,7 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
                 "weights": _to_arrays(dict(net.module_.state_dict())),
                 "optimizer": _to_arrays(net.optimizer_.state_dict()),
                 "history": copy.deepcopy(net.history_.to_list()),
+                "solver": net.solver,
             }
         return state
 
@@ -563,13 +636,12 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
             return
         saved, plan = self.__dict__.pop("net_"), self.__dict__.pop("_blueprint")
         self._blueprint = self._Blueprint(**plan)
-        with torch.random.fork_rng([], enabled=self._has_own_networks()):
-            module = self._make_module(torch.Generator().manual_seed(0))
+        module = self._new_module(0)
         module.load_state_dict(_to_tensors(saved["weights"]))
         try:
-            self._set_net(module)
+            self._set_net(module, solver=saved["solver"])
         except ValueError:  # fitted on a device that is not here
-            self._set_net(module, torch.device("cpu"))
+            self._set_net(module, torch.device("cpu"), saved["solver"])
         self.net_.resume(_to_tensors(saved["optimizer"]), saved["history"])
         self.net_.module_.eval()
 
@@ -579,7 +651,7 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
     def __reduce__(self) -> Any:
         """What pickle never calls, as there is __reduce_ex__, and skops does."""
         own = [name for name, value in self.get_params().items() if _holds_module(value)]
-        if own:
+        if own or _holds_module(getattr(self, "_own", None)):
             raise TypeError(
                 f"{type(self).__name__} holds your own network ({', '.join(own)}), whose code "
                 "skops cannot check: it saves weights and plain values only. Save it with pickle "
@@ -599,6 +671,13 @@ def _layer_sizes(name: str, sizes: Any) -> tuple[int, ...]:
     if not all(isinstance(s, Integral) and int(s) >= 1 for s in sizes):
         raise ValueError(f"{name}={sizes!r} must hold positive integers.")
     return tuple(int(s) for s in sizes)
+
+
+def _is_same(new: object, old: object) -> bool:
+    """Whether two parameters hold the same module, alone or beside a number."""
+    if isinstance(new, tuple) and isinstance(old, tuple):
+        return len(new) == len(old) and all(map(_is_same, new, old))
+    return new is old or (isinstance(new, Real) and new == old)
 
 
 def _holds_module(value: object) -> bool:

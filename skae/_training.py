@@ -8,7 +8,7 @@ device synchronisation per batch (kept for callbacks that listen to batches).
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from copy import deepcopy
 from math import cos, inf, isfinite, pi, sqrt
 from typing import Any, NamedTuple, cast
@@ -68,7 +68,9 @@ def weighted_mean(values: Tensor, weight: Tensor | None) -> Tensor:
     """Mean over rows."""
     if weight is None:
         return values.mean(0)
-    return (weight @ values) / weight.sum()
+    # Not a matrix product, which autocast would compute in bfloat16.
+    per_row = weight.reshape(-1, *[1] * (values.ndim - 1))
+    return (values * per_row).sum(0) / weight.sum()
 
 
 class View:
@@ -112,7 +114,7 @@ class Batches:
         else:
             order = torch.randperm(n, generator=self.generator)
             order = order if index is None else index[order]
-        for part in self.parts(order):
+        for part in self.parts(order.to(rows.index_device)):
             yield rows.batch(part)
 
     def parts(self, order: Tensor) -> list[Tensor]:
@@ -168,7 +170,7 @@ class Net(NeuralNet):
 
     Parameters beyond skorch's
     --------------------------
-    solver, alpha, learning_rate, tol, n_iter_no_change : as in the estimators
+    solver, alpha, momentum, learning_rate : as in the estimators
     seed : int
         Seed of the order of the rows and of the noise, together with the epoch.
     autocast : torch.dtype or None
@@ -187,8 +189,6 @@ class Net(NeuralNet):
         alpha: float = 0.0,
         momentum: float = 0.9,
         learning_rate: str = "constant",
-        tol: float = 0.0,
-        n_iter_no_change: int = 10,
         seed: int = 0,
         autocast: torch.dtype | None = None,
         compiled: bool = False,
@@ -199,8 +199,6 @@ class Net(NeuralNet):
         self.alpha = alpha
         self.momentum = momentum
         self.learning_rate = learning_rate
-        self.tol = tol
-        self.n_iter_no_change = n_iter_no_change
         self.seed = seed
         self.autocast = autocast
         self.compiled = compiled
@@ -265,16 +263,26 @@ class Net(NeuralNet):
 
     # -------------------------------------------------------------------- the loop
 
-    def train(self, rows: Rows, valid: Tensor | None, train: Tensor | None, epochs: int) -> "Net":
-        """Train on rows[train] for some epochs, watching rows[valid]."""
+    def train(
+        self,
+        rows: Rows,
+        train: Tensor,
+        valid: Tensor | None,
+        epochs: int,
+        scheduled: bool = True,
+    ) -> "Net":
+        """Train on rows[train] for some epochs, watching rows[valid].
+
+        A schedule of the learning rate runs from the first of these epochs to the last;
+        without one the rate is constant.
+        """
         if not self.initialized_:
             self.initialize()
         self.views_ = (View(rows, train), None if valid is None else View(rows, valid))
         self.order_ = torch.Generator()
         self.generator_ = torch.Generator(self.device)
         self.snapshot_ = Snapshot(self.module_, self.optimizer_)
-        self.horizon_ = max(len(self.history) + epochs, self.max_epochs)
-        self.schedule_ = self._make_schedule(len(self.views_[0]))
+        self.schedule_ = self._make_schedule(len(self.views_[0]), epochs) if scheduled else None
         self.best_: dict[str, float] = {}
         self.hears_batches_ = any(_hears_batches(cb) for _, cb in self.callbacks_)
         self.loss_ = self.module_.loss
@@ -283,7 +291,7 @@ class Net(NeuralNet):
         try:
             with ExitStack() as stack:
                 if self.foreign_modules:
-                    stack.enter_context(_global_generator_set_aside(self.device))
+                    stack.enter_context(global_generators_set_aside(self.device))
                 self.notify("on_train_begin", X=rows, y=None)
                 self._run(epochs)
                 self.notify("on_train_end", X=rows, y=None)
@@ -355,7 +363,8 @@ class Net(NeuralNet):
         self.order_.manual_seed(seed)
         self.generator_.manual_seed(seed)
         if self.foreign_modules:
-            torch.manual_seed(seed)
+            for generator in _global_generators(self.device):
+                generator.manual_seed(seed)
         self.module_.begin_epoch(epoch)
 
     def run_single_epoch(
@@ -380,10 +389,13 @@ class Net(NeuralNet):
                 self.history.record_batch(prefix + "_loss", loss)
                 self.history.record_batch(prefix + "_batch_size", len(batch.x))
                 self.notify("on_batch_end", batch=batch, training=training, **step)
-        share = torch.as_tensor([float(w) for w in weights], dtype=torch.float64)
+        if isinstance(weights[0], Tensor):
+            share = torch.stack(cast(list[Tensor], weights)).cpu().double()
+        else:
+            share = torch.tensor(weights, dtype=torch.float64)
         share /= share.sum()
         means = {
-            name: float(torch.stack(values).to("cpu", torch.float64) @ share)
+            name: float(torch.stack(values).cpu().double() @ share)
             for name, values in losses.items()
         }
         total = sum(means.values())
@@ -454,27 +466,26 @@ class Net(NeuralNet):
 
     # ------------------------------------------------------------------- schedules
 
-    def _make_schedule(self, n_rows: int) -> torch.optim.lr_scheduler.LambdaLR | None:
+    def _make_schedule(self, n_rows: int, epochs: int) -> torch.optim.lr_scheduler.LambdaLR | None:
         """The schedules that step with every batch; "adaptive" follows the loss (a callback)."""
         if self.learning_rate not in ("cosine", "invscaling") or self.solver == "lbfgs":
             return None
         steps = len(batch_sizes(n_rows, self.batch_size))
-        total, done = self.horizon_ * steps, len(self.history) * steps
+        total = epochs * steps
 
         def cosine(step: int) -> float:
-            progress = min((done + step) / total, 1.0)
+            progress = min(step / total, 1.0)
             if progress < _WARM_UP:
-                return (progress * total + 1) / (_WARM_UP * total + 1)
+                return (step + 1) / (_WARM_UP * total + 1)
             return 0.5 * (1 + cos(pi * (progress - _WARM_UP) / (1 - _WARM_UP)))
 
         def invscaling(step: int) -> float:
-            return 1 / sqrt(1 + (done + step) / steps)
+            return 1 / sqrt(1 + step / steps)
 
         for group in self.optimizer_.param_groups:
             group["lr"] = group["initial_lr"] = self.lr
         factor = cosine if self.learning_rate == "cosine" else invscaling
-        with warnings.catch_warnings():
-            return torch.optim.lr_scheduler.LambdaLR(self.optimizer_, factor)
+        return torch.optim.lr_scheduler.LambdaLR(self.optimizer_, factor)
 
 
 def _hears_batches(callback: Callback) -> bool:
@@ -486,16 +497,23 @@ def _hears_batches(callback: Callback) -> bool:
     )
 
 
-class _global_generator_set_aside(AbstractContextManager[None]):
+def _global_generators(device: str) -> list[torch.Generator]:
+    """torch's own generators that a module on this device may read."""
+    generators = [torch.default_generator]
+    place = torch.device(device)
+    if place.type == "cuda":
+        index = torch.cuda.current_device() if place.index is None else place.index
+        generators.append(torch.cuda.default_generators[index])
+    return generators
+
+
+@contextmanager
+def global_generators_set_aside(device: str = "cpu") -> Iterator[None]:
     """torch's global generators, as they were when the block ends."""
-
-    def __init__(self, device: str) -> None:
-        on_gpu = torch.device(device).type == "cuda"
-        devices = [torch.device(device).index or 0] if on_gpu else []
-        self._fork = torch.random.fork_rng(devices)
-
-    def __enter__(self) -> None:
-        self._fork.__enter__()
-
-    def __exit__(self, *exc: Any) -> None:
-        self._fork.__exit__(*exc)
+    generators = _global_generators(device)
+    states = [generator.get_state() for generator in generators]
+    try:
+        yield
+    finally:
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)

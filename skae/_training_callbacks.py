@@ -66,9 +66,10 @@ class Progress(Callback):
         self._bar.set_postfix(losses, refresh=False)
         self._bar.update()
 
-    def on_train_end(self, net: Any, **kwargs: Any) -> None:
-        """Close the line."""
-        self._bar.close()
+    def close(self) -> None:
+        """Close the line, also after an error."""
+        if hasattr(self, "_bar"):
+            self._bar.close()
 
 
 def adaptive_rate(monitor: str, tol: float) -> LRScheduler:
@@ -113,3 +114,31 @@ class Tasks(Callback):
         """Close it; skorch stops at a KeyboardInterrupt."""
         if self._tell("call_on_fit_task_end"):
             raise KeyboardInterrupt
+
+
+def is_callback(value: object) -> bool:
+    """Whether skorch takes this as a callback: an instance, a class, or a name and one."""
+    if isinstance(value, tuple) and len(value) == 2:
+        return isinstance(value[0], str) and is_callback(value[1])
+    return isinstance(value, Callback) or (isinstance(value, type) and issubclass(value, Callback))
+
+
+def release(callback: Any) -> None:
+    """Have one of skorch's callbacks let go of the weights and optimisers that it kept.
+
+    It may be a parameter of an estimator, which is cloned and saved.
+    """
+    if not type(callback).__module__.startswith("skorch."):
+        return
+    for name, value in list(vars(callback).items()):
+        held = list(value.values()) if isinstance(value, dict) else [value]
+        if name.endswith("_") and any(isinstance(item, _HEAVY) for item in held):
+            setattr(callback, name, None)
+
+
+_HEAVY = (
+    torch.Tensor,
+    torch.nn.Module,
+    torch.optim.Optimizer,
+    torch.optim.lr_scheduler.LRScheduler,
+)
