@@ -7,6 +7,7 @@ import warnings
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 import skops.io
 import torch
@@ -1325,3 +1326,122 @@ def test_skops_refuses_your_own_networks(fit, params):
         model.fit(make_rows())
     with pytest.raises(TypeError, match=rf"{next(iter(params))}.*pickle"):
         skops.io.dumps(model)
+
+
+# ------------------------------------------------- what a fitted model depends on
+
+
+@pytest.mark.parametrize(
+    ("params", "later"),
+    [
+        ({}, {"solver": "lbfgs"}),
+        ({"solver": "lbfgs"}, {"solver": "adam"}),
+        ({"solver": "sgd"}, {"solver": "adam"}),
+        ({}, {"likelihood": "bernoulli"}),
+        ({}, {"hidden_layer_sizes": (3, 3)}),
+        ({}, {"latent_growth": "nested"}),
+        ({"latent_growth": "nested"}, {"latent_growth": None}),
+        (own_networks(), {"encoder": None, "decoder": None}),
+        ({}, own_networks()),
+    ],
+    ids=str,
+)
+def test_a_fitted_model_does_not_change_until_it_is_refitted(params, later):
+    """Parameters that are set afterwards change no result, no file and no method."""
+    X = make_rows()
+    model = network(**params).fit(X)
+    expected = {m: getattr(model, m)(X) for m in ("transform", "reconstruct", "score_samples")}
+    ordered = hasattr(model, "truncate")
+    model.set_params(**later)
+    for copied in (model, pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
+        for method, values in expected.items():
+            np.testing.assert_array_equal(getattr(copied, method)(X), values, err_msg=method)
+        assert hasattr(copied, "truncate") == ordered
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"likelihood": "laplace"},
+        {"hidden_layer_sizes": (7,)},
+        {"activation": "tanh"},
+        {"noise_variance": 0.5},
+        {"sparsity": 0.2},
+        {"latent_growth": "nested"},
+        {"tied_weights": True},
+        {"encoder": nn.Linear(5, 2)},
+    ],
+    ids=str,
+)
+def test_what_the_network_is_built_from_cannot_change_meanwhile(change):
+    """warm_start and partial_fit name the parameter, and leave the model as it was."""
+    X = make_rows()
+    model = network(warm_start=True).fit(X)
+    before = weights(model)
+    model.set_params(**change)
+    for method in (model.fit, model.partial_fit):
+        with pytest.raises(ValueError, match=next(iter(change)) + "|own_networks"):
+            method(X)
+        assert_same(weights(model), before)
+
+
+def test_columns_in_another_order_are_refused_meanwhile():
+    """Training goes on with the columns it began with."""
+    frame = pd.DataFrame(make_rows(), columns=list("abcde"))
+    model = network(warm_start=True).fit(frame)
+    with pytest.raises(ValueError, match=r"columns|feature names"):
+        model.fit(frame[list("edcba")])
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_your_network_may_write_to_what_it_reads(mapped, tmp_path):
+    """The rows stay as they are, in memory and on a read-only file."""
+    X = make_rows().astype(np.float32) + 5
+    if mapped:
+        np.save(tmp_path / "rows.npy", X)
+        rows = np.load(tmp_path / "rows.npy", mmap_mode="r")
+    else:
+        rows = X.copy()
+    encoder = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(5, 2))
+    encoder = nn.Sequential(nn.Threshold(5.0, 0.0, inplace=True), *encoder)
+    model = network(encoder=encoder).fit(rows)
+    model.score_samples(rows)
+    model.transform(rows)
+    np.testing.assert_array_equal(rows, X)
+
+
+def test_weights_of_one_are_no_weights_in_bfloat16_either():
+    """The loss itself is computed in float32."""
+    X = make_rows()
+    losses = [
+        [e["train_loss"] for e in network(precision="bfloat16").fit(X, sample_weight=w).history_]
+        for w in (None, np.ones(len(X)))
+    ]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
+
+
+def test_skorchs_callbacks_keep_no_tensors():
+    """They are parameters, which are saved and cloned."""
+    kept = [
+        EarlyStopping(monitor="train_loss", load_best=True),
+        LRScheduler(torch.optim.lr_scheduler.StepLR, step_size=1),
+    ]
+    network(callbacks=kept).fit(make_rows())
+    heavy = (torch.Tensor, torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler)
+    for callback in kept:
+        for value in vars(callback).values():
+            held = value.values() if isinstance(value, dict) else [value]
+            assert not any(isinstance(item, heavy) for item in held)
+
+
+def test_what_is_no_callback_is_refused():
+    """And named."""
+    with pytest.raises(ValueError, match=r"callbacks=.*print"):
+        network(callbacks=[print]).fit(make_rows())
+
+
+def test_a_refit_forgets_the_noise_of_smaller_sizes():
+    """A given noise is that of every size."""
+    X = make_rows()
+    model = network(latent_growth="nested").fit(X).set_params(noise_variance=1.0).fit(X)
+    assert model.truncate(1).noise_variance_ == pytest.approx(1.0, rel=1e-6)
