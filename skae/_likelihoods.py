@@ -160,6 +160,11 @@ class WithNoise(Likelihood):
     def deviation(self, x: Tensor, output: Tensor) -> Tensor:
         """Of every value, what the noise is estimated from."""
 
+    def mean_deviation(self, x: Tensor, output: Tensor) -> Tensor:
+        """Its mean over rows: of all features, or of each."""
+        deviation = self.deviation(x, output)
+        return deviation.mean(0) if self.variance.ndim else deviation.mean()
+
     @abstractmethod
     def variance_of(self, mean_deviation: Tensor) -> Tensor:
         """Maximum-likelihood variance, from the mean of `deviation` over what was seen."""
@@ -171,11 +176,10 @@ class WithNoise(Likelihood):
             return
         self.n_updates += 1
         rate = (1 / self.n_updates).clamp(min=_MOMENTUM)
-        deviation = self.deviation(x, output)
         if weight is None and seen is None:
-            mean = deviation.mean(0) if self.variance.ndim else deviation.mean()
+            mean = self.mean_deviation(x, output)
         else:
-            total, count = self.sums(deviation, weight, seen)
+            total, count = self.sums(self.deviation(x, output), weight, seen)
             mean = (total / count.clamp(min=1e-30)).float()
             rate = torch.where(count > 0, rate, 0.0)
         self.set_variance(self.variance.lerp(self.variance_of(mean), rate))
@@ -239,6 +243,10 @@ class Gaussian(WithNoise):
 
     def deviation(self, x: Tensor, output: Tensor) -> Tensor:
         return mse_loss(output, x, reduction="none")
+
+    def mean_deviation(self, x: Tensor, output: Tensor) -> Tensor:
+        # One pass without a temporary: this is called for every batch.
+        return super().mean_deviation(x, output) if self.variance.ndim else mse_loss(output, x)
 
     def variance_of(self, mean_deviation: Tensor) -> Tensor:
         return mean_deviation

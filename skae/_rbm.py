@@ -26,7 +26,7 @@ from torch.nn.functional import softplus
 _EARLY_MOMENTUM, _LATE_MOMENTUM, _EARLY_EPOCHS = 0.5, 0.9, 5
 _WEIGHT_DECAY = 2e-4
 # Learning rates: reals diverge at the rate that bits need.
-_RATE_OF_BITS, _RATE_OF_REALS = 0.1, 0.001
+_RATE_OF_BITS, _RATE_OF_REALS = 0.1, 0.01
 
 
 class Statistics(NamedTuple):

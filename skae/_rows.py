@@ -7,7 +7,7 @@ integers, and are converted batch by batch.
 
 import warnings
 from collections.abc import Iterator
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, cast
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from torch import Tensor
 _CHUNK_BYTES = 32 * 2**20
 # Rows that training reads again and again are converted once if they take less than
 # this as float32; integers and files, which are large for a reason, only if they are tiny.
-_KEEP_BYTES = 192 * 2**20
+_KEEP_BYTES = 64 * 2**20
 _KEEP_BYTES_OF_COMPACT = 16 * 2**20
 # Of a device's free memory, how much the data may take.
 _DEVICE_SHARE = 0.5
@@ -204,7 +204,7 @@ class Rows:
         compact = X.dtype.kind != "f" or _is_mapped(X)
         limit = _KEEP_BYTES_OF_COMPACT if compact else _KEEP_BYTES
         if reread and 4 * X.size <= limit:
-            self._kept = self._convert(self._source.to(device))
+            self._kept = self._keep()
         elif device.type != "cpu" and self._fits():
             self._source = self._source.to(device)
 
@@ -249,6 +249,19 @@ class Rows:
             y = y.masked_fill(missing, 0.0)
         if self.with_mask:
             x = torch.cat([x, torch.ones_like(x) if seen is None else seen], dim=1)
+        return Batch(x, y, seen)
+
+    def _keep(self) -> Batch:
+        """All rows converted, in pieces, so that little is needed beside them."""
+        parts = [
+            self._convert(self._source[rows].to(self.device))
+            for rows in chunks(len(self), 8 * self._shape[1])
+        ]
+        if len(parts) == 1:
+            return parts[0]
+        x = torch.cat([part.x for part in parts])
+        y = x if parts[0].x is parts[0].y else torch.cat([part.y for part in parts])
+        seen = torch.cat([cast(Tensor, part.seen) for part in parts]) if self._may_miss else None
         return Batch(x, y, seen)
 
     def _fits(self) -> bool:
