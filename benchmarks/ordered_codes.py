@@ -19,7 +19,7 @@ import numpy as np
 from _common import describe_machine, load_mnist
 
 from skae import Autoencoder
-from skae._autoencoder import AutoencoderModule
+from skae._autoencoder_module import AutoencoderModule
 
 SIZES = (2, 4, 8, 16, 30)
 

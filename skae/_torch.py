@@ -31,6 +31,7 @@ from skae._blueprint import Blueprint, common_scale
 from skae._likelihoods import LIKELIHOODS, WithNoise
 from skae._networks import ACTIVATIONS, MIN_SIDE, OUT_RANGES, POOLINGS
 from skae._rows import Batch, Rows, as_tensor, check_finite, spread_of
+from skae._saving import holds_module, is_same, to_arrays, to_tensors
 from skae._training import (
     OPTIMIZERS,
     SCHEDULES,
@@ -305,7 +306,7 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
                 f"{name}={now[name]!r} cannot change while training goes on: it was "
                 f"{then[name]!r}. Fit anew, with warm_start=False."
             )
-        if not all(map(_is_same, self._own_modules(), self._own)):
+        if not all(map(is_same, self._own_modules(), self._own)):
             raise ValueError(
                 "encoder, decoder and perceptual cannot change while training goes on. Fit anew, "
                 "with warm_start=False."
@@ -623,8 +624,8 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
         if "net_" in state:
             net = state["net_"]
             state["net_"] = {
-                "weights": _to_arrays(dict(net.module_.state_dict())),
-                "optimizer": _to_arrays(net.optimizer_.state_dict()),
+                "weights": to_arrays(dict(net.module_.state_dict())),
+                "optimizer": to_arrays(net.optimizer_.state_dict()),
                 "history": copy.deepcopy(net.history_.to_list()),
                 "solver": net.solver,
             }
@@ -637,12 +638,12 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
         saved, plan = self.__dict__.pop("net_"), self.__dict__.pop("_blueprint")
         self._blueprint = self._Blueprint(**plan)
         module = self._new_module(0)
-        module.load_state_dict(_to_tensors(saved["weights"]))
+        module.load_state_dict(to_tensors(saved["weights"]))
         try:
             self._set_net(module, solver=saved["solver"])
         except ValueError:  # fitted on a device that is not here
             self._set_net(module, torch.device("cpu"), saved["solver"])
-        self.net_.resume(_to_tensors(saved["optimizer"]), saved["history"])
+        self.net_.resume(to_tensors(saved["optimizer"]), saved["history"])
         self.net_.module_.eval()
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -650,8 +651,8 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
 
     def __reduce__(self) -> Any:
         """What pickle never calls, as there is __reduce_ex__, and skops does."""
-        own = [name for name, value in self.get_params().items() if _holds_module(value)]
-        if own or _holds_module(getattr(self, "_own", None)):
+        own = [name for name, value in self.get_params().items() if holds_module(value)]
+        if own or holds_module(getattr(self, "_own", None)):
             raise TypeError(
                 f"{type(self).__name__} holds your own network ({', '.join(own)}), whose code "
                 "skops cannot check: it saves weights and plain values only. Save it with pickle "
@@ -671,38 +672,3 @@ def _layer_sizes(name: str, sizes: Any) -> tuple[int, ...]:
     if not all(isinstance(s, Integral) and int(s) >= 1 for s in sizes):
         raise ValueError(f"{name}={sizes!r} must hold positive integers.")
     return tuple(int(s) for s in sizes)
-
-
-def _is_same(new: object, old: object) -> bool:
-    """Whether two parameters hold the same module, alone or beside a number."""
-    if isinstance(new, tuple) and isinstance(old, tuple):
-        return len(new) == len(old) and all(map(_is_same, new, old))
-    return new is old or (isinstance(new, Real) and new == old)
-
-
-def _holds_module(value: object) -> bool:
-    if isinstance(value, (tuple, list)):
-        return any(map(_holds_module, value))
-    return isinstance(value, nn.Module)
-
-
-def _to_arrays(value: Any) -> Any:
-    """The same nested containers with arrays in place of tensors."""
-    if isinstance(value, Tensor):
-        return value.detach().cpu().numpy().copy()
-    if isinstance(value, dict):
-        return {key: _to_arrays(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(_to_arrays(item) for item in value)
-    return value
-
-
-def _to_tensors(value: Any) -> Any:
-    """The inverse of `_to_arrays`."""
-    if isinstance(value, (np.ndarray, np.generic)):
-        return torch.as_tensor(np.array(value))
-    if isinstance(value, dict):
-        return {key: _to_tensors(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(_to_tensors(item) for item in value)
-    return value

@@ -21,7 +21,7 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from skae import Autoencoder
-from skae._autoencoder import bernoulli_divergence, open_codes, projected_jacobian_norm
+from skae._autoencoder_module import bernoulli_divergence, open_codes, projected_jacobian_norm
 
 # -------------------------------------------------------------------------- helpers
 
