@@ -184,14 +184,16 @@ class BaseAutoencoder(
         """Validate, drop rows of weight zero, learn; the validated rows and their codes."""
         self._forget()
         X = self._check_rows(X, reset=True, min_rows=2)
-        weight = self._check_weight(sample_weight, X)
-        seen = X
-        if weight is not None:
-            positive = weight > 0
-            if not bool(positive.all()):
-                seen, weight = X[positive], weight[positive]
+        seen, weight = self._rows_that_count(X, self._check_weight(sample_weight, X))
         codes = self._fit_model(seen, self._generator(), weight)
         return X, codes if seen is X else None
+
+    @staticmethod
+    def _rows_that_count(X: Any, weight: Any | None) -> tuple[Any, Any | None]:
+        """Rows of positive weight, and their weights; `X` itself where that is all."""
+        if weight is None or bool((weight > 0).all()):
+            return X, weight
+        return X[weight > 0], weight[weight > 0]
 
     def _forget(self) -> None:
         """Drop what an earlier fit learned."""

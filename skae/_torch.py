@@ -240,8 +240,7 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
             first = not hasattr(self, "net_")
             rows_in = self._check_rows(X, reset=first)
             weight = self._check_weight(sample_weight, rows_in)
-            if weight is not None and not (weight > 0).all():
-                rows_in, weight = rows_in[weight > 0], weight[weight > 0]
+            rows_in, weight = self._rows_that_count(rows_in, weight)
             if first:
                 self._start(rows_in, self._generator(), weight)
             else:
