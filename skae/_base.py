@@ -103,7 +103,10 @@ class BaseAutoencoder(
 
     @abstractmethod
     def _fit_model(self, X: Any, rng: np.random.RandomState, sample_weight: Any) -> Any | None:
-        """Learn from rows; every weight is positive. May return the rows' codes."""
+        """Learn from rows; every weight is positive. May return the rows' codes.
+
+        A model that has `_check_targets` return targets is given them as the keyword `y`.
+        """
 
     @abstractmethod
     def _encode(self, X: Any) -> Any:
@@ -150,7 +153,7 @@ class BaseAutoencoder(
             it, what was given and what is allowed.
         """
         with self._all_or_nothing():
-            self._fit_validated(X, sample_weight)
+            self._fit_validated(X, y, sample_weight)
         return self
 
     def fit_transform(
@@ -172,28 +175,38 @@ class BaseAutoencoder(
         Z : ndarray of shape (n_samples, n_codes)
             The codes.
         """
-        return self._fit_then_encode(X, sample_weight)
+        return self._fit_then_encode(X, y, sample_weight)
 
     @fit_context
-    def _fit_then_encode(self, X: ArrayLike, sample_weight: ArrayLike | None) -> Any:
+    def _fit_then_encode(self, X: ArrayLike, y: object, sample_weight: ArrayLike | None) -> Any:
         with self._all_or_nothing():
-            rows, codes = self._fit_validated(X, sample_weight)
+            rows, codes = self._fit_validated(X, y, sample_weight)
             return self._encode(rows) if codes is None else codes
 
-    def _fit_validated(self, X: Any, sample_weight: Any) -> tuple[Any, Any | None]:
+    def _fit_validated(self, X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any | None]:
         """Validate, drop rows of weight zero, learn; the validated rows and their codes."""
         self._forget()
         X = self._check_rows(X, reset=True, min_rows=2)
-        seen, weight = self._rows_that_count(X, self._check_weight(sample_weight, X))
-        codes = self._fit_model(seen, self._generator(), weight)
+        weight = self._check_weight(sample_weight, X)
+        targets = self._check_targets(y, X.shape[0])
+        seen, weight, targets = self._rows_that_count(X, weight, targets)
+        more = {} if targets is None else {"y": targets}
+        codes = self._fit_model(seen, self._generator(), weight, **more)
         return X, codes if seen is X else None
 
+    def _check_targets(self, y: Any, n_rows: int) -> Any | None:
+        """The targets of a model that conditions on them, validated; None where y is ignored."""
+        return None
+
     @staticmethod
-    def _rows_that_count(X: Any, weight: Any | None) -> tuple[Any, Any | None]:
-        """Rows of positive weight, and their weights; `X` itself where that is all."""
+    def _rows_that_count(
+        X: Any, weight: Any | None, y: Any | None = None
+    ) -> tuple[Any, Any | None, Any | None]:
+        """Rows of positive weight, their weights and targets; `X` itself where that is all."""
         if weight is None or bool((weight > 0).all()):
-            return X, weight
-        return X[weight > 0], weight[weight > 0]
+            return X, weight, y
+        counted = weight > 0
+        return X[counted], weight[counted], None if y is None else y[counted]
 
     def _forget(self) -> None:
         """Drop what an earlier fit learned."""

@@ -33,6 +33,7 @@ class Blueprint:
     n_features: int
     n_codes: int  # of the network
     n_components: int  # of these, how many are in use: the first ones
+    n_conditions: int  # numbers that the decoder reads beside the codes
     hidden_layer_sizes: tuple[int, ...]
     decoder_layer_sizes: tuple[int, ...]
     activation: str
@@ -68,6 +69,11 @@ class Blueprint:
         """Your own networks read rows as they are, the built-in ones standardised."""
         affine = Affine(torch.from_numpy(self.center), self.scale)
         return Units(None if self.own_networks else affine, affine if self.rescaled else None)
+
+    @property
+    def n_decoded(self) -> int:
+        """How many numbers the decoder reads."""
+        return self.n_codes + self.n_conditions
 
     @property
     def target_scale(self) -> float:
@@ -111,7 +117,7 @@ class Blueprint:
             to_rows = copy.deepcopy(decoder).cpu()
             to_rows = to_rows if shape is None else ToImages(to_rows)
         check_network("encoder", to_codes, n_inputs, n_encoded)
-        check_network("decoder", to_rows, self.n_codes, self.n_features)
+        check_network("decoder", to_rows, self.n_decoded, self.n_features)
         return to_codes, to_rows
 
     def _new_encoder(self, n_inputs: int, n_encoded: int, generator: torch.Generator) -> nn.Module:
@@ -134,13 +140,13 @@ class Blueprint:
         if self.tied_weights:
             decoder = TiedDecoder(encoder, self.activation, self.n_features)
         elif self.network == "mlp" or self.image_shape is None:
-            sizes = (self.n_codes, *self.decoder_layer_sizes, self.n_features)
+            sizes = (self.n_decoded, *self.decoder_layer_sizes, self.n_features)
             decoder = mlp(sizes, self.activation, self.normalization, generator)
         else:
             decoder = conv_decoder(
                 self.image_shape,
                 self.decoder_layer_sizes,
-                self.n_codes,
+                self.n_decoded,
                 activation=self.activation,
                 normalization=self.normalization,
                 generator=generator,

@@ -21,8 +21,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import l1_loss, mse_loss, softplus
 
-from skae._rows import Batch
-
 # Learned noise variances are at least this share of the mean feature variance.
 _VARIANCE_FLOOR = 1e-4
 # exp of an output stays finite in float32, and so do sums of it.
@@ -112,9 +110,12 @@ class Likelihood(nn.Module, ABC):
         return mean
 
     def row_log_prob(self, x: Tensor, output: Tensor, seen: Tensor | None = None) -> Tensor:
-        """Nats of every row, of the values that were seen."""
+        """Nats of every row, of the values that were seen.
+
+        `x` and `seen` may have one row where `output` has many: they are broadcast.
+        """
         values = self.log_prob(x, output)
-        return values.sum(1) if seen is None else (values * seen).sum(1)
+        return values.sum(-1) if seen is None else (values * seen).sum(-1)
 
     def follow(self, x: Tensor, output: Tensor, weight: Tensor | None, seen: Tensor | None) -> None:
         """Adapt the noise to one batch; without noise there is nothing to adapt."""
@@ -205,12 +206,12 @@ class NoiseSums:
         self.total: Tensor | float = 0.0
         self.count: Tensor | float = 0.0
 
-    def add(self, batch: Batch, output: Tensor) -> None:
+    def add(self, x: Tensor, output: Tensor, weight: Tensor | None, seen: Tensor | None) -> None:
         """Take in one chunk of rows."""
         if self.likelihood is None:
             return
-        deviation = self.likelihood.deviation(batch.y, output)
-        total, count = self.likelihood.sums(deviation, batch.weight, batch.seen)
+        deviation = self.likelihood.deviation(x, output)
+        total, count = self.likelihood.sums(deviation, weight, seen)
         self.total, self.count = self.total + total, self.count + count
 
     def settle(self, share: float = 1.0, before: Tensor | None = None) -> None:
@@ -233,8 +234,8 @@ class Gaussian(WithNoise):
         if seen is not None or self.variance.ndim:
             return super().row_log_prob(x, output, seen)
         # One variance: its logarithm is taken once, not once per value.
-        squares = mse_loss(output, x, reduction="none").sum(1)
-        constant = x.shape[1] * (2 * pi * self.variance).log()
+        squares = mse_loss(output, x.expand_as(output), reduction="none").sum(-1)
+        constant = x.shape[-1] * (2 * pi * self.variance).log()
         return -0.5 * (squares / self.variance + constant)
 
     def draw(self, output: Tensor, generator: torch.Generator) -> Tensor:

@@ -31,6 +31,14 @@ _SLICEABLE = ("float64", "float32", "float16", "uint8", "int8", "int16", "int32"
 _SMALL = (torch.uint8, torch.int8, torch.int16, torch.bool, torch.float16, torch.bfloat16)
 
 
+class Data(NamedTuple):
+    """What is learned from: validated rows, their weights, and what they are conditioned on."""
+
+    X: NDArray[Any]
+    weight: NDArray[Any] | None = None
+    condition: NDArray[np.float32] | None = None  # (n_rows, n_conditions)
+
+
 class Batch(NamedTuple):
     """What a module sees of some rows; `seen` and `gate` are None where all counts."""
 
@@ -38,6 +46,7 @@ class Batch(NamedTuple):
     y: Tensor  # what the decoder has to explain, (n, n_features)
     seen: Tensor | None = None  # 1 where a value was seen, 0 where it was NaN
     weight: Tensor | None = None  # (n,)
+    condition: Tensor | None = None  # what the decoder reads beside the codes
     gate: Tensor | None = None  # what the codes are multiplied with
     draws: Tensor | None = None  # random numbers that the loss needs
 
@@ -161,10 +170,8 @@ class Rows:
 
     Parameters
     ----------
-    X : ndarray of shape (n_rows, n_features)
-        The rows, of any real type; NaN where nothing was seen.
-    weight : ndarray of shape (n_rows,) or None
-        Weights of the rows.
+    data : Data
+        The rows, of any real type, NaN where nothing was seen; weights; conditions.
     units : Units
         Units in which the network reads and explains rows.
     with_mask : bool
@@ -177,8 +184,7 @@ class Rows:
 
     def __init__(
         self,
-        X: NDArray[Any],
-        weight: NDArray[Any] | None,
+        data: Data,
         *,
         units: Units,
         with_mask: bool,
@@ -191,9 +197,12 @@ class Rows:
             targets = inputs  # and then one conversion serves both
         self.units, self.with_mask = Units(inputs, targets), with_mask
         self.device = device
-        self.weight = None
-        if weight is not None:
-            self.weight = torch.as_tensor(np.asarray(weight, dtype=np.float32)).to(device)
+        X = data.X
+        # Beside every row, on the device: its weight and what it is conditioned on.
+        self.weight, self.condition = (
+            None if a is None else torch.as_tensor(np.asarray(a, dtype=np.float32)).to(device)
+            for a in data[1:]
+        )
         self._kept: Batch | None = None
         self._source = as_tensor(X)
         if device.type == "mps" and self._source.dtype not in _SMALL:
@@ -218,20 +227,21 @@ class Rows:
 
     def batch(self, rows: Tensor | slice) -> Batch:
         """The rows at an index tensor or in a slice."""
-        weight = None if self.weight is None else _take(self.weight, rows)
+        beside = (self.weight, self.condition)
+        weight, condition = (None if t is None else _take(t, rows) for t in beside)
         if self._kept is not None:
             x, y, seen = (None if t is None else _take(t, rows) for t in self._kept[:3])
             if self._kept.x is self._kept.y:
                 y = x
             elif isinstance(rows, slice) and self.units.inputs is None:
                 x = x.clone()  # type: ignore[union-attr]  # your own network may write to it
-            return Batch(x, y, seen, weight)  # type: ignore[arg-type]
+            return Batch(x, y, seen, weight, condition)  # type: ignore[arg-type]
         values = _take(self._source, rows)
         if values.device.type != self.device.type:
             if self.device.type == "cuda":
                 values = values.pin_memory()
             values = values.to(self.device, non_blocking=True)
-        return self._convert(values)._replace(weight=weight)
+        return self._convert(values)._replace(weight=weight, condition=condition)
 
     def _convert(self, values: Tensor) -> Batch:
         seen = None

@@ -30,7 +30,7 @@ from skae._base import (
 from skae._blueprint import Blueprint, common_scale
 from skae._likelihoods import LIKELIHOODS, WithNoise
 from skae._networks import ACTIVATIONS, MIN_SIDE, OUT_RANGES, POOLINGS
-from skae._rows import Batch, Rows, as_tensor, check_finite, spread_of
+from skae._rows import Batch, Data, Rows, as_tensor, check_finite, spread_of
 from skae._saving import holds_module, is_same, to_arrays, to_tensors
 from skae._training import (
     OPTIMIZERS,
@@ -123,7 +123,7 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
         """The network of `_blueprint`, with weights drawn from the generator."""
 
     @abstractmethod
-    def _finish(self, X: Array, sample_weight: Array | None, share: float) -> Array | None:
+    def _finish(self, data: Data, share: float) -> Array | None:
         """Learn what depends on the trained network: noise, moments of the codes.
 
         May return the codes of the rows.
@@ -182,27 +182,32 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
 
     @with_callbacks
     def _fit_model(
-        self, X: Array, rng: np.random.RandomState, sample_weight: Array | None
+        self,
+        X: Array,
+        rng: np.random.RandomState,
+        sample_weight: Array | None,
+        y: Array | None = None,
     ) -> Array | None:
         known = self.__dict__.pop("_continued", None)
         context = self._init_callback_context(max_subtasks=self.max_iter)
         context.call_on_fit_task_begin(estimator=self, X=X)
+        data = Data(X, sample_weight, self._learn_targets(y, sample_weight, known is None))
         if known is None:
-            self._start(X, rng, sample_weight)
+            self._start(data, rng)
         else:
             self._continue(known, X)
-        rows = self._rows(X, sample_weight, reread=True)
+        rows = self._rows(data, reread=True)
         train, valid = self._split(len(X))
         if known is None:
             self._prepare(rows, train)
         monitor = "train_loss" if valid is None else "valid_loss"
         callbacks = self._engine_callbacks(monitor)
         if hasattr(self, "_skl_callbacks"):
-            callbacks.append(("skae_tasks", Tasks(self, context, X, sample_weight)))
+            callbacks.append(("skae_tasks", Tasks(self, context, data)))
         self._n_rows_seen = float(len(X) if sample_weight is None else sample_weight.sum())
         self._train(rows, train, valid, callbacks, self.max_iter)
+        codes = self._finish(data, 1.0)
         self._check_trained()
-        codes = self._finish(X, sample_weight, 1.0)
         context.call_on_fit_task_end(estimator=self, X=X)
         return codes
 
@@ -240,19 +245,22 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
             first = not hasattr(self, "net_")
             rows_in = self._check_rows(X, reset=first)
             weight = self._check_weight(sample_weight, rows_in)
-            rows_in, weight = self._rows_that_count(rows_in, weight)
-            if first:
-                self._start(rows_in, self._generator(), weight)
+            targets = self._check_targets(y, len(rows_in))
+            rows_in, weight, targets = self._rows_that_count(rows_in, weight, targets)
+            known = None if first else self._known()
+            data = Data(rows_in, weight, self._learn_targets(targets, weight, first))
+            if known is None:
+                self._start(data, self._generator())
             else:
-                self._continue(self._known(), rows_in)
-            rows = self._rows(rows_in, weight, reread=True)
+                self._continue(known, rows_in)
+            rows = self._rows(data, reread=True)
             train = torch.arange(len(rows))
             if first:
                 self._prepare(rows, train)
             self._train(rows, train, None, [], 1, scheduled=False)
             n_rows = float(len(rows) if weight is None else weight.sum())
             self._n_rows_seen = n_rows + (0.0 if first else _MEMORY * self._n_rows_seen)
-            self._finish(rows_in, weight, n_rows / self._n_rows_seen)
+            self._finish(data, n_rows / self._n_rows_seen)
         return self
 
     def _forget(self) -> None:
@@ -269,7 +277,17 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
             "names": getattr(self, "feature_names_in_", None),
         }
 
-    def _start(self, X: Array, rng: np.random.RandomState, weight: Array | None) -> None:
+    def _learn_targets(
+        self, y: Array | None, sample_weight: Array | None, first: bool
+    ) -> NDArray[np.float32] | None:
+        """Write the targets as what the decoder reads, (n_rows, n_conditions).
+
+        The `first` of several calls learns what targets there are.
+        """
+        return None
+
+    def _start(self, data: Data, rng: np.random.RandomState) -> None:
+        X, weight, condition = data
         self._check_choices(X.shape[1])
         self._seed = int(rng.randint(2**31 - 1))
         spread = spread_of(X, weight)
@@ -278,6 +296,7 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
             **self._choices(),
             n_features=X.shape[1],
             n_codes=int(self.n_components),
+            n_conditions=0 if condition is None else condition.shape[1],
             with_mask=spread.any_missing,
             center=spread.mean.numpy(),
             scale=common_scale(spread, X.dtype),
@@ -358,9 +377,10 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
     def _copy_net(self, net: Net) -> None:
         """Take over a copy of a net, with this estimator's training parameters."""
         self._set_net(copy.deepcopy(net.module_))
-        optimizer = net.optimizer_.state_dict() if net.solver == self.solver else None
+        states = [optimizer.state_dict() for optimizer in net.optimizers_]
         history = copy.deepcopy(net.history_.to_list())
-        self.net_.resume_with_own_settings(copy.deepcopy(optimizer), history)
+        goes_on = net.solver == self.solver
+        self.net_.resume_with_own_settings(copy.deepcopy(states) if goes_on else None, history)
 
     def _split(self, n_rows: int) -> tuple[Tensor, Tensor | None]:
         """Indices of training rows, and of validation rows where they are wanted."""
@@ -492,10 +512,9 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
 
     # ------------------------------------------------------- rows in and rows out
 
-    def _rows(self, X: Array, weight: Array | None = None, reread: bool = False) -> Rows:
+    def _rows(self, data: Data, reread: bool = False) -> Rows:
         return Rows(
-            X,
-            weight,
+            data,
             units=self._blueprint.units,
             with_mask=self._blueprint.with_mask,
             reread=reread,
@@ -510,10 +529,10 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
         for part in slices(len(rows)):
             yield part, rows.batch(part)
 
-    def _map_rows(self, X: Array, compute: Callable[[Batch], Tensor], *width: int) -> Array:
+    def _map_rows(self, data: Data, compute: Callable[[Batch], Tensor], *width: int) -> Array:
         """A function of batches, over all rows; float32 on the CPU."""
-        rows = self._rows(X)
-        out = np.empty((len(X), *width), dtype=np.float32)
+        rows = self._rows(data)
+        out = np.empty((len(rows), *width), dtype=np.float32)
         with self._inference():
             for part, batch in self._chunks(rows):
                 out[part] = compute(batch).cpu().numpy()
@@ -624,7 +643,7 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
             net = state["net_"]
             state["net_"] = {
                 "weights": to_arrays(dict(net.module_.state_dict())),
-                "optimizer": to_arrays(net.optimizer_.state_dict()),
+                "optimizers": to_arrays([o.state_dict() for o in net.optimizers_]),
                 "history": copy.deepcopy(net.history_.to_list()),
                 "solver": net.solver,
             }
@@ -642,7 +661,7 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
             self._set_net(module, solver=saved["solver"])
         except ValueError:  # fitted on a device that is not here
             self._set_net(module, torch.device("cpu"), saved["solver"])
-        self.net_.resume(to_tensors(saved["optimizer"]), saved["history"])
+        self.net_.resume(to_tensors(saved["optimizers"]), saved["history"])
         self.net_.module_.eval()
 
     def __reduce_ex__(self, protocol: Any) -> Any:

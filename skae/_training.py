@@ -7,7 +7,7 @@ device synchronisation per batch (kept for callbacks that listen to batches).
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from copy import deepcopy
 from math import cos, inf, isfinite, pi, sqrt
@@ -36,6 +36,17 @@ class Loss(NamedTuple):
 
     terms: dict[str, Tensor]
     output: Tensor
+    # What the noise, or later phases of the step, need besides: the module knows.
+    aside: Tensor | None = None
+
+
+class Phase(NamedTuple):
+    """A step within the step: a loss of its own, taken by an optimiser of its own."""
+
+    name: str
+    loss: Callable[[Batch, Loss], Tensor]  # given what came before, detached
+    parameters: list[nn.Parameter]
+    rate: float  # by how much the learning rate is multiplied
 
 
 class TrainableModule(nn.Module, ABC):
@@ -46,8 +57,12 @@ class TrainableModule(nn.Module, ABC):
         """The loss of a batch, averaged over its rows by weight."""
 
     def prepare(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """The batch as training reads it: with noise added, with draws made."""
+        """The batch as the loss reads it: with draws made and, in training, with noise added."""
         return batch
+
+    def phases(self) -> list[Phase]:
+        """The steps that follow the one of `loss`, in order."""
+        return []
 
     def step_scale(self) -> Tensor | float:
         """What the loss is multiplied with before its gradient is taken.
@@ -60,8 +75,8 @@ class TrainableModule(nn.Module, ABC):
     def begin_epoch(self, epoch: int) -> None:
         """Hear that an epoch begins; epochs count from 0."""
 
-    def after_step(self, batch: Batch, output: Tensor) -> None:
-        """Hear that the optimiser has stepped."""
+    def after_step(self, batch: Batch, loss: Loss) -> None:
+        """Hear that the optimisers have stepped; the loss is detached."""
 
 
 def weighted_mean(values: Tensor, weight: Tensor | None) -> Tensor:
@@ -124,23 +139,28 @@ class Batches:
 
 
 class Snapshot:
-    """A copy of a module's and an optimiser's tensors, to go back to."""
+    """A copy of a module's and its optimisers' tensors, to go back to."""
 
-    def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        self.module, self.optimizer = module, optimizer
+    def __init__(self, module: nn.Module, optimizers: list[torch.optim.Optimizer]) -> None:
+        self.module, self.optimizers = module, optimizers
         self.epoch = -1
         self._live: list[Tensor] = []
         self._copies: list[Tensor] = []
-        self._anew: dict[str, Any] | None = None
+        self._anew: list[dict[str, Any]] = []
         self._n_states = -1
 
     def take(self, epoch: int) -> None:
         """Copy the present state, the one after this epoch."""
-        if self._n_states != len(self.optimizer.state):  # the first step makes the states
-            self._n_states = len(self.optimizer.state)
-            states = [v for state in self.optimizer.state.values() for v in state.values()]
-            if isinstance(self.optimizer, torch.optim.LBFGS):
-                states = []
+        n_states = sum(len(optimizer.state) for optimizer in self.optimizers)
+        if self._n_states != n_states:  # the first step makes the states
+            self._n_states = n_states
+            states = [
+                value
+                for optimizer in self.optimizers
+                if not isinstance(optimizer, torch.optim.LBFGS)
+                for state in optimizer.state.values()
+                for value in state.values()
+            ]
             self._live = [
                 *self.module.state_dict().values(),
                 *(value for value in states if isinstance(value, Tensor)),
@@ -149,16 +169,19 @@ class Snapshot:
         else:
             for copied, tensor in zip(self._copies, self._live, strict=True):
                 copied.copy_(tensor)
-        if isinstance(self.optimizer, torch.optim.LBFGS):  # which makes its state anew
-            self._anew = deepcopy(self.optimizer.state_dict())
+        # L-BFGS makes its state anew in every step.
+        self._anew = [deepcopy(optimizer.state_dict()) for optimizer in self._newton_like()]
         self.epoch = epoch
 
     def restore(self) -> None:
         """Go back to the copied state."""
-        if self._anew is not None:
-            self.optimizer.load_state_dict(self._anew)
+        for optimizer, state in zip(self._newton_like(), self._anew, strict=True):
+            optimizer.load_state_dict(state)
         for copied, tensor in zip(self._copies, self._live, strict=True):
             tensor.copy_(copied)
+
+    def _newton_like(self) -> list[torch.optim.Optimizer]:
+        return [o for o in self.optimizers if isinstance(o, torch.optim.LBFGS)]
 
 
 class TrainingStopped(Exception):
@@ -218,17 +241,26 @@ class Net(NeuralNet):
 
     def initialize_optimizer(self, triggered_directly: object = None) -> "Net":
         """Weights decay by `alpha`, biases and scales do not."""
-        params = [p for p in self.module_.parameters() if p.requires_grad]
-        groups = [
+        self.optimizer_ = self._make_optimizer(self.module_.parameters())
+        # In a list: what skorch knows of, it steps at every loss.
+        self.later_ = [
+            (phase, self._make_optimizer(phase.parameters)) for phase in self.module_.phases()
+        ]
+        return self
+
+    @property
+    def optimizers_(self) -> list[torch.optim.Optimizer]:
+        """The optimiser of the loss, and those of the phases that follow."""
+        return [self.optimizer_, *(optimizer for _, optimizer in self.later_)]
+
+    def _make_optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        params = [p for p in parameters if p.requires_grad]
+        groups: list[dict[str, Any]] = [
             {"params": [p for p in params if p.ndim > 1], "weight_decay": self.alpha},
             {"params": [p for p in params if p.ndim <= 1], "weight_decay": 0.0},
         ]
         groups = [group for group in groups if group["params"]]
         fused = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in params)
-        self.optimizer_ = self._make_optimizer(groups, fused)
-        return self
-
-    def _make_optimizer(self, groups: list[dict[str, Any]], fused: bool) -> torch.optim.Optimizer:
         match self.solver:
             case "adam":
                 return torch.optim.Adam(groups, lr=self.lr, fused=fused)
@@ -238,27 +270,30 @@ class Net(NeuralNet):
                 m = self.momentum
                 return torch.optim.SGD(groups, lr=self.lr, momentum=m, nesterov=m > 0, fused=fused)
         # Groups are Adam's and SGD's: here the loss itself holds the penalty.
-        params = [p for group in groups for p in group["params"]]
         return torch.optim.LBFGS(
             params, lr=1.0, max_iter=_LBFGS_STEPS, line_search_fn="strong_wolfe"
         )
 
-    def resume(self, optimizer: dict[str, Any] | None, history: list[dict[str, Any]]) -> None:
-        """Take over the state of an optimiser and a history."""
-        if optimizer is not None:
-            self.optimizer_.load_state_dict(optimizer)
+    def resume(
+        self, optimizers: list[dict[str, Any]] | None, history: list[dict[str, Any]]
+    ) -> None:
+        """Take over the states of the optimisers and a history."""
+        if optimizers is not None:
+            for optimizer, state in zip(self.optimizers_, optimizers, strict=True):
+                optimizer.load_state_dict(state)
         self.history_ = History(history)
 
     def resume_with_own_settings(
-        self, optimizer: dict[str, Any] | None, history: list[dict[str, Any]]
+        self, optimizers: list[dict[str, Any]] | None, history: list[dict[str, Any]]
     ) -> None:
         """The same, but the rates and penalties stay those of this net."""
+        groups = [group for optimizer in self.optimizers_ for group in optimizer.param_groups]
         own = [
-            {name: value for name, value in group.items() if name != "params"}
-            for group in self.optimizer_.param_groups
+            {name: value for name, value in group.items() if name != "params"} for group in groups
         ]
-        self.resume(optimizer, history)
-        for group, settings in zip(self.optimizer_.param_groups, own, strict=True):
+        self.resume(optimizers, history)
+        groups = [group for optimizer in self.optimizers_ for group in optimizer.param_groups]
+        for group, settings in zip(groups, own, strict=True):
             group.update(settings)
 
     # -------------------------------------------------------------------- the loop
@@ -281,7 +316,7 @@ class Net(NeuralNet):
         self.views_ = (View(rows, train), None if valid is None else View(rows, valid))
         self.order_ = torch.Generator()
         self.generator_ = torch.Generator(self.device)
-        self.snapshot_ = Snapshot(self.module_, self.optimizer_)
+        self.snapshot_ = Snapshot(self.module_, self.optimizers_)
         self.schedule_ = self._make_schedule(len(self.views_[0]), epochs) if scheduled else None
         self.best_: dict[str, float] = {}
         self.hears_batches_ = any(_hears_batches(cb) for _, cb in self.callbacks_)
@@ -375,13 +410,15 @@ class Net(NeuralNet):
             return
         if self.module_.training != training:
             self.module_.train(training)
+        if not training:
+            self.generator_.manual_seed(self.seed)
         losses: dict[str, list[Tensor]] = {}
         weights: list[Tensor | float] = []
         for batch in iterator:
             if self.hears_batches_:
                 self.notify("on_batch_begin", batch=batch, training=training)
             step = step_fn(batch)
-            for name, value in step["terms"].items():
+            for name, value in (step["terms"] | step["watched"]).items():
                 losses.setdefault(name, []).append(value)
             weights.append(len(batch.x) if batch.weight is None else batch.weight.sum())
             if self.hears_batches_:
@@ -398,7 +435,7 @@ class Net(NeuralNet):
             name: float(torch.stack(values).cpu().double() @ share)
             for name, values in losses.items()
         }
-        total = sum(means.values())
+        total = sum(means[name] for name in step["terms"])
         if training:
             self._check_progress(total)
         if not self.hears_batches_ and training:
@@ -437,18 +474,34 @@ class Net(NeuralNet):
         return torch.autocast(torch.device(self.device).type, self.autocast)
 
     def train_step(self, batch: Batch, **params: Any) -> dict[str, Any]:
-        """One step of the optimiser."""
+        """One step of the optimiser, and of those of later phases."""
         batch = self.module_.prepare(batch, self.generator_)
         step: dict[str, Any] = super().train_step(batch)
-        self.module_.after_step(batch, step["y_pred"])
+        loss = Loss(step["terms"], step["y_pred"], step["aside"])
+        for phase, optimizer in self.later_:
+            step["watched"][phase.name] = self._phase_step(phase, optimizer, batch, loss)
+        self.module_.after_step(batch, loss)
         if self.schedule_ is not None:
             self.schedule_.step()
         return step
 
+    def _phase_step(
+        self, phase: Phase, optimizer: torch.optim.Optimizer, batch: Batch, before: Loss
+    ) -> Tensor:
+        """One step of a later phase, at the rate that the schedule has reached."""
+        for group in optimizer.param_groups:
+            group["lr"] = phase.rate * self.optimizer_.param_groups[0]["lr"]
+        with self._precision():
+            loss = phase.loss(batch, before)
+        optimizer.zero_grad()
+        loss.backward(inputs=phase.parameters)
+        optimizer.step()
+        return loss.detach()
+
     def train_step_single(self, batch: Batch, **params: Any) -> dict[str, Any]:
         """The loss and its gradient."""
         with self._precision():
-            terms, output = self.loss_(batch)
+            terms, output, aside = self.loss_(batch)
             loss = sum(terms.values())
         objective = loss * self.module_.step_scale()
         if self.solver == "lbfgs":
@@ -456,13 +509,26 @@ class Net(NeuralNet):
             objective = objective + 0.5 * self.alpha * sum(p.square().sum() for p in decayed)
         objective.backward()
         detached = {name: term.detach() for name, term in terms.items()}
-        return {"loss": objective, "y_pred": output.detach(), "terms": detached}
+        return {
+            "loss": objective,
+            "y_pred": output.detach(),
+            "terms": detached,
+            "aside": None if aside is None else aside.detach(),
+            "watched": {},
+        }
 
     def validation_step(self, batch: Batch, **params: Any) -> dict[str, Any]:
-        """The loss terms without noise, in float32."""
+        """The loss terms without noise, in float32, with the same draws in every epoch."""
+        batch = self.module_.prepare(batch, self.generator_)
         with torch.no_grad():
-            terms, output = self.module_.loss(batch)
-        return {"loss": sum(terms.values()), "y_pred": output, "terms": terms}
+            loss = self.module_.loss(batch)
+            watched = {phase.name: phase.loss(batch, loss) for phase, _ in self.later_}
+        return {
+            "loss": sum(loss.terms.values()),
+            "y_pred": loss.output,
+            "terms": loss.terms,
+            "watched": watched,
+        }
 
     # ------------------------------------------------------------------- schedules
 

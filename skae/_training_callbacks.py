@@ -8,6 +8,8 @@ import torch
 from skorch.callbacks import Callback, LRScheduler
 from tqdm import tqdm
 
+from skae._rows import Data
+
 
 class StopWhenFlat(Callback):
     """Stops training when a loss has not fallen by `tol` for some epochs.
@@ -87,21 +89,22 @@ def adaptive_rate(monitor: str, tol: float) -> LRScheduler:
 class Tasks(Callback):
     """Tells scikit-learn's callbacks of epochs, each of which is a task."""
 
-    def __init__(self, estimator: Any, context: Any, X: Any, weight: Any) -> None:
-        self.estimator, self.context, self.X, self.weight = estimator, context, X, weight
+    def __init__(self, estimator: Any, context: Any, data: Data) -> None:
+        self.estimator, self.context, self.data = estimator, context, data
 
     def _state(self) -> dict[str, Any]:
         """The attributes of the estimator as if training had ended here."""
         now = copy.copy(self.estimator)  # with a net of its own: training goes on with the other
         now.n_iter_ = len(now.net_.history)
-        now._finish(self.X, self.weight, 1.0)
+        now._finish(self.data, 1.0)
         return {name: now.__dict__[name] for name in now.__dict__ if name.endswith("_")}
 
     def _tell(self, hook: str) -> bool:
+        weight = self.data.weight
         return getattr(self.task, hook)(
             estimator=self.estimator,
-            X=self.X,
-            metadata=None if self.weight is None else {"sample_weight": self.weight},
+            X=self.data.X,
+            metadata=None if weight is None else {"sample_weight": weight},
             reconstruction_attributes=self._state,
         )
 

@@ -21,7 +21,9 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from skae import Autoencoder
-from skae._autoencoder_module import bernoulli_divergence, open_codes, projected_jacobian_norm
+from skae._autoencoder_module import bernoulli_divergence, projected_jacobian_norm
+from skae._point_module import open_codes
+from skae._rows import Data
 
 # -------------------------------------------------------------------------- helpers
 
@@ -63,7 +65,7 @@ def squared_error(X, back):
 
 def batch_of(model, X, weight=None):
     """All rows as the network reads them."""
-    return model._rows(X, weight).batch(slice(None))
+    return model._rows(Data(X, weight)).batch(slice(None))
 
 
 def weights(model):
@@ -435,7 +437,7 @@ def test_nested_cuts_are_uniform():
     X = make_rows(4000)
     model = network(4, latent_growth="nested", max_iter=1).fit(X)
     module = model.net_.module_
-    batch = module.prepare(batch_of(model, X), torch.Generator().manual_seed(0))
+    batch = module.train().prepare(batch_of(model, X), torch.Generator().manual_seed(0))
     cuts = batch.gate.sum(1).numpy()
     np.testing.assert_array_equal(batch.gate.numpy(), np.arange(4) < cuts[:, None])
     counts = np.bincount(cuts.astype(int), minlength=5)[1:]
@@ -625,7 +627,7 @@ def corrupted(gaps=0.0, **params):
     X = make_rows(3000, gaps=gaps)
     model = network(max_iter=1, **params).fit(X)
     batch = batch_of(model, X)
-    noisy = model.net_.module_.prepare(batch, torch.Generator().manual_seed(1))
+    noisy = model.net_.module_.train().prepare(batch, torch.Generator().manual_seed(1))
     assert torch.equal(noisy.y, batch.y)
     assert torch.equal(noisy.x[:, 6:], batch.x[:, 6:])
     seen = np.ones(X.shape, dtype=bool) if batch.seen is None else batch.seen.numpy() > 0

@@ -32,6 +32,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import skae
 from skae._base import BaseAutoencoder
+from skae._rows import Batch, Data
 
 # ------------------------------------------------------------------- what is tested
 
@@ -1097,23 +1098,33 @@ every_network = law_for([E for E in ESTIMATORS if trained_on_batches(E)])
 
 @every_network
 def test_weights_of_a_batch_count_as_repeated_rows(Estimator):
-    """Loss and gradient of a weighted batch are those of its repeated rows, to 1e-5."""
+    """Losses and gradients of a weighted batch are those of its repeated rows, to 1e-5."""
     X = make_data(Estimator).astype(np.float32)
     weight = np.random.default_rng(0).integers(1, 4, len(X))
     model = small(Estimator).fit(X)
     module = model.net_.module_
+    batch = module.prepare(model._rows(Data(X)).batch(slice(None)), torch.Generator())
+    repeats = torch.as_tensor(weight)
+    repeated = Batch(*(None if t is None else t.repeat_interleave(repeats, 0) for t in batch))
     found = []
-    for rows, w in ((X, weight), (np.repeat(X, weight, axis=0), None)):
-        terms, _ = module.loss(model._rows(rows, w).batch(slice(None)))
-        loss = sum(terms.values())
-        loss_of = loss.detach()
-        gradients = torch.autograd.grad(loss, list(module.parameters()), allow_unused=True)
-        found.append((loss_of, [g for g in gradients if g is not None]))
-    (weighted, of_weighted), (repeated, of_repeated) = found
-    assert float(weighted) == pytest.approx(float(repeated), rel=1e-5)
-    size = max(float(g.abs().max()) for g in of_repeated)
-    for actual, expected in zip(of_weighted, of_repeated, strict=True):
-        np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5 * size)
+    for rows in (batch._replace(weight=repeats.float()), repeated):
+        first = module.loss(rows)
+        losses = [sum(first.terms.values())]
+        losses += [phase.loss(rows, first) for phase in module.phases()]
+        of_losses = [
+            torch.autograd.grad(
+                loss, list(module.parameters()), allow_unused=True, retain_graph=True
+            )
+            for loss in losses
+        ]
+        gradients = [[g for g in of_loss if g is not None] for of_loss in of_losses]
+        found.append(([float(loss.detach()) for loss in losses], gradients))
+    (weighted, of_weighted), (expected, of_expected) = found
+    np.testing.assert_allclose(weighted, expected, rtol=1e-5)
+    for actual_gradients, expected_gradients in zip(of_weighted, of_expected, strict=True):
+        size = max(float(g.abs().max()) for g in expected_gradients)
+        for actual, wanted in zip(actual_gradients, expected_gradients, strict=True):
+            np.testing.assert_allclose(actual, wanted, rtol=1e-5, atol=1e-5 * size)
 
 
 @every_network

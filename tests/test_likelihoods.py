@@ -394,7 +394,7 @@ def test_sums_over_chunks_give_the_most_likely_variance(kind, noise, weighted, m
     sums = NoiseSums(module)
     for rows in (slice(0, 1), slice(1, 25), slice(25, 40)):
         part = Batch(*(None if t is None else t[rows] for t in batch[:4]))
-        sums.add(part, output[rows])
+        sums.add(part.y, output[rows], part.weight, part.seen)
     sums.settle()
     expected = scalar if noise == "scalar" else per_feature
     np.testing.assert_allclose(module.variance, expected, rtol=1e-5)
@@ -406,7 +406,7 @@ def test_a_share_weighs_new_rows_against_the_variance_so_far(kind, noise):
     batch, output = make_batch()
     module = noise_module(kind, noise, mean_variance=7.0)
     sums = NoiseSums(module)
-    sums.add(batch, output)
+    sums.add(batch.y, output, batch.weight, batch.seen)
     module.follow(batch.y, output, None, None)  # what training did meanwhile does not count
     sums.settle(0.25, torch.full_like(module.variance, 7.0))
     scalar, per_feature = most_likely_variance(kind, batch, output)
@@ -420,7 +420,7 @@ def test_of_a_column_never_seen_nothing_is_learned(kind):
     batch.seen[:, 1] = 0
     module = noise_module(kind, "per_feature", mean_variance=7.0)
     sums = NoiseSums(module)
-    sums.add(batch, output)
+    sums.add(batch.y, output, batch.weight, batch.seen)
     sums.settle()
     assert module.variance[1] == 7.0
     assert (module.variance[[0, 2]] != 7.0).all()
@@ -446,7 +446,7 @@ def test_the_variance_has_a_floor(kind, noise):
     followed, summed = (noise_module(kind, noise, mean_variance=50.0) for _ in range(2))
     followed.follow(batch.y, batch.y, None, None)
     sums = NoiseSums(summed)
-    sums.add(batch, batch.y)
+    sums.add(batch.y, batch.y, batch.weight, batch.seen)
     sums.settle()
     for module in (followed, summed):
         np.testing.assert_allclose(module.variance, 50.0e-4, rtol=1e-6)
@@ -460,7 +460,7 @@ def test_a_given_variance_stays(kind, variance):
     module = noise_module(kind, variance)
     module.follow(batch.y, output, None, None)
     sums = NoiseSums(module)
-    sums.add(batch, output)
+    sums.add(batch.y, output, batch.weight, batch.seen)
     sums.settle()
     assert module.variance == torch.tensor(variance)
 
@@ -471,7 +471,7 @@ def test_without_noise_there_is_nothing_to_learn(name):
     module = likelihood_module(name, 3, "scalar", unit=1.0, mean_variance=1.0)
     module.follow(batch.y, output, None, None)
     sums = NoiseSums(module)
-    sums.add(batch, output)
+    sums.add(batch.y, output, batch.weight, batch.seen)
     sums.settle()
     assert not module.state_dict()
 

@@ -8,6 +8,7 @@ from sklearn.utils import check_array
 from skae import _rows
 from skae._rows import (
     Affine,
+    Data,
     Rows,
     Units,
     as_tensor,
@@ -181,7 +182,7 @@ INDEX = torch.tensor([7, 3, 3, 0, 49, 12])
 
 
 def make(X, weight=None, *, units=UNITS["standardised"], with_mask=False, reread=True):
-    return Rows(X, weight, units=units, with_mask=with_mask, reread=reread, device=CPU)
+    return Rows(Data(X, weight), units=units, with_mask=with_mask, reread=reread, device=CPU)
 
 
 def paths(monkeypatch, X, weight=None, **options):

@@ -1,0 +1,306 @@
+"""What estimators with a point for a code share: codes, scores, and sizes cut without refitting."""
+
+import copy
+import warnings
+from abc import abstractmethod
+from dataclasses import replace
+from math import ceil
+from numbers import Integral, Real
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor, nn
+
+from skae._base import Interval, StrOptions
+from skae._likelihoods import Likelihood, NoiseSums, WithNoise
+from skae._point_module import PointBlueprint, PointModule
+from skae._rows import Batch, Data
+from skae._torch import TorchAutoencoder
+from skae._training import global_generators_set_aside
+
+Array = NDArray[Any]
+
+# From how many rows the noise of the smaller sizes of a growing autoencoder is learned.
+_PATH_ROWS = 4096
+
+
+def _orders_codes(model: "PointAutoencoder") -> bool:
+    fitted = getattr(model, "_blueprint", None)
+    if (model if fitted is None else fitted).latent_growth is None:
+        raise AttributeError(
+            "Codes are ordered by importance, and so can be cut, only with latent_growth="
+            "'incremental' or 'nested'; given None."
+        )
+    return True
+
+
+def _is_perceptual(value: Any) -> bool:
+    if len(value) != 2:
+        return False
+    network, weight = value
+    return isinstance(network, nn.Module) and isinstance(weight, Real) and float(weight) >= 0
+
+
+class PointAutoencoder(TorchAutoencoder):
+    """An autoencoder of networks whose code is a point, or is used as one.
+
+    Attributes
+    ----------
+    code_mean_ : ndarray of shape (n_components,)
+        Mean of the training codes.
+    code_covariance_ : ndarray of shape (n_components, n_components)
+        Their covariance.
+    """
+
+    score_kind = "reconstruction"
+
+    _blueprint: PointBlueprint
+    code_mean_: Array
+    code_covariance_: Array
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **TorchAutoencoder._parameter_constraints,
+        "latent_growth": [StrOptions({"incremental", "nested"}), None],
+        "growth_fraction": [Interval(Real, 0, 1, closed="both")],
+        "perceptual": [tuple, None],
+    }
+
+    @abstractmethod
+    def _make_module(self, generator: torch.Generator) -> PointModule:
+        """The network of `_blueprint`, with weights drawn from the generator."""
+
+    # -------------------------------------------------------------------- learning
+
+    def _check_choices(self, n_features: int) -> None:
+        super()._check_choices(n_features)
+        if self.perceptual is not None and not _is_perceptual(self.perceptual):
+            raise ValueError(
+                f"perceptual={self.perceptual!r} must be a pair of a torch.nn.Module and a "
+                "weight >= 0."
+            )
+
+    def _choices(self) -> dict[str, Any]:
+        return {
+            **super()._choices(),
+            "latent_growth": self.latent_growth,
+            "growth_epochs": ceil(self.growth_fraction * self.max_iter),
+        }
+
+    def _own_modules(self) -> tuple[Any, ...]:
+        return (*super()._own_modules(), self.perceptual)
+
+    def _module_parts(
+        self, generator: torch.Generator, n_encoded: int | None = None
+    ) -> tuple[nn.Module, nn.Module, Likelihood, Any, tuple[nn.Module, float] | None]:
+        """What a point module is made of; its encoder has `n_encoded` outputs."""
+        plan = self._blueprint
+        own_encoder, own_decoder, pair = self._own
+        encoder, decoder = plan.make_networks(
+            own_encoder, own_decoder, generator, n_encoded=n_encoded or plan.n_codes
+        )
+        perceptual = None
+        if pair is not None:
+            network = copy.deepcopy(pair[0]).cpu().eval()
+            perceptual = (network.requires_grad_(False), float(pair[1]))
+        return encoder, decoder, plan.make_likelihood(), plan, perceptual
+
+    def _new_module(self, seed: int) -> PointModule:
+        module: PointModule = super()._new_module(seed)  # type: ignore[assignment]
+        if module.perceptual:
+            with global_generators_set_aside():
+                self._try_perceptual(module)
+        return module
+
+    def _try_perceptual(self, module: PointModule) -> None:
+        """Compare two rows of zeros by the perceptual network, to fail before training."""
+        rows = torch.zeros(2, self._blueprint.n_features)
+        try:
+            with torch.no_grad():
+                module.feature_distance(module.perceptual[0][0], Batch(rows, rows), rows)
+        except (AttributeError, RuntimeError, TypeError, ValueError) as error:
+            shape = self._blueprint.image_shape or (self._blueprint.n_features,)
+            raise ValueError(
+                f"perceptual cannot take a batch of shape {(2, *shape)}: {error}"
+            ) from error
+
+    def _check_trained(self) -> None:
+        n_open = int(self.net_.module_.gate.sum())
+        if n_open < self.n_components_:
+            warnings.warn(
+                f"Training ended after {self.n_iter_} epochs with {n_open} of "
+                f"{self.n_components_} codes open; the others are zero. Raise max_iter or lower "
+                f"growth_fraction (now {self.growth_fraction}).",
+                UserWarning,
+                stacklevel=2,
+            )
+
+    def _first_epoch_to_stop(self) -> int:
+        plan = self._blueprint
+        return plan.growth_epochs if plan.latent_growth == "incremental" else 0
+
+    def _finish(self, data: Data, share: float) -> Array:
+        module = self.net_.module_
+        k = self.n_components_
+        rows = self._rows(data)
+        codes = np.empty((len(rows), k), dtype=np.float32)
+        path = self.__dict__.pop("_noise_path", None)
+        noise = NoiseSums(module.likelihood)
+        with self._inference():
+            for part, batch in self._chunks(rows):
+                z = module.encode(batch.x)
+                noise.add(batch.y, module.decode(z), batch.weight, batch.seen)
+                codes[part] = z.cpu().numpy()
+        if not np.isfinite(codes).all():
+            raise ValueError(
+                f"Training diverged: after {self.n_iter_} epochs the codes are not finite. Lower "
+                f"learning_rate_init (now {self.learning_rate_init}) or rescale X."
+            )
+        noise.settle(share, self._noise_so_far() if share < 1 else None)
+        mean = np.average(codes.astype(np.float64), axis=0, weights=data.weight)
+        weight = np.ones(len(rows)) if data.weight is None else data.weight
+        centred = codes - mean
+        covariance = (centred.T * (weight / weight.sum())) @ centred
+        if share < 1:
+            step = mean - self.code_mean_
+            mean = self.code_mean_ + share * step
+            covariance = share * covariance + (1 - share) * (
+                self.code_covariance_ + share * np.outer(step, step)
+            )
+        self.code_mean_, self.code_covariance_ = mean, covariance
+        if self._blueprint.latent_growth is not None:
+            self._learn_path(data, codes, share, path if share < 1 else None)
+        self._publish_noise()
+        return codes
+
+    def _learn_path(self, data: Data, codes: Array, share: float, before: Array | None) -> None:
+        """Noise at every smaller size, for `truncate`; learned from some rows."""
+        module = self.net_.module_
+        if not isinstance(module.likelihood, WithNoise) or not module.likelihood.learned:
+            return
+        step = -(-len(codes) // _PATH_ROWS)
+        weight = None if data.weight is None else data.weight[::step]
+        rows = self._rows(Data(data.X[::step], weight))
+        path = []
+        with self._inference():
+            kept = module.likelihood.variance.clone()
+            for k in range(1, self.n_components_):
+                noise = NoiseSums(module.likelihood)
+                for part, batch in self._chunks(rows):
+                    z = torch.from_numpy(codes[::step][part][:, :k]).to(rows.device)
+                    noise.add(batch.y, module.decode(z), batch.weight, batch.seen)
+                old = None if before is None else torch.as_tensor(before[k - 1]).to(rows.device)
+                noise.settle(share, old)
+                path.append(module.likelihood.variance.cpu().numpy().copy())
+            module.likelihood.variance.copy_(kept)
+        self._noise_path = np.array([*path, kept.cpu().numpy()])
+
+    # ------------------------------------------------------ ordered codes
+
+    @available_if(_orders_codes)
+    def truncate(self, k: int) -> Self:
+        """The model of the first k codes, without refitting.
+
+        Parameters
+        ----------
+        k : int
+            Number of codes to keep, from 1 to `n_components`.
+
+        Returns
+        -------
+        truncated : estimator
+            A fitted estimator with `n_components=k`; this one stays as it is.
+
+        Raises
+        ------
+        AttributeError
+            If the codes are not ordered (`latent_growth=None`).
+        ValueError
+            If there are fewer codes than k.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_digits
+        >>> from skae import Autoencoder
+        >>> X, _ = load_digits(return_X_y=True)
+        >>> ae = Autoencoder(8, latent_growth="nested", max_iter=10, random_state=0).fit(X)
+        >>> ae.truncate(3).transform(X).shape
+        (1797, 3)
+        """
+        check_is_fitted(self)
+        self._check_argument("k", k, [Interval(Integral, 1, self.n_components_, closed="both")])
+        k = int(k)
+        other = copy.copy(self).set_params(n_components=k)  # with a net of its own
+        other.n_components_ = k
+        other._blueprint = replace(self._blueprint, n_components=k)
+        module = other.net_.module_
+        module.plan = other._blueprint
+        with torch.no_grad():
+            module.gate[k:] = 0.0
+            if "_noise_path" in self.__dict__:
+                other._noise_path = self._noise_path[:k].copy()
+                variance = torch.as_tensor(other._noise_path[-1])
+                module.likelihood.variance.copy_(variance)
+        other.code_mean_ = self.code_mean_[:k].copy()
+        other.code_covariance_ = self.code_covariance_[:k, :k].copy()
+        other._publish_noise()
+        return other
+
+    @available_if(_orders_codes)
+    def reconstruction_path(self, X: ArrayLike) -> Array:
+        """Reconstruction errors with the first 1, 2, ..., n_components codes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows to reconstruct.
+
+        Returns
+        -------
+        errors : ndarray of shape (n_components,)
+            Squared error of a row, summed over its seen features and averaged over rows,
+            in squared units of X.
+
+        Raises
+        ------
+        AttributeError
+            If the codes are not ordered (`latent_growth=None`).
+        """
+        rows = self._rows(Data(self._check_new_rows(X, "reconstruction_path")))
+        module = self.net_.module_
+        errors = np.zeros(self.n_components_)
+        with self._inference():
+            for _, batch in self._chunks(rows):
+                z = module.encode(batch.x)
+                for k in range(1, self.n_components_ + 1):
+                    error = (batch.y - module.likelihood.mean(module.decode(z[:, :k]))).square()
+                    if batch.seen is not None:
+                        error = error * batch.seen
+                    errors[k - 1] += float(error.sum(1).cpu().double().sum())
+        return self._blueprint.target_scale**2 * errors / len(rows)
+
+    # ------------------------------------------------------------------- the hooks
+
+    def _encode(self, X: Array) -> Array:
+        module = self.net_.module_
+        return self._map_rows(Data(X), lambda batch: module.encode(batch.x), self.n_components_)
+
+    def _decode(self, Z: Array) -> Array:
+        module = self.net_.module_
+        return self._map_codes(Z, lambda z: module.likelihood.mean(module.decode(z)))
+
+    def _log_prob(self, X: Array) -> Array:
+        self._check_range(X)
+        module = self.net_.module_
+        log_scale = self._blueprint.log_scale
+
+        def compute(batch: Batch) -> Tensor:
+            output = module.decode(module.encode(batch.x))
+            log_prob = module.likelihood.row_log_prob(batch.y, output, batch.seen)
+            n_seen = batch.y.shape[1] if batch.seen is None else batch.seen.sum(1)
+            return log_prob - n_seen * log_scale
+
+        return self._map_rows(Data(X), compute)
