@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from skae._linear_ae import LinearAE as LinearAE
     from skae._pipeline import sample_pipeline as sample_pipeline
     from skae._ppca import PPCA as PPCA
+    from skae._vae import VAE as VAE
 
 __version__ = "0.1.0"
 
@@ -18,6 +19,7 @@ _HOME = {
     "Autoencoder": "_autoencoder",
     "LinearAE": "_linear_ae",
     "PPCA": "_ppca",
+    "VAE": "_vae",
     "sample_pipeline": "_pipeline",
 }
 

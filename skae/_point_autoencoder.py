@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from skae._base import Interval, StrOptions
+from skae._latent_paths import LatentPathsMixin
 from skae._likelihoods import Likelihood, NoiseSums, WithNoise
 from skae._point_module import PointBlueprint, PointModule
 from skae._rows import Batch, Data
@@ -45,7 +46,7 @@ def _is_perceptual(value: Any) -> bool:
     return isinstance(network, nn.Module) and isinstance(weight, Real) and float(weight) >= 0
 
 
-class PointAutoencoder(TorchAutoencoder):
+class PointAutoencoder(LatentPathsMixin, TorchAutoencoder):
     """An autoencoder of networks whose code is a point, or is used as one.
 
     Attributes

@@ -191,7 +191,7 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
         known = self.__dict__.pop("_continued", None)
         context = self._init_callback_context(max_subtasks=self.max_iter)
         context.call_on_fit_task_begin(estimator=self, X=X)
-        data = Data(X, sample_weight, self._learn_targets(y, sample_weight, known is None))
+        data = Data(X, sample_weight, self._learn_targets(y, sample_weight, known))
         if known is None:
             self._start(data, rng)
         else:
@@ -248,7 +248,7 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
             targets = self._check_targets(y, len(rows_in))
             rows_in, weight, targets = self._rows_that_count(rows_in, weight, targets)
             known = None if first else self._known()
-            data = Data(rows_in, weight, self._learn_targets(targets, weight, first))
+            data = Data(rows_in, weight, self._learn_targets(targets, weight, known))
             if known is None:
                 self._start(data, self._generator())
             else:
@@ -278,11 +278,11 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
         }
 
     def _learn_targets(
-        self, y: Array | None, sample_weight: Array | None, first: bool
+        self, y: Array | None, sample_weight: Array | None, known: dict[str, Any] | None
     ) -> NDArray[np.float32] | None:
         """Write the targets as what the decoder reads, (n_rows, n_conditions).
 
-        The `first` of several calls learns what targets there are.
+        What targets there are is learned where nothing is `known` from earlier calls.
         """
         return None
 

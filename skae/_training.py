@@ -60,6 +60,10 @@ class TrainableModule(nn.Module, ABC):
         """The batch as the loss reads it: with draws made and, in training, with noise added."""
         return batch
 
+    def decayed(self) -> list[nn.Parameter]:
+        """The parameters that `alpha` penalises: weights, not biases and scales."""
+        return [p for p in self.parameters() if p.ndim > 1]
+
     def phases(self) -> list[Phase]:
         """The steps that follow the one of `loss`, in order."""
         return []
@@ -255,9 +259,10 @@ class Net(NeuralNet):
 
     def _make_optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         params = [p for p in parameters if p.requires_grad]
+        decayed = {id(p) for p in self.module_.decayed()}
         groups: list[dict[str, Any]] = [
-            {"params": [p for p in params if p.ndim > 1], "weight_decay": self.alpha},
-            {"params": [p for p in params if p.ndim <= 1], "weight_decay": 0.0},
+            {"params": [p for p in params if id(p) in decayed], "weight_decay": self.alpha},
+            {"params": [p for p in params if id(p) not in decayed], "weight_decay": 0.0},
         ]
         groups = [group for group in groups if group["params"]]
         fused = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in params)
@@ -505,7 +510,7 @@ class Net(NeuralNet):
             loss = sum(terms.values())
         objective = loss * self.module_.step_scale()
         if self.solver == "lbfgs":
-            decayed = [p for p in self.module_.parameters() if p.requires_grad and p.ndim > 1]
+            decayed = [p for p in self.module_.decayed() if p.requires_grad]
             objective = objective + 0.5 * self.alpha * sum(p.square().sum() for p in decayed)
         objective.backward()
         detached = {name: term.detach() for name, term in terms.items()}

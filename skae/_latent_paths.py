@@ -1,0 +1,98 @@
+"""Walks through the latent space: between two rows, and along one code."""
+
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.validation import check_is_fitted
+
+from skae._base import BaseAutoencoder, Interval
+
+Array = NDArray[Any]
+
+
+class LatentPathsMixin(BaseAutoencoder):
+    """`interpolate` and `traverse`, for models whose codes are real numbers."""
+
+    def interpolate(self, x0: ArrayLike, x1: ArrayLike, n: int = 10) -> Any:
+        """Decode codes on the straight line between those of two rows.
+
+        Parameters
+        ----------
+        x0, x1 : array-like of shape (n_features,) or (1, n_features)
+            The rows.
+        n : int, default=10
+            How many codes, equally spaced, those of `x0` and `x1` included.
+
+        Returns
+        -------
+        X_path : ndarray of shape (n, n_features)
+            The decoded codes; a data frame with the columns of the training data under
+            `set_output`.
+
+        Raises
+        ------
+        ValueError
+            If `n` is less than 2, or `x0` or `x1` is no row.
+        """
+        check_is_fitted(self)
+        return self._to_frame(self._decode(self._line(x0, x1, n)))
+
+    def traverse(self, x: ArrayLike, component: int, values: ArrayLike) -> Any:
+        """Decode the code of a row with one of its numbers replaced by others.
+
+        Parameters
+        ----------
+        x : array-like of shape (n_features,) or (1, n_features)
+            The row.
+        component : int
+            Which number of its code, from 0.
+        values : array-like of shape (n_values,)
+            What it becomes, in turn.
+
+        Returns
+        -------
+        X_path : ndarray of shape (n_values, n_features)
+            The decoded codes; a data frame with the columns of the training data under
+            `set_output`.
+
+        Raises
+        ------
+        ValueError
+            If there is no such component, `values` are no list of finite numbers, or `x`
+            is no row.
+        """
+        check_is_fitted(self)
+        return self._to_frame(self._decode(self._replaced(x, component, values)))
+
+    def _line(self, x0: ArrayLike, x1: ArrayLike, n: int) -> Array:
+        self._check_argument("n", n, [Interval(Integral, 2, None, closed="left")])
+        ends = np.concatenate([self._code_of("x0", x0), self._code_of("x1", x1)])
+        share = np.linspace(0.0, 1.0, n)[:, None]
+        line: Array = (1 - share) * ends[:1] + share * ends[1:]
+        return line
+
+    def _replaced(self, x: ArrayLike, component: int, values: ArrayLike) -> Array:
+        code = self._code_of("x", x)
+        last = code.shape[1] - 1
+        self._check_argument("component", component, [Interval(Integral, 0, last, closed="both")])
+        numbers = np.asarray(values, dtype=np.float64)
+        if numbers.ndim != 1 or not len(numbers) or not np.isfinite(numbers).all():
+            raise ValueError(f"values={values!r} must be a list of finite numbers.")
+        codes = np.repeat(code.astype(np.float64), len(numbers), axis=0)
+        codes[:, component] = numbers
+        return codes
+
+    def _code_of(self, name: str, x: Any) -> Array:
+        if hasattr(x, "to_frame") and getattr(x, "ndim", 2) == 1:  # a row of a data frame
+            x = x.to_frame().T
+        elif np.ndim(x) == 1:
+            x = np.asarray(x).reshape(1, -1)
+        if np.shape(x)[:1] != (1,):
+            raise ValueError(
+                f"{name} must be one row, of shape (n_features,) or (1, n_features); given an "
+                f"array of shape {np.shape(x)}."
+            )
+        code: Array = self._encode(self._check_new_rows(x, "transform"))
+        return code

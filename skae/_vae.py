@@ -1,0 +1,959 @@
+"""The variational autoencoder: the latent becomes a distribution, and p(x) has a bound.
+
+References
+----------
+D. P. Kingma and M. Welling (2014). Auto-encoding variational Bayes. ICLR.
+:doi:`10.48550/arXiv.1312.6114`
+"""
+
+import warnings
+from collections.abc import Callable
+from math import ceil
+from numbers import Integral, Real
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor, nn
+
+from skae._base import Interval, StrOptions, private_generator
+from skae._conditions import are_labels, check_condition, one_hot, standardised
+from skae._latent_paths import LatentPathsMixin
+from skae._likelihoods import NoiseSums
+from skae._rows import Data, Rows
+from skae._torch import TorchAutoencoder
+from skae._vae_inference import (
+    drawn,
+    elbo_terms,
+    importance_bounds,
+    imputed_draws,
+    imputed_means,
+    mutual_information,
+)
+from skae._vae_module import VAEBlueprint, VAEModule, explained
+from skae.metrics import active_units
+
+Array = NDArray[Any]
+
+# The variance of E[z|x] over rows from which on a latent counts as active (Burda et al. 2016).
+_ACTIVE = 0.01
+# The noise is learned from this many draws of z or more, over all rows.
+_NOISE_DRAWS = 10_000
+
+
+class ElboTerms(NamedTuple):
+    """The two terms of the bound log p(x) >= reconstruction - kl, nats.
+
+    Attributes
+    ----------
+    reconstruction : ndarray of shape (n_samples,)
+        E_q log p(x|z) of each row.
+    kl : ndarray of shape (n_samples,)
+        KL(q(z|x) || p(z)) of each row.
+    kl_per_latent : ndarray of shape (n_samples, n_components)
+        What each latent adds to it. For a prior other than N(0, I), what it adds to the
+        latents before it (the chain rule).
+    """
+
+    reconstruction: Array
+    kl: Array
+    kl_per_latent: Array
+
+
+class VAE(LatentPathsMixin, TorchAutoencoder):
+    """The variational autoencoder: z ~ p(z), x ~ p(x|z), and a network q(z|x) for p(z|x).
+
+    q(z|x) is Gaussian with diagonal covariance. Training maximises the evidence lower
+    bound, E_q log p(x|z) - KL(q(z|x) || p(z)) <= log p(x), or a tighter one of several
+    importance-weighted draws of z. `transform` gives the mean of q(z|x), `score_samples`
+    the importance-weighted bound in nats, `sample` rows from p(z) p(x|z).
+
+    The built-in networks read (x - mean) / scale, with one scale for all features, the
+    root of their mean variance. So no scaler is needed before it, and features keep
+    their weight relative to each other, as in PCA. Your own `encoder` reads rows as they
+    are.
+
+    NaN is a value not seen: the bound is then one on the density of the seen values
+    (Mattei & Frellsen 2019), and `impute` fills in what was not.
+
+    Parameters
+    ----------
+    n_components : int, default=2
+        Number of latents.
+    hidden_layer_sizes : array-like of int or int, default=(100,)
+        Units of the encoder's hidden layers; for `network="conv"` channels, each entry
+        halving the image.
+    decoder_layer_sizes : array-like of int or int, default=None
+        The decoder's hidden layers; None mirrors the encoder's.
+    activation : {"relu", "leaky_relu", "tanh", "logistic", "identity"}, default="relu"
+        Of the hidden layers.
+    out_activation : {"identity", "logistic", "tanh", "relu"}, default="identity"
+        Of the mean of "gaussian" and "laplace", for data within its range, such as
+        pixels in [0, 1] for "logistic". The decoder then explains rows as they are.
+    normalization : {"batch"}, default=None
+        Batch normalisation of the hidden layers.
+    network : {"mlp", "conv"}, default="mlp"
+        Fully connected or convolutional layers (3x3).
+    image_shape : tuple of (channels, height, width), default=None
+        What a row is; needed for "conv", with sides of at least 4. With it your own
+        networks read images.
+    pooling : {"stride", "max", "average", "min"}, default="stride"
+        How "conv" halves images. The decoder enlarges them by nearest neighbours.
+    encoder, decoder : torch.nn.Module, default=None
+        Your own networks, copied and never trained in place: (n, n_features) to
+        (n, 2 n_components), means and then log variances; and (n, n_components), with
+        what `conditional` adds, to (n, n_features). Where rows have NaN, the encoder
+        reads 2 n_features columns, the second half 1 where a value was seen.
+    likelihood : {"gaussian", "bernoulli", "continuous_bernoulli", "poisson", "laplace"}, \
+            default="gaussian"
+        p(x|z). "bernoulli" of grey values in (0, 1) scores an expected log-mass, which
+        is no density: compare it with nothing else. "continuous_bernoulli" is one.
+    noise_variance : {"scalar", "per_feature"} or float, default="scalar"
+        Of "gaussian" and "laplace": learned, one for all features or one for each,
+        at least 1e-4 of the mean feature variance; or given, in squared units of X.
+    missing : {"mask", "error"}, default="mask"
+        What NaN is: a value not seen, left out of the loss, and filled with the mean at
+        the input, beside which, if training rows had NaN, the encoder reads the mask;
+        or an error.
+    prior : {"standard", "mixture", "vamp"}, default="standard"
+        p(z): N(0, I); a mixture of Gaussians with diagonal covariances, learned; or the
+        mean of q(z|u) over pseudo-rows u, learned (Tomczak & Welling 2018).
+    n_prior_components : int, default=10
+        Gaussians of "mixture", pseudo-rows of "vamp".
+    conditional : bool, default=False
+        Learn p(x|z,y), with y given to `fit`: labels (integers, strings, booleans) or
+        numbers (floats, one or several a row). The decoder reads one column for each
+        label, or standardised number. q(z|x) does not see y.
+    beta : float, default=1.0
+        Weight of the KL divergence in training. Above 1 it holds less about each row
+        in the latents; what `score_samples` gives is a bound all the same.
+    beta_warm_up : int, default=0
+        Epochs in which the weight grows linearly to `beta`, against posterior collapse.
+        `tol` and early stopping begin after them.
+    free_bits : float, default=0.0
+        Nats per latent that cost nothing: the divergence of each, averaged over a batch,
+        counts as at least this (Kingma et al. 2016).
+    n_importance : int, default=1
+        Draws of z for each row in training. More than 1 trains the importance-weighted
+        bound, with doubly reparameterised gradients for q; this excludes `beta`,
+        `beta_warm_up` and `free_bits`.
+    solver : {"adam", "adamw", "sgd", "lbfgs"}, default="adam"
+        Optimiser; "lbfgs" takes all rows at once and 20 steps an epoch.
+    alpha : float, default=0.0
+        L2 penalty on weights; for "adamw" the decoupled decay. The bound then is no
+        longer what is maximised.
+    batch_size : int, default=128
+        Rows per step.
+    learning_rate : {"constant", "cosine", "invscaling", "adaptive"}, default="constant"
+        "cosine" rises over a tenth of `max_iter` and falls to zero at its end,
+        "invscaling" falls with the root of the epoch, "adaptive" is divided by 5 when
+        the loss stalls for two epochs.
+    learning_rate_init : float, default=1e-3
+        Its largest value; of no effect on "lbfgs".
+    momentum : float in [0, 1), default=0.9
+        Nesterov momentum of "sgd".
+    max_iter : int, default=200
+        Epochs.
+    tol : float, default=1e-4
+        Training ends when the loss has not improved by this, in nats per row, for
+        `n_iter_no_change` epochs; 0 never ends it without early stopping.
+    early_stopping : bool, default=False
+        Watch the loss on rows that are held out, and go back to the best epoch.
+    validation_fraction : float in (0, 1), default=0.1
+        Share of the rows that early stopping holds out.
+    n_iter_no_change : int, default=10
+        Epochs that `tol` waits for.
+    warm_start : bool, default=False
+        `fit` goes on from the earlier fit.
+    verbose : int, default=0
+        1 shows one line with the epochs, the losses and the time left.
+    random_state : int, RandomState instance or None, default=None
+        Seed of weights, batches, noise and held-out rows.
+    device : str, default="auto"
+        "auto", "cpu", "cuda", "cuda:1", "mps"; "auto" takes a GPU if there is one.
+    precision : {"auto", "float32", "bfloat16"}, default="auto"
+        Of training; all else is float32. "auto" takes bfloat16 on a GPU that has it.
+    compile : bool, default=False
+        Compile the loss with torch.compile, which takes up to a minute at first.
+    callbacks : list of skorch callbacks, default=None
+        They hear of epochs, and of batches if they listen to them. scikit-learn's
+        callbacks are set by `set_callbacks`; an epoch is a task.
+
+    Attributes
+    ----------
+    net_ : skorch.NeuralNet
+        The trained net; its module is `net_.module_`.
+    history_ : list of dict
+        Losses of every epoch, nats per row: `train_reconstruction`, `train_kl`.
+    n_iter_ : int
+        Epochs that were trained.
+    n_components_ : int
+        Number of latents.
+    n_active_units_ : int
+        Latents whose posterior mean varies over the training rows, with a variance
+        above 0.01.
+    noise_variance_ : float or ndarray of shape (n_features,)
+        Variance of the noise, in squared units of X; None for likelihoods without.
+    classes_ : ndarray of shape (n_classes,)
+        The labels, with `conditional=True` and labels.
+    class_prior_ : ndarray of shape (n_classes,)
+        Their frequencies in training.
+    n_features_in_ : int
+        Number of features.
+    feature_names_in_ : ndarray of shape (n_features,)
+        Their names, if all are strings.
+
+    See Also
+    --------
+    PPCA : The linear one, whose likelihood is exact.
+    Autoencoder : Without a distribution of the codes.
+
+    References
+    ----------
+    D. P. Kingma and M. Welling (2014). Auto-encoding variational Bayes. ICLR.
+    :doi:`10.48550/arXiv.1312.6114`
+
+    Y. Burda, R. Grosse and R. Salakhutdinov (2016). Importance weighted autoencoders.
+    ICLR. :doi:`10.48550/arXiv.1509.00519`
+
+    D. P. Kingma et al. (2016). Improved variational inference with inverse
+    autoregressive flow. NeurIPS. :doi:`10.48550/arXiv.1606.04934`
+
+    G. Tucker, D. Lawson, S. Gu and C. Maddison (2019). Doubly reparameterized gradient
+    estimators for Monte Carlo objectives. ICLR. :doi:`10.48550/arXiv.1810.04152`
+
+    J. Tomczak and M. Welling (2018). VAE with a VampPrior. AISTATS.
+    :doi:`10.48550/arXiv.1705.07120`
+
+    P.-A. Mattei and J. Frellsen (2019). MIWAE: deep generative modelling and imputation
+    of incomplete data sets. ICML. :doi:`10.48550/arXiv.1812.02633`
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skae import VAE
+    >>> X, _ = load_digits(return_X_y=True)
+    >>> vae = VAE(4, max_iter=20, random_state=0).fit(X)
+    >>> vae.transform(X).shape
+    (1797, 4)
+    >>> vae.sample(3, random_state=0).shape
+    (3, 64)
+    >>> vae.score_kind
+    'lower_bound'
+    """
+
+    score_kind = "lower_bound"
+
+    _Blueprint = VAEBlueprint
+
+    _blueprint: VAEBlueprint
+    class_prior_: Array
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **TorchAutoencoder._parameter_constraints,
+        "prior": [StrOptions({"standard", "mixture", "vamp"})],
+        "n_prior_components": [Interval(Integral, 1, None, closed="left")],
+        "conditional": ["boolean"],
+        "beta": [Interval(Real, 0, None, closed="left")],
+        "beta_warm_up": [Interval(Integral, 0, None, closed="left")],
+        "free_bits": [Interval(Real, 0, None, closed="left")],
+        "n_importance": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    def __init__(
+        self,
+        n_components: int = 2,
+        *,
+        hidden_layer_sizes: Any = (100,),
+        decoder_layer_sizes: Any = None,
+        activation: str = "relu",
+        out_activation: str = "identity",
+        normalization: str | None = None,
+        network: str = "mlp",
+        image_shape: tuple[int, int, int] | None = None,
+        pooling: str = "stride",
+        encoder: nn.Module | None = None,
+        decoder: nn.Module | None = None,
+        likelihood: str = "gaussian",
+        noise_variance: str | float = "scalar",
+        missing: str = "mask",
+        prior: str = "standard",
+        n_prior_components: int = 10,
+        conditional: bool = False,
+        beta: float = 1.0,
+        beta_warm_up: int = 0,
+        free_bits: float = 0.0,
+        n_importance: int = 1,
+        solver: str = "adam",
+        alpha: float = 0.0,
+        batch_size: int = 128,
+        learning_rate: str = "constant",
+        learning_rate_init: float = 1e-3,
+        momentum: float = 0.9,
+        max_iter: int = 200,
+        tol: float = 1e-4,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        warm_start: bool = False,
+        verbose: int = 0,
+        random_state: int | np.random.RandomState | None = None,
+        device: str = "auto",
+        precision: str = "auto",
+        compile: bool = False,  # noqa: A002 (as in skorch)
+        callbacks: list[Any] | None = None,
+    ) -> None:
+        self.n_components = n_components
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.decoder_layer_sizes = decoder_layer_sizes
+        self.activation = activation
+        self.out_activation = out_activation
+        self.normalization = normalization
+        self.network = network
+        self.image_shape = image_shape
+        self.pooling = pooling
+        self.encoder = encoder
+        self.decoder = decoder
+        self.likelihood = likelihood
+        self.noise_variance = noise_variance
+        self.missing = missing
+        self.prior = prior
+        self.n_prior_components = n_prior_components
+        self.conditional = conditional
+        self.beta = beta
+        self.beta_warm_up = beta_warm_up
+        self.free_bits = free_bits
+        self.n_importance = n_importance
+        self.solver = solver
+        self.alpha = alpha
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.learning_rate_init = learning_rate_init
+        self.momentum = momentum
+        self.max_iter = max_iter
+        self.tol = tol
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.warm_start = warm_start
+        self.verbose = verbose
+        self.random_state = random_state
+        self.device = device
+        self.precision = precision
+        self.compile = compile
+        self.callbacks = callbacks
+
+    # -------------------------------------------------------------------- learning
+
+    def _check_choices(self, n_features: int) -> None:
+        super()._check_choices(n_features)
+        if self.n_importance > 1 and (self.beta != 1 or self.beta_warm_up or self.free_bits):
+            raise ValueError(
+                f"n_importance={self.n_importance} trains a bound that has no KL term of its own, "
+                f"so beta={self.beta}, beta_warm_up={self.beta_warm_up} and free_bits="
+                f"{self.free_bits} must be 1, 0 and 0; or take n_importance=1."
+            )
+
+    def _choices(self) -> dict[str, Any]:
+        return {
+            **super()._choices(),
+            "prior": self.prior,
+            "n_prior_components": int(self.n_prior_components),
+            "conditional": bool(self.conditional),
+            "beta": float(self.beta),
+            "beta_warm_up": int(self.beta_warm_up),
+            "free_bits": float(self.free_bits),
+            "n_importance": int(self.n_importance),
+        }
+
+    def _make_module(self, generator: torch.Generator) -> VAEModule:
+        plan = self._blueprint
+        encoder, decoder = self._own
+        networks = plan.make_networks(encoder, decoder, generator, n_encoded=2 * plan.n_codes)
+        return VAEModule(*networks, plan.make_likelihood(), plan, generator)
+
+    def _check_targets(self, y: Any, n_rows: int) -> Array | None:
+        if not self.conditional:
+            return None
+        if y is None:
+            raise ValueError(
+                "y is None, but conditional=True learns p(x|z,y): give labels or numbers."
+            )
+        return check_condition(y, n_rows)
+
+    def _learn_targets(
+        self, y: Array | None, sample_weight: Array | None, known: dict[str, Any] | None
+    ) -> NDArray[np.float32] | None:
+        if y is None:
+            return None
+        if known is not None:
+            self.__dict__.update(known["targets"])
+        elif are_labels(y):
+            self.classes_ = np.unique(y)
+        else:
+            self._target_mean = np.average(y, axis=0, weights=sample_weight)
+            spread = np.average((y - self._target_mean) ** 2, axis=0, weights=sample_weight) ** 0.5
+            self._target_scale = np.where(spread > 0, spread, 1.0)
+        return self._as_read(y)
+
+    def _known(self) -> dict[str, Any]:
+        names = ("classes_", "class_prior_", "_target_mean", "_target_scale")
+        targets = {name: vars(self)[name] for name in names if name in vars(self)}
+        return {**super()._known(), "targets": targets}
+
+    def _prepare(self, rows: Rows, train: Tensor) -> None:
+        """Start the pseudo-rows of a "vamp" prior at training rows."""
+        plan = self._blueprint
+        if plan.prior == "vamp":
+            generator = torch.Generator().manual_seed(self._seed + 2)
+            which = torch.randint(len(train), (plan.n_prior_components,), generator=generator)
+            batch = rows.batch(train[which].to(rows.index_device))
+            with torch.no_grad():
+                self.net_.module_.pseudo_rows.copy_(batch.x[:, : plan.n_features])
+
+    def _first_epoch_to_stop(self) -> int:
+        return self._blueprint.beta_warm_up
+
+    def _finish(self, data: Data, share: float) -> Array:
+        module, plan = self.net_.module_, self._blueprint
+        if data.condition is not None and hasattr(self, "classes_"):
+            now = np.average(data.condition.astype(np.float64), axis=0, weights=data.weight)
+            before = self.class_prior_ if share < 1 else now
+            self.class_prior_ = (1 - share) * before + share * now
+            module.log_share.copy_(torch.from_numpy(np.log(self.class_prior_)))
+        rows = self._rows(data)
+        codes = np.empty((len(rows), plan.n_components), dtype=np.float32)
+        noise = NoiseSums(module.likelihood)
+        n_draws = max(plan.n_importance, ceil(_NOISE_DRAWS / len(rows)))
+        generator = torch.Generator(rows.device).manual_seed(self._seed + 2)
+        with self._inference():
+            for part, batch, q, output, weight in drawn(module, rows, n_draws, generator):
+                codes[part] = q.mean.cpu().numpy()
+                noise.add(*explained(batch, output, weight))
+        if not np.isfinite(codes).all():
+            raise ValueError(
+                f"Training diverged: after {self.n_iter_} epochs the codes are not finite. Lower "
+                f"learning_rate_init (now {self.learning_rate_init}) or rescale X."
+            )
+        noise.settle(share, self._noise_so_far() if share < 1 else None)
+        self._publish_noise()
+        mean = np.average(codes, axis=0, weights=data.weight)
+        variance = np.average((codes - mean) ** 2, axis=0, weights=data.weight)
+        self.n_active_units_ = int((variance > _ACTIVE).sum())
+        return codes
+
+    def _check_trained(self) -> None:
+        if 2 * self.n_active_units_ < self.n_components_:
+            warnings.warn(
+                f"Posterior collapse: {self.n_active_units_} of {self.n_components_} latents are "
+                f"active, that is, have a posterior mean whose variance is above {_ACTIVE}. Lower "
+                f"beta (now {self.beta}), let it grow over beta_warm_up epochs (now "
+                f"{self.beta_warm_up}), set free_bits (now {self.free_bits}), train longer "
+                f"(max_iter, now {self.max_iter}), or ask for fewer n_components.",
+                UserWarning,
+                stacklevel=2,
+            )
+
+    # ------------------------------------------------------------- what y stands for
+
+    def _as_read(self, targets: Array) -> NDArray[np.float32]:
+        """Checked targets as the decoder reads them."""
+        if hasattr(self, "classes_"):
+            return one_hot(targets, self.classes_)
+        return standardised(
+            targets.reshape(len(targets), -1), self._target_mean, self._target_scale
+        )
+
+    def _condition_of(self, y: Any, n_rows: int) -> NDArray[np.float32] | None:
+        """What is conditioned on: the rows' own targets, one for all; None for all labels."""
+        if not self._blueprint.conditional:
+            if y is None:
+                return None
+            raise ValueError("y is given, but the model was fitted with conditional=False.")
+        if y is None:
+            if hasattr(self, "classes_"):
+                return None
+            raise ValueError(
+                "y is None, but the model was fitted on p(x|z,y) with numbers for y, which cannot "
+                "be summed over: give y. Labels may be left out."
+            )
+        if np.ndim(y) == 0:
+            y = np.full(n_rows, y)
+        return self._as_read(check_condition(y, n_rows))
+
+    # ------------------------------------------------------- recognition, generation
+
+    def posterior(self, X: ArrayLike) -> tuple[Array, Array]:
+        """Means and standard deviations of q(z|x).
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        means : ndarray of shape (n_samples, n_components)
+            As `transform` gives them.
+        stds : ndarray of shape (n_samples, n_components)
+            Standard deviations.
+        """
+        check_is_fitted(self)
+        module, k = self.net_.module_, self.n_components_
+        data = Data(self._check_new_rows(X, "posterior"))
+        both = self._map_rows(data, lambda batch: torch.cat(module.encode(batch.x), 1), 2 * k)
+        return both[:, :k], np.exp(both[:, k:] / 2)
+
+    def inverse_transform(self, X: ArrayLike, y: Any = None) -> Any:
+        """Decode codes to the mean of p(x|z), or of p(x|z,y).
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_components)
+            Codes, as `transform` returns them.
+        y : scalar or array-like of shape (n_samples,) or (n_samples, n_targets), default=None
+            For a conditional model: what to condition on, one for all codes or one for
+            each. None takes the mean over all labels by their frequencies.
+
+        Returns
+        -------
+        X_decoded : ndarray of shape (n_samples, n_features)
+            One row per code; a data frame with the columns of the training data under
+            `set_output`.
+
+        Raises
+        ------
+        ValueError
+            If `X` has not one column per code, or `y` does not fit the model.
+        """
+        Z = self._check_codes(X)
+        return self._to_frame(self._decode(Z, self._condition_of(y, len(Z))), X)
+
+    def reconstruct(self, X: ArrayLike, y: Any = None) -> Any:
+        """Encode rows and decode their codes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows to reconstruct.
+        y : scalar or array-like of shape (n_samples,) or (n_samples, n_targets), default=None
+            As in `inverse_transform`.
+
+        Returns
+        -------
+        X_reconstructed : ndarray of shape (n_samples, n_features)
+            `inverse_transform(transform(X), y)`, without NaN; a data frame with the columns
+            of the training data under `set_output`.
+
+        Raises
+        ------
+        ValueError
+            If `y` does not fit the model.
+        """
+        rows = self._check_new_rows(X, "reconstruct")
+        condition = self._condition_of(y, len(rows))
+        return self._to_frame(self._decode(self._encode(rows), condition), X)
+
+    def interpolate(self, x0: ArrayLike, x1: ArrayLike, n: int = 10, *, y: Any = None) -> Any:
+        """Decode codes on the straight line between the posterior means of two rows.
+
+        Parameters
+        ----------
+        x0, x1 : array-like of shape (n_features,) or (1, n_features)
+            The rows.
+        n : int, default=10
+            How many codes, equally spaced, those of `x0` and `x1` included.
+        y : scalar or array-like of shape (n,) or (n, n_targets), default=None
+            As in `inverse_transform`.
+
+        Returns
+        -------
+        X_path : ndarray of shape (n, n_features)
+            The decoded codes; a data frame with the columns of the training data under
+            `set_output`.
+
+        Raises
+        ------
+        ValueError
+            If `n` is less than 2, `x0` or `x1` is no row, or `y` does not fit the model.
+        """
+        check_is_fitted(self)
+        Z = self._line(x0, x1, n)
+        return self._to_frame(self._decode(Z, self._condition_of(y, len(Z))))
+
+    def traverse(self, x: ArrayLike, component: int, values: ArrayLike, *, y: Any = None) -> Any:
+        """Decode the posterior mean of a row with one of its numbers replaced by others.
+
+        Parameters
+        ----------
+        x : array-like of shape (n_features,) or (1, n_features)
+            The row.
+        component : int
+            Which latent, from 0.
+        values : array-like of shape (n_values,)
+            What it becomes, in turn.
+        y : scalar or array-like of shape (n_values,) or (n_values, n_targets), default=None
+            As in `inverse_transform`.
+
+        Returns
+        -------
+        X_path : ndarray of shape (n_values, n_features)
+            The decoded codes; a data frame with the columns of the training data under
+            `set_output`.
+
+        Raises
+        ------
+        ValueError
+            If there is no such component, `values` are no list of finite numbers, `x` is
+            no row, or `y` does not fit the model.
+        """
+        check_is_fitted(self)
+        Z = self._replaced(x, component, values)
+        return self._to_frame(self._decode(Z, self._condition_of(y, len(Z))))
+
+    # -------------------------------------------------------------------- sampling
+
+    def sample(
+        self,
+        n_samples: int = 1,
+        *,
+        y: Any = None,
+        noise: bool = True,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> Any:
+        """Draw new rows from p(z) p(x|z), or p(z) p(x|z,y).
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            How many rows to draw.
+        y : scalar or array-like of shape (n_samples,) or (n_samples, n_targets), default=None
+            For a conditional model: what to condition on, one for all rows or one for
+            each. None draws labels by their frequencies.
+        noise : bool, default=True
+            Draw from p(x|z); False returns its means, without the noise.
+        random_state : int, RandomState instance or None, default=None
+            Seed of the draw. None takes fresh entropy, so that two calls differ.
+
+        Returns
+        -------
+        X_new : ndarray of shape (n_samples, n_features)
+            The drawn rows; a data frame with the columns of the training data under
+            `set_output`.
+
+        Raises
+        ------
+        ValueError
+            If `n_samples` is not a positive integer, or `y` does not fit the model.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_digits
+        >>> from skae import VAE
+        >>> X, y = load_digits(return_X_y=True)
+        >>> vae = VAE(4, conditional=True, max_iter=20, random_state=0).fit(X, y)
+        >>> vae.sample(5, y=3, random_state=0).shape
+        (5, 64)
+        """
+        self._check_sample_arguments(n_samples, noise)
+        condition = self._condition_of(y, n_samples)
+        drawn = self._draw(n_samples, private_generator(random_state), noise, condition)
+        return self._to_frame(drawn)
+
+    def sample_latent(
+        self, n_samples: int = 1, *, random_state: int | np.random.RandomState | None = None
+    ) -> Array:
+        """Draw codes from p(z).
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            How many codes to draw.
+        random_state : int, RandomState instance or None, default=None
+            Seed of the draw. None takes fresh entropy, so that two calls differ.
+
+        Returns
+        -------
+        Z : ndarray of shape (n_samples, n_components)
+            The codes.
+
+        Raises
+        ------
+        ValueError
+            If `n_samples` is not a positive integer.
+        """
+        self._check_sample_arguments(n_samples, True)
+        return self._draw_codes(n_samples, self._torch_generator(private_generator(random_state)))
+
+    # --------------------------------------------------------------------- density
+
+    def score_samples(self, X: ArrayLike, y: Any = None, *, n_importance: int = 100) -> Array:
+        """Importance-weighted bound on log p(x), or on log p(x|y), in nats.
+
+        It is log 1/K sum_k p(x, z_k) / q(z_k|x), z_k ~ q(z|x), which on average is at most
+        log p(x), and nearer to it the larger K is. All rows share the draws that z_k is made
+        of, so that a row has the same score in every call and beside any other rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows to score; of values that are NaN, only those seen count.
+        y : scalar or array-like of shape (n_samples,) or (n_samples, n_targets), default=None
+            For a conditional model: the targets, for log p(x|y). None sums p(x, y) over
+            all labels.
+        n_importance : int, default=100
+            K. 1 is a one-draw estimate of the evidence lower bound.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples,)
+            Nats per row.
+
+        Raises
+        ------
+        ValueError
+            If `n_importance` is not a positive integer, a value is impossible under the
+            likelihood, or `y` does not fit the model.
+        """
+        rows = self._check_new_rows(X, "score_samples")
+        self._check_argument(
+            "n_importance", n_importance, [Interval(Integral, 1, None, closed="left")]
+        )
+        return self._bounds(Data(rows, None, self._condition_of(y, len(rows))), n_importance)
+
+    def score(self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None) -> float:
+        """Mean of `score_samples`, so that a grid search maximises it.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows to score.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets), default=None
+            For a conditional model as in `score_samples`; ignored by others.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows in the mean.
+
+        Returns
+        -------
+        score : float
+            Nats per row.
+        """
+        check_is_fitted(self)
+        scores = self.score_samples(X, y if self._blueprint.conditional else None)
+        return float(np.average(scores, weights=self._check_weight(sample_weight, scores)))
+
+    def elbo_terms(self, X: ArrayLike, y: Any = None, *, n_draws: int = 100) -> ElboTerms:
+        """The two terms of the evidence lower bound, row by row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        y : scalar or array-like of shape (n_samples,) or (n_samples, n_targets), default=None
+            As in `score_samples`.
+        n_draws : int, default=100
+            Draws of z, shared by all rows, that expectations are means over. The divergence
+            from N(0, I) needs none.
+
+        Returns
+        -------
+        terms : ElboTerms
+            `reconstruction`, `kl` and `kl_per_latent`, nats.
+
+        Raises
+        ------
+        ValueError
+            As in `score_samples`.
+        """
+        rows = self._check_new_rows(X, "elbo_terms")
+        self._check_argument("n_draws", n_draws, [Interval(Integral, 1, None, closed="left")])
+        self._check_range(rows)
+        data = Data(rows, None, self._condition_of(y, len(rows)))
+        with self._inference():
+            draws = self._shared_draws(n_draws)
+            terms = elbo_terms(self.net_.module_, self._rows(data), draws)
+        return ElboTerms(terms[:, 0], terms[:, 1:].sum(1), terms[:, 1:])
+
+    def active_units(self, X: ArrayLike) -> int:
+        """How many latents say something of these rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        n_active : int
+            Latents whose posterior mean varies over the rows, with a variance above 0.01
+            (Burda et al. 2016).
+        """
+        return active_units(
+            self._encode(self._check_new_rows(X, "active_units")), threshold=_ACTIVE
+        )
+
+    def mutual_information(self, X: ArrayLike, *, n_draws: int = 10) -> float:
+        """Information that the latents hold about which of these rows they come from.
+
+        It is the mean of KL(q(z|x) || p(z)) over the rows minus KL(q(z) || p(z)), with q(z)
+        the mean of q(z|x) over them: what of the divergence buys knowledge of x (Hoffman &
+        Johnson 2016). At most the logarithm of the number of rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows; all pairs are compared.
+        n_draws : int, default=10
+            Draws of z for each row.
+
+        Returns
+        -------
+        information : float
+            Nats.
+        """
+        self._check_argument("n_draws", n_draws, [Interval(Integral, 1, None, closed="left")])
+        means, stds = self.posterior(X)
+        return mutual_information(means, stds, n_draws, np.random.RandomState(self._seed))
+
+    # -------------------------------------------------------------------- imputation
+
+    def impute(
+        self,
+        X: ArrayLike,
+        n_draws: int | None = None,
+        *,
+        y: Any = None,
+        n_importance: int = 100,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> Any:
+        """Fill in missing values, given those that were seen.
+
+        Codes are drawn from q(z|seen) and weighted by p(z, seen) / q(z|seen), as in
+        `score_samples` (Mattei & Frellsen 2019).
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows with NaN where a value is missing.
+        n_draws : int, default=None
+            None fills in conditional means; a number draws as many completions, noise
+            included, for multiple imputation.
+        y : scalar or array-like of shape (n_samples,) or (n_samples, n_targets), default=None
+            As in `score_samples`; None weighs the labels by what was seen.
+        n_importance : int, default=100
+            Codes that are weighted, for each row.
+        random_state : int, RandomState instance or None, default=None
+            Seed of the draws; means need none. None takes fresh entropy.
+
+        Returns
+        -------
+        X_imputed : ndarray of shape (n_samples, n_features), or \
+                (n_draws, n_samples, n_features)
+            The rows with every NaN replaced; the seen values are returned as they are.
+            Means are a data frame under `set_output`, draws always an array.
+
+        Raises
+        ------
+        ValueError
+            If `n_draws` is not a positive integer or None, `n_importance` is not a positive
+            integer, or `y` does not fit the model.
+        """
+        self._check_argument("n_draws", n_draws, [Interval(Integral, 1, None, closed="left"), None])
+        self._check_argument(
+            "n_importance", n_importance, [Interval(Integral, 1, None, closed="left")]
+        )
+        rows = self._check_new_rows(X, "impute")
+        self._check_range(rows)
+        missing = np.isnan(rows) if rows.dtype.kind == "f" else np.zeros(rows.shape, dtype=bool)
+        some = missing.any(axis=1)
+        condition = self._condition_of(y, len(rows))
+        source = self._rows(Data(rows[some], None, None if condition is None else condition[some]))
+        module = self.net_.module_
+        filled = np.repeat(rows[None].astype(np.float32), n_draws or 1, axis=0)
+        with self._inference():
+            if n_draws is None:
+                guesses = imputed_means(module, source, self._shared_draws(n_importance))[:, None]
+            else:
+                generator = self._torch_generator(private_generator(random_state))
+                guesses = imputed_draws(module, source, n_importance, n_draws, generator)
+        for completed, guess in zip(filled, guesses.swapaxes(0, 1), strict=True):
+            part = completed[some]
+            part[missing[some]] = self._in_data_units(torch.from_numpy(guess))[missing[some]]
+            completed[some] = part
+        return self._to_frame(filled[0], X) if n_draws is None else filled
+
+    # ------------------------------------------------------------------- the hooks
+
+    def _encode(self, X: Array) -> Array:
+        module = self.net_.module_
+        return self._map_rows(
+            Data(X), lambda batch: module.encode(batch.x).mean, self.n_components_
+        )
+
+    def _decode(self, Z: Array, condition: NDArray[np.float32] | None = None) -> Array:
+        module = self.net_.module_
+        return self._map_conditioned(Z, condition, module.mean)
+
+    def _log_prob(self, X: Array) -> Array:
+        return self.score_samples(X)
+
+    def _bounds(self, data: Data, n_importance: int) -> Array:
+        self._check_range(data.X)
+        with self._inference():
+            draws = self._shared_draws(n_importance)
+            return importance_bounds(self.net_.module_, self._rows(data), draws)
+
+    def _draw(
+        self,
+        n_samples: int,
+        rng: np.random.RandomState,
+        noise: bool,
+        condition: NDArray[np.float32] | None = None,
+    ) -> Array:
+        module = self.net_.module_
+        if condition is None and hasattr(self, "classes_"):
+            which = rng.choice(len(self.classes_), n_samples, p=self.class_prior_)
+            condition = np.eye(len(self.classes_), dtype=np.float32)[which]
+        generator = self._torch_generator(rng)
+        Z = self._draw_codes(n_samples, generator)
+        if not noise:
+            return self._decode(Z, condition)
+
+        def draw(z: Tensor, given: Tensor | None) -> Tensor:
+            return module.likelihood.draw(module.decode(z, given), generator)
+
+        return self._map_conditioned(Z, condition, draw)
+
+    def _draw_codes(self, n: int, generator: torch.Generator) -> Array:
+        with self._inference():
+            codes: Array = self.net_.module_.draw_codes(n, generator).cpu().numpy()
+        return codes
+
+    def _map_conditioned(
+        self,
+        Z: Array,
+        condition: NDArray[np.float32] | None,
+        compute: Callable[[Tensor, Tensor | None], Tensor],
+    ) -> Array:
+        """As `_map_codes`, of a function of codes and what they are conditioned on."""
+        if condition is None:
+            return self._map_codes(Z, lambda z: compute(z, None))
+        k = Z.shape[1]
+        both = np.hstack([Z.astype(np.float32), condition])
+        return self._map_codes(both, lambda row: compute(row[:, :k], row[:, k:]))
+
+    def _shared_draws(self, n_draws: int) -> Tensor:
+        """Standard normal draws, the same in every call: (n_draws, n_components)."""
+        generator = torch.Generator().manual_seed(self._seed)
+        draws = torch.randn((n_draws, self.n_components_), generator=generator)
+        return draws.to(self._net_device())
+
+    def _torch_generator(self, rng: np.random.RandomState) -> torch.Generator:
+        return torch.Generator(self._net_device()).manual_seed(int(rng.randint(2**31 - 1)))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = self.conditional
+        return tags

@@ -1,0 +1,203 @@
+"""Expectations over z under a fitted VAE: bounds, their terms, imputations, information.
+
+Rows come in pieces and draws in blocks, so that memory stays bounded whatever their
+number. Nothing here takes gradients.
+"""
+
+from collections.abc import Iterator
+from math import log
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import logsumexp
+from torch import Tensor
+
+from skae._gaussian_codes import DiagonalGaussian, entropy, kl_by_code, log_prior
+from skae._rows import Batch, Rows
+from skae._vae_module import VAEBlueprint, VAEModule
+
+# How many numbers the widest layer may hold at once.
+_VALUES = 2**21
+# Rows that go through the encoder at once.
+_MOST_ROWS = 2048
+
+
+def log_q(q: DiagonalGaussian, draws: Tensor) -> Tensor:
+    """log q(z|x) at z = mean + std * draw, (n, n_draws)."""
+    at_mean = (entropy(q.log_var) - 0.5).sum(-1)  # minus log q(mean|x)
+    return -0.5 * draws.square().sum(-1) - at_mean[:, None]
+
+
+def _width(plan: VAEBlueprint) -> int:
+    """Numbers that one code becomes in the widest layer, about."""
+    widest = max(plan.decoder_layer_sizes, default=1)
+    if plan.network == "conv" and plan.image_shape is not None:
+        widest *= plan.n_features // plan.image_shape[0]
+    return max(plan.n_features, widest, plan.n_prior_components * plan.n_components)
+
+
+def _pieces(
+    rows: Rows, n_draws: int, plan: VAEBlueprint
+) -> Iterator[tuple[slice, Batch, list[slice]]]:
+    """Rows in pieces, and slices of the draws for each, within `_VALUES`."""
+    most = max(1, _VALUES // _width(plan))
+    block = min(n_draws, most)
+    step = max(1, min(_MOST_ROWS, most // block))
+    blocks = [slice(start, start + block) for start in range(0, n_draws, block)]
+    for start in range(0, len(rows), step):
+        part = slice(start, min(start + step, len(rows)))
+        yield part, rows.batch(part), blocks
+
+
+def drawn(
+    module: VAEModule, rows: Rows, n_draws: int, generator: torch.Generator
+) -> Iterator[tuple[slice, Batch, DiagonalGaussian, Tensor, Tensor]]:
+    """Of every piece: q, outputs at draws of its own, (n, n_draws, n_features), their shares.
+
+    Shares are importance weights, or equal where training takes one draw a row.
+    """
+    plan = module.plan
+    prior = module.prior()
+    for part, batch, _ in _pieces(rows, n_draws, plan):
+        q = module.encode(batch.x)
+        shape = (len(batch.x), n_draws, plan.n_components)
+        draws = torch.randn(shape, generator=generator, device=generator.device)
+        z = q.at(draws)
+        condition = None if batch.condition is None else batch.condition[:, None]
+        output = module.decode(z, condition)
+        if plan.n_importance == 1:
+            share = torch.full(shape[:2], 1 / n_draws, device=z.device)
+        else:
+            seen = None if batch.seen is None else batch.seen[:, None]
+            log_px = module.likelihood.row_log_prob(batch.y[:, None], output, seen)
+            share = (log_px + log_prior(z, prior) - log_q(q, draws)).softmax(-1)
+        yield part, batch, q, output, share
+
+
+def importance_bounds(module: VAEModule, rows: Rows, draws: Tensor) -> NDArray[np.float32]:
+    """log 1/K sum_k p(x, z_k) / q(z_k|x) of every row, nats in the units of the data."""
+    bounds = np.empty(len(rows), dtype=np.float32)
+    prior = module.prior()
+    for part, batch, blocks in _pieces(rows, len(draws), module.plan):
+        q = module.encode(batch.x)
+        total = torch.full((len(batch.x),), -torch.inf, device=draws.device)
+        for block in blocks:
+            some = draws[None, block]
+            z = q.at(some)
+            log_weight = module.log_px(batch, z) + log_prior(z, prior) - log_q(q, some)
+            total = torch.logaddexp(total, log_weight.logsumexp(-1))
+        bounds[part] = (total - log(len(draws)) - module.log_units(batch)).cpu().numpy()
+    return bounds
+
+
+def elbo_terms(module: VAEModule, rows: Rows, draws: Tensor) -> NDArray[np.float32]:
+    """E_q log p(x|z), and beside it the divergence by latent; (n_rows, 1 + n_components)."""
+    terms = np.empty((len(rows), 1 + draws.shape[1]), dtype=np.float32)
+    prior = module.prior()
+    for part, batch, blocks in _pieces(rows, len(draws), module.plan):
+        q = module.encode(batch.x)
+        wide = DiagonalGaussian(*(t[:, None] for t in q))
+        log_px = torch.zeros(len(batch.x), device=draws.device)
+        kl = torch.zeros_like(q.mean)
+        for block in blocks:
+            some = draws[None, block]
+            z = q.at(some)
+            log_px += module.log_px(batch, z).sum(1)
+            # Without draws where it is exact: then it is the same for all of them.
+            kl += kl_by_code(wide, z, prior).sum(1) * (some.shape[1] if prior is None else 1)
+        log_px = log_px / len(draws) - module.log_units(batch)
+        terms[part] = torch.cat([log_px[:, None], kl / len(draws)], 1).cpu().numpy()
+    return terms
+
+
+def imputed_means(module: VAEModule, rows: Rows, draws: Tensor) -> NDArray[np.float32]:
+    """E[x|seen values], a mean of p(x|z_k) by importance weights; the decoder's units."""
+    means = np.empty((len(rows), module.plan.n_features), dtype=np.float32)
+    for part, batch, blocks in _pieces(rows, len(draws), module.plan):
+        q = module.encode(batch.x)
+        top = torch.full((len(batch.x), 1), -torch.inf, device=draws.device)
+        weight = torch.zeros_like(top)
+        mean = torch.zeros_like(batch.y)
+        for block in blocks:
+            for log_weight, _, output in _weighed(module, batch, q, draws[None, block]):
+                # Weights so far are relative to the largest so far.
+                new_top = torch.maximum(top, log_weight.amax(1, keepdim=True))
+                old, new = (top - new_top).exp(), (log_weight - new_top).exp()
+                top, weight = new_top, old * weight + new.sum(1, keepdim=True)
+                of_block = (new[:, None] @ module.likelihood.mean(output))[:, 0]
+                mean = old * mean + of_block
+        means[part] = (mean / weight).cpu().numpy()
+    return means
+
+
+def imputed_draws(
+    module: VAEModule, rows: Rows, n_importance: int, n_draws: int, generator: torch.Generator
+) -> NDArray[np.float32]:
+    """Draws from p(x|seen values), (n_rows, n_draws, n_features), by importance resampling.
+
+    A code is drawn by its weight: as the largest of log weights with Gumbel noise, which
+    can be sought block by block.
+    """
+    plan, device = module.plan, generator.device
+    filled = np.empty((len(rows), n_draws, plan.n_features), dtype=np.float32)
+    for part, batch, blocks in _pieces(rows, max(n_importance, n_draws), plan):
+        q = module.encode(batch.x)
+        n = len(batch.x)
+        best = torch.full((n, n_draws), -torch.inf, device=device)
+        kept = torch.zeros((n, n_draws, plan.n_decoded), device=device)
+        for block in blocks:
+            n_codes = min(block.stop, n_importance) - block.start
+            if n_codes <= 0:
+                continue
+            shape = (n, n_codes, plan.n_components)
+            draws = torch.randn(shape, generator=generator, device=device)
+            for log_weight, codes, _ in _weighed(module, batch, q, draws):
+                chance = torch.empty((n, n_draws, n_codes), device=device)
+                gumbel = -chance.exponential_(generator=generator).log()
+                value, which = (log_weight[:, None] + gumbel).max(-1)
+                found = codes.gather(1, which[..., None].expand(-1, -1, plan.n_decoded))
+                kept = torch.where((value > best)[..., None], found, kept)
+                best = torch.maximum(best, value)
+        z, condition = kept[..., : plan.n_components], kept[..., plan.n_components :]
+        output = module.decode(z, condition if plan.n_conditions else None)
+        filled[part] = module.likelihood.draw(output, generator).cpu().numpy()
+    return filled
+
+
+def _weighed(
+    module: VAEModule, batch: Batch, q: DiagonalGaussian, draws: Tensor
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Log weights (n, n_draws), what the decoder read, what it made of that; for each label."""
+    z = q.at(draws)
+    log_pq = log_prior(z, module.prior()) - log_q(q, draws)
+    seen = None if batch.seen is None else batch.seen[:, None]
+    condition = None if batch.condition is None else batch.condition[:, None]
+    for log_share, read, output in module.outputs(z, condition):
+        log_px = module.likelihood.row_log_prob(batch.y[:, None], output, seen)
+        yield log_share + log_px + log_pq, read, output
+
+
+def mutual_information(
+    means: NDArray[np.floating],
+    stds: NDArray[np.floating],
+    n_draws: int,
+    rng: np.random.RandomState,
+) -> float:
+    """E log q(z|x) - E log q(z), q(z) the mean of the Gaussians q(z|x) of all rows; nats."""
+    means, stds = means.astype(np.float64), stds.astype(np.float64)
+    n_rows, precision = len(means), 1 / stds.astype(np.float64) ** 2
+    # log q(z|x_m) of all m at once is quadratic in z: two matrix products.
+    constant = -0.5 * (means**2 * precision).sum(1) - np.log(stds).sum(1)
+    step = max(1, _VALUES // n_rows)
+    total = 0.0
+    for _ in range(n_draws):
+        draws = rng.standard_normal(means.shape)
+        z = means + stds * draws
+        own = -0.5 * (draws**2).sum(1) - np.log(stds).sum(1)
+        for start in range(0, n_rows, step):
+            some = z[start : start + step]
+            pairs = some @ (means * precision).T - 0.5 * some**2 @ precision.T + constant
+            total -= float(logsumexp(pairs, axis=1).sum())
+        total += float(own.sum())
+    return total / (n_draws * n_rows) + log(n_rows)

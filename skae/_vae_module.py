@@ -1,0 +1,276 @@
+"""The network of VAE: q(z|x), p(z), p(x|z) and the bounds on log p(x) that train them.
+
+References
+----------
+D. P. Kingma and M. Welling (2014). Auto-encoding variational Bayes. ICLR.
+:doi:`10.48550/arXiv.1312.6114`
+
+Y. Burda, R. Grosse and R. Salakhutdinov (2016). Importance weighted autoencoders. ICLR.
+:doi:`10.48550/arXiv.1509.00519`
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import log_softmax
+
+from skae._blueprint import Blueprint
+from skae._gaussian_codes import (
+    Components,
+    DiagonalGaussian,
+    draw_prior,
+    equal_weights,
+    kl_by_code,
+    kl_of_rows,
+    log_mean_exp,
+    log_normal,
+    log_prior,
+)
+from skae._likelihoods import Likelihood
+from skae._networks import activation_module
+from skae._rows import Batch
+from skae._training import Loss, TrainableModule, weighted_mean
+
+# Standard deviations of codes stay between e^-8 and e^8: float32 has their squares.
+_MAX_LOG_VAR = 16.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class VAEBlueprint(Blueprint):
+    """A blueprint, the prior, and what the bound is made of."""
+
+    prior: str
+    n_prior_components: int
+    conditional: bool
+    beta: float
+    beta_warm_up: int
+    free_bits: float
+    n_importance: int
+
+    changeable: ClassVar[tuple[str, ...]] = ("beta", "beta_warm_up", "free_bits", "n_importance")
+
+
+class Recognition(NamedTuple):
+    """q(z|x) of a batch, and the prior beside it; None for N(0, I)."""
+
+    q: DiagonalGaussian
+    prior: Components | None
+
+
+class VAEModule(TrainableModule):
+    """Encoder to Gaussians, prior, decoder and likelihood."""
+
+    beta: Tensor
+    log_share: Tensor
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        likelihood: Likelihood,
+        plan: VAEBlueprint,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.encoder, self.decoder, self.likelihood = encoder, decoder, likelihood
+        self.plan = plan
+        self.out_activation = activation_module(plan.out_activation)
+        k, n = plan.n_prior_components, plan.n_components
+        if plan.prior == "mixture":
+            self.prior_mean = nn.Parameter(torch.randn((k, n), generator=generator))
+            self.prior_log_var = nn.Parameter(torch.zeros(k, n))
+            self.prior_logit = nn.Parameter(torch.zeros(k))
+        elif plan.prior == "vamp":
+            self.pseudo_rows = nn.Parameter(torch.randn((k, plan.n_features), generator=generator))
+        # Of the labels that p(x|z,y) is conditioned on: how often each is seen.
+        self.register_buffer("log_share", equal_weights(plan.n_conditions, torch.zeros(1)))
+        self.register_buffer("beta", torch.tensor(plan.beta), persistent=False)
+
+    def decayed(self) -> list[nn.Parameter]:
+        """Weights of the layers: where the prior lies is not to be pulled anywhere."""
+        own = {id(p) for name, p in self.named_parameters() if name.startswith(_OF_PRIOR)}
+        return [p for p in super().decayed() if id(p) not in own]
+
+    # ------------------------------------------------------------------ distributions
+
+    def recognise(self, x: Tensor) -> Recognition:
+        """q(z|x), and p(z); pseudo-rows of a "vamp" prior go through the encoder with x."""
+        if self.plan.prior == "vamp":
+            out = self._split(self.encoder(torch.cat([x, self._as_read(self.pseudo_rows)])))
+            q, components = (DiagonalGaussian(*(t[part] for t in out)) for part in _parts(len(x)))
+            weight = equal_weights(self.plan.n_prior_components, components.mean)
+            return Recognition(q, Components(*components, weight))
+        return Recognition(self._split(self.encoder(x)), self.prior())
+
+    def encode(self, x: Tensor) -> DiagonalGaussian:
+        """q(z|x)."""
+        return self._split(self.encoder(x))
+
+    def prior(self) -> Components | None:
+        """p(z); None for N(0, I)."""
+        match self.plan.prior:
+            case "mixture":
+                log_var = self.prior_log_var.clamp(-_MAX_LOG_VAR, _MAX_LOG_VAR)
+                return Components(self.prior_mean, log_var, log_softmax(self.prior_logit, 0))
+            case "vamp":
+                components = self.encode(self._as_read(self.pseudo_rows))
+                weight = equal_weights(self.plan.n_prior_components, components.mean)
+                return Components(*components, weight)
+        return None
+
+    def _split(self, out: Tensor) -> DiagonalGaussian:
+        mean, log_var = out.float().chunk(2, dim=1)
+        return DiagonalGaussian(mean, log_var.clamp(-_MAX_LOG_VAR, _MAX_LOG_VAR))
+
+    def _as_read(self, rows: Tensor) -> Tensor:
+        """Pseudo-rows with a mask beside them where the encoder reads one: all is seen."""
+        return torch.cat([rows, torch.ones_like(rows)], 1) if self.plan.with_mask else rows
+
+    def decode(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
+        """What parametrises p(x|z), of codes (..., n_components); conditions are broadcast."""
+        return self._decode(_beside(z, condition))
+
+    def _decode(self, read: Tensor) -> Tensor:
+        if read.ndim == 2:
+            return self.out_activation(self.decoder(read).float())
+        out = self.decoder(read.flatten(0, -2)).float()
+        return self.out_activation(out).unflatten(0, read.shape[:-1])
+
+    def draw_codes(self, n: int, generator: torch.Generator) -> Tensor:
+        """Codes from p(z)."""
+        return draw_prior(n, self.plan.n_components, self.prior(), generator)
+
+    def outputs(
+        self, z: Tensor, condition: Tensor | None
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Log weight, what the decoder reads, what it makes of that.
+
+        Codes are (..., n_components), conditions are broadcast to them. Where labels are
+        wanted and none is given, it is one triple for each label, weighted by its share.
+        """
+        given: list[Tensor | None] = [condition]
+        log_shares = z.new_zeros(1)
+        if self.plan.n_conditions and condition is None:
+            given = list(torch.eye(self.plan.n_conditions, device=z.device))
+            log_shares = self.log_share
+        for log_share, one in zip(log_shares, given, strict=True):
+            read = _beside(z, one)
+            yield log_share, read, self._decode(read)
+
+    def mean(self, z: Tensor, condition: Tensor | None) -> Tensor:
+        """Mean of p(x|z), over the labels if none is given."""
+        parts = [
+            log_share.exp() * self.likelihood.mean(output)
+            for log_share, _, output in self.outputs(z, condition)
+        ]
+        return torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
+
+    def log_px(self, batch: Batch, z: Tensor) -> Tensor:
+        """log p(x|z) of codes (n, n_draws, k), in the decoder's units; over labels as above."""
+        seen, condition = (None if t is None else t[:, None] for t in (batch.seen, batch.condition))
+        parts = [
+            log_share + self.likelihood.row_log_prob(batch.y[:, None], output, seen)
+            for log_share, _, output in self.outputs(z, condition)
+        ]
+        return torch.logsumexp(torch.stack(parts), 0) if len(parts) > 1 else parts[0]
+
+    # ------------------------------------------------------------ what training asks for
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Let beta grow with the epochs, from its share after one to all of it."""
+        grown = min(1.0, (epoch + 1) / max(1, self.plan.beta_warm_up))
+        self.beta.fill_(self.plan.beta * grown)
+
+    def prepare(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """Draw the noise of the codes, for importance weights several times a row."""
+        n, k, several = len(batch.x), self.plan.n_components, self.plan.n_importance
+        shape = (n, k) if several == 1 else (n, several, k)
+        draws = torch.randn(shape, generator=generator, device=batch.x.device)
+        return batch._replace(draws=draws)
+
+    def forward(self, batch: Batch) -> tuple[Recognition, Tensor, Tensor]:
+        """q and p, codes from q by the draws of the batch, and what the decoder makes of them."""
+        recognition = self.recognise(batch.x)
+        z = recognition.q.at(batch.draws)  # type: ignore[arg-type]
+        condition = batch.condition
+        if condition is not None and z.ndim == 3:
+            condition = condition[:, None]
+        return recognition, z, self.decode(z, condition)
+
+    def loss(self, batch: Batch) -> Loss:
+        """Minus the bound: its two terms, or the importance-weighted one."""
+        return self._elbo(batch) if self.plan.n_importance == 1 else self._weighted(batch)
+
+    def _elbo(self, batch: Batch) -> Loss:
+        """-E log p(x|z) and beta KL(q(z|x) || p(z)), one draw of z a row."""
+        (q, prior), z, output = self(batch)
+        log_px = self.likelihood.row_log_prob(batch.y, output, batch.seen) - self.log_units(batch)
+        floor = self.plan.free_bits
+        if floor:  # of the mean over the batch, as in Kingma et al. (2016), equation 15
+            kl = weighted_mean(kl_by_code(q, z, prior), batch.weight).clamp(min=floor).sum()
+        else:
+            kl = weighted_mean(kl_of_rows(q, z, prior), batch.weight)
+        terms = {"reconstruction": -weighted_mean(log_px, batch.weight), "kl": self.beta * kl}
+        return Loss(terms, output)
+
+    def _weighted(self, batch: Batch) -> Loss:
+        """-log 1/K sum_k w_k, w_k = p(x, z_k) / q(z_k|x) (Burda et al. 2016, equation 8).
+
+        Its gradient is doubly reparameterised (Tucker et al. 2018, equation 8). With
+        shares s_k = w_k / sum w, it is sum_k s_k d log w_k for p, and for q, whose
+        parameters are held in log q, sum_k s_k^2 (d log w_k / d z_k) d z_k: so what
+        comes back through z_k is multiplied by s_k once more.
+        """
+        (q, prior), z, output = self(batch)
+        seen = None if batch.seen is None else batch.seen[:, None]
+        log_px = self.likelihood.row_log_prob(batch.y[:, None], output, seen)
+        log_q = log_normal(z, q.mean.detach()[:, None], q.log_var.detach()[:, None]).sum(-1)
+        log_weight = log_px + log_prior(z, prior) - log_q
+        share = log_weight.detach().softmax(-1)
+        if z.requires_grad:
+            z.register_hook(lambda gradient: gradient * share[..., None])
+        bound = log_mean_exp(log_weight) - self.log_units(batch)
+        return Loss({"bound": -weighted_mean(bound, batch.weight)}, output, share)
+
+    def log_units(self, batch: Batch) -> Tensor | float:
+        """What log densities of the seen values lose in the units of the data."""
+        if batch.seen is None:
+            return self.plan.n_features * self.plan.log_scale
+        return batch.seen.sum(1) * self.plan.log_scale
+
+    def step_scale(self) -> Tensor | float:
+        return self.likelihood.step_scale() / self.plan.n_features
+
+    def after_step(self, batch: Batch, loss: Loss) -> None:
+        self.likelihood.follow(*explained(batch, loss.output, loss.aside))
+
+
+# Names of the prior's parameters.
+_OF_PRIOR = ("prior_", "pseudo_rows")
+
+
+def _beside(z: Tensor, condition: Tensor | None) -> Tensor:
+    """What the decoder reads."""
+    return z if condition is None else torch.cat([z, condition.expand(*z.shape[:-1], -1)], -1)
+
+
+def _parts(n: int) -> tuple[slice, slice]:
+    return slice(None, n), slice(n, None)
+
+
+def explained(
+    batch: Batch, output: Tensor, share: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    """Rows, outputs, weights, what was seen: a row for each draw, by its share, if there are some.
+
+    Given the outputs, the noise that maximises the bound is that of rows so weighted.
+    """
+    if share is None:
+        return batch.y, output, batch.weight, batch.seen
+    n_draws = share.shape[1]
+    weight = share if batch.weight is None else share * batch.weight[:, None]
+    seen = None if batch.seen is None else batch.seen.repeat_interleave(n_draws, 0)
+    return batch.y.repeat_interleave(n_draws, 0), output.flatten(0, 1), weight.flatten(), seen

@@ -1,0 +1,554 @@
+"""Numbers by which models of this field are compared, each a function of arrays.
+
+Every metric takes what the estimators return (reconstructions, scores, codes, samples) and
+gives Python numbers; none loads torch. They are on different scales: squared units of the
+data, bits per value, nats per row.
+"""
+
+import warnings
+from collections.abc import Callable
+from math import inf, isqrt, log, log2, pi, sqrt
+from numbers import Integral, Real
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.metrics import euclidean_distances
+from sklearn.utils import check_array, gen_batches
+
+__all__ = [
+    "ParzenScore",
+    "active_units",
+    "bits_per_dim",
+    "frechet_distance",
+    "parzen_log_likelihood",
+    "reconstruction_error",
+]
+
+Array = NDArray[Any]
+
+# No array that is made along the way takes more than this, up to a single row.
+_BLOCK_BYTES = 2**22
+# Rows that enter the triangular root of a covariance at a time: as many, or four times the
+# features, so that the work on the root before them is a fraction of that on the rows.
+_ROOT_ROWS = 1024
+
+
+class ParzenScore(NamedTuple):
+    """Log-likelihood under a Parzen window, its standard error, and the window's width.
+
+    Attributes
+    ----------
+    log_likelihood : float
+        Mean over the test rows, nats per row.
+    standard_error : float
+        Of that mean, nats per row: how far other test rows may move it, not other samples.
+    bandwidth : float
+        Standard deviation of the kernel, in the units of the rows.
+    """
+
+    log_likelihood: float
+    standard_error: float
+    bandwidth: float
+
+
+# ---------------------------------------------------------------------- reconstruction
+
+
+def reconstruction_error(
+    X: ArrayLike, X_reconstructed: ArrayLike, *, sample_weight: ArrayLike | None = None
+) -> float:
+    """Squared error, summed over features and averaged over rows.
+
+    For images this is the squared error per image. It is not divided by the number of
+    features.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, n_features)
+        Rows; NaN is a value not seen, and is left out of the sum.
+    X_reconstructed : array-like of shape (n_samples, n_features)
+        What a model makes of them, such as its `reconstruct(X)`, without NaN.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Weights of the rows in the average.
+
+    Returns
+    -------
+    error : float
+        In squared units of `X`, per row.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, or an array holds what is not allowed.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skae import PPCA
+    >>> from skae.metrics import reconstruction_error
+    >>> X, _ = load_iris(return_X_y=True)
+    >>> ppca = PPCA(n_components=2).fit(X)
+    >>> print(f"{reconstruction_error(X, ppca.reconstruct(X)):.3f} square centimetres")
+    0.113 square centimetres
+    """
+    X = _check_rows(X, "X", ensure_all_finite="allow-nan")
+    X_reconstructed = _check_rows(X_reconstructed, "X_reconstructed")
+    if X.shape != X_reconstructed.shape:
+        raise ValueError(
+            f"X_reconstructed has shape {X_reconstructed.shape}, but X has {X.shape}: "
+            "they must be the same."
+        )
+    errors = np.empty(len(X))
+    for rows in gen_batches(len(X), _rows_per_block(X.shape[1])):
+        errors[rows] = _squared_errors(X[rows], X_reconstructed[rows])
+    weight = None if sample_weight is None else _check_weight(sample_weight, len(X))
+    return float(np.average(errors, weights=weight))
+
+
+def _squared_errors(X: Array, X_reconstructed: Array) -> Array:
+    difference = np.subtract(X, X_reconstructed, dtype=np.float64)
+    return np.nansum(difference**2, axis=1)
+
+
+# ----------------------------------------------------------------------------- density
+
+
+def bits_per_dim(log_likelihood: ArrayLike, n_features: int, *, level: float = 1 / 256) -> float:
+    r"""Bits per value of discrete data, from the log density of dequantised rows.
+
+    .. math:: -\frac{\log p(x) + D \log \delta}{D \log 2}, \quad
+        x_j = \delta (k_j + u_j), \quad u_j \sim U(0, 1)
+
+    averaged over rows, where the grey levels are :math:`k_j` = 0, 1, 2, ... and
+    :math:`\delta` is the `level`. Its logarithm is the Jacobian that takes a density per
+    unit of `x` to one per grey level.
+
+    Parameters
+    ----------
+    log_likelihood : float or array-like of shape (n_samples,)
+        Log densities of dequantised rows, nats per row, or their mean. An exact one (scores
+        of kind 'log_likelihood') or a lower bound (kind 'lower_bound').
+    n_features : int
+        Number of values in a row, D.
+    level : float, default=1/256
+        Width of a grey level in the units in which the density was taken: 1/256 for bytes
+        as (k + u) / 256 in [0, 1], 1 for k + u in [0, 256], and 1/s for k + u divided by s.
+
+    Returns
+    -------
+    bits : float
+        Bits per value; lower is better. 8 is what bytes cost that are all equally likely.
+
+    Raises
+    ------
+    ValueError
+        If `log_likelihood` is not finite or has another shape, or `n_features` or `level`
+        is not positive.
+    TypeError
+        If `n_features` is not an integer or `level` is not a number.
+
+    Notes
+    -----
+    By Jensen's inequality the log density per grey level, averaged over the cell of a level,
+    is at most the log of the cell's mass. On average over the noise u, this is therefore an
+    upper bound on the bits per value of the discrete data under the model with those masses
+    (Theis et al. 2016).
+
+    Do not give it densities of rows without noise, which can grow without limit; nor scores
+    of kind 'reconstruction' or 'latent', which are no densities of the rows; nor the
+    Bernoulli log mass, which needs no Jacobian: of that, -log_likelihood / (D log 2) are the
+    bits per value.
+
+    If columns were divided by different scales, subtract the sum of the logarithms of the
+    scales from the log density, and give the level in the units from before.
+
+    References
+    ----------
+    L. Theis, A. van den Oord and M. Bethge (2016). A note on the evaluation of generative
+    models. ICLR. :doi:`10.48550/arXiv.1511.01844`
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_digits
+    >>> from skae import PPCA
+    >>> from skae.metrics import bits_per_dim
+    >>> X, _ = load_digits(return_X_y=True)  # grey levels 0, 1, ..., 16
+    >>> X = X + np.random.default_rng(0).random(X.shape)
+    >>> ppca = PPCA(n_components=20).fit(X[:1200])
+    >>> print(f"{bits_per_dim(ppca.score_samples(X[1200:]), 64, level=1):.2f} bits")
+    3.46 bits
+    """
+    nats = _checked(
+        np.atleast_1d(log_likelihood), "log_likelihood", ensure_2d=False, dtype=np.float64
+    )
+    if nats.ndim != 1:
+        raise ValueError(
+            f"log_likelihood must be a number or of shape (n_samples,), got shape {nats.shape}."
+        )
+    _check_number(n_features, "n_features", Integral)
+    _check_number(level, "level", Real)
+    return float(-nats.mean() / (n_features * log(2)) - log2(level))
+
+
+# ------------------------------------------------------------------------------- codes
+
+
+def active_units(Z: ArrayLike, *, threshold: float = 0.01) -> int:
+    """Number of codes that tell rows apart: Var_x(E[z|x]) > threshold.
+
+    Parameters
+    ----------
+    Z : array-like of shape (n_samples, n_components)
+        Posterior means of the codes, as `transform` returns them for many rows.
+    threshold : float, default=0.01
+        Least variance, with 1/n, in units of a prior of variance one.
+
+    Returns
+    -------
+    n_active : int
+        How many columns of `Z` vary by more.
+
+    Raises
+    ------
+    ValueError
+        If `Z` is not at least two finite rows or `threshold` is negative.
+    TypeError
+        If `threshold` is not a number.
+
+    References
+    ----------
+    Y. Burda, R. Grosse and R. Salakhutdinov (2016). Importance weighted autoencoders.
+    ICLR. :doi:`10.48550/arXiv.1509.00519`
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skae.metrics import active_units
+    >>> Z = np.random.default_rng(0).normal(scale=[1.0, 0.5, 0.05], size=(500, 3))
+    >>> active_units(Z)
+    2
+    """
+    _check_number(threshold, "threshold", Real, zero=True)
+    codes = _check_rows(Z, "Z", ensure_min_samples=2)
+    return int(np.sum(np.var(codes, axis=0, dtype=np.float64) > threshold))
+
+
+# ----------------------------------------------------------------------------- samples
+
+
+def parzen_log_likelihood(
+    samples: ArrayLike,
+    X_validation: ArrayLike,
+    X_test: ArrayLike,
+    *,
+    bandwidths: ArrayLike | None = None,
+) -> ParzenScore:
+    r"""Log-likelihood of test rows under a Gaussian Parzen window over a model's samples.
+
+    .. math:: \log p(x) = \log \frac{1}{n} \sum_{i=1}^n N(x; s_i, h^2 I)
+
+    The bandwidth h is the one with the largest mean log-likelihood of the validation rows.
+
+    Parameters
+    ----------
+    samples : array-like of shape (n_samples, n_features)
+        Rows drawn from the model; 10,000 in most papers.
+    X_validation : array-like of shape (n_validation, n_features)
+        Rows by which the bandwidth is chosen.
+    X_test : array-like of shape (n_test, n_features)
+        Rows that are scored; at least two.
+    bandwidths : array-like of shape (n_bandwidths,), default=None
+        Standard deviations of the kernel to choose from, in the units of the rows, in any
+        order. None is np.logspace(-1, 0, 10), the range in use for pixels in [0, 1]. With
+        one alone there is no choice.
+
+    Returns
+    -------
+    score : ParzenScore
+        `log_likelihood` and its `standard_error` over the test rows, nats per row, and the
+        `bandwidth` that was chosen.
+
+    Raises
+    ------
+    ValueError
+        If an array is not rows of finite numbers with the columns of `samples`, a bandwidth
+        is not positive, or a log-likelihood is beyond the float range.
+
+    Warns
+    -----
+    UserWarning
+        If the best bandwidth is the smallest or the largest of several, so that one outside
+        of their range may be better.
+
+    Notes
+    -----
+    For comparison with published numbers only. In many dimensions this is far from the
+    model's log-likelihood, also with very many samples, and it ranks models wrongly: it
+    rewards samples that are smooth or near cluster centres, so that even k-means centroids
+    can beat the true distribution (Theis et al. 2016). Prefer `score` of models
+    that have a density. Numbers compare only at the same number of samples and the same
+    scale of the rows.
+
+    Work and memory go by blocks: no array beyond the input takes more than a few megabytes
+    (or one row). Squared distances are right to about 1e-16 of the squared spread of the
+    rows, so that bandwidths below 1e-7 of the spread mean nothing.
+
+    References
+    ----------
+    O. Breuleux, Y. Bengio and P. Vincent (2011). Quickly generating representative samples
+    from an RBM-derived process. Neural Computation 23(8).
+
+    L. Theis, A. van den Oord and M. Bethge (2016). A note on the evaluation of generative
+    models. ICLR. :doi:`10.48550/arXiv.1511.01844`
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skae import PPCA
+    >>> from skae.metrics import parzen_log_likelihood
+    >>> X = load_digits().data / 16
+    >>> ppca = PPCA(n_components=20).fit(X[:1000])
+    >>> drawn = ppca.sample(1000, random_state=0)
+    >>> score = parzen_log_likelihood(drawn, X[1000:1400], X[1400:])
+    >>> print(f"{score.log_likelihood:.1f} +- {score.standard_error:.1f} nats per row")
+    0.8 +- 0.4 nats per row
+    >>> print(f"at a bandwidth of {score.bandwidth:.3f}")
+    at a bandwidth of 0.215
+    """
+    samples = _check_rows(samples, "samples")
+    X_validation = _check_rows(X_validation, "X_validation")
+    X_test = _check_rows(X_test, "X_test", ensure_min_samples=2)
+    for name, rows in (("X_validation", X_validation), ("X_test", X_test)):
+        _check_columns(rows, name, samples, "samples")
+    grid = _check_bandwidths(bandwidths)
+    bandwidth = _best_bandwidth(samples, X_validation, grid)
+    nats = _parzen_log_densities(samples, X_test, np.array([bandwidth]))[:, 0]
+    error = np.std(nats, ddof=1) / sqrt(len(nats))
+    return ParzenScore(float(nats.mean()), float(error), float(bandwidth))
+
+
+def _best_bandwidth(samples: Array, X_validation: Array, grid: Array) -> float:
+    """The bandwidth of an ascending grid under which the validation rows are likeliest."""
+    if len(grid) == 1:
+        return float(grid[0])
+    scores = _parzen_log_densities(samples, X_validation, grid).mean(axis=0)
+    best = float(grid[np.argmax(scores)])
+    if best in (grid[0], grid[-1]):
+        warnings.warn(
+            f"The best of the bandwidths, {best:.4g}, is at an end of their range, "
+            f"{grid[0]:.4g} to {grid[-1]:.4g}: widen the range.",
+            UserWarning,
+            stacklevel=3,
+        )
+    return best
+
+
+def _parzen_log_densities(samples: Array, X: Array, bandwidths: Array) -> Array:
+    """log 1/n sum_i N(x; s_i, h^2 I) of every row and bandwidth, (n_rows, n_bandwidths)."""
+    # Distances from products lose what the rows have in common.
+    centre = samples.mean(axis=0, dtype=np.float64)
+    nats = np.full((len(X), len(bandwidths)), -inf)
+    step = min(isqrt(_BLOCK_BYTES // 8) or 1, _rows_per_block(samples.shape[1]))
+    with np.errstate(all="ignore"):  # kernels may underflow; the rest is looked for below
+        for rows in gen_batches(len(X), step):
+            x = X[rows] - centre
+            for some in gen_batches(len(samples), step):
+                squared = euclidean_distances(x, samples[some] - centre, squared=True)
+                nats[rows] = np.logaddexp(nats[rows], _log_kernel_sums(squared, bandwidths))
+        nats -= log(len(samples)) + samples.shape[1] * np.log(bandwidths * sqrt(2 * pi))
+    if not np.isfinite(nats).all():
+        raise ValueError(
+            "The log-likelihood of X_validation or X_test is beyond the float range; take "
+            "larger bandwidths, or rescale all rows."
+        )
+    return nats
+
+
+def _log_kernel_sums(squared: Array, bandwidths: Array) -> Array:
+    """log sum_j exp(-squared_ij / 2 h^2) of every row and h; `squared` is written over."""
+    nearest = squared.min(axis=1)
+    squared -= nearest[:, None]
+    kernel = np.empty_like(squared)
+    sums = np.empty((len(squared), len(bandwidths)))
+    for j, h in enumerate(bandwidths):
+        np.multiply(squared, -0.5 / h**2, out=kernel)
+        np.exp(kernel, out=kernel)
+        sums[:, j] = np.log(kernel.sum(axis=1)) - nearest * (0.5 / h**2)
+    return sums
+
+
+def frechet_distance(
+    X: ArrayLike, Y: ArrayLike, *, features: Callable[[Any], ArrayLike] | None = None
+) -> float:
+    r"""Squared Fréchet distance between Gaussians fitted to two sets of rows.
+
+    .. math:: |m_1 - m_2|^2 + \mathrm{tr}(S_1 + S_2 - 2 (S_1 S_2)^{1/2})
+
+    of their means and covariances (with n - 1). With the features of the Inception network
+    this is the Fréchet inception distance, FID.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, n_features)
+        Rows, such as test data; at least two. With `features`, what that takes.
+    Y : array-like of shape (n_other_samples, n_features)
+        Other rows, such as a model's samples. Their number may differ.
+    features : callable, default=None
+        Maps rows to features, one row of features for each, such as a fitted transformer's
+        `transform`. It is called with `X` and with `Y` as they are given. None compares the
+        rows themselves.
+
+    Returns
+    -------
+    distance : float
+        In squared units of the features; zero if means and covariances agree.
+
+    Raises
+    ------
+    ValueError
+        If the rows or features are not finite, fewer than two, of another number of
+        columns, or so large that their variances are beyond the float range.
+    TypeError
+        If `features` cannot be called.
+
+    Notes
+    -----
+    The distance between samples of one distribution is above zero, the more so the fewer
+    rows and the more features there are: compare models at the same numbers of rows. Rows
+    may be fewer than features. Two sets of the same mean and covariance have distance
+    zero, however else they differ.
+
+    With roots :math:`S = R^T R` from a QR decomposition of the centred rows,
+    :math:`\mathrm{tr} (S_1 S_2)^{1/2}` is the sum of the singular values of
+    :math:`R_1 R_2^T`. No product of covariances is formed, and no root of one is taken,
+    which would cost half of the digits.
+
+    References
+    ----------
+    D. C. Dowson and B. V. Landau (1982). The Fréchet distance between multivariate normal
+    distributions. J. Multivariate Analysis 12(3), 450-455.
+    :doi:`10.1016/0047-259X(82)90077-X`
+
+    M. Heusel, H. Ramsauer, T. Unterthiner, B. Nessler and S. Hochreiter (2017). GANs
+    trained by a two time-scale update rule converge to a local Nash equilibrium. NIPS 30.
+    :doi:`10.48550/arXiv.1706.08500`
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skae import PPCA
+    >>> from skae.metrics import frechet_distance
+    >>> X = load_digits().data / 16
+    >>> for k in (2, 20):
+    ...     ppca = PPCA(n_components=k).fit(X[:900])
+    ...     drawn = ppca.sample(900, random_state=0)
+    ...     print(f"{k} codes: {frechet_distance(X[900:], drawn):.2f}")
+    2 codes: 2.11
+    20 codes: 0.50
+    """
+    if not (features is None or callable(features)):
+        raise TypeError(
+            "features must be a function of rows, such as a fitted transformer's `transform`, "
+            f"or None; got {features!r}."
+        )
+    names = ("X", "Y") if features is None else ("features(X)", "features(Y)")
+    x, y = _check_features(X, "X", features), _check_features(Y, "Y", features)
+    _check_columns(y, names[1], x, names[0])
+    with np.errstate(over="ignore", invalid="ignore"):
+        (mean_x, root_x), (mean_y, root_y) = _mean_and_root(x), _mean_and_root(y)
+        separate = sum(np.sum(part**2) for part in (mean_x - mean_y, root_x, root_y))
+    if not np.isfinite(separate):
+        raise ValueError("Variances of X or Y are beyond the float range: rescale their rows.")
+    shared = np.linalg.svd(root_x @ root_y.T, compute_uv=False).sum()
+    return max(float(separate - 2 * shared), 0.0)
+
+
+def _mean_and_root(X: Array) -> tuple[Array, Array]:
+    """Mean (k,) and R (at most k rows, k), where R'R is the covariance, by QR in blocks."""
+    n, k = X.shape
+    mean = X.mean(axis=0, dtype=np.float64)
+    root: Any = np.empty((0, k))
+    for rows in gen_batches(n, max(_ROOT_ROWS, 4 * k)):
+        root = np.linalg.qr(np.concatenate([root, X[rows] - mean]), mode="r")
+    return mean, root / sqrt(n - 1)
+
+
+# -------------------------------------------------------------------------- validation
+
+
+def _rows_per_block(n_features: int) -> int:
+    return max(1, _BLOCK_BYTES // (8 * n_features))
+
+
+def _checked(values: Any, name: str, **allowed: Any) -> Array:
+    """scikit-learn's `check_array`, with the name of the argument in every message."""
+    try:
+        return check_array(values, **allowed)
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{name}: {error}") from error
+
+
+def _check_rows(X: Any, name: str, **allowed: Any) -> Array:
+    """Rows of real numbers in the type that they have: blocks of them are converted later."""
+    return _checked(X, name, dtype="numeric", **allowed)
+
+
+def _check_columns(X: Array, name: str, other: Array, other_name: str) -> None:
+    if X.shape[1] != other.shape[1]:
+        raise ValueError(
+            f"{name} has {X.shape[1]} columns, but {other_name} has {other.shape[1]}: they "
+            "must be rows of the same features."
+        )
+
+
+def _check_features(X: Any, name: str, features: Callable[[Any], ArrayLike] | None) -> Array:
+    """The rows, or their features, if that is one finite row for each."""
+    if features is None:
+        return _check_rows(X, name, ensure_min_samples=2)
+    found = _check_rows(features(X), f"features({name})", ensure_min_samples=2)
+    if len(found) != np.shape(X)[0]:
+        raise ValueError(
+            f"features({name}) has {len(found)} rows for the {np.shape(X)[0]} rows of {name}: "
+            "it must give one for each."
+        )
+    return found
+
+
+def _check_weight(sample_weight: Any, n_rows: int) -> Array:
+    weight = _checked(sample_weight, "sample_weight", ensure_2d=False, dtype=np.float64)
+    if weight.shape != (n_rows,):
+        raise ValueError(
+            f"sample_weight has shape {weight.shape}, but X has {n_rows} rows: it must be of "
+            f"shape ({n_rows},)."
+        )
+    if (weight < 0).any() or not weight.any():
+        raise ValueError(
+            "sample_weight must be zero or positive, and not all zero; its least is "
+            f"{weight.min():g}, its largest {weight.max():g}."
+        )
+    return weight
+
+
+def _check_bandwidths(bandwidths: Any) -> Array:
+    """In ascending order, each once."""
+    if bandwidths is None:
+        return np.logspace(-1, 0, 10)
+    grid = _checked(np.atleast_1d(bandwidths), "bandwidths", ensure_2d=False, dtype=np.float64)
+    if grid.ndim != 1 or (grid <= 0).any():
+        raise ValueError(
+            "bandwidths must be positive numbers in an array of shape (n_bandwidths,), got "
+            f"{bandwidths!r}."
+        )
+    return np.unique(grid)
+
+
+def _check_number(value: Any, name: str, kind: Any, *, zero: bool = False) -> None:
+    wanted = f"{'zero or ' if zero else ''}a positive {'integer' if kind is Integral else 'number'}"
+    message = f"{name} must be {wanted}, got {value!r}."
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise TypeError(message)
+    if not (0 < value < inf or (zero and value == 0)):
+        raise ValueError(message)
