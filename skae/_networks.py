@@ -190,12 +190,12 @@ def conv_decoder(
     return nn.Sequential(*layers, nn.Flatten())
 
 
-def start_at(decoder: nn.Module, output: Tensor) -> None:
-    """Set the last bias so that the decoder starts at this output, or at its channels' means."""
-    if isinstance(decoder, TiedDecoder):
-        bias = decoder.biases[-1]
+def start_at(network: nn.Module, output: Tensor) -> None:
+    """Set the last bias so that the network starts at this output, or at its channels' means."""
+    if isinstance(network, TiedDecoder):
+        bias = network.biases[-1]
     else:
-        layers = [m for m in decoder.modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
+        layers = [m for m in network.modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
         bias = layers[-1].bias
     with torch.no_grad():
         bias.copy_(output.reshape(len(bias), -1).mean(1))

@@ -22,6 +22,7 @@ from skae._base import Interval, StrOptions, private_generator
 from skae._conditions import are_labels, check_condition, one_hot, standardised
 from skae._latent_paths import LatentPathsMixin
 from skae._likelihoods import NoiseSums
+from skae._networks import start_at
 from skae._rows import Data, Rows
 from skae._torch import TorchAutoencoder
 from skae._vae_inference import (
@@ -39,6 +40,9 @@ Array = NDArray[Any]
 
 # The variance of E[z|x] over rows from which on a latent counts as active (Burda et al. 2016).
 _ACTIVE = 0.01
+# Where log variances of q(z|x) start: while draws hardly differ from their means, the
+# decoder soon learns to read them.
+_START_LOG_VAR = -3.0
 # The noise is learned from this many draws of z or more, over all rows.
 _NOISE_DRAWS = 10_000
 
@@ -372,6 +376,9 @@ class VAE(LatentPathsMixin, TorchAutoencoder):
         plan = self._blueprint
         encoder, decoder = self._own
         networks = plan.make_networks(encoder, decoder, generator, n_encoded=2 * plan.n_codes)
+        if encoder is None:
+            start = torch.tensor([0.0, _START_LOG_VAR]).repeat_interleave(plan.n_codes)
+            start_at(networks[0], start)
         return VAEModule(*networks, plan.make_likelihood(), plan, generator)
 
     def _check_targets(self, y: Any, n_rows: int) -> Array | None:
