@@ -1,7 +1,7 @@
 """Log-likelihood of dynamically binarised MNIST under VAE, with one and with 50 importance samples.
 
     python benchmarks/vae_nll.py --mnist mnist.npz --epochs 200
-    python benchmarks/vae_nll.py --mnist mnist.npz --epochs 200 --then-importance 50 --more-epochs 20
+    python benchmarks/vae_nll.py --mnist mnist.npz --then-importance 50 --more-epochs 20
 
 The network of Burda et al. (2016): 784-200-200-50 and back, tanh. Pixels are drawn anew
 from their grey values before every epoch, each of which is one call of `partial_fit`. The
