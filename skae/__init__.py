@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from skae._adversarial_ae import AdversarialAE as AdversarialAE
     from skae._autoencoder import Autoencoder as Autoencoder
     from skae._linear_ae import LinearAE as LinearAE
     from skae._pipeline import sample_pipeline as sample_pipeline
@@ -16,6 +17,7 @@ __version__ = "0.1.0"
 # that `import skae` loads neither scikit-learn nor torch. The block above repeats
 # the table for type checkers, which cannot follow it; a test holds the two together.
 _HOME = {
+    "AdversarialAE": "_adversarial_ae",
     "Autoencoder": "_autoencoder",
     "LinearAE": "_linear_ae",
     "PPCA": "_ppca",

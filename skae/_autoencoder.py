@@ -405,8 +405,4 @@ class Autoencoder(PointAutoencoder):
         variance, axes = np.linalg.eigh(self.code_covariance_)
         normal = rng.standard_normal((n_samples, self.n_components_))
         Z = self.code_mean_ + (normal * np.sqrt(np.maximum(variance, 0.0))) @ axes.T
-        module = self.net_.module_
-        if not noise:
-            return self._decode(Z)
-        generator = torch.Generator(self._net_device()).manual_seed(int(rng.randint(2**31 - 1)))
-        return self._map_codes(Z, lambda z: module.likelihood.draw(module.decode(z), generator))
+        return self._generate(Z, rng, noise)

@@ -20,10 +20,12 @@ class LatentPathsMixin(BaseAutoencoder):
 
         Parameters
         ----------
-        x0, x1 : array-like of shape (n_features,) or (1, n_features)
-            The rows.
+        x0 : array-like of shape (n_features,) or (1, n_features)
+            The row whose code the line starts at.
+        x1 : array-like of shape (n_features,) or (1, n_features)
+            The row whose code it ends at.
         n : int, default=10
-            How many codes, equally spaced, those of `x0` and `x1` included.
+            How many codes, equally spaced, both ends included.
 
         Returns
         -------

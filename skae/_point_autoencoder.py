@@ -99,7 +99,7 @@ class PointAutoencoder(LatentPathsMixin, TorchAutoencoder):
     ) -> tuple[nn.Module, nn.Module, Likelihood, Any, tuple[nn.Module, float] | None]:
         """What a point module is made of; its encoder has `n_encoded` outputs."""
         plan = self._blueprint
-        own_encoder, own_decoder, pair = self._own
+        own_encoder, own_decoder, pair = self._own[:3]
         encoder, decoder = plan.make_networks(
             own_encoder, own_decoder, generator, n_encoded=n_encoded or plan.n_codes
         )
@@ -305,3 +305,10 @@ class PointAutoencoder(LatentPathsMixin, TorchAutoencoder):
             return log_prob - n_seen * log_scale
 
         return self._map_rows(Data(X), compute)
+
+    def _generate(self, Z: Array, rng: np.random.RandomState, noise: bool) -> Array:
+        """Draws from p(x|z), or its means."""
+        if not noise:
+            return self._decode(Z)
+        module, generator = self.net_.module_, self._torch_generator(rng)
+        return self._map_codes(Z, lambda z: module.likelihood.draw(module.decode(z), generator))

@@ -134,9 +134,9 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
 
     def _check_choices(self, n_features: int) -> None:
         """Raise for parameters that cannot go together."""
-        sizes = _layer_sizes("hidden_layer_sizes", self.hidden_layer_sizes)
+        sizes = layer_sizes("hidden_layer_sizes", self.hidden_layer_sizes)
         if self.decoder_layer_sizes is not None:
-            _layer_sizes("decoder_layer_sizes", self.decoder_layer_sizes)
+            layer_sizes("decoder_layer_sizes", self.decoder_layer_sizes)
         if self.image_shape is not None:
             shape = tuple(self.image_shape)
             whole = len(shape) == 3 and all(isinstance(s, Integral) and int(s) > 0 for s in shape)
@@ -326,8 +326,8 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
             )
         if not all(map(is_same, self._own_modules(), self._own)):
             raise ValueError(
-                "encoder, decoder and perceptual cannot change while training goes on. Fit anew, "
-                "with warm_start=False."
+                "Networks and distributions of your own cannot change while training goes on. Fit "
+                "anew, with warm_start=False."
             )
         if names is not None and known["names"] is not None and list(names) != list(known["names"]):
             raise ValueError(
@@ -368,7 +368,7 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
             seed=self._seed,
             autocast=torch.bfloat16 if wide else None,
             compiled=self.compile,
-            foreign_modules=any(own is not None for own in self._own),
+            foreign_modules=holds_module(self._own),
             lr=self.learning_rate_init,
             batch_size=self.batch_size,
             device=str(device),
@@ -490,10 +490,10 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
 
     def _choices(self) -> dict[str, Any]:
         """Fields of the blueprint that parameters decide."""
-        hidden = _layer_sizes("hidden_layer_sizes", self.hidden_layer_sizes)
+        hidden = layer_sizes("hidden_layer_sizes", self.hidden_layer_sizes)
         back = hidden[::-1]
         if self.decoder_layer_sizes is not None:
-            back = _layer_sizes("decoder_layer_sizes", self.decoder_layer_sizes)
+            back = layer_sizes("decoder_layer_sizes", self.decoder_layer_sizes)
         return {
             "n_components": int(self.n_components),
             "hidden_layer_sizes": hidden,
@@ -552,6 +552,10 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
         """No gradients, no noise, float32."""
         self.net_.module_.eval()
         return torch.inference_mode()
+
+    def _torch_generator(self, rng: np.random.RandomState) -> torch.Generator:
+        """A generator on the net's device, seeded by a draw of another."""
+        return torch.Generator(self._net_device()).manual_seed(int(rng.randint(2**31 - 1)))
 
     def _in_data_units(self, rows: Tensor) -> Array:
         """Rows out of the network's units, float32."""
@@ -685,7 +689,8 @@ def slices(n_rows: int) -> Iterator[slice]:
         yield slice(start, min(start + _INFERENCE_ROWS, n_rows))
 
 
-def _layer_sizes(name: str, sizes: Any) -> tuple[int, ...]:
+def layer_sizes(name: str, sizes: Any) -> tuple[int, ...]:
+    """A parameter that is one size or several, as a tuple."""
     sizes = (sizes,) if isinstance(sizes, Integral) else tuple(sizes)
     if not all(isinstance(s, Integral) and int(s) >= 1 for s in sizes):
         raise ValueError(f"{name}={sizes!r} must hold positive integers.")

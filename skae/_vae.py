@@ -568,10 +568,12 @@ class VAE(LatentPathsMixin, TorchAutoencoder):
 
         Parameters
         ----------
-        x0, x1 : array-like of shape (n_features,) or (1, n_features)
-            The rows.
+        x0 : array-like of shape (n_features,) or (1, n_features)
+            The row whose code the line starts at.
+        x1 : array-like of shape (n_features,) or (1, n_features)
+            The row whose code it ends at.
         n : int, default=10
-            How many codes, equally spaced, those of `x0` and `x1` included.
+            How many codes, equally spaced, both ends included.
         y : scalar or array-like of shape (n,) or (n, n_targets), default=None
             As in `inverse_transform`.
 
@@ -956,9 +958,6 @@ class VAE(LatentPathsMixin, TorchAutoencoder):
         generator = torch.Generator().manual_seed(self._seed)
         draws = torch.randn((n_draws, self.n_components_), generator=generator)
         return draws.to(self._net_device())
-
-    def _torch_generator(self, rng: np.random.RandomState) -> torch.Generator:
-        return torch.Generator(self._net_device()).manual_seed(int(rng.randint(2**31 - 1)))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

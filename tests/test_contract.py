@@ -209,8 +209,10 @@ def call(model, method, rows, codes):
     method = getattr(model, method)
     needed = [p for p in inspect.signature(method).parameters.values() if p.default is p.empty]
     needed = [p for p in needed if p.kind is p.POSITIONAL_OR_KEYWORD]
-    argument = codes if method.__name__ == "inverse_transform" else rows
-    return method(*[argument for _ in needed])
+    arguments = {"x": rows[:1], "x0": rows[:1], "x1": rows[-1:], "component": 0, "values": [0.0]}
+    if method.__name__ == "inverse_transform":
+        arguments["X"] = codes
+    return method(*[arguments.get(p.name, rows) for p in needed])
 
 
 def test_estimators_are_found():

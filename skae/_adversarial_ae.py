@@ -1,0 +1,395 @@
+"""The adversarial autoencoder: codes that a discriminator cannot tell from a prior's draws.
+
+References
+----------
+A. Makhzani, J. Shlens, N. Jaitly, I. Goodfellow and B. Frey (2015). Adversarial
+autoencoders. :doi:`10.48550/arXiv.1511.05644`
+"""
+
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from skae._adversarial_module import AdversarialBlueprint, AdversarialModule
+from skae._base import Interval, StrOptions, private_generator
+from skae._code_priors import PRIORS, can_be_sampled, draw_from
+from skae._point_autoencoder import PointAutoencoder
+from skae._torch import layer_sizes
+
+Array = NDArray[Any]
+
+# How many draws of a user's own prior training chooses from.
+_POOL = 2**15
+
+
+class AdversarialAE(PointAutoencoder):
+    """An adversarial autoencoder: an autoencoder whose codes follow a distribution of choice.
+
+    Each step of training has three updates, each by an optimiser of its own: encoder and
+    decoder maximise log p(x|z); a discriminator learns to tell codes from draws of the
+    prior; the encoder learns to deceive it (with the non-saturating loss). Where it
+    succeeds, the codes of all rows together follow the prior, and `sample` decodes draws
+    of the prior. No density of x comes with that: `score_samples` is the
+    log-likelihood of the reconstruction.
+
+    The built-in networks read (x - mean) / scale, with one scale for all features, the
+    root of their mean variance. Your own `encoder` and `decoder` read rows as they are.
+
+    Parameters
+    ----------
+    n_components : int, default=2
+        Number of codes.
+    hidden_layer_sizes : array-like of int or int, default=(100,)
+        Units of the encoder's hidden layers; for `network="conv"` channels, each entry
+        halving the image.
+    decoder_layer_sizes : array-like of int or int, default=None
+        The decoder's hidden layers; None mirrors the encoder's.
+    activation : {"relu", "leaky_relu", "tanh", "logistic", "identity"}, default="relu"
+        Of the hidden layers.
+    out_activation : {"identity", "logistic", "tanh", "relu"}, default="identity"
+        Of the mean of "gaussian" and "laplace", for data within its range, such as
+        pixels in [0, 1] for "logistic". The decoder then explains rows as they are.
+    normalization : {"batch"}, default=None
+        Batch normalisation of the hidden layers.
+    network : {"mlp", "conv"}, default="mlp"
+        Fully connected or convolutional layers (3x3).
+    image_shape : tuple of (channels, height, width), default=None
+        What a row is; needed for "conv", with sides of at least 4. With it your own
+        networks read images, and `perceptual` does.
+    pooling : {"stride", "max", "average", "min"}, default="stride"
+        How "conv" halves images. The decoder enlarges them by nearest neighbours.
+    encoder, decoder : torch.nn.Module, default=None
+        Your own networks, (n, n_features) to (n, n_components) and back; with
+        `posterior="gaussian"` the encoder writes (n, 2 n_components), means and then log
+        variances. They are copied, never trained in place. Where rows have NaN, the encoder reads
+        2 n_features columns, the second half 1 where a value was seen.
+    likelihood : {"gaussian", "bernoulli", "continuous_bernoulli", "poisson", "laplace"}, \
+            default="gaussian"
+        p(x|z). "bernoulli" of grey values in (0, 1) scores an expected log-mass, which
+        is no density: compare it with nothing else. "continuous_bernoulli" is one.
+    noise_variance : {"scalar", "per_feature"} or float, default="scalar"
+        Of "gaussian" and "laplace": learned, one for all features or one for each,
+        at least 1e-4 of the mean feature variance; or given, in squared units of X.
+    missing : {"mask", "error"}, default="mask"
+        What NaN is: a value not seen, left out of the loss, and filled with the mean at
+        the input, beside which, if training rows had NaN, the encoder reads the mask;
+        or an error.
+    posterior : {"deterministic", "gaussian"}, default="deterministic"
+        Whether the encoder gives the code, or a Gaussian that the code is drawn from in
+        training; `transform` then gives its mean.
+    prior : {"gaussian", "mixture", "swiss_roll"}, estimator or callable, default="gaussian"
+        What the codes shall look like: N(0, I); N(m, I) for each m of `prior_means`,
+        equally likely; a spiral (for 2 codes, with a height for 3); or what has
+        `sample(n)`, or is called with n, and returns n rows of codes. It is seeded where
+        it takes a `random_state`. Put a fitted estimator into
+        `sklearn.frozen.FrozenEstimator`, so that clones, as in a grid search, keep it fitted.
+    prior_scale : float, default=1.0
+        What the standard deviations of "gaussian" and "mixture" and the whole of
+        "swiss_roll", of radius 3, are multiplied with.
+    prior_means : array-like of float or of shape (n_means, n_components), default=(-3.0, 3.0)
+        Means of "mixture"; a number stands for a vector of it.
+    discriminator_layer_sizes : array-like of int or int, default=(100,)
+        Units of the discriminator's hidden layers (leaky rectifiers).
+    discriminator_learning_rate_init : float, default=1e-3
+        Its learning rate, which follows the schedule of the others.
+    latent_growth : {"incremental", "nested"}, default=None
+        Order the codes by importance, as PCA does, so that one fit serves every size
+        (`truncate`, `reconstruction_path`). "incremental" opens them one by one, and cuts
+        every other row's codes at a random size among those open; "nested" cuts every
+        row's, all being open.
+    growth_fraction : float, default=0.5
+        The share of `max_iter` in which "incremental" grows from 1 code to all. `tol`
+        and early stopping begin after it.
+    perceptual : tuple of (torch.nn.Module, float), default=None
+        A fixed network, and the weight of the squared distance between its features of
+        a row and of its reconstruction.
+    solver : {"adam", "adamw", "sgd"}, default="adam"
+        Optimiser, one of each kind for each of the three losses.
+    alpha : float, default=1e-4
+        L2 penalty on weights; for "adamw" the decoupled decay.
+    batch_size : int, default=128
+        Rows per step.
+    learning_rate : {"constant", "cosine", "invscaling", "adaptive"}, default="constant"
+        "cosine" rises over a tenth of `max_iter` and falls to zero at its end,
+        "invscaling" falls with the root of the epoch, "adaptive" is divided by 5 when
+        the loss stalls for two epochs.
+    learning_rate_init : float, default=1e-3
+        Its largest value, for the encoder and the decoder.
+    momentum : float in [0, 1), default=0.9
+        Nesterov momentum of "sgd".
+    max_iter : int, default=200
+        Epochs.
+    tol : float, default=1e-4
+        Training ends when the reconstruction loss has not improved by this, in nats per row, for
+        `n_iter_no_change` epochs; 0 never ends it without early stopping.
+    early_stopping : bool, default=False
+        Watch the reconstruction loss on rows that are held out, and go back to the best epoch.
+    validation_fraction : float in (0, 1), default=0.1
+        Share of the rows that early stopping holds out.
+    n_iter_no_change : int, default=10
+        Epochs that `tol` waits for.
+    warm_start : bool, default=False
+        `fit` goes on from the earlier fit.
+    verbose : int, default=0
+        1 shows one line with the epochs, the losses and the time left.
+    random_state : int, RandomState instance or None, default=None
+        Seed of weights, batches, noise and held-out rows.
+    device : str, default="auto"
+        "auto", "cpu", "cuda", "cuda:1", "mps"; "auto" takes a GPU if there is one.
+    precision : {"auto", "float32", "bfloat16"}, default="auto"
+        Of training; all else is float32. "auto" takes bfloat16 on a GPU that has it.
+    compile : bool, default=False
+        Compile the loss with torch.compile, which takes up to a minute at first.
+    callbacks : list of skorch callbacks, default=None
+        They hear of epochs, and of batches if they listen to them. scikit-learn's
+        callbacks are set by `set_callbacks`; an epoch is a task.
+
+    Attributes
+    ----------
+    net_ : skorch.NeuralNet
+        The trained net; its module is `net_.module_`.
+    history_ : list of dict
+        Losses of every epoch: `train_loss` of the reconstruction, nats per row, and those
+        of the discriminator, `train_discriminator` (2 log 2 where it cannot tell), and of
+        the deceiving encoder, `train_encoder` (log 2).
+    n_iter_ : int
+        Epochs that were trained.
+    n_components_ : int
+        Number of codes.
+    noise_variance_ : float or ndarray of shape (n_features,)
+        Variance of the noise, in squared units of X; None for likelihoods without.
+    code_mean_ : ndarray of shape (n_components,)
+        Mean of the training codes.
+    code_covariance_ : ndarray of shape (n_components, n_components)
+        Their covariance.
+    n_features_in_ : int
+        Number of features.
+    feature_names_in_ : ndarray of shape (n_features,)
+        Their names, if all are strings.
+
+    See Also
+    --------
+    VAE : With a bound on the density of x.
+    Autoencoder : Without a prior.
+
+    References
+    ----------
+    A. Makhzani, J. Shlens, N. Jaitly, I. Goodfellow and B. Frey (2015). Adversarial
+    autoencoders. :doi:`10.48550/arXiv.1511.05644`
+
+    I. Goodfellow et al. (2014). Generative adversarial nets. NeurIPS.
+    :doi:`10.48550/arXiv.1406.2661`
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skae import AdversarialAE
+    >>> X, _ = load_digits(return_X_y=True)
+    >>> aae = AdversarialAE(4, prior="mixture", max_iter=20, random_state=0).fit(X)
+    >>> aae.transform(X).shape
+    (1797, 4)
+    >>> aae.sample(3, random_state=0).shape
+    (3, 64)
+    >>> aae.score_kind
+    'reconstruction'
+    """
+
+    _Blueprint = AdversarialBlueprint
+
+    _blueprint: AdversarialBlueprint
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **PointAutoencoder._parameter_constraints,
+        "posterior": [StrOptions({"deterministic", "gaussian"})],
+        "prior": [object],
+        "prior_scale": [Interval(Real, 0, None, closed="neither")],
+        "prior_means": ["array-like"],
+        "discriminator_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+        "discriminator_learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+        "solver": [StrOptions({"adam", "adamw", "sgd"})],
+    }
+
+    def __init__(
+        self,
+        n_components: int = 2,
+        *,
+        hidden_layer_sizes: Any = (100,),
+        decoder_layer_sizes: Any = None,
+        activation: str = "relu",
+        out_activation: str = "identity",
+        normalization: str | None = None,
+        network: str = "mlp",
+        image_shape: tuple[int, int, int] | None = None,
+        pooling: str = "stride",
+        encoder: nn.Module | None = None,
+        decoder: nn.Module | None = None,
+        likelihood: str = "gaussian",
+        noise_variance: str | float = "scalar",
+        missing: str = "mask",
+        posterior: str = "deterministic",
+        prior: Any = "gaussian",
+        prior_scale: float = 1.0,
+        prior_means: Any = (-3.0, 3.0),
+        discriminator_layer_sizes: Any = (100,),
+        discriminator_learning_rate_init: float = 1e-3,
+        latent_growth: str | None = None,
+        growth_fraction: float = 0.5,
+        perceptual: tuple[nn.Module, float] | None = None,
+        solver: str = "adam",
+        alpha: float = 1e-4,
+        batch_size: int = 128,
+        learning_rate: str = "constant",
+        learning_rate_init: float = 1e-3,
+        momentum: float = 0.9,
+        max_iter: int = 200,
+        tol: float = 1e-4,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        warm_start: bool = False,
+        verbose: int = 0,
+        random_state: int | np.random.RandomState | None = None,
+        device: str = "auto",
+        precision: str = "auto",
+        compile: bool = False,  # noqa: A002 (as in skorch)
+        callbacks: list[Any] | None = None,
+    ) -> None:
+        self.n_components = n_components
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.decoder_layer_sizes = decoder_layer_sizes
+        self.activation = activation
+        self.out_activation = out_activation
+        self.normalization = normalization
+        self.network = network
+        self.image_shape = image_shape
+        self.pooling = pooling
+        self.encoder = encoder
+        self.decoder = decoder
+        self.likelihood = likelihood
+        self.noise_variance = noise_variance
+        self.missing = missing
+        self.posterior = posterior
+        self.prior = prior
+        self.prior_scale = prior_scale
+        self.prior_means = prior_means
+        self.discriminator_layer_sizes = discriminator_layer_sizes
+        self.discriminator_learning_rate_init = discriminator_learning_rate_init
+        self.latent_growth = latent_growth
+        self.growth_fraction = growth_fraction
+        self.perceptual = perceptual
+        self.solver = solver
+        self.alpha = alpha
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.learning_rate_init = learning_rate_init
+        self.momentum = momentum
+        self.max_iter = max_iter
+        self.tol = tol
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.warm_start = warm_start
+        self.verbose = verbose
+        self.random_state = random_state
+        self.device = device
+        self.precision = precision
+        self.compile = compile
+        self.callbacks = callbacks
+
+    # -------------------------------------------------------------------- learning
+
+    def _check_choices(self, n_features: int) -> None:
+        super()._check_choices(n_features)
+        layer_sizes("discriminator_layer_sizes", self.discriminator_layer_sizes)
+        named = isinstance(self.prior, str)
+        if self.prior not in PRIORS if named else not can_be_sampled(self.prior):
+            raise ValueError(
+                f"prior={self.prior!r} must be one of {list(PRIORS)}, an object with a method "
+                "sample, or a callable."
+            )
+        if named and self.prior == "swiss_roll" and self.n_components not in (2, 3):
+            raise ValueError(
+                f"n_components={self.n_components} must be 2 or 3 with prior='swiss_roll'."
+            )
+        self._means()
+
+    def _means(self) -> tuple[tuple[float, ...], ...]:
+        """Means of the "mixture", one tuple each."""
+        means = np.asarray(self.prior_means, dtype=np.float64)
+        if means.ndim == 1:
+            means = np.repeat(means[:, None], self.n_components, axis=1)
+        if means.ndim != 2 or means.shape[1] != self.n_components or not np.isfinite(means).all():
+            raise ValueError(
+                f"prior_means={self.prior_means!r} must be finite numbers, or vectors of "
+                f"n_components={self.n_components} of them."
+            )
+        return tuple(map(tuple, means.tolist()))
+
+    def _choices(self) -> dict[str, Any]:
+        sizes = layer_sizes("discriminator_layer_sizes", self.discriminator_layer_sizes)
+        return {
+            **super()._choices(),
+            "posterior": self.posterior,
+            "prior": self.prior if isinstance(self.prior, str) else "own",
+            "prior_scale": float(self.prior_scale),
+            "prior_means": self._means(),
+            "discriminator_layer_sizes": sizes,
+            "discriminator_rate": self.discriminator_learning_rate_init / self.learning_rate_init,
+        }
+
+    def _own_modules(self) -> tuple[Any, ...]:
+        return (*super()._own_modules(), None if isinstance(self.prior, str) else self.prior)
+
+    def _make_module(self, generator: torch.Generator) -> AdversarialModule:
+        plan = self._blueprint
+        n_encoded = plan.n_codes * (2 if plan.posterior == "gaussian" else 1)
+        pool = torch.zeros(0)
+        if plan.prior == "own":
+            rng = np.random.RandomState(self._seed)
+            pool = torch.from_numpy(draw_from(self._own[3], _POOL, plan.n_codes, rng))
+        parts = self._module_parts(generator, n_encoded)
+        return AdversarialModule(*parts, generator, pool)
+
+    # -------------------------------------------------------------------- sampling
+
+    def sample_latent(
+        self, n_samples: int = 1, *, random_state: int | np.random.RandomState | None = None
+    ) -> Array:
+        """Draw codes from the prior.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            How many codes to draw.
+        random_state : int, RandomState instance or None, default=None
+            Seed of the draw. None takes fresh entropy, so that two calls differ.
+
+        Returns
+        -------
+        Z : ndarray of shape (n_samples, n_components)
+            The codes.
+
+        Raises
+        ------
+        ValueError
+            If `n_samples` is not a positive integer.
+        """
+        self._check_sample_arguments(n_samples, True)
+        return self._draw_codes(n_samples, private_generator(random_state))
+
+    def _draw_codes(self, n: int, rng: np.random.RandomState) -> Array:
+        plan = self._blueprint
+        if plan.prior == "own":
+            codes: Array = draw_from(self._own[3], n, plan.n_codes, rng)
+        else:
+            with self._inference():
+                generator = self._torch_generator(rng)
+                codes = self.net_.module_.draw_codes(n, generator).cpu().numpy()
+        return codes[:, : self.n_components_]
+
+    def _draw(self, n_samples: int, rng: np.random.RandomState, noise: bool) -> Array:
+        return self._generate(self._draw_codes(n_samples, rng), rng, noise)
