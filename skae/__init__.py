@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from skae import metrics as metrics
     from skae._adversarial_ae import AdversarialAE as AdversarialAE
     from skae._autoencoder import Autoencoder as Autoencoder
     from skae._linear_ae import LinearAE as LinearAE
@@ -27,8 +28,13 @@ _HOME = {
 
 __all__ = sorted(_HOME)
 
+# Public modules, which are imported on first use, too.
+_MODULES = ("metrics",)
+
 
 def __getattr__(name: str) -> object:
+    if name in _MODULES:
+        return import_module(f"skae.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'skae' has no attribute {name!r}")
     value = getattr(import_module(f"skae.{_HOME[name]}"), name)
@@ -37,4 +43,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_MODULES})
