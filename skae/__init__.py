@@ -4,7 +4,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from skae import metrics as metrics
     from skae._adversarial_ae import AdversarialAE as AdversarialAE
     from skae._autoencoder import Autoencoder as Autoencoder
     from skae._linear_ae import LinearAE as LinearAE
