@@ -13,11 +13,8 @@ Measured figures: docs/benchmarks.md.
 
 import argparse
 import contextlib
-import io
-import logging
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,13 +22,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from _common import alternate, describe_machine, load_mnist, peak_extra_memory
+from _peers import BATCH, Clock, median_epoch, train_pythae
 from skorch import NeuralNet
-from skorch.callbacks import Callback
 from torch import nn
 
 from skae import Autoencoder
 
-N_CODES, N_HIDDEN, BATCH = 20, 400, 128
+N_CODES, N_HIDDEN = 20, 400
 
 
 def network(n_features: int, n_hidden: int, n_codes: int) -> nn.Sequential:
@@ -65,19 +62,6 @@ def plain_loop(X: np.ndarray, epochs: int, n_hidden: int = N_HIDDEN) -> list[flo
             optimizer.step()
         seconds.append(time.perf_counter() - start)
     return seconds
-
-
-class Clock(Callback):
-    """Seconds of every epoch of a skorch net."""
-
-    def on_train_begin(self, net, **kwargs):
-        self.seconds = []
-
-    def on_epoch_begin(self, net, **kwargs):
-        self.start = time.perf_counter()
-
-    def on_epoch_end(self, net, **kwargs):
-        self.seconds.append(time.perf_counter() - self.start)
 
 
 def skae(X: np.ndarray, epochs: int, n_hidden: int = N_HIDDEN, **params: object) -> list[float]:
@@ -119,8 +103,6 @@ def pythae(X: np.ndarray, epochs: int) -> list[float]:
     from pythae.models import AE, AEConfig
     from pythae.models.base.base_utils import ModelOutput
     from pythae.models.nn import BaseDecoder, BaseEncoder
-    from pythae.trainers import BaseTrainer, BaseTrainerConfig
-    from pythae.trainers.training_callbacks import TrainingCallback
 
     layers = network(X.shape[1], N_HIDDEN, N_CODES)
 
@@ -140,50 +122,8 @@ def pythae(X: np.ndarray, epochs: int) -> list[float]:
         def forward(self, z):
             return ModelOutput(reconstruction=self.layers(z))
 
-    class PythaeClock(TrainingCallback):
-        seconds: list[float] = []  # noqa: RUF012
-
-        def on_epoch_begin(self, training_config, **kwargs):
-            self.start = time.perf_counter()
-
-        def on_train_step_end(self, training_config, **kwargs):
-            self.end = time.perf_counter()
-
-        def on_epoch_end(self, training_config, **kwargs):
-            self.seconds.append(self.end - self.start)
-
-    logging.disable(logging.WARNING)
     config = AEConfig(input_dim=(X.shape[1],), latent_dim=N_CODES)
-    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
-        trainer = BaseTrainer(
-            AE(config, encoder=Encoder(), decoder=Decoder()),
-            train_dataset=_dataset(X),
-            training_config=BaseTrainerConfig(
-                output_dir=folder,
-                num_epochs=epochs,
-                per_device_train_batch_size=BATCH,
-                learning_rate=1e-3,
-                no_cuda=True,
-            ),
-            callbacks=[clock := PythaeClock()],
-        )
-        trainer.train()
-    return clock.seconds
-
-
-def _dataset(X: np.ndarray):
-    from pythae.data.datasets import BaseDataset
-
-    return BaseDataset(torch.from_numpy(X), torch.zeros(len(X)))
-
-
-def median_epoch(runs: dict[str, Callable[[], list[float]]], rounds: int) -> dict[str, float]:
-    """Median seconds of an epoch, the runs taking turns."""
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(rounds):
-        for name, run in runs.items():
-            seconds[name] += run()
-    return {name: float(np.median(times)) for name, times in seconds.items()}
+    return train_pythae(AE(config, encoder=Encoder(), decoder=Decoder()), X, epochs)
 
 
 def show(title: str, figures: dict[str, float], base: str, unit: str = "s") -> None:
