@@ -424,32 +424,37 @@ class VAE(LatentPathsMixin, TorchAutoencoder):
         return self._blueprint.beta_warm_up
 
     def _finish(self, data: Data, share: float) -> Array:
-        module, plan = self.net_.module_, self._blueprint
         if data.condition is not None and hasattr(self, "classes_"):
             now = np.average(data.condition.astype(np.float64), axis=0, weights=data.weight)
             before = self.class_prior_ if share < 1 else now
             self.class_prior_ = (1 - share) * before + share * now
-            module.log_share.copy_(torch.from_numpy(np.log(self.class_prior_)))
-        rows = self._rows(data)
-        codes = np.empty((len(rows), plan.n_components), dtype=np.float32)
-        noise = NoiseSums(module.likelihood)
-        n_draws = max(plan.n_importance, ceil(_NOISE_DRAWS / len(rows)))
-        generator = torch.Generator(rows.device).manual_seed(self._seed + 2)
-        with self._inference():
-            for part, batch, q, output, weight in drawn(module, rows, n_draws, generator):
-                codes[part] = q.mean.cpu().numpy()
-                noise.add(*explained(batch, output, weight))
+            self.net_.module_.log_share.copy_(torch.from_numpy(np.log(self.class_prior_)))
+        codes = self._encode(data.X)
         if not np.isfinite(codes).all():
             raise ValueError(
                 f"Training diverged: after {self.n_iter_} epochs the codes are not finite. Lower "
                 f"learning_rate_init (now {self.learning_rate_init}) or rescale X."
             )
-        noise.settle(share, self._noise_so_far() if share < 1 else None)
-        self._publish_noise()
+        self._learn_noise(data, share)
         mean = np.average(codes, axis=0, weights=data.weight)
         variance = np.average((codes - mean) ** 2, axis=0, weights=data.weight)
         self.n_active_units_ = int((variance > _ACTIVE).sum())
         return codes
+
+    def _learn_noise(self, data: Data, share: float) -> None:
+        """The noise at which the bound of these rows is largest, given the networks."""
+        module = self.net_.module_
+        noise = NoiseSums(module.likelihood)
+        if noise.likelihood is not None:
+            rows = self._rows(data)
+            # In a stream the calls add up to many draws.
+            n_draws = ceil(_NOISE_DRAWS / len(rows)) if share == 1 else 1
+            generator = torch.Generator(rows.device).manual_seed(self._seed + 2)
+            with self._inference():
+                for batch, output, weight in drawn(module, rows, n_draws, generator):
+                    noise.add(*explained(batch, output, weight))
+            noise.settle(share, self._noise_so_far() if share < 1 else None)
+        self._publish_noise()
 
     def _check_trained(self) -> None:
         if 2 * self.n_active_units_ < self.n_components_:
@@ -880,7 +885,8 @@ class VAE(LatentPathsMixin, TorchAutoencoder):
         condition = self._condition_of(y, len(rows))
         source = self._rows(Data(rows[some], None, None if condition is None else condition[some]))
         module = self.net_.module_
-        filled = np.repeat(rows[None].astype(np.float32), n_draws or 1, axis=0)
+        wide = np.result_type(rows.dtype, np.float32)  # seen values stay what they are
+        filled = np.repeat(rows[None].astype(wide), n_draws or 1, axis=0)
         with self._inference():
             if n_draws is None:
                 guesses = imputed_means(module, source, self._shared_draws(n_importance))[:, None]

@@ -17,8 +17,8 @@ from skae._gaussian_codes import DiagonalGaussian, entropy, kl_by_code, log_prio
 from skae._rows import Batch, Rows
 from skae._vae_module import VAEBlueprint, VAEModule
 
-# How many numbers the widest layer may hold at once.
-_VALUES = 2**21
+# How many numbers the widest layer may hold at once: what a cache holds, too.
+_VALUES = 2**19
 # Rows that go through the encoder at once.
 _MOST_ROWS = 2048
 
@@ -37,29 +37,32 @@ def _width(plan: VAEBlueprint) -> int:
     return max(plan.n_features, widest, plan.n_prior_components * plan.n_components)
 
 
-def _pieces(
-    rows: Rows, n_draws: int, plan: VAEBlueprint
-) -> Iterator[tuple[slice, Batch, list[slice]]]:
-    """Rows in pieces, and slices of the draws for each, within `_VALUES`."""
-    most = max(1, _VALUES // _width(plan))
-    block = min(n_draws, most)
-    step = max(1, min(_MOST_ROWS, most // block))
-    blocks = [slice(start, start + block) for start in range(0, n_draws, block)]
+def _pieces(rows: Rows, n_draws: int, plan: VAEBlueprint) -> Iterator[tuple[slice, Batch]]:
+    """Rows in pieces, few enough to decode many draws for each within `_VALUES`."""
+    step = max(1, min(_MOST_ROWS, _VALUES // (_width(plan) * n_draws)))
     for start in range(0, len(rows), step):
         part = slice(start, min(start + step, len(rows)))
-        yield part, rows.batch(part), blocks
+        yield part, rows.batch(part)
+
+
+def _blocks(n_draws: int, plan: VAEBlueprint) -> list[slice]:
+    """The draws in blocks, few enough to decode them for one row within `_VALUES`."""
+    block = max(1, _VALUES // _width(plan))
+    return [slice(start, min(start + block, n_draws)) for start in range(0, n_draws, block)]
 
 
 def drawn(
     module: VAEModule, rows: Rows, n_draws: int, generator: torch.Generator
-) -> Iterator[tuple[slice, Batch, DiagonalGaussian, Tensor, Tensor]]:
-    """Of every piece: q, outputs at draws of its own, (n, n_draws, n_features), their shares.
+) -> Iterator[tuple[Batch, Tensor, Tensor]]:
+    """Of every piece: outputs at draws of its own, (n, n_draws, n_features), and their shares.
 
-    Shares are importance weights, or equal where training takes one draw a row.
+    Shares are equal where training takes one draw a row. Where it takes more they are
+    importance weights, of as many draws at least.
     """
     plan = module.plan
+    n_draws = max(n_draws, plan.n_importance)
     prior = module.prior()
-    for part, batch, _ in _pieces(rows, n_draws, plan):
+    for _, batch in _pieces(rows, n_draws, plan):
         q = module.encode(batch.x)
         shape = (len(batch.x), n_draws, plan.n_components)
         draws = torch.randn(shape, generator=generator, device=generator.device)
@@ -72,17 +75,17 @@ def drawn(
             seen = None if batch.seen is None else batch.seen[:, None]
             log_px = module.likelihood.row_log_prob(batch.y[:, None], output, seen)
             share = (log_px + log_prior(z, prior) - log_q(q, draws)).softmax(-1)
-        yield part, batch, q, output, share
+        yield batch, output, share
 
 
 def importance_bounds(module: VAEModule, rows: Rows, draws: Tensor) -> NDArray[np.float32]:
     """log 1/K sum_k p(x, z_k) / q(z_k|x) of every row, nats in the units of the data."""
     bounds = np.empty(len(rows), dtype=np.float32)
     prior = module.prior()
-    for part, batch, blocks in _pieces(rows, len(draws), module.plan):
+    for part, batch in _pieces(rows, len(draws), module.plan):
         q = module.encode(batch.x)
         total = torch.full((len(batch.x),), -torch.inf, device=draws.device)
-        for block in blocks:
+        for block in _blocks(len(draws), module.plan):
             some = draws[None, block]
             z = q.at(some)
             log_weight = module.log_px(batch, z) + log_prior(z, prior) - log_q(q, some)
@@ -95,12 +98,12 @@ def elbo_terms(module: VAEModule, rows: Rows, draws: Tensor) -> NDArray[np.float
     """E_q log p(x|z), and beside it the divergence by latent; (n_rows, 1 + n_components)."""
     terms = np.empty((len(rows), 1 + draws.shape[1]), dtype=np.float32)
     prior = module.prior()
-    for part, batch, blocks in _pieces(rows, len(draws), module.plan):
+    for part, batch in _pieces(rows, len(draws), module.plan):
         q = module.encode(batch.x)
         wide = DiagonalGaussian(*(t[:, None] for t in q))
         log_px = torch.zeros(len(batch.x), device=draws.device)
         kl = torch.zeros_like(q.mean)
-        for block in blocks:
+        for block in _blocks(len(draws), module.plan):
             some = draws[None, block]
             z = q.at(some)
             log_px += module.log_px(batch, z).sum(1)
@@ -114,12 +117,12 @@ def elbo_terms(module: VAEModule, rows: Rows, draws: Tensor) -> NDArray[np.float
 def imputed_means(module: VAEModule, rows: Rows, draws: Tensor) -> NDArray[np.float32]:
     """E[x|seen values], a mean of p(x|z_k) by importance weights; the decoder's units."""
     means = np.empty((len(rows), module.plan.n_features), dtype=np.float32)
-    for part, batch, blocks in _pieces(rows, len(draws), module.plan):
+    for part, batch in _pieces(rows, len(draws), module.plan):
         q = module.encode(batch.x)
         top = torch.full((len(batch.x), 1), -torch.inf, device=draws.device)
         weight = torch.zeros_like(top)
         mean = torch.zeros_like(batch.y)
-        for block in blocks:
+        for block in _blocks(len(draws), module.plan):
             for log_weight, _, output in _weighed(module, batch, q, draws[None, block]):
                 # Weights so far are relative to the largest so far.
                 new_top = torch.maximum(top, log_weight.amax(1, keepdim=True))
@@ -141,15 +144,13 @@ def imputed_draws(
     """
     plan, device = module.plan, generator.device
     filled = np.empty((len(rows), n_draws, plan.n_features), dtype=np.float32)
-    for part, batch, blocks in _pieces(rows, max(n_importance, n_draws), plan):
+    for part, batch in _pieces(rows, max(n_importance, n_draws), plan):
         q = module.encode(batch.x)
         n = len(batch.x)
         best = torch.full((n, n_draws), -torch.inf, device=device)
         kept = torch.zeros((n, n_draws, plan.n_decoded), device=device)
-        for block in blocks:
-            n_codes = min(block.stop, n_importance) - block.start
-            if n_codes <= 0:
-                continue
+        for block in _blocks(n_importance, plan):
+            n_codes = block.stop - block.start
             shape = (n, n_codes, plan.n_components)
             draws = torch.randn(shape, generator=generator, device=device)
             for log_weight, codes, _ in _weighed(module, batch, q, draws):
