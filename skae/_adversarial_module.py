@@ -14,15 +14,12 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from skae._code_priors import draw_gaussian, draw_mixture, draw_swiss_roll
-from skae._gaussian_codes import DiagonalGaussian
+from skae._gaussian_codes import DiagonalGaussian, from_network
 from skae._likelihoods import Likelihood
 from skae._networks import mlp
 from skae._point_module import Pass, PointBlueprint, PointModule
 from skae._rows import Batch
 from skae._training import Loss, Phase, weighted_mean
-
-# Standard deviations of codes stay between e^-8 and e^8.
-_MAX_LOG_VAR = 16.0
 
 
 def discriminator_loss(of_prior: Tensor, of_codes: Tensor) -> Tensor:
@@ -73,8 +70,7 @@ class AdversarialModule(PointModule):
 
     def distribution(self, x: Tensor) -> DiagonalGaussian:
         """q(z|x) of the whole network, for posterior="gaussian"."""
-        mean, log_var = self.encoder(x).float().chunk(2, dim=1)
-        return DiagonalGaussian(mean, log_var.clamp(-_MAX_LOG_VAR, _MAX_LOG_VAR))
+        return from_network(self.encoder(x))
 
     def all_codes(self, x: Tensor) -> Tensor:
         """Codes of the whole network, or their means; those that are not open are zero."""
@@ -132,8 +128,10 @@ class AdversarialModule(PointModule):
                 self._tell_apart,
                 list(self.discriminator.parameters()),
                 self.plan.discriminator_rate,
+                decays=True,
             ),
-            Phase("encoder", self._deceive, list(self.encoder.parameters()), 1.0),
+            # Its weights decay in the step of the reconstruction.
+            Phase("encoder", self._deceive, list(self.encoder.parameters()), 1.0, decays=False),
         ]
 
     def _tell_apart(self, batch: Batch, before: Loss) -> Tensor:

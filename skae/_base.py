@@ -136,8 +136,8 @@ class BaseAutoencoder(
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Training rows.
-        y : Ignored
-            Present for API consistency.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets), default=None
+            What a conditional model is conditioned on; ignored by all others.
         sample_weight : array-like of shape (n_samples,), default=None
             How often each row counts; rows of weight zero are left out.
 
@@ -165,8 +165,8 @@ class BaseAutoencoder(
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Training rows.
-        y : Ignored
-            Present for API consistency.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets), default=None
+            What a conditional model is conditioned on; ignored by all others.
         sample_weight : array-like of shape (n_samples,), default=None
             How often each row counts; rows of weight zero are encoded all the same.
 

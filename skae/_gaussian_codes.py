@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.nn.functional import log_softmax
 
 _LOG_2PI = log(2 * pi)
+# Standard deviations of codes stay between e^-8 and e^8: float32 has their squares.
+_MAX_LOG_VAR = 16.0
 
 
 class DiagonalGaussian(NamedTuple):
@@ -26,6 +28,17 @@ class DiagonalGaussian(NamedTuple):
         if draws.ndim == 3:
             mean, std = mean[:, None], std[:, None]
         return mean + std * draws
+
+
+def from_network(out: Tensor) -> DiagonalGaussian:
+    """What an encoder's output means: means, and beside them log variances."""
+    mean, log_var = out.float().chunk(2, dim=1)
+    return DiagonalGaussian(mean, bounded(log_var))
+
+
+def bounded(log_var: Tensor) -> Tensor:
+    """Log variances that float32 can do with."""
+    return log_var.clamp(-_MAX_LOG_VAR, _MAX_LOG_VAR)
 
 
 class Components(NamedTuple):
@@ -97,9 +110,9 @@ def draw_prior(
     return DiagonalGaussian(prior.mean[which], prior.log_var[which]).at(draws)
 
 
-def equal_weights(n: int, like: Tensor) -> Tensor:
-    """Log weights of n components that are equally likely."""
-    return log_softmax(like.new_zeros(n), 0)
+def equally_likely(q: DiagonalGaussian) -> Components:
+    """The mixture of these Gaussians in equal parts."""
+    return Components(*q, log_softmax(q.mean.new_zeros(len(q.mean)), 0))
 
 
 def log_mean_exp(values: Tensor) -> Tensor:

@@ -90,6 +90,8 @@ class Likelihood(nn.Module, ABC):
 
     # Whether x may be shifted and scaled: then the density changes by the scale alone.
     location = False
+    # Whether it has noise that is learned.
+    learned = False
     # What values the features may have; either end is allowed.
     support = (float("-inf"), float("inf"))
 

@@ -155,11 +155,7 @@ class PointAutoencoder(LatentPathsMixin, TorchAutoencoder):
                 z = module.encode(batch.x)
                 noise.add(batch.y, module.decode(z), batch.weight, batch.seen)
                 codes[part] = z.cpu().numpy()
-        if not np.isfinite(codes).all():
-            raise ValueError(
-                f"Training diverged: after {self.n_iter_} epochs the codes are not finite. Lower "
-                f"learning_rate_init (now {self.learning_rate_init}) or rescale X."
-            )
+        self._check_codes_are_finite(codes)
         noise.settle(share, self._noise_so_far() if share < 1 else None)
         mean = np.average(codes.astype(np.float64), axis=0, weights=data.weight)
         weight = np.ones(len(rows)) if data.weight is None else data.weight

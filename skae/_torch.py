@@ -225,8 +225,8 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
         ----------
         X : array-like of shape (n_samples, n_features)
             A batch of rows, of any length; it is cut into batches of `batch_size`.
-        y : Ignored
-            Present for API consistency.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets), default=None
+            What a conditional model is conditioned on; ignored by all others.
         sample_weight : array-like of shape (n_samples,), default=None
             How often each row counts.
 
@@ -338,7 +338,6 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
         self._check_range(X, as_targets=True)
         self.n_components_ = int(self.n_components)
         self._copy_net(known["net"])
-        self.net_.module_.plan = self._blueprint
 
     def _own_modules(self) -> tuple[Any, ...]:
         """The user's own modules among the parameters."""
@@ -376,7 +375,9 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
 
     def _copy_net(self, net: Net) -> None:
         """Take over a copy of a net, with this estimator's training parameters."""
-        self._set_net(copy.deepcopy(net.module_))
+        module = copy.deepcopy(net.module_)
+        module.plan = self._blueprint
+        self._set_net(module)
         states = [optimizer.state_dict() for optimizer in net.optimizers_]
         history = copy.deepcopy(net.history_.to_list())
         goes_on = net.solver == self.solver
@@ -402,14 +403,15 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
         """Warn of a training that ended before its time."""
 
     def _first_epoch_to_stop(self) -> int:
-        """From which epoch on a flat loss may stop training."""
+        """From which epoch on a flat loss may stop training, or slow it."""
         return 0
 
     def _engine_callbacks(self, monitor: str) -> list[tuple[str, Callback]]:
         """What listens to training by these parameters; the user's callbacks come after."""
         callbacks: list[tuple[str, Callback]] = []
         if self.learning_rate == "adaptive" and self.solver != "lbfgs":
-            callbacks.append(("skae_adaptive", adaptive_rate(monitor, self.tol)))
+            first = self._first_epoch_to_stop()
+            callbacks.append(("skae_adaptive", adaptive_rate(monitor, self.tol, first)))
         if self.tol > 0 or self.early_stopping:
             stop = StopWhenFlat(
                 monitor,
@@ -450,6 +452,13 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
             self.net_.callbacks_ = []
         self.net_.module_.eval()
         self.n_iter_ = len(self.net_.history)
+
+    def _check_codes_are_finite(self, codes: Array) -> None:
+        if not np.isfinite(codes).all():
+            raise ValueError(
+                f"Training diverged: after {self.n_iter_} epochs the codes are not finite. Lower "
+                f"learning_rate_init (now {self.learning_rate_init}) or rescale X."
+            )
 
     @property
     def history_(self) -> list[dict[str, Any]]:

@@ -7,10 +7,11 @@ device synchronisation per batch (kept for callbacks that listen to batches).
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from copy import deepcopy
 from math import cos, inf, isfinite, pi, sqrt
+from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -38,6 +39,8 @@ class Loss(NamedTuple):
     output: Tensor
     # What the noise, or later phases of the step, need besides: the module knows.
     aside: Tensor | None = None
+    # What is recorded beside the terms, and not minimised.
+    watched: Mapping[str, Tensor] = MappingProxyType({})
 
 
 class Phase(NamedTuple):
@@ -47,6 +50,7 @@ class Phase(NamedTuple):
     loss: Callable[[Batch, Loss], Tensor]  # given what came before, detached
     parameters: list[nn.Parameter]
     rate: float  # by how much the learning rate is multiplied
+    decays: bool  # whether `alpha` penalises the weights here
 
 
 class TrainableModule(nn.Module, ABC):
@@ -245,11 +249,13 @@ class Net(NeuralNet):
 
     def initialize_optimizer(self, triggered_directly: object = None) -> "Net":
         """Weights decay by `alpha`, biases and scales do not."""
-        self.optimizer_ = self._make_optimizer(self.module_.parameters())
+        self.optimizer_ = self._make_optimizer(self.module_.parameters(), self.alpha)
         # In a list: what skorch knows of, it steps at every loss.
-        self.later_ = [
-            (phase, self._make_optimizer(phase.parameters)) for phase in self.module_.phases()
-        ]
+        self.later_ = []
+        for phase in self.module_.phases():
+            if any(p.requires_grad for p in phase.parameters):  # your own network may be frozen
+                optimizer = self._make_optimizer(phase.parameters, self.alpha * phase.decays)
+                self.later_.append((phase, optimizer))
         return self
 
     @property
@@ -257,11 +263,13 @@ class Net(NeuralNet):
         """The optimiser of the loss, and those of the phases that follow."""
         return [self.optimizer_, *(optimizer for _, optimizer in self.later_)]
 
-    def _make_optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    def _make_optimizer(
+        self, parameters: Iterable[nn.Parameter], alpha: float
+    ) -> torch.optim.Optimizer:
         params = [p for p in parameters if p.requires_grad]
         decayed = {id(p) for p in self.module_.decayed()}
         groups: list[dict[str, Any]] = [
-            {"params": [p for p in params if id(p) in decayed], "weight_decay": self.alpha},
+            {"params": [p for p in params if id(p) in decayed], "weight_decay": alpha},
             {"params": [p for p in params if id(p) not in decayed], "weight_decay": 0.0},
         ]
         groups = [group for group in groups if group["params"]]
@@ -416,7 +424,7 @@ class Net(NeuralNet):
         if self.module_.training != training:
             self.module_.train(training)
         if not training:
-            self.generator_.manual_seed(self.seed)
+            self.generator_.manual_seed(self.seed + 4)
         losses: dict[str, list[Tensor]] = {}
         weights: list[Tensor | float] = []
         for batch in iterator:
@@ -499,14 +507,15 @@ class Net(NeuralNet):
         with self._precision():
             loss = phase.loss(batch, before)
         optimizer.zero_grad()
-        loss.backward(inputs=phase.parameters)
+        # The gradients of other networks stay what they are.
+        loss.backward(inputs=[p for p in phase.parameters if p.requires_grad])
         optimizer.step()
         return loss.detach()
 
     def train_step_single(self, batch: Batch, **params: Any) -> dict[str, Any]:
         """The loss and its gradient."""
         with self._precision():
-            terms, output, aside = self.loss_(batch)
+            terms, output, aside, watched = self.loss_(batch)
             loss = sum(terms.values())
         objective = loss * self.module_.step_scale()
         if self.solver == "lbfgs":
@@ -519,20 +528,20 @@ class Net(NeuralNet):
             "y_pred": output.detach(),
             "terms": detached,
             "aside": None if aside is None else aside.detach(),
-            "watched": {},
+            "watched": {name: value.detach() for name, value in watched.items()},
         }
 
     def validation_step(self, batch: Batch, **params: Any) -> dict[str, Any]:
-        """The loss terms without noise, in float32, with the same draws in every epoch."""
+        """The loss terms without added noise, in float32, with the same draws in every epoch."""
         batch = self.module_.prepare(batch, self.generator_)
         with torch.no_grad():
             loss = self.module_.loss(batch)
-            watched = {phase.name: phase.loss(batch, loss) for phase, _ in self.later_}
+            later = {phase.name: phase.loss(batch, loss) for phase, _ in self.later_}
         return {
             "loss": sum(loss.terms.values()),
             "y_pred": loss.output,
             "terms": loss.terms,
-            "watched": watched,
+            "watched": {**loss.watched, **later},
         }
 
     # ------------------------------------------------------------------- schedules

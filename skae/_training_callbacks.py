@@ -74,11 +74,19 @@ class Progress(Callback):
             self._bar.close()
 
 
-def adaptive_rate(monitor: str, tol: float) -> LRScheduler:
-    """Divide the learning rate by 5 when two epochs in a row do not improve by `tol`."""
+def adaptive_rate(monitor: str, tol: float, first_epoch: int) -> LRScheduler:
+    """Divide the learning rate by 5 when two epochs in a row do not improve by `tol`.
+
+    Before `first_epoch` the loss may rise by design: these epochs count as improvements.
+    """
+
+    def loss(net: Any) -> float:
+        epoch = len(net.history) - 1
+        return float(net.history[-1][monitor]) if epoch >= first_epoch else 1e30 / (epoch + 1)
+
     return LRScheduler(
         policy=torch.optim.lr_scheduler.ReduceLROnPlateau,
-        monitor=monitor,
+        monitor=loss,
         factor=0.2,
         patience=1,
         threshold=tol,

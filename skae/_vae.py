@@ -19,13 +19,14 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from skae._base import Interval, StrOptions, private_generator
-from skae._conditions import are_labels, check_condition, one_hot, standardised
+from skae._conditions import ConditionalMixin
 from skae._latent_paths import LatentPathsMixin
 from skae._likelihoods import NoiseSums
 from skae._networks import start_at
 from skae._rows import Data, Rows
 from skae._torch import TorchAutoencoder
 from skae._vae_inference import (
+    RowDraws,
     drawn,
     elbo_terms,
     importance_bounds,
@@ -43,8 +44,8 @@ _ACTIVE = 0.01
 # Where log variances of q(z|x) start: while draws hardly differ from their means, the
 # decoder soon learns to read them.
 _START_LOG_VAR = -3.0
-# The noise is learned from this many draws of z or more, over all rows.
-_NOISE_DRAWS = 10_000
+# The noise is learned from about this many draws of z over all rows, and at most for one.
+_NOISE_DRAWS, _MOST_DRAWS = 10_000, 100
 
 
 class ElboTerms(NamedTuple):
@@ -66,7 +67,7 @@ class ElboTerms(NamedTuple):
     kl_per_latent: Array
 
 
-class VAE(LatentPathsMixin, TorchAutoencoder):
+class VAE(LatentPathsMixin, ConditionalMixin, TorchAutoencoder):
     """The variational autoencoder: z ~ p(z), x ~ p(x|z), and a network q(z|x) for p(z|x).
 
     q(z|x) is Gaussian with diagonal covariance. Training maximises the evidence lower
@@ -128,8 +129,9 @@ class VAE(LatentPathsMixin, TorchAutoencoder):
         Gaussians of "mixture", pseudo-rows of "vamp".
     conditional : bool, default=False
         Learn p(x|z,y), with y given to `fit`: labels (integers, strings, booleans) or
-        numbers (floats, one or several a row). The decoder reads one column for each
-        label, or standardised number. q(z|x) does not see y.
+        numbers (floats; or several columns). The decoder reads one column for each label,
+        or standardised number. q(z|x) does not see y. In a stream the first batch must
+        hold all labels.
     beta : float, default=1.0
         Weight of the KL divergence in training. Above 1 it holds less about each row
         in the latents; what `score_samples` gives is a bound all the same.
@@ -160,9 +162,10 @@ class VAE(LatentPathsMixin, TorchAutoencoder):
         Nesterov momentum of "sgd".
     max_iter : int, default=200
         Epochs.
-    tol : float, default=1e-4
+    tol : float, default=0.0
         Training ends when the loss has not improved by this, in nats per row, for
-        `n_iter_no_change` epochs; 0 never ends it without early stopping.
+        `n_iter_no_change` epochs; 0 never ends it without early stopping. The loss is
+        noisy, as z is drawn: the fewer the rows, the more patience it takes.
     early_stopping : bool, default=False
         Watch the loss on rows that are held out, and go back to the best epoch.
     validation_fraction : float in (0, 1), default=0.1
@@ -190,7 +193,9 @@ class VAE(LatentPathsMixin, TorchAutoencoder):
     net_ : skorch.NeuralNet
         The trained net; its module is `net_.module_`.
     history_ : list of dict
-        Losses of every epoch, nats per row: `train_reconstruction`, `train_kl`.
+        Losses of every epoch, nats per row: `train_loss`, and with one draw a row
+        `train_reconstruction` and `train_kl`; where `beta` or `free_bits` make that cost
+        more or less than it is, the cost is `train_kl_cost`.
     n_iter_ : int
         Epochs that were trained.
     n_components_ : int
@@ -204,6 +209,8 @@ class VAE(LatentPathsMixin, TorchAutoencoder):
         The labels, with `conditional=True` and labels.
     class_prior_ : ndarray of shape (n_classes,)
         Their frequencies in training.
+    target_mean_, target_scale_ : ndarray of shape (n_targets,)
+        Means and standard deviations of y, with `conditional=True` and numbers.
     n_features_in_ : int
         Number of features.
     feature_names_in_ : ndarray of shape (n_features,)
@@ -253,7 +260,7 @@ class VAE(LatentPathsMixin, TorchAutoencoder):
     _Blueprint = VAEBlueprint
 
     _blueprint: VAEBlueprint
-    class_prior_: Array
+    _code_moments: tuple[Array, Array]
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **TorchAutoencoder._parameter_constraints,
@@ -297,7 +304,7 @@ class VAE(LatentPathsMixin, TorchAutoencoder):
         learning_rate_init: float = 1e-3,
         momentum: float = 0.9,
         max_iter: int = 200,
-        tol: float = 1e-4,
+        tol: float = 0.0,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
@@ -381,63 +388,36 @@ class VAE(LatentPathsMixin, TorchAutoencoder):
             start_at(networks[0], start)
         return VAEModule(*networks, plan.make_likelihood(), plan, generator)
 
-    def _check_targets(self, y: Any, n_rows: int) -> Array | None:
-        if not self.conditional:
-            return None
-        if y is None:
-            raise ValueError(
-                "y is None, but conditional=True learns p(x|z,y): give labels or numbers."
-            )
-        return check_condition(y, n_rows)
-
-    def _learn_targets(
-        self, y: Array | None, sample_weight: Array | None, known: dict[str, Any] | None
-    ) -> NDArray[np.float32] | None:
-        if y is None:
-            return None
-        if known is not None:
-            self.__dict__.update(known["targets"])
-        elif are_labels(y):
-            self.classes_ = np.unique(y)
-        else:
-            self._target_mean = np.average(y, axis=0, weights=sample_weight)
-            spread = np.average((y - self._target_mean) ** 2, axis=0, weights=sample_weight) ** 0.5
-            self._target_scale = np.where(spread > 0, spread, 1.0)
-        return self._as_read(y)
-
-    def _known(self) -> dict[str, Any]:
-        names = ("classes_", "class_prior_", "_target_mean", "_target_scale")
-        targets = {name: vars(self)[name] for name in names if name in vars(self)}
-        return {**super()._known(), "targets": targets}
-
     def _prepare(self, rows: Rows, train: Tensor) -> None:
         """Start the pseudo-rows of a "vamp" prior at training rows."""
         plan = self._blueprint
         if plan.prior == "vamp":
             generator = torch.Generator().manual_seed(self._seed + 2)
-            which = torch.randint(len(train), (plan.n_prior_components,), generator=generator)
-            batch = rows.batch(train[which].to(rows.index_device))
+            k = plan.n_prior_components
+            order = torch.randperm(len(train), generator=generator)
+            which = train[order.repeat(ceil(k / len(train)))[:k]]
+            start = rows.batch(which.to(rows.index_device)).x[:, : plan.n_features]
+            if k > len(train):  # equal pseudo-rows would stay equal
+                start = start + 0.1 * torch.randn(start.shape, generator=generator).to(start.device)
             with torch.no_grad():
-                self.net_.module_.pseudo_rows.copy_(batch.x[:, : plan.n_features])
+                self.net_.module_.pseudo_rows.copy_(start)
 
     def _first_epoch_to_stop(self) -> int:
         return self._blueprint.beta_warm_up
 
     def _finish(self, data: Data, share: float) -> Array:
-        if data.condition is not None and hasattr(self, "classes_"):
-            now = np.average(data.condition.astype(np.float64), axis=0, weights=data.weight)
-            before = self.class_prior_ if share < 1 else now
-            self.class_prior_ = (1 - share) * before + share * now
-            self.net_.module_.log_share.copy_(torch.from_numpy(np.log(self.class_prior_)))
+        self._learn_shares(data, share)
         codes = self._encode(data.X)
-        if not np.isfinite(codes).all():
-            raise ValueError(
-                f"Training diverged: after {self.n_iter_} epochs the codes are not finite. Lower "
-                f"learning_rate_init (now {self.learning_rate_init}) or rescale X."
-            )
+        self._check_codes_are_finite(codes)
         self._learn_noise(data, share)
         mean = np.average(codes, axis=0, weights=data.weight)
         variance = np.average((codes - mean) ** 2, axis=0, weights=data.weight)
+        if share < 1:
+            before, variance_before = self._code_moments
+            step = mean - before
+            mean = before + share * step
+            variance = share * variance + (1 - share) * (variance_before + share * step**2)
+        self._code_moments = (mean, variance)
         self.n_active_units_ = int((variance > _ACTIVE).sum())
         return codes
 
@@ -447,9 +427,10 @@ class VAE(LatentPathsMixin, TorchAutoencoder):
         noise = NoiseSums(module.likelihood)
         if noise.likelihood is not None:
             rows = self._rows(data)
-            # In a stream the calls add up to many draws.
-            n_draws = ceil(_NOISE_DRAWS / len(rows)) if share == 1 else 1
-            generator = torch.Generator(rows.device).manual_seed(self._seed + 2)
+            # In a stream the calls add up to many draws, and each has its own.
+            n_draws = min(_MOST_DRAWS, ceil(_NOISE_DRAWS / len(rows))) if share == 1 else 1
+            seed = self._seed + 1_000_003 * self.n_iter_
+            generator = torch.Generator(rows.device).manual_seed(seed)
             with self._inference():
                 for batch, output, weight in drawn(module, rows, n_draws, generator):
                     noise.add(*explained(batch, output, weight))
@@ -457,43 +438,20 @@ class VAE(LatentPathsMixin, TorchAutoencoder):
         self._publish_noise()
 
     def _check_trained(self) -> None:
-        if 2 * self.n_active_units_ < self.n_components_:
-            warnings.warn(
-                f"Posterior collapse: {self.n_active_units_} of {self.n_components_} latents are "
-                f"active, that is, have a posterior mean whose variance is above {_ACTIVE}. Lower "
-                f"beta (now {self.beta}), let it grow over beta_warm_up epochs (now "
-                f"{self.beta_warm_up}), set free_bits (now {self.free_bits}), train longer "
-                f"(max_iter, now {self.max_iter}), or ask for fewer n_components.",
-                UserWarning,
-                stacklevel=2,
+        if 2 * self.n_active_units_ >= self.n_components_:
+            return
+        cures = f"Train longer (max_iter, now {self.max_iter}), or ask for fewer n_components."
+        if self.n_importance == 1:
+            cures = (
+                f"Lower beta (now {self.beta}), let it grow over beta_warm_up epochs (now "
+                f"{self.beta_warm_up}), or set free_bits (now {self.free_bits}). {cures}"
             )
-
-    # ------------------------------------------------------------- what y stands for
-
-    def _as_read(self, targets: Array) -> NDArray[np.float32]:
-        """Checked targets as the decoder reads them."""
-        if hasattr(self, "classes_"):
-            return one_hot(targets, self.classes_)
-        return standardised(
-            targets.reshape(len(targets), -1), self._target_mean, self._target_scale
+        warnings.warn(
+            f"Posterior collapse: {self.n_active_units_} of {self.n_components_} latents are "
+            f"active, that is, have a posterior mean whose variance is above {_ACTIVE}. {cures}",
+            UserWarning,
+            stacklevel=2,
         )
-
-    def _condition_of(self, y: Any, n_rows: int) -> NDArray[np.float32] | None:
-        """What is conditioned on: the rows' own targets, one for all; None for all labels."""
-        if not self._blueprint.conditional:
-            if y is None:
-                return None
-            raise ValueError("y is given, but the model was fitted with conditional=False.")
-        if y is None:
-            if hasattr(self, "classes_"):
-                return None
-            raise ValueError(
-                "y is None, but the model was fitted on p(x|z,y) with numbers for y, which cannot "
-                "be summed over: give y. Labels may be left out."
-            )
-        if np.ndim(y) == 0:
-            y = np.full(n_rows, y)
-        return self._as_read(check_condition(y, n_rows))
 
     # ------------------------------------------------------- recognition, generation
 
@@ -673,8 +631,8 @@ class VAE(LatentPathsMixin, TorchAutoencoder):
         """
         self._check_sample_arguments(n_samples, noise)
         condition = self._condition_of(y, n_samples)
-        drawn = self._draw(n_samples, private_generator(random_state), noise, condition)
-        return self._to_frame(drawn)
+        rows = self._draw(n_samples, private_generator(random_state), noise, condition)
+        return self._to_frame(rows)
 
     def sample_latent(
         self, n_samples: int = 1, *, random_state: int | np.random.RandomState | None = None
@@ -707,8 +665,8 @@ class VAE(LatentPathsMixin, TorchAutoencoder):
         """Importance-weighted bound on log p(x), or on log p(x|y), in nats.
 
         It is log 1/K sum_k p(x, z_k) / q(z_k|x), z_k ~ q(z|x), which on average is at most
-        log p(x), and nearer to it the larger K is. All rows share the draws that z_k is made
-        of, so that a row has the same score in every call and beside any other rows.
+        log p(x), and nearer to it the larger K is. The draws depend on the row alone: it has
+        the same score in every call, beside any other rows.
 
         Parameters
         ----------
@@ -768,7 +726,7 @@ class VAE(LatentPathsMixin, TorchAutoencoder):
         y : scalar or array-like of shape (n_samples,) or (n_samples, n_targets), default=None
             As in `score_samples`.
         n_draws : int, default=100
-            Draws of z, shared by all rows, that expectations are means over. The divergence
+            Draws of z that expectations are means over. The divergence
             from N(0, I) needs none.
 
         Returns
@@ -786,7 +744,7 @@ class VAE(LatentPathsMixin, TorchAutoencoder):
         self._check_range(rows)
         data = Data(rows, None, self._condition_of(y, len(rows)))
         with self._inference():
-            draws = self._shared_draws(n_draws)
+            draws = self._row_draws(n_draws)
             terms = elbo_terms(self.net_.module_, self._rows(data), draws)
         return ElboTerms(terms[:, 0], terms[:, 1:].sum(1), terms[:, 1:])
 
@@ -808,7 +766,7 @@ class VAE(LatentPathsMixin, TorchAutoencoder):
             self._encode(self._check_new_rows(X, "active_units")), threshold=_ACTIVE
         )
 
-    def mutual_information(self, X: ArrayLike, *, n_draws: int = 10) -> float:
+    def mutual_information(self, X: ArrayLike, *, n_draws: int | None = None) -> float:
         """Information that the latents hold about which of these rows they come from.
 
         It is the mean of KL(q(z|x) || p(z)) over the rows minus KL(q(z) || p(z)), with q(z)
@@ -818,17 +776,18 @@ class VAE(LatentPathsMixin, TorchAutoencoder):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows; all pairs are compared.
-        n_draws : int, default=10
-            Draws of z for each row.
+            Rows. All pairs are compared: time grows with the square of their number.
+        n_draws : int, default=None
+            Draws of z for each row; None takes as many as make 10,000 in all.
 
         Returns
         -------
         information : float
             Nats.
         """
-        self._check_argument("n_draws", n_draws, [Interval(Integral, 1, None, closed="left")])
+        self._check_argument("n_draws", n_draws, [Interval(Integral, 1, None, closed="left"), None])
         means, stds = self.posterior(X)
+        n_draws = n_draws or ceil(_NOISE_DRAWS / len(means))
         return mutual_information(means, stds, n_draws, np.random.RandomState(self._seed))
 
     # -------------------------------------------------------------------- imputation
@@ -889,7 +848,7 @@ class VAE(LatentPathsMixin, TorchAutoencoder):
         filled = np.repeat(rows[None].astype(wide), n_draws or 1, axis=0)
         with self._inference():
             if n_draws is None:
-                guesses = imputed_means(module, source, self._shared_draws(n_importance))[:, None]
+                guesses = imputed_means(module, source, self._row_draws(n_importance))[:, None]
             else:
                 generator = self._torch_generator(private_generator(random_state))
                 guesses = imputed_draws(module, source, n_importance, n_draws, generator)
@@ -917,7 +876,7 @@ class VAE(LatentPathsMixin, TorchAutoencoder):
     def _bounds(self, data: Data, n_importance: int) -> Array:
         self._check_range(data.X)
         with self._inference():
-            draws = self._shared_draws(n_importance)
+            draws = self._row_draws(n_importance)
             return importance_bounds(self.net_.module_, self._rows(data), draws)
 
     def _draw(
@@ -959,11 +918,9 @@ class VAE(LatentPathsMixin, TorchAutoencoder):
         both = np.hstack([Z.astype(np.float32), condition])
         return self._map_codes(both, lambda row: compute(row[:, :k], row[:, k:]))
 
-    def _shared_draws(self, n_draws: int) -> Tensor:
-        """Standard normal draws, the same in every call: (n_draws, n_components)."""
-        generator = torch.Generator().manual_seed(self._seed)
-        draws = torch.randn((n_draws, self.n_components_), generator=generator)
-        return draws.to(self._net_device())
+    def _row_draws(self, n_draws: int) -> RowDraws:
+        """Draws of z for any row, the same in every call."""
+        return RowDraws(int(n_draws), self.n_components_, self._seed + 3, self._net_device())
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

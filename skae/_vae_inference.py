@@ -5,20 +5,24 @@ number. Nothing here takes gradients.
 """
 
 from collections.abc import Iterator
-from math import log
+from math import log, pi
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 from torch import Tensor
+from torch.nn.functional import normalize
 
-from skae._gaussian_codes import DiagonalGaussian, entropy, kl_by_code, log_prior
+from skae._gaussian_codes import Components, DiagonalGaussian, entropy, kl_by_code, log_prior
 from skae._rows import Batch, Rows
 from skae._vae_module import VAEBlueprint, VAEModule
 
-# How many numbers the widest layer may hold at once: what a cache holds, too.
-_VALUES = 2**19
+# How many numbers the widest layer may hold at once: on a CPU what its cache holds, too.
+_VALUES, _VALUES_ELSEWHERE = 2**19, 2**24
+# Sets of draws that those of each row are mixed of, and the radians by which a weight turns
+# when a code moves by a standard deviation of N(0, I).
+_SETS, _TURNS = 32, 3.0
 # Rows that go through the encoder at once.
 _MOST_ROWS = 2048
 
@@ -29,6 +33,32 @@ def log_q(q: DiagonalGaussian, draws: Tensor) -> Tensor:
     return -0.5 * draws.square().sum(-1) - at_mean[:, None]
 
 
+class RowDraws:
+    """N(0, I) draws that depend on nothing but the row: repeatable, and others for other rows.
+
+    Draws shared by all rows would give all scores the same error, which no number of rows
+    averages out. So there are M sets of draws e_m, and each row has its own mixture of
+    them, sum_m w_m(x) e_m with a weight vector of length one, which is N(0, I) again. The
+    weights are smooth in x, so that rows that differ by rounding have draws that do.
+    """
+
+    def __init__(self, n: int, n_components: int, seed: int, device: torch.device) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        self.sets = torch.randn((_SETS, n, n_components), generator=generator).to(device)
+        turns = torch.randn((n_components, _SETS), generator=generator)
+        self.turns = (_TURNS * turns).to(device)
+        self.start = (2 * pi * torch.rand(_SETS, generator=generator)).to(device)
+
+    def __len__(self) -> int:
+        return self.sets.shape[1]
+
+    def of(self, q: DiagonalGaussian, block: slice) -> Tensor:
+        """A block of the draws of every row, (n, n_draws, n_components)."""
+        weight = normalize((q.mean @ self.turns + self.start).cos(), dim=1)
+        sets = self.sets[:, block]
+        return (weight @ sets.flatten(1)).unflatten(1, sets.shape[1:])
+
+
 def _width(plan: VAEBlueprint) -> int:
     """Numbers that one code becomes in the widest layer, about."""
     widest = max(plan.decoder_layer_sizes, default=1)
@@ -37,17 +67,23 @@ def _width(plan: VAEBlueprint) -> int:
     return max(plan.n_features, widest, plan.n_prior_components * plan.n_components)
 
 
+def _codes_at_once(plan: VAEBlueprint, device: torch.device) -> int:
+    """How many codes may be decoded at once."""
+    values = _VALUES if device.type == "cpu" else _VALUES_ELSEWHERE
+    return max(1, values // _width(plan))
+
+
 def _pieces(rows: Rows, n_draws: int, plan: VAEBlueprint) -> Iterator[tuple[slice, Batch]]:
-    """Rows in pieces, few enough to decode many draws for each within `_VALUES`."""
-    step = max(1, min(_MOST_ROWS, _VALUES // (_width(plan) * n_draws)))
+    """Rows in pieces, few enough to decode many draws for each."""
+    step = max(1, min(_MOST_ROWS, _codes_at_once(plan, rows.device) // n_draws))
     for start in range(0, len(rows), step):
         part = slice(start, min(start + step, len(rows)))
         yield part, rows.batch(part)
 
 
-def _blocks(n_draws: int, plan: VAEBlueprint) -> list[slice]:
-    """The draws in blocks, few enough to decode them for one row within `_VALUES`."""
-    block = max(1, _VALUES // _width(plan))
+def _blocks(n_draws: int, plan: VAEBlueprint, device: torch.device) -> list[slice]:
+    """The draws in blocks, few enough to decode them for one row."""
+    block = _codes_at_once(plan, device)
     return [slice(start, min(start + block, n_draws)) for start in range(0, n_draws, block)]
 
 
@@ -56,37 +92,39 @@ def drawn(
 ) -> Iterator[tuple[Batch, Tensor, Tensor]]:
     """Of every piece: outputs at draws of its own, (n, n_draws, n_features), and their shares.
 
-    Shares are equal where training takes one draw a row. Where it takes more they are
-    importance weights, of as many draws at least.
+    Where training takes one draw a row, shares are equal. Where it takes k of them, shares
+    are importance weights, of k draws each time.
     """
     plan = module.plan
-    n_draws = max(n_draws, plan.n_importance)
-    prior = module.prior()
-    for _, batch in _pieces(rows, n_draws, plan):
+    prior, k = module.prior(), plan.n_importance
+    for _, batch in _pieces(rows, max(n_draws, k), plan):
         q = module.encode(batch.x)
-        shape = (len(batch.x), n_draws, plan.n_components)
-        draws = torch.randn(shape, generator=generator, device=generator.device)
-        z = q.at(draws)
         condition = None if batch.condition is None else batch.condition[:, None]
-        output = module.decode(z, condition)
-        if plan.n_importance == 1:
-            share = torch.full(shape[:2], 1 / n_draws, device=z.device)
-        else:
-            seen = None if batch.seen is None else batch.seen[:, None]
-            log_px = module.likelihood.row_log_prob(batch.y[:, None], output, seen)
-            share = (log_px + log_prior(z, prior) - log_q(q, draws)).softmax(-1)
-        yield batch, output, share
+        blocks = _blocks(n_draws, plan, rows.device) if k == 1 else [slice(0, k)] * -(-n_draws // k)
+        for block in blocks:
+            shape = (len(batch.x), block.stop - block.start, plan.n_components)
+            draws = torch.randn(shape, generator=generator, device=generator.device)
+            z = q.at(draws)
+            output = module.decode(z, condition)
+            if k == 1:
+                share = torch.full(shape[:2], 1 / n_draws, device=z.device)
+            else:
+                seen = None if batch.seen is None else batch.seen[:, None]
+                log_px = module.likelihood.row_log_prob(batch.y[:, None], output, seen)
+                log_weight = log_px + log_prior(z, prior) - log_q(q, draws)
+                share = log_weight.softmax(-1) / len(blocks)
+            yield batch, output, share
 
 
-def importance_bounds(module: VAEModule, rows: Rows, draws: Tensor) -> NDArray[np.float32]:
+def importance_bounds(module: VAEModule, rows: Rows, draws: RowDraws) -> NDArray[np.float32]:
     """log 1/K sum_k p(x, z_k) / q(z_k|x) of every row, nats in the units of the data."""
     bounds = np.empty(len(rows), dtype=np.float32)
     prior = module.prior()
     for part, batch in _pieces(rows, len(draws), module.plan):
         q = module.encode(batch.x)
-        total = torch.full((len(batch.x),), -torch.inf, device=draws.device)
-        for block in _blocks(len(draws), module.plan):
-            some = draws[None, block]
+        total = torch.full((len(batch.x),), -torch.inf, device=rows.device)
+        for block in _blocks(len(draws), module.plan, rows.device):
+            some = draws.of(q, block)
             z = q.at(some)
             log_weight = module.log_px(batch, z) + log_prior(z, prior) - log_q(q, some)
             total = torch.logaddexp(total, log_weight.logsumexp(-1))
@@ -94,17 +132,17 @@ def importance_bounds(module: VAEModule, rows: Rows, draws: Tensor) -> NDArray[n
     return bounds
 
 
-def elbo_terms(module: VAEModule, rows: Rows, draws: Tensor) -> NDArray[np.float32]:
+def elbo_terms(module: VAEModule, rows: Rows, draws: RowDraws) -> NDArray[np.float32]:
     """E_q log p(x|z), and beside it the divergence by latent; (n_rows, 1 + n_components)."""
-    terms = np.empty((len(rows), 1 + draws.shape[1]), dtype=np.float32)
+    terms = np.empty((len(rows), 1 + module.plan.n_components), dtype=np.float32)
     prior = module.prior()
     for part, batch in _pieces(rows, len(draws), module.plan):
         q = module.encode(batch.x)
         wide = DiagonalGaussian(*(t[:, None] for t in q))
-        log_px = torch.zeros(len(batch.x), device=draws.device)
+        log_px = torch.zeros(len(batch.x), device=rows.device)
         kl = torch.zeros_like(q.mean)
-        for block in _blocks(len(draws), module.plan):
-            some = draws[None, block]
+        for block in _blocks(len(draws), module.plan, rows.device):
+            some = draws.of(q, block)
             z = q.at(some)
             log_px += module.log_px(batch, z).sum(1)
             # Without draws where it is exact: then it is the same for all of them.
@@ -114,16 +152,17 @@ def elbo_terms(module: VAEModule, rows: Rows, draws: Tensor) -> NDArray[np.float
     return terms
 
 
-def imputed_means(module: VAEModule, rows: Rows, draws: Tensor) -> NDArray[np.float32]:
+def imputed_means(module: VAEModule, rows: Rows, draws: RowDraws) -> NDArray[np.float32]:
     """E[x|seen values], a mean of p(x|z_k) by importance weights; the decoder's units."""
     means = np.empty((len(rows), module.plan.n_features), dtype=np.float32)
+    prior = module.prior()
     for part, batch in _pieces(rows, len(draws), module.plan):
         q = module.encode(batch.x)
-        top = torch.full((len(batch.x), 1), -torch.inf, device=draws.device)
+        top = torch.full((len(batch.x), 1), -torch.inf, device=rows.device)
         weight = torch.zeros_like(top)
         mean = torch.zeros_like(batch.y)
-        for block in _blocks(len(draws), module.plan):
-            for log_weight, _, output in _weighed(module, batch, q, draws[None, block]):
+        for block in _blocks(len(draws), module.plan, rows.device):
+            for log_weight, _, output in _weighed(module, batch, q, draws.of(q, block), prior):
                 # Weights so far are relative to the largest so far.
                 new_top = torch.maximum(top, log_weight.amax(1, keepdim=True))
                 old, new = (top - new_top).exp(), (log_weight - new_top).exp()
@@ -142,18 +181,18 @@ def imputed_draws(
     A code is drawn by its weight: as the largest of log weights with Gumbel noise, which
     can be sought block by block.
     """
-    plan, device = module.plan, generator.device
+    plan, device, prior = module.plan, generator.device, module.prior()
     filled = np.empty((len(rows), n_draws, plan.n_features), dtype=np.float32)
     for part, batch in _pieces(rows, max(n_importance, n_draws), plan):
         q = module.encode(batch.x)
         n = len(batch.x)
         best = torch.full((n, n_draws), -torch.inf, device=device)
         kept = torch.zeros((n, n_draws, plan.n_decoded), device=device)
-        for block in _blocks(n_importance, plan):
+        for block in _blocks(n_importance, plan, device):
             n_codes = block.stop - block.start
             shape = (n, n_codes, plan.n_components)
             draws = torch.randn(shape, generator=generator, device=device)
-            for log_weight, codes, _ in _weighed(module, batch, q, draws):
+            for log_weight, codes, _ in _weighed(module, batch, q, draws, prior):
                 chance = torch.empty((n, n_draws, n_codes), device=device)
                 gumbel = -chance.exponential_(generator=generator).log()
                 value, which = (log_weight[:, None] + gumbel).max(-1)
@@ -167,11 +206,15 @@ def imputed_draws(
 
 
 def _weighed(
-    module: VAEModule, batch: Batch, q: DiagonalGaussian, draws: Tensor
+    module: VAEModule,
+    batch: Batch,
+    q: DiagonalGaussian,
+    draws: Tensor,
+    prior: Components | None,
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Log weights (n, n_draws), what the decoder read, what it made of that; for each label."""
     z = q.at(draws)
-    log_pq = log_prior(z, module.prior()) - log_q(q, draws)
+    log_pq = log_prior(z, prior) - log_q(q, draws)
     seen = None if batch.seen is None else batch.seen[:, None]
     condition = None if batch.condition is None else batch.condition[:, None]
     for log_share, read, output in module.outputs(z, condition):

@@ -11,9 +11,12 @@ Y. Burda, R. Grosse and R. Salakhutdinov (2016). Importance weighted autoencoder
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
 from typing import ClassVar, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
@@ -21,8 +24,10 @@ from skae._blueprint import Blueprint
 from skae._gaussian_codes import (
     Components,
     DiagonalGaussian,
+    bounded,
     draw_prior,
-    equal_weights,
+    equally_likely,
+    from_network,
     kl_by_code,
     kl_of_rows,
     log_mean_exp,
@@ -33,9 +38,6 @@ from skae._likelihoods import Likelihood
 from skae._networks import activation_module
 from skae._rows import Batch
 from skae._training import Loss, TrainableModule, weighted_mean
-
-# Standard deviations of codes stay between e^-8 and e^8: float32 has their squares.
-_MAX_LOG_VAR = 16.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +53,11 @@ class VAEBlueprint(Blueprint):
     n_importance: int
 
     changeable: ClassVar[tuple[str, ...]] = ("beta", "beta_warm_up", "free_bits", "n_importance")
+
+    @property
+    def kl_is_cost(self) -> bool:
+        """Whether the divergence costs just what it is."""
+        return self.beta == 1 and not self.beta_warm_up and not self.free_bits
 
 
 class Recognition(NamedTuple):
@@ -86,7 +93,7 @@ class VAEModule(TrainableModule):
         elif plan.prior == "vamp":
             self.pseudo_rows = nn.Parameter(torch.randn((k, plan.n_features), generator=generator))
         # Of the labels that p(x|z,y) is conditioned on: how often each is seen.
-        self.register_buffer("log_share", equal_weights(plan.n_conditions, torch.zeros(1)))
+        self.register_buffer("log_share", log_softmax(torch.zeros(plan.n_conditions), 0))
         self.register_buffer("beta", torch.tensor(plan.beta), persistent=False)
 
     def decayed(self) -> list[nn.Parameter]:
@@ -98,32 +105,28 @@ class VAEModule(TrainableModule):
 
     def recognise(self, x: Tensor) -> Recognition:
         """q(z|x), and p(z); pseudo-rows of a "vamp" prior go through the encoder with x."""
-        if self.plan.prior == "vamp":
-            out = self._split(self.encoder(torch.cat([x, self._as_read(self.pseudo_rows)])))
-            q, components = (DiagonalGaussian(*(t[part] for t in out)) for part in _parts(len(x)))
-            weight = equal_weights(self.plan.n_prior_components, components.mean)
-            return Recognition(q, Components(*components, weight))
-        return Recognition(self._split(self.encoder(x)), self.prior())
+        if self.plan.prior != "vamp":
+            return Recognition(self.encode(x), self.prior())
+        both = self.encode(torch.cat([x, self._as_read(self.pseudo_rows)]))
+        q, of_pseudo_rows = (
+            DiagonalGaussian(*(t[part] for t in both))
+            for part in (slice(None, len(x)), slice(len(x), None))
+        )
+        return Recognition(q, equally_likely(of_pseudo_rows))
 
     def encode(self, x: Tensor) -> DiagonalGaussian:
         """q(z|x)."""
-        return self._split(self.encoder(x))
+        return from_network(self.encoder(x))
 
     def prior(self) -> Components | None:
         """p(z); None for N(0, I)."""
         match self.plan.prior:
             case "mixture":
-                log_var = self.prior_log_var.clamp(-_MAX_LOG_VAR, _MAX_LOG_VAR)
-                return Components(self.prior_mean, log_var, log_softmax(self.prior_logit, 0))
+                log_weight = log_softmax(self.prior_logit, 0)
+                return Components(self.prior_mean, bounded(self.prior_log_var), log_weight)
             case "vamp":
-                components = self.encode(self._as_read(self.pseudo_rows))
-                weight = equal_weights(self.plan.n_prior_components, components.mean)
-                return Components(*components, weight)
+                return equally_likely(self.encode(self._as_read(self.pseudo_rows)))
         return None
-
-    def _split(self, out: Tensor) -> DiagonalGaussian:
-        mean, log_var = out.float().chunk(2, dim=1)
-        return DiagonalGaussian(mean, log_var.clamp(-_MAX_LOG_VAR, _MAX_LOG_VAR))
 
     def _as_read(self, rows: Tensor) -> Tensor:
         """Pseudo-rows with a mask beside them where the encoder reads one: all is seen."""
@@ -138,6 +141,10 @@ class VAEModule(TrainableModule):
             return self.out_activation(self.decoder(read).float())
         out = self.decoder(read.flatten(0, -2)).float()
         return self.out_activation(out).unflatten(0, read.shape[:-1])
+
+    def set_label_shares(self, log_share: NDArray[np.float64]) -> None:
+        """How often each label is seen."""
+        self.log_share.copy_(torch.from_numpy(log_share.astype(np.float32)))
 
     def draw_codes(self, n: int, generator: torch.Generator) -> Tensor:
         """Codes from p(z)."""
@@ -162,11 +169,11 @@ class VAEModule(TrainableModule):
 
     def mean(self, z: Tensor, condition: Tensor | None) -> Tensor:
         """Mean of p(x|z), over the labels if none is given."""
-        parts = [
+        parts = (
             log_share.exp() * self.likelihood.mean(output)
             for log_share, _, output in self.outputs(z, condition)
-        ]
-        return torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
+        )
+        return reduce(torch.add, parts)  # one by one: a part is as large as all rows
 
     def log_px(self, batch: Batch, z: Tensor) -> Tensor:
         """log p(x|z) of codes (n, n_draws, k), in the decoder's units; over labels as above."""
@@ -210,11 +217,15 @@ class VAEModule(TrainableModule):
         log_px = self.likelihood.row_log_prob(batch.y, output, batch.seen) - self.log_units(batch)
         floor = self.plan.free_bits
         if floor:  # of the mean over the batch, as in Kingma et al. (2016), equation 15
-            kl = weighted_mean(kl_by_code(q, z, prior), batch.weight).clamp(min=floor).sum()
+            each = weighted_mean(kl_by_code(q, z, prior), batch.weight)
+            kl, cost = each.sum(), self.beta * each.clamp(min=floor).sum()
         else:
             kl = weighted_mean(kl_of_rows(q, z, prior), batch.weight)
-        terms = {"reconstruction": -weighted_mean(log_px, batch.weight), "kl": self.beta * kl}
-        return Loss(terms, output)
+            cost = self.beta * kl
+        terms = {"reconstruction": -weighted_mean(log_px, batch.weight)}
+        if not self.plan.kl_is_cost:
+            return Loss(terms | {"kl_cost": cost}, output, watched={"kl": kl})
+        return Loss(terms | {"kl": kl}, output)
 
     def _weighted(self, batch: Batch) -> Loss:
         """-log 1/K sum_k w_k, w_k = p(x, z_k) / q(z_k|x) (Burda et al. 2016, equation 8).
@@ -245,7 +256,8 @@ class VAEModule(TrainableModule):
         return self.likelihood.step_scale() / self.plan.n_features
 
     def after_step(self, batch: Batch, loss: Loss) -> None:
-        self.likelihood.follow(*explained(batch, loss.output, loss.aside))
+        if self.likelihood.learned:
+            self.likelihood.follow(*explained(batch, loss.output, loss.aside))
 
 
 # Names of the prior's parameters.
@@ -255,10 +267,6 @@ _OF_PRIOR = ("prior_", "pseudo_rows")
 def _beside(z: Tensor, condition: Tensor | None) -> Tensor:
     """What the decoder reads."""
     return z if condition is None else torch.cat([z, condition.expand(*z.shape[:-1], -1)], -1)
-
-
-def _parts(n: int) -> tuple[slice, slice]:
-    return slice(None, n), slice(n, None)
 
 
 def explained(

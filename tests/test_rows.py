@@ -181,8 +181,11 @@ every_unit = pytest.mark.parametrize("units", UNITS.values(), ids=UNITS)
 INDEX = torch.tensor([7, 3, 3, 0, 49, 12])
 
 
-def make(X, weight=None, *, units=UNITS["standardised"], with_mask=False, reread=True):
-    return Rows(Data(X, weight), units=units, with_mask=with_mask, reread=reread, device=CPU)
+def make(
+    X, weight=None, *, condition=None, units=UNITS["standardised"], with_mask=False, reread=True
+):
+    data = Data(X, weight, condition)
+    return Rows(data, units=units, with_mask=with_mask, reread=reread, device=CPU)
 
 
 def paths(monkeypatch, X, weight=None, **options):
@@ -348,6 +351,42 @@ def test_weights_come_with_their_rows(monkeypatch, dtype):
             np.testing.assert_array_equal(found, weight[index])
     for rows in paths(monkeypatch, make_rows()):
         assert rows.batch(INDEX).weight is None
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("missing", [0.0, 0.3])
+@pytest.mark.parametrize("units", UNITS.values(), ids=UNITS)
+def test_conditions_come_with_their_rows(monkeypatch, units, missing, weighted):
+    """As they are, also where values are missing; the rest of the batch does not mind them."""
+    X = make_rows(missing=missing)
+    condition = np.random.default_rng(2).normal(size=(50, 3)).astype(np.float32)
+    weight = np.random.default_rng(1).uniform(1, 2, 50) if weighted else None
+    options = {"units": units, "with_mask": bool(missing)}
+    given = paths(monkeypatch, X, weight, condition=condition, **options)
+    without = paths(monkeypatch, X, weight, **options)
+    backwards = torch.arange(49, -1, -1)
+    for rows, others in zip(given, without, strict=True):
+        for index in (INDEX, backwards, slice(3, 9), slice(None)):
+            batch = rows.batch(index)
+            assert batch.condition.dtype == torch.float32
+            np.testing.assert_array_equal(batch.condition, condition[index])
+            assert_same_batches(batch._replace(condition=None), others.batch(index))
+
+
+def test_conditions_come_in_every_batch_of_an_epoch(monkeypatch):
+    """Shuffled together with their rows, of a view of some of them."""
+    X = make_rows()
+    X[:, 0] = np.arange(50)
+    condition = (10 * X[:, :1]).astype(np.float32)
+    raw = UNITS["raw"]
+    for rows in paths(monkeypatch, X, condition=condition, units=raw):
+        view = View(rows, torch.arange(5, 45))
+        seen = []
+        for batch in Batches(view, 16, torch.Generator().manual_seed(0)):
+            np.testing.assert_array_equal(batch.condition, 10 * batch.x[:, :1])
+            seen += batch.condition[:, 0].tolist()
+        assert sorted(seen) == [10.0 * i for i in range(5, 45)]
+        assert seen != sorted(seen)
 
 
 # --------------------------------------------------------------------- nothing is copied

@@ -30,7 +30,9 @@ from skorch.callbacks import (
 )
 from torch import nn
 
-from skae import Autoencoder
+from skae import VAE, Autoencoder
+from skae._rows import Batch, Data, Rows, Units
+from skae._training import Loss, Net, Phase, Snapshot, TrainableModule
 
 # -------------------------------------------------------------------------- helpers
 
@@ -273,6 +275,232 @@ def test_lbfgs_is_scipys():
     start = np.random.default_rng(0).normal(size=len(flat))
     best = optimize.minimize(linear_objective, start, arguments, method="L-BFGS-B", tol=1e-12)
     assert linear_objective(flat, *arguments) == pytest.approx(best.fun, rel=1e-4)
+
+
+# ------------------------------------------------------------------ steps within the step
+
+
+class InTurn(TrainableModule):
+    """One linear map follows the rows' sum, another the first, a third the second, times 2.
+
+    Each has an optimiser of its own; the second reads what the first gave before its step.
+    """
+
+    def __init__(self, rates=(0.5, 2.0)):
+        super().__init__()
+        self.first, self.second, self.third = (nn.Linear(3, 1, bias=False) for _ in range(3))
+        with torch.no_grad():
+            for i, layer in enumerate((self.first, self.second, self.third)):
+                layer.weight.copy_(torch.tensor([[1.0, -1.0, 0.5]]) * (i + 1))
+        self.rates = rates
+        self.heard = []
+
+    def loss(self, batch):
+        out = self.first(batch.x)
+        error = (out - batch.x.sum(1, keepdim=True)).square().mean()
+        return Loss({"error": error}, out, out)
+
+    def phases(self):
+        return [
+            Phase("second", self.follow, list(self.second.parameters()), self.rates[0]),
+            Phase("third", self.follow_twice, list(self.third.parameters()), self.rates[1]),
+        ]
+
+    def follow(self, batch, before):
+        self.heard.append((torch.is_grad_enabled(), before.aside.requires_grad, self.training))
+        return (self.second(batch.x) - before.aside).square().mean()
+
+    def follow_twice(self, batch, before):
+        # That the second is read does not make it this phase's.
+        return (self.third(batch.x) - 2 * self.second(batch.x)).square().mean()
+
+    def after_step(self, batch, loss):
+        self.heard.append("after")
+
+
+def as_rows(X):
+    units = Units(None, None)
+    return Rows(Data(X), units=units, with_mask=False, reread=True, device=torch.device("cpu"))
+
+
+def trained_in_turn(epochs, module=None, valid=None, **params):
+    """The net, after some epochs of one batch."""
+    options = {"solver": "sgd", "momentum": 0.0, "lr": 0.05, "batch_size": 100}
+    net = Net(module or InTurn(), **{**options, **params}).initialize()
+    X = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
+    return net.train(as_rows(X), torch.arange(20), valid, epochs), X
+
+
+@pytest.mark.parametrize("rates", [(0.5, 2.0), (1.0, 1.0)])
+def test_phases_are_gradient_steps_in_turn(rates):
+    """By hand in NumPy: what is read of earlier phases is from before or after their step."""
+    net, X = trained_in_turn(3, InTurn(rates))
+    X = X.astype(np.float64)
+    a, b, c = (np.array([1.0, -1.0, 0.5]) * k for k in (1, 2, 3))
+    losses = []
+    for _ in range(3):
+        aside = X @ a
+        errors = [aside - X.sum(axis=1)]
+        a = a - 0.05 * 2 / 20 * X.T @ errors[0]
+        errors.append(X @ b - aside)
+        b = b - 0.05 * rates[0] * 2 / 20 * X.T @ errors[1]
+        errors.append(X @ c - 2 * X @ b)
+        c = c - 0.05 * rates[1] * 2 / 20 * X.T @ errors[2]
+        losses.append([np.square(error).mean() for error in errors])
+    module = net.module_
+    for layer, expected in ((module.first, a), (module.second, b), (module.third, c)):
+        np.testing.assert_allclose(layer.weight.detach()[0], expected, rtol=1e-5)
+    names = ("train_loss", "train_second", "train_third")
+    np.testing.assert_allclose([[e[n] for n in names] for e in net.history], losses, rtol=1e-4)
+    assert [epoch["train_error"] for epoch in net.history] == [e["train_loss"] for e in net.history]
+
+
+def test_phases_are_given_what_came_before_detached():
+    """In training with gradients of their own; held-out rows are only watched."""
+    held_out = torch.arange(5)
+    net, _ = trained_in_turn(2, valid=held_out)
+    assert net.module_.heard == [(True, False, True), "after", (False, False, False)] * 2
+    for epoch in net.history:
+        assert {"valid_loss", "valid_second", "valid_third"} <= set(epoch)
+    assert_same(weights_of(net), weights_of(trained_in_turn(2)[0]))
+
+
+def weights_of(net):
+    return {k: v.numpy().copy() for k, v in net.module_.state_dict().items()}
+
+
+def test_phases_follow_the_schedule():
+    """At the end of a cosine nothing moves: rates are multiples of the main one."""
+    recorder = RatesOfAll()
+    trained_in_turn(20, learning_rate="cosine", callbacks=[recorder])
+    rates = np.array(recorder.rates_)
+    np.testing.assert_allclose(rates[:, 1:], rates[:, :1] * [0.5, 2.0], rtol=1e-9)
+    assert rates[:, 0].max() == pytest.approx(0.05, rel=0.05)
+    assert rates[-1, 0] < 0.01 * rates[:, 0].max()
+
+
+class RatesOfAll(Callback):
+    """Of all optimisers, as they stepped."""
+
+    def on_train_begin(self, net, **kwargs):
+        self.rates_ = []
+
+    def on_batch_begin(self, net, **kwargs):
+        self._rate = net.optimizer_.param_groups[0]["lr"]
+
+    def on_batch_end(self, net, **kwargs):
+        later = [optimizer.param_groups[0]["lr"] for optimizer in net.optimizers_[1:]]
+        self.rates_.append([self._rate, *later])
+
+
+@pytest.mark.parametrize("solver", ["adam", "adamw", "sgd"])
+def test_a_snapshot_holds_every_optimiser(solver):
+    """After going back, the same steps lead to the same weights, bit for bit."""
+    module = InTurn()
+    net = Net(module, solver=solver, lr=0.1, alpha=0.01, momentum=0.9).initialize()
+    snapshot = Snapshot(module, net.optimizers_)
+    x = torch.from_numpy(make_rows(10, 3))
+
+    def step():
+        for layer, optimizer in zip(
+            (module.first, module.second, module.third), net.optimizers_, strict=True
+        ):
+            optimizer.zero_grad()
+            (layer(x) - 1).square().mean().backward()
+            optimizer.step()
+
+    def state():
+        states = [optimizer.state_dict()["state"] for optimizer in net.optimizers_]
+        assert all(states)
+        return copy.deepcopy(dict(leaves([dict(module.state_dict()), *states])))
+
+    for epoch in (1, 2, 3):
+        step()
+        snapshot.take(epoch)
+    kept = state()
+    step()
+    later = state()
+    step()
+    assert differ(later, kept)
+    snapshot.restore()
+    assert_same(state(), kept)
+    step()
+    assert_same(state(), later)
+
+
+# ------------------------------------------------------------------- what alpha penalises
+
+
+class TwoMaps(TrainableModule):
+    """Two linear maps of zeros, so that nothing but the penalty moves them."""
+
+    def __init__(self, names):
+        super().__init__()
+        self.one, self.other = nn.Linear(3, 2), nn.Linear(3, 2)
+        self.names = names
+
+    def loss(self, batch):
+        out = self.one(0 * batch.x) + self.other(0 * batch.x)
+        return Loss({"error": (0 * out).sum()}, out)
+
+    def decayed(self):
+        return super().decayed() if self.names is None else [getattr(self, self.names).weight]
+
+
+@pytest.mark.parametrize("solver", ["adam", "adamw", "sgd", "lbfgs"])
+@pytest.mark.parametrize(("names", "smaller"), [(None, ("one", "other")), ("other", ("other",))])
+def test_the_module_says_what_alpha_penalises(solver, names, smaller):
+    """Weights, unless it names others; biases never."""
+    module = TwoMaps(names)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.fill_(0.5)
+    trained_in_turn(1, module, solver=solver, alpha=0.2, lr=0.1)
+    for name, parameter in module.named_parameters():
+        value = parameter.detach().numpy()
+        if name.split(".")[0] in smaller and name.endswith("weight"):
+            # A step down the gradient, one of a fixed length, or all the way to the optimum.
+            expected = {"adam": 0.4, "lbfgs": 0.0}.get(solver, 0.5 * (1 - 0.1 * 0.2))
+            np.testing.assert_allclose(value, expected, atol=1e-5)
+        else:
+            np.testing.assert_array_equal(value, 0.5)
+
+
+@pytest.mark.parametrize("prior", ["mixture", "vamp"])
+def test_a_learned_prior_is_not_pulled_to_zero(prior):
+    """alpha shrinks the weights of the layers, and nothing of where p(z) lies."""
+    model = VAE(
+        2, prior=prior, n_prior_components=3, alpha=0.1, max_iter=1, random_state=0, device="cpu"
+    ).fit(make_rows())
+    module = model.net_.module_
+    decayed = {id(p) for p in module.decayed()}
+    for name, parameter in module.named_parameters():
+        of_a_layer = name.startswith(("encoder.", "decoder.")) and name.endswith("weight")
+        assert (id(parameter) in decayed) == of_a_layer, name
+    groups = model.net_.optimizer_.param_groups
+    penalised = {id(p) for g in groups if g["weight_decay"] > 0 for p in g["params"]}
+    assert penalised == decayed
+    everything = {id(p) for g in groups for p in g["params"]}
+    assert everything == {id(p) for p in module.parameters()}
+
+
+@pytest.mark.parametrize(
+    "params",
+    [{"noise": "gaussian"}, {"latent_growth": "nested"}, {"contraction": 0.1}],
+    ids=lambda params: next(iter(params)),
+)
+def test_what_is_held_out_is_read_as_it_is(params):
+    """Batches are prepared for training only; nothing is drawn for others."""
+    module = network(**params).fit(make_rows()).net_.module_
+    x = torch.from_numpy(make_rows())
+    batch, generator = Batch(x, x), torch.Generator().manual_seed(0)
+    before = generator.get_state()
+    assert module.eval().prepare(batch, generator) is batch
+    assert torch.equal(generator.get_state(), before)
+    prepared = module.train().prepare(batch, generator)
+    assert not torch.equal(generator.get_state(), before)
+    assert any(new is not old for new, old in zip(prepared, batch, strict=True))
+    torch.testing.assert_close(batch.x, torch.from_numpy(make_rows()))
 
 
 # -------------------------------------------------------------------- learning rates
