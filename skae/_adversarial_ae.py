@@ -6,24 +6,23 @@ A. Makhzani, J. Shlens, N. Jaitly, I. Goodfellow and B. Frey (2015). Adversarial
 autoencoders. :doi:`10.48550/arXiv.1511.05644`
 """
 
+import copy
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from skae._adversarial_module import AdversarialBlueprint, AdversarialModule
 from skae._base import Interval, StrOptions, private_generator
 from skae._code_priors import PRIORS, can_be_sampled, draw_from
 from skae._point_autoencoder import PointAutoencoder
+from skae._rows import Data, Rows
 from skae._torch import layer_sizes
 
 Array = NDArray[Any]
-
-# How many draws of a user's own prior training chooses from.
-_POOL = 2**15
 
 
 class AdversarialAE(PointAutoencoder):
@@ -75,9 +74,9 @@ class AdversarialAE(PointAutoencoder):
         Of "gaussian" and "laplace": learned, one for all features or one for each,
         at least 1e-4 of the mean feature variance; or given, in squared units of X.
     missing : {"mask", "error"}, default="mask"
-        What NaN is: a value not seen, left out of the loss, and filled with the mean at
-        the input, beside which, if training rows had NaN, the encoder reads the mask;
-        or an error.
+        What NaN is: a value not seen, left out of the loss, and filled with the mean (for
+        your own encoder with 0) at the input, beside which, if training rows had NaN, the
+        encoder reads the mask; or an error.
     posterior : {"deterministic", "gaussian"}, default="deterministic"
         Whether the encoder gives the code, or a Gaussian that the code is drawn from in
         training; `transform` then gives its mean.
@@ -123,7 +122,7 @@ class AdversarialAE(PointAutoencoder):
         Nesterov momentum of "sgd".
     max_iter : int, default=200
         Epochs.
-    tol : float, default=1e-4
+    tol : float, default=0.0
         Training ends when the reconstruction loss has not improved by this, in nats per row, for
         `n_iter_no_change` epochs; 0 never ends it without early stopping.
     early_stopping : bool, default=False
@@ -155,7 +154,8 @@ class AdversarialAE(PointAutoencoder):
     history_ : list of dict
         Losses of every epoch: `train_loss` of the reconstruction, nats per row, and those
         of the discriminator, `train_discriminator` (2 log 2 where it cannot tell), and of
-        the deceiving encoder, `train_encoder` (log 2).
+        the deceiving encoder, `train_encoder` (log 2). `train_reconstruction` is the first
+        without `perceptual`.
     n_iter_ : int
         Epochs that were trained.
     n_components_ : int
@@ -246,7 +246,7 @@ class AdversarialAE(PointAutoencoder):
         learning_rate_init: float = 1e-3,
         momentum: float = 0.9,
         max_iter: int = 200,
-        tol: float = 1e-4,
+        tol: float = 0.0,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
@@ -311,23 +311,34 @@ class AdversarialAE(PointAutoencoder):
                 f"prior={self.prior!r} must be one of {list(PRIORS)}, an object with a method "
                 "sample, or a callable."
             )
-        if named and self.prior == "swiss_roll" and self.n_components not in (2, 3):
-            raise ValueError(
-                f"n_components={self.n_components} must be 2 or 3 with prior='swiss_roll'."
-            )
         self._means()
 
-    def _means(self) -> tuple[tuple[float, ...], ...]:
-        """Means of the "mixture", one tuple each."""
-        means = np.asarray(self.prior_means, dtype=np.float64)
-        if means.ndim == 1:
-            means = np.repeat(means[:, None], self.n_components, axis=1)
-        if means.ndim != 2 or means.shape[1] != self.n_components or not np.isfinite(means).all():
+    def _start(self, data: Data, rng: np.random.RandomState) -> None:
+        n_codes = self.n_components
+        if self.prior == "swiss_roll" and n_codes not in (2, 3):
+            raise ValueError(f"n_components={n_codes} must be 2 or 3 with prior='swiss_roll'.")
+        means = self._means()
+        if means.ndim == 2 and means.shape[1] != n_codes:
+            raise ValueError(
+                f"prior_means={self.prior_means!r} must be numbers, or vectors of n_components="
+                f"{n_codes} of them."
+            )
+        # A copy: the fitted model draws from it whatever becomes of the user's object.
+        self._prior = None if isinstance(self.prior, str) else copy.deepcopy(self.prior)
+        super()._start(data, rng)
+
+    def _means(self) -> Array:
+        """Means of the "mixture": numbers, or vectors."""
+        try:
+            means = np.asarray(self.prior_means, dtype=np.float64)
+        except (TypeError, ValueError):
+            means = np.zeros(0)
+        if means.ndim not in (1, 2) or not means.size or not np.isfinite(means).all():
             raise ValueError(
                 f"prior_means={self.prior_means!r} must be finite numbers, or vectors of "
-                f"n_components={self.n_components} of them."
+                "n_components of them; one or more."
             )
-        return tuple(map(tuple, means.tolist()))
+        return means
 
     def _choices(self) -> dict[str, Any]:
         sizes = layer_sizes("discriminator_layer_sizes", self.discriminator_layer_sizes)
@@ -336,7 +347,7 @@ class AdversarialAE(PointAutoencoder):
             "posterior": self.posterior,
             "prior": self.prior if isinstance(self.prior, str) else "own",
             "prior_scale": float(self.prior_scale),
-            "prior_means": self._means(),
+            "prior_means": _as_tuples(self._means()),
             "discriminator_layer_sizes": sizes,
             "discriminator_rate": self.discriminator_learning_rate_init / self.learning_rate_init,
         }
@@ -347,12 +358,16 @@ class AdversarialAE(PointAutoencoder):
     def _make_module(self, generator: torch.Generator) -> AdversarialModule:
         plan = self._blueprint
         n_encoded = plan.n_codes * (2 if plan.posterior == "gaussian" else 1)
-        pool = torch.zeros(0)
-        if plan.prior == "own":
-            rng = np.random.RandomState(self._seed)
-            pool = torch.from_numpy(draw_from(self._own[3], _POOL, plan.n_codes, rng))
         parts = self._module_parts(generator, n_encoded)
-        return AdversarialModule(*parts, generator, pool)
+        return AdversarialModule(*parts, generator)
+
+    def _prepare(self, rows: Rows, train: Tensor) -> None:
+        """Draw from a user's own prior what training chooses from."""
+        if self._prior is not None:
+            module = self.net_.module_
+            rng = np.random.RandomState(self._seed)
+            pool = draw_from(self._prior, len(module.pool), self._blueprint.n_codes, rng)
+            module.pool.copy_(torch.from_numpy(pool))
 
     # -------------------------------------------------------------------- sampling
 
@@ -384,7 +399,7 @@ class AdversarialAE(PointAutoencoder):
     def _draw_codes(self, n: int, rng: np.random.RandomState) -> Array:
         plan = self._blueprint
         if plan.prior == "own":
-            codes: Array = draw_from(self._own[3], n, plan.n_codes, rng)
+            codes: Array = draw_from(self._prior, n, plan.n_codes, rng)
         else:
             with self._inference():
                 generator = self._torch_generator(rng)
@@ -393,3 +408,7 @@ class AdversarialAE(PointAutoencoder):
 
     def _draw(self, n_samples: int, rng: np.random.RandomState, noise: bool) -> Array:
         return self._generate(self._draw_codes(n_samples, rng), rng, noise)
+
+
+def _as_tuples(means: Array) -> tuple[Any, ...]:
+    return tuple(tuple(m) if isinstance(m, list) else m for m in means.tolist())

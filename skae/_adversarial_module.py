@@ -7,7 +7,7 @@ autoencoders. :doi:`10.48550/arXiv.1511.05644`
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,9 @@ from skae._networks import mlp
 from skae._point_module import Pass, PointBlueprint, PointModule
 from skae._rows import Batch
 from skae._training import Loss, Phase, weighted_mean
+
+# How many draws of a user's own prior training chooses from.
+_POOL = 2**14
 
 
 def discriminator_loss(of_prior: Tensor, of_codes: Tensor) -> Tensor:
@@ -39,7 +42,7 @@ class AdversarialBlueprint(PointBlueprint):
     posterior: str
     prior: str  # "own" for what the user gave
     prior_scale: float
-    prior_means: tuple[tuple[float, ...], ...]
+    prior_means: tuple[Any, ...]  # numbers, or vectors
     discriminator_layer_sizes: tuple[int, ...]
     discriminator_rate: float  # of the discriminator, for a rate of 1 of the others
 
@@ -51,6 +54,7 @@ class AdversarialModule(PointModule):
 
     plan: AdversarialBlueprint
     pool: Tensor
+    means: Tensor
 
     def __init__(
         self,
@@ -60,13 +64,15 @@ class AdversarialModule(PointModule):
         plan: AdversarialBlueprint,
         perceptual: tuple[nn.Module, float] | None,
         generator: torch.Generator,
-        pool: Tensor,
     ) -> None:
         super().__init__(encoder, decoder, likelihood, plan, perceptual)
         sizes = (plan.n_codes, *plan.discriminator_layer_sizes, 1)
         self.discriminator = mlp(sizes, "leaky_relu", None, generator)
         # Draws from the user's own prior, which training chooses from.
-        self.register_buffer("pool", pool)
+        self.register_buffer("pool", torch.zeros(_POOL * (plan.prior == "own"), plan.n_codes))
+        means = torch.tensor(plan.prior_means)
+        means = means if means.ndim == 2 else means[:, None].expand(-1, plan.n_codes)
+        self.register_buffer("means", means, persistent=False)
 
     def distribution(self, x: Tensor) -> DiagonalGaussian:
         """q(z|x) of the whole network, for posterior="gaussian"."""
@@ -93,9 +99,9 @@ class AdversarialModule(PointModule):
             which = torch.randint(len(self.pool), shape, generator=generator, device=device)
             return self.pool[which]
         if plan.prior == "mixture":
-            means = torch.tensor(plan.prior_means, device=generator.device)
             # The scale is each component's: the means stay where they are.
-            return plan.prior_scale * draw_mixture(n, means / plan.prior_scale, generator)
+            means = self.means / plan.prior_scale
+            return plan.prior_scale * draw_mixture(n, means, generator)
         draw = draw_gaussian if plan.prior == "gaussian" else draw_swiss_roll
         return plan.prior_scale * draw(n, plan.n_codes, generator)
 

@@ -83,9 +83,9 @@ class Autoencoder(PointAutoencoder):
         Of "gaussian" and "laplace": learned, one for all features or one for each,
         at least 1e-4 of the mean feature variance; or given, in squared units of X.
     missing : {"mask", "error"}, default="mask"
-        What NaN is: a value not seen, left out of the loss, and filled with the mean at
-        the input, beside which, if training rows had NaN, the encoder reads the mask;
-        or an error.
+        What NaN is: a value not seen, left out of the loss, and filled with the mean (for
+        your own encoder with 0) at the input, beside which, if training rows had NaN, the
+        encoder reads the mask; or an error.
     pretraining : {"rbm", "layerwise"}, default=None
         Start from a greedily trained stack: of restricted Boltzmann machines (for
         `activation="logistic"`), or of one-layer autoencoders ("mlp" only).

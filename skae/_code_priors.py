@@ -49,6 +49,8 @@ def draw_swiss_roll(n: int, n_codes: int, generator: torch.Generator) -> Tensor:
 
 def can_be_sampled(prior: object) -> bool:
     """Whether it is called, or has a `sample` to call, for draws."""
+    if isinstance(prior, type):  # a class has to be made an object first
+        return False
     return callable(prior) or callable(getattr(prior, "sample", None))
 
 
@@ -80,12 +82,13 @@ def draw_from(prior: Any, n: int, n_codes: int, rng: np.random.RandomState) -> N
     finally:
         np.random.set_state(state)  # noqa: NPY002
     drawn = drawn[0] if isinstance(drawn, tuple) else drawn  # GaussianMixture adds components
-    codes = np.asarray(drawn, dtype=np.float32)
+    expected = f"expected finite numbers of shape {(n, n_codes)}: n_components={n_codes} each."
+    try:
+        codes = np.asarray(drawn, dtype=np.float32)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f"prior={given!r} gave draws that are no numbers; {expected}") from error
     if codes.shape != (n, n_codes) or not np.isfinite(codes).all():
-        raise ValueError(
-            f"prior={given!r} gave draws of shape {codes.shape}; expected finite ones of shape "
-            f"{(n, n_codes)}: n_components={n_codes} numbers each."
-        )
+        raise ValueError(f"prior={given!r} gave draws of shape {codes.shape}; {expected}")
     return codes
 
 

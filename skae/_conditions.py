@@ -16,7 +16,10 @@ def check_condition(y: Any, n_rows: int) -> Array:
 
     Floats are numbers, and so are several columns; integers, strings and booleans are labels.
     """
-    values = np.asarray(y)
+    try:
+        values = np.asarray(y)
+    except ValueError as error:
+        raise ValueError(f"y must be a column of labels, or columns of numbers: {error}") from error
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.ndim not in (1, 2) or len(values) != n_rows:
@@ -55,8 +58,8 @@ def one_hot(labels: Array, classes: Array) -> NDArray[np.float32]:
     strange = ~np.isin(labels, classes)
     if strange.any():
         raise ValueError(
-            f"y holds the label {labels[strange].tolist()[0]!r}, which was not there when the "
-            f"model was first fitted; allowed are {classes.tolist()}."
+            f"y holds the label {labels[strange].tolist()[0]!r}, which was not seen in fit; "
+            f"allowed are {classes.tolist()}."
         )
     return (labels[:, None] == classes).astype(np.float32)
 

@@ -78,8 +78,12 @@ class LatentPathsMixin(BaseAutoencoder):
     def _replaced(self, x: ArrayLike, component: int, values: ArrayLike) -> Array:
         code = self._code_of("x", x)
         last = code.shape[1] - 1
-        self._check_argument("component", component, [Interval(Integral, 0, last, closed="both")])
-        numbers = np.asarray(values, dtype=np.float64)
+        allowed = Interval(Integral, 0, last + 1, closed="left")
+        self._check_argument("component", component, [allowed])
+        try:
+            numbers = np.asarray(values, dtype=np.float64)
+        except (TypeError, ValueError):
+            numbers = np.zeros(0)
         if numbers.ndim != 1 or not len(numbers) or not np.isfinite(numbers).all():
             raise ValueError(f"values={values!r} must be a list of finite numbers.")
         codes = np.repeat(code.astype(np.float64), len(numbers), axis=0)

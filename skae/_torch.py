@@ -191,11 +191,7 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
         known = self.__dict__.pop("_continued", None)
         context = self._init_callback_context(max_subtasks=self.max_iter)
         context.call_on_fit_task_begin(estimator=self, X=X)
-        data = Data(X, sample_weight, self._learn_targets(y, sample_weight, known))
-        if known is None:
-            self._start(data, rng)
-        else:
-            self._continue(known, X)
+        data = self._begin(X, sample_weight, y, known, rng)
         rows = self._rows(data, reread=True)
         train, valid = self._split(len(X))
         if known is None:
@@ -248,11 +244,7 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
             targets = self._check_targets(y, len(rows_in))
             rows_in, weight, targets = self._rows_that_count(rows_in, weight, targets)
             known = None if first else self._known()
-            data = Data(rows_in, weight, self._learn_targets(targets, weight, known))
-            if known is None:
-                self._start(data, self._generator())
-            else:
-                self._continue(known, rows_in)
+            data = self._begin(rows_in, weight, targets, known, self._generator())
             rows = self._rows(data, reread=True)
             train = torch.arange(len(rows))
             if first:
@@ -285,6 +277,22 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
         What targets there are is learned where nothing is `known` from earlier calls.
         """
         return None
+
+    def _begin(
+        self,
+        X: Array,
+        sample_weight: Array | None,
+        y: Array | None,
+        known: dict[str, Any] | None,
+        rng: np.random.RandomState,
+    ) -> Data:
+        """Start, or go on from what is known; what is learned from."""
+        if known is not None:
+            self._continue(known, X)
+        data = Data(X, sample_weight, self._learn_targets(y, sample_weight, known))
+        if known is None:
+            self._start(data, rng)
+        return data
 
     def _start(self, data: Data, rng: np.random.RandomState) -> None:
         X, weight, condition = data

@@ -507,9 +507,10 @@ class Net(NeuralNet):
         with self._precision():
             loss = phase.loss(batch, before)
         optimizer.zero_grad()
-        # The gradients of other networks stay what they are.
-        loss.backward(inputs=[p for p in phase.parameters if p.requires_grad])
-        optimizer.step()
+        trained = [p for p in phase.parameters if p.requires_grad]
+        if trained:  # a callback may have frozen them; other networks keep their gradients
+            loss.backward(inputs=trained)
+            optimizer.step()
         return loss.detach()
 
     def train_step_single(self, batch: Batch, **params: Any) -> dict[str, Any]:

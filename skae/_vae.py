@@ -45,7 +45,7 @@ _ACTIVE = 0.01
 # decoder soon learns to read them.
 _START_LOG_VAR = -3.0
 # The noise is learned from about this many draws of z over all rows, and at most for one.
-_NOISE_DRAWS, _MOST_DRAWS = 10_000, 100
+_NOISE_DRAWS, _MOST_DRAWS = 10_000, 1000
 
 
 class ElboTerms(NamedTuple):
@@ -119,9 +119,9 @@ class VAE(LatentPathsMixin, ConditionalMixin, TorchAutoencoder):
         Of "gaussian" and "laplace": learned, one for all features or one for each,
         at least 1e-4 of the mean feature variance; or given, in squared units of X.
     missing : {"mask", "error"}, default="mask"
-        What NaN is: a value not seen, left out of the loss, and filled with the mean at
-        the input, beside which, if training rows had NaN, the encoder reads the mask;
-        or an error.
+        What NaN is: a value not seen, left out of the loss, and filled with the mean (for
+        your own encoder with 0) at the input, beside which, if training rows had NaN, the
+        encoder reads the mask; or an error.
     prior : {"standard", "mixture", "vamp"}, default="standard"
         p(z): N(0, I); a mixture of Gaussians with diagonal covariances, learned; or the
         mean of q(z|u) over pseudo-rows u, learned (Tomczak & Welling 2018).

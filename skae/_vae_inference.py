@@ -23,6 +23,8 @@ _VALUES, _VALUES_ELSEWHERE = 2**19, 2**24
 # Sets of draws that those of each row are mixed of, and the radians by which a weight turns
 # when a code moves by a standard deviation of N(0, I).
 _SETS, _TURNS = 32, 3.0
+# Less than any finite log weight.
+_LEAST = -1e30
 # Rows that go through the encoder at once.
 _MOST_ROWS = 2048
 
@@ -165,7 +167,8 @@ def imputed_means(module: VAEModule, rows: Rows, draws: RowDraws) -> NDArray[np.
             for log_weight, _, output in _weighed(module, batch, q, draws.of(q, block), prior):
                 # Weights so far are relative to the largest so far.
                 new_top = torch.maximum(top, log_weight.amax(1, keepdim=True))
-                old, new = (top - new_top).exp(), (log_weight - new_top).exp()
+                finite = new_top.clamp(min=_LEAST)  # of labels of share zero no weight is
+                old, new = (top - finite).exp(), (log_weight - finite).exp()
                 top, weight = new_top, old * weight + new.sum(1, keepdim=True)
                 of_block = (new[:, None] @ module.likelihood.mean(output))[:, 0]
                 mean = old * mean + of_block
@@ -183,7 +186,9 @@ def imputed_draws(
     """
     plan, device, prior = module.plan, generator.device, module.prior()
     filled = np.empty((len(rows), n_draws, plan.n_features), dtype=np.float32)
-    for part, batch in _pieces(rows, max(n_importance, n_draws), plan):
+    # Beside outputs there is a chance for each draw to be each code.
+    n_values = max(n_importance, n_draws, n_importance * n_draws // plan.n_features)
+    for part, batch in _pieces(rows, n_values, plan):
         q = module.encode(batch.x)
         n = len(batch.x)
         best = torch.full((n, n_draws), -torch.inf, device=device)
