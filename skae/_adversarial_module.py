@@ -134,7 +134,6 @@ class AdversarialModule(PointModule):
                 self._tell_apart,
                 list(self.discriminator.parameters()),
                 self.plan.discriminator_rate,
-                decays=True,
             ),
             # Its weights decay in the step of the reconstruction.
             Phase("encoder", self._deceive, list(self.encoder.parameters()), 1.0, decays=False),

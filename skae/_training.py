@@ -50,7 +50,7 @@ class Phase(NamedTuple):
     loss: Callable[[Batch, Loss], Tensor]  # given what came before, detached
     parameters: list[nn.Parameter]
     rate: float  # by how much the learning rate is multiplied
-    decays: bool  # whether `alpha` penalises the weights here
+    decays: bool = True  # whether `alpha` penalises the weights here
 
 
 class TrainableModule(nn.Module, ABC):

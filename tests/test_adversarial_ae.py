@@ -778,7 +778,7 @@ def test_the_prior_cannot_change_while_training_goes_on():
         ({"encoder": nn.Linear(5, 2), "posterior": "gaussian"}, r"encoder .*\(2, 2\).*\(2, 4\)"),
         ({"encoder": nn.Linear(5, 4)}, r"encoder .*\(2, 4\).*\(2, 2\)"),
     ],
-    ids=lambda value: str(value)[:40],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else value[:40],
 )
 def test_wrong_values_are_named(params, named):
     with pytest.raises(ValueError, match=named):
@@ -934,7 +934,7 @@ def test_networks_of_ones_own():
         {"hidden_layer_sizes": 5, "discriminator_layer_sizes": 3},
         {"hidden_layer_sizes": (4, 6), "discriminator_layer_sizes": (3, 5)},
     ],
-    ids=lambda params: "-".join(map(str, params.values())).replace(" ", "")[:40],
+    ids=lambda params: "-".join(params),
 )
 def test_networks_of_every_kind_train(params):
     """The losses are finite, every weight moves, and codes do not depend on other rows."""
