@@ -120,7 +120,8 @@ class ConditionalMixin(TorchAutoencoder):
         """How often each label was seen; in a stream a running mean."""
         if data.condition is None or not hasattr(self, "classes_"):
             return
-        now = np.average(data.condition, axis=0, weights=data.weight).astype(np.float64)
+        weight = np.ones(len(data.X)) if data.weight is None else data.weight
+        now = weight @ data.condition / weight.sum()
         before = self.class_prior_ if share < 1 else now
         self.class_prior_ = (1 - share) * before + share * now
         with np.errstate(divide="ignore"):  # a label that a later fit no longer sees
