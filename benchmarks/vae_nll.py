@@ -3,7 +3,7 @@
     python benchmarks/vae_nll.py --mnist mnist.npz --epochs 200
     python benchmarks/vae_nll.py --mnist mnist.npz --then-importance 50 --more-epochs 20
 
-The network of Burda et al. (2016): 784-200-200-50 and back, tanh. Pixels are drawn anew
+The network of Burda et al. (2016): 784-200-200-50 and back (tanh; --activation). Pixels are drawn anew
 from their grey values before every epoch, each of which is one call of `partial_fit`. The
 test rows are binarised once, and never looked at before the end; the figure is minus the
 mean importance-weighted bound with 5000 draws, in nats per row.
@@ -51,6 +51,7 @@ def main() -> None:
     parser.add_argument("--mnist", type=Path, help=".npz with X_train and X_test")
     parser.add_argument("--epochs", type=int, default=200)
     parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--warm-up", type=int, default=0, help="epochs in which beta grows")
     parser.add_argument("--activation", default="tanh")
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--then-importance", type=int, default=0, metavar="K")
@@ -74,6 +75,7 @@ def main() -> None:
         hidden_layer_sizes=(200, 200),
         activation=args.activation,
         likelihood="bernoulli",
+        beta_warm_up=args.warm_up,
         batch_size=args.batch_size,
         precision=args.precision,
         random_state=0,
@@ -81,7 +83,7 @@ def main() -> None:
     seconds = train(model, grey, args.epochs, (args.rate, args.rate / 100), rng)
     report(model, test, args.epochs, seconds)
     if args.then_importance:
-        model.set_params(n_importance=args.then_importance)
+        model.set_params(n_importance=args.then_importance, beta_warm_up=0)
         more = train(model, grey, args.more_epochs, (args.more_rate, args.more_rate / 100), rng)
         report(model, test, args.epochs + args.more_epochs, seconds + more)
 
