@@ -3,10 +3,10 @@
     python benchmarks/vae_nll.py --mnist mnist.npz --epochs 200
     python benchmarks/vae_nll.py --mnist mnist.npz --then-importance 50 --more-epochs 20
 
-The network of Burda et al. (2016): 784-200-200-50 and back (tanh; --activation). Pixels are drawn anew
-from their grey values before every epoch, each of which is one call of `partial_fit`. The
-test rows are binarised once, and never looked at before the end; the figure is minus the
-mean importance-weighted bound with 5000 draws, in nats per row.
+The network of Burda et al. (2016): 784-200-200-50 and back, with tanh or another --activation.
+Pixels are drawn anew from their grey values before every epoch, each of which is one call of
+`partial_fit`. The test rows are binarised once, and never looked at before the end; the figure
+is minus the mean importance-weighted bound with 5000 draws, in nats per row.
 
 With `--then-importance` the training goes on with that many importance samples. Without
 `--mnist` the digits come from `sklearn.datasets.fetch_openml`.

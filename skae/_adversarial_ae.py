@@ -35,6 +35,10 @@ class AdversarialAE(PointAutoencoder):
     of the prior. No density of x comes with that: `score_samples` is the
     log-likelihood of the reconstruction.
 
+    Deep networks want `normalization="batch"`: without it the encoder deceives the
+    discriminator at the cost of the reconstruction (docs/benchmarks.md). Thin priors want a
+    discriminator that is larger, and learns faster than the encoder.
+
     The built-in networks read (x - mean) / scale, with one scale for all features, the
     root of their mean variance. Your own `encoder` and `decoder` read rows as they are.
 

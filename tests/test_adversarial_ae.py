@@ -972,3 +972,40 @@ def test_progress_shows_the_reconstruction(capfd):
     assert "3/3" in last
     assert "train_loss=" in last
     assert "valid_loss=" in last
+
+
+# --------------------------------------------------------------- the prior that was given
+
+
+def test_a_fitted_model_keeps_its_prior():
+    """Whatever becomes of the object that was given."""
+    rng = np.random.RandomState(0)
+    prior = GaussianMixture(1, random_state=0).fit(rng.normal(size=(100, 2)))
+    model = network(prior=prior).fit(make_rows())
+    before = model.sample_latent(50, random_state=0)
+    prior.fit(rng.normal(100.0, size=(100, 2)))
+    np.testing.assert_array_equal(model.sample_latent(50, random_state=0), before)
+
+
+def test_a_prior_is_drawn_from_once():
+    """Copies and cut models take over what training chose from."""
+    calls = []
+
+    def prior(n, random_state):
+        calls.append(n)
+        return np.random.RandomState(random_state).normal(size=(n, 2))
+
+    model = network(prior=prior, latent_growth="nested").fit(make_rows())
+    copy.copy(model)
+    model.truncate(1)
+    assert len(calls) == 1
+
+
+def test_weights_decay_once():
+    """In the step of the reconstruction, not again in that of the encoder."""
+    model = network(alpha=0.1).fit(make_rows())
+    decays = {
+        phase.name: {group["weight_decay"] for group in optimizer.param_groups}
+        for phase, optimizer in model.net_.later_
+    }
+    assert decays == {"discriminator": {0.0, 0.1}, "encoder": {0.0}}
