@@ -39,6 +39,8 @@ from skae.metrics import active_units
 
 Array = NDArray[Any]
 
+# How many draws may be asked for.
+_COUNT = Interval(Integral, 1, None, closed="left")
 # The variance of E[z|x] over rows from which on a latent counts as active (Burda et al. 2016).
 _ACTIVE = 0.01
 # Where log variances of q(z|x) start: while draws hardly differ from their means, the
@@ -690,9 +692,7 @@ class VAE(LatentPathsMixin, ConditionalMixin, TorchAutoencoder):
             likelihood, or `y` does not fit the model.
         """
         rows = self._check_new_rows(X, "score_samples")
-        self._check_argument(
-            "n_importance", n_importance, [Interval(Integral, 1, None, closed="left")]
-        )
+        self._check_argument("n_importance", n_importance, [_COUNT])
         return self._bounds(Data(rows, None, self._condition_of(y, len(rows))), n_importance)
 
     def score(self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None) -> float:
@@ -740,7 +740,7 @@ class VAE(LatentPathsMixin, ConditionalMixin, TorchAutoencoder):
             As in `score_samples`.
         """
         rows = self._check_new_rows(X, "elbo_terms")
-        self._check_argument("n_draws", n_draws, [Interval(Integral, 1, None, closed="left")])
+        self._check_argument("n_draws", n_draws, [_COUNT])
         self._check_range(rows)
         data = Data(rows, None, self._condition_of(y, len(rows)))
         with self._inference():
@@ -785,7 +785,7 @@ class VAE(LatentPathsMixin, ConditionalMixin, TorchAutoencoder):
         information : float
             Nats.
         """
-        self._check_argument("n_draws", n_draws, [Interval(Integral, 1, None, closed="left"), None])
+        self._check_argument("n_draws", n_draws, [_COUNT, None])
         means, stds = self.posterior(X)
         n_draws = n_draws or ceil(_NOISE_DRAWS / len(means))
         return mutual_information(means, stds, n_draws, np.random.RandomState(self._seed))
@@ -833,10 +833,8 @@ class VAE(LatentPathsMixin, ConditionalMixin, TorchAutoencoder):
             If `n_draws` is not a positive integer or None, `n_importance` is not a positive
             integer, or `y` does not fit the model.
         """
-        self._check_argument("n_draws", n_draws, [Interval(Integral, 1, None, closed="left"), None])
-        self._check_argument(
-            "n_importance", n_importance, [Interval(Integral, 1, None, closed="left")]
-        )
+        self._check_argument("n_draws", n_draws, [_COUNT, None])
+        self._check_argument("n_importance", n_importance, [_COUNT])
         rows = self._check_new_rows(X, "impute")
         self._check_range(rows)
         missing = np.isnan(rows) if rows.dtype.kind == "f" else np.zeros(rows.shape, dtype=bool)

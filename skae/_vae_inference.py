@@ -235,7 +235,7 @@ def mutual_information(
 ) -> float:
     """E log q(z|x) - E log q(z), q(z) the mean of the Gaussians q(z|x) of all rows; nats."""
     means, stds = means.astype(np.float64), stds.astype(np.float64)
-    n_rows, precision = len(means), 1 / stds.astype(np.float64) ** 2
+    n_rows, precision = len(means), 1 / stds**2
     # log q(z|x_m) of all m at once is quadratic in z: two matrix products.
     constant = -0.5 * (means**2 * precision).sum(1) - np.log(stds).sum(1)
     step = max(1, _VALUES // n_rows)

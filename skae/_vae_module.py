@@ -39,6 +39,9 @@ from skae._networks import activation_module
 from skae._rows import Batch
 from skae._training import Loss, TrainableModule, weighted_mean
 
+# How the names of the prior's parameters begin.
+_OF_PRIOR = ("prior_", "pseudo_rows")
+
 
 @dataclass(frozen=True, kw_only=True)
 class VAEBlueprint(Blueprint):
@@ -223,9 +226,9 @@ class VAEModule(TrainableModule):
             kl = weighted_mean(kl_of_rows(q, z, prior), batch.weight)
             cost = self.beta * kl
         terms = {"reconstruction": -weighted_mean(log_px, batch.weight)}
-        if not self.plan.kl_is_cost:
-            return Loss(terms | {"kl_cost": cost}, output, watched={"kl": kl})
-        return Loss(terms | {"kl": kl}, output)
+        if self.plan.kl_is_cost:
+            return Loss(terms | {"kl": kl}, output)
+        return Loss(terms | {"kl_cost": cost}, output, watched={"kl": kl})
 
     def _weighted(self, batch: Batch) -> Loss:
         """-log 1/K sum_k w_k, w_k = p(x, z_k) / q(z_k|x) (Burda et al. 2016, equation 8).
@@ -258,10 +261,6 @@ class VAEModule(TrainableModule):
     def after_step(self, batch: Batch, loss: Loss) -> None:
         if self.likelihood.learned:
             self.likelihood.follow(*explained(batch, loss.output, loss.aside))
-
-
-# Names of the prior's parameters.
-_OF_PRIOR = ("prior_", "pseudo_rows")
 
 
 def _beside(z: Tensor, condition: Tensor | None) -> Tensor:
