@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from skae._pipeline import sample_pipeline as sample_pipeline
     from skae._ppca import PPCA as PPCA
     from skae._vae import VAE as VAE
+    from skae._vqvae import VQVAE as VQVAE
 
 __version__ = "0.1.0"
 
@@ -22,6 +23,7 @@ _HOME = {
     "LinearAE": "_linear_ae",
     "PPCA": "_ppca",
     "VAE": "_vae",
+    "VQVAE": "_vqvae",
     "sample_pipeline": "_pipeline",
 }
 

@@ -124,7 +124,7 @@ class AdversarialModule(PointModule):
     def loss(self, batch: Batch) -> Loss:
         """Of the reconstruction, nats per row; the codes are what the discriminator reads."""
         z, output = self(batch)
-        return Loss(self.misfit(batch, output), output, z)
+        return Loss(self.misfit(batch, output), output, (z,))
 
     def phases(self) -> list[Phase]:
         """The discriminator learns to tell codes from the prior, then the encoder to deceive it."""
@@ -141,7 +141,7 @@ class AdversarialModule(PointModule):
 
     def _tell_apart(self, batch: Batch, before: Loss) -> Tensor:
         prior = batch.draws[:, : self.plan.n_codes] * self.gate  # type: ignore[index]
-        codes: Tensor = before.aside.detach()  # type: ignore[union-attr]
+        codes = before.aside[0].detach()
         losses = discriminator_loss(self._logits(prior), self._logits(codes))
         return weighted_mean(losses, batch.weight)
 

@@ -420,12 +420,12 @@ class BaseAutoencoder(
 
     # ---------------------------------------------------------- names and files
 
-    def _to_frame(self, rows: Any, original: Any = None) -> Any:
-        """Rows as the container that `set_output` asks for, under the input's names."""
+    def _to_frame(self, rows: Any, original: Any = None, names: Any = None) -> Any:
+        """Rows as the container that `set_output` asks for; by default under the input's names."""
         adapter = _get_container_adapter("transform", self)
         if adapter is None:
             return rows
-        names = _check_feature_names_in(self)
+        names = _check_feature_names_in(self) if names is None else names
         return adapter.create_container(rows, original, columns=names)
 
     @property

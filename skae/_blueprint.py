@@ -113,6 +113,8 @@ class Blueprint:
             to_codes = to_codes if shape is None else FromImages(to_codes, shape)
         if decoder is None:
             to_rows = self._new_decoder(to_codes, generator)
+            if not self.rescaled:
+                start_at(to_rows, self._start_output())
         else:
             to_rows = copy.deepcopy(decoder).cpu()
             to_rows = to_rows if shape is None else ToImages(to_rows)
@@ -136,24 +138,19 @@ class Blueprint:
         )
 
     def _new_decoder(self, encoder: nn.Module, generator: torch.Generator) -> nn.Module:
-        decoder: nn.Module
         if self.tied_weights:
-            decoder = TiedDecoder(encoder, self.activation, self.n_features)
-        elif self.network == "mlp" or self.image_shape is None:
+            return TiedDecoder(encoder, self.activation, self.n_features)
+        if self.network == "mlp" or self.image_shape is None:
             sizes = (self.n_decoded, *self.decoder_layer_sizes, self.n_features)
-            decoder = mlp(sizes, self.activation, self.normalization, generator)
-        else:
-            decoder = conv_decoder(
-                self.image_shape,
-                self.decoder_layer_sizes,
-                self.n_decoded,
-                activation=self.activation,
-                normalization=self.normalization,
-                generator=generator,
-            )
-        if not self.rescaled:
-            start_at(decoder, self._start_output())
-        return decoder
+            return mlp(sizes, self.activation, self.normalization, generator)
+        return conv_decoder(
+            self.image_shape,
+            self.decoder_layer_sizes,
+            self.n_decoded,
+            activation=self.activation,
+            normalization=self.normalization,
+            generator=generator,
+        )
 
     def _start_output(self) -> Tensor:
         """The output that explains the mean row."""

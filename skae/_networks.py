@@ -133,6 +133,25 @@ def halved_sizes(height: int, width: int, times: int) -> list[tuple[int, int]]:
     return sizes
 
 
+def grid_size(image_shape: Shape, times: int) -> tuple[int, int]:
+    """The size of an image that was halved so many times."""
+    return halved_sizes(*image_shape[1:], times)[-1]
+
+
+class ChannelsLast(nn.Module):
+    """(n, channels, height, width) to (n, height, width, channels)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.permute(0, 2, 3, 1)
+
+
+class ChannelsFirst(nn.Module):
+    """(n, height, width, channels) to (n, channels, height, width)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.permute(0, 3, 1, 2)
+
+
 def conv_encoder(
     image_shape: Shape,
     channels: Sequence[int],
@@ -144,8 +163,41 @@ def conv_encoder(
     generator: torch.Generator,
 ) -> nn.Sequential:
     """Rows to images, one halving block per entry of `channels`, then a linear layer."""
+    blocks = _halving_blocks(image_shape, channels, activation, pooling, normalization, generator)
+    n_flat = channels[-1] * prod(grid_size(image_shape, len(channels)))
+    return nn.Sequential(*blocks, nn.Flatten(), dense(n_flat, n_outputs, 1.0, generator))
+
+
+def grid_encoder(
+    image_shape: Shape,
+    channels: Sequence[int],
+    n_outputs: int,
+    *,
+    activation: str,
+    pooling: str,
+    normalization: str | None,
+    generator: torch.Generator,
+) -> nn.Sequential:
+    """Rows to images, one halving block per entry of `channels`, then a vector for each pixel.
+
+    Rows of vectors, (n, height * width * n_outputs), pixel by pixel in raster order.
+    """
+    blocks = _halving_blocks(image_shape, channels, activation, pooling, normalization, generator)
+    to_vectors = dense(channels[-1], n_outputs, 1.0, generator)
+    return nn.Sequential(*blocks, ChannelsLast(), to_vectors, nn.Flatten())
+
+
+def _halving_blocks(
+    image_shape: Shape,
+    channels: Sequence[int],
+    activation: str,
+    pooling: str,
+    normalization: str | None,
+    generator: torch.Generator,
+) -> list[nn.Module]:
+    """Rows to images, and a block per entry of `channels`."""
     make, gain = ACTIVATIONS[activation]
-    n_in, height, width = image_shape
+    n_in = image_shape[0]
     layers: list[nn.Module] = [nn.Unflatten(1, image_shape)]
     for n_out in channels:
         stride = 2 if pooling == "stride" else 1
@@ -156,8 +208,7 @@ def conv_encoder(
         if pooling != "stride":
             layers.append(Pool(pooling))
         n_in = n_out
-    n_flat = n_in * prod(halved_sizes(height, width, len(channels))[-1])
-    return nn.Sequential(*layers, nn.Flatten(), dense(n_flat, n_outputs, 1.0, generator))
+    return layers
 
 
 def conv_decoder(
@@ -173,12 +224,47 @@ def conv_decoder(
 
     `channels` are in the decoder's order, from the smallest image to the largest.
     """
+    size = grid_size(image_shape, len(channels))
+    n_in = channels[0] if channels else image_shape[0]
+    layers = [dense(n_inputs, n_in * prod(size), 1.0, generator), nn.Unflatten(1, (n_in, *size))]
+    blocks = _doubling_blocks(image_shape, channels, activation, normalization, generator)
+    return nn.Sequential(*layers, *blocks, nn.Flatten())
+
+
+def grid_decoder(
+    image_shape: Shape,
+    channels: Sequence[int],
+    n_inputs: int,
+    size: tuple[int, int],
+    *,
+    activation: str,
+    normalization: str | None,
+    generator: torch.Generator,
+) -> nn.Sequential:
+    """The grid encoder's way back: from rows of vectors on a grid of this size, to rows."""
+    n_in = channels[0] if channels else image_shape[0]
+    layers = [
+        nn.Unflatten(1, (*size, n_inputs)),
+        dense(n_inputs, n_in, 1.0, generator),
+        ChannelsFirst(),
+    ]
+    blocks = _doubling_blocks(image_shape, channels, activation, normalization, generator)
+    return nn.Sequential(*layers, *blocks, nn.Flatten())
+
+
+def _doubling_blocks(
+    image_shape: Shape,
+    channels: Sequence[int],
+    activation: str,
+    normalization: str | None,
+    generator: torch.Generator,
+) -> list[nn.Module]:
+    """A block per entry of `channels`, up to the size of the image."""
     make, gain = ACTIVATIONS[activation]
     n_out, height, width = image_shape
     sizes = halved_sizes(height, width, len(channels))[::-1]
     n_in = channels[0] if channels else n_out
-    layers: list[nn.Module] = [dense(n_inputs, n_in * prod(sizes[0]), 1.0, generator)]
-    layers.append(nn.Unflatten(1, (n_in, *sizes[0])))
+    layers: list[nn.Module] = []
     for i, size in enumerate(sizes[1:]):
         last = i == len(channels) - 1
         n_next = n_out if last else channels[i + 1]
@@ -187,7 +273,7 @@ def conv_decoder(
         if normalization == "batch" and not last:
             layers.append(nn.BatchNorm2d(n_next))
         n_in = n_next
-    return nn.Sequential(*layers, nn.Flatten())
+    return layers
 
 
 def start_at(network: nn.Module, output: Tensor) -> None:

@@ -203,6 +203,7 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
         self._n_rows_seen = float(len(X) if sample_weight is None else sample_weight.sum())
         self._train(rows, train, valid, callbacks, self.max_iter)
         codes = self._finish(data, 1.0)
+        self._train_more(data, codes, valid)
         self._check_trained()
         context.call_on_fit_task_end(estimator=self, X=X)
         return codes
@@ -252,7 +253,8 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
             self._train(rows, train, None, [], 1, scheduled=False)
             n_rows = float(len(rows) if weight is None else weight.sum())
             self._n_rows_seen = n_rows + (0.0 if first else _MEMORY * self._n_rows_seen)
-            self._finish(data, n_rows / self._n_rows_seen)
+            codes = self._finish(data, n_rows / self._n_rows_seen)
+            self._train_more(data, codes, None, streaming=True)
         return self
 
     def _forget(self) -> None:
@@ -303,7 +305,7 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
         self._blueprint = self._Blueprint(
             **self._choices(),
             n_features=X.shape[1],
-            n_codes=int(self.n_components),
+            n_codes=self._n_latents(),
             n_conditions=0 if condition is None else condition.shape[1],
             with_mask=spread.any_missing,
             center=spread.mean.numpy(),
@@ -312,7 +314,7 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
         )
         # The fitted model goes on with these, whatever the parameters become.
         self._own = self._own_modules()
-        self.n_components_ = int(self.n_components)
+        self.n_components_ = self._n_latents()
         self._set_net(self._new_module(self._seed))
 
     def _continue(self, known: dict[str, Any], X: Array) -> None:
@@ -344,7 +346,7 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
             )
         self._blueprint = replace(plan, **{name: now[name] for name in plan.changeable})
         self._check_range(X, as_targets=True)
-        self.n_components_ = int(self.n_components)
+        self.n_components_ = self._n_latents()
         self._copy_net(known["net"])
 
     def _own_modules(self) -> tuple[Any, ...]:
@@ -361,12 +363,22 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
         device: torch.device | None = None,
         solver: str | None = None,
     ) -> None:
+        self.net_ = self._new_net(module, device, solver, foreign_modules=holds_module(self._own))
+
+    def _new_net(
+        self,
+        module: TrainableModule,
+        device: torch.device | None = None,
+        solver: str | None = None,
+        **options: Any,
+    ) -> Net:
+        """A net with this estimator's training parameters."""
         device = device or self._device()
         wide = {"float32": False, "bfloat16": True}.get(
             self.precision,
             device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False),
         )
-        self.net_ = Net(
+        return Net(
             module,
             solver=solver or self.solver,
             alpha=self.alpha,
@@ -375,10 +387,10 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
             seed=self._seed,
             autocast=torch.bfloat16 if wide else None,
             compiled=self.compile,
-            foreign_modules=holds_module(self._own),
             lr=self.learning_rate_init,
             batch_size=self.batch_size,
             device=str(device),
+            **options,
         ).initialize()
 
     def _copy_net(self, net: Net) -> None:
@@ -386,10 +398,7 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
         module = copy.deepcopy(net.module_)
         module.plan = self._blueprint
         self._set_net(module)
-        states = [optimizer.state_dict() for optimizer in net.optimizers_]
-        history = copy.deepcopy(net.history_.to_list())
-        goes_on = net.solver == self.solver
-        self.net_.resume_with_own_settings(copy.deepcopy(states) if goes_on else None, history)
+        self.net_.go_on_from(net)
 
     def _split(self, n_rows: int) -> tuple[Tensor, Tensor | None]:
         """Indices of training rows, and of validation rows where they are wanted."""
@@ -406,6 +415,14 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
 
     def _prepare(self, rows: Rows, train: Tensor) -> None:
         """What comes before training: nothing, or a pretraining."""
+
+    def _train_more(
+        self, data: Data, codes: Array | None, valid: Tensor | None, streaming: bool = False
+    ) -> None:
+        """What comes after training: nothing, or a network that learns from the codes.
+
+        `valid` are the rows that were held out, if some were.
+        """
 
     def _check_trained(self) -> None:
         """Warn of a training that ended before its time."""
@@ -447,18 +464,8 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
                 "normalization='batch' needs two rows or more in a batch; given "
                 f"batch_size={self.batch_size} and {len(train)} rows to train on."
             )
-        self.net_.callbacks = [*callbacks, *(self.callbacks or [])]
-        self.net_.initialize_callbacks()
-        try:
-            self.net_.train(rows, train, valid, epochs, scheduled)
-        finally:
-            for _, callback in self.net_.callbacks_:
-                if isinstance(callback, Progress):
-                    callback.close()
-                release(callback)
-            self.net_.callbacks = None
-            self.net_.callbacks_ = []
-        self.net_.module_.eval()
+        listeners = [*callbacks, *(self.callbacks or [])]
+        train_net(self.net_, listeners, rows, train, valid, epochs, scheduled)
         self.n_iter_ = len(self.net_.history)
 
     def _check_codes_are_finite(self, codes: Array) -> None:
@@ -505,6 +512,10 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
             raise ValueError("device='mps' is not there. device='auto' takes what there is.")
         return device
 
+    def _n_latents(self) -> int:
+        """How many codes are asked for."""
+        return int(self.n_components)
+
     def _choices(self) -> dict[str, Any]:
         """Fields of the blueprint that parameters decide."""
         hidden = layer_sizes("hidden_layer_sizes", self.hidden_layer_sizes)
@@ -512,7 +523,7 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
         if self.decoder_layer_sizes is not None:
             back = layer_sizes("decoder_layer_sizes", self.decoder_layer_sizes)
         return {
-            "n_components": int(self.n_components),
+            "n_components": self._n_latents(),
             "hidden_layer_sizes": hidden,
             "decoder_layer_sizes": back,
             "activation": self.activation,
@@ -546,10 +557,16 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
         for part in slices(len(rows)):
             yield part, rows.batch(part)
 
-    def _map_rows(self, data: Data, compute: Callable[[Batch], Tensor], *width: int) -> Array:
-        """A function of batches, over all rows; float32 on the CPU."""
+    def _map_rows(
+        self,
+        data: Data,
+        compute: Callable[[Batch], Tensor],
+        *width: int,
+        dtype: type[np.generic] = np.float32,
+    ) -> Array:
+        """A function of batches, over all rows; on the CPU."""
         rows = self._rows(data)
-        out = np.empty((len(rows), *width), dtype=np.float32)
+        out = np.empty((len(rows), *width), dtype=dtype)
         with self._inference():
             for part, batch in self._chunks(rows):
                 out[part] = compute(batch).cpu().numpy()
@@ -660,15 +677,10 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
         state = super().__getstate__()
         if "_blueprint" in state:
             state["_blueprint"] = state["_blueprint"].as_dict()
-        if "net_" in state:
-            net = state["net_"]
-            state["net_"] = {
-                "weights": to_arrays(dict(net.module_.state_dict())),
-                "optimizers": to_arrays([o.state_dict() for o in net.optimizers_]),
-                "history": copy.deepcopy(net.history_.to_list()),
-                "solver": net.solver,
-            }
-        return state
+        return {
+            name: saved_net(value) if isinstance(value, Net) else value
+            for name, value in state.items()
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -676,14 +688,20 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
             return
         saved, plan = self.__dict__.pop("net_"), self.__dict__.pop("_blueprint")
         self._blueprint = self._Blueprint(**plan)
-        module = self._new_module(0)
+        self.net_ = self._loaded_net(
+            saved, self._new_module(0), foreign_modules=holds_module(self._own)
+        )
+
+    def _loaded_net(self, saved: dict[str, Any], module: TrainableModule, **options: Any) -> Net:
+        """A net as it was saved, around a module like the one that it had."""
         module.load_state_dict(to_tensors(saved["weights"]))
         try:
-            self._set_net(module, solver=saved["solver"])
+            net = self._new_net(module, solver=saved["solver"], **options)
         except ValueError:  # fitted on a device that is not here
-            self._set_net(module, torch.device("cpu"), saved["solver"])
-        self.net_.resume(to_tensors(saved["optimizers"]), saved["history"])
-        self.net_.module_.eval()
+            net = self._new_net(module, torch.device("cpu"), saved["solver"], **options)
+        net.resume(to_tensors(saved["optimizers"]), saved["history"])
+        net.module_.eval()
+        return net
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         return copyreg.__newobj__, (type(self),), self.__getstate__()  # type: ignore[attr-defined]
@@ -698,6 +716,32 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
                 "or joblib, or build the network by hidden_layer_sizes."
             )
         return self.__reduce_ex__(2)
+
+
+def train_net(net: Net, callbacks: list[Any], rows: Rows, train: Tensor, *more: Any) -> None:
+    """Train a net that callbacks listen to; it keeps none of them."""
+    net.callbacks = callbacks
+    net.initialize_callbacks()
+    try:
+        net.train(rows, train, *more)
+    finally:
+        for _, callback in net.callbacks_:
+            if isinstance(callback, Progress):
+                callback.close()
+            release(callback)
+        net.callbacks = None
+        net.callbacks_ = []
+    net.module_.eval()
+
+
+def saved_net(net: Net) -> dict[str, Any]:
+    """A net as plain values."""
+    return {
+        "weights": to_arrays(dict(net.module_.state_dict())),
+        "optimizers": to_arrays([o.state_dict() for o in net.optimizers_]),
+        "history": copy.deepcopy(net.history_.to_list()),
+        "solver": net.solver,
+    }
 
 
 def slices(n_rows: int) -> Iterator[slice]:

@@ -38,7 +38,7 @@ class Loss(NamedTuple):
     terms: dict[str, Tensor]
     output: Tensor
     # What the noise, or later phases of the step, need besides: the module knows.
-    aside: Tensor | None = None
+    aside: tuple[Tensor, ...] = ()
     # What is recorded beside the terms, and not minimised.
     watched: Mapping[str, Tensor] = MappingProxyType({})
 
@@ -296,15 +296,16 @@ class Net(NeuralNet):
                 optimizer.load_state_dict(state)
         self.history_ = History(history)
 
-    def resume_with_own_settings(
-        self, optimizers: list[dict[str, Any]] | None, history: list[dict[str, Any]]
-    ) -> None:
-        """The same, but the rates and penalties stay those of this net."""
+    def go_on_from(self, net: "Net") -> None:
+        """Copy a net's history and, of the same solver, its state; settings stay those of this."""
         groups = [group for optimizer in self.optimizers_ for group in optimizer.param_groups]
         own = [
             {name: value for name, value in group.items() if name != "params"} for group in groups
         ]
-        self.resume(optimizers, history)
+        states = None
+        if net.solver == self.solver:
+            states = deepcopy([optimizer.state_dict() for optimizer in net.optimizers_])
+        self.resume(states, deepcopy(net.history_.to_list()))
         groups = [group for optimizer in self.optimizers_ for group in optimizer.param_groups]
         for group, settings in zip(groups, own, strict=True):
             group.update(settings)
@@ -528,7 +529,7 @@ class Net(NeuralNet):
             "loss": objective,
             "y_pred": output.detach(),
             "terms": detached,
-            "aside": None if aside is None else aside.detach(),
+            "aside": tuple(value.detach() for value in aside),
             "watched": {name: value.detach() for name, value in watched.items()},
         }
 

@@ -247,7 +247,7 @@ class VAEModule(TrainableModule):
         if z.requires_grad:
             z.register_hook(lambda gradient: gradient * share[..., None])
         bound = log_mean_exp(log_weight) - self.log_units(batch)
-        return Loss({"bound": -weighted_mean(bound, batch.weight)}, output, share)
+        return Loss({"bound": -weighted_mean(bound, batch.weight)}, output, (share,))
 
     def log_units(self, batch: Batch) -> Tensor | float:
         """What log densities of the seen values lose in the units of the data."""
@@ -260,7 +260,8 @@ class VAEModule(TrainableModule):
 
     def after_step(self, batch: Batch, loss: Loss) -> None:
         if self.likelihood.learned:
-            self.likelihood.follow(*explained(batch, loss.output, loss.aside))
+            share = loss.aside[0] if loss.aside else None
+            self.likelihood.follow(*explained(batch, loss.output, share))
 
 
 def _beside(z: Tensor, condition: Tensor | None) -> Tensor:

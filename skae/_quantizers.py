@@ -1,0 +1,400 @@
+"""Vectors to the nearest of finitely many: codebooks, and how they are learned.
+
+References
+----------
+A. van den Oord, O. Vinyals and K. Kavukcuoglu (2017). Neural discrete representation
+learning. NeurIPS 30. :doi:`10.48550/arXiv.1711.00937`
+
+F. Mentzer, D. Minnen, E. Agustsson and M. Tschannen (2024). Finite scalar quantization:
+VQ-VAE made simple. ICLR. :doi:`10.48550/arXiv.2309.15505`
+
+Y. Zhu, B. Li, Y. Xin and L. Xu (2025). Addressing representation collapse in vector
+quantized models with one linear layer. ICCV. :doi:`10.48550/arXiv.2411.02038`
+
+C. Fifty, R. G. Junkins, D. Duan, A. Iger, J. W. Liu, E. Amid, S. Thrun and C. Ré (2025).
+Restructuring vector quantization with the rotation trick. ICLR.
+:doi:`10.48550/arXiv.2410.06424`
+"""
+
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from math import prod
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
+from torch import Tensor, nn
+
+# Distances that are held at once: 4 MB, which stay in the cache of a core.
+_DISTANCES = 2**20
+# Vectors for each code from which k-means starts a codebook.
+_VECTORS_PER_CODE = 32
+# Distances that a start by k-means may compute: seeds, then iterations, at least one.
+_SEEDING_DISTANCES, _LLOYD_DISTANCES = 2**25, 2**31
+_MOST_ITERATIONS = 50
+# By how much, in standard deviations of the vectors, repeats of a vector are moved apart.
+_JITTER = 0.1
+# Codes that were not used for so long that their counts have faded stay where they are.
+_FADED = 1e-20
+
+
+# -------------------------------------------------------------------------- formulas
+
+
+@torch.no_grad()
+def nearest(z: Tensor, codebook: Tensor) -> Tensor:
+    """Index of the nearest of `codebook` (K, D) for every row of z (n, D).
+
+    |z - e|² = |z|² + (e, |e|²)·(-2z, 1), of which the first does not depend on e: one
+    matrix product, in pieces.
+    """
+    center = codebook.mean(0)  # far from zero the squares would leave no digits
+    e, z = codebook - center, z - center
+    e = torch.cat([e, e.square().sum(1, keepdim=True)], 1).T.contiguous()
+    z = torch.cat([-2 * z, z.new_ones(len(z), 1)], 1)
+    on_cpu = z.device.type == "cpu" and not torch.compiler.is_compiling()
+    rows = max(1, _DISTANCES // len(codebook))
+    found = [
+        # NumPy's argmin is vectorised on the CPU, torch's is not.
+        torch.from_numpy((part @ e).numpy().argmin(1)) if on_cpu else (part @ e).argmin(1)
+        for part in z.split(rows)
+    ]
+    return found[0] if len(found) == 1 else torch.cat(found)
+
+
+def straight_through(z: Tensor, e: Tensor) -> Tensor:
+    """The value of e, with the gradient of z (van den Oord et al. 2017)."""
+    return z + (e - z).detach()
+
+
+def rotated(z: Tensor, e: Tensor) -> Tensor:
+    """The value of e, as z rotated and scaled to it by constants (Fifty et al. 2025).
+
+    With unit vectors ẑ and ê, r = (ẑ + ê) / |ẑ + ê| and λ = |e| / |z|, it is
+    λ (z - 2 r rᵀz + 2 ê ẑᵀz): the gradient keeps its angle to the vector.
+    """
+    lengths = [v.detach().norm(dim=-1, keepdim=True).clamp(min=1e-8) for v in (z, e)]
+    z_hat, e_hat = z.detach() / lengths[0], e.detach() / lengths[1]
+    r = nn.functional.normalize(z_hat + e_hat, dim=-1)
+    turned = z - 2 * r * (r * z).sum(-1, keepdim=True) + 2 * e_hat * (z_hat * z).sum(-1, True)
+    rotation = lengths[1] / lengths[0] * turned
+    return rotation + (e - rotation).detach()  # opposite vectors have no such rotation
+
+
+def code_sums(
+    z: Tensor, indices: Tensor, weight: Tensor | None, n_codes: int
+) -> tuple[Tensor, Tensor]:
+    """How much weight each code has among the vectors z (n, D), and their weighted sums."""
+    w = z.new_ones(len(z)) if weight is None else weight
+    counts = z.new_zeros(n_codes).index_add_(0, indices, w)
+    sums = z.new_zeros(n_codes, z.shape[1]).index_add_(0, indices, z * w[:, None])
+    return counts, sums
+
+
+def digits_of(indices: Tensor, levels: Tensor) -> Tensor:
+    """Mixed-radix digits (..., D) of indices (...), the first digit changing fastest."""
+    places = torch.cat([levels.new_ones(1), levels.cumprod(0)[:-1]])
+    return indices[..., None] // places % levels
+
+
+def kmeans_start(
+    z: Tensor, weight: Tensor | None, n_codes: int, seed: int
+) -> tuple[Tensor, Tensor]:
+    """A codebook (K, D) by k-means of the vectors z (n, D), and the weight of each cell.
+
+    Where there are fewer vectors than codes, it is the vectors, and repeats of them that
+    are moved a little.
+    """
+    vectors = z.cpu().double().numpy()
+    mass = np.ones(len(vectors)) if weight is None else weight.cpu().double().numpy()
+    distinct, where = np.unique(vectors, axis=0, return_inverse=True)
+    rng = np.random.RandomState(seed)
+    if len(distinct) > n_codes:
+        codebook = _cluster(distinct, np.bincount(where.ravel(), mass), n_codes, rng)
+    else:
+        repeats = np.resize(distinct, (n_codes - len(distinct), distinct.shape[1]))
+        noise = _JITTER * (vectors.std() + 1e-3) * rng.standard_normal(repeats.shape)
+        codebook = np.concatenate([distinct, repeats + noise])
+    start = torch.from_numpy(codebook).to(z)
+    counts, _ = code_sums(z, nearest(z, start), weight, n_codes)
+    return start, counts
+
+
+def _cluster(
+    vectors: np.ndarray, mass: np.ndarray, n_codes: int, rng: np.random.RandomState
+) -> np.ndarray:
+    distances = len(vectors) * n_codes
+    cheap = distances * np.log2(n_codes + 1) <= _SEEDING_DISTANCES
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer clusters: some codes unused
+        model = KMeans(
+            n_codes,
+            init="k-means++" if cheap else "random",
+            n_init=4 if 8 * distances <= _SEEDING_DISTANCES else 1,
+            max_iter=int(np.clip(_LLOYD_DISTANCES // distances, 1, _MOST_ITERATIONS)),
+            random_state=rng,
+        ).fit(vectors, sample_weight=mass)
+    centers: np.ndarray = model.cluster_centers_
+    return centers
+
+
+# --------------------------------------------------------------------------- modules
+
+
+class Quantized(NamedTuple):
+    """Vectors (n, n_components, D) as a codebook has them."""
+
+    value: Tensor  # what the decoder reads: the codes' vectors, with a gradient for z
+    indices: Tensor  # (n, n_components, n_quantizers)
+    penalties: dict[str, Tensor]  # mean squared distances of every row, by name, (n,)
+
+
+class Quantizer(nn.Module, ABC):
+    """Indices of vectors, stage by stage: each stage codes what the earlier ones left."""
+
+    def __init__(
+        self, n_codes: int, code_dim: int, n_quantizers: int, rotation: bool = False
+    ) -> None:
+        super().__init__()
+        self.n_codes, self.code_dim, self.n_quantizers = n_codes, code_dim, n_quantizers
+        self.rotation = rotation
+
+    @abstractmethod
+    def codebook(self, stage: int) -> Tensor:
+        """The vectors (K, D) of a stage."""
+
+    def bound(self, z: Tensor) -> Tensor:
+        """What is quantised, of what the encoder gives."""
+        return z
+
+    def find(self, left: Tensor, stage: int) -> Tensor:
+        """Indices of a stage's nearest codes, of what was left to it (..., D)."""
+        rows = left.reshape(-1, self.code_dim)
+        return nearest(rows, self.codebook(stage)).view(left.shape[:-1])
+
+    def passed(self, z: Tensor, e: Tensor) -> Tensor:
+        """The value of e, with a gradient for z."""
+        return rotated(z, e) if self.rotation else straight_through(z, e)
+
+    def penalties(self, left: list[Tensor], codes: list[Tensor]) -> dict[str, Tensor]:
+        """Mean squared distances, of every row, of what was left to the stages and their codes."""
+        return {}
+
+    def look_up(self, indices: Tensor) -> Tensor:
+        """Vectors (..., D) of indices (..., n_quantizers): the sum of the stages' codes."""
+        codes = [self.codebook(q)[indices[..., q]] for q in range(self.n_quantizers)]
+        return sum(codes[1:], codes[0])
+
+    def forward(self, z: Tensor) -> Quantized:
+        """Vectors (n, n_components, D) as the codebook has them."""
+        z = self.bound(z)
+        left, codes, indices = [], [], []
+        rest = z
+        for stage in range(self.n_quantizers):
+            left.append(rest)
+            indices.append(self.find(rest.detach(), stage))
+            codes.append(self.codebook(stage)[indices[-1]])
+            rest = rest - codes[-1].detach()
+        value = self.passed(z, sum(codes[1:], codes[0]).detach())
+        return Quantized(value, torch.stack(indices, -1), self.penalties(left, codes))
+
+
+class VectorQuantizer(Quantizer):
+    """A codebook that follows the vectors, by running means or by a loss.
+
+    Parameters
+    ----------
+    by_loss : bool
+        Whether the vectors are parameters; else they are running means of the encodings
+        that they code, N <- γN + (1 - γ)n, m <- γm + (1 - γ)Σz, e = m / N.
+    rotation : bool
+        Whether gradients are rotated from a code to its encoding.
+    """
+
+    vectors: Tensor
+    counts: Tensor
+    sums: Tensor
+    per_batch: Tensor
+
+    def __init__(
+        self,
+        n_codes: int,
+        code_dim: int,
+        n_quantizers: int,
+        *,
+        by_loss: bool,
+        rotation: bool,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__(n_codes, code_dim, n_quantizers, rotation)
+        self.by_loss = by_loss
+        shape = (n_quantizers, n_codes, code_dim)
+        start = (2 * torch.rand(shape, generator=generator) - 1) / n_codes
+        if by_loss:
+            self.vectors = nn.Parameter(start)
+        else:
+            self.register_buffer("vectors", start)
+        # Of a batch: how much weight each code has, and the sums of its encodings.
+        self.register_buffer("counts", torch.zeros(shape[:2]))
+        self.register_buffer("sums", torch.zeros(shape if not by_loss else 0))
+        # Weight of the encodings of a batch.
+        self.register_buffer("per_batch", torch.zeros(()))
+
+    def codebook(self, stage: int) -> Tensor:
+        return self.vectors[stage]
+
+    def penalties(self, left: list[Tensor], codes: list[Tensor]) -> dict[str, Tensor]:
+        found = {"commitment": _distances(left, [code.detach() for code in codes])}
+        if self.by_loss:
+            found["codebook"] = _distances([z.detach() for z in left], codes)
+        return found
+
+    @torch.no_grad()
+    def start(self, z: Tensor, weight: Tensor | None, per_batch: float, seed: int) -> None:
+        """Take the codebook from vectors (n, D) by k-means; `per_batch` is a batch's weight."""
+        for stage in range(self.n_quantizers):
+            vectors, counts = kmeans_start(z, weight, self.n_codes, seed + stage)
+            self.vectors[stage] = vectors
+            self.counts[stage] = counts * (per_batch / counts.sum())
+            z = z - vectors[nearest(z, vectors)]
+        self._count_on(per_batch)
+
+    @torch.no_grad()
+    def start_even(self, per_batch: float) -> None:
+        """Keep the codebook that was drawn, as if its codes were used alike."""
+        self.counts.fill_(per_batch / self.n_codes)
+        self._count_on(per_batch)
+
+    def _count_on(self, per_batch: float) -> None:
+        self.per_batch.fill_(per_batch)
+        if not self.by_loss:
+            self.sums.copy_(self.vectors * self.counts[..., None])
+
+    @torch.no_grad()
+    def follow(
+        self,
+        z: Tensor,
+        indices: Tensor,
+        weight: Tensor | None,
+        *,
+        decay: float,
+        threshold: float,
+        chances: Tensor | None,
+    ) -> None:
+        """Take in a batch of encodings z (n, D) with indices (n, n_quantizers).
+
+        Codes with less than `threshold` times the weight that is theirs if all codes are
+        used alike begin anew at encodings that the uniform numbers `chances`, one for each
+        code, choose by weight.
+        """
+        total = torch.as_tensor(float(len(z)), device=z.device) if weight is None else weight.sum()
+        self.per_batch.lerp_(total, 1 - decay)
+        for stage in range(self.n_quantizers):
+            vectors, counts = self.vectors[stage], self.counts[stage]
+            now, sums = code_sums(z, indices[:, stage], weight, self.n_codes)
+            counts.lerp_(now, 1 - decay)
+            left = z - vectors[indices[:, stage]]
+            if not self.by_loss:
+                self.sums[stage].lerp_(sums, 1 - decay)
+                used = (counts > _FADED * self.per_batch)[:, None]
+                means = self.sums[stage] / counts.clamp(min=1e-38)[:, None]
+                vectors.copy_(torch.where(used, means, vectors))
+            if chances is not None:
+                self._restart(stage, z, weight, threshold, chances[stage])
+            z = left
+
+    def _restart(
+        self, stage: int, z: Tensor, weight: Tensor | None, threshold: float, chances: Tensor
+    ) -> None:
+        alike = self.per_batch / self.n_codes
+        vectors, counts = self.vectors[stage], self.counts[stage]
+        dead = counts < threshold * alike
+        if weight is None:
+            chosen = (chances * len(z)).long()
+        else:
+            reached = weight.cumsum(0)
+            chosen = torch.searchsorted(reached, chances * reached[-1])
+        live = z[chosen.clamp(max=len(z) - 1)]
+        vectors.copy_(torch.where(dead[:, None], live, vectors))
+        counts.copy_(torch.where(dead, alike, counts))
+        if not self.by_loss:
+            sums = self.sums[stage]
+            sums.copy_(torch.where(dead[:, None], alike * live, sums))
+
+
+class LinearQuantizer(Quantizer):
+    """SimVQ: a frozen codebook C, of which one linear map W is learned; e = C W."""
+
+    frozen: Tensor
+
+    def __init__(
+        self,
+        n_codes: int,
+        code_dim: int,
+        n_quantizers: int,
+        *,
+        rotation: bool,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__(n_codes, code_dim, n_quantizers, rotation)
+        shape = (n_quantizers, n_codes, code_dim)
+        self.register_buffer("frozen", torch.randn(shape, generator=generator))
+        self.maps = nn.Parameter(torch.eye(code_dim).repeat(n_quantizers, 1, 1))
+
+    def codebook(self, stage: int) -> Tensor:
+        return self.frozen[stage] @ self.maps[stage]
+
+    def penalties(self, left: list[Tensor], codes: list[Tensor]) -> dict[str, Tensor]:
+        return {
+            "commitment": _distances(left, [code.detach() for code in codes]),
+            "codebook": _distances([z.detach() for z in left], codes),
+        }
+
+    @torch.no_grad()
+    def start(self, z: Tensor, weight: Tensor | None) -> None:
+        """Give the codes the second moments of vectors (n, D): W'W = E[zz']."""
+        for stage in range(self.n_quantizers):
+            w = z.new_ones(len(z)) if weight is None else weight
+            moments = ((z.T * w) @ z / w.sum()).double().cpu()
+            floor = 1e-4 * moments.diagonal().mean() + 1e-12
+            root = torch.linalg.cholesky(moments + floor * torch.eye(self.code_dim)).T
+            self.maps[stage] = root.to(z)
+            z = z - self.codebook(stage)[nearest(z, self.codebook(stage))]
+
+
+class ScalarQuantizer(Quantizer):
+    """FSQ: each dimension, in (-1, 1) by tanh, has a number of cells of equal width.
+
+    A code is the cells' centres, and its index has their places as digits, in mixed radix.
+    A later stage divides each cell of the one before it in the same way.
+    """
+
+    levels: Tensor
+
+    def __init__(self, levels: Sequence[int], n_quantizers: int) -> None:
+        super().__init__(prod(levels), len(levels), n_quantizers)
+        self.register_buffer("levels", torch.tensor(levels), persistent=False)
+
+    def bound(self, z: Tensor) -> Tensor:
+        return z.tanh()
+
+    def codebook(self, stage: int) -> Tensor:
+        every = torch.arange(self.n_codes, device=self.levels.device)
+        digits = digits_of(every, self.levels)
+        return ((2 * digits + 1) / self.levels - 1) / self.levels**stage
+
+    def find(self, left: Tensor, stage: int) -> Tensor:
+        """The cell, by its digits: no distance is computed."""
+        digits = ((left * self.levels**stage + 1) / 2 * self.levels).floor().long()
+        digits = torch.minimum(digits.clamp(min=0), self.levels - 1)
+        places = torch.cat([self.levels.new_ones(1), self.levels.cumprod(0)[:-1]])
+        return (digits * places).sum(-1)
+
+
+def _distances(left: list[Tensor], codes: list[Tensor]) -> Tensor:
+    """Mean over positions and dimensions, summed over stages, (n,)."""
+    parts = [(z - e).square().flatten(1).mean(1) for z, e in zip(left, codes, strict=True)]
+    return sum(parts[1:], parts[0])

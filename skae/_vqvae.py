@@ -1,0 +1,820 @@
+"""The vector-quantised variational autoencoder: codes are integers, and have a prior.
+
+References
+----------
+A. van den Oord, O. Vinyals and K. Kavukcuoglu (2017). Neural discrete representation
+learning. NeurIPS 30. :doi:`10.48550/arXiv.1711.00937`
+"""
+
+import copy
+import warnings
+from math import ceil, log, prod
+from numbers import Integral, Real
+from typing import Any, ClassVar, Protocol, cast
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import entropy
+from torch import Tensor, nn
+
+from skae._base import BaseAutoencoder, Interval, StrOptions, private_generator
+from skae._index_priors import Independent, IndexPriorModule, index_counts, smoothed_shares
+from skae._likelihoods import NoiseSums
+from skae._networks import Shape, grid_size
+from skae._quantizers import LinearQuantizer, VectorQuantizer
+from skae._rows import Batch, Data, Rows, Units
+from skae._torch import TorchAutoencoder, layer_sizes, slices, train_net
+from skae._training import Net, global_generators_set_aside
+from skae._training_callbacks import Progress, StopWhenFlat
+from skae._vqvae_module import VQVAEBlueprint, VQVAEModule
+
+Array = NDArray[Any]
+Indices = NDArray[np.int64]
+
+# Numbers of a code's vector, where none is asked for.
+_CODE_DIM = 8
+# float32, in which codes go through the networks' rooms, holds integers up to this.
+_MOST_CODES = 2**24
+# Encodings, for each code and in all, from which the codebook starts.
+_START_PER_CODE, _MOST_TO_START = 16, 2**18
+# From how many encodings for each code on it is a collapse if fewer than a tenth are used.
+_COLLAPSE_PER_CODE = 10
+
+
+class _Prior(Protocol):
+    """p(k) of index sequences."""
+
+    def log_prob(self, k: Tensor) -> Tensor: ...
+
+    def sample(self, n: int, generator: torch.Generator) -> Tensor: ...
+
+
+class _EmbeddingOutput:
+    """`transform` with a choice of what it gives.
+
+    It stands in a class of its own, as scikit-learn names the columns of whatever a
+    `transform` returns that is defined in the body of an estimator.
+    """
+
+    def transform(self: Any, X: ArrayLike, output: str = "indices") -> Any:
+        """Encode rows as integers, or as the vectors that these stand for.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows to encode.
+        output : {"indices", "embedding"}, default="indices"
+            Indices of codes, or the vectors of the codebook that the decoder reads.
+
+        Returns
+        -------
+        Z : ndarray of shape (n_samples, n_components * n_quantizers), int64, or \
+                (n_samples, n_components * code_dim), float32
+            Position by position: its indices, one for each quantizer; or its vector. A data
+            frame under `set_output`.
+
+        Raises
+        ------
+        ValueError
+            If `output` is neither.
+        """
+        self._check_argument("output", output, [StrOptions({"indices", "embedding"})])
+        if output == "indices":
+            return BaseAutoencoder.transform(self, X)
+        vectors = self._embed(self._check_new_rows(X, "transform"))
+        dim = self._blueprint.code_dim
+        name = type(self).__name__.lower()
+        names = [f"{name}{i // dim}_{i % dim}" for i in range(vectors.shape[1])]
+        return self._to_frame(vectors, X, names)
+
+
+class VQVAE(_EmbeddingOutput, TorchAutoencoder):
+    """The vector-quantised variational autoencoder: a row is a few integers.
+
+    The encoder gives `n_components` vectors, each of which is rounded to the nearest entry
+    of a codebook; the decoder reads these. Gradients pass the rounding as if it were not
+    there. After training, a prior p(k) over the indices k is learned. `transform` gives
+    the indices, `sample` decodes indices drawn from the prior, and `score_samples` is
+    log p(x|e_k) + log p(k), nats: one term of log p(x) = log sum_k p(x|e_k) p(k), and so a
+    lower bound.
+
+    The built-in networks read (x - mean) / scale, with one scale for all features, the
+    root of their mean variance. So no scaler is needed before it, and features keep
+    their weight relative to each other, as in PCA. Your own `encoder` reads rows as they
+    are.
+
+    Parameters
+    ----------
+    n_components : int or None, default=8
+        Number of positions, each of which has a code. With `network="conv"` they are the
+        pixels of the image when all layers have halved it, in raster order, and so follow
+        from `hidden_layer_sizes`: None takes that number, and another one is an error.
+    n_codes : int, default=512
+        Entries of the codebook, K.
+    code_dim : int, default=None
+        Numbers of a code's vector; None takes 8, or as many as there are `levels`.
+    quantizer : {"vq", "fsq", "simvq"}, default="vq"
+        "vq" learns every entry of the codebook; "simvq" one linear map over a random
+        codebook, which moves all entries at once (Zhu et al. 2025); "fsq" learns none: each
+        number of a vector has a fixed number of cells, by tanh (Mentzer et al. 2024).
+    levels : sequence of int, default=(8, 8, 8)
+        Cells of each number for "fsq"; their product must be `n_codes`.
+    n_quantizers : int, default=1
+        Codes of each position: each further one codes what the sum of those before has
+        left (residual quantisation).
+    codebook_update : {"ema", "loss"}, default="ema"
+        How "vq" learns: running means of the encodings of each code, or gradients of their
+        squared distances.
+    codebook_init : {"kmeans", "random"}, default="kmeans"
+        Start "vq" at the means of k-means over the first encodings, and "simvq" at their
+        second moments; or at random.
+    decay : float in [0, 1), default=0.99
+        Share of a running mean that a step keeps; also of the counts that tell dead codes.
+    commitment_weight : float, default=0.25
+        How much squared distances of encodings from their codes (means over positions and
+        numbers) count beside squared errors (means over features, in units of their mean
+        variance).
+    dead_code_threshold : float, default=0.1
+        A code of "vq" that is used less than this times as often as if all were used alike
+        begins anew at a random encoding of the batch; 0 leaves dead codes dead.
+    rotation_trick : bool, default=False
+        Turn gradients from a code to its encoding (Fifty et al. 2025), for "vq" and
+        "simvq".
+    prior : {"autoregressive", "independent"} or None, default="autoregressive"
+        p(k): a dilated causal network over all indices of a row, in order; frequencies at
+        each position; or none, which scores as if all codes were equally likely, and
+        cannot be sampled.
+    prior_channels : int, default=64
+        Width of the causal network.
+    prior_max_iter : int, default=None
+        Epochs of the causal network at most; None takes `max_iter`. It goes back to the
+        best one on held-out rows (`validation_fraction`), and ends when `n_iter_no_change`
+        epochs were no better.
+    hidden_layer_sizes : array-like of int or int, default=(100,)
+        Units of the encoder's hidden layers; for `network="conv"` channels, each entry
+        halving the image.
+    decoder_layer_sizes : array-like of int or int, default=None
+        The decoder's hidden layers; None mirrors the encoder's.
+    activation : {"relu", "leaky_relu", "tanh", "logistic", "identity"}, default="relu"
+        Of the hidden layers.
+    out_activation : {"identity", "logistic", "tanh", "relu"}, default="identity"
+        Of the mean of "gaussian" and "laplace", for data within its range, such as
+        pixels in [0, 1] for "logistic". The decoder then explains rows as they are.
+    normalization : {"batch"}, default=None
+        Batch normalisation of the hidden layers.
+    network : {"mlp", "conv"}, default="mlp"
+        Fully connected or convolutional layers (3x3).
+    image_shape : tuple of (channels, height, width), default=None
+        What a row is; needed for "conv", with sides of at least 4. With it your own
+        networks read images.
+    pooling : {"stride", "max", "average", "min"}, default="stride"
+        How "conv" halves images. The decoder enlarges them by nearest neighbours.
+    encoder, decoder : torch.nn.Module, default=None
+        Your own networks, (n, n_features) to (n, n_components * code_dim), position by
+        position, and back. They are copied, never trained in place. Where rows have NaN,
+        the encoder reads 2 n_features columns, the second half 1 where a value was seen.
+    likelihood : {"gaussian", "bernoulli", "continuous_bernoulli", "poisson", "laplace"}, \
+            default="gaussian"
+        p(x|z). "bernoulli" of grey values in (0, 1) scores an expected log-mass, which
+        is no density: compare it with nothing else. "continuous_bernoulli" is one.
+    noise_variance : {"scalar", "per_feature"} or float, default="scalar"
+        Of "gaussian" and "laplace": learned, one for all features or one for each,
+        at least 1e-4 of the mean feature variance; or given, in squared units of X.
+    missing : {"mask", "error"}, default="mask"
+        What NaN is: a value not seen, left out of the loss, and filled with the mean (for
+        your own encoder with 0) at the input, beside which, if training rows had NaN, the
+        encoder reads the mask; or an error.
+    solver : {"adam", "adamw", "sgd"}, default="adam"
+        Optimiser.
+    alpha : float, default=0.0
+        L2 penalty on weights; for "adamw" the decoupled decay.
+    batch_size : int, default=128
+        Rows per step.
+    learning_rate : {"constant", "cosine", "invscaling", "adaptive"}, default="constant"
+        "cosine" rises over a tenth of `max_iter` and falls to zero at its end,
+        "invscaling" falls with the root of the epoch, "adaptive" is divided by 5 when
+        the loss stalls for two epochs.
+    learning_rate_init : float, default=1e-3
+        Its largest value.
+    momentum : float in [0, 1), default=0.9
+        Nesterov momentum of "sgd".
+    max_iter : int, default=200
+        Epochs.
+    tol : float, default=0.0
+        Training ends when the loss has not improved by this, in nats per row, for
+        `n_iter_no_change` epochs; 0 never ends it without early stopping.
+    early_stopping : bool, default=False
+        Watch the loss on rows that are held out, and go back to the best epoch.
+    validation_fraction : float in (0, 1), default=0.1
+        Share of the rows that early stopping holds out.
+    n_iter_no_change : int, default=10
+        Epochs that `tol` and the prior wait for.
+    warm_start : bool, default=False
+        `fit` goes on from the earlier fit.
+    verbose : int, default=0
+        1 shows one line with the epochs, the losses and the time left.
+    random_state : int, RandomState instance or None, default=None
+        Seed of weights, batches, codebooks and held-out rows.
+    device : str, default="auto"
+        "auto", "cpu", "cuda", "cuda:1", "mps"; "auto" takes a GPU if there is one.
+    precision : {"auto", "float32", "bfloat16"}, default="auto"
+        Of training; all else is float32. "auto" takes bfloat16 on a GPU that has it.
+    compile : bool, default=False
+        Compile the loss with torch.compile, which takes up to a minute at first.
+    callbacks : list of skorch callbacks, default=None
+        They hear of epochs, and of batches if they listen to them. scikit-learn's
+        callbacks are set by `set_callbacks`; an epoch is a task.
+
+    Attributes
+    ----------
+    net_ : skorch.NeuralNet
+        The trained net; its module is `net_.module_`.
+    history_ : list of dict
+        Losses of every epoch: `train_reconstruction`, nats per row, and what draws
+        encodings and codes together, `train_commitment` and, where codes learn by a loss,
+        `train_codebook`, in units that make them squared errors; their sum is `train_loss`.
+    n_iter_ : int
+        Epochs that were trained.
+    prior_net_ : skorch.NeuralNet
+        The net of the "autoregressive" prior.
+    prior_history_ : list of dict
+        Its losses in every epoch, -log p(k) in nats per row, also of held-out rows
+        (`valid_loss`).
+    n_components_ : int
+        Number of positions.
+    codebook_ : ndarray of shape (n_codes, code_dim), or (n_quantizers, n_codes, code_dim)
+        The codes' vectors.
+    code_usage_ : ndarray of shape (n_codes,), or (n_quantizers, n_codes)
+        How often each code is used in training rows, as a share.
+    noise_variance_ : float or ndarray of shape (n_features,)
+        Variance of the noise, in squared units of X; None for likelihoods without.
+    n_features_in_ : int
+        Number of features.
+    feature_names_in_ : ndarray of shape (n_features,)
+        Their names, if all are strings.
+
+    See Also
+    --------
+    VAE : With Gaussian codes.
+    Autoencoder : Without a prior.
+
+    References
+    ----------
+    A. van den Oord, O. Vinyals and K. Kavukcuoglu (2017). Neural discrete representation
+    learning. NeurIPS 30. :doi:`10.48550/arXiv.1711.00937`
+
+    N. Zeghidour, A. Luebs, A. Omran, J. Skoglund and M. Tagliasacchi (2022). SoundStream:
+    an end-to-end neural audio codec. IEEE/ACM TASLP 30.
+    :doi:`10.1109/TASLP.2021.3129994`
+
+    F. Mentzer, D. Minnen, E. Agustsson and M. Tschannen (2024). Finite scalar quantization:
+    VQ-VAE made simple. ICLR. :doi:`10.48550/arXiv.2309.15505`
+
+    Y. Zhu, B. Li, Y. Xin and L. Xu (2025). Addressing representation collapse in vector
+    quantized models with one linear layer. ICCV. :doi:`10.48550/arXiv.2411.02038`
+
+    C. Fifty et al. (2025). Restructuring vector quantization with the rotation trick.
+    ICLR. :doi:`10.48550/arXiv.2410.06424`
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skae import VQVAE
+    >>> X, _ = load_digits(return_X_y=True)
+    >>> vq = VQVAE(4, n_codes=64, max_iter=20, random_state=0).fit(X)
+    >>> codes = vq.transform(X)
+    >>> codes.shape, codes.dtype
+    ((1797, 4), dtype('int64'))
+    >>> vq.inverse_transform(codes).shape
+    (1797, 64)
+    >>> vq.sample(3, random_state=0).shape
+    (3, 64)
+    >>> vq.score_kind
+    'lower_bound'
+    """
+
+    score_kind = "lower_bound"
+
+    _Blueprint = VQVAEBlueprint
+
+    _blueprint: VQVAEBlueprint
+    _index_shares: NDArray[np.float32]
+    _log_shares: NDArray[np.float32]
+    prior_net_: Net
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **TorchAutoencoder._parameter_constraints,
+        "n_components": [Interval(Integral, 1, None, closed="left"), None],
+        "n_codes": [Interval(Integral, 1, _MOST_CODES, closed="both")],
+        "code_dim": [Interval(Integral, 1, None, closed="left"), None],
+        "quantizer": [StrOptions({"vq", "fsq", "simvq"})],
+        "levels": ["array-like"],
+        "n_quantizers": [Interval(Integral, 1, None, closed="left")],
+        "codebook_update": [StrOptions({"ema", "loss"})],
+        "codebook_init": [StrOptions({"kmeans", "random"})],
+        "decay": [Interval(Real, 0, 1, closed="left")],
+        "commitment_weight": [Interval(Real, 0, None, closed="left")],
+        "dead_code_threshold": [Interval(Real, 0, 1, closed="left")],
+        "rotation_trick": ["boolean"],
+        "prior": [StrOptions({"autoregressive", "independent"}), None],
+        "prior_channels": [Interval(Integral, 1, None, closed="left")],
+        "prior_max_iter": [Interval(Integral, 1, None, closed="left"), None],
+        "solver": [StrOptions({"adam", "adamw", "sgd"})],
+    }
+
+    def __init__(
+        self,
+        n_components: int | None = 8,
+        *,
+        n_codes: int = 512,
+        code_dim: int | None = None,
+        quantizer: str = "vq",
+        levels: Any = (8, 8, 8),
+        n_quantizers: int = 1,
+        codebook_update: str = "ema",
+        codebook_init: str = "kmeans",
+        decay: float = 0.99,
+        commitment_weight: float = 0.25,
+        dead_code_threshold: float = 0.1,
+        rotation_trick: bool = False,
+        prior: str | None = "autoregressive",
+        prior_channels: int = 64,
+        prior_max_iter: int | None = None,
+        hidden_layer_sizes: Any = (100,),
+        decoder_layer_sizes: Any = None,
+        activation: str = "relu",
+        out_activation: str = "identity",
+        normalization: str | None = None,
+        network: str = "mlp",
+        image_shape: tuple[int, int, int] | None = None,
+        pooling: str = "stride",
+        encoder: nn.Module | None = None,
+        decoder: nn.Module | None = None,
+        likelihood: str = "gaussian",
+        noise_variance: str | float = "scalar",
+        missing: str = "mask",
+        solver: str = "adam",
+        alpha: float = 0.0,
+        batch_size: int = 128,
+        learning_rate: str = "constant",
+        learning_rate_init: float = 1e-3,
+        momentum: float = 0.9,
+        max_iter: int = 200,
+        tol: float = 0.0,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        warm_start: bool = False,
+        verbose: int = 0,
+        random_state: int | np.random.RandomState | None = None,
+        device: str = "auto",
+        precision: str = "auto",
+        compile: bool = False,  # noqa: A002 (as in skorch)
+        callbacks: list[Any] | None = None,
+    ) -> None:
+        self.n_components = n_components
+        self.n_codes = n_codes
+        self.code_dim = code_dim
+        self.quantizer = quantizer
+        self.levels = levels
+        self.n_quantizers = n_quantizers
+        self.codebook_update = codebook_update
+        self.codebook_init = codebook_init
+        self.decay = decay
+        self.commitment_weight = commitment_weight
+        self.dead_code_threshold = dead_code_threshold
+        self.rotation_trick = rotation_trick
+        self.prior = prior
+        self.prior_channels = prior_channels
+        self.prior_max_iter = prior_max_iter
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.decoder_layer_sizes = decoder_layer_sizes
+        self.activation = activation
+        self.out_activation = out_activation
+        self.normalization = normalization
+        self.network = network
+        self.image_shape = image_shape
+        self.pooling = pooling
+        self.encoder = encoder
+        self.decoder = decoder
+        self.likelihood = likelihood
+        self.noise_variance = noise_variance
+        self.missing = missing
+        self.solver = solver
+        self.alpha = alpha
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.learning_rate_init = learning_rate_init
+        self.momentum = momentum
+        self.max_iter = max_iter
+        self.tol = tol
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.warm_start = warm_start
+        self.verbose = verbose
+        self.random_state = random_state
+        self.device = device
+        self.precision = precision
+        self.compile = compile
+        self.callbacks = callbacks
+
+    # -------------------------------------------------------------------- learning
+
+    def _n_latents(self) -> int:
+        if self.n_components is not None:
+            return int(self.n_components)
+        return prod(self._grid())
+
+    def _grid(self) -> tuple[int, int]:
+        """The grid of the built-in convolutional networks."""
+        n_halvings = len(layer_sizes("hidden_layer_sizes", self.hidden_layer_sizes))
+        channels, height, width = map(int, cast(Shape, self.image_shape))
+        return grid_size((channels, height, width), n_halvings)
+
+    def _levels(self) -> tuple[int, ...]:
+        levels = tuple(self.levels)
+        if not levels or not all(isinstance(n, Integral) and int(n) > 1 for n in levels):
+            raise ValueError(f"levels={self.levels!r} must hold integers of at least 2.")
+        return tuple(map(int, levels))
+
+    def _code_dim(self) -> int:
+        if self.quantizer == "fsq":
+            return len(self._levels())
+        return _CODE_DIM if self.code_dim is None else int(self.code_dim)
+
+    def _check_choices(self, n_features: int) -> None:
+        super()._check_choices(n_features)
+        if self.network == "conv" and self.encoder is None:
+            height, width = self._grid()
+            if self.n_components not in (None, height * width):
+                raise ValueError(
+                    f"n_components={self.n_components}: network='conv' halves images of "
+                    f"image_shape={self.image_shape!r} once for each of hidden_layer_sizes="
+                    f"{self.hidden_layer_sizes!r}, to {height} x {width} positions. Set "
+                    f"n_components={height * width} or None, or other layers."
+                )
+        elif self.n_components is None:
+            raise ValueError(
+                "n_components=None follows from the grid of the built-in network='conv'; give a "
+                "number for other networks."
+            )
+        if self.quantizer == "fsq":
+            self._check_levels()
+
+    def _check_levels(self) -> None:
+        levels = self._levels()
+        if prod(levels) != self.n_codes:
+            raise ValueError(
+                f"levels={self.levels!r} make {prod(levels)} codes; quantizer='fsq' needs as many "
+                f"as n_codes={self.n_codes}."
+            )
+        if self.code_dim not in (None, len(levels)):
+            raise ValueError(
+                f"code_dim={self.code_dim}: quantizer='fsq' has one number for each of the "
+                f"{len(levels)} levels. Set code_dim={len(levels)} or None."
+            )
+        if self.rotation_trick:
+            raise ValueError(
+                "rotation_trick=True goes with quantizer='vq' or 'simvq'; 'fsq' has cells, not "
+                "vectors to turn."
+            )
+
+    def _choices(self) -> dict[str, Any]:
+        return {
+            **super()._choices(),
+            "quantizer": self.quantizer,
+            "codebook_size": int(self.n_codes),
+            "code_dim": self._code_dim(),
+            "levels": self._levels() if self.quantizer == "fsq" else (),
+            "n_quantizers": int(self.n_quantizers),
+            "codebook_update": self.codebook_update,
+            "codebook_init": self.codebook_init,
+            "decay": float(self.decay),
+            "commitment_weight": float(self.commitment_weight),
+            "dead_code_threshold": float(self.dead_code_threshold),
+            "rotation_trick": bool(self.rotation_trick),
+            "prior": self.prior,
+            "prior_channels": int(self.prior_channels),
+        }
+
+    def _make_module(self, generator: torch.Generator) -> VQVAEModule:
+        plan = self._blueprint
+        encoder, decoder = self._own
+        networks = plan.make_networks(encoder, decoder, generator, n_encoded=plan.n_decoded)
+        quantizer = plan.make_quantizer(generator)
+        return VQVAEModule(*networks, quantizer, plan.make_likelihood(), plan)
+
+    def _prepare(self, rows: Rows, train: Tensor) -> None:
+        """Start the codebook at encodings of training rows."""
+        module, plan = self.net_.module_, self._blueprint
+        quantizer = module.quantizer
+        mean_weight = 1.0 if rows.weight is None else float(rows.weight.mean())
+        per_batch = mean_weight * plan.n_codes * min(self.batch_size, len(train))
+        if plan.codebook_init == "random" or plan.quantizer == "fsq":
+            if isinstance(quantizer, VectorQuantizer):
+                quantizer.start_even(per_batch)
+            return
+        z, weight = self._first_encodings(rows, train)
+        if isinstance(quantizer, VectorQuantizer):
+            quantizer.start(z, weight, per_batch, self._seed + 2)
+        elif isinstance(quantizer, LinearQuantizer):
+            quantizer.start(z, weight)
+
+    def _first_encodings(self, rows: Rows, train: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Encodings of some rows by the untrained network, (n, code_dim), and their weights."""
+        plan = self._blueprint
+        wanted = min(_START_PER_CODE * plan.codebook_size, _MOST_TO_START)
+        n_rows = min(len(train), max(self.batch_size, -(-wanted // plan.n_codes)))
+        generator = torch.Generator().manual_seed(self._seed + 2)
+        chosen = train[torch.randperm(len(train), generator=generator)[:n_rows]]
+        module = self.net_.module_.train()  # batch normalisation knows no means yet
+        vectors, weights = [], []
+        with torch.no_grad(), global_generators_set_aside(self.net_.device):
+            for part in slices(n_rows):
+                batch = rows.batch(chosen[part].to(rows.index_device))
+                vectors.append(module.encode(batch.x).flatten(0, 1))
+                if batch.weight is not None:
+                    weights.append(batch.weight.repeat_interleave(plan.n_codes))
+        return torch.cat(vectors), torch.cat(weights) if weights else None
+
+    def _finish(self, data: Data, share: float) -> Indices:
+        plan, module = self._blueprint, self.net_.module_
+        rows = self._rows(data)
+        codes = np.empty((len(rows), plan.n_indices), dtype=np.int64)
+        noise = NoiseSums(module.likelihood)
+        with self._inference():
+            for part, batch in self._chunks(rows):
+                z, quantized, output = module(batch)
+                self._check_codes_are_finite(z.cpu().numpy())
+                noise.add(batch.y, output, batch.weight, batch.seen)
+                codes[part] = quantized.indices.flatten(1).cpu().numpy()
+        noise.settle(share, self._noise_so_far() if share < 1 else None)
+        self._publish_noise()
+        self._count(codes, data.weight, share)
+        if plan.prior == "autoregressive" and "prior_net_" not in self.__dict__:
+            self.prior_net_ = self._new_net(self._new_prior(self._log_shares))
+        return codes
+
+    def _count(self, codes: Indices, weight: Array | None, share: float) -> None:
+        """How often each index stands at each position; in a stream a running mean."""
+        plan = self._blueprint
+        shares = index_counts(codes, weight, plan.codebook_size) / len(codes)
+        if share < 1:
+            shares = self._index_shares + share * (shares - self._index_shares)
+        self._index_shares = shares.astype(np.float32)
+        self._log_shares = np.log(smoothed_shares(shares * (len(codes) / share))).astype(np.float32)
+        usage = shares.reshape(-1, plan.n_quantizers, plan.codebook_size).mean(0)
+        self.code_usage_ = usage[0] if plan.n_quantizers == 1 else usage
+
+    def _check_trained(self) -> None:
+        plan = self._blueprint
+        usage = self.code_usage_.reshape(plan.n_quantizers, -1)
+        n_used = int((usage > 0).sum(1).min())
+        many = self._n_rows_counted * plan.n_codes >= _COLLAPSE_PER_CODE * plan.codebook_size
+        if many and 10 * n_used < plan.codebook_size:
+            warnings.warn(
+                f"Codebook collapse: {n_used} of n_codes={plan.codebook_size} codes are used. "
+                "Raise dead_code_threshold or commitment_weight, start with codebook_init="
+                "'kmeans', or take quantizer='fsq' or fewer codes.",
+                UserWarning,
+                stacklevel=2,
+            )
+
+    # ------------------------------------------------------------------- the prior
+
+    def _new_prior(self, log_shares: NDArray[np.float32]) -> IndexPriorModule:
+        plan = self._blueprint
+        generator = torch.Generator().manual_seed(self._seed + 5)
+        start = torch.from_numpy(log_shares)
+        return IndexPriorModule(start, plan.n_quantizers, plan.prior_channels, generator)
+
+    def _train_more(
+        self, data: Data, codes: Any, valid: Tensor | None, streaming: bool = False
+    ) -> None:
+        """Train the causal network over the codes of the rows."""
+        self._n_rows_counted = len(codes)
+        if self._blueprint.prior != "autoregressive":
+            return
+        rows = Rows(
+            Data(codes, data.weight),
+            units=Units(None, None),
+            with_mask=False,
+            reread=True,
+            device=self._net_device(),
+        )
+        if streaming:
+            train_net(self.prior_net_, [], rows, torch.arange(len(rows)), None, 1, False)
+            return
+        train, valid = self._prior_split(len(codes), valid)
+        self._start_prior(codes, data.weight, train)
+        epochs = int(self.prior_max_iter or self.max_iter)
+        callbacks: list[Any] = [
+            StopWhenFlat(
+                "valid_loss",
+                patience=self.n_iter_no_change,
+                tol=0.0,
+                restore=True,
+                first_epoch=len(self.prior_net_.history),
+            )
+        ]
+        if self.verbose:
+            callbacks.append(Progress(epochs))
+        train_net(self.prior_net_, callbacks, rows, train, valid, epochs)
+
+    def _prior_split(self, n_rows: int, valid: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Rows to train the prior on, and rows that tell when to stop, early stopping's if any."""
+        if valid is None:
+            n_valid = min(ceil(self.validation_fraction * n_rows), n_rows - 1)
+            generator = torch.Generator().manual_seed(self._seed + 1)
+            valid = torch.randperm(n_rows, generator=generator)[:n_valid].sort().values
+        held_out = torch.zeros(n_rows, dtype=torch.bool)
+        held_out[valid] = True
+        return (~held_out).nonzero()[:, 0], valid
+
+    def _start_prior(self, codes: Indices, weight: Array | None, train: Tensor) -> None:
+        """Start a new network at the frequencies in rows that it may see."""
+        if len(self.prior_net_.history):
+            return
+        kept = train.numpy()
+        counts = index_counts(
+            codes[kept], None if weight is None else weight[kept], self._blueprint.codebook_size
+        )
+        with torch.no_grad():
+            start = torch.from_numpy(np.log(smoothed_shares(counts)))
+            self.prior_net_.module_.sequence.bias.copy_(start)
+
+    def _prior(self) -> _Prior | None:
+        match self._blueprint.prior:
+            case "autoregressive":
+                sequence: _Prior = self.prior_net_.module_.sequence
+                return sequence
+            case "independent":
+                return Independent(torch.from_numpy(self._log_shares).to(self._net_device()))
+        return None
+
+    @property
+    def prior_history_(self) -> list[dict[str, Any]]:
+        """The losses of the prior in every epoch, nats per row."""
+        return self.prior_net_.history
+
+    def _known(self) -> dict[str, Any]:
+        learned = ("prior_net_", "_index_shares")
+        prior = {name: vars(self)[name] for name in learned if name in vars(self)}
+        return {**super()._known(), "prior": prior}
+
+    def _continue(self, known: dict[str, Any], X: Array) -> None:
+        super()._continue(known, X)
+        self.__dict__.update(known["prior"])
+        if "prior_net_" in known["prior"]:
+            net = known["prior"]["prior_net_"]
+            self.prior_net_ = self._new_net(copy.deepcopy(net.module_))
+            self.prior_net_.go_on_from(net)
+
+    # ------------------------------------------------------------------ the codebook
+
+    @property
+    def codebook_(self) -> NDArray[np.float32]:
+        """The codes' vectors, of every quantizer."""
+        quantizer = self.net_.module_.quantizer
+        with torch.no_grad():
+            stages = [quantizer.codebook(q).cpu().numpy() for q in range(quantizer.n_quantizers)]
+        return stages[0].copy() if len(stages) == 1 else np.stack(stages)
+
+    def perplexity(self, X: ArrayLike) -> Any:
+        """How many codes these rows use, counted as if all were used alike.
+
+        It is exp(-sum_k p_k log p_k) of the frequencies p_k over all positions.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        perplexity : float, or ndarray of shape (n_quantizers,)
+            From 1 to `n_codes`; one for each quantizer where there are several.
+        """
+        codes = self._encode(self._check_new_rows(X, "perplexity"))
+        stages = self._blueprint.n_quantizers
+        found = [
+            float(np.exp(entropy(np.bincount(codes[:, stage::stages].ravel()))))
+            for stage in range(stages)
+        ]
+        return found[0] if len(found) == 1 else np.array(found)
+
+    # -------------------------------------------------------------------- sampling
+
+    def sample_latent(
+        self, n_samples: int = 1, *, random_state: int | np.random.RandomState | None = None
+    ) -> Indices:
+        """Draw indices from p(k).
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            How many rows of indices to draw.
+        random_state : int, RandomState instance or None, default=None
+            Seed of the draw. None takes fresh entropy, so that two calls differ.
+
+        Returns
+        -------
+        Z : ndarray of shape (n_samples, n_components * n_quantizers), int64
+            The indices.
+
+        Raises
+        ------
+        ValueError
+            If `n_samples` is not a positive integer, or the model has no prior.
+        """
+        self._check_sample_arguments(n_samples, True)
+        return self._draw_codes(n_samples, self._torch_generator(private_generator(random_state)))
+
+    def _draw_codes(self, n: int, generator: torch.Generator) -> Indices:
+        prior = self._prior()
+        if prior is None:
+            raise ValueError(
+                "prior=None: there is no p(k) to draw codes from. Fit with prior='autoregressive' "
+                "or 'independent', or decode indices of your own by inverse_transform."
+            )
+        with self._inference():
+            codes: Indices = prior.sample(n, generator).cpu().numpy()
+        return codes
+
+    # ------------------------------------------------------------------- the hooks
+
+    def _encode(self, X: Array) -> Indices:
+        module, width = self.net_.module_, self._blueprint.n_indices
+        return self._map_rows(
+            Data(X),
+            lambda batch: module.quantise(batch.x).indices.flatten(1),
+            width,
+            dtype=np.int64,
+        )
+
+    def _embed(self, X: Array) -> Array:
+        """Vectors of the codes of rows, (n, n_components * code_dim)."""
+        module, width = self.net_.module_, self._blueprint.n_decoded
+        return self._map_rows(
+            Data(X), lambda batch: module.quantise(batch.x).value.flatten(1), width
+        )
+
+    def _decode(self, Z: Array) -> Array:
+        module = self.net_.module_
+        return self._map_codes(Z, lambda k: module.likelihood.mean(module.of_indices(k.long())))
+
+    def _check_codes(self, Z: Any) -> Any:
+        Z, last = super()._check_codes(Z), self._blueprint.codebook_size - 1
+        wrong = (Z < 0) | (last < Z) | (Z % 1 != 0)
+        if wrong.any():
+            row, column = np.argwhere(wrong)[0]
+            raise ValueError(
+                f"X holds {Z[row, column]:g} in column {self.get_feature_names_out()[column]!r}; "
+                f"allowed are the indices 0 to {last} of the codebook."
+            )
+        return Z
+
+    def _log_prob(self, X: Array) -> Array:
+        self._check_range(X)
+        module, prior, plan = self.net_.module_, self._prior(), self._blueprint
+        uniform = -plan.n_indices * log(plan.codebook_size)
+
+        def compute(batch: Batch) -> Tensor:
+            _, quantized, output = module(batch)
+            log_prob = module.likelihood.row_log_prob(batch.y, output, batch.seen)
+            n_seen = batch.y.shape[1] if batch.seen is None else batch.seen.sum(1)
+            given = log_prob - n_seen * plan.log_scale
+            if prior is None:
+                return given + uniform
+            return given + prior.log_prob(quantized.indices.flatten(1)).sum(1)
+
+        return self._map_rows(Data(X), compute)
+
+    def _draw(self, n_samples: int, rng: np.random.RandomState, noise: bool) -> Array:
+        generator = self._torch_generator(rng)
+        codes = self._draw_codes(n_samples, generator)
+        if not noise:
+            return self._decode(codes)
+        module = self.net_.module_
+        return self._map_codes(
+            codes, lambda k: module.likelihood.draw(module.of_indices(k.long()), generator)
+        )
+
+    # -------------------------------------------------------------- names and files
+
+    @property
+    def _n_features_out(self) -> int:
+        return self._blueprint.n_indices
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = []  # indices are integers
+        return tags
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        saved = self.__dict__.get("prior_net_")
+        if saved is not None:
+            self.prior_net_ = self._loaded_net(saved, self._new_prior(self._log_shares))
