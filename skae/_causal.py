@@ -190,9 +190,9 @@ class CausalCategorical(nn.Module):
 
         Without the cache every step goes through the network from the first position on.
         """
-        sizes = [_ROWS] * (n // _ROWS) + [n % _ROWS] * (n % _ROWS > 0)
         draw = self._draw if cached else self._draw_slowly
-        return torch.cat([draw(size, generator) for size in sizes])
+        parts = [draw(min(_ROWS, n - start), generator) for start in range(0, n, _ROWS)]
+        return torch.cat(parts)
 
     def _draw(self, n: int, generator: torch.Generator) -> Tensor:
         memory, drawn = self.network.memory(), []

@@ -35,7 +35,7 @@ _VECTORS_PER_CODE = 32
 # Distances that a start by k-means may compute: seeds, then iterations, at least one.
 _SEEDING_DISTANCES, _LLOYD_DISTANCES = 2**25, 2**31
 _MOST_ITERATIONS = 50
-# By how much, in standard deviations of the vectors, repeats of a vector are moved apart.
+# By how much, in standard deviations of all vectors, those that start codes are moved.
 _JITTER = 0.1
 # Codes that were not used for so long that their counts have faded stay where they are.
 _FADED = 1e-20
@@ -105,19 +105,18 @@ def kmeans_start(
 ) -> tuple[Tensor, Tensor]:
     """A codebook (K, D) by k-means of the vectors z (n, D), and the weight of each cell.
 
-    Where there are fewer vectors than codes, it is the vectors, and repeats of them that
-    are moved a little.
+    Where there are fewer vectors than codes, it is the vectors again and again, each time
+    moved a little: equal vectors, too, start codes that rounding cannot confuse.
     """
     vectors = z.cpu().double().numpy()
     mass = np.ones(len(vectors)) if weight is None else weight.cpu().double().numpy()
-    distinct, where = np.unique(vectors, axis=0, return_inverse=True)
     rng = np.random.RandomState(seed)
-    if len(distinct) > n_codes:
-        codebook = _cluster(distinct, np.bincount(where.ravel(), mass), n_codes, rng)
+    if len(vectors) > n_codes:
+        codebook = _cluster(vectors, mass, n_codes, rng)
     else:
-        repeats = np.resize(distinct, (n_codes - len(distinct), distinct.shape[1]))
-        noise = _JITTER * (vectors.std() + 1e-3) * rng.standard_normal(repeats.shape)
-        codebook = np.concatenate([distinct, repeats + noise])
+        codebook = np.resize(vectors, (n_codes, vectors.shape[1]))
+        spread = vectors.std() or np.abs(vectors).max() or 1.0
+        codebook += _JITTER * spread * rng.standard_normal(codebook.shape)
     start = torch.from_numpy(codebook).to(z)
     counts, _ = code_sums(z, nearest(z, start), weight, n_codes)
     return start, counts
