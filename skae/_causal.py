@@ -12,6 +12,7 @@ A. van den Oord et al. (2016). WaveNet: a generative model for raw audio.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import cast
 
 import torch
@@ -23,8 +24,10 @@ from skae._networks import dense
 
 # Logits that are held at once.
 _LOGITS = 2**24
-# Values of all rows that are drawn together.
+# Rows that are drawn together.
 _ROWS = 4096
+# How large an integer's own numbers start, beside those that follow from its vector.
+_OWN = 0.1
 
 
 def dilations_for(n_positions: int, filter_size: int = 2) -> list[int]:
@@ -113,77 +116,79 @@ class CausalNetwork(nn.Module):
 class CausalCategorical(nn.Module):
     """p(k) of sequences of integers 0..K-1, log p(k) = sum_t log p(k_t | k_<t).
 
-    Positions take turns through `n_tables` tables: each has its own embedding of the
-    integers, and its own output layer. The network starts as independent positions, with
-    the log shares that it is given.
+    Each integer stands for a vector v, and integers whose vectors are near each other are
+    likely at the same places. So what the network reads of an integer, and its logit, are
+    linear in (v, |v|²), of which the log of a Gaussian bump is made, plus numbers that are
+    its own. Positions take turns through the tables of these.
+
+    The network starts as independent positions, with the log shares that it is given.
 
     Parameters
     ----------
     log_shares : Tensor of shape (n_positions, K)
         Log frequencies of the integers at each position.
-    n_tables : int
-        After how many positions the tables repeat.
+    vectors : Tensor of shape (n_tables, K, n_dimensions)
+        What the integers stand for; of the position t it is vectors[t % n_tables].
     n_channels : int
         Numbers at each position inside.
     generator : torch.Generator
         From which weights are drawn.
     """
 
+    features: Tensor
+
     def __init__(
-        self, log_shares: Tensor, n_tables: int, n_channels: int, generator: torch.Generator
+        self, log_shares: Tensor, vectors: Tensor, n_channels: int, generator: torch.Generator
     ) -> None:
         super().__init__()
         n_positions, n_values = log_shares.shape
-        self.n_tables = n_tables
-        drawn = [
-            torch.randn(shape, generator=generator) / n_channels**0.5
-            for shape in ((n_tables, n_values, n_channels), (n_positions, n_channels))
-        ]
-        self.embedding, self.position = (nn.Parameter(values) for values in drawn)
+        self.n_tables, n_features = vectors.shape[0], vectors.shape[2] + 1
+        self.register_buffer("features", vectors.new_zeros(self.n_tables, n_values, n_features))
+        self.set_vectors(vectors)
+
+        def drawn(*shape: int, scale: float) -> nn.Parameter:
+            return nn.Parameter(scale * torch.randn(shape, generator=generator))
+
+        tables = (self.n_tables, n_values, n_channels)
+        self.enter = drawn(self.n_tables, n_features, n_channels, scale=n_features**-0.5)
+        self.own_enter = drawn(*tables, scale=_OWN / n_channels**0.5)
+        self.position = drawn(n_positions, n_channels, scale=n_channels**-0.5)
         self.network = CausalNetwork(n_channels, dilations_for(n_positions), generator)
-        self.head = nn.Parameter(torch.zeros(n_tables, n_channels, n_values))
+        self.leave = nn.Parameter(torch.zeros(self.n_tables, n_features, n_channels))
+        self.own_leave = nn.Parameter(torch.zeros(tables))
         self.bias = nn.Parameter(log_shares.clone())
+
+    @torch.no_grad()
+    def set_vectors(self, vectors: Tensor) -> None:
+        """Say what the integers stand for now."""
+        features = torch.cat([vectors, vectors.square().sum(-1, keepdim=True)], -1)
+        features = features - features.mean(1, keepdim=True)
+        spread = features.square().mean(1, keepdim=True).sqrt()
+        self.features.copy_(features / spread.clamp(min=1e-12))
+
+    def tables(self) -> tuple[Tensor, Tensor]:
+        """What the network reads of each integer, and the weights of its logit, (..., K, C)."""
+        return (
+            self.features @ self.enter + self.own_enter,
+            self.features @ self.leave + self.own_leave,
+        )
 
     def log_prob(self, k: Tensor) -> Tensor:
         """log p(k_t | k_<t), (n, n_positions), of integers (n, n_positions)."""
-        h = self.network(self._inputs(k)).unflatten(1, (-1, self.n_tables))
-        values = k.unflatten(1, (-1, self.n_tables))
+        enter, leave = self.tables()
+        h = self.network(self._inputs(k, enter)).unflatten(1, (-1, self.n_tables))
         bias = self.bias.unflatten(0, (-1, self.n_tables))
-        found = []
-        for table in range(self.n_tables):
-            parts = (h[:, :, table], self.head[table], bias[:, table], values[:, :, table])
-            found.append(self._of_table(*parts))
+        values = k.unflatten(1, (-1, self.n_tables))
+        found = [
+            _in_pieces(h[:, :, table], leave[table], bias[:, table], values[:, :, table])
+            for table in range(self.n_tables)
+        ]
         return torch.stack(found, -1).flatten(1)
 
-    def _of_table(self, h: Tensor, head: Tensor, bias: Tensor, k: Tensor) -> Tensor:
-        """The same of one table's positions; logits are held for some rows at a time."""
-        rows = max(1, _LOGITS // bias.numel())
-        if len(h) <= rows:
-            return _log_mass(h, head, bias, k)
-        parts = zip(h.split(rows), k.split(rows), strict=True)
-        if not torch.is_grad_enabled():
-            return torch.cat([_log_mass(part, head, bias, of) for part, of in parts])
-        # Logits are computed anew for the gradient: those of all rows would not fit.
-        return torch.cat(
-            [
-                checkpoint(
-                    _log_mass, part, head, bias, of, use_reentrant=False, preserve_rng_state=False
-                )
-                for part, of in parts
-            ]
-        )
-
-    def _inputs(self, k: Tensor) -> Tensor:
+    def _inputs(self, k: Tensor, enter: Tensor) -> Tensor:
         """What the network reads: values shifted by one, nothing at the first position."""
-        return pad(self._embedded(k), (0, 0, 1, 0))[:, :-1] + self.position
-
-    def _embedded(self, k: Tensor, start: int = 0) -> Tensor:
-        """Embeddings of integers whose first position is `start`."""
-        table = torch.arange(start, start + k.shape[1], device=k.device) % self.n_tables
-        return self.embedding[table, k]
-
-    def _logits(self, h: Tensor, t: int) -> Tensor:
-        return h @ self.head[t % self.n_tables] + self.bias[t]
+        table = torch.arange(k.shape[1], device=k.device) % self.n_tables
+        return pad(enter[table, k], (0, 0, 1, 0))[:, :-1] + self.position
 
     def sample(self, n: int, generator: torch.Generator, *, cached: bool = True) -> Tensor:
         """Sequences (n, n_positions) from p(k).
@@ -195,26 +200,43 @@ class CausalCategorical(nn.Module):
         return torch.cat(parts)
 
     def _draw(self, n: int, generator: torch.Generator) -> Tensor:
-        memory, drawn = self.network.memory(), []
+        enter, leave = self.tables()
+        memory = self.network.memory()
+        drawn: list[Tensor] = []
         h = self.position[0].expand(n, -1)
-        for t in range(len(self.position)):
-            drawn.append(_draw_one(self._logits(self.network.step(h, memory), t), generator))
-            if t + 1 < len(self.position):
-                h = self._embedded(drawn[-1], t)[:, 0] + self.position[t + 1]
-        return torch.cat(drawn, 1)
+        for t, position in enumerate(self.position):
+            if t:
+                h = enter[(t - 1) % self.n_tables, drawn[-1]] + position
+            out = self.network.step(h, memory)
+            drawn.append(_draw_one(out @ leave[t % self.n_tables].T + self.bias[t], generator))
+        return torch.stack(drawn, 1)
 
     def _draw_slowly(self, n: int, generator: torch.Generator) -> Tensor:
-        k = self.bias.new_zeros((n, len(self.position)), dtype=torch.int64)
+        enter, leave = self.tables()
+        k = torch.zeros((n, len(self.position)), dtype=torch.int64, device=self.bias.device)
         for t in range(len(self.position)):
-            h = self.network(self._inputs(k))[:, t]
-            k[:, t] = _draw_one(self._logits(h, t), generator)[:, 0]
+            out = self.network(self._inputs(k, enter))[:, t]
+            k[:, t] = _draw_one(out @ leave[t % self.n_tables].T + self.bias[t], generator)
         return k
 
 
-def _log_mass(h: Tensor, head: Tensor, bias: Tensor, k: Tensor) -> Tensor:
-    logits = h @ head + bias
+def _in_pieces(h: Tensor, leave: Tensor, bias: Tensor, k: Tensor) -> Tensor:
+    """Log masses of integers (n, n_positions); logits are held for some rows at a time."""
+    rows = max(1, _LOGITS // bias.numel())
+    if len(h) <= rows:
+        return _log_mass(h, leave, bias, k)
+    parts = zip(h.split(rows), k.split(rows), strict=True)
+    if not torch.is_grad_enabled():
+        return torch.cat([_log_mass(part, leave, bias, of) for part, of in parts])
+    # Logits are computed anew for the gradient: those of all rows would not fit.
+    anew = partial(checkpoint, _log_mass, use_reentrant=False, preserve_rng_state=False)
+    return torch.cat([anew(part, leave, bias, of) for part, of in parts])
+
+
+def _log_mass(h: Tensor, leave: Tensor, bias: Tensor, k: Tensor) -> Tensor:
+    logits = h @ leave.T + bias
     return -cross_entropy(logits.flatten(0, 1), k.flatten(), reduction="none").view(k.shape)
 
 
 def _draw_one(logits: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.multinomial(logits.softmax(-1), 1, generator=generator)
+    return torch.multinomial(logits.softmax(-1), 1, generator=generator)[:, 0]

@@ -59,10 +59,10 @@ class IndexPriorModule(TrainableModule):
     """The causal network over indices, as the loop trains it."""
 
     def __init__(
-        self, log_shares: Tensor, n_tables: int, n_channels: int, generator: torch.Generator
+        self, log_shares: Tensor, codebook: Tensor, n_channels: int, generator: torch.Generator
     ) -> None:
         super().__init__()
-        self.sequence = CausalCategorical(log_shares, n_tables, n_channels, generator)
+        self.sequence = CausalCategorical(log_shares, codebook, n_channels, generator)
 
     def loss(self, batch: Batch) -> Loss:
         """-log p(k), nats per row."""

@@ -553,8 +553,10 @@ class VQVAE(_EmbeddingOutput, TorchAutoencoder):
         noise.settle(share, self._noise_so_far() if share < 1 else None)
         self._publish_noise()
         self._count(codes, data.weight, share)
-        if plan.prior == "autoregressive" and "prior_net_" not in self.__dict__:
-            self.prior_net_ = self._new_net(self._new_prior(self._log_shares))
+        if plan.prior == "autoregressive":
+            if "prior_net_" not in self.__dict__:
+                self.prior_net_ = self._new_net(self._new_prior())
+            self.prior_net_.module_.sequence.set_vectors(self._codebooks())
         return codes
 
     def _count(self, codes: Indices, weight: Array | None, share: float) -> None:
@@ -584,11 +586,11 @@ class VQVAE(_EmbeddingOutput, TorchAutoencoder):
 
     # ------------------------------------------------------------------- the prior
 
-    def _new_prior(self, log_shares: NDArray[np.float32]) -> IndexPriorModule:
-        plan = self._blueprint
+    def _new_prior(self) -> IndexPriorModule:
         generator = torch.Generator().manual_seed(self._seed + 5)
-        start = torch.from_numpy(log_shares)
-        return IndexPriorModule(start, plan.n_quantizers, plan.prior_channels, generator)
+        start = torch.from_numpy(self._log_shares)
+        n_channels = self._blueprint.prior_channels
+        return IndexPriorModule(start, self._codebooks().cpu(), n_channels, generator)
 
     def _train_more(
         self, data: Data, codes: Any, valid: Tensor | None, streaming: bool = False
@@ -677,10 +679,14 @@ class VQVAE(_EmbeddingOutput, TorchAutoencoder):
     @property
     def codebook_(self) -> NDArray[np.float32]:
         """The codes' vectors, of every quantizer."""
+        vectors: NDArray[np.float32] = self._codebooks().cpu().numpy()
+        return vectors[0] if len(vectors) == 1 else vectors
+
+    @torch.no_grad()
+    def _codebooks(self) -> Tensor:
+        """(n_quantizers, n_codes, code_dim)."""
         quantizer = self.net_.module_.quantizer
-        with torch.no_grad():
-            stages = [quantizer.codebook(q).cpu().numpy() for q in range(quantizer.n_quantizers)]
-        return stages[0].copy() if len(stages) == 1 else np.stack(stages)
+        return torch.stack([quantizer.codebook(q) for q in range(quantizer.n_quantizers)])
 
     def perplexity(self, X: ArrayLike) -> Any:
         """How many codes these rows use, counted as if all were used alike.
@@ -817,4 +823,4 @@ class VQVAE(_EmbeddingOutput, TorchAutoencoder):
         super().__setstate__(state)
         saved = self.__dict__.get("prior_net_")
         if saved is not None:
-            self.prior_net_ = self._loaded_net(saved, self._new_prior(self._log_shares))
+            self.prior_net_ = self._loaded_net(saved, self._new_prior())
