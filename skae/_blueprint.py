@@ -53,6 +53,8 @@ class Blueprint:
 
     # Fields that may change while training goes on.
     changeable: ClassVar[tuple[str, ...]] = ()
+    # What the estimator calls fields of other names.
+    names: ClassVar[dict[str, str]] = {}
 
     def as_dict(self) -> dict[str, Any]:
         """The fields by name, as they are saved."""

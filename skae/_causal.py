@@ -26,6 +26,8 @@ from skae._networks import dense
 _LOGITS = 2**24
 # Rows that are drawn together.
 _ROWS = 4096
+# Numbers that vary by less than this, beside their size, are rounding errors.
+_FLAT = 1e-5
 # How large an integer's own numbers start, beside those that follow from its vector.
 _OWN = 0.1
 
@@ -161,10 +163,12 @@ class CausalCategorical(nn.Module):
     @torch.no_grad()
     def set_vectors(self, vectors: Tensor) -> None:
         """Say what the integers stand for now."""
-        features = torch.cat([vectors, vectors.square().sum(-1, keepdim=True)], -1)
-        features = features - features.mean(1, keepdim=True)
+        wide = vectors.cpu().double()  # far from zero squares overflow, and lose their digits
+        features = torch.cat([wide, wide.square().sum(-1, keepdim=True)], -1)
+        size = features.square().mean(1, keepdim=True).sqrt()
+        features -= features.mean(1, keepdim=True)
         spread = features.square().mean(1, keepdim=True).sqrt()
-        self.features.copy_(features / spread.clamp(min=1e-12))
+        self.features.copy_(torch.where(spread > _FLAT * size, features / spread, 0.0))
 
     def tables(self) -> tuple[Tensor, Tensor]:
         """What the network reads of each integer, and the weights of its logit, (..., K, C)."""
@@ -196,8 +200,8 @@ class CausalCategorical(nn.Module):
         Without the cache every step goes through the network from the first position on.
         """
         draw = self._draw if cached else self._draw_slowly
-        parts = [draw(min(_ROWS, n - start), generator) for start in range(0, n, _ROWS)]
-        return torch.cat(parts)
+        rows = min(_ROWS, max(1, _LOGITS // self.bias.shape[1]))
+        return torch.cat([draw(min(rows, n - done), generator) for done in range(0, n, rows)])
 
     def _draw(self, n: int, generator: torch.Generator) -> Tensor:
         enter, leave = self.tables()
@@ -239,4 +243,9 @@ def _log_mass(h: Tensor, leave: Tensor, bias: Tensor, k: Tensor) -> Tensor:
 
 
 def _draw_one(logits: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.multinomial(logits.softmax(-1), 1, generator=generator)[:, 0]
+    """An integer for every row, where the distribution function reaches a uniform number."""
+    wide = torch.float32 if logits.device.type == "mps" else torch.float64  # which has none
+    reached = logits.softmax(-1, dtype=wide).cumsum(-1)
+    chance = torch.rand((len(logits), 1), generator=generator, device=logits.device, dtype=wide)
+    drawn = torch.searchsorted(reached, chance * reached[:, -1:], right=True)[:, 0]
+    return drawn.clamp(max=logits.shape[1] - 1)

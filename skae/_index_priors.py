@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from skae._causal import CausalCategorical
 from skae._rows import Batch
@@ -20,7 +20,7 @@ def smoothed_shares(counts: Array) -> Array:
     """
     n, n_values = counts.sum(1).max(), counts.shape[1]
     seen, times = np.unique(counts, return_counts=True)
-    candidates = np.geomspace(1e-2, 1e2 * n_values, 33)
+    candidates = np.geomspace(1e2 * n_values, 1e-2, 33)  # of equals the first, the most cautious
     without_one = np.maximum(seen[:, None] - 1, 0.0)
     predicted = (without_one + candidates / n_values) / (max(n - 1, 0.0) + candidates)
     best = candidates[np.argmax((seen * times) @ np.log(predicted))]
@@ -68,6 +68,10 @@ class IndexPriorModule(TrainableModule):
         """-log p(k), nats per row."""
         log_prob = self.sequence.log_prob(batch.x.long()).sum(1)
         return Loss({"prior": -weighted_mean(log_prob, batch.weight)}, batch.x)
+
+    def decayed(self) -> list[nn.Parameter]:
+        """Weights of the layers: frequencies, and numbers that few rows speak of, stay."""
+        return [p for p in self.sequence.network.parameters() if p.ndim > 1]
 
     def step_scale(self) -> float:
         """Nats per index: steps should not grow with their number."""

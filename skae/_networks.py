@@ -227,7 +227,7 @@ def conv_decoder(
     size = grid_size(image_shape, len(channels))
     n_in = channels[0] if channels else image_shape[0]
     layers = [dense(n_inputs, n_in * prod(size), 1.0, generator), nn.Unflatten(1, (n_in, *size))]
-    blocks = _doubling_blocks(image_shape, channels, activation, normalization, generator)
+    blocks = _doubling_blocks(image_shape, channels, activation, normalization, generator, size)
     return nn.Sequential(*layers, *blocks, nn.Flatten())
 
 
@@ -248,7 +248,7 @@ def grid_decoder(
         dense(n_inputs, n_in, 1.0, generator),
         ChannelsFirst(),
     ]
-    blocks = _doubling_blocks(image_shape, channels, activation, normalization, generator)
+    blocks = _doubling_blocks(image_shape, channels, activation, normalization, generator, size)
     return nn.Sequential(*layers, *blocks, nn.Flatten())
 
 
@@ -258,14 +258,18 @@ def _doubling_blocks(
     activation: str,
     normalization: str | None,
     generator: torch.Generator,
+    start: tuple[int, int],
 ) -> list[nn.Module]:
-    """A block per entry of `channels`, up to the size of the image."""
+    """A block per entry of `channels`, from a size up to that of the image."""
     make, gain = ACTIVATIONS[activation]
     n_out, height, width = image_shape
     sizes = halved_sizes(height, width, len(channels))[::-1]
-    n_in = channels[0] if channels else n_out
+    if not channels:
+        return [] if start == (height, width) else [Resize((height, width))]
+    n_in = channels[0]
     layers: list[nn.Module] = []
-    for i, size in enumerate(sizes[1:]):
+    for i, (rows, columns) in enumerate(sizes[1:]):
+        size = (max(rows, start[0]), max(columns, start[1]))  # smaller, codes would be lost
         last = i == len(channels) - 1
         n_next = n_out if last else channels[i + 1]
         layers += [make(), Resize(size)]

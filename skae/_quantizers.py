@@ -30,13 +30,14 @@ from torch import Tensor, nn
 
 # Distances that are held at once: 4 MB, which stay in the cache of a core.
 _DISTANCES = 2**20
-# Vectors for each code from which k-means starts a codebook.
-_VECTORS_PER_CODE = 32
 # Distances that a start by k-means may compute: seeds, then iterations, at least one.
 _SEEDING_DISTANCES, _LLOYD_DISTANCES = 2**25, 2**31
 _MOST_ITERATIONS = 50
-# By how much, in standard deviations of all vectors, those that start codes are moved.
-_JITTER = 0.1
+# By how much, in standard deviations of the vectors, equal codes are moved apart, and how
+# near each other they count as equal.
+_JITTER, _ALIKE = 0.1, 1e-3
+# From which ratio of lengths on gradients are not rotated.
+_MOST_STRETCH = 100.0
 # Codes that were not used for so long that their counts have faded stay where they are.
 _FADED = 1e-20
 
@@ -51,18 +52,23 @@ def nearest(z: Tensor, codebook: Tensor) -> Tensor:
     |z - e|² = |z|² + (e, |e|²)·(-2z, 1), of which the first does not depend on e: one
     matrix product, in pieces.
     """
-    center = codebook.mean(0)  # far from zero the squares would leave no digits
+    # Far from zero the squares would leave no digits; a code far from all others moves no median.
+    center = codebook.median(0).values
     e, z = codebook - center, z - center
     e = torch.cat([e, e.square().sum(1, keepdim=True)], 1).T.contiguous()
     z = torch.cat([-2 * z, z.new_ones(len(z), 1)], 1)
-    on_cpu = z.device.type == "cpu" and not torch.compiler.is_compiling()
     rows = max(1, _DISTANCES // len(codebook))
-    found = [
-        # NumPy's argmin is vectorised on the CPU, torch's is not.
-        torch.from_numpy((part @ e).numpy().argmin(1)) if on_cpu else (part @ e).argmin(1)
-        for part in z.split(rows)
-    ]
-    return found[0] if len(found) == 1 else torch.cat(found)
+    if z.device.type != "cpu" or torch.compiler.is_compiling():
+        return torch.cat([(part @ e).argmin(1) for part in z.split(rows)])
+    # NumPy's argmin is vectorised, torch's is not. Both arrays are made once: small results
+    # between large ones that are freed would leave holes in the heap, and let it grow.
+    found = np.empty(len(z), dtype=np.int64)
+    distances = z.new_empty(min(rows, len(z)), len(codebook))
+    for start in range(0, len(z), rows):
+        part = z[start : start + rows]
+        of_part = torch.mm(part, e, out=distances[: len(part)])
+        np.argmin(of_part.numpy(), axis=1, out=found[start : start + rows])
+    return torch.from_numpy(found)
 
 
 def straight_through(z: Tensor, e: Tensor) -> Tensor:
@@ -74,13 +80,15 @@ def rotated(z: Tensor, e: Tensor) -> Tensor:
     """The value of e, as z rotated and scaled to it by constants (Fifty et al. 2025).
 
     With unit vectors ẑ and ê, r = (ẑ + ê) / |ẑ + ê| and λ = |e| / |z|, it is
-    λ (z - 2 r rᵀz + 2 ê ẑᵀz): the gradient keeps its angle to the vector.
+    λ (z - 2 r rᵀz + 2 ê ẑᵀz): the gradient keeps its angle to the vector. Where λ would blow
+    it up, as z is nearly zero, it passes straight through.
     """
-    lengths = [v.detach().norm(dim=-1, keepdim=True).clamp(min=1e-8) for v in (z, e)]
-    z_hat, e_hat = z.detach() / lengths[0], e.detach() / lengths[1]
+    of_z, of_e = (v.detach().norm(dim=-1, keepdim=True) for v in (z, e))
+    z_hat, e_hat = z.detach() / of_z.clamp(min=1e-30), e.detach() / of_e.clamp(min=1e-30)
     r = nn.functional.normalize(z_hat + e_hat, dim=-1)
     turned = z - 2 * r * (r * z).sum(-1, keepdim=True) + 2 * e_hat * (z_hat * z).sum(-1, True)
-    rotation = lengths[1] / lengths[0] * turned
+    stretch = (of_e / of_z.clamp(min=1e-30)).clamp(max=_MOST_STRETCH)
+    rotation = torch.where(of_e < _MOST_STRETCH * of_z, stretch * turned, z)
     return rotation + (e - rotation).detach()  # opposite vectors have no such rotation
 
 
@@ -96,8 +104,12 @@ def code_sums(
 
 def digits_of(indices: Tensor, levels: Tensor) -> Tensor:
     """Mixed-radix digits (..., D) of indices (...), the first digit changing fastest."""
-    places = torch.cat([levels.new_ones(1), levels.cumprod(0)[:-1]])
-    return indices[..., None] // places % levels
+    return indices[..., None] // places_of(levels) % levels
+
+
+def places_of(levels: Tensor) -> Tensor:
+    """What a digit of 1 is worth: the number of values of the digits before it."""
+    return torch.cat([levels.new_ones(1), levels.cumprod(0)[:-1]])
 
 
 def kmeans_start(
@@ -105,8 +117,8 @@ def kmeans_start(
 ) -> tuple[Tensor, Tensor]:
     """A codebook (K, D) by k-means of the vectors z (n, D), and the weight of each cell.
 
-    Where there are fewer vectors than codes, it is the vectors again and again, each time
-    moved a little: equal vectors, too, start codes that rounding cannot confuse.
+    Where there are fewer vectors than codes, it is the vectors again and again. Equal codes
+    are moved apart, so that rounding does not confuse them.
     """
     vectors = z.cpu().double().numpy()
     mass = np.ones(len(vectors)) if weight is None else weight.cpu().double().numpy()
@@ -115,8 +127,13 @@ def kmeans_start(
         codebook = _cluster(vectors, mass, n_codes, rng)
     else:
         codebook = np.resize(vectors, (n_codes, vectors.shape[1]))
-        spread = vectors.std() or np.abs(vectors).max() or 1.0
-        codebook += _JITTER * spread * rng.standard_normal(codebook.shape)
+    spread = vectors.std(0)
+    if not spread.any():
+        spread += np.abs(vectors).max() or 1.0
+    places = np.round(codebook / (_ALIKE * spread.max()))
+    again = np.ones(n_codes, dtype=bool)
+    again[np.unique(places, axis=0, return_index=True)[1]] = False
+    codebook[again] += _JITTER * spread * rng.standard_normal((again.sum(), codebook.shape[1]))
     start = torch.from_numpy(codebook).to(z)
     counts, _ = code_sums(z, nearest(z, start), weight, n_codes)
     return start, counts
@@ -165,6 +182,10 @@ class Quantizer(nn.Module, ABC):
     def codebook(self, stage: int) -> Tensor:
         """The vectors (K, D) of a stage."""
 
+    def vectors_of(self, indices: Tensor, stage: int) -> Tensor:
+        """Vectors (..., D) of a stage's indices (...)."""
+        return self.codebook(stage)[indices]
+
     def bound(self, z: Tensor) -> Tensor:
         """What is quantised, of what the encoder gives."""
         return z
@@ -184,7 +205,7 @@ class Quantizer(nn.Module, ABC):
 
     def look_up(self, indices: Tensor) -> Tensor:
         """Vectors (..., D) of indices (..., n_quantizers): the sum of the stages' codes."""
-        codes = [self.codebook(q)[indices[..., q]] for q in range(self.n_quantizers)]
+        codes = [self.vectors_of(indices[..., q], q) for q in range(self.n_quantizers)]
         return sum(codes[1:], codes[0])
 
     def forward(self, z: Tensor) -> Quantized:
@@ -195,9 +216,11 @@ class Quantizer(nn.Module, ABC):
         for stage in range(self.n_quantizers):
             left.append(rest)
             indices.append(self.find(rest.detach(), stage))
-            codes.append(self.codebook(stage)[indices[-1]])
+            codes.append(self.vectors_of(indices[-1], stage))
             rest = rest - codes[-1].detach()
-        value = self.passed(z, sum(codes[1:], codes[0]).detach())
+        value = sum(codes[1:], codes[0]).detach()
+        if z.requires_grad:
+            value = self.passed(z, value)
         return Quantized(value, torch.stack(indices, -1), self.penalties(left, codes))
 
 
@@ -315,7 +338,7 @@ class VectorQuantizer(Quantizer):
             chosen = (chances * len(z)).long()
         else:
             reached = weight.cumsum(0)
-            chosen = torch.searchsorted(reached, chances * reached[-1])
+            chosen = torch.searchsorted(reached, chances * reached[-1], right=True)
         live = z[chosen.clamp(max=len(z) - 1)]
         vectors.copy_(torch.where(dead[:, None], live, vectors))
         counts.copy_(torch.where(dead, alike, counts))
@@ -356,8 +379,9 @@ class LinearQuantizer(Quantizer):
     def start(self, z: Tensor, weight: Tensor | None) -> None:
         """Give the codes the second moments of vectors (n, D): W'W = E[zz']."""
         for stage in range(self.n_quantizers):
-            w = z.new_ones(len(z)) if weight is None else weight
-            moments = ((z.T * w) @ z / w.sum()).double().cpu()
+            wide = z.cpu().double()
+            w = wide.new_ones(len(z)) if weight is None else weight.cpu().double()
+            moments = (wide.T * (w / w.sum())) @ wide
             floor = 1e-4 * moments.diagonal().mean() + 1e-12
             root = torch.linalg.cholesky(moments + floor * torch.eye(self.code_dim)).T
             self.maps[stage] = root.to(z)
@@ -381,16 +405,18 @@ class ScalarQuantizer(Quantizer):
         return z.tanh()
 
     def codebook(self, stage: int) -> Tensor:
-        every = torch.arange(self.n_codes, device=self.levels.device)
-        digits = digits_of(every, self.levels)
+        return self.vectors_of(torch.arange(self.n_codes, device=self.levels.device), stage)
+
+    def vectors_of(self, indices: Tensor, stage: int) -> Tensor:
+        """From the digits: the codebook of many levels is large."""
+        digits = digits_of(indices, self.levels)
         return ((2 * digits + 1) / self.levels - 1) / self.levels**stage
 
     def find(self, left: Tensor, stage: int) -> Tensor:
         """The cell, by its digits: no distance is computed."""
         digits = ((left * self.levels**stage + 1) / 2 * self.levels).floor().long()
         digits = torch.minimum(digits.clamp(min=0), self.levels - 1)
-        places = torch.cat([self.levels.new_ones(1), self.levels.cumprod(0)[:-1]])
-        return (digits * places).sum(-1)
+        return (digits * places_of(self.levels)).sum(-1)
 
 
 def _distances(left: list[Tensor], codes: list[Tensor]) -> Tensor:

@@ -331,8 +331,8 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
         if changed:
             name = changed[0]
             raise ValueError(
-                f"{name}={now[name]!r} cannot change while training goes on: it was "
-                f"{then[name]!r}. Fit anew, with warm_start=False."
+                f"{plan.names.get(name, name)}={now[name]!r} cannot change while training goes "
+                f"on: it was {then[name]!r}. Fit anew, with warm_start=False."
             )
         if not all(map(is_same, self._own_modules(), self._own)):
             raise ValueError(
@@ -372,26 +372,25 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
         solver: str | None = None,
         **options: Any,
     ) -> Net:
-        """A net with this estimator's training parameters."""
+        """A net with this estimator's training parameters, where `options` name no others."""
         device = device or self._device()
         wide = {"float32": False, "bfloat16": True}.get(
             self.precision,
             device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False),
         )
-        return Net(
-            module,
-            solver=solver or self.solver,
-            alpha=self.alpha,
-            momentum=self.momentum,
-            learning_rate=self.learning_rate,
-            seed=self._seed,
-            autocast=torch.bfloat16 if wide else None,
-            compiled=self.compile,
-            lr=self.learning_rate_init,
-            batch_size=self.batch_size,
-            device=str(device),
-            **options,
-        ).initialize()
+        settings: dict[str, Any] = {
+            "solver": solver or self.solver,
+            "alpha": self.alpha,
+            "momentum": self.momentum,
+            "learning_rate": self.learning_rate,
+            "seed": self._seed,
+            "autocast": torch.bfloat16 if wide else None,
+            "compiled": self.compile,
+            "lr": self.learning_rate_init,
+            "batch_size": self.batch_size,
+            "device": str(device),
+        }
+        return Net(module, **(settings | options)).initialize()
 
     def _copy_net(self, net: Net) -> None:
         """Take over a copy of a net, with this estimator's training parameters."""

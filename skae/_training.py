@@ -210,6 +210,8 @@ class Net(NeuralNet):
         Whether the loss terms are compiled.
     foreign_modules : bool
         Whether some module may read torch's global generator, which is then set aside.
+    useful_untrained : bool
+        Whether the module is of use before its first epoch: what an interruption goes back to.
     """
 
     def __init__(
@@ -224,6 +226,7 @@ class Net(NeuralNet):
         autocast: torch.dtype | None = None,
         compiled: bool = False,
         foreign_modules: bool = False,
+        useful_untrained: bool = False,
         **kwargs: Any,
     ) -> None:
         self.solver = solver
@@ -234,6 +237,7 @@ class Net(NeuralNet):
         self.autocast = autocast
         self.compiled = compiled
         self.foreign_modules = foreign_modules
+        self.useful_untrained = useful_untrained
         super().__init__(module, criterion=nn.Identity, train_split=None, verbose=0, **kwargs)
 
     # ------------------------------------------------------------- what is set up
@@ -267,6 +271,7 @@ class Net(NeuralNet):
         self, parameters: Iterable[nn.Parameter], alpha: float
     ) -> torch.optim.Optimizer:
         params = [p for p in parameters if p.requires_grad]
+        params = params or [nn.Parameter(torch.empty(0))]  # all of your own network is frozen
         decayed = {id(p) for p in self.module_.decayed()}
         groups: list[dict[str, Any]] = [
             {"params": [p for p in params if id(p) in decayed], "weight_decay": alpha},
@@ -331,6 +336,8 @@ class Net(NeuralNet):
         self.order_ = torch.Generator()
         self.generator_ = torch.Generator(self.device)
         self.snapshot_ = Snapshot(self.module_, self.optimizers_)
+        if self.useful_untrained:
+            self.snapshot_.take(len(self.history))
         self.schedule_ = self._make_schedule(len(self.views_[0]), epochs) if scheduled else None
         self.best_: dict[str, float] = {}
         self.hears_batches_ = any(_hears_batches(cb) for _, cb in self.callbacks_)
@@ -523,7 +530,8 @@ class Net(NeuralNet):
         if self.solver == "lbfgs":
             decayed = [p for p in self.module_.decayed() if p.requires_grad]
             objective = objective + 0.5 * self.alpha * sum(p.square().sum() for p in decayed)
-        objective.backward()
+        if objective.requires_grad:
+            objective.backward()
         detached = {name: term.detach() for name, term in terms.items()}
         return {
             "loss": objective,
@@ -590,10 +598,13 @@ def _global_generators(device: str) -> list[torch.Generator]:
 
 
 @contextmanager
-def global_generators_set_aside(device: str = "cpu") -> Iterator[None]:
-    """torch's global generators, as they were when the block ends."""
+def global_generators_set_aside(device: str = "cpu", seed: int | None = None) -> Iterator[None]:
+    """torch's global generators, as they were when the block ends; within it, if asked, seeded."""
     generators = _global_generators(device)
     states = [generator.get_state() for generator in generators]
+    if seed is not None:
+        for generator in generators:
+            generator.manual_seed(seed)
     try:
         yield
     finally:

@@ -105,7 +105,12 @@ class Tasks(Callback):
         now = copy.copy(self.estimator)  # with a net of its own: training goes on with the other
         now.n_iter_ = len(now.net_.history)
         now._finish(self.data, 1.0)
-        return {name: now.__dict__[name] for name in now.__dict__ if name.endswith("_")}
+        before = self.estimator.__dict__
+        return {
+            name: value
+            for name, value in now.__dict__.items()
+            if name.endswith("_") or value is not before.get(name)
+        }
 
     def _tell(self, hook: str) -> bool:
         weight = self.data.weight

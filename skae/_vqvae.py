@@ -25,7 +25,7 @@ from skae._networks import Shape, grid_size
 from skae._quantizers import LinearQuantizer, VectorQuantizer
 from skae._rows import Batch, Data, Rows, Units
 from skae._torch import TorchAutoencoder, layer_sizes, slices, train_net
-from skae._training import Net, global_generators_set_aside
+from skae._training import Net, batch_sizes, global_generators_set_aside
 from skae._training_callbacks import Progress, StopWhenFlat
 from skae._vqvae_module import VQVAEBlueprint, VQVAEModule
 
@@ -38,8 +38,12 @@ _CODE_DIM = 8
 _MOST_CODES = 2**24
 # Encodings, for each code and in all, from which the codebook starts.
 _START_PER_CODE, _MOST_TO_START = 16, 2**18
-# From how many encodings for each code on it is a collapse if fewer than a tenth are used.
-_COLLAPSE_PER_CODE = 10
+# Rows that are encoded together for it.
+_START_ROWS = 2048
+# So many encodings for each code call for all of them: a collapse is if a tenth is not used.
+_PER_CODE = 10
+# Into how many cells "fsq" can divide the numbers from -1 to 1.
+_FINEST = 2**20
 
 
 class _Prior(Protocol):
@@ -134,7 +138,7 @@ class VQVAE(_EmbeddingOutput, TorchAutoencoder):
     commitment_weight : float, default=0.25
         How much squared distances of encodings from their codes (means over positions and
         numbers) count beside squared errors (means over features, in units of their mean
-        variance).
+        variance; for likelihoods without noise, nats per feature). "fsq" has no use for it.
     dead_code_threshold : float, default=0.1
         A code of "vq" that is used less than this times as often as if all were used alike
         begins anew at a random encoding of the batch; 0 leaves dead codes dead.
@@ -147,10 +151,12 @@ class VQVAE(_EmbeddingOutput, TorchAutoencoder):
         cannot be sampled.
     prior_channels : int, default=64
         Width of the causal network.
+    prior_learning_rate_init : float, default=3e-3
+        Its learning rate, which is constant.
     prior_max_iter : int, default=None
         Epochs of the causal network at most; None takes `max_iter`. It goes back to the
         best one on held-out rows (`validation_fraction`), and ends when `n_iter_no_change`
-        epochs were no better.
+        epochs were no better. In `partial_fit` it is one, over all rows of the call.
     hidden_layer_sizes : array-like of int or int, default=(100,)
         Units of the encoder's hidden layers; for `network="conv"` channels, each entry
         halving the image.
@@ -223,8 +229,8 @@ class VQVAE(_EmbeddingOutput, TorchAutoencoder):
     compile : bool, default=False
         Compile the loss with torch.compile, which takes up to a minute at first.
     callbacks : list of skorch callbacks, default=None
-        They hear of epochs, and of batches if they listen to them. scikit-learn's
-        callbacks are set by `set_callbacks`; an epoch is a task.
+        They hear of epochs, and of batches if they listen to them; not of the
+        prior's. scikit-learn's callbacks are set by `set_callbacks`; an epoch is a task.
 
     Attributes
     ----------
@@ -319,6 +325,7 @@ class VQVAE(_EmbeddingOutput, TorchAutoencoder):
         "rotation_trick": ["boolean"],
         "prior": [StrOptions({"autoregressive", "independent"}), None],
         "prior_channels": [Interval(Integral, 1, None, closed="left")],
+        "prior_learning_rate_init": [Interval(Real, 0, None, closed="neither")],
         "prior_max_iter": [Interval(Integral, 1, None, closed="left"), None],
         "solver": [StrOptions({"adam", "adamw", "sgd"})],
     }
@@ -340,6 +347,7 @@ class VQVAE(_EmbeddingOutput, TorchAutoencoder):
         rotation_trick: bool = False,
         prior: str | None = "autoregressive",
         prior_channels: int = 64,
+        prior_learning_rate_init: float = 3e-3,
         prior_max_iter: int | None = None,
         hidden_layer_sizes: Any = (100,),
         decoder_layer_sizes: Any = None,
@@ -387,6 +395,7 @@ class VQVAE(_EmbeddingOutput, TorchAutoencoder):
         self.rotation_trick = rotation_trick
         self.prior = prior
         self.prior_channels = prior_channels
+        self.prior_learning_rate_init = prior_learning_rate_init
         self.prior_max_iter = prior_max_iter
         self.hidden_layer_sizes = hidden_layer_sizes
         self.decoder_layer_sizes = decoder_layer_sizes
@@ -434,10 +443,10 @@ class VQVAE(_EmbeddingOutput, TorchAutoencoder):
         return grid_size((channels, height, width), n_halvings)
 
     def _levels(self) -> tuple[int, ...]:
-        levels = tuple(self.levels)
-        if not levels or not all(isinstance(n, Integral) and int(n) > 1 for n in levels):
+        levels = layer_sizes("levels", self.levels)
+        if not levels or min(levels) < 2:
             raise ValueError(f"levels={self.levels!r} must hold integers of at least 2.")
-        return tuple(map(int, levels))
+        return levels
 
     def _code_dim(self) -> int:
         if self.quantizer == "fsq":
@@ -446,7 +455,7 @@ class VQVAE(_EmbeddingOutput, TorchAutoencoder):
 
     def _check_choices(self, n_features: int) -> None:
         super()._check_choices(n_features)
-        if self.network == "conv" and self.encoder is None:
+        if self.network == "conv" and (self.encoder is None or self.decoder is None):
             height, width = self._grid()
             if self.n_components not in (None, height * width):
                 raise ValueError(
@@ -474,6 +483,12 @@ class VQVAE(_EmbeddingOutput, TorchAutoencoder):
             raise ValueError(
                 f"code_dim={self.code_dim}: quantizer='fsq' has one number for each of the "
                 f"{len(levels)} levels. Set code_dim={len(levels)} or None."
+            )
+        if max(levels) ** self.n_quantizers > _FINEST:
+            raise ValueError(
+                f"n_quantizers={self.n_quantizers} of levels={self.levels!r} would divide a number "
+                f"into {max(levels)}**{self.n_quantizers} cells, more than float32 can tell apart; "
+                f"allowed are {_FINEST}."
             )
         if self.rotation_trick:
             raise ValueError(
@@ -531,9 +546,9 @@ class VQVAE(_EmbeddingOutput, TorchAutoencoder):
         chosen = train[torch.randperm(len(train), generator=generator)[:n_rows]]
         module = self.net_.module_.train()  # batch normalisation knows no means yet
         vectors, weights = [], []
-        with torch.no_grad(), global_generators_set_aside(self.net_.device):
-            for part in slices(n_rows):
-                batch = rows.batch(chosen[part].to(rows.index_device))
+        with torch.no_grad(), global_generators_set_aside(self.net_.device, self._seed):
+            for part in chosen.split(batch_sizes(n_rows, _START_ROWS)):
+                batch = rows.batch(part.to(rows.index_device))
                 vectors.append(module.encode(batch.x).flatten(0, 1))
                 if batch.weight is not None:
                     weights.append(batch.weight.repeat_interleave(plan.n_codes))
@@ -555,7 +570,7 @@ class VQVAE(_EmbeddingOutput, TorchAutoencoder):
         self._count(codes, data.weight, share)
         if plan.prior == "autoregressive":
             if "prior_net_" not in self.__dict__:
-                self.prior_net_ = self._new_net(self._new_prior())
+                self.prior_net_ = self._new_net(self._new_prior(), **self._of_prior())
             self.prior_net_.module_.sequence.set_vectors(self._codebooks())
         return codes
 
@@ -570,16 +585,15 @@ class VQVAE(_EmbeddingOutput, TorchAutoencoder):
         usage = shares.reshape(-1, plan.n_quantizers, plan.codebook_size).mean(0)
         self.code_usage_ = usage[0] if plan.n_quantizers == 1 else usage
 
-    def _check_trained(self) -> None:
-        plan = self._blueprint
-        usage = self.code_usage_.reshape(plan.n_quantizers, -1)
-        n_used = int((usage > 0).sum(1).min())
-        many = self._n_rows_counted * plan.n_codes >= _COLLAPSE_PER_CODE * plan.codebook_size
-        if many and 10 * n_used < plan.codebook_size:
+    def _warn_of_collapse(self, n_encodings: int) -> None:
+        """Warn if hardly any codes are used, though there is enough to code."""
+        n_codes = self._blueprint.codebook_size
+        n_used = int((np.atleast_2d(self.code_usage_) > 0).sum(1).min())
+        if 10 * n_used < min(n_codes, n_encodings / _PER_CODE):
             warnings.warn(
-                f"Codebook collapse: {n_used} of n_codes={plan.codebook_size} codes are used. "
-                "Raise dead_code_threshold or commitment_weight, start with codebook_init="
-                "'kmeans', or take quantizer='fsq' or fewer codes.",
+                f"Codebook collapse: {n_used} of n_codes={n_codes} codes are used. Raise "
+                "dead_code_threshold or commitment_weight, start with codebook_init='kmeans', or "
+                "take quantizer='fsq' or fewer codes.",
                 UserWarning,
                 stacklevel=2,
             )
@@ -592,12 +606,22 @@ class VQVAE(_EmbeddingOutput, TorchAutoencoder):
         n_channels = self._blueprint.prior_channels
         return IndexPriorModule(start, self._codebooks().cpu(), n_channels, generator)
 
+    def _of_prior(self) -> dict[str, Any]:
+        """In what the training of the prior differs from that of the networks."""
+        return {
+            "lr": self.prior_learning_rate_init,
+            "learning_rate": "constant",
+            "useful_untrained": True,
+        }
+
     def _train_more(
         self, data: Data, codes: Any, valid: Tensor | None, streaming: bool = False
     ) -> None:
         """Train the causal network over the codes of the rows."""
-        self._n_rows_counted = len(codes)
-        if self._blueprint.prior != "autoregressive":
+        plan = self._blueprint
+        if not streaming:
+            self._warn_of_collapse(len(codes) * plan.n_codes)
+        if plan.prior != "autoregressive":
             return
         rows = Rows(
             Data(codes, data.weight),
@@ -627,6 +651,8 @@ class VQVAE(_EmbeddingOutput, TorchAutoencoder):
 
     def _prior_split(self, n_rows: int, valid: Tensor | None) -> tuple[Tensor, Tensor]:
         """Rows to train the prior on, and rows that tell when to stop, early stopping's if any."""
+        if n_rows == 1:
+            return torch.arange(1), torch.arange(1)
         if valid is None:
             n_valid = min(ceil(self.validation_fraction * n_rows), n_rows - 1)
             generator = torch.Generator().manual_seed(self._seed + 1)
@@ -671,7 +697,7 @@ class VQVAE(_EmbeddingOutput, TorchAutoencoder):
         self.__dict__.update(known["prior"])
         if "prior_net_" in known["prior"]:
             net = known["prior"]["prior_net_"]
-            self.prior_net_ = self._new_net(copy.deepcopy(net.module_))
+            self.prior_net_ = self._new_net(copy.deepcopy(net.module_), **self._of_prior())
             self.prior_net_.go_on_from(net)
 
     # ------------------------------------------------------------------ the codebook
@@ -710,6 +736,55 @@ class VQVAE(_EmbeddingOutput, TorchAutoencoder):
             for stage in range(stages)
         ]
         return found[0] if len(found) == 1 else np.array(found)
+
+    # ----------------------------------------------------------------------- p(k)
+
+    def score_codes(self, X: ArrayLike) -> NDArray[np.float32]:
+        """log p(k) of indices, nats: minus the length of their shortest code, over log 2.
+
+        What `score_samples` adds to it is log p(x|e_k).
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_components * n_quantizers)
+            Indices, as `transform` returns them.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples,)
+            Nats per row.
+
+        Raises
+        ------
+        ValueError
+            If `X` has not one column per index, or holds what is none.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklearn.datasets import load_digits
+        >>> from skae import VQVAE
+        >>> X, _ = load_digits(return_X_y=True)
+        >>> vq = VQVAE(4, n_codes=64, max_iter=20, random_state=0).fit(X)
+        >>> bits = -vq.score_codes(vq.transform(X)) / np.log(2)
+        >>> bool(bits.mean() < 4 * np.log2(64))
+        True
+        """
+        codes = self._check_codes(X)
+        found = np.empty(len(codes), dtype=np.float32)
+        with self._inference():
+            for part in slices(len(codes)):
+                k = torch.from_numpy(codes[part].astype(np.int64)).to(self._net_device())
+                found[part] = self._log_prior(k).cpu().numpy()
+        return found
+
+    def _log_prior(self, k: Tensor) -> Tensor:
+        """log p(k) of indices (n, n_components * n_quantizers)."""
+        prior = self._prior()
+        if prior is None:
+            uniform = -k.shape[1] * log(self._blueprint.codebook_size)
+            return torch.full((len(k),), uniform, device=k.device)
+        return prior.log_prob(k).sum(1)
 
     # -------------------------------------------------------------------- sampling
 
@@ -784,17 +859,13 @@ class VQVAE(_EmbeddingOutput, TorchAutoencoder):
 
     def _log_prob(self, X: Array) -> Array:
         self._check_range(X)
-        module, prior, plan = self.net_.module_, self._prior(), self._blueprint
-        uniform = -plan.n_indices * log(plan.codebook_size)
+        module, log_scale = self.net_.module_, self._blueprint.log_scale
 
         def compute(batch: Batch) -> Tensor:
             _, quantized, output = module(batch)
             log_prob = module.likelihood.row_log_prob(batch.y, output, batch.seen)
             n_seen = batch.y.shape[1] if batch.seen is None else batch.seen.sum(1)
-            given = log_prob - n_seen * plan.log_scale
-            if prior is None:
-                return given + uniform
-            return given + prior.log_prob(quantized.indices.flatten(1)).sum(1)
+            return log_prob - n_seen * log_scale + self._log_prior(quantized.indices.flatten(1))
 
         return self._map_rows(Data(X), compute)
 
@@ -823,4 +894,4 @@ class VQVAE(_EmbeddingOutput, TorchAutoencoder):
         super().__setstate__(state)
         saved = self.__dict__.get("prior_net_")
         if saved is not None:
-            self.prior_net_ = self._loaded_net(saved, self._new_prior())
+            self.prior_net_ = self._loaded_net(saved, self._new_prior(), **self._of_prior())

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from skae._blueprint import Blueprint
-from skae._likelihoods import Likelihood
+from skae._likelihoods import LIKELIHOODS, Likelihood
 from skae._networks import activation_module, grid_decoder, grid_encoder, grid_size
 from skae._quantizers import (
     LinearQuantizer,
@@ -48,6 +48,14 @@ class VQVAEBlueprint(Blueprint):
     prior_channels: int
 
     changeable: ClassVar[tuple[str, ...]] = ("decay", "commitment_weight", "dead_code_threshold")
+
+    names: ClassVar[dict[str, str]] = {"codebook_size": "n_codes"}
+
+    @property
+    def mean_variance(self) -> float:
+        """Of the features, in the decoder's units; 1 where no squared error is explained."""
+        location = LIKELIHOODS[self.likelihood].location
+        return (self.scale / self.target_scale) ** 2 if location else 1.0
 
     @property
     def n_decoded(self) -> int:
@@ -126,7 +134,9 @@ class VQVAEModule(TrainableModule):
 
     def quantise(self, x: Tensor) -> Quantized:
         """Vectors as the codebook has them, in float32: bfloat16 tells few codes apart."""
-        z = self.encode(x)
+        return self._rounded(self.encode(x))
+
+    def _rounded(self, z: Tensor) -> Quantized:
         with torch.autocast(z.device.type, enabled=False):
             quantized: Quantized = self.quantizer(z)
         return quantized
@@ -146,8 +156,7 @@ class VQVAEModule(TrainableModule):
     def forward(self, batch: Batch) -> tuple[Tensor, Quantized, Tensor]:
         """Vectors, what the codebook makes of them, and what the decoder makes of that."""
         z = self.encode(batch.x)
-        with torch.autocast(z.device.type, enabled=False):
-            quantized = self.quantizer(z)
+        quantized = self._rounded(z)
         return z, quantized, self.decode(quantized.value)
 
     # What training asks for.
@@ -172,11 +181,12 @@ class VQVAEModule(TrainableModule):
         n_seen = self.plan.n_features if batch.seen is None else batch.seen.sum(1)
         misfit = n_seen * self.plan.log_scale - log_px
         terms = {"reconstruction": weighted_mean(misfit, batch.weight)}
-        # Squared distances weigh as squared errors do, whatever noise these are divided by.
+        # Squared distances weigh as squared errors do, in units of the mean variance of the
+        # features, and whatever noise these are divided by.
+        unit = 0.5 * self.plan.mean_variance / self.step_scale()
         for name, distance in quantized.penalties.items():
             weight = self.plan.commitment_weight if name == "commitment" else 1.0
-            mean = weighted_mean(distance, batch.weight)
-            terms[name] = 0.5 * weight * mean / self.step_scale()
+            terms[name] = weight * unit * weighted_mean(distance, batch.weight)
         return Loss(terms, output, (z, quantized.indices))
 
     def step_scale(self) -> Tensor | float:
