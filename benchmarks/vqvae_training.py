@@ -28,12 +28,8 @@ N_HIDDEN, N_POSITIONS, CODE_DIM = 400, 16, 8
 
 def networks(n_features: int) -> tuple[nn.Sequential, nn.Sequential]:
     n_code = N_POSITIONS * CODE_DIM
-    encoder = nn.Sequential(
-        nn.Linear(n_features, N_HIDDEN), nn.ReLU(), nn.Linear(N_HIDDEN, n_code)
-    )
-    decoder = nn.Sequential(
-        nn.Linear(n_code, N_HIDDEN), nn.ReLU(), nn.Linear(N_HIDDEN, n_features)
-    )
+    encoder = nn.Sequential(nn.Linear(n_features, N_HIDDEN), nn.ReLU(), nn.Linear(N_HIDDEN, n_code))
+    decoder = nn.Sequential(nn.Linear(n_code, N_HIDDEN), nn.ReLU(), nn.Linear(N_HIDDEN, n_features))
     return encoder, decoder
 
 

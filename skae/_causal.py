@@ -192,7 +192,7 @@ class CausalCategorical(nn.Module):
     def _inputs(self, k: Tensor, enter: Tensor) -> Tensor:
         """What the network reads: values shifted by one, nothing at the first position."""
         table = torch.arange(k.shape[1], device=k.device) % self.n_tables
-        return pad(enter[table, k], (0, 0, 1, 0))[:, :-1] + self.position
+        return pad(enter[table, k], (0, 0, 1, 0))[:, :-1] + self.position[: k.shape[1]]
 
     def sample(self, n: int, generator: torch.Generator, *, cached: bool = True) -> Tensor:
         """Sequences (n, n_positions) from p(k).
@@ -219,7 +219,7 @@ class CausalCategorical(nn.Module):
         enter, leave = self.tables()
         k = torch.zeros((n, len(self.position)), dtype=torch.int64, device=self.bias.device)
         for t in range(len(self.position)):
-            out = self.network(self._inputs(k, enter))[:, t]
+            out = self.network(self._inputs(k[:, : t + 1], enter))[:, t]
             k[:, t] = _draw_one(out @ leave[t % self.n_tables].T + self.bias[t], generator)
         return k
 

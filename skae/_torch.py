@@ -194,6 +194,7 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
         data = self._begin(X, sample_weight, y, known, rng)
         rows = self._rows(data, reread=True)
         train, valid = self._split(len(X))
+        self._check_batches(len(train))
         if known is None:
             self._prepare(rows, train)
         monitor = "train_loss" if valid is None else "valid_loss"
@@ -248,6 +249,7 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
             data = self._begin(rows_in, weight, targets, known, self._generator())
             rows = self._rows(data, reread=True)
             train = torch.arange(len(rows))
+            self._check_batches(len(train))
             if first:
                 self._prepare(rows, train)
             self._train(rows, train, None, [], 1, scheduled=False)
@@ -412,6 +414,14 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
         order = torch.randperm(n_rows, generator=torch.Generator().manual_seed(self._seed + 1))
         return order[n_valid:], order[:n_valid].sort().values
 
+    def _check_batches(self, n_train: int) -> None:
+        """Raise where batch normalisation would have no variance to divide by."""
+        if self.normalization == "batch" and (n_train < 2 or self.batch_size < 2):
+            raise ValueError(
+                "normalization='batch' needs two rows or more in a batch; given "
+                f"batch_size={self.batch_size} and {n_train} rows to train on."
+            )
+
     def _prepare(self, rows: Rows, train: Tensor) -> None:
         """What comes before training: nothing, or a pretraining."""
 
@@ -458,11 +468,6 @@ class TorchAutoencoder(CallbackSupportMixin, BaseAutoencoder):
         epochs: int,
         scheduled: bool = True,
     ) -> None:
-        if self.normalization == "batch" and (len(train) < 2 or self.batch_size < 2):
-            raise ValueError(
-                "normalization='batch' needs two rows or more in a batch; given "
-                f"batch_size={self.batch_size} and {len(train)} rows to train on."
-            )
         listeners = [*callbacks, *(self.callbacks or [])]
         train_net(self.net_, listeners, rows, train, valid, epochs, scheduled)
         self.n_iter_ = len(self.net_.history)

@@ -592,8 +592,8 @@ class VQVAE(_EmbeddingOutput, TorchAutoencoder):
         if 10 * n_used < min(n_codes, n_encodings / _PER_CODE):
             warnings.warn(
                 f"Codebook collapse: {n_used} of n_codes={n_codes} codes are used. Raise "
-                "dead_code_threshold or commitment_weight, start with codebook_init='kmeans', or "
-                "take quantizer='fsq' or fewer codes.",
+                "dead_code_threshold, lower decay, start with codebook_init='kmeans', or take "
+                "quantizer='fsq' or fewer codes.",
                 UserWarning,
                 stacklevel=2,
             )

@@ -22,6 +22,9 @@ from skae._networks import (
     check_network,
     conv_decoder,
     conv_encoder,
+    grid_decoder,
+    grid_encoder,
+    grid_size,
     halved_sizes,
     linear_layers,
     mlp,
@@ -572,3 +575,159 @@ def test_an_autoencoder_of_images_is_its_two_networks(pooling):
         assert model.transform(X).shape == (200, 2)
         assert model.reconstruct(X).shape == X.shape
         X[::3, ::5] = np.nan
+
+
+# ------------------------------------------------------------------------------ grids
+
+
+def grid_encoder_of(shape, channels, n_outputs=3, **options):
+    options = {"activation": "relu", "pooling": "stride", "normalization": None, **options}
+    return grid_encoder(shape, channels, n_outputs, generator=seeded(), **options)
+
+
+def grid_decoder_of(shape, channels, size, n_inputs=3, **options):
+    options = {"activation": "relu", "normalization": None, **options}
+    return grid_decoder(shape, channels, n_inputs, size, generator=seeded(), **options)
+
+
+def test_the_size_of_a_grid_is_that_of_a_halved_image():
+    """As often as asked, rounding up: pixels that every second one keeps."""
+    for height, width, times in product(SIDES, SIDES, range(5)):
+        image = np.zeros((height, width))
+        for _ in range(times):
+            image = image[::2, ::2]
+        assert grid_size((3, height, width), times) == image.shape
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("channels", [(2,), (2, 3), (2, 3, 4)])
+def test_grids_have_a_vector_for_every_pixel(channels, pooling):
+    """Of every image size; the decoder gets back to it."""
+    for height, width in product(SIDES, SIDES):
+        shape = (2, height, width)
+        size = grid_size(shape, len(channels))
+        encoder = grid_encoder_of(shape, channels, pooling=pooling)
+        decoder = grid_decoder_of(shape, channels[::-1], size)
+        x = normal(2, 2 * height * width)
+        z = encoder(x)
+        assert z.shape == (2, size[0] * size[1] * 3)
+        assert decoder(z).shape == x.shape
+
+
+@pytest.mark.parametrize("normalization", [None, "batch"])
+def test_grids_are_normalised_where_other_convolutions_are(normalization):
+    """After every hidden convolution, and not at the vectors or the image."""
+    shape = (2, 6, 9)
+    encoder = grid_encoder_of(shape, (4, 5), normalization=normalization)
+    decoder = grid_decoder_of(shape, (5, 4), (2, 3), normalization=normalization)
+    counts = [sum(isinstance(m, nn.BatchNorm2d) for m in n) for n in (encoder, decoder)]
+    assert counts == ([2, 1] if normalization else [0, 0])
+
+
+def test_vectors_of_a_grid_are_in_raster_order():
+    """The same linear map of every pixel, row after row; the decoder reads them so."""
+    shape = (2, 5, 9)
+    encoder = grid_encoder_of(shape, (4,)).double()
+    x = normal(3, 90).double()
+    last = linear_layers(encoder)[-1]
+    weight, bias = (p.detach().numpy() for p in last.parameters())
+    h = encoder[: list(encoder).index(last) - 1](x).detach().numpy()  # before channels go last
+    assert h.shape == (3, 4, 3, 5)
+    expected = [
+        np.concatenate([weight @ image[:, i, j] + bias for i, j in product(range(3), range(5))])
+        for image in h
+    ]
+    np.testing.assert_allclose(encoder(x).detach(), expected, rtol=1e-10, atol=1e-12)
+    decoder = grid_decoder_of(shape, (4,), (3, 5)).double()
+    first = linear_layers(decoder)[0]
+    weight, bias = (p.detach().numpy() for p in first.parameters())
+    z = normal(2, 45).double()
+    start = list(decoder).index(first)
+    found = decoder[: start + 2](z).detach().numpy()
+    for i, j in product(range(3), range(5)):
+        vectors = z.numpy()[:, 3 * (5 * i + j) : 3 * (5 * i + j) + 3]
+        np.testing.assert_allclose(found[:, :, i, j], vectors @ weight.T + bias, atol=1e-12)
+
+
+def interval(first, last, times, before, after):
+    """Which pixels are read by those from first to last, through layers that halve."""
+    for _ in range(times):
+        first, last = 2 * first - before, 2 * last + after
+    return first, last
+
+
+def between(places, first, last):
+    return [p for p in range(places) if first <= p <= last]
+
+
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("pooling", ["stride", "average"])
+def test_vectors_of_a_grid_see_their_surroundings(pooling, times):
+    """By gradients: 3x3 pixels a layer, and with 2x2 averages of these one more."""
+    height, width = 11, 14
+    encoder = grid_encoder_of(
+        (2, height, width), (3, 4)[:times], pooling=pooling, activation="identity"
+    )
+    size = grid_size((2, height, width), times)
+    x = normal(1, 2 * height * width).requires_grad_()
+    vectors = encoder(x).view(*size, 3)
+    after = 1 if pooling == "stride" else 2
+    for i, j in product(range(size[0]), range(size[1])):
+        (slope,) = torch.autograd.grad(vectors[i, j].sum(), x, retain_graph=True)
+        rows, columns = (slope.view(2, height, width).abs().sum(0) > 0).nonzero().T.tolist()
+        assert sorted(set(rows)) == between(height, *interval(i, i, times, 1, after))
+        assert sorted(set(columns)) == between(width, *interval(j, j, times, 1, after))
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_pixels_are_written_by_the_vectors_near_them(times):
+    """By gradients: a 3x3 filter after every doubling."""
+    height, width = 8, 12
+    size = grid_size((2, height, width), times)
+    decoder = grid_decoder_of((2, height, width), (4, 3)[:times], size, activation="identity")
+    z = normal(1, size[0] * size[1] * 3).requires_grad_()
+    image = decoder(z).view(2, height, width)
+    for row, column in product(range(height), range(width)):
+        (slope,) = torch.autograd.grad(image[:, row, column].sum(), z, retain_graph=True)
+        written = (slope.view(*size, 3).abs().sum(-1) > 0).nonzero().T.tolist()
+        for places, where, length in zip(written, (row, column), size, strict=True):
+            read = {where}
+            for step in range(times):
+                side = length * 2 ** (times - step)
+                read = {p + d for p in read for d in (-1, 0, 1) if 0 <= p + d < side}
+                read = {p // 2 for p in read}
+            assert set(places) == read
+
+
+def test_weights_of_a_grid_do_not_grow_with_the_image():
+    """Unlike those of the networks whose codes are of whole images."""
+
+    def n_weights(network):
+        return sum(p.numel() for p in network.parameters())
+
+    small, large = (1, 8, 8), (1, 16, 16)
+    assert n_weights(grid_encoder_of(small, (4, 5))) == n_weights(grid_encoder_of(large, (4, 5)))
+    first, second = (n_weights(grid_decoder_of(s, (5, 4), grid_size(s, 2))) for s in (small, large))
+    assert first == second
+    # 3x3 filters, biases, and the dense layer between 5 channels of a halved image and 3 codes.
+    filters = (9 * 1 * 4 + 4) + (9 * 4 * 5 + 5)
+    back = (9 * 5 * 4 + 4) + (9 * 4 * 1 + 1)
+    for shape, n_pixels in ((small, 4), (large, 16)):
+        assert n_weights(encoder_of(shape, (4, 5))) == filters + 5 * n_pixels * 3 + 3
+        assert n_weights(decoder_of(shape, (5, 4))) == back + 5 * n_pixels * 4
+
+
+@pytest.mark.parametrize("which", ["encoder", "decoder"])
+def test_weights_of_a_grid_depend_on_the_generator_alone(which):
+    """torch's global generator is neither read nor advanced."""
+    make = {
+        "encoder": lambda: grid_encoder_of((1, 8, 8), (4, 5)),
+        "decoder": lambda: grid_decoder_of((1, 8, 8), (5, 4), (2, 2)),
+    }[which]
+    before = torch.get_rng_state()
+    first = make().state_dict()
+    assert torch.equal(torch.get_rng_state(), before)
+    with torch.random.fork_rng([]):
+        torch.manual_seed(99)
+        again = make().state_dict()
+    assert all(torch.equal(first[name], again[name]) for name in first)
