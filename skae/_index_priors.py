@@ -20,10 +20,13 @@ def smoothed_shares(counts: Array) -> Array:
     """
     n, n_values = counts.sum(1).max(), counts.shape[1]
     seen, times = np.unique(counts, return_counts=True)
-    candidates = np.geomspace(1e2 * n_values, 1e-2, 33)  # of equals the first, the most cautious
-    without_one = np.maximum(seen[:, None] - 1, 0.0)
-    predicted = (without_one + candidates / n_values) / (max(n - 1, 0.0) + candidates)
-    best = candidates[np.argmax((seen * times) @ np.log(predicted))]
+    without_one, weight = np.maximum(seen - 1, 0.0), seen * times
+
+    def predicted(a: float) -> float:
+        return float(weight @ np.log((without_one + a / n_values) / (max(n - 1, 0.0) + a)))
+
+    # Of equals the first, which is the most cautious.
+    best = max(np.geomspace(1e2 * n_values, 1e-2, 33), key=predicted)
     shares: Array = (counts + best / n_values) / (counts.sum(1, keepdims=True) + best)
     return shares
 

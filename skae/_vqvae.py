@@ -305,8 +305,8 @@ class VQVAE(_EmbeddingOutput, TorchAutoencoder):
     _Blueprint = VQVAEBlueprint
 
     _blueprint: VQVAEBlueprint
-    _index_shares: NDArray[np.float32]
-    _log_shares: NDArray[np.float32]
+    _index_shares: Array
+    _log_shares: Array
     prior_net_: Net
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -567,23 +567,28 @@ class VQVAE(_EmbeddingOutput, TorchAutoencoder):
                 codes[part] = quantized.indices.flatten(1).cpu().numpy()
         noise.settle(share, self._noise_so_far() if share < 1 else None)
         self._publish_noise()
-        self._count(codes, data.weight, share)
-        if plan.prior == "autoregressive":
-            if "prior_net_" not in self.__dict__:
-                self.prior_net_ = self._new_net(self._new_prior(), **self._of_prior())
-            self.prior_net_.module_.sequence.set_vectors(self._codebooks())
+        shares = index_counts(codes, data.weight, plan.codebook_size) / len(codes)
+        usage = shares.reshape(-1, plan.n_quantizers, plan.codebook_size).mean(0)
+        usage = usage[0] if plan.n_quantizers == 1 else usage
+        self.code_usage_ = self._running("code_usage_", usage, share)
+        self._start_prior(shares, len(codes) / share, share)
         return codes
 
-    def _count(self, codes: Indices, weight: Array | None, share: float) -> None:
-        """How often each index stands at each position; in a stream a running mean."""
-        plan = self._blueprint
-        shares = index_counts(codes, weight, plan.codebook_size) / len(codes)
-        if share < 1:
-            shares = self._index_shares + share * (shares - self._index_shares)
-        self._index_shares = shares.astype(np.float32)
-        self._log_shares = np.log(smoothed_shares(shares * (len(codes) / share))).astype(np.float32)
-        usage = shares.reshape(-1, plan.n_quantizers, plan.codebook_size).mean(0)
-        self.code_usage_ = usage[0] if plan.n_quantizers == 1 else usage
+    def _running(self, name: str, now: Array, share: float) -> Array:
+        """A running mean of what the attribute was, and is now."""
+        return now if share == 1 else vars(self)[name] + share * (now - vars(self)[name])
+
+    def _start_prior(self, shares: Array, n_rows: float, share: float) -> None:
+        """The prior as far as frequencies make it: those of so many rows."""
+        prior = self._blueprint.prior
+        if prior == "independent":
+            self._index_shares = self._running("_index_shares", shares, share)
+            self._log_shares = np.log(smoothed_shares(n_rows * self._index_shares))
+        elif prior == "autoregressive":
+            if "prior_net_" not in self.__dict__:
+                start = np.log(smoothed_shares(n_rows * shares))
+                self.prior_net_ = self._new_net(self._new_prior(start), **self._of_prior())
+            self.prior_net_.module_.sequence.set_vectors(self._codebooks())
 
     def _warn_of_collapse(self, n_encodings: int) -> None:
         """Warn if hardly any codes are used, though there is enough to code."""
@@ -600,9 +605,9 @@ class VQVAE(_EmbeddingOutput, TorchAutoencoder):
 
     # ------------------------------------------------------------------- the prior
 
-    def _new_prior(self) -> IndexPriorModule:
+    def _new_prior(self, log_shares: Array) -> IndexPriorModule:
         generator = torch.Generator().manual_seed(self._seed + 5)
-        start = torch.from_numpy(self._log_shares)
+        start = torch.from_numpy(log_shares.astype(np.float32))
         n_channels = self._blueprint.prior_channels
         return IndexPriorModule(start, self._codebooks().cpu(), n_channels, generator)
 
@@ -634,7 +639,8 @@ class VQVAE(_EmbeddingOutput, TorchAutoencoder):
             train_net(self.prior_net_, [], rows, torch.arange(len(rows)), None, 1, False)
             return
         train, valid = self._prior_split(len(codes), valid)
-        self._start_prior(codes, data.weight, train)
+        if not self.prior_net_.history:
+            self._leave_out(codes, data.weight, train)
         epochs = int(self.prior_max_iter or self.max_iter)
         callbacks: list[Any] = [
             StopWhenFlat(
@@ -661,10 +667,8 @@ class VQVAE(_EmbeddingOutput, TorchAutoencoder):
         held_out[valid] = True
         return (~held_out).nonzero()[:, 0], valid
 
-    def _start_prior(self, codes: Indices, weight: Array | None, train: Tensor) -> None:
-        """Start a new network at the frequencies in rows that it may see."""
-        if len(self.prior_net_.history):
-            return
+    def _leave_out(self, codes: Indices, weight: Array | None, train: Tensor) -> None:
+        """Start the network at the frequencies in rows that it is trained on, and no others."""
         kept = train.numpy()
         counts = index_counts(
             codes[kept], None if weight is None else weight[kept], self._blueprint.codebook_size
@@ -679,7 +683,8 @@ class VQVAE(_EmbeddingOutput, TorchAutoencoder):
                 sequence: _Prior = self.prior_net_.module_.sequence
                 return sequence
             case "independent":
-                return Independent(torch.from_numpy(self._log_shares).to(self._net_device()))
+                log_shares = self._log_shares.astype(np.float32)
+                return Independent(torch.from_numpy(log_shares).to(self._net_device()))
         return None
 
     @property
@@ -688,15 +693,12 @@ class VQVAE(_EmbeddingOutput, TorchAutoencoder):
         return self.prior_net_.history
 
     def _known(self) -> dict[str, Any]:
-        learned = ("prior_net_", "_index_shares")
-        prior = {name: vars(self)[name] for name in learned if name in vars(self)}
-        return {**super()._known(), "prior": prior}
+        return {**super()._known(), "prior_net": vars(self).get("prior_net_")}
 
     def _continue(self, known: dict[str, Any], X: Array) -> None:
         super()._continue(known, X)
-        self.__dict__.update(known["prior"])
-        if "prior_net_" in known["prior"]:
-            net = known["prior"]["prior_net_"]
+        net = known["prior_net"]
+        if net is not None:
             self.prior_net_ = self._new_net(copy.deepcopy(net.module_), **self._of_prior())
             self.prior_net_.go_on_from(net)
 
@@ -892,6 +894,7 @@ class VQVAE(_EmbeddingOutput, TorchAutoencoder):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        saved = self.__dict__.get("prior_net_")
-        if saved is not None:
-            self.prior_net_ = self._loaded_net(saved, self._new_prior(), **self._of_prior())
+        saved, plan = self.__dict__.get("prior_net_"), self.__dict__.get("_blueprint")
+        if saved is not None and plan is not None:
+            module = self._new_prior(np.zeros((plan.n_indices, plan.codebook_size)))
+            self.prior_net_ = self._loaded_net(saved, module, **self._of_prior())

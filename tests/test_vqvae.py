@@ -1300,7 +1300,7 @@ def test_the_prior_never_sees_the_rows_that_are_held_out():
     losses = []
     for values in (codes, other):
         again = network(**options).fit(X)
-        again.prior_net_ = again._new_net(again._new_prior())
+        again.prior_net_ = again._new_net(again._new_prior(np.zeros((model.n_components, 5))))
         again._train_more(Data(X), values, None)
         losses.append([[e["train_loss"], e["valid_loss"]] for e in again.prior_history_])
     train, valid = np.moveaxis(losses, 2, 0)  # of both codes, epoch by epoch
