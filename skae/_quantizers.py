@@ -96,10 +96,9 @@ def code_sums(
     z: Tensor, indices: Tensor, weight: Tensor | None, n_codes: int
 ) -> tuple[Tensor, Tensor]:
     """How much weight each code has among the vectors z (n, D), and their weighted sums."""
-    w = z.new_ones(len(z)) if weight is None else weight
-    counts = z.new_zeros(n_codes).index_add_(0, indices, w)
-    sums = z.new_zeros(n_codes, z.shape[1]).index_add_(0, indices, z * w[:, None])
-    return counts, sums
+    counts = torch.bincount(indices, weight, n_codes).to(z.dtype)
+    weighted = z if weight is None else z * weight[:, None]
+    return counts, z.new_zeros(n_codes, z.shape[1]).index_add_(0, indices, weighted)
 
 
 def digits_of(indices: Tensor, levels: Tensor) -> Tensor:
@@ -318,7 +317,9 @@ class VectorQuantizer(Quantizer):
             vectors, counts = self.vectors[stage], self.counts[stage]
             now, sums = code_sums(z, indices[:, stage], weight, self.n_codes)
             counts.lerp_(now, 1 - decay)
-            left = z - vectors[indices[:, stage]]
+            left = z
+            if stage + 1 < self.n_quantizers:
+                left = z - vectors[indices[:, stage]]
             if not self.by_loss:
                 self.sums[stage].lerp_(sums, 1 - decay)
                 used = (counts > _FADED * self.per_batch)[:, None]
@@ -334,6 +335,8 @@ class VectorQuantizer(Quantizer):
         alike = self.per_batch / self.n_codes
         vectors, counts = self.vectors[stage], self.counts[stage]
         dead = counts < threshold * alike
+        if dead.device.type == "cpu" and not dead.any():  # elsewhere, asking costs more
+            return
         if weight is None:
             chosen = (chances * len(z)).long()
         else:

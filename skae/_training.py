@@ -554,6 +554,17 @@ class Net(NeuralNet):
             "watched": {**loss.watched, **later},
         }
 
+    def held_out_loss(self) -> float:
+        """The loss of the held-out rows as the module is now."""
+        self.module_.eval()
+        self.generator_.manual_seed(self.seed + 4)
+        total = weight = 0.0
+        for batch in self.get_iterator(cast(View, self.views_[1])):
+            n = float(len(batch.x) if batch.weight is None else batch.weight.sum())
+            total += n * float(self.validation_step(batch)["loss"])
+            weight += n
+        return total / weight
+
     # ------------------------------------------------------------------- schedules
 
     def _make_schedule(self, n_rows: int, epochs: int) -> torch.optim.lr_scheduler.LambdaLR | None:

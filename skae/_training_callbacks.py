@@ -25,9 +25,11 @@ class StopWhenFlat(Callback):
         self.restore, self.first_epoch = restore, first_epoch
 
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
-        """Forget an earlier training."""
+        """Forget an earlier training; what is of use untrained is what epochs have to beat."""
         self.best, self.n_flat = inf, 0
         self.best_weights: dict[str, torch.Tensor] | None = None
+        if self.restore and net.useful_untrained:
+            self._keep(net, net.held_out_loss())
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         """Compare the loss with the best one so far; skorch stops at a KeyboardInterrupt."""
@@ -36,12 +38,15 @@ class StopWhenFlat(Callback):
         loss = net.history[-1, self.monitor]
         self.n_flat = 0 if loss < self.best - self.tol else self.n_flat + 1
         if loss < self.best:
-            self.best = loss
-            if self.restore:
-                weights = net.module_.state_dict()
-                self.best_weights = {name: value.clone() for name, value in weights.items()}
+            self._keep(net, loss)
         if self.n_flat >= self.patience:
             raise KeyboardInterrupt
+
+    def _keep(self, net: Any, loss: float) -> None:
+        self.best = loss
+        if self.restore:
+            weights = net.module_.state_dict()
+            self.best_weights = {name: value.clone() for name, value in weights.items()}
 
     def on_train_end(self, net: Any, **kwargs: Any) -> None:
         """Go back to the best epoch."""

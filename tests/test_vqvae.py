@@ -24,6 +24,7 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from skae import VQVAE
+from skae._index_priors import index_counts, smoothed_shares
 from skae._rows import Data
 from skae.metrics import bits_per_dim
 
@@ -1531,3 +1532,16 @@ def test_searched_over_a_grid():
     assert len(set(scores)) == 4
     assert search.best_params_ == search.cv_results_["params"][int(np.argmax(scores))]
     assert search.best_estimator_.n_components_ == search.best_params_["n_components"]
+
+
+def test_a_prior_that_learns_nothing_stays_with_the_frequencies():
+    """Where every epoch is worse than before them, what is kept is the start."""
+    X = make_rows(100)
+    model = network(prior_learning_rate_init=30.0, validation_fraction=0.3).fit(X)
+    train, held_out = model._prior_split(len(X), None)
+    counts = index_counts(model.transform(X[train]), None, 5)
+    shares = smoothed_shares(counts)
+    codes = model.transform(X[held_out])
+    expected = np.log(shares[np.arange(codes.shape[1]), codes]).sum(1)
+    assert min(epoch["valid_loss"] for epoch in model.prior_history_) > -expected.mean()
+    np.testing.assert_allclose(model.score_codes(codes), expected, rtol=1e-5)
