@@ -1,6 +1,8 @@
 """Codebooks against brute force, and their recursions, gradients and starts against NumPy."""
 
 import itertools
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -760,3 +762,22 @@ def test_equal_vectors_start_codes_apart():
     codebook, _ = kmeans_start(torch.tensor([[0.0, 0.0], [1.0, 1.0]]).repeat(50, 1), None, 8, 0)
     distances = torch.cdist(codebook, codebook) + torch.eye(8)
     assert distances.min() > 1e-3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of memory from Linux")
+def test_distances_are_held_in_pieces():
+    """A codebook of 65,536 adds little to the peak of memory, however many vectors there are."""
+    script = """
+import resource, torch
+from skae._quantizers import nearest
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+codebook, z = torch.randn(65_536, 8), torch.randn(8000, 8)
+nearest(z[:10], codebook)
+before = peak()
+nearest(z, codebook)
+print(peak() - before)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert float(done.stdout) < 100  # MB; all distances would take 2000
