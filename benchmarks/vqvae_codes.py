@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from _common import alternate, describe_machine, load_mnist, peak_extra_memory
+from _common import added_to_peak, alternate, describe_machine, load_mnist
 
 from skae import PPCA, VAE, VQVAE
 from skae.metrics import bits_per_dim
@@ -109,7 +109,7 @@ def memory(X: np.ndarray) -> None:
         random_state=0,
     ).fit(X[:200])
     start = time.perf_counter()
-    added = peak_extra_memory(lambda: model.transform(X))
+    added = added_to_peak(lambda: model.transform(X))
     seconds = time.perf_counter() - start
     print(f"{len(X)} rows to 49 of 65,536 codes: {added:.0f} MB more at the peak, {seconds:.0f} s")
 
