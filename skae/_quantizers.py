@@ -26,11 +26,12 @@ import numpy as np
 import torch
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 # Distances that are held at once: 4 MB, which stay in the cache of a core.
 _DISTANCES = 2**20
-# Distances that a start by k-means may compute: seeds, then iterations, at least one.
+# Distances that a start by k-means may compute: to choose seeds, and in all iterations.
 _SEEDING_DISTANCES, _LLOYD_DISTANCES = 2**25, 2**31
 _MOST_ITERATIONS = 50
 # By how much, in standard deviations of the vectors, equal codes are moved apart, and how
@@ -141,9 +142,13 @@ def kmeans_start(
 def _cluster(
     vectors: np.ndarray, mass: np.ndarray, n_codes: int, rng: np.random.RandomState
 ) -> np.ndarray:
+    """Means of k-means; where that would take long, some of the vectors."""
     distances = len(vectors) * n_codes
+    if distances > _LLOYD_DISTANCES:
+        return vectors[rng.choice(len(vectors), n_codes, replace=False, p=mass / mass.sum())]
     cheap = distances * np.log2(n_codes + 1) <= _SEEDING_DISTANCES
-    with warnings.catch_warnings():
+    # Threads of k-means add up in any order: with one, the same seed gives the same bits.
+    with warnings.catch_warnings(), threadpool_limits(1, user_api="openmp"):
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer clusters: some codes unused
         model = KMeans(
             n_codes,
