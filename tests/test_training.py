@@ -298,7 +298,7 @@ class InTurn(TrainableModule):
     def loss(self, batch):
         out = self.first(batch.x)
         error = (out - batch.x.sum(1, keepdim=True)).square().mean()
-        return Loss({"error": error}, out, out)
+        return Loss({"error": error}, out, (out,))
 
     def phases(self):
         return [
@@ -307,8 +307,8 @@ class InTurn(TrainableModule):
         ]
 
     def follow(self, batch, before):
-        self.heard.append((torch.is_grad_enabled(), before.aside.requires_grad, self.training))
-        return (self.second(batch.x) - before.aside).square().mean()
+        self.heard.append((torch.is_grad_enabled(), before.aside[0].requires_grad, self.training))
+        return (self.second(batch.x) - before.aside[0]).square().mean()
 
     def follow_twice(self, batch, before):
         # That the second is read does not make it this phase's.
