@@ -148,7 +148,7 @@ class VQVAE(_EmbeddingOutput, TorchAutoencoder):
     prior : {"autoregressive", "independent"} or None, default="autoregressive"
         p(k): a dilated causal network over all indices of a row, in order; frequencies at
         each position; or none, which scores as if all codes were equally likely, and
-        cannot be sampled.
+        cannot be sampled: the quickest fit where only the codes are wanted.
     prior_channels : int, default=64
         Width of the causal network.
     prior_learning_rate_init : float, default=3e-3
