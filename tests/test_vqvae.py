@@ -24,7 +24,7 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from skae import VQVAE
-from skae._index_priors import index_counts, smoothed_shares
+from skae._index_priors import IndexPriorModule, index_counts, smoothed_shares
 from skae._rows import Data
 from skae.metrics import bits_per_dim
 
@@ -1545,3 +1545,96 @@ def test_a_prior_that_learns_nothing_stays_with_the_frequencies():
     expected = np.log(shares[np.arange(codes.shape[1]), codes]).sum(1)
     assert min(epoch["valid_loss"] for epoch in model.prior_history_) > -expected.mean()
     np.testing.assert_allclose(model.score_codes(codes), expected, rtol=1e-5)
+
+
+def test_an_interruption_of_the_first_epoch_leaves_frequencies(monkeypatch):
+    """What the networks learned is not lost: the prior stays at its start."""
+    X = make_rows(100)
+    with monkeypatch.context() as patch:
+        patch.setattr(IndexPriorModule, "loss", interrupt_in_training(IndexPriorModule.loss))
+        with pytest.warns(UserWarning, match=r"interrupted in epoch 1"):
+            model = network(validation_fraction=0.3).fit(X)
+    train, _ = model._prior_split(len(X), None)
+    shares = smoothed_shares(index_counts(model.transform(X[train]), None, 5))
+    codes = model.transform(X)
+    expected = np.log(shares[np.arange(codes.shape[1]), codes]).sum(1)
+    np.testing.assert_allclose(model.score_codes(codes), expected, rtol=1e-5)
+    assert model.sample(3).shape == (3, 6)
+
+
+def interrupt_in_training(loss):
+    """A loss that is interrupted where gradients are wanted."""
+
+    def interrupted(self, batch):
+        if torch.is_grad_enabled():
+            raise KeyboardInterrupt
+        return loss(self, batch)
+
+    return interrupted
+
+
+def test_one_row_that_counts():
+    """Is all that the prior has: it is certain of its codes, as far as smoothing lets it."""
+    X = make_rows(20)
+    weight = np.zeros(20)
+    weight[7] = 1.0
+    model = network().fit(X, sample_weight=weight)
+    assert np.isfinite(model.score_samples(X)).all()
+
+
+def test_networks_without_weights_leave_the_codebook_to_learn():
+    """Then it is k-means in small steps: nearly the inertia of scikit-learn's."""
+    X = make_rows(400, 2) / 100
+    identity = torch.nn.Identity()
+    model = network(
+        1, n_codes=8, encoder=identity, decoder=identity, prior=None, max_iter=30, decay=0.9
+    ).fit(X)
+    inertia = ((model.reconstruct(X) - X) ** 2).sum()
+    assert inertia < 1.1 * KMeans(8, n_init=10, random_state=0).fit(X).inertia_
+
+
+@pytest.mark.parametrize("decoder_layer_sizes", [(), (3,), (3, 4, 5)])
+def test_every_position_of_a_grid_is_decoded(decoder_layer_sizes):
+    """However many layers the decoder has."""
+    X = make_rows(40, 144)
+    model = network(
+        None,
+        network="conv",
+        image_shape=(1, 12, 12),
+        hidden_layer_sizes=(4,),
+        decoder_layer_sizes=decoder_layer_sizes,
+        prior=None,
+        max_iter=1,
+    ).fit(X)
+    assert model.n_components_ == 36
+    codes = np.repeat(model.transform(X[:1]), 37, axis=0)
+    codes[np.arange(36), np.arange(36)] = (codes[0] + 1) % 5
+    rows = model.inverse_transform(codes)
+    assert np.all(np.abs(rows[:36] - rows[36]).max(axis=1) > 0)
+
+
+def test_cells_that_float32_cannot_tell_apart_are_refused():
+    """By the name of what asks for them."""
+    with pytest.raises(ValueError, match=r"n_quantizers=40 of levels"):
+        network(quantizer="fsq", levels=(2, 4), n_codes=8, n_quantizers=40).fit(make_rows())
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-2, 1e-4])
+def test_commitment_does_not_depend_on_the_units(scale):
+    """Of outputs that are bounded, too: it weighs a quarter of an error of the whole variance."""
+    X = scale * np.random.default_rng(0).uniform(size=(60, 5))
+    model = network(out_activation="tanh", prior=None, max_iter=1).fit(X)
+    batch = model._rows(Data(X)).batch(slice(None))
+    with torch.no_grad():
+        cost = model.net_.module_.loss(batch).terms["commitment"]
+        distance = model.net_.module_.quantise(batch.x).penalties["commitment"].mean()
+    # Nats of an error of each feature as large as its standard deviation.
+    of_error = 0.5 * X.var(axis=0).sum() / model.noise_variance_
+    assert float(cost / distance) == pytest.approx(0.25 * of_error, rel=1e-4)
+
+
+def test_a_change_of_the_codebooks_size_is_refused_by_its_name():
+    """Of the parameter, not of the field that it fills."""
+    model = network(warm_start=True).fit(make_rows())
+    with pytest.raises(ValueError, match=r"n_codes=8 cannot change"):
+        model.set_params(n_codes=8).fit(make_rows())
