@@ -313,8 +313,8 @@ class VectorQuantizer(Quantizer):
         """Take in a batch of encodings z (n, D) with indices (n, n_quantizers).
 
         Codes with less than `threshold` times the weight that is theirs if all codes are
-        used alike begin anew at encodings that the uniform numbers `chances`, one for each
-        code, choose by weight.
+        used alike begin anew, each at another encoding, which uniform numbers `chances`
+        (n_quantizers, n) choose by weight.
         """
         total = torch.as_tensor(float(len(z)), device=z.device) if weight is None else weight.sum()
         self.per_batch.lerp_(total, 1 - decay)
@@ -342,17 +342,18 @@ class VectorQuantizer(Quantizer):
         dead = counts < threshold * alike
         if dead.device.type == "cpu" and not dead.any():  # elsewhere, asking costs more
             return
-        if weight is None:
-            chosen = (chances * len(z)).long()
-        else:
-            reached = weight.cumsum(0)
-            chosen = torch.searchsorted(reached, chances * reached[-1], right=True)
-        live = z[chosen.clamp(max=len(z) - 1)]
-        vectors.copy_(torch.where(dead[:, None], live, vectors))
-        counts.copy_(torch.where(dead, alike, counts))
+        # A race: the first of exponential times with rates w is that of i by w_i / sum w.
+        w = z.new_ones(len(z)) if weight is None else weight
+        times = torch.where(w > 0, -chances.clamp(min=1e-30).log() / w, torch.inf)
+        arrival = times.argsort()
+        place = dead.cumsum(0) - 1
+        anew = dead & (place < (w > 0).sum())
+        live = z[arrival[place.clamp(0, len(z) - 1)]]
+        vectors.copy_(torch.where(anew[:, None], live, vectors))
+        counts.copy_(torch.where(anew, alike, counts))
         if not self.by_loss:
             sums = self.sums[stage]
-            sums.copy_(torch.where(dead[:, None], alike * live, sums))
+            sums.copy_(torch.where(anew[:, None], alike * live, sums))
 
 
 class LinearQuantizer(Quantizer):

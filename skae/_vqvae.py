@@ -537,6 +537,26 @@ class VQVAE(_EmbeddingOutput, TorchAutoencoder):
         elif isinstance(quantizer, LinearQuantizer):
             quantizer.start(z, weight)
 
+    def _train(
+        self,
+        rows: Rows,
+        train: Tensor,
+        valid: Tensor | None,
+        callbacks: list[Any],
+        epochs: int,
+        scheduled: bool = True,
+    ) -> None:
+        """Codes begin anew only where encodings are more than codes: else each has its own."""
+        plan = self._blueprint
+        n_calls = 1 if scheduled else 1 + len(self.net_.history)  # of a stream
+        n_encodings = len(train) * plan.n_codes * n_calls
+        self.net_.module_.restarts = (
+            plan.quantizer == "vq"
+            and plan.dead_code_threshold > 0
+            and n_encodings > plan.codebook_size
+        )
+        super()._train(rows, train, valid, callbacks, epochs, scheduled)
+
     def _first_encodings(self, rows: Rows, train: Tensor) -> tuple[Tensor, Tensor | None]:
         """Encodings of some rows by the untrained network, (n, code_dim), and their weights."""
         plan = self._blueprint

@@ -126,6 +126,8 @@ class VQVAEModule(TrainableModule):
         self.quantizer, self.likelihood = quantizer, likelihood
         self.plan = plan
         self.out_activation = activation_module(plan.out_activation)
+        # Whether dead codes begin anew in the training that comes.
+        self.restarts = False
 
     def encode(self, x: Tensor) -> Tensor:
         """Vectors (n, n_components, code_dim), before they are rounded to the codebook."""
@@ -168,11 +170,11 @@ class VQVAEModule(TrainableModule):
 
     def prepare(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Draw where dead codes would begin anew."""
-        plan = self.plan
-        if not self.training or plan.quantizer != "vq" or not plan.dead_code_threshold:
+        if not self.training or not self.restarts:
             return batch
-        shape, device = (plan.n_quantizers, plan.codebook_size), batch.x.device
-        return batch._replace(draws=torch.rand(shape, generator=generator, device=device))
+        shape = (self.plan.n_quantizers, len(batch.x) * self.plan.n_codes)
+        draws = torch.rand(shape, generator=generator, device=batch.x.device)
+        return batch._replace(draws=draws)
 
     def loss(self, batch: Batch) -> Loss:
         """-log p(x|e_k), and what draws encodings and codes together."""

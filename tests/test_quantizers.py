@@ -406,7 +406,8 @@ def test_dead_codes_begin_anew_at_encodings(by_loss, weighted):
     indices[indices[:, 1] == 4, 1] = 1
     left = [z, z - quantizer.vectors[0].detach()[indices[:, 0]]]
     options = {"decay": 0.1, "threshold": 0.2}
-    quantizer.follow(z, indices, weight, **options, chances=torch.rand(2, 6, generator=generator()))
+    chances = torch.rand(2, 50, generator=generator())
+    quantizer.follow(z, indices, weight, **options, chances=chances)
     plain.follow(z, indices, weight, **options, chances=None)
     alike = plain.per_batch / 6
     for stage, dead in enumerate([2, 4]):
@@ -424,44 +425,52 @@ def test_dead_codes_begin_anew_at_encodings(by_loss, weighted):
             torch.testing.assert_close(quantizer.sums[stage], expected, rtol=1e-5, atol=1e-5)
 
 
-def restarted(z, weight, n_codes=3000):
-    """Codes that all begin anew."""
-    quantizer = codebook_of(n_codes, z.shape[1])
-    chances = torch.rand(1, n_codes, generator=generator())
-    indices = torch.zeros(len(z), 1, dtype=torch.int64)
-    # Also the code that all encodings have is dead, for a threshold beyond all counts.
-    quantizer.follow(z, indices, weight, decay=0.5, threshold=1e9, chances=chances)
-    return quantizer.vectors[0]
+def first_choices(z, weight, n_runs=3000):
+    """How often each encoding is what the first dead code begins anew at."""
+    draws, indices = generator(), torch.zeros(len(z), 1, dtype=torch.int64)
+    chosen = torch.zeros(len(z))
+    for _ in range(n_runs):
+        quantizer = codebook_of(1, z.shape[1])
+        chances = torch.rand(1, len(z), generator=draws)
+        # The code that all encodings have is dead, too, for a threshold beyond all counts.
+        quantizer.follow(z, indices, weight, decay=0.5, threshold=1e9, chances=chances)
+        chosen += (z == quantizer.vectors[0]).all(1)
+    assert chosen.sum() == n_runs
+    return chosen.numpy()
 
 
 def test_dead_codes_choose_encodings_by_weight():
     """By chi-square; those of weight zero, first and last among them, never."""
-    z = normal(7, 2)
     weight = torch.tensor([0.0, 1.0, 0.0, 3.0, 2.0, 0.0, 0.0])
-    equal = (restarted(z, weight)[:, None] == z).all(-1).sum(0).numpy()
-    assert equal.sum() == 3000
-    assert not equal[weight == 0].any()
+    chosen = first_choices(normal(7, 2), weight)
+    assert not chosen[weight == 0].any()
     expected = 3000 * weight[weight > 0].numpy() / weight.sum().item()
-    assert stats.chisquare(equal[weight > 0], expected).pvalue > 1e-3
+    assert stats.chisquare(chosen[weight > 0], expected).pvalue > 1e-3
 
 
 def test_dead_codes_choose_encodings_alike():
     """Without weights, by chi-square."""
-    z = normal(7, 2)
-    equal = (restarted(z, None)[:, None] == z).all(-1).sum(0).numpy()
-    assert equal.sum() == 3000
-    assert stats.chisquare(equal).pvalue > 1e-3
+    assert stats.chisquare(first_choices(normal(7, 2), None)).pvalue > 1e-3
 
 
-@pytest.mark.parametrize("chance", [0.0, 0.5, 1 - 2**-24])
-def test_every_chance_chooses_an_encoding(chance):
-    """The first for none, the last for the greatest."""
-    z, indices = normal(9, 3), torch.zeros(9, 1, dtype=torch.int64)
-    for weight in (None, torch.full((9,), 0.3)):
-        quantizer = codebook_of(4, 3)
-        chances = torch.full((1, 4), chance)
-        quantizer.follow(z, indices, weight, decay=0.5, threshold=1e9, chances=chances)
-        assert torch.equal(quantizer.vectors[0], z[[int(9 * chance)] * 4])
+@pytest.mark.parametrize("n_codes", [3, 5, 8])
+@pytest.mark.parametrize("chance", [0.0, None, 1 - 2**-24])
+def test_each_dead_code_begins_at_another_encoding(n_codes, chance):
+    """As long as there are some that count; codes beyond them stay where they are."""
+    z, indices = 10 + normal(7, 3), torch.zeros(7, 1, dtype=torch.int64)
+    weight = torch.tensor([0.0, 1.0, 2.0, 0.0, 0.5, 1.0, 1.0])
+    quantizer, plain = codebook_of(n_codes, 3), codebook_of(n_codes, 3)
+    chances = torch.rand(1, 7, generator=generator())
+    if chance is not None:
+        chances = torch.full((1, 7), chance)
+    quantizer.follow(z, indices, weight, decay=0.5, threshold=1e9, chances=chances)
+    plain.follow(z, indices, weight, decay=0.5, threshold=1e9, chances=None)
+    equal = (quantizer.vectors[0][:, None] == z).all(-1)
+    assert equal.sum(0).max() == 1
+    assert not equal[:, weight == 0].any()
+    n_anew = min(n_codes, 5)
+    assert equal.any(1).sum() == n_anew
+    assert torch.equal(quantizer.vectors[0, n_anew:], plain.vectors[0, n_anew:])
 
 
 @pytest.mark.parametrize("chances", [None, "drawn"])
@@ -470,7 +479,7 @@ def test_nothing_begins_anew_without_a_threshold_or_chances(chances):
     quantizer, plain = codebook_of(4, 3), codebook_of(4, 3)
     z, indices = normal(9, 3), torch.zeros(9, 1, dtype=torch.int64)
     for _ in range(3):
-        drawn = torch.rand(1, 4, generator=generator()) if chances else None
+        drawn = torch.rand(1, len(z), generator=generator()) if chances else None
         threshold = 0.0 if chances else 1e9
         quantizer.follow(z, indices, None, decay=0.0, threshold=threshold, chances=drawn)
         plain.follow(z, indices, None, decay=0.0, threshold=0.0, chances=None)
@@ -737,15 +746,6 @@ def test_scalar_gradients_are_those_of_tanh():
     torch.testing.assert_close(z.grad, cotangent / z.detach().cosh().square())
     assert not list(quantizer.parameters())
     assert not quantizer(z).penalties
-
-
-def test_encodings_of_no_weight_are_never_chosen():
-    """Not even by a chance of zero."""
-    quantizer, z = codebook_of(4, 3), normal(3, 3)
-    weight, indices = torch.tensor([0.0, 1.0, 1.0]), torch.zeros(3, 1, dtype=torch.int64)
-    chances = torch.zeros(1, 4)
-    quantizer.follow(z, indices, weight, decay=0.5, threshold=1e9, chances=chances)
-    assert torch.equal(quantizer.vectors[0], z[[1] * 4])
 
 
 @pytest.mark.parametrize("far", [1e4, 1e6])

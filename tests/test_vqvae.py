@@ -1007,8 +1007,8 @@ def test_codebooks_do_not_collapse_otherwise():
 @pytest.mark.parametrize("update", ["ema", "loss"])
 def test_dead_codes_begin_anew_at_encodings(update):
     """Those far from all rows come back among them, at rows of the batch; live ones stay."""
-    X = make_rows(64)
-    options = still(max_iter=1, dead_code_threshold=0.5, batch_size=64, decay=0.4)
+    X = make_rows(65)
+    options = still(max_iter=1, dead_code_threshold=0.5, batch_size=65, decay=0.4)
     model = network(1, n_codes=64, codebook_init="random", prior=None, codebook_update=update)
     model.set_params(**options).fit(X)
     z = encodings_of(model, X)[:, 0]
@@ -1638,3 +1638,12 @@ def test_a_change_of_the_codebooks_size_is_refused_by_its_name():
     model = network(warm_start=True).fit(make_rows())
     with pytest.raises(ValueError, match=r"n_codes=8 cannot change"):
         model.set_params(n_codes=8).fit(make_rows())
+
+
+def test_no_code_begins_anew_where_each_encoding_may_have_its_own():
+    """With as many codes as encodings, a code out of use stays where it is."""
+    X = make_rows(64)
+    options = still(max_iter=1, dead_code_threshold=0.5, batch_size=64, decay=0.4)
+    model = network(1, n_codes=64, codebook_init="random", prior=None, codebook_update="loss")
+    model.set_params(**options).fit(X)
+    assert np.abs(stages_of(model)).max() <= 1 / 64 + 1e-6  # where random codes start
