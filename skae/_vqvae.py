@@ -141,7 +141,8 @@ class VQVAE(_EmbeddingOutput, TorchAutoencoder):
         variance; for likelihoods without noise, nats per feature). "fsq" has no use for it.
     dead_code_threshold : float, default=0.1
         A code of "vq" that is used less than this times as often as if all were used alike
-        begins anew at a random encoding of the batch; 0 leaves dead codes dead.
+        begins anew at a random encoding of the batch, if there are more encodings in all
+        than codes; 0 leaves dead codes dead.
     rotation_trick : bool, default=False
         Turn gradients from a code to its encoding (Fifty et al. 2025), for "vq" and
         "simvq".
