@@ -40,7 +40,7 @@ _MOST_CODES = 2**24
 _START_PER_CODE, _MOST_TO_START = 16, 2**18
 # Rows that are encoded together for it.
 _START_ROWS = 2048
-# So many encodings for each code call for all of them: a collapse is if a tenth is not used.
+# From so many encodings for each code on it is a collapse if not even a tenth of them is used.
 _PER_CODE = 10
 # Into how many cells "fsq" can divide the numbers from -1 to 1.
 _FINEST = 2**20
@@ -763,7 +763,7 @@ class VQVAE(_EmbeddingOutput, TorchAutoencoder):
     # ----------------------------------------------------------------------- p(k)
 
     def score_codes(self, X: ArrayLike) -> NDArray[np.float32]:
-        """log p(k) of indices, nats: minus the length of their shortest code, over log 2.
+        """log p(k) of indices, nats; -log p(k) / log 2 is the length of their code in bits.
 
         What `score_samples` adds to it is log p(x|e_k).
 
