@@ -102,8 +102,9 @@ def adaptive_rate(monitor: str, tol: float, first_epoch: int) -> LRScheduler:
 class Tasks(Callback):
     """Tells scikit-learn's callbacks of epochs, each of which is a task."""
 
-    def __init__(self, estimator: Any, context: Any, data: Data) -> None:
+    def __init__(self, estimator: Any, context: Any, data: Data, X: Any, weight: Any) -> None:
         self.estimator, self.context, self.data = estimator, context, data
+        self.X, self.weight = X, weight
 
     def _state(self) -> dict[str, Any]:
         """The attributes of the estimator as if training had ended here."""
@@ -118,11 +119,10 @@ class Tasks(Callback):
         }
 
     def _tell(self, hook: str) -> bool:
-        weight = self.data.weight
         return getattr(self.task, hook)(
             estimator=self.estimator,
-            X=self.data.X,
-            metadata=None if weight is None else {"sample_weight": weight},
+            X=self.X,
+            metadata=None if self.weight is None else {"sample_weight": self.weight},
             reconstruction_attributes=self._state,
         )
 
