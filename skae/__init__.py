@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from skae._adversarial_ae import AdversarialAE as AdversarialAE
     from skae._autoencoder import Autoencoder as Autoencoder
+    from skae._latent_density import LatentDensityEstimator as LatentDensityEstimator
     from skae._linear_ae import LinearAE as LinearAE
     from skae._pipeline import sample_pipeline as sample_pipeline
     from skae._ppca import PPCA as PPCA
@@ -20,6 +21,7 @@ __version__ = "0.1.0"
 _HOME = {
     "AdversarialAE": "_adversarial_ae",
     "Autoencoder": "_autoencoder",
+    "LatentDensityEstimator": "_latent_density",
     "LinearAE": "_linear_ae",
     "PPCA": "_ppca",
     "VAE": "_vae",
@@ -30,7 +32,7 @@ _HOME = {
 __all__ = sorted(_HOME)
 
 # Public modules, which are imported on first use, too.
-_MODULES = ("metrics",)
+_MODULES = ("datasets", "metrics")
 
 
 def __getattr__(name: str) -> object:

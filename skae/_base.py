@@ -124,6 +124,10 @@ class BaseAutoencoder(
     def _draw(self, n_samples: int, rng: np.random.RandomState, noise: bool) -> Any:
         """New rows from the model's own p(z)."""
 
+    def _generate(self, Z: Any, rng: np.random.RandomState, noise: bool) -> Any:
+        """Draws from p(x|z) of codes, or its means; where it has no noise these are the same."""
+        return self._decode(Z)
+
     # ----------------------------------------------------------------- learning
 
     @fit_context

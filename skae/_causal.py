@@ -11,7 +11,7 @@ A. van den Oord et al. (2016). WaveNet: a generative model for raw audio.
 :doi:`10.48550/arXiv.1609.03499`
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import cast
 
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, glu, pad
 from torch.utils.checkpoint import checkpoint
 
+from skae._mixtures import Mixtures
 from skae._networks import dense
 
 # Logits that are held at once.
@@ -30,6 +31,8 @@ _ROWS = 4096
 _FLAT = 1e-5
 # How large an integer's own numbers start, beside those that follow from its vector.
 _OWN = 0.1
+# How large weights start that turn what a network found into components of a mixture.
+_FIRST = 0.1
 
 
 def dilations_for(n_positions: int, filter_size: int = 2) -> list[int]:
@@ -113,6 +116,96 @@ class CausalNetwork(nn.Module):
             h = cast(CausalBlock, block).step(h, seen)
         out: Tensor = self.norm(h)
         return out
+
+
+class CausalMixture(nn.Module):
+    """p(z) of sequences of numbers, each of which has a mixture of Gaussians given those before.
+
+    log p(z) = sum_t log p(z_t | z_<t), where the conditional's components are read off a
+    causal network. What it reads is the sequence shifted by one: at t the number z_{t-1} and
+    a mask m_{t-1} of 1, at the first position a zero p in place of a number, whose mask is 0.
+
+    Parameters
+    ----------
+    n_positions : int
+        Length of the sequences.
+    n_mixture : int
+        Components of each conditional, K.
+    n_channels : int
+        Numbers at each position inside.
+    dilations : sequence of int
+        One block of the network for each.
+    filter_size : int
+        Positions that a block reads.
+    position_embedding : bool
+        Whether the network is told at which position it is.
+    generator : torch.Generator
+        From which weights are drawn.
+    """
+
+    def __init__(
+        self,
+        n_positions: int,
+        n_mixture: int,
+        n_channels: int,
+        dilations: Sequence[int],
+        generator: torch.Generator,
+        *,
+        filter_size: int = 2,
+        position_embedding: bool = False,
+    ) -> None:
+        super().__init__()
+        self.n_positions = n_positions
+        self.enter = dense(2, n_channels, 1.0, generator)
+        self.position = None
+        if position_embedding:
+            start = torch.randn((n_positions, n_channels), generator=generator)
+            self.position = nn.Parameter(start * n_channels**-0.5)
+        self.network = CausalNetwork(n_channels, dilations, generator, filter_size)
+        self.leave = dense(n_channels, 3 * n_mixture, _FIRST, generator)
+        # Components of unlike means, or they would all learn the same.
+        with torch.no_grad():
+            self.leave.bias[n_mixture : 2 * n_mixture] = torch.linspace(-1, 1, n_mixture + 2)[1:-1]
+            self.leave.bias[2 * n_mixture :] = 0.0
+
+    def conditionals(self, z: Tensor) -> Mixtures:
+        """p(z_t | z_<t) for every t, of sequences (n, n_positions)."""
+        read = torch.stack([z, torch.ones_like(z)], -1)
+        return self._head(self.network(self._enter(pad(read, (0, 0, 1, 0))[:, :-1])))
+
+    def _enter(self, read: Tensor, first: int = 0) -> Tensor:
+        """What the network reads at some positions, of numbers and masks (..., 2)."""
+        h: Tensor = self.enter(read)
+        return h if self.position is None else h + self.position[first : first + h.shape[-2]]
+
+    def _head(self, h: Tensor) -> Mixtures:
+        return Mixtures.from_network(self.leave(h))
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """log p(z_t | z_<t), (n, n_positions)."""
+        return self.conditionals(z).log_prob(z)
+
+    def unfold(
+        self, n: int, choose: Callable[[int, Mixtures], Tensor], *, cached: bool = True
+    ) -> Tensor:
+        """Sequences (n, n_positions), number by number.
+
+        `choose` is given a position and the conditionals there. Without the cache every step
+        goes through the network from the first position on.
+        """
+        memory = self.network.memory()
+        chosen: list[Tensor] = []
+        weight = self.leave.weight
+        read = weight.new_zeros((n, 1, 2))  # p, of which the mask says that it is no number
+        for t in range(self.n_positions):
+            if cached:
+                h = self.network.step(self._enter(read[:, -1:], t)[:, 0], memory)
+            else:
+                h = self.network(self._enter(read))[:, -1]
+            chosen.append(choose(t, self._head(h)))
+            now = torch.stack([chosen[-1], torch.ones_like(chosen[-1])], -1)[:, None]
+            read = now if cached else torch.cat([read, now], 1)
+        return torch.stack(chosen, 1)
 
 
 class CausalCategorical(nn.Module):

@@ -54,8 +54,16 @@ def can_be_sampled(prior: object) -> bool:
     return callable(prior) or callable(getattr(prior, "sample", None))
 
 
-def draw_from(prior: Any, n: int, n_codes: int, rng: np.random.RandomState) -> NDArray[np.float32]:
-    """Draws from a user's own distribution, (n, n_codes).
+def draw_from(
+    prior: Any,
+    n: int,
+    n_codes: int,
+    rng: np.random.RandomState,
+    *,
+    name: str = "prior",
+    dtype: type[np.floating] = np.float32,
+) -> NDArray[Any]:
+    """Draws from a user's own distribution, the parameter of that name; (n, n_codes).
 
     It is given a seed where it takes one, by an argument or a parameter `random_state`. The
     global generators, which it may read where it takes none, are seeded and put back.
@@ -76,19 +84,19 @@ def draw_from(prior: Any, n: int, n_codes: int, rng: np.random.RandomState) -> N
             drawn = sample(n, **seeded)
     except NotFittedError as error:
         raise ValueError(
-            f"prior={given!r} is not fitted. Fit it, and put it into FrozenEstimator: clones of "
+            f"{name}={given!r} is not fitted. Fit it, and put it into FrozenEstimator: clones of "
             "other estimators are not fitted."
         ) from error
     finally:
         np.random.set_state(state)  # noqa: NPY002
     drawn = drawn[0] if isinstance(drawn, tuple) else drawn  # GaussianMixture adds components
-    expected = f"expected finite numbers of shape {(n, n_codes)}: n_components={n_codes} each."
+    expected = f"expected finite numbers of shape {(n, n_codes)}: one for each code."
     try:
-        codes = np.asarray(drawn, dtype=np.float32)
+        codes = np.asarray(drawn, dtype=dtype)
     except (RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(f"prior={given!r} gave draws that are no numbers; {expected}") from error
+        raise ValueError(f"{name}={given!r} gave draws that are no numbers; {expected}") from error
     if codes.shape != (n, n_codes) or not np.isfinite(codes).all():
-        raise ValueError(f"prior={given!r} gave draws of shape {codes.shape}; {expected}")
+        raise ValueError(f"{name}={given!r} gave draws of shape {codes.shape}; {expected}")
     return codes
 
 

@@ -98,12 +98,17 @@ class NetOwner(CallbackSupportMixin, BaseAutoencoder):
         y: Array | None,
         known: dict[str, Any] | None,
         rng: np.random.RandomState,
+        streaming: bool = False,
     ) -> Data:
         """Start, or go on from what is known; what is learned from."""
 
     @abstractmethod
     def _rows(self, data: Data, reread: bool = False) -> Rows:
         """What is learned from, as the network's batches."""
+
+    def _learned_from(self, X: Array) -> Data:
+        """What training reads of rows."""
+        return Data(X)
 
     @abstractmethod
     def _finish(self, data: Data, share: float) -> Array | None:
@@ -143,6 +148,7 @@ class NetOwner(CallbackSupportMixin, BaseAutoencoder):
         codes = self._finish(data, 1.0)
         self._train_more(data, codes, valid)
         self._check_trained()
+        self._conclude(X)
         context.call_on_fit_task_end(estimator=self, X=X)
         return codes
 
@@ -183,7 +189,7 @@ class NetOwner(CallbackSupportMixin, BaseAutoencoder):
             targets = self._check_targets(y, rows_in.shape[0])
             rows_in, weight, targets = self._rows_that_count(rows_in, weight, targets)
             known = None if first else self._known()
-            data = self._begin(rows_in, weight, targets, known, self._generator())
+            data = self._begin(rows_in, weight, targets, known, self._generator(), streaming=True)
             rows = self._rows(data, reread=True)
             train = torch.arange(len(rows))
             self._check_batches(len(train))
@@ -194,6 +200,7 @@ class NetOwner(CallbackSupportMixin, BaseAutoencoder):
             self._n_rows_seen = n_rows + (0.0 if first else _MEMORY * self._n_rows_seen)
             codes = self._finish(data, n_rows / self._n_rows_seen)
             self._train_more(data, codes, None, streaming=True)
+            self._conclude(rows_in)
         return self
 
     def _check_continued(self, known: dict[str, Any], n_features: int, n_before: int) -> None:
@@ -289,6 +296,9 @@ class NetOwner(CallbackSupportMixin, BaseAutoencoder):
 
         `valid` are the rows that were held out, if some were.
         """
+
+    def _conclude(self, X: Array) -> None:
+        """Learn from training rows what only the model as a whole can tell."""
 
     def _check_trained(self) -> None:
         """Warn of a training that ended before its time."""

@@ -138,6 +138,7 @@ class TorchAutoencoder(NetOwner):
         y: Array | None,
         known: dict[str, Any] | None,
         rng: np.random.RandomState,
+        streaming: bool = False,
     ) -> Data:
         """Start, or go on from what is known; what is learned from."""
         if known is not None:

@@ -1,0 +1,621 @@
+"""LatentDensityEstimator: any autoencoder becomes a generative model, by a density of its codes.
+
+References
+----------
+A. van den Oord et al. (2016). WaveNet: a generative model for raw audio.
+:doi:`10.48550/arXiv.1609.03499`
+
+C. M. Bishop (1994). Mixture density networks. Technical report NCRG/94/004, Aston
+University.
+"""
+
+import copy
+import warnings
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import clone
+from sklearn.covariance import ledoit_wolf_shrinkage
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils import get_tags
+from sklearn.utils.validation import (
+    check_is_fitted,
+    has_fit_parameter,
+    validate_data,
+)
+
+from skae._base import BaseAutoencoder, Interval, StrOptions
+from skae._code_priors import draw_from
+from skae._latent_density_module import AutoregressiveDensity, DensityModule, FlowDensity
+from skae._latent_paths import LatentPathsMixin
+from skae._linear_ae import LinearAE
+from skae._net_owner import NetOwner, slices
+from skae._rows import Data, Rows, Units, check_finite, chunks, spread_of
+from skae._torch import layer_sizes
+from skae._training import global_generators_set_aside
+
+Array = NDArray[Any]
+
+NETWORK_DENSITIES = ("autoregressive", "flow")
+# Rows from which the shrinkage of a covariance is estimated.
+_SHRINKAGE_ROWS = 2**14
+
+
+class _ScoreKind:
+    """ "log_likelihood" where codes are the rows themselves, else "latent"."""
+
+    def __get__(self, model: Any, owner: type) -> str:
+        own = model is not None and model.autoencoder is None and model.n_components is None
+        return "log_likelihood" if own else "latent"
+
+
+def _is_autoregressive(model: "LatentDensityEstimator") -> bool:
+    if model.density != "autoregressive":
+        raise AttributeError(
+            f"gaussianize needs density='autoregressive', whose conditionals it inverts; given "
+            f"density={model.density!r}."
+        )
+    return True
+
+
+def _can_stream(model: "LatentDensityEstimator") -> bool:
+    pair = model.autoencoder
+    learns = pair is None or isinstance(pair, FrozenEstimator) or hasattr(pair, "partial_fit")
+    if not learns or not isinstance(model.density, str):
+        raise AttributeError(
+            "partial_fit needs an autoencoder that has one or is in FrozenEstimator, and "
+            "density='autoregressive' or 'flow'; given "
+            f"autoencoder={pair!r} and density={model.density!r}."
+        )
+    return True
+
+
+class LatentDensityEstimator(LatentPathsMixin, NetOwner):
+    """DOC"""
+
+    score_kind = _ScoreKind()  # type: ignore[assignment]
+
+    _plan: dict[str, Any]
+    _units: dict[str, Any]
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **NetOwner._parameter_constraints,
+        "autoencoder": [object],
+        "n_components": [Interval(Integral, 1, None, closed="left"), None],
+        "density": [object],
+        "n_mixture": [Interval(Integral, 1, None, closed="left")],
+        "n_channels": [Interval(Integral, 1, None, closed="left")],
+        "filter_size": [Interval(Integral, 2, None, closed="left")],
+        "dilations": ["array-like", Interval(Integral, 1, None, closed="left"), None],
+        "position_embedding": ["boolean"],
+        "input_transform": [StrOptions({"triangular"}), None],
+        "weight_averaging": [Interval(Real, 0, 1, closed="left")],
+        "n_transforms": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    def __init__(
+        self,
+        autoencoder: Any = None,
+        n_components: int | None = None,
+        *,
+        density: Any = "autoregressive",
+        n_mixture: int = 30,
+        n_channels: int = 64,
+        filter_size: int = 2,
+        dilations: Any = None,
+        position_embedding: bool = False,
+        input_transform: str | None = "triangular",
+        weight_averaging: float = 0.0,
+        n_transforms: int = 3,
+        solver: str = "adam",
+        alpha: float = 0.0,
+        batch_size: int = 128,
+        learning_rate: str = "constant",
+        learning_rate_init: float = 1e-3,
+        momentum: float = 0.9,
+        max_iter: int = 50,
+        tol: float = 0.0,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        warm_start: bool = False,
+        verbose: int = 0,
+        random_state: int | np.random.RandomState | None = None,
+        device: str = "auto",
+        precision: str = "auto",
+        compile: bool = False,  # noqa: A002 (as in skorch)
+        callbacks: list[Any] | None = None,
+    ) -> None:
+        self.autoencoder = autoencoder
+        self.n_components = n_components
+        self.density = density
+        self.n_mixture = n_mixture
+        self.n_channels = n_channels
+        self.filter_size = filter_size
+        self.dilations = dilations
+        self.position_embedding = position_embedding
+        self.input_transform = input_transform
+        self.weight_averaging = weight_averaging
+        self.n_transforms = n_transforms
+        self.solver = solver
+        self.alpha = alpha
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.learning_rate_init = learning_rate_init
+        self.momentum = momentum
+        self.max_iter = max_iter
+        self.tol = tol
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.warm_start = warm_start
+        self.verbose = verbose
+        self.random_state = random_state
+        self.device = device
+        self.precision = precision
+        self.compile = compile
+        self.callbacks = callbacks
+
+    # -------------------------------------------------------------------- learning
+
+    def _check_choices(self) -> None:
+        """Raise for parameters that cannot go together."""
+        self._check_callbacks()
+        if self.autoencoder is not None:
+            check_pair(self.autoencoder)
+        if self.dilations is not None:
+            layer_sizes("dilations", self.dilations)
+        if isinstance(self.density, str):
+            wrong = self.density not in NETWORK_DENSITIES
+        else:
+            wrong = isinstance(self.density, type) or not all(
+                hasattr(self.density, name) for name in ("fit", "score_samples", "get_params")
+            )
+        if wrong:
+            raise ValueError(
+                f"density={self.density!r} must be one of {list(NETWORK_DENSITIES)}, or a "
+                "scikit-learn estimator with fit and score_samples."
+            )
+
+    def _fit_model(
+        self,
+        X: Array,
+        rng: np.random.RandomState,
+        sample_weight: Array | None,
+        y: Array | None = None,
+    ) -> None:
+        if isinstance(self.density, str):
+            super()._fit_model(X, rng, sample_weight, y)
+            return
+        known = self.__dict__.pop("_continued", None)
+        codes = self._learn_codes(X, sample_weight, y, known, rng, streaming=False)
+        self.density_ = self._fitted_density(codes, sample_weight, known, rng)
+        self.n_iter_ = int(getattr(self.density_, "n_iter_", 1))
+        self._conclude(X)
+
+    def _fitted_density(
+        self,
+        codes: Array,
+        sample_weight: Array | None,
+        known: dict[str, Any] | None,
+        rng: np.random.RandomState,
+    ) -> Any:
+        """A scikit-learn density of the codes that vary."""
+        before = None if known is None else known["density"]
+        if before is not None and getattr(self.density, "warm_start", False):
+            density = copy.deepcopy(before)
+        else:
+            density = seeded(clone(self.density), rng)
+        if isinstance(density, FrozenEstimator):
+            return density
+        z = codes[:, self._units["varies"]].astype(np.float64)
+        if sample_weight is None:
+            return density.fit(z)
+        if has_fit_parameter(density, "sample_weight"):
+            return density.fit(z, sample_weight=sample_weight)
+        raise ValueError(
+            f"sample_weight was given, but density={self.density!r} takes no weights; "
+            "KernelDensity, 'autoregressive' and 'flow' do."
+        )
+
+    def _begin(
+        self,
+        X: Array,
+        sample_weight: Array | None,
+        y: Array | None,
+        known: dict[str, Any] | None,
+        rng: np.random.RandomState,
+        streaming: bool = False,
+    ) -> Data:
+        codes = self._learn_codes(X, sample_weight, y, known, rng, streaming)
+        z = self._standardised(codes).astype(np.float32)
+        plan = self._network_plan()
+        if known is None:
+            self._plan = plan
+            covariance = _shrunk_covariance(z, sample_weight)
+            self.net_ = self._new_net(self._new_module(covariance))
+        else:
+            before = known["plan"]
+            changed = [name for name in plan if plan[name] != before[name]]
+            if changed:
+                raise ValueError(
+                    f"{changed[0]}={plan[changed[0]]!r} cannot change while training goes on: it "
+                    f"was {before[changed[0]]!r}. Fit anew, with warm_start=False."
+                )
+            self.net_ = self._new_net(copy.deepcopy(known["net"].module_))
+            self.net_.go_on_from(known["net"])
+        return Data(z, sample_weight)
+
+    def _learn_codes(
+        self,
+        X: Array,
+        sample_weight: Array | None,
+        y: Array | None,
+        known: dict[str, Any] | None,
+        rng: np.random.RandomState,
+        streaming: bool,
+    ) -> Array:
+        """Fit the autoencoder, encode the rows, and learn in which units codes are read."""
+        self._check_choices()
+        if known is None:
+            self._seed = int(rng.randint(2**31 - 1))
+            pair = self._new_autoencoder(rng)
+            learns = not isinstance(pair, FrozenEstimator)
+        else:
+            self._check_continued(known, X.shape[1], known["n_features"])
+            pair = known["autoencoder"]
+            learns = hasattr(pair, "partial_fit") if streaming else _goes_on(pair)
+            learns = learns and not isinstance(pair, FrozenEstimator)
+            pair = copy.deepcopy(pair) if learns else pair
+        if pair is not None and learns:
+            _fit_pair(pair, X, y, sample_weight, streaming)
+        self.autoencoder_ = pair
+        codes = self._encode(X)
+        _check_codes(self.autoencoder, codes)
+        if known is None:
+            self._units = _units_of(codes, sample_weight)
+            self.n_components_ = codes.shape[1]
+            self._check_decodes(codes[:1])
+        elif codes.shape[1] != len(self._units["varies"]):
+            raise ValueError(
+                f"The autoencoder now has {codes.shape[1]} codes, but training goes on from "
+                f"{len(self._units['varies'])}. Fit anew, with warm_start=False."
+            )
+        return codes
+
+    def _new_autoencoder(self, rng: np.random.RandomState) -> Any:
+        """What is fitted, or left alone if it is frozen; None if codes are the rows."""
+        if self.autoencoder is None:
+            return None if self.n_components is None else LinearAE(self.n_components)
+        if self.n_components is None:
+            return seeded(clone(self.autoencoder), rng)
+        if isinstance(self.autoencoder, FrozenEstimator):
+            raise ValueError(
+                f"n_components={self.n_components} cannot be set on autoencoder="
+                f"{self.autoencoder!r}, which is frozen. Set n_components=None."
+            )
+        pair = clone(self.autoencoder)
+        return seeded(pair.set_params(**{_size_parameter(pair): self.n_components}), rng)
+
+    def _check_decodes(self, codes: Array) -> None:
+        """Raise if the autoencoder cannot decode, as KernelPCA by default, before training."""
+        try:
+            self._decode(codes)
+        except Exception as error:
+            raise ValueError(
+                f"autoencoder={self.autoencoder!r} encodes, but cannot decode: {error}"
+            ) from error
+
+    def _network_plan(self) -> dict[str, Any]:
+        """What the network is made by, as plain values."""
+        dilations = self.dilations
+        return {
+            "density": self.density,
+            "n_codes": int(self._units["varies"].sum()),
+            "n_mixture": int(self.n_mixture),
+            "n_channels": int(self.n_channels),
+            "filter_size": int(self.filter_size),
+            "dilations": None if dilations is None else layer_sizes("dilations", dilations),
+            "position_embedding": bool(self.position_embedding),
+            "input_transform": self.input_transform,
+            "weight_averaging": float(self.weight_averaging),
+            "n_transforms": int(self.n_transforms),
+        }
+
+    def _new_module(self, covariance: Array | None = None) -> DensityModule:
+        generator = torch.Generator().manual_seed(self._seed)
+        if self._plan["density"] == "flow":
+            return FlowDensity(self._plan, generator)
+        if covariance is None:
+            covariance = np.eye(self._plan["n_codes"])
+        return AutoregressiveDensity(self._plan, covariance, generator)
+
+    def _rows(self, data: Data, reread: bool = False) -> Rows:
+        return Rows(
+            data,
+            units=Units(None, None),
+            with_mask=False,
+            reread=reread,
+            device=self._net_device(),
+        )
+
+    def _learned_from(self, X: Array) -> Data:
+        return Data(self._standardised(self._encode(X)).astype(np.float32))
+
+    def _finish(self, data: Data, share: float) -> None:
+        """Nothing follows from the network: it is all there is."""
+
+    @property
+    def _is_fitted(self) -> bool:
+        return "net_" in self.__dict__ or "density_" in self.__dict__
+
+    def _forget(self) -> None:
+        known = self._known() if self.warm_start and self._is_fitted else None
+        BaseAutoencoder._forget(self)
+        if known is not None:
+            self._continued = known
+
+    def _known(self) -> dict[str, Any]:
+        return {
+            "net": vars(self).get("net_"),
+            "density": vars(self).get("density_"),
+            "plan": vars(self).get("_plan"),
+            "autoencoder": self.autoencoder_,
+            "n_features": self.n_features_in_,
+            "names": getattr(self, "feature_names_in_", None),
+        }
+
+    # ------------------------------------------------------------------- the codes
+
+    def _standardised(self, codes: Array) -> Array:
+        """Codes that vary, each with mean 0 and variance 1 in training, float64."""
+        units = self._units
+        varying: Array = codes[:, units["varies"]].astype(np.float64)
+        varying -= units["center"]
+        varying /= units["scale"]
+        return varying
+
+    def _whole(self, z: Array, dtype: Any) -> Array:
+        """The codes of standardised ones; those that never varied as they were."""
+        units = self._units
+        codes = np.empty((len(z), len(units["varies"])))
+        codes[:, ~units["varies"]] = units["constant"]
+        codes[:, units["varies"]] = z.astype(np.float64) * units["scale"] + units["center"]
+        return codes.astype(dtype)
+
+    def _encode(self, X: Array) -> Array:
+        if self.autoencoder_ is None:
+            return np.array(X, dtype=X.dtype if X.dtype.name in _FLOATS else np.float64)
+        return _as_array(_quietly(self.autoencoder_.transform, X))
+
+    def _decode(self, Z: Array) -> Array:
+        if self.autoencoder_ is None:
+            return np.array(Z)
+        return _as_array(_quietly(self.autoencoder_.inverse_transform, Z))
+
+    def _generate(self, Z: Array, rng: np.random.RandomState, noise: bool) -> Array:
+        model = _unwrapped(self.autoencoder_)
+        if isinstance(model, BaseAutoencoder):
+            return model._generate(Z, rng, noise)
+        return self._decode(Z)
+
+    def _log_density(self, codes: Array) -> NDArray[np.float64]:
+        """log p(z) of codes, nats."""
+        if "density_" in self.__dict__:
+            varying = codes[:, self._units["varies"]].astype(np.float64)
+            return np.asarray(self.density_.score_samples(varying), dtype=np.float64)
+        module = self.net_.module_
+        found = np.empty(len(codes))
+        with self._inference():
+            for part in slices(len(codes)):
+                z = torch.from_numpy(self._standardised(codes[part]).astype(np.float32))
+                found[part] = module.log_prob(z.to(self._net_device())).cpu().double().numpy()
+        return found - np.log(self._units["scale"]).sum()
+
+    def _draw_codes(self, n: int, rng: np.random.RandomState, given: Array | None = None) -> Array:
+        units = self._units
+        if "density_" in self.__dict__:
+            if not hasattr(self.density_, "sample"):
+                raise ValueError(f"density={self.density!r} has no method sample.")
+            n_varying = int(units["varies"].sum())
+            codes = np.empty((n, len(units["varies"])))
+            codes[:, ~units["varies"]] = units["constant"]
+            codes[:, units["varies"]] = draw_from(
+                self.density_, n, n_varying, rng, name="density", dtype=np.float64
+            )
+            return codes.astype(units["dtype"])
+        generator = self._torch_generator(rng)
+        more = {}
+        if given is not None:
+            more["given"] = torch.from_numpy(given.astype(np.float32)).to(self._net_device())
+        with self._inference():
+            z = self.net_.module_.sample(n, generator, **more).cpu().numpy()
+        return self._whole(z, units["dtype"])
+
+    # ------------------------------------------------------------------- the hooks
+
+    def _log_prob(self, X: Array) -> Array:
+        codes = self._encode(X)
+        scores: Array = self._log_density(codes).astype(codes.dtype)
+        return scores
+
+    def _draw(self, n_samples: int, rng: np.random.RandomState, noise: bool) -> Array:
+        return self._generate(self._draw_codes(n_samples, rng), rng, noise)
+
+    def _check_rows(self, X: Any, *, reset: bool, min_rows: int = 1) -> Any:
+        tags = get_tags(self).input_tags
+        X = validate_data(
+            self,
+            X,
+            reset=reset,
+            dtype="numeric",
+            accept_sparse=("csr", "csc") if tags.sparse else False,
+            ensure_all_finite=False,
+            ensure_min_samples=min_rows,
+        )
+        check_finite(X.data[:, None] if hasattr(X, "tocsr") else X, allow_nan=tags.allow_nan)
+        return X
+
+    def _check_targets(self, y: Any, n_rows: int) -> Any | None:
+        """Targets, if the autoencoder needs them."""
+        return None
+
+    # -------------------------------------------------------------- names and files
+
+    def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:
+        """Names of the codes: the autoencoder's own, if it has some.
+
+        Parameters
+        ----------
+        input_features : array-like of str or None, default=None
+            Only checked against the names seen in `fit`.
+
+        Returns
+        -------
+        names : ndarray of str objects
+            Of the rows themselves where there is no autoencoder.
+        """
+        check_is_fitted(self)
+        names = super().get_feature_names_out(input_features)
+        own = getattr(self.autoencoder_, "get_feature_names_out", None)
+        return names if own is None else own()
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        if self.autoencoder is None and self.n_components is None:
+            tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+            return tags
+        wrapped = get_tags(LinearAE() if self.autoencoder is None else self.autoencoder)
+        tags.input_tags = wrapped.input_tags
+        tags.transformer_tags = wrapped.transformer_tags or tags.transformer_tags
+        return tags
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        saved = self.__dict__.get("net_")
+        if saved is not None:
+            self.net_ = self._loaded_net(saved, self._new_module())
+
+
+_FLOATS = ("float32", "float64")
+
+
+def check_pair(pair: Any) -> None:
+    """Raise for what cannot encode and decode."""
+    needed = ("fit", "transform", "inverse_transform")
+    missing = [name for name in needed if not hasattr(pair, name)]
+    if isinstance(pair, type) or missing:
+        raise ValueError(
+            f"autoencoder={pair!r} must be an estimator with fit, transform and "
+            f"inverse_transform{'; it is a class' if isinstance(pair, type) else ''}."
+        )
+    if getattr(_unwrapped(pair), "fit_inverse_transform", True) is False:
+        raise ValueError(f"autoencoder={pair!r} cannot decode: set its fit_inverse_transform=True.")
+
+
+def _unwrapped(pair: Any) -> Any:
+    return pair.estimator if isinstance(pair, FrozenEstimator) else pair
+
+
+def seeded(estimator: Any, rng: np.random.RandomState) -> Any:
+    """The estimator with a seed wherever it has none."""
+    if isinstance(estimator, FrozenEstimator):
+        return estimator
+    params = estimator.get_params(deep=True)
+    open_ones = {
+        name: int(rng.randint(2**31 - 1))
+        for name in sorted(params)
+        if (name == "random_state" or name.endswith("__random_state")) and params[name] is None
+    }
+    return estimator.set_params(**open_ones)
+
+
+def _size_parameter(pair: Any) -> str:
+    """The parameter of a pair, or of the last step that has one, that is its latent size."""
+    params = pair.get_params(deep=True)
+    steps = [name for name, _ in getattr(pair, "steps", [])]
+    for name in ["n_components", *(f"{step}__n_components" for step in reversed(steps))]:
+        if name in params:
+            return name
+    raise ValueError(
+        f"n_components was given, but autoencoder={pair!r} has no such parameter. Set "
+        "n_components=None."
+    )
+
+
+def _goes_on(pair: Any) -> bool:
+    return bool(getattr(pair, "warm_start", False))
+
+
+def _fit_pair(pair: Any, X: Array, y: Any, sample_weight: Array | None, streaming: bool) -> None:
+    fit = pair.partial_fit if streaming else pair.fit
+    if sample_weight is None:
+        fit(X)
+    elif has_fit_parameter(pair, "sample_weight"):
+        fit(X, sample_weight=sample_weight)
+    else:
+        raise ValueError(
+            f"sample_weight was given, but autoencoder={pair!r} takes no weights. LinearAE, "
+            "which is PCA, does; or fit it before, and put it into FrozenEstimator."
+        )
+
+
+def _check_codes(pair: Any, codes: Array) -> None:
+    """Raise for codes that have no density."""
+    if codes.dtype.kind in "iub":
+        raise ValueError(
+            f"autoencoder={pair!r} has integer codes, which have no density. VQVAE has a prior of "
+            "its own: see its parameter prior, and its sample."
+        )
+    if codes.ndim != 2 or codes.dtype.kind != "f" or not np.isfinite(codes).all():
+        raise ValueError(
+            f"autoencoder={pair!r} gave codes of shape {codes.shape} and type {codes.dtype}; "
+            "expected finite real numbers, a row for each row of X. Rescale X if they overflow."
+        )
+
+
+def _units_of(codes: Array, weight: Array | None) -> dict[str, Any]:
+    """Means and standard deviations of codes that vary, and the values of others."""
+    spread = spread_of(codes, weight)
+    mean, std = spread.mean.numpy(), spread.variance.sqrt().numpy()
+    size = np.maximum(spread.low.abs().numpy(), spread.high.abs().numpy())
+    varies = std > np.maximum(10 * float(np.finfo(codes.dtype).eps) * size, 1e-150)
+    if not varies.any():  # something has to have a density
+        varies[0] = True
+        std[0] = max(float(size[0]) * float(np.finfo(codes.dtype).eps), 1e-150) * 1e3
+    return {
+        "varies": varies,
+        "center": mean[varies],
+        "scale": std[varies],
+        "constant": mean[~varies],
+        "dtype": codes.dtype.name,
+    }
+
+
+def _shrunk_covariance(z: NDArray[np.float32], weight: Array | None) -> NDArray[np.float64]:
+    """Covariance of standardised codes, shrunk to I as Ledoit and Wolf (2004) would."""
+    n, k = z.shape
+    covariance = np.zeros((k, k))
+    weights = np.ones(n) if weight is None else weight / weight.mean()
+    for rows in chunks(n, 8 * k):
+        part = z[rows].astype(np.float64)
+        covariance += (part.T * weights[rows]) @ part
+    covariance /= n
+    some = slice(None, None, -(-n // _SHRINKAGE_ROWS))
+    rooted = z[some].astype(np.float64) * np.sqrt(weights[some])[:, None]
+    share = ledoit_wolf_shrinkage(rooted, assume_centered=True) * len(rooted) / n if k > 1 else 0.0
+    return (1 - share) * covariance + share * np.eye(k)
+
+
+def _as_array(values: Any) -> Array:
+    return np.asarray(values)
+
+
+def _quietly(method: Any, X: Array) -> Any:
+    """Call what may have been fitted on columns with names: they are checked here."""
+    with warnings.catch_warnings(), global_generators_set_aside():
+        warnings.filterwarnings("ignore", "X does not have valid feature names", UserWarning)
+        return method(X)
