@@ -7,6 +7,7 @@ autoencoders. :doi:`10.48550/arXiv.1511.05644`
 """
 
 import copy
+from math import log
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -17,7 +18,9 @@ from torch import Tensor, nn
 
 from skae._adversarial_module import AdversarialBlueprint, AdversarialModule
 from skae._base import Interval, StrOptions, private_generator
+from skae._code_bounds import LogPrior
 from skae._code_priors import PRIORS, can_be_sampled, draw_from
+from skae._gaussian_codes import Components, log_prior
 from skae._point_autoencoder import PointAutoencoder
 from skae._rows import Data, Rows
 from skae._torch import layer_sizes
@@ -399,6 +402,23 @@ class AdversarialAE(PointAutoencoder):
         """
         self._check_sample_arguments(n_samples, True)
         return self._draw_codes(n_samples, private_generator(random_state))
+
+    def _has_code_density(self) -> bool:
+        fitted = getattr(self, "_blueprint", None)
+        prior = self.prior if fitted is None else fitted.prior
+        return isinstance(prior, str) and prior in ("gaussian", "mixture")
+
+    def _log_code_density(self) -> LogPrior:
+        """Of the prior, of the codes that vary: its parts are independent."""
+        plan, module = self._blueprint, self.net_.module_
+        varies = torch.from_numpy(self._code_stds() > 0).to(self._net_device())
+        mean = torch.zeros((1, plan.n_codes), device=self._net_device())
+        mean = (module.means if plan.prior == "mixture" else mean)[:, : plan.n_components]
+        mean = mean[:, varies]
+        log_var = torch.full_like(mean, 2 * log(plan.prior_scale))
+        log_weight = torch.full_like(mean[:, 0], -log(len(mean)))
+        prior = Components(mean, log_var, log_weight)
+        return lambda z: log_prior(z[..., varies], prior)
 
     def _draw_codes(self, n: int, rng: np.random.RandomState) -> Array:
         plan = self._blueprint

@@ -6,6 +6,7 @@ G. E. Hinton and R. R. Salakhutdinov (2006). Reducing the dimensionality of data
 neural networks. Science 313, 504-507. :doi:`10.1126/science.1127647`
 """
 
+from math import log, pi
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from skae._autoencoder_module import AutoencoderBlueprint, AutoencoderModule
 from skae._base import Interval, StrOptions
+from skae._code_bounds import LogPrior
 from skae._likelihoods import LIKELIHOODS
 from skae._point_autoencoder import PointAutoencoder
 from skae._pretraining import pretrain
@@ -25,8 +27,8 @@ Array = NDArray[Any]
 
 # Adam's step in layer-wise pretraining, where the solver is another.
 _PAIR_RATE = 1e-3
-# From how many rows the noise of the smaller sizes of a growing autoencoder is learned.
-_PATH_ROWS = 4096
+# Directions in which codes vary by less than this, beside the widest, count as this wide.
+_FLAT = 1e-12
 
 
 class Autoencoder(PointAutoencoder):
@@ -400,6 +402,25 @@ class Autoencoder(PointAutoencoder):
             )
 
     # -------------------------------------------------------------------- sampling
+
+    def _log_code_density(self) -> LogPrior:
+        """Of the Gaussian with the moments of the training codes, where these vary."""
+        varies = self._code_stds() > 0
+        k = int(varies.sum())
+        covariance = self.code_covariance_[np.ix_(varies, varies)].astype(np.float64)
+        variance, axes = np.linalg.eigh(covariance)
+        variance = np.maximum(variance, _FLAT * variance.max(initial=0.0))
+        white = torch.as_tensor(axes / np.sqrt(variance), dtype=torch.float32)
+        mean = torch.as_tensor(self.code_mean_[varies], dtype=torch.float32)
+        at_mean = -0.5 * (k * log(2 * pi) + np.log(variance).sum())
+        which = torch.from_numpy(varies)
+
+        def log_prior(z: Tensor) -> Tensor:
+            device = z.device
+            moved = z[..., which.to(device)] - mean.to(device)
+            return at_mean - 0.5 * (moved @ white.to(device)).square().sum(-1)
+
+        return log_prior
 
     def _draw(self, n_samples: int, rng: np.random.RandomState, noise: bool) -> Array:
         variance, axes = np.linalg.eigh(self.code_covariance_)

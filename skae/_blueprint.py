@@ -56,6 +56,13 @@ class Blueprint:
     # What the estimator calls fields of other names.
     names: ClassVar[dict[str, str]] = {}
 
+    def widest(self) -> int:
+        """Numbers that one code becomes in the decoder's widest layer, about."""
+        widest = max(self.decoder_layer_sizes, default=1)
+        if self.network == "conv" and self.image_shape is not None:
+            widest *= self.n_features // self.image_shape[0]
+        return max(self.n_features, widest)
+
     def as_dict(self) -> dict[str, Any]:
         """The fields by name, as they are saved."""
         return {field.name: getattr(self, field.name) for field in fields(self)}

@@ -156,7 +156,7 @@ class CausalMixture(nn.Module):
     ) -> None:
         super().__init__()
         self.n_positions = n_positions
-        self.enter = dense(2, n_channels, 1.0, generator)
+        self.enter: nn.Module = dense(2, n_channels, 1.0, generator)
         self.position = None
         if position_embedding:
             start = torch.randn((n_positions, n_channels), generator=generator)
@@ -164,9 +164,9 @@ class CausalMixture(nn.Module):
         self.network = CausalNetwork(n_channels, dilations, generator, filter_size)
         self.leave = dense(n_channels, 3 * n_mixture, _FIRST, generator)
         # Components of unlike means, or they would all learn the same.
+        bias = cast(Tensor, self.leave.bias)
         with torch.no_grad():
-            self.leave.bias[n_mixture : 2 * n_mixture] = torch.linspace(-1, 1, n_mixture + 2)[1:-1]
-            self.leave.bias[2 * n_mixture :] = 0.0
+            bias[n_mixture : 2 * n_mixture] = torch.linspace(-1, 1, n_mixture + 2)[1:-1]
 
     def conditionals(self, z: Tensor) -> Mixtures:
         """p(z_t | z_<t) for every t, of sequences (n, n_positions)."""
@@ -195,8 +195,9 @@ class CausalMixture(nn.Module):
         """
         memory = self.network.memory()
         chosen: list[Tensor] = []
-        weight = self.leave.weight
-        read = weight.new_zeros((n, 1, 2))  # p, of which the mask says that it is no number
+        read = cast(Tensor, self.leave.weight).new_zeros(
+            (n, 1, 2)
+        )  # p, of which the mask says that it is no number
         for t in range(self.n_positions):
             if cached:
                 h = self.network.step(self._enter(read[:, -1:], t)[:, 0], memory)

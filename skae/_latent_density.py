@@ -21,21 +21,27 @@ from sklearn.base import clone
 from sklearn.covariance import ledoit_wolf_shrinkage
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import get_tags
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import (
+    check_array,
     check_is_fitted,
     has_fit_parameter,
     validate_data,
 )
+from torch import Tensor
 
-from skae._base import BaseAutoencoder, Interval, StrOptions
+from skae._base import BaseAutoencoder, Interval, StrOptions, private_generator
+from skae._code_bounds import Proposal, best_proposal, bounds
 from skae._code_priors import draw_from
 from skae._latent_density_module import AutoregressiveDensity, DensityModule, FlowDensity
 from skae._latent_paths import LatentPathsMixin
 from skae._linear_ae import LinearAE
 from skae._net_owner import NetOwner, slices
+from skae._point_autoencoder import PointAutoencoder
 from skae._rows import Data, Rows, Units, check_finite, chunks, spread_of
 from skae._torch import layer_sizes
 from skae._training import global_generators_set_aside
+from skae._vae import VAE
 
 Array = NDArray[Any]
 
@@ -73,6 +79,24 @@ def _can_stream(model: "LatentDensityEstimator") -> bool:
     return True
 
 
+def _explains_rows(model: Any) -> bool:
+    """Whether a model has a p(x|z) that bounds are made of."""
+    if isinstance(model, VAE):
+        return not model.conditional
+    return isinstance(model, PointAutoencoder)
+
+
+def _scores_data(model: "LatentDensityEstimator") -> bool:
+    itself = model.autoencoder is None and model.n_components is None
+    if not (itself or _explains_rows(_unwrapped(model.autoencoder))):
+        raise AttributeError(
+            "data_score_samples needs an autoencoder with a p(x|z): Autoencoder, AdversarialAE or "
+            f"a VAE that is not conditional, itself or in FrozenEstimator; given autoencoder="
+            f"{model.autoencoder!r}."
+        )
+    return True
+
+
 class LatentDensityEstimator(LatentPathsMixin, NetOwner):
     """DOC"""
 
@@ -80,6 +104,7 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
 
     _plan: dict[str, Any]
     _units: dict[str, Any]
+    _proposal_tau: float
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **NetOwner._parameter_constraints,
@@ -415,8 +440,11 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
                 found[part] = module.log_prob(z.to(self._net_device())).cpu().double().numpy()
         return found - np.log(self._units["scale"]).sum()
 
-    def _draw_codes(self, n: int, rng: np.random.RandomState, given: Array | None = None) -> Array:
+    def _draw_codes(
+        self, n: int, rng: np.random.RandomState, given: ArrayLike | None = None
+    ) -> Array:
         units = self._units
+        known = None if given is None else self._check_given(given, n)
         if "density_" in self.__dict__:
             if not hasattr(self.density_, "sample"):
                 raise ValueError(f"density={self.density!r} has no method sample.")
@@ -429,11 +457,282 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
             return codes.astype(units["dtype"])
         generator = self._torch_generator(rng)
         more = {}
-        if given is not None:
-            more["given"] = torch.from_numpy(given.astype(np.float32)).to(self._net_device())
+        if known is not None:
+            more["given"] = torch.from_numpy(known.astype(np.float32)).to(self._net_device())
         with self._inference():
             z = self.net_.module_.sample(n, generator, **more).cpu().numpy()
         return self._whole(z, units["dtype"])
+
+    # ------------------------------------------------------------- codes and their density
+
+    def score_codes(self, X: ArrayLike) -> Array:
+        """log p(z) of codes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_codes)
+            Codes, as `transform` returns them.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples,)
+            Nats per row.
+
+        Raises
+        ------
+        ValueError
+            If `X` has not one column per code.
+        """
+        codes = self._check_codes(X)
+        scores: Array = self._log_density(codes).astype(codes.dtype)
+        return scores
+
+    def sample_latent(
+        self,
+        n_samples: int = 1,
+        *,
+        given: ArrayLike | None = None,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> Array:
+        """Draw codes from p(z).
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            How many codes to draw.
+        given : array-like of shape (n_given,) or (n_samples, n_given), default=None
+            The first codes, the same for all rows or those of each; the others are drawn
+            given them (`density="autoregressive"` only).
+        random_state : int, RandomState instance or None, default=None
+            Seed of the draw. None takes fresh entropy, so that two calls differ.
+
+        Returns
+        -------
+        Z : ndarray of shape (n_samples, n_codes)
+            The codes.
+
+        Raises
+        ------
+        ValueError
+            If `n_samples` is not a positive integer, the density has no `sample`, or `given`
+            are no codes or too many.
+        """
+        self._check_sample_arguments(n_samples, True)
+        return self._draw_codes(n_samples, private_generator(random_state), given)
+
+    def sample(
+        self,
+        n_samples: int = 1,
+        *,
+        given: ArrayLike | None = None,
+        noise: bool = True,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> Any:
+        """Draw codes from their density, and decode them.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            How many rows to draw.
+        given : array-like of shape (n_given,) or (n_samples, n_given), default=None
+            The first codes, the same for all rows or those of each; the others are drawn
+            given them (`density="autoregressive"` only).
+        noise : bool, default=True
+            Draw from p(x|z), if the autoencoder is one of skae's; False returns its means.
+        random_state : int, RandomState instance or None, default=None
+            Seed of the draw. None takes fresh entropy, so that two calls differ.
+
+        Returns
+        -------
+        X_new : ndarray of shape (n_samples, n_features)
+            The drawn rows; a data frame with the columns of the training data under
+            `set_output`.
+
+        Raises
+        ------
+        ValueError
+            If `n_samples` is not a positive integer, the density has no `sample`, or `given`
+            are no codes or too many.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_digits
+        >>> from skae import LatentDensityEstimator
+        >>> X, _ = load_digits(return_X_y=True)
+        >>> lde = LatentDensityEstimator(n_components=4, max_iter=5, random_state=0).fit(X)
+        >>> first = lde.transform(X[:1])[:, :2]
+        >>> lde.sample(3, given=first, random_state=0).shape
+        (3, 64)
+        """
+        self._check_sample_arguments(n_samples, noise)
+        rng = private_generator(random_state)
+        codes = self._draw_codes(n_samples, rng, given)
+        return self._to_frame(self._generate(codes, rng, noise))
+
+    @available_if(_is_autoregressive)
+    def gaussianize(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Codes of rows as independent numbers from N(0, 1).
+
+        u_i = Phi^-1(F(z_i | z_1, ..., z_{i-1})) with the conditional distribution functions F
+        of the density: if it is that of the codes, u is N(0, I).
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        U : ndarray of shape (n_samples, n_varying_codes), float64
+            One number for each code that varied in training.
+
+        Raises
+        ------
+        AttributeError
+            If `density` is not "autoregressive".
+
+        References
+        ----------
+        S. S. Chen and R. A. Gopinath (2001). Gaussianization. NeurIPS 13.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skae import LatentDensityEstimator
+        >>> X, _ = load_iris(return_X_y=True)
+        >>> lde = LatentDensityEstimator(n_mixture=5, max_iter=100, random_state=0).fit(X)
+        >>> U = lde.gaussianize(X)
+        >>> bool(abs(lde.inverse_gaussianize(U) - X).max() < 1e-5)
+        True
+        """
+        codes = self._encode(self._check_new_rows(X, "gaussianize"))
+        return self._through_conditionals(self._standardised(codes), inverse=False)
+
+    @available_if(_is_autoregressive)
+    def inverse_gaussianize(self, X: ArrayLike) -> Any:
+        """Rows of numbers from N(0, 1): the inverse of `gaussianize`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_varying_codes)
+            Numbers, as `gaussianize` returns them.
+
+        Returns
+        -------
+        X_new : ndarray of shape (n_samples, n_features)
+            The codes with these conditional quantiles, decoded. A data frame with the columns
+            of the training data under `set_output`.
+
+        Raises
+        ------
+        AttributeError
+            If `density` is not "autoregressive".
+        ValueError
+            If `X` has not one column for each code that varied.
+        """
+        check_is_fitted(self)
+        U = check_array(X, input_name="X", dtype=np.float64)
+        n_varying = int(self._units["varies"].sum())
+        if U.shape[1] != n_varying:
+            raise ValueError(
+                f"X has {U.shape[1]} columns, but inverse_gaussianize expects {n_varying}: one "
+                "for each code that varied in training."
+            )
+        # float64, of which rounding to float32 would lose what the inverse has to find again.
+        codes = self._whole(self._through_conditionals(U, inverse=True), np.float64)
+        return self._to_frame(self._decode(codes), X)
+
+    def _through_conditionals(self, rows: Array, *, inverse: bool) -> NDArray[np.float64]:
+        """Standardised codes to normal numbers, or back, all in float64."""
+        density = copy.deepcopy(self.net_.module_.density()).cpu().double()
+        through = density.from_normal if inverse else density.to_normal
+        found = np.empty(rows.shape)
+        with torch.inference_mode():
+            for part in slices(len(rows)):
+                found[part] = through(torch.from_numpy(rows[part])).numpy()
+        return found
+
+    def _check_given(self, given: ArrayLike, n: int) -> Array:
+        """The first codes of n rows, standardised, without those that never varied."""
+        if self.density != "autoregressive" or "net_" not in self.__dict__:
+            raise ValueError(
+                f"given goes with density='autoregressive'; this is density={self.density!r}."
+            )
+        varies = self._units["varies"]
+        codes = np.atleast_2d(check_array(given, input_name="given", ensure_2d=False))
+        if codes.ndim != 2 or len(codes) not in (1, n) or codes.shape[1] > len(varies):
+            raise ValueError(
+                f"given has shape {np.shape(given)}; expected (n_given,) or (n_samples, n_given) "
+                f"= ({n}, n_given) with at most {len(varies)} codes."
+            )
+        k = codes.shape[1]
+        padded = np.zeros((n, len(varies)))
+        padded[:, :k] = codes
+        return self._standardised(padded)[:, : int(varies[:k].sum())]
+
+    # -------------------------------------------------------------- scores of the data
+
+    @available_if(_scores_data)
+    def data_score_samples(self, X: ArrayLike, n_draws: int = 256) -> Array:
+        """Score rows by a lower bound on log p(x), which other models' scores compare with.
+
+        log p(x) is the log of the integral of p(z) p(x|z). Its importance-weighted bound takes
+        draws around the code of the row, from N(f(x), tau² diag(s²)) with the standard
+        deviations s of the codes and a tau that was chosen on training rows. Without an
+        autoencoder it is `score_samples`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows to score.
+        n_draws : int, default=256
+            Draws for each row: the more there are, the tighter is the bound.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples,)
+            Nats per row.
+
+        Raises
+        ------
+        AttributeError
+            If the autoencoder has no p(x|z): it has to be an Autoencoder, an AdversarialAE or
+            a VAE that is not conditional.
+        ValueError
+            If `n_draws` is not a positive integer.
+
+        References
+        ----------
+        Y. Burda, R. Grosse and R. Salakhutdinov (2016). Importance weighted autoencoders.
+        ICLR. :doi:`10.48550/arXiv.1509.00519`
+        """
+        check_is_fitted(self)
+        self._check_argument("n_draws", n_draws, [Interval(Integral, 1, None, closed="left")])
+        rows = self._check_new_rows(X, "data_score_samples")
+        if self.autoencoder_ is None:
+            return self._log_prob(rows)
+        model = _unwrapped(self.autoencoder_)
+        model._check_range(rows)
+        proposal = Proposal(self._code_stds(), self._proposal_tau)
+        return bounds(model, rows, self._log_prior, proposal, int(n_draws))
+
+    def _conclude(self, X: Array) -> None:
+        """Choose the proposal of `data_score_samples`."""
+        model = _unwrapped(self.autoencoder_)
+        if _explains_rows(model):
+            proposal = best_proposal(model, X, self._log_prior, self._code_stds())
+            self._proposal_tau = proposal.tau
+
+    def _code_stds(self) -> NDArray[np.float64]:
+        """Standard deviations of the codes; 0 of those that never varied."""
+        std = np.zeros(len(self._units["varies"]))
+        std[self._units["varies"]] = self._units["scale"]
+        return std
+
+    def _log_prior(self, z: Tensor) -> Tensor:
+        """log p(z) of codes (..., n_codes)."""
+        found = self._log_density(z.flatten(0, -2).cpu().numpy())
+        return torch.from_numpy(found).float().to(z.device).view(z.shape[:-1])
 
     # ------------------------------------------------------------------- the hooks
 

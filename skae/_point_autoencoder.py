@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from skae._base import Interval, StrOptions
+from skae._code_bounds import LogPrior, Proposal, best_proposal, bounds
 from skae._latent_paths import LatentPathsMixin
 from skae._likelihoods import Likelihood, NoiseSums, WithNoise
 from skae._point_module import PointBlueprint, PointModule
@@ -27,6 +28,8 @@ Array = NDArray[Any]
 
 # From how many rows the noise of the smaller sizes of a growing autoencoder is learned.
 _PATH_ROWS = 4096
+# Codes that vary by less than this, beside the one that varies most, stand still.
+_STILL = 1e-6
 
 
 def _orders_codes(model: "PointAutoencoder") -> bool:
@@ -35,6 +38,15 @@ def _orders_codes(model: "PointAutoencoder") -> bool:
         raise AttributeError(
             "Codes are ordered by importance, and so can be cut, only with latent_growth="
             "'incremental' or 'nested'; given None."
+        )
+    return True
+
+
+def _has_code_density(model: "PointAutoencoder") -> bool:
+    if not model._has_code_density():
+        raise AttributeError(
+            "data_score_samples needs a prior that has a density: 'gaussian' or 'mixture'; given "
+            f"prior={getattr(model, 'prior', None)!r}."
         )
     return True
 
@@ -62,6 +74,7 @@ class PointAutoencoder(LatentPathsMixin, TorchAutoencoder):
     _blueprint: PointBlueprint
     code_mean_: Array
     code_covariance_: Array
+    _proposal_tau: float
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **TorchAutoencoder._parameter_constraints,
@@ -73,6 +86,14 @@ class PointAutoencoder(LatentPathsMixin, TorchAutoencoder):
     @abstractmethod
     def _make_module(self, generator: torch.Generator) -> PointModule:
         """The network of `_blueprint`, with weights drawn from the generator."""
+
+    def _has_code_density(self) -> bool:
+        """Whether the density of codes from which `sample` draws can be evaluated."""
+        return True
+
+    @abstractmethod
+    def _log_code_density(self) -> LogPrior:
+        """log p(z) of codes (..., n_components), as a function of tensors."""
 
     # -------------------------------------------------------------------- learning
 
@@ -172,6 +193,17 @@ class PointAutoencoder(LatentPathsMixin, TorchAutoencoder):
             self._learn_path(data, codes, share, path if share < 1 else None)
         self._publish_noise()
         return codes
+
+    def _conclude(self, X: Array) -> None:
+        """Choose the proposal of `data_score_samples`."""
+        if self._has_code_density():
+            proposal = best_proposal(self, X, self._log_code_density(), self._code_stds())
+            self._proposal_tau = proposal.tau
+
+    def _code_stds(self) -> NDArray[np.float64]:
+        """Standard deviations of the codes; 0 of those that only rounding moves."""
+        std = np.sqrt(np.maximum(np.diag(self.code_covariance_), 0.0)).astype(np.float64)
+        return np.where(std > _STILL * std.max(), std, 0.0)
 
     def _learn_path(self, data: Data, codes: Array, share: float, before: Array | None) -> None:
         """Noise at every smaller size, for `truncate`; learned from some rows."""
@@ -278,6 +310,57 @@ class PointAutoencoder(LatentPathsMixin, TorchAutoencoder):
                         error = error * batch.seen
                     errors[k - 1] += float(error.sum(1).cpu().double().sum())
         return self._blueprint.target_scale**2 * errors / len(rows)
+
+    # -------------------------------------------------------------- scores of the data
+
+    @available_if(_has_code_density)
+    def data_score_samples(self, X: ArrayLike, n_draws: int = 256) -> Array:
+        """Score rows by a lower bound on log p(x), which other models' scores compare with.
+
+        log p(x) is the log of the integral of p(z) p(x|z), with the p(z) that `sample` draws
+        from. Its importance-weighted bound takes draws around the code of the row, from
+        N(f(x), tau² diag(s²)) with the standard deviations s of the codes and a tau that was
+        chosen on training rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows to score.
+        n_draws : int, default=256
+            Draws for each row: the more there are, the tighter is the bound.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples,)
+            Nats per row.
+
+        Raises
+        ------
+        AttributeError
+            If codes are sampled from what has no density.
+        ValueError
+            If `n_draws` is not a positive integer.
+
+        References
+        ----------
+        Y. Burda, R. Grosse and R. Salakhutdinov (2016). Importance weighted autoencoders.
+        ICLR. :doi:`10.48550/arXiv.1509.00519`
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_digits
+        >>> from skae import Autoencoder
+        >>> X, _ = load_digits(return_X_y=True)
+        >>> ae = Autoencoder(4, max_iter=20, random_state=0).fit(X)
+        >>> bool(ae.data_score_samples(X).mean() < ae.score(X))
+        True
+        """
+        check_is_fitted(self)
+        self._check_argument("n_draws", n_draws, [Interval(Integral, 1, None, closed="left")])
+        rows = self._check_new_rows(X, "data_score_samples")
+        self._check_range(rows)
+        proposal = Proposal(self._code_stds(), self._proposal_tau)
+        return bounds(self, rows, self._log_code_density(), proposal, int(n_draws))
 
     # ------------------------------------------------------------------- the hooks
 

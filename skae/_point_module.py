@@ -79,11 +79,22 @@ class PointModule(TrainableModule):
         return self.encoder(x).float() * self.gate
 
     def decode(self, z: Tensor) -> Tensor:
-        """What parametrises p(x|z)."""
-        missing = self.plan.n_codes - z.shape[1]
+        """What parametrises p(x|z), of codes (..., k) of which the last may be left out."""
+        missing = self.plan.n_codes - z.shape[-1]
         if missing:
             z = nn.functional.pad(z, (0, missing))
-        return self.out_activation(self.decoder(z).float())
+        out = self.decoder(z.flatten(0, -2)).float()
+        return self.out_activation(out).unflatten(0, z.shape[:-1])
+
+    def log_px(self, batch: Batch, z: Tensor) -> Tensor:
+        """log p(x|z) of codes (n, n_draws, k), in the decoder's units."""
+        seen = None if batch.seen is None else batch.seen[:, None]
+        return self.likelihood.row_log_prob(batch.y[:, None], self.decode(z), seen)
+
+    def log_units(self, batch: Batch) -> Tensor | float:
+        """What log densities of the seen values lose in the units of the data."""
+        n_seen = self.plan.n_features if batch.seen is None else batch.seen.sum(1)
+        return n_seen * self.plan.log_scale
 
     def begin_epoch(self, epoch: int) -> None:
         """Open one more code, if it is time."""
@@ -120,10 +131,7 @@ class PointModule(TrainableModule):
     def misfit(self, batch: Batch, output: Tensor) -> dict[str, Tensor]:
         """How badly an output explains its rows: terms of the loss, nats per row."""
         log_prob = self.likelihood.row_log_prob(batch.y, output, batch.seen)
-        n_seen = self.plan.n_features if batch.seen is None else batch.seen.sum(1)
-        terms = {
-            "reconstruction": weighted_mean(n_seen * self.plan.log_scale - log_prob, batch.weight)
-        }
+        terms = {"reconstruction": weighted_mean(self.log_units(batch) - log_prob, batch.weight)}
         for network, weight in self.perceptual:
             distance = self.feature_distance(network, batch, self.likelihood.mean(output))
             terms["perceptual"] = weight * weighted_mean(distance, batch.weight)

@@ -23,10 +23,10 @@ from skae._conditions import ConditionalMixin
 from skae._latent_paths import LatentPathsMixin
 from skae._likelihoods import NoiseSums
 from skae._networks import start_at
+from skae._row_draws import RowDraws
 from skae._rows import Data, Rows
 from skae._torch import TorchAutoencoder
 from skae._vae_inference import (
-    RowDraws,
     drawn,
     elbo_terms,
     importance_bounds,
@@ -884,12 +884,24 @@ class VAE(LatentPathsMixin, ConditionalMixin, TorchAutoencoder):
         noise: bool,
         condition: NDArray[np.float32] | None = None,
     ) -> Array:
-        module = self.net_.module_
         if condition is None and hasattr(self, "classes_"):
             which = rng.choice(len(self.classes_), n_samples, p=self.class_prior_)
             condition = np.eye(len(self.classes_), dtype=np.float32)[which]
         generator = self._torch_generator(rng)
-        Z = self._draw_codes(n_samples, generator)
+        return self._noisy(self._draw_codes(n_samples, generator), generator, noise, condition)
+
+    def _generate(self, Z: Array, rng: np.random.RandomState, noise: bool) -> Array:
+        return self._noisy(Z, self._torch_generator(rng), noise, None)
+
+    def _noisy(
+        self,
+        Z: Array,
+        generator: torch.Generator,
+        noise: bool,
+        condition: NDArray[np.float32] | None,
+    ) -> Array:
+        """Draws from p(x|z), or its means."""
+        module = self.net_.module_
         if not noise:
             return self._decode(Z, condition)
 

@@ -5,88 +5,22 @@ number. Nothing here takes gradients.
 """
 
 from collections.abc import Iterator
-from math import log, pi
+from math import log
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 from torch import Tensor
-from torch.nn.functional import normalize
 
-from skae._gaussian_codes import Components, DiagonalGaussian, entropy, kl_by_code, log_prior
+from skae import _row_draws
+from skae._gaussian_codes import Components, DiagonalGaussian, kl_by_code, log_prior
+from skae._row_draws import RowDraws, blocks, log_q, pieces
 from skae._rows import Batch, Rows
-from skae._vae_module import VAEBlueprint, VAEModule
+from skae._vae_module import VAEModule
 
-# How many numbers the widest layer may hold at once: on a CPU what its cache holds, too.
-_VALUES, _VALUES_ELSEWHERE = 2**19, 2**24
-# Sets of draws that those of each row are mixed of, and the radians by which a weight turns
-# when a code moves by a standard deviation of N(0, I).
-_SETS, _TURNS = 32, 3.0
 # Less than any finite log weight.
 _LEAST = -1e30
-# Rows that go through the encoder at once.
-_MOST_ROWS = 2048
-
-
-def log_q(q: DiagonalGaussian, draws: Tensor) -> Tensor:
-    """log q(z|x) at z = mean + std * draw, (n, n_draws)."""
-    at_mean = (entropy(q.log_var) - 0.5).sum(-1)  # minus log q(mean|x)
-    return -0.5 * draws.square().sum(-1) - at_mean[:, None]
-
-
-class RowDraws:
-    """N(0, I) draws that depend on nothing but the row: repeatable, and others for other rows.
-
-    Draws shared by all rows would give all scores the same error, which no number of rows
-    averages out. So there are M sets of draws e_m, and each row has its own mixture of
-    them, sum_m w_m(x) e_m with a weight vector of length one, which is N(0, I) again. The
-    weights are smooth in x, so that rows that differ by rounding have draws that do.
-    """
-
-    def __init__(self, n: int, n_components: int, seed: int, device: torch.device) -> None:
-        generator = torch.Generator().manual_seed(seed)
-        self.sets = torch.randn((_SETS, n, n_components), generator=generator).to(device)
-        turns = torch.randn((n_components, _SETS), generator=generator)
-        self.turns = (_TURNS * turns).to(device)
-        self.start = (2 * pi * torch.rand(_SETS, generator=generator)).to(device)
-
-    def __len__(self) -> int:
-        return self.sets.shape[1]
-
-    def of(self, q: DiagonalGaussian, block: slice) -> Tensor:
-        """A block of the draws of every row, (n, n_draws, n_components)."""
-        weight = normalize((q.mean @ self.turns + self.start).cos(), dim=1)
-        sets = self.sets[:, block]
-        return (weight @ sets.flatten(1)).unflatten(1, sets.shape[1:])
-
-
-def _width(plan: VAEBlueprint) -> int:
-    """Numbers that one code becomes in the widest layer, about."""
-    widest = max(plan.decoder_layer_sizes, default=1)
-    if plan.network == "conv" and plan.image_shape is not None:
-        widest *= plan.n_features // plan.image_shape[0]
-    return max(plan.n_features, widest, plan.n_prior_components * plan.n_components)
-
-
-def _codes_at_once(plan: VAEBlueprint, device: torch.device) -> int:
-    """How many codes may be decoded at once."""
-    values = _VALUES if device.type == "cpu" else _VALUES_ELSEWHERE
-    return max(1, values // _width(plan))
-
-
-def _pieces(rows: Rows, n_draws: int, plan: VAEBlueprint) -> Iterator[tuple[slice, Batch]]:
-    """Rows in pieces, few enough to decode many draws for each."""
-    step = max(1, min(_MOST_ROWS, _codes_at_once(plan, rows.device) // n_draws))
-    for start in range(0, len(rows), step):
-        part = slice(start, min(start + step, len(rows)))
-        yield part, rows.batch(part)
-
-
-def _blocks(n_draws: int, plan: VAEBlueprint, device: torch.device) -> list[slice]:
-    """The draws in blocks, few enough to decode them for one row."""
-    block = _codes_at_once(plan, device)
-    return [slice(start, min(start + block, n_draws)) for start in range(0, n_draws, block)]
 
 
 def drawn(
@@ -99,11 +33,11 @@ def drawn(
     """
     plan = module.plan
     prior, k = module.prior(), plan.n_importance
-    for _, batch in _pieces(rows, max(n_draws, k), plan):
+    for _, batch in pieces(rows, max(n_draws, k), plan):
         q = module.encode(batch.x)
         condition = None if batch.condition is None else batch.condition[:, None]
-        blocks = _blocks(n_draws, plan, rows.device) if k == 1 else [slice(0, k)] * -(-n_draws // k)
-        for block in blocks:
+        parts = blocks(n_draws, plan, rows.device) if k == 1 else [slice(0, k)] * -(-n_draws // k)
+        for block in parts:
             shape = (len(batch.x), block.stop - block.start, plan.n_components)
             draws = torch.randn(shape, generator=generator, device=generator.device)
             z = q.at(draws)
@@ -114,7 +48,7 @@ def drawn(
                 seen = None if batch.seen is None else batch.seen[:, None]
                 log_px = module.likelihood.row_log_prob(batch.y[:, None], output, seen)
                 log_weight = log_px + log_prior(z, prior) - log_q(q, draws)
-                share = log_weight.softmax(-1) / len(blocks)
+                share = log_weight.softmax(-1) / len(parts)
             yield batch, output, share
 
 
@@ -122,11 +56,11 @@ def importance_bounds(module: VAEModule, rows: Rows, draws: RowDraws) -> NDArray
     """log 1/K sum_k p(x, z_k) / q(z_k|x) of every row, nats in the units of the data."""
     bounds = np.empty(len(rows), dtype=np.float32)
     prior = module.prior()
-    for part, batch in _pieces(rows, len(draws), module.plan):
+    for part, batch in pieces(rows, len(draws), module.plan):
         q = module.encode(batch.x)
         total = torch.full((len(batch.x),), -torch.inf, device=rows.device)
-        for block in _blocks(len(draws), module.plan, rows.device):
-            some = draws.of(q, block)
+        for block in blocks(len(draws), module.plan, rows.device):
+            some = draws.of(q.mean, block)
             z = q.at(some)
             log_weight = module.log_px(batch, z) + log_prior(z, prior) - log_q(q, some)
             total = torch.logaddexp(total, log_weight.logsumexp(-1))
@@ -138,13 +72,13 @@ def elbo_terms(module: VAEModule, rows: Rows, draws: RowDraws) -> NDArray[np.flo
     """E_q log p(x|z), and beside it the divergence by latent; (n_rows, 1 + n_components)."""
     terms = np.empty((len(rows), 1 + module.plan.n_components), dtype=np.float32)
     prior = module.prior()
-    for part, batch in _pieces(rows, len(draws), module.plan):
+    for part, batch in pieces(rows, len(draws), module.plan):
         q = module.encode(batch.x)
         wide = DiagonalGaussian(*(t[:, None] for t in q))
         log_px = torch.zeros(len(batch.x), device=rows.device)
         kl = torch.zeros_like(q.mean)
-        for block in _blocks(len(draws), module.plan, rows.device):
-            some = draws.of(q, block)
+        for block in blocks(len(draws), module.plan, rows.device):
+            some = draws.of(q.mean, block)
             z = q.at(some)
             log_px += module.log_px(batch, z).sum(1)
             # Without draws where it is exact: then it is the same for all of them.
@@ -158,13 +92,13 @@ def imputed_means(module: VAEModule, rows: Rows, draws: RowDraws) -> NDArray[np.
     """E[x|seen values], a mean of p(x|z_k) by importance weights; the decoder's units."""
     means = np.empty((len(rows), module.plan.n_features), dtype=np.float32)
     prior = module.prior()
-    for part, batch in _pieces(rows, len(draws), module.plan):
+    for part, batch in pieces(rows, len(draws), module.plan):
         q = module.encode(batch.x)
         top = torch.full((len(batch.x), 1), -torch.inf, device=rows.device)
         weight = torch.zeros_like(top)
         mean = torch.zeros_like(batch.y)
-        for block in _blocks(len(draws), module.plan, rows.device):
-            for log_weight, _, output in _weighed(module, batch, q, draws.of(q, block), prior):
+        for block in blocks(len(draws), module.plan, rows.device):
+            for log_weight, _, output in _weighed(module, batch, q, draws.of(q.mean, block), prior):
                 # Weights so far are relative to the largest so far.
                 new_top = torch.maximum(top, log_weight.amax(1, keepdim=True))
                 finite = new_top.clamp(min=_LEAST)  # of labels of share zero no weight is
@@ -188,12 +122,12 @@ def imputed_draws(
     filled = np.empty((len(rows), n_draws, plan.n_features), dtype=np.float32)
     # Beside outputs there is a chance for each draw to be each code.
     n_values = max(n_importance, n_draws, n_importance * n_draws // plan.n_features)
-    for part, batch in _pieces(rows, n_values, plan):
+    for part, batch in pieces(rows, n_values, plan):
         q = module.encode(batch.x)
         n = len(batch.x)
         best = torch.full((n, n_draws), -torch.inf, device=device)
         kept = torch.zeros((n, n_draws, plan.n_decoded), device=device)
-        for block in _blocks(n_importance, plan, device):
+        for block in blocks(n_importance, plan, device):
             n_codes = block.stop - block.start
             shape = (n, n_codes, plan.n_components)
             draws = torch.randn(shape, generator=generator, device=device)
@@ -238,7 +172,7 @@ def mutual_information(
     n_rows, precision = len(means), 1 / stds**2
     # log q(z|x_m) of all m at once is quadratic in z: two matrix products.
     constant = -0.5 * (means**2 * precision).sum(1) - np.log(stds).sum(1)
-    step = max(1, _VALUES // n_rows)
+    step = max(1, _row_draws.VALUES // n_rows)
     total = 0.0
     for _ in range(n_draws):
         draws = rng.standard_normal(means.shape)

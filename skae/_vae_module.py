@@ -57,6 +57,9 @@ class VAEBlueprint(Blueprint):
 
     changeable: ClassVar[tuple[str, ...]] = ("beta", "beta_warm_up", "free_bits", "n_importance")
 
+    def widest(self) -> int:
+        return max(super().widest(), self.n_prior_components * self.n_components)
+
     @property
     def kl_is_cost(self) -> bool:
         """Whether the divergence costs just what it is."""

@@ -19,10 +19,13 @@ from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback
 from torch import nn
 
-from skae import PPCA, VAE, _vae_inference
+from skae import PPCA, VAE, _row_draws
 from skae._gaussian_codes import DiagonalGaussian
+from skae._row_draws import blocks as blocks_of
+from skae._row_draws import log_q
+from skae._row_draws import pieces as pieces_of
 from skae._rows import Batch, Data
-from skae._vae_inference import _blocks, _pieces, _width, log_q, mutual_information
+from skae._vae_inference import mutual_information
 
 # -------------------------------------------------------------------------- helpers
 
@@ -236,7 +239,7 @@ def test_information_in_chunks(n_values, monkeypatch):
     rng = np.random.default_rng(0)
     means, stds = rng.normal(size=(20, 2)), rng.uniform(0.1, 1, (20, 2))
     expected = mutual_information(means, stds, 3, np.random.RandomState(0))
-    monkeypatch.setattr(_vae_inference, "_VALUES", n_values)
+    monkeypatch.setattr(_row_draws, "VALUES", n_values)
     found = mutual_information(means, stds, 3, np.random.RandomState(0))
     assert found == pytest.approx(expected, rel=1e-12)
 
@@ -317,7 +320,7 @@ def test_imputation_in_chunks(blind, n_values, monkeypatch):
     """Means are the same in blocks of any size; draws have the same moments."""
     model, pca, X = blind
     expected = model.impute(X, n_importance=50)
-    monkeypatch.setattr(_vae_inference, "_VALUES", n_values)
+    monkeypatch.setattr(_row_draws, "VALUES", n_values)
     np.testing.assert_allclose(model.impute(X, n_importance=50), expected, rtol=1e-4, atol=1e-4)
     if n_values == 64:
         draws = model.impute(X[:2], 300, n_importance=500, random_state=0)
@@ -1562,7 +1565,7 @@ def test_scores_and_terms_in_chunks(prior, n_values, monkeypatch):
     fitted(model, X, y)
     expected = model.score_samples(X, n_importance=33)
     terms = np.column_stack(model.elbo_terms(X, y, n_draws=33))
-    monkeypatch.setattr(_vae_inference, "_VALUES", n_values)
+    monkeypatch.setattr(_row_draws, "VALUES", n_values)
     found = model.score_samples(X, n_importance=33)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
     found = np.column_stack(model.elbo_terms(X, y, n_draws=33))
@@ -1581,19 +1584,19 @@ def test_scores_and_terms_in_chunks(prior, n_values, monkeypatch):
     ids=["small", "wide", "mixture", "conv"],
 )
 def test_memory_has_a_limit(params, least, n_draws):
-    """No piece has more numbers than `_VALUES`; all rows and draws are in just one."""
+    """No piece has more numbers than `VALUES`; all rows and draws are in just one."""
     X = make_rows(300, 20)
     model = fitted(network(**start(batch_size=300), **params), X)
     plan = model._blueprint
-    assert _width(plan) >= least
-    pieces = [part for part, _ in _pieces(model._rows(Data(X)), n_draws, plan)]
-    blocks = _blocks(n_draws, plan, torch.device("cpu"))
+    assert plan.widest() >= least
+    pieces = [part for part, _ in pieces_of(model._rows(Data(X)), n_draws, plan)]
+    blocks = blocks_of(n_draws, plan, torch.device("cpu"))
     rows = np.concatenate([np.arange(300)[part] for part in pieces])
     np.testing.assert_array_equal(rows, np.arange(300))
     assert [b.start for b in blocks[1:]] == [b.stop for b in blocks[:-1]]
     assert (blocks[0].start, blocks[-1].stop) == (0, n_draws)
     most = max(p.stop - p.start for p in pieces) * max(b.stop - b.start for b in blocks)
-    assert most == 1 or most * _width(plan) <= _vae_inference._VALUES
+    assert most == 1 or most * plan.widest() <= _row_draws.VALUES
 
 
 @pytest.mark.parametrize("number", [0, -1, 1.5, "many"])

@@ -7,8 +7,7 @@ from scipy import stats
 from sklearn.datasets import load_iris
 
 from skae import VAE
-from skae._gaussian_codes import DiagonalGaussian
-from skae._vae_inference import RowDraws
+from skae._row_draws import RowDraws
 
 CPU = torch.device("cpu")
 
@@ -25,9 +24,8 @@ def network(n_components=2, **params):
     return VAE(n_components, **{**options, "random_state": 0, "device": "cpu", **params})
 
 
-def gaussians(n, k=3, seed=0):
-    mean = torch.randn((n, k), generator=torch.Generator().manual_seed(seed))
-    return DiagonalGaussian(mean, torch.zeros(n, k))
+def codes(n, k=3, seed=0):
+    return torch.randn((n, k), generator=torch.Generator().manual_seed(seed))
 
 
 # ---------------------------------------------------------------------- draws of a row
@@ -36,7 +34,7 @@ def gaussians(n, k=3, seed=0):
 def test_every_row_has_standard_normal_draws():
     """By Kolmogorov and Smirnov, and uncorrelated."""
     draws = RowDraws(4000, 3, 0, CPU)
-    for row in draws.of(gaussians(4), slice(None)).numpy():
+    for row in draws.of(codes(4), slice(None)).numpy():
         for column in row.T:
             assert stats.kstest(column, "norm").pvalue > 1e-3
         np.testing.assert_allclose(np.corrcoef(row.T), np.eye(3), atol=0.07)
@@ -44,24 +42,24 @@ def test_every_row_has_standard_normal_draws():
 
 def test_rows_have_draws_of_their_own():
     """Draws of different rows are uncorrelated on average, and hardly alike in square."""
-    values = RowDraws(500, 3, 1, CPU).of(gaussians(60), slice(None)).flatten(1).numpy()
+    values = RowDraws(500, 3, 1, CPU).of(codes(60), slice(None)).flatten(1).numpy()
     apart = ~np.eye(60, dtype=bool)
     assert abs(np.corrcoef(values)[apart].mean()) < 0.05
     assert np.corrcoef(values**2)[apart].mean() < 0.1
 
 
 def test_rows_that_differ_by_rounding_have_draws_that_do():
-    q = gaussians(20)
-    near = q._replace(mean=q.mean * (1 + 1e-6))
+    z = codes(20)
+    near = z * (1 + 1e-6)
     draws = RowDraws(300, 3, 0, CPU)
-    apart = draws.of(q, slice(None)) - draws.of(near, slice(None))
+    apart = draws.of(z, slice(None)) - draws.of(near, slice(None))
     assert apart.abs().max() < 1e-3
 
 
 def test_blocks_are_parts_of_the_draws():
-    draws, q = RowDraws(10, 3, 0, CPU), gaussians(4)
-    both = torch.cat([draws.of(q, slice(0, 7)), draws.of(q, slice(7, 10))], 1)
-    torch.testing.assert_close(both, draws.of(q, slice(None)), rtol=0, atol=1e-5)
+    draws, z = RowDraws(10, 3, 0, CPU), codes(4)
+    both = torch.cat([draws.of(z, slice(0, 7)), draws.of(z, slice(7, 10))], 1)
+    torch.testing.assert_close(both, draws.of(z, slice(None)), rtol=0, atol=1e-5)
     assert len(draws) == 10
 
 
