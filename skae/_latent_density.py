@@ -46,6 +46,9 @@ from skae._vae import VAE
 Array = NDArray[Any]
 
 NETWORK_DENSITIES = ("autoregressive", "flow")
+# Rows that are scored together: always as many, so that rounding, which depends on the shape
+# of matrices, does not depend on the rows beside a row; few, so that they stay in a cache.
+_SCORED_ROWS, _SCORED_ROWS_ELSEWHERE = 128, 4096
 # Rows from which the shrinkage of a covariance is estimated.
 _SHRINKAGE_ROWS = 2**14
 
@@ -87,8 +90,7 @@ def _explains_rows(model: Any) -> bool:
 
 
 def _scores_data(model: "LatentDensityEstimator") -> bool:
-    itself = model.autoencoder is None and model.n_components is None
-    if not (itself or _explains_rows(_unwrapped(model.autoencoder))):
+    if not _explains_rows(_unwrapped(model.autoencoder)):
         raise AttributeError(
             "data_score_samples needs an autoencoder with a p(x|z): Autoencoder, AdversarialAE or "
             f"a VAE that is not conditional, itself or in FrozenEstimator; given autoencoder="
@@ -257,19 +259,10 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
     ) -> Data:
         codes = self._learn_codes(X, sample_weight, y, known, rng, streaming)
         z = self._standardised(codes).astype(np.float32)
-        plan = self._network_plan()
         if known is None:
-            self._plan = plan
             covariance = _shrunk_covariance(z, sample_weight)
             self.net_ = self._new_net(self._new_module(covariance))
         else:
-            before = known["plan"]
-            changed = [name for name in plan if plan[name] != before[name]]
-            if changed:
-                raise ValueError(
-                    f"{changed[0]}={plan[changed[0]]!r} cannot change while training goes on: it "
-                    f"was {before[changed[0]]!r}. Fit anew, with warm_start=False."
-                )
             self.net_ = self._new_net(copy.deepcopy(known["net"].module_))
             self.net_.go_on_from(known["net"])
         return Data(z, sample_weight)
@@ -285,12 +278,20 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
     ) -> Array:
         """Fit the autoencoder, encode the rows, and learn in which units codes are read."""
         self._check_choices()
+        plan = self._new_plan()
         if known is None:
-            self._seed = int(rng.randint(2**31 - 1))
+            self._seed, self._plan = int(rng.randint(2**31 - 1)), plan
             pair = self._new_autoencoder(rng)
             learns = not isinstance(pair, FrozenEstimator)
         else:
             self._check_continued(known, X.shape[1], known["n_features"])
+            changed = [name for name in plan if plan[name] != known["plan"][name]]
+            if changed:
+                name = changed[0]
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} cannot change while training goes on: it was "
+                    f"{known['plan'][name]!r}. Fit anew, with warm_start=False."
+                )
             pair = known["autoencoder"]
             learns = hasattr(pair, "partial_fit") if streaming else _goes_on(pair)
             learns = learns and not isinstance(pair, FrozenEstimator)
@@ -314,7 +315,7 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
     def _new_autoencoder(self, rng: np.random.RandomState) -> Any:
         """What is fitted, or left alone if it is frozen; None if codes are the rows."""
         if self.autoencoder is None:
-            return None if self.n_components is None else LinearAE(self.n_components)
+            return None if self.n_components is None else seeded(LinearAE(self.n_components), rng)
         if self.n_components is None:
             return seeded(clone(self.autoencoder), rng)
         if isinstance(self.autoencoder, FrozenEstimator):
@@ -334,12 +335,13 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
                 f"autoencoder={self.autoencoder!r} encodes, but cannot decode: {error}"
             ) from error
 
-    def _network_plan(self) -> dict[str, Any]:
-        """What the network is made by, as plain values."""
+    def _new_plan(self) -> dict[str, Any]:
+        """What the model is made by and training cannot change, as plain values."""
         dilations = self.dilations
         return {
-            "density": self.density,
-            "n_codes": int(self._units["varies"].sum()),
+            "autoencoder": _described(self.autoencoder),
+            "n_components": None if self.n_components is None else int(self.n_components),
+            "density": _described(self.density),
             "n_mixture": int(self.n_mixture),
             "n_channels": int(self.n_channels),
             "filter_size": int(self.filter_size),
@@ -352,10 +354,10 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
 
     def _new_module(self, covariance: Array | None = None) -> DensityModule:
         generator = torch.Generator().manual_seed(self._seed)
+        n_codes = int(self._units["varies"].sum())
         if self._plan["density"] == "flow":
-            return FlowDensity(self._plan, generator)
-        if covariance is None:
-            covariance = np.eye(self._plan["n_codes"])
+            return FlowDensity(n_codes, self._plan, generator)
+        covariance = np.eye(n_codes) if covariance is None else covariance
         return AutoregressiveDensity(self._plan, covariance, generator)
 
     def _rows(self, data: Data, reread: bool = False) -> Rows:
@@ -432,12 +434,15 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         if "density_" in self.__dict__:
             varying = codes[:, self._units["varies"]].astype(np.float64)
             return np.asarray(self.density_.score_samples(varying), dtype=np.float64)
-        module = self.net_.module_
+        module, device = self.net_.module_, self._net_device()
         found = np.empty(len(codes))
+        step = _SCORED_ROWS if device.type == "cpu" else _SCORED_ROWS_ELSEWHERE
+        z = torch.zeros((step, int(self._units["varies"].sum())), device=device)
         with self._inference():
-            for part in slices(len(codes)):
-                z = torch.from_numpy(self._standardised(codes[part]).astype(np.float32))
-                found[part] = module.log_prob(z.to(self._net_device())).cpu().double().numpy()
+            for start in range(0, len(codes), step):
+                part = self._standardised(codes[start : start + step]).astype(np.float32)
+                z[: len(part)] = torch.from_numpy(part)
+                found[start : start + step] = module.log_prob(z)[: len(part)].cpu().numpy()
         return found - np.log(self._units["scale"]).sum()
 
     def _draw_codes(
@@ -678,8 +683,7 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
 
         log p(x) is the log of the integral of p(z) p(x|z). Its importance-weighted bound takes
         draws around the code of the row, from N(f(x), tau² diag(s²)) with the standard
-        deviations s of the codes and a tau that was chosen on training rows. Without an
-        autoencoder it is `score_samples`.
+        deviations s of the codes and a tau that was chosen on training rows.
 
         Parameters
         ----------
@@ -709,8 +713,6 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         check_is_fitted(self)
         self._check_argument("n_draws", n_draws, [Interval(Integral, 1, None, closed="left")])
         rows = self._check_new_rows(X, "data_score_samples")
-        if self.autoencoder_ is None:
-            return self._log_prob(rows)
         model = _unwrapped(self.autoencoder_)
         model._check_range(rows)
         proposal = Proposal(self._code_stds(), self._proposal_tau)
@@ -843,6 +845,14 @@ def _size_parameter(pair: Any) -> str:
         f"n_components was given, but autoencoder={pair!r} has no such parameter. Set "
         "n_components=None."
     )
+
+
+def _described(value: Any) -> str | None:
+    """A parameter in words, all of them."""
+    if value is None or isinstance(value, str):
+        return value
+    words: str = value.__repr__(N_CHAR_MAX=10**9)
+    return words
 
 
 def _goes_on(pair: Any) -> bool:

@@ -148,7 +148,7 @@ class AutoregressiveDensity(DensityModule):
         self, plan: dict[str, Any], covariance: NDArray[np.float64], generator: torch.Generator
     ) -> None:
         super().__init__()
-        n = plan["n_codes"]
+        n = len(covariance)
         dilations = plan["dilations"]
         sequence = CausalMixture(
             n,
@@ -208,7 +208,7 @@ class AutoregressiveDensity(DensityModule):
 class FlowDensity(DensityModule):
     """A neural spline flow of zuko's."""
 
-    def __init__(self, plan: dict[str, Any], generator: torch.Generator) -> None:
+    def __init__(self, n_codes: int, plan: dict[str, Any], generator: torch.Generator) -> None:
         super().__init__()
         try:
             import zuko
@@ -216,7 +216,7 @@ class FlowDensity(DensityModule):
             raise ImportError(
                 'density="flow" needs the package zuko: pip install "skae[flow]".'
             ) from error
-        self.n_codes = plan["n_codes"]
+        self.n_codes = n_codes
         seed = int(torch.randint(2**31 - 1, (1,), generator=generator))
         with global_generators_set_aside(seed=seed):
             self.flow = zuko.flows.NSF(
