@@ -100,7 +100,152 @@ def _scores_data(model: "LatentDensityEstimator") -> bool:
 
 
 class LatentDensityEstimator(LatentPathsMixin, NetOwner):
-    """DOC"""
+    """Any autoencoder as a generative model: a density of its codes, learned after it.
+
+    Nothing is asked of the codes while the autoencoder learns; then p(z) is estimated from
+    them. By default it factorises as p(z) = prod_i p(z_i | z_1, ..., z_{i-1}), where each
+    conditional is a mixture of Gaussians whose parameters a dilated causal convolution gives.
+    `transform` and `inverse_transform` are the autoencoder's, `sample` decodes codes drawn
+    from p(z), and `score_samples` is log p(z), nats, exact.
+
+    A score of codes ranks densities of the same codes and nothing else: it grows as codes
+    shrink. Without an autoencoder codes are the rows themselves, and it is log p(x).
+    `data_score_samples` scores rows where the autoencoder has a p(x|z).
+
+    Parameters
+    ----------
+    autoencoder : estimator, default=None
+        Anything with `fit`, `transform` and `inverse_transform`, such as one of skae's,
+        PCA, KernelPCA(fit_inverse_transform=True), NMF or a Pipeline of them. It is cloned and
+        fitted; wrapped in :class:`~sklearn.frozen.FrozenEstimator` it is used as it is. None
+        takes rows as codes. Codes have to be real: VQVAE, whose codes are integers, has a prior
+        of its own.
+    n_components : int, default=None
+        The `n_components` of the autoencoder, or of the last step that has one; None leaves
+        it as it is. Given without an autoencoder, that is a :class:`LinearAE`, which is PCA.
+    density : {"autoregressive", "flow"} or estimator, default="autoregressive"
+        p(z): the causal mixture density; a neural spline flow of the package zuko (Durkan et
+        al. 2019); or a scikit-learn density, which is cloned and fitted to the codes, such as
+        GaussianMixture, BayesianGaussianMixture or KernelDensity.
+    n_mixture : int, default=30
+        Gaussians of each conditional, for "autoregressive".
+    n_channels : int, default=64
+        Numbers at each position of the causal network; width of the hidden layers of "flow".
+    filter_size : int, default=2
+        Positions that a causal convolution reads.
+    dilations : array-like of int, default=None
+        Their distances, one residual block for each; None takes the powers of `filter_size`
+        until the last position reads the first.
+    position_embedding : bool, default=False
+        Tell the network at which position it is, by a learned vector.
+    input_transform : {"triangular"} or None, default="triangular"
+        The causal network models a learned triangular map of the codes, which starts where it
+        makes a Gaussian white; or the codes, standardised.
+    weight_averaging : float in [0, 1), default=0.0
+        How much a training step counts beside the one after it in the average of the weights
+        with which the causal network scores and samples; 0 takes the last ones.
+    n_transforms : int, default=3
+        Transformations of "flow".
+    solver : {"adam", "adamw", "sgd", "lbfgs"}, default="adam"
+        Optimiser; "lbfgs" takes all rows at once.
+    alpha : float, default=0.0
+        L2 penalty on weights; for "adamw" the decoupled decay.
+    batch_size : int, default=128
+        Rows per step.
+    learning_rate : {"constant", "cosine", "invscaling", "adaptive"}, default="constant"
+        "cosine" rises over a tenth of `max_iter` and falls to zero at its end,
+        "invscaling" falls with the root of the epoch, "adaptive" is divided by 5 when
+        the loss stalls for two epochs.
+    learning_rate_init : float, default=1e-3
+        Its largest value.
+    momentum : float in [0, 1), default=0.9
+        Nesterov momentum of "sgd".
+    max_iter : int, default=50
+        Epochs.
+    tol : float, default=0.0
+        Training ends when the loss has not improved by this, in nats per row, for
+        `n_iter_no_change` epochs; 0 never ends it without early stopping.
+    early_stopping : bool, default=False
+        Watch the loss on rows that are held out of the density's training, and go back to the
+        best epoch. The autoencoder sees them.
+    validation_fraction : float in (0, 1), default=0.1
+        Share of the rows that early stopping holds out.
+    n_iter_no_change : int, default=10
+        Epochs that `tol` waits for.
+    warm_start : bool, default=False
+        `fit` goes on from the earlier fit: with the density, and with an autoencoder that has
+        `warm_start=True` itself; another one stays as it is.
+    verbose : int, default=0
+        1 shows one line with the epochs, the losses and the time left.
+    random_state : int, RandomState instance or None, default=None
+        Seed of weights, batches and held-out rows, and of whatever is wrapped and has none.
+    device : str, default="auto"
+        "auto", "cpu", "cuda", "cuda:1", "mps"; "auto" takes a GPU if there is one.
+    precision : {"auto", "float32", "bfloat16"}, default="auto"
+        Of training; all else is float32. "auto" takes bfloat16 on a GPU that has it.
+    compile : bool, default=False
+        Compile the loss with torch.compile, which takes up to a minute at first.
+    callbacks : list of skorch callbacks, default=None
+        They hear of epochs, and of batches if they listen to them. scikit-learn's callbacks
+        are set by `set_callbacks`; an epoch is a task.
+
+    Attributes
+    ----------
+    autoencoder_ : estimator or None
+        The fitted autoencoder.
+    density_ : estimator
+        The fitted density, if it is one of scikit-learn's.
+    net_ : skorch.NeuralNet
+        The trained net of the other densities; its module is `net_.module_`.
+    history_ : list of dict
+        Its losses in every epoch, -log p(z) of standardised codes, nats per row.
+    n_iter_ : int
+        Epochs, or iterations of a scikit-learn density, that were trained.
+    n_components_ : int
+        Number of codes.
+    n_features_in_ : int
+        Number of features.
+    feature_names_in_ : ndarray of shape (n_features,)
+        Their names, if all are strings.
+
+    See Also
+    --------
+    VAE : Learns codes that follow a prior.
+    AdversarialAE : Likewise, by a discriminator.
+    sample_pipeline : Samples a Pipeline that ends in a density.
+
+    Notes
+    -----
+    Codes that do not vary in training have no density: they are set aside, scored as if they
+    were not there, and put back into samples.
+
+    References
+    ----------
+    B. Uria, I. Murray and H. Larochelle (2013). RNADE: the real-valued neural autoregressive
+    density-estimator. NeurIPS 26. :doi:`10.48550/arXiv.1306.0186`
+
+    A. van den Oord et al. (2016). WaveNet: a generative model for raw audio.
+    :doi:`10.48550/arXiv.1609.03499`
+
+    C. Durkan, A. Bekasov, I. Murray and G. Papamakarios (2019). Neural spline flows. NeurIPS
+    32. :doi:`10.48550/arXiv.1906.04032`
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.decomposition import PCA
+    >>> from sklearn.mixture import GaussianMixture
+    >>> from skae import LatentDensityEstimator
+    >>> X, _ = load_digits(return_X_y=True)
+    >>> lde = LatentDensityEstimator(PCA(8), max_iter=20, random_state=0).fit(X)
+    >>> lde.sample(3, random_state=0).shape
+    (3, 64)
+    >>> gaussian = LatentDensityEstimator(PCA(8), density=GaussianMixture(), random_state=0)
+    >>> bool(lde.score(X) > gaussian.fit(X).score(X))  # the codes are the same
+    True
+    >>> lde.score_kind
+    'latent'
+    """
 
     score_kind = _ScoreKind()  # type: ignore[assignment]
 
