@@ -17,7 +17,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, glu, pad
+from torch.nn.functional import cross_entropy, glu, linear, pad
 from torch.utils.checkpoint import checkpoint
 
 from skae._mixtures import Mixtures
@@ -33,6 +33,10 @@ _FLAT = 1e-5
 _OWN = 0.1
 # How large weights start that turn what a network found into components of a mixture.
 _FIRST = 0.1
+# How fast weights of earlier numbers fall with the distance, in logs, where a scale starts.
+_FADING = 0.05
+# Numbers that the network reads at a position where there is a scale, and how far from zero.
+_N_READ, _FAR = 5, 8.0
 
 
 def dilations_for(n_positions: int, filter_size: int = 2) -> list[int]:
@@ -57,24 +61,30 @@ class CausalBlock(nn.Module):
         self.leave = dense(n_channels, n_channels, 1.0, generator)
 
     def forward(self, h: Tensor) -> Tensor:
-        """All positions at once, (n, n_positions, n_channels)."""
-        n_positions, read = h.shape[1], self.norm(h)
-        taps = [pad(read, (0, 0, d, 0))[:, :n_positions] for d in self.past]
-        return self._combine(h, torch.cat(taps, -1))
+        """All positions at once, (n_positions, n, n_channels)."""
+        read: Tensor = self.norm(h)
+        *earlier, now = cast(Tensor, self.enter.weight).chunk(len(self.past), 1)
+        total = linear(read, now, cast(Tensor, self.enter.bias))
+        for weight, d in zip(earlier, self.past, strict=False):
+            if d < len(h):
+                total = total + pad(linear(read[:-d], weight), (0, 0, 0, 0, d, 0))
+        return self._combine(h, total)
 
     def step(self, h: Tensor, seen: list[Tensor]) -> Tensor:
         """One position, (n, n_channels), after those in `seen`, which it joins."""
         seen.append(self.norm(h))
         t = len(seen) - 1
         taps = [seen[t - d] if d <= t else torch.zeros_like(h) for d in self.past]
-        return self._combine(h, torch.cat(taps, -1))
+        return self._combine(h, self.enter(torch.cat(taps, -1)))
 
-    def _combine(self, h: Tensor, taps: Tensor) -> Tensor:
-        return h + self.leave(glu(self.enter(taps), -1))
+    def _combine(self, h: Tensor, total: Tensor) -> Tensor:
+        return h + self.leave(glu(total, -1))
 
 
 class CausalNetwork(nn.Module):
     """Causal blocks of growing dilation.
+
+    Positions come first: then what a block reads of earlier ones is in one piece.
 
     Parameters
     ----------
@@ -102,7 +112,7 @@ class CausalNetwork(nn.Module):
         self.norm = nn.LayerNorm(n_channels)
 
     def forward(self, h: Tensor) -> Tensor:
-        """(n, n_positions, n_channels): at each position a function of those up to it."""
+        """(n_positions, n, n_channels): at each position a function of those up to it."""
         out: Tensor = self.norm(self.blocks(h))
         return out
 
@@ -116,6 +126,30 @@ class CausalNetwork(nn.Module):
             h = cast(CausalBlock, block).step(h, seen)
         out: Tensor = self.norm(h)
         return out
+
+
+class CausalScale(nn.Module):
+    """g_t = (sum_{j<t} w_tj z_j² + w_t0)^1/2: how large z_t is, as far as those before it tell.
+
+    Numbers whose sizes go together, as those of an image patch do by its contrast, are
+    easier to predict in units of it. The weights of each position are positive and sum to
+    one: g is 1 for white noise.
+    """
+
+    def __init__(self, n_positions: int) -> None:
+        super().__init__()
+        lag = torch.arange(n_positions)[:, None] - torch.arange(n_positions)
+        self.logit = nn.Parameter(-_FADING * lag.clamp(min=0).float())
+        self.constant = nn.Parameter(torch.full((n_positions, 1), -1.0))
+
+    def log_scales(self, z: Tensor, first: int = 0) -> Tensor:
+        """log g at positions from `first` on, (n_positions - first, n), of (n_positions, n)."""
+        n = len(z)
+        past = torch.ones((n, n), dtype=torch.bool, device=z.device).tril(-1)[first:]
+        logit = self.logit[first:n, :n].masked_fill(~past, -torch.inf)
+        weight = torch.cat([logit, self.constant[first:n]], 1).softmax(1)
+        # What stands at positions t and later has the weight zero, and may be anything finite.
+        return 0.5 * (weight[:, :-1] @ z.square() + weight[:, -1:]).log()
 
 
 class CausalMixture(nn.Module):
@@ -139,6 +173,11 @@ class CausalMixture(nn.Module):
         Positions that a block reads.
     position_embedding : bool
         Whether the network is told at which position it is.
+    relative : bool
+        Whether numbers are read and predicted in units of a `CausalScale`.
+    n_orders : int
+        How many orders of the same numbers share the network; each has scales and positions of
+        its own.
     generator : torch.Generator
         From which weights are drawn.
     """
@@ -153,60 +192,102 @@ class CausalMixture(nn.Module):
         *,
         filter_size: int = 2,
         position_embedding: bool = False,
+        relative: bool = False,
+        n_orders: int = 1,
     ) -> None:
         super().__init__()
         self.n_positions = n_positions
-        self.enter: nn.Module = dense(2, n_channels, 1.0, generator)
-        self.position = None
+        scales = [CausalScale(n_positions) for _ in range(n_orders)]
+        self.scales = nn.ModuleList(scales) if relative else None
+        self.enter: nn.Module = dense(_N_READ if relative else 2, n_channels, 1.0, generator)
+        self.position: nn.Parameter | None = None
+        self.start: nn.Parameter | None = None
         if position_embedding:
-            start = torch.randn((n_positions, n_channels), generator=generator)
-            self.position = nn.Parameter(start * n_channels**-0.5)
+            drawn = torch.randn((n_orders, n_positions, n_channels), generator=generator)
+            self.position = nn.Parameter(drawn * n_channels**-0.5)
+            self.start = nn.Parameter(torch.zeros(n_orders, n_positions, 3 * n_mixture))
         self.network = CausalNetwork(n_channels, dilations, generator, filter_size)
         self.leave = dense(n_channels, 3 * n_mixture, _FIRST, generator)
-        # Components of unlike means, or they would all learn the same.
-        bias = cast(Tensor, self.leave.bias)
+        # Components unlike each other, or they would all learn the same.
+        _, mean, log_scale = cast(Tensor, self.leave.bias).view(3, -1)
+        spread = torch.linspace(-1, 1, n_mixture + 2)[1:-1]
         with torch.no_grad():
-            bias[n_mixture : 2 * n_mixture] = torch.linspace(-1, 1, n_mixture + 2)[1:-1]
+            mean.copy_(spread)
+            log_scale.copy_(spread[torch.randperm(n_mixture, generator=generator)])
 
-    def conditionals(self, z: Tensor) -> Mixtures:
-        """p(z_t | z_<t) for every t, of sequences (n, n_positions)."""
-        read = torch.stack([z, torch.ones_like(z)], -1)
-        return self._head(self.network(self._enter(pad(read, (0, 0, 1, 0))[:, :-1])))
+    def conditionals(self, z: Tensor, order: int = 0) -> Mixtures:
+        """p(z_t | z_<t) for every t, (n_positions, n, K), of sequences (n_positions, n)."""
+        with torch.autocast(z.device.type, enabled=False):  # what is read and said has digits
+            log_g = self._log_scales(z, order)
+            h = self._enter(self._read(z, log_g), order)
+        h = self.network(h)
+        with torch.autocast(z.device.type, enabled=False):
+            return self._head(h.to(z.dtype), log_g, order)
 
-    def _enter(self, read: Tensor, first: int = 0) -> Tensor:
-        """What the network reads at some positions, of numbers and masks (..., 2)."""
+    def _log_scales(self, z: Tensor, order: int, first: int = 0) -> Tensor | None:
+        if self.scales is None:
+            return None
+        return cast(CausalScale, self.scales[order]).log_scales(z, first)
+
+    def _read(self, z: Tensor, log_g: Tensor | None) -> Tensor:
+        """What the network reads at each position: of the one before, and of the scale."""
+        seen = [z] if log_g is None else [*_in_units(z, log_g)]
+        before = torch.stack([*seen, torch.ones_like(z)], -1)
+        before = pad(before, (0, 0, 0, 0, 1, 0))[:-1]
+        return before if log_g is None else torch.cat([before, log_g[..., None]], -1)
+
+    def _enter(self, read: Tensor, order: int, first: int = 0) -> Tensor:
         h: Tensor = self.enter(read)
-        return h if self.position is None else h + self.position[first : first + h.shape[-2]]
+        if self.position is None:
+            return h
+        return h + self.position[order, first : first + len(h), None]
 
-    def _head(self, h: Tensor) -> Mixtures:
-        return Mixtures.from_network(self.leave(h))
+    def _head(self, h: Tensor, log_g: Tensor | None, order: int, first: int = 0) -> Mixtures:
+        out = self.leave(h)
+        if self.start is not None:
+            out = out + self.start[order, first : first + len(h), None]
+        found = Mixtures.from_network(out)
+        return found if log_g is None else found.in_units(log_g)
 
-    def log_prob(self, z: Tensor) -> Tensor:
+    def log_prob(self, z: Tensor, order: int = 0) -> Tensor:
         """log p(z_t | z_<t), (n, n_positions)."""
-        return self.conditionals(z).log_prob(z)
+        steps = z.T
+        return self.conditionals(steps, order).log_prob(steps).T
 
     def unfold(
-        self, n: int, choose: Callable[[int, Mixtures], Tensor], *, cached: bool = True
+        self,
+        n: int,
+        choose: Callable[[int, Mixtures], Tensor],
+        order: int = 0,
+        *,
+        cached: bool = True,
     ) -> Tensor:
         """Sequences (n, n_positions), number by number.
 
-        `choose` is given a position and the conditionals there. Without the cache every step
-        goes through the network from the first position on.
+        `choose` is given a position and the conditionals there, (n, K). Without the cache
+        every step goes through the network from the first position on.
         """
         memory = self.network.memory()
-        chosen: list[Tensor] = []
-        read = cast(Tensor, self.leave.weight).new_zeros(
-            (n, 1, 2)
-        )  # p, of which the mask says that it is no number
+        z = cast(Tensor, self.leave.weight).new_zeros((self.n_positions, n))
         for t in range(self.n_positions):
+            some = z[: t + 1]  # of which the last is not known yet, and is not read
+            first = max(t - 1, 0) if cached else 0
+            log_g = self._log_scales(some, order, first)
             if cached:
-                h = self.network.step(self._enter(read[:, -1:], t)[:, 0], memory)
+                read = self._read(some[first:], log_g)[-1:]
+                h = self.network.step(self._enter(read, order, t)[0], memory)
             else:
-                h = self.network(self._enter(read))[:, -1]
-            chosen.append(choose(t, self._head(h)))
-            now = torch.stack([chosen[-1], torch.ones_like(chosen[-1])], -1)[:, None]
-            read = now if cached else torch.cat([read, now], 1)
-        return torch.stack(chosen, 1)
+                h = self.network(self._enter(self._read(some, log_g), order))[-1]
+            now = None if log_g is None else log_g[-1:]
+            found = self._head(h[None], now, order, t)
+            z[t] = choose(t, Mixtures(*(part[0] for part in found)))
+        return z.T
+
+
+def _in_units(z: Tensor, log_g: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """A number, of whatever size, and in units of the scale before it, for a network to read."""
+    relative = z * (-log_g).exp()
+    return z.asinh(), relative.tanh(), 0.5 * relative.clamp(-_FAR, _FAR)
 
 
 class CausalCategorical(nn.Module):
@@ -274,7 +355,8 @@ class CausalCategorical(nn.Module):
     def log_prob(self, k: Tensor) -> Tensor:
         """log p(k_t | k_<t), (n, n_positions), of integers (n, n_positions)."""
         enter, leave = self.tables()
-        h = self.network(self._inputs(k, enter)).unflatten(1, (-1, self.n_tables))
+        h = self.network(self._inputs(k, enter).transpose(0, 1)).transpose(0, 1)
+        h = h.unflatten(1, (-1, self.n_tables))
         bias = self.bias.unflatten(0, (-1, self.n_tables))
         values = k.unflatten(1, (-1, self.n_tables))
         found = [
@@ -313,7 +395,7 @@ class CausalCategorical(nn.Module):
         enter, leave = self.tables()
         k = torch.zeros((n, len(self.position)), dtype=torch.int64, device=self.bias.device)
         for t in range(len(self.position)):
-            out = self.network(self._inputs(k[:, : t + 1], enter))[:, t]
+            out = self.network(self._inputs(k[:, : t + 1], enter).transpose(0, 1))[t]
             k[:, t] = _draw_one(out @ leave[t % self.n_tables].T + self.bias[t], generator)
         return k
 

@@ -40,7 +40,7 @@ from skae._net_owner import NetOwner, slices
 from skae._point_autoencoder import PointAutoencoder
 from skae._rows import Data, Rows, Units, check_finite, chunks, spread_of
 from skae._torch import layer_sizes
-from skae._training import global_generators_set_aside
+from skae._training import MATRIX_OPTIMIZER, OPTIMIZERS, global_generators_set_aside
 from skae._vae import VAE
 
 Array = NDArray[Any]
@@ -66,6 +66,11 @@ def _is_autoregressive(model: "LatentDensityEstimator") -> bool:
         raise AttributeError(
             f"gaussianize needs density='autoregressive', whose conditionals it inverts; given "
             f"density={model.density!r}."
+        )
+    if not (isinstance(model.orderings, Integral) and model.orderings == 1):
+        raise AttributeError(
+            f"gaussianize needs orderings=1: a mean over several has no conditionals; given "
+            f"orderings={model.orderings!r}."
         )
     return True
 
@@ -141,13 +146,21 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
     input_transform : {"triangular"} or None, default="triangular"
         The causal network models a learned triangular map of the codes, which starts where it
         makes a Gaussian white; or the codes, standardised.
+    divisive_normalization : bool, default=False
+        Read and predict each number in units of a weighted root mean square of those before
+        it, with learned weights: for codes whose sizes go together, as in image patches.
+    orderings : int or array-like of shape (n_orderings, n_codes), default=1
+        How many orderings of the codes p(z) is averaged over; they share the network, of
+        which each training step learns one. The first is that of the codes, the second its
+        reverse, others are random; or those given, as permutations of 0, 1, ....
     weight_averaging : float in [0, 1), default=0.0
         How much a training step counts beside the one after it in the average of the weights
         with which the causal network scores and samples; 0 takes the last ones.
     n_transforms : int, default=3
         Transformations of "flow".
-    solver : {"adam", "adamw", "sgd", "lbfgs"}, default="adam"
-        Optimiser; "lbfgs" takes all rows at once.
+    solver : {"adam", "adamw", "sgd", "lbfgs", "muon"}, default="adam"
+        Optimiser; "lbfgs" takes all rows at once; "muon" orthogonalises the steps of the causal
+        network's weights (Jordan et al. 2024) and is AdamW for all others.
     alpha : float, default=0.0
         L2 penalty on weights; for "adamw" the decoupled decay.
     batch_size : int, default=128
@@ -230,6 +243,9 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
     C. Durkan, A. Bekasov, I. Murray and G. Papamakarios (2019). Neural spline flows. NeurIPS
     32. :doi:`10.48550/arXiv.1906.04032`
 
+    K. Jordan et al. (2024). Muon: an optimizer for hidden layers in neural networks.
+    https://kellerjordan.github.io/posts/muon/
+
     Examples
     --------
     >>> from sklearn.datasets import load_digits
@@ -258,12 +274,15 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         "autoencoder": [object],
         "n_components": [Interval(Integral, 1, None, closed="left"), None],
         "density": [object],
+        "solver": [StrOptions({*OPTIMIZERS, MATRIX_OPTIMIZER})],
         "n_mixture": [Interval(Integral, 1, None, closed="left")],
         "n_channels": [Interval(Integral, 1, None, closed="left")],
         "filter_size": [Interval(Integral, 2, None, closed="left")],
         "dilations": ["array-like", Interval(Integral, 1, None, closed="left"), None],
         "position_embedding": ["boolean"],
+        "divisive_normalization": ["boolean"],
         "input_transform": [StrOptions({"triangular"}), None],
+        "orderings": ["array-like", Interval(Integral, 1, None, closed="left")],
         "weight_averaging": [Interval(Real, 0, 1, closed="left")],
         "n_transforms": [Interval(Integral, 1, None, closed="left")],
     }
@@ -280,6 +299,8 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         dilations: Any = None,
         position_embedding: bool = False,
         input_transform: str | None = "triangular",
+        divisive_normalization: bool = False,
+        orderings: Any = 1,
         weight_averaging: float = 0.0,
         n_transforms: int = 3,
         solver: str = "adam",
@@ -310,6 +331,8 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         self.dilations = dilations
         self.position_embedding = position_embedding
         self.input_transform = input_transform
+        self.divisive_normalization = divisive_normalization
+        self.orderings = orderings
         self.weight_averaging = weight_averaging
         self.n_transforms = n_transforms
         self.solver = solver
@@ -493,6 +516,8 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
             "dilations": None if dilations is None else layer_sizes("dilations", dilations),
             "position_embedding": bool(self.position_embedding),
             "input_transform": self.input_transform,
+            "divisive_normalization": bool(self.divisive_normalization),
+            "orderings": self._given_orderings(),
             "weight_averaging": float(self.weight_averaging),
             "n_transforms": int(self.n_transforms),
         }
@@ -503,7 +528,39 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         if self._plan["density"] == "flow":
             return FlowDensity(n_codes, self._plan, generator)
         covariance = np.eye(n_codes) if covariance is None else covariance
-        return AutoregressiveDensity(self._plan, covariance, generator)
+        return AutoregressiveDensity(self._plan, self._orders(), covariance, generator)
+
+    def _given_orderings(self) -> int | tuple[tuple[int, ...], ...]:
+        """How many orderings of the codes are wanted, or which."""
+        if isinstance(self.orderings, Integral):
+            return int(self.orderings)
+        try:
+            orders = np.array(self.orderings)
+        except ValueError:
+            orders = np.zeros(0)
+        n = orders.shape[-1]
+        if orders.ndim != 2 or not len(orders) or (np.sort(orders) != np.arange(n)).any():
+            raise ValueError(
+                f"orderings={self.orderings!r} must be a number, or a list of permutations of "
+                "the codes' indices 0, 1, ..."
+            )
+        return tuple(tuple(order) for order in orders.tolist())
+
+    def _orders(self) -> NDArray[np.int64]:
+        """Permutations of the codes that vary, (n_orders, n_codes)."""
+        varies = self._units["varies"]
+        n, wanted = int(varies.sum()), self._plan["orderings"]
+        if not isinstance(wanted, int):
+            if len(wanted[0]) != len(varies):
+                raise ValueError(
+                    f"orderings are permutations of {len(wanted[0])} codes; there are "
+                    f"{len(varies)}."
+                )
+            number = np.cumsum(varies) - 1
+            return np.array([[number[code] for code in order if varies[code]] for order in wanted])
+        rng = np.random.RandomState(self._seed)
+        orders = [np.arange(n), np.arange(n)[::-1]][:wanted]
+        return np.array(orders + [rng.permutation(n) for _ in range(wanted - 2)])
 
     def _rows(self, data: Data, reread: bool = False) -> Rows:
         return Rows(
@@ -807,6 +864,11 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         if self.density != "autoregressive" or "net_" not in self.__dict__:
             raise ValueError(
                 f"given goes with density='autoregressive'; this is density={self.density!r}."
+            )
+        if self._plan["orderings"] != 1:
+            raise ValueError(
+                f"given goes with orderings=1, in which the given codes come first; this is "
+                f"orderings={self.orderings!r}."
             )
         varies = self._units["varies"]
         codes = np.atleast_2d(check_array(given, input_name="given", ensure_2d=False))

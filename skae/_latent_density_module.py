@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from skae._causal import CausalMixture, dilations_for
+from skae._gaussian_codes import log_mean_exp
 from skae._mixtures import Mixtures
 from skae._rows import Batch
 from skae._training import Loss, TrainableModule, global_generators_set_aside, weighted_mean
@@ -83,17 +84,42 @@ class DensityModule(TrainableModule):
 
 
 class CausalDensity(nn.Module):
-    """The causal mixture density of z, or of a triangular map of it."""
+    """The causal mixture density of z in one order, or the mean of those in several.
 
-    def __init__(self, sequence: CausalMixture, entry: TriangularMap | None) -> None:
+    In each order the sequence is that of z, or of a triangular map of it.
+
+    Parameters
+    ----------
+    sequence : CausalMixture
+        The densities of sequences.
+    orders : Tensor of shape (n_orders, n_codes)
+        Which code stands at each position.
+    entries : list of TriangularMap or None
+        The map of each order.
+    """
+
+    orders: Tensor
+
+    def __init__(
+        self, sequence: CausalMixture, orders: Tensor, entries: list[TriangularMap] | None
+    ) -> None:
         super().__init__()
-        self.sequence, self.entry = sequence, entry
+        self.sequence = sequence
+        self.entries = None if entries is None else nn.ModuleList(entries)
+        self.register_buffer("orders", orders)
+
+    def log_prob_in(self, z: Tensor, order: int) -> Tensor:
+        """log p(z) of one order, (n,)."""
+        z = z[:, self.orders[order]]
+        if self.entries is None:
+            return self.sequence.log_prob(z, order).sum(1)
+        entry = cast(TriangularMap, self.entries[order])
+        return self.sequence.log_prob(entry(z), order).sum(1) + entry.log_det()
 
     def log_prob(self, z: Tensor) -> Tensor:
         """log p(z), (n,)."""
-        if self.entry is None:
-            return self.sequence.log_prob(z).sum(1)
-        return self.sequence.log_prob(self.entry(z)).sum(1) + self.entry.log_det()
+        each = [self.log_prob_in(z, order) for order in range(len(self.orders))]
+        return each[0] if len(each) == 1 else log_mean_exp(torch.stack(each, -1))
 
     def forward(self, z: Tensor) -> Tensor:
         return self.log_prob(z)
@@ -103,38 +129,44 @@ class CausalDensity(nn.Module):
         n: int,
         generator: torch.Generator,
         given: Tensor | None = None,
+        order: int = 0,
         *,
         cached: bool = True,
     ) -> Tensor:
-        """Codes (n, n_codes), of which the first may be given, (n, n_given)."""
-        known = self._enter(given)
+        """Codes (n, n_codes) of one order, of which the first may be given, (n, n_given)."""
+        known = None if given is None else self._enter(given, order)
 
         def choose(t: int, mixtures: Mixtures) -> Tensor:
             if known is not None and t < known.shape[1]:
                 return known[:, t]
             return mixtures.draw(generator)
 
-        return self._leave(self.sequence.unfold(n, choose, cached=cached))
+        return self._leave(self.sequence.unfold(n, choose, order, cached=cached), order)
 
     def to_normal(self, z: Tensor) -> Tensor:
         """Each code's conditional quantile as that of N(0, 1), (n, n_codes); in float64."""
-        u = cast(Tensor, self._enter(z))
-        return self.sequence.conditionals(u).to_normal(u)
+        u = self._enter(z, 0).T
+        return self.sequence.conditionals(u).to_normal(u).T
 
     def from_normal(self, e: Tensor) -> Tensor:
         """The inverse of `to_normal`; in float64."""
-        return self._leave(
-            self.sequence.unfold(len(e), lambda t, mixtures: mixtures.from_normal(e[:, t]))
-        )
 
-    def _enter(self, z: Tensor | None) -> Tensor | None:
-        if z is None or self.entry is None:
-            return z
+        def choose(t: int, mixtures: Mixtures) -> Tensor:
+            return mixtures.from_normal(e[:, t])
+
+        return self._leave(self.sequence.unfold(len(e), choose), 0)
+
+    def _enter(self, z: Tensor, order: int) -> Tensor:
+        """The sequence of codes, or of the first of them."""
         k = z.shape[1]
-        return z @ self.entry.matrix()[:k, :k].T
+        z = z[:, self.orders[order, :k]]
+        if self.entries is None:
+            return z
+        return z @ cast(TriangularMap, self.entries[order]).matrix()[:k, :k].T
 
-    def _leave(self, u: Tensor) -> Tensor:
-        return u if self.entry is None else self.entry.inverse(u)
+    def _leave(self, u: Tensor, order: int) -> Tensor:
+        z = u if self.entries is None else cast(TriangularMap, self.entries[order]).inverse(u)
+        return z[:, self.orders[order].argsort()]
 
 
 class AutoregressiveDensity(DensityModule):
@@ -145,10 +177,14 @@ class AutoregressiveDensity(DensityModule):
     """
 
     def __init__(
-        self, plan: dict[str, Any], covariance: NDArray[np.float64], generator: torch.Generator
+        self,
+        plan: dict[str, Any],
+        orders: NDArray[np.int64],
+        covariance: NDArray[np.float64],
+        generator: torch.Generator,
     ) -> None:
         super().__init__()
-        n = len(covariance)
+        n_orders, n = orders.shape
         dilations = plan["dilations"]
         sequence = CausalMixture(
             n,
@@ -158,10 +194,14 @@ class AutoregressiveDensity(DensityModule):
             generator,
             filter_size=plan["filter_size"],
             position_embedding=plan["position_embedding"],
+            relative=plan["divisive_normalization"],
+            n_orders=n_orders,
         )
-        entry = TriangularMap(covariance) if plan["input_transform"] == "triangular" else None
-        self.now = CausalDensity(sequence, entry)
-        self.n_codes = n
+        entries = None
+        if plan["input_transform"] == "triangular":
+            entries = [TriangularMap(covariance[np.ix_(order, order)]) for order in orders]
+        self.now = CausalDensity(sequence, torch.from_numpy(orders), entries)
+        self.n_codes, self.n_orders = n, n_orders
         self.average: AveragedModel | None = None
         if plan["weight_averaging"]:
             decay = plan["weight_averaging"]
@@ -180,21 +220,41 @@ class AutoregressiveDensity(DensityModule):
             return self.now
         return cast(CausalDensity, self.average.module)
 
+    def prepare(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """In training, draw the order in which this batch is read."""
+        if not self.training or self.n_orders == 1:
+            return batch
+        order = torch.randint(self.n_orders, (1,), generator=generator, device=generator.device)
+        return batch._replace(draws=order)
+
+    def loss(self, batch: Batch) -> Loss:
+        if batch.draws is None:
+            return super().loss(batch)
+        log_prob = self.now.log_prob_in(batch.x, int(batch.draws))
+        return Loss({"density": -weighted_mean(log_prob, batch.weight)}, batch.x)
+
     def log_prob(self, z: Tensor) -> Tensor:
         return self.density().log_prob(z)
 
     def sample(self, n: int, generator: torch.Generator, given: Tensor | None = None) -> Tensor:
-        density = self.density()
-        parts = []
-        for start in range(0, n, _ROWS):
-            rows = slice(start, min(start + _ROWS, n))
-            of_rows = None if given is None else given[rows]
-            parts.append(density.sample(rows.stop - rows.start, generator, of_rows))
-        return torch.cat(parts)
+        """Codes (n, n_codes); each in an order of its own, if there are several."""
+        density, device = self.density(), generator.device
+        chosen = torch.randint(self.n_orders, (n,), generator=generator, device=device)
+        codes = torch.empty((n, self.n_codes), device=device)
+        for order in range(self.n_orders):
+            for rows in (chosen == order).nonzero()[:, 0].split(_ROWS):
+                known = None if given is None else given[rows]
+                codes[rows] = density.sample(len(rows), generator, known, order)
+        return codes
 
     def decayed(self) -> list[nn.Parameter]:
         """Weights of the network: positions and the map of the codes stay."""
-        return [p for p in self.now.sequence.parameters() if p.ndim > 1]
+        sequence = self.now.sequence
+        layers = (sequence.enter, sequence.network, sequence.leave)
+        return [p for layer in layers for p in layer.parameters() if p.ndim > 1]
+
+    def matrices(self) -> list[nn.Parameter]:
+        return [p for p in self.now.sequence.network.parameters() if p.ndim == 2]
 
     def step_scale(self) -> float:
         """Nats per code: steps should not grow with their number."""

@@ -30,6 +30,11 @@ class Mixtures(NamedTuple):
         logits, mean, raw = out.chunk(3, dim=-1)
         return cls(logits.log_softmax(-1), mean, LEAST_LOG_SCALE + softplus(raw - LEAST_LOG_SCALE))
 
+    def in_units(self, log_unit: Tensor) -> Self:
+        """The mixtures of numbers that many times as large, (...)."""
+        log_unit = log_unit[..., None]
+        return self._replace(mean=self.mean * log_unit.exp(), log_scale=self.log_scale + log_unit)
+
     def log_prob(self, z: Tensor) -> Tensor:
         """log sum_k pi_k N(z; mu_k, sigma_k²) (...)."""
         distance = (z[..., None] - self.mean) * (-self.log_scale).exp()
@@ -49,14 +54,14 @@ class Mixtures(NamedTuple):
 
         By log F below the median and log(1 - F) above it: F itself has no digits in a tail.
         """
-        log_weight, mean, log_scale = (t.double().numpy() for t in self)
-        below, above = _log_tails(z.double().numpy(), log_weight, mean, np.exp(log_scale))
+        log_weight, mean, log_scale = (t.detach().double().numpy() for t in self)
+        below, above = _log_tails(z.detach().double().numpy(), log_weight, mean, np.exp(log_scale))
         return torch.from_numpy(_normal_quantile(below, above))
 
     def from_normal(self, u: Tensor) -> Tensor:
         """The inverse of `to_normal`: F^-1(Phi(u)), float64 on the CPU."""
-        log_weight, mean, log_scale = (t.double().numpy() for t in self)
-        scale, wanted = np.exp(log_scale), u.double().numpy()
+        log_weight, mean, log_scale = (t.detach().double().numpy() for t in self)
+        scale, wanted = np.exp(log_scale), u.detach().double().numpy()
         # Each component alone has its quantile there; that of the mixture lies among them.
         alone = mean + scale * wanted[..., None]
         low, high = alone.min(-1), alone.max(-1)

@@ -24,10 +24,15 @@ from torch import Tensor, nn
 from skae._rows import Batch, Rows
 
 OPTIMIZERS = ("adam", "adamw", "sgd", "lbfgs")
+# Only for modules that name `matrices`.
+MATRIX_OPTIMIZER = "muon"
 SCHEDULES = ("constant", "cosine", "invscaling", "adaptive")
 
 # Steps of L-BFGS that make an epoch.
 _LBFGS_STEPS = 20
+# How much longer than Adam's the steps of orthogonalised matrices are (measured for causal
+# networks, whose losses at 2 and at 12 were higher).
+_MATRIX_RATE = 5.0
 # The share of a cosine schedule in which the learning rate rises.
 _WARM_UP = 0.1
 
@@ -67,6 +72,10 @@ class TrainableModule(nn.Module, ABC):
     def decayed(self) -> list[nn.Parameter]:
         """The parameters that `alpha` penalises: weights, not biases and scales."""
         return [p for p in self.parameters() if p.ndim > 1]
+
+    def matrices(self) -> list[nn.Parameter]:
+        """Weights between hidden layers, which the solver "muon" orthogonalises steps of."""
+        return []
 
     def phases(self) -> list[Phase]:
         """The steps that follow the one of `loss`, in order."""
@@ -196,6 +205,63 @@ class TrainingStopped(Exception):
     """A callback asked to stop after a complete epoch."""
 
 
+class MuonAndAdamW(torch.optim.Optimizer):
+    """Muon (Jordan et al. 2024) for matrices between hidden layers, AdamW for all else.
+
+    Two of torch's optimisers that look like one to schedulers and files.
+    """
+
+    def __init__(
+        self, matrices: list[nn.Parameter], groups: list[dict[str, Any]], *, lr: float, alpha: float
+    ) -> None:
+        if not hasattr(torch.optim, "Muon"):
+            raise ValueError(
+                f"solver='muon' needs torch 2.9 or newer; this is {torch.__version__}."
+            )
+        self.parts: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=lr, fused=True)]
+        if matrices:
+            hidden = torch.optim.Muon(
+                matrices, lr=lr, weight_decay=alpha, adjust_lr_fn="match_rms_adamw"
+            )
+            self.parts.append(hidden)
+        super().__init__([{"params": [p]} for group in groups for p in group["params"]], {"lr": lr})
+        # The groups of the parts themselves, so that a new rate reaches them.
+        self.param_groups = [group for part in self.parts for group in part.param_groups]
+
+    @property
+    def state(self) -> Any:
+        return {p: state for part in self.parts for p, state in part.state.items()}
+
+    @state.setter
+    def state(self, value: Any) -> None:
+        """The parts keep their own."""
+
+    def step(self, closure: Any = None) -> Any:
+        """A step of each part."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        adam, *others = self.parts
+        adam.step()
+        for part in others:
+            rates = [group["lr"] for group in part.param_groups]
+            for group in part.param_groups:
+                group["lr"] *= _MATRIX_RATE
+            part.step()
+            for group, rate in zip(part.param_groups, rates, strict=True):
+                group["lr"] = rate
+        return loss
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"parts": [part.state_dict() for part in self.parts]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        for part, state in zip(self.parts, state_dict["parts"], strict=True):
+            part.load_state_dict(state)
+        self.param_groups = [group for part in self.parts for group in part.param_groups]
+
+
 class Net(NeuralNet):
     """A skorch net whose module computes its own loss terms.
 
@@ -284,6 +350,12 @@ class Net(NeuralNet):
                 return torch.optim.Adam(groups, lr=self.lr, fused=fused)
             case "adamw":
                 return torch.optim.AdamW(groups, lr=self.lr, fused=fused)
+            case "muon":
+                matrices = {id(p) for p in self.module_.matrices()}
+                hidden = [p for p in params if id(p) in matrices]
+                for group in groups:
+                    group["params"] = [p for p in group["params"] if id(p) not in matrices]
+                return MuonAndAdamW(hidden, groups, lr=self.lr, alpha=alpha)
             case "sgd":
                 m = self.momentum
                 return torch.optim.SGD(groups, lr=self.lr, momentum=m, nesterov=m > 0, fused=fused)

@@ -30,7 +30,7 @@ def network(filter_size, dilations, n_channels=5):
 def read_by(model, n_positions, n_channels=5):
     """Whether an output position (rows) depends on an input position, by its gradient."""
     h = normal(n_positions, n_channels)
-    jacobian = torch.autograd.functional.jacobian(lambda h: model(h[None])[0], h)
+    jacobian = torch.autograd.functional.jacobian(lambda h: model(h[:, None])[:, 0], h)
     return jacobian.abs().amax((1, 3)) > 1e-12
 
 
@@ -72,19 +72,19 @@ def test_positions_depend_on_those_the_filters_reach(filter_size, dilations):
 @pytest.mark.parametrize(("filter_size", "dilations"), STACKS, ids=str)
 def test_steps_are_the_positions_of_one_pass(filter_size, dilations):
     """Position by position, with a memory of those before."""
-    model, h = network(filter_size, dilations), normal(3, 11, 5)
+    model, h = network(filter_size, dilations), normal(11, 3, 5)
     memory = model.memory()
-    steps = [model.step(h[:, t], memory) for t in range(11)]
-    torch.testing.assert_close(torch.stack(steps, 1), model(h), rtol=1e-12, atol=1e-12)
+    steps = [model.step(h[t], memory) for t in range(11)]
+    torch.testing.assert_close(torch.stack(steps), model(h), rtol=1e-12, atol=1e-12)
 
 
 def test_a_memory_is_new_each_time():
     """Sequences that follow each other do not see the ones before."""
-    model, h = network(2, [1, 2]), normal(3, 4, 5)
+    model, h = network(2, [1, 2]), normal(4, 3, 5)
     for _ in range(2):
         memory = model.memory()
-        last = [model.step(h[:, t], memory) for t in range(4)][-1]
-        torch.testing.assert_close(last, model(h)[:, -1], rtol=1e-12, atol=1e-12)
+        last = [model.step(h[t], memory) for t in range(4)][-1]
+        torch.testing.assert_close(last, model(h)[-1], rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("filter_size", [2, 3])
