@@ -79,6 +79,16 @@ class Report(Callback):
         )
 
 
+def fit(model: LatentDensityEstimator, train: np.ndarray, valid: np.ndarray) -> None:
+    center, scale = train.mean(axis=0), train.std(axis=0)
+    model.set_params(callbacks=[Report((valid[:5000] - center) / scale)])
+    start, cpu = time.perf_counter(), time.process_time()
+    model.fit(train)
+    model.set_params(callbacks=None)
+    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+    print(f"{torch.get_num_threads()} threads, {seconds:.0f} s, {cpu:.0f} s of CPU")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--images", type=Path, required=True)
@@ -86,16 +96,18 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=N_TRAIN, help="training patches")
     parser.add_argument("--mixture", type=int, default=10)
     parser.add_argument("--channels", type=int, default=64)
-    parser.add_argument("--rate", type=float, default=3e-3)
+    parser.add_argument("--rate", type=float, default=4e-3)
     parser.add_argument("--orders", type=int, default=4)
+    parser.add_argument("--blocks", type=int, default=10)
     parser.add_argument("--solver", default="muon")
-    parser.add_argument("--averaging", type=float, default=0.999)
+    parser.add_argument("--averaging", type=float, default=0.998)
     parser.add_argument("--no-positions", action="store_true")
     parser.add_argument("--no-transform", action="store_true")
     parser.add_argument("--no-normalization", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--test", action="store_true", help="score the test patches, too")
-    parser.add_argument("--save", type=Path)
+    parser.add_argument("--save", type=Path, help="where the fitted model goes to")
+    parser.add_argument("--load", type=Path, help="score a model that was saved")
     args = parser.parse_args()
     print(describe_machine("torch", "skorch"), vars(args), sep="\n")
     train, valid, test = patches(args.images)
@@ -105,6 +117,7 @@ def main() -> None:
     model = LatentDensityEstimator(
         n_mixture=args.mixture,
         n_channels=args.channels,
+        dilations=[2 ** (i % 6) for i in range(args.blocks)],
         position_embedding=not args.no_positions,
         input_transform=None if args.no_transform else "triangular",
         divisive_normalization=not args.no_normalization,
@@ -119,18 +132,11 @@ def main() -> None:
         precision="bfloat16",
         random_state=args.seed,
     )
-    train = train[: args.rows]
-    center, scale = train.mean(axis=0), train.std(axis=0)
-    model.set_params(callbacks=[Report((valid[:5000] - center) / scale)])
-    start, cpu = time.perf_counter(), time.process_time()
-    model.fit(train)
-    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
-    model.set_params(callbacks=None)
-    print(
-        f"{torch.get_num_threads()} threads, {seconds:.0f} s, {cpu:.0f} s of CPU; "
-        f"held out {model.score(valid):.2f} nats per patch",
-        flush=True,
-    )
+    if args.load:
+        model = joblib.load(args.load)
+    else:
+        fit(model, train[: args.rows], valid)
+    print(f"held out {model.score(valid):.2f} nats per patch", flush=True)
     if args.save:
         joblib.dump(model, args.save)
     if args.test:

@@ -4,8 +4,9 @@ A density of its codes makes any autoencoder generative
 
 An Autoencoder that was trained for nothing but reconstruction stays as it is, and is sampled
 three times: by the Gaussian of its codes, which is what `Autoencoder.sample` draws from, by a
-mixture of Gaussians, and by an autoregressive density. The decoder is the same; only the
-first makes poor digits. What was missing is a density of the codes.
+mixture of Gaussians, and by an autoregressive density. The decoder is the same, but nearly
+twice as many samples of the last two are clear digits: what was missing is a density that
+fits the codes. Which of the two, held-out scores tell: for these few digits the mixture.
 """
 
 from pathlib import Path
@@ -115,10 +116,11 @@ for name in ("mixture of 20", "autoregressive"):
 # -----------
 # GaussianMixture draws one component after another, so every 25th row is shown.
 
+
 def tiled(rows, n_columns):
     """Digits side by side, as one image."""
-    cells = np.pad(rows.reshape(-1, 8, 8), ((0, 0), (1, 1), (1, 1)), constant_values=np.nan)
-    return cells.reshape(-1, n_columns, 10, 10).swapaxes(1, 2).reshape(-1, 10 * n_columns)
+    cells = np.pad(rows.reshape(-1, 8, 8), ((0, 0), (0, 1), (0, 1)), constant_values=np.nan)
+    return cells.reshape(-1, n_columns, 9, 9).swapaxes(1, 2).reshape(-1, 9 * n_columns)[:-1, :-1]
 
 
 grey = plt.get_cmap("gray_r").with_extremes(bad="0.85")

@@ -3,10 +3,11 @@ Between two digits, and where the codes are dense
 =================================================
 
 The straight line between the codes of two digits of different kinds leads through codes that
-a density of the codes calls improbable, and half way the decoder makes images unlike any
-digit. `gaussianize` maps codes to independent N(0, 1) numbers. A straight line between those,
-mapped back, is a bent way between the same codes: along it the density stays at least about
-as high as at the ends, and the images as near to digits.
+a density of the codes calls improbable, and half way the images are far from any digit.
+`gaussianize` maps codes to numbers that are nearly independent and N(0, 1). A straight line
+between those, mapped back, is a bent way between the same codes. It may pass other kinds of
+digits, but in the median its density is nowhere lower than at the ends, and its images are
+little farther from digits than those of the ends.
 """
 
 from pathlib import Path
