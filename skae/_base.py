@@ -424,6 +424,10 @@ class BaseAutoencoder(
 
     # ---------------------------------------------------------- names and files
 
+    def _names_in(self, input_features: Any = None) -> NDArray[np.object_]:
+        """Names of the input's columns, checked against those that are given."""
+        return _check_feature_names_in(self, input_features)
+
     def _to_frame(self, rows: Any, original: Any = None, names: Any = None) -> Any:
         """Rows as the container that `set_output` asks for; by default under the input's names."""
         adapter = _get_container_adapter("transform", self)

@@ -97,7 +97,7 @@ def draw_from(
         raise ValueError(f"{name}={given!r} gave draws that are no numbers; {expected}") from error
     if codes.shape != (n, n_codes) or not np.isfinite(codes).all():
         raise ValueError(f"{name}={given!r} gave draws of shape {codes.shape}; {expected}")
-    return codes
+    return codes[rng.permutation(n)]  # mixtures draw component after component
 
 
 def _takes_seed(function: Any) -> bool:

@@ -10,7 +10,6 @@ University.
 """
 
 import copy
-import warnings
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -18,7 +17,6 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
-from sklearn.covariance import ledoit_wolf_shrinkage
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import get_tags
 from sklearn.utils.metaestimators import available_if
@@ -33,24 +31,35 @@ from torch import Tensor
 from skae._base import BaseAutoencoder, Interval, StrOptions, private_generator
 from skae._code_bounds import Proposal, best_proposal, bounds
 from skae._code_priors import draw_from
+from skae._code_units import CodeUnits, shrunk_covariance
 from skae._latent_density_module import AutoregressiveDensity, DensityModule, FlowDensity
 from skae._latent_paths import LatentPathsMixin
 from skae._linear_ae import LinearAE
 from skae._net_owner import NetOwner, slices
 from skae._point_autoencoder import PointAutoencoder
-from skae._rows import Data, Rows, Units, check_finite, chunks, spread_of
+from skae._rows import Data, Rows, Units, check_finite
 from skae._torch import layer_sizes
-from skae._training import MATRIX_OPTIMIZER, OPTIMIZERS, global_generators_set_aside
+from skae._training import MATRIX_OPTIMIZER, OPTIMIZERS
 from skae._vae import VAE
+from skae._wrapped import (
+    call_quietly,
+    check_codes,
+    check_pair,
+    described,
+    fit_pair,
+    seeded,
+    size_parameter,
+    unwrapped,
+)
 
 Array = NDArray[Any]
 
 NETWORK_DENSITIES = ("autoregressive", "flow")
-# Rows that are scored together: always as many, so that rounding, which depends on the shape
-# of matrices, does not depend on the rows beside a row; few, so that they stay in a cache.
-_SCORED_ROWS, _SCORED_ROWS_ELSEWHERE = 128, 4096
-# Rows from which the shrinkage of a covariance is estimated.
-_SHRINKAGE_ROWS = 2**14
+# Codes, of as many rows, that are scored together: always as many, so that rounding, which
+# depends on the shape of matrices, does not depend on the rows beside a row; few, so that
+# they stay in a CPU's cache.
+_SCORED, _SCORED_ELSEWHERE = 2**12, 2**17
+_FLOATS = ("float32", "float64")
 
 
 class _ScoreKind:
@@ -95,7 +104,7 @@ def _explains_rows(model: Any) -> bool:
 
 
 def _scores_data(model: "LatentDensityEstimator") -> bool:
-    if not _explains_rows(_unwrapped(model.autoencoder)):
+    if not _explains_rows(unwrapped(model.autoencoder)):
         raise AttributeError(
             "data_score_samples needs an autoencoder with a p(x|z): Autoencoder, AdversarialAE or "
             f"a VAE that is not conditional, itself or in FrozenEstimator; given autoencoder="
@@ -266,7 +275,7 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
     score_kind = _ScoreKind()  # type: ignore[assignment]
 
     _plan: dict[str, Any]
-    _units: dict[str, Any]
+    _units: CodeUnits
     _proposal_tau: float
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -406,7 +415,7 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
             density = seeded(clone(self.density), rng)
         if isinstance(density, FrozenEstimator):
             return density
-        z = codes[:, self._units["varies"]].astype(np.float64)
+        z = codes[:, self._units.varies].astype(np.float64)
         if sample_weight is None:
             return density.fit(z)
         if has_fit_parameter(density, "sample_weight"):
@@ -426,9 +435,9 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         streaming: bool = False,
     ) -> Data:
         codes = self._learn_codes(X, sample_weight, y, known, rng, streaming)
-        z = self._standardised(codes).astype(np.float32)
+        z = self._units.standardised(codes).astype(np.float32)
         if known is None:
-            covariance = _shrunk_covariance(z, sample_weight)
+            covariance = shrunk_covariance(z, sample_weight)
             self.net_ = self._new_net(self._new_module(covariance))
         else:
             self.net_ = self._new_net(copy.deepcopy(known["net"].module_))
@@ -445,7 +454,6 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         streaming: bool,
     ) -> Array:
         """Fit the autoencoder, encode the rows, and learn in which units codes are read."""
-        self._check_choices()
         plan = self._new_plan()
         if known is None:
             self._seed, self._plan = int(rng.randint(2**31 - 1)), plan
@@ -461,22 +469,23 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
                     f"{known['plan'][name]!r}. Fit anew, with warm_start=False."
                 )
             pair = known["autoencoder"]
-            learns = hasattr(pair, "partial_fit") if streaming else _goes_on(pair)
+            goes_on = bool(getattr(pair, "warm_start", False))
+            learns = hasattr(pair, "partial_fit") if streaming else goes_on
             learns = learns and not isinstance(pair, FrozenEstimator)
             pair = copy.deepcopy(pair) if learns else pair
         if pair is not None and learns:
-            _fit_pair(pair, X, y, sample_weight, streaming)
+            fit_pair(pair, X, y, sample_weight, streaming)
         self.autoencoder_ = pair
         codes = self._encode(X)
-        _check_codes(self.autoencoder, codes)
+        check_codes(self.autoencoder, codes)
         if known is None:
-            self._units = _units_of(codes, sample_weight)
+            self._units = CodeUnits.of(codes, sample_weight)
             self.n_components_ = codes.shape[1]
             self._check_decodes(codes[:1])
-        elif codes.shape[1] != len(self._units["varies"]):
+        elif codes.shape[1] != len(self._units.varies):
             raise ValueError(
                 f"The autoencoder now has {codes.shape[1]} codes, but training goes on from "
-                f"{len(self._units['varies'])}. Fit anew, with warm_start=False."
+                f"{len(self._units.varies)}. Fit anew, with warm_start=False."
             )
         return codes
 
@@ -492,7 +501,7 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
                 f"{self.autoencoder!r}, which is frozen. Set n_components=None."
             )
         pair = clone(self.autoencoder)
-        return seeded(pair.set_params(**{_size_parameter(pair): self.n_components}), rng)
+        return seeded(pair.set_params(**{size_parameter(pair): self.n_components}), rng)
 
     def _check_decodes(self, codes: Array) -> None:
         """Raise if the autoencoder cannot decode, as KernelPCA by default, before training."""
@@ -507,9 +516,9 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         """What the model is made by and training cannot change, as plain values."""
         dilations = self.dilations
         return {
-            "autoencoder": _described(self.autoencoder),
+            "autoencoder": described(self.autoencoder),
             "n_components": None if self.n_components is None else int(self.n_components),
-            "density": _described(self.density),
+            "density": described(self.density),
             "n_mixture": int(self.n_mixture),
             "n_channels": int(self.n_channels),
             "filter_size": int(self.filter_size),
@@ -524,7 +533,7 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
 
     def _new_module(self, covariance: Array | None = None) -> DensityModule:
         generator = torch.Generator().manual_seed(self._seed)
-        n_codes = int(self._units["varies"].sum())
+        n_codes = self._units.n_varying
         if self._plan["density"] == "flow":
             return FlowDensity(n_codes, self._plan, generator)
         covariance = np.eye(n_codes) if covariance is None else covariance
@@ -548,7 +557,7 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
 
     def _orders(self) -> NDArray[np.int64]:
         """Permutations of the codes that vary, (n_orders, n_codes)."""
-        varies = self._units["varies"]
+        varies = self._units.varies
         n, wanted = int(varies.sum()), self._plan["orderings"]
         if not isinstance(wanted, int):
             if len(wanted[0]) != len(varies):
@@ -572,7 +581,7 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         )
 
     def _learned_from(self, X: Array) -> Data:
-        return Data(self._standardised(self._encode(X)).astype(np.float32))
+        return Data(self._units.standardised(self._encode(X)).astype(np.float32))
 
     def _finish(self, data: Data, share: float) -> None:
         """Nothing follows from the network: it is all there is."""
@@ -599,34 +608,18 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
 
     # ------------------------------------------------------------------- the codes
 
-    def _standardised(self, codes: Array) -> Array:
-        """Codes that vary, each with mean 0 and variance 1 in training, float64."""
-        units = self._units
-        varying: Array = codes[:, units["varies"]].astype(np.float64)
-        varying -= units["center"]
-        varying /= units["scale"]
-        return varying
-
-    def _whole(self, z: Array, dtype: Any) -> Array:
-        """The codes of standardised ones; those that never varied as they were."""
-        units = self._units
-        codes = np.empty((len(z), len(units["varies"])))
-        codes[:, ~units["varies"]] = units["constant"]
-        codes[:, units["varies"]] = z.astype(np.float64) * units["scale"] + units["center"]
-        return codes.astype(dtype)
-
     def _encode(self, X: Array) -> Array:
         if self.autoencoder_ is None:
             return np.array(X, dtype=X.dtype if X.dtype.name in _FLOATS else np.float64)
-        return _as_array(_quietly(self.autoencoder_.transform, X))
+        return np.asarray(call_quietly(self.autoencoder_.transform, X))
 
     def _decode(self, Z: Array) -> Array:
         if self.autoencoder_ is None:
             return np.array(Z)
-        return _as_array(_quietly(self.autoencoder_.inverse_transform, Z))
+        return np.asarray(call_quietly(self.autoencoder_.inverse_transform, Z))
 
     def _generate(self, Z: Array, rng: np.random.RandomState, noise: bool) -> Array:
-        model = _unwrapped(self.autoencoder_)
+        model = unwrapped(self.autoencoder_)
         if isinstance(model, BaseAutoencoder):
             return model._generate(Z, rng, noise)
         return self._decode(Z)
@@ -634,41 +627,40 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
     def _log_density(self, codes: Array) -> NDArray[np.float64]:
         """log p(z) of codes, nats."""
         if "density_" in self.__dict__:
-            varying = codes[:, self._units["varies"]].astype(np.float64)
+            varying = codes[:, self._units.varies].astype(np.float64)
             return np.asarray(self.density_.score_samples(varying), dtype=np.float64)
         module, device = self.net_.module_, self._net_device()
         found = np.empty(len(codes))
-        step = _SCORED_ROWS if device.type == "cpu" else _SCORED_ROWS_ELSEWHERE
-        z = torch.zeros((step, int(self._units["varies"].sum())), device=device)
+        n_codes = _SCORED if device.type == "cpu" else _SCORED_ELSEWHERE
+        step = max(1, n_codes // self._units.n_varying)
+        z = torch.zeros((step, self._units.n_varying), device=device)
         with self._inference():
             for start in range(0, len(codes), step):
-                part = self._standardised(codes[start : start + step]).astype(np.float32)
+                part = self._units.standardised(codes[start : start + step]).astype(np.float32)
                 z[: len(part)] = torch.from_numpy(part)
                 found[start : start + step] = module.log_prob(z)[: len(part)].cpu().numpy()
-        return found - np.log(self._units["scale"]).sum()
+        return found - self._units.log_volume()
 
     def _draw_codes(
         self, n: int, rng: np.random.RandomState, given: ArrayLike | None = None
     ) -> Array:
-        units = self._units
         known = None if given is None else self._check_given(given, n)
         if "density_" in self.__dict__:
             if not hasattr(self.density_, "sample"):
                 raise ValueError(f"density={self.density!r} has no method sample.")
-            n_varying = int(units["varies"].sum())
-            codes = np.empty((n, len(units["varies"])))
-            codes[:, ~units["varies"]] = units["constant"]
-            codes[:, units["varies"]] = draw_from(
-                self.density_, n, n_varying, rng, name="density", dtype=np.float64
+            drawn = draw_from(
+                self.density_, n, self._units.n_varying, rng, name="density", dtype=np.float64
             )
-            return codes.astype(units["dtype"])
+            return self._units.completed(drawn)
         generator = self._torch_generator(rng)
         more = {}
         if known is not None:
             more["given"] = torch.from_numpy(known.astype(np.float32)).to(self._net_device())
         with self._inference():
             z = self.net_.module_.sample(n, generator, **more).cpu().numpy()
-        return self._whole(z, units["dtype"])
+        return self._units.restored(z)
+
+    partial_fit = available_if(_can_stream)(NetOwner.partial_fit)
 
     # ------------------------------------------------------------- codes and their density
 
@@ -813,22 +805,24 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         True
         """
         codes = self._encode(self._check_new_rows(X, "gaussianize"))
-        return self._through_conditionals(self._standardised(codes), inverse=False)
+        return self._through_conditionals(self._units.standardised(codes), inverse=False)
 
     @available_if(_is_autoregressive)
-    def inverse_gaussianize(self, X: ArrayLike) -> Any:
+    def inverse_gaussianize(self, X: ArrayLike, *, decode: bool = True) -> Any:
         """Rows of numbers from N(0, 1): the inverse of `gaussianize`.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_varying_codes)
             Numbers, as `gaussianize` returns them.
+        decode : bool, default=True
+            Return rows; False returns their codes.
 
         Returns
         -------
-        X_new : ndarray of shape (n_samples, n_features)
+        X_new : ndarray of shape (n_samples, n_features), or (n_samples, n_codes) of codes
             The codes with these conditional quantiles, decoded. A data frame with the columns
-            of the training data under `set_output`.
+            of the training data, or of the codes, under `set_output`.
 
         Raises
         ------
@@ -838,15 +832,18 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
             If `X` has not one column for each code that varied.
         """
         check_is_fitted(self)
+        self._check_argument("decode", decode, ["boolean"])
         U = check_array(X, input_name="X", dtype=np.float64)
-        n_varying = int(self._units["varies"].sum())
+        n_varying = self._units.n_varying
         if U.shape[1] != n_varying:
             raise ValueError(
                 f"X has {U.shape[1]} columns, but inverse_gaussianize expects {n_varying}: one "
                 "for each code that varied in training."
             )
         # float64, of which rounding to float32 would lose what the inverse has to find again.
-        codes = self._whole(self._through_conditionals(U, inverse=True), np.float64)
+        codes = self._units.restored(self._through_conditionals(U, inverse=True), np.float64)
+        if not decode:
+            return self._to_frame(codes, X, self.get_feature_names_out())
         return self._to_frame(self._decode(codes), X)
 
     def _through_conditionals(self, rows: Array, *, inverse: bool) -> NDArray[np.float64]:
@@ -870,7 +867,7 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
                 f"given goes with orderings=1, in which the given codes come first; this is "
                 f"orderings={self.orderings!r}."
             )
-        varies = self._units["varies"]
+        varies = self._units.varies
         codes = np.atleast_2d(check_array(given, input_name="given", ensure_2d=False))
         if codes.ndim != 2 or len(codes) not in (1, n) or codes.shape[1] > len(varies):
             raise ValueError(
@@ -880,7 +877,7 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         k = codes.shape[1]
         padded = np.zeros((n, len(varies)))
         padded[:, :k] = codes
-        return self._standardised(padded)[:, : int(varies[:k].sum())]
+        return self._units.standardised(padded)[:, : int(varies[:k].sum())]
 
     # -------------------------------------------------------------- scores of the data
 
@@ -920,23 +917,17 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         check_is_fitted(self)
         self._check_argument("n_draws", n_draws, [Interval(Integral, 1, None, closed="left")])
         rows = self._check_new_rows(X, "data_score_samples")
-        model = _unwrapped(self.autoencoder_)
+        model = unwrapped(self.autoencoder_)
         model._check_range(rows)
-        proposal = Proposal(self._code_stds(), self._proposal_tau)
+        proposal = Proposal(self._units.stds(), self._proposal_tau)
         return bounds(model, rows, self._log_prior, proposal, int(n_draws))
 
     def _conclude(self, X: Array) -> None:
         """Choose the proposal of `data_score_samples`."""
-        model = _unwrapped(self.autoencoder_)
+        model = unwrapped(self.autoencoder_)
         if _explains_rows(model):
-            proposal = best_proposal(model, X, self._log_prior, self._code_stds())
+            proposal = best_proposal(model, X, self._log_prior, self._units.stds())
             self._proposal_tau = proposal.tau
-
-    def _code_stds(self) -> NDArray[np.float64]:
-        """Standard deviations of the codes; 0 of those that never varied."""
-        std = np.zeros(len(self._units["varies"]))
-        std[self._units["varies"]] = self._units["scale"]
-        return std
 
     def _log_prior(self, z: Tensor) -> Tensor:
         """log p(z) of codes (..., n_codes)."""
@@ -954,6 +945,8 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         return self._generate(self._draw_codes(n_samples, rng), rng, noise)
 
     def _check_rows(self, X: Any, *, reset: bool, min_rows: int = 1) -> Any:
+        if reset:
+            self._check_choices()
         tags = get_tags(self).input_tags
         X = validate_data(
             self,
@@ -966,10 +959,6 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         )
         check_finite(X.data[:, None] if hasattr(X, "tocsr") else X, allow_nan=tags.allow_nan)
         return X
-
-    def _check_targets(self, y: Any, n_rows: int) -> Any | None:
-        """Targets, if the autoencoder needs them."""
-        return None
 
     # -------------------------------------------------------------- names and files
 
@@ -987,6 +976,8 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
             Of the rows themselves where there is no autoencoder.
         """
         check_is_fitted(self)
+        if self.autoencoder_ is None:
+            return self._names_in(input_features)
         names = super().get_feature_names_out(input_features)
         own = getattr(self.autoencoder_, "get_feature_names_out", None)
         return names if own is None else own()
@@ -996,7 +987,10 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         if self.autoencoder is None and self.n_components is None:
             tags.transformer_tags.preserves_dtype = ["float64", "float32"]
             return tags
-        wrapped = get_tags(LinearAE() if self.autoencoder is None else self.autoencoder)
+        pair = LinearAE() if self.autoencoder is None else self.autoencoder
+        if isinstance(pair, type) or not hasattr(pair, "__sklearn_tags__"):
+            return tags  # which `fit` refuses
+        wrapped = get_tags(pair)
         tags.input_tags = wrapped.input_tags
         tags.transformer_tags = wrapped.transformer_tags or tags.transformer_tags
         return tags
@@ -1006,132 +1000,3 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         saved = self.__dict__.get("net_")
         if saved is not None:
             self.net_ = self._loaded_net(saved, self._new_module())
-
-
-_FLOATS = ("float32", "float64")
-
-
-def check_pair(pair: Any) -> None:
-    """Raise for what cannot encode and decode."""
-    needed = ("fit", "transform", "inverse_transform")
-    missing = [name for name in needed if not hasattr(pair, name)]
-    if isinstance(pair, type) or missing:
-        raise ValueError(
-            f"autoencoder={pair!r} must be an estimator with fit, transform and "
-            f"inverse_transform{'; it is a class' if isinstance(pair, type) else ''}."
-        )
-    if getattr(_unwrapped(pair), "fit_inverse_transform", True) is False:
-        raise ValueError(f"autoencoder={pair!r} cannot decode: set its fit_inverse_transform=True.")
-
-
-def _unwrapped(pair: Any) -> Any:
-    return pair.estimator if isinstance(pair, FrozenEstimator) else pair
-
-
-def seeded(estimator: Any, rng: np.random.RandomState) -> Any:
-    """The estimator with a seed wherever it has none."""
-    if isinstance(estimator, FrozenEstimator):
-        return estimator
-    params = estimator.get_params(deep=True)
-    open_ones = {
-        name: int(rng.randint(2**31 - 1))
-        for name in sorted(params)
-        if (name == "random_state" or name.endswith("__random_state")) and params[name] is None
-    }
-    return estimator.set_params(**open_ones)
-
-
-def _size_parameter(pair: Any) -> str:
-    """The parameter of a pair, or of the last step that has one, that is its latent size."""
-    params = pair.get_params(deep=True)
-    steps = [name for name, _ in getattr(pair, "steps", [])]
-    for name in ["n_components", *(f"{step}__n_components" for step in reversed(steps))]:
-        if name in params:
-            return name
-    raise ValueError(
-        f"n_components was given, but autoencoder={pair!r} has no such parameter. Set "
-        "n_components=None."
-    )
-
-
-def _described(value: Any) -> str | None:
-    """A parameter in words, all of them."""
-    if value is None or isinstance(value, str):
-        return value
-    words: str = value.__repr__(N_CHAR_MAX=10**9)
-    return words
-
-
-def _goes_on(pair: Any) -> bool:
-    return bool(getattr(pair, "warm_start", False))
-
-
-def _fit_pair(pair: Any, X: Array, y: Any, sample_weight: Array | None, streaming: bool) -> None:
-    fit = pair.partial_fit if streaming else pair.fit
-    if sample_weight is None:
-        fit(X)
-    elif has_fit_parameter(pair, "sample_weight"):
-        fit(X, sample_weight=sample_weight)
-    else:
-        raise ValueError(
-            f"sample_weight was given, but autoencoder={pair!r} takes no weights. LinearAE, "
-            "which is PCA, does; or fit it before, and put it into FrozenEstimator."
-        )
-
-
-def _check_codes(pair: Any, codes: Array) -> None:
-    """Raise for codes that have no density."""
-    if codes.dtype.kind in "iub":
-        raise ValueError(
-            f"autoencoder={pair!r} has integer codes, which have no density. VQVAE has a prior of "
-            "its own: see its parameter prior, and its sample."
-        )
-    if codes.ndim != 2 or codes.dtype.kind != "f" or not np.isfinite(codes).all():
-        raise ValueError(
-            f"autoencoder={pair!r} gave codes of shape {codes.shape} and type {codes.dtype}; "
-            "expected finite real numbers, a row for each row of X. Rescale X if they overflow."
-        )
-
-
-def _units_of(codes: Array, weight: Array | None) -> dict[str, Any]:
-    """Means and standard deviations of codes that vary, and the values of others."""
-    spread = spread_of(codes, weight)
-    mean, std = spread.mean.numpy(), spread.variance.sqrt().numpy()
-    size = np.maximum(spread.low.abs().numpy(), spread.high.abs().numpy())
-    varies = std > np.maximum(10 * float(np.finfo(codes.dtype).eps) * size, 1e-150)
-    if not varies.any():  # something has to have a density
-        varies[0] = True
-        std[0] = max(float(size[0]) * float(np.finfo(codes.dtype).eps), 1e-150) * 1e3
-    return {
-        "varies": varies,
-        "center": mean[varies],
-        "scale": std[varies],
-        "constant": mean[~varies],
-        "dtype": codes.dtype.name,
-    }
-
-
-def _shrunk_covariance(z: NDArray[np.float32], weight: Array | None) -> NDArray[np.float64]:
-    """Covariance of standardised codes, shrunk to I as Ledoit and Wolf (2004) would."""
-    n, k = z.shape
-    covariance = np.zeros((k, k))
-    weights = np.ones(n) if weight is None else weight / weight.mean()
-    for rows in chunks(n, 8 * k):
-        part = z[rows].astype(np.float64)
-        covariance += (part.T * weights[rows]) @ part
-    covariance /= n
-    some = slice(None, None, -(-n // _SHRINKAGE_ROWS))
-    rooted = z[some].astype(np.float64) * np.sqrt(weights[some])[:, None]
-    share = ledoit_wolf_shrinkage(rooted, assume_centered=True) * len(rooted) / n if k > 1 else 0.0
-    return (1 - share) * covariance + share * np.eye(k)
-
-
-def _as_array(values: Any) -> Array:
-    return np.asarray(values)
-
-
-def _quietly(method: Any, X: Array) -> Any:
-    """Call what may have been fitted on columns with names: they are checked here."""
-    with warnings.catch_warnings(), global_generators_set_aside():
-        warnings.filterwarnings("ignore", "X does not have valid feature names", UserWarning)
-        return method(X)

@@ -42,7 +42,7 @@ def _orders_codes(model: "PointAutoencoder") -> bool:
     return True
 
 
-def _has_code_density(model: "PointAutoencoder") -> bool:
+def _scores_data(model: "PointAutoencoder") -> bool:
     if not model._has_code_density():
         raise AttributeError(
             "data_score_samples needs a prior that has a density: 'gaussian' or 'mixture'; given "
@@ -313,7 +313,7 @@ class PointAutoencoder(LatentPathsMixin, TorchAutoencoder):
 
     # -------------------------------------------------------------- scores of the data
 
-    @available_if(_has_code_density)
+    @available_if(_scores_data)
     def data_score_samples(self, X: ArrayLike, n_draws: int = 256) -> Array:
         """Score rows by a lower bound on log p(x), which other models' scores compare with.
 

@@ -284,8 +284,7 @@ class TorchAutoencoder(NetOwner):
         out = np.empty((len(Z), self.n_features_in_), dtype=np.float32)
         with self._inference():
             for part in slices(len(Z)):
-                z = torch.from_numpy(np.ascontiguousarray(Z[part], dtype=np.float32))
-                z = z.to(self._net_device())
+                z = as_tensor(Z[part]).float().to(self._net_device())
                 out[part] = self._in_data_units(compute(z))
         return out
 

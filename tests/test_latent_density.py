@@ -654,7 +654,7 @@ def test_everything_is_seeded(params):
     assert torch.equal(torch.get_rng_state(), torch_before)
 
 
-@pytest.mark.parametrize("params", NETWORKS.values(), ids=NETWORKS.keys())
+@every_network
 def test_seeds_make_different_fits(params):
     """Other weights, other batches."""
     first, second = (lde(random_state=s, **params).fit(X_SMALL) for s in (0, 1))
@@ -1276,7 +1276,7 @@ def test_bfloat16_learns_like_float32(params):
     X = skewed(500, 3)
     wide, narrow = (lde(precision=p, max_iter=6, **params).fit(X) for p in ("float32", "bfloat16"))
     assert narrow.score(X) == pytest.approx(wide.score(X), abs=0.1)
-    np.testing.assert_allclose(narrow.sample(3, random_state=0).shape, (3, 3))
+    assert np.isfinite(narrow.sample(3, random_state=0)).all()
 
 
 SAVED = {**ALL, "averaged": {"weight_averaging": 0.9}, "positions": {"position_embedding": True}}
@@ -1285,7 +1285,7 @@ SAVED = {**ALL, "averaged": {"weight_averaging": 0.9}, "positions": {"position_e
 @pytest.mark.parametrize("pair", [None, PCA(2)], ids=["rows", "PCA"])
 @pytest.mark.parametrize("params", SAVED.values(), ids=SAVED.keys())
 def test_saved_models_are_the_same(params, pair, tmp_path):
-    """After pickle, joblib and deepcopy: scores, samples, and a fit that goes on."""
+    """After pickle and joblib: scores, samples, and a fit that goes on."""
     X = skewed(80, 3)
     model = lde(pair, **params).fit(X)
     joblib.dump(model, tmp_path / "model.joblib")
@@ -1419,7 +1419,7 @@ def test_torch_tensors_are_rows(pair):
 
 @every_density
 def test_scores_do_not_depend_on_the_rows_beside(params):
-    """Nor on their number, bit for bit."""
+    """Nor on their number."""
     X = skewed(300, 3)
     model = lde(**params, max_iter=1).fit(X)
     scores = model.score_samples(X)

@@ -525,8 +525,8 @@ def strata(n):
 class Given(list):
     """Draws that are the same for all rows."""
 
-    def of(self, q, block):
-        return torch.stack(self[block])[None].expand(len(q.mean), -1, -1)
+    def of(self, mean, block):
+        return torch.stack(self[block])[None].expand(len(mean), -1, -1)
 
 
 def test_the_bound_rises_to_the_likelihood(one_latent, monkeypatch):

@@ -1,0 +1,89 @@
+"""In which units a density reads codes: those that vary, standardised; and back.
+
+:doi:`10.1016/S0047-259X(03)00096-4` (Ledoit and Wolf 2004) is how far a covariance of few
+rows is to be trusted.
+"""
+
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.covariance import ledoit_wolf_shrinkage
+
+from skae._rows import chunks, spread_of
+
+Array = NDArray[Any]
+
+# Rows from which the shrinkage of a covariance is estimated.
+_SHRINKAGE_ROWS = 2**14
+
+
+class CodeUnits(NamedTuple):
+    """Which codes vary, their means and standard deviations, and the values of the others."""
+
+    varies: NDArray[np.bool_]  # (n_codes,)
+    center: NDArray[np.float64]  # (n_varying,)
+    scale: NDArray[np.float64]  # (n_varying,)
+    constant: NDArray[np.float64]  # (n_codes - n_varying,)
+    dtype: str  # of codes
+
+    @classmethod
+    def of(cls, codes: Array, weight: Array | None) -> Self:
+        """Those of codes (n, n_codes); where none varies, the first counts as if it did."""
+        spread = spread_of(codes, weight)
+        mean, std = spread.mean.numpy(), spread.variance.sqrt().numpy()
+        size = np.maximum(spread.low.abs().numpy(), spread.high.abs().numpy())
+        eps = float(np.finfo(codes.dtype).eps)
+        varies = std > np.maximum(10 * eps * size, 1e-150)
+        if not varies.any():  # something has to have a density
+            varies[0] = True
+            std[0] = 1e3 * max(eps * float(size[0]), 1e-150)
+        return cls(varies, mean[varies], std[varies], mean[~varies], codes.dtype.name)
+
+    @property
+    def n_varying(self) -> int:
+        """How many codes vary."""
+        return len(self.center)
+
+    def log_volume(self) -> float:
+        """log |dz/d standardised z|, by which log densities differ."""
+        return float(np.log(self.scale).sum())
+
+    def stds(self) -> NDArray[np.float64]:
+        """Standard deviations of all codes; 0 of those that never varied."""
+        std = np.zeros(len(self.varies))
+        std[self.varies] = self.scale
+        return std
+
+    def standardised(self, codes: Array) -> NDArray[np.float64]:
+        """Codes that vary, each with mean 0 and variance 1 in training."""
+        varying: NDArray[np.float64] = codes[:, self.varies].astype(np.float64)
+        varying -= self.center
+        varying /= self.scale
+        return varying
+
+    def restored(self, z: Array, dtype: Any = None) -> Array:
+        """The codes of standardised ones."""
+        return self.completed(z.astype(np.float64) * self.scale + self.center, dtype)
+
+    def completed(self, varying: Array, dtype: Any = None) -> Array:
+        """All codes, of those that vary; the others as they were."""
+        codes = np.empty((len(varying), len(self.varies)))
+        codes[:, ~self.varies] = self.constant
+        codes[:, self.varies] = varying
+        return codes.astype(dtype or self.dtype)
+
+
+def shrunk_covariance(z: NDArray[np.float32], weight: Array | None) -> NDArray[np.float64]:
+    """Covariance of standardised codes, shrunk to I as Ledoit and Wolf (2004) would."""
+    n, k = z.shape
+    covariance = np.zeros((k, k))
+    weights = np.ones(n) if weight is None else weight / weight.mean()
+    for rows in chunks(n, 8 * k):
+        part = z[rows].astype(np.float64)
+        covariance += (part.T * weights[rows]) @ part
+    covariance /= n
+    some = slice(None, None, -(-n // _SHRINKAGE_ROWS))
+    rooted = z[some].astype(np.float64) * np.sqrt(weights[some])[:, None]
+    share = ledoit_wolf_shrinkage(rooted, assume_centered=True) * len(rooted) / n if k > 1 else 0.0
+    return (1 - share) * covariance + share * np.eye(k)
