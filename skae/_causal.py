@@ -178,6 +178,8 @@ class CausalMixture(nn.Module):
     n_orders : int
         How many orders of the same numbers share the network; each has scales and positions of
         its own.
+    kind : {"gaussian", "logistic"}
+        What the components are.
     generator : torch.Generator
         From which weights are drawn.
     """
@@ -194,9 +196,10 @@ class CausalMixture(nn.Module):
         position_embedding: bool = False,
         relative: bool = False,
         n_orders: int = 1,
+        kind: str = "gaussian",
     ) -> None:
         super().__init__()
-        self.n_positions = n_positions
+        self.n_positions, self.kind = n_positions, kind
         scales = [CausalScale(n_positions) for _ in range(n_orders)]
         self.scales = nn.ModuleList(scales) if relative else None
         self.enter: nn.Module = dense(_N_READ if relative else 2, n_channels, 1.0, generator)
@@ -246,7 +249,7 @@ class CausalMixture(nn.Module):
         out = self.leave(h)
         if self.start is not None:
             out = out + self.start[order, first : first + len(h), None]
-        found = Mixtures.from_network(out)
+        found = Mixtures.from_network(out, self.kind)
         return found if log_g is None else found.in_units(log_g)
 
     def log_prob(self, z: Tensor, order: int = 0) -> Tensor:
@@ -280,7 +283,7 @@ class CausalMixture(nn.Module):
                 h = self.network(self._enter(self._read(some, log_g), order))[-1]
             now = None if log_g is None else log_g[-1:]
             found = self._head(h[None], now, order, t)
-            z[t] = choose(t, Mixtures(*(part[0] for part in found)))
+            z[t] = choose(t, found.of(0))
         return z.T
 
 

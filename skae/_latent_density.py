@@ -142,7 +142,9 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         al. 2019); or a scikit-learn density, which is cloned and fitted to the codes, such as
         GaussianMixture, BayesianGaussianMixture or KernelDensity.
     n_mixture : int, default=30
-        Gaussians of each conditional, for "autoregressive".
+        Components of each conditional, for "autoregressive".
+    mixture_kind : {"gaussian", "logistic"}, default="gaussian"
+        What they are; logistics have the heavier tails.
     n_channels : int, default=64
         Numbers at each position of the causal network; width of the hidden layers of "flow".
     filter_size : int, default=2
@@ -285,6 +287,7 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         "density": [object],
         "solver": [StrOptions({*OPTIMIZERS, MATRIX_OPTIMIZER})],
         "n_mixture": [Interval(Integral, 1, None, closed="left")],
+        "mixture_kind": [StrOptions({"gaussian", "logistic"})],
         "n_channels": [Interval(Integral, 1, None, closed="left")],
         "filter_size": [Interval(Integral, 2, None, closed="left")],
         "dilations": ["array-like", Interval(Integral, 1, None, closed="left"), None],
@@ -303,6 +306,7 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         *,
         density: Any = "autoregressive",
         n_mixture: int = 30,
+        mixture_kind: str = "gaussian",
         n_channels: int = 64,
         filter_size: int = 2,
         dilations: Any = None,
@@ -335,6 +339,7 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         self.n_components = n_components
         self.density = density
         self.n_mixture = n_mixture
+        self.mixture_kind = mixture_kind
         self.n_channels = n_channels
         self.filter_size = filter_size
         self.dilations = dilations
@@ -520,6 +525,7 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
             "n_components": None if self.n_components is None else int(self.n_components),
             "density": described(self.density),
             "n_mixture": int(self.n_mixture),
+            "mixture_kind": self.mixture_kind,
             "n_channels": int(self.n_channels),
             "filter_size": int(self.filter_size),
             "dilations": None if dilations is None else layer_sizes("dilations", dilations),

@@ -196,6 +196,7 @@ class AutoregressiveDensity(DensityModule):
             position_embedding=plan["position_embedding"],
             relative=plan["divisive_normalization"],
             n_orders=n_orders,
+            kind=plan["mixture_kind"],
         )
         entries = None
         if plan["input_transform"] == "triangular":
