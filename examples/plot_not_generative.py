@@ -110,7 +110,7 @@ print(f"{'far codes, of the Gaussian':<44}" + "".join(f"{astray[k]:>8.0%}" for k
 # The picture
 # -----------
 # The codes need a density that fits them. A variational autoencoder builds one into
-# training; LatentDensityEstimator, to come, learns one of any trained autoencoder's codes.
+# training; LatentDensityEstimator learns one of any trained autoencoder's codes.
 
 few, many = sizes[0], sizes[-1]
 shown = np.arange(10)

@@ -852,6 +852,47 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
             return self._to_frame(codes, X, self.get_feature_names_out())
         return self._to_frame(self._decode(codes), X)
 
+    def interpolate(self, x0: ArrayLike, x1: ArrayLike, n: int = 10, *, path: str = "codes") -> Any:
+        """Decode codes on the way from that of one row to that of another.
+
+        Parameters
+        ----------
+        x0 : array-like of shape (n_features,) or (1, n_features)
+            The row whose code the way starts at.
+        x1 : array-like of shape (n_features,) or (1, n_features)
+            The row whose code it ends at.
+        n : int, default=10
+            How many codes, equally spaced, both ends included.
+        path : {"codes", "gaussianized"}, default="codes"
+            A straight line of codes; or of what `gaussianize` makes of them, which keeps to
+            where codes are likely.
+
+        Returns
+        -------
+        X_path : ndarray of shape (n, n_features)
+            The decoded codes; a data frame with the columns of the training data under
+            `set_output`.
+
+        Raises
+        ------
+        ValueError
+            If `n` is less than 2, `x0` or `x1` is no row, or codes cannot be gaussianized.
+        """
+        check_is_fitted(self)
+        self._check_argument("path", path, [StrOptions({"codes", "gaussianized"})])
+        codes = self._line(x0, x1, n)
+        if path == "gaussianized":
+            try:
+                _is_autoregressive(self)
+            except AttributeError as error:
+                raise ValueError(f"path='gaussianized': {error}") from error
+            ends = self._units.standardised(codes[[0, -1]])
+            first, last = self._through_conditionals(ends, inverse=False)
+            share = np.linspace(0.0, 1.0, n)[:, None]
+            between = (1 - share) * first + share * last
+            codes = self._units.restored(self._through_conditionals(between, inverse=True))
+        return self._to_frame(self._decode(codes))
+
     def _through_conditionals(self, rows: Array, *, inverse: bool) -> NDArray[np.float64]:
         """Standardised codes to normal numbers, or back, all in float64."""
         density = copy.deepcopy(self.net_.module_.density()).cpu().double()
