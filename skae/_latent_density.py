@@ -50,6 +50,7 @@ from skae._wrapped import (
     seeded,
     size_parameter,
     unwrapped,
+    wants_targets,
 )
 
 Array = NDArray[Any]
@@ -1007,6 +1008,15 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         check_finite(X.data[:, None] if hasattr(X, "tocsr") else X, allow_nan=tags.allow_nan)
         return X
 
+    def _check_targets(self, y: Any, n_rows: int) -> Any | None:
+        """Targets, of an autoencoder that needs them."""
+        if y is None or not wants_targets(self.autoencoder):
+            return None
+        targets = np.asarray(y)
+        if targets.shape[:1] != (n_rows,):
+            raise ValueError(f"y has shape {targets.shape}; X has {n_rows} rows.")
+        return targets
+
     # -------------------------------------------------------------- names and files
 
     def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:
@@ -1038,7 +1048,7 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         if isinstance(pair, type) or not hasattr(pair, "__sklearn_tags__"):
             return tags  # which `fit` refuses
         wrapped = get_tags(pair)
-        tags.input_tags = wrapped.input_tags
+        tags.input_tags, tags.target_tags = wrapped.input_tags, wrapped.target_tags
         tags.transformer_tags = wrapped.transformer_tags or tags.transformer_tags
         return tags
 

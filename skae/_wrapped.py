@@ -1,11 +1,13 @@
 """Estimators that another one holds: checked, sized, seeded, fitted and called."""
 
 import warnings
+from inspect import signature
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.frozen import FrozenEstimator
+from sklearn.utils import get_tags
 from sklearn.utils.validation import has_fit_parameter
 
 from skae._training import global_generators_set_aside
@@ -56,12 +58,23 @@ def size_parameter(pair: Any) -> str:
     )
 
 
+def wants_targets(pair: Any) -> bool:
+    """Whether it is not fitted without y, as PLSRegression."""
+    if pair is None or isinstance(pair, FrozenEstimator):
+        return False
+    needed = signature(pair.fit).parameters.get("y")
+    required = needed is not None and needed.default is needed.empty
+    return required or get_tags(pair).target_tags.required
+
+
 def fit_pair(pair: Any, X: Array, y: Any, sample_weight: Array | None, streaming: bool) -> None:
+    """Fit an autoencoder, or go on with it in a stream."""
     fit = pair.partial_fit if streaming else pair.fit
+    arguments = (X,) if y is None else (X, y)
     if sample_weight is None:
-        fit(X)
+        fit(*arguments)
     elif has_fit_parameter(pair, "sample_weight"):
-        fit(X, sample_weight=sample_weight)
+        fit(*arguments, sample_weight=sample_weight)
     else:
         raise ValueError(
             f"sample_weight was given, but autoencoder={pair!r} takes no weights. LinearAE, "

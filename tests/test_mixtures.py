@@ -154,7 +154,7 @@ def test_draws_have_the_mixtures_law(kind, dtype):
     """By Kolmogorov and Smirnov, for two mixtures at once, whose draws are independent."""
     parts = zip(*(one(kind, *parts)[:3] for parts in PAIR), strict=True)
     pair = Mixtures(*(torch.cat(part).to(dtype) for part in parts), kind)
-    drawn = mapped(lambda part: part.expand(20_000, -1, -1), pair).draw(generator())
+    drawn = mapped(lambda part: part.expand(20_000, -1, -1), pair).draw(generator(1))
     assert drawn.shape == (20_000, 2)
     assert drawn.dtype == dtype
     for values, parts in zip(drawn.double().numpy().T, PAIR, strict=True):
