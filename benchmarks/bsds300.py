@@ -57,6 +57,28 @@ def scan_orders(n: int) -> list[np.ndarray]:
     return [order.ravel()[order.ravel() != 63] for order in turned[:n]]
 
 
+def model_for(
+    *, orders: int = 4, blocks: int = 10, epochs: int = 4, **options: Any
+) -> LatentDensityEstimator:
+    """The estimator of the full run, where options say nothing else."""
+    chosen = {
+        "n_mixture": 10,
+        "dilations": [2 ** (i % 6) for i in range(blocks)],
+        "position_embedding": True,
+        "divisive_normalization": True,
+        "orderings": scan_orders(orders) if orders > 1 else 1,
+        "weight_averaging": 0.998,
+        "solver": "muon",
+        "alpha": 0.01,
+        "learning_rate": "cosine",
+        "learning_rate_init": 4e-3,
+        "max_iter": epochs,
+        "precision": "bfloat16",
+        "random_state": 0,
+    }
+    return LatentDensityEstimator(**{**chosen, **options})
+
+
 class Report(Callback):
     """Prints what held-out patches score after every epoch."""
 
@@ -95,6 +117,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--rows", type=int, default=N_TRAIN, help="training patches")
     parser.add_argument("--mixture", type=int, default=10)
+    parser.add_argument("--kind", default="gaussian", help="of the mixture's components")
     parser.add_argument("--channels", type=int, default=64)
     parser.add_argument("--rate", type=float, default=4e-3)
     parser.add_argument("--orders", type=int, default=4)
@@ -114,22 +137,19 @@ def main() -> None:
     gaussian = LinearAE().fit(train.astype(np.float64))
     print(f"Gaussian: {gaussian.score(valid):.2f} held out, {gaussian.score(test):.2f} test")
 
-    model = LatentDensityEstimator(
+    model = model_for(
         n_mixture=args.mixture,
+        mixture_kind=args.kind,
         n_channels=args.channels,
-        dilations=[2 ** (i % 6) for i in range(args.blocks)],
+        blocks=args.blocks,
         position_embedding=not args.no_positions,
         input_transform=None if args.no_transform else "triangular",
         divisive_normalization=not args.no_normalization,
-        orderings=scan_orders(args.orders) if args.orders > 1 else 1,
+        orders=args.orders,
         weight_averaging=args.averaging,
         solver=args.solver,
-        alpha=0.01,
-        batch_size=128,
-        learning_rate="cosine",
         learning_rate_init=args.rate,
-        max_iter=args.epochs,
-        precision="bfloat16",
+        epochs=args.epochs,
         random_state=args.seed,
     )
     if args.load:
