@@ -149,7 +149,7 @@ class CausalScale(nn.Module):
         logit = self.logit[first:n, :n].masked_fill(~past, -torch.inf)
         weight = torch.cat([logit, self.constant[first:n]], 1).softmax(1)
         # What stands at positions t and later has the weight zero, and may be anything finite.
-        return 0.5 * (weight[:, :-1] @ z.square() + weight[:, -1:]).log()
+        return 0.5 * (linear(z.square().T, weight[:, :-1]).T + weight[:, -1:]).log()
 
 
 class CausalMixture(nn.Module):
@@ -254,7 +254,7 @@ class CausalMixture(nn.Module):
 
     def log_prob(self, z: Tensor, order: int = 0) -> Tensor:
         """log p(z_t | z_<t), (n, n_positions)."""
-        steps = z.T
+        steps = z.T.contiguous()
         return self.conditionals(steps, order).log_prob(steps).T
 
     def unfold(

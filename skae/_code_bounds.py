@@ -92,15 +92,19 @@ def bounds(
     return found
 
 
+def some_rows(X: Any) -> Any:
+    """Training rows that choose the proposal."""
+    return X[:: -(-X.shape[0] // _ROWS)].copy()
+
+
 def best_proposal(
     model: Any, X: NDArray[Any], log_prior: LogPrior, std: NDArray[np.float64]
 ) -> Proposal:
-    """The proposal at which some training rows have the best bound."""
-    some = X[:: -(-X.shape[0] // _ROWS)]
+    """The proposal at which rows have the best bound."""
 
     def loss(log_tau: float) -> float:
         proposal = Proposal(std, float(np.exp(log_tau)))
-        scores = bounds(model, some, log_prior, proposal, _DRAWS, _FreshDraws)
+        scores = bounds(model, X, log_prior, proposal, _DRAWS, _FreshDraws)
         return -float(scores.astype(np.float64).mean())
 
     limits = (_LEAST_LOG_TAU, _MOST_LOG_TAU)

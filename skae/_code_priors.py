@@ -87,6 +87,10 @@ def draw_from(
             f"{name}={given!r} is not fitted. Fit it, and put it into FrozenEstimator: clones of "
             "other estimators are not fitted."
         ) from error
+    except NotImplementedError as error:
+        raise ValueError(
+            f"{name}={given!r} cannot be sampled: {error or 'not implemented'}."
+        ) from error
     finally:
         np.random.set_state(state)  # noqa: NPY002
     drawn = drawn[0] if isinstance(drawn, tuple) else drawn  # GaussianMixture adds components

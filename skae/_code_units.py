@@ -16,6 +16,8 @@ Array = NDArray[Any]
 
 # Rows from which the shrinkage of a covariance is estimated.
 _SHRINKAGE_ROWS = 2**14
+# How far codes that never varied may be from what they were.
+_NEAR = 1e-5
 
 
 class CodeUnits(NamedTuple):
@@ -61,6 +63,18 @@ class CodeUnits(NamedTuple):
         varying -= self.center
         varying /= self.scale
         return varying
+
+    def check_constant(self, codes: Array, name: str = "X") -> None:
+        """Raise if codes that never varied are other than they were."""
+        known = np.broadcast_to(self.constant, (len(codes), len(self.constant)))
+        near = np.isclose(codes[:, ~self.varies], known, rtol=_NEAR, atol=0.0)
+        if not near.all():
+            row, column = np.argwhere(~near)[0]
+            code = np.flatnonzero(~self.varies)[column]
+            raise ValueError(
+                f"{name} has {codes[row, code]:g} for code {code}, which was always "
+                f"{self.constant[column]:g} when training began, and has no density. Fit anew."
+            )
 
     def restored(self, z: Array, dtype: Any = None) -> Array:
         """The codes of standardised ones."""

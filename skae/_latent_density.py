@@ -29,10 +29,15 @@ from sklearn.utils.validation import (
 from torch import Tensor
 
 from skae._base import BaseAutoencoder, Interval, StrOptions, private_generator
-from skae._code_bounds import Proposal, best_proposal, bounds
+from skae._code_bounds import Proposal, best_proposal, bounds, some_rows
 from skae._code_priors import draw_from
 from skae._code_units import CodeUnits, shrunk_covariance
-from skae._latent_density_module import AutoregressiveDensity, DensityModule, FlowDensity
+from skae._latent_density_module import (
+    AutoregressiveDensity,
+    DensityModule,
+    FlowDensity,
+    import_zuko,
+)
 from skae._latent_paths import LatentPathsMixin
 from skae._linear_ae import LinearAE
 from skae._net_owner import NetOwner, slices
@@ -44,9 +49,11 @@ from skae._vae import VAE
 from skae._wrapped import (
     call_quietly,
     check_codes,
+    check_names,
     check_pair,
-    described,
+    fingerprint,
     fit_pair,
+    globals_set_aside,
     seeded,
     size_parameter,
     unwrapped,
@@ -60,6 +67,8 @@ NETWORK_DENSITIES = ("autoregressive", "flow")
 # depends on the shape of matrices, does not depend on the rows beside a row; few, so that
 # they stay in a CPU's cache.
 _SCORED, _SCORED_ELSEWHERE = 2**12, 2**17
+# Standardised codes farther out score as if they were here: float32 has their squares.
+_FARTHEST = 1e9
 _FLOATS = ("float32", "float64")
 
 
@@ -72,12 +81,14 @@ class _ScoreKind:
 
 
 def _is_autoregressive(model: "LatentDensityEstimator") -> bool:
-    if model.density != "autoregressive":
+    plan = getattr(model, "_plan", None) or model._new_plan()
+    if plan["density"] != "autoregressive":
         raise AttributeError(
             f"gaussianize needs density='autoregressive', whose conditionals it inverts; given "
             f"density={model.density!r}."
         )
-    if not (isinstance(model.orderings, Integral) and model.orderings == 1):
+    orders = plan["orderings"]
+    if orders != 1 and (isinstance(orders, int) or len(orders) > 1):
         raise AttributeError(
             f"gaussianize needs orderings=1: a mean over several has no conditionals; given "
             f"orderings={model.orderings!r}."
@@ -140,8 +151,9 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         it as it is. Given without an autoencoder, that is a :class:`LinearAE`, which is PCA.
     density : {"autoregressive", "flow"} or estimator, default="autoregressive"
         p(z): the causal mixture density; a neural spline flow of the package zuko (Durkan et
-        al. 2019); or a scikit-learn density, which is cloned and fitted to the codes, such as
-        GaussianMixture, BayesianGaussianMixture or KernelDensity.
+        al. 2019); or a scikit-learn density, which is cloned and fitted to the codes as they
+        are, such as GaussianMixture, BayesianGaussianMixture or KernelDensity. What follows is
+        about the first two.
     n_mixture : int, default=30
         Components of each conditional, for "autoregressive".
     mixture_kind : {"gaussian", "logistic"}, default="gaussian"
@@ -151,7 +163,8 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
     filter_size : int, default=2
         Positions that a causal convolution reads.
     dilations : array-like of int, default=None
-        Their distances, one residual block for each; None takes the powers of `filter_size`
+        Their distances, one residual block for each; none, an empty list, leaves each
+        conditional to the map and the number before; None takes the powers of `filter_size`
         until the last position reads the first.
     position_embedding : bool, default=False
         Tell the network at which position it is, by a learned vector.
@@ -172,9 +185,10 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         Transformations of "flow".
     solver : {"adam", "adamw", "sgd", "lbfgs", "muon"}, default="adam"
         Optimiser; "lbfgs" takes all rows at once; "muon" orthogonalises the steps of the causal
-        network's weights (Jordan et al. 2024) and is AdamW for all others.
+        network's weights (Jordan et al. 2024), at five times the rate, and is AdamW for all
+        others.
     alpha : float, default=0.0
-        L2 penalty on weights; for "adamw" the decoupled decay.
+        L2 penalty on weights; for "adamw" and "muon" the decoupled decay.
     batch_size : int, default=128
         Rows per step.
     learning_rate : {"constant", "cosine", "invscaling", "adaptive"}, default="constant"
@@ -223,7 +237,8 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
     net_ : skorch.NeuralNet
         The trained net of the other densities; its module is `net_.module_`.
     history_ : list of dict
-        Its losses in every epoch, -log p(z) of standardised codes, nats per row.
+        Its losses in every epoch, -log p(z) of standardised codes, nats per row; in training
+        that of one ordering, if there are several, at the last weights.
     n_iter_ : int
         Epochs, or iterations of a scikit-learn density, that were trained.
     n_components_ : int
@@ -279,7 +294,8 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
 
     _plan: dict[str, Any]
     _units: CodeUnits
-    _proposal_tau: float
+    _proposal_rows: Any
+    _proposal_tau: float | None
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **NetOwner._parameter_constraints,
@@ -382,12 +398,25 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
             wrong = self.density not in NETWORK_DENSITIES
         else:
             wrong = isinstance(self.density, type) or not all(
-                hasattr(self.density, name) for name in ("fit", "score_samples", "get_params")
+                hasattr(self.density, name)
+                for name in ("fit", "score_samples", "sample", "get_params")
             )
         if wrong:
             raise ValueError(
                 f"density={self.density!r} must be one of {list(NETWORK_DENSITIES)}, or a "
-                "scikit-learn estimator with fit and score_samples."
+                "scikit-learn estimator with fit, score_samples and sample."
+            )
+        if self.density == "flow":
+            import_zuko()
+        if isinstance(unwrapped(self.autoencoder), VAE) and unwrapped(self.autoencoder).conditional:
+            raise ValueError(
+                f"autoencoder={self.autoencoder!r} is conditional: it decodes codes beside "
+                "targets, which codes alone do not tell. Set conditional=False."
+            )
+        if self.solver == "lbfgs" and not self._is_one_ordering():
+            raise ValueError(
+                f"orderings={self.orderings!r} goes with solvers that take steps by batches, each "
+                "of one ordering; given solver='lbfgs'."
             )
 
     def _fit_model(
@@ -400,11 +429,18 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         if isinstance(self.density, str):
             super()._fit_model(X, rng, sample_weight, y)
             return
+        weighs = isinstance(self.density, FrozenEstimator) or has_fit_parameter(
+            self.density, "sample_weight"
+        )
+        if sample_weight is not None and not weighs:
+            raise ValueError(
+                f"sample_weight was given, but density={self.density!r} takes no weights; "
+                "KernelDensity, 'autoregressive' and 'flow' do."
+            )
         known = self.__dict__.pop("_continued", None)
         codes = self._learn_codes(X, sample_weight, y, known, rng, streaming=False)
         self.density_ = self._fitted_density(codes, sample_weight, known, rng)
         self.n_iter_ = int(getattr(self.density_, "n_iter_", 1))
-        self._conclude(X)
 
     def _fitted_density(
         self,
@@ -419,17 +455,18 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
             density = copy.deepcopy(before)
         else:
             density = seeded(clone(self.density), rng)
-        if isinstance(density, FrozenEstimator):
-            return density
         z = codes[:, self._units.varies].astype(np.float64)
-        if sample_weight is None:
-            return density.fit(z)
-        if has_fit_parameter(density, "sample_weight"):
-            return density.fit(z, sample_weight=sample_weight)
-        raise ValueError(
-            f"sample_weight was given, but density={self.density!r} takes no weights; "
-            "KernelDensity, 'autoregressive' and 'flow' do."
-        )
+        if not isinstance(density, FrozenEstimator):
+            weights = {} if sample_weight is None else {"sample_weight": sample_weight}
+            with globals_set_aside(self._seed):
+                density.fit(z, **weights)
+        try:
+            density.score_samples(z[:1])
+        except ValueError as error:
+            raise ValueError(
+                f"density={self.density!r} cannot score {z.shape[1]} codes: {error}"
+            ) from error
+        return density
 
     def _begin(
         self,
@@ -463,29 +500,36 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         plan = self._new_plan()
         if known is None:
             self._seed, self._plan = int(rng.randint(2**31 - 1)), plan
+            self.__dict__.pop("density_", None)
             pair = self._new_autoencoder(rng)
             learns = not isinstance(pair, FrozenEstimator)
         else:
             self._check_continued(known, X.shape[1], known["n_features"])
-            changed = [name for name in plan if plan[name] != known["plan"][name]]
-            if changed:
-                name = changed[0]
-                raise ValueError(
-                    f"{name}={getattr(self, name)!r} cannot change while training goes on: it was "
-                    f"{known['plan'][name]!r}. Fit anew, with warm_start=False."
-                )
+            self._check_unchanged(plan, known["plan"])
             pair = known["autoencoder"]
             goes_on = bool(getattr(pair, "warm_start", False))
             learns = hasattr(pair, "partial_fit") if streaming else goes_on
             learns = learns and not isinstance(pair, FrozenEstimator)
             pair = copy.deepcopy(pair) if learns else pair
         if pair is not None and learns:
-            fit_pair(pair, X, y, sample_weight, streaming)
+            with globals_set_aside(self._seed):
+                fit_pair(pair, X, y, sample_weight, streaming)
+        elif pair is not None:
+            check_names(pair, getattr(self, "feature_names_in_", None))
         self.autoencoder_ = pair
+        if _explains_rows(unwrapped(pair)):
+            # What `data_score_samples` chooses its proposal by, if it is asked for.
+            self._proposal_rows, self._proposal_tau = some_rows(X), None
         codes = self._encode(X)
         check_codes(self.autoencoder, codes)
         if known is None:
             self._units = CodeUnits.of(codes, sample_weight)
+            if streaming and np.ptp(codes, axis=0).max() == 0:
+                raise ValueError(
+                    f"The first batch of a stream has {len(codes)} rows with codes that are all "
+                    "alike; it says in which units codes are read. Give two or more rows that "
+                    "differ."
+                )
             self.n_components_ = codes.shape[1]
             self._check_decodes(codes[:1])
         elif codes.shape[1] != len(self._units.varies):
@@ -493,6 +537,8 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
                 f"The autoencoder now has {codes.shape[1]} codes, but training goes on from "
                 f"{len(self._units.varies)}. Fit anew, with warm_start=False."
             )
+        else:
+            self._units.check_constant(codes)
         return codes
 
     def _new_autoencoder(self, rng: np.random.RandomState) -> Any:
@@ -520,11 +566,21 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
 
     def _new_plan(self) -> dict[str, Any]:
         """What the model is made by and training cannot change, as plain values."""
+        goes_on = getattr(self.autoencoder, "warm_start", False)
+        plan = {
+            "autoencoder": "goes on" if goes_on else fingerprint(self.autoencoder),
+            "n_components": None if self.n_components is None else int(self.n_components),
+            "density": self.density if isinstance(self.density, str) else "own",
+        }
+        if plan["density"] == "own":
+            goes_on = getattr(self.density, "warm_start", False)
+            return {**plan, "own": "goes on" if goes_on else fingerprint(self.density)}
+        if plan["density"] == "flow":
+            sizes = {"n_channels": int(self.n_channels), "n_transforms": int(self.n_transforms)}
+            return {**plan, **sizes}
         dilations = self.dilations
         return {
-            "autoencoder": described(self.autoencoder),
-            "n_components": None if self.n_components is None else int(self.n_components),
-            "density": described(self.density),
+            **plan,
             "n_mixture": int(self.n_mixture),
             "mixture_kind": self.mixture_kind,
             "n_channels": int(self.n_channels),
@@ -535,8 +591,19 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
             "divisive_normalization": bool(self.divisive_normalization),
             "orderings": self._given_orderings(),
             "weight_averaging": float(self.weight_averaging),
-            "n_transforms": int(self.n_transforms),
         }
+
+    def _check_unchanged(self, plan: dict[str, Any], before: dict[str, Any]) -> None:
+        """Raise if a parameter is another one than training went on with so far."""
+        changed = [name for name in plan if plan[name] != before.get(name)]
+        if not changed:
+            return
+        name = "density" if changed[0] == "own" else changed[0]
+        was = "" if name in ("autoencoder", "density") else f": it was {before[name]!r}"
+        raise ValueError(
+            f"{name}={getattr(self, name)!r} cannot change while training goes on{was}. Fit anew, "
+            "with warm_start=False."
+        )
 
     def _new_module(self, covariance: Array | None = None) -> DensityModule:
         generator = torch.Generator().manual_seed(self._seed)
@@ -554,13 +621,17 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
             orders = np.array(self.orderings)
         except ValueError:
             orders = np.zeros(0)
-        n = orders.shape[-1]
-        if orders.ndim != 2 or not len(orders) or (np.sort(orders) != np.arange(n)).any():
+        whole = orders.ndim == 2 and orders.size and orders.dtype.kind in "iu"
+        if not whole or (np.sort(orders) != np.arange(orders.shape[1])).any():
             raise ValueError(
                 f"orderings={self.orderings!r} must be a number, or a list of permutations of "
                 "the codes' indices 0, 1, ..."
             )
         return tuple(tuple(order) for order in orders.tolist())
+
+    def _is_one_ordering(self) -> bool:
+        given = self._given_orderings()
+        return given == 1 or (isinstance(given, tuple) and len(given) == 1)
 
     def _orders(self) -> NDArray[np.int64]:
         """Permutations of the codes that vary, (n_orders, n_codes)."""
@@ -643,7 +714,8 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         z = torch.zeros((step, self._units.n_varying), device=device)
         with self._inference():
             for start in range(0, len(codes), step):
-                part = self._units.standardised(codes[start : start + step]).astype(np.float32)
+                part = self._units.standardised(codes[start : start + step])
+                part = part.clip(-_FARTHEST, _FARTHEST).astype(np.float32)
                 z[: len(part)] = torch.from_numpy(part)
                 found[start : start + step] = module.log_prob(z)[: len(part)].cpu().numpy()
         return found - self._units.log_volume()
@@ -653,8 +725,6 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
     ) -> Array:
         known = None if given is None else self._check_given(given, n)
         if "density_" in self.__dict__:
-            if not hasattr(self.density_, "sample"):
-                raise ValueError(f"density={self.density!r} has no method sample.")
             drawn = draw_from(
                 self.density_, n, self._units.n_varying, rng, name="density", dtype=np.float64
             )
@@ -708,7 +778,7 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
             How many codes to draw.
         given : array-like of shape (n_given,) or (n_samples, n_given), default=None
             The first codes, the same for all rows or those of each; the others are drawn
-            given them (`density="autoregressive"` only).
+            given them (`density="autoregressive"` and `orderings=1` only).
         random_state : int, RandomState instance or None, default=None
             Seed of the draw. None takes fresh entropy, so that two calls differ.
 
@@ -720,8 +790,8 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         Raises
         ------
         ValueError
-            If `n_samples` is not a positive integer, the density has no `sample`, or `given`
-            are no codes or too many.
+            If `n_samples` is not a positive integer, or `given` are no codes, too many, or go
+            with another density.
         """
         self._check_sample_arguments(n_samples, True)
         return self._draw_codes(n_samples, private_generator(random_state), given)
@@ -742,9 +812,10 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
             How many rows to draw.
         given : array-like of shape (n_given,) or (n_samples, n_given), default=None
             The first codes, the same for all rows or those of each; the others are drawn
-            given them (`density="autoregressive"` only).
+            given them (`density="autoregressive"` and `orderings=1` only).
         noise : bool, default=True
-            Draw from p(x|z), if the autoencoder is one of skae's; False returns its means.
+            Draw from p(x|z), if the autoencoder is itself one of skae's, or frozen; False returns
+        its means.
         random_state : int, RandomState instance or None, default=None
             Seed of the draw. None takes fresh entropy, so that two calls differ.
 
@@ -757,8 +828,8 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         Raises
         ------
         ValueError
-            If `n_samples` is not a positive integer, the density has no `sample`, or `given`
-            are no codes or too many.
+            If `n_samples` is not a positive integer, or `given` are no codes, too many, or go
+            with another density.
 
         Examples
         --------
@@ -795,7 +866,7 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         Raises
         ------
         AttributeError
-            If `density` is not "autoregressive".
+            If `density` is not "autoregressive", or there are several `orderings`.
 
         References
         ----------
@@ -834,7 +905,7 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         Raises
         ------
         AttributeError
-            If `density` is not "autoregressive".
+            If `density` is not "autoregressive", or there are several `orderings`.
         ValueError
             If `X` has not one column for each code that varied.
         """
@@ -916,14 +987,17 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
                 f"orderings={self.orderings!r}."
             )
         varies = self._units.varies
-        codes = np.atleast_2d(check_array(given, input_name="given", ensure_2d=False))
-        if codes.ndim != 2 or len(codes) not in (1, n) or codes.shape[1] > len(varies):
+        codes = np.asarray(given)
+        codes = codes[None] if codes.ndim == 1 else codes
+        if codes.ndim != 2 or len(codes) not in (1, n) or not 0 < codes.shape[1] <= len(varies):
             raise ValueError(
                 f"given has shape {np.shape(given)}; expected (n_given,) or (n_samples, n_given) "
                 f"= ({n}, n_given) with at most {len(varies)} codes."
             )
+        codes = check_array(codes, input_name="given", dtype=np.float64)
         k = codes.shape[1]
-        padded = np.zeros((n, len(varies)))
+        padded = self._units.completed(np.zeros((n, self._units.n_varying)), np.float64)
+        self._units.check_constant(np.hstack([codes, padded[: len(codes), k:]]), "given")
         padded[:, :k] = codes
         return self._units.standardised(padded)[:, : int(varies[:k].sum())]
 
@@ -967,15 +1041,10 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         rows = self._check_new_rows(X, "data_score_samples")
         model = unwrapped(self.autoencoder_)
         model._check_range(rows)
-        proposal = Proposal(self._units.stds(), self._proposal_tau)
-        return bounds(model, rows, self._log_prior, proposal, int(n_draws))
-
-    def _conclude(self, X: Array) -> None:
-        """Choose the proposal of `data_score_samples`."""
-        model = unwrapped(self.autoencoder_)
-        if _explains_rows(model):
-            proposal = best_proposal(model, X, self._log_prior, self._units.stds())
-            self._proposal_tau = proposal.tau
+        std, log_prior = self._units.stds(), self._log_prior
+        if self._proposal_tau is None:
+            self._proposal_tau = best_proposal(model, self._proposal_rows, log_prior, std).tau
+        return bounds(model, rows, log_prior, Proposal(std, self._proposal_tau), int(n_draws))
 
     def _log_prior(self, z: Tensor) -> Tensor:
         """log p(z) of codes (..., n_codes)."""
@@ -1036,8 +1105,10 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         if self.autoencoder_ is None:
             return self._names_in(input_features)
         names = super().get_feature_names_out(input_features)
-        own = getattr(self.autoencoder_, "get_feature_names_out", None)
-        return names if own is None else own()
+        try:
+            return np.asarray(self.autoencoder_.get_feature_names_out(), dtype=object)
+        except (AttributeError, ValueError):  # a step of a Pipeline, or all of it, names nothing
+            return names
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -266,17 +266,23 @@ class AutoregressiveDensity(DensityModule):
             self.average.update_parameters(self.now)
 
 
+def import_zuko() -> Any:
+    """The package of the flows, which is an extra."""
+    try:
+        import zuko
+    except ImportError as error:
+        raise ImportError(
+            "density='flow' needs the package zuko: pip install \"skae[flow]\"."
+        ) from error
+    return zuko
+
+
 class FlowDensity(DensityModule):
     """A neural spline flow of zuko's."""
 
     def __init__(self, n_codes: int, plan: dict[str, Any], generator: torch.Generator) -> None:
         super().__init__()
-        try:
-            import zuko
-        except ImportError as error:
-            raise ImportError(
-                'density="flow" needs the package zuko: pip install "skae[flow]".'
-            ) from error
+        zuko = import_zuko()
         self.n_codes = n_codes
         seed = int(torch.randint(2**31 - 1, (1,), generator=generator))
         with global_generators_set_aside(seed=seed):

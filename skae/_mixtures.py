@@ -15,8 +15,8 @@ LEAST_LOG_SCALE = -9.0
 # Uniform numbers of which logits are taken stay so far from 0 and 1.
 _LEAST_CHANCE = 1e-7
 _HALF_LOG_2PI = 0.5 * log(2 * pi)
-# Bisections of a bracket, after each of which a step of Newton's is tried.
-_STEPS = 80
+# Steps to a quantile, Newton's or bisections, until it is as exact as this.
+_STEPS, _EXACT = 200, 1e-13
 
 
 class Mixtures(NamedTuple):
@@ -85,19 +85,22 @@ class Mixtures(NamedTuple):
         alone = mean + scale * self._standard_quantile(wanted)[..., None]
         low, high = alone.min(-1), alone.max(-1)
         z = (np.exp(log_weight) * alone).sum(-1)
+        before = np.full(z.shape, np.inf)
         for _ in range(_STEPS):
             distance = (z[..., None] - mean) / scale
             found = _normal_quantile(*self._log_tails(log_weight, distance))
+            error = np.abs(found - wanted)
+            narrow = high - low <= _EXACT * (np.abs(low) + np.abs(high))
+            if (narrow | (error <= _EXACT * (1 + np.abs(wanted)))).all():
+                break
             low, high = np.where(found < wanted, z, low), np.where(found > wanted, z, high)
             # du/dz = p(z) / phi(u), in logs.
             log_p = _log_sum(log_weight - log_scale + self._log_standard(distance))
             with np.errstate(over="ignore", invalid="ignore"):
                 newton = z + (wanted - found) * np.exp(-0.5 * found**2 - log_p)
-            inside = (newton > low) & (newton < high)
-            step = np.where(inside, newton, 0.5 * (low + high))
-            if np.array_equal(step, z):
-                break
-            z = step
+            # Newton's step while they do well; else half the bracket.
+            good = (newton > low) & (newton < high) & (error <= 0.5 * before)
+            z, before = np.where(good, newton, 0.5 * (low + high)), error
         return torch.from_numpy(z)
 
     # float64, in NumPy: tails need special functions that torch has not.

@@ -148,7 +148,6 @@ class NetOwner(CallbackSupportMixin, BaseAutoencoder):
         codes = self._finish(data, 1.0)
         self._train_more(data, codes, valid)
         self._check_trained()
-        self._conclude(X)
         context.call_on_fit_task_end(estimator=self, X=X)
         return codes
 
@@ -200,7 +199,6 @@ class NetOwner(CallbackSupportMixin, BaseAutoencoder):
             self._n_rows_seen = n_rows + (0.0 if first else _MEMORY * self._n_rows_seen)
             codes = self._finish(data, n_rows / self._n_rows_seen)
             self._train_more(data, codes, None, streaming=True)
-            self._conclude(rows_in)
         return self
 
     def _check_continued(self, known: dict[str, Any], n_features: int, n_before: int) -> None:
@@ -296,9 +294,6 @@ class NetOwner(CallbackSupportMixin, BaseAutoencoder):
 
         `valid` are the rows that were held out, if some were.
         """
-
-    def _conclude(self, X: Array) -> None:
-        """Learn from training rows what only the model as a whole can tell."""
 
     def _check_trained(self) -> None:
         """Warn of a training that ended before its time."""

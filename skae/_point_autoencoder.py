@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from skae._base import Interval, StrOptions
-from skae._code_bounds import LogPrior, Proposal, best_proposal, bounds
+from skae._code_bounds import LogPrior, Proposal, best_proposal, bounds, some_rows
 from skae._latent_paths import LatentPathsMixin
 from skae._likelihoods import Likelihood, NoiseSums, WithNoise
 from skae._point_module import PointBlueprint, PointModule
@@ -74,7 +74,8 @@ class PointAutoencoder(LatentPathsMixin, TorchAutoencoder):
     _blueprint: PointBlueprint
     code_mean_: Array
     code_covariance_: Array
-    _proposal_tau: float
+    _proposal_rows: Array
+    _proposal_tau: float | None
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **TorchAutoencoder._parameter_constraints,
@@ -192,13 +193,10 @@ class PointAutoencoder(LatentPathsMixin, TorchAutoencoder):
         if self._blueprint.latent_growth is not None:
             self._learn_path(data, codes, share, path if share < 1 else None)
         self._publish_noise()
-        return codes
-
-    def _conclude(self, X: Array) -> None:
-        """Choose the proposal of `data_score_samples`."""
         if self._has_code_density():
-            proposal = best_proposal(self, X, self._log_code_density(), self._code_stds())
-            self._proposal_tau = proposal.tau
+            # What `data_score_samples` chooses its proposal by, if it is asked for.
+            self._proposal_rows, self._proposal_tau = some_rows(data.X), None
+        return codes
 
     def _code_stds(self) -> NDArray[np.float64]:
         """Standard deviations of the codes; 0 of those that only rounding moves."""
@@ -273,6 +271,7 @@ class PointAutoencoder(LatentPathsMixin, TorchAutoencoder):
                 other._noise_path = self._noise_path[:k].copy()
                 variance = torch.as_tensor(other._noise_path[-1])
                 module.likelihood.variance.copy_(variance)
+        other._proposal_tau = None
         other.code_mean_ = self.code_mean_[:k].copy()
         other.code_covariance_ = self.code_covariance_[:k, :k].copy()
         other._publish_noise()
@@ -359,8 +358,10 @@ class PointAutoencoder(LatentPathsMixin, TorchAutoencoder):
         self._check_argument("n_draws", n_draws, [Interval(Integral, 1, None, closed="left")])
         rows = self._check_new_rows(X, "data_score_samples")
         self._check_range(rows)
-        proposal = Proposal(self._code_stds(), self._proposal_tau)
-        return bounds(self, rows, self._log_code_density(), proposal, int(n_draws))
+        std, log_prior = self._code_stds(), self._log_code_density()
+        if self._proposal_tau is None:
+            self._proposal_tau = best_proposal(self, self._proposal_rows, log_prior, std).tau
+        return bounds(self, rows, log_prior, Proposal(std, self._proposal_tau), int(n_draws))
 
     # ------------------------------------------------------------------- the hooks
 

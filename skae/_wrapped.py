@@ -1,9 +1,12 @@
 """Estimators that another one holds: checked, sized, seeded, fitted and called."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from inspect import signature
 from typing import Any
 
+import joblib
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.frozen import FrozenEstimator
@@ -47,21 +50,33 @@ def seeded(estimator: Any, rng: np.random.RandomState) -> Any:
 
 def size_parameter(pair: Any) -> str:
     """The parameter of a pair, or of the last step that has one, that is its latent size."""
-    params = pair.get_params(deep=True)
-    steps = [name for name, _ in getattr(pair, "steps", [])]
-    for name in ["n_components", *(f"{step}__n_components" for step in reversed(steps))]:
-        if name in params:
-            return name
-    raise ValueError(
-        f"n_components was given, but autoencoder={pair!r} has no such parameter. Set "
-        "n_components=None."
-    )
+    found = _size_parameter(pair)
+    if found is None:
+        raise ValueError(
+            f"n_components was given, but autoencoder={pair!r} has no such parameter. Set "
+            "n_components=None."
+        )
+    return found
+
+
+def _size_parameter(pair: Any) -> str | None:
+    if not hasattr(pair, "get_params"):  # a step that is passed through
+        return None
+    if "n_components" in pair.get_params(deep=False):
+        return "n_components"
+    for name, step in reversed(getattr(pair, "steps", [])):
+        found = _size_parameter(step)
+        if found is not None:
+            return f"{name}__{found}"
+    return None
 
 
 def wants_targets(pair: Any) -> bool:
     """Whether it is not fitted without y, as PLSRegression."""
-    if pair is None or isinstance(pair, FrozenEstimator):
+    if not hasattr(pair, "fit") or isinstance(pair, FrozenEstimator):
         return False
+    if hasattr(pair, "steps"):
+        return any(wants_targets(step) for _, step in pair.steps)
     needed = signature(pair.fit).parameters.get("y")
     required = needed is not None and needed.default is needed.empty
     return required or get_tags(pair).target_tags.required
@@ -96,16 +111,36 @@ def check_codes(pair: Any, codes: Array) -> None:
         )
 
 
-def described(value: Any) -> str | None:
-    """A parameter in words, all of them."""
-    if value is None or isinstance(value, str):
-        return value
-    words: str = value.__repr__(N_CHAR_MAX=10**9)
-    return words
+def check_names(pair: Any, names: Any) -> None:
+    """Raise if a fitted pair knows columns by other names than those of X."""
+    known = getattr(pair, "feature_names_in_", None)
+    if known is not None and names is not None and list(known) != list(names):
+        raise ValueError(
+            f"The columns of X are {list(names)}, but autoencoder={pair!r} was fitted on "
+            f"{list(known)}."
+        )
+
+
+def fingerprint(value: Any) -> str | None:
+    """What tells parameters that are estimators apart: their types, parameters, what they know."""
+    return None if value is None else joblib.hash(value)
 
 
 def call_quietly(method: Any, X: Array) -> Any:
-    """Call what may have been fitted on columns with names: they are checked here."""
-    with warnings.catch_warnings(), global_generators_set_aside():
+    """Call what may have been fitted on columns with names, which X has no more."""
+    with warnings.catch_warnings(), globals_set_aside():
         warnings.filterwarnings("ignore", "X does not have valid feature names", UserWarning)
         return method(X)
+
+
+@contextmanager
+def globals_set_aside(seed: int | None = None) -> Iterator[None]:
+    """NumPy's and torch's global generators, put back when the block ends; if asked, seeded."""
+    state = np.random.get_state()  # noqa: NPY002 (what is wrapped may read it)
+    try:
+        with global_generators_set_aside(seed=seed):
+            if seed is not None:
+                np.random.seed(seed)  # noqa: NPY002
+            yield
+    finally:
+        np.random.set_state(state)  # noqa: NPY002

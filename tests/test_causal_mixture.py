@@ -195,16 +195,19 @@ def test_conditionals_depend_on_earlier_numbers_only(stack, relative, positions,
 
 
 def test_orders_share_the_network_and_nothing_else():
-    """Each has positions and scales of its own; without them all orders are the same."""
+    """Each has positions, starts and scales of its own, by gradients; else they are the same."""
     z = normal(N, 7)
     model = mixture(n_orders=2, relative=True, position_embedding=True)
-    first, second = (model.conditionals(z, order) for order in (0, 1))
-    assert not torch.isclose(first.mean, second.mean).any()
-    with torch.no_grad():
+    for order in (0, 1):
+        model.zero_grad()
+        model.log_prob(z.T, order).sum().backward()
         for values in (model.position, model.start):
-            values[1] = values[0]
-    model.scales[1].load_state_dict(model.scales[0].state_dict())
-    assert torch.equal(model.conditionals(z, 1).mean, first.mean)
+            used = (values.grad != 0).flatten(1)
+            assert used[order].all()
+            assert not used[1 - order].any()
+        assert (model.scales[order].constant.grad[1:] != 0).all()
+        assert not any(p.grad is not None for p in model.scales[1 - order].parameters())
+        assert all(p.grad.any() for p in model.network.parameters())
     plain = mixture(n_orders=2)
     assert torch.equal(plain.log_prob(z.T, 0), plain.log_prob(z.T, 1))
 

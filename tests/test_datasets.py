@@ -55,7 +55,7 @@ def test_rows_are_patches_without_their_last_pixel(patch_size):
     assert image_patches([image(9, 11)], 3).shape == (3, 63)
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.float64, np.float32], ids=str)
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.float64, np.float32])
 def test_patches_are_windows_of_the_image(dtype):
     """Differences of pixels are those of a window, divided by 256, within those of the noise.
 

@@ -11,6 +11,7 @@ import torch
 from scipy import integrate, sparse, special, stats
 from sklearn import config_context
 from sklearn.base import clone
+from sklearn.cross_decomposition import PLSRegression
 from sklearn.decomposition import NMF, PCA, KernelPCA, TruncatedSVD
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.exceptions import NotFittedError
@@ -132,6 +133,9 @@ def gaussian():
 NETWORKS = {
     "triangular": {"input_transform": "triangular"},
     "untransformed": {"input_transform": None},
+    "logistic": {"mixture_kind": "logistic"},
+    "several orders": {"orderings": 3, "position_embedding": True, "solver": "muon"},
+    "divisive": {"divisive_normalization": True, "weight_averaging": 0.9},
     "flow": {"density": "flow"},
 }
 WRAPPED = {
@@ -1424,7 +1428,9 @@ def test_scores_do_not_depend_on_the_rows_beside(params):
     model = lde(**params, max_iter=1).fit(X)
     scores = model.score_samples(X)
     np.testing.assert_allclose(
-        np.concatenate([model.score_samples(X[:7]), model.score_samples(X[7:])]), scores, rtol=1e-12
+        np.concatenate([model.score_samples(X[:7]), model.score_samples(X[7:])]),
+        scores,
+        rtol=1e-6 if "divisive_normalization" in params else 1e-12,
     )
 
 
@@ -1437,6 +1443,100 @@ def test_line_between_two_rows():
     np.testing.assert_allclose(
         model.interpolate(X[0], X[1], 5), model.inverse_transform(line), rtol=1e-9
     )
+
+
+def test_gaussianized_path_is_a_line_of_normal_numbers(curved):
+    """Between those of its ends; without conditionals there is none."""
+    X = curved_law(2, 5)
+    path = curved.interpolate(X[0], X[1], 5, path="gaussianized")
+    np.testing.assert_allclose(path[[0, -1]], X, atol=1e-5)
+    found, ends = curved.gaussianize(path), curved.gaussianize(X)
+    line = ends[0] + np.linspace(0, 1, 5)[:, None] * (ends[1] - ends[0])
+    np.testing.assert_allclose(found, line, atol=1e-4)
+    with pytest.raises(ValueError, match=r"path='gaussianized'.*density='flow'"):
+        lde(density="flow").fit(X.repeat(9, 0)).interpolate(X[0], X[1], path="gaussianized")
+    with pytest.raises(ValueError, match="path"):
+        curved.interpolate(X[0], X[1], path="straight")
+
+
+def test_codes_of_normal_numbers():
+    """They are what is decoded."""
+    X = skewed(80, 4)
+    model = lde(PCA(2)).fit(X)
+    codes = model.inverse_gaussianize(model.gaussianize(X), decode=False)
+    np.testing.assert_allclose(codes, model.transform(X), atol=1e-6)
+
+
+# ------------------------------------------------------------------------- orderings
+
+
+def test_orders_are_of_codes_by_their_number():
+    """A constant code has a place in an order that is given, and none in the density."""
+    X = np.insert(skewed(100, 3), 1, 7.0, axis=1)
+    orders = [[0, 1, 2, 3], [3, 1, 2, 0]]
+    model = lde(orderings=orders).fit(X)
+    found = model.net_.module_.density().orders
+    assert found.tolist() == [[0, 1, 2], [2, 1, 0]]
+    drawn = model.sample(50, random_state=0)
+    np.testing.assert_array_equal(drawn[:, 1], 7.0)
+
+
+def test_numbered_orders_are_the_codes_own_its_reverse_and_others():
+    """All of them permutations, the same for the same seed."""
+    X = skewed(100, 5)
+    found = [lde(orderings=4).fit(X).net_.module_.density().orders.numpy() for _ in range(2)]
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[0][:2], [range(5), range(4, -1, -1)])
+    np.testing.assert_array_equal(np.sort(found[0]), [range(5)] * 4)
+
+
+@pytest.mark.parametrize(
+    "orderings",
+    [[[0, 1], [0, 1, 2]], [[0, 1, 1]], [0, 1, 2], [[1, 2, 3]], [[]], "reverse", [[0.5, 1, 2]]],
+    ids=str,
+)
+def test_orders_that_are_none_are_refused(orderings):
+    """By an error that names the parameter."""
+    with pytest.raises(ValueError, match="orderings"):
+        lde(orderings=orderings).fit(skewed(50, 3))
+
+
+def test_orders_of_other_codes_are_refused():
+    """By an error that says how many codes there are."""
+    with pytest.raises(ValueError, match="permutations of 2 codes; there are 3"):
+        lde(orderings=[[1, 0]]).fit(skewed(50, 3))
+
+
+def test_several_orders_have_no_conditionals():
+    """Of codes given the first, or as normal numbers."""
+    model = lde(orderings=2).fit(skewed(50, 3))
+    assert "orderings=1" in why_missing(model, "gaussianize")
+    with pytest.raises(ValueError, match="orderings=1"):
+        model.sample(given=[1.0])
+
+
+def test_divisive_normalization_finds_sizes_that_go_together():
+    """A scale mixture, whose numbers are uncorrelated and as large as each other."""
+    rng = np.random.default_rng(0)
+    X, test = (np.exp(rng.normal(size=(n, 1))) * rng.normal(size=(n, 6)) for n in (3000, 3000))
+    with_it, without = (
+        learner(divisive_normalization=divisive, max_iter=4).fit(X).score(test)
+        for divisive in (True, False)
+    )
+    assert with_it > without + 0.1
+
+
+def test_targets_reach_an_autoencoder_that_needs_them():
+    """As PLSRegression, which is not fitted without."""
+    X = skewed(80, 4)
+    y = X @ [1.0, -1.0, 0.5, 0.0]
+    weight = np.arange(80) % 2
+    model = lde(PLSRegression(2)).fit(X, y)
+    np.testing.assert_allclose(model.transform(X), PLSRegression(2).fit(X, y).transform(X))
+    with pytest.raises(ValueError, match=r"sample_weight.*PLSRegression"):
+        lde(PLSRegression(2)).fit(X, y, sample_weight=weight)
+    with pytest.raises(ValueError, match="y has shape"):
+        lde(PLSRegression(2)).fit(X, y[:-1])
 
 
 def test_noise_of_samples_is_the_autoencoders(linear):
