@@ -11,7 +11,7 @@ University.
 
 import copy
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -737,7 +737,39 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
             z = self.net_.module_.sample(n, generator, **more).cpu().numpy()
         return self._units.restored(z)
 
-    partial_fit = available_if(_can_stream)(NetOwner.partial_fit)
+    @available_if(_can_stream)
+    def partial_fit(
+        self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None
+    ) -> Self:
+        """Train the density for one epoch over these rows, going on from earlier calls.
+
+        An autoencoder with a `partial_fit` goes on, too; a frozen one stays as it is. The first
+        call fixes the units in which codes are read.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            A batch of rows, of any length; it is cut into batches of `batch_size`.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets), default=None
+            Targets for an autoencoder that needs them.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How often each row counts.
+
+        Returns
+        -------
+        self : object
+            The estimator.
+
+        Raises
+        ------
+        AttributeError
+            If the autoencoder cannot go on, or the density is one of scikit-learn's.
+        ValueError
+            If the rows are not allowed: in the first call, if their codes are all alike; later,
+            if a code varies that did not in the first. The batch is then as if it had not
+            been given.
+        """
+        return super().partial_fit(X, y, sample_weight)
 
     # ------------------------------------------------------------- codes and their density
 

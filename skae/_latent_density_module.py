@@ -53,9 +53,10 @@ class TriangularMap(nn.Module):
         return self.below.tril(-1) + self.log_diagonal.exp().diag()
 
     def forward(self, z: Tensor) -> Tensor:
-        """u of z, (n_rows, n)."""
+        """u of z, (n_rows, n); of the first columns alone, if there are no others."""
+        k = z.shape[1]
         with torch.autocast(z.device.type, enabled=False):
-            return z @ self.matrix().T
+            return z @ self.matrix()[:k, :k].T
 
     def inverse(self, u: Tensor) -> Tensor:
         """z of u, (n_rows, n); of the first columns alone, if there are no others."""
@@ -110,19 +111,15 @@ class CausalDensity(nn.Module):
 
     def log_prob_in(self, z: Tensor, order: int) -> Tensor:
         """log p(z) of one order, (n,)."""
-        z = z[:, self.orders[order]]
+        found = self.sequence.log_prob(self._enter(z, order), order).sum(1)
         if self.entries is None:
-            return self.sequence.log_prob(z, order).sum(1)
-        entry = cast(TriangularMap, self.entries[order])
-        return self.sequence.log_prob(entry(z), order).sum(1) + entry.log_det()
+            return found
+        return found + cast(TriangularMap, self.entries[order]).log_det()
 
     def log_prob(self, z: Tensor) -> Tensor:
         """log p(z), (n,)."""
         each = [self.log_prob_in(z, order) for order in range(len(self.orders))]
         return each[0] if len(each) == 1 else log_mean_exp(torch.stack(each, -1))
-
-    def forward(self, z: Tensor) -> Tensor:
-        return self.log_prob(z)
 
     def sample(
         self,
@@ -158,11 +155,8 @@ class CausalDensity(nn.Module):
 
     def _enter(self, z: Tensor, order: int) -> Tensor:
         """The sequence of codes, or of the first of them."""
-        k = z.shape[1]
-        z = z[:, self.orders[order, :k]]
-        if self.entries is None:
-            return z
-        return z @ cast(TriangularMap, self.entries[order]).matrix()[:k, :k].T
+        z = z[:, self.orders[order, : z.shape[1]]]
+        return z if self.entries is None else self.entries[order](z)
 
     def _leave(self, u: Tensor, order: int) -> Tensor:
         z = u if self.entries is None else cast(TriangularMap, self.entries[order]).inverse(u)
