@@ -114,7 +114,7 @@ for name in ("mixture of 20", "autoregressive"):
 # %%
 # The picture
 # -----------
-# GaussianMixture draws one component after another, so every 25th row is shown.
+# Codes of the training digits, and the first samples of each kind.
 
 
 def tiled(rows, n_columns):
@@ -146,7 +146,7 @@ for axes in grid[:, 0]:
     axes.set_ylabel("code 1")
 
 right.suptitle("10 codes: one decoder, codes drawn from three densities")
-shown = {name: rows[::25][: 20 if name in settings else 10] for name, rows in found.items()}
+shown = {name: rows[: 20 if name in settings else 10] for name, rows in found.items()}
 heights = [len(rows) for rows in shown.values()]
 for (name, rows), axes in zip(
     shown.items(), right.subplots(len(shown), 1, height_ratios=heights), strict=True

@@ -62,7 +62,10 @@ def straight(starts, ends):
 
 
 def gaussianized(starts, ends):
-    """Codes whose normal numbers lie on the lines between those of two each."""
+    """Codes whose normal numbers lie on the lines between those of two each.
+
+    One such line is `density.interpolate(start, end, n_steps, path="gaussianized")`.
+    """
     u0, u1 = (density.gaussianize(codes)[:, None] for codes in (starts, ends))
     lines = (1 - share[:, None]) * u0 + share[:, None] * u1
     codes = density.inverse_gaussianize(np.concatenate(lines))
