@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from skae._linear_ae import LinearAE as LinearAE
     from skae._pipeline import sample_pipeline as sample_pipeline
     from skae._ppca import PPCA as PPCA
+    from skae._sampling_representation import counts_to_image as counts_to_image
+    from skae._sampling_representation import image_to_counts as image_to_counts
+    from skae._sampling_representation import sample_counts as sample_counts
+    from skae._sampling_representation import thin as thin
     from skae._vae import VAE as VAE
     from skae._vqvae import VQVAE as VQVAE
 
@@ -26,7 +30,11 @@ _HOME = {
     "PPCA": "_ppca",
     "VAE": "_vae",
     "VQVAE": "_vqvae",
+    "counts_to_image": "_sampling_representation",
+    "image_to_counts": "_sampling_representation",
+    "sample_counts": "_sampling_representation",
     "sample_pipeline": "_pipeline",
+    "thin": "_sampling_representation",
 }
 
 __all__ = sorted(_HOME)
