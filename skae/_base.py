@@ -50,6 +50,7 @@ __all__ = [
     "Interval",
     "RealNotInt",
     "StrOptions",
+    "check_indices",
     "fit_context",
     "get_namespace",
     "get_namespace_and_device",
@@ -76,6 +77,17 @@ def widest_float(X: Any) -> Any:
     """The most precise float type on the device of `X`."""
     xp, _, device = get_namespace_and_device(X)
     return _max_precision_float_dtype(xp, device)
+
+
+def check_indices(Z: Any, n: int, of_what: str, names: Any) -> None:
+    """Refuse codes that are no indices 0 to n - 1; `names` are those of their columns."""
+    wrong = (Z < 0) | (n <= Z) | (Z % 1 != 0)
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0]
+        raise ValueError(
+            f"X holds {Z[row, column]:g} in column {names[column]!r}; allowed are the indices "
+            f"0 to {n - 1} of the {of_what}."
+        )
 
 
 class BaseAutoencoder(

@@ -18,7 +18,13 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import entropy
 from torch import Tensor, nn
 
-from skae._base import BaseAutoencoder, Interval, StrOptions, private_generator
+from skae._base import (
+    BaseAutoencoder,
+    Interval,
+    StrOptions,
+    check_indices,
+    private_generator,
+)
 from skae._index_priors import Independent, IndexPriorModule, index_counts, smoothed_shares
 from skae._likelihoods import NoiseSums
 from skae._net_owner import slices, train_net
@@ -871,14 +877,8 @@ class VQVAE(_EmbeddingOutput, TorchAutoencoder):
         return self._map_codes(Z, lambda k: module.likelihood.mean(module.of_indices(k.long())))
 
     def _check_codes(self, Z: Any) -> Any:
-        Z, last = super()._check_codes(Z), self._blueprint.codebook_size - 1
-        wrong = (Z < 0) | (last < Z) | (Z % 1 != 0)
-        if wrong.any():
-            row, column = np.argwhere(wrong)[0]
-            raise ValueError(
-                f"X holds {Z[row, column]:g} in column {self.get_feature_names_out()[column]!r}; "
-                f"allowed are the indices 0 to {last} of the codebook."
-            )
+        Z, n = super()._check_codes(Z), self._blueprint.codebook_size
+        check_indices(Z, n, "codebook", self.get_feature_names_out())
         return Z
 
     def _log_prob(self, X: Array) -> Array:

@@ -1,0 +1,209 @@
+"""Which components of a mixture can matter to which rows, found without trying them all.
+
+Rows stand in blocks of neighbours, components in a tree. Blocks and components descend
+together (a dual tree), and a pair of branches is cut off where an upper bound on
+log w_j rho_j over all of the one and all of the other is too low to matter: what is left
+out is known to be out, whatever the sizes of the components are.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from joblib import Parallel, delayed
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Indices = NDArray[np.intp]
+_Result = TypeVar("_Result")
+
+# Numbers in the rectangles (rows of a block x candidates) that are computed at a time: they
+# stay in the cache of a core.
+_CHUNK = 2**18
+
+# Widths of rectangles. A block is filled up to the next with candidates of weight zero.
+_WIDTHS = np.unique(np.ceil(4 * 1.25 ** np.arange(64)).astype(int))
+
+
+class Tree(NamedTuple):
+    """A perfect binary tree over points: node i of a level has children 2i and 2i + 1."""
+
+    members: Indices  # (n_leaves, n_members): which points a leaf holds
+    filler: NDArray[np.bool_]  # (n_leaves, n_members): True where a point is there twice
+    lo: list[Array]  # of each level, root first: (2 ** level, n_dims)
+    hi: list[Array]
+
+    def upwards(self, of_leaves: Array, combine: np.ufunc) -> list[Array]:
+        """A number of each node that combines those of its leaves, by level, root first."""
+        levels = [of_leaves]
+        while len(levels[-1]) > 1:
+            levels.append(combine.reduce(levels[-1].reshape(-1, 2), axis=1))
+        return levels[::-1]
+
+
+def build_tree(lo: Array, hi: Array, n_members: int) -> Tree:
+    """Halve points, or boxes by their centres, along their widest side until few are left.
+
+    Parameters
+    ----------
+    lo, hi : ndarray of shape (n_points, n_dims)
+        Boxes; equal for points.
+    n_members : int
+        Most members of a leaf.
+    """
+    n, n_dims = lo.shape
+    depth = max(0, int(np.ceil(np.log2(n / n_members))))
+    per_leaf = -(-n // 2**depth)
+    n_places = per_leaf * 2**depth
+    # Places that are left over repeat points all over the range, so that no leaf is all filler.
+    repeated = np.linspace(0, n - 1, n_places - n).astype(np.intp)
+    row_of_place = np.concatenate([np.arange(n), repeated])
+    place = np.arange(n_places)
+    points = np.ascontiguousarray((lo if lo is hi else (lo + hi) / 2).T[:, row_of_place])
+    along, moved, moved_place = np.empty(n_places), np.empty_like(points), np.empty_like(place)
+    for level in range(depth):  # buffers are used again: fresh memory costs more than the work
+        cells, values = points.reshape(n_dims, 2**level, -1), along.reshape(2**level, -1)
+        axis = np.ptp(cells, axis=2).argmax(axis=0)
+        values[...] = cells[0]
+        for other in range(1, n_dims):
+            np.copyto(values, cells[other], where=(axis == other)[:, None])
+        size = values.shape[1]
+        order = np.argpartition(values, size // 2, axis=1)
+        order += np.arange(0, n_places, size)[:, None]
+        np.take(points, order.ravel(), axis=1, out=moved, mode="clip")
+        np.take(place, order.ravel(), out=moved_place, mode="clip")
+        points, moved = moved, points
+        place, moved_place = moved_place, place
+    filler = (place >= n).reshape(-1, per_leaf)
+    place = row_of_place[place].reshape(-1, per_leaf)
+    if lo is hi:
+        cells = points.reshape(n_dims, -1, per_leaf)
+        los, his = [cells.min(axis=2).T], [cells.max(axis=2).T]
+    else:
+        los, his = [lo[place].min(axis=1)], [hi[place].max(axis=1)]
+    while len(los[-1]) > 1:
+        los.append(los[-1].reshape(-1, 2, n_dims).min(axis=1))
+        his.append(his[-1].reshape(-1, 2, n_dims).max(axis=1))
+    return Tree(place, filler, los[::-1], his[::-1])
+
+
+class Reach(NamedTuple):
+    """An upper bound on log w_j rho_j(x): ``peak - d² / (2 spread)``.
+
+    d is the distance of x from the box of the component: its mean for a Gaussian, whose
+    largest variance is the spread, or the box of a cell, with spread 0.
+    """
+
+    lo: Array  # (n_components, n_dims)
+    hi: Array
+    peak: Array  # (n_components,)
+    spread: Array
+
+
+class Pairs(NamedTuple):
+    """Blocks and components, sorted by block, then by component."""
+
+    block: Indices
+    component: Indices
+
+
+def find_pairs(blocks: Tree, threshold: Array, reach: Reach) -> Pairs:
+    """All pairs in which the component may exceed the block's threshold at one of its points.
+
+    Parameters
+    ----------
+    blocks : Tree
+        Of rows, or of boxes.
+    threshold : ndarray of shape (n_leaves,)
+        For each leaf of `blocks`; -inf for all that is not certainly zero.
+    reach : Reach
+        Of the components.
+    """
+    tree = build_tree(reach.lo, reach.hi, 1)
+    order = tree.members[:, 0]
+    peak = np.where(tree.filler[:, 0], -np.inf, reach.peak[order])
+    peaks = tree.upwards(peak, np.maximum)
+    spreads = tree.upwards(reach.spread[order], np.maximum)
+    thresholds = blocks.upwards(threshold, np.minimum)
+    block = component = np.zeros(1, dtype=np.intp)
+    halves = np.arange(2)
+    level = [0, 0]
+    last = [len(blocks.lo) - 1, len(tree.lo) - 1]
+    while True:
+        above = _bound(blocks, tree, level, block, component, peaks, spreads)
+        kept = (above >= thresholds[level[0]][block]) & (above > -np.inf)
+        block, component = block[kept], component[kept]
+        if level == last:
+            break
+        # The side with more levels to go descends, so that both arrive together.
+        if last[0] - level[0] >= last[1] - level[1]:
+            block = (2 * block[:, None] + halves).ravel()
+            component = np.repeat(component, 2)
+            level[0] += 1
+        else:
+            component = (2 * component[:, None] + halves).ravel()
+            block = np.repeat(block, 2)
+            level[1] += 1
+    component = order[component]
+    sorting = np.argsort(block * len(reach.peak) + component)
+    return Pairs(block[sorting], component[sorting])
+
+
+def _bound(
+    blocks: Tree,
+    tree: Tree,
+    level: list[int],
+    block: Indices,
+    component: Indices,
+    peaks: list[Array],
+    spreads: list[Array],
+) -> Array:
+    at_block, at_component = level
+    squared = np.zeros(len(block))
+    for axis in range(blocks.lo[0].shape[1]):
+        gap = np.maximum(
+            tree.lo[at_component][component, axis] - blocks.hi[at_block][block, axis],
+            blocks.lo[at_block][block, axis] - tree.hi[at_component][component, axis],
+        )
+        squared += np.maximum(gap, 0) ** 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        fall = squared / (2 * spreads[at_component][component])
+    return peaks[at_component][component] - np.where(squared > 0, fall, 0)
+
+
+class Rectangles(NamedTuple):
+    """Candidates of blocks that have about equally many of them."""
+
+    blocks: Indices  # (n_blocks,)
+    candidates: Indices  # (n_blocks, width)
+    valid: NDArray[np.bool_]  # (n_blocks, width): False where a place is left over
+    pairs: Indices  # (n_blocks, width): places in the list of pairs, where valid
+
+
+def rectangles(pairs: Pairs, n_blocks: int, n_members: int) -> list[Rectangles]:
+    """Pairs arranged for matrix products, in pieces that fit into the cache."""
+    width = np.bincount(pairs.block, minlength=n_blocks)
+    start = np.cumsum(width) - width
+    padded = _WIDTHS[np.searchsorted(_WIDTHS, np.minimum(width, _WIDTHS[-1]))]
+    padded = np.maximum(padded, width)
+    found = []
+    for size in np.unique(padded[width > 0]):
+        blocks = np.flatnonzero((padded == size) & (width > 0))
+        for part in np.array_split(blocks, -(-len(blocks) * size * n_members // _CHUNK)):
+            place = np.arange(size)
+            valid = place < width[part, None]
+            at = start[part, None] + np.minimum(place, width[part, None] - 1)
+            found.append(Rectangles(part, pairs.component[at], valid, at))
+    return found
+
+
+def in_threads(
+    work: Callable[[Any], _Result], items: Iterable[Any], n_jobs: int | None
+) -> Iterator[_Result]:
+    """Results of `work` on each item, in the order of the items.
+
+    NumPy leaves the interpreter to others while it computes, so that threads suffice.
+    """
+    items = list(items)
+    results = Parallel(n_jobs=n_jobs, prefer="threads")(delayed(work)(item) for item in items)
+    yield from results

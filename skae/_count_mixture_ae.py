@@ -1,0 +1,843 @@
+"""A generative autoencoder of counts: the code of a count is its component of a mixture.
+
+An image is a sample of counts x_1, ..., x_n from its normalised intensity, modelled as
+rho(x|theta) = sum_j w_j rho_j(x|theta). Recognition assigns a count to argmax_j w_j rho_j(x);
+generation fits every component to its counts; the two alternate until the likelihood stops
+rising.
+
+References
+----------
+V. E. Antsiperov (2022). Generative model for autoencoders learning by image sampling
+representations. ICPRAM.
+http://scitepress.net/PublishedPapers/2022/109152/pdf/index.html
+"""
+
+import warnings
+from math import log
+from numbers import Integral, Real
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_scalar
+from sklearn.utils.validation import check_is_fitted
+
+from skae._base import BaseAutoencoder, Interval, StrOptions, check_indices, fit_context
+from skae._cells import Cells, Domain, RowsInCells, fit_cells, recounted
+from skae._gaussian_components import Gaussians, Kind, Prior, Statistics, maximise, statistics_of
+from skae._gaussian_training import Algorithm, Trained, train
+from skae._image_masses import MOST_ROTATED_AXES, pixel_masses
+from skae._mixture_rows import DenseRows, LocalRows, rows_under_mixture
+from skae._mixture_starts import (
+    begin,
+    enlarged,
+    grid_start,
+    nearest_cells,
+    quantile_cells,
+    start_of_cells,
+)
+from skae._moments import out_of_range
+
+Array = NDArray[Any]
+
+# Components if none are asked for, where there are as many counts.
+_DEFAULT_COMPONENTS = 8
+
+# Variance of a place that is known to a pixel: finer detail is noise within pixels.
+_PIXEL_VARIANCE = 1 / 12
+
+# Smallest variance otherwise, relative to the mean variance of the features.
+_RELATIVE_FLOOR = 1e-6
+
+# Iterations between the halvings of a start from coarse to fine, and components it starts with.
+_COARSE_ITERATIONS, _COARSEST = 5, 16
+
+
+class CountMixtureAE(BaseAutoencoder):
+    r"""Generative autoencoder of counts: a mixture whose components are the codes.
+
+    Rows are counts, such as the places where photons were registered; each is a draw from
+
+    .. math:: \rho(x | \theta) = \sum_j w_j \rho_j(x | \theta)
+
+    The code of a count is the component :math:`j = \arg\max_j w_j \rho_j(x)`, and its
+    decoding that component's mean. Counts of a few dimensions meet only the components near
+    them, found by a search that proves that no other matters, so that an image of a million
+    counts is fitted by 100,000 components in seconds. `score_samples` is the exact log
+    density.
+
+    Parameters
+    ----------
+    n_components : int, 'bic' or None, default=None
+        Number of components of a mixture. None is 8, or the number of counts if that is
+        smaller. 'bic' takes the number with the lowest BIC. Cells may be fewer, where no
+        split of one gains.
+    covariance_type : {'spherical', 'diag', 'full', 'tied', 'cell'}, default='full'
+        The components: Gaussians with one variance, a variance for each feature, any
+        covariance, or a covariance that all share; or boxes of even density that tile
+        `domain`, outside of which the density is zero. For images 'cell' with `n_averages`
+        is the most accurate by far.
+    algorithm : {'em', 'partition'}, default='em'
+        How Gaussians are fitted. 'em': every count is shared by the components that matter
+        to it. 'partition': every count belongs to its best component, the paper's
+        procedure, which underestimates variances. Cells do not overlap: for them the two
+        are the same.
+    init : {'quantiles', 'counts', 'grid', 'split'}, default='quantiles'
+        Where Gaussians begin. 'quantiles': cells of equal mass, by halving the longest side
+        again and again; independent of the order of rows. 'counts': the neighbourhoods of
+        counts drawn at random. 'grid': a regular grid over `domain`. 'split': from coarse to
+        fine, each mixture from the halved components of a smaller one.
+    prior_counts : float, default=5.0
+        How many counts the prior of each Gaussian is worth. It expects the mean where the
+        component began, and variances of eight times that of evenly spread counts there,
+        with which neighbours add up to a smooth density. 0 is maximum likelihood.
+    n_averages : int, default=1
+        How many mixtures are fitted, from starts or tilings shifted at random against each
+        other, and averaged. The model is the mixture of all their components.
+    image_shape : tuple of int, default=None
+        Shape of the image that the counts are of, in pixels, one length for each feature;
+        a shorthand for the domain from 0 to these lengths, with cells that begin and end
+        between pixels.
+    domain : array-like of shape (n_features, 2), default=None
+        Lowest and highest value of each feature. Counts outside are an error in `fit`. None
+        takes that of `image_shape`; or else the range of the counts, widened by the mean
+        distance of neighbours in one dimension.
+    min_variance : float, default=None
+        Smallest variance of a Gaussian along any axis, squared units of the features; side
+        of a cell 12 ** 0.5 times its root. None is 1/12, that of a pixel, with `image_shape`,
+        and otherwise 1e-6 times the mean variance of the features.
+    tol : float, default=1e-4
+        Training stops when an iteration gains less, in nats per count.
+    max_iter : int, default=100
+        Most iterations.
+    warm_start : bool, default=False
+        Begin with the Gaussians of the last fit. With a larger `n_components` those of most
+        mass are halved, from coarse to fine.
+    n_jobs : int, default=None
+        Threads. None means 1 unless in a :obj:`joblib.parallel_backend` context, -1 all
+        cores. Results do not depend on it.
+    random_state : int, RandomState instance or None, default=None
+        Seed of ``init='counts'`` and of the shifts of `n_averages`; nothing else is random.
+        None takes fresh entropy; NumPy's global generator is never touched.
+
+    Attributes
+    ----------
+    weights_ : ndarray of shape (n_components_,)
+        w_j.
+    means_ : ndarray of shape (n_components_, n_features_in_)
+        Means of the components; of cells, their centres.
+    covariances_ : ndarray
+        Of Gaussians only, shaped as in :class:`sklearn.mixture.GaussianMixture`:
+        (n_components_,), (n_components_, n_features_in_), (n_components_, n_features_in_,
+        n_features_in_) or, if tied, (n_features_in_, n_features_in_).
+    cells_ : ndarray of shape (n_components_, n_features_in_, 2)
+        Of cells only: their lowest and highest values.
+    n_components_ : int
+        Number of components, of all averages together.
+    n_counts_ : float
+        Number of counts, the sum of their weights.
+    n_iter_ : int
+        Iterations of training, of the first of several averages; 1 for cells.
+    converged_ : bool
+        Whether all trainings stopped by `tol`.
+    objectives_ : ndarray of shape (n_iter_,)
+        What the iterations raised, in nats per count and never falling: the truncated free
+        energy ('em') or the classification log-likelihood ('partition') plus the log prior.
+        For cells the log-likelihood of held-out counts by which they were chosen.
+    n_parameters_ : int
+        Free parameters: weights, means and covariances; of a tiling of K cells K - 1
+        weights and as many splits.
+    compression_ratio_ : float
+        Coordinates of all counts over `n_parameters_`.
+    n_features_in_ : int
+        Number of features seen in `fit`.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, when they are all strings.
+    score_kind : str
+        'log_likelihood': scores are log densities, in nats per count.
+
+    See Also
+    --------
+    sample_counts : Counts of an image.
+    image_to_counts : Pixels as weighted counts, which take a fraction of the time.
+
+    Notes
+    -----
+    A weight counts a row as that many counts: pixels with their intensities as weights, or
+    counts binned to pixels, are fitted as the counts themselves.
+
+    The density of a Gaussian mixture extends over all space, also where `domain` is given.
+
+    References
+    ----------
+    V. E. Antsiperov (2022). Generative model for autoencoders learning by image sampling
+    representations. ICPRAM.
+    http://scitepress.net/PublishedPapers/2022/109152/pdf/index.html
+
+    R. M. Neal and G. E. Hinton (1998). A view of the EM algorithm that justifies incremental,
+    sparse, and other variants. Learning in Graphical Models, 355-368.
+    :doi:`10.1007/978-94-011-5014-9_12`
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skae import CountMixtureAE, sample_counts
+    >>> image = load_digits().images[0]
+    >>> counts = sample_counts(image, 20_000, random_state=0)
+    >>> ae = CountMixtureAE(30, image_shape=(8, 8)).fit(counts)
+    >>> ae.transform(counts).shape
+    (20000, 1)
+    >>> restored = ae.reconstruct_image(total=image.sum())
+    >>> bool(abs(restored - image).mean() < 1)
+    True
+    """
+
+    score_kind = "log_likelihood"
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "n_components": [Interval(Integral, 1, None, closed="left"), StrOptions({"bic"}), None],
+        "covariance_type": [StrOptions({"spherical", "diag", "full", "tied", "cell"})],
+        "algorithm": [StrOptions({"em", "partition"})],
+        "init": [StrOptions({"quantiles", "counts", "grid", "split"})],
+        "prior_counts": [Interval(Real, 0, None, closed="left")],
+        "n_averages": [Interval(Integral, 1, None, closed="left")],
+        "image_shape": [tuple, list, None],
+        "domain": ["array-like", None],
+        "min_variance": [Interval(Real, 0, None, closed="neither"), None],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "warm_start": ["boolean"],
+        "n_jobs": [Integral, None],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        n_components: int | str | None = None,
+        *,
+        covariance_type: Kind | Literal["cell"] = "full",
+        algorithm: Algorithm = "em",
+        init: Literal["quantiles", "counts", "grid", "split"] = "quantiles",
+        prior_counts: float = 5.0,
+        n_averages: int = 1,
+        image_shape: tuple[int, ...] | None = None,
+        domain: ArrayLike | None = None,
+        min_variance: float | None = None,
+        tol: float = 1e-4,
+        max_iter: int = 100,
+        warm_start: bool = False,
+        n_jobs: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.n_components = n_components
+        self.covariance_type = covariance_type
+        self.algorithm = algorithm
+        self.init = init
+        self.prior_counts = prior_counts
+        self.n_averages = n_averages
+        self.image_shape = image_shape
+        self.domain = domain
+        self.min_variance = min_variance
+        self.tol = tol
+        self.max_iter = max_iter
+        self.warm_start = warm_start
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+
+    # ----------------------------------------------------------------- learning
+
+    def _fit_model(self, X: Any, rng: np.random.RandomState, sample_weight: Any | None) -> None:
+        known = self.__dict__.pop("_known", None)
+        for name in ("_prior_means", "_prior_variances", "_tilings"):
+            self.__dict__.pop(name, None)
+        self._dtype = X.dtype.name
+        rows = np.asarray(X, dtype=np.float64)
+        weight = np.ones(len(rows)) if sample_weight is None else sample_weight.astype(np.float64)
+        self.n_counts_ = float(weight.sum())
+        self._bounds = self._declared_bounds(rows.shape[1])
+        self._check_inside(rows)
+        self._floor = self._smallest_variance(rows, weight, X.dtype)
+        n_components = self._n_wanted(known)
+        if self.covariance_type == "cell":
+            self._fit_cells(rows, weight, n_components, rng)
+        else:
+            self._fit_gaussians(rows, weight, n_components, rng, known)
+
+    def _fit_cells(
+        self, rows: Array, weight: Array, n_cells: int | None, rng: np.random.RandomState
+    ) -> None:
+        lo, hi = self._range_of(rows, weight)
+        aligned = self.image_shape is not None
+        unit = np.ones(len(lo)) if aligned else hi - lo
+        smallest = (12 * self._floor) ** 0.5 / unit
+        domain = Domain(lo, hi, unit, np.maximum(smallest, 1) if aligned else smallest, aligned)
+        shifts: list[Array | None] = [None]
+        if self.n_averages > 1:
+            shifts = list(rng.random_sample((self.n_averages, len(lo))))
+        cells, self._tilings, held_out = fit_cells(rows, weight, domain, n_cells, shifts)
+        self.n_iter_, self.converged_ = 1, True
+        self.objectives_ = np.array([held_out])
+        n_splits = int((self._tilings - 1).sum())
+        self._store_cells(cells)
+        self._store_sizes(2 * n_splits)
+
+    def _fit_gaussians(
+        self,
+        rows: Array,
+        weight: Array,
+        n_components: int | None,
+        rng: np.random.RandomState,
+        known: tuple[Gaussians, Prior] | None,
+    ) -> None:
+        if self.n_averages > 1 and self.covariance_type == "tied":
+            raise ValueError(
+                f"n_averages={self.n_averages} with covariance_type='tied': averages share no "
+                "covariance. Allowed is n_averages=1, or another covariance_type."
+            )
+        n_components = n_components or self._by_bic(rows, weight, rng)
+        fits = [self._train(rows, weight, n_components, rng, known) for _ in range(self.n_averages)]
+        self.objectives_ = np.array(fits[0].objectives)
+        self.n_iter_ = len(self.objectives_)
+        self.converged_ = all(fit.converged for fit in fits)
+        if not self.converged_:
+            warnings.warn(
+                f"Training did not converge in max_iter={self.max_iter} iterations; raise "
+                "max_iter or tol.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        mixtures = [fit.gaussians for fit in fits]
+        covariances = [mixture.covariances for mixture in mixtures]
+        average = Gaussians(
+            np.concatenate([mixture.weights for mixture in mixtures]) / len(fits),
+            np.concatenate([mixture.means for mixture in mixtures]),
+            covariances[0] if len(fits) == 1 else np.concatenate(covariances),
+            mixtures[0].kind,
+        )
+        prior = Prior(
+            float(self.prior_counts),
+            np.concatenate([fit.prior.means for fit in fits]),
+            np.concatenate([fit.prior.variances for fit in fits]),
+        )
+        self._store_gaussians(average, prior)
+        n_parameters = _n_parameters(n_components, rows.shape[1], average.kind)
+        self._store_sizes(self.n_averages * n_parameters)
+
+    def _train(
+        self,
+        rows: Array,
+        weight: Array,
+        n_components: int,
+        rng: np.random.RandomState,
+        known: tuple[Gaussians, Prior] | None = None,
+    ) -> Trained:
+        """One mixture of Gaussians, by way of smaller ones where it begins with those."""
+        sizes = [n_components]
+        while self.init == "split" and known is None and sizes[0] > _COARSEST:
+            sizes.insert(0, -(-sizes[0] // 2))
+        trained = None
+        for size in sizes:
+            if known is None:
+                gaussians, prior = self._start(rows, weight, size, rng)
+            else:
+                gaussians, prior = enlarged(*known, size)
+            final = size == n_components
+            trained = train(
+                rows_under_mixture(rows, weight, size, self.n_jobs),
+                gaussians,
+                prior,
+                algorithm=self.algorithm,
+                total=self.n_counts_,
+                floor=self._floor,
+                tol=self.tol,
+                max_iter=self.max_iter if final else min(self.max_iter, _COARSE_ITERATIONS),
+            )
+            known = trained.gaussians, trained.prior
+        assert trained is not None
+        return trained
+
+    def _start(
+        self, rows: Array, weight: Array, n_components: int, rng: np.random.RandomState
+    ) -> tuple[Gaussians, Prior]:
+        shifting = rng if self.n_averages > 1 else None
+        if self.init == "grid":
+            lo, hi = self._range_of(rows, weight)
+            shift = None if shifting is None else shifting.random_sample(len(lo))
+            start = grid_start(rows, weight, n_components, lo, hi, shift)
+        else:
+            if self.init == "counts":
+                labels = nearest_cells(rows, weight, n_components, rng)
+            else:
+                labels = quantile_cells(rows, weight, n_components, shifting)
+            start = start_of_cells(rows, weight, labels, n_components)
+        kind: Any = self.covariance_type
+        return begin(start, kind, float(self.prior_counts), self._floor)
+
+    def _by_bic(self, rows: Array, weight: Array, rng: np.random.RandomState) -> int:
+        """The size of lowest BIC: doubled until it has risen twice, then refined around the best.
+
+        Sizes stop where a component would have fewer counts than parameters.
+        """
+        n_dims = rows.shape[1]
+        kind: Any = self.covariance_type
+        most = max(1, int(self.n_counts_ / (_n_parameters(1, n_dims, kind) + 1)))
+        found: dict[int, float] = {}
+
+        def bic(size: int) -> float:
+            if size not in found:
+                mixture = self._train(rows, weight, size, rng).gaussians
+                under = rows_under_mixture(rows, weight, size, self.n_jobs)
+                fit = float(weight @ under.log_density(mixture))
+                found[size] = -2 * fit + log(self.n_counts_) * _n_parameters(size, n_dims, kind)
+            return found[size]
+
+        size, risen = 1, 0
+        while size <= most and risen < 2:
+            risen = risen + 1 if bic(size) > min(found.values()) else 0
+            size *= 2
+        step = 0.5
+        while step > 0.1:
+            best = min(found, key=lambda k: found[k])
+            for size in (round(best / 2**step), round(best * 2**step)):
+                if 1 <= size <= most:
+                    bic(size)
+            step /= 2
+        return min(found, key=lambda k: found[k])
+
+    @fit_context
+    def partial_fit(
+        self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None
+    ) -> Self:
+        """Learn from one more frame of counts.
+
+        The first call is `fit`. Each later one adds the counts of its frame to the components,
+        shared out by the mixture as it is, and updates the mixture once: counts of earlier
+        frames stay where they were put (Neal and Hinton 1998). Cells keep their boxes and
+        count exactly.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Counts; the first frame holds as many as there are components, or more.
+        y : Ignored
+            Present for API consistency.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How often each row counts.
+
+        Returns
+        -------
+        self : object
+            The estimator.
+
+        Raises
+        ------
+        ValueError
+            If the frame or `sample_weight` is not allowed; it is then as if it had not been
+            given.
+        """
+        if not hasattr(self, "weights_"):
+            with self._all_or_nothing():
+                self._fit_validated(X, y, sample_weight)
+            return self
+        with self._all_or_nothing():
+            rows = self._check_rows(X, reset=False)
+            weight = self._check_weight(sample_weight, rows)
+            rows, weight, _ = self._rows_that_count(rows, weight)
+            rows = np.asarray(rows, dtype=np.float64)
+            if weight is None:
+                weight = np.ones(len(rows))
+            if len(rows):
+                self._check_inside(rows)
+                self._add_frame(rows, weight.astype(np.float64))
+        return self
+
+    def _add_frame(self, rows: Array, weight: Array) -> None:
+        before = self.n_counts_
+        self.n_counts_ = before + float(weight.sum())
+        ratio = self.n_counts_ / before
+        mixture = self._mixture()
+        if isinstance(mixture, Cells):
+            self._check_in_cells(rows, mixture)
+            added = RowsInCells(rows, mixture).counts(weight)
+            weights = recounted(mixture.weights, self._tilings, before, added, self.n_counts_)
+            self.weights_ = weights
+        else:
+            prior = self._prior()
+            under = rows_under_mixture(rows, weight, len(mixture.weights), self.n_jobs)
+            under.meet_again(mixture)
+            new: Statistics
+            if self.algorithm == "em":
+                _, new = under.expect(mixture)
+            else:
+                _, new, _ = under.assign(mixture)
+            old = statistics_of(mixture, prior, before)
+            both = Statistics(old.n + new.n, old.first + new.first, old.second + new.second)
+            self._store_gaussians(maximise(both, mixture, prior, self._floor), prior)
+        self.compression_ratio_ *= ratio
+
+    # ------------------------------------------------------- what the data allow
+
+    def _n_wanted(self, known: tuple[Gaussians, Prior] | None) -> int | None:
+        """Components of a mixture; None where BIC tells."""
+        most = int(self.n_counts_ * (1 + 1e-9))
+        if most < 1:
+            raise ValueError(
+                f"sample_weight sums to {self.n_counts_:g}, fewer than one count; weights count "
+                "rows: multiply shares by the number of counts."
+            )
+        if known is not None:
+            self._check_known(known[0])
+        if self.n_components == "bic":
+            return None
+        if self.n_components is None:
+            return min(_DEFAULT_COMPONENTS, most)
+        wanted = int(self.n_components)
+        if wanted > most:
+            raise ValueError(
+                f"n_components={wanted} is more than the {most} counts of X; allowed are 1 to "
+                f"{most}."
+            )
+        return wanted
+
+    def _check_known(self, gaussians: Gaussians) -> None:
+        """Whether the Gaussians of the last fit can be gone on from."""
+        has = len(gaussians.weights)
+        if gaussians.kind != self.covariance_type:
+            raise ValueError(
+                f"covariance_type={self.covariance_type!r} with warm_start=True, but the last "
+                f"fit had {gaussians.kind!r}. Fit anew, with warm_start=False."
+            )
+        if gaussians.means.shape[1] != self.n_features_in_:
+            raise ValueError(
+                f"X has {self.n_features_in_} features with warm_start=True, but the last fit "
+                f"had {gaussians.means.shape[1]}. Fit anew, with warm_start=False."
+            )
+        wanted = self.n_components
+        if self.n_averages > 1 or wanted == "bic" or (wanted is not None and int(wanted) < has):
+            raise ValueError(
+                f"n_components={wanted!r} and n_averages={self.n_averages} with warm_start=True; "
+                f"allowed are {has} components, those of the last fit, or more, and one average."
+            )
+
+    def _declared_bounds(self, n_features: int) -> Array | None:
+        """(n_features, 2): lowest and highest value, as `image_shape` or `domain` say."""
+        if self.image_shape is not None:
+            if self.domain is not None:
+                raise ValueError(
+                    f"domain={self.domain!r} and image_shape={self.image_shape!r}: give one."
+                )
+            for axis, length in enumerate(self.image_shape):
+                check_scalar(length, f"image_shape[{axis}]", Integral, min_val=1)
+            if len(self.image_shape) != n_features:
+                raise ValueError(
+                    f"image_shape={tuple(self.image_shape)} has {len(self.image_shape)} lengths, "
+                    f"but X has {n_features} features: one is needed for each."
+                )
+            return np.array([[0.0, float(length)] for length in self.image_shape])
+        if self.domain is None:
+            return None
+        bounds = np.asarray(self.domain, dtype=np.float64)
+        if bounds.shape != (n_features, 2):
+            raise ValueError(
+                f"domain has shape {bounds.shape}; expected {(n_features, 2)}: the lowest and the "
+                "highest value of each feature."
+            )
+        if not (np.isfinite(bounds).all() and (bounds[:, 0] < bounds[:, 1]).all()):
+            raise ValueError(
+                f"domain={bounds.tolist()}; expected finite values, the lowest below the highest."
+            )
+        return bounds
+
+    def _check_inside(self, rows: Array) -> None:
+        if self._bounds is None:
+            return
+        lo, hi = self._bounds.T
+        outside = np.flatnonzero(((rows < lo) | (rows > hi)).any(axis=1))
+        if len(outside):
+            name = "domain" if self.image_shape is None else f"image_shape={self.image_shape}"
+            raise ValueError(
+                f"X holds {len(outside)} counts outside of {name}; the first is "
+                f"X[{outside[0]}] = {rows[outside[0]].tolist()}, allowed are values from "
+                f"{lo.tolist()} to {hi.tolist()}."
+            )
+
+    def _check_in_cells(self, rows: Array, cells: Cells) -> None:
+        lo, hi = cells.lo.min(axis=0), cells.hi.max(axis=0)
+        outside = np.flatnonzero(((rows < lo) | (rows > hi)).any(axis=1))
+        if len(outside):
+            raise ValueError(
+                f"X holds {len(outside)} counts outside of the cells, which tile "
+                f"{lo.tolist()} to {hi.tolist()}; the first is {rows[outside[0]].tolist()}. Give "
+                "the domain of all frames as domain or image_shape."
+            )
+
+    def _range_of(self, rows: Array, weight: Array) -> tuple[Array, Array]:
+        """The declared domain, or the range of the counts and a little more."""
+        if self._bounds is not None:
+            return self._bounds[:, 0], self._bounds[:, 1]
+        lo, hi = rows.min(axis=0), rows.max(axis=0)
+        # Of n counts spread evenly, the outermost are this far from the ends, on average.
+        pad = (hi - lo) / max(self.n_counts_ - 1, 1)
+        pad = np.maximum(pad, (3 * self._floor) ** 0.5)
+        return lo - pad, hi + pad
+
+    def _smallest_variance(self, rows: Array, weight: Array, dtype: Any) -> float:
+        if self.min_variance is not None:
+            return float(self.min_variance)
+        if self.image_shape is not None:
+            return _PIXEL_VARIANCE
+        mean = weight @ rows / weight.sum()
+        variance = float((weight @ (rows - mean) ** 2).mean() / weight.sum())
+        rounding = float(np.finfo(dtype).eps) * float(np.abs(rows).max())
+        floor = max(_RELATIVE_FLOOR * variance, rounding**2)
+        if not np.isfinite(floor):
+            raise out_of_range(np.dtype(dtype))
+        return floor or 1.0  # all counts at zero: any width is as good as another
+
+    # ------------------------------------------------------------------- fitted
+
+    def _store_gaussians(self, gaussians: Gaussians, prior: Prior) -> None:
+        if not (np.isfinite(gaussians.means).all() and np.isfinite(gaussians.covariances).all()):
+            raise out_of_range(np.dtype(self._dtype))
+        self.weights_, self.means_, self.covariances_, self._kind = gaussians
+        self._prior_counts, self._prior_means, self._prior_variances = prior
+        self.n_components_ = len(self.weights_)
+
+    def _store_cells(self, cells: Cells) -> None:
+        self.weights_ = cells.weights
+        self.cells_ = np.stack([cells.lo, cells.hi], axis=2)
+        self.means_ = self.cells_.mean(axis=2)
+        self.n_components_ = len(self.weights_)
+
+    def _store_sizes(self, n_parameters: int) -> None:
+        self.n_parameters_ = n_parameters
+        numbers = self.n_counts_ * self.n_features_in_
+        self.compression_ratio_ = numbers / max(n_parameters, 1)
+
+    def _mixture(self) -> Gaussians | Cells:
+        if "cells_" in self.__dict__:
+            return Cells(self.weights_, self.cells_[..., 0], self.cells_[..., 1])
+        kind: Any = self._kind
+        return Gaussians(self.weights_, self.means_, self.covariances_, kind)
+
+    def _prior(self) -> Prior:
+        return Prior(self._prior_counts, self._prior_means, self._prior_variances)
+
+    def _forget(self) -> None:
+        known = None
+        if self.warm_start and "covariances_" in self.__dict__:
+            known = (self._mixture(), self._prior())
+        super()._forget()
+        if known is not None:
+            self._known = known
+
+    # ------------------------------------------------------------------ queries
+
+    def _under(self, X: Array) -> RowsInCells | LocalRows | DenseRows:
+        """Rows under the mixture, ready to be asked."""
+        rows = np.asarray(X, dtype=np.float64)
+        mixture = self._mixture()
+        if isinstance(mixture, Cells):
+            return RowsInCells(rows, mixture)
+        return rows_under_mixture(rows, None, self.n_components_, self.n_jobs)
+
+    def _encode(self, X: Array) -> NDArray[np.int64]:
+        best = self._under(X).best(self._mixture())  # type: ignore[arg-type]
+        return best.astype(np.int64)[:, None]
+
+    def _decode(self, Z: Array) -> Array:
+        means: Array = self.means_[Z[:, 0].astype(np.intp)].astype(self._dtype)
+        return means
+
+    def _check_codes(self, Z: Any) -> Any:
+        Z = super()._check_codes(Z)
+        check_indices(Z, self.n_components_, "components", self.get_feature_names_out())
+        return Z
+
+    def _log_prob(self, X: Array) -> Array:
+        nats: Array = self._under(X).log_density(self._mixture())  # type: ignore[arg-type]
+        return nats.astype(self._dtype)
+
+    def _draw(self, n_samples: int, rng: np.random.RandomState, noise: bool) -> Array:
+        weights = self.weights_ / self.weights_.sum()
+        code = np.searchsorted(np.cumsum(weights), rng.random_sample(n_samples), side="right")
+        code = np.minimum(code, np.flatnonzero(weights)[-1])
+        if not noise:
+            return self._decode(code[:, None])
+        mixture = self._mixture()
+        if isinstance(mixture, Cells):
+            share = rng.random_sample((n_samples, self.n_features_in_))
+            rows = mixture.lo[code] + share * (mixture.hi - mixture.lo)[code]
+        else:
+            away = rng.standard_normal((n_samples, self.n_features_in_))
+            if mixture.kind in ("full", "tied"):
+                factors = np.linalg.cholesky(mixture.covariances)
+                factors = factors[code] if mixture.kind == "full" else factors
+                away = np.einsum("...ab,...b->...a", factors, away)
+            else:
+                away *= np.sqrt(mixture.variances()[code])
+            rows = mixture.means[code] + away
+        return rows.astype(self._dtype)
+
+    def responsibilities(self, X: ArrayLike) -> sparse.csr_array:
+        """The share that each component has in each count, w_j rho_j(x) / rho(x).
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Counts.
+
+        Returns
+        -------
+        shares : csr_array of shape (n_samples, n_components_)
+            Rows sum to 1. Components whose shares are below 1e-10 together are left out. A
+            count outside of all cells belongs to the nearest.
+        """
+        rows = self._check_new_rows(X, "responsibilities")
+        return self._under(rows).responsibilities(self._mixture())  # type: ignore[arg-type]
+
+    def aic(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """Akaike's criterion on counts; lower is better.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Counts.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How often each row counts.
+
+        Returns
+        -------
+        aic : float
+            -2 log-likelihood + 2 `n_parameters_`.
+        """
+        total, _ = self._total_score(X, sample_weight)
+        return -2 * total + 2 * self.n_parameters_
+
+    def bic(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """Schwarz's criterion on counts; lower is better.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Counts.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How often each row counts.
+
+        Returns
+        -------
+        bic : float
+            -2 log-likelihood + log(number of counts) `n_parameters_`.
+        """
+        total, n = self._total_score(X, sample_weight)
+        return -2 * total + log(n) * self.n_parameters_
+
+    def intensity(self, shape: tuple[int, ...] | None = None) -> NDArray[np.float64]:
+        """The density on a grid of pixels, integrated over each of them.
+
+        Parameters
+        ----------
+        shape : tuple of int, default=None
+            Number of pixels along each feature; pixel (i, j) covers [i, i + 1) x [j, j + 1).
+            None is `image_shape`.
+
+        Returns
+        -------
+        intensity : ndarray of shape `shape`
+            Probabilities of a count to fall on the pixels. They sum to 1, less what the
+            mixture has outside the grid.
+
+        Raises
+        ------
+        ValueError
+            If `shape` has not one length for each feature, or is None without `image_shape`;
+            or if Gaussians with any axes have more than 3 features.
+        """
+        return pixel_masses(*self._on_grid(shape), self.n_jobs)
+
+    def reconstruct_image(
+        self, shape: tuple[int, ...] | None = None, total: float | None = None
+    ) -> NDArray[np.float64]:
+        """The image that the mixture stands for: its intensity, scaled to a total.
+
+        Parameters
+        ----------
+        shape : tuple of int, default=None
+            As in `intensity`.
+        total : float, default=None
+            Sum of the image. None is the number of counts that were learned from.
+
+        Returns
+        -------
+        image : ndarray of shape `shape`
+            Expected counts, or intensities, of the pixels.
+
+        Raises
+        ------
+        ValueError
+            As `intensity`; or if `total` is not positive, or nothing of the mixture is on the
+            grid.
+        """
+        mixture, grid = self._on_grid(shape)
+        if total is not None:
+            check_scalar(total, "total", Real, min_val=0, include_boundaries="neither")
+        masses = pixel_masses(mixture, grid, self.n_jobs)
+        inside = masses.sum()
+        if not inside > 0:
+            raise ValueError(f"shape={grid}: no count of the mixture falls on these pixels.")
+        return masses * ((self.n_counts_ if total is None else total) / inside)
+
+    def _on_grid(self, shape: Any) -> tuple[Gaussians | Cells, tuple[int, ...]]:
+        check_is_fitted(self)
+        grid = self.image_shape if shape is None else shape
+        if grid is None:
+            raise ValueError("shape=None needs image_shape; give the pixels of each axis.")
+        grid = tuple(np.atleast_1d(np.asarray(grid, dtype=object)))
+        for axis, length in enumerate(grid):
+            check_scalar(length, f"shape[{axis}]", Integral, min_val=1)
+        if len(grid) != self.n_features_in_:
+            raise ValueError(
+                f"shape={grid} has {len(grid)} lengths; expected {self.n_features_in_}, one for "
+                "each feature."
+            )
+        mixture = self._mixture()
+        rotated = isinstance(mixture, Gaussians) and mixture.kind in ("full", "tied")
+        if rotated and len(grid) > MOST_ROTATED_AXES:
+            raise ValueError(
+                f"covariance_type={self.covariance_type!r} is integrated over the pixels of at "
+                f"most {MOST_ROTATED_AXES} axes, shape={grid} has {len(grid)}; 'diag', "
+                "'spherical' and 'cell' over any number."
+            )
+        return mixture, tuple(int(length) for length in grid)
+
+    def _total_score(self, X: Any, sample_weight: Any | None) -> tuple[float, float]:
+        """Log-likelihood of all counts, nats, and their number."""
+        scores = np.asarray(self.score_samples(X), dtype=np.float64)
+        weight = self._check_weight(sample_weight, scores)
+        if weight is None:
+            return float(scores.sum()), float(len(scores))
+        return float(weight @ scores), float(weight.sum())
+
+    # -------------------------------------------------------------- names and files
+
+    @property
+    def _n_features_out(self) -> int:
+        return 1
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = []  # indices are integers
+        return tags
+
+
+def _n_parameters(n_components: int, n_dims: int, kind: Kind) -> int:
+    """Free parameters of a mixture of Gaussians."""
+    per_covariance = {
+        "spherical": n_components,
+        "diag": n_components * n_dims,
+        "full": n_components * n_dims * (n_dims + 1) // 2,
+        "tied": n_dims * (n_dims + 1) // 2,
+    }
+    return n_components - 1 + n_components * n_dims + per_covariance[kind]

@@ -1,0 +1,263 @@
+"""Components of a mixture that are Gaussian: their densities, sufficient statistics, updates.
+
+The mixture is sum_j w_j rho_j(x) with rho_j = N(mu_j, Sigma_j). The prior on its parameters
+counts as nu rows for each component, of the means m_j and the variances Psi_j that it had at
+the start:
+
+    log p(theta) = -1/2 sum_j nu (log |Sigma_j| + tr(Psi_j Sigma_j^-1)
+                                  + (mu_j - m_j)' Sigma_j^-1 (mu_j - m_j)) + const.
+"""
+
+from math import log, pi
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skae._component_search import Reach
+
+Array = NDArray[Any]
+Kind = Literal["spherical", "diag", "tied", "full"]
+
+
+class Gaussians(NamedTuple):
+    """A mixture of Gaussians, in float64."""
+
+    weights: Array  # (n_components,)
+    means: Array  # (n_components, n_dims)
+    covariances: Array  # as scikit-learn's GaussianMixture: by kind
+    kind: Kind
+
+    def full(self) -> Array:
+        """The covariances as matrices, (n_components, n_dims, n_dims)."""
+        n_components, n_dims = self.means.shape
+        match self.kind:
+            case "full":
+                return self.covariances
+            case "tied":
+                return np.broadcast_to(self.covariances, (n_components, n_dims, n_dims))
+            case "diag":
+                return self.covariances[:, :, None] * np.eye(n_dims)
+        return self.covariances[:, None, None] * np.eye(n_dims)
+
+    def variances(self) -> Array:
+        """Of every feature in every component, (n_components, n_dims)."""
+        match self.kind:
+            case "full":
+                return np.diagonal(self.covariances, axis1=1, axis2=2)
+            case "tied":
+                return np.broadcast_to(np.diag(self.covariances), self.means.shape)
+            case "diag":
+                return self.covariances
+        return np.broadcast_to(self.covariances[:, None], self.means.shape)
+
+    def log_weights(self) -> Array:
+        with np.errstate(divide="ignore"):
+            return np.log(self.weights)
+
+    def chosen(self, index: Any) -> "Gaussians":
+        """Some of the components."""
+        covariances = self.covariances if self.kind == "tied" else self.covariances[index]
+        return Gaussians(self.weights[index], self.means[index], covariances, self.kind)
+
+
+class Prior(NamedTuple):
+    """What is known of each component beforehand, worth `counts` rows."""
+
+    counts: float  # nu
+    means: Array  # m, (n_components, n_dims)
+    variances: Array  # diagonals of Psi, (n_components, n_dims)
+
+
+class Statistics(NamedTuple):
+    """Sums over rows x, weighted by the responsibilities r_j of component j for them."""
+
+    n: Array  # sum r_j, (n_components,)
+    first: Array  # sum r_j (x - mu_j), (n_components, n_dims)
+    second: Array  # of their products: matrices for "full", diagonals for "diag" and
+    # "spherical", and the sum of the matrices over all components for "tied"
+
+
+# ------------------------------------------------------------------ small matrices
+
+
+def inverses(covariances: Array) -> tuple[Array, Array]:
+    """Inverses and log determinants of matrices (n, d, d) that are positive definite."""
+    if covariances.shape[-1] == 2:  # a hundred thousand calls of LAPACK take longer
+        a, b, c = covariances[:, 0, 0], covariances[:, 0, 1], covariances[:, 1, 1]
+        part = 1 - (b / a) * (b / c)  # of the determinant: no product of variances overflows
+        inverse = np.empty_like(covariances)
+        inverse[:, 0, 0] = 1 / (a * part)
+        inverse[:, 1, 1] = 1 / (c * part)
+        inverse[:, 0, 1] = inverse[:, 1, 0] = -(b / a) / (c * part)
+        return inverse, np.log(a) + np.log(c) + np.log(part)
+    return np.linalg.inv(covariances), np.linalg.slogdet(covariances)[1]
+
+
+def extreme_variances(covariances: Array) -> tuple[Array, Array]:
+    """Smallest and largest eigenvalues of symmetric matrices (n, d, d)."""
+    if covariances.shape[-1] == 2:
+        a, b, c = covariances[:, 0, 0], covariances[:, 0, 1], covariances[:, 1, 1]
+        middle, radius = (a + c) / 2, np.hypot((a - c) / 2, b)
+        return middle - radius, middle + radius
+    values = np.linalg.eigvalsh(covariances)
+    return values[:, 0], values[:, -1]
+
+
+def floored(covariances: Array, floor: float) -> Array:
+    """The matrices with eigenvalues raised to `floor`.
+
+    Of all matrices whose eigenvalues are at least that, these maximise the likelihood: the
+    axes stay, and along each of them it falls on both sides of its maximum.
+    """
+    # Rounding must not lift what is at the floor above it again and again.
+    low = np.flatnonzero(extreme_variances(covariances)[0] < floor * (1 - 1e-9))
+    if len(low):
+        covariances = covariances.copy()
+        values, axes = np.linalg.eigh(covariances[low])
+        values = np.maximum(values, floor)
+        covariances[low] = (axes * values[:, None, :]) @ axes.swapaxes(1, 2)
+    return covariances
+
+
+# ----------------------------------------------------------------------- densities
+
+
+class Quadratics(NamedTuple):
+    """log w_j rho_j(x) = constant_j - (x - mu_j)' precision_j (x - mu_j) / 2."""
+
+    constant: Array  # (n_components,)
+    precision: Array  # (n_components, n_dims, n_dims)
+
+
+def quadratics(gaussians: Gaussians) -> Quadratics:
+    precision, log_det = inverses(gaussians.full())
+    n_dims = gaussians.means.shape[1]
+    constant = gaussians.log_weights() - (log_det + n_dims * log(2 * pi)) / 2
+    return Quadratics(constant, precision)
+
+
+def reach_of(gaussians: Gaussians, peak: Array) -> Reach:
+    """Where the components can matter; `peak` is the log of w_j rho_j(mu_j)."""
+    if gaussians.kind in ("full", "tied"):
+        spread = extreme_variances(gaussians.full())[1]
+    else:
+        spread = gaussians.variances().max(axis=1)
+    # A little more than the largest variance, as its square root is rounded.
+    return Reach(gaussians.means, gaussians.means, peak, spread * (1 + 1e-9))
+
+
+def log_joint(X: Array, gaussians: Gaussians) -> Array:
+    """log w_j rho_j(x) of all rows and all components, (n_samples, n_components)."""
+    n_dims = X.shape[1]
+    means, covariances = gaussians.means, gaussians.covariances
+    found = np.empty((len(X), len(means)))
+    factor = None
+    for j, mean in enumerate(means):
+        centred = X - mean
+        if gaussians.kind in ("full", "tied"):
+            if factor is None or gaussians.kind == "full":
+                matrix = covariances if gaussians.kind == "tied" else covariances[j]
+                cholesky = np.linalg.cholesky(matrix)
+                log_det = 2 * np.log(np.diag(cholesky)).sum()
+                factor = np.linalg.inv(cholesky).T
+            whitened = centred @ factor
+        else:
+            variance = np.broadcast_to(covariances[j], n_dims)
+            log_det = np.log(variance).sum()
+            whitened = centred / np.sqrt(variance)
+        found[:, j] = np.einsum("ij,ij->i", whitened, whitened) + log_det
+    return gaussians.log_weights() - (found + n_dims * log(2 * pi)) / 2
+
+
+def log_prior(gaussians: Gaussians, prior: Prior) -> float:
+    """log p(theta) up to a constant, nats."""
+    if not prior.counts:
+        return 0.0
+    away = gaussians.means - prior.means
+    n_components = len(away)
+    if gaussians.kind in ("full", "tied"):
+        matrices = gaussians.covariances.reshape(-1, *gaussians.covariances.shape[-2:])
+        precision, log_det = inverses(matrices)
+        precision = np.broadcast_to(precision, (n_components, *precision.shape[1:]))
+        trace = np.einsum("jaa,ja->", precision, prior.variances)
+        trace += np.einsum("ja,jab,jb->", away, precision, away, optimize=True)
+        log_det = log_det.sum() * (n_components / len(log_det))
+    else:
+        variances = gaussians.variances()
+        trace = ((prior.variances + away**2) / variances).sum()
+        log_det = np.log(variances).sum()
+    return float(-0.5 * prior.counts * (log_det + trace))
+
+
+# ------------------------------------------------------------------------- updates
+
+
+def maximise(stats: Statistics, before: Gaussians, prior: Prior, floor: float) -> Gaussians:
+    """The parameters that maximise the expected log density of the rows plus the log prior.
+
+    With the statistics about the means before,
+
+        mu = (N xbar + nu m) / (N + nu),
+        Sigma = (sum r (x - mu)(x - mu)' + nu (Psi + (mu - m)(mu - m)')) / (N + nu).
+    """
+    n, nu = stats.n, prior.counts
+    total = n.sum()
+    size = (n + nu)[:, None]
+    held = size[:, 0] > 0
+    step = stats.first + nu * (prior.means - before.means)
+    np.divide(step, size, out=step, where=held[:, None])
+    step[~held] = 0
+    means = before.means + step
+    away = means - prior.means
+    weights = n / total
+    if before.kind in ("diag", "spherical"):
+        second = stats.second - 2 * step * stats.first + n[:, None] * step**2
+        second += nu * (prior.variances + away**2)
+        if before.kind == "spherical":
+            second = second.mean(axis=1, keepdims=True)
+        variances = np.divide(second, size, out=np.zeros_like(second), where=held[:, None])
+        variances = np.maximum(variances, floor)
+        if before.kind == "diag":
+            variances[~held] = before.covariances[~held]
+            return Gaussians(weights, means, variances, "diag")
+        spherical = np.where(held, variances[:, 0], before.covariances)
+        return Gaussians(weights, means, spherical, "spherical")
+    diagonal = np.arange(means.shape[1])
+    if before.kind == "tied":
+        cross = step.T @ stats.first
+        second = stats.second - cross - cross.T + (n[:, None] * step).T @ step
+        second[diagonal, diagonal] += nu * prior.variances.sum(axis=0)
+        second += nu * away.T @ away
+        second /= size.sum()
+        return Gaussians(weights, means, floored(second[None], floor)[0], "tied")
+    cross = stats.first[:, :, None] * step[:, None, :]
+    second = stats.second - cross
+    second -= cross.swapaxes(1, 2)
+    second += n[:, None, None] * step[:, :, None] * step[:, None, :]
+    if nu:
+        second[:, diagonal, diagonal] += nu * prior.variances
+        second += nu * away[:, :, None] * away[:, None, :]
+    covariances = before.covariances.copy()
+    np.divide(second, size[:, :, None], out=covariances, where=held[:, None, None])
+    return Gaussians(weights, means, floored(covariances, floor), "full")
+
+
+def statistics_of(gaussians: Gaussians, prior: Prior, total: float) -> Statistics:
+    """The statistics about the means at which `maximise` stands still: its inverse."""
+    n, nu = total * gaussians.weights, prior.counts
+    away = gaussians.means - prior.means
+    first = nu * away
+    size = (n + nu)[:, None]
+    if gaussians.kind in ("diag", "spherical"):
+        second = size * gaussians.variances() - nu * (prior.variances + away**2)
+        return Statistics(n, first, second)
+    diagonal = np.arange(away.shape[1])
+    if gaussians.kind == "tied":
+        second = size.sum() * gaussians.covariances - nu * away.T @ away
+        second[diagonal, diagonal] -= nu * prior.variances.sum(axis=0)
+        return Statistics(n, first, second)
+    second = size[:, :, None] * gaussians.covariances
+    second -= nu * away[:, :, None] * away[:, None, :]
+    second[:, diagonal, diagonal] -= nu * prior.variances
+    return Statistics(n, first, second)

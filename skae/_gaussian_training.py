@@ -1,0 +1,139 @@
+"""Training of a mixture of Gaussians: soft (EM) or hard (partition-maximization)."""
+
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skae._gaussian_components import Gaussians, Prior, Statistics, log_prior, maximise
+from skae._mixture_rows import DenseRows, LocalRows
+from skae._mixture_starts import split
+
+Array = NDArray[Any]
+Algorithm = Literal["em", "partition"]
+
+# Iterations before which candidates are chosen anew: seldom later, as less and less moves.
+_MEETINGS = frozenset([0, *(2**k for k in range(1, 30))])
+
+# Counts below which a component is empty, and may go where it is of more use.
+_EMPTY = 1e-3
+
+
+class Trained(NamedTuple):
+    """The mixture that training found."""
+
+    gaussians: Gaussians
+    prior: Prior
+    objectives: list[float]  # before every update, nats per count
+    converged: bool
+
+
+def train(
+    rows: LocalRows | DenseRows,
+    gaussians: Gaussians,
+    prior: Prior,
+    *,
+    algorithm: Algorithm,
+    total: float,
+    floor: float,
+    tol: float,
+    max_iter: int,
+) -> Trained:
+    """Encode and decode in turn until the objective stops rising.
+
+    The objective, which never falls, is the log prior plus
+
+    - with "em", the free energy sum_x log sum_j w_j rho_j(x), over the components j that
+      each block of rows meets;
+    - with "partition", the classification log-likelihood sum_x max_j log w_j rho_j(x):
+      counts go to the best component (eq. 13), then each component solves the score
+      equation of its own counts (eq. 14).
+
+    Parameters
+    ----------
+    rows : LocalRows or DenseRows
+    gaussians : Gaussians
+        The start.
+    prior : Prior
+    algorithm : {"em", "partition"}
+    total : float
+        Number of counts.
+    floor : float
+        Smallest variance along any axis.
+    tol : float
+        Training stops when an iteration gains less, nats per count.
+    max_iter : int
+        Most iterations.
+    """
+    objectives: list[float] = []
+    may_reseed = True
+    for iteration in range(max_iter):
+        if algorithm == "em" and iteration in _MEETINGS:
+            rows.meet_again(gaussians)
+        nats, stats = _step(rows, gaussians, algorithm)
+        objectives.append((nats + log_prior(gaussians, prior)) / total)
+        if iteration and objectives[-1] - objectives[-2] < tol:
+            return Trained(gaussians, prior, objectives, True)
+        if iteration + 1 == max_iter:
+            break
+        gaussians = maximise(stats, gaussians, prior, floor)
+        if may_reseed and (gaussians.weights * total < _EMPTY).any():
+            better = _reseeded(rows, gaussians, prior, algorithm, total, floor)
+            may_reseed = better is not None
+            if better is not None:
+                gaussians, prior = better
+    return Trained(gaussians, prior, objectives, False)
+
+
+def _step(
+    rows: LocalRows | DenseRows, gaussians: Gaussians, algorithm: Algorithm
+) -> tuple[float, Statistics]:
+    if algorithm == "em":
+        return rows.expect(gaussians)
+    return rows.assign(gaussians)[:2]
+
+
+def _reseeded(
+    rows: LocalRows | DenseRows,
+    gaussians: Gaussians,
+    prior: Prior,
+    algorithm: Algorithm,
+    total: float,
+    floor: float,
+) -> tuple[Gaussians, Prior] | None:
+    """Empty components as halves of those that gain most by it; None if nothing is gained.
+
+    A half may gain up to log 2 nats for each of its counts and more the wider it is, so that
+    the components of most counts times log volume are halved. What the proposal is worth is
+    seen after an update of both mixtures: at first the halves stand where nothing put them.
+    """
+    empty = np.flatnonzero(gaussians.weights * total < _EMPTY)
+    log_volume = 0.5 * np.log(gaussians.variances()).sum(axis=1)
+    worth = gaussians.weights * (log_volume - log_volume.min() + 1)
+    worth[empty] = -1
+    order = np.argsort(-worth, kind="stable")
+    n = min(len(empty), len(worth) - len(empty))
+    base = _settled(rows, gaussians, prior, algorithm, floor)
+    while n:
+        proposal = split(gaussians, prior, np.sort(order[:n]), empty[:n])
+        tried = _settled(rows, *proposal, algorithm, floor)
+        if tried[0] > base[0]:
+            return tried[1], proposal[1]
+        n //= 4
+    return None
+
+
+def _settled(
+    rows: LocalRows | DenseRows,
+    gaussians: Gaussians,
+    prior: Prior,
+    algorithm: Algorithm,
+    floor: float,
+) -> tuple[float, Gaussians]:
+    """The objective, nats in all, after a few updates, and the mixture that has it."""
+    for _ in range(3):
+        rows.meet_again(gaussians)
+        stats = _step(rows, gaussians, algorithm)[1]
+        gaussians = maximise(stats, gaussians, prior, floor)
+    rows.meet_again(gaussians)
+    return _step(rows, gaussians, algorithm)[0] + log_prior(gaussians, prior), gaussians

@@ -1,0 +1,417 @@
+"""Rows under a mixture of Gaussians: responsibilities, assignments and densities.
+
+Of few dimensions, rows are taken in blocks of neighbours, each with the components that can
+matter to it; of many, where a neighbourhood holds nearly all, every row meets every component.
+"""
+
+from collections.abc import Callable, Iterator
+from math import log
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.spatial import cKDTree
+from scipy.special import logsumexp
+from sklearn.utils import gen_batches
+
+from skae._component_search import (
+    Pairs,
+    Rectangles,
+    Tree,
+    build_tree,
+    find_pairs,
+    in_threads,
+    rectangles,
+)
+from skae._gaussian_components import (
+    Gaussians,
+    Quadratics,
+    Statistics,
+    log_joint,
+    quadratics,
+    reach_of,
+)
+
+Array = NDArray[Any]
+Indices = NDArray[np.intp]
+
+# Up to so many dimensions rows are blocks of neighbours.
+LOCAL_DIMS = 4
+
+# Nats below the best component of a row at which another one no longer matters to training.
+_TRAINING_MARGIN = 9.0
+
+# Share of the density of a row that components left out of its score may have together.
+_OMITTED = 1e-10
+
+# Components that are nearest to the centre of a block, by which its rows are first scored.
+_NEAREST = 4
+
+_DENSE_NUMBERS = 2**22
+
+
+def log_sum(value: Array) -> Array:
+    """log sum exp over the last axis, in place; of parts that are all -inf it is that."""
+    top = value.max(axis=-1, keepdims=True)
+    np.subtract(value, np.where(np.isfinite(top), top, 0), out=value)
+    np.exp(value, out=value)
+    with np.errstate(divide="ignore"):
+        return np.log(value.sum(axis=-1)) + top[..., 0]
+
+
+def margin_of_scores(n_components: int) -> float:
+    """How far below the best component all others together are less than 1e-10 of it."""
+    return log(n_components / _OMITTED)
+
+
+class _Blocks(NamedTuple):
+    """Rows relative to the centres of their blocks, with the products that densities need."""
+
+    tree: Tree
+    centre: Array  # (n_blocks, n_dims)
+    features: Array  # (n_blocks, n_members, n_features): 1, x_a, x_a x_b for a <= b
+    weight: Array  # (n_blocks, n_members); 0 for rows that are there twice
+
+
+def _products(n_dims: int) -> list[tuple[int, int]]:
+    return [(a, b) for a in range(n_dims) for b in range(a, n_dims)]
+
+
+def _blocks_of(X: Array, weight: Array | None, n_members: int) -> _Blocks:
+    n_dims = X.shape[1]
+    tree = build_tree(X, X, n_members)
+    products = _products(n_dims)
+    features = np.empty((*tree.members.shape, 1 + n_dims + len(products)))
+    centre = (tree.lo[-1] + tree.hi[-1]) / 2
+    features[..., 0] = 1
+    for a in range(n_dims):
+        np.subtract(X[:, a][tree.members], centre[:, a, None], out=features[..., 1 + a])
+    for place, (a, b) in enumerate(products, 1 + n_dims):
+        np.multiply(features[..., 1 + a], features[..., 1 + b], out=features[..., place])
+    counted = np.ones(tree.members.shape) if weight is None else weight[tree.members]
+    counted[tree.filler] = 0
+    return _Blocks(tree, centre, features, counted)
+
+
+class LocalRows:
+    """Rows of few dimensions, in blocks, under a mixture of which each block meets a part."""
+
+    def __init__(
+        self, X: Array, weight: Array | None, n_components: int, n_jobs: int | None
+    ) -> None:
+        # Blocks of about half of what a component holds: larger ones meet more components,
+        # smaller ones spend their time on bookkeeping.
+        n_members = int(np.clip(len(X) / (2 * n_components), 16, 64))
+        self._blocks = _blocks_of(X, weight, n_members)
+        self._n_rows = len(X)
+        self._n_jobs = n_jobs
+        self._pairs: Pairs | None = None
+        self._plan: list[Rectangles] = []
+
+    # ------------------------------------------------------------- who meets whom
+
+    def meet_again(self, gaussians: Gaussians, margin: float = _TRAINING_MARGIN) -> None:
+        """Choose anew which components each block meets: all within `margin` of its best.
+
+        In training the choice is changed only for the blocks that gain by it, so that the
+        truncated free energy never falls.
+        """
+        form = quadratics(gaussians)
+        pairs = self._candidates(gaussians, form, margin)
+        if self._pairs is not None:
+            before, now = self._values(self._pairs, form, gaussians), None
+            now = self._values(pairs, form, gaussians)
+            pairs = _merged(self._pairs, pairs, now >= before)
+        self._use(pairs)
+
+    def _use(self, pairs: Pairs) -> None:
+        self._pairs = pairs
+        self._plan = self._rectangles(pairs)
+        self._sums = np.empty((self._blocks.features.shape[2], len(pairs.block)))
+
+    def _rectangles(self, pairs: Pairs) -> list[Rectangles]:
+        return rectangles(pairs, *self._blocks.tree.members.shape)
+
+    def _candidates(self, gaussians: Gaussians, form: Quadratics, margin: float) -> Pairs:
+        """All pairs in which a component may be within `margin` of the best at some row."""
+        threshold = self._lowest(gaussians, form) - margin
+        return find_pairs(self._blocks.tree, threshold, reach_of(gaussians, form.constant))
+
+    def _lowest(self, gaussians: Gaussians, form: Quadratics) -> Array:
+        """At most the log w_j rho_j(x) of the best component of every row, of each block."""
+        alive = np.flatnonzero(gaussians.weights > 0)
+        n_nearest = min(_NEAREST, len(alive))
+        n_blocks = len(self._blocks.centre)
+        search = cKDTree(gaussians.means[alive])
+        nearest = search.query(self._blocks.centre, k=np.arange(1, n_nearest + 1))[1]
+        component = np.sort(alive[nearest], axis=1)
+        pairs = Pairs(np.repeat(np.arange(n_blocks), n_nearest), component.ravel())
+        lowest = np.empty(n_blocks)
+
+        def work(part: Rectangles) -> None:
+            lowest[part.blocks] = self._log_joint(part, form, gaussians).max(axis=2).min(axis=1)
+
+        self._for_all(work, self._rectangles(pairs))
+        return lowest
+
+    def _values(self, pairs: Pairs, form: Quadratics, gaussians: Gaussians) -> Array:
+        """The truncated log-likelihood of each block."""
+        values = np.empty(len(self._blocks.centre))
+
+        def work(part: Rectangles) -> None:
+            nats = log_sum(self._log_joint(part, form, gaussians))
+            values[part.blocks] = (self._blocks.weight[part.blocks] * nats).sum(axis=1)
+
+        self._for_all(work, self._rectangles(pairs))
+        return values
+
+    def _for_all(self, work: Callable[[Rectangles], Any], plan: list[Rectangles]) -> list[Any]:
+        return list(in_threads(work, plan, self._n_jobs))
+
+    def _log_joint(self, part: Rectangles, form: Quadratics, gaussians: Gaussians) -> Array:
+        """log w_j rho_j(x), (n_blocks, n_members, n_candidates); -inf where none is meant."""
+        coefficients = self._coefficients(part, form, gaussians)
+        return self._blocks.features[part.blocks] @ coefficients.swapaxes(1, 2)
+
+    def _coefficients(self, part: Rectangles, form: Quadratics, gaussians: Gaussians) -> Array:
+        """What multiplies the features in log w_j rho_j, (n_blocks, n_candidates, n_features)."""
+        j = part.candidates
+        n_dims = gaussians.means.shape[1]
+        away = gaussians.means[j] - self._blocks.centre[part.blocks][:, None]
+        precision = form.precision[j]
+        found = np.empty((*j.shape, self._blocks.features.shape[2]))
+        constant = found[..., 0]
+        constant[...] = np.where(part.valid, form.constant[j], -np.inf)
+        for a in range(n_dims):
+            pull = found[..., 1 + a]
+            np.multiply(precision[..., a, 0], away[..., 0], out=pull)
+            for b in range(1, n_dims):
+                pull += precision[..., a, b] * away[..., b]
+            constant -= 0.5 * pull * away[..., a]
+        for place, (a, b) in enumerate(_products(n_dims), 1 + n_dims):
+            np.multiply(precision[..., a, b], -0.5 if a == b else -1.0, out=found[..., place])
+        return found
+
+    # -------------------------------------------------------------------- training
+
+    def expect(self, gaussians: Gaussians) -> tuple[float, Statistics]:
+        """Truncated log-likelihood of all rows, and the statistics of soft responsibilities."""
+        form = quadratics(gaussians)
+
+        def work(part: Rectangles) -> float:
+            share = self._log_joint(part, form, gaussians)
+            top = share.max(axis=2, keepdims=True)
+            share -= top
+            np.exp(share, out=share)
+            total = share.sum(axis=2, keepdims=True)
+            weight = self._blocks.weight[part.blocks][..., None]
+            nats = (weight * (np.log(total) + top)).sum()
+            share *= weight / total
+            self._collect(part, share)
+            return float(nats)
+
+        nats = sum(self._for_all(work, self._plan))
+        return nats, self._statistics(gaussians)
+
+    def assign(self, gaussians: Gaussians) -> tuple[float, Statistics, Indices]:
+        """Classification log-likelihood, statistics and components of hard assignments."""
+        form = quadratics(gaussians)
+        self._pairs = None
+        self._use(self._candidates(gaussians, form, 0.0))
+        labels = np.empty(self._blocks.tree.members.shape, dtype=np.intp)
+
+        def work(part: Rectangles) -> float:
+            value = self._log_joint(part, form, gaussians)
+            best = value.argmax(axis=2)[..., None]
+            weight = self._blocks.weight[part.blocks]
+            nats = (weight * np.take_along_axis(value, best, axis=2)[..., 0]).sum()
+            blocks = np.arange(len(best))[:, None]
+            labels[part.blocks] = part.candidates[blocks, best[..., 0]]
+            value[...] = 0
+            np.put_along_axis(value, best, weight[..., None], axis=2)
+            self._collect(part, value)
+            return float(nats)
+
+        nats = sum(self._for_all(work, self._plan))
+        return nats, self._statistics(gaussians), self._by_row(labels)
+
+    def _collect(self, part: Rectangles, share: Array) -> None:
+        sums = share.swapaxes(1, 2) @ self._blocks.features[part.blocks]
+        self._sums[:, part.pairs[part.valid]] = sums[part.valid].T
+
+    def _statistics(self, gaussians: Gaussians) -> Statistics:
+        """The sums of all pairs about the centres of blocks, moved to the means and added up."""
+        assert self._pairs is not None
+        n_components, n_dims = gaussians.means.shape
+        block, component = self._pairs
+        n, first, products = self._sums[0], self._sums[1 : 1 + n_dims], self._sums[1 + n_dims :]
+        away = [
+            self._blocks.centre[block, a] - gaussians.means[component, a] for a in range(n_dims)
+        ]
+        second = np.empty((n_components, n_dims, n_dims))
+
+        def added(values: Array) -> Array:
+            return np.bincount(component, values, n_components)
+
+        for (a, b), product in zip(_products(n_dims), products, strict=True):
+            product += first[a] * away[b]
+            product += (first[b] + n * away[b]) * away[a]
+            second[:, a, b] = second[:, b, a] = added(product)
+        for a in range(n_dims):
+            first[a] += n * away[a]
+        firsts = np.stack([added(values) for values in first], axis=1)
+        kept: Array = second
+        if gaussians.kind in ("diag", "spherical"):
+            kept = np.diagonal(second, axis1=1, axis2=2).copy()
+        elif gaussians.kind == "tied":
+            kept = second.sum(axis=0)
+        return Statistics(added(n), firsts, kept)
+
+    # --------------------------------------------------------------------- queries
+
+    def log_density(self, gaussians: Gaussians) -> Array:
+        """log sum_j w_j rho_j(x) of every row; what is left out is below 1e-10 of it."""
+        nats = np.empty(self._blocks.tree.members.shape)
+        for part, value in self._scored(gaussians):
+            nats[part.blocks] = log_sum(value)
+        return self._by_row(nats)
+
+    def best(self, gaussians: Gaussians) -> Indices:
+        """argmax_j w_j rho_j(x) of every row, the first of equals."""
+        return self.assign(gaussians)[2]
+
+    def responsibilities(self, gaussians: Gaussians) -> sparse.csr_array:
+        """w_j rho_j(x) / rho(x), without what is below 1e-10 together; rows sum to 1."""
+        rows, columns, values = [], [], []
+        lowest = -margin_of_scores(len(gaussians.weights))
+        for part, value in self._scored(gaussians):
+            value -= value.max(axis=2, keepdims=True)
+            kept = (value > lowest) & ~self._blocks.tree.filler[part.blocks][..., None]
+            block, member, candidate = np.nonzero(kept)
+            rows.append(self._blocks.tree.members[part.blocks[block], member])
+            columns.append(part.candidates[block, candidate])
+            values.append(np.exp(value[kept]))
+        shape = (self._n_rows, len(gaussians.weights))
+        entries = (np.concatenate(rows), np.concatenate(columns))
+        found = sparse.coo_array((np.concatenate(values), entries), shape=shape).tocsr()
+        found.sort_indices()
+        found.data /= np.repeat(found.sum(axis=1), np.diff(found.indptr))
+        return found
+
+    def _scored(self, gaussians: Gaussians) -> Iterator[tuple[Rectangles, Array]]:
+        form = quadratics(gaussians)
+        margin = margin_of_scores(len(gaussians.weights))
+        plan = self._rectangles(self._candidates(gaussians, form, margin))
+
+        def work(part: Rectangles) -> tuple[Rectangles, Array]:
+            return part, self._log_joint(part, form, gaussians)
+
+        for some in np.array_split(np.arange(len(plan)), -(-len(plan) // 64)):
+            yield from in_threads(work, [plan[i] for i in some], self._n_jobs)
+
+    def _by_row(self, values: Array) -> Array:
+        found = np.empty(self._n_rows, dtype=values.dtype)
+        found[self._blocks.tree.members] = values
+        return found
+
+
+def _merged(before: Pairs, now: Pairs, take: NDArray[np.bool_]) -> Pairs:
+    """The new pairs of the blocks that `take` them, and the old ones of the others."""
+    old, new = ~take[before.block], take[now.block]
+    block = np.concatenate([before.block[old], now.block[new]])
+    component = np.concatenate([before.component[old], now.component[new]])
+    order = np.argsort(block, kind="stable")
+    return Pairs(block[order], component[order])
+
+
+class DenseRows:
+    """Rows of many dimensions, each of which meets all components."""
+
+    def __init__(self, X: Array, weight: Array | None) -> None:
+        self._X = X
+        self._weight = np.ones(len(X)) if weight is None else weight
+
+    def meet_again(self, gaussians: Gaussians) -> None:
+        """Nothing to choose: every row meets every component."""
+
+    def expect(self, gaussians: Gaussians) -> tuple[float, Statistics]:
+        """Log-likelihood of all rows, and the statistics of soft responsibilities."""
+        nats, sums = 0.0, None
+        for rows, value in self._joint(gaussians):
+            weight = self._weight[rows]
+            log_density = logsumexp(value, axis=1, keepdims=True)
+            nats += float((weight * log_density[:, 0]).sum())
+            share = weight[:, None] * np.exp(value - log_density)
+            sums = self._added(sums, rows, share, gaussians)
+        assert sums is not None
+        return nats, sums
+
+    def assign(self, gaussians: Gaussians) -> tuple[float, Statistics, Indices]:
+        """Classification log-likelihood, statistics and components of hard assignments."""
+        nats, sums = 0.0, None
+        labels = np.empty(len(self._X), dtype=np.intp)
+        for rows, value in self._joint(gaussians):
+            weight = self._weight[rows]
+            best = value.argmax(axis=1)
+            labels[rows] = best
+            nats += float((weight * value[np.arange(len(best)), best]).sum())
+            share = np.zeros_like(value)
+            share[np.arange(len(best)), best] = weight
+            sums = self._added(sums, rows, share, gaussians)
+        assert sums is not None
+        return nats, sums, labels
+
+    def _added(
+        self, sums: Statistics | None, rows: slice, share: Array, gaussians: Gaussians
+    ) -> Statistics:
+        n_components, n_dims = gaussians.means.shape
+        matrices = gaussians.kind in ("full", "tied")
+        shape = (n_dims, n_dims) if matrices else (n_dims,)
+        if gaussians.kind != "tied":
+            shape = (n_components, *shape)
+        if sums is None:
+            first = np.zeros((n_components, n_dims))
+            sums = Statistics(np.zeros(n_components), first, np.zeros(shape))
+        n, first, second = sums
+        n += share.sum(axis=0)
+        for j, mean in enumerate(gaussians.means):
+            centred = self._X[rows] - mean
+            weighted = share[:, j, None] * centred
+            first[j] += weighted.sum(axis=0)
+            whole = second if gaussians.kind == "tied" else second[j]
+            whole += weighted.T @ centred if matrices else (weighted * centred).sum(axis=0)
+        return sums
+
+    def log_density(self, gaussians: Gaussians) -> Array:
+        """log sum_j w_j rho_j(x) of every row."""
+        return np.concatenate([logsumexp(v, axis=1) for _, v in self._joint(gaussians)])
+
+    def best(self, gaussians: Gaussians) -> Indices:
+        """argmax_j w_j rho_j(x) of every row, the first of equals."""
+        return np.concatenate([value.argmax(axis=1) for _, value in self._joint(gaussians)])
+
+    def responsibilities(self, gaussians: Gaussians) -> sparse.csr_array:
+        """w_j rho_j(x) / rho(x), without what is below 1e-10 together; rows sum to 1."""
+        lowest = -margin_of_scores(len(gaussians.weights))
+        parts = []
+        for _, value in self._joint(gaussians):
+            value -= value.max(axis=1, keepdims=True)
+            share = np.where(value > lowest, np.exp(value), 0)
+            parts.append(sparse.csr_array(share / share.sum(axis=1, keepdims=True)))
+        return sparse.vstack(parts, format="csr")
+
+    def _joint(self, gaussians: Gaussians) -> Iterator[tuple[slice, Array]]:
+        n_components, n_dims = gaussians.means.shape
+        n_rows = max(1, _DENSE_NUMBERS // max(n_components, n_dims))
+        for rows in gen_batches(len(self._X), n_rows):
+            yield rows, log_joint(self._X[rows], gaussians)
+
+
+def rows_under_mixture(
+    X: Array, weight: Array | None, n_components: int, n_jobs: int | None
+) -> LocalRows | DenseRows:
+    """Rows of either sort, by their dimensions."""
+    if X.shape[1] > LOCAL_DIMS:
+        return DenseRows(X, weight)
+    return LocalRows(X, weight, n_components, n_jobs)

@@ -1,0 +1,282 @@
+"""Where a mixture of Gaussians begins: cells of rows, whose means and variances are the start."""
+
+from collections.abc import Callable
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+from sklearn.metrics import pairwise_distances_argmin
+
+from skae._gaussian_components import Gaussians, Kind, Prior, floored
+from skae._mixture_rows import LOCAL_DIMS
+
+Array = NDArray[Any]
+Indices = NDArray[np.intp]
+
+# Variances at the start and in the prior, in those of rows that fill a cell evenly. Eight make
+# the standard deviation 0.82 of the cell's side: neighbours then add up to a smooth density.
+_SPREAD = 8.0
+
+# Rows that the expected variance of a cell counts for, beside its own rows.
+_EXPECTED_ROWS = 2.0
+
+
+class Start(NamedTuple):
+    """Cells as a start: of every component the mass, the mean and the variances of a cell."""
+
+    mass: Array  # (n_components,)
+    means: Array  # (n_components, n_dims)
+    variances: Array  # (n_components, n_dims)
+    spare: NDArray[np.bool_]  # (n_components,): components for which there were no rows
+
+
+def start_of_cells(X: Array, weight: Array, labels: Indices, n_components: int) -> Start:
+    """The start that cells of rows are, by the cell of each row."""
+    n_dims = X.shape[1]
+    mass = np.bincount(labels, weight, n_components)
+    spare = np.bincount(labels, minlength=n_components) == 0
+    total = weight.sum()
+    centre = weight @ X / total
+    overall = weight @ (X - centre) ** 2 / total
+    # Of K cells that share a box evenly, each has K^(-2/d) of its variances.
+    expected = overall * n_components ** (-2 / n_dims)
+    means = np.tile(centre, (n_components, 1))
+    variances = np.empty_like(means)
+    divisor = np.where(spare, 1, mass)
+    for a in range(n_dims):
+        means[:, a] += np.bincount(labels, weight * (X[:, a] - centre[a]), n_components) / divisor
+        squares = weight * (X[:, a] - means[labels, a]) ** 2
+        sums = np.bincount(labels, squares, n_components)
+        variances[:, a] = (sums + _EXPECTED_ROWS * expected[a]) / (mass + _EXPECTED_ROWS)
+    variances[spare] = overall
+    return Start(mass, means, variances, spare)
+
+
+def begin(start: Start, kind: Kind, prior_counts: float, floor: float) -> tuple[Gaussians, Prior]:
+    """The first mixture of a fit, and the prior that remembers it."""
+    n_dims = start.means.shape[1]
+    variances = np.maximum(_SPREAD * start.variances, floor)
+    prior = Prior(prior_counts, start.means, variances)
+    weights = np.where(start.spare, 0, start.mass + 0.5)
+    weights /= weights.sum()
+    covariances: Array = variances
+    match kind:
+        case "full":
+            covariances = floored(variances[:, :, None] * np.eye(n_dims), floor)
+        case "tied":
+            covariances = np.diag(weights @ variances)
+        case "spherical":
+            covariances = variances.mean(axis=1)
+    return Gaussians(weights, start.means.copy(), covariances.copy(), kind), prior
+
+
+# --------------------------------------------------------------------------- cells
+
+
+def quantile_cells(
+    X: Array, weight: Array, n_cells: int, rng: np.random.RandomState | None = None
+) -> Indices:
+    """Cells of equal mass: halved along their longest side, again and again.
+
+    They depend on the distribution of the rows alone: not on their order, and a row of weight
+    two is as two rows. Rows that are equal share a cell. With fewer distinct rows than cells
+    some cells stay empty.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_dims)
+    weight : ndarray of shape (n_samples,)
+        Positive.
+    n_cells : int
+    rng : RandomState, default=None
+        Shifts the cells: with it, the first cut is at a random share of the mass.
+    """
+    n, n_dims = X.shape
+    ranks: dict[int, Indices] = {}
+    labels = np.empty(n, dtype=np.intp)
+    order = np.arange(n)
+    start, first, size = np.array([0]), np.array([0]), np.array([n_cells])
+    while len(order):
+        stop = np.append(start[1:], len(order))
+        left = size // 2
+        if rng is not None:
+            share = rng.uniform(0.25, 0.75, len(size)) if len(size) == 1 else 0.5
+            left = np.clip((size * share).astype(np.intp), np.minimum(size, 1), size - 1)
+        sides = np.empty((n_dims, len(start)))
+        for a in range(n_dims):
+            values = X[order, a]
+            sides[a] = np.maximum.reduceat(values, start) - np.minimum.reduceat(values, start)
+        axis = sides.argmax(axis=0)
+        cell = np.repeat(np.arange(len(start)), stop - start)
+        rank = np.empty(len(order), dtype=np.int64)
+        for a in np.unique(axis):
+            if a not in ranks:
+                ranks[a] = _ranks(X, int(a))
+            mine = (axis == a)[cell]
+            rank[mine] = ranks[a][order[mine]]
+        sorting = np.argsort(cell * n + rank)
+        order, rank = order[sorting], rank[sorting]
+        cut = _cuts(weight[order], rank, start, stop, left / size)
+        splits = (size > 1) & (cut > start) & (sides.max(axis=0) > 0)
+        done = ~splits
+        labels[order[done[cell]]] = first[cell[done[cell]]]
+        kept = splits[cell]
+        order = order[kept]
+        lengths = np.stack([(cut - start)[splits], (stop - cut)[splits]], axis=1).ravel()
+        first = np.stack([first[splits], (first + left)[splits]], axis=1).ravel()
+        size = np.stack([left[splits], (size - left)[splits]], axis=1).ravel()
+        start = np.cumsum(lengths) - lengths
+    return labels
+
+
+def _ranks(X: Array, axis: int) -> Indices:
+    """The rank of each row along an axis; others break ties, and equal rows have one rank."""
+    order = np.argsort(X[:, axis])
+    sorted_values = X[order, axis]
+    new = np.empty(len(X), dtype=bool)
+    new[:1] = True
+    np.not_equal(sorted_values[1:], sorted_values[:-1], out=new[1:])
+    if not new.all():
+        others = [X[:, (axis + step) % X.shape[1]] for step in range(X.shape[1])]
+        order = np.lexsort(others[::-1])
+        new[1:] = False
+        for values in others:
+            values = values[order]
+            new[1:] |= values[1:] != values[:-1]
+    ranks = np.empty(len(X), dtype=np.intp)
+    ranks[order] = np.cumsum(new) - 1
+    return ranks
+
+
+def _cuts(weight: Array, rank: Indices, start: Indices, stop: Indices, share: Array) -> Indices:
+    """Where to cut sorted rows, so that about a share is before: never between equal rows.
+
+    The start of a cell where there is no such place.
+    """
+    n = len(weight)
+    before = np.concatenate([[0], np.cumsum(weight)])  # mass before each place
+    may_cut = np.empty(n + 1, dtype=bool)
+    may_cut[1:n] = rank[1:] != rank[:-1]
+    may_cut[start] = may_cut[stop] = may_cut[0] = may_cut[n] = False
+    place = np.arange(n + 1)
+    lower = np.maximum.accumulate(np.where(may_cut, place, -1))
+    upper = np.minimum.accumulate(np.where(may_cut, place, n + 1)[::-1])[::-1]
+    target = before[start] + share * (before[stop] - before[start])
+    at = np.clip(np.searchsorted(before, target), start, stop)
+    low, high = lower[at], upper[at]
+    has_low, has_high = low > start, high < stop
+    low, high = np.where(has_low, low, start), np.where(has_high, high, start)
+    # Rounding must not decide between two places that are equally far.
+    slack = 1e-9 * (before[stop] - before[start])
+    takes_low = has_low & (~has_high | (target - before[low] <= before[high] - target + slack))
+    return np.where(takes_low, low, high)
+
+
+def nearest_cells(
+    X: Array, weight: Array, n_cells: int, rng: np.random.RandomState | None
+) -> Indices:
+    """Cells of what is nearest to each of some rows, which are drawn by weight."""
+    assert rng is not None
+    # The keys of an exponential race: the smallest are a weighted draw without replacement.
+    keys = rng.standard_exponential(len(X)) / weight
+    n_drawn = min(n_cells, len(X))
+    centres = X[np.argpartition(keys, n_drawn - 1)[:n_drawn]]
+    if X.shape[1] <= LOCAL_DIMS:
+        return np.asarray(cKDTree(centres).query(X)[1], dtype=np.intp)
+    return np.asarray(pairwise_distances_argmin(X, centres), dtype=np.intp)
+
+
+def grid_start(
+    X: Array, weight: Array, n_components: int, lo: Array, hi: Array, shift: Array | None
+) -> Start:
+    """A regular grid of cells over a box, with sides as equal as their number allows."""
+    n_dims = X.shape[1]
+    shape = np.ones(n_dims, dtype=np.intp)
+    side = np.where(hi > lo, hi - lo, 0.0)
+    while True:  # one more cut where cells are longest, as long as the number allows
+        wanted = np.argsort(-side / shape, kind="stable")
+        fits = [
+            a
+            for a in wanted
+            if side[a] and prod(shape) // shape[a] * (shape[a] + 1) <= n_components
+        ]
+        if not fits:
+            break
+        shape[fits[0]] += 1
+    n_cells = prod(shape)
+    width = np.where(side > 0, side / shape, 1)
+    offset = np.zeros(n_dims) if shift is None else (shift - 0.5) * width
+    index = np.clip(((X - lo - offset) / width).astype(np.intp), 0, shape - 1)
+    labels = np.ravel_multi_index(tuple(index.T), tuple(shape))
+    centres = np.stack(np.unravel_index(np.arange(n_cells), tuple(shape)), axis=1) + 0.5
+    spare = np.arange(n_components) >= n_cells
+    means = np.tile((lo + hi) / 2, (n_components, 1))
+    means[:n_cells] = lo + offset + centres * width
+    variances = np.tile(width**2 / 12, (n_components, 1))
+    return Start(np.bincount(labels, weight, n_components), means, variances, spare)
+
+
+# ----------------------------------------------------------------- more components
+
+
+def split(
+    gaussians: Gaussians, prior: Prior, parents: Indices, children: Indices
+) -> tuple[Gaussians, Prior]:
+    """Halve the parents along their longest axes; the children take the places named.
+
+    Means part by 0.8 standard deviations to either side and the variance along the axis
+    falls by as much, so that mean and covariance of the pair are the parent's.
+    """
+    weights, means = gaussians.weights.copy(), gaussians.means.copy()
+    variances = prior.variances.copy()
+    values, axes = np.linalg.eigh(gaussians.full()[parents])
+    longest, axis = values[:, -1:], axes[:, :, -1]
+    # Of the two directions of an axis the one whose largest entry is positive.
+    largest = np.take_along_axis(axis, np.abs(axis).argmax(axis=1)[:, None], axis=1)
+    away = 0.8 * np.sqrt(longest) * axis * np.sign(largest)
+    weights[children] = weights[parents] = weights[parents] / 2
+    means[children] = means[parents] + away
+    means[parents] -= away
+    covariances = gaussians.covariances
+    match gaussians.kind:
+        case "full":
+            covariances = covariances.copy()
+            covariances[parents] -= away[:, :, None] * away[:, None, :]
+            covariances[children] = covariances[parents]
+        case "diag":
+            covariances = covariances.copy()
+            covariances[parents] -= away**2
+            covariances[children] = covariances[parents]
+        case "spherical":
+            covariances = covariances.copy()
+            covariances[parents] -= (away**2).mean(axis=1)
+            covariances[children] = covariances[parents]
+    # Half as many rows have half the volume.
+    variances[parents] *= 0.5 ** (2 / means.shape[1])
+    variances[children] = variances[parents]
+    prior_means = prior.means.copy()
+    prior_means[children], prior_means[parents] = means[children], means[parents]
+    return (
+        Gaussians(weights, means, covariances, gaussians.kind),
+        Prior(prior.counts, prior_means, variances),
+    )
+
+
+def enlarged(gaussians: Gaussians, prior: Prior, n_components: int) -> tuple[Gaussians, Prior]:
+    """The mixture with more components: those of most mass are halved."""
+    while (n := len(gaussians.weights)) < n_components:
+        n_new = min(n, n_components - n)
+        parents = np.sort(np.argsort(-gaussians.weights, kind="stable")[:n_new])
+        places = np.concatenate([np.arange(n), np.arange(n_new)])
+        gaussians, prior = split(
+            gaussians.chosen(places),
+            Prior(prior.counts, prior.means[places], prior.variances[places]),
+            parents,
+            np.arange(n, n + n_new),
+        )
+    return gaussians, prior
+
+
+CELLS: dict[str, Callable[..., Indices]] = {"quantiles": quantile_cells, "counts": nearest_cells}
