@@ -133,7 +133,7 @@ def _grow(X: Array, weight: Array, domain: Domain, shift: Array | None) -> list[
                 halves += held_out_score(n - n_left[:, a], rest + parts[1])
                 gain[:, a] = np.where(may[:, a] & ~outside[:, a], halves - own, -np.inf)
         gain[outside] = np.inf
-        divided: NDArray[np.bool_] = may.any(axis=1)
+        divided = np.asarray(may.any(axis=1))
         best = gain.max(axis=1, keepdims=True)
         close = (gain >= best - _NOISE) & may
         axis = np.where(close, hi - lo, -1.0).argmax(axis=1)
@@ -142,7 +142,7 @@ def _grow(X: Array, weight: Array, domain: Domain, shift: Array | None) -> list[
         levels.append(_Level(inner_lo, inner_hi, n, log_volume, divided, free))
         if not divided.any():
             return levels
-        kept: NDArray[np.bool_] = divided[node]
+        kept = divided[node]
         if not kept.all():
             node, counted = node[kept], counted[kept]
             rows = [values[kept] for values in rows]

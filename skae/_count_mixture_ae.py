@@ -437,6 +437,7 @@ class CountMixtureAE(BaseAutoencoder):
             If the frame or `sample_weight` is not allowed; it is then as if it had not been
             given.
         """
+        self._validate_params()  # the decorator leaves it out after the first frame
         if not hasattr(self, "weights_"):
             with self._all_or_nothing():
                 self._fit_validated(X, y, sample_weight)
@@ -824,6 +825,7 @@ class CountMixtureAE(BaseAutoencoder):
 
     @property
     def _n_features_out(self) -> int:
+        self.n_components_  # noqa: B018  (an unfitted model has no codes to name)
         return 1
 
     def __sklearn_tags__(self) -> Any:

@@ -4,8 +4,10 @@ The mixture is sum_j w_j rho_j(x) with rho_j = N(mu_j, Sigma_j). The prior on it
 counts as nu rows for each component, of the means m_j and the variances Psi_j that it had at
 the start:
 
-    log p(theta) = -1/2 sum_j nu (log |Sigma_j| + tr(Psi_j Sigma_j^-1)
-                                  + (mu_j - m_j)' Sigma_j^-1 (mu_j - m_j)) + const.
+    log p(theta) = -nu / 2 sum_j (tr(Psi_j Sigma_j^-1) - log |Psi_j Sigma_j^-1| - d
+                                  + (mu_j - m_j)' Sigma_j^-1 (mu_j - m_j)),
+
+which is at most 0, where the parameters are as expected.
 """
 
 from math import log, pi
@@ -13,8 +15,12 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import linalg
 
 from skae._component_search import Reach
+
+# Up to this size LAPACK is called for all matrices at once.
+_SMALL = 8
 
 Array = NDArray[Any]
 Kind = Literal["spherical", "diag", "tied", "full"]
@@ -91,7 +97,20 @@ def inverses(covariances: Array) -> tuple[Array, Array]:
         inverse[:, 1, 1] = 1 / (c * part)
         inverse[:, 0, 1] = inverse[:, 1, 0] = -(b / a) / (c * part)
         return inverse, np.log(a) + np.log(c) + np.log(part)
-    return np.linalg.inv(covariances), np.linalg.slogdet(covariances)[1]
+    if covariances.shape[-1] <= _SMALL:
+        return np.linalg.inv(covariances), np.linalg.slogdet(covariances)[1]
+    inverse, log_det = np.empty_like(covariances), np.empty(len(covariances))
+    for j, matrix in enumerate(covariances):
+        factor, log_det[j] = whitening(matrix)
+        inverse[j] = factor @ factor.T
+    return inverse, log_det
+
+
+def whitening(covariance: Array) -> tuple[Array, float]:
+    """A matrix F with F F' the inverse, and the log determinant of a matrix (d, d)."""
+    cholesky = np.linalg.cholesky(covariance)
+    factor = linalg.solve_triangular(cholesky, np.eye(len(cholesky)), lower=True).T
+    return factor, float(2 * np.log(np.diag(cholesky)).sum())
 
 
 def extreme_variances(covariances: Array) -> tuple[Array, Array]:
@@ -111,13 +130,27 @@ def floored(covariances: Array, floor: float) -> Array:
     axes stay, and along each of them it falls on both sides of its maximum.
     """
     # Rounding must not lift what is at the floor above it again and again.
-    low = np.flatnonzero(extreme_variances(covariances)[0] < floor * (1 - 1e-9))
+    low = np.flatnonzero(_reach_below(covariances, floor * (1 - 1e-9)))
     if len(low):
         covariances = covariances.copy()
         values, axes = np.linalg.eigh(covariances[low])
         values = np.maximum(values, floor)
         covariances[low] = (axes * values[:, None, :]) @ axes.swapaxes(1, 2)
     return covariances
+
+
+def _reach_below(covariances: Array, floor: float) -> NDArray[np.bool_]:
+    """Whether matrices have eigenvalues below `floor`."""
+    if covariances.shape[-1] <= _SMALL:
+        below: NDArray[np.bool_] = extreme_variances(covariances)[0] < floor
+        return below
+    found = np.zeros(len(covariances), dtype=bool)
+    for j, matrix in enumerate(covariances):  # Cholesky takes a tenth of the time
+        try:
+            np.linalg.cholesky(matrix - floor * np.eye(len(matrix)))
+        except np.linalg.LinAlgError:
+            found[j] = True
+    return found
 
 
 # ----------------------------------------------------------------------- densities
@@ -158,9 +191,7 @@ def log_joint(X: Array, gaussians: Gaussians) -> Array:
         if gaussians.kind in ("full", "tied"):
             if factor is None or gaussians.kind == "full":
                 matrix = covariances if gaussians.kind == "tied" else covariances[j]
-                cholesky = np.linalg.cholesky(matrix)
-                log_det = 2 * np.log(np.diag(cholesky)).sum()
-                factor = np.linalg.inv(cholesky).T
+                factor, log_det = whitening(matrix)
             whitened = centred @ factor
         else:
             variance = np.broadcast_to(covariances[j], n_dims)
@@ -171,7 +202,7 @@ def log_joint(X: Array, gaussians: Gaussians) -> Array:
 
 
 def log_prior(gaussians: Gaussians, prior: Prior) -> float:
-    """log p(theta) up to a constant, nats."""
+    """log p(theta), nats: 0 at its mode."""
     if not prior.counts:
         return 0.0
     away = gaussians.means - prior.means
@@ -187,7 +218,8 @@ def log_prior(gaussians: Gaussians, prior: Prior) -> float:
         variances = gaussians.variances()
         trace = ((prior.variances + away**2) / variances).sum()
         log_det = np.log(variances).sum()
-    return float(-0.5 * prior.counts * (log_det + trace))
+    away_from_mode = trace + log_det - np.log(prior.variances).sum() - away.size
+    return float(-0.5 * prior.counts * away_from_mode)
 
 
 # ------------------------------------------------------------------------- updates

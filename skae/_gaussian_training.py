@@ -12,11 +12,15 @@ from skae._mixture_starts import split
 Array = NDArray[Any]
 Algorithm = Literal["em", "partition"]
 
-# Iterations before which candidates are chosen anew: seldom later, as less and less moves.
+# Iterations at which candidates are chosen anew and empty components moved: seldom later, as
+# less and less moves.
 _MEETINGS = frozenset([0, *(2**k for k in range(1, 30))])
 
 # Counts below which a component is empty, and may go where it is of more use.
 _EMPTY = 1e-3
+
+# What rounding may gain, nats per count.
+_GAIN = 1e-9
 
 
 class Trained(NamedTuple):
@@ -66,7 +70,6 @@ def train(
         Most iterations.
     """
     objectives: list[float] = []
-    may_reseed = True
     for iteration in range(max_iter):
         if algorithm == "em" and iteration in _MEETINGS:
             rows.meet_again(gaussians)
@@ -77,11 +80,8 @@ def train(
         if iteration + 1 == max_iter:
             break
         gaussians = maximise(stats, gaussians, prior, floor)
-        if may_reseed and (gaussians.weights * total < _EMPTY).any():
-            better = _reseeded(rows, gaussians, prior, algorithm, total, floor)
-            may_reseed = better is not None
-            if better is not None:
-                gaussians, prior = better
+        if iteration in _MEETINGS and (gaussians.weights * total < _EMPTY).any():
+            gaussians, prior = _reseeded(rows, gaussians, prior, algorithm, total, floor)
     return Trained(gaussians, prior, objectives, False)
 
 
@@ -100,8 +100,8 @@ def _reseeded(
     algorithm: Algorithm,
     total: float,
     floor: float,
-) -> tuple[Gaussians, Prior] | None:
-    """Empty components as halves of those that gain most by it; None if nothing is gained.
+) -> tuple[Gaussians, Prior]:
+    """Empty components as halves of those that gain most by it; as it was if nothing gains.
 
     A half may gain up to log 2 nats for each of its counts and more the wider it is, so that
     the components of most counts times log volume are halved. What the proposal is worth is
@@ -113,14 +113,16 @@ def _reseeded(
     worth[empty] = -1
     order = np.argsort(-worth, kind="stable")
     n = min(len(empty), len(worth) - len(empty))
+    before = rows.meetings()
     base = _settled(rows, gaussians, prior, algorithm, floor)
     while n:
         proposal = split(gaussians, prior, np.sort(order[:n]), empty[:n])
         tried = _settled(rows, *proposal, algorithm, floor)
-        if tried[0] > base[0]:
+        if tried[0] - base[0] > _GAIN * total:
             return tried[1], proposal[1]
         n //= 4
-    return None
+    rows.meet_as_then(before)
+    return gaussians, prior
 
 
 def _settled(
@@ -131,9 +133,10 @@ def _settled(
     floor: float,
 ) -> tuple[float, Gaussians]:
     """The objective, nats in all, after a few updates, and the mixture that has it."""
-    for _ in range(3):
-        rows.meet_again(gaussians)
-        stats = _step(rows, gaussians, algorithm)[1]
-        gaussians = maximise(stats, gaussians, prior, floor)
-    rows.meet_again(gaussians)
-    return _step(rows, gaussians, algorithm)[0] + log_prior(gaussians, prior), gaussians
+    for more in (True, True, True, False):
+        if algorithm == "em":
+            rows.meet_again(gaussians)
+        nats, stats = _step(rows, gaussians, algorithm)
+        if more:
+            gaussians = maximise(stats, gaussians, prior, floor)
+    return nats + log_prior(gaussians, prior), gaussians

@@ -45,6 +45,9 @@ _TRAINING_MARGIN = 9.0
 # Share of the density of a row that components left out of its score may have together.
 _OMITTED = 1e-10
 
+# By how much two computations of the same log density may differ, relative to 1 or to it.
+_ROUNDING = 1e-9
+
 # Components that are nearest to the centre of a block, by which its rows are first scored.
 _NEAREST = 4
 
@@ -125,6 +128,14 @@ class LocalRows:
             pairs = _merged(self._pairs, pairs, now >= before)
         self._use(pairs)
 
+    def meetings(self) -> Any:
+        """Which components the blocks meet, for `meet_as_then`."""
+        return self._pairs
+
+    def meet_as_then(self, pairs: Any) -> None:
+        """Go back to an earlier choice."""
+        self._use(pairs)
+
     def _use(self, pairs: Pairs) -> None:
         self._pairs = pairs
         self._plan = self._rectangles(pairs)
@@ -135,7 +146,8 @@ class LocalRows:
 
     def _candidates(self, gaussians: Gaussians, form: Quadratics, margin: float) -> Pairs:
         """All pairs in which a component may be within `margin` of the best at some row."""
-        threshold = self._lowest(gaussians, form) - margin
+        lowest = self._lowest(gaussians, form)
+        threshold = lowest - margin - _ROUNDING * (1 + np.abs(lowest))
         return find_pairs(self._blocks.tree, threshold, reach_of(gaussians, form.constant))
 
     def _lowest(self, gaussians: Gaussians, form: Quadratics) -> Array:
@@ -334,6 +346,12 @@ class DenseRows:
 
     def meet_again(self, gaussians: Gaussians) -> None:
         """Nothing to choose: every row meets every component."""
+
+    def meetings(self) -> Any:
+        """Nothing was chosen."""
+
+    def meet_as_then(self, pairs: Any) -> None:
+        """Nothing to go back to."""
 
     def expect(self, gaussians: Gaussians) -> tuple[float, Statistics]:
         """Log-likelihood of all rows, and the statistics of soft responsibilities."""

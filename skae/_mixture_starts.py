@@ -17,6 +17,7 @@ Indices = NDArray[np.intp]
 
 # Variances at the start and in the prior, in those of rows that fill a cell evenly. Eight make
 # the standard deviation 0.82 of the cell's side: neighbours then add up to a smooth density.
+# None is wider than all rows together.
 _SPREAD = 8.0
 
 # Rows that the expected variance of a cell counts for, beside its own rows.
@@ -29,6 +30,7 @@ class Start(NamedTuple):
     mass: Array  # (n_components,)
     means: Array  # (n_components, n_dims)
     variances: Array  # (n_components, n_dims)
+    overall: Array  # (n_dims,): variances of all rows
     spare: NDArray[np.bool_]  # (n_components,): components for which there were no rows
 
 
@@ -37,9 +39,7 @@ def start_of_cells(X: Array, weight: Array, labels: Indices, n_components: int) 
     n_dims = X.shape[1]
     mass = np.bincount(labels, weight, n_components)
     spare = np.bincount(labels, minlength=n_components) == 0
-    total = weight.sum()
-    centre = weight @ X / total
-    overall = weight @ (X - centre) ** 2 / total
+    centre, overall = weight @ X / weight.sum(), _variances(X, weight)
     # Of K cells that share a box evenly, each has K^(-2/d) of its variances.
     expected = overall * n_components ** (-2 / n_dims)
     means = np.tile(centre, (n_components, 1))
@@ -51,13 +51,19 @@ def start_of_cells(X: Array, weight: Array, labels: Indices, n_components: int) 
         sums = np.bincount(labels, squares, n_components)
         variances[:, a] = (sums + _EXPECTED_ROWS * expected[a]) / (mass + _EXPECTED_ROWS)
     variances[spare] = overall
-    return Start(mass, means, variances, spare)
+    return Start(mass, means, variances, overall, spare)
+
+
+def _variances(X: Array, weight: Array) -> Array:
+    total = weight.sum()
+    variances: Array = weight @ (X - weight @ X / total) ** 2 / total
+    return variances
 
 
 def begin(start: Start, kind: Kind, prior_counts: float, floor: float) -> tuple[Gaussians, Prior]:
     """The first mixture of a fit, and the prior that remembers it."""
     n_dims = start.means.shape[1]
-    variances = np.maximum(_SPREAD * start.variances, floor)
+    variances = np.maximum(np.minimum(_SPREAD * start.variances, start.overall), floor)
     prior = Prior(prior_counts, start.means, variances)
     weights = np.where(start.spare, 0, start.mass + 0.5)
     weights /= weights.sum()
@@ -165,7 +171,7 @@ def _cuts(weight: Array, rank: Indices, start: Indices, stop: Indices, share: Ar
     upper = np.minimum.accumulate(np.where(may_cut, place, n + 1)[::-1])[::-1]
     target = before[start] + share * (before[stop] - before[start])
     at = np.clip(np.searchsorted(before, target), start, stop)
-    low, high = lower[at], upper[at]
+    low, high = lower[np.maximum(at - (before[at] > target), 0)], upper[at]
     has_low, has_high = low > start, high < stop
     low, high = np.where(has_low, low, start), np.where(has_high, high, start)
     # Rounding must not decide between two places that are equally far.
@@ -215,7 +221,9 @@ def grid_start(
     means = np.tile((lo + hi) / 2, (n_components, 1))
     means[:n_cells] = lo + offset + centres * width
     variances = np.tile(width**2 / 12, (n_components, 1))
-    return Start(np.bincount(labels, weight, n_components), means, variances, spare)
+    mass = np.bincount(labels, weight, n_components)
+    overall = np.maximum(_variances(X, weight), width**2 / 12)
+    return Start(mass, means, variances, overall, spare)
 
 
 # ----------------------------------------------------------------- more components
