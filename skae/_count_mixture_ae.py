@@ -250,7 +250,7 @@ class CountMixtureAE(BaseAutoencoder):
 
     def _fit_model(self, X: Any, rng: np.random.RandomState, sample_weight: Any | None) -> None:
         known = self.__dict__.pop("_known", None)
-        for name in ("_prior_means", "_prior_variances", "_tilings"):
+        for name in ("_prior_of_fit", "_tilings"):
             self.__dict__.pop(name, None)
         self._dtype = X.dtype.name
         rows = np.asarray(X, dtype=np.float64)
@@ -320,6 +320,7 @@ class CountMixtureAE(BaseAutoencoder):
             float(self.prior_counts),
             np.concatenate([fit.prior.means for fit in fits]),
             np.concatenate([fit.prior.variances for fit in fits]),
+            fits[0].prior.correlation,
         )
         self._store_gaussians(average, prior)
         n_parameters = _n_parameters(n_components, rows.shape[1], average.kind)
@@ -603,7 +604,7 @@ class CountMixtureAE(BaseAutoencoder):
         if not (np.isfinite(gaussians.means).all() and np.isfinite(gaussians.covariances).all()):
             raise out_of_range(np.dtype(self._dtype))
         self.weights_, self.means_, self.covariances_, self._kind = gaussians
-        self._prior_counts, self._prior_means, self._prior_variances = prior
+        self._prior_of_fit = tuple(prior)
         self.n_components_ = len(self.weights_)
 
     def _store_cells(self, cells: Cells) -> None:
@@ -624,7 +625,8 @@ class CountMixtureAE(BaseAutoencoder):
         return Gaussians(self.weights_, self.means_, self.covariances_, kind)
 
     def _prior(self) -> Prior:
-        return Prior(self._prior_counts, self._prior_means, self._prior_variances)
+        prior: Any = self._prior_of_fit
+        return Prior(*prior)
 
     def _forget(self) -> None:
         known = None

@@ -1,13 +1,14 @@
 """Components of a mixture that are Gaussian: their densities, sufficient statistics, updates.
 
 The mixture is sum_j w_j rho_j(x) with rho_j = N(mu_j, Sigma_j). The prior on its parameters
-counts as nu rows for each component, of the means m_j and the variances Psi_j that it had at
-the start:
+counts as nu rows for each component, of the mean m_j that it had at the start and of a
+covariance Psi_j, with variances v_j of its own and the correlations C of all rows:
 
     log p(theta) = -nu / 2 sum_j (tr(Psi_j Sigma_j^-1) - log |Psi_j Sigma_j^-1| - d
                                   + (mu_j - m_j)' Sigma_j^-1 (mu_j - m_j)),
 
-which is at most 0, where the parameters are as expected.
+which is at most 0, where the parameters are as expected. Of Gaussians without covariances the
+prior has none either.
 """
 
 from math import log, pi
@@ -72,7 +73,23 @@ class Prior(NamedTuple):
 
     counts: float  # nu
     means: Array  # m, (n_components, n_dims)
-    variances: Array  # diagonals of Psi, (n_components, n_dims)
+    variances: Array  # v, the diagonals of Psi, (n_components, n_dims)
+    correlation: Array  # C, (n_dims, n_dims)
+
+    def covariances(self) -> Array:
+        """Psi, (n_components, n_dims, n_dims)."""
+        deviations = np.sqrt(self.variances)
+        return deviations[:, :, None] * self.correlation * deviations[:, None, :]
+
+    def summed_covariance(self) -> Array:
+        """The sum of Psi over all components, (n_dims, n_dims)."""
+        deviations = np.sqrt(self.variances)
+        return (deviations.T @ deviations) * self.correlation
+
+    def chosen(self, index: Any) -> "Prior":
+        """That of some of the components."""
+        means, variances = self.means[index], self.variances[index]
+        return Prior(self.counts, means, variances, self.correlation)
 
 
 class Statistics(NamedTuple):
@@ -206,19 +223,22 @@ def log_prior(gaussians: Gaussians, prior: Prior) -> float:
     if not prior.counts:
         return 0.0
     away = gaussians.means - prior.means
-    n_components = len(away)
-    if gaussians.kind in ("full", "tied"):
-        matrices = gaussians.covariances.reshape(-1, *gaussians.covariances.shape[-2:])
-        precision, log_det = inverses(matrices)
-        precision = np.broadcast_to(precision, (n_components, *precision.shape[1:]))
-        trace = np.einsum("jaa,ja->", precision, prior.variances)
-        trace += np.einsum("ja,jab,jb->", away, precision, away, optimize=True)
-        log_det = log_det.sum() * (n_components / len(log_det))
+    log_det_prior = np.log(prior.variances).sum()
+    if gaussians.kind == "full":
+        precision, log_dets = inverses(gaussians.covariances)
+        expected = prior.covariances() + away[:, :, None] * away[:, None, :]
+        trace, log_det = np.vdot(precision, expected), log_dets.sum()
+    elif gaussians.kind == "tied":
+        precision, log_dets = inverses(gaussians.covariances[None])
+        expected = prior.summed_covariance() + away.T @ away
+        trace, log_det = np.vdot(precision[0], expected), len(away) * log_dets[0]
     else:
         variances = gaussians.variances()
         trace = ((prior.variances + away**2) / variances).sum()
         log_det = np.log(variances).sum()
-    away_from_mode = trace + log_det - np.log(prior.variances).sum() - away.size
+    if gaussians.kind in ("full", "tied"):
+        log_det_prior += len(away) * np.linalg.slogdet(prior.correlation)[1]
+    away_from_mode = trace + log_det - log_det_prior - away.size
     return float(-0.5 * prior.counts * away_from_mode)
 
 
@@ -255,12 +275,10 @@ def maximise(stats: Statistics, before: Gaussians, prior: Prior, floor: float) -
             return Gaussians(weights, means, variances, "diag")
         spherical = np.where(held, variances[:, 0], before.covariances)
         return Gaussians(weights, means, spherical, "spherical")
-    diagonal = np.arange(means.shape[1])
     if before.kind == "tied":
         cross = step.T @ stats.first
         second = stats.second - cross - cross.T + (n[:, None] * step).T @ step
-        second[diagonal, diagonal] += nu * prior.variances.sum(axis=0)
-        second += nu * away.T @ away
+        second += nu * (prior.summed_covariance() + away.T @ away)
         second /= size.sum()
         return Gaussians(weights, means, floored(second[None], floor)[0], "tied")
     cross = stats.first[:, :, None] * step[:, None, :]
@@ -268,8 +286,7 @@ def maximise(stats: Statistics, before: Gaussians, prior: Prior, floor: float) -
     second -= cross.swapaxes(1, 2)
     second += n[:, None, None] * step[:, :, None] * step[:, None, :]
     if nu:
-        second[:, diagonal, diagonal] += nu * prior.variances
-        second += nu * away[:, :, None] * away[:, None, :]
+        second += nu * (prior.covariances() + away[:, :, None] * away[:, None, :])
     covariances = before.covariances.copy()
     np.divide(second, size[:, :, None], out=covariances, where=held[:, None, None])
     return Gaussians(weights, means, floored(covariances, floor), "full")
@@ -284,12 +301,10 @@ def statistics_of(gaussians: Gaussians, prior: Prior, total: float) -> Statistic
     if gaussians.kind in ("diag", "spherical"):
         second = size * gaussians.variances() - nu * (prior.variances + away**2)
         return Statistics(n, first, second)
-    diagonal = np.arange(away.shape[1])
     if gaussians.kind == "tied":
-        second = size.sum() * gaussians.covariances - nu * away.T @ away
-        second[diagonal, diagonal] -= nu * prior.variances.sum(axis=0)
+        expected = prior.summed_covariance() + away.T @ away
+        second = size.sum() * gaussians.covariances - nu * expected
         return Statistics(n, first, second)
     second = size[:, :, None] * gaussians.covariances
-    second -= nu * away[:, :, None] * away[:, None, :]
-    second[:, diagonal, diagonal] -= nu * prior.variances
+    second -= nu * (prior.covariances() + away[:, :, None] * away[:, None, :])
     return Statistics(n, first, second)

@@ -116,10 +116,15 @@ def _reseeded(
     before = rows.meetings()
     base = _settled(rows, gaussians, prior, algorithm, floor)
     while n:
-        proposal = split(gaussians, prior, np.sort(order[:n]), empty[:n])
-        tried = _settled(rows, *proposal, algorithm, floor)
+        parents, children = np.sort(order[:n]), empty[:n]
+        places = np.arange(len(worth))
+        places[children] = parents
+        # A half is judged by the prior of the whole: nothing is gained by a change of priors.
+        of_halves = prior.chosen(places)
+        halved = split(gaussians, parents, children)
+        tried = _settled(rows, halved, of_halves, algorithm, floor)
         if tried[0] - base[0] > _GAIN * total:
-            return tried[1], proposal[1]
+            return tried[1], of_halves
         n //= 4
     rows.meet_as_then(before)
     return gaussians, prior

@@ -39,8 +39,9 @@ Indices = NDArray[np.intp]
 # Up to so many dimensions rows are blocks of neighbours.
 LOCAL_DIMS = 4
 
-# Nats below the best component of a row at which another one no longer matters to training.
-_TRAINING_MARGIN = 9.0
+# Nats below the best component of a row at which another one no longer matters to training;
+# of few components all matter that are not lost in rounding.
+_TRAINING_MARGIN, _FEW, _MARGIN_OF_FEW = 9.0, 64, 40.0
 
 # Share of the density of a row that components left out of its score may have together.
 _OMITTED = 1e-10
@@ -114,16 +115,17 @@ class LocalRows:
 
     # ------------------------------------------------------------- who meets whom
 
-    def meet_again(self, gaussians: Gaussians, margin: float = _TRAINING_MARGIN) -> None:
-        """Choose anew which components each block meets: all within `margin` of its best.
+    def meet_again(self, gaussians: Gaussians) -> None:
+        """Choose anew which components each block meets: all within a margin of its best.
 
         In training the choice is changed only for the blocks that gain by it, so that the
         truncated free energy never falls.
         """
         form = quadratics(gaussians)
-        pairs = self._candidates(gaussians, form, margin)
+        few = len(gaussians.weights) <= _FEW
+        pairs = self._candidates(gaussians, form, _MARGIN_OF_FEW if few else _TRAINING_MARGIN)
         if self._pairs is not None:
-            before, now = self._values(self._pairs, form, gaussians), None
+            before = self._values(self._pairs, form, gaussians)
             now = self._values(pairs, form, gaussians)
             pairs = _merged(self._pairs, pairs, now >= before)
         self._use(pairs)

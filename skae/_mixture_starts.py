@@ -17,8 +17,11 @@ Indices = NDArray[np.intp]
 
 # Variances at the start and in the prior, in those of rows that fill a cell evenly. Eight make
 # the standard deviation 0.82 of the cell's side: neighbours then add up to a smooth density.
-# None is wider than all rows together.
+# A few large cells are not widened as much: components that all cover everything never part.
 _SPREAD = 8.0
+
+# By how much correlations fall short of those of all rows, which may be too few for them.
+_SHRINKAGE = 0.1
 
 # Rows that the expected variance of a cell counts for, beside its own rows.
 _EXPECTED_ROWS = 2.0
@@ -30,7 +33,7 @@ class Start(NamedTuple):
     mass: Array  # (n_components,)
     means: Array  # (n_components, n_dims)
     variances: Array  # (n_components, n_dims)
-    overall: Array  # (n_dims,): variances of all rows
+    overall: Array  # (n_dims, n_dims): covariance of all rows
     spare: NDArray[np.bool_]  # (n_components,): components for which there were no rows
 
 
@@ -39,7 +42,8 @@ def start_of_cells(X: Array, weight: Array, labels: Indices, n_components: int) 
     n_dims = X.shape[1]
     mass = np.bincount(labels, weight, n_components)
     spare = np.bincount(labels, minlength=n_components) == 0
-    centre, overall = weight @ X / weight.sum(), _variances(X, weight)
+    centre, covariance = weight @ X / weight.sum(), _covariance(X, weight)
+    overall = np.diag(covariance)
     # Of K cells that share a box evenly, each has K^(-2/d) of its variances.
     expected = overall * n_components ** (-2 / n_dims)
     means = np.tile(centre, (n_components, 1))
@@ -51,28 +55,34 @@ def start_of_cells(X: Array, weight: Array, labels: Indices, n_components: int) 
         sums = np.bincount(labels, squares, n_components)
         variances[:, a] = (sums + _EXPECTED_ROWS * expected[a]) / (mass + _EXPECTED_ROWS)
     variances[spare] = overall
-    return Start(mass, means, variances, overall, spare)
+    return Start(mass, means, variances, covariance, spare)
 
 
-def _variances(X: Array, weight: Array) -> Array:
+def _covariance(X: Array, weight: Array) -> Array:
     total = weight.sum()
-    variances: Array = weight @ (X - weight @ X / total) ** 2 / total
-    return variances
+    centred = X - weight @ X / total
+    covariance: Array = (centred.T * (weight / total)) @ centred
+    return covariance
 
 
 def begin(start: Start, kind: Kind, prior_counts: float, floor: float) -> tuple[Gaussians, Prior]:
     """The first mixture of a fit, and the prior that remembers it."""
-    n_dims = start.means.shape[1]
-    variances = np.maximum(np.minimum(_SPREAD * start.variances, start.overall), floor)
-    prior = Prior(prior_counts, start.means, variances)
+    overall = np.diag(start.overall)
+    between = np.sqrt(start.variances * overall)
+    variances = np.maximum(np.minimum(_SPREAD * start.variances, between), floor)
+    deviations = np.sqrt(np.where(overall > 0, overall, 1))
+    correlation = (1 - _SHRINKAGE) * start.overall / deviations / deviations[:, None]
+    np.fill_diagonal(correlation, 1)
+    prior = Prior(prior_counts, start.means, variances, correlation)
     weights = np.where(start.spare, 0, start.mass + 0.5)
     weights /= weights.sum()
     covariances: Array = variances
     match kind:
         case "full":
-            covariances = floored(variances[:, :, None] * np.eye(n_dims), floor)
+            covariances = floored(prior.covariances(), floor)
         case "tied":
-            covariances = np.diag(weights @ variances)
+            mean = prior._replace(variances=variances * weights[:, None]).summed_covariance()
+            covariances = floored(mean[None], floor)[0]
         case "spherical":
             covariances = variances.mean(axis=1)
     return Gaussians(weights, start.means.copy(), covariances.copy(), kind), prior
@@ -222,23 +232,19 @@ def grid_start(
     means[:n_cells] = lo + offset + centres * width
     variances = np.tile(width**2 / 12, (n_components, 1))
     mass = np.bincount(labels, weight, n_components)
-    overall = np.maximum(_variances(X, weight), width**2 / 12)
-    return Start(mass, means, variances, overall, spare)
+    return Start(mass, means, variances, _covariance(X, weight), spare)
 
 
 # ----------------------------------------------------------------- more components
 
 
-def split(
-    gaussians: Gaussians, prior: Prior, parents: Indices, children: Indices
-) -> tuple[Gaussians, Prior]:
+def split(gaussians: Gaussians, parents: Indices, children: Indices) -> Gaussians:
     """Halve the parents along their longest axes; the children take the places named.
 
     Means part by 0.8 standard deviations to either side and the variance along the axis
     falls by as much, so that mean and covariance of the pair are the parent's.
     """
     weights, means = gaussians.weights.copy(), gaussians.means.copy()
-    variances = prior.variances.copy()
     values, axes = np.linalg.eigh(gaussians.full()[parents])
     longest, axis = values[:, -1:], axes[:, :, -1]
     # Of the two directions of an axis the one whose largest entry is positive.
@@ -261,15 +267,7 @@ def split(
             covariances = covariances.copy()
             covariances[parents] -= (away**2).mean(axis=1)
             covariances[children] = covariances[parents]
-    # Half as many rows have half the volume.
-    variances[parents] *= 0.5 ** (2 / means.shape[1])
-    variances[children] = variances[parents]
-    prior_means = prior.means.copy()
-    prior_means[children], prior_means[parents] = means[children], means[parents]
-    return (
-        Gaussians(weights, means, covariances, gaussians.kind),
-        Prior(prior.counts, prior_means, variances),
-    )
+    return Gaussians(weights, means, covariances, gaussians.kind)
 
 
 def enlarged(gaussians: Gaussians, prior: Prior, n_components: int) -> tuple[Gaussians, Prior]:
@@ -277,13 +275,14 @@ def enlarged(gaussians: Gaussians, prior: Prior, n_components: int) -> tuple[Gau
     while (n := len(gaussians.weights)) < n_components:
         n_new = min(n, n_components - n)
         parents = np.sort(np.argsort(-gaussians.weights, kind="stable")[:n_new])
-        places = np.concatenate([np.arange(n), np.arange(n_new)])
-        gaussians, prior = split(
-            gaussians.chosen(places),
-            Prior(prior.counts, prior.means[places], prior.variances[places]),
-            parents,
-            np.arange(n, n + n_new),
-        )
+        children = np.arange(n, n + n_new)
+        places = np.concatenate([np.arange(n), parents])
+        gaussians = split(gaussians.chosen(places), parents, children)
+        prior = prior.chosen(places)
+        halves = np.concatenate([parents, children])
+        # Each half has half the volume, and its prior stands where it does.
+        prior.variances[halves] *= 0.5 ** (2 / gaussians.means.shape[1])
+        prior.means[halves] = gaussians.means[halves]
     return gaussians, prior
 
 

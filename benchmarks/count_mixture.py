@@ -1,0 +1,257 @@
+"""CountMixtureAE on the cameraman: time to convergence, growth with the counts, quality.
+
+    pip install "skae[plots]"
+    python benchmarks/count_mixture.py time       # 1,000,000 counts, K = 100², 250², 300²
+    python benchmarks/count_mixture.py scaling    # 10^5 to 10^7 counts; figures/count_scaling.png
+    python benchmarks/count_mixture.py quality    # against the true image, beside the peers
+    python benchmarks/count_mixture.py sklearn    # GaussianMixture, where it can run
+
+Every setting of the quality table is chosen by the nats of a tenth of the counts, held out; then
+all of them are fitted. The true image only judges the outcome.
+
+Measured figures: docs/benchmarks.md.
+"""
+
+import argparse
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from _common import added_to_peak, alternate, describe_machine
+from scipy.ndimage import gaussian_filter
+from skimage.data import camera
+from skimage.metrics import structural_similarity
+from skimage.restoration import denoise_nl_means, denoise_tv_chambolle
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
+
+from skae import CountMixtureAE, counts_to_image, image_to_counts, sample_counts, thin
+
+IMAGE = camera().astype(float)
+SHAPE = IMAGE.shape
+TRUTH = IMAGE / IMAGE.sum()
+N_COUNTS = 1_000_000
+SIZES = (100**2, 250**2, 300**2)
+
+
+def image_model(n_components: int | None, n_jobs: int = 2, **params: object) -> CountMixtureAE:
+    return CountMixtureAE(n_components, image_shape=SHAPE, n_jobs=n_jobs, random_state=0, **params)
+
+
+# ------------------------------------------------------------------------------ time
+
+
+def compare_times(repeats: int) -> None:
+    counts = sample_counts(IMAGE, N_COUNTS, random_state=0)
+    pixels, weight = image_to_counts(counts_to_image(counts, SHAPE))
+    print(f"{N_COUNTS} counts to convergence (medians of {repeats})")
+    print(
+        f"{'K':>6} {'rows':>8} {'s':>6} {'iterations':>10} {'MB':>6} {'nats to 200 iterations':>24}"
+    )
+    for size in SIZES:
+        for name, rows, of_rows in (("counts", counts, None), ("pixels", pixels, weight)):
+            model = image_model(size)
+
+            def fit(model=model, rows=rows, of_rows=of_rows) -> None:
+                model.fit(rows, sample_weight=of_rows)
+
+            seconds = alternate({name: fit}, repeats)[name]
+            megabytes = added_to_peak(fit)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                longer = image_model(size, tol=0.0, max_iter=200).fit(rows, sample_weight=of_rows)
+            missing = longer.objectives_[-1] - model.objectives_[-1]
+            print(
+                f"{size:>6} {name:>8} {seconds:>6.2f} {model.n_iter_:>10} {megabytes:>6.0f} "
+                f"{missing:>24.5f}",
+                flush=True,
+            )
+
+
+def show_scaling() -> None:
+    import matplotlib.pyplot as plt
+
+    print("seconds of a fit, one component for 100 counts, and per count and log2 of K")
+    sizes, seconds = [10**5, 316_228, 10**6, 3_162_278, 10**7], []
+    for n in sizes:
+        counts = sample_counts(IMAGE, n, random_state=0)
+        start = time.perf_counter()
+        model = image_model(n // 100).fit(counts)
+        seconds.append(time.perf_counter() - start)
+        each = seconds[-1] / n / np.log2(n // 100)
+        print(f"{n:>9} {seconds[-1]:>7.2f} s, {model.n_iter_} iterations, {1e9 * each:.0f} ns")
+    figure, axes = plt.subplots(figsize=(5, 4), layout="constrained")
+    axes.loglog(sizes, seconds, "o-", label="measured")
+    law = np.array(sizes) * np.log2(np.array(sizes) / 100)
+    axes.loglog(sizes, seconds[2] * law / law[2], "--", label="n log K")
+    axes.set(xlabel="counts n, of K = n / 100 components", ylabel="seconds of a fit")
+    axes.legend()
+    path = Path("figures", "count_scaling.png")
+    path.parent.mkdir(exist_ok=True)
+    figure.savefig(path, dpi=120)
+    print(f"picture: {path.resolve()}")
+
+
+# --------------------------------------------------------------------------- quality
+
+# A way to restore: from counts to an intensity that sums to 1.
+Restorer = Callable[[np.ndarray], np.ndarray]
+
+
+def as_density(image: np.ndarray) -> np.ndarray:
+    image = np.maximum(image, 1e-3 * image.mean())
+    return image / image.sum()
+
+
+def nats(density: np.ndarray, counts: np.ndarray) -> float:
+    """Mean log density of counts, nats per count."""
+    return float(np.log(density[tuple(counts.astype(int).T)]).mean())
+
+
+def by_histogram(counts: np.ndarray) -> np.ndarray:
+    return as_density(counts_to_image(counts, SHAPE))
+
+
+def by_kernels(width: float) -> Restorer:
+    return lambda counts: as_density(gaussian_filter(counts_to_image(counts, SHAPE) * 1.0, width))
+
+
+def by_anscombe(denoise: Callable[[np.ndarray], np.ndarray]) -> Restorer:
+    def restore(counts: np.ndarray) -> np.ndarray:
+        stable = 2 * np.sqrt(counts_to_image(counts, SHAPE) + 3 / 8)
+        y = np.maximum(denoise(stable), 2 * np.sqrt(3 / 8))
+        # The closed form of the exact unbiased inverse (Mäkitalo and Foi 2011).
+        inverse = (
+            y**2 / 4 - 1 / 8 + np.sqrt(1.5) / 4 / y - 11 / 8 / y**2 + 5 * np.sqrt(1.5) / 8 / y**3
+        )
+        return as_density(inverse)
+
+    return restore
+
+
+def by_tv(weight: float) -> Restorer:
+    return by_anscombe(lambda y: denoise_tv_chambolle(y, weight=weight, max_num_iter=500))
+
+
+def by_nl_means(strength: float) -> Restorer:
+    return by_anscombe(
+        lambda y: denoise_nl_means(
+            y, h=strength, sigma=1.0, patch_size=5, patch_distance=9, fast_mode=True
+        )
+    )
+
+
+def by_mixture(size: int, **params: object) -> Restorer:
+    def restore(counts: np.ndarray) -> np.ndarray:
+        pixels, weight = image_to_counts(counts_to_image(counts, SHAPE))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            restore.model = image_model(size, **params).fit(pixels, sample_weight=weight)
+        return restore.model.reconstruct_image(total=1.0)
+
+    return restore
+
+
+def choose(ways: dict[str, Restorer], counts: np.ndarray) -> str:
+    held_out = counts[: len(counts) // 10]
+    found = {name: nats(way(counts[len(held_out) :]), held_out) for name, way in ways.items()}
+    return max(found, key=found.__getitem__)
+
+
+def show_quality(n_counts: int) -> None:
+    counts = sample_counts(IMAGE, n_counts, random_state=0)
+    test = sample_counts(IMAGE, 500_000, random_state=1)
+    plain = {"algorithm": "partition", "prior_counts": 0}
+    scale = n_counts / N_COUNTS
+    ten_thousand = max(4, int(10_000 * scale))
+    sizes = [max(4, int(k * scale)) for k in (2_500, 5_000, 10_000, 20_000)]
+    cell_sizes = [max(4, int(k * scale)) for k in (500, 1000, 1500, 2000, 2500, 3000, 4000, 5000)]
+    some = {"n_averages": 8}
+    groups: dict[str, dict[str, Restorer]] = {
+        "histogram": {"": by_histogram},
+        "kernels": {f"width {w}": by_kernels(w) for w in (0.8, 1, 1.25, 1.5, 2, 2.5, 3, 4, 6)},
+        "Anscombe + non-local means": {
+            f"h {h}": by_nl_means(h) for h in (0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
+        },
+        "Anscombe + total variation": {
+            f"weight {w}": by_tv(w) for w in (0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0)
+        },
+        "plain partition, spherical": {
+            f"K {k}": by_mixture(k, covariance_type="spherical", **plain) for k in sizes
+        },
+        "plain partition, full": {f"K {k}": by_mixture(k, **plain) for k in sizes},
+        f"partition with prior, K {ten_thousand}": {
+            "": by_mixture(ten_thousand, algorithm="partition")
+        },
+        f"em without prior, K {ten_thousand}": {"": by_mixture(ten_thousand, prior_counts=0)},
+        f"em (default), K {ten_thousand}": {"": by_mixture(ten_thousand)},
+        "em (default), any K": {f"K {k}": by_mixture(k) for k in sizes},
+        "cells": {f"K {k}": by_mixture(k, covariance_type="cell") for k in cell_sizes},
+        "cells, 8 averages": {
+            f"K {k}": by_mixture(k, covariance_type="cell", **some) for k in cell_sizes
+        },
+        "cells, 32 averages": {
+            f"K {k}": by_mixture(k, covariance_type="cell", n_averages=32) for k in cell_sizes
+        },
+    }
+    print(f"{n_counts} counts; the true density has {nats(TRUTH, test):.4f} nats per count")
+    print(f"{'':<36}{'chosen':>14}{'PSNR':>7}{'SSIM':>7}{'KL':>9}{'nats':>10}{'stored':>8}{'s':>7}")
+    for name, ways in groups.items():
+        chosen = choose(ways, counts) if len(ways) > 1 else ""
+        start = time.perf_counter()
+        density = ways[chosen](counts)
+        seconds = time.perf_counter() - start
+        restored = density * IMAGE.sum()
+        psnr = 10 * np.log10(255**2 / np.mean((restored - IMAGE) ** 2))
+        ssim = structural_similarity(IMAGE, restored, data_range=255)
+        divergence = float((TRUTH[TRUTH > 0] * np.log((TRUTH / density)[TRUTH > 0])).sum())
+        model = getattr(ways[chosen], "model", None)
+        stored = "" if model is None else f"{100 / model.compression_ratio_:.2f} %"
+        print(
+            f"{name:<36}{chosen:>14}{psnr:>7.2f}{ssim:>7.3f}{divergence:>9.4f}"
+            f"{nats(density, test):>10.4f}{stored:>8}{seconds:>7.1f}",
+            flush=True,
+        )
+
+
+# --------------------------------------------------------------------------- sklearn
+
+
+def compare_with_sklearn() -> None:
+    print("20,000 counts, K = 50, full covariances, no prior: mean log-likelihood, seconds")
+    counts = thin(sample_counts(IMAGE, N_COUNTS, random_state=0), 20_000, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        for tol in (1e-3, 1e-4, 1e-5):
+            peer = GaussianMixture(50, tol=tol, max_iter=1000, random_state=0)
+            own = {
+                init: image_model(50, 1, init=init, prior_counts=0, tol=tol, max_iter=1000)
+                for init in ("quantiles", "split")
+            }
+            models = {"GaussianMixture": peer, **own}
+            seconds = alternate({name: lambda m=m: m.fit(counts) for name, m in models.items()}, 3)
+            for name, model in models.items():
+                print(
+                    f"tol {tol:g} {name:<16} {model.score(counts):.4f} nats, "
+                    f"{seconds[name]:.2f} s, {model.n_iter_} iterations"
+                )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("what", choices=["time", "scaling", "quality", "sklearn"])
+    parser.add_argument("--n-counts", type=int, default=N_COUNTS, help="of quality")
+    parser.add_argument("--repeats", type=int, default=3, help="of time")
+    arguments = parser.parse_args()
+    print(describe_machine("scikit-image"))
+    match arguments.what:
+        case "time":
+            compare_times(arguments.repeats)
+        case "scaling":
+            show_scaling()
+        case "quality":
+            show_quality(arguments.n_counts)
+        case "sklearn":
+            compare_with_sklearn()
