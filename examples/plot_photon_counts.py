@@ -2,7 +2,12 @@
 An image as a million photon counts, and back
 =============================================
 
-PLACEHOLDER
+CountMixtureAE learns where light comes from out of the places of photon counts alone; the code
+of a count is its component of a mixture. Of 1,000,000 counts of the cameraman, 10,000 Gaussians
+restore the image at 23 dB; they store 3% of the numbers that the counts hold. Eight shifted
+tilings of 2500 cells, as many as say most about counts held out, store 2% and restore it at
+26 dB. The counts on each pixel, as they are, come to 12 dB. A colour image is one sample of
+counts for each channel.
 """
 
 from pathlib import Path
@@ -43,13 +48,14 @@ def learn(counts, shape, n_components, **settings):
 
 
 # %%
-# The code of a count is the component of the mixture that it most likely came from. Here
-# components are 100² Gaussians, or cells: boxes that tile the image, small where the counts
-# call for it. How many cells? As many as say most about counts held out, in nats per count.
-# The PSNR needs the true image, which nobody has who has counts, so it chooses nothing here.
-# One tiling is enough to choose by, and it takes half a second.
+# How many cells?
+# ---------------
+# Components are Gaussians, 100² of them as in the paper, or cells: boxes that tile the image,
+# small where the counts call for it. Counts held out choose how many, in nats per count. PSNR
+# chooses nothing: it needs the true image, and who has that needs no model. To choose, one
+# tiling will do; it takes half a second.
 
-sizes = (625, 1250, 2500, 5000, 10_000)
+sizes = (1250, 2500, 5000, 10_000)
 
 
 def choose_n_cells(counts, counts_to_choose, shape):
@@ -67,8 +73,10 @@ print("".join(f"{nats:>10.4f}" for nats in nats_to_choose.values()))
 print(f"chosen: {n_cells}\n")
 
 # %%
+# Three models
+# ------------
 # A tiling has edges that the image has not. Eight tilings, shifted against each other, have
-# them in different places, and their average is the better model. It stores eight times as much.
+# them in different places: their average is a better model, which stores eight times as much.
 
 n_averages = 8
 gaussians, cells, averaged = "100² Gaussians", f"{n_cells} cells", f"{n_averages} x {n_cells} cells"
@@ -93,9 +101,7 @@ for learned, to_choose in zip(colour_counts, colour_to_choose, strict=True):
     grid = colours.shape[:2]
     nats = choose_n_cells(learned, to_choose, grid)
     size = max(nats, key=nats.get)
-    colour_models.append(
-        learn(learned, grid, size, covariance_type="cell", n_averages=n_averages)
-    )
+    colour_models.append(learn(learned, grid, size, covariance_type="cell", n_averages=n_averages))
 
 # %%
 # What came back
@@ -120,7 +126,10 @@ decibels = {name: psnr(picture, image) for name, picture in restored.items()}
 
 channels = [colours[..., channel] for channel in range(3)]
 colours_restored = np.dstack(
-    [model.reconstruct_image(total=c.sum()) for model, c in zip(colour_models, channels, strict=True)]
+    [
+        model.reconstruct_image(total=c.sum())
+        for model, c in zip(colour_models, channels, strict=True)
+    ]
 )
 colours_histogram = np.dstack(
     [scaled_histogram(n, c) for n, c in zip(colour_counts, channels, strict=True)]
@@ -131,7 +140,7 @@ colour_stored = 100 * sum(model.n_parameters_ for model in colour_models) / 2_00
 
 
 def line(name, psnr, nats, stored):
-    print(f"{name:<34}{psnr:>8.1f}{nats:>16}{stored:>14.1f}")
+    print(f"{name:<34}{psnr:>8.1f}{nats:>16}{stored:>14.2f}")
 
 
 print(f"{'':<34}{'PSNR':>8}{'held-out nats':>16}{'% of numbers':>14}")
@@ -145,8 +154,8 @@ print(f"{'the image itself':<34}{'':>8}{most:>16.4f}")
 print("astronaut, 1,000,000 counts")
 numbers_seen = 100 * colours.size / 2_000_000
 line("counts on each pixel", psnr(colours_histogram, colours), "", numbers_seen)
-sizes_taken = ", ".join(str(model.n_components) for model in colour_models)
-name = f"{n_averages} x {sizes_taken} cells"
+sizes_taken = " + ".join(str(model.n_components) for model in colour_models)
+name = f"{n_averages} x ({sizes_taken}) cells"
 line(name, psnr(colours_restored, colours), f"{colour_nats:.4f}", colour_stored)
 
 assert nats[averaged] > max(nats[cells], nats[gaussians])
@@ -170,26 +179,30 @@ def show(panel, picture, title):
     panel.set_title(title, fontsize=10)
 
 
-def show_dots(panel, counts, colours, shape):
+def show_dots(panel, counts, colours, shape, size=0.6):
     panel.set(xlim=(0, shape[1]), ylim=(shape[0], 0), aspect="equal", facecolor="black")
-    panel.scatter(counts[:, 1], counts[:, 0], s=0.6, c=colours, linewidths=0)
+    panel.scatter(counts[:, 1], counts[:, 0], s=size, c=colours, linewidths=0)
     panel.set_title(f"{len(counts):,} of its counts", fontsize=10)
 
 
 show(panels[0, 0], image, "The image")
 show_dots(panels[0, 1], counts[:20_000], "white", shape)
-title = f"Counts on each pixel, of 1,000,000: {psnr(histogram, image):.1f} dB"
+title = f"All 1,000,000, on their pixels: {psnr(histogram, image):.1f} dB"
 show(panels[0, 2], histogram, title)
 
 panel = panels[0, 3]
 panel.plot(sizes, nats_to_choose.values(), "o-", color="black", fillstyle="none")
 panel.axvline(n_cells, color="0.85", zorder=0)
-panel.set(xscale="log", xlabel="number of cells", ylabel="nats per count held out")
+panel.set(xscale="log", xlabel="number of cells")
+panel.yaxis.tick_right()
+panel.tick_params(axis="y", labelsize=8)
+panel.ticklabel_format(axis="y", useOffset=False)
+panel.set_box_aspect(1)
 panel.set_xticks(sizes, sizes, fontsize=8)
 panel.minorticks_off()
-panel.set_title("Counts held out choose the number of cells", fontsize=10)
+panel.set_title("How many cells? Nats per count held out", fontsize=10)
 
-# Codes, of a part of the image that has both edges and sky, in colours that say nothing.
+# Codes of a part of the image with edges and sky, in colours drawn at random.
 top, left, side = 60, 190, 128
 rows, columns = np.mgrid[top : top + side, left : left + side] + 0.5
 places = np.column_stack([rows.ravel(), columns.ravel()])
@@ -197,19 +210,18 @@ for panel, name in ((panels[1, 0], gaussians), (panels[1, 2], cells)):
     codes = models[name].transform(places).reshape(side, side)
     palette = rng.uniform(0.15, 1, size=(models[name].n_components_, 3))
     panel.imshow(palette[codes])
-    n_codes = len(np.unique(codes))
-    panel.set_title(f"Codes: which of the {name} (inside the frame)", fontsize=10)
+    panel.set_title(f"Codes in the orange frame:\nwhich of the {name}", fontsize=10)
 for panel, name in ((panels[1, 1], gaussians), (panels[1, 3], averaged)):
     title = f"{name}: {decibels[name]:.1f} dB,\n{stored[name]:.1f}% of the numbers"
     show(panel, restored[name], title)
 panels[0, 0].add_patch(Rectangle((left, top), side, side, fill=False, color="tab:orange"))
 
 show(panels[2, 0], colours, "An image in colour")
-some = np.concatenate(colour_counts)
+dots = np.concatenate(colour_counts)
 channel = np.repeat(np.arange(3), [len(n) for n in colour_counts])
-order = rng.permutation(len(some))[:20_000]
-show_dots(panels[2, 1], some[order], np.eye(3)[channel[order]], colours.shape)
-title = f"Counts on each pixel: {psnr(colours_histogram, colours):.1f} dB"
+order = rng.permutation(len(dots))[:20_000]
+show_dots(panels[2, 1], dots[order], np.eye(3)[channel[order]], colours.shape, size=2)
+title = f"All 1,000,000, on their pixels: {psnr(colours_histogram, colours):.1f} dB"
 show(panels[2, 2], colours_histogram, title)
 title = (
     f"{n_averages} tilings per channel: {psnr(colours_restored, colours):.1f} dB,\n"

@@ -84,7 +84,9 @@ def build_tree(lo: Array, hi: Array, n_members: int) -> Tree:
     while len(los[-1]) > 1:
         los.append(los[-1].reshape(-1, 2, n_dims).min(axis=1))
         his.append(his[-1].reshape(-1, 2, n_dims).max(axis=1))
-    return Tree(place, filler, los[::-1], his[::-1])
+    # Axes one after the other in memory, as they are read.
+    los = [np.asfortranarray(values) for values in los[::-1]]
+    return Tree(place, filler, los, [np.asfortranarray(values) for values in his[::-1]])
 
 
 class Reach(NamedTuple):
@@ -158,17 +160,23 @@ def _bound(
     peaks: list[Array],
     spreads: list[Array],
 ) -> Array:
+    """The most that log w_j rho_j is anywhere in each pair of branches."""
     at_block, at_component = level
     squared = np.zeros(len(block))
     for axis in range(blocks.lo[0].shape[1]):
-        gap = np.maximum(
-            tree.lo[at_component][component, axis] - blocks.hi[at_block][block, axis],
-            blocks.lo[at_block][block, axis] - tree.hi[at_component][component, axis],
-        )
-        squared += np.maximum(gap, 0) ** 2
+        lo, hi = tree.lo[at_component][:, axis], tree.hi[at_component][:, axis]
+        gap = lo[component]
+        gap -= blocks.hi[at_block][:, axis][block]
+        other = blocks.lo[at_block][:, axis][block]
+        other -= hi[component]
+        np.maximum(gap, other, out=gap)
+        np.maximum(gap, 0, out=gap)
+        gap *= gap
+        squared += gap
     with np.errstate(divide="ignore", invalid="ignore"):
-        fall = squared / (2 * spreads[at_component][component])
-    return peaks[at_component][component] - np.where(squared > 0, fall, 0)
+        fall = squared / (2 * spreads[at_component])[component]
+    fall[squared == 0] = 0
+    return np.subtract(peaks[at_component][component], fall, out=fall)
 
 
 class Rectangles(NamedTuple):

@@ -292,6 +292,35 @@ def maximise(stats: Statistics, before: Gaussians, prior: Prior, floor: float) -
     return Gaussians(weights, means, floored(covariances, floor), "full")
 
 
+def stretched(before: Gaussians, after: Gaussians, stretch: float, floor: float) -> Gaussians:
+    """An update taken further: `stretch` times as far as from one mixture to the other.
+
+    Weights and variances move by factors, so that they stay positive; covariances at first
+    without their correlations, which then follow those of the update (Salakhutdinov and
+    Roweis 2003 call it over-relaxed; it may go too far).
+    """
+    if stretch == 1:
+        return after
+    more = stretch - 1
+    with np.errstate(divide="ignore", invalid="ignore"):
+        factor = np.where(after.weights > 0, after.weights / before.weights, 1.0)
+    weights = after.weights * np.clip(factor, 0.5, 2.0) ** more
+    means = after.means + more * (after.means - before.means)
+    ratio = np.clip(after.variances() / before.variances(), 0.5, 2.0) ** more
+    match after.kind:
+        case "spherical":
+            covariances = np.maximum(after.covariances * ratio[:, 0], floor)
+        case "diag":
+            covariances = np.maximum(after.covariances * ratio, floor)
+        case _:
+            scale = np.sqrt(ratio)
+            scale = scale[0] if after.kind == "tied" else scale
+            widened = after.covariances * scale[..., :, None] * scale[..., None, :]
+            matrices = floored(widened.reshape(-1, *widened.shape[-2:]), floor)
+            covariances = matrices.reshape(widened.shape)
+    return Gaussians(weights / weights.sum(), means, covariances, after.kind)
+
+
 def statistics_of(gaussians: Gaussians, prior: Prior, total: float) -> Statistics:
     """The statistics about the means at which `maximise` stands still: its inverse."""
     n, nu = total * gaussians.weights, prior.counts

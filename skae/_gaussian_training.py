@@ -5,7 +5,14 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from skae._gaussian_components import Gaussians, Prior, Statistics, log_prior, maximise
+from skae._gaussian_components import (
+    Gaussians,
+    Prior,
+    Statistics,
+    log_prior,
+    maximise,
+    stretched,
+)
 from skae._mixture_rows import DenseRows, LocalRows
 from skae._mixture_starts import split
 
@@ -18,6 +25,9 @@ _MEETINGS = frozenset([0, *(2**k for k in range(1, 30))])
 
 # Counts below which a component is empty, and may go where it is of more use.
 _EMPTY = 1e-3
+
+# How much further than EM an update goes: more and more, until it goes too far.
+_STRETCH_GROWS, _MOST_STRETCH = 1.2, 8.0
 
 # What rounding may gain, nats per count.
 _GAIN = 1e-9
@@ -70,19 +80,39 @@ def train(
         Most iterations.
     """
     objectives: list[float] = []
+    reached = gaussians, prior  # what has the last of them
+    stretch, gone, safe = 1.0, 1.0, None  # `gone` far in the last update; plain EM had `safe`
+    may_reseed = True
     for iteration in range(max_iter):
         if algorithm == "em" and iteration in _MEETINGS:
             rows.meet_again(gaussians)
         nats, stats = _step(rows, gaussians, algorithm)
-        objectives.append((nats + log_prior(gaussians, prior)) / total)
-        if iteration and objectives[-1] - objectives[-2] < tol:
-            return Trained(gaussians, prior, objectives, True)
+        objective = (nats + log_prior(gaussians, prior)) / total
+        if safe is not None and not objective >= objectives[-1]:
+            gaussians, safe, stretch, gone = safe, None, 1.0, 1.0  # it was too far
+            continue
+        objectives.append(objective)
+        reached = gaussians, prior
+        if len(objectives) > 1 and objectives[-1] - objectives[-2] < tol:
+            if gone == 1:
+                return Trained(*reached, objectives, True)
+            stretch = 1.0  # only what a plain update gains tells that there is no more to gain
         if iteration + 1 == max_iter:
             break
-        gaussians = maximise(stats, gaussians, prior, floor)
-        if iteration in _MEETINGS and (gaussians.weights * total < _EMPTY).any():
-            gaussians, prior = _reseeded(rows, gaussians, prior, algorithm, total, floor)
-    return Trained(gaussians, prior, objectives, False)
+        update = maximise(stats, gaussians, prior, floor)
+        safe = None
+        if algorithm == "em":
+            safe, update = update, stretched(gaussians, update, stretch, floor)
+            gone, stretch = stretch, min(_STRETCH_GROWS * stretch, _MOST_STRETCH)
+        gaussians = update
+        empty = gaussians.weights * total < _EMPTY
+        if may_reseed and iteration in _MEETINGS and empty.any():
+            better = _reseeded(rows, safe or gaussians, prior, algorithm, total, floor)
+            if better is None:
+                may_reseed = False
+            else:
+                (gaussians, prior), safe = better, None
+    return Trained(*reached, objectives, False)
 
 
 def _step(
@@ -100,8 +130,8 @@ def _reseeded(
     algorithm: Algorithm,
     total: float,
     floor: float,
-) -> tuple[Gaussians, Prior]:
-    """Empty components as halves of those that gain most by it; as it was if nothing gains.
+) -> tuple[Gaussians, Prior] | None:
+    """Empty components as halves of those that gain most by it; None if nothing gains.
 
     A half may gain up to log 2 nats for each of its counts and more the wider it is, so that
     the components of most counts times log volume are halved. What the proposal is worth is
@@ -112,10 +142,12 @@ def _reseeded(
     worth = gaussians.weights * (log_volume - log_volume.min() + 1)
     worth[empty] = -1
     order = np.argsort(-worth, kind="stable")
-    n = min(len(empty), len(worth) - len(empty))
+    most = min(len(empty), len(worth) - len(empty))
     before = rows.meetings()
     base = _settled(rows, gaussians, prior, algorithm, floor)
-    while n:
+    for n in {most: None, most // 8: None}:  # all of them, or the best few
+        if not n:
+            break
         parents, children = np.sort(order[:n]), empty[:n]
         places = np.arange(len(worth))
         places[children] = parents
@@ -125,9 +157,8 @@ def _reseeded(
         tried = _settled(rows, halved, of_halves, algorithm, floor)
         if tried[0] - base[0] > _GAIN * total:
             return tried[1], of_halves
-        n //= 4
     rows.meet_as_then(before)
-    return gaussians, prior
+    return None
 
 
 def _settled(
@@ -137,8 +168,8 @@ def _settled(
     algorithm: Algorithm,
     floor: float,
 ) -> tuple[float, Gaussians]:
-    """The objective, nats in all, after a few updates, and the mixture that has it."""
-    for more in (True, True, True, False):
+    """The objective, nats in all, after an update, and the mixture that has it."""
+    for more in (True, False):
         if algorithm == "em":
             rows.meet_again(gaussians)
         nats, stats = _step(rows, gaussians, algorithm)

@@ -185,27 +185,32 @@ class LocalRows:
 
     def _log_joint(self, part: Rectangles, form: Quadratics, gaussians: Gaussians) -> Array:
         """log w_j rho_j(x), (n_blocks, n_members, n_candidates); -inf where none is meant."""
-        coefficients = self._coefficients(part, form, gaussians)
-        return self._blocks.features[part.blocks] @ coefficients.swapaxes(1, 2)
+        return self._met(part, form, gaussians)[0]
 
-    def _coefficients(self, part: Rectangles, form: Quadratics, gaussians: Gaussians) -> Array:
-        """What multiplies the features in log w_j rho_j, (n_blocks, n_candidates, n_features)."""
-        j = part.candidates
+    def _met(self, part: Rectangles, form: Quadratics, gaussians: Gaussians) -> tuple[Array, Array]:
+        """The same, and how far the means are from the centres of the blocks.
+
+        About the centre c of a block, with mu = c + delta, the log of w rho is linear in the
+        features: log w rho(c) + (P delta)' y - y' P y / 2 for y = x - c.
+        """
         n_dims = gaussians.means.shape[1]
-        away = gaussians.means[j] - self._blocks.centre[part.blocks][:, None]
-        precision = form.precision[j]
-        found = np.empty((*j.shape, self._blocks.features.shape[2]))
+        away = gaussians.means[part.candidates]
+        away -= self._blocks.centre[part.blocks][:, None]
+        precision = form.precision.reshape(-1, n_dims**2)[part.candidates]
+        found = np.empty((*part.candidates.shape, self._blocks.features.shape[2]))
         constant = found[..., 0]
-        constant[...] = np.where(part.valid, form.constant[j], -np.inf)
+        constant[...] = form.constant[part.candidates]
+        constant[~part.valid] = -np.inf
         for a in range(n_dims):
             pull = found[..., 1 + a]
-            np.multiply(precision[..., a, 0], away[..., 0], out=pull)
+            np.multiply(precision[..., n_dims * a], away[..., 0], out=pull)
             for b in range(1, n_dims):
-                pull += precision[..., a, b] * away[..., b]
+                pull += precision[..., n_dims * a + b] * away[..., b]
             constant -= 0.5 * pull * away[..., a]
         for place, (a, b) in enumerate(_products(n_dims), 1 + n_dims):
-            np.multiply(precision[..., a, b], -0.5 if a == b else -1.0, out=found[..., place])
-        return found
+            half = -0.5 if a == b else -1.0
+            np.multiply(precision[..., n_dims * a + b], half, out=found[..., place])
+        return self._blocks.features[part.blocks] @ found.swapaxes(1, 2), away
 
     # -------------------------------------------------------------------- training
 
@@ -214,7 +219,7 @@ class LocalRows:
         form = quadratics(gaussians)
 
         def work(part: Rectangles) -> float:
-            share = self._log_joint(part, form, gaussians)
+            share, away = self._met(part, form, gaussians)
             top = share.max(axis=2, keepdims=True)
             share -= top
             np.exp(share, out=share)
@@ -222,7 +227,7 @@ class LocalRows:
             weight = self._blocks.weight[part.blocks][..., None]
             nats = (weight * (np.log(total) + top)).sum()
             share *= weight / total
-            self._collect(part, share)
+            self._collect(part, share, away)
             return float(nats)
 
         nats = sum(self._for_all(work, self._plan))
@@ -236,7 +241,7 @@ class LocalRows:
         labels = np.empty(self._blocks.tree.members.shape, dtype=np.intp)
 
         def work(part: Rectangles) -> float:
-            value = self._log_joint(part, form, gaussians)
+            value, away = self._met(part, form, gaussians)
             best = value.argmax(axis=2)[..., None]
             weight = self._blocks.weight[part.blocks]
             nats = (weight * np.take_along_axis(value, best, axis=2)[..., 0]).sum()
@@ -244,43 +249,38 @@ class LocalRows:
             labels[part.blocks] = part.candidates[blocks, best[..., 0]]
             value[...] = 0
             np.put_along_axis(value, best, weight[..., None], axis=2)
-            self._collect(part, value)
+            self._collect(part, value, away)
             return float(nats)
 
         nats = sum(self._for_all(work, self._plan))
         return nats, self._statistics(gaussians), self._by_row(labels)
 
-    def _collect(self, part: Rectangles, share: Array) -> None:
+    def _collect(self, part: Rectangles, share: Array, away: Array) -> None:
+        """The sums of each pair of block and component, about the component's mean."""
+        n_dims = away.shape[2]
         sums = share.swapaxes(1, 2) @ self._blocks.features[part.blocks]
+        n, first = sums[..., 0], sums[..., 1 : 1 + n_dims]
+        for place, (a, b) in enumerate(_products(n_dims), 1 + n_dims):
+            product = sums[..., place]
+            product -= first[..., a] * away[..., b]
+            product -= (first[..., b] - n * away[..., b]) * away[..., a]
+        first -= n[..., None] * away
         self._sums[:, part.pairs[part.valid]] = sums[part.valid].T
 
     def _statistics(self, gaussians: Gaussians) -> Statistics:
-        """The sums of all pairs about the centres of blocks, moved to the means and added up."""
+        """The sums of all pairs, added up by component."""
         assert self._pairs is not None
         n_components, n_dims = gaussians.means.shape
-        block, component = self._pairs
-        n, first, products = self._sums[0], self._sums[1 : 1 + n_dims], self._sums[1 + n_dims :]
-        away = [
-            self._blocks.centre[block, a] - gaussians.means[component, a] for a in range(n_dims)
-        ]
+        added = [np.bincount(self._pairs.component, values, n_components) for values in self._sums]
         second = np.empty((n_components, n_dims, n_dims))
-
-        def added(values: Array) -> Array:
-            return np.bincount(component, values, n_components)
-
-        for (a, b), product in zip(_products(n_dims), products, strict=True):
-            product += first[a] * away[b]
-            product += (first[b] + n * away[b]) * away[a]
-            second[:, a, b] = second[:, b, a] = added(product)
-        for a in range(n_dims):
-            first[a] += n * away[a]
-        firsts = np.stack([added(values) for values in first], axis=1)
+        for (a, b), product in zip(_products(n_dims), added[1 + n_dims :], strict=True):
+            second[:, a, b] = second[:, b, a] = product
         kept: Array = second
         if gaussians.kind in ("diag", "spherical"):
             kept = np.diagonal(second, axis1=1, axis2=2).copy()
         elif gaussians.kind == "tied":
             kept = second.sum(axis=0)
-        return Statistics(added(n), firsts, kept)
+        return Statistics(added[0], np.stack(added[1 : 1 + n_dims], axis=1), kept)
 
     # --------------------------------------------------------------------- queries
 
