@@ -5,8 +5,8 @@ Low light: an image from 20,000 counts
 20,000 counts of the cameraman are one for 13 pixels. A kernel of one width, the best by counts
 held out, restores the image at 19.4 dB. Sixteen shifted tilings of cells that are small where
 the counts call for it, chosen by the same counts, foresee new counts better, by 0.006 nats
-each, and restore it at 20.1 dB. Gaussians come after the kernel: a mixture of them does not
-know where the image ends, and is dark along its edges.
+each, and restore it at 20.1 dB. Gaussians come after the kernel: they reach over the edges of
+the image, which are dark for it.
 """
 
 from pathlib import Path

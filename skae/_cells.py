@@ -24,7 +24,15 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.utils import gen_batches
 
-from skae._component_search import Pairs, Reach, Rectangles, build_tree, find_pairs, rectangles
+from skae._component_search import (
+    Pairs,
+    Reach,
+    Rectangles,
+    build_tree,
+    find_pairs,
+    in_threads,
+    rectangles,
+)
 from skae._mixture_rows import LOCAL_DIMS, log_sum
 
 Array = NDArray[Any]
@@ -234,6 +242,11 @@ def _cheapest(levels: list[_Level], n_cells: int) -> list[_Level]:
 
 def _refilled(levels: list[_Level], splits: list[NDArray[np.bool_]], n_more: int) -> list[_Level]:
     """Up to so many splits more: weakest links go in bundles, and may leave too few cells."""
+    alive = np.ones(1, dtype=bool)
+    splits = [split.copy() for split in splits]
+    for level, split in zip(levels, splits, strict=True):
+        split &= alive  # what lies below a leaf does not come with it
+        alive = np.repeat(split[level.divided], 2)
     while n_more > 0:
         alive, options = np.ones(1, dtype=bool), []
         for depth, (level, split) in enumerate(zip(levels, splits, strict=True)):
@@ -261,6 +274,7 @@ def fit_cells(
     domain: Domain,
     n_cells: int | None,
     shifts: list[Array | None],
+    n_jobs: int | None,
 ) -> tuple[Cells, Indices, float]:
     """Tilings of the domain, one for each shift, averaged.
 
@@ -274,6 +288,8 @@ def fit_cells(
         Most cells of a tiling; fewer where no split gains. None takes the number with the
         lowest BIC, at two parameters for each split: where it is, and a weight.
     shifts : list of ndarray of shape (n_dims,) or None
+    n_jobs : int or None
+        Threads, which take tilings.
 
     Returns
     -------
@@ -285,8 +301,8 @@ def fit_cells(
         nats per count.
     """
     total = weight.sum()
-    parts, held_out = [], []
-    for shift in shifts:
+
+    def tile(shift: Array | None) -> tuple[Array, Array, Array, float]:
         levels = _grow(X, weight, domain, shift)
         if n_cells is None:
             levels = _kept(levels, _prune(levels, log(total))[0])
@@ -294,16 +310,19 @@ def fit_cells(
             levels = _cheapest(levels, n_cells)
         lo, hi, n = _leaves(levels)
         prior = total + _PRIOR * len(n)
-        parts.append(((n + _PRIOR) / prior / len(shifts), lo, hi))
+        share = (n + _PRIOR) / prior / len(shifts)
         log_volume = np.log((hi - lo) * domain.unit).sum(axis=1)
         others = max(prior - 1, _PRIOR)
-        held_out.append(held_out_score(n, log_volume).sum() / total - log(others))
-    share, lo, hi = (np.concatenate(values) for values in zip(*parts, strict=True))
+        held_out = held_out_score(n, log_volume).sum() / total - log(others)
+        return share, lo, hi, float(held_out)
+
+    parts = list(in_threads(tile, shifts, n_jobs))
+    share, lo, hi = (np.concatenate(values) for values in list(zip(*parts, strict=True))[:3])
     whole = (domain.hi - domain.lo) / domain.unit
     lo = domain.lo + lo * domain.unit
     hi = np.where(hi == whole, domain.hi, domain.lo + hi * domain.unit)
     sizes = np.array([len(part[0]) for part in parts])
-    return Cells(share, lo, hi), sizes, float(held_out[0])
+    return Cells(share, lo, hi), sizes, parts[0][3]
 
 
 def recounted(

@@ -71,7 +71,7 @@ class CountMixtureAE(BaseAutoencoder):
     Parameters
     ----------
     n_components : int, 'bic' or None, default=None
-        Number of components of a mixture. None is 8, or the number of counts if that is
+        Number of components of each mixture. None is 8, or the number of counts if that is
         smaller. 'bic' takes the number with the lowest BIC. Cells may be fewer, where no
         split of one gains.
     covariance_type : {'spherical', 'diag', 'full', 'tied', 'cell'}, default='full'
@@ -91,8 +91,9 @@ class CountMixtureAE(BaseAutoencoder):
         fine, each mixture from the halved components of a smaller one.
     prior_counts : float, default=5.0
         How many counts the prior of each Gaussian is worth. It expects the mean where the
-        component began, and variances of eight times that of evenly spread counts there,
-        with which neighbours add up to a smooth density. 0 is maximum likelihood.
+        component began, and eight times the variances of counts there, or their geometric
+        mean with those of all counts if that is less, with the correlations of all counts:
+        then neighbours add up to a smooth density. 0 is maximum likelihood.
     n_averages : int, default=1
         How many mixtures are fitted, from starts or tilings shifted at random against each
         other, and averaged. The model is the mixture of all their components.
@@ -168,7 +169,11 @@ class CountMixtureAE(BaseAutoencoder):
     A weight counts a row as that many counts: pixels with their intensities as weights, or
     counts binned to pixels, are fitted as the counts themselves.
 
-    The density of a Gaussian mixture extends over all space, also where `domain` is given.
+    Not so for a search over `n_components`: its folds must hold out counts, not pixels. Split
+    counts first (:func:`thin`), or search on the rows of single counts.
+
+    The density of a Gaussian mixture extends over all space, also where `domain` is given:
+    near the edges of an image some of it is lost to the outside. Cells lose nothing.
 
     References
     ----------
@@ -276,7 +281,9 @@ class CountMixtureAE(BaseAutoencoder):
         shifts: list[Array | None] = [None]
         if self.n_averages > 1:
             shifts = list(rng.random_sample((self.n_averages, len(lo))))
-        cells, self._tilings, held_out = fit_cells(rows, weight, domain, n_cells, shifts)
+        cells, self._tilings, held_out = fit_cells(
+            rows, weight, domain, n_cells, shifts, self.n_jobs
+        )
         self.n_iter_, self.converged_ = 1, True
         self.objectives_ = np.array([held_out])
         n_splits = int((self._tilings - 1).sum())

@@ -23,7 +23,7 @@ Indices = NDArray[np.intp]
 _SMALLEST = 1e-13
 
 # Nodes of quadrature in a pixel, and so many more for each inverse standard deviation.
-_NODES, _NODES_PER_WIDTH = 4.0, 4.0
+_NODES, _NODES_PER_WIDTH = 2.0, 4.0
 
 # The most axes over which rotated Gaussians are integrated.
 MOST_ROTATED_AXES = 3
