@@ -243,10 +243,9 @@ def _cheapest(levels: list[_Level], n_cells: int) -> list[_Level]:
 def _refilled(levels: list[_Level], splits: list[NDArray[np.bool_]], n_more: int) -> list[_Level]:
     """Up to so many splits more: weakest links go in bundles, and may leave too few cells."""
     alive = np.ones(1, dtype=bool)
-    splits = [split.copy() for split in splits]
     for level, split in zip(levels, splits, strict=True):
-        split &= alive  # what lies below a leaf does not come with it
-        alive = np.repeat(split[level.divided], 2)
+        split &= alive | level.free  # what lies below a leaf does not come with it
+        alive = np.repeat((alive & split)[level.divided], 2)
     while n_more > 0:
         alive, options = np.ones(1, dtype=bool), []
         for depth, (level, split) in enumerate(zip(levels, splits, strict=True)):

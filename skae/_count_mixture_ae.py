@@ -384,7 +384,7 @@ class CountMixtureAE(BaseAutoencoder):
         return begin(start, kind, float(self.prior_counts), self._floor)
 
     def _by_bic(self, rows: Array, weight: Array, rng: np.random.RandomState) -> int:
-        """The size of lowest BIC: doubled until it has risen twice, then refined around the best.
+        """The size of lowest BIC: grown by halves until it has risen twice, then refined.
 
         Sizes stop where a component would have fewer counts than parameters.
         """
@@ -403,7 +403,9 @@ class CountMixtureAE(BaseAutoencoder):
 
         size, risen = 1, 0
         while size <= most and risen < 2:
-            risen = risen + 1 if bic(size) > min(found.values()) else 0
+            lowest = min(found.values(), default=np.inf)
+            here = min(bic(k) for k in (size, size + size // 2) if k <= most)
+            risen = risen + 1 if here > lowest else 0
             size *= 2
         step = 0.5
         while step > 0.1:

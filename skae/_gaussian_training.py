@@ -21,7 +21,7 @@ Algorithm = Literal["em", "partition"]
 
 # Iterations at which candidates are chosen anew and empty components moved: seldom later, as
 # less and less moves.
-_MEETINGS = frozenset([0, *(2**k for k in range(1, 30))])
+_MEETINGS = frozenset([0, *(6 * 4**k - 1 for k in range(15))])
 
 # Counts below which a component is empty, and may go where it is of more use.
 _EMPTY = 1e-3
@@ -95,7 +95,13 @@ def train(
         reached = gaussians, prior
         if len(objectives) > 1 and objectives[-1] - objectives[-2] < tol:
             if gone == 1:
-                return Trained(*reached, objectives, True)
+                better = None
+                if may_reseed and (gaussians.weights * total < _EMPTY).any():
+                    better = _reseeded(rows, gaussians, prior, algorithm, total, floor)
+                if better is None:
+                    return Trained(*reached, objectives, True)
+                (gaussians, prior), safe = better, None
+                continue
             stretch = 1.0  # only what a plain update gains tells that there is no more to gain
         if iteration + 1 == max_iter:
             break

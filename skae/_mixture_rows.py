@@ -41,13 +41,16 @@ LOCAL_DIMS = 4
 
 # Nats below the best component of a row at which another one no longer matters to training;
 # of few components all matter that are not lost in rounding.
-_TRAINING_MARGIN, _FEW, _MARGIN_OF_FEW = 9.0, 64, 40.0
+_TRAINING_MARGIN, _FEW, _MARGIN_OF_FEW = 7.0, 64, 40.0
 
 # Share of the density of a row that components left out of its score may have together.
 _OMITTED = 1e-10
 
 # By how much two computations of the same log density may differ, relative to 1 or to it.
 _ROUNDING = 1e-9
+
+# Squared radius of a block, in variances, above which its products lose too many digits.
+_CANCELS = 1e4
 
 # Components that are nearest to the centre of a block, by which its rows are first scored.
 _NEAREST = 4
@@ -106,9 +109,9 @@ class LocalRows:
     ) -> None:
         # Blocks of about half of what a component holds: larger ones meet more components,
         # smaller ones spend their time on bookkeeping.
-        n_members = int(np.clip(len(X) / (2 * n_components), 16, 64))
+        n_members = int(np.clip(len(X) / (2 * n_components), 32, 64))
         self._blocks = _blocks_of(X, weight, n_members)
-        self._n_rows = len(X)
+        self._X = X
         self._n_jobs = n_jobs
         self._pairs: Pairs | None = None
         self._plan: list[Rectangles] = []
@@ -123,10 +126,12 @@ class LocalRows:
         """
         form = quadratics(gaussians)
         few = len(gaussians.weights) <= _FEW
-        pairs = self._candidates(gaussians, form, _MARGIN_OF_FEW if few else _TRAINING_MARGIN)
+        margin = _MARGIN_OF_FEW if few else _TRAINING_MARGIN
+        pairs = self._candidates(gaussians, form, margin)
+        now, near = self._values(pairs, form, gaussians, margin)
+        pairs = Pairs(pairs.block[near], pairs.component[near])
         if self._pairs is not None:
-            before = self._values(self._pairs, form, gaussians)
-            now = self._values(pairs, form, gaussians)
+            before, _ = self._values(self._pairs, form, gaussians, np.inf)
             pairs = _merged(self._pairs, pairs, now >= before)
         self._use(pairs)
 
@@ -169,16 +174,27 @@ class LocalRows:
         self._for_all(work, self._rectangles(pairs))
         return lowest
 
-    def _values(self, pairs: Pairs, form: Quadratics, gaussians: Gaussians) -> Array:
-        """The truncated log-likelihood of each block."""
+    def _values(
+        self, pairs: Pairs, form: Quadratics, gaussians: Gaussians, margin: float
+    ) -> tuple[Array, NDArray[np.bool_]]:
+        """The truncated log-likelihood of each block, and which pairs it is made of.
+
+        These are all that are within the margin at some row: the bound that found them was
+        wider.
+        """
         values = np.empty(len(self._blocks.centre))
+        near = np.empty(len(pairs.block), dtype=bool)
 
         def work(part: Rectangles) -> None:
-            nats = log_sum(self._log_joint(part, form, gaussians))
-            values[part.blocks] = (self._blocks.weight[part.blocks] * nats).sum(axis=1)
+            value = self._log_joint(part, form, gaussians)
+            best = value.max(axis=2, keepdims=True)
+            kept = (value >= best - margin).any(axis=1)
+            near[part.pairs[part.valid]] = kept[part.valid]
+            np.copyto(value, -np.inf, where=~kept[:, None])
+            values[part.blocks] = (self._blocks.weight[part.blocks] * log_sum(value)).sum(axis=1)
 
         self._for_all(work, self._rectangles(pairs))
-        return values
+        return values, near
 
     def _for_all(self, work: Callable[[Rectangles], Any], plan: list[Rectangles]) -> list[Any]:
         return list(in_threads(work, plan, self._n_jobs))
@@ -210,7 +226,19 @@ class LocalRows:
         for place, (a, b) in enumerate(_products(n_dims), 1 + n_dims):
             half = -0.5 if a == b else -1.0
             np.multiply(precision[..., n_dims * a + b], half, out=found[..., place])
-        return self._blocks.features[part.blocks] @ found.swapaxes(1, 2), away
+        features = self._blocks.features[part.blocks]
+        value = features @ found.swapaxes(1, 2)
+        radius = np.abs(features[..., 1 : 1 + n_dims]).max(axis=(1, 2))
+        steep = precision[..., :: n_dims + 1].sum(axis=2).max(axis=1)
+        for block in np.flatnonzero(steep * radius**2 > _CANCELS):
+            # A component is narrow beside its block: the products cancel. Take differences.
+            j = part.candidates[block]
+            apart = self._X[self._blocks.tree.members[part.blocks[block]]][:, None]
+            apart = apart - gaussians.means[j]
+            squared = np.einsum("mja,jab,mjb->mj", apart, form.precision[j], apart)
+            constants = np.where(part.valid[block], form.constant[j], -np.inf)
+            value[block] = constants - squared / 2
+        return value, away
 
     # -------------------------------------------------------------------- training
 
@@ -306,7 +334,7 @@ class LocalRows:
             rows.append(self._blocks.tree.members[part.blocks[block], member])
             columns.append(part.candidates[block, candidate])
             values.append(np.exp(value[kept]))
-        shape = (self._n_rows, len(gaussians.weights))
+        shape = (len(self._X), len(gaussians.weights))
         entries = (np.concatenate(rows), np.concatenate(columns))
         found = sparse.coo_array((np.concatenate(values), entries), shape=shape).tocsr()
         found.sort_indices()
@@ -325,7 +353,7 @@ class LocalRows:
             yield from in_threads(work, [plan[i] for i in some], self._n_jobs)
 
     def _by_row(self, values: Array) -> Array:
-        found = np.empty(self._n_rows, dtype=values.dtype)
+        found = np.empty(len(self._X), dtype=values.dtype)
         found[self._blocks.tree.members] = values
         return found
 
