@@ -65,7 +65,7 @@ def compare_times(repeats: int) -> None:
             missing = longer.objectives_[-1] - model.objectives_[-1]
             print(
                 f"{size:>6} {name:>8} {seconds:>6.2f} {model.n_iter_:>10} {megabytes:>6.0f} "
-                f"{missing:>24.5f}",
+                f"{missing:>23.5f}",
                 flush=True,
             )
 

@@ -29,7 +29,10 @@ _EMPTY = 1e-3
 # How much further than EM an update goes: more and more, until it goes too far.
 _STRETCH_GROWS, _MOST_STRETCH = 1.2, 8.0
 
-# What rounding may gain, nats per count.
+# What rounding may gain or lose, relative to 1 or to the objective, nats per count.
+_ROUNDING = 1e-12
+
+# What new places of components gain at least, nats per count.
 _GAIN = 1e-9
 
 
@@ -88,7 +91,7 @@ def train(
             rows.meet_again(gaussians)
         nats, stats = _step(rows, gaussians, algorithm)
         objective = (nats + log_prior(gaussians, prior)) / total
-        if safe is not None and not objective >= objectives[-1]:
+        if safe is not None and objective < objectives[-1] - _ROUNDING * (1 + abs(objective)):
             gaussians, safe, stretch, gone = safe, None, 1.0, 1.0  # it was too far
             continue
         objectives.append(objective)

@@ -23,7 +23,7 @@ Indices = NDArray[np.intp]
 _SMALLEST = 1e-13
 
 # Nodes of quadrature in a pixel, and so many more for each inverse standard deviation.
-_NODES, _NODES_PER_WIDTH = 2.0, 4.0
+_NODES, _NODES_PER_WIDTH = 4.0, 4.0
 
 # The most axes over which rotated Gaussians are integrated.
 MOST_ROTATED_AXES = 3
@@ -48,9 +48,10 @@ def pixel_masses(mixture: Gaussians | Cells, shape: tuple[int, ...], n_jobs: int
         lowest = log(_SMALLEST) - np.log(np.array(shape, dtype=float)).sum()
         if n_dims > 1 and mixture.kind in ("full", "tied"):
             narrowest = np.sqrt(extreme_variances(mixture.full())[0])
-            # Powers of two, so that few numbers of nodes serve all.
-            wanted = np.log2(_NODES + _NODES_PER_WIDTH / narrowest)
-            n_nodes = 2 ** np.ceil(wanted).astype(np.intp)
+            # Even numbers, and of many nodes powers of two: a few of them serve all.
+            wanted = _NODES + _NODES_PER_WIDTH / narrowest
+            few, many = 2 * np.ceil(wanted / 2), 2 ** np.ceil(np.log2(wanted))
+            n_nodes = np.where(wanted <= 16, few, many).astype(np.intp)
     pairs = find_pairs(tree, np.full(len(tree.members), lowest), reach)
     real = ~tree.filler[pairs.block, 0]
     tile, component = tree.members[pairs.block[real], 0], pairs.component[real]

@@ -18,9 +18,9 @@ USE_EVERYTHING = """
 import numpy as np
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from skae import LinearAE, PPCA, sample_pipeline
+from skae import PPCA, CountMixtureAE, LinearAE, sample_pipeline
 X = np.random.RandomState(0).standard_normal((30, 5))
-for model in (LinearAE(2), PPCA(2)):
+for model in (LinearAE(2), PPCA(2), CountMixtureAE(2)):
     model.inverse_transform(model.fit_transform(X))
     model.fit(X).reconstruct(X)
     model.score(X)
