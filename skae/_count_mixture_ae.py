@@ -110,7 +110,7 @@ class CountMixtureAE(BaseAutoencoder):
         of a cell 12 ** 0.5 times its root. None is 1/12, that of a pixel, with `image_shape`,
         and otherwise 1e-6 times the mean variance of the features.
     tol : float, default=1e-4
-        Training stops when an iteration gains less, in nats per count.
+        Training stops when an iteration gains no more, in nats per count.
     max_iter : int, default=100
         Most iterations.
     warm_start : bool, default=False

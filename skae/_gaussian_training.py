@@ -78,7 +78,7 @@ def train(
     floor : float
         Smallest variance along any axis.
     tol : float
-        Training stops when an iteration gains less, nats per count.
+        Training stops when an iteration gains no more, nats per count.
     max_iter : int
         Most iterations.
     """
@@ -96,7 +96,7 @@ def train(
             continue
         objectives.append(objective)
         reached = gaussians, prior
-        if len(objectives) > 1 and objectives[-1] - objectives[-2] < tol:
+        if len(objectives) > 1 and objectives[-1] - objectives[-2] <= tol:
             if gone == 1:
                 better = None
                 if may_reseed and (gaussians.weights * total < _EMPTY).any():
