@@ -273,7 +273,7 @@ class CountMixtureAE(BaseAutoencoder):
     def _fit_cells(
         self, rows: Array, weight: Array, n_cells: int | None, rng: np.random.RandomState
     ) -> None:
-        lo, hi = self._range_of(rows, weight)
+        lo, hi = self._range_of(rows)
         aligned = self.image_shape is not None
         unit = np.ones(len(lo)) if aligned else hi - lo
         smallest = (12 * self._floor) ** 0.5 / unit
@@ -303,6 +303,8 @@ class CountMixtureAE(BaseAutoencoder):
                 f"n_averages={self.n_averages} with covariance_type='tied': averages share no "
                 "covariance. Allowed is n_averages=1, or another covariance_type."
             )
+        if known is not None:
+            known = known[0], known[1]._replace(counts=float(self.prior_counts))
         n_components = n_components or self._by_bic(rows, weight, rng)
         fits = [self._train(rows, weight, n_components, rng, known) for _ in range(self.n_averages)]
         self.objectives_ = np.array(fits[0].objectives)
@@ -371,7 +373,7 @@ class CountMixtureAE(BaseAutoencoder):
     ) -> tuple[Gaussians, Prior]:
         shifting = rng if self.n_averages > 1 else None
         if self.init == "grid":
-            lo, hi = self._range_of(rows, weight)
+            lo, hi = self._range_of(rows)
             shift = None if shifting is None else shifting.random_sample(len(lo))
             start = grid_start(rows, weight, n_components, lo, hi, shift)
         else:
@@ -584,7 +586,7 @@ class CountMixtureAE(BaseAutoencoder):
                 "the domain of all frames as domain or image_shape."
             )
 
-    def _range_of(self, rows: Array, weight: Array) -> tuple[Array, Array]:
+    def _range_of(self, rows: Array) -> tuple[Array, Array]:
         """The declared domain, or the range of the counts and a little more."""
         if self._bounds is not None:
             return self._bounds[:, 0], self._bounds[:, 1]

@@ -79,6 +79,7 @@ class _Blocks(NamedTuple):
     centre: Array  # (n_blocks, n_dims)
     features: Array  # (n_blocks, n_members, n_features): 1, x_a, x_a x_b for a <= b
     weight: Array  # (n_blocks, n_members); 0 for rows that are there twice
+    radius: Array  # (n_blocks,): largest distance from the centre along an axis
 
 
 def _products(n_dims: int) -> list[tuple[int, int]]:
@@ -98,7 +99,8 @@ def _blocks_of(X: Array, weight: Array | None, n_members: int) -> _Blocks:
         np.multiply(features[..., 1 + a], features[..., 1 + b], out=features[..., place])
     counted = np.ones(tree.members.shape) if weight is None else weight[tree.members]
     counted[tree.filler] = 0
-    return _Blocks(tree, centre, features, counted)
+    radius = (tree.hi[-1] - tree.lo[-1]).max(axis=1) / 2
+    return _Blocks(tree, centre, features, counted, radius)
 
 
 class LocalRows:
@@ -226,11 +228,9 @@ class LocalRows:
         for place, (a, b) in enumerate(_products(n_dims), 1 + n_dims):
             half = -0.5 if a == b else -1.0
             np.multiply(precision[..., n_dims * a + b], half, out=found[..., place])
-        features = self._blocks.features[part.blocks]
-        value = features @ found.swapaxes(1, 2)
-        radius = np.abs(features[..., 1 : 1 + n_dims]).max(axis=(1, 2))
+        value = self._blocks.features[part.blocks] @ found.swapaxes(1, 2)
         steep = precision[..., :: n_dims + 1].sum(axis=2).max(axis=1)
-        for block in np.flatnonzero(steep * radius**2 > _CANCELS):
+        for block in np.flatnonzero(steep * self._blocks.radius[part.blocks] ** 2 > _CANCELS):
             # A component is narrow beside its block: the products cancel. Take differences.
             j = part.candidates[block]
             apart = self._X[self._blocks.tree.members[part.blocks[block]]][:, None]

@@ -1,6 +1,5 @@
 """Where a mixture of Gaussians begins: cells of rows, whose means and variances are the start."""
 
-from collections.abc import Callable
 from math import prod
 from typing import Any, NamedTuple
 
@@ -284,6 +283,3 @@ def enlarged(gaussians: Gaussians, prior: Prior, n_components: int) -> tuple[Gau
         prior.variances[halves] *= 0.5 ** (2 / gaussians.means.shape[1])
         prior.means[halves] = gaussians.means[halves]
     return gaussians, prior
-
-
-CELLS: dict[str, Callable[..., Indices]] = {"quantiles": quantile_cells, "counts": nearest_cells}
