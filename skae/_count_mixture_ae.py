@@ -24,11 +24,20 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_scalar
 from sklearn.utils.validation import check_is_fitted
 
-from skae._base import BaseAutoencoder, Interval, StrOptions, check_indices, fit_context
+from skae._base import Interval, StrOptions, check_indices, fit_context
 from skae._cells import Cells, Domain, RowsInCells, fit_cells, recounted
-from skae._gaussian_components import Gaussians, Kind, Prior, Statistics, maximise, statistics_of
+from skae._gaussian_components import (
+    Gaussians,
+    Kind,
+    Prior,
+    Statistics,
+    maximise,
+    n_parameters,
+    statistics_of,
+)
 from skae._gaussian_training import Algorithm, Trained, train
 from skae._image_masses import MOST_ROTATED_AXES, pixel_masses
+from skae._likelihood_model import LikelihoodModel
 from skae._mixture_rows import DenseRows, LocalRows, rows_under_mixture
 from skae._mixture_starts import (
     begin,
@@ -55,7 +64,7 @@ _RELATIVE_FLOOR = 1e-6
 _COARSE_ITERATIONS, _COARSEST = 5, 16
 
 
-class CountMixtureAE(BaseAutoencoder):
+class CountMixtureAE(LikelihoodModel):
     r"""Generative autoencoder of counts: a mixture whose components are the codes.
 
     Rows are counts, such as the places where photons were registered; each is a draw from
@@ -199,8 +208,6 @@ class CountMixtureAE(BaseAutoencoder):
     True
     """
 
-    score_kind = "log_likelihood"
-
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_components": [Interval(Integral, 1, None, closed="left"), StrOptions({"bic"}), None],
         "covariance_type": [StrOptions({"spherical", "diag", "full", "tied", "cell"})],
@@ -332,8 +339,8 @@ class CountMixtureAE(BaseAutoencoder):
             fits[0].prior.correlation,
         )
         self._store_gaussians(average, prior)
-        n_parameters = _n_parameters(n_components, rows.shape[1], average.kind)
-        self._store_sizes(self.n_averages * n_parameters)
+        each = n_parameters(n_components, rows.shape[1], average.kind)
+        self._store_sizes(self.n_averages * each)
 
     def _train(
         self,
@@ -392,7 +399,7 @@ class CountMixtureAE(BaseAutoencoder):
         """
         n_dims = rows.shape[1]
         kind: Any = self.covariance_type
-        most = max(1, int(self.n_counts_ / (_n_parameters(1, n_dims, kind) + 1)))
+        most = max(1, int(self.n_counts_ / (n_parameters(1, n_dims, kind) + 1)))
         found: dict[int, float] = {}
 
         def bic(size: int) -> float:
@@ -400,7 +407,7 @@ class CountMixtureAE(BaseAutoencoder):
                 mixture = self._train(rows, weight, size, rng).gaussians
                 under = rows_under_mixture(rows, weight, size, self.n_jobs)
                 fit = float(weight @ under.log_density(mixture))
-                found[size] = -2 * fit + log(self.n_counts_) * _n_parameters(size, n_dims, kind)
+                found[size] = -2 * fit + log(self.n_counts_) * n_parameters(size, n_dims, kind)
             return found[size]
 
         size, risen = 1, 0
@@ -712,42 +719,6 @@ class CountMixtureAE(BaseAutoencoder):
         rows = self._check_new_rows(X, "responsibilities")
         return self._under(rows).responsibilities(self._mixture())  # type: ignore[arg-type]
 
-    def aic(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
-        """Akaike's criterion on counts; lower is better.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Counts.
-        sample_weight : array-like of shape (n_samples,), default=None
-            How often each row counts.
-
-        Returns
-        -------
-        aic : float
-            -2 log-likelihood + 2 `n_parameters_`.
-        """
-        total, _ = self._total_score(X, sample_weight)
-        return -2 * total + 2 * self.n_parameters_
-
-    def bic(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
-        """Schwarz's criterion on counts; lower is better.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Counts.
-        sample_weight : array-like of shape (n_samples,), default=None
-            How often each row counts.
-
-        Returns
-        -------
-        bic : float
-            -2 log-likelihood + log(number of counts) `n_parameters_`.
-        """
-        total, n = self._total_score(X, sample_weight)
-        return -2 * total + log(n) * self.n_parameters_
-
     def intensity(self, shape: tuple[int, ...] | None = None) -> NDArray[np.float64]:
         """The density on a grid of pixels, integrated over each of them.
 
@@ -826,13 +797,8 @@ class CountMixtureAE(BaseAutoencoder):
             )
         return mixture, tuple(int(length) for length in grid)
 
-    def _total_score(self, X: Any, sample_weight: Any | None) -> tuple[float, float]:
-        """Log-likelihood of all counts, nats, and their number."""
-        scores = np.asarray(self.score_samples(X), dtype=np.float64)
-        weight = self._check_weight(sample_weight, scores)
-        if weight is None:
-            return float(scores.sum()), float(len(scores))
-        return float(weight @ scores), float(weight.sum())
+    def _n_free_parameters(self) -> int:
+        return self.n_parameters_
 
     # -------------------------------------------------------------- names and files
 
@@ -845,14 +811,3 @@ class CountMixtureAE(BaseAutoencoder):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = []  # indices are integers
         return tags
-
-
-def _n_parameters(n_components: int, n_dims: int, kind: Kind) -> int:
-    """Free parameters of a mixture of Gaussians."""
-    per_covariance = {
-        "spherical": n_components,
-        "diag": n_components * n_dims,
-        "full": n_components * n_dims * (n_dims + 1) // 2,
-        "tied": n_dims * (n_dims + 1) // 2,
-    }
-    return n_components - 1 + n_components * n_dims + per_covariance[kind]

@@ -101,6 +101,17 @@ class Statistics(NamedTuple):
     # "spherical", and the sum of the matrices over all components for "tied"
 
 
+def n_parameters(n_components: int, n_dims: int, kind: Kind) -> int:
+    """Free parameters of a mixture of Gaussians."""
+    per_covariance = {
+        "spherical": n_components,
+        "diag": n_components * n_dims,
+        "full": n_components * n_dims * (n_dims + 1) // 2,
+        "tied": n_dims * (n_dims + 1) // 2,
+    }
+    return n_components - 1 + n_components * n_dims + per_covariance[kind]
+
+
 # ------------------------------------------------------------------ small matrices
 
 

@@ -86,6 +86,7 @@ def train(
     reached = gaussians, prior  # what has the last of them
     stretch, gone, safe = 1.0, 1.0, None  # `gone` far in the last update; plain EM had `safe`
     may_reseed = True
+    least = max(tol, _GAIN)
     for iteration in range(max_iter):
         if algorithm == "em" and iteration in _MEETINGS:
             rows.meet_again(gaussians)
@@ -100,7 +101,7 @@ def train(
             if gone == 1:
                 better = None
                 if may_reseed and (gaussians.weights * total < _EMPTY).any():
-                    better = _reseeded(rows, gaussians, prior, algorithm, total, floor)
+                    better = _reseeded(rows, gaussians, prior, algorithm, total, floor, least)
                 if better is None:
                     return Trained(*reached, objectives, True)
                 (gaussians, prior), safe = better, None
@@ -116,7 +117,7 @@ def train(
         gaussians = update
         empty = gaussians.weights * total < _EMPTY
         if may_reseed and iteration in _MEETINGS and empty.any():
-            better = _reseeded(rows, safe or gaussians, prior, algorithm, total, floor)
+            better = _reseeded(rows, safe or gaussians, prior, algorithm, total, floor, least)
             if better is None:
                 may_reseed = False
             else:
@@ -139,8 +140,9 @@ def _reseeded(
     algorithm: Algorithm,
     total: float,
     floor: float,
+    least: float,
 ) -> tuple[Gaussians, Prior] | None:
-    """Empty components as halves of those that gain most by it; None if nothing gains.
+    """Empty components as halves of those that gain most by it; None if that is little.
 
     A half may gain up to log 2 nats for each of its counts and more the wider it is, so that
     the components of most counts times log volume are halved. What the proposal is worth is
@@ -164,7 +166,7 @@ def _reseeded(
         of_halves = prior.chosen(places)
         halved = split(gaussians, parents, children)
         tried = _settled(rows, halved, of_halves, algorithm, floor)
-        if tried[0] - base[0] > _GAIN * total:
+        if tried[0] - base[0] > least * total:
             return tried[1], of_halves
     rows.meet_as_then(before)
     return None

@@ -9,7 +9,6 @@ J. R. Stat. Soc. B 61(3), 611-622. :doi:`10.1111/1467-9868.00196`
 """
 
 import warnings
-from math import log
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -20,7 +19,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.extmath import svd_flip
 from sklearn.utils.validation import check_is_fitted
 
-from skae._base import BaseAutoencoder, Interval, RealNotInt, StrOptions, private_generator
+from skae._base import Interval, RealNotInt, StrOptions, private_generator
 from skae._incomplete_rows import (
     LinearGaussian,
     blocks,
@@ -34,11 +33,11 @@ from skae._incomplete_rows import (
     unpack,
 )
 from skae._latent_size import by_bic, by_evidence, by_variance_share, n_free_parameters
+from skae._likelihood_model import LikelihoodModel
 from skae._low_rank_gaussian import draw, log_density, noise_floor, precision
 from skae._moments import (
     check_scale,
     count_enough_rows,
-    count_rows,
     out_of_range,
     principal_axes,
     row_mean,
@@ -51,7 +50,7 @@ Array = NDArray[Any]
 _CLOSED_FORM_LIMIT = 5_000
 
 
-class PPCA(BaseAutoencoder):
+class PPCA(LikelihoodModel):
     r"""Probabilistic PCA: a Gaussian latent model with missing values.
 
     .. math:: p(z) = N(0, I), \quad p(x | z) = N(W z + \mu, \sigma^2 I)
@@ -155,8 +154,6 @@ class PPCA(BaseAutoencoder):
     >>> bool(np.isnan(ppca.impute(X)).any())
     False
     """
-
-    score_kind = "log_likelihood"
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_components": [
@@ -504,42 +501,6 @@ class PPCA(BaseAutoencoder):
         check_is_fitted(self)
         return precision(self.components_, self._variances, self.noise_variance_)
 
-    def aic(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
-        """Akaike's criterion on rows; lower is better.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows.
-        sample_weight : array-like of shape (n_samples,), default=None
-            How often each row counts.
-
-        Returns
-        -------
-        aic : float
-            -2 log-likelihood + 2 free parameters, so that twice a nat is 1.
-        """
-        total, _ = self._total_score(X, sample_weight)
-        return -2 * total + 2 * self._n_parameters()
-
-    def bic(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
-        """Schwarz's criterion on rows; lower is better.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows.
-        sample_weight : array-like of shape (n_samples,), default=None
-            How often each row counts.
-
-        Returns
-        -------
-        bic : float
-            -2 log-likelihood + log(n_samples) free parameters.
-        """
-        total, n = self._total_score(X, sample_weight)
-        return -2 * total + log(n) * self._n_parameters()
-
     # ------------------------------------------------------------------ helpers
 
     def _posterior(self, X: Any) -> tuple[Array, Array]:
@@ -554,13 +515,6 @@ class PPCA(BaseAutoencoder):
             matrices = self.noise_variance_ * unpack(found.inverse)
             covariances[index] = np.repeat(matrices, group_sizes(rows, groups), axis=0)
         return means, covariances
-
-    def _total_score(self, X: Any, sample_weight: Any | None) -> tuple[float, float]:
-        """Log-likelihood of all rows, nats, and their number."""
-        scores = self.score_samples(X)
-        weight = self._check_weight(sample_weight, scores)
-        total = np.sum(scores) if weight is None else weight @ scores
-        return float(total), count_rows(scores, weight)
 
     def _conditional_draws(
         self, X: Array, n_draws: int, rng: np.random.RandomState, noise: bool
@@ -609,7 +563,7 @@ class PPCA(BaseAutoencoder):
         """Variances of p(x) along the axes (k,)."""
         return self._signal + self._signal.dtype.type(self.noise_variance_)
 
-    def _n_parameters(self) -> int:
+    def _n_free_parameters(self) -> int:
         return n_free_parameters(self.n_features_in_, self.n_components_)
 
     def __sklearn_tags__(self) -> Any:
