@@ -21,9 +21,9 @@ from skae._base import Interval, StrOptions, private_generator
 from skae._code_bounds import LogPrior
 from skae._code_priors import PRIORS, can_be_sampled, draw_from
 from skae._gaussian_codes import Components, log_prior
+from skae._likelihood_autoencoder import layer_sizes
 from skae._point_autoencoder import PointAutoencoder
 from skae._rows import Data, Rows
-from skae._torch import layer_sizes
 
 Array = NDArray[Any]
 

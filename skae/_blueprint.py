@@ -27,25 +27,16 @@ from skae._rows import Affine, Spread, Units
 
 
 @dataclass(frozen=True, kw_only=True)
-class Blueprint:
-    """Sizes and kinds of the layers, the likelihood, and the units of the rows."""
+class RowBlueprint:
+    """How many numbers rows and codes have, the likelihood, and the units of the rows."""
 
     n_features: int
     n_codes: int  # of the network
     n_components: int  # of these, how many are in use: the first ones
     n_conditions: int  # numbers that the decoder reads beside the codes
     hidden_layer_sizes: tuple[int, ...]
-    decoder_layer_sizes: tuple[int, ...]
-    activation: str
-    out_activation: str
-    normalization: str | None
-    network: str
-    image_shape: Shape | None
-    pooling: str
-    tied_weights: bool
     likelihood: str
     noise_variance: str | float
-    own_networks: bool  # some network is the user's
     with_mask: bool  # the encoder reads, beside the values, which were seen
     center: NDArray[np.float64]  # means of the features
     scale: float  # root of their mean variance
@@ -57,11 +48,8 @@ class Blueprint:
     names: ClassVar[dict[str, str]] = {}
 
     def widest(self) -> int:
-        """Numbers that one code becomes in the decoder's widest layer, about."""
-        widest = max(self.decoder_layer_sizes, default=1)
-        if self.network == "conv" and self.image_shape is not None:
-            widest *= self.n_features // self.image_shape[0]
-        return max(self.n_features, widest)
+        """Numbers that one code becomes in the widest layer of generation, about."""
+        return max(self.n_features, *self.hidden_layer_sizes, 1)
 
     def as_dict(self) -> dict[str, Any]:
         """The fields by name, as they are saved."""
@@ -69,20 +57,18 @@ class Blueprint:
 
     @property
     def rescaled(self) -> bool:
-        """Whether the decoder explains rows in the network's units: if nothing bounds them."""
-        location = LIKELIHOODS[self.likelihood].location
-        return location and self.out_activation == "identity" and not self.own_networks
+        """Whether rows are explained in the network's units: if nothing bounds them."""
+        return LIKELIHOODS[self.likelihood].location
 
     @cached_property
-    def units(self) -> Units:
-        """Your own networks read rows as they are, the built-in ones standardised."""
-        affine = Affine(torch.from_numpy(self.center), self.scale)
-        return Units(None if self.own_networks else affine, affine if self.rescaled else None)
+    def affine(self) -> Affine:
+        """The network's units."""
+        return Affine(torch.from_numpy(self.center), self.scale)
 
     @property
-    def n_decoded(self) -> int:
-        """How many numbers the decoder reads."""
-        return self.n_codes + self.n_conditions
+    def units(self) -> Units:
+        """In which units rows are read and explained."""
+        return Units(self.affine, self.affine if self.rescaled else None)
 
     @property
     def target_scale(self) -> float:
@@ -103,6 +89,42 @@ class Blueprint:
             unit=self.target_scale,
             mean_variance=(self.scale / self.target_scale) ** 2,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blueprint(RowBlueprint):
+    """Sizes and kinds of an encoder's and a decoder's layers besides."""
+
+    decoder_layer_sizes: tuple[int, ...]
+    activation: str
+    out_activation: str
+    normalization: str | None
+    network: str
+    image_shape: Shape | None
+    pooling: str
+    tied_weights: bool
+    own_networks: bool  # some network is the user's
+
+    def widest(self) -> int:
+        widest = max(self.decoder_layer_sizes, default=1)
+        if self.network == "conv" and self.image_shape is not None:
+            widest *= self.n_features // self.image_shape[0]
+        return max(self.n_features, widest)
+
+    @property
+    def rescaled(self) -> bool:
+        return super().rescaled and self.out_activation == "identity" and not self.own_networks
+
+    @property
+    def units(self) -> Units:
+        """Your own networks read rows as they are, the built-in ones standardised."""
+        inputs, targets = super().units
+        return Units(None if self.own_networks else inputs, targets)
+
+    @property
+    def n_decoded(self) -> int:
+        """How many numbers the decoder reads."""
+        return self.n_codes + self.n_conditions
 
     def make_networks(
         self,

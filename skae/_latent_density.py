@@ -39,11 +39,11 @@ from skae._latent_density_module import (
     import_zuko,
 )
 from skae._latent_paths import LatentPathsMixin
+from skae._likelihood_autoencoder import layer_sizes
 from skae._linear_ae import LinearAE
 from skae._net_owner import NetOwner, slices
 from skae._point_autoencoder import PointAutoencoder
 from skae._rows import Data, Rows, Units, check_finite
-from skae._torch import layer_sizes
 from skae._training import MATRIX_OPTIMIZER, OPTIMIZERS
 from skae._vae import VAE
 from skae._wrapped import (

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from skae._blueprint import Blueprint
+from skae._blueprint import RowBlueprint
 from skae._gaussian_codes import DiagonalGaussian, entropy
 from skae._rows import Batch, Rows
 
@@ -52,13 +52,13 @@ class RowDraws:
         return (weight @ sets.flatten(1)).unflatten(1, sets.shape[1:])
 
 
-def _codes_at_once(plan: Blueprint, device: torch.device) -> int:
+def _codes_at_once(plan: RowBlueprint, device: torch.device) -> int:
     """How many codes may be decoded at once."""
     values = VALUES if device.type == "cpu" else _ELSEWHERE
     return max(1, values // plan.widest())
 
 
-def pieces(rows: Rows, n_draws: int, plan: Blueprint) -> Iterator[tuple[slice, Batch]]:
+def pieces(rows: Rows, n_draws: int, plan: RowBlueprint) -> Iterator[tuple[slice, Batch]]:
     """Rows in pieces, few enough to decode many draws for each."""
     step = max(1, min(_MOST_ROWS, _codes_at_once(plan, rows.device) // n_draws))
     for start in range(0, len(rows), step):
@@ -66,7 +66,7 @@ def pieces(rows: Rows, n_draws: int, plan: Blueprint) -> Iterator[tuple[slice, B
         yield part, rows.batch(part)
 
 
-def blocks(n_draws: int, plan: Blueprint, device: torch.device) -> list[slice]:
+def blocks(n_draws: int, plan: RowBlueprint, device: torch.device) -> list[slice]:
     """The draws in blocks, few enough to decode them for one row."""
     block = _codes_at_once(plan, device)
     return [slice(start, min(start + block, n_draws)) for start in range(0, n_draws, block)]

@@ -26,12 +26,13 @@ from skae._base import (
     private_generator,
 )
 from skae._index_priors import Independent, IndexPriorModule, index_counts, smoothed_shares
+from skae._likelihood_autoencoder import layer_sizes
 from skae._likelihoods import NoiseSums
 from skae._net_owner import slices, train_net
 from skae._networks import Shape, grid_size
 from skae._quantizers import LinearQuantizer, VectorQuantizer
 from skae._rows import Batch, Data, Rows, Units
-from skae._torch import TorchAutoencoder, layer_sizes
+from skae._torch import TorchAutoencoder
 from skae._training import Net, batch_sizes, global_generators_set_aside
 from skae._training_callbacks import Progress, StopWhenFlat
 from skae._vqvae_module import VQVAEBlueprint, VQVAEModule

@@ -1,0 +1,306 @@
+"""LikelihoodAutoencoder: what all networks that explain rows by a likelihood have in common.
+
+It keeps the network's units, checks that rows are what the likelihood can explain, goes on
+from earlier fits, and moves rows in and out of the network.
+"""
+
+import copy
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import replace
+from math import inf
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from skae._base import Interval, StrOptions
+from skae._blueprint import RowBlueprint, common_scale
+from skae._likelihoods import LIKELIHOODS, WithNoise
+from skae._net_owner import NetOwner, slices
+from skae._rows import Batch, Data, Rows, as_tensor, spread_of
+from skae._saving import holds_module, is_same
+from skae._training import Net, TrainableModule, global_generators_set_aside
+
+Array = NDArray[Any]
+
+
+class LikelihoodAutoencoder(NetOwner):
+    """A network with a likelihood p(x|z) of rows, trained by a skorch net in batches.
+
+    Subclasses implement `_make_module`, `_choices` and what is particular to them.
+    """
+
+    _Blueprint: ClassVar[type[RowBlueprint]] = RowBlueprint
+
+    # For type checkers, which know no parameters of subclasses.
+    _blueprint: Any
+    hidden_layer_sizes: Any
+    missing: str
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **NetOwner._parameter_constraints,
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+        "likelihood": [StrOptions(set(LIKELIHOODS))],
+        "noise_variance": [
+            StrOptions({"scalar", "per_feature"}),
+            Interval(Real, 0, None, closed="neither"),
+        ],
+        "missing": [StrOptions({"mask", "error"})],
+    }
+
+    # ---------------------------------------------------------------- the hooks
+
+    @abstractmethod
+    def _make_module(self, generator: torch.Generator) -> TrainableModule:
+        """The network of `_blueprint`, with weights drawn from the generator."""
+
+    @abstractmethod
+    def _choices(self) -> dict[str, Any]:
+        """Fields of the blueprint that parameters decide."""
+
+    def _check_choices(self, n_features: int) -> None:
+        """Raise for parameters that cannot go together."""
+        layer_sizes("hidden_layer_sizes", self.hidden_layer_sizes)
+        self._check_callbacks()
+
+    def _own_modules(self) -> tuple[Any, ...]:
+        """The user's own modules among the parameters."""
+        return ()
+
+    # ------------------------------------------------------------------------- learning
+
+    def _known(self) -> dict[str, Any]:
+        return {**super()._known(), "blueprint": self._blueprint}
+
+    def _learn_targets(
+        self, y: Array | None, sample_weight: Array | None, known: dict[str, Any] | None
+    ) -> NDArray[np.float32] | None:
+        """Write the targets as what the decoder reads, (n_rows, n_conditions).
+
+        What targets there are is learned where nothing is `known` from earlier calls.
+        """
+        return None
+
+    def _begin(
+        self,
+        X: Array,
+        sample_weight: Array | None,
+        y: Array | None,
+        known: dict[str, Any] | None,
+        rng: np.random.RandomState,
+        streaming: bool = False,
+    ) -> Data:
+        """Start, or go on from what is known; what is learned from."""
+        if known is not None:
+            self._continue(known, X)
+        data = Data(X, sample_weight, self._learn_targets(y, sample_weight, known))
+        if known is None:
+            self._start(data, rng)
+        return data
+
+    def _start(self, data: Data, rng: np.random.RandomState) -> None:
+        X, weight, condition = data
+        self._check_choices(X.shape[1])
+        self._seed = int(rng.randint(2**31 - 1))
+        spread = spread_of(X, weight)
+        self._blueprint = self._Blueprint(
+            **self._choices(),
+            n_features=X.shape[1],
+            n_codes=self._n_latents(),
+            n_conditions=0 if condition is None else condition.shape[1],
+            with_mask=spread.any_missing,
+            center=spread.mean.numpy(),
+            scale=common_scale(spread, X.dtype),
+            range=(float(spread.low.min()), float(spread.high.max())),
+        )
+        self._check_support(spread.low, spread.high)
+        # The fitted model goes on with these, whatever the parameters become.
+        self._own = self._own_modules()
+        self.n_components_ = self._n_latents()
+        self._set_net(self._new_module(self._seed))
+
+    def _continue(self, known: dict[str, Any], X: Array) -> None:
+        """Go on from an earlier fit with the parameters of today, where they can change."""
+        self._check_choices(X.shape[1])
+        plan = known["blueprint"]
+        self._check_continued(known, X.shape[1], plan.n_features)
+        now, then = self._choices(), plan.as_dict()
+        changed = [n for n in now if now[n] != then[n] and n not in plan.changeable]
+        if changed:
+            name = changed[0]
+            raise ValueError(
+                f"{plan.names.get(name, name)}={now[name]!r} cannot change while training goes "
+                f"on: it was {then[name]!r}. Fit anew, with warm_start=False."
+            )
+        if not all(map(is_same, self._own_modules(), self._own)):
+            raise ValueError(
+                "Networks and distributions of your own cannot change while training goes on. Fit "
+                "anew, with warm_start=False."
+            )
+        self._blueprint = replace(plan, **{name: now[name] for name in plan.changeable})
+        self._check_range(X, as_targets=True)
+        self.n_components_ = self._n_latents()
+        self._copy_net(known["net"])
+
+    def _new_module(self, seed: int) -> TrainableModule:
+        with global_generators_set_aside():
+            return self._make_module(torch.Generator().manual_seed(seed))
+
+    def _set_net(
+        self,
+        module: TrainableModule,
+        device: torch.device | None = None,
+        solver: str | None = None,
+    ) -> None:
+        self.net_ = self._new_net(module, device, solver, foreign_modules=holds_module(self._own))
+
+    def _copy_net(self, net: Net) -> None:
+        """Take over a copy of a net, with this estimator's training parameters."""
+        module = copy.deepcopy(net.module_)
+        module.plan = self._blueprint
+        self._set_net(module)
+        self.net_.go_on_from(net)
+
+    def _check_codes_are_finite(self, codes: Array) -> None:
+        if not np.isfinite(codes).all():
+            raise ValueError(
+                f"Training diverged: after {self.n_iter_} epochs the codes are not finite. Lower "
+                f"learning_rate_init (now {self.learning_rate_init}) or rescale X."
+            )
+
+    def _n_latents(self) -> int:
+        """How many codes are asked for."""
+        return int(self.n_components)
+
+    # ------------------------------------------------------------- rows in and rows out
+
+    def _rows(self, data: Data, reread: bool = False) -> Rows:
+        return Rows(
+            data,
+            units=self._blueprint.units,
+            with_mask=self._blueprint.with_mask,
+            reread=reread,
+            device=self._net_device(),
+        )
+
+    def _map_rows(
+        self,
+        data: Data,
+        compute: Callable[[Batch], Tensor],
+        *width: int,
+        dtype: type[np.generic] = np.float32,
+    ) -> Array:
+        """A function of batches, over all rows; on the CPU."""
+        rows = self._rows(data)
+        out = np.empty((len(rows), *width), dtype=dtype)
+        with self._inference():
+            for part, batch in self._chunks(rows):
+                out[part] = compute(batch).cpu().numpy()
+        return out
+
+    def _map_codes(self, Z: Array, compute: Callable[[Tensor], Tensor]) -> Array:
+        """Rows in the units of the data that a function makes of codes."""
+        out = np.empty((len(Z), self.n_features_in_), dtype=np.float32)
+        with self._inference():
+            for part in slices(len(Z)):
+                z = as_tensor(Z[part]).float().to(self._net_device())
+                out[part] = self._in_data_units(compute(z))
+        return out
+
+    def _in_data_units(self, rows: Tensor) -> Array:
+        """Rows out of the network's units, float32."""
+        targets = self._blueprint.units.targets
+        rows = rows.cpu() if targets is None else targets.undo(rows)
+        return rows.float().numpy()
+
+    def _noise_so_far(self) -> Tensor | None:
+        """The published noise variance, in the network's units."""
+        if self.noise_variance_ is None:
+            return None
+        scale = self._blueprint.target_scale
+        return torch.as_tensor(np.asarray(self.noise_variance_) / scale**2, dtype=torch.float32).to(
+            self._net_device()
+        )
+
+    def _publish_noise(self) -> None:
+        """The noise variance in the units of the data."""
+        likelihood = self.net_.module_.likelihood
+        self.noise_variance_ = None
+        if isinstance(likelihood, WithNoise):
+            variance = likelihood.variance.cpu().double().numpy()
+            variance = variance * self._blueprint.target_scale**2
+            self.noise_variance_ = variance if variance.ndim else float(variance)
+
+    # --------------------------------------------------------------------------- checks
+
+    def _check_support(self, low: Tensor, high: Tensor) -> None:
+        """Raise if some column, of these minima and maxima, has values that cannot be."""
+        name, (least, most) = self._support()
+        wrong = ((low < least) | (high > most)).nonzero()
+        if len(wrong):
+            column = int(wrong[0])
+            names = getattr(self, "feature_names_in_", None)
+            which = f"column {column}" if names is None else f"column {names[column]!r}"
+            raise ValueError(
+                f"{name}={getattr(self._blueprint, name)!r} allows values in [{least:g}, "
+                f"{most:g}]; {which} of X has values from {float(low[column]):g} to "
+                f"{float(high[column]):g}."
+            )
+
+    def _support(self, as_targets: bool = True) -> tuple[str, tuple[float, float]]:
+        """What values rows may have, and the parameter that says so.
+
+        As targets of training they may be those that the decoder can write.
+        """
+        return "likelihood", LIKELIHOODS[self._blueprint.likelihood].support
+
+    def _check_range(self, X: Array, as_targets: bool = False) -> None:
+        """Raise for rows that the likelihood cannot score, or the decoder not write."""
+        if self._support(as_targets)[1] == (-inf, inf):
+            return
+        source = as_tensor(X)
+        low = torch.full((X.shape[1],), torch.inf, dtype=torch.float64)
+        high = -low
+        for part in slices(len(source)):
+            values = source[part].double()
+            low = torch.minimum(low, values.nan_to_num(torch.inf).amin(0))
+            high = torch.maximum(high, values.nan_to_num(-torch.inf).amax(0))
+        self._check_support(low, high)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        tags.input_tags.allow_nan = self.missing == "mask"
+        return tags
+
+    # ---------------------------------------------------------------------------- files
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The blueprint as plain values, too."""
+        state = super().__getstate__()
+        if "_blueprint" in state:
+            state["_blueprint"] = state["_blueprint"].as_dict()
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "net_" not in self.__dict__:
+            return
+        saved, plan = self.__dict__.pop("net_"), self.__dict__.pop("_blueprint")
+        self._blueprint = self._Blueprint(**plan)
+        self.net_ = self._loaded_net(
+            saved, self._new_module(0), foreign_modules=holds_module(self._own)
+        )
+
+
+def layer_sizes(name: str, sizes: Any) -> tuple[int, ...]:
+    """A parameter that is one size or several, as a tuple."""
+    sizes = (sizes,) if isinstance(sizes, Integral) else tuple(sizes)
+    if not all(isinstance(s, Integral) and int(s) >= 1 for s in sizes):
+        raise ValueError(f"{name}={sizes!r} must hold positive integers.")
+    return tuple(int(s) for s in sizes)
