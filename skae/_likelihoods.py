@@ -15,11 +15,14 @@ calibrated decoders. ICML. :doi:`10.48550/arXiv.2006.13202`
 
 from abc import ABC, abstractmethod
 from math import pi
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import l1_loss, mse_loss, softplus
+
+from skae._rows import Batch
 
 # Learned noise variances are at least this share of the mean feature variance.
 _VARIANCE_FLOOR = 1e-4
@@ -48,6 +51,29 @@ def laplace_log_density(x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
 def bernoulli_log_mass(x: Tensor, logit: Tensor) -> Tensor:
     """x log λ + (1 - x) log(1 - λ), λ = 1 / (1 + e^-logit); for x in (0, 1) its expectation."""
     return x * logit - softplus(logit)
+
+
+def bernoulli_row_log_mass(x: Tensor, logit: Tensor) -> Tensor:
+    """The sum of `bernoulli_log_mass` over the last axis; for x without a gradient."""
+    if logit.requires_grad and torch.is_grad_enabled():
+        return cast(Tensor, _RowLogMass.apply(x, logit.expand(x.shape)))
+    return bernoulli_log_mass(x, logit).sum(-1)
+
+
+class _RowLogMass(torch.autograd.Function):
+    """Saves what the gradient is, x - λ, and so half the passes over the values."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, logit: Tensor) -> Tensor:
+        chance = torch.sigmoid(logit)
+        ctx.save_for_backward(torch.sub(x, chance, out=chance))
+        return (x * logit).sum(-1) - softplus(logit).sum(-1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
+        (delta,) = ctx.saved_tensors
+        return None, delta * gradient[..., None]
 
 
 def continuous_bernoulli_log_density(x: Tensor, logit: Tensor) -> Tensor:
@@ -226,6 +252,21 @@ class NoiseSums:
         self.likelihood.set_variance(new if before is None else before.lerp(new, share))
 
 
+def explained(
+    batch: Batch, output: Tensor, share: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    """Rows, outputs, weights, what was seen: a row for each draw, by its share, if there are some.
+
+    Given the outputs, the noise that maximises the bound is that of rows so weighted.
+    """
+    if share is None:
+        return batch.y, output, batch.weight, batch.seen
+    n_draws = share.shape[1]
+    weight = share if batch.weight is None else share * batch.weight[:, None]
+    seen = None if batch.seen is None else batch.seen.repeat_interleave(n_draws, 0)
+    return batch.y.repeat_interleave(n_draws, 0), output.flatten(0, 1), weight.flatten(), seen
+
+
 class Gaussian(WithNoise):
     """N(output, variance)."""
 
@@ -280,6 +321,11 @@ class Bernoulli(Likelihood):
 
     def log_prob(self, x: Tensor, output: Tensor) -> Tensor:
         return bernoulli_log_mass(x, output)
+
+    def row_log_prob(self, x: Tensor, output: Tensor, seen: Tensor | None = None) -> Tensor:
+        if seen is not None or x.requires_grad:
+            return super().row_log_prob(x, output, seen)
+        return bernoulli_row_log_mass(x.expand(output.shape), output)
 
     def mean(self, output: Tensor) -> Tensor:
         return torch.sigmoid(output)

@@ -35,12 +35,19 @@ class RowDraws:
     weights are smooth in x, so that rows that differ by rounding have draws that do.
     """
 
-    def __init__(self, n: int, n_components: int, seed: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        n: int,
+        n_components: int,
+        seed: int,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         generator = torch.Generator().manual_seed(seed)
-        self.sets = torch.randn((_SETS, n, n_components), generator=generator).to(device)
+        self.sets = torch.randn((_SETS, n, n_components), generator=generator).to(device, dtype)
         turns = torch.randn((n_components, _SETS), generator=generator)
-        self.turns = (_TURNS * turns).to(device)
-        self.start = (2 * pi * torch.rand(_SETS, generator=generator)).to(device)
+        self.turns = (_TURNS * turns).to(device, dtype)
+        self.start = (2 * pi * torch.rand(_SETS, generator=generator)).to(device, dtype)
 
     def __len__(self) -> int:
         return self.sets.shape[1]

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from skae._base import Interval, StrOptions, private_generator
 from skae._conditions import ConditionalMixin
 from skae._latent_paths import LatentPathsMixin
-from skae._likelihoods import NoiseSums
+from skae._likelihoods import NoiseSums, explained
 from skae._networks import start_at
 from skae._row_draws import RowDraws
 from skae._rows import Data, Rows
@@ -34,7 +34,7 @@ from skae._vae_inference import (
     imputed_means,
     mutual_information,
 )
-from skae._vae_module import VAEBlueprint, VAEModule, explained
+from skae._vae_module import VAEBlueprint, VAEModule
 from skae.metrics import active_units
 
 Array = NDArray[Any]

@@ -34,7 +34,7 @@ from skae._gaussian_codes import (
     log_normal,
     log_prior,
 )
-from skae._likelihoods import Likelihood
+from skae._likelihoods import Likelihood, explained
 from skae._networks import activation_module
 from skae._rows import Batch
 from skae._training import Loss, TrainableModule, weighted_mean
@@ -270,18 +270,3 @@ class VAEModule(TrainableModule):
 def _beside(z: Tensor, condition: Tensor | None) -> Tensor:
     """What the decoder reads."""
     return z if condition is None else torch.cat([z, condition.expand(*z.shape[:-1], -1)], -1)
-
-
-def explained(
-    batch: Batch, output: Tensor, share: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-    """Rows, outputs, weights, what was seen: a row for each draw, by its share, if there are some.
-
-    Given the outputs, the noise that maximises the bound is that of rows so weighted.
-    """
-    if share is None:
-        return batch.y, output, batch.weight, batch.seen
-    n_draws = share.shape[1]
-    weight = share if batch.weight is None else share * batch.weight[:, None]
-    seen = None if batch.seen is None else batch.seen.repeat_interleave(n_draws, 0)
-    return batch.y.repeat_interleave(n_draws, 0), output.flatten(0, 1), weight.flatten(), seen

@@ -1,10 +1,14 @@
-"""Patches of images, found again among all windows of small images."""
+"""Patches, found again among all windows of small images; shift patterns, by enumerating them."""
+
+from fractions import Fraction
+from itertools import product
+from math import log
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from skae.datasets import image_patches
+from skae.datasets import image_patches, make_shift_patterns, shift_patterns_entropy
 
 
 def image(height, width, seed=0, dtype=np.uint8):
@@ -155,3 +159,145 @@ def test_wrong_arguments_are_named(images, params, error, message):
     """With what was given."""
     with pytest.raises(error, match=message):
         image_patches(images, **{"n_patches": 5, **params})
+
+
+def shift_law(p_on):
+    """Probability of every image together with each direction: {image: [left, right]}."""
+    law = {}
+    for row in product((0, 1), repeat=8):
+        half = p_on ** sum(row) * (1 - p_on) ** (8 - sum(row)) / 2
+        for direction, last in enumerate([row[1:] + row[:1], row[-1:] + row[:-1]]):
+            law.setdefault(row + row + last + last, [0, 0])[direction] += half
+    return law
+
+
+@pytest.mark.parametrize("p_on", [0, 0.1, 0.2, 0.5, 0.9, 1, Fraction(1, 3)])
+def test_entropy_of_shift_patterns_is_that_of_all_images(p_on):
+    """Of 508 images, as the 4 first rows of period 2 have one for both directions."""
+    law = shift_law(p_on)
+    assert len(law) == 508
+    P = np.array([sum(both) for both in law.values()], dtype=float)
+    assert P.sum() == pytest.approx(1, abs=1e-12)
+    entropy = shift_patterns_entropy(p_on)
+    assert type(entropy) is float
+    assert entropy == pytest.approx(stats.entropy(P), abs=1e-12)
+
+
+def test_entropy_of_shift_patterns_in_bits():
+    """As the docstring says it, with the default among them."""
+    assert round(shift_patterns_entropy() / log(2), 3) == 6.606
+    assert shift_patterns_entropy() == shift_patterns_entropy(0.2)
+    assert round(shift_patterns_entropy(0.3) / log(2), 3) == 7.989
+
+
+@pytest.mark.parametrize("p_on", [0.2, 0.6])
+@pytest.mark.parametrize("n", [1, 2, 3000])
+def test_rows_of_shift_patterns_are_copies_and_shifts(n, p_on):
+    """Of types that networks take; the shift wraps around."""
+    X, direction = make_shift_patterns(n, p_on=p_on, random_state=0)
+    assert X.shape == (n, 32)
+    assert X.dtype == np.float32
+    assert X.flags.c_contiguous
+    assert direction.shape == (n,)
+    assert direction.dtype == np.int64
+    assert np.isin(X, [0, 1]).all()
+    assert np.isin(direction, [0, 1]).all()
+    for rows, right in zip(X.reshape(n, 4, 8), direction, strict=True):
+        np.testing.assert_array_equal(rows[1], rows[0])
+        np.testing.assert_array_equal(rows[2], rows[3])
+        np.testing.assert_array_equal(rows[3], np.roll(rows[0], 1 if right else -1))
+
+
+def test_shift_patterns_have_defaults():
+    """100 images, a fifth of whose pixels is on."""
+    X, direction = make_shift_patterns(random_state=0)
+    given = make_shift_patterns(100, p_on=0.2, random_state=0)
+    np.testing.assert_array_equal(X, given[0])
+    np.testing.assert_array_equal(direction, given[1])
+
+
+@pytest.mark.parametrize("p_on", [0, 0.05, 0.2, 0.5, 0.9, 1])
+def test_pixels_and_directions_are_as_frequent_as_asked(p_on):
+    """By binomial tests of every pixel; at 0 and 1 all are alike, in both directions."""
+    n = 4000
+    X, direction = make_shift_patterns(n, p_on=p_on, random_state=1)
+    for on in X.sum(axis=0):
+        assert stats.binomtest(int(on), n, p_on).pvalue > 1e-3
+    assert stats.binomtest(int(direction.sum()), n, 0.5).pvalue > 1e-3
+    if p_on in (0, 1):
+        np.testing.assert_array_equal(X, p_on)
+
+
+@pytest.mark.parametrize("p_on", [0.1, 0.2, 0.5])
+def test_shift_patterns_follow_their_law(p_on):
+    """By chi-square over images and directions; those expected less than 5 times join the first."""
+    n = 20_000
+    X, direction = make_shift_patterns(n, p_on=p_on, random_state=2)
+    law = shift_law(p_on)
+    found = {pixels: [0, 0] for pixels in law}
+    for pixels, right in zip(X.astype(int).tolist(), direction, strict=True):
+        found[tuple(pixels)][right] += 1
+    expected = n * np.array(list(law.values())).ravel()
+    counts = np.array(list(found.values())).ravel()
+    assert not counts[expected == 0].any()
+    cell = np.where(expected < 5, 0, np.arange(len(expected)))
+    counts, expected = np.bincount(cell, counts), np.bincount(cell, expected)
+    possible = expected > 0
+    assert stats.chisquare(counts[possible], expected[possible]).pvalue > 1e-3
+    # No order: a direction says nothing about the next.
+    both = int((direction[1:] == direction[:-1]).sum())
+    assert stats.binomtest(both, n - 1, 0.5).pvalue > 1e-3
+
+
+def test_direction_is_told_from_shift_patterns_as_often_as_said():
+    """In 91.5 % at best: by the likelier direction of each image, or left if both are."""
+    law = shift_law(0.2)
+    best = sum(max(both) for both in law.values())
+    assert round(best, 3) == 0.915
+    n = 5000
+    X, direction = make_shift_patterns(n, random_state=3)
+    told = np.array([np.argmax(law[tuple(pixels)]) for pixels in X.astype(int).tolist()])
+    assert stats.binomtest(int((told == direction).sum()), n, best).pvalue > 1e-3
+
+
+def test_shift_patterns_are_seeded():
+    """By a number or a generator; NumPy's own is not read."""
+    before = np.random.get_state()[1].copy()  # noqa: NPY002 (what is left alone)
+
+    def drawn(seed):
+        return np.column_stack(make_shift_patterns(20, random_state=seed))
+
+    np.testing.assert_array_equal(drawn(3), drawn(3))
+    np.testing.assert_array_equal(drawn(3), drawn(np.random.RandomState(3)))
+    assert not np.array_equal(drawn(3), drawn(4))
+    assert not np.array_equal(drawn(None), drawn(None))
+    rng = np.random.RandomState(3)
+    assert not np.array_equal(drawn(rng), drawn(rng))
+    np.testing.assert_array_equal(before, np.random.get_state()[1])  # noqa: NPY002
+
+
+BAD_P_ON = {
+    "below zero": (-0.1, ValueError, r"^p_on == -0.1, must be >= 0"),
+    "above one": (1.1, ValueError, r"^p_on == 1.1, must be <= 1"),
+    "infinite": (np.inf, ValueError, r"^p_on == inf, must be <= 1"),
+    "missing": (np.nan, ValueError, r"^p_on=nan; allowed are numbers from 0 to 1"),
+    "a word": ("0.2", TypeError, r"^p_on must be an instance of"),
+    "an array": ([0.2], TypeError, r"^p_on must be an instance of"),
+}
+
+
+@pytest.mark.parametrize(("p_on", "error", "message"), BAD_P_ON.values(), ids=BAD_P_ON.keys())
+def test_wrong_p_on_is_named(p_on, error, message):
+    """By both functions, with what was given."""
+    with pytest.raises(error, match=message):
+        make_shift_patterns(5, p_on=p_on)
+    with pytest.raises(error, match=message):
+        shift_patterns_entropy(p_on)
+
+
+def test_wrong_n_samples_is_named():
+    """With what was given."""
+    with pytest.raises(ValueError, match=r"^n_samples == 0, must be >= 1"):
+        make_shift_patterns(0)
+    with pytest.raises(TypeError, match=r"^n_samples must be an instance of"):
+        make_shift_patterns(2.5)
