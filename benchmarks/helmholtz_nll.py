@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--algorithm", default="wake-sleep")
     parser.add_argument("--particles", type=int)
     parser.add_argument("--epochs", type=int, default=100)
-    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--rate", type=float, default=1e-2)
     parser.add_argument("--schedule", default="cosine")
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--alpha", type=float, default=0.0)

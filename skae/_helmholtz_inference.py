@@ -9,7 +9,7 @@ it. So states are drawn in float64, where that has no chance to happen.
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from math import log, pi
 
@@ -27,6 +27,8 @@ from skae._rows import Batch, Rows, chunks
 
 # As many units have a million states.
 MAX_UNITS = 20
+# Numbers that are held at once, of a block of states and its rows.
+_AT_ONCE = 2**21
 
 
 def entropy(logit: Tensor) -> Tensor:
@@ -51,9 +53,8 @@ def _recognised(
 
     def of(batch: Batch) -> Iterator[tuple[Recognised, list[Tensor]]]:
         x = batch.x.to(wide)
-        mean = torch.cat(module.probabilities(x, up), -1)
         for block in blocks(len(draws), module.plan, rows.device):
-            found = module.recognise(x, ndtr(draws.of(mean, block)), up)
+            found = module.recognise(x, ndtr(draws.of(x, block)), up)
             yield found, [h.to(batch.y.dtype) for h in found.states]
 
     for part, batch in pieces(rows, len(draws), module.plan):
@@ -154,41 +155,59 @@ class Enumeration:
             entropies = (log_q.exp() * (entropies[:, None] - log_q)).sum(0)
         # log p(h_1); E[-log p(h)|h_1] and E[-log q(h|h_1)] under q.
         self.log_marginal, self.energy, self.entropy = log_marginal, energy, entropies
-        self.output = self.module.to_rows(self.states[0])
 
     def log_likelihoods(self, rows: Rows) -> NDArray[np.float64]:
         """log p(x) of every row, nats in the units of the data."""
-        found = np.empty(len(rows))
-        for part, batch in self._pieces(rows):
-            log_joint = self._log_px(batch) + self.log_marginal
-            found[part] = (log_joint.logsumexp(1) - self.module.log_units(batch)).numpy()
-        return found
+        found = torch.full((len(rows),), -torch.inf, dtype=torch.float64)
+        for block, part, batch, log_px in self._pairs(rows):
+            log_joint = log_px + self.log_marginal[block]
+            found[part] = torch.logaddexp(found[part], log_joint.logsumexp(1))
+            if block.stop == len(self.log_marginal):
+                found[part] -= self.module.log_units(batch)
+        return found.numpy()
 
     def terms(self, rows: Rows) -> NDArray[np.float64]:
         """E_q[-log p(x, h)] and the entropy of q(h|x), (n_rows, 2)."""
-        found = np.empty((len(rows), 2))
-        for part, batch in self._pieces(rows):
+        found = torch.zeros((len(rows), 2), dtype=torch.float64)
+        for block, part, batch, log_px in self._pairs(rows):
             logit = self.module.up[0](batch.x)
-            q = log_masses(self.states[0], logit).exp()
-            energy = (q * (self.energy - self._log_px(batch))).sum(1)
-            energy = energy + self.module.log_units(batch)
-            entropies = entropy(logit) + q @ self.entropy
-            found[part] = torch.stack([energy, entropies], 1).numpy()
-        return found
+            q = log_masses(self.states[0][block], logit).exp()
+            found[part, 0] += (q * (self.energy[block] - log_px)).sum(1)
+            found[part, 1] += q @ self.entropy[block]
+            if block.stop == len(self.energy):
+                found[part, 0] += self.module.log_units(batch)
+                found[part, 1] += entropy(logit)
+        return found.numpy()
 
-    def _pieces(self, rows: Rows) -> Iterator[tuple[slice, Batch]]:
-        for part in chunks(len(rows), 8 * len(self.states[0])):
-            batch = rows.batch(part)
-            yield part, Batch(*(None if t is None else t.cpu().double() for t in batch))  # type: ignore[arg-type]
+    def _pairs(self, rows: Rows) -> Iterator[tuple[slice, slice, Batch, Tensor]]:
+        """Blocks of states of h_1 and pieces of rows, with log p(x|h_1) of each pair."""
+        n_states = len(self.states[0])
+        size = min(n_states, max(1, _AT_ONCE // self.module.plan.n_features))
+        for start in range(0, n_states, size):
+            block = slice(start, min(start + size, n_states))
+            log_px = self._log_px(self.module.to_rows(self.states[0][block]))
+            for part in chunks(len(rows), 8 * size):
+                batch = Batch(*(None if t is None else t.cpu().double() for t in rows.batch(part)))  # type: ignore[arg-type]
+                yield block, part, batch, log_px(batch)
 
-    def _log_px(self, batch: Batch) -> Tensor:
-        """log p(x|h_1) of every row and state, by matrix products."""
-        y, likelihood = batch.y, self.module.likelihood
-        seen = torch.ones_like(y) if batch.seen is None else batch.seen
-        y = y * seen
+    def _log_px(self, output: Tensor) -> Callable[[Batch], Tensor]:
+        """log p(x|h_1) of the rows of a batch given outputs, (n_rows, n_outputs), by products."""
+        likelihood = self.module.likelihood
         if not isinstance(likelihood, WithNoise):
-            return y @ self.output.T - seen @ softplus(self.output).T
-        precision = (1 / likelihood.variance).expand(y.shape[1])
-        squares = (y**2 @ precision)[:, None] - 2 * (y * precision) @ self.output.T
-        squares = squares + seen @ (self.output**2 * precision).T
-        return -0.5 * (squares + (seen @ (2 * pi / precision).log())[:, None])
+            log_norm = softplus(output)
+            return lambda batch: _seen(batch, 1) @ output.T - _seen(batch, 0) @ log_norm.T
+        variance = likelihood.variance.expand(output.shape[1])
+        scaled, log_norm = output / variance, output**2 / variance + (2 * pi * variance).log()
+
+        def of_gaussians(batch: Batch) -> Tensor:
+            squares = (_seen(batch, 2) / variance).sum(1, keepdim=True)
+            cross = _seen(batch, 1) @ scaled.T
+            return -0.5 * (squares + _seen(batch, 0) @ log_norm.T) + cross
+
+        return of_gaussians
+
+
+def _seen(batch: Batch, power: int) -> Tensor:
+    """Powers of the values that were seen, of others zero."""
+    values = batch.y**power
+    return values if batch.seen is None else values * batch.seen

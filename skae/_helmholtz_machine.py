@@ -105,8 +105,9 @@ class HelmholtzMachine(LikelihoodAutoencoder):
         "cosine" rises over a tenth of `max_iter` and falls to zero at its end,
         "invscaling" falls with the root of the epoch, "adaptive" is divided by 5 when
         the loss stalls for two epochs.
-    learning_rate_init : float, default=1e-3
-        Its largest value.
+    learning_rate_init : float, default=1e-2
+        Its largest value. Binary units want large weights, and so large rates: with
+        "cosine", 0.05 to 0.2 for some thousand rows (docs/helmholtz_machine.md).
     momentum : float in [0, 1), default=0.9
         Nesterov momentum of "sgd".
     max_iter : int, default=200
@@ -143,8 +144,7 @@ class HelmholtzMachine(LikelihoodAutoencoder):
     history_ : list of dict
         Losses of every epoch, nats per row: `train_loss`, the free energy
         `train_energy + train_neg_entropy`, or for "reweighted" minus the importance-weighted
-        bound; beside it what recognition learned by, -log q(h|x) of dreams in
-        `train_sleep`, or its mean with that of weighted particles in `train_recognition`.
+        bound; beside it, of those that dream, -log q(h|x) of dreams, `train_sleep`.
     n_iter_ : int
         Epochs that were trained.
     n_components_ : int
@@ -219,7 +219,7 @@ class HelmholtzMachine(LikelihoodAutoencoder):
         alpha: float = 0.0,
         batch_size: int = 128,
         learning_rate: str = "constant",
-        learning_rate_init: float = 1e-3,
+        learning_rate_init: float = 1e-2,
         momentum: float = 0.9,
         max_iter: int = 200,
         tol: float = 0.0,
@@ -570,9 +570,15 @@ class HelmholtzMachine(LikelihoodAutoencoder):
 
     def _row_draws(self, n_draws: int) -> RowDraws:
         """Draws of h for any row, the same in every call."""
-        device, seed = self._net_device(), self._seed + 3
-        n_units = self._blueprint.n_units
-        return RowDraws(int(n_draws), n_units, seed, device, wide_type(device))
+        device, plan = self._net_device(), self._blueprint
+        return RowDraws(
+            int(n_draws),
+            plan.n_units,
+            self._seed + 3,
+            device,
+            n_read=plan.n_read,
+            dtype=wide_type(device),
+        )
 
     # ------------------------------------------------------------------- the hooks
 

@@ -41,20 +41,22 @@ class RowDraws:
         n_components: int,
         seed: int,
         device: torch.device,
+        *,
+        n_read: int | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         generator = torch.Generator().manual_seed(seed)
         self.sets = torch.randn((_SETS, n, n_components), generator=generator).to(device, dtype)
-        turns = torch.randn((n_components, _SETS), generator=generator)
+        turns = torch.randn((n_read or n_components, _SETS), generator=generator)
         self.turns = (_TURNS * turns).to(device, dtype)
         self.start = (2 * pi * torch.rand(_SETS, generator=generator)).to(device, dtype)
 
     def __len__(self) -> int:
         return self.sets.shape[1]
 
-    def of(self, mean: Tensor, block: slice) -> Tensor:
-        """A block of the draws of rows with these codes, (n, n_draws, n_components)."""
-        weight = normalize((mean @ self.turns + self.start).cos(), dim=1)
+    def of(self, read: Tensor, block: slice) -> Tensor:
+        """A block of the draws of rows that read so, (n, n_draws, n_components)."""
+        weight = normalize((read @ self.turns + self.start).cos(), dim=1)
         sets = self.sets[:, block]
         return (weight @ sets.flatten(1)).unflatten(1, sets.shape[1:])
 
