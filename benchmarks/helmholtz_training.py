@@ -5,7 +5,8 @@
 Without `--mnist` the digits come from `sklearn.datasets.fetch_openml`. All train 784-200 on the
 same binarised digits, in batches of 128, in one process, in turn; the figures are medians
 of epochs. The hand-written loop has the same six matrix products in each step, the same
-draws, and a fused Adam; it computes delta rules and no losses, of which skae records two.
+draws, and a fused Adam; it computes delta rules, and no losses unless it is said: skae records
+the free energy and what recognition learns by.
 
 Measured figures: docs/benchmarks.md.
 """
@@ -19,6 +20,7 @@ import torch
 from _common import describe_machine, load_mnist
 from _peers import BATCH, Clock
 from sklearn.neural_network import BernoulliRBM
+from torch.nn.functional import softplus
 
 from skae import HelmholtzMachine
 
@@ -26,8 +28,8 @@ N_UNITS = 200
 
 
 @torch.no_grad()
-def by_hand(X: np.ndarray, epochs: int) -> list[float]:
-    """Wake-sleep as one would write it: delta rules, and no losses."""
+def by_hand(X: np.ndarray, epochs: int, losses: bool = False) -> list[float]:
+    """Wake-sleep as one would write it: delta rules."""
     data = torch.from_numpy(X)
     n_features = data.shape[1]
     center, scale = data.float().mean(0), float(data.float().var(0).mean().sqrt())
@@ -40,21 +42,32 @@ def by_hand(X: np.ndarray, epochs: int) -> list[float]:
     def lit(logit: torch.Tensor) -> torch.Tensor:
         return (torch.rand(logit.shape) < torch.sigmoid(logit)).float()
 
+    def log_mass(values: torch.Tensor, logit: torch.Tensor) -> torch.Tensor:
+        return (values * logit - softplus(logit)).sum(-1).mean()
+
     seconds = []
     for _ in range(epochs):
         start = time.perf_counter()
+        total = 0.0
         for index in torch.randperm(len(data)).split(BATCH):
             x = data.index_select(0, index).float()
             n = len(x)
             # Awake: units as they are recognised, and what generation makes of them.
-            h = lit(torch.addmm(of_recognition, (x - center) / scale, recognition.T))
-            error = (torch.sigmoid(torch.addmm(of_rows, h, generation.T)) - x) / n
+            up = torch.addmm(of_recognition, (x - center) / scale, recognition.T)
+            h = lit(up)
+            down = torch.addmm(of_rows, h, generation.T)
+            error = (torch.sigmoid(down) - x) / n
+            if losses:
+                total += log_mass(h, up) - log_mass(h, of_top) - log_mass(x, down)
             generation.grad, of_rows.grad = error.T @ h, error.sum(0)
             of_top.grad = (torch.sigmoid(of_top) - h).mean(0)
             # Asleep: a dream, and what recognition makes of it.
             h = lit(of_top.expand(n, -1))
             read = (lit(torch.addmm(of_rows, h, generation.T)) - center) / scale
-            error = (torch.sigmoid(torch.addmm(of_recognition, read, recognition.T)) - h) / n
+            up = torch.addmm(of_recognition, read, recognition.T)
+            error = (torch.sigmoid(up) - h) / n
+            if losses:
+                total -= log_mass(h, up)
             recognition.grad, of_recognition.grad = error.T @ read, error.sum(0)
             optimizer.step()
         seconds.append(time.perf_counter() - start)
@@ -93,6 +106,7 @@ def main() -> None:
     print(f"{args.threads} threads, 784-{N_UNITS}, {len(X)} rows, {args.rounds} rounds\n")
     runs = {
         "hand-written wake-sleep": lambda: by_hand(X, 2),
+        "the same with losses": lambda: by_hand(X, 2, losses=True),
         'skae "wake-sleep"': lambda: skae(X, 2),
         'skae "reweighted", 5': lambda: skae(X, 1, algorithm="reweighted", n_particles=5),
         'skae "free-energy", 5': lambda: skae(X, 1, algorithm="free-energy", n_particles=5),

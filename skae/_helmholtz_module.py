@@ -33,7 +33,6 @@ from skae._training import Loss, TrainableModule, weighted_mean
 
 # Of uniform numbers, for which the normal distribution has a finite number.
 _LEAST = 2.0**-25
-
 # Units are lit in about a quarter of the rows at first: where half were, they learned the same
 # things (held-out digits scored 1.3 nats less after 8 epochs).
 _START_LOGIT = -1.0
@@ -201,10 +200,10 @@ class HelmholtzModule(TrainableModule):
             return lit(output, uniform)
         return output + self.likelihood.variance.sqrt() * ndtri(uniform.clamp(min=_LEAST))
 
-    def probabilities(self, x: Tensor, up: nn.ModuleList | None = None) -> list[Tensor]:
+    def probabilities(self, x: Tensor) -> list[Tensor]:
         """Of all layers, from the data up, with probabilities in place of the units below."""
         found = []
-        for layer in up or self.up:
+        for layer in self.up:
             x = torch.sigmoid(full(layer(x)))
             found.append(x)
         return found
@@ -253,7 +252,7 @@ class HelmholtzModule(TrainableModule):
         match plan.algorithm:
             case "wake-sleep":
                 lesson = asleep
-            case "reweighted":  # equation 9, and the mean of 11 and 8
+            case "reweighted":  # the mean of what is learned asleep and, by weight, awake
                 share = (-energy - held).detach().softmax(-1)
                 lesson = (asleep - (share * total(log_q)).sum(1)) / 2
             case _:
