@@ -40,7 +40,7 @@ X_train, X_test = scaler.transform(grey_train), scaler.transform(grey_test)
 # 32 codes each, though a bit holds less than a number; the order is of kin, not of years. All
 # noise is Gaussian with one variance: HelmholtzMachine, too, takes likelihood="gaussian", by
 # "auto", of rows that are not binary. Settings were chosen on 300 of the training rows. What
-# matters most for HelmholtzMachine is the learning rate, here 10 times its default.
+# matters most for HelmholtzMachine is the learning rate, here 20 times its default.
 
 settings = {"learning_rate": "cosine", "random_state": 0}
 networks = {"hidden_layer_sizes": 256, **settings}
@@ -57,7 +57,7 @@ stages = [
             32,
             hidden_layer_sizes=128,
             algorithm="reweighted",
-            learning_rate_init=0.1,
+            learning_rate_init=0.2,
             max_iter=60,
             **settings,
         ),
