@@ -14,6 +14,7 @@ from skae._likelihoods import (
     NoiseSums,
     Poisson,
     bernoulli_log_mass,
+    bernoulli_row_log_mass,
     continuous_bernoulli_log_density,
     continuous_bernoulli_mean,
     gaussian_log_density,
@@ -549,3 +550,20 @@ def test_the_support_is_where_the_density_lives(name):
     expected["poisson"] = (0.0, np.inf)
     assert kind.support == expected.get(name, (0.0, 1.0))
     assert kind.location == (name in ("gaussian", "laplace"))
+
+
+@pytest.mark.parametrize("shape", [(5, 3, 7), (5, 1, 7), (7,)])
+def test_rows_of_coins_have_the_gradient_of_their_sum(shape):
+    """Sums over features, and their gradients by the logits, are those of the single values."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand((5, 3, 7), generator=generator).round(decimals=1).double()
+    logit = 8 * torch.randn(shape, generator=generator).double()
+    share = torch.rand((5, 3), generator=generator).double()
+    found = []
+    for rows in (bernoulli_row_log_mass, lambda x, a: bernoulli_log_mass(x, a).sum(-1)):
+        of = logit.clone().requires_grad_()
+        value = rows(x, of)
+        (share * value).sum().backward()
+        found.append((value.detach(), of.grad))
+    torch.testing.assert_close(*found)
+    torch.testing.assert_close(bernoulli_row_log_mass(x, logit), found[1][0])
