@@ -1,7 +1,7 @@
 """Expectations over the states of a fitted HelmholtzMachine: by draws, and by enumeration.
 
-Rows come in pieces and draws in blocks, so that memory stays bounded whatever their
-number. Nothing here takes gradients.
+Rows come in pieces and draws in blocks; what grows with the number of draws are the sets of
+numbers that they are made of. Nothing here takes gradients.
 
 Draws belong to their rows: a unit is 1 where its number lies below its probability, and
 a probability that changed by rounding, because other rows stand beside its own, could turn
@@ -48,7 +48,7 @@ def _recognised(
     module: HelmholtzModule, rows: Rows, draws: RowDraws
 ) -> Iterator[tuple[slice, Batch, Iterator[tuple[Recognised, list[Tensor]]]]]:
     """Of pieces of rows, blocks of their own draws; states also in the module's precision."""
-    wide = draws.sets.dtype
+    wide = draws.turns.dtype
     up: nn.ModuleList = copy.deepcopy(module.up).to(wide)
 
     def of(batch: Batch) -> Iterator[tuple[Recognised, list[Tensor]]]:

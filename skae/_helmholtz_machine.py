@@ -68,8 +68,8 @@ class HelmholtzMachine(LikelihoodAutoencoder):
 
     "reweighted" (Bornschein & Bengio 2015) recognises each row several times and weighs
     these particles by w = p(x, h) / q(h|x), for both networks awake, and learns asleep, too.
-    It ascends an importance-weighted bound, costs as many times more as there are particles,
-    and finds the better models.
+    Generation ascends an importance-weighted bound. It costs as many times more as there are
+    particles, and finds the better models.
 
     "free-energy" descends F = E_q[-log p(x, h)] - H(q), with an unbiased gradient: for
     recognition by REINFORCE, each particle compared with the others.
@@ -88,7 +88,8 @@ class HelmholtzMachine(LikelihoodAutoencoder):
     likelihood : {"auto", "bernoulli", "gaussian"}, default="auto"
         p(x|h). "auto" takes "bernoulli" if all values are 0 or 1, and "gaussian" otherwise.
         "bernoulli" takes values between 0 and 1, too: as probabilities, from which rows are
-        drawn anew in every epoch.
+        drawn anew in every epoch. What "auto" took of the first rows holds while `partial_fit`
+        or `warm_start` go on.
     noise_variance : {"scalar", "per_feature"} or float, default="scalar"
         Of "gaussian": learned, one for all features or one for each, at least 1e-4 of the
         mean feature variance; or given, in squared units of X.
@@ -96,7 +97,8 @@ class HelmholtzMachine(LikelihoodAutoencoder):
         What NaN is: a value not seen, left out of p(x|h), and filled with the mean for
         recognition, which, if training rows had NaN, reads the mask beside it; or an error.
     solver : {"adam", "adamw", "sgd"}, default="adam"
-        Optimiser; "sgd" with `momentum=0` makes the plain delta rules.
+        Optimiser; "sgd" with `momentum=0` makes the plain delta rules, for Gaussian rows times
+        their noise variance.
     alpha : float, default=0.0
         L2 penalty on weights; for "adamw" the decoupled decay.
     batch_size : int, default=128
@@ -130,7 +132,7 @@ class HelmholtzMachine(LikelihoodAutoencoder):
     device : str, default="auto"
         "auto", "cpu", "cuda", "cuda:1", "mps"; "auto" takes a GPU if there is one.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
-        Of training; all else is float32. "auto" takes bfloat16 on a GPU that has it.
+        Of training; nothing else is in bfloat16, which "auto" takes on a GPU that has it.
     compile : bool, default=False
         Compile the loss with torch.compile, which takes up to a minute at first.
     callbacks : list of skorch callbacks, default=None
@@ -294,6 +296,18 @@ class HelmholtzMachine(LikelihoodAutoencoder):
         self._binarised = self.likelihood_ == "bernoulli" and not binary
         return super()._begin(X, sample_weight, y, known, rng, streaming)
 
+    def _check_support(self, low: Tensor, high: Tensor) -> None:
+        """As in the base; where the likelihood was not asked for, say where it comes from."""
+        try:
+            super()._check_support(low, high)
+        except ValueError as error:
+            if self.likelihood != "auto":
+                raise
+            raise ValueError(
+                f"{error} likelihood='auto' took it, as all values in fit were 0 or 1; fit anew "
+                "with likelihood='gaussian'."
+            ) from None
+
     def _choices(self) -> dict[str, Any]:
         n_particles = self.n_particles or (1 if self.algorithm == "wake-sleep" else _PARTICLES)
         return {
@@ -441,8 +455,8 @@ class HelmholtzMachine(LikelihoodAutoencoder):
         """Importance-weighted bound on log p(x), in nats.
 
         It is log 1/K sum_k p(x, h_k) / q(h_k|x), h_k ~ q(h|x), which on average is at most
-        log p(x), and nearer to it the larger K is. The draws depend on the row alone: it has
-        the same score in every call, beside any other rows.
+        log p(x), and nearer to it the larger K is; the score of one row may be above. The draws
+        depend on the row alone: it has the same score in every call, beside any other rows.
 
         Values between 0 and 1 under "bernoulli" count as x log λ + (1 - x) log(1 - λ), the
         mean of log p(x|h) over rows drawn from them: a bound on the mean of their log p(x).
@@ -474,7 +488,8 @@ class HelmholtzMachine(LikelihoodAutoencoder):
     def free_energy(self, X: ArrayLike, *, n_draws: int | None = 100) -> Array:
         """Variational free energy F = E_q[-log p(x, h)] - H(q), in nats.
 
-        It is -log p(x) + KL(q(h|x) || p(h|x)), and so never below -log p(x).
+        It is -log p(x) + KL(q(h|x) || p(h|x)), and so never below -log p(x); its estimate by
+        draws may be.
 
         Parameters
         ----------
@@ -487,7 +502,7 @@ class HelmholtzMachine(LikelihoodAutoencoder):
         Returns
         -------
         free_energy : ndarray of shape (n_samples,)
-            Nats per row.
+            Nats per row, float32; with None float64.
 
         Raises
         ------

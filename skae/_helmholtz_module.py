@@ -81,6 +81,10 @@ class HelmholtzBlueprint(RowBlueprint):
 
     changeable: ClassVar[tuple[str, ...]] = ("n_particles", "binarised")
 
+    def widest(self) -> int:
+        """As in the base, or the units of all layers, which are drawn at once in float64."""
+        return max(super().widest(), 2 * self.n_units)
+
     @property
     def layer_sizes(self) -> tuple[int, ...]:
         """Units of the layers, from the data up; without the data."""
@@ -296,7 +300,11 @@ class HelmholtzModule(TrainableModule):
         return (seen if batch.seen is None else batch.seen.sum(1)) * self.plan.log_scale
 
     def step_scale(self) -> Tensor | float:
-        """Of Gaussian rows the noise, as their gradients grow while it shrinks."""
+        """Of Gaussian rows the noise, as their gradients grow while it shrinks.
+
+        Solvers that adapt to the size of gradients feel nothing of it; "sgd" does, also above
+        the rows, where gradients do not grow.
+        """
         return self.likelihood.step_scale()
 
     def after_step(self, batch: Batch, loss: Loss) -> None:

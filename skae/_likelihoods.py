@@ -54,7 +54,10 @@ def bernoulli_log_mass(x: Tensor, logit: Tensor) -> Tensor:
 
 
 def bernoulli_row_log_mass(x: Tensor, logit: Tensor) -> Tensor:
-    """The sum of `bernoulli_log_mass` over the last axis; for x without a gradient."""
+    """The sum of `bernoulli_log_mass` over the last axis.
+
+    For x without a gradient, and logits in full precision.
+    """
     if logit.requires_grad and torch.is_grad_enabled():
         return cast(Tensor, _RowLogMass.apply(x, logit.expand(x.shape)))
     return bernoulli_log_mass(x, logit).sum(-1)

@@ -46,7 +46,7 @@ class RowDraws:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         generator = torch.Generator().manual_seed(seed)
-        self.sets = torch.randn((_SETS, n, n_components), generator=generator).to(device, dtype)
+        self.sets = torch.randn((_SETS, n, n_components), generator=generator).to(device)
         turns = torch.randn((n_read or n_components, _SETS), generator=generator)
         self.turns = (_TURNS * turns).to(device, dtype)
         self.start = (2 * pi * torch.rand(_SETS, generator=generator)).to(device, dtype)
@@ -57,7 +57,7 @@ class RowDraws:
     def of(self, read: Tensor, block: slice) -> Tensor:
         """A block of the draws of rows that read so, (n, n_draws, n_components)."""
         weight = normalize((read @ self.turns + self.start).cos(), dim=1)
-        sets = self.sets[:, block]
+        sets = self.sets[:, block].to(weight.dtype)
         return (weight @ sets.flatten(1)).unflatten(1, sets.shape[1:])
 
 

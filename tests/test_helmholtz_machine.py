@@ -1009,3 +1009,19 @@ def test_rows_with_gaps_are_reconstructed():
     found = model.reconstruct(holed)
     assert not np.isnan(found).any()
     assert np.mean((found > 0.5)[gaps] == X[gaps]) > 0.9
+
+
+def test_what_auto_took_is_named():
+    """Rows that "auto" did not foresee raise an error that says where the likelihood is from."""
+    bits = np.random.default_rng(0).integers(0, 2, (20, 4)).astype(float)
+    model = HelmholtzMachine(3, device="cpu", random_state=0).partial_fit(bits)
+    for call in (model.partial_fit, model.score_samples):
+        with pytest.raises(ValueError, match="column 0 .* likelihood='auto' took it"):
+            call(bits - 1)
+    assert model.partial_fit(bits / 2).likelihood_ == "bernoulli"
+
+
+def test_memory_counts_all_units():
+    """Rows that are scored at once are few enough for the units that are drawn for them."""
+    model = HelmholtzMachine(500, max_iter=1, device="cpu").fit(np.eye(20))
+    assert model._blueprint.widest() >= 500
