@@ -1016,7 +1016,7 @@ def test_what_auto_took_is_named():
     bits = np.random.default_rng(0).integers(0, 2, (20, 4)).astype(float)
     model = HelmholtzMachine(3, device="cpu", random_state=0).partial_fit(bits)
     for call in (model.partial_fit, model.score_samples):
-        with pytest.raises(ValueError, match="column 0 .* likelihood='auto' took it"):
+        with pytest.raises(ValueError, match=r"column 0 .* likelihood='auto' took it"):
             call(bits - 1)
     assert model.partial_fit(bits / 2).likelihood_ == "bernoulli"
 
