@@ -32,7 +32,6 @@ from skae._helmholtz_inference import (
 )
 from skae._helmholtz_module import ALGORITHMS, HelmholtzBlueprint, HelmholtzModule
 from skae._likelihood_autoencoder import LikelihoodAutoencoder, layer_sizes
-from skae._likelihoods import NoiseSums, explained
 from skae._net_owner import slices
 from skae._row_draws import RowDraws
 from skae._rows import Data, chunks
@@ -331,20 +330,10 @@ class HelmholtzMachine(LikelihoodAutoencoder):
 
     def _learn_noise(self, data: Data, share: float) -> None:
         """The noise at which the objective of these rows is largest, given the networks."""
-        module, plan = self.net_.module_, self._blueprint
-        noise = NoiseSums(module.likelihood)
-        if noise.likelihood is not None:
-            rows = self._rows(data)
-            n_draws = plan.n_particles
-            if plan.algorithm != "reweighted" and share == 1:
-                n_draws = min(_MOST_DRAWS, ceil(_NOISE_DRAWS / len(rows)))
-            seed = self._seed + 1_000_003 * self.n_iter_
-            generator = torch.Generator(rows.device).manual_seed(seed)
-            with self._inference():
-                for batch, output, weight in drawn(module, rows, n_draws, generator):
-                    noise.add(*explained(batch, output, weight))
-            noise.settle(share, self._noise_so_far() if share < 1 else None)
-        self._publish_noise()
+        n_draws = self._blueprint.n_particles
+        if self._blueprint.algorithm != "reweighted" and share == 1:
+            n_draws = min(_MOST_DRAWS, ceil(_NOISE_DRAWS / len(data.X)))
+        self._learn_noise_of_draws(data, share, n_draws, drawn)
 
     # ------------------------------------------------------- recognition, generation
 

@@ -6,7 +6,7 @@ from earlier fits, and moves rows in and out of the network.
 
 import copy
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from math import inf
 from numbers import Integral, Real
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from skae._base import Interval, StrOptions
 from skae._blueprint import RowBlueprint, common_scale
-from skae._likelihoods import LIKELIHOODS, WithNoise
+from skae._likelihoods import LIKELIHOODS, NoiseSums, WithNoise, explained
 from skae._net_owner import NetOwner, slices
 from skae._rows import Batch, Data, Rows, as_tensor, spread_of
 from skae._saving import holds_module, is_same
@@ -226,6 +226,25 @@ class LikelihoodAutoencoder(NetOwner):
         return torch.as_tensor(np.asarray(self.noise_variance_) / scale**2, dtype=torch.float32).to(
             self._net_device()
         )
+
+    def _learn_noise_of_draws(
+        self, data: Data, share: float, n_draws: int, drawn: Callable[..., Iterator[Any]]
+    ) -> None:
+        """The noise of outputs at draws of codes, other draws in every call.
+
+        `drawn` makes of the module, rows, a number and a generator batches, outputs and shares.
+        """
+        module = self.net_.module_
+        noise = NoiseSums(module.likelihood)
+        if noise.likelihood is not None:
+            rows = self._rows(data)
+            seed = self._seed + 1_000_003 * self.n_iter_
+            generator = torch.Generator(rows.device).manual_seed(seed)
+            with self._inference():
+                for batch, output, weight in drawn(module, rows, n_draws, generator):
+                    noise.add(*explained(batch, output, weight))
+            noise.settle(share, self._noise_so_far() if share < 1 else None)
+        self._publish_noise()
 
     def _publish_noise(self) -> None:
         """The noise variance in the units of the data."""

@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from skae._base import Interval, StrOptions, private_generator
 from skae._conditions import ConditionalMixin
 from skae._latent_paths import LatentPathsMixin
-from skae._likelihoods import NoiseSums, explained
 from skae._networks import start_at
 from skae._row_draws import RowDraws
 from skae._rows import Data, Rows
@@ -425,19 +424,9 @@ class VAE(LatentPathsMixin, ConditionalMixin, TorchAutoencoder):
 
     def _learn_noise(self, data: Data, share: float) -> None:
         """The noise at which the bound of these rows is largest, given the networks."""
-        module = self.net_.module_
-        noise = NoiseSums(module.likelihood)
-        if noise.likelihood is not None:
-            rows = self._rows(data)
-            # In a stream the calls add up to many draws, and each has its own.
-            n_draws = min(_MOST_DRAWS, ceil(_NOISE_DRAWS / len(rows))) if share == 1 else 1
-            seed = self._seed + 1_000_003 * self.n_iter_
-            generator = torch.Generator(rows.device).manual_seed(seed)
-            with self._inference():
-                for batch, output, weight in drawn(module, rows, n_draws, generator):
-                    noise.add(*explained(batch, output, weight))
-            noise.settle(share, self._noise_so_far() if share < 1 else None)
-        self._publish_noise()
+        # In a stream the calls add up to many draws, and each has its own.
+        n_draws = min(_MOST_DRAWS, ceil(_NOISE_DRAWS / len(data.X))) if share == 1 else 1
+        self._learn_noise_of_draws(data, share, n_draws, drawn)
 
     def _check_trained(self) -> None:
         if 2 * self.n_active_units_ >= self.n_components_:
