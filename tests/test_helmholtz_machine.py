@@ -11,6 +11,7 @@ import torch
 from scipy import integrate, optimize, special, stats
 
 from skae import HelmholtzMachine, _row_draws, _rows
+from skae._helmholtz_inference import drawn
 from skae._helmholtz_machine import is_binary
 from skae._helmholtz_module import HelmholtzModule
 from skae._rows import Data
@@ -331,10 +332,10 @@ def test_drawn_free_energies(kind, sizes):
     found = model.free_energy_terms(X, n_draws=n)
     log_q, log_joint = truth.log_q(X), truth.log_joint(X)
     q = np.exp(log_q)
-    for drawn, values in [(found.energy, -log_joint), (found.entropy, -log_q)]:
+    for estimate, values in [(found.energy, -log_joint), (found.entropy, -log_q)]:
         mean = (q * values).sum(1)
         error = np.sqrt((q * (values - mean[:, None]) ** 2).sum(1) / n)
-        assert (np.abs(drawn - mean) < 4.5 * error + 2e-5).all()
+        assert (np.abs(estimate - mean) < 4.5 * error + 2e-5).all()
     np.testing.assert_allclose(
         model.free_energy(X, n_draws=n), found.energy - found.entropy, atol=1e-5
     )
@@ -1025,3 +1026,16 @@ def test_memory_counts_all_units():
     """Rows that are scored at once are few enough for the units that are drawn for them."""
     model = HelmholtzMachine(500, max_iter=1, device="cpu").fit(np.eye(20))
     assert model._blueprint.widest() >= 500
+
+
+def test_the_noise_of_a_stream_is_a_running_mean():
+    """A second batch as long as the first counts 1 / 1.9 of the noise, the first the rest."""
+    rng = np.random.default_rng(0)
+    model = HelmholtzMachine(2, n_particles=3, device="cpu", random_state=0)
+    before = model.partial_fit(rng.normal(size=(60, 3))).noise_variance_
+    wide = 3 * rng.normal(size=(60, 3))
+    after = model.partial_fit(wide).noise_variance_
+    model._learn_noise_of_draws(Data(wide), 1.0, 3, drawn)  # of this batch alone, by the same draws
+    alone = model.noise_variance_
+    assert alone > 2 * before
+    assert after == pytest.approx(before + (alone - before) / 1.9, rel=1e-4)
