@@ -18,9 +18,10 @@ from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
+    _clone_parametrized,
     _fit_context,
 )
-from sklearn.utils import check_array, check_random_state, get_tags
+from sklearn.utils import _safe_indexing, check_array, check_random_state, get_tags
 from sklearn.utils._array_api import (
     _average,
     _is_numpy_namespace,
@@ -51,6 +52,7 @@ __all__ = [
     "RealNotInt",
     "StrOptions",
     "check_indices",
+    "clone_parameters",
     "fit_context",
     "get_namespace",
     "get_namespace_and_device",
@@ -63,6 +65,7 @@ __all__ = [
 ScoreKind = Literal["log_likelihood", "lower_bound", "reconstruction", "latent"]
 
 fit_context = _fit_context(prefer_skip_nested_validation=True)
+clone_parameters = _clone_parametrized
 is_numpy_namespace = _is_numpy_namespace
 
 
@@ -117,7 +120,8 @@ class BaseAutoencoder(
     def _fit_model(self, X: Any, rng: np.random.RandomState, sample_weight: Any) -> Any | None:
         """Learn from rows; every weight is positive. May return the rows' codes.
 
-        A model that has `_check_targets` return targets is given them as the keyword `y`.
+        A model that has `_check_targets` return targets is given them as the keyword `y`; one
+        that scikit-learn's callbacks listen to is given the y of `fit` as the keyword `told`.
         """
 
     @abstractmethod
@@ -205,8 +209,15 @@ class BaseAutoencoder(
         X = self._check_rows(X, reset=True, min_rows=2)
         weight = self._check_weight(sample_weight, X)
         targets = self._check_targets(y, X.shape[0])
-        seen, weight, targets = self._rows_that_count(X, weight, targets)
         more = {} if targets is None else {"y": targets}
+        if hasattr(self, "_skl_callbacks") and y is not None:
+            more["told"] = y
+        counted = self._counted(weight)
+        seen = X
+        if counted is not None and weight is not None:
+            rows = np.flatnonzero(counted)
+            seen, weight = X[counted], weight[counted]
+            more = {name: _safe_indexing(value, rows) for name, value in more.items()}
         codes = self._fit_model(seen, self._generator(), weight, **more)
         return X, codes if seen is X else None
 
@@ -214,14 +225,17 @@ class BaseAutoencoder(
         """The targets of a model that conditions on them, validated; None where y is ignored."""
         return None
 
-    @staticmethod
+    def _counted(self, weight: Any | None) -> Any | None:
+        """Which rows count: those of positive weight; None where all do."""
+        return None if weight is None or bool((weight > 0).all()) else weight > 0
+
     def _rows_that_count(
-        X: Any, weight: Any | None, y: Any | None = None
+        self, X: Any, weight: Any | None, y: Any | None = None
     ) -> tuple[Any, Any | None, Any | None]:
-        """Rows of positive weight, their weights and targets; `X` itself where that is all."""
-        if weight is None or bool((weight > 0).all()):
+        """Rows that count, their weights and targets; `X` itself where that is all."""
+        counted = self._counted(weight)
+        if counted is None or weight is None:
             return X, weight, y
-        counted = weight > 0
         return X[counted], weight[counted], None if y is None else y[counted]
 
     def _forget(self) -> None:

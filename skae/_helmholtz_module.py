@@ -26,10 +26,11 @@ from torch.special import ndtri
 
 from skae._blueprint import RowBlueprint
 from skae._gaussian_codes import log_mean_exp
+from skae._likelihood_module import LikelihoodModule
 from skae._likelihoods import Likelihood, WithNoise, bernoulli_row_log_mass, explained
 from skae._networks import dense, start_at
 from skae._rows import Batch
-from skae._training import Loss, TrainableModule, weighted_mean
+from skae._training import Loss, weighted_mean
 
 # Of uniform numbers, for which the normal distribution has a finite number.
 _LEAST = 2.0**-25
@@ -124,9 +125,10 @@ class Recognised(NamedTuple):
         return [bernoulli_row_log_mass(*layer) for layer in zip(*self, strict=True)]
 
 
-class HelmholtzModule(TrainableModule):
+class HelmholtzModule(LikelihoodModule):
     """Layers up and layers down, and the likelihood of rows."""
 
+    plan: HelmholtzBlueprint
     shift: Tensor
 
     def __init__(

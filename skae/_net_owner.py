@@ -7,6 +7,7 @@ is, and what rows are to it, is the business of subclasses.
 
 import copy
 import copyreg
+import warnings
 from abc import abstractmethod
 from collections.abc import Iterator
 from math import ceil
@@ -26,9 +27,11 @@ from skae._base import (
     BaseAutoencoder,
     Interval,
     StrOptions,
+    clone_parameters,
     fit_context,
 )
-from skae._rows import Batch, Data, Rows, check_finite
+from skae._interrupts import keeps_progress
+from skae._rows import LEAST_WEIGHT, Batch, Data, Rows, check_finite, rescaled_weight
 from skae._saving import holds_module, to_arrays, to_tensors
 from skae._training import OPTIMIZERS, SCHEDULES, Net, TrainableModule
 from skae._training_callbacks import (
@@ -36,14 +39,21 @@ from skae._training_callbacks import (
     StopWhenFlat,
     Tasks,
     adaptive_rate,
-    is_callback,
+    check_callbacks,
+    check_copies,
+    check_listeners,
+    named_callbacks,
+    print_logs,
     release,
+    set_callback_params,
 )
 
 Array = NDArray[Any]
 
 # Rows that go through the network at once when nothing is learned.
 _INFERENCE_ROWS = 2048
+# Training rows whose scores tell whether a model is of use.
+_CHECKED_ROWS = 8
 # What the weight of earlier calls is multiplied with when partial_fit sees new rows.
 _MEMORY = 0.9
 
@@ -65,6 +75,7 @@ class NetOwner(CallbackSupportMixin, BaseAutoencoder):
     """
 
     # For type checkers, which know no parameters of subclasses.
+    callbacks: list[Any] | None
     device: str
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -129,11 +140,14 @@ class NetOwner(CallbackSupportMixin, BaseAutoencoder):
         rng: np.random.RandomState,
         sample_weight: Array | None,
         y: Array | None = None,
+        told: Any = None,
     ) -> Array | None:
+        """`told` is the y that `fit` was given, for scikit-learn's callbacks."""
         known = self.__dict__.pop("_continued", None)
+        check_listeners(getattr(self, "_skl_callbacks", []))
         context = self._init_callback_context(max_subtasks=self.max_iter)
-        context.call_on_fit_task_begin(estimator=self, X=X)
-        data = self._begin(X, sample_weight, y, known, rng)
+        context.call_on_fit_task_begin(estimator=self, X=X, y=told)
+        data = self._begin(X, rescaled_weight(sample_weight), y, known, rng)
         rows = self._rows(data, reread=True)
         train, valid = self._split(len(rows))
         self._check_batches(len(train))
@@ -142,14 +156,41 @@ class NetOwner(CallbackSupportMixin, BaseAutoencoder):
         monitor = "train_loss" if valid is None else "valid_loss"
         callbacks = self._engine_callbacks(monitor)
         if hasattr(self, "_skl_callbacks"):
-            callbacks.append(("skae_tasks", Tasks(self, context, data, X, sample_weight)))
+            tasks = Tasks(self, context, data, X, told, sample_weight)
+            callbacks.append(("skae_tasks", tasks))
         self._n_rows_seen = float(len(rows) if sample_weight is None else sample_weight.sum())
         self._train(rows, train, valid, callbacks, self.max_iter)
-        codes = self._finish(data, 1.0)
+        codes = self._finish_whatever_interrupts(data)
         self._train_more(data, codes, valid)
+        self._check_scores(X)
         self._check_trained()
-        context.call_on_fit_task_end(estimator=self, X=X)
+        context.call_on_fit_task_end(estimator=self, X=X, y=told)
         return codes
+
+    def _finish_whatever_interrupts(self, data: Data) -> Array | None:
+        """Once more from the beginning after a first Ctrl-C: without it the training is lost."""
+        try:
+            return self._finish(data, 1.0)
+        except KeyboardInterrupt:
+            if self.net_.interrupted_ or not keeps_progress(self):
+                raise
+            warnings.warn(
+                f"Training was interrupted after epoch {self.n_iter_}, whose state is kept.",
+                UserWarning,
+                stacklevel=2,
+            )
+            self.net_.interrupted_ = True
+            return self._finish(data, 1.0)
+
+    def _check_scores(self, X: Array) -> None:
+        """Raise if what was trained cannot score the first training rows."""
+        scores = self._log_prob(X[:_CHECKED_ROWS])
+        if not np.isfinite(scores).all():
+            raise ValueError(
+                f"Training diverged: after {self.n_iter_} epochs a training row scores "
+                f"{scores[~np.isfinite(scores)][0]}. Lower learning_rate_init (now "
+                f"{self.learning_rate_init}) or rescale X."
+            )
 
     @fit_context
     def partial_fit(
@@ -188,7 +229,8 @@ class NetOwner(CallbackSupportMixin, BaseAutoencoder):
             targets = self._check_targets(y, rows_in.shape[0])
             rows_in, weight, targets = self._rows_that_count(rows_in, weight, targets)
             known = None if first else self._known()
-            data = self._begin(rows_in, weight, targets, known, self._generator(), streaming=True)
+            learned = rescaled_weight(weight)
+            data = self._begin(rows_in, learned, targets, known, self._generator(), streaming=True)
             rows = self._rows(data, reread=True)
             train = torch.arange(len(rows))
             self._check_batches(len(train))
@@ -216,13 +258,8 @@ class NetOwner(CallbackSupportMixin, BaseAutoencoder):
             )
 
     def _check_callbacks(self) -> None:
-        """Raise for callbacks that skorch would not take."""
-        strange = [value for value in self.callbacks or [] if not is_callback(value)]
-        if strange:
-            raise ValueError(
-                f"callbacks={self.callbacks!r} must hold skorch callbacks, or pairs of a name and "
-                f"one; {strange[0]!r} is none. scikit-learn's are set by set_callbacks."
-            )
+        """Raise for callbacks that skorch would not take, or that would wait in vain."""
+        check_callbacks(self.callbacks or [], self.early_stopping)
 
     def _forget(self) -> None:
         known = self._known() if self.warm_start and hasattr(self, "net_") else None
@@ -254,14 +291,14 @@ class NetOwner(CallbackSupportMixin, BaseAutoencoder):
         )
         settings: dict[str, Any] = {
             "solver": solver or self.solver,
-            "alpha": self.alpha,
-            "momentum": self.momentum,
+            "alpha": float(self.alpha),  # torch takes no numbers of NumPy's
+            "momentum": float(self.momentum),
             "learning_rate": self.learning_rate,
             "seed": self._seed,
             "autocast": torch.bfloat16 if wide else None,
             "compiled": self.compile,
-            "lr": self.learning_rate_init,
-            "batch_size": self.batch_size,
+            "lr": float(self.learning_rate_init),
+            "batch_size": int(self.batch_size),
             "device": str(device),
         }
         return Net(module, **(settings | options)).initialize()
@@ -318,7 +355,8 @@ class NetOwner(CallbackSupportMixin, BaseAutoencoder):
             )
             callbacks.append(("skae_stop", stop))
         if self.verbose:
-            callbacks.append(("skae_progress", Progress(self.max_iter)))
+            progress = Progress(int(self.max_iter), type(self).__name__)
+            callbacks.append(("skae_progress", progress))
         return callbacks
 
     def _train(
@@ -331,7 +369,9 @@ class NetOwner(CallbackSupportMixin, BaseAutoencoder):
         scheduled: bool = True,
     ) -> None:
         listeners = [*callbacks, *(self.callbacks or [])]
-        train_net(self.net_, listeners, rows, train, valid, epochs, scheduled)
+        # `partial_fit`, which has no schedule, has one epoch: nothing to keep before it ends.
+        self.net_.keeps_progress = scheduled and keeps_progress(self)
+        train_net(self.net_, listeners, rows, train, valid, int(epochs), scheduled)
         self.n_iter_ = len(self.net_.history)
 
     @property
@@ -398,7 +438,71 @@ class NetOwner(CallbackSupportMixin, BaseAutoencoder):
         check_finite(X, allow_nan=get_tags(self).input_tags.allow_nan)
         return X
 
+    def _counted(self, weight: Any | None) -> Any | None:
+        """As in the base; what float32 would lose beside the largest weight counts nothing, too."""
+        if weight is not None and weight.size:
+            weight = np.where(weight < LEAST_WEIGHT * weight.max(), 0.0, weight)
+        return super()._counted(weight)
+
+    # ------------------------------------------------------------------- parameters
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Get the parameters of this estimator.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Those of callbacks too, as ``callbacks__<name>__<parameter>``, where the name is the
+            one given beside the callback, or that of its class.
+
+        Returns
+        -------
+        params : dict
+            The parameters by name.
+        """
+        params: dict[str, Any] = super().get_params(deep=deep)
+        for name, callback in named_callbacks(self.callbacks) if deep else ():
+            params[f"callbacks__{name}"] = callback
+            if not isinstance(callback, type):
+                theirs = callback.get_params(deep=False)
+                params |= {f"callbacks__{name}__{key}": value for key, value in theirs.items()}
+        return params
+
+    def set_params(self, **params: Any) -> Self:
+        """Set the parameters of this estimator.
+
+        Parameters
+        ----------
+        **params : dict
+            Parameters by name; ``callbacks__<name>`` replaces a callback,
+            ``callbacks__<name>__<parameter>`` sets one of its parameters.
+
+        Returns
+        -------
+        self : object
+            The estimator.
+        """
+        of_callbacks = {n: params.pop(n) for n in [*params] if n.startswith("callbacks__")}
+        super().set_params(**params)
+        if of_callbacks:
+            self.callbacks = set_callback_params(self.callbacks, of_callbacks)
+        return self
+
+    def __sklearn_clone__(self) -> Self:
+        try:
+            return clone_parameters(self)
+        except Exception:
+            advice = "Let it open what it holds in its method initialize, which training calls."
+            check_copies(self.callbacks, advice)
+            raise
+
     # ---------------------------------------------------------------------- files
+
+    def __copy__(self) -> Self:
+        """A copy with a net of its own, and the same callbacks."""
+        new = type(self).__new__(type(self))
+        new.__setstate__(self.__getstate__())
+        return new
 
     def __getstate__(self) -> dict[str, Any]:
         """Weights and optimiser state as arrays, the history as lists, no net."""
@@ -420,6 +524,8 @@ class NetOwner(CallbackSupportMixin, BaseAutoencoder):
         return net
 
     def __reduce_ex__(self, protocol: Any) -> Any:
+        advice = "A fitted model needs no callbacks: set_params(callbacks=None) before saving it."
+        check_copies(self.callbacks, advice)
         return copyreg.__newobj__, (type(self),), self.__getstate__()  # type: ignore[attr-defined]
 
     def __reduce__(self) -> Any:
@@ -437,6 +543,7 @@ class NetOwner(CallbackSupportMixin, BaseAutoencoder):
 def train_net(net: Net, callbacks: list[Any], rows: Rows, train: Tensor, *more: Any) -> None:
     """Train a net that callbacks listen to; it keeps none of them."""
     net.callbacks = callbacks
+    net.verbose = int(print_logs(callbacks))  # skorch's own print only where this is 1
     net.initialize_callbacks()
     try:
         net.train(rows, train, *more)

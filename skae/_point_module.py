@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from skae._blueprint import Blueprint
+from skae._likelihood_module import LikelihoodModule
 from skae._likelihoods import Likelihood
 from skae._networks import activation_module
 from skae._rows import Batch
-from skae._training import Loss, TrainableModule, weighted_mean
+from skae._training import Loss, weighted_mean
 
 
 def open_codes(epoch: int, growth_epochs: int, n_codes: int) -> int:
@@ -41,7 +42,7 @@ class Pass(NamedTuple):
     output: Tensor
 
 
-class PointModule(TrainableModule):
+class PointModule(LikelihoodModule):
     """Encoder, gate on the codes, decoder and likelihood."""
 
     gate: Tensor
@@ -90,11 +91,6 @@ class PointModule(TrainableModule):
         """log p(x|z) of codes (n, n_draws, k), in the decoder's units."""
         seen = None if batch.seen is None else batch.seen[:, None]
         return self.likelihood.row_log_prob(batch.y[:, None], self.decode(z), seen)
-
-    def log_units(self, batch: Batch) -> Tensor | float:
-        """What log densities of the seen values lose in the units of the data."""
-        n_seen = self.plan.n_features if batch.seen is None else batch.seen.sum(1)
-        return n_seen * self.plan.log_scale
 
     def begin_epoch(self, epoch: int) -> None:
         """Open one more code, if it is time."""
@@ -150,9 +146,6 @@ class PointModule(TrainableModule):
         with torch.no_grad():
             of_rows = network(pair[: len(mean)])
         return (network(pair[len(mean) :]) - of_rows).flatten(1).square().sum(1)
-
-    def step_scale(self) -> Tensor | float:
-        return self.likelihood.step_scale() / self.plan.n_features
 
     def after_step(self, batch: Batch, loss: Loss) -> None:
         self.likelihood.follow(batch.y, loss.output, batch.weight, batch.seen)

@@ -21,6 +21,10 @@ _CHUNK_BYTES = 32 * 2**20
 # this as float32; integers and files, which are large for a reason, only if they are tiny.
 _KEEP_BYTES = 64 * 2**20
 _KEEP_BYTES_OF_COMPACT = 16 * 2**20
+# Standardised values farther out are read as if they were here: float32 has their squares.
+FARTHEST = 1e9
+# Weights below this share of the largest count nothing: float32 loses them beside it.
+LEAST_WEIGHT = 2.0**-100
 # Of a device's free memory, how much the data may take.
 _DEVICE_SHARE = 0.5
 # What torch can slice; other numbers are converted once.
@@ -75,6 +79,17 @@ def check_finite(X: NDArray[Any], allow_nan: bool) -> None:
             with np.errstate(over="ignore", invalid="ignore"):
                 if not np.isfinite(X[rows].sum(dtype=np.float64)):
                     assert_all_finite(X[rows], allow_nan=allow_nan, input_name="X")
+
+
+def rescaled_weight(weight: NDArray[Any] | None) -> NDArray[np.float64] | None:
+    """The weights divided by a power of two, so that the largest is near 1; they have no scale.
+
+    Nothing is rounded.
+    """
+    if weight is None:
+        return None
+    _, exponent = np.frexp(weight.max())
+    return np.ldexp(weight.astype(np.float64), -int(exponent))
 
 
 def as_tensor(X: NDArray[Any]) -> Tensor:
@@ -151,7 +166,8 @@ class Affine(NamedTuple):
         """Rows of any type in the network's units, float32."""
         if x.dtype not in (torch.float32, torch.float64):
             x = x.float() if x.dtype in _SMALL else x.double()
-        return (x - self.center.to(x.dtype)).div_(self.scale).float()
+        standardised = (x - self.center.to(x.dtype)).div_(self.scale)
+        return standardised.clamp_(-FARTHEST, FARTHEST).float()
 
     def undo(self, y: Tensor) -> Tensor:
         """Rows in the units of the data, float64 on the CPU."""
@@ -242,6 +258,12 @@ class Rows:
                 values = values.pin_memory()
             values = values.to(self.device, non_blocking=True)
         return self._convert(values)._replace(weight=weight, condition=condition)
+
+    def batch_of(self, values: Tensor) -> Batch:
+        """Other rows, in the units of the data, as a batch; without weights and conditions."""
+        if self.condition is not None:
+            raise ValueError("Rows alone do not tell what they are conditioned on.")
+        return self._convert(values.to(self.device))
 
     def _convert(self, values: Tensor) -> Batch:
         seen = None

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from copy import deepcopy
+from dis import opmap
 from math import cos, inf, isfinite, pi, sqrt
 from types import MappingProxyType
 from typing import Any, NamedTuple, cast
@@ -17,10 +18,11 @@ from typing import Any, NamedTuple, cast
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from skorch import NeuralNet
-from skorch.callbacks import Callback, LRScheduler
+from skorch.callbacks import Callback, EpochTimer, LRScheduler
 from skorch.history import History
 from torch import Tensor, nn
 
+from skae._interrupts import warn_of_interruption
 from skae._rows import Batch, Rows
 
 OPTIMIZERS = ("adam", "adamw", "sgd", "lbfgs")
@@ -35,6 +37,8 @@ _LBFGS_STEPS = 20
 _MATRIX_RATE = 5.0
 # The share of a cosine schedule in which the learning rate rises.
 _WARM_UP = 0.1
+# Training rows whose loss tells whether a state is of use.
+_CHECKED_ROWS = 64
 
 
 class Loss(NamedTuple):
@@ -88,6 +92,14 @@ class TrainableModule(nn.Module, ABC):
         number of features and as the noise shrinks, and steps should not.
         """
         return 1.0
+
+    def shown_rows(self, batch: Batch) -> Tensor:
+        """The rows of a batch as callbacks see them."""
+        return batch.x
+
+    def shown_output(self, output: Tensor) -> Tensor:
+        """What the module makes of rows, as callbacks that score see it."""
+        return output
 
     def begin_epoch(self, epoch: int) -> None:
         """Hear that an epoch begins; epochs count from 0."""
@@ -155,54 +167,77 @@ class Batches:
         return list(order.split(sizes))
 
 
+class _State(NamedTuple):
+    """A copy of what training changes, after an epoch."""
+
+    epoch: int
+    live: list[Tensor]  # the tensors of the module and its optimisers
+    copies: list[Tensor]
+    anew: list[dict[str, Any]]  # of optimisers that make their tensors anew in every step
+
+
 class Snapshot:
-    """A copy of a module's and its optimisers' tensors, to go back to."""
+    """Copies of a module's and its optimisers' tensors after the last two epochs, to go back to.
+
+    A copy counts from the moment that it is complete: whatever interrupts `take`, those taken
+    before are whole.
+    """
 
     def __init__(self, module: nn.Module, optimizers: list[torch.optim.Optimizer]) -> None:
         self.module, self.optimizers = module, optimizers
-        self.epoch = -1
-        self._live: list[Tensor] = []
-        self._copies: list[Tensor] = []
-        self._anew: list[dict[str, Any]] = []
-        self._n_states = -1
+        self._states: tuple[_State, ...] = ()  # the newest first
+
+    @property
+    def epoch(self) -> int:
+        """After which epoch the newest copy was taken; -1 if there is none."""
+        return self._states[0].epoch if self._states else -1
 
     def take(self, epoch: int) -> None:
         """Copy the present state, the one after this epoch."""
-        n_states = sum(len(optimizer.state) for optimizer in self.optimizers)
-        if self._n_states != n_states:  # the first step makes the states
-            self._n_states = n_states
-            states = [
-                value
-                for optimizer in self.optimizers
-                if not isinstance(optimizer, torch.optim.LBFGS)
-                for state in optimizer.state.values()
-                for value in state.values()
-            ]
-            self._live = [
-                *self.module.state_dict().values(),
-                *(value for value in states if isinstance(value, Tensor)),
-            ]
-            self._copies = [tensor.clone() for tensor in self._live]
-        else:
-            for copied, tensor in zip(self._copies, self._live, strict=True):
+        live = self._tensors()
+        spare = self._states[-1] if len(self._states) == 2 else None
+        if spare is not None and len(spare.live) == len(live):  # memory that can be used again
+            self._states = self._states[:1]
+            copies = spare.copies
+            for copied, tensor in zip(copies, live, strict=True):
                 copied.copy_(tensor)
-        # L-BFGS makes its state anew in every step.
-        self._anew = [deepcopy(optimizer.state_dict()) for optimizer in self._newton_like()]
-        self.epoch = epoch
+        else:
+            copies = [tensor.clone() for tensor in live]
+        anew = [deepcopy(optimizer.state_dict()) for optimizer in self._newton_like()]
+        self._states = (_State(epoch, live, copies, anew), *self._states[:1])
 
-    def restore(self) -> None:
-        """Go back to the copied state."""
-        for optimizer, state in zip(self._newton_like(), self._anew, strict=True):
-            optimizer.load_state_dict(state)
-        for copied, tensor in zip(self._copies, self._live, strict=True):
-            tensor.copy_(copied)
+    def go_back(self, before: float = inf) -> int | None:
+        """Go back to the newest state of an epoch before this one; its epoch, if there is one."""
+        for state in self._states:
+            if state.epoch < before:
+                for optimizer, old in zip(self._newton_like(), state.anew, strict=True):
+                    optimizer.load_state_dict(old)
+                for copied, tensor in zip(state.copies, state.live, strict=True):
+                    tensor.copy_(copied)
+                return state.epoch
+        return None
+
+    def _tensors(self) -> list[Tensor]:
+        states = [
+            value
+            for optimizer in self.optimizers
+            if not isinstance(optimizer, torch.optim.LBFGS)
+            for state in optimizer.state.values()
+            for value in state.values()
+        ]
+        of_optimizers = [value for value in states if isinstance(value, Tensor)]
+        return [*self.module.state_dict().values(), *of_optimizers]
 
     def _newton_like(self) -> list[torch.optim.Optimizer]:
         return [o for o in self.optimizers if isinstance(o, torch.optim.LBFGS)]
 
 
 class TrainingStopped(Exception):
-    """A callback asked to stop after a complete epoch."""
+    """A callback asks to stop after a complete epoch."""
+
+
+class _Diverged(Exception):
+    """The loss of an epoch is not finite."""
 
 
 class MuonAndAdamW(torch.optim.Optimizer):
@@ -278,7 +313,17 @@ class Net(NeuralNet):
         Whether some module may read torch's global generator, which is then set aside.
     useful_untrained : bool
         Whether the module is of use before its first epoch: what an interruption goes back to.
+
+    Attributes beyond skorch's
+    --------------------------
+    keeps_progress : bool
+        Whether a Ctrl-C ends the training that is to come, and is not raised.
+    interrupted_ : bool
+        Whether one ended the last training.
     """
+
+    keeps_progress = False
+    interrupted_ = False
 
     def __init__(
         self,
@@ -310,7 +355,7 @@ class Net(NeuralNet):
 
     @property
     def _default_callbacks(self) -> list[tuple[str, Callback]]:
-        return []
+        return [("epoch_timer", EpochTimer())]
 
     def initialize_module(self) -> "Net":
         """The module is built by the estimator, with its own generator."""
@@ -412,7 +457,10 @@ class Net(NeuralNet):
             self.snapshot_.take(len(self.history))
         self.schedule_ = self._make_schedule(len(self.views_[0]), epochs) if scheduled else None
         self.best_: dict[str, float] = {}
-        self.hears_batches_ = any(_hears_batches(cb) for _, cb in self.callbacks_)
+        self.interrupted_ = False
+        listeners = [callback for _, callback in self.callbacks_]
+        self.hears_batches_ = any(map(_hears_batches, listeners))
+        self.hears_gradients_ = any(_hears(listener, "on_grad_computed") for listener in listeners)
         self.loss_ = self.module_.loss
         if self.compiled:
             self.loss_ = torch.compile(self.module_.loss, dynamic=False)
@@ -437,24 +485,58 @@ class Net(NeuralNet):
         return self
 
     def _run(self, epochs: int) -> None:
+        defect = None
         try:
             self.fit_loop(None, epochs=epochs)
         except TrainingStopped:
             pass
+        except _Diverged as error:
+            defect = str(error)
         except KeyboardInterrupt:
-            if self.snapshot_.epoch < 0:
+            if not self.keeps_progress or self.snapshot_.epoch < 0:
                 raise
-            self._back_to_last_epoch()
-            warnings.warn(
-                f"Training was interrupted in epoch {self.snapshot_.epoch + 1}; the state after "
-                f"epoch {self.snapshot_.epoch} is kept.",
-                UserWarning,
-                stacklevel=2,
-            )
+            self._go_back(inf)
+            self.interrupted_ = True
+            warn_of_interruption("epoch", self.snapshot_.epoch)
+        self._leave_divergence(defect)
 
-    def _back_to_last_epoch(self) -> None:
-        self.snapshot_.restore()
-        del self.history_[self.snapshot_.epoch :]
+    def _go_back(self, before: float) -> bool:
+        """Go back to the newest state before an epoch, if there is one."""
+        epoch = self.snapshot_.go_back(before)
+        if epoch is not None:
+            del self.history_[epoch:]
+        return epoch is not None
+
+    def _leave_divergence(self, defect: str | None) -> None:
+        """Go back from a state that is of no use to the newest one that is.
+
+        The loss of an epoch is measured before its steps: it says nothing of the last one.
+        """
+        defect = defect or self._defect()
+        if defect is None:
+            return
+        advice = (
+            f"Training diverged in epoch {len(self.history)}: {defect}. Lower learning_rate_init "
+            f"(now {self.lr}) or rescale X."
+        )
+        while defect is not None:
+            if not self._go_back(len(self.history)):
+                raise ValueError(advice)
+            defect = self._defect()
+        warnings.warn(
+            f"{advice} The state after epoch {len(self.history)} is kept.",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
+
+    def _defect(self) -> str | None:
+        """Why the module as it is now would be of no use, if so."""
+        if not all(bool(p.isfinite().all()) for p in self.module_.parameters() if p.requires_grad):
+            return "weights are not finite"
+        rows, index = self.views_[0].rows, cast(Tensor, self.views_[0].index)
+        some = index[:: -(-len(index) // _CHECKED_ROWS)]
+        loss = self._loss_at_rest([rows.batch(some.to(rows.index_device))])
+        return None if isfinite(loss) else f"the loss after it is {loss}"
 
     def get_split_datasets(self, X: object, y: object = None, **params: object) -> Any:
         """Training and validation rows were told apart before."""
@@ -470,18 +552,65 @@ class Net(NeuralNet):
 
     def notify(self, method_name: str, **kwargs: Any) -> None:
         """As skorch, but all callbacks hear of an epoch's end before one may stop training."""
+        if method_name == "on_grad_computed" and self.hears_gradients_:
+            kwargs["batch"] = self._shown(kwargs["batch"])
         if method_name != "on_epoch_end":
             super().notify(method_name, **kwargs)
             return
         stop = False
-        for _, callback in self.callbacks_:
+        for name, callback in self.callbacks_:
             try:
                 callback.on_epoch_end(self, **kwargs)
-            except KeyboardInterrupt:
+            except TrainingStopped:
                 stop = True
+            except KeyboardInterrupt as error:
+                if not _is_raised_by_code(error):
+                    raise
+                stop = True
+            except KeyError as error:
+                self._check_monitor(name, callback, error)
+                raise
         self.snapshot_.take(len(self.history))
         if stop:
             raise TrainingStopped
+
+    def _check_monitor(self, name: str, callback: Callback, error: KeyError) -> None:
+        """Say so if what a callback watches is not in the history."""
+        monitor = getattr(callback, "monitor", None)
+        known = [key for key in self.history[-1] if key != "batches"]
+        if isinstance(monitor, str) and monitor not in known:
+            raise ValueError(
+                f"callbacks: {name} watches monitor={monitor!r}, which no epoch has; there are "
+                f"{known}. Losses of held-out rows need early_stopping=True."
+            ) from error
+
+    def _shown(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """A batch as callbacks see it: rows, and the target, which is the rows."""
+        rows = self.module_.shown_rows(batch)
+        return rows, rows
+
+    def forward_iter(
+        self, X: View | Tensor, training: bool = False, device: str = "cpu"
+    ) -> Iterator[Tensor]:
+        """What the module makes of rows, in the units of the data, while it is trained."""
+        if not hasattr(self, "views_"):
+            raise TypeError(
+                "net_ predicts for callbacks while it is trained; use the estimator's reconstruct."
+            )
+        if isinstance(X, View):
+            batches: Iterable[Batch] = self.get_iterator(X)
+        else:
+            batches = [self.views_[0].rows.batch_of(X)]
+        generator = torch.Generator(self.device).manual_seed(self.seed + 4)
+        mode = self.module_.training
+        self.module_.train(training)
+        try:
+            with torch.no_grad():
+                for batch in batches:
+                    loss = self.module_.loss(self.module_.prepare(batch, generator))
+                    yield self.module_.shown_output(loss.output).to(device)
+        finally:
+            self.module_.train(mode)
 
     def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
         """Every epoch has its own generator state, so that training can go on elsewhere."""
@@ -509,7 +638,8 @@ class Net(NeuralNet):
         weights: list[Tensor | float] = []
         for batch in iterator:
             if self.hears_batches_:
-                self.notify("on_batch_begin", batch=batch, training=training)
+                shown = self._shown(batch)
+                self.notify("on_batch_begin", batch=shown, training=training)
             step = step_fn(batch)
             for name, value in (step["terms"] | step["watched"]).items():
                 losses.setdefault(name, []).append(value)
@@ -518,7 +648,8 @@ class Net(NeuralNet):
                 loss = sum(float(value) for value in step["terms"].values())
                 self.history.record_batch(prefix + "_loss", loss)
                 self.history.record_batch(prefix + "_batch_size", len(batch.x))
-                self.notify("on_batch_end", batch=batch, training=training, **step)
+                step["y_pred"] = self.module_.shown_output(step["y_pred"])
+                self.notify("on_batch_end", batch=shown, training=training, **step)
         if isinstance(weights[0], Tensor):
             share = torch.stack(cast(list[Tensor], weights)).cpu().double()
         else:
@@ -529,35 +660,18 @@ class Net(NeuralNet):
             for name, values in losses.items()
         }
         total = sum(means[name] for name in step["terms"])
-        if training:
-            self._check_progress(total)
+        if training and not isfinite(total):
+            raise _Diverged(f"the loss is {total}")
         if not self.hears_batches_ and training:
             self.history.new_batch()  # of which skorch's checkpoints want one
             self.history.record_batch(prefix + "_loss", total)
+        self.history.record(prefix + "_batch_count", len(weights))
         self.history.record(prefix + "_loss", total)
         self.history.record(prefix + "_loss_best", total < self.best_.get(prefix, inf))
         self.best_[prefix] = min(total, self.best_.get(prefix, inf))
         if len(means) > 1:
             for name, value in means.items():
                 self.history.record(f"{prefix}_{name}", value)
-
-    def _check_progress(self, loss: float) -> None:
-        if isfinite(loss):
-            return
-        epoch = len(self.history)
-        advice = (
-            f"Training diverged in epoch {epoch}: the loss is {loss}. Lower learning_rate_init "
-            f"(now {self.lr}) or rescale X."
-        )
-        if self.snapshot_.epoch < 0:
-            raise ValueError(advice)
-        self._back_to_last_epoch()
-        warnings.warn(
-            f"{advice} The state after epoch {self.snapshot_.epoch} is kept.",
-            ConvergenceWarning,
-            stacklevel=2,
-        )
-        raise TrainingStopped
 
     # ------------------------------------------------------------------- one batch
 
@@ -628,13 +742,19 @@ class Net(NeuralNet):
 
     def held_out_loss(self) -> float:
         """The loss of the held-out rows as the module is now."""
+        return self._loss_at_rest(self.get_iterator(cast(View, self.views_[1])))
+
+    def _loss_at_rest(self, batches: Iterable[Batch]) -> float:
+        """The loss of rows as the module is now, as it will be used."""
         self.module_.eval()
         self.generator_.manual_seed(self.seed + 4)
         total = weight = 0.0
-        for batch in self.get_iterator(cast(View, self.views_[1])):
-            n = float(len(batch.x) if batch.weight is None else batch.weight.sum())
-            total += n * float(self.validation_step(batch)["loss"])
-            weight += n
+        with torch.no_grad():
+            for batch in batches:
+                n = float(len(batch.x) if batch.weight is None else batch.weight.sum())
+                terms = self.module_.loss(self.module_.prepare(batch, self.generator_)).terms
+                total += n * float(sum(terms.values()))
+                weight += n
         return total / weight
 
     # ------------------------------------------------------------------- schedules
@@ -661,13 +781,24 @@ class Net(NeuralNet):
         return torch.optim.lr_scheduler.LambdaLR(self.optimizer_, factor)
 
 
+def _is_raised_by_code(error: KeyboardInterrupt) -> bool:
+    """Whether a statement raised it, as skorch's callbacks do to end training, and no Ctrl-C."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return False
+    return trace.tb_frame.f_code.co_code[trace.tb_lasti] == opmap["RAISE_VARARGS"]
+
+
 def _hears_batches(callback: Callback) -> bool:
     if isinstance(callback, LRScheduler) and callback.step_every == "epoch":
         return False
-    return any(
-        getattr(type(callback), hook) is not getattr(Callback, hook)
-        for hook in ("on_batch_begin", "on_batch_end")
-    )
+    return _hears(callback, "on_batch_begin", "on_batch_end")
+
+
+def _hears(callback: Callback, *hooks: str) -> bool:
+    return any(getattr(type(callback), hook) is not getattr(Callback, hook) for hook in hooks)
 
 
 def _global_generators(device: str) -> list[torch.Generator]:

@@ -1,14 +1,17 @@
 """What listens to training: skorch callbacks behind the parameters of the estimators."""
 
 import copy
+from collections.abc import Iterator
 from math import inf
 from typing import Any
 
 import torch
-from skorch.callbacks import Callback, LRScheduler
+from sklearn.callback import ScoringMonitor
+from skorch.callbacks import Callback, InputShapeSetter, LRScheduler, PrintLog
 from tqdm import tqdm
 
 from skae._rows import Data
+from skae._training import TrainingStopped
 
 
 class StopWhenFlat(Callback):
@@ -32,7 +35,7 @@ class StopWhenFlat(Callback):
             self._keep(net, net.held_out_loss())
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
-        """Compare the loss with the best one so far; skorch stops at a KeyboardInterrupt."""
+        """Compare the loss with the best one so far."""
         if len(net.history) <= self.first_epoch:
             return
         loss = net.history[-1, self.monitor]
@@ -40,7 +43,7 @@ class StopWhenFlat(Callback):
         if loss < self.best:
             self._keep(net, loss)
         if self.n_flat >= self.patience:
-            raise KeyboardInterrupt
+            raise TrainingStopped
 
     def _keep(self, net: Any, loss: float) -> None:
         self.best = loss
@@ -55,14 +58,14 @@ class StopWhenFlat(Callback):
 
 
 class Progress(Callback):
-    """One line that shows the epochs, the losses and the time left."""
+    """One line that shows what is trained, the epochs, the losses and the time left."""
 
-    def __init__(self, n_epochs: int) -> None:
-        self.n_epochs = n_epochs
+    def __init__(self, n_epochs: int, name: str) -> None:
+        self.n_epochs, self.name = n_epochs, name
 
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
         """Open the line."""
-        self._bar = tqdm(total=self.n_epochs, unit="epoch")
+        self._bar = tqdm(total=self.n_epochs, unit="epoch", desc=self.name)
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         """Show the last epoch's losses."""
@@ -100,11 +103,17 @@ def adaptive_rate(monitor: str, tol: float, first_epoch: int) -> LRScheduler:
 
 
 class Tasks(Callback):
-    """Tells scikit-learn's callbacks of epochs, each of which is a task."""
+    """Tells scikit-learn's callbacks of epochs, each of which is a task.
 
-    def __init__(self, estimator: Any, context: Any, data: Data, X: Any, weight: Any) -> None:
+    The hooks are given the rows, and as target the y that `fit` was given or, as for every
+    autoencoder, the rows themselves: scikit-learn 1.9 scores nothing without a target.
+    """
+
+    def __init__(
+        self, estimator: Any, context: Any, data: Data, X: Any, y: Any, weight: Any
+    ) -> None:
         self.estimator, self.context, self.data = estimator, context, data
-        self.X, self.weight = X, weight
+        self.X, self.y, self.weight = X, X if y is None else y, weight
 
     def _state(self) -> dict[str, Any]:
         """The attributes of the estimator as if training had ended here."""
@@ -122,6 +131,7 @@ class Tasks(Callback):
         return getattr(self.task, hook)(
             estimator=self.estimator,
             X=self.X,
+            y=self.y,
             metadata=None if self.weight is None else {"sample_weight": self.weight},
             reconstruction_attributes=self._state,
         )
@@ -132,16 +142,94 @@ class Tasks(Callback):
         self._tell("call_on_fit_task_begin")
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
-        """Close it; skorch stops at a KeyboardInterrupt."""
+        """Close it, and stop if a hook asks for it."""
         if self._tell("call_on_fit_task_end"):
-            raise KeyboardInterrupt
+            raise TrainingStopped
+
+
+def check_listeners(callbacks: list[Any]) -> None:
+    """Raise for what scikit-learn 1.9 takes, and fails on at the first score."""
+    for callback in callbacks:
+        if isinstance(callback, ScoringMonitor) and getattr(callback, "_scoring", "") is None:
+            raise ValueError(
+                "ScoringMonitor(scoring=None) logs no scores in scikit-learn 1.9, which expects "
+                "scores by name. Name it: scoring={'nats': sklearn.metrics.check_scoring(model)}."
+            )
 
 
 def is_callback(value: object) -> bool:
     """Whether skorch takes this as a callback: an instance, a class, or a name and one."""
-    if isinstance(value, tuple) and len(value) == 2:
+    if isinstance(value, (tuple, list)) and len(value) == 2:
         return isinstance(value[0], str) and is_callback(value[1])
     return isinstance(value, Callback) or (isinstance(value, type) and issubclass(value, Callback))
+
+
+def named_callbacks(callbacks: Any) -> Iterator[tuple[str, Any]]:
+    """Callbacks and their names: those given, or else those of their classes, as skorch's."""
+    for value in callbacks or []:
+        if isinstance(value, (tuple, list)):
+            yield value[0], value[1]
+        else:
+            yield (value if isinstance(value, type) else type(value)).__name__, value
+
+
+def set_callback_params(callbacks: Any, params: dict[str, Any]) -> list[Any]:
+    """The list with callbacks replaced, and parameters of others set, by skorch's names."""
+    found, known = list(callbacks or []), [name for name, _ in named_callbacks(callbacks)]
+    for key, value in params.items():
+        name, _, theirs = key.removeprefix("callbacks__").partition("__")
+        if known.count(name) != 1:
+            raise ValueError(
+                f"{key}: the names of callbacks are {known}, and of those one has to be {name!r}."
+            )
+        at = known.index(name)
+        if theirs:
+            _, callback = list(named_callbacks(found))[at]
+            if isinstance(callback, type):
+                raise ValueError(f"{key}: {name} is a class; give an instance, to set parameters.")
+            callback.set_params(**{theirs: value})
+        else:
+            found[at] = (name, value) if isinstance(found[at], (tuple, list)) else value
+    return found
+
+
+def check_callbacks(callbacks: Any, holds_out: bool) -> None:
+    """Raise for what skorch would not take, and for what would wait in vain for held-out rows."""
+    strange = [value for value in callbacks if not is_callback(value)]
+    if strange:
+        raise ValueError(
+            f"callbacks={callbacks!r} must hold skorch callbacks, or pairs of a name and one; "
+            f"{strange[0]!r} is none. scikit-learn's are set by set_callbacks."
+        )
+    scored = {getattr(callback, "name", None) for _, callback in named_callbacks(callbacks)}
+    for name, callback in named_callbacks(callbacks):
+        monitor = getattr(callback, "monitor", None)
+        if monitor in ("valid_loss", "valid_loss_best") and not holds_out and monitor not in scored:
+            raise ValueError(
+                f"callbacks: {name} watches monitor={monitor!r}, the loss of rows that are held "
+                "out, and early_stopping=False holds none out. Set early_stopping=True, or "
+                "monitor='train_loss' ('train_loss_best')."
+            )
+        if isinstance(callback, InputShapeSetter):
+            raise ValueError(
+                f"callbacks: {name} sets sizes of modules that skorch builds; here networks are "
+                "built by hidden_layer_sizes, for as many features as X has."
+            )
+
+
+def check_copies(callbacks: Any, advice: str) -> None:
+    """Raise for callbacks that hold what cannot be copied, such as an open file or a lock."""
+    for name, callback in named_callbacks(callbacks):
+        try:
+            copy.deepcopy(callback)
+        except Exception as error:
+            raise TypeError(f"callbacks: {name} cannot be copied: {error}. {advice}") from error
+
+
+def print_logs(callbacks: Any) -> bool:
+    """Whether skorch is asked to print."""
+    found = (callback for _, callback in named_callbacks(callbacks))
+    return any(callback is PrintLog or isinstance(callback, PrintLog) for callback in found)
 
 
 def release(callback: Any) -> None:

@@ -34,10 +34,11 @@ from skae._gaussian_codes import (
     log_normal,
     log_prior,
 )
+from skae._likelihood_module import LikelihoodModule
 from skae._likelihoods import Likelihood, explained
 from skae._networks import activation_module
 from skae._rows import Batch
-from skae._training import Loss, TrainableModule, weighted_mean
+from skae._training import Loss, weighted_mean
 
 # How the names of the prior's parameters begin.
 _OF_PRIOR = ("prior_", "pseudo_rows")
@@ -73,9 +74,10 @@ class Recognition(NamedTuple):
     prior: Components | None
 
 
-class VAEModule(TrainableModule):
+class VAEModule(LikelihoodModule):
     """Encoder to Gaussians, prior, decoder and likelihood."""
 
+    plan: VAEBlueprint
     beta: Tensor
     log_share: Tensor
 
@@ -251,15 +253,6 @@ class VAEModule(TrainableModule):
             z.register_hook(lambda gradient: gradient * share[..., None])
         bound = log_mean_exp(log_weight) - self.log_units(batch)
         return Loss({"bound": -weighted_mean(bound, batch.weight)}, output, (share,))
-
-    def log_units(self, batch: Batch) -> Tensor | float:
-        """What log densities of the seen values lose in the units of the data."""
-        if batch.seen is None:
-            return self.plan.n_features * self.plan.log_scale
-        return batch.seen.sum(1) * self.plan.log_scale
-
-    def step_scale(self) -> Tensor | float:
-        return self.likelihood.step_scale() / self.plan.n_features
 
     def after_step(self, batch: Batch, loss: Loss) -> None:
         if self.likelihood.learned:

@@ -681,7 +681,7 @@ class VQVAE(_EmbeddingOutput, TorchAutoencoder):
             )
         ]
         if self.verbose:
-            callbacks.append(Progress(epochs))
+            callbacks.append(Progress(epochs, "VQVAE, prior"))
         train_net(self.prior_net_, callbacks, rows, train, valid, epochs)
 
     def _prior_split(self, n_rows: int, valid: Tensor | None) -> tuple[Tensor, Tensor]:

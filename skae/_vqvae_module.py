@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from skae._blueprint import Blueprint
+from skae._likelihood_module import LikelihoodModule
 from skae._likelihoods import LIKELIHOODS, Likelihood
 from skae._networks import activation_module, grid_decoder, grid_encoder, grid_size
 from skae._quantizers import (
@@ -23,7 +24,7 @@ from skae._quantizers import (
     VectorQuantizer,
 )
 from skae._rows import Batch
-from skae._training import Loss, TrainableModule, weighted_mean
+from skae._training import Loss, weighted_mean
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,8 +111,10 @@ class VQVAEBlueprint(Blueprint):
         )
 
 
-class VQVAEModule(TrainableModule):
+class VQVAEModule(LikelihoodModule):
     """Encoder, codebook, decoder and likelihood."""
+
+    plan: VQVAEBlueprint
 
     def __init__(
         self,
@@ -180,8 +183,7 @@ class VQVAEModule(TrainableModule):
         """-log p(x|e_k), and what draws encodings and codes together."""
         z, quantized, output = self(batch)
         log_px = self.likelihood.row_log_prob(batch.y, output, batch.seen)
-        n_seen = self.plan.n_features if batch.seen is None else batch.seen.sum(1)
-        misfit = n_seen * self.plan.log_scale - log_px
+        misfit = self.log_units(batch) - log_px
         terms = {"reconstruction": weighted_mean(misfit, batch.weight)}
         # Squared distances weigh as squared errors do, in units of the mean variance of the
         # features, and whatever noise these are divided by.
@@ -190,9 +192,6 @@ class VQVAEModule(TrainableModule):
             weight = self.plan.commitment_weight if name == "commitment" else 1.0
             terms[name] = weight * unit * weighted_mean(distance, batch.weight)
         return Loss(terms, output, (z, quantized.indices))
-
-    def step_scale(self) -> Tensor | float:
-        return self.likelihood.step_scale() / self.plan.n_features
 
     def after_step(self, batch: Batch, loss: Loss) -> None:
         self.likelihood.follow(batch.y, loss.output, batch.weight, batch.seen)

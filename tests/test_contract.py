@@ -166,7 +166,8 @@ def leaves(value, path="state"):
     """Path and value of every leaf of nested dicts, lists and tuples."""
     if isinstance(value, dict):
         for key, item in value.items():
-            yield from leaves(item, f"{path}[{key!r}]")
+            if key != "dur":  # the seconds that an epoch took
+                yield from leaves(item, f"{path}[{key!r}]")
     elif isinstance(value, (list, tuple)):
         for index, item in enumerate(value):
             yield from leaves(item, f"{path}[{index}]")

@@ -1086,7 +1086,7 @@ class Listener(Callback):
     def on_batch_begin(self, net, batch, training, **kwargs):
         self.n_batches_ += training
         if not training and self.n_epochs_ == 0:
-            self.held_out_.append(batch.x.numpy().copy())
+            self.held_out_.append(batch[0].numpy().copy())
 
 
 def test_callbacks_hear_of_epochs_and_batches():

@@ -15,6 +15,7 @@ from scipy import optimize, stats
 from sklearn.base import clone
 from sklearn.callback import ScoringMonitor
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.metrics import check_scoring
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
@@ -63,7 +64,8 @@ def leaves(value, path=""):
     """Path and value of every leaf of nested dicts, lists and tuples."""
     if isinstance(value, dict):
         for key, item in value.items():
-            yield from leaves(item, f"{path}[{key!r}]")
+            if key != "dur":  # the seconds that an epoch took
+                yield from leaves(item, f"{path}[{key!r}]")
     elif isinstance(value, (list, tuple)):
         for index, item in enumerate(value):
             yield from leaves(item, f"{path}[{index}]")
@@ -167,9 +169,9 @@ def plain_loop(recorder, solver, *, alpha, rate, momentum):
         "sgd": lambda: torch.optim.SGD(groups, lr=rate, momentum=momentum, nesterov=True),
     }[solver]()
     for epoch in recorder.batches_:
-        for batch in epoch:
+        for x in epoch:
             optimizer.zero_grad()
-            error = (batch.y - decoder(encoder(batch.x))).square()
+            error = (x - decoder(encoder(x))).square()
             (0.5 * error.mean()).backward()
             optimizer.step()
     return {
@@ -183,6 +185,7 @@ def plain_loop(recorder, solver, *, alpha, rate, momentum):
 @pytest.mark.parametrize("solver", ["adam", "adamw", "sgd"])
 def test_a_fit_is_a_plain_loop(solver, activation, noise_variance):
     """A hand-written loop over the same batches, from the same weights, ends at the same ones."""
+    X = make_rows()
     recorder = Recorder()
     options = {"alpha": 0.05, "momentum": 0.8, "learning_rate_init": 0.01}
     model = network(
@@ -191,25 +194,28 @@ def test_a_fit_is_a_plain_loop(solver, activation, noise_variance):
         noise_variance=noise_variance,
         callbacks=[recorder],
         **options,
-    ).fit(make_rows())
+    ).fit(X)
+    center, scale = torch.from_numpy(X.mean(axis=0)), np.sqrt(X.var(axis=0).mean())
+    recorder.batches_ = [
+        [((rows - center) / scale).float() for rows, _ in epoch] for epoch in recorder.batches_
+    ]
     expected = plain_loop(recorder, solver, alpha=0.05, rate=0.01, momentum=0.8)
     assert_same(parameters(model), expected, 1e-4)
 
 
 @pytest.mark.parametrize("n_rows", [60, 64, 65])
 def test_every_epoch_sees_every_row_once(n_rows):
-    """Standardised, in batches, in an order that changes; no batch has a single row."""
+    """In batches, in an order that changes; no batch has a single row."""
     X = make_rows(n_rows)
     recorder = Recorder()
     network(callbacks=[recorder]).fit(X)
-    expected = standardised(X)
     orders = []
     for epoch in recorder.batches_:
-        seen = torch.cat([batch.x for batch in epoch]).numpy()
-        distance = np.abs(seen[:, None] - expected[None]).max(axis=2)
+        seen = torch.cat([rows for rows, _ in epoch]).numpy()
+        distance = np.abs(seen[:, None] - X[None]).max(axis=2)
         orders.append(distance.argmin(axis=1))
-        assert distance.min(axis=1).max() < 1e-5
-        assert min(len(batch.x) for batch in epoch) > 1
+        assert distance.min(axis=1).max() < 1e-5 * np.abs(X).max()
+        assert min(len(rows) for rows, _ in epoch) > 1
         np.testing.assert_array_equal(np.sort(orders[-1]), np.arange(n_rows))
     assert len({tuple(order) for order in orders}) == len(orders)
 
@@ -257,7 +263,7 @@ def test_lbfgs_takes_all_rows_at_once_and_beats_adam():
     X = make_rows()
     recorder = Recorder()
     model = network(solver="lbfgs", callbacks=[recorder], max_iter=10).fit(X)
-    assert [[len(b.x) for b in epoch] for epoch in recorder.batches_] == [[60]] * 10
+    assert [[len(rows) for rows, _ in epoch] for epoch in recorder.batches_] == [[60]] * 10
     other = network(solver="lbfgs", batch_size=1000, max_iter=10).fit(X)
     assert_same(weights(model), weights(other))
     assert model.score(X) > network(max_iter=10, learning_rate_init=0.01).fit(X).score(X)
@@ -422,7 +428,7 @@ def test_a_snapshot_holds_every_optimiser(solver):
     later = state()
     step()
     assert differ(later, kept)
-    snapshot.restore()
+    assert snapshot.go_back() == 3
     assert_same(state(), kept)
     step()
     assert_same(state(), later)
@@ -587,9 +593,7 @@ def test_early_stopping_goes_back_to_the_best_epoch(tol):
         tol=tol,
         callbacks=[recorder],
     ).fit(X)
-    scale = np.sqrt(X.astype(np.float64).var(axis=0).mean())
-    held_out = torch.cat([batch.y for batch in recorder.held_out_]).double().numpy()
-    held_out = held_out * scale + X.astype(np.float64).mean(axis=0)
+    held_out = torch.cat([rows for rows, _ in recorder.held_out_]).double().numpy()
     assert len(held_out) == 20
     residuals = held_out - model.reconstruct(held_out)
     loss = -stats.norm(scale=np.sqrt(0.1)).logpdf(residuals).sum(axis=1).mean()
@@ -599,15 +603,15 @@ def test_early_stopping_goes_back_to_the_best_epoch(tol):
 
 
 def test_held_out_rows_are_not_trained_on():
-    """Training and held-out rows are a partition of the rows."""
+    """Training and held-out rows are a partition of the rows, in the units of X."""
     X = make_rows(40)
     recorder = Recorder()
     network(early_stopping=True, callbacks=[recorder]).fit(X)
-    held_out = torch.cat([batch.y for batch in recorder.held_out_])
-    trained = torch.cat([batch.y for batch in recorder.batches_[0]])
+    held_out = torch.cat([rows for rows, _ in recorder.held_out_])
+    trained = torch.cat([rows for rows, _ in recorder.batches_[0]])
     assert len(held_out) == 4
     together = np.sort(torch.cat([held_out, trained]).numpy(), axis=0)
-    np.testing.assert_allclose(together, np.sort(standardised(X), axis=0), atol=1e-5)
+    np.testing.assert_allclose(together, np.sort(X, axis=0), rtol=1e-5, atol=1e-5)
 
 
 def test_too_few_rows_to_hold_out():
@@ -711,7 +715,7 @@ def test_a_callback_hears_every_batch():
         heard = ()
 
         def on_batch_end(self, net, batch, training, **kwargs):
-            self.heard = (*self.heard, (len(net.history), len(batch.x), training))
+            self.heard = (*self.heard, (len(net.history), len(batch[0]), training))
 
     listener = Losses()
     model = network(callbacks=[("mine", listener)], early_stopping=True).fit(X)
@@ -868,7 +872,9 @@ class Models(Tasks):
         super().__init__()
         self.models, self.rows, self.codes = [], [], []
 
-    def on_fit_task_end(self, estimator, context, *, X=None, metadata=None, fitted_estimator=None):
+    def on_fit_task_end(
+        self, estimator, context, *, X=None, y=None, metadata=None, fitted_estimator=None
+    ):
         if fitted_estimator is not None:
             self.models.append(fitted_estimator)
             self.rows.append(X)
@@ -998,12 +1004,27 @@ def test_callbacks_hear_from_inside_a_grid_search():
     pickle.dumps(search.best_estimator_)
 
 
-def test_scikit_learns_own_monitor_logs_every_epoch():
-    """ScoringMonitor writes one line an epoch."""
-    monitor = ScoringMonitor(scoring=None)
-    network().set_callbacks(monitor).fit(make_rows())
-    tasks = [row["task_id_path"] for row in monitor.get_logs().data]
-    assert [path for path in tasks if len(path) == 2] == [(0, 0), (0, 1), (0, 2), (0, 3)]
+@pytest.mark.parametrize("y", [None, np.arange(60.0), [str(i % 3) for i in range(60)]])
+def test_scikit_learns_own_monitor_logs_every_epochs_score(y):
+    """ScoringMonitor writes, after every epoch, the score of a fit of so many epochs."""
+    X = make_rows()
+    weight = np.repeat([1.0, 0.0], 30)  # rows that do not count leave with their targets
+    for options in ({}, {"sample_weight": weight}):
+        model = network()
+        monitor = ScoringMonitor(scoring={"nats": check_scoring(model)})
+        model.set_callbacks(monitor).fit(X, y, **options)
+        rows = [row for row in monitor.get_logs().data if len(row["task_id_path"]) == 2]
+        assert [row["task_id_path"] for row in rows] == [(0, 0), (0, 1), (0, 2), (0, 3)]
+        shorter = [network(max_iter=k).fit(X, **options) for k in (1, 2, 3, 4)]
+        expected = [model.score(X, **options) for model in shorter]
+        np.testing.assert_allclose([row["nats"] for row in rows], expected, rtol=1e-6)
+
+
+def test_a_monitor_without_names_is_refused():
+    """scikit-learn fails on it at the first score; the error says what to give."""
+    model = network().set_callbacks(ScoringMonitor(scoring=None))
+    with pytest.raises(ValueError, match=r"scoring=\{'nats'"):
+        model.fit(make_rows())
 
 
 def test_scikit_learns_progress_bar(capsys):
