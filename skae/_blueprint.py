@@ -63,7 +63,7 @@ class RowBlueprint:
     @cached_property
     def affine(self) -> Affine:
         """The network's units."""
-        return Affine(torch.from_numpy(self.center), self.scale)
+        return Affine(torch.tensor(self.center), self.scale)  # a copy: files may be read-only
 
     @property
     def units(self) -> Units:
@@ -185,7 +185,7 @@ class Blueprint(RowBlueprint):
 
     def _start_output(self) -> Tensor:
         """The output that explains the mean row."""
-        mean = torch.as_tensor(self.center, dtype=torch.float32)
+        mean = self.affine.center.float()
         match self.out_activation:
             case "logistic":
                 return torch.logit(mean, eps=1e-2)

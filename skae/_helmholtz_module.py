@@ -148,7 +148,7 @@ class HelmholtzModule(LikelihoodModule):
         self.prior_logit = nn.Parameter(torch.full((plan.n_codes,), start))
         for layer in (*self.up, *self.down):
             nn.init.constant_(layer.bias, start)
-        center = torch.as_tensor(plan.center, dtype=torch.float32)
+        center = plan.affine.center.float()
         if not plan.rescaled:
             start_at(self.to_rows, likelihood.natural(center))
         self.register_buffer("shift", -center / plan.scale, persistent=False)

@@ -219,7 +219,7 @@ class PointAutoencoder(LatentPathsMixin, TorchAutoencoder):
                 for part, batch in self._chunks(rows):
                     z = torch.from_numpy(codes[::step][part][:, :k]).to(rows.device)
                     noise.add(batch.y, module.decode(z), batch.weight, batch.seen)
-                old = None if before is None else torch.as_tensor(before[k - 1]).to(rows.device)
+                old = None if before is None else torch.tensor(before[k - 1]).to(rows.device)
                 noise.settle(share, old)
                 path.append(module.likelihood.variance.cpu().numpy().copy())
             module.likelihood.variance.copy_(kept)
@@ -269,7 +269,7 @@ class PointAutoencoder(LatentPathsMixin, TorchAutoencoder):
             module.gate[k:] = 0.0
             if "_noise_path" in self.__dict__:
                 other._noise_path = self._noise_path[:k].copy()
-                variance = torch.as_tensor(other._noise_path[-1])
+                variance = torch.tensor(other._noise_path[-1])
                 module.likelihood.variance.copy_(variance)
         other._proposal_tau = None
         other.code_mean_ = self.code_mean_[:k].copy()

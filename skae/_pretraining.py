@@ -105,7 +105,7 @@ def _filled(plan: Any, batch: Batch) -> Tensor:
     """The rows as the machine reads them, means where nothing was seen."""
     if batch.seen is None or plan.rescaled:  # there zero is the mean
         return batch.y
-    mean = torch.as_tensor(plan.center, dtype=batch.y.dtype, device=batch.y.device)
+    mean = plan.affine.center.to(batch.y)
     return torch.where(batch.seen > 0, batch.y, mean)
 
 

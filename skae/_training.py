@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from skorch import NeuralNet
-from skorch.callbacks import Callback, EpochTimer, LRScheduler
+from skorch.callbacks import Callback, EpochTimer, LRScheduler, PassthroughScoring
 from skorch.history import History
 from torch import Tensor, nn
 
@@ -568,21 +568,20 @@ class Net(NeuralNet):
                     raise
                 stop = True
             except KeyError as error:
-                self._check_monitor(name, callback, error)
-                raise
+                if not type(callback).__module__.startswith("skorch."):
+                    raise
+                raise ValueError(self._lacks(name, error)) from error
         self.snapshot_.take(len(self.history))
         if stop:
             raise TrainingStopped
 
-    def _check_monitor(self, name: str, callback: Callback, error: KeyError) -> None:
-        """Say so if what a callback watches is not in the history."""
-        monitor = getattr(callback, "monitor", None)
+    def _lacks(self, name: str, error: KeyError) -> str:
+        """What a callback of skorch's looks for in the history, and what is there."""
         known = [key for key in self.history[-1] if key != "batches"]
-        if isinstance(monitor, str) and monitor not in known:
-            raise ValueError(
-                f"callbacks: {name} watches monitor={monitor!r}, which no epoch has; there are "
-                f"{known}. Losses of held-out rows need early_stopping=True."
-            ) from error
+        return (
+            f"callbacks: {name} looks for what no epoch has ({str(error.args[0]).rstrip('.')}); "
+            f"epochs have {known}, and losses of held-out rows only with early_stopping=True."
+        )
 
     def _shown(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """A batch as callbacks see it: rows, and the target, which is the rows."""
@@ -792,6 +791,8 @@ def _is_raised_by_code(error: KeyboardInterrupt) -> bool:
 
 
 def _hears_batches(callback: Callback) -> bool:
+    if isinstance(callback, PassthroughScoring):  # it reads of them afterwards
+        return True
     if isinstance(callback, LRScheduler) and callback.step_every == "epoch":
         return False
     return _hears(callback, "on_batch_begin", "on_batch_end")

@@ -26,6 +26,7 @@ from skae._base import (
     private_generator,
 )
 from skae._index_priors import Independent, IndexPriorModule, index_counts, smoothed_shares
+from skae._interrupts import keeps_progress
 from skae._likelihood_autoencoder import layer_sizes
 from skae._likelihoods import NoiseSums
 from skae._net_owner import slices, train_net
@@ -667,6 +668,14 @@ class VQVAE(_EmbeddingOutput, TorchAutoencoder):
         if streaming:
             train_net(self.prior_net_, [], rows, torch.arange(len(rows)), None, 1, False)
             return
+        if self.net_.interrupted_:
+            warnings.warn(
+                "Training was interrupted, and the prior over codes not trained: it is as it was, "
+                "at first the frequencies of the codes. fit with warm_start=True goes on.",
+                UserWarning,
+                stacklevel=2,
+            )
+            return
         train, valid = self._prior_split(len(codes), valid)
         if not self.prior_net_.history:
             self._leave_out(codes, data.weight, train)
@@ -682,6 +691,7 @@ class VQVAE(_EmbeddingOutput, TorchAutoencoder):
         ]
         if self.verbose:
             callbacks.append(Progress(epochs, "VQVAE, prior"))
+        self.prior_net_.keeps_progress = keeps_progress(self)
         train_net(self.prior_net_, callbacks, rows, train, valid, epochs)
 
     def _prior_split(self, n_rows: int, valid: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ import torch
 from scipy import optimize, stats
 from sklearn.base import clone
 from sklearn.callback import ScoringMonitor
-from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.exceptions import NotFittedError
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
@@ -31,126 +31,23 @@ from skorch.callbacks import (
 )
 from torch import nn
 
+from helpers import (
+    At,
+    Recorder,
+    assert_same,
+    differ,
+    learned,
+    leaves,
+    make_rows,
+    network,
+    own_networks,
+    parameters,
+    standardised,
+    weights,
+)
 from skae import VAE, Autoencoder
 from skae._rows import Batch, Data, Rows, Units
 from skae._training import Loss, Net, Phase, Snapshot, TrainableModule
-
-# -------------------------------------------------------------------------- helpers
-
-
-def make_rows(n_rows=60, n_features=5, seed=0):
-    """Two factors under noise, off centre."""
-    rng = np.random.default_rng(seed)
-    factors = rng.normal(size=(n_rows, 2)) * [2.0, 1.0]
-    rows = factors @ rng.normal(size=(2, n_features)) + 0.3 * rng.normal(size=(n_rows, n_features))
-    return (rows + 3.0).astype(np.float32)
-
-
-def network(**params):
-    """A small autoencoder that trains for a few epochs, all of them."""
-    defaults = {
-        "n_components": 2,
-        "hidden_layer_sizes": (8,),
-        "batch_size": 16,
-        "max_iter": 4,
-        "tol": 0.0,
-        "random_state": 0,
-        "device": "cpu",
-    }
-    return Autoencoder(**{**defaults, **params})
-
-
-def leaves(value, path=""):
-    """Path and value of every leaf of nested dicts, lists and tuples."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            if key != "dur":  # the seconds that an epoch took
-                yield from leaves(item, f"{path}[{key!r}]")
-    elif isinstance(value, (list, tuple)):
-        for index, item in enumerate(value):
-            yield from leaves(item, f"{path}[{index}]")
-    else:
-        yield path, value
-
-
-def learned(model):
-    """A copy of all that a fit left behind, flat: weights, optimiser, history, noise, ..."""
-    state = model.__getstate__()
-    params = model.get_params()
-    skip = {"_skl_callbacks", "_sklearn_version"}
-    return copy.deepcopy(
-        dict(leaves({k: v for k, v in state.items() if k not in params and k not in skip}))
-    )
-
-
-def weights(model):
-    """A copy of the network's weights and buffers."""
-    return {k: v.numpy().copy() for k, v in model.net_.module_.state_dict().items()}
-
-
-def parameters(model):
-    """A copy of what the optimiser learns: without the noise."""
-    return {k: v.detach().numpy().copy() for k, v in model.net_.module_.named_parameters()}
-
-
-def assert_same(actual, expected, tol=0.0):
-    """Equal dicts: bit for bit, or arrays within tol; modules by their weights."""
-    assert actual.keys() == expected.keys()
-    for name, value in expected.items():
-        if isinstance(value, nn.Module):
-            assert_same(actual[name].state_dict(), value.state_dict())
-        elif tol:
-            np.testing.assert_allclose(actual[name], value, rtol=tol, atol=tol, err_msg=name)
-        else:
-            np.testing.assert_array_equal(actual[name], value, err_msg=name)
-
-
-def differ(first, second):
-    return any(not np.array_equal(first[name], second[name]) for name in first)
-
-
-class Recorder(Callback):
-    """The first weights, every batch, and the learning rate at every batch and epoch's end.
-
-    As in all of skorch's callbacks, what is no parameter ends in an underscore.
-    """
-
-    def on_train_begin(self, net, **kwargs):
-        self.start_ = copy.deepcopy(net.module_)
-        self.batches_, self.rates_, self.end_rates_ = [], [], []
-        self.held_out_ = []
-
-    def on_epoch_begin(self, net, **kwargs):
-        self.batches_.append([])
-
-    def on_batch_begin(self, net, batch, training, **kwargs):
-        if training:
-            self.batches_[-1].append(batch)
-            self.rates_.append(net.optimizer_.param_groups[0]["lr"])
-        elif len(self.batches_) == 1:
-            self.held_out_.append(batch)
-
-    def on_epoch_end(self, net, **kwargs):
-        self.end_rates_.append(net.optimizer_.param_groups[0]["lr"])
-
-
-def standardised(X):
-    """By hand: centred, and divided by the root of the mean variance."""
-    X = X.astype(np.float64)
-    return (X - X.mean(axis=0)) / np.sqrt(X.var(axis=0).mean())
-
-
-def dropped(n_in, n_out):
-    """A network of the user's that draws from torch's global generator."""
-    with torch.random.fork_rng([]):
-        torch.manual_seed(0)
-        layers = [nn.Linear(n_in, 16), nn.Dropout(0.3), nn.ReLU(), nn.Linear(16, n_out)]
-    return nn.Sequential(*layers)
-
-
-def own_networks(n_features=5):
-    return {"encoder": dropped(n_features, 2), "decoder": dropped(2, n_features)}
-
 
 # ------------------------------------------------------------------------- the loop
 
@@ -1085,120 +982,6 @@ def test_progress_of_a_fit_that_is_interrupted(capfd):
     with pytest.warns(UserWarning, match="interrupted"):
         network(verbose=1, callbacks=[At(3)]).fit(make_rows())
     assert "2/4" in capfd.readouterr().err
-
-
-# --------------------------------------------------------- interruptions and divergence
-
-
-class At(Callback):
-    """Raises amid an epoch, after its second batch."""
-
-    def __init__(self, epoch, error=KeyboardInterrupt, hook="on_batch_end"):
-        self.epoch, self.error, self.hook = epoch, error, hook
-
-    def _maybe(self, net, hook):
-        if hook == self.hook and len(net.history) == self.epoch:
-            if hook == "on_batch_end" and len(net.history[-1, "batches"]) < 2:
-                return
-            raise self.error("at an inconvenient time")
-
-    def on_epoch_begin(self, net, **kwargs):
-        self._maybe(net, "on_epoch_begin")
-
-    def on_batch_end(self, net, **kwargs):
-        self._maybe(net, "on_batch_end")
-
-    def on_grad_computed(self, net, **kwargs):
-        self._maybe(net, "on_grad_computed")
-
-
-@pytest.mark.parametrize("hook", ["on_epoch_begin", "on_grad_computed", "on_batch_end"])
-@pytest.mark.parametrize(
-    "params",
-    [
-        {},
-        {"solver": "sgd"},
-        {"solver": "adamw", "learning_rate": "invscaling"},
-        {"solver": "lbfgs"},
-        {"likelihood": "laplace", "noise_variance": "per_feature"},
-        {"normalization": "batch", "noise": "gaussian"},
-        own_networks(),
-    ],
-    ids=lambda params: "-".join(map(str, params.values()))[:20] or "default",
-)
-def test_an_interruption_keeps_the_last_complete_epoch(params, hook):
-    """Bit for bit what a fit of so many epochs leaves; a warning names the epoch."""
-    if params.get("solver") == "lbfgs" and hook == "on_batch_end":
-        pytest.skip("an epoch of L-BFGS has one batch")
-    X = make_rows()
-    with pytest.warns(UserWarning, match=r"interrupted in epoch 3.* epoch 2 is kept"):
-        model = network(callbacks=[At(3, hook=hook)], **params).fit(X)
-    expected = network(max_iter=2, **params).fit(X)
-    assert model.n_iter_ == len(model.history_) == 2
-    assert_same(weights(model), weights(expected))
-    np.testing.assert_array_equal(model.transform(X), expected.transform(X))
-    assert model.score(X) == expected.score(X)
-    # And training goes on from there as if nothing had happened.
-    model.set_params(callbacks=None)
-    if params.get("learning_rate") is None:
-        assert_same(weights(model.partial_fit(X)), weights(expected.partial_fit(X)))
-
-
-def test_an_interruption_of_the_first_epoch_leaves_nothing():
-    """It propagates; the estimator stays unfitted, or as it was."""
-    X = make_rows()
-    model = network(callbacks=[At(1)])
-    with pytest.raises(KeyboardInterrupt):
-        model.fit(X)
-    with pytest.raises(NotFittedError):
-        model.transform(X)
-    model.set_params(callbacks=None).fit(X)
-    before = learned(model)
-    with pytest.raises(KeyboardInterrupt):
-        model.set_params(callbacks=[At(1)]).fit(X)
-    assert_same(learned(model), before)
-    with pytest.raises(KeyboardInterrupt):
-        model.set_params(callbacks=[At(5)]).partial_fit(X)
-    assert_same(learned(model), before)
-
-
-@pytest.mark.parametrize("first", ["begin", "fit"])
-@pytest.mark.parametrize("solver", ["adam", "adamw", "sgd"])
-def test_divergence_at_once_is_an_error(solver, first):
-    """It names the epoch and the learning rate, and leaves the estimator as it was."""
-    X = make_rows()
-    model = network(solver=solver, hidden_layer_sizes=(8, 8))
-    if first == "fit":
-        model.fit(X)
-        before = learned(model)
-    model.set_params(learning_rate_init=1e25)
-    with pytest.raises(ValueError, match=r"diverged in epoch 1.*learning_rate_init.*1e\+25"):
-        model.fit(X)
-    if first == "fit":
-        assert_same(learned(model), before)
-    else:
-        with pytest.raises(NotFittedError):
-            model.transform(X)
-
-
-def test_divergence_later_keeps_the_last_epoch():
-    """A ConvergenceWarning names the epoch and what to try; what is kept is finite."""
-    X = make_rows()
-    model = network(
-        solver="sgd",
-        activation="identity",
-        learning_rate_init=1.5,
-        momentum=0.0,
-        batch_size=30,
-        max_iter=300,
-        noise_variance=0.1,
-    )
-    with pytest.warns(ConvergenceWarning, match=r"diverged in epoch \d+.*learning_rate_init"):
-        model.fit(X)
-    assert 1 <= model.n_iter_ < 300
-    assert all(np.isfinite(epoch["train_loss"]) for epoch in model.history_)
-    assert all(np.all(np.isfinite(value)) for value in weights(model).values())
-    assert np.all(np.isfinite(model.transform(X)))
 
 
 # ------------------------------------------------------------------ reproducibility

@@ -1,0 +1,146 @@
+"""What several tests of networks build, listen with and compare by."""
+
+import copy
+
+import numpy as np
+import torch
+from skorch.callbacks import Callback
+from torch import nn
+
+from skae import Autoencoder
+
+
+def make_rows(n_rows=60, n_features=5, seed=0):
+    """Two factors under noise, off centre."""
+    rng = np.random.default_rng(seed)
+    factors = rng.normal(size=(n_rows, 2)) * [2.0, 1.0]
+    rows = factors @ rng.normal(size=(2, n_features)) + 0.3 * rng.normal(size=(n_rows, n_features))
+    return (rows + 3.0).astype(np.float32)
+
+
+def network(model=Autoencoder, **params):
+    """A small network that trains for a few epochs, all of them."""
+    defaults = {
+        "n_components": 2,
+        "hidden_layer_sizes": (8,),
+        "batch_size": 16,
+        "max_iter": 4,
+        "tol": 0.0,
+        "random_state": 0,
+        "device": "cpu",
+    }
+    return model(**{**defaults, **params})
+
+
+def leaves(value, path=""):
+    """Path and value of every leaf of nested dicts, lists and tuples."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if key != "dur":  # the seconds that an epoch took
+                yield from leaves(item, f"{path}[{key!r}]")
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            yield from leaves(item, f"{path}[{index}]")
+    else:
+        yield path, value
+
+
+def learned(model):
+    """A copy of all that a fit left behind, flat: weights, optimiser, history, noise, ..."""
+    state = model.__getstate__()
+    params = model.get_params()
+    skip = {"_skl_callbacks", "_sklearn_version"}
+    return copy.deepcopy(
+        dict(leaves({k: v for k, v in state.items() if k not in params and k not in skip}))
+    )
+
+
+def weights(model):
+    """A copy of the network's weights and buffers."""
+    return {k: v.numpy().copy() for k, v in model.net_.module_.state_dict().items()}
+
+
+def parameters(model):
+    """A copy of what the optimiser learns: without the noise."""
+    return {k: v.detach().numpy().copy() for k, v in model.net_.module_.named_parameters()}
+
+
+def assert_same(actual, expected, tol=0.0):
+    """Equal dicts: bit for bit, or arrays within tol; modules by their weights."""
+    assert actual.keys() == expected.keys()
+    for name, value in expected.items():
+        if isinstance(value, nn.Module):
+            assert_same(actual[name].state_dict(), value.state_dict())
+        elif tol:
+            np.testing.assert_allclose(actual[name], value, rtol=tol, atol=tol, err_msg=name)
+        else:
+            np.testing.assert_array_equal(actual[name], value, err_msg=name)
+
+
+def differ(first, second):
+    return any(not np.array_equal(first[name], second[name]) for name in first)
+
+
+class Recorder(Callback):
+    """The first weights, every batch, and the learning rate at every batch and epoch's end.
+
+    As in all of skorch's callbacks, what is no parameter ends in an underscore.
+    """
+
+    def on_train_begin(self, net, **kwargs):
+        self.start_ = copy.deepcopy(net.module_)
+        self.batches_, self.rates_, self.end_rates_ = [], [], []
+        self.held_out_ = []
+
+    def on_epoch_begin(self, net, **kwargs):
+        self.batches_.append([])
+
+    def on_batch_begin(self, net, batch, training, **kwargs):
+        if training:
+            self.batches_[-1].append(batch)
+            self.rates_.append(net.optimizer_.param_groups[0]["lr"])
+        elif len(self.batches_) == 1:
+            self.held_out_.append(batch)
+
+    def on_epoch_end(self, net, **kwargs):
+        self.end_rates_.append(net.optimizer_.param_groups[0]["lr"])
+
+
+def standardised(X):
+    """By hand: centred, and divided by the root of the mean variance."""
+    X = X.astype(np.float64)
+    return (X - X.mean(axis=0)) / np.sqrt(X.var(axis=0).mean())
+
+
+def dropped(n_in, n_out):
+    """A network of the user's that draws from torch's global generator."""
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        layers = [nn.Linear(n_in, 16), nn.Dropout(0.3), nn.ReLU(), nn.Linear(16, n_out)]
+    return nn.Sequential(*layers)
+
+
+def own_networks(n_features=5):
+    return {"encoder": dropped(n_features, 2), "decoder": dropped(2, n_features)}
+
+
+class At(Callback):
+    """Raises amid an epoch, after its second batch."""
+
+    def __init__(self, epoch, error=KeyboardInterrupt, hook="on_batch_end"):
+        self.epoch, self.error, self.hook = epoch, error, hook
+
+    def _maybe(self, net, hook):
+        if hook == self.hook and len(net.history) == self.epoch:
+            if hook == "on_batch_end" and len(net.history[-1, "batches"]) < 2:
+                return
+            raise self.error("at an inconvenient time")
+
+    def on_epoch_begin(self, net, **kwargs):
+        self._maybe(net, "on_epoch_begin")
+
+    def on_batch_end(self, net, **kwargs):
+        self._maybe(net, "on_batch_end")
+
+    def on_grad_computed(self, net, **kwargs):
+        self._maybe(net, "on_grad_computed")
