@@ -322,7 +322,7 @@ class HelmholtzMachine(LikelihoodAutoencoder):
     def _make_module(self, generator: torch.Generator) -> HelmholtzModule:
         return HelmholtzModule(self._blueprint.make_likelihood(), self._blueprint, generator)
 
-    def _finish(self, data: Data, share: float) -> Array:
+    def _learn_from_outputs(self, data: Data, share: float) -> Array:
         codes = self._encode(data.X)
         self._check_codes_are_finite(codes)
         self._learn_noise(data, share)
@@ -470,9 +470,7 @@ class HelmholtzMachine(LikelihoodAutoencoder):
         """
         data = self._to_score(X, "score_samples")
         self._check_argument("n_importance", n_importance, [_COUNT])
-        with self._inference():
-            draws = self._row_draws(n_importance)
-            return importance_bounds(self.net_.module_, self._rows(data), draws)
+        return self._bounds(data, n_importance)
 
     def free_energy(self, X: ArrayLike, *, n_draws: int | None = 100) -> Array:
         """Variational free energy F = E_q[-log p(x, h)] - H(q), in nats.
@@ -607,6 +605,14 @@ class HelmholtzMachine(LikelihoodAutoencoder):
 
     def _log_prob(self, X: Array) -> Array:
         return self.score_samples(X)
+
+    def _scores(self, data: Data) -> Array:
+        return self._bounds(data, 1)
+
+    def _bounds(self, data: Data, n_importance: int) -> Array:
+        with self._inference():
+            draws = self._row_draws(n_importance)
+            return importance_bounds(self.net_.module_, self._rows(data), draws)
 
     def _draw(self, n_samples: int, rng: np.random.RandomState, noise: bool) -> Array:
         return self._dreamt(n_samples, rng, noise)[0]

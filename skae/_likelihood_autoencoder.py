@@ -27,6 +27,9 @@ from skae._training import Net, TrainableModule, global_generators_set_aside
 
 Array = NDArray[Any]
 
+# Training rows whose scores tell whether a model is of use.
+_CHECKED_ROWS = 8
+
 
 class LikelihoodAutoencoder(NetOwner):
     """A network with a likelihood p(x|z) of rows, trained by a skorch net in batches.
@@ -62,6 +65,10 @@ class LikelihoodAutoencoder(NetOwner):
     @abstractmethod
     def _choices(self) -> dict[str, Any]:
         """Fields of the blueprint that parameters decide."""
+
+    @abstractmethod
+    def _learn_from_outputs(self, data: Data, share: float) -> Array:
+        """Learn what depends on the trained network, as `_finish`; the codes of the rows."""
 
     def _check_choices(self, n_features: int) -> None:
         """Raise for parameters that cannot go together."""
@@ -165,6 +172,23 @@ class LikelihoodAutoencoder(NetOwner):
         module.plan = self._blueprint
         self._set_net(module)
         self.net_.go_on_from(net)
+
+    def _finish(self, data: Data, share: float) -> Array | None:
+        codes = self._learn_from_outputs(data, share)
+        few: list[Any] = [None if a is None else a[:_CHECKED_ROWS] for a in data]
+        scores = self._scores(Data(*few))
+        if not np.isfinite(scores).all():
+            raise ValueError(
+                f"Training diverged: after {self.n_iter_} epochs a training row scores "
+                f"{scores[~np.isfinite(scores)][0]}. Lower learning_rate_init (now "
+                f"{self.learning_rate_init}) or rescale X."
+            )
+        return codes
+
+    def _scores(self, data: Data) -> Array:
+        """Nats of rows, beside what they are conditioned on."""
+        scores: Array = self._log_prob(data.X)
+        return scores
 
     def _check_codes_are_finite(self, codes: Array) -> None:
         if not np.isfinite(codes).all():

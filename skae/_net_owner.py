@@ -52,8 +52,6 @@ Array = NDArray[Any]
 
 # Rows that go through the network at once when nothing is learned.
 _INFERENCE_ROWS = 2048
-# Training rows whose scores tell whether a model is of use.
-_CHECKED_ROWS = 8
 # What the weight of earlier calls is multiplied with when partial_fit sees new rows.
 _MEMORY = 0.9
 
@@ -162,7 +160,6 @@ class NetOwner(CallbackSupportMixin, BaseAutoencoder):
         self._train(rows, train, valid, callbacks, self.max_iter)
         codes = self._finish_whatever_interrupts(data)
         self._train_more(data, codes, valid)
-        self._check_scores(X)
         self._check_trained()
         context.call_on_fit_task_end(estimator=self, X=X, y=told)
         return codes
@@ -181,16 +178,6 @@ class NetOwner(CallbackSupportMixin, BaseAutoencoder):
             )
             self.net_.interrupted_ = True
             return self._finish(data, 1.0)
-
-    def _check_scores(self, X: Array) -> None:
-        """Raise if what was trained cannot score the first training rows."""
-        scores = self._log_prob(X[:_CHECKED_ROWS])
-        if not np.isfinite(scores).all():
-            raise ValueError(
-                f"Training diverged: after {self.n_iter_} epochs a training row scores "
-                f"{scores[~np.isfinite(scores)][0]}. Lower learning_rate_init (now "
-                f"{self.learning_rate_init}) or rescale X."
-            )
 
     @fit_context
     def partial_fit(

@@ -165,7 +165,7 @@ class PointAutoencoder(LatentPathsMixin, TorchAutoencoder):
         plan = self._blueprint
         return plan.growth_epochs if plan.latent_growth == "incremental" else 0
 
-    def _finish(self, data: Data, share: float) -> Array:
+    def _learn_from_outputs(self, data: Data, share: float) -> Array:
         module = self.net_.module_
         k = self.n_components_
         rows = self._rows(data)

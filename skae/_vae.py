@@ -406,7 +406,7 @@ class VAE(LatentPathsMixin, ConditionalMixin, TorchAutoencoder):
     def _first_epoch_to_stop(self) -> int:
         return self._blueprint.beta_warm_up
 
-    def _finish(self, data: Data, share: float) -> Array:
+    def _learn_from_outputs(self, data: Data, share: float) -> Array:
         self._learn_shares(data, share)
         codes = self._encode(data.X)
         self._check_codes_are_finite(codes)
@@ -859,6 +859,9 @@ class VAE(LatentPathsMixin, ConditionalMixin, TorchAutoencoder):
 
     def _log_prob(self, X: Array) -> Array:
         return self.score_samples(X)
+
+    def _scores(self, data: Data) -> Array:
+        return self._bounds(data, 1)
 
     def _bounds(self, data: Data, n_importance: int) -> Array:
         self._check_range(data.X)

@@ -584,7 +584,7 @@ class VQVAE(_EmbeddingOutput, TorchAutoencoder):
                     weights.append(batch.weight.repeat_interleave(plan.n_codes))
         return torch.cat(vectors), torch.cat(weights) if weights else None
 
-    def _finish(self, data: Data, share: float) -> Indices:
+    def _learn_from_outputs(self, data: Data, share: float) -> Indices:
         plan, module = self._blueprint, self.net_.module_
         rows = self._rows(data)
         codes = np.empty((len(rows), plan.n_indices), dtype=np.int64)

@@ -144,3 +144,19 @@ class At(Callback):
 
     def on_grad_computed(self, net, **kwargs):
         self._maybe(net, "on_grad_computed")
+
+
+def hear_batches(net, hear):
+    """Have a function hear, in the coming training, of batches as the module sees them."""
+    whole = net.get_iterator
+
+    class Heard:
+        def __init__(self, batches, training):
+            self.batches, self.training = batches, training
+
+        def __iter__(self):
+            for batch in self.batches:
+                hear(batch, self.training)
+                yield batch
+
+    net.get_iterator = lambda data, training=False: Heard(whole(data, training), training)

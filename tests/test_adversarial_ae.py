@@ -20,6 +20,7 @@ from sklearn.neighbors import KernelDensity, KNeighborsClassifier
 from skorch.callbacks import Callback, Freezer
 from torch import nn
 
+from helpers import hear_batches
 from skae import PPCA, AdversarialAE, Autoencoder
 from skae._adversarial_module import discriminator_loss, encoder_loss
 from skae._rows import Data
@@ -90,16 +91,20 @@ class Recorder(Callback):
     def on_train_begin(self, net, **kwargs):
         self.start_ = copy.deepcopy(net.module_)
         self.batches_, self.held_out_, self.rates_ = [], [], []
+        hear_batches(net, self.hear)
 
     def on_epoch_begin(self, net, **kwargs):
         self.batches_.append([])
 
-    def on_batch_begin(self, net, batch, training, **kwargs):
+    def hear(self, batch, training):
         if training:
             self.batches_[-1].append(batch)
-            self._rate = net.optimizer_.param_groups[0]["lr"]
         elif len(self.batches_) == 1:
             self.held_out_.append(batch)
+
+    def on_batch_begin(self, net, training, **kwargs):
+        if training:
+            self._rate = net.optimizer_.param_groups[0]["lr"]
 
     def on_batch_end(self, net, training, **kwargs):
         if training:

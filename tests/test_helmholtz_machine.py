@@ -757,12 +757,13 @@ def test_bernoulli_has_no_noise(noise):
 
 @pytest.fixture
 def prepared(monkeypatch):
-    """What rows training explains: those of all batches that were prepared."""
+    """What rows training explains: those of all batches that were prepared for it."""
     found, prepare = [], HelmholtzModule.prepare
 
     def record(self, batch, generator):
         batch = prepare(self, batch, generator)
-        found.append(batch.y.numpy().copy())
+        if self.training:
+            found.append(batch.y.numpy().copy())
         return batch
 
     monkeypatch.setattr(HelmholtzModule, "prepare", record)
@@ -897,7 +898,7 @@ def test_planted_patterns_are_learned(algorithm, sizes):
     assert model.exact_log_likelihood(X).mean() > best - gap * (best - worst)
     last = model.history_[-1]
     recorded = {name for name in last if name.startswith("train_")}
-    assert recorded == names | {"train_loss", "train_loss_best"}
+    assert recorded == names | {"train_loss", "train_loss_best", "train_batch_count"}
     minimised = names - {"train_sleep"}
     assert last["train_loss"] == pytest.approx(sum(last[name] for name in minimised))
 

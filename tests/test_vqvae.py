@@ -18,11 +18,13 @@ from sklearn.callback import ScoringMonitor
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits
 from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.metrics import check_scoring
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from skorch.callbacks import Callback
 from torch import nn
 
+from helpers import hear_batches
 from skae import VQVAE
 from skae._index_priors import IndexPriorModule, index_counts, smoothed_shares
 from skae._rows import Data
@@ -611,9 +613,7 @@ def test_running_means_are_those_of_a_loop(decay):
             quantizer = net.module_.quantizer
             self.counts = quantizer.counts.double().numpy()[0].copy()
             self.sums = quantizer.sums.double().numpy()[0].copy()
-
-        def on_batch_begin(self, net, batch, training, **kwargs):
-            batches.append(batch.x)
+            hear_batches(net, lambda batch, training: batches.append(batch.x))
 
     recorder = Recorder()
     options = still(max_iter=2, decay=decay)
@@ -1380,10 +1380,12 @@ def test_callbacks_hear_of_the_networks_epochs_only():
 
 def test_scikit_learns_own_monitor_logs_every_epoch():
     """ScoringMonitor writes one line an epoch."""
-    monitor = ScoringMonitor(scoring=None)
-    network().set_callbacks(monitor).fit(make_rows())
+    model = network()
+    monitor = ScoringMonitor(scoring={"nats": check_scoring(model)})
+    model.set_callbacks(monitor).fit(make_rows())
     tasks = [row["task_id_path"] for row in monitor.get_logs().data]
     assert [path for path in tasks if len(path) == 2] == [(0, 0), (0, 1), (0, 2), (0, 3)]
+    assert all(np.isfinite(row["nats"]) for row in monitor.get_logs().data if "nats" in row)
 
 
 class Scores:
