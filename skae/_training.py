@@ -664,7 +664,6 @@ class Net(NeuralNet):
         if not self.hears_batches_ and training:
             self.history.new_batch()  # of which skorch's checkpoints want one
             self.history.record_batch(prefix + "_loss", total)
-        self.history.record(prefix + "_batch_count", len(weights))
         self.history.record(prefix + "_loss", total)
         self.history.record(prefix + "_loss_best", total < self.best_.get(prefix, inf))
         self.best_[prefix] = min(total, self.best_.get(prefix, inf))
