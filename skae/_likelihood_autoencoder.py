@@ -21,7 +21,7 @@ from skae._base import Interval, StrOptions
 from skae._blueprint import RowBlueprint, common_scale
 from skae._likelihoods import LIKELIHOODS, NoiseSums, WithNoise, explained
 from skae._net_owner import NetOwner, slices
-from skae._rows import Batch, Data, Rows, as_tensor, spread_of
+from skae._rows import Batch, Data, Rows, Spread, as_tensor, in_float32, spread_of
 from skae._saving import holds_module, is_same
 from skae._training import Net, TrainableModule, global_generators_set_aside
 
@@ -29,6 +29,8 @@ Array = NDArray[Any]
 
 # Training rows whose scores tell whether a model is of use.
 _CHECKED_ROWS = 8
+# Values of rows that are explained in the units of the data.
+_LARGEST = 1e15
 
 
 class LikelihoodAutoencoder(NetOwner):
@@ -126,6 +128,7 @@ class LikelihoodAutoencoder(NetOwner):
             range=(float(spread.low.min()), float(spread.high.max())),
         )
         self._check_support(spread.low, spread.high)
+        self._check_size(spread)
         # The fitted model goes on with these, whatever the parameters become.
         self._own = self._own_modules()
         self.n_components_ = self._n_latents()
@@ -232,7 +235,7 @@ class LikelihoodAutoencoder(NetOwner):
         out = np.empty((len(Z), self.n_features_in_), dtype=np.float32)
         with self._inference():
             for part in slices(len(Z)):
-                z = as_tensor(Z[part]).float().to(self._net_device())
+                z = in_float32(as_tensor(Z[part])).to(self._net_device())
                 out[part] = self._in_data_units(compute(z))
         return out
 
@@ -293,6 +296,16 @@ class LikelihoodAutoencoder(NetOwner):
                 f"{name}={getattr(self._blueprint, name)!r} allows values in [{least:g}, "
                 f"{most:g}]; {which} of X has values from {float(low[column]):g} to "
                 f"{float(high[column]):g}."
+            )
+
+    def _check_size(self, spread: Spread) -> None:
+        """Raise for rows that are explained as they are, and too large for float32 to square."""
+        size = float(torch.maximum(spread.low.abs(), spread.high.abs()).max())
+        if self._blueprint.units.targets is None and size > _LARGEST:
+            raise ValueError(
+                f"X has values up to {size:g} in size; networks of your own, an out_activation and "
+                f"likelihoods of counts take rows as they are, up to {_LARGEST:g}. Rescale X, for "
+                "example with sklearn.preprocessing.StandardScaler."
             )
 
     def _support(self, as_targets: bool = True) -> tuple[str, tuple[float, float]]:

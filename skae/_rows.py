@@ -21,8 +21,9 @@ _CHUNK_BYTES = 32 * 2**20
 # this as float32; integers and files, which are large for a reason, only if they are tiny.
 _KEEP_BYTES = 64 * 2**20
 _KEEP_BYTES_OF_COMPACT = 16 * 2**20
-# Standardised values farther out are read as if they were here: float32 has their squares.
-FARTHEST = 1e9
+# Values farther out are read as if they were here, standardised ones and others: float32 has
+# the squares of both, also behind some layers.
+FARTHEST, _FARTHEST_RAW = 1e9, 1e18
 # Weights below this share of the largest count nothing: float32 loses them beside it.
 LEAST_WEIGHT = 2.0**-100
 # Of a device's free memory, how much the data may take.
@@ -151,6 +152,13 @@ def spread_of(X: NDArray[Any], weight: NDArray[Any] | None) -> Spread:
     return Spread(mean, scatter / count.clamp(min=1e-300), low, high, any_missing)
 
 
+def in_float32(values: Tensor, copy: bool = False) -> Tensor:
+    """Values as float32; those too far out for their squares as if they were nearer."""
+    if values.dtype in (torch.float32, torch.float64):
+        values, copy = values.clamp(-_FARTHEST_RAW, _FARTHEST_RAW), False
+    return values.to(torch.float32, copy=copy)
+
+
 class Affine(NamedTuple):
     """The network's unit: it sees (x - center) / scale; float64, for exactness far from zero."""
 
@@ -272,10 +280,10 @@ class Rows:
             seen = (~missing).float()
         inputs, targets = self.units
         # A copy where nothing is computed: your own network may write to what it reads.
-        x = values.to(torch.float32, copy=True) if inputs is None else inputs.apply(values)
+        x = in_float32(values, copy=True) if inputs is None else inputs.apply(values)
         y = x
         if inputs is None or targets is not inputs:
-            y = values.float() if targets is None else targets.apply(values)
+            y = in_float32(values) if targets is None else targets.apply(values)
         if seen is not None:
             x = x.masked_fill(missing, 0.0)
             y = y.masked_fill(missing, 0.0)
