@@ -94,7 +94,7 @@ class LatentPathsMixin(BaseAutoencoder):
         if hasattr(x, "to_frame") and getattr(x, "ndim", 2) == 1:  # a row of a data frame
             x = x.to_frame().T
         elif np.ndim(x) == 1:
-            x = np.asarray(x).reshape(1, -1)
+            x = np.asanyarray(x).reshape(1, -1)
         if np.shape(x)[:1] != (1,):
             raise ValueError(
                 f"{name} must be one row, of shape (n_features,) or (1, n_features); given an "

@@ -16,6 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import euclidean_distances
 from sklearn.utils import check_array, gen_batches
 
+from skae._inputs import as_numbers, check_rows_are_2d
+
 __all__ = [
     "ParzenScore",
     "active_units",
@@ -484,6 +486,7 @@ def _rows_per_block(n_features: int) -> int:
 
 def _checked(values: Any, name: str, **allowed: Any) -> Array:
     """scikit-learn's `check_array`, with the name of the argument in every message."""
+    values = as_numbers(values, name, allow_nan=allowed.get("ensure_all_finite") == "allow-nan")
     try:
         return check_array(values, **allowed)
     except (TypeError, ValueError) as error:
@@ -493,6 +496,7 @@ def _checked(values: Any, name: str, **allowed: Any) -> Array:
 
 def _check_rows(X: Any, name: str, **allowed: Any) -> Array:
     """Rows of real numbers in the type that they have: blocks of them are converted later."""
+    check_rows_are_2d(X, name)
     return _checked(X, name, dtype="numeric", **allowed)
 
 

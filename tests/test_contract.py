@@ -4,6 +4,7 @@ Estimators are discovered, never listed, and differ here only by what their tags
 parameters say, so that a new one is tested on arrival.
 """
 
+import copy
 import inspect
 import pickle
 import re
@@ -12,6 +13,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
 import skops.io
 import torch
 from contract_helpers import (
@@ -53,13 +55,15 @@ from hypothesis import strategies as st
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.decomposition import PCA
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import InconsistentVersionWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+import skae
+from skae import _versions
 from skae._rows import Batch
 
 
@@ -234,6 +238,62 @@ def test_round_trip_amid_a_stream(Estimator, saved_and_loaded, tmp_path):
     model = small(Estimator).partial_fit(X[:20])
     loaded = saved_and_loaded(model, tmp_path / "model")
     assert_same(outputs(loaded.partial_fit(X[20:]), X), outputs(model.partial_fit(X[20:]), X))
+
+
+def saved_elsewhere(monkeypatch, **versions):
+    """As if skae or scikit-learn were of these versions."""
+    there = {
+        key: (of_what, versions.get(key, here))
+        for key, (of_what, here) in _versions._VERSIONS.items()
+    }
+    monkeypatch.setattr(_versions, "_VERSIONS", there)
+
+
+@every_estimator
+@every_file
+def test_files_of_other_versions_warn(Estimator, saved_and_loaded, tmp_path, monkeypatch):
+    """As scikit-learn's own models do, with both versions; they load all the same."""
+    X, model = make_data(Estimator), fitted(Estimator)
+    for key, named in (
+        ("_sklearn_version", rf"{Estimator.__name__} from version 1\.0\.2 when using version "),
+        ("_skae_version", rf"{Estimator.__name__} of skae from version 1\.0\.2 when using version"),
+    ):
+        with monkeypatch.context() as patch:
+            saved_elsewhere(patch, **{key: "1.0.2"})
+            state_there = model.__getstate__()
+            assert state_there[key] == "1.0.2"
+            patch.setattr(Estimator, "__setstate__", lambda self, state: self.kept.update(state))
+            patch.setattr(Estimator, "kept", {}, raising=False)
+            saved_and_loaded(model, tmp_path / "model")
+            assert Estimator.kept[key] == "1.0.2"
+        loaded = Estimator.__new__(Estimator)
+        with pytest.warns(InconsistentVersionWarning, match=named) as warned:
+            loaded.__setstate__(state_there)
+        assert len(warned) == 1
+        assert set(vars(loaded)) == set(vars(model))
+        assert_same(outputs(loaded, X), outputs(model, X))
+
+
+@every_estimator
+def test_files_that_state_no_version_load_in_silence(Estimator):
+    """They were saved before versions were stated; the state itself is left as it is."""
+    X, model = make_data(Estimator), fitted(Estimator)
+    old = model.__getstate__()
+    assert old.pop("_sklearn_version") == sklearn.__version__
+    assert old.pop("_skae_version") == skae.__version__
+    keys = set(old)
+    loaded = Estimator.__new__(Estimator)
+    loaded.__setstate__(old)
+    assert set(old) == keys
+    assert_same(outputs(loaded, X), outputs(model, X))
+
+
+@every_estimator
+def test_copies_hold_no_versions(Estimator):
+    """Neither a deep copy nor a clone differs from its model by an attribute."""
+    model = fitted(Estimator)
+    assert set(vars(copy.deepcopy(model))) == set(vars(model))
+    assert not {"_sklearn_version", "_skae_version"} & set(vars(clone(model)))
 
 
 # --------------------------------------------------------------- shapes and degenerate data
@@ -477,6 +537,59 @@ def test_interrupted_fit_changes_nothing(Estimator, fit, earlier, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         getattr(model, fit)(make_data(Estimator, WIDE))
     assert_same(state(model), before)
+
+
+LACKS_OF_MEMORY = {
+    "NumPy": lambda: MemoryError("Unable to allocate 7.28 TiB for an array"),
+    "Python": MemoryError,
+    "torch": lambda: RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate"),
+    "device": lambda: torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+}
+every_lack_of_memory = pytest.mark.parametrize(
+    "lack", LACKS_OF_MEMORY.values(), ids=LACKS_OF_MEMORY
+)
+
+
+def raising(error):
+    def method(self, *args, **kwargs):
+        raise error()
+
+    return method
+
+
+@every_estimator
+@every_lack_of_memory
+@pytest.mark.parametrize("fit", ["fit", "fit_transform"])
+def test_too_little_memory_to_learn(Estimator, fit, lack, monkeypatch):
+    """It is a MemoryError that says what to set, and the model is as before."""
+    model, X = small(Estimator).fit(make_data(Estimator)), make_data(Estimator)
+    before = state(model)
+    monkeypatch.setattr(Estimator, "_fit_model", raising(lack))
+    named = "batch_size \\(now 25\\)" if trained_on_batches(Estimator) else "n_components"
+    with pytest.raises(MemoryError, match=f"{Estimator.__name__}.fit is out of memory.*{named}"):
+        getattr(model, fit)(X)
+    assert_same(state(model), before)
+
+
+@every_estimator
+@every_lack_of_memory
+def test_too_little_memory_for_a_query(Estimator, lack, monkeypatch):
+    """It is a MemoryError that says what to ask for less of; other errors stay as they are."""
+    model, X = small(Estimator).fit(make_data(Estimator)), make_data(Estimator)
+    codes = codes_of(model, X)
+    for hook in ("_encode", "_decode", "_log_prob", "_draw", "_generate"):
+        monkeypatch.setattr(Estimator, hook, raising(lack))
+    for method, named in (("transform", "rows"), ("reconstruct", "rows"), ("sample", "n_samples")):
+        argument = 7 if method == "sample" else X
+        with pytest.raises(MemoryError, match=rf"{method} is out of memory.*: .*{named}"):
+            getattr(model, method)(argument)
+    with pytest.raises(MemoryError, match=r"inverse_transform is out of memory.*rows"):
+        model.inverse_transform(codes)
+    for hook in ("_encode", "_decode"):
+        other = raising(lambda: RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+        monkeypatch.setattr(Estimator, hook, other)
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        model.transform(X)
 
 
 @every_fit

@@ -4,25 +4,34 @@ Estimators are discovered, never listed, as in test_contract.py.
 """
 
 import copy
+import inspect
 
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 import torch
 from contract_helpers import (
+    ESTIMATORS,
     FRAMES,
     as_frame,
+    assert_finite,
     assert_same,
     call,
     codes_of,
     computes_in_float64,
     every_estimator,
     every_fit,
+    every_forgiving_estimator,
     every_kind_of_rows,
     every_sparse_estimator,
     fitted,
+    law_for,
+    leaves,
     make_data,
+    may_advise,
+    may_miss_values,
     outputs,
     public_methods,
     small,
@@ -30,6 +39,7 @@ from contract_helpers import (
 )
 from scipy import sparse
 from sklearn.base import clone
+from sklearn.utils import get_tags
 
 # ------------------------------------------------------------------------- the input
 
@@ -224,6 +234,223 @@ def test_codes_in_another_order_are_refused(Estimator, library):
         model.inverse_transform(codes[names[::-1]])
 
 
+# ------------------------------------------------------------------ values that are missing
+
+
+def masked(X, share=0.1, seed=1):
+    """A masked array whose data, where it is masked, are far off; and NaN in their place."""
+    mask = np.random.default_rng(seed).random(X.shape) < share
+    filled = np.array(X, dtype=float)
+    filled[mask] = np.nan
+    return np.ma.array(np.where(mask, -9999, X), mask=mask), filled
+
+
+def methods_of_rows(Estimator):
+    """Public methods of a fitted model that are given rows, and nothing else that is needed."""
+    names = [name for name in public_methods(Estimator) if "fit" not in name]
+    parameters = {n: inspect.signature(getattr(Estimator, n)).parameters for n in names}
+    of_codes = {"inverse_transform", "score_codes", "inverse_gaussianize"}
+    return [n for n in names if {"X", "x", "x0"} & set(parameters[n]) and n not in of_codes]
+
+
+every_way_to_miss = pytest.mark.parametrize(
+    "contain",
+    [
+        lambda X: np.ma.masked_invalid(X),
+        lambda X: np.ma.array(np.where(np.isnan(X), -9999, X).astype(int), mask=np.isnan(X)),
+        lambda X: list(np.ma.masked_invalid(X)),
+        lambda X: pd.DataFrame(X).convert_dtypes(),
+        lambda X: pd.DataFrame(X).convert_dtypes(dtype_backend="pyarrow"),
+        lambda X: pd.DataFrame(np.where(np.isnan(X), pd.NA, X.astype(object))),
+        lambda X: np.where(np.isnan(X), pd.NA, X.astype(object)),
+        lambda X: np.where(np.isnan(X), None, X.astype(object)),
+        lambda X: np.where(np.isnan(X), pd.NA, X.astype(object)).tolist(),
+        lambda X: pl.from_numpy(X).with_columns(pl.all().fill_nan(None)),
+        lambda X: pl.from_numpy(X).with_columns(pl.all().fill_nan(None).cast(pl.Int32)),
+        lambda X: pl.from_numpy(X).with_columns(pl.all().fill_nan(None).cast(pl.Decimal(9, 1))),
+        lambda X: pa.table({f"{i}": pa.array(x, from_pandas=True) for i, x in enumerate(X.T)}),
+    ],
+    ids=[
+        "masked",
+        "masked integers",
+        "list of masked rows",
+        "pandas Int64",
+        "pandas of arrow",
+        "pandas objects",
+        "objects",
+        "None",
+        "list",
+        "polars",
+        "polars integers",
+        "polars decimals",
+        "arrow",
+    ],
+)
+
+
+@every_forgiving_estimator
+@every_way_to_miss
+def test_what_is_masked_or_null_is_missing(Estimator, contain):
+    """A mask, pandas' NA and nulls compute, bit for bit, as NaN does in a float64 array."""
+    X = np.round(9 * make_data(Estimator, gaps=0.1))
+    rows = contain(X)
+    model, expected = small(Estimator).fit(rows), small(Estimator).fit(X)
+    assert_same(outputs(model, rows), outputs(expected, X))
+    if hasattr(model, "partial_fit"):
+        model, expected = clone(model).partial_fit(rows), clone(model).partial_fit(X)
+        assert_same(outputs(model, rows), outputs(expected, X))
+
+
+@may_advise
+@law_for([E for E in ESTIMATORS if not may_miss_values(E)])
+@every_way_to_miss
+def test_what_is_masked_or_null_is_refused(Estimator, contain):
+    """Where NaN is not allowed it is an error that says what was given, in every method."""
+    rows = contain(np.round(9 * make_data(Estimator, gaps=0.1)))
+    for fit in ("fit", "fit_transform", "partial_fit"):
+        if hasattr(Estimator, fit):
+            with pytest.raises(ValueError, match=r"NaN|X is a masked array, of which \d+"):
+                getattr(small(Estimator), fit)(rows)
+    for method in ("transform", "reconstruct", "score_samples", "score"):
+        with pytest.raises(ValueError, match=r"NaN|X is a masked array, of which \d+"):
+            getattr(fitted(Estimator), method)(rows)
+
+
+@pytest.mark.parametrize(
+    ("Estimator", "method"),
+    [
+        pytest.param(E, method, id=f"{E.__name__}-{method}")
+        for E in ESTIMATORS
+        for method in methods_of_rows(E)
+    ],
+)
+def test_every_method_of_rows_sees_the_mask(Estimator, method):
+    """Masked rows compute as rows of NaN, or are refused, in every method that takes rows."""
+    model, X = fitted(Estimator), make_data(Estimator)
+    rows, filled = masked(X)
+    codes = codes_of(model, X)
+    if may_miss_values(Estimator):
+        expected = call(model, method, filled, codes)
+        assert_same(dict(leaves(call(model, method, rows, codes))), dict(leaves(expected)))
+    else:
+        rows = rows[np.ma.getmaskarray(rows).any(axis=1)]
+        with pytest.raises(ValueError, match="X is a masked array"):
+            call(model, method, rows, codes)
+
+
+@every_estimator
+def test_masked_arrays_without_a_masked_value(Estimator):
+    """They are plain arrays: rows, codes and weights."""
+    X, model = make_data(Estimator), fitted(Estimator)
+    weight = np.ma.ones(len(X))
+    for mask in (np.ma.nomask, False):
+        rows = np.ma.array(X, mask=mask)
+        assert_same(outputs(small(Estimator).fit(rows), rows), outputs(model, X))
+        codes = np.ma.array(codes_of(model, X), mask=mask)
+        expected = model.inverse_transform(codes.data)
+        np.testing.assert_array_equal(model.inverse_transform(codes), expected)
+    assert model.score(rows, sample_weight=weight) == pytest.approx(model.score(X))
+
+
+@every_estimator
+def test_masked_codes_and_weights_are_refused(Estimator):
+    """Codes and weights are complete: a mask is an error that names them."""
+    X, model = make_data(Estimator), fitted(Estimator)
+    codes, _ = masked(codes_of(model, X), share=0.5)
+    with pytest.raises(ValueError, match="X is a masked array"):
+        model.inverse_transform(codes)
+    weight, _ = masked(np.ones(len(X)))
+    for method in (small(Estimator).fit, small(Estimator).fit_transform, model.score):
+        with pytest.raises(ValueError, match="sample_weight is a masked array"):
+            method(X, sample_weight=weight)
+
+
+@law_for([E for E in ESTIMATORS if "conditional" in E().get_params()])
+def test_masked_targets_are_refused(Estimator):
+    """Targets that a model is conditioned on are complete, in fit and afterwards."""
+    X = make_data(Estimator)
+    y, _ = masked(np.arange(len(X)) % 2)
+    model = small(Estimator).set_params(conditional=True)
+    with pytest.raises(ValueError, match="y is a masked array"):
+        clone(model).fit(X, y)
+    with pytest.raises(ValueError, match="y is a masked array"):
+        model.fit(X, y.data % 2).score_samples(X, y)
+
+
+@every_forgiving_estimator
+def test_columns_without_a_value_are_refused(Estimator):
+    """Of a column that is NaN in every row that counts nothing is learned: an error names it."""
+    X = make_data(Estimator, gaps=0.1)
+    empty = X.copy()
+    empty[:, [2, 4]] = np.nan
+    almost = empty.copy()
+    almost[7, [2, 4]] = 1.0
+    weight = np.ones(len(X))
+    weight[7] = 0.0
+    small(Estimator).fit(almost)
+    for fit in ("fit", "fit_transform", "partial_fit"):
+        if not hasattr(Estimator, fit):
+            continue
+        learn = getattr(small(Estimator), fit)
+        for rows, options in ((empty, {}), (almost, {"sample_weight": weight})):
+            with pytest.raises(ValueError, match=r"Columns \[2, 4\] of X are NaN in every row"):
+                learn(rows, **options)
+        with pytest.raises(ValueError, match=r"Columns \['c', 'e'\] of X are NaN in every row"):
+            learn(pd.DataFrame(empty, columns=list("abcdef")))
+        with pytest.raises(ValueError, match=r"Columns \[2, 4\] of X are NaN in every row"):
+            learn(np.ma.masked_invalid(empty))
+
+
+@law_for([E for E in ESTIMATORS if may_miss_values(E) and hasattr(E, "partial_fit")])
+def test_columns_without_a_value_later_in_a_stream(Estimator):
+    """After a first batch that had a value in every column, a batch may have none of one."""
+    X = make_data(Estimator, gaps=0.1)
+    later = X[:20].copy()
+    later[:, 2] = np.nan
+    model = small(Estimator).partial_fit(X).partial_fit(later)
+    assert_finite(outputs(model, X))
+    assert_finite(outputs(model, later))
+    model.set_params(warm_start=True).fit(later)
+    assert_finite(outputs(model, later))
+
+
+# ------------------------------------------------------------------------ tensors, sparse rows
+
+
+@every_estimator
+def test_bfloat16_computes_as_float32(Estimator):
+    """NumPy has no bfloat16: such tensors become float32, rows, codes and weights."""
+    X = torch.from_numpy(make_data(Estimator)).bfloat16()
+    plain = X.float().numpy()
+    weight = torch.linspace(0.5, 2, len(X)).bfloat16()
+    model = small(Estimator).fit(X, sample_weight=weight)
+    expected = small(Estimator).fit(plain, sample_weight=weight.float().numpy())
+    assert_same(outputs(model, X), outputs(expected, plain))
+    codes = torch.from_numpy(codes_of(expected, plain))
+    codes = torch.round(4 * codes).bfloat16() / 4 if codes.is_floating_point() else codes
+    decoded = expected.inverse_transform(codes.float().numpy())
+    np.testing.assert_array_equal(model.inverse_transform(codes), decoded)
+
+
+@every_estimator
+def test_tensors_with_gradients_are_rows(Estimator):
+    """Nothing that is learned goes back through them."""
+    X = make_data(Estimator)
+    rows = torch.tensor(X, requires_grad=True)
+    assert_same(outputs(small(Estimator).fit(rows), rows), outputs(fitted(Estimator), X))
+
+
+@law_for([E for E in ESTIMATORS if not get_tags(small(E)).input_tags.sparse])
+def test_sparse_rows_are_refused_where_no_tag_allows_them(Estimator):
+    """And no docstring promises them."""
+    rows = sparse.csr_array(make_data(Estimator))
+    for method in (small(Estimator).fit, fitted(Estimator).transform):
+        with pytest.raises(TypeError, match=r"(?i)sparse"):
+            method(rows)
+    for name in ("fit", "fit_transform", "transform", "reconstruct", "score_samples", "score"):
+        assert "sparse matrix}" not in getattr(Estimator, name).__doc__
+
+
 # ------------------------------------------------------------------------ wrong input
 
 # What is wrong -> how to make it of good rows, and what the message must name.
@@ -231,7 +458,36 @@ WRONG = {
     "no rows": (lambda X: X[:0], r"0 sample"),
     "no columns": (lambda X: X[:, :0], r"0 feature"),
     "1-D": (lambda X: X[0], r"1D array"),
-    "3-D": (lambda X: X[:, :, None], r"dim 3|3D"),
+    "3-D": (lambda X: X[:, :, None], r"dimension 3.*X\.reshape\(len\(X\), -1\)"),
+    "4-D": (lambda X: X.reshape(len(X), 1, -1, 1), r"dimension 4.*X\.reshape\(len\(X\), -1\)"),
+    "list of images": (lambda X: X[:, :, None].tolist(), r"dimension 3.*reshape"),
+    "dates": (lambda X: X.astype("int64").astype("M8[D]"), r"(?i)X .*dates.* numbers"),
+    "durations": (lambda X: X.astype("int64").astype("m8[s]"), r"(?i)X .*times.* numbers"),
+    "list of dates": (lambda X: X.astype("int64").astype("M8[D]").tolist(), r"dates.* numbers"),
+    "objects of dates": (lambda X: X.astype("int64").astype("M8[s]").astype(object), r"dates"),
+    "masked dates": (lambda X: np.ma.array(X.astype("int64").astype("M8[D]")), r"dates"),
+    "pandas dates": (lambda X: dated(pd.DataFrame(X)), r"column 1.*dates.* numbers"),
+    "pandas dates with a zone": (
+        lambda X: dated(pd.DataFrame(X), "datetime64[s, UTC]"),
+        r"column 1.*dates.* numbers",
+    ),
+    "pandas periods": (
+        lambda X: pd.DataFrame(X).assign(p=pd.period_range("2000", periods=len(X))),
+        r"column 'p'.*dates.* numbers",
+    ),
+    "polars dates": (
+        lambda X: pl.DataFrame(X).with_columns(d=pl.date(2000, 1, 1)),
+        r"column 'd'.*dates.* numbers",
+    ),
+    "arrow dates": (
+        lambda X: pa.table({"a": X[:, 0], "d": X[:, 0].astype("int64").astype("M8[s]")}),
+        r"column 'd'.*dates.* numbers",
+    ),
+    "polars strings": (lambda X: pl.DataFrame({"a": ["one"] * len(X)}), r"string|column 'a'"),
+    "names that repeat": (
+        lambda X: pd.DataFrame(np.c_[X, X], columns=["a"] * (2 * X.shape[1])),
+        r"X has several columns of one name.*rename",
+    ),
     "scalar": (lambda X: 1.0, r"scalar"),
     "complex": (lambda X: X + 1j, r"(?i)complex"),
     "strings": (lambda X: np.full(X.shape, "one"), r"string"),
@@ -239,6 +495,17 @@ WRONG = {
     "infinite": (lambda X: np.where(X.max() == X, np.inf, X), r"infinity"),
     "minus infinite": (lambda X: np.where(X.max() == X, -np.inf, X), r"infinity"),
 }
+
+
+def dated(frame, dtype="datetime64[s]"):
+    """A frame of numbers with dates in its second column, one of them missing."""
+    dates = pd.Series(pd.date_range("2000", periods=len(frame)))
+    dates = dates.dt.tz_localize("UTC") if "UTC" in dtype else dates
+    frame = frame.copy()
+    frame[1] = dates.astype(dtype).where(dates.index > 0)
+    return frame
+
+
 every_wrong_input = pytest.mark.parametrize(("wrong", "named"), WRONG.values(), ids=WRONG)
 
 
@@ -309,3 +576,30 @@ def test_wrong_weights(Estimator, weight, named):
     for method in (small(Estimator).fit, small(Estimator).fit_transform, fitted(Estimator).score):
         with pytest.raises(ValueError, match=named):
             method(X, sample_weight=weight)
+
+
+def counts_of(Estimator):
+    """Public methods, and of each the arguments that are numbers of something."""
+    for method in public_methods(Estimator):
+        for name, p in inspect.signature(getattr(Estimator, method)).parameters.items():
+            if p.annotation in (int, int | None) and name != "random_state":
+                yield method, name
+
+
+@pytest.mark.parametrize(
+    ("Estimator", "method", "name"),
+    [
+        pytest.param(E, method, name, id=f"{E.__name__}-{method}-{name}")
+        for E in ESTIMATORS
+        for method, name in counts_of(E)
+    ],
+)
+@pytest.mark.parametrize("value", [True, np.True_, 1.5, "2"])
+def test_arguments_that_are_no_integers(Estimator, method, name, value):
+    """True is no number of rows or draws: every such argument is refused by its name."""
+    X, model = make_data(Estimator), fitted(Estimator)
+    arguments = {"X": X, "x": X[:1], "x0": X[:1], "x1": X[1:2], "values": [0.0]}
+    needed = inspect.signature(getattr(Estimator, method)).parameters
+    given = {k: v for k, v in arguments.items() if k in needed}
+    with pytest.raises((ValueError, TypeError), match=name):
+        getattr(model, method)(**{**given, name: value})
