@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from skae._base import BaseAutoencoder, Interval
+from skae._inputs import as_numbers
 
 Array = NDArray[Any]
 
@@ -80,6 +81,7 @@ class LatentPathsMixin(BaseAutoencoder):
         last = code.shape[1] - 1
         allowed = Interval(Integral, 0, last + 1, closed="left")
         self._check_argument("component", component, [allowed])
+        values = as_numbers(values, "values")
         try:
             numbers = np.asarray(values, dtype=np.float64)
         except (TypeError, ValueError):

@@ -68,8 +68,8 @@ def memory_for_learning(estimator: Any) -> Iterator[None]:
 
 
 def _is_lack_of_memory(error: Exception) -> bool:
-    if isinstance(error, MemoryError):  # with a cause it is one that gives advice already
-        return error.__cause__ is None
+    if isinstance(error, MemoryError):  # a plain one with a message gives advice already
+        return type(error) is not MemoryError or str(error) in ("", "std::bad_alloc")
     return any(text in str(error) for text in _SAID)
 
 

@@ -540,7 +540,8 @@ def test_interrupted_fit_changes_nothing(Estimator, fit, earlier, monkeypatch):
 
 
 LACKS_OF_MEMORY = {
-    "NumPy": lambda: MemoryError("Unable to allocate 7.28 TiB for an array"),
+    "NumPy": lambda: np._core._exceptions._ArrayMemoryError((10, 10), np.dtype(float)),
+    "C++": lambda: MemoryError("std::bad_alloc"),
     "Python": MemoryError,
     "torch": lambda: RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate"),
     "device": lambda: torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
@@ -585,6 +586,12 @@ def test_too_little_memory_for_a_query(Estimator, lack, monkeypatch):
             getattr(model, method)(argument)
     with pytest.raises(MemoryError, match=r"inverse_transform is out of memory.*rows"):
         model.inverse_transform(codes)
+    advised = MemoryError("shape=(100000, 100000) has 1e10 pixels: give fewer.")
+    for hook in ("_encode", "_decode"):
+        monkeypatch.setattr(Estimator, hook, raising(lambda: advised))
+    with pytest.raises(MemoryError) as error:
+        model.transform(X)
+    assert error.value is advised
     for hook in ("_encode", "_decode"):
         other = raising(lambda: RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
         monkeypatch.setattr(Estimator, hook, other)

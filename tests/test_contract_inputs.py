@@ -338,6 +338,22 @@ def test_every_method_of_rows_sees_the_mask(Estimator, method):
             call(model, method, rows, codes)
 
 
+@law_for([E for E in ESTIMATORS if hasattr(E, "interpolate")])
+def test_single_rows_keep_their_mask(Estimator):
+    """Also one of one dimension; values to set a code to are seen."""
+    model, X = fitted(Estimator), make_data(Estimator)
+    rows, filled = masked(X, share=0.3)
+    if may_miss_values(Estimator):
+        for row, same in ((rows[0], filled[0]), (rows[:1], filled[:1])):
+            expected = model.interpolate(same, X[1])
+            np.testing.assert_array_equal(model.interpolate(row, X[1]), expected)
+    else:
+        with pytest.raises(ValueError, match="X is a masked array"):
+            model.interpolate(rows[0], X[1])
+    with pytest.raises(ValueError, match="values is a masked array"):
+        model.traverse(X[0], 0, np.ma.masked_less([-1.0, 1.0], 0))
+
+
 @every_estimator
 def test_masked_arrays_without_a_masked_value(Estimator):
     """They are plain arrays: rows, codes and weights."""
