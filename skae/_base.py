@@ -46,6 +46,10 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from skae._inputs import as_numbers, check_rows_are_2d
+from skae._memory import advise_on_memory_everywhere, memory_for_learning
+from skae._versions import with_versions, without_versions
+
 __all__ = [
     "BaseAutoencoder",
     "Interval",
@@ -114,6 +118,10 @@ class BaseAutoencoder(
     # that compute in the namespace of their input (the array-API tag) name one.
     _namespace_attribute: str | None = None
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        advise_on_memory_everywhere(cls)
+
     # ---------------------------------------------------------------- the hooks
 
     @abstractmethod
@@ -154,8 +162,10 @@ class BaseAutoencoder(
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Training rows.
+        X : array-like of shape (n_samples, n_features)
+            Training rows, dense ones; SciPy's sparse matrices, too, where the estimator's tag
+            `input_tags.sparse` is set, such as LinearAE's and PPCA's. Where `input_tags.allow_nan`
+            is set, NaN, null and what is masked are values that were not seen.
         y : array-like of shape (n_samples,) or (n_samples, n_targets), default=None
             What a conditional model is conditioned on; ignored by all others.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -170,7 +180,12 @@ class BaseAutoencoder(
         ------
         ValueError
             If `X`, `sample_weight` or a parameter is not allowed; the message names
-            it, what was given and what is allowed.
+            it, what was given and what is allowed. A column of which no value was seen in
+            any row that counts is not.
+        TypeError
+            If `X` holds dates or times, or is sparse where that is not taken.
+        MemoryError
+            If memory does not suffice; the message names what to set.
         """
         with self._all_or_nothing():
             self._fit_validated(X, y, sample_weight)
@@ -183,8 +198,8 @@ class BaseAutoencoder(
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Training rows.
+        X : array-like of shape (n_samples, n_features)
+            Training rows, as in `fit`.
         y : array-like of shape (n_samples,) or (n_samples, n_targets), default=None
             What a conditional model is conditioned on; ignored by all others.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -254,7 +269,7 @@ class BaseAutoencoder(
         """
         before = self.__dict__.copy()
         try:
-            with np.errstate(over="ignore", invalid="ignore"):
+            with np.errstate(over="ignore", invalid="ignore"), memory_for_learning(self):
                 yield
         except BaseException:
             self.__dict__.clear()
@@ -268,8 +283,8 @@ class BaseAutoencoder(
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows to encode.
+        X : array-like of shape (n_samples, n_features)
+            Rows to encode; of the kinds that `fit` takes.
 
         Returns
         -------
@@ -304,8 +319,8 @@ class BaseAutoencoder(
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows to reconstruct.
+        X : array-like of shape (n_samples, n_features)
+            Rows to reconstruct; of the kinds that `fit` takes.
 
         Returns
         -------
@@ -343,7 +358,9 @@ class BaseAutoencoder(
         Raises
         ------
         ValueError
-            If `n_samples` is not a positive integer.
+            If `n_samples` is not a positive integer; True is none.
+        MemoryError
+            If memory does not suffice; the message names what to set.
         """
         self._check_sample_arguments(n_samples, noise)
         return self._to_frame(self._draw(n_samples, private_generator(random_state), noise))
@@ -355,8 +372,8 @@ class BaseAutoencoder(
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows to score.
+        X : array-like of shape (n_samples, n_features)
+            Rows to score; of the kinds that `fit` takes.
 
         Returns
         -------
@@ -372,8 +389,8 @@ class BaseAutoencoder(
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows to score.
+        X : array-like of shape (n_samples, n_features)
+            Rows to score; of the kinds that `fit` takes.
         y : Ignored
             Present for API consistency.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -389,8 +406,15 @@ class BaseAutoencoder(
 
     # --------------------------------------------------------------- validation
 
+    def _as_rows(self, X: Any) -> Any:
+        """Rows of numbers, or an error; what is missing is NaN."""
+        X = as_numbers(X, allow_nan=get_tags(self).input_tags.allow_nan)
+        check_rows_are_2d(X, conv=hasattr(self, "network"))
+        return X
+
     def _check_rows(self, X: Any, *, reset: bool, min_rows: int = 1) -> Any:
         tags = get_tags(self)
+        X = self._as_rows(X)
         xp, _ = get_namespace(X)
         return validate_data(
             self,
@@ -410,6 +434,8 @@ class BaseAutoencoder(
     def _check_codes(self, Z: Any) -> Any:
         check_is_fitted(self)
         self._check_namespace(Z, "inverse_transform")
+        Z = as_numbers(Z)
+        check_rows_are_2d(Z)
         xp, _ = get_namespace(Z)
         expected = self.get_feature_names_out()
         given = _get_feature_names(Z)
@@ -429,16 +455,20 @@ class BaseAutoencoder(
     def _check_weight(self, sample_weight: Any, X: Any) -> Any | None:
         if sample_weight is None:
             return None
-        return _check_sample_weight(
-            sample_weight, X, dtype=widest_float(X), ensure_non_negative=True
-        )
+        weight = as_numbers(sample_weight, "sample_weight")
+        return _check_sample_weight(weight, X, dtype=widest_float(X), ensure_non_negative=True)
 
     def _check_namespace(self, X: Any, method: str) -> None:
         if self._namespace_attribute is not None:
             check_same_namespace(X, self, attribute=self._namespace_attribute, method=method)
 
     def _check_argument(self, name: str, value: object, allowed: list[object]) -> None:
-        """Apply scikit-learn's parameter constraints to an argument of a method."""
+        """Apply scikit-learn's parameter constraints to an argument of a method.
+
+        True is no number here, though Python counts it as one.
+        """
+        if isinstance(value, bool) and "boolean" not in allowed:
+            value = np.bool_(value)
         validate_parameter_constraints(
             {name: allowed}, {name: value}, caller_name=type(self).__name__
         )
@@ -467,8 +497,15 @@ class BaseAutoencoder(
         return self.n_components_
 
     def __getstate__(self) -> dict[str, Any]:
-        """NumPy arrays and plain types only, also for models fitted on a device."""
-        return {name: _to_plain(value) for name, value in super().__getstate__().items()}
+        """NumPy arrays and plain types only, also for models fitted on a device; versions."""
+        state = {name: _to_plain(value) for name, value in super().__getstate__().items()}
+        return with_versions(state)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(without_versions(state, type(self).__name__))
+
+
+advise_on_memory_everywhere(BaseAutoencoder)  # its subclasses follow by themselves
 
 
 def _to_plain(value: Any) -> NDArray[Any] | Any:

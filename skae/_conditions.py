@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import check_array
 
+from skae._inputs import as_numbers
 from skae._torch import TorchAutoencoder
 
 Array = NDArray[Any]
@@ -17,7 +18,7 @@ def check_condition(y: Any, n_rows: int) -> Array:
     Floats are numbers, and so are several columns; integers, strings and booleans are labels.
     """
     try:
-        values = np.asarray(y)
+        values = np.asarray(as_numbers(y, "y"))
     except ValueError as error:
         raise ValueError(f"y must be a column of labels, or columns of numbers: {error}") from error
     if values.ndim == 2 and values.shape[1] == 1:
@@ -159,7 +160,7 @@ class ConditionalMixin(TorchAutoencoder):
                 "y is None, but the model was fitted on p(x|z,y) with numbers for y, which cannot "
                 "be summed over: give y. Labels may be left out."
             )
-        given = np.asarray(y)
+        given = np.asarray(as_numbers(y, "y"))
         if given.ndim == 0:
             given = np.full(n_rows, given)
         elif not hasattr(self, "classes_") and given.size == len(self.target_mean_) > 1:

@@ -1096,6 +1096,7 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
     def _check_rows(self, X: Any, *, reset: bool, min_rows: int = 1) -> Any:
         if reset:
             self._check_choices()
+        X = self._as_rows(X)
         tags = get_tags(self).input_tags
         X = validate_data(
             self,

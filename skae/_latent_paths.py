@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from skae._base import BaseAutoencoder, Interval
+from skae._inputs import as_numbers
 
 Array = NDArray[Any]
 
@@ -80,6 +81,7 @@ class LatentPathsMixin(BaseAutoencoder):
         last = code.shape[1] - 1
         allowed = Interval(Integral, 0, last + 1, closed="left")
         self._check_argument("component", component, [allowed])
+        values = as_numbers(values, "values")
         try:
             numbers = np.asarray(values, dtype=np.float64)
         except (TypeError, ValueError):
@@ -94,7 +96,7 @@ class LatentPathsMixin(BaseAutoencoder):
         if hasattr(x, "to_frame") and getattr(x, "ndim", 2) == 1:  # a row of a data frame
             x = x.to_frame().T
         elif np.ndim(x) == 1:
-            x = np.asarray(x).reshape(1, -1)
+            x = np.asanyarray(x).reshape(1, -1)
         if np.shape(x)[:1] != (1,):
             raise ValueError(
                 f"{name} must be one row, of shape (n_features,) or (1, n_features); given an "

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from skae._base import Interval, StrOptions
 from skae._blueprint import RowBlueprint, common_scale
+from skae._inputs import check_every_column_seen
 from skae._likelihoods import LIKELIHOODS, NoiseSums, WithNoise, explained
 from skae._net_owner import NetOwner, slices
 from skae._rows import Batch, Data, Rows, Spread, as_tensor, in_float32, spread_of
@@ -117,6 +118,8 @@ class LikelihoodAutoencoder(NetOwner):
         self._check_choices(X.shape[1])
         self._seed = int(rng.randint(2**31 - 1))
         spread = spread_of(X, weight)
+        if spread.any_missing:
+            check_every_column_seen(X, getattr(self, "feature_names_in_", None))
         self._blueprint = self._Blueprint(
             **self._choices(),
             n_features=X.shape[1],

@@ -192,7 +192,9 @@ class NetOwner(CallbackSupportMixin, BaseAutoencoder):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            A batch of rows, of any length; it is cut into batches of `batch_size`.
+            A batch of rows, of any length; it is cut into batches of `batch_size`. Where
+            NaN is allowed, the first batch needs a seen value in every column; in a later one
+            a column may be NaN throughout.
         y : array-like of shape (n_samples,) or (n_samples, n_targets), default=None
             What a conditional model is conditioned on; ignored by all others.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -416,7 +418,7 @@ class NetOwner(CallbackSupportMixin, BaseAutoencoder):
         """As in the base, but without converting whole arrays: networks cast by the batch."""
         X = validate_data(
             self,
-            X,
+            self._as_rows(X),
             reset=reset,
             dtype="numeric",
             ensure_all_finite=False,

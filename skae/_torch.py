@@ -3,6 +3,7 @@
 It says how encoder and decoder are built.
 """
 
+import warnings
 from math import prod
 from numbers import Integral
 from typing import Any, ClassVar
@@ -14,6 +15,18 @@ from skae._blueprint import Blueprint
 from skae._likelihood_autoencoder import LikelihoodAutoencoder, layer_sizes
 from skae._likelihoods import LIKELIHOODS
 from skae._networks import ACTIVATIONS, MIN_SIDE, OUT_RANGES, POOLINGS
+
+
+def channels_first_advice(image_shape: Any) -> str:
+    """What to do about a shape whose channels seem to come last; empty if they do not."""
+    first, second, last = map(int, image_shape)
+    if last not in (1, 3, 4) or min(first, second) <= 4:
+        return ""
+    return (
+        f" Channels come first: if these are images of {first} x {second} pixels with {last} "
+        f"channel{'s' * (last > 1)}, set image_shape=({last}, {first}, {second}) and give "
+        f"X.reshape(-1, {first}, {second}, {last}).transpose(0, 3, 1, 2).reshape(len(X), -1)."
+    )
 
 
 class TorchAutoencoder(LikelihoodAutoencoder):
@@ -55,7 +68,14 @@ class TorchAutoencoder(LikelihoodAutoencoder):
             if min(self.image_shape[1:]) < MIN_SIDE:
                 raise ValueError(
                     f"image_shape={tuple(self.image_shape)!r}: network='conv' needs a height "
-                    f"and a width of at least {MIN_SIDE}."
+                    f"and a width of at least {MIN_SIDE}.{channels_first_advice(self.image_shape)}"
+                )
+            if advice := channels_first_advice(self.image_shape):
+                warnings.warn(
+                    f"image_shape={tuple(self.image_shape)!r} is read as (channels, height, "
+                    f"width).{advice}",
+                    UserWarning,
+                    stacklevel=2,
                 )
             if not sizes:
                 raise ValueError(

@@ -798,7 +798,7 @@ class VAE(LatentPathsMixin, ConditionalMixin, TorchAutoencoder):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows with NaN where a value is missing.
+            Rows with NaN, null or a mask where a value is missing.
         n_draws : int, default=None
             None fills in conditional means; a number draws as many completions, noise
             included, for multiple imputation.
@@ -814,7 +814,8 @@ class VAE(LatentPathsMixin, ConditionalMixin, TorchAutoencoder):
         X_imputed : ndarray of shape (n_samples, n_features), or \
                 (n_draws, n_samples, n_features)
             The rows with every NaN replaced; the seen values are returned as they are.
-            Means are a data frame under `set_output`, draws always an array.
+            Means are a data frame under `set_output`, and an array without it, also of
+            frames of pandas, polars or pyarrow; draws are always an array.
 
         Raises
         ------

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from math import isnan, log
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from scipy.special import entr
 from sklearn.utils import check_scalar
 
 from skae._base import private_generator
+from skae._inputs import as_numbers, check_count
 
 SHIFT_HEIGHT, SHIFT_WIDTH = 4, 8  # of an image of shift patterns
 
@@ -67,8 +68,8 @@ def image_patches(
     >>> image_patches(images, 1000, random_state=0).shape
     (1000, 63)
     """
-    check_scalar(n_patches, "n_patches", Integral, min_val=1)
-    check_scalar(patch_size, "patch_size", Integral, min_val=2)
+    check_count("n_patches", n_patches)
+    check_count("patch_size", patch_size, 2)
     pictures = [_checked(i, image, patch_size) for i, image in enumerate(images)]
     if not pictures:
         raise ValueError("images is empty; expected one grey image or more.")
@@ -93,7 +94,7 @@ def image_patches(
 
 
 def _checked(i: int, image: Any, patch_size: int) -> NDArray[Any]:
-    picture = np.asarray(image)
+    picture = np.asarray(as_numbers(image, f"images[{i}]"))
     if picture.ndim != 2 or picture.dtype.kind not in "buif":
         raise ValueError(
             f"images[{i}] has shape {picture.shape} and type {picture.dtype}; expected a grey "
@@ -171,7 +172,7 @@ def make_shift_patterns(
     >>> print(direction)
     [0]
     """
-    check_scalar(n_samples, "n_samples", Integral, min_val=1)
+    check_count("n_samples", n_samples)
     p = _checked_p_on(p_on)
     rng = private_generator(random_state)
     first = rng.random_sample((n_samples, SHIFT_WIDTH)) < p

@@ -16,6 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import euclidean_distances
 from sklearn.utils import check_array, gen_batches
 
+from skae._inputs import as_numbers, check_rows_are_2d
+
 __all__ = [
     "ParzenScore",
     "active_units",
@@ -80,7 +82,8 @@ def reconstruction_error(
     Raises
     ------
     ValueError
-        If the shapes differ, or an array holds what is not allowed.
+        If the shapes differ, an array holds what is not allowed, or the error is beyond the
+        float range.
 
     Examples
     --------
@@ -99,11 +102,14 @@ def reconstruction_error(
             f"X_reconstructed has shape {X_reconstructed.shape}, but X has {X.shape}: "
             "they must be the same."
         )
-    errors = np.empty(len(X))
-    for rows in gen_batches(len(X), _rows_per_block(X.shape[1])):
-        errors[rows] = _squared_errors(X[rows], X_reconstructed[rows])
     weight = None if sample_weight is None else _check_weight(sample_weight, len(X))
-    return float(np.average(errors, weights=weight))
+    errors = np.empty(len(X))
+    with np.errstate(over="ignore", invalid="ignore"):  # looked for below
+        for rows in gen_batches(len(X), _rows_per_block(X.shape[1])):
+            errors[rows] = _squared_errors(X[rows], X_reconstructed[rows])
+        error = float(np.average(errors, weights=weight))
+    _check_in_range(error, "squared error", "X and X_reconstructed")
+    return error
 
 
 def _squared_errors(X: Array, X_reconstructed: Array) -> Array:
@@ -143,8 +149,8 @@ def bits_per_dim(log_likelihood: ArrayLike, n_features: int, *, level: float = 1
     Raises
     ------
     ValueError
-        If `log_likelihood` is not finite or has another shape, or `n_features` or `level`
-        is not positive.
+        If `log_likelihood` is not finite, has another shape or a mean beyond the float range,
+        or `n_features` or `level` is not positive.
     TypeError
         If `n_features` is not an integer or `level` is not a number.
 
@@ -181,7 +187,10 @@ def bits_per_dim(log_likelihood: ArrayLike, n_features: int, *, level: float = 1
     3.46 bits
     """
     nats = _checked(
-        np.atleast_1d(log_likelihood), "log_likelihood", ensure_2d=False, dtype=np.float64
+        np.atleast_1d(as_numbers(log_likelihood, "log_likelihood")),
+        "log_likelihood",
+        ensure_2d=False,
+        dtype=np.float64,
     )
     if nats.ndim != 1:
         raise ValueError(
@@ -189,7 +198,10 @@ def bits_per_dim(log_likelihood: ArrayLike, n_features: int, *, level: float = 1
         )
     _check_number(n_features, "n_features", Integral)
     _check_number(level, "level", Real)
-    return float(-nats.mean() / (n_features * log(2)) - log2(level))
+    with np.errstate(over="ignore"):
+        mean = float(nats.mean())
+    _check_in_range(mean, "mean", "log_likelihood")
+    return -mean / (n_features * log(2)) - log2(level)
 
 
 # ------------------------------------------------------------------------------- codes
@@ -213,7 +225,8 @@ def active_units(Z: ArrayLike, *, threshold: float = 0.01) -> int:
     Raises
     ------
     ValueError
-        If `Z` is not at least two finite rows or `threshold` is negative.
+        If `Z` is not at least two finite rows, has variances beyond the float range, or
+        `threshold` is negative.
     TypeError
         If `threshold` is not a number.
 
@@ -232,7 +245,10 @@ def active_units(Z: ArrayLike, *, threshold: float = 0.01) -> int:
     """
     _check_number(threshold, "threshold", Real, zero=True)
     codes = _check_rows(Z, "Z", ensure_min_samples=2)
-    return int(np.sum(np.var(codes, axis=0, dtype=np.float64) > threshold))
+    with np.errstate(over="ignore", invalid="ignore"):
+        variances = np.var(codes, axis=0, dtype=np.float64)
+    _check_in_range(float(variances.sum()), "variance", "Z")
+    return int(np.sum(variances > threshold))
 
 
 # ----------------------------------------------------------------------------- samples
@@ -348,7 +364,8 @@ def _best_bandwidth(samples: Array, X_validation: Array, grid: Array) -> float:
 def _parzen_log_densities(samples: Array, X: Array, bandwidths: Array) -> Array:
     """log 1/n sum_i N(x; s_i, h^2 I) of every row and bandwidth, (n_rows, n_bandwidths)."""
     # Distances from products lose what the rows have in common.
-    centre = samples.mean(axis=0, dtype=np.float64)
+    with np.errstate(all="ignore"):
+        centre = samples.mean(axis=0, dtype=np.float64)
     nats = np.full((len(X), len(bandwidths)), -inf)
     step = min(isqrt(_BLOCK_BYTES // 8) or 1, _rows_per_block(samples.shape[1]))
     with np.errstate(all="ignore"):  # kernels may underflow; the rest is looked for below
@@ -484,8 +501,12 @@ def _rows_per_block(n_features: int) -> int:
 
 def _checked(values: Any, name: str, **allowed: Any) -> Array:
     """scikit-learn's `check_array`, with the name of the argument in every message."""
+    values = as_numbers(values, name, allow_nan=allowed.get("ensure_all_finite") == "allow-nan")
     try:
-        return check_array(values, **allowed)
+        with np.errstate(
+            over="ignore", invalid="ignore"
+        ):  # in a narrower type: infinity, which is refused
+            return check_array(values, **allowed)
     except (TypeError, ValueError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(f"{name}: {error}") from error
@@ -493,6 +514,7 @@ def _checked(values: Any, name: str, **allowed: Any) -> Array:
 
 def _check_rows(X: Any, name: str, **allowed: Any) -> Array:
     """Rows of real numbers in the type that they have: blocks of them are converted later."""
+    check_rows_are_2d(X, name)
     return _checked(X, name, dtype="numeric", **allowed)
 
 
@@ -529,14 +551,24 @@ def _check_weight(sample_weight: Any, n_rows: int) -> Array:
             "sample_weight must be zero or positive, and not all zero; its least is "
             f"{weight.min():g}, its largest {weight.max():g}."
         )
-    return weight
+    return weight / weight.max()  # their scale means nothing, and their sum must be finite
+
+
+def _check_in_range(number: float, what: str, name: str) -> None:
+    if not np.isfinite(number):
+        raise ValueError(f"The {what} of {name} is beyond the float range: rescale.")
 
 
 def _check_bandwidths(bandwidths: Any) -> Array:
     """In ascending order, each once."""
     if bandwidths is None:
         return np.logspace(-1, 0, 10)
-    grid = _checked(np.atleast_1d(bandwidths), "bandwidths", ensure_2d=False, dtype=np.float64)
+    grid = _checked(
+        np.atleast_1d(as_numbers(bandwidths, "bandwidths")),
+        "bandwidths",
+        ensure_2d=False,
+        dtype=np.float64,
+    )
     if grid.ndim != 1 or (grid <= 0).any():
         raise ValueError(
             "bandwidths must be positive numbers in an array of shape (n_bandwidths,), got "
@@ -550,5 +582,9 @@ def _check_number(value: Any, name: str, kind: Any, *, zero: bool = False) -> No
     message = f"{name} must be {wanted}, got {value!r}."
     if not isinstance(value, kind) or isinstance(value, bool):
         raise TypeError(message)
-    if not (0 < value < inf or (zero and value == 0)):
+    try:
+        number = float(value)
+    except OverflowError:  # of an integer
+        number = inf
+    if not (0 < number < inf or (zero and number == 0)):
         raise ValueError(message)

@@ -8,22 +8,54 @@ import copy
 import inspect
 import pickle
 import re
-from functools import cache
 
 import joblib
 import numpy as np
 import pandas as pd
-import polars as pl
 import pytest
+import sklearn
 import skops.io
 import torch
+from contract_helpers import (
+    ESTIMATORS,
+    SQUARE,
+    TALL,
+    WIDE,
+    as_frame,
+    assert_finite,
+    assert_same,
+    call,
+    codes_of,
+    default,
+    documented_methods,
+    every_estimator,
+    every_exact_estimator,
+    every_fit,
+    every_forgiving_estimator,
+    every_gaussian,
+    every_kind_of_rows,
+    every_streaming_estimator,
+    fitted,
+    law_for,
+    learned,
+    leaves,
+    make_data,
+    may_advise,
+    may_miss_values,
+    outputs,
+    public_methods,
+    repeatable,
+    small,
+    state,
+    tolerance,
+    trained_on_batches,
+)
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from scipy import sparse
 from sklearn import config_context
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import clone
 from sklearn.decomposition import PCA
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import InconsistentVersionWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
@@ -31,213 +63,8 @@ from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import skae
-from skae._base import BaseAutoencoder
+from skae import _versions
 from skae._rows import Batch
-
-# ------------------------------------------------------------------- what is tested
-
-ESTIMATORS = [
-    value
-    for value in (getattr(skae, name) for name in skae.__all__)
-    if inspect.isclass(value) and issubclass(value, BaseAutoencoder)
-]
-
-
-def trained_on_batches(Estimator):
-    """Networks name a batch size; all others are closed-form or EM."""
-    return "batch_size" in Estimator().get_params()
-
-
-def may_miss_values(Estimator):
-    return get_tags(Estimator()).input_tags.allow_nan
-
-
-def computes_in_float64(Estimator):
-    """Networks compute in float32; where codes are integers no tag tells."""
-    preserved = get_tags(Estimator()).transformer_tags.preserves_dtype
-    return "float64" in preserved or not trained_on_batches(Estimator)
-
-
-def law_for(estimators):
-    return pytest.mark.parametrize("Estimator", estimators, ids=lambda value: value.__name__)
-
-
-every_estimator = law_for(ESTIMATORS)
-every_exact_estimator = law_for([E for E in ESTIMATORS if not trained_on_batches(E)])
-every_gaussian = law_for([E for E in ESTIMATORS if hasattr(E, "get_covariance")])
-every_sparse_estimator = law_for([E for E in ESTIMATORS if get_tags(E()).input_tags.sparse])
-every_forgiving_estimator = law_for([E for E in ESTIMATORS if may_miss_values(E)])
-every_streaming_estimator = law_for([E for E in ESTIMATORS if hasattr(E, "partial_fit")])
-every_fit = pytest.mark.parametrize(
-    ("Estimator", "fit"),
-    [
-        pytest.param(E, fit, id=f"{E.__name__}-{fit}")
-        for E in ESTIMATORS
-        for fit in ("fit", "fit_transform", "partial_fit")
-        if hasattr(E, fit)
-    ],
-)
-
-# A floor that was used or a fit that did not converge is said by a UserWarning. What
-# NumPy says when numbers go wrong is a RuntimeWarning, and stays an error.
-may_advise = pytest.mark.filterwarnings("ignore::UserWarning")
-
-# The same examples in every run, so that CI is repeatable.
-repeatable = settings(deadline=None, max_examples=25, derandomize=True)
-
-# Rows that call for different solvers; PCA takes its randomized one for the last.
-TALL, SQUARE, WIDE = (60, 6), (20, 20), (30, 510)
-
-
-# Estimator, shape of the rows, share of NaN among them.
-every_kind_of_rows = pytest.mark.parametrize(
-    ("Estimator", "shape", "gaps"),
-    [
-        pytest.param(E, shape, gaps, id=f"{E.__name__}-{shape}-{gaps}")
-        for E in ESTIMATORS
-        for shape, gaps in [(TALL, 0.0), (SQUARE, 0.0), (WIDE, 0.0), (TALL, 0.1)]
-        if may_miss_values(E) or not gaps
-    ],
-)
-
-
-# -------------------------------------------------------------------------- helpers
-
-
-def small(Estimator, n_components=2, random_state=0, **params):
-    """An estimator with few codes and, where it takes one, a seed; networks train briefly."""
-    model = Estimator(n_components=n_components, **params)
-    if "random_state" in model.get_params():
-        model.set_params(random_state=random_state)
-    if trained_on_batches(Estimator):
-        model.set_params(max_iter=8, batch_size=25)
-    return narrow(model)
-
-
-def default(Estimator):
-    """An estimator as it comes; a causal network, which is slow on hundreds of codes, narrow."""
-    return narrow(Estimator())
-
-
-def narrow(model):
-    if "n_channels" in model.get_params():
-        model.set_params(n_channels=8, n_mixture=3, max_iter=8)
-    return model
-
-
-def make_data(Estimator, shape=TALL, seed=0, gaps=0.0):
-    """Two strong factors under noise, off centre: two codes are well determined.
-
-    A share `gaps` of the values is NaN.
-    """
-    rng = np.random.default_rng(seed)
-    n_samples, n_features = shape
-    loadings = rng.normal(size=(2, n_features)) * [[2.0], [1.0]]
-    X = 1.0 + rng.normal(size=(n_samples, 2)) @ loadings + 0.3 * rng.normal(size=shape)
-    X[rng.random(shape) < gaps] = np.nan
-    return np.abs(X) if get_tags(Estimator()).input_tags.positive_only else X
-
-
-@cache
-def fitted(Estimator):
-    """A model fitted on `make_data(Estimator)`, shared: do not refit it."""
-    return small(Estimator).fit(make_data(Estimator))
-
-
-def codes_of(model, X):
-    return np.asarray(model.transform(X))
-
-
-def outputs(model, X):
-    """All that a fitted model computes from rows."""
-    codes = model.transform(X)
-    return {
-        "transform": codes,
-        "inverse_transform": model.inverse_transform(codes),
-        "reconstruct": model.reconstruct(X),
-        "sample": model.sample(5, random_state=0),
-        "sample without noise": model.sample(5, noise=False, random_state=0),
-        "score_samples": model.score_samples(X),
-        "score": model.score(X),
-    }
-
-
-def leaves(value, path="state"):
-    """Path and value of every leaf of nested dicts, lists and tuples."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            if key != "dur":  # the seconds that an epoch took
-                yield from leaves(item, f"{path}[{key!r}]")
-    elif isinstance(value, (list, tuple)):
-        for index, item in enumerate(value):
-            yield from leaves(item, f"{path}[{index}]")
-    elif isinstance(value, BaseEstimator):
-        yield from leaves(value.__getstate__(), path)
-    else:
-        yield path, value
-
-
-def state(model):
-    """A copy of all that the model holds, flat; private attributes too."""
-    return copy.deepcopy(dict(leaves(model.__getstate__())))
-
-
-def learned(model):
-    """A copy of what `fit` learned, flat."""
-    return {path: v for path, v in state(model).items() if re.match(r"state\['\w+_'\]", path)}
-
-
-def assert_same(actual, expected, tol=0.0):
-    """Equal dicts: bit for bit, or floats within tol of the larger of 1 and their maximum."""
-    assert actual.keys() == expected.keys()
-    for name, value in expected.items():
-        if tol and np.asarray(value).dtype.kind == "f":
-            atol = tol * max(1.0, np.max(np.abs(value), initial=0.0))
-            np.testing.assert_allclose(actual[name], value, rtol=0, atol=atol, err_msg=name)
-        else:
-            np.testing.assert_array_equal(actual[name], value, strict=True, err_msg=name)
-
-
-def assert_finite(values):
-    for name, value in values.items():
-        if np.asarray(value).dtype.kind in "fiu":
-            assert np.all(np.isfinite(value)), name
-
-
-def tolerance(Estimator):
-    """How exactly equal data give equal results: networks compute in float32."""
-    return 1e-8 if computes_in_float64(Estimator) else 1e-4
-
-
-def documented_methods(Estimator):
-    """Names of skae's own public methods, without what every scikit-learn estimator has."""
-    inherited = re.compile(r"_|set_\w+$|get_params$|get_metadata_routing$")
-    return [
-        name
-        for name in dir(Estimator)
-        if not inherited.match(name) and inspect.isroutine(getattr(Estimator, name))
-    ]
-
-
-# Methods that need rows to be places on a grid of pixels, which those of `make_data` are not.
-OF_IMAGES = {"intensity", "reconstruct_image"}
-
-
-def public_methods(Estimator):
-    """Those that the estimator has as it comes, without a parameter that adds them."""
-    names = [name for name in documented_methods(Estimator) if name not in OF_IMAGES]
-    return [name for name in names if hasattr(Estimator(), name)]
-
-
-def call(model, method, rows, codes):
-    """Call a public method with the arguments that it needs."""
-    method = getattr(model, method)
-    needed = [p for p in inspect.signature(method).parameters.values() if p.default is p.empty]
-    needed = [p for p in needed if p.kind is p.POSITIONAL_OR_KEYWORD]
-    arguments = {"x": rows[:1], "x0": rows[:1], "x1": rows[-1:], "component": 0, "values": [0.0]}
-    if method.__name__ in ("inverse_transform", "score_codes", "inverse_gaussianize"):
-        arguments["X"] = codes
-    return method(*[arguments.get(p.name, rows) for p in needed])
 
 
 def test_estimators_are_found():
@@ -413,206 +240,60 @@ def test_round_trip_amid_a_stream(Estimator, saved_and_loaded, tmp_path):
     assert_same(outputs(loaded.partial_fit(X[20:]), X), outputs(model.partial_fit(X[20:]), X))
 
 
-# ------------------------------------------------------------------------- the input
-
-
-@every_kind_of_rows
-@pytest.mark.parametrize("order", ["C", "F"])
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_input_is_never_modified(Estimator, shape, gaps, order, dtype):
-    """Rows, weights and codes are as they were after every method."""
-    X = make_data(Estimator, shape, gaps=gaps).astype(dtype, order=order)
-    weight = np.linspace(0.0, 2.0, len(X)).astype(dtype)
-    model = small(Estimator)
-    codes = codes_of(model.fit(X.copy()), X.copy())
-    given = (X, weight, codes)
-    before = copy.deepcopy(given)
-    for method in ("fit", "fit_transform", "partial_fit"):
-        if hasattr(model, method):
-            getattr(clone(model), method)(X)
-            getattr(clone(model), method)(X, sample_weight=weight)
-    for method in public_methods(Estimator):
-        if "fit" not in method:
-            call(model, method, X, codes)
-    model.score(X, sample_weight=weight)
-    for now, then in zip(given, before, strict=True):
-        np.testing.assert_array_equal(now, then, strict=True)
-
-
-def as_memmap(X, path):
-    mapped = np.memmap(path, dtype=X.dtype, mode="w+", shape=X.shape)
-    mapped[:] = X
-    return np.memmap(path, dtype=X.dtype, mode="r", shape=X.shape)
-
-
-def as_read_only(X, path):
-    X = X.copy()
-    X.flags.writeable = False
-    return X
-
-
-CONTAINERS = {
-    "int64": lambda X, path: X.astype("int64"),
-    "uint8": lambda X, path: np.abs(X).astype("uint8"),
-    "bool": lambda X, path: X > 1,
-    "every second row": lambda X, path: np.repeat(X, 2, axis=0)[::2],
-    "every second column": lambda X, path: np.repeat(X, 2, axis=1)[:, ::2],
-    "backwards": lambda X, path: X[::-1, ::-1],
-    "Fortran": lambda X, path: np.asfortranarray(X),
-    "read-only": as_read_only,
-    "memmap": as_memmap,
-    "list": lambda X, path: X.tolist(),
-    "torch": lambda X, path: torch.from_numpy(X),
-    "torch int": lambda X, path: torch.from_numpy(X).to(torch.int32),
-    "pandas": lambda X, path: pd.DataFrame(X),
-}
-
-
-@every_estimator
-@pytest.mark.parametrize("contain", CONTAINERS.values(), ids=CONTAINERS)
-def test_every_container_gives_the_same(Estimator, contain, tmp_path):
-    """Integers, booleans, views, mapped files, lists and tensors compute as float64 arrays do."""
-    X = contain(np.round(3 * make_data(Estimator)), tmp_path / "rows")
-    plain = np.asarray(X).astype(np.float64, order="C")
-    expected = small(Estimator).fit(plain)
-    model = small(Estimator).fit(X)
-    assert_same(outputs(model, X), outputs(expected, plain), tolerance(Estimator))
-
-    codes = contain(np.round(codes_of(expected, plain)), tmp_path / "codes")
-    plain_codes = np.asarray(codes).astype(np.float64, order="C")
-    decoded = {"inverse_transform": model.inverse_transform(codes)}
-    expected_rows = {"inverse_transform": expected.inverse_transform(plain_codes)}
-    assert_same(decoded, expected_rows, tolerance(Estimator))
-
-
-@every_estimator
-@pytest.mark.parametrize(
-    "contain",
-    [list, torch.from_numpy, pd.Series, pl.Series, lambda w: w.astype("float32")],
-    ids=["list", "torch", "pandas", "polars", "float32"],
-)
-def test_every_container_of_weights_gives_the_same(Estimator, contain):
-    """Weights may be integers, lists, tensors or series."""
-    X = make_data(Estimator)
-    weight = np.arange(len(X)) % 3
-    model = small(Estimator).fit(X, sample_weight=contain(weight))
-    expected = small(Estimator).fit(X, sample_weight=weight.astype(np.float64))
-    assert_same(outputs(model, X), outputs(expected, X), tolerance(Estimator))
-    scores = [m.score(X, sample_weight=contain(weight)) for m in (model, expected)]
-    assert scores[0] == pytest.approx(scores[1], rel=tolerance(Estimator))
-
-
-@every_sparse_estimator
-@pytest.mark.parametrize("container", [sparse.csr_array, sparse.csc_array, sparse.csr_matrix])
-def test_sparse_rows_compute_as_dense_rows(Estimator, container):
-    """Sparse rows give what the same rows give when dense."""
-    X = make_data(Estimator)
-    X[np.random.default_rng(0).random(X.shape) < 0.5] = 0.0
-    model, expected = small(Estimator).fit(container(X)), small(Estimator).fit(X)
-    # The two need not share a solver, and iterative ones stop at their own tolerance.
-    assert_same(outputs(model, container(X)), outputs(expected, X), 1e-6)
-
-
-@every_estimator
-@pytest.mark.parametrize("dtype", ["float64", "float32", "int64", "int32", "uint8", "bool"])
-def test_dtype(Estimator, dtype):
-    """A model returns the float type it was given if it preserves that, else its widest."""
-    wide = computes_in_float64(Estimator)
-    preserved = ["float64", "float32"] if wide else ["float32"]
-    expected = dtype if dtype in preserved else preserved[0]
-    X = make_data(Estimator)
-    X = X > 1 if dtype == "bool" else np.abs(3 * X).astype(dtype)
-    weight = np.ones(len(X))  # float64 weights do not widen float32 rows
-    for model in (small(Estimator).fit(X), small(Estimator).fit(X, sample_weight=weight)):
-        values = outputs(model, X)
-        del values["score"]
-        values["fit_transform"] = clone(model).fit_transform(X, sample_weight=weight)
-        given = {name: value.dtype.name for name, value in values.items()}
-        for name in ("transform", "fit_transform"):
-            if values[name].dtype.kind == "i":
-                assert given.pop(name) == "int64", name
-        assert given == dict.fromkeys(given, expected)
-
-
-# ------------------------------------------------------------------------ data frames
-
-FRAMES = {"pandas": pd.DataFrame, "polars": pl.DataFrame}
-
-
-def as_frame(library, X, names):
-    """A data frame; a pandas one with an index that is not 0, 1, ..."""
-    if library == "pandas":
-        return pd.DataFrame(X, columns=names, index=[f"row {i}" for i in range(len(X))])
-    return pl.DataFrame(X, schema=list(names))
-
-
-@every_estimator
-@pytest.mark.parametrize("given", ["pandas", "polars", "array"])
-@pytest.mark.parametrize("wanted", ["pandas", "polars"])
-def test_frames_in_and_out(Estimator, given, wanted):
-    """set_output gives frames out of every method: the input's names, index and values."""
-    X = make_data(Estimator)
-    names = [f"x{i}" for i in range(X.shape[1])]
-    rows = X
-    if given != "array":
-        names = [f"column {i}" for i in range(X.shape[1])]
-        rows = as_frame(given, X, names)
-    plain = small(Estimator).fit(X)
-    model = small(Estimator).set_output(transform=wanted).fit(rows)
-    codes = model.transform(rows)
-
-    # Method -> the frame, the same as an array, the frame's columns.
-    code_names = list(model.get_feature_names_out())
-    Z = plain.transform(X)
-    framed = {
-        "transform": (codes, Z, code_names),
-        "fit_transform": (clone(model).fit_transform(rows), Z, code_names),
-        "inverse_transform": (model.inverse_transform(codes), plain.inverse_transform(Z), names),
-        "reconstruct": (model.reconstruct(rows), plain.reconstruct(X), names),
+def saved_elsewhere(monkeypatch, **versions):
+    """As if skae or scikit-learn were of these versions."""
+    there = {
+        key: (of_what, versions.get(key, here))
+        for key, (of_what, here) in _versions._VERSIONS.items()
     }
-    if hasattr(model, "impute"):
-        gaps = make_data(Estimator, gaps=0.2)
-        gappy = gaps if given == "array" else as_frame(given, gaps, names)
-        framed["impute"] = (model.impute(gappy), plain.impute(gaps), names)
-    for method, (frame, array, columns) in framed.items():
-        assert isinstance(frame, FRAMES[wanted]), method
-        assert list(frame.columns) == columns, method
-        assert_same({method: frame.to_numpy()}, {method: array}, tolerance(Estimator))
-        if wanted == "pandas":
-            index = rows.index if given == "pandas" else pd.RangeIndex(len(X))
-            pd.testing.assert_index_equal(frame.index, index, exact=False)
-
-    drawn = model.sample(3, random_state=0)
-    assert isinstance(drawn, FRAMES[wanted])
-    assert list(drawn.columns) == names
-    assert_same({"": drawn.to_numpy()}, {"": plain.sample(3, random_state=0)}, tolerance(Estimator))
-    np.testing.assert_allclose(model.score_samples(rows), plain.score_samples(X), rtol=1e-5)
+    monkeypatch.setattr(_versions, "_VERSIONS", there)
 
 
 @every_estimator
-@pytest.mark.parametrize("given", ["pandas", "polars"])
-def test_arrays_out_of_frames_by_default(Estimator, given):
-    """Without set_output every method returns arrays, also for frames."""
-    X = make_data(Estimator)
-    rows = as_frame(given, X, list("abcdef"))
-    model = small(Estimator).fit(rows)
-    values = outputs(model, rows)
-    assert_same(values, outputs(fitted(Estimator), X), tolerance(Estimator))
-    assert {type(value) for name, value in values.items() if name != "score"} == {np.ndarray}
+@every_file
+def test_files_of_other_versions_warn(Estimator, saved_and_loaded, tmp_path, monkeypatch):
+    """As scikit-learn's own models do, with both versions; they load all the same."""
+    X, model = make_data(Estimator), fitted(Estimator)
+    for key, named in (
+        ("_sklearn_version", rf"{Estimator.__name__} from version 1\.0\.2 when using version "),
+        ("_skae_version", rf"{Estimator.__name__} of skae from version 1\.0\.2 when using version"),
+    ):
+        with monkeypatch.context() as patch:
+            saved_elsewhere(patch, **{key: "1.0.2"})
+            state_there = model.__getstate__()
+            assert state_there[key] == "1.0.2"
+            patch.setattr(Estimator, "__setstate__", lambda self, state: self.kept.update(state))
+            patch.setattr(Estimator, "kept", {}, raising=False)
+            saved_and_loaded(model, tmp_path / "model")
+            assert Estimator.kept[key] == "1.0.2"
+        loaded = Estimator.__new__(Estimator)
+        with pytest.warns(InconsistentVersionWarning, match=named) as warned:
+            loaded.__setstate__(state_there)
+        assert len(warned) == 1
+        assert set(vars(loaded)) == set(vars(model))
+        assert_same(outputs(loaded, X), outputs(model, X))
 
 
 @every_estimator
-@pytest.mark.parametrize("library", ["pandas", "polars"])
-def test_codes_in_another_order_are_refused(Estimator, library):
-    """A frame of codes whose columns were reordered is an error, not a wrong row."""
+def test_files_that_state_no_version_load_in_silence(Estimator):
+    """They were saved before versions were stated; the state itself is left as it is."""
+    X, model = make_data(Estimator), fitted(Estimator)
+    old = model.__getstate__()
+    assert old.pop("_sklearn_version") == sklearn.__version__
+    assert old.pop("_skae_version") == skae.__version__
+    keys = set(old)
+    loaded = Estimator.__new__(Estimator)
+    loaded.__setstate__(old)
+    assert set(old) == keys
+    assert_same(outputs(loaded, X), outputs(model, X))
+
+
+@every_estimator
+def test_copies_hold_no_versions(Estimator):
+    """Neither a deep copy nor a clone differs from its model by an attribute."""
     model = fitted(Estimator)
-    names = list(model.get_feature_names_out())
-    if len(names) < 2:
-        pytest.skip("one code has one order")
-    codes = as_frame(library, codes_of(model, make_data(Estimator)), names)
-    model.inverse_transform(codes)
-    with pytest.raises(ValueError, match="order"):
-        model.inverse_transform(codes[names[::-1]])
+    assert set(vars(copy.deepcopy(model))) == set(vars(model))
+    assert not {"_sklearn_version", "_skae_version"} & set(vars(clone(model)))
 
 
 # --------------------------------------------------------------- shapes and degenerate data
@@ -775,93 +456,6 @@ def test_unseen_codes_are_refused(Estimator):
         fitted(Estimator).inverse_transform(codes)
 
 
-# ------------------------------------------------------------------------ wrong input
-
-# What is wrong -> how to make it of good rows, and what the message must name.
-WRONG = {
-    "no rows": (lambda X: X[:0], r"0 sample"),
-    "no columns": (lambda X: X[:, :0], r"0 feature"),
-    "1-D": (lambda X: X[0], r"1D array"),
-    "3-D": (lambda X: X[:, :, None], r"dim 3|3D"),
-    "scalar": (lambda X: 1.0, r"scalar"),
-    "complex": (lambda X: X + 1j, r"(?i)complex"),
-    "strings": (lambda X: np.full(X.shape, "one"), r"string"),
-    "objects": (lambda X: np.full(X.shape, "one", dtype=object), r"'one'"),
-    "infinite": (lambda X: np.where(X.max() == X, np.inf, X), r"infinity"),
-    "minus infinite": (lambda X: np.where(X.max() == X, -np.inf, X), r"infinity"),
-}
-every_wrong_input = pytest.mark.parametrize(("wrong", "named"), WRONG.values(), ids=WRONG)
-
-
-@every_fit
-@every_wrong_input
-def test_wrong_training_rows(Estimator, fit, wrong, named):
-    """Training rows that are none are a ValueError or TypeError that names what was given."""
-    with pytest.raises((ValueError, TypeError), match=named):
-        getattr(small(Estimator), fit)(wrong(make_data(Estimator)))
-
-
-@every_estimator
-@every_wrong_input
-@pytest.mark.parametrize("method", ["transform", "reconstruct", "score_samples", "score"])
-def test_wrong_rows(Estimator, method, wrong, named):
-    """Rows that are none are a ValueError or TypeError that names what was given."""
-    with pytest.raises((ValueError, TypeError), match=named):
-        getattr(fitted(Estimator), method)(wrong(make_data(Estimator)))
-
-
-@every_estimator
-@every_wrong_input
-def test_wrong_codes(Estimator, wrong, named):
-    """Codes that are none are a ValueError or TypeError that names what was given."""
-    model = fitted(Estimator)
-    codes = codes_of(model, make_data(Estimator))
-    with pytest.raises((ValueError, TypeError), match=named):
-        model.inverse_transform(wrong(codes))
-
-
-@every_estimator
-@pytest.mark.parametrize("method", ["transform", "reconstruct", "score_samples", "score"])
-@pytest.mark.parametrize("width", [5, 7])
-def test_rows_of_the_wrong_width(Estimator, method, width):
-    """Rows of another width than in fit are a ValueError that names both widths."""
-    with pytest.raises(ValueError, match=f"{width} features.* 6 features"):
-        getattr(fitted(Estimator), method)(make_data(Estimator, (60, width)))
-
-
-@every_estimator
-@pytest.mark.parametrize("change", [-1, 1])
-def test_codes_of_the_wrong_width(Estimator, change):
-    """Codes of another width than transform's are a ValueError that names both widths."""
-    model = fitted(Estimator)
-    width = len(model.get_feature_names_out())
-    if width + change == 0:
-        pytest.skip("no columns at all are refused in test_wrong_codes")
-    with pytest.raises(ValueError, match=rf"X has {width + change} .*expect\w* {width}\b"):
-        model.inverse_transform(np.zeros((3, width + change)))
-
-
-@every_estimator
-@pytest.mark.parametrize(
-    ("weight", "named"),
-    [
-        (np.ones(59), r"sample_weight.*59"),
-        (np.ones((60, 1)), r"[Ss]ample.weight"),
-        (-np.ones(60), r"[Nn]egative.*sample_weight|sample_weight.*[Nn]egative"),
-        (np.full(60, np.nan), r"sample_weight.*NaN|NaN.*sample_weight"),
-        (np.full(60, np.inf), r"sample_weight.*infinity|infinity.*sample_weight"),
-        (np.zeros(60), r"[Ss]ample.weight"),
-    ],
-    ids=["too few", "2-D", "negative", "NaN", "infinite", "all zero"],
-)
-def test_wrong_weights(Estimator, weight, named):
-    """Weights that are none are a ValueError that names sample_weight, in fit and score."""
-    X = make_data(Estimator)
-    for method in (small(Estimator).fit, small(Estimator).fit_transform, fitted(Estimator).score):
-        with pytest.raises(ValueError, match=named):
-            method(X, sample_weight=weight)
-
-
 @pytest.mark.parametrize(
     ("Estimator", "method"),
     [
@@ -943,6 +537,66 @@ def test_interrupted_fit_changes_nothing(Estimator, fit, earlier, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         getattr(model, fit)(make_data(Estimator, WIDE))
     assert_same(state(model), before)
+
+
+LACKS_OF_MEMORY = {
+    "NumPy": lambda: np._core._exceptions._ArrayMemoryError((10, 10), np.dtype(float)),
+    "C++": lambda: MemoryError("std::bad_alloc"),
+    "Python": MemoryError,
+    "torch": lambda: RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate"),
+    "device": lambda: torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+}
+every_lack_of_memory = pytest.mark.parametrize(
+    "lack", LACKS_OF_MEMORY.values(), ids=LACKS_OF_MEMORY
+)
+
+
+def raising(error):
+    def method(self, *args, **kwargs):
+        raise error()
+
+    return method
+
+
+@every_estimator
+@every_lack_of_memory
+@pytest.mark.parametrize("fit", ["fit", "fit_transform"])
+def test_too_little_memory_to_learn(Estimator, fit, lack, monkeypatch):
+    """It is a MemoryError that says what to set, and the model is as before."""
+    model, X = small(Estimator).fit(make_data(Estimator)), make_data(Estimator)
+    before = state(model)
+    monkeypatch.setattr(Estimator, "_fit_model", raising(lack))
+    named = "batch_size \\(now 25\\)" if trained_on_batches(Estimator) else "n_components"
+    with pytest.raises(MemoryError, match=f"{Estimator.__name__}.fit is out of memory.*{named}"):
+        getattr(model, fit)(X)
+    assert_same(state(model), before)
+
+
+@every_estimator
+@every_lack_of_memory
+def test_too_little_memory_for_a_query(Estimator, lack, monkeypatch):
+    """It is a MemoryError that says what to ask for less of; other errors stay as they are."""
+    model, X = small(Estimator).fit(make_data(Estimator)), make_data(Estimator)
+    codes = codes_of(model, X)
+    for hook in ("_encode", "_decode", "_log_prob", "_draw", "_generate"):
+        monkeypatch.setattr(Estimator, hook, raising(lack))
+    for method, named in (("transform", "rows"), ("reconstruct", "rows"), ("sample", "n_samples")):
+        argument = 7 if method == "sample" else X
+        with pytest.raises(MemoryError, match=rf"{method} is out of memory.*: .*{named}"):
+            getattr(model, method)(argument)
+    with pytest.raises(MemoryError, match=r"inverse_transform is out of memory.*rows"):
+        model.inverse_transform(codes)
+    advised = MemoryError("shape=(100000, 100000) has 1e10 pixels: give fewer.")
+    for hook in ("_encode", "_decode"):
+        monkeypatch.setattr(Estimator, hook, raising(lambda: advised))
+    with pytest.raises(MemoryError) as error:
+        model.transform(X)
+    assert error.value is advised
+    for hook in ("_encode", "_decode"):
+        other = raising(lambda: RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+        monkeypatch.setattr(Estimator, hook, other)
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        model.transform(X)
 
 
 @every_fit

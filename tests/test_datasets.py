@@ -6,6 +6,7 @@ from math import log
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 
 from skae.datasets import image_patches, make_shift_patterns, shift_patterns_entropy
@@ -102,12 +103,16 @@ def test_positions_are_as_likely_as_each_other():
 
 
 def test_patches_do_not_depend_on_how_images_are_given():
-    """A list, an array of images, nested lists or a generator."""
+    """A list, an array of images, nested lists, a generator, tensors."""
     pictures = np.stack([image(6, 7, seed) for seed in range(3)])
     expected = image_patches(list(pictures), 20, patch_size=3, random_state=0)
     for given in (pictures, pictures.tolist(), iter(pictures), pictures.astype(np.float64)):
         found = image_patches(given, 20, patch_size=3, random_state=0)
         np.testing.assert_array_equal(found, expected)
+    grey = [torch.from_numpy(picture).bfloat16() for picture in pictures]  # of 8 bits
+    expected = image_patches([g.float().numpy() for g in grey], 20, patch_size=3, random_state=0)
+    found = image_patches(grey, 20, patch_size=3, random_state=0)
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_patches_are_seeded():
@@ -148,6 +153,15 @@ BAD = {
     ),
     "below zero": ([np.full((9, 9), -1)], {}, ValueError, r"^images\[0\] has values from -1 to -1"),
     "missing": ([np.full((9, 9), np.nan)], {}, ValueError, r"^images\[0\] has values from nan"),
+    "masked": (
+        [image(9, 9), np.ma.masked_greater(image(9, 9), 100)],
+        {},
+        ValueError,
+        r"^images\[1\] is a masked array",
+    ),
+    "dates": ([np.zeros((9, 9), "M8[s]")], {}, TypeError, r"^images\[0\] holds dates"),
+    "True patches": ([image(9, 9)], {"n_patches": True}, TypeError, r"n_patches must be an inst"),
+    "True pixels": ([image(9, 9)], {"patch_size": True}, TypeError, r"patch_size must be an inst"),
     "no patches": ([image(9, 9)], {"n_patches": 0}, ValueError, r"n_patches == 0"),
     "half a patch": ([image(9, 9)], {"n_patches": 2.5}, TypeError, r"n_patches must be an inst"),
     "one pixel": ([image(9, 9)], {"patch_size": 1}, ValueError, r"patch_size == 1"),
@@ -301,3 +315,5 @@ def test_wrong_n_samples_is_named():
         make_shift_patterns(0)
     with pytest.raises(TypeError, match=r"^n_samples must be an instance of"):
         make_shift_patterns(2.5)
+    with pytest.raises(TypeError, match=r"^n_samples must be an instance of"):
+        make_shift_patterns(True)

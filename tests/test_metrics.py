@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+import torch
 from scipy import integrate, linalg, sparse, stats
 from scipy.spatial.distance import cdist
 from scipy.special import logsumexp
@@ -718,3 +719,103 @@ def test_frechet_distance_says_what_is_wrong(arguments, kind, message):
     arguments = {"X": np.full((4, 3), 2.0), "Y": np.full((4, 3), 1.0), **arguments}
     with pytest.raises(kind, match=message):
         frechet_distance(**arguments)
+
+
+# ------------------------------------------------------------------------------ what is given
+
+X, Y = make_rows(40, 3), make_rows(40, 3, seed=1)
+# What every metric computes of rows, by the names of the rows.
+OF_ROWS = {
+    "X": lambda rows: reconstruction_error(rows, Y),
+    "X_reconstructed": lambda rows: reconstruction_error(Y, rows),
+    "Z": active_units,
+    "samples": lambda rows: parzen_log_likelihood(rows, Y, Y, bandwidths=1.0),
+    "X_validation": lambda rows: parzen_log_likelihood(Y, rows, Y, bandwidths=1.0),
+    "X_test": lambda rows: parzen_log_likelihood(Y, Y, rows, bandwidths=1.0),
+    "X ": lambda rows: frechet_distance(rows, Y),
+    "Y": lambda rows: frechet_distance(Y, rows),
+}
+every_argument = pytest.mark.parametrize(("name", "metric"), OF_ROWS.items())
+
+
+@every_argument
+def test_dates_are_no_rows(name, metric):
+    days = np.arange("2000", "2010", dtype="datetime64[M]").reshape(40, 3)
+    frame = pd.DataFrame(days.astype("datetime64[s]"))
+    for dates in (days, frame, pl.from_pandas(frame.rename(columns=str)), days - days[0]):
+        with pytest.raises(TypeError, match=rf"^{name.strip()}\W.*dates or times.* numbers"):
+            metric(dates)
+
+
+@every_argument
+def test_images_are_no_rows_yet(name, metric):
+    with pytest.raises(ValueError, match=rf"{name.strip()}.*\.reshape\(len\("):
+        metric(np.ones((40, 3, 1)))
+
+
+@every_argument
+def test_masked_rows_are_refused_where_none_may_miss(name, metric):
+    masked = np.ma.masked_greater(X, 0.0)
+    if name == "X":
+        assert metric(masked) == metric(masked.filled(np.nan))
+    else:
+        with pytest.raises(ValueError, match=f"{name.strip()} is a masked array"):
+            metric(masked)
+    assert metric(np.ma.array(X)) == metric(X)
+
+
+@every_argument
+def test_bfloat16_rows_are_float32_rows(name, metric):
+    rows = torch.from_numpy(X).bfloat16()
+    assert metric(rows) == metric(rows.float().numpy())
+    assert metric(torch.tensor(X, requires_grad=True)) == metric(X)
+
+
+@every_argument
+def test_missing_objects_of_pandas(name, metric):
+    objects = X.astype(object)
+    objects[3, 1] = pd.NA
+    if name == "X":
+        assert metric(objects) == metric(np.where(pd.isna(objects), np.nan, X))
+    else:
+        with pytest.raises(ValueError, match=f"{name.strip()}: .*NaN"):
+            metric(objects)
+
+
+def test_other_arguments_are_numbers_that_are_seen():
+    masked = np.ma.masked_greater(np.linspace(0.1, 1.0, 40), 0.5)
+    with pytest.raises(ValueError, match="sample_weight is a masked array"):
+        reconstruction_error(X, Y, sample_weight=masked)
+    with pytest.raises(ValueError, match="log_likelihood is a masked array"):
+        bits_per_dim(masked, 3)
+    with pytest.raises(ValueError, match="bandwidths is a masked array"):
+        parzen_log_likelihood(X, X, X, bandwidths=masked)
+    with pytest.raises(TypeError, match="log_likelihood holds dates"):
+        bits_per_dim(np.array(["2000", "2001"], dtype="M8[Y]"), 3)
+    nats = torch.linspace(-3, 3, 40).bfloat16()
+    assert bits_per_dim(nats, 3) == bits_per_dim(nats.double().numpy(), 3)
+
+
+@pytest.mark.parametrize("size", [1e155, 1e300, 1.7e308])
+def test_what_is_beyond_the_float_range_is_said(size):
+    """Without a warning of NumPy's."""
+    rows = np.where(X > 0, size, -size)
+    for metric, name in (
+        (lambda: reconstruction_error(rows, Y), "squared error of X and X_reconstructed"),
+        (lambda: reconstruction_error(rows, -rows), "squared error of X and X_reconstructed"),
+        (lambda: active_units(rows), "variance of Z"),
+        (lambda: bits_per_dim(np.full(40, 1.7e308), 3), "mean of log_likelihood"),
+    ):
+        with pytest.raises(ValueError, match=f"The {name} is beyond the float range: rescale"):
+            metric()
+    for n in (10**400, 2**2000):
+        with pytest.raises(ValueError, match="n_features must be a positive integer"):
+            bits_per_dim(0.0, n)
+
+
+@pytest.mark.parametrize("scale", [1e-320, 1e-300, 1e300, 4e306])
+def test_weights_of_an_error_have_no_scale(scale):
+    weight = np.arange(40.0)
+    expected = np.average(((X - Y) ** 2).sum(axis=1), weights=weight)
+    found = reconstruction_error(X, Y, sample_weight=scale * weight)
+    assert found == pytest.approx(expected, rel=1e-12 if scale > 1e-310 else 0.05)

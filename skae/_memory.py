@@ -1,0 +1,83 @@
+"""Out of memory, whoever noticed it, is a MemoryError that says what to set."""
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FunctionType
+from typing import Any, TypeVar
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+# Methods that learn, where parameters decide.
+_LEARN = ("fit", "fit_transform", "partial_fit")
+
+# What torch says on a CPU and on devices, where it is no MemoryError.
+_SAID = ("not enough memory", "can't allocate memory", "out of memory")
+# Arguments of methods that decide how much is computed at once.
+_SIZES = ("n_samples", "n_draws", "n_importance", "n")
+
+
+def advises_on_memory(method: Method) -> Method:
+    """A public method whose lack of memory is said with its own arguments."""
+    signature = inspect.signature(method)
+
+    @functools.wraps(method)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return method(self, *args, **kwargs)
+        except (MemoryError, RuntimeError) as error:
+            if not _is_lack_of_memory(error):
+                raise
+            given = signature.bind(self, *args, **kwargs)
+            given.apply_defaults()
+            sizes = {name: given.arguments.get(name) for name in _SIZES}
+            advice = [f"lower {name} (now {value})" for name, value in sizes.items() if value]
+            if "X" in given.arguments:
+                advice.append("give fewer rows at a time")
+            raise _advised(self, method.__name__, advice, error) from error
+
+    return call  # type: ignore[return-value]
+
+
+def advise_on_memory_everywhere(cls: type) -> None:
+    """Let every public method that a class defines, and that learns nothing, give the advice."""
+    for name, method in list(vars(cls).items()):
+        if isinstance(method, FunctionType) and name[0] != "_" and name not in _LEARN:
+            setattr(cls, name, advises_on_memory(method))
+
+
+@contextmanager
+def memory_for_learning(estimator: Any) -> Iterator[None]:
+    """Lack of memory in the block is said with the parameters that need less."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not _is_lack_of_memory(error):
+            raise
+        advice = []
+        params = estimator.get_params(deep=False)
+        if "batch_size" in params:
+            advice.append(f"lower batch_size (now {params['batch_size']})")
+        advice.append("lower n_components or give fewer features")
+        if hasattr(estimator, "partial_fit"):
+            advice.append("learn from fewer rows at a time by partial_fit")
+        else:
+            advice.append("give fewer rows")
+        raise _advised(estimator, "fit", advice, error) from error
+
+
+def _is_lack_of_memory(error: Exception) -> bool:
+    if isinstance(error, MemoryError):  # a plain one with a message gives advice already
+        return type(error) is not MemoryError or str(error) in ("", "std::bad_alloc")
+    return any(text in str(error) for text in _SAID)
+
+
+def _advised(estimator: Any, method: str, advice: list[str], error: Exception) -> MemoryError:
+    if getattr(estimator, "device", "cpu") != "cpu":
+        advice.append("or set device='cpu' if it is the device's memory")
+    reason = (str(error).splitlines() or [""])[0].rstrip(". ")
+    return MemoryError(
+        f"{type(estimator).__name__}.{method} is out of memory"
+        f"{f' ({reason})' if reason else ''}: {'; '.join(advice) or 'ask for less at a time'}."
+    )
