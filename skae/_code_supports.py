@@ -4,9 +4,9 @@ Densities are of real numbers. Codes that have bounds, such as those of NMF, are
 smooth map of their support onto all real numbers, whose derivative is counted, so that log p(z)
 is a density on the support and nowhere else.
 
-Codes at a bound itself have no real number. They are read as if they lay within a hundredth of a
-unit of it: spread evenly in training, in the middle of it elsewhere; draws that lie there are put
-back onto the bound, if training codes were on it.
+Codes on a bound itself have no real number. They are read as if they lay beside it, within 0.03
+standard deviations of the code: spread evenly in training, in the middle elsewhere. Draws that
+lie there are put back onto the bound, if more training codes lay on it than there.
 """
 
 from math import inf, log
@@ -17,13 +17,19 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit
 from sklearn.decomposition import NMF, MiniBatchNMF
 
+from skae._rows import spread_of
+
 Array = NDArray[Any]
 Limits = Literal["simplex"] | tuple[Array, Array] | None
 
 SUPPORTS = ("auto", "nonnegative", "simplex")
 
-# In units of a code: how near to a bound it is on it, and how far codes on it are spread.
-_ON, _WIDTH = 1e-6, 1e-2
+# How near to a bound, in units, a code is on it.
+_ON = 1e-6
+# How far codes on a bound are spread, and the unit in which a single bound is read, beside the
+# standard deviation of the code: so small a unit that all but the codes beside the bound stay
+# what they are, and those on it do not move far away from the others.
+_WIDTH, _BEND = 0.03, 0.3
 # How far the sum of codes may be from that of a simplex, beside it: float32 of many codes.
 _SUM = 1e-4
 # How many codes on a bound tell that it is one.
@@ -33,31 +39,44 @@ _MANY = 3
 class Support(NamedTuple):
     """Intervals of codes, of which an end may be infinite; or a simplex, on which they have a sum.
 
-    An end is left out by y = low + s log(exp((z - low) / s) - 1), with the standard deviation s
-    of the code as unit; two by a logit of z between them: both change little far from the ends.
+    A single end is left out by y = low + s log(exp((z - low) / s) - 1), with 0.3 standard
+    deviations of the code as unit s; two by a logit of z between them: both change little far
+    from the ends.
     The codes of a simplex are read as sticks that are broken from what those before leave over
     (the last takes all that is left, and is not read), each by the logit of its share.
     """
 
     low: NDArray[np.float64]  # (n_codes,)
     high: NDArray[np.float64]  # (n_codes,)
-    unit: NDArray[np.float64]  # (n_codes,)
+    unit: NDArray[np.float64]  # (n_codes,), of distances from bounds
     total: float | None  # sum of the codes of a simplex
-    on_low: NDArray[np.bool_]  # (n_free,), whether training codes were on the bound
+    width: NDArray[np.float64]  # (n_free,), units over which codes on a bound are spread
+    on_low: NDArray[np.bool_]  # (n_free,), whether training codes gathered on the bound
     on_high: NDArray[np.bool_]  # (n_free,)
 
     @classmethod
     def of(
-        cls, codes: Array, low: Array, high: Array, unit: Array, total: float | None = None
+        cls,
+        codes: Array,
+        weight: Array | None,
+        low: Array,
+        high: Array,
+        std: Array,
+        total: float | None = None,
     ) -> Self:
-        """That of codes (n, n_codes) of these limits."""
+        """That of codes (n, n_codes) with these limits and standard deviations."""
         two = np.isfinite(low) & np.isfinite(high)
-        unit = np.where(two, high - low, unit)
-        nothing = np.zeros(0, dtype=bool)
-        self = cls(low, high, unit, total, nothing, nothing)
+        unit = np.where(two, high - low, _BEND * std)
+        nothing = np.zeros(0)
+        self = cls(low, high, unit, total, nothing, nothing.astype(bool), nothing.astype(bool))
         below, above = self._distances(codes)
-        on_low, on_high = (np.asarray((u <= _ON).any(axis=0)) for u in (below, above))
-        return self._replace(on_low=on_low, on_high=on_high)
+        if total is None:
+            width = _WIDTH * std / unit
+        else:
+            width = _WIDTH * np.sqrt(spread_of(below, weight).variance.numpy())
+        width = np.clip(width, 2 * _ON, 0.5)
+        on = [(u <= _ON).sum(0) > ((u > _ON) & (u < width)).sum(0) for u in (below, above)]
+        return self._replace(width=width, on_low=on[0], on_high=on[1])
 
     @property
     def n_free(self) -> int:
@@ -79,7 +98,7 @@ class Support(NamedTuple):
         self, codes: Array, noise: np.random.RandomState | None = None
     ) -> NDArray[np.float64]:
         """Real numbers (n, n_free) of codes; those on a bound are spread by noise, if there is."""
-        below, above = (_off_bound(u, noise) for u in self._distances(codes))
+        below, above = (_off_bound(u, self.width, noise) for u in self._distances(codes))
         one, other, two = self._sides()
         low, high, unit = self._free()
         real = codes[:, : self.n_free].astype(np.float64)
@@ -95,12 +114,14 @@ class Support(NamedTuple):
         low, high, unit = self._free()
         codes = real.astype(np.float64)
         below = np.logaddexp(0.0, (codes[:, one] - low[one]) / unit[one])
-        codes[:, one] = low[one] + unit[one] * _on_bound(below, self.on_low[one])
+        codes[:, one] = low[one] + unit[one] * _on_bound(below, self._snaps(self.on_low)[one])
         above = np.logaddexp(0.0, (high[other] - codes[:, other]) / unit[other])
-        codes[:, other] = high[other] - unit[other] * _on_bound(above, self.on_high[other])
+        codes[:, other] = high[other] - unit[other] * _on_bound(
+            above, self._snaps(self.on_high)[other]
+        )
         middle, width = self._logit_units()
-        share = _on_bound(expit((codes[:, two] - middle) / width), self.on_low[two])
-        share = 1 - _on_bound(1 - share, self.on_high[two])
+        share = _on_bound(expit((codes[:, two] - middle) / width), self._snaps(self.on_low)[two])
+        share = 1 - _on_bound(1 - share, self._snaps(self.on_high)[two])
         if self.total is None:
             codes[:, two] = low[two] + unit[two] * share
             return codes
@@ -109,7 +130,7 @@ class Support(NamedTuple):
 
     def log_slope(self, codes: Array) -> NDArray[np.float64]:
         """log |d real / d codes| of rows; of a simplex, by all its codes but the last."""
-        below, above = (_off_bound(u) for u in self._distances(codes))
+        below, above = (_off_bound(u, self.width) for u in self._distances(codes))
         one, other, two = self._sides()
         share = _share(below[:, two], above[:, two])
         log_slope: NDArray[np.float64] = (
@@ -124,6 +145,10 @@ class Support(NamedTuple):
     def _free(self) -> tuple[NDArray[np.float64], ...]:
         """Bounds and units of the codes that are read."""
         return tuple(values[: self.n_free] for values in (self.low, self.high, self.unit))
+
+    def _snaps(self, on: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Distances from a bound within which codes are on it, if training codes were."""
+        return np.where(on, self.width, 0.0)
 
     def _sides(self) -> tuple[NDArray[np.bool_], ...]:
         """Which numbers are of codes with a lower bound only, with an upper one, with both."""
@@ -165,18 +190,18 @@ def _share(below: Array, above: Array) -> Array:
     return np.where(below < above, below, 1 - above)
 
 
-def _off_bound(u: Array, noise: np.random.RandomState | None = None) -> Array:
+def _off_bound(u: Array, width: Array, noise: np.random.RandomState | None = None) -> Array:
     """Distances from a bound, of which none is 0: spread by noise, or in the middle."""
     on = u <= _ON
     if not on.any():
         return u
-    spread = 0.5 if noise is None else 1 - noise.random_sample(u.shape)
-    return np.where(on, _WIDTH * spread, u)
+    share = 0.5 if noise is None else 1 - noise.random_sample(u.shape)
+    return np.where(on, width * share, u)
 
 
-def _on_bound(u: Array, has: NDArray[np.bool_]) -> Array:
-    """Distances from a bound that has codes on it, of which none is small but 0."""
-    return np.where((u < _WIDTH) & has, 0.0, u)
+def _on_bound(u: Array, width: Array) -> Array:
+    """Distances from a bound, of which none is small but 0."""
+    return np.where(u < width, 0.0, u)
 
 
 # --------------------------------------------------------------------- which support it is
@@ -268,7 +293,7 @@ def _found_limits(codes: Array, pair: Any) -> Limits:
         return None
     for low, high in ((0.0, 1.0), (-1.0, 1.0)):
         inside = codes.min() >= low and codes.max() <= high
-        if inside and _gather(codes, low) and _gather(codes, high):
+        if inside and _gather(codes, low, high) and _gather(codes, high, low):
             return np.full(k, low), np.full(k, high)
     if codes.min() >= 0 and (_is_nonnegative(pair) or _gather(codes, 0.0)):
         return _half_line(k)
@@ -283,14 +308,15 @@ def _is_simplex(codes: Array) -> bool:
     )
 
 
-def _gather(codes: Array, bound: float) -> bool:
-    """Whether, of some code, many lie on a bound, and more than on any other number."""
+def _gather(codes: Array, bound: float, other: float = inf) -> bool:
+    """Whether, of some code, many lie on a bound, and more than on any number but the bounds."""
     for code in codes.T:
-        on = np.abs(code - bound) <= _ON * code.std()
+        slack = _ON * code.std()
+        on, elsewhere = np.abs(code - bound) <= slack, np.abs(code - other) > slack
         n_on = int(on.sum())
         if _MANY <= n_on < len(code):
-            others = np.unique_counts(code[~on]).counts
-            if n_on > others.max():
+            counts = np.unique_counts(code[~on & elsewhere]).counts
+            if n_on > counts.max(initial=0):
                 return True
     return False
 

@@ -61,7 +61,7 @@ class CodeUnits(NamedTuple):
             ends = np.zeros(k), np.full(k, total)
         else:
             total, ends = None, (limits[0][varies], limits[1][varies])
-        units = units._replace(support=Support.of(varying, *ends, std[varies], total))
+        units = units._replace(support=Support.of(varying, weight, *ends, std[varies], total))
         real = spread_of(units.real(codes, noise), weight)
         scale = np.maximum(real.variance.sqrt().numpy(), 1e-150)
         return units._replace(center=real.mean.numpy(), scale=scale)

@@ -322,12 +322,12 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
     positive says nothing.
 
     Densities read codes that have a support through a smooth map to real numbers, whose
-    derivative is counted. Beside one bound it is log(exp(u) - 1), with u the distance from it
-    in standard deviations of the code; between two a logit; and a simplex is read as a stick of
-    which each code but the last breaks off a share: its density is one of all codes but the
-    last. Codes on a bound, which have a probability and no density, count as if they were
-    spread evenly over a hundredth of the unit beside it, and codes that are drawn there are put
-    on it, if training codes were.
+    derivative is counted. Beside a single bound it is s log(exp(u / s) - 1), with u the distance
+    from it and s 0.3 standard deviations of the code; between two a logit; and a simplex is read
+    as a stick of which each code but the last breaks off a share: its density is one of all
+    codes but the last. Codes on a bound, which have a probability and no density, count as if
+    they were spread evenly over 0.03 standard deviations beside it, and codes that are drawn
+    there are put on it, if more training codes lay on it than there.
 
     References
     ----------
@@ -512,7 +512,6 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         sample_weight: Array | None,
         y: Array | None = None,
     ) -> None:
-        self._warn_of_unused()
         if isinstance(self.density, str):
             # What is wrapped is complete then: of two trainings none is kept in part.
             with inside_another_fit():
@@ -603,6 +602,7 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
             learns = hasattr(pair, "partial_fit") if streaming else goes_on
             learns = learns and not isinstance(pair, FrozenEstimator)
             pair = copy.deepcopy(pair) if learns else pair
+        self._warn_of_unused()
         if pair is not None and learns:
             with wrapped_fit(self._seed):
                 fit_pair(pair, X, y, sample_weight, streaming)
@@ -879,7 +879,6 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
             if a code varies that did not in the first. The batch is then as if it had not
             been given.
         """
-        self._warn_of_unused()
         with inside_another_fit():
             return super().partial_fit(X, y, sample_weight)
 

@@ -24,13 +24,14 @@ from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback
 
 from skae import PPCA, VAE, VQVAE, AdversarialAE, Autoencoder, LatentDensityEstimator, LinearAE
+from skae._latent_density import _UNUSED
 from skae._latent_density_module import TriangularMap
 
 # -------------------------------------------------------------------------- helpers
 
 
 def lde(autoencoder=None, n_components=None, **params):
-    """A small model that trains for two epochs."""
+    """A small model that trains for two epochs; without what its density does not use."""
     defaults = {
         "n_mixture": 3,
         "n_channels": 8,
@@ -40,7 +41,11 @@ def lde(autoencoder=None, n_components=None, **params):
         "random_state": 0,
         "device": "cpu",
     }
-    return LatentDensityEstimator(autoencoder, n_components, **{**defaults, **params})
+    params = {**defaults, **params}
+    density = params.get("density", "autoregressive")
+    for name in _UNUSED[density if isinstance(density, str) and density in _UNUSED else "own"]:
+        params.pop(name, None)
+    return LatentDensityEstimator(autoencoder, n_components, **params)
 
 
 def learner(**params):
@@ -505,21 +510,26 @@ def test_wrong_parameters_are_named(params, message):
     assert fitted_state(model) == before
 
 
-@pytest.mark.parametrize(
-    ("params", "message"),
-    [
-        (
-            {"density": GaussianMixture(n_components=2)},
-            "density=GaussianMixture.* takes no weights",
-        ),
-        ({"autoencoder": PCA(2)}, r"autoencoder=PCA.* takes no weights"),
-    ],
-    ids=["density", "autoencoder"],
-)
-def test_weights_that_cannot_be_taken_are_named(params, message):
-    """Of the density or of the autoencoder."""
-    with pytest.raises(ValueError, match=message):
-        lde(**params).fit(X_SMALL, sample_weight=np.ones(60))
+def test_a_density_that_takes_no_weights_is_named():
+    """In an error: there is nothing else that they would count for."""
+    model = lde(density=GaussianMixture(n_components=2))
+    with pytest.raises(ValueError, match=r"density=GaussianMixture.* takes no weights"):
+        model.fit(X_SMALL, sample_weight=np.ones(60))
+
+
+@pytest.mark.parametrize("density", ["autoregressive", KernelDensity(bandwidth=0.5)])
+def test_weights_count_for_the_density_where_the_autoencoder_takes_none(density):
+    """PCA is fitted without, which a warning says; scores are those of its codes with weights."""
+    weight = np.random.default_rng(0).uniform(0.1, 3, 60)
+    model = lde(PCA(2), density=density)
+    with pytest.warns(UserWarning, match=r"autoencoder=PCA.* takes no weights.*LinearAE"):
+        model.fit(X_SMALL, sample_weight=weight)
+    codes = PCA(2).fit_transform(X_SMALL)
+    np.testing.assert_allclose(model.transform(X_SMALL), codes, rtol=1e-9)
+    alone = lde(density=density).fit(codes, sample_weight=weight)
+    np.testing.assert_allclose(model.score_codes(codes), alone.score_samples(codes), atol=1e-4)
+    unweighted = lde(density=density).fit(codes)
+    assert np.abs(model.score_codes(codes) - unweighted.score_samples(codes)).max() > 0.02
 
 
 @pytest.mark.parametrize("pair", [None, LinearAE(2)], ids=["rows", "codes"])
@@ -614,8 +624,10 @@ def test_a_fit_that_fails_leaves_the_model_as_it_was(change):
     model = lde(PCA(2)).fit(X_SMALL)
     scores, before = model.score_samples(X_SMALL), fitted_state(model)
     kept = {name: getattr(model, name) for name in change}
-    with pytest.raises(ValueError):
-        model.set_params(**change).fit(X_SMALL)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "density=.* does not use", UserWarning)
+        with pytest.raises(ValueError):
+            model.set_params(**change).fit(X_SMALL)
     model.set_params(**kept)
     assert fitted_state(model) == before
     np.testing.assert_array_equal(model.score_samples(X_SMALL), scores)
@@ -1533,8 +1545,10 @@ def test_targets_reach_an_autoencoder_that_needs_them():
     weight = np.arange(80) % 2
     model = lde(PLSRegression(2)).fit(X, y)
     np.testing.assert_allclose(model.transform(X), PLSRegression(2).fit(X, y).transform(X))
-    with pytest.raises(ValueError, match=r"sample_weight.*PLSRegression"):
-        lde(PLSRegression(2)).fit(X, y, sample_weight=weight)
+    with pytest.warns(UserWarning, match=r"sample_weight.*PLSRegression"):
+        weighted = lde(PLSRegression(2)).fit(X, y, sample_weight=weight)
+    by_hand = PLSRegression(2).fit(X[1::2], y[1::2])  # rows of weight zero are left out
+    np.testing.assert_allclose(weighted.transform(X), by_hand.transform(X))
     with pytest.raises(ValueError, match="y has shape"):
         lde(PLSRegression(2)).fit(X, y[:-1])
 
