@@ -24,6 +24,7 @@ from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback
 
 from skae import PPCA, VAE, VQVAE, AdversarialAE, Autoencoder, LatentDensityEstimator, LinearAE
+from skae._interrupts import keeps_progress
 from skae._latent_density import _UNUSED
 from skae._latent_density_module import TriangularMap
 
@@ -510,6 +511,105 @@ def test_wrong_parameters_are_named(params, message):
     assert fitted_state(model) == before
 
 
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"autoencoder": Autoencoder(2.5)}, "'n_components' parameter of Autoencoder"),
+        ({"autoencoder": VAE(2, beta=-3.0)}, "'beta' parameter of VAE"),
+        ({"autoencoder": Autoencoder(2, activation="relo")}, "'activation' parameter of Auto"),
+        ({"autoencoder": PCA(2.5)}, "'n_components' parameter of PCA"),
+        ({"autoencoder": make_pipeline(StandardScaler(), PCA(-1))}, "'n_components' parameter"),
+        ({"density": GaussianMixture(n_components=0)}, "'n_components' parameter of Gaussian"),
+        ({"density": KernelDensity(bandwidth=-1.0)}, "'bandwidth' parameter of KernelDensity"),
+    ],
+)
+@pytest.mark.parametrize("streaming", [False, True])
+def test_parameters_of_what_is_wrapped_are_validated(params, message, streaming):
+    """As they are where it is fitted alone; nothing is fitted then."""
+    model = lde(**params)
+    if streaming and not hasattr(model, "partial_fit"):
+        pytest.skip("has no partial_fit")
+    before = fitted_state(model)
+    with pytest.raises(ValueError, match=message):
+        (model.partial_fit if streaming else model.fit)(X_SMALL)
+    assert fitted_state(model) == before
+
+
+UNUSED = {
+    "own": (
+        {"density": GaussianMixture(1), "n_mixture": 99, "solver": "muon", "early_stopping": True},
+        r"GaussianMixture\(\) does not use n_mixture=99, solver='muon', early_stopping=True",
+    ),
+    "own, arrays": ({"density": KernelDensity(), "orderings": [[1, 0]]}, "does not use orderings"),
+    "flow": ({"density": "flow", "dilations": [1]}, r"density='flow' does not use dilations=\[1\]"),
+    "autoregressive": ({"n_transforms": 5}, "'autoregressive' does not use n_transforms=5"),
+}
+
+
+@pytest.mark.parametrize(("params", "message"), UNUSED.values(), ids=UNUSED.keys())
+def test_parameters_that_a_density_does_not_use_are_named(params, message):
+    """In a warning, with which the model is what it is without them."""
+    model = LatentDensityEstimator(random_state=0, **params)
+    if isinstance(model.density, str):
+        model.set_params(max_iter=1)
+    with pytest.warns(UserWarning, match=message):
+        scores = model.fit(X_SMALL).score_samples(X_SMALL)
+    plain = LatentDensityEstimator(density=clone(model.density, safe=False), random_state=0)
+    if isinstance(model.density, str):
+        plain.set_params(max_iter=1)
+    np.testing.assert_array_equal(plain.fit(X_SMALL).score_samples(X_SMALL), scores)
+
+
+class Interrupted(PCA):
+    """A PCA that tells whether it would keep what an interrupted training has learned."""
+
+    def fit(self, X, y=None):
+        self.keeps_ = keeps_progress(self)
+        return super().fit(X)
+
+    def partial_fit(self, X, y=None):
+        return self.fit(X)
+
+
+class Keeping(KernelDensity):
+    """Likewise a density."""
+
+    def fit(self, X, y=None, sample_weight=None):
+        self.keeps_ = keeps_progress(self)
+        return super().fit(X, y, sample_weight)
+
+
+class Asking(Callback):
+    """Asks the same of the model itself, while its own network trains."""
+
+    def on_epoch_begin(self, net, **_):
+        self.answers = [*getattr(self, "answers", []), keeps_progress(self.model)]
+
+
+def test_nothing_is_kept_of_an_interrupted_part():
+    """Of two trainings, a first Ctrl-C is raised in both: neither is what the other began with."""
+    model = lde(Interrupted(2), density=Keeping()).fit(X_SMALL)
+    assert model.autoencoder_.keeps_ is model.density_.keeps_ is False
+    asking = Asking()
+    model = lde(Interrupted(2), callbacks=[asking])
+    asking.model = model
+    assert model.fit(X_SMALL).partial_fit(X_SMALL).autoencoder_.keeps_ is False
+    assert asking.answers == [False] * 3
+    assert keeps_progress(model)
+
+
+@pytest.mark.parametrize("kind", [small_autoencoder, lambda: small_adversarial(max_iter=2)])
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_score_of_rows_that_are_all_alike(kind, wrapped):
+    """They are likely, and more so than others; no code varies."""
+    X = np.full((50, 4), 3.0)
+    model = kind().fit(X)
+    model = lde(FrozenEstimator(model), max_iter=1).fit(X) if wrapped else model
+    same, other = model.data_score_samples(np.array([[3.0] * 4, [3.1] * 4]), n_draws=4)
+    assert np.isfinite([same, other]).all()
+    assert same > other
+
+
 def test_a_density_that_takes_no_weights_is_named():
     """In an error: there is nothing else that they would count for."""
     model = lde(density=GaussianMixture(n_components=2))
@@ -594,6 +694,8 @@ def test_streams_need_parts_that_can_go_on(params):
     model = lde(**params)
     assert not hasattr(model, "partial_fit")
     assert "partial_fit needs an autoencoder that has one" in why_missing(model, "partial_fit")
+    with pytest.raises(AttributeError, match=r"LinearAE.*IncrementalPCA.*FrozenEstimator.*Given"):
+        model.partial_fit(X_SMALL)
     for other in (lde(), lde(FrozenEstimator(PCA(2))), lde(small_autoencoder())):
         assert hasattr(other, "partial_fit")
 
