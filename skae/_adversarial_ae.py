@@ -416,7 +416,7 @@ class AdversarialAE(PointAutoencoder):
         mean = (module.means if plan.prior == "mixture" else mean)[:, : plan.n_components]
         mean = mean[:, varies]
         log_var = torch.full_like(mean, 2 * log(plan.prior_scale))
-        log_weight = torch.full_like(mean[:, 0], -log(len(mean)))
+        log_weight = mean.new_full((len(mean),), -log(len(mean)))
         prior = Components(mean, log_var, log_weight)
         return lambda z: log_prior(z[..., varies], prior)
 

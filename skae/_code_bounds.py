@@ -26,6 +26,7 @@ from skae._row_draws import RowDraws, blocks, pieces
 from skae._rows import Data
 
 LogPrior = Callable[[Tensor], Tensor]
+Map = Callable[[Tensor], Tensor]
 
 # Training rows and draws of each that choose tau, between these logs, to this accuracy.
 _ROWS, _DRAWS = 128, 32
@@ -34,10 +35,16 @@ _HALF_LOG_2PI = 0.5 * log(2 * pi)
 
 
 class Proposal(NamedTuple):
-    """N(f(x), tau² diag(std²)); codes of std 0 stay where they are."""
+    """N(f(x), tau² diag(std²)); codes of std 0 stay where they are.
+
+    Of codes that have bounds, it is one of the real numbers that they are read as: `to_real`
+    and `from_real` are the map and its inverse.
+    """
 
     std: NDArray[np.float64]
     tau: float
+    to_real: Map | None = None
+    from_real: Map | None = None
 
 
 class _FreshDraws:
@@ -67,7 +74,7 @@ def bounds(
     """log 1/K sum_k p(x|z_k) p(z_k) / q(z_k|x) of rows, nats.
 
     `model` encodes and decodes by a network; log_prior is of codes (n, n_draws, k), as a
-    density of those that vary.
+    density of those that vary; or of the real numbers that the proposal is one of.
     """
     module, rows = model.net_.module_, model._rows(Data(X))
     draws = kind(n_draws, len(proposal.std), model._seed + 3, rows.device)
@@ -80,12 +87,17 @@ def bounds(
             center = module.encode(batch.x)
             if isinstance(center, DiagonalGaussian):
                 center = center.mean
+            if proposal.to_real is not None:
+                center = proposal.to_real(center)
             total = torch.full((len(batch.x),), -torch.inf, device=rows.device)
             for block in blocks(n_draws, module.plan, rows.device):
                 some = draws.of(center / std.where(varies, 1.0), block)
                 z = center[:, None] + proposal.tau * std * some
                 log_q = -0.5 * some[..., varies].square().sum(-1) - log_width
-                log_weight = module.log_px(batch, z) + log_prior(z) - log_q
+                codes = z if proposal.from_real is None else proposal.from_real(z)
+                log_weight = module.log_px(batch, codes) - log_q
+                if varies.any():  # codes that all stand still have no density
+                    log_weight = log_weight + log_prior(z)
                 total = torch.logaddexp(total, log_weight.logsumexp(-1))
             total = total - log(n_draws) - module.log_units(batch)
             found[part] = total.cpu().numpy()
@@ -98,15 +110,23 @@ def some_rows(X: NDArray[Any]) -> NDArray[Any]:
 
 
 def best_proposal(
-    model: Any, X: NDArray[Any], log_prior: LogPrior, std: NDArray[np.float64]
+    model: Any,
+    X: NDArray[Any],
+    log_prior: LogPrior,
+    std: NDArray[np.float64],
+    to_real: Map | None = None,
+    from_real: Map | None = None,
 ) -> Proposal:
     """The proposal at which rows have the best bound."""
+    start = Proposal(std, 1.0, to_real, from_real)
+    if not std.any():  # there is nothing to choose
+        return start
 
     def loss(log_tau: float) -> float:
-        proposal = Proposal(std, float(np.exp(log_tau)))
+        proposal = start._replace(tau=float(np.exp(log_tau)))
         scores = bounds(model, X, log_prior, proposal, _DRAWS, _FreshDraws)
         return -float(scores.astype(np.float64).mean())
 
     limits = (_LEAST_LOG_TAU, _MOST_LOG_TAU)
     found = minimize_scalar(loss, bounds=limits, method="bounded", options={"xatol": _ACCURACY})
-    return Proposal(std, float(np.exp(found.x)))
+    return start._replace(tau=float(np.exp(found.x)))

@@ -10,6 +10,8 @@ University.
 """
 
 import copy
+import warnings
+from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -19,19 +21,16 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import get_tags
-from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import (
-    check_array,
-    check_is_fitted,
-    has_fit_parameter,
-    validate_data,
-)
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from torch import Tensor
 
+from skae._availability import available_if
 from skae._base import BaseAutoencoder, Interval, StrOptions, private_generator
-from skae._code_bounds import Proposal, best_proposal, bounds, some_rows
+from skae._code_bounds import LogPrior, Proposal, best_proposal, bounds, some_rows
 from skae._code_priors import draw_from
+from skae._code_supports import SUPPORTS, check_support, limits_of, public_support
 from skae._code_units import CodeUnits, shrunk_covariance
+from skae._interrupts import inside_another_fit
 from skae._latent_density_module import (
     AutoregressiveDensity,
     DensityModule,
@@ -53,16 +52,51 @@ from skae._wrapped import (
     check_pair,
     fingerprint,
     fit_pair,
-    globals_set_aside,
     seeded,
     size_parameter,
+    takes_weights,
     unwrapped,
     wants_targets,
+    wrapped_fit,
 )
 
 Array = NDArray[Any]
 
 NETWORK_DENSITIES = ("autoregressive", "flow")
+# Parameters of the causal network, those of every network, and what no density but these uses.
+_CAUSAL = (
+    "n_mixture",
+    "mixture_kind",
+    "filter_size",
+    "dilations",
+    "position_embedding",
+    "input_transform",
+    "divisive_normalization",
+    "orderings",
+    "weight_averaging",
+)
+_TRAINED = (
+    "n_channels",
+    "solver",
+    "alpha",
+    "batch_size",
+    "learning_rate",
+    "learning_rate_init",
+    "momentum",
+    "max_iter",
+    "tol",
+    "early_stopping",
+    "validation_fraction",
+    "n_iter_no_change",
+    "precision",
+    "compile",
+    "callbacks",
+)
+_UNUSED = {
+    "autoregressive": ("n_transforms",),
+    "flow": _CAUSAL,
+    "own": (*_CAUSAL, "n_transforms", *_TRAINED),
+}
 # Codes, of as many rows, that are scored together: always as many, so that rounding, which
 # depends on the shape of matrices, does not depend on the rows beside a row; few, so that
 # they stay in a CPU's cache.
@@ -101,9 +135,10 @@ def _can_stream(model: "LatentDensityEstimator") -> bool:
     learns = pair is None or isinstance(pair, FrozenEstimator) or hasattr(pair, "partial_fit")
     if not learns or not isinstance(model.density, str):
         raise AttributeError(
-            "partial_fit needs an autoencoder that has one or is in FrozenEstimator, and "
-            "density='autoregressive' or 'flow'; given "
-            f"autoencoder={pair!r} and density={model.density!r}."
+            "partial_fit needs an autoencoder that has one, as LinearAE (which is PCA) and "
+            "IncrementalPCA, or that was fitted before and is in FrozenEstimator; and "
+            f"density='autoregressive' or 'flow'. Given autoencoder={pair!r} and "
+            f"density={model.density!r}."
         )
     return True
 
@@ -113,6 +148,17 @@ def _explains_rows(model: Any) -> bool:
     if isinstance(model, VAE):
         return not model.conditional
     return isinstance(model, PointAutoencoder)
+
+
+def _is_default(value: Any, default: Any) -> bool:
+    return value is default or _plain(value) == default
+
+
+def _plain(value: Any) -> Any:
+    """Arrays and lists as tuples, which compare by what they hold."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    return tuple(map(_plain, value)) if isinstance(value, list | tuple) else value
 
 
 def _scores_data(model: "LatentDensityEstimator") -> bool:
@@ -153,7 +199,15 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         p(z): the causal mixture density; a neural spline flow of the package zuko (Durkan et
         al. 2019); or a scikit-learn density, which is cloned and fitted to the codes as they
         are, such as GaussianMixture, BayesianGaussianMixture or KernelDensity. What follows is
-        about the first two.
+        about the first two; where it is set for a density that does not use it, a warning
+        says so.
+    support : {"auto", "nonnegative", "simplex"}, pair (low, high) or None, default="auto"
+        Which codes there can be: those that are not negative; those of a simplex, which are
+        not negative and have the sum 1; those between two numbers, or two array-likes of
+        shape (n_codes,) with one for each code, where -inf and inf are no bounds; None, any.
+        The density is one on the support, where all codes that are drawn lie; elsewhere
+        log p(z) is -inf. "auto" finds the support in training codes (see Notes); without an
+        autoencoder it is None.
     n_mixture : int, default=30
         Components of each conditional, for "autoregressive".
     mixture_kind : {"gaussian", "logistic"}, default="gaussian"
@@ -241,6 +295,8 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         that of one ordering, if there are several, at the last weights.
     n_iter_ : int
         Epochs, or iterations of a scikit-learn density, that were trained.
+    support_ : {"nonnegative", "simplex"}, pair (low, high) or None
+        Which codes there can be.
     n_components_ : int
         Number of codes.
     n_features_in_ : int
@@ -258,6 +314,20 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
     -----
     Codes that do not vary in training have no density: they are set aside, scored as if they
     were not there, and put back into samples.
+
+    Codes are taken to have a bound where several lie on it, as those of NMF on 0, or of units
+    that saturate on 0 and 1 or -1 and 1: at least three of one code, and more of them than on
+    any other number, while no code lies beyond. Codes of NMF always have theirs. Codes that are
+    not negative, and have the sum 1 in every row, are those of a simplex. That codes are merely
+    positive says nothing.
+
+    Densities read codes that have a support through a smooth map to real numbers, whose
+    derivative is counted. Beside a single bound it is s log(exp(u / s) - 1), with u the distance
+    from it and s 0.3 standard deviations of the code; between two a logit; and a simplex is read
+    as a stick of which each code but the last breaks off a share: its density is one of all
+    codes but the last. Codes on a bound, which have a probability and no density, count as if
+    they were spread evenly over 0.03 standard deviations beside it, and codes that are drawn
+    there are put on it, if more training codes lay on it than there.
 
     References
     ----------
@@ -302,6 +372,7 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         "autoencoder": [object],
         "n_components": [Interval(Integral, 1, None, closed="left"), None],
         "density": [object],
+        "support": [StrOptions(set(SUPPORTS)), tuple, list, None],
         "solver": [StrOptions({*OPTIMIZERS, MATRIX_OPTIMIZER})],
         "n_mixture": [Interval(Integral, 1, None, closed="left")],
         "mixture_kind": [StrOptions({"gaussian", "logistic"})],
@@ -322,6 +393,7 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         n_components: int | None = None,
         *,
         density: Any = "autoregressive",
+        support: Any = "auto",
         n_mixture: int = 30,
         mixture_kind: str = "gaussian",
         n_channels: int = 64,
@@ -355,6 +427,7 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         self.autoencoder = autoencoder
         self.n_components = n_components
         self.density = density
+        self.support = support
         self.n_mixture = n_mixture
         self.mixture_kind = mixture_kind
         self.n_channels = n_channels
@@ -408,6 +481,7 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
             )
         if self.density == "flow":
             import_zuko()
+        check_support(self.support)
         if isinstance(unwrapped(self.autoencoder), VAE) and unwrapped(self.autoencoder).conditional:
             raise ValueError(
                 f"autoencoder={self.autoencoder!r} is conditional: it decodes codes beside "
@@ -419,6 +493,18 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
                 "of one ordering; given solver='lbfgs'."
             )
 
+    def _warn_of_unused(self) -> None:
+        """Warn of parameters that are set, and say nothing to this density."""
+        kind = self.density if isinstance(self.density, str) else "own"
+        defaults = type(self)().get_params(deep=False)
+        unused = [n for n in _UNUSED[kind] if not _is_default(getattr(self, n), defaults[n])]
+        if unused:
+            given = ", ".join(f"{name}={getattr(self, name)!r}" for name in unused)
+            remedy = " Set parameters of the density itself." if kind == "own" else ""
+            warnings.warn(
+                f"density={self.density!r} does not use {given}.{remedy}", UserWarning, stacklevel=2
+            )
+
     def _fit_model(
         self,
         X: Array,
@@ -427,12 +513,12 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         y: Array | None = None,
     ) -> None:
         if isinstance(self.density, str):
-            super()._fit_model(X, rng, sample_weight, y)
+            # What is wrapped is complete then: of two trainings none is kept in part.
+            with inside_another_fit():
+                super()._fit_model(X, rng, sample_weight, y)
             return
-        weighs = isinstance(self.density, FrozenEstimator) or has_fit_parameter(
-            self.density, "sample_weight"
-        )
-        if sample_weight is not None and not weighs:
+        frozen = isinstance(self.density, FrozenEstimator)
+        if sample_weight is not None and not frozen and not takes_weights(self.density.fit):
             raise ValueError(
                 f"sample_weight was given, but density={self.density!r} takes no weights; "
                 "KernelDensity, 'autoregressive' and 'flow' do."
@@ -449,16 +535,16 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         known: dict[str, Any] | None,
         rng: np.random.RandomState,
     ) -> Any:
-        """A scikit-learn density of the codes that vary."""
+        """A scikit-learn density of the real numbers that codes are read as."""
         before = None if known is None else known["density"]
         if before is not None and getattr(self.density, "warm_start", False):
             density = copy.deepcopy(before)
         else:
             density = seeded(clone(self.density), rng)
-        z = codes[:, self._units.varies].astype(np.float64)
+        z = self._units.real(codes, self._noise(known))
         if not isinstance(density, FrozenEstimator):
             weights = {} if sample_weight is None else {"sample_weight": sample_weight}
-            with globals_set_aside(self._seed):
+            with wrapped_fit(self._seed):
                 density.fit(z, **weights)
         try:
             density.score_samples(z[:1])
@@ -478,7 +564,7 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         streaming: bool = False,
     ) -> Data:
         codes = self._learn_codes(X, sample_weight, y, known, rng, streaming)
-        z = self._units.standardised(codes).astype(np.float32)
+        z = self._units.standardised(codes, self._noise(known)).astype(np.float32)
         if known is None:
             covariance = shrunk_covariance(z, sample_weight)
             self.net_ = self._new_net(self._new_module(covariance))
@@ -486,6 +572,11 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
             self.net_ = self._new_net(copy.deepcopy(known["net"].module_))
             self.net_.go_on_from(known["net"])
         return Data(z, sample_weight)
+
+    def _noise(self, known: dict[str, Any] | None) -> np.random.RandomState:
+        """What spreads codes that lie on a bound: alike whenever a fit reads them."""
+        n_before = 0 if known is None or known["net"] is None else len(known["net"].history)
+        return np.random.RandomState((self._seed + n_before) % 2**32)
 
     def _learn_codes(
         self,
@@ -511,8 +602,9 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
             learns = hasattr(pair, "partial_fit") if streaming else goes_on
             learns = learns and not isinstance(pair, FrozenEstimator)
             pair = copy.deepcopy(pair) if learns else pair
+        self._warn_of_unused()
         if pair is not None and learns:
-            with globals_set_aside(self._seed):
+            with wrapped_fit(self._seed):
                 fit_pair(pair, X, y, sample_weight, streaming)
         elif pair is not None:
             check_names(pair, getattr(self, "feature_names_in_", None))
@@ -523,7 +615,9 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         codes = self._encode(X)
         check_codes(self.autoencoder, codes)
         if known is None:
-            self._units = CodeUnits.of(codes, sample_weight)
+            limits = limits_of(self.support, codes, unwrapped(pair))
+            self._units = CodeUnits.of(codes, sample_weight, limits, self._noise(known))
+            self._support = public_support(limits)
             if streaming and np.ptp(codes, axis=0).max() == 0:
                 raise ValueError(
                     f"The first batch of a stream has {len(codes)} rows with codes that are all "
@@ -539,6 +633,8 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
             )
         else:
             self._units.check_constant(codes)
+            self._units.check_inside(codes, "autoencoder's new codes")
+        self.support_ = self._support
         return codes
 
     def _new_autoencoder(self, rng: np.random.RandomState) -> Any:
@@ -571,6 +667,7 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
             "autoencoder": "goes on" if goes_on else fingerprint(self.autoencoder),
             "n_components": None if self.n_components is None else int(self.n_components),
             "density": self.density if isinstance(self.density, str) else "own",
+            "support": _plain(self.support),
         }
         if plan["density"] == "own":
             goes_on = getattr(self.density, "warm_start", False)
@@ -607,7 +704,7 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
 
     def _new_module(self, covariance: Array | None = None) -> DensityModule:
         generator = torch.Generator().manual_seed(self._seed)
-        n_codes = self._units.n_varying
+        n_codes = self._units.n_free
         if self._plan["density"] == "flow":
             return FlowDensity(n_codes, self._plan, generator)
         covariance = np.eye(n_codes) if covariance is None else covariance
@@ -634,9 +731,9 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         return given == 1 or (isinstance(given, tuple) and len(given) == 1)
 
     def _orders(self) -> NDArray[np.int64]:
-        """Permutations of the codes that vary, (n_orders, n_codes)."""
+        """Permutations of the real numbers that codes are read as, (n_orders, n_free)."""
         varies = self._units.varies
-        n, wanted = int(varies.sum()), self._plan["orderings"]
+        n, wanted = self._units.n_free, self._plan["orderings"]
         if not isinstance(wanted, int):
             if len(wanted[0]) != len(varies):
                 raise ValueError(
@@ -644,10 +741,12 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
                     f"{len(varies)}."
                 )
             number = np.cumsum(varies) - 1
-            return np.array([[number[code] for code in order if varies[code]] for order in wanted])
+            orders = [[number[code] for code in order if varies[code]] for order in wanted]
+            # The last code of a simplex is what the others leave over.
+            return np.array([[code for code in order if code < n] for order in orders])
         rng = np.random.RandomState(self._seed)
-        orders = [np.arange(n), np.arange(n)[::-1]][:wanted]
-        return np.array(orders + [rng.permutation(n) for _ in range(wanted - 2)])
+        first = [np.arange(n), np.arange(n)[::-1]][:wanted]
+        return np.array(first + [rng.permutation(n) for _ in range(wanted - 2)])
 
     def _rows(self, data: Data, reread: bool = False) -> Rows:
         return Rows(
@@ -704,21 +803,32 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
 
     def _log_density(self, codes: Array) -> NDArray[np.float64]:
         """log p(z) of codes, nats."""
+        units = self._units
         if "density_" in self.__dict__:
-            varying = codes[:, self._units.varies].astype(np.float64)
-            return np.asarray(self.density_.score_samples(varying), dtype=np.float64)
+            found = self._log_density_of_real(units.real(codes))
+        else:
+            found = self._log_density_of_net(codes, units.standardised) - units.log_volume()
+        return units.log_density(found, codes)
+
+    def _log_density_of_real(self, real: Array) -> NDArray[np.float64]:
+        return np.asarray(self.density_.score_samples(real), dtype=np.float64)
+
+    def _log_density_of_net(
+        self, rows: Array, standardised: Callable[[Array], Array]
+    ) -> NDArray[np.float64]:
+        """log p of standardised numbers, which are made of so many rows at a time."""
         module, device = self.net_.module_, self._net_device()
-        found = np.empty(len(codes))
+        found = np.empty(len(rows))
         n_codes = _SCORED if device.type == "cpu" else _SCORED_ELSEWHERE
-        step = max(1, n_codes // self._units.n_varying)
-        z = torch.zeros((step, self._units.n_varying), device=device)
+        step = max(1, n_codes // self._units.n_free)
+        z = torch.zeros((step, self._units.n_free), device=device)
         with self._inference():
-            for start in range(0, len(codes), step):
-                part = self._units.standardised(codes[start : start + step])
+            for start in range(0, len(rows), step):
+                part = standardised(rows[start : start + step])
                 part = part.clip(-_FARTHEST, _FARTHEST).astype(np.float32)
                 z[: len(part)] = torch.from_numpy(part)
                 found[start : start + step] = module.log_prob(z)[: len(part)].cpu().numpy()
-        return found - self._units.log_volume()
+        return found
 
     def _draw_codes(
         self, n: int, rng: np.random.RandomState, given: ArrayLike | None = None
@@ -726,9 +836,9 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         known = None if given is None else self._check_given(given, n)
         if "density_" in self.__dict__:
             drawn = draw_from(
-                self.density_, n, self._units.n_varying, rng, name="density", dtype=np.float64
+                self.density_, n, self._units.n_free, rng, name="density", dtype=np.float64
             )
-            return self._units.completed(drawn)
+            return self._units.codes_of(drawn)
         generator = self._torch_generator(rng)
         more = {}
         if known is not None:
@@ -769,7 +879,8 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
             if a code varies that did not in the first. The batch is then as if it had not
             been given.
         """
-        return super().partial_fit(X, y, sample_weight)
+        with inside_another_fit():
+            return super().partial_fit(X, y, sample_weight)
 
     # ------------------------------------------------------------- codes and their density
 
@@ -846,8 +957,8 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
             The first codes, the same for all rows or those of each; the others are drawn
             given them (`density="autoregressive"` and `orderings=1` only).
         noise : bool, default=True
-            Draw from p(x|z), if the autoencoder is itself one of skae's, or frozen; False returns
-        its means.
+            Draw from p(x|z), if the autoencoder is itself one of skae's, or frozen; False
+            returns its means.
         random_state : int, RandomState instance or None, default=None
             Seed of the draw. None takes fresh entropy, so that two calls differ.
 
@@ -893,7 +1004,7 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         Returns
         -------
         U : ndarray of shape (n_samples, n_varying_codes), float64
-            One number for each code that varied in training.
+            One number for each code that varied in training; of a simplex, all but the last.
 
         Raises
         ------
@@ -915,6 +1026,7 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         True
         """
         codes = self._encode(self._check_new_rows(X, "gaussianize"))
+        self._units.check_inside(codes, "X")
         return self._through_conditionals(self._units.standardised(codes), inverse=False)
 
     @available_if(_is_autoregressive)
@@ -944,11 +1056,11 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         check_is_fitted(self)
         self._check_argument("decode", decode, ["boolean"])
         U = check_array(X, input_name="X", dtype=np.float64)
-        n_varying = self._units.n_varying
-        if U.shape[1] != n_varying:
+        n_free = self._units.n_free
+        if U.shape[1] != n_free:
             raise ValueError(
-                f"X has {U.shape[1]} columns, but inverse_gaussianize expects {n_varying}: one "
-                "for each code that varied in training."
+                f"X has {U.shape[1]} columns, but inverse_gaussianize expects {n_free}: one for "
+                "each code that varied in training, and for all but one of those of a simplex."
             )
         # float64, of which rounding to float32 would lose what the inverse has to find again.
         codes = self._units.restored(self._through_conditionals(U, inverse=True), np.float64)
@@ -1028,9 +1140,11 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
             )
         codes = check_array(codes, input_name="given", dtype=np.float64)
         k = codes.shape[1]
-        padded = self._units.completed(np.zeros((n, self._units.n_varying)), np.float64)
+        padded = self._units.completed(np.zeros((n, int(varies.sum()))), np.float64)
         self._units.check_constant(np.hstack([codes, padded[: len(codes), k:]]), "given")
+        self._units.check_inside(codes, "given")
         padded[:, :k] = codes
+        # A number is read of its code, and of those before it.
         return self._units.standardised(padded)[:, : int(varies[:k].sum())]
 
     # -------------------------------------------------------------- scores of the data
@@ -1073,15 +1187,42 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         rows = self._check_new_rows(X, "data_score_samples")
         model = unwrapped(self.autoencoder_)
         model._check_range(rows)
-        std, log_prior = self._units.stds(), self._log_prior
+        proposal, log_prior = self._proposal()
         if self._proposal_tau is None:
-            self._proposal_tau = best_proposal(model, self._proposal_rows, log_prior, std).tau
-        return bounds(model, rows, log_prior, Proposal(std, self._proposal_tau), int(n_draws))
+            std, _, to_real, from_real = proposal
+            best = best_proposal(model, self._proposal_rows, log_prior, std, to_real, from_real)
+            self._proposal_tau = best.tau
+        proposal = proposal._replace(tau=self._proposal_tau)
+        return bounds(model, rows, log_prior, proposal, int(n_draws))
 
-    def _log_prior(self, z: Tensor) -> Tensor:
-        """log p(z) of codes (..., n_codes)."""
-        found = self._log_density(z.flatten(0, -2).cpu().numpy())
-        return torch.from_numpy(found).float().to(z.device).view(z.shape[:-1])
+    def _proposal(self) -> tuple[Proposal, LogPrior]:
+        """Where draws around a code are, and p(z) of them: of codes, or of what is read of
+        those that have bounds."""
+        units = self._units
+        if units.support is None:
+            return Proposal(units.stds(), 1.0), self._on_arrays(self._log_density)
+        to_real = self._on_arrays(units.standardised, rowwise=False)
+        from_real = self._on_arrays(units.restored, rowwise=False)
+        log_prior = self._on_arrays(self._log_density_of_standardised)
+        return Proposal(np.ones(units.n_free), 1.0, to_real, from_real), log_prior
+
+    def _log_density_of_standardised(self, z: Array) -> NDArray[np.float64]:
+        units = self._units
+        if "density_" in self.__dict__:
+            real = z.astype(np.float64) * units.scale + units.center
+            return self._log_density_of_real(real) + units.log_volume()
+        return self._log_density_of_net(z, np.asarray)
+
+    @staticmethod
+    def _on_arrays(function: Callable[[Array], Array], rowwise: bool = True) -> Any:
+        """A function of arrays (n, k) as one of tensors (..., k)."""
+
+        def of_tensors(z: Tensor) -> Tensor:
+            found = torch.from_numpy(function(z.flatten(0, -2).cpu().numpy())).float().to(z.device)
+            shape = z.shape[:-1] if rowwise else (*z.shape[:-1], found.shape[-1])
+            return found.view(shape)
+
+        return of_tensors
 
     # ------------------------------------------------------------------- the hooks
 
@@ -1157,7 +1298,7 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         return tags
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
+        super().__setstate__({"support": None, **state})  # which older files do not know
         saved = self.__dict__.get("net_")
         if saved is not None:
             self.net_ = self._loaded_net(saved, self._new_module())

@@ -6,6 +6,7 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
+from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.validation import check_is_fitted, check_scalar
@@ -14,7 +15,7 @@ from skae._base import private_generator
 
 
 def sample_pipeline(
-    pipeline: Pipeline,
+    pipeline: Any,
     n_samples: int = 1,
     *,
     random_state: int | np.random.RandomState | None = None,
@@ -29,8 +30,10 @@ def sample_pipeline(
     Parameters
     ----------
     pipeline : sklearn.pipeline.Pipeline
-        A fitted pipeline. Its last step is a skae estimator, a
-        :class:`~sklearn.mixture.GaussianMixture`, a
+        A fitted pipeline, or a fitted search over one, such as a
+        :class:`~sklearn.model_selection.GridSearchCV`, which stands for its `best_estimator_`;
+        either may be in a :class:`~sklearn.frozen.FrozenEstimator`. Its last step is a skae
+        estimator, a :class:`~sklearn.mixture.GaussianMixture`, a
         :class:`~sklearn.neighbors.KernelDensity`, another such pipeline, or anything
         else with a `sample` method.
     n_samples : int, default=1
@@ -51,7 +54,8 @@ def sample_pipeline(
     Raises
     ------
     TypeError
-        If `pipeline` is not a Pipeline, if its last step has no `sample`, if another
+        If `pipeline` is not a Pipeline nor a search over one that has refitted the best, if its
+        last step has no `sample`, if another
         step has no `inverse_transform`, if `random_state` is given and the last step
         takes none, or if `n_samples` is not an integer.
     ValueError
@@ -81,14 +85,17 @@ def sample_pipeline(
     >>> print(f"mean pixel: {X.mean():.1f} in the data, {X_new.mean():.1f} in the draw")
     mean pixel: 4.9 in the data, 4.9 in the draw
     """
+    pipeline = _best(pipeline)
     if not isinstance(pipeline, Pipeline):
+        hint = " Call its own sample." if hasattr(pipeline, "sample") else ""
         raise TypeError(
-            f"pipeline must be a sklearn.pipeline.Pipeline, got {type(pipeline).__name__}."
+            f"pipeline must be a sklearn.pipeline.Pipeline, got {type(pipeline).__name__}.{hint}"
         )
     steps = [(n, s) for n, s in pipeline.steps if s is not None and s != "passthrough"]
     if not steps:
         raise TypeError("Every step of the pipeline is passed through: there is none to sample.")
     *others, (last_name, last) = steps
+    last = _best(last)
     if not hasattr(last, "sample") and not isinstance(last, Pipeline):
         raise TypeError(
             f"The last step, {last_name!r} ({type(last).__name__}), has no method sample."
@@ -111,6 +118,21 @@ def sample_pipeline(
         return rows
     rows = np.asarray(rows) if _container(rows) else rows
     return _to_frame(rows, container, getattr(steps[0][1], "feature_names_in_", None))
+
+
+def _best(estimator: Any) -> Any:
+    """What a fitted search chose, and what is frozen; all others are what they are."""
+    if isinstance(estimator, FrozenEstimator):
+        return _best(estimator.estimator)
+    if not (hasattr(estimator, "refit") and hasattr(estimator, "estimator")):
+        return estimator
+    check_is_fitted(estimator, "cv_results_")
+    if not hasattr(estimator, "best_estimator_"):
+        raise TypeError(
+            f"{type(estimator).__name__} was fitted with refit={estimator.refit!r} and has no "
+            "best_estimator_ to sample. Set refit=True, or give a Pipeline that is fitted."
+        )
+    return _best(estimator.best_estimator_)
 
 
 def _draw(

@@ -9,10 +9,11 @@ from typing import Any
 import joblib
 import numpy as np
 from numpy.typing import NDArray
+from sklearn import config_context
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import get_tags
-from sklearn.utils.validation import has_fit_parameter
 
+from skae._interrupts import inside_another_fit
 from skae._training import global_generators_set_aside
 
 Array = NDArray[Any]
@@ -82,19 +83,40 @@ def wants_targets(pair: Any) -> bool:
     return required or get_tags(pair).target_tags.required
 
 
+@contextmanager
+def wrapped_fit(seed: int) -> Iterator[None]:
+    """In the block another estimator is fitted: it validates its own parameters, which
+    scikit-learn would leave out there, reads seeded global generators, and is never cut short."""
+    with (
+        config_context(skip_parameter_validation=False),
+        inside_another_fit(),
+        globals_set_aside(seed),
+    ):
+        yield
+
+
 def fit_pair(pair: Any, X: Array, y: Any, sample_weight: Array | None, streaming: bool) -> None:
-    """Fit an autoencoder, or go on with it in a stream."""
+    """Fit an autoencoder, or go on with it in a stream; with weights, if it takes some."""
     fit = pair.partial_fit if streaming else pair.fit
     arguments = (X,) if y is None else (X, y)
     if sample_weight is None:
         fit(*arguments)
-    elif has_fit_parameter(pair, "sample_weight"):
+    elif takes_weights(fit):
         fit(*arguments, sample_weight=sample_weight)
     else:
-        raise ValueError(
-            f"sample_weight was given, but autoencoder={pair!r} takes no weights. LinearAE, "
-            "which is PCA, does; or fit it before, and put it into FrozenEstimator."
+        warnings.warn(
+            f"sample_weight was given, but autoencoder={pair!r} takes no weights: it was fitted "
+            "without, and only the density of its codes counts them. LinearAE, which is PCA, "
+            "takes weights; or fit the autoencoder before, and put it into FrozenEstimator.",
+            UserWarning,
+            stacklevel=2,
         )
+        fit(*arguments)
+
+
+def takes_weights(fit: Any) -> bool:
+    """Whether a method has a parameter sample_weight."""
+    return "sample_weight" in signature(fit).parameters
 
 
 def check_codes(pair: Any, codes: Array) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.covariance import ledoit_wolf
-from sklearn.decomposition import PCA, KernelPCA
+from sklearn.decomposition import PCA, IncrementalPCA, KernelPCA
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.frozen import FrozenEstimator
 from sklearn.mixture import GaussianMixture
@@ -46,7 +46,7 @@ def test_standardised_codes_are_those_that_vary(dtype):
     units = CodeUnits.of(codes, None)
     z = units.standardised(codes)
     assert units.varies.tolist() == [True, False, True, True, False]
-    assert units.n_varying == 3
+    assert units.n_free == 3
     assert z.dtype == np.float64
     tolerance = 1e-9 if dtype is np.float64 else 1e-5
     np.testing.assert_allclose(z.mean(0), 0.0, atol=tolerance)
@@ -120,7 +120,7 @@ def test_something_varies_where_nothing_does(value, dtype):
 def test_one_row_has_units():
     """No code varies."""
     units = CodeUnits.of(codes_of(1), None)
-    assert units.n_varying == 1
+    assert units.n_free == 1
     np.testing.assert_allclose(units.restored(units.standardised(codes_of(1))), codes_of(1))
 
 
@@ -328,7 +328,7 @@ def test_codes_of_no_density_are_named(codes, message):
     check_codes(PCA(2), np.zeros((3, 2), dtype=np.float32))
 
 
-def test_weights_reach_what_is_fitted_or_are_an_error():
+def test_weights_reach_what_is_fitted_or_are_warned_of():
     """Those of LinearAE count; PCA takes none."""
     X = np.random.default_rng(0).normal(size=(40, 3)) * [1.0, 2.0, 3.0]
     weight = np.repeat([1.0, 3.0], 20)
@@ -337,8 +337,13 @@ def test_weights_reach_what_is_fitted_or_are_an_error():
     np.testing.assert_allclose(pair.mean_, np.average(X, axis=0, weights=weight), rtol=1e-6)
     fit_pair(pair, X, None, None, False)
     np.testing.assert_allclose(pair.mean_, X.mean(0), rtol=1e-6, atol=1e-9)
-    with pytest.raises(ValueError, match=r"autoencoder=PCA\(n_components=2\) takes no weights"):
-        fit_pair(PCA(2), X, None, weight, False)
+    plain = PCA(2)
+    with pytest.warns(UserWarning, match=r"autoencoder=PCA\(n_components=2\) takes no weights"):
+        fit_pair(plain, X, None, weight, False)
+    np.testing.assert_allclose(plain.mean_, X.mean(0))
+    stream = IncrementalPCA(2)  # which takes none where it goes on, nor elsewhere
+    with pytest.warns(UserWarning, match="takes no weights"):
+        fit_pair(stream, X, None, weight, True)
 
 
 def test_calls_are_quiet_and_leave_torchs_generator_alone():

@@ -24,13 +24,15 @@ from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback
 
 from skae import PPCA, VAE, VQVAE, AdversarialAE, Autoencoder, LatentDensityEstimator, LinearAE
+from skae._interrupts import keeps_progress
+from skae._latent_density import _UNUSED
 from skae._latent_density_module import TriangularMap
 
 # -------------------------------------------------------------------------- helpers
 
 
 def lde(autoencoder=None, n_components=None, **params):
-    """A small model that trains for two epochs."""
+    """A small model that trains for two epochs; without what its density does not use."""
     defaults = {
         "n_mixture": 3,
         "n_channels": 8,
@@ -40,7 +42,11 @@ def lde(autoencoder=None, n_components=None, **params):
         "random_state": 0,
         "device": "cpu",
     }
-    return LatentDensityEstimator(autoencoder, n_components, **{**defaults, **params})
+    params = {**defaults, **params}
+    density = params.get("density", "autoregressive")
+    for name in _UNUSED[density if isinstance(density, str) and density in _UNUSED else "own"]:
+        params.pop(name, None)
+    return LatentDensityEstimator(autoencoder, n_components, **params)
 
 
 def learner(**params):
@@ -508,18 +514,122 @@ def test_wrong_parameters_are_named(params, message):
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        (
-            {"density": GaussianMixture(n_components=2)},
-            "density=GaussianMixture.* takes no weights",
-        ),
-        ({"autoencoder": PCA(2)}, r"autoencoder=PCA.* takes no weights"),
+        ({"autoencoder": Autoencoder(2.5)}, "'n_components' parameter of Autoencoder"),
+        ({"autoencoder": VAE(2, beta=-3.0)}, "'beta' parameter of VAE"),
+        ({"autoencoder": Autoencoder(2, activation="relo")}, "'activation' parameter of Auto"),
+        ({"autoencoder": PCA(2.5)}, "'n_components' parameter of PCA"),
+        ({"autoencoder": make_pipeline(StandardScaler(), PCA(-1))}, "'n_components' parameter"),
+        ({"density": GaussianMixture(n_components=0)}, "'n_components' parameter of Gaussian"),
+        ({"density": KernelDensity(bandwidth=-1.0)}, "'bandwidth' parameter of KernelDensity"),
     ],
-    ids=["density", "autoencoder"],
 )
-def test_weights_that_cannot_be_taken_are_named(params, message):
-    """Of the density or of the autoencoder."""
+@pytest.mark.parametrize("streaming", [False, True])
+def test_parameters_of_what_is_wrapped_are_validated(params, message, streaming):
+    """As they are where it is fitted alone; nothing is fitted then."""
+    model = lde(**params)
+    if streaming and not hasattr(model, "partial_fit"):
+        pytest.skip("has no partial_fit")
+    before = fitted_state(model)
     with pytest.raises(ValueError, match=message):
-        lde(**params).fit(X_SMALL, sample_weight=np.ones(60))
+        (model.partial_fit if streaming else model.fit)(X_SMALL)
+    assert fitted_state(model) == before
+
+
+UNUSED = {
+    "own": (
+        {"density": GaussianMixture(1), "n_mixture": 99, "solver": "muon", "early_stopping": True},
+        r"GaussianMixture\(\) does not use n_mixture=99, solver='muon', early_stopping=True",
+    ),
+    "own, arrays": ({"density": KernelDensity(), "orderings": [[1, 0]]}, "does not use orderings"),
+    "flow": ({"density": "flow", "dilations": [1]}, r"density='flow' does not use dilations=\[1\]"),
+    "autoregressive": ({"n_transforms": 5}, "'autoregressive' does not use n_transforms=5"),
+}
+
+
+@pytest.mark.parametrize(("params", "message"), UNUSED.values(), ids=UNUSED.keys())
+def test_parameters_that_a_density_does_not_use_are_named(params, message):
+    """In a warning, with which the model is what it is without them."""
+    model = LatentDensityEstimator(random_state=0, **params)
+    if isinstance(model.density, str):
+        model.set_params(max_iter=1)
+    with pytest.warns(UserWarning, match=message):
+        scores = model.fit(X_SMALL).score_samples(X_SMALL)
+    plain = LatentDensityEstimator(density=clone(model.density, safe=False), random_state=0)
+    if isinstance(model.density, str):
+        plain.set_params(max_iter=1)
+    np.testing.assert_array_equal(plain.fit(X_SMALL).score_samples(X_SMALL), scores)
+
+
+class Interrupted(PCA):
+    """A PCA that tells whether it would keep what an interrupted training has learned."""
+
+    def fit(self, X, y=None):
+        self.keeps_ = keeps_progress(self)
+        return super().fit(X)
+
+    def partial_fit(self, X, y=None):
+        return self.fit(X)
+
+
+class Keeping(KernelDensity):
+    """Likewise a density."""
+
+    def fit(self, X, y=None, sample_weight=None):
+        self.keeps_ = keeps_progress(self)
+        return super().fit(X, y, sample_weight)
+
+
+class Asking(Callback):
+    """Asks the same of the model itself, while its own network trains."""
+
+    def on_epoch_begin(self, net, **_):
+        self.answers = [*getattr(self, "answers", []), keeps_progress(self.model)]
+
+
+def test_nothing_is_kept_of_an_interrupted_part():
+    """Of two trainings, a first Ctrl-C is raised in both: neither is what the other began with."""
+    model = lde(Interrupted(2), density=Keeping()).fit(X_SMALL)
+    assert model.autoencoder_.keeps_ is model.density_.keeps_ is False
+    asking = Asking()
+    model = lde(Interrupted(2), callbacks=[asking])
+    asking.model = model
+    assert model.fit(X_SMALL).partial_fit(X_SMALL).autoencoder_.keeps_ is False
+    assert asking.answers == [False] * 3
+    assert keeps_progress(model)
+
+
+@pytest.mark.parametrize("kind", [small_autoencoder, lambda: small_adversarial(max_iter=2)])
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_score_of_rows_that_are_all_alike(kind, wrapped):
+    """They are likely, and more so than others; no code varies."""
+    X = np.full((50, 4), 3.0)
+    model = kind().fit(X)
+    model = lde(FrozenEstimator(model), max_iter=1).fit(X) if wrapped else model
+    same, other = model.data_score_samples(np.array([[3.0] * 4, [3.1] * 4]), n_draws=4)
+    assert np.isfinite([same, other]).all()
+    assert same > other
+
+
+def test_a_density_that_takes_no_weights_is_named():
+    """In an error: there is nothing else that they would count for."""
+    model = lde(density=GaussianMixture(n_components=2))
+    with pytest.raises(ValueError, match=r"density=GaussianMixture.* takes no weights"):
+        model.fit(X_SMALL, sample_weight=np.ones(60))
+
+
+@pytest.mark.parametrize("density", ["autoregressive", KernelDensity(bandwidth=0.5)])
+def test_weights_count_for_the_density_where_the_autoencoder_takes_none(density):
+    """PCA is fitted without, which a warning says; scores are those of its codes with weights."""
+    weight = np.random.default_rng(0).uniform(0.1, 3, 60)
+    model = lde(PCA(2), density=density)
+    with pytest.warns(UserWarning, match=r"autoencoder=PCA.* takes no weights.*LinearAE"):
+        model.fit(X_SMALL, sample_weight=weight)
+    codes = PCA(2).fit_transform(X_SMALL)
+    np.testing.assert_allclose(model.transform(X_SMALL), codes, rtol=1e-9)
+    alone = lde(density=density).fit(codes, sample_weight=weight)
+    np.testing.assert_allclose(model.score_codes(codes), alone.score_samples(codes), atol=1e-4)
+    unweighted = lde(density=density).fit(codes)
+    assert np.abs(model.score_codes(codes) - unweighted.score_samples(codes)).max() > 0.02
 
 
 @pytest.mark.parametrize("pair", [None, LinearAE(2)], ids=["rows", "codes"])
@@ -584,6 +694,8 @@ def test_streams_need_parts_that_can_go_on(params):
     model = lde(**params)
     assert not hasattr(model, "partial_fit")
     assert "partial_fit needs an autoencoder that has one" in why_missing(model, "partial_fit")
+    with pytest.raises(AttributeError, match=r"LinearAE.*IncrementalPCA.*FrozenEstimator.*Given"):
+        model.partial_fit(X_SMALL)
     for other in (lde(), lde(FrozenEstimator(PCA(2))), lde(small_autoencoder())):
         assert hasattr(other, "partial_fit")
 
@@ -614,8 +726,10 @@ def test_a_fit_that_fails_leaves_the_model_as_it_was(change):
     model = lde(PCA(2)).fit(X_SMALL)
     scores, before = model.score_samples(X_SMALL), fitted_state(model)
     kept = {name: getattr(model, name) for name in change}
-    with pytest.raises(ValueError):
-        model.set_params(**change).fit(X_SMALL)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "density=.* does not use", UserWarning)
+        with pytest.raises(ValueError):
+            model.set_params(**change).fit(X_SMALL)
     model.set_params(**kept)
     assert fitted_state(model) == before
     np.testing.assert_array_equal(model.score_samples(X_SMALL), scores)
@@ -1533,8 +1647,10 @@ def test_targets_reach_an_autoencoder_that_needs_them():
     weight = np.arange(80) % 2
     model = lde(PLSRegression(2)).fit(X, y)
     np.testing.assert_allclose(model.transform(X), PLSRegression(2).fit(X, y).transform(X))
-    with pytest.raises(ValueError, match=r"sample_weight.*PLSRegression"):
-        lde(PLSRegression(2)).fit(X, y, sample_weight=weight)
+    with pytest.warns(UserWarning, match=r"sample_weight.*PLSRegression"):
+        weighted = lde(PLSRegression(2)).fit(X, y, sample_weight=weight)
+    by_hand = PLSRegression(2).fit(X[1::2], y[1::2])  # rows of weight zero are left out
+    np.testing.assert_allclose(weighted.transform(X), by_hand.transform(X))
     with pytest.raises(ValueError, match="y has shape"):
         lde(PLSRegression(2)).fit(X, y[:-1])
 

@@ -11,7 +11,9 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
 from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
+from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import KernelDensity
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, Normalizer, PowerTransformer, StandardScaler
@@ -23,7 +25,7 @@ SAMPLERS = [
     PPCA(2),
     KernelDensity(bandwidth=0.3),
     GaussianMixture(2, random_state=5),
-    BayesianGaussianMixture(n_components=2, random_state=5),
+    BayesianGaussianMixture(n_components=2, max_iter=1000, random_state=5),
 ]
 every_sampler = pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda s: type(s).__name__)
 
@@ -198,6 +200,38 @@ def test_steps_that_cannot_be_sampled(steps, message, X):
     for pipeline in (Pipeline(steps), Pipeline(steps).fit(X)):
         with pytest.raises(TypeError, match=re.escape(message)):
             sample_pipeline(pipeline)
+
+
+@every_sampler
+def test_a_search_stands_for_its_best_pipeline(sampler, X):
+    """At the whole and as the last step, frozen or not; the seed reaches what samples."""
+    pipeline = make_pipeline(StandardScaler(), PCA(), clone(sampler))
+    search = GridSearchCV(pipeline, {"pca__n_components": [3, 4]}, cv=2).fit(X)
+    best = search.best_estimator_
+    expected = sample_pipeline(best, 5, random_state=3)
+    for given in (search, FrozenEstimator(search), FrozenEstimator(best)):
+        assert_array_equal(sample_pipeline(given, 5, random_state=3), expected)
+    parameter = next(name for name in sampler.get_params() if name in ("bandwidth", "tol"))
+    value = getattr(sampler, parameter)
+    inner = GridSearchCV(clone(sampler), {parameter: [value]}, cv=2)
+    for last in (inner, FrozenEstimator(clone(sampler).fit(StandardScaler().fit_transform(X)))):
+        nested = make_pipeline(StandardScaler(), last).fit(X)
+        plain = make_pipeline(StandardScaler(), clone(sampler)).fit(X)
+        expected = sample_pipeline(plain, 5, random_state=3)
+        assert_allclose(sample_pipeline(nested, 5, random_state=3), expected)
+
+
+def test_searches_that_chose_nothing(X):
+    """Those that are not fitted, that did not refit, and that are over no pipeline."""
+    grid = {"reduce__n_components": [1, 2]}
+    pipeline = Pipeline([("scale", StandardScaler()), ("reduce", LinearAE())])
+    with pytest.raises(NotFittedError, match="GridSearchCV"):
+        sample_pipeline(GridSearchCV(pipeline, grid))
+    with pytest.raises(TypeError, match="refit=False and has no best_estimator_"):
+        sample_pipeline(GridSearchCV(pipeline, grid, refit=False, cv=2).fit(X))
+    alone = GridSearchCV(LinearAE(), {"n_components": [1, 2]}, cv=2).fit(X)
+    with pytest.raises(TypeError, match=r"got LinearAE\. Call its own sample"):
+        sample_pipeline(alone)
 
 
 def test_sampler_without_random_state(X):
