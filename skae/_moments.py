@@ -12,6 +12,7 @@ variance: analysis and recommendations. The American Statistician 37(3), 242-247
 """
 
 from collections.abc import Iterator
+from math import sqrt
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -235,7 +236,32 @@ def _loses_nothing(dtype: Any, shift: float, spread: float) -> bool:
     The difference is exact to eps (1 + shift / spread), with shift = n |mu|^2 and spread
     the trace of the scatter: to 1e-12 for float64 and 1e-6 for float32 under this rule.
     """
-    return shift <= (1e4 if "64" in str(dtype) else 8.0) * spread
+    return shift <= _largest_shift(dtype) * spread
+
+
+def _largest_shift(dtype: Any) -> float:
+    return 1e4 if "64" in str(dtype) else 8.0
+
+
+def variance_of_rounding(mean: Any, total: float, from_squares: bool) -> float:
+    """The variance along an axis that rounding may leave where rows have none.
+
+    Values are known to eps, so that rows with a mean square of |mu|^2 + `total` vary by
+    eps^2 of that. Sums of squares, of which `from_squares` says that the variances come,
+    are known to eps of what was summed. Both are taken ten times.
+
+    Parameters
+    ----------
+    mean : ndarray of shape (n_features,), in the float type of the rows
+    total : float, variance of the rows over all features
+    from_squares : bool
+    """
+    eps = 10 * float(np.finfo(mean.dtype).eps)
+    length = float(linalg.norm(mean.astype(np.float64)))  # BLAS scales it: no overflow
+    least = (eps * length) ** 2 + eps**2 * total
+    if from_squares and total > 0:
+        least += eps * total * (1 + min((length / sqrt(total)) ** 2, _largest_shift(mean.dtype)))
+    return least
 
 
 def _raw_scatter(X: Any, sample_weight: Any | None = None) -> Any:
