@@ -27,6 +27,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from skae._em_run import EMRun, run_em
+
 Array = NDArray[np.float64]
 
 _BLOCK_ROWS = 2048
@@ -280,25 +282,32 @@ def m_step(
 
 
 def fit_em(
-    rows: IncompleteRows, start: LinearGaussian, *, tol: float, max_iter: int, floor: float
-) -> tuple[LinearGaussian, list[float], bool]:
-    """Exact PX-EM; the model, the log-likelihood (nats) before every step, converged.
+    rows: IncompleteRows,
+    start: LinearGaussian,
+    *,
+    tol: float,
+    max_iter: int,
+    floor: float,
+    keeps_progress: bool = False,
+) -> EMRun:
+    """Exact PX-EM; the run's states are models, its log-likelihoods nats of all rows.
 
     Stops when a step gains less than `tol` nats for each seen entry.
     """
     n_latents = start.loadings.shape[1]
     squares = _squares(rows)
-    model = start
-    history: list[float] = []
-    for _ in range(max_iter):
+
+    def step(
+        model: LinearGaussian, history: tuple[float, ...]
+    ) -> tuple[float, LinearGaussian | None]:
         sums = e_step(rows, model, squares)
         n_seen = float(sums.per_feature[-1].sum())
-        history.append(sums.log_likelihood)
-        gained = history[-1] - history[-2] if len(history) > 1 else np.inf
+        gained = sums.log_likelihood - history[-1] if history else np.inf
         if gained < tol * n_seen or model.noise_variance <= floor:
-            return model, history, True
-        model = m_step(rows, sums, squares, n_latents, floor)
-    return model, history, False
+            return sums.log_likelihood, None
+        return sums.log_likelihood, m_step(rows, sums, squares, n_latents, floor)
+
+    return run_em(step, start, max_iter, keeps_progress=keeps_progress)
 
 
 def start_from_pairs(

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from skae._em_run import EMRun, run_em
 from skae._moments import count_rows, total_scatter
 
 Array = NDArray[Any]
@@ -98,9 +99,14 @@ def randomized_axes(rows: CentredRows, n_axes: int, rng: np.random.RandomState) 
 
 
 def em_axes(
-    rows: CentredRows, n_axes: int, rng: np.random.RandomState, max_iter: int
-) -> tuple[Spectrum, list[float], bool]:
-    """EM without a D x D matrix; spectrum, nats per row of every step, converged.
+    rows: CentredRows,
+    n_axes: int,
+    rng: np.random.RandomState,
+    max_iter: int,
+    *,
+    keeps_progress: bool = False,
+) -> tuple[Spectrum, EMRun]:
+    """EM without a D x D matrix; the spectrum, and the run with nats per row of every step.
 
     The EM update of W has the columns of S W (eq. 27). Each step maximises the likelihood
     over the span of S W, W and the W before (Knyazev 2001, doi:10.1137/S1064827500366124,
@@ -109,23 +115,31 @@ def em_axes(
     """
     n_features = rows.X.shape[1]
     eps = float(np.finfo(rows.X.dtype).eps)
-    basis = rows.pull_back(rows.project(rng.standard_normal((n_features, n_axes))))
-    values, axes, projected = rows.ritz(np.linalg.qr(basis)[0])
-    before = axes[:, :0]
-    history = []
-    for _ in range(max_iter):
-        history.append(mean_log_likelihood(values, rows.trace, n_features))
+
+    def step(state: _Ritz, history: tuple[float, ...]) -> tuple[float, _Ritz | None]:
+        values, axes, projected, before = state
+        nats = mean_log_likelihood(values, rows.trace, n_features)
         images = rows.pull_back(projected)
         residual = images - axes * values
         limits = np.maximum(np.sqrt(eps) * values, 100 * eps * rows.trace)
         if np.all(np.linalg.norm(residual, axis=0) <= limits):
-            return Spectrum(values, axes.T, rows.trace, rows.mean), history, True
-        step = np.linalg.qr(np.hstack([axes, residual, before]))[0]
-        ritz_values, ritz_axes, ritz_projected = rows.ritz(step)
-        before = ritz_axes[:, :n_axes] - axes @ (axes.T @ ritz_axes[:, :n_axes])
-        values, axes, projected = (
-            ritz_values[:n_axes],
-            ritz_axes[:, :n_axes],
-            ritz_projected[:, :n_axes],
-        )
-    return Spectrum(values, axes.T, rows.trace, rows.mean), history, False
+            return nats, None
+        span = np.linalg.qr(np.hstack([axes, residual, before]))[0]
+        values, following, projected = (a[..., :n_axes] for a in rows.ritz(span))
+        before = following - axes @ (axes.T @ following)
+        return nats, _Ritz(values, following, projected, before)
+
+    basis = rows.pull_back(rows.project(rng.standard_normal((n_features, n_axes))))
+    values, axes, projected = rows.ritz(np.linalg.qr(basis)[0])
+    start = _Ritz(values, axes, projected, axes[:, :0])
+    run = run_em(step, start, max_iter, keeps_progress=keeps_progress)
+    return Spectrum(run.state.values, run.state.axes.T, rows.trace, rows.mean), run
+
+
+class _Ritz(NamedTuple):
+    """Variances (k,), axes (D, k), projections (n, k) of a step; what is new in the axes."""
+
+    values: Array
+    axes: Array
+    projected: Array
+    before: Array

@@ -464,11 +464,11 @@ def test_fitted_attributes_describe_the_fitted_gaussian():
     np.testing.assert_allclose(model.explained_variance_, values[:2] * 80 / 79, rtol=1e-10)
     ratio = values[:2] / values.sum()
     np.testing.assert_allclose(model.explained_variance_ratio_, ratio, rtol=1e-10)
-    cosines = np.abs(np.sum(model.components_ * vectors[:, ::-1].T[:2], axis=1))
+    cosines = np.abs(np.sum(model.axes_ * vectors[:, ::-1].T[:2], axis=1))
     np.testing.assert_allclose(cosines, 1.0, rtol=1e-10)
-    np.testing.assert_allclose(W, model.components_.T * np.linalg.norm(W, axis=0), atol=1e-10)
+    np.testing.assert_allclose(W, model.axes_.T * np.linalg.norm(W, axis=0), atol=1e-10)
     np.testing.assert_allclose(np.diag(W.T @ W), W.T @ W @ np.ones(2), atol=1e-10)
-    assert np.all(model.components_[np.arange(2), np.abs(model.components_).argmax(axis=1)] > 0)
+    assert np.all(model.axes_[np.arange(2), np.abs(model.axes_).argmax(axis=1)] > 0)
 
 
 def test_em_that_stops_early_warns():
@@ -485,8 +485,8 @@ def test_em_starts_near_its_end_when_values_are_missing_at_random(gaps, weighted
     weight = np.random.default_rng(0).uniform(0.5, 2, 600) if weighted else None
     rows = group_rows(X, weight)
     start = start_from_pairs(rows, 3, np.random.RandomState(0), 1e-12)
-    model, history, done = fit_em(rows, start, tol=1e-9, max_iter=500, floor=1e-12)
-    assert done
+    model, history, ended_by = fit_em(rows, start, tol=1e-9, max_iter=500, floor=1e-12)
+    assert ended_by == "convergence"
     total = 600 if weight is None else weight.sum()
     assert 0 <= (history[-1] - history[0]) / total < 0.5
     alone = LinearGaussian(1e-6 * start.loadings, rows.shift, float(np.nanvar(X, axis=0).mean()))
