@@ -26,7 +26,6 @@ from skae._incomplete_rows import (
     blocks,
     fit_em,
     group_rows,
-    group_sizes,
     log_likelihood,
     posterior,
     seen_variances,
@@ -252,9 +251,9 @@ class PPCA(LikelihoodModel):
             names = getattr(self, "feature_names_in_", np.arange(X.shape[1]))[~columns]
             raise ValueError(f"Columns {names.tolist()} of X are NaN in every row: drop them.")
         some = seen.any(axis=1)
-        rows = group_rows(
-            np.asarray(X[some], dtype=np.float64), None if weight is None else weight[some]
-        )
+        if not some.all():
+            X, weight = X[some], None if weight is None else weight[some]
+        rows = group_rows(X, weight)
         variances = seen_variances(rows)
         check_scale(variances)
         floor = noise_floor(float(variances.mean()), rows.shift.astype(X.dtype))
@@ -369,7 +368,7 @@ class PPCA(LikelihoodModel):
     def _encode(self, X: Any) -> Array:
         if _has_nan(X):
             codes = np.empty((X.shape[0], self.n_components_), dtype=self._dtype_for(X))
-            for index, *_, found in self._inferred(X):
+            for index, _, found in self._inferred(X):
                 codes[index] = found.mean.T
             return codes
         # W'W is diagonal, and so is M: its entries are the variances along the axes.
@@ -384,8 +383,8 @@ class PPCA(LikelihoodModel):
             return log_density(X, self.mean_, self.axes_, self._variances, self.noise_variance_)
         nats = np.empty(X.shape[0], dtype=self._dtype_for(X))
         model = self._model()
-        for index, rows, groups, block, found in self._inferred(X):
-            nats[index] = log_likelihood(rows, model, groups, block, found)
+        for index, block, found in self._inferred(X):
+            nats[index] = log_likelihood(block, model, found)
         return nats
 
     def _draw(self, n_samples: int, rng: np.random.RandomState, noise: bool) -> Array:
@@ -536,10 +535,10 @@ class PPCA(LikelihoodModel):
             return self._encode(X), np.broadcast_to(shared, shape)
         means = np.empty(shape[:2], dtype=self._dtype_for(X))
         covariances = np.empty(shape, dtype=means.dtype)
-        for index, rows, groups, _, found in self._inferred(X):
+        for index, block, found in self._inferred(X):
             means[index] = found.mean.T
             matrices = self.noise_variance_ * unpack(found.inverse)
-            covariances[index] = np.repeat(matrices, group_sizes(rows, groups), axis=0)
+            covariances[index] = np.repeat(matrices, block.sizes, axis=0)
         return means, covariances
 
     def _conditional_draws(
@@ -572,12 +571,12 @@ class PPCA(LikelihoodModel):
         return LinearGaussian(loadings, mean, self.noise_variance_)
 
     def _inferred(self, X: Array) -> Any:
-        """Posteriors of rows with holes: (indices, grouped rows, groups, block, posterior)."""
+        """Posteriors of rows with holes, by blocks: (indices, block, posterior)."""
         model = self._model()
-        rows = group_rows(np.asarray(X, dtype=np.float64), None, shift=model.mean)
-        for groups, block in blocks(rows, self.n_components_):
-            found = posterior(rows, model, groups, block)
-            yield rows.order[block], rows, groups, block, found
+        rows = group_rows(X, None, shift=model.mean)
+        for groups, positions in blocks(rows, self.n_components_):
+            block = rows.block(groups, positions)
+            yield rows.order[positions], block, posterior(block, model)
 
     @property
     def _signal(self) -> Array:
