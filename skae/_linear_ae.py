@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
+from scipy.sparse.linalg import ArpackError
 from sklearn import config_context
 from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
@@ -336,13 +337,17 @@ class LinearAE(BaseAutoencoder, PCA):
             self._fit_moments(moments(X, sample_weight), X, rng)
             return None
         if sample_weight is not None:
-            n_axes = int(min(n, X.shape[1]))
-            if _is_count(self.n_components):
-                self._check_size(self.n_components, n, X.shape[1])
-                n_axes = self.n_components
+            n_axes = self._largest_size(X, n)
             self._store_axes(principal_axes(X, sample_weight, n_axes), X)
             return None
         return self._fit_as_pca(X, rng)
+
+    def _largest_size(self, X: Any, n: float) -> int:
+        """How many axes tell the size."""
+        if _is_count(self.n_components):
+            self._check_size(self.n_components, n, X.shape[1])
+            return self.n_components
+        return int(min(n, X.shape[1]))
 
     def _check_rows(self, X: Any, **options: Any) -> Any:
         if sparse.issparse(X) and not get_tags(self).input_tags.sparse:
@@ -384,8 +389,14 @@ class LinearAE(BaseAutoencoder, PCA):
         """Let PCA solve, with a generator of its own; the codes of the training rows."""
         pca = PCA(**{name: getattr(self, name) for name in PCA().get_params()})
         pca.set_params(svd_solver=self._fit_svd_solver, random_state=rng)
-        with config_context(assume_finite=True):  # checked already
-            U, S, *_ = pca._fit(X)
+        try:
+            # Rows are checked already; constant ones divide zero by zero.
+            with config_context(assume_finite=True), np.errstate(divide="ignore"):
+                U, S, *_ = pca._fit(X)
+        except (ArpackError, np.linalg.LinAlgError):
+            # Constant rows, and rows out of range, of which this tells.
+            self._store_axes(principal_axes(X, None, self._largest_size(X, X.shape[0])), X)
+            return None
         self.__dict__.update({k: v for k, v in vars(pca).items() if k.endswith("_")})
         self.axes_ = self.components_
         self.n_samples_seen_ = self.n_samples_
@@ -404,6 +415,7 @@ class LinearAE(BaseAutoencoder, PCA):
             self._store_axes(axes_of_moments(stats, n_axes), like)
             return
         self._check_size(size, stats.n, stats.mean.shape[0])
+        check_scale(stats.scatter)
         covariance = move_to(stats.scatter, xp=np, device="cpu") / stats.n
         _, decoder, n_iter = minimise_linear_ae(covariance, size, 0.0, rng)
         variances, axes = canonical_axes(decoder, covariance)
@@ -521,7 +533,11 @@ class LinearAE(BaseAutoencoder, PCA):
         xp, _ = get_namespace(self.axes_)
         variance, noise = self.explained_variance_, self.noise_variance_
         signal = xp.where(variance > noise, variance - noise, xp.zeros_like(variance))
-        return (signal * variance if self.whiten else signal), float(noise)
+        if self.whiten:
+            with np.errstate(over="ignore"):
+                signal = signal * variance
+            check_scale(signal)
+        return signal, float(noise)
 
     def _floored_gaussian(self) -> tuple[Any, float]:
         """Variances along the axes and noise variance, kept off zero so that they invert."""

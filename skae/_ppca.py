@@ -255,7 +255,7 @@ class PPCA(LikelihoodModel):
             X, weight = X[some], None if weight is None else weight[some]
         rows = group_rows(X, weight)
         variances = seen_variances(rows)
-        check_scale(variances)
+        check_scale(np.r_[rows.shift, variances])
         floor = noise_floor(float(variances.mean()), rows.shift.astype(X.dtype))
         size = self._known_size(X.shape[1])
         if size is None:

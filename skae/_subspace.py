@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skae._em_run import EMRun, run_em
-from skae._moments import count_rows, total_scatter
+from skae._moments import count_rows, out_of_range, scaled_weight, total_scatter
 
 Array = NDArray[Any]
 
@@ -50,19 +50,24 @@ def mean_log_likelihood(values: Array, trace: float, n_features: int) -> float:
     kept = len(values)
     while kept and values[kept - 1] * (n_features - kept) < trace - values[:kept].sum():
         kept -= 1
-    log_det = float(np.log(values[:kept]).sum())
+    tiny = np.finfo(float).tiny  # stands for no variance at all
+    log_det = float(np.log(np.maximum(values[:kept], tiny)).sum())
     if kept < n_features:
-        left_out = max(trace - float(values[:kept].sum()), np.finfo(float).tiny)
+        left_out = max(trace - float(values[:kept].sum()), tiny)
         log_det += (n_features - kept) * log(left_out / (n_features - kept))
     return -0.5 * (log_det + n_features * (log(2 * pi) + 1))
 
 
 class CentredRows:
-    """Products with sqrt(w) (X - mean) that neither centre nor densify X."""
+    """Products with sqrt(w) (X - mean) that neither centre nor densify X.
+
+    The weights are scaled, see `scaled_weight`, and so is n.
+    """
 
     def __init__(self, X: Any, sample_weight: Array | None, mean: Array) -> None:
         self.X = X
         self.mean = mean
+        sample_weight, _ = scaled_weight(sample_weight)  # only shares are needed
         self.n = count_rows(X, sample_weight)
         self.trace = total_scatter(X, self.mean, sample_weight) / self.n
         self._root = None if sample_weight is None else np.sqrt(sample_weight)[:, None]
@@ -77,7 +82,10 @@ class CentredRows:
         if self._root is not None:
             Y = Y * self._root
         V = self.X.T @ Y.astype(self.X.dtype, copy=False)
-        return (V - self.mean[:, None] * Y.sum(axis=0)) / self.n
+        V = (V - self.mean[:, None] * Y.sum(axis=0)) / self.n
+        if not np.isfinite(V).all():
+            raise out_of_range(self.X.dtype)
+        return V
 
     def ritz(self, basis: Array) -> tuple[Array, Array, Array]:
         """Variances and axes inside the span of orthonormal columns, and the projections."""

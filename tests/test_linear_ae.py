@@ -945,3 +945,58 @@ def test_a_stream_is_saved_as_plain_arrays():
     with config_context(array_api_dispatch=True):
         model = LinearAE(2).partial_fit(xp.asarray(make_rows()))
     assert all(type(part) in (int, np.ndarray) for part in model.__getstate__()["_stream"])
+
+
+# ------------------------------------------------------------------------ degenerate rows
+
+
+@pytest.mark.parametrize("value", [0.0, 3.0, 1e100])
+@pytest.mark.parametrize("svd_solver", ["arpack", "full", "covariance_eigh", "randomized"])
+@pytest.mark.parametrize("container", [np.asarray, sparse.csr_array])
+def test_constant_rows_have_a_model_with_every_solver(value, svd_solver, container):
+    if container is sparse.csr_array and svd_solver not in ("arpack", "covariance_eigh"):
+        pytest.skip("a solver of dense rows")
+    X = container(np.full((20, 6), value))
+    model = LinearAE(2, svd_solver=svd_solver, random_state=0).fit(X)
+    np.testing.assert_allclose(model.reconstruct(X), np.full((20, 6), value))
+    assert np.isfinite(model.score_samples(X)).all()
+
+
+@pytest.mark.parametrize("value", [1.0, 1e13])
+def test_weighted_wide_rows_without_variance_have_orthonormal_axes(value):
+    """What rounding leaves of them may be far from orthogonal."""
+    for seed in range(20):
+        weight = np.random.default_rng(seed).uniform(size=20)
+        X = np.full((20, 30), value, dtype=np.float32)
+        model = LinearAE(2).fit(X, sample_weight=weight)
+        np.testing.assert_allclose(model.axes_ @ model.axes_.T, np.eye(2), atol=1e-6)
+
+
+@pytest.mark.parametrize("svd_solver", ["arpack", "full"])
+@pytest.mark.parametrize("solver", ["closed_form", "gradient"])
+def test_rows_out_of_range_are_refused_by_every_solver(svd_solver, solver):
+    with pytest.raises(ValueError, match="rescale X"):
+        LinearAE(2, svd_solver=svd_solver, solver=solver, random_state=0).fit(make_rows() * 1e160)
+
+
+@pytest.mark.parametrize("how", ["fit", "stream"])
+@pytest.mark.parametrize("shape", [(60, 6), (15, 40)])
+def test_weights_beyond_float32_have_no_scale(how, shape):
+    X = make_rows(*shape).astype(np.float32)
+    weight = np.random.default_rng(0).uniform(0.5, 2, shape[0])
+    expected = LinearAE(2).fit(X, sample_weight=weight)
+    if how == "stream":
+        model = in_batches(LinearAE(2), X, [5], weight * 1e40)
+    else:
+        model = LinearAE(2).fit(X, sample_weight=weight * 1e40)
+    np.testing.assert_allclose(model.axes_, expected.axes_, atol=1e-4)
+    np.testing.assert_allclose(model.mean_, expected.mean_, rtol=1e-5)
+
+
+def test_scores_of_whitened_rows_out_of_range_say_so():
+    """scikit-learn's covariance has their variances squared; their codes are as all others."""
+    X = make_rows() * 1e100
+    model = LinearAE(2, whiten=True).fit(X)
+    np.testing.assert_allclose(model.transform(X).std(axis=0, ddof=1), 1, rtol=1e-8)
+    with pytest.raises(ValueError, match="rescale X"):
+        model.score_samples(X)

@@ -458,6 +458,7 @@ def test_products_with_centred_rows_are_dense_products(container, weighted):
     centred = X - np.average(X, axis=0, weights=weight)
     n = 20 if weight is None else weight.sum()
     if weight is not None:
+        weight, n = weight / 2, n / 2  # the power of two above the largest
         centred *= np.sqrt(weight)[:, None]
     V, Y = np.random.default_rng(1).normal(size=(7, 3)), np.random.default_rng(2).normal(size=20)
     np.testing.assert_allclose(rows.project(V), centred @ V, atol=1e-12)
@@ -639,3 +640,43 @@ def test_models_saved_by_the_first_version_load_right():
         np.testing.assert_array_equal(getattr(loaded, name), getattr(model, name))
     np.testing.assert_allclose(loaded.singular_values_, singular_values, rtol=1e-14)
     np.testing.assert_array_equal(loaded.score_samples(X), model.score_samples(X))
+
+
+# ---------------------------------------------------------------- degenerate rows
+
+
+@pytest.mark.parametrize("solver", ["em", "randomized", "closed_form"])
+@pytest.mark.parametrize("value", [0.0, 3.0, 1e100])
+def test_constant_rows_have_a_model_without_leaked_warnings(solver, value):
+    X = np.full((20, 4), value)
+    with pytest.warns(UserWarning, match="floored"):
+        model = PPCA(2, solver=solver, random_state=0).fit(X)
+    np.testing.assert_allclose(model.reconstruct(X), X)
+    assert np.isfinite(model.score_samples(X)).all()
+    np.testing.assert_allclose(model.axes_ @ model.axes_.T, np.eye(2), atol=1e-12)
+
+
+@pytest.mark.parametrize("solver", ["em", "randomized", "closed_form"])
+@pytest.mark.parametrize("container", [np.asarray, sparse.csr_array])
+@pytest.mark.parametrize("shape", [(60, 6), (15, 40)])
+@pytest.mark.parametrize("scale", [1e20, 1e40, 1e150])
+def test_large_weights_have_no_scale(solver, container, shape, scale):
+    """Also beyond float32; as shares they are the weights that they are."""
+    X = make_rows(*shape).astype(np.float32)
+    weight = np.random.default_rng(0).uniform(0.5, 2, shape[0])
+    weight *= 100 / weight.sum()
+    expected = PPCA(2, random_state=0).fit(X, sample_weight=weight)
+    model = PPCA(2, solver=solver, random_state=0).fit(container(X), sample_weight=weight * scale)
+    np.testing.assert_allclose(model.mean_, expected.mean_, rtol=1e-5)
+    np.testing.assert_allclose(model.loadings_, expected.loadings_, atol=1e-2)
+    assert model.noise_variance_ == pytest.approx(expected.noise_variance_, rel=1e-3)
+
+
+@pytest.mark.parametrize("gaps", [False, True])
+@pytest.mark.parametrize("solver", ["em", "randomized", "closed_form"])
+def test_rows_whose_squares_leave_float32_are_refused(gaps, solver):
+    X = (make_rows(30, 4) * 1e30).astype(np.float32)
+    if gaps:
+        X[0, 0], solver = np.nan, "em"
+    with pytest.raises(ValueError, match="rescale X"):
+        PPCA(2, solver=solver, random_state=0).fit(X)
