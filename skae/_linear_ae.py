@@ -45,6 +45,7 @@ from skae._low_rank_gaussian import draw, log_density, noise_floor, precision
 from skae._moments import (
     Moments,
     PrincipalAxes,
+    advice_on_memory,
     axes_of_moments,
     check_scale,
     count_enough_rows,
@@ -277,9 +278,13 @@ class LinearAE(BaseAutoencoder, PCA):
             else:
                 rows = validate_data(self, X, reset=seen is None, skip_check_array=True)
             weight = self._check_weight(sample_weight, rows)
-            stats = moments(rows, weight)
-            if seen is not None:
-                stats = merge(seen, stats)
+            with advice_on_memory(
+                "partial_fit keeps a matrix of n_features squared; fit with "
+                "svd_solver='randomized' and a small n_components does not."
+            ):
+                stats = moments(rows, weight)
+                if seen is not None:
+                    stats = merge(seen, stats)
             check_scale(stats.scatter)
             self._stream = tuple(stats)
             self._check_choices()
@@ -333,6 +338,15 @@ class LinearAE(BaseAutoencoder, PCA):
         self._check_choices()
         n = count_enough_rows(X, sample_weight)
         self._fit_svd_solver = self._choose_svd_solver(n, X)
+        with advice_on_memory(
+            "Set a smaller n_components with svd_solver='randomized' and solver='closed_form', "
+            "which form no matrix of n_features squared; weighted rows need PPCA(solver='em')."
+        ):
+            return self._fit_rows(X, n, rng, sample_weight)
+
+    def _fit_rows(
+        self, X: Any, n: float, rng: np.random.RandomState, sample_weight: Any
+    ) -> Any | None:
         if self.solver == "gradient" or self._fit_svd_solver == "covariance_eigh":
             self._fit_moments(moments(X, sample_weight), X, rng)
             return None

@@ -12,6 +12,7 @@ variance: analysis and recommendations. The American Statistician 37(3), 242-247
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from math import frexp, sqrt
 from typing import Any, NamedTuple
 
@@ -219,6 +220,15 @@ def check_scale(squares: Any) -> None:
     xp, _ = get_namespace(squares)
     if not bool(xp.all(xp.isfinite(squares))):
         raise out_of_range(squares.dtype)
+
+
+@contextmanager
+def advice_on_memory(advice: str) -> Iterator[None]:
+    """Add to a MemoryError of the block what can be set."""
+    try:
+        yield
+    except MemoryError as error:
+        raise MemoryError(f"{str(error).rstrip('.') or 'Out of memory'}. {advice}") from error
 
 
 def out_of_range(dtype: Any) -> ValueError:

@@ -37,6 +37,7 @@ from skae._latent_size import by_bic, by_evidence, by_variance_share, n_free_par
 from skae._likelihood_model import LikelihoodModel
 from skae._low_rank_gaussian import draw, log_density, noise_floor, precision
 from skae._moments import (
+    advice_on_memory,
     check_scale,
     count_enough_rows,
     out_of_range,
@@ -204,10 +205,14 @@ class PPCA(LikelihoodModel):
         self.n_samples_ = count_enough_rows(X, sample_weight)
         mean = row_mean(X, sample_weight)
         # A dense mean shows NaN without a further look at X; a sparse one leaves it out.
-        if (sparse.issparse(X) or np.isnan(mean).any()) and _has_nan(X):
-            self._fit_incomplete(X, rng, sample_weight)
-        else:
-            self._fit_complete(X, rng, sample_weight, mean)
+        with advice_on_memory(
+            "Set an integer n_components, a small one, and solver='em' or 'randomized', which "
+            "form no matrix of n_features squared."
+        ):
+            if (sparse.issparse(X) or np.isnan(mean).any()) and _has_nan(X):
+                self._fit_incomplete(X, rng, sample_weight)
+            else:
+                self._fit_complete(X, rng, sample_weight, mean)
 
     def _fit_complete(
         self, X: Any, rng: np.random.RandomState, weight: Array | None, mean: Array
