@@ -21,11 +21,16 @@ algorithm. Biometrika 85(4), 755-770. :doi:`10.1093/biomet/85.4.755`
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
 from math import log, pi
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.utils import gen_batches
+
+from skae._em_run import EMRun, run_em
 
 Array = NDArray[np.float64]
 
@@ -41,19 +46,85 @@ class LinearGaussian(NamedTuple):
     noise_variance: float
 
 
-class IncompleteRows(NamedTuple):
-    """Rows sorted by the pattern of their holes.
+class Block(NamedTuple):
+    """Groups of rows: values (n, D) centred at `shift` and zero in the holes, seen (G, D), sizes.
 
-    values (n, D) are centred at `shift` and zero in the holes; group g holds the rows
-    starts[g] to starts[g + 1] and sees the entries where seen[g] (G, D) is one.
+    `seen` is one where a group sees an entry and zero in its holes; `sizes` (G,) are the
+    numbers of rows.
     """
 
     values: Array
     seen: Array
-    starts: NDArray[np.intp]
+    sizes: NDArray[np.intp]
+    shift: Array
+
+
+@dataclass(frozen=True, eq=False)
+class IncompleteRows:
+    """Rows by the pattern of their holes, read from X a block at a time, in float64.
+
+    Row i of the sorted rows is X[order[i]]; group g holds the rows starts[g] to
+    starts[g + 1], and bit d of patterns[g] says whether it sees entry d.
+    """
+
+    X: NDArray[Any]
     order: NDArray[np.intp]
+    starts: NDArray[np.intp]
+    patterns: NDArray[np.uint8]
     shift: Array
     weight: Array | None
+
+    def values(self, block: slice) -> Array:
+        """A block of sorted rows (n, D), centred at `shift` and zero in the holes."""
+        values = self.X[self.order[block]].astype(np.float64)
+        values -= self.shift
+        # Positive and negative parts take NaN as zero; a mask is four times as slow.
+        negative = np.fmin(values, 0.0)
+        np.fmax(values, 0.0, out=values)
+        values += negative
+        return values
+
+    def seen(self, groups: slice) -> Array:
+        """One where the groups see an entry, zero in their holes (G, D)."""
+        bits = np.unpackbits(self.patterns[groups], axis=1, count=self.X.shape[1])
+        return bits.astype(np.float64)
+
+    def block(self, groups: slice, block: slice) -> Block:
+        """What `blocks` gave the slices of."""
+        sizes = np.diff(self.starts[groups.start : groups.stop + 1])
+        return Block(self.values(block), self.seen(groups), sizes, self.shift)
+
+    @cached_property
+    def group_weights(self) -> Array:
+        """Weighted number of rows in each group (G,)."""
+        if self.weight is None:
+            return np.diff(self.starts).astype(np.float64)
+        return np.add.reduceat(self.weight, self.starts[:-1])
+
+    @cached_property
+    def counts(self) -> Array:
+        """Weighted number of rows that see each feature (D,)."""
+        groups = gen_batches(len(self.patterns), _BLOCK_ROWS)
+        return np.sum([self.group_weights[g] @ self.seen(g) for g in groups], axis=0)
+
+    @cached_property
+    def totals(self) -> Array:
+        """Weighted column sums of the values (D,)."""
+        return self._sums[0]
+
+    @cached_property
+    def squares(self) -> Array:
+        """Weighted sums of the squared values (D,)."""
+        return self._sums[1]
+
+    @cached_property
+    def _sums(self) -> Array:
+        sums = np.zeros((2, self.X.shape[1]))
+        for block in gen_batches(len(self.order), _BLOCK_ROWS):
+            values = self.values(block)
+            weighted = values if self.weight is None else values * self.weight[block, None]
+            sums += weighted.sum(axis=0), np.einsum("ij,ij->j", weighted, values)
+        return sums
 
 
 class Posterior(NamedTuple):
@@ -73,41 +144,32 @@ class Sums(NamedTuple):
     cross: Array  # (D, k)
 
 
-def group_rows(X: Array, sample_weight: Array | None, shift: Array | None = None) -> IncompleteRows:
+def group_rows(
+    X: NDArray[Any], sample_weight: Array | None, shift: Array | None = None
+) -> IncompleteRows:
     """Sort rows by pattern; `shift` defaults to the mean of what each column shows."""
-    seen = ~np.isnan(X)
-    packed = np.ascontiguousarray(np.packbits(seen, axis=1))
+    blocks = list(gen_batches(len(X), _BLOCK_ROWS))
+    packed = np.concatenate([np.packbits(~np.isnan(X[block]), axis=1) for block in blocks])
     keys = packed.view(np.dtype((np.void, packed.shape[1]))).ravel()
     _, label = np.unique(keys, return_inverse=True)
     order = np.argsort(label, kind="stable")
-    label, seen = label[order], seen[order]
-    values = np.where(seen, X[order], 0.0)
+    label = label[order]
     weight = None if sample_weight is None else sample_weight[order]
     # A large group is cut, so that blocks of whole groups have bounded size.
     position = np.arange(len(label))
     first = np.r_[True, label[1:] != label[:-1]]
     within = position - np.maximum.accumulate(np.where(first, position, 0))
     starts = np.flatnonzero(within % _BLOCK_ROWS == 0)
-    if shift is None:
-        counts = seen.sum(axis=0) if weight is None else weight @ seen
-        totals = values.sum(axis=0) if weight is None else weight @ values
-        shift = totals / counts
-    for rows in range(0, len(values), _BLOCK_ROWS):
-        block = slice(rows, rows + _BLOCK_ROWS)
-        values[block] -= shift * seen[block]
-    return IncompleteRows(
-        values, seen[starts].astype(np.float64), np.r_[starts, len(values)], order, shift, weight
-    )
-
-
-def group_sizes(rows: IncompleteRows, groups: slice) -> NDArray[np.intp]:
-    """Number of rows in each of a slice of groups."""
-    return np.diff(rows.starts[groups.start : groups.stop + 1])
+    patterns = packed[order[starts]]
+    starts = np.r_[starts, len(order)]
+    origin = np.zeros(X.shape[1]) if shift is None else shift
+    rows = IncompleteRows(X, order, starts, patterns, origin, weight)
+    return rows if shift is not None else replace(rows, shift=rows.totals / rows.counts)
 
 
 def seen_variances(rows: IncompleteRows) -> Array:
     """Variance of what each column shows (D,), with 1/n."""
-    return _squares(rows) / (_group_weights(rows) @ rows.seen)
+    return rows.squares / rows.counts
 
 
 def blocks(rows: IncompleteRows, n_latents: int) -> Iterator[tuple[slice, slice]]:
@@ -122,42 +184,32 @@ def blocks(rows: IncompleteRows, n_latents: int) -> Iterator[tuple[slice, slice]
         group = stop
 
 
-def posterior(
-    rows: IncompleteRows, model: LinearGaussian, groups: slice, block: slice
-) -> Posterior:
-    """p(z | x_o) for a block of groups."""
-    found = _by_latents(rows, model, groups, block)
+def posterior(block: Block, model: LinearGaussian) -> Posterior:
+    """p(z | x_o) of the rows of a block."""
+    found = _by_latents(block, model)
     W, _, noise_variance = model
     if noise_variance < 1e-8 * np.max(np.sum(W**2, axis=0)):
-        few = rows.seen[groups].sum(axis=1) < W.shape[1]
+        few = block.seen.sum(axis=1) < W.shape[1]
         if few.any():
-            _by_entries(rows, model, groups, block, few, found)
+            _by_entries(block, model, few, found)
     return found
 
 
-def _by_latents(
-    rows: IncompleteRows, model: LinearGaussian, groups: slice, block: slice
-) -> Posterior:
+def _by_latents(block: Block, model: LinearGaussian) -> Posterior:
     """Posteriors by way of M, a matrix of latents."""
     W, mean, noise_variance = model
-    seen = rows.seen[groups]
+    values, seen, sizes, shift = block
     first, second = _triangle(W.shape[1])
     inverse = (W[:, first] * W[:, second]).T @ seen.T
     inverse[first == second] += noise_variance
     log_det = invert_packed(inverse)
-    offset = ((mean - rows.shift)[:, None] * W).T @ seen.T
-    sizes = group_sizes(rows, groups)
-    b = W.T @ rows.values[block].T - np.repeat(offset, sizes, axis=1)
+    offset = ((mean - shift)[:, None] * W).T @ seen.T
+    b = W.T @ values.T - np.repeat(offset, sizes, axis=1)
     return Posterior(multiply_packed(np.repeat(inverse, sizes, axis=1), b), inverse, log_det)
 
 
 def _by_entries(
-    rows: IncompleteRows,
-    model: LinearGaussian,
-    groups: slice,
-    block: slice,
-    few: NDArray[np.bool_],
-    found: Posterior,
+    block: Block, model: LinearGaussian, few: NDArray[np.bool_], found: Posterior
 ) -> None:
     """Rewrite the posteriors of groups that see fewer entries than there are latents.
 
@@ -167,9 +219,10 @@ def _by_entries(
     """
     W, mean, noise_variance = model
     n_latents = W.shape[1]
-    n_seen = rows.seen[groups][few].sum(axis=1)
+    seen = block.seen[few]
+    n_seen = seen.sum(axis=1)
     most = max(1, int(n_seen.max()))
-    entries = np.argsort(-rows.seen[groups][few], axis=1, kind="stable")[:, :most]
+    entries = np.argsort(-seen, axis=1, kind="stable")[:, :most]
     present = np.arange(most) < n_seen[:, None]
     W_o = W[entries] * present[:, :, None]
     C = W_o @ W_o.transpose(0, 2, 1)
@@ -182,31 +235,27 @@ def _by_entries(
     pivots = np.diagonal(np.linalg.cholesky(C), axis1=1, axis2=2)
     found.log_det[few] = 2 * np.log(pivots).sum(axis=1)
     found.log_det[few] += (n_latents - n_seen - padding) * log(noise_variance)
-    sizes = group_sizes(rows, groups)
-    of_few = np.repeat(few, sizes)
-    group = np.repeat(np.arange(len(n_seen)), sizes[few])
-    residual = np.take_along_axis(rows.values[block][of_few], entries[group], axis=1)
-    residual = (residual - (mean - rows.shift)[entries[group]]) * present[group]
+    of_few = np.repeat(few, block.sizes)
+    group = np.repeat(np.arange(len(n_seen)), block.sizes[few])
+    residual = np.take_along_axis(block.values[of_few], entries[group], axis=1)
+    residual = (residual - (mean - block.shift)[entries[group]]) * present[group]
     found.mean[:, of_few] = np.einsum("nok,no->kn", solved[group], residual)
 
 
-def log_likelihood(
-    rows: IncompleteRows, model: LinearGaussian, groups: slice, block: slice, found: Posterior
-) -> Array:
+def log_likelihood(block: Block, model: LinearGaussian, found: Posterior) -> Array:
     """Nats of each row of a block, from its residual: nothing cancels."""
     W, mean, noise_variance = model
-    sizes = group_sizes(rows, groups)
-    seen = np.repeat(rows.seen[groups], sizes, axis=0)
-    residual = rows.values[block] - seen * ((mean - rows.shift) + found.mean.T @ W.T)
+    seen = np.repeat(block.seen, block.sizes, axis=0)
+    residual = block.values - seen * ((mean - block.shift) + found.mean.T @ W.T)
     # |r|^2 - r'W M^-1 W'r = |r - W z|^2 + sigma2 |z|^2 at the posterior mean z.
     distance = np.sum(residual**2, axis=1) / noise_variance + np.sum(found.mean**2, axis=0)
     n_seen = np.sum(seen, axis=1)
-    log_det = np.repeat(found.log_det, sizes) + (n_seen - W.shape[1]) * log(noise_variance)
+    log_det = np.repeat(found.log_det, block.sizes) + (n_seen - W.shape[1]) * log(noise_variance)
     return -0.5 * (distance + log_det + n_seen * log(2 * pi))
 
 
-def e_step(rows: IncompleteRows, model: LinearGaussian, squares: Array) -> Sums:
-    """Expected sums over all rows; `squares` (D,) are the weighted sums of values^2."""
+def e_step(rows: IncompleteRows, model: LinearGaussian) -> Sums:
+    """Expected sums over all rows."""
     W, mean, noise_variance = model
     n_features, n_latents = W.shape
     first, second = _triangle(n_latents)
@@ -215,9 +264,10 @@ def e_step(rows: IncompleteRows, model: LinearGaussian, squares: Array) -> Sums:
     overall = np.zeros(size + n_latents + 1)
     cross = np.zeros((n_features, n_latents))
     log_det = 0.0
-    for groups, block in blocks(rows, n_latents):
-        z, inverse, group_log_det = posterior(rows, model, groups, block)
-        weight = np.ones(z.shape[1]) if rows.weight is None else rows.weight[block]
+    for groups, positions in blocks(rows, n_latents):
+        block = rows.block(groups, positions)
+        z, inverse, group_log_det = posterior(block, model)
+        weight = np.ones(z.shape[1]) if rows.weight is None else rows.weight[positions]
         starts = rows.starts[groups] - rows.starts[groups.start]
         group_weight = np.add.reduceat(weight, starts)
         weighted = z * weight
@@ -226,15 +276,14 @@ def e_step(rows: IncompleteRows, model: LinearGaussian, squares: Array) -> Sums:
         sums[:size] += inverse * (noise_variance * group_weight)
         sums[size:-1] = np.add.reduceat(weighted, starts, axis=1)
         sums[-1] = group_weight
-        seen = rows.seen[groups]
-        per_feature += sums @ seen
+        per_feature += sums @ block.seen
         overall += sums.sum(axis=1)
-        cross += rows.values[block].T @ weighted.T
+        cross += block.values.T @ weighted.T
         log_det += float(group_weight @ group_log_det)
     # The distances of all rows, in the same sums: r'r - z'M z, with M z = W_o' r.
     step = mean - rows.shift
     counts, codes = per_feature[-1], per_feature[size:-1]
-    squared = squares.sum() - 2 * step @ _totals(rows) + counts @ step**2
+    squared = rows.squares.sum() - 2 * step @ rows.totals + counts @ step**2
     explained = np.sum(cross * W) - np.sum(step[:, None] * W * codes.T)
     n_seen = float(counts.sum())
     nats = -0.5 * (
@@ -246,9 +295,7 @@ def e_step(rows: IncompleteRows, model: LinearGaussian, squares: Array) -> Sums:
     return Sums(nats, per_feature, overall, cross)
 
 
-def m_step(
-    rows: IncompleteRows, sums: Sums, squares: Array, n_latents: int, floor: float
-) -> LinearGaussian:
+def m_step(rows: IncompleteRows, sums: Sums, n_latents: int, floor: float) -> LinearGaussian:
     """Regress every feature on (z, 1) over the rows that see it, then reduce (PX-EM).
 
     The expanded model lets z ~ N(nu, S) and fits nu and S too; it describes the same
@@ -260,13 +307,13 @@ def m_step(
     design = np.empty((n_features, n_latents + 1, n_latents + 1))
     design[:, first, second] = design[:, second, first] = sums.per_feature[:size].T
     design[:, n_latents, :] = design[:, :, n_latents] = sums.per_feature[size:].T
-    target = np.column_stack([sums.cross, _totals(rows)])
+    target = np.column_stack([sums.cross, rows.totals])
     try:
         solution = np.linalg.solve(design, target[:, :, None])[:, :, 0]
     except np.linalg.LinAlgError:  # a feature that fewer rows show than there are codes
         inverse = np.linalg.pinv(design, hermitian=True)
         solution = np.einsum("dij,dj->di", inverse, target)
-    residual = squares.sum() - np.sum(solution * target)
+    residual = rows.squares.sum() - np.sum(solution * target)
     noise_variance = max(residual / sums.per_feature[-1].sum(), floor)
 
     W, step = solution[:, :n_latents], solution[:, n_latents]
@@ -280,25 +327,31 @@ def m_step(
 
 
 def fit_em(
-    rows: IncompleteRows, start: LinearGaussian, *, tol: float, max_iter: int, floor: float
-) -> tuple[LinearGaussian, list[float], bool]:
-    """Exact PX-EM; the model, the log-likelihood (nats) before every step, converged.
+    rows: IncompleteRows,
+    start: LinearGaussian,
+    *,
+    tol: float,
+    max_iter: int,
+    floor: float,
+    keeps_progress: bool = False,
+) -> EMRun:
+    """Exact PX-EM; the run's states are models, its log-likelihoods nats of all rows.
 
     Stops when a step gains less than `tol` nats for each seen entry.
     """
     n_latents = start.loadings.shape[1]
-    squares = _squares(rows)
-    model = start
-    history: list[float] = []
-    for _ in range(max_iter):
-        sums = e_step(rows, model, squares)
+
+    def step(
+        model: LinearGaussian, history: tuple[float, ...]
+    ) -> tuple[float, LinearGaussian | None]:
+        sums = e_step(rows, model)
         n_seen = float(sums.per_feature[-1].sum())
-        history.append(sums.log_likelihood)
-        gained = history[-1] - history[-2] if len(history) > 1 else np.inf
+        gained = sums.log_likelihood - history[-1] if history else np.inf
         if gained < tol * n_seen or model.noise_variance <= floor:
-            return model, history, True
-        model = m_step(rows, sums, squares, n_latents, floor)
-    return model, history, False
+            return sums.log_likelihood, None
+        return sums.log_likelihood, m_step(rows, sums, n_latents, floor)
+
+    return run_em(step, start, max_iter, keeps_progress=keeps_progress)
 
 
 def start_from_pairs(
@@ -310,19 +363,22 @@ def start_from_pairs(
     diagonal, X'X / (n p p') estimates the covariance; block power iterations find its
     leading axes from products with X alone.
     """
-    values, n_features = rows.values, rows.values.shape[1]
-    group_weights = _group_weights(rows)
-    n = group_weights.sum()
-    share = (group_weights @ rows.seen / n)[:, None]
-    squares = _squares(rows)[:, None]
+    n_features = rows.X.shape[1]
+    n = rows.group_weights.sum()
+    share = (rows.counts / n)[:, None]
+    squares = rows.squares[:, None]
     variance = squares / (n * share)
     diagonal = variance - squares / (n * share**2)
 
     def covariance(V: Array) -> Array:
-        products = values @ (V / share)
-        if rows.weight is not None:
-            products *= rows.weight[:, None]
-        return (values.T @ products) / (n * share) + diagonal * V
+        images = np.zeros_like(V)
+        for block in gen_batches(len(rows.order), _BLOCK_ROWS):
+            values = rows.values(block)
+            products = values @ (V / share)
+            if rows.weight is not None:
+                products *= rows.weight[block, None]
+            images += values.T @ products
+        return images / (n * share) + diagonal * V
 
     width = min(n_features, n_latents + 10)
     basis = np.linalg.qr(rng.standard_normal((n_features, width)))[0]
@@ -396,22 +452,3 @@ def _triangle(n_latents: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
 
 def _order(matrices: Array) -> int:
     return int((np.sqrt(8 * len(matrices) + 1) - 1) / 2 + 0.5)
-
-
-def _group_weights(rows: IncompleteRows) -> Array:
-    """Weighted number of rows in each group (G,)."""
-    if rows.weight is None:
-        return np.diff(rows.starts).astype(np.float64)
-    return np.add.reduceat(rows.weight, rows.starts[:-1])
-
-
-def _squares(rows: IncompleteRows) -> Array:
-    """Weighted sums of the squared values (D,)."""
-    if rows.weight is None:
-        return np.einsum("ij,ij->j", rows.values, rows.values)
-    return np.einsum("i,ij,ij->j", rows.weight, rows.values, rows.values)
-
-
-def _totals(rows: IncompleteRows) -> Array:
-    """Weighted column sums of the values (D,)."""
-    return rows.values.sum(axis=0) if rows.weight is None else rows.weight @ rows.values

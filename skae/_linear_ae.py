@@ -11,17 +11,18 @@ autoencoders. ICML, PMLR 97, 3560-3569. :arxiv:`1901.08168`
 """
 
 import warnings
-from math import sqrt
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
+from scipy.sparse.linalg import ArpackError
 from sklearn import config_context
 from sklearn.decomposition import PCA
+from sklearn.exceptions import NotFittedError
 from sklearn.utils import get_tags
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skae._base import (
     BaseAutoencoder,
@@ -34,11 +35,17 @@ from skae._base import (
     widest_float,
 )
 from skae._latent_size import by_evidence, by_variance_share
-from skae._linear_maps import canonical_axes, minimise_linear_ae, shrinkage_along
+from skae._linear_maps import (
+    canonical_axes,
+    minimise_linear_ae,
+    shrinkage_along,
+    whitening_scales,
+)
 from skae._low_rank_gaussian import draw, log_density, noise_floor, precision
 from skae._moments import (
     Moments,
     PrincipalAxes,
+    advice_on_memory,
     axes_of_moments,
     check_scale,
     count_enough_rows,
@@ -46,6 +53,7 @@ from skae._moments import (
     moments,
     out_of_range,
     principal_axes,
+    variance_of_rounding,
 )
 
 
@@ -55,8 +63,8 @@ class LinearAE(BaseAutoencoder, PCA):
     Takes the place of :class:`sklearn.decomposition.PCA`: the same arguments, methods,
     attributes and results, for dense, sparse and array-API input. What it adds:
     weighted rows, exact streaming (`partial_fit`), new rows (`sample`), a penalty that
-    shrinks weak components (`alpha`), training by gradient (`solver`), and data frames
-    out of `inverse_transform`.
+    shrinks weak components (`alpha`), training by gradient (`solver`), data frames
+    out of `inverse_transform`, and whitening that leaves directions without variance alone.
 
     The maps minimise, with :math:`\Sigma` the covariance with 1/n,
 
@@ -74,7 +82,9 @@ class LinearAE(BaseAutoencoder, PCA):
     copy : bool, default=True
         If False, the training data may be overwritten.
     whiten : bool, default=False
-        Scale the codes to unit variance.
+        Scale the codes to unit variance. A direction whose variance is lost in rounding
+        has no such scale: its codes are in units of the first component's standard
+        deviation, about 0 for the training rows and finite for all others.
     svd_solver : {'auto', 'full', 'covariance_eigh', 'arpack', 'randomized'}, \
             default='auto'
         As in PCA. Weighted rows are always solved exactly.
@@ -91,8 +101,9 @@ class LinearAE(BaseAutoencoder, PCA):
         NumPy's global generator is never touched.
     alpha : float, default=0.0
         Penalty on both maps, in units of the squared data. With `alpha` > 0,
-        `transform` and `inverse_transform` use the shrunken maps; PCA's attributes,
-        `score` and `sample` stay PCA's. Not allowed with `whiten`.
+        `transform`, `inverse_transform` and `components_` are the shrunken maps; the
+        other attributes of PCA, `score` and `sample` stay PCA's. Not allowed with
+        `whiten`.
     solver : {'closed_form', 'gradient'}, default='closed_form'
         `'gradient'` minimises the objective by L-BFGS on the covariance from a random
         start, to the same optimum, and then makes the axes canonical.
@@ -104,9 +115,15 @@ class LinearAE(BaseAutoencoder, PCA):
     decoder_ : ndarray of shape (n_features_in_, n_components_)
         W_d; reconstructions are `Z @ decoder_.T + mean_`.
     components_ : ndarray of shape (n_components_, n_features_in_)
-        Principal axes, by decreasing variance.
+        What a unit of each code adds to a row: `Z @ components_ + mean_` is
+        `inverse_transform(Z)`. These are the principal axes, with `alpha` > 0 shrunken.
+        With `whiten=True` they are the axes, as PCA's, and the codes are to be multiplied
+        by `sqrt(explained_variance_)` first.
+    axes_ : ndarray of shape (n_components_, n_features_in_)
+        Principal axes, orthonormal, by decreasing variance, whatever `alpha` and `whiten`.
     explained_variance_ : ndarray of shape (n_components_,)
-        Variance of each component, with n - 1.
+        Variance of the rows along each axis, with n - 1. That is the variance of the codes
+        only without `alpha` and `whiten`.
     explained_variance_ratio_ : ndarray of shape (n_components_,)
         Their shares of the total variance.
     singular_values_ : ndarray of shape (n_components_,)
@@ -117,6 +134,10 @@ class LinearAE(BaseAutoencoder, PCA):
         Number of codes.
     n_samples_ : int or float
         Number of training rows; the sum of their weights, where given.
+    n_samples_seen_ : int or float
+        The same, under IncrementalPCA's name; also while `partial_fit` only collects.
+    var_ : ndarray of shape (n_features_in_,)
+        Variance of each feature, with 1/n; only after `partial_fit`.
     noise_variance_ : float
         Variance per left-out dimension (Tipping and Bishop 1999).
     n_features_in_ : int
@@ -209,7 +230,12 @@ class LinearAE(BaseAutoencoder, PCA):
 
     @fit_context
     def partial_fit(
-        self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None
+        self,
+        X: ArrayLike,
+        y: object = None,
+        sample_weight: ArrayLike | None = None,
+        *,
+        check_input: bool = True,
     ) -> Self:
         """Learn from one more batch of rows, exactly.
 
@@ -229,6 +255,10 @@ class LinearAE(BaseAutoencoder, PCA):
             Present for API consistency.
         sample_weight : array-like of shape (n_samples,), default=None
             How often each row counts.
+        check_input : bool, default=True
+            False takes `X` as it is, without a search for values that are not finite: an
+            array of float32 or float64, or a CSR matrix of them. Its width is still
+            compared with that of earlier batches.
 
         Returns
         -------
@@ -243,14 +273,22 @@ class LinearAE(BaseAutoencoder, PCA):
         """
         with self._all_or_nothing():
             seen = self._seen_moments()
-            rows = self._check_rows(X, reset=seen is None)
+            if check_input:
+                rows = self._check_rows(X, reset=seen is None)
+            else:
+                rows = validate_data(self, X, reset=seen is None, skip_check_array=True)
             weight = self._check_weight(sample_weight, rows)
-            stats = moments(rows, weight)
-            if seen is not None:
-                stats = merge(seen, stats)
+            with advice_on_memory(
+                "partial_fit keeps a matrix of n_features squared; fit with "
+                "svd_solver='randomized' and a small n_components does not."
+            ):
+                stats = moments(rows, weight)
+                if seen is not None:
+                    stats = merge(seen, stats)
             check_scale(stats.scatter)
             self._stream = tuple(stats)
             self._check_choices()
+            self._store_seen(stats, rows)
             if stats.n >= self._rows_needed(rows.shape[1]):
                 self._fit_moments(stats, rows, self._generator())
         return self
@@ -261,7 +299,7 @@ class LinearAE(BaseAutoencoder, PCA):
             return Moments(*self._stream)
         if not hasattr(self, "components_"):
             return None
-        xp, _, device = get_namespace_and_device(self.components_)
+        xp, _, device = get_namespace_and_device(self.axes_)
         n_features, left_out = self.n_features_in_, 0.0
         if self.n_components_ < (rank := min(self.n_samples_, n_features)):
             warnings.warn(
@@ -273,13 +311,20 @@ class LinearAE(BaseAutoencoder, PCA):
             )
             share = (rank - self.n_components_) / (n_features - self.n_components_)
             left_out = float(self.noise_variance_) * share
-        dtype = widest_float(self.components_)
+        dtype = widest_float(self.axes_)
         axes, variance, mean = (
-            xp.astype(a, dtype) for a in (self.components_, self.explained_variance_, self.mean_)
+            xp.astype(a, dtype) for a in (self.axes_, self.explained_variance_, self.mean_)
         )
         scatter = (axes.T * (variance - left_out)) @ axes
         scatter += left_out * xp.eye(n_features, dtype=dtype, device=device)
         return Moments(self.n_samples_, mean, scatter * (self.n_samples_ - 1))
+
+    def _store_seen(self, stats: Moments, like: Any) -> None:
+        """Set what IncrementalPCA tells of a stream, also before there is a model."""
+        xp, _, device = get_namespace_and_device(like)
+        self.n_samples_seen_ = stats.n
+        variances = get_namespace(stats.scatter)[0].linalg.diagonal(stats.scatter) / stats.n
+        self.var_ = xp.asarray(variances, dtype=like.dtype, device=device)
 
     def _rows_needed(self, n_features: int) -> int:
         """From how many rows on there is a model."""
@@ -293,17 +338,30 @@ class LinearAE(BaseAutoencoder, PCA):
         self._check_choices()
         n = count_enough_rows(X, sample_weight)
         self._fit_svd_solver = self._choose_svd_solver(n, X)
+        with advice_on_memory(
+            "Set a smaller n_components with svd_solver='randomized' and solver='closed_form', "
+            "which form no matrix of n_features squared; weighted rows need PPCA(solver='em')."
+        ):
+            return self._fit_rows(X, n, rng, sample_weight)
+
+    def _fit_rows(
+        self, X: Any, n: float, rng: np.random.RandomState, sample_weight: Any
+    ) -> Any | None:
         if self.solver == "gradient" or self._fit_svd_solver == "covariance_eigh":
             self._fit_moments(moments(X, sample_weight), X, rng)
             return None
         if sample_weight is not None:
-            n_axes = int(min(n, X.shape[1]))
-            if _is_count(self.n_components):
-                self._check_size(self.n_components, n, X.shape[1])
-                n_axes = self.n_components
+            n_axes = self._largest_size(X, n)
             self._store_axes(principal_axes(X, sample_weight, n_axes), X)
             return None
         return self._fit_as_pca(X, rng)
+
+    def _largest_size(self, X: Any, n: float) -> int:
+        """How many axes tell the size."""
+        if _is_count(self.n_components):
+            self._check_size(self.n_components, n, X.shape[1])
+            return self.n_components
+        return int(min(n, X.shape[1]))
 
     def _check_rows(self, X: Any, **options: Any) -> Any:
         if sparse.issparse(X) and not get_tags(self).input_tags.sparse:
@@ -345,17 +403,22 @@ class LinearAE(BaseAutoencoder, PCA):
         """Let PCA solve, with a generator of its own; the codes of the training rows."""
         pca = PCA(**{name: getattr(self, name) for name in PCA().get_params()})
         pca.set_params(svd_solver=self._fit_svd_solver, random_state=rng)
-        with config_context(assume_finite=True):  # checked already
-            U, S, *_ = pca._fit(X)
+        try:
+            # Rows are checked already; constant ones divide zero by zero.
+            with config_context(assume_finite=True), np.errstate(divide="ignore"):
+                U, S, *_ = pca._fit(X)
+        except (ArpackError, np.linalg.LinAlgError):
+            # Constant rows, and rows out of range, of which this tells.
+            self._store_axes(principal_axes(X, None, self._largest_size(X, X.shape[0])), X)
+            return None
         self.__dict__.update({k: v for k, v in vars(pca).items() if k.endswith("_")})
+        self.axes_ = self.components_
+        self.n_samples_seen_ = self.n_samples_
         self.n_components_ = int(pca.n_components_)
         if float(sum(pca.singular_values_)) == 0:  # constant rows: 0 / 0
             self.explained_variance_ratio_ = self.explained_variance_ * 0
-        shrinkage = self._store_maps()
-        U = U[:, : self.n_components_]
-        if self.whiten:
-            return U * sqrt(self.n_samples_ - 1)
-        return U * S[: self.n_components_] * shrinkage
+        gains = self._store_maps(from_squares=False)
+        return U[:, : self.n_components_] * (S[: self.n_components_] * gains)
 
     def _fit_moments(self, stats: Moments, like: Any, rng: np.random.RandomState) -> None:
         """Learn from mean and scatter; `like` has the type of the fitted arrays."""
@@ -366,6 +429,7 @@ class LinearAE(BaseAutoencoder, PCA):
             self._store_axes(axes_of_moments(stats, n_axes), like)
             return
         self._check_size(size, stats.n, stats.mean.shape[0])
+        check_scale(stats.scatter)
         covariance = move_to(stats.scatter, xp=np, device="cpu") / stats.n
         _, decoder, n_iter = minimise_linear_ae(covariance, size, 0.0, rng)
         variances, axes = canonical_axes(decoder, covariance)
@@ -378,7 +442,7 @@ class LinearAE(BaseAutoencoder, PCA):
             scales = shrinkage_along(axes, encoder, decoder)
             xp, _, device = get_namespace_and_device(like)
             maps = xp.asarray(scales[:, None] * axes, dtype=like.dtype, device=device)
-            self.encoder_, self.decoder_ = maps, maps.T
+            self.encoder_, self.decoder_, self.components_ = maps, maps.T, maps
             self.n_iter_ += n_iter
 
     def _check_size(self, size: Any, n: float, n_features: int) -> None:
@@ -417,41 +481,55 @@ class LinearAE(BaseAutoencoder, PCA):
         def stored(values: Any) -> Any:
             return xp.asarray(values, dtype=like.dtype, device=device, copy=True)
 
-        self.n_samples_ = n
+        self.n_samples_ = self.n_samples_seen_ = n
         self.n_components_ = int(size)
         self.mean_ = stored(found.mean)
-        self.components_ = stored(found.axes[:size, :])
+        self.axes_ = stored(found.axes[:size, :])
         self.explained_variance_ = stored(kept)
         self.explained_variance_ratio_ = stored(kept / (total or 1.0))
         self.singular_values_ = stored(np.sqrt(kept * (n - 1)))
         self.noise_variance_ = (
             max(total - float(kept.sum()), 0.0) / (most - size) if size < most else 0.0
         )
-        self._store_maps()
+        self._store_maps(from_squares=True)
 
-    def _store_maps(self) -> Any:
-        """Set W_e and W_d from PCA's attributes; the shrinkage s of each code."""
-        xp, _ = get_namespace(self.components_)
+    def _store_maps(self, from_squares: bool) -> Any:
+        """Set W_e, W_d and `components_` from the axes; each code over its projection.
+
+        `from_squares` tells whether the variances are eigenvalues of sums of squares.
+        """
+        xp, _ = get_namespace(self.axes_)
         self._check_range()
         variance = self.explained_variance_
         if self.whiten:
-            tiny = xp.finfo(variance.dtype).eps
-            scale = xp.sqrt(variance)
-            scale = xp.where(scale < tiny, tiny, scale)
-            self.encoder_ = self.components_ / scale[:, None]
-            self.decoder_ = self.components_.T * xp.sqrt(variance)
-            return None
+            least = self._variance_of_rounding(from_squares)
+            gains = 1.0 / whitening_scales(variance, least)
+            self.encoder_ = self.axes_ * gains[:, None]
+            self.decoder_ = self.axes_.T / gains
+            self.components_ = self.axes_
+            return gains
         eigenvalues = variance * ((self.n_samples_ - 1) / self.n_samples_)
         alive = eigenvalues > self.alpha
         ratio = xp.where(alive, self.alpha / xp.where(alive, eigenvalues, 1.0), 1.0)
         shrinkage = xp.sqrt(1.0 - ratio) if self.alpha > 0 else xp.ones_like(eigenvalues)
-        self.encoder_ = self.components_ * shrinkage[:, None]
+        self.encoder_ = self.axes_ * shrinkage[:, None]
         self.decoder_ = self.encoder_.T
+        self.components_ = self.encoder_ if self.alpha > 0 else self.axes_
         return shrinkage
+
+    def _variance_of_rounding(self, from_squares: bool) -> float:
+        """The variance that rounding alone may leave along an axis."""
+        mean, variance = (
+            np.asarray(move_to(a, xp=np, device="cpu"))
+            for a in (self.mean_, self.explained_variance_)
+        )
+        left_out = int(min(self.n_samples_, len(mean))) - self.n_components_
+        total = float(variance.sum(dtype=np.float64)) + left_out * float(self.noise_variance_)
+        return variance_of_rounding(mean, total, from_squares)
 
     def _check_range(self) -> None:
         """Variances must be numbers of the float type that the data came in."""
-        xp, _ = get_namespace(self.components_)
+        xp, _ = get_namespace(self.axes_)
         variance = self.explained_variance_
         squared_away = (self.singular_values_[:1] > 0) & (variance[:1] == 0)
         if bool(xp.any(xp.isinf(variance))) or bool(xp.any(squared_away)):
@@ -466,16 +544,20 @@ class LinearAE(BaseAutoencoder, PCA):
 
     def _gaussian(self) -> tuple[Any, float]:
         """Signal variances along the axes and noise variance of `get_covariance`."""
-        xp, _ = get_namespace(self.components_)
+        xp, _ = get_namespace(self.axes_)
         variance, noise = self.explained_variance_, self.noise_variance_
         signal = xp.where(variance > noise, variance - noise, xp.zeros_like(variance))
-        return (signal * variance if self.whiten else signal), float(noise)
+        if self.whiten:
+            with np.errstate(over="ignore"):
+                signal = signal * variance
+            check_scale(signal)
+        return signal, float(noise)
 
     def _floored_gaussian(self) -> tuple[Any, float]:
         """Variances along the axes and noise variance, kept off zero so that they invert."""
-        xp, _ = get_namespace(self.components_)
+        xp, _ = get_namespace(self.axes_)
         signal, noise = self._gaussian()
-        n_features = self.components_.shape[1]
+        n_features = self.axes_.shape[1]
         total = float(xp.sum(signal)) + noise * n_features
         floor = noise_floor(total / n_features, self.mean_)
         noise = max(noise, floor)
@@ -484,17 +566,17 @@ class LinearAE(BaseAutoencoder, PCA):
 
     def _log_prob(self, X: Any) -> Any:
         variances, noise = self._floored_gaussian()
-        return log_density(X, self.mean_, self.components_, variances, noise)
+        return log_density(X, self.mean_, self.axes_, variances, noise)
 
     def _draw(self, n_samples: int, rng: np.random.RandomState, noise: bool) -> Any:
-        xp, _, device = get_namespace_and_device(self.components_)
+        xp, _, device = get_namespace_and_device(self.axes_)
         signal, noise_variance = self._gaussian()
         mean, axes, signal = (
             np.asarray(move_to(a, xp=np, device="cpu"), dtype=np.float64)
-            for a in (self.mean_, self.components_, signal)
+            for a in (self.mean_, self.axes_, signal)
         )
         rows = draw(n_samples, rng, mean, axes, signal, noise_variance if noise else 0.0)
-        return xp.asarray(rows, dtype=self.components_.dtype, device=device)
+        return xp.asarray(rows, dtype=self.axes_.dtype, device=device)
 
     def get_covariance(self) -> Any:
         """Covariance of the Gaussian that `score_samples` evaluates.
@@ -504,8 +586,13 @@ class LinearAE(BaseAutoencoder, PCA):
         covariance : ndarray of shape (n_features, n_features)
             Variances of the components, with n - 1, and the noise variance.
         """
-        check_is_fitted(self)
-        return super().get_covariance()
+        self._check_model()
+        xp, _, device = get_namespace_and_device(self.axes_)
+        signal, noise = self._gaussian()
+        covariance = (self.axes_.T * signal) @ self.axes_
+        return covariance + noise * xp.eye(
+            covariance.shape[0], dtype=covariance.dtype, device=device
+        )
 
     def get_precision(self) -> Any:
         """Inverse of `get_covariance`, by the matrix inversion lemma.
@@ -516,9 +603,9 @@ class LinearAE(BaseAutoencoder, PCA):
             A covariance that has no inverse is floored at the float precision times
             the mean variance first.
         """
-        check_is_fitted(self)
+        self._check_model()
         variances, noise = self._floored_gaussian()
-        return precision(self.components_, variances, noise)
+        return precision(self.axes_, variances, noise)
 
     def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:
         """Names of the codes: PCA's own, so that code written for PCA finds them.
@@ -533,11 +620,44 @@ class LinearAE(BaseAutoencoder, PCA):
         names : ndarray of str objects
             pca0, pca1, ...
         """
+        self._check_model()
         names = super().get_feature_names_out(input_features)
         return np.asarray([f"pca{i}" for i in range(len(names))], dtype=object)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "components_")
+
+    def _check_new_rows(self, X: Any, method: str) -> Any:
+        self._check_model()
+        return super()._check_new_rows(X, method)
+
+    def _check_codes(self, Z: Any) -> Any:
+        self._check_model()
+        return super()._check_codes(Z)
+
+    def _check_sample_arguments(self, n_samples: object, noise: object) -> None:
+        self._check_model()
+        super()._check_sample_arguments(n_samples, noise)
+
+    def _check_model(self) -> None:
+        """Raise NotFittedError, which counts the rows of a stream that is too short yet."""
+        if "_stream" in self.__dict__ and not self.__sklearn_is_fitted__():
+            needed = self._rows_needed(self.n_features_in_)
+            raise NotFittedError(
+                f"This {type(self).__name__} has seen {self.n_samples_seen_:g} rows and needs "
+                f"{needed} before there is a model with n_components={self.n_components!r}; "
+                "give more rows to partial_fit."
+            )
+        check_is_fitted(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # Until version 0.1.0, components_ were the axes, also with alpha > 0.
+        if "components_" in state and "axes_" not in state:
+            axes = state["components_"]
+            maps = axes if state["whiten"] or state["alpha"] == 0 else state["encoder_"]
+            seen = state["n_samples_"]
+            state = {**state, "axes_": axes, "components_": maps, "n_samples_seen_": seen}
+        super().__setstate__(state)
 
 
 def _is_count(n_components: object) -> bool:

@@ -24,6 +24,8 @@ from scipy import optimize
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.extmath import svd_flip
 
+from skae._base import get_namespace
+
 Matrix = NDArray[np.floating[Any]]
 
 
@@ -128,3 +130,15 @@ def shrinkage_along(axes: Matrix, encoder: Matrix, decoder: Matrix) -> Matrix:
     """
     squares = np.sum((axes @ decoder) * (encoder @ axes.T).T, axis=1)
     return np.sqrt(np.maximum(squares, 0.0))
+
+
+def whitening_scales(variances: Any, least: float) -> Any:
+    """What codes are divided by (k,): their standard deviation, where rounding leaves one.
+
+    A direction with a variance of at most `least` takes the first one's, so that it stays
+    about zero in any units of the data; if there is none, 1.
+    """
+    xp, _ = get_namespace(variances)
+    alive = variances > least
+    scales = xp.sqrt(xp.where(alive, variances, xp.ones_like(variances)))
+    return xp.where(alive, scales, scales[:1])

@@ -70,7 +70,8 @@ def noise_floor(variance: float, mean: Any) -> float:
     limits = xp.finfo(mean.dtype)
     eps, least = float(limits.eps), float(limits.smallest_normal) / float(limits.eps)
     if variance <= least:
-        variance = float(xp.mean(mean * mean))
+        largest = float(xp.max(xp.abs(mean)))
+        variance = min(largest * largest, float(limits.max))
     return eps * (variance if variance > least else 1.0)
 
 

@@ -12,6 +12,8 @@ variance: analysis and recommendations. The American Statistician 37(3), 242-247
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from math import frexp, sqrt
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -71,16 +73,33 @@ def row_mean(X: Any, sample_weight: Any | None = None) -> Any:
     """Weighted mean row, (n_features,), in the widest float."""
     xp, _ = get_namespace(X)
     if sparse.issparse(X):
-        doubles = X.astype(np.float64, copy=False)
-        return mean_variance_axis(doubles, axis=0, weights=sample_weight)[0]
+        return _sparse_mean_and_variance(X, sample_weight)[0]
     dtype = widest_float(X)
+    sample_weight, _ = scaled_weight(sample_weight)
     total = xp.zeros(X.shape[1], dtype=dtype, device=_device(X))
     # Short blocks: a float32 sum loses digits with every row that it takes in.
     for rows, weight in _row_blocks(X, sample_weight, _BLOCK_BYTES // 8):
         if weight is None:
             weight = xp.ones(rows.shape[0], dtype=rows.dtype, device=_device(X))
         total += _cast(_cast(weight, rows.dtype) @ rows, dtype)
-    return total / count_rows(X, sample_weight)
+    return total / (X.shape[0] if sample_weight is None else float(xp.sum(sample_weight)))
+
+
+def scaled_weight(sample_weight: Any | None) -> tuple[Any | None, float]:
+    """Weights of at most 1, of which float32 holds sums and squares, and what they count.
+
+    The weights are these times a power of two: nothing is rounded.
+    """
+    if sample_weight is None:
+        return None, 1.0
+    xp, _ = get_namespace(sample_weight)
+    scale = 2.0 ** frexp(float(xp.max(sample_weight)))[1]
+    return sample_weight / scale, scale
+
+
+def _sparse_mean_and_variance(X: Any, sample_weight: Any | None) -> tuple[Any, Any]:
+    sample_weight, _ = scaled_weight(sample_weight)
+    return mean_variance_axis(X.astype(np.float64, copy=False), axis=0, weights=sample_weight)
 
 
 def moments(X: Any, sample_weight: Any | None = None, mean: Any | None = None) -> Moments:
@@ -95,6 +114,7 @@ def moments(X: Any, sample_weight: Any | None = None, mean: Any | None = None) -
         shift = n * float(mean @ mean)
         if _loses_nothing(X.dtype, shift, np.trace(scatter) - shift):
             return Moments(n, mean, scatter - n * np.outer(mean, mean))
+    sample_weight, scale = scaled_weight(sample_weight)
     scatter = xp.zeros((X.shape[1], X.shape[1]), dtype=mean.dtype, device=_device(mean))
     rounded = _cast(mean, X.dtype)
     for rows, weight in _row_blocks(X, sample_weight, _BLOCK_BYTES):
@@ -103,7 +123,7 @@ def moments(X: Any, sample_weight: Any | None = None, mean: Any | None = None) -
             centred = centred * _cast(xp.sqrt(weight), X.dtype)[:, None]
         scatter += _cast(_square(centred), mean.dtype)
     rest = mean - _cast(rounded, mean.dtype)
-    return Moments(n, mean, scatter - n * rest[:, None] * rest[None, :])
+    return Moments(n, mean, scale * scatter - n * rest[:, None] * rest[None, :])
 
 
 def merge(a: Moments, b: Moments) -> Moments:
@@ -117,8 +137,8 @@ def merge(a: Moments, b: Moments) -> Moments:
 def total_scatter(X: Any, mean: Any, sample_weight: Any | None = None) -> float:
     """Trace of the scatter of NumPy or sparse rows, without the scatter."""
     if sparse.issparse(X):
-        variance = mean_variance_axis(X, axis=0, weights=sample_weight)[1]
-        return float(variance.sum(dtype=np.float64)) * count_rows(X, sample_weight)
+        variance = _sparse_mean_and_variance(X, sample_weight)[1]
+        return float(variance.sum()) * count_rows(X, sample_weight)
     total = 0.0
     for rows, weight in _row_blocks(X, sample_weight, _BLOCK_BYTES):
         squared = np.square(rows - mean).sum(axis=1)
@@ -161,7 +181,8 @@ def principal_axes(
     values, vectors = leading_axes(products, min(n_axes, X.shape[0]))
     trace = float(xp.linalg.trace(products))
     if sample_weight is not None:
-        vectors = vectors * _cast(xp.sqrt(sample_weight), vectors.dtype)[:, None]
+        root = xp.sqrt(scaled_weight(sample_weight)[0])  # only directions are needed
+        vectors = vectors * _cast(root, vectors.dtype)[:, None]
     images = _cast(X.T @ _cast(vectors, X.dtype), mean.dtype)
     images = images - mean[:, None] * xp.sum(vectors, axis=0)[None, :]
     lacking = n_axes - values.shape[0]
@@ -201,6 +222,15 @@ def check_scale(squares: Any) -> None:
         raise out_of_range(squares.dtype)
 
 
+@contextmanager
+def advice_on_memory(advice: str) -> Iterator[None]:
+    """Add to a MemoryError of the block what can be set."""
+    try:
+        yield
+    except MemoryError as error:
+        raise MemoryError(f"{str(error).rstrip('.') or 'Out of memory'}. {advice}") from error
+
+
 def out_of_range(dtype: Any) -> ValueError:
     """The error of rows whose squares a float type cannot hold."""
     advice = ", or pass float64" if "32" in str(dtype) else ""
@@ -224,8 +254,11 @@ def _orthonormal(images: Any) -> Any:
     overlap = images.T @ images
     lengths = xp.sqrt(xp.linalg.diagonal(overlap))
     if images.shape[1] and float(xp.min(lengths)) > 1e-4 * float(xp.max(lengths)):
-        lower = xp.linalg.cholesky(overlap)
-        return xp.linalg.solve(lower, images.T).T
+        cosines = overlap / (lengths[:, None] * lengths[None, :])
+        # What is left of rows without variance may be far from orthogonal.
+        if float(xp.max(xp.abs(cosines - xp.eye(images.shape[1], dtype=cosines.dtype)))) < 0.1:
+            lower = xp.linalg.cholesky(overlap)
+            return xp.linalg.solve(lower, images.T).T
     return xp.linalg.qr(images)[0]
 
 
@@ -235,7 +268,33 @@ def _loses_nothing(dtype: Any, shift: float, spread: float) -> bool:
     The difference is exact to eps (1 + shift / spread), with shift = n |mu|^2 and spread
     the trace of the scatter: to 1e-12 for float64 and 1e-6 for float32 under this rule.
     """
-    return shift <= (1e4 if "64" in str(dtype) else 8.0) * spread
+    return shift <= _largest_shift(dtype) * spread
+
+
+def _largest_shift(dtype: Any) -> float:
+    return 1e4 if "64" in str(dtype) else 8.0
+
+
+def variance_of_rounding(mean: Any, total: float, from_squares: bool) -> float:
+    """The variance along an axis that rounding may leave where rows have none.
+
+    Values are known to eps, so that rows with a mean square of |mu|^2 + `total` vary by
+    eps^2 of that. Sums of squares, of which `from_squares` says that the variances come,
+    are known to eps of what was summed. Both are taken ten times.
+
+    Parameters
+    ----------
+    mean : ndarray of shape (n_features,), in the float type of the rows
+    total : float, variance of the rows over all features
+    from_squares : bool
+    """
+    eps = 10 * float(np.finfo(mean.dtype).eps)
+    length = float(linalg.norm(mean.astype(np.float64)))  # BLAS scales it: no overflow
+    least = (eps * length) * (eps * length) + eps * eps * total
+    if from_squares and total > 0:
+        ratio = length / sqrt(total)
+        least += eps * total * (1 + min(ratio * ratio, _largest_shift(mean.dtype)))
+    return least
 
 
 def _raw_scatter(X: Any, sample_weight: Any | None = None) -> Any:

@@ -20,22 +20,24 @@ from sklearn.utils.extmath import svd_flip
 from sklearn.utils.validation import check_is_fitted
 
 from skae._base import Interval, RealNotInt, StrOptions, private_generator
+from skae._em_run import EMRun
 from skae._incomplete_rows import (
     LinearGaussian,
     blocks,
     fit_em,
     group_rows,
-    group_sizes,
     log_likelihood,
     posterior,
     seen_variances,
     start_from_pairs,
     unpack,
 )
+from skae._interrupts import keeps_progress, warn_of_interruption
 from skae._latent_size import by_bic, by_evidence, by_variance_share, n_free_parameters
 from skae._likelihood_model import LikelihoodModel
 from skae._low_rank_gaussian import draw, log_density, noise_floor, precision
 from skae._moments import (
+    advice_on_memory,
     check_scale,
     count_enough_rows,
     out_of_range,
@@ -93,17 +95,25 @@ class PPCA(LikelihoodModel):
     noise_variance_ : float
         sigma squared, at least the float precision times the mean variance.
     components_ : ndarray of shape (n_components_, n_features_in_)
-        Principal axes: the directions of the loadings.
+        The transpose of W, as FactorAnalysis has it: `Z @ components_ + mean_` is
+        `inverse_transform(Z)`.
+    axes_ : ndarray of shape (n_components_, n_features_in_)
+        Principal axes, orthonormal: the directions of the loadings, as PCA's
+        `components_`.
     explained_variance_ : ndarray of shape (n_components_,)
-        Variance along each axis with n - 1, as PCA's. (The likelihood uses 1/n.)
+        Variance lambda of the rows along each axis with n - 1, as PCA's. (The likelihood
+        uses 1/n.) It is not the variance of the codes, which is 1 - sigma^2 / lambda.
     explained_variance_ratio_ : ndarray of shape (n_components_,)
         Their shares of the total variance.
+    singular_values_ : ndarray of shape (n_components_,)
+        Singular values of the centred rows, as PCA's: sqrt((n - 1) explained_variance_).
+        With missing values, of rows with the model's covariance.
     n_components_ : int
         Number of codes.
     n_samples_ : int or float
         Number of training rows; the sum of their weights, where given.
     n_iter_ : int
-        E-steps of EM; 1 for the other solvers.
+        E-steps of EM, the complete ones if it was interrupted; 1 for the other solvers.
     log_likelihoods_ : ndarray of shape (n_iter_,)
         With EM, the log-likelihood before each step, nats per row.
     n_features_in_ : int
@@ -116,12 +126,18 @@ class PPCA(LikelihoodModel):
     See Also
     --------
     LinearAE : PCA itself, with the same axes.
+    sklearn.decomposition.FactorAnalysis : One noise variance for each feature.
 
     Notes
     -----
     Codes are posterior means in units of the prior: their variance is
     1 - sigma^2 / lambda, near one for strong components, where PCA's is lambda. They are
     PCA's codes times sqrt(lambda - sigma^2) / lambda.
+
+    A first Ctrl-C during EM ends it; what the last complete step left is kept, with a
+    warning. It is raised, and the estimator is as before `fit`, within a Pipeline or a
+    search, before the first step is complete, and in the EM of most components by which an
+    `n_components` that is no integer is chosen when values are missing.
 
     Weights count rows, as if each row were repeated: their sum takes the place of
     n_samples everywhere, and it must exceed 1.
@@ -189,10 +205,14 @@ class PPCA(LikelihoodModel):
         self.n_samples_ = count_enough_rows(X, sample_weight)
         mean = row_mean(X, sample_weight)
         # A dense mean shows NaN without a further look at X; a sparse one leaves it out.
-        if (sparse.issparse(X) or np.isnan(mean).any()) and _has_nan(X):
-            self._fit_incomplete(X, rng, sample_weight)
-        else:
-            self._fit_complete(X, rng, sample_weight, mean)
+        with advice_on_memory(
+            "Set an integer n_components, a small one, and solver='em' or 'randomized', which "
+            "form no matrix of n_features squared."
+        ):
+            if (sparse.issparse(X) or np.isnan(mean).any()) and _has_nan(X):
+                self._fit_incomplete(X, rng, sample_weight)
+            else:
+                self._fit_complete(X, rng, sample_weight, mean)
 
     def _fit_complete(
         self, X: Any, rng: np.random.RandomState, weight: Array | None, mean: Array
@@ -217,8 +237,10 @@ class PPCA(LikelihoodModel):
             rows = CentredRows(X, weight, mean)
             check_scale(np.asarray(rows.trace))
             if solver == "em":
-                spectrum, history, converged = em_axes(rows, size, rng, self.max_iter)
-                self._store_history(history, converged)
+                spectrum, run = em_axes(
+                    rows, size, rng, self.max_iter, keeps_progress=keeps_progress(self)
+                )
+                self._store_run(run, run.log_likelihoods)
             else:
                 spectrum = randomized_axes(rows, size, rng)
         self._store(spectrum, X.dtype)
@@ -234,34 +256,40 @@ class PPCA(LikelihoodModel):
             names = getattr(self, "feature_names_in_", np.arange(X.shape[1]))[~columns]
             raise ValueError(f"Columns {names.tolist()} of X are NaN in every row: drop them.")
         some = seen.any(axis=1)
-        rows = group_rows(
-            np.asarray(X[some], dtype=np.float64), None if weight is None else weight[some]
-        )
+        if not some.all():
+            X, weight = X[some], None if weight is None else weight[some]
+        rows = group_rows(X, weight)
         variances = seen_variances(rows)
-        check_scale(variances)
+        check_scale(np.r_[rows.shift, variances])
         floor = noise_floor(float(variances.mean()), rows.shift.astype(X.dtype))
         size = self._known_size(X.shape[1])
         if size is None:
             most = max(1, int(min(self.n_samples_, X.shape[1])) - 1)
-            model = self._run_em(rows, most, rng, floor)
+            # Cut short, this stage would leave no model of the size that is asked for.
+            model = self._run_em(rows, most, rng, floor, keeps=False)
             spectrum = np.full(X.shape[1], model.noise_variance)
             spectrum[:most] += np.linalg.svd(model.loadings, compute_uv=False) ** 2
             size = self._size_of(spectrum)
-        model = self._run_em(rows, size, rng, floor)
+        model = self._run_em(rows, size, rng, floor, keeps=keeps_progress(self))
         axes, lengths, _ = np.linalg.svd(model.loadings, full_matrices=False)
         values = lengths**2 + model.noise_variance
         trace = float(values.sum()) + (X.shape[1] - size) * model.noise_variance
         self._store(Spectrum(values, axes.T, trace, model.mean), X.dtype, model.noise_variance)
 
     def _run_em(
-        self, rows: Any, size: int, rng: np.random.RandomState, floor: float
+        self, rows: Any, size: int, rng: np.random.RandomState, floor: float, *, keeps: bool
     ) -> LinearGaussian:
         start = start_from_pairs(rows, size, rng, floor)
-        model, history, converged = fit_em(
-            rows, start, tol=self.tol, max_iter=self.max_iter, floor=floor
+        run = fit_em(
+            rows,
+            start,
+            tol=self.tol,
+            max_iter=self.max_iter,
+            floor=floor,
+            keeps_progress=keeps,
         )
-        self._store_history([nats / self.n_samples_ for nats in history], converged)
-        return model
+        self._store_run(run, np.divide(run.log_likelihoods, self.n_samples_))
+        return run.state
 
     def _choose_solver(self, X: Any) -> str:
         if self.solver != "auto":
@@ -296,10 +324,12 @@ class PPCA(LikelihoodModel):
             return by_evidence(spectrum * (n / (n - 1)), n)
         return by_variance_share(spectrum, float(self.n_components))  # type: ignore[arg-type]
 
-    def _store_history(self, history: list[float], converged: bool) -> None:
-        self.n_iter_ = len(history)
-        self.log_likelihoods_ = np.asarray(history)
-        if not converged:
+    def _store_run(self, run: EMRun, nats_per_row: ArrayLike) -> None:
+        self.log_likelihoods_ = np.asarray(nats_per_row)
+        self.n_iter_ = len(self.log_likelihoods_)
+        if run.ended_by == "interrupt":
+            warn_of_interruption("iteration", self.n_iter_)
+        elif run.ended_by == "max_iter":
             warnings.warn(
                 f"EM did not converge in max_iter={self.max_iter} steps; raise max_iter or tol.",
                 ConvergenceWarning,
@@ -328,9 +358,11 @@ class PPCA(LikelihoodModel):
         self.n_components_ = len(values)
         self.noise_variance_ = float(noise)
         self.mean_ = mean.astype(dtype)
-        self.components_ = np.ascontiguousarray(axes, dtype=dtype)
+        self.axes_ = np.ascontiguousarray(axes, dtype=dtype)
         self.loadings_ = (axes.T * np.sqrt(np.maximum(values - noise, 0.0))).astype(dtype)
+        self.components_ = np.ascontiguousarray(self.loadings_.T)
         self.explained_variance_ = (values * (n / (n - 1))).astype(dtype)
+        self.singular_values_ = np.sqrt(values * n).astype(dtype)
         self.explained_variance_ratio_ = (values / (trace or 1.0)).astype(dtype)
         limits = np.finfo(dtype)
         if not (limits.tiny < noise < limits.max and np.isfinite(self.explained_variance_).all()):
@@ -341,7 +373,7 @@ class PPCA(LikelihoodModel):
     def _encode(self, X: Any) -> Array:
         if _has_nan(X):
             codes = np.empty((X.shape[0], self.n_components_), dtype=self._dtype_for(X))
-            for index, *_, found in self._inferred(X):
+            for index, _, found in self._inferred(X):
                 codes[index] = found.mean.T
             return codes
         # W'W is diagonal, and so is M: its entries are the variances along the axes.
@@ -353,18 +385,16 @@ class PPCA(LikelihoodModel):
 
     def _log_prob(self, X: Any) -> Array:
         if not _has_nan(X):
-            return log_density(
-                X, self.mean_, self.components_, self._variances, self.noise_variance_
-            )
+            return log_density(X, self.mean_, self.axes_, self._variances, self.noise_variance_)
         nats = np.empty(X.shape[0], dtype=self._dtype_for(X))
         model = self._model()
-        for index, rows, groups, block, found in self._inferred(X):
-            nats[index] = log_likelihood(rows, model, groups, block, found)
+        for index, block, found in self._inferred(X):
+            nats[index] = log_likelihood(block, model, found)
         return nats
 
     def _draw(self, n_samples: int, rng: np.random.RandomState, noise: bool) -> Array:
         variance = self.noise_variance_ if noise else 0.0
-        rows = draw(n_samples, rng, self.mean_, self.components_, self._signal, variance)
+        rows = draw(n_samples, rng, self.mean_, self.axes_, self._signal, variance)
         return rows.astype(self.mean_.dtype)
 
     def sample(
@@ -499,7 +529,7 @@ class PPCA(LikelihoodModel):
             The inverse.
         """
         check_is_fitted(self)
-        return precision(self.components_, self._variances, self.noise_variance_)
+        return precision(self.axes_, self._variances, self.noise_variance_)
 
     # ------------------------------------------------------------------ helpers
 
@@ -510,10 +540,10 @@ class PPCA(LikelihoodModel):
             return self._encode(X), np.broadcast_to(shared, shape)
         means = np.empty(shape[:2], dtype=self._dtype_for(X))
         covariances = np.empty(shape, dtype=means.dtype)
-        for index, rows, groups, _, found in self._inferred(X):
+        for index, block, found in self._inferred(X):
             means[index] = found.mean.T
             matrices = self.noise_variance_ * unpack(found.inverse)
-            covariances[index] = np.repeat(matrices, group_sizes(rows, groups), axis=0)
+            covariances[index] = np.repeat(matrices, block.sizes, axis=0)
         return means, covariances
 
     def _conditional_draws(
@@ -546,12 +576,12 @@ class PPCA(LikelihoodModel):
         return LinearGaussian(loadings, mean, self.noise_variance_)
 
     def _inferred(self, X: Array) -> Any:
-        """Posteriors of rows with holes: (indices, grouped rows, groups, block, posterior)."""
+        """Posteriors of rows with holes, by blocks: (indices, block, posterior)."""
         model = self._model()
-        rows = group_rows(np.asarray(X, dtype=np.float64), None, shift=model.mean)
-        for groups, block in blocks(rows, self.n_components_):
-            found = posterior(rows, model, groups, block)
-            yield rows.order[block], rows, groups, block, found
+        rows = group_rows(X, None, shift=model.mean)
+        for groups, positions in blocks(rows, self.n_components_):
+            block = rows.block(groups, positions)
+            yield rows.order[positions], block, posterior(block, model)
 
     @property
     def _signal(self) -> Array:
@@ -565,6 +595,18 @@ class PPCA(LikelihoodModel):
 
     def _n_free_parameters(self) -> int:
         return n_free_parameters(self.n_features_in_, self.n_components_)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # Until version 0.1.0, components_ were the axes.
+        if "components_" in state and "axes_" not in state:
+            n, variance = state["n_samples_"], state["explained_variance_"]
+            state = {
+                **state,
+                "axes_": state["components_"],
+                "components_": np.ascontiguousarray(state["loadings_"].T),
+                "singular_values_": np.sqrt(variance * (n - 1)).astype(variance.dtype),
+            }
+        super().__setstate__(state)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

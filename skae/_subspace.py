@@ -21,7 +21,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from skae._moments import count_rows, total_scatter
+from skae._em_run import EMRun, run_em
+from skae._moments import count_rows, out_of_range, scaled_weight, total_scatter
 
 Array = NDArray[Any]
 
@@ -49,19 +50,24 @@ def mean_log_likelihood(values: Array, trace: float, n_features: int) -> float:
     kept = len(values)
     while kept and values[kept - 1] * (n_features - kept) < trace - values[:kept].sum():
         kept -= 1
-    log_det = float(np.log(values[:kept]).sum())
+    tiny = np.finfo(float).tiny  # stands for no variance at all
+    log_det = float(np.log(np.maximum(values[:kept], tiny)).sum())
     if kept < n_features:
-        left_out = max(trace - float(values[:kept].sum()), np.finfo(float).tiny)
+        left_out = max(trace - float(values[:kept].sum()), tiny)
         log_det += (n_features - kept) * log(left_out / (n_features - kept))
     return -0.5 * (log_det + n_features * (log(2 * pi) + 1))
 
 
 class CentredRows:
-    """Products with sqrt(w) (X - mean) that neither centre nor densify X."""
+    """Products with sqrt(w) (X - mean) that neither centre nor densify X.
+
+    The weights are scaled, see `scaled_weight`, and so is n.
+    """
 
     def __init__(self, X: Any, sample_weight: Array | None, mean: Array) -> None:
         self.X = X
         self.mean = mean
+        sample_weight, _ = scaled_weight(sample_weight)  # only shares are needed
         self.n = count_rows(X, sample_weight)
         self.trace = total_scatter(X, self.mean, sample_weight) / self.n
         self._root = None if sample_weight is None else np.sqrt(sample_weight)[:, None]
@@ -76,7 +82,10 @@ class CentredRows:
         if self._root is not None:
             Y = Y * self._root
         V = self.X.T @ Y.astype(self.X.dtype, copy=False)
-        return (V - self.mean[:, None] * Y.sum(axis=0)) / self.n
+        V = (V - self.mean[:, None] * Y.sum(axis=0)) / self.n
+        if not np.isfinite(V).all():
+            raise out_of_range(self.X.dtype)
+        return V
 
     def ritz(self, basis: Array) -> tuple[Array, Array, Array]:
         """Variances and axes inside the span of orthonormal columns, and the projections."""
@@ -98,9 +107,14 @@ def randomized_axes(rows: CentredRows, n_axes: int, rng: np.random.RandomState) 
 
 
 def em_axes(
-    rows: CentredRows, n_axes: int, rng: np.random.RandomState, max_iter: int
-) -> tuple[Spectrum, list[float], bool]:
-    """EM without a D x D matrix; spectrum, nats per row of every step, converged.
+    rows: CentredRows,
+    n_axes: int,
+    rng: np.random.RandomState,
+    max_iter: int,
+    *,
+    keeps_progress: bool = False,
+) -> tuple[Spectrum, EMRun]:
+    """EM without a D x D matrix; the spectrum, and the run with nats per row of every step.
 
     The EM update of W has the columns of S W (eq. 27). Each step maximises the likelihood
     over the span of S W, W and the W before (Knyazev 2001, doi:10.1137/S1064827500366124,
@@ -109,23 +123,31 @@ def em_axes(
     """
     n_features = rows.X.shape[1]
     eps = float(np.finfo(rows.X.dtype).eps)
-    basis = rows.pull_back(rows.project(rng.standard_normal((n_features, n_axes))))
-    values, axes, projected = rows.ritz(np.linalg.qr(basis)[0])
-    before = axes[:, :0]
-    history = []
-    for _ in range(max_iter):
-        history.append(mean_log_likelihood(values, rows.trace, n_features))
+
+    def step(state: _Ritz, history: tuple[float, ...]) -> tuple[float, _Ritz | None]:
+        values, axes, projected, before = state
+        nats = mean_log_likelihood(values, rows.trace, n_features)
         images = rows.pull_back(projected)
         residual = images - axes * values
         limits = np.maximum(np.sqrt(eps) * values, 100 * eps * rows.trace)
         if np.all(np.linalg.norm(residual, axis=0) <= limits):
-            return Spectrum(values, axes.T, rows.trace, rows.mean), history, True
-        step = np.linalg.qr(np.hstack([axes, residual, before]))[0]
-        ritz_values, ritz_axes, ritz_projected = rows.ritz(step)
-        before = ritz_axes[:, :n_axes] - axes @ (axes.T @ ritz_axes[:, :n_axes])
-        values, axes, projected = (
-            ritz_values[:n_axes],
-            ritz_axes[:, :n_axes],
-            ritz_projected[:, :n_axes],
-        )
-    return Spectrum(values, axes.T, rows.trace, rows.mean), history, False
+            return nats, None
+        span = np.linalg.qr(np.hstack([axes, residual, before]))[0]
+        values, following, projected = (a[..., :n_axes] for a in rows.ritz(span))
+        before = following - axes @ (axes.T @ following)
+        return nats, _Ritz(values, following, projected, before)
+
+    basis = rows.pull_back(rows.project(rng.standard_normal((n_features, n_axes))))
+    values, axes, projected = rows.ritz(np.linalg.qr(basis)[0])
+    start = _Ritz(values, axes, projected, axes[:, :0])
+    run = run_em(step, start, max_iter, keeps_progress=keeps_progress)
+    return Spectrum(run.state.values, run.state.axes.T, rows.trace, rows.mean), run
+
+
+class _Ritz(NamedTuple):
+    """Variances (k,), axes (D, k), projections (n, k) of a step; what is new in the axes."""
+
+    values: Array
+    axes: Array
+    projected: Array
+    before: Array

@@ -1,5 +1,8 @@
 """Rows with holes: posteriors, exact EM and PPCA's queries against a loop over rows."""
 
+import tracemalloc
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -24,6 +27,8 @@ from skae._incomplete_rows import (
     start_from_pairs,
     unpack,
 )
+
+EVERY = slice(None)
 
 repeatable = settings(deadline=None, max_examples=30, derandomize=True)
 
@@ -144,10 +149,10 @@ def test_grouped_rows_are_the_rows_in_order_of_their_holes(weighted):
     ]
     np.testing.assert_allclose(rows.shift, shift, rtol=1e-12)
     expected = np.nan_to_num(X[rows.order] - rows.shift)
-    np.testing.assert_allclose(rows.values, expected, atol=1e-12)
-    seen = np.repeat(rows.seen, np.diff(rows.starts), axis=0)
+    np.testing.assert_allclose(rows.values(EVERY), expected, atol=1e-12)
+    seen = np.repeat(rows.seen(EVERY), np.diff(rows.starts), axis=0)
     np.testing.assert_array_equal(seen.astype(bool), ~np.isnan(X[rows.order]))
-    assert len(np.unique(rows.seen, axis=0)) == len(rows.seen)
+    assert len(np.unique(rows.seen(EVERY), axis=0)) == len(rows.seen(EVERY))
     if weighted:
         np.testing.assert_array_equal(rows.weight, weight[rows.order])
 
@@ -174,7 +179,10 @@ def test_blocks_cover_all_rows_once_and_are_bounded(case, n_latents):
     rows = group_rows(patterned(case), None, shift=np.zeros(4))
     found = list(blocks(rows, n_latents))
     group_slices, row_slices = zip(*found, strict=True)
-    for slices, size in ((group_slices, len(rows.seen)), (row_slices, len(rows.values))):
+    for slices, size in (
+        (group_slices, len(rows.seen(EVERY))),
+        (row_slices, len(rows.values(EVERY))),
+    ):
         assert [s.start for s in slices] == [0, *[s.stop for s in slices[:-1]]]
         assert slices[-1].stop == size
     for groups, block in found:
@@ -188,14 +196,13 @@ def test_the_size_of_blocks_changes_nothing(monkeypatch, case):
     X = patterned(case)
     model, shift = make_model(4), np.zeros(4)
     rows = group_rows(X, None, shift)
-    squares = np.sum(rows.values**2, axis=0)
-    whole = e_step(rows, model, squares)
+    whole = e_step(rows, model)
     monkeypatch.setattr(_incomplete_rows, "_BLOCK_ROWS", 100)
     monkeypatch.setattr(_incomplete_rows, "_BLOCK_BYTES", 1)
     cut = group_rows(X, None, shift)
     assert len(cut.starts) > len(rows.starts) or case == "many"
     assert len(list(blocks(cut, 2))) > len(list(blocks(rows, 2)))
-    for a, b in zip(e_step(cut, model, squares), whole, strict=True):
+    for a, b in zip(e_step(cut, model), whole, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)
 
 
@@ -208,13 +215,13 @@ def test_posteriors_and_nats_are_those_of_a_loop(n_latents):
     nats, codes, spreads, _ = by_loop(X, *model)
     rows = group_rows(X, None, shift=model.mean - 1.0)
     n_found = 0
-    for groups, block in blocks(rows, n_latents):
-        found, index = posterior(rows, model, groups, block), rows.order[block]
+    for groups, positions in blocks(rows, n_latents):
+        block = rows.block(groups, positions)
+        found, index = posterior(block, model), rows.order[positions]
         np.testing.assert_allclose(found.mean.T, codes[index], atol=1e-10)
-        sizes = np.diff(rows.starts[groups.start : groups.stop + 1])
-        matrices = np.repeat(unpack(found.inverse), sizes, axis=0)
+        matrices = np.repeat(unpack(found.inverse), block.sizes, axis=0)
         np.testing.assert_allclose(0.7 * matrices, spreads[index], atol=1e-10)
-        found_nats = log_likelihood(rows, model, groups, block, found)
+        found_nats = log_likelihood(block, model, found)
         np.testing.assert_allclose(found_nats, nats[index], atol=1e-9)
         n_found += len(index)
     assert n_found == len(X)
@@ -225,8 +232,7 @@ def test_expected_sums_are_those_of_a_loop(weighted):
     X, model = make_rows(), make_model()
     weight = np.random.default_rng(0).uniform(0.5, 2, 80) if weighted else None
     rows = group_rows(X, weight)
-    squares = (np.ones(80) if weight is None else rows.weight) @ rows.values**2
-    sums = e_step(rows, model, squares)
+    sums = e_step(rows, model)
     nats, codes, spreads, _ = by_loop(X, *model)
     weight = np.ones(80) if weight is None else weight
     assert sums.log_likelihood == pytest.approx(weight @ nats, rel=1e-10)
@@ -318,12 +324,11 @@ def test_every_step_gains_from_any_model(weighted):
     weight = np.random.default_rng(0).uniform(0.5, 2, 80) if weighted else None
     rows = group_rows(X, weight)
     weight = np.ones(80) if weight is None else weight
-    squares = weight[rows.order] @ rows.values**2
     for seed in range(10):
         model = make_model(seed=seed)
         before = weight @ by_loop(X, *model)[0]
         for _ in range(4):
-            model = m_step(rows, e_step(rows, model, squares), squares, 2, 1e-12)
+            model = m_step(rows, e_step(rows, model), 2, 1e-12)
             after = weight @ by_loop(X, *model)[0]
             assert after > before
             before = after
@@ -353,8 +358,7 @@ def test_the_m_step_regresses_on_the_codes_and_makes_them_standard_again(weighte
             counts += weight[i]
     nu = np.average(codes, axis=0, weights=weight)
     S = np.cov(codes.T, bias=True, aweights=weight) + np.average(spreads, axis=0, weights=weight)
-    squares = weight[rows.order] @ rows.values**2
-    found = m_step(rows, e_step(rows, model, squares), squares, 2, 1e-12)
+    found = m_step(rows, e_step(rows, model), 2, 1e-12)
     assert found.noise_variance == pytest.approx(lost / counts, rel=1e-9)
     np.testing.assert_allclose(found.mean, mean + W @ nu, rtol=1e-9)
     np.testing.assert_allclose(found.loadings @ found.loadings.T, W @ S @ W.T, atol=1e-9)
@@ -464,11 +468,11 @@ def test_fitted_attributes_describe_the_fitted_gaussian():
     np.testing.assert_allclose(model.explained_variance_, values[:2] * 80 / 79, rtol=1e-10)
     ratio = values[:2] / values.sum()
     np.testing.assert_allclose(model.explained_variance_ratio_, ratio, rtol=1e-10)
-    cosines = np.abs(np.sum(model.components_ * vectors[:, ::-1].T[:2], axis=1))
+    cosines = np.abs(np.sum(model.axes_ * vectors[:, ::-1].T[:2], axis=1))
     np.testing.assert_allclose(cosines, 1.0, rtol=1e-10)
-    np.testing.assert_allclose(W, model.components_.T * np.linalg.norm(W, axis=0), atol=1e-10)
+    np.testing.assert_allclose(W, model.axes_.T * np.linalg.norm(W, axis=0), atol=1e-10)
     np.testing.assert_allclose(np.diag(W.T @ W), W.T @ W @ np.ones(2), atol=1e-10)
-    assert np.all(model.components_[np.arange(2), np.abs(model.components_).argmax(axis=1)] > 0)
+    assert np.all(model.axes_[np.arange(2), np.abs(model.axes_).argmax(axis=1)] > 0)
 
 
 def test_em_that_stops_early_warns():
@@ -485,13 +489,12 @@ def test_em_starts_near_its_end_when_values_are_missing_at_random(gaps, weighted
     weight = np.random.default_rng(0).uniform(0.5, 2, 600) if weighted else None
     rows = group_rows(X, weight)
     start = start_from_pairs(rows, 3, np.random.RandomState(0), 1e-12)
-    model, history, done = fit_em(rows, start, tol=1e-9, max_iter=500, floor=1e-12)
-    assert done
+    model, history, ended_by = fit_em(rows, start, tol=1e-9, max_iter=500, floor=1e-12)
+    assert ended_by == "convergence"
     total = 600 if weight is None else weight.sum()
     assert 0 <= (history[-1] - history[0]) / total < 0.5
     alone = LinearGaussian(1e-6 * start.loadings, rows.shift, float(np.nanvar(X, axis=0).mean()))
-    squares = (np.ones(600) if weight is None else rows.weight) @ rows.values**2
-    assert (history[-1] - e_step(rows, alone, squares).log_likelihood) / total > 3
+    assert (history[-1] - e_step(rows, alone).log_likelihood) / total > 3
     assert model.noise_variance == pytest.approx(0.25, rel=0.1)
 
 
@@ -721,3 +724,20 @@ def test_imputation_beats_the_column_means_on_real_data(load):
     error = model.impute(holed)[hole] - X[hole]
     naive = (np.nanmean(holed, axis=0) - X)[hole]
     assert np.sqrt(np.mean(error**2)) < 0.7 * np.sqrt(np.mean(naive**2))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_rows_with_holes_are_read_in_blocks(dtype):
+    """No second array of the size of the rows, beside their codes."""
+    X = np.tile(make_rows(2000, 40, gaps=0.2), (20, 1)).astype(dtype)
+    X[np.random.default_rng(0).random(X.shape) < 0.05] = np.nan  # as many patterns as rows
+    with pytest.warns(ConvergenceWarning):
+        model = PPCA(2, max_iter=2, tol=0, random_state=0).fit(X)
+    for call in (model.fit, model.transform, model.score_samples):
+        tracemalloc.start()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            call(X)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 0.5 * 8 * X.size + 2e6

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import optimize, sparse, stats
 from sklearn import config_context
 from sklearn.base import clone
-from sklearn.datasets import load_digits, load_iris, load_wine
+from sklearn.datasets import load_digits, load_iris, load_wine, make_low_rank_matrix
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
@@ -26,6 +26,7 @@ repeatable = settings(deadline=None, max_examples=40, derandomize=True)
 ARRAYS = (
     "mean_",
     "components_",
+    "axes_",
     "explained_variance_",
     "explained_variance_ratio_",
     "singular_values_",
@@ -102,12 +103,167 @@ def test_whitened_maps_are_pcas():
     np.testing.assert_allclose(model.encoder_ @ model.decoder_, np.eye(3), atol=1e-12)
 
 
-def test_whitening_a_direction_without_variance_stays_finite():
-    X = make_rows()
-    X[:, 0] = X[:, 1]
+WHITENED = {
+    "full": {"svd_solver": "full"},
+    "covariance_eigh": {"svd_solver": "covariance_eigh"},
+    "randomized": {"svd_solver": "randomized"},
+    "arpack": {"svd_solver": "arpack", "n_components": 9},
+    "gradient": {"solver": "gradient", "n_components": 10},
+    "weighted": {},
+    "stream": {},
+}
+
+
+def whitened(how, X):
+    model = LinearAE(whiten=True, random_state=0).set_params(**WHITENED[how])
+    if how == "stream":
+        return in_batches(model, X, [100, 103])
+    return model.fit(X, sample_weight=np.full(len(X), 2) if how == "weighted" else None)
+
+
+@pytest.mark.parametrize("how", WHITENED)
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize(("mean", "scale"), [(0, 1), (100, 1), (0, 1e12), (3, 1e-9)])
+def test_directions_without_variance_are_not_whitened(how, dtype, mean, scale):
+    """Rows of rank 4: four codes of unit variance, which are those of the rows in four axes."""
+    rng = np.random.default_rng(0)
+    for _ in range(2):
+        low, axes = rng.normal(size=(200, 4)) * [4, 3, 2, 1], np.linalg.qr(rng.normal(size=(10, 4)))
+        X = ((low @ axes[0].T + mean) * scale).astype(dtype)
+        model = whitened(how, X)
+        eps = 4000 * np.finfo(dtype).eps * (1 + mean)
+        codes = model.transform(X)
+        np.testing.assert_allclose(codes[:, :4].std(axis=0, ddof=model.n_samples_ == 200), 1, 1e-2)
+        assert np.abs(codes[:, 4:]).max() < eps
+        np.testing.assert_allclose(model.inverse_transform(codes), X, atol=20 * eps * scale)
+        away = X + (scale * rng.normal(size=X.shape)).astype(dtype)
+        assert np.abs(model.transform(away)).max() < 10
+        if how != "arpack":  # all axes were kept, and nothing is lost
+            np.testing.assert_allclose(model.reconstruct(away), away, atol=20 * eps * scale)
+
+
+@pytest.mark.parametrize("how", WHITENED)
+def test_whitening_of_a_spectrum_that_ends_below_rounding(how):
+    """PCA has codes of a million here, in 15 of 30 seeds; a singular value tells 1e-9 of it."""
+    for seed in range(3 if how == "gradient" else 30):
+        X = make_low_rank_matrix(1000, 10, effective_rank=2, tail_strength=0, random_state=seed)
+        model = whitened(how, X)
+        spread = model.transform(X).std(axis=0, ddof=model.n_samples_ == 1000)
+        assert np.all((np.abs(spread - 1) < 0.05) | (spread < 1e-6))
+        assert np.sum(spread > 0.5) >= 8
+        assert np.abs(model.transform(X)).max() < 10
+
+
+@pytest.mark.parametrize("solver", ["full", "covariance_eigh", "randomized", "arpack"])
+def test_whitened_codes_of_training_rows_are_those_of_transform(solver):
+    """Left singular vectors have unit variance also where the rows have none."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(50, 3)) @ rng.normal(size=(3, 8)) + 2
+    model = LinearAE(6, whiten=True, svd_solver=solver, random_state=0)
+    np.testing.assert_allclose(model.fit_transform(X), model.transform(X), atol=1e-12)
+
+
+@pytest.mark.parametrize("mean", [0.0, 7.0, 0.1])
+def test_whitening_of_constant_rows(mean):
+    X = np.full((30, 4), mean)
     model = LinearAE(whiten=True).fit(X)
-    assert np.isfinite(model.transform(X)).all()
-    assert np.isfinite(model.encoder_).all()
+    np.testing.assert_allclose(model.transform(X), 0, atol=1e-15)
+    np.testing.assert_allclose(model.reconstruct(X + 1), X + 1, atol=1e-14)
+
+
+# ---------------------------------------------------------------------- in PCA's place
+
+
+@pytest.mark.parametrize("params", [{}, {"alpha": 0.7}, {"alpha": 100.0}], ids=str)
+@pytest.mark.parametrize("how", ["full", "covariance_eigh", "gradient", "weighted", "stream"])
+def test_the_formula_of_pcas_users_decodes(how, params):
+    X = make_rows()
+    options = {name: value for name, value in WHITENED[how].items() if name != "n_components"}
+    model = LinearAE(3, random_state=0, **options, **params)
+    if how == "stream":
+        in_batches(model, X, [10, 30])
+    else:
+        model.fit(X, sample_weight=np.arange(60) % 3 if how == "weighted" else None)
+    Z = np.random.default_rng(0).normal(size=(5, 3))
+    np.testing.assert_allclose(
+        Z @ model.components_ + model.mean_, model.inverse_transform(Z), rtol=1e-14
+    )
+    np.testing.assert_allclose(model.axes_ @ model.axes_.T, np.eye(3), atol=1e-12)
+
+
+def test_whitened_components_keep_pcas_convention():
+    X = make_rows()
+    model = LinearAE(3, whiten=True).fit(X)
+    Z = np.random.default_rng(0).normal(size=(5, 3))
+    by_hand = Z * np.sqrt(model.explained_variance_) @ model.components_ + model.mean_
+    np.testing.assert_allclose(model.inverse_transform(Z), by_hand, rtol=1e-13)
+    np.testing.assert_array_equal(model.components_, model.axes_)
+
+
+@pytest.mark.parametrize("params", [{"alpha": 0.7}, {"whiten": True}, {}], ids=str)
+def test_models_saved_by_the_first_version_load_right(params):
+    X = make_rows()
+    model = LinearAE(3, **params).fit(X)
+    state = model.__getstate__()
+    state["components_"] = state.pop("axes_")
+    state.pop("n_samples_seen_")
+    loaded = LinearAE.__new__(LinearAE)
+    loaded.__setstate__(state)
+    assert_same_model(loaded, model, 0)
+    np.testing.assert_array_equal(loaded.score_samples(X), model.score_samples(X))
+
+
+def test_a_stream_goes_on_after_fit_with_shrunken_maps():
+    X = make_rows(40)
+    model = LinearAE(alpha=0.8).fit(X[:25]).partial_fit(X[25:])
+    assert_same_model(model, LinearAE(alpha=0.8).fit(X))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_what_incremental_pca_tells_of_a_stream(weighted):
+    X = make_rows(40)
+    repeats = np.random.default_rng(0).integers(1, 4, 40) if weighted else None
+    model = in_batches(LinearAE(5), X[:4], [2], None if repeats is None else repeats[:4] / 10)
+    assert model.n_samples_seen_ == pytest.approx(4 if repeats is None else repeats[:4].sum() / 10)
+    assert not hasattr(model, "components_")
+    model = in_batches(LinearAE(3), X, [7, 20], repeats)
+    rows = np.repeat(X, 1 if repeats is None else repeats, axis=0)
+    assert model.n_samples_seen_ == model.n_samples_ == len(rows)
+    np.testing.assert_allclose(model.var_, rows.var(axis=0), rtol=1e-12)
+    assert LinearAE(3).fit(X).n_samples_seen_ == 40
+
+
+def test_unchecked_batches_give_the_same_model():
+    X = make_rows(40)
+    model = LinearAE(3)
+    for batch in np.array_split(X, 4):
+        model.partial_fit(batch, check_input=False)
+    assert_same_model(model, in_batches(LinearAE(3), X, [10, 20, 30]), 0)
+    assert model.n_features_in_ == 6
+    with pytest.raises(ValueError, match="5 features"):
+        model.partial_fit(X[:, :5], check_input=False)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        lambda model: model.transform(make_rows()),
+        lambda model: model.inverse_transform(np.ones((2, 5))),
+        lambda model: model.reconstruct(make_rows()),
+        lambda model: model.score(make_rows()),
+        lambda model: model.sample(),
+        lambda model: model.get_covariance(),
+        lambda model: model.get_precision(),
+        lambda model: model.get_feature_names_out(),
+    ],
+    ids=["transform", "inverse", "reconstruct", "score", "sample", "cov", "precision", "names"],
+)
+def test_a_stream_that_is_too_short_says_how_many_rows_it_needs(query):
+    model = LinearAE(5).partial_fit(make_rows()[:3])
+    with pytest.raises(NotFittedError, match="has seen 3 rows and needs 5 before"):
+        query(model)
+    with pytest.raises(NotFittedError, match="is not fitted yet"):
+        query(LinearAE(5))
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -125,7 +281,7 @@ def test_alpha_shrinks_every_axis_by_its_own_variance(share, weighted):
     np.testing.assert_allclose(model.decoder_ @ model.encoder_, product, atol=1e-10)
     np.testing.assert_allclose(np.linalg.norm(model.encoder_, axis=1) ** 2, squares, atol=1e-10)
     np.testing.assert_allclose(
-        np.linalg.norm(model.encoder_, axis=1)[:, None] * model.components_, model.encoder_
+        np.linalg.norm(model.encoder_, axis=1)[:, None] * model.axes_, model.encoder_
     )
 
 
@@ -144,7 +300,7 @@ def test_components_collapse_where_alpha_exceeds_their_variance():
 def test_alpha_leaves_pcas_side_alone():
     X = make_rows()
     plain, shrunk = LinearAE(3).fit(X), LinearAE(3, alpha=1.0).fit(X)
-    for name in ARRAYS[:6]:
+    for name in (n for n in ARRAYS[:7] if n != "components_"):
         np.testing.assert_array_equal(getattr(shrunk, name), getattr(plain, name))
     np.testing.assert_array_equal(shrunk.score_samples(X), plain.score_samples(X))
     np.testing.assert_array_equal(shrunk.sample(5, random_state=0), plain.sample(5, random_state=0))
@@ -468,7 +624,7 @@ def test_a_large_mean_costs_a_stream_no_digits(size):
     X = make_rows(200, mean=1e6)
     expected = PCA(3, svd_solver="full").fit(X)
     model = in_batches(LinearAE(3), X, range(size, 200, size))
-    names = [name for name in ARRAYS if name not in ("encoder_", "decoder_")]
+    names = [name for name in ARRAYS if name not in ("axes_", "encoder_", "decoder_")]
     assert_same_model(model, expected, 1e-8, names)
 
 
@@ -637,7 +793,7 @@ def test_samples_have_the_moments_of_the_model(n_components, whiten):
 def test_samples_without_noise_lie_in_the_subspace():
     model = LinearAE(2).fit(make_rows())
     centred = model.sample(50, noise=False, random_state=0) - model.mean_
-    axes = model.components_
+    axes = model.axes_
     np.testing.assert_allclose(centred @ axes.T @ axes, centred, atol=1e-12)
     noisy = model.sample(50, random_state=0) - model.mean_
     assert np.linalg.matrix_rank(noisy) == 6
@@ -654,7 +810,7 @@ def test_weights_count_rows_with_every_solver(shape, svd_solver):
     repeats = np.random.default_rng(0).integers(0, 4, shape[0])
     expected = PCA(3, svd_solver="full").fit(np.repeat(X, repeats, axis=0))
     model = LinearAE(3, svd_solver=svd_solver, random_state=0).fit(X, sample_weight=repeats)
-    names = [name for name in ARRAYS if name not in ("encoder_", "decoder_")]
+    names = [name for name in ARRAYS if name not in ("axes_", "encoder_", "decoder_")]
     assert_same_model(model, expected, 1e-8, names)
 
 
@@ -789,3 +945,58 @@ def test_a_stream_is_saved_as_plain_arrays():
     with config_context(array_api_dispatch=True):
         model = LinearAE(2).partial_fit(xp.asarray(make_rows()))
     assert all(type(part) in (int, np.ndarray) for part in model.__getstate__()["_stream"])
+
+
+# ------------------------------------------------------------------------ degenerate rows
+
+
+@pytest.mark.parametrize("value", [0.0, 3.0, 1e100])
+@pytest.mark.parametrize("svd_solver", ["arpack", "full", "covariance_eigh", "randomized"])
+@pytest.mark.parametrize("container", [np.asarray, sparse.csr_array])
+def test_constant_rows_have_a_model_with_every_solver(value, svd_solver, container):
+    if container is sparse.csr_array and svd_solver not in ("arpack", "covariance_eigh"):
+        pytest.skip("a solver of dense rows")
+    X = container(np.full((20, 6), value))
+    model = LinearAE(2, svd_solver=svd_solver, random_state=0).fit(X)
+    np.testing.assert_allclose(model.reconstruct(X), np.full((20, 6), value))
+    assert np.isfinite(model.score_samples(X)).all()
+
+
+@pytest.mark.parametrize("value", [1.0, 1e13])
+def test_weighted_wide_rows_without_variance_have_orthonormal_axes(value):
+    """What rounding leaves of them may be far from orthogonal."""
+    for seed in range(20):
+        weight = np.random.default_rng(seed).uniform(size=20)
+        X = np.full((20, 30), value, dtype=np.float32)
+        model = LinearAE(2).fit(X, sample_weight=weight)
+        np.testing.assert_allclose(model.axes_ @ model.axes_.T, np.eye(2), atol=1e-6)
+
+
+@pytest.mark.parametrize("svd_solver", ["arpack", "full"])
+@pytest.mark.parametrize("solver", ["closed_form", "gradient"])
+def test_rows_out_of_range_are_refused_by_every_solver(svd_solver, solver):
+    with pytest.raises(ValueError, match="rescale X"):
+        LinearAE(2, svd_solver=svd_solver, solver=solver, random_state=0).fit(make_rows() * 1e160)
+
+
+@pytest.mark.parametrize("how", ["fit", "stream"])
+@pytest.mark.parametrize("shape", [(60, 6), (15, 40)])
+def test_weights_beyond_float32_have_no_scale(how, shape):
+    X = make_rows(*shape).astype(np.float32)
+    weight = np.random.default_rng(0).uniform(0.5, 2, shape[0])
+    expected = LinearAE(2).fit(X, sample_weight=weight)
+    if how == "stream":
+        model = in_batches(LinearAE(2), X, [5], weight * 1e40)
+    else:
+        model = LinearAE(2).fit(X, sample_weight=weight * 1e40)
+    np.testing.assert_allclose(model.axes_, expected.axes_, atol=1e-4)
+    np.testing.assert_allclose(model.mean_, expected.mean_, rtol=1e-5)
+
+
+def test_scores_of_whitened_rows_out_of_range_say_so():
+    """scikit-learn's covariance has their variances squared; their codes are as all others."""
+    X = make_rows() * 1e100
+    model = LinearAE(2, whiten=True).fit(X)
+    np.testing.assert_allclose(model.transform(X).std(axis=0, ddof=1), 1, rtol=1e-8)
+    with pytest.raises(ValueError, match="rescale X"):
+        model.score_samples(X)

@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits, load_iris, load_wine
 from sklearn.decomposition import PCA
 from sklearn.decomposition._pca import _assess_dimension, _infer_dimension
 
-from skae import PPCA, _low_rank_gaussian, _moments
+from skae import PPCA, LinearAE, _low_rank_gaussian, _moments
 from skae._latent_size import (
     by_bic,
     by_evidence,
@@ -468,3 +468,16 @@ def test_evidence_of_a_steep_spectrum_loses_nothing():
     spectrum = np.logspace(8, -6, 8)
     theirs = np.array([_assess_dimension(spectrum, k, 100) for k in range(1, 8)])
     np.testing.assert_allclose(minka_log_evidence(spectrum, 100), theirs, rtol=1e-6)
+
+
+# ------------------------------------------------------------------------------- memory
+
+
+@pytest.mark.parametrize("call", [PPCA(2).fit, LinearAE(2).fit, LinearAE(2).partial_fit])
+def test_out_of_memory_says_what_to_set(monkeypatch, call):
+    def fail(*_):
+        raise MemoryError("Unable to allocate 8 TiB")
+
+    monkeypatch.setattr(_moments, "_raw_scatter", fail)
+    with pytest.raises(MemoryError, match=r"8 TiB\. .*(solver='em'|svd_solver='randomized')"):
+        call(np.random.default_rng(0).normal(size=(100, 4)))

@@ -71,12 +71,12 @@ def test_the_closed_form_is_that_of_tipping_and_bishop(X):
 def test_axes_and_variances_are_pcas(X):
     """Signs too, and n - 1; each loading points along its axis."""
     model, pca = PPCA(2).fit(X), PCA(2, svd_solver="full").fit(X)
-    np.testing.assert_allclose(model.components_, pca.components_, atol=1e-7)
+    np.testing.assert_allclose(model.axes_, pca.components_, atol=1e-7)
     np.testing.assert_allclose(model.explained_variance_, pca.explained_variance_, rtol=1e-8)
     ratio = pca.explained_variance_ratio_
     np.testing.assert_allclose(model.explained_variance_ratio_, ratio, rtol=1e-8)
     lengths = np.linalg.norm(model.loadings_, axis=0)
-    np.testing.assert_allclose(model.loadings_, model.components_.T * lengths, rtol=1e-10)
+    np.testing.assert_allclose(model.loadings_, model.axes_.T * lengths, rtol=1e-10)
     assert lengths[0] > lengths[1]
 
 
@@ -176,7 +176,7 @@ def test_samples_have_the_moments_of_the_model():
     error = 5 * np.sqrt((covariance**2 + np.outer(spread, spread)) / n)
     assert np.all(np.abs(np.cov(rows.T) - covariance) < error)
     means = model.sample(50, noise=False, random_state=0) - model.mean_
-    inside = means @ model.components_.T @ model.components_
+    inside = means @ model.axes_.T @ model.axes_
     np.testing.assert_allclose(means, inside, atol=1e-12)
 
 
@@ -424,8 +424,8 @@ def test_a_step_of_em_gains_at_least_what_plain_em_gains():
         plain.append(value)
         span = covariance @ span
     rows = CentredRows(X, None, X.mean(axis=0))
-    _, history, converged = em_axes(rows, 3, np.random.RandomState(0), 6)
-    assert not converged
+    _, (_, history, ended_by) = em_axes(rows, 3, np.random.RandomState(0), 6)
+    assert ended_by == "max_iter"
     assert history[0] == pytest.approx(plain[0], rel=1e-10)
     assert np.all(np.array(history) >= np.array(plain) - 1e-10)
     assert history[-1] > plain[-1]
@@ -458,6 +458,7 @@ def test_products_with_centred_rows_are_dense_products(container, weighted):
     centred = X - np.average(X, axis=0, weights=weight)
     n = 20 if weight is None else weight.sum()
     if weight is not None:
+        weight, n = weight / 2, n / 2  # the power of two above the largest
         centred *= np.sqrt(weight)[:, None]
     V, Y = np.random.default_rng(1).normal(size=(7, 3)), np.random.default_rng(2).normal(size=20)
     np.testing.assert_allclose(rows.project(V), centred @ V, atol=1e-12)
@@ -581,3 +582,101 @@ def test_a_hole_does_not_change_the_type_of_the_other_rows():
     holed[0, 0] = np.nan
     for method in (model.transform, model.score_samples):
         assert method(whole).dtype == method(holed).dtype == np.float64
+
+
+# ---------------------------------------------------------------------- in PCA's place
+
+
+@pytest.mark.parametrize("options", [{}, {"solver": "em"}, {"solver": "randomized"}], ids=str)
+@pytest.mark.parametrize("gaps", [False, True])
+def test_the_formula_of_pcas_users_decodes(options, gaps):
+    X = make_rows()
+    if gaps:
+        if options.get("solver") == "randomized":
+            pytest.skip("a solver of complete rows")
+        X[::7, 2] = np.nan
+    model = PPCA(3, random_state=0, **options).fit(X)
+    Z = np.random.default_rng(0).normal(size=(5, 3))
+    by_hand = Z @ model.components_ + model.mean_
+    np.testing.assert_allclose(by_hand, model.inverse_transform(Z), rtol=1e-14)
+    np.testing.assert_array_equal(model.components_, model.loadings_.T)
+    np.testing.assert_allclose(model.axes_ @ model.axes_.T, np.eye(3), atol=1e-12)
+
+
+def test_axes_of_components_without_signal_are_orthonormal():
+    """Rows of equal variance in all directions: the loadings of an axis may be zero."""
+    X = np.vstack([np.eye(4), -np.eye(4)])
+    model = PPCA(2).fit(X)
+    np.testing.assert_allclose(model.axes_ @ model.axes_.T, np.eye(2), atol=1e-12)
+    np.testing.assert_allclose(model.score_samples(X), model.score_samples(X)[0])
+
+
+@pytest.mark.parametrize("solver", ["closed_form", "em", "randomized"])
+@every_data
+def test_singular_values_are_pcas(X, solver):
+    model = PPCA(2, solver=solver, random_state=0).fit(X)
+    expected = PCA(2, svd_solver="full").fit(X).singular_values_
+    np.testing.assert_allclose(model.singular_values_, expected, rtol=1e-4)
+
+
+def test_the_variance_of_the_codes_is_not_explained_variance():
+    """It is 1 - sigma2 / lambda, with 1/n."""
+    X = make_rows(500)
+    model = PPCA(3).fit(X)
+    variances = model.explained_variance_ * 499 / 500
+    expected = 1 - model.noise_variance_ / variances
+    np.testing.assert_allclose(model.transform(X).var(axis=0), expected, rtol=1e-10)
+
+
+def test_models_saved_by_the_first_version_load_right():
+    X = make_rows()
+    model = PPCA(2).fit(X)
+    state = model.__getstate__()
+    state["components_"] = state.pop("axes_")
+    singular_values = state.pop("singular_values_")
+    loaded = PPCA.__new__(PPCA)
+    loaded.__setstate__(state)
+    for name in ("components_", "axes_"):
+        np.testing.assert_array_equal(getattr(loaded, name), getattr(model, name))
+    np.testing.assert_allclose(loaded.singular_values_, singular_values, rtol=1e-14)
+    np.testing.assert_array_equal(loaded.score_samples(X), model.score_samples(X))
+
+
+# ---------------------------------------------------------------- degenerate rows
+
+
+@pytest.mark.parametrize("solver", ["em", "randomized", "closed_form"])
+@pytest.mark.parametrize("value", [0.0, 3.0, 1e100])
+def test_constant_rows_have_a_model_without_leaked_warnings(solver, value):
+    X = np.full((20, 4), value)
+    with pytest.warns(UserWarning, match="floored"):
+        model = PPCA(2, solver=solver, random_state=0).fit(X)
+    np.testing.assert_allclose(model.reconstruct(X), X)
+    assert np.isfinite(model.score_samples(X)).all()
+    np.testing.assert_allclose(model.axes_ @ model.axes_.T, np.eye(2), atol=1e-12)
+
+
+@pytest.mark.parametrize("solver", ["em", "randomized", "closed_form"])
+@pytest.mark.parametrize("container", [np.asarray, sparse.csr_array])
+@pytest.mark.parametrize("shape", [(60, 6), (15, 40)])
+@pytest.mark.parametrize("scale", [1e20, 1e40, 1e150])
+def test_large_weights_have_no_scale(solver, container, shape, scale):
+    """Also beyond float32; as shares they are the weights that they are."""
+    X = make_rows(*shape).astype(np.float32)
+    weight = np.random.default_rng(0).uniform(0.5, 2, shape[0])
+    weight *= 100 / weight.sum()
+    expected = PPCA(2, random_state=0).fit(X, sample_weight=weight)
+    model = PPCA(2, solver=solver, random_state=0).fit(container(X), sample_weight=weight * scale)
+    np.testing.assert_allclose(model.mean_, expected.mean_, rtol=1e-5)
+    np.testing.assert_allclose(model.loadings_, expected.loadings_, atol=1e-2)
+    assert model.noise_variance_ == pytest.approx(expected.noise_variance_, rel=1e-3)
+
+
+@pytest.mark.parametrize("gaps", [False, True])
+@pytest.mark.parametrize("solver", ["em", "randomized", "closed_form"])
+def test_rows_whose_squares_leave_float32_are_refused(gaps, solver):
+    X = (make_rows(30, 4) * 1e30).astype(np.float32)
+    if gaps:
+        X[0, 0], solver = np.nan, "em"
+    with pytest.raises(ValueError, match="rescale X"):
+        PPCA(2, solver=solver, random_state=0).fit(X)
