@@ -42,7 +42,7 @@ from skae._likelihood_autoencoder import layer_sizes
 from skae._linear_ae import LinearAE
 from skae._net_owner import NetOwner, slices
 from skae._point_autoencoder import PointAutoencoder
-from skae._rows import Data, Rows, Units, check_finite
+from skae._rows import Data, Rows, Units, check_finite, rescaled_weight
 from skae._training import MATRIX_OPTIMIZER, OPTIMIZERS
 from skae._vae import VAE
 from skae._wrapped import (
@@ -511,11 +511,12 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         rng: np.random.RandomState,
         sample_weight: Array | None,
         y: Array | None = None,
+        told: Any = None,
     ) -> None:
         if isinstance(self.density, str):
             # What is wrapped is complete then: of two trainings none is kept in part.
             with inside_another_fit():
-                super()._fit_model(X, rng, sample_weight, y)
+                super()._fit_model(X, rng, sample_weight, y, told)
             return
         frozen = isinstance(self.density, FrozenEstimator)
         if sample_weight is not None and not frozen and not takes_weights(self.density.fit):
@@ -565,13 +566,14 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
     ) -> Data:
         codes = self._learn_codes(X, sample_weight, y, known, rng, streaming)
         z = self._units.standardised(codes, self._noise(known)).astype(np.float32)
+        weight = rescaled_weight(sample_weight)
         if known is None:
-            covariance = shrunk_covariance(z, sample_weight)
+            covariance = shrunk_covariance(z, weight)
             self.net_ = self._new_net(self._new_module(covariance))
         else:
             self.net_ = self._new_net(copy.deepcopy(known["net"].module_))
             self.net_.go_on_from(known["net"])
-        return Data(z, sample_weight)
+        return Data(z, weight)
 
     def _noise(self, known: dict[str, Any] | None) -> np.random.RandomState:
         """What spreads codes that lie on a bound: alike whenever a fit reads them."""
@@ -616,7 +618,8 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         check_codes(self.autoencoder, codes)
         if known is None:
             limits = limits_of(self.support, codes, unwrapped(pair))
-            self._units = CodeUnits.of(codes, sample_weight, limits, self._noise(known))
+            weight = rescaled_weight(sample_weight)
+            self._units = CodeUnits.of(codes, weight, limits, self._noise(known))
             self._support = public_support(limits)
             if streaming and np.ptp(codes, axis=0).max() == 0:
                 raise ValueError(

@@ -31,7 +31,7 @@ from skae._base import (
     fit_context,
 )
 from skae._interrupts import keeps_progress
-from skae._rows import LEAST_WEIGHT, Batch, Data, Rows, check_finite, rescaled_weight
+from skae._rows import LEAST_WEIGHT, Batch, Data, Rows, check_finite
 from skae._saving import holds_module, to_arrays, to_tensors
 from skae._training import OPTIMIZERS, SCHEDULES, Net, TrainableModule
 from skae._training_callbacks import (
@@ -145,7 +145,7 @@ class NetOwner(CallbackSupportMixin, BaseAutoencoder):
         check_listeners(getattr(self, "_skl_callbacks", []))
         context = self._init_callback_context(max_subtasks=self.max_iter)
         context.call_on_fit_task_begin(estimator=self, X=X, y=told)
-        data = self._begin(X, rescaled_weight(sample_weight), y, known, rng)
+        data = self._begin(X, sample_weight, y, known, rng)
         rows = self._rows(data, reread=True)
         train, valid = self._split(len(rows))
         self._check_batches(len(train))
@@ -218,8 +218,7 @@ class NetOwner(CallbackSupportMixin, BaseAutoencoder):
             targets = self._check_targets(y, rows_in.shape[0])
             rows_in, weight, targets = self._rows_that_count(rows_in, weight, targets)
             known = None if first else self._known()
-            learned = rescaled_weight(weight)
-            data = self._begin(rows_in, learned, targets, known, self._generator(), streaming=True)
+            data = self._begin(rows_in, weight, targets, known, self._generator(), streaming=True)
             rows = self._rows(data, reread=True)
             train = torch.arange(len(rows))
             self._check_batches(len(train))
