@@ -93,8 +93,8 @@ def test_wrong_targets_are_named(y):
     ],
 )
 def test_targets_that_are_neither_are_named(y):
-    """What is no label and no number is an error that says y."""
-    with pytest.raises(ValueError, match=r"\by\b"):
+    """What is no label and no number is an error that says y; of dates a TypeError, as of rows."""
+    with pytest.raises((ValueError, TypeError), match=r"\by\b"):
         check_condition(y, N)
 
 
