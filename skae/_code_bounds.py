@@ -95,9 +95,7 @@ def bounds(
                 z = center[:, None] + proposal.tau * std * some
                 log_q = -0.5 * some[..., varies].square().sum(-1) - log_width
                 codes = z if proposal.from_real is None else proposal.from_real(z)
-                log_weight = module.log_px(batch, codes) - log_q
-                if varies.any():  # codes that all stand still have no density
-                    log_weight = log_weight + log_prior(z)
+                log_weight = module.log_px(batch, codes) + log_prior(z) - log_q
                 total = torch.logaddexp(total, log_weight.logsumexp(-1))
             total = total - log(n_draws) - module.log_units(batch)
             found[part] = total.cpu().numpy()

@@ -18,6 +18,9 @@ from skae._training import global_generators_set_aside
 
 Array = NDArray[Any]
 
+# Codes whose squares, summed, are still finite in float64.
+_LARGEST = 1e145
+
 
 def check_pair(pair: Any) -> None:
     """Raise for what cannot encode and decode."""
@@ -130,6 +133,12 @@ def check_codes(pair: Any, codes: Array) -> None:
         raise ValueError(
             f"autoencoder={pair!r} gave codes of shape {codes.shape} and type {codes.dtype}; "
             "expected finite real numbers, a row for each row of X. Rescale X if they overflow."
+        )
+    size = max(float(codes.max()), -float(codes.min()))
+    if size > _LARGEST:
+        whose = "X, which are the codes," if pair is None else f"codes of autoencoder={pair!r}"
+        raise ValueError(
+            f"The values of {whose} up to {size:g} are too large to square. Rescale X."
         )
 
 

@@ -326,6 +326,11 @@ def test_codes_of_no_density_are_named(codes, message):
     with pytest.raises(ValueError, match=rf"^autoencoder=PCA\(n_components=2\).*{message}"):
         check_codes(PCA(2), codes)
     check_codes(PCA(2), np.zeros((3, 2), dtype=np.float32))
+    for pair, whose in ((None, "X, which are the codes,"), (PCA(2), "codes of autoencoder=PCA")):
+        with pytest.raises(
+            ValueError, match=rf"^The values of {whose}.* up to 1e\+160 .*Rescale X"
+        ):
+            check_codes(pair, np.full((3, 2), -1e160))
 
 
 def test_weights_reach_what_is_fitted_or_are_warned_of():
