@@ -158,7 +158,11 @@ class BaseAutoencoder(
     def fit(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> Self:
         """Learn the model from rows.
 
-        A fit that fails or is interrupted leaves the estimator as it was before.
+        A fit that fails leaves the estimator as it was before. The first Ctrl-C ends the
+        training of a network, or EM, and keeps what its last complete epoch or iteration left,
+        with a warning. It is raised, and the estimator is as before, until the first of those
+        is complete, at a second Ctrl-C, inside a Pipeline, a search or a
+        LatentDensityEstimator, and where nothing is trained in steps.
 
         Parameters
         ----------

@@ -30,6 +30,7 @@ from skae._code_bounds import LogPrior, Proposal, best_proposal, bounds, some_ro
 from skae._code_priors import draw_from
 from skae._code_supports import SUPPORTS, check_support, limits_of, public_support
 from skae._code_units import CodeUnits, shrunk_covariance
+from skae._inputs import as_numbers
 from skae._interrupts import inside_another_fit
 from skae._latent_density_module import (
     AutoregressiveDensity,
@@ -1058,7 +1059,7 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         """
         check_is_fitted(self)
         self._check_argument("decode", decode, ["boolean"])
-        U = check_array(X, input_name="X", dtype=np.float64)
+        U = check_array(as_numbers(X), input_name="X", dtype=np.float64)
         n_free = self._units.n_free
         if U.shape[1] != n_free:
             raise ValueError(
@@ -1134,7 +1135,7 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
                 f"orderings={self.orderings!r}."
             )
         varies = self._units.varies
-        codes = np.asarray(given)
+        codes = np.asarray(as_numbers(given, "given"))
         codes = codes[None] if codes.ndim == 1 else codes
         if codes.ndim != 2 or len(codes) not in (1, n) or not 0 < codes.shape[1] <= len(varies):
             raise ValueError(
@@ -1258,7 +1259,7 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         """Targets, of an autoencoder that needs them."""
         if y is None or not wants_targets(self.autoencoder):
             return None
-        targets = np.asarray(y)
+        targets = np.asarray(as_numbers(y, "y"))
         if targets.shape[:1] != (n_rows,):
             raise ValueError(f"y has shape {targets.shape}; X has {n_rows} rows.")
         return targets

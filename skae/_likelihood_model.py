@@ -25,8 +25,8 @@ class LikelihoodModel(BaseAutoencoder):
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows.
+        X : array-like of shape (n_samples, n_features)
+            Rows, as `score_samples` takes them: sparse ones where it does.
         sample_weight : array-like of shape (n_samples,), default=None
             How often each row counts.
 
@@ -43,8 +43,8 @@ class LikelihoodModel(BaseAutoencoder):
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows.
+        X : array-like of shape (n_samples, n_features)
+            Rows, as `score_samples` takes them: sparse ones where it does.
         sample_weight : array-like of shape (n_samples,), default=None
             How often each row counts.
 

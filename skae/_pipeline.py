@@ -2,16 +2,16 @@
 
 from copy import copy
 from inspect import signature
-from numbers import Integral
 from typing import Any
 
 import numpy as np
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
-from sklearn.utils.validation import check_is_fitted, check_scalar
+from sklearn.utils.validation import check_is_fitted
 
 from skae._base import private_generator
+from skae._inputs import check_count
 
 
 def sample_pipeline(
@@ -107,7 +107,7 @@ def sample_pipeline(
                 "so that samples cannot be taken back to the space of the data."
             )
     check_is_fitted(last)
-    check_scalar(n_samples, "n_samples", Integral, min_val=1)
+    n_samples = check_count("n_samples", n_samples)
 
     rows = _draw(last_name, last, n_samples, random_state, sample_params)
     container = _container(rows)

@@ -32,6 +32,7 @@ from skae._incomplete_rows import (
     start_from_pairs,
     unpack,
 )
+from skae._inputs import check_every_column_seen
 from skae._interrupts import keeps_progress, warn_of_interruption
 from skae._latent_size import by_bic, by_evidence, by_variance_share, n_free_parameters
 from skae._likelihood_model import LikelihoodModel
@@ -251,11 +252,8 @@ class PPCA(LikelihoodModel):
                 f"X contains NaN, which solver={self.solver!r} cannot fit; use solver='em' or "
                 "'auto'."
             )
-        seen = ~np.isnan(X)
-        if not (columns := seen.any(axis=0)).all():
-            names = getattr(self, "feature_names_in_", np.arange(X.shape[1]))[~columns]
-            raise ValueError(f"Columns {names.tolist()} of X are NaN in every row: drop them.")
-        some = seen.any(axis=1)
+        check_every_column_seen(X, getattr(self, "feature_names_in_", None))
+        some = ~np.isnan(X).all(axis=1)
         if not some.all():
             X, weight = X[some], None if weight is None else weight[some]
         rows = group_rows(X, weight)
@@ -438,7 +436,7 @@ class PPCA(LikelihoodModel):
         if hasattr(given, "index") and hasattr(given, "to_frame"):  # a row of a data frame
             given = given.to_frame().T
         if np.ndim(given) == 1:
-            given = np.asarray(given)[None, :]
+            given = np.asanyarray(given)[None, :]  # a mask stays
         with warnings.catch_warnings():  # a plain row need not repeat the names
             warnings.filterwarnings("ignore", "X does not have valid feature names", UserWarning)
             row = self._check_new_rows(given, "sample")
@@ -488,7 +486,8 @@ class PPCA(LikelihoodModel):
         X_imputed : ndarray of shape (n_samples, n_features), or \
                 (n_draws, n_samples, n_features)
             The rows with every NaN replaced; the seen values are returned as they are.
-            Means are a data frame under `set_output`, draws always an array.
+            Means are a data frame under `set_output`, and an array without it, also of
+            frames of pandas, polars or pyarrow; draws are always an array.
 
         Raises
         ------

@@ -598,6 +598,29 @@ def test_nothing_is_kept_of_an_interrupted_part():
     assert keeps_progress(model)
 
 
+class Pressed(Callback):
+    """Presses Ctrl-C at the start of the second epoch."""
+
+    def on_epoch_begin(self, net, **_):
+        if len(net.history) > 1:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("part", ["autoencoder", "density"])
+def test_an_interrupted_fit_leaves_the_model_as_it_was(part):
+    """Whichever of the two trains."""
+    model = lde(small_autoencoder()).fit(X_SMALL)
+    before = fitted_state(model)
+    kept, pressed = model.get_params(deep=False), [Pressed()]
+    if part == "density":
+        model.set_params(callbacks=pressed)
+    else:
+        model.set_params(autoencoder=small_autoencoder(callbacks=pressed))
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X_SMALL)
+    assert fitted_state(model.set_params(**kept)) == before
+
+
 @pytest.mark.parametrize("kind", [small_autoencoder, lambda: small_adversarial(max_iter=2)])
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_score_of_rows_that_are_all_alike(kind, wrapped):
