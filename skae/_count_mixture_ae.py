@@ -126,8 +126,9 @@ class CountMixtureAE(LikelihoodModel):
         Begin with the Gaussians of the last fit. With a larger `n_components` those of most
         mass are halved, from coarse to fine.
     n_jobs : int, default=None
-        Threads. None means 1 unless in a :obj:`joblib.parallel_backend` context, -1 all
-        cores. Results do not depend on it.
+        Threads, -1 all cores. None means 1, or in ``joblib.parallel_config("threading")`` as
+        many as that says; of a backend of processes, as of loky or dask, only the threads
+        that are asked for here are used. Results do not depend on it.
     random_state : int, RandomState instance or None, default=None
         Seed of ``init='counts'`` and of the shifts of `n_averages`; nothing else is random.
         None takes fresh entropy; NumPy's global generator is never touched.

@@ -6,6 +6,7 @@ from itertools import pairwise, product
 
 import numpy as np
 import pytest
+from joblib import parallel_config
 from scipy import optimize, sparse, stats
 from scipy.special import logsumexp
 from sklearn.datasets import load_digits
@@ -1229,6 +1230,40 @@ def test_threads_change_no_bit(algorithm, kind, n_dims):
     np.testing.assert_array_equal(one.transform(X), two.transform(X))
     if n_dims == 2:
         np.testing.assert_array_equal(one.intensity((8, 8)), two.intensity((8, 8)))
+
+
+BACKENDS = [{"backend": name} for name in ("loky", "multiprocessing", "threading")]
+
+
+@pytest.mark.parametrize("n_jobs", [None, 2])
+@pytest.mark.parametrize("context", [*BACKENDS, {"prefer": "processes"}], ids=str)
+@pytest.mark.parametrize("kind", ["full", "cell"])
+def test_backends_of_the_user_change_no_bit(kind, context, n_jobs):
+    """Threads write into arrays of the caller, which processes would not share."""
+    X = waves(1000)
+
+    def results():
+        model = fitted(X, 25, covariance_type=kind, n_averages=2, n_jobs=n_jobs, max_iter=3)
+        model.partial_fit(X[:100])
+        shares = model.responsibilities(X).toarray()
+        queries = model.score_samples(X), model.transform(X), shares, model.intensity((8, 8))
+        return model.weights_, model.means_, model.objectives_, *queries
+
+    alone = results()
+    with parallel_config(n_jobs=2, **context):
+        for expected, found in zip(alone, results(), strict=True):
+            np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("backend", ["loky", "multiprocessing", "threading"])
+def test_searches_change_no_bit(backend):
+    X, options = waves(300), {"n_components": [2, 5]}
+    model = CountMixtureAE(max_iter=100, tol=1e-2)
+    alone = GridSearchCV(model, options, cv=2).fit(X)
+    with parallel_config(backend):
+        both = GridSearchCV(model.set_params(n_jobs=2), options, cv=2, n_jobs=2).fit(X)
+    for name in ("split0_test_score", "split1_test_score"):
+        np.testing.assert_array_equal(both.cv_results_[name], alone.cv_results_[name])
 
 
 # ------------------------------------------------------------------------------ bad input
