@@ -37,6 +37,7 @@ from skae._gaussian_components import (
 )
 from skae._gaussian_training import Algorithm, Trained, train
 from skae._image_masses import MOST_ROTATED_AXES, pixel_masses
+from skae._interrupts import keeps_progress, warn_of_interruption
 from skae._likelihood_model import LikelihoodModel
 from skae._mixture_rows import DenseRows, LocalRows, rows_under_mixture
 from skae._mixture_starts import (
@@ -182,6 +183,12 @@ class CountMixtureAE(LikelihoodModel):
     Not so for a search over `n_components`: its folds must hold out counts, not pixels. Split
     counts first (:func:`thin`), or search on the rows of single counts.
 
+    The first Ctrl-C in `fit` keeps the Gaussians of the last complete iteration, or of several
+    averages those that are complete, and warns. It is raised, and the estimator is as before,
+    until the first iteration is complete (of the mixture itself, not of those by which 'bic' or
+    'split' come to it), of cells, in `partial_fit` after the first frame, in a Pipeline or a
+    search, and at the second time.
+
     The density of a Gaussian mixture extends over all space, also where `domain` is given:
     near the edges of an image some of it is lost to the outside. Cells lose nothing.
 
@@ -314,11 +321,15 @@ class CountMixtureAE(LikelihoodModel):
         if known is not None:
             known = known[0], known[1]._replace(counts=float(self.prior_counts))
         n_components = n_components or self._by_bic(rows, weight, rng)
-        fits = [self._train(rows, weight, n_components, rng, known) for _ in range(self.n_averages)]
+        fits = self._averages(rows, weight, n_components, rng, known)
         self.objectives_ = np.array(fits[0].objectives)
         self.n_iter_ = len(self.objectives_)
-        self.converged_ = all(fit.converged for fit in fits)
-        if not self.converged_:
+        self.converged_ = len(fits) == self.n_averages and all(fit.converged for fit in fits)
+        if fits[0].interrupted:
+            warn_of_interruption("iteration", self.n_iter_)
+        elif len(fits) < self.n_averages:
+            warn_of_interruption("average", len(fits))
+        elif not self.converged_:
             warnings.warn(
                 f"Training did not converge in max_iter={self.max_iter} iterations; raise "
                 "max_iter or tol.",
@@ -341,7 +352,33 @@ class CountMixtureAE(LikelihoodModel):
         )
         self._store_gaussians(average, prior)
         each = n_parameters(n_components, rows.shape[1], average.kind)
-        self._store_sizes(self.n_averages * each)
+        self._store_sizes(len(fits) * each)
+
+    def _averages(
+        self,
+        rows: Array,
+        weight: Array,
+        n_components: int,
+        rng: np.random.RandomState,
+        known: tuple[Gaussians, Prior] | None,
+    ) -> list[Trained]:
+        """The mixtures that are averaged; of an interrupted fit those that are complete.
+
+        Of the first, where that is the one that was interrupted, what its last iteration left.
+        """
+        keeps = keeps_progress(self)
+        fits: list[Trained] = []
+        while len(fits) < self.n_averages:
+            try:
+                trained = self._train(rows, weight, n_components, rng, known, keeps and not fits)
+            except KeyboardInterrupt:
+                if not (fits and keeps):
+                    raise
+                break
+            fits.append(trained)
+            if trained.interrupted:
+                break
+        return fits
 
     def _train(
         self,
@@ -350,6 +387,7 @@ class CountMixtureAE(LikelihoodModel):
         n_components: int,
         rng: np.random.RandomState,
         known: tuple[Gaussians, Prior] | None = None,
+        keeps_progress: bool = False,
     ) -> Trained:
         """One mixture of Gaussians, by way of smaller ones where it begins with those."""
         sizes = [n_components]
@@ -371,6 +409,7 @@ class CountMixtureAE(LikelihoodModel):
                 floor=self._floor,
                 tol=self.tol,
                 max_iter=self.max_iter if final else min(self.max_iter, _COARSE_ITERATIONS),
+                keeps_progress=keeps_progress and final,
             )
             known = trained.gaussians, trained.prior
         assert trained is not None
@@ -455,7 +494,7 @@ class CountMixtureAE(LikelihoodModel):
         ------
         ValueError
             If the frame or `sample_weight` is not allowed; it is then as if it had not been
-            given.
+            given, and so it is after Ctrl-C.
         """
         self._validate_params()  # the decorator leaves it out after the first frame
         if not hasattr(self, "weights_"):

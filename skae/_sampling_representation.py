@@ -580,14 +580,15 @@ def _values(values: Any, name: str) -> np.ma.MaskedArray[Any, Any]:
         values = values.detach().cpu()
         if "bfloat16" in str(values.dtype):
             values = values.float()
-    found = np.ma.asarray(values)
+    found: Any = np.ma.asarray(values)
     if found.dtype.name == "bfloat16":
         found = found.astype(np.float32)
     if found.dtype.kind not in "buif":
         raise ValueError(
             f"{name} has shape {found.shape} and type {found.dtype}; expected numbers."
         )
-    return found
+    numbers: np.ma.MaskedArray[Any, Any] = found
+    return numbers
 
 
 def _unmasked(values: Any, name: str) -> NDArray[Any]:

@@ -1,7 +1,10 @@
 """Mixtures of counts against brute force, SciPy, scikit-learn and numerical derivatives."""
 
 import copy
+import signal
+import sys
 import warnings
+from collections import Counter
 from itertools import pairwise, product
 
 import numpy as np
@@ -13,9 +16,12 @@ from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-from skae import CountMixtureAE, image_to_counts, sample_counts
+from skae import CountMixtureAE, _count_mixture_ae, image_to_counts, sample_counts
 from skae._gaussian_components import Gaussians
+from skae._interrupts import inside_another_fit
 from skae._mixture_rows import LocalRows
 
 GAUSSIANS = ["spherical", "diag", "full", "tied"]
@@ -1212,6 +1218,206 @@ def test_held_out_counts_choose_the_number_of_components(kind):
     search.fit(rng.permutation(X))
     best = search.best_params_["n_components"]
     assert best in ((3, 4) if kind == "full" else (4,))
+
+
+# ------------------------------------------------------------------------------ interrupts
+
+
+class Interrupts:
+    """Ctrl-C at some of the calls of a method, by a real signal where it is the main thread's."""
+
+    def __init__(self, monkeypatch, *calls, owner=LocalRows, name="expect"):
+        self.calls, self.n_calls = calls, 0
+        method = getattr(owner, name)
+
+        def interrupted(*args, **kwargs):
+            self.n_calls += 1
+            if self.n_calls in self.calls:
+                signal.raise_signal(signal.SIGINT)
+            return method(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, interrupted)
+
+
+def same(one, other):
+    """Whether two estimators, or their attributes, are equal to the bit."""
+    one, other = (flat(getattr(state, "__dict__", state)) for state in (one, other))
+    assert one.keys() == other.keys()
+    return all(np.array_equal(value, other[name]) for name, value in one.items())
+
+
+def flat(state):
+    """Attributes, tuples of arrays taken apart."""
+    parts = {}
+    for name, value in state.items():
+        pieces = value if isinstance(value, tuple) else [value]
+        parts |= {(name, i): piece for i, piece in enumerate(pieces)}
+    return parts
+
+
+def learned(model):
+    names = ("weights_", "means_", "covariances_", "objectives_", "n_iter_", "n_components_")
+    return {name: getattr(model, name) for name in names}
+
+
+def by_iterations(X, n_components, **options):
+    """Fits that stopped at max_iter, by the iterations that they have."""
+    fits = [fitted(X, n_components, max_iter=m, tol=0, **options) for m in range(1, 13)]
+    return {fit.n_iter_: learned(fit) for fit in fits}
+
+
+@pytest.mark.parametrize("call", [2, 3, 7])
+@pytest.mark.parametrize("algorithm", ["em", "partition"])
+def test_an_interrupted_fit_keeps_the_last_complete_iteration(monkeypatch, algorithm, call):
+    """It is what max_iter would have ended with, to the bit."""
+    X = waves(300)
+    uninterrupted = by_iterations(X, 6, algorithm=algorithm)
+    Interrupts(monkeypatch, call, name="expect" if algorithm == "em" else "assign")
+    model = CountMixtureAE(6, tol=0, algorithm=algorithm, random_state=0)
+    with pytest.warns(UserWarning, match="interrupted in iteration .* is kept") as caught:
+        model.fit(X)
+    assert [warning.category for warning in caught] == [UserWarning]
+    assert not model.converged_
+    assert len(model.objectives_) == model.n_iter_ < 12
+    assert f"the state after iteration {model.n_iter_} is kept" in str(caught[0].message)
+    for name, value in uninterrupted[model.n_iter_].items():
+        np.testing.assert_array_equal(getattr(model, name), value)
+    monkeypatch.undo()
+    model.set_params(warm_start=True, tol=1e-4).fit(X)
+    assert model.converged_
+
+
+RAISES = {
+    "first iteration": ({}, 1),
+    "a second time": ({}, (3, 4)),
+    "bic": ({"n_components": "bic"}, 3),
+    "coarse": ({"n_components": 40, "init": "split"}, 3),
+    "cells": ({"covariance_type": "cell"}, 0),
+}
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["new", "fitted"])
+@pytest.mark.parametrize(("options", "calls"), RAISES.values(), ids=RAISES)
+def test_an_interrupt_that_has_nothing_to_keep_is_raised(monkeypatch, options, calls, before):
+    X = waves(300)
+    model = CountMixtureAE(**{"n_components": 6, "tol": 0, "random_state": 0, **options})
+    if before:
+        model.set_params(tol=1e-2).fit(waves(200, seed=1))
+    state = copy.deepcopy(model.__dict__)
+    if calls == (3, 4):
+        # The second comes as the first is dealt with.
+        Interrupts(monkeypatch, 3)
+        Interrupts(monkeypatch, 1, owner=_count_mixture_ae, name="warn_of_interruption")
+    elif calls:
+        Interrupts(monkeypatch, calls)
+    else:
+        Interrupts(monkeypatch, 1, owner=_count_mixture_ae, name="fit_cells")
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X)
+    assert same(model, state)
+
+
+def test_an_interrupted_frame_is_as_if_it_had_not_been_given(monkeypatch):
+    model = fitted(waves(300), 6)
+    state = copy.deepcopy(model.__dict__)
+    Interrupts(monkeypatch, 1)
+    with pytest.raises(KeyboardInterrupt):
+        model.partial_fit(waves(200, seed=1))
+    assert same(model, state)
+    model.partial_fit(waves(200, seed=1))
+    assert model.n_counts_ == 500
+
+
+def test_complete_averages_are_kept(monkeypatch):
+    X = waves(300)
+    options = {"n_averages": 3, "max_iter": 4, "tol": 0}
+    whole = fitted(X, 6, **options)
+    Interrupts(monkeypatch, 10)  # in the third
+    model = CountMixtureAE(6, random_state=0, **options)
+    with pytest.warns(UserWarning, match="interrupted in average 3; .* average 2 is kept"):
+        model.fit(X)
+    assert model.n_components_ == 12 and not model.converged_
+    np.testing.assert_allclose(model.weights_, whole.weights_[:12] * 3 / 2, rtol=1e-14)
+    np.testing.assert_array_equal(model.means_, whole.means_[:12])
+    assert model.n_parameters_ * 3 == whole.n_parameters_ * 2
+    assert model.score(X) == pytest.approx(whole.score(X), abs=0.05)
+    monkeypatch.undo()
+    Interrupts(monkeypatch, 3)  # in the first
+    with pytest.warns(UserWarning, match="interrupted in iteration 3; .* iteration 2 is kept"):
+        model.fit(X)
+    assert model.n_components_ == 6
+    np.testing.assert_array_equal(model.objectives_, whole.objectives_[:2])
+
+
+@pytest.mark.parametrize("around", ["search", "pipeline", "another estimator"])
+def test_an_interrupt_inside_others_is_raised(monkeypatch, around):
+    """They would take the fit for complete, and rank it."""
+    X = waves(300)
+    model = CountMixtureAE(6, tol=0)
+    Interrupts(monkeypatch, 4)
+    with pytest.raises(KeyboardInterrupt):
+        if around == "search":
+            GridSearchCV(model, {"prior_counts": [1, 2]}, cv=2).fit(X)
+        elif around == "pipeline":
+            make_pipeline(StandardScaler(), model).fit(X)
+        else:
+            with inside_another_fit():
+                model.fit(X)
+    assert not hasattr(model, "weights_")
+
+
+def fit_interrupted_at_line(model, X, at):
+    """KeyboardInterrupt at the line event `at` of a fit; all events, if it is never reached."""
+    events = []
+
+    def local(frame, event, arg):
+        if event == "line":
+            events.append((frame.f_code.co_name, frame.f_lineno))
+            if len(events) == at:
+                raise KeyboardInterrupt
+        return local
+
+    def every(frame, event, arg):
+        return local if "skae" in frame.f_code.co_filename else None
+
+    before = sys.gettrace()
+    sys.settrace(every)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model.fit(X)
+    finally:
+        sys.settrace(before)
+    return events
+
+
+@pytest.mark.parametrize("n_dims", [2, 5])
+def test_no_line_at_which_ctrl_c_tears_a_model(n_dims):
+    """Every line of three iterations, once in each: raised and as before, or a whole iteration."""
+    X, options = waves(40, n_dims), {"max_iter": 4, "tol": 0}
+    whole = by_iterations(X, 2)
+    other = fitted(waves(40, n_dims, seed=1), 3, **options)
+    state = copy.deepcopy(other.__dict__)
+    events = fit_interrupted_at_line(copy.copy(other).set_params(n_components=2), X, None)
+    seen, places = Counter(), []
+    for place, event in enumerate(events, 1):
+        seen[event] += 1
+        often = event[0] in ("train", "_iterations", "_averages", "_fit_gaussians")
+        if seen[event] <= (4 if often else 1) or seen[event] == 40:
+            places.append(place)
+    kept = 0
+    for place in places:
+        model = copy.copy(other).set_params(n_components=2)
+        try:
+            fit_interrupted_at_line(model, X, place)
+        except KeyboardInterrupt:
+            if model.n_components_ == 3:
+                assert same(model.set_params(n_components=3), state)
+                continue
+        kept += model.n_iter_ < 4
+        for name, value in whole[model.n_iter_].items():
+            np.testing.assert_array_equal(getattr(model, name), value)
+    assert kept > 30
 
 
 # ------------------------------------------------------------------------------- threads
