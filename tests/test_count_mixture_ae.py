@@ -1336,7 +1336,8 @@ def test_complete_averages_are_kept(monkeypatch):
     model = CountMixtureAE(6, random_state=0, **options)
     with pytest.warns(UserWarning, match="interrupted in average 3; .* average 2 is kept"):
         model.fit(X)
-    assert model.n_components_ == 12 and not model.converged_
+    assert model.n_components_ == 12
+    assert not model.converged_
     np.testing.assert_allclose(model.weights_, whole.weights_[:12] * 3 / 2, rtol=1e-14)
     np.testing.assert_array_equal(model.means_, whole.means_[:12])
     assert model.n_parameters_ * 3 == whole.n_parameters_ * 2
@@ -1349,20 +1350,25 @@ def test_complete_averages_are_kept(monkeypatch):
     np.testing.assert_array_equal(model.objectives_, whole.objectives_[:2])
 
 
-@pytest.mark.parametrize("around", ["search", "pipeline", "another estimator"])
-def test_an_interrupt_inside_others_is_raised(monkeypatch, around):
+def fit_in_another(model, X):
+    with inside_another_fit():
+        model.fit(X)
+
+
+AROUND = {
+    "search": lambda model, X: GridSearchCV(model, {"prior_counts": [1, 2]}, cv=2).fit(X),
+    "pipeline": lambda model, X: make_pipeline(StandardScaler(), model).fit(X),
+    "another estimator": fit_in_another,
+}
+
+
+@pytest.mark.parametrize("fit", AROUND.values(), ids=AROUND)
+def test_an_interrupt_inside_others_is_raised(monkeypatch, fit):
     """They would take the fit for complete, and rank it."""
-    X = waves(300)
     model = CountMixtureAE(6, tol=0)
     Interrupts(monkeypatch, 4)
     with pytest.raises(KeyboardInterrupt):
-        if around == "search":
-            GridSearchCV(model, {"prior_counts": [1, 2]}, cv=2).fit(X)
-        elif around == "pipeline":
-            make_pipeline(StandardScaler(), model).fit(X)
-        else:
-            with inside_another_fit():
-                model.fit(X)
+        fit(model, waves(300))
     assert not hasattr(model, "weights_")
 
 
