@@ -13,8 +13,9 @@ http://scitepress.net/PublishedPapers/2022/109152/pdf/index.html
 """
 
 import warnings
-from math import log
+from math import log, prod
 from numbers import Integral, Real
+from sys import maxsize
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -49,6 +50,7 @@ from skae._mixture_starts import (
     start_of_cells,
 )
 from skae._moments import out_of_range
+from skae._out_of_memory import advising
 
 Array = NDArray[Any]
 
@@ -779,8 +781,10 @@ class CountMixtureAE(LikelihoodModel):
         ValueError
             If `shape` has not one length for each feature, or is None without `image_shape`;
             or if Gaussians with any axes have more than 3 features.
+        MemoryError
+            If so many pixels do not fit into memory.
         """
-        return pixel_masses(*self._on_grid(shape), self.n_jobs)
+        return self._masses(*self._on_grid(shape))
 
     def reconstruct_image(
         self, shape: tuple[int, ...] | None = None, total: float | None = None
@@ -801,6 +805,8 @@ class CountMixtureAE(LikelihoodModel):
 
         Raises
         ------
+        MemoryError
+            As `intensity`.
         ValueError
             As `intensity`; or if `total` is not positive, or nothing of the mixture is on the
             grid.
@@ -808,11 +814,18 @@ class CountMixtureAE(LikelihoodModel):
         mixture, grid = self._on_grid(shape)
         if total is not None:
             check_scalar(total, "total", Real, min_val=0, include_boundaries="neither")
-        masses = pixel_masses(mixture, grid, self.n_jobs)
+        masses = self._masses(mixture, grid)
         inside = masses.sum()
         if not inside > 0:
             raise ValueError(f"shape={grid}: no count of the mixture falls on these pixels.")
         return masses * ((self.n_counts_ if total is None else total) / inside)
+
+    def _masses(self, mixture: Gaussians | Cells, grid: tuple[int, ...]) -> NDArray[np.float64]:
+        advice = f"shape={grid} has {prod(grid):.3g} pixels: give fewer."
+        if prod(grid) * 8 > maxsize:
+            raise MemoryError(advice)
+        with advising(advice):
+            return pixel_masses(mixture, grid, self.n_jobs)
 
     def _on_grid(self, shape: Any) -> tuple[Gaussians | Cells, tuple[int, ...]]:
         check_is_fitted(self)

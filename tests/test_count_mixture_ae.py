@@ -3,6 +3,7 @@
 import copy
 import signal
 import sys
+import tracemalloc
 import warnings
 from collections import Counter
 from itertools import pairwise, product
@@ -810,6 +811,117 @@ def test_the_intensity_of_a_volume_is_its_integral():
     for voxel in np.ndindex(shape):
         expected[voxel] = (shares * law.pdf(places + voxel)).sum()
     np.testing.assert_allclose(model.intensity(shape), expected, atol=1e-9)
+
+
+def one_gaussian(mean, covariance):
+    """A model of one Gaussian, as if it had been learned."""
+    n_dims = len(mean)
+    model = fitted(np.random.default_rng(0).normal(size=(20, n_dims)), 1, max_iter=2)
+    return replaced(model, means_=[mean], covariances_=[covariance])
+
+
+def turned(deviations, seed):
+    """A covariance with these deviations along axes at random."""
+    n_dims = len(deviations)
+    axes = np.linalg.qr(np.random.default_rng(seed).normal(size=(n_dims, n_dims)))[0]
+    return (axes * np.square(deviations)) @ axes.T, axes
+
+
+def mass_of_a_line(pixel, mean, direction, deviation):
+    """Of a Gaussian on a line, on a pixel: the normal measure of the part that is in it."""
+    bounds = np.array([pixel - mean, pixel + 1 - mean]) / direction
+    low, high = bounds.min(axis=0).max(), bounds.max(axis=0).min()
+    return max(np.diff(stats.norm.cdf([low, high], scale=deviation))[0], 0)
+
+
+@pytest.mark.parametrize("width", [1e-3, 1e-5, 1e-6])
+@pytest.mark.parametrize("shape", [(5, 6), (4, 5, 3)], ids=str)
+def test_the_intensity_of_a_line_is_that_of_its_pieces(shape, width):
+    """A Gaussian that is thinner and thinner; by the line that it becomes."""
+    n_dims, mean = len(shape), np.array([2.3, 2.6, 1.4])[: len(shape)]
+    for seed in range(4):
+        covariance, axes = turned([1.3, *[width] * (n_dims - 1)], seed)
+        expected = np.empty(shape)
+        for pixel in np.ndindex(shape):
+            expected[pixel] = mass_of_a_line(np.array(pixel), mean, axes[:, 0], 1.3)
+        # Across the line, a corner of a pixel is at a distance: what is cut off is of this size.
+        image = one_gaussian(mean, covariance).intensity(shape)
+        np.testing.assert_allclose(image, expected, atol=2 * width)
+        assert image.min() >= 0
+
+
+@pytest.mark.parametrize("deviations", [(0.02, 1.5), (0.001, 0.3), (0.01, 0.02)], ids=str)
+def test_the_intensity_of_thin_gaussians_is_an_integral(deviations):
+    """Over the other axis, which SciPy cuts where the integrand turns."""
+    mean, shape = np.array([1.7, 1.2]), (3, 4)
+    for seed in range(3):
+        covariance, _ = turned(deviations, seed)
+        variance, shared = covariance[0]
+        slope = shared / variance
+        given = np.sqrt(covariance[1, 1] - slope * shared)
+        image = one_gaussian(mean, covariance).intensity(shape)
+
+        def integrand(x, j, variance=variance, slope=slope, given=given):
+            centre = mean[1] + slope * (x - mean[0])
+            along = np.diff(stats.norm.cdf([j, j + 1], centre, given))[0]
+            return stats.norm.pdf(x, mean[0], variance**0.5) * along
+
+        for i, j in np.ndindex(shape):
+            about = [(mean[0], variance**0.5)]
+            about += [(mean[0] + (edge - mean[1]) / slope, given / slope) for edge in (j, j + 1)]
+            cuts = [c + k * w for c, w in about for k in range(-9, 10)]
+            cuts = np.unique(np.clip([i, i + 1, *cuts], i, i + 1))
+            node, share = np.polynomial.legendre.leggauss(20)
+            place = (cuts[:-1, None] + np.diff(cuts)[:, None] * (node + 1) / 2).ravel()
+            shares = (np.diff(cuts)[:, None] * share / 2).ravel()
+            expected = sum(s * integrand(x, j) for x, s in zip(place, shares, strict=True) if s)
+            assert image[i, j] == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("deviations", [(0.05, 0.6, 2.0), (0.03, 0.06, 1.0)], ids=str)
+def test_the_intensity_of_thin_volumes_is_an_integral(deviations):
+    """Of a plate and of a needle, over the first axis, by SciPy."""
+    mean, shape = np.array([1.2, 1.7, 1.4]), (2, 3, 2)
+    covariance, _ = turned(deviations, 1)
+    image = one_gaussian(mean, covariance).intensity(shape)
+    slope = covariance[1:, 0] / covariance[0, 0]
+    given = covariance[1:, 1:] - np.outer(slope, covariance[0, 1:])
+    node, share = np.polynomial.legendre.leggauss(400)
+    for voxel in [(0, 1, 1), (1, 1, 1), (1, 2, 0)]:
+        place = voxel[0] + (node + 1) / 2
+        lower = np.array(voxel[1:]) - mean[1:] - np.multiply.outer(place - mean[0], slope)
+        law = stats.multivariate_normal([0, 0], given)
+        inside = np.array([law.cdf(low + 1, lower_limit=low) for low in lower])
+        density = stats.norm.pdf(place, mean[0], covariance[0, 0] ** 0.5)
+        assert image[voxel] == pytest.approx(share / 2 @ (density * inside), abs=1e-9)
+
+
+@pytest.mark.parametrize("n_dims", [2, 3])
+def test_thin_gaussians_take_no_more_memory(n_dims):
+    """Of equal rows along an axis: tens of thousands of nodes in each pixel took 14 GB."""
+    rs = np.random.RandomState(0)
+    X = np.c_[np.full(500, 0.5), rs.rand(500, n_dims - 1)]
+    model = CountMixtureAE(2).fit(X)
+    tracemalloc.start()
+    image = model.intensity((2,) * n_dims)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 64 * 2**20
+    within_first = model.intensity((1,) * n_dims)
+    np.testing.assert_allclose(image[(0,) * n_dims], within_first.item(), atol=1e-15)
+    deviation = matrices(model)[:, range(n_dims), range(n_dims)][:, 1:] ** 0.5
+    if n_dims == 2:
+        along = stats.norm(model.means_[:, 1:], deviation)
+        expected = model.weights_ @ (along.cdf(1) - along.cdf(0))
+        assert within_first.item() == pytest.approx(expected.item(), abs=1e-12)
+
+
+def test_more_pixels_than_memory_say_what_to_set():
+    model = fitted(waves(60), 2, max_iter=2)
+    for shape in [(10**8, 10**8), (2**40, 2**40)]:
+        for query in (model.intensity, model.reconstruct_image):
+            with pytest.raises(MemoryError, match=r"shape=.* pixels: give fewer"):
+                query(shape)
 
 
 @pytest.mark.parametrize("n_dims", [1, 2, 3])
