@@ -35,6 +35,7 @@ from skae._gaussian_components import (
     maximise,
     n_parameters,
     statistics_of,
+    widened,
 )
 from skae._gaussian_training import Algorithm, Trained, train
 from skae._image_masses import MOST_ROTATED_AXES, pixel_masses
@@ -65,6 +66,18 @@ _RELATIVE_FLOOR = 1e-6
 
 # Iterations between the halvings of a start from coarse to fine, and components it starts with.
 _COARSE_ITERATIONS, _COARSEST = 5, 16
+
+
+# Squares, in variances, up to which all that is computed of them is finite.
+_LARGEST_SQUARE = 1e300
+
+
+def _scatter(mixture: Gaussians, n: float, rows: Array, weight: Array) -> tuple[Array, Array]:
+    """Mean and variances of each feature, of a mixture worth `n` counts and of rows together."""
+    total = n + weight.sum()
+    mean = (n * (mixture.weights @ mixture.means) + weight @ rows) / total
+    squares = n * (mixture.weights @ (mixture.variances() + (mixture.means - mean) ** 2))
+    return mean, (squares + weight @ (rows - mean) ** 2) / total
 
 
 class CountMixtureAE(LikelihoodModel):
@@ -280,7 +293,8 @@ class CountMixtureAE(LikelihoodModel):
         self.n_counts_ = float(weight.sum())
         self._bounds = self._declared_bounds(rows.shape[1])
         self._check_inside(rows)
-        self._floor = self._smallest_variance(rows, weight, X.dtype)
+        self._floor = self._smallest_variance(rows, weight)
+        self._check_range(rows, self._floor)
         n_components = self._n_wanted(known)
         if self.covariance_type == "cell":
             self._fit_cells(rows, weight, n_components, rng)
@@ -321,7 +335,10 @@ class CountMixtureAE(LikelihoodModel):
                 "covariance. Allowed is n_averages=1, or another covariance_type."
             )
         if known is not None:
-            known = known[0], known[1]._replace(counts=float(self.prior_counts))
+            gaussians, prior = known
+            variances = np.maximum(prior.variances, self._floor)
+            prior = prior._replace(counts=float(self.prior_counts), variances=variances)
+            known = widened(gaussians, self._floor), prior
         n_components = n_components or self._by_bic(rows, weight, rng)
         fits = self._averages(rows, weight, n_components, rng, known)
         self.objectives_ = np.array(fits[0].objectives)
@@ -526,6 +543,10 @@ class CountMixtureAE(LikelihoodModel):
             weights = recounted(mixture.weights, self._tilings, before, added, self.n_counts_)
             self.weights_ = weights
         else:
+            # A first frame of equal counts says nothing about how narrow a component may be.
+            overall = _scatter(mixture, before, rows, weight)
+            self._floor = max(self._floor, self._floor_of(*overall, np.abs(rows).max()))
+            self._check_range(rows, self._floor)
             prior = self._prior()
             under = rows_under_mixture(rows, weight, len(mixture.weights), self.n_jobs)
             under.meet_again(mixture)
@@ -645,18 +666,31 @@ class CountMixtureAE(LikelihoodModel):
         pad = np.maximum(pad, (3 * self._floor) ** 0.5)
         return lo - pad, hi + pad
 
-    def _smallest_variance(self, rows: Array, weight: Array, dtype: Any) -> float:
+    def _smallest_variance(self, rows: Array, weight: Array) -> float:
+        share = weight / weight.sum()
+        mean = share @ rows
+        floor = self._floor_of(mean, share @ (rows - mean) ** 2, np.abs(rows).max())
+        return floor or 1.0  # all counts at zero: any width is as good as another
+
+    def _floor_of(self, mean: Array, variances: Array, largest: float) -> float:
+        """Smallest variance of Gaussians under which rows have these moments, up to `largest`."""
         if self.min_variance is not None:
             return float(self.min_variance)
         if self.image_shape is not None:
             return _PIXEL_VARIANCE
-        mean = weight @ rows / weight.sum()
-        variance = float((weight @ (rows - mean) ** 2).mean() / weight.sum())
-        rounding = float(np.finfo(dtype).eps) * float(np.abs(rows).max())
-        floor = max(_RELATIVE_FLOOR * variance, rounding**2)
-        if not np.isfinite(floor):
-            raise out_of_range(np.dtype(dtype))
-        return floor or 1.0  # all counts at zero: any width is as good as another
+        rounding = float(np.finfo(self._dtype).eps) * float(max(largest, np.abs(mean).max()))
+        return max(_RELATIVE_FLOOR * float(variances.mean()), rounding**2)
+
+    def _check_range(self, rows: Array, floor: float) -> None:
+        """Whether no squared distance of rows in standard deviations can overflow, or vanish."""
+        if self.covariance_type == "cell":
+            return
+        with np.errstate(over="ignore", invalid="ignore"):
+            largest = 2 * np.maximum(np.abs(rows).max(), np.abs(getattr(self, "means_", 0)).max())
+            squared = largest**2 * rows.shape[1]
+            fits = squared / min(floor, 1.0) < _LARGEST_SQUARE
+        if not (fits and floor > 1 / _LARGEST_SQUARE):
+            raise out_of_range(np.dtype(np.float64))
 
     # ------------------------------------------------------------------- fitted
 
@@ -704,6 +738,7 @@ class CountMixtureAE(LikelihoodModel):
         mixture = self._mixture()
         if isinstance(mixture, Cells):
             return RowsInCells(rows, mixture)
+        self._check_range(rows, self._floor)
         return rows_under_mixture(rows, None, self.n_components_, self.n_jobs)
 
     def _encode(self, X: Array) -> NDArray[np.int64]:

@@ -75,11 +75,12 @@ def pixel_masses(mixture: Gaussians | Cells, shape: tuple[int, ...], n_jobs: int
         at, j = tile[part], component[part]
         if n_nodes is None:
             masses = _separable(mixture, origins[at], j, side)
-        elif n_nodes[j[0]] == _THIN:
-            masses = thin_masses(mixture.means[j], mixture.full()[j], origins[at], side)
         else:
             assert isinstance(mixture, Gaussians)
-            masses = _rotated(mixture, origins[at], j, side, int(n_nodes[j[0]]))
+            if n_nodes[j[0]] == _THIN:
+                masses = thin_masses(mixture.means[j], mixture.full()[j], origins[at], side)
+            else:
+                masses = _rotated(mixture, origins[at], j, side, int(n_nodes[j[0]]))
         masses *= mixture.weights[j].reshape(-1, *[1] * n_dims)
         first = np.flatnonzero(np.diff(at, prepend=-1))
         return at[first], np.add.reduceat(masses, first, axis=0)
