@@ -23,6 +23,9 @@ from skae._component_search import Reach
 # Up to this size LAPACK is called for all matrices at once.
 _SMALL = 8
 
+# Rounding of log densities, where no covariance is ill-conditioned.
+_ROUNDING = 1e-9
+
 # Smallest eigenvalue of a covariance, relative to a bound on its largest.
 _LEAST_SHARE = 1e-12
 
@@ -165,7 +168,8 @@ def floored(covariances: Array, floor: float) -> Array:
     most = np.abs(covariances).max(axis=(1, 2)) * covariances.shape[-1]
     floors = np.maximum(floor, _LEAST_SHARE * most)
     # Rounding must not lift what is at the floor above it again and again.
-    low = np.flatnonzero(_reach_below(covariances, floors * (1 - 1e-3)))
+    slack = np.where(floors > floor, 1e-3, 1e-9)
+    low = np.flatnonzero(_reach_below(covariances, floors * (1 - slack)))
     if len(low):
         covariances = covariances.copy()
         values, axes = np.linalg.eigh(covariances[low])
@@ -216,6 +220,15 @@ def quadratics(gaussians: Gaussians) -> Quadratics:
     n_dims = gaussians.means.shape[1]
     constant = gaussians.log_weights() - (log_det + n_dims * log(2 * pi)) / 2
     return Quadratics(constant, precision)
+
+
+def rounding_of(gaussians: Gaussians) -> float:
+    """By how much two computations of a log density may differ, relative to 1 or to it."""
+    if gaussians.kind not in ("full", "tied"):
+        return _ROUNDING
+    least, most = extreme_variances(gaussians.full())
+    eps = float(np.finfo(float).eps)
+    return max(_ROUNDING, float((8 * eps * most / np.maximum(least, eps * most)).max()))
 
 
 def reach_of(gaussians: Gaussians, peak: Array) -> Reach:
