@@ -670,7 +670,8 @@ class CountMixtureAE(LikelihoodModel):
         share = weight / weight.sum()
         mean = share @ rows
         floor = self._floor_of(mean, share @ (rows - mean) ** 2, np.abs(rows).max())
-        return floor or 1.0  # all counts at zero: any width is as good as another
+        # All counts at zero: any width is as good as another.
+        return 1.0 if floor == 0 and not rows.any() else floor
 
     def _floor_of(self, mean: Array, variances: Array, largest: float) -> float:
         """Smallest variance of Gaussians under which rows have these moments, up to `largest`."""
@@ -679,13 +680,13 @@ class CountMixtureAE(LikelihoodModel):
         if self.image_shape is not None:
             return _PIXEL_VARIANCE
         rounding = float(np.finfo(self._dtype).eps) * float(max(largest, np.abs(mean).max()))
-        return max(_RELATIVE_FLOOR * float(variances.mean()), rounding**2)
+        return max(_RELATIVE_FLOOR * float(variances.mean()), rounding * rounding)
 
     def _check_range(self, rows: Array, floor: float) -> None:
         """Whether no squared distance of rows in standard deviations can overflow, or vanish."""
         if self.covariance_type == "cell":
             return
-        with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             largest = 2 * np.maximum(np.abs(rows).max(), np.abs(getattr(self, "means_", 0)).max())
             squared = largest**2 * rows.shape[1]
             fits = squared / min(floor, 1.0) < _LARGEST_SQUARE

@@ -1685,3 +1685,65 @@ def test_frames_are_within_the_cells():
     model = CountMixtureAE(3, covariance_type="cell").partial_fit(waves(60))
     with pytest.raises(ValueError, match="outside of the cells"):
         model.partial_fit(waves(60) + 50)
+
+
+# -------------------------------------------------------------------- scales that change
+
+PART = np.random.RandomState(0).rand(60, 2)
+LONG = np.random.RandomState(0).rand(60, 6)
+CHANGES = {
+    "equal, then even": [np.full((40, 2), 0.3), PART],
+    "equal, then others": [np.full((40, 2), 3e8), np.full((40, 2), 7e8)],
+    "equal, of six": [np.full((40, 6), 3e8), np.full((40, 6), 7e8)],
+    "minute equal": [np.full((40, 2), 3e-31), np.full((40, 2), 7e-31)],
+    "large, then small": [PART + 1e9, PART],
+    "large, then small, of six": [LONG + 1e9, LONG],
+    "minute, then large": [PART * 1e-30, PART],
+    "large, then minute": [PART, PART * 1e-30],
+    "small, then large": [LONG, LONG * 1e9],
+}
+
+
+@pytest.mark.parametrize("how", ["stream", "warm start"])
+@pytest.mark.parametrize("frames", CHANGES.values(), ids=CHANGES)
+@every_gaussian
+@every_algorithm
+def test_frames_of_other_scales_leave_a_model_that_works(algorithm, kind, frames, how):
+    """Its covariances can be inverted, so that every query is finite."""
+    model = CountMixtureAE(
+        3, covariance_type=kind, algorithm=algorithm, warm_start=True, max_iter=100, tol=1
+    )
+    for X in frames:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model = model.partial_fit(X) if how == "stream" else model.fit(X)
+    for X in frames:
+        assert not np.isnan(model.score_samples(X)).any()
+        assert model.transform(X).max() < model.n_components_
+        np.testing.assert_allclose(model.responsibilities(X).sum(axis=1), 1)
+    assert np.isfinite(model.score(frames[-1]))
+    assert np.isfinite(model.sample(20, random_state=0)).all()
+    values = np.linalg.eigvalsh(matrices(model))
+    assert (values[:, 0] > 1e-13 * values[:, -1]).all()
+
+
+@every_gaussian
+def test_the_floor_follows_the_stream(kind):
+    """After a frame of equal counts it is as after one of all counts."""
+    X = waves(400)
+    stream = CountMixtureAE(1, covariance_type=kind).partial_fit(np.full((10, 2), 4.0))
+    assert stream.partial_fit(X)._floor == pytest.approx(1e-6 * X.var(axis=0).mean(), rel=0.05)
+
+
+@pytest.mark.parametrize("n_dims", [2, 6])
+@every_gaussian
+def test_rows_whose_squares_overflow_are_refused(kind, n_dims):
+    X = waves(60, n_dims)
+    model = CountMixtureAE(2, covariance_type=kind, max_iter=100, tol=1)
+    for scale in (1e155, 1e200, 1e300, 1e-160):
+        with pytest.raises(ValueError, match="leave the range of float64: rescale X"):
+            model.fit(X * scale)
+    model.fit(X)
+    for query in (model.score_samples, model.transform, model.responsibilities, model.partial_fit):
+        with pytest.raises(ValueError, match="leave the range of float64: rescale X"):
+            query(X * 1e155)
