@@ -210,8 +210,16 @@ def in_threads(
 ) -> Iterator[_Result]:
     """Results of `work` on each item, in the order of the items.
 
-    NumPy leaves the interpreter to others while it computes, so that threads suffice.
+    `work` may write into arrays that it shares with the caller, so that memory must be shared:
+    a backend of processes that the user has set gives way to threads, and its preference too.
+    NumPy leaves the interpreter to others while it computes, so that threads suffice. What
+    floating-point errors do is the caller's: threads would begin with NumPy's defaults.
     """
-    items = list(items)
-    results = Parallel(n_jobs=n_jobs, prefer="threads")(delayed(work)(item) for item in items)
-    yield from results
+    errors = np.geterr()
+
+    def as_here(item: Any) -> _Result:
+        with np.errstate(**errors):
+            return work(item)
+
+    threads = Parallel(n_jobs=n_jobs, prefer="threads", require="sharedmem")
+    yield from threads(delayed(as_here)(item) for item in list(items))

@@ -13,8 +13,9 @@ http://scitepress.net/PublishedPapers/2022/109152/pdf/index.html
 """
 
 import warnings
-from math import log
+from math import log, prod
 from numbers import Integral, Real
+from sys import maxsize
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -34,9 +35,11 @@ from skae._gaussian_components import (
     maximise,
     n_parameters,
     statistics_of,
+    widened,
 )
 from skae._gaussian_training import Algorithm, Trained, train
 from skae._image_masses import MOST_ROTATED_AXES, pixel_masses
+from skae._interrupts import keeps_progress, warn_of_interruption
 from skae._likelihood_model import LikelihoodModel
 from skae._mixture_rows import DenseRows, LocalRows, rows_under_mixture
 from skae._mixture_starts import (
@@ -48,6 +51,7 @@ from skae._mixture_starts import (
     start_of_cells,
 )
 from skae._moments import out_of_range
+from skae._out_of_memory import advising
 
 Array = NDArray[Any]
 
@@ -62,6 +66,18 @@ _RELATIVE_FLOOR = 1e-6
 
 # Iterations between the halvings of a start from coarse to fine, and components it starts with.
 _COARSE_ITERATIONS, _COARSEST = 5, 16
+
+
+# Squares, in variances, up to which all that is computed of them is finite.
+_LARGEST_SQUARE = 1e300
+
+
+def _scatter(mixture: Gaussians, n: float, rows: Array, weight: Array) -> tuple[Array, Array]:
+    """Mean and variances of each feature, of a mixture worth `n` counts and of rows together."""
+    total = n + weight.sum()
+    mean = (n * (mixture.weights @ mixture.means) + weight @ rows) / total
+    squares = n * (mixture.weights @ (mixture.variances() + (mixture.means - mean) ** 2))
+    return mean, (squares + weight @ (rows - mean) ** 2) / total
 
 
 class CountMixtureAE(LikelihoodModel):
@@ -126,8 +142,9 @@ class CountMixtureAE(LikelihoodModel):
         Begin with the Gaussians of the last fit. With a larger `n_components` those of most
         mass are halved, from coarse to fine.
     n_jobs : int, default=None
-        Threads. None means 1 unless in a :obj:`joblib.parallel_backend` context, -1 all
-        cores. Results do not depend on it.
+        Threads, -1 all cores. None means 1, or in ``joblib.parallel_config("threading")`` as
+        many as that says; of a backend of processes, as of loky or dask, only the threads
+        that are asked for here are used. Results do not depend on it.
     random_state : int, RandomState instance or None, default=None
         Seed of ``init='counts'`` and of the shifts of `n_averages`; nothing else is random.
         None takes fresh entropy; NumPy's global generator is never touched.
@@ -180,6 +197,12 @@ class CountMixtureAE(LikelihoodModel):
 
     Not so for a search over `n_components`: its folds must hold out counts, not pixels. Split
     counts first (:func:`thin`), or search on the rows of single counts.
+
+    The first Ctrl-C in `fit` keeps the Gaussians of the last complete iteration, or of several
+    averages those that are complete, and warns. It is raised, and the estimator is as before,
+    until the first iteration is complete (of the mixture itself, not of those by which 'bic' or
+    'split' come to it), of cells, in `partial_fit` after the first frame, in a Pipeline or a
+    search, and at the second time.
 
     The density of a Gaussian mixture extends over all space, also where `domain` is given:
     near the edges of an image some of it is lost to the outside. Cells lose nothing.
@@ -270,7 +293,8 @@ class CountMixtureAE(LikelihoodModel):
         self.n_counts_ = float(weight.sum())
         self._bounds = self._declared_bounds(rows.shape[1])
         self._check_inside(rows)
-        self._floor = self._smallest_variance(rows, weight, X.dtype)
+        self._floor = self._smallest_variance(rows, weight)
+        self._check_range(rows, self._floor)
         n_components = self._n_wanted(known)
         if self.covariance_type == "cell":
             self._fit_cells(rows, weight, n_components, rng)
@@ -311,13 +335,20 @@ class CountMixtureAE(LikelihoodModel):
                 "covariance. Allowed is n_averages=1, or another covariance_type."
             )
         if known is not None:
-            known = known[0], known[1]._replace(counts=float(self.prior_counts))
+            gaussians, prior = known
+            variances = np.maximum(prior.variances, self._floor)
+            prior = prior._replace(counts=float(self.prior_counts), variances=variances)
+            known = widened(gaussians, self._floor), prior
         n_components = n_components or self._by_bic(rows, weight, rng)
-        fits = [self._train(rows, weight, n_components, rng, known) for _ in range(self.n_averages)]
+        fits = self._averages(rows, weight, n_components, rng, known)
         self.objectives_ = np.array(fits[0].objectives)
         self.n_iter_ = len(self.objectives_)
-        self.converged_ = all(fit.converged for fit in fits)
-        if not self.converged_:
+        self.converged_ = len(fits) == self.n_averages and all(fit.converged for fit in fits)
+        if fits[0].interrupted:
+            warn_of_interruption("iteration", self.n_iter_)
+        elif len(fits) < self.n_averages:
+            warn_of_interruption("average", len(fits))
+        elif not self.converged_:
             warnings.warn(
                 f"Training did not converge in max_iter={self.max_iter} iterations; raise "
                 "max_iter or tol.",
@@ -340,7 +371,33 @@ class CountMixtureAE(LikelihoodModel):
         )
         self._store_gaussians(average, prior)
         each = n_parameters(n_components, rows.shape[1], average.kind)
-        self._store_sizes(self.n_averages * each)
+        self._store_sizes(len(fits) * each)
+
+    def _averages(
+        self,
+        rows: Array,
+        weight: Array,
+        n_components: int,
+        rng: np.random.RandomState,
+        known: tuple[Gaussians, Prior] | None,
+    ) -> list[Trained]:
+        """The mixtures that are averaged; of an interrupted fit those that are complete.
+
+        Of the first, where that is the one that was interrupted, what its last iteration left.
+        """
+        keeps = keeps_progress(self)
+        fits: list[Trained] = []
+        while len(fits) < self.n_averages:
+            try:
+                trained = self._train(rows, weight, n_components, rng, known, keeps and not fits)
+            except KeyboardInterrupt:
+                if not (fits and keeps):
+                    raise
+                break
+            fits.append(trained)
+            if trained.interrupted:
+                break
+        return fits
 
     def _train(
         self,
@@ -349,6 +406,7 @@ class CountMixtureAE(LikelihoodModel):
         n_components: int,
         rng: np.random.RandomState,
         known: tuple[Gaussians, Prior] | None = None,
+        keeps_progress: bool = False,
     ) -> Trained:
         """One mixture of Gaussians, by way of smaller ones where it begins with those."""
         sizes = [n_components]
@@ -370,6 +428,7 @@ class CountMixtureAE(LikelihoodModel):
                 floor=self._floor,
                 tol=self.tol,
                 max_iter=self.max_iter if final else min(self.max_iter, _COARSE_ITERATIONS),
+                keeps_progress=keeps_progress and final,
             )
             known = trained.gaussians, trained.prior
         assert trained is not None
@@ -454,7 +513,7 @@ class CountMixtureAE(LikelihoodModel):
         ------
         ValueError
             If the frame or `sample_weight` is not allowed; it is then as if it had not been
-            given.
+            given, and so it is after Ctrl-C.
         """
         self._validate_params()  # the decorator leaves it out after the first frame
         if not hasattr(self, "weights_"):
@@ -484,6 +543,10 @@ class CountMixtureAE(LikelihoodModel):
             weights = recounted(mixture.weights, self._tilings, before, added, self.n_counts_)
             self.weights_ = weights
         else:
+            # A first frame of equal counts says nothing about how narrow a component may be.
+            overall = _scatter(mixture, before, rows, weight)
+            self._floor = max(self._floor, self._floor_of(*overall, np.abs(rows).max()))
+            self._check_range(rows, self._floor)
             prior = self._prior()
             under = rows_under_mixture(rows, weight, len(mixture.weights), self.n_jobs)
             under.meet_again(mixture)
@@ -603,18 +666,32 @@ class CountMixtureAE(LikelihoodModel):
         pad = np.maximum(pad, (3 * self._floor) ** 0.5)
         return lo - pad, hi + pad
 
-    def _smallest_variance(self, rows: Array, weight: Array, dtype: Any) -> float:
+    def _smallest_variance(self, rows: Array, weight: Array) -> float:
+        share = weight / weight.sum()
+        mean = share @ rows
+        floor = self._floor_of(mean, share @ (rows - mean) ** 2, np.abs(rows).max())
+        # All counts at zero: any width is as good as another.
+        return 1.0 if floor == 0 and not rows.any() else floor
+
+    def _floor_of(self, mean: Array, variances: Array, largest: float) -> float:
+        """Smallest variance of Gaussians under which rows have these moments, up to `largest`."""
         if self.min_variance is not None:
             return float(self.min_variance)
         if self.image_shape is not None:
             return _PIXEL_VARIANCE
-        mean = weight @ rows / weight.sum()
-        variance = float((weight @ (rows - mean) ** 2).mean() / weight.sum())
-        rounding = float(np.finfo(dtype).eps) * float(np.abs(rows).max())
-        floor = max(_RELATIVE_FLOOR * variance, rounding**2)
-        if not np.isfinite(floor):
-            raise out_of_range(np.dtype(dtype))
-        return floor or 1.0  # all counts at zero: any width is as good as another
+        rounding = float(np.finfo(self._dtype).eps) * float(max(largest, np.abs(mean).max()))
+        return max(_RELATIVE_FLOOR * float(variances.mean()), rounding * rounding)
+
+    def _check_range(self, rows: Array, floor: float) -> None:
+        """Whether no squared distance of rows in standard deviations can overflow, or vanish."""
+        if self.covariance_type == "cell":
+            return
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            largest = 2 * np.maximum(np.abs(rows).max(), np.abs(getattr(self, "means_", 0)).max())
+            squared = largest**2 * rows.shape[1]
+            fits = squared / min(floor, 1.0) < _LARGEST_SQUARE
+        if not (fits and floor > 1 / _LARGEST_SQUARE):
+            raise out_of_range(np.dtype(np.float64))
 
     # ------------------------------------------------------------------- fitted
 
@@ -662,6 +739,7 @@ class CountMixtureAE(LikelihoodModel):
         mixture = self._mixture()
         if isinstance(mixture, Cells):
             return RowsInCells(rows, mixture)
+        self._check_range(rows, self._floor)
         return rows_under_mixture(rows, None, self.n_components_, self.n_jobs)
 
     def _encode(self, X: Array) -> NDArray[np.int64]:
@@ -739,8 +817,10 @@ class CountMixtureAE(LikelihoodModel):
         ValueError
             If `shape` has not one length for each feature, or is None without `image_shape`;
             or if Gaussians with any axes have more than 3 features.
+        MemoryError
+            If so many pixels do not fit into memory.
         """
-        return pixel_masses(*self._on_grid(shape), self.n_jobs)
+        return self._masses(*self._on_grid(shape))
 
     def reconstruct_image(
         self, shape: tuple[int, ...] | None = None, total: float | None = None
@@ -761,6 +841,8 @@ class CountMixtureAE(LikelihoodModel):
 
         Raises
         ------
+        MemoryError
+            As `intensity`.
         ValueError
             As `intensity`; or if `total` is not positive, or nothing of the mixture is on the
             grid.
@@ -768,11 +850,18 @@ class CountMixtureAE(LikelihoodModel):
         mixture, grid = self._on_grid(shape)
         if total is not None:
             check_scalar(total, "total", Real, min_val=0, include_boundaries="neither")
-        masses = pixel_masses(mixture, grid, self.n_jobs)
+        masses = self._masses(mixture, grid)
         inside = masses.sum()
         if not inside > 0:
             raise ValueError(f"shape={grid}: no count of the mixture falls on these pixels.")
         return masses * ((self.n_counts_ if total is None else total) / inside)
+
+    def _masses(self, mixture: Gaussians | Cells, grid: tuple[int, ...]) -> NDArray[np.float64]:
+        advice = f"shape={grid} has {prod(grid):.3g} pixels: give fewer."
+        if prod(grid) * 8 > maxsize:
+            raise MemoryError(advice)
+        with advising(advice):
+            return pixel_masses(mixture, grid, self.n_jobs)
 
     def _on_grid(self, shape: Any) -> tuple[Gaussians | Cells, tuple[int, ...]]:
         check_is_fitted(self)

@@ -23,6 +23,12 @@ from skae._component_search import Reach
 # Up to this size LAPACK is called for all matrices at once.
 _SMALL = 8
 
+# Rounding of log densities, where no covariance is ill-conditioned.
+_ROUNDING = 1e-9
+
+# Smallest eigenvalue of a covariance, relative to a bound on its largest.
+_LEAST_SHARE = 1e-12
+
 Array = NDArray[Any]
 Kind = Literal["spherical", "diag", "tied", "full"]
 
@@ -155,27 +161,45 @@ def floored(covariances: Array, floor: float) -> Array:
     """The matrices with eigenvalues raised to `floor`.
 
     Of all matrices whose eigenvalues are at least that, these maximise the likelihood: the
-    axes stay, and along each of them it falls on both sides of its maximum.
+    axes stay, and along each of them it falls on both sides of its maximum. What rounding
+    would make of smaller eigenvalues than 1e-12 of the largest is no matrix to invert: the floor
+    is this, where it is more.
     """
+    most = np.abs(covariances).max(axis=(1, 2)) * covariances.shape[-1]
+    floors = np.maximum(floor, _LEAST_SHARE * most)
     # Rounding must not lift what is at the floor above it again and again.
-    low = np.flatnonzero(_reach_below(covariances, floor * (1 - 1e-9)))
+    slack = np.where(floors > floor, 1e-3, 1e-9)
+    low = np.flatnonzero(_reach_below(covariances, floors * (1 - slack)))
     if len(low):
         covariances = covariances.copy()
         values, axes = np.linalg.eigh(covariances[low])
-        values = np.maximum(values, floor)
+        values = np.maximum(values, floors[low, None])
         covariances[low] = (axes * values[:, None, :]) @ axes.swapaxes(1, 2)
     return covariances
 
 
-def _reach_below(covariances: Array, floor: float) -> NDArray[np.bool_]:
-    """Whether matrices have eigenvalues below `floor`."""
+def widened(gaussians: Gaussians, floor: float) -> Gaussians:
+    """The mixture with no variance below `floor` along any axis."""
+    covariances = gaussians.covariances
+    match gaussians.kind:
+        case "full":
+            covariances = floored(covariances, floor)
+        case "tied":
+            covariances = floored(covariances[None], floor)[0]
+        case _:
+            covariances = np.maximum(covariances, floor)
+    return gaussians._replace(covariances=covariances)
+
+
+def _reach_below(covariances: Array, floors: Array) -> NDArray[np.bool_]:
+    """Whether matrices have eigenvalues below their floors."""
     if covariances.shape[-1] <= _SMALL:
-        below: NDArray[np.bool_] = extreme_variances(covariances)[0] < floor
+        below: NDArray[np.bool_] = extreme_variances(covariances)[0] < floors
         return below
     found = np.zeros(len(covariances), dtype=bool)
     for j, matrix in enumerate(covariances):  # Cholesky takes a tenth of the time
         try:
-            np.linalg.cholesky(matrix - floor * np.eye(len(matrix)))
+            np.linalg.cholesky(matrix - floors[j] * np.eye(len(matrix)))
         except np.linalg.LinAlgError:
             found[j] = True
     return found
@@ -196,6 +220,15 @@ def quadratics(gaussians: Gaussians) -> Quadratics:
     n_dims = gaussians.means.shape[1]
     constant = gaussians.log_weights() - (log_det + n_dims * log(2 * pi)) / 2
     return Quadratics(constant, precision)
+
+
+def rounding_of(gaussians: Gaussians) -> float:
+    """By how much two computations of a log density may differ, relative to 1 or to it."""
+    if gaussians.kind not in ("full", "tied"):
+        return _ROUNDING
+    least, most = extreme_variances(gaussians.full())
+    eps = float(np.finfo(float).eps)
+    return max(_ROUNDING, float((8 * eps * most / np.maximum(least, eps * most)).max()))
 
 
 def reach_of(gaussians: Gaussians, peak: Array) -> Reach:

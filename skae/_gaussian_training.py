@@ -1,5 +1,6 @@
 """Training of a mixture of Gaussians: soft (EM) or hard (partition-maximization)."""
 
+from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -42,7 +43,8 @@ class Trained(NamedTuple):
     gaussians: Gaussians
     prior: Prior
     objectives: list[float]  # before every update, nats per count
-    converged: bool
+    converged: bool = False
+    interrupted: bool = False  # by Ctrl-C, after the last of the objectives
 
 
 def train(
@@ -55,6 +57,7 @@ def train(
     floor: float,
     tol: float,
     max_iter: int,
+    keeps_progress: bool,
 ) -> Trained:
     """Encode and decode in turn until the objective stops rising.
 
@@ -81,9 +84,36 @@ def train(
         Training stops when an iteration gains no more, nats per count.
     max_iter : int
         Most iterations.
+    keeps_progress : bool
+        Whether Ctrl-C ends training with what the last complete iteration left. It is raised
+        before the first is complete, or if False.
     """
+    reached: Trained | None = None
+    iterations = _iterations(rows, gaussians, prior, algorithm, total, floor, tol, max_iter)
+    try:
+        # What an iteration left is taken over whole or not at all, wherever Ctrl-C strikes.
+        for trained in iterations:
+            reached = trained
+    except KeyboardInterrupt:
+        if reached is None or not keeps_progress:
+            raise
+        return reached._replace(converged=False, interrupted=True)
+    assert reached is not None
+    return reached
+
+
+def _iterations(
+    rows: LocalRows | DenseRows,
+    gaussians: Gaussians,
+    prior: Prior,
+    algorithm: Algorithm,
+    total: float,
+    floor: float,
+    tol: float,
+    max_iter: int,
+) -> Iterator[Trained]:
+    """What every iteration of `train` leaves; nothing that was given out is changed later."""
     objectives: list[float] = []
-    reached = gaussians, prior  # what has the last of them
     stretch, gone, safe = 1.0, 1.0, None  # `gone` far in the last update; plain EM had `safe`
     may_reseed = True
     least = max(tol, _GAIN)
@@ -95,15 +125,16 @@ def train(
         if safe is not None and objective < objectives[-1] - _ROUNDING * (1 + abs(objective)):
             gaussians, safe, stretch, gone = safe, None, 1.0, 1.0  # it was too far
             continue
-        objectives.append(objective)
-        reached = gaussians, prior
+        objectives = [*objectives, objective]
+        yield Trained(gaussians, prior, objectives)
         if len(objectives) > 1 and objectives[-1] - objectives[-2] <= tol:
             if gone == 1:
                 better = None
                 if may_reseed and (gaussians.weights * total < _EMPTY).any():
                     better = _reseeded(rows, gaussians, prior, algorithm, total, floor, least)
                 if better is None:
-                    return Trained(*reached, objectives, True)
+                    yield Trained(gaussians, prior, objectives, converged=True)
+                    return
                 (gaussians, prior), safe = better, None
                 continue
             stretch = 1.0  # only what a plain update gains tells that there is no more to gain
@@ -122,7 +153,6 @@ def train(
                 may_reseed = False
             else:
                 (gaussians, prior), safe = better, None
-    return Trained(*reached, objectives, False)
 
 
 def _step(

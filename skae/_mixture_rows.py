@@ -31,6 +31,7 @@ from skae._gaussian_components import (
     log_joint,
     quadratics,
     reach_of,
+    rounding_of,
 )
 
 Array = NDArray[Any]
@@ -45,9 +46,6 @@ _TRAINING_MARGIN, _FEW, _MARGIN_OF_FEW = 7.0, 64, 40.0
 
 # Share of the density of a row that components left out of its score may have together.
 _OMITTED = 1e-10
-
-# By how much two computations of the same log density may differ, relative to 1 or to it.
-_ROUNDING = 1e-9
 
 # Squared radius of a block, in variances, above which its products lose too many digits.
 _CANCELS = 1e4
@@ -156,7 +154,7 @@ class LocalRows:
     def _candidates(self, gaussians: Gaussians, form: Quadratics, margin: float) -> Pairs:
         """All pairs in which a component may be within `margin` of the best at some row."""
         lowest = self._lowest(gaussians, form)
-        threshold = lowest - margin - _ROUNDING * (1 + np.abs(lowest))
+        threshold = lowest - margin - rounding_of(gaussians) * (1 + np.abs(lowest))
         return find_pairs(self._blocks.tree, threshold, reach_of(gaussians, form.constant))
 
     def _lowest(self, gaussians: Gaussians, form: Quadratics) -> Array:

@@ -1,7 +1,9 @@
 """Images as samples of photon counts, and counts as images."""
 
 from collections.abc import Sequence
+from math import prod
 from numbers import Integral, Real
+from sys import maxsize
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -10,6 +12,7 @@ from scipy.special import gammaln, xlog1py, xlogy
 from sklearn.utils import check_scalar
 
 from skae._base import private_generator
+from skae._out_of_memory import advising
 
 # --------------------------------------------------------------------- formulas
 #
@@ -75,7 +78,7 @@ def log_density_of_counts(counts: ArrayLike, image: ArrayLike, exposure: float) 
     counts : array-like of shape (n_counts, n_dims)
         Coordinates in pixels, in the order of the axes of `image`; there may be none.
     image : array-like of n_dims axes
-        I, the intensity, constant within each pixel.
+        I, the intensity, constant within each pixel, and 0 where a masked array is masked.
     exposure : float
         αT, the expected counts per unit of intensity.
 
@@ -96,7 +99,7 @@ def log_density_of_counts(counts: ArrayLike, image: ArrayLike, exposure: float) 
     >>> float(log_density_of_counts([[0.5], [1.2]], [1.0, 3.0], exposure=1.0).round(4))
     -3.5945
     """
-    picture = _checked_image(image)
+    picture, _ = _checked_image(image)
     _check_exposure(exposure)
     expected = exposure * picture.astype(np.float64)  # αT I, counts per pixel
     here = expected.ravel()[_pixels_of(counts, picture.shape)]
@@ -189,7 +192,8 @@ def sample_counts(
     *,
     method: Literal["multinomial", "rejection", "poisson"] = ...,
     exposure: float | None = ...,
-    mask: ArrayLike | None = ...,
+    where: ArrayLike | None = ...,
+    mask: None = ...,
     channel_axis: None = ...,
     jitter: bool = ...,
     random_state: int | np.random.RandomState | None = ...,
@@ -201,7 +205,8 @@ def sample_counts(
     *,
     method: Literal["multinomial", "rejection", "poisson"] = ...,
     exposure: float | None = ...,
-    mask: ArrayLike | None = ...,
+    where: ArrayLike | None = ...,
+    mask: None = ...,
     channel_axis: int,
     jitter: bool = ...,
     random_state: int | np.random.RandomState | None = ...,
@@ -212,7 +217,8 @@ def sample_counts(
     *,
     method: Literal["multinomial", "rejection", "poisson"] = "multinomial",
     exposure: float | None = None,
-    mask: ArrayLike | None = None,
+    where: ArrayLike | None = None,
+    mask: None = None,
     channel_axis: int | None = None,
     jitter: bool = True,
     random_state: int | np.random.RandomState | None = None,
@@ -226,7 +232,8 @@ def sample_counts(
     ----------
     image : array-like of one axis or more
         Intensities, finite and not negative: a signal, a grey image or a volume. Booleans
-        count as 0 and 1.
+        count as 0 and 1. Masked pixels of a masked array are left out: no count falls on them,
+        and their values may be anything.
     n_counts : int, default=1_000_000
         How many counts to draw. With ``method="poisson"`` the expected number, which
         `exposure` replaces.
@@ -238,15 +245,18 @@ def sample_counts(
           uniformly, and accepts what lies below the image. The bound is the maximum of an
           image of floats, and of one of integers the least power of two above its maximum
           (256 for 8 bits). It accepts W / (n_pixels * bound) of its proposals, where only
-          pixels under `mask` count, and is slow for a dark image with a bright point.
+          pixels that are taken count, and is slow for a dark image with a bright point.
         - "poisson" draws the number of counts as well, as a camera does: an ideal image.
 
         The first two have the same law and differ in speed alone.
     exposure : float, default=None
         αT, the expected counts per unit of intensity, for "poisson" only: the number of
         counts has mean αTW.
-    mask : array-like of bool, of the shape of the image without its channels, default=None
-        True where counts may fall. None allows all pixels.
+    where : array-like of bool, of the shape of the image without its channels, default=None
+        True where counts may fall, as in NumPy's reductions; other pixels are left out, and
+        their values may be anything. None takes all that are not masked.
+    mask : None
+        Not in use: it meant what `where` means, the opposite of a mask of NumPy's.
     channel_axis : int, default=None
         The axis of colours. None takes every axis for space.
     jitter : bool, default=True
@@ -265,13 +275,15 @@ def sample_counts(
     Raises
     ------
     TypeError
-        If `n_counts` is not an integer, or `exposure` not a number.
+        If `n_counts` is not an integer, `exposure` not a number, or `mask` is given.
     ValueError
         If `image` is no array of numbers, holds negative values or others that are not
-        finite, or is zero wherever counts may fall; if `mask` is not boolean or of another
+        finite, or is zero wherever counts may fall; if `where` is not boolean or of another
         shape, there is no axis `channel_axis`, `n_counts` or `exposure` is not positive,
         `method` is unknown, `exposure` is given with a method other than "poisson", or
         "rejection" is expected to take more than 1e9 proposals.
+    MemoryError
+        If so many counts do not fit into memory.
 
     See Also
     --------
@@ -297,7 +309,8 @@ def sample_counts(
     >>> bool(abs(histogram / 100_000 - image / image.sum()).max() < 0.002)
     True
     """
-    picture = _checked_image(image)
+    _refuse_mask(mask)
+    picture, taken = _checked_image(image, where=where, channel_axis=channel_axis)
     check_scalar(n_counts, "n_counts", Integral, min_val=1)
     if method not in ("multinomial", "rejection", "poisson"):
         raise ValueError(
@@ -309,14 +322,11 @@ def sample_counts(
             raise ValueError(
                 f"exposure={exposure} is for method='poisson' only; got method={method!r}."
             )
-    if channel_axis is not None:
-        picture = _channels_first(picture, channel_axis)
-    grid = picture.shape if channel_axis is None else picture.shape[1:]
     intensity, place = picture.ravel(), None
-    if mask is not None:
-        place = np.flatnonzero(np.broadcast_to(_checked_mask(mask, grid), picture.shape))
+    if taken is not None:
+        place = np.flatnonzero(taken)
         intensity = intensity[place]
-    _check_light(intensity, mask)
+    _check_light(intensity, taken)
     rng = private_generator(random_state)
     # Of levels in [0, 1] no sum overflows; a power of two divides integers without error.
     brightest = intensity.max()
@@ -325,12 +335,16 @@ def sample_counts(
     n = n_counts
     if method == "poisson":
         n = _poisson(n_counts if exposure is None else exposure * bound * level.sum(), rng)
-    index = _rejection(level, n, rng) if method == "rejection" else _multinomial(level, n, rng)
-    pixels = np.unravel_index(index if place is None else place[index], picture.shape)
-    if channel_axis is None:
-        return _coordinates(pixels, jitter, rng)
-    counts = _coordinates(pixels[1:], jitter, rng)
-    return [counts[pixels[0] == channel] for channel in range(len(picture))]
+    with advising(
+        f"{n:.3g} counts are too many: lower {'n_counts' if exposure is None else 'exposure'}, or "
+        "take pixels as weighted counts, by image_to_counts."
+    ):
+        index = _rejection(level, n, rng) if method == "rejection" else _multinomial(level, n, rng)
+        pixels = np.unravel_index(index if place is None else place[index], picture.shape)
+        if channel_axis is None:
+            return _coordinates(pixels, jitter, rng)
+        counts = _coordinates(pixels[1:], jitter, rng)
+        return [counts[pixels[0] == channel] for channel in range(len(picture))]
 
 
 def _poisson(mean: float, rng: np.random.RandomState) -> int:
@@ -385,7 +399,7 @@ def _coordinates(
 
 
 def image_to_counts(
-    image: ArrayLike, *, mask: ArrayLike | None = None
+    image: ArrayLike, *, where: ArrayLike | None = None, mask: None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Pixels of an image, or of a histogram of counts, as weighted counts.
 
@@ -396,8 +410,11 @@ def image_to_counts(
     ----------
     image : array-like of one axis or more
         Intensities, finite and not negative; every axis is space.
-    mask : array-like of bool, of the shape of `image`, default=None
-        True where pixels are taken. None takes all.
+    where : array-like of bool, of the shape of `image`, default=None
+        True where pixels are taken, as in NumPy's reductions; other pixels are left out, and
+        their values may be anything. None takes all that are not masked.
+    mask : None
+        Not in use: it meant what `where` means, the opposite of a mask of NumPy's.
 
     Returns
     -------
@@ -423,11 +440,10 @@ def image_to_counts(
     >>> print(sample_weight)
     [3. 1.]
     """
-    picture = _checked_image(image)
+    _refuse_mask(mask)
+    picture, taken = _checked_image(image, where=where)
     lit = picture > 0
-    if mask is not None:
-        lit &= _checked_mask(mask, picture.shape)
-    _check_light(lit, mask)
+    _check_light(lit, taken)
     return np.argwhere(lit).astype(np.float64) + 0.5, picture[lit].astype(np.float64)
 
 
@@ -464,7 +480,7 @@ def thin(
     TypeError
         If `k` is neither an integer nor a float.
     ValueError
-        If `counts` has not two axes or is not of numbers, or `k` is out of its range.
+        If `counts` has not two axes, is not of numbers or is masked, or `k` is out of its range.
 
     References
     ----------
@@ -521,7 +537,9 @@ def counts_to_image(
     ValueError
         If a count is outside the image, `shape` is not positive or has not as many entries
         as `counts` has columns, or `sample_weight` is not finite, is negative or has another
-        length than `counts`.
+        length than `counts`; or if either is masked.
+    MemoryError
+        If the image does not fit into memory.
 
     Examples
     --------
@@ -534,11 +552,12 @@ def counts_to_image(
     for axis, length in enumerate(grid):
         check_scalar(length, f"shape[{axis}]", Integral, min_val=1)
     pixel = _pixels_of(counts, grid)
-    n_pixels = int(np.prod(grid))
+    n_pixels = prod(grid)
     if sample_weight is None:
-        return np.bincount(pixel, minlength=n_pixels).astype(np.int64, copy=False).reshape(grid)
-    weight = np.asarray(sample_weight)
-    if weight.shape != pixel.shape or weight.dtype.kind not in "buif":
+        with advising(f"shape={grid} is too large: give fewer pixels."):
+            return np.bincount(pixel, minlength=n_pixels).astype(np.int64, copy=False).reshape(grid)
+    weight = _unmasked(sample_weight, "sample_weight")
+    if weight.shape != pixel.shape:
         raise ValueError(
             f"sample_weight has shape {weight.shape} and type {weight.dtype}; expected numbers "
             f"of shape {pixel.shape}, one per count."
@@ -548,37 +567,99 @@ def counts_to_image(
             f"sample_weight has values from {weight.min():g} to {weight.max():g}; allowed are "
             "finite weights of 0 or more."
         )
-    return np.bincount(pixel, weight, n_pixels).reshape(grid)
+    with advising(f"shape={grid} is too large: give fewer pixels."):
+        return np.bincount(pixel, weight, n_pixels).reshape(grid)
 
 
 # --------------------------------------------------------------- what is allowed
 
 
-def _checked_image(image: Any, name: str = "image") -> NDArray[Any]:
-    picture = np.asarray(image)
-    if picture.ndim == 0 or picture.size == 0 or picture.dtype.kind not in "buif":
+def _values(values: Any, name: str) -> np.ma.MaskedArray[Any, Any]:
+    """Numbers and their mask, if they have one; of tensors that NumPy has no type for, too."""
+    if hasattr(values, "detach"):  # a tensor that lies elsewhere, or that gradients are taken of
+        values = values.detach().cpu()
+        if "bfloat16" in str(values.dtype):
+            values = values.float()
+    found: Any = np.ma.asarray(values)
+    if found.dtype.name == "bfloat16":
+        found = found.astype(np.float32)
+    if found.dtype.kind not in "buif":
+        raise ValueError(
+            f"{name} has shape {found.shape} and type {found.dtype}; expected numbers."
+        )
+    numbers: np.ma.MaskedArray[Any, Any] = found
+    return numbers
+
+
+def _unmasked(values: Any, name: str) -> NDArray[Any]:
+    """Numbers, of which none may be masked."""
+    found = _values(values, name)
+    n_masked = int(np.ma.getmaskarray(found).sum())
+    if n_masked:
+        raise ValueError(
+            f"{name} has {n_masked} masked values; only pixels of images may be masked. Leave "
+            "them out, as by numpy.ma.compress_rows, or fill them."
+        )
+    return np.asarray(found)
+
+
+def _checked_image(
+    image: Any,
+    name: str = "image",
+    *,
+    where: Any | None = None,
+    channel_axis: int | None = None,
+) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+    """Intensities, 0 where pixels are left out, and which are taken; None where all are.
+
+    Channels, if there are any, come first.
+    """
+    given = _values(image, name)
+    picture, masked = given.data, np.ma.getmaskarray(given)
+    if picture.ndim == 0 or picture.size == 0:
         raise ValueError(
             f"{name} has shape {picture.shape} and type {picture.dtype}; expected numbers on one "
             "axis or more, none of them empty."
         )
+    if channel_axis is not None:
+        picture = _channels_first(picture, channel_axis)
+        masked = np.moveaxis(masked, channel_axis, 0)
+    taken = None
+    if masked.any():
+        taken = ~masked
+    if where is not None:
+        grid = picture.shape if channel_axis is None else picture.shape[1:]
+        taken = ~masked & _checked_where(where, grid)
+    if taken is not None:
+        picture = np.where(taken, picture, np.zeros((), picture.dtype))
     if picture.dtype.kind == "f":
-        picture = picture.astype(np.float64, copy=False)
+        with np.errstate(over="ignore"):  # a long double may be beyond: that is infinite, below
+            picture = picture.astype(np.float64, copy=False)
     if not (picture.min() >= 0 and picture.max() < np.inf):
         raise ValueError(
             f"{name} has values from {picture.min():g} to {picture.max():g}; allowed are finite "
             "values of 0 or more."
         )
-    return picture
+    return picture, taken
 
 
-def _checked_mask(mask: Any, grid: tuple[int, ...]) -> NDArray[np.bool_]:
-    allowed = np.asarray(mask)
+def _checked_where(where: Any, grid: tuple[int, ...]) -> NDArray[np.bool_]:
+    allowed = _unmasked(where, "where")
     if allowed.shape != grid or allowed.dtype.kind != "b":
         raise ValueError(
-            f"mask has shape {allowed.shape} and type {allowed.dtype}; expected booleans of "
+            f"where has shape {allowed.shape} and type {allowed.dtype}; expected booleans of "
             f"shape {grid}."
         )
     return allowed
+
+
+def _refuse_mask(mask: Any) -> None:
+    if mask is not None:
+        raise TypeError(
+            "mask is not in use: True meant that a pixel is taken, where a mask of NumPy's "
+            "leaves it out. Give where=, which is True where pixels are taken, or a masked "
+            "array, numpy.ma.array(image, mask=mask), whose masked pixels are left out."
+        )
 
 
 def _check_exposure(exposure: Any) -> None:
@@ -587,11 +668,11 @@ def _check_exposure(exposure: Any) -> None:
         raise ValueError(f"exposure={exposure}; allowed are finite numbers above 0.")
 
 
-def _check_light(intensity: NDArray[Any], mask: Any) -> None:
+def _check_light(intensity: NDArray[Any], taken: Any) -> None:
     if not intensity.any():
         raise ValueError(
-            f"image is zero everywhere{'' if mask is None else ' under mask'}; expected some "
-            "positive intensity."
+            f"image is zero everywhere{'' if taken is None else ' where it is taken'}; expected "
+            "some positive intensity."
         )
 
 
@@ -611,8 +692,8 @@ def _channels_first(picture: NDArray[Any], channel_axis: int) -> NDArray[Any]:
 
 
 def _checked_counts(counts: Any) -> NDArray[Any]:
-    rows = np.asarray(counts)
-    if rows.ndim != 2 or rows.dtype.kind not in "buif":
+    rows = _unmasked(counts, "counts")
+    if rows.ndim != 2:
         raise ValueError(
             f"counts has shape {rows.shape} and type {rows.dtype}; expected numbers of shape "
             "(n_counts, n_dims)."
@@ -623,6 +704,8 @@ def _checked_counts(counts: Any) -> NDArray[Any]:
 def _pixels_of(counts: Any, grid: tuple[int, ...]) -> NDArray[np.intp]:
     """Flat indices of the pixels of counts, all of which must be on the grid."""
     rows = _checked_counts(counts)
+    if prod(grid) * 8 > maxsize:
+        raise MemoryError(f"shape={grid} is too large: give fewer pixels.")
     if rows.shape[1] != len(grid):
         raise ValueError(
             f"counts has shape {rows.shape}; expected {len(grid)} columns for an image of shape "
@@ -640,8 +723,9 @@ def _pixels_of(counts: Any, grid: tuple[int, ...]) -> NDArray[np.intp]:
 def _checked_histogram(
     histogram: Any, prior: Any
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    seen = _checked_image(histogram, "histogram").astype(np.float64)
-    before = np.asarray(prior, dtype=np.float64)
+    seen, _ = _checked_image(_unmasked(histogram, "histogram"), "histogram")
+    seen = seen.astype(np.float64)
+    before = _unmasked(prior, "prior").astype(np.float64)
     if before.shape not in ((), seen.shape):
         raise ValueError(
             f"prior has shape {before.shape}; expected a number or shape {seen.shape}."

@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from skae._component_search import Pairs, Reach, build_tree, find_pairs, rectangles
+from skae._component_search import (
+    Pairs,
+    Reach,
+    build_tree,
+    find_pairs,
+    in_threads,
+    rectangles,
+)
 
 
 def make_points(n, n_dims, how="even", seed=0):
@@ -180,3 +187,16 @@ def test_rectangles_hold_every_pair_once(most, n_members):
         np.testing.assert_array_equal(block[at], part.blocks[np.nonzero(part.valid)[0]])
     places = np.concatenate([part.pairs[part.valid] for part in parts])
     np.testing.assert_array_equal(np.sort(places), np.arange(len(block)))
+
+
+def test_threads_take_over_how_errors_are_treated():
+    """What the caller ignores is no warning in a thread, and what it raises is raised there."""
+
+    def work(value):
+        return np.array([value]) * 1e300
+
+    for n_jobs in (1, 2):
+        with np.errstate(over="ignore"):
+            assert np.isinf(list(in_threads(work, [1e300] * 4, n_jobs))).all()
+        with np.errstate(over="raise"), pytest.raises(FloatingPointError):
+            list(in_threads(work, [1e300] * 4, n_jobs))

@@ -1,20 +1,28 @@
 """Mixtures of counts against brute force, SciPy, scikit-learn and numerical derivatives."""
 
 import copy
+import signal
+import sys
+import tracemalloc
 import warnings
+from collections import Counter
 from itertools import pairwise, product
 
 import numpy as np
 import pytest
+from joblib import parallel_config
 from scipy import optimize, sparse, stats
 from scipy.special import logsumexp
 from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-from skae import CountMixtureAE, image_to_counts, sample_counts
+from skae import CountMixtureAE, _count_mixture_ae, image_to_counts, sample_counts
 from skae._gaussian_components import Gaussians
+from skae._interrupts import inside_another_fit
 from skae._mixture_rows import LocalRows
 
 GAUSSIANS = ["spherical", "diag", "full", "tied"]
@@ -805,6 +813,117 @@ def test_the_intensity_of_a_volume_is_its_integral():
     np.testing.assert_allclose(model.intensity(shape), expected, atol=1e-9)
 
 
+def one_gaussian(mean, covariance):
+    """A model of one Gaussian, as if it had been learned."""
+    n_dims = len(mean)
+    model = fitted(np.random.default_rng(0).normal(size=(20, n_dims)), 1, max_iter=2)
+    return replaced(model, means_=[mean], covariances_=[covariance])
+
+
+def turned(deviations, seed):
+    """A covariance with these deviations along axes at random."""
+    n_dims = len(deviations)
+    axes = np.linalg.qr(np.random.default_rng(seed).normal(size=(n_dims, n_dims)))[0]
+    return (axes * np.square(deviations)) @ axes.T, axes
+
+
+def mass_of_a_line(pixel, mean, direction, deviation):
+    """Of a Gaussian on a line, on a pixel: the normal measure of the part that is in it."""
+    bounds = np.array([pixel - mean, pixel + 1 - mean]) / direction
+    low, high = bounds.min(axis=0).max(), bounds.max(axis=0).min()
+    return max(np.diff(stats.norm.cdf([low, high], scale=deviation))[0], 0)
+
+
+@pytest.mark.parametrize("width", [1e-3, 1e-5, 1e-6])
+@pytest.mark.parametrize("shape", [(5, 6), (4, 5, 3)], ids=str)
+def test_the_intensity_of_a_line_is_that_of_its_pieces(shape, width):
+    """A Gaussian that is thinner and thinner; by the line that it becomes."""
+    n_dims, mean = len(shape), np.array([2.3, 2.6, 1.4])[: len(shape)]
+    for seed in range(4):
+        covariance, axes = turned([1.3, *[width] * (n_dims - 1)], seed)
+        expected = np.empty(shape)
+        for pixel in np.ndindex(shape):
+            expected[pixel] = mass_of_a_line(np.array(pixel), mean, axes[:, 0], 1.3)
+        # Across the line, a corner of a pixel is at a distance: what is cut off is of this size.
+        image = one_gaussian(mean, covariance).intensity(shape)
+        np.testing.assert_allclose(image, expected, atol=2 * width)
+        assert image.min() >= 0
+
+
+@pytest.mark.parametrize("deviations", [(0.02, 1.5), (0.001, 0.3), (0.01, 0.02)], ids=str)
+def test_the_intensity_of_thin_gaussians_is_an_integral(deviations):
+    """Over the other axis, which SciPy cuts where the integrand turns."""
+    mean, shape = np.array([1.7, 1.2]), (3, 4)
+    for seed in range(3):
+        covariance, _ = turned(deviations, seed)
+        variance, shared = covariance[0]
+        slope = shared / variance
+        given = np.sqrt(covariance[1, 1] - slope * shared)
+        image = one_gaussian(mean, covariance).intensity(shape)
+
+        def integrand(x, j, variance=variance, slope=slope, given=given):
+            centre = mean[1] + slope * (x - mean[0])
+            along = np.diff(stats.norm.cdf([j, j + 1], centre, given))[0]
+            return stats.norm.pdf(x, mean[0], variance**0.5) * along
+
+        for i, j in np.ndindex(shape):
+            about = [(mean[0], variance**0.5)]
+            about += [(mean[0] + (edge - mean[1]) / slope, given / slope) for edge in (j, j + 1)]
+            cuts = [c + k * w for c, w in about for k in range(-9, 10)]
+            cuts = np.unique(np.clip([i, i + 1, *cuts], i, i + 1))
+            node, share = np.polynomial.legendre.leggauss(20)
+            place = (cuts[:-1, None] + np.diff(cuts)[:, None] * (node + 1) / 2).ravel()
+            shares = (np.diff(cuts)[:, None] * share / 2).ravel()
+            expected = sum(s * integrand(x, j) for x, s in zip(place, shares, strict=True) if s)
+            assert image[i, j] == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("deviations", [(0.05, 0.6, 2.0), (0.03, 0.06, 1.0)], ids=str)
+def test_the_intensity_of_thin_volumes_is_an_integral(deviations):
+    """Of a plate and of a needle, over the first axis, by SciPy."""
+    mean, shape = np.array([1.2, 1.7, 1.4]), (2, 3, 2)
+    covariance, _ = turned(deviations, 1)
+    image = one_gaussian(mean, covariance).intensity(shape)
+    slope = covariance[1:, 0] / covariance[0, 0]
+    given = covariance[1:, 1:] - np.outer(slope, covariance[0, 1:])
+    node, share = np.polynomial.legendre.leggauss(400)
+    for voxel in [(0, 1, 1), (1, 1, 1), (1, 2, 0)]:
+        place = voxel[0] + (node + 1) / 2
+        lower = np.array(voxel[1:]) - mean[1:] - np.multiply.outer(place - mean[0], slope)
+        law = stats.multivariate_normal([0, 0], given)
+        inside = np.array([law.cdf(low + 1, lower_limit=low) for low in lower])
+        density = stats.norm.pdf(place, mean[0], covariance[0, 0] ** 0.5)
+        assert image[voxel] == pytest.approx(share / 2 @ (density * inside), abs=1e-9)
+
+
+@pytest.mark.parametrize("n_dims", [2, 3])
+def test_thin_gaussians_take_no_more_memory(n_dims):
+    """Of equal rows along an axis: tens of thousands of nodes in each pixel took 14 GB."""
+    rs = np.random.RandomState(0)
+    X = np.c_[np.full(500, 0.5), rs.rand(500, n_dims - 1)]
+    model = CountMixtureAE(2).fit(X)
+    tracemalloc.start()
+    image = model.intensity((2,) * n_dims)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 64 * 2**20
+    within_first = model.intensity((1,) * n_dims)
+    np.testing.assert_allclose(image[(0,) * n_dims], within_first.item(), atol=1e-15)
+    deviation = matrices(model)[:, range(n_dims), range(n_dims)][:, 1:] ** 0.5
+    if n_dims == 2:
+        along = stats.norm(model.means_[:, 1:], deviation)
+        expected = model.weights_ @ (along.cdf(1) - along.cdf(0))
+        assert within_first.item() == pytest.approx(expected.item(), abs=1e-12)
+
+
+def test_more_pixels_than_memory_say_what_to_set():
+    model = fitted(waves(60), 2, max_iter=2)
+    for shape in [(10**8, 10**8), (2**40, 2**40)]:
+        for query in (model.intensity, model.reconstruct_image):
+            with pytest.raises(MemoryError, match=r"shape=.* pixels: give fewer"):
+                query(shape)
+
+
 @pytest.mark.parametrize("n_dims", [1, 2, 3])
 @every_tiling
 def test_the_intensity_of_cells_is_their_overlap(n_averages, n_dims):
@@ -1213,6 +1332,212 @@ def test_held_out_counts_choose_the_number_of_components(kind):
     assert best in ((3, 4) if kind == "full" else (4,))
 
 
+# ------------------------------------------------------------------------------ interrupts
+
+
+class Interrupts:
+    """Ctrl-C at some of the calls of a method, by a real signal where it is the main thread's."""
+
+    def __init__(self, monkeypatch, *calls, owner=LocalRows, name="expect"):
+        self.calls, self.n_calls = calls, 0
+        method = getattr(owner, name)
+
+        def interrupted(*args, **kwargs):
+            self.n_calls += 1
+            if self.n_calls in self.calls:
+                signal.raise_signal(signal.SIGINT)
+            return method(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, interrupted)
+
+
+def same(one, other):
+    """Whether two estimators, or their attributes, are equal to the bit."""
+    one, other = (flat(getattr(state, "__dict__", state)) for state in (one, other))
+    assert one.keys() == other.keys()
+    return all(np.array_equal(value, other[name]) for name, value in one.items())
+
+
+def flat(state):
+    """Attributes, tuples of arrays taken apart."""
+    parts = {}
+    for name, value in state.items():
+        pieces = value if isinstance(value, tuple) else [value]
+        parts |= {(name, i): piece for i, piece in enumerate(pieces)}
+    return parts
+
+
+def learned(model):
+    names = ("weights_", "means_", "covariances_", "objectives_", "n_iter_", "n_components_")
+    return {name: getattr(model, name) for name in names}
+
+
+def by_iterations(X, n_components, **options):
+    """Fits that stopped at max_iter, by the iterations that they have."""
+    fits = [fitted(X, n_components, max_iter=m, tol=0, **options) for m in range(1, 13)]
+    return {fit.n_iter_: learned(fit) for fit in fits}
+
+
+@pytest.mark.parametrize("call", [2, 3, 7])
+@pytest.mark.parametrize("algorithm", ["em", "partition"])
+def test_an_interrupted_fit_keeps_the_last_complete_iteration(monkeypatch, algorithm, call):
+    """It is what max_iter would have ended with, to the bit."""
+    X = waves(300)
+    uninterrupted = by_iterations(X, 6, algorithm=algorithm)
+    Interrupts(monkeypatch, call, name="expect" if algorithm == "em" else "assign")
+    model = CountMixtureAE(6, tol=0, algorithm=algorithm, random_state=0)
+    with pytest.warns(UserWarning, match="interrupted in iteration .* is kept") as caught:
+        model.fit(X)
+    assert [warning.category for warning in caught] == [UserWarning]
+    assert not model.converged_
+    assert len(model.objectives_) == model.n_iter_ < 12
+    assert f"the state after iteration {model.n_iter_} is kept" in str(caught[0].message)
+    for name, value in uninterrupted[model.n_iter_].items():
+        np.testing.assert_array_equal(getattr(model, name), value)
+    monkeypatch.undo()
+    model.set_params(warm_start=True, tol=1e-4).fit(X)
+    assert model.converged_
+
+
+RAISES = {
+    "first iteration": ({}, 1),
+    "a second time": ({}, (3, 4)),
+    "bic": ({"n_components": "bic"}, 3),
+    "coarse": ({"n_components": 40, "init": "split"}, 3),
+    "cells": ({"covariance_type": "cell"}, 0),
+}
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["new", "fitted"])
+@pytest.mark.parametrize(("options", "calls"), RAISES.values(), ids=RAISES)
+def test_an_interrupt_that_has_nothing_to_keep_is_raised(monkeypatch, options, calls, before):
+    X = waves(300)
+    model = CountMixtureAE(**{"n_components": 6, "tol": 0, "random_state": 0, **options})
+    if before:
+        model.set_params(tol=1e-2).fit(waves(200, seed=1))
+    state = copy.deepcopy(model.__dict__)
+    if calls == (3, 4):
+        # The second comes as the first is dealt with.
+        Interrupts(monkeypatch, 3)
+        Interrupts(monkeypatch, 1, owner=_count_mixture_ae, name="warn_of_interruption")
+    elif calls:
+        Interrupts(monkeypatch, calls)
+    else:
+        Interrupts(monkeypatch, 1, owner=_count_mixture_ae, name="fit_cells")
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X)
+    assert same(model, state)
+
+
+def test_an_interrupted_frame_is_as_if_it_had_not_been_given(monkeypatch):
+    model = fitted(waves(300), 6)
+    state = copy.deepcopy(model.__dict__)
+    Interrupts(monkeypatch, 1)
+    with pytest.raises(KeyboardInterrupt):
+        model.partial_fit(waves(200, seed=1))
+    assert same(model, state)
+    model.partial_fit(waves(200, seed=1))
+    assert model.n_counts_ == 500
+
+
+def test_complete_averages_are_kept(monkeypatch):
+    X = waves(300)
+    options = {"n_averages": 3, "max_iter": 4, "tol": 0}
+    whole = fitted(X, 6, **options)
+    Interrupts(monkeypatch, 10)  # in the third
+    model = CountMixtureAE(6, random_state=0, **options)
+    with pytest.warns(UserWarning, match="interrupted in average 3; .* average 2 is kept"):
+        model.fit(X)
+    assert model.n_components_ == 12
+    assert not model.converged_
+    np.testing.assert_allclose(model.weights_, whole.weights_[:12] * 3 / 2, rtol=1e-14)
+    np.testing.assert_array_equal(model.means_, whole.means_[:12])
+    assert model.n_parameters_ * 3 == whole.n_parameters_ * 2
+    assert model.score(X) == pytest.approx(whole.score(X), abs=0.05)
+    monkeypatch.undo()
+    Interrupts(monkeypatch, 3)  # in the first
+    with pytest.warns(UserWarning, match="interrupted in iteration 3; .* iteration 2 is kept"):
+        model.fit(X)
+    assert model.n_components_ == 6
+    np.testing.assert_array_equal(model.objectives_, whole.objectives_[:2])
+
+
+def fit_in_another(model, X):
+    with inside_another_fit():
+        model.fit(X)
+
+
+AROUND = {
+    "search": lambda model, X: GridSearchCV(model, {"prior_counts": [1, 2]}, cv=2).fit(X),
+    "pipeline": lambda model, X: make_pipeline(StandardScaler(), model).fit(X),
+    "another estimator": fit_in_another,
+}
+
+
+@pytest.mark.parametrize("fit", AROUND.values(), ids=AROUND)
+def test_an_interrupt_inside_others_is_raised(monkeypatch, fit):
+    """They would take the fit for complete, and rank it."""
+    model = CountMixtureAE(6, tol=0)
+    Interrupts(monkeypatch, 4)
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, waves(300))
+    assert not hasattr(model, "weights_")
+
+
+def fit_interrupted_at_line(model, X, at):
+    """KeyboardInterrupt at the line event `at` of a fit; all events, if it is never reached."""
+    events = []
+
+    def local(frame, event, arg):
+        if event == "line":
+            events.append((frame.f_code.co_name, frame.f_lineno))
+            if len(events) == at:
+                raise KeyboardInterrupt
+        return local
+
+    def every(frame, event, arg):
+        return local if "skae" in frame.f_code.co_filename else None
+
+    before = sys.gettrace()
+    sys.settrace(every)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model.fit(X)
+    finally:
+        sys.settrace(before)
+    return events
+
+
+@pytest.mark.parametrize("n_dims", [2, 5])
+def test_no_line_at_which_ctrl_c_tears_a_model(n_dims):
+    """Every line of three iterations, once in each: raised and as before, or a whole iteration."""
+    X, options = waves(40, n_dims), {"max_iter": 4, "tol": 0}
+    whole = by_iterations(X, 2)
+    other = fitted(waves(40, n_dims, seed=1), 3, **options)
+    state = copy.deepcopy(other.__dict__)
+    events = fit_interrupted_at_line(copy.copy(other).set_params(n_components=2), X, None)
+    seen, places = Counter(), []
+    for place, event in enumerate(events, 1):
+        seen[event] += 1
+        often = event[0] in ("train", "_iterations", "_averages", "_fit_gaussians")
+        if seen[event] <= (4 if often else 1) or seen[event] == 40:
+            places.append(place)
+    kept = 0
+    for place in places:
+        model = copy.copy(other).set_params(n_components=2)
+        try:
+            fit_interrupted_at_line(model, X, place)
+        except KeyboardInterrupt:
+            if model.n_components_ == 3:
+                assert same(model.set_params(n_components=3), state)
+                continue
+        kept += model.n_iter_ < 4
+        for name, value in whole[model.n_iter_].items():
+            np.testing.assert_array_equal(getattr(model, name), value)
+    assert kept > 30
+
+
 # ------------------------------------------------------------------------------- threads
 
 
@@ -1229,6 +1554,40 @@ def test_threads_change_no_bit(algorithm, kind, n_dims):
     np.testing.assert_array_equal(one.transform(X), two.transform(X))
     if n_dims == 2:
         np.testing.assert_array_equal(one.intensity((8, 8)), two.intensity((8, 8)))
+
+
+BACKENDS = [{"backend": name} for name in ("loky", "multiprocessing", "threading")]
+
+
+@pytest.mark.parametrize("n_jobs", [None, 2])
+@pytest.mark.parametrize("context", [*BACKENDS, {"prefer": "processes"}], ids=str)
+@pytest.mark.parametrize("kind", ["full", "cell"])
+def test_backends_of_the_user_change_no_bit(kind, context, n_jobs):
+    """Threads write into arrays of the caller, which processes would not share."""
+    X = waves(1000)
+
+    def results():
+        model = fitted(X, 25, covariance_type=kind, n_averages=2, n_jobs=n_jobs, max_iter=3)
+        model.partial_fit(X[:100])
+        shares = model.responsibilities(X).toarray()
+        queries = model.score_samples(X), model.transform(X), shares, model.intensity((8, 8))
+        return model.weights_, model.means_, model.objectives_, *queries
+
+    alone = results()
+    with parallel_config(n_jobs=2, **context):
+        for expected, found in zip(alone, results(), strict=True):
+            np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("backend", ["loky", "multiprocessing", "threading"])
+def test_searches_change_no_bit(backend):
+    X, options = waves(300), {"n_components": [2, 5]}
+    model = CountMixtureAE(max_iter=100, tol=1e-2)
+    alone = GridSearchCV(model, options, cv=2).fit(X)
+    with parallel_config(backend):
+        both = GridSearchCV(model.set_params(n_jobs=2), options, cv=2, n_jobs=2).fit(X)
+    for name in ("split0_test_score", "split1_test_score"):
+        np.testing.assert_array_equal(both.cv_results_[name], alone.cv_results_[name])
 
 
 # ------------------------------------------------------------------------------ bad input
@@ -1326,3 +1685,65 @@ def test_frames_are_within_the_cells():
     model = CountMixtureAE(3, covariance_type="cell").partial_fit(waves(60))
     with pytest.raises(ValueError, match="outside of the cells"):
         model.partial_fit(waves(60) + 50)
+
+
+# -------------------------------------------------------------------- scales that change
+
+PART = np.random.RandomState(0).rand(60, 2)
+LONG = np.random.RandomState(0).rand(60, 6)
+CHANGES = {
+    "equal, then even": [np.full((40, 2), 0.3), PART],
+    "equal, then others": [np.full((40, 2), 3e8), np.full((40, 2), 7e8)],
+    "equal, of six": [np.full((40, 6), 3e8), np.full((40, 6), 7e8)],
+    "minute equal": [np.full((40, 2), 3e-31), np.full((40, 2), 7e-31)],
+    "large, then small": [PART + 1e9, PART],
+    "large, then small, of six": [LONG + 1e9, LONG],
+    "minute, then large": [PART * 1e-30, PART],
+    "large, then minute": [PART, PART * 1e-30],
+    "small, then large": [LONG, LONG * 1e9],
+}
+
+
+@pytest.mark.parametrize("how", ["stream", "warm start"])
+@pytest.mark.parametrize("frames", CHANGES.values(), ids=CHANGES)
+@every_gaussian
+@every_algorithm
+def test_frames_of_other_scales_leave_a_model_that_works(algorithm, kind, frames, how):
+    """Its covariances can be inverted, so that every query is finite."""
+    model = CountMixtureAE(
+        3, covariance_type=kind, algorithm=algorithm, warm_start=True, max_iter=100, tol=1
+    )
+    for X in frames:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model = model.partial_fit(X) if how == "stream" else model.fit(X)
+    for X in frames:
+        assert not np.isnan(model.score_samples(X)).any()
+        assert model.transform(X).max() < model.n_components_
+        np.testing.assert_allclose(model.responsibilities(X).sum(axis=1), 1)
+    assert np.isfinite(model.score(frames[-1]))
+    assert np.isfinite(model.sample(20, random_state=0)).all()
+    values = np.linalg.eigvalsh(matrices(model))
+    assert (values[:, 0] > 1e-13 * values[:, -1]).all()
+
+
+@every_gaussian
+def test_the_floor_follows_the_stream(kind):
+    """After a frame of equal counts it is as after one of all counts."""
+    X = waves(400)
+    stream = CountMixtureAE(1, covariance_type=kind).partial_fit(np.full((10, 2), 4.0))
+    assert stream.partial_fit(X)._floor == pytest.approx(1e-6 * X.var(axis=0).mean(), rel=0.05)
+
+
+@pytest.mark.parametrize("n_dims", [2, 6])
+@every_gaussian
+def test_rows_whose_squares_overflow_are_refused(kind, n_dims):
+    X = waves(60, n_dims)
+    model = CountMixtureAE(2, covariance_type=kind, max_iter=100, tol=1)
+    for scale in (1e155, 1e200, 1e300, 1e-160):
+        with pytest.raises(ValueError, match="leave the range of float64: rescale X"):
+            model.fit(X * scale)
+    model.fit(X)
+    for query in (model.score_samples, model.transform, model.responsibilities, model.partial_fit):
+        with pytest.raises(ValueError, match="leave the range of float64: rescale X"):
+            query(X * 1e155)

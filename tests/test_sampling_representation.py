@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 from scipy import integrate, stats
 
 from skae import counts_to_image, image_to_counts, sample_counts, thin
@@ -103,13 +104,94 @@ def test_counts_have_the_density_of_the_image(picture, method):
 def test_masked_counts_have_the_density_of_what_is_allowed(picture, method):
     mask = np.random.default_rng(3).random(picture.shape) < 0.5
     picture.flat[np.flatnonzero(~mask)[:3]] *= 2
-    counts = sample_counts(picture, 20_000, method=method, mask=mask, random_state=0)
+    counts = sample_counts(picture, 20_000, method=method, where=mask, random_state=0)
     assert fits(found(counts, picture.shape), np.where(mask, picture, 0))
     every = np.ones(picture.shape, dtype=bool)
     np.testing.assert_array_equal(
-        sample_counts(picture, 50, method=method, mask=every.tolist(), random_state=0),
+        sample_counts(picture, 50, method=method, where=every.tolist(), random_state=0),
         sample_counts(picture, 50, method=method, random_state=0),
     )
+
+
+WORST = [np.nan, -1.0, np.inf, 1e300]  # what a pixel that is left out may hold
+
+
+@every_method
+def test_masked_pixels_are_left_out(method):
+    """As by `where`, to the bit, whatever they hold; both leave out more."""
+    picture = image(7, 9, dtype=np.float64)
+    bad = np.random.default_rng(3).random(picture.shape) < 0.3
+    sick = picture.copy()
+    sick[bad] = np.resize(WORST, bad.sum())
+    options = {"n_counts": 500, "method": method, "random_state": 0}
+    expected = sample_counts(picture, where=~bad, **options)
+    assert found(expected, picture.shape)[bad].sum() == 0
+    np.testing.assert_array_equal(sample_counts(np.ma.array(sick, mask=bad), **options), expected)
+    np.testing.assert_array_equal(sample_counts(sick, where=~bad, **options), expected)
+    listed = [np.ma.array(row, mask=hidden) for row, hidden in zip(sick, bad, strict=True)]
+    np.testing.assert_array_equal(sample_counts(listed, **options), expected)
+    half = np.arange(9) < 4
+    masked = np.ma.array(sick, mask=bad & half)
+    both = sample_counts(masked, where=~(bad & ~half), **options)
+    np.testing.assert_array_equal(both, expected)
+    unmasked = np.ma.array(picture, mask=False)
+    np.testing.assert_array_equal(
+        sample_counts(unmasked, **options), sample_counts(picture, **options)
+    )
+
+
+@pytest.mark.parametrize("channel_axis", [0, 2])
+def test_channels_may_be_masked_apart(channel_axis):
+    picture = np.ones((3, 4, 5))
+    masked = np.random.default_rng(0).random(picture.shape) < 0.4
+    given = np.ma.array(np.moveaxis(picture, 0, channel_axis))
+    given.mask = np.moveaxis(masked, 0, channel_axis)
+    drawn = sample_counts(given, 6000, channel_axis=channel_axis, random_state=0)
+    assert fits(np.stack([found(channel, (4, 5)) for channel in drawn]), ~masked)
+
+
+def test_masked_pixels_are_no_weighted_counts():
+    picture = np.array([[4.0, 0, 1], [2, 5, 3]])
+    sick = np.array([[4.0, 0, np.nan], [2, -5, 3]])
+    X, weight = image_to_counts(np.ma.masked_where(sick != picture, sick))
+    expected = image_to_counts([[4, 0, 0], [2, 0, 3]])
+    np.testing.assert_array_equal(X, expected[0])
+    np.testing.assert_array_equal(weight, expected[1])
+    np.testing.assert_array_equal(image_to_counts(sick, where=sick == picture)[0], X)
+
+
+def test_masked_pixels_are_dark_to_the_density_of_counts():
+    masked = np.ma.array([1.0, 3.0, 1e9], mask=[0, 0, 1])
+    counts = [[0.5], [1.2]]
+    expected = log_density_of_counts(counts, [1.0, 3.0, 0.0], 2.0)
+    assert log_density_of_counts(counts, masked, 2.0) == expected
+
+
+MASKED = np.ma.array([[0.5], [0.7]], mask=[[0], [1]])
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda: thin(MASKED, 1), "counts"),
+        (lambda: counts_to_image(MASKED, 1), "counts"),
+        (lambda: counts_to_image(MASKED.data, 1, sample_weight=MASKED[:, 0]), "sample_weight"),
+        (lambda: log_density_of_counts(MASKED, [1.0], 1.0), "counts"),
+        (lambda: dirichlet_posterior(MASKED), "histogram"),
+        (lambda: dirichlet_log_evidence([1], MASKED[1]), "prior"),
+        (lambda: sample_counts([1, 1], 3, where=MASKED[:, 0] > 0), "where"),
+    ],
+)
+def test_only_images_may_be_masked(call, name):
+    with pytest.raises(ValueError, match=f"^{name} has 1 masked values; only pixels of images"):
+        call()
+
+
+@pytest.mark.parametrize("call", [sample_counts, image_to_counts])
+def test_a_mask_is_refused(call):
+    """It meant the opposite of a mask of NumPy's."""
+    with pytest.raises(TypeError, match=r"^mask is not in use.*where=.*masked array"):
+        call([1, 2], mask=[True, False])
 
 
 @every_method
@@ -126,7 +208,7 @@ def test_colours_share_the_counts(channel_axis, method):
             20_000,
             method=method,
             channel_axis=channel_axis,
-            mask=allowed,
+            where=allowed,
             random_state=1,
         )
         assert isinstance(counts, list)
@@ -218,7 +300,7 @@ def test_rejection_accepts_what_it_says():
         (np.ones((4, 5), dtype=bool), None, 2),
     ]:
         rng = Counting(0)
-        sample_counts(picture, 20_000, method="rejection", mask=allowed, random_state=rng)
+        sample_counts(picture, 20_000, method="rejection", where=allowed, random_state=rng)
         lit = picture if allowed is None else picture[allowed]
         expected = 20_000 * lit.size * bound / lit.sum(dtype=float)
         assert 1.09 < rng.asked / expected < 1.12  # a tenth more, so that one round is enough
@@ -265,6 +347,45 @@ def test_an_image_may_be_given_in_other_ways():
         np.testing.assert_array_equal(sample_counts(given, 30, random_state=0), expected)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.uint8])
+def test_tensors_are_images_and_counts(dtype):
+    """Also of a type that NumPy has not, and with gradients."""
+    picture = image(5, 6, high=100)
+    tensor = torch.tensor(picture).to(dtype)
+    if dtype.is_floating_point:
+        tensor.requires_grad_()
+    floats = picture.astype(np.float64) if dtype.is_floating_point else picture
+    expected = sample_counts(floats, 30, random_state=0)
+    np.testing.assert_array_equal(sample_counts(tensor, 30, random_state=0), expected)
+    np.testing.assert_array_equal(image_to_counts(tensor)[1], image_to_counts(picture)[1])
+    weight = torch.ones(30).to(dtype)
+    places = torch.tensor(np.floor(expected)).to(dtype)
+    np.testing.assert_array_equal(
+        counts_to_image(places, picture.shape, sample_weight=weight),
+        counts_to_image(expected, picture.shape),
+    )
+    assert len(thin(places, 3, random_state=0)) == 3
+    assert dirichlet_log_evidence(tensor) == dirichlet_log_evidence(picture)
+
+
+@pytest.mark.parametrize(
+    ("call", "remedy"),
+    [
+        (lambda: sample_counts([1.0, 2.0], 10**16), "lower n_counts"),
+        (lambda: sample_counts([1.0], method="poisson", exposure=1e16), "lower exposure"),
+        (lambda: counts_to_image([[0.5, 0.5]], (10**8, 10**8)), "give fewer pixels"),
+        (lambda: counts_to_image([[0.5, 0.5]], (2**40, 2**40)), "give fewer pixels"),
+        (
+            lambda: counts_to_image([[0.5, 0.5]], (10**8, 10**8), sample_weight=[2.0]),
+            "give fewer pixels",
+        ),
+    ],
+)
+def test_out_of_memory_says_what_to_set(call, remedy):
+    with pytest.raises(MemoryError, match=remedy):
+        call()
+
+
 @pytest.mark.parametrize(
     "draw",
     [
@@ -303,25 +424,30 @@ BAD = {
     "missing": ([1, np.nan], {}, ValueError, r"^image has values from nan to nan"),
     "infinite": ([1, np.inf], {}, ValueError, r"^image has values from 1 to inf"),
     "dark": ([0, 0], {}, ValueError, r"^image is zero everywhere; expected"),
-    "dark under mask": (
+    "dark where taken": (
         [0, 1],
-        {"mask": [True, False]},
+        {"where": [True, False]},
         ValueError,
-        r"^image is zero everywhere under mask; expected",
+        r"^image is zero everywhere where it is taken; expected",
     ),
-    "all masked": ([1, 1], {"mask": [False, False]}, ValueError, r"zero everywhere under mask"),
-    "mask of numbers": (
+    "all left out": (
+        [1, 1],
+        {"where": [False, False]},
+        ValueError,
+        r"zero everywhere where it is taken",
+    ),
+    "where of numbers": (
         [0, 1],
-        {"mask": [0, 1]},
+        {"where": [0, 1]},
         ValueError,
-        r"^mask has shape \(2,\) and type int64; expected booleans of shape \(2,\)",
+        r"^where has shape \(2,\) and type int64; expected booleans of shape \(2,\)",
     ),
-    "long mask": ([0, 1], {"mask": [True] * 3}, ValueError, r"^mask has shape \(3,\)"),
-    "mask of channels": (
+    "long where": ([0, 1], {"where": [True] * 3}, ValueError, r"^where has shape \(3,\)"),
+    "where of channels": (
         [[0, 1]],
-        {"mask": [[True, True]], "channel_axis": 1},
+        {"where": [[True, True]], "channel_axis": 1},
         ValueError,
-        r"^mask has shape \(1, 2\) .* of shape \(1,\)",
+        r"^where has shape \(1, 2\) .* of shape \(1,\)",
     ),
     "no counts": ([1], {"n_counts": 0}, ValueError, r"^n_counts == 0, must be >= 1"),
     "half a count": ([1], {"n_counts": 2.5}, TypeError, r"^n_counts must be an instance of int"),
@@ -458,7 +584,7 @@ def test_pixels_as_weighted_counts(picture):
     again = counts_to_image(X, picture.shape, sample_weight=sample_weight)
     np.testing.assert_array_equal(again, picture.astype(np.float64))
     mask = np.arange(picture.size).reshape(picture.shape) < 0.6 * picture.size + 1
-    X, sample_weight = image_to_counts(picture, mask=mask)
+    X, sample_weight = image_to_counts(picture, where=mask)
     assert (sample_weight > 0).all()
     again = counts_to_image(X, picture.shape, sample_weight=sample_weight)
     np.testing.assert_array_equal(again, np.where(mask, picture, 0).astype(np.float64))
@@ -513,12 +639,12 @@ BAD_COUNTS = {
         r"^sample_weight has values from nan",
     ),
     "dark": (lambda: image_to_counts([0.0]), ValueError, r"^image is zero everywhere; expected"),
-    "dark under mask": (
-        lambda: image_to_counts([0, 1], mask=[True, False]),
+    "dark where taken": (
+        lambda: image_to_counts([0, 1], where=[True, False]),
         ValueError,
-        r"^image is zero everywhere under mask",
+        r"^image is zero everywhere where it is taken",
     ),
-    "mask": (lambda: image_to_counts([1], mask=[1]), ValueError, r"^mask has shape \(1,\) and t"),
+    "where": (lambda: image_to_counts([1], where=[1]), ValueError, r"^where has shape \(1,\) and "),
     "image": (lambda: image_to_counts([-1]), ValueError, r"^image has values from -1 to -1"),
     "density outside": (
         lambda: log_density_of_counts([[1.0]], [1.0], 1.0),
