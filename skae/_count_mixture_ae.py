@@ -41,6 +41,7 @@ from skae._gaussian_training import Algorithm, Trained, train
 from skae._image_masses import MOST_ROTATED_AXES, pixel_masses
 from skae._interrupts import keeps_progress, warn_of_interruption
 from skae._likelihood_model import LikelihoodModel
+from skae._memory import advice_on_memory
 from skae._mixture_rows import DenseRows, LocalRows, rows_under_mixture
 from skae._mixture_starts import (
     begin,
@@ -51,7 +52,6 @@ from skae._mixture_starts import (
     start_of_cells,
 )
 from skae._moments import out_of_range
-from skae._out_of_memory import advising
 
 Array = NDArray[Any]
 
@@ -860,7 +860,7 @@ class CountMixtureAE(LikelihoodModel):
         advice = f"shape={grid} has {prod(grid):.3g} pixels: give fewer."
         if prod(grid) * 8 > maxsize:
             raise MemoryError(advice)
-        with advising(advice):
+        with advice_on_memory(advice):
             return pixel_masses(mixture, grid, self.n_jobs)
 
     def _on_grid(self, shape: Any) -> tuple[Gaussians | Cells, tuple[int, ...]]:

@@ -41,9 +41,10 @@ from skae._latent_density_module import (
 from skae._latent_paths import LatentPathsMixin
 from skae._likelihood_autoencoder import layer_sizes
 from skae._linear_ae import LinearAE
+from skae._moments import scaled_weight
 from skae._net_owner import NetOwner, slices
 from skae._point_autoencoder import PointAutoencoder
-from skae._rows import Data, Rows, Units, check_finite, rescaled_weight
+from skae._rows import Data, Rows, Units, check_finite
 from skae._training import MATRIX_OPTIMIZER, OPTIMIZERS
 from skae._vae import VAE
 from skae._wrapped import (
@@ -567,7 +568,7 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
     ) -> Data:
         codes = self._learn_codes(X, sample_weight, y, known, rng, streaming)
         z = self._units.standardised(codes, self._noise(known)).astype(np.float32)
-        weight = rescaled_weight(sample_weight)
+        weight, _ = scaled_weight(sample_weight)
         if known is None:
             covariance = shrunk_covariance(z, weight)
             self.net_ = self._new_net(self._new_module(covariance))
@@ -619,7 +620,7 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         check_codes(self.autoencoder, codes)
         if known is None:
             limits = limits_of(self.support, codes, unwrapped(pair))
-            weight = rescaled_weight(sample_weight)
+            weight, _ = scaled_weight(sample_weight)
             self._units = CodeUnits.of(codes, weight, limits, self._noise(known))
             self._support = public_support(limits)
             if streaming and np.ptp(codes, axis=0).max() == 0:

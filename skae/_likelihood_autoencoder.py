@@ -21,8 +21,9 @@ from skae._base import Interval, StrOptions
 from skae._blueprint import RowBlueprint, common_scale
 from skae._inputs import check_every_column_seen
 from skae._likelihoods import LIKELIHOODS, NoiseSums, WithNoise, explained
+from skae._moments import scaled_weight
 from skae._net_owner import NetOwner, slices
-from skae._rows import Batch, Data, Rows, Spread, as_tensor, in_float32, rescaled_weight, spread_of
+from skae._rows import Batch, Data, Rows, Spread, as_tensor, in_float32, spread_of
 from skae._saving import holds_module, is_same
 from skae._training import Net, TrainableModule, global_generators_set_aside
 
@@ -108,7 +109,7 @@ class LikelihoodAutoencoder(NetOwner):
         """Start, or go on from what is known; what is learned from."""
         if known is not None:
             self._continue(known, X)
-        weight = rescaled_weight(sample_weight)
+        weight, _ = scaled_weight(sample_weight)  # they have no scale, and float32 has a range
         data = Data(X, weight, self._learn_targets(y, weight, known))
         if known is None:
             self._start(data, rng)

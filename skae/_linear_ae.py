@@ -42,10 +42,10 @@ from skae._linear_maps import (
     whitening_scales,
 )
 from skae._low_rank_gaussian import draw, log_density, noise_floor, precision
+from skae._memory import advice_on_memory
 from skae._moments import (
     Moments,
     PrincipalAxes,
-    advice_on_memory,
     axes_of_moments,
     check_scale,
     count_enough_rows,

@@ -48,6 +48,15 @@ def advise_on_memory_everywhere(cls: type) -> None:
 
 
 @contextmanager
+def advice_on_memory(advice: str) -> Iterator[None]:
+    """Add to a MemoryError of the block what can be set."""
+    try:
+        yield
+    except MemoryError as error:
+        raise MemoryError(f"{str(error).rstrip('.') or 'Out of memory'}. {advice}") from error
+
+
+@contextmanager
 def memory_for_learning(estimator: Any) -> Iterator[None]:
     """Lack of memory in the block is said with the parameters that need less."""
     try:

@@ -12,7 +12,6 @@ variance: analysis and recommendations. The American Statistician 37(3), 242-247
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from math import frexp, sqrt
 from typing import Any, NamedTuple
 
@@ -86,14 +85,14 @@ def row_mean(X: Any, sample_weight: Any | None = None) -> Any:
 
 
 def scaled_weight(sample_weight: Any | None) -> tuple[Any | None, float]:
-    """Weights of at most 1, of which float32 holds sums and squares, and what they count.
+    """Weights of at most 2, of which float32 holds sums and squares, and what they count.
 
     The weights are these times a power of two: nothing is rounded.
     """
     if sample_weight is None:
         return None, 1.0
     xp, _ = get_namespace(sample_weight)
-    scale = 2.0 ** frexp(float(xp.max(sample_weight)))[1]
+    scale = 2.0 ** (frexp(float(xp.max(sample_weight)))[1] - 1)
     return sample_weight / scale, scale
 
 
@@ -220,15 +219,6 @@ def check_scale(squares: Any) -> None:
     xp, _ = get_namespace(squares)
     if not bool(xp.all(xp.isfinite(squares))):
         raise out_of_range(squares.dtype)
-
-
-@contextmanager
-def advice_on_memory(advice: str) -> Iterator[None]:
-    """Add to a MemoryError of the block what can be set."""
-    try:
-        yield
-    except MemoryError as error:
-        raise MemoryError(f"{str(error).rstrip('.') or 'Out of memory'}. {advice}") from error
 
 
 def out_of_range(dtype: Any) -> ValueError:

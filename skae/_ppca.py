@@ -37,8 +37,8 @@ from skae._interrupts import keeps_progress, warn_of_interruption
 from skae._latent_size import by_bic, by_evidence, by_variance_share, n_free_parameters
 from skae._likelihood_model import LikelihoodModel
 from skae._low_rank_gaussian import draw, log_density, noise_floor, precision
+from skae._memory import advice_on_memory
 from skae._moments import (
-    advice_on_memory,
     check_scale,
     count_enough_rows,
     out_of_range,

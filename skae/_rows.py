@@ -82,17 +82,6 @@ def check_finite(X: NDArray[Any], allow_nan: bool) -> None:
                     assert_all_finite(X[rows], allow_nan=allow_nan, input_name="X")
 
 
-def rescaled_weight(weight: NDArray[Any] | None) -> NDArray[np.float64] | None:
-    """The weights divided by a power of two, so that the largest is near 1; they have no scale.
-
-    Nothing is rounded.
-    """
-    if weight is None:
-        return None
-    _, exponent = np.frexp(weight.max())
-    return np.ldexp(weight.astype(np.float64), -int(exponent))
-
-
 def as_tensor(X: NDArray[Any]) -> Tensor:
     """The array as a tensor that shares its memory wherever torch can slice it."""
     if X.dtype.name not in _SLICEABLE or not X.dtype.isnative:

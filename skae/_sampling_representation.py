@@ -12,7 +12,7 @@ from scipy.special import gammaln, xlog1py, xlogy
 from sklearn.utils import check_scalar
 
 from skae._base import private_generator
-from skae._out_of_memory import advising
+from skae._memory import advice_on_memory
 
 # --------------------------------------------------------------------- formulas
 #
@@ -335,7 +335,7 @@ def sample_counts(
     n = n_counts
     if method == "poisson":
         n = _poisson(n_counts if exposure is None else exposure * bound * level.sum(), rng)
-    with advising(
+    with advice_on_memory(
         f"{n:.3g} counts are too many: lower {'n_counts' if exposure is None else 'exposure'}, or "
         "take pixels as weighted counts, by image_to_counts."
     ):
@@ -554,7 +554,7 @@ def counts_to_image(
     pixel = _pixels_of(counts, grid)
     n_pixels = prod(grid)
     if sample_weight is None:
-        with advising(f"shape={grid} is too large: give fewer pixels."):
+        with advice_on_memory(f"shape={grid} is too large: give fewer pixels."):
             return np.bincount(pixel, minlength=n_pixels).astype(np.int64, copy=False).reshape(grid)
     weight = _unmasked(sample_weight, "sample_weight")
     if weight.shape != pixel.shape:
@@ -567,7 +567,7 @@ def counts_to_image(
             f"sample_weight has values from {weight.min():g} to {weight.max():g}; allowed are "
             "finite weights of 0 or more."
         )
-    with advising(f"shape={grid} is too large: give fewer pixels."):
+    with advice_on_memory(f"shape={grid} is too large: give fewer pixels."):
         return np.bincount(pixel, weight, n_pixels).reshape(grid)
 
 
