@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from skae._vae import VAE as VAE
     from skae._vqvae import VQVAE as VQVAE
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Public name -> the module that defines it. Modules are imported on first use, so
 # that `import skae` loads neither scikit-learn nor torch. The block above repeats

@@ -47,6 +47,7 @@ from skae._point_autoencoder import PointAutoencoder
 from skae._rows import Data, Rows, Units, check_finite
 from skae._training import MATRIX_OPTIMIZER, OPTIMIZERS
 from skae._vae import VAE
+from skae._versions import is_of_other_versions
 from skae._wrapped import (
     call_quietly,
     check_codes,
@@ -1303,7 +1304,14 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         return tags
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__({"support": None, **state})  # which older files do not know
+        unknown: dict[str, Any] = {"support": None}  # to files of version 0.1.0
+        if "_units" in state:
+            unknown["_support"] = None
+        super().__setstate__(unknown | state)
+        if is_of_other_versions(state) and "_plan" in self.__dict__:
+            # Fingerprints of other versions cannot be compared with those of today.
+            now = self._new_plan()
+            self._plan |= {name: now[name] for name in ("autoencoder", "own") if name in now}
         saved = self.__dict__.get("net_")
         if saved is not None:
             self.net_ = self._loaded_net(saved, self._new_module())

@@ -21,6 +21,11 @@ def with_versions(state: dict[str, Any]) -> dict[str, Any]:
     return state | {key: here for key, (_, here) in _VERSIONS.items()}
 
 
+def is_of_other_versions(state: dict[str, Any]) -> bool:
+    """Whether a state was saved with other versions than those that are here, or before any."""
+    return any(state.get(key) != here for key, (_, here) in _VERSIONS.items())
+
+
 def without_versions(state: dict[str, Any], estimator_name: str) -> dict[str, Any]:
     """A state without its versions; warns if they are not those that are here.
 

@@ -598,6 +598,22 @@ def test_nothing_is_kept_of_an_interrupted_part():
     assert keeps_progress(model)
 
 
+def test_files_of_version_0_1_0_load_and_go_on():
+    """They name no versions and no support, and their fingerprints are others."""
+    saved = lde(small_autoencoder()).fit(X_SMALL)
+    state = saved.__getstate__()
+    for name in ("_skae_version", "_sklearn_version", "support", "_support", "support_"):
+        state.pop(name, None)
+    state["_plan"] = {k: v for k, v in state["_plan"].items() if k != "support"}
+    state["_plan"]["autoencoder"] = "of another version"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = LatentDensityEstimator.__new__(LatentDensityEstimator)
+        model.__setstate__(copy.deepcopy(state))
+    np.testing.assert_array_equal(model.score_samples(X_SMALL), saved.score_samples(X_SMALL))
+    assert model.partial_fit(X_SMALL).n_iter_ == saved.n_iter_ + 1
+
+
 class Pressed(Callback):
     """Presses Ctrl-C at the start of the second epoch."""
 
