@@ -1,5 +1,6 @@
 """LatentDensityEstimator: densities by quadrature, known laws, what is wrapped, and the engine."""
 
+import copy
 import pickle
 import warnings
 
