@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 from contract_helpers import (
     ESTIMATORS,
+    assert_finite,
     assert_same,
     call,
     codes_of,
     every_estimator,
     fitted,
     law_for,
+    learned,
     make_data,
     may_advise,
     outputs,
@@ -26,6 +28,10 @@ from contract_helpers import (
 )
 from sklearn.callback import ScoringMonitor
 from sklearn.metrics import check_scoring
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from skorch.callbacks import Callback
 
 every_network = law_for([E for E in ESTIMATORS if trained_on_batches(E)])
 
@@ -122,6 +128,56 @@ def test_a_file_that_is_mapped(Estimator, tmp_path):
         for method in public_methods(Estimator):
             if "fit" not in method or method == "partial_fit":
                 call(mapped, method, X, codes)
+
+
+class Presses(Callback):
+    """Ctrl-C as the third epoch begins, which no callback asks for."""
+
+    def on_epoch_begin(self, net, **kwargs):
+        if len(net.history) == 3:
+            raise KeyboardInterrupt
+
+
+@every_network
+@pytest.mark.parametrize("inside", [None, "pipeline", "search"])
+def test_the_first_ctrl_c(Estimator, inside):
+    """It keeps two epochs in a network's own fit; inside another estimator it is raised."""
+    X = make_data(Estimator)
+    model = small(Estimator).set_params(callbacks=[Presses()])
+    wraps = "autoencoder" in model.get_params()
+    if inside is None and not wraps:
+        with pytest.warns(UserWarning, match=r"interrupted in epoch 3; .* epoch 2 is kept"):
+            model.fit(X)
+        assert model.n_iter_ == len(model.history_) == 2
+        assert_finite(outputs(model, X))
+        return
+    outer = model
+    if inside == "pipeline":
+        outer = make_pipeline(StandardScaler(), model)
+    elif inside == "search":
+        outer = GridSearchCV(model, {"alpha": [0.0, 0.1]}, cv=2)
+    with pytest.raises(KeyboardInterrupt):
+        outer.fit(np.abs(X) if inside == "search" else X)
+    assert not learned(model)
+    assert not hasattr(outer, "best_estimator_")
+
+
+@every_network
+def test_a_second_ctrl_c_is_raised(Estimator, monkeypatch):
+    """While what follows training is computed; the model is as it was before."""
+    X = make_data(Estimator)
+    model = small(Estimator).fit(X)
+    before = learned(model)
+
+    def pressed(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Estimator, "_finish", pressed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        with pytest.raises(KeyboardInterrupt):
+            model.set_params(callbacks=[Presses()]).fit(X + 1)
+    assert_same(learned(model), before)
 
 
 @every_network
