@@ -140,6 +140,7 @@ class Presses(Callback):
 
 @every_network
 @pytest.mark.parametrize("inside", [None, "pipeline", "search"])
+@may_advise
 def test_the_first_ctrl_c(Estimator, inside):
     """It keeps two epochs in a network's own fit; inside another estimator it is raised."""
     X = make_data(Estimator)
