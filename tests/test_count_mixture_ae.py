@@ -1689,18 +1689,18 @@ def test_frames_are_within_the_cells():
 
 # -------------------------------------------------------------------- scales that change
 
-PART = np.random.RandomState(0).rand(60, 2)
-LONG = np.random.RandomState(0).rand(60, 6)
+PLANE = np.random.RandomState(0).rand(60, 2)
+OF_SIX = np.random.RandomState(0).rand(60, 6)
 CHANGES = {
-    "equal, then even": [np.full((40, 2), 0.3), PART],
+    "equal, then even": [np.full((40, 2), 0.3), PLANE],
     "equal, then others": [np.full((40, 2), 3e8), np.full((40, 2), 7e8)],
     "equal, of six": [np.full((40, 6), 3e8), np.full((40, 6), 7e8)],
     "minute equal": [np.full((40, 2), 3e-31), np.full((40, 2), 7e-31)],
-    "large, then small": [PART + 1e9, PART],
-    "large, then small, of six": [LONG + 1e9, LONG],
-    "minute, then large": [PART * 1e-30, PART],
-    "large, then minute": [PART, PART * 1e-30],
-    "small, then large": [LONG, LONG * 1e9],
+    "large, then small": [PLANE + 1e9, PLANE],
+    "large, then small, of six": [OF_SIX + 1e9, OF_SIX],
+    "minute, then large": [PLANE * 1e-30, PLANE],
+    "large, then minute": [PLANE, PLANE * 1e-30],
+    "small, then large": [OF_SIX, OF_SIX * 1e9],
 }
 
 
