@@ -1735,6 +1735,16 @@ def test_the_floor_follows_the_stream(kind):
     assert stream.partial_fit(X)._floor == pytest.approx(1e-6 * X.var(axis=0).mean(), rel=0.05)
 
 
+@every_kind
+def test_weights_beyond_all_counts_are_refused(kind):
+    X, model = waves(60), CountMixtureAE(2, covariance_type=kind)
+    for weight in (1e300, 1.7e308):
+        with pytest.raises(ValueError, match=r"sample_weight sums to .* allowed are sums below"):
+            model.fit(X, sample_weight=np.full(60, weight))
+    with pytest.raises(ValueError, match="rescale X"):
+        model.fit(X * 1e-300, sample_weight=np.full(60, 1e20))
+
+
 @pytest.mark.parametrize("n_dims", [2, 6])
 @every_gaussian
 def test_rows_whose_squares_overflow_are_refused(kind, n_dims):
