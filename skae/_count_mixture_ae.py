@@ -71,6 +71,9 @@ _COARSE_ITERATIONS, _COARSEST = 5, 16
 # Squares, in variances, up to which all that is computed of them is finite.
 _LARGEST_SQUARE = 1e300
 
+# The sum of weights is below this.
+_MOST_COUNTS = 1e100
+
 
 def _scatter(mixture: Gaussians, n: float, rows: Array, weight: Array) -> tuple[Array, Array]:
     """Mean and variances of each feature, of a mixture worth `n` counts and of rows together."""
@@ -291,6 +294,11 @@ class CountMixtureAE(LikelihoodModel):
         rows = np.asarray(X, dtype=np.float64)
         weight = np.ones(len(rows)) if sample_weight is None else sample_weight.astype(np.float64)
         self.n_counts_ = float(weight.sum())
+        if not self.n_counts_ < _MOST_COUNTS:
+            raise ValueError(
+                f"sample_weight sums to {self.n_counts_:g}; allowed are sums below "
+                f"{_MOST_COUNTS:g}: weights count rows."
+            )
         self._bounds = self._declared_bounds(rows.shape[1])
         self._check_inside(rows)
         self._floor = self._smallest_variance(rows, weight)
@@ -684,13 +692,13 @@ class CountMixtureAE(LikelihoodModel):
 
     def _check_range(self, rows: Array, floor: float) -> None:
         """Whether no squared distance of rows in standard deviations can overflow, or vanish."""
-        if self.covariance_type == "cell":
-            return
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            largest = 2 * np.maximum(np.abs(rows).max(), np.abs(getattr(self, "means_", 0)).max())
-            squared = largest**2 * rows.shape[1]
-            fits = squared / min(floor, 1.0) < _LARGEST_SQUARE
-        if not (fits and floor > 1 / _LARGEST_SQUARE):
+        fits = 1 / _LARGEST_SQUARE < floor < _LARGEST_SQUARE
+        if self.covariance_type != "cell" and fits:
+            with np.errstate(over="ignore"):
+                known = np.abs(getattr(self, "means_", 0)).max()
+                squared = (2 * np.maximum(np.abs(rows).max(), known)) ** 2 * rows.shape[1]
+                fits = max(squared / min(floor, 1.0), squared * self.n_counts_) < _LARGEST_SQUARE
+        if not fits:
             raise out_of_range(np.dtype(np.float64))
 
     # ------------------------------------------------------------------- fitted

@@ -1689,18 +1689,18 @@ def test_frames_are_within_the_cells():
 
 # -------------------------------------------------------------------- scales that change
 
-PART = np.random.RandomState(0).rand(60, 2)
-LONG = np.random.RandomState(0).rand(60, 6)
+PLANE = np.random.RandomState(0).rand(60, 2)
+OF_SIX = np.random.RandomState(0).rand(60, 6)
 CHANGES = {
-    "equal, then even": [np.full((40, 2), 0.3), PART],
+    "equal, then even": [np.full((40, 2), 0.3), PLANE],
     "equal, then others": [np.full((40, 2), 3e8), np.full((40, 2), 7e8)],
     "equal, of six": [np.full((40, 6), 3e8), np.full((40, 6), 7e8)],
     "minute equal": [np.full((40, 2), 3e-31), np.full((40, 2), 7e-31)],
-    "large, then small": [PART + 1e9, PART],
-    "large, then small, of six": [LONG + 1e9, LONG],
-    "minute, then large": [PART * 1e-30, PART],
-    "large, then minute": [PART, PART * 1e-30],
-    "small, then large": [LONG, LONG * 1e9],
+    "large, then small": [PLANE + 1e9, PLANE],
+    "large, then small, of six": [OF_SIX + 1e9, OF_SIX],
+    "minute, then large": [PLANE * 1e-30, PLANE],
+    "large, then minute": [PLANE, PLANE * 1e-30],
+    "small, then large": [OF_SIX, OF_SIX * 1e9],
 }
 
 
@@ -1733,6 +1733,16 @@ def test_the_floor_follows_the_stream(kind):
     X = waves(400)
     stream = CountMixtureAE(1, covariance_type=kind).partial_fit(np.full((10, 2), 4.0))
     assert stream.partial_fit(X)._floor == pytest.approx(1e-6 * X.var(axis=0).mean(), rel=0.05)
+
+
+@every_kind
+def test_weights_beyond_all_counts_are_refused(kind):
+    X, model = waves(60), CountMixtureAE(2, covariance_type=kind)
+    for weight in (1e300, 1.7e308):
+        with pytest.raises(ValueError, match=r"sample_weight sums to .* allowed are sums below"):
+            model.fit(X, sample_weight=np.full(60, weight))
+    with pytest.raises(ValueError, match="rescale X"):
+        model.fit(X * 1e-300, sample_weight=np.full(60, 1e20))
 
 
 @pytest.mark.parametrize("n_dims", [2, 6])
