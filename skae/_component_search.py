@@ -171,8 +171,9 @@ def _bound(
         other -= hi[component]
         np.maximum(gap, other, out=gap)
         np.maximum(gap, 0, out=gap)
-        gap *= gap
-        squared += gap
+        with np.errstate(over="ignore"):  # what is so far off is out of reach of everything
+            gap *= gap
+            squared += gap
     with np.errstate(divide="ignore", invalid="ignore"):
         fall = squared / (2 * spreads[at_component])[component]
     fall[squared == 0] = 0

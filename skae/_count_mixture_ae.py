@@ -765,7 +765,8 @@ class CountMixtureAE(LikelihoodModel):
 
     def _log_prob(self, X: Array) -> Array:
         nats: Array = self._under(X).log_density(self._mixture())  # type: ignore[arg-type]
-        return nats.astype(self._dtype)
+        with np.errstate(over="ignore"):  # in float32 a density may be too low for its log
+            return nats.astype(self._dtype)
 
     def _draw(self, n_samples: int, rng: np.random.RandomState, noise: bool) -> Array:
         weights = self.weights_ / self.weights_.sum()

@@ -1735,6 +1735,23 @@ def test_the_floor_follows_the_stream(kind):
     assert stream.partial_fit(X)._floor == pytest.approx(1e-6 * X.var(axis=0).mean(), rel=0.05)
 
 
+@pytest.mark.parametrize("scale", [1e155, -1e300])
+def test_rows_far_outside_of_cells_have_no_density(scale):
+    """And the code of the nearest cell: in a corner of the domain."""
+    X = waves(60)
+    model = CountMixtureAE(4, covariance_type="cell", domain=[[0, 8]] * 2).fit(X)
+    far = np.full((3, 2), scale)
+    corner = model.transform(np.full((1, 2), 8.0 * (scale > 0)))
+    np.testing.assert_array_equal(model.score_samples(far), -np.inf)
+    np.testing.assert_array_equal(model.transform(far), np.tile(corner, (3, 1)))
+
+
+def test_scores_too_low_for_float32_are_infinite():
+    model = CountMixtureAE(2).fit((waves(60) * 1e-5).astype(np.float32))
+    scores = model.score_samples(np.full((2, 2), 1e30, dtype=np.float32))
+    np.testing.assert_array_equal(scores, np.full(2, -np.inf, dtype=np.float32))
+
+
 @every_kind
 def test_weights_beyond_all_counts_are_refused(kind):
     X, model = waves(60), CountMixtureAE(2, covariance_type=kind)
