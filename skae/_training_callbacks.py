@@ -165,8 +165,12 @@ def is_callback(value: object) -> bool:
 
 
 def named_callbacks(callbacks: Any) -> Iterator[tuple[str, Any]]:
-    """Callbacks and their names: those given, or else those of their classes, as skorch's."""
-    for value in callbacks or []:
+    """Callbacks and their names: those given, or else those of their classes, as skorch's.
+
+    What is no callback, which `fit` refuses, is passed over.
+    """
+    given = callbacks if isinstance(callbacks, (list, tuple)) else []
+    for value in filter(is_callback, given):
         if isinstance(value, (tuple, list)):
             yield value[0], value[1]
         else:
@@ -175,7 +179,8 @@ def named_callbacks(callbacks: Any) -> Iterator[tuple[str, Any]]:
 
 def set_callback_params(callbacks: Any, params: dict[str, Any]) -> list[Any]:
     """The list with callbacks replaced, and parameters of others set, by skorch's names."""
-    found, known = list(callbacks or []), [name for name, _ in named_callbacks(callbacks)]
+    found = list(filter(is_callback, callbacks or []))
+    known = [name for name, _ in named_callbacks(found)]
     for key, value in params.items():
         name, _, theirs = key.removeprefix("callbacks__").partition("__")
         if known.count(name) != 1:
