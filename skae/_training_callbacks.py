@@ -179,8 +179,9 @@ def named_callbacks(callbacks: Any) -> Iterator[tuple[str, Any]]:
 
 def set_callback_params(callbacks: Any, params: dict[str, Any]) -> list[Any]:
     """The list with callbacks replaced, and parameters of others set, by skorch's names."""
-    found = list(filter(is_callback, callbacks or []))
-    known = [name for name, _ in named_callbacks(found)]
+    found = list(callbacks or [])
+    named = [next(named_callbacks([value]), ("", None)) for value in found]
+    known = [name for name, _ in named]
     for key, value in params.items():
         name, _, theirs = key.removeprefix("callbacks__").partition("__")
         if known.count(name) != 1:
@@ -189,7 +190,7 @@ def set_callback_params(callbacks: Any, params: dict[str, Any]) -> list[Any]:
             )
         at = known.index(name)
         if theirs:
-            _, callback = list(named_callbacks(found))[at]
+            callback = next(named_callbacks([found[at]]))[1]
             if isinstance(callback, type):
                 raise ValueError(f"{key}: {name} is a class; give an instance, to set parameters.")
             callback.set_params(**{theirs: value})
