@@ -14,6 +14,7 @@ import torch
 from scipy import special, stats
 from skorch.callbacks import Callback
 
+from helpers import hear_batches
 from skae import HelmholtzMachine
 from skae._helmholtz_inference import all_states, entropy, log_masses
 from skae._helmholtz_module import HelmholtzBlueprint, HelmholtzModule, leave_one_out, lit
@@ -438,9 +439,7 @@ class Recorder(Callback):
         named = net.module_.named_parameters()
         self.start_ = {name: p.detach().double().numpy().copy() for name, p in named}
         self.batches_ = []
-
-    def on_batch_begin(self, net, batch, training, **kwargs):
-        self.batches_.append(batch)
+        hear_batches(net, lambda batch, training: self.batches_.append(batch))
 
 
 def delta_rule(truth, layer, above, below, rate):
