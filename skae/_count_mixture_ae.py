@@ -32,6 +32,8 @@ from skae._gaussian_components import (
     Kind,
     Prior,
     Statistics,
+    floored,
+    log_joint,
     maximise,
     n_parameters,
     statistics_of,
@@ -39,6 +41,7 @@ from skae._gaussian_components import (
 )
 from skae._gaussian_training import Algorithm, Trained, train
 from skae._image_masses import MOST_ROTATED_AXES, pixel_masses
+from skae._inputs import check_count
 from skae._interrupts import keeps_progress, warn_of_interruption
 from skae._likelihood_model import LikelihoodModel
 from skae._memory import advice_on_memory
@@ -67,6 +70,9 @@ _RELATIVE_FLOOR = 1e-6
 # Iterations between the halvings of a start from coarse to fine, and components it starts with.
 _COARSE_ITERATIONS, _COARSEST = 5, 16
 
+
+# Nats per count that a mixture may lack, beside one Gaussian, and still be gone on from.
+_FOREIGN = 10.0
 
 # Squares, in variances, up to which all that is computed of them is finite.
 _LARGEST_SQUARE = 1e300
@@ -143,7 +149,8 @@ class CountMixtureAE(LikelihoodModel):
         Most iterations.
     warm_start : bool, default=False
         Begin with the Gaussians of the last fit. With a larger `n_components` those of most
-        mass are halved, from coarse to fine.
+        mass are halved, from coarse to fine. Counts that one Gaussian explains better by 10 nats
+        each begin anew, with a warning.
     n_jobs : int, default=None
         Threads, -1 all cores. None means 1, or in ``joblib.parallel_config("threading")`` as
         many as that says; of a backend of processes, as of loky or dask, only the threads
@@ -342,6 +349,14 @@ class CountMixtureAE(LikelihoodModel):
                 f"n_averages={self.n_averages} with covariance_type='tied': averages share no "
                 "covariance. Allowed is n_averages=1, or another covariance_type."
             )
+        if known is not None and self._is_foreign(known[0], rows, weight):
+            warnings.warn(
+                "warm_start=True, but X is so far from the Gaussians of the last fit that a single "
+                "one explains it better: training begins anew.",
+                UserWarning,
+                stacklevel=2,
+            )
+            known = None
         if known is not None:
             gaussians, prior = known
             variances = np.maximum(prior.variances, self._floor)
@@ -380,6 +395,24 @@ class CountMixtureAE(LikelihoodModel):
         self._store_gaussians(average, prior)
         each = n_parameters(n_components, rows.shape[1], average.kind)
         self._store_sizes(len(fits) * each)
+
+    def _is_foreign(self, gaussians: Gaussians, rows: Array, weight: Array) -> bool:
+        """Whether the mixture explains rows much worse than one Gaussian of their moments does.
+
+        Its priors, too, then expect what the rows have nothing of.
+        """
+        covariance = np.atleast_2d(np.cov(rows.T, aweights=weight, ddof=0))
+        alone = Gaussians(
+            np.ones(1),
+            np.average(rows, axis=0, weights=weight)[None],
+            floored(covariance[None], self._floor),
+            "full",
+        )
+        under = rows_under_mixture(rows, None, len(gaussians.weights), self.n_jobs)
+        nats = [weight @ under.log_density(widened(gaussians, self._floor))]
+        nats.append(weight @ log_joint(rows, alone)[:, 0])
+        known, anew = np.array(nats) / weight.sum()
+        return not known > anew - _FOREIGN
 
     def _averages(
         self,
@@ -620,7 +653,7 @@ class CountMixtureAE(LikelihoodModel):
                     f"domain={self.domain!r} and image_shape={self.image_shape!r}: give one."
                 )
             for axis, length in enumerate(self.image_shape):
-                check_scalar(length, f"image_shape[{axis}]", Integral, min_val=1)
+                check_count(f"image_shape[{axis}]", length)
             if len(self.image_shape) != n_features:
                 raise ValueError(
                     f"image_shape={tuple(self.image_shape)} has {len(self.image_shape)} lengths, "
@@ -879,7 +912,7 @@ class CountMixtureAE(LikelihoodModel):
             raise ValueError("shape=None needs image_shape; give the pixels of each axis.")
         grid = tuple(np.atleast_1d(np.asarray(grid, dtype=object)))
         for axis, length in enumerate(grid):
-            check_scalar(length, f"shape[{axis}]", Integral, min_val=1)
+            check_count(f"shape[{axis}]", length)
         if len(grid) != self.n_features_in_:
             raise ValueError(
                 f"shape={grid} has {len(grid)} lengths; expected {self.n_features_in_}, one for "

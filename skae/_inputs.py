@@ -113,6 +113,11 @@ def _of_tensor(values: Any) -> Any:
 
 def _of_frame(values: Any, name: str) -> Any:
     """Data frames and series of numbers; other containers as they are."""
+    if hasattr(values, "collect_schema") and not hasattr(values, "to_numpy"):
+        raise TypeError(f"{name} is a frame that is not computed yet: give {name}.collect().")
+    library = type(values).__module__.partition(".")[0]
+    if library == "pandas" and hasattr(values, "to_series"):  # an index
+        values = values.to_series()
     try:
         frame = nw.from_native(values, eager_only=True, allow_series=True, pass_through=True)
     except DuplicateError as error:
@@ -129,6 +134,8 @@ def _of_frame(values: Any, name: str) -> Any:
         if kind.is_temporal():
             raise _dates_error(name if column == name else f"{name}, column {column!r},", kind)
     if isinstance(frame, nw.Series):
+        if str(getattr(values, "dtype", "")).startswith("period"):
+            raise _dates_error(name, values.dtype)
         return _of_objects(frame.to_numpy(), name) if frame.dtype == nw.Object else values
     if frame.implementation.is_pandas_like():
         return _of_pandas(values, list(types), name)
@@ -144,8 +151,16 @@ def _of_pandas(frame: Any, columns: list[Any], name: str) -> Any:
     for column in columns:
         if str(frame[column].dtype).startswith("period"):
             raise _dates_error(f"{name}, column {column!r},", frame[column].dtype)
-    if objects:
+    categories = [column for column in columns if str(frame[column].dtype) == "category"]
+    if objects or categories:
         frame = frame.copy(deep=False)
+    for column in categories:
+        try:
+            frame[column] = frame[column].astype(float)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"{name}, column {column!r}, holds categories; allowed are numbers: {error}"
+            ) from error
     for column in objects:
         frame[column] = _of_objects(frame[column].to_numpy(), f"{name}, column {column!r},")
     return frame

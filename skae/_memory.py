@@ -68,6 +68,8 @@ def memory_for_learning(estimator: Any) -> Iterator[None]:
         params = estimator.get_params(deep=False)
         if "batch_size" in params:
             advice.append(f"lower batch_size (now {params['batch_size']})")
+        if "hidden_layer_sizes" in params:
+            advice.append(f"lower hidden_layer_sizes (now {params['hidden_layer_sizes']})")
         advice.append("lower n_components or give fewer features")
         if hasattr(estimator, "partial_fit"):
             advice.append("learn from fewer rows at a time by partial_fit")

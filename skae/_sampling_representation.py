@@ -12,6 +12,7 @@ from scipy.special import gammaln, xlog1py, xlogy
 from sklearn.utils import check_scalar
 
 from skae._base import private_generator
+from skae._inputs import check_count
 from skae._memory import advice_on_memory
 
 # --------------------------------------------------------------------- formulas
@@ -54,7 +55,7 @@ def jot_count_pmf(intensity: float, exposure: float, n_jots: int) -> NDArray[np.
     """
     check_scalar(intensity, "intensity", Real, min_val=0)
     _check_exposure(exposure)
-    check_scalar(n_jots, "n_jots", Integral, min_val=1)
+    check_count("n_jots", n_jots)
     p = exposure * intensity / n_jots
     if not p <= 1:
         raise ValueError(
@@ -311,7 +312,7 @@ def sample_counts(
     """
     _refuse_mask(mask)
     picture, taken = _checked_image(image, where=where, channel_axis=channel_axis)
-    check_scalar(n_counts, "n_counts", Integral, min_val=1)
+    check_count("n_counts", n_counts)
     if method not in ("multinomial", "rejection", "poisson"):
         raise ValueError(
             f"method={method!r}; allowed are 'multinomial', 'rejection' and 'poisson'."
@@ -550,7 +551,7 @@ def counts_to_image(
     """
     grid = tuple(np.atleast_1d(np.asarray(shape, dtype=object)))
     for axis, length in enumerate(grid):
-        check_scalar(length, f"shape[{axis}]", Integral, min_val=1)
+        check_count(f"shape[{axis}]", length)
     pixel = _pixels_of(counts, grid)
     n_pixels = prod(grid)
     if sample_weight is None:

@@ -80,12 +80,18 @@ def rectangle_masses(x: Array, y: Array, covariance: Array) -> Array:
 
 
 def _owen(x: Array, y: Array, var_x: Array, var_y: Array, shared: Array) -> Array:
-    """T(h, a) with h = x / sd_x and a h = (y - E[y|x]) / sd_y|x."""
+    """T(h, a) with h = x / sd_x and a h = (y - E[y|x]) / sd_y|x.
+
+    At x = y = 0, where a depends on the way there, those of both orders add up along the
+    diagonal x / sd_x = y / sd_y.
+    """
     given = np.maximum(var_y - shared * (shared / var_x), _LEAST * var_y)
     h = np.clip(x / np.sqrt(var_x), -40, 40)
     h = np.where(h == 0, 1e-300, h)
     with np.errstate(over="ignore"):
-        return owens_t(h, (y - shared / var_x * x) / np.sqrt(given) / h)
+        a = (y - shared / var_x * x) / np.sqrt(given) / h
+    at_mean = (np.sqrt(var_y) - shared / np.sqrt(var_x)) / np.sqrt(given)
+    return owens_t(h, np.where((x == 0) & (y == 0), at_mean, a))
 
 
 def thin_masses(means: Array, covariances: Array, origins: Array, side: int) -> Array:

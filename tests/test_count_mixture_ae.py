@@ -1142,6 +1142,20 @@ def test_a_warm_start_cannot_become_another_mixture(change, message):
         model.fit(X)
 
 
+@pytest.mark.parametrize("prior_counts", [5.0, 0.0])
+@pytest.mark.parametrize("n_components", [1, 3])
+def test_a_warm_start_far_away_begins_anew(prior_counts, n_components):
+    """Counts that have nothing of the last fit's are fitted as if it had not been, and told."""
+    rows = np.random.RandomState(0).rand(300, 2)
+    params = {"n_components": n_components, "prior_counts": prior_counts}
+    expected = CountMixtureAE(**params).fit(rows).score(rows)
+    for before in (1e9 * rows, 1e3 + rows):
+        model = CountMixtureAE(warm_start=True, **params).fit(before)
+        with pytest.warns(UserWarning, match="begins anew"):
+            model.fit(rows)
+        assert model.score(rows) == pytest.approx(expected, abs=1e-9)
+
+
 def test_a_warm_start_keeps_its_features():
     model = fitted(waves(300), 5, warm_start=True)
     with pytest.raises(ValueError, match="3 features"):
@@ -1708,6 +1722,7 @@ CHANGES = {
 @pytest.mark.parametrize("frames", CHANGES.values(), ids=CHANGES)
 @every_gaussian
 @every_algorithm
+@pytest.mark.filterwarnings("ignore:warm_start=True, but X is so far")
 def test_frames_of_other_scales_leave_a_model_that_works(algorithm, kind, frames, how):
     """Its covariances can be inverted, so that every query is finite."""
     model = CountMixtureAE(

@@ -198,3 +198,25 @@ def test_counts_are_integers():
             check_count("n", value)
     with pytest.raises(ValueError, match="n == 1, must be >= 2"):
         check_count("n", 1, 2)
+
+
+def test_an_index_of_pandas_is_read():
+    """As the numbers that it holds; dates and periods are refused as in a column."""
+    np.testing.assert_array_equal(as_numbers(pd.Index([1.0, 2.0])), [1.0, 2.0])
+    for dates in (pd.date_range("2020", periods=3), pd.period_range("2020", periods=3)):
+        with pytest.raises(TypeError, match="sample_weight holds dates or times"):
+            as_numbers(dates, "sample_weight")
+
+
+def test_categories_are_numbers_or_refused():
+    """By the name of their column."""
+    found = as_numbers(pd.DataFrame({"a": pd.Categorical([3, 1])}))
+    np.testing.assert_array_equal(found["a"], [3.0, 1.0])
+    with pytest.raises(ValueError, match="column 'a', holds categories"):
+        as_numbers(pd.DataFrame({"a": pd.Categorical(["x", "y"])}))
+
+
+def test_a_frame_that_waits_is_told_to_compute():
+    """polars' lazy frames hold no rows yet."""
+    with pytest.raises(TypeError, match=r"X\.collect\(\)"):
+        as_numbers(pl.LazyFrame({"a": [1.0, 2.0]}))
