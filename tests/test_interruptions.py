@@ -25,7 +25,7 @@ from helpers import (
     weights,
 )
 from skae import VAE, VQVAE, Autoencoder, LatentDensityEstimator
-from skae._training import Snapshot
+from skae._snapshot import Snapshot
 
 # ------------------------------------------------------------------------------- Ctrl-C
 
@@ -243,7 +243,7 @@ def of_training(model):
 def test_an_interruption_at_any_line_leaves_a_whole_epoch(build):
     """Weights, optimiser and history are those of a fit of so many epochs, or nothing is left."""
     X = make_rows(30)
-    files = ("skae/_training.py", "skae/_training_callbacks.py")
+    files = ("skae/_training.py", "skae/_snapshot.py", "skae/_training_callbacks.py")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         expected = {k: of_training(build(max_iter=k).fit(X)) for k in (1, 2, 3)}
@@ -262,7 +262,7 @@ def test_an_interruption_at_any_line_leaves_a_whole_epoch(build):
             else:
                 assert_same(of_training(model), expected[model.n_iter_])
                 kept += 1
-    assert kept > len(moments) / 3
+    assert kept > len(moments) / 4  # those of the first epoch, or before, leave nothing
 
 
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
@@ -300,7 +300,7 @@ def test_a_copy_that_is_interrupted_leaves_the_one_before(solver):
     while not ended:
         at += 1
         snapshot, state = steps(4)
-        take = Lines("skae/_training.py", at=at)
+        take = Lines("skae/_snapshot.py", at=at)
         try:
             take.run(lambda snapshot=snapshot: snapshot.take(4))
             ended = True

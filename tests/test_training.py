@@ -47,7 +47,8 @@ from helpers import (
 )
 from skae import VAE, Autoencoder
 from skae._rows import Batch, Data, Rows, Units
-from skae._training import Loss, Net, Phase, Snapshot, TrainableModule
+from skae._snapshot import Snapshot
+from skae._training import Loss, Net, Phase, TrainableModule
 
 # ------------------------------------------------------------------------- the loop
 
