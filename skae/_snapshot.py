@@ -27,6 +27,7 @@ class Snapshot:
     def __init__(self, module: nn.Module, optimizers: list[torch.optim.Optimizer]) -> None:
         self.module, self.optimizers = module, optimizers
         self._states: tuple[_State, ...] = ()  # the newest first
+        self._live: tuple[int, list[Tensor]] = (-1, [])  # and of how many states
 
     @property
     def epoch(self) -> int:
@@ -59,6 +60,13 @@ class Snapshot:
         return None
 
     def _tensors(self) -> list[Tensor]:
+        """All that changes; looked for anew where the first step has made states."""
+        n_states = sum(len(optimizer.state) for optimizer in self.optimizers)
+        if self._live[0] != n_states:
+            self._live = (n_states, self._tensors_anew())
+        return self._live[1]
+
+    def _tensors_anew(self) -> list[Tensor]:
         states = [
             value
             for optimizer in self.optimizers

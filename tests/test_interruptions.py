@@ -262,7 +262,7 @@ def test_an_interruption_at_any_line_leaves_a_whole_epoch(build):
             else:
                 assert_same(of_training(model), expected[model.n_iter_])
                 kept += 1
-    assert kept > len(moments) / 4  # those of the first epoch, or before, leave nothing
+    assert kept > 20  # those of the first epoch, or before, leave nothing
 
 
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
