@@ -234,9 +234,10 @@ class BaseAutoencoder(
         counted = self._counted(weight)
         seen = X
         if counted is not None and weight is not None:
-            rows = np.flatnonzero(counted)
             seen, weight = X[counted], weight[counted]
-            more = {name: _safe_indexing(value, rows) for name, value in more.items()}
+            more = {
+                name: _safe_indexing(value, np.flatnonzero(counted)) for name, value in more.items()
+            }
         codes = self._fit_model(seen, self._generator(), weight, **more)
         return X, codes if seen is X else None
 

@@ -245,8 +245,9 @@ def _orthonormal(images: Any) -> Any:
     lengths = xp.sqrt(xp.linalg.diagonal(overlap))
     if images.shape[1] and float(xp.min(lengths)) > 1e-4 * float(xp.max(lengths)):
         cosines = overlap / (lengths[:, None] * lengths[None, :])
+        identity = xp.eye(images.shape[1], dtype=cosines.dtype, device=_device(cosines))
         # What is left of rows without variance may be far from orthogonal.
-        if float(xp.max(xp.abs(cosines - xp.eye(images.shape[1], dtype=cosines.dtype)))) < 0.1:
+        if float(xp.max(xp.abs(cosines - identity))) < 0.1:
             lower = xp.linalg.cholesky(overlap)
             return xp.linalg.solve(lower, images.T).T
     return xp.linalg.qr(images)[0]
