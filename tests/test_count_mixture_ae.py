@@ -21,7 +21,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skae import CountMixtureAE, _count_mixture_ae, image_to_counts, sample_counts
-from skae._gaussian_components import Gaussians
+from skae._gaussian_components import Gaussians, floored, inverses
 from skae._interrupts import inside_another_fit
 from skae._mixture_rows import LocalRows
 
@@ -1716,6 +1716,19 @@ CHANGES = {
     "large, then minute": [PLANE, PLANE * 1e-30],
     "small, then large": [OF_SIX, OF_SIX * 1e9],
 }
+
+
+@pytest.mark.parametrize("n_dims", [2, 3, 10])
+def test_no_variance_is_lost_in_rounding(n_dims):
+    """A covariance of rank one, of any size, is given others that float64 can invert."""
+    for size in (1e-200, 1.0, 1e200):
+        covariances = floored(np.full((1, n_dims, n_dims), size), 1e-300)
+        values = np.linalg.eigvalsh(covariances[0])
+        assert values[-1] == pytest.approx(n_dims * size)
+        assert values[0] > 0.5e-12 * values[-1]
+        inverse, log_det = inverses(covariances)
+        np.testing.assert_allclose(inverse[0] @ covariances[0], np.eye(n_dims), atol=1e-2)
+        assert log_det[0] == pytest.approx(np.log(values).sum(), abs=1e-2)
 
 
 @pytest.mark.parametrize("how", ["stream", "warm start"])
