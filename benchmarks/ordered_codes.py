@@ -20,7 +20,7 @@ import numpy as np
 from _common import describe_machine, load_mnist
 
 from skae import Autoencoder
-from skae._autoencoder_module import AutoencoderModule
+from skae._modules.autoencoder import AutoencoderModule
 
 SIZES = (2, 4, 8, 16, 30)
 

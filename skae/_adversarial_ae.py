@@ -16,19 +16,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from skae._adversarial_module import AdversarialBlueprint, AdversarialModule
 from skae._base import Interval, StrOptions, private_generator
-from skae._code_bounds import LogPrior
-from skae._code_priors import PRIORS, can_be_sampled, draw_from
-from skae._gaussian_codes import Components, log_prior
-from skae._likelihood_autoencoder import layer_sizes
-from skae._point_autoencoder import PointAutoencoder
-from skae._rows import Data, Rows
+from skae._deterministic_autoencoder import DeterministicAutoencoder
+from skae._inference.bounds import LogPrior
+from skae._modules.adversarial import AdversarialArchitecture, AdversarialModule
+from skae._network_autoencoder import layer_sizes
+from skae._nn.gaussian_latents import Components, log_prior
+from skae._nn.priors import PRIORS, can_be_sampled, draw_from
+from skae._training.data import Data, Dataset
 
 Array = NDArray[Any]
 
 
-class AdversarialAE(PointAutoencoder):
+class AdversarialAE(DeterministicAutoencoder):
     """An adversarial autoencoder: an autoencoder whose codes follow a distribution of choice.
 
     Each step of training has three updates, each by an optimiser of its own: encoder and
@@ -205,12 +205,12 @@ class AdversarialAE(PointAutoencoder):
     'reconstruction'
     """
 
-    _Blueprint = AdversarialBlueprint
+    _Architecture = AdversarialArchitecture
 
-    _blueprint: AdversarialBlueprint
+    _architecture: AdversarialArchitecture
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **PointAutoencoder._parameter_constraints,
+        **DeterministicAutoencoder._parameter_constraints,
         "posterior": [StrOptions({"deterministic", "gaussian"})],
         "prior": [object],
         "prior_scale": [Interval(Real, 0, None, closed="neither")],
@@ -359,21 +359,21 @@ class AdversarialAE(PointAutoencoder):
             "discriminator_rate": self.discriminator_learning_rate_init / self.learning_rate_init,
         }
 
-    def _own_modules(self) -> tuple[Any, ...]:
-        return (*super()._own_modules(), None if isinstance(self.prior, str) else self.prior)
+    def _user_modules(self) -> tuple[Any, ...]:
+        return (*super()._user_modules(), None if isinstance(self.prior, str) else self.prior)
 
     def _make_module(self, generator: torch.Generator) -> AdversarialModule:
-        plan = self._blueprint
+        plan = self._architecture
         n_encoded = plan.n_codes * (2 if plan.posterior == "gaussian" else 1)
         parts = self._module_parts(generator, n_encoded)
         return AdversarialModule(*parts, generator)
 
-    def _prepare(self, rows: Rows, train: Tensor) -> None:
+    def _prepare(self, rows: Dataset, train: Tensor) -> None:
         """Draw from a user's own prior what training chooses from."""
         if self._prior is not None:
             module = self.net_.module_
             rng = np.random.RandomState(self._seed)
-            pool = draw_from(self._prior, len(module.pool), self._blueprint.n_codes, rng)
+            pool = draw_from(self._prior, len(module.pool), self._architecture.n_codes, rng)
             module.pool.copy_(torch.from_numpy(pool))
 
     # -------------------------------------------------------------------- sampling
@@ -404,13 +404,13 @@ class AdversarialAE(PointAutoencoder):
         return self._draw_codes(n_samples, private_generator(random_state))
 
     def _has_code_density(self) -> bool:
-        fitted = getattr(self, "_blueprint", None)
+        fitted = getattr(self, "_architecture", None)
         prior = self.prior if fitted is None else fitted.prior
         return isinstance(prior, str) and prior in ("gaussian", "mixture")
 
     def _log_code_density(self) -> LogPrior:
         """Of the prior, of the codes that vary: its parts are independent."""
-        plan, module = self._blueprint, self.net_.module_
+        plan, module = self._architecture, self.net_.module_
         varies = torch.from_numpy(self._code_stds() > 0).to(self._net_device())
         mean = torch.zeros((1, plan.n_codes), device=self._net_device())
         mean = (module.means if plan.prior == "mixture" else mean)[:, : plan.n_components]
@@ -421,7 +421,7 @@ class AdversarialAE(PointAutoencoder):
         return lambda z: log_prior(z[..., varies], prior)
 
     def _draw_codes(self, n: int, rng: np.random.RandomState) -> Array:
-        plan = self._blueprint
+        plan = self._architecture
         if plan.prior == "own":
             codes: Array = draw_from(self._prior, n, plan.n_codes, rng)
         else:

@@ -15,13 +15,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from skae._autoencoder_module import AutoencoderBlueprint, AutoencoderModule
 from skae._base import Interval, StrOptions
-from skae._code_bounds import LogPrior
-from skae._likelihoods import LIKELIHOODS
-from skae._point_autoencoder import PointAutoencoder
-from skae._pretraining import pretrain
-from skae._rows import Rows
+from skae._deterministic_autoencoder import DeterministicAutoencoder
+from skae._inference.bounds import LogPrior
+from skae._modules.autoencoder import AutoencoderArchitecture, AutoencoderModule
+from skae._modules.pretraining import pretrain
+from skae._nn.likelihoods import LIKELIHOODS
+from skae._training.data import Dataset
 
 Array = NDArray[Any]
 
@@ -31,7 +31,7 @@ _PAIR_RATE = 1e-3
 _FLAT = 1e-12
 
 
-class Autoencoder(PointAutoencoder):
+class Autoencoder(DeterministicAutoencoder):
     """A nonlinear autoencoder: z = G(x), p(x | H(z)), both networks.
 
     `transform` encodes, `inverse_transform` decodes to the mean of p(x|z). It is
@@ -209,12 +209,12 @@ class Autoencoder(PointAutoencoder):
 
     score_kind = "reconstruction"
 
-    _Blueprint = AutoencoderBlueprint
+    _Architecture = AutoencoderArchitecture
 
-    _blueprint: AutoencoderBlueprint
+    _architecture: AutoencoderArchitecture
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **PointAutoencoder._parameter_constraints,
+        **DeterministicAutoencoder._parameter_constraints,
         "tied_weights": ["boolean"],
         "pretraining": [StrOptions({"rbm", "layerwise"}), None],
         "pretraining_max_iter": [Interval(Integral, 1, None, closed="left")],
@@ -387,7 +387,7 @@ class Autoencoder(PointAutoencoder):
     def _make_module(self, generator: torch.Generator) -> AutoencoderModule:
         return AutoencoderModule(*self._module_parts(generator))
 
-    def _prepare(self, rows: Rows, train: Tensor) -> None:
+    def _prepare(self, rows: Dataset, train: Tensor) -> None:
         if self.pretraining is not None:
             adam = self.solver in ("adam", "adamw")  # other solvers' rates are of another size
             pretrain(

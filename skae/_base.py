@@ -46,9 +46,9 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from skae._inputs import as_numbers, check_rows_are_2d
-from skae._memory import advise_on_memory_everywhere, memory_for_learning
-from skae._versions import with_versions, without_versions
+from skae._utils.inputs import as_numbers, check_rows_are_2d
+from skae._utils.memory import advise_on_memory_everywhere, memory_for_learning
+from skae._utils.versions import with_versions, without_versions
 
 __all__ = [
     "BaseAutoencoder",

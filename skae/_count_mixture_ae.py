@@ -26,8 +26,11 @@ from sklearn.utils import check_scalar
 from sklearn.utils.validation import check_is_fitted
 
 from skae._base import Interval, StrOptions, check_indices, fit_context
-from skae._cells import Cells, Domain, RowsInCells, fit_cells, recounted
-from skae._gaussian_components import (
+from skae._likelihood_model import LikelihoodModel
+from skae._linear.moments import out_of_range
+from skae._mixture.cells import Cells, Domain, RowsInCells, fit_cells, recounted
+from skae._mixture.em import Algorithm, Trained, train
+from skae._mixture.gaussians import (
     Gaussians,
     Kind,
     Prior,
@@ -39,14 +42,7 @@ from skae._gaussian_components import (
     statistics_of,
     widened,
 )
-from skae._gaussian_training import Algorithm, Trained, train
-from skae._image_masses import MOST_ROTATED_AXES, pixel_masses
-from skae._inputs import check_count
-from skae._interrupts import keeps_progress, warn_of_interruption
-from skae._likelihood_model import LikelihoodModel
-from skae._memory import advice_on_memory
-from skae._mixture_rows import DenseRows, LocalRows, rows_under_mixture
-from skae._mixture_starts import (
+from skae._mixture.initialization import (
     begin,
     enlarged,
     grid_start,
@@ -54,7 +50,11 @@ from skae._mixture_starts import (
     quantile_cells,
     start_of_cells,
 )
-from skae._moments import out_of_range
+from skae._mixture.pixel_masses import MOST_ROTATED_AXES, pixel_masses
+from skae._mixture.responsibilities import DenseRows, LocalRows, rows_under_mixture
+from skae._utils.inputs import check_count
+from skae._utils.interrupts import keeps_progress, warn_of_interruption
+from skae._utils.memory import advice_on_memory
 
 Array = NDArray[Any]
 

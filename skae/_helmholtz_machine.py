@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from skae._base import Interval, StrOptions, private_generator
-from skae._helmholtz_inference import (
+from skae._inference.helmholtz import (
     MAX_UNITS,
     Enumeration,
     drawn,
@@ -30,11 +30,11 @@ from skae._helmholtz_inference import (
     importance_bounds,
     wide_type,
 )
-from skae._helmholtz_module import ALGORITHMS, HelmholtzBlueprint, HelmholtzModule
-from skae._likelihood_autoencoder import LikelihoodAutoencoder, layer_sizes
+from skae._inference.row_draws import RowDraws
+from skae._modules.helmholtz import ALGORITHMS, HelmholtzArchitecture, HelmholtzModule
 from skae._net_owner import slices
-from skae._row_draws import RowDraws
-from skae._rows import Data, chunks
+from skae._network_autoencoder import NetworkAutoencoder, layer_sizes
+from skae._training.data import Data, chunks
 
 Array = NDArray[Any]
 
@@ -52,7 +52,7 @@ class FreeEnergyTerms(NamedTuple):
     entropy: NDArray[Any]
 
 
-class HelmholtzMachine(LikelihoodAutoencoder):
+class HelmholtzMachine(NetworkAutoencoder):
     """A Helmholtz machine: binary units in layers, with a network down and a network up.
 
     Units of a layer are independent given the layer they are drawn from. Generation goes
@@ -194,12 +194,12 @@ class HelmholtzMachine(LikelihoodAutoencoder):
 
     score_kind = "lower_bound"
 
-    _Blueprint = HelmholtzBlueprint
+    _Architecture = HelmholtzArchitecture
 
-    _blueprint: HelmholtzBlueprint
+    _architecture: HelmholtzArchitecture
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **LikelihoodAutoencoder._parameter_constraints,
+        **NetworkAutoencoder._parameter_constraints,
         "algorithm": [StrOptions(set(ALGORITHMS))],
         "n_particles": [_COUNT, None],
         "likelihood": [StrOptions({"auto", "bernoulli", "gaussian"})],
@@ -320,7 +320,7 @@ class HelmholtzMachine(LikelihoodAutoencoder):
         }
 
     def _make_module(self, generator: torch.Generator) -> HelmholtzModule:
-        return HelmholtzModule(self._blueprint.make_likelihood(), self._blueprint, generator)
+        return HelmholtzModule(self._architecture.make_likelihood(), self._architecture, generator)
 
     def _learn_from_outputs(self, data: Data, share: float) -> Array:
         codes = self._encode(data.X)
@@ -330,8 +330,8 @@ class HelmholtzMachine(LikelihoodAutoencoder):
 
     def _learn_noise(self, data: Data, share: float) -> None:
         """The noise at which the objective of these rows is largest, given the networks."""
-        n_draws = self._blueprint.n_particles
-        if self._blueprint.algorithm != "reweighted" and share == 1:
+        n_draws = self._architecture.n_particles
+        if self._architecture.algorithm != "reweighted" and share == 1:
             n_draws = min(_MOST_DRAWS, ceil(_NOISE_DRAWS / len(data.X)))
         self._learn_noise_of_draws(data, share, n_draws, drawn)
 
@@ -367,7 +367,7 @@ class HelmholtzMachine(LikelihoodAutoencoder):
         if layer == "top":
             return self._encode(rows)
         both = self._recognised(rows, slice(None))
-        sizes = self._blueprint.layer_sizes
+        sizes = self._architecture.layer_sizes
         layers = np.split(both, np.cumsum(sizes)[:-1], axis=1)
         names = [[f"layer{i + 1}_{j}" for j in range(n)] for i, n in enumerate(sizes[:-1])]
         named = zip(layers, [*names, self.get_feature_names_out()], strict=True)
@@ -563,7 +563,7 @@ class HelmholtzMachine(LikelihoodAutoencoder):
         return Data(rows)
 
     def _check_few_units(self, what: str) -> None:
-        n = self._blueprint.n_units
+        n = self._architecture.n_units
         if n > MAX_UNITS:
             raise ValueError(
                 f"{what} sums over all states of at most {MAX_UNITS} units; this machine has {n}. "
@@ -572,7 +572,7 @@ class HelmholtzMachine(LikelihoodAutoencoder):
 
     def _row_draws(self, n_draws: int) -> RowDraws:
         """Draws of h for any row, the same in every call."""
-        device, plan = self._net_device(), self._blueprint
+        device, plan = self._net_device(), self._architecture
         return RowDraws(
             int(n_draws),
             plan.n_units,
@@ -591,7 +591,7 @@ class HelmholtzMachine(LikelihoodAutoencoder):
         """Probabilities of some of all units, from the data up."""
         self._check_range(X)
         module = self.net_.module_
-        width = len(range(self._blueprint.n_units)[units])
+        width = len(range(self._architecture.n_units)[units])
 
         def probabilities(batch: Any) -> Tensor:
             found = module.probabilities(batch.x)
@@ -623,10 +623,12 @@ class HelmholtzMachine(LikelihoodAutoencoder):
         """Rows, or their means, and the units of the layers, from the top down."""
         module, generator = self.net_.module_, self._torch_generator(rng)
         rows = np.empty((n_samples, self.n_features_in_), dtype=np.float32)
-        layers = [np.empty((n_samples, n), dtype=np.float32) for n in self._blueprint.layer_sizes]
+        layers = [
+            np.empty((n_samples, n), dtype=np.float32) for n in self._architecture.layer_sizes
+        ]
         with self._inference():
             for part in slices(n_samples):
-                shape = (part.stop - part.start, self._blueprint.n_units)
+                shape = (part.stop - part.start, self._architecture.n_units)
                 uniform = torch.rand(shape, generator=generator, device=generator.device)
                 states, output = module.dream(uniform)
                 rows[part] = self._in_data_units(self._explained(output, generator, noise))
@@ -640,7 +642,7 @@ class HelmholtzMachine(LikelihoodAutoencoder):
         module, generator = self.net_.module_, self._torch_generator(rng)
 
         def draw(z: Tensor) -> Tensor:
-            shape = (len(z), self._blueprint.n_units)
+            shape = (len(z), self._architecture.n_units)
             uniform = torch.rand(shape, generator=generator, device=generator.device)
             return self._explained(module.dream(uniform, z).output, generator, noise)
 

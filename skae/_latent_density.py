@@ -24,37 +24,16 @@ from sklearn.utils import get_tags
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from torch import Tensor
 
-from skae._availability import available_if
 from skae._base import BaseAutoencoder, Interval, StrOptions, private_generator
-from skae._code_bounds import LogPrior, Proposal, best_proposal, bounds, some_rows
-from skae._code_priors import draw_from
-from skae._code_supports import SUPPORTS, check_support, limits_of, public_support
-from skae._code_units import CodeUnits, shrunk_covariance
-from skae._inputs import as_numbers
-from skae._interrupts import inside_another_fit
-from skae._latent_density_module import (
-    AutoregressiveDensity,
-    DensityModule,
-    FlowDensity,
-    import_zuko,
-)
-from skae._latent_paths import LatentPathsMixin
-from skae._likelihood_autoencoder import layer_sizes
-from skae._linear_ae import LinearAE
-from skae._moments import scaled_weight
-from skae._net_owner import NetOwner, slices
-from skae._point_autoencoder import PointAutoencoder
-from skae._rows import Data, Rows, Units, check_finite
-from skae._training import MATRIX_OPTIMIZER, OPTIMIZERS
-from skae._vae import VAE
-from skae._versions import is_of_other_versions
-from skae._wrapped import (
+from skae._densities.code_supports import SUPPORTS, check_support, limits_of, public_support
+from skae._densities.code_units import CodeUnits, shrunk_covariance
+from skae._densities.wrapped_estimators import (
     call_quietly,
+    check_autoencoder,
     check_codes,
     check_names,
-    check_pair,
     fingerprint,
-    fit_pair,
+    fit_autoencoder,
     seeded,
     size_parameter,
     takes_weights,
@@ -62,6 +41,27 @@ from skae._wrapped import (
     wants_targets,
     wrapped_fit,
 )
+from skae._deterministic_autoencoder import DeterministicAutoencoder
+from skae._inference.bounds import LogPrior, Proposal, best_proposal, bounds, some_rows
+from skae._latent_paths import LatentPathsMixin
+from skae._linear.moments import scaled_weight
+from skae._linear_ae import LinearAE
+from skae._modules.latent_density import (
+    AutoregressiveDensity,
+    DensityModule,
+    FlowDensity,
+    import_zuko,
+)
+from skae._net_owner import NetOwner, slices
+from skae._network_autoencoder import layer_sizes
+from skae._nn.priors import draw_from
+from skae._training.data import Data, Dataset, Units, check_finite
+from skae._training.net import MATRIX_OPTIMIZER, OPTIMIZERS
+from skae._utils.availability import available_if
+from skae._utils.inputs import as_numbers
+from skae._utils.interrupts import inside_another_fit
+from skae._utils.versions import is_of_other_versions
+from skae._vae import VAE
 
 Array = NDArray[Any]
 
@@ -150,7 +150,7 @@ def _explains_rows(model: Any) -> bool:
     """Whether a model has a p(x|z) that bounds are made of."""
     if isinstance(model, VAE):
         return not model.conditional
-    return isinstance(model, PointAutoencoder)
+    return isinstance(model, DeterministicAutoencoder)
 
 
 def _is_default(value: Any, default: Any) -> bool:
@@ -467,7 +467,7 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         """Raise for parameters that cannot go together."""
         self._check_callbacks()
         if self.autoencoder is not None:
-            check_pair(self.autoencoder)
+            check_autoencoder(self.autoencoder)
         if self.dilations is not None:
             layer_sizes("dilations", self.dilations)
         if isinstance(self.density, str):
@@ -610,7 +610,7 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         self._warn_of_unused()
         if pair is not None and learns:
             with wrapped_fit(self._seed):
-                fit_pair(pair, X, y, sample_weight, streaming)
+                fit_autoencoder(pair, X, y, sample_weight, streaming)
         elif pair is not None:
             check_names(pair, getattr(self, "feature_names_in_", None))
         self.autoencoder_ = pair
@@ -754,8 +754,8 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         first = [np.arange(n), np.arange(n)[::-1]][:wanted]
         return np.array(first + [rng.permutation(n) for _ in range(wanted - 2)])
 
-    def _rows(self, data: Data, reread: bool = False) -> Rows:
-        return Rows(
+    def _rows(self, data: Data, reread: bool = False) -> Dataset:
+        return Dataset(
             data,
             units=Units(None, None),
             with_mask=False,

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from skae._base import BaseAutoencoder, Interval
-from skae._inputs import as_numbers
+from skae._utils.inputs import as_numbers
 
 Array = NDArray[Any]
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from skae._base import BaseAutoencoder
-from skae._moments import count_rows
+from skae._linear.moments import count_rows
 
 
 class LikelihoodModel(BaseAutoencoder):

@@ -34,16 +34,15 @@ from skae._base import (
     move_to,
     widest_float,
 )
-from skae._latent_size import by_evidence, by_variance_share
-from skae._linear_maps import (
+from skae._linear.latent_size import by_evidence, by_variance_share
+from skae._linear.linear_maps import (
     canonical_axes,
     minimise_linear_ae,
     shrinkage_along,
     whitening_scales,
 )
-from skae._low_rank_gaussian import draw, log_density, noise_floor, precision
-from skae._memory import advice_on_memory
-from skae._moments import (
+from skae._linear.low_rank_gaussian import draw, log_density, noise_floor, precision
+from skae._linear.moments import (
     Moments,
     PrincipalAxes,
     axes_of_moments,
@@ -55,6 +54,7 @@ from skae._moments import (
     principal_axes,
     variance_of_rounding,
 )
+from skae._utils.memory import advice_on_memory
 
 
 class LinearAE(BaseAutoencoder, PCA):

@@ -30,11 +30,7 @@ from skae._base import (
     clone_parameters,
     fit_context,
 )
-from skae._interrupts import keeps_progress
-from skae._rows import LEAST_WEIGHT, Batch, Data, Rows, check_finite
-from skae._saving import holds_module, to_arrays, to_tensors
-from skae._training import OPTIMIZERS, SCHEDULES, Net, TrainableModule
-from skae._training_callbacks import (
+from skae._training.callbacks import (
     Progress,
     StopWhenFlat,
     Tasks,
@@ -47,6 +43,10 @@ from skae._training_callbacks import (
     release,
     set_callback_params,
 )
+from skae._training.data import LEAST_WEIGHT, Batch, Data, Dataset, check_finite
+from skae._training.net import OPTIMIZERS, SCHEDULES, Net, TrainableModule
+from skae._training.saving import holds_module, to_arrays, to_tensors
+from skae._utils.interrupts import keeps_progress
 
 Array = NDArray[Any]
 
@@ -112,7 +112,7 @@ class NetOwner(CallbackSupportMixin, BaseAutoencoder):
         """Start, or go on from what is known; what is learned from."""
 
     @abstractmethod
-    def _rows(self, data: Data, reread: bool = False) -> Rows:
+    def _rows(self, data: Data, reread: bool = False) -> Dataset:
         """What is learned from, as the network's batches."""
 
     def _learned_from(self, X: Array) -> Data:
@@ -309,7 +309,7 @@ class NetOwner(CallbackSupportMixin, BaseAutoencoder):
     def _check_batches(self, n_train: int) -> None:
         """Raise where batches would be too small."""
 
-    def _prepare(self, rows: Rows, train: Tensor) -> None:
+    def _prepare(self, rows: Dataset, train: Tensor) -> None:
         """What comes before training: nothing, or a pretraining."""
 
     def _train_more(
@@ -349,7 +349,7 @@ class NetOwner(CallbackSupportMixin, BaseAutoencoder):
 
     def _train(
         self,
-        rows: Rows,
+        rows: Dataset,
         train: Tensor,
         valid: Tensor | None,
         callbacks: list[tuple[str, Callback]],
@@ -397,7 +397,7 @@ class NetOwner(CallbackSupportMixin, BaseAutoencoder):
     def _net_device(self) -> torch.device:
         return torch.device(self.net_.device)
 
-    def _chunks(self, rows: Rows) -> Iterator[tuple[slice, Batch]]:
+    def _chunks(self, rows: Dataset) -> Iterator[tuple[slice, Batch]]:
         """The rows in order, in pieces that fit into memory."""
         for part in slices(len(rows)):
             yield part, rows.batch(part)
@@ -528,7 +528,7 @@ class NetOwner(CallbackSupportMixin, BaseAutoencoder):
         return self.__reduce_ex__(2)
 
 
-def train_net(net: Net, callbacks: list[Any], rows: Rows, train: Tensor, *more: Any) -> None:
+def train_net(net: Net, callbacks: list[Any], rows: Dataset, train: Tensor, *more: Any) -> None:
     """Train a net that callbacks listen to; it keeps none of them."""
     net.callbacks = callbacks
     net.verbose = int(print_logs(callbacks))  # skorch's own print only where this is 1

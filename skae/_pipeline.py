@@ -11,7 +11,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.validation import check_is_fitted
 
 from skae._base import private_generator
-from skae._inputs import check_count
+from skae._utils.inputs import check_count
 
 
 def sample_pipeline(

@@ -20,8 +20,11 @@ from sklearn.utils.extmath import svd_flip
 from sklearn.utils.validation import check_is_fitted
 
 from skae._base import Interval, RealNotInt, StrOptions, private_generator
-from skae._em_run import EMRun
-from skae._incomplete_rows import (
+from skae._likelihood_model import LikelihoodModel
+from skae._linear.em import EMRun
+from skae._linear.latent_size import by_bic, by_evidence, by_variance_share, n_free_parameters
+from skae._linear.low_rank_gaussian import draw, log_density, noise_floor, precision
+from skae._linear.missing_values import (
     LinearGaussian,
     blocks,
     fit_em,
@@ -32,20 +35,17 @@ from skae._incomplete_rows import (
     start_from_pairs,
     unpack,
 )
-from skae._inputs import check_every_column_seen
-from skae._interrupts import keeps_progress, warn_of_interruption
-from skae._latent_size import by_bic, by_evidence, by_variance_share, n_free_parameters
-from skae._likelihood_model import LikelihoodModel
-from skae._low_rank_gaussian import draw, log_density, noise_floor, precision
-from skae._memory import advice_on_memory
-from skae._moments import (
+from skae._linear.moments import (
     check_scale,
     count_enough_rows,
     out_of_range,
     principal_axes,
     row_mean,
 )
-from skae._subspace import CentredRows, Spectrum, em_axes, noise_variance, randomized_axes
+from skae._linear.subspace import CentredRows, Spectrum, em_axes, noise_variance, randomized_axes
+from skae._utils.inputs import check_every_column_seen
+from skae._utils.interrupts import keeps_progress, warn_of_interruption
+from skae._utils.memory import advice_on_memory
 
 Array = NDArray[Any]
 

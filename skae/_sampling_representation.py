@@ -12,8 +12,8 @@ from scipy.special import gammaln, xlog1py, xlogy
 from sklearn.utils import check_scalar
 
 from skae._base import private_generator
-from skae._inputs import check_count
-from skae._memory import advice_on_memory
+from skae._utils.inputs import check_count
+from skae._utils.memory import advice_on_memory
 
 # --------------------------------------------------------------------- formulas
 #

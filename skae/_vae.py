@@ -19,13 +19,9 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from skae._base import Interval, StrOptions, private_generator
-from skae._conditions import ConditionalMixin
-from skae._latent_paths import LatentPathsMixin
-from skae._networks import start_at
-from skae._row_draws import RowDraws
-from skae._rows import Data, Rows
-from skae._torch import TorchAutoencoder
-from skae._vae_inference import (
+from skae._encoder_decoder import EncoderDecoder
+from skae._inference.row_draws import RowDraws
+from skae._inference.vae import (
     drawn,
     elbo_terms,
     importance_bounds,
@@ -33,7 +29,11 @@ from skae._vae_inference import (
     imputed_means,
     mutual_information,
 )
-from skae._vae_module import VAEBlueprint, VAEModule
+from skae._latent_paths import LatentPathsMixin
+from skae._modules.conditioning import ConditionalMixin
+from skae._modules.vae import VAEArchitecture, VAEModule
+from skae._nn.networks import start_at
+from skae._training.data import Data, Dataset
 from skae.metrics import active_units
 
 Array = NDArray[Any]
@@ -68,7 +68,7 @@ class ElboTerms(NamedTuple):
     kl_per_latent: Array
 
 
-class VAE(LatentPathsMixin, ConditionalMixin, TorchAutoencoder):
+class VAE(LatentPathsMixin, ConditionalMixin, EncoderDecoder):
     """The variational autoencoder: z ~ p(z), x ~ p(x|z), and a network q(z|x) for p(z|x).
 
     q(z|x) is Gaussian with diagonal covariance. Training maximises the evidence lower
@@ -258,13 +258,13 @@ class VAE(LatentPathsMixin, ConditionalMixin, TorchAutoencoder):
 
     score_kind = "lower_bound"
 
-    _Blueprint = VAEBlueprint
+    _Architecture = VAEArchitecture
 
-    _blueprint: VAEBlueprint
+    _architecture: VAEArchitecture
     _code_moments: tuple[Array, Array]
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **TorchAutoencoder._parameter_constraints,
+        **EncoderDecoder._parameter_constraints,
         "prior": [StrOptions({"standard", "mixture", "vamp"})],
         "n_prior_components": [Interval(Integral, 1, None, closed="left")],
         "conditional": ["boolean"],
@@ -381,7 +381,7 @@ class VAE(LatentPathsMixin, ConditionalMixin, TorchAutoencoder):
         }
 
     def _make_module(self, generator: torch.Generator) -> VAEModule:
-        plan = self._blueprint
+        plan = self._architecture
         encoder, decoder = self._own
         networks = plan.make_networks(encoder, decoder, generator, n_encoded=2 * plan.n_codes)
         if encoder is None:
@@ -389,9 +389,9 @@ class VAE(LatentPathsMixin, ConditionalMixin, TorchAutoencoder):
             start_at(networks[0], start)
         return VAEModule(*networks, plan.make_likelihood(), plan, generator)
 
-    def _prepare(self, rows: Rows, train: Tensor) -> None:
+    def _prepare(self, rows: Dataset, train: Tensor) -> None:
         """Start the pseudo-rows of a "vamp" prior at training rows."""
-        plan = self._blueprint
+        plan = self._architecture
         if plan.prior == "vamp":
             generator = torch.Generator().manual_seed(self._seed + 2)
             k = plan.n_prior_components
@@ -404,7 +404,7 @@ class VAE(LatentPathsMixin, ConditionalMixin, TorchAutoencoder):
                 self.net_.module_.pseudo_rows.copy_(start)
 
     def _first_epoch_to_stop(self) -> int:
-        return self._blueprint.beta_warm_up
+        return self._architecture.beta_warm_up
 
     def _learn_from_outputs(self, data: Data, share: float) -> Array:
         self._learn_shares(data, share)
@@ -702,7 +702,7 @@ class VAE(LatentPathsMixin, ConditionalMixin, TorchAutoencoder):
             Nats per row.
         """
         check_is_fitted(self)
-        scores = self.score_samples(X, y if self._blueprint.conditional else None)
+        scores = self.score_samples(X, y if self._architecture.conditional else None)
         return float(np.average(scores, weights=self._check_weight(sample_weight, scores)))
 
     def elbo_terms(self, X: ArrayLike, y: Any = None, *, n_draws: int = 100) -> ElboTerms:

@@ -25,18 +25,18 @@ from skae._base import (
     check_indices,
     private_generator,
 )
-from skae._index_priors import Independent, IndexPriorModule, index_counts, smoothed_shares
-from skae._interrupts import keeps_progress
-from skae._likelihood_autoencoder import layer_sizes
-from skae._likelihoods import NoiseSums
+from skae._densities.index_prior import Independent, IndexPriorModule, index_counts, smoothed_shares
+from skae._encoder_decoder import EncoderDecoder
+from skae._modules.vqvae import VQVAEArchitecture, VQVAEModule
 from skae._net_owner import slices, train_net
-from skae._networks import Shape, grid_size
-from skae._quantizers import LinearQuantizer, VectorQuantizer
-from skae._rows import Batch, Data, Rows, Units
-from skae._torch import TorchAutoencoder
-from skae._training import Net, batch_sizes, global_generators_set_aside
-from skae._training_callbacks import Progress, StopWhenFlat
-from skae._vqvae_module import VQVAEBlueprint, VQVAEModule
+from skae._network_autoencoder import layer_sizes
+from skae._nn.likelihoods import NoiseSums
+from skae._nn.networks import Shape, grid_size
+from skae._nn.quantizers import LinearQuantizer, VectorQuantizer
+from skae._training.callbacks import Progress, StopWhenFlat
+from skae._training.data import Batch, Data, Dataset, Units
+from skae._training.net import Net, batch_sizes, preserve_rng_state
+from skae._utils.interrupts import keeps_progress
 
 Array = NDArray[Any]
 Indices = NDArray[np.int64]
@@ -96,13 +96,13 @@ class _EmbeddingOutput:
         if output == "indices":
             return BaseAutoencoder.transform(self, X)
         vectors = self._embed(self._check_new_rows(X, "transform"))
-        dim = self._blueprint.code_dim
+        dim = self._architecture.code_dim
         name = type(self).__name__.lower()
         names = [f"{name}{i // dim}_{i % dim}" for i in range(vectors.shape[1])]
         return self._to_frame(vectors, X, names)
 
 
-class VQVAE(_EmbeddingOutput, TorchAutoencoder):
+class VQVAE(_EmbeddingOutput, EncoderDecoder):
     """The vector-quantised variational autoencoder: a row is a few integers.
 
     The encoder gives `n_components` vectors, each of which is rounded to the nearest entry
@@ -312,15 +312,15 @@ class VQVAE(_EmbeddingOutput, TorchAutoencoder):
 
     score_kind = "lower_bound"
 
-    _Blueprint = VQVAEBlueprint
+    _Architecture = VQVAEArchitecture
 
-    _blueprint: VQVAEBlueprint
+    _architecture: VQVAEArchitecture
     _index_shares: Array
     _log_shares: Array
     prior_net_: Net
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **TorchAutoencoder._parameter_constraints,
+        **EncoderDecoder._parameter_constraints,
         "n_components": [Interval(Integral, 1, None, closed="left"), None],
         "n_codes": [Interval(Integral, 1, _MOST_CODES, closed="both")],
         "code_dim": [Interval(Integral, 1, None, closed="left"), None],
@@ -525,15 +525,15 @@ class VQVAE(_EmbeddingOutput, TorchAutoencoder):
         }
 
     def _make_module(self, generator: torch.Generator) -> VQVAEModule:
-        plan = self._blueprint
+        plan = self._architecture
         encoder, decoder = self._own
         networks = plan.make_networks(encoder, decoder, generator, n_encoded=plan.n_decoded)
         quantizer = plan.make_quantizer(generator)
         return VQVAEModule(*networks, quantizer, plan.make_likelihood(), plan)
 
-    def _prepare(self, rows: Rows, train: Tensor) -> None:
+    def _prepare(self, rows: Dataset, train: Tensor) -> None:
         """Start the codebook at encodings of training rows."""
-        module, plan = self.net_.module_, self._blueprint
+        module, plan = self.net_.module_, self._architecture
         quantizer = module.quantizer
         mean_weight = 1.0 if rows.weight is None else float(rows.weight.mean())
         per_batch = mean_weight * plan.n_codes * min(self.batch_size, len(train))
@@ -549,7 +549,7 @@ class VQVAE(_EmbeddingOutput, TorchAutoencoder):
 
     def _train(
         self,
-        rows: Rows,
+        rows: Dataset,
         train: Tensor,
         valid: Tensor | None,
         callbacks: list[Any],
@@ -557,7 +557,7 @@ class VQVAE(_EmbeddingOutput, TorchAutoencoder):
         scheduled: bool = True,
     ) -> None:
         """Codes begin anew only where encodings are more than codes: else each has its own."""
-        plan = self._blueprint
+        plan = self._architecture
         n_calls = 1 if scheduled else 1 + len(self.net_.history)  # of a stream
         n_encodings = len(train) * plan.n_codes * n_calls
         self.net_.module_.restarts = (
@@ -567,16 +567,16 @@ class VQVAE(_EmbeddingOutput, TorchAutoencoder):
         )
         super()._train(rows, train, valid, callbacks, epochs, scheduled)
 
-    def _first_encodings(self, rows: Rows, train: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _first_encodings(self, rows: Dataset, train: Tensor) -> tuple[Tensor, Tensor | None]:
         """Encodings of some rows by the untrained network, (n, code_dim), and their weights."""
-        plan = self._blueprint
+        plan = self._architecture
         wanted = min(_START_PER_CODE * plan.codebook_size, _MOST_TO_START)
         n_rows = min(len(train), max(self.batch_size, -(-wanted // plan.n_codes)))
         generator = torch.Generator().manual_seed(self._seed + 2)
         chosen = train[torch.randperm(len(train), generator=generator)[:n_rows]]
         module = self.net_.module_.train()  # batch normalisation knows no means yet
         vectors, weights = [], []
-        with torch.no_grad(), global_generators_set_aside(self.net_.device, self._seed):
+        with torch.no_grad(), preserve_rng_state(self.net_.device, self._seed):
             for part in chosen.split(batch_sizes(n_rows, _START_ROWS)):
                 batch = rows.batch(part.to(rows.index_device))
                 vectors.append(module.encode(batch.x).flatten(0, 1))
@@ -585,7 +585,7 @@ class VQVAE(_EmbeddingOutput, TorchAutoencoder):
         return torch.cat(vectors), torch.cat(weights) if weights else None
 
     def _learn_from_outputs(self, data: Data, share: float) -> Indices:
-        plan, module = self._blueprint, self.net_.module_
+        plan, module = self._architecture, self.net_.module_
         rows = self._rows(data)
         codes = np.empty((len(rows), plan.n_indices), dtype=np.int64)
         noise = NoiseSums(module.likelihood)
@@ -610,7 +610,7 @@ class VQVAE(_EmbeddingOutput, TorchAutoencoder):
 
     def _start_prior(self, shares: Array, n_rows: float, share: float) -> None:
         """The prior as far as frequencies make it: those of so many rows."""
-        prior = self._blueprint.prior
+        prior = self._architecture.prior
         if prior == "independent":
             self._index_shares = self._running("_index_shares", shares, share)
             self._log_shares = np.log(smoothed_shares(n_rows * self._index_shares))
@@ -622,7 +622,7 @@ class VQVAE(_EmbeddingOutput, TorchAutoencoder):
 
     def _warn_of_collapse(self, n_encodings: int) -> None:
         """Warn if hardly any codes are used, though there is enough to code."""
-        n_codes = self._blueprint.codebook_size
+        n_codes = self._architecture.codebook_size
         n_used = int((np.atleast_2d(self.code_usage_) > 0).sum(1).min())
         if 10 * n_used < min(n_codes, n_encodings / _PER_CODE):
             warnings.warn(
@@ -638,7 +638,7 @@ class VQVAE(_EmbeddingOutput, TorchAutoencoder):
     def _new_prior(self, log_shares: Array) -> IndexPriorModule:
         generator = torch.Generator().manual_seed(self._seed + 5)
         start = torch.from_numpy(log_shares.astype(np.float32))
-        n_channels = self._blueprint.prior_channels
+        n_channels = self._architecture.prior_channels
         return IndexPriorModule(start, self._codebooks().cpu(), n_channels, generator)
 
     def _of_prior(self) -> dict[str, Any]:
@@ -653,12 +653,12 @@ class VQVAE(_EmbeddingOutput, TorchAutoencoder):
         self, data: Data, codes: Any, valid: Tensor | None, streaming: bool = False
     ) -> None:
         """Train the causal network over the codes of the rows."""
-        plan = self._blueprint
+        plan = self._architecture
         if not streaming:
             self._warn_of_collapse(len(codes) * plan.n_codes)
         if plan.prior != "autoregressive":
             return
-        rows = Rows(
+        rows = Dataset(
             Data(codes, data.weight),
             units=Units(None, None),
             with_mask=False,
@@ -710,14 +710,14 @@ class VQVAE(_EmbeddingOutput, TorchAutoencoder):
         """Start the network at the frequencies in rows that it is trained on, and no others."""
         kept = train.numpy()
         counts = index_counts(
-            codes[kept], None if weight is None else weight[kept], self._blueprint.codebook_size
+            codes[kept], None if weight is None else weight[kept], self._architecture.codebook_size
         )
         with torch.no_grad():
             start = torch.from_numpy(np.log(smoothed_shares(counts)))
             self.prior_net_.module_.sequence.bias.copy_(start)
 
     def _prior(self) -> _Prior | None:
-        match self._blueprint.prior:
+        match self._architecture.prior:
             case "autoregressive":
                 sequence: _Prior = self.prior_net_.module_.sequence
                 return sequence
@@ -771,7 +771,7 @@ class VQVAE(_EmbeddingOutput, TorchAutoencoder):
             From 1 to `n_codes`; one for each quantizer where there are several.
         """
         codes = self._encode(self._check_new_rows(X, "perplexity"))
-        stages = self._blueprint.n_quantizers
+        stages = self._architecture.n_quantizers
         found = [
             float(np.exp(entropy(np.bincount(codes[:, stage::stages].ravel()))))
             for stage in range(stages)
@@ -823,7 +823,7 @@ class VQVAE(_EmbeddingOutput, TorchAutoencoder):
         """log p(k) of indices (n, n_components * n_quantizers)."""
         prior = self._prior()
         if prior is None:
-            uniform = -k.shape[1] * log(self._blueprint.codebook_size)
+            uniform = -k.shape[1] * log(self._architecture.codebook_size)
             return torch.full((len(k),), uniform, device=k.device)
         return prior.log_prob(k).sum(1)
 
@@ -868,7 +868,7 @@ class VQVAE(_EmbeddingOutput, TorchAutoencoder):
     # ------------------------------------------------------------------- the hooks
 
     def _encode(self, X: Array) -> Indices:
-        module, width = self.net_.module_, self._blueprint.n_indices
+        module, width = self.net_.module_, self._architecture.n_indices
         return self._map_rows(
             Data(X),
             lambda batch: module.quantise(batch.x).indices.flatten(1),
@@ -878,7 +878,7 @@ class VQVAE(_EmbeddingOutput, TorchAutoencoder):
 
     def _embed(self, X: Array) -> Array:
         """Vectors of the codes of rows, (n, n_components * code_dim)."""
-        module, width = self.net_.module_, self._blueprint.n_decoded
+        module, width = self.net_.module_, self._architecture.n_decoded
         return self._map_rows(
             Data(X), lambda batch: module.quantise(batch.x).value.flatten(1), width
         )
@@ -888,13 +888,13 @@ class VQVAE(_EmbeddingOutput, TorchAutoencoder):
         return self._map_codes(Z, lambda k: module.likelihood.mean(module.of_indices(k.long())))
 
     def _check_codes(self, Z: Any) -> Any:
-        Z, n = super()._check_codes(Z), self._blueprint.codebook_size
+        Z, n = super()._check_codes(Z), self._architecture.codebook_size
         check_indices(Z, n, "codebook", self.get_feature_names_out())
         return Z
 
     def _log_prob(self, X: Array) -> Array:
         self._check_range(X)
-        module, log_scale = self.net_.module_, self._blueprint.log_scale
+        module, log_scale = self.net_.module_, self._architecture.log_scale
 
         def compute(batch: Batch) -> Tensor:
             _, quantized, output = module(batch)
@@ -918,7 +918,7 @@ class VQVAE(_EmbeddingOutput, TorchAutoencoder):
 
     @property
     def _n_features_out(self) -> int:
-        return self._blueprint.n_indices
+        return self._architecture.n_indices
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -927,7 +927,7 @@ class VQVAE(_EmbeddingOutput, TorchAutoencoder):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        saved, plan = self.__dict__.get("prior_net_"), self.__dict__.get("_blueprint")
+        saved, plan = self.__dict__.get("prior_net_"), self.__dict__.get("_architecture")
         if saved is not None and plan is not None:
             module = self._new_prior(np.zeros((plan.n_indices, plan.codebook_size)))
             self.prior_net_ = self._loaded_net(saved, module, **self._of_prior())

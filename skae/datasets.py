@@ -11,7 +11,7 @@ from scipy.special import entr
 from sklearn.utils import check_scalar
 
 from skae._base import private_generator
-from skae._inputs import as_numbers, check_count
+from skae._utils.inputs import as_numbers, check_count
 
 SHIFT_HEIGHT, SHIFT_WIDTH = 4, 8  # of an image of shift patterns
 

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import euclidean_distances
 from sklearn.utils import check_array, gen_batches
 
-from skae._inputs import as_numbers, check_rows_are_2d
+from skae._utils.inputs import as_numbers, check_rows_are_2d
 
 __all__ = [
     "ParzenScore",

@@ -22,8 +22,8 @@ from torch import nn
 
 from helpers import hear_batches
 from skae import PPCA, AdversarialAE, Autoencoder
-from skae._adversarial_module import discriminator_loss, encoder_loss
-from skae._rows import Data
+from skae._modules.adversarial import discriminator_loss, encoder_loss
+from skae._training.data import Data
 
 # -------------------------------------------------------------------------- helpers
 

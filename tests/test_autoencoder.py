@@ -21,9 +21,9 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from skae import Autoencoder
-from skae._autoencoder_module import bernoulli_divergence, projected_jacobian_norm
-from skae._point_module import open_codes
-from skae._rows import Data
+from skae._modules.autoencoder import bernoulli_divergence, projected_jacobian_norm
+from skae._modules.deterministic import open_codes
+from skae._training.data import Data
 
 # -------------------------------------------------------------------------- helpers
 
@@ -618,7 +618,7 @@ def test_codes_without_an_order_cannot_be_cut():
 
 def in_data_units(model, x):
     """What the encoder reads, as values of X."""
-    inputs = model._blueprint.units.inputs
+    inputs = model._architecture.units.inputs
     return x.double().numpy() if inputs is None else inputs.undo(x).numpy()
 
 

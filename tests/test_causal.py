@@ -7,8 +7,8 @@ import pytest
 import torch
 from scipy import special, stats
 
-import skae._causal as causal
-from skae._causal import CausalCategorical, CausalNetwork, dilations_for
+import skae._nn.causal as causal
+from skae._nn.causal import CausalCategorical, CausalNetwork, dilations_for
 
 # Of a filter size and dilations: some leave gaps, some look further back than there are positions.
 STACKS = [(2, [1]), (2, [1, 2, 4]), (2, [1, 3]), (3, [1, 3]), (3, [2]), (2, [20])]

@@ -10,16 +10,16 @@ import torch
 from scipy import special, stats
 
 from skae import LatentDensityEstimator
-from skae._causal import CausalMixture, CausalScale, dilations_for
-from skae._latent_density_module import (
+from skae._modules.latent_density import (
     AutoregressiveDensity,
     CausalDensity,
     FlowDensity,
     TriangularMap,
 )
-from skae._mixtures import LEAST_LOG_SCALE
-from skae._rows import Batch
-from skae._training import MuonAndAdamW
+from skae._nn.causal import CausalMixture, CausalScale, dilations_for
+from skae._nn.mixture_heads import LEAST_LOG_SCALE
+from skae._training.data import Batch
+from skae._training.net import MuonAndAdamW
 
 N = 5  # positions
 PLAN = {

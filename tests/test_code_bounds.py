@@ -8,10 +8,10 @@ import torch
 from scipy import stats
 
 from skae import Autoencoder
-from skae._code_bounds import Proposal, _FreshDraws, best_proposal, bounds, some_rows
-from skae._gaussian_codes import DiagonalGaussian
-from skae._row_draws import RowDraws
-from skae._rows import Rows, Units
+from skae._inference.bounds import Proposal, _FreshDraws, best_proposal, bounds, some_rows
+from skae._inference.row_draws import RowDraws
+from skae._nn.gaussian_latents import DiagonalGaussian
+from skae._training.data import Dataset, Units
 
 # x = A z + noise: columns are orthogonal, so that codes are independent given x.
 A = np.array([[1.0, 1.0], [2.0, -1.0], [0.5, 1.0], [-0.5, -1.0]])
@@ -61,7 +61,7 @@ def model_of(seed=0, **params):
 
     def rows(data):
         cpu = torch.device("cpu")
-        return Rows(data, units=Units(None, None), with_mask=False, reread=False, device=cpu)
+        return Dataset(data, units=Units(None, None), with_mask=False, reread=False, device=cpu)
 
     return SimpleNamespace(
         net_=SimpleNamespace(module_=Linear(**params)),

@@ -11,7 +11,7 @@ from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
 from sklearn.neighbors import KernelDensity
 
 from skae import PPCA, AdversarialAE
-from skae._code_priors import (
+from skae._nn.priors import (
     can_be_sampled,
     draw_from,
     draw_gaussian,

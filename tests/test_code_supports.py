@@ -20,8 +20,8 @@ from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, StandardSca
 from torch import nn
 
 from skae import Autoencoder, LatentDensityEstimator
-from skae._code_supports import Support, check_support, limits_of
-from skae._code_units import CodeUnits
+from skae._densities.code_supports import Support, check_support, limits_of
+from skae._densities.code_units import CodeUnits
 
 # -------------------------------------------------------------------------- helpers
 

@@ -15,13 +15,13 @@ from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skae import Autoencoder, LinearAE
-from skae._code_units import CodeUnits, shrunk_covariance
-from skae._wrapped import (
+from skae._densities.code_units import CodeUnits, shrunk_covariance
+from skae._densities.wrapped_estimators import (
     call_quietly,
+    check_autoencoder,
     check_codes,
-    check_pair,
     fingerprint,
-    fit_pair,
+    fit_autoencoder,
     seeded,
     size_parameter,
     unwrapped,
@@ -181,7 +181,7 @@ def test_chunks_change_no_covariance(monkeypatch):
     """Sums over pieces of the rows, of any size, with weights that belong to them."""
     z, weight = standardised(101, 3), np.random.default_rng(0).random(101)
     expected = shrunk_covariance(z, weight)
-    monkeypatch.setattr("skae._rows._CHUNK_BYTES", 240)
+    monkeypatch.setattr("skae._training.data._CHUNK_BYTES", 240)
     np.testing.assert_allclose(shrunk_covariance(z, weight), expected, rtol=1e-12)
 
 
@@ -297,9 +297,9 @@ def test_long_parameters_differ_where_they_do(kind, n):
 def test_what_cannot_encode_and_decode_is_named(pair, message):
     """Before anything is fitted."""
     with pytest.raises(ValueError, match=message):
-        check_pair(pair)
-    check_pair(PCA(2))
-    check_pair(KernelPCA(2, fit_inverse_transform=True))
+        check_autoencoder(pair)
+    check_autoencoder(PCA(2))
+    check_autoencoder(KernelPCA(2, fit_inverse_transform=True))
 
 
 def test_frozen_estimators_are_unwrapped():
@@ -338,17 +338,17 @@ def test_weights_reach_what_is_fitted_or_are_warned_of():
     X = np.random.default_rng(0).normal(size=(40, 3)) * [1.0, 2.0, 3.0]
     weight = np.repeat([1.0, 3.0], 20)
     pair = LinearAE(2)
-    fit_pair(pair, X, None, weight, False)
+    fit_autoencoder(pair, X, None, weight, False)
     np.testing.assert_allclose(pair.mean_, np.average(X, axis=0, weights=weight), rtol=1e-6)
-    fit_pair(pair, X, None, None, False)
+    fit_autoencoder(pair, X, None, None, False)
     np.testing.assert_allclose(pair.mean_, X.mean(0), rtol=1e-6, atol=1e-9)
     plain = PCA(2)
     with pytest.warns(UserWarning, match=r"autoencoder=PCA\(n_components=2\) takes no weights"):
-        fit_pair(plain, X, None, weight, False)
+        fit_autoencoder(plain, X, None, weight, False)
     np.testing.assert_allclose(plain.mean_, X.mean(0))
     stream = IncrementalPCA(2)  # which takes none where it goes on, nor elsewhere
     with pytest.warns(UserWarning, match="takes no weights"):
-        fit_pair(stream, X, None, weight, True)
+        fit_autoencoder(stream, X, None, weight, True)
 
 
 def test_calls_are_quiet_and_leave_torchs_generator_alone():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from skae._component_search import (
+from skae._mixture.component_search import (
     Pairs,
     Reach,
     build_tree,

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from sklearn.preprocessing import LabelBinarizer, StandardScaler
 
-from skae._conditions import check_condition, one_hot, standardised
+from skae._modules.conditioning import check_condition, one_hot, standardised
 
 N = 6
 LABELS = {

@@ -63,8 +63,7 @@ from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import skae
-from skae import _versions
-from skae._rows import Batch
+from skae._training.data import Batch
 
 
 def test_estimators_are_found():
@@ -244,9 +243,9 @@ def saved_elsewhere(monkeypatch, **versions):
     """As if skae or scikit-learn were of these versions."""
     there = {
         key: (of_what, versions.get(key, here))
-        for key, (of_what, here) in _versions._VERSIONS.items()
+        for key, (of_what, here) in versions._VERSIONS.items()
     }
-    monkeypatch.setattr(_versions, "_VERSIONS", there)
+    monkeypatch.setattr(versions, "_VERSIONS", there)
 
 
 @every_estimator

@@ -21,9 +21,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skae import CountMixtureAE, _count_mixture_ae, image_to_counts, sample_counts
-from skae._gaussian_components import Gaussians, floored, inverses
-from skae._interrupts import inside_another_fit
-from skae._mixture_rows import LocalRows
+from skae._mixture.gaussians import Gaussians, floored, inverses
+from skae._mixture.responsibilities import LocalRows
+from skae._utils.interrupts import inside_another_fit
 
 GAUSSIANS = ["spherical", "diag", "full", "tied"]
 KINDS = [*GAUSSIANS, "cell"]

@@ -13,9 +13,10 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
 import skae
-from skae import PPCA, _incomplete_rows, _subspace
-from skae._em_run import run_em
-from skae._interrupts import inside_another_fit
+from skae import PPCA
+from skae._linear import missing_values, subspace
+from skae._linear.em import run_em
+from skae._utils.interrupts import inside_another_fit
 
 HOME = str(Path(skae.__file__).parent)
 
@@ -109,7 +110,7 @@ def test_an_interrupt_at_any_line_keeps_a_whole_step_or_nothing(gaps):
 
 def interrupt_step(monkeypatch, n):
     """Raise KeyboardInterrupt inside the n-th step of both EMs."""
-    for module, name in ((_incomplete_rows, "m_step"), (_subspace, "mean_log_likelihood")):
+    for module, name in ((missing_values, "m_step"), (subspace, "mean_log_likelihood")):
         calls, whole = [], getattr(module, name)
 
         def interrupted(*args, calls=calls, whole=whole):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import integrate, special, stats
 
-from skae._gaussian_codes import (
+from skae._nn.gaussian_latents import (
     Components,
     DiagonalGaussian,
     draw_prior,

@@ -10,11 +10,13 @@ import pytest
 import torch
 from scipy import integrate, optimize, special, stats
 
-from skae import HelmholtzMachine, _row_draws, _rows
-from skae._helmholtz_inference import drawn
+from skae import HelmholtzMachine
 from skae._helmholtz_machine import is_binary
-from skae._helmholtz_module import HelmholtzModule
-from skae._rows import Data
+from skae._inference import row_draws
+from skae._inference.helmholtz import drawn
+from skae._modules.helmholtz import HelmholtzModule
+from skae._training import data
+from skae._training.data import Data
 
 # -------------------------------------------------------------------------- helpers
 
@@ -315,7 +317,7 @@ def test_enumeration_in_pieces(monkeypatch):
     """Whatever the number of rows at once."""
     model, _, X = case("per_feature", (3, 2), 0.3)
     expected = model.exact_log_likelihood(X), *model.free_energy_terms(X, n_draws=None)
-    monkeypatch.setattr(_rows, "_CHUNK_BYTES", 2 * 8 * 8)
+    monkeypatch.setattr(data, "_CHUNK_BYTES", 2 * 8 * 8)
     found = model.exact_log_likelihood(X), *model.free_energy_terms(X, n_draws=None)
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
@@ -448,7 +450,7 @@ def test_draws_in_pieces(n_values, monkeypatch):
     """Whatever the number of rows and draws at once."""
     model, _, X = case("per_feature", (3, 2), 0.3)
     expected = model.score_samples(X), *model.free_energy_terms(X)
-    monkeypatch.setattr(_row_draws, "VALUES", n_values)
+    monkeypatch.setattr(row_draws, "VALUES", n_values)
     found = model.score_samples(X), *model.free_energy_terms(X)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
@@ -710,7 +712,7 @@ def test_auto_takes_bernoulli_for_binary_rows(change, expected):
 def test_the_last_row_counts(monkeypatch):
     """For what "auto" takes, however rows are looked at in chunks."""
     X = make_rows("binary")
-    monkeypatch.setattr(_rows, "_CHUNK_BYTES", 64)
+    monkeypatch.setattr(data, "_CHUNK_BYTES", 64)
     assert is_binary(X)
     X[-1, -1] = 0.5
     assert not is_binary(X)
@@ -1026,7 +1028,7 @@ def test_what_auto_took_is_named():
 def test_memory_counts_all_units():
     """Rows that are scored at once are few enough for the units that are drawn for them."""
     model = HelmholtzMachine(500, max_iter=1, device="cpu").fit(np.eye(20))
-    assert model._blueprint.widest() >= 500
+    assert model._architecture.widest() >= 500
 
 
 def test_the_noise_of_a_stream_is_a_running_mean():

@@ -16,9 +16,14 @@ from skorch.callbacks import Callback
 
 from helpers import hear_batches
 from skae import HelmholtzMachine
-from skae._helmholtz_inference import all_states, entropy, log_masses
-from skae._helmholtz_module import HelmholtzBlueprint, HelmholtzModule, leave_one_out, lit
-from skae._rows import Batch, Data
+from skae._inference.helmholtz import all_states, entropy, log_masses
+from skae._modules.helmholtz import (
+    HelmholtzArchitecture,
+    HelmholtzModule,
+    leave_one_out,
+    sample_bernoulli,
+)
+from skae._training.data import Batch, Data
 
 # -------------------------------------------------------------------------- helpers
 
@@ -41,7 +46,7 @@ class Truth:
     """
 
     weights: dict[str, np.ndarray]
-    plan: HelmholtzBlueprint
+    plan: HelmholtzArchitecture
     variance: np.ndarray | None  # of Gaussian rows
 
     def __post_init__(self):
@@ -94,7 +99,7 @@ def make_module(kind, sizes, algorithm, n_particles=1, *, n_features=3, seed=0):
     """A module in float64 of drawn weights, and its truth."""
     rng = np.random.default_rng(seed)
     *hidden, top = sizes
-    plan = HelmholtzBlueprint(
+    plan = HelmholtzArchitecture(
         n_features=n_features,
         n_codes=top,
         n_components=top,
@@ -579,13 +584,13 @@ def test_units_are_lit_below_their_probability():
     """0 or 1, the latter as often as the probability says, in any shape that broadcasts."""
     logit = torch.tensor([-2.0, 0.0, 3.0])
     uniform = torch.rand((20_000, 3), generator=torch.Generator().manual_seed(0))
-    found = lit(logit, uniform).numpy()
+    found = sample_bernoulli(logit, uniform).numpy()
     np.testing.assert_array_equal(np.unique(found), [0, 1])
     np.testing.assert_allclose(found.mean(0), special.expit([-2.0, 0.0, 3.0]), atol=0.015)
     np.testing.assert_array_equal(found, uniform.numpy() < special.expit(logit.numpy()))
-    np.testing.assert_array_equal(lit(logit[None, None], uniform[None])[0], found)
+    np.testing.assert_array_equal(sample_bernoulli(logit[None, None], uniform[None])[0], found)
     same = logit.expand(20_000, 3)
-    np.testing.assert_array_equal(lit(same, uniform), found)
+    np.testing.assert_array_equal(sample_bernoulli(same, uniform), found)
     assert logit.tolist() == [-2.0, 0.0, 3.0]
 
 

@@ -12,8 +12,9 @@ from scipy import optimize, stats
 from sklearn.datasets import load_digits, load_iris
 from sklearn.exceptions import ConvergenceWarning
 
-from skae import PPCA, _incomplete_rows
-from skae._incomplete_rows import (
+from skae import PPCA
+from skae._linear import missing_values
+from skae._linear.missing_values import (
     LinearGaussian,
     blocks,
     e_step,
@@ -197,8 +198,8 @@ def test_the_size_of_blocks_changes_nothing(monkeypatch, case):
     model, shift = make_model(4), np.zeros(4)
     rows = group_rows(X, None, shift)
     whole = e_step(rows, model)
-    monkeypatch.setattr(_incomplete_rows, "_BLOCK_ROWS", 100)
-    monkeypatch.setattr(_incomplete_rows, "_BLOCK_BYTES", 1)
+    monkeypatch.setattr(missing_values, "_BLOCK_ROWS", 100)
+    monkeypatch.setattr(missing_values, "_BLOCK_BYTES", 1)
     cut = group_rows(X, None, shift)
     assert len(cut.starts) > len(rows.starts) or case == "many"
     assert len(list(blocks(cut, 2))) > len(list(blocks(rows, 2)))

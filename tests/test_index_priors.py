@@ -7,8 +7,8 @@ import pytest
 import torch
 from scipy import stats
 
-from skae._index_priors import Independent, IndexPriorModule, index_counts, smoothed_shares
-from skae._rows import Batch
+from skae._densities.index_prior import Independent, IndexPriorModule, index_counts, smoothed_shares
+from skae._training.data import Batch
 
 # Of three positions with nine rows each: few values often, many rarely.
 COUNTS = [

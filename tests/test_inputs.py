@@ -9,7 +9,7 @@ from scipy import sparse
 from sklearn import config_context
 
 from skae import VAE, Autoencoder
-from skae._inputs import (
+from skae._utils.inputs import (
     as_numbers,
     check_count,
     check_every_column_seen,
@@ -113,7 +113,7 @@ def test_a_mask_is_refused_by_name_where_nothing_may_be_missing():
 
 @pytest.mark.parametrize("chunk", [1, 7, 2**20])
 def test_columns_are_seen_in_whatever_chunk_they_have_a_value(chunk, monkeypatch):
-    monkeypatch.setattr("skae._inputs._CHUNK_VALUES", chunk)
+    monkeypatch.setattr("skae._utils.inputs._CHUNK_VALUES", chunk)
     for row in (0, 3, 5):
         rows = np.full((6, 3), np.nan, dtype=np.float32)
         rows[row] = 1.0

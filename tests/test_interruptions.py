@@ -25,7 +25,7 @@ from helpers import (
     weights,
 )
 from skae import VAE, VQVAE, Autoencoder, LatentDensityEstimator
-from skae._snapshot import Snapshot
+from skae._training.snapshot import Snapshot
 
 # ------------------------------------------------------------------------------- Ctrl-C
 
@@ -232,7 +232,7 @@ class Lines:
 
 def of_training(model):
     """What training left: all but the parameters that are part of the plan of the network."""
-    return {k: v for k, v in learned(model).items() if not k.startswith("['_blueprint']")}
+    return {k: v for k, v in learned(model).items() if not k.startswith("['_architecture']")}
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def of_training(model):
 def test_an_interruption_at_any_line_leaves_a_whole_epoch(build):
     """Weights, optimiser and history are those of a fit of so many epochs, or nothing is left."""
     X = make_rows(30)
-    files = ("skae/_training.py", "skae/_snapshot.py", "skae/_training_callbacks.py")
+    files = ("skae/_training/net.py", "skae/_training/snapshot.py", "skae/_training/callbacks.py")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         expected = {k: of_training(build(max_iter=k).fit(X)) for k in (1, 2, 3)}
@@ -300,7 +300,7 @@ def test_a_copy_that_is_interrupted_leaves_the_one_before(solver):
     while not ended:
         at += 1
         snapshot, state = steps(4)
-        take = Lines("skae/_snapshot.py", at=at)
+        take = Lines("skae/_training/snapshot.py", at=at)
         try:
             take.run(lambda snapshot=snapshot: snapshot.take(4))
             ended = True

@@ -25,9 +25,9 @@ from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback
 
 from skae import PPCA, VAE, VQVAE, AdversarialAE, Autoencoder, LatentDensityEstimator, LinearAE
-from skae._interrupts import keeps_progress
 from skae._latent_density import _UNUSED
-from skae._latent_density_module import TriangularMap
+from skae._modules.latent_density import TriangularMap
+from skae._utils.interrupts import keeps_progress
 
 # -------------------------------------------------------------------------- helpers
 

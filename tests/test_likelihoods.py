@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import integrate, optimize, special, stats
 
-from skae._likelihoods import (
+from skae._nn.likelihoods import (
     LIKELIHOODS,
     Bernoulli,
     ContinuousBernoulli,
@@ -22,7 +22,7 @@ from skae._likelihoods import (
     likelihood_module,
     poisson_log_mass,
 )
-from skae._rows import Batch
+from skae._training.data import Batch
 
 # Around zero, on both sides of where the series ends (0.3 and 0.6), and far out.
 LOGITS = [0.0, 1e-8, 1e-4, 0.29, 0.31, 0.59, 0.61, 1.0, 3.0, 12.0, 40.0, 80.0]

@@ -13,8 +13,9 @@ from sklearn.datasets import load_digits, load_iris, load_wine, make_low_rank_ma
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
-from skae import LinearAE, _linear_maps
-from skae._linear_maps import (
+from skae import LinearAE
+from skae._linear import linear_maps
+from skae._linear.linear_maps import (
     canonical_axes,
     linear_ae_gradient,
     linear_ae_loss,
@@ -560,7 +561,7 @@ def test_gradient_that_stops_early_warns(monkeypatch):
     def impatient(*args, options, **kwargs):
         return minimise(*args, options=options | {"maxiter": 2}, **kwargs)
 
-    monkeypatch.setattr(_linear_maps.optimize, "minimize", impatient)
+    monkeypatch.setattr(linear_maps.optimize, "minimize", impatient)
     with pytest.warns(ConvergenceWarning, match="closed_form"):
         LinearAE(2, solver="gradient", random_state=0).fit(make_rows())
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import integrate, special, stats
 
-from skae._mixtures import LEAST_LOG_SCALE, Mixtures
+from skae._nn.mixture_heads import LEAST_LOG_SCALE, Mixtures
 
 KINDS = {"gaussian": stats.norm, "logistic": stats.logistic}
 every_kind = pytest.mark.parametrize("kind", KINDS)

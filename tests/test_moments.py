@@ -12,16 +12,18 @@ from sklearn.datasets import load_digits, load_iris, load_wine
 from sklearn.decomposition import PCA
 from sklearn.decomposition._pca import _assess_dimension, _infer_dimension
 
-from skae import PPCA, LinearAE, _low_rank_gaussian, _moments
-from skae._latent_size import (
+from skae import PPCA, LinearAE
+from skae._linear import low_rank_gaussian
+from skae._linear import moments as moments_module
+from skae._linear.latent_size import (
     by_bic,
     by_evidence,
     by_variance_share,
     minka_log_evidence,
     n_free_parameters,
 )
-from skae._low_rank_gaussian import draw, log_density, noise_floor
-from skae._moments import (
+from skae._linear.low_rank_gaussian import draw, log_density, noise_floor
+from skae._linear.moments import (
     Moments,
     axes_of_moments,
     count_rows,
@@ -98,8 +100,8 @@ def test_moments_do_not_depend_on_the_blocks(monkeypatch, weighted):
     X = make_rows(1000, 4, mean=5.0)
     weight = np.random.default_rng(1).uniform(0.1, 3.0, 1000) if weighted else None
     whole = moments(X, weight)
-    monkeypatch.setattr(_moments, "_BLOCK_BYTES", 1)  # the least, 256 rows, makes 4 blocks
-    monkeypatch.setattr(_moments, "_loses_nothing", lambda *_: False)
+    monkeypatch.setattr(moments_module, "_BLOCK_BYTES", 1)  # the least, 256 rows, makes 4 blocks
+    monkeypatch.setattr(moments_module, "_loses_nothing", lambda *_: False)
     assert_moments(moments(X, weight), whole, 1e-13)
     np.testing.assert_allclose(row_mean(X, weight), whole.mean, rtol=1e-13)
     scatter = total_scatter(X, whole.mean, weight)
@@ -164,7 +166,7 @@ def test_whole_weights_count_whole_rows(weight, expected, kind):
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("container", CONTAINERS)
 def test_gram_and_total_scatter_are_the_dense_formulas(monkeypatch, container, weighted):
-    monkeypatch.setattr(_moments, "_BLOCK_BYTES", 256)
+    monkeypatch.setattr(moments_module, "_BLOCK_BYTES", 256)
     X = make_rows(7, 23, mean=2.0)
     weight = np.random.default_rng(1).uniform(0.1, 3.0, 7) if weighted else None
     mean = np.average(X, axis=0, weights=weight)
@@ -393,7 +395,7 @@ def test_log_density_does_not_depend_on_the_blocks(monkeypatch):
     mean, axes, variances, noise, _ = make_gaussian(5, 2)
     X = make_rows(300, 5)
     whole = log_density(X, mean, axes, variances, noise)
-    monkeypatch.setattr(_low_rank_gaussian, "_BLOCK_BYTES", 1)
+    monkeypatch.setattr(low_rank_gaussian, "_BLOCK_BYTES", 1)
     np.testing.assert_allclose(log_density(X, mean, axes, variances, noise), whole, rtol=1e-14)
 
 
@@ -459,7 +461,7 @@ def test_columns_that_are_nearly_orthogonal_are_made_so():
     rng = np.random.default_rng(0)
     images = np.linalg.qr(rng.normal(size=(30, 6)))[0] + 1e-6 * rng.normal(size=(30, 6))
     images *= np.logspace(0, -3, 6)
-    axes = _moments._orthonormal(images)
+    axes = moments_module._orthonormal(images)
     np.testing.assert_allclose(axes.T @ axes, np.eye(6), atol=1e-12)
     np.testing.assert_allclose(axes @ (axes.T @ images), images, atol=1e-12)
 
@@ -478,6 +480,6 @@ def test_out_of_memory_says_what_to_set(monkeypatch, call):
     def fail(*_):
         raise MemoryError("Unable to allocate 8 TiB")
 
-    monkeypatch.setattr(_moments, "_raw_scatter", fail)
+    monkeypatch.setattr(moments_module, "_raw_scatter", fail)
     with pytest.raises(MemoryError, match=r"8 TiB\. .*(solver='em'|svd_solver='randomized')"):
         call(np.random.default_rng(0).normal(size=(100, 4)))

@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from skae import Autoencoder
-from skae._networks import (
+from skae._nn.networks import (
     ACTIVATIONS,
     OUT_RANGES,
     POOLINGS,

@@ -12,8 +12,8 @@ from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 
 from skae import PPCA, _ppca
-from skae._moments import row_mean
-from skae._subspace import CentredRows, em_axes, mean_log_likelihood, noise_variance
+from skae._linear.moments import row_mean
+from skae._linear.subspace import CentredRows, em_axes, mean_log_likelihood, noise_variance
 
 
 def make_rows(n_samples=60, n_features=6, *, rank=3, seed=0, mean=2.0, noise=0.4):

@@ -13,8 +13,8 @@ from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits, make_blobs
 from sklearn.decomposition import PCA
 
-import skae._quantizers as quantizers
-from skae._quantizers import (
+import skae._nn.quantizers as quantizers
+from skae._nn.quantizers import (
     LinearQuantizer,
     ScalarQuantizer,
     VectorQuantizer,
@@ -769,7 +769,7 @@ def test_distances_are_held_in_pieces():
     """A codebook of 65,536 adds little to the peak of memory, however many vectors there are."""
     script = """
 import resource, torch
-from skae._quantizers import nearest
+from skae._nn.quantizers import nearest
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 codebook, z = torch.randn(65_536, 8), torch.randn(8000, 8)
 nearest(z[:10], codebook)

@@ -10,10 +10,12 @@ from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.neural_network import BernoulliRBM
 
-from skae import Autoencoder, _pretraining, _rbm
-from skae._likelihoods import continuous_bernoulli_mean
-from skae._networks import linear_layers
-from skae._rbm import RestrictedBoltzmannMachine
+from skae import Autoencoder
+from skae._modules import pretraining
+from skae._nn import rbm
+from skae._nn.likelihoods import continuous_bernoulli_mean
+from skae._nn.networks import linear_layers
+from skae._nn.rbm import RestrictedBoltzmannMachine
 
 KINDS = list(product(["bernoulli", "gaussian"], repeat=2))
 every_kind = pytest.mark.parametrize(("visible", "hidden"), KINDS)
@@ -237,7 +239,7 @@ def test_weights_count_rows(visible, hidden):
 def test_steps_are_hintons(visible, hidden):
     """Momentum 0.5 in five epochs and 0.9 after them, decay of the weights alone."""
     machine, twin = (make_machine(visible=visible, hidden=hidden) for _ in range(2))
-    rate = _rbm._RATE_OF_REALS if "gaussian" in (visible, hidden) else _rbm._RATE_OF_BITS
+    rate = rbm._RATE_OF_REALS if "gaussian" in (visible, hidden) else rbm._RATE_OF_BITS
     v = torch.tensor(make_visible(machine, n=50))
     velocity = [0.0, 0.0, 0.0]
     for epoch in (0, 4, 5, 20):
@@ -325,7 +327,7 @@ def machines(monkeypatch):
             super().__init__(*args, **kwargs)
             made.append(self)
 
-    monkeypatch.setattr(_pretraining, "RestrictedBoltzmannMachine", Recorded)
+    monkeypatch.setattr(pretraining, "RestrictedBoltzmannMachine", Recorded)
     return made
 
 
@@ -447,14 +449,14 @@ def reconstruction_error(model):
 def test_pretraining_gives_a_head_start(kind, likelihood, tied_weights):
     """One epoch after it explains the rows better than one epoch without it."""
     errors = []
-    for pretraining in (kind, None):
+    for stage in (kind, None):
         model = Autoencoder(
             8,
             hidden_layer_sizes=(40,),
             activation="logistic",
             likelihood=likelihood,
             tied_weights=tied_weights,
-            pretraining=pretraining,
+            pretraining=stage,
             max_iter=1,
             random_state=0,
         )

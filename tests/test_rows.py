@@ -5,18 +5,18 @@ import pytest
 import torch
 from sklearn.utils import check_array
 
-from skae import _rows
-from skae._rows import (
+from skae._training import data
+from skae._training.data import (
     Affine,
     Data,
-    Rows,
+    Dataset,
     Units,
     as_tensor,
     check_finite,
     chunks,
     spread_of,
 )
-from skae._training import Batches, View
+from skae._training.net import Loader, Subset
 
 CPU = torch.device("cpu")
 FLOATS = ["float16", "float32", "float64"]
@@ -100,7 +100,7 @@ def assert_spread(X, weight=None, rtol=1e-12):
 @pytest.mark.parametrize("missing", [0.0, 0.3, 0.9])
 def test_moments_and_range_do_not_depend_on_the_chunks(monkeypatch, missing, weighted, chunk_bytes):
     """One row, seven, all but one or all at a time, with NaN in some of them."""
-    monkeypatch.setattr(_rows, "_CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(data, "_CHUNK_BYTES", chunk_bytes)
     X = make_rows(missing=missing)
     X[:20] = np.nan_to_num(X[:20], nan=3.0)  # some chunks have no NaN
     weight = np.random.default_rng(1).uniform(0.1, 3.0, len(X)) if weighted else None
@@ -123,7 +123,7 @@ def test_moments_are_those_of_every_layout(layout):
     ("dtype", "mean"), [("float32", 1e6), ("float64", 1e8), (">f8", 1e8), ("int64", 10**9)]
 )
 def test_a_large_mean_costs_no_digits(monkeypatch, dtype, mean, weighted, chunk_bytes):
-    monkeypatch.setattr(_rows, "_CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(data, "_CHUNK_BYTES", chunk_bytes)
     X = (np.random.default_rng(0).normal(size=(200, 3)) * 5 + mean).astype(dtype)
     weight = np.random.default_rng(1).uniform(0.1, 3.0, 200) if weighted else None
     assert_spread(X, weight, rtol=1e-7)
@@ -132,7 +132,7 @@ def test_a_large_mean_costs_no_digits(monkeypatch, dtype, mean, weighted, chunk_
 @pytest.mark.parametrize("chunk_bytes", [1, 2**20])
 def test_a_column_never_seen_stays_where_it_is(monkeypatch, chunk_bytes):
     """At 0, without a variance; the others do not mind, also where they begin late."""
-    monkeypatch.setattr(_rows, "_CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(data, "_CHUNK_BYTES", chunk_bytes)
     X = make_rows()
     X[:, 1] = np.nan
     X[:-1, 2] = np.nan
@@ -161,7 +161,7 @@ def test_nothing_changes_the_rows(dtype, missing):
 @pytest.mark.parametrize("row_bytes", [0, 1, 3, 10, 100])
 def test_chunks_take_every_row_once_and_no_more_bytes_than_they_may(monkeypatch, n_rows, row_bytes):
     """Except for a row that is larger than that by itself."""
-    monkeypatch.setattr(_rows, "_CHUNK_BYTES", 10)
+    monkeypatch.setattr(data, "_CHUNK_BYTES", 10)
     parts = list(chunks(n_rows, row_bytes))
     assert [i for part in parts for i in range(part.start, part.stop)] == list(range(n_rows))
     assert all(part.stop - part.start <= max(1, 10 // max(1, row_bytes)) for part in parts)
@@ -185,15 +185,15 @@ def make(
     X, weight=None, *, condition=None, units=UNITS["standardised"], with_mask=False, reread=True
 ):
     data = Data(X, weight, condition)
-    return Rows(data, units=units, with_mask=with_mask, reread=reread, device=CPU)
+    return Dataset(data, units=units, with_mask=with_mask, reread=reread, device=CPU)
 
 
 def paths(monkeypatch, X, weight=None, **options):
     """The same rows, converted once and kept, and converted batch by batch."""
     kept = make(X, weight, **options)
     with monkeypatch.context() as patch:
-        patch.setattr(_rows, "_KEEP_BYTES", 0)
-        patch.setattr(_rows, "_KEEP_BYTES_OF_COMPACT", 0)
+        patch.setattr(data, "_KEEP_BYTES", 0)
+        patch.setattr(data, "_KEEP_BYTES_OF_COMPACT", 0)
         lazy = make(X, weight, **options)
     assert kept._kept is not None
     assert lazy._kept is None
@@ -272,7 +272,7 @@ def test_missing_values_are_zero_and_masked(monkeypatch, dtype, missing, with_ma
 
 def test_one_missing_value_anywhere_masks_all_batches(monkeypatch):
     """It is looked for in chunks; rows of integers have none."""
-    monkeypatch.setattr(_rows, "_CHUNK_BYTES", 1)
+    monkeypatch.setattr(data, "_CHUNK_BYTES", 1)
     X = make_rows(dtype="float32")
     assert make(X).batch(slice(0, 2)).seen is None
     for i, j in ((0, 0), (49, 3), (20, 1)):
@@ -380,9 +380,9 @@ def test_conditions_come_in_every_batch_of_an_epoch(monkeypatch):
     condition = (10 * X[:, :1]).astype(np.float32)
     raw = UNITS["raw"]
     for rows in paths(monkeypatch, X, condition=condition, units=raw):
-        view = View(rows, torch.arange(5, 45))
+        view = Subset(rows, torch.arange(5, 45))
         seen = []
-        for batch in Batches(view, 16, torch.Generator().manual_seed(0)):
+        for batch in Loader(view, 16, torch.Generator().manual_seed(0)):
             np.testing.assert_array_equal(batch.condition, 10 * batch.x[:, :1])
             seen += batch.condition[:, 0].tolist()
         assert sorted(seen) == [10.0 * i for i in range(5, 45)]
@@ -415,7 +415,7 @@ def test_rows_on_disk_stay_there(tmp_path, dtype, order):
 def test_no_step_converts_more_than_a_chunk(monkeypatch, dtype, missing):
     """Of 1000 rows, moments and checks take 100 at a time, batches those they are asked for."""
     X = make_rows(1000, dtype=dtype, missing=missing if dtype != "uint8" else 0.0)
-    monkeypatch.setattr(_rows, "_CHUNK_BYTES", 100 * 4 * X.itemsize)
+    monkeypatch.setattr(data, "_CHUNK_BYTES", 100 * 4 * X.itemsize)
     sizes = []
 
     def record(function):
@@ -449,12 +449,12 @@ def test_only_small_rows_that_are_read_again_are_kept(monkeypatch, tmp_path, kin
     if compact:
         limits = {"_KEEP_BYTES": 10**9, "_KEEP_BYTES_OF_COMPACT": 800 + spare}
     for name, limit in limits.items():
-        monkeypatch.setattr(_rows, name, limit)
+        monkeypatch.setattr(data, name, limit)
     rows = make(X, reread=reread)
     kept = reread and spare >= 0
     assert (rows._kept is not None) == kept
     if kept:  # and never converted again
-        monkeypatch.setattr(Rows, "_convert", None)
+        monkeypatch.setattr(Dataset, "_convert", None)
     assert_batch(rows.batch(INDEX), X, UNITS["standardised"], INDEX)
 
 
@@ -491,7 +491,7 @@ def test_values_that_are_not_finite_raise_what_scikit_learn_raises(
     monkeypatch, entries, dtype, allow_nan, chunk_bytes
 ):
     """NaN and infinity by name, in whatever chunk they are; NaN only if it is an error."""
-    monkeypatch.setattr(_rows, "_CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(data, "_CHUNK_BYTES", chunk_bytes)
     X = make_rows(dtype=dtype)
     for i, j, value in entries:
         X[i, j] = value
@@ -540,7 +540,7 @@ def flat(parts):
 def test_an_epoch_takes_every_row_once(n, batch_size):
     """In batches of the size, the last one less, and no row alone unless it is all there is."""
     generator = torch.Generator().manual_seed(0)
-    batches = Batches(View(numbered(n), None), batch_size, generator)
+    batches = Loader(Subset(numbered(n), None), batch_size, generator)
     epochs = [numbers(batches) for _ in range(3)]
     for parts in epochs:
         assert sorted(flat(parts)) == list(range(n))
@@ -557,7 +557,7 @@ def test_orders_differ_by_epoch_and_return_with_the_seed():
     runs = []
     for seed in (0, 0, 1):
         generator = torch.Generator().manual_seed(seed)
-        batches = Batches(View(numbered(50), None), 8, generator)
+        batches = Loader(Subset(numbered(50), None), 8, generator)
         runs.append([flat(numbers(batches)) for _ in range(2)])
     assert runs[0] == runs[1]
     assert len({tuple(order) for run in (runs[0], runs[2]) for order in run}) == 4
@@ -567,7 +567,7 @@ def test_orders_differ_by_epoch_and_return_with_the_seed():
 def test_every_order_is_as_likely():
     """Over many epochs every row is as often in the first batch as any other."""
     generator = torch.Generator().manual_seed(0)
-    batches = Batches(View(numbered(8), None), 2, generator)
+    batches = Loader(Subset(numbered(8), None), 2, generator)
     counts = np.bincount(flat([numbers(batches)[0] for _ in range(800)]), minlength=8)
     assert np.all(np.abs(counts - 200) < 5 * np.sqrt(800 * 0.25 * 0.75))
 
@@ -576,9 +576,9 @@ def test_every_order_is_as_likely():
 def test_a_view_gives_its_rows_alone(shuffled):
     index = torch.tensor([9, 2, 5, 7, 30])
     generator = torch.Generator().manual_seed(0) if shuffled else None
-    view = View(numbered(40), index)
+    view = Subset(numbered(40), index)
     assert len(view) == 5
-    parts = numbers(Batches(view, 2, generator))
+    parts = numbers(Loader(view, 2, generator))
     assert [len(part) for part in parts] == [2, 3]
     if shuffled:
         assert sorted(flat(parts)) == sorted(index.tolist())
@@ -587,4 +587,4 @@ def test_a_view_gives_its_rows_alone(shuffled):
 
 
 def test_without_a_generator_rows_come_in_order():
-    assert numbers(Batches(View(numbered(7), None), 3, None)) == [[0, 1, 2], [3, 4, 5], [6]]
+    assert numbers(Loader(Subset(numbered(7), None), 3, None)) == [[0, 1, 2], [3, 4, 5], [6]]

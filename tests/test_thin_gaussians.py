@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
-from skae._thin_gaussians import rectangle_masses, thin_masses
+from skae._mixture.thin_gaussians import rectangle_masses, thin_masses
 
 
 def by_scipy(x, y, covariance):

@@ -46,9 +46,9 @@ from helpers import (
     weights,
 )
 from skae import VAE, Autoencoder
-from skae._rows import Batch, Data, Rows, Units
-from skae._snapshot import Snapshot
-from skae._training import Loss, Net, Phase, TrainableModule
+from skae._training.data import Batch, Data, Dataset, Units
+from skae._training.net import Loss, Net, Phase, TrainableModule
+from skae._training.snapshot import Snapshot
 
 # ------------------------------------------------------------------------- the loop
 
@@ -224,7 +224,7 @@ class InTurn(TrainableModule):
 
 def as_rows(X):
     units = Units(None, None)
-    return Rows(Data(X), units=units, with_mask=False, reread=True, device=torch.device("cpu"))
+    return Dataset(Data(X), units=units, with_mask=False, reread=True, device=torch.device("cpu"))
 
 
 def trained_in_turn(epochs, module=None, valid=None, **params):

@@ -19,13 +19,14 @@ from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback
 from torch import nn
 
-from skae import PPCA, VAE, _row_draws
-from skae._gaussian_codes import DiagonalGaussian
-from skae._row_draws import blocks as blocks_of
-from skae._row_draws import log_q
-from skae._row_draws import pieces as pieces_of
-from skae._rows import Batch, Data
-from skae._vae_inference import mutual_information
+from skae import PPCA, VAE
+from skae._inference import row_draws
+from skae._inference.row_draws import blocks as blocks_of
+from skae._inference.row_draws import log_q
+from skae._inference.row_draws import pieces as pieces_of
+from skae._inference.vae import mutual_information
+from skae._nn.gaussian_latents import DiagonalGaussian
+from skae._training.data import Batch, Data
 
 # -------------------------------------------------------------------------- helpers
 
@@ -117,7 +118,7 @@ def as_ppca(X, n_components=2, *, blind=False, **params):
     """
     pca = PPCA(n_components).fit(X)
     model = fitted(linear(n_components, **start(), **params), X)
-    module, units = model.net_.module_, model._blueprint.units.inputs
+    module, units = model.net_.module_, model._architecture.units.inputs
     center, scale = units.center.numpy(), units.scale
     loadings, noise = pca.loadings_.astype(float), pca.noise_variance_
     precision = np.sum(loadings**2, axis=0) + noise
@@ -239,7 +240,7 @@ def test_information_in_chunks(n_values, monkeypatch):
     rng = np.random.default_rng(0)
     means, stds = rng.normal(size=(20, 2)), rng.uniform(0.1, 1, (20, 2))
     expected = mutual_information(means, stds, 3, np.random.RandomState(0))
-    monkeypatch.setattr(_row_draws, "VALUES", n_values)
+    monkeypatch.setattr(row_draws, "VALUES", n_values)
     found = mutual_information(means, stds, 3, np.random.RandomState(0))
     assert found == pytest.approx(expected, rel=1e-12)
 
@@ -320,7 +321,7 @@ def test_imputation_in_chunks(blind, n_values, monkeypatch):
     """Means are the same in blocks of any size; draws have the same moments."""
     model, pca, X = blind
     expected = model.impute(X, n_importance=50)
-    monkeypatch.setattr(_row_draws, "VALUES", n_values)
+    monkeypatch.setattr(row_draws, "VALUES", n_values)
     np.testing.assert_allclose(model.impute(X, n_importance=50), expected, rtol=1e-4, atol=1e-4)
     if n_values == 64:
         draws = model.impute(X[:2], 300, n_importance=500, random_state=0)
@@ -455,7 +456,7 @@ def log_prior_on_grid(model):
 
 def pseudo_rows(model):
     """In the units of the data."""
-    inputs = model._blueprint.units.inputs
+    inputs = model._architecture.units.inputs
     return inputs.undo(model.net_.module_.pseudo_rows.detach()).numpy()
 
 
@@ -727,7 +728,7 @@ def test_the_expected_gradient_is_that_of_the_expected_bound(prior, n_importance
     model, truth = tiny(prior, n_importance)
     module = model.net_.module_
     draws, share = every_draw(n_importance)
-    log_scale = model._blueprint.log_scale  # of a density in the units of the data
+    log_scale = model._architecture.log_scale  # of a density in the units of the data
     for x in (-1.2, 0.5):
         loss = sum(module.loss(as_batch(model, x, draws, share)).terms.values())
         expected = truth.loss(truth.values, x, draws, share) + log_scale
@@ -748,7 +749,7 @@ def test_the_weighted_loss_by_hand():
     x, draws, share = 0.7, rng.normal(size=(6, 2)), rng.uniform(0.5, 2.0, 6)
     found = model.net_.module_.loss(as_batch(model, x, draws, share)).terms["bound"].item()
     expected = truth.loss(truth.values, x, draws, share / share.sum())
-    assert found == pytest.approx(expected + model._blueprint.log_scale, rel=1e-5)
+    assert found == pytest.approx(expected + model._architecture.log_scale, rel=1e-5)
 
 
 def test_no_draw_moves_an_exact_posterior():
@@ -770,7 +771,7 @@ def test_no_draw_moves_an_exact_posterior():
 
 def by_hand(model, X, beta=1.0, free_bits=0.0):
     """The two terms of the loss of all rows at the draws of a batch, by NumPy and SciPy."""
-    module, plan = model.net_.module_, model._blueprint
+    module, plan = model.net_.module_, model._architecture
     batch = module.prepare(batch_of(model, X), torch.Generator().manual_seed(0))
     means, stds = (a.astype(float) for a in model.posterior(X))
     z = means + stds * batch.draws.numpy()
@@ -1565,7 +1566,7 @@ def test_scores_and_terms_in_chunks(prior, n_values, monkeypatch):
     fitted(model, X, y)
     expected = model.score_samples(X, n_importance=33)
     terms = np.column_stack(model.elbo_terms(X, y, n_draws=33))
-    monkeypatch.setattr(_row_draws, "VALUES", n_values)
+    monkeypatch.setattr(row_draws, "VALUES", n_values)
     found = model.score_samples(X, n_importance=33)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
     found = np.column_stack(model.elbo_terms(X, y, n_draws=33))
@@ -1587,7 +1588,7 @@ def test_memory_has_a_limit(params, least, n_draws):
     """No piece has more numbers than `VALUES`; all rows and draws are in just one."""
     X = make_rows(300, 20)
     model = fitted(network(**start(batch_size=300), **params), X)
-    plan = model._blueprint
+    plan = model._architecture
     assert plan.widest() >= least
     pieces = [part for part, _ in pieces_of(model._rows(Data(X)), n_draws, plan)]
     blocks = blocks_of(n_draws, plan, torch.device("cpu"))
@@ -1596,7 +1597,7 @@ def test_memory_has_a_limit(params, least, n_draws):
     assert [b.start for b in blocks[1:]] == [b.stop for b in blocks[:-1]]
     assert (blocks[0].start, blocks[-1].stop) == (0, n_draws)
     most = max(p.stop - p.start for p in pieces) * max(b.stop - b.start for b in blocks)
-    assert most == 1 or most * plan.widest() <= _row_draws.VALUES
+    assert most == 1 or most * plan.widest() <= row_draws.VALUES
 
 
 @pytest.mark.parametrize("number", [0, -1, 1.5, "many"])

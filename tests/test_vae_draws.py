@@ -7,7 +7,7 @@ from scipy import stats
 from sklearn.datasets import load_iris
 
 from skae import VAE
-from skae._row_draws import RowDraws
+from skae._inference.row_draws import RowDraws
 
 CPU = torch.device("cpu")
 

@@ -26,8 +26,8 @@ from torch import nn
 
 from helpers import hear_batches
 from skae import VQVAE
-from skae._index_priors import IndexPriorModule, index_counts, smoothed_shares
-from skae._rows import Data
+from skae._densities.index_prior import IndexPriorModule, index_counts, smoothed_shares
+from skae._training.data import Data
 from skae.metrics import bits_per_dim
 
 # -------------------------------------------------------------------------- helpers

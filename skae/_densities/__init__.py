@@ -1,0 +1,1 @@
+"""Densities of codes: fit, score_samples and sample, as scikit-learn's."""

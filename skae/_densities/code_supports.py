@@ -1,0 +1,328 @@
+"""Which numbers codes can be: their support, and the map of it to real numbers and back.
+
+Densities are of real numbers. Codes that have bounds, such as those of NMF, are read through a
+smooth map of their support onto all real numbers, whose derivative is counted, so that log p(z)
+is a density on the support and nowhere else.
+
+Codes on a bound itself have no real number. They are read as if they lay beside it, within 0.03
+standard deviations of the code: spread evenly in training, in the middle elsewhere. Draws that
+lie there are put back onto the bound, if more training codes lay on it than there.
+"""
+
+from math import inf, log
+from typing import Any, Literal, NamedTuple, Self, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit, logit
+from sklearn.decomposition import NMF, MiniBatchNMF
+
+from skae._training.data import spread_of
+
+Array = NDArray[Any]
+Limits = Literal["simplex"] | tuple[Array, Array] | None
+
+SUPPORTS = ("auto", "nonnegative", "simplex")
+
+# How near to a bound, in units, a code is on it.
+_ON = 1e-6
+# How far codes on a bound are spread, and the unit in which a single bound is read, beside the
+# standard deviation of the code: so small a unit that all but the codes beside the bound stay
+# what they are, and those on it do not move far away from the others.
+_WIDTH, _BEND = 0.03, 0.3
+# How far the sum of codes may be from that of a simplex, beside it: float32 of many codes.
+_SUM = 1e-4
+# How many codes on a bound tell that it is one.
+_MANY = 3
+
+
+class Support(NamedTuple):
+    """Intervals of codes, of which an end may be infinite; or a simplex, on which they have a sum.
+
+    A single end is left out by y = low + s log(exp((z - low) / s) - 1), with 0.3 standard
+    deviations of the code as unit s; two by a logit of z between them: both change little far
+    from the ends.
+    The codes of a simplex are read as sticks that are broken from what those before leave over
+    (the last takes all that is left, and is not read), each by the logit of its share.
+    """
+
+    low: NDArray[np.float64]  # (n_codes,)
+    high: NDArray[np.float64]  # (n_codes,)
+    unit: NDArray[np.float64]  # (n_codes,), of distances from bounds
+    total: float | None  # sum of the codes of a simplex
+    width: NDArray[np.float64]  # (n_free,), units over which codes on a bound are spread
+    on_low: NDArray[np.bool_]  # (n_free,), whether training codes gathered on the bound
+    on_high: NDArray[np.bool_]  # (n_free,)
+
+    @classmethod
+    def of(
+        cls,
+        codes: Array,
+        weight: Array | None,
+        low: Array,
+        high: Array,
+        std: Array,
+        total: float | None = None,
+    ) -> Self:
+        """That of codes (n, n_codes) with these limits and standard deviations."""
+        two = np.isfinite(low) & np.isfinite(high)
+        unit = np.where(two, high - low, _BEND * std)
+        nothing = np.zeros(0)
+        self = cls(low, high, unit, total, nothing, nothing.astype(bool), nothing.astype(bool))
+        below, above = self._distances(codes)
+        if total is None:
+            width = _WIDTH * std / unit
+        else:
+            width = _WIDTH * np.sqrt(spread_of(below, weight).variance.numpy())
+        width = np.clip(width, 2 * _ON, 0.5)
+        on = [(u <= _ON).sum(0) > ((u > _ON) & (u < width)).sum(0) for u in (below, above)]
+        return self._replace(width=width, on_low=on[0], on_high=on[1])
+
+    @property
+    def n_free(self) -> int:
+        """How many real numbers codes are read as."""
+        return len(self.low) - (self.total is not None)
+
+    def contains(self, codes: Array) -> NDArray[np.bool_]:
+        """Which rows of codes, or of the first of them, lie in the support, but for rounding."""
+        k = codes.shape[1]
+        slack = _ON * self.unit[:k]
+        within = (codes >= self.low[:k] - slack) & (codes <= self.high[:k] + slack)
+        inside: NDArray[np.bool_] = np.asarray(within.all(axis=1))
+        if self.total is not None:
+            over = codes.sum(1) / self.total - 1
+            inside &= (over <= _SUM) & ((over >= -_SUM) | (k < len(self.low)))
+        return inside
+
+    def to_real(
+        self, codes: Array, noise: np.random.RandomState | None = None
+    ) -> NDArray[np.float64]:
+        """Real numbers (n, n_free) of codes; those on a bound are spread by noise, if there is."""
+        below, above = (_off_bound(u, self.width, noise) for u in self._distances(codes))
+        one, other, two = self._sides()
+        low, high, unit = self._free()
+        real = codes[:, : self.n_free].astype(np.float64)
+        real[:, one] = low[one] + unit[one] * _softplus_inverse(below[:, one])
+        real[:, other] = high[other] - unit[other] * _softplus_inverse(above[:, other])
+        middle, width = self._logit_units()
+        real[:, two] = middle + width * logit(_share(below[:, two], above[:, two]))
+        return real
+
+    def from_real(self, real: Array) -> NDArray[np.float64]:
+        """The codes (n, n_codes) of real numbers."""
+        one, other, two = self._sides()
+        low, high, unit = self._free()
+        codes = real.astype(np.float64)
+        below = np.logaddexp(0.0, (codes[:, one] - low[one]) / unit[one])
+        codes[:, one] = low[one] + unit[one] * _on_bound(below, self._snaps(self.on_low)[one])
+        above = np.logaddexp(0.0, (high[other] - codes[:, other]) / unit[other])
+        codes[:, other] = high[other] - unit[other] * _on_bound(
+            above, self._snaps(self.on_high)[other]
+        )
+        middle, width = self._logit_units()
+        share = _on_bound(expit((codes[:, two] - middle) / width), self._snaps(self.on_low)[two])
+        share = 1 - _on_bound(1 - share, self._snaps(self.on_high)[two])
+        if self.total is None:
+            codes[:, two] = low[two] + unit[two] * share
+            return codes
+        left = self.total * np.cumprod(np.c_[np.ones(len(codes)), 1 - share], axis=1)
+        return np.c_[left[:, :-1] * share, left[:, -1]]
+
+    def log_slope(self, codes: Array) -> NDArray[np.float64]:
+        """log |d real / d codes| of rows; of a simplex, by all its codes but the last."""
+        below, above = (_off_bound(u, self.width) for u in self._distances(codes))
+        one, other, two = self._sides()
+        share = _share(below[:, two], above[:, two])
+        log_slope: NDArray[np.float64] = (
+            -np.log(-np.expm1(-below[:, one])).sum(1)
+            - np.log(-np.expm1(-above[:, other])).sum(1)
+            - (np.log(share) + np.log1p(-share)).sum(1)
+        )
+        if self.total is None:
+            return log_slope - two.sum() * log(4)
+        return log_slope - np.log(self._left(codes)).sum(1)
+
+    def _free(self) -> tuple[NDArray[np.float64], ...]:
+        """Bounds and units of the codes that are read."""
+        return tuple(values[: self.n_free] for values in (self.low, self.high, self.unit))
+
+    def _snaps(self, on: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Distances from a bound within which codes are on it, if training codes were."""
+        return np.where(on, self.width, 0.0)
+
+    def _sides(self) -> tuple[NDArray[np.bool_], ...]:
+        """Which numbers are of codes with a lower bound only, with an upper one, with both."""
+        low, high = np.isfinite(self.low[: self.n_free]), np.isfinite(self.high[: self.n_free])
+        return low & ~high, high & ~low, low & high
+
+    def _logit_units(self) -> tuple[Array | float, Array | float]:
+        """What takes logits of shares to numbers: slope 1 in the middle, but of a simplex."""
+        if self.total is not None:
+            return 0.0, 1.0
+        two = self._sides()[2]
+        return (self.low[two] + self.high[two]) / 2, self.unit[two] / 4
+
+    def _distances(self, codes: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Of codes from their bounds in units, (n, n_free); of a simplex, those of the shares."""
+        codes = codes.astype(np.float64)
+        if self.total is None:
+            below, above = (codes - self.low) / self.unit, (self.high - codes) / self.unit
+        else:
+            below = codes[:, :-1] / self._left(codes)
+            above = 1 - below
+        return np.maximum(below, 0.0), np.maximum(above, 0.0)
+
+    def _left(self, codes: Array) -> NDArray[np.float64]:
+        """What the codes before one of a simplex leave over for it, (n, n_free)."""
+        total = cast(float, self.total)
+        before = np.cumsum(codes[:, :-2], axis=1, dtype=np.float64)
+        left = total - np.c_[np.zeros(len(codes)), before]
+        return np.maximum(left, _ON * total)
+
+
+def _softplus_inverse(u: Array) -> Array:
+    """log(exp(u) - 1)."""
+    return u + np.log(-np.expm1(-u))
+
+
+def _share(below: Array, above: Array) -> Array:
+    """Where a number is between two bounds, by its distance from the nearer one."""
+    return np.where(below < above, below, 1 - above)
+
+
+def _off_bound(u: Array, width: Array, noise: np.random.RandomState | None = None) -> Array:
+    """Distances from a bound, of which none is 0: spread by noise, or in the middle."""
+    on = u <= _ON
+    if not on.any():
+        return u
+    share = 0.5 if noise is None else 1 - noise.random_sample(u.shape)
+    return np.where(on, width * share, u)
+
+
+def _on_bound(u: Array, width: Array) -> Array:
+    """Distances from a bound, of which none is small but 0."""
+    return np.where(u < width, 0.0, u)
+
+
+# --------------------------------------------------------------------- which support it is
+
+
+def limits_of(support: Any, codes: Array, pair: Any) -> Limits:
+    """The limits of codes (n, n_codes) that the parameter `support` means: none, a pair of
+    arrays, or "simplex"; those that are found in the codes of a pair, where it is "auto"."""
+    k = codes.shape[1]
+    if isinstance(support, str) and support == "auto":
+        return None if pair is None else _found_limits(codes, pair)
+    if support is None:
+        return None
+    limits: Limits
+    if isinstance(support, str):
+        limits = "simplex" if support == "simplex" else _half_line(k)
+    else:
+        limits = _given_limits(support, k)
+    if isinstance(limits, str):
+        wrong = "no simplex: they have to be positive, or zero, and have the sum 1"
+        allowed = _is_simplex(codes)
+    else:
+        low, high = limits
+        slack = _ON * np.maximum(np.abs(codes).max(0), 1e-150)
+        wrong = f"outside: they reach from {codes.min():g} to {codes.max():g}"
+        allowed = bool(((codes >= low - slack) & (codes <= high + slack)).all())
+    if not allowed:
+        raise ValueError(
+            f"support={support!r}, but codes of autoencoder={pair!r} are {wrong}. support=None "
+            "lets codes be any numbers, 'auto' finds out what they can be."
+        )
+    return limits
+
+
+def check_support(support: Any) -> None:
+    """Raise for what is no support, whatever the codes are."""
+    if support is None or (isinstance(support, str) and support in SUPPORTS):
+        return
+    try:
+        if isinstance(support, str) or len(support) != 2:
+            raise ValueError
+        low, high = (np.asarray(end, dtype=np.float64) for end in support)
+        low, high = np.broadcast_arrays(low, high)
+        allowed = low.ndim < 2 and bool((low < high).all())
+    except (TypeError, ValueError):
+        allowed = False
+    if not allowed:
+        raise ValueError(
+            f"support={support!r} must be one of {list(SUPPORTS)}, None, or a pair (low, high) of "
+            "numbers, or of one for each code, that are ends of intervals; -inf and inf are none."
+        )
+
+
+def public_support(limits: Limits) -> Any:
+    """How limits are told to users."""
+    if limits is None or isinstance(limits, str):
+        return limits
+    low, high = limits
+    if (low == 0).all() and (high == inf).all():
+        return "nonnegative"
+    if (low == low[0]).all() and (high == high[0]).all():
+        return float(low[0]), float(high[0])
+    return limits
+
+
+def _half_line(k: int) -> tuple[Array, Array]:
+    return np.zeros(k), np.full(k, inf)
+
+
+def _given_limits(support: Any, k: int) -> tuple[Array, Array]:
+    low, high = (np.asarray(end, dtype=np.float64) for end in support)
+    try:
+        return np.broadcast_to(low, k).copy(), np.broadcast_to(high, k).copy()
+    except ValueError as error:
+        raise ValueError(
+            f"support={support!r} has limits of {max(low.size, high.size)} codes; there are {k}."
+        ) from error
+
+
+def _found_limits(codes: Array, pair: Any) -> Limits:
+    """Limits that codes show: those that many of them lie on, and the sum of a simplex.
+
+    Codes that merely happen to be positive, or to lie in [0, 1], have none.
+    """
+    k = codes.shape[1]
+    if _is_simplex(codes):
+        return "simplex"
+    if codes.min() < 0 and not (codes.min() >= -1 and codes.max() <= 1):
+        return None
+    for low, high in ((0.0, 1.0), (-1.0, 1.0)):
+        inside = codes.min() >= low and codes.max() <= high
+        if inside and _gather(codes, low, high) and _gather(codes, high, low):
+            return np.full(k, low), np.full(k, high)
+    if codes.min() >= 0 and (_is_nonnegative(pair) or _gather(codes, 0.0)):
+        return _half_line(k)
+    return None
+
+
+def _is_simplex(codes: Array) -> bool:
+    return (
+        codes.shape[1] > 1
+        and bool(codes.min() >= -_ON)
+        and bool((np.abs(codes.sum(1, dtype=np.float64) - 1) <= _SUM).all())
+    )
+
+
+def _gather(codes: Array, bound: float, other: float = inf) -> bool:
+    """Whether, of some code, many lie on a bound, and more than on any number but the bounds."""
+    for code in codes.T:
+        slack = _ON * code.std()
+        on, elsewhere = np.abs(code - bound) <= slack, np.abs(code - other) > slack
+        n_on = int(on.sum())
+        if _MANY <= n_on < len(code):
+            counts = np.unique_counts(code[~on & elsewhere]).counts
+            if n_on > counts.max(initial=0):
+                return True
+    return False
+
+
+def _is_nonnegative(pair: Any) -> bool:
+    """Whether codes cannot be negative, whatever the rows are."""
+    steps = getattr(pair, "steps", None)
+    last = pair if steps is None else steps[-1][1]
+    return isinstance(last, (NMF, MiniBatchNMF)) or getattr(last, "positive_code", False) is True

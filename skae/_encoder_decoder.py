@@ -1,0 +1,141 @@
+"""EncoderDecoder: what every autoencoder of an encoder and a decoder network has in common.
+
+It says how encoder and decoder are built.
+"""
+
+import warnings
+from math import prod
+from numbers import Integral
+from typing import Any, ClassVar
+
+from torch import nn
+
+from skae._base import Interval, StrOptions
+from skae._modules.architecture import EncoderDecoderArchitecture
+from skae._network_autoencoder import NetworkAutoencoder, layer_sizes
+from skae._nn.likelihoods import LIKELIHOODS
+from skae._nn.networks import ACTIVATIONS, MIN_SIDE, OUT_RANGES, POOLINGS
+
+
+def channels_first_advice(image_shape: Any) -> str:
+    """What to do about a shape whose channels seem to come last; empty if they do not."""
+    first, second, last = map(int, image_shape)
+    if last not in (1, 3, 4) or min(first, second) <= 4:
+        return ""
+    return (
+        f" Channels come first: if these are images of {first} x {second} pixels with {last} "
+        f"channel{'s' * (last > 1)}, set image_shape=({last}, {first}, {second}) and give "
+        f"X.reshape(-1, {first}, {second}, {last}).transpose(0, 3, 1, 2).reshape(len(X), -1)."
+    )
+
+
+class EncoderDecoder(NetworkAutoencoder):
+    """An autoencoder of two networks, which are built from parameters or the user's own."""
+
+    _Architecture: ClassVar[type[EncoderDecoderArchitecture]] = EncoderDecoderArchitecture
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **NetworkAutoencoder._parameter_constraints,
+        "decoder_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left"), None],
+        "activation": [StrOptions(set(ACTIVATIONS))],
+        "out_activation": [StrOptions({"identity", *OUT_RANGES})],
+        "normalization": [StrOptions({"batch"}), None],
+        "network": [StrOptions({"mlp", "conv"})],
+        "image_shape": [tuple, list, None],
+        "pooling": [StrOptions(set(POOLINGS))],
+        "encoder": [nn.Module, None],
+        "decoder": [nn.Module, None],
+    }
+
+    def _check_choices(self, n_features: int) -> None:
+        super()._check_choices(n_features)
+        sizes = layer_sizes("hidden_layer_sizes", self.hidden_layer_sizes)
+        if self.decoder_layer_sizes is not None:
+            layer_sizes("decoder_layer_sizes", self.decoder_layer_sizes)
+        if self.image_shape is not None:
+            shape = tuple(self.image_shape)
+            whole = len(shape) == 3 and all(isinstance(s, Integral) and int(s) > 0 for s in shape)
+            if not whole or prod(shape) != n_features:
+                raise ValueError(
+                    f"image_shape={self.image_shape!r} must be three positive integers "
+                    f"(channels, height, width) whose product is the {n_features} features of X."
+                )
+        if self.network == "conv":
+            if self.image_shape is None:
+                raise ValueError(
+                    'network="conv" needs image_shape=(channels, height, width), given None.'
+                )
+            if min(self.image_shape[1:]) < MIN_SIDE:
+                raise ValueError(
+                    f"image_shape={tuple(self.image_shape)!r}: network='conv' needs a height "
+                    f"and a width of at least {MIN_SIDE}.{channels_first_advice(self.image_shape)}"
+                )
+            if advice := channels_first_advice(self.image_shape):
+                warnings.warn(
+                    f"image_shape={tuple(self.image_shape)!r} is read as (channels, height, "
+                    f"width).{advice}",
+                    UserWarning,
+                    stacklevel=2,
+                )
+            if not sizes:
+                raise ValueError(
+                    "hidden_layer_sizes=() has no channels: network='conv' needs one or more."
+                )
+        has_location = LIKELIHOODS[self.likelihood].location
+        if self.out_activation != "identity" and not has_location:
+            raise ValueError(
+                f"out_activation={self.out_activation!r} goes with likelihood='gaussian' or "
+                f"'laplace'; {self.likelihood!r} has its own, given the output as logits or log "
+                "rates."
+            )
+        if self.noise_variance != "scalar" and not has_location:
+            raise ValueError(
+                f"noise_variance={self.noise_variance!r} goes with likelihood='gaussian' or "
+                f"'laplace'; {self.likelihood!r} has no noise variance."
+            )
+
+    def _check_batches(self, n_train: int) -> None:
+        """Raise where batch normalisation would have no variance to divide by."""
+        if self.normalization == "batch" and (n_train < 2 or self.batch_size < 2):
+            raise ValueError(
+                "normalization='batch' needs two rows or more in a batch; given "
+                f"batch_size={self.batch_size} and {n_train} rows to train on."
+            )
+
+    def _user_modules(self) -> tuple[Any, ...]:
+        return (self.encoder, self.decoder)
+
+    def _has_own_networks(self) -> bool:
+        return self.encoder is not None or self.decoder is not None
+
+    def _choices(self) -> dict[str, Any]:
+        hidden = layer_sizes("hidden_layer_sizes", self.hidden_layer_sizes)
+        back = hidden[::-1]
+        if self.decoder_layer_sizes is not None:
+            back = layer_sizes("decoder_layer_sizes", self.decoder_layer_sizes)
+        return {
+            "n_components": self._n_latents(),
+            "hidden_layer_sizes": hidden,
+            "decoder_layer_sizes": back,
+            "activation": self.activation,
+            "out_activation": self.out_activation,
+            "normalization": self.normalization,
+            "network": self.network,
+            "image_shape": None if self.image_shape is None else tuple(map(int, self.image_shape)),
+            "pooling": self.pooling,
+            "tied_weights": False,
+            "likelihood": self.likelihood,
+            "noise_variance": self.noise_variance,
+            "own_networks": self._has_own_networks(),
+        }
+
+    def _support(self, as_targets: bool = True) -> tuple[str, tuple[float, float]]:
+        bounded = self._architecture.out_activation
+        if as_targets and bounded != "identity":
+            return "out_activation", OUT_RANGES[bounded]
+        return super()._support(as_targets)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.positive_only = self.likelihood == "poisson"
+        return tags

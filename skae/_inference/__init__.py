@@ -1,0 +1,1 @@
+"""Expectations and bounds under trained modules."""

@@ -1,0 +1,130 @@
+"""log p(x) = log of the integral of p(z) p(x|z), for models that encode a row as a point.
+
+A point autoencoder has no q(z|x) to draw from. Around the code f(x) of a row there is one:
+N(f(x), tau² diag(s²)), with the standard deviations s of codes and one tau for all rows,
+which is chosen where the bound on training rows is best. Whatever tau is, the importance-
+weighted bound holds (Burda et al. 2016); it is tighter the more draws there are.
+
+References
+----------
+Y. Burda, R. Grosse and R. Salakhutdinov (2016). Importance weighted autoencoders. ICLR.
+:doi:`10.48550/arXiv.1509.00519`
+"""
+
+from collections.abc import Callable
+from math import log, pi
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from torch import Tensor
+
+from skae._inference.row_draws import RowDraws, blocks, pieces
+from skae._nn.gaussian_latents import DiagonalGaussian
+from skae._training.data import Data
+
+LogPrior = Callable[[Tensor], Tensor]
+Map = Callable[[Tensor], Tensor]
+
+# Training rows and draws of each that choose tau, between these logs, to this accuracy.
+_ROWS, _DRAWS = 128, 32
+_LEAST_LOG_TAU, _MOST_LOG_TAU, _ACCURACY = -8.0, 1.0, 0.1
+_HALF_LOG_2PI = 0.5 * log(2 * pi)
+
+
+class Proposal(NamedTuple):
+    """N(f(x), tau² diag(std²)); codes of std 0 stay where they are.
+
+    Of codes that have bounds, it is one of the real numbers that they are read as: `to_real`
+    and `from_real` are the map and its inverse.
+    """
+
+    std: NDArray[np.float64]
+    tau: float
+    to_real: Map | None = None
+    from_real: Map | None = None
+
+
+class _FreshDraws:
+    """N(0, I) draws of rows in order, independent of each other, the same in every pass.
+
+    Those of `RowDraws`, which near rows share, have luck in common: a proposal that is
+    chosen by them would be chosen for it.
+    """
+
+    def __init__(self, n: int, n_codes: int, seed: int, device: torch.device) -> None:
+        self.n_codes, self.generator = n_codes, torch.Generator(device).manual_seed(seed)
+
+    def of(self, mean: Tensor, block: slice) -> Tensor:
+        """A block of the draws of the next rows, (n, n_draws, n_codes)."""
+        shape = (len(mean), block.stop - block.start, self.n_codes)
+        return torch.randn(shape, generator=self.generator, device=mean.device)
+
+
+def bounds(
+    model: Any,
+    X: NDArray[Any],
+    log_prior: LogPrior,
+    proposal: Proposal,
+    n_draws: int,
+    kind: type[RowDraws | _FreshDraws] = RowDraws,
+) -> NDArray[np.float32]:
+    """log 1/K sum_k p(x|z_k) p(z_k) / q(z_k|x) of rows, nats.
+
+    `model` encodes and decodes by a network; log_prior is of codes (n, n_draws, k), as a
+    density of those that vary; or of the real numbers that the proposal is one of.
+    """
+    module, rows = model.net_.module_, model._rows(Data(X))
+    draws = kind(n_draws, len(proposal.std), model._seed + 3, rows.device)
+    std = torch.as_tensor(proposal.std, dtype=torch.float32).to(rows.device)
+    varies = std > 0
+    log_width = float((std[varies] * proposal.tau).log().sum()) + _HALF_LOG_2PI * int(varies.sum())
+    found = np.empty(len(rows), dtype=np.float32)
+    with model._inference():
+        for part, batch in pieces(rows, n_draws, module.plan):
+            center = module.encode(batch.x)
+            if isinstance(center, DiagonalGaussian):
+                center = center.mean
+            if proposal.to_real is not None:
+                center = proposal.to_real(center)
+            total = torch.full((len(batch.x),), -torch.inf, device=rows.device)
+            for block in blocks(n_draws, module.plan, rows.device):
+                some = draws.of(center / std.where(varies, 1.0), block)
+                z = center[:, None] + proposal.tau * std * some
+                log_q = -0.5 * some[..., varies].square().sum(-1) - log_width
+                codes = z if proposal.from_real is None else proposal.from_real(z)
+                log_weight = module.log_px(batch, codes) + log_prior(z) - log_q
+                total = torch.logaddexp(total, log_weight.logsumexp(-1))
+            total = total - log(n_draws) - module.log_units(batch)
+            found[part] = total.cpu().numpy()
+    return found
+
+
+def some_rows(X: NDArray[Any]) -> NDArray[Any]:
+    """Training rows that choose the proposal; a copy, which keeps no others in memory."""
+    return np.array(X[:: -(-X.shape[0] // _ROWS)])
+
+
+def best_proposal(
+    model: Any,
+    X: NDArray[Any],
+    log_prior: LogPrior,
+    std: NDArray[np.float64],
+    to_real: Map | None = None,
+    from_real: Map | None = None,
+) -> Proposal:
+    """The proposal at which rows have the best bound."""
+    start = Proposal(std, 1.0, to_real, from_real)
+    if not std.any():  # there is nothing to choose
+        return start
+
+    def loss(log_tau: float) -> float:
+        proposal = start._replace(tau=float(np.exp(log_tau)))
+        scores = bounds(model, X, log_prior, proposal, _DRAWS, _FreshDraws)
+        return -float(scores.astype(np.float64).mean())
+
+    limits = (_LEAST_LOG_TAU, _MOST_LOG_TAU)
+    found = minimize_scalar(loss, bounds=limits, method="bounded", options={"xatol": _ACCURACY})
+    return start._replace(tau=float(np.exp(found.x)))

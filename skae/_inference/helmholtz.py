@@ -1,0 +1,215 @@
+"""Expectations over the states of a fitted HelmholtzMachine: by draws, and by enumeration.
+
+Rows come in pieces and draws in blocks; what grows with the number of draws are the sets of
+numbers that they are made of. Nothing here takes gradients.
+
+Draws belong to their rows: a unit is 1 where its number lies below its probability, and
+a probability that changed by rounding, because other rows stand beside its own, could turn
+it. So states are drawn in float64, where that has no chance to happen.
+"""
+
+import copy
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from math import log, pi
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+from torch.special import ndtr
+
+from skae._inference.row_draws import RowDraws, blocks, pieces
+from skae._modules.helmholtz import HelmholtzModule, Recognised, total
+from skae._nn.likelihoods import WithNoise
+from skae._training.data import Batch, Dataset, chunks
+
+# As many units have a million states.
+MAX_UNITS = 20
+# Numbers that are held at once, of a block of states and its rows.
+_AT_ONCE = 2**21
+
+
+def entropy(logit: Tensor) -> Tensor:
+    """Of Bernoulli units with these logits, summed over the last axis; nats."""
+    return (softplus(logit) - logit * torch.sigmoid(logit)).sum(-1)
+
+
+def wide_type(device: torch.device) -> torch.dtype:
+    """The widest float of a device."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+# ------------------------------------------------------------------------- by draws
+
+
+def _recognised(
+    module: HelmholtzModule, rows: Dataset, draws: RowDraws
+) -> Iterator[tuple[slice, Batch, Iterator[tuple[Recognised, list[Tensor]]]]]:
+    """Of pieces of rows, blocks of their own draws; states also in the module's precision."""
+    wide = draws.turns.dtype
+    up: nn.ModuleList = copy.deepcopy(module.up).to(wide)
+
+    def of(batch: Batch) -> Iterator[tuple[Recognised, list[Tensor]]]:
+        x = batch.x.to(wide)
+        for block in blocks(len(draws), module.plan, rows.device):
+            found = module.recognise(x, ndtr(draws.of(x, block)), up)
+            yield found, [h.to(batch.y.dtype) for h in found.states]
+
+    for part, batch in pieces(rows, len(draws), module.plan):
+        yield part, batch, of(batch)
+
+
+def _log_p(module: HelmholtzModule, batch: Batch, states: list[Tensor]) -> list[Tensor]:
+    seen = None if batch.seen is None else batch.seen[:, None]
+    return module.log_p(batch.y[:, None], seen, states)[0]
+
+
+def importance_bounds(
+    module: HelmholtzModule, rows: Dataset, draws: RowDraws
+) -> NDArray[np.float32]:
+    """log 1/K sum_k p(x, h_k) / q(h_k|x) of every row, nats in the units of the data."""
+    bounds = np.empty(len(rows), dtype=np.float32)
+    for part, batch, some in _recognised(module, rows, draws):
+        so_far = torch.full((len(batch.y),), -torch.inf, device=rows.device)
+        for found, states in some:
+            log_weight = total(_log_p(module, batch, states)) - total(found.log_q())
+            so_far = torch.logaddexp(so_far, log_weight.logsumexp(-1))
+        bounds[part] = (so_far - log(len(draws)) - module.log_units(batch)).cpu().numpy()
+    return bounds
+
+
+def drawn_terms(module: HelmholtzModule, rows: Dataset, draws: RowDraws) -> NDArray[np.float32]:
+    """E_q[-log p(x, h)] and the entropy of q(h|x), (n_rows, 2).
+
+    Of the entropies, and of log p(h_L), the expectation is taken given the layer below.
+    """
+    terms = np.empty((len(rows), 2), dtype=np.float32)
+    for part, batch, some in _recognised(module, rows, draws):
+        both = torch.zeros((len(batch.y), 2), dtype=torch.float64, device="cpu")
+        for found, states in some:
+            *lower, _ = _log_p(module, batch, states)
+            top = torch.sigmoid(found.logits[-1]) @ module.prior_logit.to(found.logits[-1].dtype)
+            log_p = total(lower) + top - softplus(module.prior_logit).sum()
+            n_draws = states[0].shape[1]
+            of_q = total([entropy(logit).expand(-1, n_draws) for logit in found.logits])
+            both += torch.stack([-log_p.sum(1), of_q.sum(1)], 1).cpu()
+        both /= len(draws)
+        both[:, 0] += module.log_units(batch).cpu()
+        terms[part] = both.numpy()
+    return terms
+
+
+def drawn(
+    module: HelmholtzModule, rows: Dataset, n_draws: int, generator: torch.Generator
+) -> Iterator[tuple[Batch, Tensor, Tensor]]:
+    """Of every piece: outputs at draws of its own, (n, n_draws, n_features), and their shares.
+
+    Shares are equal, or importance weights where training takes them.
+    """
+    plan = module.plan
+    for _, batch in pieces(rows, n_draws, plan):
+        shape = (len(batch.y), n_draws, plan.n_units)
+        uniform = torch.rand(shape, generator=generator, device=generator.device)
+        found = module.recognise(batch.x, uniform)
+        seen = None if batch.seen is None else batch.seen[:, None]
+        log_p, output = module.log_p(batch.y[:, None], seen, found.states)
+        share = torch.full(shape[:2], 1 / n_draws, device=generator.device)
+        if plan.algorithm == "reweighted":
+            share = (total(log_p) - total(found.log_q())).softmax(-1)
+        yield batch, output, share
+
+
+# ------------------------------------------------------------------- by enumeration
+
+
+def all_states(n_units: int) -> Tensor:
+    """All states of binary units, (2 ** n_units, n_units), float64."""
+    numbers = torch.arange(2**n_units)[:, None]
+    return (numbers >> torch.arange(n_units) & 1).double()
+
+
+def log_masses(states: Tensor, logits: Tensor) -> Tensor:
+    """log p of every state given every row of logits, (n_logits, n_states)."""
+    return logits @ states.T - softplus(logits).sum(1, keepdim=True)
+
+
+class Enumeration:
+    """A machine of few units, of which every state is looked at; float64, on the CPU.
+
+    Only pairs of states of neighbouring layers meet: what the layers above h_1 add is a number
+    for each state of h_1, whatever the row.
+    """
+
+    def __init__(self, module: HelmholtzModule) -> None:
+        self.module = copy.deepcopy(module).cpu().double()
+        self.states = [all_states(n) for n in module.plan.layer_sizes]
+        logit, top = self.module.prior_logit, self.states[-1]
+        log_marginal = log_masses(top, logit[None])[0]
+        energy, entropies = -log_marginal, torch.zeros_like(log_marginal)
+        layers = zip(self.module.down, self.module.up[1:], pairwise(self.states), strict=True)
+        for down, up, (below, above) in reversed(list(layers)):
+            log_p = log_masses(below, down(above))  # (n_above, n_below)
+            log_q = log_masses(above, up(below)).T
+            log_marginal = torch.logsumexp(log_p + log_marginal[:, None], 0)
+            energy = (log_q.exp() * (energy[:, None] - log_p)).sum(0)
+            entropies = (log_q.exp() * (entropies[:, None] - log_q)).sum(0)
+        # log p(h_1); E[-log p(h)|h_1] and E[-log q(h|h_1)] under q.
+        self.log_marginal, self.energy, self.entropy = log_marginal, energy, entropies
+
+    def log_likelihoods(self, rows: Dataset) -> NDArray[np.float64]:
+        """log p(x) of every row, nats in the units of the data."""
+        found = torch.full((len(rows),), -torch.inf, dtype=torch.float64)
+        for block, part, batch, log_px in self._pairs(rows):
+            log_joint = log_px + self.log_marginal[block]
+            found[part] = torch.logaddexp(found[part], log_joint.logsumexp(1))
+            if block.stop == len(self.log_marginal):
+                found[part] -= self.module.log_units(batch)
+        return found.numpy()
+
+    def terms(self, rows: Dataset) -> NDArray[np.float64]:
+        """E_q[-log p(x, h)] and the entropy of q(h|x), (n_rows, 2)."""
+        found = torch.zeros((len(rows), 2), dtype=torch.float64)
+        for block, part, batch, log_px in self._pairs(rows):
+            logit = self.module.up[0](batch.x)
+            q = log_masses(self.states[0][block], logit).exp()
+            found[part, 0] += (q * (self.energy[block] - log_px)).sum(1)
+            found[part, 1] += q @ self.entropy[block]
+            if block.stop == len(self.energy):
+                found[part, 0] += self.module.log_units(batch)
+                found[part, 1] += entropy(logit)
+        return found.numpy()
+
+    def _pairs(self, rows: Dataset) -> Iterator[tuple[slice, slice, Batch, Tensor]]:
+        """Blocks of states of h_1 and pieces of rows, with log p(x|h_1) of each pair."""
+        n_states = len(self.states[0])
+        size = min(n_states, max(1, _AT_ONCE // self.module.plan.n_features))
+        for start in range(0, n_states, size):
+            block = slice(start, min(start + size, n_states))
+            log_px = self._log_px(self.module.to_rows(self.states[0][block]))
+            for part in chunks(len(rows), 8 * size):
+                batch = Batch(*(None if t is None else t.cpu().double() for t in rows.batch(part)))  # type: ignore[arg-type]
+                yield block, part, batch, log_px(batch)
+
+    def _log_px(self, output: Tensor) -> Callable[[Batch], Tensor]:
+        """log p(x|h_1) of the rows of a batch given outputs, (n_rows, n_outputs), by products."""
+        likelihood = self.module.likelihood
+        if not isinstance(likelihood, WithNoise):
+            log_norm = softplus(output)
+            return lambda batch: _seen(batch, 1) @ output.T - _seen(batch, 0) @ log_norm.T
+        variance = likelihood.variance.expand(output.shape[1])
+        scaled, log_norm = output / variance, output**2 / variance + (2 * pi * variance).log()
+
+        def of_gaussians(batch: Batch) -> Tensor:
+            squares = (_seen(batch, 2) / variance).sum(1, keepdim=True)
+            cross = _seen(batch, 1) @ scaled.T
+            return -0.5 * (squares + _seen(batch, 0) @ log_norm.T) + cross
+
+        return of_gaussians
+
+
+def _seen(batch: Batch, power: int) -> Tensor:
+    """Powers of the values that were seen, of others zero."""
+    values = batch.y**power
+    return values if batch.seen is None else values * batch.seen

@@ -1,0 +1,81 @@
+"""Draws of codes that belong to their rows, and how many rows and draws are held at once."""
+
+from collections.abc import Iterator
+from math import pi
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from skae._modules.architecture import Architecture
+from skae._nn.gaussian_latents import DiagonalGaussian, entropy
+from skae._training.data import Batch, Dataset
+
+# How many numbers the widest layer may hold at once: on a CPU what its cache holds, too.
+VALUES, _ELSEWHERE = 2**19, 2**24
+# Sets of draws that those of each row are mixed of, and the radians by which a weight turns
+# when a code moves by a standard deviation of N(0, I).
+_SETS, _TURNS = 32, 3.0
+# Rows that go through the encoder at once.
+_MOST_ROWS = 2048
+
+
+def log_q(q: DiagonalGaussian, draws: Tensor) -> Tensor:
+    """log q(z|x) at z = mean + std * draw, (n, n_draws)."""
+    at_mean = (entropy(q.log_var) - 0.5).sum(-1)  # minus log q(mean|x)
+    return -0.5 * draws.square().sum(-1) - at_mean[:, None]
+
+
+class RowDraws:
+    """N(0, I) draws that depend on nothing but the row: repeatable, and others for other rows.
+
+    Draws shared by all rows would give all scores the same error, which no number of rows
+    averages out. So there are M sets of draws e_m, and each row has its own mixture of
+    them, sum_m w_m(x) e_m with a weight vector of length one, which is N(0, I) again. The
+    weights are smooth in x, so that rows that differ by rounding have draws that do.
+    """
+
+    def __init__(
+        self,
+        n: int,
+        n_components: int,
+        seed: int,
+        device: torch.device,
+        *,
+        n_read: int | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        self.sets = torch.randn((_SETS, n, n_components), generator=generator).to(device)
+        turns = torch.randn((n_read or n_components, _SETS), generator=generator)
+        self.turns = (_TURNS * turns).to(device, dtype)
+        self.start = (2 * pi * torch.rand(_SETS, generator=generator)).to(device, dtype)
+
+    def __len__(self) -> int:
+        return self.sets.shape[1]
+
+    def of(self, read: Tensor, block: slice) -> Tensor:
+        """A block of the draws of rows that read so, (n, n_draws, n_components)."""
+        weight = normalize((read @ self.turns + self.start).cos(), dim=1)
+        sets = self.sets[:, block].to(weight.dtype)
+        return (weight @ sets.flatten(1)).unflatten(1, sets.shape[1:])
+
+
+def _codes_at_once(plan: Architecture, device: torch.device) -> int:
+    """How many codes may be decoded at once."""
+    values = VALUES if device.type == "cpu" else _ELSEWHERE
+    return max(1, values // plan.widest())
+
+
+def pieces(rows: Dataset, n_draws: int, plan: Architecture) -> Iterator[tuple[slice, Batch]]:
+    """Rows in pieces, few enough to decode many draws for each."""
+    step = max(1, min(_MOST_ROWS, _codes_at_once(plan, rows.device) // n_draws))
+    for start in range(0, len(rows), step):
+        part = slice(start, min(start + step, len(rows)))
+        yield part, rows.batch(part)
+
+
+def blocks(n_draws: int, plan: Architecture, device: torch.device) -> list[slice]:
+    """The draws in blocks, few enough to decode them for one row."""
+    block = _codes_at_once(plan, device)
+    return [slice(start, min(start + block, n_draws)) for start in range(0, n_draws, block)]

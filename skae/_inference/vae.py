@@ -1,0 +1,186 @@
+"""Expectations over z under a fitted VAE: bounds, their terms, imputations, information.
+
+Rows come in pieces and draws in blocks, so that memory stays bounded whatever their
+number. Nothing here takes gradients.
+"""
+
+from collections.abc import Iterator
+from math import log
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import logsumexp
+from torch import Tensor
+
+from skae._inference import row_draws
+from skae._inference.row_draws import RowDraws, blocks, log_q, pieces
+from skae._modules.vae import VAEModule
+from skae._nn.gaussian_latents import Components, DiagonalGaussian, kl_by_code, log_prior
+from skae._training.data import Batch, Dataset
+
+# Less than any finite log weight.
+_LEAST = -1e30
+
+
+def drawn(
+    module: VAEModule, rows: Dataset, n_draws: int, generator: torch.Generator
+) -> Iterator[tuple[Batch, Tensor, Tensor]]:
+    """Of every piece: outputs at draws of its own, (n, n_draws, n_features), and their shares.
+
+    Where training takes one draw a row, shares are equal. Where it takes k of them, shares
+    are importance weights, of k draws each time.
+    """
+    plan = module.plan
+    prior, k = module.prior(), plan.n_importance
+    for _, batch in pieces(rows, max(n_draws, k), plan):
+        q = module.encode(batch.x)
+        condition = None if batch.condition is None else batch.condition[:, None]
+        parts = blocks(n_draws, plan, rows.device) if k == 1 else [slice(0, k)] * -(-n_draws // k)
+        for block in parts:
+            shape = (len(batch.x), block.stop - block.start, plan.n_components)
+            draws = torch.randn(shape, generator=generator, device=generator.device)
+            z = q.at(draws)
+            output = module.decode(z, condition)
+            if k == 1:
+                share = torch.full(shape[:2], 1 / n_draws, device=z.device)
+            else:
+                seen = None if batch.seen is None else batch.seen[:, None]
+                log_px = module.likelihood.row_log_prob(batch.y[:, None], output, seen)
+                log_weight = log_px + log_prior(z, prior) - log_q(q, draws)
+                share = log_weight.softmax(-1) / len(parts)
+            yield batch, output, share
+
+
+def importance_bounds(module: VAEModule, rows: Dataset, draws: RowDraws) -> NDArray[np.float32]:
+    """log 1/K sum_k p(x, z_k) / q(z_k|x) of every row, nats in the units of the data."""
+    bounds = np.empty(len(rows), dtype=np.float32)
+    prior = module.prior()
+    for part, batch in pieces(rows, len(draws), module.plan):
+        q = module.encode(batch.x)
+        total = torch.full((len(batch.x),), -torch.inf, device=rows.device)
+        for block in blocks(len(draws), module.plan, rows.device):
+            some = draws.of(q.mean, block)
+            z = q.at(some)
+            log_weight = module.log_px(batch, z) + log_prior(z, prior) - log_q(q, some)
+            total = torch.logaddexp(total, log_weight.logsumexp(-1))
+        bounds[part] = (total - log(len(draws)) - module.log_units(batch)).cpu().numpy()
+    return bounds
+
+
+def elbo_terms(module: VAEModule, rows: Dataset, draws: RowDraws) -> NDArray[np.float32]:
+    """E_q log p(x|z), and beside it the divergence by latent; (n_rows, 1 + n_components)."""
+    terms = np.empty((len(rows), 1 + module.plan.n_components), dtype=np.float32)
+    prior = module.prior()
+    for part, batch in pieces(rows, len(draws), module.plan):
+        q = module.encode(batch.x)
+        wide = DiagonalGaussian(*(t[:, None] for t in q))
+        log_px = torch.zeros(len(batch.x), device=rows.device)
+        kl = torch.zeros_like(q.mean)
+        for block in blocks(len(draws), module.plan, rows.device):
+            some = draws.of(q.mean, block)
+            z = q.at(some)
+            log_px += module.log_px(batch, z).sum(1)
+            # Without draws where it is exact: then it is the same for all of them.
+            kl += kl_by_code(wide, z, prior).sum(1) * (some.shape[1] if prior is None else 1)
+        log_px = log_px / len(draws) - module.log_units(batch)
+        terms[part] = torch.cat([log_px[:, None], kl / len(draws)], 1).cpu().numpy()
+    return terms
+
+
+def imputed_means(module: VAEModule, rows: Dataset, draws: RowDraws) -> NDArray[np.float32]:
+    """E[x|seen values], a mean of p(x|z_k) by importance weights; the decoder's units."""
+    means = np.empty((len(rows), module.plan.n_features), dtype=np.float32)
+    prior = module.prior()
+    for part, batch in pieces(rows, len(draws), module.plan):
+        q = module.encode(batch.x)
+        top = torch.full((len(batch.x), 1), -torch.inf, device=rows.device)
+        weight = torch.zeros_like(top)
+        mean = torch.zeros_like(batch.y)
+        for block in blocks(len(draws), module.plan, rows.device):
+            for log_weight, _, output in _weighed(module, batch, q, draws.of(q.mean, block), prior):
+                # Weights so far are relative to the largest so far.
+                new_top = torch.maximum(top, log_weight.amax(1, keepdim=True))
+                finite = new_top.clamp(min=_LEAST)  # of labels of share zero no weight is
+                old, new = (top - finite).exp(), (log_weight - finite).exp()
+                top, weight = new_top, old * weight + new.sum(1, keepdim=True)
+                of_block = (new[:, None] @ module.likelihood.mean(output))[:, 0]
+                mean = old * mean + of_block
+        means[part] = (mean / weight).cpu().numpy()
+    return means
+
+
+def imputed_draws(
+    module: VAEModule, rows: Dataset, n_importance: int, n_draws: int, generator: torch.Generator
+) -> NDArray[np.float32]:
+    """Draws from p(x|seen values), (n_rows, n_draws, n_features), by importance resampling.
+
+    A code is drawn by its weight: as the largest of log weights with Gumbel noise, which
+    can be sought block by block.
+    """
+    plan, device, prior = module.plan, generator.device, module.prior()
+    filled = np.empty((len(rows), n_draws, plan.n_features), dtype=np.float32)
+    # Beside outputs there is a chance for each draw to be each code.
+    n_values = max(n_importance, n_draws, n_importance * n_draws // plan.n_features)
+    for part, batch in pieces(rows, n_values, plan):
+        q = module.encode(batch.x)
+        n = len(batch.x)
+        best = torch.full((n, n_draws), -torch.inf, device=device)
+        kept = torch.zeros((n, n_draws, plan.n_decoded), device=device)
+        for block in blocks(n_importance, plan, device):
+            n_codes = block.stop - block.start
+            shape = (n, n_codes, plan.n_components)
+            draws = torch.randn(shape, generator=generator, device=device)
+            for log_weight, codes, _ in _weighed(module, batch, q, draws, prior):
+                chance = torch.empty((n, n_draws, n_codes), device=device)
+                gumbel = -chance.exponential_(generator=generator).log()
+                value, which = (log_weight[:, None] + gumbel).max(-1)
+                found = codes.gather(1, which[..., None].expand(-1, -1, plan.n_decoded))
+                kept = torch.where((value > best)[..., None], found, kept)
+                best = torch.maximum(best, value)
+        z, condition = kept[..., : plan.n_components], kept[..., plan.n_components :]
+        output = module.decode(z, condition if plan.n_conditions else None)
+        filled[part] = module.likelihood.draw(output, generator).cpu().numpy()
+    return filled
+
+
+def _weighed(
+    module: VAEModule,
+    batch: Batch,
+    q: DiagonalGaussian,
+    draws: Tensor,
+    prior: Components | None,
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Log weights (n, n_draws), what the decoder read, what it made of that; for each label."""
+    z = q.at(draws)
+    log_pq = log_prior(z, prior) - log_q(q, draws)
+    seen = None if batch.seen is None else batch.seen[:, None]
+    condition = None if batch.condition is None else batch.condition[:, None]
+    for log_share, read, output in module.outputs(z, condition):
+        log_px = module.likelihood.row_log_prob(batch.y[:, None], output, seen)
+        yield log_share + log_px + log_pq, read, output
+
+
+def mutual_information(
+    means: NDArray[np.floating],
+    stds: NDArray[np.floating],
+    n_draws: int,
+    rng: np.random.RandomState,
+) -> float:
+    """E log q(z|x) - E log q(z), q(z) the mean of the Gaussians q(z|x) of all rows; nats."""
+    means, stds = means.astype(np.float64), stds.astype(np.float64)
+    n_rows, precision = len(means), 1 / stds**2
+    # log q(z|x_m) of all m at once is quadratic in z: two matrix products.
+    constant = -0.5 * (means**2 * precision).sum(1) - np.log(stds).sum(1)
+    step = max(1, row_draws.VALUES // n_rows)
+    total = 0.0
+    for _ in range(n_draws):
+        draws = rng.standard_normal(means.shape)
+        z = means + stds * draws
+        own = -0.5 * (draws**2).sum(1) - np.log(stds).sum(1)
+        for start in range(0, n_rows, step):
+            some = z[start : start + step]
+            pairs = some @ (means * precision).T - 0.5 * some**2 @ precision.T + constant
+            total -= float(logsumexp(pairs, axis=1).sum())
+        total += float(own.sum())
+    return total / (n_draws * n_rows) + log(n_rows)

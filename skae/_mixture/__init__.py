@@ -1,0 +1,1 @@
+"""Mixtures of Gaussians and of cells, fitted to counts; no torch."""

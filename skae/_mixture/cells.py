@@ -1,0 +1,434 @@
+"""Components of a mixture that are cells: boxes of even density that tile a domain.
+
+A k-d tree halves the domain, each box across the side that gains most, down to boxes of few
+counts; then the splits that gain least are taken back until as many cells are left as were
+asked for (Breiman et al. 1984, weakest links). What a split gains is the log-likelihood of
+held-out counts: each count in turn is left out and scored by the others,
+
+    N log((N - 1 + 1/2) / V)
+
+for a cell of N counts and volume V, where 1/2 is what every cell counts for beforehand.
+
+References
+----------
+L. Breiman, J. H. Friedman, R. A. Olshen and C. J. Stone (1984). Classification and Regression
+Trees. Wadsworth. :doi:`10.1201/9781315139470`
+"""
+
+from collections.abc import Iterator
+from math import log
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from sklearn.utils import gen_batches
+
+from skae._mixture.component_search import (
+    Pairs,
+    Reach,
+    Rectangles,
+    build_tree,
+    find_pairs,
+    in_threads,
+    rectangles,
+)
+from skae._mixture.responsibilities import LOCAL_DIMS, log_sum
+
+Array = NDArray[Any]
+Indices = NDArray[np.intp]
+
+# Counts of each cell beforehand.
+_PRIOR = 0.5
+
+# Boxes of fewer counts are not divided further.
+_FEWEST = 4.0
+
+# Of sides whose gains differ by no more nats than noise makes, the longest is divided.
+_NOISE = 2.0
+
+_DENSE_NUMBERS = 2**22
+
+
+class Cells(NamedTuple):
+    """Boxes with weights; several tilings of the domain together sum to weight 1."""
+
+    weights: Array  # (n_cells,)
+    lo: Array  # (n_cells, n_dims)
+    hi: Array
+
+    def log_densities(self) -> Array:
+        """log(w_j / V_j), (n_cells,)."""
+        return np.log(self.weights) - np.log(self.hi - self.lo).sum(axis=1)
+
+
+def held_out_score(n: Array, log_volume: Array) -> Array:
+    """Log-likelihood of the counts of a cell, each left out in turn, up to the number of all."""
+    chance = np.log(np.maximum(n - 1, 0) + _PRIOR) - np.where(n > 0, log_volume, 0)
+    return n * chance
+
+
+# -------------------------------------------------------------------------- the tree
+
+
+class _Level(NamedTuple):
+    """Boxes of one depth. Those that are divided have two children each, in order, below."""
+
+    lo: Array  # (n_nodes, n_dims), within the domain
+    hi: Array
+    n: Array  # counts
+    log_volume: Array
+    divided: NDArray[np.bool_]
+    free: NDArray[np.bool_]  # divided so that a child is outside the domain: no cell more
+
+
+class Domain(NamedTuple):
+    """The box that cells tile, and how finely."""
+
+    lo: Array  # (n_dims,)
+    hi: Array
+    unit: Array  # what lengths are measured in, for each axis
+    smallest: Array  # sides of the smallest cell, in units
+    aligned: bool  # whether cells begin and end at whole units
+
+
+def _grow(X: Array, weight: Array, domain: Domain, shift: Array | None) -> list[_Level]:
+    """The whole tree, level by level.
+
+    With a `shift` in [0, 1) for each axis, the root is a box twice as long that begins by
+    this share of the domain before it, so that the halves fall elsewhere.
+    """
+    n_dims = X.shape[1]
+    rows = [(X[:, a] - domain.lo[a]) / domain.unit[a] for a in range(n_dims)]
+    length = (domain.hi - domain.lo) / domain.unit
+    lo, hi = np.zeros((1, n_dims)), length[None]
+    if shift is not None:
+        before = shift * length
+        if domain.aligned:
+            before = np.floor(before)
+        lo, hi = -before[None], (2 * length - before)[None]
+    node = np.zeros(len(X), dtype=np.intp)
+    counted = weight
+    n = np.array([weight.sum()])
+    levels = []
+    while True:
+        inner_lo, inner_hi = np.maximum(lo, 0), np.minimum(hi, length)
+        side = np.maximum(inner_hi - inner_lo, 0)
+        with np.errstate(divide="ignore"):
+            log_side = np.log(side)
+        log_volume = log_side.sum(axis=1)
+        middle = (lo + hi) / 2
+        if domain.aligned:
+            middle = np.floor(middle)
+        may = (hi - lo >= 2 * domain.smallest) & (n >= _FEWEST)[:, None]
+        may &= (side > 0).all(axis=1)[:, None]
+        outside = may & ((middle <= 0) | (middle >= length))
+        gain = np.full(side.shape, -np.inf)
+        n_left = np.zeros(side.shape)
+        own = held_out_score(n, log_volume)
+        for a in range(n_dims):
+            if not may[:, a].any():
+                continue
+            left = counted * (rows[a] < middle[node, a])
+            n_left[:, a] = np.bincount(node, left, len(n))
+            with np.errstate(divide="ignore", invalid="ignore"):
+                parts = [
+                    np.log(np.clip(middle[:, a], 0, length[a]) - inner_lo[:, a]),
+                    np.log(inner_hi[:, a] - np.clip(middle[:, a], 0, length[a])),
+                ]
+                rest = log_volume - log_side[:, a]
+                halves = held_out_score(n_left[:, a], rest + parts[0])
+                halves += held_out_score(n - n_left[:, a], rest + parts[1])
+                gain[:, a] = np.where(may[:, a] & ~outside[:, a], halves - own, -np.inf)
+        gain[outside] = np.inf
+        divided = np.asarray(may.any(axis=1))
+        best = gain.max(axis=1, keepdims=True)
+        close = (gain >= best - _NOISE) & may
+        axis = np.where(close, hi - lo, -1.0).argmax(axis=1)
+        every = np.arange(len(n))
+        free = divided & outside[every, axis]
+        levels.append(_Level(inner_lo, inner_hi, n, log_volume, divided, free))
+        if not divided.any():
+            return levels
+        kept = divided[node]
+        if not kept.all():
+            node, counted = node[kept], counted[kept]
+            rows = [values[kept] for values in rows]
+        place = np.cumsum(divided) - 1
+        right = np.empty(len(node), dtype=bool)
+        of_row = axis[node]
+        for a in range(n_dims):
+            mine = of_row == a
+            right[mine] = rows[a][mine] >= middle[node[mine], a]
+        node = 2 * place[node] + right
+        chosen, at = every[divided], axis[divided]
+        lo, hi = np.repeat(lo[chosen], 2, axis=0), np.repeat(hi[chosen], 2, axis=0)
+        pair = np.arange(len(chosen))
+        hi[2 * pair, at] = lo[2 * pair + 1, at] = middle[chosen, at]
+        lefts = n_left[chosen, at]
+        n = np.stack([lefts, n[chosen] - lefts], axis=1).ravel()
+
+
+def _prune(levels: list[_Level], price: float) -> tuple[list[NDArray[np.bool_]], int]:
+    """Which splits are worth their price, and how many cells that makes."""
+    worth, n_cells = np.zeros(0), np.zeros(0)
+    splits: list[NDArray[np.bool_]] = []
+    for level in levels[::-1]:
+        best = np.where(level.log_volume > -np.inf, held_out_score(level.n, level.log_volume), 0)
+        count = (level.log_volume > -np.inf).astype(float)
+        divided = np.flatnonzero(level.divided)
+        halves = worth.reshape(-1, 2).sum(axis=1) - np.where(level.free[divided], 0, price)
+        takes = level.free[divided] | (halves > best[divided])
+        split = np.zeros(len(best), dtype=bool)
+        split[divided] = takes
+        best[split] = halves[takes]
+        count[split] = n_cells.reshape(-1, 2).sum(axis=1)[takes]
+        worth, n_cells = best, count
+        splits.append(split)
+    return splits[::-1], int(n_cells[0])
+
+
+def _kept(levels: list[_Level], splits: list[NDArray[np.bool_]]) -> list[_Level]:
+    """The tree without what lies below splits that are not made."""
+    alive = np.ones(1, dtype=bool)
+    found = []
+    for level, split in zip(levels, splits, strict=True):
+        inner = split & alive
+        found.append(
+            _Level(
+                level.lo[alive],
+                level.hi[alive],
+                level.n[alive],
+                level.log_volume[alive],
+                inner[alive],
+                level.free[alive],
+            )
+        )
+        alive = np.repeat(inner[level.divided], 2)
+        if not alive.any():
+            break
+    return found
+
+
+def _leaves(levels: list[_Level]) -> tuple[Array, Array, Array]:
+    """Boxes and counts of the cells, in units."""
+    lo, hi, n = [], [], []
+    for level in levels:
+        leaf = ~level.divided & (level.log_volume > -np.inf)
+        lo.append(level.lo[leaf])
+        hi.append(level.hi[leaf])
+        n.append(level.n[leaf])
+    return np.concatenate(lo), np.concatenate(hi), np.concatenate(n)
+
+
+def _cheapest(levels: list[_Level], n_cells: int) -> list[_Level]:
+    """The tree of at most so many cells that scores best, up to splits of equal price."""
+    splits, n = _prune(levels, 0.0)
+    levels = _kept(levels, splits)
+    if n <= n_cells:
+        return levels
+    low, high = 0.0, 1.0
+    while _prune(levels, high)[1] > n_cells:
+        low, high = high, 2 * high
+    for _ in range(60):
+        middle = (low + high) / 2
+        n = _prune(levels, middle)[1]
+        low, high = (middle, high) if n > n_cells else (low, middle)
+        if n == n_cells:
+            break
+    splits, n = _prune(levels, high)
+    return _refilled(levels, splits, n_cells - n)
+
+
+def _refilled(levels: list[_Level], splits: list[NDArray[np.bool_]], n_more: int) -> list[_Level]:
+    """Up to so many splits more: weakest links go in bundles, and may leave too few cells."""
+    alive = np.ones(1, dtype=bool)
+    for level, split in zip(levels, splits, strict=True):
+        split &= alive | level.free  # what lies below a leaf does not come with it
+        alive = np.repeat((alive & split)[level.divided], 2)
+    while n_more > 0:
+        alive, options = np.ones(1, dtype=bool), []
+        for depth, (level, split) in enumerate(zip(levels, splits, strict=True)):
+            if depth + 1 < len(levels):
+                below = levels[depth + 1]
+                halves = held_out_score(below.n, below.log_volume).reshape(-1, 2).sum(axis=1)
+                divided = np.flatnonzero(level.divided)
+                gain = halves - held_out_score(level.n, level.log_volume)[divided]
+                able = (alive & ~split)[divided] & (gain > 0)
+                options += [(-g, depth, i) for g, i in zip(gain[able], divided[able], strict=True)]
+            alive = np.repeat((alive & split)[level.divided], 2)
+            if not alive.any():
+                break
+        if not options:
+            break
+        for _, depth, i in sorted(options)[:n_more]:
+            splits[depth][i] = True
+        n_more -= min(n_more, len(options))
+    return _kept(levels, splits)
+
+
+def fit_cells(
+    X: Array,
+    weight: Array,
+    domain: Domain,
+    n_cells: int | None,
+    shifts: list[Array | None],
+    n_jobs: int | None,
+) -> tuple[Cells, Indices, float]:
+    """Tilings of the domain, one for each shift, averaged.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_dims)
+        Rows within the domain.
+    weight : ndarray of shape (n_samples,)
+    domain : Domain
+    n_cells : int or None
+        Most cells of a tiling; fewer where no split gains. None takes the number with the
+        lowest BIC, at two parameters for each split: where it is, and a weight.
+    shifts : list of ndarray of shape (n_dims,) or None
+    n_jobs : int or None
+        Threads, which take tilings.
+
+    Returns
+    -------
+    cells : Cells
+    sizes : ndarray of int
+        How many of them each tiling has.
+    held_out : float
+        Log-likelihood of the counts under the first tiling, each count left out in turn, in
+        nats per count.
+    """
+    total = weight.sum()
+
+    def tile(shift: Array | None) -> tuple[Array, Array, Array, float]:
+        levels = _grow(X, weight, domain, shift)
+        if n_cells is None:
+            levels = _kept(levels, _prune(levels, log(total))[0])
+        else:
+            levels = _cheapest(levels, n_cells)
+        lo, hi, n = _leaves(levels)
+        prior = total + _PRIOR * len(n)
+        share = (n + _PRIOR) / prior / len(shifts)
+        log_volume = np.log((hi - lo) * domain.unit).sum(axis=1)
+        others = max(prior - 1, _PRIOR)
+        held_out = held_out_score(n, log_volume).sum() / total - log(others)
+        return share, lo, hi, float(held_out)
+
+    parts = list(in_threads(tile, shifts, n_jobs))
+    share, lo, hi = (np.concatenate(values) for values in list(zip(*parts, strict=True))[:3])
+    whole = (domain.hi - domain.lo) / domain.unit
+    lo = domain.lo + lo * domain.unit
+    hi = np.where(hi == whole, domain.hi, domain.lo + hi * domain.unit)
+    sizes = np.array([len(part[0]) for part in parts])
+    return Cells(share, lo, hi), sizes, parts[0][3]
+
+
+def recounted(
+    weights: Array, sizes: Indices, total: float, added: Array, total_now: float
+) -> Array:
+    """Weights of cells after more counts have fallen into them."""
+    size = _PRIOR * np.repeat(sizes, sizes)
+    n = weights * len(sizes) * (total + size) - _PRIOR
+    return (n + added + _PRIOR) / (total_now + size) / len(sizes)
+
+
+# ------------------------------------------------------------------- rows in cells
+
+
+class RowsInCells:
+    """Rows, each with the cells that it is in: one of every tiling."""
+
+    def __init__(self, X: Array, cells: Cells) -> None:
+        self._lo, self._last = cells.lo.min(axis=0), cells.hi.max(axis=0)
+        self._X = X
+        self._cells = cells
+        self._nats = cells.log_densities()
+        # Cells are half open, [lo, hi), but for the upper faces of the domain.
+        upper = np.nextafter(self._last, np.inf)
+        self._hi = np.where(cells.hi == self._last, upper, cells.hi)
+
+    def log_density(self, cells: Cells) -> Array:
+        """log sum_j w_j rho_j(x) of every row; -inf outside of the domain."""
+        found = np.empty(len(self._X))
+        for rows, _, nats in self._met(self._X):
+            found[rows] = log_sum(nats)
+        return found
+
+    def best(self, cells: Cells) -> Indices:
+        """The densest cell of every row, the first of equals; the nearest of rows outside."""
+        found = np.empty(len(self._X), dtype=np.intp)
+        for rows, candidates, nats in self._met(self._inside()):
+            best = nats.argmax(axis=1)
+            candidates = np.broadcast_to(candidates, nats.shape)
+            found[rows] = candidates[np.arange(len(best)), best]
+        return found
+
+    def responsibilities(self, cells: Cells) -> sparse.csr_array:
+        """The shares of the cells in the density at every row; rows sum to 1."""
+        row, column, share = [], [], []
+        for rows, candidates, nats in self._met(self._inside()):
+            at, candidate = np.nonzero(nats > -np.inf)
+            row.append(rows[at])
+            column.append(np.broadcast_to(candidates, nats.shape)[at, candidate])
+            values = nats[at, candidate]
+            share.append(np.exp(values - log_sum(nats)[at]))  # nats are used up
+        # Rows that fill blocks up are met twice.
+        shape = (len(self._X), len(self._nats))
+        pairs = np.concatenate(row) * shape[1] + np.concatenate(column)
+        pairs, first = np.unique(pairs, return_index=True)
+        entries = np.divmod(pairs, shape[1])
+        return sparse.coo_array((np.concatenate(share)[first], entries), shape=shape).tocsr()
+
+    def counts(self, weight: Array) -> Array:
+        """The sum of the weights of the rows in each cell."""
+        shares = self.responsibilities(self._cells)
+        shares.data[:] = 1
+        summed: Array = weight @ shares
+        return summed
+
+    def _inside(self) -> Array:
+        """The rows, moved to the domain where they are outside."""
+        return np.clip(self._X, self._lo, self._last)
+
+    def _met(self, X: Array) -> Iterator[tuple[Indices, Indices, Array]]:
+        """Rows in parts: their indices, candidates, and log w / V of these or -inf.
+
+        Yields
+        ------
+        rows : ndarray of shape (n_rows,)
+        candidates : ndarray of shape (n_rows or 1, n_candidates)
+        nats : ndarray of shape (n_rows, n_candidates), -inf where the row is not in the cell
+        """
+        if X.shape[1] > LOCAL_DIMS:
+            everything = np.arange(len(self._nats))[None]
+            n_rows = max(1, _DENSE_NUMBERS // (len(self._nats) * X.shape[1]))
+            for part in gen_batches(len(X), n_rows):
+                rows = X[part, None]
+                inside = ((rows >= self._cells.lo) & (rows < self._hi)).all(axis=2)
+                yield np.arange(len(X))[part], everything, np.where(inside, self._nats, -np.inf)
+            return
+        tree = build_tree(X, X, 32)
+        reach = Reach(self._cells.lo, self._cells.hi, self._nats, np.zeros(len(self._nats)))
+        pairs = find_pairs(tree, np.full(len(tree.members), -np.inf), reach)
+        # Blocks outside of the domain meet some cell, in vain.
+        lost = np.flatnonzero(np.bincount(pairs.block, minlength=len(tree.members)) == 0)
+        block = np.concatenate([pairs.block, lost])
+        component = np.concatenate([pairs.component, np.zeros_like(lost)])
+        order = np.argsort(block, kind="stable")
+        pairs = Pairs(block[order], component[order])
+        for part in rectangles(pairs, *tree.members.shape):
+            yield self._compared(X, tree.members[part.blocks], part)
+
+    def _compared(
+        self, X: Array, members: Indices, part: Rectangles
+    ) -> tuple[Indices, Indices, Array]:
+        n_members = members.shape[1]
+        j = part.candidates
+        inside = np.repeat(part.valid[:, None, :], n_members, axis=1)
+        for a in range(X.shape[1]):
+            values = X[members, a][:, :, None]
+            inside &= values >= self._cells.lo[j, a][:, None]
+            inside &= values < self._hi[j, a][:, None]
+        found = np.where(inside, self._nats[j][:, None], -np.inf).reshape(members.size, -1)
+        return members.ravel(), np.repeat(j, n_members, axis=0), found

@@ -1,0 +1,463 @@
+"""Rows under a mixture of Gaussians: responsibilities, assignments and densities.
+
+Of few dimensions, rows are taken in blocks of neighbours, each with the components that can
+matter to it; of many, where a neighbourhood holds nearly all, every row meets every component.
+"""
+
+from collections.abc import Callable, Iterator
+from math import log
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.spatial import cKDTree
+from scipy.special import logsumexp
+from sklearn.utils import gen_batches
+
+from skae._mixture.component_search import (
+    Pairs,
+    Rectangles,
+    Tree,
+    build_tree,
+    find_pairs,
+    in_threads,
+    rectangles,
+)
+from skae._mixture.gaussians import (
+    Gaussians,
+    Quadratics,
+    Statistics,
+    log_joint,
+    quadratics,
+    reach_of,
+    rounding_of,
+)
+
+Array = NDArray[Any]
+Indices = NDArray[np.intp]
+
+# Up to so many dimensions rows are blocks of neighbours.
+LOCAL_DIMS = 4
+
+# Nats below the best component of a row at which another one no longer matters to training;
+# of few components all matter that are not lost in rounding.
+_TRAINING_MARGIN, _FEW, _MARGIN_OF_FEW = 7.0, 64, 40.0
+
+# Share of the density of a row that components left out of its score may have together.
+_OMITTED = 1e-10
+
+# Squared radius of a block, in variances, above which its products lose too many digits.
+_CANCELS = 1e4
+
+# Components that are nearest to the centre of a block, by which its rows are first scored.
+_NEAREST = 4
+
+_DENSE_NUMBERS = 2**22
+
+
+def log_sum(value: Array) -> Array:
+    """log sum exp over the last axis, in place; of parts that are all -inf it is that."""
+    top = value.max(axis=-1, keepdims=True)
+    np.subtract(value, np.where(np.isfinite(top), top, 0), out=value)
+    np.exp(value, out=value)
+    with np.errstate(divide="ignore"):
+        return np.log(value.sum(axis=-1)) + top[..., 0]
+
+
+def margin_of_scores(n_components: int) -> float:
+    """How far below the best component all others together are less than 1e-10 of it."""
+    return log(n_components / _OMITTED)
+
+
+class _Blocks(NamedTuple):
+    """Rows relative to the centres of their blocks, with the products that densities need."""
+
+    tree: Tree
+    centre: Array  # (n_blocks, n_dims)
+    features: Array  # (n_blocks, n_members, n_features): 1, x_a, x_a x_b for a <= b
+    weight: Array  # (n_blocks, n_members); 0 for rows that are there twice
+    radius: Array  # (n_blocks,): largest distance from the centre along an axis
+
+
+def _products(n_dims: int) -> list[tuple[int, int]]:
+    return [(a, b) for a in range(n_dims) for b in range(a, n_dims)]
+
+
+def _blocks_of(X: Array, weight: Array | None, n_members: int) -> _Blocks:
+    n_dims = X.shape[1]
+    tree = build_tree(X, X, n_members)
+    products = _products(n_dims)
+    features = np.empty((*tree.members.shape, 1 + n_dims + len(products)))
+    centre = (tree.lo[-1] + tree.hi[-1]) / 2
+    features[..., 0] = 1
+    for a in range(n_dims):
+        np.subtract(X[:, a][tree.members], centre[:, a, None], out=features[..., 1 + a])
+    for place, (a, b) in enumerate(products, 1 + n_dims):
+        np.multiply(features[..., 1 + a], features[..., 1 + b], out=features[..., place])
+    counted = np.ones(tree.members.shape) if weight is None else weight[tree.members]
+    counted[tree.filler] = 0
+    radius = (tree.hi[-1] - tree.lo[-1]).max(axis=1) / 2
+    return _Blocks(tree, centre, features, counted, radius)
+
+
+class LocalRows:
+    """Rows of few dimensions, in blocks, under a mixture of which each block meets a part."""
+
+    def __init__(
+        self, X: Array, weight: Array | None, n_components: int, n_jobs: int | None
+    ) -> None:
+        # Blocks of about half of what a component holds: larger ones meet more components,
+        # smaller ones spend their time on bookkeeping.
+        n_members = int(np.clip(len(X) / (2 * n_components), 32, 64))
+        self._blocks = _blocks_of(X, weight, n_members)
+        self._X = X
+        self._n_jobs = n_jobs
+        self._pairs: Pairs | None = None
+        self._plan: list[Rectangles] = []
+
+    # ------------------------------------------------------------- who meets whom
+
+    def meet_again(self, gaussians: Gaussians) -> None:
+        """Choose anew which components each block meets: all within a margin of its best.
+
+        In training the choice is changed only for the blocks that gain by it, so that the
+        truncated free energy never falls.
+        """
+        form = quadratics(gaussians)
+        few = len(gaussians.weights) <= _FEW
+        margin = _MARGIN_OF_FEW if few else _TRAINING_MARGIN
+        pairs = self._candidates(gaussians, form, margin)
+        now, near = self._values(pairs, form, gaussians, margin)
+        pairs = Pairs(pairs.block[near], pairs.component[near])
+        if self._pairs is not None:
+            before, _ = self._values(self._pairs, form, gaussians, np.inf)
+            pairs = _merged(self._pairs, pairs, now >= before)
+        self._use(pairs)
+
+    def meetings(self) -> Any:
+        """Which components the blocks meet, for `meet_as_then`."""
+        return self._pairs
+
+    def meet_as_then(self, pairs: Any) -> None:
+        """Go back to an earlier choice."""
+        self._use(pairs)
+
+    def _use(self, pairs: Pairs) -> None:
+        self._pairs = pairs
+        self._plan = self._rectangles(pairs)
+        self._sums = np.empty((self._blocks.features.shape[2], len(pairs.block)))
+
+    def _rectangles(self, pairs: Pairs) -> list[Rectangles]:
+        return rectangles(pairs, *self._blocks.tree.members.shape)
+
+    def _candidates(self, gaussians: Gaussians, form: Quadratics, margin: float) -> Pairs:
+        """All pairs in which a component may be within `margin` of the best at some row."""
+        lowest = self._lowest(gaussians, form)
+        threshold = lowest - margin - rounding_of(gaussians) * (1 + np.abs(lowest))
+        return find_pairs(self._blocks.tree, threshold, reach_of(gaussians, form.constant))
+
+    def _lowest(self, gaussians: Gaussians, form: Quadratics) -> Array:
+        """At most the log w_j rho_j(x) of the best component of every row, of each block."""
+        alive = np.flatnonzero(gaussians.weights > 0)
+        n_nearest = min(_NEAREST, len(alive))
+        n_blocks = len(self._blocks.centre)
+        search = cKDTree(gaussians.means[alive])
+        nearest = search.query(self._blocks.centre, k=np.arange(1, n_nearest + 1))[1]
+        component = np.sort(alive[nearest], axis=1)
+        pairs = Pairs(np.repeat(np.arange(n_blocks), n_nearest), component.ravel())
+        lowest = np.empty(n_blocks)
+
+        def work(part: Rectangles) -> None:
+            lowest[part.blocks] = self._log_joint(part, form, gaussians).max(axis=2).min(axis=1)
+
+        self._for_all(work, self._rectangles(pairs))
+        return lowest
+
+    def _values(
+        self, pairs: Pairs, form: Quadratics, gaussians: Gaussians, margin: float
+    ) -> tuple[Array, NDArray[np.bool_]]:
+        """The truncated log-likelihood of each block, and which pairs it is made of.
+
+        These are all that are within the margin at some row: the bound that found them was
+        wider.
+        """
+        values = np.empty(len(self._blocks.centre))
+        near = np.empty(len(pairs.block), dtype=bool)
+
+        def work(part: Rectangles) -> None:
+            value = self._log_joint(part, form, gaussians)
+            best = value.max(axis=2, keepdims=True)
+            kept = (value >= best - margin).any(axis=1)
+            near[part.pairs[part.valid]] = kept[part.valid]
+            np.copyto(value, -np.inf, where=~kept[:, None])
+            values[part.blocks] = (self._blocks.weight[part.blocks] * log_sum(value)).sum(axis=1)
+
+        self._for_all(work, self._rectangles(pairs))
+        return values, near
+
+    def _for_all(self, work: Callable[[Rectangles], Any], plan: list[Rectangles]) -> list[Any]:
+        return list(in_threads(work, plan, self._n_jobs))
+
+    def _log_joint(self, part: Rectangles, form: Quadratics, gaussians: Gaussians) -> Array:
+        """log w_j rho_j(x), (n_blocks, n_members, n_candidates); -inf where none is meant."""
+        return self._met(part, form, gaussians)[0]
+
+    def _met(self, part: Rectangles, form: Quadratics, gaussians: Gaussians) -> tuple[Array, Array]:
+        """The same, and how far the means are from the centres of the blocks.
+
+        About the centre c of a block, with mu = c + delta, the log of w rho is linear in the
+        features: log w rho(c) + (P delta)' y - y' P y / 2 for y = x - c.
+        """
+        n_dims = gaussians.means.shape[1]
+        away = gaussians.means[part.candidates]
+        away -= self._blocks.centre[part.blocks][:, None]
+        precision = form.precision.reshape(-1, n_dims**2)[part.candidates]
+        found = np.empty((*part.candidates.shape, self._blocks.features.shape[2]))
+        constant = found[..., 0]
+        constant[...] = form.constant[part.candidates]
+        constant[~part.valid] = -np.inf
+        for a in range(n_dims):
+            pull = found[..., 1 + a]
+            np.multiply(precision[..., n_dims * a], away[..., 0], out=pull)
+            for b in range(1, n_dims):
+                pull += precision[..., n_dims * a + b] * away[..., b]
+            constant -= 0.5 * pull * away[..., a]
+        for place, (a, b) in enumerate(_products(n_dims), 1 + n_dims):
+            half = -0.5 if a == b else -1.0
+            np.multiply(precision[..., n_dims * a + b], half, out=found[..., place])
+        value = self._blocks.features[part.blocks] @ found.swapaxes(1, 2)
+        steep = precision[..., :: n_dims + 1].sum(axis=2).max(axis=1)
+        for block in np.flatnonzero(steep * self._blocks.radius[part.blocks] ** 2 > _CANCELS):
+            # A component is narrow beside its block: the products cancel. Take differences.
+            j = part.candidates[block]
+            apart = self._X[self._blocks.tree.members[part.blocks[block]]][:, None]
+            apart = apart - gaussians.means[j]
+            squared = np.einsum("mja,jab,mjb->mj", apart, form.precision[j], apart)
+            constants = np.where(part.valid[block], form.constant[j], -np.inf)
+            value[block] = constants - squared / 2
+        return value, away
+
+    # -------------------------------------------------------------------- training
+
+    def expect(self, gaussians: Gaussians) -> tuple[float, Statistics]:
+        """Truncated log-likelihood of all rows, and the statistics of soft responsibilities."""
+        form = quadratics(gaussians)
+
+        def work(part: Rectangles) -> float:
+            share, away = self._met(part, form, gaussians)
+            top = share.max(axis=2, keepdims=True)
+            share -= top
+            np.exp(share, out=share)
+            total = share.sum(axis=2, keepdims=True)
+            weight = self._blocks.weight[part.blocks][..., None]
+            nats = (weight * (np.log(total) + top)).sum()
+            share *= weight / total
+            self._collect(part, share, away)
+            return float(nats)
+
+        nats = sum(self._for_all(work, self._plan))
+        return nats, self._statistics(gaussians)
+
+    def assign(self, gaussians: Gaussians) -> tuple[float, Statistics, Indices]:
+        """Classification log-likelihood, statistics and components of hard assignments."""
+        form = quadratics(gaussians)
+        self._pairs = None
+        self._use(self._candidates(gaussians, form, 0.0))
+        labels = np.empty(self._blocks.tree.members.shape, dtype=np.intp)
+
+        def work(part: Rectangles) -> float:
+            value, away = self._met(part, form, gaussians)
+            best = value.argmax(axis=2)[..., None]
+            weight = self._blocks.weight[part.blocks]
+            nats = (weight * np.take_along_axis(value, best, axis=2)[..., 0]).sum()
+            blocks = np.arange(len(best))[:, None]
+            labels[part.blocks] = part.candidates[blocks, best[..., 0]]
+            value[...] = 0
+            np.put_along_axis(value, best, weight[..., None], axis=2)
+            self._collect(part, value, away)
+            return float(nats)
+
+        nats = sum(self._for_all(work, self._plan))
+        return nats, self._statistics(gaussians), self._by_row(labels)
+
+    def _collect(self, part: Rectangles, share: Array, away: Array) -> None:
+        """The sums of each pair of block and component, about the component's mean."""
+        n_dims = away.shape[2]
+        sums = share.swapaxes(1, 2) @ self._blocks.features[part.blocks]
+        n, first = sums[..., 0], sums[..., 1 : 1 + n_dims]
+        for place, (a, b) in enumerate(_products(n_dims), 1 + n_dims):
+            product = sums[..., place]
+            product -= first[..., a] * away[..., b]
+            product -= (first[..., b] - n * away[..., b]) * away[..., a]
+        first -= n[..., None] * away
+        self._sums[:, part.pairs[part.valid]] = sums[part.valid].T
+
+    def _statistics(self, gaussians: Gaussians) -> Statistics:
+        """The sums of all pairs, added up by component."""
+        assert self._pairs is not None
+        n_components, n_dims = gaussians.means.shape
+        added = [np.bincount(self._pairs.component, values, n_components) for values in self._sums]
+        second = np.empty((n_components, n_dims, n_dims))
+        for (a, b), product in zip(_products(n_dims), added[1 + n_dims :], strict=True):
+            second[:, a, b] = second[:, b, a] = product
+        kept: Array = second
+        if gaussians.kind in ("diag", "spherical"):
+            kept = np.diagonal(second, axis1=1, axis2=2).copy()
+        elif gaussians.kind == "tied":
+            kept = second.sum(axis=0)
+        return Statistics(added[0], np.stack(added[1 : 1 + n_dims], axis=1), kept)
+
+    # --------------------------------------------------------------------- queries
+
+    def log_density(self, gaussians: Gaussians) -> Array:
+        """log sum_j w_j rho_j(x) of every row; what is left out is below 1e-10 of it."""
+        nats = np.empty(self._blocks.tree.members.shape)
+        for part, value in self._scored(gaussians):
+            nats[part.blocks] = log_sum(value)
+        return self._by_row(nats)
+
+    def best(self, gaussians: Gaussians) -> Indices:
+        """argmax_j w_j rho_j(x) of every row, the first of equals."""
+        return self.assign(gaussians)[2]
+
+    def responsibilities(self, gaussians: Gaussians) -> sparse.csr_array:
+        """w_j rho_j(x) / rho(x), without what is below 1e-10 together; rows sum to 1."""
+        rows, columns, values = [], [], []
+        lowest = -margin_of_scores(len(gaussians.weights))
+        for part, value in self._scored(gaussians):
+            value -= value.max(axis=2, keepdims=True)
+            kept = (value > lowest) & ~self._blocks.tree.filler[part.blocks][..., None]
+            block, member, candidate = np.nonzero(kept)
+            rows.append(self._blocks.tree.members[part.blocks[block], member])
+            columns.append(part.candidates[block, candidate])
+            values.append(np.exp(value[kept]))
+        shape = (len(self._X), len(gaussians.weights))
+        entries = (np.concatenate(rows), np.concatenate(columns))
+        found = sparse.coo_array((np.concatenate(values), entries), shape=shape).tocsr()
+        found.sort_indices()
+        found.data /= np.repeat(found.sum(axis=1), np.diff(found.indptr))
+        return found
+
+    def _scored(self, gaussians: Gaussians) -> Iterator[tuple[Rectangles, Array]]:
+        form = quadratics(gaussians)
+        margin = margin_of_scores(len(gaussians.weights))
+        plan = self._rectangles(self._candidates(gaussians, form, margin))
+
+        def work(part: Rectangles) -> tuple[Rectangles, Array]:
+            return part, self._log_joint(part, form, gaussians)
+
+        for some in np.array_split(np.arange(len(plan)), -(-len(plan) // 64)):
+            yield from in_threads(work, [plan[i] for i in some], self._n_jobs)
+
+    def _by_row(self, values: Array) -> Array:
+        found = np.empty(len(self._X), dtype=values.dtype)
+        found[self._blocks.tree.members] = values
+        return found
+
+
+def _merged(before: Pairs, now: Pairs, take: NDArray[np.bool_]) -> Pairs:
+    """The new pairs of the blocks that `take` them, and the old ones of the others."""
+    old, new = ~take[before.block], take[now.block]
+    block = np.concatenate([before.block[old], now.block[new]])
+    component = np.concatenate([before.component[old], now.component[new]])
+    order = np.argsort(block, kind="stable")
+    return Pairs(block[order], component[order])
+
+
+class DenseRows:
+    """Rows of many dimensions, each of which meets all components."""
+
+    def __init__(self, X: Array, weight: Array | None) -> None:
+        self._X = X
+        self._weight = np.ones(len(X)) if weight is None else weight
+
+    def meet_again(self, gaussians: Gaussians) -> None:
+        """Nothing to choose: every row meets every component."""
+
+    def meetings(self) -> Any:
+        """Nothing was chosen."""
+
+    def meet_as_then(self, pairs: Any) -> None:
+        """Nothing to go back to."""
+
+    def expect(self, gaussians: Gaussians) -> tuple[float, Statistics]:
+        """Log-likelihood of all rows, and the statistics of soft responsibilities."""
+        nats, sums = 0.0, None
+        for rows, value in self._joint(gaussians):
+            weight = self._weight[rows]
+            log_density = logsumexp(value, axis=1, keepdims=True)
+            nats += float((weight * log_density[:, 0]).sum())
+            share = weight[:, None] * np.exp(value - log_density)
+            sums = self._added(sums, rows, share, gaussians)
+        assert sums is not None
+        return nats, sums
+
+    def assign(self, gaussians: Gaussians) -> tuple[float, Statistics, Indices]:
+        """Classification log-likelihood, statistics and components of hard assignments."""
+        nats, sums = 0.0, None
+        labels = np.empty(len(self._X), dtype=np.intp)
+        for rows, value in self._joint(gaussians):
+            weight = self._weight[rows]
+            best = value.argmax(axis=1)
+            labels[rows] = best
+            nats += float((weight * value[np.arange(len(best)), best]).sum())
+            share = np.zeros_like(value)
+            share[np.arange(len(best)), best] = weight
+            sums = self._added(sums, rows, share, gaussians)
+        assert sums is not None
+        return nats, sums, labels
+
+    def _added(
+        self, sums: Statistics | None, rows: slice, share: Array, gaussians: Gaussians
+    ) -> Statistics:
+        n_components, n_dims = gaussians.means.shape
+        matrices = gaussians.kind in ("full", "tied")
+        shape = (n_dims, n_dims) if matrices else (n_dims,)
+        if gaussians.kind != "tied":
+            shape = (n_components, *shape)
+        if sums is None:
+            first = np.zeros((n_components, n_dims))
+            sums = Statistics(np.zeros(n_components), first, np.zeros(shape))
+        n, first, second = sums
+        n += share.sum(axis=0)
+        for j, mean in enumerate(gaussians.means):
+            centred = self._X[rows] - mean
+            weighted = share[:, j, None] * centred
+            first[j] += weighted.sum(axis=0)
+            whole = second if gaussians.kind == "tied" else second[j]
+            whole += weighted.T @ centred if matrices else (weighted * centred).sum(axis=0)
+        return sums
+
+    def log_density(self, gaussians: Gaussians) -> Array:
+        """log sum_j w_j rho_j(x) of every row."""
+        return np.concatenate([logsumexp(v, axis=1) for _, v in self._joint(gaussians)])
+
+    def best(self, gaussians: Gaussians) -> Indices:
+        """argmax_j w_j rho_j(x) of every row, the first of equals."""
+        return np.concatenate([value.argmax(axis=1) for _, value in self._joint(gaussians)])
+
+    def responsibilities(self, gaussians: Gaussians) -> sparse.csr_array:
+        """w_j rho_j(x) / rho(x), without what is below 1e-10 together; rows sum to 1."""
+        lowest = -margin_of_scores(len(gaussians.weights))
+        parts = []
+        for _, value in self._joint(gaussians):
+            value -= value.max(axis=1, keepdims=True)
+            share = np.where(value > lowest, np.exp(value), 0)
+            parts.append(sparse.csr_array(share / share.sum(axis=1, keepdims=True)))
+        return sparse.vstack(parts, format="csr")
+
+    def _joint(self, gaussians: Gaussians) -> Iterator[tuple[slice, Array]]:
+        n_components, n_dims = gaussians.means.shape
+        n_rows = max(1, _DENSE_NUMBERS // max(n_components, n_dims))
+        for rows in gen_batches(len(self._X), n_rows):
+            yield rows, log_joint(self._X[rows], gaussians)
+
+
+def rows_under_mixture(
+    X: Array, weight: Array | None, n_components: int, n_jobs: int | None
+) -> LocalRows | DenseRows:
+    """Rows of either sort, by their dimensions."""
+    if X.shape[1] > LOCAL_DIMS:
+        return DenseRows(X, weight)
+    return LocalRows(X, weight, n_components, n_jobs)

@@ -1,0 +1,154 @@
+"""The network of AdversarialAE: an autoencoder, and a discriminator of its codes.
+
+References
+----------
+A. Makhzani, J. Shlens, N. Jaitly, I. Goodfellow and B. Frey (2015). Adversarial
+autoencoders. :doi:`10.48550/arXiv.1511.05644`
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from skae._modules.deterministic import DeterministicArchitecture, DeterministicModule, Pass
+from skae._nn.gaussian_latents import DiagonalGaussian, from_network
+from skae._nn.likelihoods import Likelihood
+from skae._nn.networks import mlp
+from skae._nn.priors import draw_gaussian, draw_mixture, draw_swiss_roll
+from skae._training.data import Batch
+from skae._training.net import Loss, Phase, weighted_mean
+
+# How many draws of a user's own prior training chooses from.
+_POOL = 2**14
+
+
+def discriminator_loss(of_prior: Tensor, of_codes: Tensor) -> Tensor:
+    """-log D(z') - log(1 - D(z)) of logits for draws z' of the prior, and for codes z."""
+    return softplus(-of_prior) + softplus(of_codes)
+
+
+def encoder_loss(of_codes: Tensor) -> Tensor:
+    """-log D(z): the non-saturating loss of Goodfellow et al. (2014)."""
+    return softplus(-of_codes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdversarialArchitecture(DeterministicArchitecture):
+    """A blueprint, the prior, and its discriminator."""
+
+    posterior: str
+    prior: str  # "own" for what the user gave
+    prior_scale: float
+    prior_means: tuple[Any, ...]  # numbers, or vectors
+    discriminator_layer_sizes: tuple[int, ...]
+    discriminator_rate: float  # of the discriminator, for a rate of 1 of the others
+
+    changeable: ClassVar[tuple[str, ...]] = ("growth_epochs", "discriminator_rate")
+
+
+class AdversarialModule(DeterministicModule):
+    """A point module whose codes a discriminator should not tell from draws of the prior."""
+
+    plan: AdversarialArchitecture
+    pool: Tensor
+    means: Tensor
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        likelihood: Likelihood,
+        plan: AdversarialArchitecture,
+        perceptual: tuple[nn.Module, float] | None,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__(encoder, decoder, likelihood, plan, perceptual)
+        sizes = (plan.n_codes, *plan.discriminator_layer_sizes, 1)
+        self.discriminator = mlp(sizes, "leaky_relu", None, generator)
+        # Draws from the user's own prior, which training chooses from.
+        self.register_buffer("pool", torch.zeros(_POOL * (plan.prior == "own"), plan.n_codes))
+        means = torch.tensor(plan.prior_means)
+        means = means if means.ndim == 2 else means[:, None].expand(-1, plan.n_codes)
+        self.register_buffer("means", means, persistent=False)
+
+    def distribution(self, x: Tensor) -> DiagonalGaussian:
+        """q(z|x) of the whole network, for posterior="gaussian"."""
+        return from_network(self.encoder(x))
+
+    def all_codes(self, x: Tensor) -> Tensor:
+        """Codes of the whole network, or their means; those that are not open are zero."""
+        if self.plan.posterior == "deterministic":
+            return super().all_codes(x)
+        return self.distribution(x).mean * self.gate
+
+    def training_codes(self, batch: Batch) -> Tensor:
+        """Codes as training sees them: of a Gaussian encoder, draws."""
+        if self.plan.posterior == "deterministic" or batch.draws is None:
+            return self.all_codes(batch.x)
+        noise = batch.draws[:, self.plan.n_codes :]
+        return self.distribution(batch.x).at(noise) * self.gate
+
+    def draw_codes(self, n: int, generator: torch.Generator) -> Tensor:
+        """Codes from the prior, (n, n_codes); of the user's own, out of the pool."""
+        plan = self.plan
+        if plan.prior == "own":
+            shape, device = (n,), generator.device
+            which = torch.randint(len(self.pool), shape, generator=generator, device=device)
+            return self.pool[which]
+        if plan.prior == "mixture":
+            # The scale is each component's: the means stay where they are.
+            means = self.means / plan.prior_scale
+            return plan.prior_scale * draw_mixture(n, means, generator)
+        draw = draw_gaussian if plan.prior == "gaussian" else draw_swiss_roll
+        return plan.prior_scale * draw(n, plan.n_codes, generator)
+
+    def forward(self, batch: Batch) -> Pass:
+        """Codes and output of a batch."""
+        z = self.training_codes(batch)
+        return Pass(z, self.decode(z if batch.gate is None else z * batch.gate))
+
+    # What training asks for.
+
+    def prepare(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """Draw from the prior and, for a Gaussian encoder, its noise."""
+        draws = self.draw_codes(len(batch.x), generator)
+        if self.plan.posterior == "gaussian":
+            noise = torch.randn(draws.shape, generator=generator, device=draws.device)
+            draws = torch.cat([draws, noise], 1)
+        batch = batch._replace(draws=draws)
+        return self.with_cuts(batch, generator) if self.training else batch
+
+    def loss(self, batch: Batch) -> Loss:
+        """Of the reconstruction, nats per row; the codes are what the discriminator reads."""
+        z, output = self(batch)
+        return Loss(self.neg_log_likelihood(batch, output), output, (z,))
+
+    def phases(self) -> list[Phase]:
+        """The discriminator learns to tell codes from the prior, then the encoder to deceive it."""
+        return [
+            Phase(
+                "discriminator",
+                self._tell_apart,
+                list(self.discriminator.parameters()),
+                self.plan.discriminator_rate,
+            ),
+            # Its weights decay in the step of the reconstruction.
+            Phase("encoder", self._deceive, list(self.encoder.parameters()), 1.0, decays=False),
+        ]
+
+    def _tell_apart(self, batch: Batch, before: Loss) -> Tensor:
+        prior = batch.draws[:, : self.plan.n_codes] * self.gate  # type: ignore[index]
+        codes = before.aside[0].detach()
+        losses = discriminator_loss(self._logits(prior), self._logits(codes))
+        return weighted_mean(losses, batch.weight)
+
+    def _deceive(self, batch: Batch, before: Loss) -> Tensor:
+        losses = encoder_loss(self._logits(self.training_codes(batch)))
+        return weighted_mean(losses, batch.weight)
+
+    def _logits(self, z: Tensor) -> Tensor:
+        logits: Tensor = self.discriminator(z).float()[:, 0]
+        return logits

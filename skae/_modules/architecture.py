@@ -1,0 +1,208 @@
+"""What a network is built from: plain values, from which it is rebuilt when loaded."""
+
+import copy
+from dataclasses import dataclass, fields
+from functools import cached_property
+from math import log
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from skae._nn.likelihoods import LIKELIHOODS, Likelihood, likelihood_module
+from skae._nn.networks import (
+    FromImages,
+    Shape,
+    TiedDecoder,
+    ToImages,
+    check_network,
+    conv_decoder,
+    conv_encoder,
+    mlp,
+    start_at,
+)
+from skae._training.data import Affine, Spread, Units
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """How many numbers rows and codes have, the likelihood, and the units of the rows."""
+
+    n_features: int
+    n_codes: int  # of the network
+    n_components: int  # of these, how many are in use: the first ones
+    n_conditions: int  # numbers that the decoder reads beside the codes
+    hidden_layer_sizes: tuple[int, ...]
+    likelihood: str
+    noise_variance: str | float
+    with_mask: bool  # the encoder reads, beside the values, which were seen
+    center: NDArray[np.float64]  # means of the features
+    scale: float  # root of their mean variance
+    range: tuple[float, float]  # of all values
+
+    # Fields that may change while training goes on.
+    changeable: ClassVar[tuple[str, ...]] = ()
+    # What the estimator calls fields of other names.
+    names: ClassVar[dict[str, str]] = {}
+
+    def widest(self) -> int:
+        """Numbers that one code becomes in the widest layer of generation, about."""
+        return max(self.n_features, *self.hidden_layer_sizes, 1)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields by name, as they are saved."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @property
+    def rescaled(self) -> bool:
+        """Whether rows are explained in the network's units: if nothing bounds them."""
+        return LIKELIHOODS[self.likelihood].location
+
+    @cached_property
+    def affine(self) -> Affine:
+        """The network's units."""
+        return Affine(torch.tensor(self.center), self.scale)  # a copy: files may be read-only
+
+    @property
+    def units(self) -> Units:
+        """In which units rows are read and explained."""
+        return Units(self.affine, self.affine if self.rescaled else None)
+
+    @property
+    def target_scale(self) -> float:
+        """How many units of the data make one of the decoder's."""
+        return self.scale if self.rescaled else 1.0
+
+    @property
+    def log_scale(self) -> float:
+        """log |dx/dy| of one feature: by how much a log density changes with the units."""
+        return log(self.target_scale)
+
+    def make_likelihood(self) -> Likelihood:
+        """The likelihood, in the units of the decoder."""
+        return likelihood_module(
+            self.likelihood,
+            self.n_features,
+            self.noise_variance,
+            unit=self.target_scale,
+            mean_variance=(self.scale / self.target_scale) ** 2,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderDecoderArchitecture(Architecture):
+    """Sizes and kinds of an encoder's and a decoder's layers besides."""
+
+    decoder_layer_sizes: tuple[int, ...]
+    activation: str
+    out_activation: str
+    normalization: str | None
+    network: str
+    image_shape: Shape | None
+    pooling: str
+    tied_weights: bool
+    own_networks: bool  # some network is the user's
+
+    def widest(self) -> int:
+        widest = max(self.decoder_layer_sizes, default=1)
+        if self.network == "conv" and self.image_shape is not None:
+            widest *= self.n_features // self.image_shape[0]
+        return max(self.n_features, widest)
+
+    @property
+    def rescaled(self) -> bool:
+        return super().rescaled and self.out_activation == "identity" and not self.own_networks
+
+    @property
+    def units(self) -> Units:
+        """Your own networks read rows as they are, the built-in ones standardised."""
+        inputs, targets = super().units
+        return Units(None if self.own_networks else inputs, targets)
+
+    @property
+    def n_decoded(self) -> int:
+        """How many numbers the decoder reads."""
+        return self.n_codes + self.n_conditions
+
+    def make_networks(
+        self,
+        encoder: nn.Module | None,
+        decoder: nn.Module | None,
+        generator: torch.Generator,
+        *,
+        n_encoded: int,
+    ) -> tuple[nn.Module, nn.Module]:
+        """Encoder, with `n_encoded` outputs, and decoder: copies of those given, or new ones."""
+        n_inputs = self.n_features * (2 if self.with_mask else 1)
+        shape = self.image_shape
+        if encoder is None:
+            to_codes = self._new_encoder(n_inputs, n_encoded, generator)
+        else:
+            to_codes = copy.deepcopy(encoder).cpu()
+            to_codes = to_codes if shape is None else FromImages(to_codes, shape)
+        if decoder is None:
+            to_rows = self._new_decoder(to_codes, generator)
+            if not self.rescaled:
+                start_at(to_rows, self._start_output())
+        else:
+            to_rows = copy.deepcopy(decoder).cpu()
+            to_rows = to_rows if shape is None else ToImages(to_rows)
+        check_network("encoder", to_codes, n_inputs, n_encoded)
+        check_network("decoder", to_rows, self.n_decoded, self.n_features)
+        return to_codes, to_rows
+
+    def _new_encoder(self, n_inputs: int, n_encoded: int, generator: torch.Generator) -> nn.Module:
+        if self.network == "mlp" or self.image_shape is None:
+            sizes = (n_inputs, *self.hidden_layer_sizes, n_encoded)
+            return mlp(sizes, self.activation, self.normalization, generator)
+        channels, height, width = self.image_shape
+        return conv_encoder(
+            (channels * (2 if self.with_mask else 1), height, width),
+            self.hidden_layer_sizes,
+            n_encoded,
+            activation=self.activation,
+            pooling=self.pooling,
+            normalization=self.normalization,
+            generator=generator,
+        )
+
+    def _new_decoder(self, encoder: nn.Module, generator: torch.Generator) -> nn.Module:
+        if self.tied_weights:
+            return TiedDecoder(encoder, self.activation, self.n_features)
+        if self.network == "mlp" or self.image_shape is None:
+            sizes = (self.n_decoded, *self.decoder_layer_sizes, self.n_features)
+            return mlp(sizes, self.activation, self.normalization, generator)
+        return conv_decoder(
+            self.image_shape,
+            self.decoder_layer_sizes,
+            self.n_decoded,
+            activation=self.activation,
+            normalization=self.normalization,
+            generator=generator,
+        )
+
+    def _start_output(self) -> Tensor:
+        """The output that explains the mean row."""
+        mean = self.affine.center.float()
+        match self.out_activation:
+            case "logistic":
+                return torch.logit(mean, eps=1e-2)
+            case "tanh":
+                return torch.atanh(mean.clamp(-0.99, 0.99))
+        return self.make_likelihood().natural(mean)
+
+
+def common_scale(spread: Spread, dtype: np.dtype[Any]) -> float:
+    """Root of the mean variance; where nothing but rounding varies, the size of the values."""
+    scale = float(spread.variance.mean().sqrt())
+    size = float(torch.maximum(spread.low.abs(), spread.high.abs()).max())
+    if not np.isfinite(scale):
+        raise ValueError(
+            f"The values of X, up to {size:g} in size, are too large to square. Rescale X."
+        )
+    eps = float(np.finfo(dtype).eps) if dtype.kind == "f" else 0.0
+    if scale > 10 * eps * size and scale > 1e-150:
+        return scale
+    return size if size > 1e-150 else 1.0

@@ -1,0 +1,123 @@
+"""The network of Autoencoder: formulas, encoder, gate on the codes, decoder, loss."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from skae._modules.deterministic import DeterministicArchitecture, DeterministicModule
+from skae._nn.likelihoods import Likelihood
+from skae._training.data import Batch
+from skae._training.net import Loss, weighted_mean
+
+# -------------------------------------------------------------------------- formulas
+
+
+def bernoulli_divergence(target: float, mean: Tensor) -> Tensor:
+    """KL(Bernoulli(target) || Bernoulli(mean)) of every unit, in nats."""
+    mean = mean.clamp(1e-6, 1 - 1e-6)
+    on = target * (target / mean).log()
+    return on + (1 - target) * ((1 - target) / (1 - mean)).log()
+
+
+def projected_jacobian_norm(z: Tensor, x: Tensor, directions: Tensor) -> Tensor:
+    """|v' dz/dx|² of every row; over random signs v its mean is the squared Frobenius norm."""
+    (gradient,) = torch.autograd.grad((z * directions).sum(), x, create_graph=True)
+    return gradient.square().sum(1)
+
+
+# ------------------------------------------------------------------------ the network
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderArchitecture(DeterministicArchitecture):
+    """A blueprint, and what the loss is made of."""
+
+    noise: str | None
+    noise_level: float
+    sparsity: float | None
+    sparsity_weight: float
+    contraction: float
+
+    changeable: ClassVar[tuple[str, ...]] = (
+        "growth_epochs",
+        "noise",
+        "noise_level",
+        "sparsity_weight",
+        "contraction",
+    )
+
+
+class AutoencoderModule(DeterministicModule):
+    """A point module whose input may be corrupted, and whose codes held back."""
+
+    plan: AutoencoderArchitecture
+    fills: Tensor
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        likelihood: Likelihood,
+        plan: AutoencoderArchitecture,
+        perceptual: tuple[nn.Module, float] | None,
+    ) -> None:
+        super().__init__(encoder, decoder, likelihood, plan, perceptual)
+        # Zero and both ends of the data's range, as the encoder reads them.
+        fills = torch.tensor([[0.0], *([end] for end in plan.range)], dtype=torch.float64)
+        fills = fills.expand(3, plan.n_features)
+        if plan.units.inputs is not None:
+            fills = plan.units.inputs.apply(fills)
+        self.register_buffer("fills", fills.float().contiguous(), persistent=False)
+
+    def all_codes(self, x: Tensor) -> Tensor:
+        """Codes of the whole network; those that are not open are zero."""
+        if self.plan.sparsity is None:
+            return super().all_codes(x)
+        return torch.sigmoid(self.encoder(x).float()) * self.gate
+
+    def prepare(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """Corrupt what the encoder reads, draw cuts of the codes."""
+        plan = self.plan
+        if not self.training:
+            return batch
+        if plan.noise is not None:
+            batch = batch._replace(x=self._corrupted(batch, generator))
+        if plan.contraction:
+            batch = batch._replace(x=batch.x.clone().requires_grad_())
+            shape = (len(batch.x), plan.n_codes)
+            signs = torch.randint(0, 2, shape, generator=generator, device=batch.x.device)
+            batch = batch._replace(draws=2.0 * signs - 1.0)
+        return self.with_cuts(batch, generator)
+
+    def _corrupted(self, batch: Batch, generator: torch.Generator) -> Tensor:
+        kind, level, n_features = self.plan.noise, self.plan.noise_level, self.plan.n_features
+        x, mask = batch.x[:, :n_features], batch.x[:, n_features:]
+        if kind == "gaussian":
+            x = x + level * torch.empty_like(x).normal_(generator=generator)
+        else:
+            chance = torch.empty_like(x).uniform_(generator=generator)
+            zero, low, high = self.fills
+            if kind == "masking":
+                x = torch.where(chance < level, zero, x)
+            else:
+                x = torch.where(chance < level, torch.where(chance < level / 2, low, high), x)
+        if batch.seen is not None:
+            x = x * batch.seen
+        return torch.cat([x, mask], dim=1) if mask.shape[1] else x
+
+    def loss(self, batch: Batch) -> Loss:
+        """Named terms in nats per row."""
+        plan = self.plan
+        z, output = self(batch)
+        terms = self.neg_log_likelihood(batch, output)
+        if plan.sparsity is not None:
+            mean = weighted_mean(z, batch.weight)[: plan.n_components]
+            open_gate = self.gate[: plan.n_components]
+            divergence = (bernoulli_divergence(plan.sparsity, mean) * open_gate).sum()
+            terms["sparsity"] = plan.sparsity_weight * divergence
+        if plan.contraction and batch.draws is not None:
+            norm = projected_jacobian_norm(z, batch.x, batch.draws)
+            terms["contraction"] = plan.contraction * weighted_mean(norm, batch.weight)
+        return Loss(terms, output)

@@ -1,0 +1,151 @@
+"""What models with a point for a code share: encoder, gate on the codes, decoder, loss.
+
+The gate orders codes by importance: those that open late, or are cut often, are left
+with what the earlier ones cannot explain.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+
+from skae._modules.architecture import EncoderDecoderArchitecture
+from skae._modules.likelihood import LikelihoodModule
+from skae._nn.likelihoods import Likelihood
+from skae._nn.networks import activation_module
+from skae._training.data import Batch
+from skae._training.net import Loss, weighted_mean
+
+
+def open_codes(epoch: int, growth_epochs: int, n_codes: int) -> int:
+    """How many codes are active in an epoch (from 0), growing linearly from 1 to all."""
+    if epoch >= growth_epochs:
+        return n_codes
+    return 1 + (n_codes - 1) * epoch // max(1, growth_epochs - 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeterministicArchitecture(EncoderDecoderArchitecture):
+    """A blueprint, and in which order its codes open."""
+
+    latent_growth: str | None
+    growth_epochs: int
+
+    changeable: ClassVar[tuple[str, ...]] = ("growth_epochs",)
+
+
+class Pass(NamedTuple):
+    """Codes of a batch, and what the decoder makes of them."""
+
+    z: Tensor
+    output: Tensor
+
+
+class DeterministicModule(LikelihoodModule):
+    """Encoder, gate on the codes, decoder and likelihood."""
+
+    gate: Tensor
+    plan: DeterministicArchitecture
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        likelihood: Likelihood,
+        plan: DeterministicArchitecture,
+        perceptual: tuple[nn.Module, float] | None,
+    ) -> None:
+        super().__init__()
+        self.encoder, self.decoder, self.likelihood = encoder, decoder, likelihood
+        self.plan = plan
+        self.out_activation = activation_module(plan.out_activation)
+        gate = (torch.arange(plan.n_codes) < plan.n_components).float()
+        self.register_buffer("gate", gate)
+        # In a list the user's network is neither trained nor saved with the weights.
+        self.perceptual = [] if perceptual is None else [perceptual]
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        """Move the perceptual network to other devices, too."""
+        for network, _ in self.perceptual:
+            network._apply(fn, recurse)
+        return super()._apply(fn, recurse)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """The codes, (n, n_components)."""
+        return self.all_codes(x)[:, : self.plan.n_components]
+
+    def all_codes(self, x: Tensor) -> Tensor:
+        """Codes of the whole network; those that are not open are zero."""
+        return self.encoder(x).float() * self.gate
+
+    def decode(self, z: Tensor) -> Tensor:
+        """What parametrises p(x|z), of codes (..., k) of which the last may be left out."""
+        missing = self.plan.n_codes - z.shape[-1]
+        if missing:
+            z = nn.functional.pad(z, (0, missing))
+        out = self.decoder(z.flatten(0, -2)).float()
+        return self.out_activation(out).unflatten(0, z.shape[:-1])
+
+    def log_px(self, batch: Batch, z: Tensor) -> Tensor:
+        """log p(x|z) of codes (n, n_draws, k), in the decoder's units."""
+        seen = None if batch.seen is None else batch.seen[:, None]
+        return self.likelihood.row_log_prob(batch.y[:, None], self.decode(z), seen)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Open one more code, if it is time."""
+        plan = self.plan
+        if plan.latent_growth == "incremental" and epoch <= plan.growth_epochs:
+            n_open = min(open_codes(epoch, plan.growth_epochs, plan.n_codes), plan.n_components)
+            self.gate.copy_(torch.arange(plan.n_codes) < n_open)
+
+    def with_cuts(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """The batch with a random cut of every row's codes, where codes are ordered."""
+        if self.plan.latent_growth is None:
+            return batch
+        return batch._replace(gate=self._cuts(batch, generator))
+
+    def _cuts(self, batch: Batch, generator: torch.Generator) -> Tensor:
+        """1 for each row's first codes, up to a random one; 0 for the others.
+
+        Incremental growth cuts every other row, among the codes that are open. It needs
+        the cuts: without them nothing holds early codes to explain a row by themselves
+        once others have opened, and the order is lost (measured in docs/benchmarks.md).
+        """
+        n, device = len(batch.x), batch.x.device
+        chance = torch.rand((n, 1), generator=generator, device=device)
+        if self.plan.latent_growth == "incremental":
+            chance = 2 * chance
+        cut = (chance * self.gate.sum()).floor() + 1
+        return (torch.arange(self.plan.n_codes, device=device) < cut).float()
+
+    def forward(self, batch: Batch) -> Pass:
+        """Codes and output of a batch."""
+        z = self.all_codes(batch.x)
+        return Pass(z, self.decode(z if batch.gate is None else z * batch.gate))
+
+    def neg_log_likelihood(self, batch: Batch, output: Tensor) -> dict[str, Tensor]:
+        """How badly an output explains its rows: terms of the loss, nats per row."""
+        log_prob = self.likelihood.row_log_prob(batch.y, output, batch.seen)
+        terms = {"reconstruction": weighted_mean(self.log_units(batch) - log_prob, batch.weight)}
+        for network, weight in self.perceptual:
+            distance = self.feature_distance(network, batch, self.likelihood.mean(output))
+            terms["perceptual"] = weight * weighted_mean(distance, batch.weight)
+        return terms
+
+    def feature_distance(self, network: nn.Module, batch: Batch, mean: Tensor) -> Tensor:
+        """Squared distance of a network's features of x and of its reconstruction."""
+        if batch.seen is not None:  # what was not seen cannot differ
+            mean = mean * batch.seen
+        pair = torch.cat([batch.y, mean])
+        if self.plan.units.targets is not None:
+            center = self.plan.units.targets.center.to(pair.device, pair.dtype)
+            pair = pair * self.plan.units.targets.scale + center
+        if self.plan.image_shape is not None:
+            pair = pair.unflatten(1, self.plan.image_shape)
+        with torch.no_grad():
+            of_rows = network(pair[: len(mean)])
+        return (network(pair[len(mean) :]) - of_rows).flatten(1).square().sum(1)
+
+    def after_step(self, batch: Batch, loss: Loss) -> None:
+        self.likelihood.follow(batch.y, loss.output, batch.weight, batch.seen)

@@ -1,0 +1,303 @@
+"""Densities of standardised codes that are trained by gradients: a causal network, a flow.
+
+References
+----------
+C. Durkan, A. Bekasov, I. Murray and G. Papamakarios (2019). Neural spline flows. NeurIPS
+32. :doi:`10.48550/arXiv.1906.04032`
+"""
+
+from abc import abstractmethod
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from skae._nn.causal import CausalMixture, dilations_for
+from skae._nn.gaussian_latents import log_mean_exp
+from skae._nn.mixture_heads import Mixtures
+from skae._training.data import Batch
+from skae._training.net import Loss, TrainableModule, preserve_rng_state, weighted_mean
+
+# Rows that are drawn together.
+_ROWS = 4096
+# A direction in which codes vary by less than this, of a variance of 1, is a rounding error.
+_FLAT = 1e-6
+
+
+class TriangularMap(nn.Module):
+    """u = W z with a lower triangular W of positive diagonal, that is learned.
+
+    It starts where u is white, W W' = S^-1. There p(z) = N(0, S) is p(u) = N(0, I), whose
+    conditionals need no network; and as u_t depends on z_1, ..., z_t only, what is
+    autoregressive in u is so in z.
+
+    Parameters
+    ----------
+    covariance : ndarray of shape (n, n)
+        Covariance S of z.
+    """
+
+    def __init__(self, covariance: NDArray[np.float64]) -> None:
+        super().__init__()
+        n = len(covariance)
+        root = np.linalg.cholesky(covariance + _FLAT * np.eye(n))
+        white = torch.from_numpy(np.linalg.inv(root)).float()
+        self.log_diagonal = nn.Parameter(white.diagonal().log())
+        self.below = nn.Parameter(white.tril(-1))
+
+    def matrix(self) -> Tensor:
+        """W, (n, n)."""
+        return self.below.tril(-1) + self.log_diagonal.exp().diag()
+
+    def forward(self, z: Tensor) -> Tensor:
+        """u of z, (n_rows, n); of the first columns alone, if there are no others."""
+        k = z.shape[1]
+        with torch.autocast(z.device.type, enabled=False):
+            return z @ self.matrix()[:k, :k].T
+
+    def inverse(self, u: Tensor) -> Tensor:
+        """z of u, (n_rows, n); of the first columns alone, if there are no others."""
+        k = u.shape[1]
+        return torch.linalg.solve_triangular(self.matrix()[:k, :k], u.T, upper=False).T
+
+    def log_det(self) -> Tensor:
+        """log |du/dz|."""
+        return self.log_diagonal.sum()
+
+
+class DensityModule(TrainableModule):
+    """A density of standardised codes, (n, n_codes)."""
+
+    @abstractmethod
+    def log_prob(self, z: Tensor) -> Tensor:
+        """log p(z), nats, (n,)."""
+
+    @abstractmethod
+    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+        """Codes (n, n_codes)."""
+
+    def loss(self, batch: Batch) -> Loss:
+        """-log p(z), nats per row."""
+        return Loss({"density": -weighted_mean(self.log_prob(batch.x), batch.weight)}, batch.x)
+
+
+class CausalDensity(nn.Module):
+    """The causal mixture density of z in one order, or the mean of those in several.
+
+    In each order the sequence is that of z, or of a triangular map of it.
+
+    Parameters
+    ----------
+    sequence : CausalMixture
+        The densities of sequences.
+    orders : Tensor of shape (n_orders, n_codes)
+        Which code stands at each position.
+    entries : list of TriangularMap or None
+        The map of each order.
+    """
+
+    orders: Tensor
+
+    def __init__(
+        self, sequence: CausalMixture, orders: Tensor, entries: list[TriangularMap] | None
+    ) -> None:
+        super().__init__()
+        self.sequence = sequence
+        self.entries = None if entries is None else nn.ModuleList(entries)
+        self.register_buffer("orders", orders)
+
+    def log_prob_in(self, z: Tensor, order: int) -> Tensor:
+        """log p(z) of one order, (n,)."""
+        found = self.sequence.log_prob(self._enter(z, order), order).sum(1)
+        if self.entries is None:
+            return found
+        return found + cast(TriangularMap, self.entries[order]).log_det()
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """log p(z), (n,)."""
+        each = [self.log_prob_in(z, order) for order in range(len(self.orders))]
+        return each[0] if len(each) == 1 else log_mean_exp(torch.stack(each, -1))
+
+    def sample(
+        self,
+        n: int,
+        generator: torch.Generator,
+        given: Tensor | None = None,
+        order: int = 0,
+        *,
+        cached: bool = True,
+    ) -> Tensor:
+        """Codes (n, n_codes) of one order, of which the first may be given, (n, n_given)."""
+        known = None if given is None else self._enter(given, order)
+
+        def choose(t: int, mixtures: Mixtures) -> Tensor:
+            if known is not None and t < known.shape[1]:
+                return known[:, t]
+            return mixtures.draw(generator)
+
+        return self._leave(self.sequence.unfold(n, choose, order, cached=cached), order)
+
+    def to_normal(self, z: Tensor) -> Tensor:
+        """Each code's conditional quantile as that of N(0, 1), (n, n_codes); in float64."""
+        u = self._enter(z, 0).T
+        return self.sequence.conditionals(u).to_normal(u).T
+
+    def from_normal(self, e: Tensor) -> Tensor:
+        """The inverse of `to_normal`; in float64."""
+
+        def choose(t: int, mixtures: Mixtures) -> Tensor:
+            return mixtures.from_normal(e[:, t])
+
+        return self._leave(self.sequence.unfold(len(e), choose), 0)
+
+    def _enter(self, z: Tensor, order: int) -> Tensor:
+        """The sequence of codes, or of the first of them."""
+        z = z[:, self.orders[order, : z.shape[1]]]
+        return z if self.entries is None else self.entries[order](z)
+
+    def _leave(self, u: Tensor, order: int) -> Tensor:
+        z = u if self.entries is None else cast(TriangularMap, self.entries[order]).inverse(u)
+        return z[:, self.orders[order].argsort()]
+
+
+class AutoregressiveDensity(DensityModule):
+    """A causal mixture density, and where it is asked for the average of its weights.
+
+    The average over training steps, of which each counts `decay` times the one after it, is
+    what a trained module computes with; steps are taken at the last weights.
+    """
+
+    def __init__(
+        self,
+        plan: dict[str, Any],
+        orders: NDArray[np.int64],
+        covariance: NDArray[np.float64],
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        n_orders, n = orders.shape
+        dilations = plan["dilations"]
+        sequence = CausalMixture(
+            n,
+            plan["n_mixture"],
+            plan["n_channels"],
+            dilations_for(n, plan["filter_size"]) if dilations is None else dilations,
+            generator,
+            filter_size=plan["filter_size"],
+            position_embedding=plan["position_embedding"],
+            relative=plan["divisive_normalization"],
+            n_orders=n_orders,
+            kind=plan["mixture_kind"],
+        )
+        entries = None
+        if plan["input_transform"] == "triangular":
+            entries = [TriangularMap(covariance[np.ix_(order, order)]) for order in orders]
+        self.now = CausalDensity(sequence, torch.from_numpy(orders), entries)
+        self.n_codes, self.n_orders = n, n_orders
+        self.average: AveragedModel | None = None
+        if plan["weight_averaging"]:
+            decay = plan["weight_averaging"]
+
+            def average(before: Tensor, now: Tensor, n_before: Any) -> Tensor:
+                # Early steps are forgotten sooner: the average must not hold on to the start.
+                share = torch.clamp((1 + n_before) / (10 + n_before), max=decay)
+                return torch.lerp(now, before, share.to(now.dtype))
+
+            self.average = AveragedModel(self.now, avg_fn=average)
+            self.average.requires_grad_(False)
+
+    def density(self) -> CausalDensity:
+        """What a trained module computes with."""
+        if self.training or self.average is None:
+            return self.now
+        return cast(CausalDensity, self.average.module)
+
+    def prepare(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """In training, draw the order in which this batch is read."""
+        if not self.training or self.n_orders == 1:
+            return batch
+        order = torch.randint(self.n_orders, (1,), generator=generator, device=generator.device)
+        return batch._replace(draws=order)
+
+    def loss(self, batch: Batch) -> Loss:
+        if batch.draws is None:
+            return super().loss(batch)
+        log_prob = self.now.log_prob_in(batch.x, int(batch.draws))
+        return Loss({"density": -weighted_mean(log_prob, batch.weight)}, batch.x)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        return self.density().log_prob(z)
+
+    def sample(self, n: int, generator: torch.Generator, given: Tensor | None = None) -> Tensor:
+        """Codes (n, n_codes); each in an order of its own, if there are several."""
+        density, device = self.density(), generator.device
+        chosen = torch.randint(self.n_orders, (n,), generator=generator, device=device)
+        codes = torch.empty((n, self.n_codes), device=device)
+        for order in range(self.n_orders):
+            for rows in (chosen == order).nonzero()[:, 0].split(_ROWS):
+                known = None if given is None else given[rows]
+                codes[rows] = density.sample(len(rows), generator, known, order)
+        return codes
+
+    def decayed(self) -> list[nn.Parameter]:
+        """Weights of the network: positions and the map of the codes stay."""
+        sequence = self.now.sequence
+        layers = (sequence.enter, sequence.network, sequence.leave)
+        return [p for layer in layers for p in layer.parameters() if p.ndim > 1]
+
+    def matrices(self) -> list[nn.Parameter]:
+        return [p for p in self.now.sequence.network.parameters() if p.ndim == 2]
+
+    def step_scale(self) -> float:
+        """Nats per code: steps should not grow with their number."""
+        return 1 / self.n_codes
+
+    def after_step(self, batch: Batch, loss: Loss) -> None:
+        if self.average is not None:
+            self.average.update_parameters(self.now)
+
+
+def import_zuko() -> Any:
+    """The package of the flows, which is an extra."""
+    try:
+        import zuko
+    except ImportError as error:
+        raise ImportError(
+            "density='flow' needs the package zuko: pip install \"skae[flow]\"."
+        ) from error
+    return zuko
+
+
+class FlowDensity(DensityModule):
+    """A neural spline flow of zuko's."""
+
+    def __init__(self, n_codes: int, plan: dict[str, Any], generator: torch.Generator) -> None:
+        super().__init__()
+        zuko = import_zuko()
+        self.n_codes = n_codes
+        seed = int(torch.randint(2**31 - 1, (1,), generator=generator))
+        with preserve_rng_state(seed=seed):
+            self.flow = zuko.flows.NSF(
+                self.n_codes,
+                transforms=plan["n_transforms"],
+                hidden_features=(plan["n_channels"],) * 2,
+            )
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        with torch.autocast(z.device.type, enabled=False):
+            found: Tensor = self.flow().log_prob(z)
+        return found
+
+    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+        """Draws by torch's global generator, which is seeded and put back."""
+        seed = int(torch.randint(2**31 - 1, (1,), generator=generator, device=generator.device))
+        with preserve_rng_state(str(generator.device), seed):
+            flow = self.flow()
+            parts = [flow.sample((min(_ROWS, n - start),)) for start in range(0, n, _ROWS)]
+        return torch.cat(parts)
+
+    def step_scale(self) -> float:
+        return 1 / self.n_codes

@@ -1,0 +1,38 @@
+"""What modules that explain rows by a likelihood have in common: the units of the rows."""
+
+from typing import Any
+
+from torch import Tensor, nan
+
+from skae._nn.likelihoods import Likelihood
+from skae._training.data import Batch
+from skae._training.net import TrainableModule
+
+
+class LikelihoodModule(TrainableModule):
+    """A module with a likelihood p(x|z) of rows."""
+
+    likelihood: Likelihood
+    plan: Any  # a Architecture
+
+    def log_units(self, batch: Batch) -> Tensor | float:
+        """What log densities of the seen values lose in the units of the data."""
+        n_seen = self.plan.n_features if batch.seen is None else batch.seen.sum(1)
+        return n_seen * self.plan.log_scale
+
+    def step_scale(self) -> Tensor | float:
+        return self.likelihood.step_scale() / self.plan.n_features
+
+    def shown_rows(self, batch: Batch) -> Tensor:
+        """The rows in the units of the data; NaN where nothing was seen."""
+        rows = batch.y if batch.seen is None else batch.y.masked_fill(batch.seen == 0, nan)
+        return self._in_data_units(rows)
+
+    def shown_output(self, output: Tensor) -> Tensor:
+        """Means of p(x|z) in the units of the data; of several draws a row, their mean."""
+        means = self.likelihood.mean(output)
+        return self._in_data_units(means if means.ndim == 2 else means.mean(1))
+
+    def _in_data_units(self, rows: Tensor) -> Tensor:
+        targets = self.plan.units.targets
+        return rows if targets is None else targets.undo(rows).float()

@@ -1,0 +1,146 @@
+"""Greedy layer-wise pretraining of an autoencoder's two networks.
+
+Each layer learns to explain the one below it; the stack is then unrolled into encoder
+and decoder, which are trained together.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from skae._nn.networks import TiedDecoder, activation_module, linear_layers
+from skae._nn.rbm import RestrictedBoltzmannMachine
+from skae._training.data import Batch, Dataset
+from skae._training.net import Loader, Subset, weighted_mean
+
+
+def pretrain(
+    module: Any,
+    rows: Dataset,
+    train: Tensor,
+    kind: str,
+    *,
+    n_epochs: int,
+    batch_size: int,
+    rate: float,
+    seed: int,
+) -> None:
+    """Set the weights of the module's encoder and decoder.
+
+    `kind` is "rbm", a stack of restricted Boltzmann machines, or "layerwise", of
+    one-layer autoencoders, which take Adam steps of size `rate`.
+    """
+    stack = _Stack(module)
+    order = torch.Generator().manual_seed(seed)
+    noise = torch.Generator(next(module.parameters()).device).manual_seed(seed)
+    batches = Loader(Subset(rows, train), batch_size, order)
+    for level in range(len(stack.up)):
+        if kind == "rbm":
+            _train_machine(stack, level, batches, n_epochs, noise)
+        else:
+            _train_pair(stack, level, batches, n_epochs, rate)
+
+
+class _Stack:
+    """The layers of a mirrored encoder and decoder, from the data up to the codes."""
+
+    def __init__(self, module: Any) -> None:
+        self.module, self.plan = module, module.plan
+        self.up = linear_layers(module.encoder)
+        self.activation = activation_module(self.plan.activation)
+        self.tied = isinstance(module.decoder, TiedDecoder)
+        self.down = [] if self.tied else linear_layers(module.decoder)[::-1]
+
+    def bias_down(self, level: int) -> nn.Parameter:
+        """The decoder's bias onto the layer at this level."""
+        if self.tied:
+            return self.module.decoder.biases[len(self.up) - 1 - level]
+        return self.down[level].bias
+
+    def encode(self, level: int, h: Tensor) -> Tensor:
+        """One layer up; the codes are linear."""
+        drive = self.up[level](h)
+        return drive if level == len(self.up) - 1 else self.activation(drive)
+
+    def decode(self, level: int, h: Tensor) -> Tensor:
+        """One layer down, before its activation."""
+        bias = self.bias_down(level)
+        tied = self.up[level].weight[:, : len(bias)].T
+        return linear(h, tied if self.tied else self.down[level].weight, bias)
+
+    def below(self, level: int, batch: Batch) -> Tensor:
+        """What the layer at this level reads."""
+        h = batch.x
+        with torch.no_grad():
+            for i in range(level):
+                h = self.encode(i, h)
+        return h
+
+
+def _train_pair(stack: _Stack, level: int, batches: Loader, n_epochs: int, rate: float) -> None:
+    parameters: list[Tensor] = [*stack.up[level].parameters(), stack.bias_down(level)]
+    if not stack.tied:
+        parameters.append(stack.down[level].weight)
+    optimizer = torch.optim.Adam(parameters, lr=rate)
+    module = stack.module
+    for _ in range(n_epochs):
+        for batch in batches:
+            below = stack.below(level, batch)
+            back = stack.decode(level, stack.encode(level, below))
+            if level == 0:
+                output = module.out_activation(back)
+                error = -module.likelihood.row_log_prob(batch.y, output, batch.seen)
+                error = error * module.step_scale()
+            else:
+                error = (below - stack.activation(back)).square().mean(1)
+            loss = weighted_mean(error, batch.weight)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+
+def _filled(plan: Any, batch: Batch) -> Tensor:
+    """The rows as the machine reads them, means where nothing was seen."""
+    if batch.seen is None or plan.rescaled:  # there zero is the mean
+        return batch.y
+    mean = plan.affine.center.to(batch.y)
+    return torch.where(batch.seen > 0, batch.y, mean)
+
+
+@torch.no_grad()
+def _train_machine(
+    stack: _Stack, level: int, batches: Loader, n_epochs: int, noise: torch.Generator
+) -> None:
+    plan = stack.plan
+    layer = stack.up[level]
+    n_visible = plan.n_features if level == 0 else layer.in_features
+    bits = level > 0 or not plan.rescaled
+    machine = RestrictedBoltzmannMachine(
+        n_visible,
+        layer.out_features,
+        visible="bernoulli" if bits else "gaussian",
+        hidden="gaussian" if level == len(stack.up) - 1 else "bernoulli",
+        generator=noise,
+    )
+    for epoch in range(n_epochs):
+        for i, batch in enumerate(batches):
+            visible = _filled(plan, batch) if level == 0 else stack.below(level, batch)
+            if epoch == i == 0:
+                machine.start_at(weighted_mean(visible, batch.weight))
+            machine.step(visible, epoch, weight=batch.weight)
+
+    weight, bias = machine.W.T.clone(), machine.c.clone()
+    units = plan.units
+    if level == 0 and units.targets is None and units.inputs is not None:
+        # The machine reads v = center + scale x: its drive c + v W, in terms of x.
+        center = units.inputs.center.to(bias.device, bias.dtype)
+        bias += center @ machine.W
+        weight *= units.inputs.scale
+    layer.weight.zero_()  # the encoder may read a mask beside the values
+    layer.weight[:, :n_visible] = weight
+    layer.bias.copy_(bias)
+    stack.bias_down(level).copy_(machine.b)
+    if not stack.tied:
+        stack.down[level].weight.copy_(machine.W)

@@ -1,0 +1,208 @@
+"""The network of VQVAE: an encoder, a codebook that its vectors are rounded to, a decoder.
+
+References
+----------
+A. van den Oord, O. Vinyals and K. Kavukcuoglu (2017). Neural discrete representation
+learning. NeurIPS 30. :doi:`10.48550/arXiv.1711.00937`
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from skae._modules.architecture import EncoderDecoderArchitecture
+from skae._modules.likelihood import LikelihoodModule
+from skae._nn.likelihoods import LIKELIHOODS, Likelihood
+from skae._nn.networks import activation_module, grid_decoder, grid_encoder, grid_size
+from skae._nn.quantizers import (
+    LinearQuantizer,
+    Quantized,
+    Quantizer,
+    ScalarQuantizer,
+    VectorQuantizer,
+)
+from skae._training.data import Batch
+from skae._training.net import Loss, weighted_mean
+
+
+@dataclass(frozen=True, kw_only=True)
+class VQVAEArchitecture(EncoderDecoderArchitecture):
+    """A blueprint, the codebook, and the prior over its indices.
+
+    What other blueprints call codes are the positions here.
+    """
+
+    quantizer: str
+    codebook_size: int
+    code_dim: int
+    levels: tuple[int, ...]  # of "fsq"
+    n_quantizers: int
+    codebook_update: str
+    codebook_init: str
+    decay: float
+    commitment_weight: float
+    dead_code_threshold: float
+    rotation_trick: bool
+    prior: str | None
+    prior_channels: int
+
+    changeable: ClassVar[tuple[str, ...]] = ("decay", "commitment_weight", "dead_code_threshold")
+
+    names: ClassVar[dict[str, str]] = {"codebook_size": "n_codes"}
+
+    @property
+    def mean_variance(self) -> float:
+        """Of the features, in the decoder's units; 1 where no squared error is explained."""
+        location = LIKELIHOODS[self.likelihood].location
+        return (self.scale / self.target_scale) ** 2 if location else 1.0
+
+    @property
+    def n_decoded(self) -> int:
+        """How many numbers the decoder reads: the vectors of all positions."""
+        return self.n_codes * self.code_dim
+
+    @property
+    def n_indices(self) -> int:
+        """How many integers code a row."""
+        return self.n_codes * self.n_quantizers
+
+    def make_quantizer(self, generator: torch.Generator) -> Quantizer:
+        """The codebook."""
+        size = (self.codebook_size, self.code_dim, self.n_quantizers)
+        match self.quantizer:
+            case "fsq":
+                return ScalarQuantizer(self.levels, self.n_quantizers)
+            case "simvq":
+                return LinearQuantizer(*size, rotation=self.rotation_trick, generator=generator)
+        return VectorQuantizer(
+            *size,
+            by_loss=self.codebook_update == "loss",
+            rotation=self.rotation_trick,
+            generator=generator,
+        )
+
+    def _new_encoder(self, n_inputs: int, n_encoded: int, generator: torch.Generator) -> nn.Module:
+        if self.network == "mlp" or self.image_shape is None:
+            return super()._new_encoder(n_inputs, n_encoded, generator)
+        channels, height, width = self.image_shape
+        return grid_encoder(
+            (channels * (2 if self.with_mask else 1), height, width),
+            self.hidden_layer_sizes,
+            self.code_dim,
+            activation=self.activation,
+            pooling=self.pooling,
+            normalization=self.normalization,
+            generator=generator,
+        )
+
+    def _new_decoder(self, encoder: nn.Module, generator: torch.Generator) -> nn.Module:
+        if self.network == "mlp" or self.image_shape is None:
+            return super()._new_decoder(encoder, generator)
+        return grid_decoder(
+            self.image_shape,
+            self.decoder_layer_sizes,
+            self.code_dim,
+            grid_size(self.image_shape, len(self.hidden_layer_sizes)),
+            activation=self.activation,
+            normalization=self.normalization,
+            generator=generator,
+        )
+
+
+class VQVAEModule(LikelihoodModule):
+    """Encoder, codebook, decoder and likelihood."""
+
+    plan: VQVAEArchitecture
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        quantizer: Quantizer,
+        likelihood: Likelihood,
+        plan: VQVAEArchitecture,
+    ) -> None:
+        super().__init__()
+        self.encoder, self.decoder = encoder, decoder
+        self.quantizer, self.likelihood = quantizer, likelihood
+        self.plan = plan
+        self.out_activation = activation_module(plan.out_activation)
+        # Whether dead codes begin anew in the training that comes.
+        self.restarts = False
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Vectors (n, n_components, code_dim), before they are rounded to the codebook."""
+        vectors: Tensor = self.encoder(x).float()
+        return vectors.unflatten(1, (self.plan.n_codes, self.plan.code_dim))
+
+    def quantise(self, x: Tensor) -> Quantized:
+        """Vectors as the codebook has them, in float32: bfloat16 tells few codes apart."""
+        return self._rounded(self.encode(x))
+
+    def _rounded(self, z: Tensor) -> Quantized:
+        with torch.autocast(z.device.type, enabled=False):
+            quantized: Quantized = self.quantizer(z)
+        return quantized
+
+    def decode(self, vectors: Tensor) -> Tensor:
+        """What parametrises p(x|e), of vectors (n, n_components, code_dim)."""
+        return self.out_activation(self.decoder(vectors.flatten(1)).float())
+
+    def of_indices(self, indices: Tensor) -> Tensor:
+        """What parametrises p(x|e_k), of indices (n, n_components * n_quantizers)."""
+        return self.decode(self.look_up(indices))
+
+    def look_up(self, indices: Tensor) -> Tensor:
+        """Vectors of indices (n, n_components * n_quantizers)."""
+        return self.quantizer.look_up(indices.unflatten(1, (-1, self.plan.n_quantizers)))
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Quantized, Tensor]:
+        """Vectors, what the codebook makes of them, and what the decoder makes of that."""
+        z = self.encode(batch.x)
+        quantized = self._rounded(z)
+        return z, quantized, self.decode(quantized.value)
+
+    # What training asks for.
+
+    def decayed(self) -> list[nn.Parameter]:
+        """Weights of the layers: where codes lie is not to be pulled anywhere."""
+        own = {id(p) for p in self.quantizer.parameters()}
+        return [p for p in super().decayed() if id(p) not in own]
+
+    def prepare(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """Draw where dead codes would begin anew."""
+        if not self.training or not self.restarts:
+            return batch
+        shape = (self.plan.n_quantizers, len(batch.x) * self.plan.n_codes)
+        draws = torch.rand(shape, generator=generator, device=batch.x.device)
+        return batch._replace(draws=draws)
+
+    def loss(self, batch: Batch) -> Loss:
+        """-log p(x|e_k), and what draws encodings and codes together."""
+        z, quantized, output = self(batch)
+        log_px = self.likelihood.row_log_prob(batch.y, output, batch.seen)
+        neg_log_likelihood = self.log_units(batch) - log_px
+        terms = {"reconstruction": weighted_mean(neg_log_likelihood, batch.weight)}
+        # Squared distances weigh as squared errors do, in units of the mean variance of the
+        # features, and whatever noise these are divided by.
+        unit = 0.5 * self.plan.mean_variance / self.step_scale()
+        for name, distance in quantized.penalties.items():
+            weight = self.plan.commitment_weight if name == "commitment" else 1.0
+            terms[name] = weight * unit * weighted_mean(distance, batch.weight)
+        return Loss(terms, output, (z, quantized.indices))
+
+    def after_step(self, batch: Batch, loss: Loss) -> None:
+        self.likelihood.follow(batch.y, loss.output, batch.weight, batch.seen)
+        if isinstance(self.quantizer, VectorQuantizer):
+            z, indices = loss.aside
+            weight = batch.weight
+            self.quantizer.follow(
+                z.flatten(0, 1),
+                indices.flatten(0, 1),
+                None if weight is None else weight.repeat_interleave(z.shape[1]),
+                decay=self.plan.decay,
+                threshold=self.plan.dead_code_threshold,
+                chances=batch.draws,
+            )

@@ -1,0 +1,1 @@
+"""Networks, likelihoods and distributions as torch functions and modules; no estimator."""

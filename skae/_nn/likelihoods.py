@@ -1,0 +1,417 @@
+"""What the decoder's output parametrises: p(x|z), feature by feature.
+
+The densities are functions of tensors, in nats, with all their constants. The
+modules add what a network needs besides: the noise that is learned with it, and the
+means, draws and start of its outputs.
+
+References
+----------
+G. Loaiza-Ganem and J. P. Cunningham (2019). The continuous Bernoulli: fixing a pervasive
+error in variational autoencoders. NeurIPS 32. :doi:`10.48550/arXiv.1907.06845`
+
+O. Rybkin, K. Daniilidis and S. Levine (2021). Simple and effective VAE training with
+calibrated decoders. ICML. :doi:`10.48550/arXiv.2006.13202`
+"""
+
+from abc import ABC, abstractmethod
+from math import pi
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import l1_loss, mse_loss, softplus
+
+from skae._training.data import Batch
+
+# Learned noise variances are at least this share of the mean feature variance.
+_VARIANCE_FLOOR = 1e-4
+# exp of an output stays finite in float32, and so do sums of it.
+_MAX_LOG_RATE = 60.0
+# Where continuous Bernoulli outputs start at most: there the mean is 0.02 or 0.98.
+_MAX_LOGIT = 50.0
+# How much a batch weighs in the running estimate of the noise.
+_MOMENTUM = 0.05
+
+
+# ------------------------------------------------------------------------ densities
+
+
+def gaussian_log_density(x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+    """log N(x; mean, variance)."""
+    return -0.5 * ((x - mean).square() / variance + (2 * pi * variance).log())
+
+
+def laplace_log_density(x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+    """Log density of the double exponential with this mean and variance 2b²."""
+    b = (variance / 2).sqrt()
+    return -(x - mean).abs() / b - (2 * b).log()
+
+
+def bernoulli_log_mass(x: Tensor, logit: Tensor) -> Tensor:
+    """x log λ + (1 - x) log(1 - λ), λ = 1 / (1 + e^-logit); for x in (0, 1) its expectation."""
+    return x * logit - softplus(logit)
+
+
+def bernoulli_row_log_mass(x: Tensor, logit: Tensor) -> Tensor:
+    """The sum of `bernoulli_log_mass` over the last axis.
+
+    For x without a gradient, and logits in full precision.
+    """
+    if logit.requires_grad and torch.is_grad_enabled():
+        return cast(Tensor, _RowLogMass.apply(x, logit.expand(x.shape)))
+    return bernoulli_log_mass(x, logit).sum(-1)
+
+
+class _RowLogMass(torch.autograd.Function):
+    """Saves what the gradient is, x - λ, and so half the passes over the values."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, logit: Tensor) -> Tensor:
+        chance = torch.sigmoid(logit)
+        ctx.save_for_backward(torch.sub(x, chance, out=chance))
+        return (x * logit).sum(-1) - softplus(logit).sum(-1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
+        (delta,) = ctx.saved_tensors
+        return None, delta * gradient[..., None]
+
+
+def continuous_bernoulli_log_density(x: Tensor, logit: Tensor) -> Tensor:
+    """Log density of e^(logit x) on [0, 1]: its integral is (e^logit - 1) / logit."""
+    return x * logit - _log_integral(logit)
+
+
+def poisson_log_mass(x: Tensor, log_rate: Tensor) -> Tensor:
+    """x log rate - rate - log x!."""
+    log_rate = log_rate.clamp(max=_MAX_LOG_RATE)
+    return x * log_rate - log_rate.exp() - torch.lgamma(x + 1)
+
+
+def _log_integral(logit: Tensor) -> Tensor:
+    """log((e^a - 1) / a) = a/2 + log(sinh(h) / h) at h = |a| / 2, also near zero."""
+    half = logit.abs() / 2
+    near = half < 0.3
+    small = torch.where(near, half, 0.0).square()
+    series = small * (1 / 6 - small * (1 / 180 - small * (1 / 2835 - small / 37800)))
+    large = torch.where(near, 1.0, half)  # either branch has a finite gradient everywhere
+    exact = large + torch.log1p(-torch.exp(-2 * large)) - torch.log(2 * large)
+    return logit / 2 + torch.where(near, series, exact)
+
+
+def continuous_bernoulli_mean(logit: Tensor) -> Tensor:
+    """1 / (1 - e^-a) - 1 / a, which is 1/2 + a/12 - a³/720 near zero."""
+    near = logit.abs() < 0.3
+    small = torch.where(near, logit, 0.0)
+    series = 0.5 + small * (1 / 12 - small.square() * (1 / 720 - small.square() / 30240))
+    large = torch.where(near, 1.0, logit.abs())
+    exact = -1 / torch.expm1(-large) - 1 / large  # the mean at -a is 1 minus that at a
+    return torch.where(near, series, torch.where(logit < 0, 1 - exact, exact))
+
+
+# -------------------------------------------------------------------------- modules
+
+
+class Likelihood(nn.Module, ABC):
+    """p(x|z) of features that are independent given the decoder's output."""
+
+    # Whether x may be shifted and scaled: then the density changes by the scale alone.
+    location = False
+    # Whether it has noise that is learned.
+    learned = False
+    # What values the features may have; either end is allowed.
+    support = (float("-inf"), float("inf"))
+
+    @abstractmethod
+    def log_prob(self, x: Tensor, output: Tensor) -> Tensor:
+        """Nats of every value."""
+
+    @abstractmethod
+    def mean(self, output: Tensor) -> Tensor:
+        """Mean of p(x|z)."""
+
+    @abstractmethod
+    def draw(self, output: Tensor, generator: torch.Generator) -> Tensor:
+        """A draw from p(x|z)."""
+
+    def natural(self, mean: Tensor) -> Tensor:
+        """The output whose mean is this: where the decoder starts."""
+        return mean
+
+    def row_log_prob(self, x: Tensor, output: Tensor, seen: Tensor | None = None) -> Tensor:
+        """Nats of every row, of the values that were seen.
+
+        `x` and `seen` may have one row where `output` has many: they are broadcast.
+        """
+        values = self.log_prob(x, output)
+        return values.sum(-1) if seen is None else (values * seen).sum(-1)
+
+    def follow(self, x: Tensor, output: Tensor, weight: Tensor | None, seen: Tensor | None) -> None:
+        """Adapt the noise to one batch; without noise there is nothing to adapt."""
+
+    def step_scale(self) -> Tensor | float:
+        """What keeps gradients alike while the noise shrinks."""
+        return 1.0
+
+
+class WithNoise(Likelihood):
+    """A location and a noise variance: one for all features, one per feature, or given.
+
+    The variance is no parameter of the optimiser. Given the outputs, its maximum
+    likelihood is in closed form; training follows that in a running mean, and so
+    neither waits for the optimiser's small steps nor overshoots.
+    """
+
+    location = True
+    variance: Tensor
+    n_updates: Tensor
+
+    def __init__(self, n_features: int, noise: str | float, mean_variance: float) -> None:
+        super().__init__()
+        self.learned = isinstance(noise, str)
+        self.floor = _VARIANCE_FLOOR * mean_variance
+        shape = (n_features,) if noise == "per_feature" else ()
+        start = mean_variance if isinstance(noise, str) else noise
+        self.register_buffer("variance", torch.full(shape, start))
+        self.register_buffer("n_updates", torch.tensor(0.0))
+
+    def mean(self, output: Tensor) -> Tensor:
+        return output
+
+    def set_variance(self, variance: Tensor) -> None:
+        """Take this variance, or the floor where it is larger."""
+        self.variance.copy_(variance.clamp(min=self.floor))
+
+    def step_scale(self) -> Tensor:
+        """The mean variance: squared errors divided by the variance are multiplied back."""
+        return self.variance.mean()
+
+    @abstractmethod
+    def deviation(self, x: Tensor, output: Tensor) -> Tensor:
+        """Of every value, what the noise is estimated from."""
+
+    def mean_deviation(self, x: Tensor, output: Tensor) -> Tensor:
+        """Its mean over rows: of all features, or of each."""
+        deviation = self.deviation(x, output)
+        return deviation.mean(0) if self.variance.ndim else deviation.mean()
+
+    @abstractmethod
+    def variance_of(self, mean_deviation: Tensor) -> Tensor:
+        """Maximum-likelihood variance, from the mean of `deviation` over what was seen."""
+
+    @torch.no_grad()
+    def follow(self, x: Tensor, output: Tensor, weight: Tensor | None, seen: Tensor | None) -> None:
+        """Move the running variance towards that of one batch."""
+        if not self.learned:
+            return
+        self.n_updates += 1
+        rate = (1 / self.n_updates).clamp(min=_MOMENTUM)
+        if weight is None and seen is None:
+            mean = self.mean_deviation(x, output)
+        else:
+            total, count = self.sums(self.deviation(x, output), weight, seen)
+            mean = (total / count.clamp(min=1e-30)).float()
+            rate = torch.where(count > 0, rate, 0.0)
+        self.set_variance(self.variance.lerp(self.variance_of(mean), rate))
+
+    def sums(
+        self, deviation: Tensor, weight: Tensor | None, seen: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Weighted sum of the deviations that were seen, and their weight, as float64."""
+        counts = torch.ones_like(deviation) if seen is None else seen
+        if weight is not None:
+            counts = counts * weight[:, None]
+        wide = torch.float32 if counts.device.type == "mps" else torch.float64  # which has none
+        total, count = (deviation * counts).sum(0, dtype=wide), counts.sum(0, dtype=wide)
+        return (total, count) if self.variance.ndim else (total.sum(), count.sum())
+
+
+class NoiseSums:
+    """Learns a likelihood's noise exactly, from all rows and their outputs, in chunks."""
+
+    def __init__(self, likelihood: Likelihood) -> None:
+        learned = isinstance(likelihood, WithNoise) and likelihood.learned
+        self.likelihood = cast(WithNoise, likelihood) if learned else None
+        self.total: Tensor | float = 0.0
+        self.count: Tensor | float = 0.0
+
+    def add(self, x: Tensor, output: Tensor, weight: Tensor | None, seen: Tensor | None) -> None:
+        """Take in one chunk of rows."""
+        if self.likelihood is None:
+            return
+        deviation = self.likelihood.deviation(x, output)
+        total, count = self.likelihood.sums(deviation, weight, seen)
+        self.total, self.count = self.total + total, self.count + count
+
+    def settle(self, share: float = 1.0, before: Tensor | None = None) -> None:
+        """Set the variance; `share` is what these rows count beside the variance `before`."""
+        if self.likelihood is None or not isinstance(self.count, Tensor):
+            return
+        old = self.likelihood.variance
+        new = self.likelihood.variance_of(self.total / self.count.clamp(min=1e-300)).float()
+        new = torch.where(self.count > 0, new, old)  # of a column never seen nothing is learned
+        self.likelihood.set_variance(new if before is None else before.lerp(new, share))
+
+
+def explained(
+    batch: Batch, output: Tensor, share: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    """Rows, outputs, weights, what was seen: a row for each draw, by its share, if there are some.
+
+    Given the outputs, the noise that maximises the bound is that of rows so weighted.
+    """
+    if share is None:
+        return batch.y, output, batch.weight, batch.seen
+    n_draws = share.shape[1]
+    weight = share if batch.weight is None else share * batch.weight[:, None]
+    seen = None if batch.seen is None else batch.seen.repeat_interleave(n_draws, 0)
+    return batch.y.repeat_interleave(n_draws, 0), output.flatten(0, 1), weight.flatten(), seen
+
+
+class Gaussian(WithNoise):
+    """N(output, variance)."""
+
+    def log_prob(self, x: Tensor, output: Tensor) -> Tensor:
+        return gaussian_log_density(x, output, self.variance)
+
+    def row_log_prob(self, x: Tensor, output: Tensor, seen: Tensor | None = None) -> Tensor:
+        if seen is not None or self.variance.ndim:
+            return super().row_log_prob(x, output, seen)
+        # One variance: its logarithm is taken once, not once per value.
+        squares = mse_loss(output, x.expand_as(output), reduction="none").sum(-1)
+        constant = x.shape[-1] * (2 * pi * self.variance).log()
+        return -0.5 * (squares / self.variance + constant)
+
+    def draw(self, output: Tensor, generator: torch.Generator) -> Tensor:
+        noise = torch.empty_like(output).normal_(generator=generator)
+        return output + self.variance.sqrt() * noise
+
+    def deviation(self, x: Tensor, output: Tensor) -> Tensor:
+        return mse_loss(output, x, reduction="none")
+
+    def mean_deviation(self, x: Tensor, output: Tensor) -> Tensor:
+        # One pass without a temporary: this is called for every batch.
+        return super().mean_deviation(x, output) if self.variance.ndim else mse_loss(output, x)
+
+    def variance_of(self, mean_deviation: Tensor) -> Tensor:
+        return mean_deviation
+
+
+class Laplace(WithNoise):
+    """The double exponential around the output."""
+
+    def log_prob(self, x: Tensor, output: Tensor) -> Tensor:
+        return laplace_log_density(x, output, self.variance)
+
+    def draw(self, output: Tensor, generator: torch.Generator) -> Tensor:
+        # The difference of two exponentials of scale b.
+        first, second = (torch.empty_like(output).exponential_(generator=generator) for _ in "ab")
+        return output + (self.variance / 2).sqrt() * (first - second)
+
+    def deviation(self, x: Tensor, output: Tensor) -> Tensor:
+        return l1_loss(output, x, reduction="none")
+
+    def variance_of(self, mean_deviation: Tensor) -> Tensor:
+        return 2 * mean_deviation.square()
+
+
+class Bernoulli(Likelihood):
+    """A coin per feature; grey values in (0, 1) score their expected log-mass, no density."""
+
+    support = (0.0, 1.0)
+
+    def log_prob(self, x: Tensor, output: Tensor) -> Tensor:
+        return bernoulli_log_mass(x, output)
+
+    def row_log_prob(self, x: Tensor, output: Tensor, seen: Tensor | None = None) -> Tensor:
+        if seen is not None or x.requires_grad:
+            return super().row_log_prob(x, output, seen)
+        return bernoulli_row_log_mass(x.expand(output.shape), output)
+
+    def mean(self, output: Tensor) -> Tensor:
+        return torch.sigmoid(output)
+
+    def draw(self, output: Tensor, generator: torch.Generator) -> Tensor:
+        return torch.bernoulli(torch.sigmoid(output), generator=generator)
+
+    def natural(self, mean: Tensor) -> Tensor:
+        return torch.logit(mean, eps=1e-2)
+
+
+class ContinuousBernoulli(Likelihood):
+    """The density on [0, 1] that is proportional to e^(output x)."""
+
+    support = (0.0, 1.0)
+
+    def log_prob(self, x: Tensor, output: Tensor) -> Tensor:
+        return continuous_bernoulli_log_density(x, output)
+
+    def mean(self, output: Tensor) -> Tensor:
+        return continuous_bernoulli_mean(output)
+
+    def draw(self, output: Tensor, generator: torch.Generator) -> Tensor:
+        # The inverse of the distribution function, log(1 + u (e^a - 1)) / a, at a = -|output|.
+        u = torch.rand(output.shape, generator=generator, device=output.device)
+        a = -output.abs().clamp(min=1e-4)
+        x = torch.log1p(u * torch.expm1(a)) / a
+        return torch.where(output > 0, 1 - x, x).clamp(0, 1)
+
+    def natural(self, mean: Tensor) -> Tensor:
+        low, high = torch.full_like(mean, -_MAX_LOGIT), torch.full_like(mean, _MAX_LOGIT)
+        for _ in range(40):  # the mean rises with the output: bisection
+            middle = (low + high) / 2
+            below = continuous_bernoulli_mean(middle) < mean
+            low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+        return (low + high) / 2
+
+
+class Poisson(Likelihood):
+    """Counts, of which the output is the log rate."""
+
+    support = (0.0, float("inf"))
+
+    def log_prob(self, x: Tensor, output: Tensor) -> Tensor:
+        return poisson_log_mass(x, output)
+
+    def mean(self, output: Tensor) -> Tensor:
+        return output.clamp(max=_MAX_LOG_RATE).exp()
+
+    def draw(self, output: Tensor, generator: torch.Generator) -> Tensor:
+        return torch.poisson(self.mean(output), generator=generator)
+
+    def natural(self, mean: Tensor) -> Tensor:
+        return mean.clamp(min=1e-2).log()
+
+
+LIKELIHOODS: dict[str, type[Likelihood]] = {
+    "gaussian": Gaussian,
+    "bernoulli": Bernoulli,
+    "continuous_bernoulli": ContinuousBernoulli,
+    "poisson": Poisson,
+    "laplace": Laplace,
+}
+
+
+def likelihood_module(
+    name: str, n_features: int, noise: str | float, *, unit: float, mean_variance: float
+) -> Likelihood:
+    """The module of a likelihood.
+
+    `noise` is "scalar" or "per_feature" for a learned variance, or the variance in the
+    units of the data, of which the module's unit is `unit`. `mean_variance` of the
+    features, in the module's units, sets the start and the floor of a learned one.
+    """
+    kind = LIKELIHOODS[name]
+    if not issubclass(kind, WithNoise):
+        return kind()
+    if isinstance(noise, str):
+        return kind(n_features, noise, mean_variance)
+    variance = noise / unit**2
+    if not 1e-30 < variance < 1e30:
+        raise ValueError(
+            f"noise_variance={noise} is too far from the variance of X, {unit**2 * mean_variance:g}"
+            ". Change it or rescale X."
+        )
+    return kind(n_features, variance, mean_variance)

@@ -1,0 +1,1 @@
+"""How networks are trained: data, the loop, callbacks, state as arrays."""

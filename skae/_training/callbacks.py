@@ -1,0 +1,259 @@
+"""What listens to training: skorch callbacks behind the parameters of the estimators."""
+
+import copy
+from collections.abc import Iterator
+from math import inf
+from typing import Any
+
+import torch
+from sklearn.callback import ScoringMonitor
+from skorch.callbacks import Callback, InputShapeSetter, LRScheduler, PrintLog
+from tqdm import tqdm
+
+from skae._training.data import Data
+from skae._training.net import TrainingStopped
+
+
+class StopWhenFlat(Callback):
+    """Stops training when a loss has not fallen by `tol` for some epochs.
+
+    As in scikit-learn, and unlike in skorch's EarlyStopping, any smaller loss is the
+    best one: `tol` decides when to stop, not what to go back to.
+    """
+
+    def __init__(
+        self, monitor: str, *, patience: int, tol: float, restore: bool, first_epoch: int
+    ) -> None:
+        self.monitor, self.patience, self.tol = monitor, patience, tol
+        self.restore, self.first_epoch = restore, first_epoch
+
+    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
+        """Forget an earlier training; what is of use untrained is what epochs have to beat."""
+        self.best, self.n_flat = inf, 0
+        self.best_weights: dict[str, torch.Tensor] | None = None
+        if self.restore and net.useful_untrained:
+            self._keep(net, net.held_out_loss())
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        """Compare the loss with the best one so far."""
+        if len(net.history) <= self.first_epoch:
+            return
+        loss = net.history[-1, self.monitor]
+        self.n_flat = 0 if loss < self.best - self.tol else self.n_flat + 1
+        if loss < self.best:
+            self._keep(net, loss)
+        if self.n_flat >= self.patience:
+            raise TrainingStopped
+
+    def _keep(self, net: Any, loss: float) -> None:
+        self.best = loss
+        if self.restore:
+            weights = net.module_.state_dict()
+            self.best_weights = {name: value.clone() for name, value in weights.items()}
+
+    def on_train_end(self, net: Any, **kwargs: Any) -> None:
+        """Go back to the best epoch."""
+        if self.best_weights is not None:
+            net.module_.load_state_dict(self.best_weights)
+
+
+class Progress(Callback):
+    """One line that shows what is trained, the epochs, the losses and the time left."""
+
+    def __init__(self, n_epochs: int, name: str) -> None:
+        self.n_epochs, self.name = n_epochs, name
+
+    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
+        """Open the line."""
+        self._bar = tqdm(total=self.n_epochs, unit="epoch", desc=self.name)
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        """Show the last epoch's losses."""
+        last = net.history[-1]
+        losses = {
+            name: f"{last[name]:.4g}" for name in ("train_loss", "valid_loss") if name in last
+        }
+        self._bar.set_postfix(losses, refresh=False)
+        self._bar.update()
+
+    def close(self) -> None:
+        """Close the line, also after an error."""
+        if hasattr(self, "_bar"):
+            self._bar.close()
+
+
+def adaptive_rate(monitor: str, tol: float, first_epoch: int) -> LRScheduler:
+    """Divide the learning rate by 5 when two epochs in a row do not improve by `tol`.
+
+    Before `first_epoch` the loss may rise by design: these epochs count as improvements.
+    """
+
+    def loss(net: Any) -> float:
+        epoch = len(net.history) - 1
+        return float(net.history[-1][monitor]) if epoch >= first_epoch else 1e30 / (epoch + 1)
+
+    return LRScheduler(
+        policy=torch.optim.lr_scheduler.ReduceLROnPlateau,
+        monitor=loss,
+        factor=0.2,
+        patience=1,
+        threshold=tol,
+        threshold_mode="abs",
+    )
+
+
+class Tasks(Callback):
+    """Tells scikit-learn's callbacks of epochs, each of which is a task.
+
+    The hooks are given the rows, and as target the y that `fit` was given or, as for every
+    autoencoder, the rows themselves: scikit-learn 1.9 scores nothing without a target.
+    """
+
+    def __init__(
+        self, estimator: Any, context: Any, data: Data, X: Any, y: Any, weight: Any
+    ) -> None:
+        self.estimator, self.context, self.data = estimator, context, data
+        self.X, self.y, self.weight = X, X if y is None else y, weight
+
+    def _state(self) -> dict[str, Any]:
+        """The attributes of the estimator as if training had ended here."""
+        now = copy.copy(self.estimator)  # with a net of its own: training goes on with the other
+        now.n_iter_ = len(now.net_.history)
+        now._finish(self.data, 1.0)
+        before = self.estimator.__dict__
+        return {
+            name: value
+            for name, value in now.__dict__.items()
+            if name.endswith("_") or value is not before.get(name)
+        }
+
+    def _tell(self, hook: str) -> bool:
+        return getattr(self.task, hook)(
+            estimator=self.estimator,
+            X=self.X,
+            y=self.y,
+            metadata=None if self.weight is None else {"sample_weight": self.weight},
+            reconstruction_attributes=self._state,
+        )
+
+    def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
+        """Open a task."""
+        self.task = self.context.subcontext(task_name="epoch")
+        self._tell("call_on_fit_task_begin")
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        """Close it, and stop if a hook asks for it."""
+        if self._tell("call_on_fit_task_end"):
+            raise TrainingStopped
+
+
+def check_listeners(callbacks: list[Any]) -> None:
+    """Raise for what scikit-learn 1.9 takes, and fails on at the first score."""
+    for callback in callbacks:
+        if isinstance(callback, ScoringMonitor) and getattr(callback, "_scoring", "") is None:
+            raise ValueError(
+                "ScoringMonitor(scoring=None) logs no scores in scikit-learn 1.9, which expects "
+                "scores by name. Name it: scoring={'nats': sklearn.metrics.check_scoring(model)}."
+            )
+
+
+def is_callback(value: object) -> bool:
+    """Whether skorch takes this as a callback: an instance, a class, or a name and one."""
+    if isinstance(value, (tuple, list)) and len(value) == 2:
+        return isinstance(value[0], str) and is_callback(value[1])
+    return isinstance(value, Callback) or (isinstance(value, type) and issubclass(value, Callback))
+
+
+def named_callbacks(callbacks: Any) -> Iterator[tuple[str, Any]]:
+    """Callbacks and their names: those given, or else those of their classes, as skorch's.
+
+    What is no callback, which `fit` refuses, is passed over.
+    """
+    given = callbacks if isinstance(callbacks, (list, tuple)) else []
+    for value in filter(is_callback, given):
+        if isinstance(value, (tuple, list)):
+            yield value[0], value[1]
+        else:
+            yield (value if isinstance(value, type) else type(value)).__name__, value
+
+
+def set_callback_params(callbacks: Any, params: dict[str, Any]) -> list[Any]:
+    """The list with callbacks replaced, and parameters of others set, by skorch's names."""
+    found = list(callbacks or [])
+    named = [next(named_callbacks([value]), ("", None)) for value in found]
+    known = [name for name, _ in named]
+    for key, value in params.items():
+        name, _, theirs = key.removeprefix("callbacks__").partition("__")
+        if known.count(name) != 1:
+            raise ValueError(
+                f"{key}: the names of callbacks are {known}, and of those one has to be {name!r}."
+            )
+        at = known.index(name)
+        if theirs:
+            callback = next(named_callbacks([found[at]]))[1]
+            if isinstance(callback, type):
+                raise ValueError(f"{key}: {name} is a class; give an instance, to set parameters.")
+            callback.set_params(**{theirs: value})
+        else:
+            found[at] = (name, value) if isinstance(found[at], (tuple, list)) else value
+    return found
+
+
+def check_callbacks(callbacks: Any, holds_out: bool) -> None:
+    """Raise for what skorch would not take, and for what would wait in vain for held-out rows."""
+    strange = [value for value in callbacks if not is_callback(value)]
+    if strange:
+        raise ValueError(
+            f"callbacks={callbacks!r} must hold skorch callbacks, or pairs of a name and one; "
+            f"{strange[0]!r} is none. scikit-learn's are set by set_callbacks."
+        )
+    scored = {getattr(callback, "name", None) for _, callback in named_callbacks(callbacks)}
+    for name, callback in named_callbacks(callbacks):
+        monitor = getattr(callback, "monitor", None)
+        if monitor in ("valid_loss", "valid_loss_best") and not holds_out and monitor not in scored:
+            raise ValueError(
+                f"callbacks: {name} watches monitor={monitor!r}, the loss of rows that are held "
+                "out, and early_stopping=False holds none out. Set early_stopping=True, or "
+                "monitor='train_loss' ('train_loss_best')."
+            )
+        if isinstance(callback, InputShapeSetter):
+            raise ValueError(
+                f"callbacks: {name} sets sizes of modules that skorch builds; here networks are "
+                "built by hidden_layer_sizes, for as many features as X has."
+            )
+
+
+def check_copies(callbacks: Any, advice: str) -> None:
+    """Raise for callbacks that hold what cannot be copied, such as an open file or a lock."""
+    for name, callback in named_callbacks(callbacks):
+        try:
+            copy.deepcopy(callback)
+        except Exception as error:
+            raise TypeError(f"callbacks: {name} cannot be copied: {error}. {advice}") from error
+
+
+def print_logs(callbacks: Any) -> bool:
+    """Whether skorch is asked to print."""
+    found = (callback for _, callback in named_callbacks(callbacks))
+    return any(callback is PrintLog or isinstance(callback, PrintLog) for callback in found)
+
+
+def release(callback: Any) -> None:
+    """Have one of skorch's callbacks let go of the weights and optimisers that it kept.
+
+    It may be a parameter of an estimator, which is cloned and saved.
+    """
+    if not type(callback).__module__.startswith("skorch."):
+        return
+    for name, value in list(vars(callback).items()):
+        held = list(value.values()) if isinstance(value, dict) else [value]
+        if name.endswith("_") and any(isinstance(item, _HEAVY) for item in held):
+            setattr(callback, name, None)
+
+
+_HEAVY = (
+    torch.Tensor,
+    torch.nn.Module,
+    torch.optim.Optimizer,
+    torch.optim.lr_scheduler.LRScheduler,
+)

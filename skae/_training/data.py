@@ -1,0 +1,314 @@
+"""Rows on their way into a network: checked in chunks, standardised, sliced by index.
+
+A batch is one `index_select`, never a Python loop over samples. Small data are
+converted once. Large data stay as they are, in memory or on disk, integers as
+integers, and are converted batch by batch.
+"""
+
+import warnings
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Self, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.utils import assert_all_finite
+from torch import Tensor
+
+# Rows are checked and converted in pieces of about this size.
+_CHUNK_BYTES = 32 * 2**20
+# Rows that training reads again and again are converted once if they take less than
+# this as float32; integers and files, which are large for a reason, only if they are tiny.
+_KEEP_BYTES = 64 * 2**20
+_KEEP_BYTES_OF_COMPACT = 16 * 2**20
+# Values farther out are read as if they were here, standardised ones and others: float32 has
+# the squares of both, also behind some layers.
+FARTHEST, _FARTHEST_RAW = 1e9, 1e18
+# Weights below this share of the largest count nothing: float32 loses them beside it.
+LEAST_WEIGHT = 2.0**-100
+# Of a device's free memory, how much the data may take.
+_DEVICE_SHARE = 0.5
+# What torch can slice; other numbers are converted once.
+_SLICEABLE = ("float64", "float32", "float16", "uint8", "int8", "int16", "int32", "int64", "bool")
+
+
+# Types of which float32 keeps every value.
+_SMALL = (torch.uint8, torch.int8, torch.int16, torch.bool, torch.float16, torch.bfloat16)
+
+
+class Data(NamedTuple):
+    """What is learned from: validated rows, their weights, and what they are conditioned on."""
+
+    X: NDArray[Any]
+    weight: NDArray[Any] | None = None
+    condition: NDArray[np.float32] | None = None  # (n_rows, n_conditions)
+
+
+class Batch(NamedTuple):
+    """What a module sees of some rows; `seen` and `gate` are None where all counts."""
+
+    x: Tensor  # what the encoder reads, (n, n_features) or with the mask beside it
+    y: Tensor  # what the decoder has to explain, (n, n_features)
+    seen: Tensor | None = None  # 1 where a value was seen, 0 where it was NaN
+    weight: Tensor | None = None  # (n,)
+    condition: Tensor | None = None  # what the decoder reads beside the codes
+    gate: Tensor | None = None  # what the codes are multiplied with
+    draws: Tensor | None = None  # random numbers that the loss needs
+
+
+class Spread(NamedTuple):
+    """Of every column over seen values, float64: mean, variance, minimum and maximum."""
+
+    mean: Tensor
+    variance: Tensor
+    low: Tensor
+    high: Tensor
+    any_missing: bool
+
+
+def chunks(n_rows: int, row_bytes: int, at_least: int = 1) -> Iterator[slice]:
+    """Slices of rows that take about `_CHUNK_BYTES` each."""
+    step = max(at_least, _CHUNK_BYTES // max(1, row_bytes))
+    for start in range(0, n_rows, step):
+        yield slice(start, min(start + step, n_rows))
+
+
+def check_finite(X: NDArray[Any], allow_nan: bool) -> None:
+    """Raise scikit-learn's error at infinity, and at NaN if that is not allowed."""
+    if X.dtype.kind == "f":
+        for rows in chunks(len(X), X.shape[1] * X.itemsize):
+            with np.errstate(over="ignore", invalid="ignore"):
+                if not np.isfinite(X[rows].sum(dtype=np.float64)):
+                    assert_all_finite(X[rows], allow_nan=allow_nan, input_name="X")
+
+
+def as_tensor(X: NDArray[Any]) -> Tensor:
+    """The array as a tensor that shares its memory wherever torch can slice it."""
+    if X.dtype.name not in _SLICEABLE or not X.dtype.isnative:
+        X = X.astype(np.float64)
+    row_major = X.strides[1] == X.itemsize or X.shape[1] == 1
+    sliceable = min(X.strides) >= 0 and not any(stride % X.itemsize for stride in X.strides)
+    if not sliceable or not (row_major or _is_mapped(X)):
+        X = np.ascontiguousarray(X)  # gathering rows across columns would cost far more
+    with warnings.catch_warnings():
+        # Read-only arrays are only read.
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(X)
+
+
+def _is_mapped(X: Any) -> bool:
+    """Whether the array looks at a file."""
+    while X is not None and not isinstance(X, np.memmap):
+        X = getattr(X, "base", None)
+    return X is not None
+
+
+def spread_of(X: NDArray[Any], weight: NDArray[Any] | None) -> Spread:
+    """Moments and range of the columns, in one pass over chunks (Chan et al. 1983)."""
+    source = as_tensor(X)
+    n_features = source.shape[1]
+    count = torch.zeros(n_features, dtype=torch.float64)
+    mean, scatter = torch.zeros_like(count), torch.zeros_like(count)
+    low, high = torch.full_like(count, torch.inf), torch.full_like(count, -torch.inf)
+    any_missing = False
+    for rows in chunks(len(source), n_features * 8):
+        x = source[rows].double()
+        w = torch.ones(len(x), dtype=torch.float64)
+        if weight is not None:
+            w = torch.as_tensor(np.asarray(weight[rows], dtype=np.float64))
+        missing = x.isnan() if source.dtype.is_floating_point else None
+        if missing is not None and missing.any():
+            any_missing = True
+            w = torch.where(missing, 0.0, w[:, None])
+            low = torch.minimum(low, x.nan_to_num(torch.inf).amin(0))
+            high = torch.maximum(high, x.nan_to_num(-torch.inf).amax(0))
+            x = x.nan_to_num(0.0)
+            n = w.sum(0)
+            chunk_mean = (w * x).sum(0) / n.clamp(min=1e-300)
+            chunk_scatter = (w * (x - chunk_mean).square()).sum(0)
+        else:
+            low, high = torch.minimum(low, x.amin(0)), torch.maximum(high, x.amax(0))
+            n = w.sum().expand(n_features)
+            chunk_mean = w @ x / w.sum()
+            chunk_scatter = w @ (x - chunk_mean).square()
+        total = (count + n).clamp(min=1e-300)
+        step = chunk_mean - mean
+        mean = mean + step * n / total
+        scatter = scatter + chunk_scatter + step.square() * count * n / total
+        count = count + n
+    unseen = count == 0  # nothing is known of such a column: it stays where it is
+    low, high = low.masked_fill(unseen, 0.0), high.masked_fill(unseen, 0.0)
+    return Spread(mean, scatter / count.clamp(min=1e-300), low, high, any_missing)
+
+
+def in_float32(values: Tensor, copy: bool = False) -> Tensor:
+    """Values as float32; those too far out for their squares as if they were nearer."""
+    if values.dtype in (torch.float32, torch.float64):
+        values, copy = values.clamp(-_FARTHEST_RAW, _FARTHEST_RAW), False
+    return values.to(torch.float32, copy=copy)
+
+
+class Affine(NamedTuple):
+    """The network's unit: it sees (x - center) / scale; float64, for exactness far from zero."""
+
+    center: Tensor
+    scale: float
+
+    def to(self, device: torch.device) -> Self:
+        """The same on a device; float32 where that knows no float64."""
+        wide = torch.float32 if device.type == "mps" else torch.float64
+        return self._replace(center=self.center.to(device, wide))
+
+    def apply(self, x: Tensor) -> Tensor:
+        """Rows of any type in the network's units, float32."""
+        if x.dtype not in (torch.float32, torch.float64):
+            x = x.float() if x.dtype in _SMALL else x.double()
+        standardised = (x - self.center.to(x.dtype)).div_(self.scale)
+        return standardised.clamp_(-FARTHEST, FARTHEST).float()
+
+    def undo(self, y: Tensor) -> Tensor:
+        """Rows in the units of the data, float64 on the CPU."""
+        return y.cpu().double() * self.scale + self.center
+
+
+class Units(NamedTuple):
+    """In which units the encoder reads rows and the decoder explains them; None: as they are."""
+
+    inputs: Affine | None
+    targets: Affine | None
+
+
+class Dataset:
+    """Validated rows as a network's batches.
+
+    Parameters
+    ----------
+    data : Data
+        The rows, of any real type, NaN where nothing was seen; weights; conditions.
+    units : Units
+        Units in which the network reads and explains rows.
+    with_mask : bool
+        Whether the encoder reads, beside the values, which of them were seen.
+    reread : bool
+        Whether batches will be asked for many times.
+    device : torch.device
+        Where the batches are wanted.
+    """
+
+    def __init__(
+        self,
+        data: Data,
+        *,
+        units: Units,
+        with_mask: bool,
+        reread: bool,
+        device: torch.device,
+    ) -> None:
+        inputs = None if units.inputs is None else units.inputs.to(device)
+        targets = None if units.targets is None else units.targets.to(device)
+        if units.targets is units.inputs:
+            targets = inputs  # and then one conversion serves both
+        self.units, self.with_mask = Units(inputs, targets), with_mask
+        self.device = device
+        X = data.X
+        # Beside every row, on the device: its weight and what it is conditioned on.
+        self.weight, self.condition = (
+            None if a is None else torch.as_tensor(np.asarray(a, dtype=np.float32)).to(device)
+            for a in data[1:]
+        )
+        self._kept: Batch | None = None
+        self._source = as_tensor(X)
+        if device.type == "mps" and self._source.dtype not in _SMALL:
+            self._source = self._source.float()
+        self._shape = tuple(X.shape)
+        # NaN is looked for once: most data have none, and then no batch needs a mask.
+        self._may_miss = self._source.dtype.is_floating_point and _has_nan(self._source)
+        compact = X.dtype.kind != "f" or _is_mapped(X)
+        limit = _KEEP_BYTES_OF_COMPACT if compact else _KEEP_BYTES
+        if reread and 4 * X.size <= limit:
+            self._kept = self._keep()
+        elif device.type != "cpu" and self._fits():
+            self._source = self._source.to(device)
+
+    def __len__(self) -> int:
+        return self._shape[0]
+
+    @property
+    def index_device(self) -> torch.device:
+        """Where an index of rows is wanted."""
+        return self._source.device if self._kept is None else self._kept.x.device
+
+    def batch(self, rows: Tensor | slice) -> Batch:
+        """The rows at an index tensor or in a slice."""
+        beside = (self.weight, self.condition)
+        weight, condition = (None if t is None else _take(t, rows) for t in beside)
+        if self._kept is not None:
+            x, y, seen = (None if t is None else _take(t, rows) for t in self._kept[:3])
+            if self._kept.x is self._kept.y:
+                y = x
+            elif isinstance(rows, slice) and self.units.inputs is None:
+                x = x.clone()  # type: ignore[union-attr]  # your own network may write to it
+            return Batch(x, y, seen, weight, condition)  # type: ignore[arg-type]
+        values = _take(self._source, rows)
+        if values.device.type != self.device.type:
+            if self.device.type == "cuda":
+                values = values.pin_memory()
+            values = values.to(self.device, non_blocking=True)
+        return self._convert(values)._replace(weight=weight, condition=condition)
+
+    def batch_of(self, values: Tensor) -> Batch:
+        """Other rows, in the units of the data, as a batch; without weights and conditions."""
+        if self.condition is not None:
+            raise ValueError("Rows alone do not tell what they are conditioned on.")
+        return self._convert(values.to(self.device))
+
+    def _convert(self, values: Tensor) -> Batch:
+        seen = None
+        if self._may_miss:
+            missing = values.isnan()
+            seen = (~missing).float()
+        inputs, targets = self.units
+        # A copy where nothing is computed: your own network may write to what it reads.
+        x = in_float32(values, copy=True) if inputs is None else inputs.apply(values)
+        y = x
+        if inputs is None or targets is not inputs:
+            y = in_float32(values) if targets is None else targets.apply(values)
+        if seen is not None:
+            x = x.masked_fill(missing, 0.0)
+            y = y.masked_fill(missing, 0.0)
+        if self.with_mask:
+            x = torch.cat([x, torch.ones_like(x) if seen is None else seen], dim=1)
+        return Batch(x, y, seen)
+
+    def _keep(self) -> Batch:
+        """All rows converted, in pieces, so that little is needed beside them."""
+        parts = [
+            self._convert(self._source[rows].to(self.device))
+            for rows in chunks(len(self), 8 * self._shape[1])
+        ]
+        if len(parts) == 1:
+            return parts[0]
+        x = torch.cat([part.x for part in parts])
+        y = x if parts[0].x is parts[0].y else torch.cat([part.y for part in parts])
+        seen = torch.cat([cast(Tensor, part.seen) for part in parts]) if self._may_miss else None
+        return Batch(x, y, seen)
+
+    def _fits(self) -> bool:
+        if self.device.type != "cuda":
+            return True
+        free, _ = torch.cuda.mem_get_info(self.device)
+        return self._source.numel() * self._source.element_size() <= _DEVICE_SHARE * free
+
+
+def _has_nan(source: Tensor) -> bool:
+    for rows in chunks(len(source), source.shape[1] * source.element_size()):
+        part = source[rows]
+        if not part.sum().isfinite() and part.isnan().any():  # the sum alone costs little
+            return True
+    return False
+
+
+def _take(values: Tensor, rows: Tensor | slice) -> Tensor:
+    if isinstance(rows, slice):
+        return values[rows]
+    return values.index_select(0, rows.to(values.device))

@@ -1,0 +1,762 @@
+"""The loop in which every network of skae is trained: a skorch net with its own batches.
+
+skorch keeps the history, callbacks, schedulers and checkpoints. What is replaced is
+what costs time per sample or per batch: the data loader, a history entry and a
+device synchronisation per batch (kept for callbacks that listen to batches).
+"""
+
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from copy import deepcopy
+from dis import opmap
+from math import cos, inf, isfinite, pi, sqrt
+from types import MappingProxyType
+from typing import Any, NamedTuple, cast
+
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from skorch import NeuralNet
+from skorch.callbacks import Callback, EpochTimer, LRScheduler, PassthroughScoring
+from skorch.history import History
+from torch import Tensor, nn
+
+from skae._training.data import Batch, Dataset
+from skae._training.snapshot import Snapshot
+from skae._utils.interrupts import warn_of_interruption
+
+OPTIMIZERS = ("adam", "adamw", "sgd", "lbfgs")
+# Only for modules that name `matrices`.
+MATRIX_OPTIMIZER = "muon"
+SCHEDULES = ("constant", "cosine", "invscaling", "adaptive")
+
+# Steps of L-BFGS that make an epoch.
+_LBFGS_STEPS = 20
+# How much longer than Adam's the steps of orthogonalised matrices are (measured for causal
+# networks, whose losses at 2 and at 12 were higher).
+_MATRIX_RATE = 5.0
+# The share of a cosine schedule in which the learning rate rises.
+_WARM_UP = 0.1
+# Training rows whose loss tells whether a state is of use.
+_CHECKED_ROWS = 64
+
+
+class Loss(NamedTuple):
+    """Named terms in nats per row, whose sum is minimised, and the decoder's output."""
+
+    terms: dict[str, Tensor]
+    output: Tensor
+    # What the noise, or later phases of the step, need besides: the module knows.
+    aside: tuple[Tensor, ...] = ()
+    # What is recorded beside the terms, and not minimised.
+    watched: Mapping[str, Tensor] = MappingProxyType({})
+
+
+class Phase(NamedTuple):
+    """A step within the step: a loss of its own, taken by an optimiser of its own."""
+
+    name: str
+    loss: Callable[[Batch, Loss], Tensor]  # given what came before, detached
+    parameters: list[nn.Parameter]
+    rate: float  # by how much the learning rate is multiplied
+    decays: bool = True  # whether `alpha` penalises the weights here
+
+
+class TrainableModule(nn.Module, ABC):
+    """What the loop asks of a module."""
+
+    @abstractmethod
+    def loss(self, batch: Batch) -> Loss:
+        """The loss of a batch, averaged over its rows by weight."""
+
+    def prepare(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """The batch as the loss reads it: with draws made and, in training, with noise added."""
+        return batch
+
+    def decayed(self) -> list[nn.Parameter]:
+        """The parameters that `alpha` penalises: weights, not biases and scales."""
+        return [p for p in self.parameters() if p.ndim > 1]
+
+    def matrices(self) -> list[nn.Parameter]:
+        """Weights between hidden layers, which the solver "muon" orthogonalises steps of."""
+        return []
+
+    def phases(self) -> list[Phase]:
+        """The steps that follow the one of `loss`, in order."""
+        return []
+
+    def step_scale(self) -> Tensor | float:
+        """What the loss is multiplied with before its gradient is taken.
+
+        It changes the length of steps, not the optimum: losses in nats grow with the
+        number of features and as the noise shrinks, and steps should not.
+        """
+        return 1.0
+
+    def shown_rows(self, batch: Batch) -> Tensor:
+        """The rows of a batch as callbacks see them."""
+        return batch.x
+
+    def shown_output(self, output: Tensor) -> Tensor:
+        """What the module makes of rows, as callbacks that score see it."""
+        return output
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Hear that an epoch begins; epochs count from 0."""
+
+    def after_step(self, batch: Batch, loss: Loss) -> None:
+        """Hear that the optimisers have stepped; the loss is detached."""
+
+
+def weighted_mean(values: Tensor, weight: Tensor | None) -> Tensor:
+    """Mean over rows."""
+    if weight is None:
+        return values.mean(0)
+    # Not a matrix product, which autocast would compute in bfloat16.
+    per_row = weight.reshape(-1, *[1] * (values.ndim - 1))
+    return (values * per_row).sum(0) / weight.sum()
+
+
+class Subset:
+    """Some of the rows, as skorch's data sets have a length."""
+
+    def __init__(self, rows: Dataset, index: Tensor | None) -> None:
+        self.rows, self.index = rows, index
+
+    def __len__(self) -> int:
+        return len(self.rows) if self.index is None else len(self.index)
+
+
+def batch_sizes(n_rows: int, batch_size: int) -> list[int]:
+    """How many rows each batch has; a single row that is left over joins the batch before it.
+
+    Batch normalisation has no variance of one row.
+    """
+    full, rest = divmod(n_rows, batch_size)
+    sizes = [batch_size] * full
+    if rest == 1 and full:
+        sizes[-1] += 1
+    elif rest:
+        sizes.append(rest)
+    return sizes
+
+
+class Loader:
+    """Batches of a view, in a new random order in every epoch if a generator is given."""
+
+    def __init__(self, view: Subset, batch_size: int, generator: torch.Generator | None) -> None:
+        self.view, self.batch_size, self.generator = view, batch_size, generator
+
+    def __iter__(self) -> Iterator[Batch]:
+        rows, index, n = self.view.rows, self.view.index, len(self.view)
+        if self.generator is None and index is None:
+            for start in range(0, n, self.batch_size):
+                yield rows.batch(slice(start, min(start + self.batch_size, n)))
+            return
+        if self.generator is None:
+            order = cast(Tensor, index)
+        else:
+            order = torch.randperm(n, generator=self.generator)
+            order = order if index is None else index[order]
+        for part in self.parts(order.to(rows.index_device)):
+            yield rows.batch(part)
+
+    def parts(self, order: Tensor) -> list[Tensor]:
+        """The order in batches."""
+        sizes = batch_sizes(len(order), self.batch_size)
+        return list(order.split(sizes))
+
+
+class TrainingStopped(Exception):
+    """A callback asks to stop after a complete epoch."""
+
+
+class _Diverged(Exception):
+    """The loss of an epoch is not finite."""
+
+
+class MuonAndAdamW(torch.optim.Optimizer):
+    """Muon (Jordan et al. 2024) for matrices between hidden layers, AdamW for all else.
+
+    Two of torch's optimisers that look like one to schedulers and files.
+    """
+
+    def __init__(
+        self, matrices: list[nn.Parameter], groups: list[dict[str, Any]], *, lr: float, alpha: float
+    ) -> None:
+        if not hasattr(torch.optim, "Muon"):
+            raise ValueError(
+                f"solver='muon' needs torch 2.9 or newer; this is {torch.__version__}."
+            )
+        self.parts: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=lr, fused=True)]
+        if matrices:
+            hidden = torch.optim.Muon(
+                matrices, lr=lr, weight_decay=alpha, adjust_lr_fn="match_rms_adamw"
+            )
+            self.parts.append(hidden)
+        super().__init__([{"params": [p]} for group in groups for p in group["params"]], {"lr": lr})
+        # The groups of the parts themselves, so that a new rate reaches them.
+        self.param_groups = [group for part in self.parts for group in part.param_groups]
+
+    @property
+    def state(self) -> Any:
+        return {p: state for part in self.parts for p, state in part.state.items()}
+
+    @state.setter
+    def state(self, value: Any) -> None:
+        """The parts keep their own."""
+
+    def step(self, closure: Any = None) -> Any:
+        """A step of each part."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        adam, *others = self.parts
+        adam.step()
+        for part in others:
+            rates = [group["lr"] for group in part.param_groups]
+            for group in part.param_groups:
+                group["lr"] *= _MATRIX_RATE
+            part.step()
+            for group, rate in zip(part.param_groups, rates, strict=True):
+                group["lr"] = rate
+        return loss
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"parts": [part.state_dict() for part in self.parts]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        for part, state in zip(self.parts, state_dict["parts"], strict=True):
+            part.load_state_dict(state)
+        self.param_groups = [group for part in self.parts for group in part.param_groups]
+
+
+class Net(NeuralNet):
+    """A skorch net whose module computes its own loss terms.
+
+    Parameters beyond skorch's
+    --------------------------
+    solver, alpha, momentum, learning_rate : as in the estimators
+    seed : int
+        Seed of the order of the rows and of the noise, together with the epoch.
+    autocast : torch.dtype or None
+        The type in which training computes.
+    compiled : bool
+        Whether the loss terms are compiled.
+    foreign_modules : bool
+        Whether some module may read torch's global generator, which is then set aside.
+    useful_untrained : bool
+        Whether the module is of use before its first epoch: what an interruption goes back to.
+
+    Attributes beyond skorch's
+    --------------------------
+    keeps_progress : bool
+        Whether a Ctrl-C ends the training that is to come, and is not raised.
+    interrupted_ : bool
+        Whether one ended the last training.
+    """
+
+    keeps_progress = False
+    interrupted_ = False
+
+    def __init__(
+        self,
+        module: TrainableModule,
+        *,
+        solver: str = "adam",
+        alpha: float = 0.0,
+        momentum: float = 0.9,
+        learning_rate: str = "constant",
+        seed: int = 0,
+        autocast: torch.dtype | None = None,
+        compiled: bool = False,
+        foreign_modules: bool = False,
+        useful_untrained: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        self.solver = solver
+        self.alpha = alpha
+        self.momentum = momentum
+        self.learning_rate = learning_rate
+        self.seed = seed
+        self.autocast = autocast
+        self.compiled = compiled
+        self.foreign_modules = foreign_modules
+        self.useful_untrained = useful_untrained
+        super().__init__(module, criterion=nn.Identity, train_split=None, verbose=0, **kwargs)
+
+    # ------------------------------------------------------------- what is set up
+
+    @property
+    def _default_callbacks(self) -> list[tuple[str, Callback]]:
+        return [("epoch_timer", EpochTimer())]
+
+    def initialize_module(self) -> "Net":
+        """The module is built by the estimator, with its own generator."""
+        self.module_ = self.module
+        return self
+
+    def initialize_optimizer(self, triggered_directly: object = None) -> "Net":
+        """Weights decay by `alpha`, biases and scales do not."""
+        self.optimizer_ = self._make_optimizer(self.module_.parameters(), self.alpha)
+        # In a list: what skorch knows of, it steps at every loss.
+        self.later_ = []
+        for phase in self.module_.phases():
+            if any(p.requires_grad for p in phase.parameters):  # your own network may be frozen
+                optimizer = self._make_optimizer(phase.parameters, self.alpha * phase.decays)
+                self.later_.append((phase, optimizer))
+        return self
+
+    @property
+    def optimizers_(self) -> list[torch.optim.Optimizer]:
+        """The optimiser of the loss, and those of the phases that follow."""
+        return [self.optimizer_, *(optimizer for _, optimizer in self.later_)]
+
+    def _make_optimizer(
+        self, parameters: Iterable[nn.Parameter], alpha: float
+    ) -> torch.optim.Optimizer:
+        params = [p for p in parameters if p.requires_grad]
+        params = params or [nn.Parameter(torch.empty(0))]  # all of your own network is frozen
+        decayed = {id(p) for p in self.module_.decayed()}
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in params if id(p) in decayed], "weight_decay": alpha},
+            {"params": [p for p in params if id(p) not in decayed], "weight_decay": 0.0},
+        ]
+        groups = [group for group in groups if group["params"]]
+        fused = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in params)
+        match self.solver:
+            case "adam":
+                return torch.optim.Adam(groups, lr=self.lr, fused=fused)
+            case "adamw":
+                return torch.optim.AdamW(groups, lr=self.lr, fused=fused)
+            case "muon":
+                matrices = {id(p) for p in self.module_.matrices()}
+                hidden = [p for p in params if id(p) in matrices]
+                for group in groups:
+                    group["params"] = [p for p in group["params"] if id(p) not in matrices]
+                return MuonAndAdamW(hidden, groups, lr=self.lr, alpha=alpha)
+            case "sgd":
+                m = self.momentum
+                return torch.optim.SGD(groups, lr=self.lr, momentum=m, nesterov=m > 0, fused=fused)
+        # Groups are Adam's and SGD's: here the loss itself holds the penalty.
+        return torch.optim.LBFGS(
+            params, lr=1.0, max_iter=_LBFGS_STEPS, line_search_fn="strong_wolfe"
+        )
+
+    def resume(
+        self, optimizers: list[dict[str, Any]] | None, history: list[dict[str, Any]]
+    ) -> None:
+        """Take over the states of the optimisers and a history."""
+        if optimizers is not None:
+            for optimizer, state in zip(self.optimizers_, optimizers, strict=True):
+                optimizer.load_state_dict(state)
+        self.history_ = History(history)
+
+    def go_on_from(self, net: "Net") -> None:
+        """Copy a net's history and, of the same solver, its state; settings stay those of this."""
+        groups = [group for optimizer in self.optimizers_ for group in optimizer.param_groups]
+        own = [
+            {name: value for name, value in group.items() if name != "params"} for group in groups
+        ]
+        states = None
+        if net.solver == self.solver:
+            states = deepcopy([optimizer.state_dict() for optimizer in net.optimizers_])
+        self.resume(states, deepcopy(net.history_.to_list()))
+        groups = [group for optimizer in self.optimizers_ for group in optimizer.param_groups]
+        for group, settings in zip(groups, own, strict=True):
+            group.update(settings)
+
+    # -------------------------------------------------------------------- the loop
+
+    def train(
+        self,
+        rows: Dataset,
+        train: Tensor,
+        valid: Tensor | None,
+        epochs: int,
+        scheduled: bool = True,
+    ) -> "Net":
+        """Train on rows[train] for some epochs, watching rows[valid].
+
+        A schedule of the learning rate runs from the first of these epochs to the last;
+        without one the rate is constant.
+        """
+        if not self.initialized_:
+            self.initialize()
+        self.subsets_ = (Subset(rows, train), None if valid is None else Subset(rows, valid))
+        self.order_ = torch.Generator()
+        self.generator_ = torch.Generator(self.device)
+        self.snapshot_ = Snapshot(self.module_, self.optimizers_)
+        if self.useful_untrained:
+            self.snapshot_.take(len(self.history))
+        self.schedule_ = self._make_schedule(len(self.subsets_[0]), epochs) if scheduled else None
+        self.best_: dict[str, float] = {}
+        self.interrupted_ = False
+        listeners = [callback for _, callback in self.callbacks_]
+        self.hears_batches_ = any(map(_hears_batches, listeners))
+        self.hears_gradients_ = any(_hears(listener, "on_grad_computed") for listener in listeners)
+        self.loss_ = self.module_.loss
+        if self.compiled:
+            self.loss_ = torch.compile(self.module_.loss, dynamic=False)
+        try:
+            with ExitStack() as stack:
+                if self.foreign_modules:
+                    stack.enter_context(preserve_rng_state(self.device))
+                self.notify("on_train_begin", X=rows, y=None)
+                self._run(epochs)
+                self.notify("on_train_end", X=rows, y=None)
+        finally:
+            for name in (
+                "subsets_",
+                "order_",
+                "generator_",
+                "snapshot_",
+                "schedule_",
+                "loss_",
+                "best_",
+            ):
+                self.__dict__.pop(name, None)
+        return self
+
+    def _run(self, epochs: int) -> None:
+        defect = None
+        try:
+            self.fit_loop(None, epochs=epochs)
+        except TrainingStopped:
+            pass
+        except _Diverged as error:
+            defect = str(error)
+        except KeyboardInterrupt:
+            if not self.keeps_progress or self.snapshot_.epoch < 0:
+                raise
+            self._go_back(inf)
+            self.interrupted_ = True
+            warn_of_interruption("epoch", self.snapshot_.epoch)
+        self._leave_divergence(defect)
+
+    def _go_back(self, before: float) -> bool:
+        """Go back to the newest state before an epoch, if there is one."""
+        epoch = self.snapshot_.go_back(before)
+        if epoch is not None:
+            del self.history_[epoch:]
+        return epoch is not None
+
+    def _leave_divergence(self, defect: str | None) -> None:
+        """Go back from a state that is of no use to the newest one that is.
+
+        The loss of an epoch is measured before its steps: it says nothing of the last one.
+        """
+        defect = defect or self._defect()
+        if defect is None:
+            return
+        advice = (
+            f"Training diverged in epoch {len(self.history)}: {defect}. Lower learning_rate_init "
+            f"(now {self.lr}) or rescale X."
+        )
+        while defect is not None:
+            if not self._go_back(len(self.history)):
+                raise ValueError(advice)
+            defect = self._defect()
+        warnings.warn(
+            f"{advice} The state after epoch {len(self.history)} is kept.",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
+
+    def _defect(self) -> str | None:
+        """Why the module as it is now would be of no use, if so."""
+        if not all(bool(p.isfinite().all()) for p in self.module_.parameters() if p.requires_grad):
+            return "weights are not finite"
+        rows, index = self.subsets_[0].rows, cast(Tensor, self.subsets_[0].index)
+        some = index[:: -(-len(index) // _CHECKED_ROWS)]
+        loss = self._loss_at_rest([rows.batch(some.to(rows.index_device))])
+        return None if isfinite(loss) else f"the loss after it is {loss}"
+
+    def get_split_datasets(self, X: object, y: object = None, **params: object) -> Any:
+        """Training and validation rows were told apart before."""
+        return self.subsets_
+
+    def get_iterator(self, dataset: Subset, training: bool = False) -> Loader:
+        """Slices by index, in random order for training."""
+        if self.solver == "lbfgs" and training:
+            return Loader(dataset, len(dataset), None)
+        if training:
+            return Loader(dataset, self.batch_size, self.order_)
+        return Loader(dataset, max(self.batch_size, 1024), None)
+
+    def notify(self, method_name: str, **kwargs: Any) -> None:
+        """As skorch, but all callbacks hear of an epoch's end before one may stop training."""
+        if method_name == "on_grad_computed" and self.hears_gradients_:
+            kwargs["batch"] = self._shown(kwargs["batch"])
+        if method_name != "on_epoch_end":
+            super().notify(method_name, **kwargs)
+            return
+        stop = False
+        for name, callback in self.callbacks_:
+            try:
+                callback.on_epoch_end(self, **kwargs)
+            except TrainingStopped:
+                stop = True
+            except KeyboardInterrupt as error:
+                if not _is_raised_by_code(error):
+                    raise
+                stop = True
+            except KeyError as error:
+                if not type(callback).__module__.startswith("skorch."):
+                    raise
+                raise ValueError(self._lacks(name, error)) from error
+        self.snapshot_.take(len(self.history))
+        if stop:
+            raise TrainingStopped
+
+    def _lacks(self, name: str, error: KeyError) -> str:
+        """What a callback of skorch's looks for in the history, and what is there."""
+        known = [key for key in self.history[-1] if key != "batches"]
+        return (
+            f"callbacks: {name} looks for what no epoch has ({str(error.args[0]).rstrip('.')}); "
+            f"epochs have {known}, and losses of held-out rows only with early_stopping=True."
+        )
+
+    def _shown(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """A batch as callbacks see it: rows, and the target, which is the rows."""
+        rows = self.module_.shown_rows(batch)
+        return rows, rows
+
+    def forward_iter(
+        self, X: Subset | Tensor, training: bool = False, device: str = "cpu"
+    ) -> Iterator[Tensor]:
+        """What the module makes of rows, in the units of the data, while it is trained."""
+        if not hasattr(self, "subsets_"):
+            raise TypeError(
+                "net_ predicts for callbacks while it is trained; use the estimator's reconstruct."
+            )
+        if isinstance(X, Subset):
+            batches: Iterable[Batch] = self.get_iterator(X)
+        else:
+            batches = [self.subsets_[0].rows.batch_of(X)]
+        generator = torch.Generator(self.device).manual_seed(self.seed + 4)
+        mode = self.module_.training
+        self.module_.train(training)
+        try:
+            with torch.no_grad():
+                for batch in batches:
+                    loss = self.module_.loss(self.module_.prepare(batch, generator))
+                    yield self.module_.shown_output(loss.output).to(device)
+        finally:
+            self.module_.train(mode)
+
+    def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
+        """Every epoch has its own generator state, so that training can go on elsewhere."""
+        super().on_epoch_begin(net, **kwargs)
+        epoch = len(self.history) - 1
+        seed = (self.seed * 1_000_003 + epoch) % 2**63
+        self.order_.manual_seed(seed)
+        self.generator_.manual_seed(seed)
+        if self.foreign_modules:
+            for generator in _global_generators(self.device):
+                generator.manual_seed(seed)
+        self.module_.begin_epoch(epoch)
+
+    def run_single_epoch(
+        self, iterator: Loader | None, training: bool, prefix: str, step_fn: Any, **params: Any
+    ) -> None:
+        """One pass over the batches; losses are read off the device once, at its end."""
+        if iterator is None:
+            return
+        if self.module_.training != training:
+            self.module_.train(training)
+        if not training:
+            self.generator_.manual_seed(self.seed + 4)
+        losses: dict[str, list[Tensor]] = {}
+        weights: list[Tensor | float] = []
+        for batch in iterator:
+            if self.hears_batches_:
+                shown = self._shown(batch)
+                self.notify("on_batch_begin", batch=shown, training=training)
+            step = step_fn(batch)
+            for name, value in (step["terms"] | step["watched"]).items():
+                losses.setdefault(name, []).append(value)
+            weights.append(len(batch.x) if batch.weight is None else batch.weight.sum())
+            if self.hears_batches_:
+                loss = sum(float(value) for value in step["terms"].values())
+                self.history.record_batch(prefix + "_loss", loss)
+                self.history.record_batch(prefix + "_batch_size", len(batch.x))
+                step["y_pred"] = self.module_.shown_output(step["y_pred"])
+                self.notify("on_batch_end", batch=shown, training=training, **step)
+        if isinstance(weights[0], Tensor):
+            share = torch.stack(cast(list[Tensor], weights)).cpu().double()
+        else:
+            share = torch.tensor(weights, dtype=torch.float64)
+        share /= share.sum()
+        means = {
+            name: float(torch.stack(values).cpu().double() @ share)
+            for name, values in losses.items()
+        }
+        total = sum(means[name] for name in step["terms"])
+        if training and not isfinite(total):
+            raise _Diverged(f"the loss is {total}")
+        if not self.hears_batches_ and training:
+            self.history.new_batch()  # of which skorch's checkpoints want one
+            self.history.record_batch(prefix + "_loss", total)
+        self.history.record(prefix + "_loss", total)
+        self.history.record(prefix + "_loss_best", total < self.best_.get(prefix, inf))
+        self.best_[prefix] = min(total, self.best_.get(prefix, inf))
+        if len(means) > 1:
+            for name, value in means.items():
+                self.history.record(f"{prefix}_{name}", value)
+
+    # ------------------------------------------------------------------- one batch
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        if self.autocast is None:
+            return nullcontext()
+        return torch.autocast(torch.device(self.device).type, self.autocast)
+
+    def train_step(self, batch: Batch, **params: Any) -> dict[str, Any]:
+        """One step of the optimiser, and of those of later phases."""
+        batch = self.module_.prepare(batch, self.generator_)
+        step: dict[str, Any] = super().train_step(batch)
+        loss = Loss(step["terms"], step["y_pred"], step["aside"])
+        for phase, optimizer in self.later_:
+            step["watched"][phase.name] = self._phase_step(phase, optimizer, batch, loss)
+        self.module_.after_step(batch, loss)
+        if self.schedule_ is not None:
+            self.schedule_.step()
+        return step
+
+    def _phase_step(
+        self, phase: Phase, optimizer: torch.optim.Optimizer, batch: Batch, before: Loss
+    ) -> Tensor:
+        """One step of a later phase, at the rate that the schedule has reached."""
+        for group in optimizer.param_groups:
+            group["lr"] = phase.rate * self.optimizer_.param_groups[0]["lr"]
+        with self._precision():
+            loss = phase.loss(batch, before)
+        optimizer.zero_grad()
+        trained = [p for p in phase.parameters if p.requires_grad]
+        if trained:  # a callback may have frozen them; other networks keep their gradients
+            loss.backward(inputs=trained)
+            optimizer.step()
+        return loss.detach()
+
+    def train_step_single(self, batch: Batch, **params: Any) -> dict[str, Any]:
+        """The loss and its gradient."""
+        with self._precision():
+            terms, output, aside, watched = self.loss_(batch)
+            loss = sum(terms.values())
+        objective = loss * self.module_.step_scale()
+        if self.solver == "lbfgs":
+            decayed = [p for p in self.module_.decayed() if p.requires_grad]
+            objective = objective + 0.5 * self.alpha * sum(p.square().sum() for p in decayed)
+        if objective.requires_grad:
+            objective.backward()
+        detached = {name: term.detach() for name, term in terms.items()}
+        return {
+            "loss": objective,
+            "y_pred": output.detach(),
+            "terms": detached,
+            "aside": tuple(value.detach() for value in aside),
+            "watched": {name: value.detach() for name, value in watched.items()},
+        }
+
+    def validation_step(self, batch: Batch, **params: Any) -> dict[str, Any]:
+        """The loss terms without added noise, in float32, with the same draws in every epoch."""
+        batch = self.module_.prepare(batch, self.generator_)
+        with torch.no_grad():
+            loss = self.module_.loss(batch)
+            later = {phase.name: phase.loss(batch, loss) for phase, _ in self.later_}
+        return {
+            "loss": sum(loss.terms.values()),
+            "y_pred": loss.output,
+            "terms": loss.terms,
+            "watched": {**loss.watched, **later},
+        }
+
+    def held_out_loss(self) -> float:
+        """The loss of the held-out rows as the module is now."""
+        return self._loss_at_rest(self.get_iterator(cast(Subset, self.subsets_[1])))
+
+    def _loss_at_rest(self, batches: Iterable[Batch]) -> float:
+        """The loss of rows as the module is now, as it will be used."""
+        self.module_.eval()
+        self.generator_.manual_seed(self.seed + 4)
+        total = weight = 0.0
+        with torch.no_grad():
+            for batch in batches:
+                n = float(len(batch.x) if batch.weight is None else batch.weight.sum())
+                terms = self.module_.loss(self.module_.prepare(batch, self.generator_)).terms
+                total += n * float(sum(terms.values()))
+                weight += n
+        return total / weight
+
+    # ------------------------------------------------------------------- schedules
+
+    def _make_schedule(self, n_rows: int, epochs: int) -> torch.optim.lr_scheduler.LambdaLR | None:
+        """The schedules that step with every batch; "adaptive" follows the loss (a callback)."""
+        if self.learning_rate not in ("cosine", "invscaling") or self.solver == "lbfgs":
+            return None
+        steps = len(batch_sizes(n_rows, self.batch_size))
+        total = epochs * steps
+
+        def cosine(step: int) -> float:
+            progress = min(step / total, 1.0)
+            if progress < _WARM_UP:
+                return (step + 1) / (_WARM_UP * total + 1)
+            return 0.5 * (1 + cos(pi * (progress - _WARM_UP) / (1 - _WARM_UP)))
+
+        def invscaling(step: int) -> float:
+            return 1 / sqrt(1 + step / steps)
+
+        for group in self.optimizer_.param_groups:
+            group["lr"] = group["initial_lr"] = self.lr
+        factor = cosine if self.learning_rate == "cosine" else invscaling
+        return torch.optim.lr_scheduler.LambdaLR(self.optimizer_, factor)
+
+
+def _is_raised_by_code(error: KeyboardInterrupt) -> bool:
+    """Whether a statement raised it, as skorch's callbacks do to end training, and no Ctrl-C."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return False
+    return trace.tb_frame.f_code.co_code[trace.tb_lasti] == opmap["RAISE_VARARGS"]
+
+
+def _hears_batches(callback: Callback) -> bool:
+    if isinstance(callback, PassthroughScoring):  # it reads of them afterwards
+        return True
+    if isinstance(callback, LRScheduler) and callback.step_every == "epoch":
+        return False
+    return _hears(callback, "on_batch_begin", "on_batch_end")
+
+
+def _hears(callback: Callback, *hooks: str) -> bool:
+    return any(getattr(type(callback), hook) is not getattr(Callback, hook) for hook in hooks)
+
+
+def _global_generators(device: str) -> list[torch.Generator]:
+    """torch's own generators that a module on this device may read."""
+    generators = [torch.default_generator]
+    place = torch.device(device)
+    if place.type == "cuda":
+        index = torch.cuda.current_device() if place.index is None else place.index
+        generators.append(torch.cuda.default_generators[index])
+    return generators
+
+
+@contextmanager
+def preserve_rng_state(device: str = "cpu", seed: int | None = None) -> Iterator[None]:
+    """torch's global generators, as they were when the block ends; within it, if asked, seeded."""
+    generators = _global_generators(device)
+    states = [generator.get_state() for generator in generators]
+    if seed is not None:
+        for generator in generators:
+            generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)

@@ -1,0 +1,1 @@
+"""What every room uses: inputs, memory, versions, interruptions; no torch."""
