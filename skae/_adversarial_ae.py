@@ -16,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from skae._base import Interval, StrOptions, private_generator
 from skae._deterministic_autoencoder import DeterministicAutoencoder
 from skae._inference.bounds import LogPrior
 from skae._modules.adversarial import AdversarialArchitecture, AdversarialModule
@@ -24,6 +23,7 @@ from skae._network_autoencoder import layer_sizes
 from skae._nn.gaussian_latents import Components, log_prior
 from skae._nn.priors import PRIORS, can_be_sampled, draw_from
 from skae._training.data import Data, Dataset
+from skae._utils.validation import Interval, StrOptions, private_generator
 
 Array = NDArray[Any]
 
@@ -363,8 +363,8 @@ class AdversarialAE(DeterministicAutoencoder):
         return (*super()._user_modules(), None if isinstance(self.prior, str) else self.prior)
 
     def _make_module(self, generator: torch.Generator) -> AdversarialModule:
-        plan = self._architecture
-        n_encoded = plan.n_codes * (2 if plan.posterior == "gaussian" else 1)
+        architecture = self._architecture
+        n_encoded = architecture.n_codes * (2 if architecture.posterior == "gaussian" else 1)
         parts = self._module_parts(generator, n_encoded)
         return AdversarialModule(*parts, generator)
 
@@ -410,20 +410,22 @@ class AdversarialAE(DeterministicAutoencoder):
 
     def _log_code_density(self) -> LogPrior:
         """Of the prior, of the codes that vary: its parts are independent."""
-        plan, module = self._architecture, self.net_.module_
+        architecture, module = self._architecture, self.net_.module_
         varies = torch.from_numpy(self._code_stds() > 0).to(self._net_device())
-        mean = torch.zeros((1, plan.n_codes), device=self._net_device())
-        mean = (module.means if plan.prior == "mixture" else mean)[:, : plan.n_components]
+        mean = torch.zeros((1, architecture.n_codes), device=self._net_device())
+        mean = (module.means if architecture.prior == "mixture" else mean)[
+            :, : architecture.n_components
+        ]
         mean = mean[:, varies]
-        log_var = torch.full_like(mean, 2 * log(plan.prior_scale))
+        log_var = torch.full_like(mean, 2 * log(architecture.prior_scale))
         log_weight = mean.new_full((len(mean),), -log(len(mean)))
         prior = Components(mean, log_var, log_weight)
         return lambda z: log_prior(z[..., varies], prior)
 
     def _draw_codes(self, n: int, rng: np.random.RandomState) -> Array:
-        plan = self._architecture
-        if plan.prior == "own":
-            codes: Array = draw_from(self._prior, n, plan.n_codes, rng)
+        architecture = self._architecture
+        if architecture.prior == "own":
+            codes: Array = draw_from(self._prior, n, architecture.n_codes, rng)
         else:
             with self._inference():
                 generator = self._torch_generator(rng)

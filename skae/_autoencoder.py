@@ -15,13 +15,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from skae._base import Interval, StrOptions
 from skae._deterministic_autoencoder import DeterministicAutoencoder
 from skae._inference.bounds import LogPrior
 from skae._modules.autoencoder import AutoencoderArchitecture, AutoencoderModule
 from skae._modules.pretraining import pretrain
 from skae._nn.likelihoods import LIKELIHOODS
 from skae._training.data import Dataset
+from skae._utils.validation import Interval, StrOptions
 
 Array = NDArray[Any]
 

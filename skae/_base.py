@@ -2,8 +2,7 @@
 
 A model implements `_fit_model`, `_encode`, `_decode`, `_log_prob` and `_draw` on
 validated arrays; users call `fit`, `transform`, `inverse_transform`, `reconstruct`,
-`sample`, `score_samples` and `score`. This is the only file that imports
-scikit-learn's private helpers.
+`sample`, `score_samples` and `score`.
 """
 
 from abc import ABCMeta, abstractmethod
@@ -14,87 +13,30 @@ from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import (
-    BaseEstimator,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-    _clone_parametrized,
-    _fit_context,
-)
-from sklearn.utils import _safe_indexing, check_array, check_random_state, get_tags
-from sklearn.utils._array_api import (
-    _average,
-    _is_numpy_namespace,
-    _max_precision_float_dtype,
-    check_same_namespace,
-    get_namespace,
-    get_namespace_and_device,
-    move_to,
-)
-from sklearn.utils._param_validation import (
-    Interval,
-    RealNotInt,
-    StrOptions,
-    validate_parameter_constraints,
-)
-from sklearn.utils._set_output import _get_container_adapter
-from sklearn.utils.validation import (
-    _check_feature_names_in,
-    _check_sample_weight,
-    _get_feature_names,
-    check_is_fitted,
-    validate_data,
-)
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import _safe_indexing, get_tags
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skae._utils.inputs import as_numbers, check_rows_are_2d
 from skae._utils.memory import advise_on_memory_everywhere, memory_for_learning
+from skae._utils.validation import (
+    Interval,
+    average,
+    check_argument,
+    check_codes,
+    check_feature_names_in,
+    check_same_namespace,
+    check_weight,
+    fit_context,
+    get_container_adapter,
+    get_namespace,
+    is_of_scikit_learn,
+    private_generator,
+    to_plain,
+)
 from skae._utils.versions import with_versions, without_versions
 
-__all__ = [
-    "BaseAutoencoder",
-    "Interval",
-    "RealNotInt",
-    "StrOptions",
-    "check_indices",
-    "clone_parameters",
-    "fit_context",
-    "get_namespace",
-    "get_namespace_and_device",
-    "is_numpy_namespace",
-    "move_to",
-    "private_generator",
-    "widest_float",
-]
-
 ScoreKind = Literal["log_likelihood", "lower_bound", "reconstruction", "latent"]
-
-fit_context = _fit_context(prefer_skip_nested_validation=True)
-clone_parameters = _clone_parametrized
-is_numpy_namespace = _is_numpy_namespace
-
-
-def private_generator(random_state: object) -> np.random.RandomState:
-    """A generator for `random_state`; None means fresh entropy, never NumPy's global one."""
-    if random_state is None:
-        return np.random.RandomState()
-    return check_random_state(random_state)
-
-
-def widest_float(X: Any) -> Any:
-    """The most precise float type on the device of `X`."""
-    xp, _, device = get_namespace_and_device(X)
-    return _max_precision_float_dtype(xp, device)
-
-
-def check_indices(Z: Any, n: int, of_what: str, names: Any) -> None:
-    """Refuse codes that are no indices 0 to n - 1; `names` are those of their columns."""
-    wrong = (Z < 0) | (n <= Z) | (Z % 1 != 0)
-    if wrong.any():
-        row, column = np.argwhere(wrong)[0]
-        raise ValueError(
-            f"X holds {Z[row, column]:g} in column {names[column]!r}; allowed are the indices "
-            f"0 to {n - 1} of the {of_what}."
-        )
 
 
 class BaseAutoencoder(
@@ -125,11 +67,15 @@ class BaseAutoencoder(
     # ---------------------------------------------------------------- the hooks
 
     @abstractmethod
-    def _fit_model(self, X: Any, rng: np.random.RandomState, sample_weight: Any) -> Any | None:
+    def _fit_model(
+        self, X: Any, rng: np.random.RandomState, sample_weight: Any, previous: Self | None
+    ) -> Any | None:
         """Learn from rows; every weight is positive. May return the rows' codes.
 
-        A model that has `_check_targets` return targets is given them as the keyword `y`; one
-        that scikit-learn's callbacks listen to is given the y of `fit` as the keyword `told`.
+        `previous` is the model as an earlier fit left it, with the parameters of today, where
+        `warm_start` asks to go on from it; of any other earlier fit nothing is left. A model
+        that has `_check_targets` return targets is given them as the keyword `y`; one that
+        scikit-learn's callbacks listen to is given the y of `fit` as the keyword `told`.
         """
 
     @abstractmethod
@@ -224,9 +170,9 @@ class BaseAutoencoder(
 
     def _fit_validated(self, X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any | None]:
         """Validate, drop rows of weight zero, learn; the validated rows and their codes."""
-        self._forget()
+        previous = self._take_previous()
         X = self._check_rows(X, reset=True, min_rows=2)
-        weight = self._check_weight(sample_weight, X)
+        weight = check_weight(sample_weight, X)
         targets = self._check_targets(y, X.shape[0])
         more = {} if targets is None else {"y": targets}
         if hasattr(self, "_skl_callbacks") and y is not None:
@@ -238,7 +184,7 @@ class BaseAutoencoder(
             more = {
                 name: _safe_indexing(value, np.flatnonzero(counted)) for name, value in more.items()
             }
-        codes = self._fit_model(seen, self._generator(), weight, **more)
+        codes = self._fit_model(seen, self._generator(), weight, previous, **more)
         return X, codes if seen is X else None
 
     def _check_targets(self, y: Any, n_rows: int) -> Any | None:
@@ -258,10 +204,19 @@ class BaseAutoencoder(
             return X, weight, y
         return X[counted], weight[counted], None if y is None else y[counted]
 
-    def _forget(self) -> None:
-        """Drop what an earlier fit learned."""
-        for name in [n for n in vars(self) if n.endswith("_") and n[0] != "_"]:
+    def _take_previous(self) -> Self | None:
+        """Drop all that an earlier fit learned; return it where training goes on from it."""
+        learned = [
+            name
+            for name in vars(self)
+            if (name.endswith("_") or name[0] == "_") and not is_of_scikit_learn(name)
+        ]
+        previous = None
+        if learned and getattr(self, "warm_start", False):
+            previous = BaseAutoencoder.__copy__(self)
+        for name in learned:
             delattr(self, name)
+        return previous
 
     def _generator(self) -> np.random.RandomState:
         return private_generator(getattr(self, "random_state", None))
@@ -407,7 +362,7 @@ class BaseAutoencoder(
             Nats per row.
         """
         scores = self.score_samples(X)
-        return float(_average(scores, weights=self._check_weight(sample_weight, scores)))
+        return float(average(scores, weights=check_weight(sample_weight, scores)))
 
     # --------------------------------------------------------------- validation
 
@@ -439,44 +394,14 @@ class BaseAutoencoder(
     def _check_codes(self, Z: Any) -> Any:
         check_is_fitted(self)
         self._check_namespace(Z, "inverse_transform")
-        Z = as_numbers(Z)
-        check_rows_are_2d(Z)
-        xp, _ = get_namespace(Z)
-        expected = self.get_feature_names_out()
-        given = _get_feature_names(Z)
-        if given is not None and list(given) != list(expected) and set(given) == set(expected):
-            raise ValueError(
-                f"The columns of X are the codes in another order: given {list(given)}, "
-                f"{type(self).__name__} expects {list(expected)}."
-            )
-        Z = check_array(Z, input_name="X", dtype=[xp.float64, xp.float32])
-        if Z.shape[1] != len(expected):
-            raise ValueError(
-                f"X has {Z.shape[1]} columns, but {type(self).__name__}.inverse_transform "
-                f"expects {len(expected)}: one per code."
-            )
-        return Z
-
-    def _check_weight(self, sample_weight: Any, X: Any) -> Any | None:
-        if sample_weight is None:
-            return None
-        weight = as_numbers(sample_weight, "sample_weight")
-        return _check_sample_weight(weight, X, dtype=widest_float(X), ensure_non_negative=True)
+        return check_codes(Z, self.get_feature_names_out(), type(self).__name__)
 
     def _check_namespace(self, X: Any, method: str) -> None:
         if self._namespace_attribute is not None:
             check_same_namespace(X, self, attribute=self._namespace_attribute, method=method)
 
     def _check_argument(self, name: str, value: object, allowed: list[object]) -> None:
-        """Apply scikit-learn's parameter constraints to an argument of a method.
-
-        True is no number here, though Python counts it as one.
-        """
-        if isinstance(value, bool) and "boolean" not in allowed:
-            value = np.bool_(value)
-        validate_parameter_constraints(
-            {name: allowed}, {name: value}, caller_name=type(self).__name__
-        )
+        check_argument(name, value, allowed, type(self).__name__)
 
     def _check_sample_arguments(self, n_samples: object, noise: object) -> None:
         check_is_fitted(self)
@@ -487,23 +412,29 @@ class BaseAutoencoder(
 
     def _names_in(self, input_features: Any = None) -> NDArray[np.object_]:
         """Names of the input's columns, checked against those that are given."""
-        return _check_feature_names_in(self, input_features)
+        return check_feature_names_in(self, input_features)
 
     def _to_frame(self, rows: Any, original: Any = None, names: Any = None) -> Any:
         """Rows as the container that `set_output` asks for; by default under the input's names."""
-        adapter = _get_container_adapter("transform", self)
+        adapter = get_container_adapter("transform", self)
         if adapter is None:
             return rows
-        names = _check_feature_names_in(self) if names is None else names
+        names = check_feature_names_in(self) if names is None else names
         return adapter.create_container(rows, original, columns=names)
 
     @property
     def _n_features_out(self) -> int:
         return self.n_components_
 
+    def __copy__(self) -> Self:
+        """Another estimator with the same parameters and attributes."""
+        new = object.__new__(type(self))
+        new.__dict__.update(self.__dict__)
+        return new
+
     def __getstate__(self) -> dict[str, Any]:
         """NumPy arrays and plain types only, also for models fitted on a device; versions."""
-        state = {name: _to_plain(value) for name, value in super().__getstate__().items()}
+        state = {name: to_plain(value) for name, value in super().__getstate__().items()}
         return with_versions(state)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -511,11 +442,3 @@ class BaseAutoencoder(
 
 
 advise_on_memory_everywhere(BaseAutoencoder)  # its subclasses follow by themselves
-
-
-def _to_plain(value: Any) -> NDArray[Any] | Any:
-    if hasattr(value, "__dlpack__") and not isinstance(value, np.ndarray):
-        return move_to(value, xp=np, device="cpu")
-    if type(value) is tuple:
-        return tuple(_to_plain(item) for item in value)
-    return value

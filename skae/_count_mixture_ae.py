@@ -25,7 +25,6 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_scalar
 from sklearn.utils.validation import check_is_fitted
 
-from skae._base import Interval, StrOptions, check_indices, fit_context
 from skae._likelihood_model import LikelihoodModel
 from skae._linear.moments import out_of_range
 from skae._mixture.cells import Cells, Domain, RowsInCells, fit_cells, recounted
@@ -55,6 +54,7 @@ from skae._mixture.responsibilities import DenseRows, LocalRows, rows_under_mixt
 from skae._utils.inputs import check_count
 from skae._utils.interrupts import keeps_progress, warn_of_interruption
 from skae._utils.memory import advice_on_memory
+from skae._utils.validation import Interval, StrOptions, check_indices, check_weight, fit_context
 
 Array = NDArray[Any]
 
@@ -293,10 +293,16 @@ class CountMixtureAE(LikelihoodModel):
 
     # ----------------------------------------------------------------- learning
 
-    def _fit_model(self, X: Any, rng: np.random.RandomState, sample_weight: Any | None) -> None:
-        known = self.__dict__.pop("_known", None)
-        for name in ("_prior_of_fit", "_tilings"):
-            self.__dict__.pop(name, None)
+    def _fit_model(
+        self,
+        X: Any,
+        rng: np.random.RandomState,
+        sample_weight: Any | None,
+        previous: Self | None = None,
+    ) -> None:
+        known: Any = None  # cells begin anew in every fit
+        if previous is not None and "covariances_" in vars(previous):
+            known = (previous._mixture(), previous._prior())
         self._dtype = X.dtype.name
         rows = np.asarray(X, dtype=np.float64)
         weight = np.ones(len(rows)) if sample_weight is None else sample_weight.astype(np.float64)
@@ -563,7 +569,7 @@ class CountMixtureAE(LikelihoodModel):
             return self
         with self._all_or_nothing():
             rows = self._check_rows(X, reset=False)
-            weight = self._check_weight(sample_weight, rows)
+            weight = check_weight(sample_weight, rows)
             rows, weight, _ = self._rows_that_count(rows, weight)
             rows = np.asarray(rows, dtype=np.float64)
             if weight is None:
@@ -763,14 +769,6 @@ class CountMixtureAE(LikelihoodModel):
     def _prior(self) -> Prior:
         prior: Any = self._prior_of_fit
         return Prior(*prior)
-
-    def _forget(self) -> None:
-        known = None
-        if self.warm_start and "covariances_" in self.__dict__:
-            known = (self._mixture(), self._prior())
-        super()._forget()
-        if known is not None:
-            self._known = known
 
     # ------------------------------------------------------------------ queries
 

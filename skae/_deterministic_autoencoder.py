@@ -15,7 +15,6 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from skae._base import Interval, StrOptions
 from skae._encoder_decoder import EncoderDecoder
 from skae._inference.bounds import LogPrior, Proposal, best_proposal, bounds, some_rows
 from skae._latent_paths import LatentPathsMixin
@@ -23,6 +22,7 @@ from skae._modules.deterministic import DeterministicArchitecture, Deterministic
 from skae._nn.likelihoods import Likelihood, NoiseSums, WithNoise
 from skae._training.data import Batch, Data
 from skae._training.net import preserve_rng_state
+from skae._utils.validation import Interval, StrOptions
 
 Array = NDArray[Any]
 
@@ -120,16 +120,16 @@ class DeterministicAutoencoder(LatentPathsMixin, EncoderDecoder):
         self, generator: torch.Generator, n_encoded: int | None = None
     ) -> tuple[nn.Module, nn.Module, Likelihood, Any, tuple[nn.Module, float] | None]:
         """What a point module is made of; its encoder has `n_encoded` outputs."""
-        plan = self._architecture
+        architecture = self._architecture
         own_encoder, own_decoder, pair = self._own[:3]
-        encoder, decoder = plan.make_networks(
-            own_encoder, own_decoder, generator, n_encoded=n_encoded or plan.n_codes
+        encoder, decoder = architecture.make_networks(
+            own_encoder, own_decoder, generator, n_encoded=n_encoded or architecture.n_codes
         )
         perceptual = None
         if pair is not None:
             network = copy.deepcopy(pair[0]).cpu().eval()
             perceptual = (network.requires_grad_(False), float(pair[1]))
-        return encoder, decoder, plan.make_likelihood(), plan, perceptual
+        return encoder, decoder, architecture.make_likelihood(), architecture, perceptual
 
     def _new_module(self, seed: int) -> DeterministicModule:
         module: DeterministicModule = super()._new_module(seed)  # type: ignore[assignment]
@@ -162,8 +162,8 @@ class DeterministicAutoencoder(LatentPathsMixin, EncoderDecoder):
             )
 
     def _first_epoch_to_stop(self) -> int:
-        plan = self._architecture
-        return plan.growth_epochs if plan.latent_growth == "incremental" else 0
+        architecture = self._architecture
+        return architecture.growth_epochs if architecture.latent_growth == "incremental" else 0
 
     def _learn_from_outputs(self, data: Data, share: float) -> Array:
         module = self.net_.module_
@@ -264,7 +264,7 @@ class DeterministicAutoencoder(LatentPathsMixin, EncoderDecoder):
         other.n_components_ = k
         other._architecture = replace(self._architecture, n_components=k)
         module = other.net_.module_
-        module.plan = other._architecture
+        module.architecture = other._architecture
         with torch.no_grad():
             module.gate[k:] = 0.0
             if "_noise_path" in self.__dict__:

@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from skae._base import Interval, StrOptions
 from skae._modules.architecture import EncoderDecoderArchitecture
 from skae._network_autoencoder import NetworkAutoencoder, layer_sizes
 from skae._nn.likelihoods import LIKELIHOODS
 from skae._nn.networks import ACTIVATIONS, MIN_SIDE, OUT_RANGES, POOLINGS
+from skae._utils.validation import Interval, StrOptions
 
 
 def channels_first_advice(image_shape: Any) -> str:

@@ -21,7 +21,6 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from skae._base import Interval, StrOptions, private_generator
 from skae._inference.helmholtz import (
     MAX_UNITS,
     Enumeration,
@@ -35,6 +34,7 @@ from skae._modules.helmholtz import ALGORITHMS, HelmholtzArchitecture, Helmholtz
 from skae._net_owner import slices
 from skae._network_autoencoder import NetworkAutoencoder, layer_sizes
 from skae._training.data import Data, chunks
+from skae._utils.validation import Interval, StrOptions, private_generator
 
 Array = NDArray[Any]
 
@@ -572,13 +572,13 @@ class HelmholtzMachine(NetworkAutoencoder):
 
     def _row_draws(self, n_draws: int) -> RowDraws:
         """Draws of h for any row, the same in every call."""
-        device, plan = self._net_device(), self._architecture
+        device, architecture = self._net_device(), self._architecture
         return RowDraws(
             int(n_draws),
-            plan.n_units,
+            architecture.n_units,
             self._seed + 3,
             device,
-            n_read=plan.n_read,
+            n_read=architecture.n_read,
             dtype=wide_type(device),
         )
 

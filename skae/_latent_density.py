@@ -24,7 +24,7 @@ from sklearn.utils import get_tags
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from torch import Tensor
 
-from skae._base import BaseAutoencoder, Interval, StrOptions, private_generator
+from skae._base import BaseAutoencoder
 from skae._densities.code_supports import SUPPORTS, check_support, limits_of, public_support
 from skae._densities.code_units import CodeUnits, shrunk_covariance
 from skae._densities.wrapped_estimators import (
@@ -60,6 +60,7 @@ from skae._training.net import MATRIX_OPTIMIZER, OPTIMIZERS
 from skae._utils.availability import available_if
 from skae._utils.inputs import as_numbers
 from skae._utils.interrupts import inside_another_fit
+from skae._utils.validation import Interval, StrOptions, private_generator
 from skae._utils.versions import is_of_other_versions
 from skae._vae import VAE
 
@@ -118,13 +119,13 @@ class _ScoreKind:
 
 
 def _is_autoregressive(model: "LatentDensityEstimator") -> bool:
-    plan = getattr(model, "_plan", None) or model._new_plan()
-    if plan["density"] != "autoregressive":
+    architecture = getattr(model, "_plan", None) or model._new_plan()
+    if architecture["density"] != "autoregressive":
         raise AttributeError(
             f"gaussianize needs density='autoregressive', whose conditionals it inverts; given "
             f"density={model.density!r}."
         )
-    orders = plan["orderings"]
+    orders = architecture["orderings"]
     if orders != 1 and (isinstance(orders, int) or len(orders) > 1):
         raise AttributeError(
             f"gaussianize needs orderings=1: a mean over several has no conditionals; given "
@@ -513,13 +514,14 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         X: Array,
         rng: np.random.RandomState,
         sample_weight: Array | None,
+        previous: Self | None = None,
         y: Array | None = None,
         told: Any = None,
     ) -> None:
         if isinstance(self.density, str):
             # What is wrapped is complete then: of two trainings none is kept in part.
             with inside_another_fit():
-                super()._fit_model(X, rng, sample_weight, y, told)
+                super()._fit_model(X, rng, sample_weight, previous, y, told)
             return
         frozen = isinstance(self.density, FrozenEstimator)
         if sample_weight is not None and not frozen and not takes_weights(self.density.fit):
@@ -527,7 +529,10 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
                 f"sample_weight was given, but density={self.density!r} takes no weights; "
                 "KernelDensity, 'autoregressive' and 'flow' do."
             )
-        known = self.__dict__.pop("_continued", None)
+        known = None if previous is None else previous._known()
+        if previous is not None:
+            private = {n: v for n, v in vars(previous).items() if n[0] == "_"}
+            self.__dict__.update(private | self.__dict__)
         codes = self._learn_codes(X, sample_weight, y, known, rng, streaming=False)
         self.density_ = self._fitted_density(codes, sample_weight, known, rng)
         self.n_iter_ = int(getattr(self.density_, "n_iter_", 1))
@@ -593,15 +598,14 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         streaming: bool,
     ) -> Array:
         """Fit the autoencoder, encode the rows, and learn in which units codes are read."""
-        plan = self._new_plan()
+        architecture = self._new_plan()
         if known is None:
-            self._seed, self._plan = int(rng.randint(2**31 - 1)), plan
-            self.__dict__.pop("density_", None)
+            self._seed, self._plan = int(rng.randint(2**31 - 1)), architecture
             pair = self._new_autoencoder(rng)
             learns = not isinstance(pair, FrozenEstimator)
         else:
             self._check_continued(known, X.shape[1], known["n_features"])
-            self._check_unchanged(plan, known["plan"])
+            self._check_unchanged(architecture, known["architecture"])
             pair = known["autoencoder"]
             goes_on = bool(getattr(pair, "warm_start", False))
             learns = hasattr(pair, "partial_fit") if streaming else goes_on
@@ -669,21 +673,21 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
     def _new_plan(self) -> dict[str, Any]:
         """What the model is made by and training cannot change, as plain values."""
         goes_on = getattr(self.autoencoder, "warm_start", False)
-        plan = {
+        architecture = {
             "autoencoder": "goes on" if goes_on else fingerprint(self.autoencoder),
             "n_components": None if self.n_components is None else int(self.n_components),
             "density": self.density if isinstance(self.density, str) else "own",
             "support": _plain(self.support),
         }
-        if plan["density"] == "own":
+        if architecture["density"] == "own":
             goes_on = getattr(self.density, "warm_start", False)
-            return {**plan, "own": "goes on" if goes_on else fingerprint(self.density)}
-        if plan["density"] == "flow":
+            return {**architecture, "own": "goes on" if goes_on else fingerprint(self.density)}
+        if architecture["density"] == "flow":
             sizes = {"n_channels": int(self.n_channels), "n_transforms": int(self.n_transforms)}
-            return {**plan, **sizes}
+            return {**architecture, **sizes}
         dilations = self.dilations
         return {
-            **plan,
+            **architecture,
             "n_mixture": int(self.n_mixture),
             "mixture_kind": self.mixture_kind,
             "n_channels": int(self.n_channels),
@@ -696,9 +700,9 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
             "weight_averaging": float(self.weight_averaging),
         }
 
-    def _check_unchanged(self, plan: dict[str, Any], before: dict[str, Any]) -> None:
+    def _check_unchanged(self, architecture: dict[str, Any], before: dict[str, Any]) -> None:
         """Raise if a parameter is another one than training went on with so far."""
-        changed = [name for name in plan if plan[name] != before.get(name)]
+        changed = [name for name in architecture if architecture[name] != before.get(name)]
         if not changed:
             return
         name = "density" if changed[0] == "own" else changed[0]
@@ -769,21 +773,11 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
     def _finish(self, data: Data, share: float) -> None:
         """Nothing follows from the network: it is all there is."""
 
-    @property
-    def _is_fitted(self) -> bool:
-        return "net_" in self.__dict__ or "density_" in self.__dict__
-
-    def _forget(self) -> None:
-        known = self._known() if self.warm_start and self._is_fitted else None
-        BaseAutoencoder._forget(self)
-        if known is not None:
-            self._continued = known
-
     def _known(self) -> dict[str, Any]:
         return {
             "net": vars(self).get("net_"),
             "density": vars(self).get("density_"),
-            "plan": vars(self).get("_plan"),
+            "architecture": vars(self).get("_plan"),
             "autoencoder": self.autoencoder_,
             "n_features": self.n_features_in_,
             "names": getattr(self, "feature_names_in_", None),

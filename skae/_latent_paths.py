@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from skae._base import BaseAutoencoder, Interval
+from skae._base import BaseAutoencoder
 from skae._utils.inputs import as_numbers
+from skae._utils.validation import Interval
 
 Array = NDArray[Any]
 

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from skae._base import BaseAutoencoder
 from skae._linear.moments import count_rows
+from skae._utils.validation import check_weight
 
 
 class LikelihoodModel(BaseAutoencoder):
@@ -59,6 +60,6 @@ class LikelihoodModel(BaseAutoencoder):
     def _total_score(self, X: Any, sample_weight: Any | None) -> tuple[float, float]:
         """Log-likelihood of all rows, nats, and their number."""
         scores = np.asarray(self.score_samples(X), dtype=np.float64)
-        weight = self._check_weight(sample_weight, scores)
+        weight = check_weight(sample_weight, scores)
         total = scores.sum() if weight is None else weight @ scores
         return float(total), count_rows(scores, weight)

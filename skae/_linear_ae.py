@@ -24,16 +24,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skae._base import (
-    BaseAutoencoder,
-    Interval,
-    StrOptions,
-    fit_context,
-    get_namespace,
-    get_namespace_and_device,
-    move_to,
-    widest_float,
-)
+from skae._base import BaseAutoencoder
 from skae._linear.latent_size import by_evidence, by_variance_share
 from skae._linear.linear_maps import (
     canonical_axes,
@@ -55,6 +46,16 @@ from skae._linear.moments import (
     variance_of_rounding,
 )
 from skae._utils.memory import advice_on_memory
+from skae._utils.validation import (
+    Interval,
+    StrOptions,
+    check_weight,
+    fit_context,
+    get_namespace,
+    get_namespace_and_device,
+    move_to,
+    widest_float,
+)
 
 
 class LinearAE(BaseAutoencoder, PCA):
@@ -277,7 +278,7 @@ class LinearAE(BaseAutoencoder, PCA):
                 rows = self._check_rows(X, reset=seen is None)
             else:
                 rows = validate_data(self, X, reset=seen is None, skip_check_array=True)
-            weight = self._check_weight(sample_weight, rows)
+            weight = check_weight(sample_weight, rows)
             with advice_on_memory(
                 "partial_fit keeps a matrix of n_features squared; fit with "
                 "svd_solver='randomized' and a small n_components does not."
@@ -333,8 +334,9 @@ class LinearAE(BaseAutoencoder, PCA):
             return max(2, self.n_components)
         return n_features if self.n_components == "mle" else 2
 
-    def _fit_model(self, X: Any, rng: np.random.RandomState, sample_weight: Any) -> Any | None:
-        self.__dict__.pop("_stream", None)
+    def _fit_model(
+        self, X: Any, rng: np.random.RandomState, sample_weight: Any, previous: Self | None = None
+    ) -> Any | None:
         self._check_choices()
         n = count_enough_rows(X, sample_weight)
         self._fit_svd_solver = self._choose_svd_solver(n, X)

@@ -23,13 +23,7 @@ from sklearn.utils.validation import validate_data
 from skorch.callbacks import Callback
 from torch import Tensor
 
-from skae._base import (
-    BaseAutoencoder,
-    Interval,
-    StrOptions,
-    clone_parameters,
-    fit_context,
-)
+from skae._base import BaseAutoencoder
 from skae._training.callbacks import (
     Progress,
     StopWhenFlat,
@@ -47,6 +41,7 @@ from skae._training.data import LEAST_WEIGHT, Batch, Data, Dataset, check_finite
 from skae._training.net import OPTIMIZERS, SCHEDULES, Net, TrainableModule
 from skae._training.saving import holds_module, to_arrays, to_tensors
 from skae._utils.interrupts import keeps_progress
+from skae._utils.validation import Interval, StrOptions, check_weight, clone_parameters, fit_context
 
 Array = NDArray[Any]
 
@@ -137,11 +132,15 @@ class NetOwner(CallbackSupportMixin, BaseAutoencoder):
         X: Array,
         rng: np.random.RandomState,
         sample_weight: Array | None,
+        previous: Self | None = None,
         y: Array | None = None,
         told: Any = None,
     ) -> Array | None:
         """`told` is the y that `fit` was given, for scikit-learn's callbacks."""
-        known = self.__dict__.pop("_continued", None)
+        known = None if previous is None else previous._known()
+        if previous is not None:
+            private = {n: v for n, v in vars(previous).items() if n[0] == "_"}
+            self.__dict__.update(private | self.__dict__)
         check_listeners(getattr(self, "_skl_callbacks", []))
         context = self._init_callback_context(max_subtasks=self.max_iter)
         context.call_on_fit_task_begin(estimator=self, X=X, y=told)
@@ -214,7 +213,7 @@ class NetOwner(CallbackSupportMixin, BaseAutoencoder):
         with self._all_or_nothing():
             first = not hasattr(self, "net_")
             rows_in = self._check_rows(X, reset=first)
-            weight = self._check_weight(sample_weight, rows_in)
+            weight = check_weight(sample_weight, rows_in)
             targets = self._check_targets(y, rows_in.shape[0])
             rows_in, weight, targets = self._rows_that_count(rows_in, weight, targets)
             known = None if first else self._known()
@@ -248,12 +247,6 @@ class NetOwner(CallbackSupportMixin, BaseAutoencoder):
     def _check_callbacks(self) -> None:
         """Raise for callbacks that skorch would not take, or that would wait in vain."""
         check_callbacks(self.callbacks or [], self.early_stopping)
-
-    def _forget(self) -> None:
-        known = self._known() if self.warm_start and hasattr(self, "net_") else None
-        super()._forget()
-        if known is not None:
-            self._continued = known
 
     def _known(self) -> dict[str, Any]:
         """What training goes on from; copied before it is trained, to fail without a trace."""

@@ -17,7 +17,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from skae._base import Interval, StrOptions
 from skae._linear.moments import scaled_weight
 from skae._modules.architecture import Architecture, common_scale
 from skae._net_owner import NetOwner, slices
@@ -26,6 +25,7 @@ from skae._training.data import Batch, Data, Dataset, Spread, as_tensor, in_floa
 from skae._training.net import Net, TrainableModule, preserve_rng_state
 from skae._training.saving import holds_module, is_same
 from skae._utils.inputs import check_every_column_seen
+from skae._utils.validation import Interval, StrOptions
 
 Array = NDArray[Any]
 
@@ -142,22 +142,24 @@ class NetworkAutoencoder(NetOwner):
     def _continue(self, known: dict[str, Any], X: Array) -> None:
         """Go on from an earlier fit with the parameters of today, where they can change."""
         self._check_choices(X.shape[1])
-        plan = known["blueprint"]
-        self._check_continued(known, X.shape[1], plan.n_features)
-        now, then = self._choices(), plan.as_dict()
-        changed = [n for n in now if now[n] != then[n] and n not in plan.changeable]
+        architecture = known["blueprint"]
+        self._check_continued(known, X.shape[1], architecture.n_features)
+        now, then = self._choices(), architecture.as_dict()
+        changed = [n for n in now if now[n] != then[n] and n not in architecture.changeable]
         if changed:
             name = changed[0]
             raise ValueError(
-                f"{plan.names.get(name, name)}={now[name]!r} cannot change while training goes "
-                f"on: it was {then[name]!r}. Fit anew, with warm_start=False."
+                f"{architecture.names.get(name, name)}={now[name]!r} cannot change while training "
+                f"goes on: it was {then[name]!r}. Fit anew, with warm_start=False."
             )
         if not all(map(is_same, self._user_modules(), self._own)):
             raise ValueError(
                 "Networks and distributions of your own cannot change while training goes on. Fit "
                 "anew, with warm_start=False."
             )
-        self._architecture = replace(plan, **{name: now[name] for name in plan.changeable})
+        self._architecture = replace(
+            architecture, **{name: now[name] for name in architecture.changeable}
+        )
         self._check_range(X, as_targets=True)
         self.n_components_ = self._n_latents()
         self._copy_net(known["net"])
@@ -177,7 +179,7 @@ class NetworkAutoencoder(NetOwner):
     def _copy_net(self, net: Net) -> None:
         """Take over a copy of a net, with this estimator's training parameters."""
         module = copy.deepcopy(net.module_)
-        module.plan = self._architecture
+        module.architecture = self._architecture
         self._set_net(module)
         self.net_.go_on_from(net)
 
@@ -352,8 +354,8 @@ class NetworkAutoencoder(NetOwner):
         super().__setstate__(state)
         if "net_" not in self.__dict__:
             return
-        saved, plan = self.__dict__.pop("net_"), self.__dict__.pop("_architecture")
-        self._architecture = self._Architecture(**plan)
+        saved, architecture = self.__dict__.pop("net_"), self.__dict__.pop("_architecture")
+        self._architecture = self._Architecture(**architecture)
         self.net_ = self._loaded_net(
             saved, self._new_module(0), foreign_modules=holds_module(self._own)
         )

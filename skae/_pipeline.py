@@ -10,8 +10,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.validation import check_is_fitted
 
-from skae._base import private_generator
 from skae._utils.inputs import check_count
+from skae._utils.validation import private_generator
 
 
 def sample_pipeline(

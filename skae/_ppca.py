@@ -10,7 +10,7 @@ J. R. Stat. Soc. B 61(3), 611-622. :doi:`10.1111/1467-9868.00196`
 
 import warnings
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,7 +19,6 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.extmath import svd_flip
 from sklearn.utils.validation import check_is_fitted
 
-from skae._base import Interval, RealNotInt, StrOptions, private_generator
 from skae._likelihood_model import LikelihoodModel
 from skae._linear.em import EMRun
 from skae._linear.latent_size import by_bic, by_evidence, by_variance_share, n_free_parameters
@@ -46,6 +45,7 @@ from skae._linear.subspace import CentredRows, Spectrum, em_axes, noise_variance
 from skae._utils.inputs import check_every_column_seen
 from skae._utils.interrupts import keeps_progress, warn_of_interruption
 from skae._utils.memory import advice_on_memory
+from skae._utils.validation import Interval, RealNotInt, StrOptions, private_generator
 
 Array = NDArray[Any]
 
@@ -202,7 +202,13 @@ class PPCA(LikelihoodModel):
 
     # ----------------------------------------------------------------- learning
 
-    def _fit_model(self, X: Any, rng: np.random.RandomState, sample_weight: Any | None) -> None:
+    def _fit_model(
+        self,
+        X: Any,
+        rng: np.random.RandomState,
+        sample_weight: Any | None,
+        previous: Self | None = None,
+    ) -> None:
         self.n_samples_ = count_enough_rows(X, sample_weight)
         mean = row_mean(X, sample_weight)
         # A dense mean shows NaN without a further look at X; a sparse one leaves it out.

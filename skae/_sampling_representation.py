@@ -11,9 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammaln, xlog1py, xlogy
 from sklearn.utils import check_scalar
 
-from skae._base import private_generator
 from skae._utils.inputs import check_count
 from skae._utils.memory import advice_on_memory
+from skae._utils.validation import private_generator
 
 # --------------------------------------------------------------------- formulas
 #

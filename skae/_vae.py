@@ -18,7 +18,6 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from skae._base import Interval, StrOptions, private_generator
 from skae._encoder_decoder import EncoderDecoder
 from skae._inference.row_draws import RowDraws
 from skae._inference.vae import (
@@ -34,6 +33,7 @@ from skae._modules.conditioning import ConditionalMixin
 from skae._modules.vae import VAEArchitecture, VAEModule
 from skae._nn.networks import start_at
 from skae._training.data import Data, Dataset
+from skae._utils.validation import Interval, StrOptions, check_weight, private_generator
 from skae.metrics import active_units
 
 Array = NDArray[Any]
@@ -381,23 +381,25 @@ class VAE(LatentPathsMixin, ConditionalMixin, EncoderDecoder):
         }
 
     def _make_module(self, generator: torch.Generator) -> VAEModule:
-        plan = self._architecture
+        architecture = self._architecture
         encoder, decoder = self._own
-        networks = plan.make_networks(encoder, decoder, generator, n_encoded=2 * plan.n_codes)
+        networks = architecture.make_networks(
+            encoder, decoder, generator, n_encoded=2 * architecture.n_codes
+        )
         if encoder is None:
-            start = torch.tensor([0.0, _START_LOG_VAR]).repeat_interleave(plan.n_codes)
+            start = torch.tensor([0.0, _START_LOG_VAR]).repeat_interleave(architecture.n_codes)
             start_at(networks[0], start)
-        return VAEModule(*networks, plan.make_likelihood(), plan, generator)
+        return VAEModule(*networks, architecture.make_likelihood(), architecture, generator)
 
     def _prepare(self, rows: Dataset, train: Tensor) -> None:
         """Start the pseudo-rows of a "vamp" prior at training rows."""
-        plan = self._architecture
-        if plan.prior == "vamp":
+        architecture = self._architecture
+        if architecture.prior == "vamp":
             generator = torch.Generator().manual_seed(self._seed + 2)
-            k = plan.n_prior_components
+            k = architecture.n_prior_components
             order = torch.randperm(len(train), generator=generator)
             which = train[order.repeat(ceil(k / len(train)))[:k]]
-            start = rows.batch(which.to(rows.index_device)).x[:, : plan.n_features]
+            start = rows.batch(which.to(rows.index_device)).x[:, : architecture.n_features]
             if k > len(train):  # equal pseudo-rows would stay equal
                 start = start + 0.1 * torch.randn(start.shape, generator=generator).to(start.device)
             with torch.no_grad():
@@ -703,7 +705,7 @@ class VAE(LatentPathsMixin, ConditionalMixin, EncoderDecoder):
         """
         check_is_fitted(self)
         scores = self.score_samples(X, y if self._architecture.conditional else None)
-        return float(np.average(scores, weights=self._check_weight(sample_weight, scores)))
+        return float(np.average(scores, weights=check_weight(sample_weight, scores)))
 
     def elbo_terms(self, X: ArrayLike, y: Any = None, *, n_draws: int = 100) -> ElboTerms:
         """The two terms of the evidence lower bound, row by row.

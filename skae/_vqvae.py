@@ -18,13 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import entropy
 from torch import Tensor, nn
 
-from skae._base import (
-    BaseAutoencoder,
-    Interval,
-    StrOptions,
-    check_indices,
-    private_generator,
-)
+from skae._base import BaseAutoencoder
 from skae._densities.index_prior import Independent, IndexPriorModule, index_counts, smoothed_shares
 from skae._encoder_decoder import EncoderDecoder
 from skae._modules.vqvae import VQVAEArchitecture, VQVAEModule
@@ -37,6 +31,7 @@ from skae._training.callbacks import Progress, StopWhenFlat
 from skae._training.data import Batch, Data, Dataset, Units
 from skae._training.net import Net, batch_sizes, preserve_rng_state
 from skae._utils.interrupts import keeps_progress
+from skae._utils.validation import Interval, StrOptions, check_indices, private_generator
 
 Array = NDArray[Any]
 Indices = NDArray[np.int64]
@@ -525,19 +520,21 @@ class VQVAE(_EmbeddingOutput, EncoderDecoder):
         }
 
     def _make_module(self, generator: torch.Generator) -> VQVAEModule:
-        plan = self._architecture
+        architecture = self._architecture
         encoder, decoder = self._own
-        networks = plan.make_networks(encoder, decoder, generator, n_encoded=plan.n_decoded)
-        quantizer = plan.make_quantizer(generator)
-        return VQVAEModule(*networks, quantizer, plan.make_likelihood(), plan)
+        networks = architecture.make_networks(
+            encoder, decoder, generator, n_encoded=architecture.n_decoded
+        )
+        quantizer = architecture.make_quantizer(generator)
+        return VQVAEModule(*networks, quantizer, architecture.make_likelihood(), architecture)
 
     def _prepare(self, rows: Dataset, train: Tensor) -> None:
         """Start the codebook at encodings of training rows."""
-        module, plan = self.net_.module_, self._architecture
+        module, architecture = self.net_.module_, self._architecture
         quantizer = module.quantizer
         mean_weight = 1.0 if rows.weight is None else float(rows.weight.mean())
-        per_batch = mean_weight * plan.n_codes * min(self.batch_size, len(train))
-        if plan.codebook_init == "random" or plan.quantizer == "fsq":
+        per_batch = mean_weight * architecture.n_codes * min(self.batch_size, len(train))
+        if architecture.codebook_init == "random" or architecture.quantizer == "fsq":
             if isinstance(quantizer, VectorQuantizer):
                 quantizer.start_even(per_batch)
             return
@@ -557,21 +554,21 @@ class VQVAE(_EmbeddingOutput, EncoderDecoder):
         scheduled: bool = True,
     ) -> None:
         """Codes begin anew only where encodings are more than codes: else each has its own."""
-        plan = self._architecture
+        architecture = self._architecture
         n_calls = 1 if scheduled else 1 + len(self.net_.history)  # of a stream
-        n_encodings = len(train) * plan.n_codes * n_calls
+        n_encodings = len(train) * architecture.n_codes * n_calls
         self.net_.module_.restarts = (
-            plan.quantizer == "vq"
-            and plan.dead_code_threshold > 0
-            and n_encodings > plan.codebook_size
+            architecture.quantizer == "vq"
+            and architecture.dead_code_threshold > 0
+            and n_encodings > architecture.codebook_size
         )
         super()._train(rows, train, valid, callbacks, epochs, scheduled)
 
     def _first_encodings(self, rows: Dataset, train: Tensor) -> tuple[Tensor, Tensor | None]:
         """Encodings of some rows by the untrained network, (n, code_dim), and their weights."""
-        plan = self._architecture
-        wanted = min(_START_PER_CODE * plan.codebook_size, _MOST_TO_START)
-        n_rows = min(len(train), max(self.batch_size, -(-wanted // plan.n_codes)))
+        architecture = self._architecture
+        wanted = min(_START_PER_CODE * architecture.codebook_size, _MOST_TO_START)
+        n_rows = min(len(train), max(self.batch_size, -(-wanted // architecture.n_codes)))
         generator = torch.Generator().manual_seed(self._seed + 2)
         chosen = train[torch.randperm(len(train), generator=generator)[:n_rows]]
         module = self.net_.module_.train()  # batch normalisation knows no means yet
@@ -581,13 +578,13 @@ class VQVAE(_EmbeddingOutput, EncoderDecoder):
                 batch = rows.batch(part.to(rows.index_device))
                 vectors.append(module.encode(batch.x).flatten(0, 1))
                 if batch.weight is not None:
-                    weights.append(batch.weight.repeat_interleave(plan.n_codes))
+                    weights.append(batch.weight.repeat_interleave(architecture.n_codes))
         return torch.cat(vectors), torch.cat(weights) if weights else None
 
     def _learn_from_outputs(self, data: Data, share: float) -> Indices:
-        plan, module = self._architecture, self.net_.module_
+        architecture, module = self._architecture, self.net_.module_
         rows = self._rows(data)
-        codes = np.empty((len(rows), plan.n_indices), dtype=np.int64)
+        codes = np.empty((len(rows), architecture.n_indices), dtype=np.int64)
         noise = NoiseSums(module.likelihood)
         with self._inference():
             for part, batch in self._chunks(rows):
@@ -597,9 +594,9 @@ class VQVAE(_EmbeddingOutput, EncoderDecoder):
                 codes[part] = quantized.indices.flatten(1).cpu().numpy()
         noise.settle(share, self._noise_so_far() if share < 1 else None)
         self._publish_noise()
-        shares = index_counts(codes, data.weight, plan.codebook_size) / len(codes)
-        usage = shares.reshape(-1, plan.n_quantizers, plan.codebook_size).mean(0)
-        usage = usage[0] if plan.n_quantizers == 1 else usage
+        shares = index_counts(codes, data.weight, architecture.codebook_size) / len(codes)
+        usage = shares.reshape(-1, architecture.n_quantizers, architecture.codebook_size).mean(0)
+        usage = usage[0] if architecture.n_quantizers == 1 else usage
         self.code_usage_ = self._running("code_usage_", usage, share)
         self._start_prior(shares, len(codes) / share, share)
         return codes
@@ -653,10 +650,10 @@ class VQVAE(_EmbeddingOutput, EncoderDecoder):
         self, data: Data, codes: Any, valid: Tensor | None, streaming: bool = False
     ) -> None:
         """Train the causal network over the codes of the rows."""
-        plan = self._architecture
+        architecture = self._architecture
         if not streaming:
-            self._warn_of_collapse(len(codes) * plan.n_codes)
-        if plan.prior != "autoregressive":
+            self._warn_of_collapse(len(codes) * architecture.n_codes)
+        if architecture.prior != "autoregressive":
             return
         rows = Dataset(
             Data(codes, data.weight),
@@ -927,7 +924,7 @@ class VQVAE(_EmbeddingOutput, EncoderDecoder):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        saved, plan = self.__dict__.get("prior_net_"), self.__dict__.get("_architecture")
-        if saved is not None and plan is not None:
-            module = self._new_prior(np.zeros((plan.n_indices, plan.codebook_size)))
+        saved, architecture = self.__dict__.get("prior_net_"), self.__dict__.get("_architecture")
+        if saved is not None and architecture is not None:
+            module = self._new_prior(np.zeros((architecture.n_indices, architecture.codebook_size)))
             self.prior_net_ = self._loaded_net(saved, module, **self._of_prior())

@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import entr
 from sklearn.utils import check_scalar
 
-from skae._base import private_generator
 from skae._utils.inputs import as_numbers, check_count
+from skae._utils.validation import private_generator
 
 SHIFT_HEIGHT, SHIFT_WIDTH = 4, 8  # of an image of shift patterns
 

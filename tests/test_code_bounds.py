@@ -37,7 +37,7 @@ class Linear:
     """Encodes a row as the posterior's mean, and decodes it; more codes may stand still."""
 
     def __init__(self, widest=4, still=None, units=0.0, gaussian=False):
-        self.plan = SimpleNamespace(widest=lambda: widest)
+        self.architecture = SimpleNamespace(widest=lambda: widest)
         self.still, self.units, self.gaussian = still, units, gaussian
 
     def encode(self, x):

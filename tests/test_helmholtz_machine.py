@@ -943,7 +943,7 @@ def test_training_goes_on_with_other_particles_but_not_by_another_algorithm():
     ).fit(X)
     model.set_params(n_particles=7).fit(X)
     assert model.n_iter_ == 4
-    assert model.net_.module_.plan.n_particles == 7
+    assert model.net_.module_.architecture.n_particles == 7
     with pytest.raises(ValueError, match=r"algorithm='free-energy' cannot change.*'reweighted'"):
         model.set_params(algorithm="free-energy").fit(X)
     assert model.n_iter_ == 4
@@ -968,7 +968,7 @@ def test_particles_by_default(algorithm, n_particles):
     """One awake and asleep, ten where they are compared."""
     model = HelmholtzMachine(2, algorithm=algorithm, max_iter=1, device="cpu")
     model.fit(make_rows("binary"))
-    assert model.net_.module_.plan.n_particles == n_particles
+    assert model.net_.module_.architecture.n_particles == n_particles
 
 
 def test_early_stopping_watches_the_loss():

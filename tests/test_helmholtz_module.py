@@ -46,14 +46,14 @@ class Truth:
     """
 
     weights: dict[str, np.ndarray]
-    plan: HelmholtzArchitecture
+    architecture: HelmholtzArchitecture
     variance: np.ndarray | None  # of Gaussian rows
 
     def __post_init__(self):
-        self.h = self.layers(all_of(self.plan.n_units))
+        self.h = self.layers(all_of(self.architecture.n_units))
 
     def layers(self, states):
-        return np.split(states, np.cumsum(self.plan.layer_sizes)[:-1], axis=-1)
+        return np.split(states, np.cumsum(self.architecture.layer_sizes)[:-1], axis=-1)
 
     def logit(self, layer, states):
         return states @ self.weights[f"{layer}.weight"].T + self.weights[f"{layer}.bias"]
@@ -61,9 +61,9 @@ class Truth:
     def read(self, x, seen):
         """Rows centred, zero where they were not seen, and the mask beside them."""
         if self.variance is None:
-            x = (x - self.plan.center) / self.plan.scale
+            x = (x - self.architecture.center) / self.architecture.scale
         x = np.where(seen, x, 0.0)
-        return np.concatenate([x, seen + 0.0 * x], -1) if self.plan.with_mask else x
+        return np.concatenate([x, seen + 0.0 * x], -1) if self.architecture.with_mask else x
 
     def log_q_by_layer(self, read, h=None):
         """log q(h_l|h_{l-1}) of rows as they are read, and of units, by default all of them."""
@@ -87,7 +87,9 @@ class Truth:
         if self.variance is None:
             values = log_bernoulli(y, output)
         else:
-            values = stats.norm.logpdf(y, output, np.sqrt(self.variance)) - np.log(self.plan.scale)
+            values = stats.norm.logpdf(y, output, np.sqrt(self.variance)) - np.log(
+                self.architecture.scale
+            )
         return (values * seen).sum(-1) + self.log_prior()
 
 
@@ -99,7 +101,7 @@ def make_module(kind, sizes, algorithm, n_particles=1, *, n_features=3, seed=0):
     """A module in float64 of drawn weights, and its truth."""
     rng = np.random.default_rng(seed)
     *hidden, top = sizes
-    plan = HelmholtzArchitecture(
+    architecture = HelmholtzArchitecture(
         n_features=n_features,
         n_codes=top,
         n_components=top,
@@ -115,26 +117,28 @@ def make_module(kind, sizes, algorithm, n_particles=1, *, n_features=3, seed=0):
         n_particles=n_particles,
         binarised=False,
     )
-    module = HelmholtzModule(plan.make_likelihood(), plan, torch.Generator()).double()
+    module = HelmholtzModule(
+        architecture.make_likelihood(), architecture, torch.Generator()
+    ).double()
     variance = None
     with torch.no_grad():
         for p in module.parameters():
             p.copy_(torch.as_tensor(rng.normal(scale=0.8, size=p.shape)))
-        if plan.likelihood == "gaussian":
+        if architecture.likelihood == "gaussian":
             variance = rng.uniform(0.4, 1.5, module.likelihood.variance.shape)
             module.likelihood.variance.copy_(torch.as_tensor(variance))
     named = module.named_parameters()
     weights = {name: p.detach().numpy().copy() for name, p in named}
-    return module, Truth(weights, plan, variance)
+    return module, Truth(weights, architecture, variance)
 
 
 def make_rows(truth):
     """Three rows in the network's units, and what was seen of them."""
-    n_features = truth.plan.n_features
+    n_features = truth.architecture.n_features
     rng = np.random.default_rng(1)
     y = rng.normal(size=(3, n_features))
     y = (y > 0).astype(float) if truth.variance is None else y
-    seen = SEEN[:, :n_features] if truth.plan.with_mask else np.ones_like(y)
+    seen = SEEN[:, :n_features] if truth.architecture.with_mask else np.ones_like(y)
     return y * seen, seen
 
 
@@ -154,7 +158,7 @@ def recognitions(truth, read):
 def particles(truth, read):
     """Of a row, for every tuple of configurations: which, uniform numbers, probability."""
     uniform, chance = recognitions(truth, read)
-    k = truth.plan.n_particles
+    k = truth.architecture.n_particles
     which = np.array(list(itertools.product(range(len(chance)), repeat=k)))
     return which, uniform[which].reshape(len(which), -1), chance[which].prod(1)
 
@@ -168,7 +172,7 @@ def dreams(truth):
     chances.append(special.expit(truth.weights["prior_logit"]))
     uniform = np.concatenate([hitting(h, p) for h, p in zip(truth.h, chances, strict=True)], 1)
     output = truth.logit("to_rows", truth.h[0])
-    d, n = truth.plan.n_features, len(output)
+    d, n = truth.architecture.n_features, len(output)
     if truth.variance is None:
         rows = np.tile(all_of(d), (n, 1, 1))
         of_rows = hitting(rows, special.expit(output)[:, None])
@@ -198,9 +202,9 @@ def coupled(p, q):
 def every_draw(truth):
     """A batch that holds every draw of every row, by its probability."""
     y, seen = make_rows(truth)
-    n_all = truth.plan.n_units + truth.plan.n_features
+    n_all = truth.architecture.n_units + truth.architecture.n_features
     asleep = np.empty((1, 0)), np.ones(1)
-    if truth.plan.dreams:
+    if truth.architecture.dreams:
         asleep = dreams(truth)[2:]
         assert asleep[0].shape[1] == n_all
     parts = []
@@ -215,7 +219,13 @@ def every_draw(truth):
         torch.as_tensor(np.concatenate(p)) for p in zip(*parts, strict=True)
     )
     return Batch(
-        read, rows, mask.double() if truth.plan.with_mask else None, weight, None, None, draws
+        read,
+        rows,
+        mask.double() if truth.architecture.with_mask else None,
+        weight,
+        None,
+        None,
+        draws,
     )
 
 
@@ -255,11 +265,11 @@ def backward(module, batch):
     module.zero_grad()
     loss = module.loss(batch)
     sum(loss.terms.values()).backward()
-    terms, watched = (
+    terms, logged = (
         {name: float(value.detach()) for name, value in some.items()}
-        for some in (loss.terms, loss.watched)
+        for some in (loss.terms, loss.logged)
     )
-    return terms, watched
+    return terms, logged
 
 
 # ------------------------------------------------------------------------ objectives
@@ -343,13 +353,13 @@ def test_wake_and_sleep(kind, sizes, n_particles):
     Neither gradient reaches the other network, and the loss is the free energy.
     """
     module, truth = make_module(kind, sizes, "wake-sleep", n_particles, n_features=2)
-    terms, watched = backward(module, every_draw(truth))
+    terms, logged = backward(module, every_draw(truth))
     # As q is held, the gradient of F for generation is that of its energy.
     assert_slopes(module, truth, lambda t: terms_of(t)[0], asleep(truth))
     energy, neg_entropy = terms_of(truth)
     assert terms["energy"] == pytest.approx(energy, rel=1e-9)
     assert terms["neg_entropy"] == pytest.approx(neg_entropy, rel=1e-9)
-    assert watched["sleep"] == pytest.approx(asleep(truth)(truth), rel=1e-6)
+    assert logged["sleep"] == pytest.approx(asleep(truth)(truth), rel=1e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -360,13 +370,13 @@ def test_reweighted(kind, sizes, n_particles):
     Its gradient is the mean of both. With two particles and three.
     """
     module, truth = make_module(kind, sizes, "reweighted", n_particles, n_features=2)
-    terms, watched = backward(module, every_draw(truth))
+    terms, logged = backward(module, every_draw(truth))
     bound = importance_bound(truth)
     by_particles, by_dreams = awake(truth), asleep(truth)
     assert_slopes(module, truth, bound, lambda t: (by_particles(t) + by_dreams(t)) / 2)
     assert list(terms) == ["bound"]
     assert terms["bound"] == pytest.approx(bound(truth), rel=1e-9)
-    assert watched["sleep"] == pytest.approx(by_dreams(truth), rel=1e-6)
+    assert logged["sleep"] == pytest.approx(by_dreams(truth), rel=1e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -378,10 +388,10 @@ def test_reweighted(kind, sizes, n_particles):
 def test_free_energy(kind, sizes, n_particles):
     """Both networks descend F, by draws alone: without bias, for any number of layers."""
     module, truth = make_module(kind, sizes, "free-energy", n_particles)
-    terms, watched = backward(module, every_draw(truth))
+    terms, logged = backward(module, every_draw(truth))
     assert_slopes(module, truth, free_energy, free_energy)
     np.testing.assert_allclose([terms["energy"], terms["neg_entropy"]], terms_of(truth), rtol=1e-9)
-    assert not watched
+    assert not logged
 
 
 def test_comparing_particles_reduces_the_variance():
@@ -472,8 +482,8 @@ def test_plain_steps_are_delta_rules(n_particles):
         device="cpu",
         callbacks=[recorder],
     ).fit(X)
-    truth = Truth(recorder.start_, model.net_.module_.plan, None)
-    assert truth.plan.layer_sizes == sizes
+    truth = Truth(recorder.start_, model.net_.module_.architecture, None)
+    assert truth.architecture.layer_sizes == sizes
     assert len(recorder.batches_) == 3
     for epoch, batch in enumerate(recorder.batches_):
         generator = torch.Generator().manual_seed((model._seed * 1_000_003 + epoch) % 2**63)
@@ -548,7 +558,7 @@ def test_prepared_batches_hold_as_many_numbers_as_are_read(algorithm):
 def test_binarised_rows_are_read_as_they_were_drawn():
     """Recognition sees the row that generation explains, and nothing of what was not seen."""
     module, truth = make_module("masked", (2,), "wake-sleep")
-    module.plan = replace(module.plan, binarised=True)
+    module.architecture = replace(module.architecture, binarised=True)
     grey = np.array([[0.5, 0.2, 0.9], [0.3, 0.0, 1.0]]).repeat(200, 0)
     seen = np.array([[1.0, 0, 1], [1, 1, 1]]).repeat(200, 0)
     grey = grey * seen

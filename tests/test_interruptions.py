@@ -231,7 +231,7 @@ class Lines:
 
 
 def of_training(model):
-    """What training left: all but the parameters that are part of the plan of the network."""
+    """What training left: all but the parameters that are part of the architecture."""
     return {k: v for k, v in learned(model).items() if not k.startswith("['_architecture']")}
 
 

@@ -1,4 +1,4 @@
-"""The engine: how networks are trained, watched, stopped, continued and saved."""
+"""The engine: how networks are trained, logged, stopped, continued and saved."""
 
 import copy
 import pickle
@@ -211,8 +211,8 @@ class InTurn(TrainableModule):
         ]
 
     def follow(self, batch, before):
-        self.heard.append((torch.is_grad_enabled(), before.aside[0].requires_grad, self.training))
-        return (self.second(batch.x) - before.aside[0]).square().mean()
+        self.heard.append((torch.is_grad_enabled(), before.aux[0].requires_grad, self.training))
+        return (self.second(batch.x) - before.aux[0]).square().mean()
 
     def follow_twice(self, batch, before):
         # That the second is read does not make it this phase's.
@@ -260,7 +260,7 @@ def test_phases_are_gradient_steps_in_turn(rates):
 
 
 def test_phases_are_given_what_came_before_detached():
-    """In training with gradients of their own; held-out rows are only watched."""
+    """In training with gradients of their own; held-out rows are only logged."""
     held_out = torch.arange(5)
     net, _ = trained_in_turn(2, valid=held_out)
     assert net.module_.heard == [(True, False, True), "after", (False, False, False)] * 2

@@ -771,7 +771,7 @@ def test_no_draw_moves_an_exact_posterior():
 
 def by_hand(model, X, beta=1.0, free_bits=0.0):
     """The two terms of the loss of all rows at the draws of a batch, by NumPy and SciPy."""
-    module, plan = model.net_.module_, model._architecture
+    module, architecture = model.net_.module_, model._architecture
     batch = module.prepare(batch_of(model, X), torch.Generator().manual_seed(0))
     means, stds = (a.astype(float) for a in model.posterior(X))
     z = means + stds * batch.draws.numpy()
@@ -779,7 +779,7 @@ def by_hand(model, X, beta=1.0, free_bits=0.0):
     log_px = LAWS[model.likelihood](X, decoded, model.noise_variance_).sum(axis=1)
     kl = 0.5 * (means**2 + stds**2 - 1) - np.log(stds)
     kl = np.maximum(kl.mean(axis=0), free_bits).sum()
-    assert plan.beta == beta
+    assert architecture.beta == beta
     return batch, -log_px.mean(), beta * kl
 
 
@@ -1588,16 +1588,16 @@ def test_memory_has_a_limit(params, least, n_draws):
     """No piece has more numbers than `VALUES`; all rows and draws are in just one."""
     X = make_rows(300, 20)
     model = fitted(network(**start(batch_size=300), **params), X)
-    plan = model._architecture
-    assert plan.widest() >= least
-    pieces = [part for part, _ in pieces_of(model._rows(Data(X)), n_draws, plan)]
-    blocks = blocks_of(n_draws, plan, torch.device("cpu"))
+    architecture = model._architecture
+    assert architecture.widest() >= least
+    pieces = [part for part, _ in pieces_of(model._rows(Data(X)), n_draws, architecture)]
+    blocks = blocks_of(n_draws, architecture, torch.device("cpu"))
     rows = np.concatenate([np.arange(300)[part] for part in pieces])
     np.testing.assert_array_equal(rows, np.arange(300))
     assert [b.start for b in blocks[1:]] == [b.stop for b in blocks[:-1]]
     assert (blocks[0].start, blocks[-1].stop) == (0, n_draws)
     most = max(p.stop - p.start for p in pieces) * max(b.stop - b.start for b in blocks)
-    assert most == 1 or most * plan.widest() <= row_draws.VALUES
+    assert most == 1 or most * architecture.widest() <= row_draws.VALUES
 
 
 @pytest.mark.parametrize("number", [0, -1, 1.5, "many"])

@@ -83,14 +83,14 @@ def bounds(
     log_width = float((std[varies] * proposal.tau).log().sum()) + _HALF_LOG_2PI * int(varies.sum())
     found = np.empty(len(rows), dtype=np.float32)
     with model._inference():
-        for part, batch in pieces(rows, n_draws, module.plan):
+        for part, batch in pieces(rows, n_draws, module.architecture):
             center = module.encode(batch.x)
             if isinstance(center, DiagonalGaussian):
                 center = center.mean
             if proposal.to_real is not None:
                 center = proposal.to_real(center)
             total = torch.full((len(batch.x),), -torch.inf, device=rows.device)
-            for block in blocks(n_draws, module.plan, rows.device):
+            for block in blocks(n_draws, module.architecture, rows.device):
                 some = draws.of(center / std.where(varies, 1.0), block)
                 z = center[:, None] + proposal.tau * std * some
                 log_q = -0.5 * some[..., varies].square().sum(-1) - log_width

@@ -53,11 +53,11 @@ def _recognised(
 
     def of(batch: Batch) -> Iterator[tuple[Recognised, list[Tensor]]]:
         x = batch.x.to(wide)
-        for block in blocks(len(draws), module.plan, rows.device):
+        for block in blocks(len(draws), module.architecture, rows.device):
             found = module.recognise(x, ndtr(draws.of(x, block)), up)
             yield found, [h.to(batch.y.dtype) for h in found.states]
 
-    for part, batch in pieces(rows, len(draws), module.plan):
+    for part, batch in pieces(rows, len(draws), module.architecture):
         yield part, batch, of(batch)
 
 
@@ -108,15 +108,15 @@ def drawn(
 
     Shares are equal, or importance weights where training takes them.
     """
-    plan = module.plan
-    for _, batch in pieces(rows, n_draws, plan):
-        shape = (len(batch.y), n_draws, plan.n_units)
+    architecture = module.architecture
+    for _, batch in pieces(rows, n_draws, architecture):
+        shape = (len(batch.y), n_draws, architecture.n_units)
         uniform = torch.rand(shape, generator=generator, device=generator.device)
         found = module.recognise(batch.x, uniform)
         seen = None if batch.seen is None else batch.seen[:, None]
         log_p, output = module.log_p(batch.y[:, None], seen, found.states)
         share = torch.full(shape[:2], 1 / n_draws, device=generator.device)
-        if plan.algorithm == "reweighted":
+        if architecture.algorithm == "reweighted":
             share = (total(log_p) - total(found.log_q())).softmax(-1)
         yield batch, output, share
 
@@ -144,7 +144,7 @@ class Enumeration:
 
     def __init__(self, module: HelmholtzModule) -> None:
         self.module = copy.deepcopy(module).cpu().double()
-        self.states = [all_states(n) for n in module.plan.layer_sizes]
+        self.states = [all_states(n) for n in module.architecture.layer_sizes]
         logit, top = self.module.prior_logit, self.states[-1]
         log_marginal = log_masses(top, logit[None])[0]
         energy, entropies = -log_marginal, torch.zeros_like(log_marginal)
@@ -184,7 +184,7 @@ class Enumeration:
     def _pairs(self, rows: Dataset) -> Iterator[tuple[slice, slice, Batch, Tensor]]:
         """Blocks of states of h_1 and pieces of rows, with log p(x|h_1) of each pair."""
         n_states = len(self.states[0])
-        size = min(n_states, max(1, _AT_ONCE // self.module.plan.n_features))
+        size = min(n_states, max(1, _AT_ONCE // self.module.architecture.n_features))
         for start in range(0, n_states, size):
             block = slice(start, min(start + size, n_states))
             log_px = self._log_px(self.module.to_rows(self.states[0][block]))

@@ -61,21 +61,23 @@ class RowDraws:
         return (weight @ sets.flatten(1)).unflatten(1, sets.shape[1:])
 
 
-def _codes_at_once(plan: Architecture, device: torch.device) -> int:
+def _codes_at_once(architecture: Architecture, device: torch.device) -> int:
     """How many codes may be decoded at once."""
     values = VALUES if device.type == "cpu" else _ELSEWHERE
-    return max(1, values // plan.widest())
+    return max(1, values // architecture.widest())
 
 
-def pieces(rows: Dataset, n_draws: int, plan: Architecture) -> Iterator[tuple[slice, Batch]]:
+def pieces(
+    rows: Dataset, n_draws: int, architecture: Architecture
+) -> Iterator[tuple[slice, Batch]]:
     """Rows in pieces, few enough to decode many draws for each."""
-    step = max(1, min(_MOST_ROWS, _codes_at_once(plan, rows.device) // n_draws))
+    step = max(1, min(_MOST_ROWS, _codes_at_once(architecture, rows.device) // n_draws))
     for start in range(0, len(rows), step):
         part = slice(start, min(start + step, len(rows)))
         yield part, rows.batch(part)
 
 
-def blocks(n_draws: int, plan: Architecture, device: torch.device) -> list[slice]:
+def blocks(n_draws: int, architecture: Architecture, device: torch.device) -> list[slice]:
     """The draws in blocks, few enough to decode them for one row."""
-    block = _codes_at_once(plan, device)
+    block = _codes_at_once(architecture, device)
     return [slice(start, min(start + block, n_draws)) for start in range(0, n_draws, block)]

@@ -31,14 +31,18 @@ def drawn(
     Where training takes one draw a row, shares are equal. Where it takes k of them, shares
     are importance weights, of k draws each time.
     """
-    plan = module.plan
-    prior, k = module.prior(), plan.n_importance
-    for _, batch in pieces(rows, max(n_draws, k), plan):
+    architecture = module.architecture
+    prior, k = module.prior(), architecture.n_importance
+    for _, batch in pieces(rows, max(n_draws, k), architecture):
         q = module.encode(batch.x)
         condition = None if batch.condition is None else batch.condition[:, None]
-        parts = blocks(n_draws, plan, rows.device) if k == 1 else [slice(0, k)] * -(-n_draws // k)
+        parts = (
+            blocks(n_draws, architecture, rows.device)
+            if k == 1
+            else [slice(0, k)] * -(-n_draws // k)
+        )
         for block in parts:
-            shape = (len(batch.x), block.stop - block.start, plan.n_components)
+            shape = (len(batch.x), block.stop - block.start, architecture.n_components)
             draws = torch.randn(shape, generator=generator, device=generator.device)
             z = q.at(draws)
             output = module.decode(z, condition)
@@ -56,10 +60,10 @@ def importance_bounds(module: VAEModule, rows: Dataset, draws: RowDraws) -> NDAr
     """log 1/K sum_k p(x, z_k) / q(z_k|x) of every row, nats in the units of the data."""
     bounds = np.empty(len(rows), dtype=np.float32)
     prior = module.prior()
-    for part, batch in pieces(rows, len(draws), module.plan):
+    for part, batch in pieces(rows, len(draws), module.architecture):
         q = module.encode(batch.x)
         total = torch.full((len(batch.x),), -torch.inf, device=rows.device)
-        for block in blocks(len(draws), module.plan, rows.device):
+        for block in blocks(len(draws), module.architecture, rows.device):
             some = draws.of(q.mean, block)
             z = q.at(some)
             log_weight = module.log_px(batch, z) + log_prior(z, prior) - log_q(q, some)
@@ -70,14 +74,14 @@ def importance_bounds(module: VAEModule, rows: Dataset, draws: RowDraws) -> NDAr
 
 def elbo_terms(module: VAEModule, rows: Dataset, draws: RowDraws) -> NDArray[np.float32]:
     """E_q log p(x|z), and beside it the divergence by latent; (n_rows, 1 + n_components)."""
-    terms = np.empty((len(rows), 1 + module.plan.n_components), dtype=np.float32)
+    terms = np.empty((len(rows), 1 + module.architecture.n_components), dtype=np.float32)
     prior = module.prior()
-    for part, batch in pieces(rows, len(draws), module.plan):
+    for part, batch in pieces(rows, len(draws), module.architecture):
         q = module.encode(batch.x)
         wide = DiagonalGaussian(*(t[:, None] for t in q))
         log_px = torch.zeros(len(batch.x), device=rows.device)
         kl = torch.zeros_like(q.mean)
-        for block in blocks(len(draws), module.plan, rows.device):
+        for block in blocks(len(draws), module.architecture, rows.device):
             some = draws.of(q.mean, block)
             z = q.at(some)
             log_px += module.log_px(batch, z).sum(1)
@@ -90,14 +94,14 @@ def elbo_terms(module: VAEModule, rows: Dataset, draws: RowDraws) -> NDArray[np.
 
 def imputed_means(module: VAEModule, rows: Dataset, draws: RowDraws) -> NDArray[np.float32]:
     """E[x|seen values], a mean of p(x|z_k) by importance weights; the decoder's units."""
-    means = np.empty((len(rows), module.plan.n_features), dtype=np.float32)
+    means = np.empty((len(rows), module.architecture.n_features), dtype=np.float32)
     prior = module.prior()
-    for part, batch in pieces(rows, len(draws), module.plan):
+    for part, batch in pieces(rows, len(draws), module.architecture):
         q = module.encode(batch.x)
         top = torch.full((len(batch.x), 1), -torch.inf, device=rows.device)
         weight = torch.zeros_like(top)
         mean = torch.zeros_like(batch.y)
-        for block in blocks(len(draws), module.plan, rows.device):
+        for block in blocks(len(draws), module.architecture, rows.device):
             for log_weight, _, output in _weighed(module, batch, q, draws.of(q.mean, block), prior):
                 # Weights so far are relative to the largest so far.
                 new_top = torch.maximum(top, log_weight.amax(1, keepdim=True))
@@ -118,28 +122,31 @@ def imputed_draws(
     A code is drawn by its weight: as the largest of log weights with Gumbel noise, which
     can be sought block by block.
     """
-    plan, device, prior = module.plan, generator.device, module.prior()
-    filled = np.empty((len(rows), n_draws, plan.n_features), dtype=np.float32)
+    architecture, device, prior = module.architecture, generator.device, module.prior()
+    filled = np.empty((len(rows), n_draws, architecture.n_features), dtype=np.float32)
     # Beside outputs there is a chance for each draw to be each code.
-    n_values = max(n_importance, n_draws, n_importance * n_draws // plan.n_features)
-    for part, batch in pieces(rows, n_values, plan):
+    n_values = max(n_importance, n_draws, n_importance * n_draws // architecture.n_features)
+    for part, batch in pieces(rows, n_values, architecture):
         q = module.encode(batch.x)
         n = len(batch.x)
         best = torch.full((n, n_draws), -torch.inf, device=device)
-        kept = torch.zeros((n, n_draws, plan.n_decoded), device=device)
-        for block in blocks(n_importance, plan, device):
+        kept = torch.zeros((n, n_draws, architecture.n_decoded), device=device)
+        for block in blocks(n_importance, architecture, device):
             n_codes = block.stop - block.start
-            shape = (n, n_codes, plan.n_components)
+            shape = (n, n_codes, architecture.n_components)
             draws = torch.randn(shape, generator=generator, device=device)
             for log_weight, codes, _ in _weighed(module, batch, q, draws, prior):
                 chance = torch.empty((n, n_draws, n_codes), device=device)
                 gumbel = -chance.exponential_(generator=generator).log()
                 value, which = (log_weight[:, None] + gumbel).max(-1)
-                found = codes.gather(1, which[..., None].expand(-1, -1, plan.n_decoded))
+                found = codes.gather(1, which[..., None].expand(-1, -1, architecture.n_decoded))
                 kept = torch.where((value > best)[..., None], found, kept)
                 best = torch.maximum(best, value)
-        z, condition = kept[..., : plan.n_components], kept[..., plan.n_components :]
-        output = module.decode(z, condition if plan.n_conditions else None)
+        z, condition = (
+            kept[..., : architecture.n_components],
+            kept[..., architecture.n_components :],
+        )
+        output = module.decode(z, condition if architecture.n_conditions else None)
         filled[part] = module.likelihood.draw(output, generator).cpu().numpy()
     return filled
 

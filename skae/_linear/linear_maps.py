@@ -24,7 +24,7 @@ from scipy import optimize
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.extmath import svd_flip
 
-from skae._base import get_namespace
+from skae._utils.validation import get_namespace
 
 Matrix = NDArray[np.floating[Any]]
 

@@ -12,7 +12,7 @@ import numpy as np
 from scipy import sparse
 from sklearn.utils import gen_batches
 
-from skae._base import get_namespace, get_namespace_and_device
+from skae._utils.validation import get_namespace, get_namespace_and_device
 
 _BLOCK_BYTES = 2**23
 

@@ -21,7 +21,7 @@ from sklearn.utils import gen_batches
 from sklearn.utils.extmath import svd_flip
 from sklearn.utils.sparsefuncs import mean_variance_axis
 
-from skae._base import (
+from skae._utils.validation import (
     get_namespace,
     get_namespace_and_device,
     is_numpy_namespace,

@@ -196,8 +196,10 @@ class LocalRows:
         self._for_all(work, self._rectangles(pairs))
         return values, near
 
-    def _for_all(self, work: Callable[[Rectangles], Any], plan: list[Rectangles]) -> list[Any]:
-        return list(in_threads(work, plan, self._n_jobs))
+    def _for_all(
+        self, work: Callable[[Rectangles], Any], architecture: list[Rectangles]
+    ) -> list[Any]:
+        return list(in_threads(work, architecture, self._n_jobs))
 
     def _log_joint(self, part: Rectangles, form: Quadratics, gaussians: Gaussians) -> Array:
         """log w_j rho_j(x), (n_blocks, n_members, n_candidates); -inf where none is meant."""
@@ -342,13 +344,13 @@ class LocalRows:
     def _scored(self, gaussians: Gaussians) -> Iterator[tuple[Rectangles, Array]]:
         form = quadratics(gaussians)
         margin = margin_of_scores(len(gaussians.weights))
-        plan = self._rectangles(self._candidates(gaussians, form, margin))
+        architecture = self._rectangles(self._candidates(gaussians, form, margin))
 
         def work(part: Rectangles) -> tuple[Rectangles, Array]:
             return part, self._log_joint(part, form, gaussians)
 
-        for some in np.array_split(np.arange(len(plan)), -(-len(plan) // 64)):
-            yield from in_threads(work, [plan[i] for i in some], self._n_jobs)
+        for some in np.array_split(np.arange(len(architecture)), -(-len(architecture) // 64)):
+            yield from in_threads(work, [architecture[i] for i in some], self._n_jobs)
 
     def _by_row(self, values: Array) -> Array:
         found = np.empty(len(self._X), dtype=values.dtype)

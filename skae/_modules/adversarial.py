@@ -52,7 +52,7 @@ class AdversarialArchitecture(DeterministicArchitecture):
 class AdversarialModule(DeterministicModule):
     """A point module whose codes a discriminator should not tell from draws of the prior."""
 
-    plan: AdversarialArchitecture
+    architecture: AdversarialArchitecture
     pool: Tensor
     means: Tensor
 
@@ -61,17 +61,19 @@ class AdversarialModule(DeterministicModule):
         encoder: nn.Module,
         decoder: nn.Module,
         likelihood: Likelihood,
-        plan: AdversarialArchitecture,
+        architecture: AdversarialArchitecture,
         perceptual: tuple[nn.Module, float] | None,
         generator: torch.Generator,
     ) -> None:
-        super().__init__(encoder, decoder, likelihood, plan, perceptual)
-        sizes = (plan.n_codes, *plan.discriminator_layer_sizes, 1)
+        super().__init__(encoder, decoder, likelihood, architecture, perceptual)
+        sizes = (architecture.n_codes, *architecture.discriminator_layer_sizes, 1)
         self.discriminator = mlp(sizes, "leaky_relu", None, generator)
         # Draws from the user's own prior, which training chooses from.
-        self.register_buffer("pool", torch.zeros(_POOL * (plan.prior == "own"), plan.n_codes))
-        means = torch.tensor(plan.prior_means)
-        means = means if means.ndim == 2 else means[:, None].expand(-1, plan.n_codes)
+        self.register_buffer(
+            "pool", torch.zeros(_POOL * (architecture.prior == "own"), architecture.n_codes)
+        )
+        means = torch.tensor(architecture.prior_means)
+        means = means if means.ndim == 2 else means[:, None].expand(-1, architecture.n_codes)
         self.register_buffer("means", means, persistent=False)
 
     def distribution(self, x: Tensor) -> DiagonalGaussian:
@@ -80,30 +82,30 @@ class AdversarialModule(DeterministicModule):
 
     def all_codes(self, x: Tensor) -> Tensor:
         """Codes of the whole network, or their means; those that are not open are zero."""
-        if self.plan.posterior == "deterministic":
+        if self.architecture.posterior == "deterministic":
             return super().all_codes(x)
         return self.distribution(x).mean * self.gate
 
     def training_codes(self, batch: Batch) -> Tensor:
         """Codes as training sees them: of a Gaussian encoder, draws."""
-        if self.plan.posterior == "deterministic" or batch.draws is None:
+        if self.architecture.posterior == "deterministic" or batch.draws is None:
             return self.all_codes(batch.x)
-        noise = batch.draws[:, self.plan.n_codes :]
+        noise = batch.draws[:, self.architecture.n_codes :]
         return self.distribution(batch.x).at(noise) * self.gate
 
     def draw_codes(self, n: int, generator: torch.Generator) -> Tensor:
         """Codes from the prior, (n, n_codes); of the user's own, out of the pool."""
-        plan = self.plan
-        if plan.prior == "own":
+        architecture = self.architecture
+        if architecture.prior == "own":
             shape, device = (n,), generator.device
             which = torch.randint(len(self.pool), shape, generator=generator, device=device)
             return self.pool[which]
-        if plan.prior == "mixture":
+        if architecture.prior == "mixture":
             # The scale is each component's: the means stay where they are.
-            means = self.means / plan.prior_scale
-            return plan.prior_scale * draw_mixture(n, means, generator)
-        draw = draw_gaussian if plan.prior == "gaussian" else draw_swiss_roll
-        return plan.prior_scale * draw(n, plan.n_codes, generator)
+            means = self.means / architecture.prior_scale
+            return architecture.prior_scale * draw_mixture(n, means, generator)
+        draw = draw_gaussian if architecture.prior == "gaussian" else draw_swiss_roll
+        return architecture.prior_scale * draw(n, architecture.n_codes, generator)
 
     def forward(self, batch: Batch) -> Pass:
         """Codes and output of a batch."""
@@ -115,7 +117,7 @@ class AdversarialModule(DeterministicModule):
     def prepare(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Draw from the prior and, for a Gaussian encoder, its noise."""
         draws = self.draw_codes(len(batch.x), generator)
-        if self.plan.posterior == "gaussian":
+        if self.architecture.posterior == "gaussian":
             noise = torch.randn(draws.shape, generator=generator, device=draws.device)
             draws = torch.cat([draws, noise], 1)
         batch = batch._replace(draws=draws)
@@ -133,15 +135,15 @@ class AdversarialModule(DeterministicModule):
                 "discriminator",
                 self._tell_apart,
                 list(self.discriminator.parameters()),
-                self.plan.discriminator_rate,
+                self.architecture.discriminator_rate,
             ),
             # Its weights decay in the step of the reconstruction.
             Phase("encoder", self._deceive, list(self.encoder.parameters()), 1.0, decays=False),
         ]
 
     def _tell_apart(self, batch: Batch, before: Loss) -> Tensor:
-        prior = batch.draws[:, : self.plan.n_codes] * self.gate  # type: ignore[index]
-        codes = before.aside[0].detach()
+        prior = batch.draws[:, : self.architecture.n_codes] * self.gate  # type: ignore[index]
+        codes = before.aux[0].detach()
         losses = discriminator_loss(self._logits(prior), self._logits(codes))
         return weighted_mean(losses, batch.weight)
 

@@ -52,7 +52,7 @@ class AutoencoderArchitecture(DeterministicArchitecture):
 class AutoencoderModule(DeterministicModule):
     """A point module whose input may be corrupted, and whose codes held back."""
 
-    plan: AutoencoderArchitecture
+    architecture: AutoencoderArchitecture
     fills: Tensor
 
     def __init__(
@@ -60,39 +60,43 @@ class AutoencoderModule(DeterministicModule):
         encoder: nn.Module,
         decoder: nn.Module,
         likelihood: Likelihood,
-        plan: AutoencoderArchitecture,
+        architecture: AutoencoderArchitecture,
         perceptual: tuple[nn.Module, float] | None,
     ) -> None:
-        super().__init__(encoder, decoder, likelihood, plan, perceptual)
+        super().__init__(encoder, decoder, likelihood, architecture, perceptual)
         # Zero and both ends of the data's range, as the encoder reads them.
-        fills = torch.tensor([[0.0], *([end] for end in plan.range)], dtype=torch.float64)
-        fills = fills.expand(3, plan.n_features)
-        if plan.units.inputs is not None:
-            fills = plan.units.inputs.apply(fills)
+        fills = torch.tensor([[0.0], *([end] for end in architecture.range)], dtype=torch.float64)
+        fills = fills.expand(3, architecture.n_features)
+        if architecture.units.inputs is not None:
+            fills = architecture.units.inputs.apply(fills)
         self.register_buffer("fills", fills.float().contiguous(), persistent=False)
 
     def all_codes(self, x: Tensor) -> Tensor:
         """Codes of the whole network; those that are not open are zero."""
-        if self.plan.sparsity is None:
+        if self.architecture.sparsity is None:
             return super().all_codes(x)
         return torch.sigmoid(self.encoder(x).float()) * self.gate
 
     def prepare(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Corrupt what the encoder reads, draw cuts of the codes."""
-        plan = self.plan
+        architecture = self.architecture
         if not self.training:
             return batch
-        if plan.noise is not None:
+        if architecture.noise is not None:
             batch = batch._replace(x=self._corrupted(batch, generator))
-        if plan.contraction:
+        if architecture.contraction:
             batch = batch._replace(x=batch.x.clone().requires_grad_())
-            shape = (len(batch.x), plan.n_codes)
+            shape = (len(batch.x), architecture.n_codes)
             signs = torch.randint(0, 2, shape, generator=generator, device=batch.x.device)
             batch = batch._replace(draws=2.0 * signs - 1.0)
         return self.with_cuts(batch, generator)
 
     def _corrupted(self, batch: Batch, generator: torch.Generator) -> Tensor:
-        kind, level, n_features = self.plan.noise, self.plan.noise_level, self.plan.n_features
+        kind, level, n_features = (
+            self.architecture.noise,
+            self.architecture.noise_level,
+            self.architecture.n_features,
+        )
         x, mask = batch.x[:, :n_features], batch.x[:, n_features:]
         if kind == "gaussian":
             x = x + level * torch.empty_like(x).normal_(generator=generator)
@@ -109,15 +113,15 @@ class AutoencoderModule(DeterministicModule):
 
     def loss(self, batch: Batch) -> Loss:
         """Named terms in nats per row."""
-        plan = self.plan
+        architecture = self.architecture
         z, output = self(batch)
         terms = self.neg_log_likelihood(batch, output)
-        if plan.sparsity is not None:
-            mean = weighted_mean(z, batch.weight)[: plan.n_components]
-            open_gate = self.gate[: plan.n_components]
-            divergence = (bernoulli_divergence(plan.sparsity, mean) * open_gate).sum()
-            terms["sparsity"] = plan.sparsity_weight * divergence
-        if plan.contraction and batch.draws is not None:
+        if architecture.sparsity is not None:
+            mean = weighted_mean(z, batch.weight)[: architecture.n_components]
+            open_gate = self.gate[: architecture.n_components]
+            divergence = (bernoulli_divergence(architecture.sparsity, mean) * open_gate).sum()
+            terms["sparsity"] = architecture.sparsity_weight * divergence
+        if architecture.contraction and batch.draws is not None:
             norm = projected_jacobian_norm(z, batch.x, batch.draws)
-            terms["contraction"] = plan.contraction * weighted_mean(norm, batch.weight)
+            terms["contraction"] = architecture.contraction * weighted_mean(norm, batch.weight)
         return Loss(terms, output)

@@ -46,21 +46,21 @@ class DeterministicModule(LikelihoodModule):
     """Encoder, gate on the codes, decoder and likelihood."""
 
     gate: Tensor
-    plan: DeterministicArchitecture
+    architecture: DeterministicArchitecture
 
     def __init__(
         self,
         encoder: nn.Module,
         decoder: nn.Module,
         likelihood: Likelihood,
-        plan: DeterministicArchitecture,
+        architecture: DeterministicArchitecture,
         perceptual: tuple[nn.Module, float] | None,
     ) -> None:
         super().__init__()
         self.encoder, self.decoder, self.likelihood = encoder, decoder, likelihood
-        self.plan = plan
-        self.out_activation = activation_module(plan.out_activation)
-        gate = (torch.arange(plan.n_codes) < plan.n_components).float()
+        self.architecture = architecture
+        self.out_activation = activation_module(architecture.out_activation)
+        gate = (torch.arange(architecture.n_codes) < architecture.n_components).float()
         self.register_buffer("gate", gate)
         # In a list the user's network is neither trained nor saved with the weights.
         self.perceptual = [] if perceptual is None else [perceptual]
@@ -73,7 +73,7 @@ class DeterministicModule(LikelihoodModule):
 
     def encode(self, x: Tensor) -> Tensor:
         """The codes, (n, n_components)."""
-        return self.all_codes(x)[:, : self.plan.n_components]
+        return self.all_codes(x)[:, : self.architecture.n_components]
 
     def all_codes(self, x: Tensor) -> Tensor:
         """Codes of the whole network; those that are not open are zero."""
@@ -81,7 +81,7 @@ class DeterministicModule(LikelihoodModule):
 
     def decode(self, z: Tensor) -> Tensor:
         """What parametrises p(x|z), of codes (..., k) of which the last may be left out."""
-        missing = self.plan.n_codes - z.shape[-1]
+        missing = self.architecture.n_codes - z.shape[-1]
         if missing:
             z = nn.functional.pad(z, (0, missing))
         out = self.decoder(z.flatten(0, -2)).float()
@@ -94,14 +94,17 @@ class DeterministicModule(LikelihoodModule):
 
     def begin_epoch(self, epoch: int) -> None:
         """Open one more code, if it is time."""
-        plan = self.plan
-        if plan.latent_growth == "incremental" and epoch <= plan.growth_epochs:
-            n_open = min(open_codes(epoch, plan.growth_epochs, plan.n_codes), plan.n_components)
-            self.gate.copy_(torch.arange(plan.n_codes) < n_open)
+        architecture = self.architecture
+        if architecture.latent_growth == "incremental" and epoch <= architecture.growth_epochs:
+            n_open = min(
+                open_codes(epoch, architecture.growth_epochs, architecture.n_codes),
+                architecture.n_components,
+            )
+            self.gate.copy_(torch.arange(architecture.n_codes) < n_open)
 
     def with_cuts(self, batch: Batch, generator: torch.Generator) -> Batch:
         """The batch with a random cut of every row's codes, where codes are ordered."""
-        if self.plan.latent_growth is None:
+        if self.architecture.latent_growth is None:
             return batch
         return batch._replace(gate=self._cuts(batch, generator))
 
@@ -114,10 +117,10 @@ class DeterministicModule(LikelihoodModule):
         """
         n, device = len(batch.x), batch.x.device
         chance = torch.rand((n, 1), generator=generator, device=device)
-        if self.plan.latent_growth == "incremental":
+        if self.architecture.latent_growth == "incremental":
             chance = 2 * chance
         cut = (chance * self.gate.sum()).floor() + 1
-        return (torch.arange(self.plan.n_codes, device=device) < cut).float()
+        return (torch.arange(self.architecture.n_codes, device=device) < cut).float()
 
     def forward(self, batch: Batch) -> Pass:
         """Codes and output of a batch."""
@@ -138,11 +141,11 @@ class DeterministicModule(LikelihoodModule):
         if batch.seen is not None:  # what was not seen cannot differ
             mean = mean * batch.seen
         pair = torch.cat([batch.y, mean])
-        if self.plan.units.targets is not None:
-            center = self.plan.units.targets.center.to(pair.device, pair.dtype)
-            pair = pair * self.plan.units.targets.scale + center
-        if self.plan.image_shape is not None:
-            pair = pair.unflatten(1, self.plan.image_shape)
+        if self.architecture.units.targets is not None:
+            center = self.architecture.units.targets.center.to(pair.device, pair.dtype)
+            pair = pair * self.architecture.units.targets.scale + center
+        if self.architecture.image_shape is not None:
+            pair = pair.unflatten(1, self.architecture.image_shape)
         with torch.no_grad():
             of_rows = network(pair[: len(mean)])
         return (network(pair[len(mean) :]) - of_rows).flatten(1).square().sum(1)

@@ -128,40 +128,43 @@ class Recognised(NamedTuple):
 class HelmholtzModule(LikelihoodModule):
     """Layers up and layers down, and the likelihood of rows."""
 
-    plan: HelmholtzArchitecture
+    architecture: HelmholtzArchitecture
     shift: Tensor
 
     def __init__(
-        self, likelihood: Likelihood, plan: HelmholtzArchitecture, generator: torch.Generator
+        self,
+        likelihood: Likelihood,
+        architecture: HelmholtzArchitecture,
+        generator: torch.Generator,
     ) -> None:
         super().__init__()
-        self.likelihood, self.plan = likelihood, plan
+        self.likelihood, self.architecture = likelihood, architecture
         self.up = nn.ModuleList(
             dense(n_in, n_out, 1.0, generator)
-            for n_in, n_out in pairwise((plan.n_read, *plan.layer_sizes))
+            for n_in, n_out in pairwise((architecture.n_read, *architecture.layer_sizes))
         )
-        self.to_rows = dense(plan.layer_sizes[0], plan.n_features, 1.0, generator)
+        self.to_rows = dense(architecture.layer_sizes[0], architecture.n_features, 1.0, generator)
         self.down = nn.ModuleList(
-            dense(n_out, n_in, 1.0, generator) for n_in, n_out in pairwise(plan.layer_sizes)
+            dense(n_out, n_in, 1.0, generator) for n_in, n_out in pairwise(architecture.layer_sizes)
         )
         start = 0.0 if likelihood.location else _START_LOGIT
-        self.prior_logit = nn.Parameter(torch.full((plan.n_codes,), start))
+        self.prior_logit = nn.Parameter(torch.full((architecture.n_codes,), start))
         for layer in (*self.up, *self.down):
             nn.init.constant_(layer.bias, start)
-        center = plan.affine.center.float()
-        if not plan.rescaled:
+        center = architecture.affine.center.float()
+        if not architecture.rescaled:
             start_at(self.to_rows, likelihood.natural(center))
-        self.register_buffer("shift", -center / plan.scale, persistent=False)
+        self.register_buffer("shift", -center / architecture.scale, persistent=False)
 
     # ------------------------------------------------------------------ distributions
 
     def read(self, x: Tensor, seen: Tensor | None) -> Tensor:
         """Rows that were drawn as recognition reads them, which is as `Rows` writes others."""
-        if not self.plan.rescaled:
-            x = torch.add(self.shift, x, alpha=1 / self.plan.scale)  # (x - center) / scale
+        if not self.architecture.rescaled:
+            x = torch.add(self.shift, x, alpha=1 / self.architecture.scale)  # (x - center) / scale
         if seen is not None:
             x = x * seen
-        if self.plan.with_mask:
+        if self.architecture.with_mask:
             x = torch.cat([x, torch.ones_like(x) if seen is None else seen], -1)
         return x
 
@@ -172,7 +175,9 @@ class HelmholtzModule(LikelihoodModule):
         """
         found = Recognised([], [])
         below = x[:, None]
-        for layer, u in zip(up or self.up, uniform.split(self.plan.layer_sizes, -1), strict=True):
+        for layer, u in zip(
+            up or self.up, uniform.split(self.architecture.layer_sizes, -1), strict=True
+        ):
             logit = full(layer(below))
             below = sample_bernoulli(logit, u)
             found.states.append(below)
@@ -196,7 +201,7 @@ class HelmholtzModule(LikelihoodModule):
 
         The top layer may be given instead.
         """
-        *lower, u = uniform.split(self.plan.layer_sizes, -1)
+        *lower, u = uniform.split(self.architecture.layer_sizes, -1)
         states = [sample_bernoulli(self.prior_logit, u) if top is None else top]
         for layer, u in zip(reversed(self.down), reversed(lower), strict=True):
             states.append(sample_bernoulli(full(layer(states[-1])), u))
@@ -226,14 +231,14 @@ class HelmholtzModule(LikelihoodModule):
 
     def prepare(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Draw rows from their probabilities, and the uniform numbers of particles and dreams."""
-        plan, n, device = self.plan, len(batch.y), batch.y.device
-        if plan.binarised:
+        architecture, n, device = self.architecture, len(batch.y), batch.y.device
+        if architecture.binarised:
             coins = torch.rand(batch.y.shape, generator=generator, device=device)
             y = torch.lt(coins, batch.y, out=coins)
             batch = batch._replace(y=y, x=self.read(y, batch.seen))
-        n_draws = plan.n_particles * plan.n_units
-        if plan.dreams:
-            n_draws += plan.n_units + plan.n_features
+        n_draws = architecture.n_particles * architecture.n_units
+        if architecture.dreams:
+            n_draws += architecture.n_units + architecture.n_features
         return batch._replace(draws=torch.rand((n, n_draws), generator=generator, device=device))
 
     def loss(self, batch: Batch) -> Loss:
@@ -244,20 +249,20 @@ class HelmholtzModule(LikelihoodModule):
         layer to layer. What recognition learns by is another loss, of which only the
         gradient is added.
         """
-        plan, seen = self.plan, None if batch.seen is None else batch.seen[:, None]
-        uniform = batch.draws[:, : plan.n_particles * plan.n_units]  # type: ignore[index]
-        learns_awake = plan.algorithm != "wake-sleep" and torch.is_grad_enabled()
+        architecture, seen = self.architecture, None if batch.seen is None else batch.seen[:, None]
+        uniform = batch.draws[:, : architecture.n_particles * architecture.n_units]  # type: ignore[index]
+        learns_awake = architecture.algorithm != "wake-sleep" and torch.is_grad_enabled()
         with torch.set_grad_enabled(learns_awake):
-            found = self.recognise(batch.x, uniform.unflatten(1, (plan.n_particles, -1)))
+            found = self.recognise(batch.x, uniform.unflatten(1, (architecture.n_particles, -1)))
             log_q = found.log_q()
         log_p, output = self.log_p(batch.y[:, None], seen, found.states)
         log_p[0] = log_p[0] - self.log_units(batch)[:, None]
         energy, held = -total(log_p), total(log_q).detach()
-        share, watched = torch.full_like(held, 1 / plan.n_particles), {}
-        if plan.dreams:
+        share, logged = torch.full_like(held, 1 / architecture.n_particles), {}
+        if architecture.dreams:
             asleep = self._asleep(batch)
-            watched["sleep"] = weighted_mean(asleep, batch.weight)
-        match plan.algorithm:
+            logged["sleep"] = weighted_mean(asleep, batch.weight)
+        match architecture.algorithm:
             case "wake-sleep":
                 lesson = asleep
             case "reweighted":  # the mean of what is learned asleep and, by weight, awake
@@ -266,20 +271,20 @@ class HelmholtzModule(LikelihoodModule):
             case _:
                 lesson = self._compared(log_p, log_q)
         terms = {"energy": energy.mean(1), "neg_entropy": held.mean(1)}
-        if plan.algorithm == "reweighted":
+        if architecture.algorithm == "reweighted":
             terms = {"bound": -log_mean_exp(-energy - held)}
         last = list(terms)[-1]
         terms[last] = terms[last] + (lesson - lesson.detach())
         means = {name: weighted_mean(term, batch.weight) for name, term in terms.items()}
-        return Loss(means, output, (share,) * self.likelihood.learned, watched)
+        return Loss(means, output, (share,) * self.likelihood.learned, logged)
 
     def _asleep(self, batch: Batch) -> Tensor:
         """-log q(h|x) of dreams, one for each row, which see of x what the row sees."""
-        plan = self.plan
+        architecture = self.architecture
         with torch.no_grad():
-            draws = batch.draws[:, -plan.n_units - plan.n_features :]  # type: ignore[index]
-            states, output = self.dream(draws[:, : plan.n_units])
-            read = self.read(self.rows_at(output, draws[:, plan.n_units :]), batch.seen)
+            draws = batch.draws[:, -architecture.n_units - architecture.n_features :]  # type: ignore[index]
+            states, output = self.dream(draws[:, : architecture.n_units])
+            read = self.read(self.rows_at(output, draws[:, architecture.n_units :]), batch.seen)
         below = [read, *states[:-1]]
         logits = [full(layer(b)) for layer, b in zip(self.up, below, strict=True)]
         return -total(Recognised(states, logits).log_q())
@@ -298,8 +303,8 @@ class HelmholtzModule(LikelihoodModule):
 
     def log_units(self, batch: Batch) -> Tensor:
         """What log densities of the seen values of each row lose in the units of the data."""
-        seen = batch.y.new_full((len(batch.y),), self.plan.n_features)
-        return (seen if batch.seen is None else batch.seen.sum(1)) * self.plan.log_scale
+        seen = batch.y.new_full((len(batch.y),), self.architecture.n_features)
+        return (seen if batch.seen is None else batch.seen.sum(1)) * self.architecture.log_scale
 
     def step_scale(self) -> Tensor | float:
         """Of Gaussian rows the noise, as their gradients grow while it shrinks.
@@ -311,4 +316,4 @@ class HelmholtzModule(LikelihoodModule):
 
     def after_step(self, batch: Batch, loss: Loss) -> None:
         if self.likelihood.learned:
-            self.likelihood.follow(*explained(batch, loss.output, loss.aside[0]))
+            self.likelihood.follow(*explained(batch, loss.output, loss.aux[0]))

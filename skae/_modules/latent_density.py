@@ -172,34 +172,34 @@ class AutoregressiveDensity(DensityModule):
 
     def __init__(
         self,
-        plan: dict[str, Any],
+        architecture: dict[str, Any],
         orders: NDArray[np.int64],
         covariance: NDArray[np.float64],
         generator: torch.Generator,
     ) -> None:
         super().__init__()
         n_orders, n = orders.shape
-        dilations = plan["dilations"]
+        dilations = architecture["dilations"]
         sequence = CausalMixture(
             n,
-            plan["n_mixture"],
-            plan["n_channels"],
-            dilations_for(n, plan["filter_size"]) if dilations is None else dilations,
+            architecture["n_mixture"],
+            architecture["n_channels"],
+            dilations_for(n, architecture["filter_size"]) if dilations is None else dilations,
             generator,
-            filter_size=plan["filter_size"],
-            position_embedding=plan["position_embedding"],
-            relative=plan["divisive_normalization"],
+            filter_size=architecture["filter_size"],
+            position_embedding=architecture["position_embedding"],
+            relative=architecture["divisive_normalization"],
             n_orders=n_orders,
-            kind=plan["mixture_kind"],
+            kind=architecture["mixture_kind"],
         )
         entries = None
-        if plan["input_transform"] == "triangular":
+        if architecture["input_transform"] == "triangular":
             entries = [TriangularMap(covariance[np.ix_(order, order)]) for order in orders]
         self.now = CausalDensity(sequence, torch.from_numpy(orders), entries)
         self.n_codes, self.n_orders = n, n_orders
         self.average: AveragedModel | None = None
-        if plan["weight_averaging"]:
-            decay = plan["weight_averaging"]
+        if architecture["weight_averaging"]:
+            decay = architecture["weight_averaging"]
 
             def average(before: Tensor, now: Tensor, n_before: Any) -> Tensor:
                 # Early steps are forgotten sooner: the average must not hold on to the start.
@@ -274,7 +274,9 @@ def import_zuko() -> Any:
 class FlowDensity(DensityModule):
     """A neural spline flow of zuko's."""
 
-    def __init__(self, n_codes: int, plan: dict[str, Any], generator: torch.Generator) -> None:
+    def __init__(
+        self, n_codes: int, architecture: dict[str, Any], generator: torch.Generator
+    ) -> None:
         super().__init__()
         zuko = import_zuko()
         self.n_codes = n_codes
@@ -282,8 +284,8 @@ class FlowDensity(DensityModule):
         with preserve_rng_state(seed=seed):
             self.flow = zuko.flows.NSF(
                 self.n_codes,
-                transforms=plan["n_transforms"],
-                hidden_features=(plan["n_channels"],) * 2,
+                transforms=architecture["n_transforms"],
+                hidden_features=(architecture["n_channels"],) * 2,
             )
 
     def log_prob(self, z: Tensor) -> Tensor:

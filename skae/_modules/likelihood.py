@@ -13,15 +13,15 @@ class LikelihoodModule(TrainableModule):
     """A module with a likelihood p(x|z) of rows."""
 
     likelihood: Likelihood
-    plan: Any  # a Architecture
+    architecture: Any  # a Architecture
 
     def log_units(self, batch: Batch) -> Tensor | float:
         """What log densities of the seen values lose in the units of the data."""
-        n_seen = self.plan.n_features if batch.seen is None else batch.seen.sum(1)
-        return n_seen * self.plan.log_scale
+        n_seen = self.architecture.n_features if batch.seen is None else batch.seen.sum(1)
+        return n_seen * self.architecture.log_scale
 
     def step_scale(self) -> Tensor | float:
-        return self.likelihood.step_scale() / self.plan.n_features
+        return self.likelihood.step_scale() / self.architecture.n_features
 
     def shown_rows(self, batch: Batch) -> Tensor:
         """The rows in the units of the data; NaN where nothing was seen."""
@@ -34,5 +34,5 @@ class LikelihoodModule(TrainableModule):
         return self._in_data_units(means if means.ndim == 2 else means.mean(1))
 
     def _in_data_units(self, rows: Tensor) -> Tensor:
-        targets = self.plan.units.targets
+        targets = self.architecture.units.targets
         return rows if targets is None else targets.undo(rows).float()

@@ -47,9 +47,9 @@ class _Stack:
     """The layers of a mirrored encoder and decoder, from the data up to the codes."""
 
     def __init__(self, module: Any) -> None:
-        self.module, self.plan = module, module.plan
+        self.module, self.architecture = module, module.architecture
         self.up = linear_layers(module.encoder)
-        self.activation = activation_module(self.plan.activation)
+        self.activation = activation_module(self.architecture.activation)
         self.tied = isinstance(module.decoder, TiedDecoder)
         self.down = [] if self.tied else linear_layers(module.decoder)[::-1]
 
@@ -101,11 +101,11 @@ def _train_pair(stack: _Stack, level: int, batches: Loader, n_epochs: int, rate:
             optimizer.step()
 
 
-def _filled(plan: Any, batch: Batch) -> Tensor:
+def _filled(architecture: Any, batch: Batch) -> Tensor:
     """The rows as the machine reads them, means where nothing was seen."""
-    if batch.seen is None or plan.rescaled:  # there zero is the mean
+    if batch.seen is None or architecture.rescaled:  # there zero is the mean
         return batch.y
-    mean = plan.affine.center.to(batch.y)
+    mean = architecture.affine.center.to(batch.y)
     return torch.where(batch.seen > 0, batch.y, mean)
 
 
@@ -113,10 +113,10 @@ def _filled(plan: Any, batch: Batch) -> Tensor:
 def _train_machine(
     stack: _Stack, level: int, batches: Loader, n_epochs: int, noise: torch.Generator
 ) -> None:
-    plan = stack.plan
+    architecture = stack.architecture
     layer = stack.up[level]
-    n_visible = plan.n_features if level == 0 else layer.in_features
-    bits = level > 0 or not plan.rescaled
+    n_visible = architecture.n_features if level == 0 else layer.in_features
+    bits = level > 0 or not architecture.rescaled
     machine = RestrictedBoltzmannMachine(
         n_visible,
         layer.out_features,
@@ -126,13 +126,13 @@ def _train_machine(
     )
     for epoch in range(n_epochs):
         for i, batch in enumerate(batches):
-            visible = _filled(plan, batch) if level == 0 else stack.below(level, batch)
+            visible = _filled(architecture, batch) if level == 0 else stack.below(level, batch)
             if epoch == i == 0:
                 machine.start_at(weighted_mean(visible, batch.weight))
             machine.step(visible, epoch, weight=batch.weight)
 
     weight, bias = machine.W.T.clone(), machine.c.clone()
-    units = plan.units
+    units = architecture.units
     if level == 0 and units.targets is None and units.inputs is not None:
         # The machine reads v = center + scale x: its drive c + v W, in terms of x.
         center = units.inputs.center.to(bias.device, bias.dtype)

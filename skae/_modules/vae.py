@@ -77,7 +77,7 @@ class Recognition(NamedTuple):
 class VAEModule(LikelihoodModule):
     """Encoder to Gaussians, prior, decoder and likelihood."""
 
-    plan: VAEArchitecture
+    architecture: VAEArchitecture
     beta: Tensor
     log_share: Tensor
 
@@ -86,23 +86,25 @@ class VAEModule(LikelihoodModule):
         encoder: nn.Module,
         decoder: nn.Module,
         likelihood: Likelihood,
-        plan: VAEArchitecture,
+        architecture: VAEArchitecture,
         generator: torch.Generator,
     ) -> None:
         super().__init__()
         self.encoder, self.decoder, self.likelihood = encoder, decoder, likelihood
-        self.plan = plan
-        self.out_activation = activation_module(plan.out_activation)
-        k, n = plan.n_prior_components, plan.n_components
-        if plan.prior == "mixture":
+        self.architecture = architecture
+        self.out_activation = activation_module(architecture.out_activation)
+        k, n = architecture.n_prior_components, architecture.n_components
+        if architecture.prior == "mixture":
             self.prior_mean = nn.Parameter(torch.randn((k, n), generator=generator))
             self.prior_log_var = nn.Parameter(torch.zeros(k, n))
             self.prior_logit = nn.Parameter(torch.zeros(k))
-        elif plan.prior == "vamp":
-            self.pseudo_rows = nn.Parameter(torch.randn((k, plan.n_features), generator=generator))
+        elif architecture.prior == "vamp":
+            self.pseudo_rows = nn.Parameter(
+                torch.randn((k, architecture.n_features), generator=generator)
+            )
         # Of the labels that p(x|z,y) is conditioned on: how often each is seen.
-        self.register_buffer("log_share", log_softmax(torch.zeros(plan.n_conditions), 0))
-        self.register_buffer("beta", torch.tensor(plan.beta), persistent=False)
+        self.register_buffer("log_share", log_softmax(torch.zeros(architecture.n_conditions), 0))
+        self.register_buffer("beta", torch.tensor(architecture.beta), persistent=False)
 
     def decayed(self) -> list[nn.Parameter]:
         """Weights of the layers: where the prior lies is not to be pulled anywhere."""
@@ -113,7 +115,7 @@ class VAEModule(LikelihoodModule):
 
     def recognise(self, x: Tensor) -> Recognition:
         """q(z|x), and p(z); pseudo-rows of a "vamp" prior go through the encoder with x."""
-        if self.plan.prior != "vamp":
+        if self.architecture.prior != "vamp":
             return Recognition(self.encode(x), self.prior())
         both = self.encode(torch.cat([x, self._as_read(self.pseudo_rows)]))
         q, of_pseudo_rows = (
@@ -128,7 +130,7 @@ class VAEModule(LikelihoodModule):
 
     def prior(self) -> Components | None:
         """p(z); None for N(0, I)."""
-        match self.plan.prior:
+        match self.architecture.prior:
             case "mixture":
                 log_weight = log_softmax(self.prior_logit, 0)
                 return Components(self.prior_mean, bounded(self.prior_log_var), log_weight)
@@ -138,7 +140,7 @@ class VAEModule(LikelihoodModule):
 
     def _as_read(self, rows: Tensor) -> Tensor:
         """Pseudo-rows with a mask beside them where the encoder reads one: all is seen."""
-        return torch.cat([rows, torch.ones_like(rows)], 1) if self.plan.with_mask else rows
+        return torch.cat([rows, torch.ones_like(rows)], 1) if self.architecture.with_mask else rows
 
     def decode(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         """What parametrises p(x|z), of codes (..., n_components); conditions are broadcast."""
@@ -156,7 +158,7 @@ class VAEModule(LikelihoodModule):
 
     def draw_codes(self, n: int, generator: torch.Generator) -> Tensor:
         """Codes from p(z)."""
-        return draw_prior(n, self.plan.n_components, self.prior(), generator)
+        return draw_prior(n, self.architecture.n_components, self.prior(), generator)
 
     def outputs(
         self, z: Tensor, condition: Tensor | None
@@ -168,8 +170,8 @@ class VAEModule(LikelihoodModule):
         """
         given: list[Tensor | None] = [condition]
         log_shares = z.new_zeros(1)
-        if self.plan.n_conditions and condition is None:
-            given = list(torch.eye(self.plan.n_conditions, device=z.device))
+        if self.architecture.n_conditions and condition is None:
+            given = list(torch.eye(self.architecture.n_conditions, device=z.device))
             log_shares = self.log_share
         for log_share, one in zip(log_shares, given, strict=True):
             read = _beside(z, one)
@@ -196,12 +198,12 @@ class VAEModule(LikelihoodModule):
 
     def begin_epoch(self, epoch: int) -> None:
         """Let beta grow with the epochs, from its share after one to all of it."""
-        grown = min(1.0, (epoch + 1) / max(1, self.plan.beta_warm_up))
-        self.beta.fill_(self.plan.beta * grown)
+        grown = min(1.0, (epoch + 1) / max(1, self.architecture.beta_warm_up))
+        self.beta.fill_(self.architecture.beta * grown)
 
     def prepare(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Draw the noise of the codes, for importance weights several times a row."""
-        n, k, several = len(batch.x), self.plan.n_components, self.plan.n_importance
+        n, k, several = len(batch.x), self.architecture.n_components, self.architecture.n_importance
         shape = (n, k) if several == 1 else (n, several, k)
         draws = torch.randn(shape, generator=generator, device=batch.x.device)
         return batch._replace(draws=draws)
@@ -217,13 +219,13 @@ class VAEModule(LikelihoodModule):
 
     def loss(self, batch: Batch) -> Loss:
         """Minus the bound: its two terms, or the importance-weighted one."""
-        return self._elbo(batch) if self.plan.n_importance == 1 else self._weighted(batch)
+        return self._elbo(batch) if self.architecture.n_importance == 1 else self._weighted(batch)
 
     def _elbo(self, batch: Batch) -> Loss:
         """-E log p(x|z) and beta KL(q(z|x) || p(z)), one draw of z a row."""
         (q, prior), z, output = self(batch)
         log_px = self.likelihood.row_log_prob(batch.y, output, batch.seen) - self.log_units(batch)
-        floor = self.plan.free_bits
+        floor = self.architecture.free_bits
         if floor:  # of the mean over the batch, as in Kingma et al. (2016), equation 15
             each = weighted_mean(kl_by_code(q, z, prior), batch.weight)
             kl, cost = each.sum(), self.beta * each.clamp(min=floor).sum()
@@ -231,9 +233,9 @@ class VAEModule(LikelihoodModule):
             kl = weighted_mean(kl_of_rows(q, z, prior), batch.weight)
             cost = self.beta * kl
         terms = {"reconstruction": -weighted_mean(log_px, batch.weight)}
-        if self.plan.kl_is_cost:
+        if self.architecture.kl_is_cost:
             return Loss(terms | {"kl": kl}, output)
-        return Loss(terms | {"kl_cost": cost}, output, watched={"kl": kl})
+        return Loss(terms | {"kl_cost": cost}, output, logged={"kl": kl})
 
     def _weighted(self, batch: Batch) -> Loss:
         """-log 1/K sum_k w_k, w_k = p(x, z_k) / q(z_k|x) (Burda et al. 2016, equation 8).
@@ -256,7 +258,7 @@ class VAEModule(LikelihoodModule):
 
     def after_step(self, batch: Batch, loss: Loss) -> None:
         if self.likelihood.learned:
-            share = loss.aside[0] if loss.aside else None
+            share = loss.aux[0] if loss.aux else None
             self.likelihood.follow(*explained(batch, loss.output, share))
 
 

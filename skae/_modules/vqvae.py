@@ -114,7 +114,7 @@ class VQVAEArchitecture(EncoderDecoderArchitecture):
 class VQVAEModule(LikelihoodModule):
     """Encoder, codebook, decoder and likelihood."""
 
-    plan: VQVAEArchitecture
+    architecture: VQVAEArchitecture
 
     def __init__(
         self,
@@ -122,20 +122,20 @@ class VQVAEModule(LikelihoodModule):
         decoder: nn.Module,
         quantizer: Quantizer,
         likelihood: Likelihood,
-        plan: VQVAEArchitecture,
+        architecture: VQVAEArchitecture,
     ) -> None:
         super().__init__()
         self.encoder, self.decoder = encoder, decoder
         self.quantizer, self.likelihood = quantizer, likelihood
-        self.plan = plan
-        self.out_activation = activation_module(plan.out_activation)
+        self.architecture = architecture
+        self.out_activation = activation_module(architecture.out_activation)
         # Whether dead codes begin anew in the training that comes.
         self.restarts = False
 
     def encode(self, x: Tensor) -> Tensor:
         """Vectors (n, n_components, code_dim), before they are rounded to the codebook."""
         vectors: Tensor = self.encoder(x).float()
-        return vectors.unflatten(1, (self.plan.n_codes, self.plan.code_dim))
+        return vectors.unflatten(1, (self.architecture.n_codes, self.architecture.code_dim))
 
     def quantise(self, x: Tensor) -> Quantized:
         """Vectors as the codebook has them, in float32: bfloat16 tells few codes apart."""
@@ -156,7 +156,7 @@ class VQVAEModule(LikelihoodModule):
 
     def look_up(self, indices: Tensor) -> Tensor:
         """Vectors of indices (n, n_components * n_quantizers)."""
-        return self.quantizer.look_up(indices.unflatten(1, (-1, self.plan.n_quantizers)))
+        return self.quantizer.look_up(indices.unflatten(1, (-1, self.architecture.n_quantizers)))
 
     def forward(self, batch: Batch) -> tuple[Tensor, Quantized, Tensor]:
         """Vectors, what the codebook makes of them, and what the decoder makes of that."""
@@ -175,7 +175,7 @@ class VQVAEModule(LikelihoodModule):
         """Draw where dead codes would begin anew."""
         if not self.training or not self.restarts:
             return batch
-        shape = (self.plan.n_quantizers, len(batch.x) * self.plan.n_codes)
+        shape = (self.architecture.n_quantizers, len(batch.x) * self.architecture.n_codes)
         draws = torch.rand(shape, generator=generator, device=batch.x.device)
         return batch._replace(draws=draws)
 
@@ -187,22 +187,22 @@ class VQVAEModule(LikelihoodModule):
         terms = {"reconstruction": weighted_mean(neg_log_likelihood, batch.weight)}
         # Squared distances weigh as squared errors do, in units of the mean variance of the
         # features, and whatever noise these are divided by.
-        unit = 0.5 * self.plan.mean_variance / self.step_scale()
+        unit = 0.5 * self.architecture.mean_variance / self.step_scale()
         for name, distance in quantized.penalties.items():
-            weight = self.plan.commitment_weight if name == "commitment" else 1.0
+            weight = self.architecture.commitment_weight if name == "commitment" else 1.0
             terms[name] = weight * unit * weighted_mean(distance, batch.weight)
         return Loss(terms, output, (z, quantized.indices))
 
     def after_step(self, batch: Batch, loss: Loss) -> None:
         self.likelihood.follow(batch.y, loss.output, batch.weight, batch.seen)
         if isinstance(self.quantizer, VectorQuantizer):
-            z, indices = loss.aside
+            z, indices = loss.aux
             weight = batch.weight
             self.quantizer.follow(
                 z.flatten(0, 1),
                 indices.flatten(0, 1),
                 None if weight is None else weight.repeat_interleave(z.shape[1]),
-                decay=self.plan.decay,
-                threshold=self.plan.dead_code_threshold,
+                decay=self.architecture.decay,
+                threshold=self.architecture.dead_code_threshold,
                 chances=batch.draws,
             )

@@ -48,9 +48,9 @@ class Loss(NamedTuple):
     terms: dict[str, Tensor]
     output: Tensor
     # What the noise, or later phases of the step, need besides: the module knows.
-    aside: tuple[Tensor, ...] = ()
+    aux: tuple[Tensor, ...] = ()
     # What is recorded beside the terms, and not minimised.
-    watched: Mapping[str, Tensor] = MappingProxyType({})
+    logged: Mapping[str, Tensor] = MappingProxyType({})
 
 
 class Phase(NamedTuple):
@@ -246,7 +246,7 @@ class Net(NeuralNet):
     compiled : bool
         Whether the loss terms are compiled.
     foreign_modules : bool
-        Whether some module may read torch's global generator, which is then set aside.
+        Whether some module may read torch's global generator, which is then preserved.
     useful_untrained : bool
         Whether the module is of use before its first epoch: what an interruption goes back to.
 
@@ -576,7 +576,7 @@ class Net(NeuralNet):
                 shown = self._shown(batch)
                 self.notify("on_batch_begin", batch=shown, training=training)
             step = step_fn(batch)
-            for name, value in (step["terms"] | step["watched"]).items():
+            for name, value in (step["terms"] | step["logged"]).items():
                 losses.setdefault(name, []).append(value)
             weights.append(len(batch.x) if batch.weight is None else batch.weight.sum())
             if self.hears_batches_:
@@ -618,9 +618,9 @@ class Net(NeuralNet):
         """One step of the optimiser, and of those of later phases."""
         batch = self.module_.prepare(batch, self.generator_)
         step: dict[str, Any] = super().train_step(batch)
-        loss = Loss(step["terms"], step["y_pred"], step["aside"])
+        loss = Loss(step["terms"], step["y_pred"], step["aux"])
         for phase, optimizer in self.later_:
-            step["watched"][phase.name] = self._phase_step(phase, optimizer, batch, loss)
+            step["logged"][phase.name] = self._phase_step(phase, optimizer, batch, loss)
         self.module_.after_step(batch, loss)
         if self.schedule_ is not None:
             self.schedule_.step()
@@ -644,7 +644,7 @@ class Net(NeuralNet):
     def train_step_single(self, batch: Batch, **params: Any) -> dict[str, Any]:
         """The loss and its gradient."""
         with self._precision():
-            terms, output, aside, watched = self.loss_(batch)
+            terms, output, aux, logged = self.loss_(batch)
             loss = sum(terms.values())
         objective = loss * self.module_.step_scale()
         if self.solver == "lbfgs":
@@ -657,8 +657,8 @@ class Net(NeuralNet):
             "loss": objective,
             "y_pred": output.detach(),
             "terms": detached,
-            "aside": tuple(value.detach() for value in aside),
-            "watched": {name: value.detach() for name, value in watched.items()},
+            "aux": tuple(value.detach() for value in aux),
+            "logged": {name: value.detach() for name, value in logged.items()},
         }
 
     def validation_step(self, batch: Batch, **params: Any) -> dict[str, Any]:
@@ -671,7 +671,7 @@ class Net(NeuralNet):
             "loss": sum(loss.terms.values()),
             "y_pred": loss.output,
             "terms": loss.terms,
-            "watched": {**loss.watched, **later},
+            "logged": {**loss.logged, **later},
         }
 
     def held_out_loss(self) -> float:

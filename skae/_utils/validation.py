@@ -1,0 +1,142 @@
+"""Checks of parameters and arguments; the only file that imports scikit-learn's private helpers."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import _clone_parametrized, _fit_context
+from sklearn.utils import check_array, check_random_state
+from sklearn.utils._array_api import (
+    _average,
+    _is_numpy_namespace,
+    _max_precision_float_dtype,
+    check_same_namespace,
+    get_namespace,
+    get_namespace_and_device,
+    move_to,
+)
+from sklearn.utils._param_validation import (
+    Interval,
+    RealNotInt,
+    StrOptions,
+    validate_parameter_constraints,
+)
+from sklearn.utils._set_output import _get_container_adapter
+from sklearn.utils.validation import (
+    _check_feature_names_in,
+    _check_sample_weight,
+    _get_feature_names,
+)
+
+from skae._utils.inputs import as_numbers, check_rows_are_2d
+
+__all__ = [
+    "Interval",
+    "RealNotInt",
+    "StrOptions",
+    "average",
+    "check_argument",
+    "check_codes",
+    "check_feature_names_in",
+    "check_indices",
+    "check_same_namespace",
+    "check_weight",
+    "clone_parameters",
+    "fit_context",
+    "get_container_adapter",
+    "get_namespace",
+    "get_namespace_and_device",
+    "is_numpy_namespace",
+    "is_of_scikit_learn",
+    "move_to",
+    "private_generator",
+    "to_plain",
+    "widest_float",
+]
+
+average = _average
+check_feature_names_in = _check_feature_names_in
+clone_parameters = _clone_parametrized
+fit_context = _fit_context(prefer_skip_nested_validation=True)
+get_container_adapter = _get_container_adapter
+is_numpy_namespace = _is_numpy_namespace
+
+# How the names of attributes begin that scikit-learn itself gives to estimators: the output
+# container, metadata requests, callbacks and their contexts.
+_OF_SCIKIT_LEARN = ("_sklearn", "_skl", "_metadata_request", "_parent_callback", "_callback")
+
+
+def is_of_scikit_learn(name: str) -> bool:
+    """Whether scikit-learn gives estimators a private attribute of this name."""
+    return name.startswith(_OF_SCIKIT_LEARN)
+
+
+def private_generator(random_state: object) -> np.random.RandomState:
+    """A generator for `random_state`; None means fresh entropy, never NumPy's global one."""
+    if random_state is None:
+        return np.random.RandomState()
+    return check_random_state(random_state)
+
+
+def widest_float(X: Any) -> Any:
+    """The most precise float type on the device of `X`."""
+    xp, _, device = get_namespace_and_device(X)
+    return _max_precision_float_dtype(xp, device)
+
+
+def check_argument(name: str, value: object, allowed: list[object], caller: str) -> None:
+    """Apply scikit-learn's parameter constraints to an argument of a method.
+
+    True is no number here, though Python counts it as one.
+    """
+    if isinstance(value, bool) and "boolean" not in allowed:
+        value = np.bool_(value)
+    validate_parameter_constraints({name: allowed}, {name: value}, caller_name=caller)
+
+
+def check_weight(sample_weight: Any, X: Any) -> Any | None:
+    """Weights, one for each row, none negative; None where none are given."""
+    if sample_weight is None:
+        return None
+    weight = as_numbers(sample_weight, "sample_weight")
+    return _check_sample_weight(weight, X, dtype=widest_float(X), ensure_non_negative=True)
+
+
+def check_codes(Z: Any, names: Any, caller: str) -> Any:
+    """Codes under these names, as floats, (n_samples, n_codes)."""
+    Z = as_numbers(Z)
+    check_rows_are_2d(Z)
+    xp, _ = get_namespace(Z)
+    given = _get_feature_names(Z)
+    if given is not None and list(given) != list(names) and set(given) == set(names):
+        raise ValueError(
+            f"The columns of X are the codes in another order: given {list(given)}, "
+            f"{caller} expects {list(names)}."
+        )
+    Z = check_array(Z, input_name="X", dtype=[xp.float64, xp.float32])
+    if Z.shape[1] != len(names):
+        raise ValueError(
+            f"X has {Z.shape[1]} columns, but {caller}.inverse_transform "
+            f"expects {len(names)}: one per code."
+        )
+    return Z
+
+
+def check_indices(Z: Any, n: int, of_what: str, names: Any) -> None:
+    """Refuse codes that are no indices 0 to n - 1; `names` are those of their columns."""
+    wrong = (Z < 0) | (n <= Z) | (Z % 1 != 0)
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0]
+        raise ValueError(
+            f"X holds {Z[row, column]:g} in column {names[column]!r}; allowed are the indices "
+            f"0 to {n - 1} of the {of_what}."
+        )
+
+
+def to_plain(value: Any) -> NDArray[Any] | Any:
+    """An array of any namespace as NumPy's; all else as it is."""
+    if hasattr(value, "__dlpack__") and not isinstance(value, np.ndarray):
+        return move_to(value, xp=np, device="cpu")
+    if type(value) is tuple:
+        return tuple(to_plain(item) for item in value)
+    return value
