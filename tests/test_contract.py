@@ -243,9 +243,9 @@ def saved_elsewhere(monkeypatch, **versions):
     """As if skae or scikit-learn were of these versions."""
     there = {
         key: (of_what, versions.get(key, here))
-        for key, (of_what, here) in versions._VERSIONS.items()
+        for key, (of_what, here) in skae_versions._VERSIONS.items()
     }
-    monkeypatch.setattr(versions, "_VERSIONS", there)
+    monkeypatch.setattr(skae_versions, "_VERSIONS", there)
 
 
 @every_estimator
