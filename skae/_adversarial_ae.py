@@ -9,17 +9,18 @@ autoencoders. :doi:`10.48550/arXiv.1511.05644`
 import copy
 from math import log
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from skae._deterministic_autoencoder import DeterministicAutoencoder
+from skae._deterministic_autoencoder import DETERMINISTIC_CONSTRAINTS, DeterministicAutoencoder
+from skae._encoder_decoder import EncoderDecoder
 from skae._inference.bounds import LogPrior
 from skae._modules.adversarial import AdversarialArchitecture, AdversarialModule
-from skae._network_autoencoder import layer_sizes
+from skae._modules.architecture import layer_sizes
 from skae._nn.gaussian_latents import Components, log_prior
 from skae._nn.priors import PRIORS, can_be_sampled, draw_from
 from skae._training.data import Data, Dataset
@@ -208,9 +209,11 @@ class AdversarialAE(DeterministicAutoencoder):
     _Architecture = AdversarialArchitecture
 
     _architecture: AdversarialArchitecture
+    _prior: Any  # a copy of the user's own
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **DeterministicAutoencoder._parameter_constraints,
+        **EncoderDecoder._parameter_constraints,
+        **DETERMINISTIC_CONSTRAINTS,
         "posterior": [StrOptions({"deterministic", "gaussian"})],
         "prior": [object],
         "prior_scale": [Interval(Real, 0, None, closed="neither")],
@@ -309,8 +312,8 @@ class AdversarialAE(DeterministicAutoencoder):
 
     # -------------------------------------------------------------------- learning
 
-    def _check_choices(self, n_features: int) -> None:
-        super()._check_choices(n_features)
+    def _check_parameters(self, n_features: int) -> None:
+        super()._check_parameters(n_features)
         layer_sizes("discriminator_layer_sizes", self.discriminator_layer_sizes)
         named = isinstance(self.prior, str)
         if self.prior not in PRIORS if named else not can_be_sampled(self.prior):
@@ -318,21 +321,31 @@ class AdversarialAE(DeterministicAutoencoder):
                 f"prior={self.prior!r} must be one of {list(PRIORS)}, an object with a method "
                 "sample, or a callable."
             )
-        self._means()
-
-    def _start(self, data: Data, rng: np.random.RandomState) -> None:
+        means = self._means()
         n_codes = self.n_components
         if self.prior == "swiss_roll" and n_codes not in (2, 3):
             raise ValueError(f"n_components={n_codes} must be 2 or 3 with prior='swiss_roll'.")
-        means = self._means()
         if means.ndim == 2 and means.shape[1] != n_codes:
             raise ValueError(
                 f"prior_means={self.prior_means!r} must be numbers, or vectors of n_components="
                 f"{n_codes} of them."
             )
-        # A copy: the fitted model draws from it whatever becomes of the user's object.
-        self._prior = None if isinstance(self.prior, str) else copy.deepcopy(self.prior)
-        super()._start(data, rng)
+
+    def _begin(
+        self,
+        X: Array,
+        sample_weight: Array | None,
+        y: Array | None,
+        previous: Self | None,
+        rng: np.random.RandomState,
+    ) -> Data:
+        """As in the base, with a copy of the user's own prior: whatever becomes of the object,
+        the fitted model draws from the copy."""
+        if previous is not None:
+            self._prior = previous._prior
+        else:
+            self._prior = None if isinstance(self.prior, str) else copy.deepcopy(self.prior)
+        return super()._begin(X, sample_weight, y, previous, rng)
 
     def _means(self) -> Array:
         """Means of the "mixture": numbers, or vectors."""
@@ -347,20 +360,17 @@ class AdversarialAE(DeterministicAutoencoder):
             )
         return means
 
-    def _choices(self) -> dict[str, Any]:
-        sizes = layer_sizes("discriminator_layer_sizes", self.discriminator_layer_sizes)
+    def _derived_fields(self) -> dict[str, Any]:
+        rate = self.discriminator_learning_rate_init / self.learning_rate_init
         return {
-            **super()._choices(),
-            "posterior": self.posterior,
+            **super()._derived_fields(),
             "prior": self.prior if isinstance(self.prior, str) else "own",
-            "prior_scale": float(self.prior_scale),
             "prior_means": _as_tuples(self._means()),
-            "discriminator_layer_sizes": sizes,
-            "discriminator_rate": self.discriminator_learning_rate_init / self.learning_rate_init,
+            "discriminator_rate": rate,
         }
 
-    def _user_modules(self) -> tuple[Any, ...]:
-        return (*super()._user_modules(), None if isinstance(self.prior, str) else self.prior)
+    def _given_modules(self) -> tuple[Any, ...]:
+        return (*super()._given_modules(), None if isinstance(self.prior, str) else self.prior)
 
     def _make_module(self, generator: torch.Generator) -> AdversarialModule:
         architecture = self._architecture
@@ -371,7 +381,7 @@ class AdversarialAE(DeterministicAutoencoder):
     def _prepare(self, rows: Dataset, train: Tensor) -> None:
         """Draw from a user's own prior what training chooses from."""
         if self._prior is not None:
-            module = self.net_.module_
+            module = self._trainer.module
             rng = np.random.RandomState(self._seed)
             pool = draw_from(self._prior, len(module.pool), self._architecture.n_codes, rng)
             module.pool.copy_(torch.from_numpy(pool))
@@ -410,9 +420,9 @@ class AdversarialAE(DeterministicAutoencoder):
 
     def _log_code_density(self) -> LogPrior:
         """Of the prior, of the codes that vary: its parts are independent."""
-        architecture, module = self._architecture, self.net_.module_
-        varies = torch.from_numpy(self._code_stds() > 0).to(self._net_device())
-        mean = torch.zeros((1, architecture.n_codes), device=self._net_device())
+        architecture, module = self._architecture, self._trainer.module
+        varies = torch.from_numpy(self._code_stds() > 0).to(self._trainer.device)
+        mean = torch.zeros((1, architecture.n_codes), device=self._trainer.device)
         mean = (module.means if architecture.prior == "mixture" else mean)[
             :, : architecture.n_components
         ]
@@ -427,9 +437,9 @@ class AdversarialAE(DeterministicAutoencoder):
         if architecture.prior == "own":
             codes: Array = draw_from(self._prior, n, architecture.n_codes, rng)
         else:
-            with self._inference():
-                generator = self._torch_generator(rng)
-                codes = self.net_.module_.draw_codes(n, generator).cpu().numpy()
+            with self._trainer.inference():
+                generator = self._trainer.generator(rng)
+                codes = self._trainer.module.draw_codes(n, generator).cpu().numpy()
         return codes[:, : self.n_components_]
 
     def _draw(self, n_samples: int, rng: np.random.RandomState, noise: bool) -> Array:

@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from skae._deterministic_autoencoder import DeterministicAutoencoder
+from skae._deterministic_autoencoder import DETERMINISTIC_CONSTRAINTS, DeterministicAutoencoder
+from skae._encoder_decoder import EncoderDecoder
 from skae._inference.bounds import LogPrior
 from skae._modules.autoencoder import AutoencoderArchitecture, AutoencoderModule
 from skae._modules.pretraining import pretrain
@@ -214,7 +215,8 @@ class Autoencoder(DeterministicAutoencoder):
     _architecture: AutoencoderArchitecture
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **DeterministicAutoencoder._parameter_constraints,
+        **EncoderDecoder._parameter_constraints,
+        **DETERMINISTIC_CONSTRAINTS,
         "tied_weights": ["boolean"],
         "pretraining": [StrOptions({"rbm", "layerwise"}), None],
         "pretraining_max_iter": [Interval(Integral, 1, None, closed="left")],
@@ -318,8 +320,8 @@ class Autoencoder(DeterministicAutoencoder):
 
     # -------------------------------------------------------------------- learning
 
-    def _check_choices(self, n_features: int) -> None:
-        super()._check_choices(n_features)
+    def _check_parameters(self, n_features: int) -> None:
+        super()._check_parameters(n_features)
         built_in = self.network == "mlp" and not self._has_own_networks()
         mirrored = self.decoder_layer_sizes is None and self.normalization is None
         bounded = self.likelihood == "poisson" or self.out_activation in ("tanh", "relu")
@@ -373,17 +375,6 @@ class Autoencoder(DeterministicAutoencoder):
     def _reads_as_it_writes(self) -> bool:
         return LIKELIHOODS[self.likelihood].location and self.out_activation == "identity"
 
-    def _choices(self) -> dict[str, Any]:
-        return {
-            **super()._choices(),
-            "tied_weights": self.tied_weights,
-            "noise": self.noise,
-            "noise_level": float(self.noise_level),
-            "sparsity": self.sparsity,
-            "sparsity_weight": float(self.sparsity_weight),
-            "contraction": float(self.contraction),
-        }
-
     def _make_module(self, generator: torch.Generator) -> AutoencoderModule:
         return AutoencoderModule(*self._module_parts(generator))
 
@@ -391,7 +382,7 @@ class Autoencoder(DeterministicAutoencoder):
         if self.pretraining is not None:
             adam = self.solver in ("adam", "adamw")  # other solvers' rates are of another size
             pretrain(
-                self.net_.module_,
+                self._trainer.module,
                 rows,
                 train,
                 self.pretraining,

@@ -98,6 +98,10 @@ class BaseAutoencoder(
         """Draws from p(x|z) of codes, or its means; where it has no noise these are the same."""
         return self._decode(Z)
 
+    def _row_likelihood(self) -> Any | None:
+        """p(x|z) as bounds on log p(x) ask for it (a `RowLikelihood`); None where there is none."""
+        return None
+
     # ----------------------------------------------------------------- learning
 
     @fit_context

@@ -1,4 +1,4 @@
-"""What estimators with a point for a code share: codes, scores, and sizes cut without refitting."""
+"""Autoencoders whose code is a point: codes, scores, and sizes cut without refitting."""
 
 import copy
 import warnings
@@ -6,7 +6,7 @@ from abc import abstractmethod
 from dataclasses import replace
 from math import ceil
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -15,13 +15,21 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
+from skae._data_scores import DataScoresMixin
 from skae._encoder_decoder import EncoderDecoder
-from skae._inference.bounds import LogPrior, Proposal, best_proposal, bounds, some_rows
+from skae._inference.bounds import (
+    LogPrior,
+    Proposal,
+    RowLikelihood,
+    best_proposal,
+    some_rows,
+)
 from skae._latent_paths import LatentPathsMixin
 from skae._modules.deterministic import DeterministicArchitecture, DeterministicModule
 from skae._nn.likelihoods import Likelihood, NoiseSums, WithNoise
 from skae._training.data import Batch, Data
-from skae._training.net import preserve_rng_state
+from skae._training.random_state import preserve_rng_state
+from skae._training.trainer import batches
 from skae._utils.validation import Interval, StrOptions
 
 Array = NDArray[Any]
@@ -42,15 +50,6 @@ def _orders_codes(model: "DeterministicAutoencoder") -> bool:
     return True
 
 
-def _scores_data(model: "DeterministicAutoencoder") -> bool:
-    if not model._has_code_density():
-        raise AttributeError(
-            "data_score_samples needs a prior that has a density: 'gaussian' or 'mixture'; given "
-            f"prior={getattr(model, 'prior', None)!r}."
-        )
-    return True
-
-
 def _is_perceptual(value: Any) -> bool:
     if len(value) != 2:
         return False
@@ -58,7 +57,15 @@ def _is_perceptual(value: Any) -> bool:
     return isinstance(network, nn.Module) and isinstance(weight, Real) and float(weight) >= 0
 
 
-class DeterministicAutoencoder(LatentPathsMixin, EncoderDecoder):
+# Constraints of the parameters that these estimators have besides.
+DETERMINISTIC_CONSTRAINTS: dict[str, list[Any]] = {
+    "latent_growth": [StrOptions({"incremental", "nested"}), None],
+    "growth_fraction": [Interval(Real, 0, 1, closed="both")],
+    "perceptual": [tuple, None],
+}
+
+
+class DeterministicAutoencoder(DataScoresMixin, LatentPathsMixin, EncoderDecoder):
     """An autoencoder of networks whose code is a point, or is used as one.
 
     Attributes
@@ -74,19 +81,7 @@ class DeterministicAutoencoder(LatentPathsMixin, EncoderDecoder):
     _architecture: DeterministicArchitecture
     code_mean_: Array
     code_covariance_: Array
-    _proposal_rows: Array
-    _proposal_tau: float | None
-
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **EncoderDecoder._parameter_constraints,
-        "latent_growth": [StrOptions({"incremental", "nested"}), None],
-        "growth_fraction": [Interval(Real, 0, 1, closed="both")],
-        "perceptual": [tuple, None],
-    }
-
-    @abstractmethod
-    def _make_module(self, generator: torch.Generator) -> DeterministicModule:
-        """The network of `_architecture`, with weights drawn from the generator."""
+    _proposal_tau: float
 
     def _has_code_density(self) -> bool:
         """Whether the density of codes from which `sample` draws can be evaluated."""
@@ -98,35 +93,25 @@ class DeterministicAutoencoder(LatentPathsMixin, EncoderDecoder):
 
     # -------------------------------------------------------------------- learning
 
-    def _check_choices(self, n_features: int) -> None:
-        super()._check_choices(n_features)
-        if self.perceptual is not None and not _is_perceptual(self.perceptual):
-            raise ValueError(
-                f"perceptual={self.perceptual!r} must be a pair of a torch.nn.Module and a "
-                "weight >= 0."
-            )
-
-    def _choices(self) -> dict[str, Any]:
-        return {
-            **super()._choices(),
-            "latent_growth": self.latent_growth,
-            "growth_epochs": ceil(self.growth_fraction * self.max_iter),
-        }
-
-    def _user_modules(self) -> tuple[Any, ...]:
-        return (*super()._user_modules(), self.perceptual)
+    def _derived_fields(self) -> dict[str, Any]:
+        n_epochs = ceil(self.growth_fraction * self.max_iter)
+        return {**super()._derived_fields(), "growth_epochs": n_epochs}
 
     def _module_parts(
         self, generator: torch.Generator, n_encoded: int | None = None
     ) -> tuple[nn.Module, nn.Module, Likelihood, Any, tuple[nn.Module, float] | None]:
         """What a point module is made of; its encoder has `n_encoded` outputs."""
         architecture = self._architecture
-        own_encoder, own_decoder, pair = self._own[:3]
+        own_encoder, own_decoder, pair = self._user_modules[:3]
         encoder, decoder = architecture.make_networks(
             own_encoder, own_decoder, generator, n_encoded=n_encoded or architecture.n_codes
         )
         perceptual = None
         if pair is not None:
+            if not _is_perceptual(pair):
+                raise ValueError(
+                    f"perceptual={pair!r} must be a pair of a torch.nn.Module and a weight >= 0."
+                )
             network = copy.deepcopy(pair[0]).cpu().eval()
             perceptual = (network.requires_grad_(False), float(pair[1]))
         return encoder, decoder, architecture.make_likelihood(), architecture, perceptual
@@ -151,7 +136,7 @@ class DeterministicAutoencoder(LatentPathsMixin, EncoderDecoder):
             ) from error
 
     def _check_trained(self) -> None:
-        n_open = int(self.net_.module_.gate.sum())
+        n_open = int(self._trainer.module.gate.sum())
         if n_open < self.n_components_:
             warnings.warn(
                 f"Training ended after {self.n_iter_} epochs with {n_open} of "
@@ -165,37 +150,36 @@ class DeterministicAutoencoder(LatentPathsMixin, EncoderDecoder):
         architecture = self._architecture
         return architecture.growth_epochs if architecture.latent_growth == "incremental" else 0
 
-    def _learn_from_outputs(self, data: Data, share: float) -> Array:
-        module = self.net_.module_
+    def _learn_from_outputs(self, data: Data, weight: float) -> Array:
+        module = self._trainer.module
         k = self.n_components_
-        rows = self._rows(data)
+        rows = self._dataset(data)
         codes = np.empty((len(rows), k), dtype=np.float32)
         path = self.__dict__.pop("_noise_path", None)
         noise = NoiseSums(module.likelihood)
-        with self._inference():
-            for part, batch in self._chunks(rows):
+        with self._trainer.inference():
+            for part, batch in batches(rows):
                 z = module.encode(batch.x)
                 noise.add(batch.y, module.decode(z), batch.weight, batch.seen)
                 codes[part] = z.cpu().numpy()
         self._check_codes_are_finite(codes)
-        noise.settle(share, self._noise_so_far() if share < 1 else None)
+        noise.settle(weight, self._noise_so_far() if weight < 1 else None)
         mean = np.average(codes.astype(np.float64), axis=0, weights=data.weight)
-        weight = np.ones(len(rows)) if data.weight is None else data.weight
+        w = np.ones(len(rows)) if data.weight is None else data.weight
         centred = codes - mean
-        covariance = (centred.T * (weight / weight.sum())) @ centred
-        if share < 1:
+        covariance = (centred.T * (w / w.sum())) @ centred
+        if weight < 1:
             step = mean - self.code_mean_
-            mean = self.code_mean_ + share * step
-            covariance = share * covariance + (1 - share) * (
-                self.code_covariance_ + share * np.outer(step, step)
+            mean = self.code_mean_ + weight * step
+            covariance = weight * covariance + (1 - weight) * (
+                self.code_covariance_ + weight * np.outer(step, step)
             )
         self.code_mean_, self.code_covariance_ = mean, covariance
         if self._architecture.latent_growth is not None:
-            self._learn_path(data, codes, share, path if share < 1 else None)
+            self._learn_path(data, codes, weight, path if weight < 1 else None)
         self._publish_noise()
         if self._has_code_density():
-            # What `data_score_samples` chooses its proposal by, if it is asked for.
-            self._proposal_rows, self._proposal_tau = some_rows(data.X), None
+            self._learn_proposal(data.X)
         return codes
 
     def _code_stds(self) -> NDArray[np.float64]:
@@ -203,27 +187,53 @@ class DeterministicAutoencoder(LatentPathsMixin, EncoderDecoder):
         std = np.sqrt(np.maximum(np.diag(self.code_covariance_), 0.0)).astype(np.float64)
         return np.where(std > _STILL * std.max(), std, 0.0)
 
-    def _learn_path(self, data: Data, codes: Array, share: float, before: Array | None) -> None:
+    def _learn_path(self, data: Data, codes: Array, weight: float, before: Array | None) -> None:
         """Noise at every smaller size, for `truncate`; learned from some rows."""
-        module = self.net_.module_
+        module = self._trainer.module
         if not isinstance(module.likelihood, WithNoise) or not module.likelihood.learned:
             return
         step = -(-len(codes) // _PATH_ROWS)
-        weight = None if data.weight is None else data.weight[::step]
-        rows = self._rows(Data(data.X[::step], weight))
+        rows = self._dataset(
+            Data(data.X[::step], None if data.weight is None else data.weight[::step])
+        )
         path = []
-        with self._inference():
+        with self._trainer.inference():
             kept = module.likelihood.variance.clone()
             for k in range(1, self.n_components_):
                 noise = NoiseSums(module.likelihood)
-                for part, batch in self._chunks(rows):
+                for part, batch in batches(rows):
                     z = torch.from_numpy(codes[::step][part][:, :k]).to(rows.device)
                     noise.add(batch.y, module.decode(z), batch.weight, batch.seen)
                 old = None if before is None else torch.tensor(before[k - 1]).to(rows.device)
-                noise.settle(share, old)
+                noise.settle(weight, old)
                 path.append(module.likelihood.variance.cpu().numpy().copy())
             module.likelihood.variance.copy_(kept)
         self._noise_path = np.array([*path, kept.cpu().numpy()])
+
+    # ------------------------------------------------------------- scores of the data
+
+    def _check_scores_data(self) -> None:
+        if not self._has_code_density():
+            raise AttributeError(
+                "data_score_samples needs a prior that has a density: 'gaussian' or 'mixture'; "
+                f"given prior={getattr(self, 'prior', None)!r}."
+            )
+
+    def _row_likelihood(self) -> RowLikelihood:
+        return RowLikelihood(self)
+
+    def _importance_sampling(self) -> tuple[RowLikelihood, Proposal, LogPrior]:
+        proposal = Proposal(self._code_stds(), self._proposal_tau)
+        return self._row_likelihood(), proposal, self._log_code_density()
+
+    def _learn_proposal(self, X: Array) -> None:
+        """Choose the width of the proposal on some rows."""
+        explains, std, log_prior = (
+            self._row_likelihood(),
+            self._code_stds(),
+            self._log_code_density(),
+        )
+        self._proposal_tau = best_proposal(explains, some_rows(X), log_prior, std).tau
 
     # ------------------------------------------------------ ordered codes
 
@@ -263,7 +273,7 @@ class DeterministicAutoencoder(LatentPathsMixin, EncoderDecoder):
         other = copy.copy(self).set_params(n_components=k)  # with a net of its own
         other.n_components_ = k
         other._architecture = replace(self._architecture, n_components=k)
-        module = other.net_.module_
+        module = other._trainer.module
         module.architecture = other._architecture
         with torch.no_grad():
             module.gate[k:] = 0.0
@@ -271,7 +281,6 @@ class DeterministicAutoencoder(LatentPathsMixin, EncoderDecoder):
                 other._noise_path = self._noise_path[:k].copy()
                 variance = torch.tensor(other._noise_path[-1])
                 module.likelihood.variance.copy_(variance)
-        other._proposal_tau = None
         other.code_mean_ = self.code_mean_[:k].copy()
         other.code_covariance_ = self.code_covariance_[:k, :k].copy()
         other._publish_noise()
@@ -297,11 +306,11 @@ class DeterministicAutoencoder(LatentPathsMixin, EncoderDecoder):
         AttributeError
             If the codes are not ordered (`latent_growth=None`).
         """
-        rows = self._rows(Data(self._check_new_rows(X, "reconstruction_path")))
-        module = self.net_.module_
+        rows = self._dataset(Data(self._check_new_rows(X, "reconstruction_path")))
+        module = self._trainer.module
         errors = np.zeros(self.n_components_)
-        with self._inference():
-            for _, batch in self._chunks(rows):
+        with self._trainer.inference():
+            for _, batch in batches(rows):
                 z = module.encode(batch.x)
                 for k in range(1, self.n_components_ + 1):
                     error = (batch.y - module.likelihood.mean(module.decode(z[:, :k]))).square()
@@ -310,79 +319,24 @@ class DeterministicAutoencoder(LatentPathsMixin, EncoderDecoder):
                     errors[k - 1] += float(error.sum(1).cpu().double().sum())
         return self._architecture.target_scale**2 * errors / len(rows)
 
-    # -------------------------------------------------------------- scores of the data
-
-    @available_if(_scores_data)
-    def data_score_samples(self, X: ArrayLike, n_draws: int = 256) -> Array:
-        """Score rows by a lower bound on log p(x), which other models' scores compare with.
-
-        log p(x) is the log of the integral of p(z) p(x|z), with the p(z) that `sample` draws
-        from. Its importance-weighted bound takes draws around the code of the row, from
-        N(f(x), tau² diag(s²)) with the standard deviations s of the codes and a tau that was
-        chosen on training rows.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows to score.
-        n_draws : int, default=256
-            Draws for each row: the more there are, the tighter is the bound.
-
-        Returns
-        -------
-        scores : ndarray of shape (n_samples,)
-            Nats per row.
-
-        Raises
-        ------
-        AttributeError
-            If codes are sampled from what has no density.
-        ValueError
-            If `n_draws` is not a positive integer.
-
-        References
-        ----------
-        Y. Burda, R. Grosse and R. Salakhutdinov (2016). Importance weighted autoencoders.
-        ICLR. :doi:`10.48550/arXiv.1509.00519`
-
-        Examples
-        --------
-        >>> from sklearn.datasets import load_digits
-        >>> from skae import Autoencoder
-        >>> X, _ = load_digits(return_X_y=True)
-        >>> ae = Autoencoder(4, max_iter=20, random_state=0).fit(X)
-        >>> bool(ae.data_score_samples(X).mean() < ae.score(X))
-        True
-        """
-        check_is_fitted(self)
-        self._check_argument("n_draws", n_draws, [Interval(Integral, 1, None, closed="left")])
-        rows = self._check_new_rows(X, "data_score_samples")
-        self._check_range(rows)
-        std, log_prior = self._code_stds(), self._log_code_density()
-        if self._proposal_tau is None:
-            self._proposal_tau = best_proposal(self, self._proposal_rows, log_prior, std).tau
-        return bounds(self, rows, log_prior, Proposal(std, self._proposal_tau), int(n_draws))
-
     # ------------------------------------------------------------------- the hooks
 
     def _encode(self, X: Array) -> Array:
-        module = self.net_.module_
+        module = self._trainer.module
         return self._map_rows(Data(X), lambda batch: module.encode(batch.x), self.n_components_)
 
     def _decode(self, Z: Array) -> Array:
-        module = self.net_.module_
+        module = self._trainer.module
         return self._map_codes(Z, lambda z: module.likelihood.mean(module.decode(z)))
 
     def _log_prob(self, X: Array) -> Array:
         self._check_range(X)
-        module = self.net_.module_
-        log_scale = self._architecture.log_scale
+        module = self._trainer.module
 
         def compute(batch: Batch) -> Tensor:
             output = module.decode(module.encode(batch.x))
-            log_prob = module.likelihood.row_log_prob(batch.y, output, batch.seen)
-            n_seen = batch.y.shape[1] if batch.seen is None else batch.seen.sum(1)
-            return log_prob - n_seen * log_scale
+            log_prob: Tensor = module.likelihood.row_log_prob(batch.y, output, batch.seen)
+            return log_prob - module.log_units(batch)
 
         return self._map_rows(Data(X), compute)
 
@@ -390,5 +344,5 @@ class DeterministicAutoencoder(LatentPathsMixin, EncoderDecoder):
         """Draws from p(x|z), or its means."""
         if not noise:
             return self._decode(Z)
-        module, generator = self.net_.module_, self._torch_generator(rng)
+        module, generator = self._trainer.module, self._trainer.generator(rng)
         return self._map_codes(Z, lambda z: module.likelihood.draw(module.decode(z), generator))

@@ -1,7 +1,4 @@
-"""EncoderDecoder: what every autoencoder of an encoder and a decoder network has in common.
-
-It says how encoder and decoder are built.
-"""
+"""EncoderDecoder: what every autoencoder of an encoder and a decoder network has in common."""
 
 import warnings
 from math import prod
@@ -10,8 +7,8 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from skae._modules.architecture import EncoderDecoderArchitecture
-from skae._network_autoencoder import NetworkAutoencoder, layer_sizes
+from skae._modules.architecture import EncoderDecoderArchitecture, layer_sizes
+from skae._network_autoencoder import NetworkAutoencoder
 from skae._nn.likelihoods import LIKELIHOODS
 from skae._nn.networks import ACTIVATIONS, MIN_SIDE, OUT_RANGES, POOLINGS
 from skae._utils.validation import Interval, StrOptions
@@ -47,8 +44,8 @@ class EncoderDecoder(NetworkAutoencoder):
         "decoder": [nn.Module, None],
     }
 
-    def _check_choices(self, n_features: int) -> None:
-        super()._check_choices(n_features)
+    def _check_parameters(self, n_features: int) -> None:
+        super()._check_parameters(n_features)
         sizes = layer_sizes("hidden_layer_sizes", self.hidden_layer_sizes)
         if self.decoder_layer_sizes is not None:
             layer_sizes("decoder_layer_sizes", self.decoder_layer_sizes)
@@ -102,32 +99,22 @@ class EncoderDecoder(NetworkAutoencoder):
                 f"batch_size={self.batch_size} and {n_train} rows to train on."
             )
 
-    def _user_modules(self) -> tuple[Any, ...]:
-        return (self.encoder, self.decoder)
+    def _given_modules(self) -> tuple[Any, ...]:
+        names = [n for n in ("encoder", "decoder", "perceptual") if hasattr(self, n)]
+        return tuple(getattr(self, name) for name in names)
 
     def _has_own_networks(self) -> bool:
         return self.encoder is not None or self.decoder is not None
 
-    def _choices(self) -> dict[str, Any]:
-        hidden = layer_sizes("hidden_layer_sizes", self.hidden_layer_sizes)
-        back = hidden[::-1]
-        if self.decoder_layer_sizes is not None:
-            back = layer_sizes("decoder_layer_sizes", self.decoder_layer_sizes)
-        return {
+    def _derived_fields(self) -> dict[str, Any]:
+        fields: dict[str, Any] = {
             "n_components": self._n_latents(),
-            "hidden_layer_sizes": hidden,
-            "decoder_layer_sizes": back,
-            "activation": self.activation,
-            "out_activation": self.out_activation,
-            "normalization": self.normalization,
-            "network": self.network,
-            "image_shape": None if self.image_shape is None else tuple(map(int, self.image_shape)),
-            "pooling": self.pooling,
-            "tied_weights": False,
-            "likelihood": self.likelihood,
-            "noise_variance": self.noise_variance,
             "own_networks": self._has_own_networks(),
         }
+        if self.decoder_layer_sizes is None:  # the encoder's, mirrored
+            hidden = layer_sizes("hidden_layer_sizes", self.hidden_layer_sizes)
+            fields["decoder_layer_sizes"] = hidden[::-1]
+        return fields
 
     def _support(self, as_targets: bool = True) -> tuple[str, tuple[float, float]]:
         bounded = self._architecture.out_activation

@@ -14,7 +14,7 @@ J. Bornschein and Y. Bengio (2015). Reweighted wake-sleep. ICLR.
 
 from math import ceil
 from numbers import Integral
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -31,9 +31,9 @@ from skae._inference.helmholtz import (
 )
 from skae._inference.row_draws import RowDraws
 from skae._modules.helmholtz import ALGORITHMS, HelmholtzArchitecture, HelmholtzModule
-from skae._net_owner import slices
-from skae._network_autoencoder import NetworkAutoencoder, layer_sizes
+from skae._network_autoencoder import NetworkAutoencoder
 from skae._training.data import Data, chunks
+from skae._training.trainer import slices
 from skae._utils.validation import Interval, StrOptions, private_generator
 
 Array = NDArray[Any]
@@ -263,8 +263,8 @@ class HelmholtzMachine(NetworkAutoencoder):
 
     # -------------------------------------------------------------------- learning
 
-    def _check_choices(self, n_features: int) -> None:
-        super()._check_choices(n_features)
+    def _check_parameters(self, n_features: int) -> None:
+        super()._check_parameters(n_features)
         if self.algorithm == "free-energy" and self.n_particles == 1:
             raise ValueError(
                 "n_particles=1 leaves none to compare with: algorithm='free-energy' needs two or "
@@ -282,18 +282,17 @@ class HelmholtzMachine(NetworkAutoencoder):
         X: Array,
         sample_weight: Array | None,
         y: Array | None,
-        known: dict[str, Any] | None,
+        previous: Self | None,
         rng: np.random.RandomState,
-        streaming: bool = False,
     ) -> Data:
         """Choose the likelihood, where that is left to the rows; then as in the base."""
         binary = is_binary(X)
         self.likelihood_ = self.likelihood
         if self.likelihood == "auto":
-            before = None if known is None else known["blueprint"].likelihood
+            before = None if previous is None else previous._architecture.likelihood
             self.likelihood_ = before or ("bernoulli" if binary else "gaussian")
         self._binarised = self.likelihood_ == "bernoulli" and not binary
-        return super()._begin(X, sample_weight, y, known, rng, streaming)
+        return super()._begin(X, sample_weight, y, previous, rng)
 
     def _check_support(self, low: Tensor, high: Tensor) -> None:
         """As in the base; where the likelihood was not asked for, say where it comes from."""
@@ -307,33 +306,29 @@ class HelmholtzMachine(NetworkAutoencoder):
                 "with likelihood='gaussian'."
             ) from None
 
-    def _choices(self) -> dict[str, Any]:
+    def _derived_fields(self) -> dict[str, Any]:
         n_particles = self.n_particles or (1 if self.algorithm == "wake-sleep" else _PARTICLES)
         return {
-            "n_components": int(self.n_components),
-            "hidden_layer_sizes": layer_sizes("hidden_layer_sizes", self.hidden_layer_sizes),
-            "algorithm": self.algorithm,
             "n_particles": int(n_particles),
             "likelihood": self.likelihood_,
-            "noise_variance": self.noise_variance,
             "binarised": self._binarised,
         }
 
     def _make_module(self, generator: torch.Generator) -> HelmholtzModule:
         return HelmholtzModule(self._architecture.make_likelihood(), self._architecture, generator)
 
-    def _learn_from_outputs(self, data: Data, share: float) -> Array:
+    def _learn_from_outputs(self, data: Data, weight: float) -> Array:
         codes = self._encode(data.X)
         self._check_codes_are_finite(codes)
-        self._learn_noise(data, share)
+        self._learn_noise(data, weight)
         return codes
 
-    def _learn_noise(self, data: Data, share: float) -> None:
+    def _learn_noise(self, data: Data, weight: float) -> None:
         """The noise at which the objective of these rows is largest, given the networks."""
         n_draws = self._architecture.n_particles
-        if self._architecture.algorithm != "reweighted" and share == 1:
+        if self._architecture.algorithm != "reweighted" and weight == 1:
             n_draws = min(_MOST_DRAWS, ceil(_NOISE_DRAWS / len(data.X)))
-        self._learn_noise_of_draws(data, share, n_draws, drawn)
+        self._learn_noise_of_draws(data, weight, n_draws, drawn)
 
     # ------------------------------------------------------- recognition, generation
 
@@ -396,7 +391,7 @@ class HelmholtzMachine(NetworkAutoencoder):
             If `n_samples` is not a positive integer.
         """
         self._check_sample_arguments(n_samples, True)
-        chance = torch.sigmoid(self.net_.module_.prior_logit.detach()).cpu().numpy()
+        chance = torch.sigmoid(self._trainer.module.prior_logit.detach()).cpu().numpy()
         uniform = private_generator(random_state).random_sample((n_samples, len(chance)))
         return (uniform < chance).astype(np.float32)
 
@@ -544,14 +539,14 @@ class HelmholtzMachine(NetworkAutoencoder):
         """
         data = self._to_score(X, "exact_log_likelihood")
         self._check_few_units("exact_log_likelihood")
-        with self._inference():
-            return Enumeration(self.net_.module_).log_likelihoods(self._rows(data))
+        with self._trainer.inference():
+            return Enumeration(self._trainer.module).log_likelihoods(self._dataset(data))
 
     def _terms(self, X: ArrayLike, method: str, n_draws: int | None) -> FreeEnergyTerms:
         data = self._to_score(X, method)
         self._check_argument("n_draws", n_draws, [_COUNT, None])
-        module, rows = self.net_.module_, self._rows(data)
-        with self._inference():
+        module, rows = self._trainer.module, self._dataset(data)
+        with self._trainer.inference():
             if n_draws is None:
                 self._check_few_units(f"{method} with n_draws=None")
                 return FreeEnergyTerms(*Enumeration(module).terms(rows).T)
@@ -572,7 +567,7 @@ class HelmholtzMachine(NetworkAutoencoder):
 
     def _row_draws(self, n_draws: int) -> RowDraws:
         """Draws of h for any row, the same in every call."""
-        device, architecture = self._net_device(), self._architecture
+        device, architecture = self._trainer.device, self._architecture
         return RowDraws(
             int(n_draws),
             architecture.n_units,
@@ -590,7 +585,7 @@ class HelmholtzMachine(NetworkAutoencoder):
     def _recognised(self, X: Array, units: slice) -> Array:
         """Probabilities of some of all units, from the data up."""
         self._check_range(X)
-        module = self.net_.module_
+        module = self._trainer.module
         width = len(range(self._architecture.n_units)[units])
 
         def probabilities(batch: Any) -> Tensor:
@@ -600,7 +595,7 @@ class HelmholtzMachine(NetworkAutoencoder):
         return self._map_rows(Data(X), probabilities, width)
 
     def _decode(self, Z: Array) -> Array:
-        module = self.net_.module_
+        module = self._trainer.module
         return self._map_codes(Z, lambda z: module.likelihood.mean(module.output(z)))
 
     def _log_prob(self, X: Array) -> Array:
@@ -610,9 +605,9 @@ class HelmholtzMachine(NetworkAutoencoder):
         return self._bounds(data, 1)
 
     def _bounds(self, data: Data, n_importance: int) -> Array:
-        with self._inference():
+        with self._trainer.inference():
             draws = self._row_draws(n_importance)
-            return importance_bounds(self.net_.module_, self._rows(data), draws)
+            return importance_bounds(self._trainer.module, self._dataset(data), draws)
 
     def _draw(self, n_samples: int, rng: np.random.RandomState, noise: bool) -> Array:
         return self._dreamt(n_samples, rng, noise)[0]
@@ -621,12 +616,12 @@ class HelmholtzMachine(NetworkAutoencoder):
         self, n_samples: int, rng: np.random.RandomState, noise: bool
     ) -> tuple[Array, tuple[Array, ...]]:
         """Rows, or their means, and the units of the layers, from the top down."""
-        module, generator = self.net_.module_, self._torch_generator(rng)
+        module, generator = self._trainer.module, self._trainer.generator(rng)
         rows = np.empty((n_samples, self.n_features_in_), dtype=np.float32)
         layers = [
             np.empty((n_samples, n), dtype=np.float32) for n in self._architecture.layer_sizes
         ]
-        with self._inference():
+        with self._trainer.inference():
             for part in slices(n_samples):
                 shape = (part.stop - part.start, self._architecture.n_units)
                 uniform = torch.rand(shape, generator=generator, device=generator.device)
@@ -639,7 +634,7 @@ class HelmholtzMachine(NetworkAutoencoder):
     def _generate(self, Z: Array, rng: np.random.RandomState, noise: bool) -> Array:
         if not noise:
             return self._decode(Z)
-        module, generator = self.net_.module_, self._torch_generator(rng)
+        module, generator = self._trainer.module, self._trainer.generator(rng)
 
         def draw(z: Tensor) -> Tensor:
             shape = (len(z), self._architecture.n_units)
@@ -649,7 +644,7 @@ class HelmholtzMachine(NetworkAutoencoder):
         return self._map_codes(Z, draw)
 
     def _explained(self, output: Tensor, generator: torch.Generator, noise: bool) -> Tensor:
-        likelihood = self.net_.module_.likelihood
+        likelihood = self._trainer.module.likelihood
         return likelihood.draw(output, generator) if noise else likelihood.mean(output)
 
 

@@ -46,6 +46,7 @@ from skae._inference.bounds import LogPrior, Proposal, best_proposal, bounds, so
 from skae._latent_paths import LatentPathsMixin
 from skae._linear.moments import scaled_weight
 from skae._linear_ae import LinearAE
+from skae._modules.architecture import layer_sizes
 from skae._modules.latent_density import (
     AutoregressiveDensity,
     DensityModule,
@@ -53,10 +54,9 @@ from skae._modules.latent_density import (
     import_zuko,
 )
 from skae._net_owner import NetOwner, slices
-from skae._network_autoencoder import layer_sizes
 from skae._nn.priors import draw_from
 from skae._training.data import Data, Dataset, Units, check_finite
-from skae._training.net import MATRIX_OPTIMIZER, OPTIMIZERS
+from skae._training.optimizers import MATRIX_OPTIMIZER, OPTIMIZERS
 from skae._utils.availability import available_if
 from skae._utils.inputs import as_numbers
 from skae._utils.interrupts import inside_another_fit
@@ -464,7 +464,7 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
 
     # -------------------------------------------------------------------- learning
 
-    def _check_choices(self) -> None:
+    def _check_parameters(self) -> None:
         """Raise for parameters that cannot go together."""
         self._check_callbacks()
         if self.autoencoder is not None:
@@ -764,7 +764,7 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
             units=Units(None, None),
             with_mask=False,
             reread=reread,
-            device=self._net_device(),
+            device=self._trainer.device,
         )
 
     def _learned_from(self, X: Array) -> Data:
@@ -817,12 +817,12 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         self, rows: Array, standardised: Callable[[Array], Array]
     ) -> NDArray[np.float64]:
         """log p of standardised numbers, which are made of so many rows at a time."""
-        module, device = self.net_.module_, self._net_device()
+        module, device = self._trainer.module, self._trainer.device
         found = np.empty(len(rows))
         n_codes = _SCORED if device.type == "cpu" else _SCORED_ELSEWHERE
         step = max(1, n_codes // self._units.n_free)
         z = torch.zeros((step, self._units.n_free), device=device)
-        with self._inference():
+        with self._trainer.inference():
             for start in range(0, len(rows), step):
                 part = standardised(rows[start : start + step])
                 part = part.clip(-_FARTHEST, _FARTHEST).astype(np.float32)
@@ -839,12 +839,12 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
                 self.density_, n, self._units.n_free, rng, name="density", dtype=np.float64
             )
             return self._units.codes_of(drawn)
-        generator = self._torch_generator(rng)
+        generator = self._trainer.generator(rng)
         more = {}
         if known is not None:
-            more["given"] = torch.from_numpy(known.astype(np.float32)).to(self._net_device())
-        with self._inference():
-            z = self.net_.module_.sample(n, generator, **more).cpu().numpy()
+            more["given"] = torch.from_numpy(known.astype(np.float32)).to(self._trainer.device)
+        with self._trainer.inference():
+            z = self._trainer.module.sample(n, generator, **more).cpu().numpy()
         return self._units.restored(z)
 
     @available_if(_can_stream)
@@ -1111,7 +1111,7 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
 
     def _through_conditionals(self, rows: Array, *, inverse: bool) -> NDArray[np.float64]:
         """Standardised codes to normal numbers, or back, all in float64."""
-        density = copy.deepcopy(self.net_.module_.density()).cpu().double()
+        density = copy.deepcopy(self._trainer.module.density()).cpu().double()
         through = density.from_normal if inverse else density.to_normal
         found = np.empty(rows.shape)
         with torch.inference_mode():
@@ -1236,7 +1236,7 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
 
     def _check_rows(self, X: Any, *, reset: bool, min_rows: int = 1) -> Any:
         if reset:
-            self._check_choices()
+            self._check_parameters()
         X = self._as_rows(X)
         tags = get_tags(self).input_tags
         X = validate_data(

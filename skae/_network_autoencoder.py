@@ -1,55 +1,104 @@
-"""NetworkAutoencoder: what all networks that explain rows by a likelihood have in common.
+"""NetworkAutoencoder: what every autoencoder whose rows a network explains has in common.
 
-It keeps the network's units, checks that rows are what the likelihood can explain, goes on
-from earlier fits, and moves rows in and out of the network.
+It has a `Trainer`, which owns the network. Here rows become what the network reads, training is
+begun or gone on with, and what follows from the trained network is learned.
 """
 
-import copy
+import copyreg
+import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from math import inf
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from sklearn.callback import CallbackSupportMixin, with_callbacks
+from sklearn.utils import get_tags
+from sklearn.utils.validation import validate_data
 from torch import Tensor
 
+from skae._base import BaseAutoencoder
 from skae._linear.moments import scaled_weight
-from skae._modules.architecture import Architecture, common_scale
-from skae._net_owner import NetOwner, slices
+from skae._modules.architecture import Architecture, common_scale, layer_sizes
 from skae._nn.likelihoods import LIKELIHOODS, NoiseSums, WithNoise, explained
-from skae._training.data import Batch, Data, Dataset, Spread, as_tensor, in_float32, spread_of
-from skae._training.net import Net, TrainableModule, preserve_rng_state
+from skae._training.callbacks import (
+    Tasks,
+    check_callbacks,
+    check_copies,
+    check_listeners,
+    named_callbacks,
+    set_callback_params,
+)
+from skae._training.data import (
+    LEAST_WEIGHT,
+    Batch,
+    Data,
+    Dataset,
+    Spread,
+    as_tensor,
+    check_finite,
+    in_float32,
+    spread_of,
+)
+from skae._training.module import TrainableModule
+from skae._training.net import Net
+from skae._training.random_state import preserve_rng_state
 from skae._training.saving import holds_module, is_same
+from skae._training.trainer import TRAINING_CONSTRAINTS, Trainer, TrainingOptions, batches, slices
 from skae._utils.inputs import check_every_column_seen
-from skae._utils.validation import Interval, StrOptions
+from skae._utils.interrupts import keeps_progress
+from skae._utils.validation import (
+    Interval,
+    StrOptions,
+    check_weight,
+    clone_parameters,
+    fit_context,
+)
 
 Array = NDArray[Any]
 
+# What the weight of earlier calls is multiplied with when partial_fit sees new rows.
+_MEMORY = 0.9
 # Training rows whose scores tell whether a model is of use.
 _CHECKED_ROWS = 8
 # Values of rows that are explained in the units of the data.
 _LARGEST = 1e15
+# What files of earlier versions call attributes.
+_RENAMED = {"_blueprint": "_architecture", "_own": "_user_modules"}
 
 
-class NetworkAutoencoder(NetOwner):
-    """A network with a likelihood p(x|z) of rows, trained by a skorch net in batches.
+class NetworkAutoencoder(CallbackSupportMixin, BaseAutoencoder):
+    """A network with a likelihood p(x|z) of rows.
 
-    Subclasses implement `_make_module`, `_choices` and what is particular to them.
+    Subclasses implement `_make_module`, `_learn_from_outputs` and what is particular to them.
+
+    Attributes
+    ----------
+    net_ : skorch.NeuralNet
+        The trained net; its module is `net_.module_`.
+    history_ : list of dict
+        The losses of every epoch, in nats per row, as skorch records them.
+    n_iter_ : int
+        Epochs that were trained, in all.
     """
 
     _Architecture: ClassVar[type[Architecture]] = Architecture
 
-    # For type checkers, which know no parameters of subclasses.
     _architecture: Any
+    _trainer: Trainer
+    _user_modules: tuple[Any, ...]  # those that the network was built of, and their weights
+
+    # For type checkers, which know no parameters of subclasses.
+    callbacks: list[Any] | None
     hidden_layer_sizes: Any
     missing: str
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **NetOwner._parameter_constraints,
+        **TRAINING_CONSTRAINTS,
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
         "likelihood": [StrOptions(set(LIKELIHOODS))],
@@ -67,63 +116,128 @@ class NetworkAutoencoder(NetOwner):
         """The network of `_architecture`, with weights drawn from the generator."""
 
     @abstractmethod
-    def _choices(self) -> dict[str, Any]:
-        """Fields of the blueprint that parameters decide."""
+    def _learn_from_outputs(self, data: Data, weight: float) -> Array:
+        """Learn what depends on the trained network; the codes of the rows.
 
-    @abstractmethod
-    def _learn_from_outputs(self, data: Data, share: float) -> Array:
-        """Learn what depends on the trained network, as `_finish`; the codes of the rows."""
+        `weight` is what these rows count beside what was learned from earlier ones: 1 after
+        `fit`, less within a stream.
+        """
 
-    def _check_choices(self, n_features: int) -> None:
+    def _check_parameters(self, n_features: int) -> None:
         """Raise for parameters that cannot go together."""
         layer_sizes("hidden_layer_sizes", self.hidden_layer_sizes)
-        self._check_callbacks()
+        check_callbacks(self.callbacks or [], self.early_stopping)
 
-    def _user_modules(self) -> tuple[Any, ...]:
+    def _derived_fields(self) -> dict[str, Any]:
+        """Fields of the architecture that are not just parameters of the same name."""
+        return {}
+
+    def _given_modules(self) -> tuple[Any, ...]:
         """The user's own modules among the parameters."""
         return ()
 
+    def _n_latents(self) -> int:
+        """How many codes are asked for."""
+        return int(self.n_components)
+
+    def _learn_condition(
+        self, y: Array | None, sample_weight: Array | None, previous: Self | None
+    ) -> NDArray[np.float32] | None:
+        """The targets as what the decoder reads, (n_rows, n_conditions); what there are is
+        learned in the first fit."""
+        return None
+
+    def _check_batches(self, n_train: int) -> None:
+        """Raise where batches would be too small."""
+
+    def _prepare(self, rows: Dataset, train: Tensor) -> None:
+        """What comes before the first training: nothing, or a pretraining."""
+
+    def _before_training(self, n_rows: int) -> None:
+        """Hear that training begins, on so many rows in this and earlier calls of a stream."""
+
+    def _first_epoch_to_stop(self) -> int:
+        """From which epoch on a flat loss may stop training, or slow it."""
+        return 0
+
+    def _train_more(self, data: Data, codes: Array, valid: Tensor | None, streaming: bool) -> None:
+        """What comes after training: nothing, or a network that learns from the codes.
+
+        `valid` are the rows that were held out, if some were.
+        """
+
+    def _check_trained(self) -> None:
+        """Warn of a training that ended before its time."""
+
     # ------------------------------------------------------------------------- learning
 
-    def _known(self) -> dict[str, Any]:
-        return {**super()._known(), "blueprint": self._architecture}
-
-    def _learn_targets(
-        self, y: Array | None, sample_weight: Array | None, known: dict[str, Any] | None
-    ) -> NDArray[np.float32] | None:
-        """Write the targets as what the decoder reads, (n_rows, n_conditions).
-
-        What targets there are is learned where nothing is `known` from earlier calls.
-        """
-        return None
+    @with_callbacks
+    def _fit_model(
+        self,
+        X: Array,
+        rng: np.random.RandomState,
+        sample_weight: Array | None,
+        previous: Self | None,
+        y: Array | None = None,
+        told: Any = None,
+    ) -> Array:
+        """`told` is the y that `fit` was given, for scikit-learn's callbacks."""
+        check_listeners(getattr(self, "_skl_callbacks", []))
+        context = self._init_callback_context(max_subtasks=self.max_iter)
+        context.call_on_fit_task_begin(estimator=self, X=X, y=told)
+        data = self._begin(X, sample_weight, y, previous, rng)
+        rows = self._dataset(data, reread=True)
+        train, valid = self._trainer.split(len(rows))
+        self._check_batches(len(train))
+        if previous is None:
+            self._prepare(rows, train)
+        self._before_training(len(train))
+        listeners = []
+        if hasattr(self, "_skl_callbacks"):
+            listeners.append(("skae_tasks", Tasks(self, context, data, X, told, sample_weight)))
+        self._n_rows_seen = float(len(rows) if sample_weight is None else sample_weight.sum())
+        self._trainer.fit(
+            rows,
+            train,
+            valid,
+            listeners=tuple(listeners),
+            first_epoch_to_stop=self._first_epoch_to_stop(),
+            keeps_progress=keeps_progress(self),
+        )
+        self.n_iter_ = self._trainer.n_epochs
+        codes = self._finish_whatever_interrupts(data)
+        self._train_more(data, codes, valid, streaming=False)
+        self._check_trained()
+        context.call_on_fit_task_end(estimator=self, X=X, y=told)
+        return codes
 
     def _begin(
         self,
         X: Array,
         sample_weight: Array | None,
         y: Array | None,
-        known: dict[str, Any] | None,
+        previous: Self | None,
         rng: np.random.RandomState,
-        streaming: bool = False,
     ) -> Data:
-        """Start, or go on from what is known; what is learned from."""
-        if known is not None:
-            self._continue(known, X)
+        """Start, or go on from an earlier fit; what is learned from."""
+        if previous is not None:
+            self._go_on_from(previous, X)
         weight, _ = scaled_weight(sample_weight)  # they have no scale, and float32 has a range
-        data = Data(X, weight, self._learn_targets(y, weight, known))
-        if known is None:
+        data = Data(X, weight, self._learn_condition(y, weight, previous))
+        if previous is None:
             self._start(data, rng)
+        self.n_components_ = self._n_latents()
         return data
 
     def _start(self, data: Data, rng: np.random.RandomState) -> None:
         X, weight, condition = data
-        self._check_choices(X.shape[1])
+        self._check_parameters(X.shape[1])
         self._seed = int(rng.randint(2**31 - 1))
         spread = spread_of(X, weight)
         if spread.any_missing:
             check_every_column_seen(X, getattr(self, "feature_names_in_", None))
         self._architecture = self._Architecture(
-            **self._choices(),
+            **self._fields(),
             n_features=X.shape[1],
             n_codes=self._n_latents(),
             n_conditions=0 if condition is None else condition.shape[1],
@@ -135,16 +249,17 @@ class NetworkAutoencoder(NetOwner):
         self._check_support(spread.low, spread.high)
         self._check_size(spread)
         # The fitted model goes on with these, whatever the parameters become.
-        self._own = self._user_modules()
-        self.n_components_ = self._n_latents()
-        self._set_net(self._new_module(self._seed))
+        self._user_modules = self._given_modules()
+        self._trainer = Trainer(
+            self._new_module(self._seed), TrainingOptions.of(self), **self._of_trainer()
+        )
 
-    def _continue(self, known: dict[str, Any], X: Array) -> None:
+    def _go_on_from(self, previous: Self, X: Array) -> None:
         """Go on from an earlier fit with the parameters of today, where they can change."""
-        self._check_choices(X.shape[1])
-        architecture = known["blueprint"]
-        self._check_continued(known, X.shape[1], architecture.n_features)
-        now, then = self._choices(), architecture.as_dict()
+        self._check_parameters(X.shape[1])
+        architecture = previous._architecture
+        self._check_columns(previous, X.shape[1])
+        now, then = self._fields(), architecture.as_dict()
         changed = [n for n in now if now[n] != then[n] and n not in architecture.changeable]
         if changed:
             name = changed[0]
@@ -152,47 +267,70 @@ class NetworkAutoencoder(NetOwner):
                 f"{architecture.names.get(name, name)}={now[name]!r} cannot change while training "
                 f"goes on: it was {then[name]!r}. Fit anew, with warm_start=False."
             )
-        if not all(map(is_same, self._user_modules(), self._own)):
+        if not all(map(is_same, self._given_modules(), previous._user_modules)):
             raise ValueError(
                 "Networks and distributions of your own cannot change while training goes on. Fit "
                 "anew, with warm_start=False."
             )
+        self._seed, self._user_modules = previous._seed, previous._user_modules
         self._architecture = replace(
             architecture, **{name: now[name] for name in architecture.changeable}
         )
         self._check_range(X, as_targets=True)
-        self.n_components_ = self._n_latents()
-        self._copy_net(known["net"])
+        self._trainer = previous._trainer.fork(TrainingOptions.of(self), self._architecture)
+
+    def _check_columns(self, previous: Self, n_features: int) -> None:
+        """Raise if training would go on from a fit on other columns."""
+        names, before = (getattr(e, "feature_names_in_", None) for e in (self, previous))
+        n_before = previous._architecture.n_features
+        if n_features != n_before:
+            raise ValueError(
+                f"X has {n_features} features, but training goes on from a fit on {n_before}. "
+                "Fit anew, with warm_start=False."
+            )
+        if names is not None and before is not None and list(names) != list(before):
+            raise ValueError(
+                f"The columns of X are {list(names)}, but training goes on from a fit on "
+                f"{list(before)}."
+            )
+
+    def _fields(self) -> dict[str, Any]:
+        """Fields of the architecture that parameters decide."""
+        return self._Architecture.from_params(self.get_params(deep=False)) | self._derived_fields()
 
     def _new_module(self, seed: int) -> TrainableModule:
         with preserve_rng_state():
             return self._make_module(torch.Generator().manual_seed(seed))
 
-    def _set_net(
-        self,
-        module: TrainableModule,
-        device: torch.device | None = None,
-        solver: str | None = None,
-    ) -> None:
-        self.net_ = self._new_net(module, device, solver, foreign_modules=holds_module(self._own))
+    def _of_trainer(self) -> dict[str, Any]:
+        return {
+            "seed": self._seed,
+            "name": type(self).__name__,
+            "foreign_modules": holds_module(self._user_modules),
+        }
 
-    def _copy_net(self, net: Net) -> None:
-        """Take over a copy of a net, with this estimator's training parameters."""
-        module = copy.deepcopy(net.module_)
-        module.architecture = self._architecture
-        self._set_net(module)
-        self.net_.go_on_from(net)
+    def _finish_whatever_interrupts(self, data: Data) -> Array:
+        """Once more from the beginning after a first Ctrl-C: without it the training is lost."""
+        try:
+            return self._finish(data, 1.0)
+        except KeyboardInterrupt:
+            if self.net_.interrupted_ or not keeps_progress(self):
+                raise
+            warnings.warn(
+                f"Training was interrupted after epoch {self.n_iter_}, whose state is kept.",
+                UserWarning,
+                stacklevel=2,
+            )
+            self.net_.interrupted_ = True
+            return self._finish(data, 1.0)
 
-    def _finish(self, data: Data, share: float) -> Array | None:
-        codes = self._learn_from_outputs(data, share)
+    def _finish(self, data: Data, weight: float) -> Array:
+        """Learn what depends on the trained network, and check that it is of use."""
+        codes = self._learn_from_outputs(data, weight)
         few: list[Any] = [None if a is None else a[:_CHECKED_ROWS] for a in data]
         scores = self._scores(Data(*few))
         if not np.isfinite(scores).all():
-            raise ValueError(
-                f"Training diverged: after {self.n_iter_} epochs a training row scores "
-                f"{scores[~np.isfinite(scores)][0]}. Lower learning_rate_init (now "
-                f"{self.learning_rate_init}) or rescale X."
-            )
+            raise self._divergence(f"a training row scores {scores[~np.isfinite(scores)][0]}")
         return codes
 
     def _scores(self, data: Data) -> Array:
@@ -202,24 +340,91 @@ class NetworkAutoencoder(NetOwner):
 
     def _check_codes_are_finite(self, codes: Array) -> None:
         if not np.isfinite(codes).all():
-            raise ValueError(
-                f"Training diverged: after {self.n_iter_} epochs the codes are not finite. Lower "
-                f"learning_rate_init (now {self.learning_rate_init}) or rescale X."
-            )
+            raise self._divergence("the codes are not finite")
 
-    def _n_latents(self) -> int:
-        """How many codes are asked for."""
-        return int(self.n_components)
+    def _divergence(self, what: str) -> ValueError:
+        rate = self.learning_rate_init
+        return ValueError(
+            f"Training diverged: after {self.n_iter_} epochs {what}. Lower learning_rate_init (now "
+            f"{rate}) or rescale X."
+        )
+
+    @fit_context
+    def partial_fit(
+        self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None
+    ) -> Self:
+        """Train for one epoch over these rows, going on from what was learned before.
+
+        The first call, on an unfitted estimator, fixes the units in which the network
+        reads rows. Noise and moments of the codes are running averages over the calls,
+        in which every call counts 0.9 times the one after it per row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            A batch of rows, of any length; it is cut into batches of `batch_size`. Where
+            NaN is allowed, the first batch needs a seen value in every column; in a later one
+            a column may be NaN throughout.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets), default=None
+            What a conditional model is conditioned on; ignored by all others.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How often each row counts.
+
+        Returns
+        -------
+        self : object
+            The estimator.
+
+        Raises
+        ------
+        ValueError
+            If the batch or `sample_weight` is not allowed; the batch is then as if it
+            had not been given.
+        """
+        with self._all_or_nothing():
+            previous = BaseAutoencoder.__copy__(self) if "_trainer" in vars(self) else None
+            rows_in = self._check_rows(X, reset=previous is None)
+            weight = check_weight(sample_weight, rows_in)
+            targets = self._check_targets(y, rows_in.shape[0])
+            rows_in, weight, targets = self._rows_that_count(rows_in, weight, targets)
+            data = self._begin(rows_in, weight, targets, previous, self._generator())
+            rows = self._dataset(data, reread=True)
+            self._check_batches(len(rows))
+            if previous is None:
+                self._prepare(rows, torch.arange(len(rows)))
+            self._before_training(len(rows) * (1 + self._trainer.n_epochs))
+            self._trainer.partial_fit(rows)
+            self.n_iter_ = self._trainer.n_epochs
+            n_rows = float(len(rows) if weight is None else weight.sum())
+            n_before = 0.0 if previous is None else _MEMORY * self._n_rows_seen
+            self._n_rows_seen = n_rows + n_before
+            codes = self._finish(data, n_rows / self._n_rows_seen)
+            self._train_more(data, codes, None, streaming=True)
+        return self
+
+    # --------------------------------------------------------------------- the network
+
+    @property
+    def net_(self) -> Net:
+        """The trained net."""
+        if "_trainer" not in vars(self):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute 'net_'")
+        return self._trainer.net
+
+    @property
+    def history_(self) -> list[dict[str, Any]]:
+        """The losses of every epoch, in nats per row."""
+        return self.net_.history
 
     # ------------------------------------------------------------- rows in and rows out
 
-    def _rows(self, data: Data, reread: bool = False) -> Dataset:
+    def _dataset(self, data: Data, reread: bool = False) -> Dataset:
         return Dataset(
             data,
             units=self._architecture.units,
             with_mask=self._architecture.with_mask,
             reread=reread,
-            device=self._net_device(),
+            device=self._trainer.device,
         )
 
     def _map_rows(
@@ -230,19 +435,19 @@ class NetworkAutoencoder(NetOwner):
         dtype: type[np.generic] = np.float32,
     ) -> Array:
         """A function of batches, over all rows; on the CPU."""
-        rows = self._rows(data)
+        rows = self._dataset(data)
         out = np.empty((len(rows), *width), dtype=dtype)
-        with self._inference():
-            for part, batch in self._chunks(rows):
+        with self._trainer.inference():
+            for part, batch in batches(rows):
                 out[part] = compute(batch).cpu().numpy()
         return out
 
     def _map_codes(self, Z: Array, compute: Callable[[Tensor], Tensor]) -> Array:
         """Rows in the units of the data that a function makes of codes."""
         out = np.empty((len(Z), self.n_features_in_), dtype=np.float32)
-        with self._inference():
+        with self._trainer.inference():
             for part in slices(len(Z)):
-                z = in_float32(as_tensor(Z[part])).to(self._net_device())
+                z = in_float32(as_tensor(Z[part])).to(self._trainer.device)
                 out[part] = self._in_data_units(compute(z))
         return out
 
@@ -258,31 +463,31 @@ class NetworkAutoencoder(NetOwner):
             return None
         scale = self._architecture.target_scale
         return torch.as_tensor(np.asarray(self.noise_variance_) / scale**2, dtype=torch.float32).to(
-            self._net_device()
+            self._trainer.device
         )
 
     def _learn_noise_of_draws(
-        self, data: Data, share: float, n_draws: int, drawn: Callable[..., Iterator[Any]]
+        self, data: Data, weight: float, n_draws: int, drawn: Callable[..., Iterator[Any]]
     ) -> None:
         """The noise of outputs at draws of codes, other draws in every call.
 
-        `drawn` makes of the module, rows, a number and a generator batches, outputs and shares.
+        `drawn` makes of the module, rows, a number and a generator batches, outputs and weights.
         """
-        module = self.net_.module_
+        module = self._trainer.module
         noise = NoiseSums(module.likelihood)
         if noise.likelihood is not None:
-            rows = self._rows(data)
+            rows = self._dataset(data)
             seed = self._seed + 1_000_003 * self.n_iter_
             generator = torch.Generator(rows.device).manual_seed(seed)
-            with self._inference():
-                for batch, output, weight in drawn(module, rows, n_draws, generator):
-                    noise.add(*explained(batch, output, weight))
-            noise.settle(share, self._noise_so_far() if share < 1 else None)
+            with self._trainer.inference():
+                for batch, output, w in drawn(module, rows, n_draws, generator):
+                    noise.add(*explained(batch, output, w))
+            noise.settle(weight, self._noise_so_far() if weight < 1 else None)
         self._publish_noise()
 
     def _publish_noise(self) -> None:
         """The noise variance in the units of the data."""
-        likelihood = self.net_.module_.likelihood
+        likelihood = self._trainer.module.likelihood
         self.noise_variance_ = None
         if isinstance(likelihood, WithNoise):
             variance = likelihood.variance.cpu().double().numpy()
@@ -290,6 +495,25 @@ class NetworkAutoencoder(NetOwner):
             self.noise_variance_ = variance if variance.ndim else float(variance)
 
     # --------------------------------------------------------------------------- checks
+
+    def _check_rows(self, X: Any, *, reset: bool, min_rows: int = 1) -> Any:
+        """As in the base, but without converting whole arrays: networks cast by the batch."""
+        X = validate_data(
+            self,
+            self._as_rows(X),
+            reset=reset,
+            dtype="numeric",
+            ensure_all_finite=False,
+            ensure_min_samples=min_rows,
+        )
+        check_finite(X, allow_nan=get_tags(self).input_tags.allow_nan)
+        return X
+
+    def _counted(self, weight: Any | None) -> Any | None:
+        """As in the base; what float32 would lose beside the largest weight counts nothing, too."""
+        if weight is not None and weight.size:
+            weight = np.where(weight < LEAST_WEIGHT * weight.max(), 0.0, weight)
+        return super()._counted(weight)
 
     def _check_support(self, low: Tensor, high: Tensor) -> None:
         """Raise if some column, of these minima and maxima, has values that cannot be."""
@@ -341,29 +565,96 @@ class NetworkAutoencoder(NetOwner):
         tags.input_tags.allow_nan = self.missing == "mask"
         return tags
 
+    # ------------------------------------------------------------------- parameters
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Get the parameters of this estimator.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Those of callbacks too, as ``callbacks__<name>__<parameter>``, where the name is the
+            one given beside the callback, or that of its class.
+
+        Returns
+        -------
+        params : dict
+            The parameters by name.
+        """
+        params: dict[str, Any] = super().get_params(deep=deep)
+        for name, callback in named_callbacks(self.callbacks) if deep else ():
+            params[f"callbacks__{name}"] = callback
+            if not isinstance(callback, type):
+                theirs = callback.get_params(deep=False)
+                params |= {f"callbacks__{name}__{key}": value for key, value in theirs.items()}
+        return params
+
+    def set_params(self, **params: Any) -> Self:
+        """Set the parameters of this estimator.
+
+        Parameters
+        ----------
+        **params : dict
+            Parameters by name; ``callbacks__<name>`` replaces a callback,
+            ``callbacks__<name>__<parameter>`` sets one of its parameters.
+
+        Returns
+        -------
+        self : object
+            The estimator.
+        """
+        of_callbacks = {n: params.pop(n) for n in [*params] if n.startswith("callbacks__")}
+        super().set_params(**params)
+        if of_callbacks:
+            self.callbacks = set_callback_params(self.callbacks, of_callbacks)
+        return self
+
+    def __sklearn_clone__(self) -> Self:
+        try:
+            return clone_parameters(self)
+        except Exception:
+            advice = "Let it open what it holds in its method initialize, which training calls."
+            check_copies(self.callbacks, advice)
+            raise
+
     # ---------------------------------------------------------------------------- files
 
+    def __copy__(self) -> Self:
+        """A copy with a network of its own, and the same callbacks."""
+        new = super().__copy__()
+        if "_trainer" in vars(self):
+            new._trainer = self._trainer.copy()
+        return new
+
     def __getstate__(self) -> dict[str, Any]:
-        """The blueprint as plain values, too."""
+        """The network as arrays, what it is built from as plain values."""
         state = super().__getstate__()
-        if "_architecture" in state:
+        if "_trainer" in state:
+            state["net_"] = state.pop("_trainer").state()
             state["_architecture"] = state["_architecture"].as_dict()
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        if "net_" not in self.__dict__:
-            return
-        saved, architecture = self.__dict__.pop("net_"), self.__dict__.pop("_architecture")
-        self._architecture = self._Architecture(**architecture)
-        self.net_ = self._loaded_net(
-            saved, self._new_module(0), foreign_modules=holds_module(self._own)
-        )
+        super().__setstate__({_RENAMED.get(name, name): value for name, value in state.items()})
+        if "net_" in self.__dict__:
+            net = self.__dict__.pop("net_")
+            self._architecture = self._Architecture(**self._architecture)
+            self._trainer = Trainer.of_state(
+                net, self._new_module(0), TrainingOptions.of(self), **self._of_trainer()
+            )
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        advice = "A fitted model needs no callbacks: set_params(callbacks=None) before saving it."
+        check_copies(self.callbacks, advice)
+        return copyreg.__newobj__, (type(self),), self.__getstate__()  # type: ignore[attr-defined]
 
-def layer_sizes(name: str, sizes: Any) -> tuple[int, ...]:
-    """A parameter that is one size or several, as a tuple."""
-    sizes = (sizes,) if isinstance(sizes, Integral) else tuple(sizes)
-    if not all(isinstance(s, Integral) and int(s) >= 1 for s in sizes):
-        raise ValueError(f"{name}={sizes!r} must hold positive integers.")
-    return tuple(int(s) for s in sizes)
+    def __reduce__(self) -> Any:
+        """What pickle never calls, as there is __reduce_ex__, and skops does."""
+        own = [name for name, value in self.get_params().items() if holds_module(value)]
+        if own or holds_module(getattr(self, "_user_modules", None)):
+            raise TypeError(
+                f"{type(self).__name__} holds your own network ({', '.join(own)}), whose code "
+                "skops cannot check: it saves weights and plain values only. Save it with pickle "
+                "or joblib, or build the network by hidden_layer_sizes."
+            )
+        return self.__reduce_ex__(2)

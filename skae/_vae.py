@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable
 from math import ceil
 from numbers import Integral, Real
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -18,9 +18,12 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
+from skae._conditional import ConditionalMixin
 from skae._encoder_decoder import EncoderDecoder
+from skae._inference.bounds import RowLikelihood
 from skae._inference.row_draws import RowDraws
 from skae._inference.vae import (
+    ElboTerms,
     drawn,
     elbo_terms,
     importance_bounds,
@@ -28,12 +31,10 @@ from skae._inference.vae import (
     imputed_means,
     mutual_information,
 )
-from skae._latent_paths import LatentPathsMixin
-from skae._modules.conditioning import ConditionalMixin
 from skae._modules.vae import VAEArchitecture, VAEModule
 from skae._nn.networks import start_at
 from skae._training.data import Data, Dataset
-from skae._utils.validation import Interval, StrOptions, check_weight, private_generator
+from skae._utils.validation import Interval, StrOptions, private_generator
 from skae.metrics import active_units
 
 Array = NDArray[Any]
@@ -49,26 +50,7 @@ _START_LOG_VAR = -3.0
 _NOISE_DRAWS, _MOST_DRAWS = 10_000, 1000
 
 
-class ElboTerms(NamedTuple):
-    """The two terms of the bound log p(x) >= reconstruction - kl, nats.
-
-    Attributes
-    ----------
-    reconstruction : ndarray of shape (n_samples,)
-        E_q log p(x|z) of each row.
-    kl : ndarray of shape (n_samples,)
-        KL(q(z|x) || p(z)) of each row.
-    kl_per_latent : ndarray of shape (n_samples, n_components)
-        What each latent adds to it. For a prior other than N(0, I), what it adds to the
-        latents before it (the chain rule).
-    """
-
-    reconstruction: Array
-    kl: Array
-    kl_per_latent: Array
-
-
-class VAE(LatentPathsMixin, ConditionalMixin, EncoderDecoder):
+class VAE(ConditionalMixin, EncoderDecoder):
     """The variational autoencoder: z ~ p(z), x ~ p(x|z), and a network q(z|x) for p(z|x).
 
     q(z|x) is Gaussian with diagonal covariance. Training maximises the evidence lower
@@ -359,8 +341,8 @@ class VAE(LatentPathsMixin, ConditionalMixin, EncoderDecoder):
 
     # -------------------------------------------------------------------- learning
 
-    def _check_choices(self, n_features: int) -> None:
-        super()._check_choices(n_features)
+    def _check_parameters(self, n_features: int) -> None:
+        super()._check_parameters(n_features)
         if self.n_importance > 1 and (self.beta != 1 or self.beta_warm_up or self.free_bits):
             raise ValueError(
                 f"n_importance={self.n_importance} trains a bound that has no KL term of its own, "
@@ -368,21 +350,9 @@ class VAE(LatentPathsMixin, ConditionalMixin, EncoderDecoder):
                 f"{self.free_bits} must be 1, 0 and 0; or take n_importance=1."
             )
 
-    def _choices(self) -> dict[str, Any]:
-        return {
-            **super()._choices(),
-            "prior": self.prior,
-            "n_prior_components": int(self.n_prior_components),
-            "conditional": bool(self.conditional),
-            "beta": float(self.beta),
-            "beta_warm_up": int(self.beta_warm_up),
-            "free_bits": float(self.free_bits),
-            "n_importance": int(self.n_importance),
-        }
-
     def _make_module(self, generator: torch.Generator) -> VAEModule:
         architecture = self._architecture
-        encoder, decoder = self._own
+        encoder, decoder = self._user_modules
         networks = architecture.make_networks(
             encoder, decoder, generator, n_encoded=2 * architecture.n_codes
         )
@@ -392,43 +362,32 @@ class VAE(LatentPathsMixin, ConditionalMixin, EncoderDecoder):
         return VAEModule(*networks, architecture.make_likelihood(), architecture, generator)
 
     def _prepare(self, rows: Dataset, train: Tensor) -> None:
-        """Start the pseudo-rows of a "vamp" prior at training rows."""
-        architecture = self._architecture
-        if architecture.prior == "vamp":
-            generator = torch.Generator().manual_seed(self._seed + 2)
-            k = architecture.n_prior_components
-            order = torch.randperm(len(train), generator=generator)
-            which = train[order.repeat(ceil(k / len(train)))[:k]]
-            start = rows.batch(which.to(rows.index_device)).x[:, : architecture.n_features]
-            if k > len(train):  # equal pseudo-rows would stay equal
-                start = start + 0.1 * torch.randn(start.shape, generator=generator).to(start.device)
-            with torch.no_grad():
-                self.net_.module_.pseudo_rows.copy_(start)
+        if self._architecture.prior == "vamp":
+            self._trainer.module.start_pseudo_rows(rows, train, self._seed + 2)
 
     def _first_epoch_to_stop(self) -> int:
         return self._architecture.beta_warm_up
 
-    def _learn_from_outputs(self, data: Data, share: float) -> Array:
-        self._learn_shares(data, share)
+    def _learn_from_outputs(self, data: Data, weight: float) -> Array:
+        self._learn_label_frequencies(data, weight)
+        if hasattr(self, "class_prior_"):
+            with np.errstate(divide="ignore"):  # a label that a later fit no longer sees
+                self._trainer.module.set_label_frequencies(np.log(self.class_prior_))
         codes = self._encode(data.X)
         self._check_codes_are_finite(codes)
-        self._learn_noise(data, share)
+        # In a stream the calls add up to many draws, and each has its own.
+        n_draws = min(_MOST_DRAWS, ceil(_NOISE_DRAWS / len(data.X))) if weight == 1 else 1
+        self._learn_noise_of_draws(data, weight, n_draws, drawn)
         mean = np.average(codes, axis=0, weights=data.weight)
         variance = np.average((codes - mean) ** 2, axis=0, weights=data.weight)
-        if share < 1:
+        if weight < 1:
             before, variance_before = self._code_moments
             step = mean - before
-            mean = before + share * step
-            variance = share * variance + (1 - share) * (variance_before + share * step**2)
+            mean = before + weight * step
+            variance = weight * variance + (1 - weight) * (variance_before + weight * step**2)
         self._code_moments = (mean, variance)
         self.n_active_units_ = int((variance > _ACTIVE).sum())
         return codes
-
-    def _learn_noise(self, data: Data, share: float) -> None:
-        """The noise at which the bound of these rows is largest, given the networks."""
-        # In a stream the calls add up to many draws, and each has its own.
-        n_draws = min(_MOST_DRAWS, ceil(_NOISE_DRAWS / len(data.X))) if share == 1 else 1
-        self._learn_noise_of_draws(data, share, n_draws, drawn)
 
     def _check_trained(self) -> None:
         if 2 * self.n_active_units_ >= self.n_components_:
@@ -464,168 +423,12 @@ class VAE(LatentPathsMixin, ConditionalMixin, EncoderDecoder):
             Standard deviations.
         """
         check_is_fitted(self)
-        module, k = self.net_.module_, self.n_components_
+        module, k = self._trainer.module, self.n_components_
         data = Data(self._check_new_rows(X, "posterior"))
         both = self._map_rows(data, lambda batch: torch.cat(module.encode(batch.x), 1), 2 * k)
         return both[:, :k], np.exp(both[:, k:] / 2)
 
-    def inverse_transform(self, X: ArrayLike, y: Any = None) -> Any:
-        """Decode codes to the mean of p(x|z), or of p(x|z,y).
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_components)
-            Codes, as `transform` returns them.
-        y : scalar or array-like of shape (n_samples,) or (n_samples, n_targets), default=None
-            For a conditional model: what to condition on, one for all codes or one for
-            each. None takes the mean over all labels by their frequencies.
-
-        Returns
-        -------
-        X_decoded : ndarray of shape (n_samples, n_features)
-            One row per code; a data frame with the columns of the training data under
-            `set_output`.
-
-        Raises
-        ------
-        ValueError
-            If `X` has not one column per code, or `y` does not fit the model.
-        """
-        Z = self._check_codes(X)
-        return self._to_frame(self._decode(Z, self._condition_of(y, len(Z))), X)
-
-    def reconstruct(self, X: ArrayLike, y: Any = None) -> Any:
-        """Encode rows and decode their codes.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows to reconstruct.
-        y : scalar or array-like of shape (n_samples,) or (n_samples, n_targets), default=None
-            As in `inverse_transform`.
-
-        Returns
-        -------
-        X_reconstructed : ndarray of shape (n_samples, n_features)
-            `inverse_transform(transform(X), y)`, without NaN; a data frame with the columns
-            of the training data under `set_output`.
-
-        Raises
-        ------
-        ValueError
-            If `y` does not fit the model.
-        """
-        rows = self._check_new_rows(X, "reconstruct")
-        condition = self._condition_of(y, len(rows))
-        return self._to_frame(self._decode(self._encode(rows), condition), X)
-
-    def interpolate(self, x0: ArrayLike, x1: ArrayLike, n: int = 10, *, y: Any = None) -> Any:
-        """Decode codes on the straight line between the posterior means of two rows.
-
-        Parameters
-        ----------
-        x0 : array-like of shape (n_features,) or (1, n_features)
-            The row whose code the line starts at.
-        x1 : array-like of shape (n_features,) or (1, n_features)
-            The row whose code it ends at.
-        n : int, default=10
-            How many codes, equally spaced, both ends included.
-        y : scalar or array-like of shape (n,) or (n, n_targets), default=None
-            As in `inverse_transform`.
-
-        Returns
-        -------
-        X_path : ndarray of shape (n, n_features)
-            The decoded codes; a data frame with the columns of the training data under
-            `set_output`.
-
-        Raises
-        ------
-        ValueError
-            If `n` is less than 2, `x0` or `x1` is no row, or `y` does not fit the model.
-        """
-        check_is_fitted(self)
-        Z = self._line(x0, x1, n)
-        return self._to_frame(self._decode(Z, self._condition_of(y, len(Z))))
-
-    def traverse(self, x: ArrayLike, component: int, values: ArrayLike, *, y: Any = None) -> Any:
-        """Decode the posterior mean of a row with one of its numbers replaced by others.
-
-        Parameters
-        ----------
-        x : array-like of shape (n_features,) or (1, n_features)
-            The row.
-        component : int
-            Which latent, from 0.
-        values : array-like of shape (n_values,)
-            What it becomes, in turn.
-        y : scalar or array-like of shape (n_values,) or (n_values, n_targets), default=None
-            As in `inverse_transform`.
-
-        Returns
-        -------
-        X_path : ndarray of shape (n_values, n_features)
-            The decoded codes; a data frame with the columns of the training data under
-            `set_output`.
-
-        Raises
-        ------
-        ValueError
-            If there is no such component, `values` are no list of finite numbers, `x` is
-            no row, or `y` does not fit the model.
-        """
-        check_is_fitted(self)
-        Z = self._replaced(x, component, values)
-        return self._to_frame(self._decode(Z, self._condition_of(y, len(Z))))
-
     # -------------------------------------------------------------------- sampling
-
-    def sample(
-        self,
-        n_samples: int = 1,
-        *,
-        y: Any = None,
-        noise: bool = True,
-        random_state: int | np.random.RandomState | None = None,
-    ) -> Any:
-        """Draw new rows from p(z) p(x|z), or p(z) p(x|z,y).
-
-        Parameters
-        ----------
-        n_samples : int, default=1
-            How many rows to draw.
-        y : scalar or array-like of shape (n_samples,) or (n_samples, n_targets), default=None
-            For a conditional model: what to condition on, one for all rows or one for
-            each. None draws labels by their frequencies.
-        noise : bool, default=True
-            Draw from p(x|z); False returns its means, without the noise.
-        random_state : int, RandomState instance or None, default=None
-            Seed of the draw. None takes fresh entropy, so that two calls differ.
-
-        Returns
-        -------
-        X_new : ndarray of shape (n_samples, n_features)
-            The drawn rows; a data frame with the columns of the training data under
-            `set_output`.
-
-        Raises
-        ------
-        ValueError
-            If `n_samples` is not a positive integer, or `y` does not fit the model.
-
-        Examples
-        --------
-        >>> from sklearn.datasets import load_digits
-        >>> from skae import VAE
-        >>> X, y = load_digits(return_X_y=True)
-        >>> vae = VAE(4, conditional=True, max_iter=20, random_state=0).fit(X, y)
-        >>> vae.sample(5, y=3, random_state=0).shape
-        (5, 64)
-        """
-        self._check_sample_arguments(n_samples, noise)
-        condition = self._condition_of(y, n_samples)
-        rows = self._draw(n_samples, private_generator(random_state), noise, condition)
-        return self._to_frame(rows)
 
     def sample_latent(
         self, n_samples: int = 1, *, random_state: int | np.random.RandomState | None = None
@@ -650,7 +453,7 @@ class VAE(LatentPathsMixin, ConditionalMixin, EncoderDecoder):
             If `n_samples` is not a positive integer.
         """
         self._check_sample_arguments(n_samples, True)
-        return self._draw_codes(n_samples, self._torch_generator(private_generator(random_state)))
+        return self._draw_codes(n_samples, self._trainer.generator(private_generator(random_state)))
 
     # --------------------------------------------------------------------- density
 
@@ -686,27 +489,6 @@ class VAE(LatentPathsMixin, ConditionalMixin, EncoderDecoder):
         self._check_argument("n_importance", n_importance, [_COUNT])
         return self._bounds(Data(rows, None, self._condition_of(y, len(rows))), n_importance)
 
-    def score(self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None) -> float:
-        """Mean of `score_samples`, so that a grid search maximises it.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows to score.
-        y : array-like of shape (n_samples,) or (n_samples, n_targets), default=None
-            For a conditional model as in `score_samples`; ignored by others.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows in the mean.
-
-        Returns
-        -------
-        score : float
-            Nats per row.
-        """
-        check_is_fitted(self)
-        scores = self.score_samples(X, y if self._architecture.conditional else None)
-        return float(np.average(scores, weights=check_weight(sample_weight, scores)))
-
     def elbo_terms(self, X: ArrayLike, y: Any = None, *, n_draws: int = 100) -> ElboTerms:
         """The two terms of the evidence lower bound, row by row.
 
@@ -734,9 +516,9 @@ class VAE(LatentPathsMixin, ConditionalMixin, EncoderDecoder):
         self._check_argument("n_draws", n_draws, [_COUNT])
         self._check_range(rows)
         data = Data(rows, None, self._condition_of(y, len(rows)))
-        with self._inference():
+        with self._trainer.inference():
             draws = self._row_draws(n_draws)
-            terms = elbo_terms(self.net_.module_, self._rows(data), draws)
+            terms = elbo_terms(self._trainer.module, self._dataset(data), draws)
         return ElboTerms(terms[:, 0], terms[:, 1:].sum(1), terms[:, 1:])
 
     def active_units(self, X: ArrayLike) -> int:
@@ -832,15 +614,17 @@ class VAE(LatentPathsMixin, ConditionalMixin, EncoderDecoder):
         missing = np.isnan(rows) if rows.dtype.kind == "f" else np.zeros(rows.shape, dtype=bool)
         some = missing.any(axis=1)
         condition = self._condition_of(y, len(rows))
-        source = self._rows(Data(rows[some], None, None if condition is None else condition[some]))
-        module = self.net_.module_
+        source = self._dataset(
+            Data(rows[some], None, None if condition is None else condition[some])
+        )
+        module = self._trainer.module
         wide = np.result_type(rows.dtype, np.float32)  # seen values stay what they are
         filled = np.repeat(rows[None].astype(wide), n_draws or 1, axis=0)
-        with self._inference():
+        with self._trainer.inference():
             if n_draws is None:
                 guesses = imputed_means(module, source, self._row_draws(n_importance))[:, None]
             else:
-                generator = self._torch_generator(private_generator(random_state))
+                generator = self._trainer.generator(private_generator(random_state))
                 guesses = imputed_draws(module, source, n_importance, n_draws, generator)
         for completed, guess in zip(filled, guesses.swapaxes(0, 1), strict=True):
             part = completed[some]
@@ -851,26 +635,30 @@ class VAE(LatentPathsMixin, ConditionalMixin, EncoderDecoder):
     # ------------------------------------------------------------------- the hooks
 
     def _encode(self, X: Array) -> Array:
-        module = self.net_.module_
+        module = self._trainer.module
         return self._map_rows(
             Data(X), lambda batch: module.encode(batch.x).mean, self.n_components_
         )
 
     def _decode(self, Z: Array, condition: NDArray[np.float32] | None = None) -> Array:
-        module = self.net_.module_
+        module = self._trainer.module
         return self._map_conditioned(Z, condition, module.mean)
 
     def _log_prob(self, X: Array) -> Array:
         return self.score_samples(X)
+
+    def _row_likelihood(self) -> RowLikelihood | None:
+        fitted: Any = getattr(self, "_architecture", self)
+        return None if fitted.conditional else RowLikelihood(self)
 
     def _scores(self, data: Data) -> Array:
         return self._bounds(data, 1)
 
     def _bounds(self, data: Data, n_importance: int) -> Array:
         self._check_range(data.X)
-        with self._inference():
+        with self._trainer.inference():
             draws = self._row_draws(n_importance)
-            return importance_bounds(self.net_.module_, self._rows(data), draws)
+            return importance_bounds(self._trainer.module, self._dataset(data), draws)
 
     def _draw(
         self,
@@ -882,11 +670,11 @@ class VAE(LatentPathsMixin, ConditionalMixin, EncoderDecoder):
         if condition is None and hasattr(self, "classes_"):
             which = rng.choice(len(self.classes_), n_samples, p=self.class_prior_)
             condition = np.eye(len(self.classes_), dtype=np.float32)[which]
-        generator = self._torch_generator(rng)
+        generator = self._trainer.generator(rng)
         return self._noisy(self._draw_codes(n_samples, generator), generator, noise, condition)
 
     def _generate(self, Z: Array, rng: np.random.RandomState, noise: bool) -> Array:
-        return self._noisy(Z, self._torch_generator(rng), noise, None)
+        return self._noisy(Z, self._trainer.generator(rng), noise, None)
 
     def _noisy(
         self,
@@ -896,7 +684,7 @@ class VAE(LatentPathsMixin, ConditionalMixin, EncoderDecoder):
         condition: NDArray[np.float32] | None,
     ) -> Array:
         """Draws from p(x|z), or its means."""
-        module = self.net_.module_
+        module = self._trainer.module
         if not noise:
             return self._decode(Z, condition)
 
@@ -906,8 +694,8 @@ class VAE(LatentPathsMixin, ConditionalMixin, EncoderDecoder):
         return self._map_conditioned(Z, condition, draw)
 
     def _draw_codes(self, n: int, generator: torch.Generator) -> Array:
-        with self._inference():
-            codes: Array = self.net_.module_.draw_codes(n, generator).cpu().numpy()
+        with self._trainer.inference():
+            codes: Array = self._trainer.module.draw_codes(n, generator).cpu().numpy()
         return codes
 
     def _map_conditioned(
@@ -925,7 +713,7 @@ class VAE(LatentPathsMixin, ConditionalMixin, EncoderDecoder):
 
     def _row_draws(self, n_draws: int) -> RowDraws:
         """Draws of z for any row, the same in every call."""
-        return RowDraws(int(n_draws), self.n_components_, self._seed + 3, self._net_device())
+        return RowDraws(int(n_draws), self.n_components_, self._seed + 3, self._trainer.device)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -21,15 +21,16 @@ from torch import Tensor, nn
 from skae._base import BaseAutoencoder
 from skae._densities.index_prior import Independent, IndexPriorModule, index_counts, smoothed_shares
 from skae._encoder_decoder import EncoderDecoder
+from skae._modules.architecture import layer_sizes
 from skae._modules.vqvae import VQVAEArchitecture, VQVAEModule
-from skae._net_owner import slices, train_net
-from skae._network_autoencoder import layer_sizes
 from skae._nn.likelihoods import NoiseSums
 from skae._nn.networks import Shape, grid_size
 from skae._nn.quantizers import LinearQuantizer, VectorQuantizer
 from skae._training.callbacks import Progress, StopWhenFlat
-from skae._training.data import Batch, Data, Dataset, Units
-from skae._training.net import Net, batch_sizes, preserve_rng_state
+from skae._training.data import Batch, Data, Dataset, Units, batch_sizes
+from skae._training.net import Net
+from skae._training.random_state import preserve_rng_state
+from skae._training.trainer import slices, train_net
 from skae._utils.interrupts import keeps_progress
 from skae._utils.validation import Interval, StrOptions, check_indices, private_generator
 
@@ -458,8 +459,8 @@ class VQVAE(_EmbeddingOutput, EncoderDecoder):
             return len(self._levels())
         return _CODE_DIM if self.code_dim is None else int(self.code_dim)
 
-    def _check_choices(self, n_features: int) -> None:
-        super()._check_choices(n_features)
+    def _check_parameters(self, n_features: int) -> None:
+        super()._check_parameters(n_features)
         if self.network == "conv" and (self.encoder is None or self.decoder is None):
             height, width = self._grid()
             if self.n_components not in (None, height * width):
@@ -530,7 +531,7 @@ class VQVAE(_EmbeddingOutput, EncoderDecoder):
 
     def _prepare(self, rows: Dataset, train: Tensor) -> None:
         """Start the codebook at encodings of training rows."""
-        module, architecture = self.net_.module_, self._architecture
+        module, architecture = self._trainer.module, self._architecture
         quantizer = module.quantizer
         mean_weight = 1.0 if rows.weight is None else float(rows.weight.mean())
         per_batch = mean_weight * architecture.n_codes * min(self.batch_size, len(train))
@@ -557,7 +558,7 @@ class VQVAE(_EmbeddingOutput, EncoderDecoder):
         architecture = self._architecture
         n_calls = 1 if scheduled else 1 + len(self.net_.history)  # of a stream
         n_encodings = len(train) * architecture.n_codes * n_calls
-        self.net_.module_.restarts = (
+        self._trainer.module.restarts = (
             architecture.quantizer == "vq"
             and architecture.dead_code_threshold > 0
             and n_encodings > architecture.codebook_size
@@ -571,7 +572,7 @@ class VQVAE(_EmbeddingOutput, EncoderDecoder):
         n_rows = min(len(train), max(self.batch_size, -(-wanted // architecture.n_codes)))
         generator = torch.Generator().manual_seed(self._seed + 2)
         chosen = train[torch.randperm(len(train), generator=generator)[:n_rows]]
-        module = self.net_.module_.train()  # batch normalisation knows no means yet
+        module = self._trainer.module.train()  # batch normalisation knows no means yet
         vectors, weights = [], []
         with torch.no_grad(), preserve_rng_state(self.net_.device, self._seed):
             for part in chosen.split(batch_sizes(n_rows, _START_ROWS)):
@@ -582,12 +583,12 @@ class VQVAE(_EmbeddingOutput, EncoderDecoder):
         return torch.cat(vectors), torch.cat(weights) if weights else None
 
     def _learn_from_outputs(self, data: Data, share: float) -> Indices:
-        architecture, module = self._architecture, self.net_.module_
-        rows = self._rows(data)
+        architecture, module = self._architecture, self._trainer.module
+        rows = self._dataset(data)
         codes = np.empty((len(rows), architecture.n_indices), dtype=np.int64)
         noise = NoiseSums(module.likelihood)
-        with self._inference():
-            for part, batch in self._chunks(rows):
+        with self._trainer.inference():
+            for part, batch in batches(rows):
                 z, quantized, output = module(batch)
                 self._check_codes_are_finite(z.cpu().numpy())
                 noise.add(batch.y, output, batch.weight, batch.seen)
@@ -660,7 +661,7 @@ class VQVAE(_EmbeddingOutput, EncoderDecoder):
             units=Units(None, None),
             with_mask=False,
             reread=True,
-            device=self._net_device(),
+            device=self._trainer.device,
         )
         if streaming:
             train_net(self.prior_net_, [], rows, torch.arange(len(rows)), None, 1, False)
@@ -720,7 +721,7 @@ class VQVAE(_EmbeddingOutput, EncoderDecoder):
                 return sequence
             case "independent":
                 log_shares = self._log_shares.astype(np.float32)
-                return Independent(torch.from_numpy(log_shares).to(self._net_device()))
+                return Independent(torch.from_numpy(log_shares).to(self._trainer.device))
         return None
 
     @property
@@ -749,7 +750,7 @@ class VQVAE(_EmbeddingOutput, EncoderDecoder):
     @torch.no_grad()
     def _codebooks(self) -> Tensor:
         """(n_quantizers, n_codes, code_dim)."""
-        quantizer = self.net_.module_.quantizer
+        quantizer = self._trainer.module.quantizer
         return torch.stack([quantizer.codebook(q) for q in range(quantizer.n_quantizers)])
 
     def perplexity(self, X: ArrayLike) -> Any:
@@ -810,9 +811,9 @@ class VQVAE(_EmbeddingOutput, EncoderDecoder):
         """
         codes = self._check_codes(X)
         found = np.empty(len(codes), dtype=np.float32)
-        with self._inference():
+        with self._trainer.inference():
             for part in slices(len(codes)):
-                k = torch.from_numpy(codes[part].astype(np.int64)).to(self._net_device())
+                k = torch.from_numpy(codes[part].astype(np.int64)).to(self._trainer.device)
                 found[part] = self._log_prior(k).cpu().numpy()
         return found
 
@@ -849,7 +850,7 @@ class VQVAE(_EmbeddingOutput, EncoderDecoder):
             If `n_samples` is not a positive integer, or the model has no prior.
         """
         self._check_sample_arguments(n_samples, True)
-        return self._draw_codes(n_samples, self._torch_generator(private_generator(random_state)))
+        return self._draw_codes(n_samples, self._trainer.generator(private_generator(random_state)))
 
     def _draw_codes(self, n: int, generator: torch.Generator) -> Indices:
         prior = self._prior()
@@ -858,14 +859,14 @@ class VQVAE(_EmbeddingOutput, EncoderDecoder):
                 "prior=None: there is no p(k) to draw codes from. Fit with prior='autoregressive' "
                 "or 'independent', or decode indices of your own by inverse_transform."
             )
-        with self._inference():
+        with self._trainer.inference():
             codes: Indices = prior.sample(n, generator).cpu().numpy()
         return codes
 
     # ------------------------------------------------------------------- the hooks
 
     def _encode(self, X: Array) -> Indices:
-        module, width = self.net_.module_, self._architecture.n_indices
+        module, width = self._trainer.module, self._architecture.n_indices
         return self._map_rows(
             Data(X),
             lambda batch: module.quantise(batch.x).indices.flatten(1),
@@ -875,13 +876,13 @@ class VQVAE(_EmbeddingOutput, EncoderDecoder):
 
     def _embed(self, X: Array) -> Array:
         """Vectors of the codes of rows, (n, n_components * code_dim)."""
-        module, width = self.net_.module_, self._architecture.n_decoded
+        module, width = self._trainer.module, self._architecture.n_decoded
         return self._map_rows(
             Data(X), lambda batch: module.quantise(batch.x).value.flatten(1), width
         )
 
     def _decode(self, Z: Array) -> Array:
-        module = self.net_.module_
+        module = self._trainer.module
         return self._map_codes(Z, lambda k: module.likelihood.mean(module.of_indices(k.long())))
 
     def _check_codes(self, Z: Any) -> Any:
@@ -891,7 +892,7 @@ class VQVAE(_EmbeddingOutput, EncoderDecoder):
 
     def _log_prob(self, X: Array) -> Array:
         self._check_range(X)
-        module, log_scale = self.net_.module_, self._architecture.log_scale
+        module, log_scale = self._trainer.module, self._architecture.log_scale
 
         def compute(batch: Batch) -> Tensor:
             _, quantized, output = module(batch)
@@ -902,11 +903,11 @@ class VQVAE(_EmbeddingOutput, EncoderDecoder):
         return self._map_rows(Data(X), compute)
 
     def _draw(self, n_samples: int, rng: np.random.RandomState, noise: bool) -> Array:
-        generator = self._torch_generator(rng)
+        generator = self._trainer.generator(rng)
         codes = self._draw_codes(n_samples, generator)
         if not noise:
             return self._decode(codes)
-        module = self.net_.module_
+        module = self._trainer.module
         return self._map_codes(
             codes, lambda k: module.likelihood.draw(module.of_indices(k.long()), generator)
         )

@@ -19,7 +19,7 @@ from skae._modules.latent_density import (
 from skae._nn.causal import CausalMixture, CausalScale, dilations_for
 from skae._nn.mixture_heads import LEAST_LOG_SCALE
 from skae._training.data import Batch
-from skae._training.net import MuonAndAdamW
+from skae._training.optimizers import MuonAndAdamW
 
 N = 5  # positions
 PLAN = {

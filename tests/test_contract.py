@@ -64,6 +64,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import skae
 from skae._training.data import Batch
+from skae._utils import versions as skae_versions
 
 
 def test_estimators_are_found():

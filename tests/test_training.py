@@ -47,7 +47,8 @@ from helpers import (
 )
 from skae import VAE, Autoencoder
 from skae._training.data import Batch, Data, Dataset, Units
-from skae._training.net import Loss, Net, Phase, TrainableModule
+from skae._training.module import Loss, Phase, TrainableModule
+from skae._training.net import Net
 from skae._training.snapshot import Snapshot
 
 # ------------------------------------------------------------------------- the loop

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from skae._nn.causal import CausalCategorical
 from skae._training.data import Batch
-from skae._training.net import Loss, TrainableModule, weighted_mean
+from skae._training.module import Loss, TrainableModule, weighted_mean
 
 Array = NDArray[np.float64]
 

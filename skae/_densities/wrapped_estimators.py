@@ -13,7 +13,7 @@ from sklearn import config_context
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import get_tags
 
-from skae._training.net import preserve_rng_state
+from skae._training.random_state import preserve_global_rngs
 from skae._utils.interrupts import inside_another_fit
 
 Array = NDArray[Any]
@@ -164,16 +164,3 @@ def call_quietly(method: Any, X: Array) -> Any:
     with warnings.catch_warnings(), preserve_global_rngs():
         warnings.filterwarnings("ignore", "X does not have valid feature names", UserWarning)
         return method(X)
-
-
-@contextmanager
-def preserve_global_rngs(seed: int | None = None) -> Iterator[None]:
-    """NumPy's and torch's global generators, put back when the block ends; if asked, seeded."""
-    state = np.random.get_state()  # noqa: NPY002 (what is wrapped may read it)
-    try:
-        with preserve_rng_state(seed=seed):
-            if seed is not None:
-                np.random.seed(seed)  # noqa: NPY002
-            yield
-    finally:
-        np.random.set_state(state)  # noqa: NPY002

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from skae._inference.row_draws import RowDraws, blocks, pieces
 from skae._nn.gaussian_latents import DiagonalGaussian
-from skae._training.data import Data
+from skae._training.data import Data, Dataset
 
 LogPrior = Callable[[Tensor], Tensor]
 Map = Callable[[Tensor], Tensor]
@@ -47,6 +47,47 @@ class Proposal(NamedTuple):
     from_real: Map | None = None
 
 
+class RowLikelihood:
+    """p(x|z) of a model whose network explains rows.
+
+    Parameters
+    ----------
+    model : estimator
+        One whose module has `encode`, `log_px` and `log_units`.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    @property
+    def module(self) -> Any:
+        """The trained network."""
+        return self.model._trainer.module
+
+    @property
+    def seed(self) -> int:
+        """Of the draws."""
+        return int(self.model._seed + 3)
+
+    def check_range(self, X: NDArray[Any]) -> None:
+        """Raise for rows that the likelihood cannot score."""
+        self.model._check_range(X)
+
+    def dataset(self, X: NDArray[Any]) -> Dataset:
+        """Rows as the network reads them."""
+        rows: Dataset = self.model._dataset(Data(X))
+        return rows
+
+    def inference(self) -> Any:
+        """No gradients, no noise."""
+        return self.model._trainer.inference()
+
+    def encode(self, x: Tensor) -> Tensor:
+        """The point that a row is encoded as, or the mean of its q(z|x)."""
+        code = self.module.encode(x)
+        return code.mean if isinstance(code, DiagonalGaussian) else code
+
+
 class _FreshDraws:
     """N(0, I) draws of rows in order, independent of each other, the same in every pass.
 
@@ -64,7 +105,7 @@ class _FreshDraws:
 
 
 def bounds(
-    model: Any,
+    explains: RowLikelihood,
     X: NDArray[Any],
     log_prior: LogPrior,
     proposal: Proposal,
@@ -73,20 +114,18 @@ def bounds(
 ) -> NDArray[np.float32]:
     """log 1/K sum_k p(x|z_k) p(z_k) / q(z_k|x) of rows, nats.
 
-    `model` encodes and decodes by a network; log_prior is of codes (n, n_draws, k), as a
+    `explains` encodes and decodes by a network; log_prior is of codes (n, n_draws, k), as a
     density of those that vary; or of the real numbers that the proposal is one of.
     """
-    module, rows = model.net_.module_, model._rows(Data(X))
-    draws = kind(n_draws, len(proposal.std), model._seed + 3, rows.device)
+    module, rows = explains.module, explains.dataset(X)
+    draws = kind(n_draws, len(proposal.std), explains.seed, rows.device)
     std = torch.as_tensor(proposal.std, dtype=torch.float32).to(rows.device)
     varies = std > 0
     log_width = float((std[varies] * proposal.tau).log().sum()) + _HALF_LOG_2PI * int(varies.sum())
     found = np.empty(len(rows), dtype=np.float32)
-    with model._inference():
+    with explains.inference():
         for part, batch in pieces(rows, n_draws, module.architecture):
-            center = module.encode(batch.x)
-            if isinstance(center, DiagonalGaussian):
-                center = center.mean
+            center = explains.encode(batch.x)
             if proposal.to_real is not None:
                 center = proposal.to_real(center)
             total = torch.full((len(batch.x),), -torch.inf, device=rows.device)
@@ -108,7 +147,7 @@ def some_rows(X: NDArray[Any]) -> NDArray[Any]:
 
 
 def best_proposal(
-    model: Any,
+    explains: RowLikelihood,
     X: NDArray[Any],
     log_prior: LogPrior,
     std: NDArray[np.float64],
@@ -122,7 +161,7 @@ def best_proposal(
 
     def loss(log_tau: float) -> float:
         proposal = start._replace(tau=float(np.exp(log_tau)))
-        scores = bounds(model, X, log_prior, proposal, _DRAWS, _FreshDraws)
+        scores = bounds(explains, X, log_prior, proposal, _DRAWS, _FreshDraws)
         return -float(scores.astype(np.float64).mean())
 
     limits = (_LEAST_LOG_TAU, _MOST_LOG_TAU)

@@ -6,6 +6,7 @@ number. Nothing here takes gradients.
 
 from collections.abc import Iterator
 from math import log
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,6 +22,25 @@ from skae._training.data import Batch, Dataset
 
 # Less than any finite log weight.
 _LEAST = -1e30
+
+
+class ElboTerms(NamedTuple):
+    """The two terms of the bound log p(x) >= reconstruction - kl, nats.
+
+    Attributes
+    ----------
+    reconstruction : ndarray of shape (n_samples,)
+        E_q log p(x|z) of each row.
+    kl : ndarray of shape (n_samples,)
+        KL(q(z|x) || p(z)) of each row.
+    kl_per_latent : ndarray of shape (n_samples, n_components)
+        What each latent adds to it. For a prior other than N(0, I), what it adds to the
+        latents before it (the chain rule).
+    """
+
+    reconstruction: NDArray[np.float32]
+    kl: NDArray[np.float32]
+    kl_per_latent: NDArray[np.float32]
 
 
 def drawn(

@@ -19,7 +19,7 @@ from skae._nn.likelihoods import Likelihood
 from skae._nn.networks import mlp
 from skae._nn.priors import draw_gaussian, draw_mixture, draw_swiss_roll
 from skae._training.data import Batch
-from skae._training.net import Loss, Phase, weighted_mean
+from skae._training.module import Loss, Phase, weighted_mean
 
 # How many draws of a user's own prior training chooses from.
 _POOL = 2**14
@@ -73,7 +73,7 @@ class AdversarialModule(DeterministicModule):
             "pool", torch.zeros(_POOL * (architecture.prior == "own"), architecture.n_codes)
         )
         means = torch.tensor(architecture.prior_means)
-        means = means if means.ndim == 2 else means[:, None].expand(-1, architecture.n_codes)
+        means = means if means.ndim == 2 else means[:, None].repeat(1, architecture.n_codes)
         self.register_buffer("means", means, persistent=False)
 
     def distribution(self, x: Tensor) -> DiagonalGaussian:

@@ -4,6 +4,7 @@ import copy
 from dataclasses import dataclass, fields
 from functools import cached_property
 from math import log
+from numbers import Integral
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,6 +25,9 @@ from skae._nn.networks import (
     start_at,
 )
 from skae._training.data import Affine, Spread, Units
+
+# Fields that the rows decide.
+_OF_DATA = ("n_features", "n_codes", "n_conditions", "with_mask", "center", "scale", "range")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +54,15 @@ class Architecture:
     def widest(self) -> int:
         """Numbers that one code becomes in the widest layer of generation, about."""
         return max(self.n_features, *self.hidden_layer_sizes, 1)
+
+    @classmethod
+    def from_params(cls, params: dict[str, Any]) -> dict[str, Any]:
+        """Of the parameters of an estimator those that are fields here, as plain values."""
+        return {
+            field.name: _plain(field.type, field.name, params[field.name])
+            for field in fields(cls)
+            if field.name in params and field.name not in _OF_DATA
+        }
 
     def as_dict(self) -> dict[str, Any]:
         """The fields by name, as they are saved."""
@@ -102,7 +115,7 @@ class EncoderDecoderArchitecture(Architecture):
     network: str
     image_shape: Shape | None
     pooling: str
-    tied_weights: bool
+    tied_weights: bool = False
     own_networks: bool  # some network is the user's
 
     def widest(self) -> int:
@@ -194,6 +207,19 @@ class EncoderDecoderArchitecture(Architecture):
         return self.make_likelihood().natural(mean)
 
 
+def _plain(kind: Any, name: str, value: Any) -> Any:
+    """A parameter as a plain value of the field's type; what may be several kinds as it is."""
+    if value is None:
+        return None
+    if kind in (int, float, bool):
+        return kind(value)
+    if kind == tuple[int, ...]:
+        return layer_sizes(name, value)
+    if kind == Shape | None:
+        return tuple(map(int, value))
+    return value
+
+
 def common_scale(spread: Spread, dtype: np.dtype[Any]) -> float:
     """Root of the mean variance; where nothing but rounding varies, the size of the values."""
     scale = float(spread.variance.mean().sqrt())
@@ -206,3 +232,11 @@ def common_scale(spread: Spread, dtype: np.dtype[Any]) -> float:
     if scale > 10 * eps * size and scale > 1e-150:
         return scale
     return size if size > 1e-150 else 1.0
+
+
+def layer_sizes(name: str, sizes: Any) -> tuple[int, ...]:
+    """A parameter that is one size or several, as a tuple."""
+    sizes = (sizes,) if isinstance(sizes, Integral) else tuple(sizes)
+    if not all(isinstance(s, Integral) and int(s) >= 1 for s in sizes):
+        raise ValueError(f"{name}={sizes!r} must hold positive integers.")
+    return tuple(int(s) for s in sizes)

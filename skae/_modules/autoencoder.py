@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from skae._modules.deterministic import DeterministicArchitecture, DeterministicModule
 from skae._nn.likelihoods import Likelihood
 from skae._training.data import Batch
-from skae._training.net import Loss, weighted_mean
+from skae._training.module import Loss, weighted_mean
 
 # -------------------------------------------------------------------------- formulas
 

@@ -1,12 +1,11 @@
 """What a model is conditioned on: labels, or numbers, as columns that a network reads."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import check_array
 
-from skae._encoder_decoder import EncoderDecoder
 from skae._utils.inputs import as_numbers
 
 Array = NDArray[Any]
@@ -74,95 +73,39 @@ def standardised(numbers: Array, mean: Array, scale: Array) -> NDArray[np.float3
     return ((numbers - mean) / scale).astype(np.float32)
 
 
-class ConditionalMixin(EncoderDecoder):
-    """Targets of models that learn p(x|z,y) with `conditional=True`.
+class Labels(NamedTuple):
+    """Conditions that are labels: one column for each."""
 
-    Attributes
-    ----------
-    classes_ : ndarray of shape (n_classes,)
-        The labels, where targets are labels.
-    class_prior_ : ndarray of shape (n_classes,)
-        Their frequencies in training.
-    target_mean_ : ndarray of shape (n_targets,)
-        Means of the targets, where these are numbers.
-    target_scale_ : ndarray of shape (n_targets,)
-        Their standard deviations.
-    """
+    classes: Array
 
-    conditional: bool
-    classes_: Array
-    class_prior_: Array
-
-    def _check_targets(self, y: Any, n_rows: int) -> Array | None:
-        if not self.conditional:
-            return None
-        if y is None:
+    def columns(self, targets: Array) -> NDArray[np.float32]:
+        """Checked targets as the decoder reads them, (n_rows, n_classes)."""
+        if targets.ndim == 2:
             raise ValueError(
-                "y is None, but conditional=True learns p(x|z,y): give labels or numbers."
+                f"y holds numbers, but the model was fitted on labels; allowed are "
+                f"{self.classes.tolist()}."
             )
-        return check_condition(y, n_rows)
+        return one_hot(targets, self.classes)
 
-    def _learn_targets(
-        self, y: Array | None, sample_weight: Array | None, known: dict[str, Any] | None
-    ) -> NDArray[np.float32] | None:
-        if y is None:
-            return None
-        if known is not None:
-            self.__dict__.update(known["targets"])
-        elif y.ndim == 1:
-            self.classes_ = np.unique(y)
-        else:
-            self.target_mean_ = np.average(y, axis=0, weights=sample_weight)
-            spread = np.average((y - self.target_mean_) ** 2, axis=0, weights=sample_weight) ** 0.5
-            self.target_scale_ = np.where(spread > 0, spread, 1.0)
-        return self._as_columns(y)
 
-    def _learn_shares(self, data: Any, share: float) -> None:
-        """How often each label was seen; in a stream a running mean."""
-        if data.condition is None or not hasattr(self, "classes_"):
-            return
-        weight = np.ones(len(data.X)) if data.weight is None else data.weight
-        now = weight @ data.condition / weight.sum()
-        before = self.class_prior_ if share < 1 else now
-        self.class_prior_ = (1 - share) * before + share * now
-        with np.errstate(divide="ignore"):  # a label that a later fit no longer sees
-            self.net_.module_.set_label_shares(np.log(self.class_prior_))
+class Numbers(NamedTuple):
+    """Conditions that are numbers, standardised."""
 
-    def _known(self) -> dict[str, Any]:
-        names = ("classes_", "class_prior_", "target_mean_", "target_scale_")
-        targets = {name: vars(self)[name] for name in names if name in vars(self)}
-        return {**super()._known(), "targets": targets}
+    mean: Array
+    scale: Array
 
-    def _as_columns(self, targets: Array) -> NDArray[np.float32]:
-        """Checked targets as the decoder reads them."""
-        if hasattr(self, "classes_"):
-            if targets.ndim == 2:
-                raise ValueError(
-                    f"y holds numbers, but the model was fitted on labels; allowed are "
-                    f"{self.classes_.tolist()}."
-                )
-            return one_hot(targets, self.classes_)
+    def columns(self, targets: Array) -> NDArray[np.float32]:
+        """Checked targets as the decoder reads them, (n_rows, n_targets)."""
         if targets.dtype.kind not in "biuf":
             raise ValueError("y holds labels, but the model was fitted on numbers.")
         columns = targets.astype(np.float64).reshape(len(targets), -1)
-        return standardised(columns, self.target_mean_, self.target_scale_)
+        return standardised(columns, self.mean, self.scale)
 
-    def _condition_of(self, y: Any, n_rows: int) -> NDArray[np.float32] | None:
-        """What is conditioned on: the rows' own targets, or one for all; None for all labels."""
-        if not self._architecture.conditional:
-            if y is None:
-                return None
-            raise ValueError("y is given, but the model was fitted with conditional=False.")
-        if y is None:
-            if hasattr(self, "classes_"):
-                return None
-            raise ValueError(
-                "y is None, but the model was fitted on p(x|z,y) with numbers for y, which cannot "
-                "be summed over: give y. Labels may be left out."
-            )
-        given = np.asarray(as_numbers(y, "y"))
-        if given.ndim == 0:
-            given = np.full(n_rows, given)
-        elif not hasattr(self, "classes_") and given.size == len(self.target_mean_) > 1:
-            given = np.broadcast_to(given.reshape(1, -1), (n_rows, given.size))
-        return self._as_columns(check_condition(given, n_rows))
+
+def condition_of(y: Array, weight: Array | None) -> Labels | Numbers:
+    """What there is to be conditioned on in checked targets."""
+    if y.ndim == 1:
+        return Labels(np.unique(y))
+    mean = np.average(y, axis=0, weights=weight)
+    spread = np.average((y - mean) ** 2, axis=0, weights=weight) ** 0.5
+    return Numbers(mean, np.where(spread > 0, spread, 1.0))

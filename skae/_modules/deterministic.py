@@ -15,7 +15,7 @@ from skae._modules.likelihood import LikelihoodModule
 from skae._nn.likelihoods import Likelihood
 from skae._nn.networks import activation_module
 from skae._training.data import Batch
-from skae._training.net import Loss, weighted_mean
+from skae._training.module import Loss, weighted_mean
 
 
 def open_codes(epoch: int, growth_epochs: int, n_codes: int) -> int:

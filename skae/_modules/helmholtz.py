@@ -30,7 +30,7 @@ from skae._nn.gaussian_latents import log_mean_exp
 from skae._nn.likelihoods import Likelihood, WithNoise, bernoulli_row_log_mass, explained
 from skae._nn.networks import dense, start_at
 from skae._training.data import Batch
-from skae._training.net import Loss, weighted_mean
+from skae._training.module import Loss, weighted_mean
 
 # Of uniform numbers, for which the normal distribution has a finite number.
 _LEAST = 2.0**-25

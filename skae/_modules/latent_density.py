@@ -19,7 +19,8 @@ from skae._nn.causal import CausalMixture, dilations_for
 from skae._nn.gaussian_latents import log_mean_exp
 from skae._nn.mixture_heads import Mixtures
 from skae._training.data import Batch
-from skae._training.net import Loss, TrainableModule, preserve_rng_state, weighted_mean
+from skae._training.module import Loss, TrainableModule, weighted_mean
+from skae._training.random_state import preserve_rng_state
 
 # Rows that are drawn together.
 _ROWS = 4096

@@ -6,7 +6,7 @@ from torch import Tensor, nan
 
 from skae._nn.likelihoods import Likelihood
 from skae._training.data import Batch
-from skae._training.net import TrainableModule
+from skae._training.module import TrainableModule
 
 
 class LikelihoodModule(TrainableModule):

@@ -12,6 +12,7 @@ Y. Burda, R. Grosse and R. Salakhutdinov (2016). Importance weighted autoencoder
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import reduce
+from math import ceil
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -37,8 +38,8 @@ from skae._nn.gaussian_latents import (
 )
 from skae._nn.likelihoods import Likelihood, explained
 from skae._nn.networks import activation_module
-from skae._training.data import Batch
-from skae._training.net import Loss, weighted_mean
+from skae._training.data import Batch, Dataset
+from skae._training.module import Loss, weighted_mean
 
 # How the names of the prior's parameters begin.
 _OF_PRIOR = ("prior_", "pseudo_rows")
@@ -111,6 +112,18 @@ class VAEModule(LikelihoodModule):
         own = {id(p) for name, p in self.named_parameters() if name.startswith(_OF_PRIOR)}
         return [p for p in super().decayed() if id(p) not in own]
 
+    @torch.no_grad()
+    def start_pseudo_rows(self, rows: Dataset, train: Tensor, seed: int) -> None:
+        """Put the pseudo-rows of a "vamp" prior at training rows."""
+        architecture, k = self.architecture, self.architecture.n_prior_components
+        generator = torch.Generator().manual_seed(seed)
+        order = torch.randperm(len(train), generator=generator)
+        which = train[order.repeat(ceil(k / len(train)))[:k]]
+        start = rows.batch(which.to(rows.index_device)).x[:, : architecture.n_features]
+        if k > len(train):  # equal pseudo-rows would stay equal
+            start = start + 0.1 * torch.randn(start.shape, generator=generator).to(start.device)
+        self.pseudo_rows.copy_(start)
+
     # ------------------------------------------------------------------ distributions
 
     def recognise(self, x: Tensor) -> Recognition:
@@ -152,7 +165,7 @@ class VAEModule(LikelihoodModule):
         out = self.decoder(read.flatten(0, -2)).float()
         return self.out_activation(out).unflatten(0, read.shape[:-1])
 
-    def set_label_shares(self, log_share: NDArray[np.float64]) -> None:
+    def set_label_frequencies(self, log_share: NDArray[np.float64]) -> None:
         """How often each label is seen."""
         self.log_share.copy_(torch.from_numpy(log_share.astype(np.float32)))
 

@@ -24,7 +24,7 @@ from skae._nn.quantizers import (
     VectorQuantizer,
 )
 from skae._training.data import Batch
-from skae._training.net import Loss, weighted_mean
+from skae._training.module import Loss, weighted_mean
 
 
 @dataclass(frozen=True, kw_only=True)

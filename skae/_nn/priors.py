@@ -18,7 +18,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from torch import Tensor
 
-from skae._training.net import preserve_rng_state
+from skae._training.random_state import preserve_rng_state
 
 PRIORS = ("gaussian", "mixture", "swiss_roll")
 

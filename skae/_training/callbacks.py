@@ -2,16 +2,26 @@
 
 import copy
 from collections.abc import Iterator
+from dis import opmap
 from math import inf
 from typing import Any
 
 import torch
 from sklearn.callback import ScoringMonitor
-from skorch.callbacks import Callback, InputShapeSetter, LRScheduler, PrintLog
+from skorch.callbacks import (
+    Callback,
+    InputShapeSetter,
+    LRScheduler,
+    PassthroughScoring,
+    PrintLog,
+)
 from tqdm import tqdm
 
 from skae._training.data import Data
-from skae._training.net import TrainingStopped
+
+
+class TrainingStopped(Exception):
+    """A callback asks to stop after a complete epoch."""
 
 
 class StopWhenFlat(Callback):
@@ -257,3 +267,25 @@ _HEAVY = (
     torch.optim.Optimizer,
     torch.optim.lr_scheduler.LRScheduler,
 )
+
+
+def is_raised_by_code(error: KeyboardInterrupt) -> bool:
+    """Whether a statement raised it, as skorch's callbacks do to end training, and no Ctrl-C."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return False
+    return trace.tb_frame.f_code.co_code[trace.tb_lasti] == opmap["RAISE_VARARGS"]
+
+
+def hears_batches(callback: Callback) -> bool:
+    if isinstance(callback, PassthroughScoring):  # it reads of them afterwards
+        return True
+    if isinstance(callback, LRScheduler) and callback.step_every == "epoch":
+        return False
+    return hears(callback, "on_batch_begin", "on_batch_end")
+
+
+def hears(callback: Callback, *hooks: str) -> bool:
+    return any(getattr(type(callback), hook) is not getattr(Callback, hook) for hook in hooks)

@@ -6,231 +6,38 @@ device synchronisation per batch (kept for callbacks that listen to batches).
 """
 
 import warnings
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from copy import deepcopy
-from dis import opmap
-from math import cos, inf, isfinite, pi, sqrt
-from types import MappingProxyType
-from typing import Any, NamedTuple, cast
+from math import inf, isfinite
+from typing import Any, cast
 
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from skorch import NeuralNet
-from skorch.callbacks import Callback, EpochTimer, LRScheduler, PassthroughScoring
+from skorch.callbacks import Callback, EpochTimer
 from skorch.history import History
 from torch import Tensor, nn
 
-from skae._training.data import Batch, Dataset
+from skae._training.callbacks import (
+    TrainingStopped,
+    hears,
+    hears_batches,
+    is_raised_by_code,
+)
+from skae._training.data import Batch, Dataset, Loader, Subset, batch_sizes
+from skae._training.module import Loss, Phase, TrainableModule
+from skae._training.optimizers import copy_states, make_optimizer, make_schedule
+from skae._training.random_state import global_generators, preserve_rng_state
 from skae._training.snapshot import Snapshot
 from skae._utils.interrupts import warn_of_interruption
 
-OPTIMIZERS = ("adam", "adamw", "sgd", "lbfgs")
-# Only for modules that name `matrices`.
-MATRIX_OPTIMIZER = "muon"
-SCHEDULES = ("constant", "cosine", "invscaling", "adaptive")
-
-# Steps of L-BFGS that make an epoch.
-_LBFGS_STEPS = 20
-# How much longer than Adam's the steps of orthogonalised matrices are (measured for causal
-# networks, whose losses at 2 and at 12 were higher).
-_MATRIX_RATE = 5.0
-# The share of a cosine schedule in which the learning rate rises.
-_WARM_UP = 0.1
 # Training rows whose loss tells whether a state is of use.
 _CHECKED_ROWS = 64
 
 
-class Loss(NamedTuple):
-    """Named terms in nats per row, whose sum is minimised, and the decoder's output."""
-
-    terms: dict[str, Tensor]
-    output: Tensor
-    # What the noise, or later phases of the step, need besides: the module knows.
-    aux: tuple[Tensor, ...] = ()
-    # What is recorded beside the terms, and not minimised.
-    logged: Mapping[str, Tensor] = MappingProxyType({})
-
-
-class Phase(NamedTuple):
-    """A step within the step: a loss of its own, taken by an optimiser of its own."""
-
-    name: str
-    loss: Callable[[Batch, Loss], Tensor]  # given what came before, detached
-    parameters: list[nn.Parameter]
-    rate: float  # by how much the learning rate is multiplied
-    decays: bool = True  # whether `alpha` penalises the weights here
-
-
-class TrainableModule(nn.Module, ABC):
-    """What the loop asks of a module."""
-
-    @abstractmethod
-    def loss(self, batch: Batch) -> Loss:
-        """The loss of a batch, averaged over its rows by weight."""
-
-    def prepare(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """The batch as the loss reads it: with draws made and, in training, with noise added."""
-        return batch
-
-    def decayed(self) -> list[nn.Parameter]:
-        """The parameters that `alpha` penalises: weights, not biases and scales."""
-        return [p for p in self.parameters() if p.ndim > 1]
-
-    def matrices(self) -> list[nn.Parameter]:
-        """Weights between hidden layers, which the solver "muon" orthogonalises steps of."""
-        return []
-
-    def phases(self) -> list[Phase]:
-        """The steps that follow the one of `loss`, in order."""
-        return []
-
-    def step_scale(self) -> Tensor | float:
-        """What the loss is multiplied with before its gradient is taken.
-
-        It changes the length of steps, not the optimum: losses in nats grow with the
-        number of features and as the noise shrinks, and steps should not.
-        """
-        return 1.0
-
-    def shown_rows(self, batch: Batch) -> Tensor:
-        """The rows of a batch as callbacks see them."""
-        return batch.x
-
-    def shown_output(self, output: Tensor) -> Tensor:
-        """What the module makes of rows, as callbacks that score see it."""
-        return output
-
-    def begin_epoch(self, epoch: int) -> None:
-        """Hear that an epoch begins; epochs count from 0."""
-
-    def after_step(self, batch: Batch, loss: Loss) -> None:
-        """Hear that the optimisers have stepped; the loss is detached."""
-
-
-def weighted_mean(values: Tensor, weight: Tensor | None) -> Tensor:
-    """Mean over rows."""
-    if weight is None:
-        return values.mean(0)
-    # Not a matrix product, which autocast would compute in bfloat16.
-    per_row = weight.reshape(-1, *[1] * (values.ndim - 1))
-    return (values * per_row).sum(0) / weight.sum()
-
-
-class Subset:
-    """Some of the rows, as skorch's data sets have a length."""
-
-    def __init__(self, rows: Dataset, index: Tensor | None) -> None:
-        self.rows, self.index = rows, index
-
-    def __len__(self) -> int:
-        return len(self.rows) if self.index is None else len(self.index)
-
-
-def batch_sizes(n_rows: int, batch_size: int) -> list[int]:
-    """How many rows each batch has; a single row that is left over joins the batch before it.
-
-    Batch normalisation has no variance of one row.
-    """
-    full, rest = divmod(n_rows, batch_size)
-    sizes = [batch_size] * full
-    if rest == 1 and full:
-        sizes[-1] += 1
-    elif rest:
-        sizes.append(rest)
-    return sizes
-
-
-class Loader:
-    """Batches of a view, in a new random order in every epoch if a generator is given."""
-
-    def __init__(self, view: Subset, batch_size: int, generator: torch.Generator | None) -> None:
-        self.view, self.batch_size, self.generator = view, batch_size, generator
-
-    def __iter__(self) -> Iterator[Batch]:
-        rows, index, n = self.view.rows, self.view.index, len(self.view)
-        if self.generator is None and index is None:
-            for start in range(0, n, self.batch_size):
-                yield rows.batch(slice(start, min(start + self.batch_size, n)))
-            return
-        if self.generator is None:
-            order = cast(Tensor, index)
-        else:
-            order = torch.randperm(n, generator=self.generator)
-            order = order if index is None else index[order]
-        for part in self.parts(order.to(rows.index_device)):
-            yield rows.batch(part)
-
-    def parts(self, order: Tensor) -> list[Tensor]:
-        """The order in batches."""
-        sizes = batch_sizes(len(order), self.batch_size)
-        return list(order.split(sizes))
-
-
-class TrainingStopped(Exception):
-    """A callback asks to stop after a complete epoch."""
-
-
 class _Diverged(Exception):
     """The loss of an epoch is not finite."""
-
-
-class MuonAndAdamW(torch.optim.Optimizer):
-    """Muon (Jordan et al. 2024) for matrices between hidden layers, AdamW for all else.
-
-    Two of torch's optimisers that look like one to schedulers and files.
-    """
-
-    def __init__(
-        self, matrices: list[nn.Parameter], groups: list[dict[str, Any]], *, lr: float, alpha: float
-    ) -> None:
-        if not hasattr(torch.optim, "Muon"):
-            raise ValueError(
-                f"solver='muon' needs torch 2.9 or newer; this is {torch.__version__}."
-            )
-        self.parts: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=lr, fused=True)]
-        if matrices:
-            hidden = torch.optim.Muon(
-                matrices, lr=lr, weight_decay=alpha, adjust_lr_fn="match_rms_adamw"
-            )
-            self.parts.append(hidden)
-        super().__init__([{"params": [p]} for group in groups for p in group["params"]], {"lr": lr})
-        # The groups of the parts themselves, so that a new rate reaches them.
-        self.param_groups = [group for part in self.parts for group in part.param_groups]
-
-    @property
-    def state(self) -> Any:
-        return {p: state for part in self.parts for p, state in part.state.items()}
-
-    @state.setter
-    def state(self, value: Any) -> None:
-        """The parts keep their own."""
-
-    def step(self, closure: Any = None) -> Any:
-        """A step of each part."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        adam, *others = self.parts
-        adam.step()
-        for part in others:
-            rates = [group["lr"] for group in part.param_groups]
-            for group in part.param_groups:
-                group["lr"] *= _MATRIX_RATE
-            part.step()
-            for group, rate in zip(part.param_groups, rates, strict=True):
-                group["lr"] = rate
-        return loss
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"parts": [part.state_dict() for part in self.parts]}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        for part, state in zip(self.parts, state_dict["parts"], strict=True):
-            part.load_state_dict(state)
-        self.param_groups = [group for part in self.parts for group in part.param_groups]
 
 
 class Net(NeuralNet):
@@ -307,43 +114,39 @@ class Net(NeuralNet):
             if any(p.requires_grad for p in phase.parameters):  # your own network may be frozen
                 optimizer = self._make_optimizer(phase.parameters, self.alpha * phase.decays)
                 self.later_.append((phase, optimizer))
+        # What the parameters say, whatever training makes of it: rates, decay, momentum.
+        self.settings_ = [
+            {name: value for name, value in group.items() if name != "params"}
+            for group in self._groups()
+        ]
         return self
+
+    def _make_optimizer(
+        self, parameters: Iterable[nn.Parameter], alpha: float
+    ) -> torch.optim.Optimizer:
+        return make_optimizer(
+            self.solver,
+            self.module_,
+            parameters,
+            lr=self.lr,
+            alpha=alpha,
+            momentum=self.momentum,
+        )
+
+    def _make_schedule(self, epochs: int) -> torch.optim.lr_scheduler.LambdaLR | None:
+        steps = len(batch_sizes(len(self.subsets_[0]), self.batch_size))
+        return make_schedule(
+            self.learning_rate, self.optimizer_, self.lr, epochs=epochs, steps=steps
+        )
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """The parameter groups of all optimisers."""
+        return [group for optimizer in self.optimizers_ for group in optimizer.param_groups]
 
     @property
     def optimizers_(self) -> list[torch.optim.Optimizer]:
         """The optimiser of the loss, and those of the phases that follow."""
         return [self.optimizer_, *(optimizer for _, optimizer in self.later_)]
-
-    def _make_optimizer(
-        self, parameters: Iterable[nn.Parameter], alpha: float
-    ) -> torch.optim.Optimizer:
-        params = [p for p in parameters if p.requires_grad]
-        params = params or [nn.Parameter(torch.empty(0))]  # all of your own network is frozen
-        decayed = {id(p) for p in self.module_.decayed()}
-        groups: list[dict[str, Any]] = [
-            {"params": [p for p in params if id(p) in decayed], "weight_decay": alpha},
-            {"params": [p for p in params if id(p) not in decayed], "weight_decay": 0.0},
-        ]
-        groups = [group for group in groups if group["params"]]
-        fused = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in params)
-        match self.solver:
-            case "adam":
-                return torch.optim.Adam(groups, lr=self.lr, fused=fused)
-            case "adamw":
-                return torch.optim.AdamW(groups, lr=self.lr, fused=fused)
-            case "muon":
-                matrices = {id(p) for p in self.module_.matrices()}
-                hidden = [p for p in params if id(p) in matrices]
-                for group in groups:
-                    group["params"] = [p for p in group["params"] if id(p) not in matrices]
-                return MuonAndAdamW(hidden, groups, lr=self.lr, alpha=alpha)
-            case "sgd":
-                m = self.momentum
-                return torch.optim.SGD(groups, lr=self.lr, momentum=m, nesterov=m > 0, fused=fused)
-        # Groups are Adam's and SGD's: here the loss itself holds the penalty.
-        return torch.optim.LBFGS(
-            params, lr=1.0, max_iter=_LBFGS_STEPS, line_search_fn="strong_wolfe"
-        )
 
     def resume(
         self, optimizers: list[dict[str, Any]] | None, history: list[dict[str, Any]]
@@ -356,16 +159,28 @@ class Net(NeuralNet):
 
     def go_on_from(self, net: "Net") -> None:
         """Copy a net's history and, of the same solver, its state; settings stay those of this."""
-        groups = [group for optimizer in self.optimizers_ for group in optimizer.param_groups]
-        own = [
-            {name: value for name, value in group.items() if name != "params"} for group in groups
-        ]
         states = None
         if net.solver == self.solver:
             states = deepcopy([optimizer.state_dict() for optimizer in net.optimizers_])
         self.resume(states, deepcopy(net.history_.to_list()))
-        groups = [group for optimizer in self.optimizers_ for group in optimizer.param_groups]
-        for group, settings in zip(groups, own, strict=True):
+        self._set_back()
+
+    def take_over(self, net: "Net") -> None:
+        """As `go_on_from`, of a net that this one was copied from, and its weights: in place."""
+        with torch.no_grad():
+            for mine, theirs in zip(_tensors(self.module_), _tensors(net.module_), strict=True):
+                mine.copy_(theirs)
+        for optimizer, other in zip(self.optimizers_, net.optimizers_, strict=True):
+            if not copy_states(other, optimizer):
+                optimizer.load_state_dict(deepcopy(other.state_dict()))
+        for group, other_group in zip(self._groups(), net._groups(), strict=True):
+            group.update({k: value for k, value in other_group.items() if k != "params"})
+        self._set_back()
+        self.history_.extend(list(net.history_)[len(self.history_) :])
+
+    def _set_back(self) -> None:
+        """The settings of the optimisers as the parameters say."""
+        for group, settings in zip(self._groups(), self.settings_, strict=True):
             group.update(settings)
 
     # -------------------------------------------------------------------- the loop
@@ -389,14 +204,16 @@ class Net(NeuralNet):
         self.order_ = torch.Generator()
         self.generator_ = torch.Generator(self.device)
         self.snapshot_ = Snapshot(self.module_, self.optimizers_)
+        # The end of a single epoch, of which no progress is kept, is nothing to go back to.
+        self.takes_snapshots_ = epochs > 1 or self.keeps_progress
         if self.useful_untrained:
             self.snapshot_.take(len(self.history))
-        self.schedule_ = self._make_schedule(len(self.subsets_[0]), epochs) if scheduled else None
+        self.schedule_ = self._make_schedule(epochs) if scheduled else None
         self.best_: dict[str, float] = {}
         self.interrupted_ = False
         listeners = [callback for _, callback in self.callbacks_]
-        self.hears_batches_ = any(map(_hears_batches, listeners))
-        self.hears_gradients_ = any(_hears(listener, "on_grad_computed") for listener in listeners)
+        self.hears_batches_ = any(map(hears_batches, listeners))
+        self.hears_gradients_ = any(hears(listener, "on_grad_computed") for listener in listeners)
         self.loss_ = self.module_.loss
         if self.compiled:
             self.loss_ = torch.compile(self.module_.loss, dynamic=False)
@@ -500,14 +317,15 @@ class Net(NeuralNet):
             except TrainingStopped:
                 stop = True
             except KeyboardInterrupt as error:
-                if not _is_raised_by_code(error):
+                if not is_raised_by_code(error):
                     raise
                 stop = True
             except KeyError as error:
                 if not type(callback).__module__.startswith("skorch."):
                     raise
                 raise ValueError(self._lacks(name, error)) from error
-        self.snapshot_.take(len(self.history))
+        if self.takes_snapshots_:
+            self.snapshot_.take(len(self.history))
         if stop:
             raise TrainingStopped
 
@@ -555,7 +373,7 @@ class Net(NeuralNet):
         self.order_.manual_seed(seed)
         self.generator_.manual_seed(seed)
         if self.foreign_modules:
-            for generator in _global_generators(self.device):
+            for generator in global_generators(self.device):
                 generator.manual_seed(seed)
         self.module_.begin_epoch(epoch)
 
@@ -691,72 +509,7 @@ class Net(NeuralNet):
                 weight += n
         return total / weight
 
-    # ------------------------------------------------------------------- schedules
 
-    def _make_schedule(self, n_rows: int, epochs: int) -> torch.optim.lr_scheduler.LambdaLR | None:
-        """The schedules that step with every batch; "adaptive" follows the loss (a callback)."""
-        if self.learning_rate not in ("cosine", "invscaling") or self.solver == "lbfgs":
-            return None
-        steps = len(batch_sizes(n_rows, self.batch_size))
-        total = epochs * steps
-
-        def cosine(step: int) -> float:
-            progress = min(step / total, 1.0)
-            if progress < _WARM_UP:
-                return (step + 1) / (_WARM_UP * total + 1)
-            return 0.5 * (1 + cos(pi * (progress - _WARM_UP) / (1 - _WARM_UP)))
-
-        def invscaling(step: int) -> float:
-            return 1 / sqrt(1 + step / steps)
-
-        for group in self.optimizer_.param_groups:
-            group["lr"] = group["initial_lr"] = self.lr
-        factor = cosine if self.learning_rate == "cosine" else invscaling
-        return torch.optim.lr_scheduler.LambdaLR(self.optimizer_, factor)
-
-
-def _is_raised_by_code(error: KeyboardInterrupt) -> bool:
-    """Whether a statement raised it, as skorch's callbacks do to end training, and no Ctrl-C."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None:
-        return False
-    return trace.tb_frame.f_code.co_code[trace.tb_lasti] == opmap["RAISE_VARARGS"]
-
-
-def _hears_batches(callback: Callback) -> bool:
-    if isinstance(callback, PassthroughScoring):  # it reads of them afterwards
-        return True
-    if isinstance(callback, LRScheduler) and callback.step_every == "epoch":
-        return False
-    return _hears(callback, "on_batch_begin", "on_batch_end")
-
-
-def _hears(callback: Callback, *hooks: str) -> bool:
-    return any(getattr(type(callback), hook) is not getattr(Callback, hook) for hook in hooks)
-
-
-def _global_generators(device: str) -> list[torch.Generator]:
-    """torch's own generators that a module on this device may read."""
-    generators = [torch.default_generator]
-    place = torch.device(device)
-    if place.type == "cuda":
-        index = torch.cuda.current_device() if place.index is None else place.index
-        generators.append(torch.cuda.default_generators[index])
-    return generators
-
-
-@contextmanager
-def preserve_rng_state(device: str = "cpu", seed: int | None = None) -> Iterator[None]:
-    """torch's global generators, as they were when the block ends; within it, if asked, seeded."""
-    generators = _global_generators(device)
-    states = [generator.get_state() for generator in generators]
-    if seed is not None:
-        for generator in generators:
-            generator.manual_seed(seed)
-    try:
-        yield
-    finally:
-        for generator, state in zip(generators, states, strict=True):
-            generator.set_state(state)
+def _tensors(module: nn.Module) -> list[Tensor]:
+    """All that a module computes with: parameters, and buffers whether saved or not."""
+    return [*module.parameters(), *module.buffers()]

@@ -1,0 +1,87 @@
+"""What the loop asks of a module: a loss in named terms, and what may go with it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from skae._training.data import Batch
+
+
+class Loss(NamedTuple):
+    """Named terms in nats per row, whose sum is minimised, and the decoder's output."""
+
+    terms: dict[str, Tensor]
+    output: Tensor
+    # What the noise, or later phases of the step, need besides: the module knows.
+    aux: tuple[Tensor, ...] = ()
+    # What is recorded beside the terms, and not minimised.
+    logged: Mapping[str, Tensor] = MappingProxyType({})
+
+
+class Phase(NamedTuple):
+    """A step within the step: a loss of its own, taken by an optimiser of its own."""
+
+    name: str
+    loss: Callable[[Batch, Loss], Tensor]  # given what came before, detached
+    parameters: list[nn.Parameter]
+    rate: float  # by how much the learning rate is multiplied
+    decays: bool = True  # whether `alpha` penalises the weights here
+
+
+class TrainableModule(nn.Module, ABC):
+    """What the loop asks of a module."""
+
+    @abstractmethod
+    def loss(self, batch: Batch) -> Loss:
+        """The loss of a batch, averaged over its rows by weight."""
+
+    def prepare(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """The batch as the loss reads it: with draws made and, in training, with noise added."""
+        return batch
+
+    def decayed(self) -> list[nn.Parameter]:
+        """The parameters that `alpha` penalises: weights, not biases and scales."""
+        return [p for p in self.parameters() if p.ndim > 1]
+
+    def matrices(self) -> list[nn.Parameter]:
+        """Weights between hidden layers, which the solver "muon" orthogonalises steps of."""
+        return []
+
+    def phases(self) -> list[Phase]:
+        """The steps that follow the one of `loss`, in order."""
+        return []
+
+    def step_scale(self) -> Tensor | float:
+        """What the loss is multiplied with before its gradient is taken.
+
+        It changes the length of steps, not the optimum: losses in nats grow with the
+        number of features and as the noise shrinks, and steps should not.
+        """
+        return 1.0
+
+    def shown_rows(self, batch: Batch) -> Tensor:
+        """The rows of a batch as callbacks see them."""
+        return batch.x
+
+    def shown_output(self, output: Tensor) -> Tensor:
+        """What the module makes of rows, as callbacks that score see it."""
+        return output
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Hear that an epoch begins; epochs count from 0."""
+
+    def after_step(self, batch: Batch, loss: Loss) -> None:
+        """Hear that the optimisers have stepped; the loss is detached."""
+
+
+def weighted_mean(values: Tensor, weight: Tensor | None) -> Tensor:
+    """Mean over rows."""
+    if weight is None:
+        return values.mean(0)
+    # Not a matrix product, which autocast would compute in bfloat16.
+    per_row = weight.reshape(-1, *[1] * (values.ndim - 1))
+    return (values * per_row).sum(0) / weight.sum()
