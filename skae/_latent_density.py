@@ -10,7 +10,6 @@ University.
 """
 
 import copy
-import warnings
 from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
@@ -19,14 +18,27 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
+from sklearn.callback import with_callbacks
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from torch import Tensor
 
 from skae._base import BaseAutoencoder
+from skae._callback_parameters import CallbackParametersMixin
+from skae._data_scores import DataScoresMixin
 from skae._densities.code_supports import SUPPORTS, check_support, limits_of, public_support
-from skae._densities.code_units import CodeUnits, shrunk_covariance
+from skae._densities.code_units import CodeUnits
+from skae._densities.network_density import (
+    CAUSAL_PARAMETERS,
+    FLOW_PARAMETERS,
+    NETWORK_DENSITIES,
+    NetworkDensity,
+    given_orderings,
+    is_one_ordering,
+    network_settings,
+    orders_of,
+)
 from skae._densities.wrapped_estimators import (
     call_quietly,
     check_autoencoder,
@@ -41,44 +53,39 @@ from skae._densities.wrapped_estimators import (
     wants_targets,
     wrapped_fit,
 )
-from skae._deterministic_autoencoder import DeterministicAutoencoder
-from skae._inference.bounds import LogPrior, Proposal, best_proposal, bounds, some_rows
-from skae._latent_paths import LatentPathsMixin
+from skae._gaussianize import GaussianizeMixin
+from skae._inference.bounds import (
+    LogPrior,
+    Proposal,
+    RowLikelihood,
+    best_proposal,
+    some_rows,
+)
 from skae._linear.moments import scaled_weight
 from skae._linear_ae import LinearAE
 from skae._modules.architecture import layer_sizes
-from skae._modules.latent_density import (
-    AutoregressiveDensity,
-    DensityModule,
-    FlowDensity,
-    import_zuko,
-)
-from skae._net_owner import NetOwner, slices
+from skae._modules.latent_density import import_zuko
 from skae._nn.priors import draw_from
-from skae._training.data import Data, Dataset, Units, check_finite
+from skae._training.callbacks import Tasks, check_callbacks, check_listeners
+from skae._training.data import Data, check_finite, without_lost_weights
+from skae._training.net import Net
 from skae._training.optimizers import MATRIX_OPTIMIZER, OPTIMIZERS
+from skae._training.trainer import TRAINING_CONSTRAINTS, TrainingOptions
 from skae._utils.availability import available_if
-from skae._utils.inputs import as_numbers
+from skae._utils.inputs import as_numbers, check_same_columns
 from skae._utils.interrupts import inside_another_fit
-from skae._utils.validation import Interval, StrOptions, private_generator
+from skae._utils.validation import (
+    Interval,
+    StrOptions,
+    check_weight,
+    fit_context,
+    private_generator,
+)
 from skae._utils.versions import is_of_other_versions
-from skae._vae import VAE
 
 Array = NDArray[Any]
 
-NETWORK_DENSITIES = ("autoregressive", "flow")
-# Parameters of the causal network, those of every network, and what no density but these uses.
-_CAUSAL = (
-    "n_mixture",
-    "mixture_kind",
-    "filter_size",
-    "dilations",
-    "position_embedding",
-    "input_transform",
-    "divisive_normalization",
-    "orderings",
-    "weight_averaging",
-)
+# Parameters of the training of networks, and which ones a density leaves unused.
 _TRAINED = (
     "n_channels",
     "solver",
@@ -97,16 +104,10 @@ _TRAINED = (
     "callbacks",
 )
 _UNUSED = {
-    "autoregressive": ("n_transforms",),
-    "flow": _CAUSAL,
-    "own": (*_CAUSAL, "n_transforms", *_TRAINED),
+    "autoregressive": FLOW_PARAMETERS,
+    "flow": CAUSAL_PARAMETERS,
+    "own": (*CAUSAL_PARAMETERS, *FLOW_PARAMETERS, *_TRAINED),
 }
-# Codes, of as many rows, that are scored together: always as many, so that rounding, which
-# depends on the shape of matrices, does not depend on the rows beside a row; few, so that
-# they stay in a CPU's cache.
-_SCORED, _SCORED_ELSEWHERE = 2**12, 2**17
-# Standardised codes farther out score as if they were here: float32 has their squares.
-_FARTHEST = 1e9
 _FLOATS = ("float32", "float64")
 
 
@@ -114,44 +115,26 @@ class _ScoreKind:
     """ "log_likelihood" where codes are the rows themselves, else "latent"."""
 
     def __get__(self, model: Any, owner: type) -> str:
-        own = model is not None and model.autoencoder is None and model.n_components is None
+        if model is None:
+            return "latent"
+        if "autoencoder_" in vars(model):  # a fitted model stays what it is
+            return "log_likelihood" if model.autoencoder_ is None else "latent"
+        own = model.autoencoder is None and model.n_components is None
         return "log_likelihood" if own else "latent"
 
 
-def _is_autoregressive(model: "LatentDensityEstimator") -> bool:
-    architecture = getattr(model, "_plan", None) or model._new_plan()
-    if architecture["density"] != "autoregressive":
-        raise AttributeError(
-            f"gaussianize needs density='autoregressive', whose conditionals it inverts; given "
-            f"density={model.density!r}."
-        )
-    orders = architecture["orderings"]
-    if orders != 1 and (isinstance(orders, int) or len(orders) > 1):
-        raise AttributeError(
-            f"gaussianize needs orderings=1: a mean over several has no conditionals; given "
-            f"orderings={model.orderings!r}."
-        )
-    return True
-
-
 def _can_stream(model: "LatentDensityEstimator") -> bool:
-    pair = model.autoencoder
-    learns = pair is None or isinstance(pair, FrozenEstimator) or hasattr(pair, "partial_fit")
+    autoencoder = model.autoencoder
+    frozen = autoencoder is None or isinstance(autoencoder, FrozenEstimator)
+    learns = frozen or hasattr(autoencoder, "partial_fit")
     if not learns or not isinstance(model.density, str):
         raise AttributeError(
             "partial_fit needs an autoencoder that has one, as LinearAE (which is PCA) and "
             "IncrementalPCA, or that was fitted before and is in FrozenEstimator; and "
-            f"density='autoregressive' or 'flow'. Given autoencoder={pair!r} and "
+            f"density='autoregressive' or 'flow'. Given autoencoder={autoencoder!r} and "
             f"density={model.density!r}."
         )
     return True
-
-
-def _explains_rows(model: Any) -> bool:
-    """Whether a model has a p(x|z) that bounds are made of."""
-    if isinstance(model, VAE):
-        return not model.conditional
-    return isinstance(model, DeterministicAutoencoder)
 
 
 def _is_default(value: Any, default: Any) -> bool:
@@ -165,17 +148,7 @@ def _plain(value: Any) -> Any:
     return tuple(map(_plain, value)) if isinstance(value, list | tuple) else value
 
 
-def _scores_data(model: "LatentDensityEstimator") -> bool:
-    if not _explains_rows(unwrapped(model.autoencoder)):
-        raise AttributeError(
-            "data_score_samples needs an autoencoder with a p(x|z): Autoencoder, AdversarialAE or "
-            f"a VAE that is not conditional, itself or in FrozenEstimator; given autoencoder="
-            f"{model.autoencoder!r}."
-        )
-    return True
-
-
-class LatentDensityEstimator(LatentPathsMixin, NetOwner):
+class LatentDensityEstimator(DataScoresMixin, GaussianizeMixin, CallbackParametersMixin):
     """Any autoencoder as a generative model: a density of its codes, learned after it.
 
     Nothing is asked of the codes while the autoencoder learns; then p(z) is estimated from
@@ -205,7 +178,7 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         are, such as GaussianMixture, BayesianGaussianMixture or KernelDensity. What follows is
         about the first two; where it is set for a density that does not use it, a warning
         says so.
-    support : {"auto", "nonnegative", "simplex"}, pair (low, high) or None, default="auto"
+    support : {"auto", "nonnegative", "simplex"}, autoencoder (low, high) or None, default="auto"
         Which codes there can be: those that are not negative; those of a simplex, which are
         not negative and have the sum 1; those between two numbers, or two array-likes of
         shape (n_codes,) with one for each code, where -inf and inf are no bounds; None, any.
@@ -299,7 +272,7 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         that of one ordering, if there are several, at the last weights.
     n_iter_ : int
         Epochs, or iterations of a scikit-learn density, that were trained.
-    support_ : {"nonnegative", "simplex"}, pair (low, high) or None
+    support_ : {"nonnegative", "simplex"}, autoencoder (low, high) or None
         Which codes there can be.
     n_components_ : int
         Number of codes.
@@ -366,13 +339,14 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
 
     score_kind = _ScoreKind()  # type: ignore[assignment]
 
-    _plan: dict[str, Any]
+    autoencoder_: Any
+    density_: Any
+    _settings: dict[str, Any]
     _units: CodeUnits
-    _proposal_rows: Any
-    _proposal_tau: float | None
+    _proposal_tau: float
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **NetOwner._parameter_constraints,
+        **TRAINING_CONSTRAINTS,
         "autoencoder": [object],
         "n_components": [Interval(Integral, 1, None, closed="left"), None],
         "density": [object],
@@ -466,7 +440,7 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
 
     def _check_parameters(self) -> None:
         """Raise for parameters that cannot go together."""
-        self._check_callbacks()
+        check_callbacks(self.callbacks or [], self.early_stopping)
         if self.autoencoder is not None:
             check_autoencoder(self.autoencoder)
         if self.dilations is not None:
@@ -483,30 +457,31 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
                 f"density={self.density!r} must be one of {list(NETWORK_DENSITIES)}, or a "
                 "scikit-learn estimator with fit, score_samples and sample."
             )
+        self._check_all_used()
         if self.density == "flow":
             import_zuko()
         check_support(self.support)
-        if isinstance(unwrapped(self.autoencoder), VAE) and unwrapped(self.autoencoder).conditional:
+        if getattr(unwrapped(self.autoencoder), "conditional", False) is True:
             raise ValueError(
                 f"autoencoder={self.autoencoder!r} is conditional: it decodes codes beside "
                 "targets, which codes alone do not tell. Set conditional=False."
             )
-        if self.solver == "lbfgs" and not self._is_one_ordering():
+        if self.solver == "lbfgs" and not is_one_ordering(given_orderings(self.orderings)):
             raise ValueError(
                 f"orderings={self.orderings!r} goes with solvers that take steps by batches, each "
                 "of one ordering; given solver='lbfgs'."
             )
 
-    def _warn_of_unused(self) -> None:
-        """Warn of parameters that are set, and say nothing to this density."""
+    def _check_all_used(self) -> None:
+        """Raise for parameters that are set, and say nothing to this density."""
         kind = self.density if isinstance(self.density, str) else "own"
         defaults = type(self)().get_params(deep=False)
         unused = [n for n in _UNUSED[kind] if not _is_default(getattr(self, n), defaults[n])]
         if unused:
             given = ", ".join(f"{name}={getattr(self, name)!r}" for name in unused)
             remedy = " Set parameters of the density itself." if kind == "own" else ""
-            warnings.warn(
-                f"density={self.density!r} does not use {given}.{remedy}", UserWarning, stacklevel=2
+            raise ValueError(
+                f"density={self.density!r} does not use {given}; leave the defaults.{remedy}"
             )
 
     def _fit_model(
@@ -514,44 +489,86 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         X: Array,
         rng: np.random.RandomState,
         sample_weight: Array | None,
-        previous: Self | None = None,
+        previous: Self | None,
         y: Array | None = None,
         told: Any = None,
     ) -> None:
         if isinstance(self.density, str):
             # What is wrapped is complete then: of two trainings none is kept in part.
             with inside_another_fit():
-                super()._fit_model(X, rng, sample_weight, previous, y, told)
-            return
+                self._fit_network(X, rng, sample_weight, previous, y, told)
+        else:
+            self._fit_estimator(X, rng, sample_weight, previous, y)
+        self._learn_proposal(X)
+
+    @with_callbacks
+    def _fit_network(
+        self,
+        X: Array,
+        rng: np.random.RandomState,
+        sample_weight: Array | None,
+        previous: Self | None,
+        y: Array | None,
+        told: Any,
+    ) -> None:
+        """`told` is the y that `fit` was given, for scikit-learn's callbacks."""
+        check_listeners(getattr(self, "_skl_callbacks", []))
+        context = self._init_callback_context(max_subtasks=self.max_iter)
+        context.call_on_fit_task_begin(estimator=self, X=X, y=told)
+        real = self._learn_codes(X, sample_weight, y, previous, rng)
+        listeners = []
+        if hasattr(self, "_skl_callbacks"):
+            tasks = Tasks(self, context, Data(X), X, told, sample_weight)
+            listeners.append(("skae_tasks", tasks))
+        self.density_ = self._network_density(previous)
+        self.density_.fit(real, sample_weight, listeners=tuple(listeners))
+        self.n_iter_ = self.density_.trainer.n_epochs
+        context.call_on_fit_task_end(estimator=self, X=X, y=told)
+
+    def _network_density(self, previous: Self | None) -> NetworkDensity:
+        """A density that is to be trained: a new one, or one that goes on."""
+        options = TrainingOptions.of(self)
+        if previous is not None:
+            density: NetworkDensity = previous.density_.fork(options)
+            return density
+        orders = np.zeros((1, self._units.n_free), dtype=np.int64)
+        if self._settings["density"] == "autoregressive":
+            units = self._units
+            orders = orders_of(self._settings["orderings"], units.varies, units.n_free, self._seed)
+        return NetworkDensity(
+            self._settings,
+            orders,
+            options,
+            seed=self._seed,
+            center=self._units.center,
+            scale=self._units.scale,
+            name=type(self).__name__,
+        )
+
+    def _finish(self, data: Data, weight: float) -> None:
+        """Nothing follows from the network: it is all there is."""
+
+    def _fit_estimator(
+        self,
+        X: Array,
+        rng: np.random.RandomState,
+        sample_weight: Array | None,
+        previous: Self | None,
+        y: Array | None,
+    ) -> None:
+        """Fit a scikit-learn density of the real numbers that codes are read as."""
         frozen = isinstance(self.density, FrozenEstimator)
         if sample_weight is not None and not frozen and not takes_weights(self.density.fit):
             raise ValueError(
                 f"sample_weight was given, but density={self.density!r} takes no weights; "
                 "KernelDensity, 'autoregressive' and 'flow' do."
             )
-        known = None if previous is None else previous._known()
-        if previous is not None:
-            private = {n: v for n, v in vars(previous).items() if n[0] == "_"}
-            self.__dict__.update(private | self.__dict__)
-        codes = self._learn_codes(X, sample_weight, y, known, rng, streaming=False)
-        self.density_ = self._fitted_density(codes, sample_weight, known, rng)
-        self.n_iter_ = int(getattr(self.density_, "n_iter_", 1))
-
-    def _fitted_density(
-        self,
-        codes: Array,
-        sample_weight: Array | None,
-        known: dict[str, Any] | None,
-        rng: np.random.RandomState,
-    ) -> Any:
-        """A scikit-learn density of the real numbers that codes are read as."""
-        before = None if known is None else known["density"]
-        if before is not None and getattr(self.density, "warm_start", False):
-            density = copy.deepcopy(before)
+        z = self._learn_codes(X, sample_weight, y, previous, rng)
+        if previous is not None and getattr(self.density, "warm_start", False):
+            density = copy.deepcopy(previous.density_)
         else:
             density = seeded(clone(self.density), rng)
-        z = self._units.real(codes, self._noise(known))
-        if not isinstance(density, FrozenEstimator):
+        if not frozen:
             weights = {} if sample_weight is None else {"sample_weight": sample_weight}
             with wrapped_fit(self._seed):
                 density.fit(z, **weights)
@@ -561,72 +578,49 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
             raise ValueError(
                 f"density={self.density!r} cannot score {z.shape[1]} codes: {error}"
             ) from error
-        return density
-
-    def _begin(
-        self,
-        X: Array,
-        sample_weight: Array | None,
-        y: Array | None,
-        known: dict[str, Any] | None,
-        rng: np.random.RandomState,
-        streaming: bool = False,
-    ) -> Data:
-        codes = self._learn_codes(X, sample_weight, y, known, rng, streaming)
-        z = self._units.standardised(codes, self._noise(known)).astype(np.float32)
-        weight, _ = scaled_weight(sample_weight)
-        if known is None:
-            covariance = shrunk_covariance(z, weight)
-            self.net_ = self._new_net(self._new_module(covariance))
-        else:
-            self.net_ = self._new_net(copy.deepcopy(known["net"].module_))
-            self.net_.go_on_from(known["net"])
-        return Data(z, weight)
-
-    def _noise(self, known: dict[str, Any] | None) -> np.random.RandomState:
-        """What spreads codes that lie on a bound: alike whenever a fit reads them."""
-        n_before = 0 if known is None or known["net"] is None else len(known["net"].history)
-        return np.random.RandomState((self._seed + n_before) % 2**32)
+        self.density_ = density
+        self.n_iter_ = int(getattr(density, "n_iter_", 1))
 
     def _learn_codes(
         self,
         X: Array,
         sample_weight: Array | None,
         y: Array | None,
-        known: dict[str, Any] | None,
+        previous: Self | None,
         rng: np.random.RandomState,
-        streaming: bool,
-    ) -> Array:
-        """Fit the autoencoder, encode the rows, and learn in which units codes are read."""
-        architecture = self._new_plan()
-        if known is None:
-            self._seed, self._plan = int(rng.randint(2**31 - 1)), architecture
-            pair = self._new_autoencoder(rng)
-            learns = not isinstance(pair, FrozenEstimator)
+        streaming: bool = False,
+    ) -> NDArray[np.float64]:
+        """Fit the autoencoder and learn in which units its codes are read; the real numbers
+        that those of the rows are read as."""
+        settings = self._new_settings()
+        if previous is None:
+            self._seed, self._settings = int(rng.randint(2**31 - 1)), settings
+            autoencoder = self._new_autoencoder(rng)
+            learns = not isinstance(autoencoder, FrozenEstimator)
         else:
-            self._check_continued(known, X.shape[1], known["n_features"])
-            self._check_unchanged(architecture, known["architecture"])
-            pair = known["autoencoder"]
-            goes_on = bool(getattr(pair, "warm_start", False))
-            learns = hasattr(pair, "partial_fit") if streaming else goes_on
-            learns = learns and not isinstance(pair, FrozenEstimator)
-            pair = copy.deepcopy(pair) if learns else pair
-        self._warn_of_unused()
-        if pair is not None and learns:
+            check_same_columns(self, X.shape[1], previous, previous.n_features_in_)
+            self._check_unchanged(settings, previous._settings)
+            self._seed, self._settings = previous._seed, previous._settings
+            autoencoder = previous.autoencoder_
+            goes_on = bool(getattr(autoencoder, "warm_start", False))
+            learns = hasattr(autoencoder, "partial_fit") if streaming else goes_on
+            learns = learns and not isinstance(autoencoder, FrozenEstimator)
+            autoencoder = copy.deepcopy(autoencoder) if learns else autoencoder
+        if autoencoder is not None and learns:
             with wrapped_fit(self._seed):
-                fit_autoencoder(pair, X, y, sample_weight, streaming)
-        elif pair is not None:
-            check_names(pair, getattr(self, "feature_names_in_", None))
-        self.autoencoder_ = pair
-        if _explains_rows(unwrapped(pair)):
-            # What `data_score_samples` chooses its proposal by, if it is asked for.
-            self._proposal_rows, self._proposal_tau = some_rows(X), None
+                fit_autoencoder(autoencoder, X, y, sample_weight, streaming)
+        elif autoencoder is not None:
+            check_names(autoencoder, getattr(self, "feature_names_in_", None))
+        self.autoencoder_ = autoencoder
         codes = self._encode(X)
         check_codes(self.autoencoder, codes)
-        if known is None:
-            limits = limits_of(self.support, codes, unwrapped(pair))
+        # What spreads codes that lie on a bound: alike whenever a fit reads them.
+        noise = np.random.RandomState((self._seed + _epochs_before(previous)) % 2**32)
+        if previous is None:
+            limits = limits_of(self.support, codes, unwrapped(autoencoder))
             weight, _ = scaled_weight(sample_weight)
-            self._units = CodeUnits.of(codes, weight, limits, self._noise(known))
+            first = np.random.RandomState(self._seed % 2**32)
+            self._units = CodeUnits.of(codes, weight, limits, first)
             self._support = public_support(limits)
             if streaming and np.ptp(codes, axis=0).max() == 0:
                 raise ValueError(
@@ -634,18 +628,19 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
                     "alike; it says in which units codes are read. Give two or more rows that "
                     "differ."
                 )
-            self.n_components_ = codes.shape[1]
             self._check_decodes(codes[:1])
-        elif codes.shape[1] != len(self._units.varies):
-            raise ValueError(
-                f"The autoencoder now has {codes.shape[1]} codes, but training goes on from "
-                f"{len(self._units.varies)}. Fit anew, with warm_start=False."
-            )
         else:
+            self._units, self._support = previous._units, previous._support
+            if codes.shape[1] != len(self._units.varies):
+                raise ValueError(
+                    f"The autoencoder now has {codes.shape[1]} codes, but training goes on from "
+                    f"{len(self._units.varies)}. Fit anew, with warm_start=False."
+                )
             self._units.check_constant(codes)
             self._units.check_inside(codes, "autoencoder's new codes")
+        self.n_components_ = codes.shape[1]
         self.support_ = self._support
-        return codes
+        return self._units.real(codes, noise)
 
     def _new_autoencoder(self, rng: np.random.RandomState) -> Any:
         """What is fitted, or left alone if it is frozen; None if codes are the rows."""
@@ -658,8 +653,10 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
                 f"n_components={self.n_components} cannot be set on autoencoder="
                 f"{self.autoencoder!r}, which is frozen. Set n_components=None."
             )
-        pair = clone(self.autoencoder)
-        return seeded(pair.set_params(**{size_parameter(pair): self.n_components}), rng)
+        autoencoder = clone(self.autoencoder)
+        return seeded(
+            autoencoder.set_params(**{size_parameter(autoencoder): self.n_components}), rng
+        )
 
     def _check_decodes(self, codes: Array) -> None:
         """Raise if the autoencoder cannot decode, as KernelPCA by default, before training."""
@@ -670,39 +667,23 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
                 f"autoencoder={self.autoencoder!r} encodes, but cannot decode: {error}"
             ) from error
 
-    def _new_plan(self) -> dict[str, Any]:
+    def _new_settings(self) -> dict[str, Any]:
         """What the model is made by and training cannot change, as plain values."""
         goes_on = getattr(self.autoencoder, "warm_start", False)
-        architecture = {
+        settings = {
             "autoencoder": "goes on" if goes_on else fingerprint(self.autoencoder),
             "n_components": None if self.n_components is None else int(self.n_components),
             "density": self.density if isinstance(self.density, str) else "own",
             "support": _plain(self.support),
         }
-        if architecture["density"] == "own":
+        if settings["density"] == "own":
             goes_on = getattr(self.density, "warm_start", False)
-            return {**architecture, "own": "goes on" if goes_on else fingerprint(self.density)}
-        if architecture["density"] == "flow":
-            sizes = {"n_channels": int(self.n_channels), "n_transforms": int(self.n_transforms)}
-            return {**architecture, **sizes}
-        dilations = self.dilations
-        return {
-            **architecture,
-            "n_mixture": int(self.n_mixture),
-            "mixture_kind": self.mixture_kind,
-            "n_channels": int(self.n_channels),
-            "filter_size": int(self.filter_size),
-            "dilations": None if dilations is None else layer_sizes("dilations", dilations),
-            "position_embedding": bool(self.position_embedding),
-            "input_transform": self.input_transform,
-            "divisive_normalization": bool(self.divisive_normalization),
-            "orderings": self._given_orderings(),
-            "weight_averaging": float(self.weight_averaging),
-        }
+            return {**settings, "own": "goes on" if goes_on else fingerprint(self.density)}
+        return {**settings, **network_settings(self.get_params(deep=False))}
 
-    def _check_unchanged(self, architecture: dict[str, Any], before: dict[str, Any]) -> None:
+    def _check_unchanged(self, settings: dict[str, Any], before: dict[str, Any]) -> None:
         """Raise if a parameter is another one than training went on with so far."""
-        changed = [name for name in architecture if architecture[name] != before.get(name)]
+        changed = [name for name in settings if settings[name] != before.get(name)]
         if not changed:
             return
         name = "density" if changed[0] == "own" else changed[0]
@@ -712,76 +693,18 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
             "with warm_start=False."
         )
 
-    def _new_module(self, covariance: Array | None = None) -> DensityModule:
-        generator = torch.Generator().manual_seed(self._seed)
-        n_codes = self._units.n_free
-        if self._plan["density"] == "flow":
-            return FlowDensity(n_codes, self._plan, generator)
-        covariance = np.eye(n_codes) if covariance is None else covariance
-        return AutoregressiveDensity(self._plan, self._orders(), covariance, generator)
+    @property
+    def net_(self) -> Net:
+        """The trained net of a density that a network learns."""
+        density = vars(self).get("density_")
+        if not isinstance(density, NetworkDensity):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute 'net_'")
+        return density.trainer.net
 
-    def _given_orderings(self) -> int | tuple[tuple[int, ...], ...]:
-        """How many orderings of the codes are wanted, or which."""
-        if isinstance(self.orderings, Integral):
-            return int(self.orderings)
-        try:
-            orders = np.array(self.orderings)
-        except ValueError:
-            orders = np.zeros(0)
-        whole = orders.ndim == 2 and orders.size and orders.dtype.kind in "iu"
-        if not whole or (np.sort(orders) != np.arange(orders.shape[1])).any():
-            raise ValueError(
-                f"orderings={self.orderings!r} must be a number, or a list of permutations of "
-                "the codes' indices 0, 1, ..."
-            )
-        return tuple(tuple(order) for order in orders.tolist())
-
-    def _is_one_ordering(self) -> bool:
-        given = self._given_orderings()
-        return given == 1 or (isinstance(given, tuple) and len(given) == 1)
-
-    def _orders(self) -> NDArray[np.int64]:
-        """Permutations of the real numbers that codes are read as, (n_orders, n_free)."""
-        varies = self._units.varies
-        n, wanted = self._units.n_free, self._plan["orderings"]
-        if not isinstance(wanted, int):
-            if len(wanted[0]) != len(varies):
-                raise ValueError(
-                    f"orderings are permutations of {len(wanted[0])} codes; there are "
-                    f"{len(varies)}."
-                )
-            number = np.cumsum(varies) - 1
-            orders = [[number[code] for code in order if varies[code]] for order in wanted]
-            # The last code of a simplex is what the others leave over.
-            return np.array([[code for code in order if code < n] for order in orders])
-        rng = np.random.RandomState(self._seed)
-        first = [np.arange(n), np.arange(n)[::-1]][:wanted]
-        return np.array(first + [rng.permutation(n) for _ in range(wanted - 2)])
-
-    def _rows(self, data: Data, reread: bool = False) -> Dataset:
-        return Dataset(
-            data,
-            units=Units(None, None),
-            with_mask=False,
-            reread=reread,
-            device=self._trainer.device,
-        )
-
-    def _learned_from(self, X: Array) -> Data:
-        return Data(self._units.standardised(self._encode(X)).astype(np.float32))
-
-    def _finish(self, data: Data, share: float) -> None:
-        """Nothing follows from the network: it is all there is."""
-
-    def _known(self) -> dict[str, Any]:
-        return {
-            "net": vars(self).get("net_"),
-            "density": vars(self).get("density_"),
-            "architecture": vars(self).get("_plan"),
-            "autoencoder": self.autoencoder_,
-            "n_features": self.n_features_in_,
-            "names": getattr(self, "feature_names_in_", None),
-        }
+    @property
+    def history_(self) -> list[dict[str, Any]]:
+        """The losses of every epoch, in nats per row."""
+        return self.net_.history
 
     # ------------------------------------------------------------------- the codes
 
@@ -803,51 +726,23 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
 
     def _log_density(self, codes: Array) -> NDArray[np.float64]:
         """log p(z) of codes, nats."""
-        units = self._units
-        if "density_" in self.__dict__:
-            found = self._log_density_of_real(units.real(codes))
-        else:
-            found = self._log_density_of_net(codes, units.standardised) - units.log_volume()
-        return units.log_density(found, codes)
+        return self._units.log_density(self._log_density_of_real(self._units.real(codes)), codes)
 
     def _log_density_of_real(self, real: Array) -> NDArray[np.float64]:
         return np.asarray(self.density_.score_samples(real), dtype=np.float64)
-
-    def _log_density_of_net(
-        self, rows: Array, standardised: Callable[[Array], Array]
-    ) -> NDArray[np.float64]:
-        """log p of standardised numbers, which are made of so many rows at a time."""
-        module, device = self._trainer.module, self._trainer.device
-        found = np.empty(len(rows))
-        n_codes = _SCORED if device.type == "cpu" else _SCORED_ELSEWHERE
-        step = max(1, n_codes // self._units.n_free)
-        z = torch.zeros((step, self._units.n_free), device=device)
-        with self._trainer.inference():
-            for start in range(0, len(rows), step):
-                part = standardised(rows[start : start + step])
-                part = part.clip(-_FARTHEST, _FARTHEST).astype(np.float32)
-                z[: len(part)] = torch.from_numpy(part)
-                found[start : start + step] = module.log_prob(z)[: len(part)].cpu().numpy()
-        return found
 
     def _draw_codes(
         self, n: int, rng: np.random.RandomState, given: ArrayLike | None = None
     ) -> Array:
         known = None if given is None else self._check_given(given, n)
-        if "density_" in self.__dict__:
-            drawn = draw_from(
-                self.density_, n, self._units.n_free, rng, name="density", dtype=np.float64
-            )
-            return self._units.codes_of(drawn)
-        generator = self._trainer.generator(rng)
-        more = {}
-        if known is not None:
-            more["given"] = torch.from_numpy(known.astype(np.float32)).to(self._trainer.device)
-        with self._trainer.inference():
-            z = self._trainer.module.sample(n, generator, **more).cpu().numpy()
-        return self._units.restored(z)
+        if isinstance(self.density_, NetworkDensity):
+            return self._units.codes_of(self.density_.sample(n, rng, known))
+        n_free = self._units.n_free
+        drawn = draw_from(self.density_, n, n_free, rng, name="density", dtype=np.float64)
+        return self._units.codes_of(drawn)
 
     @available_if(_can_stream)
+    @fit_context
     def partial_fit(
         self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None
     ) -> Self:
@@ -879,8 +774,18 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
             if a code varies that did not in the first. The batch is then as if it had not
             been given.
         """
-        with inside_another_fit():
-            return super().partial_fit(X, y, sample_weight)
+        with inside_another_fit(), self._all_or_nothing():
+            previous = BaseAutoencoder.__copy__(self) if "density_" in vars(self) else None
+            rows = self._check_rows(X, reset=previous is None)
+            weight = check_weight(sample_weight, rows)
+            targets = self._check_targets(y, rows.shape[0])
+            rows, weight, targets = self._rows_that_count(rows, weight, targets)
+            rng = self._generator()
+            real = self._learn_codes(rows, weight, targets, previous, rng, streaming=True)
+            self.density_ = self._network_density(previous).partial_fit(real, weight)
+            self.n_iter_ = self.density_.trainer.n_epochs
+            self._learn_proposal(rows)
+        return self
 
     # ------------------------------------------------------------- codes and their density
 
@@ -989,143 +894,13 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         codes = self._draw_codes(n_samples, rng, given)
         return self._to_frame(self._generate(codes, rng, noise))
 
-    @available_if(_is_autoregressive)
-    def gaussianize(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Codes of rows as independent numbers from N(0, 1).
-
-        u_i = Phi^-1(F(z_i | z_1, ..., z_{i-1})) with the conditional distribution functions F
-        of the density: if it is that of the codes, u is N(0, I).
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        U : ndarray of shape (n_samples, n_varying_codes), float64
-            One number for each code that varied in training; of a simplex, all but the last.
-
-        Raises
-        ------
-        AttributeError
-            If `density` is not "autoregressive", or there are several `orderings`.
-
-        References
-        ----------
-        S. S. Chen and R. A. Gopinath (2001). Gaussianization. NeurIPS 13.
-
-        Examples
-        --------
-        >>> from sklearn.datasets import load_iris
-        >>> from skae import LatentDensityEstimator
-        >>> X, _ = load_iris(return_X_y=True)
-        >>> lde = LatentDensityEstimator(n_mixture=5, max_iter=100, random_state=0).fit(X)
-        >>> U = lde.gaussianize(X)
-        >>> bool(abs(lde.inverse_gaussianize(U) - X).max() < 1e-5)
-        True
-        """
-        codes = self._encode(self._check_new_rows(X, "gaussianize"))
-        self._units.check_inside(codes, "X")
-        return self._through_conditionals(self._units.standardised(codes), inverse=False)
-
-    @available_if(_is_autoregressive)
-    def inverse_gaussianize(self, X: ArrayLike, *, decode: bool = True) -> Any:
-        """Rows of numbers from N(0, 1): the inverse of `gaussianize`.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_varying_codes)
-            Numbers, as `gaussianize` returns them.
-        decode : bool, default=True
-            Return rows; False returns their codes.
-
-        Returns
-        -------
-        X_new : ndarray of shape (n_samples, n_features), or (n_samples, n_codes) of codes
-            The codes with these conditional quantiles, decoded. A data frame with the columns
-            of the training data, or of the codes, under `set_output`.
-
-        Raises
-        ------
-        AttributeError
-            If `density` is not "autoregressive", or there are several `orderings`.
-        ValueError
-            If `X` has not one column for each code that varied.
-        """
-        check_is_fitted(self)
-        self._check_argument("decode", decode, ["boolean"])
-        U = check_array(as_numbers(X), input_name="X", dtype=np.float64)
-        n_free = self._units.n_free
-        if U.shape[1] != n_free:
-            raise ValueError(
-                f"X has {U.shape[1]} columns, but inverse_gaussianize expects {n_free}: one for "
-                "each code that varied in training, and for all but one of those of a simplex."
-            )
-        # float64, of which rounding to float32 would lose what the inverse has to find again.
-        codes = self._units.restored(self._through_conditionals(U, inverse=True), np.float64)
-        if not decode:
-            return self._to_frame(codes, X, self.get_feature_names_out())
-        return self._to_frame(self._decode(codes), X)
-
-    def interpolate(self, x0: ArrayLike, x1: ArrayLike, n: int = 10, *, path: str = "codes") -> Any:
-        """Decode codes on the way from that of one row to that of another.
-
-        Parameters
-        ----------
-        x0 : array-like of shape (n_features,) or (1, n_features)
-            The row whose code the way starts at.
-        x1 : array-like of shape (n_features,) or (1, n_features)
-            The row whose code it ends at.
-        n : int, default=10
-            How many codes, equally spaced, both ends included.
-        path : {"codes", "gaussianized"}, default="codes"
-            A straight line of codes; or of what `gaussianize` makes of them, which keeps to
-            where codes are likely.
-
-        Returns
-        -------
-        X_path : ndarray of shape (n, n_features)
-            The decoded codes; a data frame with the columns of the training data under
-            `set_output`.
-
-        Raises
-        ------
-        ValueError
-            If `n` is less than 2, `x0` or `x1` is no row, or codes cannot be gaussianized.
-        """
-        check_is_fitted(self)
-        self._check_argument("path", path, [StrOptions({"codes", "gaussianized"})])
-        codes = self._line(x0, x1, n)
-        if path == "gaussianized":
-            try:
-                _is_autoregressive(self)
-            except AttributeError as error:
-                raise ValueError(f"path='gaussianized': {error}") from error
-            ends = self._units.standardised(codes[[0, -1]])
-            first, last = self._through_conditionals(ends, inverse=False)
-            share = np.linspace(0.0, 1.0, n)[:, None]
-            between = (1 - share) * first + share * last
-            codes = self._units.restored(self._through_conditionals(between, inverse=True))
-        return self._to_frame(self._decode(codes))
-
-    def _through_conditionals(self, rows: Array, *, inverse: bool) -> NDArray[np.float64]:
-        """Standardised codes to normal numbers, or back, all in float64."""
-        density = copy.deepcopy(self._trainer.module.density()).cpu().double()
-        through = density.from_normal if inverse else density.to_normal
-        found = np.empty(rows.shape)
-        with torch.inference_mode():
-            for part in slices(len(rows)):
-                found[part] = through(torch.from_numpy(rows[part])).numpy()
-        return found
-
     def _check_given(self, given: ArrayLike, n: int) -> Array:
         """The first codes of n rows, standardised, without those that never varied."""
-        if self.density != "autoregressive" or "net_" not in self.__dict__:
+        if self._settings["density"] != "autoregressive":
             raise ValueError(
                 f"given goes with density='autoregressive'; this is density={self.density!r}."
             )
-        if self._plan["orderings"] != 1:
+        if self._settings["orderings"] != 1:
             raise ValueError(
                 f"given goes with orderings=1, in which the given codes come first; this is "
                 f"orderings={self.orderings!r}."
@@ -1145,73 +920,50 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         self._units.check_inside(codes, "given")
         padded[:, :k] = codes
         # A number is read of its code, and of those before it.
-        return self._units.standardised(padded)[:, : int(varies[:k].sum())]
+        return self._units.real(padded)[:, : int(varies[:k].sum())]
 
     # -------------------------------------------------------------- scores of the data
 
-    @available_if(_scores_data)
-    def data_score_samples(self, X: ArrayLike, n_draws: int = 256) -> Array:
-        """Score rows by a lower bound on log p(x), which other models' scores compare with.
+    def _check_scores_data(self) -> None:
+        if self._row_likelihood() is None:
+            raise AttributeError(
+                "data_score_samples needs an autoencoder with a p(x|z): Autoencoder, "
+                "AdversarialAE or a VAE that is not conditional, itself or in FrozenEstimator; "
+                f"given autoencoder={self.autoencoder!r}."
+            )
 
-        log p(x) is the log of the integral of p(z) p(x|z). Its importance-weighted bound takes
-        draws around the code of the row, from N(f(x), tau² diag(s²)) with the standard
-        deviations s of the codes and a tau that was chosen on training rows.
+    def _row_likelihood(self) -> RowLikelihood | None:
+        """That of the autoencoder."""
+        model = unwrapped(vars(self).get("autoencoder_", self.autoencoder))
+        return model._row_likelihood() if isinstance(model, BaseAutoencoder) else None
 
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows to score.
-        n_draws : int, default=256
-            Draws for each row: the more there are, the tighter is the bound.
+    def _importance_sampling(self) -> tuple[RowLikelihood, Proposal, LogPrior]:
+        explains = self._row_likelihood()
+        assert explains is not None
+        return explains, *self._proposal(self._proposal_tau)
 
-        Returns
-        -------
-        scores : ndarray of shape (n_samples,)
-            Nats per row.
-
-        Raises
-        ------
-        AttributeError
-            If the autoencoder has no p(x|z): it has to be an Autoencoder, an AdversarialAE or
-            a VAE that is not conditional.
-        ValueError
-            If `n_draws` is not a positive integer.
-
-        References
-        ----------
-        Y. Burda, R. Grosse and R. Salakhutdinov (2016). Importance weighted autoencoders.
-        ICLR. :doi:`10.48550/arXiv.1509.00519`
-        """
-        check_is_fitted(self)
-        self._check_argument("n_draws", n_draws, [Interval(Integral, 1, None, closed="left")])
-        rows = self._check_new_rows(X, "data_score_samples")
-        model = unwrapped(self.autoencoder_)
-        model._check_range(rows)
-        proposal, log_prior = self._proposal()
-        if self._proposal_tau is None:
-            std, _, to_real, from_real = proposal
-            best = best_proposal(model, self._proposal_rows, log_prior, std, to_real, from_real)
-            self._proposal_tau = best.tau
-        proposal = proposal._replace(tau=self._proposal_tau)
-        return bounds(model, rows, log_prior, proposal, int(n_draws))
-
-    def _proposal(self) -> tuple[Proposal, LogPrior]:
+    def _proposal(self, tau: float) -> tuple[Proposal, LogPrior]:
         """Where draws around a code are, and p(z) of them: of codes, or of what is read of
         those that have bounds."""
         units = self._units
         if units.support is None:
-            return Proposal(units.stds(), 1.0), self._on_arrays(self._log_density)
+            return Proposal(units.stds(), tau), self._on_arrays(self._log_density)
         to_real = self._on_arrays(units.standardised, rowwise=False)
         from_real = self._on_arrays(units.restored, rowwise=False)
         log_prior = self._on_arrays(self._log_density_of_standardised)
-        return Proposal(np.ones(units.n_free), 1.0, to_real, from_real), log_prior
+        return Proposal(np.ones(units.n_free), tau, to_real, from_real), log_prior
+
+    def _learn_proposal(self, X: Array) -> None:
+        """Choose the width of the proposal on some rows."""
+        explains = self._row_likelihood()
+        if explains is not None:
+            (std, _, to_real, from_real), log_prior = self._proposal(1.0)
+            best = best_proposal(explains, some_rows(X), log_prior, std, to_real, from_real)
+            self._proposal_tau = best.tau
 
     def _log_density_of_standardised(self, z: Array) -> NDArray[np.float64]:
-        units = self._units
-        if "density_" in self.__dict__:
-            real = z.astype(np.float64) * units.scale + units.center
-            return self._log_density_of_real(real) + units.log_volume()
-        return self._log_density_of_net(z, np.asarray)
+        real = z.astype(np.float64) * self._units.scale + self._units.center
+        return self._log_density_of_real(real) + self._units.log_volume()
 
     @staticmethod
     def _on_arrays(function: Callable[[Array], Array], rowwise: bool = True) -> Any:
@@ -1251,6 +1003,10 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         check_finite(X.data[:, None] if hasattr(X, "tocsr") else X, allow_nan=tags.allow_nan)
         return X
 
+    def _counted(self, weight: Any | None) -> Any | None:
+        """As in the base; what float32 would lose beside the largest weight counts nothing, too."""
+        return super()._counted(without_lost_weights(weight))
+
     def _check_targets(self, y: Any, n_rows: int) -> Any | None:
         """Targets, of an autoencoder that needs them."""
         if y is None or not wants_targets(self.autoencoder):
@@ -1289,23 +1045,47 @@ class LatentDensityEstimator(LatentPathsMixin, NetOwner):
         if self.autoencoder is None and self.n_components is None:
             tags.transformer_tags.preserves_dtype = ["float64", "float32"]
             return tags
-        pair = LinearAE() if self.autoencoder is None else self.autoencoder
-        if isinstance(pair, type) or not hasattr(pair, "__sklearn_tags__"):
+        autoencoder = LinearAE() if self.autoencoder is None else self.autoencoder
+        if isinstance(autoencoder, type) or not hasattr(autoencoder, "__sklearn_tags__"):
             return tags  # which `fit` refuses
-        wrapped = get_tags(pair)
+        wrapped = get_tags(autoencoder)
         tags.input_tags, tags.target_tags = wrapped.input_tags, wrapped.target_tags
         tags.transformer_tags = wrapped.transformer_tags or tags.transformer_tags
         return tags
+
+    def __copy__(self) -> Self:
+        """A copy with a network of its own."""
+        new = super().__copy__()
+        if isinstance(vars(self).get("density_"), NetworkDensity):
+            new.density_ = copy.copy(self.density_)
+        return new
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A network as arrays."""
+        state = super().__getstate__()
+        if isinstance(state.get("density_"), NetworkDensity):
+            state["net_"] = state.pop("density_").trainer.state()
+        return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         unknown: dict[str, Any] = {"support": None}  # to files of version 0.1.0
         if "_units" in state:
             unknown["_support"] = None
+        state = {"_settings" if name == "_plan" else name: v for name, v in state.items()}
+        rows, tau = state.pop("_proposal_rows", None), state.get("_proposal_tau")
         super().__setstate__(unknown | state)
-        if is_of_other_versions(state) and "_plan" in self.__dict__:
+        if is_of_other_versions(state) and "_settings" in self.__dict__:
             # Fingerprints of other versions cannot be compared with those of today.
-            now = self._new_plan()
-            self._plan |= {name: now[name] for name in ("autoencoder", "own") if name in now}
-        saved = self.__dict__.get("net_")
-        if saved is not None:
-            self.net_ = self._loaded_net(saved, self._new_module())
+            now = self._new_settings()
+            self._settings |= {name: now[name] for name in ("autoencoder", "own") if name in now}
+        net = self.__dict__.pop("net_", None)
+        if net is not None:
+            self.density_ = self._network_density(None).restore(net)
+        if rows is not None and tau is None:
+            self._learn_proposal(rows)
+
+
+def _epochs_before(previous: LatentDensityEstimator | None) -> int:
+    """How many epochs a network was trained before."""
+    density = None if previous is None else previous.density_
+    return density.trainer.n_epochs if isinstance(density, NetworkDensity) else 0

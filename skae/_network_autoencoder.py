@@ -4,7 +4,6 @@ It has a `Trainer`, which owns the network. Here rows become what the network re
 begun or gone on with, and what follows from the trained network is learned.
 """
 
-import copyreg
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
@@ -16,25 +15,22 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.callback import CallbackSupportMixin, with_callbacks
+from sklearn.callback import with_callbacks
 from sklearn.utils import get_tags
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 
 from skae._base import BaseAutoencoder
+from skae._callback_parameters import CallbackParametersMixin
 from skae._linear.moments import scaled_weight
 from skae._modules.architecture import Architecture, common_scale, layer_sizes
 from skae._nn.likelihoods import LIKELIHOODS, NoiseSums, WithNoise, explained
 from skae._training.callbacks import (
     Tasks,
     check_callbacks,
-    check_copies,
     check_listeners,
-    named_callbacks,
-    set_callback_params,
 )
 from skae._training.data import (
-    LEAST_WEIGHT,
     Batch,
     Data,
     Dataset,
@@ -43,19 +39,19 @@ from skae._training.data import (
     check_finite,
     in_float32,
     spread_of,
+    without_lost_weights,
 )
 from skae._training.module import TrainableModule
 from skae._training.net import Net
 from skae._training.random_state import preserve_rng_state
 from skae._training.saving import holds_module, is_same
 from skae._training.trainer import TRAINING_CONSTRAINTS, Trainer, TrainingOptions, batches, slices
-from skae._utils.inputs import check_every_column_seen
+from skae._utils.inputs import check_every_column_seen, check_same_columns
 from skae._utils.interrupts import keeps_progress
 from skae._utils.validation import (
     Interval,
     StrOptions,
     check_weight,
-    clone_parameters,
     fit_context,
 )
 
@@ -71,7 +67,7 @@ _LARGEST = 1e15
 _RENAMED = {"_blueprint": "_architecture", "_own": "_user_modules"}
 
 
-class NetworkAutoencoder(CallbackSupportMixin, BaseAutoencoder):
+class NetworkAutoencoder(CallbackParametersMixin):
     """A network with a likelihood p(x|z) of rows.
 
     Subclasses implement `_make_module`, `_learn_from_outputs` and what is particular to them.
@@ -93,7 +89,6 @@ class NetworkAutoencoder(CallbackSupportMixin, BaseAutoencoder):
     _user_modules: tuple[Any, ...]  # those that the network was built of, and their weights
 
     # For type checkers, which know no parameters of subclasses.
-    callbacks: list[Any] | None
     hidden_layer_sizes: Any
     missing: str
 
@@ -258,7 +253,7 @@ class NetworkAutoencoder(CallbackSupportMixin, BaseAutoencoder):
         """Go on from an earlier fit with the parameters of today, where they can change."""
         self._check_parameters(X.shape[1])
         architecture = previous._architecture
-        self._check_columns(previous, X.shape[1])
+        check_same_columns(self, X.shape[1], previous, architecture.n_features)
         now, then = self._fields(), architecture.as_dict()
         changed = [n for n in now if now[n] != then[n] and n not in architecture.changeable]
         if changed:
@@ -278,21 +273,6 @@ class NetworkAutoencoder(CallbackSupportMixin, BaseAutoencoder):
         )
         self._check_range(X, as_targets=True)
         self._trainer = previous._trainer.fork(TrainingOptions.of(self), self._architecture)
-
-    def _check_columns(self, previous: Self, n_features: int) -> None:
-        """Raise if training would go on from a fit on other columns."""
-        names, before = (getattr(e, "feature_names_in_", None) for e in (self, previous))
-        n_before = previous._architecture.n_features
-        if n_features != n_before:
-            raise ValueError(
-                f"X has {n_features} features, but training goes on from a fit on {n_before}. "
-                "Fit anew, with warm_start=False."
-            )
-        if names is not None and before is not None and list(names) != list(before):
-            raise ValueError(
-                f"The columns of X are {list(names)}, but training goes on from a fit on "
-                f"{list(before)}."
-            )
 
     def _fields(self) -> dict[str, Any]:
         """Fields of the architecture that parameters decide."""
@@ -511,9 +491,7 @@ class NetworkAutoencoder(CallbackSupportMixin, BaseAutoencoder):
 
     def _counted(self, weight: Any | None) -> Any | None:
         """As in the base; what float32 would lose beside the largest weight counts nothing, too."""
-        if weight is not None and weight.size:
-            weight = np.where(weight < LEAST_WEIGHT * weight.max(), 0.0, weight)
-        return super()._counted(weight)
+        return super()._counted(without_lost_weights(weight))
 
     def _check_support(self, low: Tensor, high: Tensor) -> None:
         """Raise if some column, of these minima and maxima, has values that cannot be."""
@@ -565,58 +543,6 @@ class NetworkAutoencoder(CallbackSupportMixin, BaseAutoencoder):
         tags.input_tags.allow_nan = self.missing == "mask"
         return tags
 
-    # ------------------------------------------------------------------- parameters
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Get the parameters of this estimator.
-
-        Parameters
-        ----------
-        deep : bool, default=True
-            Those of callbacks too, as ``callbacks__<name>__<parameter>``, where the name is the
-            one given beside the callback, or that of its class.
-
-        Returns
-        -------
-        params : dict
-            The parameters by name.
-        """
-        params: dict[str, Any] = super().get_params(deep=deep)
-        for name, callback in named_callbacks(self.callbacks) if deep else ():
-            params[f"callbacks__{name}"] = callback
-            if not isinstance(callback, type):
-                theirs = callback.get_params(deep=False)
-                params |= {f"callbacks__{name}__{key}": value for key, value in theirs.items()}
-        return params
-
-    def set_params(self, **params: Any) -> Self:
-        """Set the parameters of this estimator.
-
-        Parameters
-        ----------
-        **params : dict
-            Parameters by name; ``callbacks__<name>`` replaces a callback,
-            ``callbacks__<name>__<parameter>`` sets one of its parameters.
-
-        Returns
-        -------
-        self : object
-            The estimator.
-        """
-        of_callbacks = {n: params.pop(n) for n in [*params] if n.startswith("callbacks__")}
-        super().set_params(**params)
-        if of_callbacks:
-            self.callbacks = set_callback_params(self.callbacks, of_callbacks)
-        return self
-
-    def __sklearn_clone__(self) -> Self:
-        try:
-            return clone_parameters(self)
-        except Exception:
-            advice = "Let it open what it holds in its method initialize, which training calls."
-            check_copies(self.callbacks, advice)
-            raise
-
     # ---------------------------------------------------------------------------- files
 
     def __copy__(self) -> Self:
@@ -642,11 +568,6 @@ class NetworkAutoencoder(CallbackSupportMixin, BaseAutoencoder):
             self._trainer = Trainer.of_state(
                 net, self._new_module(0), TrainingOptions.of(self), **self._of_trainer()
             )
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        advice = "A fitted model needs no callbacks: set_params(callbacks=None) before saving it."
-        check_copies(self.callbacks, advice)
-        return copyreg.__newobj__, (type(self),), self.__getstate__()  # type: ignore[attr-defined]
 
     def __reduce__(self) -> Any:
         """What pickle never calls, as there is __reduce_ex__, and skops does."""

@@ -6,11 +6,11 @@ A. van den Oord, O. Vinyals and K. Kavukcuoglu (2017). Neural discrete represent
 learning. NeurIPS 30. :doi:`10.48550/arXiv.1711.00937`
 """
 
-import copy
 import warnings
-from math import ceil, log, prod
+from dataclasses import replace
+from math import prod
 from numbers import Integral, Real
-from typing import Any, ClassVar, Protocol, cast
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 import torch
@@ -19,18 +19,22 @@ from scipy.stats import entropy
 from torch import Tensor, nn
 
 from skae._base import BaseAutoencoder
-from skae._densities.index_prior import Independent, IndexPriorModule, index_counts, smoothed_shares
+from skae._densities.index_prior import (
+    AutoregressivePrior,
+    IndependentPrior,
+    IndexPriorModule,
+    UniformPrior,
+    index_counts,
+    smoothed_frequencies,
+)
 from skae._encoder_decoder import EncoderDecoder
 from skae._modules.architecture import layer_sizes
-from skae._modules.vqvae import VQVAEArchitecture, VQVAEModule
+from skae._modules.vqvae import VQVAEArchitecture, VQVAEModule, check_levels
 from skae._nn.likelihoods import NoiseSums
 from skae._nn.networks import Shape, grid_size
-from skae._nn.quantizers import LinearQuantizer, VectorQuantizer
-from skae._training.callbacks import Progress, StopWhenFlat
-from skae._training.data import Batch, Data, Dataset, Units, batch_sizes
+from skae._training.data import Batch, Data, Dataset
 from skae._training.net import Net
-from skae._training.random_state import preserve_rng_state
-from skae._training.trainer import slices, train_net
+from skae._training.trainer import Trainer, TrainingOptions, batches, slices
 from skae._utils.interrupts import keeps_progress
 from skae._utils.validation import Interval, StrOptions, check_indices, private_generator
 
@@ -41,22 +45,13 @@ Indices = NDArray[np.int64]
 _CODE_DIM = 8
 # float32, in which codes go through the networks' rooms, holds integers up to this.
 _MOST_CODES = 2**24
-# Encodings, for each code and in all, from which the codebook starts.
-_START_PER_CODE, _MOST_TO_START = 16, 2**18
-# Rows that are encoded together for it.
-_START_ROWS = 2048
 # From so many encodings for each code on it is a collapse if not even a tenth of them is used.
 _PER_CODE = 10
-# Into how many cells "fsq" can divide the numbers from -1 to 1.
-_FINEST = 2**20
 
 
-class _Prior(Protocol):
-    """p(k) of index sequences."""
-
-    def log_prob(self, k: Tensor) -> Tensor: ...
-
-    def sample(self, n: int, generator: torch.Generator) -> Tensor: ...
+def running(before: Array, now: Array, weight: float) -> Array:
+    """A running mean, in which what is now has this weight."""
+    return before + weight * (now - before)
 
 
 class _EmbeddingOutput:
@@ -311,9 +306,7 @@ class VQVAE(_EmbeddingOutput, EncoderDecoder):
     _Architecture = VQVAEArchitecture
 
     _architecture: VQVAEArchitecture
-    _index_shares: Array
-    _log_shares: Array
-    prior_net_: Net
+    _prior: UniformPrior | IndependentPrior | AutoregressivePrior
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **EncoderDecoder._parameter_constraints,
@@ -476,53 +469,24 @@ class VQVAE(_EmbeddingOutput, EncoderDecoder):
                 "number for other networks."
             )
         if self.quantizer == "fsq":
-            self._check_levels()
+            check_levels(self._levels(), int(self.n_codes), self.code_dim, int(self.n_quantizers))
+            if self.rotation_trick:
+                raise ValueError(
+                    "rotation_trick=True goes with quantizer='vq' or 'simvq'; 'fsq' has cells, not "
+                    "vectors to turn."
+                )
 
-    def _check_levels(self) -> None:
-        levels = self._levels()
-        if prod(levels) != self.n_codes:
-            raise ValueError(
-                f"levels={self.levels!r} make {prod(levels)} codes; quantizer='fsq' needs as many "
-                f"as n_codes={self.n_codes}."
-            )
-        if self.code_dim not in (None, len(levels)):
-            raise ValueError(
-                f"code_dim={self.code_dim}: quantizer='fsq' has one number for each of the "
-                f"{len(levels)} levels. Set code_dim={len(levels)} or None."
-            )
-        if max(levels) ** self.n_quantizers > _FINEST:
-            raise ValueError(
-                f"n_quantizers={self.n_quantizers} of levels={self.levels!r} would divide a number "
-                f"into {max(levels)}**{self.n_quantizers} cells, more than float32 can tell apart; "
-                f"allowed are {_FINEST}."
-            )
-        if self.rotation_trick:
-            raise ValueError(
-                "rotation_trick=True goes with quantizer='vq' or 'simvq'; 'fsq' has cells, not "
-                "vectors to turn."
-            )
-
-    def _choices(self) -> dict[str, Any]:
+    def _derived_fields(self) -> dict[str, Any]:
         return {
-            **super()._choices(),
-            "quantizer": self.quantizer,
+            **super()._derived_fields(),
             "codebook_size": int(self.n_codes),
             "code_dim": self._code_dim(),
             "levels": self._levels() if self.quantizer == "fsq" else (),
-            "n_quantizers": int(self.n_quantizers),
-            "codebook_update": self.codebook_update,
-            "codebook_init": self.codebook_init,
-            "decay": float(self.decay),
-            "commitment_weight": float(self.commitment_weight),
-            "dead_code_threshold": float(self.dead_code_threshold),
-            "rotation_trick": bool(self.rotation_trick),
-            "prior": self.prior,
-            "prior_channels": int(self.prior_channels),
         }
 
     def _make_module(self, generator: torch.Generator) -> VQVAEModule:
         architecture = self._architecture
-        encoder, decoder = self._own
+        encoder, decoder = self._user_modules
         networks = architecture.make_networks(
             encoder, decoder, generator, n_encoded=architecture.n_decoded
         )
@@ -530,59 +494,18 @@ class VQVAE(_EmbeddingOutput, EncoderDecoder):
         return VQVAEModule(*networks, quantizer, architecture.make_likelihood(), architecture)
 
     def _prepare(self, rows: Dataset, train: Tensor) -> None:
-        """Start the codebook at encodings of training rows."""
-        module, architecture = self._trainer.module, self._architecture
-        quantizer = module.quantizer
-        mean_weight = 1.0 if rows.weight is None else float(rows.weight.mean())
-        per_batch = mean_weight * architecture.n_codes * min(self.batch_size, len(train))
-        if architecture.codebook_init == "random" or architecture.quantizer == "fsq":
-            if isinstance(quantizer, VectorQuantizer):
-                quantizer.start_even(per_batch)
-            return
-        z, weight = self._first_encodings(rows, train)
-        if isinstance(quantizer, VectorQuantizer):
-            quantizer.start(z, weight, per_batch, self._seed + 2)
-        elif isinstance(quantizer, LinearQuantizer):
-            quantizer.start(z, weight)
+        self._trainer.module.start_codebook(rows, train, self.batch_size, self._seed)
 
-    def _train(
-        self,
-        rows: Dataset,
-        train: Tensor,
-        valid: Tensor | None,
-        callbacks: list[Any],
-        epochs: int,
-        scheduled: bool = True,
-    ) -> None:
+    def _before_training(self, n_rows: int) -> None:
         """Codes begin anew only where encodings are more than codes: else each has its own."""
         architecture = self._architecture
-        n_calls = 1 if scheduled else 1 + len(self.net_.history)  # of a stream
-        n_encodings = len(train) * architecture.n_codes * n_calls
         self._trainer.module.restarts = (
             architecture.quantizer == "vq"
             and architecture.dead_code_threshold > 0
-            and n_encodings > architecture.codebook_size
+            and n_rows * architecture.n_codes > architecture.codebook_size
         )
-        super()._train(rows, train, valid, callbacks, epochs, scheduled)
 
-    def _first_encodings(self, rows: Dataset, train: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Encodings of some rows by the untrained network, (n, code_dim), and their weights."""
-        architecture = self._architecture
-        wanted = min(_START_PER_CODE * architecture.codebook_size, _MOST_TO_START)
-        n_rows = min(len(train), max(self.batch_size, -(-wanted // architecture.n_codes)))
-        generator = torch.Generator().manual_seed(self._seed + 2)
-        chosen = train[torch.randperm(len(train), generator=generator)[:n_rows]]
-        module = self._trainer.module.train()  # batch normalisation knows no means yet
-        vectors, weights = [], []
-        with torch.no_grad(), preserve_rng_state(self.net_.device, self._seed):
-            for part in chosen.split(batch_sizes(n_rows, _START_ROWS)):
-                batch = rows.batch(part.to(rows.index_device))
-                vectors.append(module.encode(batch.x).flatten(0, 1))
-                if batch.weight is not None:
-                    weights.append(batch.weight.repeat_interleave(architecture.n_codes))
-        return torch.cat(vectors), torch.cat(weights) if weights else None
-
-    def _learn_from_outputs(self, data: Data, share: float) -> Indices:
+    def _learn_from_outputs(self, data: Data, weight: float) -> Indices:
         architecture, module = self._architecture, self._trainer.module
         rows = self._dataset(data)
         codes = np.empty((len(rows), architecture.n_indices), dtype=np.int64)
@@ -593,30 +516,33 @@ class VQVAE(_EmbeddingOutput, EncoderDecoder):
                 self._check_codes_are_finite(z.cpu().numpy())
                 noise.add(batch.y, output, batch.weight, batch.seen)
                 codes[part] = quantized.indices.flatten(1).cpu().numpy()
-        noise.settle(share, self._noise_so_far() if share < 1 else None)
+        noise.settle(weight, self._noise_so_far() if weight < 1 else None)
         self._publish_noise()
-        shares = index_counts(codes, data.weight, architecture.codebook_size) / len(codes)
-        usage = shares.reshape(-1, architecture.n_quantizers, architecture.codebook_size).mean(0)
+        n_values = architecture.codebook_size
+        frequencies = index_counts(codes, data.weight, n_values) / len(codes)
+        usage = frequencies.reshape(-1, architecture.n_quantizers, n_values).mean(0)
         usage = usage[0] if architecture.n_quantizers == 1 else usage
-        self.code_usage_ = self._running("code_usage_", usage, share)
-        self._start_prior(shares, len(codes) / share, share)
+        self.code_usage_: Array = usage if weight == 1 else running(self.code_usage_, usage, weight)
+        self._learn_frequencies(frequencies, len(codes) / weight, weight)
         return codes
 
-    def _running(self, name: str, now: Array, share: float) -> Array:
-        """A running mean of what the attribute was, and is now."""
-        return now if share == 1 else vars(self)[name] + share * (now - vars(self)[name])
-
-    def _start_prior(self, shares: Array, n_rows: float, share: float) -> None:
+    def _learn_frequencies(self, frequencies: Array, n_rows: float, weight: float) -> None:
         """The prior as far as frequencies make it: those of so many rows."""
-        prior = self._architecture.prior
-        if prior == "independent":
-            self._index_shares = self._running("_index_shares", shares, share)
-            self._log_shares = np.log(smoothed_shares(n_rows * self._index_shares))
-        elif prior == "autoregressive":
-            if "prior_net_" not in self.__dict__:
-                start = np.log(smoothed_shares(n_rows * shares))
-                self.prior_net_ = self._new_net(self._new_prior(start), **self._of_prior())
-            self.prior_net_.module_.sequence.set_vectors(self._codebooks())
+        match self._architecture.prior:
+            case "independent":
+                if weight < 1:
+                    before = cast(IndependentPrior, self._prior).frequencies
+                    frequencies = running(before, frequencies, weight)
+                self._prior = IndependentPrior(frequencies, n_rows)
+            case "autoregressive":
+                if "_prior" not in vars(self):
+                    start = np.log(smoothed_frequencies(n_rows * frequencies))
+                    module = self._new_prior(start)
+                    trainer = Trainer(module, self._prior_options(), **self._of_prior())
+                    self._prior = AutoregressivePrior(trainer)
+                cast(AutoregressivePrior, self._prior).sequence.set_vectors(self._codebooks())
+            case _:
+                self._prior = UniformPrior(self._architecture.codebook_size)
 
     def _warn_of_collapse(self, n_encodings: int) -> None:
         """Warn if hardly any codes are used, though there is enough to code."""
@@ -633,111 +559,70 @@ class VQVAE(_EmbeddingOutput, EncoderDecoder):
 
     # ------------------------------------------------------------------- the prior
 
-    def _new_prior(self, log_shares: Array) -> IndexPriorModule:
-        generator = torch.Generator().manual_seed(self._seed + 5)
-        start = torch.from_numpy(log_shares.astype(np.float32))
-        n_channels = self._architecture.prior_channels
-        return IndexPriorModule(start, self._codebooks().cpu(), n_channels, generator)
+    def _new_prior(self, log_frequencies: Array) -> IndexPriorModule:
+        return AutoregressivePrior.start(
+            log_frequencies,
+            self._codebooks(),
+            self._architecture.prior_channels,
+            self._seed + 5,
+        )
 
     def _of_prior(self) -> dict[str, Any]:
-        """In what the training of the prior differs from that of the networks."""
-        return {
-            "lr": self.prior_learning_rate_init,
-            "learning_rate": "constant",
-            "useful_untrained": True,
-        }
+        return {"seed": self._seed, "name": "VQVAE, prior", "useful_untrained": True}
+
+    def _prior_options(self) -> TrainingOptions:
+        """How the prior is trained: as the networks, but at its own rate, and until held-out
+        rows gain nothing."""
+        return replace(
+            TrainingOptions.of(self),
+            learning_rate_init=self.prior_learning_rate_init,
+            learning_rate="constant",
+            max_iter=self.prior_max_iter or self.max_iter,
+            tol=0.0,
+            early_stopping=True,
+            callbacks=None,
+        )
 
     def _train_more(
-        self, data: Data, codes: Any, valid: Tensor | None, streaming: bool = False
+        self, data: Data, codes: Indices, valid: Tensor | None, streaming: bool
     ) -> None:
         """Train the causal network over the codes of the rows."""
-        architecture = self._architecture
         if not streaming:
-            self._warn_of_collapse(len(codes) * architecture.n_codes)
-        if architecture.prior != "autoregressive":
+            self._warn_of_collapse(len(codes) * self._architecture.n_codes)
+        if not isinstance(self._prior, AutoregressivePrior):
             return
-        rows = Dataset(
-            Data(codes, data.weight),
-            units=Units(None, None),
-            with_mask=False,
-            reread=True,
-            device=self._trainer.device,
-        )
         if streaming:
-            train_net(self.prior_net_, [], rows, torch.arange(len(rows)), None, 1, False)
-            return
-        if self.net_.interrupted_:
+            self._prior.partial_fit(codes, data.weight)
+        elif self.net_.interrupted_:
             warnings.warn(
                 "Training was interrupted, and the prior over codes not trained: it is as it was, "
                 "at first the frequencies of the codes. fit with warm_start=True goes on.",
                 UserWarning,
                 stacklevel=2,
             )
-            return
-        train, valid = self._prior_split(len(codes), valid)
-        if not self.prior_net_.history:
-            self._leave_out(codes, data.weight, train)
-        epochs = int(self.prior_max_iter or self.max_iter)
-        callbacks: list[Any] = [
-            StopWhenFlat(
-                "valid_loss",
-                patience=self.n_iter_no_change,
-                tol=0.0,
-                restore=True,
-                first_epoch=len(self.prior_net_.history),
-            )
-        ]
-        if self.verbose:
-            callbacks.append(Progress(epochs, "VQVAE, prior"))
-        self.prior_net_.keeps_progress = keeps_progress(self)
-        train_net(self.prior_net_, callbacks, rows, train, valid, epochs)
+        else:
+            n_values = self._architecture.codebook_size
+            self._prior.fit(codes, data.weight, valid, n_values, keeps_progress(self))
 
-    def _prior_split(self, n_rows: int, valid: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Rows to train the prior on, and rows that tell when to stop, early stopping's if any."""
-        if n_rows == 1:
-            return torch.arange(1), torch.arange(1)
-        if valid is None:
-            n_valid = min(ceil(self.validation_fraction * n_rows), n_rows - 1)
-            generator = torch.Generator().manual_seed(self._seed + 1)
-            valid = torch.randperm(n_rows, generator=generator)[:n_valid].sort().values
-        held_out = torch.zeros(n_rows, dtype=torch.bool)
-        held_out[valid] = True
-        return (~held_out).nonzero()[:, 0], valid
+    def _go_on_from(self, previous: Self, X: Array) -> None:
+        super()._go_on_from(previous, X)
+        self._prior = previous._prior
+        if isinstance(self._prior, AutoregressivePrior):
+            trainer = self._prior.trainer.fork(self._prior_options())
+            self._prior = AutoregressivePrior(trainer)
 
-    def _leave_out(self, codes: Indices, weight: Array | None, train: Tensor) -> None:
-        """Start the network at the frequencies in rows that it is trained on, and no others."""
-        kept = train.numpy()
-        counts = index_counts(
-            codes[kept], None if weight is None else weight[kept], self._architecture.codebook_size
-        )
-        with torch.no_grad():
-            start = torch.from_numpy(np.log(smoothed_shares(counts)))
-            self.prior_net_.module_.sequence.bias.copy_(start)
-
-    def _prior(self) -> _Prior | None:
-        match self._architecture.prior:
-            case "autoregressive":
-                sequence: _Prior = self.prior_net_.module_.sequence
-                return sequence
-            case "independent":
-                log_shares = self._log_shares.astype(np.float32)
-                return Independent(torch.from_numpy(log_shares).to(self._trainer.device))
-        return None
+    @property
+    def prior_net_(self) -> Net:
+        """The net of the "autoregressive" prior."""
+        prior = vars(self).get("_prior")
+        if not isinstance(prior, AutoregressivePrior):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute 'prior_net_'")
+        return prior.trainer.net
 
     @property
     def prior_history_(self) -> list[dict[str, Any]]:
         """The losses of the prior in every epoch, nats per row."""
         return self.prior_net_.history
-
-    def _known(self) -> dict[str, Any]:
-        return {**super()._known(), "prior_net": vars(self).get("prior_net_")}
-
-    def _continue(self, known: dict[str, Any], X: Array) -> None:
-        super()._continue(known, X)
-        net = known["prior_net"]
-        if net is not None:
-            self.prior_net_ = self._new_net(copy.deepcopy(net.module_), **self._of_prior())
-            self.prior_net_.go_on_from(net)
 
     # ------------------------------------------------------------------ the codebook
 
@@ -814,16 +699,8 @@ class VQVAE(_EmbeddingOutput, EncoderDecoder):
         with self._trainer.inference():
             for part in slices(len(codes)):
                 k = torch.from_numpy(codes[part].astype(np.int64)).to(self._trainer.device)
-                found[part] = self._log_prior(k).cpu().numpy()
+                found[part] = self._prior.log_prob(k).cpu().numpy()
         return found
-
-    def _log_prior(self, k: Tensor) -> Tensor:
-        """log p(k) of indices (n, n_components * n_quantizers)."""
-        prior = self._prior()
-        if prior is None:
-            uniform = -k.shape[1] * log(self._architecture.codebook_size)
-            return torch.full((len(k),), uniform, device=k.device)
-        return prior.log_prob(k).sum(1)
 
     # -------------------------------------------------------------------- sampling
 
@@ -853,14 +730,8 @@ class VQVAE(_EmbeddingOutput, EncoderDecoder):
         return self._draw_codes(n_samples, self._trainer.generator(private_generator(random_state)))
 
     def _draw_codes(self, n: int, generator: torch.Generator) -> Indices:
-        prior = self._prior()
-        if prior is None:
-            raise ValueError(
-                "prior=None: there is no p(k) to draw codes from. Fit with prior='autoregressive' "
-                "or 'independent', or decode indices of your own by inverse_transform."
-            )
         with self._trainer.inference():
-            codes: Indices = prior.sample(n, generator).cpu().numpy()
+            codes: Indices = self._prior.sample(n, generator).cpu().numpy()
         return codes
 
     # ------------------------------------------------------------------- the hooks
@@ -892,13 +763,13 @@ class VQVAE(_EmbeddingOutput, EncoderDecoder):
 
     def _log_prob(self, X: Array) -> Array:
         self._check_range(X)
-        module, log_scale = self._trainer.module, self._architecture.log_scale
+        module = self._trainer.module
 
         def compute(batch: Batch) -> Tensor:
             _, quantized, output = module(batch)
-            log_prob = module.likelihood.row_log_prob(batch.y, output, batch.seen)
-            n_seen = batch.y.shape[1] if batch.seen is None else batch.seen.sum(1)
-            return log_prob - n_seen * log_scale + self._log_prior(quantized.indices.flatten(1))
+            log_prob: Tensor = module.likelihood.row_log_prob(batch.y, output, batch.seen)
+            log_prior = self._prior.log_prob(quantized.indices.flatten(1))
+            return log_prob - module.log_units(batch) + log_prior
 
         return self._map_rows(Data(X), compute)
 
@@ -923,9 +794,37 @@ class VQVAE(_EmbeddingOutput, EncoderDecoder):
         tags.transformer_tags.preserves_dtype = []  # indices are integers
         return tags
 
+    def __copy__(self) -> Self:
+        new = super().__copy__()
+        prior = vars(self).get("_prior")
+        if isinstance(prior, AutoregressivePrior):
+            new._prior = AutoregressivePrior(prior.trainer.copy())
+        return new
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The prior as arrays, too."""
+        state = super().__getstate__()
+        match state.pop("_prior", None):
+            case AutoregressivePrior() as prior:
+                state["prior_net_"] = prior.trainer.state()
+            case IndependentPrior() as prior:
+                state["_index_shares"] = prior.frequencies
+                state["_log_shares"] = prior.log_frequencies
+        return state
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        saved, architecture = self.__dict__.get("prior_net_"), self.__dict__.get("_architecture")
-        if saved is not None and architecture is not None:
+        net = self.__dict__.pop("prior_net_", None)
+        frequencies = self.__dict__.pop("_index_shares", None)
+        log_frequencies = self.__dict__.pop("_log_shares", None)
+        if "_trainer" not in vars(self):
+            return
+        architecture = self._architecture
+        self._prior = UniformPrior(architecture.codebook_size)
+        if net is not None:
             module = self._new_prior(np.zeros((architecture.n_indices, architecture.codebook_size)))
-            self.prior_net_ = self._loaded_net(saved, module, **self._of_prior())
+            options = self._prior_options()
+            trainer = Trainer.of_state(net, module, options, **self._of_prior())
+            self._prior = AutoregressivePrior(trainer)
+        elif architecture.prior == "independent":
+            self._prior = IndependentPrior.of_logs(frequencies, log_frequencies)

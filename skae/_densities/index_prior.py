@@ -1,19 +1,24 @@
 """p(k) of the indices that code a row: independent positions, or one after the other."""
 
+from math import ceil, log
+from typing import Any, Self
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skae._nn.causal import CausalCategorical
-from skae._training.data import Batch
+from skae._training.data import Batch, Data, Dataset, Units
 from skae._training.module import Loss, TrainableModule, weighted_mean
+from skae._training.trainer import Trainer
 
-Array = NDArray[np.float64]
+Array = NDArray[Any]
+Indices = NDArray[np.int64]
 
 
-def smoothed_shares(counts: Array) -> Array:
-    """Shares of K values (n_positions, K), of counts of which every row adds up alike.
+def smoothed_frequencies(counts: Array) -> Array:
+    """Frequencies of K values (n_positions, K), of counts of which every row adds up alike.
 
     (n_k + a/K) / (n + a), with the pseudo-count a that predicts each of the n observations
     best from the n - 1 others.
@@ -27,8 +32,8 @@ def smoothed_shares(counts: Array) -> Array:
 
     # Of equals the first, which is the most cautious.
     best = max(np.geomspace(1e2 * n_values, 1e-2, 33), key=predicted)
-    shares: Array = (counts + best / n_values) / (counts.sum(1, keepdims=True) + best)
-    return shares
+    frequencies: Array = (counts + best / n_values) / (counts.sum(1, keepdims=True) + best)
+    return frequencies
 
 
 def index_counts(indices: NDArray[np.int64], weight: Array | None, n_values: int) -> Array:
@@ -42,30 +47,14 @@ def index_counts(indices: NDArray[np.int64], weight: Array | None, n_values: int
     return counts.reshape(n_positions, n_values).astype(np.float64)
 
 
-class Independent:
-    """Positions that know nothing of each other."""
-
-    def __init__(self, log_shares: Tensor) -> None:
-        self.log_shares = log_shares
-
-    def log_prob(self, k: Tensor) -> Tensor:
-        """log p(k_t), (n, n_positions)."""
-        return self.log_shares[torch.arange(k.shape[1], device=k.device), k]
-
-    def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        """Sequences (n, n_positions)."""
-        drawn = torch.multinomial(self.log_shares.exp(), n, replacement=True, generator=generator)
-        return drawn.T
-
-
 class IndexPriorModule(TrainableModule):
     """The causal network over indices, as the loop trains it."""
 
     def __init__(
-        self, log_shares: Tensor, codebook: Tensor, n_channels: int, generator: torch.Generator
+        self, log_frequencies: Tensor, codebook: Tensor, n_channels: int, generator: torch.Generator
     ) -> None:
         super().__init__()
-        self.sequence = CausalCategorical(log_shares, codebook, n_channels, generator)
+        self.sequence = CausalCategorical(log_frequencies, codebook, n_channels, generator)
 
     def loss(self, batch: Batch) -> Loss:
         """-log p(k), nats per row."""
@@ -79,3 +68,139 @@ class IndexPriorModule(TrainableModule):
     def step_scale(self) -> float:
         """Nats per index: steps should not grow with their number."""
         return 1 / len(self.sequence.position)
+
+
+# ----------------------------------------------------------------------- densities
+
+
+class UniformPrior:
+    """All indices alike: what scores codes where no prior is learned, and draws none."""
+
+    def __init__(self, n_values: int) -> None:
+        self.n_values = n_values
+
+    def log_prob(self, k: Tensor) -> Tensor:
+        """log p(k) of indices (n, n_positions), nats."""
+        return torch.full((len(k),), -k.shape[1] * log(self.n_values), device=k.device)
+
+    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+        """Refused."""
+        raise ValueError(
+            "prior=None: there is no p(k) to draw codes from. Fit with prior='autoregressive' "
+            "or 'independent', or decode indices of your own by inverse_transform."
+        )
+
+
+class IndependentPrior:
+    """Positions that know nothing of each other.
+
+    Parameters
+    ----------
+    frequencies : ndarray of shape (n_positions, n_values)
+        Of the values at each position.
+    n_rows : float
+        Of so many rows: the fewer they are, the more even is the prior.
+    """
+
+    def __init__(self, frequencies: Array, n_rows: float) -> None:
+        self.frequencies = frequencies
+        self.log_frequencies = np.log(smoothed_frequencies(n_rows * frequencies))
+
+    @classmethod
+    def of_logs(cls, frequencies: Array, log_frequencies: Array) -> Self:
+        """As it was saved."""
+        new = cls.__new__(cls)
+        new.frequencies, new.log_frequencies = frequencies, log_frequencies
+        return new
+
+    def log_prob(self, k: Tensor) -> Tensor:
+        """log p(k) of indices (n, n_positions), nats."""
+        return self._on(k.device)[torch.arange(k.shape[1], device=k.device), k].sum(1)
+
+    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+        """Indices (n, n_positions)."""
+        chances = self._on(generator.device).exp()
+        return torch.multinomial(chances, n, replacement=True, generator=generator).T
+
+    def _on(self, device: torch.device) -> Tensor:
+        return torch.from_numpy(self.log_frequencies.astype(np.float32)).to(device)
+
+
+class AutoregressivePrior:
+    """A causal network over indices, one after the other."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+
+    @classmethod
+    def start(
+        cls, log_frequencies: Array, codebook: Tensor, n_channels: int, seed: int
+    ) -> IndexPriorModule:
+        """The network before training: positions at these frequencies, apart from each other."""
+        generator = torch.Generator().manual_seed(seed)
+        start = torch.from_numpy(log_frequencies.astype(np.float32))
+        return IndexPriorModule(start, codebook.cpu(), n_channels, generator)
+
+    @property
+    def sequence(self) -> CausalCategorical:
+        """p(k) of sequences."""
+        sequence: CausalCategorical = self.trainer.module.sequence
+        return sequence
+
+    def log_prob(self, k: Tensor) -> Tensor:
+        """log p(k) of indices (n, n_positions), nats."""
+        return self.sequence.log_prob(k).sum(1)
+
+    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+        """Indices (n, n_positions)."""
+        return self.sequence.sample(n, generator)
+
+    def fit(
+        self,
+        codes: Indices,
+        weight: Array | None,
+        valid: Tensor | None,
+        n_values: int,
+        keeps_progress: bool,
+    ) -> None:
+        """Train until held-out rows gain nothing: `valid`, or a random part of them."""
+        train, valid = self._split(len(codes), valid)
+        if not self.trainer.n_epochs:
+            self._leave_out(codes, weight, train, n_values)
+        rows = self._dataset(codes, weight)
+        self.trainer.fit(rows, train, valid, keeps_progress=keeps_progress)
+
+    def partial_fit(self, codes: Indices, weight: Array | None) -> None:
+        """Train for one epoch."""
+        self.trainer.partial_fit(self._dataset(codes, weight))
+
+    def _dataset(self, codes: Indices, weight: Array | None) -> Dataset:
+        return Dataset(
+            Data(codes, weight),
+            units=Units(None, None),
+            with_mask=False,
+            reread=True,
+            device=self.trainer.device,
+        )
+
+    def _split(self, n_rows: int, valid: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Rows to train on, and rows that tell when to stop."""
+        if n_rows == 1:
+            return torch.arange(1), torch.arange(1)
+        if valid is None:
+            fraction = self.trainer.options.validation_fraction
+            n_valid = min(ceil(fraction * n_rows), n_rows - 1)
+            generator = torch.Generator().manual_seed(self.trainer.seed + 1)
+            valid = torch.randperm(n_rows, generator=generator)[:n_valid].sort().values
+        held_out = torch.zeros(n_rows, dtype=torch.bool)
+        held_out[valid] = True
+        return (~held_out).nonzero()[:, 0], valid
+
+    @torch.no_grad()
+    def _leave_out(
+        self, codes: Indices, weight: Array | None, train: Tensor, n_values: int
+    ) -> None:
+        """Start at the frequencies in rows that the network is trained on, and no others."""
+        kept = train.numpy()
+        counts = index_counts(codes[kept], None if weight is None else weight[kept], n_values)
+        self.sequence.bias.copy_(torch.from_numpy(np.log(smoothed_frequencies(counts))))

@@ -7,6 +7,7 @@ learning. NeurIPS 30. :doi:`10.48550/arXiv.1711.00937`
 """
 
 from dataclasses import dataclass
+from math import prod
 from typing import ClassVar
 
 import torch
@@ -23,8 +24,40 @@ from skae._nn.quantizers import (
     ScalarQuantizer,
     VectorQuantizer,
 )
-from skae._training.data import Batch
+from skae._training.data import Batch, Dataset, batch_sizes
 from skae._training.module import Loss, weighted_mean
+from skae._training.random_state import preserve_rng_state
+
+# Encodings, for each code and in all, from which the codebook starts.
+_START_PER_CODE, _MOST_TO_START = 16, 2**18
+# Rows that are encoded together for it.
+_START_ROWS = 2048
+
+
+# Into how many cells "fsq" can divide the numbers from -1 to 1.
+_FINEST = 2**20
+
+
+def check_levels(
+    levels: tuple[int, ...], n_codes: int, code_dim: int | None, n_quantizers: int
+) -> None:
+    """Raise for parameters that do not go with the levels of "fsq"."""
+    if prod(levels) != n_codes:
+        raise ValueError(
+            f"levels={levels!r} make {prod(levels)} codes; quantizer='fsq' needs as many "
+            f"as n_codes={n_codes}."
+        )
+    if code_dim not in (None, len(levels)):
+        raise ValueError(
+            f"code_dim={code_dim}: quantizer='fsq' has one number for each of the "
+            f"{len(levels)} levels. Set code_dim={len(levels)} or None."
+        )
+    if max(levels) ** n_quantizers > _FINEST:
+        raise ValueError(
+            f"n_quantizers={n_quantizers} of levels={levels!r} would divide a number "
+            f"into {max(levels)}**{n_quantizers} cells, more than float32 can tell apart; "
+            f"allowed are {_FINEST}."
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +198,40 @@ class VQVAEModule(LikelihoodModule):
         return z, quantized, self.decode(quantized.value)
 
     # What training asks for.
+
+    def start_codebook(self, rows: Dataset, train: Tensor, batch_size: int, seed: int) -> None:
+        """Start the codebook at encodings of training rows."""
+        architecture, quantizer = self.architecture, self.quantizer
+        mean_weight = 1.0 if rows.weight is None else float(rows.weight.mean())
+        per_batch = mean_weight * architecture.n_codes * min(batch_size, len(train))
+        if architecture.codebook_init == "random" or architecture.quantizer == "fsq":
+            if isinstance(quantizer, VectorQuantizer):
+                quantizer.start_even(per_batch)
+            return
+        z, weight = self._first_encodings(rows, train, batch_size, seed)
+        if isinstance(quantizer, VectorQuantizer):
+            quantizer.start(z, weight, per_batch, seed + 2)
+        elif isinstance(quantizer, LinearQuantizer):
+            quantizer.start(z, weight)
+
+    def _first_encodings(
+        self, rows: Dataset, train: Tensor, batch_size: int, seed: int
+    ) -> tuple[Tensor, Tensor | None]:
+        """Encodings of some rows by the untrained network, (n, code_dim), and their weights."""
+        architecture = self.architecture
+        wanted = min(_START_PER_CODE * architecture.codebook_size, _MOST_TO_START)
+        n_rows = min(len(train), max(batch_size, -(-wanted // architecture.n_codes)))
+        generator = torch.Generator().manual_seed(seed + 2)
+        chosen = train[torch.randperm(len(train), generator=generator)[:n_rows]]
+        self.train()  # batch normalisation knows no means yet
+        vectors, weights = [], []
+        with torch.no_grad(), preserve_rng_state(str(rows.device), seed):
+            for part in chosen.split(batch_sizes(n_rows, _START_ROWS)):
+                batch = rows.batch(part.to(rows.index_device))
+                vectors.append(self.encode(batch.x).flatten(0, 1))
+                if batch.weight is not None:
+                    weights.append(batch.weight.repeat_interleave(architecture.n_codes))
+        return torch.cat(vectors), torch.cat(weights) if weights else None
 
     def decayed(self) -> list[nn.Parameter]:
         """Weights of the layers: where codes lie is not to be pulled anywhere."""

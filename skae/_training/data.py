@@ -82,6 +82,13 @@ def check_finite(X: NDArray[Any], allow_nan: bool) -> None:
                     assert_all_finite(X[rows], allow_nan=allow_nan, input_name="X")
 
 
+def without_lost_weights(weight: NDArray[Any] | None) -> NDArray[Any] | None:
+    """Weights, with 0 for those that float32 would lose beside the largest."""
+    if weight is None or not weight.size:
+        return weight
+    return np.where(weight < LEAST_WEIGHT * weight.max(), 0.0, weight)
+
+
 def as_tensor(X: NDArray[Any]) -> Tensor:
     """The array as a tensor that shares its memory wherever torch can slice it."""
     if X.dtype.name not in _SLICEABLE or not X.dtype.isnative:

@@ -209,3 +209,18 @@ def _dates_error(name: str, kind: object) -> TypeError:
         f"{name} holds dates or times, of type {kind}; allowed are numbers. Turn them into "
         "numbers first, such as days since a date: (dates - first) / np.timedelta64(1, 'D')."
     )
+
+
+def check_same_columns(model: Any, n_features: int, previous: Any, n_before: int) -> None:
+    """Raise if training would go on from a fit on other columns."""
+    names, before = (getattr(e, "feature_names_in_", None) for e in (model, previous))
+    if n_features != n_before:
+        raise ValueError(
+            f"X has {n_features} features, but training goes on from a fit on {n_before}. "
+            "Fit anew, with warm_start=False."
+        )
+    if names is not None and before is not None and list(names) != list(before):
+        raise ValueError(
+            f"The columns of X are {list(names)}, but training goes on from a fit on "
+            f"{list(before)}."
+        )

@@ -1,0 +1,71 @@
+"""Parameters of callbacks as parameters of the estimator that they listen to."""
+
+import copyreg
+from typing import Any, Self
+
+from sklearn.callback import CallbackSupportMixin
+
+from skae._base import BaseAutoencoder
+from skae._training.callbacks import check_copies, named_callbacks, set_callback_params
+from skae._utils.validation import clone_parameters
+
+
+class CallbackParametersMixin(CallbackSupportMixin, BaseAutoencoder):
+    """`callbacks__<name>__<parameter>`, for estimators with a parameter `callbacks`."""
+
+    callbacks: list[Any] | None
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Get the parameters of this estimator.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Those of callbacks too, as ``callbacks__<name>__<parameter>``, where the name is the
+            one given beside the callback, or that of its class.
+
+        Returns
+        -------
+        params : dict
+            The parameters by name.
+        """
+        params: dict[str, Any] = super().get_params(deep=deep)
+        for name, callback in named_callbacks(self.callbacks) if deep else ():
+            params[f"callbacks__{name}"] = callback
+            if not isinstance(callback, type):
+                theirs = callback.get_params(deep=False)
+                params |= {f"callbacks__{name}__{key}": value for key, value in theirs.items()}
+        return params
+
+    def set_params(self, **params: Any) -> Self:
+        """Set the parameters of this estimator.
+
+        Parameters
+        ----------
+        **params : dict
+            Parameters by name; ``callbacks__<name>`` replaces a callback,
+            ``callbacks__<name>__<parameter>`` sets one of its parameters.
+
+        Returns
+        -------
+        self : object
+            The estimator.
+        """
+        of_callbacks = {n: params.pop(n) for n in [*params] if n.startswith("callbacks__")}
+        super().set_params(**params)
+        if of_callbacks:
+            self.callbacks = set_callback_params(self.callbacks, of_callbacks)
+        return self
+
+    def __sklearn_clone__(self) -> Self:
+        try:
+            return clone_parameters(self)
+        except Exception:
+            advice = "Let it open what it holds in its method initialize, which training calls."
+            check_copies(self.callbacks, advice)
+            raise
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        advice = "A fitted model needs no callbacks: set_params(callbacks=None) before saving it."
+        check_copies(self.callbacks, advice)
+        return copyreg.__newobj__, (type(self),), self.__getstate__()  # type: ignore[attr-defined]

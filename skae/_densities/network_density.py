@@ -1,0 +1,272 @@
+"""A density of real vectors that a network learns, with the methods of scikit-learn's densities."""
+
+import copy
+from numbers import Integral
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from skorch.callbacks import Callback
+
+from skae._densities.code_units import shrunk_covariance
+from skae._linear.moments import scaled_weight
+from skae._modules.architecture import layer_sizes
+from skae._modules.latent_density import AutoregressiveDensity, DensityModule, FlowDensity
+from skae._training.data import Data, Dataset, Units
+from skae._training.trainer import Trainer, TrainingOptions, slices
+
+Array = NDArray[Any]
+
+NETWORK_DENSITIES = ("autoregressive", "flow")
+# Parameters of the causal network alone, and of the flow alone.
+CAUSAL_PARAMETERS = (
+    "n_mixture",
+    "mixture_kind",
+    "filter_size",
+    "dilations",
+    "position_embedding",
+    "input_transform",
+    "divisive_normalization",
+    "orderings",
+    "weight_averaging",
+)
+FLOW_PARAMETERS = ("n_transforms",)
+# Codes, of as many rows, that are scored together: always as many, so that rounding, which
+# depends on the shape of matrices, does not depend on the rows beside a row; few, so that
+# they stay in a CPU's cache.
+_SCORED, _SCORED_ELSEWHERE = 2**12, 2**17
+# Standardised numbers farther out score as if they were here: float32 has their squares.
+_FARTHEST = 1e9
+
+
+class NetworkDensity:
+    """p(z) of real vectors, by a causal network or a flow.
+
+    Parameters
+    ----------
+    settings : dict
+        What the network is made of, as plain values: `density`, and the parameters of its kind.
+    orders : ndarray of shape (n_orders, n_features)
+        In which orders the causal network reads the numbers.
+    options : TrainingOptions
+        How it is trained.
+    seed : int
+        Of its weights and of its training.
+    center, scale : ndarray of shape (n_features,)
+        It reads (z - center) / scale.
+    name : str
+        Of what is trained, for the line of `verbose`.
+
+    Attributes
+    ----------
+    trainer : Trainer
+        What trains the network; there after the first fit.
+    """
+
+    trainer: Trainer
+
+    def __init__(
+        self,
+        settings: dict[str, Any],
+        orders: NDArray[np.int64],
+        options: TrainingOptions,
+        *,
+        seed: int,
+        center: NDArray[np.float64],
+        scale: NDArray[np.float64],
+        name: str,
+    ) -> None:
+        self.settings, self.orders, self.options = settings, orders, options
+        self.seed, self.center, self.scale, self.name = seed, center, scale, name
+
+    # -------------------------------------------------------------------- learning
+
+    def fit(
+        self,
+        X: Array,
+        sample_weight: Array | None = None,
+        *,
+        listeners: tuple[tuple[str, Callback], ...] = (),
+        keeps_progress: bool = False,
+    ) -> Self:
+        """Learn from rows (n_samples, n_features); goes on where it was trained before."""
+        rows = self._begin(X, sample_weight)
+        train, valid = self.trainer.split(len(rows))
+        self.trainer.fit(rows, train, valid, listeners=listeners, keeps_progress=keeps_progress)
+        return self
+
+    def partial_fit(self, X: Array, sample_weight: Array | None = None) -> Self:
+        """Train for one epoch over these rows."""
+        self.trainer.partial_fit(self._begin(X, sample_weight))
+        return self
+
+    def fork(self, options: TrainingOptions) -> "NetworkDensity":
+        """A density that goes on from this one by these options; this one stays as it is."""
+        new = self._alike(options)
+        new.trainer = self.trainer.fork(options)
+        return new
+
+    def __copy__(self) -> "NetworkDensity":
+        """The same with a network of its own."""
+        new = self._alike(self.options)
+        if "trainer" in vars(self):
+            new.trainer = self.trainer.copy()
+        return new
+
+    def _alike(self, options: TrainingOptions) -> "NetworkDensity":
+        return NetworkDensity(
+            self.settings,
+            self.orders,
+            options,
+            seed=self.seed,
+            center=self.center,
+            scale=self.scale,
+            name=self.name,
+        )
+
+    def _begin(self, X: Array, sample_weight: Array | None) -> Dataset:
+        z = self._standardised(X).astype(np.float32)
+        weight, _ = scaled_weight(sample_weight)
+        if "trainer" not in vars(self):
+            module = self._new_module(shrunk_covariance(z, weight))
+            self.trainer = Trainer(module, self.options, seed=self.seed, name=self.name)
+        return Dataset(
+            Data(z, weight),
+            units=Units(None, None),
+            with_mask=False,
+            reread=True,
+            device=self.trainer.device,
+        )
+
+    def _new_module(self, covariance: Array | None = None) -> DensityModule:
+        generator = torch.Generator().manual_seed(self.seed)
+        if self.settings["density"] == "flow":
+            return FlowDensity(len(self.center), self.settings, generator)
+        covariance = np.eye(len(self.center)) if covariance is None else covariance
+        return AutoregressiveDensity(self.settings, self.orders, covariance, generator)
+
+    # --------------------------------------------------------------------- density
+
+    def score_samples(self, X: Array) -> NDArray[np.float64]:
+        """log p(z) of rows (n_samples, n_features), nats."""
+        module, device = self.trainer.module, self.trainer.device
+        found = np.empty(len(X))
+        n_scored, n_free = _SCORED if device.type == "cpu" else _SCORED_ELSEWHERE, len(self.center)
+        step = max(1, n_scored // n_free)
+        z = torch.zeros((step, n_free), device=device)
+        with self.trainer.inference():
+            for start in range(0, len(X), step):
+                part = self._standardised(X[start : start + step])
+                part = part.clip(-_FARTHEST, _FARTHEST).astype(np.float32)
+                z[: len(part)] = torch.from_numpy(part)
+                found[start : start + step] = module.log_prob(z)[: len(part)].cpu().numpy()
+        return found - float(np.log(self.scale).sum())
+
+    def sample(
+        self, n_samples: int, rng: np.random.RandomState, given: Array | None = None
+    ) -> NDArray[np.float64]:
+        """Rows (n_samples, n_features), of which the first numbers may be given."""
+        generator = self.trainer.generator(rng)
+        more = {}
+        if given is not None:
+            known = self._standardised(given).astype(np.float32)
+            more["given"] = torch.from_numpy(known).to(self.trainer.device)
+        with self.trainer.inference():
+            z = self.trainer.module.sample(n_samples, generator, **more).cpu().numpy()
+        return self._restored(z)
+
+    def to_normal(self, X: Array) -> NDArray[np.float64]:
+        """Each number's conditional quantile as that of N(0, 1), in float64."""
+        return self._through_conditionals(self._standardised(X), inverse=False)
+
+    def from_normal(self, U: Array) -> NDArray[np.float64]:
+        """The inverse of `to_normal`, in float64."""
+        return self._restored(self._through_conditionals(U, inverse=True))
+
+    def _through_conditionals(self, rows: Array, *, inverse: bool) -> NDArray[np.float64]:
+        density = copy.deepcopy(self.trainer.module.density()).cpu().double()
+        through = density.from_normal if inverse else density.to_normal
+        found = np.empty(rows.shape)
+        with torch.inference_mode():
+            for part in slices(len(rows)):
+                found[part] = through(torch.from_numpy(rows[part])).numpy()
+        return found
+
+    def _standardised(self, X: Array) -> NDArray[np.float64]:
+        """Of all numbers, or of the first."""
+        k = X.shape[1]
+        z: NDArray[np.float64] = (X - self.center[:k]) / self.scale[:k]
+        return z
+
+    def _restored(self, z: Array) -> NDArray[np.float64]:
+        rows: NDArray[np.float64] = z.astype(np.float64) * self.scale + self.center
+        return rows
+
+    # ----------------------------------------------------------------------- files
+
+    def restore(self, state: dict[str, Any]) -> Self:
+        """Take over what a trainer saved."""
+        self.trainer = Trainer.of_state(
+            state, self._new_module(), self.options, seed=self.seed, name=self.name
+        )
+        return self
+
+
+def network_settings(params: dict[str, Any]) -> dict[str, Any]:
+    """What a network is made of, of an estimator's parameters, as plain values."""
+    if params["density"] == "flow":
+        return {name: int(params[name]) for name in ("n_channels", "n_transforms")}
+    dilations = params["dilations"]
+    return {
+        "n_mixture": int(params["n_mixture"]),
+        "mixture_kind": params["mixture_kind"],
+        "n_channels": int(params["n_channels"]),
+        "filter_size": int(params["filter_size"]),
+        "dilations": None if dilations is None else layer_sizes("dilations", dilations),
+        "position_embedding": bool(params["position_embedding"]),
+        "input_transform": params["input_transform"],
+        "divisive_normalization": bool(params["divisive_normalization"]),
+        "orderings": given_orderings(params["orderings"]),
+        "weight_averaging": float(params["weight_averaging"]),
+    }
+
+
+def given_orderings(orderings: Any) -> int | tuple[tuple[int, ...], ...]:
+    """How many orderings of the codes are wanted, or which."""
+    if isinstance(orderings, Integral):
+        return int(orderings)
+    try:
+        orders = np.array(orderings)
+    except ValueError:
+        orders = np.zeros(0)
+    whole = orders.ndim == 2 and orders.size and orders.dtype.kind in "iu"
+    if not whole or (np.sort(orders) != np.arange(orders.shape[1])).any():
+        raise ValueError(
+            f"orderings={orderings!r} must be a number, or a list of permutations of "
+            "the codes' indices 0, 1, ..."
+        )
+    return tuple(tuple(order) for order in orders.tolist())
+
+
+def is_one_ordering(given: int | tuple[tuple[int, ...], ...]) -> bool:
+    """Whether the numbers are read in one order alone."""
+    return given == 1 or (isinstance(given, tuple) and len(given) == 1)
+
+
+def orders_of(
+    wanted: int | tuple[tuple[int, ...], ...], varies: NDArray[np.bool_], n_free: int, seed: int
+) -> NDArray[np.int64]:
+    """Permutations of the real numbers that codes are read as, (n_orders, n_free)."""
+    if not isinstance(wanted, int):
+        if len(wanted[0]) != len(varies):
+            raise ValueError(
+                f"orderings are permutations of {len(wanted[0])} codes; there are {len(varies)}."
+            )
+        number = np.cumsum(varies) - 1
+        orders = [[number[code] for code in order if varies[code]] for order in wanted]
+        # The last code of a simplex is what the others leave over.
+        return np.array([[code for code in order if code < n_free] for order in orders])
+    rng = np.random.RandomState(seed)
+    first = [np.arange(n_free), np.arange(n_free)[::-1]][:wanted]
+    return np.array(first + [rng.permutation(n_free) for _ in range(wanted - 2)])
