@@ -39,12 +39,12 @@ from skae._linear.moments import (
     axes_of_moments,
     check_scale,
     count_enough_rows,
-    merge,
     moments,
     out_of_range,
     principal_axes,
     variance_of_rounding,
 )
+from skae._linear.running import merge
 from skae._utils.memory import advice_on_memory
 from skae._utils.validation import (
     Interval,
