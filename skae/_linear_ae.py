@@ -335,7 +335,7 @@ class LinearAE(BaseAutoencoder, PCA):
         return n_features if self.n_components == "mle" else 2
 
     def _fit_model(
-        self, X: Any, rng: np.random.RandomState, sample_weight: Any, previous: Self | None = None
+        self, X: Any, rng: np.random.RandomState, sample_weight: Any, previous: Self | None
     ) -> Any | None:
         self._check_choices()
         n = count_enough_rows(X, sample_weight)
