@@ -13,9 +13,7 @@ http://scitepress.net/PublishedPapers/2022/109152/pdf/index.html
 """
 
 import warnings
-from math import log, prod
 from numbers import Integral, Real
-from sys import maxsize
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -27,33 +25,30 @@ from sklearn.utils.validation import check_is_fitted
 
 from skae._likelihood_model import LikelihoodModel
 from skae._linear.moments import out_of_range
-from skae._mixture.cells import Cells, Domain, RowsInCells, fit_cells, recounted
-from skae._mixture.em import Algorithm, Trained, train
-from skae._mixture.gaussians import (
-    Gaussians,
-    Kind,
-    Prior,
-    Statistics,
-    floored,
-    log_joint,
-    maximise,
-    n_parameters,
-    statistics_of,
-    widened,
+from skae._mixture.cells import Cells, fit_cells, recounted
+from skae._mixture.dense_rows import DenseRows
+from skae._mixture.domain import (
+    check_inside,
+    check_tiled,
+    declared_bounds,
+    domain_of_cells,
+    range_of,
 )
-from skae._mixture.initialization import (
-    begin,
-    enlarged,
-    grid_start,
-    nearest_cells,
-    quantile_cells,
-    start_of_cells,
+from skae._mixture.em import Algorithm, Trained, updated
+from skae._mixture.fit_gaussians import (
+    FitOptions,
+    average_of,
+    explains_rows,
+    fit_averages,
+    gone_on_from,
+    size_by_bic,
 )
-from skae._mixture.pixel_masses import MOST_ROTATED_AXES, pixel_masses
-from skae._mixture.responsibilities import DenseRows, LocalRows, rows_under_mixture
-from skae._utils.inputs import check_count
+from skae._mixture.gaussians import Gaussians, Kind, Prior, n_parameters
+from skae._mixture.pixel_masses import checked_grid, pixel_masses
+from skae._mixture.responsibilities import LocalRows, rows_under_mixture
+from skae._mixture.rows_in_cells import RowsInCells
+from skae._mixture.variance_floor import check_distances, check_floor, variance_floor
 from skae._utils.interrupts import keeps_progress, warn_of_interruption
-from skae._utils.memory import advice_on_memory
 from skae._utils.validation import Interval, StrOptions, check_indices, check_weight, fit_context
 
 Array = NDArray[Any]
@@ -61,32 +56,8 @@ Array = NDArray[Any]
 # Components if none are asked for, where there are as many counts.
 _DEFAULT_COMPONENTS = 8
 
-# Variance of a place that is known to a pixel: finer detail is noise within pixels.
-_PIXEL_VARIANCE = 1 / 12
-
-# Smallest variance otherwise, relative to the mean variance of the features.
-_RELATIVE_FLOOR = 1e-6
-
-# Iterations between the halvings of a start from coarse to fine, and components it starts with.
-_COARSE_ITERATIONS, _COARSEST = 5, 16
-
-
-# Nats per count that a mixture may lack, beside one Gaussian, and still be gone on from.
-_FOREIGN = 10.0
-
-# Squares, in variances, up to which all that is computed of them is finite.
-_LARGEST_SQUARE = 1e300
-
 # The sum of weights is below this.
 _MOST_COUNTS = 1e100
-
-
-def _scatter(mixture: Gaussians, n: float, rows: Array, weight: Array) -> tuple[Array, Array]:
-    """Mean and variances of each feature, of a mixture worth `n` counts and of rows together."""
-    total = n + weight.sum()
-    mean = (n * (mixture.weights @ mixture.means) + weight @ rows) / total
-    squares = n * (mixture.weights @ (mixture.variances() + (mixture.means - mean) ** 2))
-    return mean, (squares + weight @ (rows - mean) ** 2) / total
 
 
 class CountMixtureAE(LikelihoodModel):
@@ -114,10 +85,10 @@ class CountMixtureAE(LikelihoodModel):
         `domain`, outside of which the density is zero. For images 'cell' with `n_averages`
         is the most accurate by far.
     algorithm : {'em', 'partition'}, default='em'
-        How Gaussians are fitted. 'em': every count is shared by the components that matter
-        to it. 'partition': every count belongs to its best component, the paper's
-        procedure, which underestimates variances. Cells do not overlap: for them the two
-        are the same.
+        How Gaussians are fitted. 'em': every count belongs to the components that matter to
+        it, by their responsibilities. 'partition': every count belongs to its best component,
+        the paper's procedure, which underestimates variances. Cells do not overlap: for them
+        the two are the same.
     init : {'quantiles', 'counts', 'grid', 'split'}, default='quantiles'
         Where Gaussians begin. 'quantiles': cells of equal mass, by halving the longest side
         again and again; independent of the order of rows. 'counts': the neighbourhoods of
@@ -298,7 +269,7 @@ class CountMixtureAE(LikelihoodModel):
         X: Any,
         rng: np.random.RandomState,
         sample_weight: Any | None,
-        previous: Self | None = None,
+        previous: Self | None,
     ) -> None:
         known: Any = None  # cells begin anew in every fit
         if previous is not None and "covariances_" in vars(previous):
@@ -312,11 +283,15 @@ class CountMixtureAE(LikelihoodModel):
                 f"sample_weight sums to {self.n_counts_:g}; allowed are sums below "
                 f"{_MOST_COUNTS:g}: weights count rows."
             )
-        self._bounds = self._declared_bounds(rows.shape[1])
-        self._check_inside(rows)
-        self._floor = self._smallest_variance(rows, weight)
-        self._check_range(rows, self._floor)
-        n_components = self._n_wanted(known)
+        self._bounds = declared_bounds(self.image_shape, self.domain, rows.shape[1])
+        check_inside(rows, self._bounds, self.image_shape)
+        fractions = weight / weight.sum()
+        mean = fractions @ rows
+        self._floor = self._floor_of(mean, fractions @ (rows - mean) ** 2, np.abs(rows).max())
+        if self._floor == 0 and not rows.any():
+            self._floor = 1.0  # all counts at zero: any width is as good as another
+        self._check_distances(rows, None)
+        n_components = self._n_wanted(None if known is None else known[0])
         if self.covariance_type == "cell":
             self._fit_cells(rows, weight, n_components, rng)
         else:
@@ -325,11 +300,8 @@ class CountMixtureAE(LikelihoodModel):
     def _fit_cells(
         self, rows: Array, weight: Array, n_cells: int | None, rng: np.random.RandomState
     ) -> None:
-        lo, hi = self._range_of(rows)
-        aligned = self.image_shape is not None
-        unit = np.ones(len(lo)) if aligned else hi - lo
-        smallest = (12 * self._floor) ** 0.5 / unit
-        domain = Domain(lo, hi, unit, np.maximum(smallest, 1) if aligned else smallest, aligned)
+        lo, hi = range_of(rows, self._bounds, self.n_counts_, self._floor)
+        domain = domain_of_cells(lo, hi, self._floor, self.image_shape is not None)
         shifts: list[Array | None] = [None]
         if self.n_averages > 1:
             shifts = list(rng.random_sample((self.n_averages, len(lo))))
@@ -355,21 +327,43 @@ class CountMixtureAE(LikelihoodModel):
                 f"n_averages={self.n_averages} with covariance_type='tied': averages share no "
                 "covariance. Allowed is n_averages=1, or another covariance_type."
             )
-        if known is not None and self._is_foreign(known[0], rows, weight):
-            warnings.warn(
-                "warm_start=True, but X is so far from the Gaussians of the last fit that a single "
-                "one explains it better: training begins anew.",
-                UserWarning,
-                stacklevel=2,
-            )
-            known = None
         if known is not None:
-            gaussians, prior = known
-            variances = np.maximum(prior.variances, self._floor)
-            prior = prior._replace(counts=float(self.prior_counts), variances=variances)
-            known = widened(gaussians, self._floor), prior
-        n_components = n_components or self._by_bic(rows, weight, rng)
-        fits = self._averages(rows, weight, n_components, rng, known)
+            if explains_rows(known[0], rows, weight, self._floor, self.n_jobs):
+                known = gone_on_from(*known, float(self.prior_counts), self._floor)
+            else:
+                warnings.warn(
+                    "warm_start=True, but X is so far from the Gaussians of the last fit that a "
+                    "single one explains it better: training begins anew.",
+                    UserWarning,
+                    stacklevel=2,
+                )
+                known = None
+        options = self._fit_options()
+        n_components = n_components or size_by_bic(rows, weight, options, rng)
+        keeps = keeps_progress(self)
+        fits = fit_averages(rows, weight, n_components, options, rng, known, keeps_progress=keeps)
+        self._tell_of_training(fits)
+        average, prior = average_of(fits, options.prior_counts)
+        self._store_gaussians(average, prior)
+        self._store_sizes(len(fits) * n_parameters(n_components, rows.shape[1], average.kind))
+
+    def _fit_options(self) -> FitOptions:
+        kind: Any = self.covariance_type
+        return FitOptions(
+            kind=kind,
+            algorithm=self.algorithm,
+            init=self.init,
+            prior_counts=float(self.prior_counts),
+            n_averages=self.n_averages,
+            tol=self.tol,
+            max_iter=self.max_iter,
+            n_jobs=self.n_jobs,
+            floor=self._floor,
+            bounds=self._bounds,
+        )
+
+    def _tell_of_training(self, fits: list[Trained]) -> None:
+        """Set what the iterations raised, and warn if they ended early."""
         self.objectives_ = np.array(fits[0].objectives)
         self.n_iter_ = len(self.objectives_)
         self.converged_ = len(fits) == self.n_averages and all(fit.converged for fit in fits)
@@ -384,152 +378,6 @@ class CountMixtureAE(LikelihoodModel):
                 ConvergenceWarning,
                 stacklevel=2,
             )
-        mixtures = [fit.gaussians for fit in fits]
-        covariances = [mixture.covariances for mixture in mixtures]
-        average = Gaussians(
-            np.concatenate([mixture.weights for mixture in mixtures]) / len(fits),
-            np.concatenate([mixture.means for mixture in mixtures]),
-            covariances[0] if len(fits) == 1 else np.concatenate(covariances),
-            mixtures[0].kind,
-        )
-        prior = Prior(
-            float(self.prior_counts),
-            np.concatenate([fit.prior.means for fit in fits]),
-            np.concatenate([fit.prior.variances for fit in fits]),
-            fits[0].prior.correlation,
-        )
-        self._store_gaussians(average, prior)
-        each = n_parameters(n_components, rows.shape[1], average.kind)
-        self._store_sizes(len(fits) * each)
-
-    def _is_foreign(self, gaussians: Gaussians, rows: Array, weight: Array) -> bool:
-        """Whether the mixture explains rows much worse than one Gaussian of their moments does.
-
-        Its priors, too, then expect what the rows have nothing of.
-        """
-        covariance = np.atleast_2d(np.cov(rows.T, aweights=weight, ddof=0))
-        alone = Gaussians(
-            np.ones(1),
-            np.average(rows, axis=0, weights=weight)[None],
-            floored(covariance[None], self._floor),
-            "full",
-        )
-        under = rows_under_mixture(rows, None, len(gaussians.weights), self.n_jobs)
-        nats = [weight @ under.log_density(widened(gaussians, self._floor))]
-        nats.append(weight @ log_joint(rows, alone)[:, 0])
-        known, anew = np.array(nats) / weight.sum()
-        return not known > anew - _FOREIGN
-
-    def _averages(
-        self,
-        rows: Array,
-        weight: Array,
-        n_components: int,
-        rng: np.random.RandomState,
-        known: tuple[Gaussians, Prior] | None,
-    ) -> list[Trained]:
-        """The mixtures that are averaged; of an interrupted fit those that are complete.
-
-        Of the first, where that is the one that was interrupted, what its last iteration left.
-        """
-        keeps = keeps_progress(self)
-        fits: list[Trained] = []
-        while len(fits) < self.n_averages:
-            try:
-                trained = self._train(rows, weight, n_components, rng, known, keeps and not fits)
-            except KeyboardInterrupt:
-                if not (fits and keeps):
-                    raise
-                break
-            fits.append(trained)
-            if trained.interrupted:
-                break
-        return fits
-
-    def _train(
-        self,
-        rows: Array,
-        weight: Array,
-        n_components: int,
-        rng: np.random.RandomState,
-        known: tuple[Gaussians, Prior] | None = None,
-        keeps_progress: bool = False,
-    ) -> Trained:
-        """One mixture of Gaussians, by way of smaller ones where it begins with those."""
-        sizes = [n_components]
-        while self.init == "split" and known is None and sizes[0] > _COARSEST:
-            sizes.insert(0, -(-sizes[0] // 2))
-        trained = None
-        for size in sizes:
-            if known is None:
-                gaussians, prior = self._start(rows, weight, size, rng)
-            else:
-                gaussians, prior = enlarged(*known, size)
-            final = size == n_components
-            trained = train(
-                rows_under_mixture(rows, weight, size, self.n_jobs),
-                gaussians,
-                prior,
-                algorithm=self.algorithm,
-                total=self.n_counts_,
-                floor=self._floor,
-                tol=self.tol,
-                max_iter=self.max_iter if final else min(self.max_iter, _COARSE_ITERATIONS),
-                keeps_progress=keeps_progress and final,
-            )
-            known = trained.gaussians, trained.prior
-        assert trained is not None
-        return trained
-
-    def _start(
-        self, rows: Array, weight: Array, n_components: int, rng: np.random.RandomState
-    ) -> tuple[Gaussians, Prior]:
-        shifting = rng if self.n_averages > 1 else None
-        if self.init == "grid":
-            lo, hi = self._range_of(rows)
-            shift = None if shifting is None else shifting.random_sample(len(lo))
-            start = grid_start(rows, weight, n_components, lo, hi, shift)
-        else:
-            if self.init == "counts":
-                labels = nearest_cells(rows, weight, n_components, rng)
-            else:
-                labels = quantile_cells(rows, weight, n_components, shifting)
-            start = start_of_cells(rows, weight, labels, n_components)
-        kind: Any = self.covariance_type
-        return begin(start, kind, float(self.prior_counts), self._floor)
-
-    def _by_bic(self, rows: Array, weight: Array, rng: np.random.RandomState) -> int:
-        """The size of lowest BIC: grown by halves until it has risen twice, then refined.
-
-        Sizes stop where a component would have fewer counts than parameters.
-        """
-        n_dims = rows.shape[1]
-        kind: Any = self.covariance_type
-        most = max(1, int(self.n_counts_ / (n_parameters(1, n_dims, kind) + 1)))
-        found: dict[int, float] = {}
-
-        def bic(size: int) -> float:
-            if size not in found:
-                mixture = self._train(rows, weight, size, rng).gaussians
-                under = rows_under_mixture(rows, weight, size, self.n_jobs)
-                fit = float(weight @ under.log_density(mixture))
-                found[size] = -2 * fit + log(self.n_counts_) * n_parameters(size, n_dims, kind)
-            return found[size]
-
-        size, risen = 1, 0
-        while size <= most and risen < 2:
-            lowest = min(found.values(), default=np.inf)
-            here = min(bic(k) for k in (size, size + size // 2) if k <= most)
-            risen = risen + 1 if here > lowest else 0
-            size *= 2
-        step = 0.5
-        while step > 0.1:
-            best = min(found, key=lambda k: found[k])
-            for size in (round(best / 2**step), round(best * 2**step)):
-                if 1 <= size <= most:
-                    bic(size)
-            step /= 2
-        return min(found, key=lambda k: found[k])
 
     @fit_context
     def partial_fit(
@@ -538,9 +386,9 @@ class CountMixtureAE(LikelihoodModel):
         """Learn from one more frame of counts.
 
         The first call is `fit`. Each later one adds the counts of its frame to the components,
-        shared out by the mixture as it is, and updates the mixture once: counts of earlier
-        frames stay where they were put (Neal and Hinton 1998). Cells keep their boxes and
-        count exactly.
+        by their responsibilities under the mixture as it is, and updates the mixture once:
+        counts of earlier frames stay where they were put (Neal and Hinton 1998). Cells keep
+        their boxes and count exactly.
 
         Parameters
         ----------
@@ -575,7 +423,7 @@ class CountMixtureAE(LikelihoodModel):
             if weight is None:
                 weight = np.ones(len(rows))
             if len(rows):
-                self._check_inside(rows)
+                check_inside(rows, self._bounds, self.image_shape)
                 self._add_frame(rows, weight.astype(np.float64))
         return self
 
@@ -585,40 +433,39 @@ class CountMixtureAE(LikelihoodModel):
         ratio = self.n_counts_ / before
         mixture = self._mixture()
         if isinstance(mixture, Cells):
-            self._check_in_cells(rows, mixture)
+            check_tiled(rows, mixture.lo.min(axis=0), mixture.hi.max(axis=0))
             added = RowsInCells(rows, mixture).counts(weight)
             weights = recounted(mixture.weights, self._tilings, before, added, self.n_counts_)
             self.weights_ = weights
         else:
             # A first frame of equal counts says nothing about how narrow a component may be.
-            overall = _scatter(mixture, before, rows, weight)
-            self._floor = max(self._floor, self._floor_of(*overall, np.abs(rows).max()))
-            self._check_range(rows, self._floor)
+            moments = mixture.moments_with(before, rows, weight)
+            self._floor = max(self._floor, self._floor_of(*moments, np.abs(rows).max()))
+            self._check_distances(rows, self.means_)
             prior = self._prior()
-            under = rows_under_mixture(rows, weight, len(mixture.weights), self.n_jobs)
-            under.meet_again(mixture)
-            new: Statistics
-            if self.algorithm == "em":
-                _, new = under.expect(mixture)
-            else:
-                _, new, _ = under.assign(mixture)
-            old = statistics_of(mixture, prior, before)
-            both = Statistics(old.n + new.n, old.first + new.first, old.second + new.second)
-            self._store_gaussians(maximise(both, mixture, prior, self._floor), prior)
+            after = updated(
+                rows_under_mixture(rows, weight, len(mixture.weights), self.n_jobs),
+                mixture,
+                prior,
+                algorithm=self.algorithm,
+                before=before,
+                floor=self._floor,
+            )
+            self._store_gaussians(after, prior)
         self.compression_ratio_ *= ratio
 
     # ------------------------------------------------------- what the data allow
 
-    def _n_wanted(self, known: tuple[Gaussians, Prior] | None) -> int | None:
+    def _n_wanted(self, known: Gaussians | None) -> int | None:
         """Components of a mixture; None where BIC tells."""
         most = int(self.n_counts_ * (1 + 1e-9))
         if most < 1:
             raise ValueError(
                 f"sample_weight sums to {self.n_counts_:g}, fewer than one count; weights count "
-                "rows: multiply shares by the number of counts."
+                "rows: multiply frequencies by the number of counts."
             )
         if known is not None:
-            self._check_known(known[0])
+            self._check_known(known)
         if self.n_components == "bic":
             return None
         if self.n_components is None:
@@ -651,94 +498,21 @@ class CountMixtureAE(LikelihoodModel):
                 f"allowed are {has} components, those of the last fit, or more, and one average."
             )
 
-    def _declared_bounds(self, n_features: int) -> Array | None:
-        """(n_features, 2): lowest and highest value, as `image_shape` or `domain` say."""
-        if self.image_shape is not None:
-            if self.domain is not None:
-                raise ValueError(
-                    f"domain={self.domain!r} and image_shape={self.image_shape!r}: give one."
-                )
-            for axis, length in enumerate(self.image_shape):
-                check_count(f"image_shape[{axis}]", length)
-            if len(self.image_shape) != n_features:
-                raise ValueError(
-                    f"image_shape={tuple(self.image_shape)} has {len(self.image_shape)} lengths, "
-                    f"but X has {n_features} features: one is needed for each."
-                )
-            return np.array([[0.0, float(length)] for length in self.image_shape])
-        if self.domain is None:
-            return None
-        bounds = np.asarray(self.domain, dtype=np.float64)
-        if bounds.shape != (n_features, 2):
-            raise ValueError(
-                f"domain has shape {bounds.shape}; expected {(n_features, 2)}: the lowest and the "
-                "highest value of each feature."
-            )
-        if not (np.isfinite(bounds).all() and (bounds[:, 0] < bounds[:, 1]).all()):
-            raise ValueError(
-                f"domain={bounds.tolist()}; expected finite values, the lowest below the highest."
-            )
-        return bounds
-
-    def _check_inside(self, rows: Array) -> None:
-        if self._bounds is None:
-            return
-        lo, hi = self._bounds.T
-        outside = np.flatnonzero(((rows < lo) | (rows > hi)).any(axis=1))
-        if len(outside):
-            name = "domain" if self.image_shape is None else f"image_shape={self.image_shape}"
-            raise ValueError(
-                f"X holds {len(outside)} counts outside of {name}; the first is "
-                f"X[{outside[0]}] = {rows[outside[0]].tolist()}, allowed are values from "
-                f"{lo.tolist()} to {hi.tolist()}."
-            )
-
-    def _check_in_cells(self, rows: Array, cells: Cells) -> None:
-        lo, hi = cells.lo.min(axis=0), cells.hi.max(axis=0)
-        outside = np.flatnonzero(((rows < lo) | (rows > hi)).any(axis=1))
-        if len(outside):
-            raise ValueError(
-                f"X holds {len(outside)} counts outside of the cells, which tile "
-                f"{lo.tolist()} to {hi.tolist()}; the first is {rows[outside[0]].tolist()}. Give "
-                "the domain of all frames as domain or image_shape."
-            )
-
-    def _range_of(self, rows: Array) -> tuple[Array, Array]:
-        """The declared domain, or the range of the counts and a little more."""
-        if self._bounds is not None:
-            return self._bounds[:, 0], self._bounds[:, 1]
-        lo, hi = rows.min(axis=0), rows.max(axis=0)
-        # Of n counts spread evenly, the outermost are this far from the ends, on average.
-        pad = (hi - lo) / max(self.n_counts_ - 1, 1)
-        pad = np.maximum(pad, (3 * self._floor) ** 0.5)
-        return lo - pad, hi + pad
-
-    def _smallest_variance(self, rows: Array, weight: Array) -> float:
-        share = weight / weight.sum()
-        mean = share @ rows
-        floor = self._floor_of(mean, share @ (rows - mean) ** 2, np.abs(rows).max())
-        # All counts at zero: any width is as good as another.
-        return 1.0 if floor == 0 and not rows.any() else floor
-
     def _floor_of(self, mean: Array, variances: Array, largest: float) -> float:
-        """Smallest variance of Gaussians under which rows have these moments, up to `largest`."""
-        if self.min_variance is not None:
-            return float(self.min_variance)
-        if self.image_shape is not None:
-            return _PIXEL_VARIANCE
-        rounding = float(np.finfo(self._dtype).eps) * float(max(largest, np.abs(mean).max()))
-        return max(_RELATIVE_FLOOR * float(variances.mean()), rounding * rounding)
+        return variance_floor(
+            mean,
+            variances,
+            largest,
+            min_variance=self.min_variance,
+            of_pixels=self.image_shape is not None,
+            dtype=self._dtype,
+        )
 
-    def _check_range(self, rows: Array, floor: float) -> None:
-        """Whether no squared distance of rows in standard deviations can overflow, or vanish."""
-        fits = 1 / _LARGEST_SQUARE < floor < _LARGEST_SQUARE
-        if self.covariance_type != "cell" and fits:
-            with np.errstate(over="ignore"):
-                known = np.abs(getattr(self, "means_", 0)).max()
-                squared = (2 * np.maximum(np.abs(rows).max(), known)) ** 2 * rows.shape[1]
-                fits = max(squared / min(floor, 1.0), squared * self.n_counts_) < _LARGEST_SQUARE
-        if not fits:
-            raise out_of_range(np.dtype(np.float64))
+    def _check_distances(self, rows: Array, means: Array | None) -> None:
+        if self.covariance_type == "cell":
+            check_floor(self._floor)
+        else:
+            check_distances(rows, means, self.n_counts_, self._floor)
 
     # ------------------------------------------------------------------- fitted
 
@@ -778,7 +552,7 @@ class CountMixtureAE(LikelihoodModel):
         mixture = self._mixture()
         if isinstance(mixture, Cells):
             return RowsInCells(rows, mixture)
-        self._check_range(rows, self._floor)
+        self._check_distances(rows, self.means_)
         return rows_under_mixture(rows, None, self.n_components_, self.n_jobs)
 
     def _encode(self, X: Array) -> NDArray[np.int64]:
@@ -805,23 +579,11 @@ class CountMixtureAE(LikelihoodModel):
         code = np.minimum(code, np.flatnonzero(weights)[-1])
         if not noise:
             return self._decode(code[:, None])
-        mixture = self._mixture()
-        if isinstance(mixture, Cells):
-            share = rng.random_sample((n_samples, self.n_features_in_))
-            rows = mixture.lo[code] + share * (mixture.hi - mixture.lo)[code]
-        else:
-            away = rng.standard_normal((n_samples, self.n_features_in_))
-            if mixture.kind in ("full", "tied"):
-                factors = np.linalg.cholesky(mixture.covariances)
-                factors = factors[code] if mixture.kind == "full" else factors
-                away = np.einsum("...ab,...b->...a", factors, away)
-            else:
-                away *= np.sqrt(mixture.variances()[code])
-            rows = mixture.means[code] + away
-        return rows.astype(self._dtype)
+        rows: Array = self._mixture().draw(code, rng).astype(self._dtype)
+        return rows
 
     def responsibilities(self, X: ArrayLike) -> sparse.csr_array:
-        """The share that each component has in each count, w_j rho_j(x) / rho(x).
+        """Probabilities of the components, given each count: w_j rho_j(x) / rho(x).
 
         Parameters
         ----------
@@ -830,9 +592,9 @@ class CountMixtureAE(LikelihoodModel):
 
         Returns
         -------
-        shares : csr_array of shape (n_samples, n_components_)
-            Rows sum to 1. Components whose shares are below 1e-10 together are left out. A
-            count outside of all cells belongs to the nearest.
+        responsibilities : csr_array of shape (n_samples, n_components_)
+            Rows sum to 1. Components that have less than 1e-10 together are left out. A count
+            outside of all cells belongs to the nearest.
         """
         rows = self._check_new_rows(X, "responsibilities")
         return self._under(rows).responsibilities(self._mixture())  # type: ignore[arg-type]
@@ -860,7 +622,7 @@ class CountMixtureAE(LikelihoodModel):
         MemoryError
             If so many pixels do not fit into memory.
         """
-        return self._masses(*self._on_grid(shape))
+        return pixel_masses(*self._on_grid(shape), self.n_jobs)
 
     def reconstruct_image(
         self, shape: tuple[int, ...] | None = None, total: float | None = None
@@ -890,41 +652,18 @@ class CountMixtureAE(LikelihoodModel):
         mixture, grid = self._on_grid(shape)
         if total is not None:
             check_scalar(total, "total", Real, min_val=0, include_boundaries="neither")
-        masses = self._masses(mixture, grid)
+        masses = pixel_masses(mixture, grid, self.n_jobs)
         inside = masses.sum()
         if not inside > 0:
             raise ValueError(f"shape={grid}: no count of the mixture falls on these pixels.")
         return masses * ((self.n_counts_ if total is None else total) / inside)
 
-    def _masses(self, mixture: Gaussians | Cells, grid: tuple[int, ...]) -> NDArray[np.float64]:
-        advice = f"shape={grid} has {prod(grid):.3g} pixels: give fewer."
-        if prod(grid) * 8 > maxsize:
-            raise MemoryError(advice)
-        with advice_on_memory(advice):
-            return pixel_masses(mixture, grid, self.n_jobs)
-
     def _on_grid(self, shape: Any) -> tuple[Gaussians | Cells, tuple[int, ...]]:
         check_is_fitted(self)
-        grid = self.image_shape if shape is None else shape
-        if grid is None:
+        if shape is None and self.image_shape is None:
             raise ValueError("shape=None needs image_shape; give the pixels of each axis.")
-        grid = tuple(np.atleast_1d(np.asarray(grid, dtype=object)))
-        for axis, length in enumerate(grid):
-            check_count(f"shape[{axis}]", length)
-        if len(grid) != self.n_features_in_:
-            raise ValueError(
-                f"shape={grid} has {len(grid)} lengths; expected {self.n_features_in_}, one for "
-                "each feature."
-            )
         mixture = self._mixture()
-        rotated = isinstance(mixture, Gaussians) and mixture.kind in ("full", "tied")
-        if rotated and len(grid) > MOST_ROTATED_AXES:
-            raise ValueError(
-                f"covariance_type={self.covariance_type!r} is integrated over the pixels of at "
-                f"most {MOST_ROTATED_AXES} axes, shape={grid} has {len(grid)}; 'diag', "
-                "'spherical' and 'cell' over any number."
-            )
-        return mixture, tuple(int(length) for length in grid)
+        return mixture, checked_grid(self.image_shape if shape is None else shape, mixture)
 
     def _n_free_parameters(self) -> int:
         return self.n_parameters_

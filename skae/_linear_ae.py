@@ -39,12 +39,12 @@ from skae._linear.moments import (
     axes_of_moments,
     check_scale,
     count_enough_rows,
-    merge,
     moments,
     out_of_range,
     principal_axes,
     variance_of_rounding,
 )
+from skae._linear.running import merge
 from skae._utils.memory import advice_on_memory
 from skae._utils.validation import (
     Interval,
@@ -291,6 +291,7 @@ class LinearAE(BaseAutoencoder, PCA):
             self._check_choices()
             self._store_seen(stats, rows)
             if stats.n >= self._rows_needed(rows.shape[1]):
+                vars(self).pop("n_iter_", None)  # of a solver that may no longer be asked for
                 self._fit_moments(stats, rows, self._generator())
         return self
 
@@ -335,7 +336,7 @@ class LinearAE(BaseAutoencoder, PCA):
         return n_features if self.n_components == "mle" else 2
 
     def _fit_model(
-        self, X: Any, rng: np.random.RandomState, sample_weight: Any, previous: Self | None = None
+        self, X: Any, rng: np.random.RandomState, sample_weight: Any, previous: Self | None
     ) -> Any | None:
         self._check_choices()
         n = count_enough_rows(X, sample_weight)

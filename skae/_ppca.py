@@ -32,7 +32,6 @@ from skae._linear.missing_values import (
     posterior,
     seen_variances,
     start_from_pairs,
-    unpack,
 )
 from skae._linear.moments import (
     check_scale,
@@ -41,6 +40,7 @@ from skae._linear.moments import (
     principal_axes,
     row_mean,
 )
+from skae._linear.packed import unpack
 from skae._linear.subspace import CentredRows, Spectrum, em_axes, noise_variance, randomized_axes
 from skae._utils.inputs import check_every_column_seen
 from skae._utils.interrupts import keeps_progress, warn_of_interruption
@@ -207,7 +207,7 @@ class PPCA(LikelihoodModel):
         X: Any,
         rng: np.random.RandomState,
         sample_weight: Any | None,
-        previous: Self | None = None,
+        previous: Self | None,
     ) -> None:
         self.n_samples_ = count_enough_rows(X, sample_weight)
         mean = row_mean(X, sample_weight)

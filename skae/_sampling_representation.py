@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from math import prod
 from numbers import Integral, Real
-from sys import maxsize
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -11,6 +10,16 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammaln, xlog1py, xlogy
 from sklearn.utils import check_scalar
 
+from skae._utils.images import (
+    check_exposure,
+    check_light,
+    checked_counts,
+    checked_histogram,
+    checked_image,
+    pixels_of,
+    refuse_mask,
+    unmasked,
+)
 from skae._utils.inputs import check_count
 from skae._utils.memory import advice_on_memory
 from skae._utils.validation import private_generator
@@ -54,7 +63,7 @@ def jot_count_pmf(intensity: float, exposure: float, n_jots: int) -> NDArray[np.
     [0.25 0.5  0.25]
     """
     check_scalar(intensity, "intensity", Real, min_val=0)
-    _check_exposure(exposure)
+    check_exposure(exposure)
     check_count("n_jots", n_jots)
     p = exposure * intensity / n_jots
     if not p <= 1:
@@ -100,10 +109,10 @@ def log_density_of_counts(counts: ArrayLike, image: ArrayLike, exposure: float) 
     >>> float(log_density_of_counts([[0.5], [1.2]], [1.0, 3.0], exposure=1.0).round(4))
     -3.5945
     """
-    picture, _ = _checked_image(image)
-    _check_exposure(exposure)
+    picture, _ = checked_image(image)
+    check_exposure(exposure)
     expected = exposure * picture.astype(np.float64)  # αT I, counts per pixel
-    here = expected.ravel()[_pixels_of(counts, picture.shape)]
+    here = expected.ravel()[pixels_of(counts, picture.shape)]
     with np.errstate(divide="ignore"):  # log 0 is meant
         return np.log(here).sum() - expected.sum() - gammaln(len(here) + 1)
 
@@ -140,7 +149,7 @@ def dirichlet_posterior(histogram: ArrayLike, prior: ArrayLike = 1.0) -> NDArray
     [[4. 1.]
      [2. 1.]]
     """
-    seen, before = _checked_histogram(histogram, prior)
+    seen, before = checked_histogram(histogram, prior)
     return before + seen
 
 
@@ -175,7 +184,7 @@ def dirichlet_log_evidence(histogram: ArrayLike, prior: ArrayLike = 1.0) -> floa
     >>> float(np.exp(dirichlet_log_evidence([1, 1])).round(4))
     0.1667
     """
-    seen, before = _checked_histogram(histogram, prior)
+    seen, before = checked_histogram(histogram, prior)
     whole = gammaln(before.sum()) - gammaln(before.sum() + seen.sum())
     return whole + (gammaln(before + seen) - gammaln(before)).sum()
 
@@ -310,15 +319,15 @@ def sample_counts(
     >>> bool(abs(histogram / 100_000 - image / image.sum()).max() < 0.002)
     True
     """
-    _refuse_mask(mask)
-    picture, taken = _checked_image(image, where=where, channel_axis=channel_axis)
+    refuse_mask(mask)
+    picture, taken = checked_image(image, where=where, channel_axis=channel_axis)
     check_count("n_counts", n_counts)
     if method not in ("multinomial", "rejection", "poisson"):
         raise ValueError(
             f"method={method!r}; allowed are 'multinomial', 'rejection' and 'poisson'."
         )
     if exposure is not None:
-        _check_exposure(exposure)
+        check_exposure(exposure)
         if method != "poisson":
             raise ValueError(
                 f"exposure={exposure} is for method='poisson' only; got method={method!r}."
@@ -327,7 +336,7 @@ def sample_counts(
     if taken is not None:
         place = np.flatnonzero(taken)
         intensity = intensity[place]
-    _check_light(intensity, taken)
+    check_light(intensity, taken)
     rng = private_generator(random_state)
     # Of levels in [0, 1] no sum overflows; a power of two divides integers without error.
     brightest = intensity.max()
@@ -441,10 +450,10 @@ def image_to_counts(
     >>> print(sample_weight)
     [3. 1.]
     """
-    _refuse_mask(mask)
-    picture, taken = _checked_image(image, where=where)
+    refuse_mask(mask)
+    picture, taken = checked_image(image, where=where)
     lit = picture > 0
-    _check_light(lit, taken)
+    check_light(lit, taken)
     return np.argwhere(lit).astype(np.float64) + 0.5, picture[lit].astype(np.float64)
 
 
@@ -498,7 +507,7 @@ def thin(
     >>> thin(counts, 0.5, random_state=0).shape
     (517, 2)
     """
-    rows = _checked_counts(counts)
+    rows = checked_counts(counts)
     n = len(rows)
     if isinstance(k, bool | np.bool_) or not isinstance(k, Real):
         raise TypeError(f"k={k!r} is of type {type(k).__name__}; expected an int or a float.")
@@ -552,12 +561,12 @@ def counts_to_image(
     grid = tuple(np.atleast_1d(np.asarray(shape, dtype=object)))
     for axis, length in enumerate(grid):
         check_count(f"shape[{axis}]", length)
-    pixel = _pixels_of(counts, grid)
+    pixel = pixels_of(counts, grid)
     n_pixels = prod(grid)
     if sample_weight is None:
         with advice_on_memory(f"shape={grid} is too large: give fewer pixels."):
             return np.bincount(pixel, minlength=n_pixels).astype(np.int64, copy=False).reshape(grid)
-    weight = _unmasked(sample_weight, "sample_weight")
+    weight = unmasked(sample_weight, "sample_weight")
     if weight.shape != pixel.shape:
         raise ValueError(
             f"sample_weight has shape {weight.shape} and type {weight.dtype}; expected numbers "
@@ -570,170 +579,3 @@ def counts_to_image(
         )
     with advice_on_memory(f"shape={grid} is too large: give fewer pixels."):
         return np.bincount(pixel, weight, n_pixels).reshape(grid)
-
-
-# --------------------------------------------------------------- what is allowed
-
-
-def _values(values: Any, name: str) -> np.ma.MaskedArray[Any, Any]:
-    """Numbers and their mask, if they have one; of tensors that NumPy has no type for, too."""
-    if hasattr(values, "detach"):  # a tensor that lies elsewhere, or that gradients are taken of
-        values = values.detach().cpu()
-        if "bfloat16" in str(values.dtype):
-            values = values.float()
-    found: Any = np.ma.asarray(values)
-    if found.dtype.name == "bfloat16":
-        found = found.astype(np.float32)
-    if found.dtype.kind not in "buif":
-        raise ValueError(
-            f"{name} has shape {found.shape} and type {found.dtype}; expected numbers."
-        )
-    numbers: np.ma.MaskedArray[Any, Any] = found
-    return numbers
-
-
-def _unmasked(values: Any, name: str) -> NDArray[Any]:
-    """Numbers, of which none may be masked."""
-    found = _values(values, name)
-    n_masked = int(np.ma.getmaskarray(found).sum())
-    if n_masked:
-        raise ValueError(
-            f"{name} has {n_masked} masked values; only pixels of images may be masked. Leave "
-            "them out, as by numpy.ma.compress_rows, or fill them."
-        )
-    return np.asarray(found)
-
-
-def _checked_image(
-    image: Any,
-    name: str = "image",
-    *,
-    where: Any | None = None,
-    channel_axis: int | None = None,
-) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
-    """Intensities, 0 where pixels are left out, and which are taken; None where all are.
-
-    Channels, if there are any, come first.
-    """
-    given = _values(image, name)
-    picture, masked = given.data, np.ma.getmaskarray(given)
-    if picture.ndim == 0 or picture.size == 0:
-        raise ValueError(
-            f"{name} has shape {picture.shape} and type {picture.dtype}; expected numbers on one "
-            "axis or more, none of them empty."
-        )
-    if channel_axis is not None:
-        picture = _channels_first(picture, channel_axis)
-        masked = np.moveaxis(masked, channel_axis, 0)
-    taken = None
-    if masked.any():
-        taken = ~masked
-    if where is not None:
-        grid = picture.shape if channel_axis is None else picture.shape[1:]
-        taken = ~masked & _checked_where(where, grid)
-    if taken is not None:
-        picture = np.where(taken, picture, np.zeros((), picture.dtype))
-    if picture.dtype.kind == "f":
-        with np.errstate(over="ignore"):  # a long double may be beyond: that is infinite, below
-            picture = picture.astype(np.float64, copy=False)
-    if not (picture.min() >= 0 and picture.max() < np.inf):
-        raise ValueError(
-            f"{name} has values from {picture.min():g} to {picture.max():g}; allowed are finite "
-            "values of 0 or more."
-        )
-    return picture, taken
-
-
-def _checked_where(where: Any, grid: tuple[int, ...]) -> NDArray[np.bool_]:
-    allowed = _unmasked(where, "where")
-    if allowed.shape != grid or allowed.dtype.kind != "b":
-        raise ValueError(
-            f"where has shape {allowed.shape} and type {allowed.dtype}; expected booleans of "
-            f"shape {grid}."
-        )
-    return allowed
-
-
-def _refuse_mask(mask: Any) -> None:
-    if mask is not None:
-        raise TypeError(
-            "mask is not in use: True meant that a pixel is taken, where a mask of NumPy's "
-            "leaves it out. Give where=, which is True where pixels are taken, or a masked "
-            "array, numpy.ma.array(image, mask=mask), whose masked pixels are left out."
-        )
-
-
-def _check_exposure(exposure: Any) -> None:
-    check_scalar(exposure, "exposure", Real, min_val=0, include_boundaries="neither")
-    if not np.isfinite(exposure):
-        raise ValueError(f"exposure={exposure}; allowed are finite numbers above 0.")
-
-
-def _check_light(intensity: NDArray[Any], taken: Any) -> None:
-    if not intensity.any():
-        raise ValueError(
-            f"image is zero everywhere{'' if taken is None else ' where it is taken'}; expected "
-            "some positive intensity."
-        )
-
-
-def _channels_first(picture: NDArray[Any], channel_axis: int) -> NDArray[Any]:
-    n_axes = picture.ndim
-    if n_axes < 2:
-        raise ValueError(
-            f"channel_axis={channel_axis!r} leaves no axis of image, of shape {picture.shape}; "
-            "expected two axes or more."
-        )
-    if not (isinstance(channel_axis, Integral) and -n_axes <= channel_axis < n_axes):
-        raise ValueError(
-            f"channel_axis={channel_axis!r} for image of shape {picture.shape}; allowed are None "
-            f"and integers from {-n_axes} to {n_axes - 1}."
-        )
-    return np.moveaxis(picture, channel_axis, 0)
-
-
-def _checked_counts(counts: Any) -> NDArray[Any]:
-    rows = _unmasked(counts, "counts")
-    if rows.ndim != 2:
-        raise ValueError(
-            f"counts has shape {rows.shape} and type {rows.dtype}; expected numbers of shape "
-            "(n_counts, n_dims)."
-        )
-    return rows
-
-
-def _pixels_of(counts: Any, grid: tuple[int, ...]) -> NDArray[np.intp]:
-    """Flat indices of the pixels of counts, all of which must be on the grid."""
-    rows = _checked_counts(counts)
-    if prod(grid) * 8 > maxsize:
-        raise MemoryError(f"shape={grid} is too large: give fewer pixels.")
-    if rows.shape[1] != len(grid):
-        raise ValueError(
-            f"counts has shape {rows.shape}; expected {len(grid)} columns for an image of shape "
-            f"{grid}."
-        )
-    outside = np.flatnonzero(~((rows >= 0) & (rows < grid)).all(axis=1))
-    if outside.size:
-        raise ValueError(
-            f"{outside.size} of {len(rows)} counts are outside the image of shape {grid}; the "
-            f"first is counts[{outside[0]}] = {rows[outside[0]].tolist()}."
-        )
-    return np.ravel_multi_index(tuple(rows.astype(np.intp).T), grid)
-
-
-def _checked_histogram(
-    histogram: Any, prior: Any
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    seen, _ = _checked_image(_unmasked(histogram, "histogram"), "histogram")
-    seen = seen.astype(np.float64)
-    before = _unmasked(prior, "prior").astype(np.float64)
-    if before.shape not in ((), seen.shape):
-        raise ValueError(
-            f"prior has shape {before.shape}; expected a number or shape {seen.shape}."
-        )
-    if not (np.isfinite(before) & (before > 0)).all():
-        raise ValueError(
-            f"prior has values from {before.min():g} to {before.max():g}; allowed are finite "
-            "values above 0."
-        )
-    return seen, np.broadcast_to(before, seen.shape)

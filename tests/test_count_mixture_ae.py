@@ -1162,6 +1162,60 @@ def test_a_warm_start_keeps_its_features():
         model.fit(waves(300, 3))
 
 
+SWITCHES = {
+    "Gaussians, then cells": ({"covariance_type": "full"}, {"covariance_type": "cell"}),
+    "cells, then Gaussians": ({"covariance_type": "cell"}, {"covariance_type": "diag"}),
+    "averages, then one": (
+        {"covariance_type": "cell", "n_averages": 2},
+        {"covariance_type": "full", "n_averages": 1},
+    ),
+    "pixels, then any places": (
+        {"covariance_type": "cell", "image_shape": (9, 9)},
+        {"image_shape": None},
+    ),
+}
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["fit", "partial_fit"])
+@pytest.mark.parametrize("warm_start", [False, True], ids=["anew", "warm"])
+@pytest.mark.parametrize(("first", "then"), SWITCHES.values(), ids=SWITCHES)
+def test_nothing_of_an_earlier_fit_is_left(first, then, warm_start, streamed):
+    """Neither by its name nor in what it holds, private or not."""
+    before, X = waves(400, seed=1), waves(300)
+    model = fitted(before, 4, **first)
+    if streamed:
+        model.partial_fit(waves(100, seed=2))
+    params = {**first, **then, "warm_start": warm_start}
+    model.set_params(**params)
+    state = copy.deepcopy(vars(model))
+    if warm_start and first == {"covariance_type": "full"}:
+        with pytest.raises(ValueError, match="Fit anew"):  # from Gaussians to cells
+            model.fit(X)
+        assert same(model, state)
+        model.set_params(warm_start=False)
+        params["warm_start"] = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(X)
+    fresh = fitted(X, 4, **params)
+    assert vars(model).keys() == vars(fresh).keys()
+    assert same(model, vars(fresh))
+
+
+@every_gaussian
+def test_nothing_but_the_mixture_is_left_by_a_warm_start(kind):
+    model = fitted(waves(400, seed=1), 4, covariance_type=kind, warm_start=True)
+    model.partial_fit(waves(100, seed=2))
+    means = model.means_
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(waves(300))
+    fresh = fitted(waves(300), 4, covariance_type=kind, warm_start=True)
+    assert vars(model).keys() == vars(fresh).keys()
+    assert model.n_counts_ == 300
+    assert not any(means is value for value in vars(model).values())
+
+
 # --------------------------------------------------------------------------------- starts
 
 

@@ -20,14 +20,12 @@ from skae._linear.missing_values import (
     e_step,
     fit_em,
     group_rows,
-    invert_packed,
     log_likelihood,
     m_step,
-    multiply_packed,
     posterior,
     start_from_pairs,
-    unpack,
 )
+from skae._linear.packed import invert_packed, multiply_packed, unpack
 
 EVERY = slice(None)
 

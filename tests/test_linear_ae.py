@@ -941,6 +941,36 @@ def test_the_default_size_of_sparse_rows_counts_weights_as_rows():
     assert weighted.n_components_ == plain.n_components_
 
 
+@pytest.mark.parametrize("first", ["gradient", "arpack", "stream", "short stream"])
+def test_nothing_of_an_earlier_fit_is_left(first):
+    """Neither by its name nor in what it holds."""
+    X = make_rows()
+    model = LinearAE(2, random_state=0)
+    match first:
+        case "gradient":
+            model.set_params(solver="gradient").partial_fit(X[:10] + 5)
+        case "arpack":
+            model.set_params(svd_solver="arpack").fit(X[:10] + 5)
+        case _:
+            model.partial_fit(X[: 1 if first == "short stream" else 10] - 3)
+    expected = LinearAE(2, random_state=0).fit(X)
+    model.set_params(solver="closed_form", svd_solver="auto").fit(X)
+    assert vars(model).keys() == vars(expected).keys()
+    for name, value in vars(expected).items():
+        np.testing.assert_array_equal(getattr(model, name), value)
+
+
+def test_a_stream_keeps_nothing_but_its_moments():
+    X = make_rows()
+    model = LinearAE(2, solver="gradient", alpha=0.1, random_state=0).partial_fit(X[:10])
+    model.set_params(solver="closed_form", alpha=0.0).partial_fit(X[10:])
+    expected = LinearAE(2, random_state=0).partial_fit(X[:10]).partial_fit(X[10:])
+    assert vars(model).keys() == vars(expected).keys()
+    for name, value in vars(expected).items():
+        if name != "_stream":
+            np.testing.assert_array_equal(getattr(model, name), value)
+
+
 def test_a_stream_is_saved_as_plain_arrays():
     xp = pytest.importorskip("array_api_strict")
     with config_context(array_api_dispatch=True):

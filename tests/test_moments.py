@@ -29,11 +29,17 @@ from skae._linear.moments import (
     count_rows,
     gram,
     leading_axes,
-    merge,
     moments,
     principal_axes,
     row_mean,
     total_scatter,
+)
+from skae._linear.running import (
+    merge,
+    running_covariance,
+    running_frequencies,
+    running_mean,
+    running_variance,
 )
 
 repeatable = settings(deadline=None, max_examples=30, derandomize=True)
@@ -147,6 +153,69 @@ def test_merging_any_batches_in_any_order_gives_the_moments_of_all(cuts, order):
     parts = [moments(X[a:b], weight[a:b]) for a, b in pairwise(edges)]
     order.shuffle(parts)
     assert_moments(list(accumulate(parts, merge))[-1], moments(X, weight), 1e-13)
+
+
+def batches(weighted, dtype=np.float64):
+    """Three batches of rows far apart, their weights, and what each weighs in all so far."""
+    rng = np.random.default_rng(7)
+    parts = [
+        (make_rows(n, 4, mean=m, seed=n) + m).astype(dtype) for n, m in ((5, 0), (9, 3), (2, -6))
+    ]
+    weights = [rng.integers(1, 4, len(X)) if weighted else np.ones(len(X), int) for X in parts]
+    totals = np.cumsum([w.sum() for w in weights])
+    return parts, weights, [float(w.sum() / n) for w, n in zip(weights, totals, strict=True)]
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_running_moments_of_batches_are_those_of_all_rows(weighted):
+    parts, weights, counts = batches(weighted)
+    mean = with_variance = with_covariance = None
+    for X, weight, of_all in zip(parts, weights, counts, strict=True):
+        now = np.average(X, axis=0, weights=weight)
+        covariance = np.cov(X.T, fweights=weight, ddof=0)
+        mean = running_mean(mean, now, of_all)
+        with_variance = running_variance(with_variance, (now, np.diag(covariance)), of_all)
+        with_covariance = running_covariance(with_covariance, (now, covariance), of_all)
+    X, weight = np.concatenate(parts), np.concatenate(weights)
+    expected = np.cov(X.T, fweights=weight, ddof=0)
+    for found in (mean, with_variance[0], with_covariance[0]):
+        np.testing.assert_allclose(found, np.average(X, axis=0, weights=weight), rtol=1e-13)
+    np.testing.assert_allclose(with_variance[1], np.diag(expected), rtol=1e-13)
+    np.testing.assert_allclose(with_covariance[1], expected, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_running_frequencies_of_batches_are_those_of_all_rows(weighted):
+    _, weights, counts = batches(weighted)
+    rng = np.random.default_rng(0)
+    labels = [rng.integers(0, 3, len(weight)) for weight in weights]
+    found = None
+    for label, weight, of_all in zip(labels, weights, counts, strict=True):
+        now = np.bincount(label, weight, 4) / weight.sum()
+        found = running_frequencies(found, now, of_all)
+    expected = np.bincount(np.concatenate(labels), np.concatenate(weights), 4)
+    np.testing.assert_allclose(found, expected / expected.sum(), rtol=1e-14)
+    assert found[3] == 0
+
+
+def test_running_moments_of_a_weight_of_one_forget_and_float32_stays():
+    (X, Y, _), _, _ = batches(False, np.float32)
+    before, now = ((a.mean(axis=0), a.var(axis=0)) for a in (X, Y))
+    assert running_mean(before[0], now[0], 1.0) is now[0]
+    assert running_frequencies(before[0], now[0], 1.0) is now[0]
+    assert running_variance(before, now, 1.0) is now
+    assert running_covariance(None, now, 0.5) is now
+    assert {a.dtype.name for a in running_variance(before, now, 0.5)} == {"float32"}
+
+
+def test_running_moments_of_equal_weights_forget_as_a_moving_average_does():
+    old, new = make_rows(4, 3, seed=1), make_rows(8, 3, mean=4, seed=2)
+    before, now = ((a.mean(axis=0), np.cov(a.T, ddof=0)) for a in (old, new))
+    mean, covariance = running_covariance(before, now, 0.5)
+    # Four rows that weigh as much as eight count twice.
+    twice = np.concatenate([old, old, new])
+    np.testing.assert_allclose(mean, twice.mean(axis=0), rtol=1e-13)
+    np.testing.assert_allclose(covariance, np.cov(twice.T, ddof=0), rtol=1e-12, atol=1e-13)
 
 
 @pytest.mark.parametrize(

@@ -680,3 +680,19 @@ def test_rows_whose_squares_leave_float32_are_refused(gaps, solver):
         X[0, 0], solver = np.nan, "em"
     with pytest.raises(ValueError, match="rescale X"):
         PPCA(2, solver=solver, random_state=0).fit(X)
+
+
+@pytest.mark.parametrize("first", ["closed_form", "em", "randomized", "gaps"])
+@pytest.mark.parametrize("then", ["closed_form", "em", "randomized"])
+def test_nothing_of_an_earlier_fit_is_left(first, then):
+    X = make_rows()
+    before = make_rows(20, seed=1)
+    if first == "gaps":
+        before[::3, 0] = np.nan
+    solver = "em" if first == "gaps" else first
+    model = PPCA(2, solver=solver, random_state=0).fit(before)
+    expected = PPCA(2, solver=then, random_state=0).fit(X)
+    model.set_params(solver=then).fit(X)
+    assert vars(model).keys() == vars(expected).keys()
+    for name, value in vars(expected).items():
+        np.testing.assert_array_equal(getattr(model, name), value)

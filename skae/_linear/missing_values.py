@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from sklearn.utils import gen_batches
 
 from skae._linear.em import EMRun, run_em
+from skae._linear.packed import invert_packed, multiply_packed, triangle
 
 Array = NDArray[np.float64]
 
@@ -199,7 +200,7 @@ def _by_latents(block: Block, model: LinearGaussian) -> Posterior:
     """Posteriors by way of M, a matrix of latents."""
     W, mean, noise_variance = model
     values, seen, sizes, shift = block
-    first, second = _triangle(W.shape[1])
+    first, second = triangle(W.shape[1])
     inverse = (W[:, first] * W[:, second]).T @ seen.T
     inverse[first == second] += noise_variance
     log_det = invert_packed(inverse)
@@ -229,7 +230,7 @@ def _by_entries(
     C[:, np.arange(most), np.arange(most)] += noise_variance
     solved = np.linalg.solve(C, W_o)
     spread = np.eye(n_latents) - W_o.transpose(0, 2, 1) @ solved
-    first, second = _triangle(n_latents)
+    first, second = triangle(n_latents)
     found.inverse[:, few] = spread[:, first, second].T / noise_variance
     padding = most - n_seen  # absent entries stand on the diagonal with the noise alone
     pivots = np.diagonal(np.linalg.cholesky(C), axis1=1, axis2=2)
@@ -258,7 +259,7 @@ def e_step(rows: IncompleteRows, model: LinearGaussian) -> Sums:
     """Expected sums over all rows."""
     W, mean, noise_variance = model
     n_features, n_latents = W.shape
-    first, second = _triangle(n_latents)
+    first, second = triangle(n_latents)
     size = len(first)
     per_feature = np.zeros((size + n_latents + 1, n_features))
     overall = np.zeros(size + n_latents + 1)
@@ -301,7 +302,7 @@ def m_step(rows: IncompleteRows, sums: Sums, n_latents: int, floor: float) -> Li
     The expanded model lets z ~ N(nu, S) and fits nu and S too; it describes the same
     rows as W S^(1/2), mu + W nu with a standard normal z, which is what is returned.
     """
-    first, second = _triangle(n_latents)
+    first, second = triangle(n_latents)
     size = len(first)
     n_features = len(sums.cross)
     design = np.empty((n_features, n_latents + 1, n_latents + 1))
@@ -365,20 +366,20 @@ def start_from_pairs(
     """
     n_features = rows.X.shape[1]
     n = rows.group_weights.sum()
-    share = (rows.counts / n)[:, None]
+    frequency = (rows.counts / n)[:, None]
     squares = rows.squares[:, None]
-    variance = squares / (n * share)
-    diagonal = variance - squares / (n * share**2)
+    variance = squares / (n * frequency)
+    diagonal = variance - squares / (n * frequency**2)
 
     def covariance(V: Array) -> Array:
         images = np.zeros_like(V)
         for block in gen_batches(len(rows.order), _BLOCK_ROWS):
             values = rows.values(block)
-            products = values @ (V / share)
+            products = values @ (V / frequency)
             if rows.weight is not None:
                 products *= rows.weight[block, None]
             images += values.T @ products
-        return images / (n * share) + diagonal * V
+        return images / (n * frequency) + diagonal * V
 
     width = min(n_features, n_latents + 10)
     basis = np.linalg.qr(rng.standard_normal((n_features, width)))[0]
@@ -393,62 +394,3 @@ def start_from_pairs(
     noise_variance = max(rest, 1e-3 * total / n_features, floor)
     signal = np.maximum(kept - noise_variance, 1e-3 * noise_variance)
     return LinearGaussian(axes * np.sqrt(signal), rows.shift, noise_variance)
-
-
-def invert_packed(matrices: Array) -> Array:
-    """Invert symmetric positive definite matrices in place; their log-determinants.
-
-    `matrices` (k(k+1)/2, G) are packed lower triangles. Sweeping each diagonal entry j,
-    A <- A - a_j a_j' / a_jj with row and column j replaced by a_j / a_jj and the entry
-    by -1 / a_jj, leaves -A^-1; the pivots multiply to the determinant.
-    """
-    n_latents = _order(matrices)
-    rows = [matrices[i * (i + 1) // 2 : (i + 1) * (i + 2) // 2] for i in range(n_latents)]
-    log_det = np.zeros(matrices.shape[1])
-    column = np.empty((n_latents, matrices.shape[1]))
-    product = np.empty_like(column)
-    for j in range(n_latents):
-        column[:j] = rows[j][:j]
-        for i in range(j, n_latents):
-            column[i] = rows[i][j]
-        pivot = column[j].copy()
-        log_det += np.log(pivot)
-        scaled = column / pivot
-        for i in range(n_latents):
-            if i != j:
-                rows[i] -= np.multiply(scaled[: i + 1], column[i], out=product[: i + 1])
-                if i > j:
-                    rows[i][j] = scaled[i]
-        rows[j][:j] = scaled[:j]
-        rows[j][j] = -1.0 / pivot
-    np.negative(matrices, out=matrices)
-    return log_det
-
-
-def multiply_packed(matrices: Array, vectors: Array) -> Array:
-    """Products of packed symmetric matrices (k(k+1)/2, n) and vectors (k, n)."""
-    result = np.empty_like(vectors)
-    for i in range(len(vectors)):
-        row = matrices[i * (i + 1) // 2 : (i + 1) * (i + 2) // 2]
-        result[i] = np.einsum("jn,jn->n", row, vectors[: i + 1])
-        result[:i] += row[:i] * vectors[i]
-    return result
-
-
-def unpack(matrices: Array) -> Array:
-    """Packed lower triangles (k(k+1)/2, n) as full matrices (n, k, k)."""
-    n_latents = _order(matrices)
-    first, second = _triangle(n_latents)
-    full = np.empty((matrices.shape[1], n_latents, n_latents))
-    full[:, first, second] = full[:, second, first] = matrices.T
-    return full
-
-
-def _triangle(n_latents: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Rows and columns of a packed lower triangle, row by row."""
-    first, second = np.tril_indices(n_latents)
-    return first, second
-
-
-def _order(matrices: Array) -> int:
-    return int((np.sqrt(8 * len(matrices) + 1) - 1) / 2 + 0.5)

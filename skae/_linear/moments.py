@@ -3,12 +3,6 @@
 The counting is that of repeated rows: a row of weight 3 stands for three rows. Every
 function runs in the namespace of its input (NumPy, SciPy sparse or array API) and
 accumulates in the widest float that the device has.
-
-References
-----------
-T. F. Chan, G. H. Golub and R. J. LeVeque (1983). Algorithms for computing the sample
-variance: analysis and recommendations. The American Statistician 37(3), 242-247.
-:doi:`10.1080/00031305.1983.10483115`
 """
 
 from collections.abc import Iterator
@@ -123,14 +117,6 @@ def moments(X: Any, sample_weight: Any | None = None, mean: Any | None = None) -
         scatter += _cast(_square(centred), mean.dtype)
     rest = mean - _cast(rounded, mean.dtype)
     return Moments(n, mean, scale * scatter - n * rest[:, None] * rest[None, :])
-
-
-def merge(a: Moments, b: Moments) -> Moments:
-    """Moments of two sets of rows together (Chan, Golub and LeVeque 1983, eq. 2.1b)."""
-    n = a.n + b.n
-    step = b.mean - a.mean
-    scatter = a.scatter + b.scatter + (a.n * b.n / n) * step[:, None] * step[None, :]
-    return Moments(n, a.mean + (b.n / n) * step, scatter)
 
 
 def total_scatter(X: Any, mean: Any, sample_weight: Any | None = None) -> float:

@@ -6,16 +6,18 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from skae._mixture.dense_rows import DenseRows
 from skae._mixture.gaussians import (
     Gaussians,
     Prior,
     Statistics,
     log_prior,
     maximise,
+    statistics_of,
     stretched,
 )
 from skae._mixture.initialization import split
-from skae._mixture.responsibilities import DenseRows, LocalRows
+from skae._mixture.responsibilities import LocalRows
 
 Array = NDArray[Any]
 Algorithm = Literal["em", "partition"]
@@ -217,3 +219,23 @@ def _settled(
         if more:
             gaussians = maximise(stats, gaussians, prior, floor)
     return nats + log_prior(gaussians, prior), gaussians
+
+
+def updated(
+    rows: LocalRows | DenseRows,
+    gaussians: Gaussians,
+    prior: Prior,
+    *,
+    algorithm: Algorithm,
+    before: float,
+    floor: float,
+) -> Gaussians:
+    """The mixture after one step with more rows, worth `before` counts until then.
+
+    Earlier rows stay with the components that they were given to (Neal and Hinton 1998).
+    """
+    rows.meet_again(gaussians)
+    _, new = _step(rows, gaussians, algorithm)
+    old = statistics_of(gaussians, prior, before)
+    both = Statistics(old.n + new.n, old.first + new.first, old.second + new.second)
+    return maximise(both, gaussians, prior, floor)

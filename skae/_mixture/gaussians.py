@@ -27,7 +27,7 @@ _SMALL = 8
 _ROUNDING = 1e-9
 
 # Smallest eigenvalue of a covariance, relative to a bound on its largest.
-_LEAST_SHARE = 1e-12
+_LEAST_CONDITION = 1e-12
 
 Array = NDArray[Any]
 Kind = Literal["spherical", "diag", "tied", "full"]
@@ -72,6 +72,24 @@ class Gaussians(NamedTuple):
         """Some of the components."""
         covariances = self.covariances if self.kind == "tied" else self.covariances[index]
         return Gaussians(self.weights[index], self.means[index], covariances, self.kind)
+
+    def draw(self, component: NDArray[np.intp], rng: np.random.RandomState) -> Array:
+        """A row from each of these components."""
+        away = rng.standard_normal((len(component), self.means.shape[1]))
+        if self.kind in ("full", "tied"):
+            factors = np.linalg.cholesky(self.covariances)
+            factors = factors[component] if self.kind == "full" else factors
+            away = np.einsum("...ab,...b->...a", factors, away)
+        else:
+            away *= np.sqrt(self.variances()[component])
+        return self.means[component] + away
+
+    def moments_with(self, n: float, rows: Array, weight: Array) -> tuple[Array, Array]:
+        """Mean and variances of the features, of rows and the mixture, worth `n` rows, together."""
+        total = n + weight.sum()
+        mean = (n * (self.weights @ self.means) + weight @ rows) / total
+        squares = n * (self.weights @ (self.variances() + (self.means - mean) ** 2))
+        return mean, (squares + weight @ (rows - mean) ** 2) / total
 
 
 class Prior(NamedTuple):
@@ -166,7 +184,7 @@ def floored(covariances: Array, floor: float) -> Array:
     is this, where it is more.
     """
     most = np.abs(covariances).max(axis=(1, 2)) * covariances.shape[-1]
-    floors = np.maximum(floor, _LEAST_SHARE * most)
+    floors = np.maximum(floor, _LEAST_CONDITION * most)
     # Rounding must not lift what is at the floor above it again and again.
     slack = np.where(floors > floor, 1e-3, 1e-9)
     low = np.flatnonzero(_reach_below(covariances, floors * (1 - slack)))

@@ -106,7 +106,7 @@ def quantile_cells(
         Positive.
     n_cells : int
     rng : RandomState, default=None
-        Shifts the cells: with it, the first cut is at a random share of the mass.
+        Shifts the cells: with it, the first cut is at a random fraction of the mass.
     """
     n, n_dims = X.shape
     ranks: dict[int, Indices] = {}
@@ -117,8 +117,8 @@ def quantile_cells(
         stop = np.append(start[1:], len(order))
         left = size // 2
         if rng is not None:
-            share = rng.uniform(0.25, 0.75, len(size)) if len(size) == 1 else 0.5
-            left = np.clip((size * share).astype(np.intp), np.minimum(size, 1), size - 1)
+            fraction = rng.uniform(0.25, 0.75, len(size)) if len(size) == 1 else 0.5
+            left = np.clip((size * fraction).astype(np.intp), np.minimum(size, 1), size - 1)
         sides = np.empty((n_dims, len(start)))
         for a in range(n_dims):
             values = X[order, a]
@@ -165,10 +165,10 @@ def _ranks(X: Array, axis: int) -> Indices:
     return ranks
 
 
-def _cuts(weight: Array, rank: Indices, start: Indices, stop: Indices, share: Array) -> Indices:
-    """Where to cut sorted rows, so that about a share is before: never between equal rows.
+def _cuts(weight: Array, rank: Indices, start: Indices, stop: Indices, fraction: Array) -> Indices:
+    """Where to cut sorted rows, so that about a fraction is before: never between equal rows.
 
-    The start of a cell where there is no such place.
+    The fraction is that of the mass. The start of a cell where there is no such place.
     """
     n = len(weight)
     before = np.concatenate([[0], np.cumsum(weight)])  # mass before each place
@@ -178,7 +178,7 @@ def _cuts(weight: Array, rank: Indices, start: Indices, stop: Indices, share: Ar
     place = np.arange(n + 1)
     lower = np.maximum.accumulate(np.where(may_cut, place, -1))
     upper = np.minimum.accumulate(np.where(may_cut, place, n + 1)[::-1])[::-1]
-    target = before[start] + share * (before[stop] - before[start])
+    target = before[start] + fraction * (before[stop] - before[start])
     at = np.clip(np.searchsorted(before, target), start, stop)
     low, high = lower[np.maximum(at - (before[at] > target), 0)], upper[at]
     has_low, has_high = low > start, high < stop

@@ -7,6 +7,7 @@ form where it is so narrow that these would be many.
 """
 
 from math import log, pi, prod
+from sys import maxsize
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from skae._mixture.cells import Cells
 from skae._mixture.component_search import Reach, build_tree, find_pairs, in_threads
 from skae._mixture.gaussians import Gaussians, extreme_variances, quadratics, reach_of
 from skae._mixture.thin_gaussians import reaches, thin_masses
+from skae._utils.inputs import check_count
+from skae._utils.memory import advice_on_memory
 
 Array = NDArray[Any]
 Indices = NDArray[np.intp]
@@ -34,13 +37,41 @@ _MOST_NODES = {2: 32, 3: 16}
 _THIN = 0
 
 # The most axes over which rotated Gaussians are integrated.
-MOST_ROTATED_AXES = 3
+_MOST_ROTATED_AXES = 3
 
 _NUMBERS = 2**18
 
 
+def checked_grid(shape: Any, mixture: Gaussians | Cells) -> tuple[int, ...]:
+    """The pixels of each axis, if the mixture can be integrated over them."""
+    grid = tuple(np.atleast_1d(np.asarray(shape, dtype=object)))
+    for axis, length in enumerate(grid):
+        check_count(f"shape[{axis}]", length)
+    n_dims = (mixture.lo if isinstance(mixture, Cells) else mixture.means).shape[1]
+    if len(grid) != n_dims:
+        raise ValueError(
+            f"shape={grid} has {len(grid)} lengths; expected {n_dims}, one for each feature."
+        )
+    kind = "cell" if isinstance(mixture, Cells) else mixture.kind
+    if kind in ("full", "tied") and len(grid) > _MOST_ROTATED_AXES:
+        raise ValueError(
+            f"covariance_type={kind!r} is integrated over the pixels of at most "
+            f"{_MOST_ROTATED_AXES} axes, shape={grid} has {len(grid)}; 'diag', 'spherical' and "
+            "'cell' over any number."
+        )
+    return tuple(int(length) for length in grid)
+
+
 def pixel_masses(mixture: Gaussians | Cells, shape: tuple[int, ...], n_jobs: int | None) -> Array:
     """The integral of the density over every pixel; pixel (i, j) is [i, i+1) x [j, j+1)."""
+    advice = f"shape={shape} has {prod(shape):.3g} pixels: give fewer."
+    if prod(shape) * 8 > maxsize:
+        raise MemoryError(advice)
+    with advice_on_memory(advice):
+        return _pixel_masses(mixture, shape, n_jobs)
+
+
+def _pixel_masses(mixture: Gaussians | Cells, shape: tuple[int, ...], n_jobs: int | None) -> Array:
     n_dims = len(shape)
     side = {1: 64, 2: 8, 3: 4}.get(n_dims, 2)
     n_tiles = [-(-length // side) for length in shape]
@@ -156,7 +187,7 @@ def _rotated(gaussians: Gaussians, origins: Array, j: Indices, side: int, n_node
     """Masses of Gaussians with any axes on the pixels of tiles, (n_pairs, side, ...)."""
     n_first = origins.shape[1] - 1
     covariance = gaussians.full()[j]
-    node, share = np.polynomial.legendre.leggauss(n_nodes)
+    node, node_weight = np.polynomial.legendre.leggauss(n_nodes)
     line = (np.arange(side)[:, None] + (node + 1) / 2).ravel()
     place = np.indices([len(line)] * n_first).reshape(n_first, -1)
     away = origins[:, None, :n_first] + line[place].T - gaussians.means[j, None, :n_first]
@@ -169,7 +200,7 @@ def _rotated(gaussians: Gaussians, origins: Array, j: Indices, side: int, n_node
     squared = np.einsum("pma,pab,pmb->pm", away, precision, away, optimize=True)
     log_det = np.linalg.slogdet(precision)[1]
     density = np.exp((log_det[:, None] - squared - n_first * log(2 * pi)) / 2)
-    density *= np.prod(np.tile(share / 2, side)[place], axis=0)
+    density *= np.prod(np.tile(node_weight / 2, side)[place], axis=0)
     edges = origins[:, -1, None] + np.arange(side + 1) - gaussians.means[j, -1, None]
     centre = np.einsum("pma,pa->pm", away, slope)
     below = ndtr((edges[:, None, :] - centre[:, :, None]) / deviation[:, None, None])

@@ -5,15 +5,12 @@ matter to it; of many, where a neighbourhood holds nearly all, every row meets e
 """
 
 from collections.abc import Callable, Iterator
-from math import log
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.spatial import cKDTree
-from scipy.special import logsumexp
-from sklearn.utils import gen_batches
 
 from skae._mixture.component_search import (
     Pairs,
@@ -24,11 +21,11 @@ from skae._mixture.component_search import (
     in_threads,
     rectangles,
 )
+from skae._mixture.dense_rows import DenseRows, margin_of_scores
 from skae._mixture.gaussians import (
     Gaussians,
     Quadratics,
     Statistics,
-    log_joint,
     quadratics,
     reach_of,
     rounding_of,
@@ -44,16 +41,11 @@ LOCAL_DIMS = 4
 # of few components all matter that are not lost in rounding.
 _TRAINING_MARGIN, _FEW, _MARGIN_OF_FEW = 7.0, 64, 40.0
 
-# Share of the density of a row that components left out of its score may have together.
-_OMITTED = 1e-10
-
 # Squared radius of a block, in variances, above which its products lose too many digits.
 _CANCELS = 1e4
 
 # Components that are nearest to the centre of a block, by which its rows are first scored.
 _NEAREST = 4
-
-_DENSE_NUMBERS = 2**22
 
 
 def log_sum(value: Array) -> Array:
@@ -63,11 +55,6 @@ def log_sum(value: Array) -> Array:
     np.exp(value, out=value)
     with np.errstate(divide="ignore"):
         return np.log(value.sum(axis=-1)) + top[..., 0]
-
-
-def margin_of_scores(n_components: int) -> float:
-    """How far below the best component all others together are less than 1e-10 of it."""
-    return log(n_components / _OMITTED)
 
 
 class _Blocks(NamedTuple):
@@ -114,7 +101,7 @@ class LocalRows:
         self._X = X
         self._n_jobs = n_jobs
         self._pairs: Pairs | None = None
-        self._plan: list[Rectangles] = []
+        self._parts: list[Rectangles] = []
 
     # ------------------------------------------------------------- who meets whom
 
@@ -145,7 +132,7 @@ class LocalRows:
 
     def _use(self, pairs: Pairs) -> None:
         self._pairs = pairs
-        self._plan = self._rectangles(pairs)
+        self._parts = self._rectangles(pairs)
         self._sums = np.empty((self._blocks.features.shape[2], len(pairs.block)))
 
     def _rectangles(self, pairs: Pairs) -> list[Rectangles]:
@@ -196,10 +183,8 @@ class LocalRows:
         self._for_all(work, self._rectangles(pairs))
         return values, near
 
-    def _for_all(
-        self, work: Callable[[Rectangles], Any], architecture: list[Rectangles]
-    ) -> list[Any]:
-        return list(in_threads(work, architecture, self._n_jobs))
+    def _for_all(self, work: Callable[[Rectangles], Any], parts: list[Rectangles]) -> list[Any]:
+        return list(in_threads(work, parts, self._n_jobs))
 
     def _log_joint(self, part: Rectangles, form: Quadratics, gaussians: Gaussians) -> Array:
         """log w_j rho_j(x), (n_blocks, n_members, n_candidates); -inf where none is meant."""
@@ -247,18 +232,18 @@ class LocalRows:
         form = quadratics(gaussians)
 
         def work(part: Rectangles) -> float:
-            share, away = self._met(part, form, gaussians)
-            top = share.max(axis=2, keepdims=True)
-            share -= top
-            np.exp(share, out=share)
-            total = share.sum(axis=2, keepdims=True)
+            value, away = self._met(part, form, gaussians)
+            top = value.max(axis=2, keepdims=True)
+            value -= top
+            np.exp(value, out=value)
+            total = value.sum(axis=2, keepdims=True)
             weight = self._blocks.weight[part.blocks][..., None]
             nats = (weight * (np.log(total) + top)).sum()
-            share *= weight / total
-            self._collect(part, share, away)
+            value *= weight / total
+            self._collect(part, value, away)
             return float(nats)
 
-        nats = sum(self._for_all(work, self._plan))
+        nats = sum(self._for_all(work, self._parts))
         return nats, self._statistics(gaussians)
 
     def assign(self, gaussians: Gaussians) -> tuple[float, Statistics, Indices]:
@@ -280,13 +265,13 @@ class LocalRows:
             self._collect(part, value, away)
             return float(nats)
 
-        nats = sum(self._for_all(work, self._plan))
+        nats = sum(self._for_all(work, self._parts))
         return nats, self._statistics(gaussians), self._by_row(labels)
 
-    def _collect(self, part: Rectangles, share: Array, away: Array) -> None:
+    def _collect(self, part: Rectangles, responsibility: Array, away: Array) -> None:
         """The sums of each pair of block and component, about the component's mean."""
         n_dims = away.shape[2]
-        sums = share.swapaxes(1, 2) @ self._blocks.features[part.blocks]
+        sums = responsibility.swapaxes(1, 2) @ self._blocks.features[part.blocks]
         n, first = sums[..., 0], sums[..., 1 : 1 + n_dims]
         for place, (a, b) in enumerate(_products(n_dims), 1 + n_dims):
             product = sums[..., place]
@@ -344,13 +329,13 @@ class LocalRows:
     def _scored(self, gaussians: Gaussians) -> Iterator[tuple[Rectangles, Array]]:
         form = quadratics(gaussians)
         margin = margin_of_scores(len(gaussians.weights))
-        architecture = self._rectangles(self._candidates(gaussians, form, margin))
+        parts = self._rectangles(self._candidates(gaussians, form, margin))
 
         def work(part: Rectangles) -> tuple[Rectangles, Array]:
             return part, self._log_joint(part, form, gaussians)
 
-        for some in np.array_split(np.arange(len(architecture)), -(-len(architecture) // 64)):
-            yield from in_threads(work, [architecture[i] for i in some], self._n_jobs)
+        for some in np.array_split(np.arange(len(parts)), -(-len(parts) // 64)):
+            yield from in_threads(work, [parts[i] for i in some], self._n_jobs)
 
     def _by_row(self, values: Array) -> Array:
         found = np.empty(len(self._X), dtype=values.dtype)
@@ -365,95 +350,6 @@ def _merged(before: Pairs, now: Pairs, take: NDArray[np.bool_]) -> Pairs:
     component = np.concatenate([before.component[old], now.component[new]])
     order = np.argsort(block, kind="stable")
     return Pairs(block[order], component[order])
-
-
-class DenseRows:
-    """Rows of many dimensions, each of which meets all components."""
-
-    def __init__(self, X: Array, weight: Array | None) -> None:
-        self._X = X
-        self._weight = np.ones(len(X)) if weight is None else weight
-
-    def meet_again(self, gaussians: Gaussians) -> None:
-        """Nothing to choose: every row meets every component."""
-
-    def meetings(self) -> Any:
-        """Nothing was chosen."""
-
-    def meet_as_then(self, pairs: Any) -> None:
-        """Nothing to go back to."""
-
-    def expect(self, gaussians: Gaussians) -> tuple[float, Statistics]:
-        """Log-likelihood of all rows, and the statistics of soft responsibilities."""
-        nats, sums = 0.0, None
-        for rows, value in self._joint(gaussians):
-            weight = self._weight[rows]
-            log_density = logsumexp(value, axis=1, keepdims=True)
-            nats += float((weight * log_density[:, 0]).sum())
-            share = weight[:, None] * np.exp(value - log_density)
-            sums = self._added(sums, rows, share, gaussians)
-        assert sums is not None
-        return nats, sums
-
-    def assign(self, gaussians: Gaussians) -> tuple[float, Statistics, Indices]:
-        """Classification log-likelihood, statistics and components of hard assignments."""
-        nats, sums = 0.0, None
-        labels = np.empty(len(self._X), dtype=np.intp)
-        for rows, value in self._joint(gaussians):
-            weight = self._weight[rows]
-            best = value.argmax(axis=1)
-            labels[rows] = best
-            nats += float((weight * value[np.arange(len(best)), best]).sum())
-            share = np.zeros_like(value)
-            share[np.arange(len(best)), best] = weight
-            sums = self._added(sums, rows, share, gaussians)
-        assert sums is not None
-        return nats, sums, labels
-
-    def _added(
-        self, sums: Statistics | None, rows: slice, share: Array, gaussians: Gaussians
-    ) -> Statistics:
-        n_components, n_dims = gaussians.means.shape
-        matrices = gaussians.kind in ("full", "tied")
-        shape = (n_dims, n_dims) if matrices else (n_dims,)
-        if gaussians.kind != "tied":
-            shape = (n_components, *shape)
-        if sums is None:
-            first = np.zeros((n_components, n_dims))
-            sums = Statistics(np.zeros(n_components), first, np.zeros(shape))
-        n, first, second = sums
-        n += share.sum(axis=0)
-        for j, mean in enumerate(gaussians.means):
-            centred = self._X[rows] - mean
-            weighted = share[:, j, None] * centred
-            first[j] += weighted.sum(axis=0)
-            whole = second if gaussians.kind == "tied" else second[j]
-            whole += weighted.T @ centred if matrices else (weighted * centred).sum(axis=0)
-        return sums
-
-    def log_density(self, gaussians: Gaussians) -> Array:
-        """log sum_j w_j rho_j(x) of every row."""
-        return np.concatenate([logsumexp(v, axis=1) for _, v in self._joint(gaussians)])
-
-    def best(self, gaussians: Gaussians) -> Indices:
-        """argmax_j w_j rho_j(x) of every row, the first of equals."""
-        return np.concatenate([value.argmax(axis=1) for _, value in self._joint(gaussians)])
-
-    def responsibilities(self, gaussians: Gaussians) -> sparse.csr_array:
-        """w_j rho_j(x) / rho(x), without what is below 1e-10 together; rows sum to 1."""
-        lowest = -margin_of_scores(len(gaussians.weights))
-        parts = []
-        for _, value in self._joint(gaussians):
-            value -= value.max(axis=1, keepdims=True)
-            share = np.where(value > lowest, np.exp(value), 0)
-            parts.append(sparse.csr_array(share / share.sum(axis=1, keepdims=True)))
-        return sparse.vstack(parts, format="csr")
-
-    def _joint(self, gaussians: Gaussians) -> Iterator[tuple[slice, Array]]:
-        n_components, n_dims = gaussians.means.shape
-        n_rows = max(1, _DENSE_NUMBERS // max(n_components, n_dims))
-        for rows in gen_batches(len(self._X), n_rows):
-            yield rows, log_joint(self._X[rows], gaussians)
 
 
 def rows_under_mixture(

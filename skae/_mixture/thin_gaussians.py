@@ -70,27 +70,27 @@ def rectangle_masses(x: Array, y: Array, covariance: Array) -> Array:
     masses : ndarray of shape (..., n_x, n_y)
     """
     var_x, var_y = covariance[..., 0, 0, None, None], covariance[..., 1, 1, None, None]
-    shared = covariance[..., 0, 1, None, None]
+    cross = covariance[..., 0, 1, None, None]
     x, y = x[..., :, None], y[..., None, :]
-    corners = _owen(x, y, var_x, var_y, shared) + _owen(y, x, var_y, var_x, shared)
+    corners = _owen(x, y, var_x, var_y, cross) + _owen(y, x, var_y, var_x, cross)
     corners += np.where((x < 0) != (y < 0), 0.5, 0.0)
     # What a distribution function has besides depends on one of the axes alone, and cancels.
     masses = np.diff(np.diff(-corners, axis=-2), axis=-1)
     return np.maximum(masses, 0)
 
 
-def _owen(x: Array, y: Array, var_x: Array, var_y: Array, shared: Array) -> Array:
+def _owen(x: Array, y: Array, var_x: Array, var_y: Array, cross: Array) -> Array:
     """T(h, a) with h = x / sd_x and a h = (y - E[y|x]) / sd_y|x.
 
     At x = y = 0, where a depends on the way there, those of both orders add up along the
     diagonal x / sd_x = y / sd_y.
     """
-    given = np.maximum(var_y - shared * (shared / var_x), _LEAST * var_y)
+    given = np.maximum(var_y - cross * (cross / var_x), _LEAST * var_y)
     h = np.clip(x / np.sqrt(var_x), -40, 40)
     h = np.where(h == 0, 1e-300, h)
     with np.errstate(over="ignore"):
-        a = (y - shared / var_x * x) / np.sqrt(given) / h
-    at_mean = (np.sqrt(var_y) - shared / np.sqrt(var_x)) / np.sqrt(given)
+        a = (y - cross / var_x * x) / np.sqrt(given) / h
+    at_mean = (np.sqrt(var_y) - cross / np.sqrt(var_x)) / np.sqrt(given)
     return owens_t(h, np.where((x == 0) & (y == 0), at_mean, a))
 
 
@@ -133,7 +133,7 @@ def _volume_masses(edges: Array, covariance: Array) -> Array:
     given[[0, 1], [0, 1]] = np.maximum(np.diag(given), _LEAST * values[-1])
     masses = np.zeros((side, side, side))
     cuts = _cuts(edges[first], edges[rest], variance, slope, given)
-    node, share = np.polynomial.legendre.leggauss(_NODES)
+    node, node_weight = np.polynomial.legendre.leggauss(_NODES)
     voxel = np.searchsorted(edges[first], (cuts[:-1] + cuts[1:]) / 2) - 1
     step = max(1, _CORNERS // (_NODES * (side + 1) ** 2))
     for begin in range(0, len(voxel), step):
@@ -141,7 +141,7 @@ def _volume_masses(edges: Array, covariance: Array) -> Array:
         half = (high - low)[:, None] / 2
         place = (low[:, None] + half * (node + 1)).ravel()
         density = np.exp(-(place**2) / variance / 2) / np.sqrt(2 * pi * variance)
-        density *= (half * share).ravel()
+        density *= (half * node_weight).ravel()
         along = edges[rest][:, None] - slope[:, None, None] * place[:, None]
         part = density[:, None, None] * rectangle_masses(along[0], along[1], given)
         part = part.reshape(-1, _NODES, side, side).sum(axis=1)

@@ -1,0 +1,69 @@
+"""Symmetric matrices, many at once, as packed lower triangles (k(k+1)/2, n), row by row.
+
+The matrices stand along the last axis, so that every step runs down contiguous memory for all
+of them.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+def triangle(n_latents: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Rows and columns of a packed lower triangle, row by row."""
+    first, second = np.tril_indices(n_latents)
+    return first, second
+
+
+def invert_packed(matrices: Array) -> Array:
+    """Invert symmetric positive definite matrices in place; their log-determinants.
+
+    `matrices` (k(k+1)/2, G) are packed lower triangles. Sweeping each diagonal entry j,
+    A <- A - a_j a_j' / a_jj with row and column j replaced by a_j / a_jj and the entry
+    by -1 / a_jj, leaves -A^-1; the pivots multiply to the determinant.
+    """
+    n_latents = _order(matrices)
+    rows = [matrices[i * (i + 1) // 2 : (i + 1) * (i + 2) // 2] for i in range(n_latents)]
+    log_det = np.zeros(matrices.shape[1])
+    column = np.empty((n_latents, matrices.shape[1]))
+    product = np.empty_like(column)
+    for j in range(n_latents):
+        column[:j] = rows[j][:j]
+        for i in range(j, n_latents):
+            column[i] = rows[i][j]
+        pivot = column[j].copy()
+        log_det += np.log(pivot)
+        scaled = column / pivot
+        for i in range(n_latents):
+            if i != j:
+                rows[i] -= np.multiply(scaled[: i + 1], column[i], out=product[: i + 1])
+                if i > j:
+                    rows[i][j] = scaled[i]
+        rows[j][:j] = scaled[:j]
+        rows[j][j] = -1.0 / pivot
+    np.negative(matrices, out=matrices)
+    return log_det
+
+
+def multiply_packed(matrices: Array, vectors: Array) -> Array:
+    """Products of packed symmetric matrices (k(k+1)/2, n) and vectors (k, n)."""
+    result = np.empty_like(vectors)
+    for i in range(len(vectors)):
+        row = matrices[i * (i + 1) // 2 : (i + 1) * (i + 2) // 2]
+        result[i] = np.einsum("jn,jn->n", row, vectors[: i + 1])
+        result[:i] += row[:i] * vectors[i]
+    return result
+
+
+def unpack(matrices: Array) -> Array:
+    """Packed lower triangles (k(k+1)/2, n) as full matrices (n, k, k)."""
+    n_latents = _order(matrices)
+    first, second = triangle(n_latents)
+    full = np.empty((matrices.shape[1], n_latents, n_latents))
+    full[:, first, second] = full[:, second, first] = matrices.T
+    return full
+
+
+def _order(matrices: Array) -> int:
+    return int((np.sqrt(8 * len(matrices) + 1) - 1) / 2 + 0.5)

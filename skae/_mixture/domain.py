@@ -1,0 +1,100 @@
+"""The domain of counts: as it is declared, or as wide as the counts are."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from skae._utils.inputs import check_count
+
+Array = NDArray[Any]
+
+
+class Domain(NamedTuple):
+    """The box that cells tile, and how finely."""
+
+    lo: Array  # (n_dims,)
+    hi: Array
+    unit: Array  # what lengths are measured in, for each axis
+    smallest: Array  # sides of the smallest cell, in units
+    aligned: bool  # whether cells begin and end at whole units
+
+
+def domain_of_cells(lo: Array, hi: Array, min_variance: float, aligned: bool) -> Domain:
+    """A box for cells whose density has at least this variance along each axis."""
+    unit = np.ones(len(lo)) if aligned else hi - lo
+    smallest = (12 * min_variance) ** 0.5 / unit
+    return Domain(lo, hi, unit, np.maximum(smallest, 1) if aligned else smallest, aligned)
+
+
+def declared_bounds(
+    image_shape: tuple[int, ...] | None, domain: ArrayLike | None, n_features: int
+) -> Array | None:
+    """(n_features, 2): lowest and highest value, as `image_shape` or `domain` say."""
+    if image_shape is not None:
+        if domain is not None:
+            raise ValueError(f"domain={domain!r} and image_shape={image_shape!r}: give one.")
+        for axis, length in enumerate(image_shape):
+            check_count(f"image_shape[{axis}]", length)
+        if len(image_shape) != n_features:
+            raise ValueError(
+                f"image_shape={tuple(image_shape)} has {len(image_shape)} lengths, "
+                f"but X has {n_features} features: one is needed for each."
+            )
+        return np.array([[0.0, float(length)] for length in image_shape])
+    if domain is None:
+        return None
+    bounds = np.asarray(domain, dtype=np.float64)
+    if bounds.shape != (n_features, 2):
+        raise ValueError(
+            f"domain has shape {bounds.shape}; expected {(n_features, 2)}: the lowest and the "
+            "highest value of each feature."
+        )
+    if not (np.isfinite(bounds).all() and (bounds[:, 0] < bounds[:, 1]).all()):
+        raise ValueError(
+            f"domain={bounds.tolist()}; expected finite values, the lowest below the highest."
+        )
+    return bounds
+
+
+def check_inside(rows: Array, bounds: Array | None, image_shape: tuple[int, ...] | None) -> None:
+    """Refuse counts outside of the declared bounds."""
+    if bounds is None:
+        return
+    lo, hi = bounds.T
+    outside = _outside(rows, lo, hi)
+    if len(outside):
+        name = "domain" if image_shape is None else f"image_shape={image_shape}"
+        raise ValueError(
+            f"X holds {len(outside)} counts outside of {name}; the first is "
+            f"X[{outside[0]}] = {rows[outside[0]].tolist()}, allowed are values from "
+            f"{lo.tolist()} to {hi.tolist()}."
+        )
+
+
+def check_tiled(rows: Array, lo: Array, hi: Array) -> None:
+    """Refuse counts outside of the box that cells tile already."""
+    outside = _outside(rows, lo, hi)
+    if len(outside):
+        raise ValueError(
+            f"X holds {len(outside)} counts outside of the cells, which tile "
+            f"{lo.tolist()} to {hi.tolist()}; the first is {rows[outside[0]].tolist()}. Give "
+            "the domain of all frames as domain or image_shape."
+        )
+
+
+def _outside(rows: Array, lo: Array, hi: Array) -> NDArray[np.intp]:
+    return np.flatnonzero(((rows < lo) | (rows > hi)).any(axis=1))
+
+
+def range_of(
+    rows: Array, bounds: Array | None, n_counts: float, min_variance: float
+) -> tuple[Array, Array]:
+    """The declared bounds, or the range of the counts and a little more."""
+    if bounds is not None:
+        return bounds[:, 0], bounds[:, 1]
+    lo, hi = rows.min(axis=0), rows.max(axis=0)
+    # Of n counts spread evenly, the outermost are this far from the ends, on average.
+    pad = (hi - lo) / max(n_counts - 1, 1)
+    pad = np.maximum(pad, (3 * min_variance) ** 0.5)
+    return lo - pad, hi + pad

@@ -1,0 +1,225 @@
+"""Mixtures of Gaussians from rows: from the start of a fit to the average of several."""
+
+from dataclasses import dataclass
+from math import log
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skae._mixture.domain import range_of
+from skae._mixture.em import Algorithm, Trained, train
+from skae._mixture.gaussians import (
+    Gaussians,
+    Kind,
+    Prior,
+    floored,
+    log_joint,
+    n_parameters,
+    widened,
+)
+from skae._mixture.initialization import (
+    begin,
+    enlarged,
+    grid_start,
+    nearest_cells,
+    quantile_cells,
+    start_of_cells,
+)
+from skae._mixture.responsibilities import rows_under_mixture
+
+Array = NDArray[Any]
+Init = Literal["quantiles", "counts", "grid", "split"]
+
+# Iterations between the halvings of a start from coarse to fine, and components it starts with.
+_COARSE_ITERATIONS, _COARSEST = 5, 16
+
+# Nats per count that a mixture may lack, beside one Gaussian, and still be gone on from.
+_FOREIGN = 10.0
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """How mixtures are fitted, as CountMixtureAE's parameters of these names say it."""
+
+    kind: Kind
+    algorithm: Algorithm
+    init: Init
+    prior_counts: float
+    n_averages: int
+    tol: float
+    max_iter: int
+    n_jobs: int | None
+    floor: float  # smallest variance along any axis
+    bounds: Array | None  # (n_dims, 2), declared ones
+
+
+def fit_averages(
+    rows: Array,
+    weight: Array,
+    n_components: int,
+    options: FitOptions,
+    rng: np.random.RandomState,
+    known: tuple[Gaussians, Prior] | None,
+    *,
+    keeps_progress: bool,
+) -> list[Trained]:
+    """The mixtures that are averaged; of an interrupted fit those that are complete.
+
+    Of the first, where that is the one that was interrupted, what its last iteration left.
+    """
+    fits: list[Trained] = []
+    while len(fits) < options.n_averages:
+        keeps = keeps_progress and not fits
+        try:
+            trained = fit_mixture(rows, weight, n_components, options, rng, known, keeps)
+        except KeyboardInterrupt:
+            if not (fits and keeps_progress):
+                raise
+            break
+        fits.append(trained)
+        if trained.interrupted:
+            break
+    return fits
+
+
+def average_of(fits: list[Trained], prior_counts: float) -> tuple[Gaussians, Prior]:
+    """The mixture of all components of several, and their priors."""
+    mixtures = [fit.gaussians for fit in fits]
+    covariances = [mixture.covariances for mixture in mixtures]
+    average = Gaussians(
+        np.concatenate([mixture.weights for mixture in mixtures]) / len(fits),
+        np.concatenate([mixture.means for mixture in mixtures]),
+        covariances[0] if len(fits) == 1 else np.concatenate(covariances),
+        mixtures[0].kind,
+    )
+    prior = Prior(
+        prior_counts,
+        np.concatenate([fit.prior.means for fit in fits]),
+        np.concatenate([fit.prior.variances for fit in fits]),
+        fits[0].prior.correlation,
+    )
+    return average, prior
+
+
+def fit_mixture(
+    rows: Array,
+    weight: Array,
+    n_components: int,
+    options: FitOptions,
+    rng: np.random.RandomState,
+    known: tuple[Gaussians, Prior] | None = None,
+    keeps_progress: bool = False,
+) -> Trained:
+    """One mixture of Gaussians, by way of smaller ones where it begins with those."""
+    sizes = [n_components]
+    while options.init == "split" and known is None and sizes[0] > _COARSEST:
+        sizes.insert(0, -(-sizes[0] // 2))
+    trained = None
+    for size in sizes:
+        if known is None:
+            gaussians, prior = start(rows, weight, size, options, rng)
+        else:
+            gaussians, prior = enlarged(*known, size)
+        final = size == n_components
+        trained = train(
+            rows_under_mixture(rows, weight, size, options.n_jobs),
+            gaussians,
+            prior,
+            algorithm=options.algorithm,
+            total=float(weight.sum()),
+            floor=options.floor,
+            tol=options.tol,
+            max_iter=options.max_iter if final else min(options.max_iter, _COARSE_ITERATIONS),
+            keeps_progress=keeps_progress and final,
+        )
+        known = trained.gaussians, trained.prior
+    assert trained is not None
+    return trained
+
+
+def start(
+    rows: Array,
+    weight: Array,
+    n_components: int,
+    options: FitOptions,
+    rng: np.random.RandomState,
+) -> tuple[Gaussians, Prior]:
+    """The mixture that a fit begins with, and its prior; of averages, shifted at random."""
+    shifting = rng if options.n_averages > 1 else None
+    if options.init == "grid":
+        lo, hi = range_of(rows, options.bounds, float(weight.sum()), options.floor)
+        shift = None if shifting is None else shifting.random_sample(len(lo))
+        cells = grid_start(rows, weight, n_components, lo, hi, shift)
+    else:
+        if options.init == "counts":
+            labels = nearest_cells(rows, weight, n_components, rng)
+        else:
+            labels = quantile_cells(rows, weight, n_components, shifting)
+        cells = start_of_cells(rows, weight, labels, n_components)
+    return begin(cells, options.kind, options.prior_counts, options.floor)
+
+
+def size_by_bic(rows: Array, weight: Array, options: FitOptions, rng: np.random.RandomState) -> int:
+    """The size of lowest BIC: grown by halves until it has risen twice, then refined.
+
+    Sizes stop where a component would have fewer counts than parameters.
+    """
+    n_dims, n_counts = rows.shape[1], float(weight.sum())
+    most = max(1, int(n_counts / (n_parameters(1, n_dims, options.kind) + 1)))
+    found: dict[int, float] = {}
+
+    def bic(size: int) -> float:
+        if size not in found:
+            mixture = fit_mixture(rows, weight, size, options, rng).gaussians
+            under = rows_under_mixture(rows, weight, size, options.n_jobs)
+            fit = float(weight @ under.log_density(mixture))
+            found[size] = -2 * fit + log(n_counts) * n_parameters(size, n_dims, options.kind)
+        return found[size]
+
+    size, risen = 1, 0
+    while size <= most and risen < 2:
+        lowest = min(found.values(), default=np.inf)
+        here = min(bic(k) for k in (size, size + size // 2) if k <= most)
+        risen = risen + 1 if here > lowest else 0
+        size *= 2
+    step = 0.5
+    while step > 0.1:
+        best = min(found, key=lambda k: found[k])
+        for size in (round(best / 2**step), round(best * 2**step)):
+            if 1 <= size <= most:
+                bic(size)
+        step /= 2
+    return min(found, key=lambda k: found[k])
+
+
+# ---------------------------------------------------------------------- a warm start
+
+
+def explains_rows(
+    gaussians: Gaussians, rows: Array, weight: Array, floor: float, n_jobs: int | None
+) -> bool:
+    """Whether a mixture explains rows not much worse than one Gaussian of their moments does.
+
+    If it does not, its priors, too, expect what the rows have nothing of.
+    """
+    covariance = np.atleast_2d(np.cov(rows.T, aweights=weight, ddof=0))
+    alone = Gaussians(
+        np.ones(1),
+        np.average(rows, axis=0, weights=weight)[None],
+        floored(covariance[None], floor),
+        "full",
+    )
+    under = rows_under_mixture(rows, None, len(gaussians.weights), n_jobs)
+    nats = [weight @ under.log_density(widened(gaussians, floor))]
+    nats.append(weight @ log_joint(rows, alone)[:, 0])
+    known, anew = np.array(nats) / weight.sum()
+    return bool(known > anew - _FOREIGN)
+
+
+def gone_on_from(
+    gaussians: Gaussians, prior: Prior, prior_counts: float, floor: float
+) -> tuple[Gaussians, Prior]:
+    """An earlier mixture and its prior under the prior counts and the floor of today."""
+    variances = np.maximum(prior.variances, floor)
+    return widened(gaussians, floor), prior._replace(counts=prior_counts, variances=variances)

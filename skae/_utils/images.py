@@ -1,0 +1,174 @@
+"""Images and counts as users give them: light levels, pixel grids, and what is left out."""
+
+from math import prod
+from numbers import Integral, Real
+from sys import maxsize
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils import check_scalar
+
+
+def _values(values: Any, name: str) -> np.ma.MaskedArray[Any, Any]:
+    """Numbers and their mask, if they have one; of tensors that NumPy has no type for, too."""
+    if hasattr(values, "detach"):  # a tensor that lies elsewhere, or that gradients are taken of
+        values = values.detach().cpu()
+        if "bfloat16" in str(values.dtype):
+            values = values.float()
+    found: Any = np.ma.asarray(values)
+    if found.dtype.name == "bfloat16":
+        found = found.astype(np.float32)
+    if found.dtype.kind not in "buif":
+        raise ValueError(
+            f"{name} has shape {found.shape} and type {found.dtype}; expected numbers."
+        )
+    numbers: np.ma.MaskedArray[Any, Any] = found
+    return numbers
+
+
+def unmasked(values: Any, name: str) -> NDArray[Any]:
+    """Numbers, of which none may be masked."""
+    found = _values(values, name)
+    n_masked = int(np.ma.getmaskarray(found).sum())
+    if n_masked:
+        raise ValueError(
+            f"{name} has {n_masked} masked values; only pixels of images may be masked. Leave "
+            "them out, as by numpy.ma.compress_rows, or fill them."
+        )
+    return np.asarray(found)
+
+
+def checked_image(
+    image: Any,
+    name: str = "image",
+    *,
+    where: Any | None = None,
+    channel_axis: int | None = None,
+) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+    """Intensities, 0 where pixels are left out, and which are taken; None where all are.
+
+    Channels, if there are any, come first.
+    """
+    given = _values(image, name)
+    picture, masked = given.data, np.ma.getmaskarray(given)
+    if picture.ndim == 0 or picture.size == 0:
+        raise ValueError(
+            f"{name} has shape {picture.shape} and type {picture.dtype}; expected numbers on one "
+            "axis or more, none of them empty."
+        )
+    if channel_axis is not None:
+        picture = _channels_first(picture, channel_axis)
+        masked = np.moveaxis(masked, channel_axis, 0)
+    taken = None
+    if masked.any():
+        taken = ~masked
+    if where is not None:
+        grid = picture.shape if channel_axis is None else picture.shape[1:]
+        taken = ~masked & _checked_where(where, grid)
+    if taken is not None:
+        picture = np.where(taken, picture, np.zeros((), picture.dtype))
+    if picture.dtype.kind == "f":
+        with np.errstate(over="ignore"):  # a long double may be beyond: that is infinite, below
+            picture = picture.astype(np.float64, copy=False)
+    if not (picture.min() >= 0 and picture.max() < np.inf):
+        raise ValueError(
+            f"{name} has values from {picture.min():g} to {picture.max():g}; allowed are finite "
+            "values of 0 or more."
+        )
+    return picture, taken
+
+
+def _checked_where(where: Any, grid: tuple[int, ...]) -> NDArray[np.bool_]:
+    allowed = unmasked(where, "where")
+    if allowed.shape != grid or allowed.dtype.kind != "b":
+        raise ValueError(
+            f"where has shape {allowed.shape} and type {allowed.dtype}; expected booleans of "
+            f"shape {grid}."
+        )
+    return allowed
+
+
+def refuse_mask(mask: Any) -> None:
+    if mask is not None:
+        raise TypeError(
+            "mask is not in use: True meant that a pixel is taken, where a mask of NumPy's "
+            "leaves it out. Give where=, which is True where pixels are taken, or a masked "
+            "array, numpy.ma.array(image, mask=mask), whose masked pixels are left out."
+        )
+
+
+def check_exposure(exposure: Any) -> None:
+    check_scalar(exposure, "exposure", Real, min_val=0, include_boundaries="neither")
+    if not np.isfinite(exposure):
+        raise ValueError(f"exposure={exposure}; allowed are finite numbers above 0.")
+
+
+def check_light(intensity: NDArray[Any], taken: Any) -> None:
+    if not intensity.any():
+        raise ValueError(
+            f"image is zero everywhere{'' if taken is None else ' where it is taken'}; expected "
+            "some positive intensity."
+        )
+
+
+def _channels_first(picture: NDArray[Any], channel_axis: int) -> NDArray[Any]:
+    n_axes = picture.ndim
+    if n_axes < 2:
+        raise ValueError(
+            f"channel_axis={channel_axis!r} leaves no axis of image, of shape {picture.shape}; "
+            "expected two axes or more."
+        )
+    if not (isinstance(channel_axis, Integral) and -n_axes <= channel_axis < n_axes):
+        raise ValueError(
+            f"channel_axis={channel_axis!r} for image of shape {picture.shape}; allowed are None "
+            f"and integers from {-n_axes} to {n_axes - 1}."
+        )
+    return np.moveaxis(picture, channel_axis, 0)
+
+
+def checked_counts(counts: Any) -> NDArray[Any]:
+    rows = unmasked(counts, "counts")
+    if rows.ndim != 2:
+        raise ValueError(
+            f"counts has shape {rows.shape} and type {rows.dtype}; expected numbers of shape "
+            "(n_counts, n_dims)."
+        )
+    return rows
+
+
+def pixels_of(counts: Any, grid: tuple[int, ...]) -> NDArray[np.intp]:
+    """Flat indices of the pixels of counts, all of which must be on the grid."""
+    rows = checked_counts(counts)
+    if prod(grid) * 8 > maxsize:
+        raise MemoryError(f"shape={grid} is too large: give fewer pixels.")
+    if rows.shape[1] != len(grid):
+        raise ValueError(
+            f"counts has shape {rows.shape}; expected {len(grid)} columns for an image of shape "
+            f"{grid}."
+        )
+    outside = np.flatnonzero(~((rows >= 0) & (rows < grid)).all(axis=1))
+    if outside.size:
+        raise ValueError(
+            f"{outside.size} of {len(rows)} counts are outside the image of shape {grid}; the "
+            f"first is counts[{outside[0]}] = {rows[outside[0]].tolist()}."
+        )
+    return np.ravel_multi_index(tuple(rows.astype(np.intp).T), grid)
+
+
+def checked_histogram(
+    histogram: Any, prior: Any
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    seen, _ = checked_image(unmasked(histogram, "histogram"), "histogram")
+    seen = seen.astype(np.float64)
+    before = unmasked(prior, "prior").astype(np.float64)
+    if before.shape not in ((), seen.shape):
+        raise ValueError(
+            f"prior has shape {before.shape}; expected a number or shape {seen.shape}."
+        )
+    if not (np.isfinite(before) & (before > 0)).all():
+        raise ValueError(
+            f"prior has values from {before.min():g} to {before.max():g}; allowed are finite "
+            "values above 0."
+        )
+    return seen, np.broadcast_to(before, seen.shape)
