@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from skae._latent_paths import LatentPathsMixin
+from skae._linear.running import running_frequencies
 from skae._modules.conditioning import Labels, Numbers, check_condition, condition_of
 from skae._training.data import Data
 from skae._utils.inputs import as_numbers
@@ -89,8 +90,7 @@ class ConditionalMixin(LatentPathsMixin):
             return
         w = np.ones(len(data.X)) if data.weight is None else data.weight
         now = w @ data.condition / w.sum()
-        before = self.class_prior_ if weight < 1 else now
-        self.class_prior_ = (1 - weight) * before + weight * now
+        self.class_prior_ = running_frequencies(vars(self).get("class_prior_"), now, weight)
 
     def _condition(self) -> Labels | Numbers:
         """What the fitted model is conditioned on."""

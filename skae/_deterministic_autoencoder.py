@@ -25,6 +25,7 @@ from skae._inference.bounds import (
     some_rows,
 )
 from skae._latent_paths import LatentPathsMixin
+from skae._linear.running import running_covariance
 from skae._modules.deterministic import DeterministicArchitecture, DeterministicModule
 from skae._nn.likelihoods import Likelihood, NoiseSums, WithNoise
 from skae._training.data import Batch, Data
@@ -167,14 +168,9 @@ class DeterministicAutoencoder(DataScoresMixin, LatentPathsMixin, EncoderDecoder
         mean = np.average(codes.astype(np.float64), axis=0, weights=data.weight)
         w = np.ones(len(rows)) if data.weight is None else data.weight
         centred = codes - mean
-        covariance = (centred.T * (w / w.sum())) @ centred
-        if weight < 1:
-            step = mean - self.code_mean_
-            mean = self.code_mean_ + weight * step
-            covariance = weight * covariance + (1 - weight) * (
-                self.code_covariance_ + weight * np.outer(step, step)
-            )
-        self.code_mean_, self.code_covariance_ = mean, covariance
+        now = mean, (centred.T * (w / w.sum())) @ centred
+        before = (self.code_mean_, self.code_covariance_) if weight < 1 else None
+        self.code_mean_, self.code_covariance_ = running_covariance(before, now, weight)
         if self._architecture.latent_growth is not None:
             self._learn_path(data, codes, weight, path if weight < 1 else None)
         self._publish_noise()

@@ -291,7 +291,7 @@ class LinearAE(BaseAutoencoder, PCA):
             self._check_choices()
             self._store_seen(stats, rows)
             if stats.n >= self._rows_needed(rows.shape[1]):
-                vars(self).pop("n_iter_", None)  # of a solver that may no longer be asked for
+                self.__dict__.pop("n_iter_", None)  # of a solver that may no longer be asked for
                 self._fit_moments(stats, rows, self._generator())
         return self
 

@@ -31,6 +31,7 @@ from skae._inference.vae import (
     imputed_means,
     mutual_information,
 )
+from skae._linear.running import running_variance
 from skae._modules.vae import VAEArchitecture, VAEModule
 from skae._nn.networks import start_at
 from skae._training.data import Data, Dataset
@@ -380,13 +381,9 @@ class VAE(ConditionalMixin, EncoderDecoder):
         self._learn_noise_of_draws(data, weight, n_draws, drawn)
         mean = np.average(codes, axis=0, weights=data.weight)
         variance = np.average((codes - mean) ** 2, axis=0, weights=data.weight)
-        if weight < 1:
-            before, variance_before = self._code_moments
-            step = mean - before
-            mean = before + weight * step
-            variance = weight * variance + (1 - weight) * (variance_before + weight * step**2)
-        self._code_moments = (mean, variance)
-        self.n_active_units_ = int((variance > _ACTIVE).sum())
+        before = vars(self).get("_code_moments")
+        self._code_moments = running_variance(before, (mean, variance), weight)
+        self.n_active_units_ = int((self._code_moments[1] > _ACTIVE).sum())
         return codes
 
     def _check_trained(self) -> None:

@@ -28,6 +28,7 @@ from skae._densities.index_prior import (
     smoothed_frequencies,
 )
 from skae._encoder_decoder import EncoderDecoder
+from skae._linear.running import running_mean
 from skae._modules.architecture import layer_sizes
 from skae._modules.vqvae import VQVAEArchitecture, VQVAEModule, check_levels
 from skae._nn.likelihoods import NoiseSums
@@ -47,11 +48,6 @@ _CODE_DIM = 8
 _MOST_CODES = 2**24
 # From so many encodings for each code on it is a collapse if not even a tenth of them is used.
 _PER_CODE = 10
-
-
-def running(before: Array, now: Array, weight: float) -> Array:
-    """A running mean, in which what is now has this weight."""
-    return before + weight * (now - before)
 
 
 class _EmbeddingOutput:
@@ -522,7 +518,7 @@ class VQVAE(_EmbeddingOutput, EncoderDecoder):
         frequencies = index_counts(codes, data.weight, n_values) / len(codes)
         usage = frequencies.reshape(-1, architecture.n_quantizers, n_values).mean(0)
         usage = usage[0] if architecture.n_quantizers == 1 else usage
-        self.code_usage_: Array = usage if weight == 1 else running(self.code_usage_, usage, weight)
+        self.code_usage_ = running_mean(vars(self).get("code_usage_"), usage, weight)
         self._learn_frequencies(frequencies, len(codes) / weight, weight)
         return codes
 
@@ -532,7 +528,7 @@ class VQVAE(_EmbeddingOutput, EncoderDecoder):
             case "independent":
                 if weight < 1:
                     before = cast(IndependentPrior, self._prior).frequencies
-                    frequencies = running(before, frequencies, weight)
+                    frequencies = running_mean(before, frequencies, weight)
                 self._prior = IndependentPrior(frequencies, n_rows)
             case "autoregressive":
                 if "_prior" not in vars(self):
