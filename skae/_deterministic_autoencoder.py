@@ -94,9 +94,9 @@ class DeterministicAutoencoder(DataScoresMixin, LatentPathsMixin, EncoderDecoder
 
     # -------------------------------------------------------------------- learning
 
-    def _derived_fields(self) -> dict[str, Any]:
+    def _fields(self) -> dict[str, Any]:
         n_epochs = ceil(self.growth_fraction * self.max_iter)
-        return {**super()._derived_fields(), "growth_epochs": n_epochs}
+        return {**super()._fields(), "growth_epochs": n_epochs}
 
     def _module_parts(
         self, generator: torch.Generator, n_encoded: int | None = None
