@@ -2,16 +2,10 @@
 
 import inspect
 
-import pytest
 from sklearn.decomposition.tests import test_incremental_pca as theirs
 from sklearn.utils import gen_batches
 
 from skae import LinearAE
-
-
-@pytest.fixture(params=[0, 7])
-def global_random_seed(request):
-    return request.param
 
 
 class IncrementalPCA(LinearAE):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
+from helpers import generator
 from skae._densities.index_prior import Independent, IndexPriorModule, index_counts, smoothed_shares
 from skae._training.data import Batch
 
@@ -18,10 +19,6 @@ COUNTS = [
 ]
 CHAIN = np.array([[0.7, 0.2, 0.1], [0.05, 0.15, 0.8], [0.5, 0.25, 0.25]])
 START = np.array([0.6, 0.3, 0.1])
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def log_shares(n_positions, n_values, seed=0):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from scipy import special, stats
 
+from helpers import generator, normal64
 from skae import LatentDensityEstimator
 from skae._modules.latent_density import (
     AutoregressiveDensity,
@@ -43,14 +44,6 @@ KINDS = {
     "all": {"relative": True, "position_embedding": True, "n_orders": 2, "kind": "logistic"},
 }
 every_kind = pytest.mark.parametrize("params", KINDS.values(), ids=KINDS.keys())
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def normal(*shape, seed=0):
-    return torch.randn(shape, generator=generator(seed), dtype=torch.float64)
 
 
 def perturbed(model, size=0.3, seed=1):
@@ -120,7 +113,7 @@ def integral(log_prob, n, reach=2000.0, n_points=None):
 
 def test_a_causal_scale_is_the_root_of_a_weighted_mean_of_squares():
     """Of numbers before and a one, with weights that are a softmax."""
-    model, z = perturbed(CausalScale(N)), 3 * normal(N, 4)
+    model, z = perturbed(CausalScale(N)), 3 * normal64(N, 4)
     logit, constant = (p.detach().numpy() for p in (model.logit, model.constant))
     expected = np.empty((N, 4))
     for t in range(N):
@@ -152,7 +145,7 @@ def test_a_causal_scale_starts_with_more_weight_on_the_near():
 
 def test_a_causal_scale_depends_on_earlier_numbers_only():
     """By its gradient, exactly; and a later number may be of any size."""
-    model, z = perturbed(CausalScale(N)), normal(N, 1)
+    model, z = perturbed(CausalScale(N)), normal64(N, 1)
     of = torch.autograd.functional.jacobian(lambda z: model.log_scales(z)[:, 0], z)[..., 0]
     assert torch.equal(of != 0, torch.ones(N, N).tril(-1).bool())
     moved = z.clone()
@@ -182,7 +175,7 @@ def test_conditionals_depend_on_earlier_numbers_only(stack, relative, positions,
     dilations = stack.get("dilations", dilations_for(N, filter_size))
     taps = [[dilation * i for i in range(filter_size)] for dilation in dilations]
     reached = {1 + sum(steps) for steps in itertools.product(*taps)}
-    z = normal(N, 1)
+    z = normal64(N, 1)
     for order in range(n_orders):
 
         def parameters(z, order=order):
@@ -196,7 +189,7 @@ def test_conditionals_depend_on_earlier_numbers_only(stack, relative, positions,
 
 def test_orders_share_the_network_and_nothing_else():
     """Each has positions, starts and scales of its own, by gradients; else they are the same."""
-    z = normal(N, 7)
+    z = normal64(N, 7)
     model = mixture(n_orders=2, relative=True, position_embedding=True)
     for order in (0, 1):
         model.zero_grad()
@@ -227,7 +220,7 @@ def test_a_mask_tells_a_zero_from_no_number():
 @every_kind
 def test_log_probabilities_are_those_of_the_conditionals(params):
     """At each position its own, by SciPy's laws of the components, in units of the scale."""
-    model, z = mixture(**params), normal(7, N)
+    model, z = mixture(**params), normal64(7, N)
     found = model.log_prob(z).detach()
     parts = model.conditionals(z.T)
     weight, mean, log_scale = (part.detach().numpy() for part in parts[:3])
@@ -253,7 +246,7 @@ def test_a_causal_mixture_integrates_to_one(params, n):
 @pytest.mark.parametrize("filter_size", [2, 3])
 def test_unfolding_gives_the_conditionals_of_one_pass(params, filter_size):
     """With a cache and without, number by number, in every order."""
-    model, u = mixture(filter_size=filter_size, **params), normal(7, N, seed=4)
+    model, u = mixture(filter_size=filter_size, **params), normal64(7, N, seed=4)
     for order in range(params.get("n_orders", 1)):
         found, seen = [], []
         for cached in (True, False):
@@ -310,7 +303,7 @@ def test_a_triangular_map_starts_white():
 
 def test_a_triangular_map_and_its_inverse():
     """Perturbed, it is still lower triangular with a positive diagonal; of any columns."""
-    entry, z = perturbed(TriangularMap(covariance(6)), 1.0), normal(9, 6)
+    entry, z = perturbed(TriangularMap(covariance(6)), 1.0), normal64(9, 6)
     W, u = entry.matrix(), entry(z)
     assert torch.equal(W, W.tril())
     assert W.diagonal().min() > 0
@@ -329,7 +322,7 @@ ORDERS = [[0, 1, 2], [2, 1, 0], [1, 2, 0]]
 @pytest.mark.parametrize("n_orders", [1, 3])
 def test_standard_conditionals_make_the_gaussian(n_orders):
     """Of the covariance that the triangular maps were given, whatever the orders."""
-    S, z = covariance(3), normal(20, 3).numpy()
+    S, z = covariance(3), normal64(20, 3).numpy()
     model = gaussian_density(S, ORDERS[:n_orders])
     expected = stats.multivariate_normal(np.zeros(3), S + 1e-6 * np.eye(3)).logpdf(z)
     np.testing.assert_allclose(model.log_prob(torch.tensor(z)).detach(), expected, atol=2e-5)
@@ -337,7 +330,7 @@ def test_standard_conditionals_make_the_gaussian(n_orders):
 
 def test_orders_are_averaged_as_densities():
     """The log of the mean of p(z) in each order."""
-    model, z = density(3, ORDERS, position_embedding=True), normal(20, 3)
+    model, z = density(3, ORDERS, position_embedding=True), normal64(20, 3)
     each = np.stack([model.log_prob_in(z, i).detach().numpy() for i in range(3)])
     assert np.ptp(each, axis=0).min() > 1e-3
     expected = special.logsumexp(each, axis=0) - np.log(3)
@@ -365,7 +358,7 @@ def test_normal_numbers_of_codes_are_a_change_of_variables(params, transformed):
     """log p(z) = log N(u; 0, I) + log |du/dz|, by finite differences; and back."""
     params = {name: value for name, value in params.items() if name != "n_orders"}
     model = density(3, [[2, 0, 1]], transformed=transformed, **params)
-    z, step = normal(6, 3), 1e-5
+    z, step = normal64(6, 3), 1e-5
     with torch.no_grad():
         u = model.to_normal(z)
         slopes = [
@@ -397,7 +390,7 @@ def test_samples_given_the_first_codes(order):
     """Those stay; the others have the Gaussian's conditional law."""
     S, n = covariance(4), 5000
     model = gaussian_density(S, [order])
-    known = normal(n, 2, seed=3)
+    known = normal64(n, 2, seed=3)
     with torch.no_grad():
         z = model.sample(n, generator(), known)
     torch.testing.assert_close(z[:, :2], known, rtol=1e-9, atol=1e-9)
@@ -442,7 +435,7 @@ def test_weights_are_averaged_by_their_recursion(decay):
 
 def test_the_average_is_what_a_trained_module_computes_with():
     """In training it is the weights of now; without averaging always."""
-    model, z = module(weight_averaging=0.9), normal(9, 3).float()
+    model, z = module(weight_averaging=0.9), normal64(9, 3).float()
     model.after_step(None, None)
     before = model.eval().log_prob(z)
     perturbed(model.now).float()
@@ -457,7 +450,7 @@ def test_the_average_is_what_a_trained_module_computes_with():
 
 def test_orders_are_drawn_in_training_only():
     """One for a batch, each as often; the loss is then that of the order, and else of the mean."""
-    model, z = module(ORDERS, position_embedding=True), normal(9, 3).float()
+    model, z = module(ORDERS, position_embedding=True), normal64(9, 3).float()
     weight = torch.rand(9, generator=generator())
     batch, numbers = batch_of(z, weight), generator()
     model.train()
@@ -570,12 +563,12 @@ class Few(torch.nn.Module):
 
     def __init__(self):
         super().__init__()
-        values = [normal(*shape, seed=i).float() for i, shape in enumerate(SHAPES)]
+        values = [normal64(*shape, seed=i).float() for i, shape in enumerate(SHAPES)]
         self.values = torch.nn.ParameterList(values)
 
     def set_gradients(self, step=0):
         for i, values in enumerate(self.values):
-            noise = normal(*values.shape, seed=100 + 10 * step + i).float()
+            noise = normal64(*values.shape, seed=100 + 10 * step + i).float()
             values.grad = values.detach().sin() + noise
 
     def hidden(self):
@@ -600,7 +593,7 @@ def torchs_own(few, rate):
     return [hidden, torch.optim.AdamW(few.groups(), lr=rate)]
 
 
-def assert_same(few, other, **tolerance):
+def assert_same_values(few, other, **tolerance):
     for values, others in zip(few.values, other.values, strict=True):
         torch.testing.assert_close(values, others, **tolerance)
 
@@ -617,7 +610,7 @@ def test_steps_are_those_of_torchs_optimisers(n_steps):
         other.set_gradients(step)
         for each in own:
             each.step()
-    assert_same(few, other, rtol=1e-5, atol=1e-6)
+    assert_same_values(few, other, rtol=1e-5, atol=1e-6)
     for values, start in zip(few.values, Few().values, strict=True):
         assert not torch.isclose(values, start).any()
     assert {group["lr"] for group in optimizer.param_groups} == {RATE}
@@ -638,7 +631,7 @@ def test_a_new_rate_reaches_both_optimisers():
                 each.step()
         optimizer.step()
         if step == 0:
-            assert_same(few, other, rtol=1e-5, atol=1e-7)
+            assert_same_values(few, other, rtol=1e-5, atol=1e-7)
             schedule.step()
         for values, old in zip(few.values, before, strict=True):
             assert not torch.equal(values, old)
@@ -669,7 +662,7 @@ def test_a_saved_state_goes_on_bit_for_bit():
         for each, optimizer in ((few, first), (other, second)):
             each.set_gradients(step)
             optimizer.step()
-        assert_same(few, other, rtol=0, atol=0)
+        assert_same_values(few, other, rtol=0, atol=0)
     assert set(first.state) == set(few.values)
 
 

@@ -34,6 +34,7 @@ from torch import nn
 from helpers import (
     At,
     Recorder,
+    allowed_rows,
     assert_same,
     differ,
     learned,
@@ -43,6 +44,9 @@ from helpers import (
     own_networks,
     parameters,
     standardised,
+    through_joblib,
+    through_pickle,
+    through_skops,
     weights,
 )
 from skae import VAE, Autoencoder
@@ -538,12 +542,7 @@ def test_a_falling_loss_does_not_end_training():
 
 
 def rows_for(likelihood):
-    X = make_rows()
-    return {
-        "poisson": np.floor(np.abs(X)),
-        "bernoulli": (X > 3).astype(np.float32),
-        "continuous_bernoulli": stats.norm.cdf(X - 3).astype(np.float32),
-    }.get(likelihood, X)
+    return allowed_rows(likelihood, make_rows(), 3.0)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -1285,20 +1284,6 @@ def test_a_model_of_a_gpu_loads_on_the_cpu(params):
 
 
 # ---------------------------------------------------------------------------- files
-
-
-def through_pickle(model, path):
-    return pickle.loads(pickle.dumps(model))
-
-
-def through_joblib(model, path):
-    joblib.dump(model, path)
-    return joblib.load(path)
-
-
-def through_skops(model, path):
-    dumped = skops.io.dumps(model)
-    return skops.io.loads(dumped, trusted=skops.io.get_untrusted_types(data=dumped))
 
 
 every_file = pytest.mark.parametrize(
