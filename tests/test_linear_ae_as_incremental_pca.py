@@ -16,8 +16,7 @@ class IncrementalPCA(LinearAE):
         self.batch_size = batch_size
 
     def fit(self, X, y=None):
-        self.__dict__.pop("_stream", None)
-        self._forget()
+        self._take_previous()
         self.batch_size_ = self.batch_size or 5 * X.shape[1]
         least = self.n_components or 0
         for batch in gen_batches(X.shape[0], self.batch_size_, min_batch_size=least):
