@@ -6,5 +6,11 @@ import pytest
 os.environ.setdefault("SCIPY_ARRAY_API", "1")
 # Workers of pytest-xdist would otherwise wait for each other's threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# Its assertions say what differs, as those of tests do.
-pytest.register_assert_rewrite("contract_helpers")
+# Their assertions say what differs, as those of tests do.
+pytest.register_assert_rewrite("contract_helpers", "helpers")
+
+
+@pytest.fixture(params=[0, 7])
+def global_random_seed(request):
+    """Which scikit-learn's own tests ask for."""
+    return request.param

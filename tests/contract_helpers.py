@@ -10,10 +10,10 @@ import pandas as pd
 import polars as pl
 import pytest
 from hypothesis import settings
-from sklearn.base import BaseEstimator
 from sklearn.utils import get_tags
 
 import skae
+from helpers import leaves
 from skae._base import BaseAutoencoder
 
 # ------------------------------------------------------------------- what is tested
@@ -144,24 +144,9 @@ def outputs(model, X):
     }
 
 
-def leaves(value, path="state"):
-    """Path and value of every leaf of nested dicts, lists and tuples."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            if key != "dur":  # the seconds that an epoch took
-                yield from leaves(item, f"{path}[{key!r}]")
-    elif isinstance(value, (list, tuple)):
-        for index, item in enumerate(value):
-            yield from leaves(item, f"{path}[{index}]")
-    elif isinstance(value, BaseEstimator):
-        yield from leaves(value.__getstate__(), path)
-    else:
-        yield path, value
-
-
 def state(model):
     """A copy of all that the model holds, flat; private attributes too."""
-    return copy.deepcopy(dict(leaves(model.__getstate__())))
+    return copy.deepcopy(dict(leaves(model.__getstate__(), "state")))
 
 
 def learned(model):
@@ -169,7 +154,7 @@ def learned(model):
     return {path: v for path, v in state(model).items() if re.match(r"state\['\w+_'\]", path)}
 
 
-def assert_same(actual, expected, tol=0.0):
+def assert_same_leaves(actual, expected, tol=0.0):
     """Equal dicts: bit for bit, or floats within tol of the larger of 1 and their maximum."""
     assert actual.keys() == expected.keys()
     for name, value in expected.items():

@@ -1,21 +1,100 @@
-"""What several tests of networks build, listen with and compare by."""
+"""What several tests are made of: rows, small networks, who listens to them, comparisons."""
 
 import copy
+import itertools
+import pickle
 
+import joblib
 import numpy as np
+import skops.io
 import torch
+from scipy import special, stats
+from sklearn.base import BaseEstimator
 from skorch.callbacks import Callback
 from torch import nn
 
 from skae import Autoencoder
+from skae._training.data import Data
 
 
-def make_rows(n_rows=60, n_features=5, seed=0):
-    """Two factors under noise, off centre."""
+def make_rows(
+    n_rows=60,
+    n_features=5,
+    seed=0,
+    *,
+    scales=(2.0, 1.0),
+    noise=0.3,
+    mean=3.0,
+    gaps=0.0,
+    dtype=np.float32,
+):
+    """Two factors under noise, off centre; some are NaN."""
     rng = np.random.default_rng(seed)
-    factors = rng.normal(size=(n_rows, 2)) * [2.0, 1.0]
-    rows = factors @ rng.normal(size=(2, n_features)) + 0.3 * rng.normal(size=(n_rows, n_features))
-    return (rows + 3.0).astype(np.float32)
+    factors = rng.normal(size=(n_rows, 2)) * scales
+    rows = factors @ rng.normal(size=(2, n_features))
+    rows = rows + noise * rng.normal(size=(n_rows, n_features)) + mean
+    if gaps:
+        rows[rng.random(rows.shape) < gaps] = np.nan
+    return rows.astype(dtype)
+
+
+def low_rank_rows(
+    n_rows=120,
+    n_features=6,
+    *,
+    rank=2,
+    scales=(4.0, 1.5),
+    noise=0.3,
+    mean=2.0,
+    seed=0,
+    gaps=0.0,
+):
+    """Rows of orthogonal factors of separated strength under noise, off centre; some are NaN."""
+    rng = np.random.default_rng(seed)
+    axes = np.linalg.qr(rng.normal(size=(n_features, rank)))[0]
+    codes = rng.normal(size=(n_rows, rank)) * np.geomspace(*scales, rank)
+    X = codes @ axes.T + noise * rng.normal(size=(n_rows, n_features)) + mean
+    if gaps:
+        X[rng.random(X.shape) < gaps] = np.nan
+    return X
+
+
+def allowed_rows(likelihood, X, center, squash=stats.norm.cdf):
+    """Rows that a likelihood allows, made of rows around a center."""
+    match likelihood:
+        case "poisson":
+            return np.floor(np.abs(X))
+        case "bernoulli":
+            return (center < X).astype(X.dtype)
+        case "continuous_bernoulli":
+            return squash(X - center).astype(X.dtype)
+    return X
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def normal(*shape, seed=0, dtype=torch.float32):
+    return torch.randn(shape, generator=generator(seed), dtype=dtype)
+
+
+def normal64(*shape, seed=0):
+    return normal(*shape, seed=seed, dtype=torch.float64)
+
+
+def tensor(values, dtype=torch.float64):
+    return torch.tensor(np.asarray(values), dtype=dtype)
+
+
+def binary_states(n_units):
+    """All states of binary units, (2 ** n_units, n_units)."""
+    return np.array(list(itertools.product([0.0, 1.0], repeat=n_units)))
+
+
+def log_bernoulli(values, logit):
+    """x log λ + (1 - x) log(1 - λ), value by value."""
+    return values * special.log_expit(logit) + (1 - values) * special.log_expit(-logit)
 
 
 def network(model=Autoencoder, **params):
@@ -32,6 +111,11 @@ def network(model=Autoencoder, **params):
     return model(**{**defaults, **params})
 
 
+def batch_of(model, X, weight=None, condition=None):
+    """All rows as the network reads them."""
+    return model._dataset(Data(X, weight, condition)).batch(slice(None))
+
+
 def leaves(value, path=""):
     """Path and value of every leaf of nested dicts, lists and tuples."""
     if isinstance(value, dict):
@@ -41,6 +125,8 @@ def leaves(value, path=""):
     elif isinstance(value, (list, tuple)):
         for index, item in enumerate(value):
             yield from leaves(item, f"{path}[{index}]")
+    elif isinstance(value, BaseEstimator):
+        yield from leaves(value.__getstate__(), path)
     else:
         yield path, value
 
@@ -75,6 +161,22 @@ def assert_same(actual, expected, tol=0.0):
             np.testing.assert_allclose(actual[name], value, rtol=tol, atol=tol, err_msg=name)
         else:
             np.testing.assert_array_equal(actual[name], value, err_msg=name)
+
+
+def through_pickle(model, path):
+    return pickle.loads(pickle.dumps(model))
+
+
+def through_joblib(model, path):
+    joblib.dump(model, path)
+    return joblib.load(path)
+
+
+def through_skops(model, path):
+    dumped = skops.io.dumps(model)
+    foreign = skops.io.get_untrusted_types(data=dumped)
+    assert all(name.startswith("skae.") for name in foreign), foreign
+    return skops.io.loads(dumped, trusted=foreign)
 
 
 def differ(first, second):

@@ -20,7 +20,7 @@ from sklearn.neighbors import KernelDensity, KNeighborsClassifier
 from skorch.callbacks import Callback, Freezer
 from torch import nn
 
-from helpers import hear_batches
+from helpers import allowed_rows, assert_same, differ, hear_batches, network
 from skae import PPCA, AdversarialAE, Autoencoder
 from skae._modules.adversarial import discriminator_loss, encoder_loss
 from skae._training.data import Data
@@ -28,7 +28,7 @@ from skae._training.data import Data
 # -------------------------------------------------------------------------- helpers
 
 
-def make_rows(n_rows=48, n_features=5, *, seed=0, gaps=0.0):
+def bent_rows(n_rows=48, n_features=5, *, seed=0, gaps=0.0):
     """Two factors on a bent surface under noise, off centre; some are NaN."""
     rng = np.random.default_rng(seed)
     linear = rng.normal(size=(n_rows, 2)) @ np.random.default_rng(1).normal(size=(2, n_features))
@@ -37,18 +37,10 @@ def make_rows(n_rows=48, n_features=5, *, seed=0, gaps=0.0):
     return X.astype(np.float32)
 
 
-def network(n_components=2, **params):
-    """A small model that trains for a few epochs, all of them."""
-    defaults = {
-        "hidden_layer_sizes": (8,),
-        "discriminator_layer_sizes": (6,),
-        "batch_size": 16,
-        "max_iter": 3,
-        "tol": 0.0,
-        "random_state": 0,
-        "device": "cpu",
-    }
-    return AdversarialAE(n_components, **{**defaults, **params})
+def aae(n_components=2, **params):
+    """A small one that trains for a few epochs, all of them."""
+    options = {"discriminator_layer_sizes": (6,), "max_iter": 3, **params}
+    return network(AdversarialAE, n_components=n_components, **options)
 
 
 def state(model):
@@ -65,19 +57,6 @@ def state(model):
 
 def parameters(module):
     return {k: v.detach().numpy().copy() for k, v in module.named_parameters()}
-
-
-def assert_same(actual, expected, tol=0.0):
-    assert actual.keys() == expected.keys()
-    for name, value in expected.items():
-        if tol:
-            np.testing.assert_allclose(actual[name], value, rtol=tol, atol=tol, err_msg=name)
-        else:
-            np.testing.assert_array_equal(actual[name], value, err_msg=name)
-
-
-def differ(first, second):
-    return any(not np.array_equal(first[name], second[name]) for name in first)
 
 
 def generator_of_epoch(model, epoch):
@@ -238,13 +217,13 @@ def test_training_is_three_steps_by_hand(solver, params, n_open):
         weight = np.random.default_rng(3).uniform(0.2, 3.0, 48)
     recorder = Recorder()
     options = {"alpha": 0.05, "momentum": 0.8, "learning_rate_init": 0.01, "max_iter": 2}
-    model = network(
+    model = aae(
         solver=solver,
         discriminator_learning_rate_init=0.03,
         callbacks=[recorder],
         **options,
         **params,
-    ).fit(make_rows(), sample_weight=weight)
+    ).fit(bent_rows(), sample_weight=weight)
     begun = parameters(recorder.start_)
     found = parameters(model.net_.module_)
     assert all(not np.array_equal(found[name], begun[name]) for name in found)
@@ -257,22 +236,22 @@ def test_every_optimiser_changes_its_own_weights(solver):
     recorder = Recorder()
     options = {"solver": solver, "alpha": 0.0, "max_iter": 1}
     # Rates that move nothing in float32.
-    still = network(
+    still = aae(
         learning_rate_init=1e-30,
         discriminator_learning_rate_init=0.01,
         callbacks=[recorder],
         **options,
-    ).fit(make_rows())
+    ).fit(bent_rows())
     begun, found = parameters(recorder.start_), parameters(still.net_.module_)
     for name in begun:
         moved = np.abs(begun[name] - found[name]).max() > 1e-20
         assert moved == name.startswith("discriminator"), name
-    frozen = network(
+    frozen = aae(
         learning_rate_init=0.01,
         discriminator_learning_rate_init=1e-30,
         callbacks=[recorder],
         **options,
-    ).fit(make_rows())
+    ).fit(bent_rows())
     begun, found = parameters(recorder.start_), parameters(frozen.net_.module_)
     for name in begun:
         moved = np.abs(begun[name] - found[name]).max() > 1e-20
@@ -283,13 +262,13 @@ def test_every_optimiser_changes_its_own_weights(solver):
 def test_the_discriminators_rate_follows_the_schedule(learning_rate):
     """At every batch it is to the others' as discriminator_learning_rate_init to theirs."""
     recorder = Recorder()
-    network(
+    aae(
         learning_rate=learning_rate,
         learning_rate_init=0.01,
         discriminator_learning_rate_init=0.002,
         max_iter=10,
         callbacks=[recorder],
-    ).fit(make_rows())
+    ).fit(bent_rows())
     main, discriminator, encoder = np.array(recorder.rates_).T
     np.testing.assert_allclose(discriminator, 0.2 * main, rtol=1e-9)
     np.testing.assert_array_equal(encoder, main)
@@ -299,14 +278,14 @@ def test_the_discriminators_rate_follows_the_schedule(learning_rate):
 def test_the_discriminators_rate_adapts():
     """A flat loss divides both rates by five."""
     recorder = Recorder()
-    network(
+    aae(
         learning_rate="adaptive",
         discriminator_learning_rate_init=0.01,
         tol=1e6,
         n_iter_no_change=50,
         max_iter=5,
         callbacks=[recorder],
-    ).fit(make_rows())
+    ).fit(bent_rows())
     by_epoch = np.array(recorder.rates_)[::3]
     np.testing.assert_allclose(by_epoch[:, 0] * 1000, [1, 1, 1, 0.2, 0.2], rtol=1e-6)
     np.testing.assert_allclose(by_epoch[:, 1] * 100, [1, 1, 1, 0.2, 0.2], rtol=1e-6)
@@ -316,8 +295,8 @@ def test_the_discriminators_rate_adapts():
 def test_training_goes_on_with_the_present_rates(method):
     """A rate that was changed meanwhile is that of its own networks, and of no others."""
     recorder = Recorder()
-    X = make_rows()
-    model = network(warm_start=True, callbacks=[recorder]).fit(X)
+    X = bent_rows()
+    model = aae(warm_start=True, callbacks=[recorder]).fit(X)
     for rate, discriminator_rate in [(1e-3, 0.05), (0.02, 0.05), (0.02, 0.03)]:
         model.set_params(
             learning_rate_init=rate, discriminator_learning_rate_init=discriminator_rate
@@ -334,7 +313,7 @@ def test_layers_of_your_encoder_may_be_frozen(n_frozen):
         torch.manual_seed(0)
         encoder = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 2))
     encoder[:n_frozen].requires_grad_(False)
-    module = network(encoder=encoder, alpha=0.0).fit(make_rows()).net_.module_
+    module = aae(encoder=encoder, alpha=0.0).fit(bent_rows()).net_.module_
     assert torch.equal(module.encoder[0].weight, encoder[0].weight)
     assert torch.equal(module.encoder[2].weight, encoder[2].weight) == (n_frozen == 3)
 
@@ -343,7 +322,7 @@ def test_layers_of_your_encoder_may_be_frozen(n_frozen):
 def test_weights_can_be_frozen(part):
     """skorch's Freezer keeps what it names, whichever optimiser it belongs to."""
     recorder = Recorder()
-    model = network(callbacks=[recorder, Freezer(f"{part}*")]).fit(make_rows())
+    model = aae(callbacks=[recorder, Freezer(f"{part}*")]).fit(bent_rows())
     begun, found = parameters(recorder.start_), parameters(model.net_.module_)
     for name in begun:
         assert np.array_equal(begun[name], found[name]) == name.startswith(part), name
@@ -354,13 +333,13 @@ def test_weights_can_be_frozen(part):
 
 def test_the_history_names_every_loss():
     """The three terms; train_loss is the reconstruction's alone."""
-    model = network(early_stopping=True).fit(make_rows())
+    model = aae(early_stopping=True).fit(bent_rows())
     for epoch in model.history_:
         for prefix in ("train", "valid"):
             assert epoch[f"{prefix}_loss"] == epoch[f"{prefix}_reconstruction"]
             assert epoch[f"{prefix}_discriminator"] > 0
             assert epoch[f"{prefix}_encoder"] > 0
-    names = {name for name in network().fit(make_rows()).history_[0] if name.startswith("valid")}
+    names = {name for name in aae().fit(bent_rows()).history_[0] if name.startswith("valid")}
     assert not names
 
 
@@ -368,10 +347,10 @@ def test_the_history_names_every_loss():
 @pytest.mark.parametrize("weighted", [False, True])
 def test_the_history_is_the_cross_entropy(posterior, weighted):
     """Weighted means over all batches, by scikit-learn, of networks that do not move."""
-    X = make_rows(70)
+    X = bent_rows(70)
     weight = np.random.default_rng(2).uniform(0.1, 3.0, 70) if weighted else None
     recorder = Recorder()
-    model = network(
+    model = aae(
         posterior=posterior,
         learning_rate_init=1e-30,
         discriminator_learning_rate_init=1e-30,
@@ -409,22 +388,22 @@ def test_the_history_is_the_cross_entropy(posterior, weighted):
 
 def test_rows_of_weight_zero_are_not_there():
     """All three optimisers are as if those rows had been deleted."""
-    X = make_rows()
+    X = bent_rows()
     weight = np.tile([1.0, 0.0, 2.0], 16)
-    model = network().fit(X, sample_weight=weight)
-    expected = network().fit(X[weight > 0], sample_weight=weight[weight > 0])
+    model = aae().fit(X, sample_weight=weight)
+    expected = aae().fit(X[weight > 0], sample_weight=weight[weight > 0])
     assert_same(state(model), state(expected))
 
 
 def test_held_out_rows_meet_the_same_draws_in_every_epoch():
     """Losses of networks that do not move do not, either; those of training do."""
-    model = network(
+    model = aae(
         posterior="gaussian",
         learning_rate_init=1e-30,
         discriminator_learning_rate_init=1e-30,
         noise_variance=0.3,
         early_stopping=True,
-    ).fit(make_rows())
+    ).fit(bent_rows())
     for name in ("discriminator", "encoder", "reconstruction"):
         assert len({epoch[f"valid_{name}"] for epoch in model.history_}) == 1
         assert len({epoch[f"train_{name}"] for epoch in model.history_}) == 3
@@ -435,14 +414,14 @@ def test_held_out_rows_meet_the_same_draws_in_every_epoch():
 
 def test_early_stopping_goes_back_to_the_best_reconstruction():
     """Of all networks: they are those of a run that ends with that epoch."""
-    X = make_rows(60)
+    X = bent_rows(60)
     params = {"early_stopping": True, "validation_fraction": 0.3, "batch_size": 8}
     params |= {"learning_rate_init": 0.03, "discriminator_learning_rate_init": 0.03}
-    model = network(n_iter_no_change=6, max_iter=40, **params).fit(X)
+    model = aae(n_iter_no_change=6, max_iter=40, **params).fit(X)
     losses = [epoch["valid_reconstruction"] for epoch in model.history_]
     best = int(np.argmin(losses)) + 1
     assert best < model.n_iter_  # or nothing was tested
-    expected = network(max_iter=best, **params).fit(X)
+    expected = aae(max_iter=best, **params).fit(X)
     found, wanted = (
         {k: v.numpy() for k, v in m.net_.module_.state_dict().items()} for m in (model, expected)
     )
@@ -455,10 +434,10 @@ def test_early_stopping_goes_back_to_the_best_reconstruction():
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])
 def test_training_goes_on_where_it_ended(solver, method):
     """Three times one epoch is three epochs, bit for bit, with all three optimisers."""
-    X = make_rows()
+    X = bent_rows()
     params = {"solver": solver, "posterior": "gaussian", "noise_variance": 0.2}
-    expected = network(max_iter=3, **params).fit(X)
-    model = network(max_iter=1, warm_start=True, **params)
+    expected = aae(max_iter=3, **params).fit(X)
+    model = aae(max_iter=1, warm_start=True, **params)
     for _ in range(3):
         getattr(model, method)(X)
     assert model.n_iter_ == 3
@@ -484,8 +463,8 @@ def own_prior():
 @pytest.mark.parametrize("prior", ["mixture", own_prior(), cubic], ids=["named", "object", "call"])
 def test_a_file_keeps_what_training_needs(save, prior):
     """The loaded model samples, encodes and goes on with the same bits."""
-    X = make_rows()
-    model = network(prior=prior, posterior="gaussian", warm_start=True).fit(X)
+    X = bent_rows()
+    model = aae(prior=prior, posterior="gaussian", warm_start=True).fit(X)
     if save == "joblib":
         file = io.BytesIO()
         joblib.dump(model, file)
@@ -511,11 +490,11 @@ class Interrupts(Callback):
 @pytest.mark.parametrize("solver", ["adam", "sgd"])
 def test_an_interruption_keeps_the_last_complete_epoch(solver):
     """All networks and all optimisers are those of a fit of two epochs, also afterwards."""
-    X = make_rows()
+    X = bent_rows()
     params = {"solver": solver, "noise_variance": 0.2}
     with pytest.warns(UserWarning, match=r"interrupted in epoch 3.* epoch 2 is kept"):
-        model = network(max_iter=5, callbacks=[Interrupts()], **params).fit(X)
-    expected = network(max_iter=2, **params).fit(X)
+        model = aae(max_iter=5, callbacks=[Interrupts()], **params).fit(X)
+    expected = aae(max_iter=2, **params).fit(X)
     assert_same(state(model), state(expected))
     model.set_params(callbacks=None)
     assert_same(state(model.partial_fit(X)), state(expected.partial_fit(X)))
@@ -536,7 +515,7 @@ def trained(X, **params):
         "learning_rate": "cosine",
         "alpha": 0.0,
     }
-    return network(2, **{**defaults, **params}).fit(X)
+    return aae(2, **{**defaults, **params}).fit(X)
 
 
 def fitted_ppca():
@@ -584,7 +563,7 @@ def moments_of(prior, mean, covariance):
 def test_moments_of_codes_approach_the_priors(name):
     """Mean and covariance, in the units of the prior's standard deviations."""
     params, mean, covariance = PRIORS[name]
-    X = make_rows(600)
+    X = bent_rows(600)
     model = trained(X, **params)
     mean, covariance = moments_of(params.get("prior"), mean, covariance)
     std = np.sqrt(np.diag(covariance))
@@ -613,7 +592,7 @@ def energy_distance(a, b):
 
 def test_codes_of_new_rows_are_hard_to_tell_from_the_prior():
     """By neighbours and by the energy distance; those of the same training, unasked, are not."""
-    X, new = make_rows(1000), make_rows(600, seed=7)
+    X, new = bent_rows(1000), bent_rows(600, seed=7)
     model = trained(X)
     codes, draws = model.transform(new), model.sample_latent(600, random_state=0)
     plain = Autoencoder(
@@ -643,11 +622,11 @@ def test_codes_of_new_rows_are_hard_to_tell_from_the_prior():
 
 def test_codes_of_a_gaussian_encoder_are_its_means():
     """transform gives q(z|x)'s mean, the first half of what the encoder writes."""
-    X = make_rows()
-    model = network(posterior="gaussian").fit(X)
+    X = bent_rows()
+    model = aae(posterior="gaussian").fit(X)
     module = model.net_.module_
     with torch.no_grad():
-        written = module.encoder(model._rows(Data(X)).batch(slice(None)).x)
+        written = module.encoder(model._dataset(Data(X)).batch(slice(None)).x)
     assert written.shape == (48, 4)
     np.testing.assert_allclose(model.transform(X), written[:, :2], rtol=1e-5, atol=1e-6)
     mean, covariance = model.code_mean_, model.code_covariance_
@@ -661,7 +640,7 @@ def test_codes_of_a_gaussian_encoder_are_its_means():
 def test_samples_decode_draws_of_the_prior():
     """Without noise they are the decoded sample_latent of the same seed."""
     for prior in ("mixture", own_prior(), cubic):
-        model = network(prior=prior, likelihood="laplace").fit(make_rows())
+        model = aae(prior=prior, likelihood="laplace").fit(bent_rows())
         codes = model.sample_latent(7, random_state=3)
         rows = model.sample(7, noise=False, random_state=3)
         np.testing.assert_allclose(model.inverse_transform(codes), rows, rtol=1e-5, atol=1e-6)
@@ -673,13 +652,13 @@ def test_samples_decode_draws_of_the_prior():
 @pytest.mark.parametrize("n_samples", [0, -1, 2.5, "3"])
 def test_impossible_numbers_of_codes(n_samples):
     with pytest.raises(ValueError, match="n_samples"):
-        network().fit(make_rows()).sample_latent(n_samples)
+        aae().fit(bent_rows()).sample_latent(n_samples)
 
 
 @pytest.mark.parametrize("prior", [own_prior(), cubic], ids=["object", "callable"])
 def test_training_chooses_from_the_priors_own_draws(prior):
     """What the discriminator compares with has the prior's distribution."""
-    model = network(prior=prior).fit(make_rows())
+    model = aae(prior=prior).fit(bent_rows())
     module = model.net_.module_
     draws = module.draw_codes(3000, torch.Generator().manual_seed(0)).numpy()
     assert len(np.unique(draws, axis=0)) > 2500
@@ -695,49 +674,49 @@ def test_training_by_a_prior_of_ones_own_repeats(prior):
         return np.random.normal(size=(n, 1)) + torch.randn(n, 2).numpy()  # noqa: NPY002
 
     prior = careless if prior == "global" else own_prior()
-    X = make_rows()
+    X = bent_rows()
     before = np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
-    first = state(network(prior=prior).fit(X))
+    first = state(aae(prior=prior).fit(X))
     np.testing.assert_array_equal(before[0], np.random.get_state()[1])  # noqa: NPY002
     assert torch.equal(before[1], torch.get_rng_state())
-    assert_same(state(network(prior=prior).fit(X)), first)
-    assert differ(first, state(network(prior=prior, random_state=1).fit(X)))
+    assert_same(state(aae(prior=prior).fit(X)), first)
+    assert differ(first, state(aae(prior=prior, random_state=1).fit(X)))
 
 
 def test_a_frozen_prior_survives_clones_and_searches():
     """A grid over the networks keeps the prior fitted."""
-    X = make_rows()
+    X = bent_rows()
     prior = own_prior()
     search = GridSearchCV(
-        network(prior=prior, max_iter=1), {"hidden_layer_sizes": [(4,), (8,)]}, cv=2
+        aae(prior=prior, max_iter=1), {"hidden_layer_sizes": [(4,), (8,)]}, cv=2
     ).fit(X)
     assert np.all(np.isfinite(search.cv_results_["mean_test_score"]))
     assert search.best_estimator_.sample(3, random_state=0).shape == (3, 5)
-    clone(network(prior=prior)).fit(X)
+    clone(aae(prior=prior)).fit(X)
 
 
 def test_a_prior_that_a_clone_left_unfitted():
     """The error says what to put it into."""
     bare = own_prior().estimator
-    network(prior=bare).fit(make_rows())
+    aae(prior=bare).fit(bent_rows())
     with pytest.raises(ValueError, match=r"prior=GaussianMixture.*not fitted.*FrozenEstimator"):
-        clone(network(prior=bare)).fit(make_rows())
+        clone(aae(prior=bare)).fit(bent_rows())
     search = GridSearchCV(
-        network(prior=bare), {"hidden_layer_sizes": [(4,)]}, cv=2, error_score="raise"
+        aae(prior=bare), {"hidden_layer_sizes": [(4,)]}, cv=2, error_score="raise"
     )
     with pytest.raises(ValueError, match="FrozenEstimator"):
-        search.fit(make_rows())
+        search.fit(bent_rows())
 
 
 def test_the_prior_cannot_change_while_training_goes_on():
     """Neither by name, nor another object."""
-    X = make_rows()
-    model = network(warm_start=True).fit(X)
+    X = bent_rows()
+    model = aae(warm_start=True).fit(X)
     with pytest.raises(ValueError, match="prior='mixture' cannot change"):
         model.set_params(prior="mixture").fit(X)
     with pytest.raises(ValueError, match=r"prior_scale=2\.0 cannot change"):
         model.set_params(prior="gaussian", prior_scale=2.0).fit(X)
-    model = network(warm_start=True, prior=own_prior()).fit(X)
+    model = aae(warm_start=True, prior=own_prior()).fit(X)
     with pytest.raises(ValueError, match="distributions of your own cannot change"):
         model.set_params(prior=own_prior()).fit(X)
 
@@ -787,19 +766,14 @@ def test_the_prior_cannot_change_while_training_goes_on():
 )
 def test_wrong_values_are_named(params, named):
     with pytest.raises(ValueError, match=named):
-        network(**params).fit(make_rows())
+        aae(**params).fit(bent_rows())
 
 
 # ------------------------------------------------------------------------- what it can take
 
 
 def rows_for(likelihood):
-    X = make_rows(64)
-    return {
-        "poisson": np.floor(np.abs(X)),
-        "bernoulli": (X > 2).astype(np.float32),
-        "continuous_bernoulli": special.expit(X - 2),
-    }.get(likelihood, X)
+    return allowed_rows(likelihood, bent_rows(64), 2.0, special.expit)
 
 
 @pytest.mark.parametrize("posterior", ["deterministic", "gaussian"])
@@ -809,7 +783,7 @@ def rows_for(likelihood):
 def test_every_likelihood_trains(likelihood, posterior):
     """The reconstruction improves; samples are in the range of the rows that can be."""
     X = rows_for(likelihood)
-    model = network(
+    model = aae(
         likelihood=likelihood, posterior=posterior, learning_rate_init=0.01, max_iter=12
     ).fit(X)
     losses = [epoch["train_loss"] for epoch in model.history_]
@@ -828,13 +802,13 @@ def test_every_likelihood_trains(likelihood, posterior):
 @pytest.mark.parametrize("prior", ["mixture", cubic], ids=["named", "own"])
 def test_a_cut_model_has_the_smaller_prior(latent_growth, prior):
     """Its codes and draws are the first ones of the whole model's."""
-    X = make_rows()
+    X = bent_rows()
     if prior is cubic:
 
         def prior(n, random_state):
             return np.hstack([cubic(n, random_state), cubic(n, random_state + 1)])
 
-    model = network(4, latent_growth=latent_growth, prior=prior, max_iter=8).fit(X)
+    model = aae(4, latent_growth=latent_growth, prior=prior, max_iter=8).fit(X)
     before = model.sample_latent(6, random_state=0)
     cut = model.truncate(2)
     codes = cut.sample_latent(6, random_state=0)
@@ -855,8 +829,8 @@ def test_a_cut_model_has_the_smaller_prior(latent_growth, prior):
 )
 def test_training_of_a_cut_model_goes_on(params):
     """As Autoencoder's does, with the codes that are left."""
-    X = make_rows()
-    cut = network(3, latent_growth="nested", **params).fit(X).truncate(2)
+    X = bent_rows()
+    cut = aae(3, latent_growth="nested", **params).fit(X).truncate(2)
     before = cut.transform(X)
     cut.partial_fit(X)
     assert cut.n_iter_ == 4
@@ -866,16 +840,16 @@ def test_training_of_a_cut_model_goes_on(params):
 
 
 def test_codes_without_an_order_cannot_be_cut():
-    model = network().fit(make_rows())
+    model = aae().fit(bent_rows())
     for name in ("truncate", "reconstruction_path"):
         assert not hasattr(model, name)
 
 
 def test_codes_are_ordered():
     """The first alone explains more than one that was not asked to come first."""
-    X = make_rows(300)
+    X = bent_rows(300)
     params = {"max_iter": 40, "batch_size": 30, "learning_rate_init": 0.01}
-    model = network(2, latent_growth="nested", **params).fit(X)
+    model = aae(2, latent_growth="nested", **params).fit(X)
     path = model.reconstruction_path(X)
     assert path[1] < path[0] < np.square(X - X.mean(axis=0)).sum(axis=1).mean()
 
@@ -885,7 +859,7 @@ def test_the_perceptual_term_counts_as_reconstruction():
     torch.manual_seed(0)
     features = nn.Linear(5, 3)
     kept = features.weight.detach().clone()
-    model = network(perceptual=(features, 0.5)).fit(make_rows())
+    model = aae(perceptual=(features, 0.5)).fit(bent_rows())
     for epoch in model.history_:
         assert epoch["train_perceptual"] > 0
         total = epoch["train_reconstruction"] + epoch["train_perceptual"]
@@ -896,13 +870,13 @@ def test_the_perceptual_term_counts_as_reconstruction():
 @pytest.mark.parametrize("posterior", ["deterministic", "gaussian"])
 def test_values_may_be_missing(posterior):
     """The encoder reads the mask; what is under it changes nothing."""
-    X = make_rows(gaps=0.2)
-    model = network(posterior=posterior, early_stopping=True).fit(X)
+    X = bent_rows(gaps=0.2)
+    model = aae(posterior=posterior, early_stopping=True).fit(X)
     assert model.net_.module_.encoder[0].in_features == 10
     for values in (model.transform(X), model.reconstruct(X), model.score_samples(X)):
         assert np.all(np.isfinite(values))
     with pytest.raises(ValueError, match="NaN"):
-        network(missing="error").fit(X)
+        aae(missing="error").fit(X)
 
 
 def two_headed(n_features):
@@ -914,10 +888,10 @@ def two_headed(n_features):
 
 def test_networks_of_ones_own():
     """Copies are trained; a Gaussian encoder writes two numbers for each code."""
-    X = make_rows()
+    X = bent_rows()
     encoder, decoder = two_headed(5), nn.Linear(2, 5)
     before = copy.deepcopy(encoder.state_dict()), copy.deepcopy(decoder.state_dict())
-    model = network(encoder=encoder, decoder=decoder, posterior="gaussian").fit(X)
+    model = aae(encoder=encoder, decoder=decoder, posterior="gaussian").fit(X)
     assert model.transform(X).shape == (48, 2)
     for network_, kept in zip((encoder, decoder), before, strict=True):
         assert_same(dict(network_.state_dict()), kept)
@@ -943,9 +917,9 @@ def test_networks_of_ones_own():
 )
 def test_networks_of_every_kind_train(params):
     """The losses are finite, every weight moves, and codes do not depend on other rows."""
-    X = make_rows(48, 20)
+    X = bent_rows(48, 20)
     recorder = Recorder()
-    model = network(callbacks=[recorder], learning_rate_init=0.01, **params).fit(X)
+    model = aae(callbacks=[recorder], learning_rate_init=0.01, **params).fit(X)
     begun, found = parameters(recorder.start_), parameters(model.net_.module_)
     still = [name for name in found if np.array_equal(found[name], begun[name])]
     assert not still
@@ -959,9 +933,9 @@ def test_networks_of_every_kind_train(params):
 
 def test_bfloat16_trains_alike():
     """Losses of the first epoch agree with float32's within its precision."""
-    X = make_rows()
+    X = bent_rows()
     losses = [
-        network(precision=precision, max_iter=1).fit(X).history_[0]
+        aae(precision=precision, max_iter=1).fit(X).history_[0]
         for precision in ("float32", "bfloat16")
     ]
     for name in ("train_reconstruction", "train_discriminator", "train_encoder"):
@@ -970,7 +944,7 @@ def test_bfloat16_trains_alike():
 
 
 def test_progress_shows_the_reconstruction(capfd):
-    network(verbose=1, early_stopping=True).fit(make_rows())
+    aae(verbose=1, early_stopping=True).fit(bent_rows())
     shown = capfd.readouterr()
     assert shown.out == ""
     last = shown.err.strip().split("\r")[-1]
@@ -986,7 +960,7 @@ def test_a_fitted_model_keeps_its_prior():
     """Whatever becomes of the object that was given."""
     rng = np.random.RandomState(0)
     prior = GaussianMixture(1, random_state=0).fit(rng.normal(size=(100, 2)))
-    model = network(prior=prior).fit(make_rows())
+    model = aae(prior=prior).fit(bent_rows())
     before = model.sample_latent(50, random_state=0)
     prior.fit(rng.normal(100.0, size=(100, 2)))
     np.testing.assert_array_equal(model.sample_latent(50, random_state=0), before)
@@ -1000,7 +974,7 @@ def test_a_prior_is_drawn_from_once():
         calls.append(n)
         return np.random.RandomState(random_state).normal(size=(n, 2))
 
-    model = network(prior=prior, latent_growth="nested").fit(make_rows())
+    model = aae(prior=prior, latent_growth="nested").fit(bent_rows())
     copy.copy(model)
     model.truncate(1)
     assert len(calls) == 1
@@ -1008,7 +982,7 @@ def test_a_prior_is_drawn_from_once():
 
 def test_weights_decay_once():
     """In the step of the reconstruction, not again in that of the encoder."""
-    model = network(alpha=0.1).fit(make_rows())
+    model = aae(alpha=0.1).fit(bent_rows())
     decays = {
         phase.name: {group["weight_decay"] for group in optimizer.param_groups}
         for phase, optimizer in model.net_.later_

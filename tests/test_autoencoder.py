@@ -20,62 +20,28 @@ from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback
 from torch import nn
 
-from skae import Autoencoder
+from helpers import allowed_rows, assert_same, batch_of, low_rank_rows, network, weights
 from skae._modules.autoencoder import bernoulli_divergence, projected_jacobian_norm
 from skae._modules.deterministic import open_codes
-from skae._training.data import Data
 
 # -------------------------------------------------------------------------- helpers
 
 
-def make_rows(n_rows=120, n_features=6, *, rank=2, seed=0, noise=0.3, gaps=0.0):
-    """Rows of a few factors of separated strength under noise, off centre; some are NaN."""
-    rng = np.random.default_rng(seed)
-    axes = np.linalg.qr(rng.normal(size=(n_features, rank)))[0]
-    codes = rng.normal(size=(n_rows, rank)) * np.geomspace(4.0, 1.5, rank)
-    X = codes @ axes.T + noise * rng.normal(size=(n_rows, n_features)) + 2.0
-    X[rng.random(X.shape) < gaps] = np.nan
-    return X
-
-
-def network(n_components=2, **params):
-    """A small autoencoder that trains for a few epochs, all of them, in float32."""
-    defaults = {
-        "hidden_layer_sizes": (16,),
-        "batch_size": 40,
-        "learning_rate_init": 0.01,
-        "max_iter": 10,
-        "tol": 0.0,
-        "random_state": 0,
-        "device": "cpu",
-    }
-    return Autoencoder(n_components, **{**defaults, **params})
+def autoencoder(n_components=2, **params):
+    """A small one that trains for a few epochs, all of them, in float32."""
+    options = {"hidden_layer_sizes": (16,), "batch_size": 40, "learning_rate_init": 0.01}
+    return network(n_components=n_components, **{**options, "max_iter": 10, **params})
 
 
 def linear(n_components=2, **params):
     """Without hidden layers, trained to the optimum: PCA's subspace."""
     options = {"hidden_layer_sizes": (), "activation": "identity", "solver": "lbfgs", "alpha": 0.0}
-    return network(n_components, **{**options, "max_iter": 12, **params})
+    return autoencoder(n_components, **{**options, "max_iter": 12, **params})
 
 
 def squared_error(X, back):
     """Of a row, summed over its seen features and averaged over rows."""
     return np.nansum(np.square(X - back), axis=1).mean()
-
-
-def batch_of(model, X, weight=None):
-    """All rows as the network reads them."""
-    return model._rows(Data(X, weight)).batch(slice(None))
-
-
-def weights(model):
-    return {k: v.numpy().copy() for k, v in model.net_.module_.state_dict().items()}
-
-
-def assert_same(actual, expected):
-    assert actual.keys() == expected.keys()
-    for name, value in expected.items():
-        np.testing.assert_array_equal(actual[name], value, err_msg=name)
 
 
 class Frozen(Callback):
@@ -102,7 +68,7 @@ DIGITS = load_digits().data[:600]
 @pytest.mark.parametrize("n_components", [1, 2, 4])
 def test_a_linear_network_finds_pcas_subspace(n_components):
     """The same error to 0.1 %, and a decoder that spans the principal axes."""
-    X = make_rows(rank=4)
+    X = low_rank_rows(rank=4)
     model, pca = linear(n_components).fit(X), PCA(n_components).fit(X)
     expected = squared_error(X, pca.inverse_transform(pca.transform(X)))
     assert squared_error(X, model.reconstruct(X)) == pytest.approx(expected, rel=1e-3)
@@ -117,7 +83,7 @@ def test_a_swiss_roll_unrolls():
     train, test = X[:1000], X[1000:]
     pca = PCA(2).fit(train)
     expected = squared_error(test, pca.inverse_transform(pca.transform(test)))
-    model = network(
+    model = autoencoder(
         hidden_layer_sizes=(64, 64),
         batch_size=50,
         learning_rate_init=0.005,
@@ -176,12 +142,7 @@ every_real = pytest.mark.parametrize(("likelihood", "noise"), LIKELIHOODS[:6])
 
 
 def rows_for(likelihood, gaps=0.0):
-    X = make_rows(60)
-    X = {
-        "poisson": np.floor(np.abs(X)),
-        "bernoulli": (X > 2).astype(float),
-        "continuous_bernoulli": stats.norm.cdf(X - 2),
-    }.get(likelihood, X)
+    X = allowed_rows(likelihood, low_rank_rows(60), 2.0)
     X[np.random.default_rng(5).random(X.shape) < gaps] = np.nan
     if gaps:
         X[3] = np.nan  # a row of which nothing was seen
@@ -193,7 +154,7 @@ def rows_for(likelihood, gaps=0.0):
 def test_scores_are_scipys(likelihood, noise, gaps):
     """log p(x | x̂) over what was seen, in nats and in the units of the data."""
     X = rows_for(likelihood, gaps)
-    model = network(likelihood=likelihood, noise_variance=noise).fit(X)
+    model = autoencoder(likelihood=likelihood, noise_variance=noise).fit(X)
     expected = log_density(model, X)
     np.testing.assert_allclose(model.score_samples(X), expected, rtol=1e-4, atol=1e-3)
     assert model.score(X) == pytest.approx(expected.mean(), rel=1e-4)
@@ -208,9 +169,9 @@ def test_scores_shift_by_the_logarithm_of_the_scale(likelihood, noise, scale, ga
     """Rows times s score D log s less, and are noisier by s²."""
     X = rows_for(likelihood, gaps)
     n_seen = (~np.isnan(X)).sum(axis=1)
-    model = network(likelihood=likelihood, noise_variance=noise).fit(X)
+    model = autoencoder(likelihood=likelihood, noise_variance=noise).fit(X)
     wide = noise * scale**2 if isinstance(noise, float) else noise
-    scaled = network(likelihood=likelihood, noise_variance=wide).fit(X * scale)
+    scaled = autoencoder(likelihood=likelihood, noise_variance=wide).fit(X * scale)
     np.testing.assert_allclose(
         scaled.score_samples(X * scale), log_density(scaled, X * scale), rtol=1e-4, atol=1e-3
     )
@@ -223,9 +184,9 @@ def test_scores_shift_by_the_logarithm_of_the_scale(likelihood, noise, scale, ga
 
 def test_scores_far_from_zero():
     """An offset that float32 could not hold beside the rows changes no score."""
-    X = make_rows()
-    model = network().fit(X)
-    far = network().fit(X + 1e6)
+    X = low_rank_rows()
+    model = autoencoder().fit(X)
+    far = autoencoder().fit(X + 1e6)
     np.testing.assert_allclose(far.score_samples(X + 1e6), model.score_samples(X), atol=0.02)
     assert far.noise_variance_ == pytest.approx(model.noise_variance_, rel=1e-2)
 
@@ -238,7 +199,7 @@ def test_the_noise_is_the_most_likely_one(likelihood, noise, gaps, weighted):
     """The mean squared residual, or 2 b² of the mean absolute one, over what was seen."""
     X = rows_for(likelihood, gaps)
     weight = np.random.default_rng(0).uniform(0.5, 2.0, len(X)) if weighted else None
-    model = network(likelihood=likelihood, noise_variance=noise).fit(X, sample_weight=weight)
+    model = autoencoder(likelihood=likelihood, noise_variance=noise).fit(X, sample_weight=weight)
     residuals = X - model.reconstruct(X)
     counts = ~np.isnan(X) * (1.0 if weight is None else weight[:, None])
     size = np.square(residuals) if likelihood == "gaussian" else np.abs(residuals)
@@ -251,15 +212,15 @@ def test_the_noise_is_the_most_likely_one(likelihood, noise, gaps, weighted):
 def test_a_given_noise_is_kept():
     """In squared units of X, whatever the residuals; counts and bits have none."""
     for scale in (1.0, 1e3):
-        assert network(noise_variance=2.5).fit(make_rows() * scale).noise_variance_ == (
+        assert autoencoder(noise_variance=2.5).fit(low_rank_rows() * scale).noise_variance_ == (
             pytest.approx(2.5, rel=1e-6)
         )
-    assert network(likelihood="poisson").fit(rows_for("poisson")).noise_variance_ is None
+    assert autoencoder(likelihood="poisson").fit(rows_for("poisson")).noise_variance_ is None
 
 
 def test_learned_noise_has_a_floor():
     """Rows that are explained exactly leave 1e-4 of the mean feature variance."""
-    X = make_rows(rank=1, noise=0.0)
+    X = low_rank_rows(rank=1, noise=0.0)
     model = linear(1).fit(X)
     assert model.noise_variance_ == pytest.approx(1e-4 * X.var(axis=0).mean(), rel=1e-4)
 
@@ -286,11 +247,11 @@ def test_rows_outside_of_the_range(params, low, high):
         bad = X.copy()
         bad[7, 2] = wrong
         with pytest.raises(ValueError, match=rf"{key}='{value}'.*column 2 .*{wrong:g}"):
-            network(**params).fit(bad)
+            autoencoder(**params).fit(bad)
         frame = pd.DataFrame(bad, columns=list("abcd"))
         with pytest.raises(ValueError, match=r"column 'c'"):
-            network(**params).fit(frame)
-        model = network(**params).fit(X)
+            autoencoder(**params).fit(frame)
+        model = autoencoder(**params).fit(X)
         if key == "likelihood":
             with pytest.raises(ValueError, match=rf"{key}='{value}'.*column 2 "):
                 model.score_samples(bad)
@@ -305,7 +266,7 @@ def test_rows_outside_of_the_range(params, low, high):
 def test_output_activations_bound_the_rows(out_activation, low, high):
     """Reconstructions and means stay within the range; noise and scores are in the data's units."""
     X = np.random.default_rng(0).uniform(0, 1, (60, 4)).round()
-    model = network(out_activation=out_activation, max_iter=30).fit(X)
+    model = autoencoder(out_activation=out_activation, max_iter=30).fit(X)
     back = model.reconstruct(X)
     assert low <= back.min() <= back.max() <= high
     assert model.noise_variance_ == pytest.approx(np.square(X - back).mean(), rel=1e-4)
@@ -317,11 +278,11 @@ def test_output_activations_bound_the_rows(out_activation, low, high):
 
 def test_holes_are_filled_better_than_by_means():
     """Of low-rank rows, values that were held out come back with a third of the error."""
-    X = make_rows(300, 10, noise=0.1)
+    X = low_rank_rows(300, 10, noise=0.1)
     hidden = np.random.default_rng(1).random(X.shape) < 0.15
     holes = np.where(hidden, np.nan, X)
     train, test = slice(0, 200), slice(200, None)
-    model = network(hidden_layer_sizes=(32,), solver="lbfgs", alpha=1e-4, max_iter=15).fit(
+    model = autoencoder(hidden_layer_sizes=(32,), solver="lbfgs", alpha=1e-4, max_iter=15).fit(
         holes[train]
     )
     means = np.nanmean(holes[train], axis=0)
@@ -333,8 +294,8 @@ def test_holes_are_filled_better_than_by_means():
 
 def test_unseen_values_do_not_matter():
     """Neither loss nor gradient depends on what stands where nothing was seen."""
-    X = make_rows(gaps=0.2)
-    model = network().fit(X)
+    X = low_rank_rows(gaps=0.2)
+    model = autoencoder().fit(X)
     module = model.net_.module_
     batch = batch_of(model, X)
     other = batch._replace(y=torch.where(batch.seen > 0, batch.y, 1e3))
@@ -349,8 +310,8 @@ def test_unseen_values_do_not_matter():
 
 def test_the_encoder_reads_means_and_mask():
     """Where training rows had NaN: twice as many inputs, zero and mask where nothing was seen."""
-    X = make_rows(gaps=0.2)
-    model = network().fit(X)
+    X = low_rank_rows(gaps=0.2)
+    model = autoencoder().fit(X)
     x = batch_of(model, X).x.numpy()
     seen = ~np.isnan(X)
     assert x.shape == (120, 12)
@@ -362,9 +323,9 @@ def test_the_encoder_reads_means_and_mask():
 
 def test_holes_after_training_on_complete_rows_are_means():
     """There is no mask then: NaN is encoded as the feature's mean is, and is not scored."""
-    X = make_rows()
-    model = network().fit(X)
-    holes = make_rows(gaps=0.2)
+    X = low_rank_rows()
+    model = autoencoder().fit(X)
+    holes = low_rank_rows(gaps=0.2)
     filled = np.where(np.isnan(holes), X.mean(axis=0), holes)
     np.testing.assert_allclose(
         model.transform(holes), model.transform(filled), rtol=1e-5, atol=1e-5
@@ -376,10 +337,10 @@ def test_holes_after_training_on_complete_rows_are_means():
 
 def test_holes_may_be_refused():
     """missing="error" raises at NaN, and says so, in every method."""
-    X, holes = make_rows(), make_rows(gaps=0.1)
+    X, holes = low_rank_rows(), low_rank_rows(gaps=0.1)
     with pytest.raises(ValueError, match="NaN"):
-        network(missing="error").fit(holes)
-    model = network(missing="error").fit(X)
+        autoencoder(missing="error").fit(holes)
+    model = autoencoder(missing="error").fit(X)
     for method in ("transform", "reconstruct", "score_samples", "score", "partial_fit"):
         with pytest.raises(ValueError, match="NaN"):
             getattr(model, method)(holes)
@@ -403,8 +364,8 @@ def test_codes_open_linearly(n_codes, growth_epochs):
 def test_codes_that_are_not_open_are_zero(growth_fraction, n_growing):
     """In every batch of the growth, by the plan; after it none is."""
     heard = Frozen()
-    X = make_rows(40)
-    model = network(
+    X = low_rank_rows(40)
+    model = autoencoder(
         4,
         latent_growth="incremental",
         growth_fraction=growth_fraction,
@@ -421,21 +382,21 @@ def test_codes_that_are_not_open_are_zero(growth_fraction, n_growing):
 @pytest.mark.parametrize("early_stopping", [False, True])
 def test_nothing_stops_training_while_codes_open(early_stopping):
     """tol and early stopping count from the end of the growth."""
-    model = network(
+    model = autoencoder(
         4,
         latent_growth="incremental",
         max_iter=40,
         tol=1e6,
         n_iter_no_change=3,
         early_stopping=early_stopping,
-    ).fit(make_rows())
+    ).fit(low_rank_rows())
     assert model.n_iter_ == 20 + 1 + 3
 
 
 def test_nested_cuts_are_uniform():
     """In training every row keeps its first codes, any number of them equally often."""
-    X = make_rows(4000)
-    model = network(4, latent_growth="nested", max_iter=1).fit(X)
+    X = low_rank_rows(4000)
+    model = autoencoder(4, latent_growth="nested", max_iter=1).fit(X)
     module = model.net_.module_
     batch = module.train().prepare(batch_of(model, X), torch.Generator().manual_seed(0))
     cuts = batch.gate.sum(1).numpy()
@@ -451,7 +412,7 @@ def test_nested_cuts_are_uniform():
 @pytest.fixture(scope="module", params=["incremental", "nested"])
 def grown(request):
     """An autoencoder of digits with ordered codes: do not refit it."""
-    return network(
+    return autoencoder(
         6,
         hidden_layer_sizes=(64,),
         batch_size=50,
@@ -478,8 +439,8 @@ def test_one_fit_serves_every_size(grown):
 
 def test_linear_codes_are_ordered_as_pcas():
     """Of a nested linear network the first k keep what PCA's do, to 2 % of the variance."""
-    X = make_rows(400, 6, rank=3, noise=0.1)
-    model = network(
+    X = low_rank_rows(400, 6, rank=3, noise=0.1)
+    model = autoencoder(
         3,
         hidden_layer_sizes=(),
         activation="identity",
@@ -534,8 +495,8 @@ def test_a_cut_model_scores_with_its_own_noise(grown, k):
 
 def test_the_noise_of_cut_models_of_many_rows():
     """It is learned from some of the rows, and within 5 % that of all."""
-    X = make_rows(9000)
-    model = network(3, latent_growth="nested", batch_size=500, max_iter=3).fit(X)
+    X = low_rank_rows(9000)
+    model = autoencoder(3, latent_growth="nested", batch_size=500, max_iter=3).fit(X)
     for k in (1, 2, 3):
         cut = model.truncate(k)
         expected = squared_error(X, cut.reconstruct(X)) / 6
@@ -547,7 +508,9 @@ def test_the_noise_of_cut_models_of_many_rows():
 def test_models_of_every_likelihood_can_be_cut(likelihood, noise, gaps):
     """Scores of the cut model are SciPy's; noise that is given or absent stays so."""
     X = rows_for(likelihood, gaps)
-    model = network(3, likelihood=likelihood, noise_variance=noise, latent_growth="nested").fit(X)
+    model = autoencoder(3, likelihood=likelihood, noise_variance=noise, latent_growth="nested").fit(
+        X
+    )
     cut = model.truncate(1)
     np.testing.assert_allclose(cut.score_samples(X), log_density(cut, X), rtol=1e-4, atol=1e-3)
     if noise == 0.7:
@@ -590,7 +553,7 @@ def test_a_cut_model_is_a_model(grown, tmp_path):
 def test_a_cut_model_keeps_what_was_set(grown):
     """Names of columns and the container that set_output asked for."""
     frame = pd.DataFrame(DIGITS[:100]).add_prefix("pixel ")
-    model = network(3, latent_growth="nested").set_output(transform="pandas").fit(frame)
+    model = autoencoder(3, latent_growth="nested").set_output(transform="pandas").fit(frame)
     cut = model.truncate(2)
     pd.testing.assert_frame_equal(cut.transform(frame), model.transform(frame).iloc[:, :2])
     assert list(cut.reconstruct(frame).columns) == list(frame.columns)
@@ -605,7 +568,7 @@ def test_impossible_cuts(grown, k):
 
 def test_codes_without_an_order_cannot_be_cut():
     """Without latent_growth there is neither method, and the error says what to set."""
-    model = network().fit(make_rows())
+    model = autoencoder().fit(low_rank_rows())
     for method in ("truncate", "reconstruction_path"):
         assert not hasattr(model, method)
         with pytest.raises(AttributeError) as caught:
@@ -624,8 +587,8 @@ def in_data_units(model, x):
 
 def corrupted(gaps=0.0, **params):
     """Rows as a denoising network reads them in training, and as they are."""
-    X = make_rows(3000, gaps=gaps)
-    model = network(max_iter=1, **params).fit(X)
+    X = low_rank_rows(3000, gaps=gaps)
+    model = autoencoder(max_iter=1, **params).fit(X)
     batch = batch_of(model, X)
     noisy = model.net_.module_.train().prepare(batch, torch.Generator().manual_seed(1))
     assert torch.equal(noisy.y, batch.y)
@@ -676,7 +639,7 @@ def test_gaussian_noise_has_the_stated_deviation(level, own, gaps):
     """In units of the root mean variance, or of X for networks of one's own; it is normal."""
     networks = own_networks(12 if gaps else 6) if own else {}
     noisy, clean, _ = corrupted(gaps, noise="gaussian", noise_level=level, **networks)
-    unit = 1.0 if own else np.sqrt(np.nanvar(make_rows(3000, gaps=gaps), axis=0).mean())
+    unit = 1.0 if own else np.sqrt(np.nanvar(low_rank_rows(3000, gaps=gaps), axis=0).mean())
     if level == 0:
         np.testing.assert_array_equal(noisy, clean)
         return
@@ -688,15 +651,15 @@ def test_gaussian_noise_has_the_stated_deviation(level, own, gaps):
 @pytest.mark.parametrize("kind", ["gaussian", "masking", "salt_and_pepper"])
 def test_noise_is_for_training_only(kind):
     """Held-out losses and all that a fitted model computes are free of it."""
-    X = make_rows()
+    X = low_rank_rows()
     still = {"learning_rate_init": 1e-12, "noise_variance": 0.5, "early_stopping": True}
-    model = network(noise=kind, noise_level=0.5, n_iter_no_change=50, **still).fit(X)
+    model = autoencoder(noise=kind, noise_level=0.5, n_iter_no_change=50, **still).fit(X)
     trained, held_out = (
         {epoch[f"{part}_loss"] for epoch in model.history_} for part in ("train", "valid")
     )
     assert len(trained) == 10
     assert max(held_out) == pytest.approx(min(held_out), rel=1e-6)
-    plain = network(n_iter_no_change=50, **still).fit(X)
+    plain = autoencoder(n_iter_no_change=50, **still).fit(X)
     np.testing.assert_allclose(model.transform(X), plain.transform(X), rtol=1e-4, atol=1e-4)
     np.testing.assert_array_equal(model.transform(X), model.transform(X))
 
@@ -704,13 +667,13 @@ def test_noise_is_for_training_only(kind):
 @pytest.mark.parametrize("kind", ["masking", "salt_and_pepper"])
 def test_denoising_mends_rows(kind):
     """Spoilt rows come back closer to what they were than without training on such."""
-    X = make_rows(400, 12)
+    X = low_rank_rows(400, 12)
     rng = np.random.default_rng(0)
     ends = rng.choice([X.min(), X.max()], X.shape) if kind != "masking" else 0.0
     spoilt = np.where(rng.random(X.shape) < 0.2, ends, X)
     options = {"max_iter": 40, "hidden_layer_sizes": (32,)}
-    plain = network(**options).fit(X[:300])
-    mending = network(noise=kind, noise_level=0.2, **options).fit(X[:300])
+    plain = autoencoder(**options).fit(X[:300])
+    mending = autoencoder(noise=kind, noise_level=0.2, **options).fit(X[:300])
     errors = [squared_error(X[300:], m.reconstruct(spoilt[300:])) for m in (mending, plain)]
     assert errors[0] < 0.8 * errors[1]
 
@@ -731,10 +694,10 @@ def test_the_divergence_is_scipys(target):
 
 def test_sparse_codes_approach_their_target():
     """They are shares of one, and the larger the weight, the closer their means."""
-    X = make_rows()
+    X = low_rank_rows()
     distances = []
     for weight in (0.0, 1.0, 100.0):
-        model = network(
+        model = autoencoder(
             4, sparsity=0.1, sparsity_weight=weight, max_iter=60, learning_rate_init=0.02
         ).fit(X)
         codes = model.transform(X)
@@ -746,9 +709,11 @@ def test_sparse_codes_approach_their_target():
 
 def test_the_sparse_term_is_the_divergence_of_the_means():
     """By hand, of the codes of all rows; weights of rows count."""
-    X = make_rows()
+    X = low_rank_rows()
     weight = np.random.default_rng(0).uniform(0.5, 2.0, len(X))
-    model = network(3, sparsity=0.1, sparsity_weight=2.5, batch_size=200, learning_rate_init=1e-12)
+    model = autoencoder(
+        3, sparsity=0.1, sparsity_weight=2.5, batch_size=200, learning_rate_init=1e-12
+    )
     model.fit(X, sample_weight=weight)
     mean = np.average(model.transform(X).astype(float), axis=0, weights=weight)
     expected = special.rel_entr(0.1, mean) + special.rel_entr(0.9, 1 - mean)
@@ -780,8 +745,8 @@ def jacobian_norm(model, X):
 
 def test_the_contractive_term_is_the_norm_of_the_jacobian():
     """Its mean over epochs, in which nothing moves, is weight times the exact norm."""
-    X = make_rows(400)
-    model = network(
+    X = low_rank_rows(400)
+    model = autoencoder(
         3, contraction=0.5, activation="tanh", learning_rate_init=1e-12, max_iter=30
     ).fit(X)
     terms = [epoch["train_contraction"] for epoch in model.history_]
@@ -792,9 +757,9 @@ def test_the_contractive_term_is_the_norm_of_the_jacobian():
 @pytest.mark.parametrize("params", [{}, {"latent_growth": "nested"}, {"noise": "masking"}])
 def test_contraction_lowers_the_norm_of_the_jacobian(params):
     """The more the larger its weight."""
-    X = make_rows()
+    X = low_rank_rows()
     norms = [
-        jacobian_norm(network(contraction=weight, max_iter=20, **params).fit(X), X)
+        jacobian_norm(autoencoder(contraction=weight, max_iter=20, **params).fit(X), X)
         for weight in (0.0, 0.5, 5.0)
     ]
     assert norms[0] > norms[1] > norms[2]
@@ -812,7 +777,7 @@ def test_the_perceptual_term_is_its_definition(likelihood, image_shape, gaps):
         if image_shape:
             features = nn.Sequential(nn.Conv2d(1, 2, 2), nn.Tanh())
     before = copy.deepcopy(features.state_dict())
-    model = network(
+    model = autoencoder(
         likelihood=likelihood,
         image_shape=image_shape,
         perceptual=(features, 0.7),
@@ -834,12 +799,12 @@ def test_the_perceptual_term_is_its_definition(likelihood, image_shape, gaps):
 
 def test_the_perceptual_term_pulls():
     """With its weight the features come closer, whatever the squared error does."""
-    X = make_rows()
+    X = low_rank_rows()
     features = nn.Linear(6, 1, bias=False)
     nn.init.constant_(features.weight, 0.0)
     features.weight.data[0, 5] = 1.0
     errors = [
-        np.square(X - network(1, perceptual=(features, w), max_iter=40).fit(X).reconstruct(X))
+        np.square(X - autoencoder(1, perceptual=(features, w), max_iter=40).fit(X).reconstruct(X))
         for w in (0.0, 50.0)
     ]
     assert errors[1][:, 5].mean() < 0.5 * errors[0][:, 5].mean()
@@ -875,19 +840,19 @@ def test_pretraining_gives_a_better_start(params):
         # Machines have rates of their own; layers that are pretrained in pairs have not.
         "learning_rate_init": 1e-12 if rbm else 3e-3,
     }
-    pretrained = network(**options, pretraining_max_iter=10).fit(X)
-    plain = network(**{**options, "pretraining": None}).fit(X)
+    pretrained = autoencoder(**options, pretraining_max_iter=10).fit(X)
+    plain = autoencoder(**{**options, "pretraining": None}).fit(X)
     losses = [model.history_[0]["train_loss"] for model in (pretrained, plain)]
     assert losses[0] < losses[1]
-    again = network(**options, pretraining_max_iter=10).fit(X)
+    again = autoencoder(**options, pretraining_max_iter=10).fit(X)
     assert_same(weights(pretrained), weights(again))
 
 
 @pytest.mark.parametrize("kind", ["layerwise", "rbm"])
 def test_pretraining_of_rows_with_holes(kind):
     """NaN and weights are no obstacle."""
-    X = make_rows(gaps=0.2)
-    model = network(
+    X = low_rank_rows(gaps=0.2)
+    model = autoencoder(
         pretraining=kind, activation="logistic", hidden_layer_sizes=(8, 4), pretraining_max_iter=2
     ).fit(X, sample_weight=np.linspace(0.1, 2.0, len(X)))
     assert np.all(np.isfinite(model.score_samples(X)))
@@ -971,10 +936,10 @@ def test_choices_that_clash(params, named):
     """An error names the parameters and what was given, also when training goes on."""
     X = (np.random.default_rng(0).random((30, 16)) > 0.5).astype(float)
     with pytest.raises(ValueError, match=named):
-        network(**params).fit(X)
+        autoencoder(**params).fit(X)
     with pytest.raises(ValueError, match=named):
-        network(**params).partial_fit(X)
-    model = network(warm_start=True).fit(X)
+        autoencoder(**params).partial_fit(X)
+    model = autoencoder(warm_start=True).fit(X)
     with pytest.raises(ValueError, match=named):
         model.set_params(**params).fit(X)
 
@@ -985,7 +950,7 @@ def test_choices_that_clash(params, named):
 @pytest.mark.parametrize("pooling", ["stride", "max", "average", "min"])
 def test_convolutions_learn_digits(pooling):
     """Four codes leave less error than four principal components' worth of the mean."""
-    model = network(
+    model = autoencoder(
         4,
         network="conv",
         image_shape=(1, 8, 8),
@@ -1007,7 +972,7 @@ def test_images_of_any_size(image_shape, pooling, params):
     X = np.random.default_rng(0).normal(size=(30, int(np.prod(image_shape))))
     for gaps in (0.0, 0.1):
         X[np.random.default_rng(1).random(X.shape) < gaps] = np.nan
-        model = network(
+        model = autoencoder(
             network="conv",
             image_shape=image_shape,
             hidden_layer_sizes=(3, 4, 2),
@@ -1027,22 +992,22 @@ def test_images_of_any_size(image_shape, pooling, params):
 @pytest.mark.parametrize("weighted", [False, True])
 def test_moments_of_codes(weighted):
     """code_mean_ and code_covariance_ are the training codes' own, by weight."""
-    X = make_rows()
+    X = low_rank_rows()
     weight = np.random.default_rng(0).uniform(0.5, 2.0, len(X)) if weighted else None
-    model = network().fit(X, sample_weight=weight)
+    model = autoencoder().fit(X, sample_weight=weight)
     codes = model.transform(X).astype(np.float64)
     mean = np.average(codes, axis=0, weights=weight)
     covariance = np.cov(codes.T, aweights=weight, bias=True)
     np.testing.assert_allclose(model.code_mean_, mean, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(model.code_covariance_, covariance, rtol=1e-5, atol=1e-6)
-    assert np.atleast_2d(network(1).fit(X).code_covariance_).shape == (1, 1)
+    assert np.atleast_2d(autoencoder(1).fit(X).code_covariance_).shape == (1, 1)
 
 
 @pytest.mark.parametrize("noise", [False, True])
 @pytest.mark.parametrize("noise_variance", ["scalar", "per_feature"])
 def test_moments_of_samples(noise_variance, noise):
     """Through a linear decoder: W C W' and the mean code's row; with noise its variance more."""
-    X = make_rows()
+    X = low_rank_rows()
     model = linear(noise_variance=noise_variance).fit(X)
     axes = model.inverse_transform(np.eye(2)) - model.inverse_transform(np.zeros((2, 2)))
     axes = axes.astype(np.float64)
@@ -1062,7 +1027,7 @@ def test_moments_of_samples(noise_variance, noise):
 @every_likelihood
 def test_samples_are_in_the_support(likelihood, noise):
     """Counts for counts, bits for bits, shares for shares; noise differs from its absence."""
-    model = network(likelihood=likelihood, noise_variance=noise).fit(rows_for(likelihood))
+    model = autoencoder(likelihood=likelihood, noise_variance=noise).fit(rows_for(likelihood))
     drawn = model.sample(200, random_state=0)
     if likelihood == "bernoulli":
         assert set(np.unique(drawn)) <= {0.0, 1.0}
@@ -1081,7 +1046,7 @@ def test_codes_serve_a_classifier():
     X, y = load_digits(n_class=4, return_X_y=True)
     pipe = Pipeline(
         [
-            ("reduce", network(max_iter=8)),
+            ("reduce", autoencoder(max_iter=8)),
             ("scale", StandardScaler()),
             ("classify", LogisticRegression(max_iter=1000)),
         ]
@@ -1098,8 +1063,8 @@ def test_codes_serve_a_classifier():
 
 def test_frames_in_and_out():
     """set_output names codes after the class and rows after the columns."""
-    frame = pd.DataFrame(make_rows(), columns=list("abcdef"))
-    pipe = Pipeline([("scale", StandardScaler()), ("reduce", network())])
+    frame = pd.DataFrame(low_rank_rows(), columns=list("abcdef"))
+    pipe = Pipeline([("scale", StandardScaler()), ("reduce", autoencoder())])
     pipe.set_output(transform="pandas")
     codes = pipe.fit_transform(frame)
     assert list(codes.columns) == ["autoencoder0", "autoencoder1"]

@@ -6,15 +6,12 @@ parameters say, so that a new one is tested on arrival.
 
 import copy
 import inspect
-import pickle
 import re
 
-import joblib
 import numpy as np
 import pandas as pd
 import pytest
 import sklearn
-import skops.io
 import torch
 from contract_helpers import (
     ESTIMATORS,
@@ -23,7 +20,7 @@ from contract_helpers import (
     WIDE,
     as_frame,
     assert_finite,
-    assert_same,
+    assert_same_leaves,
     call,
     codes_of,
     default,
@@ -63,6 +60,7 @@ from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import skae
+from helpers import through_joblib, through_pickle, through_skops
 from skae._training.data import Batch
 from skae._utils import versions as skae_versions
 
@@ -174,23 +172,7 @@ def test_clone(Estimator):
     copied = clone(model)
     assert copied.get_params() == model.get_params()
     assert not learned(copied)
-    assert_same(outputs(copied.fit(X), X), outputs(model, X))
-
-
-def through_pickle(model, path):
-    return pickle.loads(pickle.dumps(model))
-
-
-def through_joblib(model, path):
-    joblib.dump(model, path)
-    return joblib.load(path)
-
-
-def through_skops(model, path):
-    dumped = skops.io.dumps(model)
-    foreign = skops.io.get_untrusted_types(data=dumped)
-    assert all(name.startswith("skae.") for name in foreign), foreign
-    return skops.io.loads(dumped, trusted=foreign)
+    assert_same_leaves(outputs(copied.fit(X), X), outputs(model, X))
 
 
 every_file = pytest.mark.parametrize(
@@ -207,8 +189,8 @@ def test_round_trip(Estimator, shape, gaps, saved_and_loaded, tmp_path):
     X = make_data(Estimator, shape, gaps=gaps)
     model = small(Estimator).fit(X, sample_weight=np.linspace(0.0, 2.0, len(X)))
     loaded = saved_and_loaded(model, tmp_path / "model")
-    assert_same(state(loaded), state(model))
-    assert_same(outputs(loaded, X), outputs(model, X))
+    assert_same_leaves(state(loaded), state(model))
+    assert_same_leaves(outputs(loaded, X), outputs(model, X))
 
 
 @every_estimator
@@ -227,7 +209,7 @@ def test_round_trip_of_an_unfitted_model(Estimator, saved_and_loaded, tmp_path):
     """An unfitted model that was saved and loaded can be fitted."""
     X = make_data(Estimator)
     loaded = saved_and_loaded(small(Estimator), tmp_path / "model")
-    assert_same(outputs(loaded.fit(X), X), outputs(fitted(Estimator), X))
+    assert_same_leaves(outputs(loaded.fit(X), X), outputs(fitted(Estimator), X))
 
 
 @every_streaming_estimator
@@ -237,7 +219,9 @@ def test_round_trip_amid_a_stream(Estimator, saved_and_loaded, tmp_path):
     X = make_data(Estimator)
     model = small(Estimator).partial_fit(X[:20])
     loaded = saved_and_loaded(model, tmp_path / "model")
-    assert_same(outputs(loaded.partial_fit(X[20:]), X), outputs(model.partial_fit(X[20:]), X))
+    assert_same_leaves(
+        outputs(loaded.partial_fit(X[20:]), X), outputs(model.partial_fit(X[20:]), X)
+    )
 
 
 def saved_elsewhere(monkeypatch, **versions):
@@ -271,7 +255,7 @@ def test_files_of_other_versions_warn(Estimator, saved_and_loaded, tmp_path, mon
             loaded.__setstate__(state_there)
         assert len(warned) == 1
         assert set(vars(loaded)) == set(vars(model))
-        assert_same(outputs(loaded, X), outputs(model, X))
+        assert_same_leaves(outputs(loaded, X), outputs(model, X))
 
 
 @every_estimator
@@ -285,7 +269,7 @@ def test_files_that_state_no_version_load_in_silence(Estimator):
     loaded = Estimator.__new__(Estimator)
     loaded.__setstate__(old)
     assert set(old) == keys
-    assert_same(outputs(loaded, X), outputs(model, X))
+    assert_same_leaves(outputs(loaded, X), outputs(model, X))
 
 
 @every_estimator
@@ -500,7 +484,7 @@ def test_failed_fit_changes_nothing(Estimator, fit, earlier, params, spoil, opti
     with pytest.raises(ValueError):
         getattr(model, fit)(spoil(X), **options)
     assert set(vars(model)) == attributes
-    assert_same(state(model), before)
+    assert_same_leaves(state(model), before)
     if earlier == "fresh":
         with pytest.raises(NotFittedError):
             model.transform(X)
@@ -514,7 +498,7 @@ def test_fit_that_fails_late_changes_nothing(Estimator):
     before = state(model)
     with pytest.raises(ValueError, match="n_components"):
         model.fit(make_data(Estimator, (10, 4)))
-    assert_same(state(model), before)
+    assert_same_leaves(state(model), before)
 
 
 @every_estimator
@@ -536,7 +520,7 @@ def test_interrupted_fit_changes_nothing(Estimator, fit, earlier, monkeypatch):
     monkeypatch.setattr(Estimator, "_fit_model", learn_and_interrupt)
     with pytest.raises(KeyboardInterrupt):
         getattr(model, fit)(make_data(Estimator, WIDE))
-    assert_same(state(model), before)
+    assert_same_leaves(state(model), before)
 
 
 LACKS_OF_MEMORY = {
@@ -569,7 +553,7 @@ def test_too_little_memory_to_learn(Estimator, fit, lack, monkeypatch):
     named = "batch_size \\(now 25\\)" if trained_on_batches(Estimator) else "n_components"
     with pytest.raises(MemoryError, match=f"{Estimator.__name__}.fit is out of memory.*{named}"):
         getattr(model, fit)(X)
-    assert_same(state(model), before)
+    assert_same_leaves(state(model), before)
 
 
 @every_estimator
@@ -608,7 +592,7 @@ def test_refit_forgets(Estimator, fit):
     getattr(model, fit)(frame)
     model.left_over_ = 1.0
     model.fit(X)
-    assert_same(state(model), state(small(Estimator).fit(X)))
+    assert_same_leaves(state(model), state(small(Estimator).fit(X)))
 
 
 @every_estimator
@@ -630,8 +614,8 @@ def test_same_seed_same_bits(Estimator, shape, gaps, random_state):
     X = make_data(Estimator, shape, gaps=gaps)
     first = small(Estimator, random_state=random_state).fit(X)
     second = small(Estimator, random_state=random_state).fit(X)
-    assert_same(state(first), state(second))
-    assert_same(outputs(first, X), outputs(second, X))
+    assert_same_leaves(state(first), state(second))
+    assert_same_leaves(outputs(first, X), outputs(second, X))
 
 
 @every_kind_of_rows
@@ -655,7 +639,7 @@ def test_global_generators_are_untouched(Estimator, shape, gaps, random_state):
             call(model, method, X, codes)
     model.sample(5, noise=False)
     model.sample(5, random_state=random_state)
-    assert_same(global_state(), before)
+    assert_same_leaves(global_state(), before)
 
 
 @every_estimator
@@ -770,7 +754,7 @@ def test_rows_of_weight_zero_are_left_out(Estimator):
     kept = weight > 0
     model = small(Estimator).fit(far, sample_weight=weight)
     expected = small(Estimator).fit(X[kept], sample_weight=weight[kept])
-    assert_same(outputs(model, X), outputs(expected, X), tolerance(Estimator))
+    assert_same_leaves(outputs(model, X), outputs(expected, X), tolerance(Estimator))
     codes = small(Estimator).fit_transform(far, sample_weight=weight)
     np.testing.assert_allclose(codes, expected.transform(far), rtol=1e-5, atol=1e-5)
 
@@ -784,7 +768,7 @@ def test_weights_of_a_batch_count_as_repeated_rows(Estimator):
     X = make_data(Estimator).astype(np.float32)
     weight = np.random.default_rng(0).integers(1, 4, len(X))
     model = small(Estimator).fit(X)
-    module, rows = model.net_.module_, model._rows(model._learned_from(X))
+    module, rows = model.net_.module_, model._dataset(model._learned_from(X))
     batch = module.prepare(rows.batch(slice(None)), torch.Generator())
     repeats = torch.as_tensor(weight)
     repeated = Batch(*(None if t is None else t.repeat_interleave(repeats, 0) for t in batch))
@@ -819,7 +803,7 @@ def test_weights_have_no_scale(Estimator, early_stopping):
         small(Estimator).set_params(early_stopping=early_stopping).fit(X, sample_weight=w)
         for w in (weight, 64 * weight)
     )
-    assert_same(outputs(model, X), outputs(scaled, X), 1e-4)
+    assert_same_leaves(outputs(model, X), outputs(scaled, X), 1e-4)
 
 
 @every_network
@@ -829,7 +813,7 @@ def test_rows_of_weight_zero_are_never_held_out(Estimator):
     weight = (np.arange(len(X)) % 2).astype(float)
     model = small(Estimator).set_params(early_stopping=True)
     weighted = clone(model).fit(np.where(weight[:, None] > 0, X, 1e6), sample_weight=weight)
-    assert_same(outputs(weighted, X), outputs(model.fit(X[1::2]), X), 1e-4)
+    assert_same_leaves(outputs(weighted, X), outputs(model.fit(X[1::2]), X), 1e-4)
 
 
 @st.composite
@@ -858,7 +842,7 @@ def test_integer_weights_count_as_repeated_rows(Estimator, case, seed):
     # With the codes that the data determine, all is the same.
     weighted = small(Estimator, n_components=1).fit(X, sample_weight=weight)
     counted = small(Estimator, n_components=1).fit(repeated)
-    assert_same(learned(weighted), learned(counted), 1e-8)
+    assert_same_leaves(learned(weighted), learned(counted), 1e-8)
     np.testing.assert_allclose(weighted.transform(X), counted.transform(X), rtol=0, atol=1e-8)
     if rank > 1:
         np.testing.assert_allclose(weighted.score_samples(X), counted.score_samples(X), rtol=1e-8)
@@ -884,8 +868,8 @@ def test_integer_weights_count_where_values_are_missing(Estimator, weight, seed)
     X = make_data(Estimator, (30, 4), seed, gaps=0.15)
     weighted = small(Estimator, 1).fit(X, sample_weight=weight)
     counted = small(Estimator, 1).fit(np.repeat(X, weight, axis=0))
-    assert_same(learned(weighted), learned(counted), 1e-8)
-    assert_same(outputs(weighted, X), outputs(counted, X), 1e-8)
+    assert_same_leaves(learned(weighted), learned(counted), 1e-8)
+    assert_same_leaves(outputs(weighted, X), outputs(counted, X), 1e-8)
 
 
 @may_advise
@@ -950,8 +934,8 @@ def test_weights_are_routed_through_a_pipeline(Estimator):
         middle.fit(X, sample_weight=weight)
     for pipe in (last, middle):
         found = pipe["reduce"]
-        assert_same(learned(found), learned(expected), tolerance(Estimator))
-        assert_same(outputs(found, X), outputs(expected, X), tolerance(Estimator))
+        assert_same_leaves(learned(found), learned(expected), tolerance(Estimator))
+        assert_same_leaves(outputs(found, X), outputs(expected, X), tolerance(Estimator))
 
 
 @every_estimator
@@ -972,4 +956,4 @@ def test_weights_are_routed_through_a_grid_search(Estimator):
             found = search.cv_results_[f"split{fold}_test_score"][index]
             assert found == pytest.approx(score, rel=tolerance(Estimator))
     best = small(Estimator, **search.best_params_).fit(X, sample_weight=weight)
-    assert_same(outputs(search.best_estimator_, X), outputs(best, X), tolerance(Estimator))
+    assert_same_leaves(outputs(search.best_estimator_, X), outputs(best, X), tolerance(Estimator))

@@ -17,7 +17,7 @@ from contract_helpers import (
     FRAMES,
     as_frame,
     assert_finite,
-    assert_same,
+    assert_same_leaves,
     call,
     codes_of,
     computes_in_float64,
@@ -104,13 +104,13 @@ def test_every_container_gives_the_same(Estimator, contain, tmp_path):
     plain = np.asarray(X).astype(np.float64, order="C")
     expected = small(Estimator).fit(plain)
     model = small(Estimator).fit(X)
-    assert_same(outputs(model, X), outputs(expected, plain), tolerance(Estimator))
+    assert_same_leaves(outputs(model, X), outputs(expected, plain), tolerance(Estimator))
 
     codes = contain(np.round(codes_of(expected, plain)), tmp_path / "codes")
     plain_codes = np.asarray(codes).astype(np.float64, order="C")
     decoded = {"inverse_transform": model.inverse_transform(codes)}
     expected_rows = {"inverse_transform": expected.inverse_transform(plain_codes)}
-    assert_same(decoded, expected_rows, tolerance(Estimator))
+    assert_same_leaves(decoded, expected_rows, tolerance(Estimator))
 
 
 @every_estimator
@@ -125,7 +125,7 @@ def test_every_container_of_weights_gives_the_same(Estimator, contain):
     weight = np.arange(len(X)) % 3
     model = small(Estimator).fit(X, sample_weight=contain(weight))
     expected = small(Estimator).fit(X, sample_weight=weight.astype(np.float64))
-    assert_same(outputs(model, X), outputs(expected, X), tolerance(Estimator))
+    assert_same_leaves(outputs(model, X), outputs(expected, X), tolerance(Estimator))
     scores = [m.score(X, sample_weight=contain(weight)) for m in (model, expected)]
     assert scores[0] == pytest.approx(scores[1], rel=tolerance(Estimator))
 
@@ -138,7 +138,7 @@ def test_sparse_rows_compute_as_dense_rows(Estimator, container):
     X[np.random.default_rng(0).random(X.shape) < 0.5] = 0.0
     model, expected = small(Estimator).fit(container(X)), small(Estimator).fit(X)
     # The two need not share a solver, and iterative ones stop at their own tolerance.
-    assert_same(outputs(model, container(X)), outputs(expected, X), 1e-6)
+    assert_same_leaves(outputs(model, container(X)), outputs(expected, X), 1e-6)
 
 
 @every_estimator
@@ -196,7 +196,7 @@ def test_frames_in_and_out(Estimator, given, wanted):
     for method, (frame, array, columns) in framed.items():
         assert isinstance(frame, FRAMES[wanted]), method
         assert list(frame.columns) == columns, method
-        assert_same({method: frame.to_numpy()}, {method: array}, tolerance(Estimator))
+        assert_same_leaves({method: frame.to_numpy()}, {method: array}, tolerance(Estimator))
         if wanted == "pandas":
             index = rows.index if given == "pandas" else pd.RangeIndex(len(X))
             pd.testing.assert_index_equal(frame.index, index, exact=False)
@@ -204,7 +204,9 @@ def test_frames_in_and_out(Estimator, given, wanted):
     drawn = model.sample(3, random_state=0)
     assert isinstance(drawn, FRAMES[wanted])
     assert list(drawn.columns) == names
-    assert_same({"": drawn.to_numpy()}, {"": plain.sample(3, random_state=0)}, tolerance(Estimator))
+    assert_same_leaves(
+        {"": drawn.to_numpy()}, {"": plain.sample(3, random_state=0)}, tolerance(Estimator)
+    )
     np.testing.assert_allclose(model.score_samples(rows), plain.score_samples(X), rtol=1e-5)
 
 
@@ -216,7 +218,7 @@ def test_arrays_out_of_frames_by_default(Estimator, given):
     rows = as_frame(given, X, list("abcdef"))
     model = small(Estimator).fit(rows)
     values = outputs(model, rows)
-    assert_same(values, outputs(fitted(Estimator), X), tolerance(Estimator))
+    assert_same_leaves(values, outputs(fitted(Estimator), X), tolerance(Estimator))
     assert {type(value) for name, value in values.items() if name != "score"} == {np.ndarray}
 
 
@@ -295,10 +297,10 @@ def test_what_is_masked_or_null_is_missing(Estimator, contain):
     X = np.round(9 * make_data(Estimator, gaps=0.1))
     rows = contain(X)
     model, expected = small(Estimator).fit(rows), small(Estimator).fit(X)
-    assert_same(outputs(model, rows), outputs(expected, X))
+    assert_same_leaves(outputs(model, rows), outputs(expected, X))
     if hasattr(model, "partial_fit"):
         model, expected = clone(model).partial_fit(rows), clone(model).partial_fit(X)
-        assert_same(outputs(model, rows), outputs(expected, X))
+        assert_same_leaves(outputs(model, rows), outputs(expected, X))
 
 
 @may_advise
@@ -331,7 +333,7 @@ def test_every_method_of_rows_sees_the_mask(Estimator, method):
     codes = codes_of(model, X)
     if may_miss_values(Estimator):
         expected = call(model, method, filled, codes)
-        assert_same(dict(leaves(call(model, method, rows, codes))), dict(leaves(expected)))
+        assert_same_leaves(dict(leaves(call(model, method, rows, codes))), dict(leaves(expected)))
     else:
         rows = rows[np.ma.getmaskarray(rows).any(axis=1)]
         with pytest.raises(ValueError, match="X is a masked array"):
@@ -361,7 +363,7 @@ def test_masked_arrays_without_a_masked_value(Estimator):
     weight = np.ma.ones(len(X))
     for mask in (np.ma.nomask, False):
         rows = np.ma.array(X, mask=mask)
-        assert_same(outputs(small(Estimator).fit(rows), rows), outputs(model, X))
+        assert_same_leaves(outputs(small(Estimator).fit(rows), rows), outputs(model, X))
         codes = np.ma.array(codes_of(model, X), mask=mask)
         expected = model.inverse_transform(codes.data)
         np.testing.assert_array_equal(model.inverse_transform(codes), expected)
@@ -441,7 +443,7 @@ def test_bfloat16_computes_as_float32(Estimator):
     weight = torch.linspace(0.5, 2, len(X)).bfloat16()
     model = small(Estimator).fit(X, sample_weight=weight)
     expected = small(Estimator).fit(plain, sample_weight=weight.float().numpy())
-    assert_same(outputs(model, X), outputs(expected, plain))
+    assert_same_leaves(outputs(model, X), outputs(expected, plain))
     codes = torch.from_numpy(codes_of(expected, plain))
     codes = torch.round(4 * codes).bfloat16() / 4 if codes.is_floating_point() else codes
     decoded = expected.inverse_transform(codes.float().numpy())
@@ -453,7 +455,7 @@ def test_tensors_with_gradients_are_rows(Estimator):
     """Nothing that is learned goes back through them."""
     X = make_data(Estimator)
     rows = torch.tensor(X, requires_grad=True)
-    assert_same(outputs(small(Estimator).fit(rows), rows), outputs(fitted(Estimator), X))
+    assert_same_leaves(outputs(small(Estimator).fit(rows), rows), outputs(fitted(Estimator), X))
 
 
 @law_for([E for E in ESTIMATORS if not get_tags(small(E)).input_tags.sparse])

@@ -12,7 +12,7 @@ import pytest
 from contract_helpers import (
     ESTIMATORS,
     assert_finite,
-    assert_same,
+    assert_same_leaves,
     call,
     codes_of,
     every_estimator,
@@ -50,7 +50,7 @@ def test_rows_far_away_stay_finite(Estimator, scale):
     assert scores.max() < model.score_samples(X / scale).min()
 
 
-def network(Estimator):
+def without_linear_models(Estimator):
     """A small one that wraps none of the linear models, whose weights count rows."""
     model = small(Estimator)
     return model.set_params(n_components=None) if "autoencoder" in model.get_params() else model
@@ -63,14 +63,14 @@ def test_weights_have_no_scale(Estimator, scale):
     """Not in `fit`, also where float32 could not hold them; powers of two change no bit."""
     X = make_data(Estimator)
     weight = np.linspace(0.5, 2.0, len(X))
-    model = network(Estimator).fit(X, sample_weight=scale * weight)
-    expected = network(Estimator).fit(X, sample_weight=weight)
+    model = without_linear_models(Estimator).fit(X, sample_weight=scale * weight)
+    expected = without_linear_models(Estimator).fit(X, sample_weight=weight)
     exact = scale == 2.0**70
     found, wanted = (
         {k: v for k, v in outputs(m, X).items() if k != "score_samples" or exact}
         for m in (model, expected)
     )
-    assert_same(found, wanted, 0.0 if exact else 1e-2)
+    assert_same_leaves(found, wanted, 0.0 if exact else 1e-2)
 
 
 @every_network
@@ -79,8 +79,10 @@ def test_weights_that_float32_loses_count_nothing(Estimator):
     """Beside the largest: no batch of them alone divides zero by zero."""
     X = make_data(Estimator)
     weight = np.where(np.arange(len(X)) < 30, 1.0, 1e-46)
-    model = network(Estimator).fit(X, sample_weight=weight)
-    assert_same(outputs(model, X), outputs(network(Estimator).fit(X[:30]), X), 1e-3)
+    model = without_linear_models(Estimator).fit(X, sample_weight=weight)
+    assert_same_leaves(
+        outputs(model, X), outputs(without_linear_models(Estimator).fit(X[:30]), X), 1e-3
+    )
 
 
 def as_numpy(value, kind):
@@ -110,7 +112,7 @@ def test_parameters_may_be_numpys(Estimator, solver):
     for kind in ("64", "32"):
         params = model.get_params(deep=False)
         other = type(model)(**{name: as_numpy(value, kind) for name, value in params.items()})
-        assert_same(outputs(other.fit(X), X), expected, 1e-5 if kind == "32" else 0.0)
+        assert_same_leaves(outputs(other.fit(X), X), expected, 1e-5 if kind == "32" else 0.0)
 
 
 @every_estimator
@@ -121,7 +123,7 @@ def test_a_file_that_is_mapped(Estimator, tmp_path):
     model = fitted(Estimator)
     joblib.dump(model, tmp_path / "model")
     mapped = joblib.load(tmp_path / "model", mmap_mode="r")
-    assert_same(outputs(mapped, X), outputs(model, X))
+    assert_same_leaves(outputs(mapped, X), outputs(model, X))
     codes = codes_of(mapped, X)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "partial_fit goes on", UserWarning)
@@ -178,7 +180,7 @@ def test_a_second_ctrl_c_is_raised(Estimator, monkeypatch):
         warnings.simplefilter("ignore", UserWarning)
         with pytest.raises(KeyboardInterrupt):
             model.set_params(callbacks=[Presses()]).fit(X + 1)
-    assert_same(learned(model), before)
+    assert_same_leaves(learned(model), before)
 
 
 @every_network

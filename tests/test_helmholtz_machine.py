@@ -10,6 +10,7 @@ import pytest
 import torch
 from scipy import integrate, optimize, special, stats
 
+from helpers import binary_states, log_bernoulli
 from skae import HelmholtzMachine
 from skae._helmholtz_machine import is_binary
 from skae._inference import row_draws
@@ -19,16 +20,6 @@ from skae._training import data
 from skae._training.data import Data
 
 # -------------------------------------------------------------------------- helpers
-
-
-def all_of(n_units):
-    """All states of binary units, (2 ** n_units, n_units)."""
-    return np.array(list(itertools.product([0.0, 1.0], repeat=n_units)))
-
-
-def log_bernoulli(values, logit):
-    """x log λ + (1 - x) log(1 - λ), value by value."""
-    return values * special.log_expit(logit) + (1 - values) * special.log_expit(-logit)
 
 
 @dataclass
@@ -47,7 +38,7 @@ class Truth:
 
     @cached_property
     def h(self):
-        return np.split(all_of(sum(self.sizes)), np.cumsum(self.sizes)[:-1], axis=1)
+        return np.split(binary_states(sum(self.sizes)), np.cumsum(self.sizes)[:-1], axis=1)
 
     def logit(self, layer, states):
         return states @ self.weights[f"{layer}.weight"].T + self.weights[f"{layer}.bias"]
@@ -151,7 +142,7 @@ def put(model, **values):
                 p.copy_(torch.as_tensor(np.asarray(values[name.replace(".", "_")])))
 
 
-def make_rows(kind, n_rows=20, n_features=4, *, gaps=0.0, seed=0):
+def rows_of_kind(kind, n_rows=20, n_features=4, *, gaps=0.0, seed=0):
     """Rows that are binary, grey, or far from zero in units far from one; some are NaN."""
     rng = np.random.default_rng(seed)
     X = rng.normal(size=(n_rows, n_features)) + 1.5 * rng.integers(0, 2, (n_rows, 1))
@@ -195,9 +186,9 @@ SIZES = [(3,), (12,), (3, 2), (4, 3, 5)]
 def case(kind, sizes, gaps, size=1.0):
     """A machine, its truth, and rows, of which the last saw nothing if there are gaps."""
     of_rows, params = KINDS[kind]
-    X = make_rows(of_rows, gaps=gaps)
+    X = rows_of_kind(of_rows, gaps=gaps)
     model, truth = machine(X, sizes, size=size, **params)
-    X = make_rows(of_rows, 7, gaps=gaps, seed=1)
+    X = rows_of_kind(of_rows, 7, gaps=gaps, seed=1)
     if gaps:
         X[-1] = np.nan
     return model, truth, X
@@ -246,8 +237,8 @@ def test_free_energies_are_sums_over_all_configurations(kind, sizes, gaps):
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 def test_probabilities_of_all_rows_sum_to_one(sizes):
     """Of all binary rows; and those of some values are sums over all others."""
-    model, _ = machine(make_rows("binary", gaps=0.1), sizes)
-    X = all_of(4)
+    model, _ = machine(rows_of_kind("binary", gaps=0.1), sizes)
+    X = binary_states(4)
     p = np.exp(model.exact_log_likelihood(X))
     assert p.sum() == pytest.approx(1, abs=1e-9)
     some = np.array([[1, np.nan, 0, np.nan]])
@@ -273,8 +264,8 @@ def test_densities_integrate_to_one(sizes):
 
 def test_grey_values_bound_the_mean_over_their_draws():
     """x log λ + (1 - x) log(1 - λ) scores at most the mean log p of rows drawn from x."""
-    model, _ = machine(make_rows("grey"), (3, 2), likelihood="bernoulli", size=2.0)
-    X, rows = make_rows("grey", 6, seed=2), all_of(4)
+    model, _ = machine(rows_of_kind("grey"), (3, 2), likelihood="bernoulli", size=2.0)
+    X, rows = rows_of_kind("grey", 6, seed=2), binary_states(4)
     chances = np.exp(log_bernoulli(rows, special.logit(X)[:, None]).sum(-1))
     mean = chances @ model.exact_log_likelihood(rows)
     bound = model.exact_log_likelihood(X)
@@ -284,7 +275,7 @@ def test_grey_values_bound_the_mean_over_their_draws():
 
 def test_twenty_units():
     """They can be enumerated: where only three are joined to the rows, these alone count."""
-    X = make_rows("binary")
+    X = rows_of_kind("binary")
     model, truth = machine(X, (20,))
     few, few_truth = machine(X, (3,))
     W = np.zeros((4, 20))
@@ -294,14 +285,14 @@ def test_twenty_units():
     put(few, prior_logit=prior[[0, 7, 19]])
     X = X[:3]
     found = model.exact_log_likelihood(X)
-    np.testing.assert_allclose(found, truth_of(few, make_rows("binary")).log_p(X), atol=1e-5)
+    np.testing.assert_allclose(found, truth_of(few, rows_of_kind("binary")).log_p(X), atol=1e-5)
     assert (model.free_energy(X, n_draws=None) > -found).all()
 
 
 @pytest.mark.parametrize("sizes", [(21,), (10, 11)], ids=str)
 def test_more_than_twenty_units(sizes):
     """Their states are too many, and the error says so; draws do for any number."""
-    X = make_rows("binary")
+    X = rows_of_kind("binary")
     model, _ = machine(X, sizes)
     for method in (
         model.exact_log_likelihood,
@@ -350,13 +341,13 @@ def test_drawn_free_energies(kind, sizes):
 def test_the_top_layer_is_averaged_given_the_layer_below():
     """One draw is exact where nothing but the top layer is random, or explains."""
     model, _, X = case("bernoulli", (3,), 0.0)
-    model, _ = machine(make_rows("binary"), (3,))
+    model, _ = machine(rows_of_kind("binary"), (3,))
     put(model, to_rows_weight=np.zeros((4, 3)))
-    exact = truth_of(model, make_rows("binary")).terms(X)
+    exact = truth_of(model, rows_of_kind("binary")).terms(X)
     np.testing.assert_allclose(model.free_energy_terms(X, n_draws=1), exact, rtol=1e-5)
-    model, _ = machine(make_rows("binary"), (2, 3))
+    model, _ = machine(rows_of_kind("binary"), (2, 3))
     put(model, up_0_bias=[40, -40], down_0_weight=np.zeros((2, 3)))  # as good as certain
-    exact = truth_of(model, make_rows("binary")).terms(X)
+    exact = truth_of(model, rows_of_kind("binary")).terms(X)
     np.testing.assert_allclose(model.free_energy_terms(X, n_draws=1), exact, rtol=1e-4)
 
 
@@ -403,8 +394,10 @@ def test_one_draw_estimates_the_free_energy(seeded_scores):
 @pytest.mark.parametrize("sizes", [(3,), (3, 2), (4, 3, 5)], ids=str)
 def test_many_draws_score_the_likelihood(kind, sizes):
     """Within standard errors that are known by enumeration, and small."""
-    model, truth = machine(make_rows(KINDS[kind][0], gaps=0.3), sizes, size=0.2, **KINDS[kind][1])
-    X, n = make_rows(KINDS[kind][0], 7, gaps=0.3, seed=1), 10_000
+    model, truth = machine(
+        rows_of_kind(KINDS[kind][0], gaps=0.3), sizes, size=0.2, **KINDS[kind][1]
+    )
+    X, n = rows_of_kind(KINDS[kind][0], 7, gaps=0.3, seed=1), 10_000
     log_q, log_posterior = truth.log_q(X), truth.log_joint(X) - truth.log_p(X)[:, None]
     variance = np.exp(2 * log_posterior - log_q).sum(1) - 1  # of p(x, h) / q(h|x) / p(x)
     found = model.score_samples(X, n_importance=n)
@@ -418,7 +411,7 @@ def test_many_draws_score_the_likelihood(kind, sizes):
 def test_scores_belong_to_their_rows(kind):
     """The same in every call, in any order, beside any other rows."""
     model, _, _ = case(kind, (3, 2), 0.3)
-    X = make_rows(KINDS[kind][0], 60, gaps=0.2, seed=4)
+    X = rows_of_kind(KINDS[kind][0], 60, gaps=0.2, seed=4)
     order = np.random.default_rng(0).permutation(60)
     for score in (
         lambda X: model.score_samples(X, n_importance=7),
@@ -437,7 +430,7 @@ def test_no_unit_is_turned_by_rounding():
 
     In float32 a probability that other rows round otherwise turns units, and scores jump.
     """
-    X = make_rows("binary", 300, 10)
+    X = rows_of_kind("binary", 300, 10)
     model, _ = machine(X, (8, 4), size=0.5)
     together = model.score_samples(X)
     alone = np.concatenate([model.score_samples(x[None]) for x in X])
@@ -484,7 +477,7 @@ def test_numbers_of_draws_are_checked():
 
 def free_energy_of(logits, log_joint):
     """F of a factorial q of two units."""
-    h = all_of(2)
+    h = binary_states(2)
     log_q = log_bernoulli(h, np.asarray(logits)).sum(1)
     return np.exp(log_q) @ (log_q - log_joint)
 
@@ -499,7 +492,7 @@ def test_explaining_away():
     # x = h_1 OR h_2, all but without noise.
     or_gate = {"to_rows_weight": [[10.0, 10.0]], "to_rows_bias": [-5.0]}
     put(model, prior_logit=special.logit([0.1, 0.1]), **or_gate)
-    truth, x, h = truth_of(model, X), np.ones((1, 1)), all_of(2)
+    truth, x, h = truth_of(model, X), np.ones((1, 1)), binary_states(2)
     posterior = np.exp(truth.log_joint(x) - truth.log_p(x)[:, None])[0]
     # A priori independent, the causes are coupled once the effect is seen.
     prior = np.exp(truth.log_prior())
@@ -538,15 +531,15 @@ def frequencies(states):
 @pytest.mark.parametrize("sizes", [(2,), (3, 2), (2, 2, 2)], ids=str)
 def test_samples_follow_the_enumerated_distribution(sizes):
     """Frequencies of all binary rows against p(x)."""
-    model, truth = machine(make_rows("binary", n_features=3), sizes, size=1.5)
+    model, truth = machine(rows_of_kind("binary", n_features=3), sizes, size=1.5)
     counts = frequencies(model.sample(20_000, random_state=1))
-    expected = 20_000 * np.exp(truth.log_p(all_of(3)))
+    expected = 20_000 * np.exp(truth.log_p(binary_states(3)))
     assert stats.chisquare(counts, expected).pvalue > 1e-3
 
 
 def test_dreams_follow_the_enumerated_joint():
     """Frequencies of rows with the units they were drawn from, against p(x, h)."""
-    model, truth = machine(make_rows("binary", n_features=2), (1, 3))
+    model, truth = machine(rows_of_kind("binary", n_features=2), (1, 3))
     rows, layers = model.dream(30_000, return_layers=True, random_state=2)
     top, below = layers
     assert [layer.shape for layer in layers] == [(30_000, 3), (30_000, 1)]
@@ -555,7 +548,7 @@ def test_dreams_follow_the_enumerated_joint():
         assert set(np.unique(values)) == {0.0, 1.0}
     # As the truth counts configurations: x slowest, then from the data up.
     counts = frequencies(np.hstack([rows, below, top]))
-    expected = 30_000 * np.exp(truth.log_joint(all_of(2))).ravel()
+    expected = 30_000 * np.exp(truth.log_joint(binary_states(2))).ravel()
     assert stats.chisquare(counts, expected).pvalue > 1e-3
     np.testing.assert_array_equal(rows, model.sample(30_000, random_state=2))
     np.testing.assert_array_equal(rows, model.dream(30_000, random_state=2))
@@ -563,7 +556,7 @@ def test_dreams_follow_the_enumerated_joint():
 
 def test_samples_without_noise_are_means_of_drawn_units():
     """σ(W h + b) of some configuration each, as often as that is likely."""
-    model, truth = machine(make_rows("binary"), (2, 2))
+    model, truth = machine(rows_of_kind("binary"), (2, 2))
     means = truth.mean()[::4]  # those of the states of h_1
     found = model.sample(8000, noise=False, random_state=0)
     distance = np.abs(found[:, None] - means).max(-1)
@@ -575,20 +568,20 @@ def test_samples_without_noise_are_means_of_drawn_units():
 
 def test_latent_samples_follow_the_prior():
     """Independent units of the top layer, and rows that are drawn given them."""
-    model, truth = machine(make_rows("binary"), (3, 2), size=1.5, seed=1)
+    model, truth = machine(rows_of_kind("binary"), (3, 2), size=1.5, seed=1)
     Z = model.sample_latent(20_000, random_state=0)
     assert Z.shape == (20_000, 2)
-    chance = np.exp(log_bernoulli(all_of(2), truth.weights["prior_logit"]).sum(1))
+    chance = np.exp(log_bernoulli(binary_states(2), truth.weights["prior_logit"]).sum(1))
     assert stats.chisquare(frequencies(Z), 20_000 * chance).pvalue > 1e-3
     # Given a top layer, rows follow what units between make of it, not what their means do.
     z = np.array([[0.0, 1.0]])
     generator = np.random.RandomState(0)
     rows = model._generate(np.repeat(z, 20_000, axis=0), generator, noise=True)
     given = (truth.h[-1] == z).all(1)
-    log_p = special.logsumexp(truth.log_joint(all_of(4))[:, given], axis=1)
+    log_p = special.logsumexp(truth.log_joint(binary_states(4))[:, given], axis=1)
     chance = np.exp(log_p - special.logsumexp(truth.log_prior()[given]))
     assert stats.chisquare(frequencies(rows), 20_000 * chance).pvalue > 1e-3
-    mean = np.exp(log_bernoulli(all_of(4), special.logit(model.inverse_transform(z))).sum(1))
+    mean = np.exp(log_bernoulli(binary_states(4), special.logit(model.inverse_transform(z))).sum(1))
     assert np.abs(mean - chance).sum() > 0.05
 
 
@@ -596,7 +589,7 @@ def test_latent_samples_follow_the_prior():
 def test_gaussian_samples_have_the_moments_of_the_mixture(noise_variance):
     """Mean and covariance over all configurations, and the noise; in the units of the data."""
     model, truth = machine(
-        make_rows("gaussian", n_features=3), (3, 2), noise_variance=noise_variance
+        rows_of_kind("gaussian", n_features=3), (3, 2), noise_variance=noise_variance
     )
     X = model.sample(40_000, random_state=0).astype(float)
     p, means = np.exp(truth.log_prior()), truth.mean()
@@ -640,7 +633,7 @@ def test_codes_of_upper_layers_are_propagated():
 
 def test_layers_as_frames():
     """Under set_output all layers are frames, whose columns and index say what they are."""
-    X = pd.DataFrame(make_rows("binary"), columns=list("abcd")).set_index(np.arange(20) + 5)
+    X = pd.DataFrame(rows_of_kind("binary"), columns=list("abcd")).set_index(np.arange(20) + 5)
     model, _ = machine(X.to_numpy(), (3, 2))
     model = model.fit(X).set_output(transform="pandas")
     top, below = model.transform(X, layer="all")
@@ -702,7 +695,7 @@ def with_a_gap(X):
 )
 def test_auto_takes_bernoulli_for_binary_rows(change, expected):
     """If all values that were seen are 0 or 1, of whatever type; and Gaussian otherwise."""
-    X = change(make_rows("binary"))
+    X = change(rows_of_kind("binary"))
     model = HelmholtzMachine(2, max_iter=1, device="cpu").fit(X)
     assert model.likelihood_ == expected
     assert (model.noise_variance_ is None) == (expected == "bernoulli")
@@ -711,7 +704,7 @@ def test_auto_takes_bernoulli_for_binary_rows(change, expected):
 
 def test_the_last_row_counts(monkeypatch):
     """For what "auto" takes, however rows are looked at in chunks."""
-    X = make_rows("binary")
+    X = rows_of_kind("binary")
     monkeypatch.setattr(data, "_CHUNK_BYTES", 64)
     assert is_binary(X)
     X[-1, -1] = 0.5
@@ -720,7 +713,7 @@ def test_the_last_row_counts(monkeypatch):
 
 def test_gaussian_explains_binary_rows_if_asked():
     """As any numbers, with a noise variance."""
-    X = make_rows("binary")
+    X = rows_of_kind("binary")
     model, truth = machine(X, (3,), likelihood="gaussian")
     assert model.likelihood_ == "gaussian"
     np.testing.assert_allclose(model.exact_log_likelihood(X), truth.log_p(X), rtol=1e-6, atol=1e-5)
@@ -728,7 +721,7 @@ def test_gaussian_explains_binary_rows_if_asked():
 
 def test_values_that_are_no_probabilities():
     """Bernoulli refuses them when fitted and ever after, and says in which column."""
-    X = make_rows("grey")
+    X = rows_of_kind("grey")
     model = HelmholtzMachine(2, likelihood="bernoulli", max_iter=1, device="cpu").fit(X)
     X[3, 1] = 1.5
     message = r"likelihood='bernoulli' allows values in \[0, 1\]; column 1 of X has .* to 1\.5"
@@ -749,7 +742,7 @@ def test_values_that_are_no_probabilities():
 @pytest.mark.parametrize("noise", ["per_feature", 0.5])
 def test_bernoulli_has_no_noise(noise):
     """Whether it was asked for or taken by "auto", which the message tells."""
-    X, model = make_rows("binary"), HelmholtzMachine(2, noise_variance=noise, max_iter=1)
+    X, model = rows_of_kind("binary"), HelmholtzMachine(2, noise_variance=noise, max_iter=1)
     with pytest.raises(ValueError, match=f"noise_variance={noise!r}.*all values are 0 or 1"):
         model.fit(X)
     with pytest.raises(ValueError, match=r"noise_variance=.*it is 'bernoulli', which has no"):
@@ -791,14 +784,14 @@ def test_grey_rows_are_drawn_anew_in_every_epoch(prepared):
 
 def test_binary_rows_stay_as_they_are(prepared):
     """Under "auto" and "bernoulli"; Gaussian rows, too."""
-    X = make_rows("binary", gaps=0.2)
+    X = rows_of_kind("binary", gaps=0.2)
     seen = np.nan_to_num(X[np.lexsort(np.nan_to_num(X).T)])
     for likelihood in ("auto", "bernoulli"):
         HelmholtzMachine(2, likelihood=likelihood, max_iter=2, device="cpu").fit(X)
     for y in prepared:
         np.testing.assert_array_equal(y[np.lexsort(y.T)], seen)
     prepared.clear()
-    grey = make_rows("grey")
+    grey = rows_of_kind("grey")
     HelmholtzMachine(2, max_iter=1, device="cpu").fit(grey)  # "auto" takes Gaussian
     expected = (grey - grey.mean(0)) / np.sqrt(grey.var(0).mean())
     np.testing.assert_allclose(np.sort(prepared[0], 0), np.sort(expected, 0), rtol=1e-5, atol=1e-6)
@@ -806,7 +799,7 @@ def test_binary_rows_stay_as_they_are(prepared):
 
 def test_streams_may_turn_grey(prepared):
     """The likelihood stays what the first rows made it; later ones may be probabilities."""
-    X, grey = make_rows("binary"), np.full((20, 4), 0.5)
+    X, grey = rows_of_kind("binary"), np.full((20, 4), 0.5)
     model = HelmholtzMachine(2, random_state=0, device="cpu").partial_fit(X)
     model.partial_fit(grey).partial_fit(X)
     assert model.likelihood_ == "bernoulli"
@@ -814,8 +807,8 @@ def test_streams_may_turn_grey(prepared):
     assert set(np.unique(prepared[1])) == {0.0, 1.0}
     np.testing.assert_array_equal(np.sort(prepared[2], 0), np.sort(X, 0))
     with pytest.raises(ValueError, match="likelihood='bernoulli'"):
-        model.partial_fit(make_rows("gaussian"))
-    stream = HelmholtzMachine(2, random_state=0, device="cpu").partial_fit(make_rows("gaussian"))
+        model.partial_fit(rows_of_kind("gaussian"))
+    stream = HelmholtzMachine(2, random_state=0, device="cpu").partial_fit(rows_of_kind("gaussian"))
     assert stream.partial_fit(X).likelihood_ == "gaussian"
 
 
@@ -829,7 +822,7 @@ def test_the_noise_is_the_best_given_the_networks(algorithm, noise_variance):
 
     Under "reweighted" draws count by their importance, and so follow the posterior.
     """
-    X = make_rows("gaussian", 20, 3, gaps=0.2)
+    X = rows_of_kind("gaussian", 20, 3, gaps=0.2)
     reweighted = algorithm == "reweighted"
     model, truth = machine(
         X,
@@ -861,7 +854,7 @@ def test_planted_noise_is_found():
         random_state=0,
         device="cpu",
     ).fit(X)
-    log_p = [stats.norm.logpdf(X, 10 + s @ W, 0.5).sum(1) for s in all_of(2)]
+    log_p = [stats.norm.logpdf(X, 10 + s @ W, 0.5).sum(1) for s in binary_states(2)]
     best = special.logsumexp(log_p, axis=0).mean() - np.log(4)
     assert model.exact_log_likelihood(X).mean() == pytest.approx(best, abs=0.05)
     assert model.noise_variance_ == pytest.approx(0.25, rel=0.1)
@@ -910,7 +903,7 @@ def test_planted_patterns_are_learned(algorithm, sizes):
 def test_losses_are_those_of_the_fitted_machine(kind, algorithm):
     """Free energies, or bounds: nats per row in the units of the data."""
     of_rows, params = KINDS[kind]
-    X = make_rows(of_rows, 1000, gaps=0.1)
+    X = rows_of_kind(of_rows, 1000, gaps=0.1)
     model = HelmholtzMachine(
         3,
         hidden_layer_sizes=2,
@@ -937,7 +930,7 @@ def test_losses_are_those_of_the_fitted_machine(kind, algorithm):
 
 def test_training_goes_on_with_other_particles_but_not_by_another_algorithm():
     """What warm_start may change, and what it names if it may not."""
-    X = make_rows("binary")
+    X = rows_of_kind("binary")
     model = HelmholtzMachine(
         2, algorithm="reweighted", n_particles=3, warm_start=True, max_iter=2, device="cpu"
     ).fit(X)
@@ -950,7 +943,7 @@ def test_training_goes_on_with_other_particles_but_not_by_another_algorithm():
     model.set_params(algorithm="reweighted", likelihood="gaussian")
     with pytest.raises(ValueError, match="likelihood='gaussian' cannot change"):
         model.fit(X)
-    model.set_params(likelihood="bernoulli").fit(make_rows("grey"))
+    model.set_params(likelihood="bernoulli").fit(rows_of_kind("grey"))
     assert model.n_iter_ == 6
 
 
@@ -958,7 +951,7 @@ def test_free_energies_need_two_particles():
     """One has no other to compare with."""
     model = HelmholtzMachine(2, algorithm="free-energy", n_particles=1)
     with pytest.raises(ValueError, match=r"n_particles=1 .*'free-energy' needs two or more"):
-        model.fit(make_rows("binary"))
+        model.fit(rows_of_kind("binary"))
 
 
 @pytest.mark.parametrize(
@@ -967,7 +960,7 @@ def test_free_energies_need_two_particles():
 def test_particles_by_default(algorithm, n_particles):
     """One awake and asleep, ten where they are compared."""
     model = HelmholtzMachine(2, algorithm=algorithm, max_iter=1, device="cpu")
-    model.fit(make_rows("binary"))
+    model.fit(rows_of_kind("binary"))
     assert model.net_.module_.architecture.n_particles == n_particles
 
 
@@ -983,7 +976,7 @@ def test_early_stopping_watches_the_loss():
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_training_in_bfloat16(algorithm):
     """Masses are summed in float32, so that losses are those of float32 but for rounding."""
-    X = make_rows("binary", 500, 6)
+    X = rows_of_kind("binary", 500, 6)
     params = {"algorithm": algorithm, "learning_rate_init": 1e-12, "max_iter": 1}
     losses = {}
     for precision in ("float32", "bfloat16"):

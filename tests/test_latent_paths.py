@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 from sklearn.exceptions import NotFittedError
 
+from helpers import make_rows
 from skae import AdversarialAE, Autoencoder
 
 NAMES = [f"x{i}" for i in range(5)]
@@ -20,13 +21,7 @@ KINDS = {
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
-def make_rows(n_rows=40, seed=0):
-    rng = np.random.default_rng(seed)
-    X = rng.normal(size=(n_rows, 2)) @ rng.normal(size=(2, 5)) + 0.2 * rng.normal(size=(n_rows, 5))
-    return np.exp(X / 4).astype(np.float32)
-
-
-X = make_rows()
+X = np.exp(make_rows(40, scales=1.0, noise=0.2, mean=0.0, dtype=np.float64) / 4).astype(np.float32)
 
 
 def unfitted(kind="AdversarialAE", **params):

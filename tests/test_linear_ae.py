@@ -37,7 +37,7 @@ ARRAYS = (
 )
 
 
-def make_rows(n_samples=60, n_features=6, *, seed=0, mean=2.0):
+def full_rank_rows(n_samples=60, n_features=6, *, seed=0, mean=2.0):
     """Correlated rows whose covariance has well separated eigenvalues, about 9 to 0.3."""
     rng = np.random.default_rng(seed)
     axes = np.linalg.qr(rng.normal(size=(n_features, n_features)))[0]
@@ -75,7 +75,7 @@ def in_batches(model, X, cuts, sample_weight=None):
 
 
 def test_the_maps_are_the_principal_axes():
-    X = make_rows()
+    X = full_rank_rows()
     model, pca = LinearAE(3).fit(X), PCA(3).fit(X)
     np.testing.assert_allclose(model.encoder_, pca.components_, atol=1e-12)
     np.testing.assert_allclose(model.decoder_, pca.components_.T, atol=1e-12)
@@ -85,7 +85,7 @@ def test_the_maps_are_the_principal_axes():
 @pytest.mark.parametrize("params", [{}, {"whiten": True}, {"alpha": 1.5}], ids=str)
 @pytest.mark.parametrize("solver", ["closed_form", "gradient"])
 def test_codes_and_reconstructions_are_what_the_maps_give(solver, params):
-    X = make_rows()
+    X = full_rank_rows()
     model = LinearAE(3, solver=solver, random_state=0, **params).fit(X)
     codes = (X - X.mean(axis=0)) @ model.encoder_.T
     np.testing.assert_allclose(model.transform(X), codes, atol=1e-10)
@@ -95,7 +95,7 @@ def test_codes_and_reconstructions_are_what_the_maps_give(solver, params):
 
 
 def test_whitened_maps_are_pcas():
-    X = make_rows()
+    X = full_rank_rows()
     model, pca = LinearAE(3, whiten=True).fit(X), PCA(3, whiten=True).fit(X)
     codes = pca.transform(X)
     np.testing.assert_allclose(model.transform(X), codes, atol=1e-12)
@@ -178,7 +178,7 @@ def test_whitening_of_constant_rows(mean):
 @pytest.mark.parametrize("params", [{}, {"alpha": 0.7}, {"alpha": 100.0}], ids=str)
 @pytest.mark.parametrize("how", ["full", "covariance_eigh", "gradient", "weighted", "stream"])
 def test_the_formula_of_pcas_users_decodes(how, params):
-    X = make_rows()
+    X = full_rank_rows()
     options = {name: value for name, value in WHITENED[how].items() if name != "n_components"}
     model = LinearAE(3, random_state=0, **options, **params)
     if how == "stream":
@@ -193,7 +193,7 @@ def test_the_formula_of_pcas_users_decodes(how, params):
 
 
 def test_whitened_components_keep_pcas_convention():
-    X = make_rows()
+    X = full_rank_rows()
     model = LinearAE(3, whiten=True).fit(X)
     Z = np.random.default_rng(0).normal(size=(5, 3))
     by_hand = Z * np.sqrt(model.explained_variance_) @ model.components_ + model.mean_
@@ -203,7 +203,7 @@ def test_whitened_components_keep_pcas_convention():
 
 @pytest.mark.parametrize("params", [{"alpha": 0.7}, {"whiten": True}, {}], ids=str)
 def test_models_saved_by_the_first_version_load_right(params):
-    X = make_rows()
+    X = full_rank_rows()
     model = LinearAE(3, **params).fit(X)
     state = model.__getstate__()
     state["components_"] = state.pop("axes_")
@@ -215,14 +215,14 @@ def test_models_saved_by_the_first_version_load_right(params):
 
 
 def test_a_stream_goes_on_after_fit_with_shrunken_maps():
-    X = make_rows(40)
+    X = full_rank_rows(40)
     model = LinearAE(alpha=0.8).fit(X[:25]).partial_fit(X[25:])
     assert_same_model(model, LinearAE(alpha=0.8).fit(X))
 
 
 @pytest.mark.parametrize("weighted", [False, True])
 def test_what_incremental_pca_tells_of_a_stream(weighted):
-    X = make_rows(40)
+    X = full_rank_rows(40)
     repeats = np.random.default_rng(0).integers(1, 4, 40) if weighted else None
     model = in_batches(LinearAE(5), X[:4], [2], None if repeats is None else repeats[:4] / 10)
     assert model.n_samples_seen_ == pytest.approx(4 if repeats is None else repeats[:4].sum() / 10)
@@ -235,7 +235,7 @@ def test_what_incremental_pca_tells_of_a_stream(weighted):
 
 
 def test_unchecked_batches_give_the_same_model():
-    X = make_rows(40)
+    X = full_rank_rows(40)
     model = LinearAE(3)
     for batch in np.array_split(X, 4):
         model.partial_fit(batch, check_input=False)
@@ -248,10 +248,10 @@ def test_unchecked_batches_give_the_same_model():
 @pytest.mark.parametrize(
     "query",
     [
-        lambda model: model.transform(make_rows()),
+        lambda model: model.transform(full_rank_rows()),
         lambda model: model.inverse_transform(np.ones((2, 5))),
-        lambda model: model.reconstruct(make_rows()),
-        lambda model: model.score(make_rows()),
+        lambda model: model.reconstruct(full_rank_rows()),
+        lambda model: model.score(full_rank_rows()),
         lambda model: model.sample(),
         lambda model: model.get_covariance(),
         lambda model: model.get_precision(),
@@ -260,7 +260,7 @@ def test_unchecked_batches_give_the_same_model():
     ids=["transform", "inverse", "reconstruct", "score", "sample", "cov", "precision", "names"],
 )
 def test_a_stream_that_is_too_short_says_how_many_rows_it_needs(query):
-    model = LinearAE(5).partial_fit(make_rows()[:3])
+    model = LinearAE(5).partial_fit(full_rank_rows()[:3])
     with pytest.raises(NotFittedError, match="has seen 3 rows and needs 5 before"):
         query(model)
     with pytest.raises(NotFittedError, match="is not fitted yet"):
@@ -271,7 +271,7 @@ def test_a_stream_that_is_too_short_says_how_many_rows_it_needs(query):
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.999])
 def test_alpha_shrinks_every_axis_by_its_own_variance(share, weighted):
     """s_i^2 = max(0, 1 - alpha / lambda_i), with lambda of the covariance with 1/n."""
-    X = make_rows(40)
+    X = full_rank_rows(40)
     repeats = np.random.default_rng(0).integers(1, 4, 40) if weighted else np.ones(40, int)
     _, values, vectors = spectrum(np.repeat(X, repeats, axis=0))
     alpha = share * values[1]
@@ -287,7 +287,7 @@ def test_alpha_shrinks_every_axis_by_its_own_variance(share, weighted):
 
 
 def test_components_collapse_where_alpha_exceeds_their_variance():
-    X = make_rows()
+    X = full_rank_rows()
     _, values, _ = spectrum(X)
     alpha = np.sqrt(values[1] * values[2])
     model = LinearAE(4, alpha=alpha).fit(X)
@@ -299,7 +299,7 @@ def test_components_collapse_where_alpha_exceeds_their_variance():
 
 
 def test_alpha_leaves_pcas_side_alone():
-    X = make_rows()
+    X = full_rank_rows()
     plain, shrunk = LinearAE(3).fit(X), LinearAE(3, alpha=1.0).fit(X)
     for name in (n for n in ARRAYS[:7] if n != "components_"):
         np.testing.assert_array_equal(getattr(shrunk, name), getattr(plain, name))
@@ -310,11 +310,11 @@ def test_alpha_leaves_pcas_side_alone():
 
 def test_alpha_with_whitening_is_refused():
     with pytest.raises(ValueError, match=r"alpha=0\.5 .*whiten=True"):
-        LinearAE(2, alpha=0.5, whiten=True).fit(make_rows())
+        LinearAE(2, alpha=0.5, whiten=True).fit(full_rank_rows())
     with pytest.raises(ValueError, match=r"alpha=0\.5 .*whiten=True"):
-        LinearAE(2, alpha=0.5, whiten=True).partial_fit(make_rows())
+        LinearAE(2, alpha=0.5, whiten=True).partial_fit(full_rank_rows())
     with pytest.raises(ValueError, match="'alpha'"):
-        LinearAE(2, alpha=-0.5).fit(make_rows())
+        LinearAE(2, alpha=-0.5).fit(full_rank_rows())
 
 
 # ------------------------------------------------------------------------ the objective
@@ -323,7 +323,7 @@ def test_alpha_with_whitening_is_refused():
 @pytest.mark.parametrize("alpha", [0.0, 0.7])
 def test_loss_is_the_mean_squared_error_plus_the_penalty(alpha):
     rng = np.random.default_rng(0)
-    X = make_rows(n_features=5)
+    X = full_rank_rows(n_features=5)
     encoder, decoder = rng.normal(size=(2, 5)), rng.normal(size=(5, 2))
     centred = X - X.mean(axis=0)
     error = np.mean(np.sum((centred - centred @ encoder.T @ decoder.T) ** 2, axis=1))
@@ -336,7 +336,7 @@ def test_loss_is_the_mean_squared_error_plus_the_penalty(alpha):
 @pytest.mark.parametrize("n_components", [1, 2, 5])
 def test_gradient_is_that_of_finite_differences(n_components, alpha):
     rng = np.random.default_rng(0)
-    covariance = np.cov(make_rows(n_features=5).T, bias=True)
+    covariance = np.cov(full_rank_rows(n_features=5).T, bias=True)
     encoder, decoder = rng.normal(size=(n_components, 5)), rng.normal(size=(5, n_components))
     found = linear_ae_gradient(encoder, decoder, covariance, alpha)
     step = 1e-5
@@ -362,7 +362,7 @@ def least_loss(values, n_components, alpha):
 def test_no_other_maps_have_less_loss(share, solver):
     """SciPy's BFGS from several starts finds the same loss and no less; alpha as a share of
     the second eigenvalue of three that are kept."""
-    X = make_rows(n_features=4)
+    X = full_rank_rows(n_features=4)
     covariance, values, _ = spectrum(X)
     alpha = share * values[1]
     model = LinearAE(3, alpha=alpha, solver=solver, random_state=0).fit(X)
@@ -394,7 +394,7 @@ def critical_points(covariance, n_components):
 
 def test_projections_on_any_axes_are_critical_and_lose_what_is_left_out():
     """Baldi and Hornik 1989: all sets of two axes of five, and all smaller sets."""
-    covariance, values, _ = spectrum(make_rows(n_features=5))
+    covariance, values, _ = spectrum(full_rank_rows(n_features=5))
     points = list(critical_points(covariance, 2))
     assert len(points) == 1 + 5 + 10
     for kept, encoder, decoder, _ in points:
@@ -414,7 +414,7 @@ def turned(decoder, slot, axis, angle):
 def test_all_critical_points_but_the_top_are_saddles():
     """Turning a kept axis i by t towards a better one j gains (lambda_j - lambda_i) t^2;
     letting an unused code carry the axis j gains 2 lambda_j t^2."""
-    covariance, values, _ = spectrum(make_rows(n_features=5))
+    covariance, values, _ = spectrum(full_rank_rows(n_features=5))
     step, n_saddles = 1e-3, 0
     for kept, _, decoder, vectors in critical_points(covariance, 2):
         if kept == (0, 1):
@@ -438,7 +438,7 @@ def test_all_critical_points_but_the_top_are_saddles():
 
 def test_the_top_axes_are_a_minimum():
     """No direction of negative curvature: the Hessian, by differences of the gradient."""
-    covariance, values, vectors = spectrum(make_rows(n_features=4))
+    covariance, values, vectors = spectrum(full_rank_rows(n_features=4))
     point = np.concatenate([vectors[:, :2].T.ravel(), vectors[:, :2].ravel()])
 
     def gradient(point):
@@ -459,7 +459,7 @@ def test_the_top_axes_are_a_minimum():
 def test_any_change_of_basis_of_the_codes_is_the_same_map(seed):
     """(W_d C, C^-1 W_e) has the same product and loss, and the same canonical axes."""
     rng = np.random.default_rng(seed)
-    X = make_rows(n_features=5)
+    X = full_rank_rows(n_features=5)
     covariance = np.cov(X.T, bias=True)
     model = LinearAE(3).fit(X)
     C = rng.normal(size=(3, 3)) + 2 * np.eye(3)
@@ -477,7 +477,7 @@ def test_any_change_of_basis_of_the_codes_is_the_same_map(seed):
 
 def test_canonical_axes_diagonalise_the_covariance_inside_any_subspace():
     rng = np.random.default_rng(0)
-    covariance, decoder = np.cov(make_rows().T), rng.normal(size=(6, 3))
+    covariance, decoder = np.cov(full_rank_rows().T), rng.normal(size=(6, 3))
     variances, axes = canonical_axes(decoder, covariance)
     np.testing.assert_allclose(axes @ axes.T, np.eye(3), atol=1e-12)
     np.testing.assert_allclose(axes @ covariance @ axes.T, np.diag(variances), atol=1e-12)
@@ -493,7 +493,7 @@ def test_canonical_axes_diagonalise_the_covariance_inside_any_subspace():
 @pytest.mark.parametrize("n_components", [1, 3, 6])
 def test_every_random_start_reaches_the_optimum(n_components, share):
     """No bad local minima, with or without a penalty, also where some axes are given up."""
-    covariance, values, _ = spectrum(make_rows())
+    covariance, values, _ = spectrum(full_rank_rows())
     alpha = share * values[n_components // 2]
     least = least_loss(values, n_components, alpha)
     for seed in range(12):
@@ -518,7 +518,7 @@ def test_gradient_reaches_the_sum_of_the_discarded_eigenvalues_on_real_data(load
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_gradient_gives_the_axes_of_the_closed_form(seed, alpha):
     """The subspace is known to the square root of the loss; the variances as well as it."""
-    X = make_rows()
+    X = full_rank_rows()
     expected = LinearAE(3, alpha=alpha).fit(X)
     model = LinearAE(3, alpha=alpha, solver="gradient", random_state=seed).fit(X)
     variances = ("explained_variance_", "explained_variance_ratio_", "noise_variance_")
@@ -530,7 +530,7 @@ def test_gradient_gives_the_axes_of_the_closed_form(seed, alpha):
 
 
 def test_gradient_counts_weights_and_streams():
-    X = make_rows(30)
+    X = full_rank_rows(30)
     repeats = np.random.default_rng(0).integers(1, 4, 30)
     names = ["mean_", "explained_variance_", "noise_variance_"]
     expected = LinearAE(2).fit(np.repeat(X, repeats, axis=0))
@@ -545,11 +545,11 @@ def test_gradient_needs_an_integer_size(n_components):
     for fit in ("fit", "partial_fit"):
         model = LinearAE(n_components, solver="gradient")
         with pytest.raises(ValueError, match=f"gradient.*n_components, got {n_components!r}"):
-            getattr(model, fit)(make_rows())
+            getattr(model, fit)(full_rank_rows())
 
 
 def test_gradient_without_a_size_takes_all():
-    X = make_rows()
+    X = full_rank_rows()
     model = LinearAE(solver="gradient", random_state=0).fit(X)
     assert model.n_components_ == 6
     np.testing.assert_allclose(model.reconstruct(X), X, atol=1e-8)
@@ -563,7 +563,7 @@ def test_gradient_that_stops_early_warns(monkeypatch):
 
     monkeypatch.setattr(linear_maps.optimize, "minimize", impatient)
     with pytest.warns(ConvergenceWarning, match="closed_form"):
-        LinearAE(2, solver="gradient", random_state=0).fit(make_rows())
+        LinearAE(2, solver="gradient", random_state=0).fit(full_rank_rows())
 
 
 # --------------------------------------------------------------------------- streaming
@@ -580,7 +580,7 @@ def test_gradient_that_stops_early_warns(monkeypatch):
 @example(cuts=list(range(1, 40)), n_components=None, kind="csr", weighted=True)
 def test_any_batching_gives_what_fit_gives(cuts, n_components, kind, weighted):
     """Batches of any length, down to one row; weights of any size, zeros among them."""
-    X = make_rows(40)
+    X = full_rank_rows(40)
     rng = np.random.default_rng(1)
     weight = rng.uniform(0.0, 3.0, 40) if weighted else None
     if weighted:
@@ -599,13 +599,13 @@ def test_any_batching_gives_what_fit_gives(cuts, n_components, kind, weighted):
 
 @pytest.mark.parametrize("options", [{"whiten": True}, {"alpha": 1.0}], ids=str)
 def test_streaming_sets_the_maps_as_fit_does(options):
-    X = make_rows()
+    X = full_rank_rows()
     expected = LinearAE(3, **options).fit(X)
     assert_same_model(in_batches(LinearAE(3, **options), X, [5, 17]), expected)
 
 
 def test_streaming_agrees_with_fit_at_every_moment():
-    X = make_rows(30)
+    X = full_rank_rows(30)
     model = LinearAE(2).partial_fit(X[:3])
     for stop in range(6, 31, 3):
         model.partial_fit(X[stop - 3 : stop])
@@ -613,7 +613,7 @@ def test_streaming_agrees_with_fit_at_every_moment():
 
 
 def test_streaming_float32_keeps_float32_precision():
-    X = make_rows(200)
+    X = full_rank_rows(200)
     exact = LinearAE(3).fit(X)
     model = in_batches(LinearAE(3), X.astype(np.float32), range(1, 200, 7))
     assert model.components_.dtype == model.mean_.dtype == np.float32
@@ -622,7 +622,7 @@ def test_streaming_float32_keeps_float32_precision():
 
 @pytest.mark.parametrize("size", [1, 10, 100])
 def test_a_large_mean_costs_a_stream_no_digits(size):
-    X = make_rows(200, mean=1e6)
+    X = full_rank_rows(200, mean=1e6)
     expected = PCA(3, svd_solver="full").fit(X)
     model = in_batches(LinearAE(3), X, range(size, 200, size))
     names = [name for name in ARRAYS if name not in ("axes_", "encoder_", "decoder_")]
@@ -630,7 +630,7 @@ def test_a_large_mean_costs_a_stream_no_digits(size):
 
 
 def test_there_is_no_model_before_there_are_enough_rows():
-    X = make_rows(10)
+    X = full_rank_rows(10)
     model = LinearAE(5).partial_fit(X[:3])
     for method in (model.transform, model.score_samples, model.reconstruct):
         with pytest.raises(NotFittedError):
@@ -646,7 +646,7 @@ def test_there_is_no_model_before_there_are_enough_rows():
 
 
 def test_weights_decide_when_there_are_enough_rows():
-    X = make_rows(10)
+    X = full_rank_rows(10)
     model = LinearAE(4).partial_fit(X[:5], sample_weight=np.full(5, 0.5))
     with pytest.raises(NotFittedError):
         model.transform(X)
@@ -657,7 +657,7 @@ def test_weights_decide_when_there_are_enough_rows():
 
 @pytest.mark.parametrize("fitted_already", [False, True])
 def test_a_bad_batch_changes_nothing(fitted_already):
-    X = make_rows(40)
+    X = full_rank_rows(40)
     first = 20 if fitted_already else 2
     bad_batches = [
         (X[:5, :4], None, "features"),
@@ -676,7 +676,7 @@ def test_a_bad_batch_changes_nothing(fitted_already):
 
 
 def test_fit_forgets_the_stream():
-    X = make_rows(40)
+    X = full_rank_rows(40)
     model = LinearAE().partial_fit(100 + X).fit(X[:20])
     assert_same_model(model, LinearAE().fit(X[:20]), 0.0)
     assert_same_model(model.partial_fit(X[20:]), LinearAE(svd_solver="full").fit(X))
@@ -684,7 +684,7 @@ def test_fit_forgets_the_stream():
 
 def test_a_stream_after_fit_is_exact_if_fit_kept_all_components():
     """No scatter is kept by fit, but all axes and variances make one."""
-    X, weight = make_rows(40), np.random.default_rng(0).uniform(0.5, 2, 40)
+    X, weight = full_rank_rows(40), np.random.default_rng(0).uniform(0.5, 2, 40)
     expected = LinearAE(svd_solver="full").fit(X, sample_weight=weight)
     model = LinearAE().fit(X[:15], sample_weight=weight[:15])
     assert_same_model(model.partial_fit(X[15:], sample_weight=weight[15:]), expected)
@@ -695,7 +695,7 @@ def test_a_stream_after_fit_is_exact_if_fit_kept_all_components():
 @pytest.mark.parametrize("first", [4, 25])
 def test_a_stream_after_a_truncated_fit_warns_and_keeps_the_total_variance(first):
     """What fit left out is spread evenly: with more rows than features, get_covariance."""
-    X = make_rows(40)
+    X = full_rank_rows(40)
     model = LinearAE(2).fit(X[:first])
     covariance = model.get_covariance()
     with pytest.warns(UserWarning, match="goes on from the 2 components"):
@@ -713,7 +713,7 @@ def test_a_stream_after_a_truncated_fit_warns_and_keeps_the_total_variance(first
 
 def test_a_stream_of_more_components_than_features_is_refused():
     with pytest.raises(ValueError, match="n_components=7"):
-        LinearAE(7).partial_fit(make_rows())
+        LinearAE(7).partial_fit(full_rank_rows())
 
 
 # --------------------------------------------------------------------- float32, scores
@@ -736,7 +736,7 @@ def test_float32_sums_over_many_rows_keep_their_digits(params):
 @pytest.mark.parametrize("whiten", [False, True])
 @pytest.mark.parametrize("n_components", [1, 3, 5, 6])
 def test_scores_are_scipys_with_the_models_covariance(n_components, whiten):
-    X = make_rows()
+    X = full_rank_rows()
     model = LinearAE(n_components, whiten=whiten).fit(X)
     pca = PCA(n_components, whiten=whiten).fit(X)
     np.testing.assert_allclose(model.get_covariance(), pca.get_covariance(), atol=1e-10)
@@ -751,7 +751,7 @@ def test_scores_are_scipys_with_the_models_covariance(n_components, whiten):
 @pytest.mark.parametrize("whiten", [False, True])
 @pytest.mark.parametrize("n_components", [1, 3, 5, 6])
 def test_precision_is_the_inverse_of_the_covariance(n_components, whiten):
-    model = LinearAE(n_components, whiten=whiten).fit(make_rows())
+    model = LinearAE(n_components, whiten=whiten).fit(full_rank_rows())
     product = model.get_precision() @ model.get_covariance()
     np.testing.assert_allclose(product, np.eye(6), atol=1e-9)
 
@@ -762,9 +762,9 @@ def test_precision_is_the_inverse_of_the_covariance(n_components, whiten):
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_scores_of_degenerate_covariances_are_finite(case, dtype):
     """And a row off the support scores less than the rows on it."""
-    X = make_rows()
+    X = full_rank_rows()
     X = {
-        "wide": make_rows(5, 20),
+        "wide": full_rank_rows(5, 20),
         "constant column": np.c_[X, np.full(60, 3.0)],
         "constant": np.full((10, 4), 3.0),
         "twin columns": np.c_[X, X],
@@ -782,7 +782,7 @@ def test_scores_of_degenerate_covariances_are_finite(case, dtype):
 @pytest.mark.parametrize("n_components", [2, 6])
 def test_samples_have_the_moments_of_the_model(n_components, whiten):
     """Also with whiten=True, where PCA's covariance has the variances squared."""
-    model = LinearAE(n_components, whiten=whiten).fit(make_rows())
+    model = LinearAE(n_components, whiten=whiten).fit(full_rank_rows())
     n = 40_000
     rows, covariance = model.sample(n, random_state=0), model.get_covariance()
     spread = np.diag(covariance)
@@ -792,7 +792,7 @@ def test_samples_have_the_moments_of_the_model(n_components, whiten):
 
 
 def test_samples_without_noise_lie_in_the_subspace():
-    model = LinearAE(2).fit(make_rows())
+    model = LinearAE(2).fit(full_rank_rows())
     centred = model.sample(50, noise=False, random_state=0) - model.mean_
     axes = model.axes_
     np.testing.assert_allclose(centred @ axes.T @ axes, centred, atol=1e-12)
@@ -807,7 +807,7 @@ def test_samples_without_noise_lie_in_the_subspace():
 @pytest.mark.parametrize("shape", [(40, 6), (8, 30)])
 def test_weights_count_rows_with_every_solver(shape, svd_solver):
     """Against PCA of repeated rows; with weights all solvers are exact."""
-    X = make_rows(*shape)
+    X = full_rank_rows(*shape)
     repeats = np.random.default_rng(0).integers(0, 4, shape[0])
     expected = PCA(3, svd_solver="full").fit(np.repeat(X, repeats, axis=0))
     model = LinearAE(3, svd_solver=svd_solver, random_state=0).fit(X, sample_weight=repeats)
@@ -819,7 +819,7 @@ def test_weights_count_rows_with_every_solver(shape, svd_solver):
 @pytest.mark.parametrize("container", [sparse.csr_array, sparse.csc_array, sparse.csr_matrix])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_sparse_rows_give_what_dense_rows_give(weighted, container, svd_solver):
-    X = make_rows(mean=0.0)
+    X = full_rank_rows(mean=0.0)
     X[np.random.default_rng(1).random(X.shape) < 0.5] = 0.0
     weight = np.random.default_rng(0).uniform(0, 2, 60) if weighted else None
     expected = LinearAE(3, svd_solver="full").fit(X, sample_weight=weight)
@@ -833,13 +833,13 @@ def test_sparse_rows_give_what_dense_rows_give(weighted, container, svd_solver):
 
 @pytest.mark.parametrize("total", [0.5, 1.0])
 def test_weights_of_less_than_two_rows_are_refused(total):
-    X = make_rows(20)
+    X = full_rank_rows(20)
     with pytest.raises(ValueError, match=f"sample_weight adds up to {total:g}"):
         LinearAE(1).fit(X, sample_weight=np.full(20, total / 20))
 
 
 def test_n_components_is_limited_by_the_weights():
-    X = make_rows(20)
+    X = full_rank_rows(20)
     with pytest.raises(ValueError, match="n_components=5"):
         LinearAE(5).fit(X, sample_weight=np.full(20, 0.2))
     assert LinearAE().fit(X, sample_weight=np.full(20, 0.2)).n_components_ == 4
@@ -859,7 +859,7 @@ def test_n_components_is_limited_by_the_weights():
     ],
 )
 def test_auto_chooses_the_solver_that_pca_chooses(shape, n_components):
-    X = make_rows(*shape)
+    X = full_rank_rows(*shape)
     chosen = []
     for Estimator in (PCA, LinearAE):
         model = Estimator(n_components, random_state=0)
@@ -879,7 +879,7 @@ def test_auto_chooses_the_solver_that_pca_chooses(shape, n_components):
 def test_the_global_generator_is_not_touched(params):
     before = np.random.get_state()  # noqa: NPY002
     model = LinearAE(2, random_state=None, **params)
-    model.fit(make_rows())
+    model.fit(full_rank_rows())
     model.sample(3)
     after = np.random.get_state()  # noqa: NPY002
     assert before[2:] == after[2:]
@@ -898,7 +898,7 @@ def test_the_global_generator_is_not_touched(params):
 @pytest.mark.parametrize("weighted", [False, True])
 def test_fit_transform_is_fit_then_transform(params, more, weighted):
     """Rows that copy=False may overwrite are a copy here."""
-    X = make_rows()
+    X = full_rank_rows()
     weight = np.random.default_rng(0).integers(0, 3, 60) if weighted else None
     model = LinearAE(3, random_state=0, **params, **more)
     codes = model.fit_transform(X.copy(), sample_weight=weight)
@@ -909,7 +909,7 @@ def test_fit_transform_is_fit_then_transform(params, more, weighted):
 
 
 def test_read_only_rows_are_left_alone_without_a_copy():
-    X = make_rows()
+    X = full_rank_rows()
     X.setflags(write=False)
     before = X.copy()
     codes = LinearAE(2, copy=False).fit_transform(X)
@@ -930,12 +930,12 @@ def test_maps_by_gradient_are_those_in_closed_form_for_any_penalty(alpha):
 def test_a_first_batch_out_of_range_is_refused():
     model = LinearAE(3)
     with pytest.raises(ValueError, match="rescale X"):
-        model.partial_fit(make_rows(2) * 1e300)
+        model.partial_fit(full_rank_rows(2) * 1e300)
     assert vars(model) == vars(LinearAE(3))
 
 
 def test_the_default_size_of_sparse_rows_counts_weights_as_rows():
-    rows = sparse.csr_array(make_rows())
+    rows = sparse.csr_array(full_rank_rows())
     plain = LinearAE().fit(rows)
     weighted = LinearAE().fit(rows, sample_weight=np.ones(rows.shape[0]))
     assert weighted.n_components_ == plain.n_components_
@@ -944,7 +944,7 @@ def test_the_default_size_of_sparse_rows_counts_weights_as_rows():
 @pytest.mark.parametrize("first", ["gradient", "arpack", "stream", "short stream"])
 def test_nothing_of_an_earlier_fit_is_left(first):
     """Neither by its name nor in what it holds."""
-    X = make_rows()
+    X = full_rank_rows()
     model = LinearAE(2, random_state=0)
     match first:
         case "gradient":
@@ -961,7 +961,7 @@ def test_nothing_of_an_earlier_fit_is_left(first):
 
 
 def test_a_stream_keeps_nothing_but_its_moments():
-    X = make_rows()
+    X = full_rank_rows()
     model = LinearAE(2, solver="gradient", alpha=0.1, random_state=0).partial_fit(X[:10])
     model.set_params(solver="closed_form", alpha=0.0).partial_fit(X[10:])
     expected = LinearAE(2, random_state=0).partial_fit(X[:10]).partial_fit(X[10:])
@@ -974,7 +974,7 @@ def test_a_stream_keeps_nothing_but_its_moments():
 def test_a_stream_is_saved_as_plain_arrays():
     xp = pytest.importorskip("array_api_strict")
     with config_context(array_api_dispatch=True):
-        model = LinearAE(2).partial_fit(xp.asarray(make_rows()))
+        model = LinearAE(2).partial_fit(xp.asarray(full_rank_rows()))
     assert all(type(part) in (int, np.ndarray) for part in model.__getstate__()["_stream"])
 
 
@@ -1007,13 +1007,15 @@ def test_weighted_wide_rows_without_variance_have_orthonormal_axes(value):
 @pytest.mark.parametrize("solver", ["closed_form", "gradient"])
 def test_rows_out_of_range_are_refused_by_every_solver(svd_solver, solver):
     with pytest.raises(ValueError, match="rescale X"):
-        LinearAE(2, svd_solver=svd_solver, solver=solver, random_state=0).fit(make_rows() * 1e160)
+        LinearAE(2, svd_solver=svd_solver, solver=solver, random_state=0).fit(
+            full_rank_rows() * 1e160
+        )
 
 
 @pytest.mark.parametrize("how", ["fit", "stream"])
 @pytest.mark.parametrize("shape", [(60, 6), (15, 40)])
 def test_weights_beyond_float32_have_no_scale(how, shape):
-    X = make_rows(*shape).astype(np.float32)
+    X = full_rank_rows(*shape).astype(np.float32)
     weight = np.random.default_rng(0).uniform(0.5, 2, shape[0])
     expected = LinearAE(2).fit(X, sample_weight=weight)
     if how == "stream":
@@ -1026,7 +1028,7 @@ def test_weights_beyond_float32_have_no_scale(how, shape):
 
 def test_scores_of_whitened_rows_out_of_range_say_so():
     """scikit-learn's covariance has their variances squared; their codes are as all others."""
-    X = make_rows() * 1e100
+    X = full_rank_rows() * 1e100
     model = LinearAE(2, whiten=True).fit(X)
     np.testing.assert_allclose(model.transform(X).std(axis=0, ddof=1), 1, rtol=1e-8)
     with pytest.raises(ValueError, match="rescale X"):

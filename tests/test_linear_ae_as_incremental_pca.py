@@ -2,16 +2,10 @@
 
 import inspect
 
-import pytest
 from sklearn.decomposition.tests import test_incremental_pca as theirs
 from sklearn.utils import gen_batches
 
 from skae import LinearAE
-
-
-@pytest.fixture(params=[0, 7])
-def global_random_seed(request):
-    return request.param
 
 
 class IncrementalPCA(LinearAE):
@@ -22,8 +16,7 @@ class IncrementalPCA(LinearAE):
         self.batch_size = batch_size
 
     def fit(self, X, y=None):
-        self.__dict__.pop("_stream", None)
-        self._forget()
+        self._take_previous()
         self.batch_size_ = self.batch_size or 5 * X.shape[1]
         least = self.n_components or 0
         for batch in gen_batches(X.shape[0], self.batch_size_, min_batch_size=least):

@@ -7,11 +7,6 @@ import pytest
 from sklearn.decomposition.tests import test_pca as theirs
 
 
-@pytest.fixture(params=[0, 7])
-def global_random_seed(request):
-    return request.param
-
-
 @pytest.fixture(params=[np.float32, np.float64])
 def global_dtype(request):
     return request.param

@@ -27,7 +27,7 @@ from skae.metrics import (
 )
 
 
-def make_rows(n_samples, n_features, *, seed=0, mean=0.0):
+def correlated_rows(n_samples, n_features, *, seed=0, mean=0.0):
     """Correlated Gaussian rows."""
     rng = np.random.default_rng(seed)
     mixing = rng.normal(size=(n_features, n_features))
@@ -73,7 +73,7 @@ assert "torch" not in sys.modules
 
 
 def test_results_are_pythons_own_numbers():
-    X = make_rows(20, 3).astype(np.float32)
+    X = correlated_rows(20, 3).astype(np.float32)
     assert type(reconstruction_error(X, X + 1)) is float
     assert type(reconstruction_error(X, X + 1, sample_weight=np.ones(20))) is float
     assert type(bits_per_dim(X[:, 0], 3)) is float
@@ -100,7 +100,7 @@ def error_by_loop(X, other, weight=None):
 @pytest.mark.parametrize("missing", [False, True])
 @pytest.mark.parametrize("container", CONTAINERS)
 def test_error_is_that_of_a_loop(container, missing, weighted):
-    X, other = make_rows(9, 4), make_rows(9, 4, seed=1)
+    X, other = correlated_rows(9, 4), correlated_rows(9, 4, seed=1)
     if missing:
         X[np.random.default_rng(2).random(X.shape) < 0.3] = np.nan
         X[3] = np.nan
@@ -135,7 +135,7 @@ def test_error_reads_missing_values_of_pandas():
 
 
 def test_weights_count_rows():
-    X, other = make_rows(6, 3), make_rows(6, 3, seed=1)
+    X, other = correlated_rows(6, 3), correlated_rows(6, 3, seed=1)
     weight = np.array([2, 0, 1, 3, 1, 1])
     found = reconstruction_error(X, other, sample_weight=weight)
     repeated = reconstruction_error(np.repeat(X, weight, axis=0), np.repeat(other, weight, axis=0))
@@ -144,7 +144,7 @@ def test_weights_count_rows():
 
 
 def test_error_grows_with_the_square_of_the_scale():
-    X, other = make_rows(6, 3), make_rows(6, 3, seed=1)
+    X, other = correlated_rows(6, 3), correlated_rows(6, 3, seed=1)
     error = reconstruction_error(X, other)
     assert reconstruction_error(8 * X, 8 * other) == pytest.approx(64 * error, rel=1e-14)
     assert reconstruction_error(other, X) == error
@@ -152,7 +152,7 @@ def test_error_grows_with_the_square_of_the_scale():
 
 
 def test_error_does_not_depend_on_the_blocks(monkeypatch):
-    X, other = make_rows(11, 3), make_rows(11, 3, seed=1)
+    X, other = correlated_rows(11, 3), correlated_rows(11, 3, seed=1)
     whole = reconstruction_error(X, other)
     monkeypatch.setattr(metrics, "_BLOCK_BYTES", 4 * 3 * 8)
     assert reconstruction_error(X, other) == whole
@@ -228,7 +228,7 @@ def test_bits_of_a_piecewise_constant_density_are_the_entropy(level):
 
 def test_bits_do_not_depend_on_the_units():
     """A density changes with the units as the level does."""
-    rows = make_rows(50, 3)
+    rows = correlated_rows(50, 3)
     bits = bits_per_dim(stats.norm.logpdf(rows).sum(axis=1), 3, level=0.1)
     for scale in (0.01, 255.0):
         nats = stats.norm(scale=scale).logpdf(rows * scale).sum(axis=1)
@@ -237,7 +237,7 @@ def test_bits_do_not_depend_on_the_units():
 
 def test_columns_of_different_scales_are_brought_back_as_the_notes_say():
     scales = np.array([2.0, 5.0, 0.1])
-    rows = make_rows(50, 3)
+    rows = correlated_rows(50, 3)
     expected = bits_per_dim(stats.norm(scale=scales).logpdf(rows).sum(axis=1), 3, level=1)
     scaled = stats.norm.logpdf(rows / scales).sum(axis=1)
     found = bits_per_dim(scaled - np.log(scales).sum(), 3, level=1)
@@ -348,7 +348,7 @@ def parzen_by_scipy(samples, X, h):
 
 def parzen_rows(n_features=4):
     """Samples, validation rows and test rows of one law."""
-    return np.split(make_rows(75, n_features), [30, 50])
+    return np.split(correlated_rows(75, n_features), [30, 50])
 
 
 @pytest.mark.parametrize("bandwidth", [0.05, 0.4, 3.0])
@@ -374,7 +374,7 @@ def test_parzen_in_many_dimensions_is_that_of_scipy(bandwidth):
 
 
 def test_parzen_of_one_sample_is_the_kernel():
-    test = make_rows(40, 3)
+    test = correlated_rows(40, 3)
     law = stats.multivariate_normal([1.0, 2.0, 3.0], 0.25)
     found = parzen_log_likelihood([[1.0, 2.0, 3.0]], test, test, bandwidths=[0.5])
     assert found.log_likelihood == pytest.approx(law.logpdf(test).mean(), rel=1e-12)
@@ -382,7 +382,7 @@ def test_parzen_of_one_sample_is_the_kernel():
 
 @pytest.mark.parametrize("bandwidth", [0.1, 0.7])
 def test_parzen_density_integrates_to_one(bandwidth):
-    samples = make_rows(12, 1)
+    samples = correlated_rows(12, 1)
     grid = np.linspace(samples.min() - 9, samples.max() + 9, 4001)
     nats = metrics._parzen_log_densities(samples, grid[:, None], np.array([bandwidth]))
     assert integrate.simpson(np.exp(nats[:, 0]), x=grid) == pytest.approx(1.0, abs=1e-9)
@@ -572,7 +572,7 @@ def frechet_by_sqrtm(X, Y):
 @pytest.mark.parametrize(("n", "m"), [(2, 2), (5, 40)])
 def test_frechet_distance_on_a_line(n, m):
     """The difference of means squared and that of standard deviations squared."""
-    X, Y = make_rows(n, 1), make_rows(m, 1, seed=3, mean=2.0)
+    X, Y = correlated_rows(n, 1), correlated_rows(m, 1, seed=3, mean=2.0)
     expected = (X.mean() - Y.mean()) ** 2 + (X.std(ddof=1) - Y.std(ddof=1)) ** 2
     assert frechet_distance(X, Y) == pytest.approx(expected, rel=1e-12)
 
@@ -591,14 +591,14 @@ def test_frechet_distance_of_commuting_covariances():
 
 @pytest.mark.parametrize("n_features", [2, 5, 12])
 def test_frechet_distance_is_that_of_a_matrix_square_root(n_features):
-    X, Y = make_rows(50, n_features), make_rows(31, n_features, seed=1, mean=0.5)
+    X, Y = correlated_rows(50, n_features), correlated_rows(31, n_features, seed=1, mean=0.5)
     assert frechet_distance(X, Y) == pytest.approx(frechet_by_sqrtm(X, Y), rel=1e-9)
 
 
 @pytest.mark.parametrize(("n", "m"), [(4, 5), (6, 4), (4, 400)])
 def test_frechet_distance_of_few_rows_is_that_in_their_span(n, m):
     """Three dimensions inside of thirty; with four rows the covariances have their rank."""
-    X, Y = make_rows(n, 3), make_rows(m, 3, seed=1, mean=1.0)
+    X, Y = correlated_rows(n, 3), correlated_rows(m, 3, seed=1, mean=1.0)
     inside = rotation(30)[:, :3].T
     found = frechet_distance(X @ inside + 7.0, Y @ inside + 7.0)
     assert found == pytest.approx(frechet_by_sqrtm(X, Y), rel=1e-10)
@@ -608,7 +608,7 @@ def test_frechet_distance_of_few_rows_is_that_in_their_span(n, m):
 def test_frechet_distance_of_orthogonal_subspaces_adds_all_variance(n, m):
     """Nothing is shared: no digit may come from roots of rounding errors."""
     axes = rotation(40)
-    X, Y = make_rows(n, 20) @ axes[:, :20].T, make_rows(m, 20, seed=1) @ axes[:, 20:].T
+    X, Y = correlated_rows(n, 20) @ axes[:, :20].T, correlated_rows(m, 20, seed=1) @ axes[:, 20:].T
     variance = np.sum(X.var(axis=0, ddof=1)) + np.sum(Y.var(axis=0, ddof=1))
     expected = np.sum((X.mean(axis=0) - Y.mean(axis=0)) ** 2) + variance
     assert frechet_distance(X, Y) == pytest.approx(expected, rel=1e-12)
@@ -616,7 +616,7 @@ def test_frechet_distance_of_orthogonal_subspaces_adds_all_variance(n, m):
 
 @pytest.mark.parametrize("shape", [(50, 4), (5, 30), (2, 3)])
 def test_frechet_distance_of_moved_and_stretched_copies(shape):
-    X = make_rows(*shape)
+    X = correlated_rows(*shape)
     shift = np.arange(shape[1], dtype=float)
     variance = np.sum(X.var(axis=0, ddof=1))
     assert frechet_distance(X, X) == pytest.approx(0.0, abs=1e-13 * variance)
@@ -631,7 +631,7 @@ def test_frechet_distance_of_moved_and_stretched_copies(shape):
 @pytest.mark.parametrize("shape", [(50, 4), (5, 30)])
 def test_frechet_distance_is_a_distance(shape):
     """Symmetric, never negative, with the triangle inequality for its root."""
-    clouds = [make_rows(*shape, seed=seed, mean=seed) for seed in range(3)]
+    clouds = [correlated_rows(*shape, seed=seed, mean=seed) for seed in range(3)]
     table = np.array([[frechet_distance(X, Y) for Y in clouds] for X in clouds])
     np.testing.assert_allclose(table, table.T, rtol=1e-12, atol=1e-12)
     assert (table >= 0).all()
@@ -641,7 +641,7 @@ def test_frechet_distance_is_a_distance(shape):
 
 @pytest.mark.parametrize("shape", [(50, 4), (5, 30)])
 def test_frechet_distance_keeps_under_rigid_motions_and_goes_with_the_scale(shape):
-    X, Y = make_rows(*shape), make_rows(*shape, seed=1)
+    X, Y = correlated_rows(*shape), correlated_rows(*shape, seed=1)
     expected = frechet_distance(X, Y)
     turn = rotation(shape[1])
     assert frechet_distance(X @ turn + 5, Y @ turn + 5) == pytest.approx(expected, rel=1e-11)
@@ -649,13 +649,13 @@ def test_frechet_distance_keeps_under_rigid_motions_and_goes_with_the_scale(shap
 
 
 def test_a_large_mean_costs_no_digits_of_the_covariance():
-    X, Y = np.round(make_rows(50, 4), 3), np.round(make_rows(30, 4, seed=1), 3)
+    X, Y = np.round(correlated_rows(50, 4), 3), np.round(correlated_rows(30, 4, seed=1), 3)
     expected = frechet_distance(X + 2.0**20 - 2.0**20, Y + 2.0**20 - 2.0**20)
     assert frechet_distance(X + 2.0**20, Y + 2.0**20) == pytest.approx(expected, rel=1e-8)
 
 
 def test_frechet_distance_does_not_depend_on_the_blocks(monkeypatch):
-    X, Y = make_rows(70, 3), make_rows(50, 3, seed=1)
+    X, Y = correlated_rows(70, 3), correlated_rows(50, 3, seed=1)
     whole = frechet_distance(X, Y)
     monkeypatch.setattr(metrics, "_ROOT_ROWS", 1)
     assert frechet_distance(X, Y) == pytest.approx(whole, rel=1e-12)
@@ -667,7 +667,7 @@ def test_frechet_distance_does_not_depend_on_the_blocks(monkeypatch):
 
 @pytest.mark.parametrize("container", CONTAINERS)
 def test_frechet_distance_takes_any_rows(container):
-    X, Y = make_rows(30, 3), make_rows(20, 3, seed=1)
+    X, Y = correlated_rows(30, 3), correlated_rows(20, 3, seed=1)
     convert = CONTAINERS[container]
     found = frechet_distance(convert(X), convert(Y))
     assert found == pytest.approx(frechet_distance(X, Y), rel=1e-13)
@@ -683,12 +683,12 @@ def test_frechet_distance_is_taken_in_doubles(dtype):
 
 def test_frechet_distance_of_features_is_that_of_their_rows():
     """Features see the rows as they were given: frames with names, images."""
-    X = pd.DataFrame(make_rows(40, 5), columns=list("abcde"))
-    Y = pd.DataFrame(make_rows(30, 5, seed=1), columns=list("abcde"))
+    X = pd.DataFrame(correlated_rows(40, 5), columns=list("abcde"))
+    Y = pd.DataFrame(correlated_rows(30, 5, seed=1), columns=list("abcde"))
     pca = PCA(2).fit(X)
     expected = frechet_distance(pca.transform(X), pca.transform(Y))
     assert frechet_distance(X, Y, features=pca.transform) == expected
-    images = [make_rows(n, 6, seed=n).reshape(n, 2, 3) for n in (20, 30)]
+    images = [correlated_rows(n, 6, seed=n).reshape(n, 2, 3) for n in (20, 30)]
     expected = frechet_distance(*(rows.reshape(len(rows), 6) for rows in images))
     assert frechet_distance(*images, features=lambda rows: rows.reshape(-1, 6)) == expected
 
@@ -723,7 +723,7 @@ def test_frechet_distance_says_what_is_wrong(arguments, kind, message):
 
 # ------------------------------------------------------------------------------ what is given
 
-X, Y = make_rows(40, 3), make_rows(40, 3, seed=1)
+X, Y = correlated_rows(40, 3), correlated_rows(40, 3, seed=1)
 # What every metric computes of rows, by the names of the rows.
 OF_ROWS = {
     "X": lambda rows: reconstruction_error(rows, Y),

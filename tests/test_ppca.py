@@ -11,17 +11,15 @@ from sklearn.datasets import load_digits, load_iris, load_wine
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 
+from helpers import low_rank_rows
 from skae import PPCA, _ppca
 from skae._linear.moments import row_mean
 from skae._linear.subspace import CentredRows, em_axes, mean_log_likelihood, noise_variance
 
 
-def make_rows(n_samples=60, n_features=6, *, rank=3, seed=0, mean=2.0, noise=0.4):
+def complete_rows(n_samples=60, n_features=6, **options):
     """Rows of a few factors of separated strength under noise."""
-    rng = np.random.default_rng(seed)
-    axes = np.linalg.qr(rng.normal(size=(n_features, rank)))[0]
-    codes = rng.normal(size=(n_samples, rank)) * np.geomspace(4.0, 1.5, rank)
-    return codes @ axes.T + noise * rng.normal(size=(n_samples, n_features)) + mean
+    return low_rank_rows(n_samples, n_features, **{"rank": 3, "noise": 0.4, **options})
 
 
 def maximum_likelihood(X, n_components, weight=None):
@@ -43,10 +41,10 @@ DATA = {
     "iris": load_iris().data,
     "wine": load_wine().data,
     "digits": load_digits().data[:300],
-    "tall": make_rows(500, 8),
-    "wide": make_rows(15, 40),
-    "square": make_rows(20, 20),
-    "large mean": make_rows(60, 6, mean=1e4),
+    "tall": complete_rows(500, 8),
+    "wide": complete_rows(15, 40),
+    "square": complete_rows(20, 20),
+    "large mean": complete_rows(60, 6, mean=1e4),
 }
 
 every_data = pytest.mark.parametrize("X", DATA.values(), ids=DATA)
@@ -82,7 +80,7 @@ def test_axes_and_variances_are_pcas(X):
 
 def test_no_model_nearby_is_more_likely():
     """Random steps of W, mu and sigma2 away from the fit lower SciPy's log-likelihood."""
-    X = make_rows()
+    X = complete_rows()
     model = PPCA(2).fit(X)
     best = model.score(X)
     rng = np.random.default_rng(0)
@@ -115,7 +113,7 @@ def test_precision_is_the_inverse_of_the_covariance(X):
 
 def test_precision_is_the_inverse_when_all_components_are_kept():
     with pytest.warns(UserWarning, match="floored"):
-        model = PPCA(6).fit(make_rows())
+        model = PPCA(6).fit(complete_rows())
     product = model.get_precision() @ model.get_covariance()
     np.testing.assert_allclose(product, np.eye(6), atol=1e-8)
 
@@ -137,7 +135,7 @@ def test_codes_are_the_means_of_bayes_rule(X):
 
 def test_the_posterior_is_the_joint_gaussian_conditioned_on_the_row():
     """With the dense covariance of (z, x), whatever Woodbury says."""
-    X = make_rows()
+    X = complete_rows()
     model = PPCA(3).fit(X)
     joint = np.block([[np.eye(3), model.loadings_.T], [model.loadings_, model.get_covariance()]])
     gain = joint[:3, 3:] @ np.linalg.inv(joint[3:, 3:])
@@ -148,7 +146,7 @@ def test_the_posterior_is_the_joint_gaussian_conditioned_on_the_row():
 
 def test_codes_are_pcas_on_the_scale_of_the_prior():
     """Their variance is 1 - sigma2 / lambda, with lambda of the covariance with 1/n."""
-    X = make_rows()
+    X = complete_rows()
     model, pca = PPCA(3).fit(X), PCA(3).fit(X)
     values, noise = pca.explained_variance_ * 59 / 60, model.noise_variance_
     codes = model.transform(X)
@@ -158,7 +156,7 @@ def test_codes_are_pcas_on_the_scale_of_the_prior():
 
 
 def test_decoded_codes_are_the_means_of_the_rows():
-    X = make_rows()
+    X = complete_rows()
     model = PPCA(3).fit(X)
     Z = np.random.default_rng(0).normal(size=(10, 3))
     expected = Z @ model.loadings_.T + model.mean_
@@ -168,7 +166,7 @@ def test_decoded_codes_are_the_means_of_the_rows():
 
 
 def test_samples_have_the_moments_of_the_model():
-    model = PPCA(3).fit(make_rows())
+    model = PPCA(3).fit(complete_rows())
     n = 40_000
     rows, covariance = model.sample(n, random_state=0), model.get_covariance()
     spread = np.diag(covariance)
@@ -196,7 +194,7 @@ def test_the_parameters_of_a_known_model_are_recovered():
 def test_information_criteria_are_their_definitions(n_components):
     """Free parameters counted by hand for six features: 6 of the mean, 1 of the noise, and
     6 k of the loadings less the k (k - 1) / 2 angles of a rotation of the codes."""
-    X, other = make_rows(), make_rows(25, seed=1)
+    X, other = complete_rows(), complete_rows(25, seed=1)
     model = PPCA(n_components).fit(X)
     free = {1: 6 + 1 + 6, 2: 6 + 1 + 12 - 1, 4: 6 + 1 + 24 - 6}[n_components]
     for rows in (X, other):
@@ -215,7 +213,7 @@ def test_information_criteria_are_their_definitions(n_components):
 @pytest.mark.filterwarnings("ignore:The noise variance was floored:UserWarning")
 def test_the_default_size_leaves_one_direction_to_the_noise(shape, expected):
     """min(n, D) - 1, at least 1: one feature or two rows too."""
-    X = make_rows(shape[0], max(shape[1], 3))[:, : shape[1]]
+    X = complete_rows(shape[0], max(shape[1], 3))[:, : shape[1]]
     model = PPCA().fit(X)
     assert model.n_components_ == expected
     assert np.isfinite(model.score(X))
@@ -233,14 +231,14 @@ def test_the_size_by_share_or_evidence_is_pcas(name, n_components):
 @pytest.mark.parametrize("n_components", ["mle", "bic"])
 @pytest.mark.parametrize("n_features", [10, 40])
 def test_a_known_rank_is_recovered(n_features, n_components, rank):
-    X = make_rows(400, n_features, rank=rank)
+    X = complete_rows(400, n_features, rank=rank)
     model = PPCA(n_components).fit(X)
     assert model.n_components_ == rank
     assert model.noise_variance_ == pytest.approx(0.16, rel=0.05)
 
 
 def test_bic_recovers_a_known_rank_from_fewer_rows_than_features():
-    assert PPCA("bic").fit(make_rows(60, 200, rank=3)).n_components_ == 3
+    assert PPCA("bic").fit(complete_rows(60, 200, rank=3)).n_components_ == 3
 
 
 @pytest.mark.parametrize("name", ["iris", "wine", "tall"])
@@ -254,7 +252,7 @@ def test_bic_chooses_the_least_bic(name):
 
 @pytest.mark.parametrize("n_components", [2, None, 0.8, "mle", "bic"])
 def test_weights_count_rows_in_the_size(n_components):
-    X = make_rows(30)
+    X = complete_rows(30)
     repeats = np.random.default_rng(0).integers(0, 4, 30)
     expected = PPCA(n_components).fit(np.repeat(X, repeats, axis=0))
     model = PPCA(n_components).fit(X, sample_weight=repeats)
@@ -269,33 +267,33 @@ def test_weights_count_rows_in_the_size(n_components):
 @pytest.mark.parametrize("shape", [(20, 4), (4, 20)])
 def test_more_components_than_rows_or_features_are_refused(shape):
     with pytest.raises(ValueError, match=r"n_components=5 .*=4"):
-        PPCA(5).fit(make_rows(*shape))
+        PPCA(5).fit(complete_rows(*shape))
     with pytest.raises(ValueError, match=r"n_components=3 .*=2"):
-        PPCA(3).fit(make_rows(*shape)[:2])
+        PPCA(3).fit(complete_rows(*shape)[:2])
 
 
 def test_evidence_needs_more_rows_than_features():
     with pytest.raises(ValueError, match=r"'mle'.*n_samples=10 and n_features=20"):
-        PPCA("mle").fit(make_rows(10, 20))
+        PPCA("mle").fit(complete_rows(10, 20))
 
 
 @pytest.mark.parametrize("solver", ["em", "randomized"])
 @pytest.mark.parametrize("n_components", [0.9, "mle", "bic"])
 def test_a_size_from_the_spectrum_needs_the_closed_form(n_components, solver):
     with pytest.raises(ValueError, match=f"n_components={n_components!r}.*solver='{solver}'"):
-        PPCA(n_components, solver=solver).fit(make_rows())
+        PPCA(n_components, solver=solver).fit(complete_rows())
 
 
 @pytest.mark.parametrize("solver", ["closed_form", "randomized"])
 def test_missing_values_need_em(solver):
-    X = make_rows()
+    X = complete_rows()
     X[0, 0] = np.nan
     with pytest.raises(ValueError, match=f"NaN.*solver='{solver}'"):
         PPCA(2, solver=solver).fit(X)
 
 
 def test_columns_never_seen_are_named():
-    X = make_rows()
+    X = complete_rows()
     X[:, [1, 4]] = np.nan
     with pytest.raises(ValueError, match=r"Columns \[1, 4\] of X are NaN in every row"):
         PPCA(2).fit(X)
@@ -305,7 +303,7 @@ def test_columns_never_seen_are_named():
 
 
 def test_columns_seen_only_in_rows_of_no_weight_are_named():
-    X, weight = make_rows(), np.ones(60)
+    X, weight = complete_rows(), np.ones(60)
     X[3:, 1] = np.nan
     weight[:3] = 0
     with pytest.raises(ValueError, match=r"Columns \[1\] of X are NaN"):
@@ -313,22 +311,22 @@ def test_columns_seen_only_in_rows_of_no_weight_are_named():
 
 
 def test_sparse_rows_have_no_missing_values():
-    X = make_rows()
+    X = complete_rows()
     X[0, 0] = np.nan
     with pytest.raises(ValueError, match="Sparse X contains NaN"):
         PPCA(2).fit(sparse.csr_array(X))
-    model = PPCA(2).fit(make_rows())
+    model = PPCA(2).fit(complete_rows())
     for method in (model.transform, model.score_samples, model.posterior):
         with pytest.raises(ValueError, match="Sparse X contains NaN"):
             method(sparse.csr_array(X))
     with pytest.raises(TypeError, match="impute takes dense rows"):
-        model.impute(sparse.csr_array(make_rows()))
+        model.impute(sparse.csr_array(complete_rows()))
 
 
 @pytest.mark.parametrize("total", [0.5, 1.0])
 def test_weights_of_less_than_two_rows_are_refused(total):
     with pytest.raises(ValueError, match=f"sample_weight adds up to {total:g}"):
-        PPCA(1).fit(make_rows(20), sample_weight=np.full(20, total / 20))
+        PPCA(1).fit(complete_rows(20), sample_weight=np.full(20, total / 20))
 
 
 # --------------------------------------------------------------------------- solvers
@@ -362,7 +360,7 @@ def test_em_reaches_the_closed_form(X, n_components, weighted):
 @pytest.mark.parametrize("shape", [(80, 10), (20, 60)])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_sparse_rows_give_what_dense_rows_give(shape, container, solver, weighted):
-    X = make_rows(*shape, mean=0.0)
+    X = complete_rows(*shape, mean=0.0)
     X[np.random.default_rng(0).random(shape) < 0.5] = 0.0
     weight = np.random.default_rng(0).uniform(0, 3, shape[0]) if weighted else None
     params = {"n_components": 2, "solver": solver, "random_state": 0}
@@ -377,7 +375,7 @@ def test_sparse_rows_give_what_dense_rows_give(shape, container, solver, weighte
 @pytest.mark.parametrize("solver", ["closed_form", "em", "randomized"])
 @pytest.mark.parametrize("shape", [(500, 8), (15, 40)])
 def test_float32_rows_keep_float32_precision(shape, solver):
-    X = make_rows(*shape)
+    X = complete_rows(*shape)
     expected = PPCA(2).fit(X)
     model = PPCA(2, solver=solver, random_state=0).fit(X.astype(np.float32))
     assert model.loadings_.dtype == model.mean_.dtype == np.float32
@@ -408,7 +406,7 @@ def test_em_is_monotone_and_ends_at_the_score(X, n_components):
 
 def test_a_step_of_em_gains_at_least_what_plain_em_gains():
     """Tipping and Bishop's EM with sigma2 at its optimum only sees the span of S W."""
-    X = make_rows(100, 12, rank=4, noise=1.0)
+    X = complete_rows(100, 12, rank=4, noise=1.0)
     covariance = np.cov(X.T, bias=True)
     trace = np.trace(covariance)
 
@@ -432,7 +430,7 @@ def test_a_step_of_em_gains_at_least_what_plain_em_gains():
 
 
 def test_mean_log_likelihood_is_scipys_at_the_maximum():
-    X = make_rows()
+    X = complete_rows()
     values = np.linalg.eigvalsh(np.cov(X.T, bias=True))[::-1]
     for k in range(1, 6):
         W, mean, noise = maximum_likelihood(X, k)
@@ -452,7 +450,7 @@ def test_an_axis_weaker_than_the_noise_is_left_to_the_noise():
 @pytest.mark.parametrize("container", [np.asarray, sparse.csr_array])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_products_with_centred_rows_are_dense_products(container, weighted):
-    X = make_rows(20, 7)
+    X = complete_rows(20, 7)
     weight = np.random.default_rng(0).uniform(0.5, 2, 20) if weighted else None
     rows = CentredRows(container(X), weight, np.average(X, axis=0, weights=weight))
     centred = X - np.average(X, axis=0, weights=weight)
@@ -472,7 +470,7 @@ def test_products_with_centred_rows_are_dense_products(container, weighted):
 @pytest.mark.parametrize("container", [np.asarray, sparse.csr_array])
 def test_wide_rows_need_no_matrix_of_features_squared(solver, container):
     """Fit and queries on 300 x 4000 take less than half of what such a matrix would."""
-    X = container(make_rows(300, 4000, mean=0.0))
+    X = container(complete_rows(300, 4000, mean=0.0))
     tracemalloc.start()
     try:
         model = PPCA(3, solver=solver, random_state=0).fit(X)
@@ -485,7 +483,7 @@ def test_wide_rows_need_no_matrix_of_features_squared(solver, container):
 
 
 def test_auto_takes_em_only_for_large_or_incomplete_rows(monkeypatch):
-    X = make_rows(20, 20)
+    X = complete_rows(20, 20)
     assert not hasattr(PPCA(2).fit(X), "log_likelihoods_")
     monkeypatch.setattr(_ppca, "_CLOSED_FORM_LIMIT", 19)
     assert hasattr(PPCA(2, random_state=0).fit(X), "log_likelihoods_")
@@ -503,7 +501,7 @@ def test_em_that_stops_early_warns():
 
 
 def test_the_history_of_em_is_forgotten():
-    X = make_rows()
+    X = complete_rows()
     model = PPCA(2, solver="em", random_state=0).fit(X)
     assert not hasattr(model.set_params(solver="closed_form").fit(X), "log_likelihoods_")
 
@@ -512,13 +510,13 @@ def test_the_history_of_em_is_forgotten():
 
 
 FLOORED = {
-    "wide": (make_rows(5, 20), None),
-    "all components": (make_rows(), 6),
+    "wide": (complete_rows(5, 20), None),
+    "all components": (complete_rows(), 6),
     "constant": (np.full((10, 4), 3.0), 2),
     "zero": (np.zeros((10, 4)), 2),
-    "one feature": (make_rows()[:, :1], None),
-    "two rows": (make_rows()[:2], None),
-    "wider": (make_rows(11, 13), None),
+    "one feature": (complete_rows()[:, :1], None),
+    "two rows": (complete_rows()[:2], None),
+    "wider": (complete_rows(11, 13), None),
 }
 
 
@@ -542,19 +540,19 @@ def test_the_noise_is_floored_with_a_warning(X, n_components, dtype):
 
 
 def test_a_noise_well_above_the_floor_gives_no_warning():
-    X = make_rows(noise=1e-5)
+    X = complete_rows(noise=1e-5)
     model = PPCA(3).fit(X)
     assert model.noise_variance_ == pytest.approx(1e-10, rel=0.2)
 
 
 def test_more_components_never_score_less_on_the_training_rows():
-    X = make_rows(200, 8)
+    X = complete_rows(200, 8)
     scores = [PPCA(k).fit(X).score(X) for k in range(1, 8)]
     assert all(b > a for a, b in pairwise(scores))
 
 
 def test_criteria_count_weights_as_rows():
-    X = make_rows()
+    X = complete_rows()
     weight = np.random.default_rng(0).integers(0, 4, len(X))
     model, repeated = PPCA(2).fit(X), np.repeat(X, weight, axis=0)
     assert model.aic(X, sample_weight=weight) == pytest.approx(model.aic(repeated), rel=1e-10)
@@ -562,7 +560,7 @@ def test_criteria_count_weights_as_rows():
 
 
 def test_a_given_series_is_read_by_its_names():
-    X = pd.DataFrame(make_rows(), columns=list("abcdef"))
+    X = pd.DataFrame(complete_rows(), columns=list("abcdef"))
     model = PPCA(2).fit(X)
     row = X.iloc[0].copy()
     row["b"] = np.nan
@@ -575,7 +573,7 @@ def test_a_given_series_is_read_by_its_names():
 
 
 def test_a_hole_does_not_change_the_type_of_the_other_rows():
-    X = make_rows()
+    X = complete_rows()
     model = PPCA(2).fit(X)
     whole = X[:4].astype(np.float32)
     holed = whole.copy()
@@ -590,7 +588,7 @@ def test_a_hole_does_not_change_the_type_of_the_other_rows():
 @pytest.mark.parametrize("options", [{}, {"solver": "em"}, {"solver": "randomized"}], ids=str)
 @pytest.mark.parametrize("gaps", [False, True])
 def test_the_formula_of_pcas_users_decodes(options, gaps):
-    X = make_rows()
+    X = complete_rows()
     if gaps:
         if options.get("solver") == "randomized":
             pytest.skip("a solver of complete rows")
@@ -621,7 +619,7 @@ def test_singular_values_are_pcas(X, solver):
 
 def test_the_variance_of_the_codes_is_not_explained_variance():
     """It is 1 - sigma2 / lambda, with 1/n."""
-    X = make_rows(500)
+    X = complete_rows(500)
     model = PPCA(3).fit(X)
     variances = model.explained_variance_ * 499 / 500
     expected = 1 - model.noise_variance_ / variances
@@ -629,7 +627,7 @@ def test_the_variance_of_the_codes_is_not_explained_variance():
 
 
 def test_models_saved_by_the_first_version_load_right():
-    X = make_rows()
+    X = complete_rows()
     model = PPCA(2).fit(X)
     state = model.__getstate__()
     state["components_"] = state.pop("axes_")
@@ -662,7 +660,7 @@ def test_constant_rows_have_a_model_without_leaked_warnings(solver, value):
 @pytest.mark.parametrize("scale", [1e20, 1e40, 1e150])
 def test_large_weights_have_no_scale(solver, container, shape, scale):
     """Also beyond float32; as shares they are the weights that they are."""
-    X = make_rows(*shape).astype(np.float32)
+    X = complete_rows(*shape).astype(np.float32)
     weight = np.random.default_rng(0).uniform(0.5, 2, shape[0])
     weight *= 100 / weight.sum()
     expected = PPCA(2, random_state=0).fit(X, sample_weight=weight)
@@ -675,7 +673,7 @@ def test_large_weights_have_no_scale(solver, container, shape, scale):
 @pytest.mark.parametrize("gaps", [False, True])
 @pytest.mark.parametrize("solver", ["em", "randomized", "closed_form"])
 def test_rows_whose_squares_leave_float32_are_refused(gaps, solver):
-    X = (make_rows(30, 4) * 1e30).astype(np.float32)
+    X = (complete_rows(30, 4) * 1e30).astype(np.float32)
     if gaps:
         X[0, 0], solver = np.nan, "em"
     with pytest.raises(ValueError, match="rescale X"):
@@ -685,8 +683,8 @@ def test_rows_whose_squares_leave_float32_are_refused(gaps, solver):
 @pytest.mark.parametrize("first", ["closed_form", "em", "randomized", "gaps"])
 @pytest.mark.parametrize("then", ["closed_form", "em", "randomized"])
 def test_nothing_of_an_earlier_fit_is_left(first, then):
-    X = make_rows()
-    before = make_rows(20, seed=1)
+    X = complete_rows()
+    before = complete_rows(20, seed=1)
     if first == "gaps":
         before[::3, 0] = np.nan
     solver = "em" if first == "gaps" else first

@@ -4,6 +4,7 @@ import copy
 import pickle
 import shutil
 import warnings
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback
 from torch import nn
 
+from helpers import allowed_rows, assert_same, batch_of, low_rank_rows, network, weights
 from skae import PPCA, VAE
 from skae._inference import row_draws
 from skae._inference.row_draws import blocks as blocks_of
@@ -31,41 +33,21 @@ from skae._training.data import Batch, Data
 # -------------------------------------------------------------------------- helpers
 
 
-def make_rows(n_rows=120, n_features=5, *, rank=2, seed=0, noise=0.5, gaps=0.0):
-    """Rows of a few factors of separated strength under noise, off centre; some are NaN."""
-    rng = np.random.default_rng(seed)
-    axes = np.linalg.qr(rng.normal(size=(n_features, rank)))[0]
-    codes = rng.normal(size=(n_rows, rank)) * np.geomspace(3.0, 1.5, rank)
-    X = codes @ axes.T + noise * rng.normal(size=(n_rows, n_features)) + 2.0
-    X[rng.random(X.shape) < gaps] = np.nan
-    return X
+noisy_rows = partial(low_rank_rows, n_features=5, scales=(3.0, 1.5), noise=0.5)
 
 
 def rows_for(likelihood, n_rows=80, gaps=0.0):
     """Rows that this likelihood allows."""
-    X = make_rows(n_rows)
-    X = {
-        "poisson": np.floor(np.abs(X)),
-        "bernoulli": (X > 2).astype(float),
-        "continuous_bernoulli": special.ndtr(X - 2),
-    }.get(likelihood, X)
+    X = allowed_rows(likelihood, noisy_rows(n_rows), 2.0)
     X[np.random.default_rng(5).random(X.shape) < gaps] = np.nan
     return X
 
 
-def network(n_components=2, **params):
-    """A small VAE that trains for a few epochs, all of them, in float32."""
-    defaults = {
-        "hidden_layer_sizes": (16,),
-        "activation": "tanh",
-        "batch_size": 40,
-        "learning_rate_init": 0.01,
-        "max_iter": 10,
-        "tol": 0.0,
-        "random_state": 0,
-        "device": "cpu",
-    }
-    return VAE(n_components, **{**defaults, **params})
+def vae(n_components=2, **params):
+    """A small one that trains for a few epochs, all of them, in float32."""
+    options = {"hidden_layer_sizes": (16,), "activation": "tanh", "batch_size": 40}
+    options |= {"learning_rate_init": 0.01, "max_iter": 10}
+    return network(VAE, n_components=n_components, **{**options, **params})
 
 
 def linear(n_components=2, **params):
@@ -77,7 +59,7 @@ def linear(n_components=2, **params):
         "batch_size": 64,
         "max_iter": 40,
     }
-    return network(n_components, **{**options, **params})
+    return vae(n_components, **{**options, **params})
 
 
 def start(**params):
@@ -90,21 +72,6 @@ def fitted(model, *given, **kwargs):
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Posterior collapse")
         return model.fit(*given, **kwargs)
-
-
-def batch_of(model, X, condition=None):
-    """All rows as the network reads them."""
-    return model._rows(Data(X, None, condition)).batch(slice(None))
-
-
-def weights(model):
-    return {k: v.numpy().copy() for k, v in model.net_.module_.state_dict().items()}
-
-
-def assert_same(actual, expected):
-    assert actual.keys() == expected.keys()
-    for name, value in expected.items():
-        np.testing.assert_array_equal(actual[name], value, err_msg=name)
 
 
 # ------------------------------------------------------------------- the linear truth
@@ -145,7 +112,7 @@ def as_ppca(X, n_components=2, *, blind=False, **params):
 )
 def test_a_linear_network_is_ppca(params):
     """Its likelihood to 0.05 nats a row, its subspace, its noise; new rows too."""
-    X = make_rows(1600, 8)
+    X = noisy_rows(1600, n_features=8)
     train, test = X[:1200], X[1200:]
     model, pca = linear(**params).fit(train), PPCA(2).fit(train)
     assert model.score(train) == pytest.approx(pca.score(train), abs=0.05)
@@ -158,7 +125,7 @@ def test_a_linear_network_is_ppca(params):
 
 def test_the_bound_of_an_exact_posterior_is_the_likelihood():
     """Of every row, with any number of draws, whichever they are."""
-    X = make_rows(200)
+    X = noisy_rows(200)
     model, pca = as_ppca(X)
     expected = pca.score_samples(X)
     for seed, n_importance in [(0, 1), (1, 1), (2, 3), (3, 100)]:
@@ -173,20 +140,20 @@ def test_the_bound_of_an_exact_posterior_is_the_likelihood():
 @pytest.mark.parametrize("scale", [1e-3, 1e4])
 def test_bounds_shift_by_the_logarithm_of_the_scale(scale):
     """Rows times s, far from zero, score D log s less, by value that was seen."""
-    X = make_rows(100) * scale + 50 * scale
+    X = noisy_rows(100) * scale + 50 * scale
     model, pca = as_ppca(X)
     np.testing.assert_allclose(model.score_samples(X), pca.score_samples(X), rtol=1e-3, atol=1e-2)
     terms = model.elbo_terms(X, n_draws=2000)
     assert np.mean(terms.reconstruction - terms.kl) == pytest.approx(pca.score(X), abs=0.05)
     X[:, 0] = np.nan
-    blind, _ = as_ppca(make_rows(100) * scale + 50 * scale, blind=True)
+    blind, _ = as_ppca(noisy_rows(100) * scale + 50 * scale, blind=True)
     found = blind.score_samples(X, n_importance=5000)
     assert found.mean() == pytest.approx(pca.score(X), abs=0.1)
 
 
 def test_the_terms_of_an_exact_posterior():
     """Divergences in closed form, sums of those by latent; both terms make the likelihood."""
-    X = make_rows(50)
+    X = noisy_rows(50)
     model, pca = as_ppca(X)
     terms = model.elbo_terms(X, n_draws=4000)
     means, stds = (a.astype(float) for a in model.posterior(X))
@@ -205,7 +172,7 @@ def test_the_terms_of_an_exact_posterior():
 
 def test_information_of_a_linear_model():
     """Half the log determinant of I + W'W / s2, if p(x) is as learned."""
-    X = make_rows(1500, noise=1.0)
+    X = noisy_rows(1500, noise=1.0)
     model, pca = as_ppca(X)
     gain = np.sum(pca.loadings_.astype(float) ** 2, axis=0) / pca.noise_variance_
     expected = 0.5 * np.log1p(gain).sum()
@@ -263,7 +230,7 @@ def conditional_moments(pca, x):
 @pytest.fixture(scope="module")
 def blind():
     """A blind linear VAE, its PPCA, and rows with holes."""
-    X = make_rows(300, noise=1.0)
+    X = noisy_rows(300, noise=1.0)
     model, pca = as_ppca(X, blind=True)
     return model, pca, np.where(HOLES, np.nan, X[: len(HOLES)])
 
@@ -331,8 +298,8 @@ def test_imputation_in_chunks(blind, n_values, monkeypatch):
 
 def test_rows_without_holes_and_without_values():
     """The first come back, the second are means of all rows, and score nothing."""
-    X = make_rows(60)
-    model = network().fit(X)
+    X = noisy_rows(60)
+    model = vae().fit(X)
     np.testing.assert_array_equal(model.impute(X), X)
     np.testing.assert_array_equal(model.impute(X, 2), np.stack([X, X]))
     exact, pca = as_ppca(X, blind=True)
@@ -356,8 +323,8 @@ def test_impossible_imputations(blind, arguments, named):
 def test_imputed_rows_in_a_frame(blind):
     """Means under the names of the columns; draws an array."""
     _, _, X = blind
-    frame = pd.DataFrame(make_rows(60), columns=list("abcde"))
-    model = network().set_output(transform="pandas").fit(frame)
+    frame = pd.DataFrame(noisy_rows(60), columns=list("abcde"))
+    model = vae().set_output(transform="pandas").fit(frame)
     holes = pd.DataFrame(X, columns=list("abcde"), index=[3, 1, 4, 9])
     found = model.impute(holes)
     assert list(found.columns) == list("abcde")
@@ -369,12 +336,12 @@ def test_imputed_rows_in_a_frame(blind):
 @pytest.mark.parametrize("prior", ["standard", "vamp"])
 def test_training_on_rows_with_holes(prior):
     """Held-out values come back with a third of the error of column means."""
-    X = make_rows(400, 10, noise=0.2)
+    X = noisy_rows(400, n_features=10, noise=0.2)
     hidden = np.random.default_rng(1).random(X.shape) < 0.15
     holes = np.where(hidden, np.nan, X)
-    model = network(
-        2, hidden_layer_sizes=(32,), max_iter=60, learning_rate="cosine", prior=prior
-    ).fit(holes[:300])
+    model = vae(2, hidden_layer_sizes=(32,), max_iter=60, learning_rate="cosine", prior=prior).fit(
+        holes[:300]
+    )
     found = model.impute(holes)
     means = np.nanmean(holes[:300], axis=0)
     for part in (slice(0, 300), slice(300, None)):
@@ -386,8 +353,8 @@ def test_training_on_rows_with_holes(prior):
 @pytest.mark.parametrize("n_importance", [1, 3])
 def test_unseen_values_do_not_matter(n_importance):
     """Neither loss nor gradient depends on what stands where nothing was seen."""
-    X = make_rows(gaps=0.2)
-    model = network(n_importance=n_importance).fit(X)
+    X = noisy_rows(gaps=0.2)
+    model = vae(n_importance=n_importance).fit(X)
     module = model.net_.module_
     batch = module.prepare(batch_of(model, X), torch.Generator().manual_seed(0))
     other = batch._replace(y=torch.where(batch.seen > 0, batch.y, 1e3))
@@ -402,10 +369,10 @@ def test_unseen_values_do_not_matter(n_importance):
 
 def test_holes_may_be_refused():
     """missing="error" raises at NaN, and says so."""
-    model = network(missing="error").fit(make_rows())
+    model = vae(missing="error").fit(noisy_rows())
     for method in ("score_samples", "elbo_terms", "impute", "posterior", "active_units"):
         with pytest.raises(ValueError, match="NaN"):
-            getattr(model, method)(make_rows(gaps=0.1))
+            getattr(model, method)(noisy_rows(gaps=0.1))
 
 
 # ------------------------------------------------------------------ truth by quadrature
@@ -489,7 +456,7 @@ def one_latent(request):
     likelihood, prior = request.param
     X = rows_for(likelihood, 40)
     options = {"likelihood": likelihood, "prior": prior, "n_prior_components": 3}
-    model = network(1, batch_size=10, max_iter=30, **options).fit(X)
+    model = vae(1, batch_size=10, max_iter=30, **options).fit(X)
     return model, X, exact(model, X)
 
 
@@ -584,7 +551,7 @@ def test_moments_of_samples(one_latent):
 def test_rows_with_holes_by_quadrature(likelihood):
     """Bound and conditional means of a nonlinear model, of what was seen."""
     X = rows_for(likelihood, 80, gaps=0.3)
-    model = network(1, likelihood=likelihood, max_iter=15).fit(X)
+    model = vae(1, likelihood=likelihood, max_iter=15).fit(X)
     rows = X[:20]
     joint = log_joint(model, rows) + stats.norm.logpdf(GRID)[:, None]
     np.testing.assert_allclose(
@@ -605,9 +572,9 @@ def test_rows_with_holes_by_quadrature(likelihood):
 
 def test_the_noise_is_the_most_likely_one():
     """Of the bound: the mean of (x - decoded)² under q(z|x), by quadrature."""
-    X = make_rows(60)
+    X = noisy_rows(60)
     for noise in ("scalar", "per_feature"):
-        model = network(1, noise_variance=noise).fit(X)
+        model = vae(1, noise_variance=noise).fit(X)
         means, stds = (a.astype(float)[:, 0] for a in model.posterior(X))
         q = stats.norm(means, stds).pdf(GRID[:, None]) * (GRID[1] - GRID[0])
         squares = np.square(X - model.inverse_transform(GRID[:, None])[:, None])
@@ -689,8 +656,8 @@ def every_draw(n_importance):
 
 def tiny(prior, n_importance):
     """A module with one feature and one latent, and the same in float64."""
-    X = make_rows(100, 1, rank=1)
-    model = network(
+    X = noisy_rows(100, n_features=1, rank=1)
+    model = vae(
         1,
         hidden_layer_sizes=(),
         decoder_layer_sizes=(3,),
@@ -754,7 +721,7 @@ def test_the_weighted_loss_by_hand():
 
 def test_no_draw_moves_an_exact_posterior():
     """There the importance weights are equal: the doubly reparameterised gradient has no noise."""
-    X = make_rows(50)
+    X = noisy_rows(50)
     model, _ = as_ppca(X, n_importance=4)
     module = model.net_.module_
     batch = module.prepare(batch_of(model, X), torch.Generator().manual_seed(0))
@@ -788,7 +755,7 @@ def by_hand(model, X, beta=1.0, free_bits=0.0):
 def test_the_loss_by_hand(likelihood, beta, free_bits):
     """Minus the log density of one draw, and beta times the divergence with its floor."""
     X = rows_for(likelihood)
-    model = fitted(network(likelihood=likelihood, beta=beta, free_bits=free_bits, max_iter=3), X)
+    model = fitted(vae(likelihood=likelihood, beta=beta, free_bits=free_bits, max_iter=3), X)
     batch, reconstruction, kl = by_hand(model, X, beta, free_bits)
     terms = model.net_.module_.loss(batch).terms
     assert terms["reconstruction"].item() == pytest.approx(reconstruction, rel=1e-4)
@@ -798,8 +765,8 @@ def test_the_loss_by_hand(likelihood, beta, free_bits):
 
 def test_free_bits_cost_nothing():
     """A latent below the floor has no gradient of its divergence; one above has all of it."""
-    X = make_rows()
-    model = network(free_bits=1.5, max_iter=3).fit(X)
+    X = noisy_rows()
+    model = vae(free_bits=1.5, max_iter=3).fit(X)
     module = model.net_.module_
     with torch.no_grad():  # the first latent says nothing, the second much
         module.encoder[-1].weight[[0, 2]] = 0.0
@@ -816,12 +783,12 @@ def test_free_bits_cost_nothing():
 
 def test_the_advice_against_collapse_helps():
     """Under a large beta latents sleep; free bits, or a smaller beta, wake them."""
-    X = make_rows(200)
+    X = noisy_rows(200)
     with pytest.warns(UserWarning, match="Posterior collapse"):
-        asleep = network(beta=30.0, max_iter=40).fit(X)
+        asleep = vae(beta=30.0, max_iter=40).fit(X)
     assert asleep.elbo_terms(X).kl.mean() < 0.1
-    assert network(max_iter=40).fit(X).n_active_units_ == 2
-    awake = network(beta=30.0, free_bits=0.5, max_iter=60).fit(X)
+    assert vae(max_iter=40).fit(X).n_active_units_ == 2
+    awake = vae(beta=30.0, free_bits=0.5, max_iter=60).fit(X)
     assert awake.n_active_units_ == 2
     held = awake.elbo_terms(X).kl_per_latent.mean(axis=0)
     assert np.all((held > 0.2) & (held < 0.8))
@@ -840,8 +807,8 @@ class Beta(Callback):
 def test_beta_grows_linearly():
     """From its share after one epoch to all of it, where it stays; a warm start goes on."""
     heard = Beta()
-    model = network(beta=2.0, beta_warm_up=8, max_iter=5, callbacks=[heard], warm_start=True)
-    model = fitted(fitted(model, make_rows()), make_rows())
+    model = vae(beta=2.0, beta_warm_up=8, max_iter=5, callbacks=[heard], warm_start=True)
+    model = fitted(fitted(model, noisy_rows()), noisy_rows())
     expected = 2.0 * np.minimum(1.0, np.arange(1, 11) / 8)
     np.testing.assert_allclose(model.callbacks[0].values_, expected, rtol=1e-6)
     loaded = pickle.loads(pickle.dumps(model))
@@ -851,23 +818,23 @@ def test_beta_grows_linearly():
 @pytest.mark.parametrize("early_stopping", [False, True])
 def test_nothing_stops_training_while_beta_grows(early_stopping):
     """A loss that is flat from the start ends training only after the warm-up."""
-    model = network(
+    model = vae(
         tol=1e3,
         n_iter_no_change=2,
         beta_warm_up=7,
         early_stopping=early_stopping,
         max_iter=30,
-    ).fit(make_rows())
+    ).fit(noisy_rows())
     assert 8 <= model.n_iter_ <= 10
-    again = network(tol=1e3, n_iter_no_change=2, early_stopping=early_stopping, max_iter=30)
-    assert again.fit(make_rows()).n_iter_ <= 3
+    again = vae(tol=1e3, n_iter_no_change=2, early_stopping=early_stopping, max_iter=30)
+    assert again.fit(noisy_rows()).n_iter_ <= 3
 
 
 def test_a_larger_beta_holds_less():
     """In the latents about each row."""
-    X = make_rows(200)
+    X = noisy_rows(200)
     held = [
-        network(beta=beta, noise_variance=0.25, max_iter=40).fit(X).elbo_terms(X).kl.mean()
+        vae(beta=beta, noise_variance=0.25, max_iter=40).fit(X).elbo_terms(X).kl.mean()
         for beta in (0.3, 1.0, 4.0)
     ]
     assert held[0] > held[1] + 0.5 > held[2] + 1.0
@@ -884,19 +851,19 @@ def test_a_larger_beta_holds_less():
 def test_importance_weights_exclude_weights_of_the_divergence(params, named):
     """The error names both."""
     with pytest.raises(ValueError, match=rf"n_importance=3.*{named}"):
-        network(n_importance=3, **params).fit(make_rows())
-    network(n_importance=3, max_iter=1).fit(make_rows())
+        vae(n_importance=3, **params).fit(noisy_rows())
+    vae(n_importance=3, max_iter=1).fit(noisy_rows())
 
 
 def test_history_holds_the_terms():
     """Which sum to the loss; a weighted bound has none."""
-    model = network(beta=2.0).fit(make_rows())
+    model = vae(beta=2.0).fit(noisy_rows())
     for epoch in model.history_:
         both = epoch["train_reconstruction"] + epoch["train_kl_cost"]
         assert epoch["train_loss"] == pytest.approx(both, rel=1e-6)
         assert epoch["train_kl_cost"] == pytest.approx(2 * epoch["train_kl"], rel=1e-5)
     assert len(model.history_) == model.n_iter_ == 10
-    weighted = network(n_importance=3).fit(make_rows())
+    weighted = vae(n_importance=3).fit(noisy_rows())
     assert weighted.history_[-1]["train_loss"] < weighted.history_[0]["train_loss"]
 
 
@@ -905,14 +872,14 @@ def test_history_holds_the_terms():
 
 def test_pseudo_rows_start_at_training_rows():
     """Each at one, in the network's units; of rows with holes at what was seen, and means."""
-    X = make_rows()
-    model = fitted(network(prior="vamp", n_prior_components=6, **start()), X)
+    X = noisy_rows()
+    model = fitted(vae(prior="vamp", n_prior_components=6, **start()), X)
     found = pseudo_rows(model)
     assert found.shape == (6, 5)
     distance = np.abs(found[:, None] - X).max(axis=2).min(axis=1)
     assert distance.max() < 1e-5
-    holes = make_rows(gaps=0.3)
-    model = fitted(network(prior="vamp", n_prior_components=6, **start()), holes)
+    holes = noisy_rows(gaps=0.3)
+    model = fitted(vae(prior="vamp", n_prior_components=6, **start()), holes)
     filled = np.where(np.isnan(holes), np.nanmean(holes, axis=0), holes)
     distance = np.abs(pseudo_rows(model)[:, None] - filled).max(axis=2).min(axis=1)
     assert distance.max() < 1e-5
@@ -920,9 +887,9 @@ def test_pseudo_rows_start_at_training_rows():
 
 def test_pseudo_rows_are_not_held_out_ones():
     """Early stopping keeps its rows to itself."""
-    X = make_rows(40)
+    X = noisy_rows(40)
     model = fitted(
-        network(
+        vae(
             prior="vamp",
             n_prior_components=200,
             early_stopping=True,
@@ -939,11 +906,11 @@ def test_pseudo_rows_are_not_held_out_ones():
 @pytest.mark.parametrize("prior", ["mixture", "vamp"])
 def test_learned_priors_learn(prior):
     """Where they lie moves; weights of the layers decay, they do not."""
-    X = make_rows()
+    X = noisy_rows()
     names = {"mixture": ["prior_mean", "prior_log_var", "prior_logit"], "vamp": ["pseudo_rows"]}
-    first = weights(fitted(network(prior=prior, **start()), X))
-    last = weights(network(prior=prior).fit(X))
-    module = network(prior=prior, max_iter=1).fit(X).net_.module_
+    first = weights(fitted(vae(prior=prior, **start()), X))
+    last = weights(vae(prior=prior).fit(X))
+    module = vae(prior=prior, max_iter=1).fit(X).net_.module_
     decayed = {id(p) for p in module.decayed()}
     for name in names[prior]:
         assert np.any(first[name] != last[name])
@@ -973,8 +940,8 @@ def test_clusters_want_a_prior_with_clusters(prior):
 
 def test_batch_normalisation_sees_pseudo_rows():
     """prior="vamp" beside normalization="batch": rows still have a score of their own."""
-    X = make_rows()
-    model = network(prior="vamp", normalization="batch", max_iter=15).fit(X)
+    X = noisy_rows()
+    model = vae(prior="vamp", normalization="batch", max_iter=15).fit(X)
     assert model.history_[-1]["train_loss"] < model.history_[0]["train_loss"]
     np.testing.assert_allclose(model.score_samples(X)[:3], model.score_samples(X[:3]), atol=1e-3)
     means, stds = model.posterior(pseudo_rows(model))
@@ -991,14 +958,14 @@ def labelled(n_rows=150, kind=int, seed=0):
     """Rows whose means lie far apart, by label; the labels are not equally frequent."""
     rng = np.random.default_rng(seed)
     which = rng.choice(3, n_rows, p=[0.6, 0.3, 0.1])
-    X = make_rows(n_rows, seed=seed) + np.eye(3, 5)[which] * 12
+    X = noisy_rows(n_rows, seed=seed) + np.eye(3, 5)[which] * 12
     names = {int: [3, 5, 11], str: ["ant", "bee", "cat"], object: ["ant", "bee", "cat"]}
     y = which > 0 if kind is bool else np.array(names[kind], dtype=kind)[which]
     return X, y
 
 
 def conditional(n_components=1, **params):
-    return network(n_components, conditional=True, **params)
+    return vae(n_components, conditional=True, **params)
 
 
 @pytest.fixture(scope="module")
@@ -1033,7 +1000,7 @@ def test_the_encoder_does_not_see_labels(by_label):
     assert model.active_units(X) == model.n_active_units_
     assert model.mutual_information(X) > 0
     assert model.__sklearn_tags__().target_tags.required
-    assert not network().__sklearn_tags__().target_tags.required
+    assert not vae().__sklearn_tags__().target_tags.required
 
 
 def test_bounds_of_conditional_models(by_label):
@@ -1160,7 +1127,7 @@ def ask(model, method, X, **y):
 def unconditional_and_numeric():
     """Models for which y has to be left out, and has to be given."""
     X, _ = labelled()
-    return fitted(network(max_iter=1), X), fitted(conditional(max_iter=1), X, X[:, 0])
+    return fitted(vae(max_iter=1), X), fitted(conditional(max_iter=1), X, X[:, 0])
 
 
 @pytest.mark.parametrize(
@@ -1241,8 +1208,8 @@ def test_conditions_that_are_none(spoil, named, fit):
 def test_plain_models_take_no_notice_of_y():
     """In fit and score, as everywhere in scikit-learn."""
     X, y = labelled()
-    model = network().fit(X, y)
-    assert_same(weights(model), weights(network().fit(X)))
+    model = vae().fit(X, y)
+    assert_same(weights(model), weights(vae().fit(X)))
     assert model.score(X, y) == model.score(X)
 
 
@@ -1267,7 +1234,7 @@ def test_labels_of_a_warm_start():
 def test_a_model_does_not_become_conditional(fit):
     """While training goes on, nor the other way round: the error says so."""
     X, y = labelled()
-    model = fitted(network(warm_start=True), X).set_params(conditional=True)
+    model = fitted(vae(warm_start=True), X).set_params(conditional=True)
     with pytest.raises(ValueError, match="conditional=True cannot change"):
         getattr(model, fit)(X, y)
     model = fitted(conditional(2, warm_start=True), X, y).set_params(conditional=False)
@@ -1357,12 +1324,12 @@ def test_conditions_in_training(n_importance, gaps):
     model = fitted(conditional(n_importance=n_importance), X, y)
     one_hot = (y[:, None] == model.classes_).astype(np.float32)
     module = model.net_.module_
-    batch = module.prepare(batch_of(model, X, one_hot), torch.Generator().manual_seed(0))
+    batch = module.prepare(batch_of(model, X, condition=one_hot), torch.Generator().manual_seed(0))
     loss = sum(module.loss(batch).terms.values()).item()
     parts = []
     for c in model.classes_:
         some = np.flatnonzero(y == c)
-        part = batch_of(model, X[some], one_hot[some])._replace(draws=batch.draws[some])
+        part = batch_of(model, X[some], condition=one_hot[some])._replace(draws=batch.draws[some])
         parts.append(len(some) * sum(module.loss(part).terms.values()).item())
     assert loss == pytest.approx(sum(parts) / len(X), rel=1e-3)
     wrong = module.loss(batch._replace(condition=batch.condition.roll(1, 1)))
@@ -1374,8 +1341,8 @@ def test_conditions_in_training(n_importance, gaps):
 
 def test_the_posterior_is_what_the_encoder_says():
     """Means as in transform, deviations from log variances; of rows in any number."""
-    X = make_rows(4200)  # more than go through the network at once
-    model = fitted(network(max_iter=1, batch_size=400), X)
+    X = noisy_rows(4200)  # more than go through the network at once
+    model = fitted(vae(max_iter=1, batch_size=400), X)
     means, stds = model.posterior(X)
     assert means.shape == stds.shape == (4200, 2)
     np.testing.assert_array_equal(means, model.transform(X))
@@ -1400,7 +1367,7 @@ def test_density_of_the_posterior():
 
 def test_extreme_posteriors_stay_finite():
     """Deviations lie between e^-8 and e^8, whatever the encoder says."""
-    X = make_rows()
+    X = noisy_rows()
     model = fitted(linear(**start()), X)
     module = model.net_.module_
     for bias, std in [(1e6, np.exp(8)), (-1e6, np.exp(-8))]:
@@ -1414,9 +1381,9 @@ def test_extreme_posteriors_stay_finite():
 @pytest.mark.parametrize("weighted", [False, True])
 def test_active_units_vary(weighted):
     """Their posterior mean, by more than 0.01; the training rows' by weight."""
-    X = make_rows(300)
+    X = noisy_rows(300)
     weight = np.where(X[:, 0] > X[:, 0].mean(), 3.0, 0.0) if weighted else None
-    model = network(4, hidden_layer_sizes=(), max_iter=60).fit(X, sample_weight=weight)
+    model = vae(4, hidden_layer_sizes=(), max_iter=60).fit(X, sample_weight=weight)
     assert model.active_units(X) == np.sum(model.transform(X).var(axis=0) > 0.01) >= 2
     rows = X if weight is None else X[weight > 0]
     assert model.n_active_units_ == np.sum(model.transform(rows).var(axis=0) > 0.01)
@@ -1435,7 +1402,7 @@ def test_collapse_is_noticed():
         r"free_bits \(now 0\.0\).*max_iter, now 30.*n_components"
     )
     with pytest.warns(UserWarning, match=pattern):
-        model = network(3, beta=50.0, max_iter=30).fit(X)
+        model = vae(3, beta=50.0, max_iter=30).fit(X)
     assert model.n_active_units_ == model.active_units(X) == 0
     assert model.mutual_information(X) < 0.05
 
@@ -1443,7 +1410,7 @@ def test_collapse_is_noticed():
 @pytest.mark.parametrize("prior", ["standard", "mixture", "vamp"])
 def test_structure_does_not_collapse(prior):
     """No warning, which would be an error here; all latents that data have are active."""
-    model = network(2, prior=prior, max_iter=30).fit(make_rows(300))
+    model = vae(2, prior=prior, max_iter=30).fit(noisy_rows(300))
     assert model.n_active_units_ == 2
 
 
@@ -1453,8 +1420,8 @@ def test_structure_does_not_collapse(prior):
 @pytest.fixture(scope="module")
 def of_frames():
     """A model of data frames, and its rows."""
-    frame = pd.DataFrame(make_rows(60), columns=list("abcde"))
-    model = network(3).set_output(transform="pandas")
+    frame = pd.DataFrame(noisy_rows(60), columns=list("abcde"))
+    model = vae(3).set_output(transform="pandas")
     return fitted(model, frame), frame
 
 
@@ -1511,15 +1478,15 @@ def test_walks_along_one_latent(of_frames):
 )
 def test_walks_that_lead_nowhere(method, arguments, named):
     """The error names the argument."""
-    model = fitted(network(3, max_iter=1), make_rows(60))
+    model = fitted(vae(3, max_iter=1), noisy_rows(60))
     with pytest.raises(ValueError, match=named):
         getattr(model, method)(*arguments)
 
 
 def test_walks_of_a_single_latent():
     """There is one to walk along."""
-    X = make_rows(60)
-    model = fitted(network(1, max_iter=1), X)
+    X = noisy_rows(60)
+    model = fitted(vae(1, max_iter=1), X)
     expected = model.inverse_transform([[-1.0], [2.0]])
     np.testing.assert_allclose(model.traverse(X[0], 0, [-1.0, 2.0]), expected, rtol=1e-5)
     with pytest.raises(ValueError, match="'component'"):
@@ -1541,8 +1508,8 @@ def test_walks_given_a_label(by_label):
 
 def test_scores_alike_twice_and_beside_others():
     """Of a row alone, among others, in another order; with the seed they change."""
-    X = make_rows()
-    model = network().fit(X)
+    X = noisy_rows()
+    model = vae().fit(X)
     for n_importance in (1, 30):
         scores = model.score_samples(X, n_importance=n_importance)
         again = model.score_samples(X[::-1], n_importance=n_importance)[::-1]
@@ -1586,11 +1553,11 @@ def test_scores_and_terms_in_chunks(prior, n_values, monkeypatch):
 )
 def test_memory_has_a_limit(params, least, n_draws):
     """No piece has more numbers than `VALUES`; all rows and draws are in just one."""
-    X = make_rows(300, 20)
-    model = fitted(network(**start(batch_size=300), **params), X)
+    X = noisy_rows(300, n_features=20)
+    model = fitted(vae(**start(batch_size=300), **params), X)
     architecture = model._architecture
     assert architecture.widest() >= least
-    pieces = [part for part, _ in pieces_of(model._rows(Data(X)), n_draws, architecture)]
+    pieces = [part for part, _ in pieces_of(model._dataset(Data(X)), n_draws, architecture)]
     blocks = blocks_of(n_draws, architecture, torch.device("cpu"))
     rows = np.concatenate([np.arange(300)[part] for part in pieces])
     np.testing.assert_array_equal(rows, np.arange(300))
@@ -1619,7 +1586,7 @@ def test_impossible_numbers_of_draws(by_label, number):
 def test_rows_outside_of_the_range(likelihood, wrong):
     """Are not scored: the error names likelihood and column. They can be encoded."""
     X = rows_for(likelihood)
-    model = fitted(network(likelihood=likelihood, max_iter=2), X)
+    model = fitted(vae(likelihood=likelihood, max_iter=2), X)
     bad = X.copy()
     bad[3, 2] = wrong
     for method in ("score_samples", "elbo_terms", "impute"):
@@ -1652,7 +1619,7 @@ def own_networks(n_in=5, n_codes=2, n_read=2, n_out=5):
 def test_every_likelihood_trains(likelihood, n_importance):
     """The loss falls, and so does that of rows held out; samples are in the support."""
     X = rows_for(likelihood, 200)
-    model = network(likelihood=likelihood, n_importance=n_importance, early_stopping=True)
+    model = vae(likelihood=likelihood, n_importance=n_importance, early_stopping=True)
     fitted(model, X)
     for name in ("train_loss", "valid_loss"):
         assert model.history_[-1][name] < model.history_[0][name] - 0.1
@@ -1675,7 +1642,7 @@ def test_own_networks(kind):
         X[np.random.default_rng(0).random(X.shape) < 0.2] = np.nan
     params = {"labels": {"conditional": True}, "vamp": {"prior": "vamp"}}.get(kind, {})
     before = copy.deepcopy(own["encoder"].state_dict())
-    model = fitted(network(2, max_iter=20, **own, **params), X, y)
+    model = fitted(vae(2, max_iter=20, **own, **params), X, y)
     assert_same(own["encoder"].state_dict(), before)
     assert model.history_[-1]["train_loss"] < model.history_[0]["train_loss"] - 0.5
     read = np.where(np.isnan(X), 0.0, X)
@@ -1691,8 +1658,8 @@ def test_own_networks(kind):
 
 def test_bounds_of_own_networks():
     """In the units of the data, by quadrature; NaN included."""
-    X = make_rows(60, gaps=0.2)
-    model = fitted(network(1, max_iter=30, **own_networks(10, 1, 1)), X)
+    X = noisy_rows(60, gaps=0.2)
+    model = fitted(vae(1, max_iter=30, **own_networks(10, 1, 1)), X)
     found, expected = model.score_samples(X, n_importance=5000), exact(model, X)
     np.testing.assert_allclose(found, expected, atol=0.5)
     assert found.mean() == pytest.approx(expected.mean(), abs=0.05)
@@ -1702,11 +1669,11 @@ def test_own_networks_that_do_not_fit():
     """The error shows both shapes: log variances belong to the encoder, labels to the decoder."""
     X, y = labelled()
     with pytest.raises(ValueError, match=r"encoder maps .*expected \(2, 6\)"):
-        network(3, **own_networks()).fit(X)
+        vae(3, **own_networks()).fit(X)
     with pytest.raises(ValueError, match=r"decoder cannot take .*\(2, 5\)"):
-        network(2, conditional=True, **own_networks()).fit(X, y)
+        vae(2, conditional=True, **own_networks()).fit(X, y)
     with pytest.raises(ValueError, match=r"encoder cannot take .*\(2, 10\)"):
-        network(2, **own_networks()).fit(make_rows(gaps=0.1))
+        vae(2, **own_networks()).fit(noisy_rows(gaps=0.1))
 
 
 @pytest.mark.parametrize(
@@ -1720,7 +1687,7 @@ def test_convolutions(params):
     images[which == 0, 2:4] = 1.0
     images[which == 1, :, 2:4] = 1.0
     X = (images.reshape(100, 36) + 0.1 * rng.normal(size=(100, 36))).clip(0, 1)
-    model = network(
+    model = vae(
         2,
         network="conv",
         image_shape=(1, 6, 6),
@@ -1739,13 +1706,13 @@ def test_convolutions(params):
 @pytest.mark.parametrize("n_importance", [1, 3])
 def test_held_out_rows_are_watched_at_the_same_draws(n_importance):
     """A model that stays where it is has the same loss in every epoch."""
-    model = network(
+    model = vae(
         early_stopping=True,
         noise_variance=0.5,
         n_importance=n_importance,
         **start(max_iter=5, n_iter_no_change=50),
     )
-    history = fitted(model, make_rows()).history_
+    history = fitted(model, noisy_rows()).history_
     losses = [epoch["valid_loss"] for epoch in history]
     np.testing.assert_allclose(losses, losses[0], rtol=1e-6)
     assert len({epoch["train_loss"] for epoch in history}) == 5
@@ -1756,8 +1723,8 @@ def test_held_out_rows_are_watched_at_the_same_draws(n_importance):
 )
 def test_all_rows_at_once(params):
     """solver="lbfgs" lowers the loss, though every epoch has draws of its own."""
-    X = make_rows()
-    model = fitted(network(solver="lbfgs", max_iter=8, **params), X)
+    X = noisy_rows()
+    model = fitted(vae(solver="lbfgs", max_iter=8, **params), X)
     assert model.history_[-1]["train_loss"] < model.history_[0]["train_loss"] - 1
     assert np.isfinite(model.score(X))
 
@@ -1765,10 +1732,10 @@ def test_all_rows_at_once(params):
 @pytest.mark.parametrize("n_importance", [5])
 def test_narrow_numbers(n_importance):
     """bfloat16 in training ends near float32; what follows is computed in float32."""
-    X = make_rows(300)
+    X = noisy_rows(300)
     options = {"n_importance": n_importance, "max_iter": 20}
-    narrow = network(precision="bfloat16", **options).fit(X)
-    wide = network(precision="float32", **options).fit(X)
+    narrow = vae(precision="bfloat16", **options).fit(X)
+    wide = vae(precision="float32", **options).fit(X)
     assert all(p.dtype == torch.float32 for p in narrow.net_.module_.parameters())
     assert narrow.score(X) == pytest.approx(wide.score(X), abs=0.2)
 
@@ -1779,10 +1746,10 @@ def test_narrow_numbers(n_importance):
 @pytest.mark.parametrize("n_importance", [5])
 def test_a_compiled_loss_trains_alike(n_importance):
     """compile=True ends at the same weights to 1e-4, hooks on gradients included."""
-    X = make_rows(32)
+    X = noisy_rows(32)
     options = {"n_importance": n_importance, "max_iter": 2, "hidden_layer_sizes": (4,)}
-    compiled = fitted(network(compile=True, **options), X)
-    plain = weights(fitted(network(**options), X))
+    compiled = fitted(vae(compile=True, **options), X)
+    plain = weights(fitted(vae(**options), X))
     for name, value in weights(compiled).items():
         np.testing.assert_allclose(value, plain[name], atol=1e-4, err_msg=name)
     pickle.loads(pickle.dumps(compiled)).transform(X)
@@ -1790,8 +1757,8 @@ def test_a_compiled_loss_trains_alike(n_importance):
 
 def test_training_goes_on_with_another_objective():
     """beta, free_bits and n_importance may change between fits, the prior may not."""
-    X = make_rows()
-    model = network(warm_start=True, beta=0.5, free_bits=0.1).fit(X)
+    X = noisy_rows()
+    model = vae(warm_start=True, beta=0.5, free_bits=0.1).fit(X)
     model.set_params(beta=1.0, free_bits=0.0, n_importance=3).fit(X)
     assert model.n_iter_ == 20
     assert "train_kl" in model.history_[9]
@@ -1815,4 +1782,4 @@ def test_training_goes_on_with_another_objective():
 def test_impossible_parameters(params, named):
     """The error names the parameter."""
     with pytest.raises(ValueError, match=f"'{named}'"):
-        clone(network(**params)).fit(make_rows())
+        clone(vae(**params)).fit(noisy_rows())

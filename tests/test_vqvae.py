@@ -1,17 +1,14 @@
 """VQVAE: densities by enumeration, codes by brute force, and what its parameters promise."""
 
 import copy
-import io
 import itertools
 import pickle
 import re
 
-import joblib
 import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-import skops.io
 import torch
 from scipy import special, stats
 from sklearn.callback import ScoringMonitor
@@ -24,16 +21,16 @@ from sklearn.pipeline import make_pipeline
 from skorch.callbacks import Callback
 from torch import nn
 
-from helpers import hear_batches
+from helpers import assert_same, hear_batches, through_joblib, through_pickle, through_skops
 from skae import VQVAE
-from skae._densities.index_prior import IndexPriorModule, index_counts, smoothed_shares
+from skae._densities.index_prior import IndexPriorModule, index_counts, smoothed_frequencies
 from skae._training.data import Data
 from skae.metrics import bits_per_dim
 
 # -------------------------------------------------------------------------- helpers
 
 
-def make_rows(n_rows=96, n_features=6, *, seed=0, gaps=0.0):
+def clustered_rows(n_rows=96, n_features=6, *, seed=0, gaps=0.0):
     """A few clusters along two bent factors, off centre, in units of hundreds; some are NaN."""
     rng = np.random.default_rng(seed)
     axes = np.random.default_rng(1).normal(size=(2, n_features))
@@ -46,7 +43,7 @@ def make_rows(n_rows=96, n_features=6, *, seed=0, gaps=0.0):
 
 def rows_for(likelihood, n_rows=96, gaps=0.0):
     """Rows that this likelihood allows."""
-    X = make_rows(n_rows)
+    X = clustered_rows(n_rows)
     X = {
         "bernoulli": (X > 550).astype(float),
         "continuous_bernoulli": special.expit((X - 550) / 200),
@@ -56,7 +53,7 @@ def rows_for(likelihood, n_rows=96, gaps=0.0):
     return X
 
 
-def network(n_components=3, **params):
+def vqvae(n_components=3, **params):
     """A small model that trains for a few epochs, all of them."""
     defaults = {
         "n_codes": 5,
@@ -197,12 +194,6 @@ def state(model):
     return found
 
 
-def assert_same(actual, expected):
-    assert actual.keys() == expected.keys()
-    for name, value in expected.items():
-        np.testing.assert_array_equal(actual[name], value, err_msg=name)
-
-
 def error_of(model, X):
     return np.square(X - model.reconstruct(X)).mean()
 
@@ -236,7 +227,7 @@ def test_scores_are_one_term_of_the_likelihood(case, prior):
     X = rows_for(params.get("likelihood"), gaps=gaps)
     if "out_activation" in params:
         X = special.expit((X - 550) / 200)
-    model = network(prior=prior, max_iter=2, **params).fit(X)
+    model = vqvae(prior=prior, max_iter=2, **params).fit(X)
     X_train, X = X, X[:40]
     codes = model.transform(X)
     p_codes = log_priors(model)
@@ -258,17 +249,17 @@ def test_scores_are_one_term_of_the_likelihood(case, prior):
 @pytest.mark.parametrize("scale", [1e-3, 1e3])
 def test_scores_shift_by_the_logarithm_of_the_scale(scale):
     """Rows times s score log s less for every value that was seen."""
-    X = make_rows(gaps=0.1)
-    scores = network().fit(X).score_samples(X)
-    scaled = network().fit(scale * X).score_samples(scale * X)
+    X = clustered_rows(gaps=0.1)
+    scores = vqvae().fit(X).score_samples(X)
+    scaled = vqvae().fit(scale * X).score_samples(scale * X)
     n_seen = (~np.isnan(X)).sum(axis=1)
     np.testing.assert_allclose(scaled, scores - n_seen * np.log(scale), rtol=1e-3, atol=0.05)
 
 
 def test_scores_of_unseen_values_are_left_out():
     """A model that was fitted on whole rows scores holes as if there were fewer features."""
-    X = make_rows()
-    model = network().fit(X)
+    X = clustered_rows()
+    model = vqvae().fit(X)
     holes = X.copy()
     holes[:, 2] = np.nan
     codes = model.transform(holes)
@@ -283,9 +274,9 @@ def test_an_independent_prior_is_smoothed_frequencies(weighted):
 
     Best is what predicts every observation from the others.
     """
-    X = make_rows()
+    X = clustered_rows()
     weight = np.random.default_rng(0).uniform(0.5, 2, len(X)) if weighted else None
-    model = network(prior="independent", n_codes=16).fit(X, sample_weight=weight)
+    model = vqvae(prior="independent", n_codes=16).fit(X, sample_weight=weight)
     codes = model.transform(X)
     w = np.ones(len(X)) if weight is None else weight * len(X) / weight.sum()
     counts = np.array([np.bincount(k, w, minlength=16) for k in codes.T])
@@ -327,8 +318,8 @@ def chi_square(codes, log_p, n_codes):
 def test_draws_of_codes_have_their_probabilities(prior, n_quantizers):
     """Frequencies of all rows of indices, against p(k)."""
     sizes = {1: (3, 5), 2: (2, 3)}[n_quantizers]
-    model = network(sizes[0], n_codes=sizes[1], n_quantizers=n_quantizers, prior=prior)
-    model.set_params(prior_max_iter=8).fit(make_rows())
+    model = vqvae(sizes[0], n_codes=sizes[1], n_quantizers=n_quantizers, prior=prior)
+    model.set_params(prior_max_iter=8).fit(clustered_rows())
     codes = model.sample_latent(10_000, random_state=3)
     assert codes.dtype == np.int64
     assert codes.shape == (10_000, sizes[0] * n_quantizers)
@@ -341,8 +332,8 @@ def test_draws_of_codes_have_their_probabilities(prior, n_quantizers):
 @pytest.mark.parametrize("prior", ["autoregressive", "independent"])
 def test_rows_without_noise_are_decoded_codes(prior):
     """Each is the mean at some row of indices; which, is told by p(k)."""
-    X = make_rows()
-    model = network(2, prior=prior).fit(X)
+    X = clustered_rows()
+    model = vqvae(2, prior=prior).fit(X)
     rows = model.sample(2000, noise=False, random_state=1)
     every = means_of(model, every_code(model), X)
     distances = np.abs(rows[:, None] - every).max(axis=2)
@@ -353,7 +344,7 @@ def test_rows_without_noise_are_decoded_codes(prior):
 @pytest.mark.parametrize("noise", ["scalar", "per_feature"])
 def test_noise_has_its_variance(noise):
     """What it adds to the same codes has mean zero, the variance, and a normal's shape."""
-    model = network(noise_variance=noise).fit(make_rows())
+    model = vqvae(noise_variance=noise).fit(clustered_rows())
     added = model.sample(4000, random_state=1) - model.sample(4000, noise=False, random_state=1)
     standard = added / np.sqrt(model.noise_variance_)
     np.testing.assert_allclose(standard.mean(axis=0), 0, atol=5 / 4000**0.5)
@@ -364,7 +355,7 @@ def test_noise_has_its_variance(noise):
 
 def test_draws_of_coins_are_coins():
     """Zeros and ones, as often as the means at the same codes say."""
-    model = network(likelihood="bernoulli").fit(rows_for("bernoulli"))
+    model = vqvae(likelihood="bernoulli").fit(rows_for("bernoulli"))
     drawn, means = (model.sample(4000, noise=noise, random_state=1) for noise in (True, False))
     assert set(np.unique(drawn)) <= {0, 1}
     errors = np.sqrt((means * (1 - means)).sum(axis=0)) + 1
@@ -373,8 +364,8 @@ def test_draws_of_coins_are_coins():
 
 def test_without_a_prior_there_are_no_draws():
     """sample and sample_latent say which prior to take; everything else works."""
-    X = make_rows()
-    model = network(prior=None).fit(X)
+    X = clustered_rows()
+    model = vqvae(prior=None).fit(X)
     for draw in (model.sample, model.sample_latent):
         with pytest.raises(ValueError, match=r"prior=None.*autoregressive"):
             draw(3)
@@ -386,7 +377,7 @@ def test_without_a_prior_there_are_no_draws():
 
 
 def test_draws_of_codes_refuse_impossible_numbers():
-    model = network().fit(make_rows())
+    model = vqvae().fit(clustered_rows())
     for n in (0, -1, 2.5):
         with pytest.raises(ValueError, match="n_samples"):
             model.sample_latent(n)
@@ -399,9 +390,9 @@ def test_draws_of_codes_refuse_impossible_numbers():
 @every_quantizer
 def test_codes_are_the_nearest_of_what_is_left(kind, n_quantizers):
     """At each position, stage after stage, of all vectors; columns go position by position."""
-    X = make_rows()
+    X = clustered_rows()
     params = {"n_codes": 7, **QUANTIZERS[kind]}
-    model = network(n_quantizers=n_quantizers, prior=None, **params).fit(X)
+    model = vqvae(n_quantizers=n_quantizers, prior=None, **params).fit(X)
     codes = model.transform(X)
     assert codes.dtype == np.int64
     assert codes.shape == (len(X), 3 * n_quantizers)
@@ -420,8 +411,8 @@ def test_codes_are_the_nearest_of_what_is_left(kind, n_quantizers):
 @every_quantizer
 def test_reconstructions_decode_the_nearest_codes(kind, n_quantizers):
     """The mean at these codes, in the data's units; the same rows by inverse_transform."""
-    X = make_rows()
-    model = network(n_quantizers=n_quantizers, prior=None, **QUANTIZERS[kind]).fit(X)
+    X = clustered_rows()
+    model = vqvae(n_quantizers=n_quantizers, prior=None, **QUANTIZERS[kind]).fit(X)
     codes = model.transform(X)
     expected = means_of(model, codes, X)
     np.testing.assert_allclose(model.reconstruct(X), expected, rtol=1e-4, atol=1e-2)
@@ -432,8 +423,8 @@ def test_reconstructions_decode_the_nearest_codes(kind, n_quantizers):
 @every_quantizer
 def test_embeddings_are_the_codes_vectors(kind, n_quantizers):
     """Of every position, summed over the stages, float32."""
-    X = make_rows()
-    model = network(n_quantizers=n_quantizers, prior=None, **QUANTIZERS[kind]).fit(X)
+    X = clustered_rows()
+    model = vqvae(n_quantizers=n_quantizers, prior=None, **QUANTIZERS[kind]).fit(X)
     vectors = model.transform(X, output="embedding")
     assert vectors.dtype == np.float32
     assert vectors.shape == (len(X), 6)
@@ -446,11 +437,11 @@ def test_embeddings_are_the_codes_vectors(kind, n_quantizers):
 @pytest.mark.parametrize("library", ["pandas", "polars"])
 def test_frames_of_codes(output, library):
     """The same numbers and types, under names of their own, with the input's index."""
-    X = make_rows()
+    X = clustered_rows()
     names = [f"column {i}" for i in range(6)]
     index = pd.Index([f"row {i}" for i in range(len(X))])
     X_in = pd.DataFrame(X, index, names) if library == "pandas" else pl.DataFrame(X, names)
-    model = network(prior=None).fit(X_in)
+    model = vqvae(prior=None).fit(X_in)
     plain = model.transform(X_in, output=output)
     assert isinstance(plain, np.ndarray)
     frame = model.set_output(transform=library).transform(X_in, output=output)
@@ -473,8 +464,8 @@ def test_frames_of_codes(output, library):
 @pytest.mark.parametrize("wrong", [-1, 5, 1.5, 1e30])
 def test_indices_that_are_none_are_refused(wrong):
     """The message says the value, its column, and what is allowed."""
-    X = make_rows()
-    model = network(prior=None).fit(X)
+    X = clustered_rows()
+    model = vqvae(prior=None).fit(X)
     codes = model.transform(X).astype(float)
     np.testing.assert_array_equal(model.inverse_transform(codes), model.reconstruct(X))
     codes[4, 2] = wrong
@@ -485,7 +476,7 @@ def test_indices_that_are_none_are_refused(wrong):
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf])
 def test_indices_that_are_not_finite_are_refused(wrong):
-    model = network(prior=None).fit(make_rows())
+    model = vqvae(prior=None).fit(clustered_rows())
     with pytest.raises(ValueError, match=r"NaN|infinity"):
         model.inverse_transform([[0, wrong, 0]])
 
@@ -500,9 +491,9 @@ def test_indices_that_are_not_finite_are_refused(wrong):
 )
 def test_every_codebook_learns(kind, rotation, n_quantizers):
     """The loss falls, and rows are explained far better than by their mean."""
-    X = make_rows(192)
+    X = clustered_rows(192)
     params = {"n_codes": 8, **QUANTIZERS[kind], "rotation_trick": rotation}
-    model = network(n_quantizers=n_quantizers, prior=None, max_iter=10, **params).fit(X)
+    model = vqvae(n_quantizers=n_quantizers, prior=None, max_iter=10, **params).fit(X)
     losses = [epoch["train_loss"] for epoch in model.history_]
     assert losses[-1] < losses[0] - 1
     assert error_of(model, X) < 0.4 * X.var(axis=0).mean()
@@ -521,10 +512,10 @@ def test_every_codebook_learns(kind, rotation, n_quantizers):
 @every_quantizer
 def test_more_quantizers_explain_more(kind):
     """One, two and three codes a position, of the same sizes."""
-    X = make_rows(160)
+    X = clustered_rows(160)
     errors = [
         error_of(
-            network(
+            vqvae(
                 2, n_quantizers=n, prior=None, max_iter=10, **{"n_codes": 4, **QUANTIZERS[kind]}
             ).fit(X),
             X,
@@ -538,9 +529,9 @@ def test_more_quantizers_explain_more(kind):
 @pytest.mark.parametrize("kind", ["ema", "loss", "simvq"])
 def test_penalties_are_squared_distances(kind, gaps):
     """Means over positions and numbers, beside squared errors, at a model that stays put."""
-    X = make_rows(48, gaps=gaps)
+    X = clustered_rows(48, gaps=gaps)
     v, weight = 2000.0, np.random.default_rng(0).uniform(0.5, 2, 48)
-    model = network(
+    model = vqvae(
         noise_variance=v, batch_size=48, commitment_weight=0.7, prior=None, **QUANTIZERS[kind]
     )
     model.set_params(**still()).fit(X, sample_weight=weight)
@@ -577,10 +568,10 @@ def test_penalties_are_squared_distances(kind, gaps):
 
 def test_commitment_draws_encodings_to_codes():
     """With a large weight encodings lie nearer to their codes, relative to their spread."""
-    X = make_rows(160)
+    X = clustered_rows(160)
     ratios = []
     for weight in (0.0, 10.0):
-        model = network(prior=None, commitment_weight=weight, max_iter=8).fit(X)
+        model = vqvae(prior=None, commitment_weight=weight, max_iter=8).fit(X)
         z = encodings_of(model, X).reshape(len(X), -1)
         e = embedded(model, model.transform(X))
         ratios.append(np.square(z - e).sum() / z.var(axis=0).sum() / len(X))
@@ -593,10 +584,10 @@ def test_commitment_draws_encodings_to_codes():
 )
 def test_squared_errors_alone_train_the_encoder(kind, rotation):
     """Gradients pass the rounding, though nothing draws encodings to their codes."""
-    X = make_rows()
+    X = clustered_rows()
     params = {"prior": None, "commitment_weight": 0.0, "rotation_trick": rotation}
-    model = network(max_iter=1, **params, **QUANTIZERS[kind]).fit(X)
-    begun = network(**params, **QUANTIZERS[kind]).set_params(**still()).fit(X)
+    model = vqvae(max_iter=1, **params, **QUANTIZERS[kind]).fit(X)
+    begun = vqvae(**params, **QUANTIZERS[kind]).set_params(**still()).fit(X)
     for name in ("encoder.0.weight", "encoder.2.weight", "encoder.2.bias"):
         moved = state(model)[f"net_: {name}"] - state(begun)[f"net_: {name}"]
         assert np.abs(moved).max() > 1e-3
@@ -605,7 +596,7 @@ def test_squared_errors_alone_train_the_encoder(kind, rotation):
 @pytest.mark.parametrize("decay", [0.0, 0.6])
 def test_running_means_are_those_of_a_loop(decay):
     """N <- γN + (1 - γ)n and m <- γm + (1 - γ)Σz over two epochs of three batches."""
-    X = make_rows(96)
+    X = clustered_rows(96)
     batches = []
 
     class Recorder(Callback):
@@ -617,7 +608,7 @@ def test_running_means_are_those_of_a_loop(decay):
 
     recorder = Recorder()
     options = still(max_iter=2, decay=decay)
-    model = network(1, callbacks=[recorder], prior=None, **options).fit(X)
+    model = vqvae(1, callbacks=[recorder], prior=None, **options).fit(X)
     counts, sums = recorder.counts, recorder.sums
     assert counts.sum() == pytest.approx(32)  # the weight of a batch
     codebook = sums / counts[:, None]
@@ -657,14 +648,14 @@ def test_running_means_are_those_of_a_loop(decay):
 def test_levels_that_do_not_fit(params, message):
     """The message names the parameters, what was given, and what goes together."""
     with pytest.raises(ValueError, match=message):
-        network(quantizer="fsq", **{"code_dim": None, **params}).fit(make_rows())
+        vqvae(quantizer="fsq", **{"code_dim": None, **params}).fit(clustered_rows())
 
 
 @pytest.mark.parametrize("levels", [(2, 4), [4, 2], np.array([8]), (2, 2, 2)], ids=str)
 def test_levels_make_a_grid_of_codes(levels):
     """All combinations of the cells' centres; the decoder reads as many numbers."""
-    model = network(quantizer="fsq", levels=levels, n_codes=8, code_dim=None, prior=None)
-    model.fit(make_rows())
+    model = vqvae(quantizer="fsq", levels=levels, n_codes=8, code_dim=None, prior=None)
+    model.fit(clustered_rows())
     axes = [(np.arange(n) + 0.5) * 2 / n - 1 for n in levels]
     expected = {tuple(np.round(code, 5)) for code in itertools.product(*axes)}
     assert {tuple(np.round(code.astype(float), 5)) for code in model.codebook_} == expected
@@ -674,7 +665,7 @@ def test_levels_make_a_grid_of_codes(levels):
 def test_defaults_of_finite_scalar_quantisation_fit():
     """Three times eight levels are 512 codes."""
     model = VQVAE(2, quantizer="fsq", max_iter=1, prior=None, device="cpu", random_state=0)
-    assert model.fit(make_rows()).codebook_.shape == (512, 3)
+    assert model.fit(clustered_rows()).codebook_.shape == (512, 3)
 
 
 @pytest.mark.parametrize(
@@ -699,7 +690,7 @@ def test_defaults_of_finite_scalar_quantisation_fit():
 )
 def test_parameters_out_of_range(name, value):
     with pytest.raises(ValueError, match=name):
-        network(**{name: value}).fit(make_rows())
+        vqvae(**{name: value}).fit(clustered_rows())
 
 
 # ------------------------------------------------------------------------------ images
@@ -719,7 +710,7 @@ def images(n_rows, shape, seed=0):
 
 def convolutional(n_components=None, *, shape=(1, 8, 8), **params):
     defaults = {"network": "conv", "image_shape": shape, "hidden_layer_sizes": (4,)}
-    return network(n_components, **{**defaults, "prior": None, "max_iter": 2, **params})
+    return vqvae(n_components, **{**defaults, "prior": None, "max_iter": 2, **params})
 
 
 @pytest.mark.parametrize(
@@ -800,7 +791,7 @@ def test_a_grid_of_other_networks_is_not_known():
     """None is for built-in convolutions, of which one is enough."""
     X = images(20, (1, 8, 8))
     with pytest.raises(ValueError, match=r"n_components=None.*conv"):
-        network(None).fit(make_rows())
+        vqvae(None).fit(clustered_rows())
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
         encoder = nn.Sequential(nn.Flatten(), nn.Linear(64, 32))
@@ -825,10 +816,10 @@ def own_networks(dropout=0.0):
 
 def test_networks_of_ones_own():
     """The encoder's numbers are taken position by position, of rows as they are."""
-    X = (make_rows() - 500) / 100
+    X = (clustered_rows() - 500) / 100
     encoder, decoder = own_networks()
     kept = [copy.deepcopy(n.state_dict()) for n in (encoder, decoder)]
-    model = network(encoder=encoder, decoder=decoder).fit(X)
+    model = vqvae(encoder=encoder, decoder=decoder).fit(X)
     for given, before in zip((encoder, decoder), kept, strict=True):
         assert all(torch.equal(given.state_dict()[name], before[name]) for name in before)
     with torch.no_grad():
@@ -846,7 +837,7 @@ def test_networks_of_ones_own_must_fit(which):
     wrong = {"encoder": nn.Linear(6, 3), "decoder": nn.Linear(3, 6)}[which]
     expected = {"encoder": r"\(2, 3\); expected \(2, 6\)", "decoder": r"shape \(2, 6\)"}[which]
     with pytest.raises(ValueError, match=rf"{which}.*{expected}"):
-        network(**{which: wrong}).fit(make_rows())
+        vqvae(**{which: wrong}).fit(clustered_rows())
 
 
 def test_networks_of_ones_own_read_images():
@@ -858,7 +849,7 @@ def test_networks_of_ones_own_read_images():
         decoder = nn.Sequential(nn.Unflatten(1, (2, 2, 2)), nn.ConvTranspose2d(2, 2, 2, stride=2))
     params = {"image_shape": (2, 4, 4), "prior": None, "max_iter": 2}
     for own in ({"encoder": encoder, "decoder": decoder}, {"encoder": encoder}):
-        model = network(4, **own, **params).fit(X)
+        model = vqvae(4, **own, **params).fit(X)
         assert model.transform(X).shape == (40, 4)
         assert model.reconstruct(X).shape == X.shape
 
@@ -866,14 +857,14 @@ def test_networks_of_ones_own_read_images():
 @every_quantizer
 def test_torchs_global_generator_is_left_alone(kind):
     """It is neither advanced nor read, though your encoder drops units."""
-    X = (make_rows() - 500) / 100
+    X = (clustered_rows() - 500) / 100
     encoder, decoder = own_networks(dropout=0.5)
     found = []
     for seed in (1, 2):
         with torch.random.fork_rng([]):
             torch.manual_seed(seed)
             before = torch.get_rng_state()
-            model = network(encoder=encoder, decoder=decoder, max_iter=2, **QUANTIZERS[kind])
+            model = vqvae(encoder=encoder, decoder=decoder, max_iter=2, **QUANTIZERS[kind])
             model.fit(X).partial_fit(X)
             model.sample(3, random_state=0)
             model.transform(X)
@@ -890,8 +881,8 @@ def test_torchs_global_generator_is_left_alone(kind):
 @pytest.mark.parametrize("seed", [0, 1])
 def test_codebooks_start_at_the_means_of_clusters(update, n_quantizers, seed):
     """As good as scikit-learn's best of ten, of the encodings and of what they leave."""
-    X = make_rows(150, seed=seed)
-    model = network(
+    X = clustered_rows(150, seed=seed)
+    model = vqvae(
         1, n_codes=10, n_quantizers=n_quantizers, prior=None, codebook_update=update, **still()
     ).fit(X)
     left = encodings_of(model, X)[:, 0]
@@ -906,7 +897,7 @@ def test_codebooks_start_at_the_means_of_clusters(update, n_quantizers, seed):
 def test_random_codebooks_do_not_look_at_rows():
     """They are the same for other rows, within ±1/K."""
     options = {"codebook_init": "random", "prior": None, "codebook_update": "loss", **still()}
-    first, other = (network(**options).fit(make_rows(seed=s)).codebook_ for s in (0, 1))
+    first, other = (vqvae(**options).fit(clustered_rows(seed=s)).codebook_ for s in (0, 1))
     np.testing.assert_allclose(first, other, atol=1e-6)
     assert np.abs(first).max() <= 1 / 5 + 1e-6
     assert len(np.unique(first)) == first.size
@@ -915,9 +906,9 @@ def test_random_codebooks_do_not_look_at_rows():
 @pytest.mark.parametrize("weighted", [False, True])
 def test_linear_codebooks_start_at_the_second_moments(weighted):
     """A codebook of standard normals times W has those of the encodings: W'W = E[zz']."""
-    X = make_rows(150)
+    X = clustered_rows(150)
     weight = np.random.default_rng(0).uniform(0.1, 3, 150) if weighted else None
-    model = network(1, n_codes=16, quantizer="simvq", prior=None, **still()).fit(
+    model = vqvae(1, n_codes=16, quantizer="simvq", prior=None, **still()).fit(
         X, sample_weight=weight
     )
     w = np.ones(150) if weight is None else weight
@@ -935,32 +926,32 @@ def test_linear_codebooks_start_at_the_second_moments(weighted):
 @pytest.mark.parametrize("kind", ["ema", "loss", "simvq"])
 def test_fewer_rows_than_codes(kind, n_rows):
     """Every row finds codes near it, none is like another, and training goes well."""
-    X = make_rows(n_rows)
-    model = network(1, prior=None, n_codes=16, **QUANTIZERS[kind], **still()).fit(X)
+    X = clustered_rows(n_rows)
+    model = vqvae(1, prior=None, n_codes=16, **QUANTIZERS[kind], **still()).fit(X)
     assert np.all(np.isfinite(model.codebook_))
     assert len(np.unique(model.codebook_, axis=0)) == 16
     if kind != "simvq":
         z = encodings_of(model, X)[:, 0]
         distances = np.sqrt(np.square(z - embedded(model, model.transform(X))).sum(axis=1))
         assert distances.max() < 0.5 * z.std()
-    trained = network(1, n_codes=16, max_iter=10, **QUANTIZERS[kind]).fit(X)
+    trained = vqvae(1, n_codes=16, max_iter=10, **QUANTIZERS[kind]).fit(X)
     assert np.isfinite(trained.score(X))
 
 
 @pytest.mark.parametrize("n_rows", [2049, 4097])
 def test_batch_normalisation_of_many_rows(n_rows):
     """However many rows the codebook starts from, none is normalised alone."""
-    X = make_rows(n_rows)
-    model = network(1, n_codes=512, normalization="batch", max_iter=1, prior=None)
+    X = clustered_rows(n_rows)
+    model = vqvae(1, n_codes=512, normalization="batch", max_iter=1, prior=None)
     assert np.isfinite(model.fit(X).score(X))
 
 
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])
 def test_batch_normalisation_needs_two_rows(method):
     """With one row to train on the message says so."""
-    model = network(normalization="batch", early_stopping=True, validation_fraction=0.5)
+    model = vqvae(normalization="batch", early_stopping=True, validation_fraction=0.5)
     with pytest.raises(ValueError, match=r"normalization='batch' needs two rows"):
-        getattr(model, method)(make_rows(2 if method == "fit" else 1))
+        getattr(model, method)(clustered_rows(2 if method == "fit" else 1))
 
 
 # ------------------------------------------------------------------------- dead codes
@@ -977,13 +968,13 @@ def crowd(**params):
         "max_iter": 3,
         "prior": None,
     }
-    return network(1, **{**options, **params})
+    return vqvae(1, **{**options, **params})
 
 
 @pytest.mark.parametrize("n_quantizers", [1, 2])
 def test_codebooks_collapse_where_dead_codes_stay_dead(n_quantizers):
     """The warning says how many are used, and names what helps."""
-    X = make_rows(640)
+    X = clustered_rows(640)
     with pytest.warns(UserWarning, match=r"Codebook collapse: (\d+) of n_codes=64.*dead_code") as w:
         dead = crowd(n_quantizers=n_quantizers).fit(X)
     n_used = np.sum(dead.code_usage_ > 0, axis=-1)
@@ -995,7 +986,7 @@ def test_codebooks_collapse_where_dead_codes_stay_dead(n_quantizers):
 
 def test_codebooks_do_not_collapse_otherwise():
     """Codes that begin anew, or a start by k-means, let many be used; nothing is said."""
-    X = make_rows(640)
+    X = clustered_rows(640)
     restarted = crowd(dead_code_threshold=0.1, decay=0.9).fit(X)
     started = crowd(codebook_init="kmeans").fit(X)
     default = crowd(codebook_init="kmeans", codebook_update="ema", dead_code_threshold=0.1).fit(X)
@@ -1007,9 +998,9 @@ def test_codebooks_do_not_collapse_otherwise():
 @pytest.mark.parametrize("update", ["ema", "loss"])
 def test_dead_codes_begin_anew_at_encodings(update):
     """Those far from all rows come back among them, at rows of the batch; live ones stay."""
-    X = make_rows(65)
+    X = clustered_rows(65)
     options = still(max_iter=1, dead_code_threshold=0.5, batch_size=65, decay=0.4)
-    model = network(1, n_codes=64, codebook_init="random", prior=None, codebook_update=update)
+    model = vqvae(1, n_codes=64, codebook_init="random", prior=None, codebook_update=update)
     model.set_params(**options).fit(X)
     z = encodings_of(model, X)[:, 0]
     codebook = stages_of(model)[0]
@@ -1025,9 +1016,9 @@ def test_dead_codes_begin_anew_at_encodings(update):
 @pytest.mark.parametrize("n_quantizers", [1, 2])
 def test_usage_is_the_frequency_of_codes(n_quantizers, weighted):
     """In training rows, by weight, over all positions, for each quantizer."""
-    X = make_rows()
+    X = clustered_rows()
     weight = np.random.default_rng(0).integers(1, 5, len(X)) if weighted else None
-    model = network(n_quantizers=n_quantizers, prior=None)
+    model = vqvae(n_quantizers=n_quantizers, prior=None)
     codes = model.fit_transform(X, sample_weight=weight)
     np.testing.assert_array_equal(codes, model.transform(X))
     repeated = codes if weight is None else np.repeat(codes, weight, axis=0)
@@ -1046,8 +1037,8 @@ def test_usage_is_the_frequency_of_codes(n_quantizers, weighted):
 @pytest.mark.parametrize("n_quantizers", [1, 2])
 def test_perplexity_is_the_exponential_of_the_entropy(n_quantizers):
     """Of the codes of the given rows, a float for one quantizer, else one for each."""
-    X = make_rows()
-    model = network(n_quantizers=n_quantizers, prior=None).fit(X)
+    X = clustered_rows()
+    model = vqvae(n_quantizers=n_quantizers, prior=None).fit(X)
     found = model.perplexity(X[:50])
     codes = model.transform(X[:50])
     expected = [
@@ -1061,12 +1052,10 @@ def test_perplexity_is_the_exponential_of_the_entropy(n_quantizers):
 @pytest.mark.parametrize("kind", QUANTIZERS)
 def test_weights_have_no_scale(kind):
     """Weights times four make the same model."""
-    X = make_rows()
+    X = clustered_rows()
     weight = np.random.default_rng(0).uniform(0.5, 2, len(X))
     params = {"n_quantizers": 2, "dead_code_threshold": 0.5, **QUANTIZERS[kind]}
-    one, four = (
-        network(max_iter=2, **params).fit(X, sample_weight=w) for w in (weight, 4 * weight)
-    )
+    one, four = (vqvae(max_iter=2, **params).fit(X, sample_weight=w) for w in (weight, 4 * weight))
     np.testing.assert_allclose(one.codebook_, four.codebook_, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(one.code_usage_, four.code_usage_, rtol=1e-5, atol=1e-8)
     np.testing.assert_allclose(one.score_samples(X), four.score_samples(X), rtol=1e-3)
@@ -1089,7 +1078,7 @@ class Watcher(Callback):
 def test_early_stopping_goes_back_to_the_best_epoch(kind):
     """Codebooks and their counts too."""
     watcher = Watcher()
-    model = network(
+    model = vqvae(
         early_stopping=True,
         learning_rate_init=0.05,
         max_iter=12,
@@ -1098,7 +1087,7 @@ def test_early_stopping_goes_back_to_the_best_epoch(kind):
         callbacks=[watcher],
         prior=None,
         **QUANTIZERS[kind],
-    ).fit(make_rows(60))
+    ).fit(clustered_rows(60))
     losses = [epoch["valid_loss"] for epoch in model.history_]
     best = watcher.states[int(np.argmin(losses))]
     for name, value in model.net_.module_.state_dict().items():
@@ -1110,8 +1099,8 @@ def test_early_stopping_goes_back_to_the_best_epoch(kind):
 def test_streams_keep_a_running_mean_of_the_usage(weighted):
     """Every call counts 0.9 times the one after it per row; the prior has an epoch in each."""
     rng = np.random.default_rng(0)
-    parts = [make_rows(n, seed=n) for n in (64, 96, 40)]
-    model = network(n_quantizers=2)
+    parts = [clustered_rows(n, seed=n) for n in (64, 96, 40)]
+    model = vqvae(n_quantizers=2)
     seen, total = 0.0, np.zeros((2, 5))
     for call, X in enumerate(parts):
         weight = rng.uniform(0.5, 2, len(X)) if weighted else np.ones(len(X))
@@ -1131,8 +1120,8 @@ def test_streams_keep_a_running_mean_of_the_usage(weighted):
 
 def test_streams_learn():
     """Rows that come again and again are explained ever better, and so are their codes."""
-    X = make_rows(256)
-    model = network()
+    X = clustered_rows(256)
+    model = vqvae()
     scores, chances = [], []
     for _ in range(10):
         model.partial_fit(X)
@@ -1146,11 +1135,11 @@ def test_streams_learn():
 @pytest.mark.parametrize("n_quantizers", [1, 2])
 def test_an_independent_prior_follows_a_stream(n_quantizers):
     """After many calls with new rows, p(k) has forgotten the old ones."""
-    model = network(
+    model = vqvae(
         2, n_codes=4, prior="independent", n_quantizers=n_quantizers, dead_code_threshold=0
     )
-    model.partial_fit(make_rows(32))
-    X = make_rows(100)[:1].repeat(32, axis=0)
+    model.partial_fit(clustered_rows(32))
+    X = clustered_rows(100)[:1].repeat(32, axis=0)
     for _ in range(30):
         model.partial_fit(X)
     codes = model.transform(X[:1])
@@ -1159,13 +1148,13 @@ def test_an_independent_prior_follows_a_stream(n_quantizers):
 
 def test_warm_starts_go_on():
     """Histories grow, and codebooks are not started anew at the new rows."""
-    X, other = make_rows(), make_rows(seed=7) + 300
-    model = network(
-        warm_start=True, prior_max_iter=3, prior_learning_rate_init=1e-12, **still()
-    ).fit(X)
+    X, other = clustered_rows(), clustered_rows(seed=7) + 300
+    model = vqvae(warm_start=True, prior_max_iter=3, prior_learning_rate_init=1e-12, **still()).fit(
+        X
+    )
     codebook = model.codebook_
     bias = state(model)["prior_net_: sequence.bias"]
-    fresh = network(**still()).fit(other).codebook_
+    fresh = vqvae(**still()).fit(other).codebook_
     model.fit(other)
     np.testing.assert_allclose(state(model)["prior_net_: sequence.bias"], bias, atol=1e-5)
     np.testing.assert_allclose(model.codebook_, codebook, rtol=1e-3, atol=1e-4)
@@ -1180,10 +1169,10 @@ def test_warm_starts_go_on():
 
 def test_counts_go_on_in_a_warm_start():
     """Of the network; running counts go on where they were."""
-    X = make_rows()
+    X = clustered_rows()
     for kind in QUANTIZERS.values():
-        halves = network(warm_start=True, prior=None, max_iter=2, **kind).fit(X).fit(X)
-        whole = network(prior=None, max_iter=4, **kind).fit(X)
+        halves = vqvae(warm_start=True, prior=None, max_iter=2, **kind).fit(X).fit(X)
+        whole = vqvae(prior=None, max_iter=4, **kind).fit(X)
         # At the end of a fit the noise is learned anew from all rows: all but that agrees.
         name = "quantizer.counts"
         if kind.get("codebook_update") == "ema":
@@ -1211,8 +1200,8 @@ def test_counts_go_on_in_a_warm_start():
 )
 def test_some_parameters_cannot_change_while_training_goes_on(method, name, value):
     """The message says what it was; the model is as before."""
-    X = make_rows(40)
-    model = network(warm_start=True, max_iter=1).fit(X)
+    X = clustered_rows(40)
+    model = vqvae(warm_start=True, max_iter=1).fit(X)
     before = state(model)
     model.set_params(**{name: value})
     with pytest.raises(ValueError, match="cannot change"):
@@ -1222,8 +1211,8 @@ def test_some_parameters_cannot_change_while_training_goes_on(method, name, valu
 
 def test_some_parameters_change_while_training_goes_on():
     """A decay of nearly one stops running means; a new commitment weight is paid."""
-    X = make_rows()
-    model = network(warm_start=True, max_iter=2, prior=None).fit(X)
+    X = clustered_rows()
+    model = vqvae(warm_start=True, max_iter=2, prior=None).fit(X)
     codebook = model.codebook_
     model.set_params(**still(commitment_weight=0.5, max_iter=2)).fit(X)
     np.testing.assert_allclose(model.codebook_, codebook, rtol=1e-4, atol=1e-5)
@@ -1237,9 +1226,9 @@ def test_some_parameters_change_while_training_goes_on():
 
 def test_a_network_knows_positions_that_depend_on_each_other():
     """Of new rows it knows codes better than frequencies do, and draws them together."""
-    X, test = make_rows(300), make_rows(200, seed=1)
+    X, test = clustered_rows(300), clustered_rows(200, seed=1)
     options = {"n_codes": 6, "max_iter": 6, "prior_max_iter": 15, "prior_channels": 16}
-    models = [network(prior=prior, **options).fit(X) for prior in ("autoregressive", "independent")]
+    models = [vqvae(prior=prior, **options).fit(X) for prior in ("autoregressive", "independent")]
     codes = [model.transform(test) for model in models]
     np.testing.assert_array_equal(*codes)  # the prior is learned afterwards
     gain = models[0].score(test) - models[1].score(test)
@@ -1260,8 +1249,8 @@ def test_a_network_knows_positions_that_depend_on_each_other():
 @pytest.mark.parametrize("early_stopping", [False, True])
 def test_the_prior_goes_back_to_its_best_epoch(early_stopping):
     """The loss of the rows that are held out, by hand, is the least in the history."""
-    X = make_rows(100)
-    model = network(
+    X = clustered_rows(100)
+    model = vqvae(
         early_stopping=early_stopping,
         validation_fraction=0.25,
         prior_max_iter=30,
@@ -1291,16 +1280,16 @@ def test_the_prior_goes_back_to_its_best_epoch(early_stopping):
 
 def test_the_prior_never_sees_the_rows_that_are_held_out():
     """Other codes in these rows change the losses of the others in no epoch."""
-    X = make_rows(100)
+    X = clustered_rows(100)
     options = still(validation_fraction=0.3, prior_max_iter=4, n_iter_no_change=50)
-    model = network(**options).fit(X)
+    model = vqvae(**options).fit(X)
     _, held_out = model._prior_split(100, None)
     codes = model.transform(X)
     other = codes.copy()
     other[held_out] = (other[held_out] + 1) % 5
     losses = []
     for values in (codes, other):
-        again = network(**options).fit(X)
+        again = vqvae(**options).fit(X)
         again.prior_net_ = again._new_net(again._new_prior(np.zeros((model.n_components, 5))))
         again._train_more(Data(X), values, None)
         losses.append([[e["train_loss"], e["valid_loss"]] for e in again.prior_history_])
@@ -1312,7 +1301,7 @@ def test_the_prior_never_sees_the_rows_that_are_held_out():
 @pytest.mark.parametrize("prior_max_iter", [1, 3, None])
 def test_epochs_of_the_prior(prior_max_iter):
     """At most prior_max_iter, or as many as the network has."""
-    model = network(prior_max_iter=prior_max_iter, n_iter_no_change=50).fit(make_rows())
+    model = vqvae(prior_max_iter=prior_max_iter, n_iter_no_change=50).fit(clustered_rows())
     assert len(model.prior_history_) == (prior_max_iter or 4)
     assert len(model.history_) == 4
 
@@ -1320,7 +1309,7 @@ def test_epochs_of_the_prior(prior_max_iter):
 @pytest.mark.parametrize("prior_channels", [1, 8, 24])
 def test_width_of_the_prior(prior_channels):
     """Every hidden vector of the network has it."""
-    model = network(prior_channels=prior_channels, n_quantizers=2).fit(make_rows())
+    model = vqvae(prior_channels=prior_channels, n_quantizers=2).fit(clustered_rows())
     shapes = {name: tuple(p.shape) for name, p in model.prior_net_.module_.named_parameters()}
     norms = [shape for name, shape in shapes.items() if "norm" in name]
     assert norms
@@ -1333,9 +1322,9 @@ def test_width_of_the_prior(prior_channels):
 @pytest.mark.parametrize("n_rows", [2, 3, 4, 5])
 def test_few_rows_are_scored(n_rows, prior):
     """Probabilities of codes that were never seen are positive, and add up to one."""
-    X = make_rows(n_rows)
-    model = network(prior=prior, max_iter=2).fit(X)
-    new = make_rows(50, seed=3)
+    X = clustered_rows(n_rows)
+    model = vqvae(prior=prior, max_iter=2).fit(X)
+    new = clustered_rows(50, seed=3)
     assert np.all(np.isfinite(model.score_samples(X)))
     assert np.all(np.isfinite(model.score_samples(new)))
     assert np.exp(special.logsumexp(log_priors(model))) == pytest.approx(1, abs=1e-5)
@@ -1345,15 +1334,13 @@ def test_few_rows_are_scored(n_rows, prior):
 
 def test_the_prior_counts_weights():
     """Rows that weigh a hundred times as much have likely codes."""
-    X = make_rows(100)
+    X = clustered_rows(100)
     heavy = X[:, 0] > np.median(X[:, 0])
     scores = []
     for of in (heavy, ~heavy):
         weight = np.where(of, 100.0, 1.0)
         # Where the network stays, only the prior (and the noise) differs.
-        model = network(
-            1, n_codes=8, prior_max_iter=15, noise_variance=1e4, batch_size=16, **still()
-        )
+        model = vqvae(1, n_codes=8, prior_max_iter=15, noise_variance=1e4, batch_size=16, **still())
         model.set_params(learning_rate_init=0.01, max_iter=6).fit(X, sample_weight=weight)
         log_p = log_priors(model)[place_of(model.transform(X), 8)]
         scores.append(log_p[of].mean() - log_p[~of].mean())
@@ -1374,15 +1361,15 @@ def test_callbacks_hear_of_the_networks_epochs_only():
         def on_epoch_end(self, net, **kwargs):
             heard.append(type(net.module_).__name__)
 
-    network(callbacks=[Counter()], prior_max_iter=7).fit(make_rows())
+    vqvae(callbacks=[Counter()], prior_max_iter=7).fit(clustered_rows())
     assert heard == ["begin", *["VQVAEModule"] * 4]
 
 
 def test_scikit_learns_own_monitor_logs_every_epoch():
     """ScoringMonitor writes one line an epoch."""
-    model = network()
+    model = vqvae()
     monitor = ScoringMonitor(scoring={"nats": check_scoring(model)})
-    model.set_callbacks(monitor).fit(make_rows())
+    model.set_callbacks(monitor).fit(clustered_rows())
     tasks = [row["task_id_path"] for row in monitor.get_logs().data]
     assert [path for path in tasks if len(path) == 2] == [(0, 0), (0, 1), (0, 2), (0, 3)]
     assert all(np.isfinite(row["nats"]) for row in monitor.get_logs().data if "nats" in row)
@@ -1413,35 +1400,17 @@ class Scores:
 @every_prior
 def test_models_of_every_epoch_are_scored(prior):
     """With p(k) as far as it is known by then; training is none the wiser."""
-    X = make_rows()
+    X = clustered_rows()
     scores = Scores()
-    model = network(prior=prior, max_iter=3).set_callbacks(scores).fit(X)
+    model = vqvae(prior=prior, max_iter=3).set_callbacks(scores).fit(X)
     assert [epoch for _, epoch in scores.found[:3]] == [1, 2, 3]
     assert all(np.isfinite(score) for score, _ in scores.found)
     if prior != "autoregressive":
         assert scores.found[2][0] == pytest.approx(model.score(X), rel=1e-6)
-    assert_same(state(model), state(network(prior=prior, max_iter=3).fit(X)))
+    assert_same(state(model), state(vqvae(prior=prior, max_iter=3).fit(X)))
 
 
 # --------------------------------------------------------------------------------- files
-
-
-def through_pickle(model):
-    return pickle.loads(pickle.dumps(model))
-
-
-def through_joblib(model):
-    file = io.BytesIO()
-    joblib.dump(model, file)
-    file.seek(0)
-    return joblib.load(file)
-
-
-def through_skops(model):
-    dumped = skops.io.dumps(model)
-    foreign = skops.io.get_untrusted_types(data=dumped)
-    assert all(name.startswith("skae.") for name in foreign), foreign
-    return skops.io.loads(dumped, trusted=foreign)
 
 
 @pytest.mark.parametrize(
@@ -1450,11 +1419,11 @@ def through_skops(model):
     ids=["pickle", "joblib", "skops"],
 )
 @every_quantizer
-def test_models_survive_files(kind, saved_and_loaded):
+def test_models_survive_files(kind, saved_and_loaded, tmp_path):
     """Two quantizers and the prior: the same bits come out, and training goes on alike."""
-    X = make_rows()
-    model = network(n_quantizers=2, max_iter=1, **QUANTIZERS[kind]).fit(X)
-    loaded = saved_and_loaded(model)
+    X = clustered_rows()
+    model = vqvae(n_quantizers=2, max_iter=1, **QUANTIZERS[kind]).fit(X)
+    loaded = saved_and_loaded(model, tmp_path / "model")
 
     def outputs(of):
         return {
@@ -1471,7 +1440,7 @@ def test_models_survive_files(kind, saved_and_loaded):
     before = outputs(model)
     assert_same(outputs(loaded), before)
     for each in (model, loaded):
-        each.partial_fit(make_rows(seed=3))
+        each.partial_fit(clustered_rows(seed=3))
     assert_same(outputs(loaded), outputs(model))
     for each in (model, loaded):
         each.set_params(warm_start=True).fit(X)
@@ -1481,11 +1450,11 @@ def test_models_survive_files(kind, saved_and_loaded):
 @every_prior
 def test_copies_train_without_each_other(prior):
     """A copy that goes on training leaves the other as it is."""
-    X = make_rows()
-    model = network(prior=prior).fit(X)
+    X = clustered_rows()
+    model = vqvae(prior=prior).fit(X)
     before = state(model), model.score(X)
     twin = copy.copy(model)
-    twin.partial_fit(make_rows(seed=3))
+    twin.partial_fit(clustered_rows(seed=3))
     assert_same(state(model), before[0])
     assert model.score(X) == before[1]
     assert twin.n_iter_ == 5
@@ -1505,7 +1474,7 @@ def test_bits_per_dimension_of_grey_levels():
     X = X + np.random.default_rng(0).random(X.shape)  # levels 0 to 16
     errors = []
     for n_codes in (2, 8, 32):
-        model = network(4, n_codes=n_codes, hidden_layer_sizes=(32,), max_iter=8, prior_max_iter=2)
+        model = vqvae(4, n_codes=n_codes, hidden_layer_sizes=(32,), max_iter=8, prior_max_iter=2)
         bits = bits_per_dim(model.fit(X).score_samples(X), 64, level=1)
         assert 0 < bits < np.log2(17)
         errors.append(error_of(model, X))
@@ -1516,7 +1485,7 @@ def test_codes_are_categories_for_gradient_boosting():
     """A classifier of four integers a row is far better than chance."""
     X, y = digits(600)
     model = make_pipeline(
-        network(4, n_codes=16, hidden_layer_sizes=(64,), max_iter=10, prior=None),
+        vqvae(4, n_codes=16, hidden_layer_sizes=(64,), max_iter=10, prior=None),
         HistGradientBoostingClassifier(
             categorical_features=[0, 1, 2, 3], max_iter=10, min_samples_leaf=5, random_state=0
         ),
@@ -1526,9 +1495,9 @@ def test_codes_are_categories_for_gradient_boosting():
 
 def test_searched_over_a_grid():
     """The held-out bound decides over positions and codes."""
-    X = make_rows(120)
+    X = clustered_rows(120)
     grid = {"n_components": [1, 3], "n_codes": [2, 8]}
-    search = GridSearchCV(network(), grid, cv=2).fit(X)
+    search = GridSearchCV(vqvae(), grid, cv=2).fit(X)
     scores = search.cv_results_["mean_test_score"]
     assert np.all(np.isfinite(scores))
     assert len(set(scores)) == 4
@@ -1538,11 +1507,11 @@ def test_searched_over_a_grid():
 
 def test_a_prior_that_learns_nothing_stays_with_the_frequencies():
     """Where every epoch is worse than before them, what is kept is the start."""
-    X = make_rows(100)
-    model = network(prior_learning_rate_init=30.0, validation_fraction=0.3).fit(X)
+    X = clustered_rows(100)
+    model = vqvae(prior_learning_rate_init=30.0, validation_fraction=0.3).fit(X)
     train, held_out = model._prior_split(len(X), None)
     counts = index_counts(model.transform(X[train]), None, 5)
-    shares = smoothed_shares(counts)
+    shares = smoothed_frequencies(counts)
     codes = model.transform(X[held_out])
     expected = np.log(shares[np.arange(codes.shape[1]), codes]).sum(1)
     assert min(epoch["valid_loss"] for epoch in model.prior_history_) > -expected.mean()
@@ -1551,13 +1520,13 @@ def test_a_prior_that_learns_nothing_stays_with_the_frequencies():
 
 def test_an_interruption_of_the_first_epoch_leaves_frequencies(monkeypatch):
     """What the networks learned is not lost: the prior stays at its start."""
-    X = make_rows(100)
+    X = clustered_rows(100)
     with monkeypatch.context() as patch:
         patch.setattr(IndexPriorModule, "loss", interrupt_in_training(IndexPriorModule.loss))
         with pytest.warns(UserWarning, match=r"interrupted in epoch 1"):
-            model = network(validation_fraction=0.3).fit(X)
+            model = vqvae(validation_fraction=0.3).fit(X)
     train, _ = model._prior_split(len(X), None)
-    shares = smoothed_shares(index_counts(model.transform(X[train]), None, 5))
+    shares = smoothed_frequencies(index_counts(model.transform(X[train]), None, 5))
     codes = model.transform(X)
     expected = np.log(shares[np.arange(codes.shape[1]), codes]).sum(1)
     np.testing.assert_allclose(model.score_codes(codes), expected, rtol=1e-5)
@@ -1577,18 +1546,18 @@ def interrupt_in_training(loss):
 
 def test_one_row_that_counts():
     """Is all that the prior has: it is certain of its codes, as far as smoothing lets it."""
-    X = make_rows(20)
+    X = clustered_rows(20)
     weight = np.zeros(20)
     weight[7] = 1.0
-    model = network().fit(X, sample_weight=weight)
+    model = vqvae().fit(X, sample_weight=weight)
     assert np.isfinite(model.score_samples(X)).all()
 
 
 def test_networks_without_weights_leave_the_codebook_to_learn():
     """Then it is k-means in small steps: nearly the inertia of scikit-learn's."""
-    X = make_rows(400, 2) / 100
+    X = clustered_rows(400, 2) / 100
     identity = torch.nn.Identity()
-    model = network(
+    model = vqvae(
         1, n_codes=8, encoder=identity, decoder=identity, prior=None, max_iter=30, decay=0.9
     ).fit(X)
     inertia = ((model.reconstruct(X) - X) ** 2).sum()
@@ -1598,8 +1567,8 @@ def test_networks_without_weights_leave_the_codebook_to_learn():
 @pytest.mark.parametrize("decoder_layer_sizes", [(), (3,), (3, 4, 5)])
 def test_every_position_of_a_grid_is_decoded(decoder_layer_sizes):
     """However many layers the decoder has."""
-    X = make_rows(40, 144)
-    model = network(
+    X = clustered_rows(40, 144)
+    model = vqvae(
         None,
         network="conv",
         image_shape=(1, 12, 12),
@@ -1618,15 +1587,15 @@ def test_every_position_of_a_grid_is_decoded(decoder_layer_sizes):
 def test_cells_that_float32_cannot_tell_apart_are_refused():
     """By the name of what asks for them."""
     with pytest.raises(ValueError, match=r"n_quantizers=40 of levels"):
-        network(quantizer="fsq", levels=(2, 4), n_codes=8, n_quantizers=40).fit(make_rows())
+        vqvae(quantizer="fsq", levels=(2, 4), n_codes=8, n_quantizers=40).fit(clustered_rows())
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-2, 1e-4])
 def test_commitment_does_not_depend_on_the_units(scale):
     """Of outputs that are bounded, too: it weighs a quarter of an error of the whole variance."""
     X = scale * np.random.default_rng(0).uniform(size=(60, 5))
-    model = network(out_activation="tanh", prior=None, max_iter=1).fit(X)
-    batch = model._rows(Data(X)).batch(slice(None))
+    model = vqvae(out_activation="tanh", prior=None, max_iter=1).fit(X)
+    batch = model._dataset(Data(X)).batch(slice(None))
     with torch.no_grad():
         cost = model.net_.module_.loss(batch).terms["commitment"]
         distance = model.net_.module_.quantise(batch.x).penalties["commitment"].mean()
@@ -1637,15 +1606,15 @@ def test_commitment_does_not_depend_on_the_units(scale):
 
 def test_a_change_of_the_codebooks_size_is_refused_by_its_name():
     """Of the parameter, not of the field that it fills."""
-    model = network(warm_start=True).fit(make_rows())
+    model = vqvae(warm_start=True).fit(clustered_rows())
     with pytest.raises(ValueError, match=r"n_codes=8 cannot change"):
-        model.set_params(n_codes=8).fit(make_rows())
+        model.set_params(n_codes=8).fit(clustered_rows())
 
 
 def test_no_code_begins_anew_where_each_encoding_may_have_its_own():
     """With as many codes as encodings, a code out of use stays where it is."""
-    X = make_rows(64)
+    X = clustered_rows(64)
     options = still(max_iter=1, dead_code_threshold=0.5, batch_size=64, decay=0.4)
-    model = network(1, n_codes=64, codebook_init="random", prior=None, codebook_update="loss")
+    model = vqvae(1, n_codes=64, codebook_init="random", prior=None, codebook_update="loss")
     model.set_params(**options).fit(X)
     assert np.abs(stages_of(model)).max() <= 1 / 64 + 1e-6  # where random codes start

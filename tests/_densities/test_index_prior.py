@@ -7,7 +7,14 @@ import pytest
 import torch
 from scipy import stats
 
-from skae._densities.index_prior import Independent, IndexPriorModule, index_counts, smoothed_shares
+from helpers import generator
+from skae._densities.index_prior import (
+    IndependentPrior,
+    IndexPriorModule,
+    UniformPrior,
+    index_counts,
+    smoothed_frequencies,
+)
 from skae._training.data import Batch
 
 # Of three positions with nine rows each: few values often, many rarely.
@@ -20,13 +27,15 @@ CHAIN = np.array([[0.7, 0.2, 0.1], [0.05, 0.15, 0.8], [0.5, 0.25, 0.25]])
 START = np.array([0.6, 0.3, 0.1])
 
 
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
 def log_shares(n_positions, n_values, seed=0):
     drawn = torch.randn((n_positions, n_values), generator=generator(seed), dtype=torch.float64)
     return drawn.log_softmax(-1)
+
+
+def independent(n_positions, n_values):
+    """A prior of independent positions, and log frequencies of it."""
+    found = log_shares(n_positions, n_values).double().numpy()
+    return IndependentPrior.of_logs(np.exp(found), found), found
 
 
 def vectors_of(n_tables, n_values):
@@ -97,7 +106,7 @@ def pseudo_count(counts, shares):
 @pytest.mark.parametrize("counts", COUNTS, ids=["even", "peaked", "many"])
 def test_the_pseudo_count_predicts_every_observation_from_the_others(counts):
     """Hardly another does so better: the best of all is less than a factor 1.4 away."""
-    shares = smoothed_shares(np.array(counts, dtype=float))
+    shares = smoothed_frequencies(np.array(counts, dtype=float))
     found = pseudo_count(counts, shares)
     n, n_values = 9, len(counts[0])
     np.testing.assert_allclose(shares, (np.array(counts) + found / n_values) / (n + found))
@@ -113,7 +122,7 @@ def test_shares_are_positive_and_sum_to_one():
     weight = rng.uniform(size=30)
     for n_values in (2, 7, 400):
         counts = index_counts(rng.integers(0, 2, (30, 5)), weight, n_values)
-        shares = smoothed_shares(counts)
+        shares = smoothed_frequencies(counts)
         np.testing.assert_allclose(shares.sum(1), 1.0, rtol=1e-12)
         assert (shares > 0).all()
         assert (np.diff(shares, axis=1)[np.diff(counts, axis=1) > 0] > 0).all()
@@ -124,7 +133,7 @@ def test_shares_of_many_observations_are_frequencies():
     law = np.random.default_rng(0).dirichlet(np.ones(6), 3)
     counts = np.stack([np.random.default_rng(1).multinomial(10**6, p) for p in law]).astype(float)
     shares = counts / 10**6
-    found = smoothed_shares(counts)
+    found = smoothed_frequencies(counts)
     assert (np.abs(found - shares) < 0.2 * np.sqrt(shares / 10**6)).all()
 
 
@@ -134,7 +143,7 @@ def test_shares_are_nearer_to_the_law_than_frequencies():
     rng = np.random.default_rng(1)
     counts = np.stack([rng.multinomial(40, p) for p in law]).astype(float)
     one_each = (counts + 1e-2 / 20) / (40 + 1e-2)
-    costs = [-(law * np.log(shares)).sum() for shares in (smoothed_shares(counts), one_each)]
+    costs = [-(law * np.log(shares)).sum() for shares in (smoothed_frequencies(counts), one_each)]
     assert costs[0] < costs[1]
 
 
@@ -143,7 +152,7 @@ def test_shares_of_one_observation_are_finite(n_values):
     """And largest where it is."""
     counts = np.zeros((3, n_values))
     counts[:, -1] = 1.0
-    shares = smoothed_shares(counts)
+    shares = smoothed_frequencies(counts)
     assert np.isfinite(np.log(shares)).all()
     np.testing.assert_allclose(shares.sum(1), 1.0)
     assert (shares[:, -1:] >= shares).all()
@@ -154,33 +163,46 @@ def test_shares_of_one_observation_are_finite(n_values):
 
 def test_independent_positions_have_the_shares_they_are_given():
     """In log probabilities, over all sequences, which sum to one."""
-    shares = log_shares(3, 4)
+    prior, log_frequencies = independent(3, 4)
     k = np.array(list(itertools.product(range(4), repeat=3)))
-    found = Independent(shares).log_prob(torch.tensor(k)).numpy()
-    for row, values in enumerate(k):
-        expected = [shares[t, value].item() for t, value in enumerate(values)]
-        np.testing.assert_array_equal(found[row], expected)
-    assert np.exp(found.sum(1)).sum() == pytest.approx(1.0)
+    found = prior.log_prob(torch.tensor(k)).numpy()
+    expected = [sum(log_frequencies[t, value] for t, value in enumerate(row)) for row in k]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert np.exp(found).sum() == pytest.approx(1.0)
 
 
 def test_independent_draws():
     """By chi-square over all sequences of three positions: so independent ones."""
-    shares = log_shares(3, 4)
-    drawn = Independent(shares).sample(20_000, generator()).numpy()
+    prior, log_frequencies = independent(3, 4)
+    drawn = prior.sample(20_000, generator()).numpy()
     assert drawn.shape == (20_000, 3)
     counts = np.bincount(drawn @ [16, 4, 1], minlength=64)
-    law = np.einsum("i,j,k->ijk", *shares.exp().numpy()).ravel()
+    law = np.einsum("i,j,k->ijk", *np.exp(log_frequencies)).ravel()
     assert stats.chisquare(counts, 20_000 * law / law.sum()).pvalue > 1e-3
 
 
 def test_independent_draws_follow_the_generator():
     """The same seed gives the same ones, another others; torch's own is not read."""
-    prior = Independent(log_shares(3, 4))
+    prior, _ = independent(3, 4)
     before = torch.get_rng_state()
     first, again, other = (prior.sample(50, generator(seed)) for seed in (0, 0, 1))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_an_independent_prior_smooths_the_frequencies_of_its_rows():
+    frequencies = np.array([[1.0, 0.0], [0.5, 0.5]])
+    prior = IndependentPrior(frequencies, 8.0)
+    expected = smoothed_frequencies(8.0 * frequencies)
+    np.testing.assert_array_equal(np.exp(prior.log_frequencies), np.exp(np.log(expected)))
+
+
+def test_the_uniform_prior_scores_and_does_not_draw():
+    prior = UniformPrior(5)
+    np.testing.assert_allclose(prior.log_prob(torch.zeros(3, 4)).numpy(), 3 * [-4 * np.log(5)])
+    with pytest.raises(ValueError, match="prior=None: there is no p\\(k\\)"):
+        prior.sample(2, generator())
 
 
 # -------------------------------------------------------------------------- training
@@ -242,7 +264,7 @@ def test_training_learns_a_markov_chain(n_tables):
     """To 0.02 nats an index above its entropy, which independent positions cannot reach."""
     n_positions = 6
     k = chain_draws(4000, n_positions, seed=0)
-    shares = smoothed_shares(index_counts(k.numpy(), None, 3))
+    shares = smoothed_frequencies(index_counts(k.numpy(), None, 3))
     start = torch.tensor(np.log(shares), dtype=torch.float32)
     module = IndexPriorModule(start, vectors_of(n_tables, 3), 16, generator())
     optimiser = torch.optim.Adam(module.parameters(), lr=0.02)

@@ -14,6 +14,7 @@ from sklearn.datasets import load_digits, make_blobs
 from sklearn.decomposition import PCA
 
 import skae._nn.quantizers as quantizers
+from helpers import generator, normal
 from skae._nn.quantizers import (
     LinearQuantizer,
     ScalarQuantizer,
@@ -27,14 +28,6 @@ from skae._nn.quantizers import (
 )
 
 LEVELS = [(3,), (4,), (3, 5), (4, 6), (2, 3, 4), (5, 1, 2)]
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def normal(*shape, seed=0, dtype=torch.float32):
-    return torch.randn(shape, generator=generator(seed), dtype=dtype)
 
 
 def squares(z, codebook):

@@ -5,18 +5,11 @@ import pytest
 import torch
 from scipy import integrate, special, stats
 
+from helpers import generator, normal64
 from skae._nn.mixture_heads import LEAST_LOG_SCALE, Mixtures
 
 KINDS = {"gaussian": stats.norm, "logistic": stats.logistic}
 every_kind = pytest.mark.parametrize("kind", KINDS)
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def normal(*shape, seed=0):
-    return torch.randn(shape, generator=generator(seed), dtype=torch.float64)
 
 
 def mapped(function, mixtures):
@@ -26,7 +19,7 @@ def mapped(function, mixtures):
 
 def some(kind, n=7, n_mixture=4, seed=0):
     """One mixture for each of n numbers."""
-    weight, mean, log_scale = normal(3, n, n_mixture, seed=seed)
+    weight, mean, log_scale = normal64(3, n, n_mixture, seed=seed)
     return Mixtures(weight.log_softmax(-1), 2 * mean, 0.5 * log_scale, kind)
 
 
@@ -55,13 +48,13 @@ def below(kind, weight, mean, scale, z):
 @every_kind
 def test_densities_are_scipys(kind):
     """For numbers in arrays of two axes."""
-    mixtures, z = mapped(lambda part: part.unflatten(0, (3, 5)), some(kind, 15)), 3 * normal(3, 5)
+    mixtures, z = mapped(lambda part: part.unflatten(0, (3, 5)), some(kind, 15)), 3 * normal64(3, 5)
     torch.testing.assert_close(mixtures.log_prob(z), log_density(mixtures, z))
 
 
 def test_gaussian_densities_are_torchs():
     """MixtureSameFamily's."""
-    mixtures, z = some("gaussian"), 3 * normal(7, seed=1)
+    mixtures, z = some("gaussian"), 3 * normal64(7, seed=1)
     law = torch.distributions.MixtureSameFamily(
         torch.distributions.Categorical(logits=mixtures.log_weight),
         torch.distributions.Normal(mixtures.mean, mixtures.log_scale.exp()),
@@ -95,7 +88,7 @@ def test_a_density_integrates_to_one(kind):
 @every_kind
 def test_a_networks_output(kind):
     """First log weights up to a constant, then means, then scales as a bounded exponential."""
-    out = normal(6, 5, 12, seed=3)
+    out = normal64(6, 5, 12, seed=3)
     out[..., 8:] *= 6
     found = Mixtures.from_network(out, kind)
     weight, mean, raw = np.split(out.numpy(), 3, axis=-1)
@@ -123,8 +116,8 @@ def test_scales_have_a_floor(dtype):
 @every_kind
 def test_other_units_are_a_change_of_variables(kind):
     """p(c z) = p(z) / c, and a quantile is c times as large."""
-    mixtures, z = some(kind), normal(7, seed=1)
-    log_unit = 2 * normal(7, seed=2)
+    mixtures, z = some(kind), normal64(7, seed=1)
+    log_unit = 2 * normal64(7, seed=2)
     wide = mixtures.in_units(log_unit)
     expected = log_density(mixtures, z) - log_unit
     torch.testing.assert_close(wide.log_prob(z * log_unit.exp()), expected)
@@ -135,7 +128,7 @@ def test_other_units_are_a_change_of_variables(kind):
 def test_one_index_of_many(kind):
     """The mixtures at an index of the first axis, of the same kind."""
     mixtures = mapped(lambda part: part.unflatten(0, (3, 5)), some(kind, 15))
-    z = normal(3, 5)
+    z = normal64(3, 5)
     for i in range(3):
         torch.testing.assert_close(mixtures.of(i).log_prob(z[i]), log_density(mixtures, z)[i])
 
@@ -252,7 +245,7 @@ def test_from_normal_is_the_inverse(parts, kind):
 def test_from_normal_of_unlike_mixtures(kind):
     """Each number by its own, in arrays of two axes; any of them alone gives the same."""
     mixtures = mapped(lambda part: part.unflatten(0, (40, 25)), some(kind, 1000, 5))
-    u = 3 * normal(40, 25, seed=1)
+    u = 3 * normal64(40, 25, seed=1)
     z = mixtures.from_normal(u)
     assert (mixtures.to_normal(z) - u).abs().max() < 1e-9
     for i in range(5):
@@ -267,5 +260,5 @@ def test_normal_quantiles_of_draws_are_normal(kind):
     u = mixtures.to_normal(mixtures.draw(generator(5)))
     assert stats.kstest(u.numpy(), stats.norm.cdf).pvalue > 1e-3
     law = one(kind, *PAIR[0], 20_000)
-    z = law.from_normal(normal(20_000, seed=6)).numpy()
+    z = law.from_normal(normal64(20_000, seed=6)).numpy()
     assert stats.kstest(z, lambda z: below(kind, *PAIR[0], z)).pvalue > 1e-3

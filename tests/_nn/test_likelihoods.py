@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy import integrate, optimize, special, stats
 
+from helpers import tensor
 from skae._nn.likelihoods import (
     LIKELIHOODS,
     Bernoulli,
@@ -30,10 +31,6 @@ LOGITS = np.array([*(-a for a in LOGITS[:0:-1]), *LOGITS])
 REALS = np.linspace(-4.0, 5.0, 19)
 COUNTS = np.arange(0.0, 40.0, 3.0)
 UNITS = np.linspace(0.0, 1.0, 11)
-
-
-def tensor(values, dtype=torch.float64):
-    return torch.tensor(np.asarray(values), dtype=dtype)
 
 
 def grid(function, x, output, dtype=torch.float64):

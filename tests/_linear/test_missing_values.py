@@ -12,6 +12,7 @@ from scipy import optimize, stats
 from sklearn.datasets import load_digits, load_iris
 from sklearn.exceptions import ConvergenceWarning
 
+from helpers import low_rank_rows
 from skae import PPCA
 from skae._linear import missing_values
 from skae._linear.missing_values import (
@@ -32,16 +33,14 @@ EVERY = slice(None)
 repeatable = settings(deadline=None, max_examples=30, derandomize=True)
 
 
-def make_complete(n_samples=80, n_features=6, *, rank=2, seed=0, noise=0.5, mean=3.0):
-    rng = np.random.default_rng(seed)
-    axes = np.linalg.qr(rng.normal(size=(n_features, rank)))[0]
-    codes = rng.normal(size=(n_samples, rank)) * np.geomspace(4.0, 2.0, rank)
-    return codes @ axes.T + noise * rng.normal(size=(n_samples, n_features)) + mean
+def complete_rows(n_samples=80, n_features=6, **options):
+    options = {"scales": (4.0, 2.0), "noise": 0.5, "mean": 3.0, **options}
+    return low_rank_rows(n_samples, n_features, **options)
 
 
-def make_rows(*args, gaps=0.25, seed=0, **kwargs):
+def rows_with_holes(*args, gaps=0.25, seed=0, **kwargs):
     """Rows with holes at random; every row and every column shows something."""
-    X = make_complete(*args, seed=seed, **kwargs)
+    X = complete_rows(*args, seed=seed, **kwargs)
     rng = np.random.default_rng(seed + 1)
     hole = rng.random(X.shape) < gaps
     hole[np.arange(len(X)), rng.integers(0, X.shape[1], len(X))] = False
@@ -51,11 +50,11 @@ def make_rows(*args, gaps=0.25, seed=0, **kwargs):
 
 def queries():
     """Rows of every kind: complete, with one or more holes, one value, nothing seen."""
-    X = make_rows(30, gaps=0.4, seed=5)
+    X = rows_with_holes(30, gaps=0.4, seed=5)
     X[3] = X[17] = np.nan
     X[4, 1:] = np.nan
     X[5, :-1] = np.nan
-    X[6] = make_complete(30, seed=5)[6]
+    X[6] = complete_rows(30, seed=5)[6]
     return X
 
 
@@ -138,7 +137,7 @@ def test_inverses_keep_their_digits_at_any_scale(n_latents, seed, exponent):
 
 @pytest.mark.parametrize("weighted", [False, True])
 def test_grouped_rows_are_the_rows_in_order_of_their_holes(weighted):
-    X = make_rows()
+    X = rows_with_holes()
     weight = np.random.default_rng(0).uniform(0.5, 2, 80) if weighted else None
     rows = group_rows(X, weight)
     np.testing.assert_array_equal(np.sort(rows.order), np.arange(80))
@@ -228,7 +227,7 @@ def test_posteriors_and_nats_are_those_of_a_loop(n_latents):
 
 @pytest.mark.parametrize("weighted", [False, True])
 def test_expected_sums_are_those_of_a_loop(weighted):
-    X, model = make_rows(), make_model()
+    X, model = rows_with_holes(), make_model()
     weight = np.random.default_rng(0).uniform(0.5, 2, 80) if weighted else None
     rows = group_rows(X, weight)
     sums = e_step(rows, model)
@@ -248,7 +247,7 @@ def test_expected_sums_are_those_of_a_loop(weighted):
 
 @pytest.fixture(scope="module")
 def fitted():
-    return converged(make_rows(), 2)
+    return converged(rows_with_holes(), 2)
 
 
 def test_all_queries_of_rows_with_holes_are_those_of_a_loop(fitted):
@@ -269,7 +268,7 @@ def test_all_queries_of_rows_with_holes_are_those_of_a_loop(fitted):
 
 def test_complete_rows_score_alike_beside_rows_with_holes(fitted):
     """Two formulas, one for each kind, on the same rows."""
-    complete = make_complete(20, seed=9)
+    complete = complete_rows(20, seed=9)
     beside = np.vstack([complete, queries()])
     for method in ("score_samples", "transform", "reconstruct"):
         query = getattr(fitted, method)
@@ -291,7 +290,7 @@ def test_a_row_of_which_nothing_was_seen_has_the_prior(fitted):
 
 
 def test_rows_of_which_nothing_was_seen_change_nothing_but_the_number_of_rows():
-    X = make_rows()
+    X = rows_with_holes()
     model = PPCA(2, random_state=0).fit(X)
     more = PPCA(2, random_state=0).fit(np.vstack([np.full((10, 6), np.nan), X]))
     np.testing.assert_allclose(more.loadings_, model.loadings_, atol=1e-10)
@@ -307,7 +306,7 @@ def test_rows_of_which_nothing_was_seen_change_nothing_but_the_number_of_rows():
 @pytest.mark.parametrize("n_components", [1, 2, 4])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_em_never_loses_likelihood_and_ends_at_the_score(gaps, n_components, seed):
-    X = make_rows(60, 6, gaps=gaps, seed=seed)
+    X = rows_with_holes(60, 6, gaps=gaps, seed=seed)
     model = PPCA(n_components, tol=1e-8, max_iter=3000, random_state=seed).fit(X)
     history = model.log_likelihoods_
     assert len(history) == model.n_iter_ > 2
@@ -319,7 +318,7 @@ def test_em_never_loses_likelihood_and_ends_at_the_score(gaps, n_components, see
 @pytest.mark.parametrize("weighted", [False, True])
 def test_every_step_gains_from_any_model(weighted):
     """Models far from the data too: the expanded M-step is a maximum, not an approximation."""
-    X = make_rows()
+    X = rows_with_holes()
     weight = np.random.default_rng(0).uniform(0.5, 2, 80) if weighted else None
     rows = group_rows(X, weight)
     weight = np.ones(80) if weight is None else weight
@@ -337,7 +336,7 @@ def test_every_step_gains_from_any_model(weighted):
 def test_the_m_step_regresses_on_the_codes_and_makes_them_standard_again(weighted):
     """PX-EM by loops: each feature on (z, 1) over the rows that show it, then z ~ N(nu, S) as
     the same rows have it with standard codes, W S^(1/2) and mu + W nu."""
-    X, model = make_rows(), make_model()
+    X, model = rows_with_holes(), make_model()
     weight = np.random.default_rng(0).uniform(0.5, 2, 80) if weighted else None
     rows = group_rows(X, weight)
     weight = np.ones(80) if weight is None else weight
@@ -377,7 +376,7 @@ def observed_nats(point, X, n_latents, weight):
 @pytest.mark.parametrize("weighted", [False, True])
 def test_at_the_fixed_point_the_likelihood_has_no_slope(weighted, n_components):
     """By differences of the loop's log-likelihood in W, mu and log sigma2."""
-    X = make_rows(40, 5)
+    X = rows_with_holes(40, 5)
     weight = np.random.default_rng(0).uniform(0.5, 2, 40) if weighted else None
     model = converged(X, n_components, sample_weight=weight)
     weight = np.ones(40) if weight is None else weight
@@ -389,7 +388,7 @@ def test_at_the_fixed_point_the_likelihood_has_no_slope(weighted, n_components):
 
 
 def test_scipys_optimiser_finds_nothing_better():
-    X = make_rows(15, 3, rank=1)
+    X = rows_with_holes(15, 3, rank=1)
     model = converged(X, 1)
     best = loop_of(model, X)[0].sum()
     found = [
@@ -404,7 +403,7 @@ def test_scipys_optimiser_finds_nothing_better():
 @pytest.mark.parametrize("n_components", [1, 2, 3])
 def test_a_hole_in_a_row_of_no_weight_leaves_the_closed_form(n_components):
     """The missing-value path on what are as good as complete rows."""
-    X = make_complete()
+    X = complete_rows()
     weight = np.ones(80)
     expected = PPCA(n_components).fit(X)
     X = np.vstack([X, X[:1]])
@@ -418,7 +417,7 @@ def test_a_hole_in_a_row_of_no_weight_leaves_the_closed_form(n_components):
 
 
 def test_one_hole_among_many_rows_hardly_matters():
-    X = make_complete(1000)
+    X = complete_rows(1000)
     expected = PPCA(2).fit(X)
     X[0, 0] = np.nan
     model = PPCA(2, random_state=0).fit(X)
@@ -429,7 +428,7 @@ def test_one_hole_among_many_rows_hardly_matters():
 @pytest.mark.parametrize("n_components", [1, 2])
 def test_weights_count_rows_with_holes(n_components):
     """One step of EM after the other, to 1e-8: the same sums, grouped otherwise."""
-    X = make_rows(40)
+    X = rows_with_holes(40)
     repeats = np.random.default_rng(0).integers(0, 4, 40)
     repeats[:2] = 2
     many = PPCA(n_components, random_state=0).fit(np.repeat(X, repeats, axis=0))
@@ -444,7 +443,7 @@ def test_weights_count_rows_with_holes(n_components):
 
 
 def test_the_order_of_the_rows_does_not_matter():
-    X = make_rows()
+    X = rows_with_holes()
     order = np.random.default_rng(3).permutation(80)
     model, shuffled = PPCA(2, random_state=0).fit(X), PPCA(2, random_state=0).fit(X[order])
     np.testing.assert_allclose(shuffled.loadings_, model.loadings_, atol=1e-8)
@@ -452,14 +451,14 @@ def test_the_order_of_the_rows_does_not_matter():
 
 
 def test_every_random_state_reaches_the_same_likelihood():
-    X = make_rows()
+    X = rows_with_holes()
     scores = [converged(X, 2, random_state=seed).score(X) for seed in range(4)]
     assert np.ptp(scores) < 1e-6
 
 
 def test_fitted_attributes_describe_the_fitted_gaussian():
     """Loadings orthogonal by decreasing length; variances from the model's own covariance."""
-    X = make_rows()
+    X = rows_with_holes()
     model = PPCA(2, random_state=0).fit(X)
     W, noise = model.loadings_, model.noise_variance_
     values, vectors = np.linalg.eigh(W @ W.T + noise * np.eye(6))
@@ -476,7 +475,7 @@ def test_fitted_attributes_describe_the_fitted_gaussian():
 
 def test_em_that_stops_early_warns():
     with pytest.warns(ConvergenceWarning, match="max_iter=2"):
-        model = PPCA(2, max_iter=2, tol=0.0, random_state=0).fit(make_rows())
+        model = PPCA(2, max_iter=2, tol=0.0, random_state=0).fit(rows_with_holes())
     assert model.n_iter_ == len(model.log_likelihoods_) == 2
 
 
@@ -484,7 +483,7 @@ def test_em_that_stops_early_warns():
 @pytest.mark.parametrize("weighted", [False, True])
 def test_em_starts_near_its_end_when_values_are_missing_at_random(gaps, weighted):
     """Less than half a nat per row from the maximum, where mean and spread alone are far."""
-    X = make_rows(600, 20, rank=3, gaps=gaps)
+    X = rows_with_holes(600, 20, rank=3, gaps=gaps)
     weight = np.random.default_rng(0).uniform(0.5, 2, 600) if weighted else None
     rows = group_rows(X, weight)
     start = start_from_pairs(rows, 3, np.random.RandomState(0), 1e-12)
@@ -498,7 +497,7 @@ def test_em_starts_near_its_end_when_values_are_missing_at_random(gaps, weighted
 
 
 def test_float32_rows_give_float32_results():
-    X = make_rows(300)
+    X = rows_with_holes(300)
     model = PPCA(2, random_state=0).fit(X.astype(np.float32))
     expected = PPCA(2, random_state=0).fit(X)
     for name in ("loadings_", "mean_", "components_", "explained_variance_"):
@@ -526,7 +525,7 @@ def test_float32_rows_give_float32_results():
 @pytest.mark.parametrize("n_components", ["bic", "mle"])
 @pytest.mark.parametrize("rank", [1, 3])
 def test_a_known_rank_is_recovered_from_rows_with_holes(n_components, rank):
-    X = make_rows(500, 10, rank=rank, gaps=0.2)
+    X = rows_with_holes(500, 10, rank=rank, gaps=0.2)
     model = PPCA(n_components, random_state=0).fit(X)
     assert model.n_components_ == rank
     assert model.noise_variance_ == pytest.approx(0.25, rel=0.1)
@@ -534,8 +533,8 @@ def test_a_known_rank_is_recovered_from_rows_with_holes(n_components, rank):
 
 @pytest.mark.parametrize("share", [0.5, 0.9])
 def test_a_share_of_the_variance_is_that_of_the_complete_rows(share):
-    X = make_rows(500, 10, rank=3, gaps=0.2)
-    expected = PPCA(share).fit(make_complete(500, 10, rank=3)).n_components_
+    X = rows_with_holes(500, 10, rank=3, gaps=0.2)
+    expected = PPCA(share).fit(complete_rows(500, 10, rank=3)).n_components_
     model = PPCA(share, random_state=0).fit(X)
     assert model.n_components_ == expected
     assert model.explained_variance_ratio_.sum() == pytest.approx(share, abs=0.4)
@@ -543,14 +542,14 @@ def test_a_share_of_the_variance_is_that_of_the_complete_rows(share):
 
 def test_evidence_needs_more_rows_than_features():
     with pytest.raises(ValueError, match="'mle' is only supported if n_samples >= n_features"):
-        PPCA("mle", random_state=0, tol=1e-3).fit(make_rows(8, 12))
+        PPCA("mle", random_state=0, tol=1e-3).fit(rows_with_holes(8, 12))
 
 
 @pytest.mark.filterwarnings("ignore:The noise variance was floored:UserWarning")
 def test_the_default_size_leaves_one_direction_to_the_noise():
-    model = PPCA(random_state=0, tol=1e-3, max_iter=2000).fit(make_rows(80, 5))
+    model = PPCA(random_state=0, tol=1e-3, max_iter=2000).fit(rows_with_holes(80, 5))
     assert model.n_components_ == 4
-    assert np.isfinite(model.score(make_rows(80, 5)))
+    assert np.isfinite(model.score(rows_with_holes(80, 5)))
 
 
 # --------------------------------------------------------------------------- imputation
@@ -586,18 +585,18 @@ def test_imputed_values_are_conditional_means(fitted):
 def test_seen_values_come_back_bit_for_bit(fitted, dtype):
     X = queries().astype(dtype)
     X[0, 0], X[1, 0], X[2, 0] = 1e-30, -0.0, 1 / 3
-    model = PPCA(2, random_state=0).fit(make_rows().astype(dtype))
+    model = PPCA(2, random_state=0).fit(rows_with_holes().astype(dtype))
     seen = ~np.isnan(X)
     bits = f"u{np.dtype(dtype).itemsize}"
     for filled in (model.impute(X), *model.impute(X, n_draws=3, random_state=0)):
         np.testing.assert_array_equal(filled[seen].view(bits), X[seen].view(bits))
         assert not np.isnan(filled).any()
-    complete = make_complete().astype(dtype)
+    complete = complete_rows().astype(dtype)
     np.testing.assert_array_equal(model.impute(complete), complete)
 
 
 def test_draws_of_a_frame_are_those_of_its_values():
-    X = pd.DataFrame(make_rows(), columns=list("abcdef"))
+    X = pd.DataFrame(rows_with_holes(), columns=list("abcdef"))
     model = PPCA(2, random_state=0).fit(X)
     draws = model.impute(X, n_draws=2, random_state=0)
     plain = PPCA(2, random_state=0).fit(X.to_numpy())
@@ -663,7 +662,7 @@ def test_given_rows_without_noise_lie_on_the_subspace(fitted):
 
 
 def test_a_given_row_may_be_a_vector_a_list_a_row_or_a_frame():
-    X = pd.DataFrame(make_rows(), columns=list("abcdef"))
+    X = pd.DataFrame(rows_with_holes(), columns=list("abcdef"))
     model = PPCA(2, random_state=0).fit(X)
     row = X[X.isna().any(axis=1)].iloc[[0]]
     expected = model.sample(4, given=row, random_state=0)
@@ -728,7 +727,7 @@ def test_imputation_beats_the_column_means_on_real_data(load):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_rows_with_holes_are_read_in_blocks(dtype):
     """No second array of the size of the rows, beside their codes."""
-    X = np.tile(make_rows(2000, 40, gaps=0.2), (20, 1)).astype(dtype)
+    X = np.tile(rows_with_holes(2000, 40, gaps=0.2), (20, 1)).astype(dtype)
     X[np.random.default_rng(0).random(X.shape) < 0.05] = np.nan  # as many patterns as rows
     with pytest.warns(ConvergenceWarning):
         model = PPCA(2, max_iter=2, tol=0, random_state=0).fit(X)

@@ -6,20 +6,18 @@ import torch
 from scipy import stats
 from sklearn.datasets import load_iris
 
+from helpers import make_rows
 from skae import VAE
 from skae._inference.row_draws import RowDraws
 
 CPU = torch.device("cpu")
 
 
-def make_rows(n_rows=200, seed=0):
-    rng = np.random.default_rng(seed)
-    return rng.normal(size=(n_rows, 2)) @ rng.normal(size=(2, 6)) + 0.4 * rng.normal(
-        size=(n_rows, 6)
-    )
+def noisy_rows(n_rows=200, seed=0):
+    return make_rows(n_rows, 6, seed, scales=1.0, noise=0.4, mean=0.0, dtype=np.float64)
 
 
-def network(n_components=2, **params):
+def vae(n_components=2, **params):
     options = {"hidden_layer_sizes": (16,), "max_iter": 20, "learning_rate_init": 0.01}
     return VAE(n_components, **{**options, "random_state": 0, "device": "cpu", **params})
 
@@ -65,8 +63,8 @@ def test_blocks_are_parts_of_the_draws():
 
 def test_the_error_of_a_score_averages_out():
     """Over seeds the mean score of many rows moves far less than one that shares its draws."""
-    X = make_rows(400)
-    model = network(max_iter=40).fit(X)
+    X = noisy_rows(400)
+    model = vae(max_iter=40).fit(X)
     seeds = range(12)
 
     def spread_of(rows):
@@ -85,8 +83,8 @@ def test_the_error_of_a_score_averages_out():
 
 def test_a_stream_learns_its_noise_from_new_draws():
     """Rows streamed one by one into a still network find the noise that fit finds."""
-    X = make_rows(300)
-    model = network(learning_rate_init=1e-12, max_iter=1).fit(X)
+    X = noisy_rows(300)
+    model = vae(learning_rate_init=1e-12, max_iter=1).fit(X)
     expected = model.noise_variance_
     found = []
     for row in np.tile(X, (2, 1)):
@@ -101,33 +99,33 @@ def test_a_stream_learns_its_noise_from_new_draws():
 @pytest.mark.parametrize("k", [50, 90])
 def test_pseudo_rows_are_all_different(k):
     """Equal ones would have equal gradients, and stay equal."""
-    X = make_rows(60)
-    model = network(prior="vamp", n_prior_components=k, max_iter=2).fit(X)
+    X = noisy_rows(60)
+    model = vae(prior="vamp", n_prior_components=k, max_iter=2).fit(X)
     rows = model.net_.module_.pseudo_rows.detach().numpy()
     assert len(np.unique(rows.round(5), axis=0)) == k
 
 
 def test_an_adaptive_rate_waits_for_beta():
     """While beta grows the loss rises: that is no reason to slow down."""
-    X = make_rows()
+    X = noisy_rows()
     params = {"learning_rate": "adaptive", "max_iter": 12}
-    model = network(beta_warm_up=11, **params).fit(X)
+    model = vae(beta_warm_up=11, **params).fit(X)
     assert model.net_.optimizer_.param_groups[0]["lr"] == 0.01
-    still = network(**params | {"max_iter": 40}, learning_rate_init=1e-6).fit(X)
+    still = vae(**params | {"max_iter": 40}, learning_rate_init=1e-6).fit(X)
     assert still.net_.optimizer_.param_groups[0]["lr"] < 1e-6
 
 
 def test_targets_cannot_come_while_training_goes_on():
-    X = make_rows(60)
-    model = network(warm_start=True, max_iter=1).fit(X)
+    X = noisy_rows(60)
+    model = vae(warm_start=True, max_iter=1).fit(X)
     with pytest.raises(ValueError, match="conditional=True cannot change"):
         model.set_params(conditional=True).fit(X, np.arange(60) % 2)
 
 
 def test_a_label_that_is_gone_has_no_share():
     """A warm start without it: nothing is drawn or filled in for it, and nothing is NaN."""
-    X, y = make_rows(90), np.arange(90) % 3
-    model = network(conditional=True, warm_start=True, max_iter=2).fit(X, y)
+    X, y = noisy_rows(90), np.arange(90) % 3
+    model = vae(conditional=True, warm_start=True, max_iter=2).fit(X, y)
     model.fit(X[y > 0], y[y > 0])
     assert model.class_prior_.tolist() == [0.0, 0.5, 0.5]
     holes = X.copy()
@@ -137,8 +135,8 @@ def test_a_label_that_is_gone_has_no_share():
 
 
 def test_several_numbers_may_be_given_once():
-    X = make_rows(60)
-    model = network(conditional=True, max_iter=2).fit(X, X[:, :2])
+    X = noisy_rows(60)
+    model = vae(conditional=True, max_iter=2).fit(X, X[:, :2])
     Z = model.transform(X[:4])
     each = model.inverse_transform(Z, y=np.tile([0.5, 1.5], (4, 1)))
     for once in ([0.5, 1.5], [[0.5, 1.5]]):
@@ -148,8 +146,8 @@ def test_several_numbers_may_be_given_once():
 def test_kinds_of_targets_do_not_mix():
     """Labels for numbers, numbers for labels, and one-hot rows for labels are errors that say y."""
     X, y = load_iris(return_X_y=True)
-    by_label = network(conditional=True, max_iter=1).fit(X, y)
-    by_number = network(conditional=True, max_iter=1).fit(X, X[:, 0])
+    by_label = vae(conditional=True, max_iter=1).fit(X, y)
+    by_number = vae(conditional=True, max_iter=1).fit(X, X[:, 0])
     for model, wrong in [
         (by_label, [0.5, 1.5]),
         (by_label, np.eye(3)[:2].astype(int)),

@@ -14,7 +14,7 @@ import torch
 from scipy import special, stats
 from skorch.callbacks import Callback
 
-from helpers import hear_batches
+from helpers import binary_states, hear_batches, log_bernoulli
 from skae import HelmholtzMachine
 from skae._inference.helmholtz import all_states, entropy, log_masses
 from skae._modules.helmholtz import (
@@ -26,16 +26,6 @@ from skae._modules.helmholtz import (
 from skae._training.data import Batch, Data
 
 # -------------------------------------------------------------------------- helpers
-
-
-def all_of(n_units):
-    """All states of binary units, (2 ** n_units, n_units)."""
-    return np.array(list(itertools.product([0.0, 1.0], repeat=n_units)))
-
-
-def log_bernoulli(values, logit):
-    """x log λ + (1 - x) log(1 - λ), value by value."""
-    return values * special.log_expit(logit) + (1 - values) * special.log_expit(-logit)
 
 
 @dataclass
@@ -50,7 +40,7 @@ class Truth:
     variance: np.ndarray | None  # of Gaussian rows
 
     def __post_init__(self):
-        self.h = self.layers(all_of(self.architecture.n_units))
+        self.h = self.layers(binary_states(self.architecture.n_units))
 
     def layers(self, states):
         return np.split(states, np.cumsum(self.architecture.layer_sizes)[:-1], axis=-1)
@@ -132,7 +122,7 @@ def make_module(kind, sizes, algorithm, n_particles=1, *, n_features=3, seed=0):
     return module, Truth(weights, architecture, variance)
 
 
-def make_rows(truth):
+def rows_and_seen(truth):
     """Three rows in the network's units, and what was seen of them."""
     n_features = truth.architecture.n_features
     rng = np.random.default_rng(1)
@@ -174,7 +164,7 @@ def dreams(truth):
     output = truth.logit("to_rows", truth.h[0])
     d, n = truth.architecture.n_features, len(output)
     if truth.variance is None:
-        rows = np.tile(all_of(d), (n, 1, 1))
+        rows = np.tile(binary_states(d), (n, 1, 1))
         of_rows = hitting(rows, special.expit(output)[:, None])
         log_chance = log_bernoulli(rows, output[:, None]).sum(-1)
     else:
@@ -201,7 +191,7 @@ def coupled(p, q):
 
 def every_draw(truth):
     """A batch that holds every draw of every row, by its probability."""
-    y, seen = make_rows(truth)
+    y, seen = rows_and_seen(truth)
     n_all = truth.architecture.n_units + truth.architecture.n_features
     asleep = np.empty((1, 0)), np.ones(1)
     if truth.architecture.dreams:
@@ -278,7 +268,7 @@ def backward(module, batch):
 def free_energy(truth):
     """F, averaged over the rows."""
     total = 0.0
-    for y, seen in zip(*make_rows(truth), strict=True):
+    for y, seen in zip(*rows_and_seen(truth), strict=True):
         log_q = truth.log_q(truth.read(y, seen))
         total += np.exp(log_q) @ (log_q - truth.log_joint(y, seen)) / 3
     return total
@@ -287,7 +277,7 @@ def free_energy(truth):
 def terms_of(truth):
     """E_q[-log p(x, h)], and minus the entropy of q(h|x)."""
     both = np.zeros(2)
-    for y, seen in zip(*make_rows(truth), strict=True):
+    for y, seen in zip(*rows_and_seen(truth), strict=True):
         log_q = truth.log_q(truth.read(y, seen))
         both += np.exp(log_q) @ np.stack([-truth.log_joint(y, seen), log_q], 1) / 3
     return both
@@ -298,7 +288,9 @@ def asleep(start):
     h, rows, _, chance = dreams(start)
 
     def objective(truth):
-        losses = [-chance @ truth.log_q(truth.read(rows, seen), h) for seen in make_rows(truth)[1]]
+        losses = [
+            -chance @ truth.log_q(truth.read(rows, seen), h) for seen in rows_and_seen(truth)[1]
+        ]
         return np.mean(losses)
 
     return objective
@@ -306,7 +298,7 @@ def asleep(start):
 
 def of_tuples(start):
     """Of every row: which configurations particles are in, how likely, their log weights."""
-    for y, seen in zip(*make_rows(start), strict=True):
+    for y, seen in zip(*rows_and_seen(start), strict=True):
         read = start.read(y, seen)
         which, _, chance = particles(start, read)
         yield y, seen, read, which, chance
@@ -398,7 +390,7 @@ def test_comparing_particles_reduces_the_variance():
     """Of the gradient for recognition, over all draws, beside one without a baseline."""
     module, truth = make_module("bernoulli", (2,), "free-energy", 3)
     batch = every_draw(truth)
-    y, seen = make_rows(truth)
+    y, seen = rows_and_seen(truth)
     rows = slice(0, len(batch.x) // 3)  # all draws of the first row
     chance = batch.weight[rows].numpy() * 3
     found = []
@@ -466,7 +458,7 @@ def delta_rule(truth, layer, above, below, rate):
 @pytest.mark.parametrize("n_particles", [1, 3])
 def test_plain_steps_are_delta_rules(n_particles):
     """Awake for generation, asleep for recognition, of two layers; in NumPy, by uniform numbers."""
-    X, rate, sizes = all_of(4)[np.arange(30) % 16], 0.5, (3, 2)
+    X, rate, sizes = binary_states(4)[np.arange(30) % 16], 0.5, (3, 2)
     X[np.random.default_rng(0).random(X.shape) < 0.2] = np.nan
     recorder = Recorder()
     model = HelmholtzMachine(
@@ -542,7 +534,7 @@ def test_uniform_numbers_make_dreams():
 def test_prepared_batches_hold_as_many_numbers_as_are_read(algorithm):
     """Of every particle, and of dreams where there are some; uniform, by the generator alone."""
     module, truth = make_module("masked", (2, 1), algorithm, 4)
-    y, seen = (torch.as_tensor(a) for a in make_rows(truth))
+    y, seen = (torch.as_tensor(a) for a in rows_and_seen(truth))
     batch = Batch(torch.as_tensor(truth.read(y.numpy(), seen.numpy())), y, seen.double())
     found = module.prepare(batch, torch.Generator().manual_seed(3))
     assert found.draws.shape == (3, 4 * 3 + (0 if algorithm == "free-energy" else 3 + 3))
@@ -579,7 +571,7 @@ def test_rows_are_read_alike_awake_and_asleep():
     X[0, 1] = np.nan
     for params in ({"likelihood": "bernoulli"}, {"likelihood": "gaussian"}):
         model = HelmholtzMachine(2, max_iter=1, device="cpu", **params).fit(X)
-        batch = model._rows(Data(X)).batch(slice(None))
+        batch = model._dataset(Data(X)).batch(slice(None))
         found = model.net_.module_.read(batch.y, batch.seen)
         np.testing.assert_allclose(found, batch.x, rtol=1e-5, atol=1e-6)
         scale = np.sqrt(np.nanvar(X, axis=0).mean())
@@ -629,7 +621,7 @@ def test_all_states_are_all_states(n_units):
     """Each once; and the masses of all, given any logits, are those of independent units."""
     states = all_states(n_units)
     assert states.dtype == torch.float64
-    assert sorted(map(tuple, states.numpy())) == sorted(map(tuple, all_of(n_units)))
+    assert sorted(map(tuple, states.numpy())) == sorted(map(tuple, binary_states(n_units)))
     logits = np.random.default_rng(0).normal(scale=3, size=(4, n_units))
     found = log_masses(states, torch.as_tensor(logits)).numpy()
     expected = log_bernoulli(states.numpy(), logits[:, None]).sum(-1)

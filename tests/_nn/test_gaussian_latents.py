@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy import integrate, special, stats
 
+from helpers import tensor
 from skae._nn.gaussian_latents import (
     Components,
     DiagonalGaussian,
@@ -26,10 +27,6 @@ STDS = np.array([[0.5, 1.5], [1.0, 0.4], [0.8, 0.9]])
 WEIGHTS = np.array([0.5, 0.2, 0.3])
 # Of q(z|x), from narrow to wide and far out.
 POSTERIORS = [(0.0, 1.0), (0.0, 0.1), (1.3, 0.6), (-4.0, 2.5), (9.0, 1e-3)]
-
-
-def tensor(values):
-    return torch.tensor(np.asarray(values), dtype=torch.float64)
 
 
 def gaussians(means, stds):

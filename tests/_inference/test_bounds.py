@@ -1,5 +1,6 @@
 """Bounds on log p(x) of models with a point for a code, where p(x) is a known Gaussian."""
 
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 from scipy import stats
 
+import helpers
 from skae import Autoencoder
 from skae._inference.bounds import Proposal, _FreshDraws, best_proposal, bounds, some_rows
 from skae._inference.row_draws import RowDraws
@@ -20,8 +22,7 @@ NOISE = 0.4  # standard deviation
 POSTERIOR = (PRIOR**-2.0 + (A**2).sum(0) / NOISE**2) ** -0.5
 
 
-def tensor(values):
-    return torch.tensor(np.asarray(values), dtype=torch.float32)
+tensor = partial(helpers.tensor, dtype=torch.float32)
 
 
 def log_normal(x, mean, std):

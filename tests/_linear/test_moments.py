@@ -45,7 +45,7 @@ from skae._linear.running import (
 repeatable = settings(deadline=None, max_examples=30, derandomize=True)
 
 
-def make_rows(n_samples, n_features, *, mean=0.0, dtype=np.float64, seed=0):
+def rows_with_zeros(n_samples, n_features, *, mean=0.0, dtype=np.float64, seed=0):
     """Correlated rows with distinct variances, a third of the entries exactly zero."""
     rng = np.random.default_rng(seed)
     X = rng.normal(size=(n_samples, n_features)) * np.linspace(3.0, 0.5, n_features)
@@ -93,7 +93,7 @@ CONTAINERS = {
 @pytest.mark.parametrize("mean", [0.0, 30.0])
 def test_moments_are_those_of_a_loop_over_rows(container, dtype, mean, weighted):
     """In every container and type; sums of float32 are as exact as float32 products are."""
-    X = make_rows(40, 5, mean=mean, dtype=dtype)
+    X = rows_with_zeros(40, 5, mean=mean, dtype=dtype)
     weight = np.random.default_rng(1).uniform(0.1, 3.0, 40) if weighted else None
     found = moments(CONTAINERS[container](X), weight)
     assert found.scatter.dtype == found.mean.dtype == np.float64
@@ -103,7 +103,7 @@ def test_moments_are_those_of_a_loop_over_rows(container, dtype, mean, weighted)
 
 @pytest.mark.parametrize("weighted", [False, True])
 def test_moments_do_not_depend_on_the_blocks(monkeypatch, weighted):
-    X = make_rows(1000, 4, mean=5.0)
+    X = rows_with_zeros(1000, 4, mean=5.0)
     weight = np.random.default_rng(1).uniform(0.1, 3.0, 1000) if weighted else None
     whole = moments(X, weight)
     monkeypatch.setattr(moments_module, "_BLOCK_BYTES", 1)  # the least, 256 rows, makes 4 blocks
@@ -148,7 +148,7 @@ def test_float32_rows_are_summed_in_float64(offset, rtol):
     order=st.randoms(use_true_random=False),
 )
 def test_merging_any_batches_in_any_order_gives_the_moments_of_all(cuts, order):
-    X, weight = make_rows(30, 3, mean=4.0), np.random.default_rng(1).uniform(0, 2, 30)
+    X, weight = rows_with_zeros(30, 3, mean=4.0), np.random.default_rng(1).uniform(0, 2, 30)
     edges = [0, *sorted(cuts), 30]
     parts = [moments(X[a:b], weight[a:b]) for a, b in pairwise(edges)]
     order.shuffle(parts)
@@ -159,7 +159,8 @@ def batches(weighted, dtype=np.float64):
     """Three batches of rows far apart, their weights, and what each weighs in all so far."""
     rng = np.random.default_rng(7)
     parts = [
-        (make_rows(n, 4, mean=m, seed=n) + m).astype(dtype) for n, m in ((5, 0), (9, 3), (2, -6))
+        (rows_with_zeros(n, 4, mean=m, seed=n) + m).astype(dtype)
+        for n, m in ((5, 0), (9, 3), (2, -6))
     ]
     weights = [rng.integers(1, 4, len(X)) if weighted else np.ones(len(X), int) for X in parts]
     totals = np.cumsum([w.sum() for w in weights])
@@ -209,7 +210,7 @@ def test_running_moments_of_a_weight_of_one_forget_and_float32_stays():
 
 
 def test_running_moments_of_equal_weights_forget_as_a_moving_average_does():
-    old, new = make_rows(4, 3, seed=1), make_rows(8, 3, mean=4, seed=2)
+    old, new = rows_with_zeros(4, 3, seed=1), rows_with_zeros(8, 3, mean=4, seed=2)
     before, now = ((a.mean(axis=0), np.cov(a.T, ddof=0)) for a in (old, new))
     mean, covariance = running_covariance(before, now, 0.5)
     # Four rows that weigh as much as eight count twice.
@@ -236,7 +237,7 @@ def test_whole_weights_count_whole_rows(weight, expected, kind):
 @pytest.mark.parametrize("container", CONTAINERS)
 def test_gram_and_total_scatter_are_the_dense_formulas(monkeypatch, container, weighted):
     monkeypatch.setattr(moments_module, "_BLOCK_BYTES", 256)
-    X = make_rows(7, 23, mean=2.0)
+    X = rows_with_zeros(7, 23, mean=2.0)
     weight = np.random.default_rng(1).uniform(0.1, 3.0, 7) if weighted else None
     mean = np.average(X, axis=0, weights=weight)
     centred = (X - mean) * (1.0 if weight is None else np.sqrt(weight)[:, None])
@@ -252,7 +253,7 @@ def test_gram_and_total_scatter_are_the_dense_formulas(monkeypatch, container, w
 
 @pytest.mark.parametrize("n_axes", [1, 3, 6])
 def test_leading_axes_are_the_largest_eigenpairs(n_axes):
-    X = make_rows(20, 6)
+    X = rows_with_zeros(20, 6)
     matrix = X.T @ X
     values, vectors = leading_axes(matrix, n_axes)
     np.testing.assert_allclose(values, np.linalg.svd(X)[1][:n_axes] ** 2, rtol=1e-12)
@@ -270,7 +271,7 @@ def test_leading_values_are_never_negative():
 @pytest.mark.parametrize("shape", [(30, 6), (6, 6), (5, 12)])
 def test_principal_axes_are_those_of_the_centred_rows(shape, container, weighted):
     """By the singular value decomposition; tall rows go by the scatter, wide by the Gram."""
-    X = make_rows(*shape, mean=3.0)
+    X = rows_with_zeros(*shape, mean=3.0)
     weight = np.random.default_rng(1).uniform(0.5, 3.0, shape[0]) if weighted else None
     centred = X - np.average(X, axis=0, weights=weight)
     if weight is not None:
@@ -302,7 +303,7 @@ def test_axes_of_wide_rows_are_orthonormal_beyond_their_rank(rank):
 @pytest.mark.parametrize("container", [np.asarray, np.asfortranarray])
 def test_a_large_mean_costs_no_digits_of_the_axes(container, weighted):
     """Wide rows far from zero have the axes of the same rows moved there exactly."""
-    X = np.round(make_rows(8, 15), 3) + 2.0**20
+    X = np.round(rows_with_zeros(8, 15), 3) + 2.0**20
     weight = np.random.default_rng(1).uniform(0.5, 3.0, 8) if weighted else None
     expected = principal_axes(X - 2.0**20, weight, 5)
     found = principal_axes(container(X), weight, 5)
@@ -312,7 +313,7 @@ def test_a_large_mean_costs_no_digits_of_the_axes(container, weighted):
 
 def test_both_ways_to_the_axes_agree():
     """Scatter and Gram matrix of the same wide rows."""
-    X = make_rows(8, 15, mean=1.0)
+    X = rows_with_zeros(8, 15, mean=1.0)
     by_gram, by_scatter = principal_axes(X, None, 5), axes_of_moments(moments(X), 5)
     for name in ("n", "mean", "scatter_values", "axes", "scatter_trace"):
         np.testing.assert_allclose(
@@ -322,7 +323,7 @@ def test_both_ways_to_the_axes_agree():
 
 @pytest.mark.parametrize("shape", [(9, 3), (3, 9)])
 def test_squares_that_overflow_ask_to_rescale(shape):
-    X = make_rows(*shape) * 1e200
+    X = rows_with_zeros(*shape) * 1e200
     with np.errstate(over="ignore", invalid="ignore"), pytest.raises(ValueError, match="rescale X"):
         principal_axes(X, None, 2)
 
@@ -413,7 +414,13 @@ def test_free_parameters_are_the_rank_of_the_model(n_features, n_components):
 
 @pytest.mark.parametrize(
     "X",
-    [load_iris().data, load_wine().data, make_rows(200, 8), make_rows(12, 8), make_rows(9, 20)],
+    [
+        load_iris().data,
+        load_wine().data,
+        rows_with_zeros(200, 8),
+        rows_with_zeros(12, 8),
+        rows_with_zeros(9, 20),
+    ],
     ids=["iris", "wine", "tall", "few", "wide"],
 )
 def test_bic_is_that_of_fitted_models(X):
@@ -454,7 +461,7 @@ def make_gaussian(n_features, n_axes, seed=0):
 @pytest.mark.parametrize("n_axes", [0, 1, 3, 5])
 def test_log_density_is_scipys(n_axes, container):
     mean, axes, variances, noise, covariance = make_gaussian(5, n_axes)
-    X = make_rows(300, 5)
+    X = rows_with_zeros(300, 5)
     expected = stats.multivariate_normal(mean, covariance).logpdf(X)
     found = log_density(CONTAINERS[container](X), mean, axes, variances, noise)
     np.testing.assert_allclose(found, expected, rtol=1e-11)
@@ -462,7 +469,7 @@ def test_log_density_is_scipys(n_axes, container):
 
 def test_log_density_does_not_depend_on_the_blocks(monkeypatch):
     mean, axes, variances, noise, _ = make_gaussian(5, 2)
-    X = make_rows(300, 5)
+    X = rows_with_zeros(300, 5)
     whole = log_density(X, mean, axes, variances, noise)
     monkeypatch.setattr(low_rank_gaussian, "_BLOCK_BYTES", 1)
     np.testing.assert_allclose(log_density(X, mean, axes, variances, noise), whole, rtol=1e-14)
@@ -478,7 +485,7 @@ def test_log_density_integrates_to_one():
 
 def test_noise_variance_is_ignored_when_the_axes_span_the_space():
     mean, axes, variances, _, _ = make_gaussian(4, 4)
-    X = make_rows(10, 4)
+    X = rows_with_zeros(10, 4)
     expected = log_density(X, mean, axes, variances, 1.0)
     np.testing.assert_array_equal(log_density(X, mean, axes, variances, 0.0), expected)
 

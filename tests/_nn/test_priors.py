@@ -10,6 +10,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
 from sklearn.neighbors import KernelDensity
 
+from helpers import generator
 from skae import PPCA, AdversarialAE
 from skae._nn.priors import (
     can_be_sampled,
@@ -20,10 +21,6 @@ from skae._nn.priors import (
 )
 
 N = 40_000
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def assert_moments(draws, mean, covariance):

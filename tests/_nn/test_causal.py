@@ -8,6 +8,7 @@ import torch
 from scipy import special, stats
 
 import skae._nn.causal as causal
+from helpers import generator, normal64
 from skae._nn.causal import CausalCategorical, CausalNetwork, dilations_for
 
 # Of a filter size and dilations: some leave gaps, some look further back than there are positions.
@@ -15,31 +16,23 @@ STACKS = [(2, [1]), (2, [1, 2, 4]), (2, [1, 3]), (3, [1, 3]), (3, [2]), (2, [20]
 N_VALUES, N_POSITIONS = 3, 4
 
 
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def normal(*shape, seed=0):
-    return torch.randn(shape, generator=generator(seed), dtype=torch.float64)
-
-
-def network(filter_size, dilations, n_channels=5):
+def causal_network(filter_size, dilations, n_channels=5):
     return CausalNetwork(n_channels, dilations, generator(), filter_size).double()
 
 
 def read_by(model, n_positions, n_channels=5):
     """Whether an output position (rows) depends on an input position, by its gradient."""
-    h = normal(n_positions, n_channels)
+    h = normal64(n_positions, n_channels)
     jacobian = torch.autograd.functional.jacobian(lambda h: model(h[:, None])[:, 0], h)
     return jacobian.abs().amax((1, 3)) > 1e-12
 
 
 def log_shares(n_positions=N_POSITIONS, n_values=N_VALUES, seed=0):
-    return normal(n_positions, n_values, seed=seed).log_softmax(-1)
+    return normal64(n_positions, n_values, seed=seed).log_softmax(-1)
 
 
 def vectors_of(n_tables, n_values=N_VALUES, seed=8):
-    return normal(n_tables, n_values, 2, seed=seed)
+    return normal64(n_tables, n_values, 2, seed=seed)
 
 
 def sequence_law(n_tables=1, n_positions=N_POSITIONS, *, spread=1.0):
@@ -48,7 +41,7 @@ def sequence_law(n_tables=1, n_positions=N_POSITIONS, *, spread=1.0):
     model = CausalCategorical(shares, vectors_of(n_tables), 6, generator()).double()
     with torch.no_grad():
         for seed, values in enumerate((model.leave, model.own_leave)):
-            values.copy_(0.7 * spread * normal(*values.shape, seed=seed))
+            values.copy_(0.7 * spread * normal64(*values.shape, seed=seed))
     return model
 
 
@@ -64,7 +57,7 @@ def test_positions_depend_on_those_the_filters_reach(filter_size, dilations):
     """On sums of their taps and nothing else: so never on a later position."""
     taps = [[dilation * i for i in range(filter_size)] for dilation in dilations]
     reached = {sum(steps) for steps in itertools.product(*taps)}
-    found = read_by(network(filter_size, dilations), 9)
+    found = read_by(causal_network(filter_size, dilations), 9)
     for t, s in itertools.product(range(9), range(9)):
         assert found[t, s] == (t - s in reached)
 
@@ -72,7 +65,7 @@ def test_positions_depend_on_those_the_filters_reach(filter_size, dilations):
 @pytest.mark.parametrize(("filter_size", "dilations"), STACKS, ids=str)
 def test_steps_are_the_positions_of_one_pass(filter_size, dilations):
     """Position by position, with a memory of those before."""
-    model, h = network(filter_size, dilations), normal(11, 3, 5)
+    model, h = causal_network(filter_size, dilations), normal64(11, 3, 5)
     memory = model.memory()
     steps = [model.step(h[t], memory) for t in range(11)]
     torch.testing.assert_close(torch.stack(steps), model(h), rtol=1e-12, atol=1e-12)
@@ -80,7 +73,7 @@ def test_steps_are_the_positions_of_one_pass(filter_size, dilations):
 
 def test_a_memory_is_new_each_time():
     """Sequences that follow each other do not see the ones before."""
-    model, h = network(2, [1, 2]), normal(4, 3, 5)
+    model, h = causal_network(2, [1, 2]), normal64(4, 3, 5)
     for _ in range(2):
         memory = model.memory()
         last = [model.step(h[t], memory) for t in range(4)][-1]
@@ -92,14 +85,14 @@ def test_a_memory_is_new_each_time():
 def test_dilations_reach_the_first_position(n_positions, filter_size):
     """Every position depends on all before it; with one block fewer the last would not."""
     dilations = dilations_for(n_positions, filter_size)
-    found = read_by(network(filter_size, dilations), n_positions)
+    found = read_by(causal_network(filter_size, dilations), n_positions)
     assert torch.equal(found, torch.ones_like(found).tril())
-    assert not read_by(network(filter_size, dilations[:-1]), n_positions)[-1, 0]
+    assert not read_by(causal_network(filter_size, dilations[:-1]), n_positions)[-1, 0]
 
 
 def test_a_single_position_has_a_network():
     """Which depends on it."""
-    assert read_by(network(2, dilations_for(1)), 1).all()
+    assert read_by(causal_network(2, dilations_for(1)), 1).all()
 
 
 # ----------------------------------------------------------------- log probabilities
@@ -183,9 +176,9 @@ def test_logits_are_linear_in_vectors_and_their_squares():
         return np.abs(logits - design @ np.linalg.lstsq(design, logits)[0]).max()
 
     with torch.no_grad():
-        model.leave.copy_(normal(*model.leave.shape))
+        model.leave.copy_(normal64(*model.leave.shape))
         assert unexplained() < 1e-12
-        model.own_leave.copy_(normal(*model.own_leave.shape))
+        model.own_leave.copy_(normal64(*model.own_leave.shape))
         assert unexplained() > 0.1
 
 
@@ -230,7 +223,7 @@ def test_gradients_of_log_probabilities_are_differences(n_tables):
     parameters = dict(model.named_parameters())
     model.log_prob(k).sum().backward()
     for name, values in parameters.items():
-        direction = normal(*values.shape, seed=5)
+        direction = normal64(*values.shape, seed=5)
         sums = []
         for step in (1e-5, -1e-5):
             moved = parameters | {name: values.detach() + step * direction}
@@ -262,7 +255,7 @@ def test_logits_in_pieces_are_those_at_once(n_tables, n_logits, monkeypatch):
     k = every_sequence()[::4]
     whole = sequence_law(n_tables)
     expected = whole.log_prob(k)
-    cotangent = normal(*expected.shape)
+    cotangent = normal64(*expected.shape)
     expected.backward(cotangent)
     monkeypatch.setattr(causal, "_LOGITS", n_logits)
     parts = sequence_law(n_tables)

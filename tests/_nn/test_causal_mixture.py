@@ -1,15 +1,13 @@
 """Causal mixtures and the densities made of them, by gradients, quadrature and closed forms."""
 
 import itertools
-import pickle
-from copy import deepcopy
 
 import numpy as np
 import pytest
 import torch
 from scipy import special, stats
 
-from skae import LatentDensityEstimator
+from helpers import generator, normal64
 from skae._modules.latent_density import (
     AutoregressiveDensity,
     CausalDensity,
@@ -19,7 +17,6 @@ from skae._modules.latent_density import (
 from skae._nn.causal import CausalMixture, CausalScale, dilations_for
 from skae._nn.mixture_heads import LEAST_LOG_SCALE
 from skae._training.data import Batch
-from skae._training.optimizers import MuonAndAdamW
 
 N = 5  # positions
 PLAN = {
@@ -43,14 +40,6 @@ KINDS = {
     "all": {"relative": True, "position_embedding": True, "n_orders": 2, "kind": "logistic"},
 }
 every_kind = pytest.mark.parametrize("params", KINDS.values(), ids=KINDS.keys())
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def normal(*shape, seed=0):
-    return torch.randn(shape, generator=generator(seed), dtype=torch.float64)
 
 
 def perturbed(model, size=0.3, seed=1):
@@ -120,7 +109,7 @@ def integral(log_prob, n, reach=2000.0, n_points=None):
 
 def test_a_causal_scale_is_the_root_of_a_weighted_mean_of_squares():
     """Of numbers before and a one, with weights that are a softmax."""
-    model, z = perturbed(CausalScale(N)), 3 * normal(N, 4)
+    model, z = perturbed(CausalScale(N)), 3 * normal64(N, 4)
     logit, constant = (p.detach().numpy() for p in (model.logit, model.constant))
     expected = np.empty((N, 4))
     for t in range(N):
@@ -152,7 +141,7 @@ def test_a_causal_scale_starts_with_more_weight_on_the_near():
 
 def test_a_causal_scale_depends_on_earlier_numbers_only():
     """By its gradient, exactly; and a later number may be of any size."""
-    model, z = perturbed(CausalScale(N)), normal(N, 1)
+    model, z = perturbed(CausalScale(N)), normal64(N, 1)
     of = torch.autograd.functional.jacobian(lambda z: model.log_scales(z)[:, 0], z)[..., 0]
     assert torch.equal(of != 0, torch.ones(N, N).tril(-1).bool())
     moved = z.clone()
@@ -182,7 +171,7 @@ def test_conditionals_depend_on_earlier_numbers_only(stack, relative, positions,
     dilations = stack.get("dilations", dilations_for(N, filter_size))
     taps = [[dilation * i for i in range(filter_size)] for dilation in dilations]
     reached = {1 + sum(steps) for steps in itertools.product(*taps)}
-    z = normal(N, 1)
+    z = normal64(N, 1)
     for order in range(n_orders):
 
         def parameters(z, order=order):
@@ -196,7 +185,7 @@ def test_conditionals_depend_on_earlier_numbers_only(stack, relative, positions,
 
 def test_orders_share_the_network_and_nothing_else():
     """Each has positions, starts and scales of its own, by gradients; else they are the same."""
-    z = normal(N, 7)
+    z = normal64(N, 7)
     model = mixture(n_orders=2, relative=True, position_embedding=True)
     for order in (0, 1):
         model.zero_grad()
@@ -227,7 +216,7 @@ def test_a_mask_tells_a_zero_from_no_number():
 @every_kind
 def test_log_probabilities_are_those_of_the_conditionals(params):
     """At each position its own, by SciPy's laws of the components, in units of the scale."""
-    model, z = mixture(**params), normal(7, N)
+    model, z = mixture(**params), normal64(7, N)
     found = model.log_prob(z).detach()
     parts = model.conditionals(z.T)
     weight, mean, log_scale = (part.detach().numpy() for part in parts[:3])
@@ -253,7 +242,7 @@ def test_a_causal_mixture_integrates_to_one(params, n):
 @pytest.mark.parametrize("filter_size", [2, 3])
 def test_unfolding_gives_the_conditionals_of_one_pass(params, filter_size):
     """With a cache and without, number by number, in every order."""
-    model, u = mixture(filter_size=filter_size, **params), normal(7, N, seed=4)
+    model, u = mixture(filter_size=filter_size, **params), normal64(7, N, seed=4)
     for order in range(params.get("n_orders", 1)):
         found, seen = [], []
         for cached in (True, False):
@@ -310,7 +299,7 @@ def test_a_triangular_map_starts_white():
 
 def test_a_triangular_map_and_its_inverse():
     """Perturbed, it is still lower triangular with a positive diagonal; of any columns."""
-    entry, z = perturbed(TriangularMap(covariance(6)), 1.0), normal(9, 6)
+    entry, z = perturbed(TriangularMap(covariance(6)), 1.0), normal64(9, 6)
     W, u = entry.matrix(), entry(z)
     assert torch.equal(W, W.tril())
     assert W.diagonal().min() > 0
@@ -329,7 +318,7 @@ ORDERS = [[0, 1, 2], [2, 1, 0], [1, 2, 0]]
 @pytest.mark.parametrize("n_orders", [1, 3])
 def test_standard_conditionals_make_the_gaussian(n_orders):
     """Of the covariance that the triangular maps were given, whatever the orders."""
-    S, z = covariance(3), normal(20, 3).numpy()
+    S, z = covariance(3), normal64(20, 3).numpy()
     model = gaussian_density(S, ORDERS[:n_orders])
     expected = stats.multivariate_normal(np.zeros(3), S + 1e-6 * np.eye(3)).logpdf(z)
     np.testing.assert_allclose(model.log_prob(torch.tensor(z)).detach(), expected, atol=2e-5)
@@ -337,7 +326,7 @@ def test_standard_conditionals_make_the_gaussian(n_orders):
 
 def test_orders_are_averaged_as_densities():
     """The log of the mean of p(z) in each order."""
-    model, z = density(3, ORDERS, position_embedding=True), normal(20, 3)
+    model, z = density(3, ORDERS, position_embedding=True), normal64(20, 3)
     each = np.stack([model.log_prob_in(z, i).detach().numpy() for i in range(3)])
     assert np.ptp(each, axis=0).min() > 1e-3
     expected = special.logsumexp(each, axis=0) - np.log(3)
@@ -365,7 +354,7 @@ def test_normal_numbers_of_codes_are_a_change_of_variables(params, transformed):
     """log p(z) = log N(u; 0, I) + log |du/dz|, by finite differences; and back."""
     params = {name: value for name, value in params.items() if name != "n_orders"}
     model = density(3, [[2, 0, 1]], transformed=transformed, **params)
-    z, step = normal(6, 3), 1e-5
+    z, step = normal64(6, 3), 1e-5
     with torch.no_grad():
         u = model.to_normal(z)
         slopes = [
@@ -397,7 +386,7 @@ def test_samples_given_the_first_codes(order):
     """Those stay; the others have the Gaussian's conditional law."""
     S, n = covariance(4), 5000
     model = gaussian_density(S, [order])
-    known = normal(n, 2, seed=3)
+    known = normal64(n, 2, seed=3)
     with torch.no_grad():
         z = model.sample(n, generator(), known)
     torch.testing.assert_close(z[:, :2], known, rtol=1e-9, atol=1e-9)
@@ -442,7 +431,7 @@ def test_weights_are_averaged_by_their_recursion(decay):
 
 def test_the_average_is_what_a_trained_module_computes_with():
     """In training it is the weights of now; without averaging always."""
-    model, z = module(weight_averaging=0.9), normal(9, 3).float()
+    model, z = module(weight_averaging=0.9), normal64(9, 3).float()
     model.after_step(None, None)
     before = model.eval().log_prob(z)
     perturbed(model.now).float()
@@ -457,7 +446,7 @@ def test_the_average_is_what_a_trained_module_computes_with():
 
 def test_orders_are_drawn_in_training_only():
     """One for a batch, each as often; the loss is then that of the order, and else of the mean."""
-    model, z = module(ORDERS, position_embedding=True), normal(9, 3).float()
+    model, z = module(ORDERS, position_embedding=True), normal64(9, 3).float()
     weight = torch.rand(9, generator=generator())
     batch, numbers = batch_of(z, weight), generator()
     model.train()
@@ -556,167 +545,3 @@ def test_samples_of_a_flow_have_its_density():
         drawn = model.sample(10_000, generator())[:, 0].numpy()
     reached = np.cumsum(p.astype(np.float64)) * (z[1] - z[0])
     assert stats.kstest(drawn, lambda x: np.interp(x, z, reached)).pvalue > 1e-3
-
-
-# ----------------------------------------------------------------- Muon beside AdamW
-
-needs_muon = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch is too old")
-RATE, ALPHA = 0.02, 0.1
-SHAPES = [(6, 4), (5,), (3, 6), (4, 2)]  # of which the first and third are orthogonalised
-
-
-class Few(torch.nn.Module):
-    """Some parameters, with gradients that follow from their values."""
-
-    def __init__(self):
-        super().__init__()
-        values = [normal(*shape, seed=i).float() for i, shape in enumerate(SHAPES)]
-        self.values = torch.nn.ParameterList(values)
-
-    def set_gradients(self, step=0):
-        for i, values in enumerate(self.values):
-            noise = normal(*values.shape, seed=100 + 10 * step + i).float()
-            values.grad = values.detach().sin() + noise
-
-    def hidden(self):
-        return [self.values[0], self.values[2]]
-
-    def groups(self):
-        return [
-            {"params": [self.values[3]], "weight_decay": ALPHA},
-            {"params": [self.values[1]], "weight_decay": 0.0},
-        ]
-
-
-def muon_of(few):
-    return MuonAndAdamW(few.hidden(), few.groups(), lr=RATE, alpha=ALPHA)
-
-
-def torchs_own(few, rate):
-    """Muon at five times the rate for matrices, AdamW for the others."""
-    hidden = torch.optim.Muon(
-        few.hidden(), lr=5 * rate, weight_decay=ALPHA, adjust_lr_fn="match_rms_adamw"
-    )
-    return [hidden, torch.optim.AdamW(few.groups(), lr=rate)]
-
-
-def assert_same(few, other, **tolerance):
-    for values, others in zip(few.values, other.values, strict=True):
-        torch.testing.assert_close(values, others, **tolerance)
-
-
-@needs_muon
-@pytest.mark.parametrize("n_steps", [1, 4])
-def test_steps_are_those_of_torchs_optimisers(n_steps):
-    """Muon's for matrices, at five times the rate, and AdamW's for all else."""
-    few, other = Few(), Few()
-    optimizer, own = muon_of(few), torchs_own(other, RATE)
-    for step in range(n_steps):
-        few.set_gradients(step)
-        optimizer.step()
-        other.set_gradients(step)
-        for each in own:
-            each.step()
-    assert_same(few, other, rtol=1e-5, atol=1e-6)
-    for values, start in zip(few.values, Few().values, strict=True):
-        assert not torch.isclose(values, start).any()
-    assert {group["lr"] for group in optimizer.param_groups} == {RATE}
-
-
-@needs_muon
-def test_a_new_rate_reaches_both_optimisers():
-    """As a schedule of torch's sets it: the steps are those of optimisers of that rate."""
-    few, other = Few(), Few()
-    optimizer = muon_of(few)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, [0.25, 0.5].__getitem__)
-    for step, rate in enumerate((0.25 * RATE, 0.5 * RATE)):
-        before = [values.detach().clone() for values in few.values]
-        few.set_gradients(step)
-        if step == 0:
-            other.set_gradients(step)
-            for each in torchs_own(other, rate):
-                each.step()
-        optimizer.step()
-        if step == 0:
-            assert_same(few, other, rtol=1e-5, atol=1e-7)
-            schedule.step()
-        for values, old in zip(few.values, before, strict=True):
-            assert not torch.equal(values, old)
-    assert {group["lr"] for group in optimizer.param_groups} == {0.5 * RATE}
-    for group in optimizer.param_groups:
-        group["lr"] = 0.0
-    before = [values.detach().clone() for values in few.values]
-    optimizer.step()
-    for values, old in zip(few.values, before, strict=True):
-        assert torch.equal(values, old)
-
-
-@needs_muon
-def test_a_saved_state_goes_on_bit_for_bit():
-    """After steps of both, in another optimiser; a new rate reaches that one's parts, too."""
-    few, other = Few(), Few()
-    first = muon_of(few)
-    for step in range(3):
-        few.set_gradients(step)
-        first.step()
-    other.load_state_dict(few.state_dict())
-    second = muon_of(other)
-    second.load_state_dict(deepcopy(first.state_dict()))
-    for optimizer in (first, second):
-        for group in optimizer.param_groups:
-            group["lr"] = 0.3 * RATE
-    for step in range(3, 5):
-        for each, optimizer in ((few, first), (other, second)):
-            each.set_gradients(step)
-            optimizer.step()
-        assert_same(few, other, rtol=0, atol=0)
-    assert set(first.state) == set(few.values)
-
-
-@needs_muon
-def test_gradients_are_cleared_of_all_parameters():
-    """Of matrices and others; a closure is called once for a step of both."""
-    few = Few()
-    optimizer, calls = muon_of(few), []
-
-    def closure():
-        assert torch.is_grad_enabled()
-        calls.append(0)
-        few.set_gradients()
-        return 7.0
-
-    assert optimizer.step(closure) == 7.0
-    assert len(calls) == 1
-    optimizer.zero_grad()
-    assert [values.grad for values in few.values] == [None] * 4
-
-
-@needs_muon
-@pytest.mark.parametrize("learning_rate", ["constant", "cosine"])
-@pytest.mark.parametrize("averaging", [0.0, 0.9])
-def test_a_model_trained_by_muon_goes_on_after_pickle(learning_rate, averaging):
-    """As one that was never saved, bit for bit; and it has learned."""
-    X = np.random.default_rng(0).normal(size=(200, 3)) @ np.triu(np.ones((3, 3)))
-    X[:, 1] += np.sin(2 * X[:, 0])
-    params = {"learning_rate": learning_rate, "weight_averaging": averaging}
-    model = LatentDensityEstimator(
-        solver="muon",
-        n_mixture=3,
-        n_channels=8,
-        batch_size=50,
-        max_iter=4,
-        learning_rate_init=5e-3,
-        warm_start=True,
-        random_state=0,
-        device="cpu",
-        **params,
-    ).fit(X)
-    before = model.score(X)
-    other = pickle.loads(pickle.dumps(model))
-    one, two = (each.fit(X) for each in (model, other))
-    assert one.n_iter_ == two.n_iter_ == 8
-    np.testing.assert_array_equal(one.score_samples(X), two.score_samples(X))
-    assert one.score(X) > before
-    if learning_rate == "constant":
-        whole = model.set_params(max_iter=8, warm_start=False).fit(X)
-        np.testing.assert_allclose(whole.score_samples(X), two.score_samples(X), atol=1e-4)

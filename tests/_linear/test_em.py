@@ -13,6 +13,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
 import skae
+from helpers import make_rows
 from skae import PPCA
 from skae._linear import missing_values, subspace
 from skae._linear.em import run_em
@@ -33,11 +34,8 @@ ATTRIBUTES = (
 )
 
 
-def make_rows(gaps):
-    rng = np.random.default_rng(0)
-    X = rng.normal(size=(30, 2)) @ rng.normal(size=(2, 12)) + rng.normal(size=(30, 12))
-    X[rng.random(X.shape) < gaps] = np.nan
-    return X
+def rows_with_gaps(gaps):
+    return make_rows(30, 12, scales=1.0, noise=1.0, mean=0.0, gaps=gaps, dtype=np.float64)
 
 
 def ppca(n_components=2, **params):
@@ -51,7 +49,7 @@ def after_steps(n_steps, X):
         return ppca(max_iter=n_steps).fit(X)
 
 
-def assert_same(model, expected):
+def assert_same_attributes(model, expected):
     for name in ATTRIBUTES:
         np.testing.assert_array_equal(getattr(model, name), getattr(expected, name), name)
 
@@ -82,7 +80,7 @@ class AtLine:
 
 @pytest.mark.parametrize("gaps", [0.0, 0.2])
 def test_an_interrupt_at_any_line_keeps_a_whole_step_or_nothing(gaps):
-    X = make_rows(gaps)
+    X = rows_with_gaps(gaps)
     complete = {n: after_steps(n, X) for n in range(1, 5)}
     kept = set()
     for n in count(1):
@@ -95,7 +93,7 @@ def test_an_interrupt_at_any_line_keeps_a_whole_step_or_nothing(gaps):
                     model.fit(X)
             except KeyboardInterrupt:
                 if vars(model).keys() != unfitted.keys():  # in the line that returns the model
-                    assert_same(model, complete[4])
+                    assert_same_attributes(model, complete[4])
                 continue
         if lines.count < n:
             break
@@ -103,7 +101,7 @@ def test_an_interrupt_at_any_line_keeps_a_whole_step_or_nothing(gaps):
             f"Training was interrupted in iteration {model.n_iter_ + 1}; "
             f"the state after iteration {model.n_iter_} is kept."
         ]
-        assert_same(model, complete[model.n_iter_])
+        assert_same_attributes(model, complete[model.n_iter_])
         kept.add(model.n_iter_)
     assert {1, 2, 3} <= kept
 
@@ -132,19 +130,19 @@ def refit(model, X):
 
 @pytest.mark.parametrize("gaps", [0.0, 0.2])
 def test_the_last_complete_step_is_kept(monkeypatch, gaps):
-    X = make_rows(gaps)
+    X = rows_with_gaps(gaps)
     interrupt_step(monkeypatch, 3)
     with pytest.warns(UserWarning, match=r"iteration 3; the state after iteration 2 is kept"):
         model = ppca().fit(X)
     monkeypatch.undo()
-    assert_same(model, after_steps(2, X))
+    assert_same_attributes(model, after_steps(2, X))
     assert len(model.log_likelihoods_) == model.n_iter_ == 2
     assert np.isfinite(model.score(X))
 
 
 @pytest.mark.parametrize("gaps", [0.0, 0.2])
 def test_before_the_first_step_is_complete_nothing_is_kept(monkeypatch, gaps):
-    X = make_rows(gaps)
+    X = rows_with_gaps(gaps)
     model = after_steps(4, X)
     interrupt_step(monkeypatch, 1)
     refit(model, X)
@@ -152,7 +150,7 @@ def test_before_the_first_step_is_complete_nothing_is_kept(monkeypatch, gaps):
 
 @pytest.mark.parametrize("n_components", ["bic", "mle", 0.7])
 def test_nothing_is_kept_while_the_size_is_not_known(monkeypatch, n_components):
-    X = make_rows(0.2)
+    X = rows_with_gaps(0.2)
     interrupt_step(monkeypatch, 3)
     refit(ppca(n_components), X)
     monkeypatch.undo()
@@ -165,7 +163,7 @@ def test_nothing_is_kept_while_the_size_is_not_known(monkeypatch, n_components):
 
 @pytest.mark.parametrize("gaps", [0.0, 0.2])
 def test_within_another_estimator_it_is_raised(monkeypatch, gaps):
-    X = make_rows(gaps)
+    X = rows_with_gaps(gaps)
     for outer in (make_pipeline(ppca()), GridSearchCV(ppca(), {"n_components": [1, 2]}, cv=2)):
         interrupt_step(monkeypatch, 3)
         with pytest.raises(KeyboardInterrupt):
@@ -177,7 +175,7 @@ def test_within_another_estimator_it_is_raised(monkeypatch, gaps):
 
 
 def test_a_second_interrupt_is_raised(monkeypatch):
-    X = make_rows(0.2)
+    X = rows_with_gaps(0.2)
     interrupt_step(monkeypatch, 3)
     monkeypatch.setattr(PPCA, "_store", lambda *_: signal.raise_signal(signal.SIGINT))
     with pytest.warns(UserWarning, match="interrupted"):

@@ -10,6 +10,7 @@ from scipy import special
 from sklearn.datasets import load_digits
 from torch import nn
 
+from helpers import generator, normal
 from skae import Autoencoder
 from skae._nn.networks import (
     ACTIVATIONS,
@@ -32,22 +33,14 @@ from skae._nn.networks import (
 )
 
 
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def normal(*shape, seed=0):
-    return torch.randn(*shape, generator=seeded(seed))
-
-
 def encoder_of(shape, channels, n_outputs=3, **options):
     options = {"activation": "relu", "pooling": "stride", "normalization": None, **options}
-    return conv_encoder(shape, channels, n_outputs, generator=seeded(), **options)
+    return conv_encoder(shape, channels, n_outputs, generator=generator(), **options)
 
 
 def decoder_of(shape, channels, n_inputs=3, **options):
     options = {"activation": "relu", "normalization": None, **options}
-    return conv_decoder(shape, channels, n_inputs, generator=seeded(), **options)
+    return conv_decoder(shape, channels, n_inputs, generator=generator(), **options)
 
 
 # ---------------------------------------------------------------------------- layers
@@ -80,7 +73,7 @@ def test_output_activations_stay_in_their_range(name):
 @pytest.mark.parametrize("name", ["relu", "leaky_relu", "identity"])
 def test_signals_keep_their_size_through_many_layers(name):
     """The gains make up for what the activation takes: ten layers neither fade nor blow up."""
-    network = mlp((400,) * 11, name, None, seeded())
+    network = mlp((400,) * 11, name, None, generator())
     with torch.no_grad():
         size = network(normal(300, 400)).square().mean().sqrt()
     assert 0.4 < float(size) < 2.5
@@ -127,9 +120,9 @@ def test_halving_rounds_up_until_nothing_is_left_to_halve(height, width):
 @pytest.mark.parametrize("sizes", [(5, 3), (5, 7, 3), (4, 6, 6, 2)])
 def test_a_perceptron_is_its_matrix_products(sizes, normalization):
     """With the activation between the layers and none at the end."""
-    network = mlp(sizes, "tanh", normalization, seeded()).double().eval()
+    network = mlp(sizes, "tanh", normalization, generator()).double().eval()
     for parameter in network.parameters():  # biases too
-        parameter.data = torch.randn(parameter.shape, generator=seeded(1), dtype=torch.float64)
+        parameter.data = torch.randn(parameter.shape, generator=generator(1), dtype=torch.float64)
     norms = [layer for layer in network if isinstance(layer, nn.BatchNorm1d)]
     assert len(norms) == (len(sizes) - 2 if normalization else 0)
     x = normal(8, sizes[0]).double()
@@ -237,12 +230,12 @@ BUILDERS = {
 def test_weights_depend_on_the_generator_alone(build):
     """torch's global generator is neither read nor advanced."""
     torch_state = torch.get_rng_state()
-    first = build(seeded(3)).state_dict()
+    first = build(generator(3)).state_dict()
     assert torch.equal(torch.get_rng_state(), torch_state)
     with torch.random.fork_rng([]):
         torch.manual_seed(99)
-        again = build(seeded(3)).state_dict()
-    other = build(seeded(4)).state_dict()
+        again = build(generator(3)).state_dict()
+    other = build(generator(4)).state_dict()
     assert all(torch.equal(first[name], again[name]) for name in first)
     drawn = [name for name in first if first[name].ndim > 1]
     assert drawn
@@ -272,7 +265,7 @@ def test_fitting_leaves_torchs_global_generator_alone():
 @pytest.mark.parametrize("sizes", [(5, 2), (5, 4, 2), (6, 5, 4, 3)])
 def test_a_tied_decoder_has_the_encoders_weights_transposed(sizes):
     """Biases are its own; nothing is counted twice."""
-    encoder = mlp(sizes, "tanh", None, seeded())
+    encoder = mlp(sizes, "tanh", None, generator())
     decoder = TiedDecoder(encoder, "tanh", sizes[0])
     for bias in decoder.biases:
         bias.data = normal(len(bias), seed=1)
@@ -292,7 +285,7 @@ def test_a_tied_decoder_has_the_encoders_weights_transposed(sizes):
 
 def test_the_gradient_of_a_tied_weight_is_the_sum_of_both_uses():
     """By finite differences in one entry of the one parameter."""
-    encoder = mlp((4, 3, 2), "tanh", None, seeded()).double()
+    encoder = mlp((4, 3, 2), "tanh", None, generator()).double()
     decoder = TiedDecoder(encoder, "tanh", 4).double()
     x = normal(6, 4).double()
 
@@ -313,7 +306,7 @@ def test_the_gradient_of_a_tied_weight_is_the_sum_of_both_uses():
 
 def test_a_tied_decoder_does_not_write_the_mask():
     """Of an encoder that reads values and their mask, it takes the values' weights."""
-    encoder = mlp((10, 4, 2), "relu", None, seeded())
+    encoder = mlp((10, 4, 2), "relu", None, generator())
     decoder = TiedDecoder(encoder, "relu", 5)
     z = normal(3, 2)
     first, second = linear_layers(encoder)
@@ -322,7 +315,7 @@ def test_a_tied_decoder_does_not_write_the_mask():
 
 
 def test_copies_of_a_tied_pair_are_tied_to_each_other():
-    encoder = mlp((4, 3, 2), "relu", None, seeded())
+    encoder = mlp((4, 3, 2), "relu", None, generator())
     pair = nn.ModuleList([encoder, TiedDecoder(encoder, "relu", 4)])
     other = copy.deepcopy(pair)
     z = normal(3, 2)
@@ -355,9 +348,9 @@ def test_a_tied_autoencoder_stays_tied_through_training():
 def test_decoders_start_at_the_given_output(kind):
     """At the code zero, whose hidden layers are zero."""
     sizes = (2, 6) if kind == "linear" else (2, 4, 6)
-    decoder = mlp(sizes, "relu", None, seeded())
+    decoder = mlp(sizes, "relu", None, generator())
     if kind == "tied":
-        decoder = TiedDecoder(mlp((6, 4, 2), "relu", None, seeded()), "relu", 6)
+        decoder = TiedDecoder(mlp((6, 4, 2), "relu", None, generator()), "relu", 6)
     output = torch.linspace(-3, 3, 6)
     start_at(decoder, output)
     assert torch.allclose(decoder(torch.zeros(1, 2))[0], output)
@@ -582,12 +575,12 @@ def test_an_autoencoder_of_images_is_its_two_networks(pooling):
 
 def grid_encoder_of(shape, channels, n_outputs=3, **options):
     options = {"activation": "relu", "pooling": "stride", "normalization": None, **options}
-    return grid_encoder(shape, channels, n_outputs, generator=seeded(), **options)
+    return grid_encoder(shape, channels, n_outputs, generator=generator(), **options)
 
 
 def grid_decoder_of(shape, channels, size, n_inputs=3, **options):
     options = {"activation": "relu", "normalization": None, **options}
-    return grid_decoder(shape, channels, n_inputs, size, generator=seeded(), **options)
+    return grid_decoder(shape, channels, n_inputs, size, generator=generator(), **options)
 
 
 def test_the_size_of_a_grid_is_that_of_a_halved_image():

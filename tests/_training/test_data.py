@@ -26,7 +26,7 @@ OTHERS = [">f8", ">f4", ">i4", "longdouble"]
 every_dtype = pytest.mark.parametrize("dtype", [*FLOATS, *INTEGERS, *OTHERS])
 
 
-def make_rows(n=50, n_features=4, dtype="float64", *, missing=0.0, seed=0):
+def whole_numbers(n=50, n_features=4, dtype="float64", *, missing=0.0, seed=0):
     """Small whole numbers, which every type holds; NaN where asked."""
     rng = np.random.default_rng(seed)
     X = rng.integers(0, 2 if dtype == "bool" else 100, (n, n_features)).astype(dtype)
@@ -102,7 +102,7 @@ def assert_spread(X, weight=None, rtol=1e-12):
 def test_moments_and_range_do_not_depend_on_the_chunks(monkeypatch, missing, weighted, chunk_bytes):
     """One row, seven, all but one or all at a time, with NaN in some of them."""
     monkeypatch.setattr(data, "_CHUNK_BYTES", chunk_bytes)
-    X = make_rows(missing=missing)
+    X = whole_numbers(missing=missing)
     X[:20] = np.nan_to_num(X[:20], nan=3.0)  # some chunks have no NaN
     weight = np.random.default_rng(1).uniform(0.1, 3.0, len(X)) if weighted else None
     assert_spread(X, weight)
@@ -110,12 +110,12 @@ def test_moments_and_range_do_not_depend_on_the_chunks(monkeypatch, missing, wei
 
 @every_dtype
 def test_moments_are_those_of_every_type(dtype):
-    assert_spread(make_rows(dtype=dtype))
+    assert_spread(whole_numbers(dtype=dtype))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 def test_moments_are_those_of_every_layout(layout):
-    assert_spread(layout(make_rows(missing=0.2)))
+    assert_spread(layout(whole_numbers(missing=0.2)))
 
 
 @pytest.mark.parametrize("chunk_bytes", [1, 2**20])
@@ -134,7 +134,7 @@ def test_a_large_mean_costs_no_digits(monkeypatch, dtype, mean, weighted, chunk_
 def test_a_column_never_seen_stays_where_it_is(monkeypatch, chunk_bytes):
     """At 0, without a variance; the others do not mind, also where they begin late."""
     monkeypatch.setattr(data, "_CHUNK_BYTES", chunk_bytes)
-    X = make_rows()
+    X = whole_numbers()
     X[:, 1] = np.nan
     X[:-1, 2] = np.nan
     X[5:, 3] = np.nan
@@ -146,7 +146,7 @@ def test_a_column_never_seen_stays_where_it_is(monkeypatch, chunk_bytes):
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_nothing_changes_the_rows(dtype, missing):
     """Neither taking moments nor making batches, of shared memory."""
-    X = make_rows(dtype=dtype, missing=missing)
+    X = whole_numbers(dtype=dtype, missing=missing)
     before, weight = X.copy(), np.ones(len(X))
     spread = spread_of(X, weight)
     affine = Affine(spread.mean, 3.0)
@@ -232,7 +232,7 @@ def assert_same_batches(one, other):
 @every_dtype
 def test_batches_are_the_rows_in_the_networks_units(monkeypatch, dtype, units):
     """Of every type, whether they are kept or converted when they are asked for."""
-    X = make_rows(dtype=dtype)
+    X = whole_numbers(dtype=dtype)
     kept, lazy = paths(monkeypatch, X, units=units)
     for index in (INDEX, slice(3, 9), slice(0, 50)):
         assert_batch(kept.batch(index), X, units, index)
@@ -243,7 +243,7 @@ def test_batches_are_the_rows_in_the_networks_units(monkeypatch, dtype, units):
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 @pytest.mark.parametrize("dtype", ["uint8", "float32", "float64"])
 def test_batches_do_not_depend_on_the_layout(monkeypatch, dtype, layout, units):
-    X = make_rows(dtype=dtype)
+    X = whole_numbers(dtype=dtype)
     for rows in paths(monkeypatch, layout(X), units=units):
         for index in (INDEX, slice(3, 9)):
             assert_batch(rows.batch(index), X, units, index)
@@ -252,7 +252,7 @@ def test_batches_do_not_depend_on_the_layout(monkeypatch, dtype, layout, units):
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("dtype", ["uint8", "float32", ">f4"])
 def test_batches_come_from_disk(monkeypatch, tmp_path, dtype, order):
-    X = make_rows(dtype=dtype)
+    X = whole_numbers(dtype=dtype)
     for rows in paths(monkeypatch, on_disk(tmp_path, X, order)):
         for index in (INDEX, slice(3, 9)):
             assert_batch(rows.batch(index), X, UNITS["standardised"], index)
@@ -264,7 +264,7 @@ def test_batches_come_from_disk(monkeypatch, tmp_path, dtype, order):
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 def test_missing_values_are_zero_and_masked(monkeypatch, dtype, missing, with_mask, units):
     """The mask is beside the rows if the encoder wants it, of complete rows as well."""
-    X = make_rows(dtype=dtype, missing=missing)
+    X = whole_numbers(dtype=dtype, missing=missing)
     kept, lazy = paths(monkeypatch, X, units=units, with_mask=with_mask)
     for index in (INDEX, slice(3, 9)):
         assert_batch(kept.batch(index), X, units, index, with_mask=with_mask)
@@ -274,7 +274,7 @@ def test_missing_values_are_zero_and_masked(monkeypatch, dtype, missing, with_ma
 def test_one_missing_value_anywhere_masks_all_batches(monkeypatch):
     """It is looked for in chunks; rows of integers have none."""
     monkeypatch.setattr(data, "_CHUNK_BYTES", 1)
-    X = make_rows(dtype="float32")
+    X = whole_numbers(dtype="float32")
     assert make(X).batch(slice(0, 2)).seen is None
     for i, j in ((0, 0), (49, 3), (20, 1)):
         Y = X.copy()
@@ -335,7 +335,7 @@ def test_float16_rows_are_computed_with_as_float32(monkeypatch, center):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "uint8"])
 def test_undoing_the_units_gives_the_rows(dtype):
-    X = make_rows(dtype=dtype)
+    X = whole_numbers(dtype=dtype)
     back = AFFINE.undo(AFFINE.apply(torch.from_numpy(X)))
     assert back.dtype == torch.float64
     np.testing.assert_allclose(back, X.astype(float), rtol=1e-5, atol=1e-5)
@@ -344,13 +344,13 @@ def test_undoing_the_units_gives_the_rows(dtype):
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int64])
 def test_weights_come_with_their_rows(monkeypatch, dtype):
     weight = np.random.default_rng(1).integers(1, 9, 50).astype(dtype)
-    for rows in paths(monkeypatch, make_rows(), weight):
+    for rows in paths(monkeypatch, whole_numbers(), weight):
         assert len(rows) == 50
         for index in (INDEX, slice(3, 9)):
             found = rows.batch(index).weight
             assert found.dtype == torch.float32
             np.testing.assert_array_equal(found, weight[index])
-    for rows in paths(monkeypatch, make_rows()):
+    for rows in paths(monkeypatch, whole_numbers()):
         assert rows.batch(INDEX).weight is None
 
 
@@ -359,7 +359,7 @@ def test_weights_come_with_their_rows(monkeypatch, dtype):
 @pytest.mark.parametrize("units", UNITS.values(), ids=UNITS)
 def test_conditions_come_with_their_rows(monkeypatch, units, missing, weighted):
     """As they are, also where values are missing; the rest of the batch does not mind them."""
-    X = make_rows(missing=missing)
+    X = whole_numbers(missing=missing)
     condition = np.random.default_rng(2).normal(size=(50, 3)).astype(np.float32)
     weight = np.random.default_rng(1).uniform(1, 2, 50) if weighted else None
     options = {"units": units, "with_mask": bool(missing)}
@@ -376,7 +376,7 @@ def test_conditions_come_with_their_rows(monkeypatch, units, missing, weighted):
 
 def test_conditions_come_in_every_batch_of_an_epoch(monkeypatch):
     """Shuffled together with their rows, of a view of some of them."""
-    X = make_rows()
+    X = whole_numbers()
     X[:, 0] = np.arange(50)
     condition = (10 * X[:, :1]).astype(np.float32)
     raw = UNITS["raw"]
@@ -397,7 +397,7 @@ def test_conditions_come_in_every_batch_of_an_epoch(monkeypatch):
 @pytest.mark.parametrize("layout", ["C", "every second row", "some columns", "read-only"])
 def test_rows_are_sliced_where_they_lie(dtype, layout):
     """Large rows are never converted or copied whole."""
-    X = LAYOUTS[layout](make_rows(dtype=dtype))
+    X = LAYOUTS[layout](whole_numbers(dtype=dtype))
     rows = make(X, reread=False)
     assert np.shares_memory(rows._source.numpy(), X)
     assert rows._source.numpy().dtype == X.dtype
@@ -406,7 +406,7 @@ def test_rows_are_sliced_where_they_lie(dtype, layout):
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
 def test_rows_on_disk_stay_there(tmp_path, dtype, order):
-    X = on_disk(tmp_path, make_rows(dtype=dtype), order)
+    X = on_disk(tmp_path, whole_numbers(dtype=dtype), order)
     rows = make(X, reread=False)
     assert np.shares_memory(rows._source.numpy(), X)
 
@@ -415,7 +415,7 @@ def test_rows_on_disk_stay_there(tmp_path, dtype, order):
 @pytest.mark.parametrize("dtype", ["uint8", "float32", "float64"])
 def test_no_step_converts_more_than_a_chunk(monkeypatch, dtype, missing):
     """Of 1000 rows, moments and checks take 100 at a time, batches those they are asked for."""
-    X = make_rows(1000, dtype=dtype, missing=missing if dtype != "uint8" else 0.0)
+    X = whole_numbers(1000, dtype=dtype, missing=missing if dtype != "uint8" else 0.0)
     monkeypatch.setattr(data, "_CHUNK_BYTES", 100 * 4 * X.itemsize)
     sizes = []
 
@@ -441,7 +441,7 @@ def test_no_step_converts_more_than_a_chunk(monkeypatch, dtype, missing):
 @pytest.mark.parametrize("spare", [-1, 0])
 def test_only_small_rows_that_are_read_again_are_kept(monkeypatch, tmp_path, kind, reread, spare):
     """As float32, 800 bytes: integers and files have a limit of their own."""
-    X = make_rows(dtype="float32" if "mapped" in kind else kind)
+    X = whole_numbers(dtype="float32" if "mapped" in kind else kind)
     if "mapped" in kind:
         X = on_disk(tmp_path, X)
         X = np.asarray(X)[:] if kind == "mapped part" else X
@@ -460,7 +460,7 @@ def test_only_small_rows_that_are_read_again_are_kept(monkeypatch, tmp_path, kin
 
 
 def test_tensors_of_read_only_arrays_do_not_warn(recwarn):
-    tensor = as_tensor(read_only(make_rows()))
+    tensor = as_tensor(read_only(whole_numbers()))
     assert tensor.shape == (50, 4)
     assert not recwarn.list
 
@@ -493,7 +493,7 @@ def test_values_that_are_not_finite_raise_what_scikit_learn_raises(
 ):
     """NaN and infinity by name, in whatever chunk they are; NaN only if it is an error."""
     monkeypatch.setattr(data, "_CHUNK_BYTES", chunk_bytes)
-    X = make_rows(dtype=dtype)
+    X = whole_numbers(dtype=dtype)
     for i, j, value in entries:
         X[i, j] = value
     if allow_nan and not np.isinf(X).any():
@@ -508,7 +508,7 @@ def test_values_that_are_not_finite_raise_what_scikit_learn_raises(
 
 @every_dtype
 def test_finite_rows_of_every_type_pass(dtype):
-    check_finite(make_rows(dtype=dtype), allow_nan=False)
+    check_finite(whole_numbers(dtype=dtype), allow_nan=False)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)

@@ -1,0 +1,173 @@
+"""Muon beside AdamW, against torch's own optimisers."""
+
+import pickle
+from copy import deepcopy
+
+import numpy as np
+import pytest
+import torch
+
+from helpers import normal64
+from skae import LatentDensityEstimator
+from skae._training.optimizers import MuonAndAdamW
+
+needs_muon = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch is too old")
+RATE, ALPHA = 0.02, 0.1
+SHAPES = [(6, 4), (5,), (3, 6), (4, 2)]  # of which the first and third are orthogonalised
+
+
+class Few(torch.nn.Module):
+    """Some parameters, with gradients that follow from their values."""
+
+    def __init__(self):
+        super().__init__()
+        values = [normal64(*shape, seed=i).float() for i, shape in enumerate(SHAPES)]
+        self.values = torch.nn.ParameterList(values)
+
+    def set_gradients(self, step=0):
+        for i, values in enumerate(self.values):
+            noise = normal64(*values.shape, seed=100 + 10 * step + i).float()
+            values.grad = values.detach().sin() + noise
+
+    def hidden(self):
+        return [self.values[0], self.values[2]]
+
+    def groups(self):
+        return [
+            {"params": [self.values[3]], "weight_decay": ALPHA},
+            {"params": [self.values[1]], "weight_decay": 0.0},
+        ]
+
+
+def muon_of(few):
+    return MuonAndAdamW(few.hidden(), few.groups(), lr=RATE, alpha=ALPHA)
+
+
+def torchs_own(few, rate):
+    """Muon at five times the rate for matrices, AdamW for the others."""
+    hidden = torch.optim.Muon(
+        few.hidden(), lr=5 * rate, weight_decay=ALPHA, adjust_lr_fn="match_rms_adamw"
+    )
+    return [hidden, torch.optim.AdamW(few.groups(), lr=rate)]
+
+
+def assert_same_values(few, other, **tolerance):
+    for values, others in zip(few.values, other.values, strict=True):
+        torch.testing.assert_close(values, others, **tolerance)
+
+
+@needs_muon
+@pytest.mark.parametrize("n_steps", [1, 4])
+def test_steps_are_those_of_torchs_optimisers(n_steps):
+    """Muon's for matrices, at five times the rate, and AdamW's for all else."""
+    few, other = Few(), Few()
+    optimizer, own = muon_of(few), torchs_own(other, RATE)
+    for step in range(n_steps):
+        few.set_gradients(step)
+        optimizer.step()
+        other.set_gradients(step)
+        for each in own:
+            each.step()
+    assert_same_values(few, other, rtol=1e-5, atol=1e-6)
+    for values, start in zip(few.values, Few().values, strict=True):
+        assert not torch.isclose(values, start).any()
+    assert {group["lr"] for group in optimizer.param_groups} == {RATE}
+
+
+@needs_muon
+def test_a_new_rate_reaches_both_optimisers():
+    """As a schedule of torch's sets it: the steps are those of optimisers of that rate."""
+    few, other = Few(), Few()
+    optimizer = muon_of(few)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, [0.25, 0.5].__getitem__)
+    for step, rate in enumerate((0.25 * RATE, 0.5 * RATE)):
+        before = [values.detach().clone() for values in few.values]
+        few.set_gradients(step)
+        if step == 0:
+            other.set_gradients(step)
+            for each in torchs_own(other, rate):
+                each.step()
+        optimizer.step()
+        if step == 0:
+            assert_same_values(few, other, rtol=1e-5, atol=1e-7)
+            schedule.step()
+        for values, old in zip(few.values, before, strict=True):
+            assert not torch.equal(values, old)
+    assert {group["lr"] for group in optimizer.param_groups} == {0.5 * RATE}
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0
+    before = [values.detach().clone() for values in few.values]
+    optimizer.step()
+    for values, old in zip(few.values, before, strict=True):
+        assert torch.equal(values, old)
+
+
+@needs_muon
+def test_a_saved_state_goes_on_bit_for_bit():
+    """After steps of both, in another optimiser; a new rate reaches that one's parts, too."""
+    few, other = Few(), Few()
+    first = muon_of(few)
+    for step in range(3):
+        few.set_gradients(step)
+        first.step()
+    other.load_state_dict(few.state_dict())
+    second = muon_of(other)
+    second.load_state_dict(deepcopy(first.state_dict()))
+    for optimizer in (first, second):
+        for group in optimizer.param_groups:
+            group["lr"] = 0.3 * RATE
+    for step in range(3, 5):
+        for each, optimizer in ((few, first), (other, second)):
+            each.set_gradients(step)
+            optimizer.step()
+        assert_same_values(few, other, rtol=0, atol=0)
+    assert set(first.state) == set(few.values)
+
+
+@needs_muon
+def test_gradients_are_cleared_of_all_parameters():
+    """Of matrices and others; a closure is called once for a step of both."""
+    few = Few()
+    optimizer, calls = muon_of(few), []
+
+    def closure():
+        assert torch.is_grad_enabled()
+        calls.append(0)
+        few.set_gradients()
+        return 7.0
+
+    assert optimizer.step(closure) == 7.0
+    assert len(calls) == 1
+    optimizer.zero_grad()
+    assert [values.grad for values in few.values] == [None] * 4
+
+
+@needs_muon
+@pytest.mark.parametrize("learning_rate", ["constant", "cosine"])
+@pytest.mark.parametrize("averaging", [0.0, 0.9])
+def test_a_model_trained_by_muon_goes_on_after_pickle(learning_rate, averaging):
+    """As one that was never saved, bit for bit; and it has learned."""
+    X = np.random.default_rng(0).normal(size=(200, 3)) @ np.triu(np.ones((3, 3)))
+    X[:, 1] += np.sin(2 * X[:, 0])
+    params = {"learning_rate": learning_rate, "weight_averaging": averaging}
+    model = LatentDensityEstimator(
+        solver="muon",
+        n_mixture=3,
+        n_channels=8,
+        batch_size=50,
+        max_iter=4,
+        learning_rate_init=5e-3,
+        warm_start=True,
+        random_state=0,
+        device="cpu",
+        **params,
+    ).fit(X)
+    before = model.score(X)
+    other = pickle.loads(pickle.dumps(model))
+    one, two = (each.fit(X) for each in (model, other))
+    assert one.n_iter_ == two.n_iter_ == 8
+    np.testing.assert_array_equal(one.score_samples(X), two.score_samples(X))
+    assert one.score(X) > before
+    if learning_rate == "constant":
+        whole = model.set_params(max_iter=8, warm_start=False).fit(X)
+        np.testing.assert_allclose(whole.score_samples(X), two.score_samples(X), atol=1e-4)
