@@ -98,7 +98,8 @@ class NetworkDensity:
 
     def partial_fit(self, X: Array, sample_weight: Array | None = None) -> Self:
         """Train for one epoch over these rows."""
-        self.trainer.partial_fit(self._begin(X, sample_weight))
+        rows = self._begin(X, sample_weight)
+        self.trainer.partial_fit(rows)
         return self
 
     def fork(self, options: TrainingOptions) -> "NetworkDensity":
