@@ -10,7 +10,7 @@ from scipy import stats
 
 import helpers
 from skae import Autoencoder
-from skae._inference.bounds import Proposal, _FreshDraws, best_proposal, bounds, some_rows
+from skae._inference.bounds import Proposal, RowLikelihood, _FreshDraws, best_proposal, bounds, some_rows
 from skae._inference.row_draws import RowDraws
 from skae._nn.gaussian_latents import DiagonalGaussian
 from skae._training.data import Dataset, Units
@@ -64,12 +64,8 @@ def model_of(seed=0, **params):
         cpu = torch.device("cpu")
         return Dataset(data, units=Units(None, None), with_mask=False, reread=False, device=cpu)
 
-    return SimpleNamespace(
-        net_=SimpleNamespace(module_=Linear(**params)),
-        _rows=rows,
-        _seed=seed,
-        _inference=torch.inference_mode,
-    )
+    trainer = SimpleNamespace(module=Linear(**params), inference=torch.inference_mode)
+    return RowLikelihood(SimpleNamespace(_trainer=trainer, _dataset=rows, _seed=seed))
 
 
 def rows_of(n=40, seed=0):
@@ -238,9 +234,10 @@ def test_bounds_of_a_linear_autoencoder_are_its_gaussian(autoencoder):
     )
     gaussian = torch.distributions.MultivariateNormal(tensor(mean), tensor(S))
     std = np.sqrt(np.diag(S))
-    proposal = best_proposal(model, rows_of(600, 3) + 5.0, gaussian.log_prob, std)
-    found = bounds(model, X, gaussian.log_prob, proposal, 4000)
+    explains = model._row_likelihood()
+    proposal = best_proposal(explains, rows_of(600, 3) + 5.0, gaussian.log_prob, std)
+    found = bounds(explains, X, gaussian.log_prob, proposal, 4000)
     np.testing.assert_allclose(found, law.logpdf(X), atol=0.1)
     assert abs((found - law.logpdf(X)).mean()) < 0.03
-    few = bounds(model, X, gaussian.log_prob, proposal, 1)
+    few = bounds(explains, X, gaussian.log_prob, proposal, 1)
     assert few.mean() < found.mean()
