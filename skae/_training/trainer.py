@@ -246,7 +246,7 @@ class Trainer:
         """
         spare, self._spare = self._spare, None
         if spare is None or spare.options != options:
-            spare = self._copy(options, architecture)
+            spare = self._copy(options, torch_device(options.device), architecture)
         else:
             spare.net.take_over(self.net)
             if architecture is not None:
@@ -258,25 +258,25 @@ class Trainer:
 
     def copy(self) -> "Trainer":
         """The same with a network of its own."""
-        return self._copy(self.options, None)
+        return self._copy(self.options, self.device)
 
-    def _copy(self, options: TrainingOptions, architecture: Any) -> "Trainer":
+    def _copy(
+        self, options: TrainingOptions, device: torch.device, architecture: Any = None
+    ) -> "Trainer":
         module = copy.deepcopy(self.module)
         if architecture is not None:
             module.architecture = architecture
-        new = self._around(module, options)
-        new.net.go_on_from(self.net)
-        return new
-
-    def _around(self, module: TrainableModule, options: TrainingOptions) -> "Trainer":
-        return Trainer(
+        new = Trainer(
             module,
             options,
             seed=self.seed,
             name=self.name,
+            device=device,
             foreign_modules=self.net.foreign_modules,
             useful_untrained=self.net.useful_untrained,
         )
+        new.net.go_on_from(self.net)
+        return new
 
     def state(self) -> dict[str, Any]:
         """Weights and states of optimisers as arrays, the history as lists."""
