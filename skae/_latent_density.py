@@ -10,19 +10,13 @@ University.
 """
 
 import copy
-from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import clone
 from sklearn.callback import with_callbacks
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils import get_tags
-from sklearn.utils.validation import check_array, check_is_fitted, validate_data
-from torch import Tensor
 
 from skae._base import BaseAutoencoder
 from skae._callback_parameters import CallbackParametersMixin
@@ -30,27 +24,24 @@ from skae._data_scores import DataScoresMixin
 from skae._densities.code_supports import SUPPORTS, check_support, limits_of, public_support
 from skae._densities.code_units import CodeUnits
 from skae._densities.network_density import (
-    CAUSAL_PARAMETERS,
-    FLOW_PARAMETERS,
     NETWORK_DENSITIES,
     NetworkDensity,
+    check_all_used,
     given_orderings,
     is_one_ordering,
     network_settings,
     orders_of,
+    plain,
 )
 from skae._densities.wrapped_estimators import (
-    call_quietly,
     check_autoencoder,
     check_codes,
     check_names,
+    check_takes_weights,
     fingerprint,
     fit_autoencoder,
-    seeded,
-    size_parameter,
-    takes_weights,
+    fitted_density,
     unwrapped,
-    wants_targets,
     wrapped_fit,
 )
 from skae._gaussianize import GaussianizeMixin
@@ -59,20 +50,20 @@ from skae._inference.bounds import (
     Proposal,
     RowLikelihood,
     best_proposal,
+    on_arrays,
     some_rows,
 )
 from skae._linear.moments import scaled_weight
-from skae._linear_ae import LinearAE
 from skae._modules.architecture import layer_sizes
 from skae._modules.latent_density import import_zuko
 from skae._nn.priors import draw_from
 from skae._training.callbacks import Tasks, check_callbacks, check_listeners
-from skae._training.data import Data, check_finite, without_lost_weights
+from skae._training.data import Data
 from skae._training.net import Net
 from skae._training.optimizers import MATRIX_OPTIMIZER, OPTIMIZERS
 from skae._training.trainer import TRAINING_CONSTRAINTS, TrainingOptions
 from skae._utils.availability import available_if
-from skae._utils.inputs import as_numbers, check_same_columns
+from skae._utils.inputs import check_same_columns
 from skae._utils.interrupts import inside_another_fit
 from skae._utils.validation import (
     Interval,
@@ -82,33 +73,9 @@ from skae._utils.validation import (
     private_generator,
 )
 from skae._utils.versions import is_of_other_versions
+from skae._wrapped_autoencoder import WrappedAutoencoderMixin
 
 Array = NDArray[Any]
-
-# Parameters of the training of networks, and which ones a density leaves unused.
-_TRAINED = (
-    "n_channels",
-    "solver",
-    "alpha",
-    "batch_size",
-    "learning_rate",
-    "learning_rate_init",
-    "momentum",
-    "max_iter",
-    "tol",
-    "early_stopping",
-    "validation_fraction",
-    "n_iter_no_change",
-    "precision",
-    "compile",
-    "callbacks",
-)
-_UNUSED = {
-    "autoregressive": FLOW_PARAMETERS,
-    "flow": CAUSAL_PARAMETERS,
-    "own": (*CAUSAL_PARAMETERS, *FLOW_PARAMETERS, *_TRAINED),
-}
-_FLOATS = ("float32", "float64")
 
 
 class _ScoreKind:
@@ -137,18 +104,9 @@ def _can_stream(model: "LatentDensityEstimator") -> bool:
     return True
 
 
-def _is_default(value: Any, default: Any) -> bool:
-    return value is default or _plain(value) == default
-
-
-def _plain(value: Any) -> Any:
-    """Arrays and lists as tuples, which compare by what they hold."""
-    if isinstance(value, np.ndarray | np.generic):
-        value = value.tolist()
-    return tuple(map(_plain, value)) if isinstance(value, list | tuple) else value
-
-
-class LatentDensityEstimator(DataScoresMixin, GaussianizeMixin, CallbackParametersMixin):
+class LatentDensityEstimator(
+    DataScoresMixin, GaussianizeMixin, WrappedAutoencoderMixin, CallbackParametersMixin
+):
     """Any autoencoder as a generative model: a density of its codes, learned after it.
 
     Nothing is asked of the codes while the autoencoder learns; then p(z) is estimated from
@@ -457,7 +415,7 @@ class LatentDensityEstimator(DataScoresMixin, GaussianizeMixin, CallbackParamete
                 f"density={self.density!r} must be one of {list(NETWORK_DENSITIES)}, or a "
                 "scikit-learn estimator with fit, score_samples and sample."
             )
-        self._check_all_used()
+        check_all_used(self)
         if self.density == "flow":
             import_zuko()
         check_support(self.support)
@@ -470,18 +428,6 @@ class LatentDensityEstimator(DataScoresMixin, GaussianizeMixin, CallbackParamete
             raise ValueError(
                 f"orderings={self.orderings!r} goes with solvers that take steps by batches, each "
                 "of one ordering; given solver='lbfgs'."
-            )
-
-    def _check_all_used(self) -> None:
-        """Raise for parameters that are set, and say nothing to this density."""
-        kind = self.density if isinstance(self.density, str) else "own"
-        defaults = type(self)().get_params(deep=False)
-        unused = [n for n in _UNUSED[kind] if not _is_default(getattr(self, n), defaults[n])]
-        if unused:
-            given = ", ".join(f"{name}={getattr(self, name)!r}" for name in unused)
-            remedy = " Set parameters of the density itself." if kind == "own" else ""
-            raise ValueError(
-                f"density={self.density!r} does not use {given}; leave the defaults.{remedy}"
             )
 
     def _fit_model(
@@ -557,27 +503,10 @@ class LatentDensityEstimator(DataScoresMixin, GaussianizeMixin, CallbackParamete
         y: Array | None,
     ) -> None:
         """Fit a scikit-learn density of the real numbers that codes are read as."""
-        frozen = isinstance(self.density, FrozenEstimator)
-        if sample_weight is not None and not frozen and not takes_weights(self.density.fit):
-            raise ValueError(
-                f"sample_weight was given, but density={self.density!r} takes no weights; "
-                "KernelDensity, 'autoregressive' and 'flow' do."
-            )
+        check_takes_weights(self.density, sample_weight)
         z = self._learn_codes(X, sample_weight, y, previous, rng)
-        if previous is not None and getattr(self.density, "warm_start", False):
-            density = copy.deepcopy(previous.density_)
-        else:
-            density = seeded(clone(self.density), rng)
-        if not frozen:
-            weights = {} if sample_weight is None else {"sample_weight": sample_weight}
-            with wrapped_fit(self._seed):
-                density.fit(z, **weights)
-        try:
-            density.score_samples(z[:1])
-        except ValueError as error:
-            raise ValueError(
-                f"density={self.density!r} cannot score {z.shape[1]} codes: {error}"
-            ) from error
+        before = None if previous is None else previous.density_
+        density = fitted_density(self.density, z, sample_weight, before, rng, self._seed)
         self.density_ = density
         self.n_iter_ = int(getattr(density, "n_iter_", 1))
 
@@ -642,31 +571,6 @@ class LatentDensityEstimator(DataScoresMixin, GaussianizeMixin, CallbackParamete
         self.support_ = self._support
         return self._units.real(codes, noise)
 
-    def _new_autoencoder(self, rng: np.random.RandomState) -> Any:
-        """What is fitted, or left alone if it is frozen; None if codes are the rows."""
-        if self.autoencoder is None:
-            return None if self.n_components is None else seeded(LinearAE(self.n_components), rng)
-        if self.n_components is None:
-            return seeded(clone(self.autoencoder), rng)
-        if isinstance(self.autoencoder, FrozenEstimator):
-            raise ValueError(
-                f"n_components={self.n_components} cannot be set on autoencoder="
-                f"{self.autoencoder!r}, which is frozen. Set n_components=None."
-            )
-        autoencoder = clone(self.autoencoder)
-        return seeded(
-            autoencoder.set_params(**{size_parameter(autoencoder): self.n_components}), rng
-        )
-
-    def _check_decodes(self, codes: Array) -> None:
-        """Raise if the autoencoder cannot decode, as KernelPCA by default, before training."""
-        try:
-            self._decode(codes)
-        except Exception as error:
-            raise ValueError(
-                f"autoencoder={self.autoencoder!r} encodes, but cannot decode: {error}"
-            ) from error
-
     def _new_settings(self) -> dict[str, Any]:
         """What the model is made by and training cannot change, as plain values."""
         goes_on = getattr(self.autoencoder, "warm_start", False)
@@ -674,7 +578,7 @@ class LatentDensityEstimator(DataScoresMixin, GaussianizeMixin, CallbackParamete
             "autoencoder": "goes on" if goes_on else fingerprint(self.autoencoder),
             "n_components": None if self.n_components is None else int(self.n_components),
             "density": self.density if isinstance(self.density, str) else "own",
-            "support": _plain(self.support),
+            "support": plain(self.support),
         }
         if settings["density"] == "own":
             goes_on = getattr(self.density, "warm_start", False)
@@ -708,22 +612,6 @@ class LatentDensityEstimator(DataScoresMixin, GaussianizeMixin, CallbackParamete
 
     # ------------------------------------------------------------------- the codes
 
-    def _encode(self, X: Array) -> Array:
-        if self.autoencoder_ is None:
-            return np.array(X, dtype=X.dtype if X.dtype.name in _FLOATS else np.float64)
-        return np.asarray(call_quietly(self.autoencoder_.transform, X))
-
-    def _decode(self, Z: Array) -> Array:
-        if self.autoencoder_ is None:
-            return np.array(Z)
-        return np.asarray(call_quietly(self.autoencoder_.inverse_transform, Z))
-
-    def _generate(self, Z: Array, rng: np.random.RandomState, noise: bool) -> Array:
-        model = unwrapped(self.autoencoder_)
-        if isinstance(model, BaseAutoencoder):
-            return model._generate(Z, rng, noise)
-        return self._decode(Z)
-
     def _log_density(self, codes: Array) -> NDArray[np.float64]:
         """log p(z) of codes, nats."""
         return self._units.log_density(self._log_density_of_real(self._units.real(codes)), codes)
@@ -734,12 +622,25 @@ class LatentDensityEstimator(DataScoresMixin, GaussianizeMixin, CallbackParamete
     def _draw_codes(
         self, n: int, rng: np.random.RandomState, given: ArrayLike | None = None
     ) -> Array:
-        known = None if given is None else self._check_given(given, n)
+        known = None if given is None else self._given(given, n)
         if isinstance(self.density_, NetworkDensity):
             return self._units.codes_of(self.density_.sample(n, rng, known))
         n_free = self._units.n_free
         drawn = draw_from(self.density_, n, n_free, rng, name="density", dtype=np.float64)
         return self._units.codes_of(drawn)
+
+    def _given(self, given: ArrayLike, n: int) -> Array:
+        """The first of the real numbers of n rows, where the first codes are given."""
+        if self._settings["density"] != "autoregressive":
+            raise ValueError(
+                f"given goes with density='autoregressive'; this is density={self.density!r}."
+            )
+        if self._settings["orderings"] != 1:
+            raise ValueError(
+                f"given goes with orderings=1, in which the given codes come first; this is "
+                f"orderings={self.orderings!r}."
+            )
+        return self._units.given(given, n)
 
     @available_if(_can_stream)
     @fit_context
@@ -894,34 +795,6 @@ class LatentDensityEstimator(DataScoresMixin, GaussianizeMixin, CallbackParamete
         codes = self._draw_codes(n_samples, rng, given)
         return self._to_frame(self._generate(codes, rng, noise))
 
-    def _check_given(self, given: ArrayLike, n: int) -> Array:
-        """The first codes of n rows, standardised, without those that never varied."""
-        if self._settings["density"] != "autoregressive":
-            raise ValueError(
-                f"given goes with density='autoregressive'; this is density={self.density!r}."
-            )
-        if self._settings["orderings"] != 1:
-            raise ValueError(
-                f"given goes with orderings=1, in which the given codes come first; this is "
-                f"orderings={self.orderings!r}."
-            )
-        varies = self._units.varies
-        codes = np.asarray(as_numbers(given, "given"))
-        codes = codes[None] if codes.ndim == 1 else codes
-        if codes.ndim != 2 or len(codes) not in (1, n) or not 0 < codes.shape[1] <= len(varies):
-            raise ValueError(
-                f"given has shape {np.shape(given)}; expected (n_given,) or (n_samples, n_given) "
-                f"= ({n}, n_given) with at most {len(varies)} codes."
-            )
-        codes = check_array(codes, input_name="given", dtype=np.float64)
-        k = codes.shape[1]
-        padded = self._units.completed(np.zeros((n, int(varies.sum()))), np.float64)
-        self._units.check_constant(np.hstack([codes, padded[: len(codes), k:]]), "given")
-        self._units.check_inside(codes, "given")
-        padded[:, :k] = codes
-        # A number is read of its code, and of those before it.
-        return self._units.real(padded)[:, : int(varies[:k].sum())]
-
     # -------------------------------------------------------------- scores of the data
 
     def _check_scores_data(self) -> None:
@@ -931,11 +804,6 @@ class LatentDensityEstimator(DataScoresMixin, GaussianizeMixin, CallbackParamete
                 "AdversarialAE or a VAE that is not conditional, itself or in FrozenEstimator; "
                 f"given autoencoder={self.autoencoder!r}."
             )
-
-    def _row_likelihood(self) -> RowLikelihood | None:
-        """That of the autoencoder."""
-        model = unwrapped(vars(self).get("autoencoder_", self.autoencoder))
-        return model._row_likelihood() if isinstance(model, BaseAutoencoder) else None
 
     def _importance_sampling(self) -> tuple[RowLikelihood, Proposal, LogPrior]:
         explains = self._row_likelihood()
@@ -947,10 +815,10 @@ class LatentDensityEstimator(DataScoresMixin, GaussianizeMixin, CallbackParamete
         those that have bounds."""
         units = self._units
         if units.support is None:
-            return Proposal(units.stds(), tau), self._on_arrays(self._log_density)
-        to_real = self._on_arrays(units.standardised, rowwise=False)
-        from_real = self._on_arrays(units.restored, rowwise=False)
-        log_prior = self._on_arrays(self._log_density_of_standardised)
+            return Proposal(units.stds(), tau), on_arrays(self._log_density)
+        to_real = on_arrays(units.standardised, rowwise=False)
+        from_real = on_arrays(units.restored, rowwise=False)
+        log_prior = on_arrays(self._log_density_of_standardised)
         return Proposal(np.ones(units.n_free), tau, to_real, from_real), log_prior
 
     def _learn_proposal(self, X: Array) -> None:
@@ -965,17 +833,6 @@ class LatentDensityEstimator(DataScoresMixin, GaussianizeMixin, CallbackParamete
         real = z.astype(np.float64) * self._units.scale + self._units.center
         return self._log_density_of_real(real) + self._units.log_volume()
 
-    @staticmethod
-    def _on_arrays(function: Callable[[Array], Array], rowwise: bool = True) -> Any:
-        """A function of arrays (n, k) as one of tensors (..., k)."""
-
-        def of_tensors(z: Tensor) -> Tensor:
-            found = torch.from_numpy(function(z.flatten(0, -2).cpu().numpy())).float().to(z.device)
-            shape = z.shape[:-1] if rowwise else (*z.shape[:-1], found.shape[-1])
-            return found.view(shape)
-
-        return of_tensors
-
     # ------------------------------------------------------------------- the hooks
 
     def _log_prob(self, X: Array) -> Array:
@@ -986,72 +843,14 @@ class LatentDensityEstimator(DataScoresMixin, GaussianizeMixin, CallbackParamete
     def _draw(self, n_samples: int, rng: np.random.RandomState, noise: bool) -> Array:
         return self._generate(self._draw_codes(n_samples, rng), rng, noise)
 
+    # ------------------------------------------------------------------- validation
+
     def _check_rows(self, X: Any, *, reset: bool, min_rows: int = 1) -> Any:
         if reset:
             self._check_parameters()
-        X = self._as_rows(X)
-        tags = get_tags(self).input_tags
-        X = validate_data(
-            self,
-            X,
-            reset=reset,
-            dtype="numeric",
-            accept_sparse=("csr", "csc") if tags.sparse else False,
-            ensure_all_finite=False,
-            ensure_min_samples=min_rows,
-        )
-        check_finite(X.data[:, None] if hasattr(X, "tocsr") else X, allow_nan=tags.allow_nan)
-        return X
+        return super()._check_rows(X, reset=reset, min_rows=min_rows)
 
-    def _counted(self, weight: Any | None) -> Any | None:
-        """As in the base; what float32 would lose beside the largest weight counts nothing, too."""
-        return super()._counted(without_lost_weights(weight))
-
-    def _check_targets(self, y: Any, n_rows: int) -> Any | None:
-        """Targets, of an autoencoder that needs them."""
-        if y is None or not wants_targets(self.autoencoder):
-            return None
-        targets = np.asarray(as_numbers(y, "y"))
-        if targets.shape[:1] != (n_rows,):
-            raise ValueError(f"y has shape {targets.shape}; X has {n_rows} rows.")
-        return targets
-
-    # -------------------------------------------------------------- names and files
-
-    def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:
-        """Names of the codes: the autoencoder's own, if it has some.
-
-        Parameters
-        ----------
-        input_features : array-like of str or None, default=None
-            Only checked against the names seen in `fit`.
-
-        Returns
-        -------
-        names : ndarray of str objects
-            Of the rows themselves where there is no autoencoder.
-        """
-        check_is_fitted(self)
-        if self.autoencoder_ is None:
-            return self._names_in(input_features)
-        names = super().get_feature_names_out(input_features)
-        try:
-            return np.asarray(self.autoencoder_.get_feature_names_out(), dtype=object)
-        except (AttributeError, ValueError):  # a step of a Pipeline, or all of it, names nothing
-            return names
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        if self.autoencoder is None and self.n_components is None:
-            tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-            return tags
-        autoencoder = LinearAE() if self.autoencoder is None else self.autoencoder
-        if isinstance(autoencoder, type) or not hasattr(autoencoder, "__sklearn_tags__"):
-            return tags  # which `fit` refuses
-        wrapped = get_tags(autoencoder)
-        tags.input_tags, tags.target_tags = wrapped.input_tags, wrapped.target_tags
-        tags.transformer_tags = wrapped.transformer_tags or tags.transformer_tags
-        return tags
+    # ----------------------------------------------------------------------- files
 
     def __copy__(self) -> Self:
         """A copy with a network of its own."""

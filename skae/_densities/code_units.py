@@ -7,11 +7,13 @@ rows is to be trusted.
 from typing import Any, NamedTuple, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from sklearn.covariance import ledoit_wolf_shrinkage
+from sklearn.utils import check_array
 
 from skae._densities.code_supports import Limits, Support
 from skae._training.data import chunks, spread_of
+from skae._utils.inputs import as_numbers
 
 Array = NDArray[Any]
 
@@ -127,6 +129,25 @@ class CodeUnits(NamedTuple):
                 f"{name} has {codes[row, code]:g} for code {code}, which was always "
                 f"{self.constant[column]:g} when training began, and has no density. Fit anew."
             )
+
+    def given(self, given: ArrayLike, n: int) -> NDArray[np.float64]:
+        """The first of the real numbers of n rows, of which the first codes are given."""
+        varies = self.varies
+        codes = np.asarray(as_numbers(given, "given"))
+        codes = codes[None] if codes.ndim == 1 else codes
+        if codes.ndim != 2 or len(codes) not in (1, n) or not 0 < codes.shape[1] <= len(varies):
+            raise ValueError(
+                f"given has shape {np.shape(given)}; expected (n_given,) or (n_samples, n_given) "
+                f"= ({n}, n_given) with at most {len(varies)} codes."
+            )
+        codes = check_array(codes, input_name="given", dtype=np.float64)
+        k = codes.shape[1]
+        padded = self.completed(np.zeros((n, int(varies.sum()))), np.float64)
+        self.check_constant(np.hstack([codes, padded[: len(codes), k:]]), "given")
+        self.check_inside(codes, "given")
+        padded[:, :k] = codes
+        # A number is read of its code, and of those before it.
+        return self.real(padded)[:, : int(varies[:k].sum())]
 
     def restored(self, z: Array, dtype: Any = None) -> Array:
         """The codes of standardised real numbers."""

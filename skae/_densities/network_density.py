@@ -32,6 +32,29 @@ CAUSAL_PARAMETERS = (
     "weight_averaging",
 )
 FLOW_PARAMETERS = ("n_transforms",)
+# Parameters of the training of networks, and which ones a density leaves unused.
+_TRAINED = (
+    "n_channels",
+    "solver",
+    "alpha",
+    "batch_size",
+    "learning_rate",
+    "learning_rate_init",
+    "momentum",
+    "max_iter",
+    "tol",
+    "early_stopping",
+    "validation_fraction",
+    "n_iter_no_change",
+    "precision",
+    "compile",
+    "callbacks",
+)
+_UNUSED = {
+    "autoregressive": FLOW_PARAMETERS,
+    "flow": CAUSAL_PARAMETERS,
+    "own": (*CAUSAL_PARAMETERS, *FLOW_PARAMETERS, *_TRAINED),
+}
 # Codes, of as many rows, that are scored together: always as many, so that rounding, which
 # depends on the shape of matrices, does not depend on the rows beside a row; few, so that
 # they stay in a CPU's cache.
@@ -271,3 +294,27 @@ def orders_of(
     rng = np.random.RandomState(seed)
     first = [np.arange(n_free), np.arange(n_free)[::-1]][:wanted]
     return np.array(first + [rng.permutation(n_free) for _ in range(wanted - 2)])
+
+
+def check_all_used(model: Any) -> None:
+    """Raise for parameters of an estimator that are set, and say nothing to its density."""
+    kind = model.density if isinstance(model.density, str) else "own"
+    defaults = type(model)().get_params(deep=False)
+    unused = [n for n in _UNUSED[kind] if not _is_default(getattr(model, n), defaults[n])]
+    if unused:
+        given = ", ".join(f"{name}={getattr(model, name)!r}" for name in unused)
+        remedy = " Set parameters of the density itmodel." if kind == "own" else ""
+        raise ValueError(
+            f"density={model.density!r} does not use {given}; leave the defaults.{remedy}"
+        )
+
+
+def _is_default(value: Any, default: Any) -> bool:
+    return value is default or plain(value) == default
+
+
+def plain(value: Any) -> Any:
+    """Arrays and lists as tuples, which compare by what they hold."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    return tuple(map(plain, value)) if isinstance(value, list | tuple) else value

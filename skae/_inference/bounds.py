@@ -167,3 +167,14 @@ def best_proposal(
     limits = (_LEAST_LOG_TAU, _MOST_LOG_TAU)
     found = minimize_scalar(loss, bounds=limits, method="bounded", options={"xatol": _ACCURACY})
     return start._replace(tau=float(np.exp(found.x)))
+
+
+def on_arrays(function: Callable[[NDArray[Any]], NDArray[Any]], rowwise: bool = True) -> Map:
+    """A function of arrays (n, k) as one of tensors (..., k)."""
+
+    def of_tensors(z: Tensor) -> Tensor:
+        found = torch.from_numpy(function(z.flatten(0, -2).cpu().numpy())).float().to(z.device)
+        shape = z.shape[:-1] if rowwise else (*z.shape[:-1], found.shape[-1])
+        return found.view(shape)
+
+    return of_tensors

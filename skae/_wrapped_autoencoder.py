@@ -1,0 +1,155 @@
+"""Estimators whose codes are those of another autoencoder, which they hold."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils import get_tags
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from skae._base import BaseAutoencoder
+from skae._densities.wrapped_estimators import (
+    call_quietly,
+    seeded,
+    size_parameter,
+    unwrapped,
+    wants_targets,
+)
+from skae._inference.bounds import RowLikelihood
+from skae._linear_ae import LinearAE
+from skae._training.data import check_finite, without_lost_weights
+from skae._utils.inputs import as_numbers
+
+Array = NDArray[Any]
+
+_FLOATS = ("float32", "float64")
+
+
+class WrappedAutoencoderMixin(BaseAutoencoder):
+    """Recognition and generation by `autoencoder_`; by the rows themselves where it is None.
+
+    The parameters are `autoencoder`, an estimator or None, and `n_components`, its size.
+    """
+
+    autoencoder: Any
+    autoencoder_: Any
+    n_components: int | None
+
+    # -------------------------------------------------------------------- learning
+
+    def _new_autoencoder(self, rng: np.random.RandomState) -> Any:
+        """What is fitted, or left alone if it is frozen; None if codes are the rows."""
+        if self.autoencoder is None:
+            return None if self.n_components is None else seeded(LinearAE(self.n_components), rng)
+        if self.n_components is None:
+            return seeded(clone(self.autoencoder), rng)
+        if isinstance(self.autoencoder, FrozenEstimator):
+            raise ValueError(
+                f"n_components={self.n_components} cannot be set on autoencoder="
+                f"{self.autoencoder!r}, which is frozen. Set n_components=None."
+            )
+        autoencoder = clone(self.autoencoder)
+        return seeded(
+            autoencoder.set_params(**{size_parameter(autoencoder): self.n_components}), rng
+        )
+
+    def _check_decodes(self, codes: Array) -> None:
+        """Raise if the autoencoder cannot decode, as KernelPCA by default, before training."""
+        try:
+            self._decode(codes)
+        except Exception as error:
+            raise ValueError(
+                f"autoencoder={self.autoencoder!r} encodes, but cannot decode: {error}"
+            ) from error
+
+    # ------------------------------------------------------------------- the hooks
+
+    def _encode(self, X: Array) -> Array:
+        if self.autoencoder_ is None:
+            return np.array(X, dtype=X.dtype if X.dtype.name in _FLOATS else np.float64)
+        return np.asarray(call_quietly(self.autoencoder_.transform, X))
+
+    def _decode(self, Z: Array) -> Array:
+        if self.autoencoder_ is None:
+            return np.array(Z)
+        return np.asarray(call_quietly(self.autoencoder_.inverse_transform, Z))
+
+    def _generate(self, Z: Array, rng: np.random.RandomState, noise: bool) -> Array:
+        model = unwrapped(self.autoencoder_)
+        if isinstance(model, BaseAutoencoder):
+            return model._generate(Z, rng, noise)
+        return self._decode(Z)
+
+    def _row_likelihood(self) -> RowLikelihood | None:
+        """That of the autoencoder."""
+        model = unwrapped(vars(self).get("autoencoder_", self.autoencoder))
+        return model._row_likelihood() if isinstance(model, BaseAutoencoder) else None
+
+    # ------------------------------------------------------------------ validation
+
+    def _check_rows(self, X: Any, *, reset: bool, min_rows: int = 1) -> Any:
+        X = self._as_rows(X)
+        tags = get_tags(self).input_tags
+        X = validate_data(
+            self,
+            X,
+            reset=reset,
+            dtype="numeric",
+            accept_sparse=("csr", "csc") if tags.sparse else False,
+            ensure_all_finite=False,
+            ensure_min_samples=min_rows,
+        )
+        check_finite(X.data[:, None] if hasattr(X, "tocsr") else X, allow_nan=tags.allow_nan)
+        return X
+
+    def _counted(self, weight: Any | None) -> Any | None:
+        """As in the base; what float32 would lose beside the largest weight counts nothing, too."""
+        return super()._counted(without_lost_weights(weight))
+
+    def _check_targets(self, y: Any, n_rows: int) -> Any | None:
+        """Targets, of an autoencoder that needs them."""
+        if y is None or not wants_targets(self.autoencoder):
+            return None
+        targets = np.asarray(as_numbers(y, "y"))
+        if targets.shape[:1] != (n_rows,):
+            raise ValueError(f"y has shape {targets.shape}; X has {n_rows} rows.")
+        return targets
+
+    # ----------------------------------------------------------------------- names
+
+    def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:
+        """Names of the codes: the autoencoder's own, if it has some.
+
+        Parameters
+        ----------
+        input_features : array-like of str or None, default=None
+            Only checked against the names seen in `fit`.
+
+        Returns
+        -------
+        names : ndarray of str objects
+            Of the rows themselves where there is no autoencoder.
+        """
+        check_is_fitted(self)
+        if self.autoencoder_ is None:
+            return self._names_in(input_features)
+        names = super().get_feature_names_out(input_features)
+        try:
+            return np.asarray(self.autoencoder_.get_feature_names_out(), dtype=object)
+        except (AttributeError, ValueError):  # a step of a Pipeline, or all of it, names nothing
+            return names
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        if self.autoencoder is None and self.n_components is None:
+            tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+            return tags
+        autoencoder = LinearAE() if self.autoencoder is None else self.autoencoder
+        if isinstance(autoencoder, type) or not hasattr(autoencoder, "__sklearn_tags__"):
+            return tags  # which `fit` refuses
+        wrapped = get_tags(autoencoder)
+        tags.input_tags, tags.target_tags = wrapped.input_tags, wrapped.target_tags
+        tags.transformer_tags = wrapped.transformer_tags or tags.transformer_tags
+        return tags
