@@ -418,10 +418,10 @@ class AdversarialAE(DeterministicAutoencoder):
         prior = self.prior if fitted is None else fitted.prior
         return isinstance(prior, str) and prior in ("gaussian", "mixture")
 
-    def _log_code_density(self) -> LogPrior:
+    def _log_code_density(self, k: int) -> LogPrior:
         """Of the prior, of the codes that vary: its parts are independent."""
         architecture, module = self._architecture, self._trainer.module
-        varies = torch.from_numpy(self._code_stds() > 0).to(self._trainer.device)
+        varies = torch.from_numpy(self._code_stds(k) > 0).to(self._trainer.device)
         mean = torch.zeros((1, architecture.n_codes), device=self._trainer.device)
         mean = (module.means if architecture.prior == "mixture" else mean)[
             :, : architecture.n_components

@@ -394,21 +394,22 @@ class Autoencoder(DeterministicAutoencoder):
 
     # -------------------------------------------------------------------- sampling
 
-    def _log_code_density(self) -> LogPrior:
+    def _log_code_density(self, k: int) -> LogPrior:
         """Of the Gaussian with the moments of the training codes, where these vary."""
-        varies = self._code_stds() > 0
-        k = int(varies.sum())
-        covariance = self.code_covariance_[np.ix_(varies, varies)].astype(np.float64)
+        varies = self._code_stds(k) > 0
+        n_varying = int(varies.sum())
+        which = np.flatnonzero(varies)
+        covariance = self.code_covariance_[np.ix_(which, which)].astype(np.float64)
         variance, axes = np.linalg.eigh(covariance)
         variance = np.maximum(variance, _FLAT * variance.max(initial=0.0))
         white = torch.as_tensor(axes / np.sqrt(variance), dtype=torch.float32)
-        mean = torch.as_tensor(self.code_mean_[varies], dtype=torch.float32)
-        at_mean = -0.5 * (k * log(2 * pi) + np.log(variance).sum())
-        which = torch.from_numpy(varies)
+        mean = torch.as_tensor(self.code_mean_[:k][varies], dtype=torch.float32)
+        at_mean = -0.5 * (n_varying * log(2 * pi) + np.log(variance).sum())
+        mask = torch.from_numpy(varies)
 
         def log_prior(z: Tensor) -> Tensor:
             device = z.device
-            moved = z[..., which.to(device)] - mean.to(device)
+            moved = z[..., mask.to(device)] - mean.to(device)
             return at_mean - 0.5 * (moved @ white.to(device)).square().sum(-1)
 
         return log_prior

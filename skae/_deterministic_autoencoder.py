@@ -21,9 +21,8 @@ from skae._inference.bounds import (
     LogPrior,
     Proposal,
     RowLikelihood,
-    best_proposal,
-    some_rows,
 )
+from skae._inference.proposal_width import is_power_of_two, proposal_width
 from skae._latent_paths import LatentPathsMixin
 from skae._linear.running import running_covariance
 from skae._modules.deterministic import DeterministicArchitecture, DeterministicModule
@@ -89,8 +88,8 @@ class DeterministicAutoencoder(DataScoresMixin, LatentPathsMixin, EncoderDecoder
         return True
 
     @abstractmethod
-    def _log_code_density(self) -> LogPrior:
-        """log p(z) of codes (..., n_components), as a function of tensors."""
+    def _log_code_density(self, k: int) -> LogPrior:
+        """log p(z) of the first k codes (..., k), as a function of tensors."""
 
     # -------------------------------------------------------------------- learning
 
@@ -174,13 +173,14 @@ class DeterministicAutoencoder(DataScoresMixin, LatentPathsMixin, EncoderDecoder
         if self._architecture.latent_growth is not None:
             self._learn_path(data, codes, weight, path if weight < 1 else None)
         self._publish_noise()
-        if self._has_code_density():
-            self._learn_proposal(data.X)
+        if self._has_code_density() and (weight == 1 or is_power_of_two(self._trainer.n_epochs)):
+            self._learn_proposal(data.X)  # in a stream when its number of calls has doubled
         return codes
 
-    def _code_stds(self) -> NDArray[np.float64]:
-        """Standard deviations of the codes; 0 of those that only rounding moves."""
-        std = np.sqrt(np.maximum(np.diag(self.code_covariance_), 0.0)).astype(np.float64)
+    def _code_stds(self, k: int) -> NDArray[np.float64]:
+        """Standard deviations of the first k codes; 0 of those that only rounding moves."""
+        variance = np.diag(self.code_covariance_)[:k]
+        std = np.sqrt(np.maximum(variance, 0.0)).astype(np.float64)
         return np.where(std > _STILL * std.max(), std, 0.0)
 
     def _learn_path(self, data: Data, codes: Array, weight: float, before: Array | None) -> None:
@@ -219,17 +219,26 @@ class DeterministicAutoencoder(DataScoresMixin, LatentPathsMixin, EncoderDecoder
         return RowLikelihood(self)
 
     def _importance_sampling(self) -> tuple[RowLikelihood, Proposal, LogPrior]:
-        proposal = Proposal(self._code_stds(), self._proposal_tau)
-        return self._row_likelihood(), proposal, self._log_code_density()
+        k = self.n_components_
+        proposal = Proposal(self._code_stds(k), self._proposal_tau)
+        return self._row_likelihood(), proposal, self._log_code_density(k)
 
     def _learn_proposal(self, X: Array) -> None:
-        """Choose the width of the proposal on some rows."""
-        explains, std, log_prior = (
-            self._row_likelihood(),
-            self._code_stds(),
-            self._log_code_density(),
-        )
-        self._proposal_tau = best_proposal(explains, some_rows(X), log_prior, std).tau
+        """The width of the proposal; of ordered codes at every size, for `truncate`."""
+        k = self.n_components_
+        sizes = [k] if self._architecture.latent_growth is None else range(1, k + 1)
+        likelihood = self._trainer.module.likelihood
+        noise = vars(self).get("_noise_path")
+        taus = []
+        for size in sizes:
+            if noise is not None:
+                likelihood.variance.copy_(torch.from_numpy(noise[size - 1]))
+            proposal = Proposal(self._code_stds(size), 1.0)
+            explains, log_prior = RowLikelihood(self, size), self._log_code_density(size)
+            taus.append(proposal_width(explains, X, log_prior, proposal))
+        self._proposal_tau = taus[-1]
+        if len(taus) > 1:
+            self._tau_path = np.array(taus)
 
     # ------------------------------------------------------ ordered codes
 
@@ -277,6 +286,8 @@ class DeterministicAutoencoder(DataScoresMixin, LatentPathsMixin, EncoderDecoder
                 other._noise_path = self._noise_path[:k].copy()
                 variance = torch.tensor(other._noise_path[-1])
                 module.likelihood.variance.copy_(variance)
+        if "_tau_path" in self.__dict__:
+            other._tau_path, other._proposal_tau = self._tau_path[:k], float(self._tau_path[k - 1])
         other.code_mean_ = self.code_mean_[:k].copy()
         other.code_covariance_ = self.code_covariance_[:k, :k].copy()
         other._publish_noise()
@@ -342,3 +353,11 @@ class DeterministicAutoencoder(DataScoresMixin, LatentPathsMixin, EncoderDecoder
             return self._decode(Z)
         module, generator = self._trainer.module, self._trainer.generator(rng)
         return self._map_codes(Z, lambda z: module.likelihood.draw(module.decode(z), generator))
+
+    # ---------------------------------------------------------------------------- files
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        rows = state.get("_proposal_rows")  # in files of versions that chose the width later
+        super().__setstate__({n: value for n, value in state.items() if n != "_proposal_rows"})
+        if rows is not None and self._proposal_tau is None:
+            self._learn_proposal(rows)

@@ -49,10 +49,9 @@ from skae._inference.bounds import (
     LogPrior,
     Proposal,
     RowLikelihood,
-    best_proposal,
     on_arrays,
-    some_rows,
 )
+from skae._inference.proposal_width import is_power_of_two, proposal_width
 from skae._linear.moments import scaled_weight
 from skae._modules.architecture import layer_sizes
 from skae._modules.latent_density import import_zuko
@@ -685,7 +684,8 @@ class LatentDensityEstimator(
             real = self._learn_codes(rows, weight, targets, previous, rng, streaming=True)
             self.density_ = self._network_density(previous).partial_fit(real, weight)
             self.n_iter_ = self.density_.trainer.n_epochs
-            self._learn_proposal(rows)
+            if is_power_of_two(self.n_iter_):  # the number of calls has doubled
+                self._learn_proposal(rows)
         return self
 
     # ------------------------------------------------------------- codes and their density
@@ -822,12 +822,11 @@ class LatentDensityEstimator(
         return Proposal(np.ones(units.n_free), tau, to_real, from_real), log_prior
 
     def _learn_proposal(self, X: Array) -> None:
-        """Choose the width of the proposal on some rows."""
+        """The width of the proposal, where rows have a p(x|z)."""
         explains = self._row_likelihood()
         if explains is not None:
-            (std, _, to_real, from_real), log_prior = self._proposal(1.0)
-            best = best_proposal(explains, some_rows(X), log_prior, std, to_real, from_real)
-            self._proposal_tau = best.tau
+            proposal, log_prior = self._proposal(1.0)
+            self._proposal_tau = proposal_width(explains, X, log_prior, proposal)
 
     def _log_density_of_standardised(self, z: Array) -> NDArray[np.float64]:
         real = z.astype(np.float64) * self._units.scale + self._units.center

@@ -114,9 +114,9 @@ def fit_autoencoder(
         fit(*arguments, sample_weight=sample_weight)
     else:
         warnings.warn(
-            f"sample_weight was given, but autoencoder={autoencoder!r} takes no weights: it was fitted "
-            "without, and only the density of its codes counts them. LinearAE, which is PCA, "
-            "takes weights; or fit the autoencoder before, and put it into FrozenEstimator.",
+            f"sample_weight was given, but autoencoder={autoencoder!r} takes no weights: it was "
+            "fitted without, and only the density of its codes counts them. LinearAE, which is "
+            "PCA, takes weights; or fit the autoencoder before, and put it into FrozenEstimator.",
             UserWarning,
             stacklevel=2,
         )
@@ -132,13 +132,14 @@ def check_codes(autoencoder: Any, codes: Array) -> None:
     """Raise for codes that have no density."""
     if codes.dtype.kind in "iub":
         raise ValueError(
-            f"autoencoder={autoencoder!r} has integer codes, which have no density. VQVAE has a prior of "
-            "its own: see its parameter prior, and its sample."
+            f"autoencoder={autoencoder!r} has integer codes, which have no density. VQVAE has a "
+            "prior of its own: see its parameter prior, and its sample."
         )
     if codes.ndim != 2 or codes.dtype.kind != "f" or not np.isfinite(codes).all():
         raise ValueError(
-            f"autoencoder={autoencoder!r} gave codes of shape {codes.shape} and type {codes.dtype}; "
-            "expected finite real numbers, a row for each row of X. Rescale X if they overflow."
+            f"autoencoder={autoencoder!r} gave codes of shape {codes.shape} and type "
+            f"{codes.dtype}; expected finite real numbers, a row for each row of X. Rescale X if "
+            "they overflow."
         )
     size = max(float(codes.max()), -float(codes.min()))
     if size > _LARGEST:

@@ -2,7 +2,7 @@
 
 A point autoencoder has no q(z|x) to draw from. Around the code f(x) of a row there is one:
 N(f(x), tau² diag(s²)), with the standard deviations s of codes and one tau for all rows,
-which is chosen where the bound on training rows is best. Whatever tau is, the importance-
+which is chosen where the bound on training rows is about best. Whatever tau is, the importance-
 weighted bound holds (Burda et al. 2016); it is tighter the more draws there are.
 
 References
@@ -18,19 +18,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from skae._inference.row_draws import RowDraws, blocks, pieces
 from skae._nn.gaussian_latents import DiagonalGaussian
-from skae._training.data import Data, Dataset
+from skae._training.data import Batch, Data, Dataset
 
 LogPrior = Callable[[Tensor], Tensor]
 Map = Callable[[Tensor], Tensor]
 
-# Training rows and draws of each that choose tau, between these logs, to this accuracy.
-_ROWS, _DRAWS = 128, 32
-_LEAST_LOG_TAU, _MOST_LOG_TAU, _ACCURACY = -8.0, 1.0, 0.1
 _HALF_LOG_2PI = 0.5 * log(2 * pi)
 
 
@@ -54,10 +50,12 @@ class RowLikelihood:
     ----------
     model : estimator
         One whose module has `encode`, `log_px` and `log_units`.
+    n_codes : int, default=None
+        Of the first codes alone, where not of all.
     """
 
-    def __init__(self, model: Any) -> None:
-        self.model = model
+    def __init__(self, model: Any, n_codes: int | None = None) -> None:
+        self.model, self.n_codes = model, n_codes
 
     @property
     def module(self) -> Any:
@@ -82,26 +80,13 @@ class RowLikelihood:
         """No gradients, no noise."""
         return self.model._trainer.inference()
 
-    def encode(self, x: Tensor) -> Tensor:
-        """The point that a row is encoded as, or the mean of its q(z|x)."""
-        code = self.module.encode(x)
-        return code.mean if isinstance(code, DiagonalGaussian) else code
-
-
-class _FreshDraws:
-    """N(0, I) draws of rows in order, independent of each other, the same in every pass.
-
-    Those of `RowDraws`, which near rows share, have luck in common: a proposal that is
-    chosen by them would be chosen for it.
-    """
-
-    def __init__(self, n: int, n_codes: int, seed: int, device: torch.device) -> None:
-        self.n_codes, self.generator = n_codes, torch.Generator(device).manual_seed(seed)
-
-    def of(self, mean: Tensor, block: slice) -> Tensor:
-        """A block of the draws of the next rows, (n, n_draws, n_codes)."""
-        shape = (len(mean), block.stop - block.start, self.n_codes)
-        return torch.randn(shape, generator=self.generator, device=mean.device)
+    def center(self, batch: Batch, proposal: Proposal) -> Tensor:
+        """Where the proposals of rows are: at the point that each is encoded as, or the mean of
+        its q(z|x), or at the real numbers that this is read as."""
+        code = self.module.encode(batch.x)
+        code = code.mean if isinstance(code, DiagonalGaussian) else code
+        code = code[:, : self.n_codes]
+        return code if proposal.to_real is None else proposal.to_real(code)
 
 
 def bounds(
@@ -110,7 +95,6 @@ def bounds(
     log_prior: LogPrior,
     proposal: Proposal,
     n_draws: int,
-    kind: type[RowDraws | _FreshDraws] = RowDraws,
 ) -> NDArray[np.float32]:
     """log 1/K sum_k p(x|z_k) p(z_k) / q(z_k|x) of rows, nats.
 
@@ -118,16 +102,14 @@ def bounds(
     density of those that vary; or of the real numbers that the proposal is one of.
     """
     module, rows = explains.module, explains.dataset(X)
-    draws = kind(n_draws, len(proposal.std), explains.seed, rows.device)
+    draws = RowDraws(n_draws, len(proposal.std), explains.seed, rows.device)
     std = torch.as_tensor(proposal.std, dtype=torch.float32).to(rows.device)
     varies = std > 0
     log_width = float((std[varies] * proposal.tau).log().sum()) + _HALF_LOG_2PI * int(varies.sum())
     found = np.empty(len(rows), dtype=np.float32)
     with explains.inference():
         for part, batch in pieces(rows, n_draws, module.architecture):
-            center = explains.encode(batch.x)
-            if proposal.to_real is not None:
-                center = proposal.to_real(center)
+            center = explains.center(batch, proposal)
             total = torch.full((len(batch.x),), -torch.inf, device=rows.device)
             for block in blocks(n_draws, module.architecture, rows.device):
                 some = draws.of(center / std.where(varies, 1.0), block)
@@ -139,34 +121,6 @@ def bounds(
             total = total - log(n_draws) - module.log_units(batch)
             found[part] = total.cpu().numpy()
     return found
-
-
-def some_rows(X: NDArray[Any]) -> NDArray[Any]:
-    """Training rows that choose the proposal; a copy, which keeps no others in memory."""
-    return np.array(X[:: -(-X.shape[0] // _ROWS)])
-
-
-def best_proposal(
-    explains: RowLikelihood,
-    X: NDArray[Any],
-    log_prior: LogPrior,
-    std: NDArray[np.float64],
-    to_real: Map | None = None,
-    from_real: Map | None = None,
-) -> Proposal:
-    """The proposal at which rows have the best bound."""
-    start = Proposal(std, 1.0, to_real, from_real)
-    if not std.any():  # there is nothing to choose
-        return start
-
-    def loss(log_tau: float) -> float:
-        proposal = start._replace(tau=float(np.exp(log_tau)))
-        scores = bounds(explains, X, log_prior, proposal, _DRAWS, _FreshDraws)
-        return -float(scores.astype(np.float64).mean())
-
-    limits = (_LEAST_LOG_TAU, _MOST_LOG_TAU)
-    found = minimize_scalar(loss, bounds=limits, method="bounded", options={"xatol": _ACCURACY})
-    return start._replace(tau=float(np.exp(found.x)))
 
 
 def on_arrays(function: Callable[[NDArray[Any]], NDArray[Any]], rowwise: bool = True) -> Map:
