@@ -321,15 +321,7 @@ class AdversarialAE(DeterministicAutoencoder):
                 f"prior={self.prior!r} must be one of {list(PRIORS)}, an object with a method "
                 "sample, or a callable."
             )
-        means = self._means()
-        n_codes = self.n_components
-        if self.prior == "swiss_roll" and n_codes not in (2, 3):
-            raise ValueError(f"n_components={n_codes} must be 2 or 3 with prior='swiss_roll'.")
-        if means.ndim == 2 and means.shape[1] != n_codes:
-            raise ValueError(
-                f"prior_means={self.prior_means!r} must be numbers, or vectors of n_components="
-                f"{n_codes} of them."
-            )
+        self._means()
 
     def _begin(
         self,
@@ -344,8 +336,21 @@ class AdversarialAE(DeterministicAutoencoder):
         if previous is not None:
             self._prior = previous._prior
         else:
+            self._check_prior()
             self._prior = None if isinstance(self.prior, str) else copy.deepcopy(self.prior)
         return super()._begin(X, sample_weight, y, previous, rng)
+
+    def _check_prior(self) -> None:
+        """Raise for a prior that cannot have so many codes."""
+        means = self._means()
+        n_codes = self.n_components
+        if self.prior == "swiss_roll" and n_codes not in (2, 3):
+            raise ValueError(f"n_components={n_codes} must be 2 or 3 with prior='swiss_roll'.")
+        if means.ndim == 2 and means.shape[1] != n_codes:
+            raise ValueError(
+                f"prior_means={self.prior_means!r} must be numbers, or vectors of n_components="
+                f"{n_codes} of them."
+            )
 
     def _means(self) -> Array:
         """Means of the "mixture": numbers, or vectors."""

@@ -94,6 +94,11 @@ class DeterministicAutoencoder(DataScoresMixin, LatentPathsMixin, EncoderDecoder
     # -------------------------------------------------------------------- learning
 
     def _fields(self) -> dict[str, Any]:
+        if self.perceptual is not None and not _is_perceptual(self.perceptual):
+            raise ValueError(
+                f"perceptual={self.perceptual!r} must be a pair of a torch.nn.Module and a "
+                "weight >= 0."
+            )
         n_epochs = ceil(self.growth_fraction * self.max_iter)
         return {**super()._fields(), "growth_epochs": n_epochs}
 
@@ -108,10 +113,6 @@ class DeterministicAutoencoder(DataScoresMixin, LatentPathsMixin, EncoderDecoder
         )
         perceptual = None
         if pair is not None:
-            if not _is_perceptual(pair):
-                raise ValueError(
-                    f"perceptual={pair!r} must be a pair of a torch.nn.Module and a weight >= 0."
-                )
             network = copy.deepcopy(pair[0]).cpu().eval()
             perceptual = (network.requires_grad_(False), float(pair[1]))
         return encoder, decoder, architecture.make_likelihood(), architecture, perceptual

@@ -139,7 +139,7 @@ def test_scores_are_in_the_units_of_the_data():
     ]
     params = {"early_stopping": True, "validation_fraction": 0.3, "n_iter_no_change": 50}
     model = network(callbacks=scores, **params).fit(X)
-    _, held_out = model._split(len(X))
+    _, held_out = model._trainer.split(len(X))
     for epoch in range(1, 5):
         shorter = network(**{**params, "early_stopping": True, "max_iter": epoch}).fit(X)
         if shorter.history_[-1]["valid_loss"] != min(e["valid_loss"] for e in shorter.history_):

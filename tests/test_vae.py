@@ -899,7 +899,7 @@ def test_pseudo_rows_are_not_held_out_ones():
         X,
     )
     nearest = np.abs(pseudo_rows(model)[:, None] - X).max(axis=2).argmin(axis=1)
-    train, _ = model._split(len(X))
+    train, _ = model._trainer.split(len(X))
     assert set(nearest) <= set(train.tolist())
 
 

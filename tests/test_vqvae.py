@@ -23,8 +23,14 @@ from torch import nn
 
 from helpers import assert_same, hear_batches, through_joblib, through_pickle, through_skops
 from skae import VQVAE
-from skae._densities.index_prior import IndexPriorModule, index_counts, smoothed_frequencies
+from skae._densities.index_prior import (
+    AutoregressivePrior,
+    IndexPriorModule,
+    index_counts,
+    smoothed_frequencies,
+)
 from skae._training.data import Data
+from skae._training.trainer import Trainer
 from skae.metrics import bits_per_dim
 
 # -------------------------------------------------------------------------- helpers
@@ -175,8 +181,8 @@ def log_priors(model):
     if model.prior is None:
         return np.full(len(codes), -codes.shape[1] * np.log(model.n_codes))
     with torch.no_grad():
-        values = model._prior().log_prob(torch.from_numpy(codes))
-    return values.double().numpy().sum(axis=1)
+        values = model._prior.log_prob(torch.from_numpy(codes))
+    return values.double().numpy()
 
 
 def state(model):
@@ -280,8 +286,7 @@ def test_an_independent_prior_is_smoothed_frequencies(weighted):
     codes = model.transform(X)
     w = np.ones(len(X)) if weight is None else weight * len(X) / weight.sum()
     counts = np.array([np.bincount(k, w, minlength=16) for k in codes.T])
-    tables = torch.arange(16)[:, None].expand(-1, 3)
-    shares = model._prior().log_prob(tables).exp().double().numpy().T
+    shares = np.exp(model._prior.log_frequencies)
     np.testing.assert_allclose(shares.sum(axis=1), 1, rtol=1e-5)
     n, k = len(X), 16
     # Codes that were never seen tell c: s = c / (n + K c).
@@ -1268,8 +1273,8 @@ def test_the_prior_goes_back_to_its_best_epoch(early_stopping):
         assert flat < 5 or i == len(valid) - 1
     assert len(valid) < 30
     assert flat == 5
-    split = model._split(100)[1] if early_stopping else None
-    train, held_out = model._prior_split(100, split)
+    split = model._trainer.split(100)[1] if early_stopping else None
+    train, held_out = model._prior._split(100, split)
     assert len(held_out) == 25
     assert sorted(torch.cat([train, held_out]).tolist()) == list(range(100))
     if early_stopping:
@@ -1283,15 +1288,17 @@ def test_the_prior_never_sees_the_rows_that_are_held_out():
     X = clustered_rows(100)
     options = still(validation_fraction=0.3, prior_max_iter=4, n_iter_no_change=50)
     model = vqvae(**options).fit(X)
-    _, held_out = model._prior_split(100, None)
+    _, held_out = model._prior._split(100, None)
     codes = model.transform(X)
     other = codes.copy()
     other[held_out] = (other[held_out] + 1) % 5
     losses = []
     for values in (codes, other):
         again = vqvae(**options).fit(X)
-        again.prior_net_ = again._new_net(again._new_prior(np.zeros((model.n_components, 5))))
-        again._train_more(Data(X), values, None)
+        module = again._new_prior(np.zeros((model.n_components, 5)))
+        trainer = Trainer(module, again._prior_options(), **again._of_prior())
+        again._prior = AutoregressivePrior(trainer)
+        again._train_more(Data(X), values, None, streaming=False)
         losses.append([[e["train_loss"], e["valid_loss"]] for e in again.prior_history_])
     train, valid = np.moveaxis(losses, 2, 0)  # of both codes, epoch by epoch
     np.testing.assert_array_equal(train[0], train[1])
@@ -1509,7 +1516,7 @@ def test_a_prior_that_learns_nothing_stays_with_the_frequencies():
     """Where every epoch is worse than before them, what is kept is the start."""
     X = clustered_rows(100)
     model = vqvae(prior_learning_rate_init=30.0, validation_fraction=0.3).fit(X)
-    train, held_out = model._prior_split(len(X), None)
+    train, held_out = model._prior._split(len(X), None)
     counts = index_counts(model.transform(X[train]), None, 5)
     shares = smoothed_frequencies(counts)
     codes = model.transform(X[held_out])
@@ -1525,7 +1532,7 @@ def test_an_interruption_of_the_first_epoch_leaves_frequencies(monkeypatch):
         patch.setattr(IndexPriorModule, "loss", interrupt_in_training(IndexPriorModule.loss))
         with pytest.warns(UserWarning, match=r"interrupted in epoch 1"):
             model = vqvae(validation_fraction=0.3).fit(X)
-    train, _ = model._prior_split(len(X), None)
+    train, _ = model._prior._split(len(X), None)
     shares = smoothed_frequencies(index_counts(model.transform(X[train]), None, 5))
     codes = model.transform(X)
     expected = np.log(shares[np.arange(codes.shape[1]), codes]).sum(1)
