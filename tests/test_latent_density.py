@@ -549,16 +549,17 @@ UNUSED = {
 
 @pytest.mark.parametrize(("params", "message"), UNUSED.values(), ids=UNUSED.keys())
 def test_parameters_that_a_density_does_not_use_are_named(params, message):
-    """In a warning, with which the model is what it is without them."""
+    """In an error, before anything is fitted; with their defaults the model is fitted."""
     model = LatentDensityEstimator(random_state=0, **params)
     if isinstance(model.density, str):
         model.set_params(max_iter=1)
-    with pytest.warns(UserWarning, match=message):
-        scores = model.fit(X_SMALL).score_samples(X_SMALL)
-    plain = LatentDensityEstimator(density=clone(model.density, safe=False), random_state=0)
-    if isinstance(model.density, str):
-        plain.set_params(max_iter=1)
-    np.testing.assert_array_equal(plain.fit(X_SMALL).score_samples(X_SMALL), scores)
+    before = fitted_state(model)
+    with pytest.raises(ValueError, match=message):
+        model.fit(X_SMALL)
+    assert fitted_state(model) == before
+    unused = {name: value for name, value in params.items() if name != "density"}
+    defaults = LatentDensityEstimator().get_params(deep=False)
+    model.set_params(**{name: defaults[name] for name in unused}).fit(X_SMALL)
 
 
 class Interrupted(PCA):
@@ -605,7 +606,8 @@ def test_files_of_version_0_1_0_load_and_go_on():
     state = saved.__getstate__()
     for name in ("_skae_version", "_sklearn_version", "support", "_support", "support_"):
         state.pop(name, None)
-    state["_plan"] = {k: v for k, v in state["_plan"].items() if k != "support"}
+    settings = state.pop("_settings")
+    state["_plan"] = {k: v for k, v in settings.items() if k != "support"}
     state["_plan"]["autoencoder"] = "of another version"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -1343,7 +1345,6 @@ def test_warm_start_goes_on_on_other_rows():
         ("position_embedding", True),
         ("input_transform", None),
         ("weight_averaging", 0.5),
-        ("density", "flow"),
         ("n_components", 1),
         ("autoencoder", PCA(2)),
     ],
@@ -1358,6 +1359,13 @@ def test_what_cannot_change_while_training_goes_on(name, value):
     model.set_params(**{name: before})
     np.testing.assert_array_equal(model.score_samples(X), scores)
     assert model.set_params(max_iter=1).fit(X).n_iter_ == 3
+
+
+def test_the_kind_of_density_cannot_change_while_training_goes_on():
+    X = skewed(100, 4)
+    model = LatentDensityEstimator(PCA(3), max_iter=1, warm_start=True, random_state=0).fit(X)
+    with pytest.raises(ValueError, match=r"^density='flow' cannot change while training goes on"):
+        model.set_params(density="flow").fit(X)
 
 
 def test_warm_start_needs_the_same_columns():
