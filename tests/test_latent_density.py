@@ -25,7 +25,7 @@ from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback
 
 from skae import PPCA, VAE, VQVAE, AdversarialAE, Autoencoder, LatentDensityEstimator, LinearAE
-from skae._latent_density import _UNUSED
+from skae._densities.network_density import _UNUSED
 from skae._modules.latent_density import TriangularMap
 from skae._utils.interrupts import keeps_progress
 
