@@ -427,10 +427,8 @@ class AdversarialAE(DeterministicAutoencoder):
         """Of the prior, of the codes that vary: its parts are independent."""
         architecture, module = self._architecture, self._trainer.module
         varies = torch.from_numpy(self._code_stds(k) > 0).to(self._trainer.device)
-        mean = torch.zeros((1, architecture.n_codes), device=self._trainer.device)
-        mean = (module.means if architecture.prior == "mixture" else mean)[
-            :, : architecture.n_components
-        ]
+        mean = torch.zeros((1, k), device=self._trainer.device)
+        mean = module.means[:, :k] if architecture.prior == "mixture" else mean
         mean = mean[:, varies]
         log_var = torch.full_like(mean, 2 * log(architecture.prior_scale))
         log_weight = mean.new_full((len(mean),), -log(len(mean)))

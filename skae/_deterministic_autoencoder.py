@@ -233,7 +233,7 @@ class DeterministicAutoencoder(DataScoresMixin, LatentPathsMixin, EncoderDecoder
         taus = []
         for size in sizes:
             if noise is not None:
-                likelihood.variance.copy_(torch.from_numpy(noise[size - 1]))
+                likelihood.variance.copy_(torch.tensor(noise[size - 1]))
             proposal = Proposal(self._code_stds(size), 1.0)
             explains, log_prior = RowLikelihood(self, size), self._log_code_density(size)
             taus.append(proposal_width(explains, X, log_prior, proposal))
