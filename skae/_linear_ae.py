@@ -25,7 +25,7 @@ from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skae._base import BaseAutoencoder
-from skae._linear.latent_size import by_evidence, by_variance_share
+from skae._linear.latent_size import by_evidence, by_variance_fraction
 from skae._linear.linear_maps import (
     canonical_axes,
     minimise_linear_ae,
@@ -78,7 +78,7 @@ class LinearAE(BaseAutoencoder, PCA):
     Parameters
     ----------
     n_components : int, float or 'mle', default=None
-        Number of codes; a float in (0, 1) is a share of the variance, `'mle'` Minka's
+        Number of codes; a float in (0, 1) is a fraction of the variance, `'mle'` Minka's
         choice, None min(n_samples, n_features).
     copy : bool, default=True
         If False, the training data may be overwritten.
@@ -126,7 +126,7 @@ class LinearAE(BaseAutoencoder, PCA):
         Variance of the rows along each axis, with n - 1. That is the variance of the codes
         only without `alpha` and `whiten`.
     explained_variance_ratio_ : ndarray of shape (n_components_,)
-        Their shares of the total variance.
+        Their fractions of the total variance.
     singular_values_ : ndarray of shape (n_components_,)
         Singular values of the centred data.
     mean_ : ndarray of shape (n_features_in_,)
@@ -291,7 +291,7 @@ class LinearAE(BaseAutoencoder, PCA):
             self._check_choices()
             self._store_seen(stats, rows)
             if stats.n >= self._rows_needed(rows.shape[1]):
-                vars(self).pop("n_iter_", None)  # of a solver that may no longer be asked for
+                self.__dict__.pop("n_iter_", None)  # of a solver that may no longer be asked for
                 self._fit_moments(stats, rows, self._generator())
         return self
 
@@ -311,8 +311,8 @@ class LinearAE(BaseAutoencoder, PCA):
                 UserWarning,
                 stacklevel=4,
             )
-            share = (rank - self.n_components_) / (n_features - self.n_components_)
-            left_out = float(self.noise_variance_) * share
+            fraction = (rank - self.n_components_) / (n_features - self.n_components_)
+            left_out = float(self.noise_variance_) * fraction
         dtype = widest_float(self.axes_)
         axes, variance, mean = (
             xp.astype(a, dtype) for a in (self.axes_, self.explained_variance_, self.mean_)
@@ -477,7 +477,7 @@ class LinearAE(BaseAutoencoder, PCA):
         if size == "mle":
             size = by_evidence(spectrum, n)
         elif not _is_count(size):
-            size = by_variance_share(spectrum[:most], size)
+            size = by_variance_fraction(spectrum[:most], size)
         total = found.scatter_trace / (n - 1)
         kept = spectrum[:size]
 
