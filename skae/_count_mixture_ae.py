@@ -546,15 +546,6 @@ class CountMixtureAE(LikelihoodModel):
 
     # ------------------------------------------------------------------ queries
 
-    def _under(self, X: Array) -> RowsInCells | LocalRows | DenseRows:
-        """Rows under the mixture, ready to be asked."""
-        rows = np.asarray(X, dtype=np.float64)
-        mixture = self._mixture()
-        if isinstance(mixture, Cells):
-            return RowsInCells(rows, mixture)
-        self._check_distances(rows, self.means_)
-        return rows_under_mixture(rows, None, self.n_components_, self.n_jobs)
-
     def _encode(self, X: Array) -> NDArray[np.int64]:
         best = self._under(X).best(self._mixture())  # type: ignore[arg-type]
         return best.astype(np.int64)[:, None]
@@ -562,11 +553,6 @@ class CountMixtureAE(LikelihoodModel):
     def _decode(self, Z: Array) -> Array:
         means: Array = self.means_[Z[:, 0].astype(np.intp)].astype(self._dtype)
         return means
-
-    def _check_codes(self, Z: Any) -> Any:
-        Z = super()._check_codes(Z)
-        check_indices(Z, self.n_components_, "components", self.get_feature_names_out())
-        return Z
 
     def _log_prob(self, X: Array) -> Array:
         nats: Array = self._under(X).log_density(self._mixture())  # type: ignore[arg-type]
@@ -581,6 +567,20 @@ class CountMixtureAE(LikelihoodModel):
             return self._decode(code[:, None])
         rows: Array = self._mixture().draw(code, rng).astype(self._dtype)
         return rows
+
+    def _under(self, X: Array) -> RowsInCells | LocalRows | DenseRows:
+        """Rows under the mixture, ready to be asked."""
+        rows = np.asarray(X, dtype=np.float64)
+        mixture = self._mixture()
+        if isinstance(mixture, Cells):
+            return RowsInCells(rows, mixture)
+        self._check_distances(rows, self.means_)
+        return rows_under_mixture(rows, None, self.n_components_, self.n_jobs)
+
+    def _check_codes(self, Z: Any) -> Any:
+        Z = super()._check_codes(Z)
+        check_indices(Z, self.n_components_, "components", self.get_feature_names_out())
+        return Z
 
     def responsibilities(self, X: ArrayLike) -> sparse.csr_array:
         """Probabilities of the components, given each count: w_j rho_j(x) / rho(x).

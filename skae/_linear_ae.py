@@ -58,6 +58,10 @@ from skae._utils.validation import (
 )
 
 
+def _is_count(n_components: object) -> bool:
+    return isinstance(n_components, Integral)
+
+
 class LinearAE(BaseAutoencoder, PCA):
     r"""Linear autoencoder: PCA with more.
 
@@ -229,6 +233,30 @@ class LinearAE(BaseAutoencoder, PCA):
         self.alpha = alpha
         self.solver = solver
 
+    def _fit_model(
+        self, X: Any, rng: np.random.RandomState, sample_weight: Any, previous: Self | None
+    ) -> Any | None:
+        self._check_choices()
+        n = count_enough_rows(X, sample_weight)
+        self._fit_svd_solver = self._choose_svd_solver(n, X)
+        with advice_on_memory(
+            "Set a smaller n_components with svd_solver='randomized' and solver='closed_form', "
+            "which form no matrix of n_features squared; weighted rows need PPCA(solver='em')."
+        ):
+            return self._fit_rows(X, n, rng, sample_weight)
+
+    def _fit_rows(
+        self, X: Any, n: float, rng: np.random.RandomState, sample_weight: Any
+    ) -> Any | None:
+        if self.solver == "gradient" or self._fit_svd_solver == "covariance_eigh":
+            self._fit_moments(moments(X, sample_weight), X, rng)
+            return None
+        if sample_weight is not None:
+            n_axes = self._largest_size(X, n)
+            self._store_axes(principal_axes(X, sample_weight, n_axes), X)
+            return None
+        return self._fit_as_pca(X, rng)
+
     @fit_context
     def partial_fit(
         self,
@@ -334,30 +362,6 @@ class LinearAE(BaseAutoencoder, PCA):
             self._check_size(self.n_components, n_features, n_features)
             return max(2, self.n_components)
         return n_features if self.n_components == "mle" else 2
-
-    def _fit_model(
-        self, X: Any, rng: np.random.RandomState, sample_weight: Any, previous: Self | None
-    ) -> Any | None:
-        self._check_choices()
-        n = count_enough_rows(X, sample_weight)
-        self._fit_svd_solver = self._choose_svd_solver(n, X)
-        with advice_on_memory(
-            "Set a smaller n_components with svd_solver='randomized' and solver='closed_form', "
-            "which form no matrix of n_features squared; weighted rows need PPCA(solver='em')."
-        ):
-            return self._fit_rows(X, n, rng, sample_weight)
-
-    def _fit_rows(
-        self, X: Any, n: float, rng: np.random.RandomState, sample_weight: Any
-    ) -> Any | None:
-        if self.solver == "gradient" or self._fit_svd_solver == "covariance_eigh":
-            self._fit_moments(moments(X, sample_weight), X, rng)
-            return None
-        if sample_weight is not None:
-            n_axes = self._largest_size(X, n)
-            self._store_axes(principal_axes(X, sample_weight, n_axes), X)
-            return None
-        return self._fit_as_pca(X, rng)
 
     def _largest_size(self, X: Any, n: float) -> int:
         """How many axes tell the size."""
@@ -545,28 +549,6 @@ class LinearAE(BaseAutoencoder, PCA):
     def _decode(self, Z: Any) -> Any:
         return Z @ self.decoder_.T + self.mean_
 
-    def _gaussian(self) -> tuple[Any, float]:
-        """Signal variances along the axes and noise variance of `get_covariance`."""
-        xp, _ = get_namespace(self.axes_)
-        variance, noise = self.explained_variance_, self.noise_variance_
-        signal = xp.where(variance > noise, variance - noise, xp.zeros_like(variance))
-        if self.whiten:
-            with np.errstate(over="ignore"):
-                signal = signal * variance
-            check_scale(signal)
-        return signal, float(noise)
-
-    def _floored_gaussian(self) -> tuple[Any, float]:
-        """Variances along the axes and noise variance, kept off zero so that they invert."""
-        xp, _ = get_namespace(self.axes_)
-        signal, noise = self._gaussian()
-        n_features = self.axes_.shape[1]
-        total = float(xp.sum(signal)) + noise * n_features
-        floor = noise_floor(total / n_features, self.mean_)
-        noise = max(noise, floor)
-        variances = signal + noise
-        return variances, noise
-
     def _log_prob(self, X: Any) -> Any:
         variances, noise = self._floored_gaussian()
         return log_density(X, self.mean_, self.axes_, variances, noise)
@@ -609,6 +591,28 @@ class LinearAE(BaseAutoencoder, PCA):
         self._check_model()
         variances, noise = self._floored_gaussian()
         return precision(self.axes_, variances, noise)
+
+    def _gaussian(self) -> tuple[Any, float]:
+        """Signal variances along the axes and noise variance of `get_covariance`."""
+        xp, _ = get_namespace(self.axes_)
+        variance, noise = self.explained_variance_, self.noise_variance_
+        signal = xp.where(variance > noise, variance - noise, xp.zeros_like(variance))
+        if self.whiten:
+            with np.errstate(over="ignore"):
+                signal = signal * variance
+            check_scale(signal)
+        return signal, float(noise)
+
+    def _floored_gaussian(self) -> tuple[Any, float]:
+        """Variances along the axes and noise variance, kept off zero so that they invert."""
+        xp, _ = get_namespace(self.axes_)
+        signal, noise = self._gaussian()
+        n_features = self.axes_.shape[1]
+        total = float(xp.sum(signal)) + noise * n_features
+        floor = noise_floor(total / n_features, self.mean_)
+        noise = max(noise, floor)
+        variances = signal + noise
+        return variances, noise
 
     def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:
         """Names of the codes: PCA's own, so that code written for PCA finds them.
@@ -661,7 +665,3 @@ class LinearAE(BaseAutoencoder, PCA):
             seen = state["n_samples_"]
             state = {**state, "axes_": axes, "components_": maps, "n_samples_seen_": seen}
         super().__setstate__(state)
-
-
-def _is_count(n_components: object) -> bool:
-    return isinstance(n_components, Integral)

@@ -53,6 +53,18 @@ Array = NDArray[Any]
 _CLOSED_FORM_LIMIT = 5_000
 
 
+def _has_nan(X: Any) -> bool:
+    values = X.data if sparse.issparse(X) else X
+    # The sum is NaN if any value is; only then is it worth looking at each.
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = values.sum()
+    if not np.isnan(total) or not np.isnan(values).any():
+        return False
+    if sparse.issparse(X):
+        raise ValueError("Sparse X contains NaN; missing values need a dense array.")
+    return True
+
+
 class PPCA(LikelihoodModel):
     r"""Probabilistic PCA: a Gaussian latent model with missing values.
 
@@ -619,15 +631,3 @@ class PPCA(LikelihoodModel):
         tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
-
-
-def _has_nan(X: Any) -> bool:
-    values = X.data if sparse.issparse(X) else X
-    # The sum is NaN if any value is; only then is it worth looking at each.
-    with np.errstate(over="ignore", invalid="ignore"):
-        total = values.sum()
-    if not np.isnan(total) or not np.isnan(values).any():
-        return False
-    if sparse.issparse(X):
-        raise ValueError("Sparse X contains NaN; missing values need a dense array.")
-    return True
