@@ -40,7 +40,7 @@ from skae._mixture.fit_gaussians import (
     average_of,
     explains_rows,
     fit_averages,
-    gone_on_from,
+    resumed,
     size_by_bic,
 )
 from skae._mixture.gaussians import Gaussians, Kind, Prior, n_parameters
@@ -68,8 +68,8 @@ class CountMixtureAE(LikelihoodModel):
     .. math:: \rho(x | \theta) = \sum_j w_j \rho_j(x | \theta)
 
     The code of a count is the component :math:`j = \arg\max_j w_j \rho_j(x)`, and its
-    decoding that component's mean. Counts of a few dimensions meet only the components near
-    them, found by a search that proves that no other matters: 10,000 components are fitted
+    decoding that component's mean. Counts of a few dimensions are compared with the components
+    near them, found by a search that proves that no other matters: 10,000 components are fitted
     to a million counts in ten seconds, and 100,000 in less than a minute. `score_samples` is
     the exact log density.
 
@@ -329,7 +329,7 @@ class CountMixtureAE(LikelihoodModel):
             )
         if known is not None:
             if explains_rows(known[0], rows, weight, self._floor, self.n_jobs):
-                known = gone_on_from(*known, float(self.prior_counts), self._floor)
+                known = resumed(*known, float(self.prior_counts), self._floor)
             else:
                 warnings.warn(
                     "warm_start=True, but X is so far from the Gaussians of the last fit that a "
@@ -342,7 +342,7 @@ class CountMixtureAE(LikelihoodModel):
         n_components = n_components or size_by_bic(rows, weight, options, rng)
         keeps = keeps_progress(self)
         fits = fit_averages(rows, weight, n_components, options, rng, known, keeps_progress=keeps)
-        self._tell_of_training(fits)
+        self._store_training(fits)
         average, prior = average_of(fits, options.prior_counts)
         self._store_gaussians(average, prior)
         self._store_sizes(len(fits) * n_parameters(n_components, rows.shape[1], average.kind))
@@ -362,7 +362,7 @@ class CountMixtureAE(LikelihoodModel):
             bounds=self._bounds,
         )
 
-    def _tell_of_training(self, fits: list[Trained]) -> None:
+    def _store_training(self, fits: list[Trained]) -> None:
         """Set what the iterations raised, and warn if they ended early."""
         self.objectives_ = np.array(fits[0].objectives)
         self.n_iter_ = len(self.objectives_)
@@ -546,15 +546,6 @@ class CountMixtureAE(LikelihoodModel):
 
     # ------------------------------------------------------------------ queries
 
-    def _under(self, X: Array) -> RowsInCells | LocalRows | DenseRows:
-        """Rows under the mixture, ready to be asked."""
-        rows = np.asarray(X, dtype=np.float64)
-        mixture = self._mixture()
-        if isinstance(mixture, Cells):
-            return RowsInCells(rows, mixture)
-        self._check_distances(rows, self.means_)
-        return rows_under_mixture(rows, None, self.n_components_, self.n_jobs)
-
     def _encode(self, X: Array) -> NDArray[np.int64]:
         best = self._under(X).best(self._mixture())  # type: ignore[arg-type]
         return best.astype(np.int64)[:, None]
@@ -562,11 +553,6 @@ class CountMixtureAE(LikelihoodModel):
     def _decode(self, Z: Array) -> Array:
         means: Array = self.means_[Z[:, 0].astype(np.intp)].astype(self._dtype)
         return means
-
-    def _check_codes(self, Z: Any) -> Any:
-        Z = super()._check_codes(Z)
-        check_indices(Z, self.n_components_, "components", self.get_feature_names_out())
-        return Z
 
     def _log_prob(self, X: Array) -> Array:
         nats: Array = self._under(X).log_density(self._mixture())  # type: ignore[arg-type]
@@ -581,6 +567,20 @@ class CountMixtureAE(LikelihoodModel):
             return self._decode(code[:, None])
         rows: Array = self._mixture().draw(code, rng).astype(self._dtype)
         return rows
+
+    def _under(self, X: Array) -> RowsInCells | LocalRows | DenseRows:
+        """Rows under the mixture, ready to be asked."""
+        rows = np.asarray(X, dtype=np.float64)
+        mixture = self._mixture()
+        if isinstance(mixture, Cells):
+            return RowsInCells(rows, mixture)
+        self._check_distances(rows, self.means_)
+        return rows_under_mixture(rows, None, self.n_components_, self.n_jobs)
+
+    def _check_codes(self, Z: Any) -> Any:
+        Z = super()._check_codes(Z)
+        check_indices(Z, self.n_components_, "components", self.get_feature_names_out())
+        return Z
 
     def responsibilities(self, X: ArrayLike) -> sparse.csr_array:
         """Probabilities of the components, given each count: w_j rho_j(x) / rho(x).

@@ -25,7 +25,7 @@ from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skae._base import BaseAutoencoder
-from skae._linear.latent_size import by_evidence, by_variance_share
+from skae._linear.latent_size import by_evidence, by_variance_fraction
 from skae._linear.linear_maps import (
     canonical_axes,
     minimise_linear_ae,
@@ -58,6 +58,10 @@ from skae._utils.validation import (
 )
 
 
+def _is_count(n_components: object) -> bool:
+    return isinstance(n_components, Integral)
+
+
 class LinearAE(BaseAutoencoder, PCA):
     r"""Linear autoencoder: PCA with more.
 
@@ -78,7 +82,7 @@ class LinearAE(BaseAutoencoder, PCA):
     Parameters
     ----------
     n_components : int, float or 'mle', default=None
-        Number of codes; a float in (0, 1) is a share of the variance, `'mle'` Minka's
+        Number of codes; a float in (0, 1) is a fraction of the variance, `'mle'` Minka's
         choice, None min(n_samples, n_features).
     copy : bool, default=True
         If False, the training data may be overwritten.
@@ -126,7 +130,7 @@ class LinearAE(BaseAutoencoder, PCA):
         Variance of the rows along each axis, with n - 1. That is the variance of the codes
         only without `alpha` and `whiten`.
     explained_variance_ratio_ : ndarray of shape (n_components_,)
-        Their shares of the total variance.
+        Their fractions of the total variance.
     singular_values_ : ndarray of shape (n_components_,)
         Singular values of the centred data.
     mean_ : ndarray of shape (n_features_in_,)
@@ -229,6 +233,30 @@ class LinearAE(BaseAutoencoder, PCA):
         self.alpha = alpha
         self.solver = solver
 
+    def _fit_model(
+        self, X: Any, rng: np.random.RandomState, sample_weight: Any, previous: Self | None
+    ) -> Any | None:
+        self._check_choices()
+        n = count_enough_rows(X, sample_weight)
+        self._fit_svd_solver = self._choose_svd_solver(n, X)
+        with advice_on_memory(
+            "Set a smaller n_components with svd_solver='randomized' and solver='closed_form', "
+            "which form no matrix of n_features squared; weighted rows need PPCA(solver='em')."
+        ):
+            return self._fit_rows(X, n, rng, sample_weight)
+
+    def _fit_rows(
+        self, X: Any, n: float, rng: np.random.RandomState, sample_weight: Any
+    ) -> Any | None:
+        if self.solver == "gradient" or self._fit_svd_solver == "covariance_eigh":
+            self._fit_moments(moments(X, sample_weight), X, rng)
+            return None
+        if sample_weight is not None:
+            n_axes = self._largest_size(X, n)
+            self._store_axes(principal_axes(X, sample_weight, n_axes), X)
+            return None
+        return self._fit_as_pca(X, rng)
+
     @fit_context
     def partial_fit(
         self,
@@ -311,8 +339,8 @@ class LinearAE(BaseAutoencoder, PCA):
                 UserWarning,
                 stacklevel=4,
             )
-            share = (rank - self.n_components_) / (n_features - self.n_components_)
-            left_out = float(self.noise_variance_) * share
+            fraction = (rank - self.n_components_) / (n_features - self.n_components_)
+            left_out = float(self.noise_variance_) * fraction
         dtype = widest_float(self.axes_)
         axes, variance, mean = (
             xp.astype(a, dtype) for a in (self.axes_, self.explained_variance_, self.mean_)
@@ -334,30 +362,6 @@ class LinearAE(BaseAutoencoder, PCA):
             self._check_size(self.n_components, n_features, n_features)
             return max(2, self.n_components)
         return n_features if self.n_components == "mle" else 2
-
-    def _fit_model(
-        self, X: Any, rng: np.random.RandomState, sample_weight: Any, previous: Self | None
-    ) -> Any | None:
-        self._check_choices()
-        n = count_enough_rows(X, sample_weight)
-        self._fit_svd_solver = self._choose_svd_solver(n, X)
-        with advice_on_memory(
-            "Set a smaller n_components with svd_solver='randomized' and solver='closed_form', "
-            "which form no matrix of n_features squared; weighted rows need PPCA(solver='em')."
-        ):
-            return self._fit_rows(X, n, rng, sample_weight)
-
-    def _fit_rows(
-        self, X: Any, n: float, rng: np.random.RandomState, sample_weight: Any
-    ) -> Any | None:
-        if self.solver == "gradient" or self._fit_svd_solver == "covariance_eigh":
-            self._fit_moments(moments(X, sample_weight), X, rng)
-            return None
-        if sample_weight is not None:
-            n_axes = self._largest_size(X, n)
-            self._store_axes(principal_axes(X, sample_weight, n_axes), X)
-            return None
-        return self._fit_as_pca(X, rng)
 
     def _largest_size(self, X: Any, n: float) -> int:
         """How many axes tell the size."""
@@ -477,7 +481,7 @@ class LinearAE(BaseAutoencoder, PCA):
         if size == "mle":
             size = by_evidence(spectrum, n)
         elif not _is_count(size):
-            size = by_variance_share(spectrum[:most], size)
+            size = by_variance_fraction(spectrum[:most], size)
         total = found.scatter_trace / (n - 1)
         kept = spectrum[:size]
 
@@ -545,28 +549,6 @@ class LinearAE(BaseAutoencoder, PCA):
     def _decode(self, Z: Any) -> Any:
         return Z @ self.decoder_.T + self.mean_
 
-    def _gaussian(self) -> tuple[Any, float]:
-        """Signal variances along the axes and noise variance of `get_covariance`."""
-        xp, _ = get_namespace(self.axes_)
-        variance, noise = self.explained_variance_, self.noise_variance_
-        signal = xp.where(variance > noise, variance - noise, xp.zeros_like(variance))
-        if self.whiten:
-            with np.errstate(over="ignore"):
-                signal = signal * variance
-            check_scale(signal)
-        return signal, float(noise)
-
-    def _floored_gaussian(self) -> tuple[Any, float]:
-        """Variances along the axes and noise variance, kept off zero so that they invert."""
-        xp, _ = get_namespace(self.axes_)
-        signal, noise = self._gaussian()
-        n_features = self.axes_.shape[1]
-        total = float(xp.sum(signal)) + noise * n_features
-        floor = noise_floor(total / n_features, self.mean_)
-        noise = max(noise, floor)
-        variances = signal + noise
-        return variances, noise
-
     def _log_prob(self, X: Any) -> Any:
         variances, noise = self._floored_gaussian()
         return log_density(X, self.mean_, self.axes_, variances, noise)
@@ -609,6 +591,28 @@ class LinearAE(BaseAutoencoder, PCA):
         self._check_model()
         variances, noise = self._floored_gaussian()
         return precision(self.axes_, variances, noise)
+
+    def _gaussian(self) -> tuple[Any, float]:
+        """Signal variances along the axes and noise variance of `get_covariance`."""
+        xp, _ = get_namespace(self.axes_)
+        variance, noise = self.explained_variance_, self.noise_variance_
+        signal = xp.where(variance > noise, variance - noise, xp.zeros_like(variance))
+        if self.whiten:
+            with np.errstate(over="ignore"):
+                signal = signal * variance
+            check_scale(signal)
+        return signal, float(noise)
+
+    def _floored_gaussian(self) -> tuple[Any, float]:
+        """Variances along the axes and noise variance, kept off zero so that they invert."""
+        xp, _ = get_namespace(self.axes_)
+        signal, noise = self._gaussian()
+        n_features = self.axes_.shape[1]
+        total = float(xp.sum(signal)) + noise * n_features
+        floor = noise_floor(total / n_features, self.mean_)
+        noise = max(noise, floor)
+        variances = signal + noise
+        return variances, noise
 
     def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:
         """Names of the codes: PCA's own, so that code written for PCA finds them.
@@ -661,7 +665,3 @@ class LinearAE(BaseAutoencoder, PCA):
             seen = state["n_samples_"]
             state = {**state, "axes_": axes, "components_": maps, "n_samples_seen_": seen}
         super().__setstate__(state)
-
-
-def _is_count(n_components: object) -> bool:
-    return isinstance(n_components, Integral)

@@ -21,7 +21,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skae._likelihood_model import LikelihoodModel
 from skae._linear.em import EMRun
-from skae._linear.latent_size import by_bic, by_evidence, by_variance_share, n_free_parameters
+from skae._linear.latent_size import by_bic, by_evidence, by_variance_fraction, n_free_parameters
 from skae._linear.low_rank_gaussian import draw, log_density, noise_floor, precision
 from skae._linear.missing_values import (
     LinearGaussian,
@@ -53,6 +53,18 @@ Array = NDArray[Any]
 _CLOSED_FORM_LIMIT = 5_000
 
 
+def _has_nan(X: Any) -> bool:
+    values = X.data if sparse.issparse(X) else X
+    # The sum is NaN if any value is; only then is it worth looking at each.
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = values.sum()
+    if not np.isnan(total) or not np.isnan(values).any():
+        return False
+    if sparse.issparse(X):
+        raise ValueError("Sparse X contains NaN; missing values need a dense array.")
+    return True
+
+
 class PPCA(LikelihoodModel):
     r"""Probabilistic PCA: a Gaussian latent model with missing values.
 
@@ -66,7 +78,7 @@ class PPCA(LikelihoodModel):
     Parameters
     ----------
     n_components : int, float, 'mle', 'bic' or None, default=None
-        Number of codes. A float in (0, 1) is a share of the variance, `'mle'` Minka's
+        Number of codes. A float in (0, 1) is a fraction of the variance, `'mle'` Minka's
         choice (needs n_samples >= n_features), `'bic'` the size with the lowest BIC, at
         most n_samples / 2; None is min(n_samples, n_features) - 1, at least 1, which
         leaves noise to estimate if there are more rows than features.
@@ -105,7 +117,7 @@ class PPCA(LikelihoodModel):
         Variance lambda of the rows along each axis with n - 1, as PCA's. (The likelihood
         uses 1/n.) It is not the variance of the codes, which is 1 - sigma^2 / lambda.
     explained_variance_ratio_ : ndarray of shape (n_components_,)
-        Their shares of the total variance.
+        Their fractions of the total variance.
     singular_values_ : ndarray of shape (n_components_,)
         Singular values of the centred rows, as PCA's: sqrt((n - 1) explained_variance_).
         With missing values, of rows with the model's covariance.
@@ -326,7 +338,7 @@ class PPCA(LikelihoodModel):
                     f"n_samples={n} and n_features={n_features}"
                 )
             return by_evidence(spectrum * (n / (n - 1)), n)
-        return by_variance_share(spectrum, float(self.n_components))  # type: ignore[arg-type]
+        return by_variance_fraction(spectrum, float(self.n_components))  # type: ignore[arg-type]
 
     def _store_run(self, run: EMRun, nats_per_row: ArrayLike) -> None:
         self.log_likelihoods_ = np.asarray(nats_per_row)
@@ -563,13 +575,13 @@ class PPCA(LikelihoodModel):
         # Not Cholesky: without noise, what was seen leaves no variance in some directions.
         scales, axes = np.linalg.eigh(covariances.astype(np.float64))
         roots = axes * np.sqrt(np.maximum(scales, 0.0))[:, None, :]
-        hole = np.isnan(X)
+        missing = np.isnan(X)
         for i in range(n_draws):
             e = rng.standard_normal((*means.shape, 1))
             rows = self._decode(means + (roots @ e)[:, :, 0])
             if noise:
                 rows = rows + np.sqrt(self.noise_variance_) * rng.standard_normal(rows.shape)
-            draws[i, some] = np.where(hole, rows, X)
+            draws[i, some] = np.where(missing, rows, X)
         return draws
 
     def _dtype_for(self, X: Any) -> Any:
@@ -581,7 +593,7 @@ class PPCA(LikelihoodModel):
         return LinearGaussian(loadings, mean, self.noise_variance_)
 
     def _inferred(self, X: Array) -> Any:
-        """Posteriors of rows with holes, by blocks: (indices, block, posterior)."""
+        """Posteriors of rows with missing values, by blocks: (indices, block, posterior)."""
         model = self._model()
         rows = group_rows(X, None, shift=model.mean)
         for groups, positions in blocks(rows, self.n_components_):
@@ -619,15 +631,3 @@ class PPCA(LikelihoodModel):
         tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
-
-
-def _has_nan(X: Any) -> bool:
-    values = X.data if sparse.issparse(X) else X
-    # The sum is NaN if any value is; only then is it worth looking at each.
-    with np.errstate(over="ignore", invalid="ignore"):
-        total = values.sum()
-    if not np.isnan(total) or not np.isnan(values).any():
-        return False
-    if sparse.issparse(X):
-        raise ValueError("Sparse X contains NaN; missing values need a dense array.")
-    return True

@@ -281,10 +281,10 @@ def test_candidates_change_only_where_blocks_gain():
     model = fitted(X, 200, max_iter=5)
     narrow = Gaussians(model.weights_, model.means_, model.covariances_, "full")
     rows = LocalRows(X, None, 200, 1)
-    rows.meet_again(narrow._replace(covariances=1e4 * model.covariances_))  # all meet all
+    rows.select_candidates(narrow._replace(covariances=1e4 * model.covariances_))  # all meet all
     before = rows.expect(narrow)[0]
     assert before == pytest.approx(model.score_samples(X).sum(), rel=1e-12)
-    rows.meet_again(narrow)
+    rows.select_candidates(narrow)
     assert rows.expect(narrow)[0] >= before - 1e-9
 
 

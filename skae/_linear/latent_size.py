@@ -1,4 +1,4 @@
-"""How many components: a share of the variance, Minka's evidence, or BIC.
+"""How many components: a fraction of the variance, Minka's evidence, or BIC.
 
 Every rule reads the spectrum of the covariance, in decreasing order. They are what
 `n_components` means when it is not an integer.
@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 Spectrum = NDArray[np.float64]
 
 
-def by_variance_share(spectrum: Spectrum, share: float) -> int:
-    """The fewest components whose variances add up to more than `share` of the total."""
+def by_variance_fraction(spectrum: Spectrum, fraction: float) -> int:
+    """The fewest components whose variances add up to more than `fraction` of the total."""
     total = spectrum.sum()
     if total == 0:
         return 1
-    reached = np.searchsorted(np.cumsum(spectrum / total), share, side="right")
+    reached = np.searchsorted(np.cumsum(spectrum / total), fraction, side="right")
     return min(int(reached) + 1, len(spectrum))
 
 

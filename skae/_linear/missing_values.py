@@ -1,4 +1,4 @@
-"""A linear-Gaussian latent model of rows with holes: posteriors and exact EM.
+"""A linear-Gaussian latent model of rows with missing values: posteriors and exact EM.
 
 The model is x = W z + mu + e with z ~ N(0, I_k) and e ~ N(0, sigma2 I), seen only at
 the entries o of each row. With M = W_o'W_o + sigma2 I and r = x_o - mu_o,
@@ -7,7 +7,7 @@ the entries o of each row. With M = W_o'W_o + sigma2 I and r = x_o - mu_o,
     -2 log N(x_o) = (|r|^2 - r'W_o M^-1 W_o'r) / sigma2
                     + log |M| + (|o| - k) log sigma2 + |o| log 2 pi.
 
-Rows with the same holes share M, so they are grouped; a symmetric matrix per group is
+Rows with the same missing entries share M, so they are grouped; a symmetric matrix per group is
 kept as its lower triangle, packed along the first axis, with the groups along the last:
 every step is then a matrix product or runs down contiguous memory for all groups at once.
 
@@ -48,9 +48,9 @@ class LinearGaussian(NamedTuple):
 
 
 class Block(NamedTuple):
-    """Groups of rows: values (n, D) centred at `shift` and zero in the holes, seen (G, D), sizes.
+    """Groups of rows: values (n, D) centred at `shift`, zero where missing; seen (G, D); sizes.
 
-    `seen` is one where a group sees an entry and zero in its holes; `sizes` (G,) are the
+    `seen` is one where a group sees an entry and else zero; `sizes` (G,) are the
     numbers of rows.
     """
 
@@ -62,7 +62,7 @@ class Block(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class IncompleteRows:
-    """Rows by the pattern of their holes, read from X a block at a time, in float64.
+    """Rows by the pattern of their missing entries, read from X a block at a time, in float64.
 
     Row i of the sorted rows is X[order[i]]; group g holds the rows starts[g] to
     starts[g + 1], and bit d of patterns[g] says whether it sees entry d.
@@ -76,7 +76,7 @@ class IncompleteRows:
     weight: Array | None
 
     def values(self, block: slice) -> Array:
-        """A block of sorted rows (n, D), centred at `shift` and zero in the holes."""
+        """A block of sorted rows (n, D), centred at `shift` and zero where missing."""
         values = self.X[self.order[block]].astype(np.float64)
         values -= self.shift
         # Positive and negative parts take NaN as zero; a mask is four times as slow.
@@ -86,7 +86,7 @@ class IncompleteRows:
         return values
 
     def seen(self, groups: slice) -> Array:
-        """One where the groups see an entry, zero in their holes (G, D)."""
+        """One where the groups see an entry, and else zero (G, D)."""
         bits = np.unpackbits(self.patterns[groups], axis=1, count=self.X.shape[1])
         return bits.astype(np.float64)
 

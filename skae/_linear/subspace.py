@@ -67,7 +67,7 @@ class CentredRows:
     def __init__(self, X: Any, sample_weight: Array | None, mean: Array) -> None:
         self.X = X
         self.mean = mean
-        sample_weight, _ = scaled_weight(sample_weight)  # only shares are needed
+        sample_weight, _ = scaled_weight(sample_weight)  # only ratios are needed
         self.n = count_rows(X, sample_weight)
         self.trace = total_scatter(X, self.mean, sample_weight) / self.n
         self._root = None if sample_weight is None else np.sqrt(sample_weight)[:, None]

@@ -78,7 +78,7 @@ def _grow(X: Array, weight: Array, domain: Domain, shift: Array | None) -> list[
     """The whole tree, level by level.
 
     With a `shift` in [0, 1) for each axis, the root is a box twice as long that begins by
-    this share of the domain before it, so that the halves fall elsewhere.
+    this fraction of the domain before it, so that the halves fall elsewhere.
     """
     n_dims = X.shape[1]
     rows = [(X[:, a] - domain.lo[a]) / domain.unit[a] for a in range(n_dims)]

@@ -1,4 +1,4 @@
-"""Rows of many dimensions under a mixture of Gaussians: every row meets every component."""
+"""Rows of many dimensions under a mixture of Gaussians: every component is a candidate."""
 
 from collections.abc import Iterator
 from math import log
@@ -27,19 +27,19 @@ def margin_of_scores(n_components: int) -> float:
 
 
 class DenseRows:
-    """Rows of many dimensions, each of which meets all components."""
+    """Rows of many dimensions, each with all components for candidates."""
 
     def __init__(self, X: Array, weight: Array | None) -> None:
         self._X = X
         self._weight = np.ones(len(X)) if weight is None else weight
 
-    def meet_again(self, gaussians: Gaussians) -> None:
-        """Nothing to choose: every row meets every component."""
+    def select_candidates(self, gaussians: Gaussians) -> None:
+        """Nothing to select: every component is a candidate."""
 
-    def meetings(self) -> Any:
-        """Nothing was chosen."""
+    def selected(self) -> Any:
+        """Nothing was selected."""
 
-    def meet_as_then(self, pairs: Any) -> None:
+    def restore(self, pairs: Any) -> None:
         """Nothing to go back to."""
 
     def expect(self, gaussians: Gaussians) -> tuple[float, Statistics]:

@@ -13,8 +13,8 @@ from skae._mixture.gaussians import (
     Statistics,
     log_prior,
     maximise,
+    over_relaxed,
     statistics_of,
-    stretched,
 )
 from skae._mixture.initialization import split
 from skae._mixture.responsibilities import LocalRows
@@ -22,15 +22,15 @@ from skae._mixture.responsibilities import LocalRows
 Array = NDArray[Any]
 Algorithm = Literal["em", "partition"]
 
-# Iterations at which candidates are chosen anew and empty components moved: seldom later, as
+# Iterations at which candidates are selected anew and empty components moved: seldom later, as
 # less and less moves.
-_MEETINGS = frozenset([0, *(6 * 4**k - 1 for k in range(15))])
+_SELECTIONS = frozenset([0, *(6 * 4**k - 1 for k in range(15))])
 
 # Counts below which a component is empty, and may go where it is of more use.
 _EMPTY = 1e-3
 
 # How much further than EM an update goes: more and more, until it goes too far.
-_STRETCH_GROWS, _MOST_STRETCH = 1.2, 8.0
+_ETA_GROWS, _MOST_ETA = 1.2, 8.0
 
 # What rounding may gain or lose, relative to 1 or to the objective, nats per count.
 _ROUNDING = 1e-12
@@ -66,7 +66,7 @@ def train(
     The objective, which never falls, is the log prior plus
 
     - with "em", the free energy sum_x log sum_j w_j rho_j(x), over the components j that
-      each block of rows meets;
+      are candidates of each block of rows;
     - with "partition", the classification log-likelihood sum_x max_j log w_j rho_j(x):
       counts go to the best component (eq. 13), then each component solves the score
       equation of its own counts (eq. 14).
@@ -116,43 +116,43 @@ def _iterations(
 ) -> Iterator[Trained]:
     """What every iteration of `train` leaves; nothing that was given out is changed later."""
     objectives: list[float] = []
-    stretch, gone, safe = 1.0, 1.0, None  # `gone` far in the last update; plain EM had `safe`
-    may_reseed = True
+    eta, last_eta, safe = 1.0, 1.0, None  # `safe`: what plain EM's update was
+    may_relocate = True
     least = max(tol, _GAIN)
     for iteration in range(max_iter):
-        if algorithm == "em" and iteration in _MEETINGS:
-            rows.meet_again(gaussians)
+        if algorithm == "em" and iteration in _SELECTIONS:
+            rows.select_candidates(gaussians)
         nats, stats = _step(rows, gaussians, algorithm)
         objective = (nats + log_prior(gaussians, prior)) / total
         if safe is not None and objective < objectives[-1] - _ROUNDING * (1 + abs(objective)):
-            gaussians, safe, stretch, gone = safe, None, 1.0, 1.0  # it was too far
+            gaussians, safe, eta, last_eta = safe, None, 1.0, 1.0  # it was too far
             continue
         objectives = [*objectives, objective]
         yield Trained(gaussians, prior, objectives)
         if len(objectives) > 1 and objectives[-1] - objectives[-2] <= tol:
-            if gone == 1:
+            if last_eta == 1:
                 better = None
-                if may_reseed and (gaussians.weights * total < _EMPTY).any():
-                    better = _reseeded(rows, gaussians, prior, algorithm, total, floor, least)
+                if may_relocate and (gaussians.weights * total < _EMPTY).any():
+                    better = _relocated(rows, gaussians, prior, algorithm, total, floor, least)
                 if better is None:
                     yield Trained(gaussians, prior, objectives, converged=True)
                     return
                 (gaussians, prior), safe = better, None
                 continue
-            stretch = 1.0  # only what a plain update gains tells that there is no more to gain
+            eta = 1.0  # only what a plain update gains tells that there is no more to gain
         if iteration + 1 == max_iter:
             break
         update = maximise(stats, gaussians, prior, floor)
         safe = None
         if algorithm == "em":
-            safe, update = update, stretched(gaussians, update, stretch, floor)
-            gone, stretch = stretch, min(_STRETCH_GROWS * stretch, _MOST_STRETCH)
+            safe, update = update, over_relaxed(gaussians, update, eta, floor)
+            last_eta, eta = eta, min(_ETA_GROWS * eta, _MOST_ETA)
         gaussians = update
         empty = gaussians.weights * total < _EMPTY
-        if may_reseed and iteration in _MEETINGS and empty.any():
-            better = _reseeded(rows, safe or gaussians, prior, algorithm, total, floor, least)
+        if may_relocate and iteration in _SELECTIONS and empty.any():
+            better = _relocated(rows, safe or gaussians, prior, algorithm, total, floor, least)
             if better is None:
-                may_reseed = False
+                may_relocate = False
             else:
                 (gaussians, prior), safe = better, None
 
@@ -165,7 +165,7 @@ def _step(
     return rows.assign(gaussians)[:2]
 
 
-def _reseeded(
+def _relocated(
     rows: LocalRows | DenseRows,
     gaussians: Gaussians,
     prior: Prior,
@@ -186,7 +186,7 @@ def _reseeded(
     worth[empty] = -1
     order = np.argsort(-worth, kind="stable")
     most = min(len(empty), len(worth) - len(empty))
-    before = rows.meetings()
+    before = rows.selected()
     base = _settled(rows, gaussians, prior, algorithm, floor)
     for n in {most: None, most // 8: None}:  # all of them, or the best few
         if not n:
@@ -200,7 +200,7 @@ def _reseeded(
         tried = _settled(rows, halved, of_halves, algorithm, floor)
         if tried[0] - base[0] > least * total:
             return tried[1], of_halves
-    rows.meet_as_then(before)
+    rows.restore(before)
     return None
 
 
@@ -214,7 +214,7 @@ def _settled(
     """The objective, nats in all, after an update, and the mixture that has it."""
     for more in (True, False):
         if algorithm == "em":
-            rows.meet_again(gaussians)
+            rows.select_candidates(gaussians)
         nats, stats = _step(rows, gaussians, algorithm)
         if more:
             gaussians = maximise(stats, gaussians, prior, floor)
@@ -234,7 +234,7 @@ def updated(
 
     Earlier rows stay with the components that they were given to (Neal and Hinton 1998).
     """
-    rows.meet_again(gaussians)
+    rows.select_candidates(gaussians)
     _, new = _step(rows, gaussians, algorithm)
     old = statistics_of(gaussians, prior, before)
     both = Statistics(old.n + new.n, old.first + new.first, old.second + new.second)

@@ -19,9 +19,9 @@ from skae._mixture.gaussians import (
     widened,
 )
 from skae._mixture.initialization import (
-    begin,
     enlarged,
     grid_start,
+    initialise,
     nearest_cells,
     quantile_cells,
     start_of_cells,
@@ -34,7 +34,7 @@ Init = Literal["quantiles", "counts", "grid", "split"]
 # Iterations between the halvings of a start from coarse to fine, and components it starts with.
 _COARSE_ITERATIONS, _COARSEST = 5, 16
 
-# Nats per count that a mixture may lack, beside one Gaussian, and still be gone on from.
+# Nats per count that a mixture may lack, beside one Gaussian, and still be resumed.
 _FOREIGN = 10.0
 
 
@@ -157,7 +157,7 @@ def start(
         else:
             labels = quantile_cells(rows, weight, n_components, shifting)
         cells = start_of_cells(rows, weight, labels, n_components)
-    return begin(cells, options.kind, options.prior_counts, options.floor)
+    return initialise(cells, options.kind, options.prior_counts, options.floor)
 
 
 def size_by_bic(rows: Array, weight: Array, options: FitOptions, rng: np.random.RandomState) -> int:
@@ -217,7 +217,7 @@ def explains_rows(
     return bool(known > anew - _FOREIGN)
 
 
-def gone_on_from(
+def resumed(
     gaussians: Gaussians, prior: Prior, prior_counts: float, floor: float
 ) -> tuple[Gaussians, Prior]:
     """An earlier mixture and its prior under the prior counts and the floor of today."""

@@ -354,16 +354,16 @@ def maximise(stats: Statistics, before: Gaussians, prior: Prior, floor: float) -
     return Gaussians(weights, means, floored(covariances, floor), "full")
 
 
-def stretched(before: Gaussians, after: Gaussians, stretch: float, floor: float) -> Gaussians:
-    """An update taken further: `stretch` times as far as from one mixture to the other.
+def over_relaxed(before: Gaussians, after: Gaussians, eta: float, floor: float) -> Gaussians:
+    """An over-relaxed update: `eta` times as far as from one mixture to the other.
 
     Weights and variances move by factors, so that they stay positive; covariances at first
     without their correlations, which then follow those of the update (Salakhutdinov and
-    Roweis 2003 call it over-relaxed; it may go too far).
+    Roweis 2003; it may go too far).
     """
-    if stretch == 1:
+    if eta == 1:
         return after
-    more = stretch - 1
+    more = eta - 1
     with np.errstate(divide="ignore", invalid="ignore"):
         factor = np.where(after.weights > 0, after.weights / before.weights, 1.0)
     weights = after.weights * np.clip(factor, 0.5, 2.0) ** more

@@ -64,8 +64,10 @@ def _covariance(X: Array, weight: Array) -> Array:
     return covariance
 
 
-def begin(start: Start, kind: Kind, prior_counts: float, floor: float) -> tuple[Gaussians, Prior]:
-    """The first mixture of a fit, and the prior that remembers it."""
+def initialise(
+    start: Start, kind: Kind, prior_counts: float, floor: float
+) -> tuple[Gaussians, Prior]:
+    """The initial mixture of a fit, and the prior that remembers it."""
     overall = np.diag(start.overall)
     between = np.sqrt(start.variances * overall)
     variances = np.maximum(np.minimum(_SPREAD * start.variances, between), floor)

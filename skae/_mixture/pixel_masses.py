@@ -97,7 +97,7 @@ def _pixel_masses(mixture: Gaussians | Cells, shape: tuple[int, ...], n_jobs: in
     real = ~tree.filler[pairs.block, 0]
     tile, component = tree.members[pairs.block[real], 0], pairs.component[real]
     if n_nodes is not None:
-        kept = _met(mixture, n_nodes == _THIN, origins, tile, component, side)
+        kept = _reached(mixture, n_nodes == _THIN, origins, tile, component, side)
         tile, component = tile[kept], component[kept]
     order = np.lexsort((tile,) if n_nodes is None else (tile, n_nodes[component]))
     tile, component = tile[order], component[order]
@@ -126,7 +126,7 @@ def _pixel_masses(mixture: Gaussians | Cells, shape: tuple[int, ...], n_jobs: in
     return np.ascontiguousarray(image[tuple(slice(length) for length in shape)])
 
 
-def _met(
+def _reached(
     mixture: Gaussians | Cells,
     thin: NDArray[np.bool_],
     origins: Array,

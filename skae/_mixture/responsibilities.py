@@ -1,7 +1,8 @@
 """Rows under a mixture of Gaussians: responsibilities, assignments and densities.
 
 Of few dimensions, rows are taken in blocks of neighbours, each with the components that can
-matter to it; of many, where a neighbourhood holds nearly all, every row meets every component.
+matter to it; of many, where a neighbourhood holds nearly all, every component is a
+candidate of every row.
 """
 
 from collections.abc import Callable, Iterator
@@ -89,12 +90,12 @@ def _blocks_of(X: Array, weight: Array | None, n_members: int) -> _Blocks:
 
 
 class LocalRows:
-    """Rows of few dimensions, in blocks, under a mixture of which each block meets a part."""
+    """Rows of few dimensions, in blocks, each with candidates among the components."""
 
     def __init__(
         self, X: Array, weight: Array | None, n_components: int, n_jobs: int | None
     ) -> None:
-        # Blocks of about half of what a component holds: larger ones meet more components,
+        # Blocks of about half of what a component holds: larger ones have more candidates,
         # smaller ones spend their time on bookkeeping.
         n_members = int(np.clip(len(X) / (2 * n_components), 32, 64))
         self._blocks = _blocks_of(X, weight, n_members)
@@ -103,12 +104,12 @@ class LocalRows:
         self._pairs: Pairs | None = None
         self._parts: list[Rectangles] = []
 
-    # ------------------------------------------------------------- who meets whom
+    # ------------------------------------------------------------------ candidates
 
-    def meet_again(self, gaussians: Gaussians) -> None:
-        """Choose anew which components each block meets: all within a margin of its best.
+    def select_candidates(self, gaussians: Gaussians) -> None:
+        """Select the candidates of each block anew: all within a margin of its best component.
 
-        In training the choice is changed only for the blocks that gain by it, so that the
+        In training the selection is changed only for the blocks that gain by it, so that the
         truncated free energy never falls.
         """
         form = quadratics(gaussians)
@@ -122,12 +123,12 @@ class LocalRows:
             pairs = _merged(self._pairs, pairs, now >= before)
         self._use(pairs)
 
-    def meetings(self) -> Any:
-        """Which components the blocks meet, for `meet_as_then`."""
+    def selected(self) -> Any:
+        """The candidates of the blocks, for `restore`."""
         return self._pairs
 
-    def meet_as_then(self, pairs: Any) -> None:
-        """Go back to an earlier choice."""
+    def restore(self, pairs: Any) -> None:
+        """Go back to an earlier selection."""
         self._use(pairs)
 
     def _use(self, pairs: Pairs) -> None:
@@ -188,9 +189,11 @@ class LocalRows:
 
     def _log_joint(self, part: Rectangles, form: Quadratics, gaussians: Gaussians) -> Array:
         """log w_j rho_j(x), (n_blocks, n_members, n_candidates); -inf where none is meant."""
-        return self._met(part, form, gaussians)[0]
+        return self._log_joint_and_offsets(part, form, gaussians)[0]
 
-    def _met(self, part: Rectangles, form: Quadratics, gaussians: Gaussians) -> tuple[Array, Array]:
+    def _log_joint_and_offsets(
+        self, part: Rectangles, form: Quadratics, gaussians: Gaussians
+    ) -> tuple[Array, Array]:
         """The same, and how far the means are from the centres of the blocks.
 
         About the centre c of a block, with mu = c + delta, the log of w rho is linear in the
@@ -232,7 +235,7 @@ class LocalRows:
         form = quadratics(gaussians)
 
         def work(part: Rectangles) -> float:
-            value, away = self._met(part, form, gaussians)
+            value, away = self._log_joint_and_offsets(part, form, gaussians)
             top = value.max(axis=2, keepdims=True)
             value -= top
             np.exp(value, out=value)
@@ -254,7 +257,7 @@ class LocalRows:
         labels = np.empty(self._blocks.tree.members.shape, dtype=np.intp)
 
         def work(part: Rectangles) -> float:
-            value, away = self._met(part, form, gaussians)
+            value, away = self._log_joint_and_offsets(part, form, gaussians)
             best = value.argmax(axis=2)[..., None]
             weight = self._blocks.weight[part.blocks]
             nats = (weight * np.take_along_axis(value, best, axis=2)[..., 0]).sum()

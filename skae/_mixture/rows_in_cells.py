@@ -40,14 +40,14 @@ class RowsInCells:
     def log_density(self, cells: Cells) -> Array:
         """log sum_j w_j rho_j(x) of every row; -inf outside of the domain."""
         found = np.empty(len(self._X))
-        for rows, _, nats in self._met(self._X):
+        for rows, _, nats in self._candidates(self._X):
             found[rows] = log_sum(nats)
         return found
 
     def best(self, cells: Cells) -> Indices:
         """The densest cell of every row, the first of equals; the nearest of rows outside."""
         found = np.empty(len(self._X), dtype=np.intp)
-        for rows, candidates, nats in self._met(self._inside()):
+        for rows, candidates, nats in self._candidates(self._inside()):
             best = nats.argmax(axis=1)
             candidates = np.broadcast_to(candidates, nats.shape)
             found[rows] = candidates[np.arange(len(best)), best]
@@ -56,14 +56,14 @@ class RowsInCells:
     def responsibilities(self, cells: Cells) -> sparse.csr_array:
         """w_j rho_j(x) / rho(x) of the cells that every row is in; rows sum to 1."""
         row, column, responsibility = [], [], []
-        for rows, candidates, nats in self._met(self._inside()):
+        for rows, candidates, nats in self._candidates(self._inside()):
             at, candidate = np.nonzero(nats > -np.inf)
             row.append(rows[at])
             column.append(np.broadcast_to(candidates, nats.shape)[at, candidate])
             values = nats[at, candidate]
             # The nats are used up.
             responsibility.append(np.exp(values - log_sum(nats)[at]))
-        # Rows that fill blocks up are met twice.
+        # Rows that fill blocks up are there twice.
         shape = (len(self._X), len(self._nats))
         pairs = np.concatenate(row) * shape[1] + np.concatenate(column)
         pairs, first = np.unique(pairs, return_index=True)
@@ -82,7 +82,7 @@ class RowsInCells:
         """The rows, moved to the domain where they are outside."""
         return np.clip(self._X, self._lo, self._last)
 
-    def _met(self, X: Array) -> Iterator[tuple[Indices, Indices, Array]]:
+    def _candidates(self, X: Array) -> Iterator[tuple[Indices, Indices, Array]]:
         """Rows in parts: their indices, candidates, and log w / V of these or -inf.
 
         Yields
@@ -102,7 +102,7 @@ class RowsInCells:
         tree = build_tree(X, X, 32)
         reach = Reach(self._cells.lo, self._cells.hi, self._nats, np.zeros(len(self._nats)))
         pairs = find_pairs(tree, np.full(len(tree.members), -np.inf), reach)
-        # Blocks outside of the domain meet some cell, in vain.
+        # Blocks outside of the domain have some cell for a candidate, in vain.
         lost = np.flatnonzero(np.bincount(pairs.block, minlength=len(tree.members)) == 0)
         block = np.concatenate([pairs.block, lost])
         component = np.concatenate([pairs.component, np.zeros_like(lost)])

@@ -18,7 +18,7 @@ from skae._linear import moments as moments_module
 from skae._linear.latent_size import (
     by_bic,
     by_evidence,
-    by_variance_share,
+    by_variance_fraction,
     minka_log_evidence,
     n_free_parameters,
 )
@@ -343,14 +343,14 @@ def test_variance_share_is_the_fewest_components_beyond_it(spectrum, share):
     sizes = range(1, len(spectrum) + 1)
     enough = [k for k in sizes if spectrum[:k].sum() > wanted * spectrum.sum()]
     expected = min(enough, default=1 if spectrum.sum() == 0 else len(spectrum))
-    assert by_variance_share(spectrum, wanted) == expected
+    assert by_variance_fraction(spectrum, wanted) == expected
 
 
 def test_a_share_that_is_reached_exactly_takes_one_more():
     """As PCA has it: the variance must exceed the share."""
     spectrum = np.array([4.0, 2.0, 1.0, 1.0])
-    assert [by_variance_share(spectrum, share) for share in (0.5, 0.75, 0.875)] == [2, 3, 4]
-    assert [by_variance_share(spectrum, share) for share in (0.49, 0.51, 0.99)] == [1, 2, 4]
+    assert [by_variance_fraction(spectrum, share) for share in (0.5, 0.75, 0.875)] == [2, 3, 4]
+    assert [by_variance_fraction(spectrum, share) for share in (0.49, 0.51, 0.99)] == [1, 2, 4]
 
 
 @pytest.mark.parametrize("share", [0.3, 0.5, 0.9, 0.95, 0.99, 0.9999])
@@ -359,7 +359,7 @@ def test_variance_share_is_pcas(load, share):
     X = load().data[:300]
     spectrum = PCA(svd_solver="full").fit(X).explained_variance_
     expected = PCA(share, svd_solver="full").fit(X).n_components_
-    assert by_variance_share(spectrum, share) == expected
+    assert by_variance_fraction(spectrum, share) == expected
 
 
 def spectra():
