@@ -859,8 +859,10 @@ class LatentDensityEstimator(
         return new
 
     def __getstate__(self) -> dict[str, Any]:
-        """A network as arrays."""
+        """A network and the units of codes as plain values."""
         state = super().__getstate__()
+        if "_units" in state:
+            state["_units"] = self._units.state()
         if isinstance(state.get("density_"), NetworkDensity):
             state["net_"] = state.pop("density_").trainer.state()
         return state
@@ -872,6 +874,8 @@ class LatentDensityEstimator(
         state = {"_settings" if name == "_plan" else name: v for name, v in state.items()}
         rows, tau = state.pop("_proposal_rows", None), state.get("_proposal_tau")
         super().__setstate__(unknown | state)
+        if isinstance(vars(self).get("_units"), dict):
+            self._units = CodeUnits.of_state(self._units)
         if is_of_other_versions(state) and "_settings" in self.__dict__:
             # Fingerprints of other versions cannot be compared with those of today.
             now = self._new_settings()

@@ -68,6 +68,17 @@ class CodeUnits(NamedTuple):
         scale = np.maximum(real.variance.sqrt().numpy(), 1e-150)
         return units._replace(center=real.mean.numpy(), scale=scale)
 
+    def state(self) -> dict[str, Any]:
+        """As plain values."""
+        support = None if self.support is None else self.support._asdict()
+        return self._asdict() | {"support": support}
+
+    @classmethod
+    def of_state(cls, state: dict[str, Any]) -> Self:
+        """As they were saved."""
+        support = state["support"]
+        return cls(**state | {"support": None if support is None else Support(**support)})
+
     @property
     def n_free(self) -> int:
         """How many real numbers a density is of: one for each code that varies; of a simplex,
