@@ -875,7 +875,7 @@ class LatentDensityEstimator(
         rows, tau = state.pop("_proposal_rows", None), state.get("_proposal_tau")
         super().__setstate__(unknown | state)
         if isinstance(vars(self).get("_units"), dict):
-            self._units = CodeUnits.of_state(self._units)
+            self._units = CodeUnits.of_state(vars(self)["_units"])
         if is_of_other_versions(state) and "_settings" in self.__dict__:
             # Fingerprints of other versions cannot be compared with those of today.
             now = self._new_settings()
