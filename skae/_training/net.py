@@ -5,7 +5,6 @@ what costs time per sample or per batch: the data loader, a history entry and a
 device synchronisation per batch (kept for callbacks that listen to batches).
 """
 
-import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from copy import deepcopy
@@ -13,7 +12,6 @@ from math import inf, isfinite
 from typing import Any, cast
 
 import torch
-from sklearn.exceptions import ConvergenceWarning
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EpochTimer
 from skorch.history import History
@@ -26,18 +24,17 @@ from skae._training.callbacks import (
     is_raised_by_code,
 )
 from skae._training.data import Batch, Dataset, Loader, Subset, batch_sizes
-from skae._training.module import Loss, Phase, TrainableModule
-from skae._training.optimizers import copy_states, make_optimizer, make_schedule
+from skae._training.module import EpochLosses, Loss, Phase, TrainableModule
+from skae._training.optimizers import (
+    copy_in_place,
+    make_optimizer,
+    make_schedule,
+    set_back,
+    settings_of,
+)
 from skae._training.random_state import global_generators, preserve_rng_state
+from skae._training.recovery import Diverged, run_epochs
 from skae._training.snapshot import Snapshot
-from skae._utils.interrupts import warn_of_interruption
-
-# Training rows whose loss tells whether a state is of use.
-_CHECKED_ROWS = 64
-
-
-class _Diverged(Exception):
-    """The loss of an epoch is not finite."""
 
 
 class Net(NeuralNet):
@@ -115,10 +112,7 @@ class Net(NeuralNet):
                 optimizer = self._make_optimizer(phase.parameters, self.alpha * phase.decays)
                 self.later_.append((phase, optimizer))
         # What the parameters say, whatever training makes of it: rates, decay, momentum.
-        self.settings_ = [
-            {name: value for name, value in group.items() if name != "params"}
-            for group in self._groups()
-        ]
+        self.settings_ = settings_of(self.optimizers_)
         return self
 
     def _make_optimizer(
@@ -138,10 +132,6 @@ class Net(NeuralNet):
         return make_schedule(
             self.learning_rate, self.optimizer_, self.lr, epochs=epochs, steps=steps
         )
-
-    def _groups(self) -> list[dict[str, Any]]:
-        """The parameter groups of all optimisers."""
-        return [group for optimizer in self.optimizers_ for group in optimizer.param_groups]
 
     @property
     def optimizers_(self) -> list[torch.optim.Optimizer]:
@@ -163,25 +153,16 @@ class Net(NeuralNet):
         if net.solver == self.solver:
             states = deepcopy([optimizer.state_dict() for optimizer in net.optimizers_])
         self.resume(states, deepcopy(net.history_.to_list()))
-        self._set_back()
+        set_back(self.optimizers_, self.settings_)
 
     def take_over(self, net: "Net") -> None:
         """As `go_on_from`, of a net that this one was copied from, and its weights: in place."""
         with torch.no_grad():
             for mine, theirs in zip(_tensors(self.module_), _tensors(net.module_), strict=True):
                 mine.copy_(theirs)
-        for optimizer, other in zip(self.optimizers_, net.optimizers_, strict=True):
-            if not copy_states(other, optimizer):
-                optimizer.load_state_dict(deepcopy(other.state_dict()))
-        for group, other_group in zip(self._groups(), net._groups(), strict=True):
-            group.update({k: value for k, value in other_group.items() if k != "params"})
-        self._set_back()
-        self.history_.extend(list(net.history_)[len(self.history_) :])
-
-    def _set_back(self) -> None:
-        """The settings of the optimisers as the parameters say."""
-        for group, settings in zip(self._groups(), self.settings_, strict=True):
-            group.update(settings)
+        copy_in_place(net.optimizers_, self.optimizers_)
+        set_back(self.optimizers_, self.settings_)
+        self.history_.extend(list.__getitem__(net.history_, slice(len(self.history_), None)))
 
     # -------------------------------------------------------------------- the loop
 
@@ -222,7 +203,7 @@ class Net(NeuralNet):
                 if self.foreign_modules:
                     stack.enter_context(preserve_rng_state(self.device))
                 self.notify("on_train_begin", X=rows, y=None)
-                self._run(epochs)
+                run_epochs(self, epochs)
                 self.notify("on_train_end", X=rows, y=None)
         finally:
             for name in (
@@ -236,60 +217,6 @@ class Net(NeuralNet):
             ):
                 self.__dict__.pop(name, None)
         return self
-
-    def _run(self, epochs: int) -> None:
-        defect = None
-        try:
-            self.fit_loop(None, epochs=epochs)
-        except TrainingStopped:
-            pass
-        except _Diverged as error:
-            defect = str(error)
-        except KeyboardInterrupt:
-            if not self.keeps_progress or self.snapshot_.epoch < 0:
-                raise
-            self._go_back(inf)
-            self.interrupted_ = True
-            warn_of_interruption("epoch", self.snapshot_.epoch)
-        self._leave_divergence(defect)
-
-    def _go_back(self, before: float) -> bool:
-        """Go back to the newest state before an epoch, if there is one."""
-        epoch = self.snapshot_.go_back(before)
-        if epoch is not None:
-            del self.history_[epoch:]
-        return epoch is not None
-
-    def _leave_divergence(self, defect: str | None) -> None:
-        """Go back from a state that is of no use to the newest one that is.
-
-        The loss of an epoch is measured before its steps: it says nothing of the last one.
-        """
-        defect = defect or self._defect()
-        if defect is None:
-            return
-        advice = (
-            f"Training diverged in epoch {len(self.history)}: {defect}. Lower learning_rate_init "
-            f"(now {self.lr}) or rescale X."
-        )
-        while defect is not None:
-            if not self._go_back(len(self.history)):
-                raise ValueError(advice)
-            defect = self._defect()
-        warnings.warn(
-            f"{advice} The state after epoch {len(self.history)} is kept.",
-            ConvergenceWarning,
-            stacklevel=2,
-        )
-
-    def _defect(self) -> str | None:
-        """Why the module as it is now would be of no use, if so."""
-        if not all(bool(p.isfinite().all()) for p in self.module_.parameters() if p.requires_grad):
-            return "weights are not finite"
-        rows, index = self.subsets_[0].rows, cast(Tensor, self.subsets_[0].index)
-        some = index[:: -(-len(index) // _CHECKED_ROWS)]
-        loss = self._loss_at_rest([rows.batch(some.to(rows.index_device))])
-        return None if isfinite(loss) else f"the loss after it is {loss}"
 
     def get_split_datasets(self, X: object, y: object = None, **params: object) -> Any:
         """Training and validation rows were told apart before."""
@@ -387,34 +314,23 @@ class Net(NeuralNet):
             self.module_.train(training)
         if not training:
             self.generator_.manual_seed(self.seed + 4)
-        losses: dict[str, list[Tensor]] = {}
-        weights: list[Tensor | float] = []
+        losses = EpochLosses()
         for batch in iterator:
             if self.hears_batches_:
                 shown = self._shown(batch)
                 self.notify("on_batch_begin", batch=shown, training=training)
             step = step_fn(batch)
-            for name, value in (step["terms"] | step["logged"]).items():
-                losses.setdefault(name, []).append(value)
-            weights.append(len(batch.x) if batch.weight is None else batch.weight.sum())
+            losses.add(step["terms"] | step["logged"], batch)
             if self.hears_batches_:
                 loss = sum(float(value) for value in step["terms"].values())
                 self.history.record_batch(prefix + "_loss", loss)
                 self.history.record_batch(prefix + "_batch_size", len(batch.x))
                 step["y_pred"] = self.module_.shown_output(step["y_pred"])
                 self.notify("on_batch_end", batch=shown, training=training, **step)
-        if isinstance(weights[0], Tensor):
-            share = torch.stack(cast(list[Tensor], weights)).cpu().double()
-        else:
-            share = torch.tensor(weights, dtype=torch.float64)
-        share /= share.sum()
-        means = {
-            name: float(torch.stack(values).cpu().double() @ share)
-            for name, values in losses.items()
-        }
+        means = losses.means()
         total = sum(means[name] for name in step["terms"])
         if training and not isfinite(total):
-            raise _Diverged(f"the loss is {total}")
+            raise Diverged(f"the loss is {total}")
         if not self.hears_batches_ and training:
             self.history.new_batch()  # of which skorch's checkpoints want one
             self.history.record_batch(prefix + "_loss", total)
@@ -494,9 +410,9 @@ class Net(NeuralNet):
 
     def held_out_loss(self) -> float:
         """The loss of the held-out rows as the module is now."""
-        return self._loss_at_rest(self.get_iterator(cast(Subset, self.subsets_[1])))
+        return self.loss_at_rest(self.get_iterator(cast(Subset, self.subsets_[1])))
 
-    def _loss_at_rest(self, batches: Iterable[Batch]) -> float:
+    def loss_at_rest(self, batches: Iterable[Batch]) -> float:
         """The loss of rows as the module is now, as it will be used."""
         self.module_.eval()
         self.generator_.manual_seed(self.seed + 4)

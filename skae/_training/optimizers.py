@@ -1,6 +1,7 @@
 """Optimisers and schedules behind the parameters `solver` and `learning_rate`."""
 
 from collections.abc import Iterable
+from copy import deepcopy
 from math import cos, pi, sqrt
 from typing import Any
 
@@ -118,7 +119,32 @@ def make_optimizer(
     return torch.optim.LBFGS(params, lr=1.0, max_iter=_LBFGS_STEPS, line_search_fn="strong_wolfe")
 
 
-def copy_states(source: torch.optim.Optimizer, target: torch.optim.Optimizer) -> bool:
+def settings_of(optimizers: list[torch.optim.Optimizer]) -> list[dict[str, Any]]:
+    """Rates, decay and momentum of all groups of parameters."""
+    return [{k: v for k, v in group.items() if k != "params"} for group in _groups(optimizers)]
+
+
+def set_back(optimizers: list[torch.optim.Optimizer], settings: list[dict[str, Any]]) -> None:
+    """Give the groups of parameters these settings."""
+    for group, own in zip(_groups(optimizers), settings, strict=True):
+        group.update(own)
+
+
+def _groups(optimizers: list[torch.optim.Optimizer]) -> list[dict[str, Any]]:
+    return [group for optimizer in optimizers for group in optimizer.param_groups]
+
+
+def copy_in_place(
+    sources: list[torch.optim.Optimizer], targets: list[torch.optim.Optimizer]
+) -> None:
+    """Copy states and settings, in the memory that is there where it fits."""
+    for source, target in zip(sources, targets, strict=True):
+        if not _copy_states(source, target):
+            target.load_state_dict(deepcopy(source.state_dict()))
+    set_back(targets, settings_of(sources))
+
+
+def _copy_states(source: torch.optim.Optimizer, target: torch.optim.Optimizer) -> bool:
     """Copy states in place; False where they are not alike, as before the first step."""
     if isinstance(source, torch.optim.LBFGS):
         return False
