@@ -243,7 +243,8 @@ def of_training(model):
 def test_an_interruption_at_any_line_leaves_a_whole_epoch(build):
     """Weights, optimiser and history are those of a fit of so many epochs, or nothing is left."""
     X = make_rows(30)
-    files = ("skae/_training/net.py", "skae/_training/snapshot.py", "skae/_training/callbacks.py")
+    names = ("net", "recovery", "snapshot", "callbacks")
+    files = tuple(f"skae/_training/{name}.py" for name in names)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         expected = {k: of_training(build(max_iter=k).fit(X)) for k in (1, 2, 3)}
