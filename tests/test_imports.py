@@ -113,6 +113,11 @@ def test_version_is_that_of_the_package():
     assert skae.__version__ == installed
 
 
+def test_version_is_the_one_to_cite():
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {skae.__version__}\n" in citation
+
+
 # ----------------------------------------------------------------------- the house
 
 
