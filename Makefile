@@ -39,8 +39,8 @@ bench:
 ifeq ($(BENCH),)
 	@ls benchmarks/[a-z]*.py
 	@echo 'Run one by "make bench BENCH=pca_fit MNIST=mnist.npz"; MNIST is the path of the digits'
-	@echo '(without it they are downloaded), ARGS holds other options. Each script says its own at the top;'
-	@echo 'docs/benchmarks.md has the command of every table.'
+	@echo '(without it they are downloaded), ARGS holds other options, which each script names at'
+	@echo 'its top. docs/benchmarks.md has the command of every table.'
 else
 	$(PYTHON) benchmarks/$(BENCH).py $(if $(MNIST),--mnist $(MNIST)) $(ARGS)
 endif
