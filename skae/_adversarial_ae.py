@@ -33,11 +33,11 @@ class AdversarialAE(DeterministicAutoencoder):
     """An adversarial autoencoder: an autoencoder whose codes follow a distribution of choice.
 
     Each step of training has three updates, each by an optimiser of its own: encoder and
-    decoder maximise log p(x|z); a discriminator learns to tell codes from draws of the
-    prior; the encoder learns to deceive it (with the non-saturating loss). Where it
-    succeeds, the codes of all rows together follow the prior, and `sample` decodes draws
-    of the prior. No density of x comes with that: `score_samples` is the
-    log-likelihood of the reconstruction.
+    decoder maximise log p(x|z), the loss that `tol` and early stopping watch; a
+    discriminator learns to tell codes from draws of the prior; the encoder learns to
+    deceive it (with the non-saturating loss). Where it succeeds, the codes of all rows
+    together follow the prior, and `sample` decodes draws of the prior. No density of x
+    comes with that: `score_samples` is the log-likelihood of the reconstruction.
 
     Deep networks want `normalization="batch"`: without it the encoder deceives the
     discriminator at the cost of the reconstruction (docs/benchmarks.md). Thin priors want a
@@ -65,26 +65,29 @@ class AdversarialAE(DeterministicAutoencoder):
     network : {"mlp", "conv"}, default="mlp"
         Fully connected or convolutional layers (3x3).
     image_shape : tuple of (channels, height, width), default=None
-        What a row is; needed for "conv", with sides of at least 4. With it your own
-        networks read images, and `perceptual` does.
+        What a row is; needed for "conv", with sides of at least 4. With it your own encoder
+        reads images, and your own decoder writes them.
     pooling : {"stride", "max", "average", "min"}, default="stride"
         How "conv" halves images. The decoder enlarges them by nearest neighbours.
     encoder, decoder : torch.nn.Module, default=None
-        Your own networks, (n, n_features) to (n, n_components) and back; with
-        `posterior="gaussian"` the encoder writes (n, 2 n_components), means and then log
-        variances. They are copied, never trained in place. Where rows have NaN, the encoder reads
-        2 n_features columns, the second half 1 where a value was seen.
+        Your own networks, copied and never trained in place: (n, n_features) to
+        (n, n_components), and back; with `posterior="gaussian"` the encoder writes
+        (n, 2 n_components), means and then log variances. Where rows have NaN, the encoder
+        reads 2 n_features columns: the values, with 0 and not the mean for those not seen,
+        and then 1 where a value was seen, 0 elsewhere.
     likelihood : {"gaussian", "bernoulli", "continuous_bernoulli", "poisson", "laplace"}, \
             default="gaussian"
-        p(x|z). "bernoulli" of grey values in (0, 1) scores an expected log-mass, which
-        is no density: compare it with nothing else. "continuous_bernoulli" is one.
+        p(x|z); "gaussian" and "laplace" have a noise variance. "bernoulli" of grey values
+        in (0, 1) scores an expected log-mass, which is no density: compare it with nothing
+        else. "continuous_bernoulli" is one.
     noise_variance : {"scalar", "per_feature"} or float, default="scalar"
-        Of "gaussian" and "laplace": learned, one for all features or one for each,
-        at least 1e-4 of the mean feature variance; or given, in squared units of X.
+        Variance of the noise, where the likelihood has one: learned, one for all features
+        or one for each, at least 1e-4 of the mean feature variance; or given, in squared
+        units of X.
     missing : {"mask", "error"}, default="mask"
-        What NaN is: a value not seen, left out of the loss, and filled with the mean (for
-        your own encoder with 0) at the input, beside which, if training rows had NaN, the
-        encoder reads the mask; or an error.
+        "mask": NaN is a value not seen. It is left out of the likelihood; recognition reads
+        the mean in its place and, if training rows had NaN, beside the row the mask of what
+        was seen. "error": NaN is an error.
     posterior : {"deterministic", "gaussian"}, default="deterministic"
         Whether the encoder gives the code, or a Gaussian that the code is drawn from in
         training; `transform` then gives its mean.
@@ -112,10 +115,10 @@ class AdversarialAE(DeterministicAutoencoder):
         The share of `max_iter` in which "incremental" grows from 1 code to all. `tol`
         and early stopping begin after it.
     perceptual : tuple of (torch.nn.Module, float), default=None
-        A fixed network, and the weight of the squared distance between its features of
-        a row and of its reconstruction.
+        A fixed network, and the weight of the squared distance between its features of a
+        row and of its reconstruction; with `image_shape` it reads images.
     solver : {"adam", "adamw", "sgd"}, default="adam"
-        Optimiser, one of each kind for each of the three losses.
+        Optimiser.
     alpha : float, default=1e-4
         L2 penalty on weights; for "adamw" the decoupled decay.
     batch_size : int, default=128
@@ -125,30 +128,31 @@ class AdversarialAE(DeterministicAutoencoder):
         "invscaling" falls with the root of the epoch, "adaptive" is divided by 5 when
         the loss stalls for two epochs.
     learning_rate_init : float, default=1e-3
-        Its largest value, for the encoder and the decoder.
+        The largest learning rate.
     momentum : float in [0, 1), default=0.9
         Nesterov momentum of "sgd".
     max_iter : int, default=200
         Epochs.
     tol : float, default=0.0
-        Training ends when the reconstruction loss has not improved by this, in nats per row, for
+        Training ends when the loss has not improved by this, in nats per row, for
         `n_iter_no_change` epochs; 0 never ends it without early stopping.
     early_stopping : bool, default=False
-        Watch the reconstruction loss on rows that are held out, and go back to the best epoch.
+        Watch the loss on rows that are held out, and go back to the best epoch.
     validation_fraction : float in (0, 1), default=0.1
         Share of the rows that early stopping holds out.
     n_iter_no_change : int, default=10
-        Epochs that `tol` waits for.
+        Epochs that `tol` and early stopping wait for.
     warm_start : bool, default=False
         `fit` goes on from the earlier fit.
     verbose : int, default=0
         1 shows one line with the epochs, the losses and the time left.
     random_state : int, RandomState instance or None, default=None
-        Seed of weights, batches, noise and held-out rows.
+        Seed of weights, batches, draws and held-out rows. None takes fresh entropy; the
+        global generators are never touched.
     device : str, default="auto"
         "auto", "cpu", "cuda", "cuda:1", "mps"; "auto" takes a GPU if there is one.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
-        Of training; all else is float32. "auto" takes bfloat16 on a GPU that has it.
+        Of training only; "auto" takes bfloat16 on a GPU that has it, else float32.
     compile : bool, default=False
         Compile the loss with torch.compile, which takes up to a minute at first.
     callbacks : list of skorch callbacks, default=None
@@ -175,9 +179,9 @@ class AdversarialAE(DeterministicAutoencoder):
     code_covariance_ : ndarray of shape (n_components, n_components)
         Their covariance.
     n_features_in_ : int
-        Number of features.
-    feature_names_in_ : ndarray of shape (n_features,)
-        Their names, if all are strings.
+        Number of features seen in `fit`.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, if all are strings.
 
     See Also
     --------

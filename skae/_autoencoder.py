@@ -68,27 +68,30 @@ class Autoencoder(DeterministicAutoencoder):
     network : {"mlp", "conv"}, default="mlp"
         Fully connected or convolutional layers (3x3).
     image_shape : tuple of (channels, height, width), default=None
-        What a row is; needed for "conv", with sides of at least 4. With it your own
-        networks read images, and `perceptual` does.
+        What a row is; needed for "conv", with sides of at least 4. With it your own encoder
+        reads images, and your own decoder writes them.
     pooling : {"stride", "max", "average", "min"}, default="stride"
         How "conv" halves images. The decoder enlarges them by nearest neighbours.
     encoder, decoder : torch.nn.Module, default=None
-        Your own networks, (n, n_features) to (n, n_components) and back. They are
-        copied, never trained in place. Where rows have NaN, the encoder reads
-        2 n_features columns, the second half 1 where a value was seen.
+        Your own networks, copied and never trained in place: (n, n_features) to
+        (n, n_components), and back. Where rows have NaN, the encoder reads 2 n_features
+        columns: the values, with 0 and not the mean for those not seen, and then 1 where a
+        value was seen, 0 elsewhere.
     tied_weights : bool, default=False
         The decoder's weights are the encoder's, transposed ("mlp" only).
     likelihood : {"gaussian", "bernoulli", "continuous_bernoulli", "poisson", "laplace"}, \
             default="gaussian"
-        p(x|z). "bernoulli" of grey values in (0, 1) scores an expected log-mass, which
-        is no density: compare it with nothing else. "continuous_bernoulli" is one.
+        p(x|z); "gaussian" and "laplace" have a noise variance. "bernoulli" of grey values
+        in (0, 1) scores an expected log-mass, which is no density: compare it with nothing
+        else. "continuous_bernoulli" is one.
     noise_variance : {"scalar", "per_feature"} or float, default="scalar"
-        Of "gaussian" and "laplace": learned, one for all features or one for each,
-        at least 1e-4 of the mean feature variance; or given, in squared units of X.
+        Variance of the noise, where the likelihood has one: learned, one for all features
+        or one for each, at least 1e-4 of the mean feature variance; or given, in squared
+        units of X.
     missing : {"mask", "error"}, default="mask"
-        What NaN is: a value not seen, left out of the loss, and filled with the mean (for
-        your own encoder with 0) at the input, beside which, if training rows had NaN, the
-        encoder reads the mask; or an error.
+        "mask": NaN is a value not seen. It is left out of the likelihood; recognition reads
+        the mean in its place and, if training rows had NaN, beside the row the mask of what
+        was seen. "error": NaN is an error.
     pretraining : {"rbm", "layerwise"}, default=None
         Start from a greedily trained stack: of restricted Boltzmann machines (for
         `activation="logistic"`), or of one-layer autoencoders ("mlp" only).
@@ -116,10 +119,11 @@ class Autoencoder(DeterministicAutoencoder):
         Weight of the mean squared Frobenius norm of the encoder's Jacobian, in the
         units in which the encoder reads rows.
     perceptual : tuple of (torch.nn.Module, float), default=None
-        A fixed network, and the weight of the squared distance between its features of
-        a row and of its reconstruction.
+        A fixed network, and the weight of the squared distance between its features of a
+        row and of its reconstruction; with `image_shape` it reads images.
     solver : {"adam", "adamw", "sgd", "lbfgs"}, default="adam"
-        Optimiser; "lbfgs" takes all rows at once and 20 steps an epoch.
+        Optimiser; "lbfgs" takes all rows at once and 20 steps an epoch, and ignores
+        `learning_rate_init`.
     alpha : float, default=1e-4
         L2 penalty on weights; for "adamw" the decoupled decay.
     batch_size : int, default=128
@@ -129,7 +133,7 @@ class Autoencoder(DeterministicAutoencoder):
         "invscaling" falls with the root of the epoch, "adaptive" is divided by 5 when
         the loss stalls for two epochs.
     learning_rate_init : float, default=1e-3
-        Its largest value; of no effect on "lbfgs".
+        The largest learning rate.
     momentum : float in [0, 1), default=0.9
         Nesterov momentum of "sgd".
     max_iter : int, default=200
@@ -142,17 +146,18 @@ class Autoencoder(DeterministicAutoencoder):
     validation_fraction : float in (0, 1), default=0.1
         Share of the rows that early stopping holds out.
     n_iter_no_change : int, default=10
-        Epochs that `tol` waits for.
+        Epochs that `tol` and early stopping wait for.
     warm_start : bool, default=False
         `fit` goes on from the earlier fit.
     verbose : int, default=0
         1 shows one line with the epochs, the losses and the time left.
     random_state : int, RandomState instance or None, default=None
-        Seed of weights, batches, noise and held-out rows.
+        Seed of weights, batches, draws and held-out rows. None takes fresh entropy; the
+        global generators are never touched.
     device : str, default="auto"
         "auto", "cpu", "cuda", "cuda:1", "mps"; "auto" takes a GPU if there is one.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
-        Of training; all else is float32. "auto" takes bfloat16 on a GPU that has it.
+        Of training only; "auto" takes bfloat16 on a GPU that has it, else float32.
     compile : bool, default=False
         Compile the loss with torch.compile, which takes up to a minute at first.
     callbacks : list of skorch callbacks, default=None
@@ -176,9 +181,9 @@ class Autoencoder(DeterministicAutoencoder):
     code_covariance_ : ndarray of shape (n_components, n_components)
         Their covariance.
     n_features_in_ : int
-        Number of features.
-    feature_names_in_ : ndarray of shape (n_features,)
-        Their names, if all are strings.
+        Number of features seen in `fit`.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, if all are strings.
 
     See Also
     --------

@@ -117,7 +117,7 @@ class CountMixtureAE(LikelihoodModel):
     tol : float, default=1e-4
         Training stops when an iteration gains no more, in nats per count.
     max_iter : int, default=100
-        Most iterations.
+        Iterations at most.
     warm_start : bool, default=False
         Begin with the Gaussians of the last fit. With a larger `n_components` those of most
         mass are halved, from coarse to fine. Counts that one Gaussian explains better by 10 nats
@@ -128,7 +128,7 @@ class CountMixtureAE(LikelihoodModel):
         that are asked for here are used. Results do not depend on it.
     random_state : int, RandomState instance or None, default=None
         Seed of ``init='counts'`` and of the shifts of `n_averages`; nothing else is random.
-        None takes fresh entropy; NumPy's global generator is never touched.
+        None takes fresh entropy; the global generators are never touched.
 
     Attributes
     ----------
@@ -162,9 +162,9 @@ class CountMixtureAE(LikelihoodModel):
     n_features_in_ : int
         Number of features seen in `fit`.
     feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, when they are all strings.
+        Names of the features, if all are strings.
     score_kind : str
-        'log_likelihood': scores are log densities, in nats per count.
+        'log_likelihood': scores are log densities, in nats per row.
 
     See Also
     --------

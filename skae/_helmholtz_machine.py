@@ -62,8 +62,9 @@ class HelmholtzMachine(NetworkAutoencoder):
 
     "wake-sleep" (Hinton et al. 1995) fits each network to draws of the other: awake,
     generation to units that rows were recognised as; asleep, recognition to units that a
-    dreamt row was generated from. Its updates are local, a delta rule for each layer. They
-    do not descend one objective.
+    dreamt row was generated from. Its updates are local, a delta rule for each layer (the
+    plain one with `solver="sgd"` and `momentum=0`, for Gaussian rows times their noise
+    variance). They do not descend one objective.
 
     "reweighted" (Bornschein & Bengio 2015) recognises each row several times and weighs
     these particles by w = p(x, h) / q(h|x), for both networks awake, and learns asleep, too.
@@ -72,6 +73,9 @@ class HelmholtzMachine(NetworkAutoencoder):
 
     "free-energy" descends F = E_q[-log p(x, h)] - H(q), with an unbiased gradient: for
     recognition by REINFORCE, each particle compared with the others.
+
+    Binary units want large weights, and so large rates: with `learning_rate="cosine"`, a
+    `learning_rate_init` of 0.05 to 0.2 for some thousand rows (docs/helmholtz_machine.md).
 
     Parameters
     ----------
@@ -85,19 +89,21 @@ class HelmholtzMachine(NetworkAutoencoder):
         Draws from q(h|x) for each row and step; two or more for "free-energy". None takes 1
         for "wake-sleep" and 10 for the others.
     likelihood : {"auto", "bernoulli", "gaussian"}, default="auto"
-        p(x|h). "auto" takes "bernoulli" if all values are 0 or 1, and "gaussian" otherwise.
+        p(x|h). "auto" takes "bernoulli" if all values are 0 or 1, and "gaussian", which has a
+        noise variance, otherwise.
         "bernoulli" takes values between 0 and 1, too: as probabilities, from which rows are
         drawn anew in every epoch. What "auto" took of the first rows holds while `partial_fit`
         or `warm_start` go on.
     noise_variance : {"scalar", "per_feature"} or float, default="scalar"
-        Of "gaussian": learned, one for all features or one for each, at least 1e-4 of the
-        mean feature variance; or given, in squared units of X.
+        Variance of the noise, where the likelihood has one: learned, one for all features
+        or one for each, at least 1e-4 of the mean feature variance; or given, in squared
+        units of X.
     missing : {"mask", "error"}, default="mask"
-        What NaN is: a value not seen, left out of p(x|h), and filled with the mean for
-        recognition, which, if training rows had NaN, reads the mask beside it; or an error.
+        "mask": NaN is a value not seen. It is left out of the likelihood; recognition reads
+        the mean in its place and, if training rows had NaN, beside the row the mask of what
+        was seen. "error": NaN is an error.
     solver : {"adam", "adamw", "sgd"}, default="adam"
-        Optimiser; "sgd" with `momentum=0` makes the plain delta rules, for Gaussian rows times
-        their noise variance.
+        Optimiser.
     alpha : float, default=0.0
         L2 penalty on weights; for "adamw" the decoupled decay.
     batch_size : int, default=128
@@ -107,8 +113,7 @@ class HelmholtzMachine(NetworkAutoencoder):
         "invscaling" falls with the root of the epoch, "adaptive" is divided by 5 when
         the loss stalls for two epochs.
     learning_rate_init : float, default=1e-2
-        Its largest value. Binary units want large weights, and so large rates: with
-        "cosine", 0.05 to 0.2 for some thousand rows (docs/helmholtz_machine.md).
+        The largest learning rate.
     momentum : float in [0, 1), default=0.9
         Nesterov momentum of "sgd".
     max_iter : int, default=200
@@ -121,17 +126,18 @@ class HelmholtzMachine(NetworkAutoencoder):
     validation_fraction : float in (0, 1), default=0.1
         Share of the rows that early stopping holds out.
     n_iter_no_change : int, default=10
-        Epochs that `tol` waits for.
+        Epochs that `tol` and early stopping wait for.
     warm_start : bool, default=False
         `fit` goes on from the earlier fit.
     verbose : int, default=0
         1 shows one line with the epochs, the losses and the time left.
     random_state : int, RandomState instance or None, default=None
-        Seed of weights, batches, draws and held-out rows.
+        Seed of weights, batches, draws and held-out rows. None takes fresh entropy; the
+        global generators are never touched.
     device : str, default="auto"
         "auto", "cpu", "cuda", "cuda:1", "mps"; "auto" takes a GPU if there is one.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
-        Of training; nothing else is in bfloat16, which "auto" takes on a GPU that has it.
+        Of training only; "auto" takes bfloat16 on a GPU that has it, else float32.
     compile : bool, default=False
         Compile the loss with torch.compile, which takes up to a minute at first.
     callbacks : list of skorch callbacks, default=None
@@ -153,11 +159,11 @@ class HelmholtzMachine(NetworkAutoencoder):
     likelihood_ : {"bernoulli", "gaussian"}
         Which p(x|h) it is.
     noise_variance_ : float or ndarray of shape (n_features,)
-        Variance of the noise, in squared units of X; None for "bernoulli".
+        Variance of the noise, in squared units of X; None for likelihoods without.
     n_features_in_ : int
-        Number of features.
-    feature_names_in_ : ndarray of shape (n_features,)
-        Their names, if all are strings.
+        Number of features seen in `fit`.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, if all are strings.
 
     See Also
     --------

@@ -122,10 +122,11 @@ class LatentDensityEstimator(
     ----------
     autoencoder : estimator, default=None
         Anything with `fit`, `transform` and `inverse_transform`, such as one of skae's,
-        PCA, KernelPCA(fit_inverse_transform=True), NMF or a Pipeline of them. It is cloned and
-        fitted; wrapped in :class:`~sklearn.frozen.FrozenEstimator` it is used as it is. None
-        takes rows as codes. Codes have to be real: VQVAE, whose codes are integers, has a prior
-        of its own.
+        PCA, KernelPCA(fit_inverse_transform=True), NMF or a Pipeline of them. It is cloned
+        and fitted to all rows, also to those that early stopping holds out; wrapped in
+        :class:`~sklearn.frozen.FrozenEstimator` it is used as it is. None takes rows as
+        codes. Codes have to be real: VQVAE, whose codes are integers, has a prior of its
+        own.
     n_components : int, default=None
         The `n_components` of the autoencoder, or of the last step that has one; None leaves
         it as it is. Given without an autoencoder, that is a :class:`LinearAE`, which is PCA.
@@ -172,11 +173,12 @@ class LatentDensityEstimator(
     n_transforms : int, default=3
         Transformations of "flow".
     solver : {"adam", "adamw", "sgd", "lbfgs", "muon"}, default="adam"
-        Optimiser; "lbfgs" takes all rows at once; "muon" orthogonalises the steps of the causal
-        network's weights (Jordan et al. 2024), at five times the rate, and is AdamW for all
-        others.
+        Optimiser; "lbfgs" takes all rows at once and 20 steps an epoch, and ignores
+        `learning_rate_init`. "muon" orthogonalises the steps of the causal network's
+        weights (Jordan et al. 2024), at five times the rate, and is AdamW for all others;
+        `alpha` is the decoupled decay of both.
     alpha : float, default=0.0
-        L2 penalty on weights; for "adamw" and "muon" the decoupled decay.
+        L2 penalty on weights; for "adamw" the decoupled decay.
     batch_size : int, default=128
         Rows per step.
     learning_rate : {"constant", "cosine", "invscaling", "adaptive"}, default="constant"
@@ -184,7 +186,7 @@ class LatentDensityEstimator(
         "invscaling" falls with the root of the epoch, "adaptive" is divided by 5 when
         the loss stalls for two epochs.
     learning_rate_init : float, default=1e-3
-        Its largest value.
+        The largest learning rate.
     momentum : float in [0, 1), default=0.9
         Nesterov momentum of "sgd".
     max_iter : int, default=50
@@ -193,23 +195,23 @@ class LatentDensityEstimator(
         Training ends when the loss has not improved by this, in nats per row, for
         `n_iter_no_change` epochs; 0 never ends it without early stopping.
     early_stopping : bool, default=False
-        Watch the loss on rows that are held out of the density's training, and go back to the
-        best epoch. The autoencoder sees them.
+        Watch the loss on rows that are held out, and go back to the best epoch.
     validation_fraction : float in (0, 1), default=0.1
         Share of the rows that early stopping holds out.
     n_iter_no_change : int, default=10
-        Epochs that `tol` waits for.
+        Epochs that `tol` and early stopping wait for.
     warm_start : bool, default=False
         `fit` goes on from the earlier fit: with the density, and with an autoencoder that has
         `warm_start=True` itself; another one stays as it is.
     verbose : int, default=0
         1 shows one line with the epochs, the losses and the time left.
     random_state : int, RandomState instance or None, default=None
-        Seed of weights, batches and held-out rows, and of whatever is wrapped and has none.
+        Seed of weights, batches, orderings and held-out rows, and of whatever is wrapped
+        and has none. None takes fresh entropy; the global generators are never touched.
     device : str, default="auto"
         "auto", "cpu", "cuda", "cuda:1", "mps"; "auto" takes a GPU if there is one.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
-        Of training; all else is float32. "auto" takes bfloat16 on a GPU that has it.
+        Of training only; "auto" takes bfloat16 on a GPU that has it, else float32.
     compile : bool, default=False
         Compile the loss with torch.compile, which takes up to a minute at first.
     callbacks : list of skorch callbacks, default=None
@@ -221,11 +223,13 @@ class LatentDensityEstimator(
     autoencoder_ : estimator or None
         The fitted autoencoder.
     density_ : estimator
-        The fitted density, if it is one of scikit-learn's.
+        The fitted density: one of scikit-learn's; or one that a network learned, with
+        `fit`, `score_samples`, `sample` and `partial_fit`. Only the latter has `net_` and
+        `history_`.
     net_ : skorch.NeuralNet
-        The trained net of the other densities; its module is `net_.module_`.
+        The trained net; its module is `net_.module_`.
     history_ : list of dict
-        Its losses in every epoch, -log p(z) of standardised codes, nats per row; in training
+        Losses of every epoch, -log p(z) of standardised codes, nats per row; in training
         that of one ordering, if there are several, at the last weights.
     n_iter_ : int
         Epochs, or iterations of a scikit-learn density, that were trained.
@@ -234,9 +238,9 @@ class LatentDensityEstimator(
     n_components_ : int
         Number of codes.
     n_features_in_ : int
-        Number of features.
-    feature_names_in_ : ndarray of shape (n_features,)
-        Their names, if all are strings.
+        Number of features seen in `fit`.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, if all are strings.
 
     See Also
     --------

@@ -102,8 +102,8 @@ class LinearAE(BaseAutoencoder, PCA):
     power_iteration_normalizer : {'auto', 'QR', 'LU', 'none'}, default='auto'
         Normaliser of `svd_solver='randomized'`.
     random_state : int, RandomState instance or None, default=None
-        For the solvers 'arpack', 'randomized' and 'gradient'. None takes fresh entropy;
-        NumPy's global generator is never touched.
+        Seed of the solvers 'arpack', 'randomized' and 'gradient'. None takes fresh entropy;
+        the global generators are never touched.
     alpha : float, default=0.0
         Penalty on both maps, in units of the squared data. With `alpha` > 0,
         `transform`, `inverse_transform` and `components_` are the shrunken maps; the
@@ -125,16 +125,16 @@ class LinearAE(BaseAutoencoder, PCA):
         With `whiten=True` they are the axes, as PCA's, and the codes are to be multiplied
         by `sqrt(explained_variance_)` first.
     axes_ : ndarray of shape (n_components_, n_features_in_)
-        Principal axes, orthonormal, by decreasing variance, whatever `alpha` and `whiten`.
+        Principal axes, orthonormal, by decreasing variance, as PCA's `components_`.
     explained_variance_ : ndarray of shape (n_components_,)
         Variance of the rows along each axis, with n - 1. That is the variance of the codes
         only without `alpha` and `whiten`.
     explained_variance_ratio_ : ndarray of shape (n_components_,)
         Their fractions of the total variance.
     singular_values_ : ndarray of shape (n_components_,)
-        Singular values of the centred data.
+        Singular values of the centred rows, as PCA's: sqrt((n - 1) explained_variance_).
     mean_ : ndarray of shape (n_features_in_,)
-        Mean row.
+        Mean row, mu.
     n_components_ : int
         Number of codes.
     n_samples_ : int or float
@@ -148,7 +148,7 @@ class LinearAE(BaseAutoencoder, PCA):
     n_features_in_ : int
         Number of features seen in `fit`.
     feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, when they are all strings.
+        Names of the features, if all are strings.
     n_iter_ : int
         Iterations of L-BFGS; only with `solver='gradient'`.
     score_kind : str

@@ -94,25 +94,24 @@ class PPCA(LikelihoodModel):
         value seen. Complete rows are solved until the axes are right to the square root
         of the float precision, and the variances to that precision.
     max_iter : int, default=200
-        Most EM steps.
+        Iterations at most.
     random_state : int, RandomState instance or None, default=None
-        Start of EM and of the randomized solver. None takes fresh entropy; NumPy's
-        global generator is never touched.
+        Seed of the start of EM and of the randomized solver. None takes fresh entropy; the
+        global generators are never touched.
 
     Attributes
     ----------
     loadings_ : ndarray of shape (n_features_in_, n_components_)
         W, with orthogonal columns by decreasing length.
     mean_ : ndarray of shape (n_features_in_,)
-        mu.
+        Mean row, mu.
     noise_variance_ : float
         sigma squared, at least the float precision times the mean variance.
     components_ : ndarray of shape (n_components_, n_features_in_)
         The transpose of W, as FactorAnalysis has it: `Z @ components_ + mean_` is
         `inverse_transform(Z)`.
     axes_ : ndarray of shape (n_components_, n_features_in_)
-        Principal axes, orthonormal: the directions of the loadings, as PCA's
-        `components_`.
+        Principal axes, orthonormal, by decreasing variance, as PCA's `components_`.
     explained_variance_ : ndarray of shape (n_components_,)
         Variance lambda of the rows along each axis with n - 1, as PCA's. (The likelihood
         uses 1/n.) It is not the variance of the codes, which is 1 - sigma^2 / lambda.
@@ -120,7 +119,6 @@ class PPCA(LikelihoodModel):
         Their fractions of the total variance.
     singular_values_ : ndarray of shape (n_components_,)
         Singular values of the centred rows, as PCA's: sqrt((n - 1) explained_variance_).
-        With missing values, of rows with the model's covariance.
     n_components_ : int
         Number of codes.
     n_samples_ : int or float
@@ -132,9 +130,9 @@ class PPCA(LikelihoodModel):
     n_features_in_ : int
         Number of features seen in `fit`.
     feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, when they are all strings.
+        Names of the features, if all are strings.
     score_kind : str
-        'log_likelihood': scores are log densities of what was seen, in nats per row.
+        'log_likelihood': scores are log densities, in nats per row.
 
     See Also
     --------

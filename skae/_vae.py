@@ -56,8 +56,10 @@ class VAE(ConditionalMixin, EncoderDecoder):
 
     q(z|x) is Gaussian with diagonal covariance. Training maximises the evidence lower
     bound, E_q log p(x|z) - KL(q(z|x) || p(z)) <= log p(x), or a tighter one of several
-    importance-weighted draws of z. `transform` gives the mean of q(z|x), `score_samples`
-    the importance-weighted bound in nats, `sample` rows from p(z) p(x|z).
+    importance-weighted draws of z, less the penalty of `alpha`. The loss is noisy, as z
+    is drawn: the fewer the rows, the larger `n_iter_no_change` has to be. `transform`
+    gives the mean of q(z|x), `score_samples` the importance-weighted bound in nats,
+    `sample` rows from p(z) p(x|z).
 
     The built-in networks read (x - mean) / scale, with one scale for all features, the
     root of their mean variance. So no scaler is needed before it, and features keep
@@ -70,7 +72,7 @@ class VAE(ConditionalMixin, EncoderDecoder):
     Parameters
     ----------
     n_components : int, default=2
-        Number of latents.
+        Number of codes.
     hidden_layer_sizes : array-like of int or int, default=(100,)
         Units of the encoder's hidden layers; for `network="conv"` channels, each entry
         halving the image.
@@ -86,26 +88,29 @@ class VAE(ConditionalMixin, EncoderDecoder):
     network : {"mlp", "conv"}, default="mlp"
         Fully connected or convolutional layers (3x3).
     image_shape : tuple of (channels, height, width), default=None
-        What a row is; needed for "conv", with sides of at least 4. With it your own
-        networks read images.
+        What a row is; needed for "conv", with sides of at least 4. With it your own encoder
+        reads images, and your own decoder writes them.
     pooling : {"stride", "max", "average", "min"}, default="stride"
         How "conv" halves images. The decoder enlarges them by nearest neighbours.
     encoder, decoder : torch.nn.Module, default=None
         Your own networks, copied and never trained in place: (n, n_features) to
-        (n, 2 n_components), means and then log variances; and (n, n_components), with
-        what `conditional` adds, to (n, n_features). Where rows have NaN, the encoder
-        reads 2 n_features columns, the second half 1 where a value was seen.
+        (n, 2 n_components), means and then log variances; and (n, n_components), with what
+        `conditional` adds, to (n, n_features). Where rows have NaN, the encoder reads
+        2 n_features columns: the values, with 0 and not the mean for those not seen, and
+        then 1 where a value was seen, 0 elsewhere.
     likelihood : {"gaussian", "bernoulli", "continuous_bernoulli", "poisson", "laplace"}, \
             default="gaussian"
-        p(x|z). "bernoulli" of grey values in (0, 1) scores an expected log-mass, which
-        is no density: compare it with nothing else. "continuous_bernoulli" is one.
+        p(x|z); "gaussian" and "laplace" have a noise variance. "bernoulli" of grey values
+        in (0, 1) scores an expected log-mass, which is no density: compare it with nothing
+        else. "continuous_bernoulli" is one.
     noise_variance : {"scalar", "per_feature"} or float, default="scalar"
-        Of "gaussian" and "laplace": learned, one for all features or one for each,
-        at least 1e-4 of the mean feature variance; or given, in squared units of X.
+        Variance of the noise, where the likelihood has one: learned, one for all features
+        or one for each, at least 1e-4 of the mean feature variance; or given, in squared
+        units of X.
     missing : {"mask", "error"}, default="mask"
-        What NaN is: a value not seen, left out of the loss, and filled with the mean (for
-        your own encoder with 0) at the input, beside which, if training rows had NaN, the
-        encoder reads the mask; or an error.
+        "mask": NaN is a value not seen. It is left out of the likelihood; recognition reads
+        the mean in its place and, if training rows had NaN, beside the row the mask of what
+        was seen. "error": NaN is an error.
     prior : {"standard", "mixture", "vamp"}, default="standard"
         p(z): N(0, I); a mixture of Gaussians with diagonal covariances, learned; or the
         mean of q(z|u) over pseudo-rows u, learned (Tomczak & Welling 2018).
@@ -130,10 +135,10 @@ class VAE(ConditionalMixin, EncoderDecoder):
         bound, with doubly reparameterised gradients for q; this excludes `beta`,
         `beta_warm_up` and `free_bits`.
     solver : {"adam", "adamw", "sgd", "lbfgs"}, default="adam"
-        Optimiser; "lbfgs" takes all rows at once and 20 steps an epoch.
+        Optimiser; "lbfgs" takes all rows at once and 20 steps an epoch, and ignores
+        `learning_rate_init`.
     alpha : float, default=0.0
-        L2 penalty on weights; for "adamw" the decoupled decay. The bound then is no
-        longer what is maximised.
+        L2 penalty on weights; for "adamw" the decoupled decay.
     batch_size : int, default=128
         Rows per step.
     learning_rate : {"constant", "cosine", "invscaling", "adaptive"}, default="constant"
@@ -141,31 +146,31 @@ class VAE(ConditionalMixin, EncoderDecoder):
         "invscaling" falls with the root of the epoch, "adaptive" is divided by 5 when
         the loss stalls for two epochs.
     learning_rate_init : float, default=1e-3
-        Its largest value; of no effect on "lbfgs".
+        The largest learning rate.
     momentum : float in [0, 1), default=0.9
         Nesterov momentum of "sgd".
     max_iter : int, default=200
         Epochs.
     tol : float, default=0.0
         Training ends when the loss has not improved by this, in nats per row, for
-        `n_iter_no_change` epochs; 0 never ends it without early stopping. The loss is
-        noisy, as z is drawn: the fewer the rows, the more patience it takes.
+        `n_iter_no_change` epochs; 0 never ends it without early stopping.
     early_stopping : bool, default=False
         Watch the loss on rows that are held out, and go back to the best epoch.
     validation_fraction : float in (0, 1), default=0.1
         Share of the rows that early stopping holds out.
     n_iter_no_change : int, default=10
-        Epochs that `tol` waits for.
+        Epochs that `tol` and early stopping wait for.
     warm_start : bool, default=False
         `fit` goes on from the earlier fit.
     verbose : int, default=0
         1 shows one line with the epochs, the losses and the time left.
     random_state : int, RandomState instance or None, default=None
-        Seed of weights, batches, noise and held-out rows.
+        Seed of weights, batches, draws and held-out rows. None takes fresh entropy; the
+        global generators are never touched.
     device : str, default="auto"
         "auto", "cpu", "cuda", "cuda:1", "mps"; "auto" takes a GPU if there is one.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
-        Of training; all else is float32. "auto" takes bfloat16 on a GPU that has it.
+        Of training only; "auto" takes bfloat16 on a GPU that has it, else float32.
     compile : bool, default=False
         Compile the loss with torch.compile, which takes up to a minute at first.
     callbacks : list of skorch callbacks, default=None
@@ -183,7 +188,7 @@ class VAE(ConditionalMixin, EncoderDecoder):
     n_iter_ : int
         Epochs that were trained.
     n_components_ : int
-        Number of latents.
+        Number of codes.
     n_active_units_ : int
         Latents whose posterior mean varies over the training rows, with a variance
         above 0.01.
@@ -196,9 +201,9 @@ class VAE(ConditionalMixin, EncoderDecoder):
     target_mean_, target_scale_ : ndarray of shape (n_targets,)
         Means and standard deviations of y, with `conditional=True` and numbers.
     n_features_in_ : int
-        Number of features.
-    feature_names_in_ : ndarray of shape (n_features,)
-        Their names, if all are strings.
+        Number of features seen in `fit`.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, if all are strings.
 
     See Also
     --------

@@ -154,6 +154,7 @@ class VQVAE(_EmbeddingOutput, EncoderDecoder):
         Epochs of the causal network at most; None takes `max_iter`. It goes back to the
         best one on held-out rows (`validation_fraction`), and ends when `n_iter_no_change`
         epochs were no better. In `partial_fit` it is one, over all rows of the call.
+        Callbacks do not hear of these epochs.
     hidden_layer_sizes : array-like of int or int, default=(100,)
         Units of the encoder's hidden layers; for `network="conv"` channels, each entry
         halving the image.
@@ -169,25 +170,28 @@ class VQVAE(_EmbeddingOutput, EncoderDecoder):
     network : {"mlp", "conv"}, default="mlp"
         Fully connected or convolutional layers (3x3).
     image_shape : tuple of (channels, height, width), default=None
-        What a row is; needed for "conv", with sides of at least 4. With it your own
-        networks read images.
+        What a row is; needed for "conv", with sides of at least 4. With it your own encoder
+        reads images, and your own decoder writes them.
     pooling : {"stride", "max", "average", "min"}, default="stride"
         How "conv" halves images. The decoder enlarges them by nearest neighbours.
     encoder, decoder : torch.nn.Module, default=None
-        Your own networks, (n, n_features) to (n, n_components * code_dim), position by
-        position, and back. They are copied, never trained in place. Where rows have NaN,
-        the encoder reads 2 n_features columns, the second half 1 where a value was seen.
+        Your own networks, copied and never trained in place: (n, n_features) to
+        (n, n_components * code_dim), position by position, and back. Where rows have NaN,
+        the encoder reads 2 n_features columns: the values, with 0 and not the mean for
+        those not seen, and then 1 where a value was seen, 0 elsewhere.
     likelihood : {"gaussian", "bernoulli", "continuous_bernoulli", "poisson", "laplace"}, \
             default="gaussian"
-        p(x|z). "bernoulli" of grey values in (0, 1) scores an expected log-mass, which
-        is no density: compare it with nothing else. "continuous_bernoulli" is one.
+        p(x|z); "gaussian" and "laplace" have a noise variance. "bernoulli" of grey values
+        in (0, 1) scores an expected log-mass, which is no density: compare it with nothing
+        else. "continuous_bernoulli" is one.
     noise_variance : {"scalar", "per_feature"} or float, default="scalar"
-        Of "gaussian" and "laplace": learned, one for all features or one for each,
-        at least 1e-4 of the mean feature variance; or given, in squared units of X.
+        Variance of the noise, where the likelihood has one: learned, one for all features
+        or one for each, at least 1e-4 of the mean feature variance; or given, in squared
+        units of X.
     missing : {"mask", "error"}, default="mask"
-        What NaN is: a value not seen, left out of the loss, and filled with the mean (for
-        your own encoder with 0) at the input, beside which, if training rows had NaN, the
-        encoder reads the mask; or an error.
+        "mask": NaN is a value not seen. It is left out of the likelihood; recognition reads
+        the mean in its place and, if training rows had NaN, beside the row the mask of what
+        was seen. "error": NaN is an error.
     solver : {"adam", "adamw", "sgd"}, default="adam"
         Optimiser.
     alpha : float, default=0.0
@@ -199,7 +203,7 @@ class VQVAE(_EmbeddingOutput, EncoderDecoder):
         "invscaling" falls with the root of the epoch, "adaptive" is divided by 5 when
         the loss stalls for two epochs.
     learning_rate_init : float, default=1e-3
-        Its largest value.
+        The largest learning rate.
     momentum : float in [0, 1), default=0.9
         Nesterov momentum of "sgd".
     max_iter : int, default=200
@@ -212,22 +216,23 @@ class VQVAE(_EmbeddingOutput, EncoderDecoder):
     validation_fraction : float in (0, 1), default=0.1
         Share of the rows that early stopping holds out.
     n_iter_no_change : int, default=10
-        Epochs that `tol` and the prior wait for.
+        Epochs that `tol` and early stopping wait for.
     warm_start : bool, default=False
         `fit` goes on from the earlier fit.
     verbose : int, default=0
         1 shows one line with the epochs, the losses and the time left.
     random_state : int, RandomState instance or None, default=None
-        Seed of weights, batches, codebooks and held-out rows.
+        Seed of weights, batches, draws and held-out rows. None takes fresh entropy; the
+        global generators are never touched.
     device : str, default="auto"
         "auto", "cpu", "cuda", "cuda:1", "mps"; "auto" takes a GPU if there is one.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
-        Of training; all else is float32. "auto" takes bfloat16 on a GPU that has it.
+        Of training only; "auto" takes bfloat16 on a GPU that has it, else float32.
     compile : bool, default=False
         Compile the loss with torch.compile, which takes up to a minute at first.
     callbacks : list of skorch callbacks, default=None
-        They hear of epochs, and of batches if they listen to them; not of the
-        prior's. scikit-learn's callbacks are set by `set_callbacks`; an epoch is a task.
+        They hear of epochs, and of batches if they listen to them. scikit-learn's callbacks
+        are set by `set_callbacks`; an epoch is a task.
 
     Attributes
     ----------
@@ -253,9 +258,9 @@ class VQVAE(_EmbeddingOutput, EncoderDecoder):
     noise_variance_ : float or ndarray of shape (n_features,)
         Variance of the noise, in squared units of X; None for likelihoods without.
     n_features_in_ : int
-        Number of features.
-    feature_names_in_ : ndarray of shape (n_features,)
-        Their names, if all are strings.
+        Number of features seen in `fit`.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, if all are strings.
 
     See Also
     --------

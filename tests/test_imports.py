@@ -4,6 +4,7 @@ import ast
 import json
 import subprocess
 import sys
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -12,6 +13,18 @@ import pytest
 import skae
 
 ROOT = Path(skae.__file__).parents[1]
+
+# The rooms of machinery from the ground up; estimators stand on top.
+FLOORS = (
+    "_utils",
+    "_linear",
+    "_mixture",
+    "_training",
+    "_nn",
+    "_modules",
+    "_inference",
+    "_densities",
+)
 
 # Run in a fresh interpreter: in this one, other tests have loaded everything.
 USE_EVERYTHING = """
@@ -98,3 +111,73 @@ def test_version_is_that_of_the_package():
     except PackageNotFoundError:
         pytest.skip("skae runs from its source folder here and is not installed")
     assert skae.__version__ == installed
+
+
+def test_version_is_the_one_to_cite():
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {skae.__version__}\n" in citation
+
+
+# ----------------------------------------------------------------------- the house
+
+
+def imports_of(file):
+    """What a file imports, wherever in it: (module, name), the name None for whole modules."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, None) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: imports are absolute"
+            yield from ((node.module, alias.name) for alias in node.names)
+
+
+def private(name):
+    return name is not None and name.startswith("_") and not name.endswith("__")
+
+
+FILES = sorted(Path(skae.__file__).parent.rglob("*.py"))
+ROOMS = sorted({file.parent.name for file in FILES} - {"skae"})
+
+
+def test_floors_are_all_rooms():
+    assert sorted(FLOORS) == ROOMS
+
+
+@pytest.mark.parametrize("room", FLOORS)
+def test_a_room_imports_only_from_floors_below(room):
+    below = {room, *FLOORS[: FLOORS.index(room)]}
+    for file in (ROOT / "skae" / room).glob("*.py"):
+        for module, name in imports_of(file):
+            package, *path = module.split(".")
+            if package == "skae" and (path or name != "__version__"):
+                assert (path or [name])[0] in below, f"{file.name} imports {module}, {name}"
+
+
+def test_no_private_name_of_another_file_is_imported():
+    """Files of skae take from each other what has a public name in them; or whole modules."""
+    modules = {file.stem for file in FILES} | set(ROOMS)
+    for file in FILES:
+        for module, name in imports_of(file):
+            if module.split(".")[0] == "skae" and name not in modules:
+                assert not private(name), f"{file.name} imports {name} of {module}"
+
+
+def test_estimators_import_of_each_other_the_class_alone():
+    """Machinery that two estimators need stands in a room, or in a file of its own."""
+    homes = {f"skae.{home}": name for name, home in skae._HOME.items() if name[0].isupper()}
+    for home in homes:
+        for module, name in imports_of(ROOT / f"{home.replace('.', '/')}.py"):
+            assert module not in homes or name == homes[module], f"{home} takes {name} of {module}"
+
+
+def test_only_validation_imports_private_helpers_of_scikit_learn():
+    """What is in the __all__ of a public module is none, whatever its name begins with."""
+    for file in FILES:
+        if file.match("skae/_utils/validation.py"):
+            continue
+        for module, name in imports_of(file):
+            package, *path = module.split(".")
+            if package == "sklearn":
+                helper = private(name) and name not in getattr(import_module(module), "__all__", ())
+                assert not helper, f"{file.name} imports {name} of {module}"
+                assert not any(map(private, path)), f"{file.name} imports {module}"
