@@ -61,7 +61,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import skae
 from helpers import through_joblib, through_pickle, through_skops
-from skae._training.data import Batch
+from skae._training.data import Batch, Data
 from skae._utils import versions as skae_versions
 
 
@@ -768,7 +768,11 @@ def test_weights_of_a_batch_count_as_repeated_rows(Estimator):
     X = make_data(Estimator).astype(np.float32)
     weight = np.random.default_rng(0).integers(1, 4, len(X))
     model = small(Estimator).fit(X)
-    module, rows = model.net_.module_, model._dataset(model._learned_from(X))
+    module = model.net_.module_
+    if hasattr(model, "_dataset"):
+        rows = model._dataset(Data(X))
+    else:  # it trains a density of its codes
+        rows = model.density_._begin(model.transform(X).astype(np.float64), None)
     batch = module.prepare(rows.batch(slice(None)), torch.Generator())
     repeats = torch.as_tensor(weight)
     repeated = Batch(*(None if t is None else t.repeat_interleave(repeats, 0) for t in batch))
