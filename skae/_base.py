@@ -6,32 +6,28 @@ validated arrays; users call `fit`, `transform`, `inverse_transform`, `reconstru
 """
 
 from abc import ABCMeta, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
 from numbers import Integral
 from typing import Any, Literal, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import _safe_indexing, get_tags
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils import _safe_indexing
+from sklearn.utils.validation import check_is_fitted
 
-from skae._utils.inputs import as_numbers, check_rows_are_2d
-from skae._utils.memory import advise_on_memory_everywhere, memory_for_learning
+from skae._utils.memory import advise_on_memory_everywhere
+from skae._utils.state import all_or_nothing, learned_names
 from skae._utils.validation import (
     Interval,
     average,
     check_argument,
     check_codes,
-    check_feature_names_in,
+    check_rows,
     check_same_namespace,
     check_weight,
     fit_context,
-    get_container_adapter,
-    get_namespace,
-    is_of_scikit_learn,
     private_generator,
+    to_frame,
     to_plain,
 )
 from skae._utils.versions import with_versions, without_versions
@@ -141,7 +137,7 @@ class BaseAutoencoder(
         MemoryError
             If memory does not suffice; the message names what to set.
         """
-        with self._all_or_nothing():
+        with all_or_nothing(self):
             self._fit_validated(X, y, sample_weight)
         return self
 
@@ -168,7 +164,7 @@ class BaseAutoencoder(
 
     @fit_context
     def _fit_then_encode(self, X: ArrayLike, y: object, sample_weight: ArrayLike | None) -> Any:
-        with self._all_or_nothing():
+        with all_or_nothing(self):
             rows, codes = self._fit_validated(X, y, sample_weight)
             return self._encode(rows) if codes is None else codes
 
@@ -210,12 +206,7 @@ class BaseAutoencoder(
 
     def _take_previous(self) -> Self | None:
         """Drop all that an earlier fit learned; return it where training goes on from it."""
-        learned = [
-            name
-            for name in vars(self)
-            if (name.endswith("_") or name[0] == "_") and not is_of_scikit_learn(name)
-        ]
-        previous = None
+        learned, previous = learned_names(self), None
         if learned and getattr(self, "warm_start", False):
             previous = BaseAutoencoder.__copy__(self)
         for name in learned:
@@ -224,21 +215,6 @@ class BaseAutoencoder(
 
     def _generator(self) -> np.random.RandomState:
         return private_generator(getattr(self, "random_state", None))
-
-    @contextmanager
-    def _all_or_nothing(self) -> Iterator[None]:
-        """Undo every change to the estimator's attributes if the block fails.
-
-        Overflow is left to the models, which find it in their results and say so.
-        """
-        before = self.__dict__.copy()
-        try:
-            with np.errstate(over="ignore", invalid="ignore"), memory_for_learning(self):
-                yield
-        except BaseException:
-            self.__dict__.clear()
-            self.__dict__.update(before)
-            raise
 
     # ------------------------------------------------- recognition, generation
 
@@ -370,25 +346,8 @@ class BaseAutoencoder(
 
     # --------------------------------------------------------------- validation
 
-    def _as_rows(self, X: Any) -> Any:
-        """Rows of numbers, or an error; what is missing is NaN."""
-        X = as_numbers(X, allow_nan=get_tags(self).input_tags.allow_nan)
-        check_rows_are_2d(X, conv=hasattr(self, "network"))
-        return X
-
     def _check_rows(self, X: Any, *, reset: bool, min_rows: int = 1) -> Any:
-        tags = get_tags(self)
-        X = self._as_rows(X)
-        xp, _ = get_namespace(X)
-        return validate_data(
-            self,
-            X,
-            reset=reset,
-            dtype=[xp.float64, xp.float32],
-            accept_sparse=("csr", "csc") if tags.input_tags.sparse else False,
-            ensure_all_finite="allow-nan" if tags.input_tags.allow_nan else True,
-            ensure_min_samples=min_rows,
-        )
+        return check_rows(self, X, reset=reset, min_rows=min_rows)
 
     def _check_new_rows(self, X: Any, method: str) -> Any:
         check_is_fitted(self)
@@ -414,17 +373,9 @@ class BaseAutoencoder(
 
     # ---------------------------------------------------------- names and files
 
-    def _names_in(self, input_features: Any = None) -> NDArray[np.object_]:
-        """Names of the input's columns, checked against those that are given."""
-        return check_feature_names_in(self, input_features)
-
     def _to_frame(self, rows: Any, original: Any = None, names: Any = None) -> Any:
         """Rows as the container that `set_output` asks for; by default under the input's names."""
-        adapter = get_container_adapter("transform", self)
-        if adapter is None:
-            return rows
-        names = check_feature_names_in(self) if names is None else names
-        return adapter.create_container(rows, original, columns=names)
+        return to_frame(self, rows, original, names)
 
     @property
     def _n_features_out(self) -> int:

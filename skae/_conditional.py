@@ -1,11 +1,13 @@
 """Models that may learn p(x|z,y): public methods that take what is conditioned on."""
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
 
 from skae._latent_paths import LatentPathsMixin
 from skae._linear.running import running_frequencies
@@ -38,6 +40,7 @@ class ConditionalMixin(LatentPathsMixin):
     target_mean_: Array
     target_scale_: Array
     _architecture: Any
+    _map_codes: Callable[..., Array]
 
     # ---------------------------------------------------------------- the hooks
 
@@ -118,6 +121,28 @@ class ConditionalMixin(LatentPathsMixin):
         elif isinstance(condition, Numbers) and given.size == len(condition.mean) > 1:
             given = np.broadcast_to(given.reshape(1, -1), (n_rows, given.size))
         return condition.columns(check_condition(given, n_rows))
+
+    def _drawn_labels(
+        self, n_samples: int, rng: np.random.RandomState
+    ) -> NDArray[np.float32] | None:
+        """Labels by their frequencies, where there are some."""
+        if not hasattr(self, "classes_"):
+            return None
+        which = rng.choice(len(self.classes_), n_samples, p=self.class_prior_)
+        return np.eye(len(self.classes_), dtype=np.float32)[which]
+
+    def _map_conditioned(
+        self,
+        Z: Array,
+        condition: NDArray[np.float32] | None,
+        compute: Callable[[Tensor, Tensor | None], Tensor],
+    ) -> Array:
+        """As `_map_codes`, of a function of codes and what they are conditioned on."""
+        if condition is None:
+            return self._map_codes(Z, lambda z: compute(z, None))
+        k = Z.shape[1]
+        both = np.hstack([Z.astype(np.float32), condition])
+        return self._map_codes(both, lambda row: compute(row[:, :k], row[:, k:]))
 
     # ------------------------------------------------------------------ generation
 

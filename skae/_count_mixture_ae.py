@@ -49,6 +49,7 @@ from skae._mixture.responsibilities import LocalRows, rows_under_mixture
 from skae._mixture.rows_in_cells import RowsInCells
 from skae._mixture.variance_floor import check_distances, check_floor, variance_floor
 from skae._utils.interrupts import keeps_progress, warn_of_interruption
+from skae._utils.state import all_or_nothing
 from skae._utils.validation import Interval, StrOptions, check_indices, check_weight, fit_context
 
 Array = NDArray[Any]
@@ -412,10 +413,10 @@ class CountMixtureAE(LikelihoodModel):
         """
         self._validate_params()  # the decorator leaves it out after the first frame
         if not hasattr(self, "weights_"):
-            with self._all_or_nothing():
+            with all_or_nothing(self):
                 self._fit_validated(X, y, sample_weight)
             return self
-        with self._all_or_nothing():
+        with all_or_nothing(self):
             rows = self._check_rows(X, reset=False)
             weight = check_weight(sample_weight, rows)
             rows, weight, _ = self._rows_that_count(rows, weight)

@@ -64,6 +64,7 @@ from skae._training.trainer import TRAINING_CONSTRAINTS, TrainingOptions
 from skae._utils.availability import available_if
 from skae._utils.inputs import check_same_columns
 from skae._utils.interrupts import inside_another_fit
+from skae._utils.state import all_or_nothing
 from skae._utils.validation import (
     Interval,
     StrOptions,
@@ -678,7 +679,7 @@ class LatentDensityEstimator(
             if a code varies that did not in the first. The batch is then as if it had not
             been given.
         """
-        with inside_another_fit(), self._all_or_nothing():
+        with inside_another_fit(), all_or_nothing(self):
             previous = BaseAutoencoder.__copy__(self) if "density_" in vars(self) else None
             rows = self._check_rows(X, reset=previous is None)
             weight = check_weight(sample_weight, rows)

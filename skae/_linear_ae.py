@@ -46,6 +46,7 @@ from skae._linear.moments import (
 )
 from skae._linear.running import merge
 from skae._utils.memory import advice_on_memory
+from skae._utils.state import all_or_nothing
 from skae._utils.validation import (
     Interval,
     StrOptions,
@@ -300,7 +301,7 @@ class LinearAE(BaseAutoencoder, PCA):
             If the batch or `sample_weight` is not allowed, or `n_components` exceeds the
             number of features; the batch is then as if it had not been given.
         """
-        with self._all_or_nothing():
+        with all_or_nothing(self):
             seen = self._seen_moments()
             if check_input:
                 rows = self._check_rows(X, reset=seen is None)

@@ -48,9 +48,11 @@ from skae._training.saving import holds_module, is_same
 from skae._training.trainer import TRAINING_CONSTRAINTS, Trainer, TrainingOptions, batches, slices
 from skae._utils.inputs import check_every_column_seen, check_same_columns
 from skae._utils.interrupts import keeps_progress
+from skae._utils.state import all_or_nothing
 from skae._utils.validation import (
     Interval,
     StrOptions,
+    as_rows,
     check_weight,
     fit_context,
 )
@@ -361,7 +363,7 @@ class NetworkAutoencoder(CallbackParametersMixin):
             If the batch or `sample_weight` is not allowed; the batch is then as if it
             had not been given.
         """
-        with self._all_or_nothing():
+        with all_or_nothing(self):
             previous = BaseAutoencoder.__copy__(self) if "_trainer" in vars(self) else None
             rows_in = self._check_rows(X, reset=previous is None)
             weight = check_weight(sample_weight, rows_in)
@@ -480,7 +482,7 @@ class NetworkAutoencoder(CallbackParametersMixin):
         """As in the base, but without converting whole arrays: networks cast by the batch."""
         X = validate_data(
             self,
-            self._as_rows(X),
+            as_rows(self, X),
             reset=reset,
             dtype="numeric",
             ensure_all_finite=False,

@@ -7,7 +7,6 @@ D. P. Kingma and M. Welling (2014). Auto-encoding variational Bayes. ICLR.
 """
 
 import warnings
-from collections.abc import Callable
 from math import ceil
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -32,8 +31,7 @@ from skae._inference.vae import (
     mutual_information,
 )
 from skae._linear.running import running_variance
-from skae._modules.vae import VAEArchitecture, VAEModule
-from skae._nn.networks import start_at
+from skae._modules.vae import VAEArchitecture, VAEModule, start_narrow
 from skae._training.data import Data, Dataset
 from skae._utils.validation import Interval, StrOptions, private_generator
 from skae.metrics import active_units
@@ -44,9 +42,6 @@ Array = NDArray[Any]
 _COUNT = Interval(Integral, 1, None, closed="left")
 # The variance of E[z|x] over rows from which on a latent counts as active (Burda et al. 2016).
 _ACTIVE = 0.01
-# Where log variances of q(z|x) start: while draws hardly differ from their means, the
-# decoder soon learns to read them.
-_START_LOG_VAR = -3.0
 # The noise is learned from about this many draws of z over all rows, and at most for one.
 _NOISE_DRAWS, _MOST_DRAWS = 10_000, 1000
 
@@ -363,8 +358,7 @@ class VAE(ConditionalMixin, EncoderDecoder):
             encoder, decoder, generator, n_encoded=2 * architecture.n_codes
         )
         if encoder is None:
-            start = torch.tensor([0.0, _START_LOG_VAR]).repeat_interleave(architecture.n_codes)
-            start_at(networks[0], start)
+            start_narrow(networks[0], architecture.n_codes)
         return VAEModule(*networks, architecture.make_likelihood(), architecture, generator)
 
     def _prepare(self, rows: Dataset, train: Tensor) -> None:
@@ -407,7 +401,7 @@ class VAE(ConditionalMixin, EncoderDecoder):
             stacklevel=2,
         )
 
-    # ------------------------------------------------------- recognition, generation
+    # --------------------------------------------- recognition, density, imputation
 
     def posterior(self, X: ArrayLike) -> tuple[Array, Array]:
         """Means and standard deviations of q(z|x).
@@ -456,8 +450,6 @@ class VAE(ConditionalMixin, EncoderDecoder):
         """
         self._check_sample_arguments(n_samples, True)
         return self._draw_codes(n_samples, self._trainer.generator(private_generator(random_state)))
-
-    # --------------------------------------------------------------------- density
 
     def score_samples(self, X: ArrayLike, y: Any = None, *, n_importance: int = 100) -> Array:
         """Importance-weighted bound on log p(x), or on log p(x|y), in nats.
@@ -565,8 +557,6 @@ class VAE(ConditionalMixin, EncoderDecoder):
         n_draws = n_draws or ceil(_NOISE_DRAWS / len(means))
         return mutual_information(means, stds, n_draws, np.random.RandomState(self._seed))
 
-    # -------------------------------------------------------------------- imputation
-
     def impute(
         self,
         X: ArrayLike,
@@ -669,9 +659,8 @@ class VAE(ConditionalMixin, EncoderDecoder):
         noise: bool,
         condition: NDArray[np.float32] | None = None,
     ) -> Array:
-        if condition is None and hasattr(self, "classes_"):
-            which = rng.choice(len(self.classes_), n_samples, p=self.class_prior_)
-            condition = np.eye(len(self.classes_), dtype=np.float32)[which]
+        if condition is None:
+            condition = self._drawn_labels(n_samples, rng)
         generator = self._trainer.generator(rng)
         return self._noisy(self._draw_codes(n_samples, generator), generator, noise, condition)
 
@@ -699,19 +688,6 @@ class VAE(ConditionalMixin, EncoderDecoder):
         with self._trainer.inference():
             codes: Array = self._trainer.module.draw_codes(n, generator).cpu().numpy()
         return codes
-
-    def _map_conditioned(
-        self,
-        Z: Array,
-        condition: NDArray[np.float32] | None,
-        compute: Callable[[Tensor, Tensor | None], Tensor],
-    ) -> Array:
-        """As `_map_codes`, of a function of codes and what they are conditioned on."""
-        if condition is None:
-            return self._map_codes(Z, lambda z: compute(z, None))
-        k = Z.shape[1]
-        both = np.hstack([Z.astype(np.float32), condition])
-        return self._map_codes(both, lambda row: compute(row[:, :k], row[:, k:]))
 
     def _row_draws(self, n_draws: int) -> RowDraws:
         """Draws of z for any row, the same in every call."""

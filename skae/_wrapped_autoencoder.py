@@ -21,6 +21,7 @@ from skae._inference.bounds import RowLikelihood
 from skae._linear_ae import LinearAE
 from skae._training.data import check_finite, without_lost_weights
 from skae._utils.inputs import as_numbers
+from skae._utils.validation import as_rows, check_feature_names_in
 
 Array = NDArray[Any]
 
@@ -90,7 +91,7 @@ class WrappedAutoencoderMixin(BaseAutoencoder):
     # ------------------------------------------------------------------ validation
 
     def _check_rows(self, X: Any, *, reset: bool, min_rows: int = 1) -> Any:
-        X = self._as_rows(X)
+        X = as_rows(self, X)
         tags = get_tags(self).input_tags
         X = validate_data(
             self,
@@ -134,7 +135,7 @@ class WrappedAutoencoderMixin(BaseAutoencoder):
         """
         check_is_fitted(self)
         if self.autoencoder_ is None:
-            return self._names_in(input_features)
+            return check_feature_names_in(self, input_features)
         names = super().get_feature_names_out(input_features)
         try:
             return np.asarray(self.autoencoder_.get_feature_names_out(), dtype=object)

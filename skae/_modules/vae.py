@@ -37,10 +37,13 @@ from skae._nn.gaussian_latents import (
     log_prior,
 )
 from skae._nn.likelihoods import Likelihood, explained
-from skae._nn.networks import activation_module
+from skae._nn.networks import activation_module, start_at
 from skae._training.data import Batch, Dataset
 from skae._training.module import Loss, weighted_mean
 
+# Where log variances of q(z|x) start: while draws hardly differ from their means, the
+# decoder soon learns to read them.
+_START_LOG_VAR = -3.0
 # How the names of the prior's parameters begin.
 _OF_PRIOR = ("prior_", "pseudo_rows")
 
@@ -278,3 +281,8 @@ class VAEModule(LikelihoodModule):
 def _beside(z: Tensor, condition: Tensor | None) -> Tensor:
     """What the decoder reads."""
     return z if condition is None else torch.cat([z, condition.expand(*z.shape[:-1], -1)], -1)
+
+
+def start_narrow(encoder: nn.Module, n_codes: int) -> None:
+    """Let a built-in encoder begin with narrow q(z|x)."""
+    start_at(encoder, torch.tensor([0.0, _START_LOG_VAR]).repeat_interleave(n_codes))

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import _clone_parametrized, _fit_context
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import check_array, check_random_state, get_tags
 from sklearn.utils._array_api import (
     _average,
     _is_numpy_namespace,
@@ -26,6 +26,7 @@ from sklearn.utils.validation import (
     _check_feature_names_in,
     _check_sample_weight,
     _get_feature_names,
+    validate_data,
 )
 
 from skae._utils.inputs import as_numbers, check_rows_are_2d
@@ -34,22 +35,23 @@ __all__ = [
     "Interval",
     "RealNotInt",
     "StrOptions",
+    "as_rows",
     "average",
     "check_argument",
     "check_codes",
     "check_feature_names_in",
     "check_indices",
+    "check_rows",
     "check_same_namespace",
     "check_weight",
     "clone_parameters",
     "fit_context",
-    "get_container_adapter",
     "get_namespace",
     "get_namespace_and_device",
     "is_numpy_namespace",
-    "is_of_scikit_learn",
     "move_to",
     "private_generator",
+    "to_frame",
     "to_plain",
     "widest_float",
 ]
@@ -58,17 +60,7 @@ average = _average
 check_feature_names_in = _check_feature_names_in
 clone_parameters = _clone_parametrized
 fit_context = _fit_context(prefer_skip_nested_validation=True)
-get_container_adapter = _get_container_adapter
 is_numpy_namespace = _is_numpy_namespace
-
-# How the names of attributes begin that scikit-learn itself gives to estimators: the output
-# container, metadata requests, callbacks and their contexts.
-_OF_SCIKIT_LEARN = ("_sklearn", "_skl", "_metadata_request", "_parent_callback", "_callback")
-
-
-def is_of_scikit_learn(name: str) -> bool:
-    """Whether scikit-learn gives estimators a private attribute of this name."""
-    return name.startswith(_OF_SCIKIT_LEARN)
 
 
 def private_generator(random_state: object) -> np.random.RandomState:
@@ -92,6 +84,29 @@ def check_argument(name: str, value: object, allowed: list[object], caller: str)
     if isinstance(value, bool) and "boolean" not in allowed:
         value = np.bool_(value)
     validate_parameter_constraints({name: allowed}, {name: value}, caller_name=caller)
+
+
+def as_rows(estimator: Any, X: Any) -> Any:
+    """Rows of numbers, or an error; what is missing is NaN."""
+    X = as_numbers(X, allow_nan=get_tags(estimator).input_tags.allow_nan)
+    check_rows_are_2d(X, conv=hasattr(estimator, "network"))
+    return X
+
+
+def check_rows(estimator: Any, X: Any, *, reset: bool, min_rows: int = 1) -> Any:
+    """Rows as the estimator's tags allow them, as floats of their namespace."""
+    tags = get_tags(estimator).input_tags
+    X = as_rows(estimator, X)
+    xp, _ = get_namespace(X)
+    return validate_data(
+        estimator,
+        X,
+        reset=reset,
+        dtype=[xp.float64, xp.float32],
+        accept_sparse=("csr", "csc") if tags.sparse else False,
+        ensure_all_finite="allow-nan" if tags.allow_nan else True,
+        ensure_min_samples=min_rows,
+    )
 
 
 def check_weight(sample_weight: Any, X: Any) -> Any | None:
@@ -140,3 +155,12 @@ def to_plain(value: Any) -> NDArray[Any] | Any:
     if type(value) is tuple:
         return tuple(to_plain(item) for item in value)
     return value
+
+
+def to_frame(estimator: Any, rows: Any, original: Any = None, names: Any = None) -> Any:
+    """Rows as the container that `set_output` asks for; by default under the input's names."""
+    adapter = _get_container_adapter("transform", estimator)
+    if adapter is None:
+        return rows
+    names = _check_feature_names_in(estimator) if names is None else names
+    return adapter.create_container(rows, original, columns=names)
