@@ -19,17 +19,18 @@ from torch import Tensor, nn
 from skae._deterministic_autoencoder import DETERMINISTIC_CONSTRAINTS, DeterministicAutoencoder
 from skae._encoder_decoder import EncoderDecoder
 from skae._inference.bounds import LogPrior
+from skae._latent_samples import LatentSamplesMixin
 from skae._modules.adversarial import AdversarialArchitecture, AdversarialModule
 from skae._modules.architecture import layer_sizes
 from skae._nn.gaussian_latents import Components, log_prior
 from skae._nn.priors import PRIORS, can_be_sampled, draw_from
 from skae._training.data import Data, Dataset
-from skae._utils.validation import Interval, StrOptions, private_generator
+from skae._utils.validation import Interval, StrOptions
 
 Array = NDArray[Any]
 
 
-class AdversarialAE(DeterministicAutoencoder):
+class AdversarialAE(LatentSamplesMixin, DeterministicAutoencoder):
     """An adversarial autoencoder: an autoencoder whose codes follow a distribution of choice.
 
     Each step of training has three updates, each by an optimiser of its own: encoder and
@@ -397,31 +398,6 @@ class AdversarialAE(DeterministicAutoencoder):
 
     # -------------------------------------------------------------------- sampling
 
-    def sample_latent(
-        self, n_samples: int = 1, *, random_state: int | np.random.RandomState | None = None
-    ) -> Array:
-        """Draw codes from the prior.
-
-        Parameters
-        ----------
-        n_samples : int, default=1
-            How many codes to draw.
-        random_state : int, RandomState instance or None, default=None
-            Seed of the draw. None takes fresh entropy, so that two calls differ.
-
-        Returns
-        -------
-        Z : ndarray of shape (n_samples, n_components)
-            The codes.
-
-        Raises
-        ------
-        ValueError
-            If `n_samples` is not a positive integer.
-        """
-        self._check_sample_arguments(n_samples, True)
-        return self._draw_codes(n_samples, private_generator(random_state))
-
     def _has_code_density(self) -> bool:
         fitted = getattr(self, "_architecture", None)
         prior = self.prior if fitted is None else fitted.prior
@@ -439,18 +415,18 @@ class AdversarialAE(DeterministicAutoencoder):
         prior = Components(mean, log_var, log_weight)
         return lambda z: log_prior(z[..., varies], prior)
 
-    def _draw_codes(self, n: int, rng: np.random.RandomState) -> Array:
+    def _draw_latent(self, n_samples: int, rng: np.random.RandomState) -> Array:
         architecture = self._architecture
         if architecture.prior == "own":
-            codes: Array = draw_from(self._prior, n, architecture.n_codes, rng)
+            codes: Array = draw_from(self._prior, n_samples, architecture.n_codes, rng)
         else:
             with self._trainer.inference():
                 generator = self._trainer.generator(rng)
-                codes = self._trainer.module.draw_codes(n, generator).cpu().numpy()
+                codes = self._trainer.module.draw_codes(n_samples, generator).cpu().numpy()
         return codes[:, : self.n_components_]
 
     def _draw(self, n_samples: int, rng: np.random.RandomState, noise: bool) -> Array:
-        return self._generate(self._draw_codes(n_samples, rng), rng, noise)
+        return self._generate(self._draw_latent(n_samples, rng), rng, noise)
 
 
 def _as_tuples(means: Array) -> tuple[Any, ...]:

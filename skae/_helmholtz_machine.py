@@ -30,6 +30,7 @@ from skae._inference.helmholtz import (
     wide_type,
 )
 from skae._inference.row_draws import RowDraws
+from skae._latent_samples import LatentSamplesMixin
 from skae._modules.helmholtz import ALGORITHMS, HelmholtzArchitecture, HelmholtzModule
 from skae._network_autoencoder import NetworkAutoencoder
 from skae._training.data import Data, chunks
@@ -52,7 +53,7 @@ class FreeEnergyTerms(NamedTuple):
     entropy: NDArray[Any]
 
 
-class HelmholtzMachine(NetworkAutoencoder):
+class HelmholtzMachine(LatentSamplesMixin, NetworkAutoencoder):
     """A Helmholtz machine: binary units in layers, with a network down and a network up.
 
     Units of a layer are independent given the layer they are drawn from. Generation goes
@@ -374,31 +375,9 @@ class HelmholtzMachine(NetworkAutoencoder):
         named = zip(layers, [*names, self.get_feature_names_out()], strict=True)
         return tuple(self._to_frame(z, X, n) for z, n in named)[::-1]
 
-    def sample_latent(
-        self, n_samples: int = 1, *, random_state: int | np.random.RandomState | None = None
-    ) -> Array:
-        """Draw units of the top layer from p(h_L).
-
-        Parameters
-        ----------
-        n_samples : int, default=1
-            How many times to draw.
-        random_state : int, RandomState instance or None, default=None
-            Seed of the draw. None takes fresh entropy, so that two calls differ.
-
-        Returns
-        -------
-        Z : ndarray of shape (n_samples, n_components)
-            Units, 0 or 1.
-
-        Raises
-        ------
-        ValueError
-            If `n_samples` is not a positive integer.
-        """
-        self._check_sample_arguments(n_samples, True)
-        chance = torch.sigmoid(self._trainer.module.prior_logit.detach()).cpu().numpy()
-        uniform = private_generator(random_state).random_sample((n_samples, len(chance)))
+    def _draw_latent(self, n_samples: int, rng: np.random.RandomState) -> Array:
+        chance = torch.sigmoid(self.net_.module_.prior_logit.detach()).cpu().numpy()
+        uniform = rng.random_sample((n_samples, len(chance)))
         return (uniform < chance).astype(np.float32)
 
     def dream(

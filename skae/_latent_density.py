@@ -52,6 +52,7 @@ from skae._inference.bounds import (
     on_arrays,
 )
 from skae._inference.proposal_width import is_power_of_two, proposal_width
+from skae._latent_samples import CodeScoresMixin
 from skae._linear.moments import scaled_weight
 from skae._modules.architecture import layer_sizes
 from skae._modules.latent_density import import_zuko
@@ -105,7 +106,11 @@ def _can_stream(model: "LatentDensityEstimator") -> bool:
 
 
 class LatentDensityEstimator(
-    DataScoresMixin, GaussianizeMixin, WrappedAutoencoderMixin, CallbackParametersMixin
+    DataScoresMixin,
+    CodeScoresMixin,
+    GaussianizeMixin,
+    WrappedAutoencoderMixin,
+    CallbackParametersMixin,
 ):
     """Any autoencoder as a generative model: a density of its codes, learned after it.
 
@@ -695,26 +700,8 @@ class LatentDensityEstimator(
 
     # ------------------------------------------------------------- codes and their density
 
-    def score_codes(self, X: ArrayLike) -> Array:
-        """log p(z) of codes.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_codes)
-            Codes, as `transform` returns them.
-
-        Returns
-        -------
-        scores : ndarray of shape (n_samples,)
-            Nats per row.
-
-        Raises
-        ------
-        ValueError
-            If `X` has not one column per code.
-        """
-        codes = self._check_codes(X)
-        scores: Array = self._log_density(codes).astype(codes.dtype)
+    def _log_code_prob(self, Z: Array) -> Array:
+        scores: Array = self._log_density(Z).astype(Z.dtype)
         return scores
 
     def sample_latent(

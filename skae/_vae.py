@@ -30,6 +30,7 @@ from skae._inference.vae import (
     imputed_means,
     mutual_information,
 )
+from skae._latent_samples import LatentSamplesMixin
 from skae._linear.running import running_variance
 from skae._modules.vae import VAEArchitecture, VAEModule, start_narrow
 from skae._training.data import Data, Dataset
@@ -46,7 +47,7 @@ _ACTIVE = 0.01
 _NOISE_DRAWS, _MOST_DRAWS = 10_000, 1000
 
 
-class VAE(ConditionalMixin, EncoderDecoder):
+class VAE(ConditionalMixin, LatentSamplesMixin, EncoderDecoder):
     """The variational autoencoder: z ~ p(z), x ~ p(x|z), and a network q(z|x) for p(z|x).
 
     q(z|x) is Gaussian with diagonal covariance. Training maximises the evidence lower
@@ -426,30 +427,8 @@ class VAE(ConditionalMixin, EncoderDecoder):
 
     # -------------------------------------------------------------------- sampling
 
-    def sample_latent(
-        self, n_samples: int = 1, *, random_state: int | np.random.RandomState | None = None
-    ) -> Array:
-        """Draw codes from p(z).
-
-        Parameters
-        ----------
-        n_samples : int, default=1
-            How many codes to draw.
-        random_state : int, RandomState instance or None, default=None
-            Seed of the draw. None takes fresh entropy, so that two calls differ.
-
-        Returns
-        -------
-        Z : ndarray of shape (n_samples, n_components)
-            The codes.
-
-        Raises
-        ------
-        ValueError
-            If `n_samples` is not a positive integer.
-        """
-        self._check_sample_arguments(n_samples, True)
-        return self._draw_codes(n_samples, self._trainer.generator(private_generator(random_state)))
+    def _draw_latent(self, n_samples: int, rng: np.random.RandomState) -> Array:
+        return self._draw_codes(n_samples, self._trainer.generator(rng))
 
     def score_samples(self, X: ArrayLike, y: Any = None, *, n_importance: int = 100) -> Array:
         """Importance-weighted bound on log p(x), or on log p(x|y), in nats.

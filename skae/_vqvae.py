@@ -6,6 +6,7 @@ A. van den Oord, O. Vinyals and K. Kavukcuoglu (2017). Neural discrete represent
 learning. NeurIPS 30. :doi:`10.48550/arXiv.1711.00937`
 """
 
+import copy
 import warnings
 from dataclasses import replace
 from math import prod
@@ -18,26 +19,26 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import entropy
 from torch import Tensor, nn
 
-from skae._base import BaseAutoencoder
 from skae._densities.index_prior import (
     AutoregressivePrior,
     IndependentPrior,
-    IndexPriorModule,
     UniformPrior,
     index_counts,
     smoothed_frequencies,
 )
+from skae._embedding_output import EmbeddingOutputMixin
 from skae._encoder_decoder import EncoderDecoder
+from skae._latent_samples import CodeScoresMixin, LatentSamplesMixin
 from skae._linear.running import running_mean
 from skae._modules.architecture import layer_sizes
-from skae._modules.vqvae import VQVAEArchitecture, VQVAEModule, check_levels
+from skae._modules.vqvae import VQVAEArchitecture, VQVAEModule, check_levels, warn_of_collapse
 from skae._nn.likelihoods import NoiseSums
 from skae._nn.networks import Shape, grid_size
 from skae._training.data import Batch, Data, Dataset
 from skae._training.net import Net
-from skae._training.trainer import Trainer, TrainingOptions, batches, slices
+from skae._training.trainer import TrainingOptions, batches, slices
 from skae._utils.interrupts import keeps_progress
-from skae._utils.validation import Interval, StrOptions, check_indices, private_generator
+from skae._utils.validation import Interval, StrOptions, check_indices
 
 Array = NDArray[Any]
 Indices = NDArray[np.int64]
@@ -46,50 +47,9 @@ Indices = NDArray[np.int64]
 _CODE_DIM = 8
 # float32, in which codes go through the networks' rooms, holds integers up to this.
 _MOST_CODES = 2**24
-# From so many encodings for each code on it is a collapse if not even a tenth of them is used.
-_PER_CODE = 10
 
 
-class _EmbeddingOutput:
-    """`transform` with a choice of what it gives.
-
-    It stands in a class of its own, as scikit-learn names the columns of whatever a
-    `transform` returns that is defined in the body of an estimator.
-    """
-
-    def transform(self: Any, X: ArrayLike, output: str = "indices") -> Any:
-        """Encode rows as integers, or as the vectors that these stand for.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows to encode.
-        output : {"indices", "embedding"}, default="indices"
-            Indices of codes, or the vectors of the codebook that the decoder reads.
-
-        Returns
-        -------
-        Z : ndarray of shape (n_samples, n_components * n_quantizers), int64, or \
-                (n_samples, n_components * code_dim), float32
-            Position by position: its indices, one for each quantizer; or its vector. A data
-            frame under `set_output`.
-
-        Raises
-        ------
-        ValueError
-            If `output` is neither.
-        """
-        self._check_argument("output", output, [StrOptions({"indices", "embedding"})])
-        if output == "indices":
-            return BaseAutoencoder.transform(self, X)
-        vectors = self._embed(self._check_new_rows(X, "transform"))
-        dim = self._architecture.code_dim
-        name = type(self).__name__.lower()
-        names = [f"{name}{i // dim}_{i % dim}" for i in range(vectors.shape[1])]
-        return self._to_frame(vectors, X, names)
-
-
-class VQVAE(_EmbeddingOutput, EncoderDecoder):
+class VQVAE(EmbeddingOutputMixin, LatentSamplesMixin, CodeScoresMixin, EncoderDecoder):
     """The vector-quantised variational autoencoder: a row is a few integers.
 
     The encoder gives `n_components` vectors, each of which is rounded to the nearest entry
@@ -470,12 +430,7 @@ class VQVAE(_EmbeddingOutput, EncoderDecoder):
                 "number for other networks."
             )
         if self.quantizer == "fsq":
-            check_levels(self._levels(), int(self.n_codes), self.code_dim, int(self.n_quantizers))
-            if self.rotation_trick:
-                raise ValueError(
-                    "rotation_trick=True goes with quantizer='vq' or 'simvq'; 'fsq' has cells, not "
-                    "vectors to turn."
-                )
+            check_levels(self._levels(), self)
 
     def _derived_fields(self) -> dict[str, Any]:
         return {
@@ -538,43 +493,17 @@ class VQVAE(_EmbeddingOutput, EncoderDecoder):
             case "autoregressive":
                 if "_prior" not in vars(self):
                     start = np.log(smoothed_frequencies(n_rows * frequencies))
-                    module = self._new_prior(start)
-                    trainer = Trainer(module, self._prior_options(), **self._of_prior())
-                    self._prior = AutoregressivePrior(trainer)
+                    self._prior = AutoregressivePrior.new(start, **self._of_prior())
                 cast(AutoregressivePrior, self._prior).sequence.set_vectors(self._codebooks())
             case _:
                 self._prior = UniformPrior(self._architecture.codebook_size)
 
-    def _warn_of_collapse(self, n_encodings: int) -> None:
-        """Warn if hardly any codes are used, though there is enough to code."""
-        n_codes = self._architecture.codebook_size
-        n_used = int((np.atleast_2d(self.code_usage_) > 0).sum(1).min())
-        if 10 * n_used < min(n_codes, n_encodings / _PER_CODE):
-            warnings.warn(
-                f"Codebook collapse: {n_used} of n_codes={n_codes} codes are used. Raise "
-                "dead_code_threshold, lower decay, start with codebook_init='kmeans', or take "
-                "quantizer='fsq' or fewer codes.",
-                UserWarning,
-                stacklevel=2,
-            )
-
     # ------------------------------------------------------------------- the prior
 
-    def _new_prior(self, log_frequencies: Array) -> IndexPriorModule:
-        return AutoregressivePrior.start(
-            log_frequencies,
-            self._codebooks(),
-            self._architecture.prior_channels,
-            self._seed + 5,
-        )
-
     def _of_prior(self) -> dict[str, Any]:
-        return {"seed": self._seed, "name": "VQVAE, prior", "useful_untrained": True}
-
-    def _prior_options(self) -> TrainingOptions:
-        """How the prior is trained: as the networks, but at its own rate, and until held-out
-        rows gain nothing."""
-        return replace(
+        """What the causal network is made of, and how it is trained: as the networks, but at
+        its own rate, and until held-out rows gain nothing."""
+        options = replace(
             TrainingOptions.of(self),
             learning_rate_init=self.prior_learning_rate_init,
             learning_rate="constant",
@@ -583,13 +512,19 @@ class VQVAE(_EmbeddingOutput, EncoderDecoder):
             early_stopping=True,
             callbacks=None,
         )
+        return {
+            "codebook": self._codebooks(),
+            "n_channels": self._architecture.prior_channels,
+            "options": options,
+            "seed": self._seed,
+        }
 
     def _train_more(
         self, data: Data, codes: Indices, valid: Tensor | None, streaming: bool
     ) -> None:
         """Train the causal network over the codes of the rows."""
         if not streaming:
-            self._warn_of_collapse(len(codes) * self._architecture.n_codes)
+            warn_of_collapse(self.code_usage_, len(codes) * self._architecture.n_codes)
         if not isinstance(self._prior, AutoregressivePrior):
             return
         if streaming:
@@ -609,8 +544,7 @@ class VQVAE(_EmbeddingOutput, EncoderDecoder):
         super()._go_on_from(previous, X)
         self._prior = previous._prior
         if isinstance(self._prior, AutoregressivePrior):
-            trainer = self._prior.trainer.fork(self._prior_options())
-            self._prior = AutoregressivePrior(trainer)
+            self._prior = self._prior.fork(self._of_prior()["options"])
 
     @property
     def prior_net_(self) -> Net:
@@ -662,73 +596,18 @@ class VQVAE(_EmbeddingOutput, EncoderDecoder):
         ]
         return found[0] if len(found) == 1 else np.array(found)
 
-    # ----------------------------------------------------------------------- p(k)
-
-    def score_codes(self, X: ArrayLike) -> NDArray[np.float32]:
-        """log p(k) of indices, nats; -log p(k) / log 2 is the length of their code in bits.
-
-        What `score_samples` adds to it is log p(x|e_k).
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_components * n_quantizers)
-            Indices, as `transform` returns them.
-
-        Returns
-        -------
-        scores : ndarray of shape (n_samples,)
-            Nats per row.
-
-        Raises
-        ------
-        ValueError
-            If `X` has not one column per index, or holds what is none.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from sklearn.datasets import load_digits
-        >>> from skae import VQVAE
-        >>> X, _ = load_digits(return_X_y=True)
-        >>> vq = VQVAE(4, n_codes=64, max_iter=20, random_state=0).fit(X)
-        >>> bits = -vq.score_codes(vq.transform(X)) / np.log(2)
-        >>> bool(bits.mean() < 4 * np.log2(64))
-        True
-        """
-        codes = self._check_codes(X)
-        found = np.empty(len(codes), dtype=np.float32)
+    def _log_code_prob(self, Z: Array) -> NDArray[np.float32]:
+        found = np.empty(len(Z), dtype=np.float32)
         with self._trainer.inference():
-            for part in slices(len(codes)):
-                k = torch.from_numpy(codes[part].astype(np.int64)).to(self._trainer.device)
+            for part in slices(len(Z)):
+                k = torch.from_numpy(Z[part].astype(np.int64)).to(self._trainer.device)
                 found[part] = self._prior.log_prob(k).cpu().numpy()
         return found
 
     # -------------------------------------------------------------------- sampling
 
-    def sample_latent(
-        self, n_samples: int = 1, *, random_state: int | np.random.RandomState | None = None
-    ) -> Indices:
-        """Draw indices from p(k).
-
-        Parameters
-        ----------
-        n_samples : int, default=1
-            How many rows of indices to draw.
-        random_state : int, RandomState instance or None, default=None
-            Seed of the draw. None takes fresh entropy, so that two calls differ.
-
-        Returns
-        -------
-        Z : ndarray of shape (n_samples, n_components * n_quantizers), int64
-            The indices.
-
-        Raises
-        ------
-        ValueError
-            If `n_samples` is not a positive integer, or the model has no prior.
-        """
-        self._check_sample_arguments(n_samples, True)
-        return self._draw_codes(n_samples, self._trainer.generator(private_generator(random_state)))
+    def _draw_latent(self, n_samples: int, rng: np.random.RandomState) -> Indices:
+        return self._draw_codes(n_samples, self._trainer.generator(rng))
 
     def _draw_codes(self, n: int, generator: torch.Generator) -> Indices:
         with self._trainer.inference():
@@ -797,9 +676,8 @@ class VQVAE(_EmbeddingOutput, EncoderDecoder):
 
     def __copy__(self) -> Self:
         new = super().__copy__()
-        prior = vars(self).get("_prior")
-        if isinstance(prior, AutoregressivePrior):
-            new._prior = AutoregressivePrior(prior.trainer.copy())
+        if "_prior" in vars(self):
+            new._prior = copy.copy(self._prior)
         return new
 
     def __getstate__(self) -> dict[str, Any]:
@@ -823,9 +701,7 @@ class VQVAE(_EmbeddingOutput, EncoderDecoder):
         architecture = self._architecture
         self._prior = UniformPrior(architecture.codebook_size)
         if net is not None:
-            module = self._new_prior(np.zeros((architecture.n_indices, architecture.codebook_size)))
-            options = self._prior_options()
-            trainer = Trainer.of_state(net, module, options, **self._of_prior())
-            self._prior = AutoregressivePrior(trainer)
+            shape = architecture.n_indices, architecture.codebook_size
+            self._prior = AutoregressivePrior.new(np.zeros(shape), net, **self._of_prior())
         elif architecture.prior == "independent":
             self._prior = IndependentPrior.of_logs(frequencies, log_frequencies)

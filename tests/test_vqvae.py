@@ -30,7 +30,6 @@ from skae._densities.index_prior import (
     smoothed_frequencies,
 )
 from skae._training.data import Data
-from skae._training.trainer import Trainer
 from skae.metrics import bits_per_dim
 
 # -------------------------------------------------------------------------- helpers
@@ -1295,9 +1294,8 @@ def test_the_prior_never_sees_the_rows_that_are_held_out():
     losses = []
     for values in (codes, other):
         again = vqvae(**options).fit(X)
-        module = again._new_prior(np.zeros((model.n_components, 5)))
-        trainer = Trainer(module, again._prior_options(), **again._of_prior())
-        again._prior = AutoregressivePrior(trainer)
+        start = np.zeros((model.n_components, 5))
+        again._prior = AutoregressivePrior.new(start, **again._of_prior())
         again._train_more(Data(X), values, None, streaming=False)
         losses.append([[e["train_loss"], e["valid_loss"]] for e in again.prior_history_])
     train, valid = np.moveaxis(losses, 2, 0)  # of both codes, epoch by epoch

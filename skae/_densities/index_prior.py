@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from skae._nn.causal import CausalCategorical
 from skae._training.data import Batch, Data, Dataset, Units
 from skae._training.module import Loss, TrainableModule, weighted_mean
-from skae._training.trainer import Trainer
+from skae._training.trainer import Trainer, TrainingOptions
 
 Array = NDArray[Any]
 Indices = NDArray[np.int64]
@@ -133,13 +133,33 @@ class AutoregressivePrior:
         self.trainer = trainer
 
     @classmethod
-    def start(
-        cls, log_frequencies: Array, codebook: Tensor, n_channels: int, seed: int
-    ) -> IndexPriorModule:
-        """The network before training: positions at these frequencies, apart from each other."""
-        generator = torch.Generator().manual_seed(seed)
+    def new(
+        cls,
+        log_frequencies: Array,
+        state: dict[str, Any] | None = None,
+        *,
+        codebook: Tensor,
+        n_channels: int,
+        options: TrainingOptions,
+        seed: int,
+    ) -> Self:
+        """One that starts at these frequencies of positions, apart from each other; or as it was
+        saved."""
+        generator = torch.Generator().manual_seed(seed + 5)
         start = torch.from_numpy(log_frequencies.astype(np.float32))
-        return IndexPriorModule(start, codebook.cpu(), n_channels, generator)
+        module = IndexPriorModule(start, codebook.cpu(), n_channels, generator)
+        more: dict[str, Any] = {"seed": seed, "name": "VQVAE, prior", "useful_untrained": True}
+        if state is None:
+            return cls(Trainer(module, options, **more))
+        return cls(Trainer.of_state(state, module, options, **more))
+
+    def fork(self, options: TrainingOptions) -> "AutoregressivePrior":
+        """One that goes on from this one by these options; this one stays as it is."""
+        return AutoregressivePrior(self.trainer.fork(options))
+
+    def __copy__(self) -> "AutoregressivePrior":
+        """The same with a network of its own."""
+        return AutoregressivePrior(self.trainer.copy())
 
     @property
     def sequence(self) -> CausalCategorical:

@@ -6,11 +6,14 @@ A. van den Oord, O. Vinyals and K. Kavukcuoglu (2017). Neural discrete represent
 learning. NeurIPS 30. :doi:`10.48550/arXiv.1711.00937`
 """
 
+import warnings
 from dataclasses import dataclass
 from math import prod
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skae._modules.architecture import EncoderDecoderArchitecture
@@ -34,29 +37,51 @@ _START_PER_CODE, _MOST_TO_START = 16, 2**18
 _START_ROWS = 2048
 
 
+# From so many encodings for each code on it is a collapse if not even a tenth of them is used.
+_PER_CODE = 10
 # Into how many cells "fsq" can divide the numbers from -1 to 1.
 _FINEST = 2**20
 
 
-def check_levels(
-    levels: tuple[int, ...], n_codes: int, code_dim: int | None, n_quantizers: int
-) -> None:
-    """Raise for parameters that do not go with the levels of "fsq"."""
-    if prod(levels) != n_codes:
+def check_levels(levels: tuple[int, ...], params: Any) -> None:
+    """Raise for parameters of an estimator that do not go with the levels of "fsq"."""
+    if prod(levels) != params.n_codes:
         raise ValueError(
             f"levels={levels!r} make {prod(levels)} codes; quantizer='fsq' needs as many "
-            f"as n_codes={n_codes}."
+            f"as n_codes={params.n_codes}."
         )
-    if code_dim not in (None, len(levels)):
+    if params.code_dim not in (None, len(levels)):
         raise ValueError(
-            f"code_dim={code_dim}: quantizer='fsq' has one number for each of the "
+            f"code_dim={params.code_dim}: quantizer='fsq' has one number for each of the "
             f"{len(levels)} levels. Set code_dim={len(levels)} or None."
         )
-    if max(levels) ** n_quantizers > _FINEST:
+    if max(levels) ** int(params.n_quantizers) > _FINEST:
         raise ValueError(
-            f"n_quantizers={n_quantizers} of levels={levels!r} would divide a number "
-            f"into {max(levels)}**{n_quantizers} cells, more than float32 can tell apart; "
+            f"n_quantizers={params.n_quantizers} of levels={levels!r} would divide a number "
+            f"into {max(levels)}**{params.n_quantizers} cells, more than float32 can tell apart; "
             f"allowed are {_FINEST}."
+        )
+    if params.rotation_trick:
+        raise ValueError(
+            "rotation_trick=True goes with quantizer='vq' or 'simvq'; 'fsq' has cells, not "
+            "vectors to turn."
+        )
+
+
+def warn_of_collapse(usage: NDArray[np.float64], n_encodings: int) -> None:
+    """Warn if hardly any codes are used, though there is enough to code.
+
+    `usage` are frequencies of codes, (n_codes,) or (n_quantizers, n_codes).
+    """
+    n_codes = usage.shape[-1]
+    n_used = int((np.atleast_2d(usage) > 0).sum(1).min())
+    if 10 * n_used < min(n_codes, n_encodings / _PER_CODE):
+        warnings.warn(
+            f"Codebook collapse: {n_used} of n_codes={n_codes} codes are used. Raise "
+            "dead_code_threshold, lower decay, start with codebook_init='kmeans', or take "
+            "quantizer='fsq' or fewer codes.",
+            UserWarning,
+            stacklevel=3,
         )
 
 
