@@ -152,7 +152,7 @@ class GaussianizeMixin(LatentPathsMixin):
             except AttributeError as error:
                 raise ValueError(f"path='gaussianized': {error}") from error
             first, last = self.density_.to_normal(self._units.real(codes[[0, -1]]))
-            share = np.linspace(0.0, 1.0, n)[:, None]
-            between = (1 - share) * first + share * last
+            fraction = np.linspace(0.0, 1.0, n)[:, None]
+            between = (1 - fraction) * first + fraction * last
             codes = self._units.codes_of(self.density_.from_normal(between))
         return self._to_frame(self._decode(codes))

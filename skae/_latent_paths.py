@@ -73,8 +73,8 @@ class LatentPathsMixin(BaseAutoencoder):
     def _line(self, x0: ArrayLike, x1: ArrayLike, n: int) -> Array:
         self._check_argument("n", n, [Interval(Integral, 2, None, closed="left")])
         ends = np.concatenate([self._code_of("x0", x0), self._code_of("x1", x1)])
-        share = np.linspace(0.0, 1.0, n)[:, None]
-        line: Array = (1 - share) * ends[:1] + share * ends[1:]
+        fraction = np.linspace(0.0, 1.0, n)[:, None]
+        line: Array = (1 - fraction) * ends[:1] + fraction * ends[1:]
         return line
 
     def _replaced(self, x: ArrayLike, component: int, values: ArrayLike) -> Array:

@@ -43,7 +43,7 @@ class Support(NamedTuple):
     deviations of the code as unit s; two by a logit of z between them: both change little far
     from the ends.
     The codes of a simplex are read as sticks that are broken from what those before leave over
-    (the last takes all that is left, and is not read), each by the logit of its share.
+    (the last takes all that is left, and is not read), each by the logit of its fraction.
     """
 
     low: NDArray[np.float64]  # (n_codes,)
@@ -105,7 +105,7 @@ class Support(NamedTuple):
         real[:, one] = low[one] + unit[one] * _softplus_inverse(below[:, one])
         real[:, other] = high[other] - unit[other] * _softplus_inverse(above[:, other])
         middle, width = self._logit_units()
-        real[:, two] = middle + width * logit(_share(below[:, two], above[:, two]))
+        real[:, two] = middle + width * logit(_fraction(below[:, two], above[:, two]))
         return real
 
     def from_real(self, real: Array) -> NDArray[np.float64]:
@@ -120,23 +120,23 @@ class Support(NamedTuple):
             above, self._snaps(self.on_high)[other]
         )
         middle, width = self._logit_units()
-        share = _on_bound(expit((codes[:, two] - middle) / width), self._snaps(self.on_low)[two])
-        share = 1 - _on_bound(1 - share, self._snaps(self.on_high)[two])
+        fraction = _on_bound(expit((codes[:, two] - middle) / width), self._snaps(self.on_low)[two])
+        fraction = 1 - _on_bound(1 - fraction, self._snaps(self.on_high)[two])
         if self.total is None:
-            codes[:, two] = low[two] + unit[two] * share
+            codes[:, two] = low[two] + unit[two] * fraction
             return codes
-        left = self.total * np.cumprod(np.c_[np.ones(len(codes)), 1 - share], axis=1)
-        return np.c_[left[:, :-1] * share, left[:, -1]]
+        left = self.total * np.cumprod(np.c_[np.ones(len(codes)), 1 - fraction], axis=1)
+        return np.c_[left[:, :-1] * fraction, left[:, -1]]
 
     def log_slope(self, codes: Array) -> NDArray[np.float64]:
         """log |d real / d codes| of rows; of a simplex, by all its codes but the last."""
         below, above = (_off_bound(u, self.width) for u in self._distances(codes))
         one, other, two = self._sides()
-        share = _share(below[:, two], above[:, two])
+        fraction = _fraction(below[:, two], above[:, two])
         log_slope: NDArray[np.float64] = (
             -np.log(-np.expm1(-below[:, one])).sum(1)
             - np.log(-np.expm1(-above[:, other])).sum(1)
-            - (np.log(share) + np.log1p(-share)).sum(1)
+            - (np.log(fraction) + np.log1p(-fraction)).sum(1)
         )
         if self.total is None:
             return log_slope - two.sum() * log(4)
@@ -156,14 +156,14 @@ class Support(NamedTuple):
         return low & ~high, high & ~low, low & high
 
     def _logit_units(self) -> tuple[Array | float, Array | float]:
-        """What takes logits of shares to numbers: slope 1 in the middle, but of a simplex."""
+        """What takes logits of fractions to numbers: slope 1 in the middle, but of a simplex."""
         if self.total is not None:
             return 0.0, 1.0
         two = self._sides()[2]
         return (self.low[two] + self.high[two]) / 2, self.unit[two] / 4
 
     def _distances(self, codes: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Of codes from their bounds in units, (n, n_free); of a simplex, those of the shares."""
+        """Of codes from their bounds in units, (n, n_free); of a simplex, of the fractions."""
         codes = codes.astype(np.float64)
         if self.total is None:
             below, above = (codes - self.low) / self.unit, (self.high - codes) / self.unit
@@ -185,7 +185,7 @@ def _softplus_inverse(u: Array) -> Array:
     return u + np.log(-np.expm1(-u))
 
 
-def _share(below: Array, above: Array) -> Array:
+def _fraction(below: Array, above: Array) -> Array:
     """Where a number is between two bounds, by its distance from the nearer one."""
     return np.where(below < above, below, 1 - above)
 
@@ -195,8 +195,8 @@ def _off_bound(u: Array, width: Array, noise: np.random.RandomState | None = Non
     on = u <= _ON
     if not on.any():
         return u
-    share = 0.5 if noise is None else 1 - noise.random_sample(u.shape)
-    return np.where(on, width * share, u)
+    fraction = 0.5 if noise is None else 1 - noise.random_sample(u.shape)
+    return np.where(on, width * fraction, u)
 
 
 def _on_bound(u: Array, width: Array) -> Array:

@@ -187,5 +187,7 @@ def shrunk_covariance(z: NDArray[np.float32], weight: Array | None) -> NDArray[n
     covariance /= n
     some = slice(None, None, -(-n // _SHRINKAGE_ROWS))
     rooted = z[some].astype(np.float64) * np.sqrt(weights[some])[:, None]
-    share = ledoit_wolf_shrinkage(rooted, assume_centered=True) * len(rooted) / n if k > 1 else 0.0
-    return (1 - share) * covariance + share * np.eye(k)
+    shrinkage = (
+        ledoit_wolf_shrinkage(rooted, assume_centered=True) * len(rooted) / n if k > 1 else 0.0
+    )
+    return (1 - shrinkage) * covariance + shrinkage * np.eye(k)

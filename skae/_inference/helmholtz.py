@@ -104,7 +104,7 @@ def drawn_terms(module: HelmholtzModule, rows: Dataset, draws: RowDraws) -> NDAr
 def drawn(
     module: HelmholtzModule, rows: Dataset, n_draws: int, generator: torch.Generator
 ) -> Iterator[tuple[Batch, Tensor, Tensor]]:
-    """Of every piece: outputs at draws of its own, (n, n_draws, n_features), and their shares.
+    """Of every piece: outputs at draws of its own, (n, n_draws, n_features), and their weights.
 
     Shares are equal, or importance weights where training takes them.
     """
@@ -115,10 +115,10 @@ def drawn(
         found = module.recognise(batch.x, uniform)
         seen = None if batch.seen is None else batch.seen[:, None]
         log_p, output = module.log_p(batch.y[:, None], seen, found.states)
-        share = torch.full(shape[:2], 1 / n_draws, device=generator.device)
+        importance = torch.full(shape[:2], 1 / n_draws, device=generator.device)
         if architecture.algorithm == "reweighted":
-            share = (total(log_p) - total(found.log_q())).softmax(-1)
-        yield batch, output, share
+            importance = (total(log_p) - total(found.log_q())).softmax(-1)
+        yield batch, output, importance
 
 
 # ------------------------------------------------------------------- by enumeration

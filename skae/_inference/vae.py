@@ -46,9 +46,9 @@ class ElboTerms(NamedTuple):
 def drawn(
     module: VAEModule, rows: Dataset, n_draws: int, generator: torch.Generator
 ) -> Iterator[tuple[Batch, Tensor, Tensor]]:
-    """Of every piece: outputs at draws of its own, (n, n_draws, n_features), and their shares.
+    """Of every piece: outputs at draws of its own, (n, n_draws, n_features), and their weights.
 
-    Where training takes one draw a row, shares are equal. Where it takes k of them, shares
+    Where training takes one draw a row, weights are equal. Where it takes k of them, they
     are importance weights, of k draws each time.
     """
     architecture = module.architecture
@@ -67,13 +67,13 @@ def drawn(
             z = q.at(draws)
             output = module.decode(z, condition)
             if k == 1:
-                share = torch.full(shape[:2], 1 / n_draws, device=z.device)
+                importance = torch.full(shape[:2], 1 / n_draws, device=z.device)
             else:
                 seen = None if batch.seen is None else batch.seen[:, None]
                 log_px = module.likelihood.row_log_prob(batch.y[:, None], output, seen)
                 log_weight = log_px + log_prior(z, prior) - log_q(q, draws)
-                share = log_weight.softmax(-1) / len(parts)
-            yield batch, output, share
+                importance = log_weight.softmax(-1) / len(parts)
+            yield batch, output, importance
 
 
 def importance_bounds(module: VAEModule, rows: Dataset, draws: RowDraws) -> NDArray[np.float32]:
@@ -125,7 +125,7 @@ def imputed_means(module: VAEModule, rows: Dataset, draws: RowDraws) -> NDArray[
             for log_weight, _, output in _weighed(module, batch, q, draws.of(q.mean, block), prior):
                 # Weights so far are relative to the largest so far.
                 new_top = torch.maximum(top, log_weight.amax(1, keepdim=True))
-                finite = new_top.clamp(min=_LEAST)  # of labels of share zero no weight is
+                finite = new_top.clamp(min=_LEAST)  # of labels of frequency zero no weight is
                 old, new = (top - finite).exp(), (log_weight - finite).exp()
                 top, weight = new_top, old * weight + new.sum(1, keepdim=True)
                 of_block = (new[:, None] @ module.likelihood.mean(output))[:, 0]
@@ -183,9 +183,9 @@ def _weighed(
     log_pq = log_prior(z, prior) - log_q(q, draws)
     seen = None if batch.seen is None else batch.seen[:, None]
     condition = None if batch.condition is None else batch.condition[:, None]
-    for log_share, read, output in module.outputs(z, condition):
+    for log_frequency, read, output in module.outputs(z, condition):
         log_px = module.likelihood.row_log_prob(batch.y[:, None], output, seen)
-        yield log_share + log_px + log_pq, read, output
+        yield log_frequency + log_px + log_pq, read, output
 
 
 def mutual_information(

@@ -37,7 +37,7 @@ def encoder_loss(of_codes: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class AdversarialArchitecture(DeterministicArchitecture):
-    """A blueprint, the prior, and its discriminator."""
+    """An architecture, the prior, and its discriminator."""
 
     posterior: str
     prior: str  # "own" for what the user gave

@@ -32,7 +32,7 @@ def projected_jacobian_norm(z: Tensor, x: Tensor, directions: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class AutoencoderArchitecture(DeterministicArchitecture):
-    """A blueprint, and what the loss is made of."""
+    """An architecture, and what the loss is made of."""
 
     noise: str | None
     noise_level: float

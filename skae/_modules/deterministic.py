@@ -27,7 +27,7 @@ def open_codes(epoch: int, growth_epochs: int, n_codes: int) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class DeterministicArchitecture(EncoderDecoderArchitecture):
-    """A blueprint, and in which order its codes open."""
+    """An architecture, and in which order its codes open."""
 
     latent_growth: str | None
     growth_epochs: int

@@ -74,7 +74,7 @@ def leave_one_out(costs: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class HelmholtzArchitecture(Architecture):
-    """A blueprint, and how it is trained."""
+    """An architecture, and how it is trained."""
 
     algorithm: str
     n_particles: int
@@ -258,7 +258,7 @@ class HelmholtzModule(LikelihoodModule):
         log_p, output = self.log_p(batch.y[:, None], seen, found.states)
         log_p[0] = log_p[0] - self.log_units(batch)[:, None]
         energy, held = -total(log_p), total(log_q).detach()
-        share, logged = torch.full_like(held, 1 / architecture.n_particles), {}
+        importance, logged = torch.full_like(held, 1 / architecture.n_particles), {}
         if architecture.dreams:
             asleep = self._asleep(batch)
             logged["sleep"] = weighted_mean(asleep, batch.weight)
@@ -266,8 +266,8 @@ class HelmholtzModule(LikelihoodModule):
             case "wake-sleep":
                 lesson = asleep
             case "reweighted":  # the mean of what is learned asleep and, by weight, awake
-                share = (-energy - held).detach().softmax(-1)
-                lesson = (asleep - (share * total(log_q)).sum(1)) / 2
+                importance = (-energy - held).detach().softmax(-1)
+                lesson = (asleep - (importance * total(log_q)).sum(1)) / 2
             case _:
                 lesson = self._compared(log_p, log_q)
         terms = {"energy": energy.mean(1), "neg_entropy": held.mean(1)}
@@ -276,7 +276,7 @@ class HelmholtzModule(LikelihoodModule):
         last = list(terms)[-1]
         terms[last] = terms[last] + (lesson - lesson.detach())
         means = {name: weighted_mean(term, batch.weight) for name, term in terms.items()}
-        return Loss(means, output, (share,) * self.likelihood.learned, logged)
+        return Loss(means, output, (importance,) * self.likelihood.learned, logged)
 
     def _asleep(self, batch: Batch) -> Tensor:
         """-log q(h|x) of dreams, one for each row, which see of x what the row sees."""

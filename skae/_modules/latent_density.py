@@ -204,8 +204,8 @@ class AutoregressiveDensity(DensityModule):
 
             def average(before: Tensor, now: Tensor, n_before: Any) -> Tensor:
                 # Early steps are forgotten sooner: the average must not hold on to the start.
-                share = torch.clamp((1 + n_before) / (10 + n_before), max=decay)
-                return torch.lerp(now, before, share.to(now.dtype))
+                rate = torch.clamp((1 + n_before) / (10 + n_before), max=decay)
+                return torch.lerp(now, before, rate.to(now.dtype))
 
             self.average = AveragedModel(self.now, avg_fn=average)
             self.average.requires_grad_(False)

@@ -50,7 +50,7 @@ _OF_PRIOR = ("prior_", "pseudo_rows")
 
 @dataclass(frozen=True, kw_only=True)
 class VAEArchitecture(EncoderDecoderArchitecture):
-    """A blueprint, the prior, and what the bound is made of."""
+    """An architecture, the prior, and what the bound is made of."""
 
     prior: str
     n_prior_components: int
@@ -168,9 +168,9 @@ class VAEModule(LikelihoodModule):
         out = self.decoder(read.flatten(0, -2)).float()
         return self.out_activation(out).unflatten(0, read.shape[:-1])
 
-    def set_label_frequencies(self, log_share: NDArray[np.float64]) -> None:
+    def set_label_frequencies(self, log_frequency: NDArray[np.float64]) -> None:
         """How often each label is seen."""
-        self.log_share.copy_(torch.from_numpy(log_share.astype(np.float32)))
+        self.log_share.copy_(torch.from_numpy(log_frequency.astype(np.float32)))
 
     def draw_codes(self, n: int, generator: torch.Generator) -> Tensor:
         """Codes from p(z)."""
@@ -182,22 +182,22 @@ class VAEModule(LikelihoodModule):
         """Log weight, what the decoder reads, what it makes of that.
 
         Codes are (..., n_components), conditions are broadcast to them. Where labels are
-        wanted and none is given, it is one triple for each label, weighted by its share.
+        wanted and none is given, it is one triple for each label, weighted by its frequency.
         """
         given: list[Tensor | None] = [condition]
-        log_shares = z.new_zeros(1)
+        log_frequencies = z.new_zeros(1)
         if self.architecture.n_conditions and condition is None:
             given = list(torch.eye(self.architecture.n_conditions, device=z.device))
-            log_shares = self.log_share
-        for log_share, one in zip(log_shares, given, strict=True):
+            log_frequencies = self.log_share
+        for log_frequency, one in zip(log_frequencies, given, strict=True):
             read = _beside(z, one)
-            yield log_share, read, self._decode(read)
+            yield log_frequency, read, self._decode(read)
 
     def mean(self, z: Tensor, condition: Tensor | None) -> Tensor:
         """Mean of p(x|z), over the labels if none is given."""
         parts = (
-            log_share.exp() * self.likelihood.mean(output)
-            for log_share, _, output in self.outputs(z, condition)
+            log_frequency.exp() * self.likelihood.mean(output)
+            for log_frequency, _, output in self.outputs(z, condition)
         )
         return reduce(torch.add, parts)  # one by one: a part is as large as all rows
 
@@ -205,15 +205,15 @@ class VAEModule(LikelihoodModule):
         """log p(x|z) of codes (n, n_draws, k), in the decoder's units; over labels as above."""
         seen, condition = (None if t is None else t[:, None] for t in (batch.seen, batch.condition))
         parts = [
-            log_share + self.likelihood.row_log_prob(batch.y[:, None], output, seen)
-            for log_share, _, output in self.outputs(z, condition)
+            log_frequency + self.likelihood.row_log_prob(batch.y[:, None], output, seen)
+            for log_frequency, _, output in self.outputs(z, condition)
         ]
         return torch.logsumexp(torch.stack(parts), 0) if len(parts) > 1 else parts[0]
 
     # ------------------------------------------------------------ what training asks for
 
     def begin_epoch(self, epoch: int) -> None:
-        """Let beta grow with the epochs, from its share after one to all of it."""
+        """Let beta grow with the epochs, from its fraction after one to all of it."""
         grown = min(1.0, (epoch + 1) / max(1, self.architecture.beta_warm_up))
         self.beta.fill_(self.architecture.beta * grown)
 
@@ -257,7 +257,7 @@ class VAEModule(LikelihoodModule):
         """-log 1/K sum_k w_k, w_k = p(x, z_k) / q(z_k|x) (Burda et al. 2016, equation 8).
 
         Its gradient is doubly reparameterised (Tucker et al. 2018, equation 8). With
-        shares s_k = w_k / sum w, it is sum_k s_k d log w_k for p, and for q, whose
+        normalised weights s_k = w_k / sum w, it is sum_k s_k d log w_k for p, and for q, whose
         parameters are held in log q, sum_k s_k^2 (d log w_k / d z_k) d z_k: so what
         comes back through z_k is multiplied by s_k once more.
         """
@@ -266,16 +266,16 @@ class VAEModule(LikelihoodModule):
         log_px = self.likelihood.row_log_prob(batch.y[:, None], output, seen)
         log_q = log_normal(z, q.mean.detach()[:, None], q.log_var.detach()[:, None]).sum(-1)
         log_weight = log_px + log_prior(z, prior) - log_q
-        share = log_weight.detach().softmax(-1)
+        importance = log_weight.detach().softmax(-1)
         if z.requires_grad:
-            z.register_hook(lambda gradient: gradient * share[..., None])
+            z.register_hook(lambda gradient: gradient * importance[..., None])
         bound = log_mean_exp(log_weight) - self.log_units(batch)
-        return Loss({"bound": -weighted_mean(bound, batch.weight)}, output, (share,))
+        return Loss({"bound": -weighted_mean(bound, batch.weight)}, output, (importance,))
 
     def after_step(self, batch: Batch, loss: Loss) -> None:
         if self.likelihood.learned:
-            share = loss.aux[0] if loss.aux else None
-            self.likelihood.follow(*explained(batch, loss.output, share))
+            importance = loss.aux[0] if loss.aux else None
+            self.likelihood.follow(*explained(batch, loss.output, importance))
 
 
 def _beside(z: Tensor, condition: Tensor | None) -> Tensor:

@@ -87,9 +87,9 @@ def warn_of_collapse(usage: NDArray[np.float64], n_encodings: int) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class VQVAEArchitecture(EncoderDecoderArchitecture):
-    """A blueprint, the codebook, and the prior over its indices.
+    """An architecture, the codebook, and the prior over its indices.
 
-    What other blueprints call codes are the positions here.
+    What other architectures call codes are the positions here.
     """
 
     quantizer: str

@@ -301,11 +301,11 @@ class CausalCategorical(nn.Module):
     linear in (v, |v|²), of which the log of a Gaussian bump is made, plus numbers that are
     its own. Positions take turns through the tables of these.
 
-    The network starts as independent positions, with the log shares that it is given.
+    The network starts as independent positions, with the log frequencies that it is given.
 
     Parameters
     ----------
-    log_shares : Tensor of shape (n_positions, K)
+    log_frequencies : Tensor of shape (n_positions, K)
         Log frequencies of the integers at each position.
     vectors : Tensor of shape (n_tables, K, n_dimensions)
         What the integers stand for; of the position t it is vectors[t % n_tables].
@@ -318,10 +318,10 @@ class CausalCategorical(nn.Module):
     features: Tensor
 
     def __init__(
-        self, log_shares: Tensor, vectors: Tensor, n_channels: int, generator: torch.Generator
+        self, log_frequencies: Tensor, vectors: Tensor, n_channels: int, generator: torch.Generator
     ) -> None:
         super().__init__()
-        n_positions, n_values = log_shares.shape
+        n_positions, n_values = log_frequencies.shape
         self.n_tables, n_features = vectors.shape[0], vectors.shape[2] + 1
         self.register_buffer("features", vectors.new_zeros(self.n_tables, n_values, n_features))
         self.set_vectors(vectors)
@@ -336,7 +336,7 @@ class CausalCategorical(nn.Module):
         self.network = CausalNetwork(n_channels, dilations_for(n_positions), generator)
         self.leave = nn.Parameter(torch.zeros(self.n_tables, n_features, n_channels))
         self.own_leave = nn.Parameter(torch.zeros(tables))
-        self.bias = nn.Parameter(log_shares.clone())
+        self.bias = nn.Parameter(log_frequencies.clone())
 
     @torch.no_grad()
     def set_vectors(self, vectors: Tensor) -> None:

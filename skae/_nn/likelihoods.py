@@ -24,7 +24,7 @@ from torch.nn.functional import l1_loss, mse_loss, softplus
 
 from skae._training.data import Batch
 
-# Learned noise variances are at least this share of the mean feature variance.
+# Learned noise variances are at least this fraction of the mean feature variance.
 _VARIANCE_FLOOR = 1e-4
 # exp of an output stays finite in float32, and so do sums of it.
 _MAX_LOG_RATE = 60.0
@@ -245,27 +245,27 @@ class NoiseSums:
         total, count = self.likelihood.sums(deviation, weight, seen)
         self.total, self.count = self.total + total, self.count + count
 
-    def settle(self, share: float = 1.0, before: Tensor | None = None) -> None:
-        """Set the variance; `share` is what these rows count beside the variance `before`."""
+    def settle(self, weight: float = 1.0, before: Tensor | None = None) -> None:
+        """Set the variance; `weight` is what these rows count beside the variance `before`."""
         if self.likelihood is None or not isinstance(self.count, Tensor):
             return
         old = self.likelihood.variance
         new = self.likelihood.variance_of(self.total / self.count.clamp(min=1e-300)).float()
         new = torch.where(self.count > 0, new, old)  # of a column never seen nothing is learned
-        self.likelihood.set_variance(new if before is None else before.lerp(new, share))
+        self.likelihood.set_variance(new if before is None else before.lerp(new, weight))
 
 
 def explained(
-    batch: Batch, output: Tensor, share: Tensor | None
+    batch: Batch, output: Tensor, importance: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-    """Rows, outputs, weights, what was seen: a row for each draw, by its share, if there are some.
+    """Rows, outputs, weights, what was seen: a row for each draw, by its importance if there are several.
 
     Given the outputs, the noise that maximises the bound is that of rows so weighted.
     """
-    if share is None:
+    if importance is None:
         return batch.y, output, batch.weight, batch.seen
-    n_draws = share.shape[1]
-    weight = share if batch.weight is None else share * batch.weight[:, None]
+    n_draws = importance.shape[1]
+    weight = importance if batch.weight is None else importance * batch.weight[:, None]
     seen = None if batch.seen is None else batch.seen.repeat_interleave(n_draws, 0)
     return batch.y.repeat_interleave(n_draws, 0), output.flatten(0, 1), weight.flatten(), seen
 

@@ -111,8 +111,8 @@ class RestrictedBoltzmannMachine:
         for _ in range(n_steps):
             chain = self.sample(self.visible_mean(self.sample(mean, self.hidden)), self.visible)
             mean = self.hidden_mean(chain)
-        share = v.new_full((len(v),), 1 / len(v)) if weight is None else weight / weight.sum()
-        return _statistics(v, first, share), _statistics(chain, mean, share)
+        fraction = v.new_full((len(v),), 1 / len(v)) if weight is None else weight / weight.sum()
+        return _statistics(v, first, fraction), _statistics(chain, mean, fraction)
 
     def step(self, v: Tensor, epoch: int, n_steps: int = 1, weight: Tensor | None = None) -> None:
         """One update on a batch; epochs count from 0."""
@@ -130,5 +130,5 @@ class RestrictedBoltzmannMachine:
             parameter.add_(velocity)
 
 
-def _statistics(v: Tensor, h: Tensor, share: Tensor) -> Statistics:
-    return Statistics((v.T * share) @ h, share @ v, share @ h)
+def _statistics(v: Tensor, h: Tensor, fraction: Tensor) -> Statistics:
+    return Statistics((v.T * fraction) @ h, fraction @ v, fraction @ h)

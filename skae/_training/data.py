@@ -24,7 +24,7 @@ _KEEP_BYTES_OF_COMPACT = 16 * 2**20
 # Values farther out are read as if they were here, standardised ones and others: float32 has
 # the squares of both, also behind some layers.
 FARTHEST, _FARTHEST_RAW = 1e9, 1e18
-# Weights below this share of the largest count nothing: float32 loses them beside it.
+# Weights below this fraction of the largest count nothing: float32 loses them beside it.
 LEAST_WEIGHT = 2.0**-100
 # Of a device's free memory, how much the data may take.
 _DEVICE_SHARE = 0.5
