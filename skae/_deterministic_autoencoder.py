@@ -22,7 +22,7 @@ from skae._inference.bounds import (
     Proposal,
     RowLikelihood,
 )
-from skae._inference.proposal_width import is_power_of_two, proposal_width
+from skae._inference.proposal_width import looks_again, proposal_width
 from skae._latent_paths import LatentPathsMixin
 from skae._linear.running import running_covariance
 from skae._modules.deterministic import DeterministicArchitecture, DeterministicModule
@@ -174,8 +174,8 @@ class DeterministicAutoencoder(DataScoresMixin, LatentPathsMixin, EncoderDecoder
         if self._architecture.latent_growth is not None:
             self._learn_path(data, codes, weight, path if weight < 1 else None)
         self._publish_noise()
-        if self._has_code_density() and (weight == 1 or is_power_of_two(self._trainer.n_epochs)):
-            self._learn_proposal(data.X)  # in a stream when its number of calls has doubled
+        if self._has_code_density() and (weight == 1 or looks_again(self._trainer.n_epochs)):
+            self._learn_proposal(data.X)
         return codes
 
     def _code_stds(self, k: int) -> NDArray[np.float64]:

@@ -51,7 +51,7 @@ from skae._inference.bounds import (
     RowLikelihood,
     on_arrays,
 )
-from skae._inference.proposal_width import is_power_of_two, proposal_width
+from skae._inference.proposal_width import looks_again, proposal_width
 from skae._latent_samples import CodeScoresMixin
 from skae._linear.moments import scaled_weight
 from skae._modules.architecture import layer_sizes
@@ -694,7 +694,7 @@ class LatentDensityEstimator(
             real = self._learn_codes(rows, weight, targets, previous, rng, streaming=True)
             self.density_ = self._network_density(previous).partial_fit(real, weight)
             self.n_iter_ = self.density_.trainer.n_epochs
-            if is_power_of_two(self.n_iter_):  # the number of calls has doubled
+            if looks_again(self.n_iter_):
                 self._learn_proposal(rows)
         return self
 

@@ -7,7 +7,7 @@ With K draws, the bound lies below log p(x) by about log(1 + chi² / K) / 2, as 
 weights were log-normal; and never by more than it does with one draw, KL(q || p(z|x)).
 """
 
-from math import log, pi, sqrt
+from math import ceil, log, pi, sqrt
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,8 @@ _WIDTHS, _DRAWS = 24, 256
 # The log density is looked at so many widths away: near a code that is not its posterior's
 # mode it need not be concave.
 _REACH = 2.0
+# In so many first calls of a stream the width is looked for each time.
+_FIRST_CALLS = 8
 
 
 def proposal_width(
@@ -46,9 +48,10 @@ def proposal_width(
     return _look(explains, X, log_prior, far, _ROWS, _RAYS) or tau
 
 
-def is_power_of_two(n: int) -> bool:
-    """Whether a stream of so many calls looks again."""
-    return n & (n - 1) == 0
+def looks_again(n_calls: int) -> bool:
+    """Whether a stream looks for the width anew: in its first calls, and whenever their number
+    has grown by a quarter."""
+    return n_calls <= _FIRST_CALLS or ceil(log(n_calls, 1.25)) < ceil(log(n_calls + 1, 1.25))
 
 
 def _look(

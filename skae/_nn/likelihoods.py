@@ -258,7 +258,7 @@ class NoiseSums:
 def explained(
     batch: Batch, output: Tensor, importance: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-    """Rows, outputs, weights, what was seen: of every draw, by its importance, if there are many.
+    """Rows, outputs, weights, what was seen: of every draw by its importance, if there are many.
 
     Given the outputs, the noise that maximises the bound is that of rows so weighted.
     """
