@@ -2,9 +2,11 @@
 
 from typing import Any
 
-from numpy.typing import ArrayLike
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from skae._base import BaseAutoencoder
+from skae._training.data import Data
 from skae._utils.validation import StrOptions
 
 
@@ -45,3 +47,10 @@ class EmbeddingOutputMixin:
         name = type(self).__name__.lower()
         names = [f"{name}{i // dim}_{i % dim}" for i in range(vectors.shape[1])]
         return self._to_frame(vectors, X, names)
+
+    def _embed(self: Any, X: NDArray[Any]) -> NDArray[np.float32]:
+        """Vectors of the codes of rows, (n, n_components * code_dim)."""
+        module, width = self._trainer.module, self._architecture.n_decoded
+        return self._map_rows(
+            Data(X), lambda batch: module.quantise(batch.x).value.flatten(1), width
+        )

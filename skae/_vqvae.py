@@ -498,8 +498,6 @@ class VQVAE(EmbeddingOutputMixin, LatentSamplesMixin, CodeScoresMixin, EncoderDe
             case _:
                 self._prior = UniformPrior(self._architecture.codebook_size)
 
-    # ------------------------------------------------------------------- the prior
-
     def _of_prior(self) -> dict[str, Any]:
         """What the causal network is made of, and how it is trained: as the networks, but at
         its own rate, and until held-out rows gain nothing."""
@@ -559,7 +557,7 @@ class VQVAE(EmbeddingOutputMixin, LatentSamplesMixin, CodeScoresMixin, EncoderDe
         """The losses of the prior in every epoch, nats per row."""
         return self.prior_net_.history
 
-    # ------------------------------------------------------------------ the codebook
+    # --------------------------------------------------------- the codebook, sampling
 
     @property
     def codebook_(self) -> NDArray[np.float32]:
@@ -604,8 +602,6 @@ class VQVAE(EmbeddingOutputMixin, LatentSamplesMixin, CodeScoresMixin, EncoderDe
                 found[part] = self._prior.log_prob(k).cpu().numpy()
         return found
 
-    # -------------------------------------------------------------------- sampling
-
     def _draw_latent(self, n_samples: int, rng: np.random.RandomState) -> Indices:
         return self._draw_codes(n_samples, self._trainer.generator(rng))
 
@@ -623,13 +619,6 @@ class VQVAE(EmbeddingOutputMixin, LatentSamplesMixin, CodeScoresMixin, EncoderDe
             lambda batch: module.quantise(batch.x).indices.flatten(1),
             width,
             dtype=np.int64,
-        )
-
-    def _embed(self, X: Array) -> Array:
-        """Vectors of the codes of rows, (n, n_components * code_dim)."""
-        module, width = self._trainer.module, self._architecture.n_decoded
-        return self._map_rows(
-            Data(X), lambda batch: module.quantise(batch.x).value.flatten(1), width
         )
 
     def _decode(self, Z: Array) -> Array:
