@@ -1368,6 +1368,16 @@ def test_the_kind_of_density_cannot_change_while_training_goes_on():
         model.set_params(density="flow").fit(X)
 
 
+def test_a_model_that_went_on_knows_its_size():
+    """Codes have names and can be decoded and scored, as after a first fit."""
+    X = skewed(60, 4)
+    model = lde(PCA(3), warm_start=True).fit(X).fit(X)
+    assert model.n_components_ == 3
+    assert len(model.get_feature_names_out()) == 3
+    assert model.inverse_transform(model.transform(X)).shape == X.shape
+    assert np.isfinite(model.score_codes(model.transform(X))).all()
+
+
 def test_warm_start_needs_the_same_columns():
     """A number of features, or codes, that changed is an error."""
     model = lde(warm_start=True).fit(skewed(100, 4))
