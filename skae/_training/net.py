@@ -351,7 +351,12 @@ class Net(NeuralNet):
     def train_step(self, batch: Batch, **params: Any) -> dict[str, Any]:
         """One step of the optimiser, and of those of later phases."""
         batch = self.module_.prepare(batch, self.generator_)
-        step: dict[str, Any] = super().train_step(batch)
+        if self.solver == "lbfgs" or self.hears_gradients_:
+            step: dict[str, Any] = super().train_step(batch)
+        else:  # without a closure, which costs more than small networks' steps
+            self.optimizer_.zero_grad()
+            step = self.train_step_single(batch)
+            self.optimizer_.step()
         loss = Loss(step["terms"], step["y_pred"], step["aux"])
         for phase, optimizer in self.later_:
             step["logged"][phase.name] = self._phase_step(phase, optimizer, batch, loss)
