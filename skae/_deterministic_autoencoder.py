@@ -27,7 +27,7 @@ from skae._latent_paths import LatentPathsMixin
 from skae._linear.running import running_covariance
 from skae._modules.deterministic import DeterministicArchitecture, DeterministicModule
 from skae._nn.likelihoods import Likelihood, NoiseSums, WithNoise
-from skae._training.data import Batch, Data
+from skae._training.data import Batch, Data, Dataset
 from skae._training.random_state import preserve_rng_state
 from skae._training.trainer import batches
 from skae._utils.validation import Interval, StrOptions
@@ -151,10 +151,9 @@ class DeterministicAutoencoder(DataScoresMixin, LatentPathsMixin, EncoderDecoder
         architecture = self._architecture
         return architecture.growth_epochs if architecture.latent_growth == "incremental" else 0
 
-    def _learn_from_outputs(self, data: Data, weight: float) -> Array:
-        module = self._trainer.module
+    def _learn_from_outputs(self, rows: Dataset, weight: float) -> Array:
+        module, data = self._trainer.module, rows.data
         k = self.n_components_
-        rows = self._dataset(data)
         codes = np.empty((len(rows), k), dtype=np.float32)
         path = self.__dict__.pop("_noise_path", None)
         noise = NoiseSums(module.likelihood)

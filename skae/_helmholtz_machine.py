@@ -33,7 +33,7 @@ from skae._inference.row_draws import RowDraws
 from skae._latent_samples import LatentSamplesMixin
 from skae._modules.helmholtz import ALGORITHMS, HelmholtzArchitecture, HelmholtzModule
 from skae._network_autoencoder import NetworkAutoencoder
-from skae._training.data import Data, chunks
+from skae._training.data import Data, Dataset, chunks
 from skae._training.trainer import slices
 from skae._utils.validation import Interval, StrOptions, private_generator
 
@@ -324,18 +324,14 @@ class HelmholtzMachine(LatentSamplesMixin, NetworkAutoencoder):
     def _make_module(self, generator: torch.Generator) -> HelmholtzModule:
         return HelmholtzModule(self._architecture.make_likelihood(), self._architecture, generator)
 
-    def _learn_from_outputs(self, data: Data, weight: float) -> Array:
-        codes = self._encode(data.X)
+    def _learn_from_outputs(self, rows: Dataset, weight: float) -> Array:
+        codes = self._encode(rows.data.X)
         self._check_codes_are_finite(codes)
-        self._learn_noise(data, weight)
-        return codes
-
-    def _learn_noise(self, data: Data, weight: float) -> None:
-        """The noise at which the objective of these rows is largest, given the networks."""
         n_draws = self._architecture.n_particles
         if self._architecture.algorithm != "reweighted" and weight == 1:
-            n_draws = min(_MOST_DRAWS, ceil(_NOISE_DRAWS / len(data.X)))
-        self._learn_noise_of_draws(data, weight, n_draws, drawn)
+            n_draws = min(_MOST_DRAWS, ceil(_NOISE_DRAWS / len(rows)))
+        self._learn_noise_of_draws(rows, weight, n_draws, drawn)
+        return codes
 
     # ------------------------------------------------------- recognition, generation
 

@@ -58,7 +58,6 @@ from skae._modules.architecture import layer_sizes
 from skae._modules.latent_density import import_zuko
 from skae._nn.priors import draw_from
 from skae._training.callbacks import Tasks, check_callbacks, check_listeners
-from skae._training.data import Data
 from skae._training.net import Net
 from skae._training.optimizers import MATRIX_OPTIMIZER, OPTIMIZERS
 from skae._training.trainer import TRAINING_CONSTRAINTS, TrainingOptions
@@ -473,7 +472,7 @@ class LatentDensityEstimator(
         real = self._learn_codes(X, sample_weight, y, previous, rng)
         listeners = []
         if hasattr(self, "_skl_callbacks"):
-            tasks = Tasks(self, context, Data(X), X, told, sample_weight)
+            tasks = Tasks(self, context, None, X, told, sample_weight)
             listeners.append(("skae_tasks", tasks))
         self.density_ = self._network_density(previous)
         self.density_.fit(real, sample_weight, listeners=tuple(listeners))
@@ -500,7 +499,7 @@ class LatentDensityEstimator(
             name=type(self).__name__,
         )
 
-    def _finish(self, data: Data, weight: float) -> None:
+    def _finish(self, rows: None, weight: float) -> None:
         """Nothing follows from the network: it is all there is."""
 
     def _fit_estimator(

@@ -113,7 +113,7 @@ class NetworkAutoencoder(CallbackParametersMixin):
         """The network of `_architecture`, with weights drawn from the generator."""
 
     @abstractmethod
-    def _learn_from_outputs(self, data: Data, weight: float) -> Array:
+    def _learn_from_outputs(self, rows: Dataset, weight: float) -> Array:
         """Learn what depends on the trained network; the codes of the rows.
 
         `weight` is what these rows count beside what was learned from earlier ones: 1 after
@@ -191,7 +191,7 @@ class NetworkAutoencoder(CallbackParametersMixin):
         self._before_training(len(train))
         listeners = []
         if hasattr(self, "_skl_callbacks"):
-            listeners.append(("skae_tasks", Tasks(self, context, data, X, told, sample_weight)))
+            listeners.append(("skae_tasks", Tasks(self, context, rows, X, told, sample_weight)))
         self._n_rows_seen = float(len(rows) if sample_weight is None else sample_weight.sum())
         self._trainer.fit(
             rows,
@@ -202,7 +202,7 @@ class NetworkAutoencoder(CallbackParametersMixin):
             keeps_progress=keeps_progress(self),
         )
         self.n_iter_ = self._trainer.n_epochs
-        codes = self._finish_whatever_interrupts(data)
+        codes = self._finish_whatever_interrupts(rows)
         self._train_more(data, codes, valid, streaming=False)
         self._check_trained()
         context.call_on_fit_task_end(estimator=self, X=X, y=told)
@@ -291,10 +291,10 @@ class NetworkAutoencoder(CallbackParametersMixin):
             "foreign_modules": holds_module(self._user_modules),
         }
 
-    def _finish_whatever_interrupts(self, data: Data) -> Array:
+    def _finish_whatever_interrupts(self, rows: Dataset) -> Array:
         """Once more from the beginning after a first Ctrl-C: without it the training is lost."""
         try:
-            return self._finish(data, 1.0)
+            return self._finish(rows, 1.0)
         except KeyboardInterrupt:
             if self.net_.interrupted_ or not keeps_progress(self):
                 raise
@@ -304,12 +304,12 @@ class NetworkAutoencoder(CallbackParametersMixin):
                 stacklevel=2,
             )
             self.net_.interrupted_ = True
-            return self._finish(data, 1.0)
+            return self._finish(rows, 1.0)
 
-    def _finish(self, data: Data, weight: float) -> Array:
+    def _finish(self, rows: Dataset, weight: float) -> Array:
         """Learn what depends on the trained network, and check that it is of use."""
-        codes = self._learn_from_outputs(data, weight)
-        few: list[Any] = [None if a is None else a[:_CHECKED_ROWS] for a in data]
+        codes = self._learn_from_outputs(rows, weight)
+        few: list[Any] = [None if a is None else a[:_CHECKED_ROWS] for a in rows.data]
         scores = self._scores(Data(*few))
         if not np.isfinite(scores).all():
             raise self._divergence(f"a training row scores {scores[~np.isfinite(scores)][0]}")
@@ -380,7 +380,7 @@ class NetworkAutoencoder(CallbackParametersMixin):
             n_rows = float(len(rows) if weight is None else weight.sum())
             n_before = 0.0 if previous is None else _MEMORY * self._n_rows_seen
             self._n_rows_seen = n_rows + n_before
-            codes = self._finish(data, n_rows / self._n_rows_seen)
+            codes = self._finish(rows, n_rows / self._n_rows_seen)
             self._train_more(data, codes, None, streaming=True)
         return self
 
@@ -411,13 +411,13 @@ class NetworkAutoencoder(CallbackParametersMixin):
 
     def _map_rows(
         self,
-        data: Data,
+        data: Data | Dataset,
         compute: Callable[[Batch], Tensor],
         *width: int,
         dtype: type[np.generic] = np.float32,
     ) -> Array:
         """A function of batches, over all rows; on the CPU."""
-        rows = self._dataset(data)
+        rows = data if isinstance(data, Dataset) else self._dataset(data)
         out = np.empty((len(rows), *width), dtype=dtype)
         with self._trainer.inference():
             for part, batch in batches(rows):
@@ -449,7 +449,7 @@ class NetworkAutoencoder(CallbackParametersMixin):
         )
 
     def _learn_noise_of_draws(
-        self, data: Data, weight: float, n_draws: int, drawn: Callable[..., Iterator[Any]]
+        self, rows: Dataset, weight: float, n_draws: int, drawn: Callable[..., Iterator[Any]]
     ) -> None:
         """The noise of outputs at draws of codes, other draws in every call.
 
@@ -458,7 +458,6 @@ class NetworkAutoencoder(CallbackParametersMixin):
         module = self._trainer.module
         noise = NoiseSums(module.likelihood)
         if noise.likelihood is not None:
-            rows = self._dataset(data)
             seed = self._seed + 1_000_003 * self.n_iter_
             generator = torch.Generator(rows.device).manual_seed(seed)
             with self._trainer.inference():

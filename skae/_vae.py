@@ -369,16 +369,17 @@ class VAE(ConditionalMixin, LatentSamplesMixin, EncoderDecoder):
     def _first_epoch_to_stop(self) -> int:
         return self._architecture.beta_warm_up
 
-    def _learn_from_outputs(self, data: Data, weight: float) -> Array:
+    def _learn_from_outputs(self, rows: Dataset, weight: float) -> Array:
+        data = rows.data
         self._learn_label_frequencies(data, weight)
         if hasattr(self, "class_prior_"):
             with np.errstate(divide="ignore"):  # a label that a later fit no longer sees
                 self._trainer.module.set_label_frequencies(np.log(self.class_prior_))
-        codes = self._encode(data.X)
+        codes = self._means(rows)
         self._check_codes_are_finite(codes)
         # In a stream the calls add up to many draws, and each has its own.
         n_draws = min(_MOST_DRAWS, ceil(_NOISE_DRAWS / len(data.X))) if weight == 1 else 1
-        self._learn_noise_of_draws(data, weight, n_draws, drawn)
+        self._learn_noise_of_draws(rows, weight, n_draws, drawn)
         mean = np.average(codes, axis=0, weights=data.weight)
         variance = np.average((codes - mean) ** 2, axis=0, weights=data.weight)
         before = vars(self).get("_code_moments")
@@ -606,10 +607,11 @@ class VAE(ConditionalMixin, LatentSamplesMixin, EncoderDecoder):
     # ------------------------------------------------------------------- the hooks
 
     def _encode(self, X: Array) -> Array:
-        module = self._trainer.module
-        return self._map_rows(
-            Data(X), lambda batch: module.encode(batch.x).mean, self.n_components_
-        )
+        return self._means(Data(X))
+
+    def _means(self, rows: Data | Dataset) -> Array:
+        module, k = self._trainer.module, self.n_components_
+        return self._map_rows(rows, lambda batch: module.encode(batch.x).mean, k)
 
     def _decode(self, Z: Array, condition: NDArray[np.float32] | None = None) -> Array:
         module = self._trainer.module

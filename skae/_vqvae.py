@@ -461,9 +461,8 @@ class VQVAE(EmbeddingOutputMixin, LatentSamplesMixin, CodeScoresMixin, EncoderDe
             and n_rows * architecture.n_codes > architecture.codebook_size
         )
 
-    def _learn_from_outputs(self, data: Data, weight: float) -> Indices:
+    def _learn_from_outputs(self, rows: Dataset, weight: float) -> Indices:
         architecture, module = self._architecture, self._trainer.module
-        rows = self._dataset(data)
         codes = np.empty((len(rows), architecture.n_indices), dtype=np.int64)
         noise = NoiseSums(module.likelihood)
         with self._trainer.inference():
@@ -475,7 +474,7 @@ class VQVAE(EmbeddingOutputMixin, LatentSamplesMixin, CodeScoresMixin, EncoderDe
         noise.settle(weight, self._noise_so_far() if weight < 1 else None)
         self._publish_noise()
         n_values = architecture.codebook_size
-        frequencies = index_counts(codes, data.weight, n_values) / len(codes)
+        frequencies = index_counts(codes, rows.data.weight, n_values) / len(codes)
         usage = frequencies.reshape(-1, architecture.n_quantizers, n_values).mean(0)
         usage = usage[0] if architecture.n_quantizers == 1 else usage
         self.code_usage_ = running_mean(vars(self).get("code_usage_"), usage, weight)

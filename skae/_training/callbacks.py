@@ -17,7 +17,7 @@ from skorch.callbacks import (
 )
 from tqdm import tqdm
 
-from skae._training.data import Data
+from skae._training.data import Dataset
 
 
 class TrainingStopped(Exception):
@@ -120,16 +120,16 @@ class Tasks(Callback):
     """
 
     def __init__(
-        self, estimator: Any, context: Any, data: Data, X: Any, y: Any, weight: Any
+        self, estimator: Any, context: Any, rows: Dataset | None, X: Any, y: Any, weight: Any
     ) -> None:
-        self.estimator, self.context, self.data = estimator, context, data
+        self.estimator, self.context, self.rows = estimator, context, rows
         self.X, self.y, self.weight = X, X if y is None else y, weight
 
     def _state(self) -> dict[str, Any]:
         """The attributes of the estimator as if training had ended here."""
         now = copy.copy(self.estimator)  # with a net of its own: training goes on with the other
         now.n_iter_ = len(now.net_.history)
-        now._finish(self.data, 1.0)
+        now._finish(self.rows, 1.0)
         before = self.estimator.__dict__
         return {
             name: value

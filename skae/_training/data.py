@@ -216,7 +216,7 @@ class Dataset:
         if units.targets is units.inputs:
             targets = inputs  # and then one conversion serves both
         self.units, self.with_mask = Units(inputs, targets), with_mask
-        self.device = device
+        self.device, self.data = device, data
         X = data.X
         # Beside every row, on the device: its weight and what it is conditioned on.
         self.weight, self.condition = (
