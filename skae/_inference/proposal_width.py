@@ -21,7 +21,8 @@ from skae._inference.row_draws import blocks, pieces
 from skae._training.data import Dataset
 
 # Rows that choose the width, and rays from the code of each, both ways; for a first look fewer.
-_ROWS, _RAYS = 16, 16
+# Many rows, since a few that are far from their codes may need most of the width.
+_ROWS, _RAYS = 64, 8
 _FEW_ROWS, _FEW_RAYS = 8, 8
 # How many widths are compared, and for how many draws.
 _WIDTHS, _DRAWS = 24, 256
