@@ -105,7 +105,7 @@ class DeterministicAutoencoder(DataScoresMixin, LatentPathsMixin, EncoderDecoder
     def _module_parts(
         self, generator: torch.Generator, n_encoded: int | None = None
     ) -> tuple[nn.Module, nn.Module, Likelihood, Any, tuple[nn.Module, float] | None]:
-        """What a point module is made of; its encoder has `n_encoded` outputs."""
+        """What a deterministic module is made of; its encoder has `n_encoded` outputs."""
         architecture = self._architecture
         own_encoder, own_decoder, pair = self._user_modules[:3]
         encoder, decoder = architecture.make_networks(

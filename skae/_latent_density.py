@@ -10,6 +10,7 @@ University.
 """
 
 import copy
+from inspect import signature
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -139,9 +140,8 @@ class LatentDensityEstimator(
         p(z): the causal mixture density; a neural spline flow of the package zuko (Durkan et
         al. 2019); or a scikit-learn density, which is cloned and fitted to the codes as they
         are, such as GaussianMixture, BayesianGaussianMixture or KernelDensity. What follows is
-        about the first two; where it is set for a density that does not use it, a warning
-        says so.
-    support : {"auto", "nonnegative", "simplex"}, autoencoder (low, high) or None, default="auto"
+        about the first two; what is set for a density that does not use it is an error.
+    support : {"auto", "nonnegative", "simplex"}, pair (low, high) or None, default="auto"
         Which codes there can be: those that are not negative; those of a simplex, which are
         not negative and have the sum 1; those between two numbers, or two array-likes of
         shape (n_codes,) with one for each code, where -inf and inf are no bounds; None, any.
@@ -238,7 +238,7 @@ class LatentDensityEstimator(
         that of one ordering, if there are several, at the last weights.
     n_iter_ : int
         Epochs, or iterations of a scikit-learn density, that were trained.
-    support_ : {"nonnegative", "simplex"}, autoencoder (low, high) or None
+    support_ : {"nonnegative", "simplex"}, pair (low, high) or None
         Which codes there can be.
     n_components_ : int
         Number of codes.
@@ -423,7 +423,6 @@ class LatentDensityEstimator(
                 f"density={self.density!r} must be one of {list(NETWORK_DENSITIES)}, or a "
                 "scikit-learn estimator with fit, score_samples and sample."
             )
-        check_all_used(self)
         if self.density == "flow":
             import_zuko()
         check_support(self.support)
@@ -529,6 +528,8 @@ class LatentDensityEstimator(
     ) -> NDArray[np.float64]:
         """Fit the autoencoder and learn in which units its codes are read; the real numbers
         that those of the rows are read as."""
+        defaults = signature(LatentDensityEstimator).parameters
+        check_all_used(self, {name: parameter.default for name, parameter in defaults.items()})
         settings = self._new_settings()
         if previous is None:
             self._seed, self._settings = int(rng.randint(2**31 - 1)), settings
@@ -591,7 +592,7 @@ class LatentDensityEstimator(
         if settings["density"] == "own":
             goes_on = getattr(self.density, "warm_start", False)
             return {**settings, "own": "goes on" if goes_on else fingerprint(self.density)}
-        return {**settings, **network_settings(self.get_params(deep=False))}
+        return {**settings, **network_settings(self)}
 
     def _check_unchanged(self, settings: dict[str, Any], before: dict[str, Any]) -> None:
         """Raise if a parameter is another one than training went on with so far."""
@@ -639,14 +640,15 @@ class LatentDensityEstimator(
 
     def _given(self, given: ArrayLike, n: int) -> Array:
         """The first of the real numbers of n rows, where the first codes are given."""
-        if self._settings["density"] != "autoregressive":
-            raise ValueError(
-                f"given goes with density='autoregressive'; this is density={self.density!r}."
-            )
-        if self._settings["orderings"] != 1:
+        kind = self._settings["density"]
+        if kind != "autoregressive":
+            kind = self.density_ if kind == "own" else kind
+            raise ValueError(f"given goes with density='autoregressive'; this is density={kind!r}.")
+        orderings = self._settings["orderings"]
+        if orderings != 1:
             raise ValueError(
                 f"given goes with orderings=1, in which the given codes come first; this is "
-                f"orderings={self.orderings!r}."
+                f"orderings={orderings!r}."
             )
         return self._units.given(given, n)
 
@@ -862,12 +864,13 @@ class LatentDensityEstimator(
         unknown: dict[str, Any] = {"support": None}  # to files of version 0.1.0
         if "_units" in state:
             unknown["_support"] = None
+        is_old = "_plan" in state
         state = {"_settings" if name == "_plan" else name: v for name, v in state.items()}
         rows, tau = state.pop("_proposal_rows", None), state.get("_proposal_tau")
         super().__setstate__(unknown | state)
         if isinstance(vars(self).get("_units"), dict):
             self._units = CodeUnits.of_state(vars(self)["_units"])
-        if is_of_other_versions(state) and "_settings" in self.__dict__:
+        if (is_old or is_of_other_versions(state)) and "_settings" in self.__dict__:
             # Fingerprints of other versions cannot be compared with those of today.
             now = self._new_settings()
             self._settings |= {name: now[name] for name in ("autoencoder", "own") if name in now}

@@ -278,7 +278,7 @@ class NetworkAutoencoder(CallbackParametersMixin):
 
     def _fields(self) -> dict[str, Any]:
         """Fields of the architecture that parameters decide."""
-        return self._Architecture.from_params(self.get_params(deep=False)) | self._derived_fields()
+        return self._Architecture.from_params(self) | self._derived_fields()
 
     def _new_module(self, seed: int) -> TrainableModule:
         with preserve_rng_state():
@@ -339,7 +339,8 @@ class NetworkAutoencoder(CallbackParametersMixin):
 
         The first call, on an unfitted estimator, fixes the units in which the network
         reads rows. Noise and moments of the codes are running averages over the calls,
-        in which every call counts 0.9 times the one after it per row.
+        in which every call counts 0.9 times the one after it per row. A `net_` or `history_`
+        that you keep is written to two calls later; `copy.copy` of the model has its own.
 
         Parameters
         ----------

@@ -539,7 +539,8 @@ def test_parameters_of_what_is_wrapped_are_validated(params, message, streaming)
 UNUSED = {
     "own": (
         {"density": GaussianMixture(1), "n_mixture": 99, "solver": "muon", "early_stopping": True},
-        r"GaussianMixture\(\) does not use n_mixture=99, solver='muon', early_stopping=True",
+        r"GaussianMixture\(\) does not use n_mixture=99, solver='muon', early_stopping=True; leave "
+        r"the defaults. Set parameters of the density itself\.$",
     ),
     "own, arrays": ({"density": KernelDensity(), "orderings": [[1, 0]]}, "does not use orderings"),
     "flow": ({"density": "flow", "dilations": [1]}, r"density='flow' does not use dilations=\[1\]"),
@@ -560,6 +561,18 @@ def test_parameters_that_a_density_does_not_use_are_named(params, message):
     unused = {name: value for name, value in params.items() if name != "density"}
     defaults = LatentDensityEstimator().get_params(deep=False)
     model.set_params(**{name: defaults[name] for name in unused}).fit(X_SMALL)
+
+
+def test_parameters_that_ask_for_nothing_are_no_error():
+    """By their values, whatever their types."""
+    params = {"callbacks": [], "momentum": np.float32(0.9), "orderings": np.int64(1)}
+    LatentDensityEstimator(density=GaussianMixture(), random_state=0, **params).fit(X_SMALL)
+
+
+def test_unused_parameters_are_refused_in_a_stream_too():
+    model = LatentDensityEstimator(random_state=0).partial_fit(X_SMALL)
+    with pytest.raises(ValueError, match="does not use n_transforms=9"):
+        model.set_params(n_transforms=9).partial_fit(X_SMALL)
 
 
 class Interrupted(PCA):

@@ -1,10 +1,13 @@
 """Whatever a fit learned, private or not, is gone after the next one."""
 
+import copy
+
 import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
+from skorch.callbacks import Callback
 
 from helpers import make_rows
 from skae import (
@@ -103,3 +106,67 @@ def test_queries_change_nothing():
         model.score(X)
         assert vars(model).keys() == before.keys()
         assert all(vars(model)[name] is value for name, value in before.items())
+
+
+SOLVERS = ("adam", "adamw", "sgd", "lbfgs")
+
+
+@pytest.mark.parametrize("first", SOLVERS)
+@pytest.mark.parametrize("other", SOLVERS)
+def test_a_stream_may_change_its_solver_and_go_back(first, other):
+    """Each call is what it is on a copy, whose network has memory of its own."""
+    X = make_rows(60, 4)
+    model = Autoencoder(2, hidden_layer_sizes=(5,), random_state=0, device="cpu")
+    stream, alone = clone(model), clone(model)
+    for solver in (first, first, other, other, first, first):
+        stream.set_params(solver=solver).partial_fit(X)
+        alone = copy.copy(alone).set_params(solver=solver).partial_fit(X)
+        np.testing.assert_array_equal(stream.transform(X), alone.transform(X))
+    assert len(stream.history_) == 6
+
+
+def test_a_copy_does_not_change_when_its_model_goes_on():
+    X = make_rows(60, 4)
+    model = Autoencoder(2, hidden_layer_sizes=(5,), random_state=0, device="cpu").partial_fit(X)
+    copies, codes = [], []
+    for _ in range(4):
+        model.partial_fit(X)
+        copies.append(copy.copy(model))
+        codes.append(model.transform(X))
+    for kept, expected in zip(copies, codes, strict=True):
+        np.testing.assert_array_equal(kept.transform(X), expected)
+    assert len({code.tobytes() for code in codes}) == 4
+
+
+class Counts(Callback):
+    """Counts epochs on the module."""
+
+    def on_epoch_begin(self, net, **kwargs):
+        net.module_.counter = getattr(net.module_, "counter", 0) + 1
+
+
+def test_what_a_callback_notes_on_the_module_goes_on():
+    X = make_rows(60, 4)
+    model = Autoencoder(2, callbacks=[Counts()], random_state=0, device="cpu")
+    for _ in range(6):
+        model.partial_fit(X)
+    assert model.net_.module_.counter == 6
+
+
+class Own(Autoencoder):
+    """A subclass with fewer parameters, and an attribute of its own."""
+
+    def __init__(self, n_components=2, max_iter=2, random_state=0):
+        super().__init__(n_components, max_iter=max_iter, random_state=random_state, device="cpu")
+        self._note = "mine"
+
+
+def test_subclasses_may_have_fewer_parameters_and_attributes_of_their_own():
+    X = make_rows(40, 4)
+    model = Own().fit(X)
+    expected = Autoencoder(2, **NETWORK).fit(X)
+    np.testing.assert_array_equal(model.transform(X), expected.transform(X))
+    model.note_of_another_kind = 1
+    model._late = 2
+    model.fit(X).partial_fit(X).fit(X)
+    assert (model._note, model._late, model.note_of_another_kind) == ("mine", 2, 1)

@@ -237,22 +237,22 @@ class NetworkDensity:
         return self
 
 
-def network_settings(params: dict[str, Any]) -> dict[str, Any]:
+def network_settings(estimator: Any) -> dict[str, Any]:
     """What a network is made of, of an estimator's parameters, as plain values."""
-    if params["density"] == "flow":
-        return {name: int(params[name]) for name in ("n_channels", "n_transforms")}
-    dilations = params["dilations"]
+    if estimator.density == "flow":
+        return {name: int(getattr(estimator, name)) for name in ("n_channels", "n_transforms")}
+    dilations = estimator.dilations
     return {
-        "n_mixture": int(params["n_mixture"]),
-        "mixture_kind": params["mixture_kind"],
-        "n_channels": int(params["n_channels"]),
-        "filter_size": int(params["filter_size"]),
+        "n_mixture": int(estimator.n_mixture),
+        "mixture_kind": estimator.mixture_kind,
+        "n_channels": int(estimator.n_channels),
+        "filter_size": int(estimator.filter_size),
         "dilations": None if dilations is None else layer_sizes("dilations", dilations),
-        "position_embedding": bool(params["position_embedding"]),
-        "input_transform": params["input_transform"],
-        "divisive_normalization": bool(params["divisive_normalization"]),
-        "orderings": given_orderings(params["orderings"]),
-        "weight_averaging": float(params["weight_averaging"]),
+        "position_embedding": bool(estimator.position_embedding),
+        "input_transform": estimator.input_transform,
+        "divisive_normalization": bool(estimator.divisive_normalization),
+        "orderings": given_orderings(estimator.orderings),
+        "weight_averaging": float(estimator.weight_averaging),
     }
 
 
@@ -296,20 +296,24 @@ def orders_of(
     return np.array(first + [rng.permutation(n_free) for _ in range(wanted - 2)])
 
 
-def check_all_used(model: Any) -> None:
+def check_all_used(estimator: Any, defaults: dict[str, Any]) -> None:
     """Raise for parameters of an estimator that are set, and say nothing to its density."""
-    kind = model.density if isinstance(model.density, str) else "own"
-    defaults = type(model)().get_params(deep=False)
-    unused = [n for n in _UNUSED[kind] if not _is_default(getattr(model, n), defaults[n])]
+    kind = estimator.density if isinstance(estimator.density, str) else "own"
+    unused = [n for n in _UNUSED[kind] if not _is_default(getattr(estimator, n), defaults[n])]
     if unused:
-        given = ", ".join(f"{name}={getattr(model, name)!r}" for name in unused)
-        remedy = " Set parameters of the density itmodel." if kind == "own" else ""
+        given = ", ".join(f"{name}={getattr(estimator, name)!r}" for name in unused)
+        remedy = " Set parameters of the density itself." if kind == "own" else ""
         raise ValueError(
-            f"density={model.density!r} does not use {given}; leave the defaults.{remedy}"
+            f"density={estimator.density!r} does not use {given}; leave the defaults.{remedy}"
         )
 
 
 def _is_default(value: Any, default: Any) -> bool:
+    """Also by its value, and an empty list for None."""
+    if isinstance(value, np.floating):
+        return bool(value == default)
+    if default is None and isinstance(value, list | tuple):
+        return not value
     return value is default or plain(value) == default
 
 

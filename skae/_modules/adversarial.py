@@ -50,7 +50,7 @@ class AdversarialArchitecture(DeterministicArchitecture):
 
 
 class AdversarialModule(DeterministicModule):
-    """A point module whose codes a discriminator should not tell from draws of the prior."""
+    """A deterministic module whose codes a discriminator cannot tell from draws of the prior."""
 
     architecture: AdversarialArchitecture
     pool: Tensor

@@ -56,12 +56,12 @@ class Architecture:
         return max(self.n_features, *self.hidden_layer_sizes, 1)
 
     @classmethod
-    def from_params(cls, params: dict[str, Any]) -> dict[str, Any]:
+    def from_params(cls, estimator: Any) -> dict[str, Any]:
         """Of the parameters of an estimator those that are fields here, as plain values."""
         return {
-            field.name: _plain(field.type, field.name, params[field.name])
+            field.name: _plain(field.type, field.name, getattr(estimator, field.name))
             for field in fields(cls)
-            if field.name in params and field.name not in _OF_DATA
+            if field.name not in _OF_DATA and hasattr(estimator, field.name)
         }
 
     def as_dict(self) -> dict[str, Any]:

@@ -50,7 +50,7 @@ class AutoencoderArchitecture(DeterministicArchitecture):
 
 
 class AutoencoderModule(DeterministicModule):
-    """A point module whose input may be corrupted, and whose codes held back."""
+    """A deterministic module whose input may be corrupted, and whose codes held back."""
 
     architecture: AutoencoderArchitecture
     fills: Tensor

@@ -34,7 +34,7 @@ from skae._training.module import Loss, weighted_mean
 
 # Of uniform numbers, for which the normal distribution has a finite number.
 _LEAST = 2.0**-25
-# Above coins, units are lit in about a quarter of the rows at first: where half were, they learned
+# Above coins, units are 1 in about a quarter of the rows at first: where half were, they learned
 # the same things (held-out digits scored 1.3 nats less after 8 epochs). Above Gaussians, whose
 # rows lie on both sides of their mean, few units of which some are off found worse optima.
 _START_LOGIT = -1.0

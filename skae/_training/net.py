@@ -36,6 +36,9 @@ from skae._training.random_state import global_generators, preserve_rng_state
 from skae._training.recovery import Diverged, run_epochs
 from skae._training.snapshot import Snapshot
 
+# Attributes of modules that are copied beside tensors: what callbacks may count or switch.
+_PLAIN = (bool, int, float, str, type(None))
+
 
 class Net(NeuralNet):
     """A skorch net whose module computes its own loss terms.
@@ -160,8 +163,12 @@ class Net(NeuralNet):
         with torch.no_grad():
             for mine, theirs in zip(_tensors(self.module_), _tensors(net.module_), strict=True):
                 mine.copy_(theirs)
+        for part, other in zip(self.module_.modules(), net.module_.modules(), strict=True):
+            plain = {k: v for k, v in vars(other).items() if isinstance(v, _PLAIN)}
+            vars(part).update(plain)
         copy_in_place(net.optimizers_, self.optimizers_)
         set_back(self.optimizers_, self.settings_)
+        # This history is the beginning of the other; slices of skorch's are no lists.
         self.history_.extend(list.__getitem__(net.history_, slice(len(self.history_), None)))
 
     # -------------------------------------------------------------------- the loop

@@ -195,6 +195,7 @@ class Trainer:
         callbacks = [*self._own_callbacks(monitor, first_epoch_to_stop), *listeners]
         self.net.keeps_progress = keeps_progress
         self._train(callbacks, rows, train, valid, int(self.options.max_iter))
+        self._spare = None  # which only a stream uses again
 
     def partial_fit(self, rows: Dataset) -> None:
         """Train for one epoch at a constant rate, all or nothing."""
@@ -245,7 +246,9 @@ class Trainer:
         This one stays as it is until its fork is forked in turn, which writes to its memory.
         """
         spare, self._spare = self._spare, None
-        if spare is None or spare.options != options:
+        # The memory serves again where it is of the same net: of as many states, of the same
+        # solver, for the same parameters.
+        if spare is None or not (spare.options == self.options == options and spare.is_like(self)):
             spare = self._copy(options, torch_device(options.device), architecture)
         else:
             spare.net.take_over(self.net)
@@ -255,6 +258,11 @@ class Trainer:
         if not self.net.foreign_modules:
             spare._spare = self
         return spare
+
+    def is_like(self, other: "Trainer") -> bool:
+        """Whether the networks learn by the same parameters, of which callbacks may freeze some."""
+        mine, theirs = self.module.parameters(), other.module.parameters()
+        return all(a.requires_grad == b.requires_grad for a, b in zip(mine, theirs, strict=True))
 
     def copy(self) -> "Trainer":
         """The same with a network of its own."""
