@@ -913,6 +913,17 @@ def test_a_model_of_a_gpu_loads_on_the_cpu(params):
     assert_same(weights(loaded.partial_fit(X)), weights(model.partial_fit(X)))
 
 
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_training_needs_no_gradients_of_the_caller(solver):
+    """It is the same where these are off, which they are afterwards, too."""
+    X = make_rows()
+    expected = weights(network(solver=solver).fit(X))
+    with torch.no_grad():
+        model = network(solver=solver).fit(X)
+        assert not torch.is_grad_enabled()
+    assert_same(weights(model), expected)
+
+
 # ------------------------------------------------- what a fitted model depends on
 
 
