@@ -278,7 +278,7 @@ class NetworkAutoencoder(CallbackParametersMixin):
 
     def _fields(self) -> dict[str, Any]:
         """Fields of the architecture that parameters decide."""
-        return self._Architecture.from_params(self) | self._derived_fields()
+        return self._Architecture.from_params(self, self._derived_fields())
 
     def _new_module(self, seed: int) -> TrainableModule:
         with preserve_rng_state():

@@ -56,12 +56,14 @@ class Architecture:
         return max(self.n_features, *self.hidden_layer_sizes, 1)
 
     @classmethod
-    def from_params(cls, estimator: Any) -> dict[str, Any]:
-        """Of the parameters of an estimator those that are fields here, as plain values."""
-        return {
+    def from_params(cls, estimator: Any, derived: dict[str, Any]) -> dict[str, Any]:
+        """Those fields that parameters decide: the derived ones, and parameters of an estimator
+        that are fields here, as plain values."""
+        left = [f for f in fields(cls) if f.name not in derived and f.name not in _OF_DATA]
+        return derived | {
             field.name: _plain(field.type, field.name, getattr(estimator, field.name))
-            for field in fields(cls)
-            if field.name not in _OF_DATA and hasattr(estimator, field.name)
+            for field in left
+            if hasattr(estimator, field.name)
         }
 
     def as_dict(self) -> dict[str, Any]:
