@@ -4,6 +4,7 @@ import ast
 import json
 import subprocess
 import sys
+from collections import Counter
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -181,3 +182,20 @@ def test_only_validation_imports_private_helpers_of_scikit_learn():
                 helper = private(name) and name not in getattr(import_module(module), "__all__", ())
                 assert not helper, f"{file.name} imports {name} of {module}"
                 assert not any(map(private, path)), f"{file.name} imports {module}"
+
+
+# Names that Python and scikit-learn give to every class.
+EVERYWHERE = {"_abc_impl", "_sklearn_auto_wrap_output_keys", "_is_protocol"}
+
+
+@pytest.mark.parametrize("name", [n for n in skae.__all__ if n[0].isupper()])
+def test_what_a_private_name_means_stands_in_few_classes(name):
+    """In three at most of those that an estimator inherits from."""
+    count = Counter(
+        private
+        for ancestor in getattr(skae, name).__mro__
+        if ancestor.__module__.startswith("skae.")
+        for private in vars(ancestor)
+        if private.startswith("_") and not private.startswith("__") and private not in EVERYWHERE
+    )
+    assert not {private: n for private, n in count.items() if n > 3}
