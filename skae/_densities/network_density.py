@@ -66,6 +66,9 @@ _FARTHEST = 1e9
 class NetworkDensity:
     """p(z) of real vectors, by a causal network or a flow.
 
+    Its methods are those of scikit-learn's densities; unlike these, `fit` goes on where it was
+    called before, and `sample` takes a generator.
+
     Parameters
     ----------
     settings : dict
