@@ -229,7 +229,7 @@ class LatentDensityEstimator(
         The fitted autoencoder.
     density_ : estimator
         The fitted density: one of scikit-learn's; or one that a network learned, with
-        `fit`, `score_samples`, `sample` and `partial_fit`. Only the latter has `net_` and
+        `fit`, `score_samples`, `sample` and `partial_fit`. Only then there are `net_` and
         `history_`.
     net_ : skorch.NeuralNet
         The trained net; its module is `net_.module_`.
