@@ -835,7 +835,7 @@ def test_the_noise_is_the_best_given_the_networks(algorithm, noise_variance):
     weight = special.softmax(log_weight, axis=1)
     squares = (weight[..., None] * (X[:, None] - truth.mean()) ** 2).sum(1)
     expected = np.nanmean(squares, axis=0 if noise_variance == "per_feature" else None)
-    model._learn_noise(Data(X), 1.0)
+    model._learn_from_outputs(model._dataset(Data(X)), 1.0)
     np.testing.assert_allclose(model.noise_variance_, expected, rtol=0.03)
 
 
@@ -1031,7 +1031,8 @@ def test_the_noise_of_a_stream_is_a_running_mean():
     before = model.partial_fit(rng.normal(size=(60, 3))).noise_variance_
     wide = 3 * rng.normal(size=(60, 3))
     after = model.partial_fit(wide).noise_variance_
-    model._learn_noise_of_draws(Data(wide), 1.0, 3, drawn)  # of this batch alone, by the same draws
+    rows = model._dataset(Data(wide))
+    model._learn_noise_of_draws(rows, 1.0, 3, drawn)  # of this batch alone, by the same draws
     alone = model.noise_variance_
     assert alone > 2 * before
     assert after == pytest.approx(before + (alone - before) / 1.9, rel=1e-4)

@@ -59,12 +59,14 @@ class Architecture:
     def from_params(cls, estimator: Any, derived: dict[str, Any]) -> dict[str, Any]:
         """Those fields that parameters decide: the derived ones, and parameters of an estimator
         that are fields here, as plain values."""
-        left = [f for f in fields(cls) if f.name not in derived and f.name not in _OF_DATA]
-        return derived | {
-            field.name: _plain(field.type, field.name, getattr(estimator, field.name))
-            for field in left
-            if hasattr(estimator, field.name)
-        }
+        found: dict[str, Any] = {}
+        for field in fields(cls):
+            name = field.name
+            if name in derived:
+                found[name] = derived[name]
+            elif name not in _OF_DATA and hasattr(estimator, name):
+                found[name] = _plain(field.type, name, getattr(estimator, name))
+        return found
 
     def as_dict(self) -> dict[str, Any]:
         """The fields by name, as they are saved."""
