@@ -207,7 +207,8 @@ class Net(NeuralNet):
             self.loss_ = torch.compile(self.module_.loss, dynamic=False)
         try:
             with ExitStack() as stack:
-                # Whatever the caller, or an interruption of an earlier training, set.
+                # Whatever the caller, or an interruption of an earlier training, set: only steps
+                # with a closure do so by themselves (torch 2.13).
                 stack.enter_context(torch.enable_grad())
                 if self.foreign_modules:
                     stack.enter_context(preserve_rng_state(self.device))
