@@ -118,6 +118,8 @@ class AdversarialAE(LatentSamplesMixin, DeterministicAutoencoder):
     perceptual : tuple of (torch.nn.Module, float), default=None
         A fixed network, and the weight of the squared distance between its features of a
         row and of its reconstruction; with `image_shape` it reads images.
+    init : {"linear", "random"}, default=None
+        DOC
     solver : {"adam", "adamw", "sgd"}, default="adam"
         Optimiser.
     alpha : float, default=1e-4
@@ -254,6 +256,7 @@ class AdversarialAE(LatentSamplesMixin, DeterministicAutoencoder):
         latent_growth: str | None = None,
         growth_fraction: float = 0.5,
         perceptual: tuple[nn.Module, float] | None = None,
+        init: str | None = None,
         solver: str = "adam",
         alpha: float = 1e-4,
         batch_size: int = 128,
@@ -296,6 +299,7 @@ class AdversarialAE(LatentSamplesMixin, DeterministicAutoencoder):
         self.latent_growth = latent_growth
         self.growth_fraction = growth_fraction
         self.perceptual = perceptual
+        self.init = init
         self.solver = solver
         self.alpha = alpha
         self.batch_size = batch_size
@@ -389,12 +393,13 @@ class AdversarialAE(LatentSamplesMixin, DeterministicAutoencoder):
         return AdversarialModule(*parts, generator)
 
     def _prepare(self, rows: Dataset, train: Tensor) -> None:
-        """Draw from a user's own prior what training chooses from."""
+        """Draw from a user's own prior what training chooses from; then as in the base."""
         if self._prior is not None:
             module = self._trainer.module
             rng = np.random.RandomState(self._seed)
             pool = draw_from(self._prior, len(module.pool), self._architecture.n_codes, rng)
             module.pool.copy_(torch.from_numpy(pool))
+        super()._prepare(rows, train)
 
     # -------------------------------------------------------------------- sampling
 

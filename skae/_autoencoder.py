@@ -21,6 +21,7 @@ from skae._inference.bounds import LogPrior
 from skae._modules.autoencoder import AutoencoderArchitecture, AutoencoderModule
 from skae._modules.pretraining import pretrain
 from skae._nn.likelihoods import LIKELIHOODS
+from skae._nn.linear_maps import has_exact_pairs
 from skae._training.data import Dataset
 from skae._utils.validation import Interval, StrOptions
 
@@ -121,6 +122,8 @@ class Autoencoder(DeterministicAutoencoder):
     perceptual : tuple of (torch.nn.Module, float), default=None
         A fixed network, and the weight of the squared distance between its features of a
         row and of its reconstruction; with `image_shape` it reads images.
+    init : {"linear", "random"}, default=None
+        DOC
     solver : {"adam", "adamw", "sgd", "lbfgs"}, default="adam"
         Optimiser; "lbfgs" takes all rows at once and 20 steps an epoch, and ignores
         `learning_rate_init`.
@@ -260,6 +263,7 @@ class Autoencoder(DeterministicAutoencoder):
         sparsity_weight: float = 1.0,
         contraction: float = 0.0,
         perceptual: tuple[nn.Module, float] | None = None,
+        init: str | None = None,
         solver: str = "adam",
         alpha: float = 1e-4,
         batch_size: int = 128,
@@ -304,6 +308,7 @@ class Autoencoder(DeterministicAutoencoder):
         self.sparsity_weight = sparsity_weight
         self.contraction = contraction
         self.perceptual = perceptual
+        self.init = init
         self.solver = solver
         self.alpha = alpha
         self.batch_size = batch_size
@@ -377,6 +382,17 @@ class Autoencoder(DeterministicAutoencoder):
             if clash:
                 raise ValueError(message)
 
+    def _obstacle_to_linear_start(self) -> str | None:
+        if self.pretraining is not None:
+            return f"pretraining=None, given {self.pretraining!r}: either starts the networks."
+        if self.sparsity is not None:
+            return f"linear codes, which sparsity=None has, given {self.sparsity}."
+        if self.tied_weights and not has_exact_pairs(self.activation):
+            return f"an activation of rectifiers with tied_weights=True, given {self.activation!r}."
+        if self.tied_weights and not self._reads_as_it_writes():
+            return "likelihood='gaussian' or 'laplace' and no out_activation with tied_weights=True."
+        return super()._obstacle_to_linear_start()
+
     def _reads_as_it_writes(self) -> bool:
         return LIKELIHOODS[self.likelihood].location and self.out_activation == "identity"
 
@@ -384,6 +400,7 @@ class Autoencoder(DeterministicAutoencoder):
         return AutoencoderModule(*self._module_parts(generator))
 
     def _prepare(self, rows: Dataset, train: Tensor) -> None:
+        super()._prepare(rows, train)
         if self.pretraining is not None:
             adam = self.solver in ("adam", "adamw")  # other solvers' rates are of another size
             pretrain(

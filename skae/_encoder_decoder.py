@@ -1,17 +1,28 @@
 """EncoderDecoder: what every autoencoder of an encoder and a decoder network has in common."""
 
 import warnings
+from dataclasses import replace
 from math import prod
 from numbers import Integral
 from typing import Any, ClassVar
 
-from torch import nn
+import torch
+from skorch.callbacks import Callback
+from torch import Tensor, nn
 
+from skae._linear_start import principal_model
 from skae._modules.architecture import EncoderDecoderArchitecture, layer_sizes
+from skae._modules.linear_start import LinearStart
 from skae._network_autoencoder import NetworkAutoencoder
 from skae._nn.likelihoods import LIKELIHOODS
+from skae._nn.linear_maps import rank_held
 from skae._nn.networks import ACTIVATIONS, MIN_SIDE, OUT_RANGES, POOLINGS
+from skae._training.callbacks import CompareWithStart
+from skae._training.data import Dataset
 from skae._utils.validation import Interval, StrOptions
+
+# From how many rows the loadings of likelihoods without a closed form are learned.
+_LOADING_ROWS = 4096
 
 
 def channels_first_advice(image_shape: Any) -> str:
@@ -42,6 +53,7 @@ class EncoderDecoder(NetworkAutoencoder):
         "pooling": [StrOptions(set(POOLINGS))],
         "encoder": [nn.Module, None],
         "decoder": [nn.Module, None],
+        "init": [StrOptions({"linear", "random"}), None],
     }
 
     def _check_parameters(self, n_features: int) -> None:
@@ -90,6 +102,55 @@ class EncoderDecoder(NetworkAutoencoder):
                 f"noise_variance={self.noise_variance!r} goes with likelihood='gaussian' or "
                 f"'laplace'; {self.likelihood!r} has no noise variance."
             )
+
+        obstacle = self._obstacle_to_linear_start()
+        if self.init == "linear" and obstacle:
+            raise ValueError(f"init='linear' needs {obstacle} Set init=None or 'random'.")
+
+    def _obstacle_to_linear_start(self) -> str | None:
+        """What a linear start needs and has not; None if there is nothing."""
+        if self.network != "mlp":
+            return f"network='mlp', given {self.network!r}."
+        if self._has_own_networks():
+            return "the built-in networks, not your own encoder or decoder."
+        return None
+
+    def _begins_linearly(self) -> bool:
+        return self.init != "random" and self._obstacle_to_linear_start() is None
+
+    def _prepare(self, rows: Dataset, train: Tensor) -> None:
+        if self._begins_linearly():
+            self._begin_linearly(rows, train)
+
+    def _begin_linearly(self, rows: Dataset, train: Tensor) -> None:
+        """Let the networks begin as PCA's maps of the training rows, where something varies."""
+        module, architecture = self._trainer.module, self._architecture
+        networks = (module.encoder, module.decoder)
+        ranks = [rank_held(network, architecture.activation) for network in networks]
+        model = principal_model(
+            rows.data,
+            train.numpy(),
+            min([architecture.n_code_numbers, *(rank for rank in ranks if rank is not None)]),
+            any_missing=architecture.with_mask,
+            seed=self._seed,
+        )
+        if model is None:
+            return
+        floor = model.noise_floor(architecture.noise_variance == "per_feature")
+        self._architecture = replace(architecture, noise_floor=floor)
+        module.architecture = self._architecture
+        some = train[:: -(-len(train) // _LOADING_ROWS)]
+        batch = rows.batch(some.to(rows.index_device))
+        generator = torch.Generator(rows.device).manual_seed(self._seed + 5)
+        start = LinearStart(model, self._architecture, batch, generator)
+        if len(start):
+            module.begin_linearly(start)
+            self._trainer.net.begins_linearly = True
+
+    def _own_listeners(self) -> list[tuple[str, Callback]]:
+        # Early stopping compares with the start by itself, on the rows that it holds out.
+        compare = CompareWithStart(restore=not self.early_stopping)
+        return [("skae_start", compare), *super()._own_listeners()]
 
     def _check_batches(self, n_train: int) -> None:
         """Raise where batch normalisation would have no variance to divide by."""

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.callback import with_callbacks
 from sklearn.utils import get_tags
 from sklearn.utils.validation import validate_data
+from skorch.callbacks import Callback
 from torch import Tensor
 
 from skae._base import BaseAutoencoder
@@ -157,6 +158,10 @@ class NetworkAutoencoder(CallbackParametersMixin):
         """From which epoch on a flat loss may stop training, or slow it."""
         return 0
 
+    def _own_listeners(self) -> list[tuple[str, Callback]]:
+        """What hears of training beside what its options ask for."""
+        return []
+
     def _train_more(self, data: Data, codes: Array, valid: Tensor | None, streaming: bool) -> None:
         """What comes after training: nothing, or a network that learns from the codes.
 
@@ -189,7 +194,7 @@ class NetworkAutoencoder(CallbackParametersMixin):
         if previous is None:
             self._prepare(rows, train)
         self._before_training(len(train))
-        listeners = []
+        listeners = self._own_listeners()
         if hasattr(self, "_skl_callbacks"):
             listeners.append(("skae_tasks", Tasks(self, context, rows, X, told, sample_weight)))
         self._n_rows_seen = float(len(rows) if sample_weight is None else sample_weight.sum())
@@ -458,7 +463,8 @@ class NetworkAutoencoder(CallbackParametersMixin):
         """
         module = self._trainer.module
         noise = NoiseSums(module.likelihood)
-        if noise.likelihood is not None:
+        # A linear start has the noise of its optimum, which draws would blur.
+        if noise.likelihood is not None and not self.net_.at_start_:
             seed = self._seed + 1_000_003 * self.n_iter_
             generator = torch.Generator(rows.device).manual_seed(seed)
             with self._trainer.inference():

@@ -130,6 +130,8 @@ class VAE(ConditionalMixin, LatentSamplesMixin, EncoderDecoder):
         Draws of z for each row in training. More than 1 trains the importance-weighted
         bound, with doubly reparameterised gradients for q; this excludes `beta`,
         `beta_warm_up` and `free_bits`.
+    init : {"linear", "random"}, default=None
+        DOC
     solver : {"adam", "adamw", "sgd", "lbfgs"}, default="adam"
         Optimiser; "lbfgs" takes all rows at once and 20 steps an epoch, and ignores
         `learning_rate_init`.
@@ -282,6 +284,7 @@ class VAE(ConditionalMixin, LatentSamplesMixin, EncoderDecoder):
         beta_warm_up: int = 0,
         free_bits: float = 0.0,
         n_importance: int = 1,
+        init: str | None = None,
         solver: str = "adam",
         alpha: float = 0.0,
         batch_size: int = 128,
@@ -322,6 +325,7 @@ class VAE(ConditionalMixin, LatentSamplesMixin, EncoderDecoder):
         self.beta_warm_up = beta_warm_up
         self.free_bits = free_bits
         self.n_importance = n_importance
+        self.init = init
         self.solver = solver
         self.alpha = alpha
         self.batch_size = batch_size
@@ -363,6 +367,7 @@ class VAE(ConditionalMixin, LatentSamplesMixin, EncoderDecoder):
         return VAEModule(*networks, architecture.make_likelihood(), architecture, generator)
 
     def _prepare(self, rows: Dataset, train: Tensor) -> None:
+        super()._prepare(rows, train)
         if self._architecture.prior == "vamp":
             self._trainer.module.start_pseudo_rows(rows, train, self._seed + 2)
 

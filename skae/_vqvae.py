@@ -152,6 +152,8 @@ class VQVAE(EmbeddingOutputMixin, LatentSamplesMixin, CodeScoresMixin, EncoderDe
         "mask": NaN is a value not seen. It is left out of the likelihood; recognition reads
         the mean in its place and, if training rows had NaN, beside the row the mask of what
         was seen. "error": NaN is an error.
+    init : {"linear", "random"}, default=None
+        DOC
     solver : {"adam", "adamw", "sgd"}, default="adam"
         Optimiser.
     alpha : float, default=0.0
@@ -322,6 +324,7 @@ class VQVAE(EmbeddingOutputMixin, LatentSamplesMixin, CodeScoresMixin, EncoderDe
         likelihood: str = "gaussian",
         noise_variance: str | float = "scalar",
         missing: str = "mask",
+        init: str | None = None,
         solver: str = "adam",
         alpha: float = 0.0,
         batch_size: int = 128,
@@ -370,6 +373,7 @@ class VQVAE(EmbeddingOutputMixin, LatentSamplesMixin, CodeScoresMixin, EncoderDe
         self.likelihood = likelihood
         self.noise_variance = noise_variance
         self.missing = missing
+        self.init = init
         self.solver = solver
         self.alpha = alpha
         self.batch_size = batch_size
@@ -450,6 +454,7 @@ class VQVAE(EmbeddingOutputMixin, LatentSamplesMixin, CodeScoresMixin, EncoderDe
         return VQVAEModule(*networks, quantizer, architecture.make_likelihood(), architecture)
 
     def _prepare(self, rows: Dataset, train: Tensor) -> None:
+        super()._prepare(rows, train)
         self._trainer.module.start_codebook(rows, train, self.batch_size, self._seed)
 
     def _before_training(self, n_rows: int) -> None:

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from skae._modules.deterministic import DeterministicArchitecture, DeterministicModule, Pass
+from skae._modules.linear_start import LinearStart
 from skae._nn.gaussian_latents import DiagonalGaussian, from_network
 from skae._nn.likelihoods import Likelihood
-from skae._nn.networks import mlp
+from skae._nn.networks import linear_layers, mlp
 from skae._nn.priors import draw_gaussian, draw_mixture, draw_swiss_roll
 from skae._training.data import Batch
 from skae._training.module import Loss, Phase, weighted_mean
@@ -85,6 +86,23 @@ class AdversarialModule(DeterministicModule):
         if self.architecture.posterior == "deterministic":
             return super().all_codes(x)
         return self.distribution(x).mean * self.gate
+
+    def code_units(self) -> tuple[Tensor, Tensor]:
+        """Those of the prior."""
+        device = next(self.parameters()).device
+        draws = self.draw_codes(_POOL, torch.Generator(device).manual_seed(0))
+        return draws.mean(0), draws.std(0).clamp(min=1e-3)
+
+    @torch.no_grad()
+    def begin_linearly(self, start: LinearStart) -> None:
+        """As in the base; Gaussian codes begin as narrow as PPCA's."""
+        super().begin_linearly(start)
+        if self.architecture.posterior == "gaussian":
+            n, last = self.architecture.n_codes, linear_layers(self.encoder)[-1]
+            std = self.code_units()[1].cpu().double()
+            log_var = start.posterior_log_variances(n) + 2 * std.log()
+            last.weight[n:] = 0.0
+            last.bias[n:] = log_var.to(last.bias)
 
     def training_codes(self, batch: Batch) -> Tensor:
         """Codes as training sees them: of a Gaussian encoder, draws."""

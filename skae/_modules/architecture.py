@@ -45,6 +45,8 @@ class Architecture:
     center: NDArray[np.float64]  # means of the features
     scale: float  # root of their mean variance
     range: tuple[float, float]  # of all values
+    # What the learned noise variance is at least, as a share of the features' mean variance.
+    noise_floor: float = 1e-4
 
     # Fields that may change while training goes on.
     changeable: ClassVar[tuple[str, ...]] = ()
@@ -97,6 +99,12 @@ class Architecture:
         """log |dx/dy| of one feature: by how much a log density changes with the units."""
         return log(self.target_scale)
 
+    @property
+    def mean_variance(self) -> float:
+        """Of the features, in the decoder's units; 1 where no squared error is explained."""
+        location = LIKELIHOODS[self.likelihood].location
+        return (self.scale / self.target_scale) ** 2 if location else 1.0
+
     def make_likelihood(self) -> Likelihood:
         """The likelihood, in the units of the decoder."""
         return likelihood_module(
@@ -105,6 +113,7 @@ class Architecture:
             self.noise_variance,
             unit=self.target_scale,
             mean_variance=(self.scale / self.target_scale) ** 2,
+            floor=self.noise_floor,
         )
 
 
@@ -139,9 +148,14 @@ class EncoderDecoderArchitecture(Architecture):
         return Units(None if self.own_networks else inputs, targets)
 
     @property
+    def n_code_numbers(self) -> int:
+        """How many numbers the codes of a row are."""
+        return self.n_codes
+
+    @property
     def n_decoded(self) -> int:
         """How many numbers the decoder reads."""
-        return self.n_codes + self.n_conditions
+        return self.n_code_numbers + self.n_conditions
 
     def make_networks(
         self,
@@ -162,7 +176,7 @@ class EncoderDecoderArchitecture(Architecture):
         if decoder is None:
             to_rows = self._new_decoder(to_codes, generator)
             if not self.rescaled:
-                start_at(to_rows, self._start_output())
+                start_at(to_rows, self.start_output())
         else:
             to_rows = copy.deepcopy(decoder).cpu()
             to_rows = to_rows if shape is None else ToImages(to_rows)
@@ -200,9 +214,11 @@ class EncoderDecoderArchitecture(Architecture):
             generator=generator,
         )
 
-    def _start_output(self) -> Tensor:
+    def start_output(self) -> Tensor:
         """The output that explains the mean row."""
         mean = self.affine.center.float()
+        if self.rescaled:
+            return torch.zeros_like(mean)
         match self.out_activation:
             case "logistic":
                 return torch.logit(mean, eps=1e-2)

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from skae._modules.architecture import EncoderDecoderArchitecture
 from skae._modules.likelihood import LikelihoodModule
+from skae._modules.linear_start import LinearCodes, LinearStart
 from skae._nn.likelihoods import Likelihood
+from skae._nn.linear_maps import AffineMap
 from skae._nn.networks import activation_module
 from skae._training.data import Batch
 from skae._training.module import Loss, weighted_mean
@@ -86,6 +88,25 @@ class DeterministicModule(LikelihoodModule):
             z = nn.functional.pad(z, (0, missing))
         out = self.decoder(z.flatten(0, -2)).float()
         return self.out_activation(out).unflatten(0, z.shape[:-1])
+
+    def code_units(self) -> tuple[Tensor, Tensor]:
+        """Means and standard deviations that codes should begin with, (n_codes,)."""
+        return torch.zeros(self.architecture.n_codes), torch.ones(self.architecture.n_codes)
+
+    @torch.no_grad()
+    def begin_linearly(self, start: LinearStart) -> None:
+        """Let encoder and decoder begin as PCA's maps, with codes in units near one."""
+        place = torch.arange(len(start))
+        tied = self.architecture.tied_weights
+        shift, gain = (t.double().cpu()[place] for t in self.code_units())
+        if tied:  # one set of weights for both ways: codes keep their variances
+            shift, gain, loading = torch.zeros_like(shift), torch.ones_like(gain), gain
+        else:
+            loading = start.deviations / gain
+        start.set_encoder(self.encoder, place, AffineMap(gain.diag(), shift), whitened=not tied)
+        codes = LinearCodes(place, shift, loading, spread=gain)
+        start.set_decoder(self, codes, self.all_codes)
+        start.set_noise(self.likelihood, start.residual_variances(start.variances))
 
     def log_px(self, batch: Batch, z: Tensor) -> Tensor:
         """log p(x|z) of codes (n, n_draws, k), in the decoder's units."""

@@ -4,9 +4,9 @@ from typing import Any
 
 from torch import Tensor, nan
 
-from skae._nn.likelihoods import Likelihood
+from skae._nn.likelihoods import Likelihood, WithNoise
 from skae._training.data import Batch
-from skae._training.module import TrainableModule
+from skae._training.module import Loss, TrainableModule, weighted_mean
 
 
 class LikelihoodModule(TrainableModule):
@@ -22,6 +22,24 @@ class LikelihoodModule(TrainableModule):
 
     def step_scale(self) -> Tensor | float:
         return self.likelihood.step_scale() / self.architecture.n_features
+
+    def nats(self, loss: Loss) -> Tensor:
+        """Of a loss, what it says of the rows: without penalties and weights of terms."""
+        found = {**loss.terms, **loss.logged}
+        return found["bound"] if "bound" in found else found["reconstruction"] + found.get("kl", 0)
+
+    def nats_of_means(self, batch: Batch) -> Tensor:
+        """-log p(x) of a batch whose rows are all explained by the mean row."""
+        architecture, likelihood = self.architecture, self.likelihood
+        output = architecture.start_output().to(batch.y).expand(batch.y.shape)
+        learned = isinstance(likelihood, WithNoise) and likelihood.learned
+        if learned:
+            kept = likelihood.variance.clone()
+            likelihood.variance.fill_(architecture.mean_variance)
+        log_prob = likelihood.row_log_prob(batch.y, output, batch.seen)
+        if learned:
+            likelihood.variance.copy_(kept)
+        return weighted_mean(self.log_units(batch) - log_prob, batch.weight)
 
     def shown_rows(self, batch: Batch) -> Tensor:
         """The rows in the units of the data; NaN where nothing was seen."""

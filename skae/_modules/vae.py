@@ -23,6 +23,7 @@ from torch.nn.functional import log_softmax
 
 from skae._modules.architecture import EncoderDecoderArchitecture
 from skae._modules.likelihood import LikelihoodModule
+from skae._modules.linear_start import LinearCodes, LinearStart
 from skae._nn.gaussian_latents import (
     Components,
     DiagonalGaussian,
@@ -37,6 +38,7 @@ from skae._nn.gaussian_latents import (
     log_prior,
 )
 from skae._nn.likelihoods import Likelihood, explained
+from skae._nn.linear_maps import AffineMap
 from skae._nn.networks import activation_module, start_at
 from skae._training.data import Batch, Dataset
 from skae._training.module import Loss, weighted_mean
@@ -126,6 +128,21 @@ class VAEModule(LikelihoodModule):
         if k > len(train):  # equal pseudo-rows would stay equal
             start = start + 0.1 * torch.randn(start.shape, generator=generator).to(start.device)
         self.pseudo_rows.copy_(start)
+
+    @torch.no_grad()
+    def begin_linearly(self, start: LinearStart) -> None:
+        """Let q(z|x) and p(x|z) begin as those of probabilistic PCA."""
+        n, n_linear = self.architecture.n_codes, len(start)
+        place = torch.arange(n_linear)
+        signal = (start.variances - start.noise).clamp(min=0.0)
+        outputs = torch.zeros(2 * n, n_linear, dtype=torch.float64)
+        outputs[place, place] = (signal / start.variances).sqrt()
+        bias = torch.cat([torch.zeros(n), start.posterior_log_variances(n)])
+        start.set_encoder(self.encoder, torch.arange(2 * n), AffineMap(outputs, bias))
+        one = torch.ones_like(signal)
+        codes = LinearCodes(place, torch.zeros_like(one), loading=signal.sqrt(), spread=one)
+        start.set_decoder(self, codes, lambda x: self.encode(x).at(start.draws(n)))
+        start.set_noise(self.likelihood, start.residual_variances(signal))
 
     # ------------------------------------------------------------------ distributions
 

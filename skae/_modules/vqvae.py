@@ -18,7 +18,9 @@ from torch import Tensor, nn
 
 from skae._modules.architecture import EncoderDecoderArchitecture
 from skae._modules.likelihood import LikelihoodModule
-from skae._nn.likelihoods import LIKELIHOODS, Likelihood
+from skae._modules.linear_start import LinearCodes, LinearStart
+from skae._nn.likelihoods import Likelihood
+from skae._nn.linear_maps import AffineMap
 from skae._nn.networks import activation_module, grid_decoder, grid_encoder, grid_size
 from skae._nn.quantizers import (
     LinearQuantizer,
@@ -111,14 +113,8 @@ class VQVAEArchitecture(EncoderDecoderArchitecture):
     names: ClassVar[dict[str, str]] = {"codebook_size": "n_codes"}
 
     @property
-    def mean_variance(self) -> float:
-        """Of the features, in the decoder's units; 1 where no squared error is explained."""
-        location = LIKELIHOODS[self.likelihood].location
-        return (self.scale / self.target_scale) ** 2 if location else 1.0
-
-    @property
-    def n_decoded(self) -> int:
-        """How many numbers the decoder reads: the vectors of all positions."""
+    def n_code_numbers(self) -> int:
+        """How many numbers the vectors of all positions are."""
         return self.n_codes * self.code_dim
 
     @property
@@ -223,6 +219,22 @@ class VQVAEModule(LikelihoodModule):
         return z, quantized, self.decode(quantized.value)
 
     # What training asks for.
+
+    @torch.no_grad()
+    def begin_linearly(self, start: LinearStart) -> None:
+        """Let encoder and decoder begin as PCA's maps, the axes dealt out to the positions."""
+        architecture, n_linear = self.architecture, len(start)
+        axis = torch.arange(n_linear)
+        place = axis % architecture.n_codes * architecture.code_dim + axis // architecture.n_codes
+        gain = start.deviations if architecture.quantizer != "fsq" else torch.ones_like(start.deviations)
+        outputs = torch.zeros(architecture.n_decoded, n_linear, dtype=torch.float64)
+        outputs[place, axis] = gain
+        every = torch.arange(architecture.n_decoded)
+        start.set_encoder(self.encoder, every, AffineMap(outputs, torch.zeros(len(every))))
+        shift = torch.zeros_like(gain)
+        codes = LinearCodes(place, shift, loading=start.deviations / gain, spread=gain)
+        start.set_decoder(self, codes, self.encoder)
+        start.set_noise(self.likelihood, start.residual_variances(start.variances))
 
     def start_codebook(self, rows: Dataset, train: Tensor, batch_size: int, seed: int) -> None:
         """Start the codebook at encodings of training rows."""

@@ -24,8 +24,6 @@ from torch.nn.functional import l1_loss, mse_loss, softplus
 
 from skae._training.data import Batch
 
-# Learned noise variances are at least this fraction of the mean feature variance.
-_VARIANCE_FLOOR = 1e-4
 # exp of an output stays finite in float32, and so do sums of it.
 _MAX_LOG_RATE = 60.0
 # Where continuous Bernoulli outputs start at most: there the mean is 0.02 or 0.98.
@@ -168,10 +166,12 @@ class WithNoise(Likelihood):
     variance: Tensor
     n_updates: Tensor
 
-    def __init__(self, n_features: int, noise: str | float, mean_variance: float) -> None:
+    def __init__(
+        self, n_features: int, noise: str | float, mean_variance: float, floor: float
+    ) -> None:
         super().__init__()
         self.learned = isinstance(noise, str)
-        self.floor = _VARIANCE_FLOOR * mean_variance
+        self.floor = floor * mean_variance
         shape = (n_features,) if noise == "per_feature" else ()
         start = mean_variance if isinstance(noise, str) else noise
         self.register_buffer("variance", torch.full(shape, start))
@@ -395,23 +395,30 @@ LIKELIHOODS: dict[str, type[Likelihood]] = {
 
 
 def likelihood_module(
-    name: str, n_features: int, noise: str | float, *, unit: float, mean_variance: float
+    name: str,
+    n_features: int,
+    noise: str | float,
+    *,
+    unit: float,
+    mean_variance: float,
+    floor: float = 1e-4,
 ) -> Likelihood:
     """The module of a likelihood.
 
     `noise` is "scalar" or "per_feature" for a learned variance, or the variance in the
     units of the data, of which the module's unit is `unit`. `mean_variance` of the
-    features, in the module's units, sets the start and the floor of a learned one.
+    features, in the module's units, is where a learned one starts, and `floor` the share of
+    that which it is at least.
     """
     kind = LIKELIHOODS[name]
     if not issubclass(kind, WithNoise):
         return kind()
     if isinstance(noise, str):
-        return kind(n_features, noise, mean_variance)
+        return kind(n_features, noise, mean_variance, floor)
     variance = noise / unit**2
     if not 1e-30 < variance < 1e30:
         raise ValueError(
             f"noise_variance={noise} is too far from the variance of X, {unit**2 * mean_variance:g}"
             ". Change it or rescale X."
         )
-    return kind(n_features, variance, mean_variance)
+    return kind(n_features, variance, mean_variance, floor)

@@ -1,6 +1,7 @@
 """What listens to training: skorch callbacks behind the parameters of the estimators."""
 
 import copy
+import warnings
 from collections.abc import Iterator
 from dis import opmap
 from math import inf
@@ -8,6 +9,7 @@ from typing import Any
 
 import torch
 from sklearn.callback import ScoringMonitor
+from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import (
     Callback,
     InputShapeSetter,
@@ -18,6 +20,10 @@ from skorch.callbacks import (
 from tqdm import tqdm
 
 from skae._training.data import Dataset
+
+
+# By which share a loss may be above that of means before it is a failure: noise of draws.
+_SLACK = 1e-3
 
 
 class TrainingStopped(Exception):
@@ -41,7 +47,8 @@ class StopWhenFlat(Callback):
         """Forget an earlier training; what is of use untrained is what epochs have to beat."""
         self.best, self.n_flat = inf, 0
         self.best_weights: dict[str, torch.Tensor] | None = None
-        if self.restore and net.useful_untrained:
+        self.best_epoch = 0
+        if self.restore and (net.useful_untrained or net.begins_linearly):
             self._keep(net, net.held_out_loss())
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
@@ -56,15 +63,88 @@ class StopWhenFlat(Callback):
             raise TrainingStopped
 
     def _keep(self, net: Any, loss: float) -> None:
-        self.best = loss
+        self.best, self.best_epoch = loss, len(net.history)
         if self.restore:
-            weights = net.module_.state_dict()
-            self.best_weights = {name: value.clone() for name, value in weights.items()}
+            self.best_weights = copied_state(net.module_)
 
     def on_train_end(self, net: Any, **kwargs: Any) -> None:
         """Go back to the best epoch."""
-        if self.best_weights is not None:
-            net.module_.load_state_dict(self.best_weights)
+        if self.best_weights is None:
+            return
+        net.module_.load_state_dict(self.best_weights)
+        if net.begins_linearly and self.best_epoch == 0 and len(net.history):
+            net.at_start_ = True
+            warn_of_convergence(
+                f"The linear model that training began as is kept: after none of {len(net.history)}"
+                f" epochs were held-out rows explained better. {how_to_step_smaller(net)}"
+            )
+
+
+class CompareWithStart(Callback):
+    """Compares the end of training with its linear start, or else with explaining rows by means.
+
+    Both are the loss of all training rows with the same draws. Of a start and an end whose whole
+    loss this is, the better is kept; either way a warning says what to change.
+    """
+
+    def __init__(self, restore: bool) -> None:
+        self.restore = restore
+
+    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
+        """Keep the start."""
+        self.start = copied_state(net.module_) if net.begins_linearly else None
+
+    def on_train_end(self, net: Any, **kwargs: Any) -> None:
+        """Compare."""
+        if not len(net.history):
+            net.at_start_ = self.start is not None
+        elif self.start is None:
+            self._compare_with_means(net)
+        elif self.restore:
+            self._compare_with_start(net)
+
+    def _compare_with_start(self, net: Any) -> None:
+        end, kept = net.objective(), copied_state(net.module_)
+        net.module_.load_state_dict(self.start)
+        start = net.objective()
+        if end <= start:
+            net.module_.load_state_dict(kept)
+            return
+        what = "which is kept"
+        if net.later_:  # there is more than this loss
+            net.module_.load_state_dict(kept)
+            what = "though what comes beside it may be better"
+        else:
+            net.at_start_ = True
+        warn_of_convergence(
+            f"Training ended at a loss of {end:.6g} nats per row, above the {start:.6g} of the "
+            f"linear model that it began as, {what}. {how_to_step_smaller(net)}"
+        )
+
+    def _compare_with_means(self, net: Any) -> None:
+        end, of_means = net.loss_beside_means()
+        if end > of_means + _SLACK * abs(of_means):
+            warn_of_convergence(
+                f"Training ended at a loss of {end:.6g} nats per row, above the {of_means:.6g} of "
+                f"explaining every row by the mean row. {how_to_step_smaller(net)}"
+            )
+
+
+def copied_state(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """A copy of the weights and buffers of a module."""
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def how_to_step_smaller(net: Any) -> str:
+    """What to change where training made things worse."""
+    if net.solver == "lbfgs":
+        return "Raise alpha, or take solver='adam'."
+    return f"Lower learning_rate_init (now {net.lr:g}), or raise max_iter or batch_size."
+
+
+def warn_of_convergence(message: str) -> None:
+    """Warn that training did not end well."""
+    warnings.warn(message, ConvergenceWarning, stacklevel=2)
 
 
 class Progress(Callback):

@@ -22,6 +22,11 @@ class Loss(NamedTuple):
     logged: Mapping[str, Tensor] = MappingProxyType({})
 
 
+def total_of(loss: Loss) -> Tensor:
+    """The sum of the terms."""
+    return torch.stack(list(loss.terms.values())).sum()
+
+
 class Phase(NamedTuple):
     """A step within the step: a loss of its own, taken by an optimiser of its own."""
 

@@ -5,7 +5,7 @@ what costs time per sample or per batch: the data loader, a history entry and a
 device synchronisation per batch (kept for callbacks that listen to batches).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from copy import deepcopy
 from math import inf, isfinite
@@ -24,7 +24,7 @@ from skae._training.callbacks import (
     is_raised_by_code,
 )
 from skae._training.data import Batch, Dataset, Loader, Subset, batch_sizes
-from skae._training.module import EpochLosses, Loss, Phase, TrainableModule
+from skae._training.module import EpochLosses, Loss, Phase, TrainableModule, total_of
 from skae._training.optimizers import (
     copy_in_place,
     make_optimizer,
@@ -36,6 +36,8 @@ from skae._training.random_state import global_generators, preserve_rng_state
 from skae._training.recovery import Diverged, run_epochs
 from skae._training.snapshot import Snapshot
 
+# Rows that go through the module at once where nothing is learned.
+_WHOLE = 1024
 # Attributes of modules that are copied beside tensors: what callbacks may count or switch.
 _PLAIN = (bool, int, float, str, type(None))
 
@@ -63,10 +65,16 @@ class Net(NeuralNet):
         Whether a Ctrl-C ends the training that is to come, and is not raised.
     interrupted_ : bool
         Whether one ended the last training.
+    begins_linearly : bool
+        Whether the training that is to come starts at a linear model, which then competes.
+    at_start_ : bool
+        Whether the last training ended where it started.
     """
 
     keeps_progress = False
     interrupted_ = False
+    begins_linearly = False
+    at_start_ = False
 
     def __init__(
         self,
@@ -198,7 +206,7 @@ class Net(NeuralNet):
             self.snapshot_.take(len(self.history))
         self.schedule_ = self._make_schedule(epochs) if scheduled else None
         self.best_: dict[str, float] = {}
-        self.interrupted_ = False
+        self.interrupted_ = self.at_start_ = False
         listeners = [callback for _, callback in self.callbacks_]
         self.hears_batches_ = any(map(hears_batches, listeners))
         self.hears_gradients_ = any(hears(listener, "on_grad_computed") for listener in listeners)
@@ -216,6 +224,7 @@ class Net(NeuralNet):
                 run_epochs(self, epochs)
                 self.notify("on_train_end", X=rows, y=None)
         finally:
+            self.begins_linearly = False
             for name in (
                 "subsets_",
                 "order_",
@@ -238,7 +247,7 @@ class Net(NeuralNet):
             return Loader(dataset, len(dataset), None)
         if training:
             return Loader(dataset, self.batch_size, self.order_)
-        return Loader(dataset, max(self.batch_size, 1024), None)
+        return Loader(dataset, max(self.batch_size, _WHOLE), None)
 
     def notify(self, method_name: str, **kwargs: Any) -> None:
         """As skorch, but all callbacks hear of an epoch's end before one may stop training."""
@@ -427,16 +436,47 @@ class Net(NeuralNet):
         """The loss of the held-out rows as the module is now."""
         return self.loss_at_rest(self.get_iterator(cast(Subset, self.subsets_[1])))
 
+    def objective(self) -> float:
+        """What training minimises, of all its rows, as the module is now."""
+        module = self.module_
+
+        def minimised(batch: Batch) -> Tensor:
+            module.train()  # with the noise and the cuts of training
+            prepared = module.prepare(batch, self.generator_)
+            module.eval()
+            with torch.enable_grad():  # of which a loss may be made
+                return total_of(module.loss(prepared))
+
+        return float(self._mean_at_rest(Loader(self.subsets_[0], _WHOLE, None), minimised))
+
+    def loss_beside_means(self) -> tuple[float, float]:
+        """Nats of the training rows as the module is now, and of explaining each by the mean."""
+        module = self.module_
+
+        def explained(batch: Batch) -> Tensor:
+            loss = module.loss(module.prepare(batch, self.generator_))
+            return torch.stack([module.nats(loss), module.nats_of_means(batch)])
+
+        found = self._mean_at_rest(Loader(self.subsets_[0], _WHOLE, None), explained)
+        return float(found[0]), float(found[1])
+
     def loss_at_rest(self, batches: Iterable[Batch]) -> float:
         """The loss of rows as the module is now, as it will be used."""
+        module = self.module_
+        found = self._mean_at_rest(
+            batches, lambda batch: total_of(module.loss(module.prepare(batch, self.generator_)))
+        )
+        return float(found)
+
+    def _mean_at_rest(self, batches: Iterable[Batch], of: Callable[[Batch], Tensor]) -> Tensor:
+        """The mean over rows of what is found of batches, with the same draws in every call."""
         self.module_.eval()
         self.generator_.manual_seed(self.seed + 4)
-        total = weight = 0.0
+        total, weight = torch.zeros((), dtype=torch.float64), 0.0
         with torch.no_grad():
             for batch in batches:
                 n = float(len(batch.x) if batch.weight is None else batch.weight.sum())
-                terms = self.module_.loss(self.module_.prepare(batch, self.generator_)).terms
-                total += n * float(sum(terms.values()))
+                total = total + n * of(batch).detach().cpu().double()
                 weight += n
         return total / weight
 

@@ -1,0 +1,221 @@
+"""Encoders and decoders that begin as the maps of PCA and of probabilistic PCA.
+
+References
+----------
+M. E. Tipping and C. M. Bishop (1999). Probabilistic principal component analysis.
+J. R. Stat. Soc. B 61(3), 611-622. :doi:`10.1111/1467-9868.00196`
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from skae._modules.architecture import EncoderDecoderArchitecture
+from skae._nn.likelihoods import Likelihood, NoiseSums, WithNoise
+from skae._nn.linear_maps import AffineMap, begin_as
+from skae._nn.networks import TiedDecoder
+from skae._training.data import Batch
+
+# Axes with a smaller share of the variance are lost to float32.
+_LEAST_SHARE = 1e-9
+# Bounds of the floor of learned noise, as shares of the mean variance, and its share of the noise
+# of the linear model: what lies lower has been learned by heart.
+LOWEST_FLOOR, HIGHEST_FLOOR, _FLOOR_OF_NOISE = 1e-8, 1e-4, 0.1
+# Steps of L-BFGS, and the precision of the prior on the loadings, where the best linear map has
+# no closed form.
+_LOADING_STEPS, _RIDGE = 40, 1.0
+
+
+class PrincipalModel(NamedTuple):
+    """PPCA of rows: mean (D,), axes (k, D), variances along them (k,), and of what is left.
+
+    Beside them the variances of the features (D,).
+    """
+
+    mean: NDArray[np.float64]
+    axes: NDArray[np.float64]
+    variances: NDArray[np.float64]
+    noise_variance: float
+    feature_variances: NDArray[np.float64]
+
+
+    def noise_floor(self, per_feature: bool) -> float:
+        """The floor of learned noise, as a share of the mean variance of the features.
+
+        Noise that is all rounding, as of as many components as features, tells nothing of it.
+        """
+        noise = self.noise_variance
+        if per_feature:
+            left = self.feature_variances - self.variances @ self.axes**2
+            varying = self.feature_variances > 0
+            noise = float(left[varying].min()) if varying.any() else 0.0
+        share = noise / float(self.feature_variances.mean())
+        if share <= LOWEST_FLOOR:
+            return HIGHEST_FLOOR
+        return float(np.clip(_FLOOR_OF_NOISE * share, LOWEST_FLOOR, HIGHEST_FLOOR))
+
+
+class LinearCodes(NamedTuple):
+    """Where codes that are linear stand among those that the decoder reads, and what they mean.
+
+    A row is the mean plus, along axis i, loading[i] times what code `place[i]` is above shift[i].
+    `spread` is their standard deviation.
+    """
+
+    place: Tensor
+    shift: Tensor
+    loading: Tensor
+    spread: Tensor
+
+
+class LinearStart:
+    """A principal model in the units of a network.
+
+    Parameters
+    ----------
+    model : PrincipalModel
+        In the units of the data.
+    architecture : EncoderDecoderArchitecture
+        Of the network.
+    batch : Batch
+        Rows from which loadings are learned where they have no closed form.
+    generator : torch.Generator
+        Of draws of codes.
+    """
+
+    def __init__(
+        self,
+        model: PrincipalModel,
+        architecture: EncoderDecoderArchitecture,
+        batch: Batch,
+        generator: torch.Generator,
+    ) -> None:
+        self.architecture, self.batch, self.generator = architecture, batch, generator
+        unit = architecture.scale**2
+        kept = model.variances > _LEAST_SHARE * model.feature_variances.sum()
+        self.axes = torch.tensor(model.axes[kept])
+        self.variances = torch.tensor(model.variances[kept] / unit)
+        self.feature_variances = torch.tensor(model.feature_variances / unit)
+        self.mean = torch.tensor((model.mean - architecture.center) / architecture.scale)
+        # Noise that is all rounding, as of as many components as features, tells nothing.
+        share = model.noise_variance / unit
+        self.noise = share if share > LOWEST_FLOOR else HIGHEST_FLOOR
+
+    def __len__(self) -> int:
+        """How many codes are linear."""
+        return len(self.axes)
+
+    @property
+    def deviations(self) -> Tensor:
+        """Standard deviations of the scores."""
+        return self.variances.sqrt()
+
+    def draws(self, n_codes: int) -> Tensor:
+        """Standard normal numbers for the codes of the batch."""
+        device = self.batch.x.device
+        return torch.randn((len(self.batch.x), n_codes), generator=self.generator, device=device)
+
+    def posterior_log_variances(self, n_codes: int) -> Tensor:
+        """Of p(z|x) of PPCA, for codes of prior variance one; 0 of those that are not linear."""
+        found = torch.zeros(n_codes, dtype=torch.float64)
+        found[: len(self)] = (self.noise / self.variances).clamp(max=1.0).log()
+        return found
+
+    def residual_variances(self, explained: Tensor) -> Tensor:
+        """Of every feature, what is left where so much is explained along the axes."""
+        return self.feature_variances - explained @ self.axes.square()
+
+    def set_encoder(
+        self, encoder: nn.Module, place: Tensor, outputs: AffineMap, *, whitened: bool = True
+    ) -> None:
+        """Let outputs of an encoder at these places begin as this map of the scores.
+
+        Scores have variance one, or else that along their axes.
+        """
+        to_scores = self.axes / self.deviations[:, None] if whitened else self.axes
+        bias = -to_scores @ self.mean
+        if self.architecture.with_mask:  # what was not seen is read as the mean of the model
+            to_scores, bias = torch.cat([to_scores, -to_scores * self.mean], 1), bias.zero_()
+        activation = self.architecture.activation
+        begin_as(encoder, AffineMap(to_scores, bias), outputs, place, activation)
+
+    def set_decoder(
+        self, module: Any, codes: LinearCodes, draw: Callable[[Tensor], Tensor]
+    ) -> None:
+        """Let a decoder begin as the map of the codes; `draw` gives codes of what is read."""
+        if isinstance(module.decoder, TiedDecoder):
+            module.decoder.biases[-1].data.copy_(self.mean)
+            return
+        architecture, n = self.architecture, len(self)
+        select = torch.zeros(n, architecture.n_decoded, dtype=torch.float64)
+        select[torch.arange(n), codes.place] = 1 / codes.spread
+        read = AffineMap(select, -codes.shift / codes.spread)
+        if architecture.rescaled:
+            loadings = AffineMap(self.axes.T * (codes.loading * codes.spread), self.mean)
+        else:
+            z = draw(self.batch.x).cpu().double()[:, codes.place]
+            loadings = self._learned_loadings(module, (z - codes.shift) / codes.spread)
+        every = torch.arange(architecture.n_features)
+        begin_as(module.decoder, read, loadings, every, architecture.activation)
+
+    def set_noise(self, likelihood: Likelihood, of_features: Tensor) -> None:
+        """Let the noise begin at these variances of the features, and set its floor."""
+        if not isinstance(likelihood, WithNoise):
+            return
+        unit = self.architecture.mean_variance
+        likelihood.floor = self.architecture.noise_floor * unit
+        if likelihood.learned and self.architecture.rescaled:
+            of_features = of_features.to(likelihood.variance)
+            mean = of_features if likelihood.variance.ndim else of_features.mean()
+            likelihood.set_variance(mean)
+
+    def _learned_loadings(self, module: Any, z: Tensor) -> AffineMap:
+        """The map of codes of the batch to outputs that explains its rows best, and the noise.
+
+        It maximises the likelihood under a Gaussian prior of the loadings, since those of
+        separable or all-zero columns have no maximum. Where a mean is explained, beyond an output
+        activation, by least squares.
+        """
+        batch, likelihood = self.batch, module.likelihood
+        z = z.to(batch.y)
+        start = self.architecture.start_output().to(batch.y)
+        weight = start.new_zeros(len(start), z.shape[1]).requires_grad_()
+        bias = start.clone().requires_grad_()
+        of_rows = torch.ones_like(z[:, 0]) if batch.weight is None else batch.weight
+        of_rows = of_rows / of_rows.mean()
+
+        def outputs() -> Tensor:
+            found: Tensor = module.out_activation(torch.addmm(bias, z, weight.T))
+            return found
+
+        def cost() -> Tensor:
+            if likelihood.location:
+                errors = (batch.y - outputs()).square()
+                errors = errors if batch.seen is None else errors * batch.seen
+                nats = errors.sum(1) / (2 * self.architecture.mean_variance)
+            else:
+                nats = -likelihood.row_log_prob(batch.y, outputs(), batch.seen)
+            prior = weight.square().sum() + (bias - start).square().sum()
+            return (of_rows * nats).sum() + 0.5 * _RIDGE * prior
+
+        optimizer = torch.optim.LBFGS(
+            [weight, bias], max_iter=_LOADING_STEPS, line_search_fn="strong_wolfe"
+        )
+
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            loss = cost()
+            loss.backward()
+            return loss
+
+        with torch.enable_grad():
+            optimizer.step(closure)
+        with torch.no_grad():
+            noise = NoiseSums(likelihood)
+            noise.add(batch.y, outputs(), batch.weight, batch.seen)
+            noise.settle()
+        return AffineMap(*(t.detach().cpu().double() for t in (weight, bias)))
