@@ -99,7 +99,7 @@ class DeterministicAutoencoder(DataScoresMixin, LatentPathsMixin, EncoderDecoder
                 f"perceptual={self.perceptual!r} must be a pair of a torch.nn.Module and a "
                 "weight >= 0."
             )
-        n_epochs = ceil(self.growth_fraction * self.max_iter)
+        n_epochs = ceil(self.growth_fraction * self._n_epochs)
         return {**super()._fields(), "growth_epochs": n_epochs}
 
     def _module_parts(

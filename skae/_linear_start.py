@@ -30,6 +30,8 @@ def principal_model(
         return None
     spread = spread_of(X, weight)
     variances = spread.variance.numpy()
+    if not variances.any():
+        return None
     if weight is not None:
         weight = weight / weight.mean()
     solver = "auto" if spread.any_missing or min(X.shape) <= _CLOSED_FORM_LIMIT else "randomized"

@@ -89,6 +89,7 @@ class NetworkAutoencoder(CallbackParametersMixin):
 
     _architecture: Any
     _trainer: Trainer
+    _n_epochs: int  # that the last call was to train at most
     _user_modules: tuple[Any, ...]  # those that the network was built of, and their weights
 
     # For type checkers, which know no parameters of subclasses.
@@ -222,6 +223,7 @@ class NetworkAutoencoder(CallbackParametersMixin):
         rng: np.random.RandomState,
     ) -> Data:
         """Start, or go on from an earlier fit; what is learned from."""
+        self._n_epochs = TrainingOptions.of(self).n_epochs(X.shape[0])
         if previous is not None:
             self._go_on_from(previous, X)
         weight, _ = scaled_weight(sample_weight)  # they have no scale, and float32 has a range

@@ -110,6 +110,13 @@ class LinearStart:
         return len(self.axes)
 
     @property
+    def noise_of_codes(self) -> float:
+        """The noise that p(z|x) is for: a given one, or that of the model."""
+        given = self.architecture.noise_variance
+        explains_values = self.architecture.rescaled and not isinstance(given, str)
+        return float(given) / self.architecture.scale**2 if explains_values else self.noise
+
+    @property
     def deviations(self) -> Tensor:
         """Standard deviations of the scores."""
         return self.variances.sqrt()
@@ -122,7 +129,7 @@ class LinearStart:
     def posterior_log_variances(self, n_codes: int) -> Tensor:
         """Of p(z|x) of PPCA, for codes of prior variance one; 0 of those that are not linear."""
         found = torch.zeros(n_codes, dtype=torch.float64)
-        found[: len(self)] = (self.noise / self.variances).clamp(max=1.0).log()
+        found[: len(self)] = (self.noise_of_codes / self.variances).clamp(max=1.0).log()
         return found
 
     def residual_variances(self, explained: Tensor) -> Tensor:

@@ -134,7 +134,7 @@ class VAEModule(LikelihoodModule):
         """Let q(z|x) and p(x|z) begin as those of probabilistic PCA."""
         n, n_linear = self.architecture.n_codes, len(start)
         place = torch.arange(n_linear)
-        signal = (start.variances - start.noise).clamp(min=0.0)
+        signal = (start.variances - start.noise_of_codes).clamp(min=0.0)
         outputs = torch.zeros(2 * n, n_linear, dtype=torch.float64)
         outputs[place, place] = (signal / start.variances).sqrt()
         bias = torch.cat([torch.zeros(n), start.posterior_log_variances(n)])

@@ -92,29 +92,27 @@ class CompareWithStart(Callback):
 
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
         """Keep the start."""
-        self.start = copied_state(net.module_) if net.begins_linearly else None
+        self.start = copied_state(net.module_)
+        self.n_before = len(net.history)
 
     def on_train_end(self, net: Any, **kwargs: Any) -> None:
         """Compare."""
-        if not len(net.history):
-            net.at_start_ = self.start is not None
-        elif self.start is None:
+        if len(net.history) == self.n_before:
+            net.at_start_ = net.begins_linearly
+        elif not net.begins_linearly:
             self._compare_with_means(net)
         elif self.restore:
             self._compare_with_start(net)
 
     def _compare_with_start(self, net: Any) -> None:
-        end, kept = net.objective(), copied_state(net.module_)
-        net.module_.load_state_dict(self.start)
-        start = net.objective()
+        end, start = net.objective(), self._at_start(net)
         if end <= start:
-            net.module_.load_state_dict(kept)
             return
         what = "which is kept"
         if net.later_:  # there is more than this loss
-            net.module_.load_state_dict(kept)
             what = "though what comes beside it may be better"
         else:
+            net.module_.load_state_dict(self.start)
             net.at_start_ = True
         warn_of_convergence(
             f"Training ended at a loss of {end:.6g} nats per row, above the {start:.6g} of the "
@@ -123,11 +121,23 @@ class CompareWithStart(Callback):
 
     def _compare_with_means(self, net: Any) -> None:
         end, of_means = net.loss_beside_means()
-        if end > of_means + _SLACK * abs(of_means):
-            warn_of_convergence(
-                f"Training ended at a loss of {end:.6g} nats per row, above the {of_means:.6g} of "
-                f"explaining every row by the mean row. {how_to_step_smaller(net)}"
-            )
+        if end <= of_means + _SLACK * abs(of_means):
+            return
+        advice = how_to_step_smaller(net)
+        if net.objective() < self._at_start(net):  # on a good way, but not far
+            advice = f"Raise max_iter (now {len(net.history) - self.n_before} epochs)."
+        warn_of_convergence(
+            f"Training ended at a loss of {end:.6g} nats per row, above the {of_means:.6g} of "
+            f"explaining every row by the mean row. {advice}"
+        )
+
+    def _at_start(self, net: Any) -> float:
+        """What the objective was at the start."""
+        end = copied_state(net.module_)
+        net.module_.load_state_dict(self.start)
+        found: float = net.objective()
+        net.module_.load_state_dict(end)
+        return found
 
 
 def copied_state(module: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -139,7 +149,7 @@ def how_to_step_smaller(net: Any) -> str:
     """What to change where training made things worse."""
     if net.solver == "lbfgs":
         return "Raise alpha, or take solver='adam'."
-    return f"Lower learning_rate_init (now {net.lr:g}), or raise max_iter or batch_size."
+    return f"Lower learning_rate_init (now {net.lr:g}) or raise batch_size."
 
 
 def warn_of_convergence(message: str) -> None:

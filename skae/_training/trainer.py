@@ -21,7 +21,7 @@ from skae._training.callbacks import (
     print_logs,
     release,
 )
-from skae._training.data import Batch, Dataset
+from skae._training.data import Batch, Dataset, batch_sizes
 from skae._training.module import TrainableModule
 from skae._training.net import Net
 from skae._training.optimizers import OPTIMIZERS, SCHEDULES
@@ -33,6 +33,9 @@ Array = NDArray[Any]
 # Rows that go through the network at once when nothing is learned.
 _INFERENCE_ROWS = 2048
 
+# Without `max_iter`: epochs and steps, at least.
+_EPOCHS, _STEPS = 200, 4000
+
 # scikit-learn's constraints of the parameters that say how a network is trained.
 TRAINING_CONSTRAINTS: dict[str, list[Any]] = {
     "solver": [StrOptions(set(OPTIMIZERS))],
@@ -41,8 +44,8 @@ TRAINING_CONSTRAINTS: dict[str, list[Any]] = {
     "learning_rate": [StrOptions(set(SCHEDULES))],
     "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
     "momentum": [Interval(Real, 0, 1, closed="left")],
-    "max_iter": [Interval(Integral, 0, None, closed="left")],
-    "tol": [Interval(Real, 0, None, closed="left")],
+    "max_iter": [Interval(Integral, 0, None, closed="left"), None],
+    "tol": [Interval(Real, 0, None, closed="left"), None],
     "early_stopping": ["boolean"],
     "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
     "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
@@ -66,8 +69,8 @@ class TrainingOptions:
     learning_rate: str
     learning_rate_init: float
     momentum: float
-    max_iter: int
-    tol: float
+    max_iter: int | None
+    tol: float | None
     early_stopping: bool
     validation_fraction: float
     n_iter_no_change: int
@@ -81,6 +84,13 @@ class TrainingOptions:
     def of(cls, estimator: Any) -> Self:
         """Those of an estimator as its parameters are now."""
         return cls(**{field.name: getattr(estimator, field.name) for field in fields(cls)})
+
+    def n_epochs(self, n_rows: int) -> int:
+        """Epochs on so many rows: those asked for, or as many as make enough epochs and steps."""
+        if self.max_iter is not None:
+            return int(self.max_iter)
+        steps = len(batch_sizes(n_rows, self.batch_size))
+        return max(_EPOCHS, ceil(_STEPS / steps))
 
 
 class Trainer:
@@ -192,9 +202,10 @@ class Trainer:
         `listeners` hear of it after what the options ask for, and before the user's callbacks.
         """
         monitor = "train_loss" if valid is None else "valid_loss"
-        callbacks = [*self._own_callbacks(monitor, first_epoch_to_stop), *listeners]
+        n_epochs = self.options.n_epochs(len(rows))
+        callbacks = [*self._own_callbacks(monitor, first_epoch_to_stop, n_epochs), *listeners]
         self.net.keeps_progress = keeps_progress
-        self._train(callbacks, rows, train, valid, int(self.options.max_iter))
+        self._train(callbacks, rows, train, valid, n_epochs)
         self._spare = None  # which only a stream uses again
 
     def partial_fit(self, rows: Dataset) -> None:
@@ -202,23 +213,25 @@ class Trainer:
         self.net.keeps_progress = False  # one epoch: nothing to keep before it ends
         self._train([], rows, torch.arange(len(rows)), None, 1, scheduled=False)
 
-    def _own_callbacks(self, monitor: str, first_epoch: int) -> list[tuple[str, Callback]]:
-        options = self.options
+    def _own_callbacks(
+        self, monitor: str, first_epoch: int, n_epochs: int
+    ) -> list[tuple[str, Callback]]:
+        options, tol = self.options, self.options.tol or 0.0
         callbacks: list[tuple[str, Callback]] = []
         if options.learning_rate == "adaptive" and options.solver != "lbfgs":
-            adaptive = adaptive_rate(monitor, options.tol, first_epoch)
+            adaptive = adaptive_rate(monitor, tol, first_epoch)
             callbacks.append(("skae_adaptive", adaptive))
-        if options.tol > 0 or options.early_stopping:
+        if tol > 0 or options.early_stopping:
             stop = StopWhenFlat(
                 monitor,
                 patience=options.n_iter_no_change,
-                tol=options.tol,
+                tol=tol,
                 restore=options.early_stopping,
                 first_epoch=max(self.n_epochs, first_epoch),
             )
             callbacks.append(("skae_stop", stop))
         if options.verbose:
-            callbacks.append(("skae_progress", Progress(int(options.max_iter), self.name)))
+            callbacks.append(("skae_progress", Progress(n_epochs, self.name)))
         return callbacks
 
     def _train(self, own: list[Any], *arguments: Any, scheduled: bool = True) -> None:
