@@ -168,10 +168,10 @@ def plan(args: argparse.Namespace) -> Iterator[tuple[str, int, str, dict, int]]:
     """Model, codes, data, what is set, seed of every fit."""
     if args.table:
         for model, k, name, params, n_seeds in TABLE:
-            if name != "MNIST" or args.mnist:
+            if name in args.data and (name != "MNIST" or args.mnist):
                 yield from ((model, k, name, RECIPE | params, seed) for seed in range(n_seeds))
         return
-    for name in TEN:
+    for name in filter(args.data.__contains__, TEN):
         k = max(2, min(SETS[name][0]().shape[1], 12) // 3)
         yield from ((model, k, name, {}, seed) for model in MODELS for seed in range(args.seeds))
 
@@ -203,7 +203,7 @@ def measure_old(args: argparse.Namespace) -> list[dict]:
     """The same fits by another version of skae, found first on the path of a new process."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, __file__, "--out", f"{folder}/records.json"]
-        command += ["--seeds", str(args.seeds), *["--table"] * args.table]
+        command += ["--seeds", str(args.seeds), *["--table"] * args.table, "--data", *args.data]
         command += ["--mnist", str(args.mnist)] if args.mnist else []
         environment = os.environ | {"PYTHONPATH": str(args.old.resolve())}
         subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
@@ -218,6 +218,8 @@ def main() -> None:
     parser.add_argument("--old", type=Path, help="checkout of an earlier version of skae")
     parser.add_argument("--pythae", action="store_true", help="that package's AE and VAE, too")
     parser.add_argument("--longer", type=int, help="times the epochs that a fit took")
+    names = [*SETS, "MNIST"]
+    parser.add_argument("--data", nargs="*", choices=names, default=names, help="these alone")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--peers-only", action="store_true", help="leave out the skae on the path")
     parser.add_argument("--read", type=Path, nargs="*", default=[], help="records of earlier runs")
