@@ -11,7 +11,8 @@ on the path, with its defaults. `--old` is the checkout of an earlier version, r
 its own; `--pythae` trains that package's AE and VAE with the same layers, 200 epochs of batches of
 128 with Adam at 1e-3. `--longer` fits each network again with so many times the epochs that the
 default took. `--table` has sizes and epochs of its own, and prints training rows, too. Nothing is
-downloaded. `--peers-only` leaves skae out, and `--read` adds the records of earlier runs.
+downloaded. `--peers-only` leaves skae out, and `--read` adds the records of earlier runs;
+`--data` without a name fits nothing, and prints the tables of what was read.
 
 Measured figures: docs/benchmarks.md.
 """
