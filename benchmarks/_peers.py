@@ -63,6 +63,43 @@ def train_pythae(model: torch.nn.Module, X: np.ndarray, epochs: int) -> list[flo
     return clock.seconds
 
 
+def pythae_network(
+    kind: str, n_features: int, n_hidden: int, n_codes: int
+) -> tuple[torch.nn.Module, torch.nn.Module, torch.nn.Module]:
+    """pythae's AE or VAE of one hidden layer of rectifiers a side; its encoder, its decoder."""
+    import pythae.models
+    from pythae.models.base.base_utils import ModelOutput
+    from pythae.models.nn import BaseDecoder, BaseEncoder
+
+    n_heads = 2 if kind == "VAE" else 1  # means, and logarithms of variances
+
+    def layers(n_in: int, n_out: int) -> torch.nn.Module:
+        linear = torch.nn.Linear
+        return torch.nn.Sequential(linear(n_in, n_hidden), torch.nn.ReLU(), linear(n_hidden, n_out))
+
+    class Encoder(BaseEncoder):
+        def __init__(self):
+            super().__init__()
+            self.layers = layers(n_features, n_heads * n_codes)
+
+        def forward(self, x):
+            heads = self.layers(x).chunk(n_heads, 1)
+            return ModelOutput(embedding=heads[0], log_covariance=heads[-1])
+
+    class Decoder(BaseDecoder):
+        def __init__(self):
+            super().__init__()
+            self.layers = layers(n_codes, n_features)
+
+        def forward(self, z):
+            return ModelOutput(reconstruction=self.layers(z))
+
+    encoder, decoder = Encoder(), Decoder()
+    config = getattr(pythae.models, f"{kind}Config")(input_dim=(n_features,), latent_dim=n_codes)
+    model = getattr(pythae.models, kind)(config, encoder=encoder, decoder=decoder)
+    return model, encoder.layers, decoder.layers
+
+
 def median_epoch(runs: dict[str, Callable[[], list[float]]], rounds: int) -> dict[str, float]:
     """Median seconds of an epoch, the runs taking turns."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
