@@ -214,6 +214,8 @@ class AdversarialAE(LatentSamplesMixin, DeterministicAutoencoder):
     """
 
     _Architecture = AdversarialArchitecture
+    # Errors do not tell how well codes fit the prior.
+    _least_epochs = 200
 
     _architecture: AdversarialArchitecture
     _prior: Any  # a copy of the user's own
@@ -260,7 +262,7 @@ class AdversarialAE(LatentSamplesMixin, DeterministicAutoencoder):
         solver: str = "adam",
         alpha: float = 1e-4,
         batch_size: int = 128,
-        learning_rate: str = "constant",
+        learning_rate: str | None = None,
         learning_rate_init: float = 1e-3,
         momentum: float = 0.9,
         max_iter: int | None = None,

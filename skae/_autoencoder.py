@@ -267,7 +267,7 @@ class Autoencoder(DeterministicAutoencoder):
         solver: str = "adam",
         alpha: float = 1e-4,
         batch_size: int = 128,
-        learning_rate: str = "constant",
+        learning_rate: str | None = None,
         learning_rate_init: float = 1e-3,
         momentum: float = 0.9,
         max_iter: int | None = None,
@@ -390,7 +390,9 @@ class Autoencoder(DeterministicAutoencoder):
         if self.tied_weights and not has_exact_pairs(self.activation):
             return f"an activation of rectifiers with tied_weights=True, given {self.activation!r}."
         if self.tied_weights and not self._reads_as_it_writes():
-            return "likelihood='gaussian' or 'laplace' and no out_activation with tied_weights=True."
+            return (
+                "likelihood='gaussian' or 'laplace' and no out_activation with tied_weights=True."
+            )
         return super()._obstacle_to_linear_start()
 
     def _reads_as_it_writes(self) -> bool:

@@ -147,6 +147,9 @@ class DeterministicAutoencoder(DataScoresMixin, LatentPathsMixin, EncoderDecoder
                 stacklevel=2,
             )
 
+    def _by_trial(self) -> bool:
+        return self.latent_growth != "incremental"  # whose codes open as the epochs go
+
     def _first_epoch_to_stop(self) -> int:
         architecture = self._architecture
         return architecture.growth_epochs if architecture.latent_growth == "incremental" else 0

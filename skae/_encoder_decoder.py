@@ -149,7 +149,7 @@ class EncoderDecoder(NetworkAutoencoder):
 
     def _own_listeners(self) -> list[tuple[str, Callback]]:
         # Early stopping compares with the start by itself, on the rows that it holds out.
-        compare = CompareWithStart(restore=not self.early_stopping)
+        compare = CompareWithStart(restore=not self._trainer.options.early_stopping)
         return [("skae_start", compare), *super()._own_listeners()]
 
     def _check_batches(self, n_train: int) -> None:

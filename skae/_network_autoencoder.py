@@ -47,6 +47,7 @@ from skae._training.net import Net
 from skae._training.random_state import preserve_rng_state
 from skae._training.saving import holds_module, is_same
 from skae._training.trainer import TRAINING_CONSTRAINTS, Trainer, TrainingOptions, batches, slices
+from skae._training_length import epochs_by_trial, needs_trial, resolved
 from skae._utils.inputs import check_every_column_seen, check_same_columns
 from skae._utils.interrupts import keeps_progress
 from skae._utils.state import all_or_nothing
@@ -86,6 +87,8 @@ class NetworkAutoencoder(CallbackParametersMixin):
     """
 
     _Architecture: ClassVar[type[Architecture]] = Architecture
+    # Epochs that are trained at least, whatever held-out rows tell.
+    _least_epochs: ClassVar[int] = 0
 
     _architecture: Any
     _trainer: Trainer
@@ -159,6 +162,10 @@ class NetworkAutoencoder(CallbackParametersMixin):
         """From which epoch on a flat loss may stop training, or slow it."""
         return 0
 
+    def _by_trial(self) -> bool:
+        """Whether held-out rows may tell how long to train."""
+        return True
+
     def _own_listeners(self) -> list[tuple[str, Callback]]:
         """What hears of training beside what its options ask for."""
         return []
@@ -190,6 +197,9 @@ class NetworkAutoencoder(CallbackParametersMixin):
         context.call_on_fit_task_begin(estimator=self, X=X, y=told)
         data = self._begin(X, sample_weight, y, previous, rng)
         rows = self._dataset(data, reread=True)
+        options = self._trainer.options
+        if previous is None and self._by_trial() and needs_trial(options, len(rows)):
+            self._n_epochs = epochs_by_trial(self, rows, least=self._least_epochs)
         train, valid = self._trainer.split(len(rows))
         self._check_batches(len(train))
         if previous is None:
@@ -204,6 +214,7 @@ class NetworkAutoencoder(CallbackParametersMixin):
             train,
             valid,
             listeners=tuple(listeners),
+            n_epochs=self._n_epochs,
             first_epoch_to_stop=self._first_epoch_to_stop(),
             keeps_progress=keeps_progress(self),
         )
@@ -255,7 +266,9 @@ class NetworkAutoencoder(CallbackParametersMixin):
         # The fitted model goes on with these, whatever the parameters become.
         self._user_modules = self._given_modules()
         self._trainer = Trainer(
-            self._new_module(self._seed), TrainingOptions.of(self), **self._of_trainer()
+            self._new_module(self._seed),
+            resolved(TrainingOptions.of(self), X.shape[0], by_trial=self._by_trial()),
+            **self._of_trainer(),
         )
 
     def _go_on_from(self, previous: Self, X: Array) -> None:

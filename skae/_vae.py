@@ -288,7 +288,7 @@ class VAE(ConditionalMixin, LatentSamplesMixin, EncoderDecoder):
         solver: str = "adam",
         alpha: float = 0.0,
         batch_size: int = 128,
-        learning_rate: str = "constant",
+        learning_rate: str | None = None,
         learning_rate_init: float = 1e-3,
         momentum: float = 0.9,
         max_iter: int | None = None,
@@ -395,7 +395,7 @@ class VAE(ConditionalMixin, LatentSamplesMixin, EncoderDecoder):
     def _check_trained(self) -> None:
         if 2 * self.n_active_units_ >= self.n_components_:
             return
-        cures = f"Train longer (max_iter, now {self.max_iter}), or ask for fewer n_components."
+        cures = f"Train longer (max_iter, now {self.n_iter_}), or ask for fewer n_components."
         if self.n_importance == 1:
             cures = (
                 f"Lower beta (now {self.beta}), let it grow over beta_warm_up epochs (now "

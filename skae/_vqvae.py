@@ -328,7 +328,7 @@ class VQVAE(EmbeddingOutputMixin, LatentSamplesMixin, CodeScoresMixin, EncoderDe
         solver: str = "adam",
         alpha: float = 0.0,
         batch_size: int = 128,
-        learning_rate: str = "constant",
+        learning_rate: str | None = None,
         learning_rate_init: float = 1e-3,
         momentum: float = 0.9,
         max_iter: int | None = None,

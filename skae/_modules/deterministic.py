@@ -4,6 +4,7 @@ The gate orders codes by importance: those that open late, or are cut often, are
 with what the earlier ones cannot explain.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -89,6 +90,22 @@ class DeterministicModule(LikelihoodModule):
         out = self.decoder(z.flatten(0, -2)).float()
         return self.out_activation(out).unflatten(0, z.shape[:-1])
 
+    @torch.no_grad()
+    def mean_error(self, batches: Iterable[Batch]) -> float | None:
+        """The mean squared error of reconstructions, where rows have a location."""
+        if not self.likelihood.location:
+            return None
+        self.eval()
+        total = weight = 0.0
+        for batch in batches:
+            error = (self.decode(self.all_codes(batch.x)) - batch.y).square()
+            counts = torch.ones_like(error) if batch.seen is None else batch.seen
+            if batch.weight is not None:
+                counts = counts * batch.weight[:, None]
+            total += float((error * counts).sum())
+            weight += float(counts.sum())
+        return total / weight if weight else None
+
     def code_units(self) -> tuple[Tensor, Tensor]:
         """Means and standard deviations that codes should begin with, (n_codes,)."""
         return torch.zeros(self.architecture.n_codes), torch.ones(self.architecture.n_codes)
@@ -106,7 +123,8 @@ class DeterministicModule(LikelihoodModule):
         start.set_encoder(self.encoder, place, AffineMap(gain.diag(), shift), whitened=not tied)
         codes = LinearCodes(place, shift, loading, spread=gain)
         start.set_decoder(self, codes, self.all_codes)
-        start.set_noise(self.likelihood, start.residual_variances(start.variances))
+        left = start.residual_variances(start.variances)
+        start.set_noise(self.likelihood, left, float(left.mean()))
 
     def log_px(self, batch: Batch, z: Tensor) -> Tensor:
         """log p(x|z) of codes (n, n_draws, k), in the decoder's units."""

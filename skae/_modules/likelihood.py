@@ -1,7 +1,9 @@
 """What modules that explain rows by a likelihood have in common: the units of the rows."""
 
+import copy
 from typing import Any
 
+import torch
 from torch import Tensor, nan
 
 from skae._nn.likelihoods import Likelihood, WithNoise
@@ -32,13 +34,10 @@ class LikelihoodModule(TrainableModule):
         """-log p(x) of a batch whose rows are all explained by the mean row."""
         architecture, likelihood = self.architecture, self.likelihood
         output = architecture.start_output().to(batch.y).expand(batch.y.shape)
-        learned = isinstance(likelihood, WithNoise) and likelihood.learned
-        if learned:
-            kept = likelihood.variance.clone()
-            likelihood.variance.fill_(architecture.mean_variance)
+        if isinstance(likelihood, WithNoise) and likelihood.learned:
+            likelihood = copy.copy(likelihood)  # with its own variance
+            likelihood.variance = torch.full_like(likelihood.variance, architecture.mean_variance)
         log_prob = likelihood.row_log_prob(batch.y, output, batch.seen)
-        if learned:
-            likelihood.variance.copy_(kept)
         return weighted_mean(self.log_units(batch) - log_prob, batch.weight)
 
     def shown_rows(self, batch: Batch) -> Tensor:

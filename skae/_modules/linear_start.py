@@ -42,7 +42,6 @@ class PrincipalModel(NamedTuple):
     noise_variance: float
     feature_variances: NDArray[np.float64]
 
-
     def noise_floor(self, per_feature: bool) -> float:
         """The floor of learned noise, as a share of the mean variance of the features.
 
@@ -169,16 +168,14 @@ class LinearStart:
         every = torch.arange(architecture.n_features)
         begin_as(module.decoder, read, loadings, every, architecture.activation)
 
-    def set_noise(self, likelihood: Likelihood, of_features: Tensor) -> None:
-        """Let the noise begin at these variances of the features, and set its floor."""
+    def set_noise(self, likelihood: Likelihood, of_features: Tensor, mean: float) -> None:
+        """Let the noise begin at its variances of the features, or their mean; set its floor."""
         if not isinstance(likelihood, WithNoise):
             return
-        unit = self.architecture.mean_variance
-        likelihood.floor = self.architecture.noise_floor * unit
+        likelihood.floor = self.architecture.noise_floor * self.architecture.mean_variance
         if likelihood.learned and self.architecture.rescaled:
-            of_features = of_features.to(likelihood.variance)
-            mean = of_features if likelihood.variance.ndim else of_features.mean()
-            likelihood.set_variance(mean)
+            found = of_features if likelihood.variance.ndim else torch.tensor(mean)
+            likelihood.set_variance(found.to(likelihood.variance))
 
     def _learned_loadings(self, module: Any, z: Tensor) -> AffineMap:
         """The map of codes of the batch to outputs that explains its rows best, and the noise.

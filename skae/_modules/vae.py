@@ -142,7 +142,7 @@ class VAEModule(LikelihoodModule):
         one = torch.ones_like(signal)
         codes = LinearCodes(place, torch.zeros_like(one), loading=signal.sqrt(), spread=one)
         start.set_decoder(self, codes, lambda x: self.encode(x).at(start.draws(n)))
-        start.set_noise(self.likelihood, start.residual_variances(signal))
+        start.set_noise(self.likelihood, start.residual_variances(signal), start.noise)
 
     # ------------------------------------------------------------------ distributions
 

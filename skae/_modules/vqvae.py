@@ -226,7 +226,11 @@ class VQVAEModule(LikelihoodModule):
         architecture, n_linear = self.architecture, len(start)
         axis = torch.arange(n_linear)
         place = axis % architecture.n_codes * architecture.code_dim + axis // architecture.n_codes
-        gain = start.deviations if architecture.quantizer != "fsq" else torch.ones_like(start.deviations)
+        gain = (
+            start.deviations
+            if architecture.quantizer != "fsq"
+            else torch.ones_like(start.deviations)
+        )
         outputs = torch.zeros(architecture.n_decoded, n_linear, dtype=torch.float64)
         outputs[place, axis] = gain
         every = torch.arange(architecture.n_decoded)
@@ -234,7 +238,8 @@ class VQVAEModule(LikelihoodModule):
         shift = torch.zeros_like(gain)
         codes = LinearCodes(place, shift, loading=start.deviations / gain, spread=gain)
         start.set_decoder(self, codes, self.encoder)
-        start.set_noise(self.likelihood, start.residual_variances(start.variances))
+        left = start.residual_variances(start.variances)
+        start.set_noise(self.likelihood, left, float(left.mean()))
 
     def start_codebook(self, rows: Dataset, train: Tensor, batch_size: int, seed: int) -> None:
         """Start the codebook at encodings of training rows."""

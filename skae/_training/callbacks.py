@@ -21,7 +21,6 @@ from tqdm import tqdm
 
 from skae._training.data import Dataset
 
-
 # By which share a loss may be above that of means before it is a failure: noise of draws.
 _SLACK = 1e-3
 

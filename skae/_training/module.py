@@ -1,7 +1,7 @@
 """What the loop asks of a module: a loss in named terms, and what may go with it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple, cast
 
@@ -75,6 +75,10 @@ class TrainableModule(nn.Module, ABC):
     def shown_output(self, output: Tensor) -> Tensor:
         """What the module makes of rows, as callbacks that score see it."""
         return output
+
+    def mean_error(self, batches: Iterable[Batch]) -> float | None:
+        """The mean squared error of rows, where that is what the module is judged by."""
+        return None
 
     def begin_epoch(self, epoch: int) -> None:
         """Hear that an epoch begins; epochs count from 0."""

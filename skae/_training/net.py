@@ -11,6 +11,7 @@ from copy import deepcopy
 from math import inf, isfinite
 from typing import Any, cast
 
+import numpy as np
 import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EpochTimer
@@ -38,6 +39,8 @@ from skae._training.snapshot import Snapshot
 
 # Rows that go through the module at once where nothing is learned.
 _WHOLE = 1024
+# Rows, with those repeated, whose draws tell the loss of held-out rows.
+_LEAST_DRAWS = 512
 # Attributes of modules that are copied beside tensors: what callbacks may count or switch.
 _PLAIN = (bool, int, float, str, type(None))
 
@@ -139,9 +142,12 @@ class Net(NeuralNet):
         )
 
     def _make_schedule(self, epochs: int) -> torch.optim.lr_scheduler.LambdaLR | None:
-        steps = len(batch_sizes(len(self.subsets_[0]), self.batch_size))
         return make_schedule(
-            self.learning_rate, self.optimizer_, self.lr, epochs=epochs, steps=steps
+            self.learning_rate,
+            self.optimizer_,
+            self.lr,
+            epochs=epochs,
+            steps=self.steps_per_epoch,
         )
 
     @property
@@ -431,6 +437,21 @@ class Net(NeuralNet):
             "terms": loss.terms,
             "logged": {**loss.logged, **later},
         }
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """How many batches the training rows make."""
+        return len(batch_sizes(len(self.subsets_[0]), self.batch_size))
+
+    def held_out_figure(self, valid: Subset) -> float:
+        """What held-out rows tell of the module: the logarithm of errors, or the loss in nats."""
+        module, batches = self.module_, self.get_iterator(valid)
+        errors = module.mean_error(batches)
+        if errors is not None:
+            return float(np.log(max(errors, 1e-300)))
+        repeats = range(-(-_LEAST_DRAWS // len(valid)))
+        found: Iterable[Batch] = (batch for _ in repeats for batch in batches)
+        return self.loss_at_rest(found)
 
     def held_out_loss(self) -> float:
         """The loss of the held-out rows as the module is now."""

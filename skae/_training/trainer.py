@@ -41,7 +41,7 @@ TRAINING_CONSTRAINTS: dict[str, list[Any]] = {
     "solver": [StrOptions(set(OPTIMIZERS))],
     "alpha": [Interval(Real, 0, None, closed="left")],
     "batch_size": [Interval(Integral, 1, None, closed="left")],
-    "learning_rate": [StrOptions(set(SCHEDULES))],
+    "learning_rate": [StrOptions(set(SCHEDULES)), None],
     "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
     "momentum": [Interval(Real, 0, 1, closed="left")],
     "max_iter": [Interval(Integral, 0, None, closed="left"), None],
@@ -66,7 +66,7 @@ class TrainingOptions:
     solver: str
     alpha: float
     batch_size: int
-    learning_rate: str
+    learning_rate: str | None
     learning_rate_init: float
     momentum: float
     max_iter: int | None
@@ -135,7 +135,7 @@ class Trainer:
             solver=options.solver,
             alpha=float(options.alpha),  # torch takes no numbers of NumPy's
             momentum=float(options.momentum),
-            learning_rate=options.learning_rate,
+            learning_rate=options.learning_rate or "constant",
             seed=seed,
             autocast=torch.bfloat16 if wide else None,
             compiled=options.compile,
@@ -178,14 +178,7 @@ class Trainer:
         """Indices of training rows, and of validation rows where they are wanted."""
         if not self.options.early_stopping:
             return torch.arange(n_rows), None
-        fraction = self.options.validation_fraction
-        n_valid = ceil(fraction * n_rows)
-        if n_valid >= n_rows:
-            raise ValueError(
-                f"validation_fraction={fraction} of {n_rows} rows leaves none to train on."
-            )
-        order = torch.randperm(n_rows, generator=torch.Generator().manual_seed(self.seed + 1))
-        return order[n_valid:], order[:n_valid].sort().values
+        return split_rows(n_rows, self.options.validation_fraction, self.seed)
 
     def fit(
         self,
@@ -194,15 +187,16 @@ class Trainer:
         valid: Tensor | None,
         *,
         listeners: tuple[tuple[str, Callback], ...] = (),
+        n_epochs: int | None = None,
         first_epoch_to_stop: int = 0,
         keeps_progress: bool = False,
     ) -> None:
-        """Train for `max_iter` epochs, or until the loss no longer falls.
+        """Train for so many epochs, or `max_iter`, or until the loss no longer falls.
 
         `listeners` hear of it after what the options ask for, and before the user's callbacks.
         """
         monitor = "train_loss" if valid is None else "valid_loss"
-        n_epochs = self.options.n_epochs(len(rows))
+        n_epochs = self.options.n_epochs(len(rows)) if n_epochs is None else n_epochs
         callbacks = [*self._own_callbacks(monitor, first_epoch_to_stop, n_epochs), *listeners]
         self.net.keeps_progress = keeps_progress
         self._train(callbacks, rows, train, valid, n_epochs)
@@ -322,6 +316,17 @@ class Trainer:
         trainer.net.resume(to_tensors(state["optimizers"]), state["history"])
         trainer.module.eval()
         return trainer
+
+
+def split_rows(n_rows: int, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Indices of rows to train on, in random order, and of a share that is held out."""
+    n_valid = ceil(fraction * n_rows)
+    if n_valid >= n_rows:
+        raise ValueError(
+            f"validation_fraction={fraction} of {n_rows} rows leaves none to train on."
+        )
+    order = torch.randperm(n_rows, generator=torch.Generator().manual_seed(seed + 1))
+    return order[n_valid:], order[:n_valid].sort().values
 
 
 def torch_device(name: str) -> torch.device:
