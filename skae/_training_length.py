@@ -12,7 +12,7 @@ from skae._training.trainer import Trainer, TrainingOptions, split_rows
 # Of at least so many rows, a trial holds out a share, to find how long to train on all of them.
 _FEWEST, _HELD_OUT = 20, 0.2
 # The fewer rows, the more trials, of other rows.
-_MOST_TRIALS, _TRIAL_ROWS = 5, 1_000
+_MOST_TRIALS, _TRIAL_ROWS = 3, 1_000
 # Of more than so many, some are held out of training itself, whose best epoch is kept.
 _MANY, _MOST_HELD_OUT = 10_000, 10_000
 # Epochs and steps of a trial at most.

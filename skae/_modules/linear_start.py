@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from skae._modules.architecture import EncoderDecoderArchitecture
 from skae._nn.likelihoods import Likelihood, NoiseSums, WithNoise
-from skae._nn.linear_maps import AffineMap, begin_as
+from skae._nn.linear_maps import AffineMap, begin_as, has_exact_pairs
 from skae._nn.networks import TiedDecoder
 from skae._training.data import Batch
 
@@ -25,6 +25,8 @@ _LEAST_SHARE = 1e-9
 # Bounds of the floor of learned noise, as shares of the mean variance, and its share of the noise
 # of the linear model: what lies lower has been learned by heart.
 LOWEST_FLOOR, HIGHEST_FLOOR, _FLOOR_OF_NOISE = 1e-8, 1e-4, 0.1
+# How much larger than in rows codes are within the decoder.
+_LOUDER = 2.0
 # Steps of L-BFGS, and the precision of the prior on the loadings, where the best linear map has
 # no closed form.
 _LOADING_STEPS, _RIDGE = 40, 1.0
@@ -146,8 +148,14 @@ class LinearStart:
         bias = -to_scores @ self.mean
         if self.architecture.with_mask:  # what was not seen is read as the mean of the model
             to_scores, bias = torch.cat([to_scores, -to_scores * self.mean], 1), bias.zero_()
-        activation = self.architecture.activation
-        begin_as(encoder, AffineMap(to_scores, bias), outputs, place, activation)
+        begin_as(
+            encoder,
+            AffineMap(to_scores, bias),
+            outputs,
+            outputs=place,
+            spread=torch.ones_like(self.variances) if whitened else self.deviations,
+            activation=self.architecture.activation,
+        )
 
     def set_decoder(
         self, module: Any, codes: LinearCodes, draw: Callable[[Tensor], Tensor]
@@ -157,16 +165,37 @@ class LinearStart:
             module.decoder.biases[-1].data.copy_(self.mean)
             return
         architecture, n = self.architecture, len(self)
+        spread = self._spread_within(codes)
+        gain = spread / codes.spread
         select = torch.zeros(n, architecture.n_decoded, dtype=torch.float64)
-        select[torch.arange(n), codes.place] = 1 / codes.spread
-        read = AffineMap(select, -codes.shift / codes.spread)
+        select[torch.arange(n), codes.place] = gain
         if architecture.rescaled:
-            loadings = AffineMap(self.axes.T * (codes.loading * codes.spread), self.mean)
+            loadings = AffineMap(self.axes.T * codes.loading, self.mean)
         else:
             z = draw(self.batch.x).cpu().double()[:, codes.place]
             loadings = self._learned_loadings(module, (z - codes.shift) / codes.spread)
-        every = torch.arange(architecture.n_features)
-        begin_as(module.decoder, read, loadings, every, architecture.activation)
+            loadings = AffineMap(loadings.weight / codes.spread, loadings.bias)
+        begin_as(
+            module.decoder,
+            AffineMap(select, -codes.shift * gain),
+            AffineMap(loadings.weight / gain, loadings.bias),
+            outputs=torch.arange(architecture.n_features),
+            spread=spread,
+            activation=architecture.activation,
+        )
+
+    def _spread_within(self, codes: LinearCodes) -> Tensor:
+        """Standard deviations of codes within the decoder: as large as in rows, or larger.
+
+        Then steps of the weights that write rows count less beside them (of those tried, this
+        trains best). Batch normalisation and smooth activations take numbers near one.
+        """
+        architecture = self.architecture
+        in_rows = codes.loading.abs() * codes.spread
+        free = architecture.normalization is None and has_exact_pairs(architecture.activation)
+        if not free or not architecture.rescaled:
+            return torch.ones_like(in_rows)
+        return torch.where(in_rows > 0, _LOUDER * in_rows, 1.0)
 
     def set_noise(self, likelihood: Likelihood, of_features: Tensor, mean: float) -> None:
         """Let the noise begin at its variances of the features, or their mean; set its floor."""

@@ -15,8 +15,7 @@ from skae._nn.networks import TiedDecoder, linear_layers
 
 # Slopes of rectifiers below zero.
 _RECTIFIERS = {"relu": 0.0, "leaky_relu": 0.01}
-# Of smooth activations: value and slope at zero, and what numbers of variance one are
-# multiplied with before them (of those tried, from 0.1 to 1, these train best).
+# Of smooth activations: value and slope at zero, and the standard deviation of their drives.
 _SMOOTH = {"tanh": (0.0, 1.0, 0.25), "logistic": (0.5, 0.25, 0.5), "identity": (0.0, 1.0, 1.0)}
 # How far single rectified units are from their kink, in standard deviations.
 _SHIFT = 4.0
@@ -49,16 +48,22 @@ def has_exact_pairs(activation: str) -> bool:
 
 @torch.no_grad()
 def begin_as(
-    network: nn.Module, inner: AffineMap, outer: AffineMap, outputs: Tensor, activation: str
+    network: nn.Module,
+    inner: AffineMap,
+    outer: AffineMap,
+    *,
+    outputs: Tensor,
+    spread: Tensor,
+    activation: str,
 ) -> None:
     """Set weights so that `outputs` of the network are the outer map of the inner one.
 
-    What the inner map gives goes through the hidden layers, and should have about variance one.
+    What the inner map gives, of standard deviations `spread`, goes through the hidden layers.
     """
     *hidden, last = linear_layers(network)
     reads = inner  # the numbers v, as a map of what the layer reads
     for layer in hidden:
-        units, reads_units = _units(len(reads.bias), layer.out_features, activation)
+        units, reads_units = _units(spread, layer.out_features, activation)
         held = units.after(reads)
         n_units, n_read = held.weight.shape
         layer.weight[:n_units] = 0.0
@@ -72,18 +77,21 @@ def begin_as(
     last.bias[outputs] = written.bias.to(last.bias)
 
 
-def _units(n: int, width: int, activation: str) -> tuple[AffineMap, AffineMap]:
-    """Drives of the units that hold n numbers, as a map of these, and the way back."""
+def _units(spread: Tensor, width: int, activation: str) -> tuple[AffineMap, AffineMap]:
+    """Drives of the units that hold numbers of this spread, as a map of these, and the way back."""
+    n = len(spread)
     eye = torch.eye(n, dtype=torch.float64)
     if activation not in _RECTIFIERS:
         value, slope, narrow = _SMOOTH[activation]
-        back = eye / (slope * narrow)
-        return AffineMap(narrow * eye, eye.new_zeros(n)), AffineMap(back, -back.sum(1) * value)
+        back = torch.diag(spread / (slope * narrow))
+        return AffineMap((narrow / spread).diag(), eye.new_zeros(n)), AffineMap(
+            back, -back.sum(1) * value
+        )
     n_pairs = min(n, width - n)  # the rest, of least variance, is held by single units
     pairs, singles = eye[:n_pairs], eye[n_pairs:]
-    weight = torch.cat([pairs, singles, -pairs])
-    bias = torch.cat([eye.new_zeros(n_pairs), eye.new_full((len(singles),), _SHIFT)])
-    drive = AffineMap(weight, torch.cat([bias, eye.new_zeros(n_pairs)]))
-    back = weight.T.clone()
+    no_shift = eye.new_zeros(n_pairs)
+    shift = torch.cat([no_shift, _SHIFT * spread[n_pairs:]])
+    drive = AffineMap(torch.cat([pairs, singles, -pairs]), torch.cat([shift, no_shift]))
+    back = drive.weight.T.clone()
     back[:n_pairs] /= 1 + _RECTIFIERS[activation]
-    return drive, AffineMap(back, -bias)
+    return drive, AffineMap(back, -shift)
