@@ -19,6 +19,7 @@ from skae._nn.linear_maps import rank_held
 from skae._nn.networks import ACTIVATIONS, MIN_SIDE, OUT_RANGES, POOLINGS
 from skae._training.callbacks import CompareWithStart
 from skae._training.data import Dataset
+from skae._training.trainer import TRAINING_CONSTRAINTS
 from skae._utils.validation import Interval, StrOptions
 
 # From how many rows the loadings of likelihoods without a closed form are learned.
@@ -54,6 +55,9 @@ class EncoderDecoder(NetworkAutoencoder):
         "encoder": [nn.Module, None],
         "decoder": [nn.Module, None],
         "init": [StrOptions({"linear", "random"}), None],
+        "learning_rate": [*TRAINING_CONSTRAINTS["learning_rate"], None],
+        "max_iter": [Interval(Integral, 0, None, closed="left"), None],
+        "tol": [*TRAINING_CONSTRAINTS["tol"], None],
     }
 
     def _check_parameters(self, n_features: int) -> None:

@@ -146,33 +146,45 @@ class VQVAE(EmbeddingOutputMixin, LatentSamplesMixin, CodeScoresMixin, EncoderDe
         else. "continuous_bernoulli" is one.
     noise_variance : {"scalar", "per_feature"} or float, default="scalar"
         Variance of the noise, where the likelihood has one: learned, one for all features
-        or one for each, at least 1e-4 of the mean feature variance; or given, in squared
-        units of X.
+        or one for each; or given, in squared units of X. A learned one is at least 1e-4 of
+        the mean feature variance, or, where the linear start has less noise, a tenth of that.
     missing : {"mask", "error"}, default="mask"
         "mask": NaN is a value not seen. It is left out of the likelihood; recognition reads
         the mean in its place and, if training rows had NaN, beside the row the mask of what
         was seen. "error": NaN is an error.
     init : {"linear", "random"}, default=None
-        DOC
+        Where training begins: at the maps of PCA of the training rows (for a VAE those of
+        probabilistic PCA, whose log-likelihood the bound then is), which layers of rectifiers
+        with two units for each code hold exactly and others nearly; or at random weights. The
+        linear start is one of the states that training may keep. None takes it where it can
+        be had: with the built-in `network="mlp"`, and without `pretraining` and `sparsity`
+        where there are such.
     solver : {"adam", "adamw", "sgd"}, default="adam"
         Optimiser.
     alpha : float, default=0.0
         L2 penalty on weights; for "adamw" the decoupled decay.
     batch_size : int, default=128
         Rows per step.
-    learning_rate : {"constant", "cosine", "invscaling", "adaptive"}, default="constant"
-        "cosine" rises over a tenth of `max_iter` and falls to zero at its end,
-        "invscaling" falls with the root of the epoch, "adaptive" is divided by 5 when
-        the loss stalls for two epochs.
+    learning_rate : {"constant", "cosine", "invscaling", "adaptive"}, default=None
+        "cosine" rises over a tenth of the epochs and falls to zero at their end, "invscaling"
+        falls with the root of the epoch, "adaptive" is divided by 5 when the loss stalls for
+        two epochs. None is "cosine" where trials have told how many epochs there will be
+        (`max_iter=None`), and else "constant".
     learning_rate_init : float, default=1e-3
         The largest learning rate.
     momentum : float in [0, 1), default=0.9
         Nesterov momentum of "sgd".
-    max_iter : int, default=200
-        Epochs.
-    tol : float, default=0.0
+    max_iter : int, default=None
+        Epochs; 0 leaves the network where it begins. None finds out, from 20 to 10,000 rows,
+        in trials that hold out a fifth of them (three trials up to 333 rows, one from 1,000
+        on): all rows are then trained on for as many steps as held-out rows gained from, half
+        as many again with "cosine", or not at all where they gained nothing. Of more rows some
+        are held out of training itself, as by `early_stopping`. Where `early_stopping` or
+        `tol` is to end training, or it goes on from an earlier fit, None is 200 epochs, and on
+        few rows as many as make 4,000 steps.
+    tol : float, default=None
         Training ends when the loss has not improved by this, in nats per row, for
-        `n_iter_no_change` epochs; 0 never ends it without early stopping.
+        `n_iter_no_change` epochs. None and 0 leave the end to `max_iter` and `early_stopping`.
     early_stopping : bool, default=False
         Watch the loss on rows that are held out, and go back to the best epoch.
     validation_fraction : float in (0, 1), default=0.1

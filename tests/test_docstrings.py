@@ -23,7 +23,12 @@ OTHER_PARAMETERS = {
     "hidden_layer_sizes": {"HelmholtzMachine": "layers of latent units, not of a network"},
     "image_shape": {"CountMixtureAE": "counts lie within an image, rows are none"},
     "likelihood": {"HelmholtzMachine": "of binary or Gaussian units only, and chosen by the data"},
-    "max_iter": {"CountMixtureAE PPCA": "EM has iterations, each over all rows"},
+    "init": {"CountMixtureAE": "of Gaussians, by quantiles, counts or a grid"},
+    "learning_rate": {"HelmholtzMachine LatentDensityEstimator": "no trials choose it"},
+    "max_iter": {
+        "CountMixtureAE PPCA": "EM has iterations, each over all rows",
+        "HelmholtzMachine LatentDensityEstimator": "no trials find it",
+    },
     "n_components": {
         "CountMixtureAE": "components of the mixture; the code is one of them",
         "HelmholtzMachine": "the top one of several layers of latent units",
@@ -32,6 +37,7 @@ OTHER_PARAMETERS = {
         "PPCA": "also a share of the variance, Minka's or BIC's choice",
         "VQVAE": "positions, which may follow from the layers",
     },
+    "noise_variance": {"HelmholtzMachine": "has no linear start, which sets its floor"},
     "prior": {
         "AdversarialAE": "any distribution that can be drawn from",
         "VAE": "a density of latents, fixed or learned with the networks",
@@ -50,6 +56,7 @@ OTHER_PARAMETERS = {
         "PPCA": "ways to the same optimum, not optimisers of a network",
     },
     "tol": {
+        "HelmholtzMachine LatentDensityEstimator": "leave the end to no trials",
         "CountMixtureAE": "of iterations of EM, per count",
         "LinearAE": "of ARPACK, as in PCA",
         "PPCA": "of steps of EM, per value",
