@@ -23,7 +23,7 @@ from torch import Tensor
 from skae._base import BaseAutoencoder
 from skae._callback_parameters import CallbackParametersMixin
 from skae._linear.moments import scaled_weight
-from skae._modules.architecture import Architecture, common_scale, layer_sizes
+from skae._modules.architecture import Architecture, common_scale, layer_sizes, row_dtype
 from skae._nn.likelihoods import LIKELIHOODS, NoiseSums, WithNoise, explained
 from skae._training.callbacks import (
     Tasks,
@@ -242,6 +242,7 @@ class NetworkAutoencoder(CallbackParametersMixin):
             center=spread.mean.numpy(),
             scale=common_scale(spread, X.dtype),
             range=(float(spread.low.min()), float(spread.high.max())),
+            row_dtype=row_dtype(X.dtype),
         )
         self._check_support(spread.low, spread.high)
         self._check_size(spread)
@@ -427,7 +428,7 @@ class NetworkAutoencoder(CallbackParametersMixin):
 
     def _map_codes(self, Z: Array, compute: Callable[[Tensor], Tensor]) -> Array:
         """Rows in the units of the data that a function makes of codes."""
-        out = np.empty((len(Z), self.n_features_in_), dtype=np.float32)
+        out = np.empty((len(Z), self.n_features_in_), dtype=self._architecture.row_dtype)
         with self._trainer.inference():
             for part in slices(len(Z)):
                 z = in_float32(as_tensor(Z[part])).to(self._trainer.device)
@@ -435,10 +436,11 @@ class NetworkAutoencoder(CallbackParametersMixin):
         return out
 
     def _in_data_units(self, rows: Tensor) -> Array:
-        """Rows out of the network's units, float32."""
-        targets = self._architecture.units.targets
+        """Rows out of the network's units, of the type that holds those of training."""
+        architecture = self._architecture
+        targets = architecture.units.targets
         rows = rows.cpu() if targets is None else targets.undo(rows)
-        return rows.float().numpy()
+        return rows.numpy().astype(architecture.row_dtype, copy=False)
 
     def _noise_so_far(self) -> Tensor | None:
         """The published noise variance, in the network's units."""

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor, nan
 
 from skae._nn.likelihoods import Likelihood
@@ -35,4 +36,6 @@ class LikelihoodModule(TrainableModule):
 
     def _in_data_units(self, rows: Tensor) -> Tensor:
         targets = self.architecture.units.targets
-        return rows if targets is None else targets.undo(rows).float()
+        if targets is None:
+            return rows
+        return targets.undo(rows).to(getattr(torch, self.architecture.row_dtype))
