@@ -16,12 +16,14 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.callback import with_callbacks
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import get_tags
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 
 from skae._base import BaseAutoencoder
 from skae._callback_parameters import CallbackParametersMixin
+from skae._inference.unexplained import describe, unexplained
 from skae._linear.moments import scaled_weight
 from skae._modules.architecture import Architecture, common_scale, layer_sizes, row_dtype
 from skae._nn.likelihoods import LIKELIHOODS, NoiseSums, WithNoise, explained
@@ -163,8 +165,22 @@ class NetworkAutoencoder(CallbackParametersMixin):
         `valid` are the rows that were held out, if some were.
         """
 
-    def _check_trained(self) -> None:
-        """Warn of a training that ended before its time."""
+    def _check_trained(self, rows: Dataset) -> None:
+        """Warn of a training that ended before its time, or fails on some columns."""
+        if self.net_.interrupted_:
+            return
+        with self._trainer.inference():
+            found = unexplained(self._trainer.module, rows)
+        if found.worse.any():
+            message = describe(
+                found,
+                getattr(self, "feature_names_in_", None),
+                scalable=LIKELIHOODS[self._architecture.likelihood].location,
+                cures=f"Train longer (it ended after {self.n_iter_} epochs, with max_iter="
+                f"{self.max_iter}), lower learning_rate_init (now {self.learning_rate_init}), or "
+                f"ask for more n_components (now {self.n_components}).",
+            )
+            warnings.warn(message, ConvergenceWarning, stacklevel=2)
 
     # ------------------------------------------------------------------------- learning
 
@@ -204,7 +220,7 @@ class NetworkAutoencoder(CallbackParametersMixin):
         self.n_iter_ = self._trainer.n_epochs
         codes = self._finish_whatever_interrupts(rows)
         self._train_more(data, codes, valid, streaming=False)
-        self._check_trained()
+        self._check_trained(rows)
         context.call_on_fit_task_end(estimator=self, X=X, y=told)
         return codes
 

@@ -388,7 +388,8 @@ class VAE(ConditionalMixin, LatentSamplesMixin, EncoderDecoder):
         self.n_active_units_ = int((self._code_moments[1] > _ACTIVE).sum())
         return codes
 
-    def _check_trained(self) -> None:
+    def _check_trained(self, rows: Dataset) -> None:
+        super()._check_trained(rows)
         if 2 * self.n_active_units_ >= self.n_components_:
             return
         cures = f"Train longer (max_iter, now {self.max_iter}), or ask for fewer n_components."

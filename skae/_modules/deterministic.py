@@ -87,6 +87,9 @@ class DeterministicModule(LikelihoodModule):
         out = self.decoder(z.flatten(0, -2)).float()
         return self.out_activation(out).unflatten(0, z.shape[:-1])
 
+    def reconstructed(self, batch: Batch) -> Tensor:
+        return self.likelihood.mean(self.decode(self.encode(batch.x)))
+
     def log_px(self, batch: Batch, z: Tensor) -> Tensor:
         """log p(x|z) of codes (n, n_draws, k), in the decoder's units."""
         seen = None if batch.seen is None else batch.seen[:, None]

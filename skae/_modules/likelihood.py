@@ -1,5 +1,6 @@
 """What modules that explain rows by a likelihood have in common: the units of the rows."""
 
+from abc import abstractmethod
 from typing import Any
 
 import torch
@@ -15,6 +16,10 @@ class LikelihoodModule(TrainableModule):
 
     likelihood: Likelihood
     architecture: Any  # a Architecture
+
+    @abstractmethod
+    def reconstructed(self, batch: Batch) -> Tensor:
+        """Mean of p(x|z) at the code of each row, in the decoder's units."""
 
     def log_units(self, batch: Batch) -> Tensor | float:
         """What log densities of the seen values lose in the units of the data."""

@@ -222,6 +222,9 @@ class VQVAEModule(LikelihoodModule):
         quantized = self._rounded(z)
         return z, quantized, self.decode(quantized.value)
 
+    def reconstructed(self, batch: Batch) -> Tensor:
+        return self.likelihood.mean(self(batch)[2])
+
     # What training asks for.
 
     def start_codebook(self, rows: Dataset, train: Tensor, batch_size: int, seed: int) -> None:
