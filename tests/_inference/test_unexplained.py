@@ -115,7 +115,7 @@ def test_columns_off_their_mean_by_more_than_noise(scale):
     np.testing.assert_array_equal(few.worse(), [False, False, False, True])
     # So it is where 30 rows have nearly all of the weight.
     X = np.vstack([normal(30, 4), normal(970, 4)])
-    weight = np.repeat([1.0, 1e-6], [30, 970])
+    weight = np.repeat([100.0, 1e-4], [30, 970])
     heavy = Shifted(scale * X, scale * shift, weight=weight)
     np.testing.assert_array_equal(heavy.worse(), few.worse())
 
@@ -135,9 +135,9 @@ def test_columns_that_only_rounding_moves_do_not_count(dtype, rescaled):
 
 @pytest.mark.parametrize("rescaled", [True, False])
 def test_offsets_that_float32_loses_the_values_beside(rescaled):
-    """Of rows that are explained as they are, what is left is its rounding, to multiples of 8."""
-    X = normal(500, 2) + np.array([0.0, 1e8])
-    assert Shifted(X, 1.0, rescaled=rescaled).worse().tolist() == [True, rescaled]
+    """Of rows that are explained as they are, what is left is rounding, to multiples of 8."""
+    X = normal(500, 2) + np.array([0.0, 1e8 + 4])
+    assert Shifted(X, 10.0, rescaled=rescaled).worse().tolist() == [True, rescaled]
 
 
 def test_columns_of_which_few_rows_say_all_do_not_count():
