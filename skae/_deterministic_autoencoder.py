@@ -136,7 +136,8 @@ class DeterministicAutoencoder(DataScoresMixin, LatentPathsMixin, EncoderDecoder
                 f"perceptual cannot take a batch of shape {(2, *shape)}: {error}"
             ) from error
 
-    def _check_trained(self) -> None:
+    def _check_trained(self, rows: Dataset) -> None:
+        super()._check_trained(rows)
         n_open = int(self._trainer.module.gate.sum())
         if n_open < self.n_components_:
             warnings.warn(

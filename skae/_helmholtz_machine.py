@@ -598,7 +598,7 @@ class HelmholtzMachine(LatentSamplesMixin, NetworkAutoencoder):
     ) -> tuple[Array, tuple[Array, ...]]:
         """Rows, or their means, and the units of the layers, from the top down."""
         module, generator = self._trainer.module, self._trainer.generator(rng)
-        rows = np.empty((n_samples, self.n_features_in_), dtype=np.float32)
+        rows = np.empty((n_samples, self.n_features_in_), dtype=self._architecture.row_dtype)
         layers = [
             np.empty((n_samples, n), dtype=np.float32) for n in self._architecture.layer_sizes
         ]

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.callback import with_callbacks
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import get_tags
 from sklearn.utils.validation import validate_data
 from skorch.callbacks import Callback
@@ -23,8 +24,9 @@ from torch import Tensor
 
 from skae._base import BaseAutoencoder
 from skae._callback_parameters import CallbackParametersMixin
+from skae._inference.unexplained import describe, unexplained
 from skae._linear.moments import scaled_weight
-from skae._modules.architecture import Architecture, common_scale, layer_sizes
+from skae._modules.architecture import Architecture, common_scale, layer_sizes, row_dtype
 from skae._nn.likelihoods import LIKELIHOODS, NoiseSums, WithNoise, explained
 from skae._training.callbacks import (
     Tasks,
@@ -176,8 +178,22 @@ class NetworkAutoencoder(CallbackParametersMixin):
         `valid` are the rows that were held out, if some were.
         """
 
-    def _check_trained(self) -> None:
-        """Warn of a training that ended before its time."""
+    def _check_trained(self, rows: Dataset) -> None:
+        """Warn of a training that ended before its time, or fails on some columns."""
+        if self.net_.interrupted_:
+            return
+        with self._trainer.inference():
+            found = unexplained(self._trainer.module, rows)
+        if found.worse.any():
+            message = describe(
+                found,
+                getattr(self, "feature_names_in_", None),
+                scalable=LIKELIHOODS[self._architecture.likelihood].location,
+                cures=f"Train longer (it ended after {self.n_iter_} epochs, with max_iter="
+                f"{self.max_iter}), lower learning_rate_init (now {self.learning_rate_init}), or "
+                f"ask for more n_components (now {self.n_components}).",
+            )
+            warnings.warn(message, ConvergenceWarning, stacklevel=2)
 
     # ------------------------------------------------------------------------- learning
 
@@ -221,7 +237,7 @@ class NetworkAutoencoder(CallbackParametersMixin):
         self.n_iter_ = self._trainer.n_epochs
         codes = self._finish_whatever_interrupts(rows)
         self._train_more(data, codes, valid, streaming=False)
-        self._check_trained()
+        self._check_trained(rows)
         context.call_on_fit_task_end(estimator=self, X=X, y=told)
         return codes
 
@@ -260,6 +276,7 @@ class NetworkAutoencoder(CallbackParametersMixin):
             center=spread.mean.numpy(),
             scale=common_scale(spread, X.dtype),
             range=(float(spread.low.min()), float(spread.high.max())),
+            row_dtype=row_dtype(X.dtype),
         )
         self._check_support(spread.low, spread.high)
         self._check_size(spread)
@@ -447,7 +464,7 @@ class NetworkAutoencoder(CallbackParametersMixin):
 
     def _map_codes(self, Z: Array, compute: Callable[[Tensor], Tensor]) -> Array:
         """Rows in the units of the data that a function makes of codes."""
-        out = np.empty((len(Z), self.n_features_in_), dtype=np.float32)
+        out = np.empty((len(Z), self.n_features_in_), dtype=self._architecture.row_dtype)
         with self._trainer.inference():
             for part in slices(len(Z)):
                 z = in_float32(as_tensor(Z[part])).to(self._trainer.device)
@@ -455,10 +472,11 @@ class NetworkAutoencoder(CallbackParametersMixin):
         return out
 
     def _in_data_units(self, rows: Tensor) -> Array:
-        """Rows out of the network's units, float32."""
-        targets = self._architecture.units.targets
+        """Rows out of the network's units, of the type that holds those of training."""
+        architecture = self._architecture
+        targets = architecture.units.targets
         rows = rows.cpu() if targets is None else targets.undo(rows)
-        return rows.float().numpy()
+        return rows.numpy().astype(architecture.row_dtype, copy=False)
 
     def _noise_so_far(self) -> Tensor | None:
         """The published noise variance, in the network's units."""

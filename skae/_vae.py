@@ -34,6 +34,7 @@ from skae._latent_samples import LatentSamplesMixin
 from skae._linear.running import running_variance
 from skae._modules.vae import VAEArchitecture, VAEModule, start_narrow
 from skae._training.data import Data, Dataset
+from skae._training.trainer import slices
 from skae._utils.validation import Interval, StrOptions, private_generator
 from skae.metrics import active_units
 
@@ -404,7 +405,8 @@ class VAE(ConditionalMixin, LatentSamplesMixin, EncoderDecoder):
         self.n_active_units_ = int((self._code_moments[1] > _ACTIVE).sum())
         return codes
 
-    def _check_trained(self) -> None:
+    def _check_trained(self, rows: Dataset) -> None:
+        super()._check_trained(rows)
         if 2 * self.n_active_units_ >= self.n_components_:
             return
         cures = f"Train longer (max_iter, now {self.n_iter_}), or ask for fewer n_components."
@@ -607,7 +609,8 @@ class VAE(ConditionalMixin, LatentSamplesMixin, EncoderDecoder):
             Data(rows[some], None, None if condition is None else condition[some])
         )
         module = self._trainer.module
-        wide = np.result_type(rows.dtype, np.float32)  # seen values stay what they are
+        # Seen values stay what they are.
+        wide = np.result_type(rows.dtype, self._architecture.row_dtype)
         filled = np.repeat(rows[None].astype(wide), n_draws or 1, axis=0)
         with self._trainer.inference():
             if n_draws is None:
@@ -615,10 +618,12 @@ class VAE(ConditionalMixin, LatentSamplesMixin, EncoderDecoder):
             else:
                 generator = self._trainer.generator(private_generator(random_state))
                 guesses = imputed_draws(module, source, n_importance, n_draws, generator)
+        incomplete = np.flatnonzero(some)
         for completed, guess in zip(filled, guesses.swapaxes(0, 1), strict=True):
-            part = completed[some]
-            part[missing[some]] = self._in_data_units(torch.from_numpy(guess))[missing[some]]
-            completed[some] = part
+            for part in slices(len(incomplete)):
+                which = incomplete[part]
+                values = self._in_data_units(torch.from_numpy(guess[part]))
+                completed[which] = np.where(missing[which], values, completed[which])
         return self._to_frame(filled[0], X) if n_draws is None else filled
 
     # ------------------------------------------------------------------- the hooks

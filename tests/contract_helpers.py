@@ -47,6 +47,9 @@ def law_for(estimators):
 every_estimator = law_for(ESTIMATORS)
 every_exact_estimator = law_for([E for E in ESTIMATORS if not trained_on_batches(E)])
 every_gaussian = law_for([E for E in ESTIMATORS if hasattr(E, "get_covariance")])
+every_gaussian_network = law_for(
+    [E for E in ESTIMATORS if trained_on_batches(E) and "likelihood" in E().get_params()]
+)
 every_sparse_estimator = law_for([E for E in ESTIMATORS if get_tags(E()).input_tags.sparse])
 every_forgiving_estimator = law_for([E for E in ESTIMATORS if may_miss_values(E)])
 every_streaming_estimator = law_for([E for E in ESTIMATORS if hasattr(E, "partial_fit")])

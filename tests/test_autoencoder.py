@@ -191,6 +191,30 @@ def test_scores_far_from_zero():
     assert far.noise_variance_ == pytest.approx(model.noise_variance_, rel=1e-2)
 
 
+@pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli"])
+def test_files_of_earlier_versions_give_float32_rows(likelihood):
+    """They know nothing of the type of the training rows, and gave float32 for all."""
+    X = rows_for(likelihood)
+    model = autoencoder(likelihood=likelihood, max_iter=1).fit(X)
+    assert model.reconstruct(X).dtype == np.float64
+    state = model.__getstate__()
+    del state["_architecture"]["row_dtype"]
+    old = autoencoder()
+    old.__setstate__(state)
+    assert old.reconstruct(X).dtype == np.float32
+    np.testing.assert_array_equal(old.reconstruct(X), model.reconstruct(X).astype(np.float32))
+
+
+def test_a_stream_returns_rows_of_the_type_of_its_first_batch():
+    """As it fixes the units; and so does the first fit of a warm start."""
+    X = low_rank_rows().astype(np.float64)
+    for first, then in ((X, X.astype(np.float32)), (X.astype(np.float32), X)):
+        model = autoencoder(max_iter=1).partial_fit(first).partial_fit(then)
+        assert model.reconstruct(then).dtype == first.dtype
+        warm = autoencoder(max_iter=1, warm_start=True).fit(first).fit(then)
+        assert warm.reconstruct(then).dtype == first.dtype
+
+
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("gaps", [0.0, 0.2])
 @pytest.mark.parametrize("noise", ["scalar", "per_feature"])

@@ -24,6 +24,7 @@ from contract_helpers import (
     every_estimator,
     every_fit,
     every_forgiving_estimator,
+    every_gaussian_network,
     every_kind_of_rows,
     every_sparse_estimator,
     fitted,
@@ -142,12 +143,25 @@ def test_sparse_rows_compute_as_dense_rows(Estimator, container):
 
 
 @every_estimator
-@pytest.mark.parametrize("dtype", ["float64", "float32", "int64", "int32", "uint8", "bool"])
-def test_dtype(Estimator, dtype):
-    """A model returns the float type it was given if it preserves that, else its widest."""
+@pytest.mark.parametrize(
+    ("dtype", "narrow"),
+    [
+        ("float64", False),
+        ("float32", True),
+        ("float16", True),
+        ("int64", False),
+        ("int32", False),
+        ("int16", True),
+        ("uint8", True),
+        ("bool", True),
+    ],
+)
+def test_dtype(Estimator, dtype, narrow):
+    """float32 rows give float32, others float64. Networks give codes and scores in float32, and
+    rows, too, of a type of which float32 keeps every value (`narrow`)."""
     wide = computes_in_float64(Estimator)
-    preserved = ["float64", "float32"] if wide else ["float32"]
-    expected = dtype if dtype in preserved else preserved[0]
+    expected = "float32" if dtype == "float32" else "float64" if wide else "float32"
+    of_rows = expected if wide else "float32" if narrow else "float64"
     X = make_data(Estimator)
     X = X > 1 if dtype == "bool" else np.abs(3 * X).astype(dtype)
     weight = np.ones(len(X))  # float64 weights do not widen float32 rows
@@ -159,7 +173,31 @@ def test_dtype(Estimator, dtype):
         for name in ("transform", "fit_transform"):
             if values[name].dtype.kind == "i":
                 assert given.pop(name) == "int64", name
+        rows = {name: given.pop(name) for name in list(given) if name in OF_ROWS}
         assert given == dict.fromkeys(given, expected)
+        assert rows == dict.fromkeys(OF_ROWS, of_rows)
+
+
+# What comes back in the units of the rows.
+OF_ROWS = ("inverse_transform", "reconstruct", "sample", "sample without noise")
+
+
+@every_gaussian_network
+@pytest.mark.parametrize("gaps", [0.0, 0.1])
+def test_networks_explain_as_much_far_from_zero(Estimator, gaps):
+    """At an offset of which float32 holds every eighth number alone, rows of spread 1 to 3."""
+    X = make_data(Estimator, (200, 6), gaps=gaps)
+    seen = ~np.isnan(X)
+    shares = []
+    for offset in (0.0, 1e8):
+        rows = X + offset
+        model = small(Estimator).set_params(max_iter=30).fit(rows)
+        residuals = (rows - model.reconstruct(rows))[seen]
+        shares.append(1 - residuals.var() / rows[seen].var())
+        drawn = model.sample(2000, random_state=0)
+        assert np.abs(drawn - offset - model.sample(2000, noise=False, random_state=0)).max() > 0
+        np.testing.assert_allclose(drawn.mean(0) - offset, np.nanmean(X, 0), atol=1.0)
+    assert shares[1] == pytest.approx(shares[0], abs=2e-3)
 
 
 # ------------------------------------------------------------------------ data frames

@@ -543,8 +543,9 @@ def test_dreams_follow_the_enumerated_joint():
     rows, layers = model.dream(30_000, return_layers=True, random_state=2)
     top, below = layers
     assert [layer.shape for layer in layers] == [(30_000, 3), (30_000, 1)]
+    assert rows.dtype == np.float64  # as those of training
     for values in (rows, *layers):
-        assert values.dtype == np.float32
+        assert values is rows or values.dtype == np.float32
         assert set(np.unique(values)) == {0.0, 1.0}
     # As the truth counts configurations: x slowest, then from the data up.
     counts = frequencies(np.hstack([rows, below, top]))

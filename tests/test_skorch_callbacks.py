@@ -13,6 +13,7 @@ from sklearn.model_selection import GridSearchCV
 from skorch import NeuralNet
 from skorch.callbacks import (
     BatchScoring,
+    Callback,
     Checkpoint,
     EarlyStopping,
     EpochScoring,
@@ -148,6 +149,26 @@ def test_scores_are_in_the_units_of_the_data():
         for name, _ in scores:
             assert model.history_[epoch - 1][name] == pytest.approx(error, rel=1e-4)
     assert_same(weights(model), weights(network(**params).fit(X)))
+
+
+def test_callbacks_hear_of_rows_far_from_zero():
+    """Batches of float64 rows are those rows, and outputs lie between them."""
+    X = 1e8 + make_rows(dtype=np.float64)
+    heard, outputs = [], []
+
+    class Hears(Callback):
+        def on_batch_end(self, net, batch, y_pred, **kwargs):
+            heard.append(batch[0])
+            outputs.append(y_pred)
+
+    network(max_iter=1, callbacks=[Hears()]).fit(X)
+    rows = torch.cat(heard).numpy()
+    assert rows.dtype == X.dtype
+    order, theirs = (np.argsort(values[:, 0]) for values in (X, rows))
+    np.testing.assert_allclose(rows[theirs] - 1e8, X[order] - 1e8, atol=1e-5)
+    found = torch.cat(outputs).numpy()
+    assert found.dtype == X.dtype
+    assert len(np.unique(found)) == found.size
 
 
 def test_a_scorer_may_ask_the_net_itself():

@@ -320,6 +320,26 @@ def test_impossible_imputations(blind, arguments, named):
         model.impute(X, **arguments)
 
 
+def test_imputation_far_from_zero():
+    """An offset that float32 could not hold beside the rows is added to what is filled in."""
+    X = noisy_rows(60).astype(np.float64)
+    X[np.random.default_rng(0).random(X.shape) < 0.2] = np.nan
+    seen = ~np.isnan(X)
+    model, far = vae().fit(X), vae().fit(X + 1e8)
+    for draws in (None, 3):
+        expected, found = (
+            fitted.impute(rows, draws, random_state=0)
+            for fitted, rows in ((model, X), (far, X + 1e8))
+        )
+        np.testing.assert_array_equal(
+            found[..., seen], np.broadcast_to((X + 1e8)[seen], found[..., seen].shape)
+        )
+        np.testing.assert_allclose(found - 1e8, expected, atol=0.05)
+    # Whatever type the rows to fill have; and theirs where that is the wider one.
+    assert model.impute(X.astype(np.float32)).dtype == np.float64
+    assert vae(max_iter=1).fit(X.astype(np.float32)).impute(X).dtype == np.float64
+
+
 def test_imputed_rows_in_a_frame(blind):
     """Means under the names of the columns; draws an array."""
     _, _, X = blind

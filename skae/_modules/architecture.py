@@ -27,7 +27,16 @@ from skae._nn.networks import (
 from skae._training.data import Affine, Spread, Units
 
 # Fields that the rows decide.
-_OF_DATA = ("n_features", "n_codes", "n_conditions", "with_mask", "center", "scale", "range")
+_OF_DATA = (
+    "n_features",
+    "n_codes",
+    "n_conditions",
+    "with_mask",
+    "center",
+    "scale",
+    "range",
+    "row_dtype",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +56,7 @@ class Architecture:
     range: tuple[float, float]  # of all values
     # What the learned noise variance is at least, as a share of the features' mean variance.
     noise_floor: float = 1e-4
+    row_dtype: str = "float32"  # of rows that come back in the units of the data
 
     # Fields that may change while training goes on.
     changeable: ClassVar[tuple[str, ...]] = ()
@@ -252,6 +262,11 @@ def common_scale(spread: Spread, dtype: np.dtype[Any]) -> float:
     if scale > 10 * eps * size and scale > 1e-150:
         return scale
     return size if size > 1e-150 else 1.0
+
+
+def row_dtype(dtype: np.dtype[Any]) -> str:
+    """The type that holds rows like those of this type: far from zero float32 may lose them."""
+    return "float32" if np.result_type(dtype, np.float32) == np.float32 else "float64"
 
 
 def layer_sizes(name: str, sizes: Any) -> tuple[int, ...]:

@@ -98,7 +98,7 @@ class DeterministicModule(LikelihoodModule):
         self.eval()
         total = weight = 0.0
         for batch in batches:
-            error = (self.decode(self.all_codes(batch.x)) - batch.y).square()
+            error = (self.reconstructed(batch) - batch.y).square()
             counts = torch.ones_like(error) if batch.seen is None else batch.seen
             if batch.weight is not None:
                 counts = counts * batch.weight[:, None]
@@ -125,6 +125,9 @@ class DeterministicModule(LikelihoodModule):
         start.set_decoder(self, codes, self.all_codes)
         left = start.residual_variances(start.variances)
         start.set_noise(self.likelihood, left, float(left.mean()))
+
+    def reconstructed(self, batch: Batch) -> Tensor:
+        return self.likelihood.mean(self.decode(self.encode(batch.x)))
 
     def log_px(self, batch: Batch, z: Tensor) -> Tensor:
         """log p(x|z) of codes (n, n_draws, k), in the decoder's units."""

@@ -227,6 +227,9 @@ class HelmholtzModule(LikelihoodModule):
             z = torch.sigmoid(full(layer(z)))
         return full(self.to_rows(z))
 
+    def reconstructed(self, batch: Batch) -> Tensor:
+        return self.likelihood.mean(self.output(self.probabilities(batch.x)[-1]))
+
     # ------------------------------------------------------------ what training asks for
 
     def prepare(self, batch: Batch, generator: torch.Generator) -> Batch:

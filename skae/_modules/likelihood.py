@@ -1,6 +1,7 @@
 """What modules that explain rows by a likelihood have in common: the units of the rows."""
 
 import copy
+from abc import abstractmethod
 from typing import Any
 
 import torch
@@ -16,6 +17,10 @@ class LikelihoodModule(TrainableModule):
 
     likelihood: Likelihood
     architecture: Any  # a Architecture
+
+    @abstractmethod
+    def reconstructed(self, batch: Batch) -> Tensor:
+        """Mean of p(x|z) at the code of each row, in the decoder's units."""
 
     def log_units(self, batch: Batch) -> Tensor | float:
         """What log densities of the seen values lose in the units of the data."""
@@ -52,4 +57,6 @@ class LikelihoodModule(TrainableModule):
 
     def _in_data_units(self, rows: Tensor) -> Tensor:
         targets = self.architecture.units.targets
-        return rows if targets is None else targets.undo(rows).float()
+        if targets is None:
+            return rows
+        return targets.undo(rows).to(getattr(torch, self.architecture.row_dtype))

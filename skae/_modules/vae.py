@@ -218,6 +218,9 @@ class VAEModule(LikelihoodModule):
         )
         return reduce(torch.add, parts)  # one by one: a part is as large as all rows
 
+    def reconstructed(self, batch: Batch) -> Tensor:
+        return self.mean(self.encode(batch.x).mean, batch.condition)
+
     def log_px(self, batch: Batch, z: Tensor) -> Tensor:
         """log p(x|z) of codes (n, n_draws, k), in the decoder's units; over labels as above."""
         seen, condition = (None if t is None else t[:, None] for t in (batch.seen, batch.condition))

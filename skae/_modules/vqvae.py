@@ -218,6 +218,9 @@ class VQVAEModule(LikelihoodModule):
         quantized = self._rounded(z)
         return z, quantized, self.decode(quantized.value)
 
+    def reconstructed(self, batch: Batch) -> Tensor:
+        return self.likelihood.mean(self(batch)[2])
+
     # What training asks for.
 
     @torch.no_grad()

@@ -1,0 +1,126 @@
+"""Columns that a trained network reconstructs worse than their mean would."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from skae._modules.likelihood import LikelihoodModule
+from skae._nn.likelihoods import Laplace
+from skae._training.data import Batch, Dataset
+
+# Rows that are looked at, evenly spaced over all; fewer of many columns.
+_ROWS, _VALUES = 2048, 2**22
+# How many times its variance the residual of a column is, at least, and by how many standard errors
+# it is larger. A code that says nothing of a column leaves 1; what is looked at are some rows, and
+# the last steps leave columns of little weight at up to 1.3 in fits that are fine (digits).
+_LIMIT, _ERRORS = 1.5, 3.0
+# A column that is another value than usual in less than a hundredth of the rows has a kurtosis
+# above this: mean and variance are no summary of it, such as of pixels at the border of an image.
+_RARE = 100.0
+# The variance of a column beside the mean one, below which it is no wonder.
+_LITTLE = 0.01
+# The standard deviation of a column that only rounding moves, in units of that.
+_ROUNDING = 10.0
+
+
+class Unexplained(NamedTuple):
+    """Of every column: residual and variance, and whether the residual is clearly the larger.
+
+    Both are means of squares over seen values, in the decoder's units.
+    """
+
+    residual: NDArray[np.float64]
+    variance: NDArray[np.float64]
+    worse: NDArray[np.bool_]
+
+    @property
+    def share(self) -> NDArray[np.float64]:
+        """What is left of each variance; 0 of columns that do not vary."""
+        return self.residual / np.where(self.variance > 0, self.variance, np.inf)
+
+
+def unexplained(module: LikelihoodModule, rows: Dataset) -> Unexplained:
+    """Compare the reconstructions of rows with the means of their columns."""
+    n_features = module.architecture.n_features
+    n_rows = min(len(rows), max(_ROWS // 8, min(_ROWS, _VALUES // n_features)))
+    index = torch.arange(0, len(rows), -(-len(rows) // n_rows))
+    parts = index.to(rows.index_device).split(_ROWS // 4)
+    count = torch.zeros(n_features, dtype=torch.float64)
+    total = torch.zeros_like(count)
+    for part in parts:
+        y, weight = _values(rows.batch(part))
+        count += weight.sum(0)
+        total += (weight * y).sum(0)
+    count = count.clamp(min=1e-300)
+    mean = total / count
+    # Weighted sums of squared deviations, of their squares, of squared residuals; of the difference
+    # of the two squares by squared weights, for its standard error.
+    sums = torch.zeros((6, n_features), dtype=torch.float64)
+    for part in parts:
+        batch = rows.batch(part)
+        y, weight = _values(batch)
+        square = (y - mean).square()
+        residual = (y - module.reconstructed(batch).cpu().double()).square()
+        more, heavy = residual - square, weight.square()
+        terms = (
+            weight * square,
+            weight * square.square(),
+            weight * residual,
+            heavy.expand_as(y),
+            heavy * more,
+            heavy * more.square(),
+        )
+        sums += torch.stack([term.sum(0) for term in terms])
+    variance, fourth, residual = sums[:3] / count
+    more = residual - variance
+    error = (sums[5] - 2 * more * sums[4] + more.square() * sums[3]).clamp(min=0).sqrt() / count
+    varies = variance.sqrt() > _ROUNDING * _rounding(module, rows, mean)
+    usual = fourth <= _RARE * variance.square()
+    # The best constant for absolute errors is the median, within one standard deviation of the
+    # mean: with it the residual may be twice the variance.
+    limit = _LIMIT * (2 if isinstance(module.likelihood, Laplace) else 1)
+    worse = varies & usual & (residual > limit * variance) & (more > _ERRORS * error)
+    return Unexplained(residual.numpy(), variance.numpy(), worse.numpy())
+
+
+def _values(batch: Batch) -> tuple[Tensor, Tensor]:
+    """Rows, and how much each value counts, float64 on the CPU."""
+    y = batch.y.cpu().double()
+    weight = y.new_ones((len(y), 1)) if batch.weight is None else batch.weight.cpu()[:, None]
+    return y, weight.double() if batch.seen is None else weight * batch.seen.cpu().double()
+
+
+def _rounding(module: LikelihoodModule, rows: Dataset, mean: Tensor) -> Tensor:
+    """By how much rounding moves the values of each column, in the decoder's units."""
+    architecture, dtype = module.architecture, rows.data.X.dtype
+    eps = float(np.finfo(dtype).eps) if dtype.kind == "f" else 0.0
+    of_rows = eps * (torch.from_numpy(abs(architecture.center)) + architecture.scale)
+    return of_rows / architecture.target_scale + torch.finfo(torch.float32).eps * mean.abs()
+
+
+def describe(
+    found: Unexplained, names: NDArray[np.object_] | None, scalable: bool, cures: str
+) -> str:
+    """What to say of the columns that are worse, and what to do.
+
+    Where squared or absolute errors are the loss, columns may be scaled (`scalable`), and those of
+    little variance have little weight. `cures` is the advice for all else.
+    """
+    share = found.share
+    worst = int(np.where(found.worse, share, -1.0).argmax())
+    which = worst if names is None else repr(names[worst])
+    text = (
+        f"{found.worse.sum()} of {len(share)} columns are reconstructed worse than by their mean, "
+        f"the worst, column {which}, with a mean squared error of {share[worst]:.3g} times its "
+        "variance."
+    )
+    relative = found.variance[worst] / found.variance.mean()
+    if scalable and relative < _LITTLE and found.residual.sum() < found.variance.sum():
+        return (
+            f"{text} Its variance is {relative:.1g} of the columns' mean variance, so that it has "
+            "hardly any weight in the loss. Put sklearn.preprocessing.StandardScaler in front."
+        )
+    return f"{text} {cures}"
