@@ -129,6 +129,9 @@ class NetworkAutoencoder(CallbackParametersMixin):
         """Fields of the architecture that are not just parameters of the same name."""
         return {}
 
+    def _choose_sizes(self, n_rows: int) -> None:
+        """Choose what parameters leave to the number of rows that training begins with."""
+
     def _given_modules(self) -> tuple[Any, ...]:
         """The user's own modules among the parameters."""
         return ()
@@ -146,6 +149,10 @@ class NetworkAutoencoder(CallbackParametersMixin):
 
     def _check_batches(self, n_train: int) -> None:
         """Raise where batches would be too small."""
+
+    def _split(self, n_rows: int) -> tuple[Tensor, Tensor | None]:
+        """Rows to train on, and rows that are held out, if any."""
+        return self._trainer.split(n_rows)
 
     def _prepare(self, rows: Dataset, train: Tensor) -> None:
         """What comes before the first training: nothing, or a pretraining."""
@@ -184,7 +191,7 @@ class NetworkAutoencoder(CallbackParametersMixin):
         context.call_on_fit_task_begin(estimator=self, X=X, y=told)
         data = self._begin(X, sample_weight, y, previous, rng)
         rows = self._dataset(data, reread=True)
-        train, valid = self._trainer.split(len(rows))
+        train, valid = self._split(len(rows))
         self._check_batches(len(train))
         if previous is None:
             self._prepare(rows, train)
@@ -229,6 +236,7 @@ class NetworkAutoencoder(CallbackParametersMixin):
     def _start(self, data: Data, rng: np.random.RandomState) -> None:
         X, weight, condition = data
         self._check_parameters(X.shape[1])
+        self._choose_sizes(len(X))
         self._seed = int(rng.randint(2**31 - 1))
         spread = spread_of(X, weight)
         if spread.any_missing:

@@ -62,6 +62,7 @@ def vqvae(n_components=3, **params):
     """A small model that trains for a few epochs, all of them."""
     defaults = {
         "n_codes": 5,
+        "calibration": False,
         "code_dim": 2,
         "hidden_layer_sizes": (16,),
         "activation": "tanh",
@@ -93,6 +94,8 @@ QUANTIZERS = {
     "simvq": {"quantizer": "simvq"},
     "fsq": {"quantizer": "fsq", "levels": (2, 4), "n_codes": 8},
 }
+# What the tests of so few rows are about.
+few_encodings = pytest.mark.filterwarnings("ignore:n_codes=.* is far too many:UserWarning")
 every_quantizer = pytest.mark.parametrize("kind", QUANTIZERS)
 every_prior = pytest.mark.parametrize("prior", ["autoregressive", "independent", None])
 
@@ -926,6 +929,7 @@ def test_linear_codebooks_start_at_the_second_moments(weighted):
     np.testing.assert_allclose(W.T @ W, moments, rtol=1e-3, atol=1e-3 * moments.max())
 
 
+@few_encodings
 @pytest.mark.parametrize("n_rows", [2, 6, 15])
 @pytest.mark.parametrize("kind", ["ema", "loss", "simvq"])
 def test_fewer_rows_than_codes(kind, n_rows):
@@ -1549,6 +1553,7 @@ def interrupt_in_training(loss):
     return interrupted
 
 
+@few_encodings
 def test_one_row_that_counts():
     """Is all that the prior has: it is certain of its codes, as far as smoothing lets it."""
     X = clustered_rows(20)
