@@ -231,9 +231,9 @@ class AutoregressivePrior:
             log_prob = torch.cat([sequence.log_prob(k[part]).sum(1) for part in slices(len(k))])
             return -float(weighted_mean(log_prob, w))
 
-        found = minimize_scalar(cost, bounds=(0.0, 1.0), method="bounded", options={"xatol": 1e-2})
-        # The cost is convex, and the search stays off its bounds.
-        cost(min((1.0, float(found.x)), key=cost))
+        found = minimize_scalar(cost, bounds=(0.0, 1.0), method="bounded", options={"xatol": 1e-3})
+        # The cost is convex; the search stays off its bounds.
+        cost(min((1.0, 0.0, float(found.x)), key=cost))
 
     def _dataset(self, codes: Indices, weight: Array | None) -> Dataset:
         return Dataset(
