@@ -1822,3 +1822,20 @@ def test_a_calibrated_independent_prior_predicts_rows_that_were_kept(weighted):
     a = tried[int(np.argmax(scores))]
     expected = (every + a / 16) / (100 + a)
     np.testing.assert_allclose(np.exp(model._prior.log_frequencies), expected, rtol=1e-5)
+
+
+def test_a_calibrated_prior_is_as_sure_as_rows_that_were_kept_allow():
+    """No other factor of all logits makes these likelier."""
+    X = clustered_rows(60)
+    options = {"validation_fraction": 0.3, "prior_max_iter": 30, "prior_learning_rate_init": 0.1}
+    model = vqvae(n_codes=24, max_iter=40, calibration=True, **options).fit(X)
+    kept = model.transform(X[model._trainer.split(60, True)[1]])
+    sequence, scores = model.prior_net_.module_.sequence, []
+    heads = (sequence.leave, sequence.own_leave, sequence.bias)
+    as_fitted = [head.detach().clone() for head in heads]
+    for factor in (0.9, 1.0, 1.1):
+        with torch.no_grad():
+            for head, value in zip(heads, as_fitted, strict=True):
+                head.copy_(factor * value)
+        scores.append(model.score_codes(kept).mean())
+    assert scores[1] > max(scores[0], scores[2])

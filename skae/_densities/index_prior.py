@@ -1,5 +1,6 @@
 """p(k) of the indices that code a row: independent positions, or one after the other."""
 
+import copy
 from math import ceil, log
 from typing import Any, Self
 
@@ -12,10 +13,13 @@ from torch import Tensor, nn
 from skae._nn.causal import CausalCategorical
 from skae._training.data import Batch, Data, Dataset, Units
 from skae._training.module import Loss, TrainableModule, weighted_mean
-from skae._training.trainer import Trainer, TrainingOptions, slices
+from skae._training.trainer import Trainer, TrainingOptions
 
 Array = NDArray[Any]
 Indices = NDArray[np.int64]
+
+# Logits by which a prior is softened, about.
+_SOFTENING_LOGITS = 2**24
 
 
 def smoothed_frequencies(counts: Array, apart: tuple[Array, Array] | None = None) -> Array:
@@ -219,21 +223,26 @@ class AutoregressivePrior:
     def soften(self, codes: Indices, weight: Array | None, held_out: Tensor) -> None:
         """Multiply all logits by the number in [0, 1] at which rows that neither this network nor
         the encoder was trained on are most likely (temperature scaling; 0 is the uniform p)."""
-        sequence, rows = self.sequence, held_out.numpy()
-        k = torch.from_numpy(codes[rows]).to(self.trainer.device)
-        w = None if weight is None else torch.as_tensor(weight[rows]).to(self.trainer.device)
-        heads = (sequence.leave, sequence.own_leave, sequence.bias)
+        # In float64: a flat maximum is found to the root of the precision. One number needs not
+        # all rows of a large set.
+        wide = copy.deepcopy(self.sequence).cpu().double()
+        step = ceil(len(held_out) * wide.bias.numel() / _SOFTENING_LOGITS)
+        rows = held_out.numpy()[::step]
+        k = torch.from_numpy(codes[rows])
+        w = None if weight is None else torch.as_tensor(weight[rows], dtype=torch.float64)
+        heads = (wide.leave, wide.own_leave, wide.bias)
         as_trained = [head.clone() for head in heads]
 
         def cost(factor: float) -> float:
             for head, value in zip(heads, as_trained, strict=True):
                 head.copy_(factor * value)
-            log_prob = torch.cat([sequence.log_prob(k[part]).sum(1) for part in slices(len(k))])
-            return -float(weighted_mean(log_prob, w))
+            return -float(weighted_mean(wide.log_prob(k).sum(1), w))
 
-        found = minimize_scalar(cost, bounds=(0.0, 1.0), method="bounded", options={"xatol": 1e-3})
+        found = minimize_scalar(cost, bounds=(0.0, 1.0), method="bounded", options={"xatol": 1e-6})
         # The cost is convex; the search stays off its bounds.
-        cost(min((1.0, 0.0, float(found.x)), key=cost))
+        factor = min((1.0, 0.0, float(found.x)), key=cost)
+        for head in (self.sequence.leave, self.sequence.own_leave, self.sequence.bias):
+            head.mul_(factor)
 
     def _dataset(self, codes: Indices, weight: Array | None) -> Dataset:
         return Dataset(
