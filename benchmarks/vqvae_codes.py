@@ -115,7 +115,8 @@ def memory(X: np.ndarray) -> None:
 
 def sampling(X: np.ndarray) -> None:
     """With and without the cache."""
-    model = VQVAE(49, hidden_layer_sizes=N_HIDDEN, max_iter=1, random_state=0).fit(X[:2000])
+    options = {"n_codes": 512, "hidden_layer_sizes": N_HIDDEN, "max_iter": 1, "random_state": 0}
+    model = VQVAE(49, calibration=False, **options).fit(X[:2000])
     sequence = model.prior_net_.module_.sequence
 
     def draw(cached: bool) -> Callable[[], object]:

@@ -29,7 +29,7 @@ from skae._modules.deterministic import DeterministicArchitecture, Deterministic
 from skae._nn.likelihoods import Likelihood, NoiseSums, WithNoise
 from skae._training.data import Batch, Data, Dataset
 from skae._training.random_state import preserve_rng_state
-from skae._training.trainer import batches
+from skae._training.trainer import TrainingOptions, batches
 from skae._utils.validation import Interval, StrOptions
 
 Array = NDArray[Any]
@@ -93,14 +93,15 @@ class DeterministicAutoencoder(DataScoresMixin, LatentPathsMixin, EncoderDecoder
 
     # -------------------------------------------------------------------- learning
 
-    def _fields(self) -> dict[str, Any]:
+    def _fields(self, n_rows: int) -> dict[str, Any]:
         if self.perceptual is not None and not _is_perceptual(self.perceptual):
             raise ValueError(
                 f"perceptual={self.perceptual!r} must be a pair of a torch.nn.Module and a "
                 "weight >= 0."
             )
-        n_epochs = ceil(self.growth_fraction * self._n_epochs)
-        return {**super()._fields(), "growth_epochs": n_epochs}
+        n_epochs = TrainingOptions.of(self).n_epochs(n_rows)
+        grows = {"growth_epochs": ceil(self.growth_fraction * n_epochs)}
+        return {**super()._fields(n_rows), **grows}
 
     def _module_parts(
         self, generator: torch.Generator, n_encoded: int | None = None

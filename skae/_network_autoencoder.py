@@ -94,7 +94,6 @@ class NetworkAutoencoder(CallbackParametersMixin):
 
     _architecture: Any
     _trainer: Trainer
-    _n_epochs: int  # that the last call was to train at most
     _user_modules: tuple[Any, ...]  # those that the network was built of, and their weights
 
     # For type checkers, which know no parameters of subclasses.
@@ -136,6 +135,9 @@ class NetworkAutoencoder(CallbackParametersMixin):
         """Fields of the architecture that are not just parameters of the same name."""
         return {}
 
+    def _choose_sizes(self, n_rows: int) -> None:
+        """Choose what parameters leave to the number of rows that training begins with."""
+
     def _given_modules(self) -> tuple[Any, ...]:
         """The user's own modules among the parameters."""
         return ()
@@ -153,6 +155,10 @@ class NetworkAutoencoder(CallbackParametersMixin):
 
     def _check_batches(self, n_train: int) -> None:
         """Raise where batches would be too small."""
+
+    def _split(self, n_rows: int) -> tuple[Tensor, Tensor | None]:
+        """Rows to train on, and rows that are held out, if any."""
+        return self._trainer.split(n_rows)
 
     def _prepare(self, rows: Dataset, train: Tensor) -> None:
         """What comes before the first training: nothing, or a pretraining."""
@@ -214,9 +220,10 @@ class NetworkAutoencoder(CallbackParametersMixin):
         data = self._begin(X, sample_weight, y, previous, rng)
         rows = self._dataset(data, reread=True)
         options = self._trainer.options
+        n_epochs = options.n_epochs(len(rows))
         if previous is None and self._by_trial() and needs_trial(options, len(rows)):
-            self._n_epochs = epochs_by_trial(self, rows, least=self._least_epochs)
-        train, valid = self._trainer.split(len(rows))
+            n_epochs = epochs_by_trial(self, rows, least=self._least_epochs)
+        train, valid = self._split(len(rows))
         self._check_batches(len(train))
         if previous is None:
             self._prepare(rows, train)
@@ -230,7 +237,7 @@ class NetworkAutoencoder(CallbackParametersMixin):
             train,
             valid,
             listeners=tuple(listeners),
-            n_epochs=self._n_epochs,
+            n_epochs=n_epochs,
             first_epoch_to_stop=self._first_epoch_to_stop(),
             keeps_progress=keeps_progress(self),
         )
@@ -250,7 +257,6 @@ class NetworkAutoencoder(CallbackParametersMixin):
         rng: np.random.RandomState,
     ) -> Data:
         """Start, or go on from an earlier fit; what is learned from."""
-        self._n_epochs = TrainingOptions.of(self).n_epochs(X.shape[0])
         if previous is not None:
             self._go_on_from(previous, X)
         weight, _ = scaled_weight(sample_weight)  # they have no scale, and float32 has a range
@@ -263,12 +269,13 @@ class NetworkAutoencoder(CallbackParametersMixin):
     def _start(self, data: Data, rng: np.random.RandomState) -> None:
         X, weight, condition = data
         self._check_parameters(X.shape[1])
+        self._choose_sizes(len(X))
         self._seed = int(rng.randint(2**31 - 1))
         spread = spread_of(X, weight)
         if spread.any_missing:
             check_every_column_seen(X, getattr(self, "feature_names_in_", None))
         self._architecture = self._Architecture(
-            **self._fields(),
+            **self._fields(X.shape[0]),
             n_features=X.shape[1],
             n_codes=self._n_latents(),
             n_conditions=0 if condition is None else condition.shape[1],
@@ -293,7 +300,7 @@ class NetworkAutoencoder(CallbackParametersMixin):
         self._check_parameters(X.shape[1])
         architecture = previous._architecture
         check_same_columns(self, X.shape[1], previous, architecture.n_features)
-        now, then = self._fields(), architecture.as_dict()
+        now, then = self._fields(X.shape[0]), architecture.as_dict()
         changed = [n for n in now if now[n] != then[n] and n not in architecture.changeable]
         if changed:
             name = changed[0]
@@ -313,8 +320,8 @@ class NetworkAutoencoder(CallbackParametersMixin):
         self._check_range(X, as_targets=True)
         self._trainer = previous._trainer.fork(TrainingOptions.of(self), self._architecture)
 
-    def _fields(self) -> dict[str, Any]:
-        """Fields of the architecture that parameters decide."""
+    def _fields(self, n_rows: int) -> dict[str, Any]:
+        """Fields of the architecture that parameters decide, where there are so many rows."""
         return self._Architecture.from_params(self, self._derived_fields())
 
     def _new_module(self, seed: int) -> TrainableModule:

@@ -6,10 +6,7 @@ A. van den Oord, O. Vinyals and K. Kavukcuoglu (2017). Neural discrete represent
 learning. NeurIPS 30. :doi:`10.48550/arXiv.1711.00937`
 """
 
-import copy
-import warnings
-from dataclasses import replace
-from math import prod
+from math import ceil, prod
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self, cast
 
@@ -19,25 +16,24 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import entropy
 from torch import Tensor, nn
 
-from skae._densities.index_prior import (
-    AutoregressivePrior,
-    IndependentPrior,
-    UniformPrior,
-    index_counts,
-    smoothed_frequencies,
-)
 from skae._embedding_output import EmbeddingOutputMixin
 from skae._encoder_decoder import EncoderDecoder
-from skae._latent_samples import CodeScoresMixin, LatentSamplesMixin
+from skae._index_prior import IndexPriorMixin
 from skae._linear.running import running_mean
 from skae._modules.architecture import layer_sizes
-from skae._modules.vqvae import VQVAEArchitecture, VQVAEModule, check_levels, warn_of_collapse
-from skae._nn.likelihoods import NoiseSums
+from skae._modules.vqvae import (
+    VQVAEArchitecture,
+    VQVAEModule,
+    check_levels,
+    check_positions,
+    codebook_size_for,
+    warn_of_collapse,
+    warn_of_few_encodings,
+)
+from skae._nn.held_out_noise import HeldOutNoise
 from skae._nn.networks import Shape, grid_size
 from skae._training.data import Batch, Data, Dataset
-from skae._training.net import Net
-from skae._training.trainer import TrainingOptions, batches, slices
-from skae._utils.interrupts import keeps_progress
+from skae._training.trainer import batches
 from skae._utils.validation import Interval, StrOptions, check_indices
 
 Array = NDArray[Any]
@@ -47,9 +43,11 @@ Indices = NDArray[np.int64]
 _CODE_DIM = 8
 # float32, in which codes go through the networks' rooms, holds integers up to this.
 _MOST_CODES = 2**24
+# Of how many rows calibration="auto" keeps some from the network: from so many to fewer than.
+_LEAST_ROWS, _MANY_ROWS = 10, 10_000
 
 
-class VQVAE(EmbeddingOutputMixin, LatentSamplesMixin, CodeScoresMixin, EncoderDecoder):
+class VQVAE(EmbeddingOutputMixin, IndexPriorMixin, EncoderDecoder):
     """The vector-quantised variational autoencoder: a row is a few integers.
 
     The encoder gives `n_components` vectors, each of which is rounded to the nearest entry
@@ -70,8 +68,11 @@ class VQVAE(EmbeddingOutputMixin, LatentSamplesMixin, CodeScoresMixin, EncoderDe
         Number of positions, each of which has a code. With `network="conv"` they are the
         pixels of the image when all layers have halved it, in raster order, and so follow
         from `hidden_layer_sizes`: None takes that number, and another one is an error.
-    n_codes : int, default=512
-        Entries of the codebook, K.
+    n_codes : int, default=None
+        Entries of the codebook, K. None takes the largest power of two, from 2 to 512, with
+        8 rows for each code of each position, or 1024 encodings (rows times positions) for
+        each code where those are fewer rows; for "fsq" the product of `levels`. In a stream
+        the first call of `partial_fit` decides.
     code_dim : int, default=None
         Numbers of a code's vector; None takes 8, or as many as there are `levels`.
     quantizer : {"vq", "fsq", "simvq"}, default="vq"
@@ -79,7 +80,7 @@ class VQVAE(EmbeddingOutputMixin, LatentSamplesMixin, CodeScoresMixin, EncoderDe
         codebook, which moves all entries at once (Zhu et al. 2025); "fsq" learns none: each
         number of a vector has a fixed number of cells, by tanh (Mentzer et al. 2024).
     levels : sequence of int, default=(8, 8, 8)
-        Cells of each number for "fsq"; their product must be `n_codes`.
+        Cells of each number for "fsq"; their product must be `n_codes`, if that is given.
     n_quantizers : int, default=1
         Codes of each position: each further one codes what the sum of those before has
         left (residual quantisation).
@@ -148,6 +149,13 @@ class VQVAE(EmbeddingOutputMixin, LatentSamplesMixin, CodeScoresMixin, EncoderDe
         Variance of the noise, where the likelihood has one: learned, one for all features
         or one for each; or given, in squared units of X. A learned one is at least 1e-4 of
         the mean feature variance, or, where the linear start has less noise, a tenth of that.
+    calibration : "auto" or bool, default="auto"
+        Keep a random `validation_fraction` of the rows from the network in `fit`. A network
+        that memorises rows explains them better than new ones, and gives them codes that are
+        surer: how large the noise is, when the prior ends its training and how even it is are
+        learned from the rows that were kept, as they are with `early_stopping`. "auto" keeps
+        some of less than 10,000 rows. False learns all of this from rows that trained the
+        network.
     missing : {"mask", "error"}, default="mask"
         "mask": NaN is a value not seen. It is left out of the likelihood; recognition reads
         the mean in its place and, if training rows had NaN, beside the row the mask of what
@@ -215,7 +223,8 @@ class VQVAE(EmbeddingOutputMixin, LatentSamplesMixin, CodeScoresMixin, EncoderDe
     history_ : list of dict
         Losses of every epoch: `train_reconstruction`, nats per row, and what draws
         encodings and codes together, `train_commitment` and, where codes learn by a loss,
-        `train_codebook`, in units that make them squared errors; their sum is `train_loss`.
+        `train_codebook`, in units that make them squared errors; their sum is `train_loss`,
+        and that of rows that were kept from the network `valid_loss`.
     n_iter_ : int
         Epochs that were trained.
     prior_net_ : skorch.NeuralNet
@@ -225,6 +234,8 @@ class VQVAE(EmbeddingOutputMixin, LatentSamplesMixin, CodeScoresMixin, EncoderDe
         (`valid_loss`).
     n_components_ : int
         Number of positions.
+    n_codes_ : int
+        Entries of the codebook, as given or chosen.
     codebook_ : ndarray of shape (n_codes, code_dim), or (n_quantizers, n_codes, code_dim)
         The codes' vectors.
     code_usage_ : ndarray of shape (n_codes,), or (n_quantizers, n_codes)
@@ -281,12 +292,11 @@ class VQVAE(EmbeddingOutputMixin, LatentSamplesMixin, CodeScoresMixin, EncoderDe
     _Architecture = VQVAEArchitecture
 
     _architecture: VQVAEArchitecture
-    _prior: UniformPrior | IndependentPrior | AutoregressivePrior
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **EncoderDecoder._parameter_constraints,
         "n_components": [Interval(Integral, 1, None, closed="left"), None],
-        "n_codes": [Interval(Integral, 1, _MOST_CODES, closed="both")],
+        "n_codes": [Interval(Integral, 1, _MOST_CODES, closed="both"), None],
         "code_dim": [Interval(Integral, 1, None, closed="left"), None],
         "quantizer": [StrOptions({"vq", "fsq", "simvq"})],
         "levels": ["array-like"],
@@ -301,6 +311,7 @@ class VQVAE(EmbeddingOutputMixin, LatentSamplesMixin, CodeScoresMixin, EncoderDe
         "prior_channels": [Interval(Integral, 1, None, closed="left")],
         "prior_learning_rate_init": [Interval(Real, 0, None, closed="neither")],
         "prior_max_iter": [Interval(Integral, 1, None, closed="left"), None],
+        "calibration": [StrOptions({"auto"}), "boolean"],
         "solver": [StrOptions({"adam", "adamw", "sgd"})],
     }
 
@@ -308,7 +319,7 @@ class VQVAE(EmbeddingOutputMixin, LatentSamplesMixin, CodeScoresMixin, EncoderDe
         self,
         n_components: int | None = 8,
         *,
-        n_codes: int = 512,
+        n_codes: int | None = None,
         code_dim: int | None = None,
         quantizer: str = "vq",
         levels: Any = (8, 8, 8),
@@ -335,6 +346,7 @@ class VQVAE(EmbeddingOutputMixin, LatentSamplesMixin, CodeScoresMixin, EncoderDe
         decoder: nn.Module | None = None,
         likelihood: str = "gaussian",
         noise_variance: str | float = "scalar",
+        calibration: str | bool = "auto",
         missing: str = "mask",
         init: str | None = None,
         solver: str = "adam",
@@ -384,6 +396,7 @@ class VQVAE(EmbeddingOutputMixin, LatentSamplesMixin, CodeScoresMixin, EncoderDe
         self.decoder = decoder
         self.likelihood = likelihood
         self.noise_variance = noise_variance
+        self.calibration = calibration
         self.missing = missing
         self.init = init
         self.solver = solver
@@ -431,30 +444,26 @@ class VQVAE(EmbeddingOutputMixin, LatentSamplesMixin, CodeScoresMixin, EncoderDe
 
     def _check_parameters(self, n_features: int) -> None:
         super()._check_parameters(n_features)
-        if self.network == "conv" and (self.encoder is None or self.decoder is None):
-            height, width = self._grid()
-            if self.n_components not in (None, height * width):
-                raise ValueError(
-                    f"n_components={self.n_components}: network='conv' halves images of "
-                    f"image_shape={self.image_shape!r} once for each of hidden_layer_sizes="
-                    f"{self.hidden_layer_sizes!r}, to {height} x {width} positions. Set "
-                    f"n_components={height * width} or None, or other layers."
-                )
-        elif self.n_components is None:
-            raise ValueError(
-                "n_components=None follows from the grid of the built-in network='conv'; give a "
-                "number for other networks."
-            )
+        built_in = self.network == "conv" and (self.encoder is None or self.decoder is None)
+        check_positions(self._grid() if built_in else None, self)
         if self.quantizer == "fsq":
             check_levels(self._levels(), self)
 
     def _derived_fields(self) -> dict[str, Any]:
         return {
             **super()._derived_fields(),
-            "codebook_size": int(self.n_codes),
+            "codebook_size": self.n_codes_,
             "code_dim": self._code_dim(),
             "levels": self._levels() if self.quantizer == "fsq" else (),
         }
+
+    def _choose_sizes(self, n_rows: int) -> None:
+        if self.n_codes is not None:
+            self.n_codes_ = int(self.n_codes)
+        elif self.quantizer == "fsq":
+            self.n_codes_ = prod(self._levels())
+        else:
+            self.n_codes_ = codebook_size_for(n_rows, self._n_latents())
 
     def _make_module(self, generator: torch.Generator) -> VQVAEModule:
         architecture = self._architecture
@@ -469,6 +478,19 @@ class VQVAE(EmbeddingOutputMixin, LatentSamplesMixin, CodeScoresMixin, EncoderDe
         super()._prepare(rows, train)
         self._trainer.module.start_codebook(rows, train, self.batch_size, self._seed)
 
+    def _split(self, n_rows: int) -> tuple[Tensor, Tensor | None]:
+        calibrates = self.calibration
+        if calibrates == "auto":
+            n_kept = ceil(self.validation_fraction * n_rows)
+            calibrates = n_kept < n_rows and _LEAST_ROWS <= n_rows < _MANY_ROWS
+        return self._trainer.split(n_rows, bool(calibrates) or self._trainer.options.early_stopping)
+
+    def _unseen(self, n_rows: int) -> Tensor | None:
+        history = self.net_.history
+        if self.calibration is False or not history or "valid_loss" not in history[-1]:
+            return None
+        return self._trainer.split(n_rows, True)[1]
+
     def _before_training(self, n_rows: int) -> None:
         """Codes begin anew only where encodings are more than codes: else each has its own."""
         architecture = self._architecture
@@ -481,97 +503,35 @@ class VQVAE(EmbeddingOutputMixin, LatentSamplesMixin, CodeScoresMixin, EncoderDe
     def _learn_from_outputs(self, rows: Dataset, weight: float) -> Indices:
         architecture, module = self._architecture, self._trainer.module
         codes = np.empty((len(rows), architecture.n_indices), dtype=np.int64)
-        noise = NoiseSums(module.likelihood)
+        noise = HeldOutNoise(module.likelihood, len(rows), self._unseen(len(rows)))
         with self._trainer.inference():
             for part, batch in batches(rows):
                 z, quantized, output = module(batch)
                 self._check_codes_are_finite(z.cpu().numpy())
-                noise.add(batch.y, output, batch.weight, batch.seen)
+                noise.add(part, batch, output)
                 codes[part] = quantized.indices.flatten(1).cpu().numpy()
         noise.settle(weight, self._noise_so_far() if weight < 1 else None)
         self._publish_noise()
         n_values = architecture.codebook_size
-        frequencies = index_counts(codes, rows.data.weight, n_values) / len(codes)
+        frequencies = self._learn_frequencies(codes, rows.data.weight, weight)
         usage = frequencies.reshape(-1, architecture.n_quantizers, n_values).mean(0)
         usage = usage[0] if architecture.n_quantizers == 1 else usage
         self.code_usage_ = running_mean(vars(self).get("code_usage_"), usage, weight)
-        self._learn_frequencies(frequencies, len(codes) / weight, weight)
         return codes
-
-    def _learn_frequencies(self, frequencies: Array, n_rows: float, weight: float) -> None:
-        """The prior as far as frequencies make it: those of so many rows."""
-        match self._architecture.prior:
-            case "independent":
-                if weight < 1:
-                    before = cast(IndependentPrior, self._prior).frequencies
-                    frequencies = running_mean(before, frequencies, weight)
-                self._prior = IndependentPrior(frequencies, n_rows)
-            case "autoregressive":
-                if "_prior" not in vars(self):
-                    start = np.log(smoothed_frequencies(n_rows * frequencies))
-                    self._prior = AutoregressivePrior.new(start, **self._of_prior())
-                cast(AutoregressivePrior, self._prior).sequence.set_vectors(self._codebooks())
-            case _:
-                self._prior = UniformPrior(self._architecture.codebook_size)
-
-    def _of_prior(self) -> dict[str, Any]:
-        """What the causal network is made of, and how it is trained: as the networks, but at
-        its own rate, and until held-out rows gain nothing."""
-        options = replace(
-            TrainingOptions.of(self),
-            learning_rate_init=self.prior_learning_rate_init,
-            learning_rate="constant",
-            max_iter=self.prior_max_iter or self.max_iter,
-            tol=0.0,
-            early_stopping=True,
-            callbacks=None,
-        )
-        return {
-            "codebook": self._codebooks(),
-            "n_channels": self._architecture.prior_channels,
-            "options": options,
-            "seed": self._seed,
-        }
 
     def _train_more(
         self, data: Data, codes: Indices, valid: Tensor | None, streaming: bool
     ) -> None:
-        """Train the causal network over the codes of the rows."""
         if not streaming:
-            warn_of_collapse(self.code_usage_, len(codes) * self._architecture.n_codes)
-        if not isinstance(self._prior, AutoregressivePrior):
-            return
-        if streaming:
-            self._prior.partial_fit(codes, data.weight)
-        elif self.net_.interrupted_:
-            warnings.warn(
-                "Training was interrupted, and the prior over codes not trained: it is as it was, "
-                "at first the frequencies of the codes. fit with warm_start=True goes on.",
-                UserWarning,
-                stacklevel=2,
-            )
-        else:
-            n_values = self._architecture.codebook_size
-            self._prior.fit(codes, data.weight, valid, n_values, keeps_progress(self))
+            n_positions = self._architecture.n_codes
+            warn_of_collapse(self.code_usage_, len(codes) * n_positions)
+            if self.n_codes is not None:
+                warn_of_few_encodings(int(self.n_codes), len(codes), n_positions)
+        super()._train_more(data, codes, valid, streaming)
 
     def _go_on_from(self, previous: Self, X: Array) -> None:
+        self.n_codes_ = previous.n_codes_ if self.n_codes is None else int(self.n_codes)
         super()._go_on_from(previous, X)
-        self._prior = previous._prior
-        if isinstance(self._prior, AutoregressivePrior):
-            self._prior = self._prior.fork(self._of_prior()["options"])
-
-    @property
-    def prior_net_(self) -> Net:
-        """The net of the "autoregressive" prior."""
-        prior = vars(self).get("_prior")
-        if not isinstance(prior, AutoregressivePrior):
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute 'prior_net_'")
-        return prior.trainer.net
-
-    @property
-    def prior_history_(self) -> list[dict[str, Any]]:
-        """The losses of the prior in every epoch, nats per row."""
-        return self.prior_net_.history
 
     # --------------------------------------------------------- the codebook, sampling
 
@@ -609,22 +569,6 @@ class VQVAE(EmbeddingOutputMixin, LatentSamplesMixin, CodeScoresMixin, EncoderDe
             for stage in range(stages)
         ]
         return found[0] if len(found) == 1 else np.array(found)
-
-    def _log_code_prob(self, Z: Array) -> NDArray[np.float32]:
-        found = np.empty(len(Z), dtype=np.float32)
-        with self._trainer.inference():
-            for part in slices(len(Z)):
-                k = torch.from_numpy(Z[part].astype(np.int64)).to(self._trainer.device)
-                found[part] = self._prior.log_prob(k).cpu().numpy()
-        return found
-
-    def _draw_latent(self, n_samples: int, rng: np.random.RandomState) -> Indices:
-        return self._draw_codes(n_samples, self._trainer.generator(rng))
-
-    def _draw_codes(self, n: int, generator: torch.Generator) -> Indices:
-        with self._trainer.inference():
-            codes: Indices = self._prior.sample(n, generator).cpu().numpy()
-        return codes
 
     # ------------------------------------------------------------------- the hooks
 
@@ -679,34 +623,7 @@ class VQVAE(EmbeddingOutputMixin, LatentSamplesMixin, CodeScoresMixin, EncoderDe
         tags.transformer_tags.preserves_dtype = []  # indices are integers
         return tags
 
-    def __copy__(self) -> Self:
-        new = super().__copy__()
-        if "_prior" in vars(self):
-            new._prior = copy.copy(self._prior)
-        return new
-
-    def __getstate__(self) -> dict[str, Any]:
-        """The prior as arrays, too."""
-        state = super().__getstate__()
-        match state.pop("_prior", None):
-            case AutoregressivePrior() as prior:
-                state["prior_net_"] = prior.trainer.state()
-            case IndependentPrior() as prior:
-                state["_index_shares"] = prior.frequencies
-                state["_log_shares"] = prior.log_frequencies
-        return state
-
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        net = self.__dict__.pop("prior_net_", None)
-        frequencies = self.__dict__.pop("_index_shares", None)
-        log_frequencies = self.__dict__.pop("_log_shares", None)
-        if "_trainer" not in vars(self):
-            return
-        architecture = self._architecture
-        self._prior = UniformPrior(architecture.codebook_size)
-        if net is not None:
-            shape = architecture.n_indices, architecture.codebook_size
-            self._prior = AutoregressivePrior.new(np.zeros(shape), net, **self._of_prior())
-        elif architecture.prior == "independent":
-            self._prior = IndependentPrior.of_logs(frequencies, log_frequencies)
+        super().__setstate__({"calibration": False} | state)  # as models of version 0.1.0 are
+        if "_trainer" in vars(self):
+            self.n_codes_ = self._architecture.codebook_size

@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 import torch
 from scipy import special, stats
+from sklearn.base import clone
 from sklearn.callback import ScoringMonitor
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits
@@ -29,6 +30,7 @@ from skae._densities.index_prior import (
     index_counts,
     smoothed_frequencies,
 )
+from skae._modules.vqvae import codebook_size_for
 from skae._training.data import Data
 from skae.metrics import bits_per_dim
 
@@ -62,6 +64,7 @@ def vqvae(n_components=3, **params):
     """A small model that trains for a few epochs, all of them."""
     defaults = {
         "n_codes": 5,
+        "calibration": False,
         "code_dim": 2,
         "hidden_layer_sizes": (16,),
         "activation": "tanh",
@@ -93,6 +96,8 @@ QUANTIZERS = {
     "simvq": {"quantizer": "simvq"},
     "fsq": {"quantizer": "fsq", "levels": (2, 4), "n_codes": 8},
 }
+# What the tests of so few rows are about.
+few_encodings = pytest.mark.filterwarnings("ignore:n_codes=.* is far too many:UserWarning")
 every_quantizer = pytest.mark.parametrize("kind", QUANTIZERS)
 every_prior = pytest.mark.parametrize("prior", ["autoregressive", "independent", None])
 
@@ -926,6 +931,7 @@ def test_linear_codebooks_start_at_the_second_moments(weighted):
     np.testing.assert_allclose(W.T @ W, moments, rtol=1e-3, atol=1e-3 * moments.max())
 
 
+@few_encodings
 @pytest.mark.parametrize("n_rows", [2, 6, 15])
 @pytest.mark.parametrize("kind", ["ema", "loss", "simvq"])
 def test_fewer_rows_than_codes(kind, n_rows):
@@ -1549,6 +1555,7 @@ def interrupt_in_training(loss):
     return interrupted
 
 
+@few_encodings
 def test_one_row_that_counts():
     """Is all that the prior has: it is certain of its codes, as far as smoothing lets it."""
     X = clustered_rows(20)
@@ -1623,3 +1630,212 @@ def test_no_code_begins_anew_where_each_encoding_may_have_its_own():
     model = vqvae(1, n_codes=64, codebook_init="random", prior=None, codebook_update="loss")
     model.set_params(**options).fit(X)
     assert np.abs(stages_of(model)).max() <= 1 / 64 + 1e-6  # where random codes start
+
+
+# ------------------------------------------------------- few rows: codes, noise, prior
+
+
+@pytest.mark.parametrize("n_positions", [1, 2, 5, 8, 11, 12, 49])
+def test_codebooks_grow_with_the_encodings(n_positions):
+    """By powers of two, each with 8 rows for each place, or 1024 encodings for each code."""
+    for n_rows in (1, 30, 133, 426, 1347, 4000, 20_000, 60_000, 10**6):
+        fit = [
+            k
+            for k in (4, 8, 16, 32, 64, 128, 256, 512)
+            if n_rows >= 8 * k * n_positions or n_rows * n_positions >= 1024 * k
+        ]
+        assert codebook_size_for(n_rows, n_positions) == max(fit, default=2)
+
+
+def test_codebooks_of_known_data():
+    """Wine, breast cancer and digits, three quarters of them; MNIST."""
+    sizes = [codebook_size_for(n, 8) for n in (133, 426, 1347, 60_000)]
+    assert sizes == [2, 4, 16, 512]
+    assert codebook_size_for(60_000, 49) == 512
+
+
+@pytest.mark.parametrize("prior", ["independent", None])
+@pytest.mark.parametrize("n_rows", [20, 96])
+def test_a_codebooks_size_is_chosen_in_fit(n_rows, prior):
+    model = vqvae(2, n_codes=None, prior=prior, n_quantizers=2).fit(clustered_rows(n_rows))
+    expected = {20: 2, 96: 4}[n_rows]
+    assert model.n_codes is None
+    assert model.n_codes_ == expected
+    assert model.codebook_.shape == (2, expected, 2)
+    assert model.transform(clustered_rows(n_rows)).max() < expected
+
+
+def test_a_given_codebooks_size_is_an_attribute_too():
+    assert vqvae(n_codes=6).fit(clustered_rows()).n_codes_ == 6
+
+
+def test_a_codebooks_size_follows_from_the_levels():
+    model = vqvae(quantizer="fsq", levels=(3, 4), n_codes=None, code_dim=None)
+    assert model.fit(clustered_rows()).n_codes_ == 12
+    assert model.codebook_.shape == (12, 2)
+
+
+def test_a_codebooks_size_follows_from_the_grid():
+    """Whose positions are not given, either."""
+    model = convolutional(n_codes=None).fit(images(64, (1, 8, 8)))
+    assert model.n_codes_ == codebook_size_for(64, model.n_components_)
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_a_chosen_size_stays_while_training_goes_on(method):
+    """Whatever rows come, and in a copy from a file."""
+    model = vqvae(2, n_codes=None, warm_start=True, prior=None)
+    getattr(model, method)(clustered_rows(20))
+    model = pickle.loads(pickle.dumps(model))
+    getattr(model, method)(clustered_rows(200))
+    assert model.n_codes_ == len(model.codebook_) == 2
+    model.set_params(warm_start=False).fit(clustered_rows(200))
+    assert model.n_codes_ == len(model.codebook_) == 8
+
+
+def test_files_without_these_parameters_load_and_go_on():
+    """As version 0.1.0 wrote them, whose n_codes was an integer."""
+    model = vqvae(2, n_codes=6, warm_start=True).fit(clustered_rows())
+    state = model.__getstate__()
+    del state["calibration"], state["n_codes_"]
+    old = VQVAE.__new__(VQVAE)
+    old.__setstate__(state)
+    assert (old.n_codes_, old.calibration) == (6, False)
+    X = clustered_rows(30, seed=3)
+    np.testing.assert_array_equal(old.score_samples(X), model.score_samples(X))
+    assert np.isfinite(old.fit(clustered_rows()).score(X))
+    assert clone(old).get_params()["calibration"] is False
+
+
+@pytest.mark.parametrize(
+    ("n_components", "n_codes", "n_rows", "better"),
+    [(8, 40, 39, 2), (4, 40, 19, 2), (1, 41, 40, 4)],
+)
+def test_too_many_codes_are_warned_of(n_components, n_codes, n_rows, better):
+    """Where each has less than eight encodings, or two at four positions, one at one."""
+    model = vqvae(n_components, n_codes=n_codes, prior=None, max_iter=1)
+    message = (
+        rf"n_codes={n_codes} is far too many for {n_rows * n_components} encodings .*"
+        rf"{n_rows} x {n_components}.*Set n_codes={better},"
+    )
+    with pytest.warns(UserWarning, match=message):
+        model.fit(clustered_rows(n_rows))
+
+
+def test_enough_encodings_are_not_warned_of():
+    """Nor are streams, of which more may come. Warnings are errors here."""
+    vqvae(8, n_codes=40, prior=None, max_iter=1).fit(clustered_rows(40))
+    vqvae(1, n_codes=40, prior=None, max_iter=1).fit(clustered_rows(40))
+    vqvae(1, n_codes=40, prior=None).partial_fit(clustered_rows(10))
+    vqvae(8, n_codes=None, prior=None, max_iter=1).fit(clustered_rows(3))
+
+
+def watches(model):
+    """Whether rows were kept from the network in the last fit."""
+    return {"valid_loss" in epoch for epoch in model.history_}
+
+
+def test_few_rows_are_calibrated():
+    """From ten rows to less than ten thousand, unless told otherwise."""
+    options = {"prior": None, "max_iter": 1, "calibration": "auto", "n_codes": None}
+    options["batch_size"] = 1000
+    for n_rows, expected in ((9, False), (10, True), (9_999, True), (10_000, False)):
+        assert watches(vqvae(**options).fit(clustered_rows(n_rows))) == {expected}
+    assert watches(vqvae(**options | {"calibration": True}).fit(clustered_rows(10_000))) == {True}
+    assert watches(vqvae(**options | {"calibration": False}).fit(clustered_rows(20))) == {False}
+    assert watches(vqvae(**options).partial_fit(clustered_rows(20))) == {False}
+
+
+def test_calibration_keeps_rows_from_the_network():
+    """Exchanged among each other, they change neither weights nor codebook, but what is scored."""
+    X = clustered_rows(60)
+    model = vqvae(calibration="auto", validation_fraction=0.2).fit(X)
+    kept = model._trainer.split(60, True)[1]
+    assert len(kept) == 12
+    other = X.copy()
+    other[kept] = X[kept][::-1]
+    again = vqvae(calibration="auto", validation_fraction=0.2).fit(other)
+    weights, others = (m.net_.module_.state_dict() for m in (model, again))
+    assert all(torch.equal(weights[name], others[name]) for name in weights)
+    other[[kept[0], 0]] = other[[0, kept[0]]]
+    assert not np.array_equal(model.codebook_, vqvae(calibration="auto").fit(other).codebook_)
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+@pytest.mark.parametrize("gaps", [0.0, 0.1])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_calibrated_noise_is_that_of_rows_that_were_kept(weighted, gaps, early_stopping):
+    """The mean squared error of what was seen of them, by hand."""
+    X = clustered_rows(80, gaps=gaps)
+    weight = np.random.default_rng(0).uniform(0.5, 2, 80) if weighted else None
+    model = vqvae(
+        2, calibration=True, validation_fraction=0.25, early_stopping=early_stopping, prior=None
+    ).set_params(max_iter=60, learning_rate_init=0.03)
+    model.fit(X, sample_weight=weight)
+    train, kept = model._trainer.split(80, True)
+    squares = (model.inverse_transform(model.transform(X)) - X) ** 2
+    w = (np.ones(80) if weight is None else weight)[:, None] * ~np.isnan(X)
+    errors = [
+        (np.nan_to_num(squares[of]) * w[of]).sum() / w[of].sum() for of in (train.numpy(), kept)
+    ]
+    assert early_stopping or errors[1] > 1.05 * errors[0]
+    assert model.noise_variance_ == pytest.approx(max(errors), rel=1e-3)
+
+
+def test_calibration_lowers_the_price_of_memory():
+    """Held out, a network that memorises scores better by far, and claims less in training."""
+    X, new = clustered_rows(48, 12), clustered_rows(200, 12, seed=7)
+    models = [
+        vqvae(
+            4,
+            n_codes=8,
+            hidden_layer_sizes=(64,),
+            max_iter=150,
+            prior_max_iter=40,
+            calibration=calibration,
+        ).fit(X)
+        for calibration in (False, "auto")
+    ]
+    train, test = np.transpose([[model.score(X), model.score(new)] for model in models])
+    assert train[1] < train[0]
+    assert test[1] > test[0] + 3
+    chances = [model.score_codes(model.transform(new)).mean() for model in models]
+    assert chances[1] > chances[0]
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_calibrated_independent_prior_predicts_rows_that_were_kept(weighted):
+    """All codes count, and as many alike as predict the kept rows best from the others."""
+    X = clustered_rows(100)
+    weight = np.random.default_rng(0).uniform(0.5, 2, 100) if weighted else None
+    model = vqvae(prior="independent", n_codes=16, calibration=True, validation_fraction=0.3)
+    model.fit(X, sample_weight=weight)
+    codes, (train, kept) = model.transform(X), model._trainer.split(100, True)
+
+    def counts(rows):
+        w = np.ones(len(rows)) if weight is None else weight[rows] / weight[rows].mean()
+        return np.array([np.bincount(k, w, minlength=16) for k in codes[rows].T])
+
+    every, of_train, of_kept = map(counts, (np.arange(100), train.numpy(), kept.numpy()))
+    tried = np.geomspace(1e2 * 16, 1e-2, 33)
+    scores = [(of_kept * np.log((of_train + a / 16) / (70 + a))).sum() for a in tried]
+    a = tried[int(np.argmax(scores))]
+    expected = (every + a / 16) / (100 + a)
+    np.testing.assert_allclose(np.exp(model._prior.log_frequencies), expected, rtol=1e-5)
+
+
+def test_a_calibrated_prior_is_as_sure_as_rows_that_were_kept_allow():
+    """No other factor of all logits makes these likelier."""
+    X = clustered_rows(60)
+    options = {"validation_fraction": 0.3, "prior_max_iter": 30, "prior_learning_rate_init": 0.1}
+    model = vqvae(n_codes=24, max_iter=40, calibration=True, **options).fit(X)
+    kept = model.transform(X[model._trainer.split(60, True)[1]])
+    sequence, scores = model.prior_net_.module_.sequence, []
+    heads = (sequence.leave, sequence.own_leave, sequence.bias)
+    as_fitted = [head.detach().clone() for head in heads]
+    for factor in (0.9, 1.0, 1.1):
+        with torch.no_grad():
+            for head, value in zip(heads, as_fitted, strict=True):
+                head.copy_(factor * value)
+        scores.append(model.score_codes(kept).mean())
+    assert scores[1] > max(scores[0], scores[2])

@@ -1,11 +1,13 @@
 """p(k) of the indices that code a row: independent positions, or one after the other."""
 
+import copy
 from math import ceil, log
 from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 
 from skae._nn.causal import CausalCategorical
@@ -16,19 +18,25 @@ from skae._training.trainer import Trainer, TrainingOptions
 Array = NDArray[Any]
 Indices = NDArray[np.int64]
 
+# Logits by which a prior is softened, about.
+_SOFTENING_LOGITS = 2**24
 
-def smoothed_frequencies(counts: Array) -> Array:
+
+def smoothed_frequencies(counts: Array, apart: tuple[Array, Array] | None = None) -> Array:
     """Frequencies of K values (n_positions, K), of counts of which every row adds up alike.
 
     (n_k + a/K) / (n + a), with the pseudo-count a that predicts each of the n observations
-    best from the n - 1 others.
+    best from the n - 1 others; or, if these are given, the second counts from the first.
     """
-    n, n_values = counts.sum(1).max(), counts.shape[1]
-    seen, times = np.unique(counts, return_counts=True)
-    without_one, weight = np.maximum(seen - 1, 0.0), seen * times
+    n_values = counts.shape[1]
+    if apart is None:
+        seen, times = np.unique(counts, return_counts=True)
+        known, weight, n = np.maximum(seen - 1, 0.0), seen * times, counts.sum(1).max() - 1
+    else:
+        known, weight, n = apart[0].ravel(), apart[1].ravel(), apart[0].sum(1).max()
 
     def predicted(a: float) -> float:
-        return float(weight @ np.log((without_one + a / n_values) / (max(n - 1, 0.0) + a)))
+        return float(weight @ np.log((known + a / n_values) / (max(n, 0.0) + a)))
 
     # Of equals the first, which is the most cautious.
     best = max(np.geomspace(1e2 * n_values, 1e-2, 33), key=predicted)
@@ -45,6 +53,19 @@ def index_counts(indices: NDArray[np.int64], weight: Array | None, n_values: int
         weights = np.repeat(weight * (n_rows / weight.sum()), n_positions)
     counts = np.bincount(places.ravel(), weights, n_values * n_positions)
     return counts.reshape(n_positions, n_values).astype(np.float64)
+
+
+def counts_apart(
+    indices: Indices, weight: Array | None, held_out: Tensor, n_values: int
+) -> tuple[Array, Array]:
+    """Counts of the values in the rows that are not held out, and in those that are."""
+    apart = np.zeros(len(indices), dtype=bool)
+    apart[held_out.numpy()] = True
+    first, second = (
+        index_counts(indices[of], None if weight is None else weight[of], n_values)
+        for of in (~apart, apart)
+    )
+    return first, second
 
 
 class IndexPriorModule(TrainableModule):
@@ -100,11 +121,15 @@ class IndependentPrior:
         Of the values at each position.
     n_rows : float
         Of so many rows: the fewer they are, the more even is the prior.
+    apart : tuple of ndarray, default=None
+        Counts in some of the rows, and in others, by which it is told how even.
     """
 
-    def __init__(self, frequencies: Array, n_rows: float) -> None:
+    def __init__(
+        self, frequencies: Array, n_rows: float, apart: tuple[Array, Array] | None = None
+    ) -> None:
         self.frequencies = frequencies
-        self.log_frequencies = np.log(smoothed_frequencies(n_rows * frequencies))
+        self.log_frequencies = np.log(smoothed_frequencies(n_rows * frequencies, apart))
 
     @classmethod
     def of_logs(cls, frequencies: Array, log_frequencies: Array) -> Self:
@@ -193,6 +218,31 @@ class AutoregressivePrior:
     def partial_fit(self, codes: Indices, weight: Array | None) -> None:
         """Train for one epoch."""
         self.trainer.partial_fit(self._dataset(codes, weight))
+
+    @torch.no_grad()
+    def soften(self, codes: Indices, weight: Array | None, held_out: Tensor) -> None:
+        """Multiply all logits by the number in [0, 1] at which rows that neither this network nor
+        the encoder was trained on are most likely (temperature scaling; 0 is the uniform p)."""
+        # In float64: a flat maximum is found to the root of the precision. One number needs not
+        # all rows of a large set.
+        wide = copy.deepcopy(self.sequence).cpu().double()
+        step = ceil(len(held_out) * wide.bias.numel() / _SOFTENING_LOGITS)
+        rows = held_out.numpy()[::step]
+        k = torch.from_numpy(codes[rows])
+        w = None if weight is None else torch.as_tensor(weight[rows], dtype=torch.float64)
+        heads = (wide.leave, wide.own_leave, wide.bias)
+        as_trained = [head.clone() for head in heads]
+
+        def cost(factor: float) -> float:
+            for head, value in zip(heads, as_trained, strict=True):
+                head.copy_(factor * value)
+            return -float(weighted_mean(wide.log_prob(k).sum(1), w))
+
+        found = minimize_scalar(cost, bounds=(0.0, 1.0), method="bounded", options={"xatol": 1e-6})
+        # The cost is convex; the search stays off its bounds.
+        factor = min((1.0, 0.0, float(found.x)), key=cost)
+        for head in (self.sequence.leave, self.sequence.own_leave, self.sequence.bias):
+            head.mul_(factor)
 
     def _dataset(self, codes: Indices, weight: Array | None) -> Dataset:
         return Dataset(

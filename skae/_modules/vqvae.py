@@ -45,12 +45,68 @@ _PER_CODE = 10
 _FINEST = 2**20
 
 
+# Rows that choosing a codebook's size wants for each code of each position, or encodings for each
+# code where these are fewer rows: the decoder learns what a code means at every position, which
+# those of a grid share. Found by held-out scores of wine, breast cancer, iris, diabetes and digits.
+_ROWS_PER_PLACE, _ENOUGH_PER_CODE = 8, 1024
+# The sizes it chooses from.
+_FEWEST_CODES, _USUAL_CODES = 2, 512
+# Of these rows and encodings, what share is so little that a fit warns.
+_FAR_TOO_LITTLE = 1 / 64
+
+
+def codebook_size_for(n_rows: int, n_positions: int) -> int:
+    """The largest power of two that leaves every code enough encodings, from 2 to 512."""
+    n_codes = _FEWEST_CODES
+    while n_codes < _USUAL_CODES and 2 * n_codes * enough_for(n_positions) <= n_rows * n_positions:
+        n_codes *= 2
+    return n_codes
+
+
+def enough_for(n_positions: int) -> int:
+    """Encodings that are enough for a code."""
+    return min(_ROWS_PER_PLACE * n_positions**2, _ENOUGH_PER_CODE)
+
+
+def warn_of_few_encodings(n_codes: int, n_rows: int, n_positions: int) -> None:
+    """Warn if a codebook is so large that codes can but remember rows."""
+    n_encodings = n_rows * n_positions
+    if n_encodings < n_codes * max(1.0, enough_for(n_positions) * _FAR_TOO_LITTLE):
+        better = codebook_size_for(n_rows, n_positions)
+        warnings.warn(
+            f"n_codes={n_codes} is far too many for {n_encodings} encodings (rows x positions: "
+            f"{n_rows} x {n_positions}), {n_encodings / n_codes:.2g} for each code: codes will "
+            f"remember rows, and explain others badly. Set n_codes={better}, which None takes "
+            "here, or give more rows.",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def check_positions(grid: tuple[int, int] | None, params: Any) -> None:
+    """Raise for parameters of an estimator that do not go with the grid of built-in networks."""
+    n = params.n_components
+    if grid is None:
+        if n is None:
+            raise ValueError(
+                "n_components=None follows from the grid of the built-in network='conv'; give a "
+                "number for other networks."
+            )
+    elif n not in (None, prod(grid)):
+        raise ValueError(
+            f"n_components={n}: network='conv' halves images of "
+            f"image_shape={params.image_shape!r} once for each of hidden_layer_sizes="
+            f"{params.hidden_layer_sizes!r}, to {grid[0]} x {grid[1]} positions. Set "
+            f"n_components={prod(grid)} or None, or other layers."
+        )
+
+
 def check_levels(levels: tuple[int, ...], params: Any) -> None:
     """Raise for parameters of an estimator that do not go with the levels of "fsq"."""
-    if prod(levels) != params.n_codes:
+    if params.n_codes not in (None, prod(levels)):
         raise ValueError(
             f"levels={levels!r} make {prod(levels)} codes; quantizer='fsq' needs as many "
-            f"as n_codes={params.n_codes}."
+            f"as n_codes={params.n_codes}. Set n_codes={prod(levels)} or None."
         )
     if params.code_dim not in (None, len(levels)):
         raise ValueError(

@@ -167,7 +167,7 @@ class WithNoise(Likelihood):
     n_updates: Tensor
 
     def __init__(
-        self, n_features: int, noise: str | float, mean_variance: float, floor: float
+        self, n_features: int, noise: str | float, mean_variance: float, floor: float = 1e-4
     ) -> None:
         super().__init__()
         self.learned = isinstance(noise, str)

@@ -25,6 +25,10 @@ from skae._training.data import Dataset
 _SLACK = 1e-3
 
 
+# By how many nats a row an end above the start is no failure: there was nothing to gain.
+_LITTLE = 0.1
+
+
 class TrainingStopped(Exception):
     """A callback asks to stop after a complete epoch."""
 
@@ -113,6 +117,8 @@ class CompareWithStart(Callback):
         else:
             net.module_.load_state_dict(self.start)
             net.at_start_ = True
+            if end - start < _LITTLE:
+                return
         warn_of_convergence(
             f"Training ended at a loss of {end:.6g} nats per row, above the {start:.6g} of the "
             f"linear model that it began as, {what}. {how_to_step_smaller(net)}"

@@ -174,9 +174,10 @@ class Trainer:
 
     # ------------------------------------------------------------------------ training
 
-    def split(self, n_rows: int) -> tuple[Tensor, Tensor | None]:
-        """Indices of training rows, and of validation rows where they are wanted."""
-        if not self.options.early_stopping:
+    def split(self, n_rows: int, held_out: bool | None = None) -> tuple[Tensor, Tensor | None]:
+        """Indices of training rows, and of validation rows where they are wanted: as the options
+        say, unless told."""
+        if not (self.options.early_stopping if held_out is None else held_out):
             return torch.arange(n_rows), None
         return split_rows(n_rows, self.options.validation_fraction, self.seed)
 

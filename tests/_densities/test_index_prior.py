@@ -9,13 +9,16 @@ from scipy import stats
 
 from helpers import generator
 from skae._densities.index_prior import (
+    AutoregressivePrior,
     IndependentPrior,
     IndexPriorModule,
     UniformPrior,
+    counts_apart,
     index_counts,
     smoothed_frequencies,
 )
 from skae._training.data import Batch
+from skae._training.trainer import TrainingOptions
 
 # Of three positions with nine rows each: few values often, many rarely.
 COUNTS = [
@@ -288,3 +291,131 @@ def test_training_learns_a_markov_chain(n_tables):
         cost = -mass @ module.sequence.log_prob(torch.tensor(every)).sum(1).double().numpy()
     assert entropy <= cost + 1e-5
     assert cost - entropy < 0.02 * n_positions < independent - entropy
+
+
+# -------------------------------------------------------------------- held-out rows
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_counts_apart_are_those_of_the_rows_alone(weighted):
+    rng = np.random.default_rng(0)
+    indices = rng.integers(0, 4, (30, 3))
+    weight = rng.uniform(size=30) if weighted else None
+    held_out = [2, 3, 20]
+    rest = [row for row in range(30) if row not in held_out]
+    found = counts_apart(indices, weight, torch.tensor(held_out), 4)
+    for counts, rows in zip(found, (rest, held_out), strict=True):
+        w = np.ones(30) if weight is None else weight
+        expected = np.zeros((3, 4))
+        for row in rows:
+            for position in range(3):
+                expected[position, indices[row, position]] += w[row]
+        np.testing.assert_allclose(counts, expected * len(rows) / w[rows].sum(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["alike", "others"])
+def test_the_pseudo_count_predicts_held_out_rows(kind):
+    """Better than hardly another does; rows with other values make it larger by far."""
+    first = np.array([[30.0, 10, 0, 0], [0, 20, 20, 0]])
+    second = np.array([[8.0, 2, 0, 0], [0, 5, 5, 0]])
+    second = second if kind == "alike" else second[:, ::-1].copy()
+    counts = first + second
+    shares = smoothed_frequencies(counts, (first, second))
+    np.testing.assert_allclose(shares.sum(1), 1.0, rtol=1e-12)
+    found = pseudo_count(counts, shares)
+
+    def predicted(a):
+        return (second * np.log((first + a / 4) / (40 + a))).sum()
+
+    assert predicted(found) >= max(predicted(a) for a in np.geomspace(0.011, 390, 200)) - 0.05
+    assert (found < 1) == (kind == "alike")
+
+
+def causal_prior(start):
+    """Of these log frequencies; positions depend on each other."""
+    options = {
+        "solver": "adam",
+        "alpha": 0.0,
+        "batch_size": 32,
+        "learning_rate": "constant",
+        "learning_rate_init": 1e-3,
+        "momentum": 0.9,
+        "max_iter": 1,
+        "tol": 0.0,
+        "early_stopping": True,
+        "validation_fraction": 0.1,
+        "n_iter_no_change": 5,
+        "verbose": 0,
+        "device": "cpu",
+        "precision": "float32",
+        "compile": False,
+        "callbacks": None,
+    }
+    prior = AutoregressivePrior.new(
+        start,
+        codebook=vectors_of(1, start.shape[1]),
+        n_channels=4,
+        options=TrainingOptions(**options),
+        seed=0,
+    )
+    with torch.no_grad():
+        prior.sequence.own_leave.normal_(generator=generator(4))
+        prior.sequence.leave.normal_(std=0.3, generator=generator(5))
+    return prior
+
+
+def log_conditionals(before, start, k):
+    """log p(k_t = v | k_<t), (n_values, n, n_positions), by another network of these weights."""
+    module = IndexPriorModule(
+        torch.tensor(start, dtype=torch.float32), vectors_of(1, start.shape[1]), 4, generator()
+    )
+    module.sequence.load_state_dict(before)
+    found = np.empty((start.shape[1], *k.shape))
+    with torch.no_grad():
+        for value, t in itertools.product(range(start.shape[1]), range(k.shape[1])):
+            other = k.clone()
+            other[:, t] = value
+            found[value, :, t] = module.sequence.log_prob(other)[:, t].numpy()
+    return found
+
+
+def log_softened(log_p, k, factor):
+    """log p of rows, if all logits are multiplied by a factor."""
+    logits = factor * log_p
+    softened = logits - np.log(np.exp(logits).sum(0))
+    return np.take_along_axis(softened, k.numpy()[None], 0)[0].sum(1)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("case", ["too sure", "right", "wrong"])
+def test_softened_logits_are_those_that_predict_held_out_rows(case, weighted):
+    """Of a grid of factors none does so better; other rows count nothing."""
+    start, rng = log_shares(3, 5).numpy(), np.random.default_rng(0)
+    prior, held_out = causal_prior(start), list(range(40, 160))
+    before = {name: value.clone() for name, value in prior.sequence.state_dict().items()}
+    with torch.no_grad():
+        codes = prior.sample(160, generator(6)).numpy()
+    if case == "wrong":
+        codes = np.broadcast_to(start.argmin(1), (160, 3)).copy()
+    elif case == "too sure":
+        codes[80:] = rng.integers(0, 5, (80, 3))
+    codes[:40] = start.argmax(1)
+    weight = rng.uniform(0.2, 3, 160) if weighted else None
+    prior.soften(codes, weight, torch.tensor(held_out))
+    k = torch.from_numpy(codes[held_out])
+    w = np.ones(120) if weight is None else weight[held_out]
+
+    log_p = log_conditionals(before, start, k)
+
+    def predicted(factor):
+        return w @ log_softened(log_p, k, factor) / w.sum()
+
+    with torch.no_grad():
+        found = prior.log_prob(k).double().numpy()
+    grid = np.linspace(0, 1, 21)
+    scores = [predicted(factor) for factor in grid]
+    assert w @ found / w.sum() >= max(scores) - 1e-3
+    factor = float((prior.sequence.bias.detach() / before["bias"]).mean())
+    np.testing.assert_allclose(found, log_softened(log_p, k, factor), atol=1e-4)
+    assert abs(factor - grid[np.argmax(scores)]) <= 0.05
+    assert {"too sure": 0.1 < factor < 0.8, "right": factor > 0.8, "wrong": factor == 0}[case]

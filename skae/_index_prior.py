@@ -1,0 +1,186 @@
+"""The prior p(k) of an estimator whose codes are indices: learned, drawn from, and saved."""
+
+import copy
+import warnings
+from abc import abstractmethod
+from dataclasses import replace
+from typing import Any, Self, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from skae._densities.index_prior import (
+    AutoregressivePrior,
+    IndependentPrior,
+    UniformPrior,
+    counts_apart,
+    index_counts,
+    smoothed_frequencies,
+)
+from skae._latent_samples import CodeScoresMixin, LatentSamplesMixin
+from skae._linear.running import running_mean
+from skae._modules.vqvae import VQVAEArchitecture
+from skae._network_autoencoder import NetworkAutoencoder
+from skae._training.data import Data
+from skae._training.net import Net
+from skae._training.trainer import TrainingOptions, slices
+from skae._utils.interrupts import keeps_progress
+
+Array = NDArray[Any]
+Indices = NDArray[np.int64]
+
+
+class IndexPriorMixin(LatentSamplesMixin, CodeScoresMixin, NetworkAutoencoder):
+    """A prior over the indices that code a row, learned when the network is trained."""
+
+    _architecture: VQVAEArchitecture
+    _prior: UniformPrior | IndependentPrior | AutoregressivePrior
+
+    # For type checkers, which know no parameters of subclasses.
+    prior_learning_rate_init: float
+    prior_max_iter: int | None
+    max_iter: int
+
+    @abstractmethod
+    def _codebooks(self) -> Tensor:
+        """What the indices stand for, (n_quantizers, n_codes, code_dim)."""
+
+    @abstractmethod
+    def _unseen(self, n_rows: int) -> Tensor | None:
+        """Of the rows that the network was just trained on, those that were kept from it."""
+
+    def _learn_frequencies(self, codes: Indices, row_weight: Array | None, weight: float) -> Array:
+        """The prior as far as frequencies make it; these, (n_indices, n_codes).
+
+        `weight` is what these rows count beside earlier ones.
+        """
+        n_values, unseen = self._architecture.codebook_size, self._unseen(len(codes))
+        shares: Array = index_counts(codes, row_weight, n_values) / len(codes)
+        frequencies, n_rows = shares, len(codes) / weight
+        match self._architecture.prior:
+            case "independent":
+                if weight < 1:
+                    before = cast(IndependentPrior, self._prior).frequencies
+                    frequencies = running_mean(before, frequencies, weight)
+                apart = None
+                if unseen is not None:
+                    apart = counts_apart(codes, row_weight, unseen, n_values)
+                self._prior = IndependentPrior(frequencies, n_rows, apart)
+            case "autoregressive":
+                if "_prior" not in vars(self):
+                    start = np.log(smoothed_frequencies(n_rows * frequencies))
+                    self._prior = AutoregressivePrior.new(start, **self._of_prior())
+                cast(AutoregressivePrior, self._prior).sequence.set_vectors(self._codebooks())
+            case _:
+                self._prior = UniformPrior(n_values)
+        return shares
+
+    def _of_prior(self) -> dict[str, Any]:
+        """What the causal network is made of, and how it is trained: as the networks, but at
+        its own rate, and until held-out rows gain nothing."""
+        options = replace(
+            TrainingOptions.of(self),
+            learning_rate_init=self.prior_learning_rate_init,
+            learning_rate="constant",
+            max_iter=self.prior_max_iter or self.max_iter,
+            tol=0.0,
+            early_stopping=True,
+            callbacks=None,
+        )
+        return {
+            "codebook": self._codebooks(),
+            "n_channels": self._architecture.prior_channels,
+            "options": options,
+            "seed": self._seed,
+        }
+
+    def _train_more(
+        self, data: Data, codes: Indices, valid: Tensor | None, streaming: bool
+    ) -> None:
+        """Train the causal network over the codes of the rows."""
+        if not isinstance(self._prior, AutoregressivePrior):
+            return
+        if streaming:
+            self._prior.partial_fit(codes, data.weight)
+        elif self.net_.interrupted_:
+            warnings.warn(
+                "Training was interrupted, and the prior over codes not trained: it is as it was, "
+                "at first the frequencies of the codes. fit with warm_start=True goes on.",
+                UserWarning,
+                stacklevel=2,
+            )
+        else:
+            n_values = self._architecture.codebook_size
+            self._prior.fit(codes, data.weight, valid, n_values, keeps_progress(self))
+            unseen = self._unseen(len(codes))
+            if unseen is not None:
+                self._prior.soften(codes, data.weight, unseen)
+
+    def _go_on_from(self, previous: Self, X: Array) -> None:
+        super()._go_on_from(previous, X)
+        self._prior = previous._prior
+        if isinstance(self._prior, AutoregressivePrior):
+            self._prior = self._prior.fork(self._of_prior()["options"])
+
+    @property
+    def prior_net_(self) -> Net:
+        """The net of the "autoregressive" prior."""
+        prior = vars(self).get("_prior")
+        if not isinstance(prior, AutoregressivePrior):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute 'prior_net_'")
+        return prior.trainer.net
+
+    @property
+    def prior_history_(self) -> list[dict[str, Any]]:
+        """The losses of the prior in every epoch, nats per row."""
+        return self.prior_net_.history
+
+    def _log_code_prob(self, Z: Array) -> NDArray[np.float32]:
+        found = np.empty(len(Z), dtype=np.float32)
+        with self._trainer.inference():
+            for part in slices(len(Z)):
+                k = torch.from_numpy(Z[part].astype(np.int64)).to(self._trainer.device)
+                found[part] = self._prior.log_prob(k).cpu().numpy()
+        return found
+
+    def _draw_latent(self, n_samples: int, rng: np.random.RandomState) -> Indices:
+        return self._draw_codes(n_samples, self._trainer.generator(rng))
+
+    def _draw_codes(self, n: int, generator: torch.Generator) -> Indices:
+        with self._trainer.inference():
+            codes: Indices = self._prior.sample(n, generator).cpu().numpy()
+        return codes
+
+    def __copy__(self) -> Self:
+        new = super().__copy__()
+        if "_prior" in vars(self):
+            new._prior = copy.copy(self._prior)
+        return new
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The prior as arrays, too."""
+        state = super().__getstate__()
+        match state.pop("_prior", None):
+            case AutoregressivePrior() as prior:
+                state["prior_net_"] = prior.trainer.state()
+            case IndependentPrior() as prior:
+                state["_index_shares"] = prior.frequencies
+                state["_log_shares"] = prior.log_frequencies
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        net = self.__dict__.pop("prior_net_", None)
+        frequencies = self.__dict__.pop("_index_shares", None)
+        log_frequencies = self.__dict__.pop("_log_shares", None)
+        if "_trainer" not in vars(self):
+            return
+        architecture = self._architecture
+        self._prior = UniformPrior(architecture.codebook_size)
+        if net is not None:
+            shape = architecture.n_indices, architecture.codebook_size
+            self._prior = AutoregressivePrior.new(np.zeros(shape), net, **self._of_prior())
+        elif architecture.prior == "independent":
+            self._prior = IndependentPrior.of_logs(frequencies, log_frequencies)
