@@ -41,7 +41,7 @@ class IndexPriorMixin(LatentSamplesMixin, CodeScoresMixin, NetworkAutoencoder):
     # For type checkers, which know no parameters of subclasses.
     prior_learning_rate_init: float
     prior_max_iter: int | None
-    max_iter: int
+    max_iter: int | None
 
     @abstractmethod
     def _codebooks(self) -> Tensor:
