@@ -87,11 +87,11 @@ class AdversarialModule(DeterministicModule):
             return super().all_codes(x)
         return self.distribution(x).mean * self.gate
 
-    def code_units(self) -> tuple[Tensor, Tensor]:
+    def code_units(self, start: LinearStart) -> tuple[Tensor, Tensor]:
         """Those of the prior."""
         device = next(self.parameters()).device
-        draws = self.draw_codes(_POOL, torch.Generator(device).manual_seed(0))
-        return draws.mean(0), draws.std(0).clamp(min=1e-3)
+        draws = self.draw_codes(_POOL, torch.Generator(device).manual_seed(0))[:, : len(start)]
+        return draws.mean(0).cpu(), draws.std(0).clamp(min=1e-3).cpu()
 
     @torch.no_grad()
     def begin_linearly(self, start: LinearStart) -> None:
@@ -99,8 +99,8 @@ class AdversarialModule(DeterministicModule):
         super().begin_linearly(start)
         if self.architecture.posterior == "gaussian":
             n, last = self.architecture.n_codes, linear_layers(self.encoder)[-1]
-            std = self.code_units()[1].cpu().double()
-            log_var = start.posterior_log_variances(n) + 2 * std.log()
+            log_var = start.posterior_log_variances(n)
+            log_var[: len(start)] += 2 * self.code_units(start)[1].double().log()
             last.weight[n:] = 0.0
             last.bias[n:] = log_var.to(last.bias)
 

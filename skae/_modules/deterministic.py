@@ -106,22 +106,25 @@ class DeterministicModule(LikelihoodModule):
             weight += float(counts.sum())
         return total / weight if weight else None
 
-    def code_units(self) -> tuple[Tensor, Tensor]:
-        """Means and standard deviations that codes should begin with, (n_codes,)."""
-        return torch.zeros(self.architecture.n_codes), torch.ones(self.architecture.n_codes)
+    def code_units(self, start: LinearStart) -> tuple[Tensor, Tensor]:
+        """Means and standard deviations that linear codes begin with.
+
+        The latter are those of PCA's scores in the network's units, but at least one: smaller
+        codes would be lost beside the first steps of the encoder.
+        """
+        return torch.zeros(len(start)), start.deviations.clamp(min=1.0)
 
     @torch.no_grad()
     def begin_linearly(self, start: LinearStart) -> None:
-        """Let encoder and decoder begin as PCA's maps, with codes in units near one."""
-        place = torch.arange(len(start))
+        """Let encoder and decoder begin as PCA's maps."""
+        place, one = torch.arange(len(start)), torch.ones_like(start.deviations)
         tied = self.architecture.tied_weights
-        shift, gain = (t.double().cpu()[place] for t in self.code_units())
-        if tied:  # one set of weights for both ways: codes keep their variances
-            shift, gain, loading = torch.zeros_like(shift), torch.ones_like(gain), gain
-        else:
-            loading = start.deviations / gain
+        shift, spread = (t.double() for t in self.code_units(start))
+        gain = spread
+        if tied:  # one set of weights for both ways: codes have the variances of the scores
+            shift, gain, spread = torch.zeros_like(shift), one, start.deviations
         start.set_encoder(self.encoder, place, AffineMap(gain.diag(), shift), whitened=not tied)
-        codes = LinearCodes(place, shift, loading, spread=gain)
+        codes = LinearCodes(place, shift, start.deviations / spread, spread, within=one)
         start.set_decoder(self, codes, self.all_codes)
         left = start.residual_variances(start.variances)
         start.set_noise(self.likelihood, left, float(left.mean()))

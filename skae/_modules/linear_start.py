@@ -25,8 +25,9 @@ _LEAST_SHARE = 1e-9
 # Bounds of the floor of learned noise, as shares of the mean variance, and its share of the noise
 # of the linear model: what lies lower has been learned by heart.
 LOWEST_FLOOR, HIGHEST_FLOOR, _FLOOR_OF_NOISE = 1e-8, 1e-4, 0.1
-# How much larger than in rows codes are within the decoder.
-_LOUDER = 2.0
+# What the random weights of an encoder are multiplied with: at first, steps of the weights behind
+# them move the codes by how large their units are (of those tried, this trains best).
+_QUIET = 0.35
 # Steps of L-BFGS, and the precision of the prior on the loadings, where the best linear map has
 # no closed form.
 _LOADING_STEPS, _RIDGE = 40, 1.0
@@ -64,13 +65,16 @@ class LinearCodes(NamedTuple):
     """Where codes that are linear stand among those that the decoder reads, and what they mean.
 
     A row is the mean plus, along axis i, loading[i] times what code `place[i]` is above shift[i].
-    `spread` is their standard deviation.
+    `spread` is their standard deviation, `within` that of the numbers that stand for them within
+    the decoder, whose other units have their random weights multiplied with `others`.
     """
 
     place: Tensor
     shift: Tensor
     loading: Tensor
     spread: Tensor
+    within: Tensor
+    others: float = 1.0
 
 
 class LinearStart:
@@ -111,6 +115,11 @@ class LinearStart:
         return len(self.axes)
 
     @property
+    def holds_exactly(self) -> bool:
+        """Whether the layers hold numbers of any size."""
+        return has_exact_pairs(self.architecture.activation)
+
+    @property
     def noise_of_codes(self) -> float:
         """The noise that p(z|x) is for: a given one, or that of the model."""
         given = self.architecture.noise_variance
@@ -144,7 +153,8 @@ class LinearStart:
 
         Scores have variance one, or else that along their axes.
         """
-        to_scores = self.axes / self.deviations[:, None] if whitened else self.axes
+        spread = torch.ones_like(self.deviations) if whitened else self.deviations
+        to_scores = self.axes * (spread / self.deviations)[:, None]
         bias = -to_scores @ self.mean
         if self.architecture.with_mask:  # what was not seen is read as the mean of the model
             to_scores, bias = torch.cat([to_scores, -to_scores * self.mean], 1), bias.zero_()
@@ -153,7 +163,8 @@ class LinearStart:
             AffineMap(to_scores, bias),
             outputs,
             outputs=place,
-            spread=torch.ones_like(self.variances) if whitened else self.deviations,
+            spread=spread,
+            others=_QUIET,
             activation=self.architecture.activation,
         )
 
@@ -165,8 +176,7 @@ class LinearStart:
             module.decoder.biases[-1].data.copy_(self.mean)
             return
         architecture, n = self.architecture, len(self)
-        spread = self._spread_within(codes)
-        gain = spread / codes.spread
+        gain = codes.within / codes.spread
         select = torch.zeros(n, architecture.n_decoded, dtype=torch.float64)
         select[torch.arange(n), codes.place] = gain
         if architecture.rescaled:
@@ -180,22 +190,10 @@ class LinearStart:
             AffineMap(select, -codes.shift * gain),
             AffineMap(loadings.weight / gain, loadings.bias),
             outputs=torch.arange(architecture.n_features),
-            spread=spread,
+            spread=codes.within,
+            others=codes.others,
             activation=architecture.activation,
         )
-
-    def _spread_within(self, codes: LinearCodes) -> Tensor:
-        """Standard deviations of codes within the decoder: as large as in rows, or larger.
-
-        Then steps of the weights that write rows count less beside them (of those tried, this
-        trains best). Batch normalisation and smooth activations take numbers near one.
-        """
-        architecture = self.architecture
-        in_rows = codes.loading.abs() * codes.spread
-        free = architecture.normalization is None and has_exact_pairs(architecture.activation)
-        if not free or not architecture.rescaled:
-            return torch.ones_like(in_rows)
-        return torch.where(in_rows > 0, _LOUDER * in_rows, 1.0)
 
     def set_noise(self, likelihood: Likelihood, of_features: Tensor, mean: float) -> None:
         """Let the noise begin at its variances of the features, or their mean; set its floor."""

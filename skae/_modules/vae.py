@@ -46,6 +46,9 @@ from skae._training.module import Loss, weighted_mean
 # Where log variances of q(z|x) start: while draws hardly differ from their means, the
 # decoder soon learns to read them.
 _START_LOG_VAR = -3.0
+# What random weights of the decoder are multiplied with where it begins linearly: codes are of
+# variance one, rows of more (of those tried, this trains best).
+_LOUD = 2.0
 # How the names of the prior's parameters begin.
 _OF_PRIOR = ("prior_", "pseudo_rows")
 
@@ -139,8 +142,10 @@ class VAEModule(LikelihoodModule):
         outputs[place, place] = (signal / start.variances).sqrt()
         bias = torch.cat([torch.zeros(n), start.posterior_log_variances(n)])
         start.set_encoder(self.encoder, torch.arange(2 * n), AffineMap(outputs, bias))
-        one = torch.ones_like(signal)
-        codes = LinearCodes(place, torch.zeros_like(one), loading=signal.sqrt(), spread=one)
+        one, loading = torch.ones_like(signal), signal.sqrt()
+        free = start.architecture.normalization is None and start.holds_exactly
+        within = torch.where(loading > 0, loading, 1.0) if free else one
+        codes = LinearCodes(place, one - one, loading, one, within, others=_LOUD)
         start.set_decoder(self, codes, lambda x: self.encode(x).at(start.draws(n)))
         start.set_noise(self.likelihood, start.residual_variances(signal), start.noise)
 

@@ -294,8 +294,8 @@ class VQVAEModule(LikelihoodModule):
         outputs[place, axis] = gain
         every = torch.arange(architecture.n_decoded)
         start.set_encoder(self.encoder, every, AffineMap(outputs, torch.zeros(len(every))))
-        shift = torch.zeros_like(gain)
-        codes = LinearCodes(place, shift, loading=start.deviations / gain, spread=gain)
+        one = torch.ones_like(gain)
+        codes = LinearCodes(place, one - one, start.deviations / gain, gain, within=one)
         start.set_decoder(self, codes, self.encoder)
         left = start.residual_variances(start.variances)
         start.set_noise(self.likelihood, left, float(left.mean()))

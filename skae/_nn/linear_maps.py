@@ -54,11 +54,13 @@ def begin_as(
     *,
     outputs: Tensor,
     spread: Tensor,
+    others: float,
     activation: str,
 ) -> None:
     """Set weights so that `outputs` of the network are the outer map of the inner one.
 
     What the inner map gives, of standard deviations `spread`, goes through the hidden layers.
+    `others` is what the random weights of units that hold nothing of it are multiplied with.
     """
     *hidden, last = linear_layers(network)
     reads = inner  # the numbers v, as a map of what the layer reads
@@ -66,6 +68,7 @@ def begin_as(
         units, reads_units = _units(spread, layer.out_features, activation)
         held = units.after(reads)
         n_units, n_read = held.weight.shape
+        layer.weight *= others
         layer.weight[:n_units] = 0.0
         layer.weight[:n_units, :n_read] = held.weight.to(layer.weight)
         layer.bias[:n_units] = held.bias.to(layer.bias)
