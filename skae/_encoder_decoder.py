@@ -187,6 +187,9 @@ class EncoderDecoder(NetworkAutoencoder):
             return "out_activation", OUT_RANGES[bounded]
         return super()._support(as_targets)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__({"init": "random"} | state)  # as models of version 0.1.0 are
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.positive_only = self.likelihood == "poisson"

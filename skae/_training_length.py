@@ -15,8 +15,8 @@ _FEWEST, _HELD_OUT = 20, 0.2
 _MOST_TRIALS, _TRIAL_ROWS = 3, 1_000
 # Of more than so many, some are held out of training itself, whose best epoch is kept.
 _MANY, _MOST_HELD_OUT = 10_000, 10_000
-# Epochs and steps of a trial at most.
-_MOST_EPOCHS, _MOST_STEPS = 200, 10_000
+# Steps of a trial at most: so many for each row, within these bounds.
+_STEPS_PER_ROW, _FEWEST_STEPS, _MOST_STEPS = 8, 2_000, 10_000
 # How many times as many steps a rate that falls to zero takes to come as far as a constant one.
 _COSINE = 1.5
 
@@ -50,10 +50,13 @@ def epochs_by_trial(estimator: Any, rows: Dataset, *, least: int) -> int:
     They are held out in trials, which leave the estimator as it was. At least so many epochs
     are trained, if any; none if the linear start is best.
     """
-    options = replace(TrainingOptions.of(estimator), learning_rate="constant", callbacks=None)
+    options = replace(
+        TrainingOptions.of(estimator), learning_rate="constant", callbacks=None, compile=False
+    )
     n_train = len(split_rows(len(rows), _HELD_OUT, 0)[0])
     per_epoch = _n_steps(n_train, options)
-    n_epochs = max(_MOST_EPOCHS, ceil(_MOST_STEPS / per_epoch))
+    most = min(max(_STEPS_PER_ROW * len(rows), _FEWEST_STEPS), _MOST_STEPS)
+    n_epochs = ceil(most / per_epoch)
     several = []
     for split in range(min(_MOST_TRIALS, ceil(_TRIAL_ROWS / len(rows)))):
         looks = _trial(estimator, rows, options, n_epochs, least, split)

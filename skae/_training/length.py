@@ -12,7 +12,7 @@ from skae._training.data import Subset
 # Steps between the first looks at held-out rows; later ones follow at this ratio.
 _FIRST_LOOKS, _RATIO = 20, 1.05
 # A trial ends when so many steps, and half as many as the best state took, have gained nothing.
-_PATIENCE, _SHARE = 1000, 0.5
+_PATIENCE, _SHARE = 500, 0.5
 # How much better a later figure has to be to count: nats per row, or the logarithm of an error.
 _NEAR = 0.01
 

@@ -170,9 +170,10 @@ def make_schedule(
 
     None for "constant", and for "adaptive", which follows the loss (a callback).
     """
-    if kind not in ("cosine", "invscaling") or isinstance(optimizer, torch.optim.LBFGS):
-        return None
     total = epochs * steps
+    newton_like = isinstance(optimizer, torch.optim.LBFGS)
+    if kind not in ("cosine", "invscaling") or newton_like or not total:
+        return None
 
     def cosine(step: int) -> float:
         progress = min(step / total, 1.0)
