@@ -100,8 +100,20 @@ def small(Estimator, n_components=2, random_state=0, **params):
 
 
 def default(Estimator):
-    """An estimator as it comes; a causal network, which is slow on hundreds of codes, narrow."""
-    return narrow(Estimator())
+    """An estimator as it comes; a causal network, which is slow on hundreds of codes, narrow.
+
+    Where rows that are held out would tell how long to train (tests/_training/test_length.py),
+    it is told.
+    """
+    return narrow(of_known_length(Estimator()))
+
+
+def of_known_length(model, max_iter=20):
+    """A network that is told how long to train."""
+    params = model.get_params()
+    if "max_iter" in params and params["max_iter"] is None:
+        model.set_params(max_iter=max_iter)
+    return model
 
 
 def narrow(model):
