@@ -98,7 +98,10 @@ def log_bernoulli(values, logit):
 
 
 def network(model=Autoencoder, **params):
-    """A small network that trains for a few epochs, all of them."""
+    """A small network that trains for a few epochs, all of them, from random weights.
+
+    There a few epochs change much, and what they end at is kept.
+    """
     defaults = {
         "n_components": 2,
         "hidden_layer_sizes": (8,),
@@ -108,6 +111,8 @@ def network(model=Autoencoder, **params):
         "random_state": 0,
         "device": "cpu",
     }
+    if "init" in model().get_params():
+        defaults["init"] = "random"
     return model(**{**defaults, **params})
 
 

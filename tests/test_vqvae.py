@@ -65,6 +65,7 @@ def vqvae(n_components=3, **params):
     defaults = {
         "n_codes": 5,
         "calibration": False,
+        "init": "random",
         "code_dim": 2,
         "hidden_layer_sizes": (16,),
         "activation": "tanh",

@@ -99,7 +99,9 @@ class CompareWithStart(Callback):
         self.n_before = len(net.history)
 
     def on_train_end(self, net: Any, **kwargs: Any) -> None:
-        """Compare."""
+        """Compare, unless an interruption says already that this is no end."""
+        if net.interrupted_:
+            return
         if len(net.history) == self.n_before:
             net.at_start_ = net.begins_linearly
         elif not net.begins_linearly:

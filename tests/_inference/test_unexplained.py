@@ -179,7 +179,7 @@ def own(**params):
     """Networks that begin at random, whatever the built-in ones begin at."""
     torch.manual_seed(0)
     networks = {"encoder": nn.Linear(4, 1), "decoder": nn.Linear(1, 4)}
-    return Autoencoder(1, **networks, random_state=0, **params)
+    return Autoencoder(1, **networks, random_state=0, **{"max_iter": 200, **params})
 
 
 def fit_warned(model, X, **more):
