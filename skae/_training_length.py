@@ -17,8 +17,8 @@ _MOST_TRIALS, _TRIAL_ROWS = 3, 1_000
 _MANY, _MOST_HELD_OUT = 10_000, 10_000
 # Steps of a trial at most: so many for each row, within these bounds.
 _STEPS_PER_ROW, _FEWEST_STEPS, _MOST_STEPS = 8, 2_000, 10_000
-# How many times as many steps a rate that falls to zero takes to come as far as a constant one.
-_COSINE = 1.5
+# A rate that falls to zero is on average half of a constant one, and takes twice as many steps.
+_COSINE = 2.0
 
 
 def resolved(options: TrainingOptions, n_rows: int, *, by_trial: bool) -> TrainingOptions:
@@ -75,7 +75,8 @@ def epochs_by_trial(estimator: Any, rows: Dataset, *, least: int) -> int:
         )
         return 0
     falls = estimator._trainer.options.learning_rate == "cosine"
-    n_steps = found.best_steps * (_COSINE if falls else 1.0)
+    # As many epochs as in the trial: more rows bear more steps.
+    n_steps = found.best_steps * (_COSINE if falls else 1.0) / (1 - _HELD_OUT)
     return max(least, ceil(n_steps / _n_steps(len(rows), options)))
 
 

@@ -157,8 +157,8 @@ class VAE(ConditionalMixin, LatentSamplesMixin, EncoderDecoder):
     max_iter : int, default=None
         Epochs; 0 leaves the network where it begins. None finds out, from 20 to 10,000 rows,
         in trials that hold out a fifth of them (three trials up to 333 rows, one from 1,000
-        on): all rows are then trained on for as many steps as held-out rows gained from, half
-        as many again with "cosine", or not at all where they gained nothing. Of more rows some
+        on): all rows are then trained on for as many epochs as held-out rows gained from,
+        twice as many with "cosine", or not at all where they gained nothing. Of more rows some
         are held out of training itself, as by `early_stopping`. Where `early_stopping` or
         `tol` is to end training, or it goes on from an earlier fit, None is 200 epochs, and on
         few rows as many as make 4,000 steps.

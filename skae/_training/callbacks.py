@@ -19,6 +19,7 @@ from skorch.callbacks import (
 )
 from tqdm import tqdm
 
+from skae._training.at_rest import held_out_loss, loss_beside_means, objective
 from skae._training.data import Dataset
 
 # By which share a loss may be above that of means before it is a failure: noise of draws.
@@ -52,7 +53,7 @@ class StopWhenFlat(Callback):
         self.best_weights: dict[str, torch.Tensor] | None = None
         self.best_epoch = 0
         if self.restore and (net.useful_untrained or net.begins_linearly):
-            self._keep(net, net.held_out_loss())
+            self._keep(net, held_out_loss(net))
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         """Compare the loss with the best one so far."""
@@ -110,7 +111,7 @@ class CompareWithStart(Callback):
             self._compare_with_start(net)
 
     def _compare_with_start(self, net: Any) -> None:
-        end, start = net.objective(), self._at_start(net)
+        end, start = objective(net), self._at_start(net)
         if end <= start:
             return
         what = "which is kept"
@@ -127,11 +128,11 @@ class CompareWithStart(Callback):
         )
 
     def _compare_with_means(self, net: Any) -> None:
-        end, of_means = net.loss_beside_means()
+        end, of_means = loss_beside_means(net)
         if end <= of_means + _SLACK * abs(of_means):
             return
         advice = how_to_step_smaller(net)
-        if net.objective() < self._at_start(net):  # on a good way, but not far
+        if objective(net) < self._at_start(net):  # on a good way, but not far
             advice = f"Raise max_iter (now {len(net.history) - self.n_before} epochs)."
         warn_of_convergence(
             f"Training ended at a loss of {end:.6g} nats per row, above the {of_means:.6g} of "
@@ -142,7 +143,7 @@ class CompareWithStart(Callback):
         """What the objective was at the start."""
         end = copied_state(net.module_)
         net.module_.load_state_dict(self.start)
-        found: float = net.objective()
+        found = objective(net)
         net.module_.load_state_dict(end)
         return found
 

@@ -24,6 +24,8 @@ _KEEP_BYTES_OF_COMPACT = 16 * 2**20
 # Values farther out are read as if they were here, standardised ones and others: float32 has
 # the squares of both, also behind some layers.
 FARTHEST, _FARTHEST_RAW = 1e9, 1e18
+# Rows that go through a module at once where nothing is learned, and nothing else is asked for.
+WHOLE = 1024
 # Weights below this fraction of the largest count nothing: float32 loses them beside it.
 LEAST_WEIGHT = 2.0**-100
 # Of a device's free memory, how much the data may take.

@@ -6,6 +6,7 @@ from typing import Any
 
 from skorch.callbacks import Callback
 
+from skae._training.at_rest import held_out_figure
 from skae._training.callbacks import TrainingStopped
 from skae._training.data import Subset
 
@@ -14,7 +15,7 @@ _FIRST_LOOKS, _RATIO = 20, 1.05
 # A trial ends when so many steps, and half as many as the best state took, have gained nothing.
 _PATIENCE, _SHARE = 500, 0.5
 # How much better a later figure has to be to count: nats per row, or the logarithm of an error.
-_NEAR = 0.01
+_NEAR = 0.001
 
 
 class HeldOutTrial(Callback):
@@ -55,7 +56,7 @@ class HeldOutTrial(Callback):
             raise TrainingStopped
 
     def _look(self, net: Any) -> None:
-        figure = net.held_out_figure(self.valid)
+        figure = held_out_figure(net, self.valid)
         self.looks.steps.append(self.n_steps)
         self.looks.figures.append(figure if isfinite(figure) else inf)
 

@@ -5,13 +5,12 @@ what costs time per sample or per batch: the data loader, a history entry and a
 device synchronisation per batch (kept for callbacks that listen to batches).
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from copy import deepcopy
 from math import inf, isfinite
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
 import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EpochTimer
@@ -24,8 +23,8 @@ from skae._training.callbacks import (
     hears_batches,
     is_raised_by_code,
 )
-from skae._training.data import Batch, Dataset, Loader, Subset, batch_sizes
-from skae._training.module import EpochLosses, Loss, Phase, TrainableModule, total_of
+from skae._training.data import WHOLE, Batch, Dataset, Loader, Subset, batch_sizes
+from skae._training.module import EpochLosses, Loss, Phase, TrainableModule
 from skae._training.optimizers import (
     copy_in_place,
     make_optimizer,
@@ -37,10 +36,6 @@ from skae._training.random_state import global_generators, preserve_rng_state
 from skae._training.recovery import Diverged, run_epochs
 from skae._training.snapshot import Snapshot
 
-# Rows that go through the module at once where nothing is learned.
-_WHOLE = 1024
-# Rows, with those repeated, whose draws tell the loss of held-out rows.
-_LEAST_DRAWS = 512
 # Attributes of modules that are copied beside tensors: what callbacks may count or switch.
 _PLAIN = (bool, int, float, str, type(None))
 
@@ -151,6 +146,11 @@ class Net(NeuralNet):
         )
 
     @property
+    def steps_per_epoch(self) -> int:
+        """How many batches the training rows make."""
+        return len(batch_sizes(len(self.subsets_[0]), self.batch_size))
+
+    @property
     def optimizers_(self) -> list[torch.optim.Optimizer]:
         """The optimiser of the loss, and those of the phases that follow."""
         return [self.optimizer_, *(optimizer for _, optimizer in self.later_)]
@@ -253,7 +253,7 @@ class Net(NeuralNet):
             return Loader(dataset, len(dataset), None)
         if training:
             return Loader(dataset, self.batch_size, self.order_)
-        return Loader(dataset, max(self.batch_size, _WHOLE), None)
+        return Loader(dataset, max(self.batch_size, WHOLE), None)
 
     def notify(self, method_name: str, **kwargs: Any) -> None:
         """As skorch, but all callbacks hear of an epoch's end before one may stop training."""
@@ -437,69 +437,6 @@ class Net(NeuralNet):
             "terms": loss.terms,
             "logged": {**loss.logged, **later},
         }
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """How many batches the training rows make."""
-        return len(batch_sizes(len(self.subsets_[0]), self.batch_size))
-
-    def held_out_figure(self, valid: Subset) -> float:
-        """What held-out rows tell of the module: the logarithm of errors, or the loss in nats."""
-        module, batches = self.module_, self.get_iterator(valid)
-        errors = module.mean_error(batches)
-        if errors is not None:
-            return float(np.log(max(errors, 1e-300)))
-        repeats = range(-(-_LEAST_DRAWS // len(valid)))
-        found: Iterable[Batch] = (batch for _ in repeats for batch in batches)
-        return self.loss_at_rest(found)
-
-    def held_out_loss(self) -> float:
-        """The loss of the held-out rows as the module is now."""
-        return self.loss_at_rest(self.get_iterator(cast(Subset, self.subsets_[1])))
-
-    def objective(self) -> float:
-        """What training minimises, of all its rows, as the module is now."""
-        module = self.module_
-
-        def minimised(batch: Batch) -> Tensor:
-            module.train()  # with the noise and the cuts of training
-            prepared = module.prepare(batch, self.generator_)
-            module.eval()
-            with torch.enable_grad():  # of which a loss may be made
-                return total_of(module.loss(prepared))
-
-        return float(self._mean_at_rest(Loader(self.subsets_[0], _WHOLE, None), minimised))
-
-    def loss_beside_means(self) -> tuple[float, float]:
-        """Nats of the training rows as the module is now, and of explaining each by the mean."""
-        module = self.module_
-
-        def explained(batch: Batch) -> Tensor:
-            loss = module.loss(module.prepare(batch, self.generator_))
-            return torch.stack([module.nats(loss), module.nats_of_means(batch)])
-
-        found = self._mean_at_rest(Loader(self.subsets_[0], _WHOLE, None), explained)
-        return float(found[0]), float(found[1])
-
-    def loss_at_rest(self, batches: Iterable[Batch]) -> float:
-        """The loss of rows as the module is now, as it will be used."""
-        module = self.module_
-        found = self._mean_at_rest(
-            batches, lambda batch: total_of(module.loss(module.prepare(batch, self.generator_)))
-        )
-        return float(found)
-
-    def _mean_at_rest(self, batches: Iterable[Batch], of: Callable[[Batch], Tensor]) -> Tensor:
-        """The mean over rows of what is found of batches, with the same draws in every call."""
-        self.module_.eval()
-        self.generator_.manual_seed(self.seed + 4)
-        total, weight = torch.zeros((), dtype=torch.float64), 0.0
-        with torch.no_grad():
-            for batch in batches:
-                n = float(len(batch.x) if batch.weight is None else batch.weight.sum())
-                total = total + n * of(batch).detach().cpu().double()
-                weight += n
-        return total / weight
 
 
 def _tensors(module: nn.Module) -> list[Tensor]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from sklearn.exceptions import ConvergenceWarning
 
+from skae._training.at_rest import loss_at_rest
 from skae._training.callbacks import TrainingStopped
 from skae._utils.interrupts import warn_of_interruption
 
@@ -75,5 +76,5 @@ def _defect(net: Any) -> str | None:
         return "weights are not finite"
     rows, index = net.subsets_[0].rows, net.subsets_[0].index
     some = index[:: -(-len(index) // _CHECKED_ROWS)]
-    loss = net.loss_at_rest([rows.batch(some.to(rows.index_device))])
+    loss = loss_at_rest(net, [rows.batch(some.to(rows.index_device))])
     return None if isfinite(loss) else f"the loss after it is {loss}"

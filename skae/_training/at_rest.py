@@ -1,0 +1,79 @@
+"""Losses of rows by a module as it is, between steps: with the same draws in every call."""
+
+from collections.abc import Callable, Iterable
+from math import log
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from skae._training.data import WHOLE, Batch, Loader, Subset
+from skae._training.module import total_of
+
+# Rows, with those repeated, whose draws tell the loss of held-out rows.
+_LEAST_DRAWS = 512
+
+
+def loss_at_rest(net: Any, batches: Iterable[Batch]) -> float:
+    """The loss of rows as the module of a net will be used."""
+    module = net.module_
+    return float(_mean(net, batches, lambda batch: total_of(module.loss(_prepared(net, batch)))))
+
+
+def held_out_loss(net: Any) -> float:
+    """The loss of the rows that a net watches."""
+    return loss_at_rest(net, net.get_iterator(net.subsets_[1]))
+
+
+def held_out_figure(net: Any, valid: Subset) -> float:
+    """What held-out rows tell of a module: the logarithm of errors, or the loss in nats."""
+    batches = net.get_iterator(valid)
+    errors = net.module_.mean_error(batches)
+    if errors is not None:
+        return log(max(errors, 1e-300))
+    repeats = range(-(-_LEAST_DRAWS // len(valid)))
+    return loss_at_rest(net, (batch for _ in repeats for batch in batches))
+
+
+def objective(net: Any) -> float:
+    """What training minimises, of all its rows."""
+    module = net.module_
+
+    def minimised(batch: Batch) -> Tensor:
+        module.train()  # with the noise and the cuts of training
+        prepared = _prepared(net, batch)
+        module.eval()
+        with torch.enable_grad():  # of which a loss may be made
+            return total_of(module.loss(prepared))
+
+    return float(_mean(net, Loader(net.subsets_[0], WHOLE, None), minimised))
+
+
+def loss_beside_means(net: Any) -> tuple[float, float]:
+    """Nats of the training rows, and of explaining each by the mean row."""
+    module = net.module_
+
+    def explained(batch: Batch) -> Tensor:
+        loss = module.loss(_prepared(net, batch))
+        return torch.stack([module.nats(loss), module.nats_of_means(batch)])
+
+    found = _mean(net, Loader(net.subsets_[0], WHOLE, None), explained)
+    return float(found[0]), float(found[1])
+
+
+def _prepared(net: Any, batch: Batch) -> Batch:
+    prepared: Batch = net.module_.prepare(batch, net.generator_)
+    return prepared
+
+
+def _mean(net: Any, batches: Iterable[Batch], of: Callable[[Batch], Tensor]) -> Tensor:
+    """The mean over rows of what is found of batches."""
+    net.module_.eval()
+    net.generator_.manual_seed(net.seed + 4)
+    total, weight = torch.zeros((), dtype=torch.float64), 0.0
+    with torch.no_grad():
+        for batch in batches:
+            n = float(len(batch.x) if batch.weight is None else batch.weight.sum())
+            total = total + n * of(batch).detach().cpu().double()
+            weight += n
+    return total / weight
