@@ -123,12 +123,11 @@ class Autoencoder(DeterministicAutoencoder):
         A fixed network, and the weight of the squared distance between its features of a
         row and of its reconstruction; with `image_shape` it reads images.
     init : {"linear", "random"}, default=None
-        Where training begins: at the maps of PCA of the training rows (for a VAE those of
-        probabilistic PCA, whose log-likelihood the bound then is), which layers of rectifiers
-        with two units for each code hold exactly and others nearly; or at random weights. The
-        linear start is one of the states that training may keep. None takes it where it can
-        be had: with the built-in `network="mlp"`, and without `pretraining` and `sparsity`
-        where there are such.
+        Where training begins: at PCA's maps of the training rows (a VAE at probabilistic PCA,
+        whose log-likelihood its bound then is), which layers of rectifiers with two units for
+        each code hold exactly and others nearly; or at random weights. Training may keep the
+        linear start. None takes it where it can be had: with the built-in `network="mlp"`, and
+        without `pretraining` and `sparsity` where there are such.
     solver : {"adam", "adamw", "sgd", "lbfgs"}, default="adam"
         Optimiser; "lbfgs" takes all rows at once and 20 steps an epoch, and ignores
         `learning_rate_init`.
@@ -147,12 +146,11 @@ class Autoencoder(DeterministicAutoencoder):
         Nesterov momentum of "sgd".
     max_iter : int, default=None
         Epochs; 0 leaves the network where it begins. None finds out, from 20 to 10,000 rows,
-        in trials that hold out a fifth of them (three trials up to 333 rows, one from 1,000
-        on): all rows are then trained on for as many epochs as held-out rows gained from,
-        twice as many with "cosine", or not at all where they gained nothing. Of more rows some
-        are held out of training itself, as by `early_stopping`. Where `early_stopping` or
-        `tol` is to end training, or it goes on from an earlier fit, None is 200 epochs, and on
-        few rows as many as make 4,000 steps.
+        in one to three trials that hold out a fifth of them: all rows are then trained on for
+        as many epochs as held-out rows gained from, twice as many with "cosine", or not at all
+        where they gained nothing. Of more rows some are held out of training itself, as by
+        `early_stopping`. Where `early_stopping` or `tol` is to end training, or it goes on
+        from an earlier fit, None is 200 epochs, and on few rows as many as make 4,000 steps.
     tol : float, default=None
         Training ends when the loss has not improved by this, in nats per row, for
         `n_iter_no_change` epochs. None and 0 leave the end to `max_iter` and `early_stopping`.
