@@ -56,7 +56,8 @@ settings = {
 }
 models = {
     "AdversarialAE,\nGaussian prior": AdversarialAE(prior="gaussian", **settings),
-    "AdversarialAE,\nmixture prior": AdversarialAE(prior="mixture", **settings),
+    # From random weights: PCA's codes lie across both parts of the prior.
+    "AdversarialAE,\nmixture prior": AdversarialAE(prior="mixture", init="random", **settings),
     "Autoencoder": Autoencoder(**settings),
     "Autoencoder,\nincremental": Autoencoder(latent_growth="incremental", **settings),
 }

@@ -149,8 +149,9 @@ class DeterministicAutoencoder(DataScoresMixin, LatentPathsMixin, EncoderDecoder
                 stacklevel=2,
             )
 
-    def _by_trial(self) -> bool:
-        return self.latent_growth != "incremental"  # whose codes open as the epochs go
+    def _prepare(self, rows: Dataset, train: Tensor) -> None:
+        super()._prepare(rows, train)
+        self._settle_start(rows, train)
 
     def _first_epoch_to_stop(self) -> int:
         architecture = self._architecture

@@ -151,6 +151,14 @@ class EncoderDecoder(NetworkAutoencoder):
             module.begin_linearly(start)
             self._trainer.net.begins_linearly = True
 
+    def _settle_start(self, rows: Dataset, train: Tensor) -> None:
+        """Let the noise begin at what the linear start leaves of training rows, if there is one."""
+        module, trainer = self._trainer.module, self._trainer
+        if trainer.net.begins_linearly:
+            module.eval()
+            parts = (rows.batch(part.to(rows.index_device)) for part in train.split(_LOADING_ROWS))
+            module.settle_noise((batch, module.loss(batch)) for batch in parts)
+
     def _own_listeners(self) -> list[tuple[str, Callback]]:
         # Early stopping compares with the start by itself, on the rows that it holds out.
         compare = CompareWithStart(restore=not self._trainer.options.early_stopping)

@@ -13,7 +13,7 @@ from skae._training.data import Data, spread_of
 Array = NDArray[Any]
 
 # Up to so many rows and columns, the axes are eigenvectors; beyond, power iterations find them.
-_CLOSED_FORM_LIMIT = 1_000
+_CLOSED_FORM_LIMIT = 2_000
 # How much the model is learned from: values that have to be copied first, and products in a step
 # of EM, where each value of a row with holes costs the square of the size.
 _MOST_VALUES, _MOST_PRODUCTS = 2**26, 2**31
@@ -25,7 +25,8 @@ def principal_model(
     """PPCA of some of the rows, as `PPCA.fit` finds it; None where nothing varies."""
     row_cost = data.X.shape[1] * n_components**2 if any_missing else 0
     X, weight = _rows(data, train, min(_MOST_PRODUCTS // max(1, row_cost), _MOST_VALUES))
-    n_components = min(n_components, X.shape[0] - 1, X.shape[1])
+    most = min(X.shape[0] - 1, X.shape[1])
+    n_components = min(n_components, most)
     if n_components < 1:
         return None
     spread = spread_of(X, weight)
@@ -45,7 +46,8 @@ def principal_model(
     axes, loadings = (a.astype(np.float64) for a in (ppca.axes_, ppca.loadings_))
     along = np.square(loadings).sum(axis=0) + ppca.noise_variance_
     mean = ppca.mean_.astype(np.float64)
-    return PrincipalModel(mean, axes, along, ppca.noise_variance_, variances)
+    explains_all = n_components == most
+    return PrincipalModel(mean, axes, along, ppca.noise_variance_, variances, explains_all)
 
 
 def _rows(data: Data, train: NDArray[np.intp], most: int) -> tuple[Array, Array | None]:
@@ -58,4 +60,5 @@ def _rows(data: Data, train: NDArray[np.intp], most: int) -> tuple[Array, Array 
     if not copied and step == 1:
         return X, weight
     chosen = train[::step]
-    return X[chosen], None if weight is None else weight[chosen]
+    X = X[chosen] if X.dtype.kind == "f" else X[chosen].astype(np.float64)
+    return X, None if weight is None else weight[chosen]

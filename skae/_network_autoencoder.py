@@ -171,8 +171,8 @@ class NetworkAutoencoder(CallbackParametersMixin):
         return 0
 
     def _by_trial(self) -> bool:
-        """Whether held-out rows may tell how long to train."""
-        return True
+        """Whether held-out rows may tell how long to train: not where epochs are a clock."""
+        return not self._first_epoch_to_stop()
 
     def _own_listeners(self) -> list[tuple[str, Callback]]:
         """What hears of training beside what its options ask for."""

@@ -15,6 +15,8 @@ _FEWEST, _HELD_OUT = 20, 0.2
 _MOST_TRIALS, _TRIAL_ROWS = 3, 1_000
 # Of more than so many, some are held out of training itself, whose best epoch is kept.
 _MANY, _MOST_HELD_OUT = 10_000, 10_000
+# Epochs of what neither rows nor a linear start tell when to end.
+_EPOCHS = 200
 # Steps of a trial at most: so many for each row, within these bounds.
 _STEPS_PER_ROW, _FEWEST_STEPS, _MOST_STEPS = 8, 2_000, 10_000
 # A rate that falls to zero is on average half of a constant one, and takes twice as many steps.
@@ -37,19 +39,23 @@ def resolved(options: TrainingOptions, n_rows: int, *, by_trial: bool) -> Traini
 
 def needs_trial(options: TrainingOptions, n_rows: int) -> bool:
     """Whether a trial is to tell how long to train."""
-    return _is_open(options) and _FEWEST <= n_rows <= _MANY
+    return _is_open(options) and n_rows <= _MANY
 
 
 def _is_open(options: TrainingOptions) -> bool:
-    return options.max_iter is None and not options.early_stopping and not options.tol
+    ends = options.early_stopping or options.tol or options.solver == "lbfgs"
+    return options.max_iter is None and not ends
 
 
 def epochs_by_trial(estimator: Any, rows: Dataset, *, least: int) -> int:
     """How many epochs to train on all rows, by how many steps held-out rows gain from.
 
     They are held out in trials, which leave the estimator as it was. At least so many epochs
-    are trained, if any; none if the linear start is best.
+    are trained, if any; none if the linear start is best, or rows are too few to tell.
     """
+    unknown = max(least, 0 if estimator._begins_linearly() else _EPOCHS)
+    if len(rows) < _FEWEST:  # too few to hold some out
+        return unknown
     options = replace(
         TrainingOptions.of(estimator), learning_rate="constant", callbacks=None, compile=False
     )
@@ -60,6 +66,8 @@ def epochs_by_trial(estimator: Any, rows: Dataset, *, least: int) -> int:
     several = []
     for split in range(min(_MOST_TRIALS, ceil(_TRIAL_ROWS / len(rows)))):
         looks = _trial(estimator, rows, options, n_epochs, least, split)
+        if not looks.steps:  # nothing varies
+            return _EPOCHS
         n_epochs = ceil(looks.steps[-1] / per_epoch)  # as long as the first
         several.append(looks)
     found = Looks.mean_of(several)
@@ -69,10 +77,11 @@ def epochs_by_trial(estimator: Any, rows: Dataset, *, least: int) -> int:
             f"of training ends. Raise max_iter, for example to {5 * n_epochs}."
         )
     if not found.best_steps:
-        warn_of_convergence(
-            "The linear model that training begins as is kept: held-out rows gained nothing in "
-            f"{n_epochs} epochs. {how_to_step_smaller(estimator._trainer.net)}"
-        )
+        if found.only_loses:
+            warn_of_convergence(
+                "The linear model that training begins as is kept: all that followed it explained "
+                f"held-out rows worse. {how_to_step_smaller(estimator._trainer.net)}"
+            )
         return 0
     falls = estimator._trainer.options.learning_rate == "cosine"
     # As many epochs as in the trial: more rows bear more steps.
@@ -91,6 +100,8 @@ def _trial(
         )
         trainer.name += " (how long to train)"
         estimator._prepare(rows, train)
+        if estimator._begins_linearly() and not trainer.net.begins_linearly:  # nothing varies
+            return Looks(counts_start=False)
         estimator._before_training(len(train))
         trial = HeldOutTrial(
             Subset(rows, valid),
@@ -106,4 +117,4 @@ def _trial(
 
 
 def _n_steps(n_rows: int, options: TrainingOptions) -> int:
-    return 1 if options.solver == "lbfgs" else len(batch_sizes(n_rows, options.batch_size))
+    return len(batch_sizes(n_rows, options.batch_size))

@@ -475,6 +475,7 @@ class VQVAE(EmbeddingOutputMixin, IndexPriorMixin, EncoderDecoder):
     def _prepare(self, rows: Dataset, train: Tensor) -> None:
         super()._prepare(rows, train)
         self._trainer.module.start_codebook(rows, train, self.batch_size, self._seed)
+        self._settle_start(rows, train)
 
     def _split(self, n_rows: int) -> tuple[Tensor, Tensor | None]:
         calibrates = self.calibration

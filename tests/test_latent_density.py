@@ -1059,6 +1059,7 @@ def linear_autoencoder(**params):
         learning_rate="cosine",
         learning_rate_init=2e-2,
         max_iter=20,
+        init="random",
         **params,
     )
 
@@ -1154,7 +1155,8 @@ def bent_rows(n_rows, seed=0):
 
 def test_score_of_bent_data_by_quadrature():
     """One code, a decoder with a hidden layer, and a noise for each feature."""
-    pair = small_autoencoder(1, noise_variance="per_feature", max_iter=20, learning_rate_init=0.01)
+    options = {"init": "random", "max_iter": 20, "learning_rate_init": 0.01}
+    pair = small_autoencoder(1, noise_variance="per_feature", **options)
     model = lde(pair, max_iter=10).fit(bent_rows(800))
     X, codes = bent_rows(200, seed=1), model.transform(bent_rows(800))
     own = model.autoencoder_
@@ -1173,6 +1175,7 @@ def small_adversarial(**params):
         "discriminator_layer_sizes": (6,),
         "max_iter": 10,
         "learning_rate_init": 0.01,
+        "init": "random",
         "random_state": 0,
         "device": "cpu",
     }

@@ -2,12 +2,13 @@
 
 import copy
 from abc import abstractmethod
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nan
 
-from skae._nn.likelihoods import Likelihood, WithNoise
+from skae._nn.likelihoods import Likelihood, NoiseSums, WithNoise, explained
 from skae._training.data import Batch
 from skae._training.module import Loss, TrainableModule, weighted_mean
 
@@ -29,6 +30,17 @@ class LikelihoodModule(TrainableModule):
 
     def step_scale(self) -> Tensor | float:
         return self.likelihood.step_scale() / self.architecture.n_features
+
+    @torch.no_grad()
+    def settle_noise(self, losses: Iterable[tuple[Batch, Loss]]) -> None:
+        noise = NoiseSums(self.likelihood)
+        for batch, loss in losses:
+            noise.add(*explained(batch, loss.output, self.importance(loss)))
+        noise.settle()
+
+    def importance(self, loss: Loss) -> Tensor | None:
+        """Weights of several draws of a row, (n_rows, n_draws); None where there is one."""
+        return None
 
     def nats(self, loss: Loss) -> Tensor:
         """Of a loss, what it says of the rows: without penalties and weights of terms."""

@@ -44,19 +44,17 @@ class PrincipalModel(NamedTuple):
     variances: NDArray[np.float64]
     noise_variance: float
     feature_variances: NDArray[np.float64]
+    explains_all: bool  # as of as many components as rank: what is left is rounding
 
     def noise_floor(self, per_feature: bool) -> float:
-        """The floor of learned noise, as a share of the mean variance of the features.
-
-        Noise that is all rounding, as of as many components as features, tells nothing of it.
-        """
+        """The floor of learned noise, as a share of the mean variance of the features."""
         noise = self.noise_variance
         if per_feature:
             left = self.feature_variances - self.variances @ self.axes**2
             varying = self.feature_variances > 0
             noise = float(left[varying].min()) if varying.any() else 0.0
         share = noise / float(self.feature_variances.mean())
-        if share <= LOWEST_FLOOR:
+        if self.explains_all:
             return HIGHEST_FLOOR
         return float(np.clip(_FLOOR_OF_NOISE * share, LOWEST_FLOOR, HIGHEST_FLOOR))
 
@@ -106,9 +104,8 @@ class LinearStart:
         self.variances = torch.tensor(model.variances[kept] / unit)
         self.feature_variances = torch.tensor(model.feature_variances / unit)
         self.mean = torch.tensor((model.mean - architecture.center) / architecture.scale)
-        # Noise that is all rounding, as of as many components as features, tells nothing.
-        share = model.noise_variance / unit
-        self.noise = share if share > LOWEST_FLOOR else HIGHEST_FLOOR
+        share = max(model.noise_variance / unit, LOWEST_FLOOR)
+        self.noise = HIGHEST_FLOOR if model.explains_all else share
 
     def __len__(self) -> int:
         """How many codes are linear."""

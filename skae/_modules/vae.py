@@ -297,10 +297,12 @@ class VAEModule(LikelihoodModule):
         bound = log_mean_exp(log_weight) - self.log_units(batch)
         return Loss({"bound": -weighted_mean(bound, batch.weight)}, output, (importance,))
 
+    def importance(self, loss: Loss) -> Tensor | None:
+        return loss.aux[0] if loss.aux else None
+
     def after_step(self, batch: Batch, loss: Loss) -> None:
         if self.likelihood.learned:
-            importance = loss.aux[0] if loss.aux else None
-            self.likelihood.follow(*explained(batch, loss.output, importance))
+            self.likelihood.follow(*explained(batch, loss.output, self.importance(loss)))
 
 
 def _beside(z: Tensor, condition: Tensor | None) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from skae._training.data import WHOLE, Batch, Loader, Subset
-from skae._training.module import total_of
+from skae._training.module import Loss, total_of
 
 # Rows, with those repeated, whose draws tell the loss of held-out rows.
 _LEAST_DRAWS = 512
@@ -36,17 +36,25 @@ def held_out_figure(net: Any, valid: Subset) -> float:
 
 
 def objective(net: Any) -> float:
-    """What training minimises, of all its rows."""
+    """What training minimises, of all its rows, with the noise that explains these best.
+
+    The running noise lags behind. What is learned of it stays in the module.
+    """
+    rows = Loader(net.subsets_[0], WHOLE, None)
+    net.module_.eval()
+    net.generator_.manual_seed(net.seed + 4)
+    net.module_.settle_noise((batch, _minimised(net, batch)) for batch in rows)
+    return float(_mean(net, rows, lambda batch: total_of(_minimised(net, batch))))
+
+
+def _minimised(net: Any, batch: Batch) -> Loss:
     module = net.module_
-
-    def minimised(batch: Batch) -> Tensor:
-        module.train()  # with the noise and the cuts of training
-        prepared = _prepared(net, batch)
-        module.eval()
-        with torch.enable_grad():  # of which a loss may be made
-            return total_of(module.loss(prepared))
-
-    return float(_mean(net, Loader(net.subsets_[0], WHOLE, None), minimised))
+    module.train()  # with the noise and the cuts of training
+    prepared = _prepared(net, batch)
+    module.eval()
+    with torch.enable_grad():  # of which a loss may be made
+        loss: Loss = module.loss(prepared)
+    return loss
 
 
 def loss_beside_means(net: Any) -> tuple[float, float]:

@@ -115,7 +115,8 @@ class CompareWithStart(Callback):
         if end <= start:
             return
         what = "which is kept"
-        if net.later_:  # there is more than this loss
+        end_nats, of_means = loss_beside_means(net)
+        if net.later_ and end_nats <= of_means:  # there is more than this loss
             what = "though what comes beside it may be better"
         else:
             net.module_.load_state_dict(self.start)
@@ -157,7 +158,7 @@ def how_to_step_smaller(net: Any) -> str:
     """What to change where training made things worse."""
     if net.solver == "lbfgs":
         return "Raise alpha, or take solver='adam'."
-    return f"Lower learning_rate_init (now {net.lr:g}) or raise batch_size."
+    return f"Lower learning_rate_init (now {net.lr:g}), or raise max_iter or batch_size."
 
 
 def warn_of_convergence(message: str) -> None:

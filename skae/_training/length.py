@@ -16,6 +16,8 @@ _FIRST_LOOKS, _RATIO = 20, 1.05
 _PATIENCE, _SHARE = 500, 0.5
 # How much better a later figure has to be to count: nats per row, or the logarithm of an error.
 _NEAR = 0.001
+# How much worse than the start is no noise.
+_CLEARLY = 0.05
 
 
 class HeldOutTrial(Callback):
@@ -86,6 +88,11 @@ class Looks:
             means[:2] = [self.figures[0], *(mean(self.figures[1:3]) for _ in means[1:2])]
         best = min(means)
         return next(s for s, m in zip(self.steps, means, strict=True) if m <= best + _NEAR)
+
+    @property
+    def only_loses(self) -> bool:
+        """Whether even the best that followed the start is clearly worse."""
+        return min(self.figures[1:], default=0.0) > self.figures[0] + _CLEARLY
 
     @property
     def still_gains(self) -> bool:

@@ -76,6 +76,9 @@ class TrainableModule(nn.Module, ABC):
         """What the module makes of rows, as callbacks that score see it."""
         return output
 
+    def settle_noise(self, losses: Iterable[tuple[Batch, Loss]]) -> None:
+        """Set noise that is learned to what explains these batches best."""
+
     def mean_error(self, batches: Iterable[Batch]) -> float | None:
         """The mean squared error of rows, where that is what the module is judged by."""
         return None

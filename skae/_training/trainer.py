@@ -89,6 +89,8 @@ class TrainingOptions:
         """Epochs on so many rows: those asked for, or as many as make enough epochs and steps."""
         if self.max_iter is not None:
             return int(self.max_iter)
+        if self.solver == "lbfgs":  # whose epochs have steps of their own
+            return _EPOCHS
         steps = len(batch_sizes(n_rows, self.batch_size))
         return max(_EPOCHS, ceil(_STEPS / steps))
 
