@@ -47,6 +47,7 @@ def fit(n_codes, prior):
         commitment_weight=4.0,
         hidden_layer_sizes=(256,),
         out_activation="logistic",
+        init="random",  # for which these settings were chosen
         solver="adamw",
         alpha=1.0,
         learning_rate="cosine",
