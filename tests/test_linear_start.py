@@ -268,6 +268,41 @@ def test_files_keep_the_floor_of_the_noise():
     np.testing.assert_array_equal(copy.score_samples(WINE), vae.score_samples(WINE))
 
 
+@pytest.mark.parametrize("gaps", [0.0, 0.1])
+@pytest.mark.parametrize("Estimator", [Autoencoder, AdversarialAE])
+def test_the_noise_begins_at_what_the_start_leaves(Estimator, gaps):
+    X = WINE.copy()
+    X[np.random.RandomState(0).rand(*X.shape) < gaps] = np.nan
+    model = start(Estimator(4), X)
+    errors = np.nanmean(np.square(model.reconstruct(X) - X))
+    assert model.noise_variance_ == pytest.approx(errors, rel=1e-3)
+
+
+def test_a_codebook_begins_with_the_noise_of_its_rounding():
+    model = VQVAE(4, n_codes=8, calibration=False, prior=None, random_state=0, max_iter=0)
+    model.fit(DIGITS)
+    assert model.noise_variance_ == pytest.approx(
+        np.square(model.reconstruct(DIGITS) - DIGITS).mean(), rel=1e-3
+    )
+    begun = model.score(DIGITS)
+    model.set_params(max_iter=3, learning_rate_init=1.0)
+    with pytest.warns(ConvergenceWarning, match="linear model that it began as"):
+        model.fit(DIGITS)
+    assert model.score(DIGITS) == pytest.approx(begun, rel=1e-4)
+
+
+def test_ends_are_compared_at_the_noise_that_is_best_for_them():
+    """The running noise lags behind: with it this end would look worse than its start."""
+    start_score = start(Autoencoder(2), WINE).score(WINE)
+    model = Autoencoder(2, max_iter=40, learning_rate_init=3e-3, random_state=0).fit(WINE)
+    assert model.score(WINE) > start_score + 0.1
+
+
+def test_columns_of_little_noise_lower_the_floor():
+    one, each = (start(VAE(4, noise_variance=n), WINE) for n in ("scalar", "per_feature"))
+    assert each.score(WINE) > one.score(WINE) + 1
+
+
 # ------------------------------------------------------------------ what init can be
 
 
