@@ -59,8 +59,10 @@ def epochs_by_trial(estimator: Any, rows: Dataset, *, least: int) -> int:
     options = replace(
         TrainingOptions.of(estimator), learning_rate="constant", callbacks=None, compile=False
     )
+    # As many batches as all rows make: fewer would be less noisy, and learn by heart sooner.
+    per_epoch = _n_steps(len(rows), options)
     n_train = len(split_rows(len(rows), _HELD_OUT, 0)[0])
-    per_epoch = _n_steps(n_train, options)
+    options = replace(options, batch_size=ceil(n_train / per_epoch))
     most = min(max(_STEPS_PER_ROW * len(rows), _FEWEST_STEPS), _MOST_STEPS)
     n_epochs = ceil(most / per_epoch)
     several = []
@@ -84,9 +86,9 @@ def epochs_by_trial(estimator: Any, rows: Dataset, *, least: int) -> int:
             )
         return 0
     falls = estimator._trainer.options.learning_rate == "cosine"
-    # As many epochs as in the trial: more rows bear more steps.
+    # More rows than in the trial bear more epochs.
     n_steps = found.best_steps * (_COSINE if falls else 1.0) / (1 - _HELD_OUT)
-    return max(least, ceil(n_steps / _n_steps(len(rows), options)))
+    return max(least, ceil(n_steps / per_epoch))
 
 
 def _trial(

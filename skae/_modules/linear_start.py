@@ -25,8 +25,9 @@ _LEAST_SHARE = 1e-9
 # Bounds of the floor of learned noise, as shares of the mean variance, and its share of the noise
 # of the linear model: what lies lower has been learned by heart.
 LOWEST_FLOOR, HIGHEST_FLOOR, _FLOOR_OF_NOISE = 1e-8, 1e-4, 0.1
-# What the random weights of an encoder are multiplied with: at first, steps of the weights behind
-# them move the codes by how large their units are (of those tried, this trains best).
+# What random weights beside the linear map are multiplied with. At first no unit behind them is
+# read; steps of the weights that will read them are the larger the larger their units are, and
+# disturb the map as much (of those tried, this trains best).
 _QUIET = 0.35
 # Steps of L-BFGS, and the precision of the prior on the loadings, where the best linear map has
 # no closed form.
@@ -72,7 +73,7 @@ class LinearCodes(NamedTuple):
     loading: Tensor
     spread: Tensor
     within: Tensor
-    others: float = 1.0
+    others: float = _QUIET
 
 
 class LinearStart:
