@@ -224,10 +224,12 @@ def test_the_loss_of_explaining_rows_by_their_mean():
     X = STANDARDISED * 3 + 1
     model = Autoencoder(2, max_iter=1, init="random", random_state=0).fit(X)
     module, rows = model.net_.module_, model._dataset(Data(X))
+    before = float(module.likelihood.variance)
     with torch.no_grad():
         found = float(module.nats_of_means(rows.batch(slice(0, len(X)))))
     exact = -multivariate_normal(X.mean(0), 9 * np.eye(13)).logpdf(X).mean()
     assert found == pytest.approx(exact, rel=1e-5)
+    assert float(module.likelihood.variance) == before
 
 
 @pytest.mark.parametrize("Estimator", [Autoencoder, VAE])

@@ -52,7 +52,7 @@ class LikelihoodModule(TrainableModule):
         architecture, likelihood = self.architecture, self.likelihood
         output = architecture.start_output().to(batch.y).expand(batch.y.shape)
         if isinstance(likelihood, WithNoise) and likelihood.learned:
-            likelihood = copy.copy(likelihood)  # with its own variance
+            likelihood = copy.deepcopy(likelihood)  # a shallow copy would share the variance
             likelihood.variance = torch.full_like(likelihood.variance, architecture.mean_variance)
         log_prob = likelihood.row_log_prob(batch.y, output, batch.seen)
         return weighted_mean(self.log_units(batch) - log_prob, batch.weight)
