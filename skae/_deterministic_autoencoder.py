@@ -149,10 +149,6 @@ class DeterministicAutoencoder(DataScoresMixin, LatentPathsMixin, EncoderDecoder
                 stacklevel=2,
             )
 
-    def _prepare(self, rows: Dataset, train: Tensor) -> None:
-        super()._prepare(rows, train)
-        self._settle_start(rows, train)
-
     def _first_epoch_to_stop(self) -> int:
         architecture = self._architecture
         return architecture.growth_epochs if architecture.latent_growth == "incremental" else 0

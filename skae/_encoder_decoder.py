@@ -135,7 +135,7 @@ class EncoderDecoder(NetworkAutoencoder):
             rows.data,
             train.numpy(),
             min([architecture.n_code_numbers, *(rank for rank in ranks if rank is not None)]),
-            any_missing=architecture.with_mask,
+            architecture,
             seed=self._seed,
         )
         if model is None:
@@ -150,6 +150,8 @@ class EncoderDecoder(NetworkAutoencoder):
         if len(start):
             module.begin_linearly(start)
             self._trainer.net.begins_linearly = True
+            if not module.begins_at_best_noise:
+                self._settle_start(rows, train)
 
     def _settle_start(self, rows: Dataset, train: Tensor) -> None:
         """Let the noise begin at what the linear start leaves of training rows, if there is one."""

@@ -108,6 +108,13 @@ def default(Estimator):
     return narrow(of_known_length(Estimator()))
 
 
+def begun_at_random(model):
+    """A network that does not begin at PCA's maps."""
+    if "linear" in str(model._parameter_constraints.get("init")):
+        model.set_params(init="random")
+    return model
+
+
 def of_known_length(model, max_iter=20):
     """A network that is told how long to train."""
     params = model.get_params()

@@ -18,6 +18,7 @@ from contract_helpers import (
     as_frame,
     assert_finite,
     assert_same_leaves,
+    begun_at_random,
     call,
     codes_of,
     computes_in_float64,
@@ -103,8 +104,9 @@ def test_every_container_gives_the_same(Estimator, contain, tmp_path):
     """Integers, booleans, views, mapped files, lists and tensors compute as float64 arrays do."""
     X = contain(np.round(3 * make_data(Estimator)), tmp_path / "rows")
     plain = np.asarray(X).astype(np.float64, order="C")
-    expected = small(Estimator).fit(plain)
-    model = small(Estimator).fit(X)
+    # Where PCA's maps begin, gradients are about zero, and Adam makes steps of their rounding.
+    expected = begun_at_random(small(Estimator)).fit(plain)
+    model = begun_at_random(small(Estimator)).fit(X)
     assert_same_leaves(outputs(model, X), outputs(expected, plain), tolerance(Estimator))
 
     codes = contain(np.round(codes_of(expected, plain)), tmp_path / "codes")

@@ -3,7 +3,7 @@
 import copy
 from abc import abstractmethod
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nan
@@ -15,6 +15,9 @@ from skae._training.module import Loss, TrainableModule, weighted_mean
 
 class LikelihoodModule(TrainableModule):
     """A module with a likelihood p(x|z) of rows."""
+
+    # Whether a linear start sets the noise, too: it is not to be estimated.
+    begins_at_best_noise: ClassVar[bool] = False
 
     likelihood: Likelihood
     architecture: Any  # a Architecture

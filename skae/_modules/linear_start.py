@@ -54,9 +54,9 @@ class PrincipalModel(NamedTuple):
             left = self.feature_variances - self.variances @ self.axes**2
             varying = self.feature_variances > 0
             noise = float(left[varying].min()) if varying.any() else 0.0
-        share = noise / float(self.feature_variances.mean())
         if self.explains_all:
             return HIGHEST_FLOOR
+        share = noise / float(self.feature_variances.mean())
         return float(np.clip(_FLOOR_OF_NOISE * share, LOWEST_FLOOR, HIGHEST_FLOOR))
 
 
@@ -77,12 +77,12 @@ class LinearCodes(NamedTuple):
 
 
 class LinearStart:
-    """A principal model in the units of a network.
+    """A principal model, from which networks are set.
 
     Parameters
     ----------
     model : PrincipalModel
-        In the units of the data.
+        In the network's units.
     architecture : EncoderDecoderArchitecture
         Of the network.
     batch : Batch
@@ -99,13 +99,12 @@ class LinearStart:
         generator: torch.Generator,
     ) -> None:
         self.architecture, self.batch, self.generator = architecture, batch, generator
-        unit = architecture.scale**2
         kept = model.variances > _LEAST_SHARE * model.feature_variances.sum()
         self.axes = torch.tensor(model.axes[kept])
-        self.variances = torch.tensor(model.variances[kept] / unit)
-        self.feature_variances = torch.tensor(model.feature_variances / unit)
-        self.mean = torch.tensor((model.mean - architecture.center) / architecture.scale)
-        share = max(model.noise_variance / unit, LOWEST_FLOOR)
+        self.variances = torch.tensor(model.variances[kept])
+        self.feature_variances = torch.tensor(model.feature_variances)
+        self.mean = torch.tensor(model.mean)
+        share = max(model.noise_variance, LOWEST_FLOOR)
         self.noise = HIGHEST_FLOOR if model.explains_all else share
 
     def __len__(self) -> int:

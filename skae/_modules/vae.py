@@ -86,6 +86,8 @@ class Recognition(NamedTuple):
 class VAEModule(LikelihoodModule):
     """Encoder to Gaussians, prior, decoder and likelihood."""
 
+    begins_at_best_noise: ClassVar[bool] = True
+
     architecture: VAEArchitecture
     beta: Tensor
     log_share: Tensor
