@@ -110,7 +110,7 @@ def default(Estimator):
 
 def begun_at_random(model):
     """A network that does not begin at PCA's maps."""
-    if "linear" in str(model._parameter_constraints.get("init")):
+    if model.get_params().get("init", "") is None:
         model.set_params(init="random")
     return model
 

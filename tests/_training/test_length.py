@@ -58,7 +58,7 @@ class Epochs(Callback):
 @pytest.mark.parametrize("Estimator", [Autoencoder, VAE])
 def test_the_fit_is_that_of_as_many_epochs_with_a_cosine(Estimator):
     heard = Epochs()
-    X = CANCER[:60, :6]
+    X = IRIS[::2]
     found = Estimator(2, callbacks=[heard], random_state=0).fit(X)
     assert heard.n == len(found.history_) == found.n_iter_ > 0
     given = Estimator(2, max_iter=found.n_iter_, learning_rate="cosine", random_state=0).fit(X)
