@@ -88,7 +88,7 @@ class CompareWithStart(Callback):
     """Compares the end of training with its linear start, or else with explaining rows by means.
 
     Both are the loss of all training rows with the same draws. Of a start and an end whose whole
-    loss this is, the better is kept; either way a warning says what to change.
+    loss this is, the better is kept; where the end is clearly worse, a warning says what to change.
     """
 
     def __init__(self, restore: bool) -> None:
