@@ -86,10 +86,9 @@ def _units(spread: Tensor, width: int, activation: str) -> tuple[AffineMap, Affi
     eye = torch.eye(n, dtype=torch.float64)
     if activation not in _RECTIFIERS:
         value, slope, narrow = _SMOOTH[activation]
+        drive = AffineMap(torch.diag(narrow / spread), eye.new_zeros(n))
         back = torch.diag(spread / (slope * narrow))
-        return AffineMap((narrow / spread).diag(), eye.new_zeros(n)), AffineMap(
-            back, -back.sum(1) * value
-        )
+        return drive, AffineMap(back, -back.sum(1) * value)
     n_pairs = min(n, width - n)  # the rest, of least variance, is held by single units
     pairs, singles = eye[:n_pairs], eye[n_pairs:]
     no_shift = eye.new_zeros(n_pairs)
