@@ -48,6 +48,7 @@ from skae._training.module import TrainableModule
 from skae._training.net import Net
 from skae._training.random_state import preserve_rng_state
 from skae._training.saving import holds_module, is_same
+from skae._training.threads import threads_for_values
 from skae._training.trainer import TRAINING_CONSTRAINTS, Trainer, TrainingOptions, batches, slices
 from skae._training_length import epochs_by_trial, needs_trial, resolved
 from skae._utils.inputs import check_every_column_seen, check_same_columns
@@ -217,7 +218,21 @@ class NetworkAutoencoder(CallbackParametersMixin):
         check_listeners(getattr(self, "_skl_callbacks", []))
         context = self._init_callback_context(max_subtasks=self.max_iter)
         context.call_on_fit_task_begin(estimator=self, X=X, y=told)
-        data = self._begin(X, sample_weight, y, previous, rng)
+        with threads_for_values(X.size):
+            data = self._begin(X, sample_weight, y, previous, rng)
+            codes = self._fit_network(data, sample_weight, previous, context, told)
+        context.call_on_fit_task_end(estimator=self, X=X, y=told)
+        return codes
+
+    def _fit_network(
+        self,
+        data: Data,
+        sample_weight: Array | None,
+        previous: Self | None,
+        context: Any,
+        told: Any,
+    ) -> Array:
+        """Train the network, and learn what follows from it; the codes of the rows."""
         rows = self._dataset(data, reread=True)
         options = self._trainer.options
         n_epochs = options.n_epochs(len(rows))
@@ -230,7 +245,8 @@ class NetworkAutoencoder(CallbackParametersMixin):
         self._before_training(len(train))
         listeners = self._own_listeners()
         if hasattr(self, "_skl_callbacks"):
-            listeners.append(("skae_tasks", Tasks(self, context, rows, X, told, sample_weight)))
+            tasks = Tasks(self, context, rows, data.X, told, sample_weight)
+            listeners.append(("skae_tasks", tasks))
         self._n_rows_seen = float(len(rows) if sample_weight is None else sample_weight.sum())
         self._trainer.fit(
             rows,
@@ -245,7 +261,6 @@ class NetworkAutoencoder(CallbackParametersMixin):
         codes = self._finish_whatever_interrupts(rows)
         self._train_more(data, codes, valid, streaming=False)
         self._check_trained(rows)
-        context.call_on_fit_task_end(estimator=self, X=X, y=told)
         return codes
 
     def _begin(
@@ -414,20 +429,27 @@ class NetworkAutoencoder(CallbackParametersMixin):
             weight = check_weight(sample_weight, rows_in)
             targets = self._check_targets(y, rows_in.shape[0])
             rows_in, weight, targets = self._rows_that_count(rows_in, weight, targets)
-            data = self._begin(rows_in, weight, targets, previous, self._generator())
-            rows = self._dataset(data, reread=True)
-            self._check_batches(len(rows))
-            if previous is None:
-                self._prepare(rows, torch.arange(len(rows)))
-            self._before_training(len(rows) * (1 + self._trainer.n_epochs))
-            self._trainer.partial_fit(rows)
-            self.n_iter_ = self._trainer.n_epochs
-            n_rows = float(len(rows) if weight is None else weight.sum())
-            n_before = 0.0 if previous is None else _MEMORY * self._n_rows_seen
-            self._n_rows_seen = n_rows + n_before
-            codes = self._finish(rows, n_rows / self._n_rows_seen)
-            self._train_more(data, codes, None, streaming=True)
+            with threads_for_values(rows_in.size):
+                data = self._begin(rows_in, weight, targets, previous, self._generator())
+                self._train_one_epoch(data, weight, previous)
         return self
+
+    def _train_one_epoch(
+        self, data: Data, sample_weight: Array | None, previous: Self | None
+    ) -> None:
+        """Train the network on a batch of a stream, and learn what follows from it."""
+        rows = self._dataset(data, reread=True)
+        self._check_batches(len(rows))
+        if previous is None:
+            self._prepare(rows, torch.arange(len(rows)))
+        self._before_training(len(rows) * (1 + self._trainer.n_epochs))
+        self._trainer.partial_fit(rows)
+        self.n_iter_ = self._trainer.n_epochs
+        n_rows = float(len(rows) if sample_weight is None else sample_weight.sum())
+        n_before = 0.0 if previous is None else _MEMORY * self._n_rows_seen
+        self._n_rows_seen = n_rows + n_before
+        codes = self._finish(rows, n_rows / self._n_rows_seen)
+        self._train_more(data, codes, None, streaming=True)
 
     # --------------------------------------------------------------------- the network
 
@@ -462,9 +484,10 @@ class NetworkAutoencoder(CallbackParametersMixin):
         dtype: type[np.generic] = np.float32,
     ) -> Array:
         """A function of batches, over all rows; on the CPU."""
-        rows = data if isinstance(data, Dataset) else self._dataset(data)
-        out = np.empty((len(rows), *width), dtype=dtype)
-        with self._trainer.inference():
+        n_rows = len(data if isinstance(data, Dataset) else data.X)
+        out = np.empty((n_rows, *width), dtype=dtype)
+        with self._trainer.inference(n_rows):
+            rows = data if isinstance(data, Dataset) else self._dataset(data)
             for part, batch in batches(rows):
                 out[part] = compute(batch).cpu().numpy()
         return out
@@ -472,7 +495,7 @@ class NetworkAutoencoder(CallbackParametersMixin):
     def _map_codes(self, Z: Array, compute: Callable[[Tensor], Tensor]) -> Array:
         """Rows in the units of the data that a function makes of codes."""
         out = np.empty((len(Z), self.n_features_in_), dtype=self._architecture.row_dtype)
-        with self._trainer.inference():
+        with self._trainer.inference(len(Z)):
             for part in slices(len(Z)):
                 z = in_float32(as_tensor(Z[part])).to(self._trainer.device)
                 out[part] = self._in_data_units(compute(z))

@@ -82,6 +82,9 @@ class IndexPriorModule(TrainableModule):
         log_prob = self.sequence.log_prob(batch.x.long()).sum(1)
         return Loss({"prior": -weighted_mean(log_prob, batch.weight)}, batch.x)
 
+    def passes_per_row(self) -> int:
+        return len(self.sequence.position)
+
     def decayed(self) -> list[nn.Parameter]:
         """Weights of the layers: frequencies, and numbers that few rows speak of, stay."""
         return [p for p in self.sequence.network.parameters() if p.ndim > 1]

@@ -3,7 +3,7 @@
 import copy
 from dataclasses import dataclass, fields
 from functools import cached_property
-from math import log
+from math import log, prod
 from numbers import Integral
 from typing import Any, ClassVar
 
@@ -21,6 +21,7 @@ from skae._nn.networks import (
     check_network,
     conv_decoder,
     conv_encoder,
+    grid_size,
     mlp,
     start_at,
 )
@@ -66,6 +67,10 @@ class Architecture:
     def widest(self) -> int:
         """Numbers that one code becomes in the widest layer of generation, about."""
         return max(self.n_features, *self.hidden_layer_sizes, 1)
+
+    def passes_per_row(self) -> int:
+        """How often a row goes through the largest weights of the network, about."""
+        return 1
 
     @classmethod
     def from_params(cls, estimator: Any, derived: dict[str, Any]) -> dict[str, Any]:
@@ -146,6 +151,13 @@ class EncoderDecoderArchitecture(Architecture):
         if self.network == "conv" and self.image_shape is not None:
             widest *= self.n_features // self.image_shape[0]
         return max(self.n_features, widest)
+
+    def passes_per_row(self) -> int:
+        if self.image_shape is None or not (self.network == "conv" or self.own_networks):
+            return 1
+        # Kernels visit every pixel, and the largest are those of the smallest images.
+        times = len(self.hidden_layer_sizes) if self.network == "conv" else 1
+        return prod(grid_size(self.image_shape, times))
 
     @property
     def rescaled(self) -> bool:

@@ -86,6 +86,9 @@ class HelmholtzArchitecture(Architecture):
         """As in the base, or the units of all layers, which are drawn at once in float64."""
         return max(super().widest(), 2 * self.n_units)
 
+    def passes_per_row(self) -> int:
+        return self.n_particles
+
     @property
     def layer_sizes(self) -> tuple[int, ...]:
         """Units of the layers, from the data up; without the data."""

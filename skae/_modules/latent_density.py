@@ -223,6 +223,9 @@ class AutoregressiveDensity(DensityModule):
         order = torch.randint(self.n_orders, (1,), generator=generator, device=generator.device)
         return batch._replace(draws=order)
 
+    def passes_per_row(self) -> int:
+        return self.n_codes
+
     def loss(self, batch: Batch) -> Loss:
         if batch.draws is None:
             return super().loss(batch)

@@ -26,6 +26,10 @@ class LikelihoodModule(TrainableModule):
     def reconstructed(self, batch: Batch) -> Tensor:
         """Mean of p(x|z) at the code of each row, in the decoder's units."""
 
+    def passes_per_row(self) -> int:
+        passes: int = self.architecture.passes_per_row()
+        return passes
+
     def log_units(self, batch: Batch) -> Tensor | float:
         """What log densities of the seen values lose in the units of the data."""
         n_seen = self.architecture.n_features if batch.seen is None else batch.seen.sum(1)

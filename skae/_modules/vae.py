@@ -70,6 +70,9 @@ class VAEArchitecture(EncoderDecoderArchitecture):
     def widest(self) -> int:
         return max(super().widest(), self.n_prior_components * self.n_components)
 
+    def passes_per_row(self) -> int:
+        return super().passes_per_row() * self.n_importance
+
     @property
     def kl_is_cost(self) -> bool:
         """Whether the divergence costs just what it is."""

@@ -56,6 +56,15 @@ class TrainableModule(nn.Module, ABC):
         """Weights between hidden layers, which the solver "muon" orthogonalises steps of."""
         return []
 
+    def passes_per_row(self) -> int:
+        """How often a row goes through the largest weights: its draws, positions or pixels."""
+        return 1
+
+    def products_per_row(self) -> int:
+        """Multiplications that a row takes in the largest matrix product, about."""
+        sizes = (p.numel() for p in self.parameters() if p.ndim > 1)
+        return max(sizes, default=1) * self.passes_per_row()
+
     def phases(self) -> list[Phase]:
         """The steps that follow the one of `loss`, in order."""
         return []

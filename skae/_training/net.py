@@ -35,6 +35,7 @@ from skae._training.optimizers import (
 from skae._training.random_state import global_generators, preserve_rng_state
 from skae._training.recovery import Diverged, run_epochs
 from skae._training.snapshot import Snapshot
+from skae._training.threads import threads_for
 
 # Attributes of modules that are copied beside tensors: what callbacks may count or switch.
 _PLAIN = (bool, int, float, str, type(None))
@@ -224,6 +225,8 @@ class Net(NeuralNet):
                 # Whatever the caller, or an interruption of an earlier training, set: only steps
                 # with a closure do so by themselves (torch 2.13).
                 stack.enter_context(torch.enable_grad())
+                n_rows = min(self.batch_size, len(train))
+                stack.enter_context(threads_for(n_rows * self.module_.products_per_row()))
                 if self.foreign_modules:
                     stack.enter_context(preserve_rng_state(self.device))
                 self.notify("on_train_begin", X=rows, y=None)

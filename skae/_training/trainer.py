@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from math import ceil
 from numbers import Integral, Real
@@ -26,6 +26,7 @@ from skae._training.module import TrainableModule
 from skae._training.net import Net
 from skae._training.optimizers import OPTIMIZERS, SCHEDULES
 from skae._training.saving import to_arrays, to_tensors
+from skae._training.threads import threads_for
 from skae._utils.validation import Interval, StrOptions
 
 Array = NDArray[Any]
@@ -165,10 +166,14 @@ class Trainer:
         """How many epochs it was trained, in all."""
         return len(self.net.history)
 
-    def inference(self) -> AbstractContextManager[Any]:
-        """No gradients, no noise, float32."""
+    @contextmanager
+    def inference(self, n_rows: int | None = None) -> Iterator[None]:
+        """No gradients, no noise, float32; with as many threads as so many rows at once are worth,
+        or those of a slice."""
         self.module.eval()
-        return torch.inference_mode()
+        n_rows = _INFERENCE_ROWS if n_rows is None else min(n_rows, _INFERENCE_ROWS)
+        with threads_for(n_rows * self.module.products_per_row()), torch.inference_mode():
+            yield
 
     def generator(self, rng: np.random.RandomState) -> torch.Generator:
         """A generator on the network's device, seeded by a draw of another."""

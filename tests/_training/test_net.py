@@ -679,22 +679,6 @@ def test_the_seed_matters():
     assert differ(weights(network().fit(X)), weights(network(random_state=1).fit(X)))
 
 
-def test_threads_are_left_alone(monkeypatch):
-    """No method sets the number of threads of the process."""
-
-    def refuse(*args):
-        raise AssertionError("threads are the process's own")
-
-    monkeypatch.setattr(torch, "set_num_threads", refuse)
-    monkeypatch.setattr(torch, "set_num_interop_threads", refuse)
-    X = make_rows()
-    model = network(early_stopping=True).fit(X)
-    model.partial_fit(X).transform(X)
-    model.score(X)
-    model.sample(3)
-    pickle.loads(pickle.dumps(model))
-
-
 # -------------------------------------------------------------- going on with training
 
 
