@@ -23,7 +23,7 @@ from skae._training.trainer import TRAINING_CONSTRAINTS
 from skae._utils.validation import Interval, StrOptions
 
 # From how many rows the loadings of likelihoods without a closed form are learned.
-_LOADING_ROWS = 4096
+_LOADING_ROWS = 2048
 
 
 def channels_first_advice(image_shape: Any) -> str:

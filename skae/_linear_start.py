@@ -15,9 +15,10 @@ Array = NDArray[Any]
 
 # Up to so many rows and columns, the axes are eigenvectors; beyond, power iterations find them.
 _CLOSED_FORM_LIMIT = 2_000
-# How much the model is learned from: values, of which a float64 copy is made, and products in a
-# step of EM, where each value of a row with holes costs the square of the size.
-_MOST_VALUES, _MOST_PRODUCTS = 2**24, 2**31
+# How much the model is learned from: values, of which a float64 copy is made; products, of which
+# the covariance takes the square of the features from each row, but these rows in any case; and
+# products in a step of EM, where each value of a row with holes costs the square of the size.
+_MOST_VALUES, _MOST_PRODUCTS, _ROWS, _MOST_PRODUCTS_OF_EM = 2**24, 2**32, 4096, 2**31
 # The mean variance in the network's units, which is one unless rounding is all that varies.
 _LEAST_VARIANCE = 1e-3
 
@@ -35,11 +36,13 @@ def principal_model(
     Of more rows than can be, so many are taken evenly.
     """
     n_features, any_missing = architecture.n_features, architecture.with_mask
-    most = _MOST_VALUES // n_features
+    most = min(_MOST_VALUES // n_features, max(_MOST_PRODUCTS // n_features**2, _ROWS))
     if any_missing:
-        most = min(most, _MOST_PRODUCTS // (n_features * n_components**2))
+        most = min(most, _MOST_PRODUCTS_OF_EM // (n_features * n_components**2))
     chosen = train[:: -(-len(train) // max(most, 2))]
-    X = (data.X[chosen].astype(np.float64) - architecture.center) / architecture.scale
+    X = data.X[chosen].astype(np.float64)
+    X -= architecture.center
+    X /= architecture.scale
     weight = None if data.weight is None else data.weight[chosen] / data.weight[chosen].mean()
     largest = min(len(X) - 1, n_features)
     n_components = min(n_components, largest)

@@ -120,8 +120,8 @@ class NetworkAutoencoder(CallbackParametersMixin):
         """The network of `_architecture`, with weights drawn from the generator."""
 
     @abstractmethod
-    def _learn_from_outputs(self, rows: Dataset, weight: float) -> Array:
-        """Learn what depends on the trained network; the codes of the rows.
+    def _learn_from_outputs(self, rows: Dataset, weight: float) -> Array | None:
+        """Learn what depends on the trained network; the codes of the rows, if all are needed.
 
         `weight` is what these rows count beside what was learned from earlier ones: 1 after
         `fit`, less within a stream.
@@ -179,7 +179,7 @@ class NetworkAutoencoder(CallbackParametersMixin):
         """What hears of training beside what its options ask for."""
         return []
 
-    def _train_more(self, data: Data, codes: Array, valid: Tensor | None, streaming: bool) -> None:
+    def _train_more(self, data: Data, codes: Any, valid: Tensor | None, streaming: bool) -> None:
         """What comes after training: nothing, or a network that learns from the codes.
 
         `valid` are the rows that were held out, if some were.
@@ -213,7 +213,7 @@ class NetworkAutoencoder(CallbackParametersMixin):
         previous: Self | None,
         y: Array | None = None,
         told: Any = None,
-    ) -> Array:
+    ) -> Array | None:
         """`told` is the y that `fit` was given, for scikit-learn's callbacks."""
         check_listeners(getattr(self, "_skl_callbacks", []))
         context = self._init_callback_context(max_subtasks=self.max_iter)
@@ -231,9 +231,11 @@ class NetworkAutoencoder(CallbackParametersMixin):
         previous: Self | None,
         context: Any,
         told: Any,
-    ) -> Array:
+    ) -> Array | None:
         """Train the network, and learn what follows from it; the codes of the rows."""
-        rows = self._dataset(data, reread=True)
+        architecture = self._architecture
+        near = previous is None and architecture.affine.are_near(*architecture.range)
+        rows = self._dataset(data, reread=True, near=near)
         options = self._trainer.options
         n_epochs = options.n_epochs(len(rows))
         if previous is None and self._by_trial() and needs_trial(options, len(rows)):
@@ -350,7 +352,7 @@ class NetworkAutoencoder(CallbackParametersMixin):
             "foreign_modules": holds_module(self._user_modules),
         }
 
-    def _finish_whatever_interrupts(self, rows: Dataset) -> Array:
+    def _finish_whatever_interrupts(self, rows: Dataset) -> Array | None:
         """Once more from the beginning after a first Ctrl-C: without it the training is lost."""
         try:
             return self._finish(rows, 1.0)
@@ -365,7 +367,7 @@ class NetworkAutoencoder(CallbackParametersMixin):
             self.net_.interrupted_ = True
             return self._finish(rows, 1.0)
 
-    def _finish(self, rows: Dataset, weight: float) -> Array:
+    def _finish(self, rows: Dataset, weight: float) -> Array | None:
         """Learn what depends on the trained network, and check that it is of use."""
         codes = self._learn_from_outputs(rows, weight)
         few: list[Any] = [None if a is None else a[:_CHECKED_ROWS] for a in rows.data]
@@ -467,13 +469,14 @@ class NetworkAutoencoder(CallbackParametersMixin):
 
     # ------------------------------------------------------------- rows in and rows out
 
-    def _dataset(self, data: Data, reread: bool = False) -> Dataset:
+    def _dataset(self, data: Data, reread: bool = False, near: bool = False) -> Dataset:
         return Dataset(
             data,
             units=self._architecture.units,
             with_mask=self._architecture.with_mask,
             reread=reread,
             device=self._trainer.device,
+            near=near,
         )
 
     def _map_rows(

@@ -46,6 +46,7 @@ _COUNT = Interval(Integral, 1, None, closed="left")
 _ACTIVE = 0.01
 # The noise is learned from about this many draws of z over all rows, and at most for one.
 _NOISE_DRAWS, _MOST_DRAWS = 10_000, 1000
+_MOMENT_ROWS = 2**14  # whose codes tell which latents are active
 
 
 class VAE(ConditionalMixin, LatentSamplesMixin, EncoderDecoder):
@@ -385,23 +386,24 @@ class VAE(ConditionalMixin, LatentSamplesMixin, EncoderDecoder):
     def _first_epoch_to_stop(self) -> int:
         return self._architecture.beta_warm_up
 
-    def _learn_from_outputs(self, rows: Dataset, weight: float) -> Array:
+    def _learn_from_outputs(self, rows: Dataset, weight: float) -> Array | None:
         data = rows.data
         self._learn_label_frequencies(data, weight)
         if hasattr(self, "class_prior_"):
             with np.errstate(divide="ignore"):  # a label that a later fit no longer sees
                 self._trainer.module.set_label_frequencies(np.log(self.class_prior_))
-        codes = self._means(rows)
+        some = data.evenly(_MOMENT_ROWS)
+        codes = self._means(rows if some is data else some)
         self._check_codes_are_finite(codes)
         # In a stream the calls add up to many draws, and each has its own.
         n_draws = min(_MOST_DRAWS, ceil(_NOISE_DRAWS / len(data.X))) if weight == 1 else 1
         self._learn_noise_of_draws(rows, weight, n_draws, drawn)
-        mean = np.average(codes, axis=0, weights=data.weight)
-        variance = np.average((codes - mean) ** 2, axis=0, weights=data.weight)
+        mean = np.average(codes, axis=0, weights=some.weight)
+        variance = np.average((codes - mean) ** 2, axis=0, weights=some.weight)
         before = vars(self).get("_code_moments")
         self._code_moments = running_variance(before, (mean, variance), weight)
         self.n_active_units_ = int((self._code_moments[1] > _ACTIVE).sum())
-        return codes
+        return codes if some is data else None
 
     def _check_trained(self, rows: Dataset) -> None:
         super()._check_trained(rows)

@@ -80,13 +80,16 @@ class DeterministicModule(LikelihoodModule):
 
     def all_codes(self, x: Tensor) -> Tensor:
         """Codes of the whole network; those that are not open are zero."""
-        return self.encoder(x).float() * self.gate
+        codes = self.encoder(x).float()
+        return codes if self.architecture.latent_growth is None else codes * self.gate
 
     def decode(self, z: Tensor) -> Tensor:
         """What parametrises p(x|z), of codes (..., k) of which the last may be left out."""
         missing = self.architecture.n_codes - z.shape[-1]
         if missing:
             z = nn.functional.pad(z, (0, missing))
+        if z.ndim == 2:
+            return self.out_activation(self.decoder(z).float())
         out = self.decoder(z.flatten(0, -2)).float()
         return self.out_activation(out).unflatten(0, z.shape[:-1])
 

@@ -41,6 +41,8 @@ class LikelihoodModule(TrainableModule):
     @torch.no_grad()
     def settle_noise(self, losses: Iterable[tuple[Batch, Loss]]) -> None:
         noise = NoiseSums(self.likelihood)
+        if noise.likelihood is None:
+            return  # and no losses are computed
         for batch, loss in losses:
             noise.add(*explained(batch, loss.output, self.importance(loss)))
         noise.settle()

@@ -31,7 +31,7 @@ LOWEST_FLOOR, HIGHEST_FLOOR, _FLOOR_OF_NOISE = 1e-8, 1e-4, 0.1
 _QUIET = 0.35
 # Steps of L-BFGS, and the precision of the prior on the loadings, where the best linear map has
 # no closed form.
-_LOADING_STEPS, _RIDGE = 40, 1.0
+_LOADING_STEPS, _RIDGE = 20, 1.0
 
 
 class PrincipalModel(NamedTuple):

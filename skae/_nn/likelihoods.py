@@ -68,7 +68,7 @@ class _RowLogMass(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, logit: Tensor) -> Tensor:
         chance = torch.sigmoid(logit)
         ctx.save_for_backward(torch.sub(x, chance, out=chance))
-        return (x * logit).sum(-1) - softplus(logit).sum(-1)
+        return torch.linalg.vecdot(x, logit) - softplus(logit).sum(-1)
 
     @staticmethod
     @once_differentiable
@@ -186,7 +186,7 @@ class WithNoise(Likelihood):
 
     def step_scale(self) -> Tensor:
         """The mean variance: squared errors divided by the variance are multiplied back."""
-        return self.variance.mean()
+        return self.variance.mean() if self.variance.ndim else self.variance
 
     @abstractmethod
     def deviation(self, x: Tensor, output: Tensor) -> Tensor:
@@ -207,14 +207,14 @@ class WithNoise(Likelihood):
         if not self.learned:
             return
         self.n_updates += 1
-        rate = (1 / self.n_updates).clamp(min=_MOMENTUM)
+        rate = self.n_updates.reciprocal().clamp_(min=_MOMENTUM)
         if weight is None and seen is None:
             mean = self.mean_deviation(x, output)
         else:
             total, count = self.sums(self.deviation(x, output), weight, seen)
             mean = (total / count.clamp(min=1e-30)).float()
             rate = torch.where(count > 0, rate, 0.0)
-        self.set_variance(self.variance.lerp(self.variance_of(mean), rate))
+        self.variance.lerp_(self.variance_of(mean), rate).clamp_(min=self.floor)
 
     def sums(
         self, deviation: Tensor, weight: Tensor | None, seen: Tensor | None
@@ -281,8 +281,8 @@ class Gaussian(WithNoise):
             return super().row_log_prob(x, output, seen)
         # One variance: its logarithm is taken once, not once per value.
         squares = mse_loss(output, x.expand_as(output), reduction="none").sum(-1)
-        constant = x.shape[-1] * (2 * pi * self.variance).log()
-        return -0.5 * (squares / self.variance + constant)
+        constant = -0.5 * x.shape[-1] * (2 * pi * self.variance).log()
+        return torch.addcdiv(constant, squares, self.variance, value=-0.5)
 
     def draw(self, output: Tensor, generator: torch.Generator) -> Tensor:
         noise = torch.empty_like(output).normal_(generator=generator)

@@ -12,6 +12,10 @@ from skae._training.module import Loss, total_of
 
 # Rows, with those repeated, whose draws tell the loss of held-out rows.
 _LEAST_DRAWS = 512
+# Of many times more rows than this, so many tell at first, in batches whose spread tells the error.
+_SAMPLED, _SAMPLED_AT_ONCE, _MANY_SAMPLES = 2048, 64, 4
+# Standard errors beyond which there is no doubt.
+_ERRORS = 5.0
 
 
 def loss_at_rest(net: Any, batches: Iterable[Batch]) -> float:
@@ -41,10 +45,36 @@ def objective(net: Any) -> float:
     The running noise lags behind. What is learned of it stays in the module.
     """
     rows = Loader(net.subsets_[0], WHOLE, None)
+    _settle(net, rows)
+    return float(_mean(net, rows, lambda batch: total_of(_minimised(net, batch))))
+
+
+def sampled(net: Any) -> list[Batch] | None:
+    """Small batches of some training rows, of which losses tell what is clear already; None where
+    rows are few, or have weights."""
+    rows, index = net.subsets_[0].rows, net.subsets_[0].index
+    if rows.weight is not None or len(index) < _MANY_SAMPLES * _SAMPLED:
+        return None
+    some = index[:: len(index) // _SAMPLED]
+    return [rows.batch(part.to(rows.index_device)) for part in some.split(_SAMPLED_AT_ONCE)]
+
+
+def sampled_objectives(net: Any, sample: list[Batch]) -> Tensor:
+    """As `objective`, of each of these batches."""
+    _settle(net, sample)
+    return _each(net, sample, lambda batch: total_of(_minimised(net, batch)))
+
+
+def is_clearly_positive(values: Tensor) -> bool:
+    """Whether the mean of what these are drawn from is above zero, beyond doubt."""
+    return bool(values.mean() > _ERRORS * values.std() / len(values) ** 0.5)
+
+
+def _settle(net: Any, batches: Iterable[Batch]) -> None:
+    """Let the noise explain batches best."""
     net.module_.eval()
     net.generator_.manual_seed(net.seed + 4)
-    net.module_.settle_noise((batch, _minimised(net, batch)) for batch in rows)
-    return float(_mean(net, rows, lambda batch: total_of(_minimised(net, batch))))
+    net.module_.settle_noise((batch, _minimised(net, batch)) for batch in batches)
 
 
 def _minimised(net: Any, batch: Batch) -> Loss:
@@ -59,19 +89,33 @@ def _minimised(net: Any, batch: Batch) -> Loss:
 
 def loss_beside_means(net: Any) -> tuple[float, float]:
     """Nats of the training rows, and of explaining each by the mean row."""
-    module = net.module_
-
-    def explained(batch: Batch) -> Tensor:
-        loss = module.loss(_prepared(net, batch))
-        return torch.stack([module.nats(loss), module.nats_of_means(batch)])
-
-    found = _mean(net, Loader(net.subsets_[0], WHOLE, None), explained)
+    rows = Loader(net.subsets_[0], WHOLE, None)
+    found = _mean(net, rows, lambda batch: _beside_means(net, batch))
     return float(found[0]), float(found[1])
+
+
+def sampled_beside_means(net: Any, sample: list[Batch]) -> Tensor:
+    """As `loss_beside_means`, of each of these batches, (n_batches, 2)."""
+    return _each(net, sample, lambda batch: _beside_means(net, batch))
+
+
+def _beside_means(net: Any, batch: Batch) -> Tensor:
+    module = net.module_
+    loss = module.loss(_prepared(net, batch))
+    return torch.stack([module.nats(loss), module.nats_of_means(batch)])
 
 
 def _prepared(net: Any, batch: Batch) -> Batch:
     prepared: Batch = net.module_.prepare(batch, net.generator_)
     return prepared
+
+
+def _each(net: Any, batches: list[Batch], of: Callable[[Batch], Tensor]) -> Tensor:
+    """What is found of batches."""
+    net.module_.eval()
+    net.generator_.manual_seed(net.seed + 4)
+    with torch.no_grad():
+        return torch.stack([of(batch).detach().cpu().double() for batch in batches])
 
 
 def _mean(net: Any, batches: Iterable[Batch], of: Callable[[Batch], Tensor]) -> Tensor:

@@ -2,7 +2,7 @@
 
 import copy
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dis import opmap
 from math import inf
 from typing import Any
@@ -19,7 +19,15 @@ from skorch.callbacks import (
 )
 from tqdm import tqdm
 
-from skae._training.at_rest import held_out_loss, loss_beside_means, objective
+from skae._training.at_rest import (
+    held_out_loss,
+    is_clearly_positive,
+    loss_beside_means,
+    objective,
+    sampled,
+    sampled_beside_means,
+    sampled_objectives,
+)
 from skae._training.data import Dataset
 
 # By which share a loss may be above that of means before it is a failure: noise of draws.
@@ -111,7 +119,13 @@ class CompareWithStart(Callback):
             self._compare_with_start(net)
 
     def _compare_with_start(self, net: Any) -> None:
-        end, start = objective(net), self._at_start(net)
+        sample = sampled(net)
+        if sample is not None:
+            losses = sampled_objectives(net, sample)
+            at_start = self._at_start(net, lambda: sampled_objectives(net, sample))
+            if is_clearly_positive(at_start - losses):
+                return
+        end, start = objective(net), self._at_start(net, lambda: objective(net))
         if end <= start:
             return
         what = "which is kept"
@@ -129,22 +143,27 @@ class CompareWithStart(Callback):
         )
 
     def _compare_with_means(self, net: Any) -> None:
+        sample = sampled(net)
+        if sample is not None:
+            losses, at_means = sampled_beside_means(net, sample).T
+            if is_clearly_positive(at_means - losses):
+                return
         end, of_means = loss_beside_means(net)
         if end <= of_means + _SLACK * abs(of_means):
             return
         advice = how_to_step_smaller(net)
-        if objective(net) < self._at_start(net):  # on a good way, but not far
+        if objective(net) < self._at_start(net, lambda: objective(net)):  # on a good way, but not far
             advice = f"Raise max_iter (now {len(net.history) - self.n_before} epochs)."
         warn_of_convergence(
             f"Training ended at a loss of {end:.6g} nats per row, above the {of_means:.6g} of "
             f"explaining every row by the mean row. {advice}"
         )
 
-    def _at_start(self, net: Any) -> float:
-        """What the objective was at the start."""
+    def _at_start(self, net: Any, compute: Callable[[], Any]) -> Any:
+        """What is computed at the start."""
         end = copied_state(net.module_)
         net.module_.load_state_dict(self.start)
-        found = objective(net)
+        found = compute()
         net.module_.load_state_dict(end)
         return found
 

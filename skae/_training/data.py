@@ -15,8 +15,12 @@ from numpy.typing import NDArray
 from sklearn.utils import assert_all_finite
 from torch import Tensor
 
+from skae._training.threads import threads_for
+
 # Rows are checked and converted in pieces of about this size.
 _CHUNK_BYTES = 32 * 2**20
+# What several passes read is cut finer, so that it stays in the cache of one core.
+_CACHED_BYTES = 2 * 2**20
 # Rows that training reads again and again are converted once if they take less than
 # this as float32; integers and files, which are large for a reason, only if they are tiny.
 _KEEP_BYTES = 64 * 2**20
@@ -45,6 +49,14 @@ class Data(NamedTuple):
     weight: NDArray[Any] | None = None
     condition: NDArray[np.float32] | None = None  # (n_rows, n_conditions)
 
+    def evenly(self, n_rows: int) -> "Data":
+        """At most so many of the rows, at equal distances."""
+        step = -(-len(self.X) // n_rows)
+        if step < 2:
+            return self
+        weight, condition = (None if a is None else a[::step] for a in self[1:])
+        return Data(self.X[::step], weight, condition)
+
 
 class Batch(NamedTuple):
     """What a module sees of some rows; `seen` and `gate` are None where all counts."""
@@ -68,9 +80,9 @@ class Spread(NamedTuple):
     any_missing: bool
 
 
-def chunks(n_rows: int, row_bytes: int, at_least: int = 1) -> Iterator[slice]:
-    """Slices of rows that take about `_CHUNK_BYTES` each."""
-    step = max(at_least, _CHUNK_BYTES // max(1, row_bytes))
+def chunks(n_rows: int, row_bytes: int, chunk_bytes: int = _CHUNK_BYTES) -> Iterator[slice]:
+    """Slices of rows that take about so many bytes each."""
+    step = max(1, chunk_bytes // max(1, row_bytes))
     for start in range(0, n_rows, step):
         yield slice(start, min(start + step, n_rows))
 
@@ -112,15 +124,19 @@ def _is_mapped(X: Any) -> bool:
     return X is not None
 
 
+@threads_for(0)
 def spread_of(X: NDArray[Any], weight: NDArray[Any] | None) -> Spread:
-    """Moments and range of the columns, in one pass over chunks (Chan et al. 1983)."""
+    """Moments and range of the columns, in one pass over chunks (Chan et al. 1983).
+
+    By one thread: reading takes most of the time, and there would be much waiting in each chunk.
+    """
     source = as_tensor(X)
     n_features = source.shape[1]
     count = torch.zeros(n_features, dtype=torch.float64)
     mean, scatter = torch.zeros_like(count), torch.zeros_like(count)
     low, high = torch.full_like(count, torch.inf), torch.full_like(count, -torch.inf)
     any_missing = False
-    for rows in chunks(len(source), n_features * 8):
+    for rows in chunks(len(source), n_features * 8, _CACHED_BYTES):
         x = source[rows].double()
         w = torch.ones(len(x), dtype=torch.float64)
         if weight is not None:
@@ -150,9 +166,12 @@ def spread_of(X: NDArray[Any], weight: NDArray[Any] | None) -> Spread:
     return Spread(mean, scatter / count.clamp(min=1e-300), low, high, any_missing)
 
 
-def in_float32(values: Tensor, copy: bool = False) -> Tensor:
-    """Values as float32; those too far out for their squares as if they were nearer."""
-    if values.dtype in (torch.float32, torch.float64):
+def in_float32(values: Tensor, *, near: bool = False, copy: bool = False) -> Tensor:
+    """Values as float32; those too far out for their squares as if they were nearer.
+
+    None is known to be out there if they are `near`.
+    """
+    if not near and values.dtype in (torch.float32, torch.float64):
         values, copy = values.clamp(-_FARTHEST_RAW, _FARTHEST_RAW), False
     return values.to(torch.float32, copy=copy)
 
@@ -168,12 +187,20 @@ class Affine(NamedTuple):
         wide = torch.float32 if device.type == "mps" else torch.float64
         return self._replace(center=self.center.to(device, wide))
 
-    def apply(self, x: Tensor) -> Tensor:
-        """Rows of any type in the network's units, float32."""
+    def apply(self, x: Tensor, near: bool = False) -> Tensor:
+        """Rows of any type in the network's units, float32; `near` as in `in_float32`."""
         if x.dtype not in (torch.float32, torch.float64):
             x = x.float() if x.dtype in _SMALL else x.double()
         standardised = (x - self.center.to(x.dtype)).div_(self.scale)
-        return standardised.clamp_(-FARTHEST, FARTHEST).float()
+        if not near:
+            standardised.clamp_(-FARTHEST, FARTHEST)
+        return standardised.float()
+
+    def are_near(self, low: float, high: float) -> bool:
+        """Whether values in this range are not too far out."""
+        ends = torch.tensor([low, high], dtype=torch.float64)
+        places = (ends[:, None] - self.center.cpu()) / self.scale
+        return bool((places.abs() < FARTHEST).all() and (ends.abs() < _FARTHEST_RAW).all())
 
     def undo(self, y: Tensor) -> Tensor:
         """Rows in the units of the data, float64 on the CPU."""
@@ -202,6 +229,8 @@ class Dataset:
         Whether batches will be asked for many times.
     device : torch.device
         Where the batches are wanted.
+    near : bool, default=False
+        Whether no value is too far out for float32 to square it, so that none is looked for.
     """
 
     def __init__(
@@ -212,13 +241,14 @@ class Dataset:
         with_mask: bool,
         reread: bool,
         device: torch.device,
+        near: bool = False,
     ) -> None:
         inputs = None if units.inputs is None else units.inputs.to(device)
         targets = None if units.targets is None else units.targets.to(device)
         if units.targets is units.inputs:
             targets = inputs  # and then one conversion serves both
         self.units, self.with_mask = Units(inputs, targets), with_mask
-        self.device, self.data = device, data
+        self.device, self.data, self._near = device, data, near
         X = data.X
         # Beside every row, on the device: its weight and what it is conditioned on.
         self.weight, self.condition = (
@@ -269,19 +299,23 @@ class Dataset:
         """Other rows, in the units of the data, as a batch; without weights and conditions."""
         if self.condition is not None:
             raise ValueError("Rows alone do not tell what they are conditioned on.")
-        return self._convert(values.to(self.device))
+        return self._convert(values.to(self.device), near=False)
 
-    def _convert(self, values: Tensor) -> Batch:
+    def _convert(self, values: Tensor, near: bool | None = None) -> Batch:
+        near = self._near if near is None else near
         seen = None
         if self._may_miss:
             missing = values.isnan()
             seen = (~missing).float()
         inputs, targets = self.units
         # A copy where nothing is computed: your own network may write to what it reads.
-        x = in_float32(values, copy=True) if inputs is None else inputs.apply(values)
+        if inputs is None:
+            x = in_float32(values, near=near, copy=True)
+        else:
+            x = inputs.apply(values, near)
         y = x
         if inputs is None or targets is not inputs:
-            y = in_float32(values) if targets is None else targets.apply(values)
+            y = in_float32(values, near=near) if targets is None else targets.apply(values, near)
         if seen is not None:
             x = x.masked_fill(missing, 0.0)
             y = y.masked_fill(missing, 0.0)

@@ -8,6 +8,7 @@ device synchronisation per batch (kept for callbacks that listen to batches).
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from copy import deepcopy
+from functools import reduce
 from math import inf, isfinite
 from typing import Any
 
@@ -25,7 +26,9 @@ from skae._training.callbacks import (
 )
 from skae._training.data import WHOLE, Batch, Dataset, Loader, Subset, batch_sizes
 from skae._training.module import EpochLosses, Loss, Phase, TrainableModule
+from skae._training.fused_steps import FusedSteps
 from skae._training.optimizers import (
+    Schedule,
     copy_in_place,
     make_optimizer,
     make_schedule,
@@ -137,7 +140,7 @@ class Net(NeuralNet):
             momentum=self.momentum,
         )
 
-    def _make_schedule(self, epochs: int) -> torch.optim.lr_scheduler.LambdaLR | None:
+    def _make_schedule(self, epochs: int) -> Schedule | None:
         return make_schedule(
             self.learning_rate,
             self.optimizer_,
@@ -217,6 +220,7 @@ class Net(NeuralNet):
         listeners = [callback for _, callback in self.callbacks_]
         self.hears_batches_ = any(map(hears_batches, listeners))
         self.hears_gradients_ = any(hears(listener, "on_grad_computed") for listener in listeners)
+        self.steps_ = FusedSteps(self.optimizer_)
         self.loss_ = self.module_.loss
         if self.compiled:
             self.loss_ = torch.compile(self.module_.loss, dynamic=False)
@@ -240,6 +244,7 @@ class Net(NeuralNet):
                 "generator_",
                 "snapshot_",
                 "schedule_",
+                "steps_",
                 "loss_",
                 "best_",
             ):
@@ -382,9 +387,9 @@ class Net(NeuralNet):
         if self.solver == "lbfgs" or self.hears_gradients_:
             step: dict[str, Any] = super().train_step(batch)
         else:  # without a closure, which costs more than small networks' steps
-            self.optimizer_.zero_grad()
+            self.steps_.zero_grad()
             step = self.train_step_single(batch)
-            self.optimizer_.step()
+            self.steps_.step()
         loss = Loss(step["terms"], step["y_pred"], step["aux"])
         for phase, optimizer in self.later_:
             step["logged"][phase.name] = self._phase_step(phase, optimizer, batch, loss)
@@ -412,7 +417,7 @@ class Net(NeuralNet):
         """The loss and its gradient."""
         with self._precision():
             terms, output, aux, logged = self.loss_(batch)
-            loss = sum(terms.values())
+            loss = reduce(torch.add, terms.values())
         objective = loss * self.module_.step_scale()
         if self.solver == "lbfgs":
             decayed = [p for p in self.module_.decayed() if p.requires_grad]
