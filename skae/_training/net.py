@@ -25,8 +25,8 @@ from skae._training.callbacks import (
     is_raised_by_code,
 )
 from skae._training.data import WHOLE, Batch, Dataset, Loader, Subset, batch_sizes
-from skae._training.module import EpochLosses, Loss, Phase, TrainableModule
 from skae._training.fused_steps import FusedSteps
+from skae._training.module import EpochLosses, Loss, Phase, TrainableModule
 from skae._training.optimizers import (
     Schedule,
     copy_in_place,

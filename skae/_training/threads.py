@@ -15,15 +15,30 @@ import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
 
 import joblib
 import torch
+from threadpoolctl import ThreadpoolController
 
 # Multiplications of a matrix product that are worth a thread. Measured on training steps of
 # fully connected networks: with fewer for each, a second thread gains less than a quarter.
 PRODUCTS_PER_THREAD = 2**22
+# The same where rows go through a network once, which at this size takes a millisecond: there is
+# little to gain, and as much to wait for.
+PRODUCTS_PER_THREAD_ONCE = 2**24
 # What a value counts that is only read, as in a sum, beside a multiplication in a product.
 _PRODUCTS_PER_VALUE = 32
+
+
+@dataclass
+class _Blas:
+    """NumPy's number of threads, which is one for the whole process."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    n_open: int = 0
+    limit: Any = None
 
 
 @dataclass
@@ -43,7 +58,7 @@ class _Mine(threading.local):
     most = 1  # what the user had set for this thread
 
 
-_record, _mine = _Record(), _Mine()
+_record, _mine, _blas = _Record(), _Mine(), _Blas()
 
 
 @contextmanager
@@ -65,9 +80,42 @@ def threads_for(products: float) -> Iterator[None]:
         _leave(before, unchanged=torch.get_num_threads() == number)
 
 
+def threads_for_one_pass(products: float) -> AbstractContextManager[None]:
+    """As `threads_for`, where there is no training but one pass, of this largest product."""
+    return threads_for(products * PRODUCTS_PER_THREAD / PRODUCTS_PER_THREAD_ONCE)
+
+
 def threads_for_values(n_values: int) -> AbstractContextManager[None]:
     """As `threads_for`, for passes over so many values."""
     return threads_for(_PRODUCTS_PER_VALUE * n_values)
+
+
+@contextmanager
+def one_thread_of_blas_for(products: float) -> Iterator[None]:
+    """Within the block NumPy's products and decompositions take one thread, if they are small.
+
+    Of blocks in several threads of the process, the last that ends sets back what was there.
+    """
+    if products >= PRODUCTS_PER_THREAD_ONCE:
+        yield
+        return
+    with _blas.lock:
+        if not _blas.n_open:
+            _blas.limit = _libraries().limit(limits=1, user_api="blas")
+        _blas.n_open += 1
+    try:
+        yield
+    finally:
+        with _blas.lock:
+            _blas.n_open -= 1
+            if not _blas.n_open:
+                _blas.limit.restore_original_limits()
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    """The libraries of this process that compute by threads: to look for them takes a while."""
+    return ThreadpoolController()
 
 
 def _number(products: float) -> int:
@@ -114,8 +162,8 @@ def _leave(before: int, unchanged: bool) -> None:
 
 def _after_fork() -> None:
     """A child computes with one thread: the others, which it would wait for, are the parent's."""
-    global _record, _mine
-    _record, _mine = _Record(), _Mine()
+    global _record, _mine, _blas
+    _record, _mine, _blas = _Record(), _Mine(), _Blas()
     torch.set_num_threads(1)
 
 

@@ -26,7 +26,7 @@ from skae._training.module import TrainableModule
 from skae._training.net import Net
 from skae._training.optimizers import OPTIMIZERS, SCHEDULES
 from skae._training.saving import to_arrays, to_tensors
-from skae._training.threads import threads_for
+from skae._training.threads import threads_for_one_pass
 from skae._utils.validation import Interval, StrOptions
 
 Array = NDArray[Any]
@@ -172,7 +172,8 @@ class Trainer:
         or those of a slice."""
         self.module.eval()
         n_rows = _INFERENCE_ROWS if n_rows is None else min(n_rows, _INFERENCE_ROWS)
-        with threads_for(n_rows * self.module.products_per_row()), torch.inference_mode():
+        products = n_rows * self.module.products_per_row()
+        with threads_for_one_pass(products), torch.inference_mode():
             yield
 
     def generator(self, rng: np.random.RandomState) -> torch.Generator:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from skorch.callbacks import Callback
 
-from skae import VAE, Autoencoder, HelmholtzMachine, LatentDensityEstimator
+from skae import VAE, HelmholtzMachine, LatentDensityEstimator
 from skae._training import threads
 from skae._training.threads import PRODUCTS_PER_THREAD, threads_for
 from tests.helpers import make_rows, network
