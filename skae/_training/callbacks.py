@@ -152,9 +152,8 @@ class CompareWithStart(Callback):
         if end <= of_means + _SLACK * abs(of_means):
             return
         advice = how_to_step_smaller(net)
-        if objective(net) < self._at_start(
-            net, lambda: objective(net)
-        ):  # on a good way, but not far
+        start = self._at_start(net, lambda: objective(net))
+        if objective(net) < start:  # on a good way, but not far
             advice = f"Raise max_iter (now {len(net.history) - self.n_before} epochs)."
         warn_of_convergence(
             f"Training ended at a loss of {end:.6g} nats per row, above the {of_means:.6g} of "

@@ -50,8 +50,9 @@ class FusedSteps:
         if self._function is None or lacking or self._is_watched():
             self.optimizer.step()
             return
-        if not self._parts or not all(part.is_current() for part in self._parts):
-            if len(self.optimizer.state) < len(self._params):  # the first step makes the states
+        states = self.optimizer.state
+        if not self._parts or not all(part.is_current(states) for part in self._parts):
+            if len(states) < len(self._params):  # the first step makes the states
                 self.optimizer.step()
                 return
             self._parts = _parts_of(self.optimizer)
@@ -72,17 +73,13 @@ class _Part:
         self.groups = groups
         self.params: list[nn.Parameter] = [p for group in groups for p in group["params"]]
         self.states = [states[p] for p in self.params]
-        self.all_states = states
         self.means, self.squares, self.steps = (
             [state[name] for state in self.states] for name in ("exp_avg", "exp_avg_sq", "step")
         )
 
-    def is_current(self) -> bool:
-        """Whether states and settings are still those that were collected."""
-        first, *others = self.groups
-        return self.all_states[self.params[0]] is self.states[0] and all(
-            first[name] == other[name] for other in others for name in _SETTINGS
-        )
+    def is_current(self, states: Any) -> bool:
+        """Whether these are still the states that were collected, and the settings still alike."""
+        return states.get(self.params[0]) is self.states[0] and _are_alike(self.groups)
 
     def step(self, function: Any) -> None:
         """One step."""
@@ -103,12 +100,18 @@ class _Part:
         )
 
 
+def _are_alike(groups: list[dict[str, Any]]) -> bool:
+    """Whether groups of parameters have the same settings."""
+    first, *others = groups
+    return all(first[name] == other[name] for other in others for name in (*_SETTINGS, "betas"))
+
+
 def _parts_of(optimizer: torch.optim.Optimizer) -> list[_Part]:
     """Groups of parameters, of which those with the same settings are one part."""
     alike: list[list[dict[str, Any]]] = []
     for group in optimizer.param_groups:
         for groups in alike:
-            if all(group[name] == groups[0][name] for name in (*_SETTINGS, "betas")):
+            if _are_alike([*groups, group]):
                 groups.append(group)
                 break
         else:
