@@ -51,7 +51,9 @@ def digits(epochs: int | None) -> dict[str, float]:
     model = Autoencoder(8, random_state=0, **params)
     found = {"skae": timed(lambda: model.fit(X))}
     if epochs is not None:
-        peer = MLPRegressor((100, 8, 100), batch_size=128, max_iter=epochs, random_state=0)
+        peer = MLPRegressor(
+            hidden_layer_sizes=(100, 8, 100), batch_size=128, max_iter=epochs, random_state=0
+        )
         found["sklearn MLPRegressor"] = timed(lambda: peer.fit(X, X))
     return found
 

@@ -10,7 +10,7 @@ from skae._modules.architecture import Architecture
 from skae._modules.linear_start import PrincipalModel
 from skae._ppca import PPCA
 from skae._training.data import Data, spread_of
-from skae._training.threads import one_thread_of_blas_for
+from skae._training.threads import blas_threads_for
 
 Array = NDArray[Any]
 
@@ -51,7 +51,7 @@ def principal_model(
     if n_components < 1 or variances.mean() < _LEAST_VARIANCE:
         return None
     solver = "auto" if any_missing or min(X.shape) <= _CLOSED_FORM_LIMIT else "randomized"
-    with warnings.catch_warnings(), one_thread_of_blas_for(X.size * n_features):
+    with warnings.catch_warnings(), blas_threads_for(X.size * n_features):
         warnings.simplefilter("ignore")  # of noise at its floor, and of EM that is cut short
         ppca = PPCA(n_components, solver=solver, random_state=seed)
         try:

@@ -13,6 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback
 
 from skae import PPCA, VAE, VQVAE, AdversarialAE, Autoencoder, LinearAE
+from skae._training import at_rest, callbacks
 from skae._training.at_rest import objective
 from skae._training.data import Data
 
@@ -221,6 +222,53 @@ def test_an_end_above_explaining_rows_by_their_mean_is_told(Estimator):
     model = Estimator(4, max_iter=3, learning_rate_init=1.0, init="random", random_state=0)
     with pytest.warns(ConvergenceWarning, match=r"mean row. Lower learning_rate_init"):
         model.fit(DIGITS)
+
+
+@pytest.fixture
+def by_sample(monkeypatch):
+    """Few rows are taken for many, of which a sample tells at first; what was asked of all rows."""
+    monkeypatch.setattr(at_rest, "_SAMPLED", 128)
+    monkeypatch.setattr(at_rest, "_SAMPLED_AT_ONCE", 8)
+    whole = []
+    for name in ("objective", "loss_beside_means"):
+        function = getattr(callbacks, name)
+
+        def asked(net, function=function, name=name):
+            whole.append(name)
+            return function(net)
+
+        monkeypatch.setattr(callbacks, name, asked)
+    return whole
+
+
+@pytest.mark.parametrize("Estimator", [Autoencoder, VAE, AdversarialAE])
+@pytest.mark.parametrize("init", ["linear", "random"])
+def test_what_a_sample_tells_is_not_asked_of_all_rows(by_sample, Estimator, init):
+    """A training that is clearly better is kept as it is."""
+    params = {"max_iter": 40, "init": init, "random_state": 0, "hidden_layer_sizes": 64}
+    found = Estimator(4, **params).fit(DIGITS)
+    assert by_sample == []
+    assert len(DIGITS) > at_rest._SAMPLED * at_rest._MANY_SAMPLES
+    # Weights that are all alike change nothing but that every row is asked.
+    weighted = Estimator(4, **params).fit(DIGITS, sample_weight=np.full(len(DIGITS), 2.0))
+    assert by_sample != []
+    np.testing.assert_allclose(found.score(DIGITS), weighted.score(DIGITS), rtol=1e-3)
+
+
+@pytest.mark.parametrize("Estimator", [Autoencoder, VAE])
+def test_where_a_sample_is_in_doubt_all_rows_tell(by_sample, Estimator):
+    """What is kept, and said, is what it is without a sample."""
+    test_an_end_above_the_start_is_not_kept(Estimator, 1.0)
+    assert by_sample.count("objective") == 2
+    test_an_end_above_explaining_rows_by_their_mean_is_told(Estimator)
+    assert by_sample.count("loss_beside_means") >= 1
+
+
+@pytest.mark.parametrize(("shift", "expected"), [(2.0, True), (0.0, False), (-2.0, False)])
+def test_what_is_clear_is_five_standard_errors_away(shift, expected):
+    values = torch.from_numpy(np.random.default_rng(0).normal(shift, size=100))
+    assert at_rest.is_clearly_positive(values) == expected
+    assert not at_rest.is_clearly_positive(values * 0)
 
 
 def test_the_loss_of_explaining_rows_by_their_mean():

@@ -1803,3 +1803,17 @@ def test_impossible_parameters(params, named):
     """The error names the parameter."""
     with pytest.raises(ValueError, match=f"'{named}'"):
         clone(vae(**params)).fit(noisy_rows())
+
+
+def test_of_many_rows_some_tell_which_latents_are_active(monkeypatch):
+    """Evenly taken; the codes that `fit_transform` returns are those of all rows."""
+    X = low_rank_rows(300)
+    whole = network(VAE, max_iter=2).fit(X)
+    monkeypatch.setattr("skae._vae._MOMENT_ROWS", 60)
+    some = network(VAE, max_iter=2)
+    codes = some.fit_transform(X)
+    np.testing.assert_allclose(codes, whole.transform(X), rtol=1e-6)
+    np.testing.assert_allclose(codes, some.transform(X), rtol=1e-6)
+    np.testing.assert_allclose(some._code_moments[0], codes[::5].mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(some._code_moments[1], codes[::5].var(axis=0), rtol=1e-4)
+    np.testing.assert_allclose(whole._code_moments[0], codes.mean(axis=0), atol=1e-6)

@@ -80,9 +80,9 @@ class Spread(NamedTuple):
     any_missing: bool
 
 
-def chunks(n_rows: int, row_bytes: int, chunk_bytes: int = _CHUNK_BYTES) -> Iterator[slice]:
-    """Slices of rows that take about so many bytes each."""
-    step = max(1, chunk_bytes // max(1, row_bytes))
+def chunks(n_rows: int, row_bytes: int, *, cached: bool = False) -> Iterator[slice]:
+    """Slices of rows, of a size to be read once, or to stay in a cache meanwhile."""
+    step = max(1, (_CACHED_BYTES if cached else _CHUNK_BYTES) // max(1, row_bytes))
     for start in range(0, n_rows, step):
         yield slice(start, min(start + step, n_rows))
 
@@ -136,7 +136,7 @@ def spread_of(X: NDArray[Any], weight: NDArray[Any] | None) -> Spread:
     mean, scatter = torch.zeros_like(count), torch.zeros_like(count)
     low, high = torch.full_like(count, torch.inf), torch.full_like(count, -torch.inf)
     any_missing = False
-    for rows in chunks(len(source), n_features * 8, _CACHED_BYTES):
+    for rows in chunks(len(source), n_features * 8, cached=True):
         x = source[rows].double()
         w = torch.ones(len(x), dtype=torch.float64)
         if weight is not None:

@@ -13,7 +13,7 @@ knows what the user had set.
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -33,15 +33,6 @@ _PRODUCTS_PER_VALUE = 32
 
 
 @dataclass
-class _Blas:
-    """NumPy's number of threads, which is one for the whole process."""
-
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    n_open: int = 0
-    limit: Any = None
-
-
-@dataclass
 class _Record:
     """What all threads of the process share, and only touch under the lock."""
 
@@ -58,7 +49,7 @@ class _Mine(threading.local):
     most = 1  # what the user had set for this thread
 
 
-_record, _mine, _blas = _Record(), _Mine(), _Blas()
+_record, _mine = _Record(), _Mine()
 
 
 @contextmanager
@@ -90,26 +81,12 @@ def threads_for_values(n_values: int) -> AbstractContextManager[None]:
     return threads_for(_PRODUCTS_PER_VALUE * n_values)
 
 
-@contextmanager
-def one_thread_of_blas_for(products: float) -> Iterator[None]:
-    """Within the block NumPy's products and decompositions take one thread, if they are small.
-
-    Of blocks in several threads of the process, the last that ends sets back what was there.
-    """
+def blas_threads_for(products: float) -> AbstractContextManager[Any]:
+    """Within the block NumPy's products and decompositions take one thread, if they are small."""
     if products >= PRODUCTS_PER_THREAD_ONCE:
-        yield
-        return
-    with _blas.lock:
-        if not _blas.n_open:
-            _blas.limit = _libraries().limit(limits=1, user_api="blas")
-        _blas.n_open += 1
-    try:
-        yield
-    finally:
-        with _blas.lock:
-            _blas.n_open -= 1
-            if not _blas.n_open:
-                _blas.limit.restore_original_limits()
+        return nullcontext()
+    limit: AbstractContextManager[Any] = _libraries().limit(limits=1, user_api="blas")
+    return limit
 
 
 @cache
@@ -162,8 +139,8 @@ def _leave(before: int, unchanged: bool) -> None:
 
 def _after_fork() -> None:
     """A child computes with one thread: the others, which it would wait for, are the parent's."""
-    global _record, _mine, _blas
-    _record, _mine, _blas = _Record(), _Mine(), _Blas()
+    global _record, _mine
+    _record, _mine = _Record(), _Mine()
     torch.set_num_threads(1)
 
 

@@ -101,7 +101,7 @@ def assert_spread(X, weight=None, rtol=1e-12):
 @pytest.mark.parametrize("missing", [0.0, 0.3, 0.9])
 def test_moments_and_range_do_not_depend_on_the_chunks(monkeypatch, missing, weighted, chunk_bytes):
     """One row, seven, all but one or all at a time, with NaN in some of them."""
-    monkeypatch.setattr(data, "_CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(data, "_CACHED_BYTES", chunk_bytes)
     X = whole_numbers(missing=missing)
     X[:20] = np.nan_to_num(X[:20], nan=3.0)  # some chunks have no NaN
     weight = np.random.default_rng(1).uniform(0.1, 3.0, len(X)) if weighted else None
@@ -124,7 +124,7 @@ def test_moments_are_those_of_every_layout(layout):
     ("dtype", "mean"), [("float32", 1e6), ("float64", 1e8), (">f8", 1e8), ("int64", 10**9)]
 )
 def test_a_large_mean_costs_no_digits(monkeypatch, dtype, mean, weighted, chunk_bytes):
-    monkeypatch.setattr(data, "_CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(data, "_CACHED_BYTES", chunk_bytes)
     X = (np.random.default_rng(0).normal(size=(200, 3)) * 5 + mean).astype(dtype)
     weight = np.random.default_rng(1).uniform(0.1, 3.0, 200) if weighted else None
     assert_spread(X, weight, rtol=1e-7)
@@ -133,7 +133,7 @@ def test_a_large_mean_costs_no_digits(monkeypatch, dtype, mean, weighted, chunk_
 @pytest.mark.parametrize("chunk_bytes", [1, 2**20])
 def test_a_column_never_seen_stays_where_it_is(monkeypatch, chunk_bytes):
     """At 0, without a variance; the others do not mind, also where they begin late."""
-    monkeypatch.setattr(data, "_CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(data, "_CACHED_BYTES", chunk_bytes)
     X = whole_numbers()
     X[:, 1] = np.nan
     X[:-1, 2] = np.nan
@@ -163,9 +163,26 @@ def test_nothing_changes_the_rows(dtype, missing):
 def test_chunks_take_every_row_once_and_no_more_bytes_than_they_may(monkeypatch, n_rows, row_bytes):
     """Except for a row that is larger than that by itself."""
     monkeypatch.setattr(data, "_CHUNK_BYTES", 10)
-    parts = list(chunks(n_rows, row_bytes))
-    assert [i for part in parts for i in range(part.start, part.stop)] == list(range(n_rows))
-    assert all(part.stop - part.start <= max(1, 10 // max(1, row_bytes)) for part in parts)
+    monkeypatch.setattr(data, "_CACHED_BYTES", 5)
+    for cached, most in ((False, 10), (True, 5)):
+        parts = list(chunks(n_rows, row_bytes, cached=cached))
+        assert [i for part in parts for i in range(part.start, part.stop)] == list(range(n_rows))
+        assert all(part.stop - part.start <= max(1, most // max(1, row_bytes)) for part in parts)
+
+
+@pytest.mark.parametrize(("n_rows", "expected"), [(3, [0, 4, 8]), (4, [0, 3, 6, 9]), (10, None)])
+def test_some_rows_are_taken_evenly(n_rows, expected):
+    """With their weights and conditions; all of few are the same object."""
+    X = np.arange(20.0).reshape(10, 2)
+    whole = data.Data(X, np.arange(10.0), np.arange(10.0, dtype=np.float32)[:, None])
+    some = whole.evenly(n_rows)
+    if expected is None:
+        assert some is whole
+        return
+    np.testing.assert_array_equal(some.X, X[expected])
+    np.testing.assert_array_equal(some.weight, expected)
+    np.testing.assert_array_equal(some.condition[:, 0], expected)
+    assert data.Data(X).evenly(3).weight is None
 
 
 # --------------------------------------------------------------------------- batches
@@ -187,6 +204,38 @@ def make(
 ):
     data = Data(X, weight, condition)
     return Dataset(data, units=units, with_mask=with_mask, reread=reread, device=CPU)
+
+
+@pytest.mark.parametrize("units", UNITS.values(), ids=UNITS)
+@pytest.mark.parametrize("dtype", ["float32", "float64", "uint8"])
+def test_of_rows_that_are_near_none_is_looked_for_that_is_not(monkeypatch, dtype, units):
+    """The batches are the same, to the bit, and copies where networks may write to them."""
+    X = whole_numbers(dtype=dtype)
+    before = X.copy()
+    monkeypatch.setattr(data, "_KEEP_BYTES", 0)
+    monkeypatch.setattr(data, "_KEEP_BYTES_OF_COMPACT", 0)
+    near, looked_at = (
+        Dataset(Data(X), units=units, with_mask=False, reread=True, device=CPU, near=near)
+        for near in (True, False)
+    )
+    for which in (INDEX, slice(3, 9)):
+        found, expected = near.batch(which), looked_at.batch(which)
+        assert torch.equal(found.x, expected.x)
+        assert torch.equal(found.y, expected.y)
+        found.x.zero_()
+    np.testing.assert_array_equal(X, before)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [(-1.0, 1.0, True), (-6e9, 6e9, True), (-1.0, 8e9, False), (-8e9, 1.0, False)],
+)
+def test_rows_are_near_within_a_billion_scales_of_every_centre(low, high, expected):
+    """And within what float32 can square, whatever the scale."""
+    assert AFFINE.are_near(low, high) == expected
+    wide = Affine(torch.from_numpy(CENTER), 1e15)
+    assert wide.are_near(-1e17, 1e17)
+    assert not wide.are_near(0.0, 2e18)
 
 
 def paths(monkeypatch, X, weight=None, **options):
@@ -416,7 +465,8 @@ def test_rows_on_disk_stay_there(tmp_path, dtype, order):
 def test_no_step_converts_more_than_a_chunk(monkeypatch, dtype, missing):
     """Of 1000 rows, moments and checks take 100 at a time, batches those they are asked for."""
     X = whole_numbers(1000, dtype=dtype, missing=missing if dtype != "uint8" else 0.0)
-    monkeypatch.setattr(data, "_CHUNK_BYTES", 100 * 4 * X.itemsize)
+    for name in ("_CHUNK_BYTES", "_CACHED_BYTES"):
+        monkeypatch.setattr(data, name, 100 * 4 * X.itemsize)
     sizes = []
 
     def record(function):

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 from skorch.callbacks import Callback
+from threadpoolctl import threadpool_info, threadpool_limits
 
+from helpers import make_rows, network
 from skae import VAE, HelmholtzMachine, LatentDensityEstimator
 from skae._training import threads
 from skae._training.threads import PRODUCTS_PER_THREAD, threads_for
-from tests.helpers import make_rows, network
 
 
 @pytest.fixture
@@ -270,3 +271,23 @@ def test_a_forked_child_computes(n_hidden):
         timeout=120, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.stdout.strip() == "done", done.stderr[-2000:]
+
+
+# ------------------------------------------------------------------------------- NumPy
+
+
+def blas_threads():
+    """Of every library that NumPy and SciPy compute with."""
+    return {found["num_threads"] for found in threadpool_info() if found["user_api"] == "blas"}
+
+
+def test_small_products_of_numpy_take_one_thread():
+    """Those of a linear start of few columns; afterwards the number is what it was."""
+    with threadpool_limits(2, user_api="blas"):
+        for products, expected in ((threads.PRODUCTS_PER_THREAD_ONCE - 1, {1}), (2**30, {2})):
+            with threads.blas_threads_for(products):
+                assert blas_threads() == expected
+            assert blas_threads() == {2}
+        with pytest.raises(KeyError), threads.blas_threads_for(0):
+            raise KeyError
+        assert blas_threads() == {2}
