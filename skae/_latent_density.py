@@ -153,13 +153,13 @@ class LatentDensityEstimator(
         log p(z) is -inf. "auto" finds the support in training codes (see Notes); without an
         autoencoder it is None.
     n_mixture : int, default=None
-        Components of each conditional, for "autoregressive". None takes 16 for fewer than 5000
-        rows, and 30 for more and in a stream.
+        Components of each conditional, for "autoregressive". None takes 16 in a fit on fewer
+        than 5000 rows, else 30.
     mixture_kind : {"gaussian", "logistic"}, default="gaussian"
         What they are; logistics have the heavier tails.
     n_channels : int, default=None
         Numbers at each position of the causal network; width of the hidden layers of "flow".
-        None takes 32 for fewer than 5000 rows, and 64 for more and in a stream.
+        None takes 32 for "autoregressive" in a fit on fewer than 5000 rows, else 64.
     filter_size : int, default=2
         Positions that a causal convolution reads.
     dilations : array-like of int, default=None
@@ -201,7 +201,7 @@ class LatentDensityEstimator(
     momentum : float in [0, 1), default=0.9
         Nesterov momentum of "sgd".
     max_iter : int, default=None
-        Epochs; None takes 40 for fewer than 5000 rows, and 50 for more.
+        Epochs; None takes 35 for "autoregressive" on fewer than 5000 rows, else 50.
     tol : float, default=0.0
         Training ends when the loss has not improved by this, in nats per row, for
         `n_iter_no_change` epochs; 0 never ends it without early stopping.
@@ -475,7 +475,7 @@ class LatentDensityEstimator(
     ) -> None:
         """`told` is the y that `fit` was given, for scikit-learn's callbacks."""
         check_listeners(getattr(self, "_skl_callbacks", []))
-        n_epochs = n_epochs_for(self.max_iter, X.shape[0])
+        n_epochs = n_epochs_for(self.max_iter, self.density, X.shape[0])
         context = self._init_callback_context(max_subtasks=n_epochs)
         context.call_on_fit_task_begin(estimator=self, X=X, y=told)
         real = self._learn_codes(X, sample_weight, y, previous, rng)

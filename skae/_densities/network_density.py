@@ -124,7 +124,7 @@ class NetworkDensity:
             train,
             valid,
             listeners=listeners,
-            n_epochs=n_epochs_for(self.options.max_iter, len(rows)),
+            n_epochs=n_epochs_for(self.options.max_iter, self.settings["density"], len(rows)),
             keeps_progress=keeps_progress,
         )
         return self

@@ -27,7 +27,7 @@ def settings_of(
     }
     if settings["density"] == "own":
         return settings
-    sizes = sizes_for(n_rows)._asdict() | (before or {})
+    sizes = sizes_for(settings["density"], n_rows)._asdict() | (before or {})
 
     def size(name: str) -> int:
         value = getattr(estimator, name)

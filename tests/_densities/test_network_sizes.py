@@ -13,7 +13,7 @@ import skae._densities.network_sizes as network_sizes
 from skae import LatentDensityEstimator
 from skae._densities.network_sizes import NetworkSizes, n_epochs_for, sizes_for
 
-FEW, MANY = NetworkSizes(16, 32, 40), NetworkSizes(30, 64, 50)
+FEW, MANY = NetworkSizes(16, 32, 35), NetworkSizes(30, 64, 50)
 OPEN = ("n_mixture", "n_channels", "max_iter")
 
 
@@ -41,13 +41,15 @@ def hundred_are_many(monkeypatch):
     ("n_rows", "wanted"), [(1, FEW), (1347, FEW), (4999, FEW), (5000, MANY), (10**6, MANY)]
 )
 def test_sizes_by_the_number_of_rows(n_rows, wanted):
-    assert sizes_for(n_rows) == wanted
-    assert n_epochs_for(None, n_rows) == wanted.n_epochs
-    assert n_epochs_for(np.int64(7), n_rows) == 7
+    assert sizes_for("autoregressive", n_rows) == wanted
+    assert n_epochs_for(None, "autoregressive", n_rows) == wanted.n_epochs
+    assert n_epochs_for(np.int64(7), "autoregressive", n_rows) == 7
 
 
-def test_a_stream_has_the_sizes_for_many_rows():
-    assert sizes_for(None) == MANY
+def test_streams_and_flows_have_the_sizes_for_many_rows():
+    assert sizes_for("autoregressive", None) == sizes_for("flow", None) == MANY
+    assert sizes_for("flow", 100) == MANY
+    assert n_epochs_for(None, "flow", 100) == 50
 
 
 # ----------------------------------------------------------------- what the fit takes
@@ -77,10 +79,10 @@ def test_open_sizes_are_as_good_as_given(params):
     X = rows()
     given = dict(zip(OPEN, FEW, strict=True))
     if "density" in params:
-        del given["n_mixture"]
+        given = {"n_channels": 64, "max_iter": 50}
     found, wanted = (open_model(**params, **more).fit(X) for more in ({}, given))
     np.testing.assert_array_equal(found.score_samples(X), wanted.score_samples(X))
-    assert found.n_iter_ == wanted.n_iter_ == 40
+    assert found.n_iter_ == wanted.n_iter_ == given["max_iter"]
 
 
 @pytest.mark.parametrize(("name", "value"), [("n_mixture", 5), ("n_channels", 7), ("max_iter", 3)])
@@ -96,7 +98,7 @@ def test_given_numbers_are_obeyed(name, value, hundred_are_many):
 def test_only_what_a_density_uses_has_a_size():
     X = rows()
     flow = open_model(density="flow", max_iter=1).fit(X)
-    assert flow.n_channels_ == 32
+    assert flow.n_channels_ == 64
     own = open_model(density=GaussianMixture()).fit(X)
     for model, names in (
         (flow, ["n_mixture_"]),
@@ -125,7 +127,7 @@ class Announced:
         return False
 
 
-@pytest.mark.parametrize(("params", "wanted"), [({}, 40), ({"max_iter": 3}, 3)])
+@pytest.mark.parametrize(("params", "wanted"), [({}, 35), ({"max_iter": 3}, 3)])
 def test_callbacks_are_told_the_number_of_epochs(params, wanted):
     announced = Announced()
     open_model(**params).set_callbacks(announced).fit(rows())
@@ -163,9 +165,9 @@ def test_what_the_first_fit_took_stays(hundred_are_many):
     model = open_model(warm_start=True).fit(rows(60))
     assert (*sizes(model), model.n_iter_) == FEW
     model.fit(rows(100))
-    assert (*sizes(model), model.n_iter_) == (*FEW[:2], 40 + 50)
+    assert (*sizes(model), model.n_iter_) == (*FEW[:2], 35 + 50)
     model.partial_fit(rows(200))
-    assert (*sizes(model), model.n_iter_) == (*FEW[:2], 40 + 50 + 1)
+    assert (*sizes(model), model.n_iter_) == (*FEW[:2], 35 + 50 + 1)
     assert sizes(clone(model).set_params(max_iter=1).fit(rows(100))) == MANY[:2]
 
 
@@ -180,16 +182,18 @@ def test_a_size_cannot_change_while_training_goes_on(name, was):
     assert model.n_iter_ == 3
 
 
-@pytest.mark.parametrize("density", ["autoregressive", "flow"])
-def test_copies_and_files_know_their_sizes(density):
+@pytest.mark.parametrize(
+    ("density", "size", "n_epochs"), [("autoregressive", 32, 35), ("flow", 64, 50)]
+)
+def test_copies_and_files_know_their_sizes(density, size, n_epochs):
     X = rows()
     model = open_model(density=density, warm_start=True).fit(X)
     state = copy.deepcopy(model.__getstate__())
     loaded = LatentDensityEstimator.__new__(LatentDensityEstimator)
     loaded.__setstate__(state)
     for other in (loaded, copy.copy(model)):
-        assert other.n_channels_ == 32
-        assert other.fit(X).n_iter_ == 80
+        assert other.n_channels_ == size
+        assert other.fit(X).n_iter_ == 2 * n_epochs
 
 
 # ------------------------------------------------------------------ files of version 0.1.0
