@@ -25,7 +25,6 @@ from skae._data_scores import DataScoresMixin
 from skae._densities.code_supports import SUPPORTS, check_support, limits_of, public_support
 from skae._densities.code_units import CodeUnits
 from skae._densities.network_density import (
-    NETWORK_DENSITIES,
     NetworkDensity,
     check_all_used,
     given_orderings,
@@ -34,6 +33,7 @@ from skae._densities.network_density import (
 )
 from skae._densities.network_sizes import n_epochs_for
 from skae._densities.settings import (
+    check_density,
     check_unchanged,
     fingerprints,
     settings_of,
@@ -420,18 +420,7 @@ class LatentDensityEstimator(
             check_autoencoder(self.autoencoder)
         if self.dilations is not None:
             layer_sizes("dilations", self.dilations)
-        if isinstance(self.density, str):
-            wrong = self.density not in NETWORK_DENSITIES
-        else:
-            wrong = isinstance(self.density, type) or not all(
-                hasattr(self.density, name)
-                for name in ("fit", "score_samples", "sample", "get_params")
-            )
-        if wrong:
-            raise ValueError(
-                f"density={self.density!r} must be one of {list(NETWORK_DENSITIES)}, or a "
-                "scikit-learn estimator with fit, score_samples and sample."
-            )
+        check_density(self.density)
         if self.density == "flow":
             import_zuko()
         check_support(self.support)

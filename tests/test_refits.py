@@ -42,7 +42,10 @@ REFITS = {
     "causal, independent": (VQVAE(2, n_codes=8, **NETWORK), {"prior": "independent"}),
     "p(x|z), none": (lde(Autoencoder(2, **NETWORK)), {"autoencoder": LinearAE(2)}),
     "network, mixture": (lde(PCA(2)), {"density": GaussianMixture(), "max_iter": None}),
-    "mixture, network": (lde(PCA(2), density=GaussianMixture(), max_iter=None), {"density": "flow"}),
+    "mixture, network": (
+        lde(PCA(2), density=GaussianMixture(), max_iter=None),
+        {"density": "flow"},
+    ),
     "Gaussians, cells": (CountMixtureAE(3, random_state=0), {"covariance_type": "cell"}),
     "cells, Gaussians": (CountMixtureAE(3, covariance_type="cell"), {"covariance_type": "tied"}),
     "labels, none": (VAE(2, conditional=True, **NETWORK), {"conditional": False}),

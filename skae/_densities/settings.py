@@ -2,13 +2,33 @@
 
 from typing import Any
 
-from skae._densities.network_density import UNUSED_BY, given_orderings, plain
+from skae._densities.network_density import (
+    NETWORK_DENSITIES,
+    UNUSED_BY,
+    given_orderings,
+    plain,
+)
 from skae._densities.network_sizes import sizes_for
 from skae._densities.wrapped_estimators import fingerprint
 from skae._modules.architecture import layer_sizes
 
 # Sizes of all densities, whatever the number of rows, of version 0.1.0.
 _EARLIER_DEFAULTS = {"n_mixture": 30, "n_channels": 64, "max_iter": 50}
+
+
+def check_density(density: Any) -> None:
+    """Raise for what is neither the name of a density nor an estimator that is one."""
+    if isinstance(density, str):
+        wrong = density not in NETWORK_DENSITIES
+    else:
+        wrong = isinstance(density, type) or not all(
+            hasattr(density, name) for name in ("fit", "score_samples", "sample", "get_params")
+        )
+    if wrong:
+        raise ValueError(
+            f"density={density!r} must be one of {list(NETWORK_DENSITIES)}, or a "
+            "scikit-learn estimator with fit, score_samples and sample."
+        )
 
 
 def settings_of(
