@@ -2,7 +2,7 @@
 
     python benchmarks/latent_sampling.py
 
-10,000 rows of 32 codes, the default network (64 channels, 30 components, triangular map):
+10,000 rows of 32 codes, a network of 64 channels and 30 components with a triangular map:
 number by number, each of which costs one position where the layers remember the positions
 before, and the whole sequence so far where they do not. Both draw the same rows.
 
@@ -26,7 +26,7 @@ def main() -> None:
     args = parser.parse_args()
     print(describe_machine("torch"), vars(args), sep="\n")
     X = np.random.default_rng(0).normal(size=(512, args.codes))
-    model = LatentDensityEstimator(max_iter=1, random_state=0).fit(X)
+    model = LatentDensityEstimator(n_mixture=30, n_channels=64, max_iter=1, random_state=0).fit(X)
     density = model.net_.module_.density()
 
     def draw(cached: bool) -> torch.Tensor:

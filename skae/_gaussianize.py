@@ -8,6 +8,7 @@ from sklearn.utils.validation import check_array, check_is_fitted
 
 from skae._densities.code_units import CodeUnits
 from skae._densities.network_density import is_one_ordering
+from skae._densities.settings import settings_of
 from skae._latent_paths import LatentPathsMixin
 from skae._utils.availability import available_if
 from skae._utils.inputs import as_numbers
@@ -17,7 +18,7 @@ Array = NDArray[Any]
 
 
 def _is_autoregressive(model: Any) -> bool:
-    settings = vars(model).get("_settings") or model._new_settings()
+    settings = vars(model).get("_settings") or settings_of(model, None, None)
     if settings["density"] != "autoregressive":
         raise AttributeError(
             f"gaussianize needs density='autoregressive', whose conditionals it inverts; given "

@@ -25,21 +25,25 @@ from skae._data_scores import DataScoresMixin
 from skae._densities.code_supports import SUPPORTS, check_support, limits_of, public_support
 from skae._densities.code_units import CodeUnits
 from skae._densities.network_density import (
-    NETWORK_DENSITIES,
     NetworkDensity,
     check_all_used,
     given_orderings,
     is_one_ordering,
-    network_settings,
     orders_of,
-    plain,
+)
+from skae._densities.network_sizes import n_epochs_for
+from skae._densities.settings import (
+    check_density,
+    check_unchanged,
+    fingerprints,
+    settings_of,
+    without_unused_defaults,
 )
 from skae._densities.wrapped_estimators import (
     check_autoencoder,
     check_codes,
     check_names,
     check_takes_weights,
-    fingerprint,
     fit_autoencoder,
     fitted_density,
     unwrapped,
@@ -148,12 +152,14 @@ class LatentDensityEstimator(
         The density is one on the support, where all codes that are drawn lie; elsewhere
         log p(z) is -inf. "auto" finds the support in training codes (see Notes); without an
         autoencoder it is None.
-    n_mixture : int, default=30
-        Components of each conditional, for "autoregressive".
+    n_mixture : int, default=None
+        Components of each conditional, for "autoregressive". None takes 16 in a fit on fewer
+        than 5000 rows, else 30.
     mixture_kind : {"gaussian", "logistic"}, default="gaussian"
         What they are; logistics have the heavier tails.
-    n_channels : int, default=64
+    n_channels : int, default=None
         Numbers at each position of the causal network; width of the hidden layers of "flow".
+        None takes 32 for "autoregressive" in a fit on fewer than 5000 rows, else 64.
     filter_size : int, default=2
         Positions that a causal convolution reads.
     dilations : array-like of int, default=None
@@ -194,8 +200,8 @@ class LatentDensityEstimator(
         The largest learning rate.
     momentum : float in [0, 1), default=0.9
         Nesterov momentum of "sgd".
-    max_iter : int, default=50
-        Epochs.
+    max_iter : int, default=None
+        Epochs; None takes 35 for "autoregressive" on fewer than 5000 rows, else 50.
     tol : float, default=0.0
         Training ends when the loss has not improved by this, in nats per row, for
         `n_iter_no_change` epochs; 0 never ends it without early stopping.
@@ -240,6 +246,8 @@ class LatentDensityEstimator(
         Epochs, or iterations of a scikit-learn density, that were trained.
     support_ : {"nonnegative", "simplex"}, pair (low, high) or None
         Which codes there can be.
+    n_mixture_, n_channels_ : int
+        Sizes of the network, as given or chosen; where the density uses them.
     n_components_ : int
         Number of codes.
     n_features_in_ : int
@@ -318,9 +326,10 @@ class LatentDensityEstimator(
         "density": [object],
         "support": [StrOptions(set(SUPPORTS)), tuple, list, None],
         "solver": [StrOptions({*OPTIMIZERS, MATRIX_OPTIMIZER})],
-        "n_mixture": [Interval(Integral, 1, None, closed="left")],
+        "max_iter": [*TRAINING_CONSTRAINTS["max_iter"], None],
+        "n_mixture": [Interval(Integral, 1, None, closed="left"), None],
         "mixture_kind": [StrOptions({"gaussian", "logistic"})],
-        "n_channels": [Interval(Integral, 1, None, closed="left")],
+        "n_channels": [Interval(Integral, 1, None, closed="left"), None],
         "filter_size": [Interval(Integral, 2, None, closed="left")],
         "dilations": ["array-like", Interval(Integral, 1, None, closed="left"), None],
         "position_embedding": ["boolean"],
@@ -338,9 +347,9 @@ class LatentDensityEstimator(
         *,
         density: Any = "autoregressive",
         support: Any = "auto",
-        n_mixture: int = 30,
+        n_mixture: int | None = None,
         mixture_kind: str = "gaussian",
-        n_channels: int = 64,
+        n_channels: int | None = None,
         filter_size: int = 2,
         dilations: Any = None,
         position_embedding: bool = False,
@@ -355,7 +364,7 @@ class LatentDensityEstimator(
         learning_rate: str = "constant",
         learning_rate_init: float = 1e-3,
         momentum: float = 0.9,
-        max_iter: int = 50,
+        max_iter: int | None = None,
         tol: float = 0.0,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
@@ -411,18 +420,7 @@ class LatentDensityEstimator(
             check_autoencoder(self.autoencoder)
         if self.dilations is not None:
             layer_sizes("dilations", self.dilations)
-        if isinstance(self.density, str):
-            wrong = self.density not in NETWORK_DENSITIES
-        else:
-            wrong = isinstance(self.density, type) or not all(
-                hasattr(self.density, name)
-                for name in ("fit", "score_samples", "sample", "get_params")
-            )
-        if wrong:
-            raise ValueError(
-                f"density={self.density!r} must be one of {list(NETWORK_DENSITIES)}, or a "
-                "scikit-learn estimator with fit, score_samples and sample."
-            )
+        check_density(self.density)
         if self.density == "flow":
             import_zuko()
         check_support(self.support)
@@ -466,7 +464,8 @@ class LatentDensityEstimator(
     ) -> None:
         """`told` is the y that `fit` was given, for scikit-learn's callbacks."""
         check_listeners(getattr(self, "_skl_callbacks", []))
-        context = self._init_callback_context(max_subtasks=self.max_iter)
+        n_epochs = n_epochs_for(self.max_iter, self.density, X.shape[0])
+        context = self._init_callback_context(max_subtasks=n_epochs)
         context.call_on_fit_task_begin(estimator=self, X=X, y=told)
         real = self._learn_codes(X, sample_weight, y, previous, rng)
         listeners = []
@@ -530,14 +529,15 @@ class LatentDensityEstimator(
         that those of the rows are read as."""
         defaults = signature(LatentDensityEstimator).parameters
         check_all_used(self, {name: parameter.default for name, parameter in defaults.items()})
-        settings = self._new_settings()
+        before = None if previous is None else previous._settings
+        settings = settings_of(self, None if streaming else X.shape[0], before)
         if previous is None:
             self._seed, self._settings = int(rng.randint(2**31 - 1)), settings
             autoencoder = self._new_autoencoder(rng)
             learns = not isinstance(autoencoder, FrozenEstimator)
         else:
             check_same_columns(self, X.shape[1], previous, previous.n_features_in_)
-            self._check_unchanged(settings, previous._settings)
+            check_unchanged(self, settings, previous._settings)
             self._seed, self._settings = previous._seed, previous._settings
             autoencoder = previous.autoencoder_
             goes_on = bool(getattr(autoencoder, "warm_start", False))
@@ -580,32 +580,6 @@ class LatentDensityEstimator(
         self.support_ = self._support
         return self._units.real(codes, noise)
 
-    def _new_settings(self) -> dict[str, Any]:
-        """What the model is made by and training cannot change, as plain values."""
-        goes_on = getattr(self.autoencoder, "warm_start", False)
-        settings = {
-            "autoencoder": "goes on" if goes_on else fingerprint(self.autoencoder),
-            "n_components": None if self.n_components is None else int(self.n_components),
-            "density": self.density if isinstance(self.density, str) else "own",
-            "support": plain(self.support),
-        }
-        if settings["density"] == "own":
-            goes_on = getattr(self.density, "warm_start", False)
-            return {**settings, "own": "goes on" if goes_on else fingerprint(self.density)}
-        return {**settings, **network_settings(self)}
-
-    def _check_unchanged(self, settings: dict[str, Any], before: dict[str, Any]) -> None:
-        """Raise if a parameter is another one than training went on with so far."""
-        changed = [name for name in settings if settings[name] != before.get(name)]
-        if not changed:
-            return
-        name = "density" if changed[0] == "own" else changed[0]
-        was = "" if name in ("autoencoder", "density") else f": it was {before[name]!r}"
-        raise ValueError(
-            f"{name}={getattr(self, name)!r} cannot change while training goes on{was}. Fit anew, "
-            "with warm_start=False."
-        )
-
     @property
     def net_(self) -> Net:
         """The trained net of a density that a network learns."""
@@ -613,6 +587,22 @@ class LatentDensityEstimator(
         if not isinstance(density, NetworkDensity):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute 'net_'")
         return density.trainer.net
+
+    @property
+    def n_mixture_(self) -> int:
+        """Components of each conditional."""
+        return self._size("n_mixture")
+
+    @property
+    def n_channels_(self) -> int:
+        """Numbers at each position of the causal network; width of the hidden layers of "flow"."""
+        return self._size("n_channels")
+
+    def _size(self, name: str) -> int:
+        settings = vars(self).get("_settings", {})
+        if name not in settings:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute '{name}_'")
+        return int(settings[name])
 
     @property
     def history_(self) -> list[dict[str, Any]]:
@@ -862,6 +852,8 @@ class LatentDensityEstimator(
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         unknown: dict[str, Any] = {"support": None}  # to files of version 0.1.0
+        if is_of_other_versions(state):
+            state = without_unused_defaults(state)
         if "_units" in state:
             unknown["_support"] = None
         is_old = "_plan" in state
@@ -872,8 +864,7 @@ class LatentDensityEstimator(
             self._units = CodeUnits.of_state(vars(self)["_units"])
         if (is_old or is_of_other_versions(state)) and "_settings" in self.__dict__:
             # Fingerprints of other versions cannot be compared with those of today.
-            now = self._new_settings()
-            self._settings |= {name: now[name] for name in ("autoencoder", "own") if name in now}
+            self._settings |= fingerprints(self)
         net = self.__dict__.pop("net_", None)
         if net is not None:
             self.density_ = self._network_density(None).restore(net)

@@ -27,7 +27,8 @@ OTHER_PARAMETERS = {
     "learning_rate": {"HelmholtzMachine LatentDensityEstimator": "no trials choose it"},
     "max_iter": {
         "CountMixtureAE PPCA": "EM has iterations, each over all rows",
-        "HelmholtzMachine LatentDensityEstimator": "no trials find it",
+        "HelmholtzMachine": "no trials find it",
+        "LatentDensityEstimator": "the number of rows chooses it, not trials",
     },
     "n_components": {
         "CountMixtureAE": "components of the mixture; the code is one of them",

@@ -25,7 +25,7 @@ from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback
 
 from skae import PPCA, VAE, VQVAE, AdversarialAE, Autoencoder, LatentDensityEstimator, LinearAE
-from skae._densities.network_density import _UNUSED
+from skae._densities.network_density import UNUSED_BY
 from skae._modules.latent_density import TriangularMap
 from skae._utils.interrupts import keeps_progress
 
@@ -45,7 +45,7 @@ def lde(autoencoder=None, n_components=None, **params):
     }
     params = {**defaults, **params}
     density = params.get("density", "autoregressive")
-    for name in _UNUSED[density if isinstance(density, str) and density in _UNUSED else "own"]:
+    for name in UNUSED_BY[density if isinstance(density, str) and density in UNUSED_BY else "own"]:
         params.pop(name, None)
     return LatentDensityEstimator(autoencoder, n_components, **params)
 

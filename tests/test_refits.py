@@ -41,8 +41,11 @@ REFITS = {
     "causal, no prior": (VQVAE(2, n_codes=8, **NETWORK), {"prior": None}),
     "causal, independent": (VQVAE(2, n_codes=8, **NETWORK), {"prior": "independent"}),
     "p(x|z), none": (lde(Autoencoder(2, **NETWORK)), {"autoencoder": LinearAE(2)}),
-    "network, mixture": (lde(PCA(2)), {"density": GaussianMixture(), "max_iter": 50}),
-    "mixture, network": (lde(PCA(2), density=GaussianMixture(), max_iter=50), {"density": "flow"}),
+    "network, mixture": (lde(PCA(2)), {"density": GaussianMixture(), "max_iter": None}),
+    "mixture, network": (
+        lde(PCA(2), density=GaussianMixture(), max_iter=None),
+        {"density": "flow"},
+    ),
     "Gaussians, cells": (CountMixtureAE(3, random_state=0), {"covariance_type": "cell"}),
     "cells, Gaussians": (CountMixtureAE(3, covariance_type="cell"), {"covariance_type": "tied"}),
     "labels, none": (VAE(2, conditional=True, **NETWORK), {"conditional": False}),

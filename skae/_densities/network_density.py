@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from skorch.callbacks import Callback
 
 from skae._densities.code_units import shrunk_covariance
+from skae._densities.network_sizes import n_epochs_for
 from skae._linear.moments import scaled_weight
-from skae._modules.architecture import layer_sizes
 from skae._modules.latent_density import AutoregressiveDensity, DensityModule, FlowDensity
 from skae._training.data import Data, Dataset, Units
 from skae._training.trainer import Trainer, TrainingOptions, slices
@@ -50,7 +50,7 @@ _TRAINED = (
     "compile",
     "callbacks",
 )
-_UNUSED = {
+UNUSED_BY = {
     "autoregressive": FLOW_PARAMETERS,
     "flow": CAUSAL_PARAMETERS,
     "own": (*CAUSAL_PARAMETERS, *FLOW_PARAMETERS, *_TRAINED),
@@ -119,7 +119,14 @@ class NetworkDensity:
         """Learn from rows (n_samples, n_features); goes on where it was trained before."""
         rows = self._begin(X, sample_weight)
         train, valid = self.trainer.split(len(rows))
-        self.trainer.fit(rows, train, valid, listeners=listeners, keeps_progress=keeps_progress)
+        self.trainer.fit(
+            rows,
+            train,
+            valid,
+            listeners=listeners,
+            n_epochs=n_epochs_for(self.options.max_iter, self.settings["density"], len(rows)),
+            keeps_progress=keeps_progress,
+        )
         return self
 
     def partial_fit(self, X: Array, sample_weight: Array | None = None) -> Self:
@@ -240,25 +247,6 @@ class NetworkDensity:
         return self
 
 
-def network_settings(estimator: Any) -> dict[str, Any]:
-    """What a network is made of, of an estimator's parameters, as plain values."""
-    if estimator.density == "flow":
-        return {name: int(getattr(estimator, name)) for name in ("n_channels", "n_transforms")}
-    dilations = estimator.dilations
-    return {
-        "n_mixture": int(estimator.n_mixture),
-        "mixture_kind": estimator.mixture_kind,
-        "n_channels": int(estimator.n_channels),
-        "filter_size": int(estimator.filter_size),
-        "dilations": None if dilations is None else layer_sizes("dilations", dilations),
-        "position_embedding": bool(estimator.position_embedding),
-        "input_transform": estimator.input_transform,
-        "divisive_normalization": bool(estimator.divisive_normalization),
-        "orderings": given_orderings(estimator.orderings),
-        "weight_averaging": float(estimator.weight_averaging),
-    }
-
-
 def given_orderings(orderings: Any) -> int | tuple[tuple[int, ...], ...]:
     """How many orderings of the codes are wanted, or which."""
     if isinstance(orderings, Integral):
@@ -302,7 +290,7 @@ def orders_of(
 def check_all_used(estimator: Any, defaults: dict[str, Any]) -> None:
     """Raise for parameters of an estimator that are set, and say nothing to its density."""
     kind = estimator.density if isinstance(estimator.density, str) else "own"
-    unused = [n for n in _UNUSED[kind] if not _is_default(getattr(estimator, n), defaults[n])]
+    unused = [n for n in UNUSED_BY[kind] if not _is_default(getattr(estimator, n), defaults[n])]
     if unused:
         given = ", ".join(f"{name}={getattr(estimator, name)!r}" for name in unused)
         remedy = " Set parameters of the density itself." if kind == "own" else ""

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, glu, linear, pad
 from torch.utils.checkpoint import checkpoint
 
+from skae._nn.gated_convolution import gated_convolution
 from skae._nn.mixture_heads import Mixtures
 from skae._nn.networks import dense
 
@@ -63,22 +64,15 @@ class CausalBlock(nn.Module):
     def forward(self, h: Tensor) -> Tensor:
         """All positions at once, (n_positions, n, n_channels)."""
         read: Tensor = self.norm(h)
-        *earlier, now = cast(Tensor, self.enter.weight).chunk(len(self.past), 1)
-        total = linear(read, now, cast(Tensor, self.enter.bias))
-        for weight, d in zip(earlier, self.past, strict=False):
-            if d < len(h):
-                total = total + pad(linear(read[:-d], weight), (0, 0, 0, 0, d, 0))
-        return self._combine(h, total)
+        weight, bias = cast(Tensor, self.enter.weight), cast(Tensor, self.enter.bias)
+        return h + self.leave(gated_convolution(read, weight, bias, self.past))
 
     def step(self, h: Tensor, seen: list[Tensor]) -> Tensor:
         """One position, (n, n_channels), after those in `seen`, which it joins."""
         seen.append(self.norm(h))
         t = len(seen) - 1
         taps = [seen[t - d] if d <= t else torch.zeros_like(h) for d in self.past]
-        return self._combine(h, self.enter(torch.cat(taps, -1)))
-
-    def _combine(self, h: Tensor, total: Tensor) -> Tensor:
-        return h + self.leave(glu(total, -1))
+        return h + self.leave(glu(self.enter(torch.cat(taps, -1)), -1))
 
 
 class CausalNetwork(nn.Module):
