@@ -437,7 +437,7 @@ class AdversarialAE(LatentSamplesMixin, DeterministicAutoencoder):
         if architecture.prior == "own":
             codes: Array = draw_from(self._prior, n_samples, architecture.n_codes, rng)
         else:
-            with self._trainer.inference():
+            with self._trainer.inference(n_samples):
                 generator = self._trainer.generator(rng)
                 codes = self._trainer.module.draw_codes(n_samples, generator).cpu().numpy()
         return codes[:, : self.n_components_]

@@ -159,7 +159,7 @@ class DeterministicAutoencoder(DataScoresMixin, LatentPathsMixin, EncoderDecoder
         codes = np.empty((len(rows), k), dtype=np.float32)
         path = self.__dict__.pop("_noise_path", None)
         noise = NoiseSums(module.likelihood)
-        with self._trainer.inference():
+        with self._trainer.inference(len(rows)):
             for part, batch in batches(rows):
                 z = module.encode(batch.x)
                 noise.add(batch.y, module.decode(z), batch.weight, batch.seen)
@@ -318,7 +318,7 @@ class DeterministicAutoencoder(DataScoresMixin, LatentPathsMixin, EncoderDecoder
         rows = self._dataset(Data(self._check_new_rows(X, "reconstruction_path")))
         module = self._trainer.module
         errors = np.zeros(self.n_components_)
-        with self._trainer.inference():
+        with self._trainer.inference(len(rows)):
             for _, batch in batches(rows):
                 z = module.encode(batch.x)
                 for k in range(1, self.n_components_ + 1):

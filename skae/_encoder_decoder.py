@@ -18,7 +18,7 @@ from skae._nn.likelihoods import LIKELIHOODS
 from skae._nn.linear_maps import rank_held
 from skae._nn.networks import ACTIVATIONS, MIN_SIDE, OUT_RANGES, POOLINGS
 from skae._training.callbacks import CompareWithStart
-from skae._training.data import Dataset
+from skae._training.data import Dataset, some_of
 from skae._training.trainer import TRAINING_CONSTRAINTS
 from skae._utils.validation import Interval, StrOptions
 
@@ -143,7 +143,7 @@ class EncoderDecoder(NetworkAutoencoder):
         floor = model.noise_floor(architecture.noise_variance == "per_feature")
         self._architecture = replace(architecture, noise_floor=floor)
         module.architecture = self._architecture
-        some = train[:: -(-len(train) // _LOADING_ROWS)]
+        some = train[some_of(len(train), _LOADING_ROWS, self._seed + 6)]
         batch = rows.batch(some.to(rows.index_device))
         generator = torch.Generator(rows.device).manual_seed(self._seed + 5)
         start = LinearStart(model, self._architecture, batch, generator)

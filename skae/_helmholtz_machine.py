@@ -527,7 +527,7 @@ class HelmholtzMachine(LatentSamplesMixin, NetworkAutoencoder):
         data = self._to_score(X, method)
         self._check_argument("n_draws", n_draws, [_COUNT, None])
         module, rows = self._trainer.module, self._dataset(data)
-        with self._trainer.inference():
+        with self._trainer.inference(len(data.X) * (n_draws or 1)):
             if n_draws is None:
                 self._check_few_units(f"{method} with n_draws=None")
                 return FreeEnergyTerms(*Enumeration(module).terms(rows).T)
@@ -586,7 +586,7 @@ class HelmholtzMachine(LatentSamplesMixin, NetworkAutoencoder):
         return self._bounds(data, 1)
 
     def _bounds(self, data: Data, n_importance: int) -> Array:
-        with self._trainer.inference():
+        with self._trainer.inference(len(data.X) * n_importance):
             draws = self._row_draws(n_importance)
             return importance_bounds(self._trainer.module, self._dataset(data), draws)
 
@@ -602,7 +602,7 @@ class HelmholtzMachine(LatentSamplesMixin, NetworkAutoencoder):
         layers = [
             np.empty((n_samples, n), dtype=np.float32) for n in self._architecture.layer_sizes
         ]
-        with self._trainer.inference():
+        with self._trainer.inference(n_samples):
             for part in slices(n_samples):
                 shape = (part.stop - part.start, self._architecture.n_units)
                 uniform = torch.rand(shape, generator=generator, device=generator.device)

@@ -139,7 +139,7 @@ class IndexPriorMixin(LatentSamplesMixin, CodeScoresMixin, NetworkAutoencoder):
 
     def _log_code_prob(self, Z: Array) -> NDArray[np.float32]:
         found = np.empty(len(Z), dtype=np.float32)
-        with self._trainer.inference():
+        with self._trainer.inference(len(Z)):
             for part in slices(len(Z)):
                 k = torch.from_numpy(Z[part].astype(np.int64)).to(self._trainer.device)
                 found[part] = self._prior.log_prob(k).cpu().numpy()
@@ -149,7 +149,7 @@ class IndexPriorMixin(LatentSamplesMixin, CodeScoresMixin, NetworkAutoencoder):
         return self._draw_codes(n_samples, self._trainer.generator(rng))
 
     def _draw_codes(self, n: int, generator: torch.Generator) -> Indices:
-        with self._trainer.inference():
+        with self._trainer.inference(n):
             codes: Indices = self._prior.sample(n, generator).cpu().numpy()
         return codes
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from skae._modules.architecture import Architecture
 from skae._modules.linear_start import PrincipalModel
 from skae._ppca import PPCA
-from skae._training.data import Data, spread_of
+from skae._training.data import Data, some_of, spread_of
 from skae._training.threads import blas_threads_for
 
 Array = NDArray[Any]
@@ -34,13 +34,13 @@ def principal_model(
 ) -> PrincipalModel | None:
     """PPCA of rows, as `PPCA.fit` finds it, in the network's units; None where nothing varies.
 
-    Of more rows than can be, so many are taken evenly.
+    Of more rows than can be, so many are drawn at random.
     """
     n_features, any_missing = architecture.n_features, architecture.with_mask
     most = min(_MOST_VALUES // n_features, max(_MOST_PRODUCTS // n_features**2, _ROWS))
     if any_missing:
         most = min(most, _MOST_PRODUCTS_OF_EM // (n_features * n_components**2))
-    chosen = train[:: -(-len(train) // max(most, 2))]
+    chosen = train[some_of(len(train), max(most, 2), seed).numpy()]
     X = data.X[chosen].astype(np.float64)
     X -= architecture.center
     X /= architecture.scale

@@ -189,7 +189,7 @@ class NetworkAutoencoder(CallbackParametersMixin):
         """Warn of a training that ended before its time, or fails on some columns."""
         if self.net_.interrupted_:
             return
-        with self._trainer.inference():
+        with self._trainer.inference(len(rows)):
             found = unexplained(self._trainer.module, rows)
         if found.worse.any():
             message = describe(
@@ -533,7 +533,7 @@ class NetworkAutoencoder(CallbackParametersMixin):
         if noise.likelihood is not None and not self.net_.at_start_:
             seed = self._seed + 1_000_003 * self.n_iter_
             generator = torch.Generator(rows.device).manual_seed(seed)
-            with self._trainer.inference():
+            with self._trainer.inference(len(rows) * n_draws):
                 for batch, output, w in drawn(module, rows, n_draws, generator):
                     noise.add(*explained(batch, output, w))
             noise.settle(weight, self._noise_so_far() if weight < 1 else None)

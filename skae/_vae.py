@@ -42,11 +42,10 @@ Array = NDArray[Any]
 
 # How many draws may be asked for.
 _COUNT = Interval(Integral, 1, None, closed="left")
-# The variance of E[z|x] over rows from which on a latent counts as active (Burda et al. 2016).
-_ACTIVE = 0.01
+# A latent is active from this variance of E[z|x] on, over so many rows at most (Burda et al. 2016).
+_ACTIVE, _MOMENT_ROWS = 0.01, 2**14
 # The noise is learned from about this many draws of z over all rows, and at most for one.
 _NOISE_DRAWS, _MOST_DRAWS = 10_000, 1000
-_MOMENT_ROWS = 2**14  # whose codes tell which latents are active
 
 
 class VAE(ConditionalMixin, LatentSamplesMixin, EncoderDecoder):
@@ -392,9 +391,8 @@ class VAE(ConditionalMixin, LatentSamplesMixin, EncoderDecoder):
         if hasattr(self, "class_prior_"):
             with np.errstate(divide="ignore"):  # a label that a later fit no longer sees
                 self._trainer.module.set_label_frequencies(np.log(self.class_prior_))
-        some = data.evenly(_MOMENT_ROWS)
-        codes = self._means(rows if some is data else some)
-        self._check_codes_are_finite(codes)
+        some = data.some(_MOMENT_ROWS, self._seed + 6)
+        self._check_codes_are_finite(codes := self._means(rows if some is data else some))
         # In a stream the calls add up to many draws, and each has its own.
         n_draws = min(_MOST_DRAWS, ceil(_NOISE_DRAWS / len(data.X))) if weight == 1 else 1
         self._learn_noise_of_draws(rows, weight, n_draws, drawn)
@@ -509,7 +507,7 @@ class VAE(ConditionalMixin, LatentSamplesMixin, EncoderDecoder):
         self._check_argument("n_draws", n_draws, [_COUNT])
         self._check_range(rows)
         data = Data(rows, None, self._condition_of(y, len(rows)))
-        with self._trainer.inference():
+        with self._trainer.inference(len(rows) * n_draws):
             draws = self._row_draws(n_draws)
             terms = elbo_terms(self._trainer.module, self._dataset(data), draws)
         return ElboTerms(terms[:, 0], terms[:, 1:].sum(1), terms[:, 1:])
@@ -612,7 +610,7 @@ class VAE(ConditionalMixin, LatentSamplesMixin, EncoderDecoder):
         # Seen values stay what they are.
         wide = np.result_type(rows.dtype, self._architecture.row_dtype)
         filled = np.repeat(rows[None].astype(wide), n_draws or 1, axis=0)
-        with self._trainer.inference():
+        with self._trainer.inference(len(rows) * n_importance):
             if n_draws is None:
                 guesses = imputed_means(module, source, self._row_draws(n_importance))[:, None]
             else:
@@ -651,7 +649,7 @@ class VAE(ConditionalMixin, LatentSamplesMixin, EncoderDecoder):
 
     def _bounds(self, data: Data, n_importance: int) -> Array:
         self._check_range(data.X)
-        with self._trainer.inference():
+        with self._trainer.inference(len(data.X) * n_importance):
             draws = self._row_draws(n_importance)
             return importance_bounds(self._trainer.module, self._dataset(data), draws)
 
@@ -688,7 +686,7 @@ class VAE(ConditionalMixin, LatentSamplesMixin, EncoderDecoder):
         return self._map_conditioned(Z, condition, draw)
 
     def _draw_codes(self, n: int, generator: torch.Generator) -> Array:
-        with self._trainer.inference():
+        with self._trainer.inference(n):
             codes: Array = self._trainer.module.draw_codes(n, generator).cpu().numpy()
         return codes
 

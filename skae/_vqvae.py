@@ -503,7 +503,7 @@ class VQVAE(EmbeddingOutputMixin, IndexPriorMixin, EncoderDecoder):
         architecture, module = self._architecture, self._trainer.module
         codes = np.empty((len(rows), architecture.n_indices), dtype=np.int64)
         noise = HeldOutNoise(module.likelihood, len(rows), self._unseen(len(rows)))
-        with self._trainer.inference():
+        with self._trainer.inference(len(rows)):
             for part, batch in batches(rows):
                 z, quantized, output = module(batch)
                 self._check_codes_are_finite(z.cpu().numpy())

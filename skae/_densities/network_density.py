@@ -189,7 +189,7 @@ class NetworkDensity:
         n_scored, n_free = _SCORED if device.type == "cpu" else _SCORED_ELSEWHERE, len(self.center)
         step = max(1, n_scored // n_free)
         z = torch.zeros((step, n_free), device=device)
-        with self.trainer.inference():
+        with self.trainer.inference(len(X)):
             for start in range(0, len(X), step):
                 part = self._standardised(X[start : start + step])
                 part = part.clip(-_FARTHEST, _FARTHEST).astype(np.float32)
@@ -206,7 +206,7 @@ class NetworkDensity:
         if given is not None:
             known = self._standardised(given).astype(np.float32)
             more["given"] = torch.from_numpy(known).to(self.trainer.device)
-        with self.trainer.inference():
+        with self.trainer.inference(n_samples):
             z = self.trainer.module.sample(n_samples, generator, **more).cpu().numpy()
         return self._restored(z)
 

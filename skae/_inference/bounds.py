@@ -76,9 +76,9 @@ class RowLikelihood:
         rows: Dataset = self.model._dataset(Data(X))
         return rows
 
-    def inference(self) -> Any:
-        """No gradients, no noise."""
-        return self.model._trainer.inference()
+    def inference(self, n_passes: int) -> Any:
+        """No gradients, no noise; for so many passes of rows, in all."""
+        return self.model._trainer.inference(n_passes)
 
     def center(self, batch: Batch, proposal: Proposal) -> Tensor:
         """Where the proposals of rows are: at the point that each is encoded as, or the mean of
@@ -107,7 +107,7 @@ def bounds(
     varies = std > 0
     log_width = float((std[varies] * proposal.tau).log().sum()) + _HALF_LOG_2PI * int(varies.sum())
     found = np.empty(len(rows), dtype=np.float32)
-    with explains.inference():
+    with explains.inference(n_draws * len(rows)):
         for part, batch in pieces(rows, n_draws, module.architecture):
             center = explains.center(batch, proposal)
             total = torch.full((len(batch.x),), -torch.inf, device=rows.device)

@@ -87,7 +87,7 @@ def _log_joint(
     """log p(x, z) of codes that are moved, (n, n_moves)."""
     module, n_moves = explains.module, moves.shape[1]
     found = np.empty(moves.shape[:2])
-    with explains.inference():
+    with explains.inference(n_moves * len(rows)):
         for part, batch in pieces(rows, n_moves, module.architecture):
             center = explains.center(batch, proposal)
             for block in blocks(n_moves, module.architecture, rows.device):

@@ -68,7 +68,7 @@ class _RowLogMass(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, logit: Tensor) -> Tensor:
         chance = torch.sigmoid(logit)
         ctx.save_for_backward(torch.sub(x, chance, out=chance))
-        return torch.linalg.vecdot(x, logit) - softplus(logit).sum(-1)
+        return (x * logit).sum(-1) - softplus(logit).sum(-1)
 
     @staticmethod
     @once_differentiable

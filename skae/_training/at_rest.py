@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from skae._training.data import WHOLE, Batch, Loader, Subset
+from skae._training.data import WHOLE, Batch, Loader, Subset, some_of
 from skae._training.module import Loss, total_of
 
 # Rows, with those repeated, whose draws tell the loss of held-out rows.
@@ -55,7 +55,7 @@ def sampled(net: Any) -> list[Batch] | None:
     rows, index = net.subsets_[0].rows, net.subsets_[0].index
     if rows.weight is not None or len(index) < _MANY_SAMPLES * _SAMPLED:
         return None
-    some = index[:: len(index) // _SAMPLED]
+    some = index[some_of(len(index), _SAMPLED, net.seed + 6)]
     return [rows.batch(part.to(rows.index_device)) for part in some.split(_SAMPLED_AT_ONCE)]
 
 

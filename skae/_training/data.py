@@ -49,13 +49,13 @@ class Data(NamedTuple):
     weight: NDArray[Any] | None = None
     condition: NDArray[np.float32] | None = None  # (n_rows, n_conditions)
 
-    def evenly(self, n_rows: int) -> "Data":
-        """At most so many of the rows, at equal distances."""
-        step = -(-len(self.X) // n_rows)
-        if step < 2:
+    def some(self, most: int, seed: int) -> "Data":
+        """So many of the rows at most, drawn at random."""
+        if len(self.X) <= most:
             return self
-        weight, condition = (None if a is None else a[::step] for a in self[1:])
-        return Data(self.X[::step], weight, condition)
+        index = some_of(len(self.X), most, seed).numpy()
+        weight, condition = (None if a is None else a[index] for a in self[1:])
+        return Data(self.X[index], weight, condition)
 
 
 class Batch(NamedTuple):
@@ -78,6 +78,14 @@ class Spread(NamedTuple):
     low: Tensor
     high: Tensor
     any_missing: bool
+
+
+def some_of(n_rows: int, most: int, seed: int) -> Tensor:
+    """Indices of at most so many of the rows, drawn at random: rows may be ordered in periods."""
+    if n_rows <= most:
+        return torch.arange(n_rows)
+    order = torch.randperm(n_rows, generator=torch.Generator().manual_seed(seed))
+    return order[:most].sort().values
 
 
 def chunks(n_rows: int, row_bytes: int, *, cached: bool = False) -> Iterator[slice]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import optimizer as torch_optimizer
 from torch.optim.adam import adam
 from torch.optim.adamw import adamw
 
@@ -19,14 +20,16 @@ _FUNCTIONS: dict[type[torch.optim.Optimizer], Any] = {
 # What the functions take from groups of parameters, by their names; and besides.
 _BY_NAME = ("lr", "weight_decay", "eps", "amsgrad", "maximize")
 _SETTINGS = (*_BY_NAME, "betas")
+# Where torch keeps the hooks of all optimisers.
+_OF_ALL = ("_global_optimizer_pre_hooks", "_global_optimizer_post_hooks")
 
 
 class FusedSteps:
     """Takes the steps of an optimiser; those of another than a fused Adam are its own.
 
-    So are the first, which makes the states, and those without some gradient, or that a hook or
-    a schedule of torch's listens to. States and settings are those of the optimiser at each
-    step, whoever changes or replaces them in between.
+    So are the first, which makes the states, and those that a hook or a schedule of torch's
+    listens to. Settings are those of the optimiser at each step, whoever changes them in
+    between, and so are the states of its parameters, if they are replaced as a whole.
 
     Parameters
     ----------
@@ -36,58 +39,73 @@ class FusedSteps:
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
         self.optimizer = optimizer
+        self._function = _FUNCTIONS.get(type(optimizer))
+        self._trained: list[int] = []
         self._parts: list[_Part] = []
-        self._collect_parameters()
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
-        if len(self.optimizer.param_groups) != self._n_groups:  # a callback may have added some
-            self._collect_parameters()
-        for p in self._params:
-            p.grad = None
+        for group in self.optimizer.param_groups:
+            for p in group["params"]:
+                p.grad = None
 
     def step(self) -> None:
         """One step by the gradients."""
-        states = self.optimizer.state
-        has_states = len(states) == len(self._params)
-        lacks_some = any(p.grad is None for p in self._params)  # as of those that are frozen
-        if self._function is None or not has_states or lacks_some or self._is_watched():
+        if self._function is None or self._is_watched() or not self._collect():
             self.optimizer.step()
             return
-        if not self._parts or not all(part.is_current(states) for part in self._parts):
-            self._parts = _parts_of(self.optimizer)
         with torch.no_grad():
             for part in self._parts:
                 part.step(self._function)
 
-    def _collect_parameters(self) -> None:
-        groups = self.optimizer.param_groups
-        self._n_groups = len(groups)
-        self._params = [p for group in groups for p in group["params"]]
-        self._parts = []
-        function = _FUNCTIONS.get(type(self.optimizer))
-        self._function = function if all(group.get("fused") for group in groups) else None
+    def _collect(self) -> bool:
+        """Collect parameters and states anew if they are others; whether they are complete."""
+        groups, states = self.optimizer.param_groups, self.optimizer.state
+        trained = [id(p) for group in groups for p in group["params"] if p.grad is not None]
+        same = trained == self._trained and bool(self._parts)
+        if same and all(part.is_current(states) for part in self._parts):
+            return True
+        parts = [_Part(alike, states) for alike in _alike(groups)]
+        usual = all(group.get("fused") and not group["amsgrad"] for group in groups)
+        self._trained, self._parts = trained, []
+        if usual and all(part.has_states for part in parts):
+            self._parts = [part for part in parts if part.params]
+        return bool(self._parts)
 
     def _is_watched(self) -> bool:
         """Whether someone hears of the optimiser's own `step`: a hook, or a schedule of torch's."""
-        hooks = self.optimizer._optimizer_step_pre_hooks, self.optimizer._optimizer_step_post_hooks
-        return "step" in vars(self.optimizer) or any(hooks)
+        optimizer = self.optimizer
+        hooks = optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks
+        of_all = (getattr(torch_optimizer, name, None) for name in _OF_ALL)
+        return "step" in vars(optimizer) or any(hooks) or any(of_all)
+
+
+class StepsOf(dict[torch.optim.Optimizer, FusedSteps]):
+    """What takes the steps of optimisers: made when one is first asked for."""
+
+    def __missing__(self, optimizer: torch.optim.Optimizer) -> FusedSteps:
+        self[optimizer] = FusedSteps(optimizer)
+        return self[optimizer]
 
 
 class _Part:
-    """Parameters of the same settings, and their states."""
+    """Parameters with gradients, of groups of the same settings, and their states."""
 
     def __init__(self, groups: list[dict[str, Any]], states: Any) -> None:
         self.groups = groups
-        self.params: list[nn.Parameter] = [p for group in groups for p in group["params"]]
-        self.first_state = states[self.params[0]]
-        self.means, self.squares, self.steps = (
-            [states[p][name] for p in self.params] for name in ("exp_avg", "exp_avg_sq", "step")
-        )
+        self.params: list[nn.Parameter] = [
+            p for group in groups for p in group["params"] if p.grad is not None
+        ]
+        self.states = [states.get(p) for p in self.params]
+        self.has_states = all(self.states)
+        if self.has_states:
+            self.means, self.squares, self.steps = (
+                [state[name] for state in self.states] for name in ("exp_avg", "exp_avg_sq", "step")
+            )
 
     def is_current(self, states: Any) -> bool:
         """Whether these are still the states that were collected, and the settings still alike."""
-        return states.get(self.params[0]) is self.first_state and _are_alike(self.groups)
+        return states.get(self.params[0]) is self.states[0] and _are_alike(self.groups)
 
     def step(self, function: Any) -> None:
         """One step."""
@@ -99,7 +117,7 @@ class _Part:
             grads,
             self.means,
             self.squares,
-            [],  # of a variant that no solver is
+            [],  # of amsgrad
             self.steps,
             fused=True,
             beta1=beta1,
@@ -109,19 +127,20 @@ class _Part:
 
 
 def _are_alike(groups: list[dict[str, Any]]) -> bool:
-    """Whether groups of parameters have the same settings."""
+    """Whether groups of parameters have the same settings, those that every step is taken by."""
     first, *others = groups
-    return all(first[name] == other[name] for other in others for name in _SETTINGS)
+    same = all(first[name] == other[name] for other in others for name in _SETTINGS)
+    return same and not first["amsgrad"]
 
 
-def _parts_of(optimizer: torch.optim.Optimizer) -> list[_Part]:
-    """Groups of parameters, of which those with the same settings are one part."""
-    alike: list[list[dict[str, Any]]] = []
-    for group in optimizer.param_groups:
-        for groups in alike:
-            if _are_alike([*groups, group]):
-                groups.append(group)
+def _alike(groups: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Groups of parameters, those with the same settings together."""
+    found: list[list[dict[str, Any]]] = []
+    for group in groups:
+        for alike in found:
+            if _are_alike([*alike, group]):
+                alike.append(group)
                 break
         else:
-            alike.append([group])
-    return [_Part(groups, optimizer.state) for groups in alike]
+            found.append([group])
+    return found

@@ -25,7 +25,7 @@ from skae._training.callbacks import (
     is_raised_by_code,
 )
 from skae._training.data import WHOLE, Batch, Dataset, Loader, Subset, batch_sizes
-from skae._training.fused_steps import FusedSteps
+from skae._training.fused_steps import StepsOf
 from skae._training.module import EpochLosses, Loss, Phase, TrainableModule
 from skae._training.optimizers import (
     Schedule,
@@ -40,6 +40,17 @@ from skae._training.recovery import Diverged, run_epochs
 from skae._training.snapshot import Snapshot
 from skae._training.threads import threads_for
 
+# What a net has while it is trained, and not afterwards.
+_WHILE_TRAINING = [
+    "subsets_",
+    "order_",
+    "generator_",
+    "snapshot_",
+    "schedule_",
+    "steps_",
+    "loss_",
+    "best_",
+]
 # Attributes of modules that are copied beside tensors: what callbacks may count or switch.
 _PLAIN = (bool, int, float, str, type(None))
 
@@ -220,7 +231,7 @@ class Net(NeuralNet):
         listeners = [callback for _, callback in self.callbacks_]
         self.hears_batches_ = any(map(hears_batches, listeners))
         self.hears_gradients_ = any(hears(listener, "on_grad_computed") for listener in listeners)
-        self.steps_ = FusedSteps(self.optimizer_)
+        self.steps_ = StepsOf()
         self.loss_ = self.module_.loss
         if self.compiled:
             self.loss_ = torch.compile(self.module_.loss, dynamic=False)
@@ -238,16 +249,7 @@ class Net(NeuralNet):
                 self.notify("on_train_end", X=rows, y=None)
         finally:
             self.begins_linearly = False
-            for name in (
-                "subsets_",
-                "order_",
-                "generator_",
-                "snapshot_",
-                "schedule_",
-                "steps_",
-                "loss_",
-                "best_",
-            ):
+            for name in _WHILE_TRAINING:
                 self.__dict__.pop(name, None)
         return self
 
@@ -387,9 +389,10 @@ class Net(NeuralNet):
         if self.solver == "lbfgs" or self.hears_gradients_:
             step: dict[str, Any] = super().train_step(batch)
         else:  # without a closure, which costs more than small networks' steps
-            self.steps_.zero_grad()
+            steps = self.steps_[self.optimizer_]  # which a callback may have made anew
+            steps.zero_grad()
             step = self.train_step_single(batch)
-            self.steps_.step()
+            steps.step()
         loss = Loss(step["terms"], step["y_pred"], step["aux"])
         for phase, optimizer in self.later_:
             step["logged"][phase.name] = self._phase_step(phase, optimizer, batch, loss)
@@ -406,11 +409,12 @@ class Net(NeuralNet):
             group["lr"] = phase.rate * self.optimizer_.param_groups[0]["lr"]
         with self._precision():
             loss = phase.loss(batch, before)
-        optimizer.zero_grad()
+        steps = self.steps_[optimizer]
+        steps.zero_grad()
         trained = [p for p in phase.parameters if p.requires_grad]
         if trained:  # a callback may have frozen them; other networks keep their gradients
             loss.backward(inputs=trained)
-            optimizer.step()
+            steps.step()
         return loss.detach()
 
     def train_step_single(self, batch: Batch, **params: Any) -> dict[str, Any]:

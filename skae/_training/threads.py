@@ -13,10 +13,9 @@ knows what the user had set.
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
 
 import joblib
 import torch
@@ -49,7 +48,7 @@ class _Mine(threading.local):
     most = 1  # what the user had set for this thread
 
 
-_record, _mine = _Record(), _Mine()
+_record, _mine, _blas_lock = _Record(), _Mine(), threading.Lock()
 
 
 @contextmanager
@@ -61,14 +60,16 @@ def threads_for(products: float) -> Iterator[None]:
     one in a thread of joblib's, beside which others compute. Blocks may be nested, and each
     leaves the number as it was, or as something within it set it meanwhile.
     """
-    _enter()
-    before = torch.get_num_threads() if _mine.depth > 1 else _mine.most
-    number = _number(products)
+    record = _enter()
+    number = 0
     try:
+        before = torch.get_num_threads() if _mine.depth > 1 else _mine.most
+        number = _number(products)
         _set(number)
         yield
     finally:
-        _leave(before, unchanged=torch.get_num_threads() == number)
+        if record is _record:  # and this is no child that was forked within the block
+            _leave(before, unchanged=torch.get_num_threads() == number)
 
 
 def threads_for_one_pass(products: float) -> AbstractContextManager[None]:
@@ -81,12 +82,21 @@ def threads_for_values(n_values: int) -> AbstractContextManager[None]:
     return threads_for(_PRODUCTS_PER_VALUE * n_values)
 
 
-def blas_threads_for(products: float) -> AbstractContextManager[Any]:
-    """Within the block NumPy's products and decompositions take one thread, if they are small."""
-    if products >= PRODUCTS_PER_THREAD_ONCE:
-        return nullcontext()
-    limit: AbstractContextManager[Any] = _libraries().limit(limits=1, user_api="blas")
-    return limit
+@contextmanager
+def blas_threads_for(products: float) -> Iterator[None]:
+    """Within the block NumPy's products and decompositions take one thread, if they are small.
+
+    Their number is one for the process: of several threads, the first that enters sets it, and
+    sets it back when it leaves (threadpoolctl 3.8 mixes up blocks that overlap).
+    """
+    if products >= PRODUCTS_PER_THREAD_ONCE or not _blas_lock.acquire(blocking=False):
+        yield
+        return
+    try:
+        with _libraries().limit(limits=1, user_api="blas"):
+            yield
+    finally:
+        _blas_lock.release()
 
 
 @cache
@@ -109,10 +119,10 @@ def _is_one_of_many() -> bool:
     return in_pool and joblib.parallel.get_active_backend()[0].nesting_level > 0
 
 
-def _enter() -> None:
+def _enter() -> _Record:
     _mine.depth += 1
     if _mine.depth > 1:
-        return
+        return _record
     with _record.lock:
         found = torch.get_num_threads()
         if not _record.n_open:
@@ -120,6 +130,7 @@ def _enter() -> None:
         # A thread in which torch has not computed before begins with what was set last.
         _mine.most = max(found, _record.before) if found in _record.chosen else found
         _record.n_open += 1
+    return _record
 
 
 def _set(number: int) -> None:
@@ -129,18 +140,18 @@ def _set(number: int) -> None:
 
 
 def _leave(before: int, unchanged: bool) -> None:
-    _mine.depth = max(_mine.depth - 1, 0)  # in a child that was forked within a block it is 0
+    _mine.depth -= 1
     with _record.lock:
         if unchanged:
             torch.set_num_threads(before)
         if not _mine.depth:
-            _record.n_open = max(_record.n_open - 1, 0)
+            _record.n_open -= 1
 
 
 def _after_fork() -> None:
     """A child computes with one thread: the others, which it would wait for, are the parent's."""
-    global _record, _mine
-    _record, _mine = _Record(), _Mine()
+    global _record, _mine, _blas_lock
+    _record, _mine, _blas_lock = _Record(), _Mine(), threading.Lock()
     torch.set_num_threads(1)
 
 

@@ -168,8 +168,8 @@ class Trainer:
 
     @contextmanager
     def inference(self, n_rows: int | None = None) -> Iterator[None]:
-        """No gradients, no noise, float32; with as many threads as so many rows at once are worth,
-        or those of a slice."""
+        """No gradients, no noise, float32; with as many threads as so many rows are worth, or as
+        many as go through the network at once."""
         self.module.eval()
         n_rows = _INFERENCE_ROWS if n_rows is None else min(n_rows, _INFERENCE_ROWS)
         products = n_rows * self.module.products_per_row()

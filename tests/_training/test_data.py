@@ -170,19 +170,28 @@ def test_chunks_take_every_row_once_and_no_more_bytes_than_they_may(monkeypatch,
         assert all(part.stop - part.start <= max(1, most // max(1, row_bytes)) for part in parts)
 
 
-@pytest.mark.parametrize(("n_rows", "expected"), [(3, [0, 4, 8]), (4, [0, 3, 6, 9]), (10, None)])
-def test_some_rows_are_taken_evenly(n_rows, expected):
-    """With their weights and conditions; all of few are the same object."""
+def test_some_rows_come_with_their_weights_and_conditions():
+    """Drawn by the seed, in order; all of few are the same object."""
     X = np.arange(20.0).reshape(10, 2)
     whole = data.Data(X, np.arange(10.0), np.arange(10.0, dtype=np.float32)[:, None])
-    some = whole.evenly(n_rows)
-    if expected is None:
-        assert some is whole
-        return
-    np.testing.assert_array_equal(some.X, X[expected])
-    np.testing.assert_array_equal(some.weight, expected)
-    np.testing.assert_array_equal(some.condition[:, 0], expected)
-    assert data.Data(X).evenly(3).weight is None
+    assert whole.some(10, 0) is whole
+    some = whole.some(4, 0)
+    index = some.weight.astype(int)
+    assert len(index) == 4
+    assert (np.diff(index) > 0).all()
+    np.testing.assert_array_equal(some.X, X[index])
+    np.testing.assert_array_equal(some.condition[:, 0], index)
+    np.testing.assert_array_equal(whole.some(4, 0).X, some.X)
+    assert data.Data(X).some(3, 0).weight is None
+
+
+def test_every_row_is_as_likely_among_some():
+    """Also of rows that are ordered in periods: every second one is taken half of the time."""
+    drawn = torch.cat([data.some_of(40, 10, seed) for seed in range(400)])
+    counts = drawn.bincount(minlength=40)
+    assert counts.sum() == 4000
+    assert ((counts - 100).abs() < 50).all()  # five standard deviations are 43
+    assert torch.equal(data.some_of(3, 5, 0), torch.arange(3))
 
 
 # --------------------------------------------------------------------------- batches

@@ -6,6 +6,7 @@ import pytest
 import torch
 from skorch.callbacks import Callback
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from helpers import make_rows, network
 from skae._training.fused_steps import FusedSteps
@@ -112,13 +113,14 @@ def test_states_that_are_replaced_count_at_once(n_own_steps):
     assert same_steps(torch.optim.Adam, 0.1, n_own_steps, load) == 1
 
 
-def test_frozen_parameters_are_left_to_the_optimiser(n_own_steps):
-    """They have no gradient, and stay as they are."""
+def test_frozen_parameters_are_left_alone(n_own_steps):
+    """They have no gradient, and stay as they are: at first, in between, and to the end."""
 
     def freeze(step, trained):
         trained.net[0].weight.requires_grad_(step not in (1, 2))
+        trained.net[2].bias.requires_grad_(step < 4)
 
-    assert same_steps(torch.optim.Adam, 0.1, n_own_steps, freeze) == 3
+    assert same_steps(torch.optim.Adam, 0.1, n_own_steps, freeze) == 1
 
 
 def test_parameters_that_are_added_are_trained(n_own_steps):
@@ -148,6 +150,34 @@ def test_hooks_hear_of_every_step(n_own_steps):
     assert same_steps(torch.optim.Adam, 0.0, n_own_steps, hook) == 4
     first, second = heard.values()
     assert len(first) == len(second) >= N_STEPS - 3
+
+
+def test_hooks_of_all_optimisers_hear_of_every_step(n_own_steps):
+    """As of a profiler."""
+    heard = []
+    handle = register_optimizer_step_post_hook(lambda *args: heard.append(args))
+    try:
+        assert same_steps(torch.optim.Adam, 0.0, n_own_steps) == N_STEPS
+    finally:
+        handle.remove()
+    assert len(heard) >= 2 * N_STEPS
+
+
+def test_an_optimiser_that_a_callback_makes_anew_takes_the_steps():
+    """With states of its own, from that epoch on."""
+
+    class Anew(Callback):
+        def on_epoch_begin(self, net, **kwargs):
+            if len(net.history) == 3:
+                net.initialize_optimizer()
+
+    X = make_rows()
+    plain, anew = network().fit(X), network(callbacks=[Anew()]).fit(X)
+    losses = [[epoch["train_loss"] for epoch in model.history_] for model in (plain, anew)]
+    assert losses[0][:2] == losses[1][:2]
+    assert losses[0][3] != losses[1][3]
+    steps = {int(state["step"]) for state in anew.net_.optimizer_.state.values()}
+    assert steps == {2 * 4}
 
 
 def test_schedules_of_skorch_hear_of_steps(recwarn):

@@ -291,3 +291,17 @@ def test_small_products_of_numpy_take_one_thread():
         with pytest.raises(KeyError), threads.blas_threads_for(0):
             raise KeyError
         assert blas_threads() == {2}
+
+
+def test_numpys_number_is_set_back_whichever_thread_ends_first():
+    """It is one for the process: blocks that overlap leave it to the first."""
+    with threadpool_limits(2, user_api="blas"):
+        for first_ends_first in (True, False):
+            one, other = (threads.blas_threads_for(0) for _ in "ab")
+            with ThreadPoolExecutor(1) as a, ThreadPoolExecutor(1) as b:
+                steps = [(a, one.__exit__), (b, other.__exit__)]
+                a.submit(one.__enter__).result()
+                b.submit(other.__enter__).result()
+                for pool, leave in steps if first_ends_first else steps[::-1]:
+                    pool.submit(leave, None, None, None).result()
+            assert blas_threads() == {2}
