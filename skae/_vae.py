@@ -43,7 +43,7 @@ Array = NDArray[Any]
 # How many draws may be asked for.
 _COUNT = Interval(Integral, 1, None, closed="left")
 # A latent is active from this variance of E[z|x] on, over so many rows at most (Burda et al. 2016).
-_ACTIVE, _MOMENT_ROWS = 0.01, 2**14
+_ACTIVE, _MOMENT_ROWS = 0.01, 2**12
 # The noise is learned from about this many draws of z over all rows, and at most for one.
 _NOISE_DRAWS, _MOST_DRAWS = 10_000, 1000
 
