@@ -281,27 +281,36 @@ def blas_threads():
     return {found["num_threads"] for found in threadpool_info() if found["user_api"] == "blas"}
 
 
-def test_small_products_of_numpy_take_one_thread():
+@pytest.fixture
+def two_of_blas():
+    """They are set to two threads, by a thread that is no more: none controls them."""
+    before = max(blas_threads())
+    in_a_new_thread(lambda: threadpool_limits(2, user_api="blas"))
+    assert blas_threads() == {2}
+    yield
+    in_a_new_thread(lambda: threadpool_limits(before, user_api="blas"))
+
+
+def test_small_products_of_numpy_take_one_thread(two_of_blas):
     """Those of a linear start of few columns; afterwards the number is what it was."""
-    with threadpool_limits(2, user_api="blas"):
-        for products, expected in ((threads.PRODUCTS_PER_THREAD_ONCE - 1, {1}), (2**30, {2})):
-            with threads.blas_threads_for(products):
-                assert blas_threads() == expected
-            assert blas_threads() == {2}
-        with pytest.raises(KeyError), threads.blas_threads_for(0):
-            raise KeyError
+    for products, expected in ((threads.PRODUCTS_PER_THREAD_ONCE - 1, {1}), (2**30, {2})):
+        with threads.blas_threads_for(products):
+            assert blas_threads() == expected
         assert blas_threads() == {2}
+    with pytest.raises(KeyError), threads.blas_threads_for(0):
+        raise KeyError
+    assert blas_threads() == {2}
 
 
-def test_numpys_number_is_set_back_whichever_thread_ends_first():
+@pytest.mark.parametrize("first_ends_first", [True, False])
+def test_numpys_number_is_set_back_whichever_thread_ends_first(two_of_blas, first_ends_first):
     """It is one for the process: blocks that overlap leave it to the first."""
-    with threadpool_limits(2, user_api="blas"):
-        for first_ends_first in (True, False):
-            one, other = (threads.blas_threads_for(0) for _ in "ab")
-            with ThreadPoolExecutor(1) as a, ThreadPoolExecutor(1) as b:
-                steps = [(a, one.__exit__), (b, other.__exit__)]
-                a.submit(one.__enter__).result()
-                b.submit(other.__enter__).result()
-                for pool, leave in steps if first_ends_first else steps[::-1]:
-                    pool.submit(leave, None, None, None).result()
-            assert blas_threads() == {2}
+    one, other = (threads.blas_threads_for(0) for _ in "ab")
+    with ThreadPoolExecutor(1) as a, ThreadPoolExecutor(1) as b:
+        leave = [(a, one.__exit__), (b, other.__exit__)]
+        a.submit(one.__enter__).result()
+        b.submit(other.__enter__).result()
+        assert blas_threads() == {1}
+        for pool, end in leave if first_ends_first else leave[::-1]:
+            pool.submit(end, None, None, None).result()
+        assert blas_threads() == {2}
