@@ -273,6 +273,43 @@ def test_a_forked_child_computes(n_hidden):
     assert done.stdout.strip() == "done", done.stderr[-2000:]
 
 
+_FORKED_WITHIN = """
+import os
+import numpy as np, torch
+from skorch.callbacks import Callback
+from skae import Autoencoder
+
+torch.set_num_threads(2)
+large = torch.ones(1000, 1000)
+large.relu()  # by two threads, which a child has not
+children = []
+
+class Fork(Callback):
+    def on_epoch_end(self, net, **kwargs):
+        if not children:
+            children.append(os.fork())
+
+X = np.random.default_rng(0).normal(size=(60, 5))
+Autoencoder(2, max_iter=3, random_state=0, callbacks=[Fork()]).fit(X)
+n_threads = torch.get_num_threads()
+if children == [0]:
+    large.relu()
+    os._exit(n_threads)
+_, status = os.waitpid(children[0], 0)
+print(n_threads, os.waitstatus_to_exitcode(status))
+"""
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="needs a fork that is safe")
+def test_a_child_that_leaves_a_fit_keeps_its_one_thread():
+    """What the number was before the fit is its parent's, who has it again."""
+    done = subprocess.run(
+        [sys.executable, "-c", _FORKED_WITHIN],
+        timeout=120, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout.split() == ["2", "1"], done.stderr[-2000:]
+
+
 # ------------------------------------------------------------------------------- NumPy
 
 
