@@ -352,6 +352,15 @@ def check_callbacks(callbacks: Any, holds_out: bool) -> None:
             )
 
 
+def lacks_in_history(name: str, error: KeyError, epoch: dict[str, Any]) -> ValueError:
+    """The error of a callback of skorch's that looks for what an epoch has not."""
+    known = [key for key in epoch if key != "batches"]
+    return ValueError(
+        f"callbacks: {name} looks for what no epoch has ({str(error.args[0]).rstrip('.')}); "
+        f"epochs have {known}, and losses of held-out rows only with early_stopping=True."
+    )
+
+
 def check_copies(callbacks: Any, advice: str) -> None:
     """Raise for callbacks that hold what cannot be copied, such as an open file or a lock."""
     for name, callback in named_callbacks(callbacks):

@@ -23,6 +23,7 @@ from skae._training.callbacks import (
     hears,
     hears_batches,
     is_raised_by_code,
+    lacks_in_history,
 )
 from skae._training.data import WHOLE, Batch, Dataset, Loader, Subset, batch_sizes
 from skae._training.fused_steps import StepsOf
@@ -285,19 +286,11 @@ class Net(NeuralNet):
             except KeyError as error:
                 if not type(callback).__module__.startswith("skorch."):
                     raise
-                raise ValueError(self._lacks(name, error)) from error
+                raise lacks_in_history(name, error, self.history[-1]) from error
         if self.takes_snapshots_:
             self.snapshot_.take(len(self.history))
         if stop:
             raise TrainingStopped
-
-    def _lacks(self, name: str, error: KeyError) -> str:
-        """What a callback of skorch's looks for in the history, and what is there."""
-        known = [key for key in self.history[-1] if key != "batches"]
-        return (
-            f"callbacks: {name} looks for what no epoch has ({str(error.args[0]).rstrip('.')}); "
-            f"epochs have {known}, and losses of held-out rows only with early_stopping=True."
-        )
 
     def _shown(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """A batch as callbacks see it: rows, and the target, which is the rows."""

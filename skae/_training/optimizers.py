@@ -166,7 +166,8 @@ def _copy_states(source: torch.optim.Optimizer, target: torch.optim.Optimizer) -
 class Schedule:
     """A learning rate that changes with every step, by a factor that depends on their number.
 
-    torch's LambdaLR does so, too, at the price of some of a small network's arithmetic.
+    torch's LambdaLR puts a `step` of its own in the place of the optimiser's, to hear of steps:
+    `FusedSteps` would have to call it, and gain nothing.
     """
 
     def __init__(
