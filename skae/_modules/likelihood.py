@@ -84,7 +84,7 @@ class LikelihoodModule(TrainableModule):
         kind = (type(likelihood), likelihood.learned, architecture.rescaled)
         return (*alike, *kind)
 
-    def followed(self) -> tuple[str, ...] | None:
+    def followed(self) -> tuple[str, ...]:
         return ("likelihood.variance", "likelihood.n_updates") * self.likelihood.learned
 
     def shown_rows(self, batch: Batch) -> Tensor:

@@ -144,9 +144,14 @@ class TrainableModule(nn.Module, ABC):
         """Along which axes such modules may still differ in size."""
         return Blocks()
 
-    def followed(self) -> tuple[str, ...] | None:
-        """The buffers that `after_step` changes; None where it cannot be stacked."""
+    def followed(self) -> tuple[str, ...]:
+        """The weights and buffers that `after_step` changes."""
         return ()
+
+    @property
+    def follows_alone(self) -> bool:
+        """Whether `after_step` is called for each module by itself."""
+        return False
 
 
 class EpochLosses:

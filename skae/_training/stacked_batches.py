@@ -10,6 +10,10 @@ from skae._training.data import Batch, batch_sizes
 from skae._training.stacked_weights import Index, index_of, put
 
 
+# What stands in rows that a member's batch has not, and that count nothing: a number, a draw.
+_ANY = 0.5
+
+
 class StackedBatch(NamedTuple):
     """A batch of every member: as one, and of each as its own code would see it."""
 
@@ -46,6 +50,7 @@ class StackedBatches:
         self._sizes = [batch_sizes(len(net.subsets_[0]), net.batch_size) for net in nets]
         largest = template.blocks().draws
         self._places = [_places_of_draws(net.module_.blocks().draws, largest) for net in nets]
+        self._unused = template.blocks().unused_draw
         self._n_draws = None if largest is None else sum(largest)
 
     def epoch(self) -> Iterator[StackedBatch]:
@@ -70,7 +75,7 @@ class StackedBatches:
         stacked = {}
         for name in Batch._fields:
             values = [getattr(batch, name) for batch in prepared]
-            if values[0] is None:
+            if values[0] is None or (name == "draws" and self._n_draws is None):
                 stacked[name] = None
             elif all(v is getattr(shared[g], name) for v, g in zip(values, self._group, strict=True)):
                 stacked[name] = self._of_groups([getattr(b, name) for b in shared], n_rows)
@@ -107,14 +112,15 @@ class StackedBatches:
         shape[0] = n_rows
         indices: list[Index] = [None] * len(values)
         fill = 0.0
-        if name == "draws" and self._n_draws is not None:
+        if name == "draws":
             shape[-1], indices = self._n_draws, self._places
-            fill = self.nets[0].module_.blocks().unused_draw
+            fill = self._unused
         if name == "gate":
             shape[-1] = max(value.shape[-1] for value in values)
         found = first.new_full((len(values), *shape), fill)
         for place, index, value in zip(found, indices, values, strict=True):
             rows = place[: len(value)]
+            place[len(value) :] = _ANY
             if index is None:
                 rows[..., : value.shape[-1]] = value
             else:

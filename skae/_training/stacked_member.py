@@ -31,8 +31,10 @@ class Member:
         self.takes_snapshots = net.takes_snapshots_
         net.takes_snapshots_ = False  # the stack does
         listeners = [callback for _, callback in net.callbacks_]
-        self.has_listeners = not all(type(callback) in _SILENT for callback in listeners)
+        loud = any(type(callback) not in _SILENT for callback in listeners)
+        self.has_listeners = loud or net.subsets_[1] is not None
         self.has_diverged = False
+        self._buffers = list(net.module_.named_buffers())
         self._versions: dict[str, int] = {}
         self._data = dict(zip(("dataset_train", "dataset_valid"), net.subsets_, strict=True))
         if net.learning_rate == "adaptive":  # each by its own losses
@@ -66,7 +68,7 @@ class Member:
 
     def push_buffers(self, tensors: StackedTensors, i: int) -> None:
         """Hand the buffers that its module has changed by itself over to the stack."""
-        for name, buffer in self.net.module_.named_buffers():
+        for name, buffer in self._buffers:
             if self._versions.get(name) != buffer._version:
                 tensors.push_buffer(i, name, buffer)
                 self._versions[name] = buffer._version
