@@ -95,7 +95,9 @@ class StackedSteps:
         for net, of, parts in self._runs:
             rate = rate_of(net) * self._shares[k][0]
             for part in parts[k]:
-                self._step_part(part, rate, net, [gradients[name][of] for name in part.names])
+                # Fused steps read memory as it lies, whatever the strides (torch 2.13).
+                own = [gradients[name][of].contiguous() for name in part.names]
+                self._step_part(part, rate, net, own)
 
     def _step_part(self, part: _Part, rate: float, net: Any, gradients: list[Tensor]) -> None:
         if self.solver == "sgd":
