@@ -280,7 +280,8 @@ class VAEModule(LikelihoodModule):
         (q, prior), z, output = self(batch)
         log_px = self.likelihood.row_log_prob(batch.y, output, batch.seen) - self.log_units(batch)
         floor = self.architecture.free_bits
-        if self.architecture.has_free_bits:  # of the mean over the batch, as in Kingma et al. (2016), equation 15
+        if self.architecture.has_free_bits:
+            # Of the mean over the batch, as in Kingma et al. (2016), equation 15.
             each = weighted_mean(kl_by_code(q, z, prior), batch.weight)
             kl, cost = each.sum(), self.beta * (each.clamp(min=floor) * self.counts).sum()
         else:

@@ -57,9 +57,7 @@ class _Recorder(TorchDispatchMode):
         for i, tensor in enumerate(inputs):
             self._know(tensor, self._graph.placeholder(f"input_{i}"))
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.ops.aten._local_scalar_dense.default:
             raise ValueError("the value of a tensor is read")
         kwargs = kwargs or {}

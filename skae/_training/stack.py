@@ -11,7 +11,7 @@ the size of the largest with weights that have no effect.
 """
 
 import time
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from copy import deepcopy
 from functools import reduce
 from typing import Any, NamedTuple
@@ -175,7 +175,7 @@ class Stack:
             while self.members:
                 self._epoch(outcomes)
         finally:  # after an interruption, what there is
-            self._end({member: None for member in self.members}, outcomes)
+            self._end(dict.fromkeys(self.members), outcomes)
         return outcomes
 
     def _epoch(self, outcomes: list[BaseException | None]) -> None:
@@ -193,9 +193,9 @@ class Stack:
         diverged = {}
         for i, member in enumerate(self.members):
             of_member = {name: values[i] for name, values in means.items()}
-            error = member.record(of_member, list(found.terms), seconds)
-            if error is not None:
-                diverged[member] = error
+            failure = member.record(of_member, list(found.terms), seconds)
+            if failure is not None:
+                diverged[member] = failure
         self._end(diverged, outcomes)
         if not self.members:
             return
@@ -279,7 +279,9 @@ class Stack:
             (found.output, found.aux),
         )
 
-        def of_one(own: Any, others: Any, buffers: Any, numbers: Any, given: Any, before: Any) -> Any:
+        def of_one(
+            own: Any, others: Any, buffers: Any, numbers: Any, given: Any, before: Any
+        ) -> Any:
             def objective(own: dict[str, Tensor]) -> Any:
                 def compute() -> Tensor:
                     phase = self.template.phases()[k]
@@ -334,7 +336,7 @@ class Stack:
         self._generations = [copies, *self._generations[:1]]
 
     def _end(
-        self, ended: dict[Member, BaseException | None], outcomes: list[BaseException | None]
+        self, ended: Mapping[Member, BaseException | None], outcomes: list[BaseException | None]
     ) -> None:
         """Give members back what they have learned, and go on without them."""
         if not ended:

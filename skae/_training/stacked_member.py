@@ -7,6 +7,7 @@ from torch import Tensor
 
 from skae._training.callbacks import CompareWithStart, Diverged, TrainingStopped
 from skae._training.data import Batch
+from skae._training.epoch_losses import record_losses
 from skae._training.stacked_weights import StackedTensors
 
 # Callbacks that hear nothing of epochs, or what is measured here.
@@ -91,9 +92,9 @@ class Member:
             self.net.schedule_.step()
 
     def record(self, means: dict[str, float], terms: list[str], seconds: float) -> Diverged | None:
-        """Write an epoch's losses to the history; what ends the training, if they are not finite."""
+        """Write an epoch's losses to the history; where they are not finite, what ends training."""
         try:
-            self.net.record_training(means, terms)
+            record_losses(self.net, "train", means, terms)
         except Diverged as error:
             self.has_diverged = True
             return error

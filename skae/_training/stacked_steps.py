@@ -71,8 +71,14 @@ class StackedSteps:
         ]
         ends = [*starts[1:], len(members)]
         self._runs = [
-            (members[a].net, slice(a, b), [self._parts(k, members[a].net, slice(a, b), tensors)
-             for k in range(len(self._names))])
+            (
+                members[a].net,
+                slice(a, b),
+                [
+                    self._parts(k, members[a].net, slice(a, b), tensors)
+                    for k in range(len(self._names))
+                ],
+            )
             for a, b in zip(starts, ends, strict=True)
         ]
 

@@ -4,7 +4,7 @@ Networks may differ in size along some axes. They are padded to the size of the 
 zeros or what `Blocks.fills` says.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any
@@ -16,6 +16,7 @@ from skae._training.module import Blocks, TrainableModule
 
 # An index along each axis, or None where the whole tensor is the member's.
 Index = tuple[Tensor, ...] | None
+Axes = Mapping[int, tuple[int, ...]]
 
 
 def places(own: tuple[int, ...], largest: tuple[int, ...]) -> Tensor:
@@ -27,7 +28,7 @@ def places(own: tuple[int, ...], largest: tuple[int, ...]) -> Tensor:
     return torch.cat(found)
 
 
-def index_of(shape: torch.Size, own: dict[int, Any], largest: dict[int, Any]) -> Index:
+def index_of(shape: torch.Size, own: Axes, largest: Axes) -> Index:
     """The index of a tensor of this shape in the larger one, by the blocks of its axes."""
     if own == largest:
         return None
