@@ -4,10 +4,8 @@ B. Lakshminarayanan, A. Pritzel and C. Blundell (2017). Simple and scalable pred
 estimation using deep ensembles. NeurIPS. https://doi.org/10.48550/arXiv.1612.01474
 """
 
-import operator
 import sys
 from collections.abc import Callable
-from functools import reduce
 from math import log
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
@@ -61,12 +59,13 @@ def log_mean_exp(scores: list[Any]) -> Any:
 
 
 def mean_of(parts: list[Any]) -> Any:
-    """The mean of arrays, or of data frames with the same columns."""
-    return reduce(operator.add, parts) / len(parts)
+    """The mean of arrays of equal shape; as an array, also that of data frames."""
+    xp, _ = get_namespace(*parts)
+    return xp.mean(xp.stack(parts), axis=0)
 
 
 def rows_of(parts: list[Any], index: NDArray[np.intp]) -> Any:
-    """These rows of all parts, one below the other."""
+    """These rows of all parts, one below the other; as an array, also those of data frames."""
     xp, _ = get_namespace(*parts)
     return xp.take(xp.concat(parts), xp.asarray(index), axis=0)
 
