@@ -104,14 +104,11 @@ def _holds_network(estimator: Any) -> bool:
 
 def _call(estimator: Any, calls: list[Callable[[], Any]], memory_limit: float | None) -> list[Any]:
     """What the fits of members return, in their order; networks are trained together."""
-    if _holds_network(estimator):
-        return _call_together(calls, memory_limit)
-    return [call() for call in calls]
+    if not _holds_network(estimator):
+        return [call() for call in calls]
+    from skae._training.together import run_together  # loads torch, which is loaded
 
-
-def _call_together(calls: list[Callable[[], Any]], memory_limit: float | None) -> list[Any]:
-    """The same of networks."""
-    return [call() for call in calls]
+    return run_together(calls, memory_limit=memory_limit)
 
 
 def _fit_call(member: Any, *args: Any, **params: Any) -> Callable[[], Any]:

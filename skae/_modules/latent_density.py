@@ -7,6 +7,7 @@ C. Durkan, A. Bekasov, I. Murray and G. Papamakarios (2019). Neural spline flows
 """
 
 from abc import abstractmethod
+from collections.abc import Hashable
 from typing import Any, cast
 
 import numpy as np
@@ -199,16 +200,10 @@ class AutoregressiveDensity(DensityModule):
         self.now = CausalDensity(sequence, torch.from_numpy(orders), entries)
         self.n_codes, self.n_orders = n, n_orders
         self.average: AveragedModel | None = None
-        if architecture["weight_averaging"]:
-            decay = architecture["weight_averaging"]
-
-            def average(before: Tensor, now: Tensor, n_before: Any) -> Tensor:
-                # Early steps are forgotten sooner: the average must not hold on to the start.
-                rate = torch.clamp((1 + n_before) / (10 + n_before), max=decay)
-                return torch.lerp(now, before, rate.to(now.dtype))
-
-            self.average = AveragedModel(self.now, avg_fn=average)
-            self.average.requires_grad_(False)
+        self.decay = float(architecture["weight_averaging"])
+        if self.decay:
+            self.average = AveragedModel(self.now).requires_grad_(False)
+        self._made_of = tuple((name, str(value)) for name, value in architecture.items())
 
     def density(self) -> CausalDensity:
         """What a trained module computes with."""
@@ -259,9 +254,27 @@ class AutoregressiveDensity(DensityModule):
         """Nats per code: steps should not grow with their number."""
         return 1 / self.n_codes
 
+    def stack_key(self) -> Hashable | None:
+        # Of several orders each batch has one, which is a number that no stack could tell apart.
+        if self.n_orders > 1:
+            return None
+        return (self._made_of, tuple(self.now.orders.flatten().tolist()))
+
+    def followed(self) -> tuple[str, ...]:
+        parts = (*self.named_parameters(), *self.named_buffers())
+        return tuple(name for name, _ in parts if name.startswith("average."))
+
+    @torch.no_grad()
     def after_step(self, batch: Batch, loss: Loss) -> None:
-        if self.average is not None:
-            self.average.update_parameters(self.now)
+        if self.average is None:
+            return
+        n_before = self.average.n_averaged
+        # Early steps are forgotten sooner: the average must not hold on to the start.
+        kept = ((1 + n_before) / (10 + n_before)).clamp(max=self.decay) * (n_before > 0)
+        pairs = zip(self.average.module.parameters(), self.now.parameters(), strict=True)
+        for average, now in pairs:
+            average.lerp_(now, 1 - kept)
+        n_before += 1
 
 
 def import_zuko() -> Any:

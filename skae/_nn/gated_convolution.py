@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import glu, linear, pad
 
+from skae._training.module import is_stacking
+
 
 def gated_convolution(read: Tensor, weight: Tensor, bias: Tensor, past: list[int]) -> Tensor:
     """a sigmoid(b), where a and b are convolutions of `read` at t - d for the distances in `past`.
@@ -49,6 +51,7 @@ def _in_place(read: Tensor) -> bool:
         read.device.type == "cpu"
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
+        and not is_stacking()
     )
 
 
