@@ -13,7 +13,7 @@ the size of the largest with weights that have no effect.
 import time
 from collections.abc import Hashable, Mapping
 from copy import deepcopy
-from functools import reduce
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 import torch
@@ -100,7 +100,6 @@ class _Computed(NamedTuple):
     gradients: dict[str, Tensor]
     terms: dict[str, Tensor]
     logged: dict[str, Tensor]
-    followed: dict[str, Tensor]  # buffers as they are after the step
     output: Tensor
     aux: tuple[Tensor, ...]
 
@@ -218,10 +217,10 @@ class Stack:
         for k, (phase, _) in enumerate(self.members[0].net.later_):
             gradients, logged[phase.name] = self._compute_phase(k, batch.stacked, found)
             self.steps.step(1 + k, gradients)
-        for name, values in found.followed.items():
-            self.tensors.buffers[name].copy_(values)
         if self.template.follows_alone:
             self._follow_one_by_one(batch, found)
+        elif self.followed:
+            self._follow(batch.stacked, found)
         for member in self.members:
             member.after_step()
         return found, logged
@@ -244,7 +243,6 @@ class Stack:
         return _Computed(*self._run_recorded("loss", self._loss_of_one, arguments))
 
     def _loss_of_one(self, weights: Any, buffers: Any, numbers: Any, given: Any) -> Any:
-        buffers = {name: value.clone() for name, value in buffers.items()}
         batch = _batch_of(given)
 
         def objective(weights: dict[str, Tensor]) -> Any:
@@ -257,12 +255,28 @@ class Stack:
 
         gradients, (_, found) = grad_and_value(objective, has_aux=True)(weights)
         terms, logged, output, aux = found
-        followed = {}
-        if self.followed and not self.template.follows_alone:
-            after = Loss(terms, output, aux)
-            self._call(weights, buffers, numbers, lambda: self.template.after_step(batch, after))
-            followed = {name: buffers[name] for name in self.followed}
-        return gradients, terms, logged, followed, output, aux
+        return gradients, terms, logged, output, aux
+
+    def _follow(self, batch: Batch, found: _Computed) -> None:
+        """Let buffers follow the step that was taken."""
+        tensors = self.tensors
+        arguments = (
+            tensors.weights,
+            tensors.buffers,
+            self.numbers.values,
+            _present(batch),
+            (found.output, found.aux),
+        )
+
+        def of_one(weights: Any, buffers: Any, numbers: Any, given: Any, loss: Any) -> Any:
+            changed = {name: value.clone() for name, value in buffers.items()}
+            after = Loss({}, *loss)
+            follow = partial(self.template.after_step, _batch_of(given), after)
+            self._call(weights, changed, numbers, follow)
+            return {name: changed[name] for name in self.followed}
+
+        for name, values in self._run_recorded("follow", of_one, arguments).items():
+            tensors.buffers[name].copy_(values)
 
     def _compute_phase(
         self, k: int, batch: Batch, found: _Computed
