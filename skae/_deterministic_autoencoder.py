@@ -3,16 +3,15 @@
 import copy
 import warnings
 from abc import abstractmethod
-from dataclasses import replace
+from collections.abc import Iterator
 from math import ceil
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from skae._data_scores import DataScoresMixin
@@ -27,6 +26,7 @@ from skae._latent_paths import LatentPathsMixin
 from skae._linear.running import running_covariance
 from skae._modules.deterministic import DeterministicArchitecture, DeterministicModule
 from skae._nn.likelihoods import Likelihood, NoiseSums, WithNoise
+from skae._ordered_codes import PATH_ROWS, OrderedCodesMixin, orders_codes
 from skae._training.data import Batch, Data, Dataset
 from skae._training.random_state import preserve_rng_state
 from skae._training.trainer import TrainingOptions, batches
@@ -34,20 +34,8 @@ from skae._utils.validation import Interval, StrOptions
 
 Array = NDArray[Any]
 
-# From how many rows the noise of the smaller sizes of a growing autoencoder is learned.
-_PATH_ROWS = 4096
 # Codes that vary by less than this, beside the one that varies most, stand still.
 _STILL = 1e-6
-
-
-def _orders_codes(model: "DeterministicAutoencoder") -> bool:
-    fitted = getattr(model, "_architecture", None)
-    if (model if fitted is None else fitted).latent_growth is None:
-        raise AttributeError(
-            "Codes are ordered by importance, and so can be cut, only with latent_growth="
-            "'incremental' or 'nested'; given None."
-        )
-    return True
 
 
 def _is_perceptual(value: Any) -> bool:
@@ -65,7 +53,9 @@ DETERMINISTIC_CONSTRAINTS: dict[str, list[Any]] = {
 }
 
 
-class DeterministicAutoencoder(DataScoresMixin, LatentPathsMixin, EncoderDecoder):
+class DeterministicAutoencoder(
+    DataScoresMixin, LatentPathsMixin, OrderedCodesMixin, EncoderDecoder
+):
     """An autoencoder of networks whose code is a point, or is used as one.
 
     Attributes
@@ -190,23 +180,17 @@ class DeterministicAutoencoder(DataScoresMixin, LatentPathsMixin, EncoderDecoder
         module = self._trainer.module
         if not isinstance(module.likelihood, WithNoise) or not module.likelihood.learned:
             return
-        step = -(-len(codes) // _PATH_ROWS)
+        step = -(-len(codes) // PATH_ROWS)
         rows = self._dataset(
             Data(data.X[::step], None if data.weight is None else data.weight[::step])
         )
-        path = []
-        with self._trainer.inference():
-            kept = module.likelihood.variance.clone()
-            for k in range(1, self.n_components_):
-                noise = NoiseSums(module.likelihood)
-                for part, batch in batches(rows):
-                    z = torch.from_numpy(codes[::step][part][:, :k]).to(rows.device)
-                    noise.add(batch.y, module.decode(z), batch.weight, batch.seen)
-                old = None if before is None else torch.tensor(before[k - 1]).to(rows.device)
-                noise.settle(weight, old)
-                path.append(module.likelihood.variance.cpu().numpy().copy())
-            module.likelihood.variance.copy_(kept)
-        self._noise_path = np.array([*path, kept.cpu().numpy()])
+
+        def explained_by(k: int) -> Iterator[tuple[Any, ...]]:
+            for part, batch in batches(rows):
+                z = torch.from_numpy(codes[::step][part][:, :k]).to(rows.device)
+                yield batch.y, module.decode(z), batch.weight, batch.seen
+
+        self._learn_noise_path(weight, before, explained_by)
 
     # ------------------------------------------------------------- scores of the data
 
@@ -244,58 +228,14 @@ class DeterministicAutoencoder(DataScoresMixin, LatentPathsMixin, EncoderDecoder
 
     # ------------------------------------------------------ ordered codes
 
-    @available_if(_orders_codes)
-    def truncate(self, k: int) -> Self:
-        """The model of the first k codes, without refitting.
+    def _keep_codes(self, whole: Self, k: int) -> None:
+        self._trainer.module.gate[k:] = 0.0
+        if "_tau_path" in vars(whole):
+            self._tau_path, self._proposal_tau = whole._tau_path[:k], float(whole._tau_path[k - 1])
+        self.code_mean_ = whole.code_mean_[:k].copy()
+        self.code_covariance_ = whole.code_covariance_[:k, :k].copy()
 
-        Parameters
-        ----------
-        k : int
-            Number of codes to keep, from 1 to `n_components`.
-
-        Returns
-        -------
-        truncated : estimator
-            A fitted estimator with `n_components=k`; this one stays as it is.
-
-        Raises
-        ------
-        AttributeError
-            If the codes are not ordered (`latent_growth=None`).
-        ValueError
-            If there are fewer codes than k.
-
-        Examples
-        --------
-        >>> from sklearn.datasets import load_digits
-        >>> from skae import Autoencoder
-        >>> X, _ = load_digits(return_X_y=True)
-        >>> ae = Autoencoder(8, latent_growth="nested", max_iter=10, random_state=0).fit(X)
-        >>> ae.truncate(3).transform(X).shape
-        (1797, 3)
-        """
-        check_is_fitted(self)
-        self._check_argument("k", k, [Interval(Integral, 1, self.n_components_, closed="both")])
-        k = int(k)
-        other = copy.copy(self).set_params(n_components=k)  # with a net of its own
-        other.n_components_ = k
-        other._architecture = replace(self._architecture, n_components=k)
-        module = other._trainer.module
-        module.architecture = other._architecture
-        with torch.no_grad():
-            module.gate[k:] = 0.0
-            if "_noise_path" in self.__dict__:
-                other._noise_path = self._noise_path[:k].copy()
-                variance = torch.tensor(other._noise_path[-1])
-                module.likelihood.variance.copy_(variance)
-        if "_tau_path" in self.__dict__:
-            other._tau_path, other._proposal_tau = self._tau_path[:k], float(self._tau_path[k - 1])
-        other.code_mean_ = self.code_mean_[:k].copy()
-        other.code_covariance_ = self.code_covariance_[:k, :k].copy()
-        other._publish_noise()
-        return other
-
-    @available_if(_orders_codes)
+    @available_if(orders_codes)
     def reconstruction_path(self, X: ArrayLike) -> Array:
         """Reconstruction errors with the first 1, 2, ..., n_components codes.
 

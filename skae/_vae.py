@@ -7,48 +7,43 @@ D. P. Kingma and M. Welling (2014). Auto-encoding variational Bayes. ICLR.
 """
 
 import warnings
+from collections.abc import Iterator
+from dataclasses import replace
 from math import ceil
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from skae._conditional import ConditionalMixin
 from skae._encoder_decoder import EncoderDecoder
 from skae._inference.bounds import RowLikelihood
 from skae._inference.row_draws import RowDraws
-from skae._inference.vae import (
-    ElboTerms,
-    drawn,
-    elbo_terms,
-    importance_bounds,
-    imputed_draws,
-    imputed_means,
-    mutual_information,
-)
+from skae._inference.vae import drawn, importance_bounds, imputed_draws, imputed_means
+from skae._latent_information import ACTIVE, ALL_DRAWS, COUNT, LatentInformationMixin
 from skae._latent_samples import LatentSamplesMixin
 from skae._linear.running import running_variance
 from skae._modules.vae import VAEArchitecture, VAEModule, start_narrow
+from skae._nn.likelihoods import explained
+from skae._ordered_codes import PATH_ROWS, OrderedCodesMixin
 from skae._training.data import Data, Dataset
 from skae._training.trainer import slices
 from skae._utils.validation import Interval, StrOptions, private_generator
-from skae.metrics import active_units
 
 Array = NDArray[Any]
 
-# How many draws may be asked for.
-_COUNT = Interval(Integral, 1, None, closed="left")
-# A latent is active from this variance of E[z|x] on, over so many rows at most (Burda et al. 2016).
-_ACTIVE, _MOMENT_ROWS = 0.01, 2**12
-# The noise is learned from about this many draws of z over all rows, and at most for one.
-_NOISE_DRAWS, _MOST_DRAWS = 10_000, 1000
+# Rows, at most, that tell which latents are active.
+_MOMENT_ROWS = 2**12
+# Draws of z for one row, at most, from which the noise is learned.
+_MOST_DRAWS = 1000
 
 
-class VAE(ConditionalMixin, LatentSamplesMixin, EncoderDecoder):
+class VAE(
+    ConditionalMixin, LatentSamplesMixin, LatentInformationMixin, OrderedCodesMixin, EncoderDecoder
+):
     """The variational autoencoder: z ~ p(z), x ~ p(x|z), and a network q(z|x) for p(z|x).
 
     q(z|x) is Gaussian with diagonal covariance. Training maximises the evidence lower
@@ -118,6 +113,10 @@ class VAE(ConditionalMixin, LatentSamplesMixin, EncoderDecoder):
         numbers (floats; or several columns). The decoder reads one column for each label,
         or standardised number. q(z|x) does not see y. In a stream the first batch must
         hold all labels.
+    latent_growth : {"nested"}, default=None
+        Order the codes by importance, as PCA does, so that one fit serves every size
+        (`truncate`). "nested" cuts each row's codes at a random size in training; codes that are
+        cut take no part in its bound (Rippel et al. 2014). Each size learns a noise of its own.
     beta : float, default=1.0
         Weight of the KL divergence in training. Above 1 it holds less about each row
         in the latents; what `score_samples` gives is a bound all the same.
@@ -236,6 +235,9 @@ class VAE(ConditionalMixin, LatentSamplesMixin, EncoderDecoder):
     J. Tomczak and M. Welling (2018). VAE with a VampPrior. AISTATS.
     :doi:`10.48550/arXiv.1705.07120`
 
+    O. Rippel, M. Gelbart and R. Adams (2014). Learning ordered representations with
+    nested dropout. ICML. :doi:`10.48550/arXiv.1402.0915`
+
     P.-A. Mattei and J. Frellsen (2019). MIWAE: deep generative modelling and imputation
     of incomplete data sets. ICML. :doi:`10.48550/arXiv.1812.02633`
 
@@ -265,6 +267,7 @@ class VAE(ConditionalMixin, LatentSamplesMixin, EncoderDecoder):
         "prior": [StrOptions({"standard", "mixture", "vamp"})],
         "n_prior_components": [Interval(Integral, 1, None, closed="left")],
         "conditional": ["boolean"],
+        "latent_growth": [StrOptions({"nested"}), None],
         "beta": [Interval(Real, 0, None, closed="left")],
         "beta_warm_up": [Interval(Integral, 0, None, closed="left")],
         "free_bits": [Interval(Real, 0, None, closed="left")],
@@ -291,6 +294,7 @@ class VAE(ConditionalMixin, LatentSamplesMixin, EncoderDecoder):
         prior: str = "standard",
         n_prior_components: int = 10,
         conditional: bool = False,
+        latent_growth: str | None = None,
         beta: float = 1.0,
         beta_warm_up: int = 0,
         free_bits: float = 0.0,
@@ -332,6 +336,7 @@ class VAE(ConditionalMixin, LatentSamplesMixin, EncoderDecoder):
         self.prior = prior
         self.n_prior_components = n_prior_components
         self.conditional = conditional
+        self.latent_growth = latent_growth
         self.beta = beta
         self.beta_warm_up = beta_warm_up
         self.free_bits = free_bits
@@ -394,14 +399,50 @@ class VAE(ConditionalMixin, LatentSamplesMixin, EncoderDecoder):
         some = data.some(_MOMENT_ROWS, self._seed + 6)
         self._check_codes_are_finite(codes := self._means(rows if some is data else some))
         # In a stream the calls add up to many draws, and each has its own.
-        n_draws = min(_MOST_DRAWS, ceil(_NOISE_DRAWS / len(data.X))) if weight == 1 else 1
+        n_draws = min(_MOST_DRAWS, ceil(ALL_DRAWS / len(data.X))) if weight == 1 else 1
+        path = self.__dict__.pop("_noise_path", None)
         self._learn_noise_of_draws(rows, weight, n_draws, drawn)
+        self._learn_noise_of_sizes(data, weight, path if weight < 1 else None)
         mean = np.average(codes, axis=0, weights=some.weight)
         variance = np.average((codes - mean) ** 2, axis=0, weights=some.weight)
         before = vars(self).get("_code_moments")
         self._code_moments = running_variance(before, (mean, variance), weight)
-        self.n_active_units_ = int((self._code_moments[1] > _ACTIVE).sum())
+        self._count_active_units()
         return codes if some is data else None
+
+    def _count_active_units(self) -> None:
+        self.n_active_units_ = int((self._code_moments[1] > ACTIVE).sum())
+
+    def _learn_noise_of_sizes(self, data: Data, weight: float, before: Array | None) -> None:
+        """Noise of the models of the first codes, each learned as that of the whole is."""
+        module, whole = self._trainer.module, self._architecture
+        if module.noise_path is None:
+            return
+        path = module.noise_path.variance[: self.n_components_]
+        some = data.some(PATH_ROWS, self._seed + 6)
+        rows, n_draws = self._dataset(some), min(_MOST_DRAWS, ceil(PATH_ROWS / len(some.X)))
+
+        def explained_by(k: int) -> Iterator[tuple[Any, ...]]:
+            module.architecture = replace(whole, n_components=k)
+            module.likelihood.variance.copy_(path[k - 1])  # of which importance weights are made
+            seed = self._seed + 1_000_003 * self.n_iter_ + k
+            generator = torch.Generator(rows.device).manual_seed(seed)
+            for batch, output, w in drawn(module, rows, n_draws, generator):
+                yield explained(batch, output, w)
+
+        if self.net_.at_start_:  # as for the whole
+            self._noise_path = path.cpu().numpy().copy()
+            return
+        try:
+            self._learn_noise_path(weight, before, explained_by)
+        finally:
+            module.architecture = whole
+        path.copy_(torch.from_numpy(self._noise_path))
+
+    def _keep_codes(self, whole: Self, k: int) -> None:
+        mean, variance = whole._code_moments
+        self._code_moments = mean[:k].copy(), variance[:k].copy()
+        self._count_active_units()
 
     def _check_trained(self, rows: Dataset) -> None:
         super()._check_trained(rows)
@@ -415,33 +456,10 @@ class VAE(ConditionalMixin, LatentSamplesMixin, EncoderDecoder):
             )
         warnings.warn(
             f"Posterior collapse: {self.n_active_units_} of {self.n_components_} latents are "
-            f"active, that is, have a posterior mean whose variance is above {_ACTIVE}. {cures}",
+            f"active, that is, have a posterior mean whose variance is above {ACTIVE}. {cures}",
             UserWarning,
             stacklevel=2,
         )
-
-    # --------------------------------------------- recognition, density, imputation
-
-    def posterior(self, X: ArrayLike) -> tuple[Array, Array]:
-        """Means and standard deviations of q(z|x).
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        means : ndarray of shape (n_samples, n_components)
-            As `transform` gives them.
-        stds : ndarray of shape (n_samples, n_components)
-            Standard deviations.
-        """
-        check_is_fitted(self)
-        module, k = self._trainer.module, self.n_components_
-        data = Data(self._check_new_rows(X, "posterior"))
-        both = self._map_rows(data, lambda batch: torch.cat(module.encode(batch.x), 1), 2 * k)
-        return both[:, :k], np.exp(both[:, k:] / 2)
 
     # -------------------------------------------------------------------- sampling
 
@@ -477,82 +495,8 @@ class VAE(ConditionalMixin, LatentSamplesMixin, EncoderDecoder):
             likelihood, or `y` does not fit the model.
         """
         rows = self._check_new_rows(X, "score_samples")
-        self._check_argument("n_importance", n_importance, [_COUNT])
+        self._check_argument("n_importance", n_importance, [COUNT])
         return self._bounds(Data(rows, None, self._condition_of(y, len(rows))), n_importance)
-
-    def elbo_terms(self, X: ArrayLike, y: Any = None, *, n_draws: int = 100) -> ElboTerms:
-        """The two terms of the evidence lower bound, row by row.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-        y : scalar or array-like of shape (n_samples,) or (n_samples, n_targets), default=None
-            As in `score_samples`.
-        n_draws : int, default=100
-            Draws of z that expectations are means over. The divergence
-            from N(0, I) needs none.
-
-        Returns
-        -------
-        terms : ElboTerms
-            `reconstruction`, `kl` and `kl_per_latent`, nats.
-
-        Raises
-        ------
-        ValueError
-            As in `score_samples`.
-        """
-        rows = self._check_new_rows(X, "elbo_terms")
-        self._check_argument("n_draws", n_draws, [_COUNT])
-        self._check_range(rows)
-        data = Data(rows, None, self._condition_of(y, len(rows)))
-        with self._trainer.inference(len(rows) * n_draws):
-            draws = self._row_draws(n_draws)
-            terms = elbo_terms(self._trainer.module, self._dataset(data), draws)
-        return ElboTerms(terms[:, 0], terms[:, 1:].sum(1), terms[:, 1:])
-
-    def active_units(self, X: ArrayLike) -> int:
-        """How many latents say something of these rows.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        n_active : int
-            Latents whose posterior mean varies over the rows, with a variance above 0.01
-            (Burda et al. 2016).
-        """
-        return active_units(
-            self._encode(self._check_new_rows(X, "active_units")), threshold=_ACTIVE
-        )
-
-    def mutual_information(self, X: ArrayLike, *, n_draws: int | None = None) -> float:
-        """Information that the latents hold about which of these rows they come from.
-
-        It is the mean of KL(q(z|x) || p(z)) over the rows minus KL(q(z) || p(z)), with q(z)
-        the mean of q(z|x) over them: what of the divergence buys knowledge of x (Hoffman &
-        Johnson 2016). At most the logarithm of the number of rows.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows. All pairs are compared: time grows with the square of their number.
-        n_draws : int, default=None
-            Draws of z for each row; None takes as many as make 10,000 in all.
-
-        Returns
-        -------
-        information : float
-            Nats.
-        """
-        self._check_argument("n_draws", n_draws, [_COUNT, None])
-        means, stds = self.posterior(X)
-        n_draws = n_draws or ceil(_NOISE_DRAWS / len(means))
-        return mutual_information(means, stds, n_draws, np.random.RandomState(self._seed))
 
     def impute(
         self,
@@ -596,8 +540,8 @@ class VAE(ConditionalMixin, LatentSamplesMixin, EncoderDecoder):
             If `n_draws` is not a positive integer or None, `n_importance` is not a positive
             integer, or `y` does not fit the model.
         """
-        self._check_argument("n_draws", n_draws, [_COUNT, None])
-        self._check_argument("n_importance", n_importance, [_COUNT])
+        self._check_argument("n_draws", n_draws, [COUNT, None])
+        self._check_argument("n_importance", n_importance, [COUNT])
         rows = self._check_new_rows(X, "impute")
         self._check_range(rows)
         missing = np.isnan(rows) if rows.dtype.kind == "f" else np.zeros(rows.shape, dtype=bool)
@@ -693,6 +637,9 @@ class VAE(ConditionalMixin, LatentSamplesMixin, EncoderDecoder):
     def _row_draws(self, n_draws: int) -> RowDraws:
         """Draws of z for any row, the same in every call."""
         return RowDraws(int(n_draws), self.n_components_, self._seed + 3, self._trainer.device)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__({"latent_growth": None} | state)  # as models of version 0.1.0 are
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

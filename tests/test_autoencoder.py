@@ -586,7 +586,7 @@ def test_a_cut_model_keeps_what_was_set(grown):
 @pytest.mark.parametrize("k", [0, 7, -1, 2.0, "2", None])
 def test_impossible_cuts(grown, k):
     """A size that is none, or more than there are, is a ValueError that names it."""
-    with pytest.raises(ValueError, match=r"'k'.*6"):
+    with pytest.raises(ValueError, match=r"'n_components'.*6"):
         grown.truncate(k)
 
 

@@ -24,6 +24,7 @@ OTHER_PARAMETERS = {
     "image_shape": {"CountMixtureAE": "counts lie within an image, rows are none"},
     "likelihood": {"HelmholtzMachine": "of binary or Gaussian units only, and chosen by the data"},
     "init": {"CountMixtureAE": "of Gaussians, by quantiles, counts or a grid"},
+    "latent_growth": {"VAE": "cuts codes of a bound, and opens none one by one"},
     "learning_rate": {"HelmholtzMachine LatentDensityEstimator": "no trials choose it"},
     "max_iter": {
         "CountMixtureAE PPCA": "EM has iterations, each over all rows",

@@ -162,10 +162,7 @@ def imputed_draws(
                 found = codes.gather(1, which[..., None].expand(-1, -1, architecture.n_decoded))
                 kept = torch.where((value > best)[..., None], found, kept)
                 best = torch.maximum(best, value)
-        z, condition = (
-            kept[..., : architecture.n_components],
-            kept[..., architecture.n_components :],
-        )
+        z, condition = kept[..., : architecture.n_codes], kept[..., architecture.n_codes :]
         output = module.decode(z, condition if architecture.n_conditions else None)
         filled[part] = module.likelihood.draw(output, generator).cpu().numpy()
     return filled

@@ -7,13 +7,16 @@ D. P. Kingma and M. Welling (2014). Auto-encoding variational Bayes. ICLR.
 
 Y. Burda, R. Grosse and R. Salakhutdinov (2016). Importance weighted autoencoders. ICLR.
 :doi:`10.48550/arXiv.1509.00519`
+
+O. Rippel, M. Gelbart and R. Adams (2014). Learning ordered representations with nested dropout.
+ICML. :doi:`10.48550/arXiv.1402.0915`
 """
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import reduce
 from math import ceil
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -36,10 +39,12 @@ from skae._nn.gaussian_latents import (
     log_mean_exp,
     log_normal,
     log_prior,
+    log_prior_by_code,
 )
-from skae._nn.likelihoods import Likelihood, explained
+from skae._nn.likelihoods import Likelihood, WithNoise, explained
 from skae._nn.linear_maps import AffineMap
 from skae._nn.networks import activation_module, start_at
+from skae._nn.noise_path import Explained, NoisePath
 from skae._training.data import Batch, Dataset
 from skae._training.module import Blocks, Loss, weighted_mean
 
@@ -50,7 +55,7 @@ _START_LOG_VAR = -3.0
 # variance one, rows of more (of those tried, this trains best).
 _LOUD = 2.0
 # How the names of the prior's parameters begin.
-_OF_PRIOR = ("prior_", "pseudo_rows")
+_OF_PRIOR = ("prior_", "pseudo_rows", "log_var_of_size")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +69,7 @@ class VAEArchitecture(EncoderDecoderArchitecture):
     beta_warm_up: int
     free_bits: float
     n_importance: int
+    latent_growth: str | None = None  # which models of version 0.1.0 have not
 
     changeable: ClassVar[tuple[str, ...]] = ("beta", "beta_warm_up", "free_bits", "n_importance")
 
@@ -113,7 +119,7 @@ class VAEModule(LikelihoodModule):
         self.encoder, self.decoder, self.likelihood = encoder, decoder, likelihood
         self.architecture = architecture
         self.out_activation = activation_module(architecture.out_activation)
-        k, n = architecture.n_prior_components, architecture.n_components
+        k, n = architecture.n_prior_components, architecture.n_codes
         if architecture.prior == "mixture":
             self.prior_mean = nn.Parameter(torch.randn((k, n), generator=generator))
             self.prior_log_var = nn.Parameter(torch.zeros(k, n))
@@ -122,6 +128,12 @@ class VAEModule(LikelihoodModule):
             self.pseudo_rows = nn.Parameter(
                 torch.randn((k, architecture.n_features), generator=generator)
             )
+        self.noise_path = None
+        if architecture.latent_growth is not None and isinstance(likelihood, WithNoise):
+            self.noise_path = NoisePath(likelihood, n) if likelihood.learned else None
+        if architecture.latent_growth is not None:
+            # The fewer codes there are, the more noise, and the wider p(z|x).
+            self.log_var_of_size = nn.Parameter(torch.zeros(n, n))
         # Of the labels that p(x|z,y) is conditioned on: how often each is seen.
         self.register_buffer("log_share", log_softmax(torch.zeros(architecture.n_conditions), 0))
         self.register_buffer("beta", torch.tensor(architecture.beta), persistent=False)
@@ -161,14 +173,26 @@ class VAEModule(LikelihoodModule):
         codes = LinearCodes(place, one - one, loading, one, within, others=_LOUD)
         start.set_decoder(self, codes, lambda x: self.encode(x).at(start.draws(n)))
         start.set_noise(self.likelihood, start.residual_variances(signal), start.noise)
+        if self.noise_path is not None and start.architecture.rescaled:
+            # What the codes that are cut would explain is noise.
+            path = self.noise_path.variance
+            whole = start.posterior_log_variances(n)[:n_linear]
+            for size in range(1, n + 1):
+                kept = torch.where(place < size, signal, 0.0)
+                n_left = max(self.architecture.n_features - size, 1)
+                of_all = start.noise + (signal - kept).sum() / n_left
+                found = start.residual_variances(kept) if path.ndim > 1 else of_all
+                path[size - 1] = found.clamp(min=self._noise.floor)
+                log_var = (of_all / (signal + of_all)).log()
+                self.log_var_of_size[size - 1, :n_linear] = log_var - whole
 
     # ------------------------------------------------------------------ distributions
 
     def recognise(self, x: Tensor) -> Recognition:
         """q(z|x), and p(z); pseudo-rows of a "vamp" prior go through the encoder with x."""
         if self.architecture.prior != "vamp":
-            return Recognition(self.encode(x), self.prior())
-        both = self.encode(torch.cat([x, self._as_read(self.pseudo_rows)]))
+            return Recognition(self._encode(x), self.prior())
+        both = self._encode(torch.cat([x, self._as_read(self.pseudo_rows)]))
         q, of_pseudo_rows = (
             DiagonalGaussian(*(t[part] for t in both))
             for part in (slice(None, len(x)), slice(len(x), None))
@@ -176,17 +200,35 @@ class VAEModule(LikelihoodModule):
         return Recognition(q, equally_likely(of_pseudo_rows))
 
     def encode(self, x: Tensor) -> DiagonalGaussian:
-        """q(z|x)."""
-        return from_network(self.encoder(x))
+        """q(z|x) of the codes in use."""
+        return self._of_size(self._encode(x), self.architecture.n_components)
+
+    def _encode(self, x: Tensor) -> DiagonalGaussian:
+        """What q(z|x) is of codes in use, but for the width that their number gives it."""
+        return DiagonalGaussian(*map(self._in_use, from_network(self.encoder(x))))
+
+    def _of_size(self, q: DiagonalGaussian, size: int | Tensor) -> DiagonalGaussian:
+        """As wide as where there are so many codes, or in every row so many."""
+        if self.architecture.latent_growth is None:
+            return q
+        of_size = self._in_use(self.log_var_of_size)[size - 1]
+        return q._replace(log_var=bounded(q.log_var + of_size))
+
+    def _in_use(self, values: Tensor) -> Tensor:
+        """Of what there is of all codes, (n, n_codes), that of the first ones, which are in use."""
+        k = self.architecture.n_components
+        return values if k == values.shape[1] else values[:, :k]
 
     def prior(self) -> Components | None:
         """p(z); None for N(0, I)."""
         match self.architecture.prior:
             case "mixture":
                 log_weight = log_softmax(self.prior_logit, 0)
-                return Components(self.prior_mean, bounded(self.prior_log_var), log_weight)
+                # Without some codes a mixture is that of what is left of its components.
+                mean, log_var = map(self._in_use, (self.prior_mean, self.prior_log_var))
+                return Components(mean, bounded(log_var), log_weight)
             case "vamp":
-                return equally_likely(self.encode(self._as_read(self.pseudo_rows)))
+                return equally_likely(self._encode(self._as_read(self.pseudo_rows)))
         return None
 
     def _as_read(self, rows: Tensor) -> Tensor:
@@ -195,7 +237,15 @@ class VAEModule(LikelihoodModule):
 
     def decode(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         """What parametrises p(x|z), of codes (..., n_components); conditions are broadcast."""
-        return self._decode(_beside(z, condition))
+        return self._decode(self._beside(z, condition))
+
+    def _beside(self, z: Tensor, condition: Tensor | None) -> Tensor:
+        """What the decoder reads; codes that are not in use are zero."""
+        missing = self.architecture.n_codes - z.shape[-1]
+        z = nn.functional.pad(z, (0, missing)) if missing else z
+        if condition is None:
+            return z
+        return torch.cat([z, condition.expand(*z.shape[:-1], -1)], -1)
 
     def _decode(self, read: Tensor) -> Tensor:
         if read.ndim == 2:
@@ -225,7 +275,7 @@ class VAEModule(LikelihoodModule):
             given = list(torch.eye(self.architecture.n_conditions, device=z.device))
             log_frequencies = self.log_share
         for log_frequency, one in zip(log_frequencies, given, strict=True):
-            read = _beside(z, one)
+            read = self._beside(z, one)
             yield log_frequency, read, self._decode(read)
 
     def mean(self, z: Tensor, condition: Tensor | None) -> Tensor:
@@ -256,41 +306,60 @@ class VAEModule(LikelihoodModule):
         self.beta.fill_(self.architecture.beta * grown)
 
     def prepare(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """Draw the noise of the codes, for importance weights several times a row."""
+        """Draw the noise of the codes, for importance weights several times a row; and in training
+        of ordered codes a random size for each row."""
         n, k, several = len(batch.x), self.architecture.n_components, self.architecture.n_importance
         shape = (n, k) if several == 1 else (n, several, k)
         draws = torch.randn(shape, generator=generator, device=batch.x.device)
-        return batch._replace(draws=draws)
+        batch = batch._replace(draws=draws)
+        if self.architecture.latent_growth is None or not self.training:
+            return batch
+        size = torch.randint(1, k + 1, (n, 1), generator=generator, device=batch.x.device)
+        return batch._replace(gate=(torch.arange(k, device=size.device) < size).float())
 
     def forward(self, batch: Batch) -> tuple[Recognition, Tensor, Tensor]:
-        """q and p, codes from q by the draws of the batch, and what the decoder makes of them."""
-        recognition = self.recognise(batch.x)
-        z = recognition.q.at(batch.draws)  # type: ignore[arg-type]
-        condition = batch.condition
-        if condition is not None and z.ndim == 3:
-            condition = condition[:, None]
-        return recognition, z, self.decode(z, condition)
+        """q and p, codes from q by the draws of the batch, and what the decoder makes of them: of
+        the first codes, where the rest are cut."""
+        q, prior = self.recognise(batch.x)
+        q = self._of_size(q, *(_sizes(batch) or [self.architecture.n_components]))
+        z = q.at(batch.draws)  # type: ignore[arg-type]
+        condition, gate = batch.condition, batch.gate
+        if z.ndim == 3:
+            condition, gate = (None if t is None else t[:, None] for t in (condition, gate))
+        return Recognition(q, prior), z, self.decode(z if gate is None else z * gate, condition)
 
     def loss(self, batch: Batch) -> Loss:
-        """Minus the bound: its two terms, or the importance-weighted one."""
+        """Minus the bound: its two terms, or the importance-weighted one.
+
+        Where codes are cut, it is the bound of the model of the codes that are left: with their
+        p(z), q(z|x) and noise. What is cut takes no part, and costs nothing.
+        """
         return self._elbo(batch) if self.architecture.n_importance == 1 else self._weighted(batch)
 
     def _elbo(self, batch: Batch) -> Loss:
         """-E log p(x|z) and beta KL(q(z|x) || p(z)), one draw of z a row."""
         (q, prior), z, output = self(batch)
-        log_px = self.likelihood.row_log_prob(batch.y, output, batch.seen) - self.log_units(batch)
+        log_px = self._row_log_prob(batch, batch.y, output, batch.seen) - self.log_units(batch)
         floor = self.architecture.free_bits
-        if self.architecture.has_free_bits:
-            # Of the mean over the batch, as in Kingma et al. (2016), equation 15.
-            each = weighted_mean(kl_by_code(q, z, prior), batch.weight)
-            kl, cost = each.sum(), self.beta * (each.clamp(min=floor) * self.counts).sum()
+        if self.architecture.has_free_bits or batch.gate is not None:
+            each = kl_by_code(q, z, prior)
+            each = each if batch.gate is None else each * batch.gate
+            each = weighted_mean(each, batch.weight)
+            # Of the mean over the batch (Kingma et al. 2016, equation 15): over those of its rows
+            # whose code is not cut.
+            share = 1.0 if batch.gate is None else weighted_mean(batch.gate, batch.weight)
+            least = floor * torch.as_tensor(share, device=each.device)
+            counted = each.maximum(least) if self.architecture.has_free_bits else each
+            kl = each.sum()
+            cost = self.beta * (counted * self.counts[: each.shape[-1]]).sum()
         else:
             kl = weighted_mean(kl_of_rows(q, z, prior), batch.weight)
             cost = self.beta * kl
         terms = {"reconstruction": -weighted_mean(log_px, batch.weight)}
+        aux = _sizes(batch)
         if self.architecture.kl_is_cost:
-            return Loss(terms | {"kl": kl}, output)
-        return Loss(terms | {"kl_cost": cost}, output, logged={"kl": kl})
+            return Loss(terms | {"kl": kl}, output, aux)
+        return Loss(terms | {"kl_cost": cost}, output, aux, logged={"kl": kl})
 
     def _weighted(self, batch: Batch) -> Loss:
         """-log 1/K sum_k w_k, w_k = p(x, z_k) / q(z_k|x) (Burda et al. 2016, equation 8).
@@ -302,22 +371,55 @@ class VAEModule(LikelihoodModule):
         """
         (q, prior), z, output = self(batch)
         seen = None if batch.seen is None else batch.seen[:, None]
-        log_px = self.likelihood.row_log_prob(batch.y[:, None], output, seen)
-        log_q = log_normal(z, q.mean.detach()[:, None], q.log_var.detach()[:, None]).sum(-1)
-        log_weight = log_px + log_prior(z, prior) - log_q
+        log_px = self._row_log_prob(batch, batch.y[:, None], output, seen)
+        log_q = log_normal(z, q.mean.detach()[:, None], q.log_var.detach()[:, None])
+        if batch.gate is None:
+            log_pq = log_prior(z, prior) - log_q.sum(-1)
+        else:
+            log_pq = ((log_prior_by_code(z, prior) - log_q) * batch.gate[:, None]).sum(-1)
+        log_weight = log_px + log_pq
         importance = log_weight.detach().softmax(-1)
         if z.requires_grad:
             z.register_hook(lambda gradient: gradient * importance[..., None])
         bound = log_mean_exp(log_weight) - self.log_units(batch)
-        return Loss({"bound": -weighted_mean(bound, batch.weight)}, output, (importance,))
+        terms = {"bound": -weighted_mean(bound, batch.weight)}
+        return Loss(terms, output, (importance, *_sizes(batch)))
+
+    def _row_log_prob(self, batch: Batch, y: Tensor, output: Tensor, seen: Tensor | None) -> Tensor:
+        """log p(x|z) of outputs, of cut codes with the noise of their size."""
+        if self.noise_path is None or batch.gate is None:
+            return self.likelihood.row_log_prob(y, output, seen)
+        (size,) = _sizes(batch)
+        return self.noise_path.row_log_prob(self._noise, y, output, seen, size)
+
+    # ------------------------------------------------------------------------- the noise
 
     def importance(self, loss: Loss) -> Tensor | None:
-        return loss.aux[0] if loss.aux else None
+        return loss.aux[0] if self.architecture.n_importance > 1 else None
+
+    def _explained(self, batch: Batch, loss: Loss) -> Explained:
+        """What the noise of every size is learned from, of a loss of cut codes."""
+        importance, size = self.importance(loss), loss.aux[-1]
+        size = size if importance is None else size.repeat_interleave(importance.shape[1])
+        return Explained(*explained(batch, loss.output, importance), size)
+
+    @torch.no_grad()
+    def settle_noise(self, losses: Iterable[tuple[Batch, Loss]]) -> None:
+        if self.noise_path is None:
+            super().settle_noise(losses)
+            return
+        sums = [self.noise_path.sums(self._noise, self._explained(*pair)) for pair in losses]
+        total, count = (reduce(torch.add, parts) for parts in zip(*sums, strict=True))
+        self.noise_path.settle(self._noise, total, count)
+        self._take_noise()
 
     def stack_key(self) -> Hashable | None:
         architecture = self.architecture
-        # Several draws are weighted by a hook on a gradient, which no stack calls.
-        if architecture.n_importance > 1 or not architecture.is_stackable:
+        # Several draws are weighted by a hook on a gradient, which no stack calls; and one fit of
+        # ordered codes is of all sizes already.
+        if architecture.n_importance > 1 or architecture.latent_growth is not None:
+            return None
+        if not architecture.is_stackable:
             return None
         sizes = () if architecture.prior == "standard" else (architecture.n_components,)
         bound = (architecture.kl_is_cost, architecture.has_free_bits)
@@ -329,13 +431,28 @@ class VAEModule(LikelihoodModule):
         return Blocks({**axes, "counts": {0: (n,)}}, draws=(n,))
 
     def after_step(self, batch: Batch, loss: Loss) -> None:
-        if self.likelihood.learned:
+        if not self.likelihood.learned:
+            return
+        if self.noise_path is None:
             self.likelihood.follow(*explained(batch, loss.output, self.importance(loss)))
+        else:
+            self.noise_path.follow(self._noise, self._explained(batch, loss))
+            self._take_noise()
+
+    @property
+    def _noise(self) -> WithNoise:
+        """The likelihood, where there is a noise path."""
+        return cast(WithNoise, self.likelihood)
+
+    def _take_noise(self) -> None:
+        """That of all codes in use."""
+        of_sizes = cast(NoisePath, self.noise_path).variance
+        self._noise.variance.copy_(of_sizes[self.architecture.n_components - 1])
 
 
-def _beside(z: Tensor, condition: Tensor | None) -> Tensor:
-    """What the decoder reads."""
-    return z if condition is None else torch.cat([z, condition.expand(*z.shape[:-1], -1)], -1)
+def _sizes(batch: Batch) -> tuple[Tensor, ...]:
+    """Of each row how many codes are left, where some are cut."""
+    return () if batch.gate is None else (batch.gate.sum(1).long(),)
 
 
 def start_narrow(encoder: nn.Module, n_codes: int) -> None:

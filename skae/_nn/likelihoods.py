@@ -30,7 +30,7 @@ _MAX_LOG_RATE = 60.0
 # Where continuous Bernoulli outputs start at most: there the mean is 0.02 or 0.98.
 _MAX_LOGIT = 50.0
 # How much a batch weighs in the running estimate of the noise.
-_MOMENTUM = 0.05
+MOMENTUM = 0.05
 
 
 # ------------------------------------------------------------------------ densities
@@ -190,6 +190,13 @@ class WithNoise(Likelihood):
         return self.variance.mean() if self.variance.ndim else self.variance
 
     @abstractmethod
+    def density(self, x: Tensor, output: Tensor, variance: Tensor) -> Tensor:
+        """Nats of every value, with this noise variance."""
+
+    def log_prob(self, x: Tensor, output: Tensor) -> Tensor:
+        return self.density(x, output, self.variance)
+
+    @abstractmethod
     def deviation(self, x: Tensor, output: Tensor) -> Tensor:
         """Of every value, what the noise is estimated from."""
 
@@ -208,7 +215,7 @@ class WithNoise(Likelihood):
         if not self.learned:
             return
         self.n_updates += 1
-        rate = self.n_updates.reciprocal().clamp_(min=_MOMENTUM)
+        rate = self.n_updates.reciprocal().clamp_(min=MOMENTUM)
         if weight is None and seen is None:
             mean = self.mean_deviation(x, output)
         else:
@@ -274,8 +281,8 @@ def explained(
 class Gaussian(WithNoise):
     """N(output, variance)."""
 
-    def log_prob(self, x: Tensor, output: Tensor) -> Tensor:
-        return gaussian_log_density(x, output, self.variance)
+    def density(self, x: Tensor, output: Tensor, variance: Tensor) -> Tensor:
+        return gaussian_log_density(x, output, variance)
 
     def row_log_prob(self, x: Tensor, output: Tensor, seen: Tensor | None = None) -> Tensor:
         if seen is not None or self.variance.ndim:
@@ -303,8 +310,8 @@ class Gaussian(WithNoise):
 class Laplace(WithNoise):
     """The double exponential around the output."""
 
-    def log_prob(self, x: Tensor, output: Tensor) -> Tensor:
-        return laplace_log_density(x, output, self.variance)
+    def density(self, x: Tensor, output: Tensor, variance: Tensor) -> Tensor:
+        return laplace_log_density(x, output, variance)
 
     def draw(self, output: Tensor, generator: torch.Generator) -> Tensor:
         # The difference of two exponentials of scale b.
