@@ -160,6 +160,9 @@ class Autoencoder(DeterministicAutoencoder):
         Share of the rows that early stopping holds out.
     n_iter_no_change : int, default=10
         Epochs that `tol` and early stopping wait for.
+    n_init : int, default=1
+        `fit` begins at so many seeds, trains them as one, and keeps the fit that scores the
+        training rows best (by `score`; of more than 10,000, some); the first is that of `n_init=1`.
     warm_start : bool, default=False
         `fit` goes on from the earlier fit.
     verbose : int, default=0
@@ -285,6 +288,7 @@ class Autoencoder(DeterministicAutoencoder):
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
+        n_init: int = 1,
         warm_start: bool = False,
         verbose: int = 0,
         random_state: int | np.random.RandomState | None = None,
@@ -330,6 +334,7 @@ class Autoencoder(DeterministicAutoencoder):
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
+        self.n_init = n_init
         self.warm_start = warm_start
         self.verbose = verbose
         self.random_state = random_state

@@ -28,6 +28,7 @@ from skae._inference.unexplained import describe, unexplained
 from skae._linear.moments import scaled_weight
 from skae._modules.architecture import Architecture, common_scale, layer_sizes, row_dtype
 from skae._nn.likelihoods import LIKELIHOODS, NoiseSums, WithNoise, explained
+from skae._several_starts import fit_best_of
 from skae._training.callbacks import (
     Tasks,
     check_callbacks,
@@ -100,6 +101,7 @@ class NetworkAutoencoder(CallbackParametersMixin):
     # For type checkers, which know no parameters of subclasses.
     hidden_layer_sizes: Any
     missing: str
+    n_init: int
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **TRAINING_CONSTRAINTS,
@@ -111,6 +113,7 @@ class NetworkAutoencoder(CallbackParametersMixin):
             Interval(Real, 0, None, closed="neither"),
         ],
         "missing": [StrOptions({"mask", "error"})],
+        "n_init": [Interval(Integral, 1, None, closed="left")],
     }
 
     # ---------------------------------------------------------------- the hooks
@@ -218,9 +221,16 @@ class NetworkAutoencoder(CallbackParametersMixin):
         check_listeners(getattr(self, "_skl_callbacks", []))
         context = self._init_callback_context(max_subtasks=self.max_iter)
         context.call_on_fit_task_begin(estimator=self, X=X, y=told)
+
+        def fit(model: Self, rng: np.random.RandomState) -> Array | None:
+            data = model._begin(X, sample_weight, y, previous, rng)
+            return model._fit_network(data, sample_weight, previous, context, told)
+
         with threads_for_values(X.size):
-            data = self._begin(X, sample_weight, y, previous, rng)
-            codes = self._fit_network(data, sample_weight, previous, context, told)
+            if previous is None and self.n_init > 1:
+                codes = fit_best_of(self, X, rng, sample_weight, fit)
+            else:
+                codes = fit(self, rng)
         context.call_on_fit_task_end(estimator=self, X=X, y=told)
         return codes
 
@@ -635,7 +645,8 @@ class NetworkAutoencoder(CallbackParametersMixin):
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__({_RENAMED.get(name, name): value for name, value in state.items()})
+        named = {_RENAMED.get(name, name): value for name, value in state.items()}
+        super().__setstate__({"n_init": 1} | named)  # as models of version 0.1.0 are
         if "net_" in self.__dict__:
             net = self.__dict__.pop("net_")
             self._architecture = self._Architecture(**self._architecture)
