@@ -273,7 +273,7 @@ class AutoregressiveDensity(DensityModule):
         kept = ((1 + n_before) / (10 + n_before)).clamp(max=self.decay) * (n_before > 0)
         pairs = zip(self.average.module.parameters(), self.now.parameters(), strict=True)
         for average, now in pairs:
-            average.lerp_(now, 1 - kept)
+            average.copy_(now.lerp(average, kept.to(now.dtype)))
         n_before += 1
 
 

@@ -215,14 +215,14 @@ class WithNoise(Likelihood):
         if not self.learned:
             return
         self.n_updates += 1
-        rate = self.n_updates.reciprocal().clamp_(min=MOMENTUM)
+        rate = self.n_updates.reciprocal().clamp(min=MOMENTUM)
         if weight is None and seen is None:
             mean = self.mean_deviation(x, output)
         else:
             total, count = self.sums(self.deviation(x, output), weight, seen)
             mean = (total / count.clamp(min=1e-30)).float()
             rate = torch.where(count > 0, rate, 0.0)
-        self.variance.lerp_(self.variance_of(mean), rate).clamp_(min=self.floor)
+        self.variance.copy_(self.variance.lerp(self.variance_of(mean), rate).clamp(min=self.floor))
 
     def sums(
         self, deviation: Tensor, weight: Tensor | None, seen: Tensor | None

@@ -89,9 +89,32 @@ class _Recorder(TorchDispatchMode):
     def module(self, outputs: list[Any]) -> fx.GraphModule:
         """The record, as a module that gives these outputs."""
         self._graph.output([self._node(value) for value in outputs])
+        shapes = {self._nodes[id(tensor)]: tensor.shape for tensor in self._tensors}
+        for node in list(self._graph.nodes):
+            _simplify(self._graph, node, shapes)
         self._graph.eliminate_dead_code()
         return fx.GraphModule(self._root, self._graph)
 
 
 def _item(values: Any, i: int) -> Any:
     return values[i]
+
+
+_aten = torch.ops.aten
+# What changes nothing where the shape stays.
+_RESHAPING = (_aten.view.default, _aten._unsafe_view.default, _aten.expand.default)
+
+
+def _simplify(graph: fx.Graph, node: fx.Node, shapes: dict[fx.Node, torch.Size]) -> None:
+    """Leave out a view of the same shape; add to a product while it is computed."""
+    args: Any = node.args
+    if node.target in _RESHAPING and shapes.get(node) == shapes.get(args[0], ()):
+        node.replace_all_uses_with(args[0])
+        graph.erase_node(node)
+    elif node.target is _aten.add.Tensor and not node.kwargs:
+        bias, product = args
+        if not (isinstance(bias, fx.Node) and isinstance(product, fx.Node)):
+            return
+        alone = product.target is _aten.bmm.default and len(product.users) == 1
+        if alone and shapes.get(product) == shapes.get(node):
+            node.target, node.args = _aten.baddbmm.default, (bias, *product.args)
