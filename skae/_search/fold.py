@@ -1,0 +1,202 @@
+"""The rows of one fold as they pass the steps of candidates, each step fitted once."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from sklearn.base import clone
+
+from skae._search.pieces import Piece
+from skae._search.scikit_learn import safe_split
+from skae._search.same_work import family, fingerprint, is_repeatable, may_share_sizes
+
+Sizes = dict[tuple[tuple[str | None, ...], str], list[Any]]
+
+
+def path_of(steps: list[Any]) -> tuple[str | None, ...]:
+    """The fingerprints of the steps of a candidate."""
+    return tuple(map(fingerprint, steps))
+
+
+def sizes_of(candidates: Iterable[list[Any]]) -> Sizes:
+    """The values of n_components that are asked of a step behind the same steps before it."""
+    sizes: Sizes = {}
+    for steps in candidates:
+        path = path_of(steps)
+        for index, step in enumerate(steps):
+            if (key := family(step)) is not None:
+                known = sizes.setdefault((path[:index], key), [])
+                # By type, too: 1 is a number of codes, 1.0 a share of the variance.
+                if (type(step.n_components), step.n_components) not in [(type(k), k) for k in known]:
+                    known.append(step.n_components)
+    return sizes
+
+
+class Models:
+    """Models of several sizes that one fit has made."""
+
+    def __init__(self, step: Any, sizes: list[Any], X: Any, y: Any, params: Any, user: int):
+        from skae._linear.sizes import fit_sizes
+
+        self.piece = Piece("sizes", type(step).__name__)
+        self._sizes = [(type(size), size) for size in sizes]
+        self._scores: dict[str, list[float] | None] = {}
+        with self.piece.paid_by(user):
+            self._models = fit_sizes(clone(step), sizes, X, y, **params)
+
+    def of_size(self, size: Any, user: int) -> Any:
+        self.piece.used_by(user)
+        return self._models[self._sizes.index((type(size), size))]
+
+    def score(self, size: Any, rows: str, X: Any, user: int) -> float | None:
+        """The score of the model of one size, when those of all sizes come together."""
+        from skae._linear.sizes import score_sizes
+
+        if rows not in self._scores:
+            with self.piece.paid_by(user, "score_time" if rows == "test" else None):
+                try:
+                    self._scores[rows] = score_sizes(self._models, X)
+                except Exception:  # each tells its own reason
+                    self._scores[rows] = None
+        scores = self._scores[rows]
+        return None if scores is None else scores[self._sizes.index((type(size), size))]
+
+
+class Node:
+    """Rows behind some steps, and what the next steps make of them.
+
+    `sizes` are those of `sizes_of`; `approximate` allows one fit for sizes that separate fits
+    would find slightly otherwise; `keep` keeps what one next step made when another comes.
+    """
+
+    def __init__(
+        self,
+        train: Any,
+        y: Any,
+        sizes: Sizes,
+        *,
+        approximate: bool,
+        keep: bool,
+        path: tuple[str | None, ...] = (),
+    ) -> None:
+        self.train = train
+        self.pieces: list[Piece] = []
+        self._y = y
+        self._sizes = sizes
+        self._approximate = approximate
+        self._keep = keep
+        self._path = path
+        self._next: dict[str, _Behind | None] = {}
+        self._models: dict[str, Models | None] = {}
+
+    def for_scoring(self, rows: str, user: int) -> Any:
+        raise NotImplementedError
+
+    def behind(self, step: Any, user: int) -> "_Behind | None":
+        """The fitted step and the rows behind it; None where it must be fitted by itself."""
+        key = fingerprint(step)
+        if key is None:
+            return None
+        if key not in self._next:
+            if not self._keep:
+                self._next.clear()
+            try:
+                self._next[key] = self._fit(step, key, user)
+            except Exception:  # which its own fit raises again
+                self._next[key] = None
+        node = self._next[key]
+        if node is not None:
+            node.piece.used_by(user)
+        return node
+
+    def _fit(self, step: Any, key: str, user: int) -> "_Behind | None":
+        piece = Piece("step", type(step).__name__)
+        models = self.models(step, user, {})
+        with piece.paid_by(user):
+            if models is not None:
+                fitted = models.of_size(step.n_components, user)
+                train = fitted.transform(self.train)
+            elif self._is_repeatable(step):
+                fitted = clone(step)
+                if hasattr(fitted, "fit_transform"):
+                    train = fitted.fit_transform(self.train, self._y)
+                else:
+                    train = fitted.fit(self.train, self._y).transform(self.train)
+            else:
+                return None
+        self.pieces.append(piece)
+        return _Behind(self, fitted, piece, train, key)
+
+    def _is_repeatable(self, step: Any) -> bool:
+        if is_repeatable(step):
+            return True
+        size = getattr(step, "n_components", None)
+        return size is not None and may_share_sizes(step, self.train, [size], False)
+
+    def models(self, step: Any, user: int, params: dict[str, Any]) -> Models | None:
+        """One fit of all sizes that are asked of a step here; None where each has its own."""
+        key = family(step)
+        sizes = [] if key is None else self._sizes.get((self._path, key), [])
+        if key is None or len(sizes) < 2:
+            return None
+        if key not in self._models:
+            self._models[key] = None
+            if may_share_sizes(step, self.train, sizes, self._approximate):
+                try:
+                    models = Models(step, sizes, self.train, self._y, params, user)
+                except Exception:  # so that only those sizes fail that fail by themselves
+                    return None
+                self._models[key] = models
+                self.pieces.append(models.piece)
+        return self._models[key]
+
+
+class Root(Node):
+    """The rows of a fold as they are given; they are sliced once."""
+
+    def __init__(self, sizes: Sizes, *, approximate: bool = False, keep: bool = False) -> None:
+        super().__init__(None, None, sizes, approximate=approximate, keep=keep)
+        self._sliced: dict[str, tuple[Any, Any]] = {}
+
+    def split(
+        self, estimator: Any, X: Any, y: Any, indices: Any, train_indices: Any = None
+    ) -> tuple[Any, Any]:
+        """Rows and targets as of scikit-learn's `_safe_split`."""
+        rows = "train" if train_indices is None else "test"
+        if rows not in self._sliced:
+            self._sliced[rows] = safe_split(estimator, X, y, indices, train_indices)
+            if rows == "train":
+                self.train, self._y = self._sliced[rows]
+        return self._sliced[rows]
+
+    def name_of(self, X: Any) -> str | None:
+        """Which rows these are; None for others."""
+        return next((name for name, (rows, _) in self._sliced.items() if rows is X), None)
+
+    def for_scoring(self, rows: str, user: int) -> Any:
+        return self._sliced[rows][0]
+
+
+class _Behind(Node):
+    """The rows of a fold behind a fitted step; its pieces are counted at the root."""
+
+    def __init__(self, before: Node, fitted: Any, piece: Piece, train: Any, key: str) -> None:
+        super().__init__(
+            train,
+            before._y,
+            before._sizes,
+            approximate=before._approximate,
+            keep=before._keep,
+            path=(*before._path, key),
+        )
+        self.fitted, self.piece = fitted, piece
+        self.pieces = before.pieces
+        self._before = before
+        self._scored: dict[str, Any] = {}
+
+    def for_scoring(self, rows: str, user: int) -> Any:
+        """Rows of the fold as the fitted steps transform them."""
+        if rows not in self._scored:
+            X = self._before.for_scoring(rows, user)
+            with self.piece.paid_by(user, "score_time" if rows == "test" else None):
+                self._scored[rows] = self.fitted.transform(X)
+        return self._scored[rows]
