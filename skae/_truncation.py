@@ -51,9 +51,9 @@ class TruncationMixin(BaseAutoencoder):
         >>> largest = PPCA(n_components=30).fit(X)
         >>> for size in (5, 10, 20):
         ...     print(size, f"{largest.truncate(size).score(X):.2f} nats per row")
-        5 -158.27 nats per row
-        10 -147.20 nats per row
-        20 -131.28 nats per row
+        5 -168.54 nats per row
+        10 -159.99 nats per row
+        20 -150.17 nats per row
         """
         check_is_fitted(self)
         positive = Interval(Integral, 1, None, closed="left")

@@ -1,8 +1,8 @@
 """One decomposition for several latent sizes: fitted models of each, and their scores.
 
-It knows scikit-learn's PCA, and the linear models of this package by the hooks that their
-classes define: `_choose_solver`, `_cut`, `_floored_gaussian` and, in PPCA, `_size_of_rule`. A subclass
-may fit otherwise, and is not shared.
+It knows scikit-learn's PCA, and the linear models of this package by the hooks that their classes
+define: `_choose_solver`, `_cut`, `_floored_gaussian` and, in PPCA, `_size_of_rule`. A subclass may
+fit otherwise, and is not shared.
 """
 
 import copy
