@@ -22,6 +22,7 @@ from skae._nn.networks import (
     conv_decoder,
     conv_encoder,
     grid_size,
+    linear_layers,
     mlp,
     start_at,
 )
@@ -178,6 +179,23 @@ class EncoderDecoderArchitecture(Architecture):
     def n_decoded(self) -> int:
         """How many numbers the decoder reads."""
         return self.n_code_numbers + self.n_conditions
+
+    @property
+    def is_stackable(self) -> bool:
+        """Whether operations of such networks can be batched over networks, and gain by it."""
+        return not self.own_networks and self.network == "mlp" and self.normalization is None
+
+    def blocks(
+        self, module: Any, encoded: tuple[int, ...], decoded: tuple[int, ...]
+    ) -> dict[str, dict[int, tuple[int, ...]]]:
+        """The axes of a module's weights that its codes decide: what the encoder writes, and what
+        the decoder reads."""
+        names = {id(p): name for name, p in module.named_parameters()}
+        last = linear_layers(module.encoder)[-1]
+        found = {names[id(last.weight)]: {0: encoded}, names[id(last.bias)]: {0: encoded}}
+        if not self.tied_weights:
+            found[names[id(linear_layers(module.decoder)[0].weight)]] = {1: decoded}
+        return found
 
     def make_networks(
         self,

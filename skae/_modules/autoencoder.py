@@ -1,5 +1,6 @@
 """The network of Autoencoder: formulas, encoder, gate on the codes, decoder, loss."""
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -70,6 +71,10 @@ class AutoencoderModule(DeterministicModule):
         if architecture.units.inputs is not None:
             fills = architecture.units.inputs.apply(fills)
         self.register_buffer("fills", fills.float().contiguous(), persistent=False)
+
+    def stack_key(self) -> Hashable | None:
+        # The gradient of a gradient is not computed within a stack.
+        return None if self.architecture.contraction else super().stack_key()
 
     def all_codes(self, x: Tensor) -> Tensor:
         """Codes of the whole network; those that are not open are zero."""

@@ -4,7 +4,7 @@ The gate orders codes by importance: those that open late, or are cut often, are
 with what the earlier ones cannot explain.
 """
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -18,7 +18,7 @@ from skae._nn.likelihoods import Likelihood
 from skae._nn.linear_maps import AffineMap
 from skae._nn.networks import activation_module
 from skae._training.data import Batch
-from skae._training.module import Loss, weighted_mean
+from skae._training.module import Blocks, Loss, weighted_mean
 
 
 def open_codes(epoch: int, growth_epochs: int, n_codes: int) -> int:
@@ -197,6 +197,16 @@ class DeterministicModule(LikelihoodModule):
         with torch.no_grad():
             of_rows = network(pair[: len(mean)])
         return (network(pair[len(mean) :]) - of_rows).flatten(1).square().sum(1)
+
+    def stack_key(self) -> Hashable | None:
+        architecture = self.architecture
+        if self.perceptual or not architecture.is_stackable:
+            return None
+        return super().stack_key()
+
+    def blocks(self) -> Blocks:
+        codes = (self.architecture.n_codes,)
+        return Blocks({**self.architecture.blocks(self, codes, codes), "gate": {0: codes}})
 
     def after_step(self, batch: Batch, loss: Loss) -> None:
         self.likelihood.follow(batch.y, loss.output, batch.weight, batch.seen)

@@ -2,7 +2,8 @@
 
 import copy
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
+from dataclasses import fields
 from typing import Any, ClassVar
 
 import torch
@@ -11,6 +12,11 @@ from torch import Tensor, nan
 from skae._nn.likelihoods import Likelihood, NoiseSums, WithNoise, explained
 from skae._training.data import Batch
 from skae._training.module import Loss, TrainableModule, weighted_mean
+
+
+# What the members of a stack need not have equal: what follows from rows, sizes that `blocks`
+# names, and what `prepare` alone reads.
+_MAY_DIFFER = ("center", "range", "n_codes", "n_components", "row_dtype", "noise_variance", "noise")
 
 
 class LikelihoodModule(TrainableModule):
@@ -65,6 +71,21 @@ class LikelihoodModule(TrainableModule):
             likelihood.variance = torch.full_like(likelihood.variance, architecture.mean_variance)
         log_prob = likelihood.row_log_prob(batch.y, output, batch.seen)
         return weighted_mean(self.log_units(batch) - log_prob, batch.weight)
+
+    def stack_key(self) -> Hashable | None:
+        """What the architecture says, but for numbers, which may differ, and sizes of `blocks`."""
+        likelihood, architecture = self.likelihood, self.architecture
+        values = {
+            field.name: getattr(architecture, field.name)
+            for field in fields(architecture)
+            if field.name not in _MAY_DIFFER
+        }
+        alike = tuple((n, v) for n, v in values.items() if not isinstance(v, float))
+        kind = (type(likelihood), likelihood.learned, architecture.rescaled)
+        return (*alike, *kind)
+
+    def followed(self) -> tuple[str, ...] | None:
+        return ("likelihood.variance", "likelihood.n_updates") * self.likelihood.learned
 
     def shown_rows(self, batch: Batch) -> Tensor:
         """The rows in the units of the data; NaN where nothing was seen."""

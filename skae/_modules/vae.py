@@ -9,7 +9,7 @@ Y. Burda, R. Grosse and R. Salakhutdinov (2016). Importance weighted autoencoder
 :doi:`10.48550/arXiv.1509.00519`
 """
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from functools import reduce
 from math import ceil
@@ -41,7 +41,7 @@ from skae._nn.likelihoods import Likelihood, explained
 from skae._nn.linear_maps import AffineMap
 from skae._nn.networks import activation_module, start_at
 from skae._training.data import Batch, Dataset
-from skae._training.module import Loss, weighted_mean
+from skae._training.module import Blocks, Loss, weighted_mean
 
 # Where log variances of q(z|x) start: while draws hardly differ from their means, the
 # decoder soon learns to read them.
@@ -72,6 +72,11 @@ class VAEArchitecture(EncoderDecoderArchitecture):
 
     def passes_per_row(self) -> int:
         return super().passes_per_row() * self.n_importance
+
+    @property
+    def has_free_bits(self) -> bool:
+        """Whether some of the divergence costs nothing."""
+        return self.free_bits > 0
 
     @property
     def kl_is_cost(self) -> bool:
@@ -272,7 +277,7 @@ class VAEModule(LikelihoodModule):
         (q, prior), z, output = self(batch)
         log_px = self.likelihood.row_log_prob(batch.y, output, batch.seen) - self.log_units(batch)
         floor = self.architecture.free_bits
-        if floor:  # of the mean over the batch, as in Kingma et al. (2016), equation 15
+        if self.architecture.has_free_bits:  # of the mean over the batch, as in Kingma et al. (2016), equation 15
             each = weighted_mean(kl_by_code(q, z, prior), batch.weight)
             kl, cost = each.sum(), self.beta * each.clamp(min=floor).sum()
         else:
@@ -304,6 +309,19 @@ class VAEModule(LikelihoodModule):
 
     def importance(self, loss: Loss) -> Tensor | None:
         return loss.aux[0] if loss.aux else None
+
+    def stack_key(self) -> Hashable | None:
+        architecture = self.architecture
+        # Several draws are weighted by a hook on a gradient, which no stack calls.
+        if architecture.n_importance > 1 or not architecture.is_stackable:
+            return None
+        sizes = () if architecture.prior == "standard" else (architecture.n_components,)
+        bound = (architecture.kl_is_cost, architecture.has_free_bits)
+        return (super().stack_key(), *sizes, *bound)
+
+    def blocks(self) -> Blocks:
+        n, n_conditions = self.architecture.n_codes, self.architecture.n_conditions
+        return Blocks(self.architecture.blocks(self, (n, n), (n, n_conditions)), draws=(n,))
 
     def after_step(self, batch: Batch, loss: Loss) -> None:
         if self.likelihood.learned:

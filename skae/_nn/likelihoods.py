@@ -23,6 +23,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import l1_loss, mse_loss, softplus
 
 from skae._training.data import Batch
+from skae._training.module import is_stacking
 
 # exp of an output stays finite in float32, and so do sums of it.
 _MAX_LOG_RATE = 60.0
@@ -56,7 +57,7 @@ def bernoulli_row_log_mass(x: Tensor, logit: Tensor) -> Tensor:
 
     For x without a gradient, and logits in full precision.
     """
-    if logit.requires_grad and torch.is_grad_enabled():
+    if logit.requires_grad and torch.is_grad_enabled() and not is_stacking():
         return cast(Tensor, _RowLogMass.apply(x, logit.expand(x.shape)))
     return bernoulli_log_mass(x, logit).sum(-1)
 

@@ -42,6 +42,10 @@ class TrainingStopped(Exception):
     """A callback asks to stop after a complete epoch."""
 
 
+class Diverged(Exception):
+    """The loss of an epoch is not finite."""
+
+
 class StopWhenFlat(Callback):
     """Stops training when a loss has not fallen by `tol` for some epochs.
 

@@ -6,7 +6,7 @@ integers, and are converted batch by batch.
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from typing import Any, NamedTuple, Self, cast
 
 import numpy as np
@@ -279,6 +279,28 @@ class Dataset:
 
     def __len__(self) -> int:
         return self._shape[0]
+
+    @property
+    def may_miss(self) -> bool:
+        """Whether batches tell which values were seen."""
+        return self._may_miss
+
+    @property
+    def n_kept(self) -> int:
+        """How many numbers are kept converted."""
+        return 0 if self._kept is None else self._kept.x.numel()
+
+    def identity(self) -> Hashable:
+        """Equal for data sets that are known to make equal batches."""
+        X, (weight, condition) = self.data.X, self.data[1:]
+        if weight is not None or condition is not None:
+            return id(self)
+        units = tuple(
+            None if u is None else (u.scale, u.center.cpu().numpy().tobytes()) for u in self.units
+        )
+        memory = X.__array_interface__
+        place = (memory["data"][0], X.strides, X.shape, X.dtype.str)
+        return (place, units, self.with_mask, self._near, str(self.device))
 
     @property
     def index_device(self) -> torch.device:

@@ -1,9 +1,11 @@
 """What the loop asks of a module: a loss in named terms, and what may go with it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from types import MappingProxyType
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -37,8 +39,42 @@ class Phase(NamedTuple):
     decays: bool = True  # whether `alpha` penalises the weights here
 
 
+class Blocks(NamedTuple):
+    """Along which axes modules of one kind differ in size, each axis as the sizes of its parts.
+
+    A smaller module is a larger one in which the rest of each part has no effect, if what it
+    does not have is zero, or as `fills` say.
+    """
+
+    axes: Mapping[str, Mapping[int, tuple[int, ...]]] = MappingProxyType({})  # of weights, buffers
+    draws: tuple[int, ...] | None = None  # the last axis of the draws of a batch
+    fills: Mapping[str, float] = MappingProxyType({})
+    unused_draw: float = 0.0
+
+
+_is_stacking: ContextVar[bool] = ContextVar("skae_is_stacking", default=False)
+
+
+def is_stacking() -> bool:
+    """Whether a loss is being computed for a stack of modules, where every operation has to be
+    one that torch can batch."""
+    return _is_stacking.get()
+
+
+@contextmanager
+def stacking() -> Iterator[None]:
+    """The block computes losses for a stack of modules."""
+    token = _is_stacking.set(True)
+    try:
+        yield
+    finally:
+        _is_stacking.reset(token)
+
+
 class TrainableModule(nn.Module, ABC):
     """What the loop asks of a module."""
+
+    architecture: Any
 
     @abstractmethod
     def loss(self, batch: Batch) -> Loss:
@@ -97,6 +133,20 @@ class TrainableModule(nn.Module, ABC):
 
     def after_step(self, batch: Batch, loss: Loss) -> None:
         """Hear that the optimisers have stepped; the loss is detached."""
+
+    # ---------------------------------------------------- as one of many, in a stack
+
+    def stack_key(self) -> Hashable | None:
+        """What modules have equal that can be trained as one; None for what is trained alone."""
+        return None
+
+    def blocks(self) -> Blocks:
+        """Along which axes such modules may still differ in size."""
+        return Blocks()
+
+    def followed(self) -> tuple[str, ...] | None:
+        """The buffers that `after_step` changes; None where it cannot be stacked."""
+        return ()
 
 
 class EpochLosses:

@@ -19,6 +19,7 @@ from skorch.history import History
 from torch import Tensor, nn
 
 from skae._training.callbacks import (
+    Diverged,
     TrainingStopped,
     hears,
     hears_batches,
@@ -37,7 +38,7 @@ from skae._training.optimizers import (
     settings_of,
 )
 from skae._training.random_state import global_generators, preserve_rng_state
-from skae._training.recovery import Diverged, run_epochs
+from skae._training.recovery import run_epochs
 from skae._training.snapshot import Snapshot
 from skae._training.threads import threads_for
 
@@ -323,7 +324,10 @@ class Net(NeuralNet):
     def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
         """Every epoch has its own generator state, so that training can go on elsewhere."""
         super().on_epoch_begin(net, **kwargs)
-        epoch = len(self.history) - 1
+        self.seed_epoch(len(self.history) - 1)
+
+    def seed_epoch(self, epoch: int) -> None:
+        """Let the generators, and the module, begin an epoch."""
         seed = (self.seed * 1_000_003 + epoch) % 2**63
         self.order_.manual_seed(seed)
         self.generator_.manual_seed(seed)
@@ -355,19 +359,28 @@ class Net(NeuralNet):
                 self.history.record_batch(prefix + "_batch_size", len(batch.x))
                 step["y_pred"] = self.module_.shown_output(step["y_pred"])
                 self.notify("on_batch_end", batch=shown, training=training, **step)
-        means = losses.means()
-        total = sum(means[name] for name in step["terms"])
-        if training and not isfinite(total):
+        if training:
+            self.record_training(losses.means(), step["terms"])
+        else:
+            self._record("valid", losses.means(), step["terms"])
+
+    def record_training(self, means: dict[str, float], terms: Iterable[str]) -> None:
+        """Write the losses of an epoch's steps to the history, of which some are terms."""
+        total = sum(means[name] for name in terms)
+        if not isfinite(total):
             raise Diverged(f"the loss is {total}")
-        if not self.hears_batches_ and training:
-            self.history.new_batch()  # of which skorch's checkpoints want one
-            self.history.record_batch(prefix + "_loss", total)
-        self.history.record(prefix + "_loss", total)
-        self.history.record(prefix + "_loss_best", total < self.best_.get(prefix, inf))
+        if not self.hears_batches_:  # skorch's checkpoints want a batch
+            list.__getitem__(self.history_, -1)["batches"].append({"train_loss": total})
+        self._record("train", means, terms)
+
+    def _record(self, prefix: str, means: dict[str, float], terms: Iterable[str]) -> None:
+        total = sum(means[name] for name in terms)
+        epoch = list.__getitem__(self.history_, -1)  # skorch's own look-up takes long
+        epoch[f"{prefix}_loss"] = total
+        epoch[f"{prefix}_loss_best"] = total < self.best_.get(prefix, inf)
         self.best_[prefix] = min(total, self.best_.get(prefix, inf))
         if len(means) > 1:
-            for name, value in means.items():
-                self.history.record(f"{prefix}_{name}", value)
+            epoch.update({f"{prefix}_{name}": value for name, value in means.items()})
 
     # ------------------------------------------------------------------- one batch
 

@@ -7,15 +7,12 @@ from typing import Any
 from sklearn.exceptions import ConvergenceWarning
 
 from skae._training.at_rest import loss_at_rest
-from skae._training.callbacks import TrainingStopped
+from skae._training.callbacks import Diverged, TrainingStopped
+from skae._training.together import fit_epochs
 from skae._utils.interrupts import warn_of_interruption
 
 # Training rows whose loss tells whether a state is of use.
 _CHECKED_ROWS = 64
-
-
-class Diverged(Exception):
-    """The loss of an epoch is not finite."""
 
 
 def run_epochs(net: Any, epochs: int) -> None:
@@ -25,7 +22,7 @@ def run_epochs(net: Any, epochs: int) -> None:
     """
     defect = None
     try:
-        net.fit_loop(None, epochs=epochs)
+        fit_epochs(net, epochs)
     except TrainingStopped:
         pass
     except Diverged as error:

@@ -1,0 +1,417 @@
+"""A stack: networks that are alike, trained as one.
+
+Weights, batches and losses have one dimension more, and a step is that of one network whose
+products are batched. Each member sees the batches and the draws of a training of its own, and is
+left with what that would leave, but for rounding: weights, states of optimisers, history. Before
+the first step its gradient is compared with the one that its own code computes; where they
+differ, there is no stack.
+
+Members may differ in size along the axes that `TrainableModule.blocks` names. They are padded to
+the size of the largest with weights that have no effect.
+"""
+
+import time
+from collections.abc import Hashable
+from copy import deepcopy
+from functools import reduce
+from typing import Any, NamedTuple
+
+import torch
+from skorch.callbacks import EpochTimer
+from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.func import functional_call, grad_and_value, vmap
+
+from skae._training.data import Batch
+from skae._training.module import Loss, stacking
+from skae._training.stacked_batches import StackedBatch, StackedBatches
+from skae._training.stacked_member import Member
+from skae._training.stacked_steps import StackedSteps
+from skae._training.stacked_weights import Numbers, StackedTensors
+
+# Solvers whose steps are element-wise.
+_SOLVERS = ("adam", "adamw", "sgd")
+# Multiplications of a step's largest product from which on a network fills the machine by itself.
+_LARGE = 2**26
+# How much losses and gradients may differ beside the largest: in float32, and in bfloat16.
+_ROUNDING, _ROUNDING_OF_BFLOAT16 = 1e-3, 0.1
+
+
+class Unequal(Exception):
+    """The stack would not compute what its members do."""
+
+
+def obstacle(net: Any) -> str | None:
+    """Why a net that is about to be trained cannot be part of a stack; None if nothing is."""
+    module = net.module_
+    n_rows = min(net.batch_size, len(net.subsets_[0]))
+    if net.solver not in _SOLVERS:
+        return f"solver={net.solver!r} takes steps that are not element by element"
+    if net.foreign_modules:
+        return "it has modules of your own"
+    if net.compiled:
+        return "compile=True"
+    if net.history or any(optimizer.state for optimizer in net.optimizers_):
+        return "it goes on from an earlier training"
+    if not all(_only_listens(callback) for _, callback in net.callbacks_):
+        return "it has callbacks, which may change it"
+    if n_rows * module.products_per_row() > _LARGE:
+        return "it is so large that nothing is gained"
+    if module.stack_key() is None:
+        return f"{type(module).__name__} with these parameters has no stack"
+    return None
+
+
+def signature(net: Any) -> Hashable:
+    """What the members of a stack have equal."""
+    rows, (_, valid) = net.subsets_[0].rows, net.subsets_
+    return (
+        type(net.module_),
+        net.module_.stack_key(),
+        net.solver,
+        str(net.device),
+        net.autocast,
+        net.steps_per_epoch,
+        net.takes_snapshots_,
+        rows.may_miss,
+        rows.weight is None,
+        rows.condition is None,
+        valid is None,
+    )
+
+
+def bytes_of(net: Any) -> float:
+    """How much memory a net takes within a stack, about."""
+    module, rows = net.module_, net.subsets_[0].rows
+    n_weights = sum(p.numel() for p in module.parameters())
+    widths = sum(p.shape[0] for p in module.parameters()) + module.architecture.n_features
+    n_rows = min(net.batch_size, len(net.subsets_[0])) * module.passes_per_row()
+    # Of weights there are gradients, two averages, copies of two epochs of these, and its own.
+    return 4.0 * (12 * n_weights + 8 * n_rows * widths + rows.n_kept)
+
+
+def _only_listens(callback: Any) -> bool:
+    return type(callback) is EpochTimer or type(callback).__module__.startswith("skae.")
+
+
+class _Computed(NamedTuple):
+    """What a step computes, of all members."""
+
+    gradients: dict[str, Tensor]
+    terms: dict[str, Tensor]
+    logged: dict[str, Tensor]
+    followed: dict[str, Tensor]  # buffers as they are after the step
+    output: Tensor
+    aux: tuple[Tensor, ...]
+
+
+class Stack:
+    """Networks that are trained as one.
+
+    Parameters
+    ----------
+    nets : list of Net
+        Nets of one `signature`, about to be trained.
+    epochs : list of int
+        For how many epochs each is trained.
+
+    Raises
+    ------
+    Unequal
+        If the stack would not compute what its members do.
+    """
+
+    def __init__(self, nets: list[Any], epochs: list[int]) -> None:
+        # Those of the same settings stand beside each other: one call takes all their steps.
+        members = [Member(net, n, i) for i, (net, n) in enumerate(zip(nets, epochs, strict=True))]
+        self.members = sorted(members, key=lambda member: repr(member.settings))
+        largest = max(nets, key=lambda net: sum(p.numel() for p in net.module_.parameters()))
+        self.precision = largest._precision
+        self.template = deepcopy(largest.module_).train()
+        self.followed = self.template.followed()
+        modules = [member.net.module_ for member in self.members]
+        self.tensors = StackedTensors(modules, self.template)
+        self.numbers = Numbers(modules, self.template)
+        self.batches = StackedBatches([member.net for member in self.members], self.template)
+        self._traced: dict[Any, Any] = {}
+        self._generations: list[dict[Any, Tensor]] = []
+        for member in self.members:
+            member.seed_epoch(0)
+            member.push_buffers(self.tensors, self._at(member))
+        first = next(self.batches.epoch())
+        self.steps = StackedSteps(self.members, self.tensors, self._proven(first))
+
+    # ------------------------------------------------------------- whether it is the same
+
+    def _proven(self, batch: StackedBatch) -> list[str]:
+        """Compare losses and gradients with those of the members' own code; which have one."""
+        found = self._compute(batch.stacked)
+        wide = self.members[0].net.autocast is None
+        tolerance = _ROUNDING if wide else _ROUNDING_OF_BFLOAT16
+        names: list[str] = []
+        for i, member in enumerate(self.members):
+            terms, gradients = member.own_gradients(batch.of_members[i])
+            names = list(gradients)
+            if terms.keys() != found.terms.keys():
+                raise Unequal("it has terms of its own")
+            pairs = [(terms[name], found.terms[name][i]) for name in terms]
+            pairs += [
+                (gradients[name], self.tensors.part(name, found.gradients[name], i))
+                for name in names
+            ]
+            for own, stacked in pairs:
+                limit = tolerance * float(own.abs().max()) + 1e-6
+                if not bool(((own - stacked).abs() <= limit).all()):
+                    raise Unequal("within a stack it would learn something else")
+        return names
+
+    # --------------------------------------------------------------------------- training
+
+    def run(self) -> list[BaseException | None]:
+        """Train; what ended each net's training before its time, in the order of the nets."""
+        outcomes: list[BaseException | None] = [None] * len(self.members)
+        try:
+            self._end({m: None for m in self.members if m.is_complete}, outcomes)
+            while self.members:
+                self._epoch(outcomes)
+        finally:  # after an interruption, what there is
+            self._end({member: None for member in self.members}, outcomes)
+        return outcomes
+
+    def _epoch(self, outcomes: list[BaseException | None]) -> None:
+        start = time.perf_counter()
+        for i, member in enumerate(self.members):
+            member.open_epoch()
+            member.push_buffers(self.tensors, i)
+        losses, weights = [], []
+        for batch in self.batches.epoch():
+            found, logged = self._step(batch)
+            losses.append({**found.terms, **logged})
+            weights.append(batch.weights)
+        means = _means(losses, torch.stack(weights))
+        seconds = (time.perf_counter() - start) / len(self.members)
+        diverged = {}
+        for i, member in enumerate(self.members):
+            of_member = {name: values[i] for name, values in means.items()}
+            error = member.record(of_member, list(found.terms), seconds)
+            if error is not None:
+                diverged[member] = error
+        self._end(diverged, outcomes)
+        if not self.members:
+            return
+        ended: dict[Member, BaseException | None] = {}
+        for i, member in enumerate(self.members):
+            if member.has_listeners:
+                self.tensors.pull(i, member.net.module_)
+            error = member.close_epoch()
+            if error is not None or member.is_complete:
+                ended[member] = error
+        if self.members[0].takes_snapshots:
+            self._take_snapshot()
+        self._end(ended, outcomes)
+
+    def _step(self, batch: StackedBatch) -> tuple[_Computed, dict[str, Tensor]]:
+        """One step of all members, and of the phases that follow; what is logged."""
+        found = self._compute(batch.stacked)
+        self.steps.step(0, found.gradients)
+        logged = dict(found.logged)
+        for k, (phase, _) in enumerate(self.members[0].net.later_):
+            gradients, logged[phase.name] = self._compute_phase(k, batch.stacked, found)
+            self.steps.step(1 + k, gradients)
+        for name, values in found.followed.items():
+            self.tensors.buffers[name].copy_(values)
+        if self.followed is None:
+            self._follow_one_by_one(batch, found)
+        for member in self.members:
+            member.after_step()
+        return found, logged
+
+    def _follow_one_by_one(self, batch: StackedBatch, found: _Computed) -> None:
+        """Let the members' own code follow the step, where no stack can."""
+        for i, (member, own) in enumerate(zip(self.members, batch.of_members, strict=True)):
+            n, module = len(own.x), member.net.module_
+            self.tensors.pull(i, module)
+            aux = tuple(value[i, :n] for value in found.aux)
+            module.after_step(own, Loss({}, found.output[i, :n], aux))
+            self.tensors.push(i, module)
+
+    # ------------------------------------------------------------------- what is computed
+
+    def _compute(self, batch: Batch) -> _Computed:
+        """Losses of all members, and their gradients."""
+        tensors = self.tensors
+        arguments = (tensors.weights, tensors.buffers, self.numbers.values, _present(batch))
+        return _Computed(*self._run_traced("loss", self._loss_of_one, arguments))
+
+    def _loss_of_one(self, weights: Any, buffers: Any, numbers: Any, given: Any) -> Any:
+        buffers = {name: value.clone() for name, value in buffers.items()}
+        batch = _batch_of(given)
+
+        def objective(weights: dict[str, Tensor]) -> Any:
+            def compute() -> tuple[Tensor, Loss]:
+                loss = self.template.loss(batch)
+                return reduce(torch.add, loss.terms.values()) * self.template.step_scale(), loss
+
+            total, loss = self._call(weights, buffers, numbers, compute)
+            return total, (loss.terms, dict(loss.logged), loss.output, loss.aux)
+
+        gradients, (_, found) = grad_and_value(objective, has_aux=True)(weights)
+        terms, logged, output, aux = found
+        followed = {}
+        if self.followed:
+            after = Loss(terms, output, aux)
+            self._call(weights, buffers, numbers, lambda: self.template.after_step(batch, after))
+            followed = {name: buffers[name] for name in self.followed}
+        return gradients, terms, logged, followed, output, aux
+
+    def _compute_phase(
+        self, k: int, batch: Batch, found: _Computed
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Gradients of a later phase, and its losses."""
+        trained = self.steps.names_of(1 + k)
+        weights = self.tensors.weights
+        arguments = (
+            {name: weights[name] for name in trained},
+            {name: values for name, values in weights.items() if name not in trained},
+            self.tensors.buffers,
+            self.numbers.values,
+            _present(batch),
+            (found.output, found.aux),
+        )
+
+        def of_one(own: Any, others: Any, buffers: Any, numbers: Any, given: Any, before: Any) -> Any:
+            def objective(own: dict[str, Tensor]) -> Any:
+                def compute() -> Tensor:
+                    phase = self.template.phases()[k]
+                    return phase.loss(_batch_of(given), Loss({}, *before))
+
+                return self._call({**own, **others}, buffers, numbers, compute)
+
+            return grad_and_value(objective)(own)
+
+        gradients, losses = self._run_traced(k, of_one, arguments)
+        return gradients, losses
+
+    def _call(self, weights: Any, buffers: Any, numbers: Any, compute: Any) -> Any:
+        """What the template computes with these weights, buffers and numbers."""
+        given = {f"module.{name}": value for name, value in {**weights, **buffers}.items()}
+        with self.numbers.set_to(numbers), self.precision():
+            return functional_call(_Calls(self.template, compute), given, ())
+
+    def _run_traced(self, what: Any, of_one: Any, arguments: Any) -> Any:
+        """`of_one` for every member, recorded once for these shapes as a list of operations."""
+        key = (what, _shapes(arguments))
+        if key not in self._traced:
+            with stacking(), torch.enable_grad():
+                try:
+                    traced = make_fx(lambda *given: vmap(of_one)(*given))(*arguments)
+                except (RuntimeError, NotImplementedError) as error:
+                    raise Unequal(f"its operations cannot be stacked ({error})") from error
+            traced.graph.eliminate_dead_code()
+            traced.recompile()
+            self._traced[key] = traced
+        with torch.no_grad():
+            return self._traced[key](*arguments)
+
+    # -------------------------------------------------------------- members' own state
+
+    def _at(self, member: Member) -> int:
+        return self.members.index(member)
+
+    def _state(self) -> dict[Any, Tensor]:
+        """All that training changes."""
+        return {
+            **{("weight", name): values for name, values in self.tensors.weights.items()},
+            **{("buffer", name): values for name, values in self.tensors.buffers.items()},
+            **self.steps.state(),
+        }
+
+    def _take_snapshot(self) -> None:
+        """Copy all that training changes; copies of the last two epochs are kept."""
+        state = self._state()
+        if len(self._generations) == 2 and self._generations[-1].keys() == state.keys():
+            copies = self._generations.pop()
+            for name, values in state.items():
+                copies[name].copy_(values)
+        else:
+            copies = {name: values.clone() for name, values in state.items()}
+        self._generations = [copies, *self._generations[:1]]
+
+    def _end(
+        self, ended: dict[Member, BaseException | None], outcomes: list[BaseException | None]
+    ) -> None:
+        """Give members back what they have learned, and go on without them."""
+        if not ended:
+            return
+        for member, error in ended.items():
+            outcomes[member.place] = error
+            self._give_back(member)
+        left = [i for i, member in enumerate(self.members) if member not in ended]
+        self.members = [self.members[i] for i in left]
+        if not left:
+            return
+        index = torch.tensor(left)
+        self.tensors.select(index)
+        self.numbers.select(index)
+        self.steps.select(index, self.members, self.tensors)
+        self.batches = StackedBatches([member.net for member in self.members], self.template)
+        self._generations = [
+            {name: values.index_select(0, index.to(values.device)) for name, values in g.items()}
+            for g in self._generations
+        ]
+
+    def _give_back(self, member: Member) -> None:
+        """Weights, buffers and states of optimisers, as they are now, and copies of the last
+        epochs' to go back to."""
+        i, n_epochs = self._at(member), len(member.net.history_)
+        newest = n_epochs - 1 if member.has_diverged else n_epochs
+        for age, generation in reversed(list(enumerate(self._generations))):
+            self._write(member, i, generation)
+            if member.takes_snapshots:
+                member.net.snapshot_.take(newest - age)
+        self._write(member, i, self._state())
+        member.leave()
+
+    def _write(self, member: Member, i: int, state: dict[Any, Tensor]) -> None:
+        self.tensors.pull(i, member.net.module_, state)
+        self.steps.pull(i, member.net, state, self.tensors)
+
+
+class _Calls(nn.Module):
+    """A module whose forward pass is something that another module computes."""
+
+    def __init__(self, module: nn.Module, compute: Any) -> None:
+        super().__init__()
+        self.module, self.compute = module, compute
+
+    def forward(self) -> Any:
+        return self.compute()
+
+
+def _present(batch: Batch) -> dict[str, Tensor]:
+    """What a batch has."""
+    return {name: value for name, value in batch._asdict().items() if value is not None}
+
+
+def _batch_of(given: dict[str, Tensor]) -> Batch:
+    return Batch(**{**dict.fromkeys(Batch._fields), **given})  # type: ignore[arg-type]
+
+
+def _means(losses: list[dict[str, Tensor]], weights: Tensor) -> dict[str, list[float]]:
+    """Of every name, means over the rows of an epoch; weights (n_steps, n_members)."""
+    share = weights / weights.sum(0)
+    return {
+        name: (torch.stack([step[name] for step in losses]).cpu().double() * share).sum(0).tolist()
+        for name in losses[0]
+    }
+
+
+def _shapes(arguments: Any) -> Hashable:
+    """The shapes of tensors in nested containers."""
+    if isinstance(arguments, Tensor):
+        return tuple(arguments.shape)
+    if isinstance(arguments, dict):
+        return tuple((name, _shapes(value)) for name, value in arguments.items())
+    if isinstance(arguments, tuple):
+        return tuple(_shapes(value) for value in arguments)
+    return None

@@ -1,0 +1,139 @@
+"""The batches of networks that are trained as one stack: each member sees those of its own fit."""
+
+from collections.abc import Hashable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from skae._training.data import Batch, batch_sizes
+from skae._training.stacked_weights import Index, index_of, put
+
+
+class StackedBatch(NamedTuple):
+    """A batch of every member: as one, and of each as its own code would see it."""
+
+    stacked: Batch
+    of_members: list[Batch]
+    weights: Tensor  # what each counts in an epoch's mean, (n_members,), float64
+
+
+class StackedBatches:
+    """The batches of nets, whose members of the same rows and seed share them until they are
+    prepared.
+
+    Parameters
+    ----------
+    nets : list of Net
+        Nets that are being trained.
+    template : TrainableModule
+        The module of the largest.
+    """
+
+    def __init__(self, nets: list[Any], template: Any) -> None:
+        self.nets = nets
+        shared: dict[Hashable, int] = {}
+        for_index: list[tuple[Hashable, Tensor]] = []
+        self._group = []  # of each member: which order of which rows it sees
+        self._leaders: list[Any] = []
+        for net in nets:
+            subset = net.subsets_[0]
+            key = (subset.rows.identity(), net.seed, _number_of(subset.index, for_index))
+            if key not in shared:
+                shared[key] = len(self._leaders)
+                self._leaders.append(net)
+            self._group.append(shared[key])
+        self._sizes = [batch_sizes(len(net.subsets_[0]), net.batch_size) for net in nets]
+        largest = template.blocks().draws
+        self._places = [_places_of_draws(net.module_.blocks().draws, largest) for net in nets]
+        self._n_draws = None if largest is None else sum(largest)
+
+    def epoch(self) -> Iterator[StackedBatch]:
+        """The batches of the epoch that each net has begun."""
+        parts = []
+        for net in self._leaders:
+            subset, loader = net.subsets_[0], net.get_iterator(net.subsets_[0], training=True)
+            order = torch.randperm(len(subset), generator=net.order_)
+            order = order if subset.index is None else subset.index[order]
+            parts.append((subset.rows, loader.parts(order.to(subset.rows.index_device))))
+        for k in range(len(self._sizes[0])):
+            shared = [rows.batch(of_rows[k]) for rows, of_rows in parts]
+            yield self._stacked(k, shared)
+
+    def _stacked(self, k: int, shared: list[Batch]) -> StackedBatch:
+        prepared = [
+            net.module_.prepare(shared[g], net.generator_)
+            for net, g in zip(self.nets, self._group, strict=True)
+        ]
+        sizes = [size[k] for size in self._sizes]
+        n_rows = max(sizes)
+        stacked = {}
+        for name in Batch._fields:
+            values = [getattr(batch, name) for batch in prepared]
+            if values[0] is None:
+                stacked[name] = None
+            elif all(v is getattr(shared[g], name) for v, g in zip(values, self._group, strict=True)):
+                stacked[name] = self._of_groups([getattr(b, name) for b in shared], n_rows)
+            else:
+                stacked[name] = self._of_members(name, values, n_rows)
+        if all(getattr(b, "x") is getattr(b, "y") for b in prepared):
+            stacked["y"] = stacked["x"]
+        weights = torch.tensor(sizes, dtype=torch.float64)
+        if stacked["weight"] is not None:
+            weights = stacked["weight"].sum(1).cpu().double()
+        elif min(sizes) < n_rows:
+            counts = torch.tensor(sizes, device=stacked["x"].device)[:, None]
+            stacked["weight"] = (torch.arange(n_rows, device=counts.device) < counts).float()
+        return StackedBatch(Batch(**stacked), prepared, weights)
+
+    def _of_groups(self, values: list[Tensor], n_rows: int) -> Tensor:
+        """What members have in common, repeated for each of them."""
+        if all(len(value) == n_rows for value in values):
+            of_groups = torch.stack(values)
+        else:
+            of_groups = values[0].new_zeros((len(values), n_rows, *values[0].shape[1:]))
+            for place, value in zip(of_groups, values, strict=True):
+                place[: len(value)] = value
+        if len(values) == len(self._group):
+            return of_groups
+        return of_groups[torch.tensor(self._group, device=of_groups.device)]
+
+    def _of_members(self, name: str, values: list[Tensor], n_rows: int) -> Tensor:
+        """What each member has of its own: rows and columns that it lacks stay zero."""
+        first = values[0]
+        if name not in ("draws", "gate") and all(value.shape == first.shape for value in values):
+            return torch.stack(values)
+        shape = list(first.shape)
+        shape[0] = n_rows
+        indices: list[Index] = [None] * len(values)
+        fill = 0.0
+        if name == "draws" and self._n_draws is not None:
+            shape[-1], indices = self._n_draws, self._places
+            fill = self.nets[0].module_.blocks().unused_draw
+        if name == "gate":
+            shape[-1] = max(value.shape[-1] for value in values)
+        found = first.new_full((len(values), *shape), fill)
+        for place, index, value in zip(found, indices, values, strict=True):
+            rows = place[: len(value)]
+            if index is None:
+                rows[..., : value.shape[-1]] = value
+            else:
+                rows[..., index[0]] = value
+        return found
+
+
+def _number_of(index: Tensor | None, known: list[tuple[Hashable, Tensor]]) -> Hashable:
+    """A number for each index of rows, the same for equal ones."""
+    if index is None:
+        return None
+    for number, other in known:
+        if other is index or torch.equal(other, index):
+            return number
+    known.append((len(known), index))
+    return len(known) - 1
+
+
+def _places_of_draws(own: tuple[int, ...] | None, largest: tuple[int, ...] | None) -> Index:
+    if own is None or largest is None:
+        return None
+    return index_of(torch.Size([sum(own)]), {0: own}, {0: largest})

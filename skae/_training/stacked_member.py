@@ -1,0 +1,128 @@
+"""A net as a member of a stack: what it does by itself, epoch by epoch."""
+
+from typing import Any
+
+from skorch.callbacks import EpochTimer
+from torch import Tensor
+
+from skae._training.callbacks import CompareWithStart, Diverged, TrainingStopped
+from skae._training.data import Batch
+from skae._training.stacked_weights import StackedTensors
+
+# Callbacks that hear nothing of epochs, or what is measured here.
+_SILENT = (EpochTimer, CompareWithStart)
+
+
+class Member:
+    """A net that is trained within a stack.
+
+    Parameters
+    ----------
+    net : Net
+        The net, about to be trained.
+    epochs : int
+        For how many epochs it is trained.
+    place : int
+        Which one of the nets it is.
+    """
+
+    def __init__(self, net: Any, epochs: int, place: int) -> None:
+        self.net, self.epochs, self.place = net, epochs, place
+        self.takes_snapshots = net.takes_snapshots_
+        net.takes_snapshots_ = False  # the stack does
+        listeners = [callback for _, callback in net.callbacks_]
+        self.has_listeners = not all(type(callback) in _SILENT for callback in listeners)
+        self.has_diverged = False
+        self._versions: dict[str, int] = {}
+        self._data = dict(zip(("dataset_train", "dataset_valid"), net.subsets_, strict=True))
+        if net.learning_rate == "adaptive":  # each by its own losses
+            self.settings: tuple[Any, ...] = (place,)
+        else:
+            changes = net.schedule_ is not None
+            schedule = (net.learning_rate, epochs) if changes else ()
+            self.settings = (float(net.lr), float(net.alpha), float(net.momentum), schedule)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether it has been trained for its epochs."""
+        return len(self.net.history_) >= self.epochs
+
+    def seed_epoch(self, epoch: int) -> None:
+        """Let its generators, and its module, begin an epoch."""
+        self.net.seed_epoch(epoch)
+        if not self.net.module_.training:
+            self.net.module_.train()
+
+    def open_epoch(self) -> None:
+        """Begin an epoch, as skorch's loop does."""
+        net = self.net
+        if self.has_listeners:
+            net.notify("on_epoch_begin", **self._data)
+        else:
+            net.history_.append({"batches": [], "epoch": len(net.history_) + 1})
+            net.seed_epoch(len(net.history_) - 1)
+        if not net.module_.training:
+            net.module_.train()
+
+    def push_buffers(self, tensors: StackedTensors, i: int) -> None:
+        """Hand the buffers that its module has changed by itself over to the stack."""
+        for name, buffer in self.net.module_.named_buffers():
+            if self._versions.get(name) != buffer._version:
+                tensors.push_buffer(i, name, buffer)
+                self._versions[name] = buffer._version
+
+    def own_gradients(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Terms of the loss and gradients of a batch, by its own code."""
+        net = self.net
+        for optimizer in net.optimizers_:
+            optimizer.zero_grad()
+        terms = net.train_step_single(batch)["terms"]
+        named = net.module_.named_parameters()
+        gradients = {name: p.grad for name, p in named if p.grad is not None}
+        for optimizer in net.optimizers_:
+            optimizer.zero_grad()
+        return terms, gradients
+
+    def after_step(self) -> None:
+        """Hear that the stack has taken a step."""
+        if self.net.schedule_ is not None:
+            self.net.schedule_.step()
+
+    def record(self, means: dict[str, float], terms: list[str], seconds: float) -> Diverged | None:
+        """Write an epoch's losses to the history; what ends the training, if they are not finite."""
+        try:
+            self.net.record_training(means, terms)
+        except Diverged as error:
+            self.has_diverged = True
+            return error
+        list.__getitem__(self.net.history_, -1)["dur"] = seconds
+        return None
+
+    def close_epoch(self) -> TrainingStopped | None:
+        """End an epoch, as skorch's loop does; what ends the training, if something does."""
+        if not self.has_listeners:
+            return None
+        net, subset = self.net, self._data["dataset_valid"]
+        seconds = net.history_[-1, "dur"]
+        if subset is not None:
+            rows = net.get_iterator(subset, training=False)
+            net.run_single_epoch(rows, training=False, prefix="valid", step_fn=net.validation_step)
+        try:
+            net.notify("on_epoch_end", **self._data)
+        except TrainingStopped as stop:
+            return stop
+        finally:
+            list.__getitem__(net.history_, -1)["dur"] = seconds
+        return None
+
+    def leave(self) -> None:
+        """Go on by itself."""
+        self.net.takes_snapshots_ = self.takes_snapshots
+        for p in self.net.module_.parameters():
+            p.grad = None
+
+
+def rate_of(net: Any) -> float:
+    """The learning rate of the step that comes."""
+    rate: float = net.optimizer_.param_groups[0]["lr"]
+    return rate

@@ -1,0 +1,165 @@
+"""Steps of the optimisers of a stack: element by element, those of equal settings in one call."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.adam import adam
+from torch.optim.adamw import adamw
+from torch.optim.sgd import sgd
+
+from skae._training.stacked_member import Member, rate_of
+from skae._training.stacked_weights import StackedTensors
+
+# What optimisers keep of every weight, by their own names.
+_STATES = {"adam": ("exp_avg", "exp_avg_sq"), "adamw": ("exp_avg", "exp_avg_sq")}
+
+
+class _Part:
+    """Weights of neighbours with equal settings, of which all decay or none."""
+
+    def __init__(self, alpha: float) -> None:
+        self.alpha = alpha
+        self.names: list[str] = []
+        self.weights: list[Tensor] = []
+        self.states: list[list[Tensor]] = [[], []]
+        self.counts: list[Tensor] = []
+
+
+class StackedSteps:
+    """Optimisers of the loss and of each later phase, for all members.
+
+    Parameters
+    ----------
+    members : list of Member
+        The members; those of equal settings stand beside each other.
+    tensors : StackedTensors
+        Their weights.
+    trained : list of str
+        The weights that have a gradient of the loss.
+    """
+
+    def __init__(self, members: list[Member], tensors: StackedTensors, trained: list[str]) -> None:
+        net = members[0].net
+        self.solver = net.solver
+        named = {id(p): name for name, p in net.module_.named_parameters()}
+        self._decayed = {named[id(p)] for p in net.module_.decayed()}
+        phases = [phase for phase, _ in net.later_]
+        self._names = [trained] + [
+            [named[id(p)] for p in phase.parameters if p.requires_grad] for phase in phases
+        ]
+        self._shares = [(1.0, True), *((phase.rate, phase.decays) for phase in phases)]
+        self._states: list[dict[str, list[Tensor]]] = []
+        for names in self._names:
+            kept = _STATES.get(self.solver, ("momentum_buffer",))
+            self._states.append(
+                {n: [torch.zeros_like(tensors.weights[n]) for _ in kept] for n in names}
+            )
+        self._n_steps = 0
+        self._arrange(members, tensors)
+
+    def names_of(self, k: int) -> list[str]:
+        """The weights that the k-th optimiser steps."""
+        return self._names[k]
+
+    def _arrange(self, members: list[Member], tensors: StackedTensors) -> None:
+        """Divide the members into neighbours of equal settings."""
+        starts = [
+            i
+            for i in range(len(members))
+            if i == 0 or members[i].settings != members[i - 1].settings
+        ]
+        ends = [*starts[1:], len(members)]
+        self._runs = [
+            (members[a].net, slice(a, b), [self._parts(k, members[a].net, slice(a, b), tensors)
+             for k in range(len(self._names))])
+            for a, b in zip(starts, ends, strict=True)
+        ]
+
+    def _parts(self, k: int, net: Any, of: slice, tensors: StackedTensors) -> list[_Part]:
+        alpha = float(net.alpha) * self._shares[k][1]
+        parts = {True: _Part(alpha), False: _Part(0.0)}
+        for name in self._names[k]:
+            part = parts[alpha > 0 and name in self._decayed]
+            part.names.append(name)
+            part.weights.append(tensors.weights[name][of])
+            for kept, state in zip(part.states, self._states[k][name], strict=False):
+                kept.append(state[of])
+            part.counts.append(torch.tensor(float(self._n_steps)))
+        return [part for part in parts.values() if part.names]
+
+    @torch.no_grad()
+    def step(self, k: int, gradients: dict[str, Tensor]) -> None:
+        """A step of the k-th optimiser of every member."""
+        self._n_steps += k == 0
+        for net, of, parts in self._runs:
+            rate = rate_of(net) * self._shares[k][0]
+            for part in parts[k]:
+                self._step_part(part, rate, net, [gradients[name][of] for name in part.names])
+
+    def _step_part(self, part: _Part, rate: float, net: Any, gradients: list[Tensor]) -> None:
+        if self.solver == "sgd":
+            momentum = float(net.momentum)
+            sgd(
+                part.weights,
+                gradients,
+                list(part.states[0]) if momentum else [None] * len(gradients),
+                fused=True,
+                weight_decay=part.alpha,
+                momentum=momentum,
+                lr=rate,
+                dampening=0.0,
+                nesterov=momentum > 0,
+                maximize=False,
+            )
+            return
+        (adam if self.solver == "adam" else adamw)(
+            part.weights,
+            gradients,
+            part.states[0],
+            part.states[1],
+            [],  # of amsgrad
+            part.counts,
+            fused=True,
+            amsgrad=False,
+            beta1=0.9,
+            beta2=0.999,
+            lr=rate,
+            weight_decay=part.alpha,
+            eps=1e-8,
+            maximize=False,
+        )
+
+    # ------------------------------------------------------------------------- states
+
+    def state(self) -> dict[Any, Tensor]:
+        """What optimisers keep, by optimiser, weight and number."""
+        return {
+            (k, name, j): state
+            for k, states in enumerate(self._states)
+            for name, kept in states.items()
+            for j, state in enumerate(kept)
+        }
+
+    def select(self, index: Tensor, members: list[Member], tensors: StackedTensors) -> None:
+        """Go on with these members alone."""
+        for states in self._states:
+            for name, kept in states.items():
+                states[name] = [s.index_select(0, index.to(s.device)) for s in kept]
+        self._arrange(members, tensors)
+
+    def pull(self, i: int, net: Any, state: dict[Any, Tensor], tensors: StackedTensors) -> None:
+        """Write a member's part of a state to the optimisers of its net."""
+        if not self._n_steps or (self.solver == "sgd" and not net.momentum):
+            return
+        named = dict(net.module_.named_parameters())
+        kept = _STATES.get(self.solver, ("momentum_buffer",))
+        for k, optimizer in enumerate(net.optimizers_):
+            for name in self._names[k]:
+                own: dict[str, Tensor] = {}
+                if self.solver != "sgd":
+                    own["step"] = torch.tensor(float(self._n_steps), device=named[name].device)
+                for j, called in enumerate(kept):
+                    part = tensors.part(name, state[k, name, j], i)
+                    own[called] = part.clone().contiguous()
+                optimizer.state[named[name]] = own

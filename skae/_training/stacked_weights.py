@@ -1,0 +1,225 @@
+"""The weights and buffers of networks that are alike, stacked: a dimension more, first of all.
+
+Networks may differ in size along some axes. They are padded to the size of the largest, with
+zeros or what `Blocks.fills` says.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from skae._training.module import Blocks, TrainableModule
+
+# An index along each axis, or None where the whole tensor is the member's.
+Index = tuple[Tensor, ...] | None
+
+
+def places(own: tuple[int, ...], largest: tuple[int, ...]) -> Tensor:
+    """Where the numbers of an axis stand in the larger one, of which each block is a part."""
+    found, start = [], 0
+    for size, room in zip(own, largest, strict=True):
+        found.append(torch.arange(start, start + size))
+        start += room
+    return torch.cat(found)
+
+
+def index_of(shape: torch.Size, own: dict[int, Any], largest: dict[int, Any]) -> Index:
+    """The index of a tensor of this shape in the larger one, by the blocks of its axes."""
+    if own == largest:
+        return None
+    return tuple(
+        places(own[axis], largest[axis]) if axis in own else torch.arange(n)
+        for axis, n in enumerate(shape)
+    )
+
+
+def taken(values: Tensor, index: Index) -> Tensor:
+    """A member's part of a tensor of the largest size."""
+    if index is None:
+        return values
+    return values[torch.meshgrid(*index, indexing="ij")]
+
+
+def put(values: Tensor, index: Index, own: Tensor) -> None:
+    """Write a member's part of a tensor of the largest size."""
+    if index is None:
+        values.copy_(own)
+    else:
+        values[torch.meshgrid(*index, indexing="ij")] = own.to(values.dtype)
+
+
+class StackedTensors:
+    """Weights and buffers of modules, by name; those of all modules in one tensor.
+
+    Parameters
+    ----------
+    modules : list of TrainableModule
+        The modules.
+    template : TrainableModule
+        One of the largest.
+    """
+
+    def __init__(self, modules: list[TrainableModule], template: TrainableModule) -> None:
+        blocks = template.blocks()
+        self.weights: dict[str, Tensor] = {}
+        self.buffers: dict[str, Tensor] = {}
+        self._indices: list[dict[str, Index]] = []
+        for module in modules:
+            self._indices.append(_indices(module, blocks))
+        for name, like in _trained(template).items():
+            self.weights[name] = self._padded(name, like, modules, blocks)
+        for name, like in _fixed(template).items():
+            self.buffers[name] = self._padded(name, like, modules, blocks)
+
+    def _padded(
+        self, name: str, like: Tensor, modules: list[TrainableModule], blocks: Blocks
+    ) -> Tensor:
+        shape = (len(modules), *like.shape)
+        values = like.new_full(shape, blocks.fills.get(name, 0))
+        for i, module in enumerate(modules):
+            put(values[i], self._indices[i].get(name), _named(module, name).detach())
+        return values
+
+    def part(self, name: str, values: Tensor, i: int) -> Tensor:
+        """Of what belongs to weights or buffers of this name, (n_members, ...), a member's part."""
+        return taken(values[i], self._indices[i].get(name))
+
+    @torch.no_grad()
+    def pull(
+        self, i: int, module: TrainableModule, state: dict[Any, Tensor] | None = None
+    ) -> None:
+        """Write a member's weights and buffers to its module, as they are or were in a state."""
+        for name, own in _trained(module).items():
+            values = self.weights[name] if state is None else state["weight", name]
+            own.copy_(self.part(name, values, i))
+        for name, own in _fixed(module).items():
+            values = self.buffers[name] if state is None else state["buffer", name]
+            own.copy_(self.part(name, values, i))
+
+    @torch.no_grad()
+    def push(self, i: int, module: TrainableModule) -> None:
+        """Take over a member's weights and buffers."""
+        for stacked, own in ((self.weights, _trained(module)), (self.buffers, _fixed(module))):
+            for name, values in own.items():
+                put(stacked[name][i], self._indices[i].get(name), values)
+
+    @torch.no_grad()
+    def push_buffer(self, i: int, name: str, own: Tensor) -> None:
+        """Take over a buffer of a member."""
+        put(self.buffers[name][i], self._indices[i].get(name), own)
+
+    def select(self, members: Tensor) -> None:
+        """Go on with these members alone."""
+        for stacked in (self.weights, self.buffers):
+            for name, values in stacked.items():
+                stacked[name] = values.index_select(0, members.to(values.device))
+        self._indices = [self._indices[i] for i in members.tolist()]
+
+
+def _indices(module: TrainableModule, largest: Blocks) -> dict[str, Index]:
+    own = module.blocks()
+    return {
+        name: index_of(_named(module, name).shape, own.axes[name], largest.axes[name])
+        for name in own.axes
+    }
+
+
+def _trained(module: nn.Module) -> dict[str, Tensor]:
+    return {name: p for name, p in module.named_parameters() if p.requires_grad}
+
+
+def _fixed(module: nn.Module) -> dict[str, Tensor]:
+    frozen = {name: p for name, p in module.named_parameters() if not p.requires_grad}
+    return {**frozen, **dict(module.named_buffers())}
+
+
+def _named(module: nn.Module, name: str) -> Tensor:
+    path, _, last = name.rpartition(".")
+    found: Tensor = getattr(module.get_submodule(path), last)
+    return found
+
+
+class Numbers:
+    """Plain numbers that differ from module to module, as tensors: what losses are computed with.
+
+    Parameters
+    ----------
+    modules : list of TrainableModule
+        The modules.
+    template : TrainableModule
+        What computes with the numbers of all of them.
+    """
+
+    def __init__(self, modules: list[TrainableModule], template: TrainableModule) -> None:
+        self._template = template
+        self.values: dict[str, Tensor] = {}
+        own = [_numbers(module) for module in modules]
+        device = next(template.parameters()).device
+        for name, value in _numbers(template).items():
+            of_all = [numbers[name] for numbers in own]
+            if any(number != value for number in of_all):
+                self.values[name] = torch.tensor(of_all, dtype=torch.float32, device=device)
+
+    @contextmanager
+    def set_to(self, numbers: dict[str, Tensor]) -> Iterator[None]:
+        """Within the block the template has these numbers."""
+        before = []
+        architecture = self._template.architecture
+        for name, number in numbers.items():
+            path, _, attribute = name.rpartition(".")
+            if path == "architecture":
+                continue
+            owner = self._template.get_submodule(path)
+            before.append((owner, attribute, getattr(owner, attribute)))
+            setattr(owner, attribute, number)
+        overlaid = {n.partition(".")[2]: v for n, v in numbers.items() if n.startswith(_OF_ARCH)}
+        if overlaid:
+            self._template.architecture = _Overlaid(architecture, overlaid)
+        try:
+            yield
+        finally:
+            self._template.architecture = architecture
+            for owner, attribute, value in before:
+                setattr(owner, attribute, value)
+
+    def select(self, members: Tensor) -> None:
+        """Go on with these members alone."""
+        self.values = {
+            name: values.index_select(0, members.to(values.device))
+            for name, values in self.values.items()
+        }
+
+
+_OF_ARCH = "architecture."
+
+
+def _numbers(module: Any) -> dict[str, float]:
+    """Those of a module and of its parts, and those that follow from its architecture."""
+    found = {
+        f"{path}.{name}": value
+        for path, part in module.named_modules()
+        for name, value in vars(part).items()
+        if path and type(value) is float
+    }
+    architecture = module.architecture
+    names = [*(field.name for field in fields(architecture)), "log_scale", "mean_variance"]
+    for name in names:
+        value = getattr(architecture, name)
+        if type(value) is float:
+            found[_OF_ARCH + name] = value
+    return found
+
+
+class _Overlaid:
+    """An architecture with some numbers replaced."""
+
+    def __init__(self, architecture: Any, numbers: dict[str, Tensor]) -> None:
+        self._architecture = architecture
+        vars(self).update(numbers)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._architecture, name)
