@@ -29,9 +29,9 @@ _CONSTRAINTS: dict[str, list[Any]] = {
 class _SharingSearch(BaseSearchCV):
     """A search whose `fit` is scikit-learn's, but for who evaluates the candidates."""
 
-    share: bool
-    share_approximate: bool
-    memory_limit: int | None
+    share: bool = True
+    share_approximate: bool = False
+    memory_limit: int | None = None
     shared_fits_: list[dict[str, Any]]
 
     @search_fit_context
@@ -60,7 +60,7 @@ class _SharingSearch(BaseSearchCV):
             advises=type(self).__name__ if self.scoring is None else None,
         )
         with_names(BaseSearchCV.fit, Parallel=sharing.parallel)(self, X, y, **params)
-        self.shared_fits_ = sharing.report
+        self.shared_fits_ = sharing.report.entries
         return self
 
 

@@ -36,13 +36,15 @@ def model_of(call: Call) -> Any:
 class Evaluation:
     """The evaluation of one candidate, which takes from a fold what is there.
 
-    `user` is the number by which the fold knows it. Rows are handed to estimators that may
+    `model` is `model_of(call)`; `user` the number by which the fold knows it. Rows are handed to estimators that may
     write on them as copies.
     """
 
-    def __init__(self, call: Call, root: Root, user: int) -> None:
+    location = None  # as of a memory of a Pipeline that copies no steps
+
+    def __init__(self, call: Call, model: Any, root: Root, user: int) -> None:
         _, (_, self._X, self._y), self._keywords = call
-        self._model = model_of(call)
+        self._model = model
         self._known = is_known(self._model)
         self._root = root
         self._user = user

@@ -5,9 +5,10 @@ from typing import Any
 
 from sklearn.base import clone
 
+from skae._linear.sizes import fit_sizes, score_sizes
 from skae._search.pieces import Piece
 from skae._search.scikit_learn import safe_split
-from skae._search.same_work import family, fingerprint, is_repeatable, may_share_sizes
+from skae._search.same_work import family, fingerprint, is_repeatable, sizes_of_one_fit
 
 Sizes = dict[tuple[tuple[str | None, ...], str], list[Any]]
 
@@ -35,22 +36,22 @@ class Models:
     """Models of several sizes that one fit has made."""
 
     def __init__(self, step: Any, sizes: list[Any], X: Any, y: Any, params: Any, user: int):
-        from skae._linear.sizes import fit_sizes
-
         self.piece = Piece("sizes", type(step).__name__)
         self._sizes = [(type(size), size) for size in sizes]
         self._scores: dict[str, list[float] | None] = {}
         with self.piece.paid_by(user):
             self._models = fit_sizes(clone(step), sizes, X, y, **params)
 
+    def __contains__(self, size: Any) -> bool:
+        return (type(size), size) in self._sizes
+
     def of_size(self, size: Any, user: int) -> Any:
+        """The fitted model of one size."""
         self.piece.used_by(user)
         return self._models[self._sizes.index((type(size), size))]
 
     def score(self, size: Any, rows: str, X: Any, user: int) -> float | None:
         """The score of the model of one size, when those of all sizes come together."""
-        from skae._linear.sizes import score_sizes
-
         if rows not in self._scores:
             with self.piece.paid_by(user, "score_time" if rows == "test" else None):
                 try:
@@ -105,7 +106,8 @@ class Node:
                 self._next[key] = None
         node = self._next[key]
         if node is not None:
-            node.piece.used_by(user)
+            for piece in node.made_by:
+                piece.used_by(user)
         return node
 
     def _fit(self, step: Any, key: str, user: int) -> "_Behind | None":
@@ -124,30 +126,33 @@ class Node:
             else:
                 return None
         self.pieces.append(piece)
-        return _Behind(self, fitted, piece, train, key)
+        made_by = [piece] if models is None else [piece, models.piece]
+        return _Behind(self, fitted, made_by, train, key)
 
     def _is_repeatable(self, step: Any) -> bool:
         if is_repeatable(step):
             return True
         size = getattr(step, "n_components", None)
-        return size is not None and may_share_sizes(step, self.train, [size], False)
+        return size is not None and bool(sizes_of_one_fit(step, self.train, [size]))
 
     def models(self, step: Any, user: int, params: dict[str, Any]) -> Models | None:
         """One fit of all sizes that are asked of a step here; None where each has its own."""
         key = family(step)
-        sizes = [] if key is None else self._sizes.get((self._path, key), [])
-        if key is None or len(sizes) < 2:
+        asked = [] if key is None else self._sizes.get((self._path, key), [])
+        if key is None or len(asked) < 2:
             return None
         if key not in self._models:
             self._models[key] = None
-            if may_share_sizes(step, self.train, sizes, self._approximate):
+            sizes = sizes_of_one_fit(step, self.train, asked, self._approximate)
+            if len(sizes) > 1:
                 try:
                     models = Models(step, sizes, self.train, self._y, params, user)
                 except Exception:  # so that only those sizes fail that fail by themselves
                     return None
                 self._models[key] = models
                 self.pieces.append(models.piece)
-        return self._models[key]
+        models = self._models[key]
+        return models if models is not None and step.n_components in models else None
 
 
 class Root(Node):
@@ -179,7 +184,7 @@ class Root(Node):
 class _Behind(Node):
     """The rows of a fold behind a fitted step; its pieces are counted at the root."""
 
-    def __init__(self, before: Node, fitted: Any, piece: Piece, train: Any, key: str) -> None:
+    def __init__(self, before: Node, fitted: Any, made_by: list[Piece], train: Any, key: str):
         super().__init__(
             train,
             before._y,
@@ -188,7 +193,7 @@ class _Behind(Node):
             keep=before._keep,
             path=(*before._path, key),
         )
-        self.fitted, self.piece = fitted, piece
+        self.fitted, self.made_by = fitted, made_by
         self.pieces = before.pieces
         self._before = before
         self._scored: dict[str, Any] = {}
@@ -197,6 +202,6 @@ class _Behind(Node):
         """Rows of the fold as the fitted steps transform them."""
         if rows not in self._scored:
             X = self._before.for_scoring(rows, user)
-            with self.piece.paid_by(user, "score_time" if rows == "test" else None):
+            with self.made_by[0].paid_by(user, "score_time" if rows == "test" else None):
                 self._scored[rows] = self.fitted.transform(X)
         return self._scored[rows]

@@ -31,6 +31,10 @@ class Piece:
         if user not in self.users:
             self.users.append(user)
 
+    def renumbered(self, numbers: list[int]) -> "Piece":
+        """The same piece, whose users have the numbers that stand in a list."""
+        return Piece(self.how, self.step, [numbers[user] for user in self.users], self.seconds)
+
     def divide(self, results: dict[int, dict[str, Any]]) -> None:
         """Take the seconds from who measured them, and give each user an equal share."""
         for time_of, payer in self.payer.items():

@@ -12,8 +12,7 @@ from skae._search.same_work import (
     fingerprint,
     is_network,
     is_repeatable,
-    may_share_sizes,
-    parts_of,
+    sizes_of_one_fit,
     steps_of,
 )
 
@@ -99,7 +98,7 @@ class _Candidates:
             steps = steps_of(model)
             if pairwise:
                 self.reasons[candidate] = "its rows are pairwise distances or kernels"
-            elif any(map(is_network, parts_of(model))):
+            elif any(map(is_network, steps)):
                 self.networks.add(candidate)
             elif (key := family(steps[0])) is not None:
                 families[key].append((candidate, steps))
@@ -108,9 +107,10 @@ class _Candidates:
         X = calls[0][1][1]
         for key, members in families.items():
             sizes = [steps[0].n_components for _, steps in members]
-            shared = may_share_sizes(members[0][1][0], X, sizes, approximate)
+            shared = sizes_of_one_fit(members[0][1][0], X, sizes, approximate)
             for candidate, steps in members:
-                if shared:
+                size = steps[0].n_components
+                if any(type(size) is type(other) and size == other for other in shared):
                     self.shared[candidate] = key
                     if len(steps) == 1:
                         self.whole.add(key)

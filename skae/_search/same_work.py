@@ -10,9 +10,11 @@ from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 from sklearn.utils import get_tags
 
+from skae._linear import sizes as sizes_module
+
 # Packages whose estimators and functions are known to depend on their arguments alone.
 _KNOWN = ("sklearn", "skae")
-_KNOWN_FUNCTIONS = (*_KNOWN, "numpy", "scipy", "builtins")
+_KNOWN_FUNCTIONS = (*_KNOWN, "numpy", "scipy", "torch", "builtins")
 
 # Parameters by which an estimator may write on the rows that it is given.
 _COPY = ("copy", "copy_X", "copy_x", "copy_X_train")
@@ -40,24 +42,29 @@ def is_skipped(step: Any) -> bool:
 
 def is_known(estimator: Any) -> bool:
     """Whether all parts of an estimator are of scikit-learn or skae, and write on no rows."""
-    return all(
-        _root(type(part)) in _KNOWN
-        and ".tests." not in type(part).__module__
-        and all(getattr(part, name, True) is not False for name in _COPY)
-        for part in parts_of(estimator)
-    )
+    for part in parts_of(estimator):
+        if is_skipped(part):
+            continue
+        params = part.get_params(deep=False) if _is_part(part) else {}
+        functions = [value for value in params.values() if callable(value) and not _is_part(value)]
+        if (
+            _root(type(part)) not in _KNOWN
+            or ".tests." in type(part).__module__
+            or any(params.get(name) is False for name in _COPY)
+            or any(_root(function) not in _KNOWN_FUNCTIONS for function in functions)
+        ):
+            return False
+    return True
 
 
 def is_repeatable(step: Any) -> bool:
     """Whether two fits of a step to the same rows are the same, to the last bit."""
+    if not is_known(step):
+        return False
     params = step.get_params()
     seeds = [value for name, value in params.items() if name.split("__")[-1] == "random_state"]
-    functions = [value for value in params.values() if callable(value) and not _is_part(value)]
-    return (
-        is_known(step)
-        and not any(get_tags(part).non_deterministic for part in parts_of(step))
-        and all(isinstance(seed, Integral) for seed in seeds)
-        and all(_root(function) in _KNOWN_FUNCTIONS for function in functions)
+    return all(isinstance(seed, Integral) for seed in seeds) and not any(
+        get_tags(part).non_deterministic for part in parts_of(step) if not is_skipped(part)
     )
 
 
@@ -101,14 +108,20 @@ def _hash(value: Any) -> str | None:
         return None
 
 
-def may_share_sizes(step: Any, X: Any, sizes: list[Any], approximate: bool) -> bool:
-    """Whether one fit serves these values of `n_components`."""
-    from skae._linear.sizes import can_share
+def sizes_of_one_fit(step: Any, X: Any, sizes: list[Any], approximate: bool = False) -> list[Any]:
+    """Those among values of `n_components` that one fit serves."""
 
+    def can_share(some: list[Any]) -> bool:
+        return sizes_module.can_share(step, X, some, approximate=approximate)
+
+    if not is_known(step):
+        return []
     try:
-        return is_known(step) and can_share(step, X, sizes, approximate=approximate)
+        if can_share(sizes):
+            return sizes
+        return [size for size in sizes if len(sizes) > 1 and can_share([size])]
     except Exception:  # its own fit says what is wrong with the rows
-        return False
+        return []
 
 
 def is_network(step: Any) -> bool:
