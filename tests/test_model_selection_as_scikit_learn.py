@@ -4,11 +4,7 @@ They run in a process of their own, because their module is changed, and its war
 errors.
 """
 
-import subprocess
-import sys
-from importlib.util import find_spec
 
-import pytest
 
 # Run by pytest as a plugin: as their module is imported, its names become ours.
 PLUGIN = """

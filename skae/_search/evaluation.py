@@ -36,8 +36,8 @@ def model_of(call: Call) -> Any:
 class Evaluation:
     """The evaluation of one candidate, which takes from a fold what is there.
 
-    `model` is `model_of(call)`; `user` the number by which the fold knows it. Rows are handed to estimators that may
-    write on them as copies.
+    `model` is `model_of(call)`; `user` the number by which the fold knows it. Estimators that may
+    write on their rows are given copies.
     """
 
     location = None  # as of a memory of a Pipeline that copies no steps
@@ -49,7 +49,7 @@ class Evaluation:
         self._root = root
         self._user = user
         self._node: Node | None = root  # the rows where the fit stands, as long as they are shared
-        self._shared = root  # the last of them
+        self._shared: Node = root  # the last of them
         self._n_shared = 0  # steps before them
         self._models: Models | None = None  # where one fit has served all sizes of the last step
         self._has_callbacks = bool(callbacks_of(self._keywords.get("callback_ctx")))

@@ -7,27 +7,24 @@ from sklearn.base import clone
 
 from skae._linear.sizes import fit_sizes, score_sizes
 from skae._search.pieces import Piece
+from skae._search.same_work import Keys, is_repeatable, sizes_of_one_fit
 from skae._search.scikit_learn import safe_split
-from skae._search.same_work import family, fingerprint, is_repeatable, sizes_of_one_fit
 
 Sizes = dict[tuple[tuple[str | None, ...], str], list[Any]]
 
 
-def path_of(steps: list[Any]) -> tuple[str | None, ...]:
-    """The fingerprints of the steps of a candidate."""
-    return tuple(map(fingerprint, steps))
-
-
-def sizes_of(candidates: Iterable[list[Any]]) -> Sizes:
+def sizes_of(candidates: Iterable[list[Any]], keys: Keys) -> Sizes:
     """The values of n_components that are asked of a step behind the same steps before it."""
     sizes: Sizes = {}
     for steps in candidates:
-        path = path_of(steps)
+        path = keys.path(steps)
         for index, step in enumerate(steps):
-            if (key := family(step)) is not None:
+            if (key := keys.family(step)) is not None:
                 known = sizes.setdefault((path[:index], key), [])
                 # By type, too: 1 is a number of codes, 1.0 a share of the variance.
-                if (type(step.n_components), step.n_components) not in [(type(k), k) for k in known]:
+                if (type(step.n_components), step.n_components) not in [
+                    (type(k), k) for k in known
+                ]:
                     known.append(step.n_components)
     return sizes
 
@@ -74,6 +71,7 @@ class Node:
         train: Any,
         y: Any,
         sizes: Sizes,
+        keys: Keys,
         *,
         approximate: bool,
         keep: bool,
@@ -82,7 +80,7 @@ class Node:
         self.train = train
         self.pieces: list[Piece] = []
         self._y = y
-        self._sizes = sizes
+        self._sizes, self._keys = sizes, keys
         self._approximate = approximate
         self._keep = keep
         self._path = path
@@ -94,7 +92,7 @@ class Node:
 
     def behind(self, step: Any, user: int) -> "_Behind | None":
         """The fitted step and the rows behind it; None where it must be fitted by itself."""
-        key = fingerprint(step)
+        key = self._keys.fingerprint(step)
         if key is None:
             return None
         if key not in self._next:
@@ -137,7 +135,7 @@ class Node:
 
     def models(self, step: Any, user: int, params: dict[str, Any]) -> Models | None:
         """One fit of all sizes that are asked of a step here; None where each has its own."""
-        key = family(step)
+        key = self._keys.family(step)
         asked = [] if key is None else self._sizes.get((self._path, key), [])
         if key is None or len(asked) < 2:
             return None
@@ -151,15 +149,23 @@ class Node:
                     return None
                 self._models[key] = models
                 self.pieces.append(models.piece)
-        models = self._models[key]
-        return models if models is not None and step.n_components in models else None
+        found = self._models[key]
+        return found if found is not None and step.n_components in found else None
 
 
 class Root(Node):
     """The rows of a fold as they are given; they are sliced once."""
 
-    def __init__(self, sizes: Sizes, *, approximate: bool = False, keep: bool = False) -> None:
-        super().__init__(None, None, sizes, approximate=approximate, keep=keep)
+    def __init__(
+        self,
+        candidates: Iterable[list[Any]],
+        keys: Keys,
+        *,
+        approximate: bool = False,
+        keep: bool = False,
+    ) -> None:
+        sizes = sizes_of(candidates, keys)
+        super().__init__(None, None, sizes, keys, approximate=approximate, keep=keep)
         self._sliced: dict[str, tuple[Any, Any]] = {}
 
     def split(
@@ -189,6 +195,7 @@ class _Behind(Node):
             train,
             before._y,
             before._sizes,
+            before._keys,
             approximate=before._approximate,
             keep=before._keep,
             path=(*before._path, key),

@@ -1,12 +1,12 @@
 """Which estimators do the same work, and may do it once."""
 
+import copy
 import sys
 from collections.abc import Callable, Iterator
 from numbers import Integral
 from typing import Any
 
 import joblib
-from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 from sklearn.utils import get_tags
 
@@ -96,9 +96,36 @@ def family(step: Any) -> str | None:
     if not _is_part(step) or "n_components" not in step.get_params(deep=False):
         return None
     try:
-        return fingerprint(clone(step).set_params(n_components=None))
+        sizeless = copy.copy(step)
+        sizeless.n_components = None
+        return fingerprint(sizeless)
     except Exception:  # a class that is no estimator in full
         return None
+
+
+class Keys:
+    """Fingerprints of unfitted steps, each found once: they are asked for while it is fitted."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[Any, int], tuple[Any, str | None]] = {}
+
+    def fingerprint(self, step: Any) -> str | None:
+        return self._once(fingerprint, step)
+
+    def family(self, step: Any) -> str | None:
+        return self._once(family, step)
+
+    def path(self, steps: list[Any]) -> tuple[str | None, ...]:
+        """The fingerprints of steps in a row."""
+        return tuple(map(self.fingerprint, steps))
+
+    def _once(self, find: Callable[[Any], str | None], step: Any) -> str | None:
+        if (find, id(step)) not in self._found:
+            self._found[find, id(step)] = (
+                step,
+                find(step),
+            )  # with the step, so that the id stays its
+        return self._found[find, id(step)][1]
 
 
 def _hash(value: Any) -> str | None:
@@ -131,9 +158,12 @@ def is_network(step: Any) -> bool:
 
 def _is_skae_network(step: Any) -> bool:
     """Nobody has made a network as long as its module is not loaded, which loads torch."""
-    names = ("_network_autoencoder", "NetworkAutoencoder"), (
-        "_latent_density",
-        "LatentDensityEstimator",
+    names = (
+        ("_network_autoencoder", "NetworkAutoencoder"),
+        (
+            "_latent_density",
+            "LatentDensityEstimator",
+        ),
     )
     modules = ((sys.modules.get(f"skae.{module}"), name) for module, name in names)
     return any(module and isinstance(step, getattr(module, name)) for module, name in modules)

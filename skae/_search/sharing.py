@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from joblib import effective_n_jobs
@@ -45,7 +46,9 @@ class Parallel(parallel.Parallel):
     def __call__(self, iterable: Iterable[Call]) -> list[Result]:
         """The results of the calls, in their order."""
         calls = list(iterable)
-        if not calls or any(getattr(call[0], "function", None) is not fit_and_score for call in calls):
+        if not calls or any(
+            getattr(call[0], "function", None) is not fit_and_score for call in calls
+        ):
             return super().__call__(calls)
         sharing = self._sharing
         if sharing.advises is not None:
@@ -89,4 +92,4 @@ class Parallel(parallel.Parallel):
         bytes_per_fold = max(getattr(calls[0][1][1], "nbytes", 0), 1)
         at_once = max(1, (self._sharing.memory_limit or _MEMORY_LIMIT) // bytes_per_fold)
         for begin in range(0, len(groups), at_once):
-            yield sorted(sum(groups[begin : begin + at_once], []))
+            yield sorted(chain.from_iterable(groups[begin : begin + at_once]))

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from skae._search.evaluation import Call, Evaluation, model_of
-from skae._search.fold import Root, path_of, sizes_of
+from skae._search.fold import Root
 from skae._search.pieces import Piece
 from skae._search.plan import candidate_of, split_of
-from skae._search.same_work import by_first_appearance, is_network, steps_of
+from skae._search.same_work import Keys, by_first_appearance, is_network, steps_of
 
 Result = dict[str, Any]
 
@@ -20,8 +20,9 @@ def evaluate_unit(calls: list[Call], approximate: bool) -> tuple[list[Result], l
     """
     models = [model_of(call) for call in calls]
     candidates = [steps_of(model) for model in models]
-    root = Root(sizes_of(candidates), approximate=approximate)
-    paths = [path_of(steps) for steps in candidates]
+    keys = Keys()
+    root = Root(candidates, keys, approximate=approximate)
+    paths = [keys.path(steps) for steps in candidates]
     depth = max(map(len, paths))
     ranks = [by_first_appearance([path[:n] for path in paths]) for n in range(1, depth + 1)]
     order = sorted(
@@ -48,14 +49,14 @@ def evaluate_together(
     models = {number: model_of(call) for number, call in calls.items()}
     steps = {number: steps_of(model) for number, model in models.items()}
     splits = {number: split_of(number, call) for number, call in calls.items()}
-    roots = {}
+    keys, roots = Keys(), {}
     for split in dict.fromkeys(splits.values()):
-        members = [steps[number] for number in calls if splits[number] == split]
-        roots[split] = Root(sizes_of(members), approximate=approximate, keep=True)
+        candidates = [steps[number] for number in calls if splits[number] == split]
+        roots[split] = Root(candidates, keys, approximate=approximate, keep=True)
     results: dict[int, Result] = {}
     pieces: list[Piece] = []
     reasons: dict[int, str] = {}
-    for numbers in _rounds(steps, splits):
+    for numbers in _rounds(steps, splits, keys):
         jobs = [
             Evaluation(calls[number], models[number], roots[splits[number]], number).run
             for number in numbers
@@ -86,11 +87,11 @@ def _network_of(steps: list[Any]) -> str:
     return ", ".join(type(step).__name__ for step in steps if is_network(step))
 
 
-def _rounds(steps: dict[int, list[Any]], splits: dict[int, int]) -> Iterator[list[int]]:
+def _rounds(steps: dict[int, list[Any]], splits: dict[int, int], keys: Keys) -> Iterator[list[int]]:
     """The calls in rounds in which no two wait for the same network to be trained."""
     needs = {}
     for number, its_steps in steps.items():
-        path = path_of(its_steps)
+        path = keys.path(its_steps)
         needs[number] = {
             (splits[number], path[: index + 1])
             for index, step in enumerate(its_steps[:-1])
