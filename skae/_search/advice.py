@@ -32,7 +32,7 @@ def warn_of_scores(search: str, calls: list[Call]) -> None:
         warnings.warn(
             f"{search} ranks candidates by their own scores here (scoring=None), {why} {_REMEDY}",
             UserWarning,
-            stacklevel=5,
+            stacklevel=8,  # who called fit of the search
         )
 
 

@@ -11,6 +11,7 @@ _WORDS = {
     "sizes": "{} fitted once for several sizes",
     "training": "{} trained together",
 }
+_OTHERWISE = "its steps do not allow it on these rows, or callbacks listen to them"
 
 
 class Report:
@@ -41,7 +42,7 @@ class Report:
                 self._enter(split, members, piece.how, piece.step)
         for number, call in enumerate(calls):
             if number not in shared:
-                why = reasons.get(candidate_of(call), "its steps do not allow it on these rows")
+                why = reasons.get(candidate_of(call), _OTHERWISE)
                 self._enter_alone(self._n_candidates + candidate_of(call), why)
         self._n_candidates += len({candidate_of(call) for call in calls})
         if not shared:
