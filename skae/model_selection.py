@@ -102,8 +102,9 @@ class GridSearchCV(_SharingSearch, model_selection.GridSearchCV):
         Whether sizes may also be cut from one decomposition where the solver is iterative or
         randomized, so that scores differ slightly from those of separate fits.
     memory_limit : int, default=None
-        Bytes that networks which train together may take, and their rows. None means as much as
-        is sensible for the memory that is free.
+        Bytes that networks which train together may take, and that the rows of their folds may
+        take; None means 2 GiB or, on a GPU, half of what is free there. One fold, and one
+        network, is trained in any case.
 
     Attributes
     ----------
@@ -121,8 +122,10 @@ refit_time_, multimetric_, classes_, n_features_in_, feature_names_in_
     -----
     Work is shared where results are provably the same: steps of scikit-learn and skae that are
     deterministic, networks with an integer `random_state`. A pipeline with a `memory` of its own,
-    or that is verbose, is fitted as it is. Candidates are evaluated in another order than
-    scikit-learn's, which is seen by estimators that draw from NumPy's global generator.
+    or that is verbose, is fitted as it is; so is a step that callbacks listen to. Where a shared
+    fit fails, each candidate is fitted by itself. A warning of a shared fit is given once.
+    Candidates that share work are evaluated fold by fold, which estimators notice that draw from
+    NumPy's global generator. With `n_jobs`, each process takes a fold, or a part of one.
 
     Examples
     --------
@@ -256,7 +259,12 @@ refit_time_, multimetric_, classes_, n_features_in_, feature_names_in_, shared_f
 
 
 @validate_params(
-    {**cross_validate_constraints, **_CONSTRAINTS}, prefer_skip_nested_validation=False
+    {
+        **cross_validate_constraints,
+        "share": _CONSTRAINTS["share"],
+        "memory_limit": _CONSTRAINTS["memory_limit"],
+    },
+    prefer_skip_nested_validation=False,
 )
 def cross_validate(
     estimator: Any,
@@ -293,8 +301,9 @@ return_estimator, return_indices, error_score
     share : bool, default=True
         False trains the networks of the folds one after the other.
     memory_limit : int, default=None
-        Bytes that networks which train together may take, and their rows. None means as much as
-        is sensible for the memory that is free.
+        Bytes that networks which train together may take, and that the rows of their folds may
+        take; None means 2 GiB or, on a GPU, half of what is free there. One fold, and one
+        network, is trained in any case.
 
     Returns
     -------

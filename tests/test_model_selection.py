@@ -21,13 +21,14 @@ from sklearn.exceptions import FitFailedWarning
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import make_scorer
+from sklearn.mixture import GaussianMixture
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, StandardScaler
 from sklearn.svm import SVC
 
 import skae
 from helpers import make_rows, network
-from skae import PPCA, VAE, Autoencoder, LinearAE, cross_validate
+from skae import PPCA, VAE, Autoencoder, LatentDensityEstimator, LinearAE, cross_validate
 from skae._search.fold import Root
 
 X = make_rows(60, 6, dtype=np.float64)
@@ -431,6 +432,7 @@ def test_callbacks_hear_of_the_same_tasks(estimator, grid, shared):
 
 
 NETWORK = network(Autoencoder, batch_size=10)
+DENSITY = LatentDensityEstimator(PCA(1), density=GaussianMixture(random_state=0), random_state=0)
 
 
 def test_networks_of_all_folds_are_trained_together():
@@ -510,6 +512,7 @@ def test_folds_that_memory_does_not_hold_come_one_after_the_other(monkeypatch):
             "may not be compared: log_likelihood, reconstruction",
         ),
         (make_pipeline(PCA(), PPCA(1)), {"pca__n_components": [2, 3]}, "these steps differ"),
+        (DENSITY, {"autoencoder__n_components": [1, 2]}, "grow as codes shrink"),
     ],
 )
 def test_scores_that_rank_wrongly_are_warned_of(estimator, grid, message):
@@ -536,6 +539,7 @@ def test_the_scoring_that_the_warning_names_ranks_sizes():
         (network(VAE), {"n_components": [1, 2]}, None),
         (Pipeline([("m", PPCA(1))]), {"m": [PPCA(1), network(VAE)]}, None),
         (NETWORK, {"alpha": [0.0, 0.1]}, None),
+        (DENSITY, {"density__n_components": [1, 2]}, None),
         (make_pipeline(NETWORK, Ridge()), {"autoencoder__n_components": [1, 2]}, None),
         (NETWORK, {"n_components": [1, 2]}, lambda model, X, y=None: model.score(X)),
     ],
@@ -557,8 +561,12 @@ def test_no_rows_are_kept(monkeypatch):
         return rows, y
 
     monkeypatch.setattr(Root, "split", watch)
-    search = skae.GridSearchCV(CLASSIFIER, {"pca__n_components": SIZES}, cv=3).fit(X, Y)
     gc.collect()
+    gc.disable()  # rows go as soon as their fold is done
+    try:
+        search = skae.GridSearchCV(CLASSIFIER, {"pca__n_components": SIZES}, cv=3).fit(X, Y)
+    finally:
+        gc.enable()
     assert alive
     assert not any(rows() is not None for rows in alive)
     assert len(pickle.dumps(search)) < 2 * len(pickle.dumps(search.best_estimator_)) + 10_000

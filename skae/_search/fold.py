@@ -179,6 +179,10 @@ class Root(Node):
                 self.train, self._y = self._sliced[rows]
         return self._sliced[rows]
 
+    def let_go(self) -> None:
+        """Let the rows go at once: nodes refer to each other, and would wait to be collected."""
+        self._next.clear()
+
     def name_of(self, X: Any) -> str | None:
         """Which rows these are; None for others."""
         return next((name for name, (rows, _) in self._sliced.items() if rows is X), None)

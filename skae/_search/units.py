@@ -29,7 +29,10 @@ def evaluate_unit(calls: list[Call], approximate: bool) -> tuple[list[Result], l
         range(len(calls)),
         key=lambda user: [rank(paths[user][: n + 1]) for n, rank in enumerate(ranks)],
     )
-    results = {user: Evaluation(calls[user], models[user], root, user).run() for user in order}
+    try:
+        results = {user: Evaluation(calls[user], models[user], root, user).run() for user in order}
+    finally:
+        root.let_go()
     for piece in root.pieces:
         piece.divide(results)
     return [results[user] for user in range(len(calls))], root.pieces
@@ -56,23 +59,29 @@ def evaluate_together(
     results: dict[int, Result] = {}
     pieces: list[Piece] = []
     reasons: dict[int, str] = {}
-    for numbers in _rounds(steps, splits, keys):
-        jobs = [
-            Evaluation(calls[number], models[number], roots[splits[number]], number).run
-            for number in numbers
-        ]
-        trainings: list[SharedTraining] = []
-        begin = time.time()
-        found = run_together(jobs, memory_limit=memory_limit, report=trainings)
-        _divide_time(found, time.time() - begin)
-        results.update(zip(numbers, found, strict=True))
-        for training in trainings:
-            members = [numbers[call] for call in training.calls]
-            if training.obstacle is None:
-                pieces.append(Piece("training", _network_of(steps[members[0]]), members))
-            else:
-                reasons[candidate_of(calls[members[0]])] = training.obstacle
-    return results, pieces + [piece for root in roots.values() for piece in root.pieces], reasons
+    try:
+        for numbers in _rounds(steps, splits, keys):
+            jobs = [
+                Evaluation(calls[number], models[number], roots[splits[number]], number).run
+                for number in numbers
+            ]
+            trainings: list[SharedTraining] = []
+            begin = time.time()
+            found = run_together(jobs, memory_limit=memory_limit, report=trainings)
+            _divide_time(found, time.time() - begin)
+            results.update(zip(numbers, found, strict=True))
+            for training in trainings:
+                members = [numbers[call] for call in training.calls]
+                if training.obstacle is None:
+                    pieces.append(Piece("training", _network_of(steps[members[0]]), members))
+                else:
+                    reasons[candidate_of(calls[members[0]])] = training.obstacle
+    finally:
+        for root in roots.values():
+            root.let_go()
+    for root in roots.values():
+        pieces += root.pieces
+    return results, pieces, reasons
 
 
 def _divide_time(results: list[Result], seconds: float) -> None:
