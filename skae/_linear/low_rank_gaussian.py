@@ -16,7 +16,7 @@ from skae._utils.validation import get_namespace, get_namespace_and_device
 
 _BLOCK_BYTES = 2**23
 # Squares of the residual are a difference of float32 sums down to this share of the total.
-_LEAST_DIFFERENCE = 0.05
+LEAST_DIFFERENCE = 0.05
 
 
 def log_density(X: Any, mean: Any, axes: Any, variances: Any, noise_variance: float) -> Any:
@@ -71,7 +71,7 @@ def mean_squares(X: Any, sample_weight: Any | None, mean: Any, axes: Any) -> tup
             explained = _column_squares(z, weight)
             left_out = total - explained.sum()
             # A small difference has lost its digits.
-            if not left_out > _LEAST_DIFFERENCE * total:
+            if not left_out > LEAST_DIFFERENCE * total:
                 left_out = _column_squares(centred - z @ axes, weight).sum()
         squares += explained
         residual += left_out
