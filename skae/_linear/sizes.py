@@ -8,6 +8,7 @@ fit otherwise, and is not shared.
 import copy
 import warnings
 from collections.abc import Iterable, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from skae._linear.low_rank_gaussian import mean_log_density, mean_squares
 from skae._linear.missing_values import has_nan
 from skae._linear.moments import Moments
 from skae._linear.pca import EXACT_SOLVERS, choose_svd_solver, cut_axes, is_count, size_of_rule
+from skae._utils.state import all_or_nothing
 from skae._utils.validation import check_rows, check_weight, get_namespace, is_numpy_namespace
 
 # How the warning begins that PPCA gives for every size that leaves nothing to the noise.
@@ -62,7 +64,10 @@ def can_share(estimator: Any, X: Any, sizes: Iterable[Any], *, approximate: bool
         return False
     if of_missing_values and not (approximate and estimator.solver in ("auto", "em")):
         return False
+    rules = ("mle",) if isinstance(estimator, PCA) else ("mle", "bic")
     for size in sizes:
+        if not isinstance(size, Real | None) and not (isinstance(size, str) and size in rules):
+            return False
         solver = "em" if of_missing_values else _solver_of(estimator, size, rows)
         exact = solver in (*EXACT_SOLVERS, "closed_form")
         if not (exact or approximate) or not _allows(estimator, size, rows, solver, exact):
@@ -88,9 +93,7 @@ def _allows(estimator: Any, size: Any, rows: Any, solver: str, exact: bool) -> b
         # Of float32 variances near zero, of which scikit-learn reads it, rounding would choose.
         by_us = solver == "closed_form" or (_is_ours(estimator) and solver == "covariance_eigh")
         return exact and rows.shape[0] >= rows.shape[1] and (by_us or rows.dtype == np.float64)
-    if size == "bic":
-        return exact and not isinstance(estimator, PCA)
-    return exact and isinstance(size, float | np.floating) and bool(0 < size < 1)
+    return exact and (size == "bic" or bool(0 < size < 1))
 
 
 def fold_moments(
@@ -129,12 +132,13 @@ def fold_moments(
     sizes = list(sizes)
     for n in {len(train) for train, _ in splits}:
         some = rows[:n]  # the shape of a training set
-        solvers = {_solver_of(estimator, size, some) for size in sizes}
-        if not (
-            can_share(estimator, some, sizes) and solvers <= {"covariance_eigh", "closed_form"}
-        ):
+        if not can_share(estimator, some, sizes):
             return None
-    return moments_of_folds(rows[test] for _, test in splits)
+        solvers = {_solver_of(estimator, size, some) for size in sizes}
+        if not solvers <= {"covariance_eigh", "closed_form"}:
+            return None
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows, a fit will tell
+        return moments_of_folds(rows[test] for _, test in splits)
 
 
 def fit_sizes(
@@ -229,7 +233,8 @@ def _fit_by_em(
     for size in sorted({*sizes} - {*models}, reverse=True):
         smaller = copy.copy(largest)
         smaller.n_components = size
-        smaller._fit_model(rows, smaller._generator(), weight, larger)
+        with all_or_nothing(smaller):
+            smaller._fit_model(rows, smaller._generator(), weight, larger)
         models[size] = larger = smaller
     return models
 

@@ -190,6 +190,8 @@ def test_one_decomposition_is_all_that_is_computed(monkeypatch):
         (PCA(svd_solver="arpack"), [2, 64], False, False),  # fails
         (PCA(svd_solver="arpack"), [2, 0.5], False, False),
         (PCA(svd_solver="full"), [2, "bic"], False, False),
+        (PCA(), ["bic", 2], False, False),
+        (PCA(), [{}, 2], False, False),
         (PCA(svd_solver="full"), [2, "mle"], True, True),
         (PCA(svd_solver="full"), [2, 65], False, False),
         (PCA(svd_solver="full"), [0, 2], False, False),
