@@ -401,7 +401,8 @@ class PPCA(TruncationMixin, LikelihoodModel):
             raise out_of_range(np.dtype(dtype))
 
     def _cut(self, size: int) -> None:
-        if self._is_of_missing_values:
+        by_em = self._is_of_missing_values
+        if by_em and size < self.n_components_:
             raise ValueError(
                 "truncate cannot cut a PPCA that was fitted to rows with missing values: its "
                 "smaller model of maximum likelihood has other axes. Fit it with "
@@ -410,7 +411,8 @@ class PPCA(TruncationMixin, LikelihoodModel):
         values, left_out = self._kept_and_left_out()
         axes, mean = (a.astype(np.float64) for a in (self.axes_[:size], self.mean_))
         trace = float(values.sum()) + left_out
-        self._store(Spectrum(values[:size], axes, trace, mean), self.mean_.dtype)
+        noise = self.noise_variance_ if by_em else None
+        self._store(Spectrum(values[:size], axes, trace, mean), self.mean_.dtype, noise)
 
     def _kept_and_left_out(self) -> tuple[Array, float]:
         """Eigenvalues of the covariance with 1/n (k,), and the sum of all others."""

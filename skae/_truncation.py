@@ -41,9 +41,9 @@ class TruncationMixin(BaseAutoencoder):
         Raises
         ------
         ValueError
-            If `n_components` is no integer from 1 to `n_components_`, or if this is PPCA fitted
-            to rows with missing values: the likelihood of what was seen has its maximum
-            elsewhere for every size, which only a `fit` of that size finds.
+            If `n_components` is no integer from 1 to `n_components_`, or below `n_components_`
+            in a PPCA fitted to rows with missing values: the likelihood of what was seen has
+            its maximum elsewhere for every size, which only a `fit` of that size finds.
 
         Examples
         --------

@@ -765,6 +765,8 @@ def test_em_of_missing_values_cannot_be_cut():
     model = PPCA(3, random_state=0).fit(X)
     with pytest.raises(ValueError, match=r"missing values.* Fit it with n_components=2"):
         model.truncate(2)
+    same = model.truncate(3)
+    np.testing.assert_allclose(same.score_samples(X), model.score_samples(X), rtol=1e-12)
     # The same estimator, fitted anew to complete rows by EM, can.
     model.set_params(solver="em").fit(complete_rows())
     assert model.truncate(2).n_components_ == 2
