@@ -418,6 +418,11 @@ class LinearAE(TruncationMixin, PCA):
         gains = self._store_maps(from_squares=False)
         return U[:, : self.n_components_] * (S[: self.n_components_] * gains)
 
+    def _learn_moments(self, stats: Moments, like: Any) -> None:
+        self._check_choices()
+        self._fit_svd_solver = self._choose_svd_solver(stats.n, like)
+        self._fit_moments(stats, like, self._generator())
+
     def _fit_moments(self, stats: Moments, like: Any, rng: np.random.RandomState) -> None:
         """Learn from mean and scatter; `like` has the type of the fitted arrays."""
         most = int(min(stats.n, stats.mean.shape[0]))

@@ -37,6 +37,9 @@ from skae._linear.missing_values import (
     start_from_pairs,
 )
 from skae._linear.moments import (
+    Moments,
+    PrincipalAxes,
+    axes_of_moments,
     check_scale,
     count_enough_rows,
     out_of_range,
@@ -236,11 +239,7 @@ class PPCA(TruncationMixin, LikelihoodModel):
         self.n_iter_ = 1
         if solver == "closed_form":
             found = principal_axes(X, weight, size or int(min(n, n_features)), mean)
-            values = found.scatter_values / n
-            size = size or self._size_of(values)
-            spectrum = Spectrum(
-                values[:size], found.axes[:size], found.scatter_trace / n, found.mean
-            )
+            spectrum = self._leading(found, size)
         elif size is None:
             raise ValueError(
                 f"n_components={self.n_components!r} needs the whole spectrum, which "
@@ -257,6 +256,19 @@ class PPCA(TruncationMixin, LikelihoodModel):
             else:
                 spectrum = randomized_axes(rows, size, rng)
         self._store(spectrum, X.dtype)
+
+    def _learn_moments(self, stats: Moments, like: Any) -> None:
+        self.n_samples_, self.n_iter_, self._is_of_missing_values = stats.n, 1, False
+        n_features = like.shape[1]
+        size = self._known_size(n_features)
+        found = axes_of_moments(stats, size or int(min(stats.n, n_features)))
+        self._store(self._leading(found, size), like.dtype)
+
+    def _leading(self, found: PrincipalAxes, size: int | None) -> Spectrum:
+        """The axes that are kept; without a size, of all."""
+        values = found.scatter_values / found.n
+        size = size or self._size_of(values)
+        return Spectrum(values[:size], found.axes[:size], found.scatter_trace / found.n, found.mean)
 
     def _fit_incomplete(
         self, X: Array, rng: np.random.RandomState, weight: Array | None, larger: Self | None
@@ -389,7 +401,8 @@ class PPCA(TruncationMixin, LikelihoodModel):
             raise out_of_range(np.dtype(dtype))
 
     def _cut(self, size: int) -> None:
-        if self._is_of_missing_values:
+        by_em = self._is_of_missing_values
+        if by_em and size < self.n_components_:
             raise ValueError(
                 "truncate cannot cut a PPCA that was fitted to rows with missing values: its "
                 "smaller model of maximum likelihood has other axes. Fit it with "
@@ -398,7 +411,8 @@ class PPCA(TruncationMixin, LikelihoodModel):
         values, left_out = self._kept_and_left_out()
         axes, mean = (a.astype(np.float64) for a in (self.axes_[:size], self.mean_))
         trace = float(values.sum()) + left_out
-        self._store(Spectrum(values[:size], axes, trace, mean), self.mean_.dtype)
+        noise = self.noise_variance_ if by_em else None
+        self._store(Spectrum(values[:size], axes, trace, mean), self.mean_.dtype, noise)
 
     def _kept_and_left_out(self) -> tuple[Array, float]:
         """Eigenvalues of the covariance with 1/n (k,), and the sum of all others."""

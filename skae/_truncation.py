@@ -1,14 +1,16 @@
-"""Linear models of every smaller size, cut from one fit."""
+"""Linear models of every size from one pass over the rows: cut from a larger fit, or of moments."""
 
 import copy
 from abc import abstractmethod
 from numbers import Integral
-from typing import Self
+from typing import Any, Self
 
 from sklearn.utils.validation import check_is_fitted
 
 from skae._base import BaseAutoencoder
-from skae._utils.validation import Interval
+from skae._linear.moments import Moments
+from skae._utils.state import all_or_nothing
+from skae._utils.validation import Interval, fit_context
 
 
 class TruncationMixin(BaseAutoencoder):
@@ -39,9 +41,9 @@ class TruncationMixin(BaseAutoencoder):
         Raises
         ------
         ValueError
-            If `n_components` is no integer from 1 to `n_components_`, or if this is PPCA fitted
-            to rows with missing values: the likelihood of what was seen has its maximum
-            elsewhere for every size, which only a `fit` of that size finds.
+            If `n_components` is no integer from 1 to `n_components_`, or below `n_components_`
+            in a PPCA fitted to rows with missing values: the likelihood of what was seen has
+            its maximum elsewhere for every size, which only a `fit` of that size finds.
 
         Examples
         --------
@@ -71,3 +73,15 @@ class TruncationMixin(BaseAutoencoder):
     @abstractmethod
     def _cut(self, size: int) -> None:
         """Replace every fitted array by that of the leading components; nothing in place."""
+
+    @fit_context
+    def _fit_rows_of_moments(self, X: Any, stats: Moments) -> Self:
+        """What `fit(X)` learns, where that follows from the moments of X."""
+        with all_or_nothing(self):
+            self._take_previous()
+            self._learn_moments(stats, self._check_rows(X, reset=True, min_rows=2))
+        return self
+
+    @abstractmethod
+    def _learn_moments(self, stats: Moments, like: Any) -> None:
+        """Learn from moments; fitted arrays are of the type of `like`, the rows."""

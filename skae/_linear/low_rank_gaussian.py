@@ -16,7 +16,7 @@ from skae._utils.validation import get_namespace, get_namespace_and_device
 
 _BLOCK_BYTES = 2**23
 # Squares of the residual are a difference of float32 sums down to this share of the total.
-_LEAST_DIFFERENCE = 0.05
+LEAST_DIFFERENCE = 0.05
 
 
 def log_density(X: Any, mean: Any, axes: Any, variances: Any, noise_variance: float) -> Any:
@@ -67,23 +67,26 @@ def mean_squares(X: Any, sample_weight: Any | None, mean: Any, axes: Any) -> tup
         with np.errstate(over="ignore", invalid="ignore"):
             centred = rows - mean
             z = centred @ axes.T
-            total = _column_squares(centred, weight).sum()
-            explained = _column_squares(z, weight)
+            total = _sum(_row_squares(centred), weight)
+            explained = _sum(z.astype(np.float64) ** 2, weight)
             left_out = total - explained.sum()
             # A small difference has lost its digits.
-            if not left_out > _LEAST_DIFFERENCE * total:
-                left_out = _column_squares(centred - z @ axes, weight).sum()
+            if not left_out > LEAST_DIFFERENCE * total:
+                left_out = _sum(_row_squares(centred - z @ axes), weight)
         squares += explained
         residual += left_out
     n = X.shape[0] if sample_weight is None else sample_weight.sum()
     return squares / n, float(residual / n)
 
 
-def _column_squares(rows: Any, weight: Any | None) -> Any:
-    """Weighted sums of squares down the columns, as float64."""
-    if weight is None:
-        return np.einsum("ij,ij->j", rows, rows).astype(np.float64)
-    return weight @ (rows * rows)
+def _row_squares(rows: Any) -> Any:
+    # Along rows, where float32 sums are short.
+    return np.einsum("ij,ij->i", rows, rows).astype(np.float64)
+
+
+def _sum(values: Any, weight: Any | None) -> Any:
+    """Over rows."""
+    return values.sum(axis=0) if weight is None else weight @ values
 
 
 def mean_log_density(

@@ -40,7 +40,7 @@ def cut_axes(model: Any, size: int) -> None:
     """Leave a fitted PCA or LinearAE the leading `size` components, in new arrays."""
     most = int(min(model.n_samples_, model.n_features_in_))
     counted = most
-    if model._fit_svd_solver == "covariance_eigh" and not hasattr(model, "axes_"):
+    if not hasattr(model, "axes_") and model._fit_svd_solver == "covariance_eigh":
         counted = model.n_features_in_  # of which scikit-learn takes its mean, also of few rows
     variances = np.asarray(move_to(model.explained_variance_, xp=np, device="cpu"))
     # A sum, not a difference from the total: small variances keep their digits.

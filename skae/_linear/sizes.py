@@ -8,6 +8,7 @@ fit otherwise, and is not shared.
 import copy
 import warnings
 from collections.abc import Iterable, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,17 @@ from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.utils.validation import validate_data
 
+from skae._linear.fold_moments import (
+    FoldMoments,
+    are_complements,
+    mean_squares_of_moments,
+    moments_of_folds,
+)
 from skae._linear.low_rank_gaussian import mean_log_density, mean_squares
 from skae._linear.missing_values import has_nan
+from skae._linear.moments import Moments
 from skae._linear.pca import EXACT_SOLVERS, choose_svd_solver, cut_axes, is_count, size_of_rule
+from skae._utils.state import all_or_nothing
 from skae._utils.validation import check_rows, check_weight, get_namespace, is_numpy_namespace
 
 # How the warning begins that PPCA gives for every size that leaves nothing to the noise.
@@ -55,7 +64,10 @@ def can_share(estimator: Any, X: Any, sizes: Iterable[Any], *, approximate: bool
         return False
     if of_missing_values and not (approximate and estimator.solver in ("auto", "em")):
         return False
+    rules = ("mle",) if isinstance(estimator, PCA) else ("mle", "bic")
     for size in sizes:
+        if not isinstance(size, Real | None) and not (isinstance(size, str) and size in rules):
+            return False
         solver = "em" if of_missing_values else _solver_of(estimator, size, rows)
         exact = solver in (*EXACT_SOLVERS, "closed_form")
         if not (exact or approximate) or not _allows(estimator, size, rows, solver, exact):
@@ -81,20 +93,70 @@ def _allows(estimator: Any, size: Any, rows: Any, solver: str, exact: bool) -> b
         # Of float32 variances near zero, of which scikit-learn reads it, rounding would choose.
         by_us = solver == "closed_form" or (_is_ours(estimator) and solver == "covariance_eigh")
         return exact and rows.shape[0] >= rows.shape[1] and (by_us or rows.dtype == np.float64)
-    if size == "bic":
-        return exact and not isinstance(estimator, PCA)
-    return exact and isinstance(size, float | np.floating) and bool(0 < size < 1)
+    return exact and (size == "bic" or bool(0 < size < 1))
+
+
+def fold_moments(
+    estimator: Any, X: Any, sizes: Iterable[Any], splits: Sequence[tuple[Any, Any]]
+) -> list[FoldMoments] | None:
+    """Moments of the training and the held-out rows of every fold, from one pass over X.
+
+    `fit_sizes` and `score_sizes` take them in place of passes of their own.
+
+    Parameters
+    ----------
+    estimator : object
+        Unfitted; only LinearAE and PPCA are fitted to moments.
+    X : array-like or sparse matrix of shape (n_samples, n_features)
+        All rows.
+    sizes : iterable of int, float, str or None
+        Values of `n_components`.
+    splits : sequence of pairs (train, test) of index arrays
+
+    Returns
+    -------
+    folds : list of FoldMoments, or None
+        None where a fold's fit does not begin with its scatter matrix (wide rows, other
+        solvers), its rows are too few to save anything, or the folds are no partition of X
+        of which each is fitted to all rows of the others.
+    """
+    if not _is_ours(estimator) or not are_complements(splits):
+        return None
+    try:
+        rows = check_rows(clone(estimator), X, reset=True, min_rows=2)
+    except (TypeError, ValueError):
+        return None
+    least = min(len(test) for _, test in splits)
+    if not _is_numpy(rows) or has_nan(rows) or least < rows.shape[1]:
+        return None
+    sizes = list(sizes)
+    for n in {len(train) for train, _ in splits}:
+        some = rows[:n]  # the shape of a training set
+        if not can_share(estimator, some, sizes):
+            return None
+        solvers = {_solver_of(estimator, size, some) for size in sizes}
+        if not solvers <= {"covariance_eigh", "closed_form"}:
+            return None
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows, a fit will tell
+        return moments_of_folds(rows[test] for _, test in splits)
 
 
 def fit_sizes(
-    estimator: Any, sizes: Iterable[Any], X: Any, y: Any = None, **fit_params: Any
+    estimator: Any,
+    sizes: Iterable[Any],
+    X: Any,
+    y: Any = None,
+    *,
+    moments: Moments | None = None,
+    **fit_params: Any,
 ) -> list[Any]:
     """Fitted models of all sizes for which `can_share` holds, from one fit of the largest.
 
     Each is what `clone(estimator).set_params(n_components=size).fit(X, y, **fit_params)` gives,
     to rounding, and warns as that does. Rules that choose a size ('mle', 'bic', a share of the
     variance) read the spectrum in the float type of the rows. With missing values EM of each
-    size begins at the next larger one.
+    size begins at the next larger one. `moments` of the rows, of `fold_moments`, save the pass
+    over them where no row is weighted.
 
     Raises
     ------
@@ -104,9 +166,10 @@ def fit_sizes(
     sizes = list(sizes)
     counts = [int(size) for size in sizes if is_count(size)]
     most = max(counts, default=0)
-    model, told = _fit(estimator, most if len(counts) == len(sizes) else None, X, y, fit_params)
+    largest = most if len(counts) == len(sizes) else None
+    model, told = _fit(estimator, largest, X, y, moments, fit_params)
     if most > model.n_components_:  # None of PPCA leaves a direction to the noise
-        model, told = _fit(estimator, most, X, y, fit_params)
+        model, told = _fit(estimator, most, X, y, moments, fit_params)
     chosen = [_chosen_size(model, size) for size in sizes]
     by_em = getattr(model, "_is_of_missing_values", False)
     for warning in told:
@@ -129,13 +192,21 @@ def fit_sizes(
 
 
 def _fit(
-    estimator: Any, size: int | None, X: Any, y: Any, fit_params: dict[str, Any]
+    estimator: Any,
+    size: int | None,
+    X: Any,
+    y: Any,
+    moments: Moments | None,
+    fit_params: dict[str, Any],
 ) -> tuple[Any, list[warnings.WarningMessage]]:
     """A model of this size, and the warnings of its fit."""
     model = clone(estimator).set_params(n_components=size)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        model.fit(X, y, **fit_params)
+        if moments is None or fit_params.get("sample_weight") is not None:
+            model.fit(X, y, **fit_params)
+        else:
+            model._fit_rows_of_moments(X, moments)
     return model, told
 
 
@@ -162,15 +233,22 @@ def _fit_by_em(
     for size in sorted({*sizes} - {*models}, reverse=True):
         smaller = copy.copy(largest)
         smaller.n_components = size
-        smaller._fit_model(rows, smaller._generator(), weight, larger)
+        with all_or_nothing(smaller):
+            smaller._fit_model(rows, smaller._generator(), weight, larger)
         models[size] = larger = smaller
     return models
 
 
 def score_sizes(
-    models: Sequence[Any], X: Any, sample_weight: Any | None = None
+    models: Sequence[Any],
+    X: Any,
+    sample_weight: Any | None = None,
+    *,
+    moments: Moments | None = None,
 ) -> list[float] | None:
     """What `score` of each of these models gives, from one projection of the rows.
+
+    `moments` of the rows, of `fold_moments`, save that too.
 
     Returns
     -------
@@ -190,12 +268,15 @@ def score_sizes(
         rows = validate_data(largest, X, dtype=[np.float64, np.float32], reset=False)
     else:
         rows = largest._check_new_rows(X, "score_samples")
-    if not sparse.issparse(rows) and not is_numpy_namespace(get_namespace(rows)[0]):
+    if not _is_numpy(rows):
         return None
     if not isinstance(largest, PCA) and has_nan(rows):
         return None
     weight = check_weight(sample_weight, rows)
-    squares, residual = mean_squares(rows, weight, largest.mean_, _axes(largest))
+    found = None
+    if moments is not None and weight is None:
+        found = mean_squares_of_moments(moments, largest.mean_, _axes(largest))
+    squares, residual = found or mean_squares(rows, weight, largest.mean_, _axes(largest))
     if not np.isfinite(squares.sum() + residual):
         return None
     scores = []
@@ -205,6 +286,10 @@ def score_sizes(
         else:
             scores.append(mean_log_density(squares, residual, *_gaussian(model), rows.shape[1]))
     return scores
+
+
+def _is_numpy(rows: Any) -> bool:
+    return sparse.issparse(rows) or is_numpy_namespace(get_namespace(rows)[0])
 
 
 def _is_linear(estimator: Any) -> bool:

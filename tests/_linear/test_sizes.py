@@ -10,12 +10,13 @@ from scipy import sparse
 from sklearn.base import clone
 from sklearn.datasets import load_iris, load_wine
 from sklearn.decomposition import PCA
+from sklearn.model_selection import KFold, ShuffleSplit, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 
 from helpers import low_rank_rows
 from skae import PPCA, LinearAE
 from skae._linear import sizes as sizes_module
-from skae._linear.sizes import can_share, fit_sizes, score_sizes
+from skae._linear.sizes import can_share, fit_sizes, fold_moments, score_sizes
 
 ROWS = {
     "iris": load_iris().data,
@@ -189,6 +190,8 @@ def test_one_decomposition_is_all_that_is_computed(monkeypatch):
         (PCA(svd_solver="arpack"), [2, 64], False, False),  # fails
         (PCA(svd_solver="arpack"), [2, 0.5], False, False),
         (PCA(svd_solver="full"), [2, "bic"], False, False),
+        (PCA(), ["bic", 2], False, False),
+        (PCA(), [{}, 2], False, False),
         (PCA(svd_solver="full"), [2, "mle"], True, True),
         (PCA(svd_solver="full"), [2, 65], False, False),
         (PCA(svd_solver="full"), [0, 2], False, False),
@@ -347,3 +350,88 @@ def test_scikit_learn_scores_what_it_inverts_badly_itself(monkeypatch):
     models = fit_sizes(PCA(whiten=True, svd_solver="full"), [2, 3], X)
     monkeypatch.setattr(sizes_module, "mean_log_density", lambda *args: pytest.fail("not its own"))
     assert score_sizes(models, X) == [m.score(X) for m in models]
+
+
+# ------------------------------------------------------------------ moments of folds
+
+
+FOLDS = {
+    "KFold": KFold(5),
+    "shuffled": KFold(3, shuffle=True, random_state=0),
+    "StratifiedKFold": StratifiedKFold(4),
+}
+
+
+@pytest.mark.parametrize("cv", FOLDS.values(), ids=FOLDS)
+@pytest.mark.parametrize("mean", [0.0, 3.0, 1e5])
+@pytest.mark.parametrize(
+    "model",
+    [PPCA(), LinearAE(), LinearAE(alpha=0.5), LinearAE(whiten=True, svd_solver="covariance_eigh")],
+)
+def test_moments_of_folds_give_the_fits_and_scores_of_their_rows(model, mean, cv):
+    """Of rows in order, so that means of folds differ, and far from zero."""
+    X = ROWS["tall"] - 2.0 + mean
+    X = X[np.argsort(X[:, 0])]
+    y = np.arange(len(X)) % 2
+    splits = list(cv.split(X, y))
+    sizes = [1, 3, 0.9, "mle"]
+    folds = fold_moments(model, X, sizes, splits)
+    for (train, test), fold in zip(splits, folds, strict=True):
+        found = fit_sizes(model, sizes, X[train], moments=fold.train)
+        expected = fit_each(model, sizes, X[train])
+        assert_all_same(found, expected)
+        scores = score_sizes(found, X[test], moments=fold.test)
+        np.testing.assert_allclose(scores, [m.score(X[test]) for m in expected], rtol=1e-8)
+
+
+def test_moments_are_all_that_is_read_of_the_rows():
+    """Others of the same shape and names change nothing; weights do, which moments lack."""
+    X = ROWS["tall"]
+    splits = list(KFold(3).split(X))
+    fold = fold_moments(PPCA(), X, [1, 2], splits)[0]
+    train, test = (X[rows] for rows in splits[0])
+    models = fit_sizes(PPCA(), [1, 2], np.zeros_like(train), moments=fold.train)
+    assert_all_same(models, fit_each(PPCA(), [1, 2], train))
+    scores = score_sizes(models, np.zeros_like(test), moments=fold.test)
+    np.testing.assert_allclose(scores, [m.score(test) for m in models], rtol=1e-8)
+    weight = 1.0 + np.arange(len(train)) % 2
+    weighted = fit_sizes(PPCA(), [1, 2], train, moments=fold.train, sample_weight=weight)
+    assert_all_same(weighted, fit_each(PPCA(), [1, 2], train, sample_weight=weight))
+    weight = weight[: len(test)]
+    scores = score_sizes(models, test, weight, moments=fold.test)
+    separate = [m.score(test, sample_weight=weight) for m in models]
+    np.testing.assert_allclose(scores, separate, rtol=1e-8)
+
+
+def test_a_residual_without_digits_is_read_from_the_rows():
+    X = low_rank_rows(90, 6, rank=2, noise=1e-5)
+    splits = list(KFold(3).split(X))
+    fold = fold_moments(PPCA(), X, [1, 2], splits)[0]
+    train, test = (X[rows] for rows in splits[0])
+    models = fit_sizes(PPCA(), [1, 2], train)
+    scores = score_sizes(models, test, moments=fold.test)
+    np.testing.assert_allclose(scores, [m.score(test) for m in models], rtol=1e-8)
+
+
+def test_folds_of_which_moments_would_not_do():
+    X = ROWS["tall"]
+    splits = list(KFold(5).split(X))
+    assert fold_moments(PPCA(), X, [1, 2], splits) is not None
+    refused = {
+        "some rows are left out": [(train[1:], test) for train, test in splits],
+        "rows are held out twice": splits + splits,
+        "a row is trained on twice": [(np.r_[train, train[:1]], test) for train, test in splits],
+        "one fold": splits[:1],
+        "folds of few rows": list(KFold(60).split(X)),
+        "random folds": list(ShuffleSplit(5, random_state=0).split(X)),
+    }
+    for reason, others in refused.items():
+        assert fold_moments(PPCA(), X, [1, 2], others) is None, reason
+    for model in (PCA(), LinearAE(svd_solver="full"), PPCA(solver="em")):
+        assert fold_moments(model, X, [1, 2], splits) is None
+    X = X.copy()
+    X[0, 0] = np.nan
+    assert fold_moments(PPCA(), X, [1, 2], splits) is None
+    assert fold_moments(LinearAE(), X, [1, 2], splits) is None
+    wide = ROWS["wide"]
+    assert fold_moments(PPCA(), wide, [1, 2], list(KFold(3).split(wide))) is None
