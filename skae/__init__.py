@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from skae._adversarial_ae import AdversarialAE as AdversarialAE
     from skae._autoencoder import Autoencoder as Autoencoder
     from skae._count_mixture_ae import CountMixtureAE as CountMixtureAE
+    from skae._ensemble import Ensemble as Ensemble
     from skae._helmholtz_machine import HelmholtzMachine as HelmholtzMachine
     from skae._latent_density import LatentDensityEstimator as LatentDensityEstimator
     from skae._linear_ae import LinearAE as LinearAE
@@ -31,6 +32,7 @@ _HOME = {
     "AdversarialAE": "_adversarial_ae",
     "Autoencoder": "_autoencoder",
     "CountMixtureAE": "_count_mixture_ae",
+    "Ensemble": "_ensemble",
     "GridSearchCV": "model_selection",
     "HelmholtzMachine": "_helmholtz_machine",
     "LatentDensityEstimator": "_latent_density",

@@ -6,6 +6,7 @@ A. Makhzani, J. Shlens, N. Jaitly, I. Goodfellow and B. Frey (2015). Adversarial
 autoencoders. :doi:`10.48550/arXiv.1511.05644`
 """
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -20,7 +21,7 @@ from skae._nn.likelihoods import Likelihood
 from skae._nn.networks import linear_layers, mlp
 from skae._nn.priors import draw_gaussian, draw_mixture, draw_swiss_roll
 from skae._training.data import Batch
-from skae._training.module import Loss, Phase, weighted_mean
+from skae._training.module import Blocks, Loss, Phase, weighted_mean
 
 # How many draws of a user's own prior training chooses from.
 _POOL = 2**14
@@ -129,6 +130,20 @@ class AdversarialModule(DeterministicModule):
         """Codes and output of a batch."""
         z = self.training_codes(batch)
         return Pass(z, self.decode(z if batch.gate is None else z * batch.gate))
+
+    def stack_key(self) -> Hashable | None:
+        # The rate of the discriminator is one for all.
+        alike = super().stack_key()
+        return None if alike is None else (alike, self.architecture.discriminator_rate)
+
+    def blocks(self) -> Blocks:
+        n, first = self.architecture.n_codes, linear_layers(self.discriminator)[0]
+        twice = (n, n) if self.architecture.posterior == "gaussian" else (n,)
+        names = {id(p): name for name, p in self.named_parameters()}
+        of_discriminator = {names[id(first.weight)]: {1: (n,)}}
+        buffers = {"gate": {0: (n,)}, "pool": {1: (n,)}, "means": {1: (n,)}}
+        axes = self.architecture.blocks(self, twice, (n,))
+        return Blocks({**axes, **of_discriminator, **buffers}, draws=twice)
 
     # What training asks for.
 

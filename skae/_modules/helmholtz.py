@@ -30,7 +30,7 @@ from skae._nn.gaussian_latents import log_mean_exp
 from skae._nn.likelihoods import Likelihood, WithNoise, bernoulli_row_log_mass, explained
 from skae._nn.networks import dense, start_at
 from skae._training.data import Batch
-from skae._training.module import Loss, weighted_mean
+from skae._training.module import Blocks, Loss, is_stacking, weighted_mean
 
 # Of uniform numbers, for which the normal distribution has a finite number.
 _LEAST = 2.0**-25
@@ -38,6 +38,9 @@ _LEAST = 2.0**-25
 # the same things (held-out digits scored 1.3 nats less after 8 epochs). Above Gaussians, whose
 # rows lie on both sides of their mean, few units of which some are off found worse optima.
 _START_LOGIT = -1.0
+
+# The logit of a unit that is never 1.
+_NEVER = -1e4
 
 ALGORITHMS = ("wake-sleep", "reweighted", "free-energy")
 
@@ -59,6 +62,8 @@ def sample_bernoulli(logit: Tensor, uniform: Tensor) -> Tensor:
     """Draws of units, 0 or 1: those are 1 whose uniform number lies below their probability."""
     # Straight into floats: a comparison's booleans would be converted at five times the cost.
     chance = torch.sigmoid(logit.detach())
+    if is_stacking():
+        return (uniform < chance).to(chance.dtype)
     into = chance if chance.shape == uniform.shape else torch.empty_like(uniform)
     return torch.lt(uniform, chance, out=into)
 
@@ -133,6 +138,7 @@ class HelmholtzModule(LikelihoodModule):
 
     architecture: HelmholtzArchitecture
     shift: Tensor
+    per_unit: Tensor
 
     def __init__(
         self,
@@ -158,13 +164,14 @@ class HelmholtzModule(LikelihoodModule):
         if not architecture.rescaled:
             start_at(self.to_rows, likelihood.natural(center))
         self.register_buffer("shift", -center / architecture.scale, persistent=False)
+        self.register_buffer("per_unit", torch.tensor(1 / architecture.scale), persistent=False)
 
     # ------------------------------------------------------------------ distributions
 
     def read(self, x: Tensor, seen: Tensor | None) -> Tensor:
         """Rows that were drawn as recognition reads them, which is as `Rows` writes others."""
         if not self.architecture.rescaled:
-            x = torch.add(self.shift, x, alpha=1 / self.architecture.scale)  # (x - center) / scale
+            x = torch.addcmul(self.shift, x, self.per_unit)  # (x - center) / scale
         if seen is not None:
             x = x * seen
         if self.architecture.with_mask:
@@ -319,6 +326,22 @@ class HelmholtzModule(LikelihoodModule):
         the rows, where gradients do not grow.
         """
         return self.likelihood.step_scale()
+
+    def blocks(self) -> Blocks:
+        """The units of the top layer; those that a smaller module has not are never 1."""
+        architecture, n = self.architecture, self.architecture.n_codes
+        top = f"up.{len(self.up) - 1}"
+        axes: dict[str, dict[int, tuple[int, ...]]] = {
+            f"{top}.weight": {0: (n,)},
+            f"{top}.bias": {0: (n,)},
+            "prior_logit": {0: (n,)},
+            f"down.{len(self.down) - 1}.weight" if self.down else "to_rows.weight": {1: (n,)},
+        }
+        draws = architecture.layer_sizes * architecture.n_particles
+        if architecture.dreams:
+            draws += (*architecture.layer_sizes, architecture.n_features)
+        fills = {f"{top}.bias": _NEVER, "prior_logit": _NEVER}
+        return Blocks(axes, draws, fills, unused_draw=1.0)
 
     def after_step(self, batch: Batch, loss: Loss) -> None:
         if self.likelihood.learned:

@@ -13,7 +13,6 @@ from skae._nn.likelihoods import Likelihood, NoiseSums, WithNoise, explained
 from skae._training.data import Batch
 from skae._training.module import Loss, TrainableModule, weighted_mean
 
-
 # What the members of a stack need not have equal: what follows from rows, sizes that `blocks`
 # names, and what `prepare` alone reads.
 _MAY_DIFFER = ("center", "range", "n_codes", "n_components", "row_dtype", "noise_variance", "noise")
@@ -84,7 +83,7 @@ class LikelihoodModule(TrainableModule):
         kind = (type(likelihood), likelihood.learned, architecture.rescaled)
         return (*alike, *kind)
 
-    def followed(self) -> tuple[str, ...] | None:
+    def followed(self) -> tuple[str, ...]:
         return ("likelihood.variance", "likelihood.n_updates") * self.likelihood.learned
 
     def shown_rows(self, batch: Batch) -> Tensor:

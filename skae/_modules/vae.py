@@ -98,6 +98,7 @@ class VAEModule(LikelihoodModule):
 
     architecture: VAEArchitecture
     beta: Tensor
+    counts: Tensor
     log_share: Tensor
 
     def __init__(
@@ -124,6 +125,8 @@ class VAEModule(LikelihoodModule):
         # Of the labels that p(x|z,y) is conditioned on: how often each is seen.
         self.register_buffer("log_share", log_softmax(torch.zeros(architecture.n_conditions), 0))
         self.register_buffer("beta", torch.tensor(architecture.beta), persistent=False)
+        # 1 for each code; 0 where, in a stack, this module has fewer than the largest.
+        self.register_buffer("counts", torch.ones(architecture.n_codes), persistent=False)
 
     def decayed(self) -> list[nn.Parameter]:
         """Weights of the layers: where the prior lies is not to be pulled anywhere."""
@@ -277,9 +280,10 @@ class VAEModule(LikelihoodModule):
         (q, prior), z, output = self(batch)
         log_px = self.likelihood.row_log_prob(batch.y, output, batch.seen) - self.log_units(batch)
         floor = self.architecture.free_bits
-        if self.architecture.has_free_bits:  # of the mean over the batch, as in Kingma et al. (2016), equation 15
+        if self.architecture.has_free_bits:
+            # Of the mean over the batch, as in Kingma et al. (2016), equation 15.
             each = weighted_mean(kl_by_code(q, z, prior), batch.weight)
-            kl, cost = each.sum(), self.beta * each.clamp(min=floor).sum()
+            kl, cost = each.sum(), self.beta * (each.clamp(min=floor) * self.counts).sum()
         else:
             kl = weighted_mean(kl_of_rows(q, z, prior), batch.weight)
             cost = self.beta * kl
@@ -317,11 +321,12 @@ class VAEModule(LikelihoodModule):
             return None
         sizes = () if architecture.prior == "standard" else (architecture.n_components,)
         bound = (architecture.kl_is_cost, architecture.has_free_bits)
-        return (super().stack_key(), *sizes, *bound)
+        return (super().stack_key(), sizes, bound)
 
     def blocks(self) -> Blocks:
         n, n_conditions = self.architecture.n_codes, self.architecture.n_conditions
-        return Blocks(self.architecture.blocks(self, (n, n), (n, n_conditions)), draws=(n,))
+        axes = self.architecture.blocks(self, (n, n), (n, n_conditions))
+        return Blocks({**axes, "counts": {0: (n,)}}, draws=(n,))
 
     def after_step(self, batch: Batch, loss: Loss) -> None:
         if self.likelihood.learned:

@@ -7,6 +7,7 @@ learning. NeurIPS 30. :doi:`10.48550/arXiv.1711.00937`
 """
 
 import warnings
+from collections.abc import Hashable
 from dataclasses import dataclass
 from math import prod
 from typing import Any, ClassVar
@@ -360,6 +361,23 @@ class VQVAEModule(LikelihoodModule):
             weight = self.architecture.commitment_weight if name == "commitment" else 1.0
             terms[name] = weight * unit * weighted_mean(distance, batch.weight)
         return Loss(terms, output, (z, quantized.indices))
+
+    def stack_key(self) -> Hashable | None:
+        # Those of more positions differ in more than some weights.
+        if not self.architecture.is_stackable:
+            return None
+        return (super().stack_key(), self.architecture.n_codes, self.restarts)
+
+    def followed(self) -> tuple[str, ...]:
+        if not isinstance(self.quantizer, VectorQuantizer):
+            return super().followed()
+        parts = (*self.named_parameters(), *self.named_buffers())
+        return (*super().followed(), *(n for n, _ in parts if n.startswith("quantizer.")))
+
+    @property
+    def follows_alone(self) -> bool:
+        """Whether what follows a step is computed for each module by itself: a codebook is."""
+        return isinstance(self.quantizer, VectorQuantizer)
 
     def after_step(self, batch: Batch, loss: Loss) -> None:
         self.likelihood.follow(batch.y, loss.output, batch.weight, batch.seen)

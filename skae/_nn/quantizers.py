@@ -29,6 +29,8 @@ from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
+from skae._training.module import is_stacking
+
 # Distances that are held at once: 4 MB, which stay in the cache of a core.
 _DISTANCES = 2**20
 # Distances that a start by k-means may compute: to choose seeds, and in all iterations.
@@ -59,7 +61,7 @@ def nearest(z: Tensor, codebook: Tensor) -> Tensor:
     e = torch.cat([e, e.square().sum(1, keepdim=True)], 1).T.contiguous()
     z = torch.cat([-2 * z, z.new_ones(len(z), 1)], 1)
     rows = max(1, _DISTANCES // len(codebook))
-    if z.device.type != "cpu" or torch.compiler.is_compiling():
+    if z.device.type != "cpu" or torch.compiler.is_compiling() or is_stacking():
         return torch.cat([(part @ e).argmin(1) for part in z.split(rows)])
     # NumPy's argmin is vectorised, torch's is not. Both arrays are made once: small results
     # between large ones that are freed would leave holes in the heap, and let it grow.

@@ -5,6 +5,7 @@ from typing import Any
 
 from sklearn.base import clone
 
+from skae._linear.fold_moments import FoldMoments
 from skae._linear.sizes import fit_sizes, score_sizes
 from skae._search.pieces import Piece
 from skae._search.same_work import Keys, is_repeatable, sizes_of_one_fit
@@ -32,12 +33,24 @@ def sizes_of(candidates: Iterable[list[Any]], keys: Keys) -> Sizes:
 class Models:
     """Models of several sizes that one fit has made."""
 
-    def __init__(self, step: Any, sizes: list[Any], X: Any, y: Any, params: Any, user: int):
+    def __init__(
+        self,
+        step: Any,
+        sizes: list[Any],
+        X: Any,
+        y: Any,
+        params: dict[str, Any],
+        user: int,
+        moments: FoldMoments | None,
+    ) -> None:
         self.piece = Piece("sizes", type(step).__name__)
         self._sizes = [(type(size), size) for size in sizes]
         self._scores: dict[str, list[float] | None] = {}
         with self.piece.paid_by(user):
-            self._models = fit_sizes(clone(step), sizes, X, y, **params)
+            self._models = fit_sizes(
+                clone(step), sizes, X, y, moments=moments and moments.train, **params
+            )
+        self._moments = {} if moments is None else moments._asdict()
 
     def __contains__(self, size: Any) -> bool:
         return (type(size), size) in self._sizes
@@ -52,7 +65,9 @@ class Models:
         if rows not in self._scores:
             with self.piece.paid_by(user, "score_time" if rows == "test" else None):
                 try:
-                    self._scores[rows] = score_sizes(self._models, X)
+                    self._scores[rows] = score_sizes(
+                        self._models, X, moments=self._moments.get(rows)
+                    )
                 except Exception:  # each tells its own reason
                     self._scores[rows] = None
         scores = self._scores[rows]
@@ -144,7 +159,7 @@ class Node:
             sizes = sizes_of_one_fit(step, self.train, asked, self._approximate)
             if len(sizes) > 1:
                 try:
-                    models = Models(step, sizes, self.train, self._y, params, user)
+                    models = self._fit_sizes(step, sizes, params, user)
                 except Exception:  # so that only those sizes fail that fail by themselves
                     return None
                 self._models[key] = models
@@ -152,9 +167,15 @@ class Node:
         found = self._models[key]
         return found if found is not None and step.n_components in found else None
 
+    def _fit_sizes(self, step: Any, sizes: list[Any], params: dict[str, Any], user: int) -> Models:
+        return Models(step, sizes, self.train, self._y, params, user, None)
+
 
 class Root(Node):
-    """The rows of a fold as they are given; they are sliced once."""
+    """The rows of a fold as they are given; they are sliced once.
+
+    `moments` are those of the rows, for families of models that are fitted to them.
+    """
 
     def __init__(
         self,
@@ -163,10 +184,12 @@ class Root(Node):
         *,
         approximate: bool = False,
         keep: bool = False,
+        moments: dict[str, FoldMoments] | None = None,
     ) -> None:
         sizes = sizes_of(candidates, keys)
         super().__init__(None, None, sizes, keys, approximate=approximate, keep=keep)
         self._sliced: dict[str, tuple[Any, Any]] = {}
+        self._moments = moments or {}
 
     def split(
         self, estimator: Any, X: Any, y: Any, indices: Any, train_indices: Any = None
@@ -178,6 +201,10 @@ class Root(Node):
             if rows == "train":
                 self.train, self._y = self._sliced[rows]
         return self._sliced[rows]
+
+    def _fit_sizes(self, step: Any, sizes: list[Any], params: dict[str, Any], user: int) -> Models:
+        moments = self._moments.get(str(self._keys.family(step)))
+        return Models(step, sizes, self.train, self._y, params, user, moments)
 
     def let_go(self) -> None:
         """Let the rows go at once: nodes refer to each other, and would wait to be collected."""

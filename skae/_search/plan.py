@@ -23,10 +23,12 @@ ALONE = "no other candidate has this work in common with it"
 class Plan:
     """The numbers of the calls that are evaluated in one piece, and why others are by themselves.
 
-    `units` share steps or sizes within a fold; `networks` train together.
+    `units` share steps or sizes within a fold; `networks` train together. `families` are the units
+    of each family of models of which nothing but the size differs.
     """
 
     units: list[list[int]] = field(default_factory=list)
+    families: dict[str, list[list[int]]] = field(default_factory=dict)
     networks: list[int] = field(default_factory=list)
     alone: list[int] = field(default_factory=list)
     reasons: dict[int, str] = field(default_factory=dict)
@@ -74,6 +76,8 @@ def make_plan(calls: list[Call], n_jobs: int, approximate: bool) -> Plan:
         n_pieces = 1 if whole else min(len(numbers) // 2, -(-2 * n_jobs // n_splits))
         size = -(-len(numbers) // max(n_pieces, 1))
         plan.units += [numbers[i : i + size] for i in range(0, len(numbers), size)]
+        if key in candidates.whole:
+            plan.families.setdefault(key, []).append(numbers)
     plan.alone.sort()
     return plan
 

@@ -10,6 +10,7 @@ from sklearn.utils import parallel
 
 from skae._search.advice import warn_of_scores
 from skae._search.evaluation import Call
+from skae._search.moments import MomentsOfFolds
 from skae._search.pieces import Piece
 from skae._search.plan import make_plan, split_of
 from skae._search.report import Report
@@ -59,13 +60,17 @@ class Parallel(parallel.Parallel):
         plan = make_plan(calls, effective_n_jobs(self._n_jobs_asked), sharing.approximate)
         results: dict[int, Result] = {}
         pieces: list[Piece] = []
+        moments = MomentsOfFolds(calls, plan)
         tasks = [
-            parallel.delayed(evaluate_unit)([calls[i] for i in unit], sharing.approximate)
+            parallel.delayed(evaluate_unit)(
+                [calls[i] for i in unit], sharing.approximate, moments.of(unit)
+            )
             for unit in plan.units
         ]
         tasks += [calls[number] for number in plan.alone]
         done = super().__call__(tasks) if tasks else []
         for unit, (found, made) in zip(plan.units, done, strict=False):
+            moments.add_time(unit, found)
             results.update(zip(unit, found, strict=True))
             pieces += [piece.renumbered(unit) for piece in made]
         results.update(zip(plan.alone, done[len(plan.units) :], strict=True))

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from skae._linear.fold_moments import FoldMoments
 from skae._search.evaluation import Call, Evaluation, model_of
 from skae._search.fold import Root
 from skae._search.pieces import Piece
@@ -13,15 +14,18 @@ from skae._search.same_work import Keys, by_first_appearance, is_network, steps_
 Result = dict[str, Any]
 
 
-def evaluate_unit(calls: list[Call], approximate: bool) -> tuple[list[Result], list[Piece]]:
+def evaluate_unit(
+    calls: list[Call], approximate: bool, moments: dict[str, FoldMoments]
+) -> tuple[list[Result], list[Piece]]:
     """Evaluate calls of one fold in turn, so that what one has done serves the next.
 
-    Those with the same steps stand together, and what no later one needs is let go.
+    Those with the same steps stand together, and what no later one needs is let go. `moments` are
+    those of the rows of the fold.
     """
     models = [model_of(call) for call in calls]
     candidates = [steps_of(model) for model in models]
     keys = Keys()
-    root = Root(candidates, keys, approximate=approximate)
+    root = Root(candidates, keys, approximate=approximate, moments=moments)
     paths = [keys.path(steps) for steps in candidates]
     depth = max(map(len, paths))
     ranks = [by_first_appearance([path[:n] for path in paths]) for n in range(1, depth + 1)]

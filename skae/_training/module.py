@@ -5,7 +5,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import MappingProxyType
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -144,35 +144,14 @@ class TrainableModule(nn.Module, ABC):
         """Along which axes such modules may still differ in size."""
         return Blocks()
 
-    def followed(self) -> tuple[str, ...] | None:
-        """The buffers that `after_step` changes; None where it cannot be stacked."""
+    def followed(self) -> tuple[str, ...]:
+        """The weights and buffers that `after_step` changes."""
         return ()
 
-
-class EpochLosses:
-    """Losses of the batches of an epoch; they are read off the device once, at its end."""
-
-    def __init__(self) -> None:
-        self.values: dict[str, list[Tensor]] = {}
-        self.weights: list[Tensor | float] = []
-
-    def add(self, losses: dict[str, Tensor], batch: Batch) -> None:
-        """Those of a batch."""
-        for name, value in losses.items():
-            self.values.setdefault(name, []).append(value)
-        self.weights.append(len(batch.x) if batch.weight is None else batch.weight.sum())
-
-    def means(self) -> dict[str, float]:
-        """Their means over the rows."""
-        if isinstance(self.weights[0], Tensor):
-            weight = torch.stack(cast(list[Tensor], self.weights)).cpu().double()
-        else:
-            weight = torch.tensor(self.weights, dtype=torch.float64)
-        weight /= weight.sum()
-        return {
-            name: float(torch.stack(values).cpu().double() @ weight)
-            for name, values in self.values.items()
-        }
+    @property
+    def follows_alone(self) -> bool:
+        """Whether `after_step` is called for each module by itself."""
+        return False
 
 
 def weighted_mean(values: Tensor, weight: Tensor | None) -> Tensor:

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from copy import deepcopy
 from functools import reduce
-from math import inf, isfinite
 from typing import Any
 
 import torch
@@ -19,7 +18,6 @@ from skorch.history import History
 from torch import Tensor, nn
 
 from skae._training.callbacks import (
-    Diverged,
     TrainingStopped,
     hears,
     hears_batches,
@@ -27,8 +25,9 @@ from skae._training.callbacks import (
     lacks_in_history,
 )
 from skae._training.data import WHOLE, Batch, Dataset, Loader, Subset, batch_sizes
+from skae._training.epoch_losses import EpochLosses, record_losses
 from skae._training.fused_steps import StepsOf
-from skae._training.module import EpochLosses, Loss, Phase, TrainableModule
+from skae._training.module import Loss, Phase, TrainableModule
 from skae._training.optimizers import (
     Schedule,
     copy_in_place,
@@ -359,28 +358,7 @@ class Net(NeuralNet):
                 self.history.record_batch(prefix + "_batch_size", len(batch.x))
                 step["y_pred"] = self.module_.shown_output(step["y_pred"])
                 self.notify("on_batch_end", batch=shown, training=training, **step)
-        if training:
-            self.record_training(losses.means(), step["terms"])
-        else:
-            self._record("valid", losses.means(), step["terms"])
-
-    def record_training(self, means: dict[str, float], terms: Iterable[str]) -> None:
-        """Write the losses of an epoch's steps to the history, of which some are terms."""
-        total = sum(means[name] for name in terms)
-        if not isfinite(total):
-            raise Diverged(f"the loss is {total}")
-        if not self.hears_batches_:  # skorch's checkpoints want a batch
-            list.__getitem__(self.history_, -1)["batches"].append({"train_loss": total})
-        self._record("train", means, terms)
-
-    def _record(self, prefix: str, means: dict[str, float], terms: Iterable[str]) -> None:
-        total = sum(means[name] for name in terms)
-        epoch = list.__getitem__(self.history_, -1)  # skorch's own look-up takes long
-        epoch[f"{prefix}_loss"] = total
-        epoch[f"{prefix}_loss_best"] = total < self.best_.get(prefix, inf)
-        self.best_[prefix] = min(total, self.best_.get(prefix, inf))
-        if len(means) > 1:
-            epoch.update({f"{prefix}_{name}": value for name, value in means.items()})
+        record_losses(self, prefix, losses.means(), step["terms"])
 
     # ------------------------------------------------------------------- one batch
 

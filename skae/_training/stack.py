@@ -11,7 +11,7 @@ the size of the largest with weights that have no effect.
 """
 
 import time
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from copy import deepcopy
 from functools import reduce
 from typing import Any, NamedTuple
@@ -19,11 +19,11 @@ from typing import Any, NamedTuple
 import torch
 from skorch.callbacks import EpochTimer
 from torch import Tensor, nn
-from torch.fx.experimental.proxy_tensor import make_fx
 from torch.func import functional_call, grad_and_value, vmap
 
 from skae._training.data import Batch
 from skae._training.module import Loss, stacking
+from skae._training.recorded import Recorded
 from skae._training.stacked_batches import StackedBatch, StackedBatches
 from skae._training.stacked_member import Member
 from skae._training.stacked_steps import StackedSteps
@@ -53,7 +53,7 @@ def obstacle(net: Any) -> str | None:
         return "compile=True"
     if net.history or any(optimizer.state for optimizer in net.optimizers_):
         return "it goes on from an earlier training"
-    if not all(_only_listens(callback) for _, callback in net.callbacks_):
+    if not all(_only_listens(*named) for named in net.callbacks_):
         return "it has callbacks, which may change it"
     if n_rows * module.products_per_row() > _LARGE:
         return "it is so large that nothing is gained"
@@ -84,14 +84,14 @@ def bytes_of(net: Any) -> float:
     """How much memory a net takes within a stack, about."""
     module, rows = net.module_, net.subsets_[0].rows
     n_weights = sum(p.numel() for p in module.parameters())
-    widths = sum(p.shape[0] for p in module.parameters()) + module.architecture.n_features
+    widths = sum(p.shape[0] for p in module.parameters() if p.ndim) + rows.data.X.shape[1]
     n_rows = min(net.batch_size, len(net.subsets_[0])) * module.passes_per_row()
     # Of weights there are gradients, two averages, copies of two epochs of these, and its own.
     return 4.0 * (12 * n_weights + 8 * n_rows * widths + rows.n_kept)
 
 
-def _only_listens(callback: Any) -> bool:
-    return type(callback) is EpochTimer or type(callback).__module__.startswith("skae.")
+def _only_listens(name: str, callback: Any) -> bool:
+    return type(callback) is EpochTimer or name.startswith("skae_")
 
 
 class _Computed(NamedTuple):
@@ -133,7 +133,7 @@ class Stack:
         self.tensors = StackedTensors(modules, self.template)
         self.numbers = Numbers(modules, self.template)
         self.batches = StackedBatches([member.net for member in self.members], self.template)
-        self._traced: dict[Any, Any] = {}
+        self._recorded: dict[Any, Recorded] = {}
         self._generations: list[dict[Any, Tensor]] = []
         for member in self.members:
             member.seed_epoch(0)
@@ -175,7 +175,7 @@ class Stack:
             while self.members:
                 self._epoch(outcomes)
         finally:  # after an interruption, what there is
-            self._end({member: None for member in self.members}, outcomes)
+            self._end(dict.fromkeys(self.members), outcomes)
         return outcomes
 
     def _epoch(self, outcomes: list[BaseException | None]) -> None:
@@ -193,9 +193,9 @@ class Stack:
         diverged = {}
         for i, member in enumerate(self.members):
             of_member = {name: values[i] for name, values in means.items()}
-            error = member.record(of_member, list(found.terms), seconds)
-            if error is not None:
-                diverged[member] = error
+            failure = member.record(of_member, list(found.terms), seconds)
+            if failure is not None:
+                diverged[member] = failure
         self._end(diverged, outcomes)
         if not self.members:
             return
@@ -220,7 +220,7 @@ class Stack:
             self.steps.step(1 + k, gradients)
         for name, values in found.followed.items():
             self.tensors.buffers[name].copy_(values)
-        if self.followed is None:
+        if self.template.follows_alone:
             self._follow_one_by_one(batch, found)
         for member in self.members:
             member.after_step()
@@ -230,10 +230,10 @@ class Stack:
         """Let the members' own code follow the step, where no stack can."""
         for i, (member, own) in enumerate(zip(self.members, batch.of_members, strict=True)):
             n, module = len(own.x), member.net.module_
-            self.tensors.pull(i, module)
+            self.tensors.pull(i, module, names=self.followed)
             aux = tuple(value[i, :n] for value in found.aux)
             module.after_step(own, Loss({}, found.output[i, :n], aux))
-            self.tensors.push(i, module)
+            self.tensors.push(i, module, self.followed)
 
     # ------------------------------------------------------------------- what is computed
 
@@ -241,7 +241,7 @@ class Stack:
         """Losses of all members, and their gradients."""
         tensors = self.tensors
         arguments = (tensors.weights, tensors.buffers, self.numbers.values, _present(batch))
-        return _Computed(*self._run_traced("loss", self._loss_of_one, arguments))
+        return _Computed(*self._run_recorded("loss", self._loss_of_one, arguments))
 
     def _loss_of_one(self, weights: Any, buffers: Any, numbers: Any, given: Any) -> Any:
         buffers = {name: value.clone() for name, value in buffers.items()}
@@ -258,7 +258,7 @@ class Stack:
         gradients, (_, found) = grad_and_value(objective, has_aux=True)(weights)
         terms, logged, output, aux = found
         followed = {}
-        if self.followed:
+        if self.followed and not self.template.follows_alone:
             after = Loss(terms, output, aux)
             self._call(weights, buffers, numbers, lambda: self.template.after_step(batch, after))
             followed = {name: buffers[name] for name in self.followed}
@@ -279,7 +279,9 @@ class Stack:
             (found.output, found.aux),
         )
 
-        def of_one(own: Any, others: Any, buffers: Any, numbers: Any, given: Any, before: Any) -> Any:
+        def of_one(
+            own: Any, others: Any, buffers: Any, numbers: Any, given: Any, before: Any
+        ) -> Any:
             def objective(own: dict[str, Tensor]) -> Any:
                 def compute() -> Tensor:
                     phase = self.template.phases()[k]
@@ -289,7 +291,7 @@ class Stack:
 
             return grad_and_value(objective)(own)
 
-        gradients, losses = self._run_traced(k, of_one, arguments)
+        gradients, losses = self._run_recorded(k, of_one, arguments)
         return gradients, losses
 
     def _call(self, weights: Any, buffers: Any, numbers: Any, compute: Any) -> Any:
@@ -298,20 +300,16 @@ class Stack:
         with self.numbers.set_to(numbers), self.precision():
             return functional_call(_Calls(self.template, compute), given, ())
 
-    def _run_traced(self, what: Any, of_one: Any, arguments: Any) -> Any:
+    def _run_recorded(self, what: Any, of_one: Any, arguments: Any) -> Any:
         """`of_one` for every member, recorded once for these shapes as a list of operations."""
         key = (what, _shapes(arguments))
-        if key not in self._traced:
+        if key not in self._recorded:
             with stacking(), torch.enable_grad():
                 try:
-                    traced = make_fx(lambda *given: vmap(of_one)(*given))(*arguments)
-                except (RuntimeError, NotImplementedError) as error:
+                    self._recorded[key] = Recorded(vmap(of_one), arguments)
+                except (RuntimeError, NotImplementedError, ValueError) as error:
                     raise Unequal(f"its operations cannot be stacked ({error})") from error
-            traced.graph.eliminate_dead_code()
-            traced.recompile()
-            self._traced[key] = traced
-        with torch.no_grad():
-            return self._traced[key](*arguments)
+        return self._recorded[key](*arguments)
 
     # -------------------------------------------------------------- members' own state
 
@@ -321,8 +319,8 @@ class Stack:
     def _state(self) -> dict[Any, Tensor]:
         """All that training changes."""
         return {
-            **{("weight", name): values for name, values in self.tensors.weights.items()},
-            **{("buffer", name): values for name, values in self.tensors.buffers.items()},
+            **self.tensors.weights,
+            **self.tensors.buffers,
             **self.steps.state(),
         }
 
@@ -338,7 +336,7 @@ class Stack:
         self._generations = [copies, *self._generations[:1]]
 
     def _end(
-        self, ended: dict[Member, BaseException | None], outcomes: list[BaseException | None]
+        self, ended: Mapping[Member, BaseException | None], outcomes: list[BaseException | None]
     ) -> None:
         """Give members back what they have learned, and go on without them."""
         if not ended:

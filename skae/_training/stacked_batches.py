@@ -7,7 +7,10 @@ import torch
 from torch import Tensor
 
 from skae._training.data import Batch, batch_sizes
-from skae._training.stacked_weights import Index, index_of, put
+from skae._training.stacked_weights import Index, index_of
+
+# What stands in rows that a member's batch has not, and that count nothing: a number, a draw.
+_ANY = 0.5
 
 
 class StackedBatch(NamedTuple):
@@ -46,6 +49,7 @@ class StackedBatches:
         self._sizes = [batch_sizes(len(net.subsets_[0]), net.batch_size) for net in nets]
         largest = template.blocks().draws
         self._places = [_places_of_draws(net.module_.blocks().draws, largest) for net in nets]
+        self._unused = template.blocks().unused_draw
         self._n_draws = None if largest is None else sum(largest)
 
     def epoch(self) -> Iterator[StackedBatch]:
@@ -67,16 +71,16 @@ class StackedBatches:
         ]
         sizes = [size[k] for size in self._sizes]
         n_rows = max(sizes)
-        stacked = {}
+        stacked: dict[str, Any] = {}
         for name in Batch._fields:
             values = [getattr(batch, name) for batch in prepared]
-            if values[0] is None:
+            if values[0] is None or (name == "draws" and self._n_draws is None):
                 stacked[name] = None
-            elif all(v is getattr(shared[g], name) for v, g in zip(values, self._group, strict=True)):
+            elif self._are_shared(name, values, shared):
                 stacked[name] = self._of_groups([getattr(b, name) for b in shared], n_rows)
             else:
                 stacked[name] = self._of_members(name, values, n_rows)
-        if all(getattr(b, "x") is getattr(b, "y") for b in prepared):
+        if all(batch.x is batch.y for batch in prepared):
             stacked["y"] = stacked["x"]
         weights = torch.tensor(sizes, dtype=torch.float64)
         if stacked["weight"] is not None:
@@ -85,6 +89,11 @@ class StackedBatches:
             counts = torch.tensor(sizes, device=stacked["x"].device)[:, None]
             stacked["weight"] = (torch.arange(n_rows, device=counts.device) < counts).float()
         return StackedBatch(Batch(**stacked), prepared, weights)
+
+    def _are_shared(self, name: str, values: list[Tensor], shared: list[Batch]) -> bool:
+        """Whether preparation left this as the members have it in common."""
+        pairs = zip(values, self._group, strict=True)
+        return all(value is getattr(shared[group], name) for value, group in pairs)
 
     def _of_groups(self, values: list[Tensor], n_rows: int) -> Tensor:
         """What members have in common, repeated for each of them."""
@@ -103,18 +112,19 @@ class StackedBatches:
         first = values[0]
         if name not in ("draws", "gate") and all(value.shape == first.shape for value in values):
             return torch.stack(values)
-        shape = list(first.shape)
+        shape: list[Any] = list(first.shape)
         shape[0] = n_rows
         indices: list[Index] = [None] * len(values)
         fill = 0.0
-        if name == "draws" and self._n_draws is not None:
+        if name == "draws":
             shape[-1], indices = self._n_draws, self._places
-            fill = self.nets[0].module_.blocks().unused_draw
+            fill = self._unused
         if name == "gate":
             shape[-1] = max(value.shape[-1] for value in values)
         found = first.new_full((len(values), *shape), fill)
         for place, index, value in zip(found, indices, values, strict=True):
             rows = place[: len(value)]
+            place[len(value) :] = _ANY
             if index is None:
                 rows[..., : value.shape[-1]] = value
             else:

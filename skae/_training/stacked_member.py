@@ -7,6 +7,7 @@ from torch import Tensor
 
 from skae._training.callbacks import CompareWithStart, Diverged, TrainingStopped
 from skae._training.data import Batch
+from skae._training.epoch_losses import record_losses
 from skae._training.stacked_weights import StackedTensors
 
 # Callbacks that hear nothing of epochs, or what is measured here.
@@ -31,8 +32,10 @@ class Member:
         self.takes_snapshots = net.takes_snapshots_
         net.takes_snapshots_ = False  # the stack does
         listeners = [callback for _, callback in net.callbacks_]
-        self.has_listeners = not all(type(callback) in _SILENT for callback in listeners)
+        loud = any(type(callback) not in _SILENT for callback in listeners)
+        self.has_listeners = loud or net.subsets_[1] is not None
         self.has_diverged = False
+        self._buffers = list(net.module_.named_buffers())
         self._versions: dict[str, int] = {}
         self._data = dict(zip(("dataset_train", "dataset_valid"), net.subsets_, strict=True))
         if net.learning_rate == "adaptive":  # each by its own losses
@@ -66,7 +69,7 @@ class Member:
 
     def push_buffers(self, tensors: StackedTensors, i: int) -> None:
         """Hand the buffers that its module has changed by itself over to the stack."""
-        for name, buffer in self.net.module_.named_buffers():
+        for name, buffer in self._buffers:
             if self._versions.get(name) != buffer._version:
                 tensors.push_buffer(i, name, buffer)
                 self._versions[name] = buffer._version
@@ -89,9 +92,9 @@ class Member:
             self.net.schedule_.step()
 
     def record(self, means: dict[str, float], terms: list[str], seconds: float) -> Diverged | None:
-        """Write an epoch's losses to the history; what ends the training, if they are not finite."""
+        """Write an epoch's losses to the history; where they are not finite, what ends training."""
         try:
-            self.net.record_training(means, terms)
+            record_losses(self.net, "train", means, terms)
         except Diverged as error:
             self.has_diverged = True
             return error

@@ -71,8 +71,14 @@ class StackedSteps:
         ]
         ends = [*starts[1:], len(members)]
         self._runs = [
-            (members[a].net, slice(a, b), [self._parts(k, members[a].net, slice(a, b), tensors)
-             for k in range(len(self._names))])
+            (
+                members[a].net,
+                slice(a, b),
+                [
+                    self._parts(k, members[a].net, slice(a, b), tensors)
+                    for k in range(len(self._names))
+                ],
+            )
             for a, b in zip(starts, ends, strict=True)
         ]
 
@@ -95,7 +101,9 @@ class StackedSteps:
         for net, of, parts in self._runs:
             rate = rate_of(net) * self._shares[k][0]
             for part in parts[k]:
-                self._step_part(part, rate, net, [gradients[name][of] for name in part.names])
+                # Fused steps read memory as it lies, whatever the strides (torch 2.13).
+                own = [gradients[name][of].contiguous() for name in part.names]
+                self._step_part(part, rate, net, own)
 
     def _step_part(self, part: _Part, rate: float, net: Any, gradients: list[Tensor]) -> None:
         if self.solver == "sgd":

@@ -4,7 +4,7 @@ Networks may differ in size along some axes. They are padded to the size of the 
 zeros or what `Blocks.fills` says.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any
@@ -16,6 +16,7 @@ from skae._training.module import Blocks, TrainableModule
 
 # An index along each axis, or None where the whole tensor is the member's.
 Index = tuple[Tensor, ...] | None
+Axes = Mapping[int, tuple[int, ...]]
 
 
 def places(own: tuple[int, ...], largest: tuple[int, ...]) -> Tensor:
@@ -27,7 +28,7 @@ def places(own: tuple[int, ...], largest: tuple[int, ...]) -> Tensor:
     return torch.cat(found)
 
 
-def index_of(shape: torch.Size, own: dict[int, Any], largest: dict[int, Any]) -> Index:
+def index_of(shape: torch.Size, own: Axes, largest: Axes) -> Index:
     """The index of a tensor of this shape in the larger one, by the blocks of its axes."""
     if own == largest:
         return None
@@ -90,22 +91,33 @@ class StackedTensors:
 
     @torch.no_grad()
     def pull(
-        self, i: int, module: TrainableModule, state: dict[Any, Tensor] | None = None
+        self,
+        i: int,
+        module: TrainableModule,
+        state: dict[Any, Tensor] | None = None,
+        names: Collection[str] | None = None,
     ) -> None:
-        """Write a member's weights and buffers to its module, as they are or were in a state."""
-        for name, own in _trained(module).items():
-            values = self.weights[name] if state is None else state["weight", name]
-            own.copy_(self.part(name, values, i))
-        for name, own in _fixed(module).items():
-            values = self.buffers[name] if state is None else state["buffer", name]
+        """Write a member's weights and buffers to its module, all or those of some names, as they
+        are or as they were in a state."""
+        for name, own in self._own(module, names):
+            values = self.stacked(name) if state is None else state[name]
             own.copy_(self.part(name, values, i))
 
     @torch.no_grad()
-    def push(self, i: int, module: TrainableModule) -> None:
-        """Take over a member's weights and buffers."""
-        for stacked, own in ((self.weights, _trained(module)), (self.buffers, _fixed(module))):
-            for name, values in own.items():
-                put(stacked[name][i], self._indices[i].get(name), values)
+    def push(self, i: int, module: TrainableModule, names: Collection[str]) -> None:
+        """Take over those of a member's weights and buffers."""
+        for name, own in self._own(module, names):
+            put(self.stacked(name)[i], self._indices[i].get(name), own.detach())
+
+    def _own(
+        self, module: TrainableModule, names: Collection[str] | None
+    ) -> list[tuple[str, Tensor]]:
+        known = [*self.weights, *self.buffers] if names is None else names
+        return [(name, _named(module, name)) for name in known]
+
+    def stacked(self, name: str) -> Tensor:
+        """The weights or buffers of this name, of all members."""
+        return self.weights[name] if name in self.weights else self.buffers[name]
 
     @torch.no_grad()
     def push_buffer(self, i: int, name: str, own: Tensor) -> None:
@@ -168,7 +180,7 @@ class Numbers:
     def set_to(self, numbers: dict[str, Tensor]) -> Iterator[None]:
         """Within the block the template has these numbers."""
         before = []
-        architecture = self._template.architecture
+        architecture = getattr(self._template, "architecture", None)
         for name, number in numbers.items():
             path, _, attribute = name.rpartition(".")
             if path == "architecture":
@@ -182,7 +194,8 @@ class Numbers:
         try:
             yield
         finally:
-            self._template.architecture = architecture
+            if overlaid:
+                self._template.architecture = architecture
             for owner, attribute, value in before:
                 setattr(owner, attribute, value)
 
@@ -205,7 +218,9 @@ def _numbers(module: Any) -> dict[str, float]:
         for name, value in vars(part).items()
         if path and type(value) is float
     }
-    architecture = module.architecture
+    architecture = getattr(module, "architecture", None)
+    if architecture is None:
+        return found
     names = [*(field.name for field in fields(architecture)), "log_scale", "mean_variance"]
     for name in names:
         value = getattr(architecture, name)

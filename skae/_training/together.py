@@ -121,7 +121,7 @@ class _Call(threading.Thread):
     def run(self) -> None:
         try:
             self._context.run(self._compute)
-        except BaseException as error:  # noqa: BLE001 (it is raised where the results are wanted)
+        except BaseException as error:
             self.error = error
         finally:
             self.ended = True
@@ -242,7 +242,7 @@ class _Together:
         with _as_trained([call.net]):
             try:
                 call.net.fit_loop(None, epochs=call.epochs)
-            except Exception as error:  # noqa: BLE001 (the call is told)
+            except Exception as error:
                 call.outcome = error
 
 

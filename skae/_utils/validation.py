@@ -9,6 +9,7 @@ from sklearn.utils import check_array, check_random_state, get_tags
 from sklearn.utils._array_api import (
     _average,
     _is_numpy_namespace,
+    _logsumexp,
     _max_precision_float_dtype,
     check_same_namespace,
     get_namespace,
@@ -16,12 +17,13 @@ from sklearn.utils._array_api import (
     move_to,
 )
 from sklearn.utils._param_validation import (
+    HasMethods,
     Interval,
     RealNotInt,
     StrOptions,
     validate_parameter_constraints,
 )
-from sklearn.utils._set_output import _get_container_adapter
+from sklearn.utils._set_output import _get_container_adapter, _safe_set_output
 from sklearn.utils.validation import (
     _check_feature_names_in,
     _check_sample_weight,
@@ -32,6 +34,7 @@ from sklearn.utils.validation import (
 from skae._utils.inputs import as_numbers, check_rows_are_2d
 
 __all__ = [
+    "HasMethods",
     "Interval",
     "RealNotInt",
     "StrOptions",
@@ -49,8 +52,11 @@ __all__ = [
     "get_namespace",
     "get_namespace_and_device",
     "is_numpy_namespace",
+    "log_sum_exp",
+    "meta_fit_context",
     "move_to",
     "private_generator",
+    "safe_set_output",
     "to_frame",
     "to_plain",
     "widest_float",
@@ -60,7 +66,10 @@ average = _average
 check_feature_names_in = _check_feature_names_in
 clone_parameters = _clone_parametrized
 fit_context = _fit_context(prefer_skip_nested_validation=True)
+meta_fit_context = _fit_context(prefer_skip_nested_validation=False)
 is_numpy_namespace = _is_numpy_namespace
+log_sum_exp = _logsumexp
+safe_set_output = _safe_set_output
 
 
 def private_generator(random_state: object) -> np.random.RandomState:

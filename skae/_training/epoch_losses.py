@@ -1,0 +1,56 @@
+"""The losses of an epoch: means over its batches, and their place in the history."""
+
+from collections.abc import Iterable
+from math import inf, isfinite
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from skae._training.callbacks import Diverged
+from skae._training.data import Batch
+
+
+class EpochLosses:
+    """Losses of the batches of an epoch; they are read off the device once, at its end."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, list[Tensor]] = {}
+        self.weights: list[Tensor | float] = []
+
+    def add(self, losses: dict[str, Tensor], batch: Batch) -> None:
+        """Those of a batch."""
+        for name, value in losses.items():
+            self.values.setdefault(name, []).append(value)
+        self.weights.append(len(batch.x) if batch.weight is None else batch.weight.sum())
+
+    def means(self) -> dict[str, float]:
+        """Their means over the rows."""
+        if isinstance(self.weights[0], Tensor):
+            weight = torch.stack(cast(list[Tensor], self.weights)).cpu().double()
+        else:
+            weight = torch.tensor(self.weights, dtype=torch.float64)
+        weight /= weight.sum()
+        return {
+            name: float(torch.stack(values).cpu().double() @ weight)
+            for name, values in self.values.items()
+        }
+
+
+def record_losses(net: Any, prefix: str, means: dict[str, float], terms: Iterable[str]) -> None:
+    """Write means over an epoch's batches, of which some are terms of the loss, to the history.
+
+    Where the loss of training is not finite, it has diverged.
+    """
+    total = sum(means[name] for name in terms)
+    epoch = list.__getitem__(net.history_, -1)  # skorch's own look-up takes long
+    if prefix == "train":
+        if not isfinite(total):
+            raise Diverged(f"the loss is {total}")
+        if not net.hears_batches_:  # skorch's checkpoints want a batch
+            epoch["batches"].append({"train_loss": total})
+    epoch[f"{prefix}_loss"] = total
+    epoch[f"{prefix}_loss_best"] = total < net.best_.get(prefix, inf)
+    net.best_[prefix] = min(total, net.best_.get(prefix, inf))
+    if len(means) > 1:
+        epoch.update({f"{prefix}_{name}": value for name, value in means.items()})

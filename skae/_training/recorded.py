@@ -1,0 +1,97 @@
+"""Functions of tensors, recorded once as the plain operations that they consist of.
+
+What `torch.func` batches and differentiates is dispatched level by level, every time; of small
+tensors that takes longer than the arithmetic. `torch.fx.experimental`'s `make_fx` records, too:
+it takes ten times as long, for what a compiler wants to know of every operation.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+
+
+class Recorded:
+    """A function of tensors in nested containers, for arguments of the same shapes.
+
+    Calling it repeats the operations on other arguments, without gradients.
+
+    Parameters
+    ----------
+    function : callable
+        What it computes follows from shapes alone, not from values.
+    arguments : tuple
+        The first arguments.
+
+    Raises
+    ------
+    ValueError
+        If it reads the value of a tensor.
+    """
+
+    def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        inputs, _ = tree_flatten(arguments)
+        recorder = _Recorder(inputs)
+        with recorder:
+            found = function(*arguments)
+        outputs, self._structure = tree_flatten(found)
+        self._module = recorder.module(outputs)
+
+    def __call__(self, *arguments: Any) -> Any:
+        inputs, _ = tree_flatten(arguments)
+        with torch.no_grad():
+            return tree_unflatten(self._module(*inputs), self._structure)
+
+
+class _Recorder(TorchDispatchMode):
+    """Hears of every operation."""
+
+    def __init__(self, inputs: list[Tensor]) -> None:
+        super().__init__()
+        self._graph, self._root = fx.Graph(), torch.nn.Module()
+        self._tensors: list[Tensor] = []  # kept, so that no other has the identity of one
+        self._nodes: dict[int, fx.Node] = {}
+        for i, tensor in enumerate(inputs):
+            self._know(tensor, self._graph.placeholder(f"input_{i}"))
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten._local_scalar_dense.default:
+            raise ValueError("the value of a tensor is read")
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        args, kwargs = tree_map(self._node, (tuple(args), kwargs))
+        node = self._graph.call_function(func, args, kwargs)
+        if isinstance(result, Tensor):
+            self._know(result, node)
+        elif isinstance(result, (tuple, list)):
+            for i, part in enumerate(result):
+                if isinstance(part, Tensor):
+                    self._know(part, self._graph.call_function(_item, (node, i)))
+        return result
+
+    def _know(self, tensor: Tensor, node: fx.Node) -> None:
+        self._tensors.append(tensor)
+        self._nodes[id(tensor)] = node
+
+    def _node(self, value: Any) -> Any:
+        """What stands for a value in the record."""
+        if not isinstance(value, Tensor):
+            return value
+        if id(value) not in self._nodes:
+            name = f"constant_{len(self._tensors)}"
+            self._root.register_buffer(name, value)
+            self._know(value, self._graph.get_attr(name))
+        return self._nodes[id(value)]
+
+    def module(self, outputs: list[Any]) -> fx.GraphModule:
+        """The record, as a module that gives these outputs."""
+        self._graph.output([self._node(value) for value in outputs])
+        self._graph.eliminate_dead_code()
+        return fx.GraphModule(self._root, self._graph)
+
+
+def _item(values: Any, i: int) -> Any:
+    return values[i]
