@@ -31,6 +31,9 @@ from helpers import make_rows, network
 from skae import PPCA, VAE, Autoencoder, LatentDensityEstimator, LinearAE, cross_validate
 from skae._search.fold import Root
 
+# torch says so of one operation of stacked networks, whose values are right.
+pytestmark = pytest.mark.filterwarnings("ignore:There is a performance drop")
+
 X = make_rows(60, 6, dtype=np.float64)
 Y = (X[:, 0] > np.median(X[:, 0])).astype(int)
 SIZES = [1, 2, 4]
@@ -218,6 +221,18 @@ def test_share_is_false(monkeypatch):
     [entry] = ours.shared_fits_
     assert entry["candidates"] == [0, 1, 2]
     assert entry["why"] == "share is False"
+
+
+@pytest.mark.parametrize("model", [PPCA(), LinearAE()])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_moments_of_all_folds_serve_all_sizes(model, weighted, monkeypatch):
+    rows = make_rows(90, 6, noise=2.0, dtype=np.float64)  # enough to tell all by moments
+    params = {"sample_weight": np.linspace(1, 2, 90)} if weighted else {}
+    ours, theirs = searches(model, {"n_components": SIZES}, return_train_score=True, refit=False)
+    with counted(monkeypatch, type(model)) as counts:
+        ours.fit(rows, **params)
+    assert counts[type(model).__name__] == (3 if weighted else 0)
+    assert_same_results(ours, theirs.fit(rows, **params))
 
 
 def test_randomized_search():
@@ -483,6 +498,15 @@ def test_folds_of_cross_validation_are_trained_together():
     assert not np.allclose(codes[0], codes[1])
 
 
+def test_estimators_of_cross_validation_are_as_fitted_by_themselves():
+    pipeline = make_pipeline(StandardScaler(), NETWORK)
+    for model in cross_validate(pipeline, X, cv=2, return_estimator=True)["estimator"]:
+        assert model.memory is None
+        assert "fit" not in vars(model)
+        assert "fit" not in vars(model[-1])
+        assert len(pickle.dumps(model)) < 30_000
+
+
 def test_folds_that_memory_does_not_hold_come_one_after_the_other(monkeypatch):
     together = []
     from skae._training import together as module
@@ -564,7 +588,7 @@ def test_no_rows_are_kept(monkeypatch):
     gc.collect()
     gc.disable()  # rows go as soon as their fold is done
     try:
-        search = skae.GridSearchCV(CLASSIFIER, {"pca__n_components": SIZES}, cv=3).fit(X, Y)
+        search = skae.GridSearchCV(SCALED, {"ppca__n_components": SIZES}, cv=3).fit(X)
     finally:
         gc.enable()
     assert alive
