@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from skae._sampling_representation import thin as thin
     from skae._vae import VAE as VAE
     from skae._vqvae import VQVAE as VQVAE
+    from skae.model_selection import GridSearchCV as GridSearchCV
+    from skae.model_selection import RandomizedSearchCV as RandomizedSearchCV
+    from skae.model_selection import cross_validate as cross_validate
 
 __version__ = "0.2.0"
 
@@ -30,13 +33,16 @@ _HOME = {
     "Autoencoder": "_autoencoder",
     "CountMixtureAE": "_count_mixture_ae",
     "Ensemble": "_ensemble",
+    "GridSearchCV": "model_selection",
     "HelmholtzMachine": "_helmholtz_machine",
     "LatentDensityEstimator": "_latent_density",
     "LinearAE": "_linear_ae",
     "PPCA": "_ppca",
+    "RandomizedSearchCV": "model_selection",
     "VAE": "_vae",
     "VQVAE": "_vqvae",
     "counts_to_image": "_sampling_representation",
+    "cross_validate": "model_selection",
     "image_to_counts": "_sampling_representation",
     "sample_counts": "_sampling_representation",
     "sample_pipeline": "_pipeline",
@@ -46,7 +52,7 @@ _HOME = {
 __all__ = sorted(_HOME)
 
 # Public modules, which are imported on first use, too.
-_MODULES = ("datasets", "metrics")
+_MODULES = ("datasets", "metrics", "model_selection")
 
 
 def __getattr__(name: str) -> object:

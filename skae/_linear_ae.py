@@ -11,7 +11,7 @@ autoencoders. ICML, PMLR 97, 3560-3569. :arxiv:`1901.08168`
 """
 
 import warnings
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -24,7 +24,6 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skae._base import BaseAutoencoder
 from skae._linear.latent_size import by_evidence, by_variance_fraction
 from skae._linear.linear_maps import (
     canonical_axes,
@@ -44,7 +43,9 @@ from skae._linear.moments import (
     principal_axes,
     variance_of_rounding,
 )
+from skae._linear.pca import choose_svd_solver, cut_axes, is_count
 from skae._linear.running import merge
+from skae._truncation import TruncationMixin
 from skae._utils.memory import advice_on_memory
 from skae._utils.state import all_or_nothing
 from skae._utils.validation import (
@@ -59,11 +60,7 @@ from skae._utils.validation import (
 )
 
 
-def _is_count(n_components: object) -> bool:
-    return isinstance(n_components, Integral)
-
-
-class LinearAE(BaseAutoencoder, PCA):
+class LinearAE(TruncationMixin, PCA):
     r"""Linear autoencoder: PCA with more.
 
     Takes the place of :class:`sklearn.decomposition.PCA`: the same arguments, methods,
@@ -359,14 +356,14 @@ class LinearAE(BaseAutoencoder, PCA):
 
     def _rows_needed(self, n_features: int) -> int:
         """From how many rows on there is a model."""
-        if _is_count(self.n_components):
+        if is_count(self.n_components):
             self._check_size(self.n_components, n_features, n_features)
             return max(2, self.n_components)
         return n_features if self.n_components == "mle" else 2
 
     def _largest_size(self, X: Any, n: float) -> int:
         """How many axes tell the size."""
-        if _is_count(self.n_components):
+        if is_count(self.n_components):
             self._check_size(self.n_components, n, X.shape[1])
             return self.n_components
         return int(min(n, X.shape[1]))
@@ -386,26 +383,19 @@ class LinearAE(BaseAutoencoder, PCA):
                 "Use alpha=0 or whiten=False."
             )
         if self.solver == "gradient" and not (
-            self.n_components is None or _is_count(self.n_components)
+            self.n_components is None or is_count(self.n_components)
         ):
             raise ValueError(
                 f"solver='gradient' needs an integer n_components, got {self.n_components!r}; "
                 "solver='closed_form' chooses a size from the spectrum."
             )
 
+    def _choose_solver(self, X: Any) -> str:
+        """The solver of unweighted rows."""
+        return "gradient" if self.solver == "gradient" else self._choose_svd_solver(X.shape[0], X)
+
     def _choose_svd_solver(self, n: float, X: Any) -> str:
-        """What PCA(svd_solver='auto') takes for as many rows."""
-        n_features = X.shape[1]
-        if self.svd_solver != "auto":
-            return self.svd_solver
-        if sparse.issparse(X):
-            return "arpack"
-        if n_features <= 1_000 and n >= 10 * n_features:
-            return "covariance_eigh"
-        if max(n, n_features) <= 500 or self.n_components == "mle":
-            return "full"
-        n_components = min(n, n_features) if self.n_components is None else self.n_components
-        return "randomized" if 1 <= n_components < 0.8 * min(n, n_features) else "full"
+        return choose_svd_solver(self.svd_solver, self.n_components, n, X)
 
     def _fit_as_pca(self, X: Any, rng: np.random.RandomState) -> Any | None:
         """Let PCA solve, with a generator of its own; the codes of the training rows."""
@@ -428,12 +418,17 @@ class LinearAE(BaseAutoencoder, PCA):
         gains = self._store_maps(from_squares=False)
         return U[:, : self.n_components_] * (S[: self.n_components_] * gains)
 
+    def _learn_moments(self, stats: Moments, like: Any) -> None:
+        self._check_choices()
+        self._fit_svd_solver = self._choose_svd_solver(stats.n, like)
+        self._fit_moments(stats, like, self._generator())
+
     def _fit_moments(self, stats: Moments, like: Any, rng: np.random.RandomState) -> None:
         """Learn from mean and scatter; `like` has the type of the fitted arrays."""
         most = int(min(stats.n, stats.mean.shape[0]))
         size = most if self.n_components is None else self.n_components
         if self.solver == "closed_form":
-            n_axes = min(size, stats.mean.shape[0]) if _is_count(size) else stats.mean.shape[0]
+            n_axes = min(size, stats.mean.shape[0]) if is_count(size) else stats.mean.shape[0]
             self._store_axes(axes_of_moments(stats, n_axes), like)
             return
         self._check_size(size, stats.n, stats.mean.shape[0])
@@ -481,7 +476,7 @@ class LinearAE(BaseAutoencoder, PCA):
         spectrum = np.asarray(move_to(found.scatter_values, xp=np, device="cpu")) / (n - 1)
         if size == "mle":
             size = by_evidence(spectrum, n)
-        elif not _is_count(size):
+        elif not is_count(size):
             size = by_variance_fraction(spectrum[:most], size)
         total = found.scatter_trace / (n - 1)
         kept = spectrum[:size]
@@ -542,6 +537,9 @@ class LinearAE(BaseAutoencoder, PCA):
         squared_away = (self.singular_values_[:1] > 0) & (variance[:1] == 0)
         if bool(xp.any(xp.isinf(variance))) or bool(xp.any(squared_away)):
             raise out_of_range(variance.dtype)
+
+    def _cut(self, size: int) -> None:
+        cut_axes(self, size)
 
     def _encode(self, X: Any) -> Any:
         # The mean is taken out after the projection: no copy of X, and sparse stays sparse.

@@ -8,6 +8,7 @@ M. E. Tipping and C. M. Bishop (1999). Probabilistic principal component analysi
 J. R. Stat. Soc. B 61(3), 611-622. :doi:`10.1111/1467-9868.00196`
 """
 
+import copy
 import warnings
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
@@ -28,12 +29,17 @@ from skae._linear.missing_values import (
     blocks,
     fit_em,
     group_rows,
+    has_nan,
+    leading_model,
     log_likelihood,
     posterior,
     seen_variances,
     start_from_pairs,
 )
 from skae._linear.moments import (
+    Moments,
+    PrincipalAxes,
+    axes_of_moments,
     check_scale,
     count_enough_rows,
     out_of_range,
@@ -41,7 +47,9 @@ from skae._linear.moments import (
     row_mean,
 )
 from skae._linear.packed import unpack
+from skae._linear.pca import is_count
 from skae._linear.subspace import CentredRows, Spectrum, em_axes, noise_variance, randomized_axes
+from skae._truncation import TruncationMixin
 from skae._utils.inputs import check_every_column_seen
 from skae._utils.interrupts import keeps_progress, warn_of_interruption
 from skae._utils.memory import advice_on_memory
@@ -53,19 +61,7 @@ Array = NDArray[Any]
 _CLOSED_FORM_LIMIT = 5_000
 
 
-def _has_nan(X: Any) -> bool:
-    values = X.data if sparse.issparse(X) else X
-    # The sum is NaN if any value is; only then is it worth looking at each.
-    with np.errstate(over="ignore", invalid="ignore"):
-        total = values.sum()
-    if not np.isnan(total) or not np.isnan(values).any():
-        return False
-    if sparse.issparse(X):
-        raise ValueError("Sparse X contains NaN; missing values need a dense array.")
-    return True
-
-
-class PPCA(LikelihoodModel):
+class PPCA(TruncationMixin, LikelihoodModel):
     r"""Probabilistic PCA: a Gaussian latent model with missing values.
 
     .. math:: p(z) = N(0, I), \quad p(x | z) = N(W z + \mu, \sigma^2 I)
@@ -226,8 +222,11 @@ class PPCA(LikelihoodModel):
             "Set an integer n_components, a small one, and solver='em' or 'randomized', which "
             "form no matrix of n_features squared."
         ):
-            if (sparse.issparse(X) or np.isnan(mean).any()) and _has_nan(X):
-                self._fit_incomplete(X, rng, sample_weight)
+            self._is_of_missing_values = bool(
+                (sparse.issparse(X) or np.isnan(mean).any()) and has_nan(X)
+            )
+            if self._is_of_missing_values:
+                self._fit_incomplete(X, rng, sample_weight, previous)
             else:
                 self._fit_complete(X, rng, sample_weight, mean)
 
@@ -240,11 +239,7 @@ class PPCA(LikelihoodModel):
         self.n_iter_ = 1
         if solver == "closed_form":
             found = principal_axes(X, weight, size or int(min(n, n_features)), mean)
-            values = found.scatter_values / n
-            size = size or self._size_of(values)
-            spectrum = Spectrum(
-                values[:size], found.axes[:size], found.scatter_trace / n, found.mean
-            )
+            spectrum = self._leading(found, size)
         elif size is None:
             raise ValueError(
                 f"n_components={self.n_components!r} needs the whole spectrum, which "
@@ -262,7 +257,22 @@ class PPCA(LikelihoodModel):
                 spectrum = randomized_axes(rows, size, rng)
         self._store(spectrum, X.dtype)
 
-    def _fit_incomplete(self, X: Array, rng: np.random.RandomState, weight: Array | None) -> None:
+    def _learn_moments(self, stats: Moments, like: Any) -> None:
+        self.n_samples_, self.n_iter_, self._is_of_missing_values = stats.n, 1, False
+        n_features = like.shape[1]
+        size = self._known_size(n_features)
+        found = axes_of_moments(stats, size or int(min(stats.n, n_features)))
+        self._store(self._leading(found, size), like.dtype)
+
+    def _leading(self, found: PrincipalAxes, size: int | None) -> Spectrum:
+        """The axes that are kept; without a size, of all."""
+        values = found.scatter_values / found.n
+        size = size or self._size_of(values)
+        return Spectrum(values[:size], found.axes[:size], found.scatter_trace / found.n, found.mean)
+
+    def _fit_incomplete(
+        self, X: Array, rng: np.random.RandomState, weight: Array | None, larger: Self | None
+    ) -> None:
         if self.solver not in ("auto", "em"):
             raise ValueError(
                 f"X contains NaN, which solver={self.solver!r} cannot fit; use solver='em' or "
@@ -284,19 +294,26 @@ class PPCA(LikelihoodModel):
             spectrum = np.full(X.shape[1], model.noise_variance)
             spectrum[:most] += np.linalg.svd(model.loadings, compute_uv=False) ** 2
             size = self._size_of(spectrum)
-        model = self._run_em(rows, size, rng, floor, keeps=keeps_progress(self))
+        start = None if larger is None else leading_model(larger._model(), size, floor)
+        model = self._run_em(rows, size, rng, floor, keeps=keeps_progress(self), start=start)
         axes, lengths, _ = np.linalg.svd(model.loadings, full_matrices=False)
         values = lengths**2 + model.noise_variance
         trace = float(values.sum()) + (X.shape[1] - size) * model.noise_variance
         self._store(Spectrum(values, axes.T, trace, model.mean), X.dtype, model.noise_variance)
 
     def _run_em(
-        self, rows: Any, size: int, rng: np.random.RandomState, floor: float, *, keeps: bool
+        self,
+        rows: Any,
+        size: int,
+        rng: np.random.RandomState,
+        floor: float,
+        *,
+        keeps: bool,
+        start: LinearGaussian | None = None,
     ) -> LinearGaussian:
-        start = start_from_pairs(rows, size, rng, floor)
         run = fit_em(
             rows,
-            start,
+            start or start_from_pairs(rows, size, rng, floor),
             tol=self.tol,
             max_iter=self.max_iter,
             floor=floor,
@@ -308,7 +325,8 @@ class PPCA(LikelihoodModel):
     def _choose_solver(self, X: Any) -> str:
         if self.solver != "auto":
             return self.solver
-        large = min(X.shape) > _CLOSED_FORM_LIMIT and self._known_size(X.shape[1]) is not None
+        needs_no_spectrum = self.n_components is None or is_count(self.n_components)
+        large = min(X.shape) > _CLOSED_FORM_LIMIT and needs_no_spectrum
         return "em" if large else "closed_form"
 
     def _known_size(self, n_features: int) -> int | None:
@@ -316,7 +334,7 @@ class PPCA(LikelihoodModel):
         most = int(min(self.n_samples_, n_features))
         if self.n_components is None:
             return max(1, most - 1)
-        if not isinstance(self.n_components, Integral):
+        if not is_count(self.n_components):
             return None
         if self.n_components > most:
             raise ValueError(
@@ -382,10 +400,43 @@ class PPCA(LikelihoodModel):
         if not (limits.tiny < noise < limits.max and np.isfinite(self.explained_variance_).all()):
             raise out_of_range(np.dtype(dtype))
 
+    def _cut(self, size: int) -> None:
+        by_em = self._is_of_missing_values
+        if by_em and size < self.n_components_:
+            raise ValueError(
+                "truncate cannot cut a PPCA that was fitted to rows with missing values: its "
+                "smaller model of maximum likelihood has other axes. Fit it with "
+                f"n_components={size}."
+            )
+        values, left_out = self._kept_and_left_out()
+        axes, mean = (a.astype(np.float64) for a in (self.axes_[:size], self.mean_))
+        trace = float(values.sum()) + left_out
+        noise = self.noise_variance_ if by_em else None
+        self._store(Spectrum(values[:size], axes, trace, mean), self.mean_.dtype, noise)
+
+    def _kept_and_left_out(self) -> tuple[Array, float]:
+        """Eigenvalues of the covariance with 1/n (k,), and the sum of all others."""
+        n, n_features = self.n_samples_, self.n_features_in_
+        values = self.explained_variance_.astype(np.float64) * ((n - 1) / n)
+        noise = self.noise_variance_
+        # What is floored stands for no noise.
+        if noise <= 2 * noise_floor(float(values.sum()) / n_features, self.mean_):
+            noise = 0.0
+        return values, noise * (n_features - len(values))
+
+    def _size_of_rule(self, rule: str | float | None) -> int:
+        """What n_components=rule means, of a model of all components but one at most."""
+        model = copy.copy(self)
+        model.n_components = rule
+        values, left_out = self._kept_and_left_out()
+        if len(values) < min(self.n_samples_, self.n_features_in_):
+            values = np.r_[values, left_out]
+        return model._known_size(self.n_features_in_) or model._size_of(values)
+
     # ------------------------------------------------------------------ queries
 
     def _encode(self, X: Any) -> Array:
-        if _has_nan(X):
+        if has_nan(X):
             codes = np.empty((X.shape[0], self.n_components_), dtype=self._dtype_for(X))
             for index, _, found in self._inferred(X):
                 codes[index] = found.mean.T
@@ -398,7 +449,7 @@ class PPCA(LikelihoodModel):
         return Z @ self.loadings_.T + self.mean_
 
     def _log_prob(self, X: Any) -> Array:
-        if not _has_nan(X):
+        if not has_nan(X):
             return log_density(X, self.mean_, self.axes_, self._variances, self.noise_variance_)
         nats = np.empty(X.shape[0], dtype=self._dtype_for(X))
         model = self._model()
@@ -550,7 +601,7 @@ class PPCA(LikelihoodModel):
 
     def _posterior(self, X: Any) -> tuple[Array, Array]:
         shape = (X.shape[0], self.n_components_, self.n_components_)
-        if not _has_nan(X):
+        if not has_nan(X):
             shared = np.diag(self.noise_variance_ / self._variances).astype(self.mean_.dtype)
             return self._encode(X), np.broadcast_to(shared, shape)
         means = np.empty(shape[:2], dtype=self._dtype_for(X))
@@ -598,6 +649,10 @@ class PPCA(LikelihoodModel):
             block = rows.block(groups, positions)
             yield rows.order[positions], block, posterior(block, model)
 
+    def _floored_gaussian(self) -> tuple[Array, float]:
+        """Variances along the axes and noise variance of p(x)."""
+        return self._variances, self.noise_variance_
+
     @property
     def _signal(self) -> Array:
         """Squared lengths of the loadings (k,)."""
@@ -612,6 +667,9 @@ class PPCA(LikelihoodModel):
         return n_free_parameters(self.n_features_in_, self.n_components_)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        # Version 0.1.0 did not tell whether EM was of missing values.
+        if "loadings_" in state and "_is_of_missing_values" not in state:
+            state = {**state, "_is_of_missing_values": "log_likelihoods_" in state}
         # Until version 0.1.0, components_ were the axes.
         if "components_" in state and "axes_" not in state:
             n, variance = state["n_samples_"], state["explained_variance_"]

@@ -224,6 +224,8 @@ def call(model, method, rows, codes):
     needed = [p for p in inspect.signature(method).parameters.values() if p.default is p.empty]
     needed = [p for p in needed if p.kind is p.POSITIONAL_OR_KEYWORD]
     arguments = {"x": rows[:1], "x0": rows[:1], "x1": rows[-1:], "component": 0, "values": [0.0]}
+    if method.__name__ == "truncate":
+        arguments["n_components"] = getattr(model, "n_components_", 1)
     if method.__name__ in ("inverse_transform", "score_codes", "inverse_gaussianize"):
         arguments["X"] = codes
     return method(*[arguments.get(p.name, rows) for p in needed])

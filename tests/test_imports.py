@@ -25,6 +25,7 @@ FLOORS = (
     "_modules",
     "_inference",
     "_densities",
+    "_search",
 )
 
 # Run in a fresh interpreter: in this one, other tests have loaded everything.
@@ -79,6 +80,23 @@ def test_every_public_name_is_defined_where_the_table_says():
         value = getattr(skae, name)
         assert value.__name__ == name
         assert value.__module__ == f"skae.{skae._HOME[name]}"
+
+
+SEARCH = """
+import numpy as np
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from skae import PPCA, GridSearchCV, RandomizedSearchCV, cross_validate
+X = np.random.RandomState(0).standard_normal((30, 5))
+model = make_pipeline(StandardScaler(), PPCA())
+GridSearchCV(model, {"ppca__n_components": [1, 2]}).fit(X)
+RandomizedSearchCV(model, {"ppca__n_components": [1, 2]}, n_iter=2).fit(X)
+cross_validate(model, X)
+"""
+
+
+def test_searches_load_torch_for_networks_only():
+    assert "torch" not in packages_loaded_by(SEARCH)
 
 
 def test_type_checkers_see_the_lazy_table():
@@ -172,10 +190,10 @@ def test_estimators_import_of_each_other_the_class_alone():
             assert module not in homes or name == homes[module], f"{home} takes {name} of {module}"
 
 
-def test_only_validation_imports_private_helpers_of_scikit_learn():
-    """What is in the __all__ of a public module is none, whatever its name begins with."""
+def test_private_helpers_of_scikit_learn_are_imported_in_two_places():
+    """For estimators, and for searches; what is in the __all__ of a public module is none."""
     for file in FILES:
-        if file.match("skae/_utils/validation.py"):
+        if file.match("skae/_utils/validation.py") or file.match("skae/_search/scikit_learn.py"):
             continue
         for module, name in imports_of(file):
             package, *path = module.split(".")

@@ -1033,3 +1033,44 @@ def test_scores_of_whitened_rows_out_of_range_say_so():
     np.testing.assert_allclose(model.transform(X).std(axis=0, ddof=1), 1, rtol=1e-8)
     with pytest.raises(ValueError, match="rescale X"):
         model.score_samples(X)
+
+
+# ------------------------------------------------------------------- a smaller model
+
+
+@pytest.mark.parametrize("options", [{}, {"whiten": True}, {"alpha": 0.5}, {"svd_solver": "full"}])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_truncation_is_the_fit_of_fewer_components(options, weighted):
+    X = full_rank_rows()
+    weight = np.random.default_rng(0).integers(1, 4, len(X)) if weighted else None
+    largest = LinearAE(6, **options).fit(X, sample_weight=weight)
+    before = {name: np.copy(getattr(largest, name)) for name in ARRAYS}
+    for size in (1, 3, np.int64(5), 6):
+        smaller = largest.truncate(size)
+        assert smaller.get_params() == {**largest.get_params(), "n_components": size}
+        assert_same_model(smaller, LinearAE(size, **options).fit(X, sample_weight=weight))
+        assert smaller.transform(X).shape == (60, size)
+        smaller.axes_ *= 0
+        smaller.encoder_ *= 0
+    for name, value in before.items():
+        np.testing.assert_array_equal(getattr(largest, name), value)
+    # By way of a size between.
+    assert_same_model(largest.truncate(4).truncate(2), largest.truncate(2))
+
+
+def test_a_truncated_stream_goes_on_exactly():
+    X = full_rank_rows()
+    smaller = LinearAE(5).partial_fit(X[:40]).truncate(2).partial_fit(X[40:])
+    assert_same_model(smaller, LinearAE(2).fit(X))
+
+
+@pytest.mark.parametrize("size", [0, -1, 7, 1.0, 0.5, "mle", None, True])
+def test_truncation_refuses_what_it_cannot_cut(size):
+    model = LinearAE(6).fit(full_rank_rows())
+    with pytest.raises(ValueError, match="n_components"):
+        model.truncate(size)
+
+
+def test_truncation_needs_a_fit():
+    with pytest.raises(NotFittedError):
+        LinearAE(3).truncate(1)

@@ -694,3 +694,89 @@ def test_nothing_of_an_earlier_fit_is_left(first, then):
     assert vars(model).keys() == vars(expected).keys()
     for name, value in vars(expected).items():
         np.testing.assert_array_equal(getattr(model, name), value)
+
+
+# ------------------------------------------------------------------- a smaller model
+
+
+FITTED = (
+    "loadings_",
+    "components_",
+    "axes_",
+    "mean_",
+    "noise_variance_",
+    "explained_variance_",
+    "explained_variance_ratio_",
+    "singular_values_",
+)
+
+
+@every_data
+def test_truncation_is_the_fit_of_fewer_components(X):
+    largest = PPCA(3).fit(X)
+    before = {name: np.copy(getattr(largest, name)) for name in FITTED}
+    for size in (1, 2, 3):
+        smaller, expected = largest.truncate(size), PPCA(size).fit(X)
+        assert smaller.get_params() == expected.get_params()
+        assert smaller.n_components_ == size
+        for name in FITTED:
+            value = getattr(expected, name)
+            limit = 1e-8 * np.max(np.abs(value))
+            np.testing.assert_allclose(getattr(smaller, name), value, rtol=0, atol=limit)
+        smaller.axes_ *= 0
+        smaller.mean_ *= 0
+    for name, value in before.items():
+        np.testing.assert_array_equal(getattr(largest, name), value)
+
+
+def test_truncation_gives_variance_back_to_a_floored_noise():
+    """A model that left nothing to the noise, and one that leaves as little, which says so."""
+    X = low_rank_rows(80, 6, rank=3, noise=0.0)
+    with pytest.warns(UserWarning, match="floored"):
+        largest = PPCA(6).fit(X)
+    smaller = largest.truncate(2)
+    np.testing.assert_allclose(smaller.noise_variance_, PPCA(2).fit(X).noise_variance_, rtol=1e-9)
+    with pytest.warns(UserWarning, match=r"floored at .*: 4 components"):
+        floored = largest.truncate(4)
+    with pytest.warns(UserWarning, match="floored"):
+        expected = PPCA(4).fit(X)
+    np.testing.assert_allclose(floored.noise_variance_, expected.noise_variance_, rtol=1e-6)
+
+
+def test_constant_rows_are_cut_as_they_are_fitted():
+    X = np.full((10, 4), 3.0)
+    with pytest.warns(UserWarning, match="floored"):
+        expected = PPCA(1).fit(X)
+    with pytest.warns(UserWarning, match="floored"):
+        smaller = PPCA(2).fit(X).truncate(1)
+    assert smaller.noise_variance_ == expected.noise_variance_
+    assert smaller.explained_variance_ratio_ == [0.0]
+
+
+@pytest.mark.parametrize("size", [0, -1, 4, 1.0, 0.5, "bic", None, True])
+def test_truncation_refuses_what_it_cannot_cut(size):
+    model = PPCA(3).fit(complete_rows())
+    with pytest.raises(ValueError, match="n_components"):
+        model.truncate(size)
+
+
+def test_em_of_missing_values_cannot_be_cut():
+    X = complete_rows(gaps=0.1)
+    model = PPCA(3, random_state=0).fit(X)
+    with pytest.raises(ValueError, match=r"missing values.* Fit it with n_components=2"):
+        model.truncate(2)
+    same = model.truncate(3)
+    np.testing.assert_allclose(same.score_samples(X), model.score_samples(X), rtol=1e-12)
+    # The same estimator, fitted anew to complete rows by EM, can.
+    model.set_params(solver="em").fit(complete_rows())
+    assert model.truncate(2).n_components_ == 2
+
+
+def test_files_of_before_do_not_tell_of_missing_values_and_are_not_cut():
+    model = PPCA(3, random_state=0).fit(complete_rows(gaps=0.1))
+    state = model.__getstate__()
+    del state["_is_of_missing_values"]
+    loaded = object.__new__(PPCA)
+    loaded.__setstate__(state)
+    with pytest.raises(ValueError, match="missing values"):
+        loaded.truncate(2)

@@ -15,6 +15,8 @@ from sklearn.utils import gen_batches
 from skae._utils.validation import get_namespace, get_namespace_and_device
 
 _BLOCK_BYTES = 2**23
+# Squares of the residual are a difference of float32 sums down to this share of the total.
+LEAST_DIFFERENCE = 0.05
 
 
 def log_density(X: Any, mean: Any, axes: Any, variances: Any, noise_variance: float) -> Any:
@@ -49,6 +51,64 @@ def log_density(X: Any, mean: Any, axes: Any, variances: Any, noise_variance: fl
                 distance = distance + xp.sum(residual * residual, axis=1) / noise_variance
             parts.append(-0.5 * (distance + (log_det + n_features * log(2 * pi))))
     return xp.concat(parts)
+
+
+def mean_squares(X: Any, sample_weight: Any | None, mean: Any, axes: Any) -> tuple[Any, float]:
+    """Weighted means over rows of z_j^2 (k,) and of |r|^2, as in `log_density`; NumPy or sparse.
+
+    Leave out axes, and their squares belong to the residual: these are what the scores of all
+    Gaussians with the first of these axes need.
+    """
+    squares, residual = np.zeros(len(axes)), 0.0
+    first = 0
+    for rows in _blocks(X):
+        weight = None if sample_weight is None else sample_weight[first : first + len(rows)]
+        first += len(rows)
+        with np.errstate(over="ignore", invalid="ignore"):
+            centred = rows - mean
+            z = centred @ axes.T
+            total = _sum(_row_squares(centred), weight)
+            explained = _sum(z.astype(np.float64) ** 2, weight)
+            left_out = total - explained.sum()
+            # A small difference has lost its digits.
+            if not left_out > LEAST_DIFFERENCE * total:
+                left_out = _sum(_row_squares(centred - z @ axes), weight)
+        squares += explained
+        residual += left_out
+    n = X.shape[0] if sample_weight is None else sample_weight.sum()
+    return squares / n, float(residual / n)
+
+
+def _row_squares(rows: Any) -> Any:
+    # Along rows, where float32 sums are short.
+    return np.einsum("ij,ij->i", rows, rows).astype(np.float64)
+
+
+def _sum(values: Any, weight: Any | None) -> Any:
+    """Over rows."""
+    return values.sum(axis=0) if weight is None else weight @ values
+
+
+def mean_log_density(
+    squares: Any, residual: float, variances: Any, noise_variance: float, n_features: int
+) -> float:
+    """Mean of `log_density` over rows, for the first axes of those of `mean_squares`.
+
+    Parameters
+    ----------
+    squares : array of shape (n_axes,), mean z_j^2
+    residual : float, mean |r|^2 off all of these axes
+    variances : array of shape (k,), those along the first k axes, all positive
+    noise_variance : float, sigma2 > 0; ignored when the k axes span the space
+    n_features : int
+    """
+    n_axes = len(variances)
+    variances = variances.astype(np.float64)
+    total = float((squares[:n_axes] / variances).sum() + np.log(variances).sum())
+    if n_axes < n_features:
+        total += (residual + float(squares[n_axes:].sum())) / noise_variance
+        total += (n_features - n_axes) * log(noise_variance)
+    return -0.5 * (total + n_features * log(2 * pi))
 
 
 def precision(axes: Any, variances: Any, noise_variance: float) -> Any:

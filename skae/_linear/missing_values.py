@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 from sklearn.utils import gen_batches
 
 from skae._linear.em import EMRun, run_em
@@ -143,6 +144,19 @@ class Sums(NamedTuple):
     per_feature: Array  # (k(k+1)/2 + k + 1, D), over the rows that see the feature
     overall: Array  # (k(k+1)/2 + k + 1,), over all rows
     cross: Array  # (D, k)
+
+
+def has_nan(X: Any) -> bool:
+    """Whether values of dense rows are missing; in sparse ones NaN is an error."""
+    values = X.data if sparse.issparse(X) else X
+    # The sum is NaN if any value is; only then is it worth looking at each.
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = values.sum()
+    if not np.isnan(total) or not np.isnan(values).any():
+        return False
+    if sparse.issparse(X):
+        raise ValueError("Sparse X contains NaN; missing values need a dense array.")
+    return True
 
 
 def group_rows(
@@ -394,3 +408,18 @@ def start_from_pairs(
     noise_variance = max(rest, 1e-3 * total / n_features, floor)
     signal = np.maximum(kept - noise_variance, 1e-3 * noise_variance)
     return LinearGaussian(axes * np.sqrt(signal), rows.shift, noise_variance)
+
+
+def leading_model(larger: LinearGaussian, n_latents: int, floor: float) -> LinearGaussian:
+    """The leading axes of a larger model; what they leave out goes to the noise.
+
+    Of complete rows this would be the smaller model of maximum likelihood (Tipping and Bishop
+    1999, eqs. 7 and 8); of incomplete ones it is a start for EM.
+    """
+    W, mean, noise_variance = larger
+    axes, lengths, _ = np.linalg.svd(W, full_matrices=False)
+    values = lengths**2
+    noise = noise_variance + float(values[n_latents:].sum()) / max(len(W) - n_latents, 1)
+    noise = max(noise, floor)
+    signal = np.maximum(values[:n_latents] + noise_variance - noise, 1e-3 * noise)
+    return LinearGaussian(axes[:, :n_latents] * np.sqrt(signal), mean, noise)

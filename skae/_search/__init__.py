@@ -1,0 +1,1 @@
+"""Searches and cross-validation whose candidates share what is provably the same work."""

@@ -1,0 +1,135 @@
+"""Which calls of a search have work in common, and in what pieces they are evaluated."""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+from sklearn.utils import get_tags
+
+from skae._search.evaluation import Call, model_of
+from skae._search.same_work import (
+    family,
+    fingerprint,
+    is_network,
+    is_repeatable,
+    sizes_of_one_fit,
+    steps_of,
+)
+
+ALONE = "no other candidate has this work in common with it"
+
+
+@dataclass
+class Plan:
+    """The numbers of the calls that are evaluated in one piece, and why others are by themselves.
+
+    `units` share steps or sizes within a fold; `networks` train together. `families` are the units
+    of each family of models of which nothing but the size differs.
+    """
+
+    units: list[list[int]] = field(default_factory=list)
+    families: dict[str, list[list[int]]] = field(default_factory=dict)
+    networks: list[int] = field(default_factory=list)
+    alone: list[int] = field(default_factory=list)
+    reasons: dict[int, str] = field(default_factory=dict)
+
+
+def candidate_of(call: Call) -> int:
+    """The number of the candidate; cross-validation has one."""
+    return (call[2].get("candidate_progress") or (0,))[0]
+
+
+def split_of(number: int, call: Call) -> int:
+    """The number of the fold; in cross-validation that of the call."""
+    return (call[2].get("split_progress") or (number,))[0]
+
+
+def make_plan(calls: list[Call], n_jobs: int, approximate: bool) -> Plan:
+    """Find calls with work in common.
+
+    With several jobs a group is cut, so that all are busy: its steps are then fitted once per
+    piece.
+    """
+    plan = Plan()
+    candidates = _Candidates(calls, approximate)
+    groups: dict[tuple[int, str], list[int]] = defaultdict(list)
+    for number, call in enumerate(calls):
+        candidate = candidate_of(call)
+        if candidate in candidates.networks:
+            plan.networks.append(number)
+        elif candidate in candidates.shared:
+            groups[split_of(number, call), candidates.shared[candidate]].append(number)
+        else:
+            plan.alone.append(number)
+            plan.reasons[candidate] = candidates.reasons[candidate]
+    if len(plan.networks) == 1:
+        plan.reasons[candidate_of(calls[plan.networks[0]])] = ALONE
+        plan.alone += plan.networks
+        plan.networks = []
+    n_splits = len({split for split, _ in groups})
+    for (_, key), numbers in groups.items():
+        if len(numbers) < 2:
+            plan.alone += numbers
+            plan.reasons.update({candidate_of(calls[number]): ALONE for number in numbers})
+            continue
+        whole = n_jobs == 1 or key in candidates.whole
+        n_pieces = 1 if whole else min(len(numbers) // 2, -(-2 * n_jobs // n_splits))
+        size = -(-len(numbers) // max(n_pieces, 1))
+        plan.units += [numbers[i : i + size] for i in range(0, len(numbers), size)]
+        if key in candidates.whole:
+            plan.families.setdefault(key, []).append(numbers)
+    plan.alone.sort()
+    return plan
+
+
+class _Candidates:
+    """What the candidates of a search have in common, whatever the fold."""
+
+    def __init__(self, calls: list[Call], approximate: bool) -> None:
+        self.networks: set[int] = set()
+        self.shared: dict[int, str] = {}  # candidate -> what its first step has in common
+        self.whole: set[str] = set()  # fitted for all sizes at once: not to be cut
+        self.reasons: dict[int, str] = {}
+        families: dict[str, list[tuple[int, list[Any]]]] = defaultdict(list)
+        first = {candidate_of(call): call for call in reversed(calls)}
+        for candidate, call in sorted(first.items(), key=lambda item: item[0]):
+            try:
+                model = model_of(call)
+                pairwise = get_tags(model).input_tags.pairwise
+            except Exception:  # scikit-learn's own call raises it
+                self.reasons[candidate] = "its parameters are not accepted"
+                continue
+            steps = steps_of(model)
+            if pairwise:
+                self.reasons[candidate] = "its rows are pairwise distances or kernels"
+            elif any(map(is_network, steps)):
+                self.networks.add(candidate)
+            elif (key := family(steps[0])) is not None:
+                families[key].append((candidate, steps))
+            else:
+                self._by_step(candidate, steps)
+        X = calls[0][1][1]
+        for key, members in families.items():
+            sizes = [steps[0].n_components for _, steps in members]
+            shared = sizes_of_one_fit(members[0][1][0], X, sizes, approximate)
+            for candidate, steps in members:
+                size = steps[0].n_components
+                if any(type(size) is type(other) and size == other for other in shared):
+                    self.shared[candidate] = key
+                    if len(steps) == 1:
+                        self.whole.add(key)
+                else:
+                    self._by_step(candidate, steps)
+
+    def _by_step(self, candidate: int, steps: list[Any]) -> None:
+        """Candidates that begin with the same step have its fit in common."""
+        key = fingerprint(steps[0])
+        if len(steps) < 2:
+            self.reasons[candidate] = "there is no step before it, and no one fit for all its sizes"
+        elif key is None or not is_repeatable(steps[0]):
+            self.reasons[candidate] = (
+                f"its first step, {type(steps[0]).__name__}, is not known to give the same "
+                "result twice: it needs an integer random_state, and to be of scikit-learn or skae"
+            )
+        else:
+            self.shared[candidate] = key

@@ -1,0 +1,175 @@
+"""Which estimators do the same work, and may do it once."""
+
+import copy
+import sys
+from collections.abc import Callable, Iterator
+from numbers import Integral
+from typing import Any
+
+import joblib
+from sklearn.pipeline import Pipeline
+from sklearn.utils import get_tags
+
+from skae._linear import sizes as sizes_module
+
+# Packages whose estimators and functions are known to depend on their arguments alone.
+_KNOWN = ("sklearn", "skae")
+_KNOWN_FUNCTIONS = (*_KNOWN, "numpy", "scipy", "torch", "builtins")
+
+# Parameters by which an estimator may write on the rows that it is given.
+_COPY = ("copy", "copy_X", "copy_x", "copy_X_train")
+
+
+def is_pipeline_of_steps(estimator: Any) -> bool:
+    """Whether an estimator is a Pipeline that does no more than fit its steps in turn."""
+    if type(estimator) is not Pipeline or len(estimator.steps) == 0:
+        return False
+    return estimator.memory is None and not estimator.verbose and estimator.transform_input is None
+
+
+def steps_of(estimator: Any) -> list[Any]:
+    """The estimators that rows pass, in order: the steps of a Pipeline, or the estimator alone."""
+    if not is_pipeline_of_steps(estimator):
+        return [estimator]
+    steps = [step for _, step in estimator.steps]
+    return [step for step in steps[:-1] if not is_skipped(step)] + steps[-1:]
+
+
+def is_skipped(step: Any) -> bool:
+    """Whether a step of a Pipeline is none."""
+    return step is None or (isinstance(step, str) and step == "passthrough")
+
+
+def is_known(estimator: Any) -> bool:
+    """Whether all parts of an estimator are of scikit-learn or skae, and write on no rows."""
+    for part in parts_of(estimator):
+        if is_skipped(part):
+            continue
+        params = part.get_params(deep=False) if _is_part(part) else {}
+        functions = [value for value in params.values() if callable(value) and not _is_part(value)]
+        if (
+            _root(type(part)) not in _KNOWN
+            or ".tests." in type(part).__module__
+            or any(params.get(name) is False for name in _COPY)
+            or any(_root(function) not in _KNOWN_FUNCTIONS for function in functions)
+        ):
+            return False
+    return True
+
+
+def is_repeatable(step: Any) -> bool:
+    """Whether two fits of a step to the same rows are the same, to the last bit."""
+    if not is_known(step):
+        return False
+    params = step.get_params()
+    seeds = [value for name, value in params.items() if name.split("__")[-1] == "random_state"]
+    return all(isinstance(seed, Integral) for seed in seeds) and not any(
+        get_tags(part).non_deterministic for part in parts_of(step) if not is_skipped(part)
+    )
+
+
+def parts_of(estimator: Any) -> Iterator[Any]:
+    """An estimator and those among its parameters."""
+    yield estimator
+    if hasattr(estimator, "get_params") and not isinstance(estimator, type):
+        yield from filter(_is_part, estimator.get_params().values())
+
+
+def _is_part(value: Any) -> bool:
+    return hasattr(value, "get_params") and not isinstance(value, type)
+
+
+def _root(value: Any) -> str:
+    module = getattr(value, "__module__", None) or type(value).__module__
+    return str(module).partition(".")[0]
+
+
+def fingerprint(step: Any) -> str | None:
+    """Equal for steps of one class with equal parameters and output; None if nobody can tell."""
+    if any("_skl_callbacks" in getattr(part, "__dict__", {}) for part in parts_of(step)):
+        return None
+    return _hash(step)
+
+
+def family(step: Any) -> str | None:
+    """The fingerprint of a step without its `n_components`; None where it has none."""
+    if not _is_part(step) or "n_components" not in step.get_params(deep=False):
+        return None
+    try:
+        sizeless = copy.copy(step)
+        sizeless.n_components = None
+        return fingerprint(sizeless)
+    except Exception:  # a class that is no estimator in full
+        return None
+
+
+class Keys:
+    """Fingerprints of unfitted steps, each found once: they are asked for while it is fitted."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[Any, int], tuple[Any, str | None]] = {}
+
+    def fingerprint(self, step: Any) -> str | None:
+        return self._once(fingerprint, step)
+
+    def family(self, step: Any) -> str | None:
+        return self._once(family, step)
+
+    def path(self, steps: list[Any]) -> tuple[str | None, ...]:
+        """The fingerprints of steps in a row."""
+        return tuple(map(self.fingerprint, steps))
+
+    def _once(self, find: Callable[[Any], str | None], step: Any) -> str | None:
+        if (find, id(step)) not in self._found:
+            self._found[find, id(step)] = (
+                step,
+                find(step),
+            )  # with the step, so that the id stays its
+        return self._found[find, id(step)][1]
+
+
+def _hash(value: Any) -> str | None:
+    try:
+        return joblib.hash(value)
+    except Exception:  # what cannot be pickled has no fingerprint
+        return None
+
+
+def sizes_of_one_fit(step: Any, X: Any, sizes: list[Any], approximate: bool = False) -> list[Any]:
+    """Those among values of `n_components` that one fit serves."""
+
+    def can_share(some: list[Any]) -> bool:
+        return sizes_module.can_share(step, X, some, approximate=approximate)
+
+    if not is_known(step):
+        return []
+    try:
+        if can_share(sizes):
+            return sizes
+        return [size for size in sizes if len(sizes) > 1 and can_share([size])]
+    except Exception:  # its own fit says what is wrong with the rows
+        return []
+
+
+def is_network(step: Any) -> bool:
+    """Whether a step is a network of skae whose training can be repeated."""
+    return _is_skae_network(step) and isinstance(getattr(step, "random_state", None), Integral)
+
+
+def _is_skae_network(step: Any) -> bool:
+    """Nobody has made a network as long as its module is not loaded, which loads torch."""
+    names = (
+        ("_network_autoencoder", "NetworkAutoencoder"),
+        (
+            "_latent_density",
+            "LatentDensityEstimator",
+        ),
+    )
+    modules = ((sys.modules.get(f"skae.{module}"), name) for module, name in names)
+    return any(module and isinstance(step, getattr(module, name)) for module, name in modules)
+
+
+def by_first_appearance(keys: list[Any]) -> Callable[[Any], int]:
+    """Ranks of keys in the order in which they come first."""
+    ranks = {key: rank for rank, key in enumerate(dict.fromkeys(keys))}
+    return ranks.__getitem__

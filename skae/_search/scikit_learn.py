@@ -1,0 +1,82 @@
+"""The private names of scikit-learn's searches, and a way to run its functions with some exchanged.
+
+`skae._utils.validation` holds those that estimators need; these load much more.
+"""
+
+from collections.abc import Callable
+from inspect import unwrap
+from types import FunctionType
+from typing import Any
+
+from sklearn.base import _fit_context
+from sklearn.metrics._scorer import _BaseScorer, _MultimetricScorer, _PassthroughScorer
+from sklearn.model_selection._search import BaseSearchCV
+from sklearn.model_selection._validation import _fit_and_score, _score, cross_validate
+from sklearn.utils._param_validation import validate_params
+from sklearn.utils.metadata_routing import _routing_enabled
+from sklearn.utils.metaestimators import _safe_split
+
+__all__ = [
+    "BaseSearchCV",
+    "callbacks_of",
+    "cross_validate",
+    "cross_validate_constraints",
+    "fit_and_score",
+    "is_own_score",
+    "reads_predictions_only",
+    "routing_enabled",
+    "safe_split",
+    "score",
+    "search_fit_context",
+    "validate_params",
+    "with_names",
+]
+
+cross_validate_constraints = cross_validate._skl_parameter_constraints
+fit_and_score = _fit_and_score
+routing_enabled = _routing_enabled
+safe_split = _safe_split
+score = _score
+search_fit_context = _fit_context(prefer_skip_nested_validation=False)
+
+
+def with_names(function: Any, **names: Any) -> Callable[..., Any]:
+    """A function, without its decorators, in which some global names mean something else.
+
+    So scikit-learn's own code runs, of whatever version, and nothing of it is repeated or
+    changed for others.
+    """
+    plain = unwrap(function)
+    unknown = names.keys() - plain.__globals__.keys()
+    if unknown:  # a later scikit-learn does without them
+        raise AttributeError(f"{plain.__qualname__} knows no {sorted(unknown)}.")
+    bound = FunctionType(
+        plain.__code__,
+        {**plain.__globals__, **names},
+        plain.__name__,
+        plain.__defaults__,
+        plain.__closure__,
+    )
+    bound.__kwdefaults__ = plain.__kwdefaults__
+    return bound
+
+
+def is_own_score(scorer: Any) -> bool:
+    """Whether a scorer is the estimator's own `score`."""
+    return type(scorer) is _PassthroughScorer
+
+
+def reads_predictions_only(scorer: Any) -> bool:
+    """Whether a scorer sees of an estimator no more than what its methods return.
+
+    Of the scorers of scikit-learn, also several at a time, all do.
+    """
+    if type(scorer) is _MultimetricScorer:
+        return all(map(reads_predictions_only, scorer._scorers.values()))
+    known = type(scorer).__module__.startswith("sklearn.")
+    return is_own_score(scorer) or (known and isinstance(scorer, _BaseScorer))
+
+
+def callbacks_of(context: Any) -> list[Any]:
+    """The callbacks that listen to a task; without a context there are none."""
+    return list(getattr(context, "_callbacks", ()))

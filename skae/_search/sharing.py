@@ -1,0 +1,100 @@
+"""The evaluation of all calls of a search, in the place of scikit-learn's Parallel."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
+
+from joblib import effective_n_jobs
+from sklearn.utils import parallel
+
+from skae._search.advice import warn_of_scores
+from skae._search.evaluation import Call
+from skae._search.moments import MomentsOfFolds
+from skae._search.pieces import Piece
+from skae._search.plan import make_plan, split_of
+from skae._search.report import Report
+from skae._search.scikit_learn import fit_and_score
+from skae._search.units import Result, evaluate_together, evaluate_unit
+
+# Rows of folds whose networks train together, where nobody says: as the training itself.
+_MEMORY_LIMIT = 2 * 2**30
+
+
+@dataclass
+class Sharing:
+    """What may be shared, and a report of what was."""
+
+    share: bool = True
+    approximate: bool = False
+    memory_limit: int | None = None
+    advises: str | None = None  # the name of a search that ranks by the estimators' own scores
+    report: Report = field(default_factory=Report)
+
+    def parallel(self, **options: Any) -> "Parallel":
+        """What scikit-learn finds under the name Parallel."""
+        return Parallel(self, **options)
+
+
+class Parallel(parallel.Parallel):
+    """scikit-learn's Parallel, for calls of `_fit_and_score` that may have work in common."""
+
+    def __init__(self, sharing: Sharing, **options: Any) -> None:
+        super().__init__(**options)
+        self._sharing = sharing
+        self._n_jobs_asked = options.get("n_jobs")
+
+    def __call__(self, iterable: Iterable[Call]) -> list[Result]:
+        """The results of the calls, in their order."""
+        calls = list(iterable)
+        if not calls or any(
+            getattr(call[0], "function", None) is not fit_and_score for call in calls
+        ):
+            return super().__call__(calls)
+        sharing = self._sharing
+        if sharing.advises is not None:
+            warn_of_scores(sharing.advises, calls)
+        if not sharing.share:
+            sharing.report.add(calls, [], dict.fromkeys(range(len(calls)), "share is False"))
+            return super().__call__(calls)
+        plan = make_plan(calls, effective_n_jobs(self._n_jobs_asked), sharing.approximate)
+        results: dict[int, Result] = {}
+        pieces: list[Piece] = []
+        moments = MomentsOfFolds(calls, plan)
+        tasks = [
+            parallel.delayed(evaluate_unit)(
+                [calls[i] for i in unit], sharing.approximate, moments.of(unit)
+            )
+            for unit in plan.units
+        ]
+        tasks += [calls[number] for number in plan.alone]
+        done = super().__call__(tasks) if tasks else []
+        for unit, (found, made) in zip(plan.units, done, strict=False):
+            moments.add_time(unit, found)
+            results.update(zip(unit, found, strict=True))
+            pieces += [piece.renumbered(unit) for piece in made]
+        results.update(zip(plan.alone, done[len(plan.units) :], strict=True))
+        for numbers in self._that_fit_memory(plan.networks, calls):
+            found, made, reasons = evaluate_together(
+                {number: calls[number] for number in numbers},
+                approximate=sharing.approximate,
+                memory_limit=sharing.memory_limit,
+            )
+            results.update(found)
+            pieces += made
+            plan.reasons.update(reasons)
+        line = sharing.report.add(calls, pieces, plan.reasons)
+        if calls[0][2].get("verbose"):
+            print(line)
+        return [results[number] for number in range(len(calls))]
+
+    def _that_fit_memory(self, numbers: list[int], calls: list[Call]) -> Iterator[list[int]]:
+        """Calls of as many folds at a time as have their rows within the limit."""
+        folds: dict[int, list[int]] = {}
+        for number in numbers:
+            folds.setdefault(split_of(number, calls[number]), []).append(number)
+        groups = list(folds.values())
+        bytes_per_fold = max(getattr(calls[0][1][1], "nbytes", 0), 1)
+        at_once = max(1, (self._sharing.memory_limit or _MEMORY_LIMIT) // bytes_per_fold)
+        for begin in range(0, len(groups), at_once):
+            yield sorted(chain.from_iterable(groups[begin : begin + at_once]))
