@@ -47,8 +47,8 @@ def split_of(number: int, call: Call) -> int:
 def make_plan(calls: list[Call], n_jobs: int, approximate: bool) -> Plan:
     """Find calls with work in common.
 
-    With several jobs a group is cut, so that all are busy: its steps are then fitted once per
-    piece.
+    With several jobs, those of the last folds, which cannot keep all jobs busy, are cut into
+    pieces; steps are then fitted once per piece.
     """
     plan = Plan()
     candidates = _Candidates(calls, approximate)
@@ -66,15 +66,16 @@ def make_plan(calls: list[Call], n_jobs: int, approximate: bool) -> Plan:
         plan.reasons[candidate_of(calls[plan.networks[0]])] = ALONE
         plan.alone += plan.networks
         plan.networks = []
-    n_splits = len({split for split, _ in groups})
-    for (_, key), numbers in groups.items():
+    splits = sorted({split for split, _ in groups})
+    last = splits[len(splits) // n_jobs * n_jobs :]
+    for (split, key), numbers in groups.items():
         if len(numbers) < 2:
             plan.alone += numbers
             plan.reasons.update({candidate_of(calls[number]): ALONE for number in numbers})
             continue
-        whole = n_jobs == 1 or key in candidates.whole
-        n_pieces = 1 if whole else min(len(numbers) // 2, -(-2 * n_jobs // n_splits))
-        size = -(-len(numbers) // max(n_pieces, 1))
+        is_cut = split in last and key not in candidates.whole
+        n_pieces = min(len(numbers) // 2, -(-2 * n_jobs // len(last))) if is_cut else 1
+        size = -(-len(numbers) // n_pieces)
         plan.units += [numbers[i : i + size] for i in range(0, len(numbers), size)]
         if key in candidates.whole:
             plan.families.setdefault(key, []).append(numbers)
