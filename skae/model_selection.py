@@ -83,7 +83,7 @@ class GridSearchCV(_SharingSearch, model_selection.GridSearchCV):
         What ranks candidates; None is their own `score`. Warned of where these scores rank
         sizes wrongly or may not be compared (`score_kind`).
     n_jobs : int, default=None
-        Number of processes. Networks that train together do so in this one.
+        Number of processes. Each trains its part of the networks together.
     refit : bool, str or callable, default=True
         Whether, and by which metric, to fit the best candidate to all rows.
     cv : int, splitter or iterable, default=None

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Any
 
 from joblib import effective_n_jobs
@@ -75,18 +75,35 @@ class Parallel(parallel.Parallel):
             pieces += [piece.renumbered(unit) for piece in made]
         results.update(zip(plan.alone, done[len(plan.units) :], strict=True))
         for numbers in self._that_fit_memory(plan.networks, calls):
-            found, made, reasons = evaluate_together(
-                {number: calls[number] for number in numbers},
-                approximate=sharing.approximate,
-                memory_limit=sharing.memory_limit,
-            )
-            results.update(found)
-            pieces += made
-            plan.reasons.update(reasons)
+            for found, made, reasons in self._train(numbers, calls):
+                results.update(found)
+                pieces += made
+                plan.reasons.update(reasons)
         line = sharing.report.add(calls, pieces, plan.reasons)
         if calls[0][2].get("verbose"):
             print(line)
         return [results[number] for number in range(len(calls))]
+
+    def _train(self, numbers: list[int], calls: list[Call]) -> list[Any]:
+        """Calls whose networks train together: in each job as many of them.
+
+        Jobs need not wait for each other, as threads of one job would after every operation.
+        """
+        n_jobs = min(effective_n_jobs(self._n_jobs_asked), max(1, len(numbers) // 2))
+        by_split = sorted(numbers, key=lambda number: (split_of(number, calls[number]), number))
+        limit = self._sharing.memory_limit
+        bounds = [len(numbers) * job // n_jobs for job in range(n_jobs + 1)]
+        done: list[Any] = super().__call__(
+            [
+                parallel.delayed(evaluate_together)(
+                    {number: calls[number] for number in sorted(by_split[begin:end])},
+                    approximate=self._sharing.approximate,
+                    memory_limit=None if limit is None else limit // n_jobs,
+                )
+                for begin, end in pairwise(bounds)
+            ]
+        )
+        return done
 
     def _that_fit_memory(self, numbers: list[int], calls: list[Call]) -> Iterator[list[int]]:
         """Calls of as many folds at a time as have their rows within the limit."""

@@ -6,8 +6,7 @@ one training (`stack`), the others follow one after the other, and the calls go 
 """
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -16,7 +15,7 @@ import torch
 from sklearn import config_context, get_config
 
 from skae._training.stack import Stack, Unequal, bytes_of, obstacle, signature
-from skae._training.threads import threads_for
+from skae._training.threads import threads_for, threads_for_one_pass
 
 T = TypeVar("T")
 
@@ -224,7 +223,8 @@ class _Together:
             self._train_alone(group[0], "no other network is like it")
             return
         nets = [call.net for call in group]
-        with _as_trained(nets):
+        # A stack has many small operations, each of which would wait for the slowest thread.
+        with torch.enable_grad(), threads_for_one_pass(_products(nets)):
             try:
                 stack = Stack(nets, [call.epochs for call in group])
             except Unequal as error:
@@ -239,18 +239,15 @@ class _Together:
 
     def _train_alone(self, call: _Call, why: str) -> None:
         self.report.append(SharedTraining((call.number,), why))
-        with _as_trained([call.net]):
+        with torch.enable_grad(), threads_for(_products([call.net])):
             try:
                 call.net.fit_loop(None, epochs=call.epochs)
             except Exception as error:
                 call.outcome = error
 
 
-@contextmanager
-def _as_trained(nets: Iterable[Any]) -> Iterator[None]:
-    """What `Net.train` sets for its thread, in this one."""
-    products = sum(
+def _products(nets: list[Any]) -> int:
+    """Multiplications of a step's largest product, of all nets."""
+    return sum(
         min(net.batch_size, len(net.subsets_[0])) * net.module_.products_per_row() for net in nets
     )
-    with torch.enable_grad(), threads_for(products):
-        yield
