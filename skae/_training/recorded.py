@@ -92,6 +92,11 @@ class _Recorder(TorchDispatchMode):
         shapes = {self._nodes[id(tensor)]: tensor.shape for tensor in self._tensors}
         for node in list(self._graph.nodes):
             _simplify(self._graph, node, shapes)
+        if all(tensor.device.type == "cpu" for tensor in self._tensors):
+            for node in list(self._graph.nodes):
+                _turn(self._graph, node, shapes)
+        for node in self._graph.nodes:
+            _write_in_place(node)
         self._graph.eliminate_dead_code()
         return fx.GraphModule(self._root, self._graph)
 
@@ -101,6 +106,20 @@ def _item(values: Any, i: int) -> Any:
 
 
 _aten = torch.ops.aten
+# What may write where a product has just been written: activations, and their gradients.
+_IN_PLACE = {
+    _aten.relu.default: _aten.relu_.default,
+    _aten.tanh.default: _aten.tanh_.default,
+    _aten.sigmoid.default: _aten.sigmoid_.default,
+}
+_GRADIENTS_IN_PLACE = {
+    _aten.threshold_backward.default: _aten.threshold_backward.grad_input,
+    _aten.tanh_backward.default: _aten.tanh_backward.grad_input,
+    _aten.sigmoid_backward.default: _aten.sigmoid_backward.grad_input,
+}
+_PRODUCTS = (_aten.bmm.default, _aten.baddbmm.default)
+# Products with so few columns, of so many rows, are computed the other way round.
+_FEW, _MANY = 32, 64
 # What changes nothing where the shape stays.
 _RESHAPING = (_aten.view.default, _aten._unsafe_view.default, _aten.expand.default)
 
@@ -118,3 +137,39 @@ def _simplify(graph: fx.Graph, node: fx.Node, shapes: dict[fx.Node, torch.Size])
         alone = product.target is _aten.bmm.default and len(product.users) == 1
         if alone and shapes.get(product) == shapes.get(node):
             node.target, node.args = _aten.baddbmm.default, (bias, *product.args)
+
+
+def _turn(graph: fx.Graph, node: fx.Node, shapes: dict[fx.Node, torch.Size]) -> None:
+    """Compute products of few columns the other way round.
+
+    A CPU's vectors run along columns, and are mostly idle where there are few: products like those
+    at codes took twice to four times as long (torch 2.13 with MKL).
+    """
+    if node.target not in _PRODUCTS:
+        return
+    _, n_rows, n_columns = shapes[node]
+    if n_columns > _FEW or n_rows < _MANY:
+        return
+
+    def turned(value: Any) -> fx.Node:
+        return graph.call_function(_aten.transpose.int, (value, 1, 2))
+
+    *bias, left, right = node.args
+    with graph.inserting_before(node):
+        product = graph.call_function(node.target, tuple(map(turned, (*bias, right, left))))
+        whole: dict[str, Any] = {"memory_format": torch.contiguous_format}
+        found = graph.call_function(_aten.clone.default, (turned(product),), whole)
+    node.replace_all_uses_with(found)
+    graph.erase_node(node)
+
+
+def _write_in_place(node: fx.Node) -> None:
+    """Let an activation, or its gradient, take the memory of a product that nothing else reads."""
+    source = node.args[0] if node.args else None
+    if not isinstance(source, fx.Node) or len(source.users) > 1 or source.target not in _PRODUCTS:
+        return
+    if node.target in _IN_PLACE:
+        node.target = _IN_PLACE[node.target]
+    elif node.target in _GRADIENTS_IN_PLACE:
+        node.target = _GRADIENTS_IN_PLACE[node.target]
+        node.kwargs = {"grad_input": source}
