@@ -4,7 +4,6 @@ B. Lakshminarayanan, A. Pritzel and C. Blundell (2017). Simple and scalable pred
 estimation using deep ensembles. NeurIPS. https://doi.org/10.48550/arXiv.1612.01474
 """
 
-import sys
 from collections.abc import Callable
 from math import log
 from numbers import Integral, Real
@@ -26,6 +25,7 @@ from sklearn.utils.metadata_routing import (
 from sklearn.utils.validation import check_is_fitted
 
 from skae._pipeline import sample_pipeline
+from skae._search.same_work import trains_network
 from skae._utils.availability import available_if
 from skae._utils.interrupts import inside_another_fit
 from skae._utils.state import all_or_nothing, learned_names
@@ -95,16 +95,9 @@ def _seeded(estimator: Any, rng: np.random.RandomState) -> Any:
     return member
 
 
-def _holds_network(estimator: Any) -> bool:
-    """Whether a network is among the parts of an estimator; torch is not loaded to tell."""
-    networks = sys.modules.get("skae._network_autoencoder")
-    parts = [estimator, *estimator.get_params().values()]
-    return networks is not None and any(isinstance(p, networks.NetworkAutoencoder) for p in parts)
-
-
 def _call(estimator: Any, calls: list[Callable[[], Any]], memory_limit: float | None) -> list[Any]:
     """What the fits of members return, in their order; networks are trained together."""
-    if not _holds_network(estimator):
+    if not any(map(trains_network, (estimator, *estimator.get_params().values()))):
         return [call() for call in calls]
     from skae._training.together import run_together  # loads torch, which is loaded
 

@@ -91,7 +91,7 @@ class StackedSteps:
             part.weights.append(tensors.weights[name][of])
             for kept, state in zip(part.states, self._states[k][name], strict=False):
                 kept.append(state[of])
-            part.counts.append(torch.tensor(float(self._n_steps)))
+            part.counts.append(torch.tensor(float(self._n_steps), device=part.weights[-1].device))
         return [part for part in parts.values() if part.names]
 
     @torch.no_grad()
