@@ -190,9 +190,8 @@ class Ensemble(MetaEstimatorMixin, BaseEstimator):
         entropy. Members without such a parameter, and those that a seed does not change, as
         closed forms, are all equal.
     memory_limit : float, default=None
-        How many bytes the weights of members that are trained together, and what training adds
-        to them, may take; the rest is trained after them. None is no limit on a CPU, and what is
-        free on a GPU. It changes nothing for estimators without a network.
+        Bytes that networks which are trained together may take; None means 2 GiB or, on a GPU,
+        half of what is free there. It changes nothing for estimators without a network.
 
     Attributes
     ----------

@@ -25,7 +25,7 @@ from skae._training.data import Batch
 from skae._training.module import Loss, stacking
 from skae._training.recorded import Recorded
 from skae._training.stacked_batches import StackedBatch, StackedBatches
-from skae._training.stacked_member import Member
+from skae._training.stacked_member import Member, without_twins
 from skae._training.stacked_steps import StackedSteps
 from skae._training.stacked_weights import Numbers, StackedTensors
 
@@ -124,7 +124,8 @@ class Stack:
     def __init__(self, nets: list[Any], epochs: list[int]) -> None:
         # Those of the same settings stand beside each other: one call takes all their steps.
         members = [Member(net, n, i) for i, (net, n) in enumerate(zip(nets, epochs, strict=True))]
-        self.members = sorted(members, key=lambda member: repr(member.settings))
+        members = without_twins(sorted(members, key=lambda member: repr(member.settings)))
+        self.members, self.n_nets = members, len(nets)
         largest = max(nets, key=lambda net: sum(p.numel() for p in net.module_.parameters()))
         self.precision = largest._precision
         self.template = deepcopy(largest.module_).train()
@@ -135,9 +136,9 @@ class Stack:
         self.batches = StackedBatches([member.net for member in self.members], self.template)
         self._recorded: dict[Any, Recorded] = {}
         self._generations: list[dict[Any, Tensor]] = []
-        for member in self.members:
+        for i, member in enumerate(self.members):
             member.seed_epoch(0)
-            member.push_buffers(self.tensors, self._at(member))
+            member.push_buffers(self.tensors, i)
         first = next(self.batches.epoch())
         self.steps = StackedSteps(self.members, self.tensors, self._proven(first))
 
@@ -169,7 +170,7 @@ class Stack:
 
     def run(self) -> list[BaseException | None]:
         """Train; what ended each net's training before its time, in the order of the nets."""
-        outcomes: list[BaseException | None] = [None] * len(self.members)
+        outcomes: list[BaseException | None] = [None] * self.n_nets
         try:
             self._end({m: None for m in self.members if m.is_complete}, outcomes)
             while self.members:
@@ -328,9 +329,6 @@ class Stack:
 
     # -------------------------------------------------------------- members' own state
 
-    def _at(self, member: Member) -> int:
-        return self.members.index(member)
-
     def _state(self) -> dict[Any, Tensor]:
         """All that training changes."""
         return {
@@ -357,8 +355,12 @@ class Stack:
         if not ended:
             return
         for member, error in ended.items():
-            outcomes[member.place] = error
-            self._give_back(member)
+            i = self.members.index(member)
+            for twin in member.twins:
+                twin.live_as(member)
+            for one in (member, *member.twins):
+                outcomes[one.place] = error
+                self._give_back(one, i)
         left = [i for i, member in enumerate(self.members) if member not in ended]
         self.members = [self.members[i] for i in left]
         if not left:
@@ -373,10 +375,10 @@ class Stack:
             for g in self._generations
         ]
 
-    def _give_back(self, member: Member) -> None:
+    def _give_back(self, member: Member, i: int) -> None:
         """Weights, buffers and states of optimisers, as they are now, and copies of the last
         epochs' to go back to."""
-        i, n_epochs = self._at(member), len(member.net.history_)
+        n_epochs = len(member.net.history_)
         newest = n_epochs - 1 if member.has_diverged else n_epochs
         for age, generation in reversed(list(enumerate(self._generations))):
             self._write(member, i, generation)

@@ -1,7 +1,10 @@
 """A net as a member of a stack: what it does by itself, epoch by epoch."""
 
+from collections.abc import Hashable
+from copy import deepcopy
 from typing import Any
 
+import torch
 from skorch.callbacks import EpochTimer
 from torch import Tensor
 
@@ -35,6 +38,7 @@ class Member:
         loud = any(type(callback) not in _SILENT for callback in listeners)
         self.has_listeners = loud or net.subsets_[1] is not None
         self.has_diverged = False
+        self.twins: list[Member] = []
         self._buffers = list(net.module_.named_buffers())
         self._versions: dict[str, int] = {}
         self._data = dict(zip(("dataset_train", "dataset_valid"), net.subsets_, strict=True))
@@ -118,11 +122,49 @@ class Member:
             list.__getitem__(net.history_, -1)["dur"] = seconds
         return None
 
+    def is_twin_of(self, other: "Member") -> bool:
+        """Whether the training of one of its kind would be the same, and nobody listens to it."""
+        mine, theirs = self.net, other.net
+        if self.has_listeners or other.has_listeners:
+            return False
+        index, same = mine.subsets_[0].index, theirs.subsets_[0].index
+        if index is not same and (index is None or same is None or not torch.equal(index, same)):
+            return False
+        states = (net.module_.state_dict().values() for net in (mine, theirs))
+        return all(torch.equal(a, b) for a, b in zip(*states, strict=True))
+
+    def kind(self) -> Hashable:
+        """What twins have in common, but for their weights and the rows that are held out."""
+        net = self.net
+        architecture = repr(getattr(net.module_, "architecture", None))
+        return (net.subsets_[0].rows.identity(), net.seed, self.settings, self.epochs, architecture)
+
+    def live_as(self, twin: "Member") -> None:
+        """Take over the history of a twin, which was trained for both."""
+        self.net.history_.extend(deepcopy(list(twin.net.history_)))
+        self.net.best_ = dict(twin.net.best_)
+        self.has_diverged = twin.has_diverged
+
     def leave(self) -> None:
         """Go on by itself."""
         self.net.takes_snapshots_ = self.takes_snapshots
         for p in self.net.module_.parameters():
             p.grad = None
+
+
+def without_twins(members: list[Member]) -> list[Member]:
+    """The members that are trained: of those whose training is the same, the first one."""
+    found: list[Member] = []
+    of_kind: dict[Hashable, list[Member]] = {}
+    for member in members:
+        others = of_kind.setdefault(member.kind(), [])
+        twin = next((other for other in others if member.is_twin_of(other)), None)
+        if twin is None:
+            others.append(member)
+            found.append(member)
+        else:
+            twin.twins.append(member)
+    return found
 
 
 def rate_of(net: Any) -> float:
