@@ -6,7 +6,6 @@ A. Makhzani, J. Shlens, N. Jaitly, I. Goodfellow and B. Frey (2015). Adversarial
 autoencoders. :doi:`10.48550/arXiv.1511.05644`
 """
 
-from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -130,11 +129,6 @@ class AdversarialModule(DeterministicModule):
         """Codes and output of a batch."""
         z = self.training_codes(batch)
         return Pass(z, self.decode(z if batch.gate is None else z * batch.gate))
-
-    def stack_key(self) -> Hashable | None:
-        # The rate of the discriminator is one for all.
-        alike = super().stack_key()
-        return None if alike is None else (alike, self.architecture.discriminator_rate)
 
     def blocks(self) -> Blocks:
         n, first = self.architecture.n_codes, linear_layers(self.discriminator)[0]

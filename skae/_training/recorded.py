@@ -13,6 +13,9 @@ from torch import Tensor, fx
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
+# Operations of which the results are no tensors: what follows from them is not recorded.
+_READING = (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.equal.default)
+
 
 class Recorded:
     """A function of tensors in nested containers, for arguments of the same shapes.
@@ -58,12 +61,15 @@ class _Recorder(TorchDispatchMode):
             self._know(tensor, self._graph.placeholder(f"input_{i}"))
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is torch.ops.aten._local_scalar_dense.default:
+        if func in _READING:
             raise ValueError("the value of a tensor is read")
+        if func is torch.ops.aten.lift_fresh.default:  # of `torch.tensor`: made anew in every call
+            func = torch.ops.aten.clone.default
         kwargs = kwargs or {}
+        # Before it is done: it may write to what it is given.
+        nodes, options = tree_map(self._node, (tuple(args), kwargs))
         result = func(*args, **kwargs)
-        args, kwargs = tree_map(self._node, (tuple(args), kwargs))
-        node = self._graph.call_function(func, args, kwargs)
+        node = self._graph.call_function(func, nodes, options)
         if isinstance(result, Tensor):
             self._know(result, node)
         elif isinstance(result, (tuple, list)):
@@ -82,7 +88,7 @@ class _Recorder(TorchDispatchMode):
             return value
         if id(value) not in self._nodes:
             name = f"constant_{len(self._tensors)}"
-            self._root.register_buffer(name, value)
+            self._root.register_buffer(name, value.clone())
             self._know(value, self._graph.get_attr(name))
         return self._nodes[id(value)]
 

@@ -69,6 +69,7 @@ def signature(net: Any) -> Hashable:
     return (
         type(net.module_),
         net.module_.stack_key(),
+        _sizes_apart_from_blocks(net.module_),
         net.solver,
         str(net.device),
         net.autocast,
@@ -78,6 +79,18 @@ def signature(net: Any) -> Hashable:
         rows.weight is None,
         rows.condition is None,
         valid is None,
+    )
+
+
+def _sizes_apart_from_blocks(module: Any) -> Hashable:
+    """Of all weights and buffers, but for the axes along which members may differ."""
+    axes = module.blocks().axes
+    tensors = [*module.named_parameters(), *module.named_buffers()]
+    return tuple(
+        (name, t.requires_grad, *(n for axis, n in enumerate(t.shape) if axis not in axes[name]))
+        if name in axes
+        else (name, t.requires_grad, *t.shape)
+        for name, t in tensors
     )
 
 
@@ -124,8 +137,17 @@ class Stack:
     def __init__(self, nets: list[Any], epochs: list[int]) -> None:
         # Those of the same settings stand beside each other: one call takes all their steps.
         members = [Member(net, n, i) for i, (net, n) in enumerate(zip(nets, epochs, strict=True))]
-        members = without_twins(sorted(members, key=lambda member: repr(member.settings)))
-        self.members, self.n_nets = members, len(nets)
+        everyone = sorted(members, key=lambda member: repr(member.settings))
+        self.members, self.n_nets = without_twins(everyone), len(nets)
+        try:
+            self._set_up(nets)
+        except Unequal:
+            for member in everyone:
+                member.leave()
+            raise
+
+    def _set_up(self, nets: list[Any]) -> None:
+        """Stack what the members have, and compare a step with their own."""
         largest = max(nets, key=lambda net: sum(p.numel() for p in net.module_.parameters()))
         self.precision = largest._precision
         self.template = deepcopy(largest.module_).train()
@@ -140,15 +162,15 @@ class Stack:
             member.seed_epoch(0)
             member.push_buffers(self.tensors, i)
         first = next(self.batches.epoch())
-        self.steps = StackedSteps(self.members, self.tensors, self._proven(first))
+        found = self._compute(first.stacked)
+        self.steps = StackedSteps(self.members, self.tensors, self._proven(first, found))
+        for k in range(len(self.members[0].net.later_)):
+            self._prove_phase(k, first, found)
 
     # ------------------------------------------------------------- whether it is the same
 
-    def _proven(self, batch: StackedBatch) -> list[str]:
+    def _proven(self, batch: StackedBatch, found: _Computed) -> list[str]:
         """Compare losses and gradients with those of the members' own code; which have one."""
-        found = self._compute(batch.stacked)
-        wide = self.members[0].net.autocast is None
-        tolerance = _ROUNDING if wide else _ROUNDING_OF_BFLOAT16
         names: list[str] = []
         for i, member in enumerate(self.members):
             terms, gradients = member.own_gradients(batch.of_members[i])
@@ -160,11 +182,27 @@ class Stack:
                 (gradients[name], self.tensors.part(name, found.gradients[name], i))
                 for name in names
             ]
-            for own, stacked in pairs:
-                limit = tolerance * float(own.abs().max()) + 1e-6
-                if not bool(((own - stacked).abs() <= limit).all()):
-                    raise Unequal("within a stack it would learn something else")
+            self._compare(pairs)
         return names
+
+    def _prove_phase(self, k: int, batch: StackedBatch, found: _Computed) -> None:
+        """Compare the loss of a later phase and its gradients, likewise."""
+        gradients, losses = self._compute_phase(k, batch.stacked, found)
+        for i, (member, own) in enumerate(zip(self.members, batch.of_members, strict=True)):
+            loss, of_member = member.own_phase(k, own)
+            pairs = [
+                (value, self.tensors.part(name, gradients[name], i))
+                for name, value in of_member.items()
+            ]
+            self._compare([(loss, losses[i]), *pairs])
+
+    def _compare(self, pairs: list[tuple[Tensor, Tensor]]) -> None:
+        wide = self.members[0].net.autocast is None
+        tolerance = _ROUNDING if wide else _ROUNDING_OF_BFLOAT16
+        for own, stacked in pairs:
+            limit = tolerance * float(own.abs().max()) + 1e-6
+            if not bool(((own - stacked).abs() <= limit).all()):
+                raise Unequal("within a stack it would learn something else")
 
     # --------------------------------------------------------------------------- training
 
@@ -181,8 +219,10 @@ class Stack:
 
     def _epoch(self, outcomes: list[BaseException | None]) -> None:
         start = time.perf_counter()
+        self._end(_errors({member: member.open_epoch() for member in self.members}), outcomes)
+        if not self.members:
+            return
         for i, member in enumerate(self.members):
-            member.open_epoch()
             member.push_buffers(self.tensors, i)
         losses, weights = [], []
         for batch in self.batches.epoch():
@@ -191,13 +231,11 @@ class Stack:
             weights.append(batch.weights)
         means = _means(losses, torch.stack(weights))
         seconds = (time.perf_counter() - start) / len(self.members)
-        diverged = {}
+        diverged: dict[Member, BaseException | None] = {}
         for i, member in enumerate(self.members):
             of_member = {name: values[i] for name, values in means.items()}
-            failure = member.record(of_member, list(found.terms), seconds)
-            if failure is not None:
-                diverged[member] = failure
-        self._end(diverged, outcomes)
+            diverged[member] = member.record(of_member, list(found.terms), seconds)
+        self._end(_errors(diverged), outcomes)
         if not self.members:
             return
         ended: dict[Member, BaseException | None] = {}
@@ -334,7 +372,7 @@ class Stack:
         return {
             **self.tensors.weights,
             **self.tensors.buffers,
-            **self.steps.state(),
+            **self.steps.state(len(self.members)),
         }
 
     def _take_snapshot(self) -> None:
@@ -378,8 +416,7 @@ class Stack:
     def _give_back(self, member: Member, i: int) -> None:
         """Weights, buffers and states of optimisers, as they are now, and copies of the last
         epochs' to go back to."""
-        n_epochs = len(member.net.history_)
-        newest = n_epochs - 1 if member.has_diverged else n_epochs
+        newest = len(member.net.history_) - member.is_amid_epoch
         for age, generation in reversed(list(enumerate(self._generations))):
             self._write(member, i, generation)
             if member.takes_snapshots:
@@ -401,6 +438,13 @@ class _Calls(nn.Module):
 
     def forward(self) -> Any:
         return self.compute()
+
+
+def _errors(
+    of_members: Mapping[Member, BaseException | None],
+) -> dict[Member, BaseException | None]:
+    """Those of members that have one."""
+    return {member: error for member, error in of_members.items() if error is not None}
 
 
 def _present(batch: Batch) -> dict[str, Tensor]:

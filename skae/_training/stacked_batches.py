@@ -41,7 +41,12 @@ class StackedBatches:
         self._leaders: list[Any] = []
         for net in nets:
             subset = net.subsets_[0]
-            key = (subset.rows.identity(), net.seed, _number_of(subset.index, for_index))
+            key = (
+                subset.rows.identity(),
+                net.seed,
+                net.batch_size,
+                _number_of(subset.index, for_index),
+            )
             if key not in shared:
                 shared[key] = len(self._leaders)
                 self._leaders.append(net)

@@ -8,7 +8,7 @@ import torch
 from skorch.callbacks import EpochTimer
 from torch import Tensor
 
-from skae._training.callbacks import CompareWithStart, Diverged, TrainingStopped
+from skae._training.callbacks import CompareWithStart, Diverged
 from skae._training.data import Batch
 from skae._training.epoch_losses import record_losses
 from skae._training.stacked_weights import StackedTensors
@@ -37,8 +37,8 @@ class Member:
         listeners = [callback for _, callback in net.callbacks_]
         loud = any(type(callback) not in _SILENT for callback in listeners)
         self.has_listeners = loud or net.subsets_[1] is not None
-        self.has_diverged = False
         self.twins: list[Member] = []
+        self.is_amid_epoch = False
         self._buffers = list(net.module_.named_buffers())
         self._versions: dict[str, int] = {}
         self._data = dict(zip(("dataset_train", "dataset_valid"), net.subsets_, strict=True))
@@ -47,7 +47,8 @@ class Member:
         else:
             changes = net.schedule_ is not None
             schedule = (net.learning_rate, epochs) if changes else ()
-            self.settings = (float(net.lr), float(net.alpha), float(net.momentum), schedule)
+            rates = (float(net.lr), *(phase.rate for phase, _ in net.later_))
+            self.settings = (rates, float(net.alpha), float(net.momentum), schedule)
 
     @property
     def is_complete(self) -> bool:
@@ -60,16 +61,21 @@ class Member:
         if not self.net.module_.training:
             self.net.module_.train()
 
-    def open_epoch(self) -> None:
-        """Begin an epoch, as skorch's loop does."""
+    def open_epoch(self) -> Exception | None:
+        """Begin an epoch, as skorch's loop does; the error of one that listens."""
         net = self.net
+        self.is_amid_epoch = True
         if self.has_listeners:
-            net.notify("on_epoch_begin", **self._data)
+            try:
+                net.notify("on_epoch_begin", **self._data)
+            except Exception as error:
+                return error
         else:
             net.history_.append({"batches": [], "epoch": len(net.history_) + 1})
             net.seed_epoch(len(net.history_) - 1)
         if not net.module_.training:
             net.module_.train()
+        return None
 
     def push_buffers(self, tensors: StackedTensors, i: int) -> None:
         """Hand the buffers that its module has changed by itself over to the stack."""
@@ -90,8 +96,23 @@ class Member:
             optimizer.zero_grad()
         return terms, gradients
 
+    def own_phase(self, k: int, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a later phase and its gradients, by its own code, before any step."""
+        net, (phase, _) = self.net, self.net.later_[k]
+        with torch.no_grad():
+            before = net.module_.loss(batch)
+        with net._precision():
+            loss = phase.loss(batch, before)
+        names = {id(p): name for name, p in net.module_.named_parameters()}
+        trained = [p for p in phase.parameters if p.requires_grad]
+        gradients = torch.autograd.grad(loss, trained)
+        return loss.detach(), {names[id(p)]: g for p, g in zip(trained, gradients, strict=True)}
+
     def after_step(self) -> None:
         """Hear that the stack has taken a step."""
+        for phase, optimizer in self.net.later_:  # which are saved
+            for group in optimizer.param_groups:
+                group["lr"] = phase.rate * rate_of(self.net)
         if self.net.schedule_ is not None:
             self.net.schedule_.step()
 
@@ -100,24 +121,25 @@ class Member:
         try:
             record_losses(self.net, "train", means, terms)
         except Diverged as error:
-            self.has_diverged = True
             return error
         list.__getitem__(self.net.history_, -1)["dur"] = seconds
+        self.is_amid_epoch = False
         return None
 
-    def close_epoch(self) -> TrainingStopped | None:
-        """End an epoch, as skorch's loop does; what ends the training, if something does."""
+    def close_epoch(self) -> Exception | None:
+        """End an epoch, as skorch's loop does; what ends the training, if something does: a wish
+        to stop, or the error of one that listens."""
         if not self.has_listeners:
             return None
         net, subset = self.net, self._data["dataset_valid"]
         seconds = net.history_[-1, "dur"]
-        if subset is not None:
-            rows = net.get_iterator(subset, training=False)
-            net.run_single_epoch(rows, training=False, prefix="valid", step_fn=net.validation_step)
         try:
+            if subset is not None:
+                rows, step = net.get_iterator(subset, training=False), net.validation_step
+                net.run_single_epoch(rows, training=False, prefix="valid", step_fn=step)
             net.notify("on_epoch_end", **self._data)
-        except TrainingStopped as stop:
-            return stop
+        except Exception as error:
+            return error
         finally:
             list.__getitem__(net.history_, -1)["dur"] = seconds
         return None
@@ -137,13 +159,14 @@ class Member:
         """What twins have in common, but for their weights and the rows that are held out."""
         net = self.net
         architecture = repr(getattr(net.module_, "architecture", None))
-        return (net.subsets_[0].rows.identity(), net.seed, self.settings, self.epochs, architecture)
+        of_training = (net.seed, net.batch_size, self.settings, self.epochs, architecture)
+        return (net.subsets_[0].rows.identity(), *of_training)
 
     def live_as(self, twin: "Member") -> None:
         """Take over the history of a twin, which was trained for both."""
         self.net.history_.extend(deepcopy(list(twin.net.history_)))
         self.net.best_ = dict(twin.net.best_)
-        self.has_diverged = twin.has_diverged
+        self.is_amid_epoch = twin.is_amid_epoch
 
     def leave(self) -> None:
         """Go on by itself."""

@@ -12,6 +12,7 @@ from skae._training.stacked_member import Member, rate_of
 from skae._training.stacked_weights import StackedTensors
 
 # What optimisers keep of every weight, by their own names.
+_N_STEPS = "n_steps"
 _STATES = {"adam": ("exp_avg", "exp_avg_sq"), "adamw": ("exp_avg", "exp_avg_sq")}
 
 
@@ -48,7 +49,7 @@ class StackedSteps:
         self._names = [trained] + [
             [named[id(p)] for p in phase.parameters if p.requires_grad] for phase in phases
         ]
-        self._shares = [(1.0, True), *((phase.rate, phase.decays) for phase in phases)]
+        self._decays = [True, *(phase.decays for phase in phases)]
         self._states: list[dict[str, list[Tensor]]] = []
         for names in self._names:
             kept = _STATES.get(self.solver, ("momentum_buffer",))
@@ -83,7 +84,7 @@ class StackedSteps:
         ]
 
     def _parts(self, k: int, net: Any, of: slice, tensors: StackedTensors) -> list[_Part]:
-        alpha = float(net.alpha) * self._shares[k][1]
+        alpha = float(net.alpha) * self._decays[k]
         parts = {True: _Part(alpha), False: _Part(0.0)}
         for name in self._names[k]:
             part = parts[alpha > 0 and name in self._decayed]
@@ -99,7 +100,7 @@ class StackedSteps:
         """A step of the k-th optimiser of every member."""
         self._n_steps += k == 0
         for net, of, parts in self._runs:
-            rate = rate_of(net) * self._shares[k][0]
+            rate = rate_of(net) * (net.later_[k - 1][0].rate if k else 1.0)
             for part in parts[k]:
                 # Fused steps read memory as it lies, whatever the strides (torch 2.13).
                 own = [gradients[name][of].contiguous() for name in part.names]
@@ -140,14 +141,16 @@ class StackedSteps:
 
     # ------------------------------------------------------------------------- states
 
-    def state(self) -> dict[Any, Tensor]:
-        """What optimisers keep, by optimiser, weight and number."""
-        return {
+    def state(self, n_members: int) -> dict[Any, Tensor]:
+        """What optimisers keep, by optimiser, weight and number, and how many steps they took."""
+        found: dict[Any, Tensor] = {
             (k, name, j): state
             for k, states in enumerate(self._states)
             for name, kept in states.items()
             for j, state in enumerate(kept)
         }
+        found[_N_STEPS] = torch.full((n_members,), float(self._n_steps))
+        return found
 
     def select(self, index: Tensor, members: list[Member], tensors: StackedTensors) -> None:
         """Go on with these members alone."""
@@ -157,7 +160,8 @@ class StackedSteps:
         self._arrange(members, tensors)
 
     def pull(self, i: int, net: Any, state: dict[Any, Tensor], tensors: StackedTensors) -> None:
-        """Write a member's part of a state to the optimisers of its net."""
+        """Write a member's part of a state to the optimisers of its net, in place: copies of
+        another epoch's are to be put back there."""
         if not self._n_steps or (self.solver == "sgd" and not net.momentum):
             return
         named = dict(net.module_.named_parameters())
@@ -166,8 +170,12 @@ class StackedSteps:
             for name in self._names[k]:
                 own: dict[str, Tensor] = {}
                 if self.solver != "sgd":
-                    own["step"] = torch.tensor(float(self._n_steps), device=named[name].device)
+                    own["step"] = state[_N_STEPS][i].to(named[name].device)
                 for j, called in enumerate(kept):
-                    part = tensors.part(name, state[k, name, j], i)
-                    own[called] = part.clone().contiguous()
-                optimizer.state[named[name]] = own
+                    own[called] = tensors.part(name, state[k, name, j], i)
+                mine = optimizer.state[named[name]]
+                for called, value in own.items():
+                    if called in mine:
+                        mine[called].copy_(value)
+                    else:
+                        mine[called] = value.clone(memory_format=torch.contiguous_format)

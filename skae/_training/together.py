@@ -6,6 +6,7 @@ one training (`stack`), the others follow one after the other, and the calls go 
 """
 
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
@@ -91,6 +92,7 @@ class _Call(threading.Thread):
         self.number, self._call = number, call
         self._go, self._stopped = threading.Semaphore(0), threading.Semaphore(0)
         self._context, self._config = copy_context(), get_config()
+        self._warnings = _state_of_warnings()
         self.result: Any = None
         self.error: BaseException | None = None
         self.ended = self.given_up = False
@@ -103,11 +105,17 @@ class _Call(threading.Thread):
 
     def go_on(self) -> None:
         """Let it run until it waits for a training, or ends."""
-        if self.ident is None:
-            self.start()
-        else:
-            self._go.release()
-        self._stopped.acquire()
+        mine = _state_of_warnings()
+        _set_warnings(self._warnings)
+        try:
+            if self.ident is None:
+                self.start()
+            else:
+                self._go.release()
+            self._stopped.acquire()
+        finally:
+            self._warnings = _state_of_warnings()
+            _set_warnings(mine)
 
     def give_up(self) -> None:
         """Have it end."""
@@ -141,6 +149,21 @@ class _Call(threading.Thread):
             raise _GivenUp
         if self.outcome is not None:
             raise self.outcome
+
+
+# What `warnings.catch_warnings` keeps: it is one for all threads (Python 3.13), and the blocks of
+# calls overlap.
+_OF_WARNINGS = ("filters", "showwarning", "_showwarnmsg_impl")
+
+
+def _state_of_warnings() -> dict[str, Any]:
+    return {name: getattr(warnings, name) for name in _OF_WARNINGS if hasattr(warnings, name)}
+
+
+def _set_warnings(state: dict[str, Any]) -> None:
+    for name, value in state.items():
+        setattr(warnings, name, value)
+    warnings._filters_mutated()  # type: ignore[attr-defined]  # what was looked up is out of date
 
 
 class _GivenUp(BaseException):

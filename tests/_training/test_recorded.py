@@ -1,0 +1,131 @@
+"""What is recorded gives what the function gives, of any values."""
+
+import pytest
+import torch
+from torch.func import grad_and_value, vmap
+
+from helpers import normal
+from skae._training.recorded import Recorded
+
+
+def in_place(x, y):
+    z = x * 1
+    z += y
+    z.clamp_(min=0).mul_(2)
+    return z
+
+
+def through_views(x, y):
+    """What is written to a view is in the whole, and what reads the view later sees it."""
+    z = x.clone()
+    row = z[1]
+    row.add_(y[0])
+    z[:, 0] = 5.0
+    z.view(-1)[2:4].zero_()
+    return z, row, z.t()
+
+
+def with_constants(x, y):
+    return x * torch.arange(x.shape[1]) + LEVEL + torch.tensor([1.0, 2.0, 3.0]), torch.ones(2)
+
+
+def anew(x, y):
+    """Tensors that are made in every call, and added to."""
+    total, known = torch.zeros(3), torch.tensor([1.0, 2.0, 3.0])
+    for row in x:
+        total += row
+    known += total
+    return total, known
+
+
+def in_parts(x, y):
+    values, places = x.sort(dim=1)
+    first, *others = y.split(1)
+    low, high = torch.aminmax(x)
+    return {"sorted": values, "places": places}, (first, sum(others)), [low, high]
+
+
+def of_gradients(x, y):
+    """As a stack's: of several members, of losses with gradients, with outputs besides."""
+
+    def loss(w, rows):
+        out = torch.tanh(rows * w)
+        return out.square().sum(), out.detach()
+
+    return vmap(grad_and_value(loss, has_aux=True))(x, y)
+
+
+def of_what_it_is_given(x, y):
+    return x, y, x
+
+
+LEVEL = normal(3, seed=9)
+FUNCTIONS = [
+    in_place,
+    through_views,
+    with_constants,
+    anew,
+    in_parts,
+    of_gradients,
+    of_what_it_is_given,
+]
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.__name__)
+def test_other_values_give_what_the_function_gives(function):
+    """Several times, and in any order."""
+    pairs = [(normal(4, 3, seed=i), normal(4, 3, seed=10 + i)) for i in range(3)]
+    recorded = Recorded(function, tuple(t.clone() for t in pairs[0]))
+    for x, y in [*pairs, *pairs]:
+        found, expected = recorded(x.clone(), y.clone()), function(x.clone(), y.clone())
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+def test_arguments_may_be_nested():
+    def function(named, pair):
+        return {name: value * pair[0] + pair[1]["b"] for name, value in named.items()}
+
+    arguments = [
+        (
+            {"u": normal(2, seed=i), "v": normal(2, 2, seed=i + 5)},
+            (normal(2, seed=i), {"b": LEVEL[:2]}),
+        )
+        for i in (1, 2)
+    ]
+    recorded = Recorded(function, arguments[0])
+    torch.testing.assert_close(recorded(*arguments[1]), function(*arguments[1]))
+
+
+def test_no_gradients_are_recorded():
+    x = normal(3).requires_grad_()
+    assert not Recorded(torch.sin, (x,))(x).requires_grad
+
+
+def test_arguments_are_written_to_where_the_function_does():
+    x = torch.zeros(3)
+    recorded = Recorded(lambda t: t.add_(1) * 2, (torch.zeros(3),))
+    recorded(x)
+    recorded(x)
+    assert x.tolist() == [2.0] * 3
+
+
+def test_draws_are_made_anew():
+    recorded = Recorded(lambda x: x + torch.rand(3), (torch.zeros(3),))
+    assert not torch.equal(recorded(torch.zeros(3)), recorded(torch.zeros(3)))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x * float(x.sum()),
+        lambda x: x if x.sum() > 0 else -x,
+        lambda x: x * x.argmax().item(),
+        lambda x: x[: int(x.abs().ceil().max())],
+        lambda x: x if torch.equal(x, x.abs()) else -x,
+    ],
+    ids=["float", "if", "item", "int", "equal"],
+)
+def test_functions_that_read_values_are_refused(function):
+    """They might do something else with other values."""
+    with pytest.raises(ValueError, match="the value of a tensor is read"):
+        Recorded(function, (normal(3),))
