@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 import torch
 from sklearn import config_context, get_config
 
-from skae._training.stack import Stack, Unequal, bytes_of, obstacle, signature
+from skae._training.stack import Stack, Unequal
+from skae._training.stackable import bytes_of, obstacle, signature
 from skae._training.threads import threads_for, threads_for_one_pass
 
 T = TypeVar("T")

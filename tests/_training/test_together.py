@@ -13,7 +13,8 @@ from sklearn import config_context, get_config
 
 from helpers import assert_same, make_rows, network, weights
 from skae._training import together
-from skae._training.stack import Stack, bytes_of
+from skae._training.stack import Stack
+from skae._training.stackable import bytes_of
 from skae._training.together import run_together
 
 X = make_rows()

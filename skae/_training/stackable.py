@@ -1,0 +1,79 @@
+"""Which networks can be trained as one stack, and how much memory they take there."""
+
+from collections.abc import Hashable
+from typing import Any
+
+import torch
+from skorch.callbacks import EpochTimer
+
+# Solvers whose steps are element-wise.
+_SOLVERS = ("adam", "adamw", "sgd")
+# Multiplications of a step's largest product from which on a network fills a CPU by itself
+# (measured: from there on a stack gains less than a tenth).
+_LARGE = 2**24
+
+
+def obstacle(net: Any) -> str | None:
+    """Why a net that is about to be trained cannot be part of a stack; None if nothing is."""
+    module = net.module_
+    n_rows = min(net.batch_size, len(net.subsets_[0]))
+    if net.solver not in _SOLVERS:
+        return f"solver={net.solver!r} takes steps that are not element by element"
+    if net.foreign_modules:
+        return "it has modules of your own"
+    if net.compiled:
+        return "compile=True"
+    if net.history or any(optimizer.state for optimizer in net.optimizers_):
+        return "it goes on from an earlier training"
+    if not all(_only_listens(*named) for named in net.callbacks_):
+        return "it has callbacks, which may change it"
+    if torch.device(net.device).type == "cpu" and n_rows * module.products_per_row() > _LARGE:
+        return "it is so large that nothing is gained"
+    if module.stack_key() is None:
+        return f"{type(module).__name__} with these parameters has no stack"
+    return None
+
+
+def signature(net: Any) -> Hashable:
+    """What the members of a stack have equal."""
+    rows, (_, valid) = net.subsets_[0].rows, net.subsets_
+    return (
+        type(net.module_),
+        net.module_.stack_key(),
+        _sizes_apart_from_blocks(net.module_),
+        net.solver,
+        str(net.device),
+        net.autocast,
+        net.steps_per_epoch,
+        net.takes_snapshots_,
+        rows.may_miss,
+        rows.weight is None,
+        rows.condition is None,
+        valid is None,
+    )
+
+
+def _sizes_apart_from_blocks(module: Any) -> Hashable:
+    """Of all weights and buffers, but for the axes along which members may differ."""
+    axes = module.blocks().axes
+    tensors = [*module.named_parameters(), *module.named_buffers()]
+    return tuple(
+        (name, t.requires_grad, *(n for axis, n in enumerate(t.shape) if axis not in axes[name]))
+        if name in axes
+        else (name, t.requires_grad, *t.shape)
+        for name, t in tensors
+    )
+
+
+def bytes_of(net: Any) -> float:
+    """How much memory a net takes within a stack, about."""
+    module, rows = net.module_, net.subsets_[0].rows
+    n_weights = sum(p.numel() for p in module.parameters())
+    widths = sum(p.shape[0] for p in module.parameters() if p.ndim) + rows.data.X.shape[1]
+    n_rows = min(net.batch_size, len(net.subsets_[0])) * module.passes_per_row()
+    # Of weights there are gradients, two averages, copies of two epochs of these, and its own.
+    return 4.0 * (12 * n_weights + 8 * n_rows * widths + rows.n_kept)
+
+
+def _only_listens(name: str, callback: Any) -> bool:
+    return type(callback) is EpochTimer or name.startswith("skae_")
