@@ -88,7 +88,7 @@ class _Recorder(TorchDispatchMode):
             return value
         if id(value) not in self._nodes:
             name = f"constant_{len(self._tensors)}"
-            self._root.register_buffer(name, value.clone())
+            self._root.register_buffer(name, value)
             self._know(value, self._graph.get_attr(name))
         return self._nodes[id(value)]
 
