@@ -88,19 +88,20 @@ class _Recorder(TorchDispatchMode):
             return value
         if id(value) not in self._nodes:
             name = f"constant_{len(self._tensors)}"
-            self._root.register_buffer(name, value.clone())
+            self._root.register_buffer(name, value)
             self._know(value, self._graph.get_attr(name))
         return self._nodes[id(value)]
 
     def module(self, outputs: list[Any]) -> fx.GraphModule:
         """The record, as a module that gives these outputs."""
         self._graph.output([self._node(value) for value in outputs])
-        shapes = {self._nodes[id(tensor)]: tensor.shape for tensor in self._tensors}
+        known = {self._nodes[id(tensor)]: tensor for tensor in self._tensors}
+        kinds = {node: (tensor.shape, tensor.dtype) for node, tensor in known.items()}
         for node in list(self._graph.nodes):
-            _simplify(self._graph, node, shapes)
+            _simplify(self._graph, node, kinds)
         if all(tensor.device.type == "cpu" for tensor in self._tensors):
             for node in list(self._graph.nodes):
-                _turn(self._graph, node, shapes)
+                _turn(self._graph, node, kinds)
         for node in self._graph.nodes:
             _write_in_place(node)
         self._graph.eliminate_dead_code()
@@ -130,22 +131,42 @@ _FEW, _MANY = 32, 64
 _RESHAPING = (_aten.view.default, _aten._unsafe_view.default, _aten.expand.default)
 
 
-def _simplify(graph: fx.Graph, node: fx.Node, shapes: dict[fx.Node, torch.Size]) -> None:
+def _simplify(graph: fx.Graph, node: fx.Node, kinds: dict[fx.Node, Any]) -> None:
     """Leave out a view of the same shape; add to a product while it is computed."""
     args: Any = node.args
-    if node.target in _RESHAPING and shapes.get(node) == shapes.get(args[0], ()):
+    if node.target in _RESHAPING and kinds.get(node) == kinds.get(args[0], ()):
         node.replace_all_uses_with(args[0])
         graph.erase_node(node)
-    elif node.target is _aten.add.Tensor and not node.kwargs:
+    elif node.target is _aten.add.Tensor and not node.kwargs and _adds_to_product(node, kinds):
         bias, product = args
-        if not (isinstance(bias, fx.Node) and isinstance(product, fx.Node)):
-            return
-        alone = product.target is _aten.bmm.default and len(product.users) == 1
-        if alone and shapes.get(product) == shapes.get(node):
-            node.target, node.args = _aten.baddbmm.default, (bias, *product.args)
+        node.target, node.args = _aten.baddbmm.default, (bias, *product.args)
 
 
-def _turn(graph: fx.Graph, node: fx.Node, shapes: dict[fx.Node, torch.Size]) -> None:
+def _adds_to_product(node: fx.Node, kinds: dict[fx.Node, Any]) -> bool:
+    """Whether all that is made of a product is this sum, of its shape and of one type."""
+    bias, product = node.args
+    if not (isinstance(bias, fx.Node) and isinstance(product, fx.Node)):
+        return False
+    if product.target is not _aten.bmm.default or len(product.users) > 1:
+        return False
+    if not {bias, product, node} <= kinds.keys() or kinds[product] != kinds[node]:
+        return False
+    if kinds[bias][1] != kinds[node][1]:  # types
+        return False
+    between = product
+    while between is not node:  # factors that are written to after the product are not to be read
+        if between.op == "call_function" and _writes(between.target):
+            return False
+        between = between.next
+    return True
+
+
+def _writes(operation: Any) -> bool:
+    schema = getattr(operation, "_schema", None)
+    return schema is not None and bool(schema.is_mutable)
+
+
+def _turn(graph: fx.Graph, node: fx.Node, kinds: dict[fx.Node, Any]) -> None:
     """Compute products of few columns the other way round.
 
     A CPU's vectors run along columns, and are mostly idle where there are few: products like those
@@ -153,7 +174,7 @@ def _turn(graph: fx.Graph, node: fx.Node, shapes: dict[fx.Node, torch.Size]) -> 
     """
     if node.target not in _PRODUCTS:
         return
-    _, n_rows, n_columns = shapes[node]
+    _, n_rows, n_columns = kinds[node][0]
     if n_columns > _FEW or n_rows < _MANY:
         return
 

@@ -55,7 +55,8 @@ CASES = {
         {"model": AdversarialAE, "posterior": "gaussian", "n_components": k} for k in (3, 1)
     ],
     "units": [
-        {"model": HelmholtzMachine, "likelihood": "gaussian", "n_components": k} for k in (1, 2)
+        {"model": HelmholtzMachine, "likelihood": "gaussian", "n_components": k, "rows": X[:n]}
+        for k, n in [(1, 60), (2, 59)]
     ],
     "some rows": [{"index": torch.arange(5, 60)}, {"index": torch.arange(50)}],
 }
@@ -86,6 +87,8 @@ def test_each_sees_its_own_batches(params):
                 draws = batch.stacked.draws[i, : sizes[i]]
                 torch.testing.assert_close(draws[:, used], own.draws, rtol=0, atol=0)
                 assert (draws[:, ~used] == largest.unused_draw).all()
+                left = batch.stacked.draws[i, sizes[i] :]  # chances, of which none is infinite
+                assert ((left > 0) & (left < 1)).all()
             counted = torch.ones(sizes[i]) if own.weight is None else own.weight
             assert float(batch.weights[i]) == pytest.approx(float(counted.sum()))
             if batch.stacked.weight is None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import make_rows, network, normal
+from helpers import batch_of, make_rows, network, normal
 from skae import VAE, AdversarialAE, Autoencoder, HelmholtzMachine
 from skae._training.stacked_weights import (
     Numbers,
@@ -91,16 +91,13 @@ def test_weights_come_back(model, params):
 @pytest.mark.parametrize(("model", "params"), MODELS)
 def test_a_padded_module_computes_what_its_own_does(model, params):
     """Its loss of a batch, by the weights of the larger module in the template."""
-    from helpers import batch_of
-    from skae._training.module import total_of
-
     rows = COINS if model is HelmholtzMachine else X
     fitted = [network(model, n_components=k, max_iter=1, **params).fit(rows) for k in (1, 3)]
     small, large = (m.net_.module_ for m in fitted)
     stacked = StackedTensors([small, large], large)
     batch = small.eval().prepare(batch_of(fitted[0], rows), torch.Generator().manual_seed(0))
     with torch.no_grad():
-        expected = total_of(small.loss(batch))
+        expected = small.loss(batch).terms
         for name, value in [*large.named_parameters(), *large.named_buffers()]:
             value.copy_(stacked.stacked(name)[0])
         if batch.draws is not None:
@@ -109,7 +106,7 @@ def test_a_padded_module_computes_what_its_own_does(model, params):
             index = index_of(torch.Size([sum(own.draws)]), {0: own.draws}, {0: most.draws})
             draws[:, index[0]] = batch.draws
             batch = batch._replace(draws=draws)
-        torch.testing.assert_close(total_of(large.eval().loss(batch)), expected)
+        torch.testing.assert_close(large.eval().loss(batch).terms, expected)
 
 
 def test_parts_of_a_state_are_members_own():

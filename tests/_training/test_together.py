@@ -316,6 +316,21 @@ def test_nothing_is_held_afterwards():
     assert [ref() for ref in held] == [None] * 9
 
 
+def test_what_has_ended_is_let_go_while_others_go_on():
+    held = []
+
+    def fit(s):
+        gc.collect()
+        alive = sum(ref() is not None for ref in held)
+        module = network(random_state=s, max_iter=1).fit(X).net_.module_
+        held.append(weakref.ref(module))
+        return alive
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(together, "bytes_of", lambda net: 1.0)
+        assert run_together([lambda s=s: fit(s) for s in range(6)], memory_limit=2) == [0] * 6
+
+
 def test_gradients_are_computed_whatever_the_caller_set():
     with torch.no_grad():
         results = run_together(fits(2))
