@@ -121,10 +121,8 @@ class Keys:
 
     def _once(self, find: Callable[[Any], str | None], step: Any) -> str | None:
         if (find, id(step)) not in self._found:
-            self._found[find, id(step)] = (
-                step,
-                find(step),
-            )  # with the step, so that the id stays its
+            # With the step, so that the id stays its.
+            self._found[find, id(step)] = (step, find(step))
         return self._found[find, id(step)][1]
 
 
@@ -153,17 +151,17 @@ def sizes_of_one_fit(step: Any, X: Any, sizes: list[Any], approximate: bool = Fa
 
 def is_network(step: Any) -> bool:
     """Whether a step is a network of skae whose training can be repeated."""
-    return _is_skae_network(step) and isinstance(getattr(step, "random_state", None), Integral)
+    return trains_network(step) and isinstance(getattr(step, "random_state", None), Integral)
 
 
-def _is_skae_network(step: Any) -> bool:
-    """Nobody has made a network as long as its module is not loaded, which loads torch."""
+def trains_network(step: Any) -> bool:
+    """Whether a step is a network of skae.
+
+    Nobody has made one as long as its module is not loaded, which loads torch.
+    """
     names = (
         ("_network_autoencoder", "NetworkAutoencoder"),
-        (
-            "_latent_density",
-            "LatentDensityEstimator",
-        ),
+        ("_latent_density", "LatentDensityEstimator"),
     )
     modules = ((sys.modules.get(f"skae.{module}"), name) for module, name in names)
     return any(module and isinstance(step, getattr(module, name)) for module, name in modules)
