@@ -156,8 +156,8 @@ class AdversarialAE(LatentSamplesMixin, DeterministicAutoencoder):
     n_iter_no_change : int, default=10
         Epochs that `tol` and early stopping wait for.
     n_init : int, default=1
-        `fit` begins at so many seeds, trains them as one, and keeps the fit that scores the
-        training rows best (by `score`; of more than 10,000, some); the first is that of `n_init=1`.
+        Number of starts, from other seeds. They are trained as one, and the fit with the best
+        `score` of the training rows (of at most 10,000) is kept. The first is that of `n_init=1`.
     warm_start : bool, default=False
         `fit` goes on from the earlier fit.
     verbose : int, default=0

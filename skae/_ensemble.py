@@ -171,7 +171,7 @@ class Ensemble(MetaEstimatorMixin, BaseEstimator):
 
     Networks that begin at other weights, and see the rows in another order, end at other models,
     which err in other places. The ensemble is their mixture in equal parts: its likelihood is the
-    mean of theirs, which is never below the likelihood that their mean score stands for.
+    mean of theirs, so that its score is never below the mean of their scores.
 
     It has no `transform`: a code means something else to each member. It is no autoencoder, but
     stands in a Pipeline's last place and in searches as one does, with parameters of the members
@@ -190,16 +190,17 @@ class Ensemble(MetaEstimatorMixin, BaseEstimator):
         entropy. Members without such a parameter, and those that a seed does not change, as
         closed forms, are all equal.
     memory_limit : float, default=None
-        Bytes that networks which are trained together may take; None means 2 GiB or, on a GPU,
-        half of what is free there. It changes nothing for estimators without a network.
+        Bytes that the members which train together may take; the others follow them. None means
+        2 GiB or, on a GPU, half of what is free there. It changes nothing for estimators without a
+        network.
 
     Attributes
     ----------
     score_kind : {"log_likelihood", "lower_bound", "reconstruction", "latent"}
         That of the members. A bound stays a bound: where no member's score is above the
-        logarithm of its likelihood, the ensemble's is not above that of their mean. So are those
-        importance-weighted bounds that hold on average, as they are logarithms of estimates
-        whose mean is the likelihood.
+        logarithm of its likelihood, the ensemble's is not above that of their mean. The same is
+        true of importance-weighted bounds, which hold on average: they are logarithms of
+        estimates whose mean is the likelihood.
     estimators_ : list of estimators
         The fitted members.
     n_features_in_ : int

@@ -44,14 +44,15 @@ class OrderedCodesMixin(NetworkAutoencoder):
 
     @available_if(orders_codes)
     def truncate(self, n_components: int) -> Self:
-        """The model of the first codes, without refitting.
+        """The model of the first codes, cut from this one without refitting.
 
-        Its p(z) and p(x|z) are those of these codes alone, and so are its scores.
+        With `latent_growth` the codes are ordered by importance, and the first ones are a model
+        of their own. Its p(z) and p(x|z) are those of these codes alone, and so are its scores.
 
         Parameters
         ----------
         n_components : int
-            Number of codes to keep, from 1 to `n_components`.
+            Number of codes to keep, from 1 to `n_components_`.
 
         Returns
         -------
@@ -63,7 +64,7 @@ class OrderedCodesMixin(NetworkAutoencoder):
         AttributeError
             If the codes are not ordered (`latent_growth=None`).
         ValueError
-            If there are fewer codes.
+            If `n_components` is no integer from 1 to `n_components_`.
 
         Examples
         --------

@@ -20,11 +20,10 @@ class TruncationMixin(BaseAutoencoder):
         """The model of fewer components, cut from this one without the rows.
 
         The leading axes of a larger fit are the axes of a smaller one, and the variance along
-        the others goes to the noise: one fit gives all sizes. After an exact solver
-        (`svd_solver='full'` or `'covariance_eigh'` and weighted rows of LinearAE,
-        `solver='closed_form'` of PPCA) the result is what `fit` with as many components
-        gives, to rounding. After an iterative or randomized one it is as good an
-        approximation as this model is.
+        the others goes to the noise: one fit gives all sizes. After an exact solver (LinearAE
+        with `svd_solver='full'` or `'covariance_eigh'`, or of weighted rows; PPCA with
+        `solver='closed_form'`) the result is what `fit` of that size gives, to rounding. After
+        an iterative or randomized one it is as good an approximation as this model is.
 
         Parameters
         ----------

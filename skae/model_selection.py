@@ -67,11 +67,11 @@ class _SharingSearch(BaseSearchCV):
 class GridSearchCV(_SharingSearch, model_selection.GridSearchCV):
     """scikit-learn's GridSearchCV, in which candidates share the work that they have in common.
 
-    Its results are those of scikit-learn's, and so are its parameters, methods and attributes.
-    Shared are, within each fold: the steps of a Pipeline that candidates have in common, fitted
-    once; the sizes (`n_components`) of LinearAE, PPCA and scikit-learn's PCA, cut from one
-    decomposition; and, over all folds, the training of networks that differ in their size, seed,
-    learning rate and the like. All else is evaluated as in scikit-learn.
+    Its parameters, methods, attributes and results are scikit-learn's. Within each fold, the
+    steps of a Pipeline that candidates have in common are fitted once, and all sizes
+    (`n_components`) of LinearAE, PPCA and scikit-learn's PCA are cut from one decomposition.
+    Networks that differ in their size, seed, learning rate and the like are trained as one, those
+    of all folds together. All else is evaluated as in scikit-learn.
 
     Parameters
     ----------
@@ -80,10 +80,11 @@ class GridSearchCV(_SharingSearch, model_selection.GridSearchCV):
     param_grid : dict or list of dicts
         Values to try of each parameter; a list of such grids is explored one by one.
     scoring : str, callable, list, tuple or dict, default=None
-        What ranks candidates; None is their own `score`. Warned of where these scores rank
-        sizes wrongly or may not be compared (`score_kind`).
+        What ranks candidates. None is their own `score`; a UserWarning says so where these
+        scores rank sizes wrongly or may not be compared (`score_kind`), and names others.
     n_jobs : int, default=None
-        Number of processes. Each trains its part of the networks together.
+        Number of processes. Each takes a fold, or a part of one; of networks, its part of all
+        candidates and folds, which it trains as one.
     refit : bool, str or callable, default=True
         Whether, and by which metric, to fit the best candidate to all rows.
     cv : int, splitter or iterable, default=None
@@ -97,14 +98,14 @@ class GridSearchCV(_SharingSearch, model_selection.GridSearchCV):
     return_train_score : bool, default=False
         Whether training rows are scored, too.
     share : bool, default=True
-        False does everything by itself, as scikit-learn does.
+        False evaluates each candidate by itself, as scikit-learn does.
     share_approximate : bool, default=False
-        Whether sizes may also be cut from one decomposition where the solver is iterative or
-        randomized, so that scores differ slightly from those of separate fits.
+        Whether sizes are also cut from one decomposition where the solver is iterative or
+        randomized; scores then differ slightly from those of separate fits.
     memory_limit : int, default=None
-        Bytes that networks which train together may take, and that the rows of their folds may
-        take; None means 2 GiB or, on a GPU, half of what is free there. One fold, and one
-        network, is trained in any case.
+        Bytes that the networks which train together may take, over all processes, and as many
+        for the rows of their folds. What needs more is trained in parts, of one network at
+        least. None means 2 GiB per process or, on a GPU, half of what is free there.
 
     Attributes
     ----------
@@ -113,19 +114,22 @@ refit_time_, multimetric_, classes_, n_features_in_, feature_names_in_
         As of scikit-learn's GridSearchCV. The time of work that was shared is divided among
         those who shared it.
     shared_fits_ : list of dict
-        What was shared. Each has the number of the fold, `split` (None for all); the numbers of
-        the `candidates` in `cv_results_`; `how`: "step" (fitted once), "sizes" (all from one fit)
-        or "training" (trained together), None if by themselves; the class of the `step`; and
-        `why` not, None where it was.
+        What was shared, by the keys `split`, the number of the fold (None for all folds);
+        `candidates`, their numbers in `cv_results_`; `how`, which is "step" (fitted once),
+        "sizes" (all from one fit), "training" (trained as one) or None (each by itself); `step`,
+        the class of what was shared; and `why`, the reason where nothing was.
 
     Notes
     -----
-    Work is shared where results are provably the same: steps of scikit-learn and skae that are
-    deterministic, networks with an integer `random_state`. A pipeline with a `memory` of its own,
-    or that is verbose, is fitted as it is; so is a step that callbacks listen to. Where a shared
-    fit fails, each candidate is fitted by itself. A warning of a shared fit is given once.
-    Candidates that share work are evaluated fold by fold, which estimators notice that draw from
-    NumPy's global generator. With `n_jobs`, each process takes a fold, or a part of one.
+    Work is shared where results are provably the same: of steps of scikit-learn and skae that are
+    deterministic, and of networks with an integer `random_state`, whose scores are equal but for
+    rounding, which long training makes larger. A Pipeline with a `memory`, or with `verbose`, is
+    fitted as it is; so is a step that callbacks listen to, or that is given weights. Where a
+    shared fit fails, each candidate is fitted by itself. A warning of a shared fit is given once.
+    Candidates that share work are evaluated fold by fold, so that estimators which draw from
+    NumPy's global generator draw other numbers than in scikit-learn's search.
+
+    docs/model_selection.md, "Choose the latent size", tells which scores rank sizes.
 
     Examples
     --------
@@ -290,7 +294,8 @@ def cross_validate(
     Parameters
     ----------
     estimator : estimator object
-        What is fitted; all but networks with an integer `random_state` are fitted fold by fold.
+        What is fitted. Networks with an integer `random_state` are trained as one; all else is
+        fitted fold by fold.
     X : array-like of shape (n_samples, n_features)
         Rows.
     y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
@@ -301,14 +306,15 @@ return_estimator, return_indices, error_score
     share : bool, default=True
         False trains the networks of the folds one after the other.
     memory_limit : int, default=None
-        Bytes that networks which train together may take, and that the rows of their folds may
-        take; None means 2 GiB or, on a GPU, half of what is free there. One fold, and one
-        network, is trained in any case.
+        Bytes that the networks which train together may take, over all processes, and as many
+        for the rows of their folds. What needs more is trained in parts, of one network at
+        least. None means 2 GiB per process or, on a GPU, half of what is free there.
 
     Returns
     -------
     scores : dict of str to array of shape (n_splits,)
-        As of scikit-learn: "test_score", "fit_time", "score_time" and, where asked for, more.
+        As of scikit-learn's `cross_validate`: "test_score", "fit_time", "score_time" and what
+        else is asked for. The time of a shared training is divided among the folds.
 
     Examples
     --------

@@ -477,6 +477,15 @@ def test_a_network_without_a_seed_is_trained_by_itself():
     estimator = clone(NETWORK).set_params(random_state=None)
     ours = skae.GridSearchCV(estimator, {"alpha": [0.0, 0.1]}, cv=2, refit=False).fit(X)
     assert how_shared(ours) == {(None, None): 1}
+    assert "needs an integer random_state" in ours.shared_fits_[0]["why"]
+
+
+def test_the_starts_of_a_network_train_apart_from_other_candidates():
+    estimator = clone(NETWORK).set_params(n_init=2)
+    ours, theirs = searches(estimator, {"alpha": [0.0, 0.1]}, refit=False)
+    assert_same_results(ours.fit(X), theirs.fit(X), rtol=1e-4, atol=1e-4)
+    assert [entry["how"] for entry in ours.shared_fits_] == [None]
+    assert "n_init" in ours.shared_fits_[0]["why"]
 
 
 def test_a_network_that_fails_harms_no_other():

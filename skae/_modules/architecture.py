@@ -180,10 +180,15 @@ class EncoderDecoderArchitecture(Architecture):
         """How many numbers the decoder reads."""
         return self.n_code_numbers + self.n_conditions
 
-    @property
-    def is_stackable(self) -> bool:
-        """Whether operations of such networks can be batched over networks, and gain by it."""
-        return not self.own_networks and self.network == "mlp" and self.normalization is None
+    def stack_obstacle(self) -> str | None:
+        """Why networks like this are trained one by one; None if they can be trained as one."""
+        if self.own_networks:
+            return "it has networks of your own"
+        if self.network != "mlp":
+            return f"network={self.network!r}: convolutions gain nothing by it"
+        if self.normalization is not None:  # whose batches may have no rows that count nothing
+            return f"normalization={self.normalization!r}"
+        return None
 
     def blocks(
         self, module: Any, encoded: tuple[int, ...], decoded: tuple[int, ...]

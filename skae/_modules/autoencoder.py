@@ -1,6 +1,5 @@
 """The network of Autoencoder: formulas, encoder, gate on the codes, decoder, loss."""
 
-from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -72,9 +71,10 @@ class AutoencoderModule(DeterministicModule):
             fills = architecture.units.inputs.apply(fills)
         self.register_buffer("fills", fills.float().contiguous(), persistent=False)
 
-    def stack_key(self) -> Hashable | None:
-        # The gradient of a gradient is not computed within a stack.
-        return None if self.architecture.contraction else super().stack_key()
+    def stack_obstacle(self) -> str | None:
+        if self.architecture.contraction:
+            return f"contraction={self.architecture.contraction}: it has gradients of gradients"
+        return super().stack_obstacle()
 
     def all_codes(self, x: Tensor) -> Tensor:
         """Codes of the whole network; those that are not open are zero."""

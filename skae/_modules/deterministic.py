@@ -4,7 +4,7 @@ The gate orders codes by importance: those that open late, or are cut often, are
 with what the earlier ones cannot explain.
 """
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -198,11 +198,8 @@ class DeterministicModule(LikelihoodModule):
             of_rows = network(pair[: len(mean)])
         return (network(pair[len(mean) :]) - of_rows).flatten(1).square().sum(1)
 
-    def stack_key(self) -> Hashable | None:
-        architecture = self.architecture
-        if self.perceptual or not architecture.is_stackable:
-            return None
-        return super().stack_key()
+    def stack_obstacle(self) -> str | None:
+        return "it has a perceptual loss" if self.perceptual else self.architecture.stack_obstacle()
 
     def blocks(self) -> Blocks:
         codes = (self.architecture.n_codes,)

@@ -327,6 +327,9 @@ class HelmholtzModule(LikelihoodModule):
         """
         return self.likelihood.step_scale()
 
+    def stack_obstacle(self) -> str | None:
+        return None
+
     def blocks(self) -> Blocks:
         """The units of the top layer; those that a smaller module has not are never 1."""
         architecture, n = self.architecture, self.architecture.n_codes

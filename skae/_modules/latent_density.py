@@ -254,10 +254,11 @@ class AutoregressiveDensity(DensityModule):
         """Nats per code: steps should not grow with their number."""
         return 1 / self.n_codes
 
-    def stack_key(self) -> Hashable | None:
-        # Of several orders each batch has one, which is a number that no stack could tell apart.
-        if self.n_orders > 1:
-            return None
+    def stack_obstacle(self) -> str | None:
+        # Each batch has one order, which is a number that no stack could tell apart.
+        return None if self.n_orders == 1 else f"orderings={self.n_orders}"
+
+    def stack_key(self) -> Hashable:
         return (self._made_of, tuple(self.now.orders.flatten().tolist()))
 
     def followed(self) -> tuple[str, ...]:

@@ -74,7 +74,7 @@ class LikelihoodModule(TrainableModule):
         log_prob = likelihood.row_log_prob(batch.y, output, batch.seen)
         return weighted_mean(self.log_units(batch) - log_prob, batch.weight)
 
-    def stack_key(self) -> Hashable | None:
+    def stack_key(self) -> Hashable:
         """What the architecture says, but for numbers, which may differ, and sizes of `blocks`."""
         likelihood, architecture = self.likelihood, self.architecture
         values = {

@@ -413,14 +413,16 @@ class VAEModule(LikelihoodModule):
         self.noise_path.settle(self._noise, total, count)
         self._take_noise()
 
-    def stack_key(self) -> Hashable | None:
+    def stack_obstacle(self) -> str | None:
         architecture = self.architecture
-        # Several draws are weighted by a hook on a gradient, which no stack calls; and one fit of
-        # ordered codes is of all sizes already.
-        if architecture.n_importance > 1 or architecture.latent_growth is not None:
-            return None
-        if not architecture.is_stackable:
-            return None
+        if architecture.n_importance > 1:  # a hook on a gradient weights them
+            return f"n_importance={architecture.n_importance}"
+        if architecture.latent_growth is not None:
+            return f"latent_growth={architecture.latent_growth!r}: one fit has all sizes already"
+        return architecture.stack_obstacle()
+
+    def stack_key(self) -> Hashable:
+        architecture = self.architecture
         sizes = () if architecture.prior == "standard" else (architecture.n_components,)
         bound = (architecture.kl_is_cost, architecture.has_free_bits)
         return (super().stack_key(), sizes, bound)

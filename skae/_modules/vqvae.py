@@ -362,10 +362,11 @@ class VQVAEModule(LikelihoodModule):
             terms[name] = weight * unit * weighted_mean(distance, batch.weight)
         return Loss(terms, output, (z, quantized.indices))
 
-    def stack_key(self) -> Hashable | None:
+    def stack_obstacle(self) -> str | None:
+        return self.architecture.stack_obstacle()
+
+    def stack_key(self) -> Hashable:
         # Those of more positions differ in more than some weights.
-        if not self.architecture.is_stackable:
-            return None
         return (super().stack_key(), self.architecture.n_codes, self.restarts)
 
     def followed(self) -> tuple[str, ...]:

@@ -14,9 +14,12 @@ from skae._search.same_work import (
     is_repeatable,
     sizes_of_one_fit,
     steps_of,
+    trains_network,
 )
 
 ALONE = "no other candidate has this work in common with it"
+_UNSEEDED = "its training may give another result each time: it needs an integer random_state"
+_SEVERAL_STARTS = "its starts (n_init) train together, apart from other candidates"
 
 
 @dataclass
@@ -50,8 +53,8 @@ def make_plan(calls: list[Call], n_jobs: int, approximate: bool) -> Plan:
     With several jobs, those of the last folds, which cannot keep all jobs busy, are cut into
     pieces; steps are then fitted once per piece.
     """
-    plan = Plan()
     candidates = _Candidates(calls, approximate)
+    plan = Plan(reasons=dict(candidates.reasons))
     groups: dict[tuple[int, str], list[int]] = defaultdict(list)
     for number, call in enumerate(calls):
         candidate = candidate_of(call)
@@ -61,7 +64,6 @@ def make_plan(calls: list[Call], n_jobs: int, approximate: bool) -> Plan:
             groups[split_of(number, call), candidates.shared[candidate]].append(number)
         else:
             plan.alone.append(number)
-            plan.reasons[candidate] = candidates.reasons[candidate]
     if len(plan.networks) == 1:
         plan.reasons[candidate_of(calls[plan.networks[0]])] = ALONE
         plan.alone += plan.networks
@@ -105,6 +107,8 @@ class _Candidates:
                 self.reasons[candidate] = "its rows are pairwise distances or kernels"
             elif any(map(is_network, steps)):
                 self.networks.add(candidate)
+                if any(getattr(step, "n_init", 1) > 1 for step in steps):
+                    self.reasons[candidate] = _SEVERAL_STARTS
             elif (key := family(steps[0])) is not None:
                 families[key].append((candidate, steps))
             else:
@@ -125,7 +129,9 @@ class _Candidates:
     def _by_step(self, candidate: int, steps: list[Any]) -> None:
         """Candidates that begin with the same step have its fit in common."""
         key = fingerprint(steps[0])
-        if len(steps) < 2:
+        if len(steps) < 2 and trains_network(steps[0]):
+            self.reasons[candidate] = _UNSEEDED
+        elif len(steps) < 2:
             self.reasons[candidate] = "there is no step before it, and no one fit for all its sizes"
         elif key is None or not is_repeatable(steps[0]):
             self.reasons[candidate] = (

@@ -47,7 +47,8 @@ class Report:
         self._n_candidates += len({candidate_of(call) for call in calls})
         if not shared:
             return f"No work was shared in {len(calls)} fits."
-        done = "; ".join(f"{text} ({n} times)" for text, n in counts.items())
+        times = {text: "once" if n == 1 else f"{n} times" for text, n in counts.items()}
+        done = "; ".join(f"{text} ({often})" for text, often in times.items())
         return f"Work was shared in {len(shared)} of {len(calls)} fits: {done}."
 
     def _enter(self, split: int, candidates: list[int], how: str, step: str) -> None:

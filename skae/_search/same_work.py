@@ -121,10 +121,8 @@ class Keys:
 
     def _once(self, find: Callable[[Any], str | None], step: Any) -> str | None:
         if (find, id(step)) not in self._found:
-            self._found[find, id(step)] = (
-                step,
-                find(step),
-            )  # with the step, so that the id stays its
+            # With the step, so that the id stays its.
+            self._found[find, id(step)] = (step, find(step))
         return self._found[find, id(step)][1]
 
 

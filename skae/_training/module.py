@@ -136,9 +136,13 @@ class TrainableModule(nn.Module, ABC):
 
     # ---------------------------------------------------- as one of many, in a stack
 
-    def stack_key(self) -> Hashable | None:
-        """What modules have equal that can be trained as one; None for what is trained alone."""
-        return None
+    def stack_obstacle(self) -> str | None:
+        """Why modules like this are trained one by one; None if they can be trained as one."""
+        return "networks of this kind are trained one by one"
+
+    def stack_key(self) -> Hashable:
+        """What modules have equal that are trained as one."""
+        return ()
 
     def blocks(self) -> Blocks:
         """Along which axes such modules may still differ in size."""

@@ -89,11 +89,12 @@ class Stack:
         for i, member in enumerate(self.members):
             member.seed_epoch(0)
             member.push_buffers(self.tensors, i)
-        first = next(self.batches.epoch())
-        found = self._compute(first.stacked)
-        self.steps = StackedSteps(self.members, self.tensors, self._proven(first, found))
+        for batch in self.batches.epoch(of_each_size=True):
+            found = self._compute(batch.stacked)
+            trained = self._proven(batch, found)
+        self.steps = StackedSteps(self.members, self.tensors, trained)
         for k in range(len(self.members[0].net.later_)):
-            self._prove_phase(k, first, found)
+            self._prove_phase(k, batch, found)
 
     # ------------------------------------------------------------- whether it is the same
 

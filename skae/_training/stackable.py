@@ -29,9 +29,8 @@ def obstacle(net: Any) -> str | None:
         return "it has callbacks, which may change it"
     if torch.device(net.device).type == "cpu" and n_rows * module.products_per_row() > _LARGE:
         return "it is so large that nothing is gained"
-    if module.stack_key() is None:
-        return f"{type(module).__name__} with these parameters has no stack"
-    return None
+    why: str | None = module.stack_obstacle()
+    return why
 
 
 def signature(net: Any) -> Hashable:

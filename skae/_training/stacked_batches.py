@@ -57,15 +57,17 @@ class StackedBatches:
         self._unused = template.blocks().unused_draw
         self._n_draws = None if largest is None else sum(largest)
 
-    def epoch(self) -> Iterator[StackedBatch]:
-        """The batches of the epoch that each net has begun."""
+    def epoch(self, *, of_each_size: bool = False) -> Iterator[StackedBatch]:
+        """The batches of the epoch that each net has begun; or the first, and the last, which may
+        be of another size."""
         parts = []
         for net in self._leaders:
             subset, loader = net.subsets_[0], net.get_iterator(net.subsets_[0], training=True)
             order = torch.randperm(len(subset), generator=net.order_)
             order = order if subset.index is None else subset.index[order]
             parts.append((subset.rows, loader.parts(order.to(subset.rows.index_device))))
-        for k in range(len(self._sizes[0])):
+        n_steps = len(self._sizes[0])
+        for k in sorted({0, n_steps - 1}) if of_each_size else range(n_steps):
             shared = [rows.batch(of_rows[k]) for rows, of_rows in parts]
             yield self._stacked(k, shared)
 

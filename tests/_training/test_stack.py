@@ -12,7 +12,7 @@ from torch import nn
 
 from helpers import At, learned, make_rows, network
 from skae import VAE, VQVAE, AdversarialAE, Autoencoder, HelmholtzMachine
-from skae._training import length, stack
+from skae._training import length, stackable
 from skae._training.callbacks import StopWhenFlat
 from skae._training.module import TrainableModule, is_stacking
 from skae._training.together import run_together
@@ -211,7 +211,7 @@ def test_codebooks(params):
     together = run_together(calls, report=report)
     assert [t.calls for t in report if t.obstacle is None] == [tuple(range(4))]
     assert {t.obstacle for t in report if t.obstacle} <= {
-        "IndexPriorModule with these parameters has no stack"
+        "networks of this kind are trained one by one"
     }
     for call, (model, score) in zip(calls, together, strict=True):
         alone, expected = call()
@@ -416,9 +416,9 @@ class Own(nn.Sequential):
     [
         (Autoencoder, {"solver": "lbfgs", "max_iter": 2}, "solver='lbfgs' takes steps that"),
         (Autoencoder, {"encoder": Own(5, 2), "decoder": Own(2, 5)}, "modules of your own"),
-        (Autoencoder, {"contraction": 0.1}, "AutoencoderModule with these parameters has no stack"),
+        (Autoencoder, {"contraction": 0.1}, "contraction=0.1"),
         (Autoencoder, {"normalization": "batch"}, "AutoencoderModule with these"),
-        (VAE, {"n_importance": 3}, "VAEModule with these parameters has no stack"),
+        (VAE, {"n_importance": 3}, "n_importance=3"),
         (Autoencoder, {"callbacks": [At(99)]}, "callbacks, which may change it"),
     ],
 )
@@ -438,7 +438,7 @@ def test_large_networks_are_trained_alone(monkeypatch):
     """From the row on with which they are: 16 rows of a batch, 40 products each."""
     calls = [lambda s=s: network(random_state=s, n_components=2).fit(X) for s in (0, 1)]
     for limit, why in [(640, None), (639, "it is so large that nothing is gained")]:
-        monkeypatch.setattr(stack, "_LARGE", limit)
+        monkeypatch.setattr(stackable, "_LARGE", limit)
         report = []
         run_together(calls, report=report)
         assert {training.obstacle for training in report} == {why}
