@@ -417,7 +417,7 @@ class Own(nn.Sequential):
         (Autoencoder, {"solver": "lbfgs", "max_iter": 2}, "solver='lbfgs' takes steps that"),
         (Autoencoder, {"encoder": Own(5, 2), "decoder": Own(2, 5)}, "modules of your own"),
         (Autoencoder, {"contraction": 0.1}, "contraction=0.1"),
-        (Autoencoder, {"normalization": "batch"}, "AutoencoderModule with these"),
+        (Autoencoder, {"normalization": "batch"}, "normalization='batch'"),
         (VAE, {"n_importance": 3}, "n_importance=3"),
         (Autoencoder, {"callbacks": [At(99)]}, "callbacks, which may change it"),
     ],
