@@ -164,7 +164,8 @@ def _state_of_warnings() -> dict[str, Any]:
 def _set_warnings(state: dict[str, Any]) -> None:
     for name, value in state.items():
         setattr(warnings, name, value)
-    warnings._filters_mutated()  # type: ignore[attr-defined]  # what was looked up is out of date
+    # What was looked up is out of date.
+    getattr(warnings, "_filters_mutated", lambda: None)()
 
 
 class _GivenUp(BaseException):
