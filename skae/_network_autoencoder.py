@@ -8,6 +8,7 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from math import inf
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
@@ -219,19 +220,30 @@ class NetworkAutoencoder(CallbackParametersMixin):
     ) -> Array | None:
         """`told` is the y that `fit` was given, for scikit-learn's callbacks."""
         check_listeners(getattr(self, "_skl_callbacks", []))
-        context = self._init_callback_context(max_subtasks=self.max_iter)
-        context.call_on_fit_task_begin(estimator=self, X=X, y=told)
+        n_starts = self.n_init if previous is None else 1
+        n_tasks = self.max_iter if n_starts == 1 else n_starts
+        context = self._init_callback_context(max_subtasks=n_tasks)
+        given = {"estimator": self, "X": X, "y": told}
+        context.call_on_fit_task_begin(**given)
 
-        def fit(model: Self, rng: np.random.RandomState) -> Array | None:
+        def fit(model: Self, rng: np.random.RandomState, context: Any = context) -> Array | None:
             data = model._begin(X, sample_weight, y, previous, rng)
-            return model._fit_network(data, sample_weight, previous, context, told)
+            tasks = partial(Tasks, self, context, X=data.X, y=told, weight=sample_weight)
+            return model._fit_network(data, sample_weight, previous, tasks)
+
+        def fit_start(model: Self, rng: np.random.RandomState) -> Array | None:
+            task = context.subcontext(task_name="start", max_subtasks=self.max_iter)
+            task.call_on_fit_task_begin(**given)
+            codes = fit(model, rng, task)
+            task.call_on_fit_task_end(**given)
+            return codes
 
         with threads_for_values(X.size):
-            if previous is None and self.n_init > 1:
-                codes = fit_best_of(self, X, rng, sample_weight, fit)
+            if n_starts > 1:
+                codes = fit_best_of(self, X, rng, sample_weight, fit_start)
             else:
                 codes = fit(self, rng)
-        context.call_on_fit_task_end(estimator=self, X=X, y=told)
+        context.call_on_fit_task_end(**given)
         return codes
 
     def _fit_network(
@@ -239,8 +251,7 @@ class NetworkAutoencoder(CallbackParametersMixin):
         data: Data,
         sample_weight: Array | None,
         previous: Self | None,
-        context: Any,
-        told: Any,
+        make_tasks: Callable[..., Tasks],
     ) -> Array | None:
         """Train the network, and learn what follows from it; the codes of the rows."""
         architecture = self._architecture
@@ -257,8 +268,7 @@ class NetworkAutoencoder(CallbackParametersMixin):
         self._before_training(len(train))
         listeners = self._own_listeners()
         if hasattr(self, "_skl_callbacks"):
-            tasks = Tasks(self, context, rows, data.X, told, sample_weight)
-            listeners.append(("skae_tasks", tasks))
+            listeners.append(("skae_tasks", make_tasks(rows=rows, model=self)))
         self._n_rows_seen = float(len(rows) if sample_weight is None else sample_weight.sum())
         self._trainer.fit(
             rows,
