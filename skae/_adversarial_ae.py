@@ -397,7 +397,7 @@ class AdversarialAE(LatentSamplesMixin, DeterministicAutoencoder):
             **super()._derived_fields(),
             "prior": self.prior if isinstance(self.prior, str) else "own",
             "prior_means": _as_tuples(self._means()),
-            "discriminator_rate": rate,
+            "discriminator_rate": float(rate),
         }
 
     def _given_modules(self) -> tuple[Any, ...]:

@@ -8,6 +8,7 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from math import inf
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
@@ -29,11 +30,7 @@ from skae._linear.moments import scaled_weight
 from skae._modules.architecture import Architecture, common_scale, layer_sizes, row_dtype
 from skae._nn.likelihoods import LIKELIHOODS, NoiseSums, WithNoise, explained
 from skae._several_starts import fit_best_of
-from skae._training.callbacks import (
-    Tasks,
-    check_callbacks,
-    check_listeners,
-)
+from skae._training.callbacks import NothingOfUse, Tasks, check_callbacks, check_listeners
 from skae._training.data import (
     Batch,
     Data,
@@ -219,19 +216,30 @@ class NetworkAutoencoder(CallbackParametersMixin):
     ) -> Array | None:
         """`told` is the y that `fit` was given, for scikit-learn's callbacks."""
         check_listeners(getattr(self, "_skl_callbacks", []))
-        context = self._init_callback_context(max_subtasks=self.max_iter)
-        context.call_on_fit_task_begin(estimator=self, X=X, y=told)
+        n_starts = self.n_init if previous is None else 1
+        n_tasks = self.max_iter if n_starts == 1 else n_starts
+        context = self._init_callback_context(max_subtasks=n_tasks)
+        given = {"estimator": self, "X": X, "y": told}
+        context.call_on_fit_task_begin(**given)
 
-        def fit(model: Self, rng: np.random.RandomState) -> Array | None:
+        def fit(model: Self, rng: np.random.RandomState, context: Any = context) -> Array | None:
             data = model._begin(X, sample_weight, y, previous, rng)
-            return model._fit_network(data, sample_weight, previous, context, told)
+            tasks = partial(Tasks, self, context, X=data.X, y=told, weight=sample_weight)
+            return model._fit_network(data, sample_weight, previous, tasks)
+
+        def fit_start(model: Self, rng: np.random.RandomState) -> Array | None:
+            task = context.subcontext(task_name="start", max_subtasks=self.max_iter)
+            task.call_on_fit_task_begin(**given)
+            codes = fit(model, rng, task)
+            task.call_on_fit_task_end(**given)
+            return codes
 
         with threads_for_values(X.size):
-            if previous is None and self.n_init > 1:
-                codes = fit_best_of(self, X, rng, sample_weight, fit)
+            if n_starts > 1:
+                codes = fit_best_of(self, X, rng, sample_weight, fit_start)
             else:
                 codes = fit(self, rng)
-        context.call_on_fit_task_end(estimator=self, X=X, y=told)
+        context.call_on_fit_task_end(**given)
         return codes
 
     def _fit_network(
@@ -239,8 +247,7 @@ class NetworkAutoencoder(CallbackParametersMixin):
         data: Data,
         sample_weight: Array | None,
         previous: Self | None,
-        context: Any,
-        told: Any,
+        make_tasks: Callable[..., Tasks],
     ) -> Array | None:
         """Train the network, and learn what follows from it; the codes of the rows."""
         architecture = self._architecture
@@ -257,8 +264,7 @@ class NetworkAutoencoder(CallbackParametersMixin):
         self._before_training(len(train))
         listeners = self._own_listeners()
         if hasattr(self, "_skl_callbacks"):
-            tasks = Tasks(self, context, rows, data.X, told, sample_weight)
-            listeners.append(("skae_tasks", tasks))
+            listeners.append(("skae_tasks", make_tasks(rows=rows, model=self)))
         self._n_rows_seen = float(len(rows) if sample_weight is None else sample_weight.sum())
         self._trainer.fit(
             rows,
@@ -395,9 +401,9 @@ class NetworkAutoencoder(CallbackParametersMixin):
         if not np.isfinite(codes).all():
             raise self._divergence("the codes are not finite")
 
-    def _divergence(self, what: str) -> ValueError:
+    def _divergence(self, what: str) -> NothingOfUse:
         rate = self.learning_rate_init
-        return ValueError(
+        return NothingOfUse(
             f"Training diverged: after {self.n_iter_} epochs {what}. Lower learning_rate_init (now "
             f"{rate}) or rescale X."
         )

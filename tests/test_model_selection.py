@@ -488,6 +488,14 @@ def test_the_starts_of_a_network_train_apart_from_other_candidates():
     assert "n_init" in ours.shared_fits_[0]["why"]
 
 
+def test_starts_are_trained_by_themselves():
+    ours, theirs = searches(clone(NETWORK).set_params(n_init=2), {"alpha": [0.0, 0.1]})
+    ours, theirs = ours.set_params(refit=False), theirs.set_params(refit=False)
+    assert_same_results(ours.fit(X), theirs.fit(X), rtol=1e-4, atol=1e-4)
+    assert [(e["candidates"], e["how"]) for e in ours.shared_fits_] == [([0, 1], None)]
+    assert "n_init" in ours.shared_fits_[0]["why"]
+
+
 def test_a_network_that_fails_harms_no_other():
     grid = {"batch_size": [10, -1], "alpha": [0.0, 0.1]}
     ours, theirs = searches(NETWORK, grid, refit=False, cv=2, error_score=-1e3)

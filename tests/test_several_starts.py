@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.datasets import load_wine
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import StandardScaler
 
 from helpers import network
@@ -68,6 +69,26 @@ def test_going_on_has_one_start():
     assert model.n_iter_ == n_before + model.max_iter
     model.partial_fit(X)
     assert model.n_iter_ == n_before + model.max_iter + 1
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_start_that_diverges_is_left_out(which, monkeypatch):
+    """Whether it is the first or the last; the others decide."""
+    lone = clone(MODELS["autoencoder"][0]).set_params(random_state=seeds(2)[1 - which]).fit(X)
+    begin, begun = Autoencoder._prepare, []
+
+    def prepare(self, *args):
+        begin(self, *args)
+        begun.append(self)
+        if len(begun) == 1 + which:
+            for p in self._trainer.module.parameters():
+                p.data.fill_(np.nan)
+
+    monkeypatch.setattr(Autoencoder, "_prepare", prepare)
+    model = clone(MODELS["autoencoder"][0]).set_params(n_init=2)
+    with pytest.warns(ConvergenceWarning, match="Of n_init=2 starts 1 diverged"):
+        model.fit(X)
+    assert model.score(X) == pytest.approx(lone.score(X), abs=1e-4)
 
 
 def test_a_failed_fit_leaves_the_model_as_it_was():

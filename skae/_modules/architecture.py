@@ -4,8 +4,8 @@ import copy
 from dataclasses import dataclass, fields
 from functools import cached_property
 from math import log, prod
-from numbers import Integral
-from typing import Any, ClassVar
+from numbers import Integral, Real
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 import torch
@@ -273,9 +273,14 @@ class EncoderDecoderArchitecture(Architecture):
 
 
 def _plain(kind: Any, name: str, value: Any) -> Any:
-    """A parameter as a plain value of the field's type; what may be several kinds as it is."""
+    """A parameter as a plain value of the field's type; what may be several kinds as it is.
+
+    Numbers are floats where the field may be one: within a stack only these differ.
+    """
     if value is None:
         return None
+    if float in get_args(kind) and isinstance(value, Real):
+        return float(value)
     if kind in (int, float, bool):
         return kind(value)
     if kind == tuple[int, ...]:

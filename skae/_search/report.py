@@ -11,7 +11,9 @@ _WORDS = {
     "sizes": "{} fitted once for several sizes",
     "training": "{} trained together",
 }
-_OTHERWISE = "its steps do not allow it on these rows, or callbacks listen to them"
+_OTHERWISE = (
+    "its fit has failed, its steps do not allow it on these rows, or callbacks listen to them"
+)
 
 
 class Report:

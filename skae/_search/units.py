@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from numbers import Integral
 from typing import Any
 
 from skae._linear.fold_moments import FoldMoments
@@ -12,6 +13,8 @@ from skae._search.plan import candidate_of, split_of
 from skae._search.same_work import Keys, by_first_appearance, is_network, steps_of
 
 Result = dict[str, Any]
+
+_OWN_STARTS = "the starts of n_init are trained together, and with no other candidate"
 
 
 def evaluate_unit(
@@ -80,6 +83,9 @@ def evaluate_together(
                     pieces.append(Piece("training", _network_of(steps[members[0]]), members))
                 else:
                     reasons[candidate_of(calls[members[0]])] = training.obstacle
+            for number in numbers:
+                if any(is_network(step) and _n_starts(step) > 1 for step in steps[number]):
+                    reasons[candidate_of(calls[number])] = _OWN_STARTS
     finally:
         for root in roots.values():
             root.let_go()
@@ -94,6 +100,11 @@ def _divide_time(results: list[Result], seconds: float) -> None:
         scoring = sum(result["score_time"] for result in results)
         for result in results:
             result["fit_time"] = max(seconds - scoring, 0.0) / len(results)
+
+
+def _n_starts(network: Any) -> int:
+    n_init = getattr(network, "n_init", 1)
+    return int(n_init) if isinstance(n_init, Integral) else 1
 
 
 def _network_of(steps: list[Any]) -> str:

@@ -46,6 +46,10 @@ class Diverged(Exception):
     """The loss of an epoch is not finite."""
 
 
+class NothingOfUse(ValueError):
+    """A training has diverged, and no state of it is of use."""
+
+
 class StopWhenFlat(Callback):
     """Stops training when a loss has not fallen by `tol` for some epochs.
 
@@ -240,17 +244,26 @@ class Tasks(Callback):
 
     The hooks are given the rows, and as target the y that `fit` was given or, as for every
     autoencoder, the rows themselves: scikit-learn 1.9 scores nothing without a target.
+    `model` is what is trained, where that is not the estimator itself but one of its starts.
     """
 
     def __init__(
-        self, estimator: Any, context: Any, rows: Dataset | None, X: Any, y: Any, weight: Any
+        self,
+        estimator: Any,
+        context: Any,
+        rows: Dataset | None,
+        X: Any,
+        y: Any,
+        weight: Any,
+        model: Any = None,
     ) -> None:
         self.estimator, self.context, self.rows = estimator, context, rows
         self.X, self.y, self.weight = X, X if y is None else y, weight
+        self.model = estimator if model is None else model
 
     def _state(self) -> dict[str, Any]:
         """The attributes of the estimator as if training had ended here."""
-        now = copy.copy(self.estimator)  # with a net of its own: training goes on with the other
+        now = copy.copy(self.model)  # with a net of its own: training goes on with the other
         now.n_iter_ = len(now.net_.history)
         now._finish(self.rows, 1.0)
         before = self.estimator.__dict__

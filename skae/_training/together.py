@@ -183,6 +183,7 @@ class _Together:
     ) -> None:
         self.calls = [_Call(number, call) for number, call in enumerate(calls)]
         self.memory_limit, self.report = memory_limit, report
+        self.n_begun, self.memory_is_full = 0, False
 
     def results(self) -> list[Any]:
         waiting: list[_Call] = []
@@ -210,11 +211,13 @@ class _Together:
             call = next(ahead, None)
             if call is None:
                 break
+            self.n_begun += 1
             self._go_on(call)
             if not call.ended:
                 waiting.append(call)
                 used += bytes_of(call.net)
                 limit = self._limit(waiting)
+        self.memory_is_full |= self.n_begun < len(self.calls)
         return waiting
 
     def _limit(self, waiting: list[_Call]) -> float:
@@ -245,7 +248,8 @@ class _Together:
 
     def _train_group(self, group: list[_Call]) -> None:
         if len(group) == 1:
-            self._train_alone(group[0], "no other network is like it")
+            held = " of those that memory_limit holds" * self.memory_is_full
+            self._train_alone(group[0], f"no other network{held} is like it")
             return
         nets = [call.net for call in group]
         # A stack has many small operations, each of which would wait for the slowest thread.

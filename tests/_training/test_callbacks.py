@@ -350,6 +350,24 @@ def test_scikit_learns_own_monitor_logs_every_epochs_score(y):
         np.testing.assert_allclose([row["nats"] for row in rows], expected, rtol=1e-6)
 
 
+def test_each_start_is_a_task_of_its_epochs():
+    """With n_init, scikit-learn's callbacks hear of every start and its epochs, and score them."""
+    X = make_rows()
+    tasks, model = Tasks(), network(n_init=2, random_state=3)
+    monitor = ScoringMonitor(scoring={"nats": check_scoring(model)})
+    model.set_callbacks(tasks, monitor).fit(X)
+    assert sorted(tasks.begun) == sorted(tasks.ended)
+    assert [task_id for _, task, task_id in tasks.ended if task == "start"] == [0, 1]
+    rows = monitor.get_logs().data
+    scores = {row["task_id_path"]: row["nats"] for row in rows if len(row["task_id_path"]) == 3}
+    assert sorted(scores) == [(0, start, epoch) for start in range(2) for epoch in range(4)]
+    seeds = [3, int(np.random.RandomState(3).randint(2**31 - 1))]
+    for start, seed in enumerate(seeds):
+        alone = network(random_state=seed).fit(X).score(X)
+        assert scores[0, start, 3] == pytest.approx(alone, rel=1e-5)
+    assert model.score(X) == pytest.approx(max(scores[0, 0, 3], scores[0, 1, 3]), rel=1e-5)
+
+
 def test_a_monitor_without_names_is_refused():
     """scikit-learn fails on it at the first score; the error says what to give."""
     model = network().set_callbacks(ScoringMonitor(scoring=None))

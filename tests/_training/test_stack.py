@@ -98,6 +98,7 @@ AUTOENCODERS = {
     "seeds and decay": {"n_components": [1, 2], "random_state": [0, 1, 2], "alpha": [0.0, 0.3]},
     "rates": {"n_components": SIZES, "learning_rate_init": [1e-3, 1e-2, 3e-3]},
     "noise variance": {"noise_variance": [0.5, 2.0], "n_components": SIZES},
+    "numbers of any type": {"noise_variance": [0.5, 1, np.float64(2.0)]},
     "noise variance, learned": {"noise_variance": "per_feature", "n_components": SIZES},
     "momentum": {
         "solver": "sgd",
@@ -143,6 +144,10 @@ OTHERS = {
     "adversarial, mixture": (
         AdversarialAE,
         {"prior": "mixture", "n_components": SIZES, "learning_rate": "cosine"},
+    ),
+    "adversarial, numbers of any type": (
+        AdversarialAE,
+        {"discriminator_learning_rate_init": [1e-3, np.float64(2e-3)], "random_state": [0, 1]},
     ),
     "adversarial, sgd": (
         AdversarialAE,

@@ -250,6 +250,8 @@ def test_memory_cuts_stacks(n_at_once, sizes, monkeypatch):
     report = []
     results = run_together(fits(5), memory_limit=1000 * n_at_once, report=report)
     assert [len(training.calls) for training in report] == sizes
+    held = "no other network of those that memory_limit holds is like it"
+    assert [t.obstacle for t in report] == [held if size == 1 else None for size in sizes]
     for result, call in zip(results, fits(5), strict=True):
         assert_same(weights(result), weights(call()), 1e-5)
     assert min(taken) > 4 * sum(w.size for w in weights(results[0]).values())
