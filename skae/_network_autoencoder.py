@@ -234,7 +234,8 @@ class NetworkAutoencoder(CallbackParametersMixin):
             task.call_on_fit_task_end(**given)
             return codes
 
-        with threads_for_values(X.size):
+        # Within torch.inference_mode() of the user nothing would be learned, without an error.
+        with threads_for_values(X.size), torch.inference_mode(False), torch.enable_grad():
             if n_starts > 1:
                 codes = fit_best_of(self, X, rng, sample_weight, fit_start)
             else:

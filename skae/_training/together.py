@@ -8,6 +8,7 @@ one training (`stack`), the others follow one after the other, and the calls go 
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -253,7 +254,7 @@ class _Together:
             return
         nets = [call.net for call in group]
         # A stack has many small operations, each of which would wait for the slowest thread.
-        with torch.enable_grad(), threads_for_one_pass(_products(nets)):
+        with _with_gradients(), threads_for_one_pass(_products(nets)):
             try:
                 stack = Stack(nets, [call.epochs for call in group])
             except Unequal as error:
@@ -268,11 +269,18 @@ class _Together:
 
     def _train_alone(self, call: _Call, why: str) -> None:
         self.report.append(SharedTraining((call.number,), why))
-        with torch.enable_grad(), threads_for(_products([call.net])):
+        with _with_gradients(), threads_for(_products([call.net])):
             try:
                 call.net.fit_loop(None, epochs=call.epochs)
             except Exception as error:
                 call.outcome = error
+
+
+@contextmanager
+def _with_gradients() -> Iterator[None]:
+    """Whatever the caller has switched off."""
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
 
 
 def _products(nets: list[Any]) -> int:

@@ -338,3 +338,17 @@ def test_gradients_are_computed_whatever_the_caller_set():
         results = run_together(fits(2))
     for result, call in zip(results, fits(2), strict=True):
         assert_same(weights(result), weights(call()), 1e-5)
+
+
+@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad])
+def test_what_the_caller_does_without_gradients_is_learned_all_the_same(mode):
+    """Within torch.inference_mode() nothing was learned, and no error said so."""
+    expected = [call() for call in fits(3)]
+    with mode():
+        alone = [call() for call in fits(3)]
+        report = []
+        together = run_together(fits(3), report=report)
+    assert [training.obstacle for training in report] == [None]
+    for models in (alone, together):
+        for model, other in zip(models, expected, strict=True):
+            assert_same(weights(model), weights(other), 1e-5)
