@@ -11,7 +11,7 @@ the size of the largest with weights that have no effect.
 """
 
 import time
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from copy import deepcopy
 from functools import partial, reduce
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ from torch.func import functional_call, grad_and_value, vmap
 
 from skae._training.data import Batch
 from skae._training.module import Loss, stacking
-from skae._training.recorded import Recorded
+from skae._training.recorded import Recorded, leaves_of
 from skae._training.stacked_batches import StackedBatch, StackedBatches
 from skae._training.stacked_member import Member, without_twins
 from skae._training.stacked_steps import StackedSteps
@@ -285,7 +285,7 @@ class Stack:
 
     def _run_recorded(self, what: Any, of_one: Any, arguments: Any) -> Any:
         """`of_one` for every member, recorded once for these shapes as a list of operations."""
-        key = (what, _shapes(arguments))
+        key = (what, *(tensor.shape for tensor in leaves_of(arguments)))
         if key not in self._recorded:
             with stacking(), torch.enable_grad():
                 try:
@@ -392,14 +392,3 @@ def _means(losses: list[dict[str, Tensor]], weights: Tensor) -> dict[str, list[f
         name: (torch.stack([step[name] for step in losses]).cpu().double() * share).sum(0).tolist()
         for name in losses[0]
     }
-
-
-def _shapes(arguments: Any) -> Hashable:
-    """The shapes of tensors in nested containers."""
-    if isinstance(arguments, Tensor):
-        return tuple(arguments.shape)
-    if isinstance(arguments, dict):
-        return tuple((name, _shapes(value)) for name, value in arguments.items())
-    if isinstance(arguments, tuple):
-        return tuple(_shapes(value) for value in arguments)
-    return None
