@@ -30,7 +30,7 @@ from skae._linear.moments import scaled_weight
 from skae._modules.architecture import Architecture, common_scale, layer_sizes, row_dtype
 from skae._nn.likelihoods import LIKELIHOODS, NoiseSums, WithNoise, explained
 from skae._several_starts import fit_best_of
-from skae._training.callbacks import NothingOfUse, Tasks, check_callbacks, check_listeners
+from skae._training.callbacks import Tasks, check_callbacks, check_listeners
 from skae._training.data import (
     Batch,
     Data,
@@ -402,9 +402,9 @@ class NetworkAutoencoder(CallbackParametersMixin):
         if not np.isfinite(codes).all():
             raise self._divergence("the codes are not finite")
 
-    def _divergence(self, what: str) -> NothingOfUse:
+    def _divergence(self, what: str) -> ValueError:
         rate = self.learning_rate_init
-        return NothingOfUse(
+        return ValueError(
             f"Training diverged: after {self.n_iter_} epochs {what}. Lower learning_rate_init (now "
             f"{rate}) or rescale X."
         )

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
-from skae._training.callbacks import NothingOfUse
 from skae._training.together import run_together
 from skae._utils.interrupts import inside_another_fit
 
@@ -31,7 +30,7 @@ def fit_best_of(
 
     The first is the one that it would be without others; they are trained as one. `fit` is
     given a copy of the estimator and a generator; what it returns of the best is returned. Fits
-    that diverge are left out, with a warning; where all do, the error of the first is raised.
+    that diverge are left out, with a warning; where all fail, the error of the first is raised.
     """
     first = copy.deepcopy(rng)
     others = [np.random.RandomState(rng.randint(2**31 - 1)) for _ in range(estimator.n_init - 1)]
@@ -45,7 +44,7 @@ def fit_best_of(
         raise errors[0]
     if errors:
         warnings.warn(
-            f"Of n_init={len(found)} starts {len(errors)} diverged and are left out, the first "
+            f"Of n_init={len(found)} starts {len(errors)} failed and are left out, the first "
             f"with: {errors[0]}",
             ConvergenceWarning,
             stacklevel=2,
@@ -61,9 +60,9 @@ def fit_best_of(
 
 def _result_or_error(
     fit: Callable[..., Any], model: Any, rng: np.random.RandomState
-) -> tuple[Any, NothingOfUse | None]:
-    """What a fit returns, and that it has diverged."""
+) -> tuple[Any, ValueError | None]:
+    """What a fit returns, or why it cannot: a start may diverge that others do not."""
     try:
         return fit(model, rng), None
-    except NothingOfUse as error:
+    except ValueError as error:
         return None, error

@@ -46,10 +46,6 @@ class Diverged(Exception):
     """The loss of an epoch is not finite."""
 
 
-class NothingOfUse(ValueError):
-    """A training has diverged, and no state of it is of use."""
-
-
 class StopWhenFlat(Callback):
     """Stops training when a loss has not fallen by `tol` for some epochs.
 

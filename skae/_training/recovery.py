@@ -7,7 +7,7 @@ from typing import Any
 from sklearn.exceptions import ConvergenceWarning
 
 from skae._training.at_rest import loss_at_rest
-from skae._training.callbacks import Diverged, NothingOfUse, TrainingStopped
+from skae._training.callbacks import Diverged, TrainingStopped
 from skae._training.together import fit_epochs
 from skae._utils.interrupts import warn_of_interruption
 
@@ -58,7 +58,7 @@ def _leave_divergence(net: Any, defect: str | None) -> None:
     )
     while defect is not None:
         if not _go_back(net, len(net.history)):
-            raise NothingOfUse(advice)
+            raise ValueError(advice)
         defect = _defect(net)
     warnings.warn(
         f"{advice} The state after epoch {len(net.history)} is kept.",
