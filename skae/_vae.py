@@ -26,8 +26,9 @@ from skae._inference.vae import drawn, importance_bounds, imputed_draws, imputed
 from skae._latent_information import ACTIVE, ALL_DRAWS, COUNT, LatentInformationMixin
 from skae._latent_samples import LatentSamplesMixin
 from skae._linear.running import running_variance
-from skae._modules.vae import VAEArchitecture, VAEModule, start_narrow
+from skae._modules.vae import VAEArchitecture, VAEModule
 from skae._nn.likelihoods import explained
+from skae._nn.networks import start_narrow
 from skae._ordered_codes import PATH_ROWS, OrderedCodesMixin
 from skae._training.data import Data, Dataset
 from skae._training.trainer import slices

@@ -16,7 +16,7 @@ from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import reduce
 from math import ceil
-from typing import ClassVar, NamedTuple, cast
+from typing import ClassVar, cast
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ from skae._modules.linear_start import LinearCodes, LinearStart
 from skae._nn.gaussian_latents import (
     Components,
     DiagonalGaussian,
+    Recognition,
     bounded,
     draw_prior,
     equally_likely,
@@ -43,14 +44,11 @@ from skae._nn.gaussian_latents import (
 )
 from skae._nn.likelihoods import Likelihood, WithNoise, explained
 from skae._nn.linear_maps import AffineMap
-from skae._nn.networks import activation_module, start_at
+from skae._nn.networks import activation_module
 from skae._nn.noise_path import Explained, NoisePath
 from skae._training.data import Batch, Dataset
 from skae._training.module import Blocks, Loss, weighted_mean
 
-# Where log variances of q(z|x) start: while draws hardly differ from their means, the
-# decoder soon learns to read them.
-_START_LOG_VAR = -3.0
 # What random weights of the decoder are multiplied with where it begins linearly: codes are of
 # variance one, rows of more (of those tried, this trains best).
 _LOUD = 2.0
@@ -88,13 +86,6 @@ class VAEArchitecture(EncoderDecoderArchitecture):
     def kl_is_cost(self) -> bool:
         """Whether the divergence costs just what it is."""
         return self.beta == 1 and not self.beta_warm_up and not self.free_bits
-
-
-class Recognition(NamedTuple):
-    """q(z|x) of a batch, and the prior beside it; None for N(0, I)."""
-
-    q: DiagonalGaussian
-    prior: Components | None
 
 
 class VAEModule(LikelihoodModule):
@@ -455,8 +446,3 @@ class VAEModule(LikelihoodModule):
 def _sizes(batch: Batch) -> tuple[Tensor, ...]:
     """Of each row how many codes are left, where some are cut."""
     return () if batch.gate is None else (batch.gate.sum(1).long(),)
-
-
-def start_narrow(encoder: nn.Module, n_codes: int) -> None:
-    """Let a built-in encoder begin with narrow q(z|x)."""
-    start_at(encoder, torch.tensor([0.0, _START_LOG_VAR]).repeat_interleave(n_codes))

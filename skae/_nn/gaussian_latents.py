@@ -49,6 +49,13 @@ class Components(NamedTuple):
     log_weight: Tensor
 
 
+class Recognition(NamedTuple):
+    """q(z|x) of a batch, and the prior beside it; None for N(0, I)."""
+
+    q: DiagonalGaussian
+    prior: Components | None
+
+
 def log_normal(z: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
     """log N(z; mean, e^log_var), value by value."""
     return -0.5 * ((z - mean).square() * (-log_var).exp() + log_var + _LOG_2PI)

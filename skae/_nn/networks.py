@@ -27,6 +27,9 @@ ACTIVATIONS: dict[str, tuple[Callable[[], nn.Module], float]] = {
 # What values the output activations can take.
 OUT_RANGES = {"logistic": (0.0, 1.0), "tanh": (-1.0, 1.0), "relu": (0.0, float("inf"))}
 POOLINGS = ("stride", "max", "average", "min")
+# Where log variances of q(z|x) start: while draws hardly differ from their means, the
+# decoder soon learns to read them.
+_START_LOG_VAR = -3.0
 # Smaller images have nothing left to halve.
 MIN_SIDE = 4
 
@@ -289,6 +292,11 @@ def start_at(network: nn.Module, output: Tensor) -> None:
         bias = layers[-1].bias
     with torch.no_grad():
         bias.copy_(output.reshape(len(bias), -1).mean(1))
+
+
+def start_narrow(encoder: nn.Module, n_codes: int) -> None:
+    """Let a built-in encoder begin with narrow q(z|x)."""
+    start_at(encoder, torch.tensor([0.0, _START_LOG_VAR]).repeat_interleave(n_codes))
 
 
 class FromImages(nn.Module):

@@ -1,5 +1,6 @@
 """The rows of one fold as they pass the steps of candidates, each step fitted once."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any
 
@@ -74,7 +75,7 @@ class Models:
         return None if scores is None else scores[self._sizes.index((type(size), size))]
 
 
-class Node:
+class Node(ABC):
     """Rows behind some steps, and what the next steps make of them.
 
     `sizes` are those of `sizes_of`; `approximate` allows one fit for sizes that separate fits
@@ -102,8 +103,9 @@ class Node:
         self._next: dict[str, _Behind | None] = {}
         self._models: dict[str, Models | None] = {}
 
+    @abstractmethod
     def for_scoring(self, rows: str, user: int) -> Any:
-        raise NotImplementedError
+        """Those rows, "train" or "test", as scorers are to see them behind the steps."""
 
     def behind(self, step: Any, user: int) -> "_Behind | None":
         """The fitted step and the rows behind it; None where it must be fitted by itself."""
