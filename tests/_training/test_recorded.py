@@ -85,6 +85,33 @@ def through_views_of_the_same_shape(x, y):
     return z, view.view(12).view(4, 3), z.reshape(z.shape) * 2
 
 
+def products_of_few_columns(x, y):
+    """Of so many rows they are computed the other way round; what follows may look at memory."""
+    a, b = x.repeat(20, 1).expand(2, 80, 3), y.t().expand(2, 3, 4)
+    plain, added = torch.bmm(a, b), y[:, :1].t().expand(2, 1, 4) + torch.bmm(a, b)
+    return plain, added, added.view(2, 320).sum(1), plain.contiguous().view(-1)[:9]
+
+
+def activations_of_products(x, y):
+    """Which may take the memory of the product, if nothing else reads it."""
+    a, b = x.expand(2, 4, 3), y.t().expand(2, 3, 4)
+    found = []
+    for activation in (torch.relu, torch.tanh, torch.sigmoid):
+        again = torch.bmm(a, b)
+        found += [activation(torch.bmm(a, b)), activation(again), again * 2]
+    return found
+
+
+def gradients_of_activations(x, y):
+    """By the product that is passed back, which may be read once more."""
+
+    def loss(x, y):
+        hidden = [f(x @ y.t()) for f in (torch.relu, torch.tanh, torch.sigmoid)]
+        return sum((h @ x).square().sum() for h in hidden), hidden
+
+    return vmap(grad_and_value(loss, has_aux=True))(x.expand(2, 4, 3), y.expand(2, 4, 3))
+
+
 FUNCTIONS = [
     in_place,
     through_views,
@@ -95,6 +122,9 @@ FUNCTIONS = [
     of_what_it_is_given,
     sums_of_products,
     through_views_of_the_same_shape,
+    products_of_few_columns,
+    activations_of_products,
+    gradients_of_activations,
 ]
 
 
