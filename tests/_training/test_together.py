@@ -11,7 +11,7 @@ import pytest
 import torch
 from sklearn import config_context, get_config
 
-from helpers import assert_same, make_rows, network, weights
+from helpers import At, assert_same, make_rows, network, weights
 from skae._training import together
 from skae._training.stack import Stack
 from skae._training.stackable import bytes_of
@@ -352,3 +352,17 @@ def test_what_the_caller_does_without_gradients_is_learned_all_the_same(mode):
     for models in (alone, together):
         for model, other in zip(models, expected, strict=True):
             assert_same(weights(model), weights(other), 1e-5)
+
+
+def test_an_error_in_a_training_of_its_own_is_that_calls():
+    """A network with callbacks is trained alone; others know nothing of what its callback raises."""
+
+    def fails():
+        try:
+            network(callbacks=[At(2, RuntimeError)]).fit(X)
+        except RuntimeError as error:
+            return str(error)
+
+    broken, fitted = run_together([fails, lambda: network(random_state=5).fit(X)])
+    assert broken == "at an inconvenient time"
+    np.testing.assert_allclose(fitted.score(X), network(random_state=5).fit(X).score(X))
