@@ -355,7 +355,7 @@ def test_what_the_caller_does_without_gradients_is_learned_all_the_same(mode):
 
 
 def test_an_error_in_a_training_of_its_own_is_that_calls():
-    """A network with callbacks is trained alone; others know nothing of what its callback raises."""
+    """A network with callbacks is trained alone, and others hear nothing of what these raise."""
 
     def fails():
         try:
