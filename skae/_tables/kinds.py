@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from skae._tables.values import Values
+from skae._tables.values import Opened, Values
 
 KINDS = ("gaussian", "laplace", "bernoulli", "continuous_bernoulli", "poisson", "categorical")
 
@@ -18,6 +18,16 @@ def has_kinds(likelihood: object) -> bool:
     """Whether columns have kinds of their own: by a mapping, "auto" or "categorical"."""
     return isinstance(likelihood, Mapping) or (
         isinstance(likelihood, str) and likelihood in ("auto", "categorical")
+    )
+
+
+def holds_categories(X: Any) -> bool:
+    """Whether some column of a frame, or an array of objects, is one of categories."""
+    if getattr(getattr(X, "dtype", None), "kind", "O") != "O":
+        return False
+    opened = Opened(X)
+    return opened.container != "numbers" and any(
+        kind_by_values(values) == "categorical" for values in opened
     )
 
 
