@@ -107,6 +107,12 @@ class Architecture:
         """Of a table: where its columns stand among the network's."""
         return Columns(self.kinds, self.n_levels) if self.kinds else None
 
+    @property
+    def n_read(self) -> int:
+        """Numbers of a row that recognition reads: beside the values, which columns were seen."""
+        n_columns = self.n_features if self.columns is None else len(self.columns)
+        return self.n_features + (n_columns if self.with_mask else 0)
+
     @cached_property
     def located(self) -> Tensor:
         """Which columns of the network are explained as they are read: shifted and scaled."""
@@ -284,7 +290,7 @@ class EncoderDecoderArchitecture(Architecture):
         n_encoded: int,
     ) -> tuple[nn.Module, nn.Module]:
         """Encoder, with `n_encoded` outputs, and decoder: copies of those given, or new ones."""
-        n_inputs = self.n_features * (2 if self.with_mask else 1)
+        n_inputs = self.n_read
         shape = self.image_shape
         if encoder is None:
             to_codes = self._new_encoder(n_inputs, n_encoded, generator)

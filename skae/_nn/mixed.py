@@ -6,6 +6,7 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from skae._nn.likelihoods import LIKELIHOODS, Likelihood, WithNoise
 from skae._training.columns import CATEGORICAL, Columns
@@ -48,10 +49,18 @@ class Categorical(Likelihood):
     def log_chances(self, output: Tensor) -> Tensor:
         """log p of every level."""
         with torch.autocast(output.device.type, enabled=False):
-            of_column, mean = self.of_column.to(output), self.mean_of_column.to(output)
-            logit = (output - (output @ mean) @ of_column.T).clamp(max=_MAX_LOGIT)
-            # Each sum is at least 1, as some logit is at least the mean.
+            of_column = self.of_column.to(output)
+            logit = _centred(output, of_column, self.mean_of_column.to(output))
             return logit - (logit.exp() @ of_column).log() @ of_column.T
+
+    def row_log_prob(self, x: Tensor, output: Tensor, seen: Tensor | None = None) -> Tensor:
+        # Of a column that was not seen all levels are 0, which tells as much as `seen`.
+        if x.requires_grad:
+            return self.log_prob(x, output).sum(-1)
+        of_column, mean = self.of_column.to(output), self.mean_of_column.to(output)
+        with torch.autocast(output.device.type, enabled=False):
+            found: Tensor = _RowLogMass.apply(x, output, of_column, mean)
+        return found
 
     def mean(self, output: Tensor) -> Tensor:
         return self.log_chances(output).exp()
@@ -76,6 +85,31 @@ class Categorical(Likelihood):
 
     def natural(self, mean: Tensor) -> Tensor:
         return (mean + _LEAST_CHANCE).log()
+
+
+def _centred(output: Tensor, of_column: Tensor, mean_of_column: Tensor) -> Tensor:
+    """Logits less their mean over the levels, bounded: of each column some are at least 0."""
+    return (output - (output @ mean_of_column) @ of_column.T).clamp(max=_MAX_LOGIT)
+
+
+class _RowLogMass(torch.autograd.Function):
+    """The sum of x log p over all levels of all columns; its gradient is x - p."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, output: Tensor, of_column: Tensor, mean_of_column: Tensor
+    ) -> Tensor:
+        logit = _centred(output, of_column, mean_of_column)
+        weight, seen = logit.exp(), x @ of_column
+        total = weight @ of_column
+        ctx.save_for_backward(x - weight.mul_((seen / total) @ of_column.T))
+        return (x * logit).sum(-1) - (seen * total.log()).sum(-1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor, None, None]:
+        (delta,) = ctx.saved_tensors
+        return None, delta * gradient[..., None], None, None
 
 
 class Mixed(WithNoise):
@@ -149,6 +183,17 @@ class Mixed(WithNoise):
             if isinstance(kind, WithNoise):
                 found[..., p] = kind.deviation(x[..., p].expand_as(output[..., p]), output[..., p])
         return found
+
+    def follow(self, x: Tensor, output: Tensor, weight: Tensor | None, seen: Tensor | None) -> None:
+        if not self.learned:
+            return
+        for kind, p in self._parts():
+            if isinstance(kind, WithNoise):  # its variance is a part of that of all
+                kind.learned, kind.floor, kind.n_updates = True, self.floor, self.n_updates.clone()
+                kind.follow(
+                    x[..., p], output[..., p], weight, None if seen is None else seen[..., p]
+                )
+        self.n_updates += 1
 
     def variance_of(self, mean_deviation: Tensor) -> Tensor:
         found = torch.ones_like(mean_deviation)
