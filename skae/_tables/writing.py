@@ -92,9 +92,10 @@ def _values(column: WritableColumn, numbers: Array) -> tuple[Array, Array]:
         return numbers.astype(dtype), missing
     limits = np.iinfo(dtype)
     whole = np.rint(np.where(missing, 0, numbers).astype(np.float64))
-    out = whole.clip(limits.min, limits.max).astype(dtype)
-    # The largest integers of 64 bits are no floats, and what is rounded up to them overflows.
-    out[whole >= float(limits.max)] = limits.max
+    # The largest integer of 64 bits is no float: what is not below it is written by itself.
+    below = whole < float(limits.max)
+    out = np.where(below, whole, 0).clip(limits.min).astype(dtype)
+    out[~below] = limits.max
     return out, missing
 
 
@@ -128,29 +129,26 @@ def _pandas(column: WritableColumn, name: str, numbers: Array, dtype: str) -> An
             )
         )
     values, missing = _values(column, numbers)
+    if values.dtype.kind in "Of":
+        values[missing] = np.nan
+        series = pd.Series(values)
+        return series.astype(dtype) if dtype else series
     if not dtype:
-        dtype = _natural(values, missing)
-    if not missing.any():
-        return pd.Series(values).astype(dtype)
-    if values.dtype.kind in "biu":
-        if dtype in (values.dtype.name, "bool"):
-            raise _missing_error(name, dtype)
-        series = pd.Series(values).astype(dtype)
-        series[missing] = np.nan if dtype == "object" else pd.NA
-        return series
-    values[missing] = np.nan
-    return pd.Series(values).astype(dtype)
+        dtype = _nullable(values.dtype) if missing.any() else values.dtype.name
+    if missing.any() and dtype == values.dtype.name:
+        raise ValueError(
+            f"Column {name!r} of type {dtype} cannot hold what is missing: give fit a type that "
+            "can, such as float64, or pandas' nullable types."
+        )
+    series = pd.Series(values).astype(dtype)
+    series[missing] = np.nan if dtype == "object" else pd.NA
+    return series
 
 
-def _natural(values: Array, missing: Array) -> str:
-    """The type that pandas has for values, a nullable one where they need it."""
-    if values.dtype.kind == "O":
-        return "str"
-    if values.dtype.kind == "f" or not missing.any():
-        return values.dtype.name
-    return {"b": "boolean", "i": "Int", "u": "UInt"}[values.dtype.kind] + (
-        "" if values.dtype.kind == "b" else str(8 * values.dtype.itemsize)
-    )
+def _nullable(dtype: np.dtype[Any]) -> str:
+    """pandas' type that holds NA beside integers or booleans of a type."""
+    names = {"b": "boolean", "i": f"Int{8 * dtype.itemsize}", "u": f"UInt{8 * dtype.itemsize}"}
+    return names[dtype.kind]
 
 
 def _polars(column: WritableColumn, name: str, numbers: Array, dtype: str) -> Any:
@@ -203,10 +201,3 @@ def _arrow(column: WritableColumn, name: str, numbers: Array, dtype: str) -> Any
         return array.cast(dtype) if dtype else array
     except (ValueError, pa.ArrowException):  # such as decimals, which have no short name
         return array
-
-
-def _missing_error(name: str, dtype: str) -> ValueError:
-    return ValueError(
-        f"Column {name!r} of type {dtype} cannot hold what is missing: give fit a type that can, "
-        "such as float64, or pandas' nullable types."
-    )
