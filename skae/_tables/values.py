@@ -186,11 +186,11 @@ def _of_series(series: Any, name: Any) -> Values:
         raise dates_error(f"X, column {name!r},", dtype)
     if kind in (nw.Categorical, nw.Enum):
         return _of_categories(series, name, dtype)
+    if kind in (nw.Int128, nw.UInt128):
+        series = series.cast(nw.Int64)
     if kind == nw.Boolean or kind.is_integer():
         missing = series.is_null().to_numpy()
         data = series.fill_null(False if kind == nw.Boolean else 0).to_numpy()
-        if data.dtype.kind == "O":  # integers of more than 64 bits
-            data = data.astype(bool if kind == nw.Boolean else float)
         return _of_numbers(data, name, missing, dtype)
     if kind == nw.Decimal:
         series = series.cast(nw.Float64)
@@ -229,17 +229,16 @@ def _of_categories(series: Any, name: Any, dtype: str) -> Values:
     labels = np.empty(len(declared) + 1, dtype=object)
     labels[:-1] = declared  # the last one, at -1, is None
     levels = _of_objects(labels[:-1], name, dtype)
-    missing = codes < 0
-    data = labels[codes] if levels.type == "str" else np.append(levels.data, levels.data[:1])[codes]
     if levels.type == "":
-        data = np.full(len(codes), np.nan)
+        return _of_objects(labels[codes], name, dtype)
+    text = levels.type == "str"
     return Values(
         name=name,
-        data=data,
+        data=labels[codes] if text else levels.data[codes],
         type=levels.type,
-        missing=None if levels.type == "str" else missing,
+        missing=None if text else codes < 0,
         dtype=dtype,
-        levels=levels.data.astype(str) if levels.type == "str" else levels.data,
+        levels=levels.data.astype(str) if text else levels.data,
         ordered=ordered,
     )
 
@@ -284,10 +283,11 @@ def _of_missing(kind: type) -> bool:
 
 def _is_missing(data: Array) -> Array:
     """Where objects are None, pandas' NA or NaN."""
-    if any(kind.__name__ == "NAType" for kind in set(map(type, data.flat))):  # equals nothing
-        na = np.frompyfunc(lambda value: _of_missing(type(value)), 1, 1)(data).astype(bool)
-        data = np.where(na, None, data)
-    return np.asarray((data != data) | np.equal(data, None), dtype=bool)
+    nothing: Any = None
+    if any(kind.__name__ == "NAType" for kind in set(map(type, data.flat))):  # not even comparable
+        is_na = np.frompyfunc(lambda value: _of_missing(type(value)), 1, 1)
+        data = np.where(np.asarray(is_na(data), dtype=bool), nothing, data)
+    return np.asarray((data != data) | (data == nothing), dtype=bool)
 
 
 def dtype_text(native: Any) -> str:

@@ -131,8 +131,9 @@ def _pandas(column: WritableColumn, name: str, numbers: Array, dtype: str) -> An
     values, missing = _values(column, numbers)
     if values.dtype.kind in "Of":
         values[missing] = np.nan
-        series = pd.Series(values)
-        return series.astype(dtype) if dtype else series
+        if values.dtype.kind == "O":  # or it would be guessed, and converted once more
+            return pd.Series(values, dtype=dtype or None)
+        return pd.Series(values).astype(dtype or values.dtype)
     if not dtype:
         dtype = _nullable(values.dtype) if missing.any() else values.dtype.name
     if missing.any() and dtype == values.dtype.name:
