@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
-from importlib import import_module
 from numbers import Real
 from typing import Any
 
@@ -219,11 +218,9 @@ def _of_categories(series: Any, name: Any, dtype: str) -> Values:
         declared, codes = native.cat.categories.tolist(), native.cat.codes.to_numpy()
         ordered = bool(native.cat.ordered)
     else:
-        pa = import_module("pyarrow")
-        array = pa.chunked_array([pa.array(native)]) if hasattr(native, "array") else native
-        array = array.unify_dictionaries().combine_chunks()
-        if isinstance(array, pa.ChunkedArray):
-            array = array.chunk(0)
+        array = series.to_arrow()
+        if hasattr(array, "combine_chunks"):
+            array = array.combine_chunks()
         declared, ordered = array.dictionary.to_pylist(), array.type.ordered
         codes = array.indices.fill_null(-1).to_numpy(zero_copy_only=False)
     labels = np.empty(len(declared) + 1, dtype=object)

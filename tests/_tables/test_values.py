@@ -43,6 +43,7 @@ def test_containers(X, container):
 
 
 PARTS = (["x", None], ["y"])
+DICTIONARY = pd.ArrowDtype(pa.dictionary(pa.int32(), pa.string()))
 MISSING = [
     pd.DataFrame({"v": [0.0, nan, 1.0]}),
     pd.DataFrame({"v": pd.array([0, None, 1], dtype="Int64")}),
@@ -70,6 +71,7 @@ MISSING = [
     pa.table({"v": ["x", None, "y"]}),
     pa.table({"v": pa.array(["x", None, "y"]).dictionary_encode()}),
     pa.table({"v": [False, None, True]}),
+    pd.concat([pd.DataFrame({"v": pd.array(v, dtype=DICTIONARY)}) for v in PARTS]),
     pa.table({"v": pa.chunked_array([pa.array(v).dictionary_encode() for v in PARTS])}),
     np.array([[0.0], [nan], [1.0]]),
     np.array([[0], [None], [1]], dtype=object),
@@ -97,10 +99,18 @@ def test_what_is_missing_is_nan(X, likelihood):
 
 
 def test_mask_and_nan_are_both_missing():
-    X = np.ma.array([[nan], [2.0], [3.0]], mask=[[False], [True], [False]])
-    for likelihood in ("auto", {0: "laplace"}):
-        rows = Table.learn(X, likelihood).encode(X)
-        np.testing.assert_array_equal(rows, [[nan], [nan], [3.0]])
+    X = np.ma.array([[nan], [2.0], [3.0], [4.0]], mask=[[False], [True], [False], [False]])
+    for likelihood, rows in (("auto", [nan, nan, 3, 4]), ("categorical", [nan, nan, 0, 1])):
+        table = Table.learn(X, likelihood)
+        np.testing.assert_array_equal(table.encode(X)[:, 0], rows)
+        np.testing.assert_array_equal(table.encode([X[0], *X[1:]])[:, 0], rows)
+    assert table.categories[0].tolist() == [3.0, 4.0]
+
+
+def test_what_is_read_stays_as_it_is():
+    X = np.ma.array([["x"], ["z"], ["y"]], mask=[[False], [True], [False]], dtype=object)
+    Table.learn(X, "auto").encode(X)
+    assert X.data.tolist() == [["x"], ["z"], ["y"]]
 
 
 @pytest.mark.parametrize("first", [np.eye(2, dtype=np.float32), torch.eye(2)])
