@@ -150,14 +150,14 @@ class Architecture:
         targets = Affine(center.where(self.located, 0 * one), scale.where(self.located, one))
         return Units(self.affine, targets)
 
-    @property
+    @cached_property
     def target_scale(self) -> float | NDArray[np.float64]:
         """How many units of the data make one of the decoder's."""
         if self.columns is None:
             return float(self.scale) if self.rescaled else 1.0
         return np.where(self.located, self.scale, 1.0)
 
-    @property
+    @cached_property
     def log_scale(self) -> float | NDArray[np.float64]:
         """log |dx/dy| of one feature: by how much a log density changes with the units."""
         return log(self.target_scale) if self.columns is None else np.log(self.target_scale)

@@ -1,6 +1,6 @@
 """p(x|z) of a table whose columns have likelihoods of their own, categories among them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import reduce
 from typing import Any, Self
 
@@ -135,72 +135,83 @@ class Mixed(WithNoise):
         if noise is not None:
             self.variance.copy_(noise.where(located, torch.ones_like(noise)))
         # In a list they have no state of their own: the noise of all is held here.
-        self._kinds: list[tuple[Likelihood, slice]] = [
-            (_likelihood_of(kind, columns), part) for kind, part in columns.parts.items()
-        ]
+        self._kinds = [_likelihood_of(kind, columns) for kind in columns.parts]
+        self._widths = [part.stop - part.start for part in columns.parts.values()]
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
-        for kind, _ in self._kinds:
+        for kind in self._kinds:
             kind._apply(fn, recurse)
         return super()._apply(fn, recurse)
 
-    def _parts(self, variance: Tensor | None = None) -> Iterator[tuple[Likelihood, slice]]:
-        """The kinds, with their noise, and where their columns stand."""
-        variance = self.variance if variance is None else variance
-        for kind, part in self._kinds:
+    def _with_noise(self, variance: Tensor | None = None) -> list[Likelihood]:
+        """The kinds, those with noise with their part of the variances of all."""
+        parts = (self.variance if variance is None else variance).split(self._widths, -1)
+        for kind, part in zip(self._kinds, parts, strict=True):
             if isinstance(kind, WithNoise):
-                kind.variance = variance[..., part]
-            yield kind, part
+                kind.variance = part
+        return self._kinds
+
+    def _split(self, *values: Tensor | None) -> Iterator[tuple[Any, ...]]:
+        """Of every kind its columns; of None again None."""
+        # Not by slices, of each of which the gradient would be as wide as all columns.
+        parts = [
+            [None] * len(self._widths) if v is None else v.split(self._widths, -1) for v in values
+        ]
+        return zip(*parts, strict=True)
+
+    def _each(self, compute: Callable[..., Tensor], *values: Tensor | None) -> list[Tensor]:
+        """Of every kind, with its noise, what a function makes of its columns."""
+        pairs = zip(self._with_noise(), self._split(*values), strict=True)
+        return [compute(kind, *parts) for kind, parts in pairs]
 
     def density(self, x: Tensor, output: Tensor, variance: Tensor) -> Tensor:
         """Nats of every column; of a category those of a level are the nats of its one column."""
-        found = [kind.log_prob(x[..., p], output[..., p]) for kind, p in self._parts(variance)]
-        return torch.cat(found, -1)
+        pairs = zip(self._with_noise(variance), self._split(x, output), strict=True)
+        return torch.cat([kind.log_prob(*parts) for kind, parts in pairs], -1)
 
     def row_log_prob(self, x: Tensor, output: Tensor, seen: Tensor | None = None) -> Tensor:
-        found = [
-            kind.row_log_prob(x[..., p], output[..., p], None if seen is None else seen[..., p])
-            for kind, p in self._parts()
-        ]
-        return reduce(torch.add, found)
+        return reduce(torch.add, self._each(lambda k, *v: k.row_log_prob(*v), x, output, seen))
 
     def mean(self, output: Tensor) -> Tensor:
-        return torch.cat([kind.mean(output[..., p]) for kind, p in self._parts()], -1)
+        return torch.cat(self._each(lambda kind, o: kind.mean(o), output), -1)
 
     def draw(self, output: Tensor, generator: torch.Generator) -> Tensor:
-        return torch.cat([kind.draw(output[..., p], generator) for kind, p in self._parts()], -1)
+        return torch.cat(self._each(lambda kind, o: kind.draw(o, generator), output), -1)
 
     def at(self, output: Tensor, uniform: Tensor) -> Tensor:
-        return torch.cat([k.at(output[..., p], uniform[..., p]) for k, p in self._parts()], -1)
+        return torch.cat(self._each(lambda kind, *v: kind.at(*v), output, uniform), -1)
 
     def natural(self, mean: Tensor) -> Tensor:
-        return torch.cat([kind.natural(mean[..., p]) for kind, p in self._parts()], -1)
+        return torch.cat(self._each(lambda kind, m: kind.natural(m), mean), -1)
 
     def deviation(self, x: Tensor, output: Tensor) -> Tensor:
         """What the noise is estimated from; 0 of columns without."""
-        found = torch.zeros_like(output)
-        for kind, p in self._kinds:
-            if isinstance(kind, WithNoise):
-                found[..., p] = kind.deviation(x[..., p].expand_as(output[..., p]), output[..., p])
-        return found
 
+        def of_kind(kind: Likelihood, x: Tensor, output: Tensor) -> Tensor:
+            if not isinstance(kind, WithNoise):
+                return torch.zeros_like(output)
+            return kind.deviation(x.expand_as(output), output)
+
+        return torch.cat(self._each(of_kind, x, output), -1)
+
+    @torch.no_grad()
     def follow(self, x: Tensor, output: Tensor, weight: Tensor | None, seen: Tensor | None) -> None:
         if not self.learned:
             return
-        for kind, p in self._parts():
-            if isinstance(kind, WithNoise):  # its variance is a part of that of all
-                kind.learned, kind.floor, kind.n_updates = True, self.floor, self.n_updates.clone()
-                kind.follow(
-                    x[..., p], output[..., p], weight, None if seen is None else seen[..., p]
-                )
+        for kind, parts in zip(self._with_noise(), self._split(x, output, seen), strict=True):
+            if isinstance(kind, WithNoise):  # its variance is a view of that of all
+                kind.floor, kind.n_updates = self.floor, self.n_updates.clone()
+                of_x, of_output, of_seen = parts
+                kind.follow(of_x, of_output, weight, of_seen)
         self.n_updates += 1
 
     def variance_of(self, mean_deviation: Tensor) -> Tensor:
-        found = torch.ones_like(mean_deviation)
-        for kind, p in self._kinds:
+        def of_kind(kind: Likelihood, deviation: Tensor) -> Tensor:
             if isinstance(kind, WithNoise):
-                found[..., p] = kind.variance_of(mean_deviation[..., p])
-        return found
+                return kind.variance_of(deviation)
+            return torch.ones_like(deviation)
+
+        return torch.cat(self._each(of_kind, mean_deviation), -1)
 
 
 def _likelihood_of(kind: str, columns: Columns) -> Likelihood:
