@@ -25,9 +25,9 @@ from torch import Tensor
 
 from skae._base import BaseAutoencoder
 from skae._callback_parameters import CallbackParametersMixin
+from skae._imputation import ImputationMixin
 from skae._inference.unexplained import describe, unexplained
 from skae._linear.moments import scaled_weight
-from skae._mixed_rows import MixedRowsMixin
 from skae._modules.architecture import Architecture, layer_sizes, row_dtype, scale_of
 from skae._nn.likelihoods import LIKELIHOODS
 from skae._nn.mixed import SUPPORTS
@@ -76,7 +76,7 @@ _LARGEST = 1e15
 _RENAMED = {"_blueprint": "_architecture", "_own": "_user_modules"}
 
 
-class NetworkAutoencoder(MixedRowsMixin, NoiseVarianceMixin, CallbackParametersMixin):
+class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParametersMixin):
     """A network with a likelihood p(x|z) of rows.
 
     Subclasses implement `_make_module`, `_learn_from_outputs` and what is particular to them.

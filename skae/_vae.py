@@ -558,31 +558,25 @@ class VAE(
         self._check_argument("n_importance", n_importance, [COUNT])
         rows = self._check_new_rows(X, "impute")
         self._check_range(rows)
-        missing = np.isnan(rows) if rows.dtype.kind == "f" else np.zeros(rows.shape, dtype=bool)
-        some = missing.any(axis=1)
-        condition = self._condition_of(y, len(rows))
-        source = self._dataset(
-            Data(rows[some], None, None if condition is None else condition[some])
-        )
-        module = self._trainer.module
-        # Seen values stay what they are.
-        wide = np.result_type(rows.dtype, self._architecture.row_dtype)
-        filled = np.repeat(rows[None].astype(wide), n_draws or 1, axis=0)
-        with self._trainer.inference(len(rows) * n_importance):
-            if n_draws is None:
-                guesses = imputed_means(module, source, self._row_draws(n_importance))[:, None]
-            else:
-                generator = self._trainer.generator(private_generator(random_state))
-                guesses = imputed_draws(module, source, n_importance, n_draws, generator)
-        incomplete = np.flatnonzero(some)
-        for completed, guess in zip(filled, guesses.swapaxes(0, 1), strict=True):
-            for part in slices(len(incomplete)):
-                which = incomplete[part]
-                values = self._in_data_units(torch.from_numpy(guess[part]))
-                completed[which] = np.where(missing[which], values, completed[which])
-        if n_draws is None:
-            return self._rows_out(filled[0], like=X)
-        return np.stack([self._as_numbers(rows) for rows in filled])
+        condition, module = self._condition_of(y, len(rows)), self._trainer.module
+
+        def guess(incomplete: Array, which: NDArray[np.intp]) -> Array:
+            given = None if condition is None else condition[which]
+            source = self._dataset(Data(incomplete, None, given))
+            with self._trainer.inference(len(incomplete) * n_importance):
+                if n_draws is None:
+                    draws = self._row_draws(n_importance)
+                    found = imputed_means(module, source, draws)[:, None]
+                else:
+                    generator = self._trainer.generator(private_generator(random_state))
+                    found = imputed_draws(module, source, n_importance, n_draws, generator)
+            values = np.empty((n_draws or 1, *incomplete.shape), dtype=self._architecture.row_dtype)
+            for completed, drawn_rows in zip(values, found.swapaxes(0, 1), strict=True):
+                for part in slices(len(incomplete)):
+                    completed[part] = self._in_data_units(torch.from_numpy(drawn_rows[part]))
+            return values
+
+        return self._completed(X, rows, n_draws, guess)
 
     # ------------------------------------------------------------------- the hooks
 

@@ -119,8 +119,8 @@ class Mixed(WithNoise):
     ----------
     columns : Columns
         Their kinds, and where they stand.
-    noise : Tensor or None
-        The variance of every column, in the decoder's units, where it is given; else learned.
+    noise : float or None
+        The variance of every column that has one, in the decoder's units, if given; else learned.
     floor : float
         What a learned variance is at least, as a share of the variance of the column.
     """
@@ -128,12 +128,12 @@ class Mixed(WithNoise):
     # Some columns may be shifted and scaled, others not: the architecture knows which.
     location = False
 
-    def __init__(self, columns: Columns, noise: Tensor | None, floor: float) -> None:
+    def __init__(self, columns: Columns, noise: float | None, floor: float) -> None:
         super().__init__(columns.width, "per_feature", 1.0, floor)
         located = columns.among(LOCATED)
         self.learned = noise is None and bool(located.any())
         if noise is not None:
-            self.variance.copy_(noise.where(located, torch.ones_like(noise)))
+            self.variance[located] = noise
         # In a list they have no state of their own: the noise of all is held here.
         self._kinds = [_likelihood_of(kind, columns) for kind in columns.parts]
         self._widths = [part.stop - part.start for part in columns.parts.values()]
