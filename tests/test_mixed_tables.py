@@ -86,7 +86,8 @@ def vae_log_joint(model):
 
 
 def small_vae(**params):
-    return network(VAE, n_components=1, max_iter=25, learning_rate_init=0.01, **params)
+    defaults = {"max_iter": 20, "learning_rate_init": 0.02, "batch_size": 64}
+    return network(VAE, n_components=1, **defaults, **params)
 
 
 @pytest.fixture(scope="module")
@@ -240,9 +241,10 @@ def vqvae(request, tiny):
         code_dim=2,
         likelihood=TINY,
         prior=request.param,
-        max_iter=15,
-        learning_rate_init=0.01,
-        prior_max_iter=10,
+        max_iter=10,
+        learning_rate_init=0.02,
+        batch_size=64,
+        prior_max_iter=5,
         prior_channels=8,
     ).fit(tiny)
 
@@ -316,6 +318,7 @@ def test_the_probabilities_of_a_helmholtz_machine_sum_to_one(machine):
     exact = machine.exact_log_likelihood(table)
     np.testing.assert_allclose(exact, np.log(chance), atol=1e-5)
     np.testing.assert_allclose(np.exp(exact).sum(), 1.0, rtol=1e-6)
+    assert (machine.free_energy(table, n_draws=None) >= -exact - 1e-6).all()
     bound = machine.score_samples(table, n_importance=3000)
     np.testing.assert_allclose(bound, exact, atol=0.05)
 
