@@ -13,6 +13,8 @@ from skae._training.columns import CATEGORICAL, Columns
 
 # Logits, less their mean over the levels, are at most this: exp of it stays finite in float32.
 _MAX_LOGIT = 60.0
+# What exp of them adds up to is at least this: the mean of logits beyond 1e8 is inexact.
+_LEAST_SUM = 1e-30
 # What is added to the frequency of each level where outputs begin: some are never seen.
 _LEAST_CHANCE = 1e-4
 
@@ -51,7 +53,7 @@ class Categorical(Likelihood):
         with torch.autocast(output.device.type, enabled=False):
             of_column = self.of_column.to(output)
             logit = _centred(output, of_column, self.mean_of_column.to(output))
-            return logit - (logit.exp() @ of_column).log() @ of_column.T
+            return logit - _totals(logit.exp(), of_column).log() @ of_column.T
 
     def row_log_prob(self, x: Tensor, output: Tensor, seen: Tensor | None = None) -> Tensor:
         # Of a column that was not seen all levels are 0, which tells as much as `seen`.
@@ -92,6 +94,11 @@ def _centred(output: Tensor, of_column: Tensor, mean_of_column: Tensor) -> Tenso
     return (output - (output @ mean_of_column) @ of_column.T).clamp(max=_MAX_LOGIT)
 
 
+def _totals(weight: Tensor, of_column: Tensor) -> Tensor:
+    """What e^logit adds up to in each column: at least 1, but for rounding of huge logits."""
+    return (weight @ of_column).clamp(min=_LEAST_SUM)
+
+
 class _RowLogMass(torch.autograd.Function):
     """The sum of x log p over all levels of all columns; its gradient is x - p."""
 
@@ -101,7 +108,7 @@ class _RowLogMass(torch.autograd.Function):
     ) -> Tensor:
         logit = _centred(output, of_column, mean_of_column)
         weight, seen = logit.exp(), x @ of_column
-        total = weight @ of_column
+        total = _totals(weight, of_column)
         ctx.save_for_backward(x - weight.mul_((seen / total) @ of_column.T))
         return (x * logit).sum(-1) - (seen * total.log()).sum(-1)
 
