@@ -1,8 +1,10 @@
 """Rows of a table whose columns have likelihoods of their own, on their way in and out."""
 
 from abc import abstractmethod
+from dataclasses import dataclass
 from typing import Any, Self
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_array, validate_data
@@ -18,17 +20,29 @@ from skae._utils.validation import asked_container
 Array = NDArray[Any]
 
 
-class MixedRowsMixin(BaseAutoencoder):
-    """Tables of numbers, categories and counts, for networks with a parameter `likelihood`.
+@dataclass(frozen=True, eq=False)
+class RowsOfTable:
+    """Rows of numbers that an estimator has made of a table, for one that it holds."""
 
-    Inside, rows are numbers, (n, n_columns): a category is the index of its level, NaN is what
-    was not seen.
+    table: Table
+    rows: Array
+
+
+class TableMixin(BaseAutoencoder):
+    """Tables of numbers, categories and counts as rows: inside, (n, n_columns) numbers.
+
+    A category is the index of its level, NaN is what was not seen.
     """
 
-    likelihood: Any
-    handle_unknown: str
-
     _table: Table  # of what is learned first, where there is one
+
+    @abstractmethod
+    def _new_table(self, X: Any) -> Table:
+        """What there is of columns and levels in rows that are to be learned from."""
+
+    @abstractmethod
+    def _handles_unknown(self) -> str:
+        """What becomes of levels that `fit` has not seen: "error" or "missing"."""
 
     @property
     def likelihoods_(self) -> dict[Any, str]:
@@ -48,10 +62,6 @@ class MixedRowsMixin(BaseAutoencoder):
             )
         return self._table
 
-    def _has_kinds(self, X: Any) -> bool:
-        """Whether the columns of rows that are to be learned from have likelihoods of their own."""
-        return has_kinds(self.likelihood)
-
     def _take_previous(self) -> Self | None:
         """As in the base; where training goes on, it does so with the levels of before."""
         previous = super()._take_previous()
@@ -61,11 +71,13 @@ class MixedRowsMixin(BaseAutoencoder):
 
     def _check_table(self, X: Any, *, reset: bool, min_rows: int) -> Array:
         """Rows as numbers; what there is of columns and levels is learned in the first fit."""
+        if isinstance(X, RowsOfTable):
+            return self._take_rows(X)
         if "_table" not in vars(self):
-            self._table = Table.learn(X, self.likelihood)
+            self._table = self._new_table(X)
         validate_data(self, X, reset=reset, skip_check_array=True)
         rows: Array = check_array(
-            self._table.encode(X, self.handle_unknown),
+            self._table.encode(X, self._handles_unknown()),
             dtype="numeric",
             ensure_all_finite=False,
             ensure_min_samples=min_rows,
@@ -75,17 +87,13 @@ class MixedRowsMixin(BaseAutoencoder):
         check_finite(rows, allow_nan=get_tags(self).input_tags.allow_nan)
         return rows
 
-    def _columns(self) -> Columns | None:
-        """Where the columns of the table stand among the network's, if there is one."""
-        if "_table" not in vars(self):
-            return None
-        return Columns(self._table.kinds, self._table.n_levels)
-
-    def _fields_of_table(self) -> dict[str, Any]:
-        """What the architecture knows of the table, if there is one."""
-        if "_table" not in vars(self):
-            return {}
-        return {"kinds": self._table.kinds, "n_levels": self._table.n_levels}
+    def _take_rows(self, X: RowsOfTable) -> Array:
+        """Rows, and what is known of them, from the estimator that holds this one."""
+        self._table = X.table
+        self.n_features_in_ = len(X.table.names)
+        if all(isinstance(name, str) for name in X.table.names):
+            self.feature_names_in_ = np.array(X.table.names, dtype=object)
+        return X.rows
 
     def _rows_out(self, rows: Any, *, like: Any = None, beside: Any = None) -> Any:
         """In the container that was given, or else that of training; `set_output` decides first."""
@@ -105,6 +113,45 @@ class MixedRowsMixin(BaseAutoencoder):
             return rows
         numbers: Array = self._table.write(rows, "numbers")
         return numbers
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The table as arrays and plain values."""
+        state: dict[str, Any] = super().__getstate__()
+        return state | {"_table": state["_table"].as_dict()} if "_table" in state else state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "_table" in vars(self):
+            self._table = Table.from_dict(self._table)  # type: ignore[arg-type]
+
+
+class MixedRowsMixin(TableMixin):
+    """Columns with likelihoods of their own, for networks with a parameter `likelihood`."""
+
+    likelihood: Any
+    handle_unknown: str
+
+    def _has_kinds(self, X: Any) -> bool:
+        """Whether the columns of rows that are to be learned from have likelihoods of their own."""
+        return has_kinds(self.likelihood)
+
+    def _new_table(self, X: Any) -> Table:
+        return Table.learn(X, self.likelihood)
+
+    def _handles_unknown(self) -> str:
+        return self.handle_unknown
+
+    def _columns(self) -> Columns | None:
+        """Where the columns of the table stand among the network's, if there is one."""
+        if "_table" not in vars(self):
+            return None
+        return Columns(self._table.kinds, self._table.n_levels)
+
+    def _fields_of_table(self) -> dict[str, Any]:
+        """What the architecture knows of the table, if there is one."""
+        if "_table" not in vars(self):
+            return {}
+        return {"kinds": self._table.kinds, "n_levels": self._table.n_levels}
 
     # --------------------------------------------------------------------------- scores
 
@@ -164,12 +211,5 @@ class MixedRowsMixin(BaseAutoencoder):
 
     # ---------------------------------------------------------------------------- files
 
-    def __getstate__(self) -> dict[str, Any]:
-        """The table as arrays and plain values."""
-        state: dict[str, Any] = super().__getstate__()
-        return state | {"_table": state["_table"].as_dict()} if "_table" in state else state
-
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__({"handle_unknown": "error"} | state)  # as models of 0.1.0 are
-        if "_table" in vars(self):
-            self._table = Table.from_dict(self._table)  # type: ignore[arg-type]

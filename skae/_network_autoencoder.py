@@ -27,7 +27,7 @@ from skae._base import BaseAutoencoder
 from skae._callback_parameters import CallbackParametersMixin
 from skae._inference.unexplained import describe, unexplained
 from skae._linear.moments import scaled_weight
-from skae._mixed_rows import MixedRowsMixin
+from skae._mixed_rows import MixedRowsMixin, RowsOfTable
 from skae._modules.architecture import Architecture, layer_sizes, row_dtype, scale_of
 from skae._nn.likelihoods import LIKELIHOODS
 from skae._nn.mixed import SUPPORTS
@@ -542,7 +542,8 @@ class NetworkAutoencoder(MixedRowsMixin, NoiseVarianceMixin, CallbackParametersM
 
     def _check_rows(self, X: Any, *, reset: bool, min_rows: int = 1) -> Any:
         """As in the base, but without converting whole arrays: networks cast by the batch."""
-        if "_table" in vars(self) or (reset and self._has_kinds(X)):
+        known = "_table" in vars(self) or isinstance(X, RowsOfTable)
+        if known or (reset and self._has_kinds(X)):
             return self._check_table(X, reset=reset, min_rows=min_rows)
         X = validate_data(
             self,
