@@ -20,6 +20,19 @@ from skae._utils.validation import asked_container
 Array = NDArray[Any]
 
 
+def write_rows(
+    estimator: Any, table: Table, rows: Array, *, like: Any = None, beside: Any = None
+) -> Any:
+    """Rows of a table as `set_output` of an estimator asks; else as those given, or as in fit."""
+    asked = asked_container(estimator)
+    container = table.container if like is None else container_of(like)
+    if asked is not None:
+        container = "numbers" if asked == "default" else asked
+    given = like if like is not None else beside
+    index = given.index if hasattr(given, "iloc") else None
+    return table.write(rows, container, index if container == "pandas" else None)
+
+
 @dataclass(frozen=True, eq=False)
 class RowsOfTable:
     """Rows of numbers that an estimator has made of a table, for one that it holds."""
@@ -99,13 +112,7 @@ class TableMixin(BaseAutoencoder):
         """In the container that was given, or else that of training; `set_output` decides first."""
         if "_table" not in vars(self):
             return super()._rows_out(rows, like=like, beside=beside)
-        asked = asked_container(self)
-        container = self._table.container if like is None else container_of(like)
-        if asked is not None:
-            container = "numbers" if asked == "default" else asked
-        given = like if like is not None else beside
-        index = given.index if hasattr(given, "iloc") else None
-        return self._table.write(rows, container, index if container == "pandas" else None)
+        return write_rows(self, self._table, rows, like=like, beside=beside)
 
     def _as_numbers(self, rows: Array) -> Array:
         """Rows as arrays of numbers hold them."""
