@@ -1,6 +1,7 @@
 """Rows of a table whose columns have likelihoods of their own, on their way in and out."""
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -11,7 +12,7 @@ from sklearn.utils.validation import check_array, validate_data
 
 from skae._base import BaseAutoencoder
 from skae._tables.columns import Table
-from skae._tables.kinds import has_kinds
+from skae._tables.kinds import has_kinds, kinds_by_mapping
 from skae._tables.values import container_of
 from skae._training.columns import Columns
 from skae._training.data import Data, check_finite
@@ -137,6 +138,7 @@ class MixedRowsMixin(TableMixin):
 
     likelihood: Any
     handle_unknown: str
+    _architecture: Any
 
     def _has_kinds(self, X: Any) -> bool:
         """Whether the columns of rows that are to be learned from have likelihoods of their own."""
@@ -147,6 +149,23 @@ class MixedRowsMixin(TableMixin):
 
     def _handles_unknown(self) -> str:
         return self.handle_unknown
+
+    def _check_same_kinds(self, previous: Self) -> None:
+        """Raise if columns would change their likelihoods while training goes on."""
+        now, before = vars(self).get("_table"), vars(previous).get("_table")
+        asked, table = self.likelihood, before or now
+        if table is None or (before is not None and isinstance(asked, str) and asked == "auto"):
+            return
+        if isinstance(asked, Mapping):
+            kinds = kinds_by_mapping(asked, table.names)
+        else:
+            kinds = [asked] * len(table.names)
+        if before is None or kinds != list(before.kinds):
+            was = previous._architecture.likelihood if before is None else before.likelihoods
+            raise ValueError(
+                f"likelihood={asked!r} gives columns other likelihoods than those that training "
+                f"began with, {was!r}. Fit anew, with warm_start=False."
+            )
 
     def _columns(self) -> Columns | None:
         """Where the columns of the table stand among the network's, if there is one."""

@@ -342,6 +342,7 @@ class NetworkAutoencoder(MixedRowsMixin, NoiseVarianceMixin, CallbackParametersM
         self._check_parameters(X.shape[1])
         architecture = previous._architecture
         check_same_columns(self, X.shape[1], previous, previous.n_features_in_)
+        self._check_same_kinds(previous)
         now, then = self._fields(X.shape[0]), architecture.as_dict()
         changed = [n for n in now if now[n] != then[n] and n not in architecture.changeable]
         if changed:
