@@ -466,16 +466,17 @@ class LatentDensityEstimator(
         check_listeners(getattr(self, "_skl_callbacks", []))
         n_epochs = n_epochs_for(self.max_iter, self.density, X.shape[0])
         context = self._init_callback_context(max_subtasks=n_epochs)
-        context.call_on_fit_task_begin(estimator=self, X=X, y=told)
+        shown = self._shown_rows(X)
+        context.call_on_fit_task_begin(estimator=self, X=shown, y=told)
         real = self._learn_codes(X, sample_weight, y, previous, rng)
         listeners = []
         if hasattr(self, "_skl_callbacks"):
-            tasks = Tasks(self, context, None, X, told, sample_weight)
+            tasks = Tasks(self, context, None, shown, told, sample_weight)
             listeners.append(("skae_tasks", tasks))
         self.density_ = self._network_density(previous)
         self.density_.fit(real, sample_weight, listeners=tuple(listeners))
         self.n_iter_ = self.density_.trainer.n_epochs
-        context.call_on_fit_task_end(estimator=self, X=X, y=told)
+        context.call_on_fit_task_end(estimator=self, X=shown, y=told)
 
     def _network_density(self, previous: Self | None) -> NetworkDensity:
         """A density that is to be trained: a new one, or one that goes on."""

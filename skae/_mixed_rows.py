@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.exceptions import NotFittedError
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_array, validate_data
 
@@ -69,6 +70,8 @@ class TableMixin(BaseAutoencoder):
         return self._table_or_error().categories
 
     def _table_or_error(self) -> Table:
+        if "n_features_in_" not in vars(self):
+            raise NotFittedError(f"This {type(self).__name__} is not fitted yet: call fit first.")
         if "_table" not in vars(self):
             raise AttributeError(
                 f"This {type(self).__name__} has one likelihood for all columns; those that have "
@@ -114,6 +117,10 @@ class TableMixin(BaseAutoencoder):
         if "_table" not in vars(self):
             return super()._rows_out(rows, like=like, beside=beside)
         return write_rows(self, self._table, rows, like=like, beside=beside)
+
+    def _shown_rows(self, rows: Array) -> Array:
+        """Rows for scikit-learn's callbacks, if there are some, as the public methods read them."""
+        return self._as_numbers(rows) if hasattr(self, "_skl_callbacks") else rows
 
     def _as_numbers(self, rows: Array) -> Array:
         """Rows as arrays of numbers hold them."""

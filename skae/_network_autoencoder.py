@@ -224,12 +224,13 @@ class NetworkAutoencoder(MixedRowsMixin, NoiseVarianceMixin, CallbackParametersM
         n_starts = self.n_init if previous is None else 1
         n_tasks = self.max_iter if n_starts == 1 else n_starts
         context = self._init_callback_context(max_subtasks=n_tasks)
-        given = {"estimator": self, "X": X, "y": told}
+        shown = self._shown_rows(X)
+        given = {"estimator": self, "X": shown, "y": told}
         context.call_on_fit_task_begin(**given)
 
         def fit(model: Self, rng: np.random.RandomState, context: Any = context) -> Array | None:
             data = model._begin(X, sample_weight, y, previous, rng)
-            tasks = partial(Tasks, self, context, X=data.X, y=told, weight=sample_weight)
+            tasks = partial(Tasks, self, context, X=shown, y=told, weight=sample_weight)
             return model._fit_network(data, sample_weight, previous, tasks)
 
         def fit_start(model: Self, rng: np.random.RandomState) -> Array | None:
