@@ -547,9 +547,7 @@ class LatentDensityEstimator(
             autoencoder = copy.deepcopy(autoencoder) if learns else autoencoder
         if autoencoder is not None and learns:
             with wrapped_fit(self._seed):
-                fit_autoencoder(
-                    autoencoder, self._rows_to_learn(X), y, sample_weight, streaming
-                )
+                fit_autoencoder(autoencoder, self._rows_to_learn(X), y, sample_weight, streaming)
         elif autoencoder is not None:
             check_names(autoencoder, getattr(self, "feature_names_in_", None))
         self.autoencoder_ = autoencoder

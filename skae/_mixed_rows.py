@@ -1,7 +1,8 @@
 """Rows of a table whose columns have likelihoods of their own, on their way in and out."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -13,7 +14,7 @@ from sklearn.utils.validation import check_array, validate_data
 
 from skae._base import BaseAutoencoder
 from skae._tables.columns import Table
-from skae._tables.kinds import has_kinds, kinds_by_mapping
+from skae._tables.kinds import has_kinds, holds_categories, kinds_by_mapping
 from skae._tables.values import container_of
 from skae._training.columns import Columns
 from skae._training.data import Data, check_finite
@@ -33,6 +34,22 @@ def write_rows(
     given = like if like is not None else beside
     index = given.index if hasattr(given, "iloc") else None
     return table.write(rows, container, index if container == "pandas" else None)
+
+
+@contextmanager
+def advised_of_tables(X: Any, likelihood: Any) -> Iterator[None]:
+    """Add to errors of rows that should be numbers what takes text, where there is some."""
+    try:
+        yield
+    except ValueError as error:
+        with suppress(TypeError, ValueError):
+            if holds_categories(X):
+                advice = (
+                    "Columns of text and categories go with likelihood='auto', or a mapping of "
+                    f"columns to likelihoods; given likelihood={likelihood!r}."
+                )
+                error.args = (f"{str(error).rstrip('.')}. {advice}",)
+        raise
 
 
 @dataclass(frozen=True, eq=False)

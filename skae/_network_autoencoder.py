@@ -27,7 +27,7 @@ from skae._base import BaseAutoencoder
 from skae._callback_parameters import CallbackParametersMixin
 from skae._inference.unexplained import describe, unexplained
 from skae._linear.moments import scaled_weight
-from skae._mixed_rows import MixedRowsMixin, RowsOfTable
+from skae._mixed_rows import MixedRowsMixin, RowsOfTable, advised_of_tables
 from skae._modules.architecture import Architecture, layer_sizes, row_dtype, scale_of
 from skae._nn.likelihoods import LIKELIHOODS
 from skae._nn.mixed import SUPPORTS
@@ -547,14 +547,15 @@ class NetworkAutoencoder(MixedRowsMixin, NoiseVarianceMixin, CallbackParametersM
         known = "_table" in vars(self) or isinstance(X, RowsOfTable)
         if known or (reset and self._has_kinds(X)):
             return self._check_table(X, reset=reset, min_rows=min_rows)
-        X = validate_data(
-            self,
-            as_rows(self, X),
-            reset=reset,
-            dtype="numeric",
-            ensure_all_finite=False,
-            ensure_min_samples=min_rows,
-        )
+        with advised_of_tables(X, self.likelihood):
+            X = validate_data(
+                self,
+                as_rows(self, X),
+                reset=reset,
+                dtype="numeric",
+                ensure_all_finite=False,
+                ensure_min_samples=min_rows,
+            )
         check_finite(X, allow_nan=get_tags(self).input_tags.allow_nan)
         return X
 
