@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_array, validate_data
@@ -107,6 +108,8 @@ class TableMixin(BaseAutoencoder):
         """Rows as numbers; what there is of columns and levels is learned in the first fit."""
         if isinstance(X, RowsOfTable):
             return self._take_rows(X)
+        if sparse.issparse(X) or getattr(X, "ndim", 2) == 1:
+            check_array(X, dtype=None, estimator=self, input_name="X")  # which refuses them
         if "_table" not in vars(self):
             self._table = self._new_table(X)
         validate_data(self, X, reset=reset, skip_check_array=True)
