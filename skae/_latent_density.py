@@ -136,7 +136,9 @@ class LatentDensityEstimator(
         and fitted to all rows, also to those that early stopping holds out; wrapped in
         :class:`~sklearn.frozen.FrozenEstimator` it is used as it is. None takes rows as
         codes. Codes have to be real: VQVAE, whose codes are integers, has a prior of its
-        own.
+        own. One with likelihoods of its own for each column, as VAE(likelihood="auto"), itself
+        or in FrozenEstimator, is given tables as they are, and what it decodes comes out as
+        its own rows do.
     n_components : int, default=None
         The `n_components` of the autoencoder, or of the last step that has one; None leaves
         it as it is. Given without an autoencoder, that is a :class:`LinearAE`, which is PCA.
