@@ -268,8 +268,11 @@ class BaseAutoencoder(
             `inverse_transform(transform(X))`, without NaN; a data frame with the columns
             of the training data under `set_output`.
         """
-        rows = self._check_new_rows(X, "reconstruct")
-        return self._rows_out(self._decode(self._encode(rows)), like=X)
+        return self._rows_out(self._reconstructed(X), like=X)
+
+    def _reconstructed(self, X: ArrayLike) -> Any:
+        """Reconstructions of rows that users give, as the hooks compute them."""
+        return self._decode(self._encode(self._check_new_rows(X, "reconstruct")))
 
     def sample(
         self,

@@ -45,6 +45,8 @@ Array = NDArray[Any]
 _COUNT = Interval(Integral, 1, None, closed="left")
 # Particles of the algorithms that compare some, where none are asked for.
 _PARTICLES = 10
+# Draws of units, for each row, where scores are not told how many.
+_N_IMPORTANCE = 100
 # Draws of h in all, and at most for each row, that the noise is learned from.
 _NOISE_DRAWS, _MOST_DRAWS = 10_000, 100
 
@@ -599,7 +601,8 @@ class HelmholtzMachine(LatentSamplesMixin, NetworkAutoencoder):
         return self._map_codes(Z, lambda z: module.likelihood.mean(module.output(z)))
 
     def _log_prob(self, X: Array) -> Array:
-        return self.score_samples(X)
+        self._check_range(X)
+        return self._bounds(Data(X), _N_IMPORTANCE)
 
     def _scores(self, data: Data) -> Array:
         return self._bounds(data, 1)
@@ -610,9 +613,8 @@ class HelmholtzMachine(LatentSamplesMixin, NetworkAutoencoder):
             return importance_bounds(self._trainer.module, self._dataset(data), draws)
 
     def _column_scores(self, data: Data) -> Array:
-        n_draws = 100
-        with self._trainer.inference(len(data.X) * n_draws):
-            draws = self._row_draws(n_draws)
+        with self._trainer.inference(len(data.X) * _N_IMPORTANCE):
+            draws = self._row_draws(_N_IMPORTANCE)
             return column_scores(self._trainer.module, self._dataset(data), draws)
 
     def _draw(self, n_samples: int, rng: np.random.RandomState, noise: bool) -> Array:

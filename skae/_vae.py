@@ -46,6 +46,8 @@ Array = NDArray[Any]
 _MOMENT_ROWS = 2**12
 # Draws of z for one row, at most, from which the noise is learned.
 _MOST_DRAWS = 1000
+# Of codes, for each row, where scores are not told how many.
+_N_IMPORTANCE = 100
 
 
 class VAE(
@@ -592,7 +594,7 @@ class VAE(
         return self._map_conditioned(Z, condition, module.mean)
 
     def _log_prob(self, X: Array) -> Array:
-        return self.score_samples(X)
+        return self._bounds(Data(X, None, self._condition_of(None, len(X))), _N_IMPORTANCE)
 
     def _row_likelihood(self) -> RowLikelihood | None:
         fitted: Any = getattr(self, "_architecture", self)
@@ -608,9 +610,8 @@ class VAE(
             return importance_bounds(self._trainer.module, self._dataset(data), draws)
 
     def _column_scores(self, data: Data) -> Array:
-        n_draws = 100
-        with self._trainer.inference(len(data.X) * n_draws):
-            draws = self._row_draws(n_draws)
+        with self._trainer.inference(len(data.X) * _N_IMPORTANCE):
+            draws = self._row_draws(_N_IMPORTANCE)
             return column_scores(self._trainer.module, self._dataset(data), draws)
 
     def _draw(
