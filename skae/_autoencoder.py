@@ -122,8 +122,8 @@ class Autoencoder(DeterministicAutoencoder):
         Denoising: what is added to the rows that the encoder reads in training.
     noise_level : float, default=0.1
         Standard deviation of "gaussian", in units of the root of the mean feature
-        variance (of X for your own networks); or the share of values that become zero
-        ("masking"), or the smallest or largest value of X ("salt_and_pepper").
+        variance (of X for your own networks); or the share of values that become zero, in tables
+        missing ("masking"), or the smallest or largest value of X ("salt_and_pepper").
     sparsity : float in (0, 1), default=None
         Target of the mean of every code, which then is logistic, in (0, 1).
     sparsity_weight : float, default=1.0
