@@ -5,7 +5,8 @@ Tables with categories: the passengers of the Titanic
 A VAE takes a table as it is: classes and ports, numbers, counts, yes and no, with holes in
 all of them. `likelihood="auto"` gives every column the likelihood of its kind. With three
 codes for a passenger it fills in what is hidden about as well as PPCA of one-hot columns does
-with ten, and draws passengers of whom as many survive as did.
+with ten, and draws passengers whose chances go by class, sex and age much as those of the
+real ones did.
 """
 
 import gzip
@@ -208,7 +209,7 @@ for panel, names in ((labels_panel, are_labels), (numbers_panel, are_numbers)):
     panel.set_ylim(-0.5, len(names) - 0.5)
 labels_panel.set_xlabel("share of hidden labels that are right (more is better)")
 numbers_panel.set_xlabel("RMSE of hidden numbers, that of the mean as 1 (less is better)")
-numbers_panel.legend(loc="lower right", fontsize=9)
+lower.legend(*numbers_panel.get_legend_handles_labels(), loc="outside lower center", ncols=4)
 lower.suptitle("A fifth of the values hidden, and filled in")
 
 path = Path("figures", "mixed_tables.png")
