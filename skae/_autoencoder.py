@@ -92,8 +92,7 @@ class Autoencoder(DeterministicAutoencoder):
         in (0, 1) scores an expected log-mass, which is no density: compare it with nothing
         else. "continuous_bernoulli" is one. In a table each column has a likelihood of its
         own: by a mapping of column names or indices to the above, by its type ("auto"), or all
-        are "categorical". Tables go without `out_activation`, `image_shape`,
-        convolutions, `pretraining="rbm"` and `noise="salt_and_pepper"`.
+        are "categorical". Tables go without `out_activation`, `image_shape` and convolutions.
     noise_variance : {"scalar", "per_feature"} or float, default="scalar"
         Variance of the noise, where the likelihood has one: learned, one for all features
         or one for each; or given, in squared units of X. A learned one is at least 1e-4 of
@@ -107,7 +106,7 @@ class Autoencoder(DeterministicAutoencoder):
         What a category of a table is that `fit` has not seen: an error, or a value not seen.
     pretraining : {"rbm", "layerwise"}, default=None
         Start from a greedily trained stack: of restricted Boltzmann machines (for
-        `activation="logistic"`), or of one-layer autoencoders ("mlp" only).
+        `activation="logistic"`, not of tables), or of one-layer autoencoders ("mlp" only).
     pretraining_max_iter : int, default=10
         Epochs of each layer's pretraining.
     latent_growth : {"incremental", "nested"}, default=None
@@ -123,7 +122,8 @@ class Autoencoder(DeterministicAutoencoder):
     noise_level : float, default=0.1
         Standard deviation of "gaussian", in units of the root of the mean feature
         variance (of X for your own networks); or the share of values that become zero, in tables
-        missing ("masking"), or the smallest or largest value of X ("salt_and_pepper").
+        missing ("masking"), or the smallest or largest value of X ("salt_and_pepper", which
+        tables go without).
     sparsity : float in (0, 1), default=None
         Target of the mean of every code, which then is logistic, in (0, 1).
     sparsity_weight : float, default=1.0
