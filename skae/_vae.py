@@ -70,6 +70,10 @@ class VAE(
     NaN is a value not seen: the bound is then one on the density of the seen values
     (Mattei & Frellsen 2019), and `impute` fills in what was not.
 
+    A table of numbers, categories, counts and holes goes in as it is, with
+    `likelihood="auto"` or a mapping of its columns; `reconstruct`, `sample` and `impute` give
+    its columns, types and categories back (docs/mixed_tables.md, "Tables with categories").
+
     Parameters
     ----------
     n_components : int, default=2
@@ -99,19 +103,25 @@ class VAE(
         `conditional` adds, to (n, n_features). Where rows have NaN, the encoder reads
         2 n_features columns: the values, with 0 and not the mean for those not seen, and
         then 1 where a value was seen, 0 elsewhere.
-    likelihood : {"gaussian", "bernoulli", "continuous_bernoulli", "poisson", "laplace"}, \
-            default="gaussian"
+        In tables these are the columns that docs/mixed_tables.md, "Your own networks", tells.
+    likelihood : {"gaussian", "bernoulli", "continuous_bernoulli", "poisson", "laplace", \
+            "categorical", "auto"} or mapping, default="gaussian"
         p(x|z); "gaussian" and "laplace" have a noise variance. "bernoulli" of grey values
         in (0, 1) scores an expected log-mass, which is no density: compare it with nothing
-        else. "continuous_bernoulli" is one.
+        else. "continuous_bernoulli" is one. In a table each column has a likelihood of its
+        own: by a mapping of column names or indices to the above, by its type ("auto"), or all
+        are "categorical". Tables go without `out_activation`, `image_shape` and convolutions.
     noise_variance : {"scalar", "per_feature"} or float, default="scalar"
         Variance of the noise, where the likelihood has one: learned, one for all features
         or one for each; or given, in squared units of X. A learned one is at least 1e-4 of
         the mean feature variance, or, where the linear start has less noise, a tenth of that.
+        In a table each number has its own, at least 1e-4 of its variance.
     missing : {"mask", "error"}, default="mask"
         "mask": NaN is a value not seen. It is left out of the likelihood; recognition reads
         the mean in its place and, if training rows had NaN, beside the row the mask of what
         was seen. "error": NaN is an error.
+    handle_unknown : {"error", "missing"}, default="error"
+        What a category of a table is that `fit` has not seen: an error, or a value not seen.
     prior : {"standard", "mixture", "vamp"}, default="standard"
         p(z): N(0, I); a mixture of Gaussians with diagonal covariances, learned; or the
         mean of q(z|u) over pseudo-rows u, learned (Tomczak & Welling 2018).
@@ -213,7 +223,12 @@ class VAE(
         Latents whose posterior mean varies over the training rows, with a variance
         above 0.01.
     noise_variance_ : float or ndarray of shape (n_features,)
-        Variance of the noise, in squared units of X; None for likelihoods without.
+        Variance of the noise, in squared units of X; None for likelihoods without. In tables
+        an array, NaN for columns without.
+    likelihoods_ : dict of str
+        Of a table: the likelihood of each column, by name or index.
+    categories_ : dict of ndarray
+        Of a table: the levels of each categorical column, by name or index.
     classes_ : ndarray of shape (n_classes,)
         The labels, with `conditional=True` and labels.
     class_prior_ : ndarray of shape (n_classes,)
@@ -265,6 +280,15 @@ class VAE(
     (3, 64)
     >>> vae.score_kind
     'lower_bound'
+
+    A table with a category, and what `impute` makes of its hole:
+
+    >>> import pandas as pd
+    >>> size, pet = [0.3, 0.4, 4.1, 3.9] * 9, ["cat", "cat", "dog", None] * 9
+    >>> table = pd.DataFrame({"size": size, "pet": pet})
+    >>> vae = VAE(1, likelihood="auto", max_iter=100, random_state=0).fit(table)
+    >>> vae.impute(table)["pet"].tolist()[:4]
+    ['cat', 'cat', 'dog', 'dog']
     """
 
     score_kind = "lower_bound"
@@ -533,8 +557,8 @@ class VAE(
         X : array-like of shape (n_samples, n_features)
             Rows with NaN, null or a mask where a value is missing.
         n_draws : int, default=None
-            None fills in conditional means; a number draws as many completions, noise
-            included, for multiple imputation.
+            None fills in conditional means, and the most probable level of a category; a number
+            draws as many completions, noise included, for multiple imputation.
         y : scalar or array-like of shape (n_samples,) or (n_samples, n_targets), default=None
             As in `score_samples`; None weighs the labels by what was seen.
         n_importance : int, default=100
@@ -548,7 +572,8 @@ class VAE(
                 (n_draws, n_samples, n_features)
             The rows with every NaN replaced; the seen values are returned as they are.
             Means are a data frame under `set_output`, and an array without it, also of
-            frames of pandas, polars or pyarrow; draws are always an array.
+            frames of pandas, polars or pyarrow; of tables they are in the container of `X`. Draws
+            are always an array, of numbers and indices of levels.
 
         Raises
         ------
