@@ -109,7 +109,8 @@ class HelmholtzMachine(LatentSamplesMixin, NetworkAutoencoder):
     noise_variance : {"scalar", "per_feature"} or float, default="scalar"
         Variance of the noise, where the likelihood has one: learned, one for all features
         or one for each, at least 1e-4 of the mean feature variance; or given, in squared
-        units of X. In a table each number has its own, at least 1e-4 of its own variance.
+        units of X. In a table each number has its own, learned, of at least 1e-4 of the variance
+        of its column, or given, as a share of that.
     missing : {"mask", "error"}, default="mask"
         "mask": NaN is a value not seen. It is left out of the likelihood; recognition reads
         the mean in its place and, if training rows had NaN, beside the row the mask of what

@@ -156,7 +156,8 @@ class VQVAE(EmbeddingOutputMixin, IndexPriorMixin, EncoderDecoder):
         Variance of the noise, where the likelihood has one: learned, one for all features
         or one for each; or given, in squared units of X. A learned one is at least 1e-4 of
         the mean feature variance, or, where the linear start has less noise, a tenth of that.
-        In a table each number has its own, at least 1e-4 of its variance.
+        In a table each number has its own, learned, of at least 1e-4 of the variance of its
+        column, or given, as a share of that.
     calibration : "auto" or bool, default="auto"
         Keep a random `validation_fraction` of the rows from the network in `fit`. A network
         that memorises rows explains them better than new ones, and gives them codes that are
