@@ -90,16 +90,29 @@ def small_vae(**params):
     return network(VAE, n_components=1, **defaults, **params)
 
 
+def widened(model):
+    """With twice as wide a q(z|x), so that few importance weights are large."""
+    module = model.net_.module_
+    encode = module.encode
+
+    def wide(x):
+        q = encode(x)
+        return q._replace(log_var=q.log_var + np.log(4.0))
+
+    module.encode = wide
+    return model
+
+
 @pytest.fixture(scope="module")
 def vae(tiny):
-    return small_vae(likelihood=TINY).fit(tiny)
+    return widened(small_vae(likelihood=TINY).fit(tiny))
 
 
 @pytest.fixture(scope="module")
 def blind_vae(tiny):
     """One that has learned from rows with holes."""
     holes = np.random.default_rng(5).random(tiny.shape) < 0.2
-    return small_vae(likelihood=TINY, missing="mask").fit(tiny.mask(holes))
+    return widened(small_vae(likelihood=TINY, missing="mask").fit(tiny.mask(holes)))
 
 
 def enumerated(log_weight, log_masses):
