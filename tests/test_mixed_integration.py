@@ -268,7 +268,6 @@ def test_folds_with_levels_that_training_has_not():
     assert np.isfinite(cross_val_score(small(VAE), declared, cv=folds)).all()
 
 
-@pytest.mark.filterwarnings("default::UserWarning")
 def test_searches_warn_of_densities_beside_probabilities():
     """Scores under likelihoods of other measures may not be compared; under others they may."""
     X = pd.DataFrame({"a": np.arange(20.0), "b": np.arange(20) % 3})
@@ -276,6 +275,7 @@ def test_searches_warn_of_densities_beside_probabilities():
     def warned(*likelihoods):
         search = model_selection.GridSearchCV(small(VAE), {"likelihood": list(likelihoods)}, cv=2)
         with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
             search.fit(X)
         return any("probabilities of values" in str(w.message) for w in caught)
 
