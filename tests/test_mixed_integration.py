@@ -22,7 +22,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from helpers import make_rows, through_joblib, through_pickle, through_skops
+from helpers import generator, make_rows, through_joblib, through_pickle, through_skops
 from skae import (
     VAE,
     VQVAE,
@@ -34,6 +34,8 @@ from skae import (
     model_selection,
     sample_pipeline,
 )
+from skae._training.data import Data
+from skae._training.trainer import batches
 from skae.metrics import reconstruction_error
 
 # Trainings are cut short everywhere here, and say so.
@@ -393,10 +395,10 @@ def test_options_of_networks(Estimator, params):
 
 
 def test_own_modules_read_and_write_the_columns_of_the_network():
-    """3 numbers and 7 levels, beside as many marks of what is seen where some are missing."""
+    """3 numbers and 7 levels, beside a mark of each column that is seen where some are not."""
     model = small(VAE, encoder=nn.Linear(10, 4), decoder=nn.Linear(2, 10)).fit(WHOLE)
     assert model.sample(3).dtypes.equals(WHOLE.dtypes)
-    model = small(Autoencoder, encoder=nn.Linear(20, 2), decoder=nn.Linear(2, 10)).fit(TABLE)
+    model = small(Autoencoder, encoder=nn.Linear(15, 2), decoder=nn.Linear(2, 10)).fit(TABLE)
     assert model.reconstruct(TABLE).dtypes.equals(TABLE.dtypes)
     with pytest.raises(ValueError, match="decoder"):
         small(VAE, decoder=nn.Linear(2, 5)).fit(WHOLE)
@@ -578,3 +580,17 @@ def test_helmholtz_machine_takes_numbers_as_before():
     assert_array_equal(model.transform(frame), expected.transform(rows))
     assert_array_equal(model.score_samples(frame), expected.score_samples(rows))
     assert isinstance(model.reconstruct(frame), np.ndarray)  # as before
+
+
+def test_masking_takes_whole_columns():
+    """All levels of a category go together, and with them the mark that says what is seen."""
+    model = small(Autoencoder, noise="masking", noise_level=0.5).fit(TABLE)
+    module, columns = model._trainer.module, model._architecture.columns
+    rows = model._dataset(Data(model._check_new_rows(WHOLE, "transform")))
+    batch = next(batches(rows))[1]
+    x, mask = module._corrupted(batch, generator()).split([10, 5], dim=1)
+    assert 0.3 < mask.mean() < 0.7
+    for j in range(5):
+        at = np.flatnonzero(columns.source == j)
+        expected = batch.x[:, at] * mask[:, [j]]
+        assert_array_equal(x[:, at], expected)
