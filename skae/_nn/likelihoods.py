@@ -79,6 +79,17 @@ class Likelihood(nn.Module, ABC):
         values = self.log_prob(x, output)
         return values.sum(-1) if seen is None else (values * seen).sum(-1)
 
+    def row_log_prob_and_slope(
+        self, x: Tensor, output: Tensor, seen: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """`row_log_prob`, and its gradient for the output.
+
+        It is x less its mean, as the output is the natural parameter of an exponential family.
+        """
+        slope = x - self.mean(output)
+        slope = slope if seen is None else slope * seen
+        return self.row_log_prob(x, output, seen), slope
+
     def follow(self, x: Tensor, output: Tensor, weight: Tensor | None, seen: Tensor | None) -> None:
         """Adapt the noise to one batch; without noise there is nothing to adapt."""
 
@@ -229,6 +240,17 @@ class Gaussian(WithNoise):
         constant = -0.5 * x.shape[-1] * log_norm
         return torch.addcdiv(constant, squares.sum(-1), self.variance, value=-0.5)
 
+    def row_log_prob_and_slope(
+        self, x: Tensor, output: Tensor, seen: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        deviation = x - output
+        slope = deviation / self.variance
+        log_norm = (2 * pi * self.variance).log().expand(output.shape[-1])
+        if seen is None:
+            return -0.5 * ((deviation * slope).sum(-1) + log_norm.sum()), slope
+        slope = slope * seen
+        return -0.5 * ((deviation * slope).sum(-1) + (seen * log_norm).sum(-1)), slope
+
     def draw(self, output: Tensor, generator: torch.Generator) -> Tensor:
         noise = torch.empty_like(output).normal_(generator=generator)
         return output + self.variance.sqrt() * noise
@@ -252,6 +274,13 @@ class Laplace(WithNoise):
 
     def density(self, x: Tensor, output: Tensor, variance: Tensor) -> Tensor:
         return laplace_log_density(x, output, variance)
+
+    def row_log_prob_and_slope(
+        self, x: Tensor, output: Tensor, seen: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        slope = (x - output).sign() / (self.variance / 2).sqrt()
+        slope = slope if seen is None else slope * seen
+        return self.row_log_prob(x, output, seen), slope
 
     def draw(self, output: Tensor, generator: torch.Generator) -> Tensor:
         # The difference of two exponentials of scale b.

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import reduce
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +11,8 @@ from torch.autograd.function import once_differentiable
 from skae._nn.likelihoods import LIKELIHOODS, Likelihood, WithNoise
 from skae._training.columns import CATEGORICAL, Columns
 
-# Logits, less their mean over the levels, are at most this: exp of it stays finite in float32.
-_MAX_LOGIT = 60.0
-# What exp of them adds up to is at least this: the mean of logits beyond 1e8 is inexact.
-_LEAST_SUM = 1e-30
+# Of logits up to this size exp, and sums of it, are finite in float32, and above 0.
+_LARGE = 60.0
 # What is added to the frequency of each level where outputs begin: some are never seen.
 _LEAST_CHANCE = 1e-4
 
@@ -34,7 +32,6 @@ class Categorical(Likelihood):
     """
 
     of_column: Tensor
-    mean_of_column: Tensor
 
     def __init__(self, sizes: tuple[int, ...]) -> None:
         super().__init__()
@@ -42,7 +39,6 @@ class Categorical(Likelihood):
         column = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
         of_column = nn.functional.one_hot(column, len(sizes)).float()
         self.register_buffer("of_column", of_column, persistent=False)
-        self.register_buffer("mean_of_column", of_column / of_column.sum(0), persistent=False)
 
     def log_prob(self, x: Tensor, output: Tensor) -> Tensor:
         """x log p of every level."""
@@ -51,18 +47,31 @@ class Categorical(Likelihood):
     def log_chances(self, output: Tensor) -> Tensor:
         """log p of every level."""
         with torch.autocast(output.device.type, enabled=False):
-            of_column = self.of_column.to(output)
-            logit = _centred(output, of_column, self.mean_of_column.to(output))
-            return logit - _totals(logit.exp(), of_column).log() @ of_column.T
+            of_column, logit = self.of_column.to(output), self._moderate(output)
+            return logit - (logit.exp() @ of_column).log() @ of_column.T
 
-    def row_log_prob(self, x: Tensor, output: Tensor, seen: Tensor | None = None) -> Tensor:
+    def _moderate(self, output: Tensor) -> Tensor:
+        """Logits of which exp neither overflows nor adds up to 0."""
+        looks = output.numel() and not torch.compiler.is_compiling()
+        if looks and float(output.detach().abs().amax()) < _LARGE:
+            return output
+        largest = torch.stack([part.amax(-1) for part in output.split(self.sizes, -1)], -1)
+        sizes = torch.tensor(self.sizes, device=output.device)
+        return output - largest.detach().repeat_interleave(sizes, -1)
+
+    def row_log_prob_and_slope(
+        self, x: Tensor, output: Tensor, seen: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        of_column, logit = self.of_column.to(output), self._moderate(output)
+        weight = logit.exp()
+        total = weight @ of_column
+        if seen is None:
+            nats = (x * logit).sum(-1) - total.log().sum(-1)
+            return nats, x - weight.mul_(total.reciprocal_() @ of_column.T)
         # Of a column that was not seen all levels are 0, which tells as much as `seen`.
-        if x.requires_grad:
-            return self.log_prob(x, output).sum(-1)
-        of_column, mean = self.of_column.to(output), self.mean_of_column.to(output)
-        with torch.autocast(output.device.type, enabled=False):
-            found: Tensor = _RowLogMass.apply(x, output, of_column, mean)
-        return found
+        of_column_seen = x @ of_column
+        nats = (x * logit).sum(-1) - (of_column_seen * total.log()).sum(-1)
+        return nats, x - weight.mul_((of_column_seen / total) @ of_column.T)
 
     def mean(self, output: Tensor) -> Tensor:
         return self.log_chances(output).exp()
@@ -89,34 +98,29 @@ class Categorical(Likelihood):
         return (mean + _LEAST_CHANCE).log()
 
 
-def _centred(output: Tensor, of_column: Tensor, mean_of_column: Tensor) -> Tensor:
-    """Logits less their mean over the levels, bounded: of each column some are at least 0."""
-    return (output - (output @ mean_of_column) @ of_column.T).clamp(max=_MAX_LOGIT)
+class _RowLogProb(torch.autograd.Function):
+    """`row_log_prob` of a mixture, with its gradient from formulas.
 
-
-def _totals(weight: Tensor, of_column: Tensor) -> Tensor:
-    """What e^logit adds up to in each column: at least 1, but for rounding of huge logits."""
-    return (weight @ of_column).clamp(min=_LEAST_SUM)
-
-
-class _RowLogMass(torch.autograd.Function):
-    """The sum of x log p over all levels of all columns; its gradient is x - p."""
+    The graph of operations on the columns of each kind would take as long as those of the layers.
+    """
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, output: Tensor, of_column: Tensor, mean_of_column: Tensor
-    ) -> Tensor:
-        logit = _centred(output, of_column, mean_of_column)
-        weight, seen = logit.exp(), x @ of_column
-        total = _totals(weight, of_column)
-        ctx.save_for_backward(x - weight.mul_((seen / total) @ of_column.T))
-        return (x * logit).sum(-1) - (seen * total.log()).sum(-1)
+    def forward(ctx: Any, mixed: "Mixed", x: Tensor, output: Tensor, seen: Tensor | None) -> Tensor:
+        with torch.autocast(output.device.type, enabled=False):
+            pairs = [
+                kind.row_log_prob_and_slope(*parts)
+                for kind, parts in zip(mixed.kinds(), mixed.split(x, output, seen), strict=True)
+            ]
+        nats, slopes = zip(*pairs, strict=True)
+        ctx.save_for_backward(torch.cat(slopes, -1))
+        found: Tensor = reduce(torch.add, nats)
+        return found
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor, None, None]:
-        (delta,) = ctx.saved_tensors
-        return None, delta * gradient[..., None], None, None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, None, Tensor, None]:
+        (slope,) = ctx.saved_tensors
+        return None, None, slope * gradient[..., None], None
 
 
 class Mixed(WithNoise):
@@ -150,7 +154,7 @@ class Mixed(WithNoise):
             kind._apply(fn, recurse)
         return super()._apply(fn, recurse)
 
-    def _with_noise(self, variance: Tensor | None = None) -> list[Likelihood]:
+    def kinds(self, variance: Tensor | None = None) -> list[Likelihood]:
         """The kinds, those with noise with their part of the variances of all."""
         parts = (self.variance if variance is None else variance).split(self._widths, -1)
         for kind, part in zip(self._kinds, parts, strict=True):
@@ -158,7 +162,7 @@ class Mixed(WithNoise):
                 kind.variance = part
         return self._kinds
 
-    def _split(self, *values: Tensor | None) -> Iterator[tuple[Any, ...]]:
+    def split(self, *values: Tensor | None) -> Iterator[tuple[Any, ...]]:
         """Of every kind its columns; of None again None."""
         # Not by slices, of each of which the gradient would be as wide as all columns.
         parts = [
@@ -168,15 +172,17 @@ class Mixed(WithNoise):
 
     def _each(self, compute: Callable[..., Tensor], *values: Tensor | None) -> list[Tensor]:
         """Of every kind, with its noise, what a function makes of its columns."""
-        pairs = zip(self._with_noise(), self._split(*values), strict=True)
+        pairs = zip(self.kinds(), self.split(*values), strict=True)
         return [compute(kind, *parts) for kind, parts in pairs]
 
     def density(self, x: Tensor, output: Tensor, variance: Tensor) -> Tensor:
         """Nats of every column; of a category those of a level are the nats of its one column."""
-        pairs = zip(self._with_noise(variance), self._split(x, output), strict=True)
+        pairs = zip(self.kinds(variance), self.split(x, output), strict=True)
         return torch.cat([kind.log_prob(*parts) for kind, parts in pairs], -1)
 
     def row_log_prob(self, x: Tensor, output: Tensor, seen: Tensor | None = None) -> Tensor:
+        if output.requires_grad and torch.is_grad_enabled() and not x.requires_grad:
+            return cast(Tensor, _RowLogProb.apply(self, x, output, seen))
         return reduce(torch.add, self._each(lambda k, *v: k.row_log_prob(*v), x, output, seen))
 
     def mean(self, output: Tensor) -> Tensor:
@@ -205,7 +211,7 @@ class Mixed(WithNoise):
     def follow(self, x: Tensor, output: Tensor, weight: Tensor | None, seen: Tensor | None) -> None:
         if not self.learned:
             return
-        for kind, parts in zip(self._with_noise(), self._split(x, output, seen), strict=True):
+        for kind, parts in zip(self.kinds(), self.split(x, output, seen), strict=True):
             if isinstance(kind, WithNoise):  # its variance is a view of that of all
                 kind.floor, kind.n_updates = self.floor, self.n_updates.clone()
                 of_x, of_output, of_seen = parts

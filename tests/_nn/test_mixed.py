@@ -71,7 +71,7 @@ def test_the_log_mass_is_that_of_the_level_of_each_column():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("size", [1e2, 1e4])
 def test_extreme_logits_have_finite_masses_and_gradients_and_sum_to_one(size, dtype):
-    """They count as 60 above their mean at most: beyond, levels are equally likely."""
+    """They are those of a softmax, however far levels are from each other."""
     rng = np.random.default_rng(0)
     logit = tensor(size * rng.permuted(np.tile(np.arange(7.0) - 3.5, (20, 1)), axis=1), dtype)
     logit.requires_grad_()
@@ -79,7 +79,7 @@ def test_extreme_logits_have_finite_masses_and_gradients_and_sum_to_one(size, dt
     found.sum().backward()
     assert logit.grad.isfinite().all()
     given = logit.detach().double().numpy()
-    expected = special.log_softmax(np.minimum(given - given.mean(1, keepdims=True), 60), axis=1)
+    expected = special.log_softmax(given, axis=1)
     np.testing.assert_allclose(found.detach(), expected, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(found.detach().double().exp().sum(1), 1.0, rtol=1e-5)
 
@@ -88,19 +88,18 @@ def test_extreme_logits_have_finite_masses_and_gradients_and_sum_to_one(size, dt
 @pytest.mark.parametrize("size", [1e6, 1e10, 1e30])
 @pytest.mark.parametrize("sign", [-1, 1])
 def test_a_row_far_from_all_others_has_finite_masses(size, dtype, sign):
-    """Of equal logits beyond 1e8 rounding makes what it likes of the mean, but no gain."""
+    """Equal logits are equally likely, whatever size they are of."""
     logit = sign * size * torch.tensor([[1.0] * 3 + [-1.0] * 2 + [1.0] * 7], dtype=dtype)
     found = Categorical(SIZES).log_chances(logit)
     assert found.isfinite().all()
     assert (found <= 0).all()
-    if size == 1e6:
-        np.testing.assert_allclose(found, -np.log([[3] * 3 + [2] * 2 + [7] * 7]), rtol=1e-5)
+    np.testing.assert_allclose(found, -np.log([[3] * 3 + [2] * 2 + [7] * 7]), rtol=1e-5)
 
 
 @pytest.mark.parametrize("size", [15.0, 100.0, 1e5])
 def test_of_two_levels_the_likelier_one_is_sure_however_far_they_are(size):
     found = Categorical((2,)).log_chances(tensor([[size, -size]]))
-    expected = [0.0, -min(2 * size, size + 60)]
+    expected = [0.0, -2 * size]
     np.testing.assert_allclose(found[0], expected, rtol=1e-12, atol=1e-12)
 
 
