@@ -12,7 +12,7 @@ from skae._utils.validation import Interval, private_generator
 
 Array = NDArray[Any]
 
-COUNT = Interval(Integral, 1, None, closed="left")
+_COUNT = Interval(Integral, 1, None, closed="left")
 
 
 class ImputationMixin(MixedRowsMixin):
@@ -56,7 +56,7 @@ class ImputationMixin(MixedRowsMixin):
             If `n_draws` is not a positive integer or None, or a value is impossible under its
             likelihood.
         """
-        self._check_argument("n_draws", n_draws, [COUNT, None])
+        self._check_argument("n_draws", n_draws, [_COUNT, None])
         rows = self._check_new_rows(X, "impute")
         self._check_range(rows)
 

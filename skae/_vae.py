@@ -550,8 +550,8 @@ class VAE(
     ) -> Any:
         """Fill in missing values, given those that were seen.
 
-        Codes are drawn from q(z|seen) and weighted by p(z, seen) / q(z|seen), as in
-        `score_samples` (Mattei & Frellsen 2019).
+        Codes are drawn from q(z|seen), a quarter of them from N(0, I) where that is the prior,
+        and weighted by p(z, seen) over the density of the draws (Mattei & Frellsen 2019).
 
         Parameters
         ----------
