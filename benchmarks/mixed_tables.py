@@ -17,9 +17,9 @@ and, of a fit to the same rows without holes, the area under the ROC curve of a 
 left out of the table, told from the 8 codes of the rows held out by logistic regression and by
 gradient boosting in five folds. Nothing is chosen on removed cells. All models have 8 components
 and their defaults, but that linear ones fill holes by 1 to 8, whichever fills a tenth of the cells
-that are seen best. What can be reached at all of the simulated table is told by the model that it was
-drawn from, on 5000 of the rows held out: its conditional means, likeliest levels and chance of the
-column, without codes. Seconds are of the fit with holes, choices included.
+that are seen best. Seconds are of the fit with holes, choices included. What can be reached of the
+simulated table is told by the model that it was drawn from, on 5000 of the rows held out: by its
+conditional means, its likeliest levels and, without codes, its chance of the column.
 
 Measured figures: docs/benchmarks.md.
 """
