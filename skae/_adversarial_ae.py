@@ -259,9 +259,10 @@ class AdversarialAE(LatentSamplesMixin, DeterministicAutoencoder):
         pooling: str = "stride",
         encoder: nn.Module | None = None,
         decoder: nn.Module | None = None,
-        likelihood: str = "gaussian",
+        likelihood: Any = "gaussian",
         noise_variance: str | float = "scalar",
         missing: str = "mask",
+        handle_unknown: str = "error",
         posterior: str = "deterministic",
         prior: Any = "gaussian",
         prior_scale: float = 1.0,
@@ -306,6 +307,7 @@ class AdversarialAE(LatentSamplesMixin, DeterministicAutoencoder):
         self.likelihood = likelihood
         self.noise_variance = noise_variance
         self.missing = missing
+        self.handle_unknown = handle_unknown
         self.posterior = posterior
         self.prior = prior
         self.prior_scale = prior_scale

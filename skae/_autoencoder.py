@@ -22,6 +22,7 @@ from skae._modules.autoencoder import AutoencoderArchitecture, AutoencoderModule
 from skae._modules.pretraining import pretrain
 from skae._nn.likelihoods import LIKELIHOODS
 from skae._nn.linear_maps import has_exact_pairs
+from skae._tables.kinds import has_kinds
 from skae._training.data import Dataset
 from skae._utils.validation import Interval, StrOptions
 
@@ -263,9 +264,10 @@ class Autoencoder(DeterministicAutoencoder):
         encoder: nn.Module | None = None,
         decoder: nn.Module | None = None,
         tied_weights: bool = False,
-        likelihood: str = "gaussian",
+        likelihood: Any = "gaussian",
         noise_variance: str | float = "scalar",
         missing: str = "mask",
+        handle_unknown: str = "error",
         pretraining: str | None = None,
         pretraining_max_iter: int = 10,
         latent_growth: str | None = None,
@@ -312,6 +314,7 @@ class Autoencoder(DeterministicAutoencoder):
         self.likelihood = likelihood
         self.noise_variance = noise_variance
         self.missing = missing
+        self.handle_unknown = handle_unknown
         self.pretraining = pretraining
         self.pretraining_max_iter = pretraining_max_iter
         self.latent_growth = latent_growth
@@ -349,7 +352,8 @@ class Autoencoder(DeterministicAutoencoder):
         super()._check_parameters(n_features)
         built_in = self.network == "mlp" and not self._has_own_networks()
         mirrored = self.decoder_layer_sizes is None and self.normalization is None
-        bounded = self.likelihood == "poisson" or self.out_activation in ("tanh", "relu")
+        table = has_kinds(self.likelihood)
+        bounded = table or self.likelihood == "poisson" or self.out_activation in ("tanh", "relu")
         # Whether two choices clash, and how to say so.
         clashes = [
             (
@@ -389,6 +393,11 @@ class Autoencoder(DeterministicAutoencoder):
                 f"that noise={self.noise!r} replaces.",
             ),
             (
+                table and self.noise == "salt_and_pepper",
+                "noise='salt_and_pepper' sets numbers to the ends of their range, which columns "
+                f"with likelihood={self.likelihood!r} do not share; take 'masking'.",
+            ),
+            (
                 self.contraction and self.compile,
                 "compile=True cannot differentiate twice, as contraction > 0 asks; take one.",
             ),
@@ -411,7 +420,8 @@ class Autoencoder(DeterministicAutoencoder):
         return super()._obstacle_to_linear_start()
 
     def _reads_as_it_writes(self) -> bool:
-        return LIKELIHOODS[self.likelihood].location and self.out_activation == "identity"
+        located = not has_kinds(self.likelihood) and LIKELIHOODS[self.likelihood].location
+        return located and self.out_activation == "identity"
 
     def _make_module(self, generator: torch.Generator) -> AutoencoderModule:
         return AutoencoderModule(*self._module_parts(generator))

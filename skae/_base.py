@@ -252,7 +252,7 @@ class BaseAutoencoder(
         ValueError
             If `X` has not one column per code, or names them in another order.
         """
-        return self._to_frame(self._decode(self._check_codes(X)), X)
+        return self._rows_out(self._decode(self._check_codes(X)), beside=X)
 
     def reconstruct(self, X: ArrayLike) -> Any:
         """Encode rows and decode their codes.
@@ -269,7 +269,7 @@ class BaseAutoencoder(
             of the training data under `set_output`.
         """
         rows = self._check_new_rows(X, "reconstruct")
-        return self._to_frame(self._decode(self._encode(rows)), X)
+        return self._rows_out(self._decode(self._encode(rows)), like=X)
 
     def sample(
         self,
@@ -303,7 +303,7 @@ class BaseAutoencoder(
             If memory does not suffice; the message names what to set.
         """
         self._check_sample_arguments(n_samples, noise)
-        return self._to_frame(self._draw(n_samples, private_generator(random_state), noise))
+        return self._rows_out(self._draw(n_samples, private_generator(random_state), noise))
 
     # ------------------------------------------------------------------ density
 
@@ -376,6 +376,10 @@ class BaseAutoencoder(
     def _to_frame(self, rows: Any, original: Any = None, names: Any = None) -> Any:
         """Rows as the container that `set_output` asks for; by default under the input's names."""
         return to_frame(self, rows, original, names)
+
+    def _rows_out(self, rows: Any, *, like: Any = None, beside: Any = None) -> Any:
+        """Rows of the data as users see them: such as those given, or beside codes of theirs."""
+        return self._to_frame(rows, like if like is not None else beside)
 
     @property
     def _n_features_out(self) -> int:

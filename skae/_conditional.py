@@ -169,7 +169,7 @@ class ConditionalMixin(LatentPathsMixin):
             If `X` has not one column per code, or `y` does not fit the model.
         """
         Z = self._check_codes(X)
-        return self._to_frame(self._decode(Z, self._condition_of(y, len(Z))), X)
+        return self._rows_out(self._decode(Z, self._condition_of(y, len(Z))), beside=X)
 
     def reconstruct(self, X: ArrayLike, y: Any = None) -> Any:
         """Encode rows and decode their codes.
@@ -194,7 +194,7 @@ class ConditionalMixin(LatentPathsMixin):
         """
         rows = self._check_new_rows(X, "reconstruct")
         condition = self._condition_of(y, len(rows))
-        return self._to_frame(self._decode(self._encode(rows), condition), X)
+        return self._rows_out(self._decode(self._encode(rows), condition), like=X)
 
     def interpolate(self, x0: ArrayLike, x1: ArrayLike, n: int = 10, *, y: Any = None) -> Any:
         """Decode codes on the straight line between the codes of two rows.
@@ -223,7 +223,7 @@ class ConditionalMixin(LatentPathsMixin):
         """
         check_is_fitted(self)
         Z = self._line(x0, x1, n)
-        return self._to_frame(self._decode(Z, self._condition_of(y, len(Z))))
+        return self._rows_out(self._decode(Z, self._condition_of(y, len(Z))))
 
     def traverse(self, x: ArrayLike, component: int, values: ArrayLike, *, y: Any = None) -> Any:
         """Decode the code of a row with one of its numbers replaced by others.
@@ -253,7 +253,7 @@ class ConditionalMixin(LatentPathsMixin):
         """
         check_is_fitted(self)
         Z = self._replaced(x, component, values)
-        return self._to_frame(self._decode(Z, self._condition_of(y, len(Z))))
+        return self._rows_out(self._decode(Z, self._condition_of(y, len(Z))))
 
     def sample(
         self,
@@ -300,7 +300,7 @@ class ConditionalMixin(LatentPathsMixin):
         self._check_sample_arguments(n_samples, noise)
         condition = self._condition_of(y, n_samples)
         rows = self._draw(n_samples, private_generator(random_state), noise, condition)
-        return self._to_frame(rows)
+        return self._rows_out(rows)
 
     # --------------------------------------------------------------------- density
 

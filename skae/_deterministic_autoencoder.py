@@ -289,6 +289,15 @@ class DeterministicAutoencoder(
 
         return self._map_rows(Data(X), compute)
 
+    def _column_scores(self, data: Data) -> Array:
+        module = self._trainer.module
+
+        def compute(batch: Batch) -> Tensor:
+            nats: Tensor = module.column_nats(batch, module.decode(module.encode(batch.x)))
+            return nats
+
+        return self._map_rows(data, compute, self.n_features_in_)
+
     def _generate(self, Z: Array, rng: np.random.RandomState, noise: bool) -> Array:
         """Draws from p(x|z), or its means."""
         if not noise:

@@ -17,6 +17,7 @@ from skae._network_autoencoder import NetworkAutoencoder
 from skae._nn.likelihoods import LIKELIHOODS
 from skae._nn.linear_maps import rank_held
 from skae._nn.networks import ACTIVATIONS, MIN_SIDE, OUT_RANGES, POOLINGS
+from skae._tables.kinds import has_kinds
 from skae._training.callbacks import CompareWithStart
 from skae._training.data import Dataset, some_of
 from skae._training.trainer import TRAINING_CONSTRAINTS
@@ -94,8 +95,10 @@ class EncoderDecoder(NetworkAutoencoder):
                 raise ValueError(
                     "hidden_layer_sizes=() has no channels: network='conv' needs one or more."
                 )
-        has_location = LIKELIHOODS[self.likelihood].location
-        if self.out_activation != "identity" and not has_location:
+        has_location = has_kinds(self.likelihood) or LIKELIHOODS[self.likelihood].location
+        if has_kinds(self.likelihood):
+            self._check_parameters_of_tables()
+        elif self.out_activation != "identity" and not has_location:
             raise ValueError(
                 f"out_activation={self.out_activation!r} goes with likelihood='gaussian' or "
                 f"'laplace'; {self.likelihood!r} has its own, given the output as logits or log "
@@ -110,6 +113,20 @@ class EncoderDecoder(NetworkAutoencoder):
         obstacle = self._obstacle_to_linear_start()
         if self.init == "linear" and obstacle:
             raise ValueError(f"init='linear' needs {obstacle} Set init=None or 'random'.")
+
+    def _check_parameters_of_tables(self) -> None:
+        """Raise for parameters that go with one likelihood for all columns alone."""
+        for name, usual in (("out_activation", "identity"), ("network", "mlp")):
+            if (value := getattr(self, name)) != usual:
+                raise ValueError(
+                    f"{name}={value!r} goes with one likelihood for all columns; with likelihood="
+                    f"{self.likelihood!r} it must be {usual!r}."
+                )
+        if self.image_shape is not None:
+            raise ValueError(
+                f"image_shape={self.image_shape!r} goes with one likelihood for all columns; with "
+                f"likelihood={self.likelihood!r} it must be None."
+            )
 
     def _obstacle_to_linear_start(self) -> str | None:
         """What a linear start needs and has not; None if there is nothing."""
@@ -140,9 +157,10 @@ class EncoderDecoder(NetworkAutoencoder):
         )
         if model is None:
             return
-        floor = model.noise_floor(architecture.noise_variance == "per_feature")
-        self._architecture = replace(architecture, noise_floor=floor)
-        module.architecture = self._architecture
+        if architecture.columns is None:  # of a table the columns have each a floor of their own
+            floor = model.noise_floor(architecture.noise_variance == "per_feature")
+            self._architecture = replace(architecture, noise_floor=floor)
+            module.architecture = self._architecture
         some = train[some_of(len(train), _LOADING_ROWS, self._seed + 6)]
         batch = rows.batch(some.to(rows.index_device))
         generator = torch.Generator(rows.device).manual_seed(self._seed + 5)

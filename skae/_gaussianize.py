@@ -116,7 +116,7 @@ class GaussianizeMixin(LatentPathsMixin):
         codes = self._units.codes_of(self.density_.from_normal(U), np.float64)
         if not decode:
             return self._to_frame(codes, X, self.get_feature_names_out())
-        return self._to_frame(self._decode(codes), X)
+        return self._rows_out(self._decode(codes), beside=X)
 
     def interpolate(self, x0: ArrayLike, x1: ArrayLike, n: int = 10, *, path: str = "codes") -> Any:
         """Decode codes on the way from that of one row to that of another.
@@ -156,4 +156,4 @@ class GaussianizeMixin(LatentPathsMixin):
             fraction = np.linspace(0.0, 1.0, n)[:, None]
             between = (1 - fraction) * first + fraction * last
             codes = self._units.codes_of(self.density_.from_normal(between))
-        return self._to_frame(self._decode(codes))
+        return self._rows_out(self._decode(codes))

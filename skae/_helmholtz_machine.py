@@ -12,6 +12,7 @@ J. Bornschein and Y. Bengio (2015). Reweighted wake-sleep. ICLR.
 :doi:`10.48550/arXiv.1406.2751`
 """
 
+from collections.abc import Mapping
 from math import ceil
 from numbers import Integral
 from typing import Any, ClassVar, NamedTuple, Self
@@ -24,6 +25,7 @@ from torch import Tensor
 from skae._inference.helmholtz import (
     MAX_UNITS,
     Enumeration,
+    column_scores,
     drawn,
     drawn_terms,
     importance_bounds,
@@ -33,6 +35,7 @@ from skae._inference.row_draws import RowDraws
 from skae._latent_samples import LatentSamplesMixin
 from skae._modules.helmholtz import ALGORITHMS, HelmholtzArchitecture, HelmholtzModule
 from skae._network_autoencoder import NetworkAutoencoder
+from skae._tables.kinds import holds_categories
 from skae._training.data import Data, Dataset, chunks
 from skae._training.trainer import slices
 from skae._utils.validation import Interval, StrOptions, private_generator
@@ -212,7 +215,7 @@ class HelmholtzMachine(LatentSamplesMixin, NetworkAutoencoder):
         **NetworkAutoencoder._parameter_constraints,
         "algorithm": [StrOptions(set(ALGORITHMS))],
         "n_particles": [_COUNT, None],
-        "likelihood": [StrOptions({"auto", "bernoulli", "gaussian"})],
+        "likelihood": [StrOptions({"auto", "bernoulli", "gaussian", "categorical"}), Mapping],
         "solver": [StrOptions({"adam", "adamw", "sgd"})],
     }
 
@@ -223,9 +226,10 @@ class HelmholtzMachine(LatentSamplesMixin, NetworkAutoencoder):
         hidden_layer_sizes: Any = (),
         algorithm: str = "wake-sleep",
         n_particles: int | None = None,
-        likelihood: str = "auto",
+        likelihood: Any = "auto",
         noise_variance: str | float = "scalar",
         missing: str = "mask",
+        handle_unknown: str = "error",
         solver: str = "adam",
         alpha: float = 0.0,
         batch_size: int = 128,
@@ -253,6 +257,7 @@ class HelmholtzMachine(LatentSamplesMixin, NetworkAutoencoder):
         self.likelihood = likelihood
         self.noise_variance = noise_variance
         self.missing = missing
+        self.handle_unknown = handle_unknown
         self.solver = solver
         self.alpha = alpha
         self.batch_size = batch_size
@@ -299,19 +304,28 @@ class HelmholtzMachine(LatentSamplesMixin, NetworkAutoencoder):
     ) -> Data:
         """Choose the likelihood, where that is left to the rows; then as in the base."""
         binary = is_binary(X)
-        self.likelihood_ = self.likelihood
-        if self.likelihood == "auto":
+        if "_table" in vars(self):
+            self.likelihood_ = "mixed"
+        elif self.likelihood == "auto":
             before = None if previous is None else previous._architecture.likelihood
             self.likelihood_ = before or ("bernoulli" if binary else "gaussian")
+        else:
+            self.likelihood_ = self.likelihood
         self._binarised = self.likelihood_ == "bernoulli" and not binary
         return super()._begin(X, sample_weight, y, previous, rng)
+
+    def _has_kinds(self, X: Any) -> bool:
+        """With "auto" only where some column is a category: else there is one for all columns."""
+        if self.likelihood != "auto":
+            return super()._has_kinds(X)
+        return holds_categories(X)
 
     def _check_support(self, low: Tensor, high: Tensor) -> None:
         """As in the base; where the likelihood was not asked for, say where it comes from."""
         try:
             super()._check_support(low, high)
         except ValueError as error:
-            if self.likelihood != "auto":
+            if self.likelihood != "auto" or "_table" in vars(self):
                 raise
             raise ValueError(
                 f"{error} likelihood='auto' took it, as all values in fit were 0 or 1; fit anew "
@@ -416,7 +430,7 @@ class HelmholtzMachine(LatentSamplesMixin, NetworkAutoencoder):
         self._check_sample_arguments(n_samples, True)
         self._check_argument("return_layers", return_layers, ["boolean"])
         rows, layers = self._dreamt(n_samples, private_generator(random_state), noise=True)
-        frame = self._to_frame(rows)
+        frame = self._rows_out(rows)
         return (frame, layers) if return_layers else frame
 
     # --------------------------------------------------------------------- density
@@ -594,6 +608,12 @@ class HelmholtzMachine(LatentSamplesMixin, NetworkAutoencoder):
         with self._trainer.inference(len(data.X) * n_importance):
             draws = self._row_draws(n_importance)
             return importance_bounds(self._trainer.module, self._dataset(data), draws)
+
+    def _column_scores(self, data: Data) -> Array:
+        n_draws = 100
+        with self._trainer.inference(len(data.X) * n_draws):
+            draws = self._row_draws(n_draws)
+            return column_scores(self._trainer.module, self._dataset(data), draws)
 
     def _draw(self, n_samples: int, rng: np.random.RandomState, noise: bool) -> Array:
         return self._dreamt(n_samples, rng, noise)[0]

@@ -776,7 +776,7 @@ class LatentDensityEstimator(
         self._check_sample_arguments(n_samples, noise)
         rng = private_generator(random_state)
         codes = self._draw_codes(n_samples, rng, given)
-        return self._to_frame(self._generate(codes, rng, noise))
+        return self._rows_out(self._generate(codes, rng, noise))
 
     # -------------------------------------------------------------- scores of the data
 

@@ -41,7 +41,7 @@ class LatentPathsMixin(BaseAutoencoder):
             If `n` is less than 2, or `x0` or `x1` is no row.
         """
         check_is_fitted(self)
-        return self._to_frame(self._decode(self._line(x0, x1, n)))
+        return self._rows_out(self._decode(self._line(x0, x1, n)))
 
     def traverse(self, x: ArrayLike, component: int, values: ArrayLike) -> Any:
         """Decode the code of a row with one of its numbers replaced by others.
@@ -68,7 +68,7 @@ class LatentPathsMixin(BaseAutoencoder):
             is no row.
         """
         check_is_fitted(self)
-        return self._to_frame(self._decode(self._replaced(x, component, values)))
+        return self._rows_out(self._decode(self._replaced(x, component, values)))
 
     def _line(self, x0: ArrayLike, x1: ArrayLike, n: int) -> Array:
         self._check_argument("n", n, [Interval(Integral, 2, None, closed="left")])

@@ -4,6 +4,7 @@ import warnings
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from skae._modules.architecture import Architecture
@@ -42,6 +43,8 @@ def principal_model(
         most = min(most, _MOST_PRODUCTS_OF_EM // (n_features * n_components**2))
     chosen = train[some_of(len(train), max(most, 2), seed).numpy()]
     X = data.X[chosen].astype(np.float64)
+    if architecture.columns is not None:
+        X = architecture.columns.expand(torch.from_numpy(X)).numpy()
     X -= architecture.center
     X /= architecture.scale
     weight = None if data.weight is None else data.weight[chosen] / data.weight[chosen].mean()

@@ -6,7 +6,7 @@ begun or gone on with, and what follows from the trained network is learned.
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from math import inf
@@ -27,9 +27,13 @@ from skae._base import BaseAutoencoder
 from skae._callback_parameters import CallbackParametersMixin
 from skae._inference.unexplained import describe, unexplained
 from skae._linear.moments import scaled_weight
-from skae._modules.architecture import Architecture, common_scale, layer_sizes, row_dtype
-from skae._nn.likelihoods import LIKELIHOODS, NoiseSums, WithNoise, explained
+from skae._mixed_rows import MixedRowsMixin
+from skae._modules.architecture import Architecture, layer_sizes, row_dtype, scale_of
+from skae._nn.likelihoods import LIKELIHOODS
+from skae._nn.mixed import SUPPORTS
+from skae._noise_variance import NoiseVarianceMixin
 from skae._several_starts import fit_best_of
+from skae._tables.kinds import has_kinds
 from skae._training.callbacks import Tasks, check_callbacks, check_listeners
 from skae._training.data import (
     Batch,
@@ -72,7 +76,7 @@ _LARGEST = 1e15
 _RENAMED = {"_blueprint": "_architecture", "_own": "_user_modules"}
 
 
-class NetworkAutoencoder(CallbackParametersMixin):
+class NetworkAutoencoder(MixedRowsMixin, NoiseVarianceMixin, CallbackParametersMixin):
     """A network with a likelihood p(x|z) of rows.
 
     Subclasses implement `_make_module`, `_learn_from_outputs` and what is particular to them.
@@ -104,7 +108,8 @@ class NetworkAutoencoder(CallbackParametersMixin):
         **TRAINING_CONSTRAINTS,
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
-        "likelihood": [StrOptions(set(LIKELIHOODS))],
+        "likelihood": [StrOptions({*LIKELIHOODS, "categorical", "auto"}), Mapping],
+        "handle_unknown": [StrOptions({"error", "missing"})],
         "noise_variance": [
             StrOptions({"scalar", "per_feature"}),
             Interval(Real, 0, None, closed="neither"),
@@ -195,7 +200,7 @@ class NetworkAutoencoder(CallbackParametersMixin):
             message = describe(
                 found,
                 getattr(self, "feature_names_in_", None),
-                scalable=LIKELIHOODS[self._architecture.likelihood].location,
+                scalable=self._architecture.squares,
                 cures=f"Train longer (it ended after {self.n_iter_} epochs, with max_iter="
                 f"{self.max_iter}), lower learning_rate_init (now {self.learning_rate_init}), or "
                 f"ask for more n_components (now {self.n_components}).",
@@ -305,21 +310,24 @@ class NetworkAutoencoder(CallbackParametersMixin):
         self._check_parameters(X.shape[1])
         self._choose_sizes(len(X))
         self._seed = int(rng.randint(2**31 - 1))
-        spread = spread_of(X, weight)
+        columns = self._columns()
+        spread = spread_of(X, weight, columns)
         if spread.any_missing:
             check_every_column_seen(X, getattr(self, "feature_names_in_", None))
         self._architecture = self._Architecture(
             **self._fields(X.shape[0]),
-            n_features=X.shape[1],
+            n_features=len(spread.mean),
             n_codes=self._n_latents(),
             n_conditions=0 if condition is None else condition.shape[1],
             with_mask=spread.any_missing,
             center=spread.mean.numpy(),
-            scale=common_scale(spread, X.dtype),
+            scale=scale_of(spread, X.dtype, columns),
             range=(float(spread.low.min()), float(spread.high.max())),
             row_dtype=row_dtype(X.dtype),
+            **self._fields_of_table(),
         )
-        self._check_support(spread.low, spread.high)
+        ends = spread.low, spread.high
+        self._check_support(*(ends if columns is None else map(columns.first, ends)))
         self._check_size(spread)
         # The fitted model goes on with these, whatever the parameters become.
         self._user_modules = self._given_modules()
@@ -333,7 +341,7 @@ class NetworkAutoencoder(CallbackParametersMixin):
         """Go on from an earlier fit with the parameters of today, where they can change."""
         self._check_parameters(X.shape[1])
         architecture = previous._architecture
-        check_same_columns(self, X.shape[1], previous, architecture.n_features)
+        check_same_columns(self, X.shape[1], previous, previous.n_features_in_)
         now, then = self._fields(X.shape[0]), architecture.as_dict()
         changed = [n for n in now if now[n] != then[n] and n not in architecture.changeable]
         if changed:
@@ -356,7 +364,10 @@ class NetworkAutoencoder(CallbackParametersMixin):
 
     def _fields(self, n_rows: int) -> dict[str, Any]:
         """Fields of the architecture that parameters decide, where there are so many rows."""
-        return self._Architecture.from_params(self, self._derived_fields())
+        derived = self._derived_fields()
+        if "_table" in vars(self):
+            derived["likelihood"] = "mixed"
+        return self._Architecture.from_params(self, derived)
 
     def _new_module(self, seed: int) -> TrainableModule:
         with preserve_rng_state():
@@ -494,6 +505,7 @@ class NetworkAutoencoder(CallbackParametersMixin):
             reread=reread,
             device=self._trainer.device,
             near=near,
+            columns=self._architecture.columns,
         )
 
     def _map_rows(
@@ -523,52 +535,15 @@ class NetworkAutoencoder(CallbackParametersMixin):
 
     def _in_data_units(self, rows: Tensor) -> Array:
         """Rows out of the network's units, of the type that holds those of training."""
-        architecture = self._architecture
-        targets = architecture.units.targets
-        rows = rows.cpu() if targets is None else targets.undo(rows)
-        return rows.numpy().astype(architecture.row_dtype, copy=False)
-
-    def _noise_so_far(self) -> Tensor | None:
-        """The published noise variance, in the network's units."""
-        if self.noise_variance_ is None:
-            return None
-        scale = self._architecture.target_scale
-        return torch.as_tensor(np.asarray(self.noise_variance_) / scale**2, dtype=torch.float32).to(
-            self._trainer.device
-        )
-
-    def _learn_noise_of_draws(
-        self, rows: Dataset, weight: float, n_draws: int, drawn: Callable[..., Iterator[Any]]
-    ) -> None:
-        """The noise of outputs at draws of codes, other draws in every call.
-
-        `drawn` makes of the module, rows, a number and a generator batches, outputs and weights.
-        """
-        module = self._trainer.module
-        noise = NoiseSums(module.likelihood)
-        # A linear start has the noise of its optimum, which draws would blur.
-        if noise.likelihood is not None and not self.net_.at_start_:
-            seed = self._seed + 1_000_003 * self.n_iter_
-            generator = torch.Generator(rows.device).manual_seed(seed)
-            with self._trainer.inference(len(rows) * n_draws):
-                for batch, output, w in drawn(module, rows, n_draws, generator):
-                    noise.add(*explained(batch, output, w))
-            noise.settle(weight, self._noise_so_far() if weight < 1 else None)
-        self._publish_noise()
-
-    def _publish_noise(self) -> None:
-        """The noise variance in the units of the data."""
-        likelihood = self._trainer.module.likelihood
-        self.noise_variance_ = None
-        if isinstance(likelihood, WithNoise):
-            variance = likelihood.variance.cpu().double().numpy()
-            variance = variance * self._architecture.target_scale**2
-            self.noise_variance_ = variance if variance.ndim else float(variance)
+        found: Array = self._architecture.in_data_units(rows.cpu()).numpy()
+        return found.astype(self._architecture.row_dtype, copy=False)
 
     # --------------------------------------------------------------------------- checks
 
     def _check_rows(self, X: Any, *, reset: bool, min_rows: int = 1) -> Any:
         """As in the base, but without converting whole arrays: networks cast by the batch."""
+        if "_table" in vars(self) or (reset and self._has_kinds(X)):
+            return self._check_table(X, reset=reset, min_rows=min_rows)
         X = validate_data(
             self,
             as_rows(self, X),
@@ -586,16 +561,22 @@ class NetworkAutoencoder(CallbackParametersMixin):
 
     def _check_support(self, low: Tensor, high: Tensor) -> None:
         """Raise if some column, of these minima and maxima, has values that cannot be."""
-        name, (least, most) = self._support()
+        kinds = self._architecture.kinds
+        if kinds:
+            name, supports = "likelihood", [SUPPORTS[kind] for kind in kinds]
+        else:
+            name, support = self._support()
+            supports = [support] * len(low)
+        least, most = torch.tensor(supports).T
         wrong = ((low < least) | (high > most)).nonzero()
         if len(wrong):
             column = int(wrong[0])
             names = getattr(self, "feature_names_in_", None)
             which = f"column {column}" if names is None else f"column {names[column]!r}"
+            value = kinds[column] if kinds else getattr(self._architecture, name)
             raise ValueError(
-                f"{name}={getattr(self._architecture, name)!r} allows values in [{least:g}, "
-                f"{most:g}]; {which} of X has values from {float(low[column]):g} to "
-                f"{float(high[column]):g}."
+                f"{name}={value!r} allows values in [{least[column]:g}, {most[column]:g}]; {which} "
+                f"of X has values from {float(low[column]):g} to {float(high[column]):g}."
             )
 
     def _check_size(self, spread: Spread) -> None:
@@ -617,7 +598,9 @@ class NetworkAutoencoder(CallbackParametersMixin):
 
     def _check_range(self, X: Array, as_targets: bool = False) -> None:
         """Raise for rows that the likelihood cannot score, or the decoder not write."""
-        if self._support(as_targets)[1] == (-inf, inf):
+        kinds = self._architecture.kinds
+        supports = {SUPPORTS[k] for k in kinds} if kinds else {self._support(as_targets)[1]}
+        if supports == {(-inf, inf)}:
             return
         source = as_tensor(X)
         low = torch.full((X.shape[1],), torch.inf, dtype=torch.float64)
@@ -632,6 +615,8 @@ class NetworkAutoencoder(CallbackParametersMixin):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float32"]
         tags.input_tags.allow_nan = self.missing == "mask"
+        table = has_kinds(self.likelihood)
+        tags.input_tags.categorical, tags.input_tags.string = table, table
         return tags
 
     # ---------------------------------------------------------------------------- files

@@ -22,7 +22,13 @@ from skae._conditional import ConditionalMixin
 from skae._encoder_decoder import EncoderDecoder
 from skae._inference.bounds import RowLikelihood
 from skae._inference.row_draws import RowDraws
-from skae._inference.vae import drawn, importance_bounds, imputed_draws, imputed_means
+from skae._inference.vae import (
+    column_scores,
+    drawn,
+    importance_bounds,
+    imputed_draws,
+    imputed_means,
+)
 from skae._latent_information import ACTIVE, ALL_DRAWS, COUNT, LatentInformationMixin
 from skae._latent_samples import LatentSamplesMixin
 from skae._linear.running import running_variance
@@ -292,9 +298,10 @@ class VAE(
         pooling: str = "stride",
         encoder: nn.Module | None = None,
         decoder: nn.Module | None = None,
-        likelihood: str = "gaussian",
+        likelihood: Any = "gaussian",
         noise_variance: str | float = "scalar",
         missing: str = "mask",
+        handle_unknown: str = "error",
         prior: str = "standard",
         n_prior_components: int = 10,
         conditional: bool = False,
@@ -338,6 +345,7 @@ class VAE(
         self.likelihood = likelihood
         self.noise_variance = noise_variance
         self.missing = missing
+        self.handle_unknown = handle_unknown
         self.prior = prior
         self.n_prior_components = n_prior_components
         self.conditional = conditional
@@ -572,7 +580,9 @@ class VAE(
                 which = incomplete[part]
                 values = self._in_data_units(torch.from_numpy(guess[part]))
                 completed[which] = np.where(missing[which], values, completed[which])
-        return self._to_frame(filled[0], X) if n_draws is None else filled
+        if n_draws is None:
+            return self._rows_out(filled[0], like=X)
+        return np.stack([self._as_numbers(rows) for rows in filled])
 
     # ------------------------------------------------------------------- the hooks
 
@@ -602,6 +612,12 @@ class VAE(
         with self._trainer.inference(len(data.X) * n_importance):
             draws = self._row_draws(n_importance)
             return importance_bounds(self._trainer.module, self._dataset(data), draws)
+
+    def _column_scores(self, data: Data) -> Array:
+        n_draws = 100
+        with self._trainer.inference(len(data.X) * n_draws):
+            draws = self._row_draws(n_draws)
+            return column_scores(self._trainer.module, self._dataset(data), draws)
 
     def _draw(
         self,

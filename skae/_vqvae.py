@@ -345,10 +345,11 @@ class VQVAE(EmbeddingOutputMixin, IndexPriorMixin, EncoderDecoder):
         pooling: str = "stride",
         encoder: nn.Module | None = None,
         decoder: nn.Module | None = None,
-        likelihood: str = "gaussian",
+        likelihood: Any = "gaussian",
         noise_variance: str | float = "scalar",
         calibration: str | bool = "auto",
         missing: str = "mask",
+        handle_unknown: str = "error",
         init: str | None = None,
         solver: str = "adam",
         alpha: float = 0.0,
@@ -400,6 +401,7 @@ class VQVAE(EmbeddingOutputMixin, IndexPriorMixin, EncoderDecoder):
         self.noise_variance = noise_variance
         self.calibration = calibration
         self.missing = missing
+        self.handle_unknown = handle_unknown
         self.init = init
         self.solver = solver
         self.alpha = alpha
@@ -605,6 +607,15 @@ class VQVAE(EmbeddingOutputMixin, IndexPriorMixin, EncoderDecoder):
             return log_prob - module.log_units(batch) + log_prior
 
         return self._map_rows(Data(X), compute)
+
+    def _column_scores(self, data: Data) -> Array:
+        module = self._trainer.module
+
+        def compute(batch: Batch) -> Tensor:
+            nats: Tensor = module.column_nats(batch, module(batch)[2])
+            return nats
+
+        return self._map_rows(data, compute, self.n_features_in_)
 
     def _draw(self, n_samples: int, rng: np.random.RandomState, noise: bool) -> Array:
         generator = self._trainer.generator(rng)

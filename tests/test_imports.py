@@ -20,6 +20,7 @@ FLOORS = (
     "_utils",
     "_linear",
     "_mixture",
+    "_tables",
     "_training",
     "_nn",
     "_modules",

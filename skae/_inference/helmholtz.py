@@ -21,8 +21,10 @@ from torch.nn.functional import softplus
 from torch.special import ndtr
 
 from skae._inference.row_draws import RowDraws, blocks, pieces
+from skae._inference.weighted_means import WeightedMeans
 from skae._modules.helmholtz import HelmholtzModule, Recognised, total
 from skae._nn.likelihoods import WithNoise
+from skae._nn.mixed import Mixed
 from skae._training.data import Batch, Dataset, chunks
 
 # As many units have a million states.
@@ -78,6 +80,21 @@ def importance_bounds(
             so_far = torch.logaddexp(so_far, log_weight.logsumexp(-1))
         bounds[part] = (so_far - log(len(draws)) - module.log_units(batch)).cpu().numpy()
     return bounds
+
+
+def column_scores(module: HelmholtzModule, rows: Dataset, draws: RowDraws) -> NDArray[np.float32]:
+    """E[log p(x_j|h)|x] of every column j, a mean by importance weights; nats, in data units."""
+    width = rows.data.X.shape[1]
+    scores = np.empty((len(rows), width), dtype=np.float32)
+    for part, batch, some in _recognised(module, rows, draws):
+        found_means = WeightedMeans(len(batch.y), width, rows.device)
+        for found, states in some:
+            seen = None if batch.seen is None else batch.seen[:, None]
+            log_p, output = module.log_p(batch.y[:, None], seen, states)
+            log_weight = total(log_p) - total(found.log_q())
+            found_means.add(log_weight, module.column_nats(batch, output))
+        scores[part] = found_means.mean.cpu().numpy()
+    return scores
 
 
 def drawn_terms(module: HelmholtzModule, rows: Dataset, draws: RowDraws) -> NDArray[np.float32]:
@@ -195,6 +212,10 @@ class Enumeration:
     def _log_px(self, output: Tensor) -> Callable[[Batch], Tensor]:
         """log p(x|h_1) of the rows of a batch given outputs, (n_rows, n_outputs), by products."""
         likelihood = self.module.likelihood
+        if isinstance(likelihood, Mixed):
+            return lambda batch: likelihood.row_log_prob(
+                batch.y[:, None], output, None if batch.seen is None else batch.seen[:, None]
+            )
         if not isinstance(likelihood, WithNoise):
             log_norm = softplus(output)
             return lambda batch: _seen(batch, 1) @ output.T - _seen(batch, 0) @ log_norm.T

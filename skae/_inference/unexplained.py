@@ -83,6 +83,11 @@ def unexplained(module: LikelihoodModule, rows: Dataset) -> Unexplained:
     # mean: with it the residual may be twice the variance.
     limit = _LIMIT * (2 if isinstance(module.likelihood, Laplace) else 1)
     worse = varies & usual & (residual > limit * variance) & (more > _ERRORS * error)
+    columns = module.architecture.columns
+    if columns is not None:  # of a category all levels together
+        worse = columns.total(worse.double()) > 0
+        residual, variance = columns.total(residual), columns.total(variance)
+        worse &= residual > limit * variance
     return Unexplained(residual.numpy(), variance.numpy(), worse.numpy())
 
 
@@ -97,8 +102,10 @@ def _rounding(module: LikelihoodModule, rows: Dataset, mean: Tensor) -> Tensor:
     """By how much rounding moves the values of each column, in the decoder's units."""
     architecture, dtype = module.architecture, rows.data.X.dtype
     eps = float(np.finfo(dtype).eps) if dtype.kind == "f" else 0.0
-    of_rows = eps * (torch.from_numpy(abs(architecture.center)) + architecture.scale)
-    return of_rows / architecture.target_scale + torch.finfo(torch.float32).eps * mean.abs()
+    of_rows = torch.from_numpy(
+        eps * (abs(architecture.center) + architecture.scale) / architecture.target_scale
+    )
+    return of_rows + torch.finfo(torch.float32).eps * mean.abs()
 
 
 def describe(

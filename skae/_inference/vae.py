@@ -4,7 +4,7 @@ Rows come in pieces and draws in blocks, so that memory stays bounded whatever t
 number. Nothing here takes gradients.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from math import log
 from typing import NamedTuple
 
@@ -16,12 +16,10 @@ from torch import Tensor
 
 from skae._inference import row_draws
 from skae._inference.row_draws import RowDraws, blocks, log_q, pieces
+from skae._inference.weighted_means import WeightedMeans
 from skae._modules.vae import VAEModule
 from skae._nn.gaussian_latents import Components, DiagonalGaussian, kl_by_code, log_prior
 from skae._training.data import Batch, Dataset
-
-# Less than any finite log weight.
-_LEAST = -1e30
 
 
 class ElboTerms(NamedTuple):
@@ -114,23 +112,34 @@ def elbo_terms(module: VAEModule, rows: Dataset, draws: RowDraws) -> NDArray[np.
 
 def imputed_means(module: VAEModule, rows: Dataset, draws: RowDraws) -> NDArray[np.float32]:
     """E[x|seen values], a mean of p(x|z_k) by importance weights; the decoder's units."""
-    means = np.empty((len(rows), module.architecture.n_features), dtype=np.float32)
+    width = module.architecture.n_features
+    return _weighted_means(
+        module, rows, draws, width, lambda _, output: module.likelihood.mean(output)
+    )
+
+
+def column_scores(module: VAEModule, rows: Dataset, draws: RowDraws) -> NDArray[np.float32]:
+    """E[log p(x_j|z)|x] of every column j, a mean by importance weights; nats, in data units."""
+    return _weighted_means(module, rows, draws, rows.data.X.shape[1], module.column_nats)
+
+
+def _weighted_means(
+    module: VAEModule,
+    rows: Dataset,
+    draws: RowDraws,
+    width: int,
+    of: Callable[[Batch, Tensor], Tensor],
+) -> NDArray[np.float32]:
+    """Means over p(z|x), by importance weights, of what a function makes of batch and outputs."""
+    means = np.empty((len(rows), width), dtype=np.float32)
     prior = module.prior()
     for part, batch in pieces(rows, len(draws), module.architecture):
         q = module.encode(batch.x)
-        top = torch.full((len(batch.x), 1), -torch.inf, device=rows.device)
-        weight = torch.zeros_like(top)
-        mean = torch.zeros_like(batch.y)
+        found = WeightedMeans(len(batch.x), width, rows.device)
         for block in blocks(len(draws), module.architecture, rows.device):
             for log_weight, _, output in _weighed(module, batch, q, draws.of(q.mean, block), prior):
-                # Weights so far are relative to the largest so far.
-                new_top = torch.maximum(top, log_weight.amax(1, keepdim=True))
-                finite = new_top.clamp(min=_LEAST)  # of labels of frequency zero no weight is
-                old, new = (top - finite).exp(), (log_weight - finite).exp()
-                top, weight = new_top, old * weight + new.sum(1, keepdim=True)
-                of_block = (new[:, None] @ module.likelihood.mean(output))[:, 0]
-                mean = old * mean + of_block
-        means[part] = (mean / weight).cpu().numpy()
+                found.add(log_weight, of(batch, output))
+        means[part] = found.mean.cpu().numpy()
     return means
 
 

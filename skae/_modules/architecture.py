@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skae._nn.likelihoods import LIKELIHOODS, Likelihood, likelihood_module
+from skae._nn.mixed import LOCATED, Mixed
 from skae._nn.networks import (
     FromImages,
     Shape,
@@ -26,6 +27,7 @@ from skae._nn.networks import (
     mlp,
     start_at,
 )
+from skae._training.columns import CATEGORICAL, Columns
 from skae._training.data import Affine, Spread, Units
 
 # Fields that the rows decide.
@@ -38,14 +40,20 @@ _OF_DATA = (
     "scale",
     "range",
     "row_dtype",
+    "kinds",
+    "n_levels",
 )
+# Levels that are rarer count as if they were not, where one-hot columns are scaled.
+_RAREST = 0.01
+# Standard deviations, beside the size of values, that may be rounding.
+_ROUNDING = 1e-14
 
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
     """How many numbers rows and codes have, the likelihood, and the units of the rows."""
 
-    n_features: int
+    n_features: int  # columns of the network: of a category one for each level
     n_codes: int  # of the network
     n_components: int  # of these, how many are in use: the first ones
     n_conditions: int  # numbers that the decoder reads beside the codes
@@ -54,11 +62,15 @@ class Architecture:
     noise_variance: str | float
     with_mask: bool  # the encoder reads, beside the values, which were seen
     center: NDArray[np.float64]  # means of the features
-    scale: float  # root of their mean variance
+    scale: float | NDArray[np.float64]  # root of their mean variance; in a table one for each
     range: tuple[float, float]  # of all values
     # What the learned noise variance is at least, as a share of the features' mean variance.
     noise_floor: float = 1e-4
     row_dtype: str = "float32"  # of rows that come back in the units of the data
+    # Of a table whose columns have likelihoods of their own: what they are, and how many levels
+    # each has, or 0. Else there is one likelihood for all.
+    kinds: tuple[str, ...] = ()
+    n_levels: tuple[int, ...] = ()
 
     # Fields that may change while training goes on.
     changeable: ClassVar[tuple[str, ...]] = ()
@@ -90,45 +102,95 @@ class Architecture:
         """The fields by name, as they are saved."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
+    @cached_property
+    def columns(self) -> Columns | None:
+        """Of a table: where its columns stand among the network's."""
+        return Columns(self.kinds, self.n_levels) if self.kinds else None
+
+    @cached_property
+    def located(self) -> Tensor:
+        """Which columns of the network are explained as they are read: shifted and scaled."""
+        if self.columns is None:
+            return torch.full((self.n_features,), self.rescaled)
+        return self.columns.among(LOCATED)
+
+    @property
+    def squares(self) -> bool:
+        """Whether errors around a location are the loss of all rows."""
+        return not self.kinds and LIKELIHOODS[self.likelihood].location
+
     @property
     def rescaled(self) -> bool:
         """Whether rows are explained in the network's units: if nothing bounds them."""
-        return LIKELIHOODS[self.likelihood].location
+        return self.squares
 
     @cached_property
     def affine(self) -> Affine:
         """The network's units."""
-        return Affine(torch.tensor(self.center), self.scale)  # a copy: files may be read-only
+        scale = self.scale
+        # Copies: files may be read-only.
+        return Affine(
+            torch.tensor(self.center),
+            torch.tensor(scale) if isinstance(scale, np.ndarray) else scale,
+        )
 
-    @property
+    @cached_property
     def units(self) -> Units:
         """In which units rows are read and explained."""
-        return Units(self.affine, self.affine if self.rescaled else None)
+        if self.columns is None:
+            return Units(self.affine, self.affine if self.rescaled else None)
+        center, scale = self.affine.center, torch.as_tensor(self.affine.scale)
+        one = torch.ones_like(scale)
+        targets = Affine(center.where(self.located, 0 * one), scale.where(self.located, one))
+        return Units(self.affine, targets)
 
     @property
-    def target_scale(self) -> float:
+    def target_scale(self) -> float | NDArray[np.float64]:
         """How many units of the data make one of the decoder's."""
-        return self.scale if self.rescaled else 1.0
+        if self.columns is None:
+            return float(self.scale) if self.rescaled else 1.0
+        return np.where(self.located, self.scale, 1.0)
 
     @property
-    def log_scale(self) -> float:
+    def log_scale(self) -> float | NDArray[np.float64]:
         """log |dx/dy| of one feature: by how much a log density changes with the units."""
-        return log(self.target_scale)
+        return log(self.target_scale) if self.columns is None else np.log(self.target_scale)
 
     @property
     def mean_variance(self) -> float:
         """Of the features, in the decoder's units; 1 where no squared error is explained."""
-        location = LIKELIHOODS[self.likelihood].location
-        return (self.scale / self.target_scale) ** 2 if location else 1.0
+        if not self.squares:
+            return 1.0
+        return float((self.scale / self.target_scale) ** 2)
+
+    def start_output(self) -> Tensor:
+        """The output that explains the mean row."""
+        mean = self.affine.center.float()
+        if self.rescaled:
+            return torch.zeros_like(mean)
+        explained = mean.where(~self.located, torch.zeros_like(mean))
+        return self.make_likelihood().natural(explained)
+
+    def in_data_units(self, rows: Tensor) -> Tensor:
+        """Rows out of the network's columns and units, as the data hold them."""
+        targets = self.units.targets
+        if targets is not None:
+            rows = targets.undo(rows).to(getattr(torch, self.row_dtype))
+        return rows if self.columns is None else self.columns.collapse(rows)
 
     def make_likelihood(self) -> Likelihood:
         """The likelihood, in the units of the decoder."""
+        if self.columns is not None:
+            given = None
+            if not isinstance(self.noise_variance, str):
+                given = torch.tensor(self.noise_variance / self.target_scale**2).float()
+            return Mixed(self.columns, given, self.noise_floor)
         return likelihood_module(
             self.likelihood,
             self.n_features,
             self.noise_variance,
-            unit=self.target_scale,
-            mean_variance=(self.scale / self.target_scale) ** 2,
+            unit=float(self.target_scale),
+            mean_variance=float(self.scale / self.target_scale) ** 2,
             floor=self.noise_floor,
         )
 
@@ -164,11 +226,11 @@ class EncoderDecoderArchitecture(Architecture):
     def rescaled(self) -> bool:
         return super().rescaled and self.out_activation == "identity" and not self.own_networks
 
-    @property
+    @cached_property
     def units(self) -> Units:
-        """Your own networks read rows as they are, the built-in ones standardised."""
+        """Your own networks read rows as they are, but for tables; built-in ones standardised."""
         inputs, targets = super().units
-        return Units(None if self.own_networks else inputs, targets)
+        return Units(None if self.own_networks and self.columns is None else inputs, targets)
 
     @property
     def n_code_numbers(self) -> int:
@@ -182,6 +244,8 @@ class EncoderDecoderArchitecture(Architecture):
 
     def stack_obstacle(self) -> str | None:
         """Why networks like this are trained one by one; None if they can be trained as one."""
+        if self.columns is not None:
+            return "its columns have likelihoods of their own"
         if self.own_networks:
             return "it has networks of your own"
         if self.network != "mlp":
@@ -201,6 +265,15 @@ class EncoderDecoderArchitecture(Architecture):
         if not self.tied_weights:
             found[names[id(linear_layers(module.decoder)[0].weight)]] = {1: decoded}
         return found
+
+    def start_output(self) -> Tensor:
+        mean = self.affine.center.float()
+        match self.out_activation:
+            case "logistic":
+                return torch.logit(mean, eps=1e-2)
+            case "tanh":
+                return torch.atanh(mean.clamp(-0.99, 0.99))
+        return super().start_output()
 
     def make_networks(
         self,
@@ -259,18 +332,6 @@ class EncoderDecoderArchitecture(Architecture):
             generator=generator,
         )
 
-    def start_output(self) -> Tensor:
-        """The output that explains the mean row."""
-        mean = self.affine.center.float()
-        if self.rescaled:
-            return torch.zeros_like(mean)
-        match self.out_activation:
-            case "logistic":
-                return torch.logit(mean, eps=1e-2)
-            case "tanh":
-                return torch.atanh(mean.clamp(-0.99, 0.99))
-        return self.make_likelihood().natural(mean)
-
 
 def _plain(kind: Any, name: str, value: Any) -> Any:
     """A parameter as a plain value of the field's type; what may be several kinds as it is.
@@ -288,6 +349,26 @@ def _plain(kind: Any, name: str, value: Any) -> Any:
     if kind == Shape | None:
         return tuple(map(int, value))
     return value
+
+
+def scale_of(
+    spread: Spread, dtype: np.dtype[Any], columns: Columns | None
+) -> float | NDArray[np.float64]:
+    """What rows are divided by as networks read them: one number, or in a table one for each."""
+    return common_scale(spread, dtype) if columns is None else scale_of_each(spread, columns)
+
+
+def scale_of_each(spread: Spread, columns: Columns) -> NDArray[np.float64]:
+    """Of every column of a table the standard deviation, and of levels the root of how often they
+    are seen, as in multiple correspondence analysis."""
+    share = spread.mean.clamp(min=_RAREST).sqrt()
+    size = torch.maximum(spread.low.abs(), spread.high.abs())
+    size = size.where(size > 0, torch.ones_like(size))
+    found = spread.variance.sqrt()
+    # Where nothing but rounding varies, it is the size of the values.
+    found = found.where(found > _ROUNDING * size, size)
+    scale: NDArray[np.float64] = share.where(columns.among((CATEGORICAL,)), found).numpy()
+    return scale
 
 
 def common_scale(spread: Spread, dtype: np.dtype[Any]) -> float:

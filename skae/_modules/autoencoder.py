@@ -103,6 +103,12 @@ class AutoencoderModule(DeterministicModule):
             self.architecture.n_features,
         )
         x, mask = batch.x[:, :n_features], batch.x[:, n_features:]
+        columns = self.architecture.columns
+        if kind == "masking" and columns is not None:  # whole columns, as if they were not seen
+            shape = (len(x), len(columns))
+            chance = torch.rand(shape, generator=generator, device=x.device)
+            kept = (chance >= level).to(x)[:, columns.source.to(x.device)]
+            return torch.cat([x * kept, mask * kept], 1) if mask.shape[1] else x * kept
         if kind == "gaussian":
             x = x + level * torch.empty_like(x).normal_(generator=generator)
         else:

@@ -190,8 +190,9 @@ class DeterministicModule(LikelihoodModule):
             mean = mean * batch.seen
         pair = torch.cat([batch.y, mean])
         if self.architecture.units.targets is not None:
-            center = self.architecture.units.targets.center.to(pair.device, pair.dtype)
-            pair = pair * self.architecture.units.targets.scale + center
+            targets = self.architecture.units.targets
+            scale = torch.as_tensor(targets.scale).to(pair)
+            pair = pair * scale + targets.center.to(pair)
         if self.architecture.image_shape is not None:
             pair = pair.unflatten(1, self.architecture.image_shape)
         with torch.no_grad():

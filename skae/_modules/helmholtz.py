@@ -22,23 +22,23 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
-from torch.special import ndtri
 
 from skae._modules.architecture import Architecture
 from skae._modules.likelihood import LikelihoodModule
+from skae._nn.densities import bernoulli_at, bernoulli_row_log_mass
 from skae._nn.gaussian_latents import log_mean_exp
-from skae._nn.likelihoods import Likelihood, WithNoise, bernoulli_row_log_mass, explained
+from skae._nn.likelihoods import Likelihood, explained
 from skae._nn.networks import dense, start_at
-from skae._training.data import Batch
-from skae._training.module import Blocks, Loss, is_stacking, weighted_mean
+from skae._training.data import Affine, Batch
+from skae._training.module import Blocks, Loss, weighted_mean
 
-# Of uniform numbers, for which the normal distribution has a finite number.
-_LEAST = 2.0**-25
 # Above coins, units are 1 in about a quarter of the rows at first: where half were, they learned
 # the same things (held-out digits scored 1.3 nats less after 8 epochs). Above Gaussians, whose
 # rows lie on both sides of their mean, few units of which some are off found worse optima.
 _START_LOGIT = -1.0
 
+# Units of rows that are explained as they are.
+_AS_THEY_ARE = Affine(torch.tensor(0.0), 1.0)
 # The logit of a unit that is never 1.
 _NEVER = -1e4
 
@@ -56,16 +56,6 @@ def total(parts: list[Tensor]) -> Tensor:
 def full(values: Tensor) -> Tensor:
     """What autocast computed in bfloat16, as float32."""
     return values.float() if values.dtype == torch.bfloat16 else values
-
-
-def sample_bernoulli(logit: Tensor, uniform: Tensor) -> Tensor:
-    """Draws of units, 0 or 1: those are 1 whose uniform number lies below their probability."""
-    # Straight into floats: a comparison's booleans would be converted at five times the cost.
-    chance = torch.sigmoid(logit.detach())
-    if is_stacking():
-        return (uniform < chance).to(chance.dtype)
-    into = chance if chance.shape == uniform.shape else torch.empty_like(uniform)
-    return torch.lt(uniform, chance, out=into)
 
 
 def leave_one_out(costs: Tensor) -> Tensor:
@@ -160,18 +150,21 @@ class HelmholtzModule(LikelihoodModule):
         self.prior_logit = nn.Parameter(torch.full((architecture.n_codes,), start))
         for layer in (*self.up, *self.down):
             nn.init.constant_(layer.bias, start)
-        center = architecture.affine.center.float()
         if not architecture.rescaled:
-            start_at(self.to_rows, likelihood.natural(center))
-        self.register_buffer("shift", -center / architecture.scale, persistent=False)
-        self.register_buffer("per_unit", torch.tensor(1 / architecture.scale), persistent=False)
+            start_at(self.to_rows, architecture.start_output())
+        # From the decoder's units to those that recognition reads.
+        inputs, targets = architecture.affine, architecture.units.targets or _AS_THEY_ARE
+        shift = (targets.center - inputs.center) / inputs.scale
+        self.register_buffer("shift", shift.float(), persistent=False)
+        per_unit = torch.as_tensor(targets.scale / inputs.scale).float()
+        self.register_buffer("per_unit", per_unit, persistent=False)
 
     # ------------------------------------------------------------------ distributions
 
     def read(self, x: Tensor, seen: Tensor | None) -> Tensor:
         """Rows that were drawn as recognition reads them, which is as `Rows` writes others."""
         if not self.architecture.rescaled:
-            x = torch.addcmul(self.shift, x, self.per_unit)  # (x - center) / scale
+            x = torch.addcmul(self.shift, x, self.per_unit)
         if seen is not None:
             x = x * seen
         if self.architecture.with_mask:
@@ -189,7 +182,7 @@ class HelmholtzModule(LikelihoodModule):
             up or self.up, uniform.split(self.architecture.layer_sizes, -1), strict=True
         ):
             logit = full(layer(below))
-            below = sample_bernoulli(logit, u)
+            below = bernoulli_at(logit, u)
             found.states.append(below)
             found.logits.append(logit)
         return found
@@ -212,16 +205,14 @@ class HelmholtzModule(LikelihoodModule):
         The top layer may be given instead.
         """
         *lower, u = uniform.split(self.architecture.layer_sizes, -1)
-        states = [sample_bernoulli(self.prior_logit, u) if top is None else top]
+        states = [bernoulli_at(self.prior_logit, u) if top is None else top]
         for layer, u in zip(reversed(self.down), reversed(lower), strict=True):
-            states.append(sample_bernoulli(full(layer(states[-1])), u))
+            states.append(bernoulli_at(full(layer(states[-1])), u))
         return Dream(states[::-1], full(self.to_rows(states[-1])))
 
     def rows_at(self, output: Tensor, uniform: Tensor) -> Tensor:
         """Draws from p(x|h_1) by uniform numbers."""
-        if not isinstance(self.likelihood, WithNoise):
-            return sample_bernoulli(output, uniform)
-        return output + self.likelihood.variance.sqrt() * ndtri(uniform.clamp(min=_LEAST))
+        return self.likelihood.at(output, uniform)
 
     def probabilities(self, x: Tensor) -> list[Tensor]:
         """Of all layers, from the data up, with probabilities in place of the units below."""
@@ -316,8 +307,7 @@ class HelmholtzModule(LikelihoodModule):
 
     def log_units(self, batch: Batch) -> Tensor:
         """What log densities of the seen values of each row lose in the units of the data."""
-        seen = batch.y.new_full((len(batch.y),), self.architecture.n_features)
-        return (seen if batch.seen is None else batch.seen.sum(1)) * self.architecture.log_scale
+        return batch.y.new_zeros(len(batch.y)) + super().log_units(batch)
 
     def step_scale(self) -> Tensor | float:
         """Of Gaussian rows the noise, as their gradients grow while it shrinks.
@@ -328,7 +318,8 @@ class HelmholtzModule(LikelihoodModule):
         return self.likelihood.step_scale()
 
     def stack_obstacle(self) -> str | None:
-        return None
+        tables = self.architecture.columns is not None
+        return "its columns have likelihoods of their own" if tables else None
 
     def blocks(self) -> Blocks:
         """The units of the top layer; those that a smaller module has not are never 1."""

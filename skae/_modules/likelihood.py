@@ -6,6 +6,7 @@ from collections.abc import Hashable, Iterable
 from dataclasses import fields
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nan
 
@@ -40,8 +41,26 @@ class LikelihoodModule(TrainableModule):
 
     def log_units(self, batch: Batch) -> Tensor | float:
         """What log densities of the seen values lose in the units of the data."""
+        log_scale = self.architecture.log_scale
+        if isinstance(log_scale, np.ndarray):
+            of_columns = torch.as_tensor(log_scale).to(batch.y)
+            return of_columns.sum() if batch.seen is None else batch.seen @ of_columns
         n_seen = self.architecture.n_features if batch.seen is None else batch.seen.sum(1)
-        return n_seen * self.architecture.log_scale
+        return n_seen * log_scale
+
+    def column_nats(self, batch: Batch, output: Tensor) -> Tensor:
+        """log p(x_j|z) of every column j of the data, in its units; 0 of what was not seen.
+
+        Outputs may be of several draws for each row: (n, n_draws, n_outputs).
+        """
+        y, seen = batch.y, batch.seen
+        if output.ndim == 3:
+            y, seen = y[:, None], None if seen is None else seen[:, None]
+        architecture = self.architecture
+        log_scale = torch.as_tensor(architecture.log_scale).to(output)
+        nats = self.likelihood.log_prob(y, output) - log_scale
+        nats = nats if seen is None else nats * seen
+        return nats if architecture.columns is None else architecture.columns.total(nats)
 
     def step_scale(self) -> Tensor | float:
         return self.likelihood.step_scale() / self.architecture.n_features
@@ -91,16 +110,15 @@ class LikelihoodModule(TrainableModule):
 
     def shown_rows(self, batch: Batch) -> Tensor:
         """The rows in the units of the data; NaN where nothing was seen."""
-        rows = batch.y if batch.seen is None else batch.y.masked_fill(batch.seen == 0, nan)
-        return self._in_data_units(rows)
+        rows: Tensor = self.architecture.in_data_units(batch.y)
+        if batch.seen is None:
+            return rows
+        seen, columns = batch.seen, self.architecture.columns
+        seen = seen if columns is None else columns.first(seen)
+        return rows.masked_fill(seen.to(rows.device) == 0, nan)
 
     def shown_output(self, output: Tensor) -> Tensor:
         """Means of p(x|z) in the units of the data; of several draws a row, their mean."""
         means = self.likelihood.mean(output)
-        return self._in_data_units(means if means.ndim == 2 else means.mean(1))
-
-    def _in_data_units(self, rows: Tensor) -> Tensor:
-        targets = self.architecture.units.targets
-        if targets is None:
-            return rows
-        return targets.undo(rows).to(getattr(torch, self.architecture.row_dtype))
+        rows: Tensor = self.architecture.in_data_units(means if means.ndim == 2 else means.mean(1))
+        return rows

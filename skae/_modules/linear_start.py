@@ -119,9 +119,10 @@ class LinearStart:
     @property
     def noise_of_codes(self) -> float:
         """The noise that p(z|x) is for: a given one, or that of the model."""
-        given = self.architecture.noise_variance
-        explains_values = self.architecture.rescaled and not isinstance(given, str)
-        return float(given) / self.architecture.scale**2 if explains_values else self.noise
+        architecture, given = self.architecture, self.architecture.noise_variance
+        if not architecture.rescaled or isinstance(given, str):
+            return self.noise
+        return float(given) / float(architecture.scale) ** 2
 
     @property
     def deviations(self) -> Tensor:
@@ -182,6 +183,10 @@ class LinearStart:
             z = draw(self.batch.x).cpu().double()[:, codes.place]
             loadings = self._learned_loadings(module, (z - codes.shift) / codes.spread)
             loadings = AffineMap(loadings.weight / codes.spread, loadings.bias)
+            located = architecture.located
+            if located.any():  # of these columns the best map is known
+                loadings.weight[located] = (self.axes.T * codes.loading)[located]
+                loadings.bias[located] = self.mean[located]
         begin_as(
             module.decoder,
             AffineMap(select, -codes.shift * gain),
@@ -197,8 +202,10 @@ class LinearStart:
         if not isinstance(likelihood, WithNoise):
             return
         likelihood.floor = self.architecture.noise_floor * self.architecture.mean_variance
-        if likelihood.learned and self.architecture.rescaled:
-            found = of_features if likelihood.variance.ndim else torch.tensor(mean)
+        located = self.architecture.located
+        if likelihood.learned and located.any():
+            found = of_features.where(located, torch.ones_like(of_features))
+            found = found if likelihood.variance.ndim else torch.tensor(mean)
             likelihood.set_variance(found.to(likelihood.variance))
 
     def _learned_loadings(self, module: Any, z: Tensor) -> AffineMap:

@@ -164,7 +164,7 @@ class VAEModule(LikelihoodModule):
         codes = LinearCodes(place, one - one, loading, one, within, others=_LOUD)
         start.set_decoder(self, codes, lambda x: self.encode(x).at(start.draws(n)))
         start.set_noise(self.likelihood, start.residual_variances(signal), start.noise)
-        if self.noise_path is not None and start.architecture.rescaled:
+        if self.noise_path is not None and start.architecture.located.any():
             # What the codes that are cut would explain is noise.
             path = self.noise_path.variance
             whole = start.posterior_log_variances(n)[:n_linear]

@@ -1,116 +1,44 @@
 """What the decoder's output parametrises: p(x|z), feature by feature.
 
-The densities are functions of tensors, in nats, with all their constants. The
-modules add what a network needs besides: the noise that is learned with it, and the
-means, draws and start of its outputs.
+A module has a log density, and what a network needs besides: the noise that is learned with
+it, and the means, draws and start of its outputs.
 
 References
 ----------
-G. Loaiza-Ganem and J. P. Cunningham (2019). The continuous Bernoulli: fixing a pervasive
-error in variational autoencoders. NeurIPS 32. :doi:`10.48550/arXiv.1907.06845`
-
 O. Rybkin, K. Daniilidis and S. Levine (2021). Simple and effective VAE training with
 calibrated decoders. ICML. :doi:`10.48550/arXiv.2006.13202`
 """
 
 from abc import ABC, abstractmethod
 from math import pi
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
-from torch.nn.functional import l1_loss, mse_loss, softplus
+from torch.nn.functional import l1_loss, mse_loss
+from torch.special import ndtri
 
+from skae._nn.densities import (
+    MAX_LOG_RATE,
+    bernoulli_at,
+    bernoulli_log_mass,
+    bernoulli_row_log_mass,
+    continuous_bernoulli_log_density,
+    continuous_bernoulli_mean,
+    gaussian_log_density,
+    laplace_log_density,
+    poisson_log_mass,
+)
 from skae._training.data import Batch
-from skae._training.module import is_stacking
 
-# exp of an output stays finite in float32, and so do sums of it.
-_MAX_LOG_RATE = 60.0
 # Where continuous Bernoulli outputs start at most: there the mean is 0.02 or 0.98.
 _MAX_LOGIT = 50.0
+# Of uniform numbers, for which the normal distribution has a finite number.
+_LEAST = 2.0**-25
+# Halvings of a range of counts.
+_BISECTIONS = 30
 # How much a batch weighs in the running estimate of the noise.
 MOMENTUM = 0.05
-
-
-# ------------------------------------------------------------------------ densities
-
-
-def gaussian_log_density(x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
-    """log N(x; mean, variance)."""
-    return -0.5 * ((x - mean).square() / variance + (2 * pi * variance).log())
-
-
-def laplace_log_density(x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
-    """Log density of the double exponential with this mean and variance 2b²."""
-    b = (variance / 2).sqrt()
-    return -(x - mean).abs() / b - (2 * b).log()
-
-
-def bernoulli_log_mass(x: Tensor, logit: Tensor) -> Tensor:
-    """x log λ + (1 - x) log(1 - λ), λ = 1 / (1 + e^-logit); for x in (0, 1) its expectation."""
-    return x * logit - softplus(logit)
-
-
-def bernoulli_row_log_mass(x: Tensor, logit: Tensor) -> Tensor:
-    """The sum of `bernoulli_log_mass` over the last axis.
-
-    For x without a gradient, and logits in full precision.
-    """
-    if logit.requires_grad and torch.is_grad_enabled() and not is_stacking():
-        return cast(Tensor, _RowLogMass.apply(x, logit.expand(x.shape)))
-    return bernoulli_log_mass(x, logit).sum(-1)
-
-
-class _RowLogMass(torch.autograd.Function):
-    """Saves what the gradient is, x - λ, and so half the passes over the values."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, logit: Tensor) -> Tensor:
-        chance = torch.sigmoid(logit)
-        ctx.save_for_backward(torch.sub(x, chance, out=chance))
-        return (x * logit).sum(-1) - softplus(logit).sum(-1)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
-        (delta,) = ctx.saved_tensors
-        return None, delta * gradient[..., None]
-
-
-def continuous_bernoulli_log_density(x: Tensor, logit: Tensor) -> Tensor:
-    """Log density of e^(logit x) on [0, 1]: its integral is (e^logit - 1) / logit."""
-    return x * logit - _log_integral(logit)
-
-
-def poisson_log_mass(x: Tensor, log_rate: Tensor) -> Tensor:
-    """x log rate - rate - log x!."""
-    log_rate = log_rate.clamp(max=_MAX_LOG_RATE)
-    return x * log_rate - log_rate.exp() - torch.lgamma(x + 1)
-
-
-def _log_integral(logit: Tensor) -> Tensor:
-    """log((e^a - 1) / a) = a/2 + log(sinh(h) / h) at h = |a| / 2, also near zero."""
-    half = logit.abs() / 2
-    near = half < 0.3
-    small = torch.where(near, half, 0.0).square()
-    series = small * (1 / 6 - small * (1 / 180 - small * (1 / 2835 - small / 37800)))
-    large = torch.where(near, 1.0, half)  # either branch has a finite gradient everywhere
-    exact = large + torch.log1p(-torch.exp(-2 * large)) - torch.log(2 * large)
-    return logit / 2 + torch.where(near, series, exact)
-
-
-def continuous_bernoulli_mean(logit: Tensor) -> Tensor:
-    """1 / (1 - e^-a) - 1 / a, which is 1/2 + a/12 - a³/720 near zero."""
-    near = logit.abs() < 0.3
-    small = torch.where(near, logit, 0.0)
-    series = 0.5 + small * (1 / 12 - small.square() * (1 / 720 - small.square() / 30240))
-    large = torch.where(near, 1.0, logit.abs())
-    exact = -1 / torch.expm1(-large) - 1 / large  # the mean at -a is 1 minus that at a
-    return torch.where(near, series, torch.where(logit < 0, 1 - exact, exact))
-
-
-# -------------------------------------------------------------------------- modules
 
 
 class Likelihood(nn.Module, ABC):
@@ -134,6 +62,10 @@ class Likelihood(nn.Module, ABC):
     @abstractmethod
     def draw(self, output: Tensor, generator: torch.Generator) -> Tensor:
         """A draw from p(x|z)."""
+
+    @abstractmethod
+    def at(self, output: Tensor, uniform: Tensor) -> Tensor:
+        """The draw from p(x|z) that uniform numbers, one for each output, tell."""
 
     def natural(self, mean: Tensor) -> Tensor:
         """The output whose mean is this: where the decoder starts."""
@@ -296,6 +228,9 @@ class Gaussian(WithNoise):
         noise = torch.empty_like(output).normal_(generator=generator)
         return output + self.variance.sqrt() * noise
 
+    def at(self, output: Tensor, uniform: Tensor) -> Tensor:
+        return output + self.variance.sqrt() * ndtri(uniform.clamp(min=_LEAST))
+
     def deviation(self, x: Tensor, output: Tensor) -> Tensor:
         return mse_loss(output, x, reduction="none")
 
@@ -317,6 +252,10 @@ class Laplace(WithNoise):
         # The difference of two exponentials of scale b.
         first, second = (torch.empty_like(output).exponential_(generator=generator) for _ in "ab")
         return output + (self.variance / 2).sqrt() * (first - second)
+
+    def at(self, output: Tensor, uniform: Tensor) -> Tensor:
+        tail = 2 * torch.minimum(uniform, 1 - uniform).clamp(min=_LEAST)
+        return output + (self.variance / 2).sqrt() * tail.log() * (0.5 - uniform).sign()
 
     def deviation(self, x: Tensor, output: Tensor) -> Tensor:
         return l1_loss(output, x, reduction="none")
@@ -344,6 +283,9 @@ class Bernoulli(Likelihood):
     def draw(self, output: Tensor, generator: torch.Generator) -> Tensor:
         return torch.bernoulli(torch.sigmoid(output), generator=generator)
 
+    def at(self, output: Tensor, uniform: Tensor) -> Tensor:
+        return bernoulli_at(output, uniform)
+
     def natural(self, mean: Tensor) -> Tensor:
         return torch.logit(mean, eps=1e-2)
 
@@ -360,10 +302,12 @@ class ContinuousBernoulli(Likelihood):
         return continuous_bernoulli_mean(output)
 
     def draw(self, output: Tensor, generator: torch.Generator) -> Tensor:
+        return self.at(output, torch.rand(output.shape, generator=generator, device=output.device))
+
+    def at(self, output: Tensor, uniform: Tensor) -> Tensor:
         # The inverse of the distribution function, log(1 + u (e^a - 1)) / a, at a = -|output|.
-        u = torch.rand(output.shape, generator=generator, device=output.device)
         a = -output.abs().clamp(min=1e-4)
-        x = torch.log1p(u * torch.expm1(a)) / a
+        x = torch.log1p(uniform * torch.expm1(a)) / a
         return torch.where(output > 0, 1 - x, x).clamp(0, 1)
 
     def natural(self, mean: Tensor) -> Tensor:
@@ -384,10 +328,22 @@ class Poisson(Likelihood):
         return poisson_log_mass(x, output)
 
     def mean(self, output: Tensor) -> Tensor:
-        return output.clamp(max=_MAX_LOG_RATE).exp()
+        return output.clamp(max=MAX_LOG_RATE).exp()
 
     def draw(self, output: Tensor, generator: torch.Generator) -> Tensor:
         return torch.poisson(self.mean(output), generator=generator)
+
+    def at(self, output: Tensor, uniform: Tensor) -> Tensor:
+        # The least count up to which chances add up to more than this: bisection, in float64.
+        wide = output.dtype if output.device.type == "mps" else torch.float64
+        rate, u = self.mean(output).to(wide), uniform.to(wide)
+        low = torch.full_like(rate, -1.0)
+        high = (rate + 10 * rate.sqrt() + 40).ceil()
+        for _ in range(_BISECTIONS):
+            middle = ((low + high) / 2).floor()
+            enough = torch.special.gammaincc(middle + 1, rate) > u  # P(count <= middle)
+            low, high = torch.where(enough, low, middle), torch.where(enough, middle, high)
+        return high.to(output.dtype)
 
     def natural(self, mean: Tensor) -> Tensor:
         return mean.clamp(min=1e-2).log()

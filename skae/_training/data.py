@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sklearn.utils import assert_all_finite
 from torch import Tensor
 
+from skae._training.columns import Columns
 from skae._training.threads import threads_for
 
 # Rows are checked and converted in pieces of about this size.
@@ -133,19 +134,23 @@ def _is_mapped(X: Any) -> bool:
 
 
 @threads_for(0)
-def spread_of(X: NDArray[Any], weight: NDArray[Any] | None) -> Spread:
+def spread_of(
+    X: NDArray[Any], weight: NDArray[Any] | None, columns: Columns | None = None
+) -> Spread:
     """Moments and range of the columns, in one pass over chunks (Chan et al. 1983).
 
-    By one thread: reading takes most of the time, and there would be much waiting in each chunk.
+    Of a table they are those of the network's columns. By one thread: reading takes most of the
+    time, and there would be much waiting in each chunk.
     """
     source = as_tensor(X)
-    n_features = source.shape[1]
+    n_features = source.shape[1] if columns is None else columns.width
     count = torch.zeros(n_features, dtype=torch.float64)
     mean, scatter = torch.zeros_like(count), torch.zeros_like(count)
     low, high = torch.full_like(count, torch.inf), torch.full_like(count, -torch.inf)
     any_missing = False
     for rows in chunks(len(source), n_features * 8, cached=True):
         x = source[rows].double()
+        x = x if columns is None else columns.expand(x)
         w = torch.ones(len(x), dtype=torch.float64)
         if weight is not None:
             w = torch.as_tensor(np.asarray(weight[rows], dtype=np.float64))
@@ -185,21 +190,26 @@ def in_float32(values: Tensor, *, near: bool = False, copy: bool = False) -> Ten
 
 
 class Affine(NamedTuple):
-    """The network's unit: it sees (x - center) / scale; float64, for exactness far from zero."""
+    """The network's unit: it sees (x - center) / scale; float64, for exactness far from zero.
+
+    There is one scale for all columns, or in a table one for each.
+    """
 
     center: Tensor
-    scale: float
+    scale: float | Tensor
 
     def to(self, device: torch.device) -> Self:
         """The same on a device; float32 where that knows no float64."""
         wide = torch.float32 if device.type == "mps" else torch.float64
-        return self._replace(center=self.center.to(device, wide))
+        scale = self.scale.to(device, wide) if isinstance(self.scale, Tensor) else self.scale
+        return self._replace(center=self.center.to(device, wide), scale=scale)
 
     def apply(self, x: Tensor, near: bool = False) -> Tensor:
         """Rows of any type in the network's units, float32; `near` as in `in_float32`."""
         if x.dtype not in (torch.float32, torch.float64):
             x = x.float() if x.dtype in _SMALL else x.double()
-        standardised = (x - self.center.to(x.dtype)).div_(self.scale)
+        scale = self.scale.to(x.dtype) if isinstance(self.scale, Tensor) else self.scale
+        standardised = (x - self.center.to(x.dtype)).div_(scale)
         if not near:
             standardised.clamp_(-FARTHEST, FARTHEST)
         return standardised.float()
@@ -212,7 +222,8 @@ class Affine(NamedTuple):
 
     def undo(self, y: Tensor) -> Tensor:
         """Rows in the units of the data, float64 on the CPU."""
-        return y.cpu().double() * self.scale + self.center
+        scale = self.scale.cpu() if isinstance(self.scale, Tensor) else self.scale
+        return y.cpu().double() * scale + self.center.cpu()
 
 
 class Units(NamedTuple):
@@ -239,6 +250,8 @@ class Dataset:
         Where the batches are wanted.
     near : bool, default=False
         Whether no value is too far out for float32 to square it, so that none is looked for.
+    columns : Columns, default=None
+        Of a table: how the network's columns are made of its columns.
     """
 
     def __init__(
@@ -250,13 +263,14 @@ class Dataset:
         reread: bool,
         device: torch.device,
         near: bool = False,
+        columns: Columns | None = None,
     ) -> None:
         inputs = None if units.inputs is None else units.inputs.to(device)
         targets = None if units.targets is None else units.targets.to(device)
         if units.targets is units.inputs:
             targets = inputs  # and then one conversion serves both
         self.units, self.with_mask = Units(inputs, targets), with_mask
-        self.device, self.data, self._near = device, data, near
+        self.device, self.data, self._near, self._columns = device, data, near, columns
         X = data.X
         # Beside every row, on the device: its weight and what it is conditioned on.
         self.weight, self.condition = (
@@ -272,13 +286,18 @@ class Dataset:
         self._may_miss = self._source.dtype.is_floating_point and _has_nan(self._source)
         compact = X.dtype.kind != "f" or _is_mapped(X)
         limit = _KEEP_BYTES_OF_COMPACT if compact else _KEEP_BYTES
-        if reread and 4 * X.size <= limit:
+        if reread and 4 * len(X) * self._width <= limit:
             self._kept = self._keep()
         elif device.type != "cpu" and self._fits():
             self._source = self._source.to(device)
 
     def __len__(self) -> int:
         return self._shape[0]
+
+    @property
+    def _width(self) -> int:
+        """How many columns the network explains."""
+        return self._shape[1] if self._columns is None else self._columns.width
 
     @property
     def may_miss(self) -> bool:
@@ -293,7 +312,7 @@ class Dataset:
     def identity(self) -> Hashable:
         """Equal for data sets that are known to make equal batches."""
         X, (weight, condition) = self.data.X, self.data[1:]
-        if weight is not None or condition is not None:
+        if weight is not None or condition is not None or self._columns is not None:
             return id(self)
         units = tuple(
             None if u is None else (u.scale, u.center.cpu().numpy().tobytes()) for u in self.units
@@ -333,6 +352,7 @@ class Dataset:
 
     def _convert(self, values: Tensor, near: bool | None = None) -> Batch:
         near = self._near if near is None else near
+        values = values if self._columns is None else self._columns.expand(values)
         seen = None
         if self._may_miss:
             missing = values.isnan()
@@ -357,7 +377,7 @@ class Dataset:
         """All rows converted, in pieces, so that little is needed beside them."""
         parts = [
             self._convert(self._source[rows].to(self.device))
-            for rows in chunks(len(self), 8 * self._shape[1])
+            for rows in chunks(len(self), 8 * self._width)
         ]
         if len(parts) == 1:
             return parts[0]

@@ -19,7 +19,7 @@ from sklearn.utils import check_scalar, gen_batches
 
 Array = NDArray[Any]
 
-_DATES = (np.datetime64, np.timedelta64, datetime.date, datetime.time, datetime.timedelta)
+DATES = (np.datetime64, np.timedelta64, datetime.date, datetime.time, datetime.timedelta)
 # Values that are looked at together when NaN is sought.
 _CHUNK_VALUES = 2**20
 # How many channels an image has whose channels come last.
@@ -38,7 +38,7 @@ def as_numbers(values: Any, name: str = "X", *, allow_nan: bool = False) -> Any:
     if not isinstance(values, np.ndarray):
         return _of_frame(values, name)
     if values.dtype.kind in "mM":
-        raise _dates_error(name, values.dtype)
+        raise dates_error(name, values.dtype)
     if isinstance(values, np.ma.MaskedArray):
         return _unmasked(values, name, allow_nan)
     return _of_objects(values, name) if values.dtype.kind == "O" else values
@@ -132,10 +132,10 @@ def _of_frame(values: Any, name: str) -> Any:
         return values
     for column, kind in types.items():
         if kind.is_temporal():
-            raise _dates_error(name if column == name else f"{name}, column {column!r},", kind)
+            raise dates_error(name if column == name else f"{name}, column {column!r},", kind)
     if isinstance(frame, nw.Series):
         if str(getattr(values, "dtype", "")).startswith("period"):
-            raise _dates_error(name, values.dtype)
+            raise dates_error(name, values.dtype)
         return _of_objects(frame.to_numpy(), name) if frame.dtype == nw.Object else values
     if frame.implementation.is_pandas_like():
         return _of_pandas(values, list(types), name)
@@ -150,7 +150,7 @@ def _of_pandas(frame: Any, columns: list[Any], name: str) -> Any:
     objects = [column for column in columns if frame[column].dtype == object]
     for column in columns:
         if str(frame[column].dtype).startswith("period"):
-            raise _dates_error(f"{name}, column {column!r},", frame[column].dtype)
+            raise dates_error(f"{name}, column {column!r},", frame[column].dtype)
     categories = [column for column in columns if str(frame[column].dtype) == "category"]
     if objects or categories:
         frame = frame.copy(deep=False)
@@ -180,8 +180,8 @@ def _of_objects(values: Array, name: str) -> Array:
     """Objects with NaN in the place of pandas' NA; dates are refused."""
     kinds = set(map(type, values.flat))
     for kind in kinds:
-        if issubclass(kind, _DATES):
-            raise _dates_error(name, kind.__name__)
+        if issubclass(kind, DATES):
+            raise dates_error(name, kind.__name__)
     pandas = sys.modules.get("pandas")
     if pandas is None or type(pandas.NA) not in kinds:
         return values
@@ -204,7 +204,7 @@ def _unmasked(values: Any, name: str, allow_nan: bool) -> Array:
     return filled
 
 
-def _dates_error(name: str, kind: object) -> TypeError:
+def dates_error(name: str, kind: object) -> TypeError:
     return TypeError(
         f"{name} holds dates or times, of type {kind}; allowed are numbers. Turn them into "
         "numbers first, such as days since a date: (dates - first) / np.timedelta64(1, 'D')."

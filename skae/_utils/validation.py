@@ -23,7 +23,11 @@ from sklearn.utils._param_validation import (
     StrOptions,
     validate_parameter_constraints,
 )
-from sklearn.utils._set_output import _get_container_adapter, _safe_set_output
+from sklearn.utils._set_output import (
+    _get_container_adapter,
+    _get_output_config,
+    _safe_set_output,
+)
 from sklearn.utils.validation import (
     _check_feature_names_in,
     _check_sample_weight,
@@ -39,6 +43,7 @@ __all__ = [
     "RealNotInt",
     "StrOptions",
     "as_rows",
+    "asked_container",
     "average",
     "check_argument",
     "check_codes",
@@ -164,6 +169,13 @@ def to_plain(value: Any) -> NDArray[Any] | Any:
     if type(value) is tuple:
         return tuple(to_plain(item) for item in value)
     return value
+
+
+def asked_container(estimator: Any) -> str | None:
+    """What `set_output` of an estimator, or else of all, asks for; None where nothing is asked."""
+    asked: str = _get_output_config("transform", estimator)["dense"]
+    own = "transform" in getattr(estimator, "_sklearn_output_config", {})
+    return asked if own or asked != "default" else None
 
 
 def to_frame(estimator: Any, rows: Any, original: Any = None, names: Any = None) -> Any:

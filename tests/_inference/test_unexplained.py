@@ -77,7 +77,7 @@ class Shifted:
         n_features, center = X.shape[1], X.astype(np.float64).mean(0)
         self.shift, self.share = torch.as_tensor(shift), share
         self.architecture = SimpleNamespace(
-            n_features=n_features, center=center, scale=1.0, target_scale=1.0
+            n_features=n_features, center=center, scale=1.0, target_scale=1.0, columns=None
         )
         self.likelihood = likelihood_module(
             likelihood, n_features, "scalar", unit=1.0, mean_variance=1.0

@@ -21,7 +21,7 @@ from skae._modules.helmholtz import (
     HelmholtzArchitecture,
     HelmholtzModule,
     leave_one_out,
-    sample_bernoulli,
+    bernoulli_at,
 )
 from skae._training.data import Batch, Data
 
@@ -586,13 +586,13 @@ def test_units_are_lit_below_their_probability():
     """0 or 1, the latter as often as the probability says, in any shape that broadcasts."""
     logit = torch.tensor([-2.0, 0.0, 3.0])
     uniform = torch.rand((20_000, 3), generator=torch.Generator().manual_seed(0))
-    found = sample_bernoulli(logit, uniform).numpy()
+    found = bernoulli_at(logit, uniform).numpy()
     np.testing.assert_array_equal(np.unique(found), [0, 1])
     np.testing.assert_allclose(found.mean(0), special.expit([-2.0, 0.0, 3.0]), atol=0.015)
     np.testing.assert_array_equal(found, uniform.numpy() < special.expit(logit.numpy()))
-    np.testing.assert_array_equal(sample_bernoulli(logit[None, None], uniform[None])[0], found)
+    np.testing.assert_array_equal(bernoulli_at(logit[None, None], uniform[None])[0], found)
     same = logit.expand(20_000, 3)
-    np.testing.assert_array_equal(sample_bernoulli(same, uniform), found)
+    np.testing.assert_array_equal(bernoulli_at(same, uniform), found)
     assert logit.tolist() == [-2.0, 0.0, 3.0]
 
 

@@ -1,0 +1,73 @@
+"""The variance of the noise around what a network makes of codes: learned, and published."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from skae._base import BaseAutoencoder
+from skae._nn.likelihoods import NoiseSums, WithNoise, explained
+from skae._training.data import Dataset
+from skae._training.trainer import Trainer
+
+
+class NoiseVarianceMixin(BaseAutoencoder):
+    """`noise_variance_` of estimators whose network explains rows.
+
+    Attributes
+    ----------
+    noise_variance_ : float or ndarray of shape (n_features,)
+        In squared units of the data; None for likelihoods without.
+    """
+
+    noise_variance_: float | NDArray[np.float64] | None
+    n_iter_: int
+
+    _architecture: Any
+    _trainer: Trainer
+    _seed: int
+
+    def _noise_so_far(self) -> Tensor | None:
+        """The published noise variance, in the network's units."""
+        if self.noise_variance_ is None:
+            return None
+        architecture, variance = self._architecture, np.asarray(self.noise_variance_)
+        if architecture.columns is not None:
+            variance = variance[architecture.columns.source.numpy()]
+        variance = np.nan_to_num(variance / architecture.target_scale**2, nan=1.0)
+        return torch.as_tensor(variance, dtype=torch.float32).to(self._trainer.device)
+
+    def _learn_noise_of_draws(
+        self, rows: Dataset, weight: float, n_draws: int, drawn: Callable[..., Iterator[Any]]
+    ) -> None:
+        """The noise of outputs at draws of codes, other draws in every call.
+
+        `drawn` makes of the module, rows, a number and a generator batches, outputs and weights.
+        """
+        module = self._trainer.module
+        noise = NoiseSums(module.likelihood)
+        # A linear start has the noise of its optimum, which draws would blur.
+        if noise.likelihood is not None and not self._trainer.net.at_start_:
+            seed = self._seed + 1_000_003 * self.n_iter_
+            generator = torch.Generator(rows.device).manual_seed(seed)
+            with self._trainer.inference(len(rows) * n_draws):
+                for batch, output, w in drawn(module, rows, n_draws, generator):
+                    noise.add(*explained(batch, output, w))
+            noise.settle(weight, self._noise_so_far() if weight < 1 else None)
+        self._publish_noise()
+
+    def _publish_noise(self) -> None:
+        """The noise variance in the units of the data."""
+        architecture, likelihood = self._architecture, self._trainer.module.likelihood
+        self.noise_variance_ = None
+        if not isinstance(likelihood, WithNoise):
+            return
+        variance = likelihood.variance.cpu().double().numpy() * architecture.target_scale**2
+        if architecture.columns is None:
+            self.noise_variance_ = variance if variance.ndim else float(variance)
+        elif architecture.located.any():
+            variance = np.where(architecture.located, variance, np.nan)
+            self.noise_variance_ = variance[architecture.columns.place.numpy()]

@@ -1,0 +1,306 @@
+"""Columns as they come in frames and arrays: their values, and what is told of their types."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import cached_property
+from importlib import import_module
+from numbers import Real
+from typing import Any
+
+import narwhals.stable.v2 as nw
+import numpy as np
+from narwhals.exceptions import DuplicateError
+from numpy.typing import NDArray
+from scipy import sparse
+
+from skae._utils.inputs import DATES, as_numbers, check_rows_are_2d, dates_error
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Values:
+    """One column: an array of numbers or booleans, or objects that are text or missing.
+
+    `type` is NumPy's name for a value ("str", "bool", "int64", "float32"), and "" where no value
+    is seen; `dtype` the frame's name for the column's type, and "" in arrays. `levels` are those
+    that a categorical dtype declares.
+    """
+
+    name: Any
+    data: Array
+    type: str
+    missing: Array | None = None
+    dtype: str = ""
+    levels: Array | None = None
+    ordered: bool = False
+
+    def seen(self) -> Array:
+        """The values that are not missing, of text each one once."""
+        if self.type == "":
+            return self.data[:0]
+        if self.type == "str":
+            return np.array(sorted({v for v in set(self.data.tolist()) if isinstance(v, str)}), str)
+        data = self.data if self.missing is None else self.data[~self.missing]
+        return data[~np.isnan(data)] if data.dtype.kind == "f" else data
+
+    def as_floats(self) -> Array:
+        """The numbers of the column, NaN where they are missing."""
+        numbers = self.data.astype(np.float64)
+        if self.missing is not None:
+            numbers[self.missing] = np.nan
+        return numbers
+
+
+class Opened:
+    """A table whose columns are read one after the other, so that one at a time is in memory."""
+
+    def __init__(self, X: Any) -> None:
+        self._X = X = _frame_or_array(X)
+        if isinstance(X, nw.DataFrame):
+            self.n_rows, self.n_columns = X.shape
+            self.container = (
+                "pandas" if X.implementation.is_pandas_like() else X.implementation.value
+            )
+        else:
+            self.n_rows, self.n_columns = X.shape
+            self.container = "numbers" if X.dtype.kind in "biuf" else "objects"
+
+    @cached_property
+    def names(self) -> list[Any]:
+        """The names of the columns where all are text, else their indices."""
+        given = self._X.columns if isinstance(self._X, nw.DataFrame) else []
+        are_text = {isinstance(name, str) for name in given}
+        if are_text == {True, False}:
+            types = sorted({type(name).__name__ for name in given})
+            raise TypeError(
+                "Feature names are only supported if all input features have string names, but "
+                f"your input has {types} as feature name / column name types."
+            )
+        return list(given) if are_text == {True} else list(range(self.n_columns))
+
+    def __iter__(self) -> Iterator[Values]:
+        if isinstance(self._X, nw.DataFrame):
+            for name, column in zip(self.names, self._X.iter_columns(), strict=True):
+                yield _of_series(column, name)
+        else:
+            for j in self.names:
+                yield _of_array(self._X[:, j], j)
+
+
+def container_of(X: Any) -> str:
+    """What holds rows: "pandas", "polars", "pyarrow", "objects" or "numbers", an array of those.
+
+    Lists are arrays of objects where text is among what they hold.
+    """
+    return Opened(X).container
+
+
+def _frame_or_array(X: Any) -> Any:
+    """A narwhals frame or a 2-D array; masked arrays keep their masks."""
+    check_rows_are_2d(X)
+    if hasattr(X, "collect_schema") and not hasattr(X, "to_numpy"):
+        raise TypeError("X is a frame that is not computed yet: give X.collect().")
+    try:
+        frame = nw.from_native(X, eager_only=True, pass_through=True)
+    except DuplicateError as error:
+        raise ValueError(
+            f"X has several columns of one name: rename them, or give an array. {error}"
+        ) from error
+    if isinstance(frame, nw.DataFrame):
+        return frame
+    if sparse.issparse(X):
+        X = X.toarray()
+    elif isinstance(X, (list, tuple)):
+        X = _of_list(X)
+    elif not isinstance(X, np.ndarray):
+        X = np.asarray(as_numbers(X))
+    if X.ndim != 2:
+        raise ValueError(
+            f"Expected 2D array, got {X.ndim}D array instead: rows have one value for each column."
+        )
+    if X.dtype.kind == "c":
+        raise ValueError(f"X is of type {X.dtype}. Complex data not supported.")
+    if X.dtype.kind in "mM":
+        raise dates_error("X", X.dtype)
+    if X.dtype.kind not in "biufOUT":
+        raise ValueError(
+            f"X is an array of type {X.dtype}; allowed are numbers, booleans, text and objects."
+        )
+    return X
+
+
+def _of_list(X: Any) -> Array:
+    """Lists of rows: an array of objects where they hold text, else of numbers."""
+    if any(isinstance(row, np.ma.MaskedArray) for row in X):
+        return np.ma.array(X)
+    array = np.asarray(X)
+    if array.dtype.kind == "U":
+        return np.array(X, dtype=object)
+    if array.dtype.kind == "O" and not any(isinstance(value, str) for value in array.flat):
+        missing = _is_missing(array)
+        try:
+            return np.where(missing, np.nan, array).astype(float)
+        except (TypeError, ValueError):
+            return array  # the error will name the column
+    return array
+
+
+def _of_array(column: Array, name: Any) -> Values:
+    mask = np.ma.getmaskarray(column) if isinstance(column, np.ma.MaskedArray) else None
+    column = np.ma.getdata(column)
+    if column.dtype.kind in "UT":
+        column = column.astype(object)
+    if column.dtype.kind == "O":
+        if mask is not None:
+            column = column.copy()
+            column[mask] = None
+        return _of_objects(column, name, "")
+    return _of_numbers(column, name, mask)
+
+
+def _of_numbers(data: Array, name: Any, missing: Array | None = None, dtype: str = "") -> Values:
+    """A column of numbers or booleans; infinity is refused."""
+    if missing is not None and not missing.any():
+        missing = None
+    if data.dtype.kind == "f" and np.isinf(data if missing is None else data[~missing]).any():
+        raise ValueError(
+            f"X, column {name!r}, holds infinity; allowed are finite numbers, and NaN for what is "
+            "missing."
+        )
+    return Values(name=name, data=data, type=data.dtype.name, missing=missing, dtype=dtype)
+
+
+def _of_series(series: Any, name: Any) -> Values:
+    """A column of a frame."""
+    kind = series.dtype
+    dtype = dtype_text(series.to_native())
+    if kind.is_temporal() or dtype.startswith("period"):
+        raise dates_error(f"X, column {name!r},", dtype)
+    if kind in (nw.Categorical, nw.Enum):
+        return _of_categories(series, name, dtype)
+    if kind == nw.Boolean or kind.is_integer():
+        missing = series.is_null().to_numpy()
+        data = series.fill_null(False if kind == nw.Boolean else 0).to_numpy()
+        if data.dtype.kind != "O":  # as pandas has it
+            return _of_numbers(data, name, missing, dtype)
+        return _of_numbers(data.astype(bool), name, missing, dtype)
+    if kind == nw.Decimal:
+        series = series.cast(nw.Float64)
+    data = np.asarray(series.to_numpy())
+    if data.dtype.kind in "biuf":
+        return _of_numbers(data, name, dtype=dtype)
+    if kind == nw.String:
+        return Values(name=name, data=data.astype(object), type="str", dtype=dtype)
+    return _of_objects(data.astype(object), name, dtype)
+
+
+def _of_categories(series: Any, name: Any, dtype: str) -> Values:
+    """A column of a categorical type, whose levels are those that the type declares."""
+    native = series.to_native()
+    if series.implementation.is_polars():
+        levels = getattr(series.dtype, "categories", None)
+        return Values(
+            name=name,
+            data=series.to_numpy().astype(object),
+            type="str",
+            dtype=dtype,
+            levels=None if levels is None else np.array(levels, dtype=str),
+            ordered=levels is not None,
+        )
+    if hasattr(native, "cat"):
+        declared, codes = native.cat.categories.tolist(), native.cat.codes.to_numpy()
+        ordered = bool(native.cat.ordered)
+    else:
+        pa = import_module("pyarrow")
+        array = pa.chunked_array([pa.array(native)]) if hasattr(native, "array") else native
+        array = array.unify_dictionaries().combine_chunks()
+        if isinstance(array, pa.ChunkedArray):
+            array = array.chunk(0)
+        declared, ordered = array.dictionary.to_pylist(), array.type.ordered
+        codes = array.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    labels = np.empty(len(declared) + 1, dtype=object)
+    labels[:-1] = declared  # the last one, at -1, is None
+    levels = _of_objects(labels[:-1], name, dtype)
+    missing = codes < 0
+    data = labels[codes] if levels.type == "str" else np.append(levels.data, levels.data[:1])[codes]
+    if levels.type == "":
+        data = np.full(len(codes), np.nan)
+    return Values(
+        name=name,
+        data=data,
+        type=levels.type,
+        missing=None if levels.type == "str" else missing,
+        dtype=dtype,
+        levels=levels.data.astype(str) if levels.type == "str" else levels.data,
+        ordered=ordered,
+    )
+
+
+def _of_objects(data: Array, name: Any, dtype: str) -> Values:
+    """A column of objects: all of them text, or numbers, or booleans, where they are seen."""
+    types = {kind for kind in set(map(type, data.tolist())) if not _of_missing(kind)}
+    if types and all(issubclass(kind, str) for kind in types):
+        return Values(name=name, data=data, type="str", dtype=dtype)
+    missing = _is_missing(data)
+    types = set(map(type, data[~missing].tolist()))
+    for kind in types:
+        if issubclass(kind, DATES):
+            raise dates_error(f"X, column {name!r},", kind.__name__)
+        if not issubclass(kind, (str, Real, Decimal, np.bool_)):
+            raise TypeError(
+                f"X, column {name!r}, holds values of type {kind.__name__}; allowed are numbers, "
+                "booleans and text: turn them into text, such as by astype(str)."
+            )
+    if not types:
+        return Values(name=name, data=np.full(len(data), np.nan), type="", dtype=dtype)
+    if any(issubclass(kind, str) for kind in types):
+        if all(issubclass(kind, str) for kind in types):
+            return Values(name=name, data=data, type="str", dtype=dtype)
+        raise TypeError(
+            f"X, column {name!r}, holds values of mixed types, "
+            f"{sorted(kind.__name__ for kind in types)}; allowed are text alone or numbers alone."
+        )
+    if all(issubclass(kind, (bool, np.bool_)) for kind in types):
+        numbers: Any = bool
+    elif any(issubclass(kind, (float, Decimal, np.floating)) for kind in types):
+        numbers = float
+    else:
+        numbers = None
+    data = np.array(np.where(missing, 0, data).tolist(), dtype=numbers)
+    return _of_numbers(
+        data if data.dtype.kind in "biuf" else data.astype(float), name, missing, dtype
+    )
+
+
+def _of_missing(kind: type) -> bool:
+    """Whether all values of a type are missing: None, or pandas' NA."""
+    return kind is type(None) or kind.__name__ in ("NAType", "NaTType")
+
+
+def _is_missing(data: Array) -> Array:
+    """Where objects are None, pandas' NA or NaN."""
+
+    def missing(value: object) -> bool:
+        if isinstance(value, (float, np.floating, Decimal)):
+            return value != value
+        return _of_missing(type(value))
+
+    return np.asarray(np.frompyfunc(missing, 1, 1)(data), dtype=bool)
+
+
+def dtype_text(native: Any) -> str:
+    """The type of a frame's column as text from which it can be made again."""
+    if not hasattr(native, "dtype"):
+        return str(native.type)  # of pyarrow
+    dtype = native.dtype
+    if hasattr(native, "cat") and hasattr(dtype, "ordered"):
+        return f"category[{dtype.categories.dtype}]"
+    if type(native).__module__.partition(".")[0] == "polars":
+        return dtype.base_type().__name__
+    if hasattr(dtype, "pyarrow_dtype"):
+        return f"arrow {dtype.pyarrow_dtype}"
+    if str(dtype) == "string":
+        return f"string[{dtype.storage}]"
+    return str(dtype)
