@@ -34,6 +34,8 @@ class OneHot:
         if not famd:
             self.mean[n_numbers:] = 0.0
         self.scale[self.scale == 0] = 1.0  # a declared level that never occurs
+        levels = [f"{name}_{level}" for name, some in self.levels.items() for level in some]
+        self.names = [*self.numbers, *levels]
 
     def _values(self, frame: pd.DataFrame) -> np.ndarray:
         parts = [frame[self.numbers].to_numpy(float, na_value=np.nan)]
@@ -134,7 +136,7 @@ class PrinceFAMD:
     It has no inverse: numbers and levels are read off its coordinates times its loadings.
     """
 
-    passes = 20
+    passes = 10
 
     def __init__(self, n_components: int = N_CODES) -> None:
         self.n_components = n_components
@@ -153,12 +155,16 @@ class PrinceFAMD:
         if not hasattr(self._famd, "svd_"):
             self._famd.fit(full)
         for _ in range(self.passes):
-            coding = OneHot(full, famd=True)
+            # prince takes frequencies of levels from the rows that it is given, and the moments
+            # of numbers from those that it was fitted to.
+            coding, scaler = OneHot(full, famd=True), self._famd.num_scaler_
+            n = len(coding.numbers)
+            coding.mean[:n], coding.scale[:n] = scaler.mean_, scaler.scale_
             codes = self._famd.row_coordinates(full).to_numpy()
             matrix = codes @ self._famd.svd_.V + self._famd.scaler_.mean_
-            n_numbers = len(coding.numbers)
-            matrix[:, :n_numbers] = self._famd.num_scaler_.inverse_transform(matrix[:, :n_numbers])
-            coding.mean[:n_numbers], coding.scale[:n_numbers] = 0.0, 1.0
+            # It has levels in the order of their names, and those alone that occur.
+            named = pd.DataFrame(matrix, columns=self._famd.feature_names_in_)
+            matrix = named.reindex(columns=coding.names, fill_value=0.0).to_numpy()
             before, full = full, coding.decode(matrix, frame)
             if before.equals(full):
                 break

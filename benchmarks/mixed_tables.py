@@ -1,6 +1,6 @@
 """Tables of numbers, categories, counts and booleans with holes: skae beside linear models.
 
-    pip install "skae[benchmarks]" prince plotnine
+    pip install "skae[benchmarks]"
     python benchmarks/mixed_tables.py
     python benchmarks/mixed_tables.py --tables fair --models "VAE, auto" "FAMD (prince)" --splits 1
 
