@@ -107,6 +107,12 @@ class Architecture:
         """Of a table: where its columns stand among the network's."""
         return Columns(self.kinds, self.n_levels) if self.kinds else None
 
+    @property
+    def n_read(self) -> int:
+        """Numbers of a row that recognition reads: beside the values, which columns were seen."""
+        n_columns = self.n_features if self.columns is None else len(self.columns)
+        return self.n_features + (n_columns if self.with_mask else 0)
+
     @cached_property
     def located(self) -> Tensor:
         """Which columns of the network are explained as they are read: shifted and scaled."""
@@ -144,14 +150,14 @@ class Architecture:
         targets = Affine(center.where(self.located, 0 * one), scale.where(self.located, one))
         return Units(self.affine, targets)
 
-    @property
+    @cached_property
     def target_scale(self) -> float | NDArray[np.float64]:
         """How many units of the data make one of the decoder's."""
         if self.columns is None:
             return float(self.scale) if self.rescaled else 1.0
         return np.where(self.located, self.scale, 1.0)
 
-    @property
+    @cached_property
     def log_scale(self) -> float | NDArray[np.float64]:
         """log |dx/dy| of one feature: by how much a log density changes with the units."""
         return log(self.target_scale) if self.columns is None else np.log(self.target_scale)
@@ -284,7 +290,7 @@ class EncoderDecoderArchitecture(Architecture):
         n_encoded: int,
     ) -> tuple[nn.Module, nn.Module]:
         """Encoder, with `n_encoded` outputs, and decoder: copies of those given, or new ones."""
-        n_inputs = self.n_features * (2 if self.with_mask else 1)
+        n_inputs = self.n_read
         shape = self.image_shape
         if encoder is None:
             to_codes = self._new_encoder(n_inputs, n_encoded, generator)

@@ -90,11 +90,6 @@ class HelmholtzArchitecture(Architecture):
         return (*self.hidden_layer_sizes, self.n_codes)
 
     @property
-    def n_read(self) -> int:
-        """Numbers of a row that recognition reads."""
-        return self.n_features * (2 if self.with_mask else 1)
-
-    @property
     def n_units(self) -> int:
         """Units of all layers."""
         return sum(self.layer_sizes)
@@ -168,7 +163,9 @@ class HelmholtzModule(LikelihoodModule):
         if seen is not None:
             x = x * seen
         if self.architecture.with_mask:
-            x = torch.cat([x, torch.ones_like(x) if seen is None else seen], -1)
+            seen = torch.ones_like(x) if seen is None else seen
+            columns = self.architecture.columns
+            x = torch.cat([x, seen if columns is None else columns.first(seen)], -1)
         return x
 
     def recognise(self, x: Tensor, uniform: Tensor, up: nn.ModuleList | None = None) -> Recognised:

@@ -155,7 +155,9 @@ class LinearStart:
         to_scores = self.axes * (spread / self.deviations)[:, None]
         bias = -to_scores @ self.mean
         if self.architecture.with_mask:  # what was not seen is read as the mean of the model
-            to_scores, bias = torch.cat([to_scores, -to_scores * self.mean], 1), bias.zero_()
+            columns, of_mask = self.architecture.columns, -to_scores * self.mean
+            of_mask = of_mask if columns is None else columns.total(of_mask)
+            to_scores, bias = torch.cat([to_scores, of_mask], 1), bias.zero_()
         begin_as(
             encoder,
             AffineMap(to_scores, bias),

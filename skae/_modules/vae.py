@@ -224,7 +224,8 @@ class VAEModule(LikelihoodModule):
 
     def _as_read(self, rows: Tensor) -> Tensor:
         """Pseudo-rows with a mask beside them where the encoder reads one: all is seen."""
-        return torch.cat([rows, torch.ones_like(rows)], 1) if self.architecture.with_mask else rows
+        n_mask = self.architecture.n_read - self.architecture.n_features
+        return torch.cat([rows, rows.new_ones((len(rows), n_mask))], 1) if n_mask else rows
 
     def decode(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         """What parametrises p(x|z), of codes (..., n_components); conditions are broadcast."""

@@ -217,12 +217,17 @@ class Gaussian(WithNoise):
         return gaussian_log_density(x, output, variance)
 
     def row_log_prob(self, x: Tensor, output: Tensor, seen: Tensor | None = None) -> Tensor:
-        if seen is not None or self.variance.ndim:
+        squares = mse_loss(output, x.expand_as(output), reduction="none")
+        log_norm = (2 * pi * self.variance).log()  # once, not once per value
+        if self.variance.ndim:
+            squares = squares * self.variance.reciprocal()
+            if seen is None:
+                return -0.5 * (squares.sum(-1) + log_norm.sum(-1))
+            return -0.5 * ((squares * seen).sum(-1) + (seen * log_norm).sum(-1))
+        if seen is not None:
             return super().row_log_prob(x, output, seen)
-        # One variance: its logarithm is taken once, not once per value.
-        squares = mse_loss(output, x.expand_as(output), reduction="none").sum(-1)
-        constant = -0.5 * x.shape[-1] * (2 * pi * self.variance).log()
-        return torch.addcdiv(constant, squares, self.variance, value=-0.5)
+        constant = -0.5 * x.shape[-1] * log_norm
+        return torch.addcdiv(constant, squares.sum(-1), self.variance, value=-0.5)
 
     def draw(self, output: Tensor, generator: torch.Generator) -> Tensor:
         noise = torch.empty_like(output).normal_(generator=generator)

@@ -1,11 +1,12 @@
 """p(x|z) of a table whose columns have likelihoods of their own, categories among them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import reduce
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from skae._nn.likelihoods import LIKELIHOODS, Likelihood, WithNoise
 from skae._training.columns import CATEGORICAL, Columns
@@ -48,10 +49,18 @@ class Categorical(Likelihood):
     def log_chances(self, output: Tensor) -> Tensor:
         """log p of every level."""
         with torch.autocast(output.device.type, enabled=False):
-            of_column, mean = self.of_column.to(output), self.mean_of_column.to(output)
-            logit = (output - (output @ mean) @ of_column.T).clamp(max=_MAX_LOGIT)
-            # Each sum is at least 1, as some logit is at least the mean.
+            of_column = self.of_column.to(output)
+            logit = _centred(output, of_column, self.mean_of_column.to(output))
             return logit - (logit.exp() @ of_column).log() @ of_column.T
+
+    def row_log_prob(self, x: Tensor, output: Tensor, seen: Tensor | None = None) -> Tensor:
+        # Of a column that was not seen all levels are 0, which tells as much as `seen`.
+        if x.requires_grad:
+            return self.log_prob(x, output).sum(-1)
+        of_column, mean = self.of_column.to(output), self.mean_of_column.to(output)
+        with torch.autocast(output.device.type, enabled=False):
+            found: Tensor = _RowLogMass.apply(x, output, of_column, mean)
+        return found
 
     def mean(self, output: Tensor) -> Tensor:
         return self.log_chances(output).exp()
@@ -78,6 +87,31 @@ class Categorical(Likelihood):
         return (mean + _LEAST_CHANCE).log()
 
 
+def _centred(output: Tensor, of_column: Tensor, mean_of_column: Tensor) -> Tensor:
+    """Logits less their mean over the levels, bounded: of each column some are at least 0."""
+    return (output - (output @ mean_of_column) @ of_column.T).clamp(max=_MAX_LOGIT)
+
+
+class _RowLogMass(torch.autograd.Function):
+    """The sum of x log p over all levels of all columns; its gradient is x - p."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, output: Tensor, of_column: Tensor, mean_of_column: Tensor
+    ) -> Tensor:
+        logit = _centred(output, of_column, mean_of_column)
+        weight, seen = logit.exp(), x @ of_column
+        total = weight @ of_column
+        ctx.save_for_backward(x - weight.mul_((seen / total) @ of_column.T))
+        return (x * logit).sum(-1) - (seen * total.log()).sum(-1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor, None, None]:
+        (delta,) = ctx.saved_tensors
+        return None, delta * gradient[..., None], None, None
+
+
 class Mixed(WithNoise):
     """The likelihood of each column, with a noise variance for each that has one, else 1.
 
@@ -101,61 +135,83 @@ class Mixed(WithNoise):
         if noise is not None:
             self.variance.copy_(noise.where(located, torch.ones_like(noise)))
         # In a list they have no state of their own: the noise of all is held here.
-        self._kinds: list[tuple[Likelihood, slice]] = [
-            (_likelihood_of(kind, columns), part) for kind, part in columns.parts.items()
-        ]
+        self._kinds = [_likelihood_of(kind, columns) for kind in columns.parts]
+        self._widths = [part.stop - part.start for part in columns.parts.values()]
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
-        for kind, _ in self._kinds:
+        for kind in self._kinds:
             kind._apply(fn, recurse)
         return super()._apply(fn, recurse)
 
-    def _parts(self, variance: Tensor | None = None) -> Iterator[tuple[Likelihood, slice]]:
-        """The kinds, with their noise, and where their columns stand."""
-        variance = self.variance if variance is None else variance
-        for kind, part in self._kinds:
+    def _with_noise(self, variance: Tensor | None = None) -> list[Likelihood]:
+        """The kinds, those with noise with their part of the variances of all."""
+        parts = (self.variance if variance is None else variance).split(self._widths, -1)
+        for kind, part in zip(self._kinds, parts, strict=True):
             if isinstance(kind, WithNoise):
-                kind.variance = variance[..., part]
-            yield kind, part
+                kind.variance = part
+        return self._kinds
+
+    def _split(self, *values: Tensor | None) -> Iterator[tuple[Any, ...]]:
+        """Of every kind its columns; of None again None."""
+        # Not by slices, of each of which the gradient would be as wide as all columns.
+        parts = [
+            [None] * len(self._widths) if v is None else v.split(self._widths, -1) for v in values
+        ]
+        return zip(*parts, strict=True)
+
+    def _each(self, compute: Callable[..., Tensor], *values: Tensor | None) -> list[Tensor]:
+        """Of every kind, with its noise, what a function makes of its columns."""
+        pairs = zip(self._with_noise(), self._split(*values), strict=True)
+        return [compute(kind, *parts) for kind, parts in pairs]
 
     def density(self, x: Tensor, output: Tensor, variance: Tensor) -> Tensor:
         """Nats of every column; of a category those of a level are the nats of its one column."""
-        found = [kind.log_prob(x[..., p], output[..., p]) for kind, p in self._parts(variance)]
-        return torch.cat(found, -1)
+        pairs = zip(self._with_noise(variance), self._split(x, output), strict=True)
+        return torch.cat([kind.log_prob(*parts) for kind, parts in pairs], -1)
 
     def row_log_prob(self, x: Tensor, output: Tensor, seen: Tensor | None = None) -> Tensor:
-        found = [
-            kind.row_log_prob(x[..., p], output[..., p], None if seen is None else seen[..., p])
-            for kind, p in self._parts()
-        ]
-        return reduce(torch.add, found)
+        return reduce(torch.add, self._each(lambda k, *v: k.row_log_prob(*v), x, output, seen))
 
     def mean(self, output: Tensor) -> Tensor:
-        return torch.cat([kind.mean(output[..., p]) for kind, p in self._parts()], -1)
+        return torch.cat(self._each(lambda kind, o: kind.mean(o), output), -1)
 
     def draw(self, output: Tensor, generator: torch.Generator) -> Tensor:
-        return torch.cat([kind.draw(output[..., p], generator) for kind, p in self._parts()], -1)
+        return torch.cat(self._each(lambda kind, o: kind.draw(o, generator), output), -1)
 
     def at(self, output: Tensor, uniform: Tensor) -> Tensor:
-        return torch.cat([k.at(output[..., p], uniform[..., p]) for k, p in self._parts()], -1)
+        return torch.cat(self._each(lambda kind, *v: kind.at(*v), output, uniform), -1)
 
     def natural(self, mean: Tensor) -> Tensor:
-        return torch.cat([kind.natural(mean[..., p]) for kind, p in self._parts()], -1)
+        return torch.cat(self._each(lambda kind, m: kind.natural(m), mean), -1)
 
     def deviation(self, x: Tensor, output: Tensor) -> Tensor:
         """What the noise is estimated from; 0 of columns without."""
-        found = torch.zeros_like(output)
-        for kind, p in self._kinds:
-            if isinstance(kind, WithNoise):
-                found[..., p] = kind.deviation(x[..., p].expand_as(output[..., p]), output[..., p])
-        return found
+
+        def of_kind(kind: Likelihood, x: Tensor, output: Tensor) -> Tensor:
+            if not isinstance(kind, WithNoise):
+                return torch.zeros_like(output)
+            return kind.deviation(x.expand_as(output), output)
+
+        return torch.cat(self._each(of_kind, x, output), -1)
+
+    @torch.no_grad()
+    def follow(self, x: Tensor, output: Tensor, weight: Tensor | None, seen: Tensor | None) -> None:
+        if not self.learned:
+            return
+        for kind, parts in zip(self._with_noise(), self._split(x, output, seen), strict=True):
+            if isinstance(kind, WithNoise):  # its variance is a view of that of all
+                kind.floor, kind.n_updates = self.floor, self.n_updates.clone()
+                of_x, of_output, of_seen = parts
+                kind.follow(of_x, of_output, weight, of_seen)
+        self.n_updates += 1
 
     def variance_of(self, mean_deviation: Tensor) -> Tensor:
-        found = torch.ones_like(mean_deviation)
-        for kind, p in self._kinds:
+        def of_kind(kind: Likelihood, deviation: Tensor) -> Tensor:
             if isinstance(kind, WithNoise):
-                found[..., p] = kind.variance_of(mean_deviation[..., p])
-        return found
+                return kind.variance_of(deviation)
+            return torch.ones_like(deviation)
+
+        return torch.cat(self._each(of_kind, mean_deviation), -1)
 
 
 def _likelihood_of(kind: str, columns: Columns) -> Likelihood:

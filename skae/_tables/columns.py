@@ -65,59 +65,56 @@ class Column:
 
     def encode(self, values: Values, container: str, unknown_is_missing: bool) -> Array:
         """The values as numbers, or the indices of their levels; NaN where they are missing."""
-        if values.type == "":
-            return values.as_floats()
+        of_text = self.levels is not None and self.levels.dtype.kind == "U"
+        if (values.type == "str") != of_text:
+            return self._of_another_family(values, container)
         if self.levels is None:
-            if values.type == "str" and len(values.seen()):
-                raise self._family_error(values)
-            return values.as_floats() if values.type != "str" else np.full(len(values.data), np.nan)
-        if self.levels.dtype.kind == "U" and values.type != "str":
-            return self._of_indices(values, container)
-        if self.levels.dtype.kind == "U":
-            return self._of_text(values, unknown_is_missing)
-        if values.type == "str":
-            raise self._family_error(values)
-        return self._of_numbers(values, unknown_is_missing)
+            return values.as_floats()
+        if of_text:
+            return self._of_text(values, self.levels, unknown_is_missing)
+        return self._of_numbers(values, self.levels, unknown_is_missing)
 
-    def _of_text(self, values: Values, unknown_is_missing: bool) -> Array:
-        assert self.levels is not None
-        code = {level: float(j) for j, level in enumerate(self.levels.tolist())}
-        given = values.data.tolist()
-        codes = np.array([code.get(label, np.nan) for label in given])
+    def _of_text(self, values: Values, levels: Array, unknown_is_missing: bool) -> Array:
+        code = {level: j for j, level in enumerate(levels.tolist())}
+        codes = np.array(list(map(code.get, values.data.tolist())), dtype=np.float64)
         if not unknown_is_missing:
-            other = values.data[np.isnan(codes)].tolist()
-            self._check_known({label for label in set(other) if isinstance(label, str)})
+            others = set(values.data[np.isnan(codes)].tolist())
+            self._check_known({label for label in others if isinstance(label, str)})
         return codes
 
-    def _of_numbers(self, values: Values, unknown_is_missing: bool) -> Array:
-        assert self.levels is not None
-        data = values.data
-        levels = self.levels.astype(np.float64) if self.levels.dtype.kind == "b" else self.levels
+    def _of_numbers(self, values: Values, levels: Array, unknown_is_missing: bool) -> Array:
+        if levels.dtype.kind == "b":
+            levels = levels.astype(np.int64)
         order = np.argsort(levels)
-        nearest = order[np.searchsorted(levels, data, sorter=order).clip(max=len(levels) - 1)]
-        found = levels[nearest] == data
-        if values.missing is not None:
-            found &= ~values.missing
+        last = len(levels) - 1
+        nearest = order[np.searchsorted(levels, values.data, sorter=order).clip(max=last)]
+        found = levels[nearest] == values.data
+        missing = values.is_missing()
         if not unknown_is_missing:
-            other = ~found if values.missing is None else ~found & ~values.missing
-            unknown = data[other]
-            if unknown.dtype.kind == "f":
-                unknown = unknown[~np.isnan(unknown)]
-            self._check_known(set(unknown.tolist()))
-        return np.where(found, nearest, np.nan)
+            self._check_known(set(values.data[~found & ~missing].tolist()))
+        return np.where(found & ~missing, nearest, np.nan)
 
-    def _of_indices(self, values: Values, container: str) -> Array:
-        """Levels of text as arrays of numbers give them: by their indices."""
-        assert self.levels is not None
+    def _of_another_family(self, values: Values, container: str) -> Array:
+        """Numbers where levels are text, or text where they are not.
+
+        An array of numbers holds the indices of levels of text.
+        """
         seen = values.seen()
-        if container != "numbers":
-            if len(seen):
-                raise self._family_error(values)
-            return values.as_floats()
-        bad = seen[~np.isin(seen, np.arange(len(self.levels)))]
-        if len(bad):
+        if not len(seen):
+            return np.full(len(values.data), np.nan)
+        if values.type == "str" or self.levels is None or container != "numbers":
+            given = "text" if values.type == "str" else "numbers"
+            known = f"it held numbers, of kind {self.kind!r}"
+            if self.levels is not None:
+                known = f"its levels were {_shown(self.levels.tolist())}"
             raise ValueError(
-                f"X, column {self.name!r}, holds {bad.tolist()[0]!r}, but an array of numbers "
+                f"X, column {self.name!r}, holds {given}, such as {seen.tolist()[0]!r}, but in "
+                f"fit {known}."
+            )
+        no_index = seen[~np.isin(seen, np.arange(len(self.levels)))]
+        if len(no_index):
+            raise ValueError(
+                f"X, column {self.name!r}, holds {no_index.tolist()[0]!r}, but an array of numbers "
                 f"holds the indices of its levels, 0 to {len(self.levels) - 1}: "
                 f"{_shown(self.levels.tolist())}."
             )
@@ -132,17 +129,6 @@ class Column:
                 "handle_unknown='missing' to take such values for missing ones, or declare all "
                 "levels for fit, by pandas' CategoricalDtype or polars' Enum."
             )
-
-    def _family_error(self, values: Values) -> ValueError:
-        given = "text" if values.type == "str" else "numbers"
-        example = values.seen().tolist()[0]
-        if self.levels is None:
-            known = f"it held numbers, of kind {self.kind!r}"
-        else:
-            known = f"its levels were {_shown(self.levels.tolist())}"
-        return ValueError(
-            f"X, column {self.name!r}, holds {given}, such as {example!r}, but in fit {known}."
-        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from numbers import Integral
 from typing import Any
 
-import numpy as np
-
 from skae._tables.values import Opened, Values
 
 KINDS = ("gaussian", "laplace", "bernoulli", "continuous_bernoulli", "poisson", "categorical")
@@ -70,7 +68,7 @@ def kind_by_values(values: Values) -> str:
         return "categorical"
     if values.type == "bool":
         return "bernoulli"
-    if np.dtype(values.type).kind not in "iu":
+    if not values.type.startswith(("int", "uint")):
         return "gaussian"
     seen = values.seen()
     least, largest = seen.min(initial=0), seen.max(initial=0)

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
-from importlib import import_module
 from numbers import Real
 from typing import Any
 
@@ -36,21 +35,20 @@ class Values:
     levels: Array | None = None
     ordered: bool = False
 
+    def is_missing(self) -> Array:
+        """Where numbers are missing."""
+        nan = np.isnan(self.data) if self.data.dtype.kind == "f" else np.zeros(len(self.data), bool)
+        return nan if self.missing is None else nan | self.missing
+
     def seen(self) -> Array:
-        """The values that are not missing, of text each one once."""
-        if self.type == "":
-            return self.data[:0]
+        """The values that are not missing; of text each one once, sorted."""
         if self.type == "str":
-            return np.array(sorted({v for v in set(self.data.tolist()) if isinstance(v, str)}), str)
-        data = self.data if self.missing is None else self.data[~self.missing]
-        return data[~np.isnan(data)] if data.dtype.kind == "f" else data
+            return np.array(sorted(v for v in set(self.data.tolist()) if isinstance(v, str)), str)
+        return self.data[~self.is_missing()]
 
     def as_floats(self) -> Array:
         """The numbers of the column, NaN where they are missing."""
-        numbers = self.data.astype(np.float64)
-        if self.missing is not None:
-            numbers[self.missing] = np.nan
-        return numbers
+        return np.where(self.is_missing(), np.nan, self.data.astype(np.float64))
 
 
 class Opened:
@@ -58,14 +56,19 @@ class Opened:
 
     def __init__(self, X: Any) -> None:
         self._X = X = _frame_or_array(X)
-        if isinstance(X, nw.DataFrame):
-            self.n_rows, self.n_columns = X.shape
-            self.container = (
-                "pandas" if X.implementation.is_pandas_like() else X.implementation.value
-            )
-        else:
-            self.n_rows, self.n_columns = X.shape
+        self.n_rows, self.n_columns = X.shape
+        for n, of in ((self.n_rows, "sample"), (self.n_columns, "feature")):
+            if n == 0:
+                raise ValueError(
+                    f"Found array with 0 {of}(s) (shape={X.shape}) while a minimum of 1 is "
+                    "required."
+                )
+        if not isinstance(X, nw.DataFrame):
             self.container = "numbers" if X.dtype.kind in "biuf" else "objects"
+        elif X.implementation.is_pandas_like():
+            self.container = "pandas"
+        else:
+            self.container = X.implementation.value
 
     @cached_property
     def names(self) -> list[Any]:
@@ -116,9 +119,12 @@ def _frame_or_array(X: Any) -> Any:
         X = _of_list(X)
     elif not isinstance(X, np.ndarray):
         X = np.asarray(as_numbers(X))
+    if not isinstance(X, np.ma.MaskedArray):
+        X = np.asarray(X)  # no matrix
     if X.ndim != 2:
         raise ValueError(
-            f"Expected 2D array, got {X.ndim}D array instead: rows have one value for each column."
+            f"Expected 2D array, got {X.ndim}D array instead. Reshape your data: rows are the "
+            "samples, with one value for each column."
         )
     if X.dtype.kind == "c":
         raise ValueError(f"X is of type {X.dtype}. Complex data not supported.")
@@ -162,14 +168,13 @@ def _of_array(column: Array, name: Any) -> Values:
 
 def _of_numbers(data: Array, name: Any, missing: Array | None = None, dtype: str = "") -> Values:
     """A column of numbers or booleans; infinity is refused."""
-    if missing is not None and not missing.any():
-        missing = None
-    if data.dtype.kind == "f" and np.isinf(data if missing is None else data[~missing]).any():
+    values = Values(name=name, data=data, type=data.dtype.name, missing=missing, dtype=dtype)
+    if data.dtype.kind == "f" and np.isinf(values.seen()).any():
         raise ValueError(
             f"X, column {name!r}, holds infinity; allowed are finite numbers, and NaN for what is "
             "missing."
         )
-    return Values(name=name, data=data, type=data.dtype.name, missing=missing, dtype=dtype)
+    return values
 
 
 def _of_series(series: Any, name: Any) -> Values:
@@ -180,20 +185,20 @@ def _of_series(series: Any, name: Any) -> Values:
         raise dates_error(f"X, column {name!r},", dtype)
     if kind in (nw.Categorical, nw.Enum):
         return _of_categories(series, name, dtype)
+    if kind in (nw.Int128, nw.UInt128):
+        series = series.cast(nw.Int64)
     if kind == nw.Boolean or kind.is_integer():
         missing = series.is_null().to_numpy()
         data = series.fill_null(False if kind == nw.Boolean else 0).to_numpy()
-        if data.dtype.kind != "O":  # as pandas has it
-            return _of_numbers(data, name, missing, dtype)
-        return _of_numbers(data.astype(bool), name, missing, dtype)
+        return _of_numbers(data, name, missing, dtype)
     if kind == nw.Decimal:
         series = series.cast(nw.Float64)
     data = np.asarray(series.to_numpy())
     if data.dtype.kind in "biuf":
         return _of_numbers(data, name, dtype=dtype)
-    if kind == nw.String:
-        return Values(name=name, data=data.astype(object), type="str", dtype=dtype)
-    return _of_objects(data.astype(object), name, dtype)
+    if kind == nw.String and dtype != "object":  # of which narwhals looks at the first values only
+        return Values(name=name, data=data.astype(object, copy=False), type="str", dtype=dtype)
+    return _of_objects(data.astype(object, copy=False), name, dtype)
 
 
 def _of_categories(series: Any, name: Any, dtype: str) -> Values:
@@ -203,7 +208,7 @@ def _of_categories(series: Any, name: Any, dtype: str) -> Values:
         levels = getattr(series.dtype, "categories", None)
         return Values(
             name=name,
-            data=series.to_numpy().astype(object),
+            data=series.to_numpy().astype(object, copy=False),
             type="str",
             dtype=dtype,
             levels=None if levels is None else np.array(levels, dtype=str),
@@ -213,81 +218,73 @@ def _of_categories(series: Any, name: Any, dtype: str) -> Values:
         declared, codes = native.cat.categories.tolist(), native.cat.codes.to_numpy()
         ordered = bool(native.cat.ordered)
     else:
-        pa = import_module("pyarrow")
-        array = pa.chunked_array([pa.array(native)]) if hasattr(native, "array") else native
-        array = array.unify_dictionaries().combine_chunks()
-        if isinstance(array, pa.ChunkedArray):
-            array = array.chunk(0)
+        array = series.to_arrow()
+        if hasattr(array, "combine_chunks"):
+            array = array.combine_chunks()
         declared, ordered = array.dictionary.to_pylist(), array.type.ordered
         codes = array.indices.fill_null(-1).to_numpy(zero_copy_only=False)
     labels = np.empty(len(declared) + 1, dtype=object)
     labels[:-1] = declared  # the last one, at -1, is None
     levels = _of_objects(labels[:-1], name, dtype)
-    missing = codes < 0
-    data = labels[codes] if levels.type == "str" else np.append(levels.data, levels.data[:1])[codes]
     if levels.type == "":
-        data = np.full(len(codes), np.nan)
+        return _of_objects(labels[codes], name, dtype)
+    text = levels.type == "str"
     return Values(
         name=name,
-        data=data,
+        data=labels[codes] if text else levels.data[codes],
         type=levels.type,
-        missing=None if levels.type == "str" else missing,
+        missing=None if text else codes < 0,
         dtype=dtype,
-        levels=levels.data.astype(str) if levels.type == "str" else levels.data,
+        levels=levels.data.astype(str) if text else levels.data,
         ordered=ordered,
     )
 
 
 def _of_objects(data: Array, name: Any, dtype: str) -> Values:
     """A column of objects: all of them text, or numbers, or booleans, where they are seen."""
-    types = {kind for kind in set(map(type, data.tolist())) if not _of_missing(kind)}
-    if types and all(issubclass(kind, str) for kind in types):
-        return Values(name=name, data=data, type="str", dtype=dtype)
-    missing = _is_missing(data)
-    types = set(map(type, data[~missing].tolist()))
-    for kind in types:
+    for kind in set(map(type, data.tolist())):
         if issubclass(kind, DATES):
             raise dates_error(f"X, column {name!r},", kind.__name__)
-        if not issubclass(kind, (str, Real, Decimal, np.bool_)):
+        if not (issubclass(kind, (str, Real, Decimal, np.bool_)) or _of_missing(kind)):
             raise TypeError(
                 f"X, column {name!r}, holds values of type {kind.__name__}; allowed are numbers, "
                 "booleans and text: turn them into text, such as by astype(str)."
             )
+    missing = _is_missing(data)
+    types = set(map(type, data[~missing].tolist()))
+    numbers = sorted(kind.__name__ for kind in types if not issubclass(kind, str))
     if not types:
         return Values(name=name, data=np.full(len(data), np.nan), type="", dtype=dtype)
-    if any(issubclass(kind, str) for kind in types):
-        if all(issubclass(kind, str) for kind in types):
-            return Values(name=name, data=data, type="str", dtype=dtype)
+    if not numbers:
+        return Values(name=name, data=data, type="str", dtype=dtype)
+    if len(numbers) < len(types):
         raise TypeError(
-            f"X, column {name!r}, holds values of mixed types, "
-            f"{sorted(kind.__name__ for kind in types)}; allowed are text alone or numbers alone."
+            f"X, column {name!r}, holds values of mixed types, text and {', '.join(numbers)}; "
+            "allowed are text alone or numbers alone."
         )
+    wanted: Any = None
     if all(issubclass(kind, (bool, np.bool_)) for kind in types):
-        numbers: Any = bool
+        wanted = bool
     elif any(issubclass(kind, (float, Decimal, np.floating)) for kind in types):
-        numbers = float
-    else:
-        numbers = None
-    data = np.array(np.where(missing, 0, data).tolist(), dtype=numbers)
-    return _of_numbers(
-        data if data.dtype.kind in "biuf" else data.astype(float), name, missing, dtype
-    )
+        wanted = float
+    array = np.array(np.where(missing, 0, data).tolist(), dtype=wanted)
+    if array.dtype.kind == "O":  # integers too large, or fractions
+        array = array.astype(float)
+    return _of_numbers(array, name, missing, dtype)
 
 
 def _of_missing(kind: type) -> bool:
     """Whether all values of a type are missing: None, or pandas' NA."""
-    return kind is type(None) or kind.__name__ in ("NAType", "NaTType")
+    return kind is type(None) or kind.__name__ == "NAType"
 
 
 def _is_missing(data: Array) -> Array:
     """Where objects are None, pandas' NA or NaN."""
-
-    def missing(value: object) -> bool:
-        if isinstance(value, (float, np.floating, Decimal)):
-            return value != value
-        return _of_missing(type(value))
-
-    return np.asarray(np.frompyfunc(missing, 1, 1)(data), dtype=bool)
+    nothing: Any = None
+    if any(kind.__name__ == "NAType" for kind in set(map(type, data.flat))):  # not even comparable
+        is_na = np.frompyfunc(lambda value: _of_missing(type(value)), 1, 1)
+        data = np.where(np.asarray(is_na(data), dtype=bool), nothing, data)
+    return np.asarray((data != data) | (data == nothing), dtype=bool)
 
 
 def dtype_text(native: Any) -> str:

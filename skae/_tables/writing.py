@@ -3,31 +3,22 @@
 import re
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from skae._tables.values import Array
+
+if TYPE_CHECKING:
+    from skae._tables.columns import Column
 
 
-class WritableColumn(Protocol):
-    """What writing reads of a column."""
-
-    @property
-    def name(self) -> str | int: ...
-    @property
-    def levels(self) -> Array | None: ...
-    @property
-    def type(self) -> str: ...
-    @property
-    def dtype(self) -> str: ...
-    @property
-    def ordered(self) -> bool: ...
+# How the names of types begin whose values are categories, in pandas, pyarrow and polars.
+_CATEGORIES = ("category[", "arrow dictionary", "dictionary", "Enum", "Categorical")
 
 
 def write_table(
-    columns: Sequence[WritableColumn], rows: Array, container: str, trained: str, index: Any = None
+    columns: "Sequence[Column]", rows: Array, container: str, trained: str, index: Any = None
 ) -> Any:
     """Rows as `container`; in the types of the columns where fit saw such a one."""
     if container == "numbers":
@@ -53,7 +44,7 @@ def write_table(
     return import_module("pyarrow").table(written, names=names)
 
 
-def _numbers(columns: Sequence[WritableColumn], rows: Array) -> Array:
+def _numbers(columns: "Sequence[Column]", rows: Array) -> Array:
     out = np.array(rows)
     for j, column in enumerate(columns):
         if column.levels is not None and column.levels.dtype.kind != "U":
@@ -63,7 +54,7 @@ def _numbers(columns: Sequence[WritableColumn], rows: Array) -> Array:
     return out
 
 
-def _objects(columns: Sequence[WritableColumn], rows: Array) -> Array:
+def _objects(columns: "Sequence[Column]", rows: Array) -> Array:
     out = np.empty(rows.shape, dtype=object)
     for j, column in enumerate(columns):
         values, missing = _values(column, rows[:, j])
@@ -72,13 +63,13 @@ def _objects(columns: Sequence[WritableColumn], rows: Array) -> Array:
     return out
 
 
-def _codes(numbers: Array) -> tuple[NDArray[np.intp], Array]:
+def _codes(numbers: Array) -> tuple[Array, Array]:
     """The indices of levels, 0 where they are missing, and where that is."""
     missing = np.isnan(numbers)
     return np.where(missing, 0, numbers).astype(np.intp), missing
 
 
-def _values(column: WritableColumn, numbers: Array) -> tuple[Array, Array]:
+def _values(column: "Column", numbers: Array) -> tuple[Array, Array]:
     """Levels, or numbers of the column's type, and where they are missing."""
     missing = np.isnan(numbers)
     if column.levels is not None:
@@ -92,29 +83,28 @@ def _values(column: WritableColumn, numbers: Array) -> tuple[Array, Array]:
         return numbers.astype(dtype), missing
     limits = np.iinfo(dtype)
     whole = np.rint(np.where(missing, 0, numbers).astype(np.float64))
-    out = whole.clip(limits.min, limits.max).astype(dtype)
-    # The largest integers of 64 bits are no floats, and what is rounded up to them overflows.
-    out[whole >= float(limits.max)] = limits.max
+    # The largest integer of 64 bits is no float: what is not below it is written by itself.
+    below = whole < float(limits.max)
+    out = np.where(below, whole, 0).clip(limits.min).astype(dtype)
+    out[~below] = limits.max
     return out, missing
 
 
-def _is_category(column: WritableColumn, dtype: str) -> bool:
+def _is_category(column: "Column") -> bool:
     """Whether a column is one of categories in a frame of another kind than that of fit.
 
     Frames' columns of text or numbers remain such; arrays tell no type.
     """
-    if column.levels is None:
-        return False
-    declared = column.dtype.startswith(("category[", "arrow dictionary", "dictionary"))
-    return not column.dtype or declared or column.dtype in ("Enum", "Categorical")
+    told = not column.dtype or column.dtype.startswith(_CATEGORIES)
+    return column.levels is not None and told
 
 
-def _pandas(column: WritableColumn, name: str, numbers: Array, dtype: str) -> Any:
+def _pandas(column: "Column", name: str, numbers: Array, dtype: str) -> Any:
     pd = import_module("pandas")
     if dtype.startswith("arrow "):
         array = _arrow(column, name, numbers, dtype.removeprefix("arrow "))
         return pd.Series(pd.arrays.ArrowExtensionArray(array))
-    if dtype.startswith("category[") or (not dtype and _is_category(column, dtype)):
+    if dtype.startswith("category[") or (not dtype and _is_category(column)):
         assert column.levels is not None
         inner = dtype[len("category[") : -1]
         text = column.levels.dtype.kind == "U"
@@ -128,37 +118,35 @@ def _pandas(column: WritableColumn, name: str, numbers: Array, dtype: str) -> An
             )
         )
     values, missing = _values(column, numbers)
+    if values.dtype.kind in "Of":
+        values[missing] = np.nan
+        if values.dtype.kind == "O":  # or it would be guessed, and converted once more
+            return pd.Series(values, dtype=dtype or None)
+        return pd.Series(values).astype(dtype or values.dtype)
     if not dtype:
-        dtype = _natural(values, missing)
-    if not missing.any():
-        return pd.Series(values).astype(dtype)
-    if values.dtype.kind in "biu":
-        if dtype in (values.dtype.name, "bool"):
-            raise _missing_error(name, dtype)
-        series = pd.Series(values).astype(dtype)
-        series[missing] = np.nan if dtype == "object" else pd.NA
-        return series
-    values[missing] = np.nan
-    return pd.Series(values).astype(dtype)
+        dtype = _nullable(values.dtype) if missing.any() else values.dtype.name
+    if missing.any() and dtype == values.dtype.name:
+        raise ValueError(
+            f"Column {name!r} of type {dtype} cannot hold what is missing: give fit a type that "
+            "can, such as float64, or pandas' nullable types."
+        )
+    series = pd.Series(values).astype(dtype)
+    series[missing] = np.nan if dtype == "object" else pd.NA
+    return series
 
 
-def _natural(values: Array, missing: Array) -> str:
-    """The type that pandas has for values, a nullable one where they need it."""
-    if values.dtype.kind == "O":
-        return "str"
-    if values.dtype.kind == "f" or not missing.any():
-        return values.dtype.name
-    return {"b": "boolean", "i": "Int", "u": "UInt"}[values.dtype.kind] + (
-        "" if values.dtype.kind == "b" else str(8 * values.dtype.itemsize)
-    )
+def _nullable(dtype: np.dtype[Any]) -> str:
+    """pandas' type that holds NA beside integers or booleans of a type."""
+    names = {"b": "boolean", "i": f"Int{8 * dtype.itemsize}", "u": f"UInt{8 * dtype.itemsize}"}
+    return names[dtype.kind]
 
 
-def _polars(column: WritableColumn, name: str, numbers: Array, dtype: str) -> Any:
+def _polars(column: "Column", name: str, numbers: Array, dtype: str) -> Any:
     pl = import_module("polars")
     values, missing = _values(column, numbers)
     text = values.dtype.kind == "O"
     if not dtype and text:
-        dtype = "Enum" if _is_category(column, dtype) else "String"
+        dtype = "Enum" if _is_category(column) else "String"
     if dtype == "Enum":
         assert column.levels is not None
         kind = pl.Enum(column.levels.tolist())
@@ -175,15 +163,15 @@ def _polars(column: WritableColumn, name: str, numbers: Array, dtype: str) -> An
     return series if kind is None else series.cast(kind)
 
 
-def _pyarrow(column: WritableColumn, name: str, numbers: Array, dtype: str) -> Any:
-    if not dtype and _is_category(column, dtype):
+def _pyarrow(column: "Column", name: str, numbers: Array, dtype: str) -> Any:
+    if not dtype and _is_category(column):
         assert column.levels is not None
         inner = "string" if column.levels.dtype.kind == "U" else column.levels.dtype.name
         dtype = f"dictionary<values={inner}, indices=int32, ordered={int(column.ordered)}>"
     return _arrow(column, name, numbers, dtype)
 
 
-def _arrow(column: WritableColumn, name: str, numbers: Array, dtype: str) -> Any:
+def _arrow(column: "Column", name: str, numbers: Array, dtype: str) -> Any:
     """An array of pyarrow of a type that is given as pyarrow writes it, or of its natural one."""
     pa = import_module("pyarrow")
     parts = re.fullmatch(r"dictionary<values=(.*), indices=(.*), ordered=(\d)>", dtype)
@@ -197,16 +185,8 @@ def _arrow(column: WritableColumn, name: str, numbers: Array, dtype: str) -> Any
         )
     data, missing = _values(column, numbers)
     array = pa.array(data, mask=missing)
-    if parts:
-        dtype = parts[1]
     try:
-        return array.cast(dtype) if dtype else array
-    except (ValueError, pa.ArrowException):  # such as decimals, which have no short name
+        kind = pa.type_for_alias(dtype)
+    except ValueError:  # decimals, say, have no short name
         return array
-
-
-def _missing_error(name: str, dtype: str) -> ValueError:
-    return ValueError(
-        f"Column {name!r} of type {dtype} cannot hold what is missing: give fit a type that can, "
-        "such as float64, or pandas' nullable types."
-    )
+    return array.cast(kind)

@@ -370,7 +370,8 @@ class Dataset:
             x = x.masked_fill(missing, 0.0)
             y = y.masked_fill(missing, 0.0)
         if self.with_mask:
-            x = torch.cat([x, torch.ones_like(x) if seen is None else seen], dim=1)
+            mask = torch.ones_like(y) if seen is None else seen
+            x = torch.cat([x, mask if self._columns is None else self._columns.first(mask)], dim=1)
         return Batch(x, y, seen)
 
     def _keep(self) -> Batch:
