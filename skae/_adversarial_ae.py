@@ -47,6 +47,10 @@ class AdversarialAE(LatentSamplesMixin, DeterministicAutoencoder):
     The built-in networks read (x - mean) / scale, with one scale for all features, the
     root of their mean variance. Your own `encoder` and `decoder` read rows as they are.
 
+    A table of numbers, categories, counts and holes goes in as it is, with
+    `likelihood="auto"` or a mapping of its columns; `reconstruct` and `sample` give its
+    columns, types and categories back (docs/mixed_tables.md, "Tables with categories").
+
     Parameters
     ----------
     n_components : int, default=2
@@ -76,19 +80,26 @@ class AdversarialAE(LatentSamplesMixin, DeterministicAutoencoder):
         (n, 2 n_components), means and then log variances. Where rows have NaN, the encoder
         reads 2 n_features columns: the values, with 0 and not the mean for those not seen,
         and then 1 where a value was seen, 0 elsewhere.
-    likelihood : {"gaussian", "bernoulli", "continuous_bernoulli", "poisson", "laplace"}, \
-            default="gaussian"
+        In tables these are the columns that docs/mixed_tables.md, "Your own networks", tells.
+    likelihood : {"gaussian", "bernoulli", "continuous_bernoulli", "poisson", "laplace", \
+            "categorical", "auto"} or mapping, default="gaussian"
         p(x|z); "gaussian" and "laplace" have a noise variance. "bernoulli" of grey values
         in (0, 1) scores an expected log-mass, which is no density: compare it with nothing
-        else. "continuous_bernoulli" is one.
+        else. "continuous_bernoulli" is one. In a table each column has a likelihood of its
+        own: by a mapping of column names or indices to the above, by its type ("auto"), or all
+        are "categorical". Tables go without `out_activation`, `image_shape` and convolutions.
     noise_variance : {"scalar", "per_feature"} or float, default="scalar"
         Variance of the noise, where the likelihood has one: learned, one for all features
         or one for each; or given, in squared units of X. A learned one is at least 1e-4 of
         the mean feature variance, or, where the linear start has less noise, a tenth of that.
+        In a table each number has its own, learned, of at least 1e-4 of the variance of its
+        column, or given, as a share of that.
     missing : {"mask", "error"}, default="mask"
         "mask": NaN is a value not seen. It is left out of the likelihood; recognition reads
         the mean in its place and, if training rows had NaN, beside the row the mask of what
         was seen. "error": NaN is an error.
+    handle_unknown : {"error", "missing"}, default="error"
+        What a category of a table is that `fit` has not seen: an error, or a value not seen.
     posterior : {"deterministic", "gaussian"}, default="deterministic"
         Whether the encoder gives the code, or a Gaussian that the code is drawn from in
         training; `transform` then gives its mean.
@@ -189,7 +200,12 @@ class AdversarialAE(LatentSamplesMixin, DeterministicAutoencoder):
     n_components_ : int
         Number of codes.
     noise_variance_ : float or ndarray of shape (n_features,)
-        Variance of the noise, in squared units of X; None for likelihoods without.
+        Variance of the noise, in squared units of X; None for likelihoods without. In tables
+        an array, NaN for columns without.
+    likelihoods_ : dict of str
+        Of a table: the likelihood of each column, by name or index.
+    categories_ : dict of ndarray
+        Of a table: the levels of each categorical column, by name or index.
     code_mean_ : ndarray of shape (n_components,)
         Mean of the training codes.
     code_covariance_ : ndarray of shape (n_components, n_components)

@@ -51,6 +51,10 @@ class Autoencoder(DeterministicAutoencoder):
     Gaussian fitted to the training codes, which have no reason to be Gaussian: it is
     there because every model here has it, and its rows are poor.
 
+    A table of numbers, categories, counts and holes goes in as it is, with
+    `likelihood="auto"` or a mapping of its columns; `reconstruct` and `sample` give its
+    columns, types and categories back (docs/mixed_tables.md, "Tables with categories").
+
     Parameters
     ----------
     n_components : int, default=2
@@ -79,24 +83,31 @@ class Autoencoder(DeterministicAutoencoder):
         (n, n_components), and back. Where rows have NaN, the encoder reads 2 n_features
         columns: the values, with 0 and not the mean for those not seen, and then 1 where a
         value was seen, 0 elsewhere.
+        In tables these are the columns that docs/mixed_tables.md, "Your own networks", tells.
     tied_weights : bool, default=False
         The decoder's weights are the encoder's, transposed ("mlp" only).
-    likelihood : {"gaussian", "bernoulli", "continuous_bernoulli", "poisson", "laplace"}, \
-            default="gaussian"
+    likelihood : {"gaussian", "bernoulli", "continuous_bernoulli", "poisson", "laplace", \
+            "categorical", "auto"} or mapping, default="gaussian"
         p(x|z); "gaussian" and "laplace" have a noise variance. "bernoulli" of grey values
         in (0, 1) scores an expected log-mass, which is no density: compare it with nothing
-        else. "continuous_bernoulli" is one.
+        else. "continuous_bernoulli" is one. In a table each column has a likelihood of its
+        own: by a mapping of column names or indices to the above, by its type ("auto"), or all
+        are "categorical". Tables go without `out_activation`, `image_shape` and convolutions.
     noise_variance : {"scalar", "per_feature"} or float, default="scalar"
         Variance of the noise, where the likelihood has one: learned, one for all features
         or one for each; or given, in squared units of X. A learned one is at least 1e-4 of
         the mean feature variance, or, where the linear start has less noise, a tenth of that.
+        In a table each number has its own, learned, of at least 1e-4 of the variance of its
+        column, or given, as a share of that.
     missing : {"mask", "error"}, default="mask"
         "mask": NaN is a value not seen. It is left out of the likelihood; recognition reads
         the mean in its place and, if training rows had NaN, beside the row the mask of what
         was seen. "error": NaN is an error.
+    handle_unknown : {"error", "missing"}, default="error"
+        What a category of a table is that `fit` has not seen: an error, or a value not seen.
     pretraining : {"rbm", "layerwise"}, default=None
         Start from a greedily trained stack: of restricted Boltzmann machines (for
-        `activation="logistic"`), or of one-layer autoencoders ("mlp" only).
+        `activation="logistic"`, not of tables), or of one-layer autoencoders ("mlp" only).
     pretraining_max_iter : int, default=10
         Epochs of each layer's pretraining.
     latent_growth : {"incremental", "nested"}, default=None
@@ -111,8 +122,9 @@ class Autoencoder(DeterministicAutoencoder):
         Denoising: what is added to the rows that the encoder reads in training.
     noise_level : float, default=0.1
         Standard deviation of "gaussian", in units of the root of the mean feature
-        variance (of X for your own networks); or the share of values that become zero
-        ("masking"), or the smallest or largest value of X ("salt_and_pepper").
+        variance (of X for your own networks); or the share of values that become zero, in tables
+        missing ("masking"), or the smallest or largest value of X ("salt_and_pepper", which
+        tables go without).
     sparsity : float in (0, 1), default=None
         Target of the mean of every code, which then is logistic, in (0, 1).
     sparsity_weight : float, default=1.0
@@ -192,7 +204,12 @@ class Autoencoder(DeterministicAutoencoder):
     n_components_ : int
         Number of codes.
     noise_variance_ : float or ndarray of shape (n_features,)
-        Variance of the noise, in squared units of X; None for likelihoods without.
+        Variance of the noise, in squared units of X; None for likelihoods without. In tables
+        an array, NaN for columns without.
+    likelihoods_ : dict of str
+        Of a table: the likelihood of each column, by name or index.
+    categories_ : dict of ndarray
+        Of a table: the levels of each categorical column, by name or index.
     code_mean_ : ndarray of shape (n_components,)
         Mean of the training codes.
     code_covariance_ : ndarray of shape (n_components, n_components)

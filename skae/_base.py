@@ -245,7 +245,7 @@ class BaseAutoencoder(
         -------
         X_decoded : ndarray of shape (n_samples, n_features)
             One row per code; a data frame with the columns of the training data
-            under `set_output`.
+            under `set_output`; of tables in the container of training.
 
         Raises
         ------
@@ -266,10 +266,13 @@ class BaseAutoencoder(
         -------
         X_reconstructed : ndarray of shape (n_samples, n_features)
             `inverse_transform(transform(X))`, without NaN; a data frame with the columns
-            of the training data under `set_output`.
+            of the training data under `set_output`; of tables in the container of `X`.
         """
-        rows = self._check_new_rows(X, "reconstruct")
-        return self._rows_out(self._decode(self._encode(rows)), like=X)
+        return self._rows_out(self._reconstructed(X), like=X)
+
+    def _reconstructed(self, X: ArrayLike) -> Any:
+        """Reconstructions of rows that users give, as the hooks compute them."""
+        return self._decode(self._encode(self._check_new_rows(X, "reconstruct")))
 
     def sample(
         self,
@@ -293,7 +296,7 @@ class BaseAutoencoder(
         -------
         X_new : ndarray of shape (n_samples, n_features)
             The drawn rows; a data frame with the columns of the training data under
-            `set_output`.
+            `set_output`; of tables in the container of training.
 
         Raises
         ------

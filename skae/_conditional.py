@@ -192,9 +192,12 @@ class ConditionalMixin(LatentPathsMixin):
         ValueError
             If `y` does not fit the model.
         """
+        return self._rows_out(self._reconstructed(X, y), like=X)
+
+    def _reconstructed(self, X: ArrayLike, y: Any = None) -> Any:
         rows = self._check_new_rows(X, "reconstruct")
         condition = self._condition_of(y, len(rows))
-        return self._rows_out(self._decode(self._encode(rows), condition), like=X)
+        return self._decode(self._encode(rows), condition)
 
     def interpolate(self, x0: ArrayLike, x1: ArrayLike, n: int = 10, *, y: Any = None) -> Any:
         """Decode codes on the straight line between the codes of two rows.

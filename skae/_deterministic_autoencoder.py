@@ -248,7 +248,8 @@ class DeterministicAutoencoder(
         -------
         errors : ndarray of shape (n_components,)
             Squared error of a row, summed over its seen features and averaged over rows,
-            in squared units of X.
+            in squared units of X; of a category, that of one column for each level, which is 1
+            for the level of the row and else 0, beside the probability of the level.
 
         Raises
         ------
@@ -258,6 +259,7 @@ class DeterministicAutoencoder(
         rows = self._dataset(Data(self._check_new_rows(X, "reconstruction_path")))
         module = self._trainer.module
         errors = np.zeros(self.n_components_)
+        scale = self._architecture.target_scale
         with self._trainer.inference(len(rows)):
             for _, batch in batches(rows):
                 z = module.encode(batch.x)
@@ -265,8 +267,9 @@ class DeterministicAutoencoder(
                     error = (batch.y - module.likelihood.mean(module.decode(z[:, :k]))).square()
                     if batch.seen is not None:
                         error = error * batch.seen
-                    errors[k - 1] += float(error.sum(1).cpu().double().sum())
-        return self._architecture.target_scale**2 * errors / len(rows)
+                    found = error.sum(0).cpu().double().numpy()
+                    errors[k - 1] += (scale**2 * found).sum()
+        return errors / len(rows)
 
     # ------------------------------------------------------------------- the hooks
 

@@ -70,6 +70,17 @@ def rows_of(parts: list[Any], index: NDArray[np.intp]) -> Any:
     return xp.take(xp.concat(parts), xp.asarray(index), axis=0)
 
 
+def mean_of_tables(parts: list[Any], n_levels: tuple[int, ...]) -> Any:
+    """The mean of rows of a table; of categories the level that most have, the first of equals."""
+    stacked = np.stack(parts)
+    found = stacked.mean(axis=0)
+    for j, n in enumerate(n_levels):
+        if n:
+            votes = stacked[:, :, j, None] == np.arange(n)
+            found[:, j] = votes.sum(axis=0).argmax(axis=1)
+    return found
+
+
 # ------------------------------------------------------------------------- members
 
 
@@ -84,6 +95,19 @@ def _model_of(estimator: Any) -> Any:
             estimator = getattr(estimator, "best_estimator_", estimator.estimator)
         else:
             return estimator
+
+
+def _table_of(estimator: Any) -> Any:
+    """What a fitted model knows of its columns where they have likelihoods of their own.
+
+    None of models behind other steps of a Pipeline, whose rows are not those of the user.
+    """
+    while isinstance(estimator, Pipeline) or hasattr(estimator, "best_estimator_"):
+        if isinstance(estimator, Pipeline) and len(estimator.steps) > 1:
+            return None
+        steps = getattr(estimator, "steps", None)
+        estimator = estimator.best_estimator_ if steps is None else steps[0][1]
+    return vars(_model_of(estimator)).get("_table")
 
 
 def _seeded(estimator: Any, rng: np.random.RandomState) -> Any:
@@ -329,6 +353,9 @@ class Ensemble(MetaEstimatorMixin, BaseEstimator):
     def reconstruct(self, X: ArrayLike, y: Any = None) -> Any:
         """Take the mean of the members' reconstructions of rows.
 
+        Of a category it is the level that most members reconstruct, the first of equals: levels
+        have no mean.
+
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
@@ -339,7 +366,7 @@ class Ensemble(MetaEstimatorMixin, BaseEstimator):
         Returns
         -------
         X_reconstructed : ndarray of shape (n_samples, n_features)
-            The mean; a data frame under `set_output`.
+            The mean; a data frame under `set_output`, or where members return one.
 
         Raises
         ------
@@ -350,6 +377,10 @@ class Ensemble(MetaEstimatorMixin, BaseEstimator):
         """
         check_is_fitted(self)
         params = {} if y is None else {"y": y}
+        table = _table_of(self.estimators_[0])
+        if table is not None:
+            read = [_model_of(m)._reconstructed(X, **params) for m in self.estimators_]
+            return self._write(table, mean_of_tables(read, table.n_levels), like=X)
         parts = [_reconstruct(member, X, params) for member in self.estimators_]
         return self._to_frame(mean_of(parts), X)
 
@@ -378,7 +409,8 @@ class Ensemble(MetaEstimatorMixin, BaseEstimator):
         Returns
         -------
         X_new : ndarray of shape (n_samples, n_features)
-            The drawn rows, those of all members mixed; a data frame under `set_output`.
+            The drawn rows, those of all members mixed; a data frame under `set_output`, or where
+            members return one.
 
         Raises
         ------
@@ -409,6 +441,9 @@ class Ensemble(MetaEstimatorMixin, BaseEstimator):
             for member, n in zip(self.estimators_, counts, strict=True)
             if n
         ]
+        table = _table_of(self.estimators_[0])
+        if table is not None:
+            return self._write(table, np.concatenate([table.encode(part) for part in parts])[index])
         return self._to_frame(rows_of(parts, index))
 
     # --------------------------------------------------------------------- density
@@ -521,6 +556,12 @@ class Ensemble(MetaEstimatorMixin, BaseEstimator):
         if names is None:
             names = [f"x{i}" for i in range(rows.shape[1])]
         return to_frame(_model_of(self.estimators_[0]), rows, original, names)
+
+    def _write(self, table: Any, rows: Any, like: Any = None) -> Any:
+        """Rows of a table as the container that the model asks for, or else that was given."""
+        from skae._mixed_rows import write_rows  # loads torch, which is loaded
+
+        return write_rows(_model_of(self.estimators_[0]), table, rows, like=like)
 
     def get_metadata_routing(self) -> MetadataRouter:
         """Where metadata go: `fit` passes on what the estimator requests.

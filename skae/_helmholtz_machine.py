@@ -45,6 +45,8 @@ Array = NDArray[Any]
 _COUNT = Interval(Integral, 1, None, closed="left")
 # Particles of the algorithms that compare some, where none are asked for.
 _PARTICLES = 10
+# Draws of units, for each row, where scores are not told how many.
+_N_IMPORTANCE = 100
 # Draws of h in all, and at most for each row, that the noise is learned from.
 _NOISE_DRAWS, _MOST_DRAWS = 10_000, 100
 
@@ -81,6 +83,10 @@ class HelmholtzMachine(LatentSamplesMixin, NetworkAutoencoder):
     Binary units want large weights, and so large rates: with `learning_rate="cosine"`, a
     `learning_rate_init` of 0.05 to 0.2 for some thousand rows (docs/helmholtz_machine.md).
 
+    A table of numbers, categories, counts and holes goes in as it is, with
+    `likelihood="auto"` or a mapping of its columns; `reconstruct` and `sample` give its
+    columns, types and categories back (docs/mixed_tables.md, "Tables with categories").
+
     Parameters
     ----------
     n_components : int, default=10
@@ -92,20 +98,25 @@ class HelmholtzMachine(LatentSamplesMixin, NetworkAutoencoder):
     n_particles : int, default=None
         Draws from q(h|x) for each row and step; two or more for "free-energy". None takes 1
         for "wake-sleep" and 10 for the others.
-    likelihood : {"auto", "bernoulli", "gaussian"}, default="auto"
+    likelihood : {"auto", "bernoulli", "gaussian", "categorical"} or mapping, default="auto"
         p(x|h). "auto" takes "bernoulli" if all values are 0 or 1, and "gaussian", which has a
-        noise variance, otherwise.
+        noise variance, otherwise. Where a column holds categories it takes a likelihood for
+        each column by its type; a mapping of column names or indices gives them: also
+        "laplace", "continuous_bernoulli", "poisson".
         "bernoulli" takes values between 0 and 1, too: as probabilities, from which rows are
         drawn anew in every epoch. What "auto" took of the first rows holds while `partial_fit`
         or `warm_start` go on.
     noise_variance : {"scalar", "per_feature"} or float, default="scalar"
         Variance of the noise, where the likelihood has one: learned, one for all features
         or one for each, at least 1e-4 of the mean feature variance; or given, in squared
-        units of X.
+        units of X. In a table each number has its own, learned, of at least 1e-4 of the variance
+        of its column, or given, as a share of that.
     missing : {"mask", "error"}, default="mask"
         "mask": NaN is a value not seen. It is left out of the likelihood; recognition reads
         the mean in its place and, if training rows had NaN, beside the row the mask of what
         was seen. "error": NaN is an error.
+    handle_unknown : {"error", "missing"}, default="error"
+        What a category of a table is that `fit` has not seen: an error, or a value not seen.
     solver : {"adam", "adamw", "sgd"}, default="adam"
         Optimiser.
     alpha : float, default=0.0
@@ -163,10 +174,15 @@ class HelmholtzMachine(LatentSamplesMixin, NetworkAutoencoder):
         Epochs that were trained.
     n_components_ : int
         Units of the top layer.
-    likelihood_ : {"bernoulli", "gaussian"}
-        Which p(x|h) it is.
+    likelihood_ : {"bernoulli", "gaussian", "mixed"}
+        Which p(x|h) it is; "mixed" of tables.
     noise_variance_ : float or ndarray of shape (n_features,)
-        Variance of the noise, in squared units of X; None for likelihoods without.
+        Variance of the noise, in squared units of X; None for likelihoods without. In tables
+        an array, NaN for columns without.
+    likelihoods_ : dict of str
+        Of a table: the likelihood of each column, by name or index.
+    categories_ : dict of ndarray
+        Of a table: the levels of each categorical column, by name or index.
     n_features_in_ : int
         Number of features seen in `fit`.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -599,7 +615,8 @@ class HelmholtzMachine(LatentSamplesMixin, NetworkAutoencoder):
         return self._map_codes(Z, lambda z: module.likelihood.mean(module.output(z)))
 
     def _log_prob(self, X: Array) -> Array:
-        return self.score_samples(X)
+        self._check_range(X)
+        return self._bounds(Data(X), _N_IMPORTANCE)
 
     def _scores(self, data: Data) -> Array:
         return self._bounds(data, 1)
@@ -610,9 +627,8 @@ class HelmholtzMachine(LatentSamplesMixin, NetworkAutoencoder):
             return importance_bounds(self._trainer.module, self._dataset(data), draws)
 
     def _column_scores(self, data: Data) -> Array:
-        n_draws = 100
-        with self._trainer.inference(len(data.X) * n_draws):
-            draws = self._row_draws(n_draws)
+        with self._trainer.inference(len(data.X) * _N_IMPORTANCE):
+            draws = self._row_draws(_N_IMPORTANCE)
             return column_scores(self._trainer.module, self._dataset(data), draws)
 
     def _draw(self, n_samples: int, rng: np.random.RandomState, noise: bool) -> Array:

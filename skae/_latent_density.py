@@ -136,7 +136,9 @@ class LatentDensityEstimator(
         and fitted to all rows, also to those that early stopping holds out; wrapped in
         :class:`~sklearn.frozen.FrozenEstimator` it is used as it is. None takes rows as
         codes. Codes have to be real: VQVAE, whose codes are integers, has a prior of its
-        own.
+        own. One with likelihoods of its own for each column, as VAE(likelihood="auto"), itself
+        or in FrozenEstimator, is given tables as they are, and what it decodes comes out as
+        its own rows do.
     n_components : int, default=None
         The `n_components` of the autoencoder, or of the last step that has one; None leaves
         it as it is. Given without an autoencoder, that is a :class:`LinearAE`, which is PCA.
@@ -466,16 +468,17 @@ class LatentDensityEstimator(
         check_listeners(getattr(self, "_skl_callbacks", []))
         n_epochs = n_epochs_for(self.max_iter, self.density, X.shape[0])
         context = self._init_callback_context(max_subtasks=n_epochs)
-        context.call_on_fit_task_begin(estimator=self, X=X, y=told)
+        shown = self._shown_rows(X)
+        context.call_on_fit_task_begin(estimator=self, X=shown, y=told)
         real = self._learn_codes(X, sample_weight, y, previous, rng)
         listeners = []
         if hasattr(self, "_skl_callbacks"):
-            tasks = Tasks(self, context, None, X, told, sample_weight)
+            tasks = Tasks(self, context, None, shown, told, sample_weight)
             listeners.append(("skae_tasks", tasks))
         self.density_ = self._network_density(previous)
         self.density_.fit(real, sample_weight, listeners=tuple(listeners))
         self.n_iter_ = self.density_.trainer.n_epochs
-        context.call_on_fit_task_end(estimator=self, X=X, y=told)
+        context.call_on_fit_task_end(estimator=self, X=shown, y=told)
 
     def _network_density(self, previous: Self | None) -> NetworkDensity:
         """A density that is to be trained: a new one, or one that goes on."""
@@ -546,7 +549,7 @@ class LatentDensityEstimator(
             autoencoder = copy.deepcopy(autoencoder) if learns else autoencoder
         if autoencoder is not None and learns:
             with wrapped_fit(self._seed):
-                fit_autoencoder(autoencoder, X, y, sample_weight, streaming)
+                fit_autoencoder(autoencoder, self._rows_to_learn(X), y, sample_weight, streaming)
         elif autoencoder is not None:
             check_names(autoencoder, getattr(self, "feature_names_in_", None))
         self.autoencoder_ = autoencoder

@@ -96,6 +96,8 @@ class LatentPathsMixin(BaseAutoencoder):
     def _code_of(self, name: str, x: Any) -> Array:
         if hasattr(x, "to_frame") and getattr(x, "ndim", 2) == 1:  # a row of a data frame
             x = x.to_frame().T
+        elif isinstance(x, (list, tuple)) and np.ndim(np.array(x, dtype=object)) == 1:
+            x = [x]
         elif np.ndim(x) == 1:
             x = np.asanyarray(x).reshape(1, -1)
         if np.shape(x)[:1] != (1,):

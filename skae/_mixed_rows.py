@@ -1,15 +1,21 @@
 """Rows of a table whose columns have likelihoods of their own, on their way in and out."""
 
 from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any, Self
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
+from sklearn.exceptions import NotFittedError
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_array, validate_data
 
 from skae._base import BaseAutoencoder
 from skae._tables.columns import Table
-from skae._tables.kinds import has_kinds
+from skae._tables.kinds import has_kinds, holds_categories, kinds_by_mapping
 from skae._tables.values import container_of
 from skae._training.columns import Columns
 from skae._training.data import Data, check_finite
@@ -18,17 +24,58 @@ from skae._utils.validation import asked_container
 Array = NDArray[Any]
 
 
-class MixedRowsMixin(BaseAutoencoder):
-    """Tables of numbers, categories and counts, for networks with a parameter `likelihood`.
+def write_rows(
+    estimator: Any, table: Table, rows: Array, *, like: Any = None, beside: Any = None
+) -> Any:
+    """Rows of a table as `set_output` of an estimator asks; else as those given, or as in fit."""
+    asked = asked_container(estimator)
+    container = table.container if like is None else container_of(like)
+    if asked is not None:
+        container = "numbers" if asked == "default" else asked
+    given = like if like is not None else beside
+    index = given.index if hasattr(given, "iloc") else None
+    return table.write(rows, container, index if container == "pandas" else None)
 
-    Inside, rows are numbers, (n, n_columns): a category is the index of its level, NaN is what
-    was not seen.
+
+@contextmanager
+def advised_of_tables(X: Any, likelihood: Any) -> Iterator[None]:
+    """Add to errors of rows that should be numbers what takes text, where there is some."""
+    try:
+        yield
+    except ValueError as error:
+        with suppress(TypeError, ValueError):
+            if holds_categories(X):
+                advice = (
+                    "Columns of text and categories go with likelihood='auto', or a mapping of "
+                    f"columns to likelihoods; given likelihood={likelihood!r}."
+                )
+                error.args = (f"{str(error).rstrip('.')}. {advice}",)
+        raise
+
+
+@dataclass(frozen=True, eq=False)
+class RowsOfTable:
+    """Rows of numbers that an estimator has made of a table, for one that it holds."""
+
+    table: Table
+    rows: Array
+
+
+class TableMixin(BaseAutoencoder):
+    """Tables of numbers, categories and counts as rows: inside, (n, n_columns) numbers.
+
+    A category is the index of its level, NaN is what was not seen.
     """
 
-    likelihood: Any
-    handle_unknown: str
-
     _table: Table  # of what is learned first, where there is one
+
+    @abstractmethod
+    def _new_table(self, X: Any) -> Table:
+        """What there is of columns and levels in rows that are to be learned from."""
+
+    @abstractmethod
+    def _handles_unknown(self) -> str:
+        """What becomes of levels that `fit` has not seen: "error" or "missing"."""
 
     @property
     def likelihoods_(self) -> dict[Any, str]:
@@ -41,16 +88,14 @@ class MixedRowsMixin(BaseAutoencoder):
         return self._table_or_error().categories
 
     def _table_or_error(self) -> Table:
+        if "n_features_in_" not in vars(self):
+            raise NotFittedError(f"This {type(self).__name__} is not fitted yet: call fit first.")
         if "_table" not in vars(self):
             raise AttributeError(
                 f"This {type(self).__name__} has one likelihood for all columns; those that have "
                 "their own tell them: by a mapping, likelihood='auto' or 'categorical'."
             )
         return self._table
-
-    def _has_kinds(self, X: Any) -> bool:
-        """Whether the columns of rows that are to be learned from have likelihoods of their own."""
-        return has_kinds(self.likelihood)
 
     def _take_previous(self) -> Self | None:
         """As in the base; where training goes on, it does so with the levels of before."""
@@ -61,11 +106,15 @@ class MixedRowsMixin(BaseAutoencoder):
 
     def _check_table(self, X: Any, *, reset: bool, min_rows: int) -> Array:
         """Rows as numbers; what there is of columns and levels is learned in the first fit."""
+        if isinstance(X, RowsOfTable):
+            return self._take_rows(X)
+        if sparse.issparse(X) or getattr(X, "ndim", 2) == 1:
+            check_array(X, dtype=None, estimator=self, input_name="X")  # which refuses them
         if "_table" not in vars(self):
-            self._table = Table.learn(X, self.likelihood)
+            self._table = self._new_table(X)
         validate_data(self, X, reset=reset, skip_check_array=True)
         rows: Array = check_array(
-            self._table.encode(X, self.handle_unknown),
+            self._table.encode(X, self._handles_unknown()),
             dtype="numeric",
             ensure_all_finite=False,
             ensure_min_samples=min_rows,
@@ -74,6 +123,76 @@ class MixedRowsMixin(BaseAutoencoder):
         )
         check_finite(rows, allow_nan=get_tags(self).input_tags.allow_nan)
         return rows
+
+    def _take_rows(self, X: RowsOfTable) -> Array:
+        """Rows, and what is known of them, from the estimator that holds this one."""
+        self._table = X.table
+        self.n_features_in_ = len(X.table.names)
+        if all(isinstance(name, str) for name in X.table.names):
+            self.feature_names_in_ = np.array(X.table.names, dtype=object)
+        return X.rows
+
+    def _rows_out(self, rows: Any, *, like: Any = None, beside: Any = None) -> Any:
+        """In the container that was given, or else that of training; `set_output` decides first."""
+        if "_table" not in vars(self):
+            return super()._rows_out(rows, like=like, beside=beside)
+        return write_rows(self, self._table, rows, like=like, beside=beside)
+
+    def _shown_rows(self, rows: Array) -> Array:
+        """Rows for scikit-learn's callbacks, if there are some, as the public methods read them."""
+        return self._as_numbers(rows) if hasattr(self, "_skl_callbacks") else rows
+
+    def _as_numbers(self, rows: Array) -> Array:
+        """Rows as arrays of numbers hold them."""
+        if "_table" not in vars(self):
+            return rows
+        numbers: Array = self._table.write(rows, "numbers")
+        return numbers
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The table as arrays and plain values."""
+        state: dict[str, Any] = super().__getstate__()
+        return state | {"_table": state["_table"].as_dict()} if "_table" in state else state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "_table" in vars(self):
+            self._table = Table.from_dict(self._table)  # type: ignore[arg-type]
+
+
+class MixedRowsMixin(TableMixin):
+    """Columns with likelihoods of their own, for networks with a parameter `likelihood`."""
+
+    likelihood: Any
+    handle_unknown: str
+    _architecture: Any
+
+    def _has_kinds(self, X: Any) -> bool:
+        """Whether the columns of rows that are to be learned from have likelihoods of their own."""
+        return has_kinds(self.likelihood)
+
+    def _new_table(self, X: Any) -> Table:
+        return Table.learn(X, self.likelihood)
+
+    def _handles_unknown(self) -> str:
+        return self.handle_unknown
+
+    def _check_same_kinds(self, previous: Self) -> None:
+        """Raise if columns would change their likelihoods while training goes on."""
+        now, before = vars(self).get("_table"), vars(previous).get("_table")
+        asked, table = self.likelihood, before or now
+        if table is None or (before is not None and isinstance(asked, str) and asked == "auto"):
+            return
+        if isinstance(asked, Mapping):
+            kinds = kinds_by_mapping(asked, table.names)
+        else:
+            kinds = [asked] * len(table.names)
+        if before is None or kinds != list(before.kinds):
+            was = previous._architecture.likelihood if before is None else before.likelihoods
+            raise ValueError(
+                f"likelihood={asked!r} gives columns other likelihoods than those that training "
+                f"began with, {was!r}. Fit anew, with warm_start=False."
+            )
 
     def _columns(self) -> Columns | None:
         """Where the columns of the table stand among the network's, if there is one."""
@@ -86,25 +205,6 @@ class MixedRowsMixin(BaseAutoencoder):
         if "_table" not in vars(self):
             return {}
         return {"kinds": self._table.kinds, "n_levels": self._table.n_levels}
-
-    def _rows_out(self, rows: Any, *, like: Any = None, beside: Any = None) -> Any:
-        """In the container that was given, or else that of training; `set_output` decides first."""
-        if "_table" not in vars(self):
-            return super()._rows_out(rows, like=like, beside=beside)
-        asked = asked_container(self)
-        container = self._table.container if like is None else container_of(like)
-        if asked is not None:
-            container = "numbers" if asked == "default" else asked
-        given = like if like is not None else beside
-        index = given.index if hasattr(given, "iloc") else None
-        return self._table.write(rows, container, index if container == "pandas" else None)
-
-    def _as_numbers(self, rows: Array) -> Array:
-        """Rows as arrays of numbers hold them."""
-        if "_table" not in vars(self):
-            return rows
-        numbers: Array = self._table.write(rows, "numbers")
-        return numbers
 
     # --------------------------------------------------------------------------- scores
 
@@ -164,12 +264,5 @@ class MixedRowsMixin(BaseAutoencoder):
 
     # ---------------------------------------------------------------------------- files
 
-    def __getstate__(self) -> dict[str, Any]:
-        """The table as arrays and plain values."""
-        state: dict[str, Any] = super().__getstate__()
-        return state | {"_table": state["_table"].as_dict()} if "_table" in state else state
-
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__({"handle_unknown": "error"} | state)  # as models of 0.1.0 are
-        if "_table" in vars(self):
-            self._table = Table.from_dict(self._table)  # type: ignore[arg-type]

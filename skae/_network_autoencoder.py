@@ -25,9 +25,10 @@ from torch import Tensor
 
 from skae._base import BaseAutoencoder
 from skae._callback_parameters import CallbackParametersMixin
+from skae._imputation import ImputationMixin
 from skae._inference.unexplained import describe, unexplained
 from skae._linear.moments import scaled_weight
-from skae._mixed_rows import MixedRowsMixin
+from skae._mixed_rows import RowsOfTable, advised_of_tables
 from skae._modules.architecture import Architecture, layer_sizes, row_dtype, scale_of
 from skae._nn.likelihoods import LIKELIHOODS
 from skae._nn.mixed import SUPPORTS
@@ -76,7 +77,7 @@ _LARGEST = 1e15
 _RENAMED = {"_blueprint": "_architecture", "_own": "_user_modules"}
 
 
-class NetworkAutoencoder(MixedRowsMixin, NoiseVarianceMixin, CallbackParametersMixin):
+class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParametersMixin):
     """A network with a likelihood p(x|z) of rows.
 
     Subclasses implement `_make_module`, `_learn_from_outputs` and what is particular to them.
@@ -224,12 +225,13 @@ class NetworkAutoencoder(MixedRowsMixin, NoiseVarianceMixin, CallbackParametersM
         n_starts = self.n_init if previous is None else 1
         n_tasks = self.max_iter if n_starts == 1 else n_starts
         context = self._init_callback_context(max_subtasks=n_tasks)
-        given = {"estimator": self, "X": X, "y": told}
+        shown = self._shown_rows(X)
+        given = {"estimator": self, "X": shown, "y": told}
         context.call_on_fit_task_begin(**given)
 
         def fit(model: Self, rng: np.random.RandomState, context: Any = context) -> Array | None:
             data = model._begin(X, sample_weight, y, previous, rng)
-            tasks = partial(Tasks, self, context, X=data.X, y=told, weight=sample_weight)
+            tasks = partial(Tasks, self, context, X=shown, y=told, weight=sample_weight)
             return model._fit_network(data, sample_weight, previous, tasks)
 
         def fit_start(model: Self, rng: np.random.RandomState) -> Array | None:
@@ -342,6 +344,7 @@ class NetworkAutoencoder(MixedRowsMixin, NoiseVarianceMixin, CallbackParametersM
         self._check_parameters(X.shape[1])
         architecture = previous._architecture
         check_same_columns(self, X.shape[1], previous, previous.n_features_in_)
+        self._check_same_kinds(previous)
         now, then = self._fields(X.shape[0]), architecture.as_dict()
         changed = [n for n in now if now[n] != then[n] and n not in architecture.changeable]
         if changed:
@@ -542,16 +545,18 @@ class NetworkAutoencoder(MixedRowsMixin, NoiseVarianceMixin, CallbackParametersM
 
     def _check_rows(self, X: Any, *, reset: bool, min_rows: int = 1) -> Any:
         """As in the base, but without converting whole arrays: networks cast by the batch."""
-        if "_table" in vars(self) or (reset and self._has_kinds(X)):
+        known = "_table" in vars(self) or isinstance(X, RowsOfTable)
+        if known or (reset and self._has_kinds(X)):
             return self._check_table(X, reset=reset, min_rows=min_rows)
-        X = validate_data(
-            self,
-            as_rows(self, X),
-            reset=reset,
-            dtype="numeric",
-            ensure_all_finite=False,
-            ensure_min_samples=min_rows,
-        )
+        with advised_of_tables(X, self.likelihood):
+            X = validate_data(
+                self,
+                as_rows(self, X),
+                reset=reset,
+                dtype="numeric",
+                ensure_all_finite=False,
+                ensure_min_samples=min_rows,
+            )
         check_finite(X, allow_nan=get_tags(self).input_tags.allow_nan)
         return X
 

@@ -46,6 +46,8 @@ Array = NDArray[Any]
 _MOMENT_ROWS = 2**12
 # Draws of z for one row, at most, from which the noise is learned.
 _MOST_DRAWS = 1000
+# Of codes, for each row, where scores are not told how many.
+_N_IMPORTANCE = 100
 
 
 class VAE(
@@ -67,6 +69,10 @@ class VAE(
 
     NaN is a value not seen: the bound is then one on the density of the seen values
     (Mattei & Frellsen 2019), and `impute` fills in what was not.
+
+    A table of numbers, categories, counts and holes goes in as it is, with
+    `likelihood="auto"` or a mapping of its columns; `reconstruct`, `sample` and `impute` give
+    its columns, types and categories back (docs/mixed_tables.md, "Tables with categories").
 
     Parameters
     ----------
@@ -97,19 +103,26 @@ class VAE(
         `conditional` adds, to (n, n_features). Where rows have NaN, the encoder reads
         2 n_features columns: the values, with 0 and not the mean for those not seen, and
         then 1 where a value was seen, 0 elsewhere.
-    likelihood : {"gaussian", "bernoulli", "continuous_bernoulli", "poisson", "laplace"}, \
-            default="gaussian"
+        In tables these are the columns that docs/mixed_tables.md, "Your own networks", tells.
+    likelihood : {"gaussian", "bernoulli", "continuous_bernoulli", "poisson", "laplace", \
+            "categorical", "auto"} or mapping, default="gaussian"
         p(x|z); "gaussian" and "laplace" have a noise variance. "bernoulli" of grey values
         in (0, 1) scores an expected log-mass, which is no density: compare it with nothing
-        else. "continuous_bernoulli" is one.
+        else. "continuous_bernoulli" is one. In a table each column has a likelihood of its
+        own: by a mapping of column names or indices to the above, by its type ("auto"), or all
+        are "categorical". Tables go without `out_activation`, `image_shape` and convolutions.
     noise_variance : {"scalar", "per_feature"} or float, default="scalar"
         Variance of the noise, where the likelihood has one: learned, one for all features
         or one for each; or given, in squared units of X. A learned one is at least 1e-4 of
         the mean feature variance, or, where the linear start has less noise, a tenth of that.
+        In a table each number has its own, learned, of at least 1e-4 of the variance of its
+        column, or given, as a share of that.
     missing : {"mask", "error"}, default="mask"
         "mask": NaN is a value not seen. It is left out of the likelihood; recognition reads
         the mean in its place and, if training rows had NaN, beside the row the mask of what
         was seen. "error": NaN is an error.
+    handle_unknown : {"error", "missing"}, default="error"
+        What a category of a table is that `fit` has not seen: an error, or a value not seen.
     prior : {"standard", "mixture", "vamp"}, default="standard"
         p(z): N(0, I); a mixture of Gaussians with diagonal covariances, learned; or the
         mean of q(z|u) over pseudo-rows u, learned (Tomczak & Welling 2018).
@@ -211,7 +224,12 @@ class VAE(
         Latents whose posterior mean varies over the training rows, with a variance
         above 0.01.
     noise_variance_ : float or ndarray of shape (n_features,)
-        Variance of the noise, in squared units of X; None for likelihoods without.
+        Variance of the noise, in squared units of X; None for likelihoods without. In tables
+        an array, NaN for columns without.
+    likelihoods_ : dict of str
+        Of a table: the likelihood of each column, by name or index.
+    categories_ : dict of ndarray
+        Of a table: the levels of each categorical column, by name or index.
     classes_ : ndarray of shape (n_classes,)
         The labels, with `conditional=True` and labels.
     class_prior_ : ndarray of shape (n_classes,)
@@ -263,6 +281,15 @@ class VAE(
     (3, 64)
     >>> vae.score_kind
     'lower_bound'
+
+    A table with a category, and what `impute` makes of its hole:
+
+    >>> import pandas as pd
+    >>> size, pet = [0.3, 0.4, 4.1, 3.9] * 9, ["cat", "cat", "dog", None] * 9
+    >>> table = pd.DataFrame({"size": size, "pet": pet})
+    >>> vae = VAE(1, likelihood="auto", max_iter=100, random_state=0).fit(table)
+    >>> vae.impute(table)["pet"].tolist()[:4]
+    ['cat', 'cat', 'dog', 'dog']
     """
 
     score_kind = "lower_bound"
@@ -531,8 +558,8 @@ class VAE(
         X : array-like of shape (n_samples, n_features)
             Rows with NaN, null or a mask where a value is missing.
         n_draws : int, default=None
-            None fills in conditional means; a number draws as many completions, noise
-            included, for multiple imputation.
+            None fills in conditional means, and the most probable level of a category; a number
+            draws as many completions, noise included, for multiple imputation.
         y : scalar or array-like of shape (n_samples,) or (n_samples, n_targets), default=None
             As in `score_samples`; None weighs the labels by what was seen.
         n_importance : int, default=100
@@ -546,7 +573,8 @@ class VAE(
                 (n_draws, n_samples, n_features)
             The rows with every NaN replaced; the seen values are returned as they are.
             Means are a data frame under `set_output`, and an array without it, also of
-            frames of pandas, polars or pyarrow; draws are always an array.
+            frames of pandas, polars or pyarrow; of tables they are in the container of `X`. Draws
+            are always an array, of numbers and indices of levels.
 
         Raises
         ------
@@ -558,31 +586,25 @@ class VAE(
         self._check_argument("n_importance", n_importance, [COUNT])
         rows = self._check_new_rows(X, "impute")
         self._check_range(rows)
-        missing = np.isnan(rows) if rows.dtype.kind == "f" else np.zeros(rows.shape, dtype=bool)
-        some = missing.any(axis=1)
-        condition = self._condition_of(y, len(rows))
-        source = self._dataset(
-            Data(rows[some], None, None if condition is None else condition[some])
-        )
-        module = self._trainer.module
-        # Seen values stay what they are.
-        wide = np.result_type(rows.dtype, self._architecture.row_dtype)
-        filled = np.repeat(rows[None].astype(wide), n_draws or 1, axis=0)
-        with self._trainer.inference(len(rows) * n_importance):
-            if n_draws is None:
-                guesses = imputed_means(module, source, self._row_draws(n_importance))[:, None]
-            else:
-                generator = self._trainer.generator(private_generator(random_state))
-                guesses = imputed_draws(module, source, n_importance, n_draws, generator)
-        incomplete = np.flatnonzero(some)
-        for completed, guess in zip(filled, guesses.swapaxes(0, 1), strict=True):
-            for part in slices(len(incomplete)):
-                which = incomplete[part]
-                values = self._in_data_units(torch.from_numpy(guess[part]))
-                completed[which] = np.where(missing[which], values, completed[which])
-        if n_draws is None:
-            return self._rows_out(filled[0], like=X)
-        return np.stack([self._as_numbers(rows) for rows in filled])
+        condition, module = self._condition_of(y, len(rows)), self._trainer.module
+
+        def guess(incomplete: Array, which: NDArray[np.intp]) -> Array:
+            given = None if condition is None else condition[which]
+            source = self._dataset(Data(incomplete, None, given))
+            with self._trainer.inference(len(incomplete) * n_importance):
+                if n_draws is None:
+                    draws = self._row_draws(n_importance)
+                    found = imputed_means(module, source, draws)[:, None]
+                else:
+                    generator = self._trainer.generator(private_generator(random_state))
+                    found = imputed_draws(module, source, n_importance, n_draws, generator)
+            values = np.empty((n_draws or 1, *incomplete.shape), dtype=self._architecture.row_dtype)
+            for completed, drawn_rows in zip(values, found.swapaxes(0, 1), strict=True):
+                for part in slices(len(incomplete)):
+                    completed[part] = self._in_data_units(torch.from_numpy(drawn_rows[part]))
+            return values
+
+        return self._completed(X, rows, n_draws, guess)
 
     # ------------------------------------------------------------------- the hooks
 
@@ -598,7 +620,7 @@ class VAE(
         return self._map_conditioned(Z, condition, module.mean)
 
     def _log_prob(self, X: Array) -> Array:
-        return self.score_samples(X)
+        return self._bounds(Data(X, None, self._condition_of(None, len(X))), _N_IMPORTANCE)
 
     def _row_likelihood(self) -> RowLikelihood | None:
         fitted: Any = getattr(self, "_architecture", self)
@@ -614,9 +636,8 @@ class VAE(
             return importance_bounds(self._trainer.module, self._dataset(data), draws)
 
     def _column_scores(self, data: Data) -> Array:
-        n_draws = 100
-        with self._trainer.inference(len(data.X) * n_draws):
-            draws = self._row_draws(n_draws)
+        with self._trainer.inference(len(data.X) * _N_IMPORTANCE):
+            draws = self._row_draws(_N_IMPORTANCE)
             return column_scores(self._trainer.module, self._dataset(data), draws)
 
     def _draw(

@@ -62,6 +62,10 @@ class VQVAE(EmbeddingOutputMixin, IndexPriorMixin, EncoderDecoder):
     their weight relative to each other, as in PCA. Your own `encoder` reads rows as they
     are.
 
+    A table of numbers, categories, counts and holes goes in as it is, with
+    `likelihood="auto"` or a mapping of its columns; `reconstruct` and `sample` give its
+    columns, types and categories back (docs/mixed_tables.md, "Tables with categories").
+
     Parameters
     ----------
     n_components : int or None, default=8
@@ -140,15 +144,20 @@ class VQVAE(EmbeddingOutputMixin, IndexPriorMixin, EncoderDecoder):
         (n, n_components * code_dim), position by position, and back. Where rows have NaN,
         the encoder reads 2 n_features columns: the values, with 0 and not the mean for
         those not seen, and then 1 where a value was seen, 0 elsewhere.
-    likelihood : {"gaussian", "bernoulli", "continuous_bernoulli", "poisson", "laplace"}, \
-            default="gaussian"
+        In tables these are the columns that docs/mixed_tables.md, "Your own networks", tells.
+    likelihood : {"gaussian", "bernoulli", "continuous_bernoulli", "poisson", "laplace", \
+            "categorical", "auto"} or mapping, default="gaussian"
         p(x|z); "gaussian" and "laplace" have a noise variance. "bernoulli" of grey values
         in (0, 1) scores an expected log-mass, which is no density: compare it with nothing
-        else. "continuous_bernoulli" is one.
+        else. "continuous_bernoulli" is one. In a table each column has a likelihood of its
+        own: by a mapping of column names or indices to the above, by its type ("auto"), or all
+        are "categorical". Tables go without `out_activation`, `image_shape` and convolutions.
     noise_variance : {"scalar", "per_feature"} or float, default="scalar"
         Variance of the noise, where the likelihood has one: learned, one for all features
         or one for each; or given, in squared units of X. A learned one is at least 1e-4 of
         the mean feature variance, or, where the linear start has less noise, a tenth of that.
+        In a table each number has its own, learned, of at least 1e-4 of the variance of its
+        column, or given, as a share of that.
     calibration : "auto" or bool, default="auto"
         Keep a random `validation_fraction` of the rows from the network in `fit`. A network
         that memorises rows explains them better than new ones, and gives them codes that are
@@ -160,6 +169,8 @@ class VQVAE(EmbeddingOutputMixin, IndexPriorMixin, EncoderDecoder):
         "mask": NaN is a value not seen. It is left out of the likelihood; recognition reads
         the mean in its place and, if training rows had NaN, beside the row the mask of what
         was seen. "error": NaN is an error.
+    handle_unknown : {"error", "missing"}, default="error"
+        What a category of a table is that `fit` has not seen: an error, or a value not seen.
     init : {"linear", "random"}, default=None
         Where training begins: at PCA's maps of the training rows (a VAE at probabilistic PCA,
         whose log-likelihood its bound then is), which layers of rectifiers with two units for
@@ -242,7 +253,12 @@ class VQVAE(EmbeddingOutputMixin, IndexPriorMixin, EncoderDecoder):
     code_usage_ : ndarray of shape (n_codes,), or (n_quantizers, n_codes)
         How often each code is used in training rows, as a share.
     noise_variance_ : float or ndarray of shape (n_features,)
-        Variance of the noise, in squared units of X; None for likelihoods without.
+        Variance of the noise, in squared units of X; None for likelihoods without. In tables
+        an array, NaN for columns without.
+    likelihoods_ : dict of str
+        Of a table: the likelihood of each column, by name or index.
+    categories_ : dict of ndarray
+        Of a table: the levels of each categorical column, by name or index.
     n_features_in_ : int
         Number of features seen in `fit`.
     feature_names_in_ : ndarray of shape (n_features_in_,)

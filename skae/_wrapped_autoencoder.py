@@ -19,6 +19,8 @@ from skae._densities.wrapped_estimators import (
 )
 from skae._inference.bounds import RowLikelihood
 from skae._linear_ae import LinearAE
+from skae._mixed_rows import MixedRowsMixin, RowsOfTable, TableMixin
+from skae._tables.columns import Table
 from skae._training.data import check_finite, without_lost_weights
 from skae._utils.inputs import as_numbers
 from skae._utils.validation import as_rows, check_feature_names_in
@@ -28,7 +30,7 @@ Array = NDArray[Any]
 _FLOATS = ("float32", "float64")
 
 
-class WrappedAutoencoderMixin(BaseAutoencoder):
+class WrappedAutoencoderMixin(TableMixin):
     """Recognition and generation by `autoencoder_`; by the rows themselves where it is None.
 
     The parameters are `autoencoder`, an estimator or None, and `n_components`, its size.
@@ -56,6 +58,10 @@ class WrappedAutoencoderMixin(BaseAutoencoder):
             autoencoder.set_params(**{size_parameter(autoencoder): self.n_components}), rng
         )
 
+    def _rows_to_learn(self, X: Array) -> Any:
+        """Rows for the fit of the autoencoder, which takes a table as it was read here."""
+        return RowsOfTable(self._table, X) if "_table" in vars(self) else X
+
     def _check_decodes(self, codes: Array) -> None:
         """Raise if the autoencoder cannot decode, as KernelPCA by default, before training."""
         try:
@@ -70,11 +76,15 @@ class WrappedAutoencoderMixin(BaseAutoencoder):
     def _encode(self, X: Array) -> Array:
         if self.autoencoder_ is None:
             return np.array(X, dtype=X.dtype if X.dtype.name in _FLOATS else np.float64)
+        if "_table" in vars(self):
+            return np.asarray(unwrapped(self.autoencoder_)._encode(X))
         return np.asarray(call_quietly(self.autoencoder_.transform, X))
 
     def _decode(self, Z: Array) -> Array:
         if self.autoencoder_ is None:
             return np.array(Z)
+        if "_table" in vars(self):
+            return np.asarray(unwrapped(self.autoencoder_)._decode(Z))
         return np.asarray(call_quietly(self.autoencoder_.inverse_transform, Z))
 
     def _generate(self, Z: Array, rng: np.random.RandomState, noise: bool) -> Array:
@@ -90,7 +100,24 @@ class WrappedAutoencoderMixin(BaseAutoencoder):
 
     # ------------------------------------------------------------------ validation
 
+    def _reads_table(self, X: Any) -> bool:
+        """Whether columns of training rows have likelihoods of their own in the autoencoder."""
+        model = unwrapped(self.autoencoder)
+        if not isinstance(model, MixedRowsMixin):
+            return False
+        return model._has_kinds(X) if model is self.autoencoder else "_table" in vars(model)
+
+    def _new_table(self, X: Any) -> Table:
+        """That of the autoencoder, which knows it where it is frozen."""
+        model = unwrapped(self.autoencoder)
+        return model._new_table(X) if model is self.autoencoder else model._table
+
+    def _handles_unknown(self) -> str:
+        return str(unwrapped(vars(self).get("autoencoder_", self.autoencoder)).handle_unknown)
+
     def _check_rows(self, X: Any, *, reset: bool, min_rows: int = 1) -> Any:
+        if "_table" in vars(self) or (reset and self._reads_table(X)):
+            return self._check_table(X, reset=reset, min_rows=min_rows)
         X = as_rows(self, X)
         tags = get_tags(self).input_tags
         X = validate_data(

@@ -63,7 +63,8 @@ def reconstruction_error(
     """Squared error, summed over features and averaged over rows.
 
     For images this is the squared error per image. It is not divided by the number of
-    features.
+    features. Categories have no squared error: of tables give the columns of numbers, and compare
+    models of all columns by their `score_columns`.
 
     Parameters
     ----------

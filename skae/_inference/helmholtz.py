@@ -23,7 +23,7 @@ from torch.special import ndtr
 from skae._inference.row_draws import RowDraws, blocks, pieces
 from skae._inference.weighted_means import WeightedMeans
 from skae._modules.helmholtz import HelmholtzModule, Recognised, total
-from skae._nn.likelihoods import WithNoise
+from skae._nn.likelihoods import Likelihood, WithNoise
 from skae._nn.mixed import Mixed
 from skae._training.data import Batch, Dataset, chunks
 
@@ -213,9 +213,7 @@ class Enumeration:
         """log p(x|h_1) of the rows of a batch given outputs, (n_rows, n_outputs), by products."""
         likelihood = self.module.likelihood
         if isinstance(likelihood, Mixed):
-            return lambda batch: likelihood.row_log_prob(
-                batch.y[:, None], output, None if batch.seen is None else batch.seen[:, None]
-            )
+            return lambda batch: _row_by_row(likelihood, batch, output)
         if not isinstance(likelihood, WithNoise):
             log_norm = softplus(output)
             return lambda batch: _seen(batch, 1) @ output.T - _seen(batch, 0) @ log_norm.T
@@ -228,6 +226,15 @@ class Enumeration:
             return -0.5 * (squares + _seen(batch, 0) @ log_norm.T) + cross
 
         return of_gaussians
+
+
+def _row_by_row(likelihood: Likelihood, batch: Batch, output: Tensor) -> Tensor:
+    """log p(x|h_1) where there is no product for it: all values of few rows at once."""
+    found = []
+    for part in chunks(len(batch.y), 8 * output.numel()):
+        y, seen = batch.y[part, None], None if batch.seen is None else batch.seen[part, None]
+        found.append(likelihood.row_log_prob(y, output.expand(len(y), -1, -1), seen))
+    return torch.cat(found)
 
 
 def _seen(batch: Batch, power: int) -> Tensor:

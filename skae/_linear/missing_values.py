@@ -165,6 +165,7 @@ def group_rows(
     """Sort rows by pattern; `shift` defaults to the mean of what each column shows."""
     blocks = list(gen_batches(len(X), _BLOCK_ROWS))
     packed = np.concatenate([np.packbits(~np.isnan(X[block]), axis=1) for block in blocks])
+    packed = np.ascontiguousarray(packed)  # frames hold their columns one after the other
     keys = packed.view(np.dtype((np.void, packed.shape[1]))).ravel()
     _, label = np.unique(keys, return_inverse=True)
     order = np.argsort(label, kind="stable")

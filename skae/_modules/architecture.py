@@ -59,7 +59,7 @@ class Architecture:
     n_conditions: int  # numbers that the decoder reads beside the codes
     hidden_layer_sizes: tuple[int, ...]
     likelihood: str
-    noise_variance: str | float
+    noise_variance: str | float  # of a table in units of the variance of each column
     with_mask: bool  # the encoder reads, beside the values, which were seen
     center: NDArray[np.float64]  # means of the features
     scale: float | NDArray[np.float64]  # root of their mean variance; in a table one for each
@@ -187,9 +187,7 @@ class Architecture:
     def make_likelihood(self) -> Likelihood:
         """The likelihood, in the units of the decoder."""
         if self.columns is not None:
-            given = None
-            if not isinstance(self.noise_variance, str):
-                given = torch.tensor(self.noise_variance / self.target_scale**2).float()
+            given = None if isinstance(self.noise_variance, str) else self.noise_variance
             return Mixed(self.columns, given, self.noise_floor)
         return likelihood_module(
             self.likelihood,

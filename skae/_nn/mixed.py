@@ -13,6 +13,8 @@ from skae._training.columns import CATEGORICAL, Columns
 
 # Logits, less their mean over the levels, are at most this: exp of it stays finite in float32.
 _MAX_LOGIT = 60.0
+# What exp of them adds up to is at least this: the mean of logits beyond 1e8 is inexact.
+_LEAST_SUM = 1e-30
 # What is added to the frequency of each level where outputs begin: some are never seen.
 _LEAST_CHANCE = 1e-4
 
@@ -51,7 +53,7 @@ class Categorical(Likelihood):
         with torch.autocast(output.device.type, enabled=False):
             of_column = self.of_column.to(output)
             logit = _centred(output, of_column, self.mean_of_column.to(output))
-            return logit - (logit.exp() @ of_column).log() @ of_column.T
+            return logit - _totals(logit.exp(), of_column).log() @ of_column.T
 
     def row_log_prob(self, x: Tensor, output: Tensor, seen: Tensor | None = None) -> Tensor:
         # Of a column that was not seen all levels are 0, which tells as much as `seen`.
@@ -92,6 +94,11 @@ def _centred(output: Tensor, of_column: Tensor, mean_of_column: Tensor) -> Tenso
     return (output - (output @ mean_of_column) @ of_column.T).clamp(max=_MAX_LOGIT)
 
 
+def _totals(weight: Tensor, of_column: Tensor) -> Tensor:
+    """What e^logit adds up to in each column: at least 1, but for rounding of huge logits."""
+    return (weight @ of_column).clamp(min=_LEAST_SUM)
+
+
 class _RowLogMass(torch.autograd.Function):
     """The sum of x log p over all levels of all columns; its gradient is x - p."""
 
@@ -101,7 +108,7 @@ class _RowLogMass(torch.autograd.Function):
     ) -> Tensor:
         logit = _centred(output, of_column, mean_of_column)
         weight, seen = logit.exp(), x @ of_column
-        total = weight @ of_column
+        total = _totals(weight, of_column)
         ctx.save_for_backward(x - weight.mul_((seen / total) @ of_column.T))
         return (x * logit).sum(-1) - (seen * total.log()).sum(-1)
 
@@ -119,8 +126,8 @@ class Mixed(WithNoise):
     ----------
     columns : Columns
         Their kinds, and where they stand.
-    noise : Tensor or None
-        The variance of every column, in the decoder's units, where it is given; else learned.
+    noise : float or None
+        The variance of every column that has one, in the decoder's units, if given; else learned.
     floor : float
         What a learned variance is at least, as a share of the variance of the column.
     """
@@ -128,12 +135,12 @@ class Mixed(WithNoise):
     # Some columns may be shifted and scaled, others not: the architecture knows which.
     location = False
 
-    def __init__(self, columns: Columns, noise: Tensor | None, floor: float) -> None:
+    def __init__(self, columns: Columns, noise: float | None, floor: float) -> None:
         super().__init__(columns.width, "per_feature", 1.0, floor)
         located = columns.among(LOCATED)
         self.learned = noise is None and bool(located.any())
         if noise is not None:
-            self.variance.copy_(noise.where(located, torch.ones_like(noise)))
+            self.variance[located] = noise
         # In a list they have no state of their own: the noise of all is held here.
         self._kinds = [_likelihood_of(kind, columns) for kind in columns.parts]
         self._widths = [part.stop - part.start for part in columns.parts.values()]

@@ -1,12 +1,15 @@
 """A warning where the estimators' own scores would choose the wrong candidate."""
 
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 from skae._search.evaluation import Call, model_of
 from skae._search.same_work import fingerprint, steps_of
 
 _DENSITIES = {"log_likelihood", "lower_bound"}
+# Likelihoods under which values have a density; under others they have a probability.
+_OF_DENSITIES = ("gaussian", "laplace", "continuous_bernoulli")
 
 _REMEDY = (
     "Give a scoring: what the codes are for, such as scoring='accuracy' or 'r2' with a classifier "
@@ -48,6 +51,11 @@ def _why_not(candidates: list[list[Any]]) -> str | None:
         return "reconstruction scores, which always like more codes."
     if kinds == {"latent"} and _differ([_size(step) for step in last]):
         return "densities of codes, which grow as codes shrink and may not be compared."
+    if _differ([measure for step in last if (measure := _measure(step)) is not None]):
+        return (
+            "densities of values under some likelihoods and probabilities of values under others, "
+            "which may not be compared."
+        )
     if _differ([tuple(map(fingerprint, steps[:-1])) for steps in candidates]):
         return (
             "densities of rows that the steps before have changed, which may not be compared "
@@ -62,6 +70,15 @@ def _size(step: Any) -> Any:
     autoencoder = params.get("autoencoder")
     inner = None if autoencoder is None else fingerprint(autoencoder)
     return type(step), repr(params.get("n_components")), inner
+
+
+def _measure(step: Any) -> Any:
+    """Whether columns have densities, or else probabilities; None where no parameter tells."""
+    likelihood = step.get_params(deep=False).get("likelihood")
+    if isinstance(likelihood, Mapping):
+        kinds = {name: kind in _OF_DENSITIES for name, kind in likelihood.items()}
+        return kinds if len(set(kinds.values())) > 1 else any(kinds.values())
+    return None if likelihood in (None, "auto") else likelihood in _OF_DENSITIES
 
 
 def _differ(values: list[Any]) -> bool:

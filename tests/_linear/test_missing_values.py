@@ -135,6 +135,14 @@ def test_inverses_keep_their_digits_at_any_scale(n_latents, seed, exponent):
 # ------------------------------------------------------------------------------- groups
 
 
+def test_rows_are_grouped_alike_in_any_order_of_memory():
+    rng = np.random.default_rng(0)
+    X = np.where(rng.uniform(size=(30, 12)) < 0.2, np.nan, rng.normal(size=(30, 12)))
+    by_row, by_column = (group_rows(np.array(X, order=order), None) for order in "CF")
+    np.testing.assert_array_equal(by_row.order, by_column.order)
+    np.testing.assert_array_equal(by_row.values(EVERY), by_column.values(EVERY))
+
+
 @pytest.mark.parametrize("weighted", [False, True])
 def test_grouped_rows_are_the_rows_in_order_of_their_holes(weighted):
     X = rows_with_holes()

@@ -20,8 +20,8 @@ from skae._inference.helmholtz import all_states, entropy, log_masses
 from skae._modules.helmholtz import (
     HelmholtzArchitecture,
     HelmholtzModule,
-    leave_one_out,
     bernoulli_at,
+    leave_one_out,
 )
 from skae._training.data import Batch, Data
 

@@ -564,3 +564,69 @@ def test_rows_of_coins_have_the_gradient_of_their_sum(shape):
         found.append((value.detach(), of.grad))
     torch.testing.assert_close(*found)
     torch.testing.assert_close(bernoulli_row_log_mass(x, logit), found[1][0])
+
+
+# ------------------------------------------------------ draws that uniform numbers tell
+
+UNIFORM = np.linspace(0.003, 0.997, 143)
+
+
+def at_grid(module, output, dtype=torch.float64):
+    """What every uniform number tells of every output, (n_outputs, n_uniform)."""
+    output = tensor(output, dtype)[:, None].expand(-1, len(UNIFORM))
+    return module.at(output, tensor(UNIFORM, dtype).expand(output.shape)).double().numpy()
+
+
+@pytest.mark.parametrize("variance", [1e-6, 0.7, 300.0])
+@pytest.mark.parametrize(
+    ("kind", "law"),
+    [
+        (Gaussian, lambda mean, variance: stats.norm(mean, variance**0.5)),
+        (Laplace, lambda mean, variance: stats.laplace(mean, (variance / 2) ** 0.5)),
+    ],
+)
+def test_uniform_numbers_tell_reals_by_the_inverse_of_scipys_distribution(kind, law, variance):
+    found = at_grid(noise_module(kind, variance, n_features=1).double(), REALS)
+    expected = law(REALS[:, None], variance).ppf(UNIFORM)
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6 * variance**0.5)
+
+
+@pytest.mark.parametrize("kind", [Gaussian, Laplace, ContinuousBernoulli, Poisson, Bernoulli])
+def test_the_ends_of_the_uniform_numbers_tell_values_that_are_allowed(kind):
+    module = noise_module(kind, 1.0) if kind in (Gaussian, Laplace) else kind()
+    output = torch.linspace(-9.0, 9.0, 31)
+    ends = [module.at(output, torch.full_like(output, u)) for u in (0.0, 1 - 2.0**-24)]
+    assert all(x.isfinite().all() for x in ends)
+    assert all(((x >= kind.support[0]) & (x <= kind.support[1])).all() for x in ends)
+
+
+def test_uniform_numbers_tell_values_of_the_continuous_bernoulli_by_the_inverse():
+    """Of SciPy's exponential that ends at 1; of positive logits its mirror image."""
+    logit = LOGITS[np.abs(LOGITS) > 0.2][:, None]
+    found = at_grid(ContinuousBernoulli(), logit[:, 0])
+    size = np.abs(logit)
+    expected = stats.truncexpon(b=size, scale=1 / size).ppf(UNIFORM)
+    expected = np.where(logit > 0, 1 - expected, expected)
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
+
+
+RATES = np.array([1e-3, 0.1, 1.0, 7.3, 50.0, 1e3, 1e5, 1e6])
+
+
+def test_uniform_numbers_tell_counts_by_the_inverse_of_scipys_distribution():
+    found = at_grid(Poisson(), np.log(RATES))
+    np.testing.assert_array_equal(found, stats.poisson(RATES[:, None]).ppf(UNIFORM))
+
+
+def test_counts_that_float32_numbers_tell_are_right_to_rounding():
+    """Of its rates: these are exact to one part in ten million, times the logarithm."""
+    found = at_grid(Poisson(), np.log(RATES), torch.float32)
+    expected = stats.poisson(RATES[:, None]).ppf(UNIFORM)
+    assert (np.abs(found - expected) <= 1 + 3e-6 * expected).all()
+
+
+def test_uniform_numbers_tell_coins_by_their_probability():
+    """1 below it, so that a number for each row gives the share that it should."""
+    logit = np.array([-3.0, -0.2, 0.0, 1.5])
+    expected = special.expit(logit)[:, None] > UNIFORM
+    np.testing.assert_array_equal(at_grid(Bernoulli(), logit), expected)
