@@ -21,6 +21,8 @@ that are seen best. Seconds are of the fit with holes, choices included. What ca
 simulated table is told by the model that it was drawn from, on 5000 of the rows held out: by its
 conditional means, its likeliest levels and, without codes, its chance of the column.
 
+`--read` takes the figures of earlier runs, kept by `--out`, and measures only what is missing.
+
 Measured figures: docs/benchmarks.md.
 """
 
@@ -142,18 +144,24 @@ def main() -> None:
     parser.add_argument("--tables", nargs="+", choices=TABLES, default=list(TABLES))
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--splits", type=int, help="default: 5, or 1 of more than 20,000 rows")
-    parser.add_argument("--out", type=Path, help="figures of every split, JSON lines")
+    parser.add_argument("--out", type=Path, help="figures of every split are added, JSON lines")
+    parser.add_argument("--read", type=Path, nargs="+", default=[], help="figures of earlier runs")
     arguments = parser.parse_args()
     print(describe_machine("torch", "pandas", "prince", "statsmodels", "plotnine"))
+    known = {}
+    for line in (line for path in arguments.read for line in path.read_text().splitlines()):
+        record = json.loads(line)
+        known[tuple(record.pop(key) for key in ("table", "model", "split"))] = record
     for name in arguments.tables:
         table = TABLES[name]()
         n_splits = arguments.splits or (1 if len(table.frame) > 20_000 else 5)
         runs: dict[str, list[dict[str, float]]] = {model: [] for model in arguments.models}
         for split in range(n_splits):
             for model in arguments.models:
-                runs[model].append(measure(model, table, split))
-                if arguments.out is not None:
-                    record = {"table": name, "model": model, "split": split, **runs[model][-1]}
+                figures = known.get((name, model, split)) or measure(model, table, split)
+                runs[model].append(figures)
+                if arguments.out is not None and (name, model, split) not in known:
+                    record = {"table": name, "model": model, "split": split, **figures}
                     with arguments.out.open("a") as file:
                         file.write(json.dumps(record) + "\n")
         if table.truth is not None:
