@@ -276,6 +276,7 @@ def test_searches_warn_of_densities_beside_probabilities():
     def warned(*likelihoods):
         search = model_selection.GridSearchCV(small(VAE), {"likelihood": list(likelihoods)}, cv=2)
         with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
             search.fit(X)
         return any("probabilities of values" in str(w.message) for w in caught)
 
@@ -393,10 +394,10 @@ def test_options_of_networks(Estimator, params):
 
 
 def test_own_modules_read_and_write_the_columns_of_the_network():
-    """3 numbers and 7 levels, beside as many marks of what is seen where some are missing."""
+    """3 numbers and 7 levels, beside marks of which of 5 columns are seen where some are not."""
     model = small(VAE, encoder=nn.Linear(10, 4), decoder=nn.Linear(2, 10)).fit(WHOLE)
     assert model.sample(3).dtypes.equals(WHOLE.dtypes)
-    model = small(Autoencoder, encoder=nn.Linear(20, 2), decoder=nn.Linear(2, 10)).fit(TABLE)
+    model = small(Autoencoder, encoder=nn.Linear(15, 2), decoder=nn.Linear(2, 10)).fit(TABLE)
     assert model.reconstruct(TABLE).dtypes.equals(TABLE.dtypes)
     with pytest.raises(ValueError, match="decoder"):
         small(VAE, decoder=nn.Linear(2, 5)).fit(WHOLE)

@@ -2,6 +2,11 @@
 
 Rows come in pieces and draws in blocks, so that memory stays bounded whatever their
 number. Nothing here takes gradients.
+
+References
+----------
+T. Hesterberg (1995). Weighted average importance sampling and defensive mixture distributions.
+Technometrics 37(2), 185-194. :doi:`10.1080/00401706.1995.10484303`
 """
 
 from collections.abc import Callable, Iterator
@@ -18,8 +23,17 @@ from skae._inference import row_draws
 from skae._inference.row_draws import RowDraws, blocks, log_q, pieces
 from skae._inference.weighted_means import WeightedMeans
 from skae._modules.vae import VAEModule
-from skae._nn.gaussian_latents import Components, DiagonalGaussian, kl_by_code, log_prior
+from skae._nn.gaussian_latents import (
+    Components,
+    DiagonalGaussian,
+    kl_by_code,
+    log_normal,
+    log_prior,
+)
 from skae._training.data import Batch, Dataset
+
+# Of so many draws that fill in missing values one is of the prior.
+_ONE_OF_PRIOR = 4
 
 
 class ElboTerms(NamedTuple):
@@ -113,14 +127,17 @@ def elbo_terms(module: VAEModule, rows: Dataset, draws: RowDraws) -> NDArray[np.
 def imputed_means(module: VAEModule, rows: Dataset, draws: RowDraws) -> NDArray[np.float32]:
     """E[x|seen values], a mean of p(x|z_k) by importance weights; the decoder's units."""
     width = module.architecture.n_features
-    return _weighted_means(
-        module, rows, draws, width, lambda _, output: module.likelihood.mean(output)
-    )
+
+    def of(_: Batch, output: Tensor) -> Tensor:
+        return module.likelihood.mean(output)
+
+    return _weighted_means(module, rows, draws, width, of, _ONE_OF_PRIOR)
 
 
 def column_scores(module: VAEModule, rows: Dataset, draws: RowDraws) -> NDArray[np.float32]:
     """E[log p(x_j|z)|x] of every column j, a mean by importance weights; nats, in data units."""
-    return _weighted_means(module, rows, draws, rows.data.X.shape[1], module.column_nats)
+    width = rows.data.X.shape[1]
+    return _weighted_means(module, rows, draws, width, module.column_nats, _ONE_OF_PRIOR)
 
 
 def _weighted_means(
@@ -129,15 +146,20 @@ def _weighted_means(
     draws: RowDraws,
     width: int,
     of: Callable[[Batch, Tensor], Tensor],
+    one_of_prior: int,
 ) -> NDArray[np.float32]:
-    """Means over p(z|x), by importance weights, of what a function makes of batch and outputs."""
+    """Means over p(z|x), by importance weights, of what a function makes of batch and outputs.
+
+    `one_of_prior` is as in `_weighed`.
+    """
     means = np.empty((len(rows), width), dtype=np.float32)
     prior = module.prior()
     for part, batch in pieces(rows, len(draws), module.architecture):
         q = module.encode(batch.x)
         found = WeightedMeans(len(batch.x), width, rows.device)
         for block in blocks(len(draws), module.architecture, rows.device):
-            for log_weight, _, output in _weighed(module, batch, q, draws.of(q.mean, block), prior):
+            some = draws.of(q.mean, block)
+            for log_weight, _, output in _weighed(module, batch, q, some, prior, one_of_prior):
                 found.add(log_weight, of(batch, output))
         means[part] = found.mean.cpu().numpy()
     return means
@@ -164,7 +186,7 @@ def imputed_draws(
             n_codes = block.stop - block.start
             shape = (n, n_codes, architecture.n_components)
             draws = torch.randn(shape, generator=generator, device=device)
-            for log_weight, codes, _ in _weighed(module, batch, q, draws, prior):
+            for log_weight, codes, _ in _weighed(module, batch, q, draws, prior, _ONE_OF_PRIOR):
                 chance = torch.empty((n, n_draws, n_codes), device=device)
                 gumbel = -chance.exponential_(generator=generator).log()
                 value, which = (log_weight[:, None] + gumbel).max(-1)
@@ -183,10 +205,23 @@ def _weighed(
     q: DiagonalGaussian,
     draws: Tensor,
     prior: Components | None,
+    one_of_prior: int,
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Log weights (n, n_draws), what the decoder read, what it made of that; for each label."""
-    z = q.at(draws)
-    log_pq = log_prior(z, prior) - log_q(q, draws)
+    """Log weights (n, n_draws), what the decoder read, what it made of that; for each label.
+
+    One in `one_of_prior` draws is of N(0, I), where that is the prior, so that no weight is large:
+    of a row of which little was seen, q(z|x) may be narrower than p(z|x), and elsewhere
+    (Hesterberg 1995).
+    """
+    n = draws.shape[1]
+    n_of_prior = n // one_of_prior if prior is None else 0
+    z = torch.cat([draws[:, :n_of_prior], q.at(draws[:, n_of_prior:])], 1)
+    log_p = log_prior(z, prior)
+    log_proposal = log_normal(z, q.mean[:, None], q.log_var[:, None]).sum(-1)
+    if n_of_prior:
+        share = n_of_prior / n
+        log_proposal = torch.logaddexp(log_proposal + log(1 - share), log_p + log(share))
+    log_pq = log_p - log_proposal
     seen = None if batch.seen is None else batch.seen[:, None]
     condition = None if batch.condition is None else batch.condition[:, None]
     for log_frequency, read, output in module.outputs(z, condition):

@@ -107,8 +107,9 @@ class AutoencoderModule(DeterministicModule):
         if kind == "masking" and columns is not None:  # whole columns, as if they were not seen
             shape = (len(x), len(columns))
             chance = torch.rand(shape, generator=generator, device=x.device)
-            kept = (chance >= level).to(x)[:, columns.source.to(x.device)]
-            return torch.cat([x * kept, mask * kept], 1) if mask.shape[1] else x * kept
+            kept = (chance >= level).to(x)
+            x = x * kept[:, columns.source.to(x.device)]
+            return torch.cat([x, mask * kept], 1) if mask.shape[1] else x
         if kind == "gaussian":
             x = x + level * torch.empty_like(x).normal_(generator=generator)
         else:
