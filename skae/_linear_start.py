@@ -44,7 +44,8 @@ def principal_model(
     chosen = train[some_of(len(train), max(most, 2), seed).numpy()]
     X = data.X[chosen].astype(np.float64)
     if architecture.columns is not None:
-        X = architecture.columns.expand(torch.from_numpy(X)).numpy()
+        columns = architecture.columns
+        X = columns.as_read(columns.expand(torch.from_numpy(X))).numpy()
     X -= architecture.center
     X /= architecture.scale
     weight = None if data.weight is None else data.weight[chosen] / data.weight[chosen].mean()

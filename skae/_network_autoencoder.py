@@ -314,6 +314,7 @@ class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParameters
         self._seed = int(rng.randint(2**31 - 1))
         columns = self._columns()
         spread = spread_of(X, weight, columns)
+        read = spread if columns is None else spread_of(X, weight, columns, as_read=True)
         if spread.any_missing:
             check_every_column_seen(X, getattr(self, "feature_names_in_", None))
         self._architecture = self._Architecture(
@@ -322,10 +323,11 @@ class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParameters
             n_codes=self._n_latents(),
             n_conditions=0 if condition is None else condition.shape[1],
             with_mask=spread.any_missing,
-            center=spread.mean.numpy(),
-            scale=scale_of(spread, X.dtype, columns),
+            center=read.mean.numpy(),
+            scale=scale_of(read, X.dtype, columns),
             range=(float(spread.low.min()), float(spread.high.max())),
             row_dtype=row_dtype(X.dtype),
+            explained_mean=None if columns is None else spread.mean.numpy(),
             **self._fields_of_table(),
         )
         ends = spread.low, spread.high

@@ -22,7 +22,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from helpers import make_rows, through_joblib, through_pickle, through_skops
+from helpers import generator, make_rows, through_joblib, through_pickle, through_skops
 from skae import (
     VAE,
     VQVAE,
@@ -34,6 +34,8 @@ from skae import (
     model_selection,
     sample_pipeline,
 )
+from skae._training.data import Data
+from skae._training.trainer import batches
 from skae.metrics import reconstruction_error
 
 # Trainings are cut short everywhere here, and say so.
@@ -268,7 +270,6 @@ def test_folds_with_levels_that_training_has_not():
     assert np.isfinite(cross_val_score(small(VAE), declared, cv=folds)).all()
 
 
-@pytest.mark.filterwarnings("default::UserWarning")
 def test_searches_warn_of_densities_beside_probabilities():
     """Scores under likelihoods of other measures may not be compared; under others they may."""
     X = pd.DataFrame({"a": np.arange(20.0), "b": np.arange(20) % 3})
@@ -579,3 +580,17 @@ def test_helmholtz_machine_takes_numbers_as_before():
     assert_array_equal(model.transform(frame), expected.transform(rows))
     assert_array_equal(model.score_samples(frame), expected.score_samples(rows))
     assert isinstance(model.reconstruct(frame), np.ndarray)  # as before
+
+
+def test_masking_takes_whole_columns():
+    """All levels of a category go together, and with them the mark that says what is seen."""
+    model = small(Autoencoder, noise="masking", noise_level=0.5).fit(TABLE)
+    module, columns = model._trainer.module, model._architecture.columns
+    rows = model._dataset(Data(model._check_new_rows(WHOLE, "transform")))
+    batch = next(batches(rows))[1]
+    x, mask = module._corrupted(batch, generator()).split([10, 5], dim=1)
+    assert 0.3 < mask.mean() < 0.7
+    for j in range(5):
+        at = np.flatnonzero(columns.source == j)
+        expected = batch.x[:, at] * mask[:, [j]]
+        assert_array_equal(x[:, at], expected)

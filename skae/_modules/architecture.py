@@ -42,6 +42,7 @@ _OF_DATA = (
     "row_dtype",
     "kinds",
     "n_levels",
+    "explained_mean",
 )
 # Levels that are rarer count as if they were not, where one-hot columns are scaled.
 _RAREST = 0.01
@@ -61,7 +62,7 @@ class Architecture:
     likelihood: str
     noise_variance: str | float  # of a table in units of the variance of each column
     with_mask: bool  # the encoder reads, beside the values, which were seen
-    center: NDArray[np.float64]  # means of the features
+    center: NDArray[np.float64]  # means of the features, as they are read
     scale: float | NDArray[np.float64]  # root of their mean variance; in a table one for each
     range: tuple[float, float]  # of all values
     # What the learned noise variance is at least, as a share of the features' mean variance.
@@ -71,6 +72,8 @@ class Architecture:
     # each has, or 0. Else there is one likelihood for all.
     kinds: tuple[str, ...] = ()
     n_levels: tuple[int, ...] = ()
+    # Their means as they are explained, of the network's columns: counts are read as logarithms.
+    explained_mean: NDArray[np.float64] | None = None
 
     # Fields that may change while training goes on.
     changeable: ClassVar[tuple[str, ...]] = ()
@@ -171,11 +174,11 @@ class Architecture:
 
     def start_output(self) -> Tensor:
         """The output that explains the mean row."""
-        mean = self.affine.center.float()
+        means = self.center if self.explained_mean is None else self.explained_mean
+        mean = torch.tensor(means).float()
         if self.rescaled:
             return torch.zeros_like(mean)
-        explained = mean.where(~self.located, torch.zeros_like(mean))
-        return self.make_likelihood().natural(explained)
+        return self.make_likelihood().natural(mean.where(~self.located, torch.zeros_like(mean)))
 
     def in_data_units(self, rows: Tensor) -> Tensor:
         """Rows out of the network's columns and units, as the data hold them."""

@@ -29,7 +29,7 @@ from skae._nn.densities import bernoulli_at, bernoulli_row_log_mass
 from skae._nn.gaussian_latents import log_mean_exp
 from skae._nn.likelihoods import Likelihood, explained
 from skae._nn.networks import dense, start_at
-from skae._training.data import Affine, Batch
+from skae._training.data import Batch
 from skae._training.module import Blocks, Loss, weighted_mean
 
 # Above coins, units are 1 in about a quarter of the rows at first: where half were, they learned
@@ -37,8 +37,6 @@ from skae._training.module import Blocks, Loss, weighted_mean
 # rows lie on both sides of their mean, few units of which some are off found worse optima.
 _START_LOGIT = -1.0
 
-# Units of rows that are explained as they are.
-_AS_THEY_ARE = Affine(torch.tensor(0.0), 1.0)
 # The logit of a unit that is never 1.
 _NEVER = -1e4
 
@@ -148,23 +146,25 @@ class HelmholtzModule(LikelihoodModule):
         if not architecture.rescaled:
             start_at(self.to_rows, architecture.start_output())
         # From the decoder's units to those that recognition reads.
-        inputs, targets = architecture.affine, architecture.units.targets or _AS_THEY_ARE
-        shift = (targets.center - inputs.center) / inputs.scale
+        inputs, located = architecture.affine, architecture.located
+        scale = torch.as_tensor(inputs.scale)
+        shift = torch.where(located, 0.0, -inputs.center / scale)
+        per_unit = torch.where(located, 1.0, 1 / scale)
         self.register_buffer("shift", shift.float(), persistent=False)
-        per_unit = torch.as_tensor(targets.scale / inputs.scale).float()
-        self.register_buffer("per_unit", per_unit, persistent=False)
+        self.register_buffer("per_unit", per_unit.float(), persistent=False)
 
     # ------------------------------------------------------------------ distributions
 
     def read(self, x: Tensor, seen: Tensor | None) -> Tensor:
         """Rows that were drawn as recognition reads them, which is as `Rows` writes others."""
+        columns = self.architecture.columns
         if not self.architecture.rescaled:
+            x = x if columns is None else columns.as_read(x)
             x = torch.addcmul(self.shift, x, self.per_unit)
         if seen is not None:
             x = x * seen
         if self.architecture.with_mask:
             seen = torch.ones_like(x) if seen is None else seen
-            columns = self.architecture.columns
             x = torch.cat([x, seen if columns is None else columns.first(seen)], -1)
         return x
 

@@ -17,7 +17,16 @@ from skae._training.module import Loss, TrainableModule, weighted_mean
 # What the members of a stack need not have equal: what follows from rows, sizes that `blocks`
 # names, and what `prepare` alone reads.
 _MAY_DIFFER = (
-    *("center", "range", "n_codes", "n_components", "row_dtype", "noise_variance", "noise"),
+    *(
+        "center",
+        "explained_mean",
+        "range",
+        "n_codes",
+        "n_components",
+        "row_dtype",
+        "noise_variance",
+        "noise",
+    ),
     *("growth_epochs", "beta_warm_up"),  # of which each module makes its own gate, or beta
 )
 

@@ -6,7 +6,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-CATEGORICAL = "categorical"
+CATEGORICAL, COUNTS = "categorical", "poisson"
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,17 @@ class Columns:
         found = (codes == self.level.to(codes)).to(codes.dtype)
         wide[:, self.n_numbers :] = torch.where(codes.isnan(), codes, found)
         return wide
+
+    def as_read(self, wide: Tensor) -> Tensor:
+        """Rows of the network before they are standardised: log(1 + x) of counts.
+
+        A count far out would else be read as a code far out, where no count is expected.
+        """
+        if COUNTS not in self.parts:
+            return wide
+        read, part = wide.clone(), self.parts[COUNTS]
+        read[:, part] = wide[:, part].clamp(min=0.0).log1p()
+        return read
 
     def collapse(self, wide: Tensor) -> Tensor:
         """Rows of the network as the table's: of a category the level with the largest value."""

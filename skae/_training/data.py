@@ -135,12 +135,15 @@ def _is_mapped(X: Any) -> bool:
 
 @threads_for(0)
 def spread_of(
-    X: NDArray[Any], weight: NDArray[Any] | None, columns: Columns | None = None
+    X: NDArray[Any],
+    weight: NDArray[Any] | None,
+    columns: Columns | None = None,
+    as_read: bool = False,
 ) -> Spread:
     """Moments and range of the columns, in one pass over chunks (Chan et al. 1983).
 
-    Of a table they are those of the network's columns. By one thread: reading takes most of the
-    time, and there would be much waiting in each chunk.
+    Of a table they are those of the network's columns, in its units or as they are read. By one
+    thread: reading takes most of the time, and there would be much waiting in each chunk.
     """
     source = as_tensor(X)
     n_features = source.shape[1] if columns is None else columns.width
@@ -150,7 +153,9 @@ def spread_of(
     any_missing = False
     for rows in chunks(len(source), n_features * 8, cached=True):
         x = source[rows].double()
-        x = x if columns is None else columns.expand(x)
+        if columns is not None:
+            x = columns.expand(x)
+            x = columns.as_read(x) if as_read else x
         w = torch.ones(len(x), dtype=torch.float64)
         if weight is not None:
             w = torch.as_tensor(np.asarray(weight[rows], dtype=np.float64))
@@ -362,7 +367,8 @@ class Dataset:
         if inputs is None:
             x = in_float32(values, near=near, copy=True)
         else:
-            x = inputs.apply(values, near)
+            read = values if self._columns is None else self._columns.as_read(values)
+            x = inputs.apply(read, near)
         y = x
         if inputs is None or targets is not inputs:
             y = in_float32(values, near=near) if targets is None else targets.apply(values, near)
