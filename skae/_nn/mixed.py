@@ -147,6 +147,7 @@ class Mixed(WithNoise):
             self.variance[located] = noise
         # In a list they have no state of their own: the noise of all is held here.
         self._kinds = [_likelihood_of(kind, columns) for kind in columns.parts]
+        self._noisy = [(j, k) for j, k in enumerate(self._kinds) if isinstance(k, WithNoise)]
         self._widths = [part.stop - part.start for part in columns.parts.values()]
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
@@ -157,9 +158,8 @@ class Mixed(WithNoise):
     def kinds(self, variance: Tensor | None = None) -> list[Likelihood]:
         """The kinds, those with noise with their part of the variances of all."""
         parts = (self.variance if variance is None else variance).split(self._widths, -1)
-        for kind, part in zip(self._kinds, parts, strict=True):
-            if isinstance(kind, WithNoise):
-                kind.variance = part
+        for j, kind in self._noisy:
+            kind._buffers["variance"] = parts[j]  # attributes of modules take long to set
         return self._kinds
 
     def split(self, *values: Tensor | None) -> Iterator[tuple[Any, ...]]:
@@ -211,11 +211,12 @@ class Mixed(WithNoise):
     def follow(self, x: Tensor, output: Tensor, weight: Tensor | None, seen: Tensor | None) -> None:
         if not self.learned:
             return
-        for kind, parts in zip(self.kinds(), self.split(x, output, seen), strict=True):
-            if isinstance(kind, WithNoise):  # its variance is a view of that of all
-                kind.floor, kind.n_updates = self.floor, self.n_updates.clone()
-                of_x, of_output, of_seen = parts
-                kind.follow(of_x, of_output, weight, of_seen)
+        self.kinds()
+        of_kinds = list(self.split(x, output, seen))
+        for j, kind in self._noisy:  # whose variances are views of that of all
+            kind.floor, kind._buffers["n_updates"] = self.floor, self.n_updates.clone()
+            of_x, of_output, of_seen = of_kinds[j]
+            kind.follow(of_x, of_output, weight, of_seen)
         self.n_updates += 1
 
     def variance_of(self, mean_deviation: Tensor) -> Tensor:
