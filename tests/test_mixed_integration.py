@@ -558,7 +558,7 @@ def test_values_that_a_kind_cannot_have(model):
         with pytest.raises(ValueError, match="'visits' of X has values from -9") as caught:
             getattr(model, method)(negative)
     assert "likelihood='auto' chose it" in str(caught.value)
-    model = small(VAE, likelihood=model.likelihoods_).fit(TABLE)
+    model = small(VAE, likelihood=KINDS).fit(TABLE)
     with pytest.raises(ValueError, match="'visits' of X has values from -9") as caught:
         model.transform(negative)
     assert "auto" not in str(caught.value)
