@@ -18,7 +18,7 @@ from skae._tables.columns import Table
 from skae._tables.kinds import has_kinds, holds_categories, kinds_by_mapping
 from skae._tables.values import container_of
 from skae._training.columns import Columns
-from skae._training.data import Data, check_finite
+from skae._training.data import Data
 from skae._utils.validation import asked_container
 
 Array = NDArray[Any]
@@ -121,7 +121,12 @@ class TableMixin(BaseAutoencoder):
             estimator=self,
             input_name="X",
         )
-        check_finite(rows, allow_nan=get_tags(self).input_tags.allow_nan)
+        if not get_tags(self).input_tags.allow_nan and (holes := np.isnan(rows).any(axis=0)).any():
+            name = self._table.names[int(holes.argmax())]
+            raise ValueError(
+                f"Input X contains NaN, which is what was not seen, in column {name!r}: fill it "
+                "in, or set missing='mask'."
+            )
         return rows
 
     def _take_rows(self, X: RowsOfTable) -> Array:
@@ -205,6 +210,20 @@ class MixedRowsMixin(TableMixin):
         if "_table" not in vars(self):
             return {}
         return {"kinds": self._table.kinds, "n_levels": self._table.n_levels}
+
+    def _check_new_rows(self, X: Any, method: str) -> Array:
+        """As in the base; of a table a value that its kind cannot have is an error in all methods.
+
+        One likelihood for all columns leaves that to the scores.
+        """
+        rows: Array = super()._check_new_rows(X, method)
+        if "_table" in vars(self):
+            self._check_range(rows)
+        return rows
+
+    @abstractmethod
+    def _check_range(self, X: Array) -> None:
+        """Raise for rows that the likelihood cannot score."""
 
     # --------------------------------------------------------------------------- scores
 

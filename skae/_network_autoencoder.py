@@ -581,9 +581,15 @@ class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParameters
             names = getattr(self, "feature_names_in_", None)
             which = f"column {column}" if names is None else f"column {names[column]!r}"
             value = kinds[column] if kinds else getattr(self._architecture, name)
+            chosen = ""
+            if kinds and self.likelihood == "auto":
+                chosen = (
+                    " likelihood='auto' chose it by the values in fit: to choose another, give fit "
+                    "a mapping, such as likelihoods_ with that column changed."
+                )
             raise ValueError(
                 f"{name}={value!r} allows values in [{least[column]:g}, {most[column]:g}]; {which} "
-                f"of X has values from {float(low[column]):g} to {float(high[column]):g}."
+                f"of X has values from {float(low[column]):g} to {float(high[column]):g}.{chosen}"
             )
 
     def _check_size(self, spread: Spread) -> None:

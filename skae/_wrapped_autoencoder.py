@@ -77,7 +77,9 @@ class WrappedAutoencoderMixin(TableMixin):
         if self.autoencoder_ is None:
             return np.array(X, dtype=X.dtype if X.dtype.name in _FLOATS else np.float64)
         if "_table" in vars(self):
-            return np.asarray(unwrapped(self.autoencoder_)._encode(X))
+            model = unwrapped(self.autoencoder_)
+            model._check_range(X)
+            return np.asarray(model._encode(X))
         return np.asarray(call_quietly(self.autoencoder_.transform, X))
 
     def _decode(self, Z: Array) -> Array:

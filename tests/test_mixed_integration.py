@@ -547,6 +547,34 @@ def _fit_with_kinds(model, table):
     return model.set_params(**{name: dict(KINDS)}).fit(table)
 
 
+@every_model
+def test_values_that_a_kind_cannot_have(model):
+    """Also in what gives no score: a code of a negative count is the code of nothing."""
+    model = clone(model).fit(TABLE)
+    negative = TABLE.assign(visits=TABLE["visits"] - 9)
+    for method in ("transform", "reconstruct", "score_samples"):
+        if method == "transform" and not hasattr(model, method):  # ensembles have no codes
+            continue
+        with pytest.raises(ValueError, match="'visits' of X has values from -9") as caught:
+            getattr(model, method)(negative)
+    assert "likelihood='auto' chose it" in str(caught.value)
+    model = small(VAE, likelihood=KINDS).fit(TABLE)
+    with pytest.raises(ValueError, match="'visits' of X has values from -9") as caught:
+        model.transform(negative)
+    assert "auto" not in str(caught.value)
+
+
+def test_holes_that_are_not_allowed():
+    """The error names the column and the parameter."""
+    model = small(VAE, missing="error").fit(WHOLE)
+    for hidden in ("town", "price", "stars"):
+        holed = WHOLE.assign(**{hidden: WHOLE[hidden].where(WHOLE.index > 102)})
+        with pytest.raises(ValueError, match=f"NaN.*in column '{hidden}'.*missing='mask'"):
+            model.transform(holed)
+        with pytest.raises(ValueError, match=f"NaN.*in column '{hidden}'.*missing='mask'"):
+            small(VAE, missing="error").fit(holed)
+
+
 def test_text_under_one_likelihood():
     """The error says what takes text; others say nothing of it."""
     for rows in (TABLE, TABLE[["town"]].to_numpy(), [["a", "b"], ["c", "d"]]):

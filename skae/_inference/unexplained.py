@@ -81,13 +81,17 @@ def unexplained(module: LikelihoodModule, rows: Dataset) -> Unexplained:
     usual = fourth <= _RARE * variance.square()
     # The best constant for absolute errors is the median, within one standard deviation of the
     # mean: with it the residual may be twice the variance.
-    limit = _LIMIT * (2 if isinstance(module.likelihood, Laplace) else 1)
-    worse = varies & usual & (residual > limit * variance) & (more > _ERRORS * error)
     columns = module.architecture.columns
+    if columns is None:
+        absolute = torch.tensor(isinstance(module.likelihood, Laplace))
+    else:
+        absolute = columns.among(("laplace",))
+    limit = _LIMIT * (1.0 + absolute)
+    worse = varies & usual & (residual > limit * variance) & (more > _ERRORS * error)
     if columns is not None:  # of a category all levels together
         worse = columns.total(worse.double()) > 0
         residual, variance = columns.total(residual), columns.total(variance)
-        worse &= residual > limit * variance
+        worse &= residual > columns.first(limit) * variance
     return Unexplained(residual.numpy(), variance.numpy(), worse.numpy())
 
 

@@ -59,7 +59,7 @@ def kinds_by_mapping(likelihood: Mapping[Any, Any], names: list[Any]) -> list[st
                 f"likelihood gives column {name!r} the unknown kind {kind!r}; allowed are "
                 f"{list(KINDS)}."
             )
-    return kinds
+    return [str(kind) for kind in kinds]
 
 
 def kind_by_values(values: Values) -> str:

@@ -15,6 +15,7 @@ from skae import VAE, VQVAE, AdversarialAE, Autoencoder, HelmholtzMachine
 from skae._inference import unexplained as module_under_test
 from skae._inference.unexplained import describe, unexplained
 from skae._nn.likelihoods import likelihood_module
+from skae._training.columns import Columns
 from skae._training.data import Affine, Data, Dataset, Units
 
 MODELS = {
@@ -118,6 +119,15 @@ def test_columns_off_their_mean_by_more_than_noise(scale):
     weight = np.repeat([100.0, 1e-4], [30, 970])
     heavy = Shifted(scale * X, scale * shift, weight=weight)
     np.testing.assert_array_equal(heavy.worse(), few.worse())
+
+
+def test_columns_of_tables_may_be_at_their_median_under_laplace_alone():
+    """Twice the limit for that column, whatever the others are; the network sorts them by kind."""
+    model = Shifted(normal(1000, 2), np.sqrt(0.8))
+    model.architecture.columns = Columns(("laplace", "gaussian"), (0, 0))
+    np.testing.assert_array_equal(model.worse(), [False, True])
+    model.shift = torch.tensor(np.sqrt(3.0))
+    np.testing.assert_array_equal(model.worse(), [True, True])
 
 
 @pytest.mark.parametrize("rescaled", [True, False])

@@ -128,3 +128,9 @@ def test_one_word_makes_every_column_categorical():
     table = Table.learn(FRAME, "categorical")
     assert table.kinds == ("categorical",) * 3
     assert table.n_levels == (2, 2, 2)
+
+
+def test_kinds_are_plain_text():
+    """Whatever text the mapping holds, such as NumPy's: files hold it."""
+    table = Table.learn(np.arange(4.0)[:, None], {0: np.str_("gaussian")})
+    assert type(table.likelihoods[0]) is str
