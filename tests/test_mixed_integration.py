@@ -610,6 +610,17 @@ def test_helmholtz_machine_takes_numbers_as_before():
     assert isinstance(model.reconstruct(frame), np.ndarray)  # as before
 
 
+def test_helmholtz_machine_takes_arrays_of_text():
+    """Their type tells as much as the values of an array of objects."""
+    text = np.array([["a", "b"], ["b", "a"], ["a", "a"]] * 4)
+    model = small(HelmholtzMachine).fit(text)
+    assert model.likelihoods_ == {0: "categorical", 1: "categorical"}
+    expected = small(HelmholtzMachine).fit(text.astype(object))
+    assert_array_equal(model.score_samples(text), expected.score_samples(text))
+    with pytest.raises(ValueError, match=r"go with likelihood='auto'"):
+        small(HelmholtzMachine, likelihood="gaussian").fit(text)
+
+
 def test_masking_takes_whole_columns():
     """All levels of a category go together, and with them the mark that says what is seen."""
     model = small(Autoencoder, noise="masking", noise_level=0.5).fit(TABLE)

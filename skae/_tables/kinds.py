@@ -20,8 +20,8 @@ def has_kinds(likelihood: object) -> bool:
 
 
 def holds_categories(X: Any) -> bool:
-    """Whether some column of a frame, or an array of objects, is one of categories."""
-    if getattr(getattr(X, "dtype", None), "kind", "O") != "O":
+    """Whether some column of a frame, or an array of objects or text, is one of categories."""
+    if getattr(getattr(X, "dtype", None), "kind", "O") not in "OUT":
         return False
     opened = Opened(X)
     return opened.container != "numbers" and any(

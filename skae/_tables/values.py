@@ -43,7 +43,13 @@ class Values:
     def seen(self) -> Array:
         """The values that are not missing; of text each one once, sorted."""
         if self.type == "str":
-            return np.array(sorted(v for v in set(self.data.tolist()) if isinstance(v, str)), str)
+            text = sorted(v for v in set(self.data.tolist()) if isinstance(v, str))
+            if any(value.endswith("\0") for value in text):  # which NumPy's text leaves out
+                raise ValueError(
+                    f"X, column {self.name!r}, holds text that ends in a null character: strip it, "
+                    "such as by .str.rstrip('\\0')."
+                )
+            return np.array(text, str)
         return self.data[~self.is_missing()]
 
     def as_floats(self) -> Array:
@@ -256,6 +262,9 @@ def _of_objects(data: Array, name: Any, dtype: str) -> Values:
     if not types:
         return Values(name=name, data=np.full(len(data), np.nan), type="", dtype=dtype)
     if not numbers:
+        if types != {str}:  # of which some print, and are hashed, as other text than they are
+            text = np.frompyfunc(lambda v: str.__str__(v) if isinstance(v, str) else v, 1, 1)
+            data = text(data)
         return Values(name=name, data=data, type="str", dtype=dtype)
     if len(numbers) < len(types):
         raise TypeError(

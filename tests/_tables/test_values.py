@@ -2,6 +2,7 @@
 
 import datetime
 from decimal import Decimal
+from enum import Enum
 
 import numpy as np
 import pandas as pd
@@ -96,6 +97,27 @@ def test_what_is_missing_is_nan(X, likelihood):
     rows = Table.learn(X, likelihood).encode(X)
     np.testing.assert_array_equal(rows, [[0.0], [nan], [1.0]])
     assert rows.dtype == np.float64
+
+
+class Colour(str, Enum):  # noqa: UP042 - a StrEnum prints as its text
+    """Text that prints as another: "Colour.RED"."""
+
+    RED = "red"
+    BLUE = "blue"
+
+
+def test_text_of_other_classes_is_the_text_that_it_is():
+    X = np.array([[Colour.RED], [Colour.BLUE], [None], [np.str_("red")]], dtype=object)
+    table = Table.learn(X, "auto")
+    assert table.categories[0].tolist() == ["blue", "red"]
+    np.testing.assert_array_equal(table.encode(X)[:, 0], [1, 0, np.nan, 1])
+
+
+@pytest.mark.parametrize("dtype", [object, "category", "str"])
+def test_text_that_numpy_would_cut_is_refused(dtype):
+    X = pd.DataFrame({"v": pd.Series(["a\0", "b"], dtype=dtype)})
+    with pytest.raises(ValueError, match="'v', holds text that ends in a null character"):
+        Table.learn(X, "auto")
 
 
 def test_mask_and_nan_are_both_missing():
