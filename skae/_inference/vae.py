@@ -32,7 +32,7 @@ from skae._nn.gaussian_latents import (
 )
 from skae._training.data import Batch, Dataset
 
-# Of so many draws that fill in missing values one is of the prior.
+# Of so many draws for rows with missing values one is of the prior.
 _ONE_OF_PRIOR = 4
 
 
@@ -89,16 +89,20 @@ def drawn(
 
 
 def importance_bounds(module: VAEModule, rows: Dataset, draws: RowDraws) -> NDArray[np.float32]:
-    """log 1/K sum_k p(x, z_k) / q(z_k|x) of every row, nats in the units of the data."""
+    """log 1/K sum_k p(x, z_k) / q(z_k|x) of every row, nats in the units of the data.
+
+    Of rows with missing values some draws are of the prior.
+    """
     bounds = np.empty(len(rows), dtype=np.float32)
     prior = module.prior()
     for part, batch in pieces(rows, len(draws), module.architecture):
         q = module.encode(batch.x)
+        with_holes = None if batch.seen is None else (batch.seen == 0).any(1)
         total = torch.full((len(batch.x),), -torch.inf, device=rows.device)
         for block in blocks(len(draws), module.architecture, rows.device):
-            some = draws.of(q.mean, block)
-            z = q.at(some)
-            log_weight = module.log_px(batch, z) + log_prior(z, prior) - log_q(q, some)
+            of_prior = _of_prior(block, len(draws), prior, with_holes)
+            z, log_pq = _proposed(q, draws.of(q.mean, block), prior, of_prior)
+            log_weight = module.log_px(batch, z) + log_pq
             total = torch.logaddexp(total, log_weight.logsumexp(-1))
         bounds[part] = (total - log(len(draws)) - module.log_units(batch)).cpu().numpy()
     return bounds
@@ -131,13 +135,13 @@ def imputed_means(module: VAEModule, rows: Dataset, draws: RowDraws) -> NDArray[
     def of(_: Batch, output: Tensor) -> Tensor:
         return module.likelihood.mean(output)
 
-    return _weighted_means(module, rows, draws, width, of, _ONE_OF_PRIOR)
+    return _weighted_means(module, rows, draws, width, of)
 
 
 def column_scores(module: VAEModule, rows: Dataset, draws: RowDraws) -> NDArray[np.float32]:
     """E[log p(x_j|z)|x] of every column j, a mean by importance weights; nats, in data units."""
     width = rows.data.X.shape[1]
-    return _weighted_means(module, rows, draws, width, module.column_nats, _ONE_OF_PRIOR)
+    return _weighted_means(module, rows, draws, width, module.column_nats)
 
 
 def _weighted_means(
@@ -146,20 +150,17 @@ def _weighted_means(
     draws: RowDraws,
     width: int,
     of: Callable[[Batch, Tensor], Tensor],
-    one_of_prior: int,
 ) -> NDArray[np.float32]:
-    """Means over p(z|x), by importance weights, of what a function makes of batch and outputs.
-
-    `one_of_prior` is as in `_weighed`.
-    """
+    """Means over p(z|x), by importance weights, of what a function makes of batch and outputs."""
     means = np.empty((len(rows), width), dtype=np.float32)
     prior = module.prior()
     for part, batch in pieces(rows, len(draws), module.architecture):
         q = module.encode(batch.x)
         found = WeightedMeans(len(batch.x), width, rows.device)
         for block in blocks(len(draws), module.architecture, rows.device):
-            some = draws.of(q.mean, block)
-            for log_weight, _, output in _weighed(module, batch, q, some, prior, one_of_prior):
+            some, every = draws.of(q.mean, block), torch.ones_like(q.mean[:, 0], dtype=torch.bool)
+            of_prior = _of_prior(block, len(draws), prior, every)
+            for log_weight, _, output in _weighed(module, batch, q, some, prior, of_prior):
                 found.add(log_weight, of(batch, output))
         means[part] = found.mean.cpu().numpy()
     return means
@@ -186,7 +187,9 @@ def imputed_draws(
             n_codes = block.stop - block.start
             shape = (n, n_codes, architecture.n_components)
             draws = torch.randn(shape, generator=generator, device=device)
-            for log_weight, codes, _ in _weighed(module, batch, q, draws, prior, _ONE_OF_PRIOR):
+            every = torch.ones(n, dtype=torch.bool, device=device)
+            of_prior = _of_prior(block, n_importance, prior, every)
+            for log_weight, codes, _ in _weighed(module, batch, q, draws, prior, of_prior):
                 chance = torch.empty((n, n_draws, n_codes), device=device)
                 gumbel = -chance.exponential_(generator=generator).log()
                 value, which = (log_weight[:, None] + gumbel).max(-1)
@@ -205,28 +208,53 @@ def _weighed(
     q: DiagonalGaussian,
     draws: Tensor,
     prior: Components | None,
-    one_of_prior: int,
+    of_prior: "_OfPrior | None",
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Log weights (n, n_draws), what the decoder read, what it made of that; for each label.
-
-    One in `one_of_prior` draws is of N(0, I), where that is the prior, so that no weight is large:
-    of a row of which little was seen, q(z|x) may be narrower than p(z|x), and elsewhere
-    (Hesterberg 1995).
-    """
-    n = draws.shape[1]
-    n_of_prior = n // one_of_prior if prior is None else 0
-    z = torch.cat([draws[:, :n_of_prior], q.at(draws[:, n_of_prior:])], 1)
-    log_p = log_prior(z, prior)
-    log_proposal = log_normal(z, q.mean[:, None], q.log_var[:, None]).sum(-1)
-    if n_of_prior:
-        share = n_of_prior / n
-        log_proposal = torch.logaddexp(log_proposal + log(1 - share), log_p + log(share))
-    log_pq = log_p - log_proposal
+    """Log weights (n, n_draws), what the decoder read, what it made of that; for each label."""
+    z, log_pq = _proposed(q, draws, prior, of_prior)
     seen = None if batch.seen is None else batch.seen[:, None]
     condition = None if batch.condition is None else batch.condition[:, None]
     for log_frequency, read, output in module.outputs(z, condition):
         log_px = module.likelihood.row_log_prob(batch.y[:, None], output, seen)
         yield log_frequency + log_px + log_pq, read, output
+
+
+class _OfPrior(NamedTuple):
+    """Which draws are of N(0, I) and not of q(z|x): of which rows, which draws, and their share."""
+
+    rows: Tensor
+    draws: Tensor
+    share: float
+
+
+def _of_prior(
+    block: slice, n_draws: int, prior: Components | None, rows: Tensor | None
+) -> _OfPrior | None:
+    """Those of a block, if N(0, I) is the prior; others than q(z|x) has are for `rows` alone."""
+    n_of_prior = n_draws // _ONE_OF_PRIOR
+    if rows is None or prior is not None or not n_of_prior:
+        return None
+    index = torch.arange(block.start, block.stop, device=rows.device)
+    return _OfPrior(rows, index % _ONE_OF_PRIOR == _ONE_OF_PRIOR - 1, n_of_prior / n_draws)
+
+
+def _proposed(
+    q: DiagonalGaussian, draws: Tensor, prior: Components | None, of_prior: _OfPrior | None
+) -> tuple[Tensor, Tensor]:
+    """Codes of draws, and log p(z) less the log density that they are drawn from, (n, n_draws).
+
+    That is q(z|x), or its mixture with the prior, so that no weight is large: of a row of which
+    little was seen, q(z|x) may be narrower than p(z|x), and elsewhere (Hesterberg 1995).
+    """
+    z = q.at(draws)
+    if of_prior is None:
+        return z, log_prior(z, prior) - log_q(q, draws)
+    rows = of_prior.rows[:, None]
+    z = torch.where((rows & of_prior.draws)[..., None], draws, z)
+    log_p = log_prior(z, prior)
+    of_q = log_normal(z, q.mean[:, None], q.log_var[:, None]).sum(-1)
+    mixed = torch.logaddexp(of_q + log(1 - of_prior.share), log_p + log(of_prior.share))
+    return z, log_p - torch.where(rows, mixed, of_q)
 
 
 def mutual_information(

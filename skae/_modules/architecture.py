@@ -143,7 +143,7 @@ class Architecture:
             torch.tensor(scale) if isinstance(scale, np.ndarray) else scale,
         )
 
-    @cached_property
+    @property
     def units(self) -> Units:
         """In which units rows are read and explained."""
         if self.columns is None:
@@ -153,14 +153,14 @@ class Architecture:
         targets = Affine(center.where(self.located, 0 * one), scale.where(self.located, one))
         return Units(self.affine, targets)
 
-    @cached_property
+    @property
     def target_scale(self) -> float | NDArray[np.float64]:
         """How many units of the data make one of the decoder's."""
         if self.columns is None:
             return float(self.scale) if self.rescaled else 1.0
         return np.where(self.located, self.scale, 1.0)
 
-    @cached_property
+    @property
     def log_scale(self) -> float | NDArray[np.float64]:
         """log |dx/dy| of one feature: by how much a log density changes with the units."""
         return log(self.target_scale) if self.columns is None else np.log(self.target_scale)
@@ -191,7 +191,7 @@ class Architecture:
         """The likelihood, in the units of the decoder."""
         if self.columns is not None:
             given = None if isinstance(self.noise_variance, str) else self.noise_variance
-            return Mixed(self.columns, given, self.noise_floor)
+            return Mixed(self.columns, given, self.noise_floor, torch.tensor(self.log_scale))
         return likelihood_module(
             self.likelihood,
             self.n_features,
@@ -233,7 +233,7 @@ class EncoderDecoderArchitecture(Architecture):
     def rescaled(self) -> bool:
         return super().rescaled and self.out_activation == "identity" and not self.own_networks
 
-    @cached_property
+    @property
     def units(self) -> Units:
         """Your own networks read rows as they are, but for tables; built-in ones standardised."""
         inputs, targets = super().units

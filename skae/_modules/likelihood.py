@@ -6,11 +6,11 @@ from collections.abc import Hashable, Iterable
 from dataclasses import fields
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor, nan
 
 from skae._nn.likelihoods import Likelihood, NoiseSums, WithNoise, explained
+from skae._nn.mixed import Mixed
 from skae._training.data import Batch
 from skae._training.module import Loss, TrainableModule, weighted_mean
 
@@ -50,12 +50,11 @@ class LikelihoodModule(TrainableModule):
 
     def log_units(self, batch: Batch) -> Tensor | float:
         """What log densities of the seen values lose in the units of the data."""
-        log_scale = self.architecture.log_scale
-        if isinstance(log_scale, np.ndarray):
-            of_columns = torch.as_tensor(log_scale).to(batch.y)
+        if isinstance(self.likelihood, Mixed):
+            of_columns = self.likelihood.log_scale.to(batch.y)
             return of_columns.sum() if batch.seen is None else batch.seen @ of_columns
         n_seen = self.architecture.n_features if batch.seen is None else batch.seen.sum(1)
-        return n_seen * log_scale
+        return n_seen * self.architecture.log_scale
 
     def column_nats(self, batch: Batch, output: Tensor) -> Tensor:
         """log p(x_j|z) of every column j of the data, in its units; 0 of what was not seen.

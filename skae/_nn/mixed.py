@@ -134,13 +134,25 @@ class Mixed(WithNoise):
         The variance of every column that has one, in the decoder's units, if given; else learned.
     floor : float
         What a learned variance is at least, as a share of the variance of the column.
+    log_scale : Tensor, default=None
+        log |dx/dy| of every column: by how much log densities change in the units of the data.
     """
 
     # Some columns may be shifted and scaled, others not: the architecture knows which.
     location = False
 
-    def __init__(self, columns: Columns, noise: float | None, floor: float) -> None:
+    log_scale: Tensor
+
+    def __init__(
+        self,
+        columns: Columns,
+        noise: float | None,
+        floor: float,
+        log_scale: Tensor | None = None,
+    ) -> None:
         super().__init__(columns.width, "per_feature", 1.0, floor)
+        log_scale = torch.zeros(columns.width) if log_scale is None else log_scale.float()
+        self.register_buffer("log_scale", log_scale, persistent=False)
         located = columns.among(LOCATED)
         self.learned = noise is None and bool(located.any())
         if noise is not None:
