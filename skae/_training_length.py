@@ -5,8 +5,9 @@ from math import ceil
 from typing import Any
 
 from skae._training.callbacks import how_to_step_smaller, warn_of_convergence
-from skae._training.data import Dataset, Subset, batch_sizes
+from skae._training.data import Dataset
 from skae._training.length import HeldOutTrial, Looks
+from skae._training.loader import Subset, batch_sizes
 from skae._training.trainer import Trainer, TrainingOptions, split_rows
 
 # Of at least so many rows, a trial holds out a share, to find how long to train on all of them.

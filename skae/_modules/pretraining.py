@@ -12,7 +12,8 @@ from torch.nn.functional import linear
 
 from skae._nn.networks import TiedDecoder, activation_module, linear_layers
 from skae._nn.rbm import RestrictedBoltzmannMachine
-from skae._training.data import Batch, Dataset, Loader, Subset
+from skae._training.data import Batch, Dataset
+from skae._training.loader import Loader, Subset
 from skae._training.module import weighted_mean
 
 

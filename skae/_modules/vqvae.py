@@ -30,7 +30,8 @@ from skae._nn.quantizers import (
     ScalarQuantizer,
     VectorQuantizer,
 )
-from skae._training.data import Batch, Dataset, batch_sizes
+from skae._training.data import Batch, Dataset
+from skae._training.loader import batch_sizes
 from skae._training.module import Loss, weighted_mean
 from skae._training.random_state import preserve_rng_state
 

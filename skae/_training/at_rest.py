@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from skae._training.data import WHOLE, Batch, Loader, Subset, some_of
+from skae._training.data import WHOLE, Batch, some_of
+from skae._training.loader import Loader, Subset
 from skae._training.module import Loss, total_of
 
 # Rows, with those repeated, whose draws tell the loss of held-out rows.

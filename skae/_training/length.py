@@ -8,7 +8,7 @@ from skorch.callbacks import Callback
 
 from skae._training.at_rest import held_out_figure
 from skae._training.callbacks import TrainingStopped
-from skae._training.data import Subset
+from skae._training.loader import Subset
 
 # Steps between the first looks at held-out rows; later ones follow at this ratio.
 _FIRST_LOOKS, _RATIO = 20, 1.05

@@ -24,9 +24,10 @@ from skae._training.callbacks import (
     is_raised_by_code,
     lacks_in_history,
 )
-from skae._training.data import WHOLE, Batch, Dataset, Loader, Subset, batch_sizes
+from skae._training.data import WHOLE, Batch, Dataset
 from skae._training.epoch_losses import EpochLosses, record_losses
 from skae._training.fused_steps import StepsOf
+from skae._training.loader import Loader, Subset, batch_sizes
 from skae._training.module import Loss, Phase, TrainableModule
 from skae._training.optimizers import (
     Schedule,

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from skae._training.data import Batch, batch_sizes
+from skae._training.data import Batch
+from skae._training.loader import batch_sizes
 from skae._training.stacked_weights import Index, index_of
 
 # What stands in rows that a member's batch has not, and that count nothing: a number, a draw.

@@ -21,7 +21,8 @@ from skae._training.callbacks import (
     print_logs,
     release,
 )
-from skae._training.data import Batch, Dataset, batch_sizes
+from skae._training.data import Batch, Dataset
+from skae._training.loader import batch_sizes
 from skae._training.module import TrainableModule
 from skae._training.net import Net
 from skae._training.optimizers import OPTIMIZERS, SCHEDULES

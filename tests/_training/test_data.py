@@ -10,14 +10,13 @@ from skae._training.data import (
     Affine,
     Data,
     Dataset,
-    Loader,
-    Subset,
     Units,
     as_tensor,
     check_finite,
     chunks,
     spread_of,
 )
+from skae._training.loader import Loader, Subset
 
 CPU = torch.device("cpu")
 FLOATS = ["float16", "float32", "float64"]

@@ -6,7 +6,8 @@ import torch
 
 from helpers import make_rows, network
 from skae import VAE, AdversarialAE, Autoencoder, HelmholtzMachine
-from skae._training.data import Batch, Data, Loader, Subset
+from skae._training.data import Batch, Data
+from skae._training.loader import Loader, Subset
 from skae._training.stacked_batches import StackedBatches
 
 X = make_rows(60)

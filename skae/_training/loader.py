@@ -1,0 +1,59 @@
+"""Rows of a data set in batches, in an order of their own in every epoch."""
+
+from collections.abc import Iterator
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from skae._training.data import Batch, Dataset
+
+
+class Subset:
+    """Some of the rows, as skorch's data sets have a length."""
+
+    def __init__(self, rows: Dataset, index: Tensor | None) -> None:
+        self.rows, self.index = rows, index
+
+    def __len__(self) -> int:
+        return len(self.rows) if self.index is None else len(self.index)
+
+
+def batch_sizes(n_rows: int, batch_size: int) -> list[int]:
+    """How many rows each batch has; a single row that is left over joins the batch before it.
+
+    Batch normalisation has no variance of one row.
+    """
+    full, rest = divmod(n_rows, batch_size)
+    sizes = [batch_size] * full
+    if rest == 1 and full:
+        sizes[-1] += 1
+    elif rest:
+        sizes.append(rest)
+    return sizes
+
+
+class Loader:
+    """Batches of a view, in a new random order in every epoch if a generator is given."""
+
+    def __init__(self, view: Subset, batch_size: int, generator: torch.Generator | None) -> None:
+        self.view, self.batch_size, self.generator = view, batch_size, generator
+
+    def __iter__(self) -> Iterator[Batch]:
+        rows, index, n = self.view.rows, self.view.index, len(self.view)
+        if self.generator is None and index is None:
+            for start in range(0, n, self.batch_size):
+                yield rows.batch(slice(start, min(start + self.batch_size, n)))
+            return
+        if self.generator is None:
+            order = cast(Tensor, index)
+        else:
+            order = torch.randperm(n, generator=self.generator)
+            order = order if index is None else index[order]
+        for part in self.parts(order.to(rows.index_device)):
+            yield rows.batch(part)
+
+    def parts(self, order: Tensor) -> list[Tensor]:
+        """The order in batches."""
+        sizes = batch_sizes(len(order), self.batch_size)
+        return list(order.split(sizes))
