@@ -548,7 +548,7 @@ WRONG = {
     ),
     "scalar": (lambda X: 1.0, r"scalar"),
     "complex": (lambda X: X + 1j, r"(?i)complex"),
-    "strings": (lambda X: np.full(X.shape, "one"), r"string"),
+    "strings": (lambda X: np.full(X.shape, "one"), r"string|one level"),
     "objects": (lambda X: np.full(X.shape, "one", dtype=object), r"'one'"),
     "infinite": (lambda X: np.where(X.max() == X, np.inf, X), r"infinity"),
     "minus infinite": (lambda X: np.where(X.max() == X, -np.inf, X), r"infinity"),

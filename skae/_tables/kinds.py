@@ -23,10 +23,13 @@ def holds_categories(X: Any) -> bool:
     """Whether some column of a frame, or an array of objects or text, is one of categories."""
     if getattr(getattr(X, "dtype", None), "kind", "O") not in "OUT":
         return False
-    opened = Opened(X)
-    return opened.container != "numbers" and any(
-        kind_by_values(values) == "categorical" for values in opened
-    )
+    try:
+        opened = Opened(X)
+        return opened.container != "numbers" and any(
+            kind_by_values(values) == "categorical" for values in opened
+        )
+    except (TypeError, ValueError):  # what reads the rows says what is wrong with them
+        return False
 
 
 def kinds_by_mapping(likelihood: Mapping[Any, Any], names: list[Any]) -> list[str]:
