@@ -51,8 +51,9 @@ class LikelihoodModule(TrainableModule):
     def log_units(self, batch: Batch) -> Tensor | float:
         """What log densities of the seen values lose in the units of the data."""
         if isinstance(self.likelihood, Mixed):
-            of_columns = self.likelihood.log_scale.to(batch.y)
-            return of_columns.sum() if batch.seen is None else batch.seen @ of_columns
+            if batch.seen is None:
+                return self.likelihood.total_log_scale
+            return batch.seen @ self.likelihood.log_scale.to(batch.seen)
         n_seen = self.architecture.n_features if batch.seen is None else batch.seen.sum(1)
         return n_seen * self.architecture.log_scale
 

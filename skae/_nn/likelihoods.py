@@ -361,6 +361,16 @@ class Poisson(Likelihood):
     def log_prob(self, x: Tensor, output: Tensor) -> Tensor:
         return poisson_log_mass(x, output)
 
+    def row_log_prob_and_slope(
+        self, x: Tensor, output: Tensor, seen: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        log_rate = output.clamp(max=MAX_LOG_RATE)
+        rate = log_rate.exp()
+        nats, slope = torch.addcmul(-torch.lgamma(x + 1), x, log_rate).sub_(rate), x - rate
+        if seen is None:
+            return nats.sum(-1), slope
+        return (nats * seen).sum(-1), slope * seen
+
     def mean(self, output: Tensor) -> Tensor:
         return output.clamp(max=MAX_LOG_RATE).exp()
 

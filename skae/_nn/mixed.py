@@ -1,6 +1,7 @@
 """p(x|z) of a table whose columns have likelihoods of their own, categories among them."""
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from functools import reduce
 from typing import Any, Self, cast
 
@@ -46,14 +47,14 @@ class Categorical(Likelihood):
 
     def log_chances(self, output: Tensor) -> Tensor:
         """log p of every level."""
-        with torch.autocast(output.device.type, enabled=False):
+        with _full_precision(output):
             of_column, logit = self.of_column.to(output), self._moderate(output)
             return logit - (logit.exp() @ of_column).log() @ of_column.T
 
     def _moderate(self, output: Tensor) -> Tensor:
         """Logits of which exp neither overflows nor adds up to 0."""
         looks = output.numel() and not torch.compiler.is_compiling()
-        if looks and float(output.detach().abs().amax()) < _LARGE:
+        if looks and float(torch.linalg.vector_norm(output.detach(), torch.inf)) < _LARGE:
             return output
         largest = torch.stack([part.amax(-1) for part in output.split(self.sizes, -1)], -1)
         sizes = torch.tensor(self.sizes, device=output.device)
@@ -67,11 +68,12 @@ class Categorical(Likelihood):
         total = weight @ of_column
         if seen is None:
             nats = (x * logit).sum(-1) - total.log().sum(-1)
-            return nats, x - weight.mul_(total.reciprocal_() @ of_column.T)
+            return nats, torch.addcmul(x, weight, total.reciprocal_() @ of_column.T, value=-1)
         # Of a column that was not seen all levels are 0, which tells as much as `seen`.
         of_column_seen = x @ of_column
         nats = (x * logit).sum(-1) - (of_column_seen * total.log()).sum(-1)
-        return nats, x - weight.mul_((of_column_seen / total) @ of_column.T)
+        of_level = (of_column_seen / total) @ of_column.T
+        return nats, torch.addcmul(x, weight, of_level, value=-1)
 
     def mean(self, output: Tensor) -> Tensor:
         return self.log_chances(output).exp()
@@ -98,6 +100,14 @@ class Categorical(Likelihood):
         return (mean + _LEAST_CHANCE).log()
 
 
+def _full_precision(output: Tensor) -> AbstractContextManager[Any]:
+    """A block in which products are not computed in bfloat16; it costs nothing where none are."""
+    device = output.device.type
+    if not torch.is_autocast_enabled(device):
+        return nullcontext()
+    return torch.autocast(device, enabled=False)
+
+
 class _RowLogProb(torch.autograd.Function):
     """`row_log_prob` of a mixture, with its gradient from formulas.
 
@@ -106,7 +116,7 @@ class _RowLogProb(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, mixed: "Mixed", x: Tensor, output: Tensor, seen: Tensor | None) -> Tensor:
-        with torch.autocast(output.device.type, enabled=False):
+        with _full_precision(output):
             pairs = [
                 kind.row_log_prob_and_slope(*parts)
                 for kind, parts in zip(mixed.kinds(), mixed.split(x, output, seen), strict=True)
@@ -153,6 +163,7 @@ class Mixed(WithNoise):
         super().__init__(columns.width, "per_feature", 1.0, floor)
         log_scale = torch.zeros(columns.width) if log_scale is None else log_scale.float()
         self.register_buffer("log_scale", log_scale, persistent=False)
+        self.total_log_scale = float(log_scale.sum())
         located = columns.among(LOCATED)
         self.learned = noise is None and bool(located.any())
         if noise is not None:
@@ -169,7 +180,8 @@ class Mixed(WithNoise):
 
     def kinds(self, variance: Tensor | None = None) -> list[Likelihood]:
         """The kinds, those with noise with their part of the variances of all."""
-        parts = (self.variance if variance is None else variance).split(self._widths, -1)
+        variance = self.variance if variance is None else variance
+        parts = variance.split_with_sizes(self._widths, -1)
         for j, kind in self._noisy:
             kind._buffers["variance"] = parts[j]  # attributes of modules take long to set
         return self._kinds
@@ -178,7 +190,8 @@ class Mixed(WithNoise):
         """Of every kind its columns; of None again None."""
         # Not by slices, of each of which the gradient would be as wide as all columns.
         parts = [
-            [None] * len(self._widths) if v is None else v.split(self._widths, -1) for v in values
+            [None] * len(self._widths) if v is None else v.split_with_sizes(self._widths, -1)
+            for v in values
         ]
         return zip(*parts, strict=True)
 
@@ -224,12 +237,14 @@ class Mixed(WithNoise):
         if not self.learned:
             return
         self.kinds()
-        of_kinds = list(self.split(x, output, seen))
+        before = self.n_updates.clone()
         for j, kind in self._noisy:  # whose variances are views of that of all
-            kind.floor, kind._buffers["n_updates"] = self.floor, self.n_updates.clone()
-            of_x, of_output, of_seen = of_kinds[j]
+            self.n_updates.copy_(before)  # and each counts up
+            kind.floor, kind._buffers["n_updates"] = self.floor, self.n_updates
+            start, width = sum(self._widths[:j]), self._widths[j]
+            of_x, of_output = (values.narrow(-1, start, width) for values in (x, output))
+            of_seen = None if seen is None else seen.narrow(-1, start, width)
             kind.follow(of_x, of_output, weight, of_seen)
-        self.n_updates += 1
 
     def variance_of(self, mean_deviation: Tensor) -> Tensor:
         def of_kind(kind: Likelihood, deviation: Tensor) -> Tensor:
