@@ -370,9 +370,14 @@ class Autoencoder(DeterministicAutoencoder):
         built_in = self.network == "mlp" and not self._has_own_networks()
         mirrored = self.decoder_layer_sizes is None and self.normalization is None
         table = has_kinds(self.likelihood)
-        bounded = table or self.likelihood == "poisson" or self.out_activation in ("tanh", "relu")
+        bounded = self.likelihood == "poisson" or self.out_activation in ("tanh", "relu")
         # Whether two choices clash, and how to say so.
         clashes = [
+            (
+                table and self.pretraining == "rbm",
+                "pretraining='rbm' goes with one likelihood for all columns; with likelihood="
+                f"{self.likelihood!r} it must be None or 'layerwise'.",
+            ),
             (
                 (self.tied_weights or self.pretraining) and not built_in,
                 f"tied_weights={self.tied_weights} and pretraining={self.pretraining!r} need the "

@@ -63,6 +63,8 @@ class EncoderDecoder(NetworkAutoencoder):
 
     def _check_parameters(self, n_features: int) -> None:
         super()._check_parameters(n_features)
+        if has_kinds(self.likelihood):
+            self._check_parameters_of_tables()
         sizes = layer_sizes("hidden_layer_sizes", self.hidden_layer_sizes)
         if self.decoder_layer_sizes is not None:
             layer_sizes("decoder_layer_sizes", self.decoder_layer_sizes)
@@ -96,9 +98,7 @@ class EncoderDecoder(NetworkAutoencoder):
                     "hidden_layer_sizes=() has no channels: network='conv' needs one or more."
                 )
         has_location = has_kinds(self.likelihood) or LIKELIHOODS[self.likelihood].location
-        if has_kinds(self.likelihood):
-            self._check_parameters_of_tables()
-        elif self.out_activation != "identity" and not has_location:
+        if self.out_activation != "identity" and not has_location:
             raise ValueError(
                 f"out_activation={self.out_activation!r} goes with likelihood='gaussian' or "
                 f"'laplace'; {self.likelihood!r} has its own, given the output as logits or log "

@@ -36,6 +36,7 @@ from skae._noise_variance import NoiseVarianceMixin
 from skae._several_starts import fit_best_of
 from skae._tables.kinds import has_kinds
 from skae._training.callbacks import Tasks, check_callbacks, check_listeners
+from skae._training.columns import COUNTS
 from skae._training.data import (
     Batch,
     Data,
@@ -314,7 +315,8 @@ class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParameters
         self._seed = int(rng.randint(2**31 - 1))
         columns = self._columns()
         spread = spread_of(X, weight, columns)
-        read = spread if columns is None else spread_of(X, weight, columns, as_read=True)
+        has_counts = columns is not None and COUNTS in columns.kinds
+        read = spread_of(X, weight, columns, as_read=True) if has_counts else spread
         if spread.any_missing:
             check_every_column_seen(X, getattr(self, "feature_names_in_", None))
         self._architecture = self._Architecture(

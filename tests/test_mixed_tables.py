@@ -586,3 +586,41 @@ def test_a_planted_model_is_recovered():
         counts = np.bincount(X[:, j].astype(int), minlength=50) + 0.01
         alone += np.log(counts / counts.sum())[held_out[:, j].astype(int)]
     assert (truth - alone).mean() > 0.5
+
+
+# --------------------------------------------------------------------- what networks read
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_networks_read_the_logarithm_of_counts_and_explain_the_counts(model):
+    """Standardised; what a machine draws is read as rows are; outputs begin at the mean count."""
+    table = make_table()
+    fitted = small(model, likelihood=KINDS, max_iter=1).fit(table)
+    rows = fitted._table.encode(table)
+    batch, columns = fitted._dataset(Data(rows)).batch(slice(None)), fitted._architecture.columns
+    place = columns.parts["poisson"]
+    counts = table["n_rings"].to_numpy()
+    logs = np.log1p(counts)
+    read = (logs - logs.mean()) / logs.std()
+    np.testing.assert_allclose(batch.x[:, place].squeeze(1), read, atol=1e-5)
+    np.testing.assert_array_equal(batch.y[:, place].squeeze(1), counts)
+    start = fitted._architecture.start_output()[place]
+    np.testing.assert_allclose(start.exp(), [counts.mean()], rtol=1e-5)
+    if model is HelmholtzMachine:
+        drawn = fitted.net_.module_.read(batch.y, None)
+        np.testing.assert_allclose(drawn, batch.x, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("params", "named"),
+    [
+        ({"network": "conv", "image_shape": (1, 2, 3)}, "network='conv'"),
+        ({"image_shape": (1, 2, 3)}, "image_shape"),
+        ({"out_activation": "tanh"}, "out_activation='tanh'"),
+        ({"pretraining": "rbm"}, "pretraining='rbm'"),
+        ({"noise": "salt_and_pepper"}, "noise='salt_and_pepper'"),
+    ],
+)
+def test_parameters_that_do_not_go_with_tables_are_named_first(params, named):
+    with pytest.raises(ValueError, match=f"^{named}.* likelihood="):
+        small(Autoencoder, likelihood=KINDS, **params).fit(make_table())

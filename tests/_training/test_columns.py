@@ -118,3 +118,13 @@ def test_a_table_of_categories_alone_has_no_numbers():
     columns = Columns(("categorical", "categorical"), (2, 3))
     assert columns.n_numbers == 0
     np.testing.assert_array_equal(columns.expand(tensor([[1.0, 2.0]])), [[0, 1, 0, 0, 1.0]])
+
+
+def test_counts_are_read_as_logarithms():
+    """Other columns as they are; what is missing stays so, and the rows are not written to."""
+    columns = Columns(("gaussian", "poisson", "categorical"), (0, 0, 2))
+    wide = columns.expand(tensor([[-2.0, 7.0, 1.0], [3.0, np.nan, 0.0]]))
+    kept = wide.clone()
+    expected = [[-2.0, np.log(8.0), 0.0, 1.0], [3.0, np.nan, 1.0, 0.0]]
+    np.testing.assert_allclose(columns.as_read(wide), expected, rtol=1e-12)
+    np.testing.assert_array_equal(wide, kept)
