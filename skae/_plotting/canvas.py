@@ -105,7 +105,7 @@ def draw_mosaic(
     low, high = limits
     span = high - low if high > low else 1.0
     shares = np.clip((images - low) / span, 0.0, 1.0)
-    missing = np.isnan(images)
+    missing: Array = np.asarray(np.isnan(images))
     picture: Array = shares
     if images.ndim == 4:
         missing = missing.any(axis=-1)
