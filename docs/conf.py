@@ -42,6 +42,8 @@ nitpick_ignore_regex = [("py:.*", rf"({_peers})\..*")]
 if not run_examples:
     suppress_warnings = ["image.not_readable"]
 
+smartquotes = False  # "relu" is a value to copy
+
 # Pages
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
@@ -82,7 +84,7 @@ html_title = "skae"
 html_copy_source = False
 html_show_sourcelink = False
 html_theme_options = {
-    "header_links_before_dropdown": 7,
+    "header_links_before_dropdown": 6,
     "show_toc_level": 2,
     "navbar_end": ["theme-switcher"],
     "secondary_sidebar_items": ["page-toc"],
