@@ -4,6 +4,7 @@ import warnings
 
 # From linear models to networks, then codes of other kinds, then tables, counts and searches.
 ORDER = (
+    "plot_first_look.py",
     "plot_lineage.py",
     "plot_swap_pca.py",
     "plot_missing_values.py",
