@@ -10,6 +10,8 @@ import re
 import sys
 from pathlib import Path
 
+from docutils import nodes
+
 import skae
 
 # Options that are functions must be given as strings, so that Sphinx can compare them with those
@@ -118,7 +120,16 @@ def escape_underscores(app, what, name, obj, options, lines):
             lines[i] = "`".join(parts)
 
 
+def strip_code(app, doctree):
+    """Removes the empty line at the end of a block of code, which doctest needs on pages."""
+    for block in doctree.findall(nodes.literal_block):
+        if block.rawsource == block.astext():
+            block.rawsource = block.rawsource.rstrip("\n")
+            block[:] = [nodes.Text(block.rawsource)]
+
+
 def setup(app):
+    app.connect("doctree-read", strip_code)
     # Before and after numpydoc, which connects at the default priority of 500.
     app.connect("autodoc-process-docstring", unlink_scikit_learn, priority=400)
     app.connect("autodoc-process-docstring", escape_underscores, priority=600)
