@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from docutils import nodes
+from latex2mathml.converter import convert
 
 import skae
 
@@ -31,7 +32,6 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.extlinks",
-    "sphinx.ext.mathjax",
     "sphinx_gallery.gen_gallery",
 ]
 exclude_patterns = ["_build", "_templates", "gallery/*.ipynb"]
@@ -83,6 +83,9 @@ sphinx_gallery_conf = {
 # Look
 html_theme = "pydata_sphinx_theme"
 html_title = "skae"
+html_static_path = ["_static"]
+html_css_files = ["skae.css"]
+html_math_renderer = "mathml"
 html_copy_source = False
 html_show_sourcelink = False
 html_theme_options = {
@@ -128,7 +131,24 @@ def strip_code(app, doctree):
             block[:] = [nodes.Text(block.rawsource)]
 
 
+def write_math(self, node):
+    """Writes a formula as MathML, which browsers show without a script from the network."""
+    latex = node.astext().strip()
+    if r"\\" in latex and r"\begin" not in latex:  # several lines
+        latex = rf"\begin{{aligned}}{latex}\end{{aligned}}"
+    display = "block" if isinstance(node, nodes.math_block) else "inline"
+    formula = convert(latex, display=display)
+    # Spaces around the relation \sim, and after the logarithm in \log p but not in \log(p).
+    formula = formula.replace("<mi>&#x0007E;</mi>", "<mo>&#x0223C;</mo>")
+    formula = re.sub(
+        r"(<mi>(?:log|exp|ln)</mi>)(?=<m(?!o|row))", r'\1<mspace width="0.17em"/>', formula
+    )
+    self.body.append(formula)
+    raise nodes.SkipNode
+
+
 def setup(app):
+    app.add_html_math_renderer("mathml", (write_math, None), (write_math, None))
     app.connect("doctree-read", strip_code)
     # Before and after numpydoc, which connects at the default priority of 500.
     app.connect("autodoc-process-docstring", unlink_scikit_learn, priority=400)
