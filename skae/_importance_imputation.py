@@ -28,10 +28,6 @@ class ImportanceImputationMixin(NetworkAutoencoder):
     """`impute` by several weighted codes for each row, for models that learn q(z|x)."""
 
     @abstractmethod
-    def _condition_of(self, y: Any, n_rows: int) -> NDArray[np.float32] | None:
-        """Targets of the rows as the decoder reads them."""
-
-    @abstractmethod
     def _row_draws(self, n_draws: int) -> RowDraws:
         """Draws of z for each row, the same in every call."""
 

@@ -191,45 +191,50 @@ class LatentDensityEstimator(
         weights (Jordan et al. 2024), at five times the rate, and is AdamW for all others;
         `alpha` is the decoupled decay of both.
     alpha : float, default=0.0
-        L2 penalty on weights; for "adamw" the decoupled decay.
+        Strength of the L2 penalty on the weights. For "adamw" it is the decoupled weight decay.
     batch_size : int, default=128
-        Rows per step.
+        Number of rows in each step of the optimiser.
     learning_rate : {"constant", "cosine", "invscaling", "adaptive"}, default="constant"
-        "cosine" rises over a tenth of `max_iter` and falls to zero at its end,
-        "invscaling" falls with the root of the epoch, "adaptive" is divided by 5 when
-        the loss stalls for two epochs.
+        Schedule of the learning rate. "cosine" rises during the first tenth of the epochs and then
+        falls to zero. "invscaling" divides by the square root of the epoch. "adaptive" divides by 5
+        whenever the loss has not improved for two epochs.
     learning_rate_init : float, default=1e-3
-        The largest learning rate.
+        Largest learning rate of the schedule.
     momentum : float in [0, 1), default=0.9
         Nesterov momentum of "sgd".
     max_iter : int, default=None
         Epochs; None takes 35 for "autoregressive" on fewer than 5000 rows, else 50.
     tol : float, default=0.0
-        Training ends when the loss has not improved by this, in nats per row, for
-        `n_iter_no_change` epochs; 0 never ends it without early stopping.
+        Training ends when the loss has not improved by `tol` nats per row for `n_iter_no_change`
+        epochs. With 0, training runs for `max_iter` epochs, unless early stopping ends it.
     early_stopping : bool, default=False
-        Watch the loss on rows that are held out, and go back to the best epoch.
+        Whether to hold out rows, to end training when the loss of these rows no longer improves,
+        and to keep the weights of their best epoch.
     validation_fraction : float in (0, 1), default=0.1
-        Share of the rows that early stopping holds out.
+        Fraction of the rows that early stopping holds out.
     n_iter_no_change : int, default=10
-        Epochs that `tol` and early stopping wait for.
+        Number of epochs without improvement after which `tol` or early stopping ends training.
     warm_start : bool, default=False
         `fit` goes on from the earlier fit: with the density, and with an autoencoder that has
         `warm_start=True` itself; another one stays as it is.
     verbose : int, default=0
-        1 shows one line with the epochs, the losses and the time left.
+        With 1, training shows one line with the epoch, the losses and the remaining time.
     random_state : int, RandomState instance or None, default=None
         Seed of weights, batches, orderings and held-out rows, and of whatever is wrapped
         and has none. None takes fresh entropy; the global generators are never touched.
     device : str, default="auto"
-        "auto", "cpu", "cuda", "cuda:1", "mps"; "auto" takes a GPU if there is one.
+        Device of the network: "cpu", "cuda", "cuda:1", "mps" or "auto". "auto" uses a GPU if there
+        is one.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
-        Of training only; "auto" takes bfloat16 on a GPU that has it, else float32.
+        Floating-point precision in training. "auto" uses bfloat16 on GPUs that support it, and
+        float32 otherwise.
     compile : bool, default=False
-        Compile the loss with torch.compile, which takes up to a minute at first.
+        Whether to compile the loss with torch.compile. Compilation takes up to a minute at the
+        start of training.
     callbacks : list of skorch callbacks, default=None
-        They hear of epochs, and of batches if they listen to them. scikit-learn's callbacks
-        are set by `set_callbacks`; an epoch is a task.
+        skorch callbacks that are called at each epoch, and at each batch if they implement the
+        methods for batches. Use `set_callbacks` for callbacks of scikit-learn, whose tasks are
+        epochs.
 
     Attributes
     ----------
@@ -240,7 +245,7 @@ class LatentDensityEstimator(
         `fit`, `score_samples`, `sample` and `partial_fit`. Only then there are `net_` and
         `history_`.
     net_ : skorch.NeuralNet
-        The trained net; its module is `net_.module_`.
+        The trained network as a skorch net. The torch module is `net_.module_`.
     history_ : list of dict
         Losses of every epoch, -log p(z) of standardised codes, nats per row; in training
         that of one ordering, if there are several, at the last weights.
