@@ -102,8 +102,7 @@ class ConditionalMixin(LatentPathsMixin):
         return Numbers(self.target_mean_, self.target_scale_)
 
     def _condition_of(self, y: Any, n_rows: int) -> NDArray[np.float32] | None:
-        """Targets as columns that the decoder reads; None for unconditional models or all "
-        "labels."""
+        """Targets as columns for the decoder; None for unconditional models or all labels."""
         if not self._architecture.conditional:
             if y is None:
                 return None
