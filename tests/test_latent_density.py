@@ -710,7 +710,7 @@ def test_what_needs_conditionals_is_refused_by_others(density):
     """given is an error that names the density; gaussianize is not there."""
     model = lde(density=density).fit(X_SMALL)
     for method in (model.sample, model.sample_latent):
-        with pytest.raises(ValueError, match="given goes with density='autoregressive'"):
+        with pytest.raises(ValueError, match="given needs density='autoregressive'"):
             method(3, given=[1.0])
     for name in ("gaussianize", "inverse_gaussianize"):
         assert not hasattr(model, name)
