@@ -118,11 +118,11 @@ class LatentDensityEstimator(
     """Generative model of any autoencoder and a density of its codes.
 
     First, the autoencoder is fitted without any constraint on its codes. Then the density p(z) of
-    the codes of the training rows is estimated. By default it factorises as p(z) = prod_i p(z_i |
-    z_1, ..., z_{i-1}). Each conditional is a mixture of Gaussians, whose parameters are the output
-    of a dilated causal convolutional network. `transform` and `inverse_transform` are those of the
-    autoencoder, `sample` decodes codes drawn from p(z), and `score_samples` returns the exact log
-    p(z) in nats.
+    the codes of the training rows is estimated. By default it factorises as
+    p(z) = prod_i p(z_i | z_1, ..., z_{i-1}). Each conditional is a mixture of Gaussians, whose
+    parameters are the output of a dilated causal convolutional network. `transform` and
+    `inverse_transform` are those of the autoencoder, `sample` decodes codes drawn from p(z), and
+    `score_samples` returns the exact log p(z) in nats.
 
     The scores log p(z) compare densities of the same codes only, because they grow when codes
     become smaller. Without an autoencoder, the codes are the rows, and the score is log p(x).

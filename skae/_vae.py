@@ -116,6 +116,7 @@ class VAE(
         elsewhere. For tables, the columns are described on the page "Tables with categories" of the
         documentation.
     likelihood : {"gaussian", "bernoulli", "continuous_bernoulli", "poisson", "laplace", \
+            "categorical", "auto"} or mapping, default="gaussian"
         Likelihood p(x|z) of a row given its code. "gaussian" and "laplace" have a noise variance.
         "bernoulli" also accepts grey values between 0 and 1; their score is then an expected log
         probability, not a log density, and must not be compared with other likelihoods. Use

@@ -50,13 +50,14 @@ _LEAST_ROWS, _MANY_ROWS = 10, 10_000
 class VQVAE(EmbeddingOutputMixin, IndexPriorMixin, EncoderDecoder):
     """Vector-quantised variational autoencoder, which encodes a row as a few integers.
 
-    The encoder gives `n_components` vectors for each row, called positions. Each vector is replaced
-    by the nearest entry of a codebook, and the decoder reads these entries. In backpropagation, the
-    gradient of an entry is copied to the vector that it replaces (straight-through estimator).
-    After training, a prior p(k) over the indices k of a row is learned. `transform` returns the
-    indices, and `sample` decodes indices drawn from the prior. `score_samples` returns log p(x|e_k)
-    + log p(k) in nats for the indices k of the row. This is a lower bound on log p(x) = log sum_k
-    p(x|e_k) p(k), because it keeps one term of the sum.
+    The encoder gives one vector for each of the `n_components` positions of a code. Each vector is
+    replaced by the nearest entry of a codebook, and the decoder reads these entries. In
+    backpropagation, the gradient of an entry is copied to the vector that it replaces
+    (straight-through estimator). After training, a prior p(k) over the indices k of a row is
+    learned. `transform` returns the indices, and `sample` decodes indices drawn from the prior.
+    `score_samples` returns log p(x|e_k) + log p(k) in nats, where k are the indices of the row.
+    This is a lower bound on log p(x) = log sum_k p(x|e_k) p(k), because it keeps one term of the
+    sum.
 
     The built-in networks standardise rows: they subtract the mean of every feature and divide by
     one common scale, the square root of the mean variance of the features. A scaler is therefore
@@ -71,7 +72,7 @@ class VQVAE(EmbeddingOutputMixin, IndexPriorMixin, EncoderDecoder):
     Parameters
     ----------
     n_components : int or None, default=8
-        Number of positions, that is, of encoder vectors for each row. With `network="conv"`, the
+        Number of positions of a code, each with one encoder vector. With `network="conv"`, the
         positions are the pixels of the image that the last encoder layer returns, in raster order.
         Their number follows from `image_shape` and `hidden_layer_sizes`: None uses it, and any
         other number raises a ValueError.
@@ -162,6 +163,7 @@ class VQVAE(EmbeddingOutputMixin, IndexPriorMixin, EncoderDecoder):
         elsewhere. For tables, the columns are described on the page "Tables with categories" of the
         documentation.
     likelihood : {"gaussian", "bernoulli", "continuous_bernoulli", "poisson", "laplace", \
+            "categorical", "auto"} or mapping, default="gaussian"
         Likelihood p(x|z) of a row given its code. "gaussian" and "laplace" have a noise variance.
         "bernoulli" also accepts grey values between 0 and 1; their score is then an expected log
         probability, not a log density, and must not be compared with other likelihoods. Use
