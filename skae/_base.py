@@ -105,11 +105,11 @@ class BaseAutoencoder(
         """Learn the model from rows.
 
         If `fit` raises an error, the estimator stays as it was before. The first Ctrl-C ends the
-        training of a network, or EM, after its last complete epoch or iteration; the model at that
-        point is kept, and a warning is issued. Ctrl-C is raised as KeyboardInterrupt, and the
-        estimator stays as it was before, if no epoch or iteration is complete, at the second
-        Ctrl-C, inside a Pipeline, a search or a LatentDensityEstimator, and for models that are not
-        trained in steps.
+        training of a network, or EM, after its last complete epoch or iteration. The model at that
+        point is kept, and a warning is issued. In the following cases Ctrl-C raises
+        KeyboardInterrupt, and the estimator stays as it was before: if no epoch or iteration is
+        complete, at the second Ctrl-C, inside a Pipeline, a search or a LatentDensityEstimator, and
+        for models that are not trained in steps.
 
         Parameters
         ----------

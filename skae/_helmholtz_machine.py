@@ -52,11 +52,11 @@ _NOISE_DRAWS, _MOST_DRAWS = 10_000, 100
 class HelmholtzMachine(FreeEnergyMixin, LatentSamplesMixin, NetworkAutoencoder):
     """Helmholtz machine with layers of binary units, a generative and a recognition network.
 
-    The generative network goes from the top layer down to the row, p(x, h) = p(h_L) p(h_{L-1}|h_L)
-    ... p(x|h_1). The recognition network goes from the row up to the top layer, q(h|x) = q(h_1|x)
-    ... q(h_L|h_{L-1}), and approximates p(h|x). The units of a layer are independent given the
-    layer on which they depend, and are 1 with probability σ(W h + b). There are three algorithms to
-    train the networks.
+    The generative network goes from the top layer down to the row,
+    p(x, h) = p(h_L) p(h_{L-1}|h_L) ... p(x|h_1). The recognition network goes from the row up to
+    the top layer, q(h|x) = q(h_1|x) ... q(h_L|h_{L-1}), and approximates p(h|x). The units of a
+    layer are independent given the layer on which they depend, and are 1 with probability
+    σ(W h + b). There are three algorithms to train the networks.
 
     "wake-sleep" (Hinton et al. 1995) trains each network on draws of the other. In the wake phase,
     the generative network is fitted to the units that the recognition network draws for the rows.
@@ -75,7 +75,7 @@ class HelmholtzMachine(FreeEnergyMixin, LatentSamplesMixin, NetworkAutoencoder):
     estimates of its gradient. The gradient of the recognition network is the REINFORCE estimator,
     in which the other particles of the row give the baseline (Mnih & Gregor 2014).
 
-    Binary units need large weights, and therefore large learning rates. For some thousand rows, use
+    Binary units need large weights, and therefore large learning rates. For a few thousand rows, use
     `learning_rate="cosine"` with a `learning_rate_init` of 0.05 to 0.2. See the page
     "HelmholtzMachine" of the documentation.
 
