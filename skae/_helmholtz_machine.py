@@ -75,8 +75,8 @@ class HelmholtzMachine(FreeEnergyMixin, LatentSamplesMixin, NetworkAutoencoder):
     estimates of its gradient. The gradient of the recognition network is the REINFORCE estimator,
     in which the other particles of the row give the baseline (Mnih & Gregor 2014).
 
-    Binary units need large weights, and therefore large learning rates. For a few thousand rows, use
-    `learning_rate="cosine"` with a `learning_rate_init` of 0.05 to 0.2. See the page
+    Binary units need large weights, and therefore large learning rates. For a few thousand rows,
+    use `learning_rate="cosine"` with a `learning_rate_init` of 0.05 to 0.2. See the page
     "HelmholtzMachine" of the documentation.
 
     Tables with numeric, categorical and count columns and missing values can be given directly,

@@ -78,8 +78,11 @@ class IndexPriorMixin(LatentSamplesMixin, CodeScoresMixin, NetworkAutoencoder):
         return shares
 
     def _of_prior(self) -> dict[str, Any]:
-        """Arguments of the causal network and its training. Training has the options of the main
-        network, except for its own learning rate, and always uses early stopping."""
+        """Arguments of the causal network and of its training.
+
+        Training has the options of the main network, except for its own learning rate, and always
+        uses early stopping.
+        """
         options = replace(
             TrainingOptions.of(self),
             learning_rate_init=self.prior_learning_rate_init,
