@@ -112,8 +112,8 @@ class ConditionalMixin(LatentPathsMixin):
             if isinstance(condition, Labels):
                 return None
             raise ValueError(
-                "y is None, but the model was fitted with numbers as targets and needs y. (Only "
-                "models fitted with labels can average over all targets.)"
+                "y is None, but the model was fitted with numbers as targets: give y. (Only models "
+                "fitted with labels can average over all targets.)"
             )
         given = np.asarray(as_numbers(y, "y"))
         if given.ndim == 0:

@@ -102,7 +102,7 @@ class LatentPathsMixin(BaseAutoencoder):
             x = np.asanyarray(x).reshape(1, -1)
         if np.shape(x)[:1] != (1,):
             raise ValueError(
-                f"{name} must be a single row of shape (n_features,) or (1, n_features), given an "
+                f"{name} must be one row, of shape (n_features,) or (1, n_features); given an "
                 f"array of shape {np.shape(x)}."
             )
         code: Array = self._encode(self._check_new_rows(x, "transform"))

@@ -439,10 +439,10 @@ class VAE(
         super()._check_parameters(n_features)
         if self.n_importance > 1 and (self.beta != 1 or self.beta_warm_up or self.free_bits):
             raise ValueError(
-                f"n_importance={self.n_importance} trains a bound without a separate KL term. "
-                "beta, beta_warm_up and free_bits must then be 1, 0 and 0, given "
-                f"{self.beta}, {self.beta_warm_up} and {self.free_bits}. Set them to these values, "
-                "or set n_importance=1."
+                f"n_importance={self.n_importance} trains a bound without a separate KL term, so "
+                "that beta, beta_warm_up and free_bits must be 1, 0 and 0; given "
+                f"beta={self.beta}, beta_warm_up={self.beta_warm_up} and "
+                f"free_bits={self.free_bits}. Set these values, or n_importance=1."
             )
 
     def _make_module(self, generator: torch.Generator) -> VAEModule:
@@ -530,7 +530,7 @@ class VAE(
                 f"epochs), or raise free_bits (now {self.free_bits}). {cures}"
             )
         warnings.warn(
-            f"Posterior collapse: only {self.n_active_units_} of {self.n_components_} latents are "
+            f"Posterior collapse: {self.n_active_units_} of {self.n_components_} latents are "
             f"active. (The posterior mean of an active latent has a variance above {ACTIVE} over "
             f"the training rows.) {cures}",
             UserWarning,
