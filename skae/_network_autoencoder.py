@@ -667,8 +667,8 @@ class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParameters
         own = [name for name, value in self.get_params().items() if holds_module(value)]
         if own or holds_module(getattr(self, "_user_modules", None)):
             raise TypeError(
-                f"{type(self).__name__} contains your own network ({', '.join(own)}), which skops "
-                "cannot save: it saves weights and plain values only. Save the model with pickle "
-                "or joblib, or use built-in networks (hidden_layer_sizes)."
+                f"{type(self).__name__} holds your own network ({', '.join(own)}), whose code "
+                "skops cannot check: skops saves weights and plain values only. Save the model "
+                "with pickle or joblib, or use built-in networks (hidden_layer_sizes)."
             )
         return self.__reduce_ex__(2)
