@@ -107,10 +107,11 @@ class Autoencoder(DeterministicAutoencoder):
     noise_variance : {"scalar", "per_feature"} or float, default="scalar"
         Noise variance of "gaussian" and "laplace" likelihoods. It is learned, either one value for
         all features ("scalar") or one for each ("per_feature"); a float fixes it, in squared units
-        of X. A learned variance is at least 1e-4 times the mean variance of the features. If the
-        linear start (see `init`) has less noise, the minimum is a tenth of that noise. In a table
-        every numeric column has its own noise variance. It is learned, and at least 1e-4 times the
-        variance of the column; a float is a fraction of the variance of the column.
+        of X. The smallest variance that can be learned is 1e-4 times the mean variance of the
+        features, or a tenth of the noise variance of the linear start (see `init`) if this is
+        smaller. In a table every numeric column has its own noise variance. It is learned, and at
+        least 1e-4 times the variance of the column; a float is a fraction of the variance of the
+        column.
     missing : {"mask", "error"}, default="mask"
         With "mask", NaN marks a missing value. Missing values are left out of the likelihood. The
         encoder reads the mean of the feature in their place, and also a mask of the observed values
@@ -127,10 +128,11 @@ class Autoencoder(DeterministicAutoencoder):
         Number of epochs of pretraining for each layer.
     latent_growth : {"incremental", "nested"}, default=None
         Orders the codes by importance, as in PCA, so that one fit gives a model of every size (see
-        `truncate` and `reconstruction_path`). With "nested", training sets the codes of each row
-        beyond a random number to zero. With "incremental", training starts with one code and adds
-        the others one at a time; every second row is cut at a random number of the codes added so
-        far. None does not order the codes.
+        `truncate` and `reconstruction_path`). With "nested", each training step keeps the first k
+        codes of a row, with a random k for each row, and sets the others to zero. With
+        "incremental", training starts with one code and adds the others one at a time; for every
+        second row, a random number of the codes added so far is kept. None does not order the
+        codes.
     growth_fraction : float, default=0.5
         Fraction of the epochs in which "incremental" adds the codes. `tol` and early stopping take
         effect only after these epochs.

@@ -128,10 +128,11 @@ class VAE(
     noise_variance : {"scalar", "per_feature"} or float, default="scalar"
         Noise variance of "gaussian" and "laplace" likelihoods. It is learned, either one value for
         all features ("scalar") or one for each ("per_feature"); a float fixes it, in squared units
-        of X. A learned variance is at least 1e-4 times the mean variance of the features. If the
-        linear start (see `init`) has less noise, the minimum is a tenth of that noise. In a table
-        every numeric column has its own noise variance. It is learned, and at least 1e-4 times the
-        variance of the column; a float is a fraction of the variance of the column.
+        of X. The smallest variance that can be learned is 1e-4 times the mean variance of the
+        features, or a tenth of the noise variance of the linear start (see `init`) if this is
+        smaller. In a table every numeric column has its own noise variance. It is learned, and at
+        least 1e-4 times the variance of the column; a float is a fraction of the variance of the
+        column.
     missing : {"mask", "error"}, default="mask"
         With "mask", NaN marks a missing value. Missing values are left out of the likelihood. The
         encoder reads the mean of the feature in their place, and also a mask of the observed values
@@ -152,9 +153,9 @@ class VAE(
         does not get y. In a stream, the first batch must contain all labels.
     latent_growth : {"nested"}, default=None
         Orders the codes by importance, as in PCA, so that one fit gives a model of every size (see
-        `truncate`). With "nested", training cuts the codes of each row at a random number; the
-        codes beyond it do not contribute to the bound of this row (Rippel et al. 2014). Every size
-        has its own learned noise variance. None does not order the codes.
+        `truncate`). With "nested", each training step keeps the first k codes of a row, with a
+        random k for each row; the other codes do not contribute to the bound of this row (Rippel et
+        al. 2014). Every size has its own learned noise variance. None does not order the codes.
     beta : float, default=1.0
         Weight of the KL divergence in the training loss. With a weight above 1, the latents hold
         less information about each row. `score_samples` does not use this weight and returns a

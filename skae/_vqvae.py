@@ -175,10 +175,11 @@ class VQVAE(EmbeddingOutputMixin, IndexPriorMixin, EncoderDecoder):
     noise_variance : {"scalar", "per_feature"} or float, default="scalar"
         Noise variance of "gaussian" and "laplace" likelihoods. It is learned, either one value for
         all features ("scalar") or one for each ("per_feature"); a float fixes it, in squared units
-        of X. A learned variance is at least 1e-4 times the mean variance of the features. If the
-        linear start (see `init`) has less noise, the minimum is a tenth of that noise. In a table
-        every numeric column has its own noise variance. It is learned, and at least 1e-4 times the
-        variance of the column; a float is a fraction of the variance of the column.
+        of X. The smallest variance that can be learned is 1e-4 times the mean variance of the
+        features, or a tenth of the noise variance of the linear start (see `init`) if this is
+        smaller. In a table every numeric column has its own noise variance. It is learned, and at
+        least 1e-4 times the variance of the column; a float is a fraction of the variance of the
+        column.
     calibration : "auto" or bool, default="auto"
         Whether `fit` holds a random `validation_fraction` of the rows out of the training of the
         networks, to learn the noise variance and the prior from them. Networks that have overfitted
