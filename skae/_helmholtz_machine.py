@@ -85,7 +85,8 @@ class HelmholtzMachine(LatentSamplesMixin, NetworkAutoencoder):
 
     A table of numbers, categories, counts and holes goes in as it is, with
     `likelihood="auto"` or a mapping of its columns; `reconstruct` and `sample` give its
-    columns, types and categories back (docs/mixed_tables.md, "Tables with categories").
+    columns, types and categories back. See the page "Tables with categories" of the
+    documentation.
 
     Parameters
     ----------

@@ -72,7 +72,8 @@ class VAE(
 
     A table of numbers, categories, counts and holes goes in as it is, with
     `likelihood="auto"` or a mapping of its columns; `reconstruct`, `sample` and `impute` give
-    its columns, types and categories back (docs/mixed_tables.md, "Tables with categories").
+    its columns, types and categories back. See the page "Tables with categories" of the
+    documentation.
 
     Parameters
     ----------
@@ -103,7 +104,8 @@ class VAE(
         `conditional` adds, to (n, n_features). Where rows have NaN, the encoder reads
         2 n_features columns: the values, with 0 and not the mean for those not seen, and
         then 1 where a value was seen, 0 elsewhere.
-        In tables these are the columns that docs/mixed_tables.md, "Your own networks", tells.
+        For the columns of a table, see the page "Tables with categories" of the documentation,
+        section "Your own networks".
     likelihood : {"gaussian", "bernoulli", "continuous_bernoulli", "poisson", "laplace", \
             "categorical", "auto"} or mapping, default="gaussian"
         p(x|z); "gaussian" and "laplace" have a noise variance. "bernoulli" of grey values

@@ -64,7 +64,8 @@ class VQVAE(EmbeddingOutputMixin, IndexPriorMixin, EncoderDecoder):
 
     A table of numbers, categories, counts and holes goes in as it is, with
     `likelihood="auto"` or a mapping of its columns; `reconstruct` and `sample` give its
-    columns, types and categories back (docs/mixed_tables.md, "Tables with categories").
+    columns, types and categories back. See the page "Tables with categories" of the
+    documentation.
 
     Parameters
     ----------
@@ -144,7 +145,8 @@ class VQVAE(EmbeddingOutputMixin, IndexPriorMixin, EncoderDecoder):
         (n, n_components * code_dim), position by position, and back. Where rows have NaN,
         the encoder reads 2 n_features columns: the values, with 0 and not the mean for
         those not seen, and then 1 where a value was seen, 0 elsewhere.
-        In tables these are the columns that docs/mixed_tables.md, "Your own networks", tells.
+        For the columns of a table, see the page "Tables with categories" of the documentation,
+        section "Your own networks".
     likelihood : {"gaussian", "bernoulli", "continuous_bernoulli", "poisson", "laplace", \
             "categorical", "auto"} or mapping, default="gaussian"
         p(x|z); "gaussian" and "laplace" have a noise variance. "bernoulli" of grey values
