@@ -72,9 +72,10 @@ def grid_of_axes(
     else:  # axes that were placed by hand
         from matplotlib.gridspec import GridSpec
 
+        parent: Any = host.figure
         box = host.get_position()
-        sides: dict[str, Any] = {"left": box.x0, "right": box.x1, "bottom": box.y0, "top": box.y1}
-        grid = GridSpec(n_rows, n_columns, **sides, figure=host.figure)
+        sides = {"left": box.x0, "right": box.x1, "bottom": box.y0, "top": box.y1}
+        grid = GridSpec(n_rows, n_columns, figure=parent, **sides)
     axes = grid.subplots(squeeze=False, **options)
     _DRAWN.setdefault(host, []).extend(axes.ravel())
     return host.figure, axes
@@ -190,6 +191,14 @@ def mosaic_size(
         tall, wide = tall * widest / wide, widest
     labels = 0.3 + 0.09 * max(map(len, row_labels), default=0)
     return max(wide + labels, 2.4 + labels), tall + 0.5
+
+
+def n_mosaic_columns(n_images: int, image_shape: tuple[int, ...], aspect: float) -> int:
+    """Columns of a mosaic about `aspect` times as wide as high, with few cells left empty."""
+    height, width = image_shape[-2:]
+    wanted = float(np.sqrt(n_images * aspect * height / width))
+    allowed = range(max(1, round(0.7 * wanted)), min(n_images, max(1, round(1.5 * wanted))) + 1)
+    return min(allowed, key=lambda n: (-n_images % n, abs(n - wanted)), default=1)
 
 
 def limits_of(*groups: Any) -> tuple[float, float]:

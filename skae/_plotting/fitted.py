@@ -14,6 +14,10 @@ from skae._plotting.rows import FeatureUnits, drawn_rows, feature_units, n_rows_
 Array = NDArray[Any]
 
 
+# Methods that encode and decode rows.
+_OF_CODERS = ("transform", "inverse_transform")
+
+
 class Fitted:
     """A fitted model, and the steps of a Pipeline that transform rows before it reads them.
 
@@ -22,6 +26,8 @@ class Fitted:
     estimator : estimator, Pipeline or search
         A fitted estimator with `transform` and `inverse_transform`; a fitted Pipeline with such a
         step; or a fitted search over either.
+    *methods : str
+        Other methods that the model is known by in a Pipeline without a skae estimator.
 
     Attributes
     ----------
@@ -34,7 +40,7 @@ class Fitted:
         The estimator itself, or the one that a search chose.
     """
 
-    def __init__(self, estimator: Any) -> None:
+    def __init__(self, estimator: Any, *methods: str) -> None:
         estimator = best_estimator(estimator)
         if isinstance(estimator, type):
             raise TypeError(
@@ -43,7 +49,7 @@ class Fitted:
         if isinstance(estimator, Pipeline):
             check_is_fitted(estimator)
             steps = [step for _, step in estimator.steps if step not in (None, "passthrough")]
-            place = _place_of_model(steps)
+            place = _place_of_model(steps, methods)
             self.model = best_estimator(steps[place])
             self.before = make_pipeline(*steps[:place]) if place else None
         else:
@@ -139,18 +145,18 @@ def best_estimator(estimator: Any) -> Any:
     return estimator
 
 
-def _place_of_model(steps: list[Any]) -> int:
+def _place_of_model(steps: list[Any], methods: tuple[str, ...]) -> int:
     models = [best_estimator(step) for step in steps]
     ours = [place for place, model in enumerate(models) if hasattr(model, "score_kind")]
     coders = [
         place
         for place, model in enumerate(models)
-        if hasattr(model, "transform") and hasattr(model, "inverse_transform")
+        if all(hasattr(model, method) for method in methods or _OF_CODERS)
     ]
     if not ours and not coders:
         names = ", ".join(type(model).__name__ for model in models)
         raise TypeError(
-            "estimator is a Pipeline in which no step has both transform and inverse_transform; "
+            f"estimator is a Pipeline in which no step has {' and '.join(methods or _OF_CODERS)}; "
             f"its steps are {names}."
         )
     return (ours or coders)[-1]
