@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import combinations
 from typing import Any, NamedTuple, Self
 
-import narwhals as nw
+import narwhals.stable.v2 as nw
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -39,7 +39,7 @@ _UNKNOWN = "0.6"
 class _Classes(NamedTuple):
     """Labels of rows as indices of names; -1 is a row without a label."""
 
-    index: NDArray[np.intp]
+    of_rows: NDArray[np.intp]
     names: list[str]
 
 
@@ -249,7 +249,7 @@ class LatentSpaceDisplay:
         ax: Any,
     ) -> None:
         if isinstance(target, _Classes):
-            height = 1.2 + 0.45 * max(len(np.unique(target.index)), 3)
+            height = 1.2 + 0.45 * max(len(np.unique(target.of_rows)), 3)
             ax = single_axes(ax, (6.4, min(height, 9.0)))
             self._strips(ax, places, target, covariances)
         elif target is None:
@@ -508,14 +508,14 @@ def _groups(target: _Classes) -> list[tuple[NDArray[np.intp], str, str, str]]:
     """Rows, name, colour and marker of each class; last the rows that have no class of these."""
     groups = [
         (
-            np.flatnonzero(target.index == place),
+            np.flatnonzero(target.of_rows == place),
             name,
             COLOURS[place % len(COLOURS)],
             MARKERS[place % len(MARKERS)],
         )
         for place, name in enumerate(target.names)
     ]
-    others = np.flatnonzero(target.index < 0)
+    others = np.flatnonzero(target.of_rows < 0)
     return [*groups, (others, "other or missing", _UNKNOWN, ".")] if len(others) else groups
 
 

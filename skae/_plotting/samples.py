@@ -243,10 +243,8 @@ class SampleDisplay:
         else:
             size = (4.2 * len(groups) + 0.6, 3.2)
         axes = self._axes(ax, groups, size)
-        colours = dict(
-            zip(("rows of the data", "new rows"), (COLOURS[-1], COLOURS[0]), strict=True)
-        )
         for cell, (title, rows) in zip(axes, groups.items(), strict=True):
+            colour = COLOURS[0] if title == "new rows" else COLOURS[-1]
             alpha = float(np.clip(8 / len(rows), 0.1, 0.6))
             style = "o" if profiles.beside_names else "-"
             for row in profiles.values(rows):
