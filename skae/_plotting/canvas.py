@@ -14,11 +14,25 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 
-# Colours of Okabe and Ito, which people with any common colour blindness tell apart, and a marker
-# and a line style for each, so that no display depends on colour alone.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000")
+# Colours of Okabe and Ito, which people with any common colour blindness tell apart, three muted
+# ones of Tol for more classes, and a marker and a line style for each, so that no display depends
+# on colour alone.
+COLOURS = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#CC79A7",
+    "#D55E00",
+    "#56B4E9",
+    "#000000",
+    "#882255",
+    "#999933",
+    "#DDCC77",
+)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 LINES = ("-", "--", "-.", ":")
+# Colour of the rows of the data.
+INK = "#000000"
 # Sequential colours, which are told apart by lightness alone.
 SEQUENCE = "cividis"
 # Grey level between images of a mosaic.

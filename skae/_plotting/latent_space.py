@@ -30,6 +30,8 @@ _MOST_CODES = 4
 # Ellipses of all points are drawn up to so many points; of more points a part.
 _MOST_ELLIPSES = 150
 _SOME_ELLIPSES = 80
+# More classes are also named at the median of their codes.
+_MOST_UNLABELLED = 6
 # Points that the part is chosen from.
 _CANDIDATES = 2000
 # Colour of rows that have no class or no number.
@@ -218,6 +220,7 @@ class LatentSpaceDisplay:
             ax = single_axes(given := ax, (6.4, 4.8))
             self._scatter(ax, places, (0, 1), target, covariances, names)
             self._explain_colours(ax, [ax], target, given)
+            self._explain_ellipses(ax, covariances, "right")
             self.ax_, self.figure_ = ax, ax.figure
         else:
             self._plot_pairs(places, target, covariances, names, ax)
@@ -299,7 +302,12 @@ class LatentSpaceDisplay:
         some = _spread(np.column_stack([places, heights]))
         reach = self.n_std * np.sqrt(covariances[some, 0, 0])
         ax.hlines(
-            heights[some], places[some] - reach, places[some] + reach, color="0.5", linewidth=0.6
+            heights[some],
+            places[some] - reach,
+            places[some] + reach,
+            color="0.5",
+            linewidth=0.6,
+            zorder=0.5,
         )
 
     # ----------------------------------------------------------------- pairs of codes
@@ -327,6 +335,7 @@ class LatentSpaceDisplay:
         for line, column in combinations(range(n), 2):
             grid[line, column].set_axis_off()
         self._explain_colours(grid[0, -1], [grid[0, -1]], target, ax)
+        self._explain_ellipses(grid[0, 0], covariances, "left")
         self.ax_, self.figure_ = grid, figure
 
     def _scatter(
@@ -342,8 +351,11 @@ class LatentSpaceDisplay:
         size = _size(len(points))
         options = {"s": size, "linewidths": 0, "alpha": 1.0 if len(points) < 300 else 0.7}
         if isinstance(target, _Classes):
-            for rows, name, colour, marker in _groups(target):
+            groups = _groups(target)
+            for rows, name, colour, marker in groups:
                 ax.scatter(*points[rows].T, color=colour, marker=marker, label=name, **options)
+            if len(groups) > _MOST_UNLABELLED and max(len(name) for _, name, *_ in groups) < 8:
+                self._label_classes(ax, points, groups)
         elif target is None:
             ax.scatter(*points.T, color=COLOURS[0], **options)
         else:
@@ -359,6 +371,16 @@ class LatentSpaceDisplay:
             self._ellipses(ax, points, covariances[:, pair][:, :, pair], target)
         ax.set_xlabel(names[pair[0]])
         ax.set_ylabel(names[pair[1]])
+
+    def _label_classes(self, ax: Any, points: Array, groups: list[Any]) -> None:
+        """The name of each class at the median of its codes."""
+        from matplotlib.patheffects import withStroke
+
+        halo = [withStroke(linewidth=2.5, foreground="white")]
+        for rows, name, *_ in groups:
+            if len(rows):
+                x, y = np.median(points[rows], axis=0)
+                ax.text(x, y, name, ha="center", va="center", weight="bold", path_effects=halo)
 
     def _ellipses(
         self, ax: Any, points: Array, covariances: Array, target: "_Classes | Array | None"
@@ -386,6 +408,12 @@ class LatentSpaceDisplay:
                 )
             )
         ax.autoscale_view()
+
+    def _explain_ellipses(self, ax: Any, covariances: Array | None, place: Any) -> None:
+        if covariances is not None:
+            plural = "" if self.n_std == 1 else "s"
+            text = f"ellipses: {self.n_std:g} standard deviation{plural} of the posterior"
+            ax.set_title(text, fontsize="small", loc=place, pad=3)
 
     def _explain_colours(
         self, legend_of: Any, beside: list[Any], target: "_Classes | Array | None", given: Any
@@ -526,7 +554,7 @@ def _range(target: Array) -> tuple[float, float]:
 
 def _size(n_points: int) -> float:
     """Area of a marker, in square points."""
-    return float(np.clip(6000 / n_points, 6, 36))
+    return float(np.clip(6000 / n_points, 9, 36))
 
 
 def _spread(points: Array) -> NDArray[np.intp]:

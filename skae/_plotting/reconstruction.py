@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from skae._plotting.canvas import (
     COLOURS,
+    INK,
     MISSING,
     as_images,
     check_matplotlib,
@@ -220,9 +221,9 @@ class ReconstructionDisplay:
         as_points = profiles.beside_names or n_features <= _MOST_POINTS
         for index, (cell, value, copy) in enumerate(zip(cells, values, copies, strict=False)):
             if as_points:
-                profiles.draw(cell, value, "o", color=COLOURS[-1], markersize=4, label="row")
+                profiles.draw(cell, value, "o", color=INK, markersize=4, label="row")
             else:
-                profiles.draw(cell, value, "-", color=COLOURS[-1], linewidth=1, label="row")
+                profiles.draw(cell, value, "-", color=INK, linewidth=1, label="row")
             if profiles.beside_names:  # columns have no order, so that no line joins them
                 style, options = "D", {"markersize": 5, "fillstyle": "none"}
                 cell.hlines(profiles.places, value, copy, color=COLOURS[4], linewidth=1)

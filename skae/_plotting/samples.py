@@ -9,6 +9,7 @@ from sklearn.pipeline import Pipeline
 
 from skae._plotting.canvas import (
     COLOURS,
+    INK,
     as_images,
     check_matplotlib,
     checked_limits,
@@ -244,7 +245,7 @@ class SampleDisplay:
             size = (4.2 * len(groups) + 0.6, 3.2)
         axes = self._axes(ax, groups, size)
         for cell, (title, rows) in zip(axes, groups.items(), strict=True):
-            colour = COLOURS[0] if title == "new rows" else COLOURS[-1]
+            colour = COLOURS[0] if title == "new rows" else INK
             alpha = float(np.clip(8 / len(rows), 0.1, 0.6))
             style = "o" if profiles.beside_names else "-"
             for row in profiles.values(rows):
