@@ -50,7 +50,8 @@ class LatentSpaceDisplay:
 
     Two codes are a scatter plot. One code is a histogram without `y`, one strip for each class, or
     a scatter plot against a number. More codes are a matrix of scatter plots, one for each pair.
-    Classes have a colour and a marker each; numbers have a colour bar.
+    Classes have a colour and a marker each, and their names are written at the medians of their
+    codes if there are more than six; numbers have a colour bar.
 
     Codes that are integers are drawn with a random shift of at most 0.3 to both sides, because
     rows of equal codes would hide each other.
@@ -354,7 +355,9 @@ class LatentSpaceDisplay:
             groups = _groups(target)
             for rows, name, colour, marker in groups:
                 ax.scatter(*points[rows].T, color=colour, marker=marker, label=name, **options)
-            if len(groups) > _MOST_UNLABELLED and max(len(name) for _, name, *_ in groups) < 8:
+            real = np.asarray(self.codes).dtype.kind == "f"  # indices have no median
+            short_names = max(len(name) for _, name, *_ in groups) < 8
+            if len(groups) > _MOST_UNLABELLED and short_names and real:
                 self._label_classes(ax, points, groups)
         elif target is None:
             ax.scatter(*points.T, color=COLOURS[0], **options)

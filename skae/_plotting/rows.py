@@ -70,14 +70,13 @@ def drawn_rows(X: Any) -> tuple[Array, list[Any] | None]:
     if not isinstance(frame, nw.DataFrame):
         values = np.ma.filled(np.ma.asarray(as_numbers(X, allow_nan=True), np.float64), np.nan)
         return values, None
-    names = [
-        name for name, dtype in frame.schema.items() if dtype.is_numeric() or dtype == nw.Boolean
-    ]
-    if not names:
+    types = list(frame.schema.values())
+    places = [i for i, kind in enumerate(types) if kind.is_numeric() or kind == nw.Boolean]
+    if not places:
         columns = ", ".join(map(str, frame.columns))
         raise TypeError(f"X has no column of numbers to draw; its columns are {columns}.")
-    numbers = as_numbers(frame.select(names).to_native(), allow_nan=True)
-    return np.asarray(numbers, dtype=np.float64), names
+    numbers = as_numbers(frame[:, places].to_native(), allow_nan=True)
+    return np.asarray(numbers, dtype=np.float64), [frame.columns[i] for i in places]
 
 
 def rows_like(rows: Any, X: Any, names: list[Any] | None) -> Array:
@@ -88,10 +87,11 @@ def rows_like(rows: Any, X: Any, names: list[Any] | None) -> Array:
     if names is None:
         return drawn_rows(rows)[0]
     frame = nw.from_native(rows, eager_only=True, pass_through=True)
+    columns = list((frame if isinstance(frame, nw.DataFrame) else nw.from_native(X)).columns)
+    places = [columns.index(name) for name in names]
     if isinstance(frame, nw.DataFrame):
-        return drawn_rows(frame.select(names).to_native())[0]
-    columns = list(nw.from_native(X, eager_only=True).columns)
-    return drawn_rows(rows)[0][:, [columns.index(name) for name in names]]
+        return np.asarray(as_numbers(frame[:, places].to_native(), allow_nan=True), np.float64)
+    return drawn_rows(rows)[0][:, places]
 
 
 def feature_units(rows: Array) -> FeatureUnits | None:

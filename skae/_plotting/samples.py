@@ -156,6 +156,8 @@ class SampleDisplay:
         fitted = Fitted(estimator, "sample")
         n_samples = check_count("n_samples", n_samples)
         sampler = fitted.whole
+        if not isinstance(sampler, Pipeline):
+            fitted.require("sample", display=cls.__name__)
         pipeline = sampler if isinstance(sampler, Pipeline) else Pipeline([("model", sampler)])
         options = _sample_options(pipeline, noise, y)
         new = draw_through(pipeline, n_samples, random_state, options)
