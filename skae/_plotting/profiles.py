@@ -72,8 +72,7 @@ class Profiles:
                 ax.grid(axis="y", color="0.92", linewidth=0.8)
                 ax.set_axisbelow(True)
         else:
-            for ax in grid[:, 0]:
-                ax.set_ylabel(self.value_label.replace(" from", "\nfrom"))
+            label_beside(grid, self.value_label)
             for ax in grid.ravel():
                 ax.xaxis.get_major_locator().set_params(integer=True)
         drawn = np.array([[ax.axison for ax in line] for line in grid])
@@ -87,3 +86,10 @@ def label_below(grid: NDArray[Any], label: str) -> None:
     below = [ax for ax in grid[-1] if ax.axison]
     middle = below[(len(below) - 1) // 2]
     middle.set_xlabel(label, x=0.5 if len(below) % 2 else 1.03)
+
+
+def label_beside(grid: NDArray[Any], label: str) -> None:
+    """One label for the axes on the left of a grid, in the middle, as panels may be lower."""
+    beside = grid[:, 0]
+    middle = beside[(len(beside) - 1) // 2]
+    middle.set_ylabel(label, y=0.5 if len(beside) % 2 else -0.1)
