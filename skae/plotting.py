@@ -5,6 +5,15 @@ draws it again; ``display.figure_`` and ``display.ax_`` are matplotlib's. The es
 model, a Pipeline that contains one, or a fitted search. matplotlib is the extra ``skae[plots]``.
 """
 
+from skae._plotting.latent_space import LatentSpaceDisplay
+from skae._plotting.paths import InterpolationDisplay, TraversalDisplay
 from skae._plotting.reconstruction import ReconstructionDisplay
+from skae._plotting.samples import SampleDisplay
 
-__all__ = ["ReconstructionDisplay"]
+__all__ = [
+    "InterpolationDisplay",
+    "LatentSpaceDisplay",
+    "ReconstructionDisplay",
+    "SampleDisplay",
+    "TraversalDisplay",
+]
