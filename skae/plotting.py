@@ -5,6 +5,7 @@ draws it again; ``display.figure_`` and ``display.ax_`` are matplotlib's. The es
 model, a Pipeline that contains one, or a fitted search. matplotlib is the extra ``skae[plots]``.
 """
 
+from skae._plotting.learning_curve import LearningCurveDisplay
 from skae._plotting.reconstruction import ReconstructionDisplay
 
-__all__ = ["ReconstructionDisplay"]
+__all__ = ["LearningCurveDisplay", "ReconstructionDisplay"]
