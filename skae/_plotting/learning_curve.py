@@ -158,15 +158,18 @@ class LearningCurveDisplay:
         """
         check_matplotlib(type(self).__name__)
         curves = self._curves()
+        self.ax_: Any
+        self.figure_: Any
         if len(curves) == 1:
             axes = single_axes(ax, (5.6, 3.6))
-            cells, self.ax_, self.figure_ = [axes], axes, axes.figure
+            self.ax_, self.figure_ = axes, axes.figure
+            cells = [axes]
         else:
             n_columns = 2 if len(curves) in (2, 4) else 3
             n_lines = -(-len(curves) // n_columns)
             size = (3.3 * n_columns, 2.4 * n_lines + 0.3)
-            figure, grid = grid_of_axes(ax, n_lines, n_columns, size)
-            cells, self.ax_, self.figure_ = list(grid.ravel()), grid, figure
+            self.figure_, self.ax_ = grid_of_axes(ax, n_lines, n_columns, size)
+            cells = list(self.ax_.ravel())
         for cell, (term, (train, valid)) in zip(cells, curves.items(), strict=False):
             self._draw(cell, term, train, valid)
         for cell in cells[len(curves) :]:
@@ -228,25 +231,23 @@ class LearningCurveDisplay:
 
     def _draw_legend(self, ax: Any, cells: list[Any]) -> None:
         """One legend for all panels: in a panel that is alone, or else above the panels."""
+        host: Any
+        place: dict[str, Any]
         handles: dict[str, Any] = {}
         for cell in cells:
             for handle, label in zip(*cell.get_legend_handles_labels(), strict=True):
                 handles.setdefault(label, handle)
-        host: Any = self.figure_
-        place: dict[str, Any] = {"loc": "outside upper center"}
+        # With several panels, the legend is above all of them, or above the first one where axes
+        # were given, whose figure has other contents.
         if len(cells) == 1:
             host, place = cells[0], {"loc": "best"}
-        elif ax is not None:
-            host = ax
-            place = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "borderaxespad": 2.5}
-        host.legend(
-            list(handles.values()),
-            list(handles),
-            fontsize="small",
-            ncols=1 if len(cells) == 1 else len(handles),
-            frameon=len(cells) == 1,
-            **place,
-        )
+        elif ax is None:
+            host, place = self.figure_, {"loc": "outside upper center", "ncols": len(handles)}
+        else:
+            host = cells[0]
+            place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 2.5}
+        labels = list(handles)
+        host.legend(list(handles.values()), labels, fontsize="small", **place)
 
 
 def _curves_of(name: str, history: Sequence[Mapping[str, Any]]) -> dict[str, tuple[Array, Array]]:

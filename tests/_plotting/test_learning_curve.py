@@ -2,12 +2,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import make_rows, network, through_pickle
 from sklearn.decomposition import PCA
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from helpers import make_rows, network, through_pickle
 from skae import (
     PPCA,
     VAE,
@@ -57,7 +57,8 @@ def test_a_panel_for_each_term_draws_the_history():
         np.testing.assert_array_equal(held_out, column(model.history_, f"valid_{term}"))
         assert [line.get_linestyle() for line in ax.lines[:2]] == ["-", "--"]
         np.testing.assert_array_equal(ax.lines[0].get_xdata(), [1, 2, 3, 4, 5])
-        assert ax.get_ylabel() == "nats per row" and ax.get_xlabel() == "epoch"
+        assert ax.get_ylabel() == "nats per row"
+        assert ax.get_xlabel() == "epoch"
     assert len(display.figure_.legends) == 1
 
 
@@ -187,10 +188,13 @@ def test_gaps_single_epochs_and_other_entries():
 def test_given_axes_and_drawing_twice():
     figure, (left, right) = plt.subplots(1, 2)
     display = LearningCurveDisplay.from_estimator(vae().fit(X), ax=right)
-    assert display.figure_ is figure and left.axison and not right.axison
+    assert display.figure_ is figure
+    assert left.axison
+    assert not right.axison
     figure.canvas.draw()
     first = display.ax_
-    assert display.plot().ax_ is not first and display.figure_ is not figure
+    assert display.plot().ax_ is not first
+    assert display.figure_ is not figure
     alone = LearningCurveDisplay(display.history, terms="kl").plot(ax=left)
     assert alone.ax_ is left
 
