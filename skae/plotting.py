@@ -5,7 +5,16 @@ draws it again; ``display.figure_`` and ``display.ax_`` are matplotlib's. The es
 model, a Pipeline that contains one, or a fitted search. matplotlib is the extra ``skae[plots]``.
 """
 
+from skae._plotting.codebook import CodebookDisplay
+from skae._plotting.intensity import IntensityDisplay
 from skae._plotting.learning_curve import LearningCurveDisplay
 from skae._plotting.reconstruction import ReconstructionDisplay
+from skae._plotting.score import ScoreDisplay
 
-__all__ = ["LearningCurveDisplay", "ReconstructionDisplay"]
+__all__ = [
+    "CodebookDisplay",
+    "IntensityDisplay",
+    "LearningCurveDisplay",
+    "ReconstructionDisplay",
+    "ScoreDisplay",
+]
