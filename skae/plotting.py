@@ -7,6 +7,7 @@ model, a Pipeline that contains one, or a fitted search. matplotlib is the extra
 
 from skae._plotting.codebook import CodebookDisplay
 from skae._plotting.intensity import IntensityDisplay
+from skae._plotting.latent_size import LatentSizeDisplay
 from skae._plotting.learning_curve import LearningCurveDisplay
 from skae._plotting.reconstruction import ReconstructionDisplay
 from skae._plotting.score import ScoreDisplay
@@ -14,6 +15,7 @@ from skae._plotting.score import ScoreDisplay
 __all__ = [
     "CodebookDisplay",
     "IntensityDisplay",
+    "LatentSizeDisplay",
     "LearningCurveDisplay",
     "ReconstructionDisplay",
     "ScoreDisplay",

@@ -63,36 +63,36 @@ class IntensityDisplay:
     ) -> Self:
         """Integrate an intensity over pixels, and draw it beside counts.
 
-            Parameters
-            ----------
-            estimator : estimator, Pipeline or search
-                A fitted CountMixtureAE; a fitted Pipeline that contains one, whose pixels are those
-                of the rows that the model reads; or a fitted search over either.
-            X : array-like of shape (n_counts, n_features), default=None
-                The places of counts, of one or two features. The intensity is scaled to their
-                number. None draws the intensity alone, scaled to the number of training counts.
-            shape : tuple of int, default=None
-                Number of pixels along each feature; pixel (i, j) holds the counts in
-                [i, i + 1) x [j, j + 1). None takes the `image_shape` of the model.
-            ax : matplotlib Axes, default=None
-                Axes to draw into; None makes a figure. Both images share the place of the axes.
+        Parameters
+        ----------
+        estimator : estimator, Pipeline or search
+            A fitted CountMixtureAE; a fitted Pipeline that contains one, whose pixels are those
+            of the rows that the model reads; or a fitted search over either.
+        X : array-like of shape (n_counts, n_features), default=None
+            The places of counts, of one or two features. The intensity is scaled to their
+            number. None draws the intensity alone, scaled to the number of training counts.
+        shape : tuple of int, default=None
+            Number of pixels along each feature; pixel (i, j) holds the counts in
+            [i, i + 1) x [j, j + 1). None takes the `image_shape` of the model.
+        ax : matplotlib Axes, default=None
+            Axes to draw into; None makes a figure. Both images share the place of the axes.
 
-            Returns
-            -------
-            display : IntensityDisplay
-                The display, drawn.
+        Returns
+        -------
+        display : IntensityDisplay
+            The display, drawn.
 
-            Raises
-            ------
-            ImportError
-                If matplotlib is not installed.
-            TypeError
-                If the estimator has no `intensity`.
-            ValueError
-                If there are more than two features, `shape` is needed and missing or does not fit
-                the features, or a count is outside of the pixels.
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        TypeError
+            If the estimator has no `intensity`.
+        ValueError
+            If there are more than two features, `shape` is needed and missing or does not fit
+            the features, or a count is outside of the pixels.
 
-            Notes
+        Notes
         -----
         Each image has its own colour bar, in counts per pixel. The highest count of a pixel
         exceeds the highest intensity by chance, by much where counts are few; with one scale for
