@@ -147,8 +147,12 @@ class CodebookDisplay:
 
     def _draw(self, cell: Any, counts: Array, stage: int, *, several: bool) -> None:
         n_codes, n_unused = len(counts), int(self.n_unused_[stage])
-        width = 0.8 if n_codes <= _MOST_SEPARATE else 1.0
-        cell.bar(np.arange(1, n_codes + 1), np.sort(counts)[::-1], width=width, color=COLOURS[0])
+        heights = np.sort(counts)[::-1]
+        if n_codes <= _MOST_SEPARATE:
+            cell.bar(np.arange(1, n_codes + 1), heights, color=COLOURS[0])
+        else:
+            edges = np.arange(n_codes + 1) + 0.5
+            cell.stairs(heights, edges, fill=True, color=COLOURS[0])
         cell.axhline(counts.mean(), color="0.25", linestyle="--", linewidth=1.2)
         cell.annotate(
             "equal use",

@@ -250,7 +250,7 @@ def _in_lines(label: str) -> str:
         return label
     head, bracket, units = label.partition(" (")
     joined = head + bracket + units.replace(" ", _NO_BREAK)
-    return textwrap.fill(joined, _NARROW).replace(_NO_BREAK, " ")
+    return textwrap.fill(joined, _NARROW, break_on_hyphens=False).replace(_NO_BREAK, " ")
 
 
 def _checked(name: str, curve: Any) -> tuple[Array, Array]:

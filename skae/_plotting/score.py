@@ -17,7 +17,7 @@ LABELS = {
     "latent": "log-likelihood of the code (nats per row)",
 }
 # The axis reaches at most this many interquartile ranges beyond the quartiles of any set.
-_REACH = 5.0
+_REACH = 8.0
 # The axis is at most so many times as long as the first set needs on its own.
 _MOST_SPANS = 20.0
 # Bins at most, whatever a rule finds.
@@ -55,7 +55,7 @@ class ScoreDisplay:
 
     Notes
     -----
-    The axis ends five interquartile ranges beyond the quartiles of the sets, where scores lie
+    The axis ends eight interquartile ranges beyond the quartiles of the sets, where scores lie
     farther out, and it extends to each side at most twenty times as far as the first set needs on
     its own. The scores beyond its ends are counted in no bin that is drawn; the label of the
     axis states how many percent of each set they are. Bins that are given as edges are drawn
