@@ -239,7 +239,7 @@ def test_a_reconstruction_path_beside_pca(ordered, rows):
         ordered = clone(ordered).fit(rows)
     display = LatentSizeDisplay.from_estimator(ordered, rows)
     np.testing.assert_array_equal(curve(display, "Autoencoder")[0], [1, 2, 3, 4])
-    errors = [reconstruction_error(X, ordered.truncate(k).reconstruct(X)) for k in (1, 2, 3, 4)]
+    errors = [reconstruction_error(X, ordered.truncate(k).reconstruct(rows)) for k in (1, 2, 3, 4)]
     np.testing.assert_allclose(curve(display, "Autoencoder")[1], errors, rtol=1e-4)
     pca = [
         reconstruction_error(X, p.inverse_transform(p.transform(X)))
