@@ -52,7 +52,7 @@ _HOME = {
 __all__ = sorted(_HOME)
 
 # Public modules, which are imported on first use, too.
-_MODULES = ("datasets", "metrics", "model_selection")
+_MODULES = ("datasets", "metrics", "model_selection", "plotting")
 
 
 def __getattr__(name: str) -> object:

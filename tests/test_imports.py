@@ -27,6 +27,7 @@ FLOORS = (
     "_inference",
     "_densities",
     "_search",
+    "_plotting",
 )
 
 # Run in a fresh interpreter: in this one, other tests have loaded everything.

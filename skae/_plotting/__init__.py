@@ -1,0 +1,1 @@
+"""Displays: what is drawn of fitted models; matplotlib is loaded when something is drawn."""
