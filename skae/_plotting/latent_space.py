@@ -491,6 +491,8 @@ def _target(y: Any, n_rows: int) -> "_Classes | Array | None":
         values = values if categories or not series.dtype.is_numeric() else _numbers(values)
     else:
         values = np.asarray(y)
+        if hasattr(y, "categories"):  # a pandas Categorical, which is no series
+            categories = list(y.categories)
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.shape != (n_rows,):

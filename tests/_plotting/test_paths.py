@@ -208,8 +208,8 @@ def test_conditional_models_decode_with_the_target(digits):
     display = InterpolationDisplay.from_estimator(model, digits[:2], y=1, n_steps=3)
     expected = model.interpolate(digits[0], digits[1], 3, y=1)
     np.testing.assert_allclose(display.paths[0], expected, atol=1e-5)
+    model = network(VAE, conditional=True).fit(digits, y / 3)
     with pytest.raises(ValueError, match="y is None"):
-        model = network(VAE, conditional=True).fit(digits, y / 3)
         InterpolationDisplay.from_estimator(model, digits[:2])
 
 
