@@ -100,17 +100,18 @@ class LearningCurveDisplay:
         ImportError
             If matplotlib is not installed.
         TypeError
-            If the estimator recorded no losses, as models of closed form.
+            If the estimator recorded no losses, such as a model with a closed-form solution.
         ValueError
             If `terms` has a name that is not among the recorded terms.
 
         Notes
         -----
-        A dotted line marks the epoch whose weights the model kept. It is drawn for
-        `early_stopping=True`, where the epoch is not the last one, and where the model kept its
-        linear start. A model that was loaded from a file does not know whether it kept its linear
-        start, and has no such line; nor has one that was trained in several fits
-        (`warm_start=True`) or with `latent_growth="incremental"`.
+        A dotted line marks the epoch whose weights the model kept, if that is not the last one:
+        with `early_stopping=True` the one of the smallest held-out loss, or the start of training,
+        which models that begin as a linear model keep if training did not improve on it. The line
+        is missing where it is not known which weights were kept: for models that were loaded
+        from a file, that were trained in several fits (`warm_start=True`), or that open their
+        codes one by one (`latent_growth="incremental"`).
         """
         check_matplotlib(cls.__name__)
         fitted = Fitted(estimator)

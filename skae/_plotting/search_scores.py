@@ -259,6 +259,8 @@ def _obstacle(search: Any, place: str) -> str | None:
     supervised = all(is_classifier(model) or is_regressor(model) for model in last)
     if supervised and place:
         return None
+    if place and search.estimator.get_params().get(place) is not _last_of(search.estimator):
+        return "scores are not those of the model itself"
     if not isinstance(search.scorer_, _PassthroughScorer):
         return "candidates were ranked by scoring"
     if not {kind_of_scores(model) for model in last} <= _DENSITIES:
