@@ -88,8 +88,7 @@ class LinearAE(TruncationMixin, PCA):
         Scale the codes to unit variance. A direction whose variance is lost in rounding
         has no such scale: its codes are in units of the first component's standard
         deviation, about 0 for the training rows and finite for all others.
-    svd_solver : {'auto', 'full', 'covariance_eigh', 'arpack', 'randomized'}, \
-            default='auto'
+    svd_solver : {'auto', 'full', 'covariance_eigh', 'arpack', 'randomized'}, default='auto'
         As in PCA. Weighted rows are always solved exactly.
     tol : float, default=0.0
         Tolerance of `svd_solver='arpack'`.

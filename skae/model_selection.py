@@ -129,7 +129,7 @@ refit_time_, multimetric_, classes_, n_features_in_, feature_names_in_
     Candidates that share work are evaluated fold by fold, so that estimators which draw from
     NumPy's global generator draw other numbers than in scikit-learn's search.
 
-    docs/model_selection.md, "Choose the latent size", tells which scores rank sizes.
+    See the page "Choose the latent size" of the documentation, section "Which scores rank sizes".
 
     Examples
     --------

@@ -382,7 +382,7 @@ def test_columns_of_little_noise_lower_the_floor():
         ({"sparsity": 0.1}, "sparsity=None"),
         ({"network": "conv", "image_shape": (1, 8, 8)}, "network='mlp'"),
         ({"encoder": torch.nn.Linear(64, 2)}, "your own"),
-        ({"tied_weights": True, "activation": "tanh"}, "rectifiers"),
+        ({"tied_weights": True, "activation": "tanh"}, "'relu'"),
         ({"tied_weights": True, "likelihood": "poisson"}, "likelihood='gaussian'"),
     ],
 )
