@@ -34,12 +34,6 @@ Y = X[:, 0] > X[:, 0].mean()
 SIZES = [1, 2, 3, 5]
 
 
-@pytest.fixture(autouse=True)
-def closed_figures():
-    yield
-    plt.close("all")
-
-
 def curve(display, name):
     (line,) = [line for line in display.ax_.lines if line.get_label() == name]
     return line.get_xydata().T
