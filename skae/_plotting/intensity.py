@@ -5,7 +5,14 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from skae._plotting.canvas import COLOURS, Array, check_matplotlib, grid_of_axes, single_axes
+from skae._plotting.canvas import (
+    COLOURS,
+    Array,
+    check_matplotlib,
+    colour_bar,
+    grid_of_axes,
+    single_axes,
+)
 from skae._plotting.fitted import Fitted
 from skae._plotting.rows import drawn_rows
 from skae._sampling_representation import counts_to_image
@@ -182,8 +189,8 @@ class IntensityDisplay:
             shown = cell.imshow(
                 image, cmap="cividis", vmin=0, vmax=top, extent=extent, interpolation="nearest"
             )
-            bar = self.figure_.colorbar(shown, ax=cell, fraction=0.05, pad=0.03, extend=extend)
-            bar.set_label("counts per pixel")
+            place: dict[str, Any] = {"fraction": 0.05, "pad": 0.03, "extend": extend}
+            colour_bar(cell if ax is None else ax, shown, cell, "counts per pixel", **place)
             cell.set_title(title)
             cell.set_xlabel("second feature (pixels)")
             cell.set_ylabel("first feature (pixels)" if cell is cells[0] else "")

@@ -23,8 +23,8 @@ def arguments(display):
     name = display.__name__
     rng = np.random.default_rng(0)
     if name == "IntensityDisplay":
-        counts = rng.normal(size=(80, 2))
-        return CountMixtureAE(2, random_state=0).fit(counts), counts
+        counts = rng.uniform(1, 11, size=(80, 2))
+        return CountMixtureAE(2, image_shape=(12, 12), random_state=0).fit(counts), counts
     if name == "LatentSizeDisplay":
         X = make_rows(dtype=np.float64)
         return (GridSearchCV(PPCA(), {"n_components": [1, 2]}, cv=3).fit(X),)
@@ -107,10 +107,10 @@ def test_plot_returns_itself_and_draws_again(display, fitted):
 @pytest.mark.parametrize("by_hand", [False, True])
 def test_draws_in_the_place_of_axes_that_are_given(display, fitted, by_hand):
     if by_hand:
-        figure = plt.figure()
+        figure = plt.figure(figsize=(12, 8))
         left, right = (figure.add_axes((x, 0.1, 0.35, 0.8)) for x in (0.1, 0.6))
     else:
-        figure, (left, right) = plt.subplots(1, 2, layout="constrained")
+        figure, (left, right) = plt.subplots(1, 2, figsize=(12, 8), layout="constrained")
     drawn = display.from_estimator(*fitted[display], ax=right)
     n_axes, n_figures = len(figure.axes), len(plt.get_fignums())
     assert drawn.figure_ is figure
