@@ -97,7 +97,9 @@ class InterpolationDisplay(PathsDisplay):
             a fitted search over either.
         X : array-like of shape (2 * n_paths, n_features)
             The ends of the paths: X[0] and X[1] of the first path, X[2] and X[3] of the second,
-            and so on, at most 20 paths.
+            and so on, at most 20 paths. The columns of a data frame are drawn in standard
+            deviations from the mean: of `X` if it has at least 10 rows, else of rows that the
+            model samples, if it can.
         n_steps : int, default=9
             Number of codes on each path, both ends included.
         y : scalar or array-like of shape (n_targets,), default=None

@@ -113,7 +113,9 @@ class TraversalDisplay(PathsDisplay):
             its input; or a fitted search over either.
         X : array-like of shape (n_samples, n_features)
             The first row is the one whose codes are replaced. Further rows, if there are any, tell
-            which codes vary most, and the units of the columns of a data frame.
+            which codes vary most. The columns of a data frame are drawn in standard deviations
+            from the mean: of `X` if it has at least 10 rows, else of rows that the model samples,
+            if it can.
         components : array-like of int of shape (n_codes,), default=None
             Indices of the codes to draw. None takes the `n_components` codes that vary most: those
             with the largest mean KL divergence of the posterior from N(0, I) for a VAE, with the
