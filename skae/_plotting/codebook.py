@@ -173,6 +173,6 @@ class CodebookDisplay:
         cell.set_xlabel("entry, by rank of use")
         cell.set_ylabel("number of codes")
         for axis in (cell.xaxis, cell.yaxis):
-            axis.set_major_locator(MaxNLocator(6, integer=True))
+            axis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
         ticks = [tick for tick in cell.get_xticks() if 1 + 0.1 * n_codes < tick <= n_codes]
         cell.set_xticks([1, *ticks])

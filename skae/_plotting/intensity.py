@@ -204,7 +204,7 @@ class IntensityDisplay:
             cell.set_xlabel("second feature (pixels)")
             cell.set_ylabel("first feature (pixels)" if cell is cells[0] else "")
             for axis in (cell.xaxis, cell.yaxis):
-                axis.set_major_locator(MaxNLocator(5, integer=True))
+                axis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
 
 
 def _counts_on_pixels(rows: Array, shape: tuple[int, ...]) -> Array:

@@ -238,8 +238,8 @@ class LearningCurveDisplay:
         cell.set_ylabel("squared error per row" if squared else "nats per row")
         cell.set_xlabel("epoch of the prior" if of_prior else self.step_name)
         cell.ticklabel_format(axis="y", useOffset=False)
-        cell.yaxis.set_major_locator(MaxNLocator(5))
-        cell.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        cell.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+        cell.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
         if len(train) == 1:
             cell.set_xticks([0, 1] if self.kept_epoch == 0 else [1])
 
