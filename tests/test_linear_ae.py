@@ -544,7 +544,7 @@ def test_gradient_counts_weights_and_streams():
 def test_gradient_needs_an_integer_size(n_components):
     for fit in ("fit", "partial_fit"):
         model = LinearAE(n_components, solver="gradient")
-        with pytest.raises(ValueError, match=f"gradient.*n_components, got {n_components!r}"):
+        with pytest.raises(ValueError, match=f"gradient.*n_components={n_components!r}"):
             getattr(model, fit)(full_rank_rows())
 
 
