@@ -561,9 +561,7 @@ def _check_weight(sample_weight: Any, n_rows: int) -> Array:
 
 def _check_in_range(number: float, what: str, name: str) -> None:
     if not np.isfinite(number):
-        raise ValueError(
-            f"The {what} of {name} is outside of the range of floats. Rescale {name}."
-        )
+        raise ValueError(f"The {what} of {name} is outside of the range of floats. Rescale {name}.")
 
 
 def _check_bandwidths(bandwidths: Any) -> Array:
