@@ -544,11 +544,11 @@ WRONG = {
     "polars strings": (lambda X: pl.DataFrame({"a": ["one"] * len(X)}), r"string|column 'a'"),
     "names that repeat": (
         lambda X: pd.DataFrame(np.c_[X, X], columns=["a"] * (2 * X.shape[1])),
-        r"X has several columns of one name.*rename",
+        r"X has several columns with the same name.*Rename",
     ),
     "scalar": (lambda X: 1.0, r"scalar"),
     "complex": (lambda X: X + 1j, r"(?i)complex"),
-    "strings": (lambda X: np.full(X.shape, "one"), r"string|one level"),
+    "strings": (lambda X: np.full(X.shape, "one"), r"string|only the level"),
     "objects": (lambda X: np.full(X.shape, "one", dtype=object), r"'one'"),
     "infinite": (lambda X: np.where(X.max() == X, np.inf, X), r"infinity"),
     "minus infinite": (lambda X: np.where(X.max() == X, -np.inf, X), r"infinity"),

@@ -920,7 +920,7 @@ def test_more_pixels_than_memory_say_what_to_set():
     model = fitted(waves(60), 2, max_iter=2)
     for shape in [(10**8, 10**8), (2**40, 2**40)]:
         for query in (model.intensity, model.reconstruct_image):
-            with pytest.raises(MemoryError, match=r"shape=.* pixels: give fewer"):
+            with pytest.raises(MemoryError, match=r"shape=.* pixels. Reduce the number"):
                 query(shape)
 
 
@@ -1665,7 +1665,7 @@ BAD_FITS = {
     "outside image": ({"image_shape": (8, 3)}, r"outside of image_shape=\(8, 3\)"),
     "few counts": ({"n_components": 61}, "n_components=61 exceeds the 60 counts"),
     "lengths": ({"image_shape": (8,)}, "has 1 lengths, but X has 2 features"),
-    "both": ({"image_shape": (9, 9), "domain": [[0, 9]] * 2}, "give one"),
+    "both": ({"image_shape": (9, 9), "domain": [[0, 9]] * 2}, "Set only one"),
     "domain shape": ({"domain": [0, 9]}, r"domain has shape \(2,\)"),
     "domain order": ({"domain": [[9, 0], [0, 9]]}, "lowest below the highest"),
     "domain infinite": ({"domain": [[0, np.inf], [0, 9]]}, "finite"),
@@ -1850,9 +1850,9 @@ def test_rows_whose_squares_overflow_are_refused(kind, n_dims):
     X = waves(60, n_dims)
     model = CountMixtureAE(2, covariance_type=kind, max_iter=100, tol=1)
     for scale in (1e155, 1e200, 1e300, 1e-160):
-        with pytest.raises(ValueError, match="leave the range of float64: rescale X"):
+        with pytest.raises(ValueError, match="outside of the range of float64. Rescale X"):
             model.fit(X * scale)
     model.fit(X)
     for query in (model.score_samples, model.transform, model.responsibilities, model.partial_fit):
-        with pytest.raises(ValueError, match="leave the range of float64: rescale X"):
+        with pytest.raises(ValueError, match="outside of the range of float64. Rescale X"):
             query(X * 1e155)

@@ -758,7 +758,7 @@ def test_streams_need_parts_that_can_go_on(params):
 def test_stray_columns_of_codes_are_an_error():
     """score_codes takes one column per code, inverse_gaussianize one per code that varies."""
     model = lde(PCA(2)).fit(X_SMALL)
-    with pytest.raises(ValueError, match="one per code"):
+    with pytest.raises(ValueError, match="one for each code"):
         model.score_codes(np.zeros((3, 4)))
     with pytest.raises(ValueError, match="inverse_gaussianize expects 2"):
         model.inverse_gaussianize(np.zeros((3, 4)))
@@ -1397,7 +1397,7 @@ def test_a_model_that_went_on_knows_its_size():
 def test_warm_start_needs_the_same_columns():
     """A number of features, or codes, that changed is an error."""
     model = lde(warm_start=True).fit(skewed(100, 4))
-    with pytest.raises(ValueError, match="3 features, but training goes on from a fit on 4"):
+    with pytest.raises(ValueError, match="3 features, but training continues from a fit to 4"):
         model.fit(skewed(100, 3))
 
 

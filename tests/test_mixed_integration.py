@@ -531,7 +531,7 @@ def test_a_fit_that_fails_leaves_nothing(model):
     one_level = TABLE.assign(town="Bonn")
     model = clone(model)
     untouched = set(vars(model))
-    with pytest.raises(ValueError, match="'town', has the one level 'Bonn'"):
+    with pytest.raises(ValueError, match="'town', has only the level 'Bonn'"):
         model.fit(one_level)
     assert set(vars(model)) == untouched
     before = model.fit(TABLE).reconstruct(TABLE)

@@ -216,11 +216,13 @@ def test_arrays_of_numbers_hold_indices_of_text_levels():
 
 def test_other_columns():
     table = Table.learn(MIXED, "auto")
-    with pytest.raises(ValueError, match="X has 4 features, but fit has seen 5"):
+    with pytest.raises(ValueError, match="X has 4 columns, but there were 5 in fit"):
         table.encode(MIXED.drop(columns="size"))
-    with pytest.raises(ValueError, match=r"columns of X are .* in this order"):
+    with pytest.raises(ValueError, match=r"columns of X are .* Names and order must be equal"):
         table.encode(MIXED[[*MIXED][::-1]])
-    with pytest.raises(ValueError, match=r"columns of X are .*'cost'.* in this order"):
+    with pytest.raises(
+        ValueError, match=r"columns of X are .*'cost'.* Names and order must be equal"
+    ):
         table.encode(MIXED.rename(columns={"price": "cost"}))
 
 
