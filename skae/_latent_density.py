@@ -303,7 +303,7 @@ class LatentDensityEstimator(
     >>> from sklearn.mixture import GaussianMixture
     >>> from skae import LatentDensityEstimator
     >>> X, _ = load_digits(return_X_y=True)
-    >>> lde = LatentDensityEstimator(PCA(8), max_iter=20, random_state=0).fit(X)
+    >>> lde = LatentDensityEstimator(PCA(8), max_iter=8, random_state=0).fit(X)
     >>> lde.sample(3, random_state=0).shape
     (3, 64)
     >>> gaussian = LatentDensityEstimator(PCA(8), density=GaussianMixture(), random_state=0)
@@ -771,7 +771,7 @@ class LatentDensityEstimator(
         >>> from sklearn.datasets import load_digits
         >>> from skae import LatentDensityEstimator
         >>> X, _ = load_digits(return_X_y=True)
-        >>> lde = LatentDensityEstimator(n_components=4, max_iter=5, random_state=0).fit(X)
+        >>> lde = LatentDensityEstimator(n_components=4, max_iter=2, random_state=0).fit(X)
         >>> first = lde.transform(X[:1])[:, :2]
         >>> lde.sample(3, given=first, random_state=0).shape
         (3, 64)
