@@ -74,14 +74,16 @@ repeatable = settings(deadline=None, max_examples=25, derandomize=True)
 TALL, SQUARE, WIDE = (60, 6), (20, 20), (30, 510)
 
 
-def shape_for(Estimator, shape):
+def shape_for(Estimator, shape, all_codes=False):
     """The shape of the rows that an estimator is tested on.
 
-    A mixture of full Gaussians factorises a covariance of all features for each component. That
-    takes seconds with 510 features, and runs the same lines with 120.
+    A mixture of full Gaussians factorises a covariance of all features for each component, and a
+    causal network draws one code after another, which is slow with `all_codes`. That takes seconds
+    with 510 features, and runs the same lines with 120.
     """
-    full = Estimator().get_params().get("covariance_type") == "full"
-    return (30, 120) if full and shape == WIDE else shape
+    params = Estimator().get_params()
+    slow = params.get("covariance_type") == "full" or (all_codes and "n_channels" in params)
+    return (30, 120) if slow and shape == WIDE else shape
 
 
 # Estimator, shape of the rows, share of NaN among them.
@@ -161,6 +163,11 @@ def make_data(Estimator, shape=TALL, seed=0, gaps=0.0):
 def fitted(Estimator):
     """A model fitted on `make_data(Estimator)`, shared: do not refit it."""
     return small(Estimator).fit(make_data(Estimator))
+
+
+def copy_of_fitted(Estimator):
+    """A model fitted on `make_data(Estimator)`, for tests that change it."""
+    return copy.deepcopy(fitted(Estimator))
 
 
 def codes_of(model, X):

@@ -24,6 +24,7 @@ from contract_helpers import (
     assert_same_leaves,
     call,
     codes_of,
+    copy_of_fitted,
     default,
     documented_methods,
     every_estimator,
@@ -364,7 +365,8 @@ DEGENERATE = {
 @every_length
 def test_degenerate_data(Estimator, max_iter, degenerate, shape, dtype):
     """Constant and duplicated columns and rows give finite results everywhere."""
-    X = degenerate(make_data(Estimator, shape_for(Estimator, shape))).astype(dtype)
+    shape = shape_for(Estimator, shape, all_codes=True)
+    X = degenerate(make_data(Estimator, shape)).astype(dtype)
     for model in (small(Estimator, n_components=1), default(Estimator, max_iter)):
         model.fit(X)
         assert_finite(outputs(model, X))
@@ -416,7 +418,7 @@ def test_scale(Estimator, max_iter, exponent, dtype, shape, weighted, gaps):
     """Huge and tiny data give finite results, or a ValueError that asks to rescale."""
     if not may_miss_values(Estimator):
         gaps = 0.0
-    shape = shape_for(Estimator, shape)
+    shape = shape_for(Estimator, shape, all_codes=True)
     X = (make_data(Estimator, shape, gaps=gaps) * 10.0**exponent).astype(dtype)
     weight = np.ones(len(X)) if weighted else None
     for model in (small(Estimator), default(Estimator, max_iter)):
@@ -503,7 +505,7 @@ def test_failed_fit_changes_nothing(Estimator, fit, earlier, params, spoil, opti
     X = make_data(Estimator)
     model = small(Estimator)
     if earlier == "fitted":
-        (model.partial_fit if fit == "partial_fit" else model.fit)(X)
+        model = model.partial_fit(X) if fit == "partial_fit" else copy_of_fitted(Estimator)
     model.set_params(**params)
     attributes, before = set(vars(model)), state(model)
     with pytest.raises(ValueError):
@@ -531,10 +533,7 @@ def test_fit_that_fails_late_changes_nothing(Estimator):
 @pytest.mark.parametrize("earlier", ["fitted", "fresh"])
 def test_interrupted_fit_changes_nothing(Estimator, fit, earlier, monkeypatch):
     """A fit that is interrupted when all is learned leaves the model as it was."""
-    X = make_data(Estimator)
-    model = small(Estimator)
-    if earlier == "fitted":
-        model.fit(X)
+    model = copy_of_fitted(Estimator) if earlier == "fitted" else small(Estimator)
     before = state(model)
     fit_model = Estimator._fit_model
 
@@ -572,7 +571,7 @@ def raising(error):
 @pytest.mark.parametrize("fit", ["fit", "fit_transform"])
 def test_too_little_memory_to_learn(Estimator, fit, lack, monkeypatch):
     """It is a MemoryError that says what to set, and the model is as before."""
-    model, X = small(Estimator).fit(make_data(Estimator)), make_data(Estimator)
+    model, X = copy_of_fitted(Estimator), make_data(Estimator)
     before = state(model)
     monkeypatch.setattr(Estimator, "_fit_model", raising(lack))
     named = "batch_size \\(now 25\\)" if trained_on_batches(Estimator) else "n_components"
@@ -585,7 +584,7 @@ def test_too_little_memory_to_learn(Estimator, fit, lack, monkeypatch):
 @every_lack_of_memory
 def test_too_little_memory_for_a_query(Estimator, lack, monkeypatch):
     """It is a MemoryError that says what to ask for less of; other errors stay as they are."""
-    model, X = small(Estimator).fit(make_data(Estimator)), make_data(Estimator)
+    model, X = copy_of_fitted(Estimator), make_data(Estimator)
     codes = codes_of(model, X)
     for hook in ("_encode", "_decode", "_log_prob", "_draw", "_generate"):
         monkeypatch.setattr(Estimator, hook, raising(lack))

@@ -65,7 +65,7 @@ def run_their_tests(folder, *arguments):
     ("which", "at_least"),
     [
         pytest.param(f"{OURS} and not ({' or '.join(SLOW)})", 150, id="quick"),
-        pytest.param(f"{OURS} and ({' or '.join(SLOW)})", 20, id="slow", marks=pytest.mark.long),
+        pytest.param(f"{OURS} and ({' or '.join(SLOW)})", 14, id="slow", marks=pytest.mark.long),
     ],
 )
 def test_their_tests_pass(which, at_least, tmp_path):
