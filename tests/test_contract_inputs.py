@@ -119,6 +119,14 @@ def test_every_container_gives_the_same(Estimator, contain, tmp_path):
     assert_same_leaves(decoded, expected_rows, tolerance(Estimator))
 
 
+@cache
+def weighted(Estimator):
+    """Rows, integer weights and a model that was fitted on both."""
+    X = make_data(Estimator)
+    weight = np.arange(len(X)) % 3
+    return X, weight, small(Estimator).fit(X, sample_weight=weight.astype(np.float64))
+
+
 @every_estimator
 @pytest.mark.parametrize(
     "contain",
@@ -127,10 +135,8 @@ def test_every_container_gives_the_same(Estimator, contain, tmp_path):
 )
 def test_every_container_of_weights_gives_the_same(Estimator, contain):
     """Weights may be integers, lists, tensors or series."""
-    X = make_data(Estimator)
-    weight = np.arange(len(X)) % 3
+    X, weight, expected = weighted(Estimator)
     model = small(Estimator).fit(X, sample_weight=contain(weight))
-    expected = small(Estimator).fit(X, sample_weight=weight.astype(np.float64))
     assert_same_leaves(outputs(model, X), outputs(expected, X), tolerance(Estimator))
     scores = [m.score(X, sample_weight=contain(weight)) for m in (model, expected)]
     assert scores[0] == pytest.approx(scores[1], rel=tolerance(Estimator))
