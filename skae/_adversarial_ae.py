@@ -1,4 +1,4 @@
-"""The adversarial autoencoder: codes that a discriminator cannot tell from a prior's draws.
+"""The adversarial autoencoder: a discriminator makes the codes follow a given prior.
 
 References
 ----------
@@ -31,185 +31,219 @@ Array = NDArray[Any]
 
 
 class AdversarialAE(LatentSamplesMixin, DeterministicAutoencoder):
-    """An adversarial autoencoder: an autoencoder whose codes follow a distribution of choice.
+    """Adversarial autoencoder, whose codes follow a prior that you choose.
 
-    Each step of training has three updates, each by an optimiser of its own: encoder and
-    decoder maximise log p(x|z), the loss that `tol` and early stopping watch; a
-    discriminator learns to tell codes from draws of the prior; the encoder learns to
-    deceive it (with the non-saturating loss). Where it succeeds, the codes of all rows
-    together follow the prior, and `sample` decodes draws of the prior. No density of x
-    comes with that: `score_samples` is the log-likelihood of the reconstruction.
+    Each training step has three updates, each by its own optimiser. First, the encoder and the
+    decoder maximise log p(x|z); `tol` and early stopping use this loss. Second, a discriminator
+    learns to distinguish codes from draws of the prior. Third, the encoder learns to make the
+    discriminator fail (with the non-saturating loss). If this succeeds, the codes of all rows
+    together follow the prior, and `sample` decodes draws of the prior. The model has no likelihood
+    of x: `score_samples` returns the log-likelihood of the reconstruction.
 
-    Deep networks want `normalization="batch"`: without it the encoder deceives the
-    discriminator at the cost of the reconstruction (docs/benchmarks.md). Thin priors want a
-    discriminator that is larger, and learns faster than the encoder.
+    For deep networks, set `normalization="batch"`. Without it, matching the prior makes the
+    reconstruction worse. If the prior is concentrated on a thin set, such as "swiss_roll", use a
+    larger discriminator with a larger learning rate than that of the encoder.
 
-    The built-in networks read (x - mean) / scale, with one scale for all features, the
-    root of their mean variance. Your own `encoder` and `decoder` read rows as they are.
+    The built-in networks standardise rows: they subtract the mean of every feature and divide by
+    one common scale, the square root of the mean variance of the features. A scaler is therefore
+    not needed for training, and the features keep their relative weight, as in PCA. Your own
+    `encoder` and `decoder` get rows that are not standardised.
 
-    A table of numbers, categories, counts and holes goes in as it is, with
-    `likelihood="auto"` or a mapping of its columns; `reconstruct` and `sample` give its
-    columns, types and categories back (docs/mixed_tables.md, "Tables with categories").
+    Tables with numeric, categorical and count columns and missing values can be given directly,
+    with `likelihood="auto"` or a mapping from columns to likelihoods. `reconstruct`, `sample` and
+    `impute` then return tables with the same columns, types and categories. See the page "Tables
+    with categories" of the documentation.
 
     Parameters
     ----------
     n_components : int, default=2
         Number of codes.
     hidden_layer_sizes : array-like of int or int, default=(100,)
-        Units of the encoder's hidden layers; for `network="conv"` channels, each entry
-        halving the image.
+        Number of units in each hidden layer of the encoder. With `network="conv"`, these are
+        numbers of channels, and each layer halves the height and the width of the image.
     decoder_layer_sizes : array-like of int or int, default=None
-        The decoder's hidden layers; None mirrors the encoder's.
+        Sizes of the hidden layers of the decoder. None takes those of the encoder in reverse order.
     activation : {"relu", "leaky_relu", "tanh", "logistic", "identity"}, default="relu"
-        Of the hidden layers.
+        Activation function of the hidden layers.
     out_activation : {"identity", "logistic", "tanh", "relu"}, default="identity"
-        Of the mean of "gaussian" and "laplace", for data within its range, such as
-        pixels in [0, 1] for "logistic". The decoder then explains rows as they are.
+        Activation function of the mean of p(x|z), for `likelihood="gaussian"` and "laplace". It
+        keeps the mean in the range of the data: "logistic" suits pixels in [0, 1]. With any value
+        but "identity", the decoder models the rows in their own units, not standardised.
     normalization : {"batch"}, default=None
-        Batch normalisation of the hidden layers.
+        With "batch", the hidden layers use batch normalisation. None uses no normalisation.
     network : {"mlp", "conv"}, default="mlp"
-        Fully connected or convolutional layers (3x3).
+        Kind of the built-in networks: fully connected layers, or convolutional layers with 3x3
+        filters.
     image_shape : tuple of (channels, height, width), default=None
-        What a row is; needed for "conv", with sides of at least 4. With it your own encoder
-        reads images, and your own decoder writes them.
+        Shape of the image that each row holds, as (channels, height, width). It is required for
+        `network="conv"`, where height and width must be at least 4. If it is set, your own
+        `encoder` gets images of this shape instead of rows, and your own `decoder` must return
+        them.
     pooling : {"stride", "max", "average", "min"}, default="stride"
-        How "conv" halves images. The decoder enlarges them by nearest neighbours.
+        How the layers of `network="conv"` halve images: by convolutions of stride 2, or by the
+        maximum, average or minimum of 2x2 pixels. The decoder enlarges images by repeating pixels.
     encoder, decoder : torch.nn.Module, default=None
-        Your own networks, copied and never trained in place: (n, n_features) to
-        (n, n_components), and back; with `posterior="gaussian"` the encoder writes
-        (n, 2 n_components), means and then log variances. Where rows have NaN, the encoder
-        reads 2 n_features columns: the values, with 0 and not the mean for those not seen,
-        and then 1 where a value was seen, 0 elsewhere.
-        In tables these are the columns that docs/mixed_tables.md, "Your own networks", tells.
+        Your own networks. They are copied; `fit` does not change the given modules. The encoder
+        maps (n, n_features) to (n, n_components), the decoder maps back. With
+        `posterior="gaussian"` the encoder maps to (n, 2 n_components), first the means and then the
+        log variances. If training rows have NaN, the encoder reads 2 n_features columns: the
+        values, with 0 in place of missing ones, and then a mask, 1 where a value is observed and 0
+        elsewhere. For tables, the columns are described on the page "Tables with categories" of the
+        documentation.
     likelihood : {"gaussian", "bernoulli", "continuous_bernoulli", "poisson", "laplace", \
             "categorical", "auto"} or mapping, default="gaussian"
-        p(x|z); "gaussian" and "laplace" have a noise variance. "bernoulli" of grey values
-        in (0, 1) scores an expected log-mass, which is no density: compare it with nothing
-        else. "continuous_bernoulli" is one. In a table each column has a likelihood of its
-        own: by a mapping of column names or indices to the above, by its type ("auto"), or all
-        are "categorical". Tables go without `out_activation`, `image_shape` and convolutions.
+        Likelihood p(x|z) of a row given its code. "gaussian" and "laplace" have a noise variance.
+        "bernoulli" also accepts grey values between 0 and 1; their score is then an expected log
+        probability, not a log density, and must not be compared with other likelihoods. Use
+        "continuous_bernoulli" for a density on [0, 1]. In a table every column has its own
+        likelihood: a mapping from column names or indices to likelihoods sets them, "auto" chooses
+        them by the type and the values of the columns, and "categorical" makes all columns
+        categorical. Tables cannot be combined with `out_activation`, `image_shape` or
+        `network="conv"`.
     noise_variance : {"scalar", "per_feature"} or float, default="scalar"
-        Variance of the noise, where the likelihood has one: learned, one for all features
-        or one for each; or given, in squared units of X. A learned one is at least 1e-4 of
-        the mean feature variance, or, where the linear start has less noise, a tenth of that.
-        In a table each number has its own, learned, of at least 1e-4 of the variance of its
-        column, or given, as a share of that.
+        Noise variance of "gaussian" and "laplace" likelihoods. It is learned, either one value for
+        all features ("scalar") or one for each ("per_feature"); a float fixes it, in squared units
+        of X. The smallest variance that can be learned is 1e-4 times the mean variance of the
+        features, or a tenth of the noise variance of the linear start (see `init`) if this is
+        smaller. In a table every numeric column has its own noise variance. It is learned, and at
+        least 1e-4 times the variance of the column; a float is a fraction of the variance of the
+        column.
     missing : {"mask", "error"}, default="mask"
-        "mask": NaN is a value not seen. It is left out of the likelihood; recognition reads
-        the mean in its place and, if training rows had NaN, beside the row the mask of what
-        was seen. "error": NaN is an error.
+        With "mask", NaN marks a missing value. Missing values are left out of the likelihood. The
+        encoder reads the mean of the feature in their place, and also a mask of the observed values
+        if the training rows had NaN. With "error", NaN raises a ValueError.
     handle_unknown : {"error", "missing"}, default="error"
-        What a category of a table is that `fit` has not seen: an error, or a value not seen.
+        How categories of a table that did not occur in `fit` are handled: "error" raises a
+        ValueError, "missing" treats them as missing values.
     posterior : {"deterministic", "gaussian"}, default="deterministic"
-        Whether the encoder gives the code, or a Gaussian that the code is drawn from in
-        training; `transform` then gives its mean.
+        Kind of encoder output. With "deterministic" it is the code. With "gaussian" the encoder
+        gives the mean and the variances of a Gaussian, from which the code is drawn in training;
+        `transform` returns its mean.
     prior : {"gaussian", "mixture", "swiss_roll"}, estimator or callable, default="gaussian"
-        What the codes shall look like: N(0, I); N(m, I) for each m of `prior_means`,
-        equally likely; a spiral (for 2 codes, with a height for 3); or what has
-        `sample(n)`, or is called with n, and returns n rows of codes. It is seeded where
-        it takes a `random_state`. Put a fitted estimator into
-        `sklearn.frozen.FrozenEstimator`, so that clones, as in a grid search, keep it fitted.
+        Distribution that the codes are trained to follow. "gaussian" is N(0, I). "mixture" is an
+        equally weighted mixture of N(m, I) for the means m in `prior_means`. "swiss_roll" is a
+        spiral of 2 codes, or a rolled-up sheet of 3 codes. It can also be an object with a method
+        `sample(n)`, or a callable of n, which returns n rows of codes; it gets a seed if it has a
+        parameter `random_state`. Wrap a fitted estimator in `sklearn.frozen.FrozenEstimator`, so
+        that it stays fitted when this estimator is cloned, for example in a grid search.
     prior_scale : float, default=1.0
-        What the standard deviations of "gaussian" and "mixture" and the whole of
-        "swiss_roll", of radius 3, are multiplied with.
+        Factor by which the standard deviations of "gaussian" and "mixture" are multiplied, or all
+        coordinates of "swiss_roll", whose radius is 3.
     prior_means : array-like of float or of shape (n_means, n_components), default=(-3.0, 3.0)
-        Means of "mixture"; a number stands for a vector of it.
+        Means of the components of "mixture". A number m stands for a vector whose entries are all
+        m.
     discriminator_layer_sizes : array-like of int or int, default=(100,)
-        Units of the discriminator's hidden layers (leaky rectifiers).
+        Number of units in each hidden layer of the discriminator. Their activation function is
+        "leaky_relu".
     discriminator_learning_rate_init : float, default=1e-3
-        Its learning rate, which follows the schedule of the others.
+        Learning rate of the discriminator. It follows the same schedule as that of the other
+        networks.
     latent_growth : {"incremental", "nested"}, default=None
-        Order the codes by importance, as PCA does, so that one fit serves every size
-        (`truncate`, `reconstruction_path`). "incremental" opens them one by one, and cuts
-        every other row's codes at a random size among those open; "nested" cuts every
-        row's, all being open.
+        Orders the codes by importance, as in PCA, so that one fit gives a model of every size (see
+        `truncate` and `reconstruction_path`). With "nested", each training step keeps the first k
+        codes of a row, with a random k for each row, and sets the others to zero. With
+        "incremental", training starts with one code and adds the others one at a time; for every
+        second row, a random number of the codes added so far is kept. None does not order the
+        codes.
     growth_fraction : float, default=0.5
-        The share of the epochs in which "incremental" grows from 1 code to all. `tol`
-        and early stopping begin after it.
+        Fraction of the epochs in which "incremental" adds the codes. `tol` and early stopping take
+        effect only after these epochs.
     perceptual : tuple of (torch.nn.Module, float), default=None
-        A fixed network, and the weight of the squared distance between its features of a
-        row and of its reconstruction; with `image_shape` it reads images.
+        A pretrained network, which is not trained further, and a weight. The loss then also
+        contains this weight times the squared distance between the features that the network
+        computes of a row and of its reconstruction. With `image_shape`, the network gets images.
     init : {"linear", "random"}, default=None
-        Where training begins: at PCA's maps of the training rows (a VAE at probabilistic PCA,
-        whose log-likelihood its bound then is), which layers of rectifiers with two units for
-        each code hold exactly and others nearly; or at random weights. Training may keep the
-        linear start. None takes it where it can be had: with the built-in `network="mlp"`, and
-        without `pretraining` and `sparsity` where there are such.
+        Initialisation of the networks. "linear" starts from PCA of the training rows, and a VAE
+        from probabilistic PCA. Networks with rectifiers and at least two units for each code
+        represent this linear model exactly, others approximately. If training does not improve on
+        the linear model, the fitted model stays the linear model. "random" draws random weights.
+        None means "linear" where that is possible, that is, for the built-in `network="mlp"`
+        without `pretraining` and `sparsity`.
     solver : {"adam", "adamw", "sgd"}, default="adam"
         Optimiser.
     alpha : float, default=1e-4
-        L2 penalty on weights; for "adamw" the decoupled decay.
+        Strength of the L2 penalty on the weights. For "adamw" it is the decoupled weight decay.
     batch_size : int, default=128
-        Rows per step.
+        Number of rows in each step of the optimiser.
     learning_rate : {"constant", "cosine", "invscaling", "adaptive"}, default=None
-        "cosine" rises over a tenth of the epochs and falls to zero at their end, "invscaling"
-        falls with the root of the epoch, "adaptive" is divided by 5 when the loss stalls for
-        two epochs. None is "cosine" where trials have told how many epochs there will be
-        (`max_iter=None`), and else "constant".
+        Schedule of the learning rate. "cosine" rises during the first tenth of the epochs and then
+        falls to zero. "invscaling" divides by the square root of the epoch. "adaptive" divides by 5
+        whenever the loss has not improved for two epochs. None means "cosine" if `max_iter=None`
+        finds the number of epochs by trials, and "constant" otherwise.
     learning_rate_init : float, default=1e-3
-        The largest learning rate.
+        Largest learning rate of the schedule.
     momentum : float in [0, 1), default=0.9
         Nesterov momentum of "sgd".
     max_iter : int, default=None
-        Epochs; 0 leaves the network where it begins. None finds out, from 20 to 10,000 rows,
-        in one to three trials that hold out a fifth of them: all rows are then trained on for
-        as many epochs as held-out rows gained from, twice as many with "cosine", or not at all
-        where they gained nothing. Of more rows some are held out of training itself, as by
-        `early_stopping`. Where `early_stopping` or `tol` is to end training, or it goes on
-        from an earlier fit, None is 200 epochs, and on few rows as many as make 4,000 steps.
+        Maximum number of epochs. With 0, the networks stay as they are initialised. With None, the
+        number of rows decides. From 20 to 10,000 rows, one to three trials hold out a fifth of the
+        rows and find the number of epochs that is best for the held-out rows. All rows are then
+        trained on for that number of epochs, or for twice as many with "cosine"; if no epoch
+        improves the held-out rows, training is skipped. With more than 10,000 rows, some rows are
+        held out of training, as with `early_stopping`. If `early_stopping` or `tol` is set, or if
+        training continues from an earlier fit, None means 200 epochs, or as many as make 4,000
+        steps if these are more.
     tol : float, default=None
-        Training ends when the loss has not improved by this, in nats per row, for
-        `n_iter_no_change` epochs. None and 0 leave the end to `max_iter` and `early_stopping`.
+        Training ends when the loss has not improved by `tol` nats per row for `n_iter_no_change`
+        epochs. With None or 0, the loss does not end training.
     early_stopping : bool, default=False
-        Watch the loss on rows that are held out, and go back to the best epoch.
+        Whether to hold out rows, to end training when the loss of these rows no longer improves,
+        and to keep the weights of their best epoch.
     validation_fraction : float in (0, 1), default=0.1
-        Share of the rows that early stopping holds out.
+        Fraction of the rows that early stopping holds out.
     n_iter_no_change : int, default=10
-        Epochs that `tol` and early stopping wait for.
+        Number of epochs without improvement after which `tol` or early stopping ends training.
     n_init : int, default=1
-        Number of starts, from other seeds. They are trained as one, and the fit with the best
-        `score` of the training rows (of at most 10,000) is kept. The first is that of `n_init=1`.
+        Number of fits from different seeds. They are trained together, and the one with the best
+        `score` on the training rows (on at most 10,000 of them) is kept. The first uses the same
+        seed as a single fit.
     warm_start : bool, default=False
-        `fit` goes on from the earlier fit.
+        Whether `fit` continues training from the previous fit.
     verbose : int, default=0
-        1 shows one line with the epochs, the losses and the time left.
+        With 1, training shows one line with the epoch, the losses and the remaining time.
     random_state : int, RandomState instance or None, default=None
-        Seed of weights, batches, draws and held-out rows. None takes fresh entropy; the
-        global generators are never touched.
+        Seed of the initial weights, the order of the rows, random draws and the choice of held-out
+        rows. With None, every fit uses new random numbers. The global generators of NumPy and torch
+        are not used.
     device : str, default="auto"
-        "auto", "cpu", "cuda", "cuda:1", "mps"; "auto" takes a GPU if there is one.
+        Device of the network: "cpu", "cuda", "cuda:1", "mps" or "auto". "auto" uses a GPU if there
+        is one.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
-        Of training only; "auto" takes bfloat16 on a GPU that has it, else float32.
+        Floating-point precision in training. "auto" uses bfloat16 on GPUs that support it, and
+        float32 otherwise.
     compile : bool, default=False
-        Compile the loss with torch.compile, which takes up to a minute at first.
+        Whether to compile the loss with torch.compile. Compilation takes up to a minute at the
+        start of training.
     callbacks : list of skorch callbacks, default=None
-        They hear of epochs, and of batches if they listen to them. scikit-learn's
-        callbacks are set by `set_callbacks`; an epoch is a task.
+        skorch callbacks that are called at each epoch, and at each batch if they implement the
+        methods for batches. Use `set_callbacks` for callbacks of scikit-learn, whose tasks are
+        epochs.
 
     Attributes
     ----------
     net_ : skorch.NeuralNet
-        The trained net; its module is `net_.module_`.
+        The trained network as a skorch net. The torch module is `net_.module_`.
     history_ : list of dict
-        Losses of every epoch: `train_loss` of the reconstruction, nats per row, and those
-        of the discriminator, `train_discriminator` (2 log 2 where it cannot tell), and of
-        the deceiving encoder, `train_encoder` (log 2). `train_reconstruction` is the first
-        without `perceptual`.
+        Losses of each epoch. `train_loss` is the loss of the reconstruction in nats per row; with
+        `perceptual` it includes the perceptual loss, and `train_reconstruction` does not.
+        `train_discriminator` is the loss of the discriminator, which is 2 log 2 if it cannot
+        distinguish codes from draws. `train_encoder` is the adversarial loss of the encoder, which
+        is then log 2.
     n_iter_ : int
-        Epochs that were trained.
+        Number of epochs of training.
     n_components_ : int
         Number of codes.
     noise_variance_ : float or ndarray of shape (n_features,)
-        Variance of the noise, in squared units of X; None for likelihoods without. In tables
-        an array, NaN for columns without.
+        Noise variance in squared units of X; None for likelihoods without one. For tables, an array
+        with one value for each column, and NaN for columns without noise variance.
     likelihoods_ : dict of str
-        Of a table: the likelihood of each column, by name or index.
+        Likelihood of each column, by name or index. Only for tables.
     categories_ : dict of ndarray
-        Of a table: the levels of each categorical column, by name or index.
+        Levels of each categorical column, by name or index. Only for tables.
     code_mean_ : ndarray of shape (n_components,)
         Mean of the training codes.
     code_covariance_ : ndarray of shape (n_components, n_components)
-        Their covariance.
+        Covariance of the training codes.
     n_features_in_ : int
         Number of features seen in `fit`.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -217,8 +251,8 @@ class AdversarialAE(LatentSamplesMixin, DeterministicAutoencoder):
 
     See Also
     --------
-    VAE : With a bound on the density of x.
-    Autoencoder : Without a prior.
+    VAE : Autoencoder with a prior and a lower bound on log p(x).
+    Autoencoder : Autoencoder without a prior.
 
     References
     ----------
@@ -243,11 +277,11 @@ class AdversarialAE(LatentSamplesMixin, DeterministicAutoencoder):
     """
 
     _Architecture = AdversarialArchitecture
-    # Errors do not tell how well codes fit the prior.
+    # The reconstruction error does not show how well the codes follow the prior.
     _least_epochs = 200
 
     _architecture: AdversarialArchitecture
-    _prior: Any  # a copy of the user's own
+    _prior: Any  # a copy of the user's own prior, or None
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **EncoderDecoder._parameter_constraints,
@@ -375,8 +409,10 @@ class AdversarialAE(LatentSamplesMixin, DeterministicAutoencoder):
         previous: Self | None,
         rng: np.random.RandomState,
     ) -> Data:
-        """As in the base, with a copy of the user's own prior: whatever becomes of the object,
-        the fitted model draws from the copy."""
+        """As in the base class, with a copy of the user's own prior.
+
+        The fitted model draws from the copy, so that later changes of the object do not matter.
+        """
         if previous is not None:
             self._prior = previous._prior
         else:
@@ -385,27 +421,27 @@ class AdversarialAE(LatentSamplesMixin, DeterministicAutoencoder):
         return super()._begin(X, sample_weight, y, previous, rng)
 
     def _check_prior(self) -> None:
-        """Raise for a prior that cannot have so many codes."""
+        """Raise if the prior does not exist for this number of codes."""
         means = self._means()
         n_codes = self.n_components
         if self.prior == "swiss_roll" and n_codes not in (2, 3):
             raise ValueError(f"n_components={n_codes} must be 2 or 3 with prior='swiss_roll'.")
         if means.ndim == 2 and means.shape[1] != n_codes:
             raise ValueError(
-                f"prior_means={self.prior_means!r} must be numbers, or vectors of n_components="
-                f"{n_codes} of them."
+                f"prior_means={self.prior_means!r} must contain numbers, or vectors of length "
+                f"n_components={n_codes}."
             )
 
     def _means(self) -> Array:
-        """Means of the "mixture": numbers, or vectors."""
+        """Means of the components of "mixture", as numbers or vectors."""
         try:
             means = np.asarray(self.prior_means, dtype=np.float64)
         except (TypeError, ValueError):
             means = np.zeros(0)
         if means.ndim not in (1, 2) or not means.size or not np.isfinite(means).all():
             raise ValueError(
-                f"prior_means={self.prior_means!r} must be finite numbers, or vectors of "
-                "n_components of them; one or more."
+                f"prior_means={self.prior_means!r} must contain one or more finite numbers, or "
+                "vectors of n_components finite numbers."
             )
         return means
 
@@ -428,7 +464,7 @@ class AdversarialAE(LatentSamplesMixin, DeterministicAutoencoder):
         return AdversarialModule(*parts, generator)
 
     def _prepare(self, rows: Dataset, train: Tensor) -> None:
-        """Draw from a user's own prior what training chooses from; then as in the base."""
+        """Draw a pool of codes from the user's own prior for training; then as in the base."""
         if self._prior is not None:
             module = self._trainer.module
             rng = np.random.RandomState(self._seed)
@@ -444,7 +480,7 @@ class AdversarialAE(LatentSamplesMixin, DeterministicAutoencoder):
         return isinstance(prior, str) and prior in ("gaussian", "mixture")
 
     def _log_code_density(self, k: int) -> LogPrior:
-        """Of the prior, of the codes that vary: its parts are independent."""
+        """Log density of the prior, restricted to the codes that are not constant."""
         architecture, module = self._architecture, self._trainer.module
         varies = torch.from_numpy(self._code_stds(k) > 0).to(self._trainer.device)
         mean = torch.zeros((1, k), device=self._trainer.device)

@@ -1,4 +1,4 @@
-"""The nonlinear autoencoder, and its denoising, sparse, contractive and growing variants.
+"""The nonlinear autoencoder with its denoising, sparse, contractive and ordered variants.
 
 References
 ----------
@@ -28,192 +28,225 @@ from skae._utils.validation import Interval, StrOptions
 
 Array = NDArray[Any]
 
-# Adam's step in layer-wise pretraining, where the solver is another.
+# Learning rate of Adam in pretraining if `solver` is not one of Adam's variants.
 _PAIR_RATE = 1e-3
-# Directions in which codes vary by less than this, beside the widest, count as this wide.
+# Variances of codes along principal axes are at least this fraction of the largest variance.
 _FLAT = 1e-12
 
 
 class Autoencoder(DeterministicAutoencoder):
-    """A nonlinear autoencoder: z = G(x), p(x | H(z)), both networks.
+    """Nonlinear autoencoder with an encoder network G and a decoder network H.
 
-    `transform` encodes, `inverse_transform` decodes to the mean of p(x|z). It is
-    trained by maximising log p(x | H(G(x))) over G, H and the noise, in batches.
+    The code of a row x is z = G(x), and the decoder gives the parameters of p(x|z). Training
+    maximises log p(x | H(G(x))) over the weights of both networks and the noise variance, in
+    batches of rows. `transform` returns the codes, and `inverse_transform` returns the mean of
+    p(x|z).
 
-    The built-in networks read (x - mean) / scale, with one scale for all features, the
-    root of their mean variance. So no scaler is needed before it, and features keep
-    their weight relative to each other, as in PCA; put a StandardScaler before it where
-    they should not. Your own `encoder` and `decoder` read rows as they are.
+    The built-in networks standardise rows: they subtract the mean of every feature and divide by
+    one common scale, the square root of the mean variance of the features. A scaler is therefore
+    not needed for training, and the features keep their relative weight, as in PCA. Put a
+    StandardScaler in front if all features should have the same weight. Your own `encoder` and
+    `decoder` get rows that are not standardised.
 
-    A plain autoencoder is not a generative model. Nothing in its training makes the
-    codes continuous (near codes give near rows), complete (every code gives a sensible
-    row) or samplable (a known distribution of the codes). `sample` draws codes from a
-    Gaussian fitted to the training codes, which have no reason to be Gaussian: it is
-    there because every model here has it, and its rows are poor.
+    An autoencoder is not a generative model. Nothing in its training makes similar codes decode to
+    similar rows, makes every code decode to a realistic row, or gives the codes a known
+    distribution. `sample` draws codes from a Gaussian fitted to the training codes. The rows that
+    it returns are usually unrealistic, because the codes need not be Gaussian.
 
-    A table of numbers, categories, counts and holes goes in as it is, with
-    `likelihood="auto"` or a mapping of its columns; `reconstruct` and `sample` give its
-    columns, types and categories back (docs/mixed_tables.md, "Tables with categories").
+    Tables with numeric, categorical and count columns and missing values can be given directly,
+    with `likelihood="auto"` or a mapping from columns to likelihoods. `reconstruct`, `sample` and
+    `impute` then return tables with the same columns, types and categories. See the page "Tables
+    with categories" of the documentation.
 
     Parameters
     ----------
     n_components : int, default=2
         Number of codes.
     hidden_layer_sizes : array-like of int or int, default=(100,)
-        Units of the encoder's hidden layers; for `network="conv"` channels, each entry
-        halving the image.
+        Number of units in each hidden layer of the encoder. With `network="conv"`, these are
+        numbers of channels, and each layer halves the height and the width of the image.
     decoder_layer_sizes : array-like of int or int, default=None
-        The decoder's hidden layers; None mirrors the encoder's.
+        Sizes of the hidden layers of the decoder. None takes those of the encoder in reverse order.
     activation : {"relu", "leaky_relu", "tanh", "logistic", "identity"}, default="relu"
-        Of the hidden layers.
+        Activation function of the hidden layers.
     out_activation : {"identity", "logistic", "tanh", "relu"}, default="identity"
-        Of the mean of "gaussian" and "laplace", for data within its range, such as
-        pixels in [0, 1] for "logistic". The decoder then explains rows as they are.
+        Activation function of the mean of p(x|z), for `likelihood="gaussian"` and "laplace". It
+        keeps the mean in the range of the data: "logistic" suits pixels in [0, 1]. With any value
+        but "identity", the decoder models the rows in their own units, not standardised.
     normalization : {"batch"}, default=None
-        Batch normalisation of the hidden layers.
+        With "batch", the hidden layers use batch normalisation. None uses no normalisation.
     network : {"mlp", "conv"}, default="mlp"
-        Fully connected or convolutional layers (3x3).
+        Kind of the built-in networks: fully connected layers, or convolutional layers with 3x3
+        filters.
     image_shape : tuple of (channels, height, width), default=None
-        What a row is; needed for "conv", with sides of at least 4. With it your own encoder
-        reads images, and your own decoder writes them.
+        Shape of the image that each row holds, as (channels, height, width). It is required for
+        `network="conv"`, where height and width must be at least 4. If it is set, your own
+        `encoder` gets images of this shape instead of rows, and your own `decoder` must return
+        them.
     pooling : {"stride", "max", "average", "min"}, default="stride"
-        How "conv" halves images. The decoder enlarges them by nearest neighbours.
+        How the layers of `network="conv"` halve images: by convolutions of stride 2, or by the
+        maximum, average or minimum of 2x2 pixels. The decoder enlarges images by repeating pixels.
     encoder, decoder : torch.nn.Module, default=None
-        Your own networks, copied and never trained in place: (n, n_features) to
-        (n, n_components), and back. Where rows have NaN, the encoder reads 2 n_features
-        columns: the values, with 0 and not the mean for those not seen, and then 1 where a
-        value was seen, 0 elsewhere.
-        In tables these are the columns that docs/mixed_tables.md, "Your own networks", tells.
+        Your own networks. They are copied; `fit` does not change the given modules. The encoder
+        maps (n, n_features) to (n, n_components), the decoder maps back. If training rows have NaN,
+        the encoder reads 2 n_features columns: the values, with 0 in place of missing ones, and
+        then a mask, 1 where a value is observed and 0 elsewhere. For tables, the columns are
+        described on the page "Tables with categories" of the documentation.
     tied_weights : bool, default=False
-        The decoder's weights are the encoder's, transposed ("mlp" only).
+        Whether the decoder uses the transposed weights of the encoder. Only for `network="mlp"`.
     likelihood : {"gaussian", "bernoulli", "continuous_bernoulli", "poisson", "laplace", \
             "categorical", "auto"} or mapping, default="gaussian"
-        p(x|z); "gaussian" and "laplace" have a noise variance. "bernoulli" of grey values
-        in (0, 1) scores an expected log-mass, which is no density: compare it with nothing
-        else. "continuous_bernoulli" is one. In a table each column has a likelihood of its
-        own: by a mapping of column names or indices to the above, by its type ("auto"), or all
-        are "categorical". Tables go without `out_activation`, `image_shape` and convolutions.
+        Likelihood p(x|z) of a row given its code. "gaussian" and "laplace" have a noise variance.
+        "bernoulli" also accepts grey values between 0 and 1; their score is then an expected log
+        probability, not a log density, and must not be compared with other likelihoods. Use
+        "continuous_bernoulli" for a density on [0, 1]. In a table every column has its own
+        likelihood: a mapping from column names or indices to likelihoods sets them, "auto" chooses
+        them by the type and the values of the columns, and "categorical" makes all columns
+        categorical. Tables cannot be combined with `out_activation`, `image_shape` or
+        `network="conv"`.
     noise_variance : {"scalar", "per_feature"} or float, default="scalar"
-        Variance of the noise, where the likelihood has one: learned, one for all features
-        or one for each; or given, in squared units of X. A learned one is at least 1e-4 of
-        the mean feature variance, or, where the linear start has less noise, a tenth of that.
-        In a table each number has its own, learned, of at least 1e-4 of the variance of its
-        column, or given, as a share of that.
+        Noise variance of "gaussian" and "laplace" likelihoods. It is learned, either one value for
+        all features ("scalar") or one for each ("per_feature"); a float fixes it, in squared units
+        of X. The smallest variance that can be learned is 1e-4 times the mean variance of the
+        features, or a tenth of the noise variance of the linear start (see `init`) if this is
+        smaller. In a table every numeric column has its own noise variance. It is learned, and at
+        least 1e-4 times the variance of the column; a float is a fraction of the variance of the
+        column.
     missing : {"mask", "error"}, default="mask"
-        "mask": NaN is a value not seen. It is left out of the likelihood; recognition reads
-        the mean in its place and, if training rows had NaN, beside the row the mask of what
-        was seen. "error": NaN is an error.
+        With "mask", NaN marks a missing value. Missing values are left out of the likelihood. The
+        encoder reads the mean of the feature in their place, and also a mask of the observed values
+        if the training rows had NaN. With "error", NaN raises a ValueError.
     handle_unknown : {"error", "missing"}, default="error"
-        What a category of a table is that `fit` has not seen: an error, or a value not seen.
+        How categories of a table that did not occur in `fit` are handled: "error" raises a
+        ValueError, "missing" treats them as missing values.
     pretraining : {"rbm", "layerwise"}, default=None
-        Start from a greedily trained stack: of restricted Boltzmann machines (for
-        `activation="logistic"`, not of tables), or of one-layer autoencoders ("mlp" only).
+        Greedy pretraining of the layers, one after the other: as restricted Boltzmann machines
+        ("rbm"; needs `activation="logistic"` and is not available for tables), or as autoencoders
+        with one hidden layer ("layerwise"). Only for `network="mlp"`. None trains all layers
+        together from the start.
     pretraining_max_iter : int, default=10
-        Epochs of each layer's pretraining.
+        Number of epochs of pretraining for each layer.
     latent_growth : {"incremental", "nested"}, default=None
-        Order the codes by importance, as PCA does, so that one fit serves every size
-        (`truncate`, `reconstruction_path`). "incremental" opens them one by one, and cuts
-        every other row's codes at a random size among those open; "nested" cuts every
-        row's, all being open.
+        Orders the codes by importance, as in PCA, so that one fit gives a model of every size (see
+        `truncate` and `reconstruction_path`). With "nested", each training step keeps the first k
+        codes of a row, with a random k for each row, and sets the others to zero. With
+        "incremental", training starts with one code and adds the others one at a time; for every
+        second row, a random number of the codes added so far is kept. None does not order the
+        codes.
     growth_fraction : float, default=0.5
-        The share of the epochs in which "incremental" grows from 1 code to all. `tol`
-        and early stopping begin after it.
+        Fraction of the epochs in which "incremental" adds the codes. `tol` and early stopping take
+        effect only after these epochs.
     noise : {"gaussian", "masking", "salt_and_pepper"}, default=None
-        Denoising: what is added to the rows that the encoder reads in training.
+        Kind of noise in the rows that the encoder reads in training (denoising autoencoder). The
+        rows to be reconstructed have no noise. None adds no noise.
     noise_level : float, default=0.1
-        Standard deviation of "gaussian", in units of the root of the mean feature
-        variance (of X for your own networks); or the share of values that become zero, in tables
-        missing ("masking"), or the smallest or largest value of X ("salt_and_pepper", which
-        tables go without).
+        Amount of noise. For "gaussian" it is the standard deviation, in units of the square root of
+        the mean variance of the features, or in units of X for your own networks. For "masking" it
+        is the fraction of values that are set to zero, or in tables to missing. For
+        "salt_and_pepper" it is the fraction of values that are set to the smallest or the largest
+        value of X; this kind of noise is not available for tables.
     sparsity : float in (0, 1), default=None
-        Target of the mean of every code, which then is logistic, in (0, 1).
+        Target for the mean of each code (sparse autoencoder). The codes then have a logistic
+        activation and lie in (0, 1). None sets no target, and the codes are linear.
     sparsity_weight : float, default=1.0
-        Weight of the divergence from the target, nats per row.
+        Weight of the penalty for sparsity, the divergence of the means of the codes from the
+        target, in nats per row.
     contraction : float, default=0.0
-        Weight of the mean squared Frobenius norm of the encoder's Jacobian, in the
-        units in which the encoder reads rows.
+        Weight of the penalty of the contractive autoencoder, the mean squared Frobenius norm of the
+        Jacobian of the encoder. It is computed in the units in which the encoder reads rows.
     perceptual : tuple of (torch.nn.Module, float), default=None
-        A fixed network, and the weight of the squared distance between its features of a
-        row and of its reconstruction; with `image_shape` it reads images.
+        A pretrained network, which is not trained further, and a weight. The loss then also
+        contains this weight times the squared distance between the features that the network
+        computes of a row and of its reconstruction. With `image_shape`, the network gets images.
     init : {"linear", "random"}, default=None
-        Where training begins: at PCA's maps of the training rows (a VAE at probabilistic PCA,
-        whose log-likelihood its bound then is), which layers of rectifiers with two units for
-        each code hold exactly and others nearly; or at random weights. Training may keep the
-        linear start. None takes it where it can be had: with the built-in `network="mlp"`, and
-        without `pretraining` and `sparsity` where there are such.
+        Initialisation of the networks. "linear" starts from PCA of the training rows, and a VAE
+        from probabilistic PCA. Networks with rectifiers and at least two units for each code
+        represent this linear model exactly, others approximately. If training does not improve on
+        the linear model, the fitted model stays the linear model. "random" draws random weights.
+        None means "linear" where that is possible, that is, for the built-in `network="mlp"`
+        without `pretraining` and `sparsity`.
     solver : {"adam", "adamw", "sgd", "lbfgs"}, default="adam"
-        Optimiser; "lbfgs" takes all rows at once and 20 steps an epoch, and ignores
+        Optimiser. "lbfgs" uses all rows at once, makes 20 steps in each epoch, and ignores
         `learning_rate_init`.
     alpha : float, default=1e-4
-        L2 penalty on weights; for "adamw" the decoupled decay.
+        Strength of the L2 penalty on the weights. For "adamw" it is the decoupled weight decay.
     batch_size : int, default=128
-        Rows per step.
+        Number of rows in each step of the optimiser.
     learning_rate : {"constant", "cosine", "invscaling", "adaptive"}, default=None
-        "cosine" rises over a tenth of the epochs and falls to zero at their end, "invscaling"
-        falls with the root of the epoch, "adaptive" is divided by 5 when the loss stalls for
-        two epochs. None is "cosine" where trials have told how many epochs there will be
-        (`max_iter=None`), and else "constant".
+        Schedule of the learning rate. "cosine" rises during the first tenth of the epochs and then
+        falls to zero. "invscaling" divides by the square root of the epoch. "adaptive" divides by 5
+        whenever the loss has not improved for two epochs. None means "cosine" if `max_iter=None`
+        finds the number of epochs by trials, and "constant" otherwise.
     learning_rate_init : float, default=1e-3
-        The largest learning rate.
+        Largest learning rate of the schedule.
     momentum : float in [0, 1), default=0.9
         Nesterov momentum of "sgd".
     max_iter : int, default=None
-        Epochs; 0 leaves the network where it begins. None finds out, from 20 to 10,000 rows,
-        in one to three trials that hold out a fifth of them: all rows are then trained on for
-        as many epochs as held-out rows gained from, twice as many with "cosine", or not at all
-        where they gained nothing. Of more rows some are held out of training itself, as by
-        `early_stopping`. Where `early_stopping` or `tol` is to end training, or it goes on
-        from an earlier fit, None is 200 epochs, and on few rows as many as make 4,000 steps.
+        Maximum number of epochs. With 0, the networks stay as they are initialised. With None, the
+        number of rows decides. From 20 to 10,000 rows, one to three trials hold out a fifth of the
+        rows and find the number of epochs that is best for the held-out rows. All rows are then
+        trained on for that number of epochs, or for twice as many with "cosine"; if no epoch
+        improves the held-out rows, training is skipped. With more than 10,000 rows, some rows are
+        held out of training, as with `early_stopping`. If `early_stopping` or `tol` is set, or if
+        training continues from an earlier fit, None means 200 epochs, or as many as make 4,000
+        steps if these are more.
     tol : float, default=None
-        Training ends when the loss has not improved by this, in nats per row, for
-        `n_iter_no_change` epochs. None and 0 leave the end to `max_iter` and `early_stopping`.
+        Training ends when the loss has not improved by `tol` nats per row for `n_iter_no_change`
+        epochs. With None or 0, the loss does not end training.
     early_stopping : bool, default=False
-        Watch the loss on rows that are held out, and go back to the best epoch.
+        Whether to hold out rows, to end training when the loss of these rows no longer improves,
+        and to keep the weights of their best epoch.
     validation_fraction : float in (0, 1), default=0.1
-        Share of the rows that early stopping holds out.
+        Fraction of the rows that early stopping holds out.
     n_iter_no_change : int, default=10
-        Epochs that `tol` and early stopping wait for.
+        Number of epochs without improvement after which `tol` or early stopping ends training.
     n_init : int, default=1
-        Number of starts, from other seeds. They are trained as one, and the fit with the best
-        `score` of the training rows (of at most 10,000) is kept. The first is that of `n_init=1`.
+        Number of fits from different seeds. They are trained together, and the one with the best
+        `score` on the training rows (on at most 10,000 of them) is kept. The first uses the same
+        seed as a single fit.
     warm_start : bool, default=False
-        `fit` goes on from the earlier fit.
+        Whether `fit` continues training from the previous fit.
     verbose : int, default=0
-        1 shows one line with the epochs, the losses and the time left.
+        With 1, training shows one line with the epoch, the losses and the remaining time.
     random_state : int, RandomState instance or None, default=None
-        Seed of weights, batches, draws and held-out rows. None takes fresh entropy; the
-        global generators are never touched.
+        Seed of the initial weights, the order of the rows, random draws and the choice of held-out
+        rows. With None, every fit uses new random numbers. The global generators of NumPy and torch
+        are not used.
     device : str, default="auto"
-        "auto", "cpu", "cuda", "cuda:1", "mps"; "auto" takes a GPU if there is one.
+        Device of the network: "cpu", "cuda", "cuda:1", "mps" or "auto". "auto" uses a GPU if there
+        is one.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
-        Of training only; "auto" takes bfloat16 on a GPU that has it, else float32.
+        Floating-point precision in training. "auto" uses bfloat16 on GPUs that support it, and
+        float32 otherwise.
     compile : bool, default=False
-        Compile the loss with torch.compile, which takes up to a minute at first.
+        Whether to compile the loss with torch.compile. Compilation takes up to a minute at the
+        start of training.
     callbacks : list of skorch callbacks, default=None
-        They hear of epochs, and of batches if they listen to them. scikit-learn's
-        callbacks are set by `set_callbacks`; an epoch is a task.
+        skorch callbacks that are called at each epoch, and at each batch if they implement the
+        methods for batches. Use `set_callbacks` for callbacks of scikit-learn, whose tasks are
+        epochs.
 
     Attributes
     ----------
     net_ : skorch.NeuralNet
-        The trained net; its module is `net_.module_`.
+        The trained network as a skorch net. The torch module is `net_.module_`.
     history_ : list of dict
-        Losses of every epoch, nats per row.
+        Losses of each epoch, in nats per row.
     n_iter_ : int
-        Epochs that were trained.
+        Number of epochs of training.
     n_components_ : int
         Number of codes.
     noise_variance_ : float or ndarray of shape (n_features,)
-        Variance of the noise, in squared units of X; None for likelihoods without. In tables
-        an array, NaN for columns without.
+        Noise variance in squared units of X; None for likelihoods without one. For tables, an array
+        with one value for each column, and NaN for columns without noise variance.
     likelihoods_ : dict of str
-        Of a table: the likelihood of each column, by name or index.
+        Likelihood of each column, by name or index. Only for tables.
     categories_ : dict of ndarray
-        Of a table: the levels of each categorical column, by name or index.
+        Levels of each categorical column, by name or index. Only for tables.
     code_mean_ : ndarray of shape (n_components,)
         Mean of the training codes.
     code_covariance_ : ndarray of shape (n_components, n_components)
-        Their covariance.
+        Covariance of the training codes.
     n_features_in_ : int
         Number of features seen in `fit`.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -221,7 +254,8 @@ class Autoencoder(DeterministicAutoencoder):
 
     See Also
     --------
-    LinearAE : The linear one, whose optimum is PCA.
+    LinearAE : Linear autoencoder, whose optimum is PCA.
+    VAE : Autoencoder with a distribution of the codes.
 
     References
     ----------
@@ -371,12 +405,12 @@ class Autoencoder(DeterministicAutoencoder):
         mirrored = self.decoder_layer_sizes is None and self.normalization is None
         table = has_kinds(self.likelihood)
         bounded = self.likelihood == "poisson" or self.out_activation in ("tanh", "relu")
-        # Whether two choices clash, and how to say so.
+        # Pairs of a condition that is an error and its message.
         clashes = [
             (
                 table and self.pretraining == "rbm",
-                "pretraining='rbm' goes with one likelihood for all columns; with likelihood="
-                f"{self.likelihood!r} it must be None or 'layerwise'.",
+                "pretraining='rbm' cannot be combined with a likelihood for each column, given "
+                f"likelihood={self.likelihood!r}; allowed are None and 'layerwise'.",
             ),
             (
                 (self.tied_weights or self.pretraining) and not built_in,
@@ -387,41 +421,43 @@ class Autoencoder(DeterministicAutoencoder):
                 (self.tied_weights or self.pretraining) and not mirrored,
                 f"decoder_layer_sizes={self.decoder_layer_sizes!r} and normalization="
                 f"{self.normalization!r} must be None with tied_weights={self.tied_weights} and "
-                f"pretraining={self.pretraining!r}: the decoder mirrors the encoder.",
+                f"pretraining={self.pretraining!r}, because the decoder mirrors the encoder.",
             ),
             (
                 self.pretraining == "rbm" and self.activation != "logistic",
                 f"activation={self.activation!r} must be 'logistic' with pretraining='rbm', whose "
-                "hidden units are.",
+                "hidden units are logistic.",
             ),
             (
                 self.pretraining == "rbm" and bounded,
-                "pretraining='rbm' has units for reals and for values in [0, 1], not for "
-                f"likelihood={self.likelihood!r} with out_activation={self.out_activation!r}.",
+                "pretraining='rbm' supports real values and values in [0, 1]; it cannot be "
+                f"combined with likelihood={self.likelihood!r} and "
+                f"out_activation={self.out_activation!r}.",
             ),
             (
                 self.pretraining == "rbm" and self.tied_weights and not self._reads_as_it_writes(),
-                "pretraining='rbm' of values in [0, 1] needs tied_weights=False: the encoder reads "
-                "them rescaled, the decoder writes them as they are.",
+                "tied_weights=True cannot be combined with pretraining='rbm' for values in [0, 1], "
+                "because only the encoder rescales these values. Set tied_weights=False.",
             ),
             (
                 self.pretraining and self.sparsity is not None,
                 f"sparsity={self.sparsity} must be None with pretraining={self.pretraining!r}, "
-                "whose codes are linear.",
+                "which needs linear codes.",
             ),
             (
                 self.noise in ("masking", "salt_and_pepper") and self.noise_level > 1,
-                f"noise_level={self.noise_level} must be at most 1: it is the share of values "
-                f"that noise={self.noise!r} replaces.",
+                f"noise_level={self.noise_level} must be at most 1: it is the fraction of "
+                f"values that noise={self.noise!r} replaces.",
             ),
             (
                 table and self.noise == "salt_and_pepper",
-                "noise='salt_and_pepper' sets numbers to the ends of their range, which columns "
-                f"with likelihood={self.likelihood!r} do not share; take 'masking'.",
+                "noise='salt_and_pepper' needs one range of values for all columns, which a table "
+                f"with likelihood={self.likelihood!r} does not have. Set noise='masking'.",
             ),
             (
                 self.contraction and self.compile,
-                "compile=True cannot differentiate twice, as contraction > 0 asks; take one.",
+                f"contraction={self.contraction} needs second derivatives, which compile=True does "
+                "not support. Set contraction=0 or compile=False.",
             ),
         ]
         for clash, message in clashes:
@@ -430,14 +466,18 @@ class Autoencoder(DeterministicAutoencoder):
 
     def _obstacle_to_linear_start(self) -> str | None:
         if self.pretraining is not None:
-            return f"pretraining=None, given {self.pretraining!r}: either starts the networks."
+            return f"pretraining=None, given {self.pretraining!r}: both initialise the networks."
         if self.sparsity is not None:
-            return f"linear codes, which sparsity=None has, given {self.sparsity}."
+            return f"linear codes, that is, sparsity=None, given {self.sparsity}."
         if self.tied_weights and not has_exact_pairs(self.activation):
-            return f"an activation of rectifiers with tied_weights=True, given {self.activation!r}."
+            return (
+                "activation='relu', 'leaky_relu' or 'identity' with tied_weights=True, given "
+                f"{self.activation!r}."
+            )
         if self.tied_weights and not self._reads_as_it_writes():
             return (
-                "likelihood='gaussian' or 'laplace' and no out_activation with tied_weights=True."
+                "likelihood='gaussian' or 'laplace' and out_activation='identity' with "
+                "tied_weights=True."
             )
         return super()._obstacle_to_linear_start()
 
@@ -451,7 +491,7 @@ class Autoencoder(DeterministicAutoencoder):
     def _prepare(self, rows: Dataset, train: Tensor) -> None:
         super()._prepare(rows, train)
         if self.pretraining is not None:
-            adam = self.solver in ("adam", "adamw")  # other solvers' rates are of another size
+            adam = self.solver in ("adam", "adamw")  # rates of other solvers do not suit Adam
             pretrain(
                 self._trainer.module,
                 rows,
@@ -466,7 +506,7 @@ class Autoencoder(DeterministicAutoencoder):
     # -------------------------------------------------------------------- sampling
 
     def _log_code_density(self, k: int) -> LogPrior:
-        """Of the Gaussian with the moments of the training codes, where these vary."""
+        """Log density of the Gaussian fitted to those training codes that are not constant."""
         varies = self._code_stds(k) > 0
         n_varying = int(varies.sum())
         which = np.flatnonzero(varies)

@@ -1,8 +1,8 @@
-"""The contract of every skae estimator: validate once here, compute in the hooks.
+"""The base class of all estimators: it validates input, and subclasses compute.
 
-A model implements `_fit_model`, `_encode`, `_decode`, `_log_prob` and `_draw` on
-validated arrays; users call `fit`, `transform`, `inverse_transform`, `reconstruct`,
-`sample`, `score_samples` and `score`.
+A model implements `_fit_model`, `_encode`, `_decode`, `_log_prob` and `_draw`, which get
+validated arrays. Users call `fit`, `transform`, `inverse_transform`, `reconstruct`, `sample`,
+`score_samples` and `score`.
 """
 
 from abc import ABCMeta, abstractmethod
@@ -41,19 +41,19 @@ class BaseAutoencoder(
     BaseEstimator,
     metaclass=ABCMeta,
 ):
-    """A recognition/generation pair as a scikit-learn transformer with a density.
+    """Base class of autoencoders as scikit-learn transformers that score and draw rows.
 
     Attributes
     ----------
     score_kind : {"log_likelihood", "lower_bound", "reconstruction", "latent"}
-        What `score_samples` returns, in nats per row. Only the first two may be
+        What `score_samples` returns, in nats per row. Only values of the first two kinds can be
         compared between models.
     """
 
     score_kind: ScoreKind
 
-    # A fitted array whose namespace and device later input must share. Only models
-    # that compute in the namespace of their input (the array-API tag) name one.
+    # Name of a fitted array whose array namespace and device later input must share. It is set by
+    # models that compute in the namespace of their input (the array-API tag), and None otherwise.
     _namespace_attribute: str | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -66,36 +66,36 @@ class BaseAutoencoder(
     def _fit_model(
         self, X: Any, rng: np.random.RandomState, sample_weight: Any, previous: Self | None
     ) -> Any | None:
-        """Learn from rows; every weight is positive. May return the rows' codes.
+        """Learn from rows, all of which have positive weights. May return the codes of the rows.
 
-        `previous` is the model as an earlier fit left it, with the parameters of today, where
-        `warm_start` asks to go on from it; of any other earlier fit nothing is left. A model
-        that has `_check_targets` return targets is given them as the keyword `y`; one that
-        scikit-learn's callbacks listen to is given the y of `fit` as the keyword `told`.
+        With `warm_start`, `previous` is a copy of this estimator as the earlier fit left it, but
+        with the current parameters; otherwise it is None. Models whose `_check_targets` returns
+        targets get them as the keyword `y`. Models with scikit-learn's callbacks get the y that
+        was given to `fit` as the keyword `told`.
         """
 
     @abstractmethod
     def _encode(self, X: Any) -> Any:
-        """Codes of validated rows."""
+        """Encode validated rows."""
 
     @abstractmethod
     def _decode(self, Z: Any) -> Any:
-        """Mean of p(x|z) for validated codes."""
+        """Decode validated codes to the mean of p(x|z)."""
 
     @abstractmethod
     def _log_prob(self, X: Any) -> Any:
-        """Nats of each validated row."""
+        """Score each validated row in nats."""
 
     @abstractmethod
     def _draw(self, n_samples: int, rng: np.random.RandomState, noise: bool) -> Any:
-        """New rows from the model's own p(z)."""
+        """Draw new rows, with codes from the p(z) of the model."""
 
     def _generate(self, Z: Any, rng: np.random.RandomState, noise: bool) -> Any:
-        """Draws from p(x|z) of codes, or its means; where it has no noise these are the same."""
+        """Draws from p(x|z) for given codes, or its means without noise."""
         return self._decode(Z)
 
     def _row_likelihood(self) -> Any | None:
-        """p(x|z) as bounds on log p(x) ask for it (a `RowLikelihood`); None where there is none."""
+        """p(x|z) as a `RowLikelihood`, for bounds on log p(x); None if the model has none."""
         return None
 
     # ----------------------------------------------------------------- learning
@@ -104,22 +104,24 @@ class BaseAutoencoder(
     def fit(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> Self:
         """Learn the model from rows.
 
-        A fit that fails leaves the estimator as it was before. The first Ctrl-C ends the
-        training of a network, or EM, and keeps what its last complete epoch or iteration left,
-        with a warning. It is raised, and the estimator is as before, until the first of those
-        is complete, at a second Ctrl-C, inside a Pipeline, a search or a
-        LatentDensityEstimator, and where nothing is trained in steps.
+        If `fit` raises an error, the estimator stays as it was before. The first Ctrl-C ends the
+        training of a network, or EM, after its last complete epoch or iteration. The model at that
+        point is kept, and a warning is issued. In the following cases Ctrl-C raises
+        KeyboardInterrupt, and the estimator stays as it was before: if no epoch or iteration is
+        complete, at the second Ctrl-C, inside a Pipeline, a search or a LatentDensityEstimator, and
+        for models that are not trained in steps.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Training rows, dense ones; SciPy's sparse matrices, too, where the estimator's tag
-            `input_tags.sparse` is set, such as LinearAE's and PPCA's. Where `input_tags.allow_nan`
-            is set, NaN, null and what is masked are values that were not seen.
+            Training rows. Estimators with the tag `input_tags.sparse`, such as LinearAE and
+            PPCA, also accept sparse matrices of SciPy. For estimators with the tag
+            `input_tags.allow_nan`, NaN, null and masked entries are missing values.
         y : array-like of shape (n_samples,) or (n_samples, n_targets), default=None
-            What a conditional model is conditioned on; ignored by all others.
+            Targets for conditional models; ignored by all others.
         sample_weight : array-like of shape (n_samples,), default=None
-            How often each row counts; rows of weight zero are left out.
+            Weights of the rows. A row of weight 2 has the same effect as two copies of that
+            row, and rows of weight 0 are not used. None weights all rows equally.
 
         Returns
         -------
@@ -129,13 +131,14 @@ class BaseAutoencoder(
         Raises
         ------
         ValueError
-            If `X`, `sample_weight` or a parameter is not allowed; the message names
-            it, what was given and what is allowed. A column of which no value was seen in
-            any row that counts is not.
+            If `X`, `sample_weight` or a parameter is not allowed, or if a column of `X` has no
+            observed value in the rows of positive weight. The message names the argument, what
+            was given and what is allowed.
         TypeError
-            If `X` holds dates or times, or is sparse where that is not taken.
+            If `X` contains dates or times, or if it is sparse and the estimator does not accept
+            sparse matrices.
         MemoryError
-            If memory does not suffice; the message names what to set.
+            If there is not enough memory. The message names parameters that reduce its use.
         """
         with all_or_nothing(self):
             self._fit_validated(X, y, sample_weight)
@@ -151,9 +154,10 @@ class BaseAutoencoder(
         X : array-like of shape (n_samples, n_features)
             Training rows, as in `fit`.
         y : array-like of shape (n_samples,) or (n_samples, n_targets), default=None
-            What a conditional model is conditioned on; ignored by all others.
+            Targets for conditional models; ignored by all others.
         sample_weight : array-like of shape (n_samples,), default=None
-            How often each row counts; rows of weight zero are encoded all the same.
+            Weights of the rows, as in `fit`. Codes are returned for all rows, including those
+            of weight 0.
 
         Returns
         -------
@@ -169,7 +173,7 @@ class BaseAutoencoder(
             return self._encode(rows) if codes is None else codes
 
     def _fit_validated(self, X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any | None]:
-        """Validate, drop rows of weight zero, learn; the validated rows and their codes."""
+        """Validate, drop rows of weight 0 and learn; returns the validated rows and their codes."""
         previous = self._take_previous()
         X = self._check_rows(X, reset=True, min_rows=2)
         weight = check_weight(sample_weight, X)
@@ -188,24 +192,24 @@ class BaseAutoencoder(
         return X, codes if seen is X else None
 
     def _check_targets(self, y: Any, n_rows: int) -> Any | None:
-        """The targets of a model that conditions on them, validated; None where y is ignored."""
+        """Validated targets of a conditional model; None for models that ignore y."""
         return None
 
     def _counted(self, weight: Any | None) -> Any | None:
-        """Which rows count: those of positive weight; None where all do."""
+        """Mask of the rows of positive weight; None if all weights are positive."""
         return None if weight is None or bool((weight > 0).all()) else weight > 0
 
     def _rows_that_count(
         self, X: Any, weight: Any | None, y: Any | None = None
     ) -> tuple[Any, Any | None, Any | None]:
-        """Rows that count, their weights and targets; `X` itself where that is all."""
+        """Rows of positive weight, their weights and targets; `X` itself if these are all rows."""
         counted = self._counted(weight)
         if counted is None or weight is None:
             return X, weight, y
         return X[counted], weight[counted], None if y is None else y[counted]
 
     def _take_previous(self) -> Self | None:
-        """Drop all that an earlier fit learned; return it where training goes on from it."""
+        """Delete the fitted attributes; return a copy that has them if `warm_start` is set."""
         learned, previous = learned_names(self), None
         if learned and getattr(self, "warm_start", False):
             previous = BaseAutoencoder.__copy__(self)
@@ -224,7 +228,7 @@ class BaseAutoencoder(
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows to encode; of the kinds that `fit` takes.
+            Rows to encode, of the same types as in `fit`.
 
         Returns
         -------
@@ -244,13 +248,15 @@ class BaseAutoencoder(
         Returns
         -------
         X_decoded : ndarray of shape (n_samples, n_features)
-            One row per code; a data frame with the columns of the training data
-            under `set_output`; of tables in the container of training.
+            Decoded rows, one for each row of codes. `set_output` makes them a data frame with
+            the columns of the training data. For tables, they have the type of container that
+            `fit` was given.
 
         Raises
         ------
         ValueError
-            If `X` has not one column per code, or names them in another order.
+            If the number of columns of `X` is not the number of codes, or if the columns have
+            names in another order.
         """
         return self._rows_out(self._decode(self._check_codes(X)), beside=X)
 
@@ -260,18 +266,19 @@ class BaseAutoencoder(
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows to reconstruct; of the kinds that `fit` takes.
+            Rows to reconstruct, of the same types as in `fit`.
 
         Returns
         -------
         X_reconstructed : ndarray of shape (n_samples, n_features)
-            `inverse_transform(transform(X))`, without NaN; a data frame with the columns
-            of the training data under `set_output`; of tables in the container of `X`.
+            The rows `inverse_transform(transform(X))`, which contain no NaN. `set_output`
+            makes them a data frame with the columns of the training data. For tables, they have
+            the same type of container as `X`.
         """
         return self._rows_out(self._reconstructed(X), like=X)
 
     def _reconstructed(self, X: ArrayLike) -> Any:
-        """Reconstructions of rows that users give, as the hooks compute them."""
+        """Reconstructions of rows as an array, before they are put into a container."""
         return self._decode(self._encode(self._check_new_rows(X, "reconstruct")))
 
     def sample(
@@ -286,24 +293,24 @@ class BaseAutoencoder(
         Parameters
         ----------
         n_samples : int, default=1
-            How many rows to draw.
+            Number of rows to draw.
         noise : bool, default=True
-            Draw from p(x|z); False returns its means, without the noise.
+            Whether to draw from p(x|z). With False, the rows are the means of p(x|z).
         random_state : int, RandomState instance or None, default=None
-            Seed of the draw. None takes fresh entropy, so that two calls differ.
+            Seed of the draw. With None, every call draws other rows.
 
         Returns
         -------
         X_new : ndarray of shape (n_samples, n_features)
-            The drawn rows; a data frame with the columns of the training data under
-            `set_output`; of tables in the container of training.
+            The drawn rows. `set_output` makes them a data frame with the columns of the
+            training data. For tables, they have the type of container that `fit` was given.
 
         Raises
         ------
         ValueError
-            If `n_samples` is not a positive integer; True is none.
+            If `n_samples` is not a positive integer, or a boolean.
         MemoryError
-            If memory does not suffice; the message names what to set.
+            If there is not enough memory. The message names parameters that reduce its use.
         """
         self._check_sample_arguments(n_samples, noise)
         return self._rows_out(self._draw(n_samples, private_generator(random_state), noise))
@@ -311,29 +318,29 @@ class BaseAutoencoder(
     # ------------------------------------------------------------------ density
 
     def score_samples(self, X: ArrayLike) -> Any:
-        """Score rows in nats; `score_kind` says what the number is.
+        """Score rows in nats. The attribute `score_kind` says what the score is.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows to score; of the kinds that `fit` takes.
+            Rows to score, of the same types as in `fit`.
 
         Returns
         -------
         scores : ndarray of shape (n_samples,)
-            Nats per row.
+            Score of each row in nats.
         """
         return self._log_prob(self._check_new_rows(X, "score_samples"))
 
     def score(
         self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None
     ) -> float:
-        """Mean of `score_samples`, so that a grid search maximises it.
+        """Mean score of the rows. Searches over parameters maximise it.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows to score; of the kinds that `fit` takes.
+            Rows to score, of the same types as in `fit`.
         y : Ignored
             Present for API consistency.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -342,7 +349,7 @@ class BaseAutoencoder(
         Returns
         -------
         score : float
-            Nats per row.
+            Mean of `score_samples`, in nats per row.
         """
         scores = self.score_samples(X)
         return float(average(scores, weights=check_weight(sample_weight, scores)))
@@ -377,11 +384,11 @@ class BaseAutoencoder(
     # ---------------------------------------------------------- names and files
 
     def _to_frame(self, rows: Any, original: Any = None, names: Any = None) -> Any:
-        """Rows as the container that `set_output` asks for; by default under the input's names."""
+        """Rows in the container that `set_output` asks for; by default with names of the input."""
         return to_frame(self, rows, original, names)
 
     def _rows_out(self, rows: Any, *, like: Any = None, beside: Any = None) -> Any:
-        """Rows of the data as users see them: such as those given, or beside codes of theirs."""
+        """Rows in the container that users get; `like` and `beside` are the rows or codes given."""
         return self._to_frame(rows, like if like is not None else beside)
 
     @property
@@ -395,7 +402,7 @@ class BaseAutoencoder(
         return new
 
     def __getstate__(self) -> dict[str, Any]:
-        """NumPy arrays and plain types only, also for models fitted on a device; versions."""
+        """State as NumPy arrays and plain types, also for models on a GPU, with versions."""
         state = {name: to_plain(value) for name, value in super().__getstate__().items()}
         return with_versions(state)
 
@@ -403,4 +410,4 @@ class BaseAutoencoder(
         super().__setstate__(without_versions(state, type(self).__name__))
 
 
-advise_on_memory_everywhere(BaseAutoencoder)  # its subclasses follow by themselves
+advise_on_memory_everywhere(BaseAutoencoder)  # subclasses: __init_subclass__

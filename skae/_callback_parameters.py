@@ -1,4 +1,4 @@
-"""Parameters of callbacks as parameters of the estimator that they listen to."""
+"""Parameters of callbacks as nested parameters of their estimator."""
 
 import copyreg
 from typing import Any, Self
@@ -11,7 +11,7 @@ from skae._utils.validation import clone_parameters
 
 
 class CallbackParametersMixin(CallbackSupportMixin, BaseAutoencoder):
-    """`callbacks__<name>__<parameter>`, for estimators with a parameter `callbacks`."""
+    """Nested parameters `callbacks__<name>__<parameter>`, for estimators with callbacks."""
 
     callbacks: list[Any] | None
 
@@ -21,13 +21,14 @@ class CallbackParametersMixin(CallbackSupportMixin, BaseAutoencoder):
         Parameters
         ----------
         deep : bool, default=True
-            Those of callbacks too, as ``callbacks__<name>__<parameter>``, where the name is the
-            one given beside the callback, or that of its class.
+            Whether to include parameters of nested objects. Those of callbacks are named
+            ``callbacks__<name>__<parameter>``. The name of a callback is the name given with it
+            in a pair, or the name of its class.
 
         Returns
         -------
         params : dict
-            The parameters by name.
+            Parameters by name.
         """
         params: dict[str, Any] = super().get_params(deep=deep)
         for name, callback in named_callbacks(self.callbacks) if deep else ():
@@ -43,8 +44,8 @@ class CallbackParametersMixin(CallbackSupportMixin, BaseAutoencoder):
         Parameters
         ----------
         **params : dict
-            Parameters by name; ``callbacks__<name>`` replaces a callback,
-            ``callbacks__<name>__<parameter>`` sets one of its parameters.
+            Parameters by name. ``callbacks__<name>`` replaces a callback, and
+            ``callbacks__<name>__<parameter>`` sets a parameter of a callback.
 
         Returns
         -------
@@ -61,11 +62,11 @@ class CallbackParametersMixin(CallbackSupportMixin, BaseAutoencoder):
         try:
             return clone_parameters(self)
         except Exception:
-            advice = "Let it open what it holds in its method initialize, which training calls."
+            advice = "Create open files, locks and the like in its method initialize instead."
             check_copies(self.callbacks, advice)
             raise
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        advice = "A fitted model needs no callbacks: set_params(callbacks=None) before saving it."
+        advice = "Call set_params(callbacks=None) before saving the model: it works without them."
         check_copies(self.callbacks, advice)
         return copyreg.__newobj__, (type(self),), self.__getstate__()  # type: ignore[attr-defined]

@@ -1,3 +1,3 @@
-"""Where files of earlier versions look for `Support`."""
+"""Old location of `Support`, for models saved by earlier versions."""
 
 from skae._densities.code_supports import Support as Support

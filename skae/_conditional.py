@@ -1,4 +1,4 @@
-"""Models that may learn p(x|z,y): public methods that take what is conditioned on."""
+"""Methods with targets y, for models that can learn p(x|z, y)."""
 
 from abc import abstractmethod
 from collections.abc import Callable
@@ -20,18 +20,18 @@ Array = NDArray[Any]
 
 
 class ConditionalMixin(LatentPathsMixin):
-    """Decoding, paths and sampling beside targets, of models with a parameter `conditional`.
+    """Decoding, paths and sampling given targets, for models with a parameter `conditional`.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        The labels, where targets are labels.
+        Labels, if the targets are labels.
     class_prior_ : ndarray of shape (n_classes,)
-        Their frequencies in training.
+        Frequencies of the labels in training.
     target_mean_ : ndarray of shape (n_targets,)
-        Means of the targets, where these are numbers.
+        Means of the targets, if they are numbers.
     target_scale_ : ndarray of shape (n_targets,)
-        Their standard deviations.
+        Standard deviations of the targets, if they are numbers.
     """
 
     conditional: bool
@@ -46,7 +46,7 @@ class ConditionalMixin(LatentPathsMixin):
 
     @abstractmethod
     def _decode(self, Z: Array, condition: NDArray[np.float32] | None = None) -> Array:
-        """Mean of p(x|z,y), or over all labels."""
+        """Decode to the mean of p(x|z, y); without a condition, to its mean over all labels."""
 
     @abstractmethod
     def _draw(
@@ -56,11 +56,11 @@ class ConditionalMixin(LatentPathsMixin):
         noise: bool,
         condition: NDArray[np.float32] | None = None,
     ) -> Array:
-        """New rows from p(z) p(x|z,y), or of labels by their frequencies."""
+        """Draw rows from p(z) p(x|z, y); without a condition, labels are drawn as well."""
 
     @abstractmethod
     def score_samples(self, X: ArrayLike, y: Any = None) -> Array:
-        """Nats of rows beside targets."""
+        """Score rows in nats, given their targets."""
 
     # -------------------------------------------------------------------- learning
 
@@ -69,7 +69,7 @@ class ConditionalMixin(LatentPathsMixin):
             return None
         if y is None:
             raise ValueError(
-                "y is None, but conditional=True learns p(x|z,y): give labels or numbers."
+                "y is None, but conditional=True needs targets. Give labels or numbers as y."
             )
         return check_condition(y, n_rows)
 
@@ -88,7 +88,7 @@ class ConditionalMixin(LatentPathsMixin):
         return condition.columns(y)
 
     def _learn_label_frequencies(self, data: Data, weight: float) -> None:
-        """How often each label was seen; in a stream a running mean."""
+        """Learn the frequencies of the labels; in a stream as running means."""
         if data.condition is None or not hasattr(self, "classes_"):
             return
         w = np.ones(len(data.X)) if data.weight is None else data.weight
@@ -96,13 +96,13 @@ class ConditionalMixin(LatentPathsMixin):
         self.class_prior_ = running_frequencies(vars(self).get("class_prior_"), now, weight)
 
     def _condition(self) -> Labels | Numbers:
-        """What the fitted model is conditioned on."""
+        """Targets of the fitted model: labels or numbers."""
         if hasattr(self, "classes_"):
             return Labels(self.classes_)
         return Numbers(self.target_mean_, self.target_scale_)
 
     def _condition_of(self, y: Any, n_rows: int) -> NDArray[np.float32] | None:
-        """What is conditioned on: the rows' own targets, or one for all; None for all labels."""
+        """Targets as columns for the decoder; None for unconditional models or all labels."""
         if not self._architecture.conditional:
             if y is None:
                 return None
@@ -112,8 +112,8 @@ class ConditionalMixin(LatentPathsMixin):
             if isinstance(condition, Labels):
                 return None
             raise ValueError(
-                "y is None, but the model was fitted on p(x|z,y) with numbers for y, which cannot "
-                "be summed over: give y. Labels may be left out."
+                "y is None, but the model was fitted with numbers as targets: give y. (Only models "
+                "fitted with labels can average over all targets.)"
             )
         given = np.asarray(as_numbers(y, "y"))
         if given.ndim == 0:
@@ -125,7 +125,7 @@ class ConditionalMixin(LatentPathsMixin):
     def _drawn_labels(
         self, n_samples: int, rng: np.random.RandomState
     ) -> NDArray[np.float32] | None:
-        """Labels by their frequencies, where there are some."""
+        """Draw labels by their frequencies; None if the targets are not labels."""
         if not hasattr(self, "classes_"):
             return None
         which = rng.choice(len(self.classes_), n_samples, p=self.class_prior_)
@@ -137,7 +137,7 @@ class ConditionalMixin(LatentPathsMixin):
         condition: NDArray[np.float32] | None,
         compute: Callable[[Tensor, Tensor | None], Tensor],
     ) -> Array:
-        """As `_map_codes`, of a function of codes and what they are conditioned on."""
+        """As `_map_codes`, for a function of codes and targets."""
         if condition is None:
             return self._map_codes(Z, lambda z: compute(z, None))
         k = Z.shape[1]
@@ -147,26 +147,28 @@ class ConditionalMixin(LatentPathsMixin):
     # ------------------------------------------------------------------ generation
 
     def inverse_transform(self, X: ArrayLike, y: Any = None) -> Any:
-        """Decode codes to the mean of p(x|z), or of p(x|z,y).
+        """Decode codes to the mean of p(x|z), or of p(x|z, y).
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_components)
             Codes, as `transform` returns them.
         y : scalar or array-like of shape (n_samples,) or (n_samples, n_targets), default=None
-            For a conditional model: what to condition on, one for all codes or one for
-            each. None takes the mean over all labels by their frequencies.
+            Targets of a conditional model: one for each row of codes, or a single one for all.
+            With None, the result is the mean over all labels, weighted by their frequencies in
+            training.
 
         Returns
         -------
         X_decoded : ndarray of shape (n_samples, n_features)
-            One row per code; a data frame with the columns of the training data under
-            `set_output`.
+            Decoded rows, one for each row of codes. `set_output` makes them a data frame with
+            the columns of the training data.
 
         Raises
         ------
         ValueError
-            If `X` has not one column per code, or `y` does not fit the model.
+            If the number of columns of `X` is not the number of codes, or if `y` is not what the
+            model was fitted with.
         """
         Z = self._check_codes(X)
         return self._rows_out(self._decode(Z, self._condition_of(y, len(Z))), beside=X)
@@ -179,18 +181,18 @@ class ConditionalMixin(LatentPathsMixin):
         X : array-like of shape (n_samples, n_features)
             Rows to reconstruct.
         y : scalar or array-like of shape (n_samples,) or (n_samples, n_targets), default=None
-            As in `inverse_transform`.
+            Targets of a conditional model, as in `inverse_transform`.
 
         Returns
         -------
         X_reconstructed : ndarray of shape (n_samples, n_features)
-            `inverse_transform(transform(X), y)`, without NaN; a data frame with the columns
-            of the training data under `set_output`.
+            The rows `inverse_transform(transform(X), y)`, which contain no NaN. `set_output`
+            makes them a data frame with the columns of the training data.
 
         Raises
         ------
         ValueError
-            If `y` does not fit the model.
+            If `y` is not what the model was fitted with.
         """
         return self._rows_out(self._reconstructed(X, y), like=X)
 
@@ -205,54 +207,55 @@ class ConditionalMixin(LatentPathsMixin):
         Parameters
         ----------
         x0 : array-like of shape (n_features,) or (1, n_features)
-            The row whose code the line starts at.
+            Row whose code is the start of the line.
         x1 : array-like of shape (n_features,) or (1, n_features)
-            The row whose code it ends at.
+            Row whose code is the end of the line.
         n : int, default=10
-            How many codes, equally spaced, both ends included.
+            Number of equally spaced codes, including both ends.
         y : scalar or array-like of shape (n,) or (n, n_targets), default=None
-            As in `inverse_transform`.
+            Targets of a conditional model, as in `inverse_transform`.
 
         Returns
         -------
         X_path : ndarray of shape (n, n_features)
-            The decoded codes; a data frame with the columns of the training data under
-            `set_output`.
+            The decoded codes. `set_output` makes them a data frame with the columns of the
+            training data.
 
         Raises
         ------
         ValueError
-            If `n` is less than 2, `x0` or `x1` is no row, or `y` does not fit the model.
+            If `n` is less than 2, if `x0` or `x1` is not a single row, or if `y` is not what the
+            model was fitted with.
         """
         check_is_fitted(self)
         Z = self._line(x0, x1, n)
         return self._rows_out(self._decode(Z, self._condition_of(y, len(Z))))
 
     def traverse(self, x: ArrayLike, component: int, values: ArrayLike, *, y: Any = None) -> Any:
-        """Decode the code of a row with one of its numbers replaced by others.
+        """Decode the code of a row while one component of the code takes given values.
 
         Parameters
         ----------
         x : array-like of shape (n_features,) or (1, n_features)
-            The row.
+            Row to encode.
         component : int
-            Which number of its code, from 0.
+            Index of the component that changes, from 0.
         values : array-like of shape (n_values,)
-            What it becomes, in turn.
+            Values of this component.
         y : scalar or array-like of shape (n_values,) or (n_values, n_targets), default=None
-            As in `inverse_transform`.
+            Targets of a conditional model, as in `inverse_transform`.
 
         Returns
         -------
         X_path : ndarray of shape (n_values, n_features)
-            The decoded codes; a data frame with the columns of the training data under
-            `set_output`.
+            The decoded codes. `set_output` makes them a data frame with the columns of the
+            training data.
 
         Raises
         ------
         ValueError
-            If there is no such component, `values` are no list of finite numbers, `x` is
-            no row, or `y` does not fit the model.
+            If the code has no component `component`, if `values` is not a list of finite
+            numbers, if `x` is not a single row, or if `y` is not what the model was fitted with.
         """
         check_is_fitted(self)
         Z = self._replaced(x, component, values)
@@ -266,30 +269,31 @@ class ConditionalMixin(LatentPathsMixin):
         noise: bool = True,
         random_state: int | np.random.RandomState | None = None,
     ) -> Any:
-        """Draw new rows from p(z) p(x|z), or p(z) p(x|z,y).
+        """Draw new rows from p(z) p(x|z), or from p(z) p(x|z, y).
 
         Parameters
         ----------
         n_samples : int, default=1
-            How many rows to draw.
+            Number of rows to draw.
         y : scalar or array-like of shape (n_samples,) or (n_samples, n_targets), default=None
-            For a conditional model: what to condition on, one for all rows or one for
-            each. None draws labels by their frequencies.
+            Targets of a conditional model: one for each row, or a single one for all. With None,
+            labels are drawn by their frequencies in training.
         noise : bool, default=True
-            Draw from p(x|z); False returns its means, without the noise.
+            Whether to draw from p(x|z). With False, the rows are the means of p(x|z).
         random_state : int, RandomState instance or None, default=None
-            Seed of the draw. None takes fresh entropy, so that two calls differ.
+            Seed of the draw. With None, every call draws other rows.
 
         Returns
         -------
         X_new : ndarray of shape (n_samples, n_features)
-            The drawn rows; a data frame with the columns of the training data under
-            `set_output`.
+            The drawn rows. `set_output` makes them a data frame with the columns of the
+            training data.
 
         Raises
         ------
         ValueError
-            If `n_samples` is not a positive integer, or `y` does not fit the model.
+            If `n_samples` is not a positive integer, or if `y` is not what the model was fitted
+            with.
 
         Examples
         --------
@@ -308,21 +312,21 @@ class ConditionalMixin(LatentPathsMixin):
     # --------------------------------------------------------------------- density
 
     def score(self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None) -> float:
-        """Mean of `score_samples`, so that a grid search maximises it.
+        """Mean score of the rows. Searches over parameters maximise it.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Rows to score.
         y : array-like of shape (n_samples,) or (n_samples, n_targets), default=None
-            For a conditional model as in `score_samples`; ignored by others.
+            Targets of a conditional model, as in `score_samples`. Other models ignore them.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows in the mean.
 
         Returns
         -------
         score : float
-            Nats per row.
+            Mean of `score_samples`, in nats per row.
         """
         check_is_fitted(self)
         scores = self.score_samples(X, y if self._architecture.conditional else None)

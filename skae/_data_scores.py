@@ -1,4 +1,4 @@
-"""Scores of rows by a bound on log p(x), for models whose codes have a density."""
+"""Lower bounds on log p(x), for models that encode a row as one code and have a p(z)."""
 
 from abc import abstractmethod
 from numbers import Integral
@@ -21,43 +21,44 @@ def _scores_data(model: "DataScoresMixin") -> bool:
 
 
 class DataScoresMixin(BaseAutoencoder):
-    """`data_score_samples`, for models that encode a row as a point."""
+    """`data_score_samples`, for models that encode a row as one code, without a distribution."""
 
     @abstractmethod
     def _check_scores_data(self) -> None:
-        """Raise AttributeError where p(x|z) or p(z) cannot be evaluated."""
+        """Raise AttributeError if p(x|z) or p(z) cannot be evaluated."""
 
     @abstractmethod
     def _importance_sampling(self) -> tuple[RowLikelihood, Proposal, LogPrior]:
-        """p(x|z), where draws around a code are taken, and log p(z) of them."""
+        """p(x|z), the proposal distribution around a code, and log p(z)."""
 
     @available_if(_scores_data)
     def data_score_samples(self, X: ArrayLike, n_draws: int = 256) -> Array:
-        """Score rows by a lower bound on log p(x), which other models' scores compare with.
+        """Score rows by a lower bound on log p(x), which can be compared between models.
 
-        log p(x) is the log of the integral of p(z) p(x|z), with the p(z) that `sample` draws
-        from. Its importance-weighted bound takes draws around the code of the row, from
-        N(f(x), tau² diag(s²)) with the standard deviations s of the codes and a tau that was
-        chosen on training rows.
+        The density is p(x), the integral of p(z) p(x|z) over z, where p(z) is the distribution of
+        codes from which `sample` draws. The method returns the importance-weighted bound on log
+        p(x). Its draws come from the proposal distribution N(f(x), tau² diag(s²)), where f(x) is
+        the code of the row and s are the standard deviations of the training codes. `fit` chooses
+        tau on training rows.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Rows to score.
         n_draws : int, default=256
-            Draws for each row: the more there are, the tighter is the bound.
+            Number of draws for each row. More draws make the bound tighter.
 
         Returns
         -------
         scores : ndarray of shape (n_samples,)
-            Nats per row.
+            Lower bound on log p(x) of each row, in nats.
 
         Raises
         ------
         AttributeError
-            If codes are sampled from what has no density, or rows have no p(x|z): that of an
-            autoencoder has to be an Autoencoder's, an AdversarialAE's or that of a VAE that is
-            not conditional.
+            If p(z) has no density that can be evaluated, or if the autoencoder of a
+            LatentDensityEstimator has no p(x|z). An Autoencoder, an AdversarialAE and a VAE
+            with `conditional=False` have one.
         ValueError
             If `n_draws` is not a positive integer.
 

@@ -1,4 +1,4 @@
-"""Autoencoders whose code is a point: codes, scores, and sizes cut without refitting."""
+"""Autoencoders whose code of a row is a point: codes, scores, and smaller models."""
 
 import copy
 import warnings
@@ -34,7 +34,7 @@ from skae._utils.validation import Interval, StrOptions
 
 Array = NDArray[Any]
 
-# Codes that vary by less than this, beside the one that varies most, stand still.
+# Codes with a standard deviation below this fraction of the largest one count as constant.
 _STILL = 1e-6
 
 
@@ -45,7 +45,7 @@ def _is_perceptual(value: Any) -> bool:
     return isinstance(network, nn.Module) and isinstance(weight, Real) and float(weight) >= 0
 
 
-# Constraints of the parameters that these estimators have besides.
+# Constraints of the additional parameters of these estimators.
 DETERMINISTIC_CONSTRAINTS: dict[str, list[Any]] = {
     "latent_growth": [StrOptions({"incremental", "nested"}), None],
     "growth_fraction": [Interval(Real, 0, 1, closed="both")],
@@ -56,14 +56,14 @@ DETERMINISTIC_CONSTRAINTS: dict[str, list[Any]] = {
 class DeterministicAutoencoder(
     DataScoresMixin, LatentPathsMixin, OrderedCodesMixin, EncoderDecoder
 ):
-    """An autoencoder of networks whose code is a point, or is used as one.
+    """An autoencoder of two networks whose code of a row is a point.
 
     Attributes
     ----------
     code_mean_ : ndarray of shape (n_components,)
         Mean of the training codes.
     code_covariance_ : ndarray of shape (n_components, n_components)
-        Their covariance.
+        Covariance of the training codes.
     """
 
     score_kind = "reconstruction"
@@ -74,12 +74,12 @@ class DeterministicAutoencoder(
     _proposal_tau: float
 
     def _has_code_density(self) -> bool:
-        """Whether the density of codes from which `sample` draws can be evaluated."""
+        """Whether the distribution of codes that `sample` uses has a known density."""
         return True
 
     @abstractmethod
     def _log_code_density(self, k: int) -> LogPrior:
-        """log p(z) of the first k codes (..., k), as a function of tensors."""
+        """log p(z) of the first k codes, as a function of tensors (..., k)."""
 
     # -------------------------------------------------------------------- learning
 
@@ -87,7 +87,7 @@ class DeterministicAutoencoder(
         if self.perceptual is not None and not _is_perceptual(self.perceptual):
             raise ValueError(
                 f"perceptual={self.perceptual!r} must be a pair of a torch.nn.Module and a "
-                "weight >= 0."
+                "weight that is not negative."
             )
         n_epochs = TrainingOptions.of(self).n_epochs(n_rows)
         grows = {"growth_epochs": ceil(self.growth_fraction * n_epochs)}
@@ -96,7 +96,7 @@ class DeterministicAutoencoder(
     def _module_parts(
         self, generator: torch.Generator, n_encoded: int | None = None
     ) -> tuple[nn.Module, nn.Module, Likelihood, Any, tuple[nn.Module, float] | None]:
-        """What a deterministic module is made of; its encoder has `n_encoded` outputs."""
+        """Arguments of a deterministic module whose encoder has `n_encoded` outputs."""
         architecture = self._architecture
         own_encoder, own_decoder, pair = self._user_modules[:3]
         encoder, decoder = architecture.make_networks(
@@ -116,7 +116,7 @@ class DeterministicAutoencoder(
         return module
 
     def _try_perceptual(self, module: DeterministicModule) -> None:
-        """Compare two rows of zeros by the perceptual network, to fail before training."""
+        """Apply the perceptual network to rows of zeros, to raise errors before training."""
         rows = torch.zeros(2, self._architecture.n_features)
         try:
             with torch.no_grad():
@@ -124,7 +124,7 @@ class DeterministicAutoencoder(
         except (AttributeError, RuntimeError, TypeError, ValueError) as error:
             shape = self._architecture.image_shape or (self._architecture.n_features,)
             raise ValueError(
-                f"perceptual cannot take a batch of shape {(2, *shape)}: {error}"
+                f"The network of perceptual cannot process a batch of shape {(2, *shape)}: {error}"
             ) from error
 
     def _check_trained(self, rows: Dataset) -> None:
@@ -132,9 +132,9 @@ class DeterministicAutoencoder(
         n_open = int(self._trainer.module.gate.sum())
         if n_open < self.n_components_:
             warnings.warn(
-                f"Training ended after {self.n_iter_} epochs with {n_open} of "
-                f"{self.n_components_} codes open; the others are zero. Raise max_iter or lower "
-                f"growth_fraction (now {self.growth_fraction}).",
+                f"Training ended after {self.n_iter_} epochs, before all codes were added: "
+                f"{n_open} of {self.n_components_} codes are in use, and the others are zero. "
+                f"Raise max_iter or lower growth_fraction (now {self.growth_fraction}).",
                 UserWarning,
                 stacklevel=2,
             )
@@ -170,13 +170,13 @@ class DeterministicAutoencoder(
         return codes
 
     def _code_stds(self, k: int) -> NDArray[np.float64]:
-        """Standard deviations of the first k codes; 0 of those that only rounding moves."""
+        """Standard deviations of the first k codes; 0 for those that vary only by rounding."""
         variance = np.diag(self.code_covariance_)[:k]
         std = np.sqrt(np.maximum(variance, 0.0)).astype(np.float64)
         return np.where(std > _STILL * std.max(), std, 0.0)
 
     def _learn_path(self, data: Data, codes: Array, weight: float, before: Array | None) -> None:
-        """Noise at every smaller size, for `truncate`; learned from some rows."""
+        """Learn the noise variance of every smaller size from a subset of the rows."""
         module = self._trainer.module
         if not isinstance(module.likelihood, WithNoise) or not module.likelihood.learned:
             return
@@ -197,7 +197,7 @@ class DeterministicAutoencoder(
     def _check_scores_data(self) -> None:
         if not self._has_code_density():
             raise AttributeError(
-                "data_score_samples needs a prior that has a density: 'gaussian' or 'mixture'; "
+                "data_score_samples needs a prior with a known density, 'gaussian' or 'mixture'; "
                 f"given prior={getattr(self, 'prior', None)!r}."
             )
 
@@ -210,7 +210,7 @@ class DeterministicAutoencoder(
         return self._row_likelihood(), proposal, self._log_code_density(k)
 
     def _learn_proposal(self, X: Array) -> None:
-        """The width of the proposal; of ordered codes at every size, for `truncate`."""
+        """Choose the width of the proposal; for ordered codes, one width for each size."""
         k = self.n_components_
         sizes = [k] if self._architecture.latent_growth is None else range(1, k + 1)
         likelihood = self._trainer.module.likelihood
@@ -237,7 +237,7 @@ class DeterministicAutoencoder(
 
     @available_if(orders_codes)
     def reconstruction_path(self, X: ArrayLike) -> Array:
-        """Reconstruction errors with the first 1, 2, ..., n_components codes.
+        """Reconstruction errors of the models with 1, 2, ..., n_components codes.
 
         Parameters
         ----------
@@ -247,9 +247,10 @@ class DeterministicAutoencoder(
         Returns
         -------
         errors : ndarray of shape (n_components,)
-            Squared error of a row, summed over its seen features and averaged over rows,
-            in squared units of X; of a category, that of one column for each level, which is 1
-            for the level of the row and else 0, beside the probability of the level.
+            Squared error in squared units of X, summed over the observed features of a row and
+            averaged over rows. For a categorical column it is the sum over its levels of the
+            squared difference between the indicator of the level (0 or 1) and its predicted
+            probability.
 
         Raises
         ------
@@ -302,7 +303,7 @@ class DeterministicAutoencoder(
         return self._map_rows(data, compute, self.n_features_in_)
 
     def _generate(self, Z: Array, rng: np.random.RandomState, noise: bool) -> Array:
-        """Draws from p(x|z), or its means."""
+        """Draws from p(x|z), or with noise=False its means."""
         if not noise:
             return self._decode(Z)
         module, generator = self._trainer.module, self._trainer.generator(rng)
@@ -311,7 +312,7 @@ class DeterministicAutoencoder(
     # ---------------------------------------------------------------------------- files
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        rows = state.get("_proposal_rows")  # in files of versions that chose the width later
+        rows = state.get("_proposal_rows")  # in files of earlier versions
         super().__setstate__({n: value for n, value in state.items() if n != "_proposal_rows"})
         if rows is not None and self._proposal_tau is None:
             self._learn_proposal(rows)

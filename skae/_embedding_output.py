@@ -1,4 +1,4 @@
-"""`transform` of models whose codes are indices, with a choice of what it gives."""
+"""`transform` that returns indices or vectors, for models whose codes are indices."""
 
 from typing import Any
 
@@ -11,33 +11,33 @@ from skae._utils.validation import StrOptions
 
 
 class EmbeddingOutputMixin:
-    """`transform` with a choice of what it gives.
+    """`transform` with a parameter `output`.
 
-    It stands in a class of its own, as scikit-learn names the columns of whatever a
-    `transform` returns that is defined in the body of an estimator.
+    It is a class of its own because scikit-learn adds column names to the result of every
+    `transform` that is defined in the body of an estimator class.
     """
 
     def transform(self: Any, X: ArrayLike, output: str = "indices") -> Any:
-        """Encode rows as integers, or as the vectors that these stand for.
+        """Encode rows as indices of the codebook, or as the vectors with these indices.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Rows to encode.
         output : {"indices", "embedding"}, default="indices"
-            Indices of codes, or the vectors of the codebook that the decoder reads.
+            Whether to return indices, or the vectors of the codebook that the decoder reads.
 
         Returns
         -------
         Z : ndarray of shape (n_samples, n_components * n_quantizers), int64, or \
                 (n_samples, n_components * code_dim), float32
-            Position by position: its indices, one for each quantizer; or its vector. A data
-            frame under `set_output`.
+            Codes of the rows, one position after the other. Each position has one index for
+            each quantizer, or one vector. `set_output` makes the result a data frame.
 
         Raises
         ------
         ValueError
-            If `output` is neither.
+            If `output` is not one of the allowed values.
         """
         self._check_argument("output", output, [StrOptions({"indices", "embedding"})])
         if output == "indices":
@@ -49,7 +49,7 @@ class EmbeddingOutputMixin:
         return self._to_frame(vectors, X, names)
 
     def _embed(self: Any, X: NDArray[Any]) -> NDArray[np.float32]:
-        """Vectors of the codes of rows, (n, n_components * code_dim)."""
+        """Vectors of the codes of the rows, (n, n_components * code_dim)."""
         module, width = self._trainer.module, self._architecture.n_decoded
         return self._map_rows(
             Data(X), lambda batch: module.quantise(batch.x).value.flatten(1), width

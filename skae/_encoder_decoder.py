@@ -1,4 +1,4 @@
-"""EncoderDecoder: what every autoencoder of an encoder and a decoder network has in common."""
+"""EncoderDecoder: the base class of autoencoders with an encoder and a decoder network."""
 
 import warnings
 from dataclasses import replace
@@ -23,12 +23,12 @@ from skae._training.data import Dataset, some_of
 from skae._training.trainer import TRAINING_CONSTRAINTS
 from skae._utils.validation import Interval, StrOptions
 
-# From how many rows the loadings of likelihoods without a closed form are learned.
+# Number of rows from which the linear start is fitted for likelihoods without a closed form.
 _LOADING_ROWS = 2048
 
 
 def channels_first_advice(image_shape: Any) -> str:
-    """What to do about a shape whose channels seem to come last; empty if they do not."""
+    """Advice for an image_shape whose channels seem to come last; empty otherwise."""
     first, second, last = map(int, image_shape)
     if last not in (1, 3, 4) or min(first, second) <= 4:
         return ""
@@ -40,7 +40,7 @@ def channels_first_advice(image_shape: Any) -> str:
 
 
 class EncoderDecoder(NetworkAutoencoder):
-    """An autoencoder of two networks, which are built from parameters or the user's own."""
+    """An autoencoder with two networks, built-in ones or the user's own."""
 
     _Architecture: ClassVar[type[EncoderDecoderArchitecture]] = EncoderDecoderArchitecture
 
@@ -95,19 +95,20 @@ class EncoderDecoder(NetworkAutoencoder):
                 )
             if not sizes:
                 raise ValueError(
-                    "hidden_layer_sizes=() has no channels: network='conv' needs one or more."
+                    "hidden_layer_sizes=() is not allowed with network='conv', which needs at "
+                    "least one layer."
                 )
         has_location = has_kinds(self.likelihood) or LIKELIHOODS[self.likelihood].location
         if self.out_activation != "identity" and not has_location:
             raise ValueError(
-                f"out_activation={self.out_activation!r} goes with likelihood='gaussian' or "
-                f"'laplace'; {self.likelihood!r} has its own, given the output as logits or log "
-                "rates."
+                f"out_activation={self.out_activation!r} can be set for likelihood='gaussian' and "
+                f"'laplace' only. For likelihood={self.likelihood!r} it must be 'identity', "
+                "because the output of the decoder is read as logits or log rates."
             )
         if self.noise_variance != "scalar" and not has_location:
             raise ValueError(
-                f"noise_variance={self.noise_variance!r} goes with likelihood='gaussian' or "
-                f"'laplace'; {self.likelihood!r} has no noise variance."
+                f"noise_variance={self.noise_variance!r} can be set for likelihood='gaussian' and "
+                f"'laplace' only; {self.likelihood!r} has no noise variance."
             )
 
         obstacle = self._obstacle_to_linear_start()
@@ -115,21 +116,21 @@ class EncoderDecoder(NetworkAutoencoder):
             raise ValueError(f"init='linear' needs {obstacle} Set init=None or 'random'.")
 
     def _check_parameters_of_tables(self) -> None:
-        """Raise for parameters that go with one likelihood for all columns alone."""
+        """Raise for parameters that cannot be combined with a likelihood for each column."""
         for name, usual in (("out_activation", "identity"), ("network", "mlp")):
             if (value := getattr(self, name)) != usual:
                 raise ValueError(
-                    f"{name}={value!r} goes with one likelihood for all columns; with likelihood="
-                    f"{self.likelihood!r} it must be {usual!r}."
+                    f"{name}={value!r} cannot be combined with a likelihood for each column. With "
+                    f"likelihood={self.likelihood!r} it must be {usual!r}."
                 )
         if self.image_shape is not None:
             raise ValueError(
-                f"image_shape={self.image_shape!r} goes with one likelihood for all columns; with "
-                f"likelihood={self.likelihood!r} it must be None."
+                f"image_shape={self.image_shape!r} cannot be combined with a likelihood for each "
+                f"column. With likelihood={self.likelihood!r} it must be None."
             )
 
     def _obstacle_to_linear_start(self) -> str | None:
-        """What a linear start needs and has not; None if there is nothing."""
+        """The requirement of a linear start that is not met; None if all are met."""
         if self.network != "mlp":
             return f"network='mlp', given {self.network!r}."
         if self._has_own_networks():
@@ -144,7 +145,7 @@ class EncoderDecoder(NetworkAutoencoder):
             self._begin_linearly(rows, train)
 
     def _begin_linearly(self, rows: Dataset, train: Tensor) -> None:
-        """Let the networks begin as PCA's maps of the training rows, where something varies."""
+        """Initialise the networks as the linear maps of PCA, unless all training rows are equal."""
         module, architecture = self._trainer.module, self._architecture
         networks = (module.encoder, module.decoder)
         ranks = [rank_held(network, architecture.activation) for network in networks]
@@ -157,7 +158,7 @@ class EncoderDecoder(NetworkAutoencoder):
         )
         if model is None:
             return
-        if architecture.columns is None:  # of a table the columns have each a floor of their own
+        if architecture.columns is None:  # columns of tables have separate floors
             floor = model.noise_floor(architecture.noise_variance == "per_feature")
             self._architecture = replace(architecture, noise_floor=floor)
             module.architecture = self._architecture
@@ -172,7 +173,7 @@ class EncoderDecoder(NetworkAutoencoder):
                 self._settle_start(rows, train)
 
     def _settle_start(self, rows: Dataset, train: Tensor) -> None:
-        """Let the noise begin at what the linear start leaves of training rows, if there is one."""
+        """Initialise the noise variance from the residuals of the linear start, if there is one."""
         module, trainer = self._trainer.module, self._trainer
         if trainer.net.begins_linearly:
             module.eval()
@@ -180,16 +181,16 @@ class EncoderDecoder(NetworkAutoencoder):
             module.settle_noise((batch, module.loss(batch)) for batch in parts)
 
     def _own_listeners(self) -> list[tuple[str, Callback]]:
-        # Early stopping compares with the start by itself, on the rows that it holds out.
+        # Early stopping itself compares with the linear start, on its held-out rows.
         compare = CompareWithStart(restore=not self._trainer.options.early_stopping)
         return [("skae_start", compare), *super()._own_listeners()]
 
     def _check_batches(self, n_train: int) -> None:
-        """Raise where batch normalisation would have no variance to divide by."""
+        """Raise if a batch has one row, for which batch normalisation has no variance."""
         if self.normalization == "batch" and (n_train < 2 or self.batch_size < 2):
             raise ValueError(
-                "normalization='batch' needs two rows or more in a batch; given "
-                f"batch_size={self.batch_size} and {n_train} rows to train on."
+                "normalization='batch' needs at least two rows in a batch, given "
+                f"batch_size={self.batch_size} and {n_train} training rows."
             )
 
     def _given_modules(self) -> tuple[Any, ...]:
@@ -204,7 +205,7 @@ class EncoderDecoder(NetworkAutoencoder):
             "n_components": self._n_latents(),
             "own_networks": self._has_own_networks(),
         }
-        if self.decoder_layer_sizes is None:  # the encoder's, mirrored
+        if self.decoder_layer_sizes is None:  # the encoder's in reverse order
             hidden = layer_sizes("hidden_layer_sizes", self.hidden_layer_sizes)
             fields["decoder_layer_sizes"] = hidden[::-1]
         return fields
@@ -216,7 +217,7 @@ class EncoderDecoder(NetworkAutoencoder):
         return super()._support(as_targets)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__({"init": "random"} | state)  # as models of version 0.1.0 are
+        super().__setstate__({"init": "random"} | state)  # files of 0.1.0 lack it
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -1,4 +1,4 @@
-"""Codes as independent normal numbers, and paths through them."""
+"""Codes transformed to independent standard normal numbers, and paths between them."""
 
 from typing import Any
 
@@ -21,39 +21,41 @@ def _is_autoregressive(model: Any) -> bool:
     settings = vars(model).get("_settings") or settings_of(model, None, None)
     if settings["density"] != "autoregressive":
         raise AttributeError(
-            f"gaussianize needs density='autoregressive', whose conditionals it inverts; given "
-            f"density={model.density!r}."
+            "gaussianize needs density='autoregressive', because it uses the conditional "
+            f"distributions of this density; given density={model.density!r}."
         )
     if not is_one_ordering(settings["orderings"]):
         raise AttributeError(
-            f"gaussianize needs orderings=1: a mean over several has no conditionals; given "
-            f"orderings={model.orderings!r}."
+            "gaussianize needs orderings=1, because an average over several orderings has no "
+            f"conditional distributions; given orderings={model.orderings!r}."
         )
     return True
 
 
 class GaussianizeMixin(LatentPathsMixin):
-    """`gaussianize` and its inverse, for densities whose conditionals are known."""
+    """`gaussianize` and its inverse, for densities with known conditional distributions."""
 
     density_: Any
     _units: CodeUnits
 
     @available_if(_is_autoregressive)
     def gaussianize(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Codes of rows as independent numbers from N(0, 1).
+        """Encode rows and transform the codes to independent standard normal numbers.
 
-        u_i = Phi^-1(F(z_i | z_1, ..., z_{i-1})) with the conditional distribution functions F
-        of the density: if it is that of the codes, u is N(0, I).
+        The transform is u_i = Phi^-1(F(z_i | z_1, ..., z_{i-1})), where F is the conditional
+        distribution function of the density and Phi is that of N(0, 1). If the codes follow the
+        learned density, u follows N(0, I).
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows.
+            Rows to encode.
 
         Returns
         -------
         U : ndarray of shape (n_samples, n_varying_codes), float64
-            One number for each code that varied in training; of a simplex, all but the last.
+            One number for each code that was not constant in training. For codes on a simplex,
+            the last of them is left out.
 
         Raises
         ------
@@ -81,27 +83,27 @@ class GaussianizeMixin(LatentPathsMixin):
 
     @available_if(_is_autoregressive)
     def inverse_gaussianize(self, X: ArrayLike, *, decode: bool = True) -> Any:
-        """Rows of numbers from N(0, 1): the inverse of `gaussianize`.
+        """Rows from standard normal numbers: the inverse of `gaussianize`.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_varying_codes)
             Numbers, as `gaussianize` returns them.
         decode : bool, default=True
-            Return rows; False returns their codes.
+            Whether to return rows. With False, the method returns their codes.
 
         Returns
         -------
         X_new : ndarray of shape (n_samples, n_features), or (n_samples, n_codes) of codes
-            The codes with these conditional quantiles, decoded. A data frame with the columns
-            of the training data, or of the codes, under `set_output`.
+            Decoded rows, or codes with `decode=False`. `set_output` makes them a data frame with
+            the columns of the training data, or of the codes.
 
         Raises
         ------
         AttributeError
             If `density` is not "autoregressive", or there are several `orderings`.
         ValueError
-            If `X` has not one column for each code that varied.
+            If the number of columns of `X` is not that which `gaussianize` returns.
         """
         check_is_fitted(self)
         self._check_argument("decode", decode, ["boolean"])
@@ -109,40 +111,41 @@ class GaussianizeMixin(LatentPathsMixin):
         n_free = self._units.n_free
         if U.shape[1] != n_free:
             raise ValueError(
-                f"X has {U.shape[1]} columns, but inverse_gaussianize expects {n_free}: one for "
-                "each code that varied in training, and for all but one of those of a simplex."
+                f"X has {U.shape[1]} columns, but inverse_gaussianize expects {n_free}, the number "
+                "of codes that were not constant in training (without the last one on a simplex)."
             )
-        # float64, of which rounding to float32 would lose what the inverse has to find again.
+        # float64: after rounding to float32, gaussianize would not return these numbers.
         codes = self._units.codes_of(self.density_.from_normal(U), np.float64)
         if not decode:
             return self._to_frame(codes, X, self.get_feature_names_out())
         return self._rows_out(self._decode(codes), beside=X)
 
     def interpolate(self, x0: ArrayLike, x1: ArrayLike, n: int = 10, *, path: str = "codes") -> Any:
-        """Decode codes on the way from that of one row to that of another.
+        """Decode codes on a path between the codes of two rows.
 
         Parameters
         ----------
         x0 : array-like of shape (n_features,) or (1, n_features)
-            The row whose code the way starts at.
+            Row whose code is the start of the path.
         x1 : array-like of shape (n_features,) or (1, n_features)
-            The row whose code it ends at.
+            Row whose code is the end of the path.
         n : int, default=10
-            How many codes, equally spaced, both ends included.
+            Number of equally spaced codes, including both ends.
         path : {"codes", "gaussianized"}, default="codes"
-            A straight line of codes; or of what `gaussianize` makes of them, which keeps to
-            where codes are likely.
+            Space in which the path is a straight line: the codes themselves, or the numbers that
+            `gaussianize` returns. A path of the second kind stays where codes are likely.
 
         Returns
         -------
         X_path : ndarray of shape (n, n_features)
-            The decoded codes; a data frame with the columns of the training data under
-            `set_output`.
+            The decoded codes. `set_output` makes them a data frame with the columns of the
+            training data.
 
         Raises
         ------
         ValueError
-            If `n` is less than 2, `x0` or `x1` is no row, or codes cannot be gaussianized.
+            If `n` is less than 2, if `x0` or `x1` is not a single row, or if
+            `path="gaussianized"` and the density has no `gaussianize`.
         """
         check_is_fitted(self)
         self._check_argument("path", path, [StrOptions({"codes", "gaussianized"})])

@@ -1,4 +1,4 @@
-"""The Helmholtz machine: layers of binary units that explain rows, and layers that recognise them.
+"""The Helmholtz machine: binary latent units with a generative and a recognition network.
 
 References
 ----------
@@ -15,19 +15,17 @@ J. Bornschein and Y. Bengio (2015). Reweighted wake-sleep. ICLR.
 from collections.abc import Mapping
 from math import ceil
 from numbers import Integral
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from skae._free_energy import FreeEnergyMixin
 from skae._inference.helmholtz import (
-    MAX_UNITS,
-    Enumeration,
     column_scores,
     drawn,
-    drawn_terms,
     importance_bounds,
     wide_type,
 )
@@ -43,146 +41,157 @@ from skae._utils.validation import Interval, StrOptions, private_generator
 Array = NDArray[Any]
 
 _COUNT = Interval(Integral, 1, None, closed="left")
-# Particles of the algorithms that compare some, where none are asked for.
+# Default number of particles of the algorithms that compare several.
 _PARTICLES = 10
-# Draws of units, for each row, where scores are not told how many.
+# Default number of draws of the units for each row in scores.
 _N_IMPORTANCE = 100
-# Draws of h in all, and at most for each row, that the noise is learned from.
+# Draws of h from which the noise variance is learned: in total, and at most for each row.
 _NOISE_DRAWS, _MOST_DRAWS = 10_000, 100
 
 
-class FreeEnergyTerms(NamedTuple):
-    """F = energy - entropy, of every row; nats."""
+class HelmholtzMachine(FreeEnergyMixin, LatentSamplesMixin, NetworkAutoencoder):
+    """Helmholtz machine with layers of binary units, a generative and a recognition network.
 
-    energy: NDArray[Any]
-    entropy: NDArray[Any]
+    The generative network goes from the top layer down to the row,
+    p(x, h) = p(h_L) p(h_{L-1}|h_L) ... p(x|h_1). The recognition network goes from the row up to
+    the top layer, q(h|x) = q(h_1|x) ... q(h_L|h_{L-1}), and approximates p(h|x). The units of a
+    layer are independent given the layer on which they depend, and are 1 with probability
+    σ(W h + b). There are three algorithms to train the networks.
 
+    "wake-sleep" (Hinton et al. 1995) trains each network on draws of the other. In the wake phase,
+    the generative network is fitted to the units that the recognition network draws for the rows.
+    In the sleep phase, the recognition network is fitted to the units from which the generative
+    network drew rows. Each update is a delta rule for one layer (for Gaussian rows times their
+    noise variance); `solver="sgd"` with `momentum=0` gives the rule of the paper. The updates do
+    not minimise a common objective.
 
-class HelmholtzMachine(LatentSamplesMixin, NetworkAutoencoder):
-    """A Helmholtz machine: binary units in layers, with a network down and a network up.
+    "reweighted" (Bornschein & Bengio 2015) draws several particles h for each row from q(h|x) and
+    weights them by w = p(x, h) / q(h|x). The weighted particles train both networks; the
+    recognition network is also trained in a sleep phase. The generative network maximises an
+    importance-weighted lower bound. The cost of training grows with the number of particles. This
+    algorithm usually finds better models than the others.
 
-    Units of a layer are independent given the layer they are drawn from. Generation goes
-    down from the top layer to the row, p(x, h) = p(h_L) p(h_{L-1}|h_L) ... p(x|h_1),
-    recognition up, q(h|x) = q(h_1|x) ... q(h_L|h_{L-1}), each by probabilities σ(W h + b).
-    Three ways to train them:
+    "free-energy" minimises the variational free energy F = E_q[-log p(x, h)] - H(q) with unbiased
+    estimates of its gradient. The gradient of the recognition network is the REINFORCE estimator,
+    in which the other particles of the row give the baseline (Mnih & Gregor 2014).
 
-    "wake-sleep" (Hinton et al. 1995) fits each network to draws of the other: awake,
-    generation to units that rows were recognised as; asleep, recognition to units that a
-    dreamt row was generated from. Its updates are local, a delta rule for each layer (the
-    plain one with `solver="sgd"` and `momentum=0`, for Gaussian rows times their noise
-    variance). They do not descend one objective.
+    Binary units need large weights, and therefore large learning rates. For a few thousand rows,
+    use `learning_rate="cosine"` with a `learning_rate_init` of 0.05 to 0.2. See the page
+    "HelmholtzMachine" of the documentation.
 
-    "reweighted" (Bornschein & Bengio 2015) recognises each row several times and weighs
-    these particles by w = p(x, h) / q(h|x), for both networks awake, and learns asleep, too.
-    Generation ascends an importance-weighted bound. It costs as many times more as there are
-    particles, and finds the better models.
-
-    "free-energy" descends F = E_q[-log p(x, h)] - H(q), with an unbiased gradient: for
-    recognition by REINFORCE, each particle compared with the others.
-
-    Binary units want large weights, and so large rates: with `learning_rate="cosine"`, a
-    `learning_rate_init` of 0.05 to 0.2 for some thousand rows (docs/helmholtz_machine.md).
-
-    A table of numbers, categories, counts and holes goes in as it is, with
-    `likelihood="auto"` or a mapping of its columns; `reconstruct` and `sample` give its
-    columns, types and categories back (docs/mixed_tables.md, "Tables with categories").
+    Tables with numeric, categorical and count columns and missing values can be given directly,
+    with `likelihood="auto"` or a mapping from columns to likelihoods. `reconstruct`, `sample` and
+    `impute` then return tables with the same columns, types and categories. See the page "Tables
+    with categories" of the documentation.
 
     Parameters
     ----------
     n_components : int, default=10
-        Units of the top layer.
+        Number of units of the top layer.
     hidden_layer_sizes : array-like of int or int, default=()
-        Units of the layers between, from the data up.
+        Number of units in each layer between the rows and the top layer, starting at the rows.
     algorithm : {"wake-sleep", "reweighted", "free-energy"}, default="wake-sleep"
-        How the networks are trained.
+        How the networks are trained, as described above.
     n_particles : int, default=None
-        Draws from q(h|x) for each row and step; two or more for "free-energy". None takes 1
-        for "wake-sleep" and 10 for the others.
+        Number of draws from q(h|x) for each row in a training step. "free-energy" needs at least 2.
+        None takes 1 for "wake-sleep" and 10 for the other algorithms.
     likelihood : {"auto", "bernoulli", "gaussian", "categorical"} or mapping, default="auto"
-        p(x|h). "auto" takes "bernoulli" if all values are 0 or 1, and "gaussian", which has a
-        noise variance, otherwise. Where a column holds categories it takes a likelihood for
-        each column by its type; a mapping of column names or indices gives them: also
-        "laplace", "continuous_bernoulli", "poisson".
-        "bernoulli" takes values between 0 and 1, too: as probabilities, from which rows are
-        drawn anew in every epoch. What "auto" took of the first rows holds while `partial_fit`
-        or `warm_start` go on.
+        Likelihood p(x|h) of a row given the first layer of units. With "auto", rows that contain
+        only 0 and 1 get a Bernoulli likelihood; all other rows get a Gaussian likelihood with a
+        noise variance. "bernoulli" also accepts values between 0 and 1. They are taken as
+        probabilities, from which binary rows are drawn in every epoch. For tables, every column has
+        its own likelihood. "auto" chooses it by the type and the values of the column if there is a
+        categorical column; a mapping from column names or indices to likelihoods may also contain
+        "laplace", "continuous_bernoulli" and "poisson"; "categorical" makes all columns
+        categorical. `partial_fit` and `warm_start` keep the likelihood that "auto" chose for the
+        first rows.
     noise_variance : {"scalar", "per_feature"} or float, default="scalar"
-        Variance of the noise, where the likelihood has one: learned, one for all features
-        or one for each, at least 1e-4 of the mean feature variance; or given, in squared
-        units of X. In a table each number has its own, learned, of at least 1e-4 of the variance
-        of its column, or given, as a share of that.
+        Noise variance of the "gaussian" likelihood. It is learned, either one value for all
+        features ("scalar") or one for each ("per_feature"), and is at least 1e-4 times the mean
+        variance of the features; a float fixes it, in squared units of X. In a table every numeric
+        column has its own noise variance. It is learned, and at least 1e-4 times the variance of
+        the column; a float is a fraction of the variance of the column.
     missing : {"mask", "error"}, default="mask"
-        "mask": NaN is a value not seen. It is left out of the likelihood; recognition reads
-        the mean in its place and, if training rows had NaN, beside the row the mask of what
-        was seen. "error": NaN is an error.
+        With "mask", NaN marks a missing value. Missing values are left out of the likelihood. The
+        encoder reads the mean of the feature in their place, and also a mask of the observed values
+        if the training rows had NaN. With "error", NaN raises a ValueError.
     handle_unknown : {"error", "missing"}, default="error"
-        What a category of a table is that `fit` has not seen: an error, or a value not seen.
+        How categories of a table that did not occur in `fit` are handled: "error" raises a
+        ValueError, "missing" treats them as missing values.
     solver : {"adam", "adamw", "sgd"}, default="adam"
         Optimiser.
     alpha : float, default=0.0
-        L2 penalty on weights; for "adamw" the decoupled decay.
+        Strength of the L2 penalty on the weights. For "adamw" it is the decoupled weight decay.
     batch_size : int, default=128
-        Rows per step.
+        Number of rows in each step of the optimiser.
     learning_rate : {"constant", "cosine", "invscaling", "adaptive"}, default="constant"
-        "cosine" rises over a tenth of `max_iter` and falls to zero at its end,
-        "invscaling" falls with the root of the epoch, "adaptive" is divided by 5 when
-        the loss stalls for two epochs.
+        Schedule of the learning rate. "cosine" rises during the first tenth of the epochs and then
+        falls to zero. "invscaling" divides by the square root of the epoch. "adaptive" divides by 5
+        whenever the loss has not improved for two epochs.
     learning_rate_init : float, default=1e-2
-        The largest learning rate.
+        Largest learning rate of the schedule.
     momentum : float in [0, 1), default=0.9
         Nesterov momentum of "sgd".
     max_iter : int, default=200
-        Epochs.
+        Number of epochs.
     tol : float, default=0.0
-        Training ends when the loss has not improved by this, in nats per row, for
-        `n_iter_no_change` epochs; 0 never ends it without early stopping.
+        Training ends when the loss has not improved by `tol` nats per row for `n_iter_no_change`
+        epochs. With 0, training runs for `max_iter` epochs, unless early stopping ends it.
     early_stopping : bool, default=False
-        Watch the loss on rows that are held out, and go back to the best epoch.
+        Whether to hold out rows, to end training when the loss of these rows no longer improves,
+        and to keep the weights of their best epoch.
     validation_fraction : float in (0, 1), default=0.1
-        Share of the rows that early stopping holds out.
+        Fraction of the rows that early stopping holds out.
     n_iter_no_change : int, default=10
-        Epochs that `tol` and early stopping wait for.
+        Number of epochs without improvement after which `tol` or early stopping ends training.
     n_init : int, default=1
-        Number of starts, from other seeds. They are trained as one, and the fit with the best
-        `score` of the training rows (of at most 10,000) is kept. The first is that of `n_init=1`.
+        Number of fits from different seeds. They are trained together, and the one with the best
+        `score` on the training rows (on at most 10,000 of them) is kept. The first uses the same
+        seed as a single fit.
     warm_start : bool, default=False
-        `fit` goes on from the earlier fit.
+        Whether `fit` continues training from the previous fit.
     verbose : int, default=0
-        1 shows one line with the epochs, the losses and the time left.
+        With 1, training shows one line with the epoch, the losses and the remaining time.
     random_state : int, RandomState instance or None, default=None
-        Seed of weights, batches, draws and held-out rows. None takes fresh entropy; the
-        global generators are never touched.
+        Seed of the initial weights, the order of the rows, random draws and the choice of held-out
+        rows. With None, every fit uses new random numbers. The global generators of NumPy and torch
+        are not used.
     device : str, default="auto"
-        "auto", "cpu", "cuda", "cuda:1", "mps"; "auto" takes a GPU if there is one.
+        Device of the network: "cpu", "cuda", "cuda:1", "mps" or "auto". "auto" uses a GPU if there
+        is one.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
-        Of training only; "auto" takes bfloat16 on a GPU that has it, else float32.
+        Floating-point precision in training. "auto" uses bfloat16 on GPUs that support it, and
+        float32 otherwise.
     compile : bool, default=False
-        Compile the loss with torch.compile, which takes up to a minute at first.
+        Whether to compile the loss with torch.compile. Compilation takes up to a minute at the
+        start of training.
     callbacks : list of skorch callbacks, default=None
-        They hear of epochs, and of batches if they listen to them. scikit-learn's
-        callbacks are set by `set_callbacks`; an epoch is a task.
+        skorch callbacks that are called at each epoch, and at each batch if they implement the
+        methods for batches. Use `set_callbacks` for callbacks of scikit-learn, whose tasks are
+        epochs.
 
     Attributes
     ----------
     net_ : skorch.NeuralNet
-        The trained net; its module is `net_.module_`.
+        The trained network as a skorch net. The torch module is `net_.module_`.
     history_ : list of dict
-        Losses of every epoch, nats per row: `train_loss`, the free energy
-        `train_energy + train_neg_entropy`, or for "reweighted" minus the importance-weighted
-        bound; beside it, of those that dream, -log q(h|x) of dreams, `train_sleep`.
+        Losses of each epoch, in nats per row. `train_loss` is the free energy, the sum of
+        `train_energy` and `train_neg_entropy`. For "reweighted" it is the negative
+        importance-weighted bound. Algorithms with a sleep phase also have `train_sleep`, the mean
+        of -log q(h|x) for rows x and units h drawn from the generative network.
     n_iter_ : int
-        Epochs that were trained.
+        Number of epochs of training.
     n_components_ : int
-        Units of the top layer.
+        Number of units of the top layer.
     likelihood_ : {"bernoulli", "gaussian", "mixed"}
-        Which p(x|h) it is; "mixed" of tables.
+        Likelihood in use; "mixed" for tables.
     noise_variance_ : float or ndarray of shape (n_features,)
-        Variance of the noise, in squared units of X; None for likelihoods without. In tables
-        an array, NaN for columns without.
+        Noise variance in squared units of X; None for likelihoods without one. For tables, an array
+        with one value for each column, and NaN for columns without noise variance.
     likelihoods_ : dict of str
-        Of a table: the likelihood of each column, by name or index.
+        Likelihood of each column, by name or index. Only for tables.
     categories_ : dict of ndarray
-        Of a table: the levels of each categorical column, by name or index.
+        Levels of each categorical column, by name or index. Only for tables.
     n_features_in_ : int
         Number of features seen in `fit`.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -190,8 +199,8 @@ class HelmholtzMachine(LatentSamplesMixin, NetworkAutoencoder):
 
     See Also
     --------
-    VAE : With Gaussian latents, through which gradients pass.
-    sklearn.neural_network.BernoulliRBM : Binary units without a direction.
+    VAE : Autoencoder with Gaussian latents.
+    sklearn.neural_network.BernoulliRBM : Undirected model with binary units.
 
     References
     ----------
@@ -300,14 +309,14 @@ class HelmholtzMachine(LatentSamplesMixin, NetworkAutoencoder):
         super()._check_parameters(n_features)
         if self.algorithm == "free-energy" and self.n_particles == 1:
             raise ValueError(
-                "n_particles=1 leaves none to compare with: algorithm='free-energy' needs two or "
-                "more."
+                "n_particles=1 is not allowed with algorithm='free-energy', which compares "
+                "particles with each other. Set n_particles to 2 or more."
             )
         if self.likelihood_ == "bernoulli" and self.noise_variance != "scalar":
-            why = ", as all values are 0 or 1" if self.likelihood == "auto" else ""
+            why = " because all values are 0 or 1" if self.likelihood == "auto" else ""
             raise ValueError(
-                f"noise_variance={self.noise_variance!r} goes with likelihood='gaussian'; it is "
-                f"'bernoulli'{why}, which has no noise variance."
+                f"noise_variance={self.noise_variance!r} can be set for likelihood='gaussian' "
+                f"only. The likelihood is 'bernoulli'{why}, and has no noise variance."
             )
 
     def _begin(
@@ -318,7 +327,7 @@ class HelmholtzMachine(LatentSamplesMixin, NetworkAutoencoder):
         previous: Self | None,
         rng: np.random.RandomState,
     ) -> Data:
-        """Choose the likelihood, where that is left to the rows; then as in the base."""
+        """Choose the likelihood if `likelihood="auto"`; then as in the base class."""
         binary = is_binary(X)
         if "_table" in vars(self):
             self.likelihood_ = "mixed"
@@ -331,21 +340,21 @@ class HelmholtzMachine(LatentSamplesMixin, NetworkAutoencoder):
         return super()._begin(X, sample_weight, y, previous, rng)
 
     def _has_kinds(self, X: Any) -> bool:
-        """With "auto" only where some column is a category: else there is one for all columns."""
+        """Whether each column has its own likelihood: with "auto", if a column is categorical."""
         if self.likelihood != "auto":
             return super()._has_kinds(X)
         return holds_categories(X)
 
     def _check_support(self, low: Tensor, high: Tensor) -> None:
-        """As in the base; where the likelihood was not asked for, say where it comes from."""
+        """As in the base class; the message explains a likelihood that "auto" chose."""
         try:
             super()._check_support(low, high)
         except ValueError as error:
             if self.likelihood != "auto" or "_table" in vars(self):
                 raise
             raise ValueError(
-                f"{error} likelihood='auto' took it, as all values in fit were 0 or 1; fit anew "
-                "with likelihood='gaussian'."
+                f"{error} likelihood='auto' chose it because all values in fit were 0 or 1. Fit "
+                "again with likelihood='gaussian'."
             ) from None
 
     def _derived_fields(self) -> dict[str, Any]:
@@ -371,29 +380,29 @@ class HelmholtzMachine(LatentSamplesMixin, NetworkAutoencoder):
     # ------------------------------------------------------- recognition, generation
 
     def transform(self, X: ArrayLike, layer: str = "top") -> Any:
-        """Probabilities of units, given rows.
+        """Probabilities of the units, given rows.
 
-        Those of the first layer are q(h_1|x). Above it they are propagated: each layer reads
-        the probabilities of the one below in place of its units (mean field), which is no
-        longer the mean of q(h|x).
+        The probabilities of the first layer are the means of q(h_1|x). For each further layer, the
+        recognition network reads the probabilities of the layer below in place of its binary units
+        (mean field). These are therefore approximations of the means of q(h|x).
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows.
+            Rows to encode.
         layer : {"top", "all"}, default="top"
-            Of which layers.
+            Whether to return the top layer or all layers.
 
         Returns
         -------
         Z : ndarray of shape (n_samples, n_components), or tuple of ndarray
-            Of the top layer; with "all" of every layer, from the top down, each
-            (n_samples, n_units).
+            Probabilities of the units of the top layer. With `layer="all"`, a tuple of the
+            probabilities of each layer, (n_samples, n_units), from the top down.
 
         Raises
         ------
         ValueError
-            If a value is impossible under the likelihood, or `layer` is neither.
+            If a value has probability zero under the likelihood, or if `layer` is not allowed.
         """
         rows = self._check_new_rows(X, "transform")
         self._check_argument("layer", layer, [StrOptions({"top", "all"})])
@@ -418,25 +427,25 @@ class HelmholtzMachine(LatentSamplesMixin, NetworkAutoencoder):
         return_layers: bool = False,
         random_state: int | np.random.RandomState | None = None,
     ) -> Any:
-        """Draw rows as `sample` does, and show the units that they were generated from.
+        """Draw rows like `sample`, and optionally return the units that generated them.
 
         Parameters
         ----------
         n_samples : int, default=1
-            How many rows to draw.
+            Number of rows to draw.
         return_layers : bool, default=False
-            Whether to return the units of the layers, too.
+            Whether to return the units of the layers, in addition to the rows.
         random_state : int, RandomState instance or None, default=None
-            Seed of the draw. None takes fresh entropy, so that two calls differ.
+            Seed of the draw. With None, every call draws other rows.
 
         Returns
         -------
         X_new : ndarray of shape (n_samples, n_features)
-            The rows, equal to those of `sample` with the same seed; a data frame under
-            `set_output`.
+            The rows. They equal those of `sample` with the same seed. `set_output` makes them
+            a data frame.
         layers : tuple of ndarray
-            With `return_layers`: units, 0 or 1, of every layer, from the top down, each
-            (n_samples, n_units).
+            Binary units of each layer, (n_samples, n_units), from the top down. Only with
+            `return_layers=True`.
 
         Raises
         ------
@@ -452,137 +461,47 @@ class HelmholtzMachine(LatentSamplesMixin, NetworkAutoencoder):
     # --------------------------------------------------------------------- density
 
     def score_samples(self, X: ArrayLike, *, n_importance: int = 100) -> Array:
-        """Importance-weighted bound on log p(x), in nats.
+        """Importance-weighted lower bound on log p(x), in nats.
 
-        It is log 1/K sum_k p(x, h_k) / q(h_k|x), h_k ~ q(h|x), which on average is at most
-        log p(x), and nearer to it the larger K is; the score of one row may be above. The draws
-        depend on the row alone: it has the same score in every call, beside any other rows.
+        The bound is log 1/K sum_k p(x, h_k) / q(h_k|x) with draws h_k ~ q(h|x). Its expectation is
+        at most log p(x), and approaches log p(x) as K grows; the estimate for a single row may be
+        larger than log p(x). The draws depend only on the fitted model and on the row, so that a
+        row has the same score in every call and beside any other rows.
 
-        Values between 0 and 1 under "bernoulli" count as x log λ + (1 - x) log(1 - λ), the
-        mean of log p(x|h) over rows drawn from them: a bound on the mean of their log p(x).
+        Under "bernoulli", a value x between 0 and 1 contributes x log λ + (1 - x) log(1 - λ), with
+        the mean λ of p(x|h). This is the expected log p(x|h) of binary rows drawn with these values
+        as probabilities, and the score is a bound on the mean log p(x) of such rows.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows to score; of values that are NaN, only those seen count.
+            Rows to score. Missing values (NaN) are ignored.
         n_importance : int, default=100
-            K. 1 is a one-draw estimate of minus the free energy.
+            Number K of draws for each row. K = 1 is an estimate of the negative free energy
+            from one draw.
 
         Returns
         -------
         scores : ndarray of shape (n_samples,)
-            Nats per row.
+            Score of each row in nats.
 
         Raises
         ------
         ValueError
-            If `n_importance` is not a positive integer, or a value is impossible under the
-            likelihood.
+            If `n_importance` is not a positive integer, or if a value has probability zero
+            under the likelihood.
         """
         data = self._to_score(X, "score_samples")
         self._check_argument("n_importance", n_importance, [_COUNT])
         return self._bounds(data, n_importance)
-
-    def free_energy(self, X: ArrayLike, *, n_draws: int | None = 100) -> Array:
-        """Variational free energy F = E_q[-log p(x, h)] - H(q), in nats.
-
-        It is -log p(x) + KL(q(h|x) || p(h|x)), and so never below -log p(x); its estimate by
-        draws may be.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-        n_draws : int or None, default=100
-            Draws of h that expectations are means over; None sums over all states, of
-            machines of up to 20 units.
-
-        Returns
-        -------
-        free_energy : ndarray of shape (n_samples,)
-            Nats per row, float32; with None float64.
-
-        Raises
-        ------
-        ValueError
-            As in `free_energy_terms`.
-        """
-        energy, entropy = self._terms(X, "free_energy", n_draws)
-        return energy - entropy
-
-    def free_energy_terms(self, X: ArrayLike, *, n_draws: int | None = 100) -> FreeEnergyTerms:
-        """The two terms of the free energy, row by row.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-        n_draws : int or None, default=100
-            As in `free_energy`.
-
-        Returns
-        -------
-        terms : FreeEnergyTerms
-            `energy`, E_q[-log p(x, h)], and `entropy`, that of q(h|x); nats.
-
-        Raises
-        ------
-        ValueError
-            If `n_draws` is no positive integer, or None for a machine of more than 20
-            units, or a value is impossible under the likelihood.
-        """
-        return self._terms(X, "free_energy_terms", n_draws)
-
-    def exact_log_likelihood(self, X: ArrayLike) -> NDArray[np.float64]:
-        """log p(x), summed over all states of a machine of up to 20 units.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows; of values that are NaN, only those seen count. Values between 0 and 1
-            under "bernoulli" count as in `score_samples`.
-
-        Returns
-        -------
-        log_likelihood : ndarray of shape (n_samples,)
-            Nats per row, float64.
-
-        Raises
-        ------
-        ValueError
-            If the machine has more than 20 units, or a value is impossible under the
-            likelihood.
-        """
-        data = self._to_score(X, "exact_log_likelihood")
-        self._check_few_units("exact_log_likelihood")
-        with self._trainer.inference():
-            return Enumeration(self._trainer.module).log_likelihoods(self._dataset(data))
-
-    def _terms(self, X: ArrayLike, method: str, n_draws: int | None) -> FreeEnergyTerms:
-        data = self._to_score(X, method)
-        self._check_argument("n_draws", n_draws, [_COUNT, None])
-        module, rows = self._trainer.module, self._dataset(data)
-        with self._trainer.inference(len(data.X) * (n_draws or 1)):
-            if n_draws is None:
-                self._check_few_units(f"{method} with n_draws=None")
-                return FreeEnergyTerms(*Enumeration(module).terms(rows).T)
-            return FreeEnergyTerms(*drawn_terms(module, rows, self._row_draws(n_draws)).T)
 
     def _to_score(self, X: ArrayLike, method: str) -> Data:
         rows = self._check_new_rows(X, method)
         self._check_range(rows)
         return Data(rows)
 
-    def _check_few_units(self, what: str) -> None:
-        n = self._architecture.n_units
-        if n > MAX_UNITS:
-            raise ValueError(
-                f"{what} sums over all states of at most {MAX_UNITS} units; this machine has {n}. "
-                "score_samples bounds log p(x) for any number."
-            )
-
     def _row_draws(self, n_draws: int) -> RowDraws:
-        """Draws of h for any row, the same in every call."""
+        """Draws of h for each row, the same in every call."""
         device, architecture = self._trainer.device, self._architecture
         return RowDraws(
             int(n_draws),
@@ -599,7 +518,7 @@ class HelmholtzMachine(LatentSamplesMixin, NetworkAutoencoder):
         return self._recognised(X, slice(-self.n_components_, None))
 
     def _recognised(self, X: Array, units: slice) -> Array:
-        """Probabilities of some of all units, from the data up."""
+        """Probabilities of a slice of all units; the first units are those next to the rows."""
         self._check_range(X)
         module = self._trainer.module
         width = len(range(self._architecture.n_units)[units])
@@ -637,7 +556,7 @@ class HelmholtzMachine(LatentSamplesMixin, NetworkAutoencoder):
     def _dreamt(
         self, n_samples: int, rng: np.random.RandomState, noise: bool
     ) -> tuple[Array, tuple[Array, ...]]:
-        """Rows, or their means, and the units of the layers, from the top down."""
+        """Rows (or their means) and the units of the layers, from the top down."""
         module, generator = self._trainer.module, self._trainer.generator(rng)
         rows = np.empty((n_samples, self.n_features_in_), dtype=self._architecture.row_dtype)
         layers = [
@@ -671,7 +590,7 @@ class HelmholtzMachine(LatentSamplesMixin, NetworkAutoencoder):
 
 
 def is_binary(X: Array) -> bool:
-    """Whether all values that were seen are 0 or 1."""
+    """Whether all observed values are 0 or 1."""
     if X.dtype == bool:
         return True
     for part in chunks(len(X), X.shape[1] * X.itemsize):

@@ -1,4 +1,4 @@
-"""Missing values filled in from what was seen of their rows."""
+"""Imputation of missing values, given the observed values of the same row."""
 
 from collections.abc import Callable
 from numbers import Integral
@@ -16,7 +16,7 @@ _COUNT = Interval(Integral, 1, None, closed="left")
 
 
 class ImputationMixin(MixedRowsMixin):
-    """`impute`, for networks that leave out of the loss what was not seen."""
+    """`impute`, for networks whose loss leaves out missing values."""
 
     _architecture: Any
 
@@ -27,34 +27,37 @@ class ImputationMixin(MixedRowsMixin):
         *,
         random_state: int | np.random.RandomState | None = None,
     ) -> Any:
-        """Fill in missing values, given those that were seen.
+        """Fill in missing values, given the observed values of the same row.
 
-        A row is encoded from what was seen of it; what was not is the mean of p(x|z) at its
-        code, or draws from there. (A VAE weighs several codes, which is the better guess.)
+        A row is encoded from its observed values. Its missing values become the mean of p(x|z) at
+        this code, or draws from p(x|z). (`VAE.impute` averages over several codes, which is more
+        accurate.)
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows with NaN, null or a mask where a value is missing.
+            Rows in which NaN, null or a mask marks missing values.
         n_draws : int, default=None
-            None fills in means, and of categories the most probable level; a number draws as
-            many completions, noise included, for multiple imputation.
+            With None, missing values become means, or the most probable level of a category.
+            With a number, that many completions of the rows are drawn, including noise, for
+            multiple imputation.
         random_state : int, RandomState instance or None, default=None
-            Seed of the draws; means need none. None takes fresh entropy.
+            Seed of the draws with `n_draws`. With None, every call draws anew.
 
         Returns
         -------
         X_imputed : ndarray of shape (n_samples, n_features), or \
                 (n_draws, n_samples, n_features)
-            The rows with every missing value replaced; those that were seen are returned as they
-            are. Means of a table with kinds come as it came, others as an array, or as a data
-            frame under `set_output`; draws are always an array.
+            The rows with every missing value replaced and all observed values unchanged. With
+            `n_draws` this is always an array, in which categories are indices of levels.
+            Otherwise it is a data frame if `set_output` asks for one; if not, it is an array, or
+            for tables a container of the type of `X`.
 
         Raises
         ------
         ValueError
-            If `n_draws` is not a positive integer or None, or a value is impossible under its
-            likelihood.
+            If `n_draws` is not a positive integer or None, or if a value has probability zero
+            under its likelihood.
         """
         self._check_argument("n_draws", n_draws, [_COUNT, None])
         rows = self._check_new_rows(X, "impute")
@@ -76,14 +79,14 @@ class ImputationMixin(MixedRowsMixin):
         n_draws: int | None,
         guess: Callable[[Array, Array], Array],
     ) -> Any:
-        """The rows as they came, or completions, with guesses where they were not seen.
+        """Rows in the container of X with missing values filled in, or an array of completions.
 
-        `guess` makes of the rows that are incomplete, and of which these are, all their values,
+        `guess` gets the incomplete rows and their indices, and returns all their values,
         (n_draws or 1, n_incomplete, n_features).
         """
         missing = np.isnan(rows) if rows.dtype.kind == "f" else np.zeros(rows.shape, dtype=bool)
         incomplete = np.flatnonzero(missing.any(axis=1))
-        # Seen values stay what they are.
+        # The wider type keeps observed values unchanged.
         wide = np.result_type(rows.dtype, self._architecture.row_dtype)
         filled = np.repeat(rows[None].astype(wide), n_draws or 1, axis=0)
         if len(incomplete):

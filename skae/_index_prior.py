@@ -1,4 +1,4 @@
-"""The prior p(k) of an estimator whose codes are indices: learned, drawn from, and saved."""
+"""Learning, sampling and saving of the prior p(k), for estimators whose codes are indices."""
 
 import copy
 import warnings
@@ -33,28 +33,28 @@ Indices = NDArray[np.int64]
 
 
 class IndexPriorMixin(LatentSamplesMixin, CodeScoresMixin, NetworkAutoencoder):
-    """A prior over the indices that code a row, learned when the network is trained."""
+    """A prior over the indices of a row, which is learned after the network."""
 
     _architecture: VQVAEArchitecture
     _prior: UniformPrior | IndependentPrior | AutoregressivePrior
 
-    # For type checkers, which know no parameters of subclasses.
+    # Parameters of subclasses, declared for type checkers.
     prior_learning_rate_init: float
     prior_max_iter: int | None
     max_iter: int | None
 
     @abstractmethod
     def _codebooks(self) -> Tensor:
-        """What the indices stand for, (n_quantizers, n_codes, code_dim)."""
+        """Entries of the codebooks, (n_quantizers, n_codes, code_dim)."""
 
     @abstractmethod
     def _unseen(self, n_rows: int) -> Tensor | None:
-        """Of the rows that the network was just trained on, those that were kept from it."""
+        """Indices of the rows that were held out when the network was trained; None without any."""
 
     def _learn_frequencies(self, codes: Indices, row_weight: Array | None, weight: float) -> Array:
-        """The prior as far as frequencies make it; these, (n_indices, n_codes).
+        """Learn the prior from frequencies, and return the frequencies, (n_indices, n_codes).
 
-        `weight` is what these rows count beside earlier ones.
+        `weight` is the weight of these rows relative to all rows so far.
         """
         n_values, unseen = self._architecture.codebook_size, self._unseen(len(codes))
         shares: Array = index_counts(codes, row_weight, n_values) / len(codes)
@@ -78,8 +78,11 @@ class IndexPriorMixin(LatentSamplesMixin, CodeScoresMixin, NetworkAutoencoder):
         return shares
 
     def _of_prior(self) -> dict[str, Any]:
-        """What the causal network is made of, and how it is trained: as the networks, but at
-        its own rate, and until held-out rows gain nothing."""
+        """Arguments of the causal network and of its training.
+
+        Training has the options of the main network, except for its own learning rate, and always
+        uses early stopping.
+        """
         options = replace(
             TrainingOptions.of(self),
             learning_rate_init=self.prior_learning_rate_init,
@@ -106,8 +109,9 @@ class IndexPriorMixin(LatentSamplesMixin, CodeScoresMixin, NetworkAutoencoder):
             self._prior.partial_fit(codes, data.weight)
         elif self.net_.interrupted_:
             warnings.warn(
-                "Training was interrupted, and the prior over codes not trained: it is as it was, "
-                "at first the frequencies of the codes. fit with warm_start=True goes on.",
+                "Training was interrupted before the prior over codes was trained. The prior is "
+                "that of the previous fit, or the frequencies of the codes in a first fit. To "
+                "continue training, call fit with warm_start=True.",
                 UserWarning,
                 stacklevel=2,
             )
@@ -126,7 +130,7 @@ class IndexPriorMixin(LatentSamplesMixin, CodeScoresMixin, NetworkAutoencoder):
 
     @property
     def prior_net_(self) -> Net:
-        """The net of the "autoregressive" prior."""
+        """Trained network of the "autoregressive" prior."""
         prior = vars(self).get("_prior")
         if not isinstance(prior, AutoregressivePrior):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute 'prior_net_'")
@@ -134,7 +138,7 @@ class IndexPriorMixin(LatentSamplesMixin, CodeScoresMixin, NetworkAutoencoder):
 
     @property
     def prior_history_(self) -> list[dict[str, Any]]:
-        """The losses of the prior in every epoch, nats per row."""
+        """Losses of the prior in each epoch, in nats per row."""
         return self.prior_net_.history
 
     def _log_code_prob(self, Z: Array) -> NDArray[np.float32]:
@@ -160,7 +164,7 @@ class IndexPriorMixin(LatentSamplesMixin, CodeScoresMixin, NetworkAutoencoder):
         return new
 
     def __getstate__(self) -> dict[str, Any]:
-        """The prior as arrays, too."""
+        """State that includes the prior as arrays."""
         state = super().__getstate__()
         match state.pop("_prior", None):
             case AutoregressivePrior() as prior:

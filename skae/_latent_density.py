@@ -1,4 +1,4 @@
-"""LatentDensityEstimator: any autoencoder becomes a generative model, by a density of its codes.
+"""LatentDensityEstimator: a density of the codes makes any autoencoder a generative model.
 
 References
 ----------
@@ -50,6 +50,7 @@ from skae._densities.wrapped_estimators import (
     wrapped_fit,
 )
 from skae._gaussianize import GaussianizeMixin
+from skae._given_codes import GivenCodesMixin
 from skae._inference.bounds import (
     LogPrior,
     Proposal,
@@ -61,7 +62,6 @@ from skae._latent_samples import CodeScoresMixin
 from skae._linear.moments import scaled_weight
 from skae._modules.architecture import layer_sizes
 from skae._modules.latent_density import import_zuko
-from skae._nn.priors import draw_from
 from skae._training.callbacks import Tasks, check_callbacks, check_listeners
 from skae._training.net import Net
 from skae._training.optimizers import MATRIX_OPTIMIZER, OPTIMIZERS
@@ -75,7 +75,6 @@ from skae._utils.validation import (
     StrOptions,
     check_weight,
     fit_context,
-    private_generator,
 )
 from skae._utils.versions import is_of_other_versions
 from skae._wrapped_autoencoder import WrappedAutoencoderMixin
@@ -84,12 +83,12 @@ Array = NDArray[Any]
 
 
 class _ScoreKind:
-    """ "log_likelihood" where codes are the rows themselves, else "latent"."""
+    """ "log_likelihood" if the codes are the rows themselves, otherwise "latent"."""
 
     def __get__(self, model: Any, owner: type) -> str:
         if model is None:
             return "latent"
-        if "autoencoder_" in vars(model):  # a fitted model stays what it is
+        if "autoencoder_" in vars(model):  # of a fitted model
             return "log_likelihood" if model.autoencoder_ is None else "latent"
         own = model.autoencoder is None and model.n_components is None
         return "log_likelihood" if own else "latent"
@@ -101,155 +100,170 @@ def _can_stream(model: "LatentDensityEstimator") -> bool:
     learns = frozen or hasattr(autoencoder, "partial_fit")
     if not learns or not isinstance(model.density, str):
         raise AttributeError(
-            "partial_fit needs an autoencoder that has one, as LinearAE (which is PCA) and "
-            "IncrementalPCA, or that was fitted before and is in FrozenEstimator; and "
-            f"density='autoregressive' or 'flow'. Given autoencoder={autoencoder!r} and "
-            f"density={model.density!r}."
+            "partial_fit needs density='autoregressive' or 'flow', and an autoencoder that has "
+            "partial_fit (such as LinearAE or IncrementalPCA) or that is fitted and wrapped in "
+            f"FrozenEstimator; given autoencoder={autoencoder!r} and density={model.density!r}."
         )
     return True
 
 
 class LatentDensityEstimator(
+    GivenCodesMixin,
     DataScoresMixin,
     CodeScoresMixin,
     GaussianizeMixin,
     WrappedAutoencoderMixin,
     CallbackParametersMixin,
 ):
-    """Any autoencoder as a generative model: a density of its codes, learned after it.
+    """Generative model of any autoencoder and a density of its codes.
 
-    Nothing is asked of the codes while the autoencoder learns; then p(z) is estimated from
-    them. By default it factorises as p(z) = prod_i p(z_i | z_1, ..., z_{i-1}), where each
-    conditional is a mixture of Gaussians whose parameters a dilated causal convolution gives.
-    `transform` and `inverse_transform` are the autoencoder's, `sample` decodes codes drawn
-    from p(z), and `score_samples` is log p(z), nats, exact.
+    First, the autoencoder is fitted without any constraint on its codes. Then the density p(z) of
+    the codes of the training rows is estimated. By default it factorises as
+    p(z) = prod_i p(z_i | z_1, ..., z_{i-1}). Each conditional is a mixture of Gaussians, whose
+    parameters are the output of a dilated causal convolutional network. `transform` and
+    `inverse_transform` are those of the autoencoder, `sample` decodes codes drawn from p(z), and
+    `score_samples` returns the exact log p(z) in nats.
 
-    A score of codes ranks densities of the same codes and nothing else: it grows as codes
-    shrink. Without an autoencoder codes are the rows themselves, and it is log p(x).
-    `data_score_samples` scores rows where the autoencoder has a p(x|z).
+    The scores log p(z) compare densities of the same codes only, because they grow when codes
+    become smaller. Without an autoencoder, the codes are the rows, and the score is log p(x).
+    `data_score_samples` scores rows by a bound on log p(x), for autoencoders with a likelihood
+    p(x|z).
 
     Parameters
     ----------
     autoencoder : estimator, default=None
-        Anything with `fit`, `transform` and `inverse_transform`, such as one of skae's,
-        PCA, KernelPCA(fit_inverse_transform=True), NMF or a Pipeline of them. It is cloned
-        and fitted to all rows, also to those that early stopping holds out; wrapped in
-        :class:`~sklearn.frozen.FrozenEstimator` it is used as it is. None takes rows as
-        codes. Codes have to be real: VQVAE, whose codes are integers, has a prior of its
-        own. One with likelihoods of its own for each column, as VAE(likelihood="auto"), itself
-        or in FrozenEstimator, is given tables as they are, and what it decodes comes out as
-        its own rows do.
+        Estimator with `fit`, `transform` and `inverse_transform`: an estimator of skae, PCA,
+        KernelPCA(fit_inverse_transform=True), NMF, or a Pipeline of such estimators. It is cloned
+        and fitted to all rows, including those that early stopping holds out. Wrapped in
+        :class:`~sklearn.frozen.FrozenEstimator`, it is used without fitting. With None, the codes
+        are the rows. The codes must be real numbers; VQVAE, whose codes are indices, has its own
+        prior. An autoencoder that accepts tables, such as VAE(likelihood="auto"), also makes this
+        estimator accept tables; decoded rows are then tables.
     n_components : int, default=None
-        The `n_components` of the autoencoder, or of the last step that has one; None leaves
-        it as it is. Given without an autoencoder, that is a :class:`LinearAE`, which is PCA.
+        Number of codes. It sets the parameter `n_components` of the autoencoder, or of the last
+        step of a Pipeline that has one. None does not change the autoencoder. If it is given
+        without an autoencoder, the autoencoder is a :class:`LinearAE`, that is, PCA.
     density : {"autoregressive", "flow"} or estimator, default="autoregressive"
-        p(z): the causal mixture density; a neural spline flow of the package zuko (Durkan et
-        al. 2019); or a scikit-learn density, which is cloned and fitted to the codes as they
-        are, such as GaussianMixture, BayesianGaussianMixture or KernelDensity. What follows is
-        about the first two; what is set for a density that does not use it is an error.
+        Density p(z). "autoregressive" is the causal mixture density described above. "flow" is a
+        neural spline flow of the package zuko (Durkan et al. 2019). An estimator such as
+        GaussianMixture, BayesianGaussianMixture or KernelDensity is cloned and fitted to the codes.
+        The parameters after `support` are for the first two; a parameter that the density does not
+        use must keep its default, otherwise `fit` raises a ValueError.
     support : {"auto", "nonnegative", "simplex"}, pair (low, high) or None, default="auto"
-        Which codes there can be: those that are not negative; those of a simplex, which are
-        not negative and have the sum 1; those between two numbers, or two array-likes of
-        shape (n_codes,) with one for each code, where -inf and inf are no bounds; None, any.
-        The density is one on the support, where all codes that are drawn lie; elsewhere
-        log p(z) is -inf. "auto" finds the support in training codes (see Notes); without an
-        autoencoder it is None.
+        Set of possible codes. "nonnegative" means codes that are not negative. "simplex" means
+        codes that are not negative and have the sum 1. A pair means codes between `low` and `high`,
+        which are numbers or array-likes of shape (n_codes,); -inf and inf mean no bound. None means
+        all real numbers. All drawn codes lie in the support, and log p(z) is -inf outside of it.
+        "auto" finds the support from the training codes (see Notes); without an autoencoder it
+        means None.
     n_mixture : int, default=None
-        Components of each conditional, for "autoregressive". None takes 16 in a fit on fewer
-        than 5000 rows, else 30.
+        Number of components of each conditional mixture of "autoregressive". None takes 16 for
+        fewer than 5000 training rows, and 30 otherwise.
     mixture_kind : {"gaussian", "logistic"}, default="gaussian"
-        What they are; logistics have the heavier tails.
+        Distribution of the components. Logistic distributions have heavier tails.
     n_channels : int, default=None
-        Numbers at each position of the causal network; width of the hidden layers of "flow".
-        None takes 32 for "autoregressive" in a fit on fewer than 5000 rows, else 64.
+        Number of channels of the causal network, or number of units in the hidden layers of "flow".
+        None takes 32 for "autoregressive" with fewer than 5000 training rows, and 64 otherwise.
     filter_size : int, default=2
-        Positions that a causal convolution reads.
+        Number of positions that each causal convolution reads.
     dilations : array-like of int, default=None
-        Their distances, one residual block for each; none, an empty list, leaves each
-        conditional to the map and the number before; None takes the powers of `filter_size`
-        until the last position reads the first.
+        Dilation of the convolution in each residual block. None takes powers of `filter_size`,
+        until the output for the last code depends on the first code. With an empty list there are
+        no residual blocks, and each conditional depends on the previous code and on
+        `input_transform` only.
     position_embedding : bool, default=False
-        Tell the network at which position it is, by a learned vector.
+        Whether the network also gets a learned vector for each position.
     input_transform : {"triangular"} or None, default="triangular"
-        The causal network models a learned triangular map of the codes, which starts where it
-        makes a Gaussian white; or the codes, standardised.
+        Transform of the codes before the causal network. "triangular" is a learned triangular
+        linear map, which is initialised so that it whitens Gaussian codes. With None the codes are
+        standardised.
     divisive_normalization : bool, default=False
-        Read and predict each number in units of a weighted root mean square of those before
-        it, with learned weights: for codes whose sizes go together, as in image patches.
+        Whether to divide each code by a weighted root mean square of the codes before it, with
+        learned weights. This helps if the magnitudes of the codes are dependent, as in image
+        patches.
     orderings : int or array-like of shape (n_orderings, n_codes), default=1
-        How many orderings of the codes p(z) is averaged over; they share the network, of
-        which each training step learns one. The first is that of the codes, the second its
-        reverse, others are random; or those given, as permutations of 0, 1, ....
+        Number of orderings of the codes over which p(z) is averaged. The first is the order of the
+        codes, the second is its reverse, and the others are random. An array gives the orderings as
+        permutations of 0, 1, .... All orderings share one network, and each training step uses one
+        of them.
     weight_averaging : float in [0, 1), default=0.0
-        How much a training step counts beside the one after it in the average of the weights
-        with which the causal network scores and samples; 0 takes the last ones.
+        Decay of an exponential moving average of the weights over training steps. The averaged
+        weights are used for scores and samples. With 0 the final weights are used.
     n_transforms : int, default=3
-        Transformations of "flow".
+        Number of transformations of "flow".
     solver : {"adam", "adamw", "sgd", "lbfgs", "muon"}, default="adam"
-        Optimiser; "lbfgs" takes all rows at once and 20 steps an epoch, and ignores
-        `learning_rate_init`. "muon" orthogonalises the steps of the causal network's
-        weights (Jordan et al. 2024), at five times the rate, and is AdamW for all others;
-        `alpha` is the decoupled decay of both.
+        Optimiser. "lbfgs" uses all rows at once, makes 20 steps in each epoch, and ignores
+        `learning_rate_init`. "muon" orthogonalises the steps of the weight matrices of the causal
+        network (Jordan et al. 2024), with five times the learning rate, and uses AdamW for all
+        other parameters; `alpha` is then the decoupled weight decay.
     alpha : float, default=0.0
-        L2 penalty on weights; for "adamw" the decoupled decay.
+        Strength of the L2 penalty on the weights. For "adamw" it is the decoupled weight decay.
     batch_size : int, default=128
-        Rows per step.
+        Number of rows in each step of the optimiser.
     learning_rate : {"constant", "cosine", "invscaling", "adaptive"}, default="constant"
-        "cosine" rises over a tenth of `max_iter` and falls to zero at its end,
-        "invscaling" falls with the root of the epoch, "adaptive" is divided by 5 when
-        the loss stalls for two epochs.
+        Schedule of the learning rate. "cosine" rises during the first tenth of the epochs and then
+        falls to zero. "invscaling" divides by the square root of the epoch. "adaptive" divides by 5
+        whenever the loss has not improved for two epochs.
     learning_rate_init : float, default=1e-3
-        The largest learning rate.
+        Largest learning rate of the schedule.
     momentum : float in [0, 1), default=0.9
         Nesterov momentum of "sgd".
     max_iter : int, default=None
-        Epochs; None takes 35 for "autoregressive" on fewer than 5000 rows, else 50.
+        Maximum number of epochs. None takes 35 for "autoregressive" with fewer than 5000 training
+        rows, and 50 otherwise.
     tol : float, default=0.0
-        Training ends when the loss has not improved by this, in nats per row, for
-        `n_iter_no_change` epochs; 0 never ends it without early stopping.
+        Training ends when the loss has not improved by `tol` nats per row for `n_iter_no_change`
+        epochs. With 0, training runs for `max_iter` epochs, unless early stopping ends it.
     early_stopping : bool, default=False
-        Watch the loss on rows that are held out, and go back to the best epoch.
+        Whether to hold out rows, to end training when the loss of these rows no longer improves,
+        and to keep the weights of their best epoch.
     validation_fraction : float in (0, 1), default=0.1
-        Share of the rows that early stopping holds out.
+        Fraction of the rows that early stopping holds out.
     n_iter_no_change : int, default=10
-        Epochs that `tol` and early stopping wait for.
+        Number of epochs without improvement after which `tol` or early stopping ends training.
     warm_start : bool, default=False
-        `fit` goes on from the earlier fit: with the density, and with an autoencoder that has
-        `warm_start=True` itself; another one stays as it is.
+        Whether `fit` continues training of the density from the previous fit. The autoencoder is
+        fitted again only if its own `warm_start` is True.
     verbose : int, default=0
-        1 shows one line with the epochs, the losses and the time left.
+        With 1, training shows one line with the epoch, the losses and the remaining time.
     random_state : int, RandomState instance or None, default=None
-        Seed of weights, batches, orderings and held-out rows, and of whatever is wrapped
-        and has none. None takes fresh entropy; the global generators are never touched.
+        Seed of the initial weights, the order of the rows, the orderings and the held-out rows, and
+        of the wrapped estimators that have no seed themselves. With None, every fit uses new random
+        numbers. The global generators of NumPy and torch are not used.
     device : str, default="auto"
-        "auto", "cpu", "cuda", "cuda:1", "mps"; "auto" takes a GPU if there is one.
+        Device of the network: "cpu", "cuda", "cuda:1", "mps" or "auto". "auto" uses a GPU if there
+        is one.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
-        Of training only; "auto" takes bfloat16 on a GPU that has it, else float32.
+        Floating-point precision in training. "auto" uses bfloat16 on GPUs that support it, and
+        float32 otherwise.
     compile : bool, default=False
-        Compile the loss with torch.compile, which takes up to a minute at first.
+        Whether to compile the loss with torch.compile. Compilation takes up to a minute at the
+        start of training.
     callbacks : list of skorch callbacks, default=None
-        They hear of epochs, and of batches if they listen to them. scikit-learn's callbacks
-        are set by `set_callbacks`; an epoch is a task.
+        skorch callbacks that are called at each epoch, and at each batch if they implement the
+        methods for batches. Use `set_callbacks` for callbacks of scikit-learn, whose tasks are
+        epochs.
 
     Attributes
     ----------
     autoencoder_ : estimator or None
         The fitted autoencoder.
     density_ : estimator
-        The fitted density: one of scikit-learn's; or one that a network learned, with
-        `fit`, `score_samples`, `sample` and `partial_fit`. Only then there are `net_` and
-        `history_`.
+        The fitted density: an estimator of scikit-learn, or a trained network with the methods
+        `fit`, `score_samples`, `sample` and `partial_fit`. The attributes `net_` and `history_`
+        exist only for a network.
     net_ : skorch.NeuralNet
-        The trained net; its module is `net_.module_`.
+        The trained network as a skorch net. The torch module is `net_.module_`.
     history_ : list of dict
-        Losses of every epoch, -log p(z) of standardised codes, nats per row; in training
-        that of one ordering, if there are several, at the last weights.
+        Losses of each epoch, -log p(z) of standardised codes in nats per row. With several
+        orderings, the training loss is that of the ordering of each step. It is computed without
+        `weight_averaging`.
     n_iter_ : int
-        Epochs, or iterations of a scikit-learn density, that were trained.
+        Number of epochs of training, or of iterations of a density of scikit-learn.
     support_ : {"nonnegative", "simplex"}, pair (low, high) or None
-        Which codes there can be.
+        Set of possible codes, as given or found.
     n_mixture_, n_channels_ : int
-        Sizes of the network, as given or chosen; where the density uses them.
+        Sizes of the network, as given or chosen, if the density uses them.
     n_components_ : int
         Number of codes.
     n_features_in_ : int
@@ -259,28 +273,28 @@ class LatentDensityEstimator(
 
     See Also
     --------
-    VAE : Learns codes that follow a prior.
-    AdversarialAE : Likewise, by a discriminator.
-    sample_pipeline : Samples a Pipeline that ends in a density.
+    VAE : Autoencoder that learns the codes and their prior together.
+    AdversarialAE : Autoencoder whose codes follow a prior by a discriminator.
+    sample_pipeline : Draw rows from a Pipeline that ends in a density.
 
     Notes
     -----
-    Codes that do not vary in training have no density: they are set aside, scored as if they
-    were not there, and put back into samples.
+    Codes that are constant in training have no density. They do not contribute to scores, and
+    samples contain their constant values.
 
-    Codes are taken to have a bound where several lie on it, as those of NMF on 0, or of units
-    that saturate on 0 and 1 or -1 and 1: at least three of one code, and more of them than on
-    any other number, while no code lies beyond. Codes of NMF always have theirs. Codes that are
-    not negative, and have the sum 1 in every row, are those of a simplex. That codes are merely
-    positive says nothing.
+    With `support="auto"`, a code has a bound if several training codes lie exactly on it, for
+    example on 0 for NMF, or on -1, 0 or 1 for saturated units. There must be at least three of
+    them, more than on any other value, and no code beyond the bound. NMF codes are always bounded
+    by 0. Codes that are not negative and have the sum 1 in each row form a simplex. That all codes
+    are positive is not a reason for a bound.
 
-    Densities read codes that have a support through a smooth map to real numbers, whose
-    derivative is counted. Beside a single bound it is s log(exp(u / s) - 1), with u the distance
-    from it and s 0.3 standard deviations of the code; between two a logit; and a simplex is read
-    as a stick of which each code but the last breaks off a share: its density is one of all
-    codes but the last. Codes on a bound, which have a probability and no density, count as if
-    they were spread evenly over 0.03 standard deviations beside it, and codes that are drawn
-    there are put on it, if more training codes lay on it than there.
+    Codes with a support are mapped to real numbers by a smooth map, and the density takes its
+    derivative into account. For a single bound, the map is s log(exp(u / s) - 1), where u is the
+    distance from the bound and s is 0.3 standard deviations of the code. For two bounds it is a
+    logit. For a simplex it is stick-breaking, and the density is one of all codes but the last.
+    Codes exactly on a bound have a probability and no density. They are treated as if they were
+    distributed uniformly within 0.03 standard deviations of the bound. Drawn codes in this range
+    are set to the bound, if more training codes lay on the bound than in the range.
 
     References
     ----------
@@ -416,7 +430,7 @@ class LatentDensityEstimator(
     # -------------------------------------------------------------------- learning
 
     def _check_parameters(self) -> None:
-        """Raise for parameters that cannot go together."""
+        """Raise for combinations of parameters that are not allowed."""
         check_callbacks(self.callbacks or [], self.early_stopping)
         if self.autoencoder is not None:
             check_autoencoder(self.autoencoder)
@@ -428,13 +442,13 @@ class LatentDensityEstimator(
         check_support(self.support)
         if getattr(unwrapped(self.autoencoder), "conditional", False) is True:
             raise ValueError(
-                f"autoencoder={self.autoencoder!r} is conditional: it decodes codes beside "
-                "targets, which codes alone do not tell. Set conditional=False."
+                f"autoencoder={self.autoencoder!r} is conditional, and cannot decode codes without "
+                "targets. Set conditional=False."
             )
         if self.solver == "lbfgs" and not is_one_ordering(given_orderings(self.orderings)):
             raise ValueError(
-                f"orderings={self.orderings!r} goes with solvers that take steps by batches, each "
-                "of one ordering; given solver='lbfgs'."
+                f"orderings={self.orderings!r} cannot be combined with solver='lbfgs', because "
+                "every step uses one ordering. Set orderings=1 or another solver."
             )
 
     def _fit_model(
@@ -447,7 +461,7 @@ class LatentDensityEstimator(
         told: Any = None,
     ) -> None:
         if isinstance(self.density, str):
-            # What is wrapped is complete then: of two trainings none is kept in part.
+            # Ctrl-C in the fit of the autoencoder must not keep a partly trained one.
             with inside_another_fit():
                 self._fit_network(X, rng, sample_weight, previous, y, told)
         else:
@@ -464,7 +478,7 @@ class LatentDensityEstimator(
         y: Array | None,
         told: Any,
     ) -> None:
-        """`told` is the y that `fit` was given, for scikit-learn's callbacks."""
+        """Fit a network; `told` is the y given to `fit`, for scikit-learn's callbacks."""
         check_listeners(getattr(self, "_skl_callbacks", []))
         n_epochs = n_epochs_for(self.max_iter, self.density, X.shape[0])
         context = self._init_callback_context(max_subtasks=n_epochs)
@@ -481,7 +495,7 @@ class LatentDensityEstimator(
         context.call_on_fit_task_end(estimator=self, X=shown, y=told)
 
     def _network_density(self, previous: Self | None) -> NetworkDensity:
-        """A density that is to be trained: a new one, or one that goes on."""
+        """A density to train: a new one, or a copy of the previous one."""
         options = TrainingOptions.of(self)
         if previous is not None:
             density: NetworkDensity = previous.density_.fork(options)
@@ -501,7 +515,7 @@ class LatentDensityEstimator(
         )
 
     def _finish(self, rows: None, weight: float) -> None:
-        """Nothing follows from the network: it is all there is."""
+        """Nothing else depends on the trained network."""
 
     def _fit_estimator(
         self,
@@ -511,7 +525,7 @@ class LatentDensityEstimator(
         previous: Self | None,
         y: Array | None,
     ) -> None:
-        """Fit a scikit-learn density of the real numbers that codes are read as."""
+        """Fit a density of scikit-learn to the codes, mapped to real numbers."""
         check_takes_weights(self.density, sample_weight)
         z = self._learn_codes(X, sample_weight, y, previous, rng)
         before = None if previous is None else previous.density_
@@ -528,8 +542,7 @@ class LatentDensityEstimator(
         rng: np.random.RandomState,
         streaming: bool = False,
     ) -> NDArray[np.float64]:
-        """Fit the autoencoder and learn in which units its codes are read; the real numbers
-        that those of the rows are read as."""
+        """Fit the autoencoder, learn the map of codes to real numbers, and apply it to the rows."""
         defaults = signature(LatentDensityEstimator).parameters
         check_all_used(self, {name: parameter.default for name, parameter in defaults.items()})
         before = None if previous is None else previous._settings
@@ -555,7 +568,7 @@ class LatentDensityEstimator(
         self.autoencoder_ = autoencoder
         codes = self._encode(X)
         check_codes(self.autoencoder, codes)
-        # What spreads codes that lie on a bound: alike whenever a fit reads them.
+        # Spreads codes that lie on a bound, equally each time a fit maps them.
         noise = np.random.RandomState((self._seed + _epochs_before(previous)) % 2**32)
         if previous is None:
             limits = limits_of(self.support, codes, unwrapped(autoencoder))
@@ -565,17 +578,17 @@ class LatentDensityEstimator(
             self._support = public_support(limits)
             if streaming and np.ptp(codes, axis=0).max() == 0:
                 raise ValueError(
-                    f"The first batch of a stream has {len(codes)} rows with codes that are all "
-                    "alike; it says in which units codes are read. Give two or more rows that "
-                    "differ."
+                    f"The codes of the {len(codes)} rows of the first batch are all equal, but the "
+                    "first batch determines the scale of the codes. Give two or more different "
+                    "rows."
                 )
             self._check_decodes(codes[:1])
         else:
             self._units, self._support = previous._units, previous._support
             if codes.shape[1] != len(self._units.varies):
                 raise ValueError(
-                    f"The autoencoder now has {codes.shape[1]} codes, but training goes on from "
-                    f"{len(self._units.varies)}. Fit anew, with warm_start=False."
+                    f"The autoencoder has {codes.shape[1]} codes, but the density was trained on "
+                    f"{len(self._units.varies)} codes. Set warm_start=False and call fit."
                 )
             self._units.check_constant(codes)
             self._units.check_inside(codes, "autoencoder's new codes")
@@ -585,7 +598,7 @@ class LatentDensityEstimator(
 
     @property
     def net_(self) -> Net:
-        """The trained net of a density that a network learns."""
+        """The trained network of the density."""
         density = vars(self).get("density_")
         if not isinstance(density, NetworkDensity):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute 'net_'")
@@ -593,12 +606,12 @@ class LatentDensityEstimator(
 
     @property
     def n_mixture_(self) -> int:
-        """Components of each conditional."""
+        """Number of components of each conditional."""
         return self._size("n_mixture")
 
     @property
     def n_channels_(self) -> int:
-        """Numbers at each position of the causal network; width of the hidden layers of "flow"."""
+        """Number of channels of the causal network, or of units in hidden layers of "flow"."""
         return self._size("n_channels")
 
     def _size(self, name: str) -> int:
@@ -609,60 +622,36 @@ class LatentDensityEstimator(
 
     @property
     def history_(self) -> list[dict[str, Any]]:
-        """The losses of every epoch, in nats per row."""
+        """Losses of each epoch, in nats per row."""
         return self.net_.history
 
     # ------------------------------------------------------------------- the codes
 
     def _log_density(self, codes: Array) -> NDArray[np.float64]:
-        """log p(z) of codes, nats."""
+        """log p(z) of codes, in nats."""
         return self._units.log_density(self._log_density_of_real(self._units.real(codes)), codes)
 
     def _log_density_of_real(self, real: Array) -> NDArray[np.float64]:
         return np.asarray(self.density_.score_samples(real), dtype=np.float64)
-
-    def _draw_codes(
-        self, n: int, rng: np.random.RandomState, given: ArrayLike | None = None
-    ) -> Array:
-        known = None if given is None else self._given(given, n)
-        if isinstance(self.density_, NetworkDensity):
-            return self._units.codes_of(self.density_.sample(n, rng, known))
-        n_free = self._units.n_free
-        drawn = draw_from(self.density_, n, n_free, rng, name="density", dtype=np.float64)
-        return self._units.codes_of(drawn)
-
-    def _given(self, given: ArrayLike, n: int) -> Array:
-        """The first of the real numbers of n rows, where the first codes are given."""
-        kind = self._settings["density"]
-        if kind != "autoregressive":
-            kind = self.density_ if kind == "own" else kind
-            raise ValueError(f"given goes with density='autoregressive'; this is density={kind!r}.")
-        orderings = self._settings["orderings"]
-        if orderings != 1:
-            raise ValueError(
-                f"given goes with orderings=1, in which the given codes come first; this is "
-                f"orderings={orderings!r}."
-            )
-        return self._units.given(given, n)
 
     @available_if(_can_stream)
     @fit_context
     def partial_fit(
         self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None
     ) -> Self:
-        """Train the density for one epoch over these rows, going on from earlier calls.
+        """Train the density for one epoch over a batch of rows, continuing earlier calls.
 
-        An autoencoder with a `partial_fit` goes on, too; a frozen one stays as it is. The first
-        call fixes the units in which codes are read.
+        An autoencoder with `partial_fit` is updated as well; a frozen one does not change. The
+        first call fixes the scale and the support of the codes.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            A batch of rows, of any length; it is cut into batches of `batch_size`.
+            Rows to train on, any number; they are divided into batches of `batch_size`.
         y : array-like of shape (n_samples,) or (n_samples, n_targets), default=None
-            Targets for an autoencoder that needs them.
+            Targets, for autoencoders that need them.
         sample_weight : array-like of shape (n_samples,), default=None
-            How often each row counts.
+            Weights of the rows, as in `fit`.
 
         Returns
         -------
@@ -672,11 +661,11 @@ class LatentDensityEstimator(
         Raises
         ------
         AttributeError
-            If the autoencoder cannot go on, or the density is one of scikit-learn's.
+            If the autoencoder has no `partial_fit`, or if the density is one of scikit-learn.
         ValueError
-            If the rows are not allowed: in the first call, if their codes are all alike; later,
-            if a code varies that did not in the first. The batch is then as if it had not
-            been given.
+            If the rows are not allowed, if their codes are all equal in the first call, or if a
+            code is not constant that was constant in the first call. The estimator then stays
+            as it was before the call.
         """
         with inside_another_fit(), all_or_nothing(self):
             previous = BaseAutoencoder.__copy__(self) if "density_" in vars(self) else None
@@ -698,96 +687,13 @@ class LatentDensityEstimator(
         scores: Array = self._log_density(Z).astype(Z.dtype)
         return scores
 
-    def sample_latent(
-        self,
-        n_samples: int = 1,
-        *,
-        given: ArrayLike | None = None,
-        random_state: int | np.random.RandomState | None = None,
-    ) -> Array:
-        """Draw codes from p(z).
-
-        Parameters
-        ----------
-        n_samples : int, default=1
-            How many codes to draw.
-        given : array-like of shape (n_given,) or (n_samples, n_given), default=None
-            The first codes, the same for all rows or those of each; the others are drawn
-            given them (`density="autoregressive"` and `orderings=1` only).
-        random_state : int, RandomState instance or None, default=None
-            Seed of the draw. None takes fresh entropy, so that two calls differ.
-
-        Returns
-        -------
-        Z : ndarray of shape (n_samples, n_codes)
-            The codes.
-
-        Raises
-        ------
-        ValueError
-            If `n_samples` is not a positive integer, or `given` are no codes, too many, or go
-            with another density.
-        """
-        self._check_sample_arguments(n_samples, True)
-        return self._draw_codes(n_samples, private_generator(random_state), given)
-
-    def sample(
-        self,
-        n_samples: int = 1,
-        *,
-        given: ArrayLike | None = None,
-        noise: bool = True,
-        random_state: int | np.random.RandomState | None = None,
-    ) -> Any:
-        """Draw codes from their density, and decode them.
-
-        Parameters
-        ----------
-        n_samples : int, default=1
-            How many rows to draw.
-        given : array-like of shape (n_given,) or (n_samples, n_given), default=None
-            The first codes, the same for all rows or those of each; the others are drawn
-            given them (`density="autoregressive"` and `orderings=1` only).
-        noise : bool, default=True
-            Draw from p(x|z), if the autoencoder is itself one of skae's, or frozen; False
-            returns its means.
-        random_state : int, RandomState instance or None, default=None
-            Seed of the draw. None takes fresh entropy, so that two calls differ.
-
-        Returns
-        -------
-        X_new : ndarray of shape (n_samples, n_features)
-            The drawn rows; a data frame with the columns of the training data under
-            `set_output`.
-
-        Raises
-        ------
-        ValueError
-            If `n_samples` is not a positive integer, or `given` are no codes, too many, or go
-            with another density.
-
-        Examples
-        --------
-        >>> from sklearn.datasets import load_digits
-        >>> from skae import LatentDensityEstimator
-        >>> X, _ = load_digits(return_X_y=True)
-        >>> lde = LatentDensityEstimator(n_components=4, max_iter=2, random_state=0).fit(X)
-        >>> first = lde.transform(X[:1])[:, :2]
-        >>> lde.sample(3, given=first, random_state=0).shape
-        (3, 64)
-        """
-        self._check_sample_arguments(n_samples, noise)
-        rng = private_generator(random_state)
-        codes = self._draw_codes(n_samples, rng, given)
-        return self._rows_out(self._generate(codes, rng, noise))
-
     # -------------------------------------------------------------- scores of the data
 
     def _check_scores_data(self) -> None:
         if self._row_likelihood() is None:
             raise AttributeError(
-                "data_score_samples needs an autoencoder with a p(x|z): Autoencoder, "
-                "AdversarialAE or a VAE that is not conditional, itself or in FrozenEstimator; "
+                "data_score_samples needs an autoencoder with a likelihood p(x|z): Autoencoder, "
+                "AdversarialAE or VAE(conditional=False), possibly wrapped in FrozenEstimator; "
                 f"given autoencoder={self.autoencoder!r}."
             )
 
@@ -797,8 +703,7 @@ class LatentDensityEstimator(
         return explains, *self._proposal(self._proposal_tau)
 
     def _proposal(self, tau: float) -> tuple[Proposal, LogPrior]:
-        """Where draws around a code are, and p(z) of them: of codes, or of what is read of
-        those that have bounds."""
+        """The proposal around a code and log p(z), both on real numbers if codes have bounds."""
         units = self._units
         if units.support is None:
             return Proposal(units.stds(), tau), on_arrays(self._log_density)
@@ -808,7 +713,7 @@ class LatentDensityEstimator(
         return Proposal(np.ones(units.n_free), tau, to_real, from_real), log_prior
 
     def _learn_proposal(self, X: Array) -> None:
-        """The width of the proposal, where rows have a p(x|z)."""
+        """Choose the width of the proposal, if the autoencoder has a p(x|z)."""
         explains = self._row_likelihood()
         if explains is not None:
             proposal, log_prior = self._proposal(1.0)
@@ -838,14 +743,14 @@ class LatentDensityEstimator(
     # ----------------------------------------------------------------------- files
 
     def __copy__(self) -> Self:
-        """A copy with a network of its own."""
+        """A copy with its own network."""
         new = super().__copy__()
         if isinstance(vars(self).get("density_"), NetworkDensity):
             new.density_ = copy.copy(self.density_)
         return new
 
     def __getstate__(self) -> dict[str, Any]:
-        """A network and the units of codes as plain values."""
+        """State with the network and the map of codes as plain values."""
         state = super().__getstate__()
         if "_units" in state:
             state["_units"] = self._units.state()
@@ -854,7 +759,7 @@ class LatentDensityEstimator(
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        unknown: dict[str, Any] = {"support": None}  # to files of version 0.1.0
+        unknown: dict[str, Any] = {"support": None}  # files of 0.1.0 lack it
         if is_of_other_versions(state):
             state = without_unused_defaults(state)
         if "_units" in state:
@@ -866,7 +771,7 @@ class LatentDensityEstimator(
         if isinstance(vars(self).get("_units"), dict):
             self._units = CodeUnits.of_state(vars(self)["_units"])
         if (is_old or is_of_other_versions(state)) and "_settings" in self.__dict__:
-            # Fingerprints of other versions cannot be compared with those of today.
+            # Fingerprints of other versions cannot be compared with those of this version.
             self._settings |= fingerprints(self)
         net = self.__dict__.pop("net_", None)
         if net is not None:
@@ -876,6 +781,6 @@ class LatentDensityEstimator(
 
 
 def _epochs_before(previous: LatentDensityEstimator | None) -> int:
-    """How many epochs a network was trained before."""
+    """Number of epochs that the network was trained before."""
     density = None if previous is None else previous.density_
     return density.trainer.n_epochs if isinstance(density, NetworkDensity) else 0

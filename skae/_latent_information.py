@@ -1,4 +1,4 @@
-"""What the latents of a VAE hold: posteriors, the terms of the bound, information."""
+"""Diagnostics of the latents of a VAE: posteriors, terms of the bound, information."""
 
 from abc import abstractmethod
 from math import ceil
@@ -19,24 +19,24 @@ from skae.metrics import active_units
 
 Array = NDArray[Any]
 
-# How many draws may be asked for.
+# Allowed numbers of draws.
 COUNT = Interval(Integral, 1, None, closed="left")
-# A latent is active from this variance of E[z|x] on (Burda et al. 2016).
+# A latent is active if the variance of E[z|x] is above this value (Burda et al. 2016).
 ACTIVE = 0.01
-# Expectations over all rows are taken over about this many draws of z.
+# Approximate number of draws of z in expectations over all rows.
 ALL_DRAWS = 10_000
 
 
 class LatentInformationMixin(NetworkAutoencoder):
-    """What is asked of q(z|x), for models that learn one."""
+    """Methods that describe q(z|x), for models that learn it."""
 
     @abstractmethod
     def _condition_of(self, y: Any, n_rows: int) -> NDArray[np.float32] | None:
-        """What rows are conditioned on."""
+        """Targets of the rows as the decoder reads them."""
 
     @abstractmethod
     def _row_draws(self, n_draws: int) -> RowDraws:
-        """Draws of z for any row, the same in every call."""
+        """Draws of z for each row, the same in every call."""
 
     def posterior(self, X: ArrayLike) -> tuple[Array, Array]:
         """Means and standard deviations of q(z|x).
@@ -44,14 +44,14 @@ class LatentInformationMixin(NetworkAutoencoder):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows.
+            Rows to encode.
 
         Returns
         -------
         means : ndarray of shape (n_samples, n_components)
-            As `transform` gives them.
+            Means of q(z|x), as `transform` returns them.
         stds : ndarray of shape (n_samples, n_components)
-            Standard deviations.
+            Standard deviations of q(z|x).
         """
         check_is_fitted(self)
         module, k = self._trainer.module, self.n_components_
@@ -60,27 +60,28 @@ class LatentInformationMixin(NetworkAutoencoder):
         return both[:, :k], np.exp(both[:, k:] / 2)
 
     def elbo_terms(self, X: ArrayLike, y: Any = None, *, n_draws: int = 100) -> ElboTerms:
-        """The two terms of the evidence lower bound, row by row.
+        """The two terms of the evidence lower bound of each row.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows.
+            Rows to evaluate.
         y : scalar or array-like of shape (n_samples,) or (n_samples, n_targets), default=None
-            As in `score_samples`.
+            Targets of a conditional model, as in `score_samples`.
         n_draws : int, default=100
-            Draws of z that expectations are means over. The divergence
-            from N(0, I) needs none.
+            Number of draws of z for each row, over which expectations are averaged. The KL
+            divergence from N(0, I) is exact and needs no draws.
 
         Returns
         -------
         terms : ElboTerms
-            `reconstruction`, `kl` and `kl_per_latent`, nats.
+            Named tuple of `reconstruction` (E_q log p(x|z)), `kl` and `kl_per_latent`, in nats.
+            The bound is reconstruction - kl.
 
         Raises
         ------
         ValueError
-            As in `score_samples`.
+            For the same reasons as in `score_samples`.
         """
         rows = self._check_new_rows(X, "elbo_terms")
         self._check_argument("n_draws", n_draws, [COUNT])
@@ -92,39 +93,41 @@ class LatentInformationMixin(NetworkAutoencoder):
         return ElboTerms(terms[:, 0], terms[:, 1:].sum(1), terms[:, 1:])
 
     def active_units(self, X: ArrayLike) -> int:
-        """How many latents say something of these rows.
+        """Number of latents that are active for these rows.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows.
+            Rows to encode.
 
         Returns
         -------
         n_active : int
-            Latents whose posterior mean varies over the rows, with a variance above 0.01
-            (Burda et al. 2016).
+            Number of latents whose posterior mean has a variance above 0.01 over the rows (Burda
+            et al. 2016).
         """
         return active_units(self._encode(self._check_new_rows(X, "active_units")), threshold=ACTIVE)
 
     def mutual_information(self, X: ArrayLike, *, n_draws: int | None = None) -> float:
-        """Information that the latents hold about which of these rows they come from.
+        """Mutual information of the rows and their latents.
 
-        It is the mean of KL(q(z|x) || p(z)) over the rows minus KL(q(z) || p(z)), with q(z)
-        the mean of q(z|x) over them: what of the divergence buys knowledge of x (Hoffman &
-        Johnson 2016). At most the logarithm of the number of rows.
+        The mutual information is the mean of KL(q(z|x) || p(z)) over the rows minus KL(q(z) ||
+        p(z)), where q(z) is the mean of q(z|x) over the rows (Hoffman & Johnson 2016). It measures
+        how well the latents identify the row that they were drawn for, and is at most the logarithm
+        of the number of rows.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows. All pairs are compared: time grows with the square of their number.
+            Rows to encode. All pairs of rows are compared, so that the running time grows with
+            the square of their number.
         n_draws : int, default=None
-            Draws of z for each row; None takes as many as make 10,000 in all.
+            Number of draws of z for each row. None takes as many as make 10,000 in total.
 
         Returns
         -------
         information : float
-            Nats.
+            Estimate of the mutual information, in nats.
         """
         self._check_argument("n_draws", n_draws, [COUNT, None])
         means, stds = self.posterior(X)

@@ -1,4 +1,4 @@
-"""Walks through the latent space: between two rows, and along one code."""
+"""Paths through the latent space: between two rows, and along one component of a code."""
 
 from numbers import Integral
 from typing import Any
@@ -18,54 +18,54 @@ class LatentPathsMixin(BaseAutoencoder):
     """`interpolate` and `traverse`, for models whose codes are real numbers."""
 
     def interpolate(self, x0: ArrayLike, x1: ArrayLike, n: int = 10) -> Any:
-        """Decode codes on the straight line between those of two rows.
+        """Decode codes on the straight line between the codes of two rows.
 
         Parameters
         ----------
         x0 : array-like of shape (n_features,) or (1, n_features)
-            The row whose code the line starts at.
+            Row whose code is the start of the line.
         x1 : array-like of shape (n_features,) or (1, n_features)
-            The row whose code it ends at.
+            Row whose code is the end of the line.
         n : int, default=10
-            How many codes, equally spaced, both ends included.
+            Number of equally spaced codes, including both ends.
 
         Returns
         -------
         X_path : ndarray of shape (n, n_features)
-            The decoded codes; a data frame with the columns of the training data under
-            `set_output`.
+            The decoded codes. `set_output` makes them a data frame with the columns of the
+            training data.
 
         Raises
         ------
         ValueError
-            If `n` is less than 2, or `x0` or `x1` is no row.
+            If `n` is less than 2, or if `x0` or `x1` is not a single row.
         """
         check_is_fitted(self)
         return self._rows_out(self._decode(self._line(x0, x1, n)))
 
     def traverse(self, x: ArrayLike, component: int, values: ArrayLike) -> Any:
-        """Decode the code of a row with one of its numbers replaced by others.
+        """Decode the code of a row while one component of the code takes given values.
 
         Parameters
         ----------
         x : array-like of shape (n_features,) or (1, n_features)
-            The row.
+            Row to encode.
         component : int
-            Which number of its code, from 0.
+            Index of the component that changes, from 0.
         values : array-like of shape (n_values,)
-            What it becomes, in turn.
+            Values of this component.
 
         Returns
         -------
         X_path : ndarray of shape (n_values, n_features)
-            The decoded codes; a data frame with the columns of the training data under
-            `set_output`.
+            The decoded codes. `set_output` makes them a data frame with the columns of the
+            training data.
 
         Raises
         ------
         ValueError
-            If there is no such component, `values` are no list of finite numbers, or `x`
-            is no row.
+            If the code has no component `component`, if `values` is not a list of finite
+            numbers, or if `x` is not a single row.
         """
         check_is_fitted(self)
         return self._rows_out(self._decode(self._replaced(x, component, values)))

@@ -1,4 +1,4 @@
-"""Draws of codes from a model's own p(z), and scores of codes by it."""
+"""Sampling of codes from the p(z) of a model, and scores of codes under p(z)."""
 
 from abc import abstractmethod
 from typing import Any
@@ -11,50 +11,51 @@ from skae._utils.validation import private_generator
 
 
 class LatentSamplesMixin(BaseAutoencoder):
-    """`sample_latent`, for models with a p(z) of their own."""
+    """`sample_latent`, for models with a distribution of codes p(z)."""
 
     @abstractmethod
     def _draw_latent(self, n_samples: int, rng: np.random.RandomState) -> NDArray[Any]:
-        """Codes from p(z)."""
+        """Draw codes from p(z)."""
 
     def sample_latent(
         self, n_samples: int = 1, *, random_state: int | np.random.RandomState | None = None
     ) -> NDArray[Any]:
-        """Draw codes from p(z), which `sample` decodes.
+        """Draw codes from p(z). `sample` decodes such codes.
 
         Parameters
         ----------
         n_samples : int, default=1
-            How many times to draw.
+            Number of rows of codes to draw.
         random_state : int, RandomState instance or None, default=None
-            Seed of the draw. None takes fresh entropy, so that two calls differ.
+            Seed of the draw. With None, every call draws other codes.
 
         Returns
         -------
         Z : ndarray of shape (n_samples, n_codes)
-            Codes, as `inverse_transform` takes them: indices (int64) of a VQVAE, units of the top
-            layer (0 or 1) of a HelmholtzMachine.
+            Codes, which `inverse_transform` decodes. For a VQVAE these are indices (int64), and
+            for a HelmholtzMachine the binary units of the top layer.
 
         Raises
         ------
         ValueError
-            If `n_samples` is not a positive integer, or the model was fitted without p(z).
+            If `n_samples` is not a positive integer, or if the model was fitted without p(z).
         """
         self._check_sample_arguments(n_samples, True)
         return self._draw_latent(n_samples, private_generator(random_state))
 
 
 class CodeScoresMixin(BaseAutoencoder):
-    """`score_codes`, for models whose p(z) is learned after their codes."""
+    """`score_codes`, for models that learn p(z) after the codes."""
 
     @abstractmethod
     def _log_code_prob(self, Z: NDArray[Any]) -> NDArray[Any]:
-        """log p(z) of validated codes."""
+        """Compute log p(z) of validated codes."""
 
     def score_codes(self, X: ArrayLike) -> NDArray[Any]:
-        """log p(z) of codes; of indices, -log p / log 2 is the length of their code in bits.
+        """Log-density of codes under p(z), or the log-probability log p(k) of indices.
 
-        What `score_samples` of a VQVAE adds to it is log p(x|z).
+        For a VQVAE, -log p(k) / log 2 is the number of bits that an ideal code for the indices
+        needs, and `score_samples` is log p(x|e_k) + log p(k).
 
         Parameters
         ----------
@@ -64,12 +65,13 @@ class CodeScoresMixin(BaseAutoencoder):
         Returns
         -------
         scores : ndarray of shape (n_samples,)
-            Nats per row.
+            Log-density or log-probability of each row of codes, in nats.
 
         Raises
         ------
         ValueError
-            If `X` has not one column per code, or holds what is no index where codes are some.
+            If the number of columns of `X` is not the number of codes, or if codes are indices
+            and `X` contains values that are not valid indices.
 
         Examples
         --------

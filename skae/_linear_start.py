@@ -1,4 +1,4 @@
-"""The linear model that networks of encoder and decoder begin as."""
+"""The linear model from which encoder and decoder networks are initialised."""
 
 import warnings
 from typing import Any
@@ -15,13 +15,14 @@ from skae._training.threads import blas_threads_for
 
 Array = NDArray[Any]
 
-# Up to so many rows and columns, the axes are eigenvectors; beyond, power iterations find them.
+# With at most this many rows or columns, PPCA uses eigenvectors; otherwise power iterations.
 _CLOSED_FORM_LIMIT = 2_000
-# How much the model is learned from: values, of which a float64 copy is made; products, of which
-# the covariance takes the square of the features from each row, but these rows in any case; and
-# products in a step of EM, where each value of a row with holes costs the square of the size.
+# Limits on the rows from which the linear model is learned: number of values, which are copied to
+# float64; number of products for the covariance, n_rows * n_features**2, which always allows _ROWS
+# rows; and number of products in a step of EM, n_rows * n_features * n_components**2.
 _MOST_VALUES, _MOST_PRODUCTS, _ROWS, _MOST_PRODUCTS_OF_EM = 2**24, 2**32, 4096, 2**31
-# The mean variance in the network's units, which is one unless rounding is all that varies.
+# Smallest mean variance in the units of the network. It is 1 for all rows, unless their variance is
+# only rounding.
 _LEAST_VARIANCE = 1e-3
 
 
@@ -33,9 +34,9 @@ def principal_model(
     *,
     seed: int,
 ) -> PrincipalModel | None:
-    """PPCA of rows, as `PPCA.fit` finds it, in the network's units; None where nothing varies.
+    """Fit PPCA to training rows in the units of the network; None if all rows are equal.
 
-    Of more rows than can be, so many are drawn at random.
+    If there are too many rows, a random subset is used.
     """
     n_features, any_missing = architecture.n_features, architecture.with_mask
     most = min(_MOST_VALUES // n_features, max(_MOST_PRODUCTS // n_features**2, _ROWS))
@@ -56,11 +57,11 @@ def principal_model(
         return None
     solver = "auto" if any_missing or min(X.shape) <= _CLOSED_FORM_LIMIT else "randomized"
     with warnings.catch_warnings(), blas_threads_for(X.size * n_features):
-        warnings.simplefilter("ignore")  # of noise at its floor, and of EM that is cut short
+        warnings.simplefilter("ignore")  # noise at its minimum, EM without convergence
         ppca = PPCA(n_components, solver=solver, random_state=seed)
         try:
             ppca.fit(X, sample_weight=weight)
-        except ValueError:  # a column of which these rows have no value
+        except ValueError:  # a column without observed values in these rows
             return None
     return PrincipalModel(
         ppca.mean_,

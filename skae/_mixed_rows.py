@@ -1,4 +1,4 @@
-"""Rows of a table whose columns have likelihoods of their own, on their way in and out."""
+"""Input and output of tables whose columns have different likelihoods."""
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
@@ -27,7 +27,7 @@ Array = NDArray[Any]
 def write_rows(
     estimator: Any, table: Table, rows: Array, *, like: Any = None, beside: Any = None
 ) -> Any:
-    """Rows of a table as `set_output` of an estimator asks; else as those given, or as in fit."""
+    """Rows of a table in the container of `set_output`, or else of `like`, or else of fit."""
     asked = asked_container(estimator)
     container = table.container if like is None else container_of(like)
     if asked is not None:
@@ -39,14 +39,14 @@ def write_rows(
 
 @contextmanager
 def advised_of_tables(X: Any, likelihood: Any) -> Iterator[None]:
-    """Add to errors of rows that should be numbers what takes text, where there is some."""
+    """Add advice to errors that rows are not numeric, if X has columns of text or categories."""
     try:
         yield
     except ValueError as error:
         with suppress(TypeError, ValueError):
             if holds_categories(X):
                 advice = (
-                    "Columns of text and categories go with likelihood='auto', or a mapping of "
+                    "Columns of text and categories need likelihood='auto', or a mapping from "
                     f"columns to likelihoods; given likelihood={likelihood!r}."
                 )
                 error.args = (f"{str(error).rstrip('.')}. {advice}",)
@@ -55,36 +55,37 @@ def advised_of_tables(X: Any, likelihood: Any) -> Iterator[None]:
 
 @dataclass(frozen=True, eq=False)
 class RowsOfTable:
-    """Rows of numbers that an estimator has made of a table, for one that it holds."""
+    """Rows of a table as numbers, passed from an estimator to the estimator that it wraps."""
 
     table: Table
     rows: Array
 
 
 class TableMixin(BaseAutoencoder):
-    """Tables of numbers, categories and counts as rows: inside, (n, n_columns) numbers.
+    """Estimators of tables with numeric, categorical and count columns.
 
-    A category is the index of its level, NaN is what was not seen.
+    Internally, rows are arrays (n, n_columns) of numbers, in which a category is the index of its
+    level and NaN is a missing value.
     """
 
-    _table: Table  # of what is learned first, where there is one
+    _table: Table  # columns and levels seen in the first fit; absent if X is not a table
 
     @abstractmethod
     def _new_table(self, X: Any) -> Table:
-        """What there is of columns and levels in rows that are to be learned from."""
+        """Columns and levels of training rows."""
 
     @abstractmethod
     def _handles_unknown(self) -> str:
-        """What becomes of levels that `fit` has not seen: "error" or "missing"."""
+        """How levels that did not occur in `fit` are handled: "error" or "missing"."""
 
     @property
     def likelihoods_(self) -> dict[Any, str]:
-        """The likelihood of each column, by name or index."""
+        """Likelihood of each column, by name or index."""
         return self._table_or_error().likelihoods
 
     @property
     def categories_(self) -> dict[Any, Array]:
-        """The levels of categorical columns, by name or index."""
+        """Levels of the categorical columns, by name or index."""
         return self._table_or_error().categories
 
     def _table_or_error(self) -> Table:
@@ -92,24 +93,24 @@ class TableMixin(BaseAutoencoder):
             raise NotFittedError(f"This {type(self).__name__} is not fitted yet: call fit first.")
         if "_table" not in vars(self):
             raise AttributeError(
-                f"This {type(self).__name__} has one likelihood for all columns; those that have "
-                "their own tell them: by a mapping, likelihood='auto' or 'categorical'."
+                f"This {type(self).__name__} has one likelihood for all columns. The attribute "
+                "exists if likelihood is a mapping, 'auto' or 'categorical'."
             )
         return self._table
 
     def _take_previous(self) -> Self | None:
-        """As in the base; where training goes on, it does so with the levels of before."""
+        """As in the base class; with `warm_start` also keep the columns and levels."""
         previous = super()._take_previous()
         if previous is not None and "_table" in vars(previous):
             self._table = previous._table
         return previous
 
     def _check_table(self, X: Any, *, reset: bool, min_rows: int) -> Array:
-        """Rows as numbers; what there is of columns and levels is learned in the first fit."""
+        """Convert rows to numbers; the first fit learns the columns and levels."""
         if isinstance(X, RowsOfTable):
             return self._take_rows(X)
         if sparse.issparse(X) or getattr(X, "ndim", 2) == 1:
-            check_array(X, dtype=None, estimator=self, input_name="X")  # which refuses them
+            check_array(X, dtype=None, estimator=self, input_name="X")  # raises for these
         if "_table" not in vars(self):
             self._table = self._new_table(X)
         validate_data(self, X, reset=reset, skip_check_array=True)
@@ -124,13 +125,13 @@ class TableMixin(BaseAutoencoder):
         if not get_tags(self).input_tags.allow_nan and (holes := np.isnan(rows).any(axis=0)).any():
             name = self._table.names[int(holes.argmax())]
             raise ValueError(
-                f"Input X contains NaN, which is what was not seen, in column {name!r}: fill it "
-                "in, or set missing='mask'."
+                f"Input X contains NaN (missing values) in column {name!r}. Impute them, or set "
+                "missing='mask'."
             )
         return rows
 
     def _take_rows(self, X: RowsOfTable) -> Array:
-        """Rows, and what is known of them, from the estimator that holds this one."""
+        """Take rows, and the table that they are from, from the estimator that wraps this one."""
         self._table = X.table
         self.n_features_in_ = len(X.table.names)
         if all(isinstance(name, str) for name in X.table.names):
@@ -138,24 +139,24 @@ class TableMixin(BaseAutoencoder):
         return X.rows
 
     def _rows_out(self, rows: Any, *, like: Any = None, beside: Any = None) -> Any:
-        """In the container that was given, or else that of training; `set_output` decides first."""
+        """Rows in the container of `set_output`, or else of the input, or else of fit."""
         if "_table" not in vars(self):
             return super()._rows_out(rows, like=like, beside=beside)
         return write_rows(self, self._table, rows, like=like, beside=beside)
 
     def _shown_rows(self, rows: Array) -> Array:
-        """Rows for scikit-learn's callbacks, if there are some, as the public methods read them."""
+        """Rows for scikit-learn's callbacks, in the format of the public methods."""
         return self._as_numbers(rows) if hasattr(self, "_skl_callbacks") else rows
 
     def _as_numbers(self, rows: Array) -> Array:
-        """Rows as arrays of numbers hold them."""
+        """Rows as an array of numbers."""
         if "_table" not in vars(self):
             return rows
         numbers: Array = self._table.write(rows, "numbers")
         return numbers
 
     def __getstate__(self) -> dict[str, Any]:
-        """The table as arrays and plain values."""
+        """State with the table as arrays and plain values."""
         state: dict[str, Any] = super().__getstate__()
         return state | {"_table": state["_table"].as_dict()} if "_table" in state else state
 
@@ -166,14 +167,14 @@ class TableMixin(BaseAutoencoder):
 
 
 class MixedRowsMixin(TableMixin):
-    """Columns with likelihoods of their own, for networks with a parameter `likelihood`."""
+    """Tables whose columns have different likelihoods, for networks."""
 
     likelihood: Any
     handle_unknown: str
     _architecture: Any
 
     def _has_kinds(self, X: Any) -> bool:
-        """Whether the columns of rows that are to be learned from have likelihoods of their own."""
+        """Whether each column of training rows has its own likelihood."""
         return has_kinds(self.likelihood)
 
     def _new_table(self, X: Any) -> Table:
@@ -183,7 +184,7 @@ class MixedRowsMixin(TableMixin):
         return self.handle_unknown
 
     def _check_same_kinds(self, previous: Self) -> None:
-        """Raise if columns would change their likelihoods while training goes on."""
+        """Raise if the likelihood of a column differs from that of the earlier fit."""
         now, before = vars(self).get("_table"), vars(previous).get("_table")
         asked, table = self.likelihood, before or now
         if table is None or (before is not None and isinstance(asked, str) and asked == "auto"):
@@ -195,26 +196,26 @@ class MixedRowsMixin(TableMixin):
         if before is None or kinds != list(before.kinds):
             was = previous._architecture.likelihood if before is None else before.likelihoods
             raise ValueError(
-                f"likelihood={asked!r} gives columns other likelihoods than those that training "
-                f"began with, {was!r}. Fit anew, with warm_start=False."
+                f"likelihood={asked!r} differs from the likelihoods of the earlier fit, {was!r}. "
+                "They cannot change when training continues. Set warm_start=False and call fit."
             )
 
     def _columns(self) -> Columns | None:
-        """Where the columns of the table stand among the network's, if there is one."""
+        """Positions of the columns of the table in the input of the network; None without one."""
         if "_table" not in vars(self):
             return None
         return Columns(self._table.kinds, self._table.n_levels)
 
     def _fields_of_table(self) -> dict[str, Any]:
-        """What the architecture knows of the table, if there is one."""
+        """Fields of the architecture that describe the table, if there is one."""
         if "_table" not in vars(self):
             return {}
         return {"kinds": self._table.kinds, "n_levels": self._table.n_levels}
 
     def _check_new_rows(self, X: Any, method: str) -> Array:
-        """As in the base; of a table a value that its kind cannot have is an error in all methods.
+        """As in the base class; for tables, all methods check values against the likelihoods.
 
-        One likelihood for all columns leaves that to the scores.
+        With one likelihood for all columns, only the scores check values.
         """
         rows: Array = super()._check_new_rows(X, method)
         if "_table" in vars(self):
@@ -223,40 +224,42 @@ class MixedRowsMixin(TableMixin):
 
     @abstractmethod
     def _check_range(self, X: Array) -> None:
-        """Raise for rows that the likelihood cannot score."""
+        """Raise if a value has probability zero under the likelihood."""
 
     # --------------------------------------------------------------------------- scores
 
     @abstractmethod
     def _column_scores(self, data: Data) -> Array:
-        """log p(x_j|z) of every column j of validated rows, or its mean over the codes."""
+        """log p(x_j|z) of each column j of validated rows, or its mean over codes."""
 
     def score_columns(self, X: ArrayLike, y: Any = None) -> Any:
-        """Each column's share of the score, in nats.
+        """Contribution of each column to the score, in nats.
 
-        It is log p(x_j|z) at the code of the row, or its mean over the codes z that the row may
-        have, weighted as in `score_samples`. Shares of a model whose code is a point add up to
-        its score; of others they add up to more, by what the codes cost: the divergence of
-        p(z|x) from p(z), or -log p(k) of discrete codes. As scores, shares may be compared for
-        the same column under the same kind of likelihood only.
+        The contribution of column j is log p(x_j|z) at the code z of the row. For models with a
+        distribution of codes it is the mean of log p(x_j|z) over codes, weighted as in
+        `score_samples`. For models whose code is a point, the contributions of a row add up to its
+        score. For other models their sum is larger than the score by the cost of the codes, which
+        is the KL divergence of the posterior from p(z), or -log p(k) for discrete codes.
+        Contributions can be compared only for the same column and the same kind of likelihood.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Rows to score.
         y : scalar or array-like of shape (n_samples,) or (n_samples, n_targets), default=None
-            For a conditional VAE as in its `score_samples`; others have none.
+            Targets of a conditional VAE, as in its `score_samples`. Must be None otherwise.
 
         Returns
         -------
-        shares : ndarray of shape (n_samples, n_features)
-            Nats per row and column, 0 of what was not seen; a data frame with the columns of
-            the training data under `set_output`.
+        contributions : ndarray of shape (n_samples, n_features)
+            Contributions in nats, 0 for missing values. `set_output` makes them a data frame
+            with the columns of the training data.
 
         Raises
         ------
         ValueError
-            If a value is impossible under its likelihood, or `y` does not fit the model.
+            If a value has probability zero under its likelihood, or if `y` is not what the model
+            was fitted with.
 
         Examples
         --------
@@ -265,8 +268,8 @@ class MixedRowsMixin(TableMixin):
         >>> from skae import Autoencoder
         >>> X, _ = load_iris(return_X_y=True)
         >>> ae = Autoencoder(2, max_iter=5, random_state=0).fit(X)
-        >>> shares = ae.score_columns(X)
-        >>> shares.shape, np.allclose(shares.sum(axis=1), ae.score_samples(X), atol=1e-4)
+        >>> parts = ae.score_columns(X)
+        >>> parts.shape, np.allclose(parts.sum(axis=1), ae.score_samples(X), atol=1e-4)
         ((150, 4), True)
         """
         rows = self._check_new_rows(X, "score_columns")
@@ -276,7 +279,7 @@ class MixedRowsMixin(TableMixin):
         )
 
     def _condition_of(self, y: Any, n_rows: int) -> Any:
-        """What rows are conditioned on, if anything."""
+        """Targets of the rows as the decoder reads them; None for unconditional models."""
         if y is not None:
             raise ValueError(f"y is given, but {type(self).__name__} is not conditional.")
         return None
@@ -284,4 +287,4 @@ class MixedRowsMixin(TableMixin):
     # ---------------------------------------------------------------------------- files
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__({"handle_unknown": "error"} | state)  # as models of 0.1.0 are
+        super().__setstate__({"handle_unknown": "error"} | state)  # files of 0.1.0 lack it

@@ -1,7 +1,7 @@
-"""NetworkAutoencoder: what every autoencoder whose rows a network explains has in common.
+"""NetworkAutoencoder: the base class of autoencoders with a network for p(x|z).
 
-It has a `Trainer`, which owns the network. Here rows become what the network reads, training is
-begun or gone on with, and what follows from the trained network is learned.
+It has a `Trainer`, which owns the network. This class converts rows to the input of the network,
+starts or continues training, and learns quantities that depend on the trained network.
 """
 
 import warnings
@@ -68,40 +68,40 @@ from skae._utils.validation import (
 
 Array = NDArray[Any]
 
-# What the weight of earlier calls is multiplied with when partial_fit sees new rows.
+# Factor by which each call of partial_fit reduces the weight of earlier calls.
 _MEMORY = 0.9
-# Training rows whose scores tell whether a model is of use.
+# Number of training rows whose scores are checked to be finite after training.
 _CHECKED_ROWS = 8
-# Values of rows that are explained in the units of the data.
+# Largest absolute value of rows that are not standardised.
 _LARGEST = 1e15
-# What files of earlier versions call attributes.
+# Names of attributes in files of earlier versions.
 _RENAMED = {"_blueprint": "_architecture", "_own": "_user_modules"}
 
 
 class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParametersMixin):
-    """A network with a likelihood p(x|z) of rows.
+    """An autoencoder with a network for the likelihood p(x|z) of rows.
 
-    Subclasses implement `_make_module`, `_learn_from_outputs` and what is particular to them.
+    Subclasses implement at least `_make_module` and `_learn_from_outputs`.
 
     Attributes
     ----------
     net_ : skorch.NeuralNet
-        The trained net; its module is `net_.module_`.
+        The trained network as a skorch net. The torch module is `net_.module_`.
     history_ : list of dict
-        The losses of every epoch, in nats per row, as skorch records them.
+        Losses of each epoch, in nats per row, in the format of skorch.
     n_iter_ : int
-        Epochs that were trained, in all.
+        Number of epochs of training, including earlier fits that it continues.
     """
 
     _Architecture: ClassVar[type[Architecture]] = Architecture
-    # Epochs that are trained at least, whatever held-out rows tell.
+    # Smallest number of epochs with max_iter=None.
     _least_epochs: ClassVar[int] = 0
 
     _architecture: Any
     _trainer: Trainer
-    _user_modules: tuple[Any, ...]  # those that the network was built of, and their weights
+    _user_modules: tuple[Any, ...]  # the user's own modules in the network
 
-    # For type checkers, which know no parameters of subclasses.
+    # Parameters of subclasses, declared for type checkers.
     hidden_layer_sizes: Any
     missing: str
     n_init: int
@@ -124,76 +124,75 @@ class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParameters
 
     @abstractmethod
     def _make_module(self, generator: torch.Generator) -> TrainableModule:
-        """The network of `_architecture`, with weights drawn from the generator."""
+        """Build the network of `_architecture`, with weights drawn from the generator."""
 
     @abstractmethod
     def _learn_from_outputs(self, rows: Dataset, weight: float) -> Array | None:
-        """Learn what depends on the trained network; the codes of the rows, if all are needed.
+        """Learn quantities that depend on the trained network. May return the codes of all rows.
 
-        `weight` is what these rows count beside what was learned from earlier ones: 1 after
-        `fit`, less within a stream.
+        `weight` is the weight of these rows relative to all rows so far: 1 in `fit`, and less
+        than 1 in a stream.
         """
 
     def _check_parameters(self, n_features: int) -> None:
-        """Raise for parameters that cannot go together."""
+        """Raise for combinations of parameters that are not allowed."""
         layer_sizes("hidden_layer_sizes", self.hidden_layer_sizes)
         check_callbacks(self.callbacks or [], self.early_stopping)
 
     def _derived_fields(self) -> dict[str, Any]:
-        """Fields of the architecture that are not just parameters of the same name."""
+        """Fields of the architecture that are computed from parameters."""
         return {}
 
     def _choose_sizes(self, n_rows: int) -> None:
-        """Choose what parameters leave to the number of rows that training begins with."""
+        """Choose sizes that depend on the number of training rows."""
 
     def _given_modules(self) -> tuple[Any, ...]:
-        """The user's own modules among the parameters."""
+        """The parameters that are the user's own modules."""
         return ()
 
     def _n_latents(self) -> int:
-        """How many codes are asked for."""
+        """Number of codes."""
         return int(self.n_components)
 
     def _learn_condition(
         self, y: Array | None, sample_weight: Array | None, previous: Self | None
     ) -> NDArray[np.float32] | None:
-        """The targets as what the decoder reads, (n_rows, n_conditions); what there are is
-        learned in the first fit."""
+        """Targets as columns for the decoder, (n_rows, n_conditions); the first fit learns them."""
         return None
 
     def _check_batches(self, n_train: int) -> None:
-        """Raise where batches would be too small."""
+        """Raise if batches are too small."""
 
     def _split(self, n_rows: int) -> tuple[Tensor, Tensor | None]:
-        """Rows to train on, and rows that are held out, if any."""
+        """Indices of training rows, and of held-out rows or None."""
         return self._trainer.split(n_rows)
 
     def _prepare(self, rows: Dataset, train: Tensor) -> None:
-        """What comes before the first training: nothing, or a pretraining."""
+        """Called before the first training, for example for pretraining."""
 
     def _before_training(self, n_rows: int) -> None:
-        """Hear that training begins, on so many rows in this and earlier calls of a stream."""
+        """Called when training begins; `n_rows` includes earlier calls of a stream."""
 
     def _first_epoch_to_stop(self) -> int:
-        """From which epoch on a flat loss may stop training, or slow it."""
+        """First epoch in which `tol` or early stopping may end training."""
         return 0
 
     def _by_trial(self) -> bool:
-        """Whether held-out rows may tell how long to train: not where epochs are a clock."""
+        """Whether trials may choose the number of epochs: not if parameters depend on the epoch."""
         return not self._first_epoch_to_stop()
 
     def _own_listeners(self) -> list[tuple[str, Callback]]:
-        """What hears of training beside what its options ask for."""
+        """Additional callbacks of training."""
         return []
 
     def _train_more(self, data: Data, codes: Any, valid: Tensor | None, streaming: bool) -> None:
-        """What comes after training: nothing, or a network that learns from the codes.
+        """Called after training, for example to train a prior on the codes.
 
-        `valid` are the rows that were held out, if some were.
+        `valid` are the indices of held-out rows, or None.
         """
 
     def _check_trained(self, rows: Dataset) -> None:
-        """Warn of a training that ended before its time, or fails on some columns."""
+        """Warn if some columns are reconstructed worse than by their mean."""
         if self.net_.interrupted_:
             return
         with self._trainer.inference(len(rows)):
@@ -203,9 +202,9 @@ class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParameters
                 found,
                 getattr(self, "feature_names_in_", None),
                 scalable=self._architecture.squares,
-                cures=f"Train longer (it ended after {self.n_iter_} epochs, with max_iter="
+                cures=f"Train longer (training ended after {self.n_iter_} epochs, with max_iter="
                 f"{self.max_iter}), lower learning_rate_init (now {self.learning_rate_init}), or "
-                f"ask for more n_components (now {self.n_components}).",
+                f"raise n_components (now {self.n_components}).",
             )
             warnings.warn(message, ConvergenceWarning, stacklevel=2)
 
@@ -221,7 +220,7 @@ class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParameters
         y: Array | None = None,
         told: Any = None,
     ) -> Array | None:
-        """`told` is the y that `fit` was given, for scikit-learn's callbacks."""
+        """Fit the network; `told` is the y given to `fit`, for scikit-learn's callbacks."""
         check_listeners(getattr(self, "_skl_callbacks", []))
         n_starts = self.n_init if previous is None else 1
         n_tasks = self.max_iter if n_starts == 1 else n_starts
@@ -242,7 +241,7 @@ class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParameters
             task.call_on_fit_task_end(**given)
             return codes
 
-        # Within torch.inference_mode() of the user nothing would be learned, without an error.
+        # Inside torch.inference_mode() of the user, training would do nothing, without an error.
         with threads_for_values(X.size), torch.inference_mode(False), torch.enable_grad():
             if n_starts > 1:
                 codes = fit_best_of(self, X, rng, sample_weight, fit_start)
@@ -258,7 +257,7 @@ class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParameters
         previous: Self | None,
         make_tasks: Callable[..., Tasks],
     ) -> Array | None:
-        """Train the network, and learn what follows from it; the codes of the rows."""
+        """Train the network and learn what depends on it. May return the codes of the rows."""
         architecture = self._architecture
         near = previous is None and architecture.affine.are_near(*architecture.range)
         rows = self._dataset(data, reread=True, near=near)
@@ -298,10 +297,10 @@ class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParameters
         previous: Self | None,
         rng: np.random.RandomState,
     ) -> Data:
-        """Start, or go on from an earlier fit; what is learned from."""
+        """Start training or continue an earlier fit; returns the training data."""
         if previous is not None:
             self._go_on_from(previous, X)
-        weight, _ = scaled_weight(sample_weight)  # they have no scale, and float32 has a range
+        weight, _ = scaled_weight(sample_weight)  # only ratios matter; avoids overflow of float32
         data = Data(X, weight, self._learn_condition(y, weight, previous))
         if previous is None:
             self._start(data, rng)
@@ -335,7 +334,7 @@ class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParameters
         ends = spread.low, spread.high
         self._check_support(*(ends if columns is None else map(columns.first, ends)))
         self._check_size(spread)
-        # The fitted model goes on with these, whatever the parameters become.
+        # The fitted model uses these, even if the parameters change later.
         self._user_modules = self._given_modules()
         self._trainer = Trainer(
             self._new_module(self._seed),
@@ -344,7 +343,7 @@ class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParameters
         )
 
     def _go_on_from(self, previous: Self, X: Array) -> None:
-        """Go on from an earlier fit with the parameters of today, where they can change."""
+        """Continue an earlier fit with the current parameters, as far as they may change."""
         self._check_parameters(X.shape[1])
         architecture = previous._architecture
         check_same_columns(self, X.shape[1], previous, previous.n_features_in_)
@@ -354,13 +353,13 @@ class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParameters
         if changed:
             name = changed[0]
             raise ValueError(
-                f"{architecture.names.get(name, name)}={now[name]!r} cannot change while training "
-                f"goes on: it was {then[name]!r}. Fit anew, with warm_start=False."
+                f"{architecture.names.get(name, name)}={now[name]!r} cannot change when training "
+                f"continues: it was {then[name]!r}. Set warm_start=False and call fit."
             )
         if not all(map(is_same, self._given_modules(), previous._user_modules)):
             raise ValueError(
-                "Networks and distributions of your own cannot change while training goes on. Fit "
-                "anew, with warm_start=False."
+                "Your own networks and distributions cannot change when training continues. Set "
+                "warm_start=False and call fit."
             )
         self._seed, self._user_modules = previous._seed, previous._user_modules
         self._architecture = replace(
@@ -370,7 +369,7 @@ class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParameters
         self._trainer = previous._trainer.fork(TrainingOptions.of(self), self._architecture)
 
     def _fields(self, n_rows: int) -> dict[str, Any]:
-        """Fields of the architecture that parameters decide, where there are so many rows."""
+        """Fields of the architecture that follow from parameters and the number of rows."""
         derived = self._derived_fields()
         if "_table" in vars(self):
             derived["likelihood"] = "mixed"
@@ -388,14 +387,14 @@ class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParameters
         }
 
     def _finish_whatever_interrupts(self, rows: Dataset) -> Array | None:
-        """Once more from the beginning after a first Ctrl-C: without it the training is lost."""
+        """Call `_finish`, again after a first Ctrl-C, so that the training is not lost."""
         try:
             return self._finish(rows, 1.0)
         except KeyboardInterrupt:
             if self.net_.interrupted_ or not keeps_progress(self):
                 raise
             warnings.warn(
-                f"Training was interrupted after epoch {self.n_iter_}, whose state is kept.",
+                f"Training was interrupted. The model after epoch {self.n_iter_} is kept.",
                 UserWarning,
                 stacklevel=2,
             )
@@ -403,16 +402,16 @@ class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParameters
             return self._finish(rows, 1.0)
 
     def _finish(self, rows: Dataset, weight: float) -> Array | None:
-        """Learn what depends on the trained network, and check that it is of use."""
+        """Learn what depends on the trained network, and check that scores are finite."""
         codes = self._learn_from_outputs(rows, weight)
         few: list[Any] = [None if a is None else a[:_CHECKED_ROWS] for a in rows.data]
         scores = self._scores(Data(*few))
         if not np.isfinite(scores).all():
-            raise self._divergence(f"a training row scores {scores[~np.isfinite(scores)][0]}")
+            raise self._divergence(f"a training row has score {scores[~np.isfinite(scores)][0]}")
         return codes
 
     def _scores(self, data: Data) -> Array:
-        """Nats of rows, beside what they are conditioned on."""
+        """Scores of rows in nats, given their targets."""
         scores: Array = self._log_prob(data.X)
         return scores
 
@@ -431,23 +430,24 @@ class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParameters
     def partial_fit(
         self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None
     ) -> Self:
-        """Train for one epoch over these rows, going on from what was learned before.
+        """Train for one epoch over a batch of rows, continuing earlier calls.
 
-        The first call, on an unfitted estimator, fixes the units in which the network
-        reads rows. Noise and moments of the codes are running averages over the calls,
-        in which every call counts 0.9 times the one after it per row. A `net_` or `history_`
-        that you keep is written to two calls later; `copy.copy` of the model has its own.
+        The first call, on an unfitted estimator, fixes the mean and the scale by which rows are
+        standardised. The noise variance and the moments of the codes are weighted averages over the
+        calls; each call has 0.9 times the weight per row of the next one. Later calls may modify
+        the objects `net_` and `history_` of earlier calls; use `copy.copy` of the model to keep
+        them.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            A batch of rows, of any length; it is cut into batches of `batch_size`. Where
-            NaN is allowed, the first batch needs a seen value in every column; in a later one
-            a column may be NaN throughout.
+            Rows to train on. Any number of rows is allowed; they are divided into batches of
+            `batch_size`. In the first call every column needs an observed value; in later calls
+            a column may consist of missing values (NaN).
         y : array-like of shape (n_samples,) or (n_samples, n_targets), default=None
-            What a conditional model is conditioned on; ignored by all others.
+            Targets for conditional models; ignored by all others.
         sample_weight : array-like of shape (n_samples,), default=None
-            How often each row counts.
+            Weights of the rows, as in `fit`.
 
         Returns
         -------
@@ -457,8 +457,8 @@ class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParameters
         Raises
         ------
         ValueError
-            If the batch or `sample_weight` is not allowed; the batch is then as if it
-            had not been given.
+            If `X`, `y` or `sample_weight` is not allowed. The estimator then stays as it was
+            before the call.
         """
         with all_or_nothing(self):
             previous = BaseAutoencoder.__copy__(self) if "_trainer" in vars(self) else None
@@ -474,7 +474,7 @@ class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParameters
     def _train_one_epoch(
         self, data: Data, sample_weight: Array | None, previous: Self | None
     ) -> None:
-        """Train the network on a batch of a stream, and learn what follows from it."""
+        """Train the network for one epoch in a stream, and learn what depends on it."""
         rows = self._dataset(data, reread=True)
         self._check_batches(len(rows))
         if previous is None:
@@ -492,14 +492,14 @@ class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParameters
 
     @property
     def net_(self) -> Net:
-        """The trained net."""
+        """The trained network."""
         if "_trainer" not in vars(self):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute 'net_'")
         return self._trainer.net
 
     @property
     def history_(self) -> list[dict[str, Any]]:
-        """The losses of every epoch, in nats per row."""
+        """Losses of each epoch, in nats per row."""
         return self.net_.history
 
     # ------------------------------------------------------------- rows in and rows out
@@ -522,7 +522,7 @@ class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParameters
         *width: int,
         dtype: type[np.generic] = np.float32,
     ) -> Array:
-        """A function of batches, over all rows; on the CPU."""
+        """Apply a function of batches to all rows; returns an array on the CPU."""
         n_rows = len(data if isinstance(data, Dataset) else data.X)
         out = np.empty((n_rows, *width), dtype=dtype)
         with self._trainer.inference(n_rows):
@@ -532,7 +532,7 @@ class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParameters
         return out
 
     def _map_codes(self, Z: Array, compute: Callable[[Tensor], Tensor]) -> Array:
-        """Rows in the units of the data that a function makes of codes."""
+        """Apply a function from codes to rows; returns rows in the units of the data."""
         out = np.empty((len(Z), self.n_features_in_), dtype=self._architecture.row_dtype)
         with self._trainer.inference(len(Z)):
             for part in slices(len(Z)):
@@ -541,14 +541,14 @@ class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParameters
         return out
 
     def _in_data_units(self, rows: Tensor) -> Array:
-        """Rows out of the network's units, of the type that holds those of training."""
+        """Convert rows from the units of the network to those of the data and their dtype."""
         found: Array = self._architecture.in_data_units(rows.cpu()).numpy()
         return found.astype(self._architecture.row_dtype, copy=False)
 
     # --------------------------------------------------------------------------- checks
 
     def _check_rows(self, X: Any, *, reset: bool, min_rows: int = 1) -> Any:
-        """As in the base, but without converting whole arrays: networks cast by the batch."""
+        """As in the base class, but without conversion of whole arrays; batches are converted."""
         known = "_table" in vars(self) or isinstance(X, RowsOfTable)
         if known or (reset and self._has_kinds(X)):
             return self._check_table(X, reset=reset, min_rows=min_rows)
@@ -565,11 +565,11 @@ class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParameters
         return X
 
     def _counted(self, weight: Any | None) -> Any | None:
-        """As in the base; what float32 would lose beside the largest weight counts nothing, too."""
+        """As in the base class; weights that are negligible in float32 count as 0."""
         return super()._counted(without_lost_weights(weight))
 
     def _check_support(self, low: Tensor, high: Tensor) -> None:
-        """Raise if some column, of these minima and maxima, has values that cannot be."""
+        """Raise if a column, with these minima and maxima, has values that are not allowed."""
         kinds = self._architecture.kinds
         if kinds:
             name, supports = "likelihood", [SUPPORTS[kind] for kind in kinds]
@@ -586,8 +586,8 @@ class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParameters
             chosen = ""
             if kinds and self.likelihood == "auto":
                 chosen = (
-                    " likelihood='auto' chose it by the values in fit: to choose another, give fit "
-                    "a mapping, such as likelihoods_ with that column changed."
+                    " likelihood='auto' chose it by the values in fit. To choose another, set "
+                    "likelihood to a mapping, such as likelihoods_ with this column changed."
                 )
             raise ValueError(
                 f"{name}={value!r} allows values in [{least[column]:g}, {most[column]:g}]; {which} "
@@ -595,24 +595,25 @@ class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParameters
             )
 
     def _check_size(self, spread: Spread) -> None:
-        """Raise for rows that are explained as they are, and too large for float32 to square."""
+        """Raise if rows that are not standardised are too large to be squared in float32."""
         size = float(torch.maximum(spread.low.abs(), spread.high.abs()).max())
         if self._architecture.units.targets is None and size > _LARGEST:
             raise ValueError(
-                f"X has values up to {size:g} in size; networks of your own, an out_activation and "
-                f"likelihoods of counts take rows as they are, up to {_LARGEST:g}. Rescale X, for "
-                "example with sklearn.preprocessing.StandardScaler."
+                f"X has absolute values up to {size:g}; at most {_LARGEST:g} is allowed with your "
+                "own networks, an out_activation and likelihoods of counts, for which rows are not "
+                "standardised. Rescale X, for example with sklearn.preprocessing.StandardScaler."
             )
 
     def _support(self, as_targets: bool = True) -> tuple[str, tuple[float, float]]:
-        """What values rows may have, and the parameter that says so.
+        """The parameter that limits the values of rows, and the limits.
 
-        As targets of training they may be those that the decoder can write.
+        With `as_targets`, the limits are those of training rows, which the decoder must be able to
+        return.
         """
         return "likelihood", LIKELIHOODS[self._architecture.likelihood].support
 
     def _check_range(self, X: Array, as_targets: bool = False) -> None:
-        """Raise for rows that the likelihood cannot score, or the decoder not write."""
+        """Raise for values that the likelihood cannot score or the decoder cannot return."""
         kinds = self._architecture.kinds
         supports = {SUPPORTS[k] for k in kinds} if kinds else {self._support(as_targets)[1]}
         if supports == {(-inf, inf)}:
@@ -637,14 +638,14 @@ class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParameters
     # ---------------------------------------------------------------------------- files
 
     def __copy__(self) -> Self:
-        """A copy with a network of its own, and the same callbacks."""
+        """A copy with its own network and the same callbacks."""
         new = super().__copy__()
         if "_trainer" in vars(self):
             new._trainer = self._trainer.copy()
         return new
 
     def __getstate__(self) -> dict[str, Any]:
-        """The network as arrays, what it is built from as plain values."""
+        """State with the network as arrays and its architecture as plain values."""
         state = super().__getstate__()
         if "_trainer" in state:
             state["net_"] = state.pop("_trainer").state()
@@ -653,7 +654,7 @@ class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParameters
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         named = {_RENAMED.get(name, name): value for name, value in state.items()}
-        super().__setstate__({"n_init": 1} | named)  # as models of version 0.1.0 are
+        super().__setstate__({"n_init": 1} | named)  # files of 0.1.0 lack it
         if "net_" in self.__dict__:
             net = self.__dict__.pop("net_")
             self._architecture = self._Architecture(**self._architecture)
@@ -662,12 +663,12 @@ class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParameters
             )
 
     def __reduce__(self) -> Any:
-        """What pickle never calls, as there is __reduce_ex__, and skops does."""
+        """Called by skops only; pickle calls __reduce_ex__."""
         own = [name for name, value in self.get_params().items() if holds_module(value)]
         if own or holds_module(getattr(self, "_user_modules", None)):
             raise TypeError(
                 f"{type(self).__name__} holds your own network ({', '.join(own)}), whose code "
-                "skops cannot check: it saves weights and plain values only. Save it with pickle "
-                "or joblib, or build the network by hidden_layer_sizes."
+                "skops cannot check: skops saves weights and plain values only. Save the model "
+                "with pickle or joblib, or use built-in networks (hidden_layer_sizes)."
             )
         return self.__reduce_ex__(2)

@@ -1,4 +1,4 @@
-"""The variance of the noise around what a network makes of codes: learned, and published."""
+"""Learning of the noise variance of p(x|z), and its attribute in units of the data."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,12 +15,12 @@ from skae._training.trainer import Trainer
 
 
 class NoiseVarianceMixin(BaseAutoencoder):
-    """`noise_variance_` of estimators whose network explains rows.
+    """`noise_variance_` of estimators with a network for p(x|z).
 
     Attributes
     ----------
     noise_variance_ : float or ndarray of shape (n_features,)
-        In squared units of the data; None for likelihoods without.
+        Noise variance in squared units of the data; None for likelihoods without one.
     """
 
     noise_variance_: float | NDArray[np.float64] | None
@@ -31,7 +31,7 @@ class NoiseVarianceMixin(BaseAutoencoder):
     _seed: int
 
     def _noise_so_far(self) -> Tensor | None:
-        """The published noise variance, in the network's units."""
+        """`noise_variance_`, converted to the units of the network."""
         if self.noise_variance_ is None:
             return None
         architecture, variance = self._architecture, np.asarray(self.noise_variance_)
@@ -43,13 +43,13 @@ class NoiseVarianceMixin(BaseAutoencoder):
     def _learn_noise_of_draws(
         self, rows: Dataset, weight: float, n_draws: int, drawn: Callable[..., Iterator[Any]]
     ) -> None:
-        """The noise of outputs at draws of codes, other draws in every call.
+        """Learn the noise variance from outputs at new draws of codes.
 
-        `drawn` makes of the module, rows, a number and a generator batches, outputs and weights.
+        `drawn(module, rows, n_draws, generator)` yields batches, outputs and weights.
         """
         module = self._trainer.module
         noise = NoiseSums(module.likelihood)
-        # A linear start has the noise of its optimum, which draws would blur.
+        # The linear start has the optimal noise; an estimate from draws would be less accurate.
         if noise.likelihood is not None and not self._trainer.net.at_start_:
             seed = self._seed + 1_000_003 * self.n_iter_
             generator = torch.Generator(rows.device).manual_seed(seed)
@@ -60,7 +60,7 @@ class NoiseVarianceMixin(BaseAutoencoder):
         self._publish_noise()
 
     def _publish_noise(self) -> None:
-        """The noise variance in the units of the data."""
+        """Set `noise_variance_`, in squared units of the data."""
         architecture, likelihood = self._architecture, self._trainer.module.likelihood
         self.noise_variance_ = None
         if not isinstance(likelihood, WithNoise):

@@ -1,4 +1,4 @@
-"""Codes ordered by importance: a model of the first ones, cut from the whole without refitting."""
+"""Codes ordered by importance: models of the first codes without another fit."""
 
 import copy
 from collections.abc import Callable, Iterable
@@ -18,17 +18,17 @@ from skae._utils.validation import Interval
 
 Array = NDArray[Any]
 
-# From how many rows the noise of the smaller sizes is learned.
+# Number of rows from which the noise variances of smaller sizes are learned.
 PATH_ROWS = 4096
 
 
 def orders_codes(model: Any) -> bool:
-    """Whether codes are ordered; an AttributeError that says what to set, where they are not."""
+    """True if the codes are ordered; raises AttributeError otherwise."""
     fitted = getattr(model, "_architecture", None)
     if (model if fitted is None else fitted).latent_growth is None:
         allowed = sorted(model._parameter_constraints["latent_growth"][0].options)
         raise AttributeError(
-            "Codes are ordered by importance, and so can be cut, only with latent_growth="
+            "This method needs codes that are ordered by importance, that is, latent_growth="
             f"{' or '.join(map(repr, allowed))}; given None."
         )
     return True
@@ -37,17 +37,17 @@ def orders_codes(model: Any) -> bool:
 class OrderedCodesMixin(NetworkAutoencoder):
     """`truncate`, for networks with a parameter `latent_growth`."""
 
-    _noise_path: Array  # noise variances of every size, in the decoder's units
+    _noise_path: Array  # noise variance of each size, in the units of the decoder
 
     def _keep_codes(self, whole: Self, k: int) -> None:
-        """Of what the whole model learned beside its network, keep what is of the first k codes."""
+        """Keep the first k codes in the fitted attributes of the model `whole`."""
 
     @available_if(orders_codes)
     def truncate(self, n_components: int) -> Self:
-        """The model of the first codes, cut from this one without refitting.
+        """Return the model of the first codes, without fitting again.
 
-        With `latent_growth` the codes are ordered by importance, and the first ones are a model
-        of their own. Its p(z) and p(x|z) are those of these codes alone, and so are its scores.
+        With `latent_growth`, the codes are ordered by importance, and the first codes form a model
+        of their own. Its p(z), p(x|z) and scores are those of the first codes alone.
 
         Parameters
         ----------
@@ -57,14 +57,14 @@ class OrderedCodesMixin(NetworkAutoencoder):
         Returns
         -------
         truncated : estimator
-            A fitted estimator of so many codes; this one stays as it is.
+            A fitted estimator with this number of codes. The original does not change.
 
         Raises
         ------
         AttributeError
             If the codes are not ordered (`latent_growth=None`).
         ValueError
-            If `n_components` is no integer from 1 to `n_components_`.
+            If `n_components` is not an integer from 1 to `n_components_`.
 
         Examples
         --------
@@ -79,7 +79,7 @@ class OrderedCodesMixin(NetworkAutoencoder):
         allowed = Interval(Integral, 1, self.n_components_, closed="both")
         self._check_argument("n_components", n_components, [allowed])
         k = int(n_components)
-        other = copy.copy(self).set_params(n_components=k)  # with a net of its own
+        other = copy.copy(self).set_params(n_components=k)  # with its own network
         other.n_components_ = k
         other._architecture = replace(self._architecture, n_components=k)
         module = other._trainer.module
@@ -98,10 +98,10 @@ class OrderedCodesMixin(NetworkAutoencoder):
         before: Array | None,
         explained_by: Callable[[int], Iterable[tuple[Any, ...]]],
     ) -> None:
-        """Noise of every smaller size, for `truncate`; that of all codes has been learned.
+        """Learn the noise variance of every smaller size, for `truncate`.
 
-        `explained_by` makes of a size what `NoiseSums.add` takes, piece by piece. `weight` is what
-        these count beside the path `before`.
+        `explained_by(k)` yields arguments of `NoiseSums.add` for the model of k codes. `weight` is
+        the weight of these rows relative to those of `before`, the noise variances so far.
         """
         likelihood = self._trainer.module.likelihood
         path = []

@@ -1,4 +1,4 @@
-"""The best of several fits of a network that begin at other seeds (`n_init`)."""
+"""The best of several fits of a network from different seeds (`n_init`)."""
 
 import copy
 import warnings
@@ -15,7 +15,7 @@ from skae._utils.interrupts import inside_another_fit
 
 Array = NDArray[Any]
 
-# Rows whose scores tell which fit is best.
+# Number of rows on which the fits are compared.
 _MOST_SCORED = 10_000
 
 
@@ -26,26 +26,26 @@ def fit_best_of(
     sample_weight: Array | None,
     fit: Callable[[Any, np.random.RandomState], Any],
 ) -> Any:
-    """Let an estimator be the best of its fits from `n_init` seeds, by the score of the rows.
+    """Make an estimator the best of its fits from `n_init` seeds, by the score of the rows.
 
-    The first is the one that it would be without others; they are trained as one. `fit` is
-    given a copy of the estimator and a generator; what it returns of the best is returned. Fits
-    that diverge are left out, with a warning; where all fail, the error of the first is raised.
+    The first fit has the seed of a single fit. All fits are trained together. `fit` is called with
+    a copy of the estimator and a generator; the result of the best fit is returned. Fits that
+    diverge are ignored with a warning; if all diverge, the error of the first is raised.
     """
     first = copy.deepcopy(rng)
     others = [np.random.RandomState(rng.randint(2**31 - 1)) for _ in range(estimator.n_init - 1)]
     models = [copy.copy(estimator) for _ in range(estimator.n_init)]
     starts = zip(models, [first, *others], strict=True)
     calls = [partial(_result_or_error, fit, *start) for start in starts]
-    with inside_another_fit():  # of fits that are cut short none is the best
+    with inside_another_fit():  # interrupted fits cannot be compared
         found = run_together(calls)
     errors = [error for _, error in found if error is not None]
     if len(errors) == len(found):
         raise errors[0]
     if errors:
         warnings.warn(
-            f"Of n_init={len(found)} starts {len(errors)} failed and are left out, the first "
-            f"with: {errors[0]}",
+            f"{len(errors)} of n_init={len(found)} fits failed and are ignored. The first error "
+            f"was: {errors[0]}",
             ConvergenceWarning,
             stacklevel=2,
         )
@@ -61,7 +61,7 @@ def fit_best_of(
 def _result_or_error(
     fit: Callable[..., Any], model: Any, rng: np.random.RandomState
 ) -> tuple[Any, ValueError | None]:
-    """What a fit returns, or why it cannot: a start may diverge that others do not."""
+    """The result of a fit, or its error if it diverges."""
     try:
         return fit(model, rng), None
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""How long a network is trained where that is left open (`max_iter=None`)."""
+"""The number of epochs of training if it is not given (`max_iter=None`)."""
 
 from dataclasses import replace
 from math import ceil
@@ -10,22 +10,22 @@ from skae._training.length import HeldOutTrial, Looks
 from skae._training.loader import Subset, batch_sizes
 from skae._training.trainer import Trainer, TrainingOptions, split_rows
 
-# Of at least so many rows, a trial holds out a share, to find how long to train on all of them.
+# Smallest number of rows for trials, and the fraction of the rows that a trial holds out.
 _FEWEST, _HELD_OUT = 20, 0.2
-# The fewer rows, the more trials, of other rows.
+# Largest number of trials, and the number of rows from which one trial is enough.
 _MOST_TRIALS, _TRIAL_ROWS = 3, 1_000
-# Of more than so many, some are held out of training itself, whose best epoch is kept.
+# Above the first number of rows, early stopping replaces trials; it holds out at most the second.
 _MANY, _MOST_HELD_OUT = 10_000, 10_000
-# Epochs of what neither rows nor a linear start tell when to end.
+# Number of epochs if neither held-out rows nor a linear start decide.
 _EPOCHS = 200
-# Steps of a trial at most: so many for each row, within these bounds.
+# Largest number of steps of a trial: steps for each row, and limits.
 _STEPS_PER_ROW, _FEWEST_STEPS, _MOST_STEPS = 8, 2_000, 10_000
-# A rate that falls to zero is on average half of a constant one, and takes twice as many steps.
+# The cosine schedule has half the mean rate of a constant one and needs twice as many steps.
 _COSINE = 2.0
 
 
 def resolved(options: TrainingOptions, n_rows: int, *, by_trial: bool) -> TrainingOptions:
-    """Options with the schedule, and what is held out, that follow from how training ends."""
+    """Options with the learning rate schedule and held-out rows that `max_iter=None` implies."""
     schedule = options.learning_rate
     if _is_open(options) and by_trial and n_rows > _MANY:
         options = replace(
@@ -39,7 +39,7 @@ def resolved(options: TrainingOptions, n_rows: int, *, by_trial: bool) -> Traini
 
 
 def needs_trial(options: TrainingOptions, n_rows: int) -> bool:
-    """Whether a trial is to tell how long to train."""
+    """Whether trials find the number of epochs."""
     return _is_open(options) and n_rows <= _MANY
 
 
@@ -49,18 +49,18 @@ def _is_open(options: TrainingOptions) -> bool:
 
 
 def epochs_by_trial(estimator: Any, rows: Dataset, *, least: int) -> int:
-    """How many epochs to train on all rows, by how many steps held-out rows gain from.
+    """Find the number of epochs for training on all rows, by trials with held-out rows.
 
-    They are held out in trials, which leave the estimator as it was. At least so many epochs
-    are trained, if any; none if the linear start is best, or rows are too few to tell.
+    The trials do not change the estimator. The result is at least `least`. It is 0 if the linear
+    start is best, or if there are too few rows for a trial.
     """
     unknown = max(least, 0 if estimator._begins_linearly() else _EPOCHS)
-    if len(rows) < _FEWEST:  # too few to hold some out
+    if len(rows) < _FEWEST:  # too few for trials
         return unknown
     options = replace(
         TrainingOptions.of(estimator), learning_rate="constant", callbacks=None, compile=False
     )
-    # As many batches as all rows make: fewer would be less noisy, and learn by heart sooner.
+    # As many batches as all rows make: with fewer, larger batches a network overfits sooner.
     per_epoch = _n_steps(len(rows), options)
     n_train = len(split_rows(len(rows), _HELD_OUT, 0)[0])
     options = replace(options, batch_size=ceil(n_train / per_epoch))
@@ -69,25 +69,25 @@ def epochs_by_trial(estimator: Any, rows: Dataset, *, least: int) -> int:
     several = []
     for split in range(min(_MOST_TRIALS, ceil(_TRIAL_ROWS / len(rows)))):
         looks = _trial(estimator, rows, options, n_epochs, least, split)
-        if not looks.steps:  # nothing varies
+        if not looks.steps:  # all rows are equal
             return _EPOCHS
-        n_epochs = ceil(looks.steps[-1] / per_epoch)  # as long as the first
+        n_epochs = ceil(looks.steps[-1] / per_epoch)  # the same length as the first trial
         several.append(looks)
     found = Looks.mean_of(several)
     if found.still_gains:
         warn_of_convergence(
-            f"Held-out rows still gained after {n_epochs} epochs, where the search for a length "
-            f"of training ends. Raise max_iter, for example to {5 * n_epochs}."
+            f"Held-out rows still improved after {n_epochs} epochs, the largest number that "
+            f"max_iter=None tries. Set max_iter, for example to {5 * n_epochs}."
         )
     if not found.best_steps:
         if found.only_loses:
             warn_of_convergence(
-                "The linear model that training begins as is kept: all that followed it explained "
-                f"held-out rows worse. {how_to_step_smaller(estimator._trainer.net)}"
+                "The linear model of the initialisation is kept, because training made the score "
+                f"of held-out rows worse. {how_to_step_smaller(estimator._trainer.net)}"
             )
         return 0
     falls = estimator._trainer.options.learning_rate == "cosine"
-    # More rows than in the trial bear more epochs.
+    # The trial trained on fewer rows; all rows allow more steps.
     n_steps = found.best_steps * (_COSINE if falls else 1.0) / (1 - _HELD_OUT)
     return max(least, ceil(n_steps / per_epoch))
 
@@ -101,9 +101,9 @@ def _trial(
         estimator._trainer = trainer = Trainer(
             estimator._new_module(estimator._seed), options, **estimator._of_trainer()
         )
-        trainer.name += " (how long to train)"
+        trainer.name += " (trial of max_iter)"
         estimator._prepare(rows, train)
-        if estimator._begins_linearly() and not trainer.net.begins_linearly:  # nothing varies
+        if estimator._begins_linearly() and not trainer.net.begins_linearly:  # all rows are equal
             return Looks(counts_start=False)
         estimator._before_training(len(train))
         trial = HeldOutTrial(

@@ -1,4 +1,4 @@
-"""Linear models of every size from one pass over the rows: cut from a larger fit, or of moments."""
+"""Linear models of every size from one fit, or from the moments of the rows."""
 
 import copy
 from abc import abstractmethod
@@ -14,35 +14,36 @@ from skae._utils.validation import Interval, fit_context
 
 
 class TruncationMixin(BaseAutoencoder):
-    """A model whose leading codes are, alone, the model of fewer codes."""
+    """Models whose leading components are the model of a smaller size."""
 
     def truncate(self, n_components: int) -> Self:
-        """The model of fewer components, cut from this one without the rows.
+        """Return the model with fewer components, without fitting again.
 
-        The leading axes of a larger fit are the axes of a smaller one, and the variance along
-        the others goes to the noise: one fit gives all sizes. After an exact solver (LinearAE
-        with `svd_solver='full'` or `'covariance_eigh'`, or of weighted rows; PPCA with
-        `solver='closed_form'`) the result is what `fit` of that size gives, to rounding. After
-        an iterative or randomized one it is as good an approximation as this model is.
+        The leading axes of a larger model are the axes of a smaller one, and the variance along the
+        other axes becomes noise. One fit therefore gives models of all sizes. After an exact solver
+        the result equals that of `fit` with this size, up to rounding. The exact solvers are
+        `svd_solver="full"` and "covariance_eigh" of LinearAE, every solver of LinearAE for weighted
+        rows, and `solver="closed_form"` of PPCA. After an iterative or randomised solver, the
+        result is as accurate as this model.
 
         Parameters
         ----------
         n_components : int
-            Size of the new model, at least 1 and at most `n_components_`.
+            Number of components of the new model, from 1 to `n_components_`.
 
         Returns
         -------
         model : object
-            A new fitted estimator, with this `n_components` and all other parameters as they
-            are; this one does not change. What tells of the fit (`n_iter_`,
-            `log_likelihoods_`) is that of the fit it was cut from.
+            A new fitted estimator with this `n_components` and otherwise the same parameters.
+            The original does not change. The attributes `n_iter_` and `log_likelihoods_` are
+            copied from the original.
 
         Raises
         ------
         ValueError
-            If `n_components` is no integer from 1 to `n_components_`, or below `n_components_`
-            in a PPCA fitted to rows with missing values: the likelihood of what was seen has
-            its maximum elsewhere for every size, which only a `fit` of that size finds.
+            If `n_components` is not an integer from 1 to `n_components_`. Also if it is less
+            than `n_components_` for a PPCA that was fitted to rows with missing values: the
+            maximum of the likelihood is then different for every size, and needs a `fit`.
 
         Examples
         --------
@@ -62,7 +63,8 @@ class TruncationMixin(BaseAutoencoder):
         if n_components > self.n_components_:
             raise ValueError(
                 f"n_components={n_components} must be between 1 and n_components_="
-                f"{self.n_components_}, the size of the fitted model; fit a larger one."
+                f"{self.n_components_}, the number of components of the fitted model. Fit a larger "
+                "model."
             )
         smaller = copy.copy(self)
         smaller.n_components = n_components
@@ -71,11 +73,11 @@ class TruncationMixin(BaseAutoencoder):
 
     @abstractmethod
     def _cut(self, size: int) -> None:
-        """Replace every fitted array by that of the leading components; nothing in place."""
+        """Replace the fitted arrays by new arrays of the leading components."""
 
     @fit_context
     def _fit_rows_of_moments(self, X: Any, stats: Moments) -> Self:
-        """What `fit(X)` learns, where that follows from the moments of X."""
+        """Fit from the moments of X; the result equals that of `fit(X)`."""
         with all_or_nothing(self):
             self._take_previous()
             self._learn_moments(stats, self._check_rows(X, reset=True, min_rows=2))
@@ -83,4 +85,4 @@ class TruncationMixin(BaseAutoencoder):
 
     @abstractmethod
     def _learn_moments(self, stats: Moments, like: Any) -> None:
-        """Learn from moments; fitted arrays are of the type of `like`, the rows."""
+        """Learn from moments; fitted arrays have the dtype of the rows `like`."""

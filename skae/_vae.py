@@ -1,4 +1,4 @@
-"""The variational autoencoder: the latent becomes a distribution, and p(x) has a bound.
+"""The variational autoencoder: a distribution of codes, and a lower bound on log p(x).
 
 References
 ----------
@@ -20,14 +20,13 @@ from torch import Tensor, nn
 
 from skae._conditional import ConditionalMixin
 from skae._encoder_decoder import EncoderDecoder
+from skae._importance_imputation import ImportanceImputationMixin
 from skae._inference.bounds import RowLikelihood
 from skae._inference.row_draws import RowDraws
 from skae._inference.vae import (
     column_scores,
     drawn,
     importance_bounds,
-    imputed_draws,
-    imputed_means,
 )
 from skae._latent_information import ACTIVE, ALL_DRAWS, COUNT, LatentInformationMixin
 from skae._latent_samples import LatentSamplesMixin
@@ -37,205 +36,238 @@ from skae._nn.likelihoods import explained
 from skae._nn.networks import start_narrow
 from skae._ordered_codes import PATH_ROWS, OrderedCodesMixin
 from skae._training.data import Data, Dataset
-from skae._training.trainer import slices
-from skae._utils.validation import Interval, StrOptions, private_generator
+from skae._utils.validation import Interval, StrOptions
 
 Array = NDArray[Any]
 
-# Rows, at most, that tell which latents are active.
+# Largest number of rows from which the active latents are counted.
 _MOMENT_ROWS = 2**12
-# Draws of z for one row, at most, from which the noise is learned.
+# Largest number of draws of z for each row from which the noise variance is learned.
 _MOST_DRAWS = 1000
-# Of codes, for each row, where scores are not told how many.
+# Default number of draws of z for each row in scores.
 _N_IMPORTANCE = 100
 
 
 class VAE(
-    ConditionalMixin, LatentSamplesMixin, LatentInformationMixin, OrderedCodesMixin, EncoderDecoder
+    ConditionalMixin,
+    LatentSamplesMixin,
+    LatentInformationMixin,
+    ImportanceImputationMixin,
+    OrderedCodesMixin,
+    EncoderDecoder,
 ):
-    """The variational autoencoder: z ~ p(z), x ~ p(x|z), and a network q(z|x) for p(z|x).
+    """Variational autoencoder with a Gaussian approximate posterior q(z|x).
 
-    q(z|x) is Gaussian with diagonal covariance. Training maximises the evidence lower
-    bound, E_q log p(x|z) - KL(q(z|x) || p(z)) <= log p(x), or a tighter one of several
-    importance-weighted draws of z, less the penalty of `alpha`. The loss is noisy, as z
-    is drawn: the fewer the rows, the larger `n_iter_no_change` has to be. `transform`
-    gives the mean of q(z|x), `score_samples` the importance-weighted bound in nats,
-    `sample` rows from p(z) p(x|z).
+    The generative model is z ~ p(z), x ~ p(x|z), with a decoder network for p(x|z). An encoder
+    network gives the mean and the diagonal covariance of q(z|x), which approximates p(z|x).
+    Training maximises the evidence lower bound E_q log p(x|z) - KL(q(z|x) || p(z)) <= log p(x), or
+    a tighter importance-weighted bound (see `n_importance`). The loss is noisy because z is drawn
+    at random; with few rows, use a larger `n_iter_no_change`. `transform` returns the mean of
+    q(z|x), `score_samples` returns the importance-weighted bound in nats, and `sample` draws rows
+    from p(z) p(x|z).
 
-    The built-in networks read (x - mean) / scale, with one scale for all features, the
-    root of their mean variance. So no scaler is needed before it, and features keep
-    their weight relative to each other, as in PCA. Your own `encoder` reads rows as they
-    are.
+    The built-in networks standardise rows: they subtract the mean of every feature and divide by
+    one common scale, the square root of the mean variance of the features. A scaler is therefore
+    not needed for training, and the features keep their relative weight, as in PCA. Your own
+    `encoder` gets rows that are not standardised.
 
-    NaN is a value not seen: the bound is then one on the density of the seen values
-    (Mattei & Frellsen 2019), and `impute` fills in what was not.
+    NaN marks a missing value. The bound is then a bound on the log density of the observed values
+    (Mattei & Frellsen 2019), and `impute` fills in the missing values.
 
-    A table of numbers, categories, counts and holes goes in as it is, with
-    `likelihood="auto"` or a mapping of its columns; `reconstruct`, `sample` and `impute` give
-    its columns, types and categories back (docs/mixed_tables.md, "Tables with categories").
+    Tables with numeric, categorical and count columns and missing values can be given directly,
+    with `likelihood="auto"` or a mapping from columns to likelihoods. `reconstruct`, `sample` and
+    `impute` then return tables with the same columns, types and categories. See the page "Tables
+    with categories" of the documentation.
 
     Parameters
     ----------
     n_components : int, default=2
         Number of codes.
     hidden_layer_sizes : array-like of int or int, default=(100,)
-        Units of the encoder's hidden layers; for `network="conv"` channels, each entry
-        halving the image.
+        Number of units in each hidden layer of the encoder. With `network="conv"`, these are
+        numbers of channels, and each layer halves the height and the width of the image.
     decoder_layer_sizes : array-like of int or int, default=None
-        The decoder's hidden layers; None mirrors the encoder's.
+        Sizes of the hidden layers of the decoder. None takes those of the encoder in reverse order.
     activation : {"relu", "leaky_relu", "tanh", "logistic", "identity"}, default="relu"
-        Of the hidden layers.
+        Activation function of the hidden layers.
     out_activation : {"identity", "logistic", "tanh", "relu"}, default="identity"
-        Of the mean of "gaussian" and "laplace", for data within its range, such as
-        pixels in [0, 1] for "logistic". The decoder then explains rows as they are.
+        Activation function of the mean of p(x|z), for `likelihood="gaussian"` and "laplace". It
+        keeps the mean in the range of the data: "logistic" suits pixels in [0, 1]. With any value
+        but "identity", the decoder models the rows in their own units, not standardised.
     normalization : {"batch"}, default=None
-        Batch normalisation of the hidden layers.
+        With "batch", the hidden layers use batch normalisation. None uses no normalisation.
     network : {"mlp", "conv"}, default="mlp"
-        Fully connected or convolutional layers (3x3).
+        Kind of the built-in networks: fully connected layers, or convolutional layers with 3x3
+        filters.
     image_shape : tuple of (channels, height, width), default=None
-        What a row is; needed for "conv", with sides of at least 4. With it your own encoder
-        reads images, and your own decoder writes them.
+        Shape of the image that each row holds, as (channels, height, width). It is required for
+        `network="conv"`, where height and width must be at least 4. If it is set, your own
+        `encoder` gets images of this shape instead of rows, and your own `decoder` must return
+        them.
     pooling : {"stride", "max", "average", "min"}, default="stride"
-        How "conv" halves images. The decoder enlarges them by nearest neighbours.
+        How the layers of `network="conv"` halve images: by convolutions of stride 2, or by the
+        maximum, average or minimum of 2x2 pixels. The decoder enlarges images by repeating pixels.
     encoder, decoder : torch.nn.Module, default=None
-        Your own networks, copied and never trained in place: (n, n_features) to
-        (n, 2 n_components), means and then log variances; and (n, n_components), with what
-        `conditional` adds, to (n, n_features). Where rows have NaN, the encoder reads
-        2 n_features columns: the values, with 0 and not the mean for those not seen, and
-        then 1 where a value was seen, 0 elsewhere.
-        In tables these are the columns that docs/mixed_tables.md, "Your own networks", tells.
+        Your own networks. They are copied; `fit` does not change the given modules. The encoder
+        maps (n, n_features) to (n, 2 n_components), first the means and then the log variances of
+        q(z|x). The decoder maps (n, n_components), followed by the columns that `conditional` adds,
+        to (n, n_features). If training rows have NaN, the encoder reads 2 n_features columns: the
+        values, with 0 in place of missing ones, and then a mask, 1 where a value is observed and 0
+        elsewhere. For tables, the columns are described on the page "Tables with categories" of the
+        documentation.
     likelihood : {"gaussian", "bernoulli", "continuous_bernoulli", "poisson", "laplace", \
             "categorical", "auto"} or mapping, default="gaussian"
-        p(x|z); "gaussian" and "laplace" have a noise variance. "bernoulli" of grey values
-        in (0, 1) scores an expected log-mass, which is no density: compare it with nothing
-        else. "continuous_bernoulli" is one. In a table each column has a likelihood of its
-        own: by a mapping of column names or indices to the above, by its type ("auto"), or all
-        are "categorical". Tables go without `out_activation`, `image_shape` and convolutions.
+        Likelihood p(x|z) of a row given its code. "gaussian" and "laplace" have a noise variance.
+        "bernoulli" also accepts grey values between 0 and 1; their score is then an expected log
+        probability, not a log density, and must not be compared with other likelihoods. Use
+        "continuous_bernoulli" for a density on [0, 1]. In a table every column has its own
+        likelihood: a mapping from column names or indices to likelihoods sets them, "auto" chooses
+        them by the type and the values of the columns, and "categorical" makes all columns
+        categorical. Tables cannot be combined with `out_activation`, `image_shape` or
+        `network="conv"`.
     noise_variance : {"scalar", "per_feature"} or float, default="scalar"
-        Variance of the noise, where the likelihood has one: learned, one for all features
-        or one for each; or given, in squared units of X. A learned one is at least 1e-4 of
-        the mean feature variance, or, where the linear start has less noise, a tenth of that.
-        In a table each number has its own, learned, of at least 1e-4 of the variance of its
-        column, or given, as a share of that.
+        Noise variance of "gaussian" and "laplace" likelihoods. It is learned, either one value for
+        all features ("scalar") or one for each ("per_feature"); a float fixes it, in squared units
+        of X. The smallest variance that can be learned is 1e-4 times the mean variance of the
+        features, or a tenth of the noise variance of the linear start (see `init`) if this is
+        smaller. In a table every numeric column has its own noise variance. It is learned, and at
+        least 1e-4 times the variance of the column; a float is a fraction of the variance of the
+        column.
     missing : {"mask", "error"}, default="mask"
-        "mask": NaN is a value not seen. It is left out of the likelihood; recognition reads
-        the mean in its place and, if training rows had NaN, beside the row the mask of what
-        was seen. "error": NaN is an error.
+        With "mask", NaN marks a missing value. Missing values are left out of the likelihood. The
+        encoder reads the mean of the feature in their place, and also a mask of the observed values
+        if the training rows had NaN. With "error", NaN raises a ValueError.
     handle_unknown : {"error", "missing"}, default="error"
-        What a category of a table is that `fit` has not seen: an error, or a value not seen.
+        How categories of a table that did not occur in `fit` are handled: "error" raises a
+        ValueError, "missing" treats them as missing values.
     prior : {"standard", "mixture", "vamp"}, default="standard"
-        p(z): N(0, I); a mixture of Gaussians with diagonal covariances, learned; or the
-        mean of q(z|u) over pseudo-rows u, learned (Tomczak & Welling 2018).
+        Prior p(z): N(0, I) ("standard"); a learned mixture of Gaussians with diagonal covariances
+        ("mixture"); or the mixture of q(z|u) over learned pseudo-rows u ("vamp", Tomczak & Welling
+        2018).
     n_prior_components : int, default=10
-        Gaussians of "mixture", pseudo-rows of "vamp".
+        Number of Gaussians of "mixture", or of pseudo-rows of "vamp".
     conditional : bool, default=False
-        Learn p(x|z,y), with y given to `fit`: labels (integers, strings, booleans) or
-        numbers (floats; or several columns). The decoder reads one column for each label,
-        or standardised number. q(z|x) does not see y. In a stream the first batch must
-        hold all labels.
+        Whether to learn p(x|z, y), with targets y given to `fit`. Targets are labels (integers,
+        strings or booleans) or numbers (floats, or several columns). The decoder gets y in
+        additional columns: one indicator for each label, or the standardised numbers. The encoder
+        does not get y. In a stream, the first batch must contain all labels.
     latent_growth : {"nested"}, default=None
-        Order the codes by importance, as PCA does, so that one fit serves every size
-        (`truncate`). "nested" cuts each row's codes at a random size in training; codes that are
-        cut take no part in its bound (Rippel et al. 2014). Each size learns a noise of its own.
+        Orders the codes by importance, as in PCA, so that one fit gives a model of every size (see
+        `truncate`). With "nested", each training step keeps the first k codes of a row, with a
+        random k for each row; the other codes do not contribute to the bound of this row (Rippel et
+        al. 2014). Every size has its own learned noise variance. None does not order the codes.
     beta : float, default=1.0
-        Weight of the KL divergence in training. Above 1 it holds less about each row
-        in the latents; what `score_samples` gives is a bound all the same.
+        Weight of the KL divergence in the training loss. With a weight above 1, the latents hold
+        less information about each row. `score_samples` does not use this weight and returns a
+        bound for every value.
     beta_warm_up : int, default=0
-        Epochs in which the weight grows linearly to `beta`, against posterior collapse.
-        `tol` and early stopping begin after them.
+        Number of epochs in which the weight of the KL divergence grows linearly from 0 to `beta`.
+        This helps against posterior collapse. `tol` and early stopping take effect only after these
+        epochs.
     free_bits : float, default=0.0
-        Nats per latent that cost nothing: the divergence of each, averaged over a batch,
-        counts as at least this (Kingma et al. 2016).
+        Smallest cost of the KL divergence of each latent, in nats. If the mean divergence of a
+        latent over a batch is below this value, it is replaced by this value, so that training does
+        not reduce it further (Kingma et al. 2016).
     n_importance : int, default=1
-        Draws of z for each row in training. More than 1 trains the importance-weighted
-        bound, with doubly reparameterised gradients for q; this excludes `beta`,
-        `beta_warm_up` and `free_bits`.
+        Number of draws of z for each row in training. With more than one, training maximises the
+        importance-weighted bound, with doubly reparameterised gradients for q (Tucker et al. 2019).
+        `beta`, `beta_warm_up` and `free_bits` must then have their default values.
     init : {"linear", "random"}, default=None
-        Where training begins: at PCA's maps of the training rows (a VAE at probabilistic PCA,
-        whose log-likelihood its bound then is), which layers of rectifiers with two units for
-        each code hold exactly and others nearly; or at random weights. Training may keep the
-        linear start. None takes it where it can be had: with the built-in `network="mlp"`, and
-        without `pretraining` and `sparsity` where there are such.
+        Initialisation of the networks. "linear" starts from PCA of the training rows, and a VAE
+        from probabilistic PCA. Networks with rectifiers and at least two units for each code
+        represent this linear model exactly, others approximately. If training does not improve on
+        the linear model, the fitted model stays the linear model. "random" draws random weights.
+        None means "linear" where that is possible, that is, for the built-in `network="mlp"`
+        without `pretraining` and `sparsity`.
     solver : {"adam", "adamw", "sgd", "lbfgs"}, default="adam"
-        Optimiser; "lbfgs" takes all rows at once and 20 steps an epoch, and ignores
+        Optimiser. "lbfgs" uses all rows at once, makes 20 steps in each epoch, and ignores
         `learning_rate_init`.
     alpha : float, default=0.0
-        L2 penalty on weights; for "adamw" the decoupled decay.
+        Strength of the L2 penalty on the weights. For "adamw" it is the decoupled weight decay.
     batch_size : int, default=128
-        Rows per step.
+        Number of rows in each step of the optimiser.
     learning_rate : {"constant", "cosine", "invscaling", "adaptive"}, default=None
-        "cosine" rises over a tenth of the epochs and falls to zero at their end, "invscaling"
-        falls with the root of the epoch, "adaptive" is divided by 5 when the loss stalls for
-        two epochs. None is "cosine" where trials have told how many epochs there will be
-        (`max_iter=None`), and else "constant".
+        Schedule of the learning rate. "cosine" rises during the first tenth of the epochs and then
+        falls to zero. "invscaling" divides by the square root of the epoch. "adaptive" divides by 5
+        whenever the loss has not improved for two epochs. None means "cosine" if `max_iter=None`
+        finds the number of epochs by trials, and "constant" otherwise.
     learning_rate_init : float, default=1e-3
-        The largest learning rate.
+        Largest learning rate of the schedule.
     momentum : float in [0, 1), default=0.9
         Nesterov momentum of "sgd".
     max_iter : int, default=None
-        Epochs; 0 leaves the network where it begins. None finds out, from 20 to 10,000 rows,
-        in one to three trials that hold out a fifth of them: all rows are then trained on for
-        as many epochs as held-out rows gained from, twice as many with "cosine", or not at all
-        where they gained nothing. Of more rows some are held out of training itself, as by
-        `early_stopping`. Where `early_stopping` or `tol` is to end training, or it goes on
-        from an earlier fit, None is 200 epochs, and on few rows as many as make 4,000 steps.
+        Maximum number of epochs. With 0, the networks stay as they are initialised. With None, the
+        number of rows decides. From 20 to 10,000 rows, one to three trials hold out a fifth of the
+        rows and find the number of epochs that is best for the held-out rows. All rows are then
+        trained on for that number of epochs, or for twice as many with "cosine"; if no epoch
+        improves the held-out rows, training is skipped. With more than 10,000 rows, some rows are
+        held out of training, as with `early_stopping`. If `early_stopping` or `tol` is set, or if
+        training continues from an earlier fit, None means 200 epochs, or as many as make 4,000
+        steps if these are more.
     tol : float, default=None
-        Training ends when the loss has not improved by this, in nats per row, for
-        `n_iter_no_change` epochs. None and 0 leave the end to `max_iter` and `early_stopping`.
+        Training ends when the loss has not improved by `tol` nats per row for `n_iter_no_change`
+        epochs. With None or 0, the loss does not end training.
     early_stopping : bool, default=False
-        Watch the loss on rows that are held out, and go back to the best epoch.
+        Whether to hold out rows, to end training when the loss of these rows no longer improves,
+        and to keep the weights of their best epoch.
     validation_fraction : float in (0, 1), default=0.1
-        Share of the rows that early stopping holds out.
+        Fraction of the rows that early stopping holds out.
     n_iter_no_change : int, default=10
-        Epochs that `tol` and early stopping wait for.
+        Number of epochs without improvement after which `tol` or early stopping ends training.
     n_init : int, default=1
-        Number of starts, from other seeds. They are trained as one, and the fit with the best
-        `score` of the training rows (of at most 10,000) is kept. The first is that of `n_init=1`.
+        Number of fits from different seeds. They are trained together, and the one with the best
+        `score` on the training rows (on at most 10,000 of them) is kept. The first uses the same
+        seed as a single fit.
     warm_start : bool, default=False
-        `fit` goes on from the earlier fit.
+        Whether `fit` continues training from the previous fit.
     verbose : int, default=0
-        1 shows one line with the epochs, the losses and the time left.
+        With 1, training shows one line with the epoch, the losses and the remaining time.
     random_state : int, RandomState instance or None, default=None
-        Seed of weights, batches, draws and held-out rows. None takes fresh entropy; the
-        global generators are never touched.
+        Seed of the initial weights, the order of the rows, random draws and the choice of held-out
+        rows. With None, every fit uses new random numbers. The global generators of NumPy and torch
+        are not used.
     device : str, default="auto"
-        "auto", "cpu", "cuda", "cuda:1", "mps"; "auto" takes a GPU if there is one.
+        Device of the network: "cpu", "cuda", "cuda:1", "mps" or "auto". "auto" uses a GPU if there
+        is one.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
-        Of training only; "auto" takes bfloat16 on a GPU that has it, else float32.
+        Floating-point precision in training. "auto" uses bfloat16 on GPUs that support it, and
+        float32 otherwise.
     compile : bool, default=False
-        Compile the loss with torch.compile, which takes up to a minute at first.
+        Whether to compile the loss with torch.compile. Compilation takes up to a minute at the
+        start of training.
     callbacks : list of skorch callbacks, default=None
-        They hear of epochs, and of batches if they listen to them. scikit-learn's
-        callbacks are set by `set_callbacks`; an epoch is a task.
+        skorch callbacks that are called at each epoch, and at each batch if they implement the
+        methods for batches. Use `set_callbacks` for callbacks of scikit-learn, whose tasks are
+        epochs.
 
     Attributes
     ----------
     net_ : skorch.NeuralNet
-        The trained net; its module is `net_.module_`.
+        The trained network as a skorch net. The torch module is `net_.module_`.
     history_ : list of dict
-        Losses of every epoch, nats per row: `train_loss`, and with one draw a row
-        `train_reconstruction` and `train_kl`; where `beta` or `free_bits` make that cost
-        more or less than it is, the cost is `train_kl_cost`.
+        Losses of each epoch, in nats per row: `train_loss` and, with `n_importance=1`, its terms
+        `train_reconstruction` and `train_kl`. If `beta` or `free_bits` change the cost of the KL
+        divergence, `train_kl_cost` is this cost, and `train_kl` is the divergence.
     n_iter_ : int
-        Epochs that were trained.
+        Number of epochs of training.
     n_components_ : int
         Number of codes.
     n_active_units_ : int
-        Latents whose posterior mean varies over the training rows, with a variance
-        above 0.01.
+        Number of active latents. A latent is active if its posterior mean has a variance above 0.01
+        over the training rows.
     noise_variance_ : float or ndarray of shape (n_features,)
-        Variance of the noise, in squared units of X; None for likelihoods without. In tables
-        an array, NaN for columns without.
+        Noise variance in squared units of X; None for likelihoods without one. For tables, an array
+        with one value for each column, and NaN for columns without noise variance.
     likelihoods_ : dict of str
-        Of a table: the likelihood of each column, by name or index.
+        Likelihood of each column, by name or index. Only for tables.
     categories_ : dict of ndarray
-        Of a table: the levels of each categorical column, by name or index.
+        Levels of each categorical column, by name or index. Only for tables.
     classes_ : ndarray of shape (n_classes,)
-        The labels, with `conditional=True` and labels.
+        Labels in `y`. Only with `conditional=True` and labels.
     class_prior_ : ndarray of shape (n_classes,)
-        Their frequencies in training.
+        Frequencies of the labels in training.
     target_mean_, target_scale_ : ndarray of shape (n_targets,)
-        Means and standard deviations of y, with `conditional=True` and numbers.
+        Means and standard deviations of `y`. Only with `conditional=True` and numbers.
     n_features_in_ : int
         Number of features seen in `fit`.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -243,8 +275,8 @@ class VAE(
 
     See Also
     --------
-    PPCA : The linear one, whose likelihood is exact.
-    Autoencoder : Without a distribution of the codes.
+    PPCA : Linear model with an exact likelihood.
+    Autoencoder : Autoencoder without a distribution of codes.
 
     References
     ----------
@@ -282,7 +314,7 @@ class VAE(
     >>> vae.score_kind
     'lower_bound'
 
-    A table with a category, and what `impute` makes of its hole:
+    Impute a missing category in a table:
 
     >>> import pandas as pd
     >>> size, pet = [0.3, 0.4, 4.1, 3.9] * 9, ["cat", "cat", "dog", None] * 9
@@ -408,9 +440,10 @@ class VAE(
         super()._check_parameters(n_features)
         if self.n_importance > 1 and (self.beta != 1 or self.beta_warm_up or self.free_bits):
             raise ValueError(
-                f"n_importance={self.n_importance} trains a bound that has no KL term of its own, "
-                f"so beta={self.beta}, beta_warm_up={self.beta_warm_up} and free_bits="
-                f"{self.free_bits} must be 1, 0 and 0; or take n_importance=1."
+                f"n_importance={self.n_importance} trains a bound without a separate KL term, so "
+                "that beta, beta_warm_up and free_bits must be 1, 0 and 0; given "
+                f"beta={self.beta}, beta_warm_up={self.beta_warm_up} and "
+                f"free_bits={self.free_bits}. Set these values, or n_importance=1."
             )
 
     def _make_module(self, generator: torch.Generator) -> VAEModule:
@@ -435,11 +468,13 @@ class VAE(
         data = rows.data
         self._learn_label_frequencies(data, weight)
         if hasattr(self, "class_prior_"):
-            with np.errstate(divide="ignore"):  # a label that a later fit no longer sees
+            with np.errstate(
+                divide="ignore"
+            ):  # a label that is absent from the rows of a later fit
                 self._trainer.module.set_label_frequencies(np.log(self.class_prior_))
         some = data.some(_MOMENT_ROWS, self._seed + 6)
         self._check_codes_are_finite(codes := self._means(rows if some is data else some))
-        # In a stream the calls add up to many draws, and each has its own.
+        # In a stream, one draw for each row is enough, because every call adds new draws.
         n_draws = min(_MOST_DRAWS, ceil(ALL_DRAWS / len(data.X))) if weight == 1 else 1
         path = self.__dict__.pop("_noise_path", None)
         self._learn_noise_of_draws(rows, weight, n_draws, drawn)
@@ -455,7 +490,7 @@ class VAE(
         self.n_active_units_ = int((self._code_moments[1] > ACTIVE).sum())
 
     def _learn_noise_of_sizes(self, data: Data, weight: float, before: Array | None) -> None:
-        """Noise of the models of the first codes, each learned as that of the whole is."""
+        """Learn the noise variance of the model of every smaller size."""
         module, whole = self._trainer.module, self._architecture
         if module.noise_path is None:
             return
@@ -465,13 +500,13 @@ class VAE(
 
         def explained_by(k: int) -> Iterator[tuple[Any, ...]]:
             module.architecture = replace(whole, n_components=k)
-            module.likelihood.variance.copy_(path[k - 1])  # of which importance weights are made
+            module.likelihood.variance.copy_(path[k - 1])  # for the weights
             seed = self._seed + 1_000_003 * self.n_iter_ + k
             generator = torch.Generator(rows.device).manual_seed(seed)
             for batch, output, w in drawn(module, rows, n_draws, generator):
                 yield explained(batch, output, w)
 
-        if self.net_.at_start_:  # as for the whole
+        if self.net_.at_start_:  # the linear start has the optimal noise
             self._noise_path = path.cpu().numpy().copy()
             return
         try:
@@ -489,15 +524,16 @@ class VAE(
         super()._check_trained(rows)
         if 2 * self.n_active_units_ >= self.n_components_:
             return
-        cures = f"Train longer (max_iter, now {self.n_iter_}), or ask for fewer n_components."
+        cures = f"Train longer (now {self.n_iter_} epochs, see max_iter), or lower n_components."
         if self.n_importance == 1:
             cures = (
-                f"Lower beta (now {self.beta}), let it grow over beta_warm_up epochs (now "
-                f"{self.beta_warm_up}), or set free_bits (now {self.free_bits}). {cures}"
+                f"Lower beta (now {self.beta}), raise beta_warm_up (now {self.beta_warm_up} "
+                f"epochs), or raise free_bits (now {self.free_bits}). {cures}"
             )
         warnings.warn(
             f"Posterior collapse: {self.n_active_units_} of {self.n_components_} latents are "
-            f"active, that is, have a posterior mean whose variance is above {ACTIVE}. {cures}",
+            f"active. (The posterior mean of an active latent has a variance above {ACTIVE} over "
+            f"the training rows.) {cures}",
             UserWarning,
             stacklevel=2,
         )
@@ -508,21 +544,23 @@ class VAE(
         return self._draw_codes(n_samples, self._trainer.generator(rng))
 
     def score_samples(self, X: ArrayLike, y: Any = None, *, n_importance: int = 100) -> Array:
-        """Importance-weighted bound on log p(x), or on log p(x|y), in nats.
+        """Importance-weighted lower bound on log p(x), or on log p(x|y), in nats.
 
-        It is log 1/K sum_k p(x, z_k) / q(z_k|x), z_k ~ q(z|x), which on average is at most
-        log p(x), and nearer to it the larger K is. The draws depend on the row alone: it has
-        the same score in every call, beside any other rows.
+        The bound is log 1/K sum_k p(x, z_k) / q(z_k|x) with draws z_k ~ q(z|x). Its expectation is
+        at most log p(x), and approaches log p(x) as K grows. The draws depend only on the fitted
+        model and on the row, so that a row has the same score in every call and beside any other
+        rows.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows to score; of values that are NaN, only those seen count.
+            Rows to score. Missing values (NaN) are ignored.
         y : scalar or array-like of shape (n_samples,) or (n_samples, n_targets), default=None
-            For a conditional model: the targets, for log p(x|y). None sums p(x, y) over
-            all labels.
+            Targets of a conditional model, to score log p(x|y). With None, the score is
+            log p(x), the log of the sum of p(x, y) over all labels.
         n_importance : int, default=100
-            K. 1 is a one-draw estimate of the evidence lower bound.
+            Number K of draws for each row. K = 1 is an estimate of the evidence lower bound
+            from one draw.
 
         Returns
         -------
@@ -532,79 +570,12 @@ class VAE(
         Raises
         ------
         ValueError
-            If `n_importance` is not a positive integer, a value is impossible under the
-            likelihood, or `y` does not fit the model.
+            If `n_importance` is not a positive integer, if a value has probability zero under
+            the likelihood, or if `y` is not what the model was fitted with.
         """
         rows = self._check_new_rows(X, "score_samples")
         self._check_argument("n_importance", n_importance, [COUNT])
         return self._bounds(Data(rows, None, self._condition_of(y, len(rows))), n_importance)
-
-    def impute(
-        self,
-        X: ArrayLike,
-        n_draws: int | None = None,
-        *,
-        y: Any = None,
-        n_importance: int = 100,
-        random_state: int | np.random.RandomState | None = None,
-    ) -> Any:
-        """Fill in missing values, given those that were seen.
-
-        Codes are drawn from q(z|seen), a quarter of them from N(0, I) where that is the prior,
-        and weighted by p(z, seen) over the density of the draws (Mattei & Frellsen 2019).
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows with NaN, null or a mask where a value is missing.
-        n_draws : int, default=None
-            None fills in conditional means, and the most probable level of a category; a number
-            draws as many completions, noise included, for multiple imputation.
-        y : scalar or array-like of shape (n_samples,) or (n_samples, n_targets), default=None
-            As in `score_samples`; None weighs the labels by what was seen.
-        n_importance : int, default=100
-            Codes that are weighted, for each row.
-        random_state : int, RandomState instance or None, default=None
-            Seed of the draws; means need none. None takes fresh entropy.
-
-        Returns
-        -------
-        X_imputed : ndarray of shape (n_samples, n_features), or \
-                (n_draws, n_samples, n_features)
-            The rows with every NaN replaced; the seen values are returned as they are.
-            Means are a data frame under `set_output`, and an array without it, also of
-            frames of pandas, polars or pyarrow; of tables they are in the container of `X`. Draws
-            are always an array, of numbers and indices of levels.
-
-        Raises
-        ------
-        ValueError
-            If `n_draws` is not a positive integer or None, `n_importance` is not a positive
-            integer, or `y` does not fit the model.
-        """
-        self._check_argument("n_draws", n_draws, [COUNT, None])
-        self._check_argument("n_importance", n_importance, [COUNT])
-        rows = self._check_new_rows(X, "impute")
-        self._check_range(rows)
-        condition, module = self._condition_of(y, len(rows)), self._trainer.module
-
-        def guess(incomplete: Array, which: NDArray[np.intp]) -> Array:
-            given = None if condition is None else condition[which]
-            source = self._dataset(Data(incomplete, None, given))
-            with self._trainer.inference(len(incomplete) * n_importance):
-                if n_draws is None:
-                    draws = self._row_draws(n_importance)
-                    found = imputed_means(module, source, draws)[:, None]
-                else:
-                    generator = self._trainer.generator(private_generator(random_state))
-                    found = imputed_draws(module, source, n_importance, n_draws, generator)
-            values = np.empty((n_draws or 1, *incomplete.shape), dtype=self._architecture.row_dtype)
-            for completed, drawn_rows in zip(values, found.swapaxes(0, 1), strict=True):
-                for part in slices(len(incomplete)):
-                    completed[part] = self._in_data_units(torch.from_numpy(drawn_rows[part]))
-            return values
-
-        return self._completed(X, rows, n_draws, guess)
 
     # ------------------------------------------------------------------- the hooks
 
@@ -662,7 +633,7 @@ class VAE(
         noise: bool,
         condition: NDArray[np.float32] | None,
     ) -> Array:
-        """Draws from p(x|z), or its means."""
+        """Draws from p(x|z), or with noise=False its means."""
         module = self._trainer.module
         if not noise:
             return self._decode(Z, condition)
@@ -678,11 +649,11 @@ class VAE(
         return codes
 
     def _row_draws(self, n_draws: int) -> RowDraws:
-        """Draws of z for any row, the same in every call."""
+        """Draws of z for each row, the same in every call."""
         return RowDraws(int(n_draws), self.n_components_, self._seed + 3, self._trainer.device)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__({"latent_growth": None} | state)  # as models of version 0.1.0 are
+        super().__setstate__({"latent_growth": None} | state)  # files of 0.1.0 lack it
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -1,4 +1,4 @@
-"""The vector-quantised variational autoencoder: codes are integers, and have a prior.
+"""The vector-quantised variational autoencoder: integer codes with a learned prior.
 
 References
 ----------
@@ -39,226 +39,260 @@ from skae._utils.validation import Interval, StrOptions, check_indices
 Array = NDArray[Any]
 Indices = NDArray[np.int64]
 
-# Numbers of a code's vector, where none is asked for.
+# Default length of the vectors of the codebook.
 _CODE_DIM = 8
-# float32, in which codes go through the networks' rooms, holds integers up to this.
+# Largest codebook: float32, to which indices are converted, represents integers up to this.
 _MOST_CODES = 2**24
-# Of how many rows calibration="auto" keeps some from the network: from so many to fewer than.
+# calibration="auto" holds rows out if there are at least the first and fewer than the second.
 _LEAST_ROWS, _MANY_ROWS = 10, 10_000
 
 
 class VQVAE(EmbeddingOutputMixin, IndexPriorMixin, EncoderDecoder):
-    """The vector-quantised variational autoencoder: a row is a few integers.
+    """Vector-quantised variational autoencoder, which encodes a row as a few integers.
 
-    The encoder gives `n_components` vectors, each of which is rounded to the nearest entry
-    of a codebook; the decoder reads these. Gradients pass the rounding as if it were not
-    there. After training, a prior p(k) over the indices k is learned. `transform` gives
-    the indices, `sample` decodes indices drawn from the prior, and `score_samples` is
-    log p(x|e_k) + log p(k), nats: one term of log p(x) = log sum_k p(x|e_k) p(k), and so a
-    lower bound.
+    The encoder gives one vector for each of the `n_components` positions of a code. Each vector is
+    replaced by the nearest entry of a codebook, and the decoder reads these entries. In
+    backpropagation, the gradient of an entry is copied to the vector that it replaces
+    (straight-through estimator). After training, a prior p(k) over the indices k of a row is
+    learned. `transform` returns the indices, and `sample` decodes indices drawn from the prior.
+    `score_samples` returns log p(x|e_k) + log p(k) in nats, where k are the indices of the row.
+    This is a lower bound on log p(x) = log sum_k p(x|e_k) p(k), because it keeps one term of the
+    sum.
 
-    The built-in networks read (x - mean) / scale, with one scale for all features, the
-    root of their mean variance. So no scaler is needed before it, and features keep
-    their weight relative to each other, as in PCA. Your own `encoder` reads rows as they
-    are.
+    The built-in networks standardise rows: they subtract the mean of every feature and divide by
+    one common scale, the square root of the mean variance of the features. A scaler is therefore
+    not needed for training, and the features keep their relative weight, as in PCA. Your own
+    `encoder` gets rows that are not standardised.
 
-    A table of numbers, categories, counts and holes goes in as it is, with
-    `likelihood="auto"` or a mapping of its columns; `reconstruct` and `sample` give its
-    columns, types and categories back (docs/mixed_tables.md, "Tables with categories").
+    Tables with numeric, categorical and count columns and missing values can be given directly,
+    with `likelihood="auto"` or a mapping from columns to likelihoods. `reconstruct`, `sample` and
+    `impute` then return tables with the same columns, types and categories. See the page "Tables
+    with categories" of the documentation.
 
     Parameters
     ----------
     n_components : int or None, default=8
-        Number of positions, each of which has a code. With `network="conv"` they are the
-        pixels of the image when all layers have halved it, in raster order, and so follow
-        from `hidden_layer_sizes`: None takes that number, and another one is an error.
+        Number of positions of a code, each with one encoder vector. With `network="conv"`, the
+        positions are the pixels of the image that the last encoder layer returns, in raster order.
+        Their number follows from `image_shape` and `hidden_layer_sizes`: None uses it, and any
+        other number raises a ValueError.
     n_codes : int, default=None
-        Entries of the codebook, K. None takes the largest power of two, from 2 to 512, with
-        8 rows for each code of each position, or 1024 encodings (rows times positions) for
-        each code where those are fewer rows; for "fsq" the product of `levels`. In a stream
-        the first call of `partial_fit` decides.
+        Number of entries K of the codebook. None takes the largest power of two, from 2 to 512, for
+        which there are at least 8 training rows for each code and position, or at least 1024
+        encodings (rows times positions) for each code if these are fewer rows. For "fsq", None
+        takes the product of `levels`. In a stream, the first call of `partial_fit` decides.
     code_dim : int, default=None
-        Numbers of a code's vector; None takes 8, or as many as there are `levels`.
+        Length of the vectors of the codebook. None takes 8, or for "fsq" the number of `levels`.
     quantizer : {"vq", "fsq", "simvq"}, default="vq"
-        "vq" learns every entry of the codebook; "simvq" one linear map over a random
-        codebook, which moves all entries at once (Zhu et al. 2025); "fsq" learns none: each
-        number of a vector has a fixed number of cells, by tanh (Mentzer et al. 2024).
+        How vectors are quantised. "vq" learns every entry of the codebook. "simvq" learns one
+        linear map of a random codebook, which changes all entries together (Zhu et al. 2025). "fsq"
+        has no learned codebook: each number of a vector is limited by tanh and rounded to a fixed
+        number of levels (Mentzer et al. 2024).
     levels : sequence of int, default=(8, 8, 8)
-        Cells of each number for "fsq"; their product must be `n_codes`, if that is given.
+        Number of levels of each number of a vector for "fsq". If `n_codes` is given, it must be the
+        product of the levels.
     n_quantizers : int, default=1
-        Codes of each position: each further one codes what the sum of those before has
-        left (residual quantisation).
+        Number of codes for each position (residual quantisation). Each further code quantises what
+        remains of the vector after the codes before it are subtracted.
     codebook_update : {"ema", "loss"}, default="ema"
-        How "vq" learns: running means of the encodings of each code, or gradients of their
-        squared distances.
+        How "vq" learns its entries: as running means of the vectors that are assigned to them
+        ("ema"), or by gradient descent on their squared distances to these vectors ("loss").
     codebook_init : {"kmeans", "random"}, default="kmeans"
-        Start "vq" at the means of k-means over the first encodings, and "simvq" at their
-        second moments; or at random.
+        Initialisation of the codebook: random, or by the encoder vectors of the first rows. With
+        "kmeans", "vq" starts at the means of k-means over these vectors, and "simvq" starts with
+        their second moments.
     decay : float in [0, 1), default=0.99
-        Share of a running mean that a step keeps; also of the counts that tell dead codes.
+        Weight of the old value when a step updates a running mean ("ema"). It also applies to the
+        counts by which unused codes are found (see `dead_code_threshold`).
     commitment_weight : float, default=0.25
-        How much squared distances of encodings from their codes (means over positions and
-        numbers) count beside squared errors (means over features, in units of their mean
-        variance; for likelihoods without noise, nats per feature). "fsq" has no use for it.
+        Weight of the squared distances between encoder vectors and their codes (averaged over
+        positions and numbers) relative to the squared errors of reconstruction (averaged over
+        features, in units of their mean variance; for likelihoods without noise variance, nats per
+        feature). "fsq" does not use it.
     dead_code_threshold : float, default=0.1
-        A code of "vq" that is used less than this times as often as if all were used alike
-        begins anew at a random encoding of the batch, if there are more encodings in all
-        than codes; 0 leaves dead codes dead.
+        Threshold of use below which a code of "vq" is restarted at a random encoder vector of the
+        batch. It is relative to the use of each code if all were used equally often. Codes are
+        restarted only if there are more encodings than codes. With 0, unused codes are never
+        restarted.
     rotation_trick : bool, default=False
-        Turn gradients from a code to its encoding (Fifty et al. 2025), for "vq" and
-        "simvq".
+        Whether to rotate and rescale gradients from a code to its encoder vector, instead of
+        copying them (Fifty et al. 2025). For "vq" and "simvq".
     prior : {"autoregressive", "independent"} or None, default="autoregressive"
-        p(k): a dilated causal network over all indices of a row, in order; frequencies at
-        each position; or none, which scores as if all codes were equally likely, and
-        cannot be sampled: the quickest fit where only the codes are wanted.
+        Prior p(k) of the indices. "autoregressive" is a dilated causal network over all indices of
+        a row, in order. "independent" uses the frequencies of the codes at each position. With None
+        no prior is learned: fitting is fastest, `score_samples` treats all codes as equally likely,
+        and `sample` is not available.
     prior_channels : int, default=64
-        Width of the causal network.
+        Number of channels of the causal network.
     prior_learning_rate_init : float, default=3e-3
-        Its learning rate, which is constant.
+        Constant learning rate of the causal network.
     prior_max_iter : int, default=None
-        Epochs of the causal network at most; None takes `max_iter`. It goes back to the
-        best one on held-out rows (`validation_fraction`), and ends when `n_iter_no_change`
-        epochs were no better. In `partial_fit` it is one, over all rows of the call.
-        Callbacks do not hear of these epochs.
+        Maximum number of epochs of the causal network; None takes `max_iter`. Training holds out
+        `validation_fraction` of the rows, ends after `n_iter_no_change` epochs without improvement,
+        and keeps the weights of the best epoch. `partial_fit` trains the causal network for one
+        epoch over all rows of the call. Callbacks are not called in these epochs.
     hidden_layer_sizes : array-like of int or int, default=(100,)
-        Units of the encoder's hidden layers; for `network="conv"` channels, each entry
-        halving the image.
+        Number of units in each hidden layer of the encoder. With `network="conv"`, these are
+        numbers of channels, and each layer halves the height and the width of the image.
     decoder_layer_sizes : array-like of int or int, default=None
-        The decoder's hidden layers; None mirrors the encoder's.
+        Sizes of the hidden layers of the decoder. None takes those of the encoder in reverse order.
     activation : {"relu", "leaky_relu", "tanh", "logistic", "identity"}, default="relu"
-        Of the hidden layers.
+        Activation function of the hidden layers.
     out_activation : {"identity", "logistic", "tanh", "relu"}, default="identity"
-        Of the mean of "gaussian" and "laplace", for data within its range, such as
-        pixels in [0, 1] for "logistic". The decoder then explains rows as they are.
+        Activation function of the mean of p(x|z), for `likelihood="gaussian"` and "laplace". It
+        keeps the mean in the range of the data: "logistic" suits pixels in [0, 1]. With any value
+        but "identity", the decoder models the rows in their own units, not standardised.
     normalization : {"batch"}, default=None
-        Batch normalisation of the hidden layers.
+        With "batch", the hidden layers use batch normalisation. None uses no normalisation.
     network : {"mlp", "conv"}, default="mlp"
-        Fully connected or convolutional layers (3x3).
+        Kind of the built-in networks: fully connected layers, or convolutional layers with 3x3
+        filters.
     image_shape : tuple of (channels, height, width), default=None
-        What a row is; needed for "conv", with sides of at least 4. With it your own encoder
-        reads images, and your own decoder writes them.
+        Shape of the image that each row holds, as (channels, height, width). It is required for
+        `network="conv"`, where height and width must be at least 4. If it is set, your own
+        `encoder` gets images of this shape instead of rows, and your own `decoder` must return
+        them.
     pooling : {"stride", "max", "average", "min"}, default="stride"
-        How "conv" halves images. The decoder enlarges them by nearest neighbours.
+        How the layers of `network="conv"` halve images: by convolutions of stride 2, or by the
+        maximum, average or minimum of 2x2 pixels. The decoder enlarges images by repeating pixels.
     encoder, decoder : torch.nn.Module, default=None
-        Your own networks, copied and never trained in place: (n, n_features) to
-        (n, n_components * code_dim), position by position, and back. Where rows have NaN,
-        the encoder reads 2 n_features columns: the values, with 0 and not the mean for
-        those not seen, and then 1 where a value was seen, 0 elsewhere.
-        In tables these are the columns that docs/mixed_tables.md, "Your own networks", tells.
+        Your own networks. They are copied; `fit` does not change the given modules. The encoder
+        maps (n, n_features) to (n, n_components * code_dim), one vector after the other, and the
+        decoder maps back. If training rows have NaN, the encoder reads 2 n_features columns: the
+        values, with 0 in place of missing ones, and then a mask, 1 where a value is observed and 0
+        elsewhere. For tables, the columns are described on the page "Tables with categories" of the
+        documentation.
     likelihood : {"gaussian", "bernoulli", "continuous_bernoulli", "poisson", "laplace", \
             "categorical", "auto"} or mapping, default="gaussian"
-        p(x|z); "gaussian" and "laplace" have a noise variance. "bernoulli" of grey values
-        in (0, 1) scores an expected log-mass, which is no density: compare it with nothing
-        else. "continuous_bernoulli" is one. In a table each column has a likelihood of its
-        own: by a mapping of column names or indices to the above, by its type ("auto"), or all
-        are "categorical". Tables go without `out_activation`, `image_shape` and convolutions.
+        Likelihood p(x|z) of a row given its code. "gaussian" and "laplace" have a noise variance.
+        "bernoulli" also accepts grey values between 0 and 1; their score is then an expected log
+        probability, not a log density, and must not be compared with other likelihoods. Use
+        "continuous_bernoulli" for a density on [0, 1]. In a table every column has its own
+        likelihood: a mapping from column names or indices to likelihoods sets them, "auto" chooses
+        them by the type and the values of the columns, and "categorical" makes all columns
+        categorical. Tables cannot be combined with `out_activation`, `image_shape` or
+        `network="conv"`.
     noise_variance : {"scalar", "per_feature"} or float, default="scalar"
-        Variance of the noise, where the likelihood has one: learned, one for all features
-        or one for each; or given, in squared units of X. A learned one is at least 1e-4 of
-        the mean feature variance, or, where the linear start has less noise, a tenth of that.
-        In a table each number has its own, learned, of at least 1e-4 of the variance of its
-        column, or given, as a share of that.
+        Noise variance of "gaussian" and "laplace" likelihoods. It is learned, either one value for
+        all features ("scalar") or one for each ("per_feature"); a float fixes it, in squared units
+        of X. The smallest variance that can be learned is 1e-4 times the mean variance of the
+        features, or a tenth of the noise variance of the linear start (see `init`) if this is
+        smaller. In a table every numeric column has its own noise variance. It is learned, and at
+        least 1e-4 times the variance of the column; a float is a fraction of the variance of the
+        column.
     calibration : "auto" or bool, default="auto"
-        Keep a random `validation_fraction` of the rows from the network in `fit`. A network
-        that memorises rows explains them better than new ones, and gives them codes that are
-        surer: how large the noise is, when the prior ends its training and how even it is are
-        learned from the rows that were kept, as they are with `early_stopping`. "auto" keeps
-        some of less than 10,000 rows. False learns all of this from rows that trained the
-        network.
+        Whether `fit` holds a random `validation_fraction` of the rows out of the training of the
+        networks, to learn the noise variance and the prior from them. Networks that have overfitted
+        reconstruct training rows better than new rows, and their codes of training rows are less
+        spread out; quantities that are learned from training rows alone are then too optimistic.
+        The held-out rows set the noise variance, end the training of the prior, and smooth it. With
+        `early_stopping`, its held-out rows are used. "auto" means True for 10 to 9,999 rows. With
+        False, everything is learned from the training rows.
     missing : {"mask", "error"}, default="mask"
-        "mask": NaN is a value not seen. It is left out of the likelihood; recognition reads
-        the mean in its place and, if training rows had NaN, beside the row the mask of what
-        was seen. "error": NaN is an error.
+        With "mask", NaN marks a missing value. Missing values are left out of the likelihood. The
+        encoder reads the mean of the feature in their place, and also a mask of the observed values
+        if the training rows had NaN. With "error", NaN raises a ValueError.
     handle_unknown : {"error", "missing"}, default="error"
-        What a category of a table is that `fit` has not seen: an error, or a value not seen.
+        How categories of a table that did not occur in `fit` are handled: "error" raises a
+        ValueError, "missing" treats them as missing values.
     init : {"linear", "random"}, default=None
-        Where training begins: at PCA's maps of the training rows (a VAE at probabilistic PCA,
-        whose log-likelihood its bound then is), which layers of rectifiers with two units for
-        each code hold exactly and others nearly; or at random weights. Training may keep the
-        linear start. None takes it where it can be had: with the built-in `network="mlp"`, and
-        without `pretraining` and `sparsity` where there are such.
+        Initialisation of the networks. "linear" starts from PCA of the training rows, and a VAE
+        from probabilistic PCA. Networks with rectifiers and at least two units for each code
+        represent this linear model exactly, others approximately. If training does not improve on
+        the linear model, the fitted model stays the linear model. "random" draws random weights.
+        None means "linear" where that is possible, that is, for the built-in `network="mlp"`
+        without `pretraining` and `sparsity`.
     solver : {"adam", "adamw", "sgd"}, default="adam"
         Optimiser.
     alpha : float, default=0.0
-        L2 penalty on weights; for "adamw" the decoupled decay.
+        Strength of the L2 penalty on the weights. For "adamw" it is the decoupled weight decay.
     batch_size : int, default=128
-        Rows per step.
+        Number of rows in each step of the optimiser.
     learning_rate : {"constant", "cosine", "invscaling", "adaptive"}, default=None
-        "cosine" rises over a tenth of the epochs and falls to zero at their end, "invscaling"
-        falls with the root of the epoch, "adaptive" is divided by 5 when the loss stalls for
-        two epochs. None is "cosine" where trials have told how many epochs there will be
-        (`max_iter=None`), and else "constant".
+        Schedule of the learning rate. "cosine" rises during the first tenth of the epochs and then
+        falls to zero. "invscaling" divides by the square root of the epoch. "adaptive" divides by 5
+        whenever the loss has not improved for two epochs. None means "cosine" if `max_iter=None`
+        finds the number of epochs by trials, and "constant" otherwise.
     learning_rate_init : float, default=1e-3
-        The largest learning rate.
+        Largest learning rate of the schedule.
     momentum : float in [0, 1), default=0.9
         Nesterov momentum of "sgd".
     max_iter : int, default=None
-        Epochs; 0 leaves the network where it begins. None finds out, from 20 to 10,000 rows,
-        in one to three trials that hold out a fifth of them: all rows are then trained on for
-        as many epochs as held-out rows gained from, twice as many with "cosine", or not at all
-        where they gained nothing. Of more rows some are held out of training itself, as by
-        `early_stopping`. Where `early_stopping` or `tol` is to end training, or it goes on
-        from an earlier fit, None is 200 epochs, and on few rows as many as make 4,000 steps.
+        Maximum number of epochs. With 0, the networks stay as they are initialised. With None, the
+        number of rows decides. From 20 to 10,000 rows, one to three trials hold out a fifth of the
+        rows and find the number of epochs that is best for the held-out rows. All rows are then
+        trained on for that number of epochs, or for twice as many with "cosine"; if no epoch
+        improves the held-out rows, training is skipped. With more than 10,000 rows, some rows are
+        held out of training, as with `early_stopping`. If `early_stopping` or `tol` is set, or if
+        training continues from an earlier fit, None means 200 epochs, or as many as make 4,000
+        steps if these are more.
     tol : float, default=None
-        Training ends when the loss has not improved by this, in nats per row, for
-        `n_iter_no_change` epochs. None and 0 leave the end to `max_iter` and `early_stopping`.
+        Training ends when the loss has not improved by `tol` nats per row for `n_iter_no_change`
+        epochs. With None or 0, the loss does not end training.
     early_stopping : bool, default=False
-        Watch the loss on rows that are held out, and go back to the best epoch.
+        Whether to hold out rows, to end training when the loss of these rows no longer improves,
+        and to keep the weights of their best epoch.
     validation_fraction : float in (0, 1), default=0.1
-        Share of the rows that early stopping holds out.
+        Fraction of the rows that early stopping holds out.
     n_iter_no_change : int, default=10
-        Epochs that `tol` and early stopping wait for.
+        Number of epochs without improvement after which `tol` or early stopping ends training.
     n_init : int, default=1
-        Number of starts, from other seeds. They are trained as one, and the fit with the best
-        `score` of the training rows (of at most 10,000) is kept. The first is that of `n_init=1`.
+        Number of fits from different seeds. They are trained together, and the one with the best
+        `score` on the training rows (on at most 10,000 of them) is kept. The first uses the same
+        seed as a single fit.
     warm_start : bool, default=False
-        `fit` goes on from the earlier fit.
+        Whether `fit` continues training from the previous fit.
     verbose : int, default=0
-        1 shows one line with the epochs, the losses and the time left.
+        With 1, training shows one line with the epoch, the losses and the remaining time.
     random_state : int, RandomState instance or None, default=None
-        Seed of weights, batches, draws and held-out rows. None takes fresh entropy; the
-        global generators are never touched.
+        Seed of the initial weights, the order of the rows, random draws and the choice of held-out
+        rows. With None, every fit uses new random numbers. The global generators of NumPy and torch
+        are not used.
     device : str, default="auto"
-        "auto", "cpu", "cuda", "cuda:1", "mps"; "auto" takes a GPU if there is one.
+        Device of the network: "cpu", "cuda", "cuda:1", "mps" or "auto". "auto" uses a GPU if there
+        is one.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
-        Of training only; "auto" takes bfloat16 on a GPU that has it, else float32.
+        Floating-point precision in training. "auto" uses bfloat16 on GPUs that support it, and
+        float32 otherwise.
     compile : bool, default=False
-        Compile the loss with torch.compile, which takes up to a minute at first.
+        Whether to compile the loss with torch.compile. Compilation takes up to a minute at the
+        start of training.
     callbacks : list of skorch callbacks, default=None
-        They hear of epochs, and of batches if they listen to them. scikit-learn's callbacks
-        are set by `set_callbacks`; an epoch is a task.
+        skorch callbacks that are called at each epoch, and at each batch if they implement the
+        methods for batches. Use `set_callbacks` for callbacks of scikit-learn, whose tasks are
+        epochs.
 
     Attributes
     ----------
     net_ : skorch.NeuralNet
-        The trained net; its module is `net_.module_`.
+        The trained network as a skorch net. The torch module is `net_.module_`.
     history_ : list of dict
-        Losses of every epoch: `train_reconstruction`, nats per row, and what draws
-        encodings and codes together, `train_commitment` and, where codes learn by a loss,
-        `train_codebook`, in units that make them squared errors; their sum is `train_loss`,
-        and that of rows that were kept from the network `valid_loss`.
+        Losses of each epoch. `train_reconstruction` is in nats per row. `train_commitment` and, if
+        codes are learned by a loss, `train_codebook` are the weighted squared distances of encoder
+        vectors and codes, in the same units. `train_loss` is their sum, and `valid_loss` is that of
+        the held-out rows.
     n_iter_ : int
-        Epochs that were trained.
+        Number of epochs of training.
     prior_net_ : skorch.NeuralNet
-        The net of the "autoregressive" prior.
+        Trained network of the "autoregressive" prior.
     prior_history_ : list of dict
-        Its losses in every epoch, -log p(k) in nats per row, also of held-out rows
-        (`valid_loss`).
+        Losses of the "autoregressive" prior in each epoch, -log p(k) in nats per row. `valid_loss`
+        is that of the held-out rows.
     n_components_ : int
         Number of positions.
     n_codes_ : int
-        Entries of the codebook, as given or chosen.
+        Number of entries of the codebook, as given or chosen.
     codebook_ : ndarray of shape (n_codes, code_dim), or (n_quantizers, n_codes, code_dim)
-        The codes' vectors.
+        Entries of the codebook.
     code_usage_ : ndarray of shape (n_codes,), or (n_quantizers, n_codes)
-        How often each code is used in training rows, as a share.
+        Fraction of the encodings of the training rows that use each code.
     noise_variance_ : float or ndarray of shape (n_features,)
-        Variance of the noise, in squared units of X; None for likelihoods without. In tables
-        an array, NaN for columns without.
+        Noise variance in squared units of X; None for likelihoods without one. For tables, an array
+        with one value for each column, and NaN for columns without noise variance.
     likelihoods_ : dict of str
-        Of a table: the likelihood of each column, by name or index.
+        Likelihood of each column, by name or index. Only for tables.
     categories_ : dict of ndarray
-        Of a table: the levels of each categorical column, by name or index.
+        Levels of each categorical column, by name or index. Only for tables.
     n_features_in_ : int
         Number of features seen in `fit`.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -266,8 +300,8 @@ class VQVAE(EmbeddingOutputMixin, IndexPriorMixin, EncoderDecoder):
 
     See Also
     --------
-    VAE : With Gaussian codes.
-    Autoencoder : Without a prior.
+    VAE : Autoencoder with Gaussian codes.
+    Autoencoder : Autoencoder with real codes and without a prior.
 
     References
     ----------
@@ -455,7 +489,7 @@ class VQVAE(EmbeddingOutputMixin, IndexPriorMixin, EncoderDecoder):
     def _levels(self) -> tuple[int, ...]:
         levels = layer_sizes("levels", self.levels)
         if not levels or min(levels) < 2:
-            raise ValueError(f"levels={self.levels!r} must hold integers of at least 2.")
+            raise ValueError(f"levels={self.levels!r} must contain integers that are at least 2.")
         return levels
 
     def _code_dim(self) -> int:
@@ -514,7 +548,7 @@ class VQVAE(EmbeddingOutputMixin, IndexPriorMixin, EncoderDecoder):
         return self._trainer.split(n_rows, True)[1]
 
     def _before_training(self, n_rows: int) -> None:
-        """Codes begin anew only where encodings are more than codes: else each has its own."""
+        """Restart unused codes only if there are more encodings than codes."""
         architecture = self._architecture
         self._trainer.module.restarts = (
             architecture.quantizer == "vq"
@@ -559,30 +593,32 @@ class VQVAE(EmbeddingOutputMixin, IndexPriorMixin, EncoderDecoder):
 
     @property
     def codebook_(self) -> NDArray[np.float32]:
-        """The codes' vectors, of every quantizer."""
+        """Entries of the codebook, of each quantizer if there are several."""
         vectors: NDArray[np.float32] = self._codebooks().cpu().numpy()
         return vectors[0] if len(vectors) == 1 else vectors
 
     @torch.no_grad()
     def _codebooks(self) -> Tensor:
-        """(n_quantizers, n_codes, code_dim)."""
+        """Entries of all codebooks, (n_quantizers, n_codes, code_dim)."""
         quantizer = self._trainer.module.quantizer
         return torch.stack([quantizer.codebook(q) for q in range(quantizer.n_quantizers)])
 
     def perplexity(self, X: ArrayLike) -> Any:
-        """How many codes these rows use, counted as if all were used alike.
+        """Effective number of codes that these rows use.
 
-        It is exp(-sum_k p_k log p_k) of the frequencies p_k over all positions.
+        The perplexity is exp(-sum_k p_k log p_k), with the frequency p_k of code k over all
+        positions and rows. It is the number of codes if all are used equally often.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows.
+            Rows to encode.
 
         Returns
         -------
         perplexity : float, or ndarray of shape (n_quantizers,)
-            From 1 to `n_codes`; one for each quantizer where there are several.
+            Perplexity, between 1 and `n_codes`. With several quantizers, an array with one value
+            for each.
         """
         codes = self._encode(self._check_new_rows(X, "perplexity"))
         stages = self._architecture.n_quantizers
@@ -655,6 +691,6 @@ class VQVAE(EmbeddingOutputMixin, IndexPriorMixin, EncoderDecoder):
         return tags
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__({"calibration": False} | state)  # as models of version 0.1.0 are
+        super().__setstate__({"calibration": False} | state)  # files of 0.1.0 lack it
         if "_trainer" in vars(self):
             self.n_codes_ = self._architecture.codebook_size

@@ -1,4 +1,4 @@
-"""Estimators whose codes are those of another autoencoder, which they hold."""
+"""Estimators that use the codes of another autoencoder, which they wrap."""
 
 from typing import Any
 
@@ -31,9 +31,9 @@ _FLOATS = ("float32", "float64")
 
 
 class WrappedAutoencoderMixin(TableMixin):
-    """Recognition and generation by `autoencoder_`; by the rows themselves where it is None.
+    """Encoding and decoding by `autoencoder_`. If it is None, the codes are the rows.
 
-    The parameters are `autoencoder`, an estimator or None, and `n_components`, its size.
+    The parameters are `autoencoder`, an estimator or None, and `n_components`, its number of codes.
     """
 
     autoencoder: Any
@@ -43,15 +43,15 @@ class WrappedAutoencoderMixin(TableMixin):
     # -------------------------------------------------------------------- learning
 
     def _new_autoencoder(self, rng: np.random.RandomState) -> Any:
-        """What is fitted, or left alone if it is frozen; None if codes are the rows."""
+        """The autoencoder to fit, or a frozen one; None if the codes are the rows."""
         if self.autoencoder is None:
             return None if self.n_components is None else seeded(LinearAE(self.n_components), rng)
         if self.n_components is None:
             return seeded(clone(self.autoencoder), rng)
         if isinstance(self.autoencoder, FrozenEstimator):
             raise ValueError(
-                f"n_components={self.n_components} cannot be set on autoencoder="
-                f"{self.autoencoder!r}, which is frozen. Set n_components=None."
+                f"n_components={self.n_components} cannot be set, because autoencoder="
+                f"{self.autoencoder!r} is frozen. Set n_components=None."
             )
         autoencoder = clone(self.autoencoder)
         return seeded(
@@ -59,16 +59,16 @@ class WrappedAutoencoderMixin(TableMixin):
         )
 
     def _rows_to_learn(self, X: Array) -> Any:
-        """Rows for the fit of the autoencoder, which takes a table as it was read here."""
+        """Rows for the fit of the autoencoder; tables are passed as already converted here."""
         return RowsOfTable(self._table, X) if "_table" in vars(self) else X
 
     def _check_decodes(self, codes: Array) -> None:
-        """Raise if the autoencoder cannot decode, as KernelPCA by default, before training."""
+        """Raise before training if the autoencoder cannot decode, as KernelPCA by default."""
         try:
             self._decode(codes)
         except Exception as error:
             raise ValueError(
-                f"autoencoder={self.autoencoder!r} encodes, but cannot decode: {error}"
+                f"autoencoder={self.autoencoder!r} can encode, but cannot decode: {error}"
             ) from error
 
     # ------------------------------------------------------------------- the hooks
@@ -96,21 +96,21 @@ class WrappedAutoencoderMixin(TableMixin):
         return self._decode(Z)
 
     def _row_likelihood(self) -> RowLikelihood | None:
-        """That of the autoencoder."""
+        """p(x|z) of the autoencoder; None if it has none."""
         model = unwrapped(vars(self).get("autoencoder_", self.autoencoder))
         return model._row_likelihood() if isinstance(model, BaseAutoencoder) else None
 
     # ------------------------------------------------------------------ validation
 
     def _reads_table(self, X: Any) -> bool:
-        """Whether columns of training rows have likelihoods of their own in the autoencoder."""
+        """Whether the autoencoder has a likelihood for each column of training rows."""
         model = unwrapped(self.autoencoder)
         if not isinstance(model, MixedRowsMixin):
             return False
         return model._has_kinds(X) if model is self.autoencoder else "_table" in vars(model)
 
     def _new_table(self, X: Any) -> Table:
-        """That of the autoencoder, which knows it where it is frozen."""
+        """The table of the autoencoder, which a frozen one has learned already."""
         model = unwrapped(self.autoencoder)
         return model._new_table(X) if model is self.autoencoder else model._table
 
@@ -135,32 +135,35 @@ class WrappedAutoencoderMixin(TableMixin):
         return X
 
     def _counted(self, weight: Any | None) -> Any | None:
-        """As in the base; what float32 would lose beside the largest weight counts nothing, too."""
+        """As in the base class; weights that are negligible in float32 count as 0."""
         return super()._counted(without_lost_weights(weight))
 
     def _check_targets(self, y: Any, n_rows: int) -> Any | None:
-        """Targets, of an autoencoder that needs them."""
+        """Targets, if the autoencoder needs them."""
         if y is None or not wants_targets(self.autoencoder):
             return None
         targets = np.asarray(as_numbers(y, "y"))
         if targets.shape[:1] != (n_rows,):
-            raise ValueError(f"y has shape {targets.shape}; X has {n_rows} rows.")
+            raise ValueError(
+                f"y must have one target for each of the {n_rows} rows of X, given an array of "
+                f"shape {targets.shape}."
+            )
         return targets
 
     # ----------------------------------------------------------------------- names
 
     def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:
-        """Names of the codes: the autoencoder's own, if it has some.
+        """Names of the codes, from the autoencoder if it names them.
 
         Parameters
         ----------
         input_features : array-like of str or None, default=None
-            Only checked against the names seen in `fit`.
+            Names of the features, which must be those seen in `fit`. They are only checked.
 
         Returns
         -------
         names : ndarray of str objects
-            Of the rows themselves where there is no autoencoder.
+            Names of the codes. Without an autoencoder, these are the names of the features.
         """
         check_is_fitted(self)
         if self.autoencoder_ is None:
@@ -168,7 +171,7 @@ class WrappedAutoencoderMixin(TableMixin):
         names = super().get_feature_names_out(input_features)
         try:
             return np.asarray(self.autoencoder_.get_feature_names_out(), dtype=object)
-        except (AttributeError, ValueError):  # a step of a Pipeline, or all of it, names nothing
+        except (AttributeError, ValueError):  # a Pipeline without names
             return names
 
     def __sklearn_tags__(self) -> Any:
@@ -178,7 +181,7 @@ class WrappedAutoencoderMixin(TableMixin):
             return tags
         autoencoder = LinearAE() if self.autoencoder is None else self.autoencoder
         if isinstance(autoencoder, type) or not hasattr(autoencoder, "__sklearn_tags__"):
-            return tags  # which `fit` refuses
+            return tags  # `fit` raises for these
         wrapped = get_tags(autoencoder)
         tags.input_tags, tags.target_tags = wrapped.input_tags, wrapped.target_tags
         tags.transformer_tags = wrapped.transformer_tags or tags.transformer_tags

@@ -342,7 +342,7 @@ def test_levels_and_kinds_hold_while_training_goes_on(Estimator):
         if Estimator is HelmholtzMachine and likelihood not in ("gaussian", "categorical"):
             continue  # which has no Laplace
         for fit in (model.fit, model.partial_fit):
-            with pytest.raises(ValueError, match="other likelihoods than those that training"):
+            with pytest.raises(ValueError, match="differs from the likelihoods of the earlier fit"):
                 fit(TABLE)
     assert_alike(model.reconstruct(TABLE), before)
     few = TABLE[TABLE["town"] == "Bonn"]
@@ -355,7 +355,7 @@ def test_one_likelihood_for_all_cannot_become_several():
     """Nor is a table learned where training goes on without one."""
     numbers = TABLE[["price", "visits"]].fillna(0.0)
     model = small(VAE, likelihood="gaussian", warm_start=True).fit(numbers)
-    with pytest.raises(ValueError, match=r"'auto' gives columns other likelihoods.*'gaussian'"):
+    with pytest.raises(ValueError, match=r"'auto' differs from the likelihoods.*'gaussian'"):
         model.set_params(likelihood="auto").fit(numbers)
     with pytest.raises(AttributeError, match="one likelihood for all columns"):
         _ = model.likelihoods_
@@ -587,7 +587,7 @@ def test_holes_that_are_not_allowed():
 def test_text_under_one_likelihood():
     """The error says what takes text; others say nothing of it."""
     for rows in (TABLE, TABLE[["town"]].to_numpy(), [["a", "b"], ["c", "d"]]):
-        with pytest.raises(ValueError, match=r"go with likelihood='auto'.*given.*'gaussian'"):
+        with pytest.raises(ValueError, match=r"need likelihood='auto'.*given.*'gaussian'"):
             small(VAE, likelihood="gaussian").fit(rows)
     with pytest.raises(ValueError, match="infinity") as caught:
         small(VAE, likelihood="gaussian").fit(np.full((3, 2), np.inf))
@@ -626,7 +626,7 @@ def test_helmholtz_machine_takes_arrays_of_text():
     assert model.likelihoods_ == {0: "categorical", 1: "categorical"}
     expected = small(HelmholtzMachine).fit(text.astype(object))
     assert_array_equal(model.score_samples(text), expected.score_samples(text))
-    with pytest.raises(ValueError, match=r"go with likelihood='auto'"):
+    with pytest.raises(ValueError, match=r"need likelihood='auto'"):
         small(HelmholtzMachine, likelihood="gaussian").fit(text)
 
 

@@ -374,7 +374,7 @@ def test_codes_without_an_order_cannot_be_cut():
     assert not hasattr(model, "truncate")
     with pytest.raises(AttributeError) as caught:
         model.truncate(1)
-    assert "only with latent_growth='nested'; given None" in str(caught.value.__cause__)
+    assert "that is, latent_growth='nested'; given None" in str(caught.value.__cause__)
     with pytest.raises(ValueError, match="latent_growth"):
         vae(latent_growth="incremental").fit(rows())
 

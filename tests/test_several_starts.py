@@ -86,7 +86,7 @@ def test_a_start_that_diverges_is_left_out(which, monkeypatch):
 
     monkeypatch.setattr(Autoencoder, "_prepare", prepare)
     model = clone(MODELS["autoencoder"][0]).set_params(n_init=2)
-    with pytest.warns(ConvergenceWarning, match="Of n_init=2 starts 1 failed"):
+    with pytest.warns(ConvergenceWarning, match="1 of n_init=2 fits failed"):
         model.fit(X)
     assert model.score(X) == pytest.approx(lone.score(X), abs=1e-4)
 

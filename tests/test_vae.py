@@ -1419,7 +1419,7 @@ def test_collapse_is_noticed():
     X = np.random.default_rng(0).normal(size=(300, 5))
     pattern = (
         r"Posterior collapse: 0 of 3 latents .*beta \(now 50\.0\).*beta_warm_up .*now 0.*"
-        r"free_bits \(now 0\.0\).*max_iter, now 30.*n_components"
+        r"free_bits \(now 0\.0\).*now 30 epochs.*max_iter.*n_components"
     )
     with pytest.warns(UserWarning, match=pattern):
         model = vae(3, beta=50.0, max_iter=30).fit(X)

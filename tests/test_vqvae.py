@@ -961,7 +961,7 @@ def test_batch_normalisation_of_many_rows(n_rows):
 def test_batch_normalisation_needs_two_rows(method):
     """With one row to train on the message says so."""
     model = vqvae(normalization="batch", early_stopping=True, validation_fraction=0.5)
-    with pytest.raises(ValueError, match=r"normalization='batch' needs two rows"):
+    with pytest.raises(ValueError, match=r"normalization='batch' needs at least two rows"):
         getattr(model, method)(clustered_rows(2 if method == "fit" else 1))
 
 

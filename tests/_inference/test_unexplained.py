@@ -227,7 +227,7 @@ def test_a_training_too_short_is_to_be_longer():
     (n_worse, _, column, _), text = fit_warned(own(max_iter=1), unequal())
     assert int(n_worse) > 0
     assert column in "0123"
-    assert "longer (it ended after 1 epochs, with max_iter=1)" in text
+    assert "longer (training ended after 1 epochs, with max_iter=1)" in text
     assert "learning_rate_init (now 0.001)" in text
     assert "StandardScaler" not in text
 
