@@ -10,6 +10,7 @@ import joblib
 import numpy as np
 import pytest
 from contract_helpers import (
+    EPOCHS,
     ESTIMATORS,
     assert_finite,
     assert_same_leaves,
@@ -192,5 +193,5 @@ def test_scores_of_epochs_are_logged(Estimator):
         monitor = ScoringMonitor(scoring={"nats": check_scoring(model)})
         model.set_callbacks(monitor).fit(X, y)
         epochs = [row for row in monitor.get_logs().data if row["task_name"] == "epoch"]
-        assert len(epochs) == model.n_iter_ == 8
+        assert len(epochs) == model.n_iter_ == EPOCHS
         assert np.isfinite([row["nats"] for row in epochs]).all()

@@ -146,7 +146,7 @@ def test_directions_without_variance_are_not_whitened(how, dtype, mean, scale):
 @pytest.mark.parametrize("how", WHITENED)
 def test_whitening_of_a_spectrum_that_ends_below_rounding(how):
     """PCA has codes of a million here, in 15 of 30 seeds; a singular value tells 1e-9 of it."""
-    for seed in range(3 if how == "gradient" else 30):
+    for seed in range(1 if how == "gradient" else 30):
         X = make_low_rank_matrix(1000, 10, effective_rank=2, tail_strength=0, random_state=seed)
         model = whitened(how, X)
         spread = model.transform(X).std(axis=0, ddof=model.n_samples_ == 1000)
@@ -357,16 +357,13 @@ def least_loss(values, n_components, alpha):
     return costs[:n_components].sum() + values[n_components:].sum()
 
 
-@pytest.mark.parametrize("solver", ["closed_form", "gradient"])
 @pytest.mark.parametrize("share", [0.0, 0.2, 1.0, 1.5, 20.0])
-def test_no_other_maps_have_less_loss(share, solver):
+def test_no_other_maps_have_less_loss(share):
     """SciPy's BFGS from several starts finds the same loss and no less; alpha as a share of
     the second eigenvalue of three that are kept."""
     X = full_rank_rows(n_features=4)
     covariance, values, _ = spectrum(X)
     alpha = share * values[1]
-    model = LinearAE(3, alpha=alpha, solver=solver, random_state=0).fit(X)
-    found = linear_ae_loss(model.encoder_, model.decoder_, covariance, alpha)
 
     def objective(point):
         return linear_ae_loss(point[:12].reshape(3, 4), point[12:].reshape(4, 3), covariance, alpha)
@@ -376,9 +373,12 @@ def test_no_other_maps_have_less_loss(share, solver):
         for seed in range(4)
     ]
     trace = np.trace(covariance)
-    assert found == pytest.approx(least_loss(values, 3, alpha), abs=1e-8 * trace)
-    assert min(losses) == pytest.approx(found, abs=1e-6 * trace)
-    assert found <= min(losses) + 1e-8 * trace
+    for solver in ("closed_form", "gradient"):
+        model = LinearAE(3, alpha=alpha, solver=solver, random_state=0).fit(X)
+        found = linear_ae_loss(model.encoder_, model.decoder_, covariance, alpha)
+        assert found == pytest.approx(least_loss(values, 3, alpha), abs=1e-8 * trace)
+        assert min(losses) == pytest.approx(found, abs=1e-6 * trace)
+        assert found <= min(losses) + 1e-8 * trace
 
 
 def critical_points(covariance, n_components):

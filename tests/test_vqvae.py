@@ -239,7 +239,7 @@ def test_scores_are_one_term_of_the_likelihood(case, prior):
     if "out_activation" in params:
         X = special.expit((X - 550) / 200)
     model = vqvae(prior=prior, max_iter=2, **params).fit(X)
-    X_train, X = X, X[:40]
+    X_train, X = X, X[:12]
     codes = model.transform(X)
     p_codes = log_priors(model)
     expected = log_densities(model, X, codes, X_train) + p_codes[place_of(codes, model.n_codes)]
