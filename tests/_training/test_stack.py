@@ -419,7 +419,11 @@ class Own(nn.Sequential):
 @pytest.mark.parametrize(
     ("model", "params", "match"),
     [
-        (Autoencoder, {"solver": "lbfgs", "max_iter": 2}, "solver='lbfgs' does not compute the step of each weight"),
+        (
+            Autoencoder,
+            {"solver": "lbfgs", "max_iter": 2},
+            "solver='lbfgs' does not compute the step of each weight",
+        ),
         (Autoencoder, {"encoder": Own(5, 2), "decoder": Own(2, 5)}, "modules of your own"),
         (Autoencoder, {"contraction": 0.1}, "contraction=0.1"),
         (Autoencoder, {"normalization": "batch"}, "normalization='batch'"),
