@@ -133,6 +133,7 @@ def describe(
     if scalable and relative < _LITTLE and found.residual.sum() < found.variance.sum():
         return (
             f"{text} Its variance is {relative:.1g} times the mean variance of the columns, so "
-            "that it has hardly any weight in the loss. Put sklearn.preprocessing.StandardScaler in front."
+            "that it has hardly any weight in the loss. Put "
+            "sklearn.preprocessing.StandardScaler in front."
         )
     return f"{text} {cures}"
