@@ -349,7 +349,7 @@ def test_a_codebook_begins_with_the_noise_of_its_rounding():
     )
     begun = model.score(DIGITS)
     model.set_params(max_iter=3, learning_rate_init=1.0)
-    with pytest.warns(ConvergenceWarning, match="linear model that it began as"):
+    with pytest.warns(ConvergenceWarning, match="linear model of the initialisation"):
         model.fit(DIGITS)
     assert model.score(DIGITS) == pytest.approx(begun, rel=1e-4)
 
