@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from skae._plotting.canvas import (
     COLOURS,
+    INK,
     LINES,
     MARKERS,
     Array,
@@ -278,14 +279,14 @@ def _draw(
     """
     thicker = 0 if index is None else (n_curves - 1 - index) * min(0.7, 2 / n_curves)
     style: dict[str, Any] = {
-        "color": COLOURS[-1],
+        "color": INK,
         "marker": "",
         "linestyle": (0, (1, 1)),
         "linewidth": 1.8,
     }
     if index is not None:
         style = {
-            "color": COLOURS[index % (len(COLOURS) - 1)],
+            "color": COLOURS[index % len(COLOURS)],
             "marker": MARKERS[index % len(MARKERS)],
             "linestyle": LINES[index % len(LINES)],
             "linewidth": 1.6 + thicker,
