@@ -39,7 +39,7 @@ settings = {
     "discriminator_learning_rate_init": 5e-3,
     "learning_rate": "cosine",
     "learning_rate_init": 2e-3,
-    "max_iter": 75,
+    "max_iter": 50,
     "tol": 0,
     "random_state": 0,
 }

@@ -46,7 +46,7 @@ settings = {
     "hidden_layer_sizes": (128, 64),
     "learning_rate": "cosine",
     "learning_rate_init": 2e-3,
-    "max_iter": 80,
+    "max_iter": 60,
     "tol": 0,
     "random_state": 0,
 }
@@ -81,12 +81,14 @@ for ax, (name, model) in zip(axes.ravel(), models.items(), strict=True):
 # %%
 # A hundred paths of each kind
 # ----------------------------
-# Three quantities are computed on each path, and their medians over the paths are drawn: the
-# distance of a code to the nearest training code, in units of the median distance between a
-# training code and its nearest neighbour; the distance of a decoded image to the nearest training
-# image; and the log density of a code under the prior.
+# The table has medians over the codes half way on a path. The column "code" is the distance of the
+# code to the nearest training code, in units of the median distance between a training code and its
+# nearest neighbour. The column "image" is the distance of the decoded image to the nearest training
+# image. The column "prior" is the log density of the code under the prior, minus the mean of this
+# log density at the two ends.
 
 n_steps, n_paths = 9, 100
+half = n_steps // 2
 rng = np.random.RandomState(0)
 starts, ends, others = (rows[rng.choice(len(rows), n_paths)] for rows in (digits, digits, faces))
 kinds = {"digit to digit": (starts, ends), "digit to face": (starts, others)}
@@ -100,50 +102,26 @@ def log_prior(name, codes):
     return np.logaddexp.reduce(logs) - np.log(len(means))
 
 
-distances, images, densities, drop = {}, {}, {}, {}
+densities, drop = {}, {}
+print(f"{'':<32}" + "".join(f"{kind:^24}" for kind in kinds))
+print(f"{'':<32}" + f"{'code':>8}{'image':>8}{'prior':>8}" * 2)
 for name, model in models.items():
+    line = ""
     known = model.transform(X)
     apart = cdist(known, known)
     np.fill_diagonal(apart, np.inf)
-    unit = np.median(apart.min(axis=1))
     for kind, rows in kinds.items():
         one, other = map(model.transform, rows)
         paths = one + fraction[:, None, None] * (other - one)
-        half_way = model.inverse_transform(paths[n_steps // 2])
-        images[name, kind] = np.median(cdist(half_way, X).min(axis=1))
-        distances[name, kind] = [
-            np.median(cdist(codes, known).min(axis=1)) / unit for codes in paths
-        ]
+        to_code = np.median(cdist(paths[half], known).min(axis=1))
+        to_image = np.median(cdist(model.inverse_transform(paths[half]), X).min(axis=1))
+        line += f"{to_code / np.median(apart.min(axis=1)):>8.2f}{to_image:>8.2f}"
         if "prior" in name:
-            densities[name, kind] = at = [np.median(log_prior(name, codes)) for codes in paths]
-            drop[name, kind] = at[n_steps // 2] - (at[0] + at[-1]) / 2
-
-colours = dict(zip(models, ["#0072B2", "#D55E00", "black", "0.6"], strict=True))
-_, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
-for name, colour in colours.items():
-    left.plot(fraction, distances[name, "digit to face"], "o-", ms=4, color=colour, label=name)
-for (name, kind), at in densities.items():
-    style = "o-" if kind == "digit to face" else "s:"
-    right.plot(fraction, at, style, ms=4, color=colours[name], label=f"{name}, {kind}")
-left.set(title="From a digit to a face", ylabel="distance to the nearest training code (relative)")
-right.set(title="Density of the codes under the prior", ylabel="log density (nats)")
-for ax in (left, right):
-    ax.set(xlabel="fraction of the path")
-    ax.legend(fontsize="small")
-
-# %%
-# Codes half way
-# --------------
-# The last column of each kind of path is the log density of the prior half way, minus its mean at
-# the two ends.
-
-print(f"{'':<32}{'digit to digit':^24}{'digit to face':^24}")
-print(f"{'medians half way':<32}" + f"{'code':>8}{'image':>8}{'prior':>8}" * 2)
-for name in models:
-    line = ""
-    for kind in kinds:
-        line += f"{distances[name, kind][n_steps // 2]:>8.2f}{images[name, kind]:>8.2f}"
-        line += f"{drop[name, kind]:>8.1f}" if (name, kind) in drop else f"{'':>8}"
+            densities[name, kind] = at = np.median(log_prior(name, paths), axis=1)
+            drop[name, kind] = at[half] - (at[0] + at[-1]) / 2
+            line += f"{drop[name, kind]:>8.1f}"
+        else:
+            line += " " * 8
     print(f"{name:<32}{line}")
 
 gaussian, mixture = list(models)[:2]
@@ -153,5 +131,16 @@ print(f"{shares[1]:.1%} of the faces")
 assert abs(shares[0] - shares[1]) > 0.9
 assert drop[gaussian, "digit to face"] > -2
 assert drop[mixture, "digit to face"] < -10
+
+# %%
+# The log density of the prior along the paths, medians of 100 paths:
+
+_, ax = plt.subplots(figsize=(6.4, 4.6), layout="constrained")
+for (name, kind), at in densities.items():
+    colour = "#0072B2" if name == gaussian else "#D55E00"
+    style = "o-" if kind == "digit to face" else "s:"
+    ax.plot(fraction, at, style, markersize=4, color=colour, label=f"{name}, {kind}")
+ax.set(xlabel="fraction of the path", ylabel="log density of the prior (nats)", ylim=(-52, -4))
+ax.legend(loc="lower center", fontsize="small")
 
 plt.show()

@@ -22,9 +22,16 @@ from skae.plotting import LatentSpaceDisplay, ReconstructionDisplay, SampleDispl
 X, y = load_digits(return_X_y=True)
 X_train, X_test, y_train, y_test = train_test_split(X, y, test_size=500, stratify=y, random_state=0)
 
-settings = {"hidden_layer_sizes": (128, 64), "learning_rate_init": 3e-3, "max_iter": 100, "tol": 0}
+settings = {
+    "hidden_layer_sizes": (128, 64),
+    "learning_rate": "cosine",
+    "learning_rate_init": 3e-3,
+    "max_iter": 60,
+    "tol": 0,
+    "random_state": 0,
+}
 sizes = [2, 5, 10, 20]
-models = {k: Autoencoder(k, random_state=0, **settings).fit(X_train) for k in sizes}
+models = {k: Autoencoder(k, **settings).fit(X_train) for k in sizes}
 
 
 def distance(rows, data):
@@ -58,16 +65,19 @@ print(f"{'n_components':<44}" + "".join(f"{k:>8}" for k in sizes))
 for name, cells in table.items():
     print(f"{name:<44}" + "".join(f"{cells[k]:>8.0f}" for k in sizes))
 
-_, grid = plt.subplots(2, 2, figsize=(11, 4.4), layout="constrained")
-for k, (left, right) in zip((sizes[0], sizes[-1]), grid, strict=True):
-    ReconstructionDisplay.from_estimator(
-        models[k], X_test, n_samples=10, image_shape=(8, 8), ax=left
-    )
-    left.set_title(f"{k} codes: held-out digits")
-    SampleDisplay.from_estimator(
-        models[k], n_samples=20, image_shape=(8, 8), random_state=0, ax=right
-    )
-    right.set_title(f"{k} codes: samples")
+few, many = sizes[0], sizes[-1]
+_, axes = plt.subplots(2, figsize=(8.5, 4.2), layout="constrained")
+for ax, k in zip(axes, (few, many), strict=True):
+    ReconstructionDisplay.from_estimator(models[k], X_test, n_samples=10, image_shape=(8, 8), ax=ax)
+    ax.set_title(f"Held-out digits, reconstructed from {k} codes")
+
+# %%
+# Samples of the same two models:
+
+_, axes = plt.subplots(1, 2, figsize=(8.5, 3.6), layout="constrained")
+for ax, k in zip(axes, (few, many), strict=True):
+    SampleDisplay(sampled[k][:20], image_shape=(8, 8), limits=(0, 16)).plot(ax)
+    ax.set_title(f"Samples with {k} codes")
 
 # %%
 # Where the Gaussian misses the codes
@@ -75,14 +85,14 @@ for k, (left, right) in zip((sizes[0], sizes[-1]), grid, strict=True):
 # The codes of the training digits, and the Gaussian that `sample` draws from (ellipses of one and
 # two standard deviations). Much of the Gaussian lies where there are no codes.
 
-few = models[sizes[0]]
-display = LatentSpaceDisplay.from_estimator(few, X_train, y_train)
+model = models[few]
+display = LatentSpaceDisplay.from_estimator(model, X_train, y_train)
 angles = np.linspace(0, 2 * np.pi, 200)
 circle = np.column_stack([np.cos(angles), np.sin(angles)])
 for n_std in (1, 2):
-    ellipse = few.code_mean_ + n_std * circle @ np.linalg.cholesky(few.code_covariance_).T
+    ellipse = model.code_mean_ + n_std * circle @ np.linalg.cholesky(model.code_covariance_).T
     display.ax_.plot(*ellipse.T, color="black", linewidth=1)
-display.ax_.set_title("Training codes, and the Gaussian fitted to them")
+_ = display.ax_.set_title("Training codes, and the Gaussian fitted to them")
 
 # %%
 # The three properties in numbers
@@ -118,14 +128,12 @@ for k, model in models.items():
     far_codes[k] = np.mean(distance(drawn, Z_train) > limit)
 
 print(f"{'n_components':<30}" + "".join(f"{k:>8}" for k in sizes) + f"{'ideal':>8}")
-print(
-    f"{'large change / small change':<30}" + "".join(f"{ratio[k]:>8.1f}" for k in sizes) + f"{1:>8}"
-)
-for name, share in {
-    "far rows (completeness)": far_rows,
-    "far codes (samplability)": far_codes,
-}.items():
-    print(f"{name:<30}" + "".join(f"{share[k]:>8.0%}" for k in sizes) + f"{'5%':>8}")
+for name, cells, form, ideal in (
+    ("large change / small change", ratio, ".1f", "1.0"),
+    ("far rows (completeness)", far_rows, ".0%", "5%"),
+    ("far codes (samplability)", far_codes, ".0%", "5%"),
+):
+    print(f"{name:<30}" + "".join(f"{cells[k]:>8{form}}" for k in sizes) + f"{ideal:>8}")
 
 # %%
 # Two models add what is missing: `VAE` makes the codes Gaussian while it trains, and

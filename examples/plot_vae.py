@@ -63,7 +63,9 @@ for name, rows in {
 }.items():
     print(f"{name:<26}{distance(rows):>6.2f}")
 
-display = SampleDisplay.from_estimator(vae, X_test, image_shape=(8, 8), random_state=0)
+display = SampleDisplay.from_estimator(
+    vae, X_test, n_samples=20, image_shape=(8, 8), random_state=0
+)
 
 # %%
 # Change one code at a time
@@ -120,7 +122,7 @@ for ax, (title, (label, rows)) in zip(axes.ravel(), panels.items(), strict=True)
 # but the codes may still carry the label. A larger `beta` reduces what they carry, so that the
 # decoder takes the label from y. A classifier of the training digits checks the samples.
 
-conditional = VAE(conditional=True, beta=3, max_iter=80, **settings).fit(X_train, y_train)
+conditional = VAE(conditional=True, beta=3, max_iter=60, **settings).fit(X_train, y_train)
 labels = np.tile(conditional.classes_, 50)
 samples = conditional.sample(len(labels), y=labels, noise=False, random_state=0)
 classifier = KNeighborsClassifier(3).fit(X_train, y_train)
@@ -129,7 +131,7 @@ print(f"accuracy of the classifier on held-out digits: {classifier.score(X_test,
 print(f"share of samples recognised as the label:      {accuracy:.1%}")
 assert accuracy > 0.8
 
-display = SampleDisplay(samples[:50], image_shape=(8, 8)).plot()
+display = SampleDisplay(samples[:50], image_shape=(8, 8), limits=(0, 1)).plot()
 display.ax_.set_title("Samples given the label, one column for each label")
 
 plt.show()

@@ -34,7 +34,7 @@ settings = {
     "noise_variance": 0.03,
     "learning_rate": "cosine",
     "learning_rate_init": 3e-3,
-    "max_iter": 150,
+    "max_iter": 80,
     "tol": 0,
     "random_state": 0,
 }
@@ -78,7 +78,7 @@ for name, cells in table.items():
 # Codes of the held-out digits. Coloured ellipses are one standard deviation of the posterior, for
 # 80 of the digits; black circles are one and two standard deviations of the prior.
 
-_, axes = plt.subplots(1, 3, figsize=(13, 4.4), sharex=True, sharey=True, layout="constrained")
+_, axes = plt.subplots(1, 3, figsize=(11, 3.9), sharex=True, sharey=True, layout="constrained")
 for ax, (beta, model), information in zip(
     axes, models.items(), table["information (nats)"], strict=True
 ):
@@ -86,14 +86,19 @@ for ax, (beta, model), information in zip(
     for radius in (1, 2):
         ax.add_patch(plt.Circle((0, 0), radius, fill=False))
     ax.set_title("", loc="right")
-    ax.set(title=f"beta = {beta}: {information:.1f} nats", xlim=(-4, 4), ylim=(-4, 4), aspect=1)
+    ax.set(
+        title=f"beta = {beta}: {information:.1f} nats of information",
+        xlim=(-4, 4),
+        ylim=(-4, 4),
+        aspect=1,
+    )
     if ax is not axes[-1]:
         ax.get_legend().remove()
 
 # %%
 # Reconstructions from the two codes:
 
-_, axes = plt.subplots(3, figsize=(8, 6.2), layout="constrained")
+_, axes = plt.subplots(3, figsize=(8, 5.6), layout="constrained")
 one_of_each = X_test[[np.flatnonzero(y_test == digit)[0] for digit in range(10)]]
 for ax, (beta, model), error in zip(axes, models.items(), table["squared error"], strict=True):
     ReconstructionDisplay.from_estimator(
