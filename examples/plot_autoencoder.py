@@ -63,8 +63,8 @@ display = LatentSizeDisplay.from_estimator(search)
 # ------------------------------------------
 # There are two ways to order codes by importance. ``latent_growth="incremental"`` adds the codes to
 # the network one after another during training. ``latent_growth="nested"`` trains all codes from
-# the start, and keeps only the first k of them in each step, where k is random.
-# `reconstruction_path` gives the squared error with the first 1, 2, ... codes.
+# the start, but keeps only the first k codes of a row, with a random k for each row and step.
+# `reconstruction_path` gives the squared error with the first code, the first two codes, and so on.
 
 network.set_params(max_iter=60)
 n_codes = 12

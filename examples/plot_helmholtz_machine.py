@@ -31,16 +31,16 @@ print(f"{counts.sum()} images, of which {len(X)} are different")
 # %%
 # Train the machine
 # -----------------
-# The machine has 10 units in its top layer, as many as a row of pixels and two for the direction,
-# and 32 units between them and the pixels.
+# The machine has 10 units in its top layer: one for each of the 8 pixels of a line, and two for the
+# direction of the shift. A layer of 32 units stands between the top layer and the pixels.
 
 machine = HelmholtzMachine(
     10,
     hidden_layer_sizes=32,
     algorithm="reweighted",
     learning_rate="cosine",
-    learning_rate_init=0.1,
-    max_iter=500,
+    learning_rate_init=0.4,
+    max_iter=400,
     batch_size=100,
     random_state=0,
 ).fit(X, sample_weight=counts)
@@ -48,10 +48,11 @@ machine = HelmholtzMachine(
 # %%
 # The code length of an image
 # ---------------------------
-# -log2 p(x) is the number of bits that an optimal code needs for the image x. Pixels that are coded
-# one by one need most bits. The free energy is an upper bound on the code length, from hidden units
-# drawn by the recognition model. The importance-weighted bound is a tighter one. No model needs
-# fewer bits on average than the entropy of the images.
+# The code length -log2 p(x) is the number of bits that an optimal code needs for the image x. Four
+# mean code lengths are compared. For the first, each pixel is coded without regard to the others.
+# The free energy is an upper bound on the code length, computed with hidden units that the
+# recognition model draws. The importance-weighted bound is a tighter upper bound. The entropy of
+# the images is the smallest mean code length that any model can have.
 
 images, _ = make_shift_patterns(10_000, random_state=1)
 on = images.mean(axis=0)

@@ -4,11 +4,11 @@ Interpolation between digits and faces
 
 Four models are trained on digits and faces together. `interpolate` decodes the codes on the
 straight line from one digit to another digit, or from a digit to a face. For `AdversarialAE`, the
-prior says how probable these codes are. Under a Gaussian prior, codes half way are as probable as
-the ends. Under a mixture of N(-3, I) and N(3, I), the model places digits in one component and
-faces in the other, without labels, and the path from a digit to a face crosses a region of low
-density. `Autoencoder` has no prior. The images half way are about as far from the nearest training
-image in all four models.
+prior says how probable these codes are. Under a Gaussian prior, codes half way are at least as
+probable as the ends. Under a mixture of N(-3, I) and N(3, I), the model places digits in one
+component and faces in the other, without labels, and the path from a digit to a face crosses a
+region of low density. `Autoencoder` has no prior. The images half way are about as far from the
+nearest training image in all four models.
 """
 
 import matplotlib.pyplot as plt

@@ -17,6 +17,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.neighbors import NearestNeighbors
 
 from skae import Autoencoder
+from skae.metrics import reconstruction_error
 from skae.plotting import LatentSpaceDisplay, ReconstructionDisplay, SampleDisplay
 
 X, y = load_digits(return_X_y=True)
@@ -50,20 +51,16 @@ reconstructed = {k: models[k].reconstruct(X_test) for k in sizes}
 sampled = {k: models[k].sample(n, noise=False, random_state=0) for k in sizes}
 from_reconstruction = {k: distance(reconstructed[k], X_train) for k in sizes}
 table = {
-    "held-out digit to its reconstruction (mean)": {
-        k: np.mean(np.sum((reconstructed[k] - X_test) ** 2, axis=1)) for k in sizes
-    },
-    "reconstruction to nearest training digit": {
-        k: np.median(from_reconstruction[k]) for k in sizes
-    },
-    "sample to nearest training digit": {
-        k: np.median(distance(sampled[k], X_train)) for k in sizes
-    },
+    "held-out digit to its reconstruction": [
+        reconstruction_error(X_test, reconstructed[k]) for k in sizes
+    ],
+    "reconstruction to nearest training digit": [np.median(from_reconstruction[k]) for k in sizes],
+    "sample to nearest training digit": [np.median(distance(sampled[k], X_train)) for k in sizes],
 }
-print("Squared distances (medians, if not said otherwise)")
+print("Squared distances: a mean in the first line, medians in the others")
 print(f"{'n_components':<44}" + "".join(f"{k:>8}" for k in sizes))
 for name, cells in table.items():
-    print(f"{name:<44}" + "".join(f"{cells[k]:>8.0f}" for k in sizes))
+    print(f"{name:<44}" + "".join(f"{cell:>8.0f}" for cell in cells))
 
 few, many = sizes[0], sizes[-1]
 _, axes = plt.subplots(2, figsize=(8.5, 4.2), layout="constrained")
@@ -74,7 +71,9 @@ for ax, k in zip(axes, (few, many), strict=True):
 # %%
 # Samples of the same two models:
 
-_, axes = plt.subplots(1, 2, figsize=(8.5, 3.6), layout="constrained")
+_, axes = plt.subplots(
+    1, 2, figsize=(8.5, 3.9), layout="constrained", gridspec_kw={"wspace": 0.08}
+)
 for ax, k in zip(axes, (few, many), strict=True):
     SampleDisplay(sampled[k][:20], image_shape=(8, 8), limits=(0, 16)).plot(ax)
     ax.set_title(f"Samples with {k} codes")
@@ -99,7 +98,7 @@ _ = display.ax_.set_title("Training codes, and the Gaussian fitted to them")
 # -------------------------------
 # Continuity: from the code of each held-out digit, a step of the same length is made in a random
 # direction. The first line of the table divides a large change of the decoded row (the 95th
-# percentile) by a small one (the 5th percentile). The ratio is large, most of all with few codes.
+# percentile) by a small one (the 5th percentile). The ratio is largest with few codes.
 #
 # Completeness: the codes of two random training digits are averaged and decoded. The row is called
 # far if it is farther from all training digits than 95 % of the reconstructions are.

@@ -44,8 +44,8 @@ ppca = {k: PPCA(k).fit(X_train) for k in (10, 30)}
 # %%
 # Draw new digits
 # ---------------
-# The samples are means of p(x|z), without the noise of the pixels. Those of the VAE are about as
-# near to the training digits as reconstructions are; those of PPCA are farther away.
+# The samples are means of p(x|z), without the noise of the pixels. Samples of the VAE are nearer to
+# the training digits than samples of PPCA, and farther from them than held-out digits.
 
 
 def distance(rows):

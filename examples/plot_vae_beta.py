@@ -2,9 +2,10 @@
 The weight beta of a VAE
 ========================
 
-The loss of a VAE weights KL(q(z|x) || p(z)) by `beta`. The larger `beta` is, the less information
-the codes carry about a row: the codes move closer to the prior N(0, I), the posteriors of rows
-become wider, the codes of different digits overlap, and reconstructions become blurred.
+The loss of a VAE weights the KL divergence of the posterior q(z|x) from the prior p(z) = N(0, I) by
+`beta`. The larger `beta` is, the less information the codes carry about a row: the codes move
+closer to the prior, the posteriors become wider, the codes of different digits overlap, and
+reconstructions become blurred.
 """
 
 import matplotlib.pyplot as plt
@@ -24,9 +25,9 @@ X_train, X_test, _, y_test = train_test_split(X, y, test_size=500, stratify=y, r
 # Three values of beta, one noise variance
 # ----------------------------------------
 # The noise variance s of p(x|z) = N(H(z), s I) is fixed at 0.03, in squared units of pixels from 0
-# to 1. The loss is \|x - H(z)\|² / (2 s) + beta KL, up to a constant. If the noise variance were
-# learned, it would grow with the error of the reconstructions, which increases the weight of KL
-# further.
+# to 1. Up to a constant, the loss is the squared error over 2 s, plus beta times KL. If s were
+# learned, it would grow with the squared error, and a larger s would increase the relative weight
+# of KL further.
 
 betas = [1, 5, 12]
 settings = {
