@@ -35,11 +35,11 @@ priors = {
 }
 settings = {
     "hidden_layer_sizes": (128, 64),
-    "discriminator_layer_sizes": (256, 256),
+    "discriminator_layer_sizes": (128, 128),
     "discriminator_learning_rate_init": 5e-3,
     "learning_rate": "cosine",
     "learning_rate_init": 2e-3,
-    "max_iter": 45,
+    "max_iter": 50,
     "tol": 0,
     "random_state": 0,
 }

@@ -71,9 +71,7 @@ for ax, k in zip(axes, (few, many), strict=True):
 # %%
 # Samples of the same two models:
 
-_, axes = plt.subplots(
-    1, 2, figsize=(8.5, 3.9), layout="constrained", gridspec_kw={"wspace": 0.08}
-)
+_, axes = plt.subplots(1, 2, figsize=(8.5, 3.9), layout="constrained", gridspec_kw={"wspace": 0.08})
 for ax, k in zip(axes, (few, many), strict=True):
     SampleDisplay(sampled[k][:20], image_shape=(8, 8), limits=(0, 16)).plot(ax)
     ax.set_title(f"Samples with {k} codes")
