@@ -38,7 +38,7 @@ X_train, X_test = train_test_split(X, test_size=500, stratify=y, random_state=0)
 # ----------
 # All three models have one noise variance for all pixels. The scaler therefore gives all pixels the
 # same variance; some of them are nearly always empty. Without the scaler, PCA with nearly all
-# components would have the highest score, because only those components fit pixels that hardly vary.
+# components would have the highest score, because only they fit pixels that hardly vary.
 
 vae = VAE(
     hidden_layer_sizes=(256,),

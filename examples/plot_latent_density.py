@@ -71,9 +71,7 @@ display = LatentSpaceDisplay.from_estimator(autoencoders[2], X_train, y_train)
 # %%
 # As many codes drawn from each density. The Gaussian also covers regions without codes.
 
-figure, axes = plt.subplots(
-    1, 3, figsize=(9, 3.3), sharex=True, sharey=True, layout="constrained"
-)
+figure, axes = plt.subplots(1, 3, figsize=(9, 3.3), sharex=True, sharey=True, layout="constrained")
 for name, cell in zip(settings, axes, strict=True):
     cell.set_title(name)
     draws = models[2, name].sample_latent(len(X_train), random_state=0)

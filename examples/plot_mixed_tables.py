@@ -126,7 +126,9 @@ def evaluate(filled):
             found[name] = (truth.astype(object) == guess.astype(object)).mean()
         else:
             truth, guess = truth.astype(float), guess.astype(float)
-            found[name] = np.sqrt(((truth - guess) ** 2).mean() / ((truth - mean[name]) ** 2).mean())
+            found[name] = np.sqrt(
+                ((truth - guess) ** 2).mean() / ((truth - mean[name]) ** 2).mean()
+            )
     return found
 
 

@@ -87,9 +87,7 @@ for (title, images), cell in zip(columns.items(), axes, strict=True):
 # -----
 # The first two of the 32 codes. Those of the test digits do not follow a Gaussian.
 
-figure, axes = plt.subplots(
-    1, 3, figsize=(9, 3.3), sharex=True, sharey=True, layout="constrained"
-)
+figure, axes = plt.subplots(1, 3, figsize=(9, 3.3), sharex=True, sharey=True, layout="constrained")
 for (title, images), cell in zip(columns.items(), axes, strict=True):
     cell.set_title(title)
     display = LatentSpaceDisplay.from_estimator(model, images, components=[0, 1], ax=cell)

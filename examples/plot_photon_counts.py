@@ -82,8 +82,10 @@ display = IntensityDisplay.from_estimator(models[averaged], counts)
 # %%
 # Restored images
 # ---------------
-# Restored images are scaled to the total intensity of the true image. The last column of the table
-# compares the numbers that a model stores with the two coordinates of each count.
+# ``reconstruct_image`` integrates the intensity over pixels, and scales it to the total intensity of
+# the true image. For 10,000 Gaussians that takes several seconds, and we evaluate their density at
+# the centres of pixels instead. The last column of the table compares the numbers that a model
+# stores with the two coordinates of each count.
 
 
 def psnr(restored, truth):
@@ -98,7 +100,11 @@ def print_line(name, psnr, nats, stored):
     print(f"{name:<34}{psnr:>8.1f}{nats:>16}{stored:>14.2f}")
 
 
-restored = {name: model.reconstruct_image(total=image.sum()) for name, model in models.items()}
+centres = np.indices(image.shape).reshape(2, -1).T + 0.5
+density = np.exp(models[gaussians].score_samples(centres)).reshape(image.shape)
+restored = {gaussians: density * (image.sum() / density.sum())}
+for name in (cells, averaged):
+    restored[name] = models[name].reconstruct_image(total=image.sum())
 nats = {name: model.score(test_counts) for name, model in models.items()}
 stored = {name: 100 / model.compression_ratio_ for name, model in models.items()}
 histogram = scaled_histogram(counts, image)
@@ -168,7 +174,9 @@ for channel, (train, test) in enumerate(zip(train_counts, channel_counts, strict
     n_stored += model.n_parameters_
 
 colour_histogram, colour_image = np.dstack(histograms), np.dstack(channels)
-print_line("histogram of counts", psnr(colour_histogram, colours), "", 100 * colours.size / 2_000_000)
+print_line(
+    "histogram of counts", psnr(colour_histogram, colours), "", 100 * colours.size / 2_000_000
+)
 name = f"3 x {n_averages} x {n_cells} cells"
 colour_nats = np.concatenate(channel_scores).mean()
 print_line(name, psnr(colour_image, colours), f"{colour_nats:.4f}", 100 * n_stored / 2_000_000)

@@ -60,10 +60,12 @@ def fit(n_codes, prior):
 
 causal = {n_codes: fit(n_codes, "autoregressive") for n_codes in (16, 64)}
 
-print(f"A digit as {n_positions} integers: {len(X_test)} test digits, {len(X_valid)} for validation")
+print(
+    f"Digits as {n_positions} integers: {len(X_test)} for the test, {len(X_valid)} for validation"
+)
 print(f"{'':<8}{'squared':>10}{'':>14}{'bits per code':^28}{'nats per digit':^24}")
-print(f"{'n_codes':<8}{'error':>10}{'perplexity':>14}{'no prior':>12}{'autoregressive':>16}", end="")
-print(f"{'test':>12}{'validation':>12}")
+print(f"{'n_codes':<8}{'error':>10}{'perplexity':>14}{'no prior':>12}", end="")
+print(f"{'autoregressive':>16}{'test':>12}{'validation':>12}")
 valid = {}
 for n_codes, model in causal.items():
     valid[n_codes] = model.score(X_valid)
@@ -85,9 +87,7 @@ one_of_each = X_test[[np.flatnonzero(y_test == label)[0] for label in range(10)]
 for label, code in enumerate(model.transform(one_of_each)):
     print(f"code of the {label}: " + " ".join(f"{k:>2}" for k in code))
 
-display = ReconstructionDisplay.from_estimator(
-    model, one_of_each, n_samples=10, image_shape=(8, 8)
-)
+display = ReconstructionDisplay.from_estimator(model, one_of_each, n_samples=10, image_shape=(8, 8))
 
 # %%
 # The test digits use nearly all entries of the codebook:

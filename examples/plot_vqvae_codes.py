@@ -52,9 +52,9 @@ vqvaes = [
 ]
 
 # %%
-# All methods compress the digits in their own way: PCA and the ``Autoencoder`` to float32 numbers of
-# 4 bytes, and PCA also to numbers that are rounded to as many levels as the VQVAE has codes. A
-# pixel has 17 grey levels and takes one byte.
+# The codes of PCA and of the ``Autoencoder`` are float32 numbers of 4 bytes. In addition, the
+# numbers of PCA are rounded to as many levels as the VQVAE has codes. A pixel has 17 grey levels
+# and takes one byte.
 
 n_columns = np.array([4, 8, n_positions])
 autoencoder = Autoencoder(n_positions, **networks).fit(X_train)
