@@ -41,17 +41,17 @@ X_train, X_test = train_test_split(X, test_size=500, stratify=y, random_state=0)
 # components would have the highest score, because only they fit pixels that hardly vary.
 
 vae = VAE(
-    hidden_layer_sizes=(256,),
+    hidden_layer_sizes=(128,),
     noise_variance="scalar",
     prior="mixture",
     learning_rate="cosine",
     learning_rate_init=5e-3,
-    max_iter=60,
+    max_iter=30,
     tol=0,
     random_state=0,
 )
 models = [PCA(), PPCA(), vae]
-sizes = [5, 10, 20, 40, 60]
+sizes = [5, 10, 20, 40]
 search = GridSearchCV(
     Pipeline([("scale", StandardScaler()), ("reduce", PCA())]),
     {"reduce": models, "reduce__n_components": sizes},

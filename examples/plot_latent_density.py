@@ -48,7 +48,7 @@ causal = {
     "position_embedding": True,
     "weight_averaging": 0.99,
     "learning_rate_init": 5e-3,
-    "max_iter": 40,
+    "max_iter": 30,
 }
 settings = {
     "Gaussian": {"density": GaussianMixture(1)},

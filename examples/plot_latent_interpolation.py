@@ -41,7 +41,7 @@ density = LatentDensityEstimator(
     position_embedding=True,
     weight_averaging=0.99,
     learning_rate_init=5e-3,
-    max_iter=40,
+    max_iter=30,
     random_state=0,
 ).fit(autoencoder.transform(X_train))
 

@@ -80,14 +80,14 @@ def search(model, sizes):
     return found, dict(zip(sizes, found.cv_results_["mean_test_score"], strict=True))
 
 
-gaussians, scores = search(CountMixtureAE(image_shape=image.shape), (100, 200, 400, 800))
+gaussians, scores = search(CountMixtureAE(image_shape=image.shape), (200, 400, 800))
 n_gaussians = gaussians.best_params_["n_components"]
 print_choice("number of Gaussians", scores, n_gaussians)
 
 tilings = CountMixtureAE(
     covariance_type="cell", n_averages=16, image_shape=image.shape, random_state=0
 )
-cells, scores = search(tilings, (50, 100, 200, 400))
+cells, scores = search(tilings, (100, 200, 400))
 n_cells = cells.best_params_["n_components"]
 print_choice("number of cells of each of 16 tilings", scores, n_cells)
 
@@ -125,7 +125,7 @@ _, kernel, _, averaged = restored
 assert new_nats[averaged] > new_nats[kernel] + 0.004
 assert decibels[averaged] > decibels[kernel] + 0.5
 
-figure, axes = plt.subplots(2, 2, figsize=(7.5, 7.9), layout="constrained")
+figure, axes = plt.subplots(2, 2, figsize=(6.4, 6.8), layout="constrained")
 pictures = {"true image": image, **dict(list(restored.items())[1:])}
 for cell, (name, picture) in zip(axes.flat, pictures.items(), strict=True):
     cell.imshow(picture, cmap="gray", vmin=0, vmax=255)

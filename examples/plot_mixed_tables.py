@@ -176,7 +176,7 @@ for cell, sex in zip(axes, ("female", "male"), strict=True):
         line, dots = generated.loc[sex, name], real.loc[sex, name]
         cell.plot(line.index, line["mean"], style[1:], color=colour, label=f"{name} class")
         sizes = 4 * dots["size"] ** 0.8
-        cell.scatter(dots.index, dots["mean"], sizes, colour, style[0], alpha=0.6)
+        cell.scatter(dots.index, dots["mean"], sizes, colour, marker=style[0], alpha=0.6)
     cell.set(xlabel="age (years)", ylabel="share that survived", title=sex)
     cell.label_outer()
 legend = axes[1].legend(title="lines: 200,000 generated passengers\nmarkers: real passengers")

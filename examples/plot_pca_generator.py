@@ -39,7 +39,7 @@ model = LatentDensityEstimator(
     position_embedding=True,
     weight_averaging=0.99,
     learning_rate_init=1e-2,
-    max_iter=40,
+    max_iter=30,
     random_state=0,
 ).fit(X_train)
 

@@ -82,9 +82,9 @@ display = IntensityDisplay.from_estimator(models[averaged], counts)
 # %%
 # Restored images
 # ---------------
-# ``reconstruct_image`` integrates the intensity over pixels, and scales it to the total intensity of
-# the true image. For 10,000 Gaussians that takes several seconds, and we evaluate their density at
-# the centres of pixels instead. The last column of the table compares the numbers that a model
+# ``reconstruct_image`` integrates the intensity over pixels, and scales it to the total intensity
+# of the true image. For 10,000 Gaussians that takes several seconds, and we evaluate their density
+# at the centres of pixels instead. The last column of the table compares the numbers that a model
 # stores with the two coordinates of each count.
 
 

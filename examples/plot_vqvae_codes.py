@@ -3,11 +3,11 @@ VQVAE codes as categories for a tree model
 ==========================================
 
 The codes of a VQVAE are categories: code 5 does not lie between codes 4 and 6. Gradient-boosted
-trees can read columns as categories, and classify digits better from codes as categories than from
-the same codes as numbers. With 16 codes of 4 bits, which take 8 bytes per digit, the trees are
-about as accurate as with 16 real numbers of PCA or of an ``Autoencoder``, which take 64 bytes, and
-as with the 64 pixels. Other small codes exist: the numbers of PCA, rounded to 8 bytes per digit,
-are equally accurate within two standard errors.
+trees can read columns as categories. With a codebook of 16 or 64 entries, they classify digits
+better from codes as categories than from the same codes as numbers. With 16 codes of 4 bits, which
+take 8 bytes per digit, the trees are about as accurate as with 16 real numbers of PCA or of an
+``Autoencoder``, which take 64 bytes, and as with the 64 pixels. Other small codes exist: the
+numbers of PCA, rounded to 8 bytes per digit, are equally accurate within two standard errors.
 """
 
 import matplotlib.pyplot as plt
