@@ -63,8 +63,7 @@ def typical(label):
 
 ends = [typical(label) for label in (0, 4, 6, 7, 2, 9)]
 display = InterpolationDisplay.from_estimator(autoencoder, X_test[ends], image_shape=(8, 8))
-display.figure_.suptitle("Straight lines between two codes")
-straight_lines = display.paths
+title = display.figure_.suptitle("Straight lines between two codes")
 
 # %%
 # ``interpolate`` with ``path="gaussianized"`` gives codes on the curve:

@@ -36,7 +36,7 @@ X, X_test, y, _ = train_test_split(X, y, train_size=1000, stratify=y, random_sta
 varies = X.std(axis=0) > 3
 X, X_test = X[:, varies], X_test[:, varies]
 
-sizes = [1, 2, 4, 8, 12, 16, 24, 32]
+sizes = [2, 4, 8, 16, 32]
 folds = KFold(3, shuffle=True, random_state=0)
 network = {
     "hidden_layer_sizes": 100,

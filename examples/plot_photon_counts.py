@@ -124,7 +124,7 @@ assert decibels[averaged] > max(decibels[cells], decibels[gaussians])
 
 def draw(pictures, **options):
     """Images side by side, with their names as titles."""
-    figure, axes = plt.subplots(1, len(pictures), figsize=(9, 3.2), layout="constrained")
+    figure, axes = plt.subplots(1, len(pictures), figsize=(9, 3.3), layout="constrained")
     for cell, (name, picture) in zip(axes, pictures.items(), strict=True):
         cell.imshow(picture, **options)
         cell.set_axis_off()
