@@ -58,11 +58,11 @@ print(f"{table['age'].isna().sum()} are ages, and {hidden.to_numpy().sum()} valu
 # %%
 # One model of all columns
 # ------------------------
-# ``n_importance=20`` draws 20 codes per row in training, which gives a tighter bound.
+# ``n_importance=10`` draws 10 codes per row in training, which gives a tighter bound.
 # ``score_columns`` returns the log-likelihood of each column given the code.
 
 settings = {"learning_rate": "cosine", "learning_rate_init": 3e-3, "random_state": 0}
-vae = VAE(3, likelihood="auto", n_importance=20, max_iter=100, **settings).fit(seen)
+vae = VAE(3, likelihood="auto", n_importance=10, max_iter=100, **settings).fit(seen)
 nats = np.asarray(vae.score_columns(seen)).sum(axis=0) / seen.notna().sum()
 print(f"{'column':<20}{'likelihood':<14}nats per value, given the code")
 for name, kind in vae.likelihoods_.items():
@@ -142,10 +142,11 @@ assert shown.loc["mean of labels", "VAE(3)"] > shown.loc["mean of labels"].iloc[
 assert shown.loc["mean of numbers", "VAE(3)"] < 0.95
 
 figure, axes = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
+colours = ("0.3", "#E69F00", "#009E73", "#0072B2")
 labels = ("share of correct labels (higher is better)", "relative RMSE (lower is better)")
 for cell, names, label in zip(axes, (are_labels, are_numbers), labels, strict=True):
-    for method, marker in zip(results, "|osD", strict=True):
-        cell.plot(results.loc[names, method], names, marker, markersize=8, label=method)
+    for method, marker, colour in zip(results, "|osD", colours, strict=True):
+        cell.plot(results.loc[names, method], names, marker, color=colour, ms=8, label=method)
     cell.set(xlabel=label, ylim=(len(names) - 0.5, -0.5))
     cell.grid(axis="y", color="0.9")
 legend = figure.legend(*cell.get_legend_handles_labels(), loc="outside upper center", ncols=4)

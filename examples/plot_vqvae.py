@@ -136,7 +136,7 @@ for name in ("no prior", "independent"):
     assert sure["autoregressive"] > sure[name] + 0.15
     assert apart["autoregressive"] < 0.7 * apart[name]
 
-figure, axes = plt.subplots(1, 3, figsize=(9, 1.8), layout="constrained")
+figure, axes = plt.subplots(1, 3, figsize=(9, 1.9), layout="constrained")
 for name, cell in zip(drawn, axes, strict=True):
     cell.set_title(f"{name}: {nats[name]:.1f} nats")
     display = SampleDisplay(drawn[name][:32], image_shape=(8, 8), limits=(0, 1)).plot(ax=cell)
