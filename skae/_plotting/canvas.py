@@ -222,6 +222,19 @@ def limits_of(*groups: Any) -> tuple[float, float]:
     return (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
 
 
+def usual_limits_of(rows: Any) -> tuple[float, float]:
+    """Limits that hold nearly all values of new rows, among which a few can lie far out."""
+    values = np.asarray(rows, dtype=np.float64)
+    low, high = np.nanquantile(values, [0.02, 0.98])
+    return (float(low), float(high)) if high > low else limits_of(values)
+
+
+def aspect_of(ax: Any) -> float:
+    """Width of axes divided by their height, as they are placed now."""
+    box = _checked_axes(ax).get_window_extent()
+    return float(np.clip(box.width / max(box.height, 1.0), 0.2, 20.0))
+
+
 def checked_limits(limits: Any, *groups: Any) -> tuple[float, float]:
     """Limits that a display was made with, or those of groups of rows where it has none."""
     if limits is None:

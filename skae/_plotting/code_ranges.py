@@ -25,6 +25,18 @@ def has_binary_codes(fitted: Fitted) -> bool:
     return bool(np.isin(drawn, (0, 1)).all())
 
 
+def checked_components(components: Any, n_codes: int) -> NDArray[np.intp]:
+    """Indices of codes that a user names."""
+    which = np.atleast_1d(np.asarray(components))
+    allowed = which.ndim == 1 and which.size > 0 and which.dtype.kind in "iu"
+    if not allowed or which.min() < 0 or which.max() >= n_codes:
+        raise ValueError(
+            f"components={components!r} must be a list of indices of codes, from 0 to "
+            f"{n_codes - 1}."
+        )
+    return which.astype(np.intp)
+
+
 def default_components(fitted: Fitted, read: Any, codes: Array, most: int) -> Array:
     """Indices of the codes that vary most, those that vary most first."""
     size = variation(fitted, read, codes)

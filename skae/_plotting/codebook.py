@@ -146,6 +146,8 @@ class CodebookDisplay:
         return counts
 
     def _draw(self, cell: Any, counts: Array, stage: int, *, several: bool) -> None:
+        from matplotlib.ticker import MaxNLocator
+
         n_codes, n_unused = len(counts), int(self.n_unused_[stage])
         heights = np.sort(counts)[::-1]
         if n_codes <= _MOST_SEPARATE:
@@ -170,6 +172,7 @@ class CodebookDisplay:
         cell.set_xlim(0.5 - 0.01 * n_codes, n_codes + 0.5 + 0.01 * n_codes)
         cell.set_xlabel("entry, by rank of use")
         cell.set_ylabel("number of codes")
-        cell.locator_params(axis="both", integer=True, nbins=6)
+        for axis in (cell.xaxis, cell.yaxis):
+            axis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
         ticks = [tick for tick in cell.get_xticks() if 1 + 0.1 * n_codes < tick <= n_codes]
         cell.set_xticks([1, *ticks])

@@ -5,10 +5,17 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from skae._plotting.canvas import COLOURS, Array, check_matplotlib, grid_of_axes, single_axes
+from skae._plotting.canvas import (
+    COLOURS,
+    SEQUENCE,
+    Array,
+    check_matplotlib,
+    colour_bar,
+    grid_of_axes,
+    single_axes,
+)
 from skae._plotting.fitted import Fitted
 from skae._plotting.rows import drawn_rows
-from skae._sampling_representation import counts_to_image
 
 _TITLES = ("counts", "intensity")
 # The colours end at this quantile of the pixels where the largest value exceeds it so many times.
@@ -113,7 +120,7 @@ class IntensityDisplay:
         counts, total = None, float(fitted.model.n_counts_)
         if X is not None:
             rows, _ = drawn_rows(fitted.read(X))
-            counts = counts_to_image(rows, masses.shape)
+            counts = _counts_on_pixels(rows, masses.shape)
             total = float(len(rows))
         return cls(total * masses, counts).plot(ax=ax)
 
@@ -164,6 +171,8 @@ class IntensityDisplay:
         self.ax_.legend(fontsize="small")
 
     def _plot_images(self, intensity: Array, counts: Array | None, ax: Any) -> None:
+        from matplotlib.ticker import MaxNLocator
+
         images = [intensity] if counts is None else [counts, intensity]
         height, width = intensity.shape
         # Panels of 3.2 inches along the longer side of the image, and their colour bars.
@@ -180,14 +189,39 @@ class IntensityDisplay:
             extent = (0, width, height, 0)
             top, extend = _top_of(image)
             shown = cell.imshow(
-                image, cmap="cividis", vmin=0, vmax=top, extent=extent, interpolation="nearest"
+                image, cmap=SEQUENCE, vmin=0, vmax=top, extent=extent, interpolation="nearest"
             )
-            bar = self.figure_.colorbar(shown, ax=cell, fraction=0.05, pad=0.03, extend=extend)
-            bar.set_label("counts per pixel")
+            colour_bar(
+                cell if ax is None else ax,
+                shown,
+                cell,
+                "counts per pixel",
+                fraction=0.05,
+                pad=0.03,
+                extend=extend,
+            )
             cell.set_title(title)
             cell.set_xlabel("second feature (pixels)")
             cell.set_ylabel("first feature (pixels)" if cell is cells[0] else "")
-            cell.locator_params(integer=True, nbins=5)
+            for axis in (cell.xaxis, cell.yaxis):
+                axis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
+
+
+def _counts_on_pixels(rows: Array, shape: tuple[int, ...]) -> Array:
+    """Number of rows in each pixel."""
+    if rows.ndim != 2 or rows.shape[1] != len(shape):
+        raise ValueError(
+            f"X has shape {rows.shape}; expected (n_counts, {len(shape)}), the features that the "
+            "estimator was fitted to."
+        )
+    outside = ~((rows >= 0) & (rows <= shape)).all(axis=1)
+    if outside.any():
+        raise ValueError(
+            f"X has {outside.sum()} counts outside of the pixels, the first of them at "
+            f"{rows[outside][0].tolist()}; allowed are values from 0 to shape={tuple(shape)}."
+        )
+    found: Array = np.histogramdd(rows, [np.arange(length + 1) for length in shape])[0]
+    return found
 
 
 def _top_of(image: Array) -> tuple[float, str]:

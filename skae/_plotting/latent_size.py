@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from skae._plotting.canvas import (
     COLOURS,
+    INK,
     LINES,
     MARKERS,
     Array,
@@ -21,8 +22,10 @@ from skae._plotting.search_scores import is_search, pca_scores, search_scores
 
 # Curves at most, apart from PCA's.
 _MOST_CURVES = 6
+# The legend of more curves stands beside the axes.
+_MOST_INSIDE = 4
 # Letters of a label of the vertical axis in one line, and in each line where these are too many.
-_WIDTH, _NARROW, _NO_BREAK = 46, 38, "\N{NO-BREAK SPACE}"
+_WIDTH, _NARROW, _NO_BREAK = 38, 38, "\N{NO-BREAK SPACE}"
 # The axis is logarithmic where the largest size is more than so many times the smallest.
 _DECADE = 10.0
 
@@ -30,10 +33,10 @@ _DECADE = 10.0
 class LatentSizeDisplay:
     """Scores over the number of codes, from a search or from a model with ordered codes.
 
-    Of a search, the mean held-out score of each size is drawn with a band of one standard error
-    to each side: the standard deviation over folds, with n - 1 in its denominator, over the
-    square root of their number. Use :meth:`LatentSizeDisplay.from_estimator` to make one of a
-    fitted search or model.
+    For a search, the display draws the mean held-out score of each size, and a band of one
+    standard error to each side. The standard error is the standard deviation over the n folds,
+    with n - 1 in its denominator, divided by the square root of n. Use
+    :meth:`LatentSizeDisplay.from_estimator` to make one of a fitted search or model.
 
     Parameters
     ----------
@@ -138,17 +141,19 @@ class LatentSizeDisplay:
 
         Notes
         -----
-        There is a curve for each combination of the other searched parameters, of which the six
-        with the highest mean score are drawn. Models that were searched over
-        (``{"reduce": [PCA(), PPCA()]}``) are named by their class.
+        There is a curve for each combination of the other searched parameters. Of more than six,
+        those with the six highest mean scores are drawn. Models that were searched over
+        (``{"reduce": [LinearAE(), PPCA()]}``) are named by their class.
 
-        PCA takes the place of the model with the best other parameters, and is scored on the
-        folds of the search. PCA is drawn where scores are comparable: where candidates were
-        ranked by their own log-likelihoods or lower bounds on them under a likelihood that has
-        a density, or where a classifier or a regressor behind the model was scored. It is also
-        left out where the folds cannot be made again: where the splitter shuffles without an
-        integer `random_state`, needs groups, or was an iterator. The label of the horizontal
-        axis states the reason. A search that tried PCA itself has PCA's curve already.
+        PCA takes the place of the model, with the best values of the other parameters, and is
+        scored on the folds of the search, without sample weights. `X` and `y` must be those that
+        the search was fitted to. PCA is drawn where scores are comparable. They are if candidates
+        were ranked by their own log-likelihoods, or by lower bounds on them, under a likelihood
+        that has a density. They also are if a classifier or a regressor behind the model was
+        scored. PCA is not drawn if the folds cannot be made again, because the splitter shuffles
+        without an integer `random_state`, needs groups, or was an iterator. The label of the
+        horizontal axis then states the reason. A search that tried PCA itself has PCA's curve
+        already.
 
         For a reconstruction path, PCA is fitted to `X`. Its error is then the smallest that any
         linear model with as many codes has on these rows. Both errors are in the units of the
@@ -226,7 +231,8 @@ class LatentSizeDisplay:
         curves = {name: _checked(name, curve) for name, curve in self.curves.items()}
         if not curves:
             raise ValueError("curves is empty; give sizes and scores of one curve at least.")
-        ax = single_axes(ax, (6.0, 4.0))
+        long = len(curves) > _MOST_INSIDE
+        ax = single_axes(ax, (9.0 if long else 6.0, 4.0))
         for index, (name, (sizes, scores)) in enumerate(curves.items()):
             _draw(ax, name, sizes, scores, index, len(curves))
         drawn = list(curves.values())
@@ -239,7 +245,10 @@ class LatentSizeDisplay:
         ax.set_xlabel(self.xlabel)
         ax.set_ylabel(_in_lines(self.ylabel))
         ax.ticklabel_format(axis="y", useOffset=False)
-        ax.legend(fontsize="small", title=self.title, title_fontsize="small")
+        beside: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0)}
+        ax.legend(
+            fontsize="small", title=self.title, title_fontsize="small", **(beside if long else {})
+        )
         self.ax_, self.figure_ = ax, ax.figure
         return self
 
@@ -278,14 +287,14 @@ def _draw(
     """
     thicker = 0 if index is None else (n_curves - 1 - index) * min(0.7, 2 / n_curves)
     style: dict[str, Any] = {
-        "color": COLOURS[-1],
+        "color": INK,
         "marker": "",
         "linestyle": (0, (1, 1)),
         "linewidth": 1.8,
     }
     if index is not None:
         style = {
-            "color": COLOURS[index % (len(COLOURS) - 1)],
+            "color": COLOURS[index % _MOST_CURVES],
             "marker": MARKERS[index % len(MARKERS)],
             "linestyle": LINES[index % len(LINES)],
             "linewidth": 1.6 + thicker,

@@ -2,15 +2,13 @@
 
 from collections.abc import Sequence
 from itertools import combinations
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
-import narwhals.stable.v2 as nw
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skae._plotting.canvas import (
     COLOURS,
-    MARKERS,
     SEQUENCE,
     check_matplotlib,
     colour_bar,
@@ -18,31 +16,17 @@ from skae._plotting.canvas import (
     short,
     single_axes,
 )
+from skae._plotting.code_ranges import checked_components
 from skae._plotting.fitted import Fitted
+from skae._plotting.posteriors import covariances_of, draw_ellipses, spread_points
+from skae._plotting.targets import UNKNOWN, Classes, groups_of, range_of, target_of
 
 Array = NDArray[Any]
 
-# Integers of more distinct values are numbers and not classes; of more classes the most frequent
-# ones are named.
-_MOST_CLASSES = 20
 # Codes of a pair matrix, where none are named.
 _MOST_CODES = 4
-# Ellipses of all points are drawn up to so many points; of more points a part.
-_MOST_ELLIPSES = 150
-_SOME_ELLIPSES = 80
 # More classes are also named at the median of their codes.
 _MOST_UNLABELLED = 6
-# Points that the part is chosen from.
-_CANDIDATES = 2000
-# Colour of rows that have no class or no number.
-_UNKNOWN = "0.6"
-
-
-class _Classes(NamedTuple):
-    """Labels of rows as indices of names; -1 is a row without a label."""
-
-    of_rows: NDArray[np.intp]
-    names: list[str]
 
 
 class LatentSpaceDisplay:
@@ -177,7 +161,7 @@ class LatentSpaceDisplay:
         which = _chosen(components, codes)
         covariances = None
         if posterior is not False and fitted.has("posterior"):
-            covariances = _covariances(fitted.model.posterior(read)[1])[:, which][:, :, which]
+            covariances = covariances_of(fitted.model.posterior(read)[1])[:, which][:, :, which]
         names = fitted.code_names()
         name = getattr(y, "name", None)
         display = cls(
@@ -209,7 +193,7 @@ class LatentSpaceDisplay:
             raise ValueError(f"codes has shape {codes.shape}, but must be (n_samples, n_codes).")
         n_rows, n_codes = codes.shape
         covariances = self._checked_posterior(n_rows, n_codes)
-        target = _target(self.y, n_rows)
+        target = target_of(self.y, n_rows)
         names = self.code_names or [f"code {index}" for index in range(n_codes)]
         names = [short(name) for name in names]
         places = codes.astype(np.float64)
@@ -247,12 +231,12 @@ class LatentSpaceDisplay:
         self,
         codes: Array,
         places: Array,
-        target: "_Classes | Array | None",
+        target: Classes | Array | None,
         covariances: Array | None,
         name: str,
         ax: Any,
     ) -> None:
-        if isinstance(target, _Classes):
+        if isinstance(target, Classes):
             height = 1.2 + 0.45 * max(len(np.unique(target.of_rows)), 3)
             ax = single_axes(ax, (6.4, min(height, 9.0)))
             self._strips(ax, places, target, covariances)
@@ -272,9 +256,9 @@ class LatentSpaceDisplay:
         ax.set_xlabel(name)
         self.ax_, self.figure_ = ax, ax.figure
 
-    def _strips(self, ax: Any, places: Array, target: _Classes, covariances: Array | None) -> None:
+    def _strips(self, ax: Any, places: Array, target: Classes, covariances: Array | None) -> None:
         """One strip for each class, in which rows have random heights."""
-        groups = _groups(target)
+        groups = groups_of(target)
         heights = np.zeros(len(places))
         shift = np.random.default_rng(1).uniform(-0.3, 0.3, len(places))
         for line, (rows, *_) in enumerate(groups):
@@ -300,7 +284,7 @@ class LatentSpaceDisplay:
     ) -> None:
         if covariances is None:
             return
-        some = _spread(np.column_stack([places, heights]))
+        some = spread_points(np.column_stack([places, heights]))
         reach = self.n_std * np.sqrt(covariances[some, 0, 0])
         ax.hlines(
             heights[some],
@@ -316,7 +300,7 @@ class LatentSpaceDisplay:
     def _plot_pairs(
         self,
         places: Array,
-        target: "_Classes | Array | None",
+        target: Classes | Array | None,
         covariances: Array | None,
         names: Sequence[str],
         ax: Any,
@@ -344,15 +328,15 @@ class LatentSpaceDisplay:
         ax: Any,
         places: Array,
         pair: tuple[int, int],
-        target: "_Classes | Array | None",
+        target: Classes | Array | None,
         covariances: Array | None,
         names: Sequence[str],
     ) -> None:
         points = places[:, pair]
         size = _size(len(points))
         options = {"s": size, "linewidths": 0, "alpha": 1.0 if len(points) < 300 else 0.7}
-        if isinstance(target, _Classes):
-            groups = _groups(target)
+        if isinstance(target, Classes):
+            groups = groups_of(target)
             for rows, name, colour, marker in groups:
                 ax.scatter(*points[rows].T, color=colour, marker=marker, label=name, **options)
             real = np.asarray(self.codes).dtype.kind == "f"  # indices have no median
@@ -362,16 +346,20 @@ class LatentSpaceDisplay:
         elif target is None:
             ax.scatter(*points.T, color=COLOURS[0], **options)
         else:
-            low, high = _range(target)
+            low, high = range_of(target)
             unknown = np.isnan(target)
             if unknown.any():
-                ax.scatter(*points[unknown].T, color=_UNKNOWN, marker="x", s=size, linewidths=0.8)
+                ax.scatter(*points[unknown].T, color=UNKNOWN, marker="x", s=size, linewidths=0.8)
             seen = ~unknown
             ax.scatter(
                 *points[seen].T, c=target[seen], cmap=SEQUENCE, vmin=low, vmax=high, **options
             )
         if covariances is not None:
-            self._ellipses(ax, points, covariances[:, pair][:, :, pair], target)
+            colours = np.full(len(points), "0.4", dtype=object)
+            if isinstance(target, Classes):
+                for rows, _, colour, _ in groups_of(target):
+                    colours[rows] = colour
+            draw_ellipses(ax, points, covariances[:, pair][:, :, pair], colours, self.n_std)
         ax.set_xlabel(names[pair[0]])
         ax.set_ylabel(names[pair[1]])
 
@@ -385,33 +373,6 @@ class LatentSpaceDisplay:
                 x, y = np.median(points[rows], axis=0)
                 ax.text(x, y, name, ha="center", va="center", weight="bold", path_effects=halo)
 
-    def _ellipses(
-        self, ax: Any, points: Array, covariances: Array, target: "_Classes | Array | None"
-    ) -> None:
-        from matplotlib.patches import Ellipse
-
-        colours = np.full(len(points), "0.4", dtype=object)
-        if isinstance(target, _Classes):
-            for rows, _, colour, _ in _groups(target):
-                colours[rows] = colour
-        for row in _spread(points):
-            variances, axes = np.linalg.eigh(covariances[row])
-            width, height = 2 * self.n_std * np.sqrt(np.maximum(variances[::-1], 0.0))
-            angle = np.degrees(np.arctan2(axes[1, 1], axes[0, 1]))
-            ax.add_patch(
-                Ellipse(
-                    points[row],
-                    width,
-                    height,
-                    angle=angle,
-                    fill=False,
-                    edgecolor=colours[row],
-                    linewidth=0.6,
-                    alpha=0.7,
-                )
-            )
-        ax.autoscale_view()
-
     def _explain_ellipses(self, ax: Any, covariances: Array | None, place: Any) -> None:
         if covariances is not None:
             plural = "" if self.n_std == 1 else "s"
@@ -419,16 +380,16 @@ class LatentSpaceDisplay:
             ax.set_title(text, fontsize="small", loc=place, pad=3)
 
     def _explain_colours(
-        self, legend_of: Any, beside: list[Any], target: "_Classes | Array | None", given: Any
+        self, legend_of: Any, beside: list[Any], target: Classes | Array | None, given: Any
     ) -> None:
         """A legend of classes, or a colour bar."""
         title = None if self.target_name is None else short(self.target_name)
-        if isinstance(target, _Classes):
+        if isinstance(target, Classes):
             from matplotlib.lines import Line2D
 
             handles = [
                 Line2D([], [], color=colour, marker=marker, linestyle="", label=short(name))
-                for _, name, colour, marker in _groups(target)
+                for _, name, colour, marker in groups_of(target)
             ]
             alone = not legend_of.axison  # the empty corner of a pair matrix
             legend_of.legend(
@@ -444,19 +405,11 @@ class LatentSpaceDisplay:
         elif target is not None:
             import matplotlib as mpl
 
-            low, high = _range(target)
+            low, high = range_of(target)
             scale = mpl.cm.ScalarMappable(mpl.colors.Normalize(low, high), SEQUENCE)
             options = {} if legend_of.axison else {"fraction": 0.3, "aspect": 12}
             host = legend_of if given is None else given
             colour_bar(host, scale, beside, title or "y", **options)
-
-
-def _covariances(spread: Array) -> Array:
-    """Covariances as they are; standard deviations of independent codes as covariances."""
-    if spread.ndim == 3:
-        return spread
-    covariances: Array = spread[:, :, None] ** 2 * np.eye(spread.shape[1])
-    return covariances
 
 
 def _chosen(components: Any, codes: Array) -> NDArray[np.intp]:
@@ -464,116 +417,9 @@ def _chosen(components: Any, codes: Array) -> NDArray[np.intp]:
     if components is None:
         largest = np.argsort(-codes.astype(np.float64).var(axis=0), kind="stable")
         return np.sort(largest[:_MOST_CODES])
-    which = np.atleast_1d(np.asarray(components))
-    allowed = which.ndim == 1 and which.size > 0 and which.dtype.kind in "iu"
-    if not allowed or which.min() < 0 or which.max() >= n_codes:
-        raise ValueError(
-            f"components={components!r} must be a list of indices of codes, from 0 to "
-            f"{n_codes - 1}."
-        )
-    return which.astype(np.intp)
-
-
-def _target(y: Any, n_rows: int) -> "_Classes | Array | None":
-    """Classes or numbers of rows."""
-    if y is None:
-        return None
-    series = nw.from_native(y, allow_series=True, eager_only=True, pass_through=True)
-    categories = None
-    if isinstance(series, nw.DataFrame):
-        if len(series.columns) != 1:
-            raise ValueError(f"y has {len(series.columns)} columns; one colours the codes.")
-        series = series[series.columns[0]]
-    if isinstance(series, nw.Series):
-        if series.dtype in (nw.Categorical, nw.Enum):
-            categories = series.cat.get_categories().to_list()
-        values = np.asarray(series.to_list(), dtype=object)
-        values = values if categories or not series.dtype.is_numeric() else _numbers(values)
-    else:
-        values = np.asarray(y)
-    if values.ndim == 2 and values.shape[1] == 1:
-        values = values[:, 0]
-    if values.shape != (n_rows,):
-        raise ValueError(
-            f"y has shape {values.shape}, but must have one value for each of the {n_rows} rows."
-        )
-    integers = values.dtype.kind in "iu" and len(np.unique(values)) > _MOST_CLASSES
-    if values.dtype.kind == "f" or integers:
-        return values.astype(np.float64)
-    return _classes(values, categories)
-
-
-def _numbers(values: Array) -> Array:
-    """Numbers of a column, whole ones as integers, null as NaN."""
-    seen = np.array([value is not None and value == value for value in values], dtype=bool)
-    if seen.all() and all(isinstance(value, int | np.integer) for value in values):
-        return values.astype(np.int64)
-    return np.array([v if s else np.nan for v, s in zip(values, seen, strict=True)], np.float64)
-
-
-def _classes(values: Array, categories: list[Any] | None) -> _Classes:
-    """Labels as indices, in the order of the categories or sorted, the rare ones of many joined."""
-    known = [value is not None and value == value for value in values.tolist()]
-    present = {value for value, ok in zip(values.tolist(), known, strict=True) if ok}
-    try:
-        ordered = sorted(present)
-    except TypeError:  # labels of several types
-        ordered = sorted(present, key=str)
-    if categories is not None:
-        ordered = [value for value in categories if value in present]
-    place = {value: index for index, value in enumerate(ordered)}
-    index = np.array(
-        [place[v] if ok else -1 for v, ok in zip(values.tolist(), known, strict=True)], np.intp
-    )
-    names = [str(value) for value in ordered]
-    if len(names) > _MOST_CLASSES:
-        count = np.bincount(index[index >= 0], minlength=len(names))
-        kept = np.sort(np.argsort(-count, kind="stable")[:_MOST_CLASSES])
-        renumbered = np.full(len(names) + 1, -1)
-        renumbered[kept] = np.arange(len(kept))
-        index, names = renumbered[index], [names[old] for old in kept]
-    return _Classes(index, names)
-
-
-def _groups(target: _Classes) -> list[tuple[NDArray[np.intp], str, str, str]]:
-    """Rows, name, colour and marker of each class; last the rows that have no class of these."""
-    groups = [
-        (
-            np.flatnonzero(target.of_rows == place),
-            name,
-            COLOURS[place % len(COLOURS)],
-            MARKERS[place % len(MARKERS)],
-        )
-        for place, name in enumerate(target.names)
-    ]
-    others = np.flatnonzero(target.of_rows < 0)
-    return [*groups, (others, "other or missing", _UNKNOWN, ".")] if len(others) else groups
-
-
-def _range(target: Array) -> tuple[float, float]:
-    seen = target[np.isfinite(target)]
-    return (float(seen.min()), float(seen.max())) if len(seen) else (0.0, 1.0)
+    return checked_components(components, n_codes)
 
 
 def _size(n_points: int) -> float:
     """Area of a marker, in square points."""
     return float(np.clip(6000 / n_points, 9, 36))
-
-
-def _spread(points: Array) -> NDArray[np.intp]:
-    """All points if they are few, else some that are far from each other.
-
-    Each point that is chosen is the one furthest from those chosen before; the first is the one
-    nearest to the mean.
-    """
-    if len(points) <= _MOST_ELLIPSES:
-        return np.arange(len(points))
-    candidates = np.linspace(0, len(points) - 1, min(len(points), _CANDIDATES)).astype(np.intp)
-    scale = points.std(axis=0)
-    standard = (points[candidates] - points.mean(axis=0)) / np.where(scale > 0, scale, 1.0)
-    chosen = [int((standard**2).sum(axis=1).argmin())]
-    distance = ((standard - standard[chosen[0]]) ** 2).sum(axis=1)
-    while len(chosen) < _SOME_ELLIPSES:
-        chosen.append(int(distance.argmax()))
-        distance = np.minimum(distance, ((standard - standard[chosen[-1]]) ** 2).sum(axis=1))
-    return np.sort(candidates[chosen])

@@ -12,6 +12,8 @@ from skae._plotting.fitted import Fitted
 _PREFIXES = ("train_", "valid_")
 # Terms of a loss that are squared distances of codes, and no nats.
 _SQUARED_ERRORS = ("commitment", "codebook")
+# Inches that a panel is wide at least, where axes are given.
+_NARROWEST = 2.2
 # Up to so many epochs, each is marked by a point.
 _MOST_POINTS = 20
 
@@ -100,17 +102,18 @@ class LearningCurveDisplay:
         ImportError
             If matplotlib is not installed.
         TypeError
-            If the estimator recorded no losses, as models of closed form.
+            If the estimator recorded no losses, such as a model with a closed-form solution.
         ValueError
             If `terms` has a name that is not among the recorded terms.
 
         Notes
         -----
-        A dotted line marks the epoch whose weights the model kept. It is drawn for
-        `early_stopping=True`, where the epoch is not the last one, and where the model kept its
-        linear start. A model that was loaded from a file does not know whether it kept its linear
-        start, and has no such line; nor has one that was trained in several fits
-        (`warm_start=True`) or with `latent_growth="incremental"`.
+        A dotted line marks the epoch whose weights the model kept, if that is not the last one:
+        with `early_stopping=True` the one of the smallest held-out loss, or the start of training,
+        which models that begin as a linear model keep if training did not improve on it. The line
+        is missing where it is not known which weights were kept: for models that were loaded
+        from a file, that were trained in several fits (`warm_start=True`), or that open their
+        codes one by one (`latent_growth="incremental"`).
         """
         check_matplotlib(cls.__name__)
         fitted = Fitted(estimator)
@@ -157,21 +160,30 @@ class LearningCurveDisplay:
             The display, whose `ax_` and `figure_` are set.
         """
         check_matplotlib(type(self).__name__)
+        from matplotlib.axes import Axes
+
         curves = self._curves()
         self.ax_: Any
         self.figure_: Any
         if len(curves) == 1:
             axes = single_axes(ax, (5.6, 3.6))
             self.ax_, self.figure_ = axes, axes.figure
-            cells = [axes]
+            cells, n_columns = [axes], 1
         else:
             n_columns = 2 if len(curves) in (2, 4) else 3
+            if isinstance(ax, Axes):  # which may have little room
+                figure: Any = ax.figure
+                width = ax.get_window_extent().width / figure.dpi
+                n_columns = min(n_columns, max(1, int(width / _NARROWEST)))
             n_lines = -(-len(curves) // n_columns)
             size = (3.3 * n_columns, 2.4 * n_lines + 0.3)
             self.figure_, self.ax_ = grid_of_axes(ax, n_lines, n_columns, size)
             cells = list(self.ax_.ravel())
         for cell, (term, (train, valid)) in zip(cells, curves.items(), strict=False):
             self._draw(cell, term, train, valid)
+        for cell, below in zip(cells, cells[n_columns:], strict=False):
+            if cell.get_xlabel() == below.get_xlabel():
+                cell.set_xlabel("")
         for cell in cells[len(curves) :]:
             cell.set_axis_off()
         self._draw_legend(ax, cells[: len(curves)])
@@ -198,6 +210,8 @@ class LearningCurveDisplay:
         return {term: curves[term] for term in terms}
 
     def _draw(self, cell: Any, term: str, train: Array, valid: Array) -> None:
+        from matplotlib.ticker import MaxNLocator
+
         of_prior = self.prior_history is not None and term.startswith("prior_")
         marker = "." if len(train) <= _MOST_POINTS else None
         epochs = np.arange(1, len(train) + 1)
@@ -224,8 +238,8 @@ class LearningCurveDisplay:
         cell.set_ylabel("squared error per row" if squared else "nats per row")
         cell.set_xlabel("epoch of the prior" if of_prior else self.step_name)
         cell.ticklabel_format(axis="y", useOffset=False)
-        cell.locator_params(axis="y", nbins=5)
-        cell.locator_params(axis="x", integer=True, nbins=6)
+        cell.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+        cell.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
         if len(train) == 1:
             cell.set_xticks([0, 1] if self.kept_epoch == 0 else [1])
 

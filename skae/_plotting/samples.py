@@ -11,6 +11,7 @@ from skae._plotting.canvas import (
     COLOURS,
     INK,
     as_images,
+    aspect_of,
     check_matplotlib,
     checked_limits,
     draw_mosaic,
@@ -19,6 +20,7 @@ from skae._plotting.canvas import (
     mosaic_size,
     n_mosaic_columns,
     single_axes,
+    usual_limits_of,
 )
 from skae._plotting.fitted import Fitted, best_estimator, checked_image_shape, image_shape_of
 from skae._plotting.profiles import Profiles
@@ -229,11 +231,15 @@ class SampleDisplay:
     def _plot_images(self, groups: dict[str, Array], ax: Any) -> None:
         shape = checked_image_shape(self.image_shape, np.shape(self.samples)[1])
         most = max(len(rows) for rows in groups.values())
-        n_columns = n_mosaic_columns(most, shape, 2.0 if len(groups) == 1 else 1.0)
+        aspect = 2.0 if ax is None else aspect_of(ax)
+        n_columns = n_mosaic_columns(most, shape, aspect / len(groups))
         n_lines = -(-most // n_columns)
         across, down = mosaic_size(shape, n_lines, n_columns, widest=9.0 / len(groups))
         axes = self._axes(ax, groups, (across * len(groups) + 0.2, down + 0.1))
-        limits = checked_limits(self.limits, next(iter(groups.values())))
+        if self.limits is None and self.rows is None:
+            limits = usual_limits_of(self.samples)
+        else:
+            limits = checked_limits(self.limits, next(iter(groups.values())))
         for cell, rows in zip(axes, groups.values(), strict=True):
             draw_mosaic(cell, as_images(rows, shape), n_columns, limits=limits)
 

@@ -20,6 +20,8 @@ LABELS = {
 _REACH = 8.0
 # The axis is at most so many times as long as the first set needs on its own.
 _MOST_SPANS = 20.0
+# Line styles, as many as there are colours.
+_STYLES = (*LINES, (0, (8, 2)), (0, (4, 1, 1, 1, 1, 1)), (0, (2, 1)))
 # Bins at most, whatever a rule finds.
 _MOST_BINS = 200
 
@@ -183,7 +185,7 @@ class ScoreDisplay:
                 heights,
                 edges,
                 color=COLOURS[index % len(COLOURS)],
-                linestyle=LINES[index % len(LINES)],
+                linestyle=_STYLES[index % len(_STYLES)],
                 linewidth=1.6,
                 label=label,
             )

@@ -7,14 +7,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.base import BaseEstimator, clone, is_classifier, is_regressor
 from sklearn.decomposition import PCA
-from sklearn.metrics._scorer import _PassthroughScorer
-from sklearn.model_selection import check_cv
+from sklearn.model_selection import GridSearchCV, check_cv
 
 from skae._plotting.canvas import Array
 from skae._plotting.fitted import best_estimator
 from skae._plotting.score import LABELS, kind_of_scores
 from skae._search.advice import OF_DENSITIES
-from skae.model_selection import GridSearchCV
+from skae._search.scikit_learn import is_own_score
 
 _SIZE = "n_components"
 _DENSITIES = {"log_likelihood", "lower_bound"}
@@ -235,7 +234,7 @@ def _model_of(search: Any, param: str) -> Any:
 def _label(search: Any, metric: str) -> str:
     if metric != "score":
         return f"mean held-out {metric}"
-    if not isinstance(search.scorer_, _PassthroughScorer):
+    if not is_own_score(search.scorer_):
         name = search.scoring if isinstance(search.scoring, str) else "score (scoring)"
         return f"mean held-out {name.replace('_', ' ')}"
     last = _models(search)
@@ -259,7 +258,9 @@ def _obstacle(search: Any, place: str) -> str | None:
     supervised = all(is_classifier(model) or is_regressor(model) for model in last)
     if supervised and place:
         return None
-    if not isinstance(search.scorer_, _PassthroughScorer):
+    if place and search.estimator.get_params().get(place) is not _last_of(search.estimator):
+        return "scores are not those of the model itself"
+    if not is_own_score(search.scorer_):
         return "candidates were ranked by scoring"
     if not {kind_of_scores(model) for model in last} <= _DENSITIES:
         return "scores are no log-likelihoods of rows"

@@ -15,12 +15,6 @@ from skae.plotting import CodebookDisplay
 X = make_rows()
 
 
-@pytest.fixture(autouse=True)
-def closed_figures():
-    yield
-    plt.close("all")
-
-
 def heights(ax):
     if len(ax.patches) == 1 and hasattr(ax.patches[0], "get_data"):
         return ax.patches[0].get_data().values

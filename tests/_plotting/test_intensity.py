@@ -6,7 +6,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from skae import PPCA, CountMixtureAE
+from skae import PPCA, CountMixtureAE, counts_to_image
 from skae import GridSearchCV as SharingSearch
 from skae.plotting import IntensityDisplay
 
@@ -14,14 +14,8 @@ SHAPE = (6, 9)
 COUNTS = np.random.default_rng(0).beta(2, 3, (400, 2)) * SHAPE
 
 
-@pytest.fixture(autouse=True)
-def closed_figures():
-    yield
-    plt.close("all")
-
-
 def histogram(counts, shape):
-    return np.histogramdd(counts, bins=[np.arange(n + 1) for n in shape])[0]
+    return counts_to_image(counts, shape)
 
 
 @pytest.mark.parametrize("kind", ["full", "cell"])
@@ -130,6 +124,11 @@ def test_errors():
         IntensityDisplay.from_estimator(plain)
     with pytest.raises(ValueError, match=r"shape=\(3,\) has 1 lengths; expected 2"):
         IntensityDisplay.from_estimator(plain, shape=(3,))
+    flat = CountMixtureAE(2, image_shape=SHAPE).fit(COUNTS)
+    with pytest.raises(ValueError, match=r"X has 1 counts outside of the pixels.*\[7\.0, 1\.0\]"):
+        IntensityDisplay.from_estimator(flat, [[1.0, 1.0], [7.0, 1.0]])
+    with pytest.raises(ValueError, match=r"X has shape \(1, 1\); expected \(n_counts, 2\)"):
+        IntensityDisplay.from_estimator(flat, [[1.0]])
     with pytest.raises(TypeError, match="estimator=PPCA has no intensity"):
         IntensityDisplay.from_estimator(PPCA(1).fit(COUNTS))
     with pytest.raises(ValueError, match=r"counts has shape .* they must be the same"):

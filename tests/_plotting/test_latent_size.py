@@ -34,12 +34,6 @@ Y = X[:, 0] > X[:, 0].mean()
 SIZES = [1, 2, 3, 5]
 
 
-@pytest.fixture(autouse=True)
-def closed_figures():
-    yield
-    plt.close("all")
-
-
 def curve(display, name):
     (line,) = [line for line in display.ax_.lines if line.get_label() == name]
     return line.get_xydata().T
@@ -73,7 +67,7 @@ def test_means_errors_and_the_chosen_size(search, rows):
     assert display.chosen == ("PPCA", chosen)
     (place,) = curve(display, f"chosen: {chosen} codes").T
     np.testing.assert_allclose(place, [chosen, fitted.best_score_])
-    assert display.ax_.get_ylabel() == "mean held-out log-likelihood (nats per row)"
+    assert display.ax_.get_ylabel() == "mean held-out log-likelihood\n(nats per row)"
 
 
 @pytest.mark.parametrize("rows", [X, FRAME], ids=["array", "frame"])
@@ -190,6 +184,16 @@ def test_why_there_is_no_pca(search, why):
     display = LatentSizeDisplay.from_estimator(search.fit(rows), rows)
     assert display.pca is None
     assert display.ax_.get_xlabel() == f"number of codes\n(no PCA: {why})"
+
+
+def test_no_pca_where_another_model_is_scored():
+    pipeline = Pipeline([("first", PPCA(4)), ("second", PPCA(1))])
+    search = GridSearchCV(pipeline, {"first__n_components": [2, 3]}, cv=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        search.fit(X)
+    display = LatentSizeDisplay.from_estimator(search, X)
+    assert "(no PCA: scores are not those of the model itself)" in display.ax_.get_xlabel()
 
 
 def test_no_pca_of_missing_values_or_groups():

@@ -23,8 +23,8 @@ def arguments(display):
     name = display.__name__
     rng = np.random.default_rng(0)
     if name == "IntensityDisplay":
-        counts = rng.normal(size=(80, 2))
-        return CountMixtureAE(2, random_state=0).fit(counts), counts
+        counts = rng.uniform(0, 6, size=(80, 2))
+        return CountMixtureAE(2, image_shape=(6, 6), random_state=0).fit(counts), counts
     if name == "LatentSizeDisplay":
         X = make_rows(dtype=np.float64)
         return (GridSearchCV(PPCA(), {"n_components": [1, 2]}, cv=3).fit(X),)

@@ -23,12 +23,6 @@ from skae.plotting import LearningCurveDisplay
 X = make_rows()
 
 
-@pytest.fixture(autouse=True)
-def closed_figures():
-    yield
-    plt.close("all")
-
-
 def lines(ax):
     """y of every line by its legend label, but for the lines that mark an epoch."""
     return {line.get_label(): line.get_ydata() for line in ax.lines if len(line.get_xdata()) != 2}

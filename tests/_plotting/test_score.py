@@ -20,12 +20,6 @@ ROWS = low_rank_rows(200)
 X, NEW = ROWS[:120], ROWS[120:]
 
 
-@pytest.fixture(autouse=True)
-def closed_figures():
-    yield
-    plt.close("all")
-
-
 def outlines(ax):
     """Heights and edges by label."""
     return {patch.get_label(): patch.get_data()[:2] for patch in ax.patches}
