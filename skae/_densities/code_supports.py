@@ -86,7 +86,7 @@ class Support(NamedTuple):
         return len(self.low) - (self.total is not None)
 
     def contains(self, codes: Array) -> NDArray[np.bool_]:
-        """Return which rows of codes, or of first codes, are in the support, apart from rounding."""
+        """Return which rows of codes, or of first codes, are in the support, up to rounding."""
         k = codes.shape[1]
         slack = _ON * self.unit[:k]
         within = (codes >= self.low[:k] - slack) & (codes <= self.high[:k] + slack)
@@ -285,7 +285,8 @@ def _given_limits(support: Any, k: int) -> tuple[Array, Array]:
         return np.broadcast_to(low, k).copy(), np.broadcast_to(high, k).copy()
     except ValueError as error:
         raise ValueError(
-            f"support={support!r} has limits for {max(low.size, high.size)} codes, but there are {k}."
+            f"support={support!r} has limits for {max(low.size, high.size)} codes, but there are "
+            f"{k}."
         ) from error
 
 
