@@ -261,7 +261,7 @@ def test_unchecked_batches_give_the_same_model():
 )
 def test_a_stream_that_is_too_short_says_how_many_rows_it_needs(query):
     model = LinearAE(5).partial_fit(full_rank_rows()[:3])
-    with pytest.raises(NotFittedError, match="has seen 3 rows, and .* needs 5"):
+    with pytest.raises(NotFittedError, match=r"has seen 3 rows, and .* needs 5"):
         query(model)
     with pytest.raises(NotFittedError, match="is not fitted yet"):
         query(LinearAE(5))
