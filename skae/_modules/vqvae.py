@@ -363,6 +363,11 @@ class VQVAEModule(LikelihoodModule):
             terms[name] = weight * unit * weighted_mean(distance, batch.weight)
         return Loss(terms, output, (z, quantized.indices))
 
+    def figure_of_merit(self, loss: Loss) -> Tensor:
+        # The other terms only hold encodings and codebook together. They grow with the scale of
+        # the codes, at which a better model may lie.
+        return loss.terms["reconstruction"]
+
     def stack_obstacle(self) -> str | None:
         return self.architecture.stack_obstacle()
 

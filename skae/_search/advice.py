@@ -9,7 +9,7 @@ from skae._search.same_work import fingerprint, steps_of
 
 _DENSITIES = {"log_likelihood", "lower_bound"}
 # Likelihoods that are densities. All other likelihoods are probabilities.
-_OF_DENSITIES = ("gaussian", "laplace", "continuous_bernoulli")
+OF_DENSITIES = ("gaussian", "laplace", "continuous_bernoulli")
 
 _REMEDY = (
     "Set scoring. To choose codes for a prediction task, put a classifier or regressor behind the "
@@ -80,9 +80,9 @@ def _measure(step: Any) -> Any:
     """Whether the likelihood of the columns is a density; None if no parameter says so."""
     likelihood = step.get_params(deep=False).get("likelihood")
     if isinstance(likelihood, Mapping):
-        kinds = {name: kind in _OF_DENSITIES for name, kind in likelihood.items()}
+        kinds = {name: kind in OF_DENSITIES for name, kind in likelihood.items()}
         return kinds if len(set(kinds.values())) > 1 else any(kinds.values())
-    return None if likelihood in (None, "auto") else likelihood in _OF_DENSITIES
+    return None if likelihood in (None, "auto") else likelihood in OF_DENSITIES
 
 
 def _differ(values: list[Any]) -> bool:

@@ -21,8 +21,13 @@ _ERRORS = 5.0
 
 def loss_at_rest(net: Any, batches: Iterable[Batch]) -> float:
     """The loss of rows as the module of a net will be used."""
-    module = net.module_
-    return float(_mean(net, batches, lambda batch: total_of(module.loss(_prepared(net, batch)))))
+    return _at_rest(net, batches, total_of)
+
+
+def _at_rest(net: Any, batches: Iterable[Batch], of: Callable[[Loss], Tensor]) -> float:
+    """The mean of a figure of the loss, in the state in which the module will be used."""
+    loss = net.module_.loss
+    return float(_mean(net, batches, lambda batch: of(loss(_prepared(net, batch)))))
 
 
 def held_out_loss(net: Any) -> float:
@@ -31,23 +36,26 @@ def held_out_loss(net: Any) -> float:
 
 
 def held_out_figure(net: Any, valid: Subset) -> float:
-    """What held-out rows tell of a module: the logarithm of errors, or the loss in nats."""
+    """Figure of merit of held-out rows: the logarithm of the mean error, or nats per row."""
     batches = net.get_iterator(valid)
     errors = net.module_.mean_error(batches)
     if errors is not None:
         return log(max(errors, 1e-300))
     repeats = range(-(-_LEAST_DRAWS // len(valid)))
-    return loss_at_rest(net, (batch for _ in repeats for batch in batches))
+    repeated = (batch for _ in repeats for batch in batches)
+    return _at_rest(net, repeated, net.module_.figure_of_merit)
 
 
 def objective(net: Any) -> float:
-    """What training minimises, of all its rows, with the noise that explains these best.
+    """Figure of merit of the training rows, with the noise variance that explains them best.
 
     The running noise lags behind. What is learned of it stays in the module.
     """
     rows = Loader(net.subsets_[0], WHOLE, None)
     _settle(net, rows)
-    return float(_mean(net, rows, lambda batch: total_of(_minimised(net, batch))))
+    return float(
+        _mean(net, rows, lambda batch: net.module_.figure_of_merit(_minimised(net, batch)))
+    )
 
 
 def sampled(net: Any) -> list[Batch] | None:
@@ -63,7 +71,7 @@ def sampled(net: Any) -> list[Batch] | None:
 def sampled_objectives(net: Any, sample: list[Batch]) -> Tensor:
     """As `objective`, of each of these batches."""
     _settle(net, sample)
-    return _each(net, sample, lambda batch: total_of(_minimised(net, batch)))
+    return _each(net, sample, lambda batch: net.module_.figure_of_merit(_minimised(net, batch)))
 
 
 def is_clearly_positive(values: Tensor) -> bool:

@@ -124,6 +124,10 @@ class TrainableModule(nn.Module, ABC):
     def settle_noise(self, losses: Iterable[tuple[Batch, Loss]]) -> None:
         """Set noise that is learned to what explains these batches best."""
 
+    def figure_of_merit(self, loss: Loss) -> Tensor:
+        """The part of the loss by which two states of the module are compared; lower is better."""
+        return total_of(loss)
+
     def mean_error(self, batches: Iterable[Batch]) -> float | None:
         """The mean squared error of rows, where that is what the module is judged by."""
         return None

@@ -152,9 +152,21 @@ FLAGS = {"v": [True, False]}
 @pytest.mark.parametrize(
     ("fitted", "new", "message"),
     [
-        (NUMBERS, TEXT, r"holds text, such as 'a', but in fit it held numbers, of kind 'gaussian'"),
-        (COUNTS, TEXT, "holds text, such as 'a', but in fit it held numbers, of kind 'poisson'"),
-        (FLAGS, TEXT, "holds text, such as 'a', but in fit it held numbers, of kind 'bernoulli'"),
+        (
+            NUMBERS,
+            TEXT,
+            r"holds text, such as 'a', but in fit it held numbers, with the likelihood 'gaussian'",
+        ),
+        (
+            COUNTS,
+            TEXT,
+            "holds text, such as 'a', but in fit it held numbers, with the likelihood 'poisson'",
+        ),
+        (
+            FLAGS,
+            TEXT,
+            "holds text, such as 'a', but in fit it held numbers, with the likelihood 'bernoulli'",
+        ),
         (TEXT, NUMBERS, r"holds numbers, such as 1\.5, but in fit its levels were \['a', 'b'\]"),
         (TEXT, COUNTS, "holds numbers, such as 0, but in fit its levels were"),
         (TEXT, CODES, "holds numbers, such as 3, but in fit its levels were"),
@@ -229,7 +241,7 @@ def test_other_columns():
 def test_text_of_another_kind_is_advised_to_be_categorical():
     with pytest.raises(ValueError, match=r"column 'v', holds text, such as 'a', .*'bernoulli'.*"):
         table_of({"v": "bernoulli"}, v=["a", "b"])
-    with pytest.raises(ValueError, match="of text the kind is 'categorical'"):
+    with pytest.raises(ValueError, match="Use the likelihood 'categorical' for text"):
         table_of({"v": "gaussian"}, v=pd.Categorical(["a", "b"]))
 
 
