@@ -1789,7 +1789,7 @@ def test_no_variance_is_lost_in_rounding(n_dims):
 @pytest.mark.parametrize("frames", CHANGES.values(), ids=CHANGES)
 @every_gaussian
 @every_algorithm
-@pytest.mark.filterwarnings("ignore:warm_start=True, but X is so far")
+@pytest.mark.filterwarnings("ignore:warm_start=True was ignored")
 def test_frames_of_other_scales_leave_a_model_that_works(algorithm, kind, frames, how):
     """Its covariances can be inverted, so that every query is finite."""
     model = CountMixtureAE(

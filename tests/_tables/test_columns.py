@@ -221,7 +221,7 @@ def test_arrays_of_numbers_hold_indices_of_text_levels():
     table = Table.learn(MIXED, "auto")
     np.testing.assert_array_equal(table.encode(np.array(ROWS)), ROWS)
     for bad in (2.0, -1.0, 0.5):
-        message = rf"column 'colour', holds {bad}, but .* indices .* 0 to 1: \['blue', 'red'\]"
+        message = rf"column 'colour', holds {bad}. .* indices .* 0 to 1: \['blue', 'red'\]"
         with pytest.raises(ValueError, match=message):
             table.encode(np.array([[1.5, bad, 2, 0, 1]]))
 
