@@ -665,7 +665,7 @@ def test_a_bad_batch_changes_nothing(fitted_already):
         (X[:5], [-1.0, 1.0, 1.0, 1.0, 1.0], "sample_weight"),
         (X[:5], np.zeros(5), "weights"),
         (X[:5], [1.0, 1.0], "sample_weight"),
-        (np.full((5, 6), 1e300) * np.arange(5)[:, None], None, "rescale X"),
+        (np.full((5, 6), 1e300) * np.arange(5)[:, None], None, "Rescale X"),
     ]
     model = LinearAE(3).partial_fit(X[:first])
     for bad, weight, message in bad_batches:
@@ -929,7 +929,7 @@ def test_maps_by_gradient_are_those_in_closed_form_for_any_penalty(alpha):
 
 def test_a_first_batch_out_of_range_is_refused():
     model = LinearAE(3)
-    with pytest.raises(ValueError, match="rescale X"):
+    with pytest.raises(ValueError, match="Rescale X"):
         model.partial_fit(full_rank_rows(2) * 1e300)
     assert vars(model) == vars(LinearAE(3))
 
@@ -1006,7 +1006,7 @@ def test_weighted_wide_rows_without_variance_have_orthonormal_axes(value):
 @pytest.mark.parametrize("svd_solver", ["arpack", "full"])
 @pytest.mark.parametrize("solver", ["closed_form", "gradient"])
 def test_rows_out_of_range_are_refused_by_every_solver(svd_solver, solver):
-    with pytest.raises(ValueError, match="rescale X"):
+    with pytest.raises(ValueError, match="Rescale X"):
         LinearAE(2, svd_solver=svd_solver, solver=solver, random_state=0).fit(
             full_rank_rows() * 1e160
         )
@@ -1031,7 +1031,7 @@ def test_scores_of_whitened_rows_out_of_range_say_so():
     X = full_rank_rows() * 1e100
     model = LinearAE(2, whiten=True).fit(X)
     np.testing.assert_allclose(model.transform(X).std(axis=0, ddof=1), 1, rtol=1e-8)
-    with pytest.raises(ValueError, match="rescale X"):
+    with pytest.raises(ValueError, match="Rescale X"):
         model.score_samples(X)
 
 

@@ -288,7 +288,7 @@ def test_searches_warn_of_densities_beside_probabilities():
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             search.fit(X)
-        return any("probabilities of values" in str(w.message) for w in caught)
+        return any("probabilities for others" in str(w.message) for w in caught)
 
     counts = {"a": "gaussian", "b": "poisson"}
     assert warned("gaussian", "poisson")

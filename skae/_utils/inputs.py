@@ -59,7 +59,7 @@ def check_rows_are_2d(X: Any, name: str = "X", conv: bool = False) -> None:
         image = (shape[3], *shape[1:3]) if channels_last else (1, *shape[1:])[-3:]
         advice += f". For network='conv', set image_shape={image}, (channels, height, width)"
     raise ValueError(
-        f"{name} has shape {shape} with {len(shape)} dimensions, but expected are two, "
+        f"{name} has shape {shape} with {len(shape)} dimensions; expected two dimensions, "
         f"(n_samples, n_features). {advice}."
     )
 

@@ -90,5 +90,5 @@ def _advised(estimator: Any, method: str, advice: list[str], error: Exception) -
     reason = (str(error).splitlines() or [""])[0].rstrip(". ")
     return MemoryError(
         f"{type(estimator).__name__}.{method} is out of memory"
-        f"{f' ({reason})' if reason else ''}: {'; '.join(advice) or 'reduce the sizes of X'}."
+        f"{f' ({reason})' if reason else ''}: {'; '.join(advice) or 'use smaller arguments'}."
     )

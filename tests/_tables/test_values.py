@@ -179,7 +179,7 @@ SHAPES = [
     (pd.Series(["x", "y"]), ValueError, "Expected 2D array, got 1D"),
     (pd.Series([1.0, 2.0]), ValueError, "Expected 2D array, got 1D"),
     ("a word", ValueError, "Expected 2D array, got 0D"),
-    (np.ones((2, 3, 4)), ValueError, r"shape \(2, 3, 4\) with 3 dimensions, but expected are two"),
+    (np.ones((2, 3, 4)), ValueError, r"shape \(2, 3, 4\) with 3 dimensions; expected two"),
     (np.ones((0, 2)), ValueError, r"0 sample\(s\) \(shape=\(0, 2\)\) while a minimum of 1"),
     (pd.DataFrame({"a": []}), ValueError, r"0 sample\(s\)"),
     (np.ones((2, 0)), ValueError, r"0 feature\(s\) \(shape=\(2, 0\)\) while a minimum of 1"),
