@@ -285,7 +285,8 @@ def _given_limits(support: Any, k: int) -> tuple[Array, Array]:
         return np.broadcast_to(low, k).copy(), np.broadcast_to(high, k).copy()
     except ValueError as error:
         raise ValueError(
-            f"support={support!r} has limits for {max(low.size, high.size)} codes, but there are {k}."
+            f"support={support!r} has limits for {max(low.size, high.size)} codes, but there are "
+            f"{k} codes."
         ) from error
 
 

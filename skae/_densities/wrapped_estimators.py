@@ -120,8 +120,8 @@ def fit_autoencoder(
         fit(*arguments, sample_weight=sample_weight)
     else:
         warnings.warn(
-            f"sample_weight was given, but autoencoder={autoencoder!r} does not support weights. It "
-            "was fitted without weights; only the density of its codes uses them. LinearAE, which "
+            f"sample_weight was given, but autoencoder={autoencoder!r} does not support weights. "
+            "It was fitted without weights; only the density of its codes uses them. LinearAE, which "
             "is PCA, supports weights. Or fit the autoencoder before, and put it into "
             "FrozenEstimator.",
             UserWarning,
