@@ -474,7 +474,7 @@ BAD = {
     ),
     "no size": (
         {"autoencoder": StandardScaler(), "n_components": 2},
-        "n_components was given, but .*StandardScaler.* has no such parameter",
+        "n_components was set, but .*StandardScaler.* has no such parameter",
     ),
     "KernelPCA": ({"autoencoder": KernelPCA(2)}, "fit_inverse_transform=True"),
     "KernelPCA in a pipeline": (
@@ -487,7 +487,7 @@ BAD = {
     "string": ({"autoencoder": "pca"}, "autoencoder='pca' must be an estimator"),
     "VQVAE": (
         {"autoencoder": VQVAE(n_codes=4, hidden_layer_sizes=(4,), max_iter=1, device="cpu")},
-        "VQVAE has a prior of its own",
+        "VQVAE has its own prior",
     ),
     "density by name": ({"density": "gaussian"}, "density='gaussian' must be one of"),
     "density of numbers": ({"density": 3}, "density=3 must be one of"),
@@ -668,7 +668,7 @@ def test_score_of_rows_that_are_all_alike(kind, wrapped):
 def test_a_density_that_takes_no_weights_is_named():
     """In an error: there is nothing else that they would count for."""
     model = lde(density=GaussianMixture(n_components=2))
-    with pytest.raises(ValueError, match=r"density=GaussianMixture.* takes no weights"):
+    with pytest.raises(ValueError, match=r"density=GaussianMixture.* does not support weights"):
         model.fit(X_SMALL, sample_weight=np.ones(60))
 
 
@@ -677,7 +677,7 @@ def test_weights_count_for_the_density_where_the_autoencoder_takes_none(density)
     """PCA is fitted without, which a warning says; scores are those of its codes with weights."""
     weight = np.random.default_rng(0).uniform(0.1, 3, 60)
     model = lde(PCA(2), density=density)
-    with pytest.warns(UserWarning, match=r"autoencoder=PCA.* takes no weights.*LinearAE"):
+    with pytest.warns(UserWarning, match=r"autoencoder=PCA.* does not support weights.*LinearAE"):
         model.fit(X_SMALL, sample_weight=weight)
     codes = PCA(2).fit_transform(X_SMALL)
     np.testing.assert_allclose(model.transform(X_SMALL), codes, rtol=1e-9)
@@ -1370,7 +1370,7 @@ def test_what_cannot_change_while_training_goes_on(name, value):
     X = skewed(100, 4)
     model = lde(PCA(3), warm_start=True).fit(X)
     scores, before = model.score_samples(X), getattr(model, name)
-    with pytest.raises(ValueError, match=f"^{name}=.* cannot change while training goes on"):
+    with pytest.raises(ValueError, match=f"^{name}=.* cannot change while training continues"):
         model.set_params(**{name: value}).fit(X)
     model.set_params(**{name: before})
     np.testing.assert_array_equal(model.score_samples(X), scores)
@@ -1380,7 +1380,7 @@ def test_what_cannot_change_while_training_goes_on(name, value):
 def test_the_kind_of_density_cannot_change_while_training_goes_on():
     X = skewed(100, 4)
     model = LatentDensityEstimator(PCA(3), max_iter=1, warm_start=True, random_state=0).fit(X)
-    with pytest.raises(ValueError, match=r"^density='flow' cannot change while training goes on"):
+    with pytest.raises(ValueError, match=r"^density='flow' cannot change while training continues"):
         model.set_params(density="flow").fit(X)
 
 
@@ -1691,7 +1691,7 @@ def test_orders_that_are_none_are_refused(orderings):
 
 def test_orders_of_other_codes_are_refused():
     """By an error that says how many codes there are."""
-    with pytest.raises(ValueError, match="permutations of 2 codes; there are 3"):
+    with pytest.raises(ValueError, match="permutations of 3 codes; given permutations of 2"):
         lde(orderings=[[1, 0]]).fit(skewed(50, 3))
 
 
