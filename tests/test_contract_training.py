@@ -127,7 +127,7 @@ def test_a_file_that_is_mapped(Estimator, tmp_path):
     assert_same_leaves(outputs(mapped, X), outputs(model, X))
     codes = codes_of(mapped, X)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "partial_fit goes on", UserWarning)
+        warnings.filterwarnings("ignore", "partial_fit continues", UserWarning)
         for method in public_methods(Estimator):
             if "fit" not in method or method == "partial_fit":
                 call(mapped, method, X, codes)

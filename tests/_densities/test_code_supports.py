@@ -462,7 +462,7 @@ def test_supports_that_codes_do_not_have_are_named():
         lde(support=(0, 1)).fit(GAUSSIAN)
     with pytest.raises(ValueError, match="have the sum 1"):
         lde(support="simplex").fit(np.abs(GAUSSIAN))
-    with pytest.raises(ValueError, match="limits for 2 codes, but there are 4 codes"):
+    with pytest.raises(ValueError, match="limits for 2 codes, but there are 4"):
         lde(support=([0, 0], 1)).fit(np.abs(GAUSSIAN) / 9)
 
 
