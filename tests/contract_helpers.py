@@ -103,7 +103,7 @@ every_kind_of_rows = pytest.mark.parametrize(
 
 # After fewer epochs a VAE keeps the linear model of the start more often, and then what training
 # does is not tested.
-EPOCHS = 5
+EPOCHS = 6
 
 
 def small(Estimator, n_components=2, random_state=0, **params):
