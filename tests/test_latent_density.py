@@ -540,7 +540,7 @@ UNUSED = {
     "own": (
         {"density": GaussianMixture(1), "n_mixture": 99, "solver": "muon", "early_stopping": True},
         r"GaussianMixture\(\) does not use n_mixture=99, solver='muon', early_stopping=True; leave "
-        r"the defaults. Set parameters of the density itself\.$",
+        r"them at their defaults. Set parameters of the density itself\.$",
     ),
     "own, arrays": ({"density": KernelDensity(), "orderings": [[1, 0]]}, "does not use orderings"),
     "flow": ({"density": "flow", "dilations": [1]}, r"density='flow' does not use dilations=\[1\]"),

@@ -86,7 +86,7 @@ class Support(NamedTuple):
         return len(self.low) - (self.total is not None)
 
     def contains(self, codes: Array) -> NDArray[np.bool_]:
-        """Return which rows of codes, or of first codes, are in the support, apart from rounding."""
+        """Return which rows of codes, or of first codes, are in the support, but for rounding."""
         k = codes.shape[1]
         slack = _ON * self.unit[:k]
         within = (codes >= self.low[:k] - slack) & (codes <= self.high[:k] + slack)

@@ -121,8 +121,8 @@ def fit_autoencoder(
     else:
         warnings.warn(
             f"sample_weight was given, but autoencoder={autoencoder!r} does not support weights. "
-            "It was fitted without weights; only the density of its codes uses them. LinearAE, which "
-            "is PCA, supports weights. Or fit the autoencoder before, and put it into "
+            "It was fitted without weights; only the density of its codes uses them. LinearAE, "
+            "which is PCA, supports weights. Or fit the autoencoder before, and put it into "
             "FrozenEstimator.",
             UserWarning,
             stacklevel=2,

@@ -284,9 +284,9 @@ def test_long_parameters_differ_where_they_do(kind, n):
 @pytest.mark.parametrize(
     ("pair", "message"),
     [
-        (PCA, "it is a class"),
-        (StandardScaler, "it is a class"),
-        (CountVectorizer, "it is a class"),
+        (PCA, "given a class"),
+        (StandardScaler, "given a class"),
+        (CountVectorizer, "given a class"),
         (GaussianMixture(), "fit, transform and inverse_transform"),
         (7, "autoencoder=7 must be"),
         (KernelPCA(2), "Set its fit_inverse_transform=True"),
