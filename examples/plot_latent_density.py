@@ -132,7 +132,7 @@ display = ReconstructionDisplay.from_estimator(
 # %%
 # New digits from the same decoder, with the score of each density of the 10 codes:
 
-figure, axes = plt.subplots(1, 3, figsize=(9, 2.7), layout="constrained")
+figure, axes = plt.subplots(1, 3, figsize=(9, 2.2), layout="constrained")
 for name, cell in zip(settings, axes, strict=True):
     cell.set_title(f"{name}: {score[k, name]:.1f} nats")
     display = SampleDisplay(drawn[name][:48], image_shape=(8, 8), limits=(0, 16)).plot(ax=cell)

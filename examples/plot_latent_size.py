@@ -6,9 +6,9 @@ The log-likelihood of held-out rows, or a lower bound on it, ranks numbers of co
 PPCA and of a VAE are both nats per row and can be compared. ``skae.GridSearchCV`` computes the
 scores of all sizes of PPCA from one decomposition per fold, and trains the VAEs of all sizes and
 folds together. A single VAE whose codes are ordered gives a model of every size; it is worse with
-few codes and equally good with many. The score of an ``Autoencoder`` is the log-likelihood of a row
-given its own code. It increases with every further code and cannot choose the size. The task for
-which the codes are used can choose it.
+few codes and at least as good with many. The score of an ``Autoencoder`` is the log-likelihood of a
+row given its own code. It increases with every further code and cannot choose the size. The task
+for which the codes are used can choose it.
 """
 
 import warnings

@@ -99,13 +99,17 @@ display = IntensityDisplay.from_estimator(cells, counts)
 # %%
 # Restored images
 # ---------------
-# All images are scaled to the total intensity of the true image.
+# All images are scaled to the total intensity of the true image. ``reconstruct_image`` integrates
+# the intensity over pixels. For Gaussians that takes seconds, and we evaluate their density at the
+# centres of pixels instead.
 
 total = image.sum()
+centres = np.indices(image.shape).reshape(2, -1).T + 0.5
+density = np.exp(gaussians.score_samples(centres)).reshape(image.shape)
 restored = {
     "counts on each pixel": counts_to_image(counts, image.shape) * (total / len(counts)),
     f"kernel of {bandwidth} pixels": smooth(counts, bandwidth) * (total / len(counts)),
-    f"{n_gaussians} Gaussians": gaussians.best_estimator_.reconstruct_image(total=total),
+    f"{n_gaussians} Gaussians": density * (total / density.sum()),
     f"16 x {n_cells} cells": cells.best_estimator_.reconstruct_image(total=total),
 }
 

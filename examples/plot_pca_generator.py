@@ -77,7 +77,7 @@ columns = {
     "PCA, Gaussian codes": drawn["Gaussian"],
     "PCA, learned density": drawn["learned density"],
 }
-figure, axes = plt.subplots(1, 3, figsize=(9, 2.7), layout="constrained")
+figure, axes = plt.subplots(1, 3, figsize=(9, 2.2), layout="constrained")
 for (title, images), cell in zip(columns.items(), axes, strict=True):
     cell.set_title(title)
     display = SampleDisplay(images[:48], image_shape=(8, 8), limits=(0, 16)).plot(ax=cell)
