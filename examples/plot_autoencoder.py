@@ -1,14 +1,13 @@
 """
-Fewer codes than PCA, in PCA's place
-====================================
+Fewer codes than PCA needs
+==========================
 
-Autoencoder is the step that PCA is, with two networks in place of two linear maps: of
-digits held out, four of its codes keep more than eight principal components do. With
-`latent_growth` the codes are ordered by importance, as principal components are, and one
-fit serves every size, at a price that the last panel shows.
+`Autoencoder` takes the place of PCA in a Pipeline, with two networks in place of two linear maps.
+Four of its codes reconstruct held-out digits better than eight principal components do. With
+`latent_growth` its codes are ordered by importance, as principal components are, so that one fit
+serves every number of codes. The errors are then larger than those of a fit for each number.
 """
 
-from pathlib import Path
 from time import perf_counter
 
 import matplotlib.pyplot as plt
@@ -22,23 +21,26 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skae import Autoencoder
+from skae.metrics import reconstruction_error
+from skae.plotting import LatentSizeDisplay, ReconstructionDisplay
 
 X, y = load_digits(return_X_y=True)
 X_train, X_test, y_train, y_test = train_test_split(X, y, test_size=500, stratify=y, random_state=0)
 
-
-def squared_error(rows):
-    return np.mean(np.sum((rows - X_test) ** 2, axis=1))
-
-
 # %%
-# A search over the number of codes
-# ---------------------------------
-# Behind the reduction stands a classifier: sizes and reductions are ranked by the digits
-# it recognises. Codes have units of their own, hence the scaler.
+# Search over the number of codes
+# -------------------------------
+# A classifier reads the codes. The search ranks models and numbers of codes by the accuracy of the
+# classifier. The codes of a network have no fixed scale, therefore a `StandardScaler` stands
+# before the classifier.
 
 network = Autoencoder(
-    hidden_layer_sizes=(128, 64), learning_rate_init=3e-3, max_iter=40, tol=0, random_state=0
+    hidden_layer_sizes=(128, 64),
+    learning_rate="cosine",
+    learning_rate_init=3e-3,
+    max_iter=20,
+    tol=0,
+    random_state=0,
 )
 pipeline = Pipeline(
     [
@@ -47,110 +49,82 @@ pipeline = Pipeline(
         ("classify", LogisticRegression(max_iter=1000)),
     ]
 )
-searched = [2, 4, 8]
-search = GridSearchCV(
-    pipeline, {"reduce": [PCA(), network], "reduce__n_components": searched}, cv=3
-)
-search.fit(X_train, y_train)
+grid = {"reduce": [PCA(), network], "reduce__n_components": [2, 4, 8]}
+search = GridSearchCV(pipeline, grid, cv=3).fit(X_train, y_train)
 
-accuracy = {}
-for params, score in zip(
-    search.cv_results_["params"], search.cv_results_["mean_test_score"], strict=True
-):
-    accuracy[type(params["reduce"]).__name__, params["reduce__n_components"]] = score
-print("Digits recognised behind the reduction, cross-validated")
-print(f"{'n_components':<14}" + "".join(f"{k:>8}" for k in searched))
-for name in ("PCA", "Autoencoder"):
-    print(f"{name:<14}" + "".join(f"{accuracy[name, k]:>8.1%}" for k in searched))
-best, size = search.best_params_["reduce"], search.best_params_["reduce__n_components"]
-print(f"best: {type(best).__name__}, {size} codes; ", end="")
-print(f"{search.score(X_test, y_test):.1%} of {len(X_test)} digits held out\n")
+size = search.best_params_["reduce__n_components"]
+print(f"best: {type(search.best_params_['reduce']).__name__}, {size} codes")
+print(f"accuracy on {len(X_test)} held-out digits: {search.score(X_test, y_test):.1%}")
+
+display = LatentSizeDisplay.from_estimator(search)
 
 # %%
-# One fit for every size, and one for each
-# ----------------------------------------
-# "incremental" opens the codes one by one, "nested" cuts them at random sizes throughout.
+# One fit for all sizes, or one fit for each
+# ------------------------------------------
+# There are two ways to order codes by importance. ``latent_growth="incremental"`` adds the codes to
+# the network one after another during training. ``latent_growth="nested"`` trains all codes from
+# the start, but keeps only the first k codes of a row, with a random k for each row and step.
+# `reconstruction_path` gives the squared error with the first code, the first two codes, and so on.
 
-network.set_params(max_iter=100)
+network.set_params(max_iter=60)
 n_codes = 12
-ordered, paths = {}, {}
-print("Squared error of a digit held out, and seconds")
-print(f"{'n_components':<14}" + "".join(f"{k:>6}" for k in range(1, n_codes + 1)))
+sizes = {"PCA": range(1, n_codes + 1), "one fit for each size": [4, 8, 12]}
+models, errors = {}, {}
+print("Mean squared error of held-out digits, and seconds of all fits")
+print(f"{'number of codes':<24}" + "".join(f"{k:>5}" for k in range(1, n_codes + 1)))
 
 
-def show(name, errors, seconds):
-    cells = (f"{errors[k]:>6.0f}" if k in errors else " " * 6 for k in range(1, n_codes + 1))
-    print(f"{name:<14}" + "".join(cells) + f"{seconds:>8.1f}")
+def show(name, seconds):
+    found = dict(zip(sizes[name], errors[name], strict=True))
+    cells = (f"{found[k]:>5.0f}" if k in found else " " * 5 for k in range(1, n_codes + 1))
+    print(f"{name:<24}" + "".join(cells) + f"{seconds:>7.1f} s")
 
 
-start = perf_counter()
-pca = {k: PCA(k).fit(X_train) for k in range(1, n_codes + 1)}
-paths["PCA"] = {
-    k: squared_error(model.inverse_transform(model.transform(X_test))) for k, model in pca.items()
-}
-show("PCA", paths["PCA"], perf_counter() - start)
-
-start = perf_counter()
-separate = {k: clone(network).set_params(n_components=k).fit(X_train) for k in [2, 4, 8, 12]}
-paths["a fit each"] = {k: squared_error(model.reconstruct(X_test)) for k, model in separate.items()}
-show("a fit each", paths["a fit each"], perf_counter() - start)
+for name, model in {"PCA": PCA(), "one fit for each size": network}.items():
+    start = perf_counter()
+    models[name] = {k: clone(model).set_params(n_components=k).fit(X_train) for k in sizes[name]}
+    errors[name] = [
+        reconstruction_error(X_test, fitted.inverse_transform(fitted.transform(X_test)))
+        for fitted in models[name].values()
+    ]
+    show(name, perf_counter() - start)
 
 for growth in ("incremental", "nested"):
     start = perf_counter()
     model = clone(network).set_params(n_components=n_codes, latent_growth=growth).fit(X_train)
-    paths[growth] = dict(enumerate(model.reconstruction_path(X_test), start=1))
-    ordered[growth] = model
-    show(growth, paths[growth], perf_counter() - start)
+    name = f"one fit, {growth}"
+    models[name], sizes[name] = model, range(1, n_codes + 1)
+    errors[name] = model.reconstruction_path(X_test)
+    show(name, perf_counter() - start)
+
+assert errors["one fit for each size"][0] < errors["PCA"][7]  # 4 codes, 8 components
 
 # %%
-# The pictures
-# ------------
-# `truncate` gives the estimator of the first codes, without refitting.
+# The first codes of an ordered fit are better than as many principal components, and worse than the
+# codes of a network that is fitted for this number.
+
+curves = {name: (sizes[name], np.reshape(errors[name], (-1, 1))) for name in errors}
+pca = curves.pop("PCA")
+display = LatentSizeDisplay(
+    curves, pca=pca, ylabel="squared error of a held-out digit (squared grey levels)"
+).plot()
+
+# %%
+# Reconstructions with eight codes
+# --------------------------------
+# `truncate` gives the estimator of the first codes of an ordered fit, without fitting again.
 
 k = 8
-rows = {
-    "held out": X_test,
-    f"PCA({k})": pca[k].inverse_transform(pca[k].transform(X_test)),
-    f"Autoencoder({k})": separate[k].reconstruct(X_test),
-    f"incremental,\n{n_codes} cut to {k}": ordered["incremental"].truncate(k).reconstruct(X_test),
-    f"nested,\n{n_codes} cut to {k}": ordered["nested"].truncate(k).reconstruct(X_test),
-}
-shown = [np.flatnonzero(y_test == digit)[0] for digit in range(10)]
+one_of_each = X_test[[np.flatnonzero(y_test == digit)[0] for digit in range(10)]]
+shown = {f"PCA({k})": models["PCA"][k], f"Autoencoder({k})": models["one fit for each size"][k]}
+for growth in ("incremental", "nested"):
+    shown[f"{growth}, first {k} of {n_codes} codes"] = models[f"one fit, {growth}"].truncate(k)
 
-figure = plt.figure(figsize=(12, 4.2), layout="constrained")
-left, right = figure.subfigures(1, 2, width_ratios=[1.55, 1])
-left.suptitle(f"{k} codes: reconstructions, and squared error of a digit")
-grid = left.subplots(len(rows), len(shown))
-for (name, images), line in zip(rows.items(), grid, strict=True):
-    for image, cell in zip(images[shown], line, strict=True):
-        cell.imshow(image.reshape(8, 8), cmap="gray_r", vmin=0, vmax=16)
-        cell.set(xticks=[], yticks=[])
-    line[0].set_ylabel(name, rotation=0, ha="right", va="center")
-    error = squared_error(images)
-    line[-1].text(1.15, 0.5, f"{error:.0f}" if error else "", transform=line[-1].transAxes)
-
-axes = right.subplots()
-styles = {
-    "PCA": ("s-", "0.5", "PCA"),
-    "incremental": ("-", "tab:orange", "incremental, one fit"),
-    "nested": ("-", "tab:blue", "nested, one fit"),
-    "a fit each": ("o", "black", "Autoencoder, a fit each"),
-}
-for name, (style, colour, label) in styles.items():
-    axes.plot(
-        paths[name].keys(), paths[name].values(), style, color=colour, label=label, markersize=4
+_, axes = plt.subplots(2, 2, figsize=(9, 3), layout="constrained")
+for ax, (name, model) in zip(axes.ravel(), shown.items(), strict=True):
+    ReconstructionDisplay.from_estimator(
+        model, one_of_each, n_samples=10, image_shape=(8, 8), ax=ax
     )
-axes.axvline(k, color="0.85", zorder=0)
-axes.set(
-    xlabel="number of codes",
-    ylabel="squared error of a digit held out",
-    title="Every size: from one fit, and fitted for it",
-    ylim=(0, None),
-    xticks=range(2, n_codes + 1, 2),
-)
-axes.legend()
+    ax.set_title(name)
 
-path = Path("figures", "autoencoder.png")
-path.parent.mkdir(exist_ok=True)
-figure.savefig(path, dpi=120)
-print(f"\npicture: {path.resolve()}")
+plt.show()

@@ -1,16 +1,15 @@
 """
-What lies between two rows
-==========================
+Interpolation between digits and faces
+======================================
 
-Trained on digits and faces together, `interpolate` goes from one digit to another, and from
-a digit to a face. AdversarialAE says what the codes between are worth: under a Gaussian
-prior they are as probable as the ends; under a mixture of N(-3, I) and N(3, I) it puts
-digits on one side and faces on the other, without having seen labels, and the way from one
-to the other leads through a gap. An Autoencoder has no prior that would say so. The images
-half way are about as far from any training image in all four.
+Four models are trained on digits and faces together. `interpolate` decodes the codes on the
+straight line from one digit to another digit, or from a digit to a face. For `AdversarialAE`, the
+prior says how probable these codes are. Under a Gaussian prior, codes half way are at least as
+probable as the ends. Under a mixture of N(-3, I) and N(3, I), the model places digits in one
+component and faces in the other, without labels, and the path from a digit to a face crosses a
+region of low density. `Autoencoder` has no prior. The images half way are about as far from the
+nearest training image in all four models.
 """
-
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -21,16 +20,16 @@ from skimage.transform import resize
 from sklearn.datasets import load_digits
 
 from skae import AdversarialAE, Autoencoder
+from skae.plotting import InterpolationDisplay
 
 # %%
-# Digits and faces, of one size
-# -----------------------------
-# 600 digits; 100 faces and their mirror images, each twice, so that they count.
+# Digits and faces of one size
+# ----------------------------
+# The rows are 600 digits, 100 faces and the mirror images of these faces. Every face is used twice,
+# so that digits do not outnumber faces by too much.
 
 side = 16
-digits = load_digits().images[:600] / 16
 faces = lfw_subset()[:100]
-faces = np.concatenate([faces, faces[:, :, ::-1]])
 
 
 def resized(images):
@@ -38,134 +37,110 @@ def resized(images):
     return np.reshape(small, (len(images), -1))
 
 
-digits, faces = resized(digits), resized(faces)
+digits = resized(load_digits().images[:600] / 16)
+faces = resized(np.concatenate([faces, faces[:, :, ::-1]]))
 X = np.concatenate([digits, faces])
-
-# %%
-# Four models
-# -----------
 
 settings = {
     "n_components": 8,
     "hidden_layer_sizes": (128, 64),
     "learning_rate": "cosine",
     "learning_rate_init": 2e-3,
-    "max_iter": 80,
+    "max_iter": 60,
     "tol": 0,
     "random_state": 0,
 }
 models = {
-    "AdversarialAE,\nGaussian prior": AdversarialAE(prior="gaussian", **settings),
-    # From random weights: PCA's codes lie across both parts of the prior.
-    "AdversarialAE,\nmixture prior": AdversarialAE(prior="mixture", init="random", **settings),
+    "AdversarialAE, Gaussian prior": AdversarialAE(prior="gaussian", **settings),
+    # Training starts from random weights, because codes that start as those of PCA lie across both
+    # components of the prior.
+    "AdversarialAE, mixture prior": AdversarialAE(prior="mixture", init="random", **settings),
     "Autoencoder": Autoencoder(**settings),
-    "Autoencoder,\nincremental": Autoencoder(latent_growth="incremental", **settings),
+    "Autoencoder, incremental": Autoencoder(latent_growth="incremental", **settings),
 }
 for model in models.values():
     model.fit(np.concatenate([X, faces]))
 
 # %%
-# A hundred ways of each kind
-# ---------------------------
-# How far from the training codes a way leads: distance of its codes to the nearest of them,
-# in units of the distance that training codes have to each other's nearest (medians).
+# Two paths
+# ---------
+# In each panel, the upper path leads from a digit to a digit, and the lower path from a digit to a
+# face. A display draws grey images dark on white. The paths are given to it as images of three
+# equal colour channels, so that faces are not drawn as negatives.
 
-n_steps, n_ways = 9, 100
+pairs = [(digits[0], digits[3]), (digits[4], faces[3])]
+_, axes = plt.subplots(2, 2, figsize=(12, 4.4), layout="constrained")
+for ax, (name, model) in zip(axes.ravel(), models.items(), strict=True):
+    paths = np.stack([model.interpolate(one, other, 9) for one, other in pairs])
+    display = InterpolationDisplay(np.tile(paths, 3), image_shape=(3, side, side), limits=(0, 1))
+    display.plot(ax)
+    ax.set_title(name)
+    for path, label in zip(display.ax_, ("digit, digit", "digit, face"), strict=True):
+        path.set_yticklabels([label])
+
+# %%
+# A hundred paths of each kind
+# ----------------------------
+# The table has medians over the codes half way on a path. The column "code" is the distance of the
+# code to the nearest training code, in units of the median distance between a training code and its
+# nearest neighbour. The column "image" is the distance of the decoded image to the nearest training
+# image. The column "prior" is the log density of the code under the prior, minus the mean of this
+# log density at the two ends.
+
+n_steps, n_paths = 9, 100
+half = n_steps // 2
 rng = np.random.RandomState(0)
-starts, ends, others = (rows[rng.choice(len(rows), n_ways)] for rows in (digits, digits, faces))
+starts, ends, others = (rows[rng.choice(len(rows), n_paths)] for rows in (digits, digits, faces))
 kinds = {"digit to digit": (starts, ends), "digit to face": (starts, others)}
-share = np.linspace(0, 1, n_steps)
+fraction = np.linspace(0, 1, n_steps)
 
 
 def log_prior(name, codes):
-    """Density of codes, nats."""
+    """Log density of codes under the prior, in nats."""
     means = [-3, 3] if "mixture" in name else [0]
     logs = [multivariate_normal(np.full(8, mean)).logpdf(codes) for mean in means]
     return np.logaddexp.reduce(logs) - np.log(len(means))
 
 
-detour, nearest, density = {}, {}, {}
+densities, drop = {}, {}
+print(f"{'':<32}" + "".join(f"{kind:^24}" for kind in kinds))
+print(f"{'':<32}" + f"{'code':>8}{'image':>8}{'prior':>8}" * 2)
 for name, model in models.items():
+    line = ""
     known = model.transform(X)
     apart = cdist(known, known)
     np.fill_diagonal(apart, np.inf)
-    unit = np.median(apart.min(axis=1))
-    for kind, (one, other) in kinds.items():
-        ways = model.transform(one) + share[:, None, None] * (
-            model.transform(other) - model.transform(one)
-        )
-        detour[name, kind] = [np.median(cdist(codes, known).min(axis=1)) / unit for codes in ways]
-        rows = [model.inverse_transform(codes) for codes in ways]
-        nearest[name, kind] = [np.median(cdist(images, X).min(axis=1)) for images in rows]
+    for kind, rows in kinds.items():
+        one, other = map(model.transform, rows)
+        paths = one + fraction[:, None, None] * (other - one)
+        to_code = np.median(cdist(paths[half], known).min(axis=1))
+        to_image = np.median(cdist(model.inverse_transform(paths[half]), X).min(axis=1))
+        line += f"{to_code / np.median(apart.min(axis=1)):>8.2f}{to_image:>8.2f}"
         if "prior" in name:
-            density[name, kind] = [np.median(log_prior(name, codes)) for codes in ways]
-
-half = n_steps // 2
-print("Half way, medians of 100 ways. code: distance to the nearest training code, in units of")
-print("that between training codes; image: distance to the nearest training image; prior: its")
-print("log density half way, less that at the ends, nats")
-print(f"{'':<30}{'digit to digit':^24}{'digit to face':^24}")
-print(f"{'':<30}" + f"{'code':>8}{'image':>8}{'prior':>8}" * 2)
-drop = {key: values[half] - (values[0] + values[-1]) / 2 for key, values in density.items()}
-for name in models:
-    line = ""
-    for kind in kinds:
-        line += f"{detour[name, kind][half]:>8.2f}{nearest[name, kind][half]:>8.2f}"
-        line += f"{drop[name, kind]:>8.1f}" if (name, kind) in drop else f"{'':>8}"
-    print(f"{name.replace(chr(10), ' '):<30}{line}")
+            densities[name, kind] = at = np.median(log_prior(name, paths), axis=1)
+            drop[name, kind] = at[half] - (at[0] + at[-1]) / 2
+            line += f"{drop[name, kind]:>8.1f}"
+        else:
+            line += " " * 8
+    print(f"{name:<32}{line}")
 
 gaussian, mixture = list(models)[:2]
-side_of = [models[mixture].transform(rows).mean(axis=1) > 0 for rows in (digits, faces)]
-split = abs(np.mean(side_of[0]) - np.mean(side_of[1]))
-print(
-    f"\nmixture prior: {np.mean(side_of[0]):.1%} of the digits are on the side of N(3, I), ", end=""
-)
-print(f"{np.mean(side_of[1]):.1%} of the faces")
-assert split > 0.9
+shares = [np.mean(models[mixture].transform(rows).mean(axis=1) > 0) for rows in (digits, faces)]
+print(f"in the component N(3, I) of the mixture: {shares[0]:.1%} of the digits, ", end="")
+print(f"{shares[1]:.1%} of the faces")
+assert abs(shares[0] - shares[1]) > 0.9
 assert drop[gaussian, "digit to face"] > -2
 assert drop[mixture, "digit to face"] < -10
 
 # %%
-# The picture
-# -----------
+# The log density of the prior along the paths, medians of 100 paths:
 
-figure = plt.figure(figsize=(13, 7), layout="constrained")
-left, right = figure.subfigures(1, 2, width_ratios=[1.75, 1])
+_, ax = plt.subplots(figsize=(6.4, 4.6), layout="constrained")
+for (name, kind), at in densities.items():
+    colour = "#0072B2" if name == gaussian else "#D55E00"
+    style = "o-" if kind == "digit to face" else "s:"
+    ax.plot(fraction, at, style, markersize=4, color=colour, label=f"{name}, {kind}")
+ax.set(xlabel="fraction of the path", ylabel="log density of the prior (nats)", ylim=(-52, -4))
+ax.legend(loc="lower center", fontsize="small")
 
-pairs = {"digit to digit": (digits[0], digits[3]), "digit to face": (digits[4], faces[3])}
-for block, (kind, (one, other)) in zip(left.subfigures(2, 1), pairs.items(), strict=True):
-    block.suptitle(f"Interpolation from {kind.replace('digit to', 'a digit to a')}")
-    grid = block.subplots(len(models), n_steps + 2)
-    for (name, model), line in zip(models.items(), grid, strict=True):
-        images = [one, *model.interpolate(one, other, n_steps), other]
-        for image, cell in zip(images, line, strict=True):
-            cell.imshow(image.reshape(side, side), cmap="gray", vmin=0, vmax=1)
-            cell.set(xticks=[], yticks=[])
-        for cell in (line[0], line[-1]):
-            cell.spines[:].set(color="tab:orange", linewidth=2)
-        line[0].set_ylabel(name, rotation=0, ha="right", va="center")
-
-colours = dict(zip(models, ["tab:blue", "tab:red", "black", "0.6"], strict=True))
-upper, lower = right.subplots(2, 1, sharex=True)
-for name, colour in colours.items():
-    label = name.replace("\n", " ")
-    upper.plot(share, detour[name, "digit to face"], "o-", ms=4, color=colour, label=label)
-    if "prior" in name:
-        for kind, style in (("digit to digit", ":"), ("digit to face", "o-")):
-            lower.plot(share, density[name, kind], style, ms=4, color=colour)
-upper.set(
-    title="From a digit to a face: how far from any\ntraining code (1: as far as these are apart)",
-    ylabel="relative distance",
-    ylim=(0, None),
-)
-upper.legend(fontsize="small")
-lower.set(
-    title="log density of the prior along the way\n(dotted: from a digit to a digit)",
-    xlabel="share of the way",
-    ylabel="nats",
-)
-
-path = Path("figures", "interpolation.png")
-path.parent.mkdir(exist_ok=True)
-figure.savefig(path, dpi=120)
-print(f"\npicture: {path.resolve()}")
+plt.show()

@@ -1,29 +1,26 @@
 """
-Integers that a tree model can use
-==================================
+VQVAE codes as categories for a tree model
+==========================================
 
-The codes of a VQVAE are categories: code 5 is not between 4 and 6. Gradient-boosted trees
-take categories as such, and tell digits better by them than by the same codes as numbers. By 16
-codes of 4 bits, 8 bytes for a digit, they tell as many right as by the 64 pixels, and at least
-as many as by 16 real numbers of PCA or an Autoencoder, at 64 bytes. Small codes are not VQVAE's
-alone: PCA's numbers, rounded to 8 bytes, are within two standard errors.
+The codes of a VQVAE are categories: code 5 does not lie between codes 4 and 6. Gradient-boosted
+trees can read columns as categories. With a codebook of 16 or 64 entries, they classify digits
+better from codes as categories than from the same codes as numbers. With 16 codes of 4 bits, which
+take 8 bytes per digit, the trees are about as accurate as with 16 real numbers of PCA or of an
+``Autoencoder``, which take 64 bytes, and as with the 64 pixels. Other small codes exist: the
+numbers of PCA, rounded to 8 bytes per digit, are equally accurate within two standard errors.
 """
-
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.ticker import PercentFormatter
-from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.model_selection import GridSearchCV, StratifiedKFold, train_test_split
-from sklearn.pipeline import Pipeline
+from sklearn.model_selection import train_test_split
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import KBinsDiscretizer
 
 from skae import VQVAE, Autoencoder
+from skae.plotting import LatentSizeDisplay
 
 X, y = load_digits(return_X_y=True)
 X = X / 16
@@ -31,20 +28,15 @@ X_train, X_test, y_train, y_test = train_test_split(X, y, test_size=797, stratif
 n_positions = 16
 
 # %%
-# The search
-# ----------
-# No prior is needed where nothing is drawn. `categorical_features` tells the trees which
-# columns are categories, or none: then codes are numbers on a line. They take at most 255, the
-# default of `max_bins`, and so must be `n_codes`. The search tries each size with both; the
-# pipeline's `memory` keeps its VQVAE from being fitted twice. The settings of the networks are
-# those of `plot_vqvae.py`.
+# Codes for the trees
+# -------------------
+# A prior is not needed where no rows are drawn. The trees accept at most 255 categories per column,
+# so that ``n_codes`` must not be larger.
 
-folds = StratifiedKFold(3, shuffle=True, random_state=0)
-trees = HistGradientBoostingClassifier(max_iter=50, max_leaf_nodes=8, random_state=0)
 networks = {
     "hidden_layer_sizes": (256,),
     "out_activation": "logistic",
-    "init": "random",  # for which these settings were chosen
+    "init": "random",
     "solver": "adamw",
     "alpha": 1.0,
     "learning_rate": "cosine",
@@ -52,113 +44,84 @@ networks = {
     "max_iter": 30,
     "random_state": 0,
 }
-vqvae = VQVAE(n_positions, commitment_weight=4.0, prior=None, **networks)
-
-
-def search(steps, grid):
-    """A search over pipelines that end in the trees, and what each of its candidates scores."""
-    with TemporaryDirectory() as memory:
-        pipeline = Pipeline([*steps, ("trees", trees)], memory=memory)
-        found = GridSearchCV(pipeline, grid, cv=folds).fit(X_train, y_train)
-        return found, found.cv_results_["mean_test_score"]
-
-
-readings = {"categories": list(range(n_positions)), "numbers": None}
 n_codes = [4, 16, 64]
-vq_search, scores = search(
-    [("vqvae", vqvae)],
-    {"trees__categorical_features": list(readings.values()), "vqvae__n_codes": n_codes},
-)
-curves = {
-    f"VQVAE, as {reading}": (n_positions * np.log2(n_codes) / 8, part)
-    for reading, part in zip(readings, scores.reshape(2, -1), strict=True)
+bytes_of_codes = n_positions * np.log2(n_codes) / 8
+vqvaes = [
+    VQVAE(n_positions, n_codes=k, commitment_weight=4.0, prior=None, **networks).fit(X_train)
+    for k in n_codes
+]
+
+# %%
+# The codes of PCA and of the ``Autoencoder`` are float32 numbers of 4 bytes. In addition, the
+# numbers of PCA are rounded to as many levels as the VQVAE has codes. A pixel has 17 grey levels
+# and takes one byte.
+
+n_columns = np.array([4, 8, n_positions])
+autoencoder = Autoencoder(n_positions, **networks).fit(X_train)
+pcas = [PCA(k).fit(X_train) for k in n_columns]
+rounded = [
+    make_pipeline(PCA(n_positions), KBinsDiscretizer(k, encode="ordinal", strategy="uniform"))
+    for k in n_codes
+]
+methods = {
+    "VQVAE, as categories": (bytes_of_codes, vqvaes),
+    "VQVAE, as numbers": (bytes_of_codes, vqvaes),
+    "PCA": (4 * n_columns, pcas),
+    "PCA(16), rounded": (bytes_of_codes, [model.fit(X_train) for model in rounded]),
+    "Autoencoder(16)": ([4 * n_positions], [autoencoder]),
+    "64 pixels": ([X.shape[1]], [None]),
 }
-best = vq_search.best_params_
-print(f"VQVAE, share of digits told right, cross-validated on {len(X_train)} digits")
-print(f"{'n_codes':<22}" + "".join(f"{k:>8}" for k in n_codes))
-for name, (_, part) in curves.items():
-    print(f"{name:<22}" + "".join(f"{score:>8.1%}" for score in part))
 
 # %%
-# Numbers instead
+# Classify digits
 # ---------------
-# The same trees, the same folds: PCA's columns and those of an Autoencoder with the same
-# networks, 4 bytes a number; PCA's 16 columns, each rounded to as many levels as the VQVAE has
-# codes; and the pixels, which have 17 grey levels, a byte for each.
+# The same trees are fitted to the training digits with the codes of every method.
+# ``categorical_features`` tells the trees which columns are categories.
 
-n_columns = [4, 8, n_positions]
-pca_search, scores = search([("pca", PCA())], {"pca__n_components": n_columns})
-curves["PCA, float32"] = (4 * np.array(n_columns), scores)
-rounding = KBinsDiscretizer(encode="ordinal", strategy="uniform")
-rounded_search, scores = search(
-    [("pca", PCA(n_positions)), ("round", rounding)], {"round__n_bins": n_codes}
-)
-curves["PCA(16), rounded"] = (n_positions * np.log2(n_codes) / 8, scores)
-ae_search, scores = search([("ae", Autoencoder(n_positions, **networks))], {})
-curves["Autoencoder(16), float32"] = (np.array([4 * n_positions]), scores)
-raw_search, scores = search([], {})
-curves["64 pixels"] = (np.array([X.shape[1]]), scores)
 
-# %%
-# Digits held out
-# ---------------
-# The best of each search, fitted to all training digits; and the VQVAE's codes read the other
-# way, of the same number.
-
-numbers = clone(vq_search.best_estimator_).set_params(memory=None, trees__categorical_features=None)
-numbers.fit(X_train, y_train)
-models = dict(
-    zip(
-        curves,
-        (vq_search, numbers, pca_search, rounded_search, ae_search, raw_search),
-        strict=True,
+def correct(model, categorical):
+    """Whether the trees classify each test digit correctly."""
+    trees = HistGradientBoostingClassifier(
+        max_iter=50,
+        max_leaf_nodes=8,
+        categorical_features=list(range(n_positions)) if categorical else None,
+        random_state=0,
     )
-)
-right = {name: model.predict(X_test) == y_test for name, model in models.items()}
-same = n_codes.index(best["vqvae__n_codes"])
-used = {name: same if name.startswith("VQVAE") else np.argmax(curves[name][1]) for name in curves}
-size = {name: curves[name][0][used[name]] for name in curves}
-print(f"\nThe best of each, on {len(X_test)} digits held out")
-print(f"{'':<26}{'bytes':>6}{'cross-validated':>18}{'held out':>12}")
-for name, hits in right.items():
-    error = hits.std() / np.sqrt(len(hits))
-    print(f"{name:<26}{size[name]:>6.0f}{curves[name][1][used[name]]:>18.1%}", end="")
-    print(f"{hits.mean():>9.1%} ± {error:.1%}")
+    train, test = (X if model is None else model.transform(X) for X in (X_train, X_test))
+    return trees.fit(train, y_train).predict(test) == y_test
 
-print("\nHeld out, codes as categories right more often by, paired")
-first = next(iter(right))
-for name in list(right)[1:]:
-    gain = right[first].astype(float) - right[name]
-    print(f"{'than ' + name:<32}{gain.mean():>+7.1%} ± {gain.std() / np.sqrt(len(gain)):.1%}")
-gain = right[first].astype(float) - right["VQVAE, as numbers"]
-assert gain.mean() > 0
-assert right[first].mean() > max(right["PCA, float32"].mean(), right["64 pixels"].mean()) - 0.02
+
+results = {
+    name: (sizes, np.array([correct(model, name == "VQVAE, as categories") for model in models]))
+    for name, (sizes, models) in methods.items()
+}
+
+print(f"Accuracy on {len(X_test)} test digits")
+print(f"{'':<24}{'bytes per digit':>16}{'accuracy':>18}")
+for name, (sizes, hits) in results.items():
+    for size, hit in zip(sizes, hits, strict=True):
+        error = hit.std() / np.sqrt(len(hit))
+        print(f"{name:<24}{size:>16.0f}{hit.mean():>11.1%} ± {error:.1%}")
+
+print("\nAccuracy of 16 codes (8 bytes) as categories, minus that of")
+eight_bytes = results["VQVAE, as categories"][1][1].astype(float)
+gains = {}
+for name, (sizes, hits) in results.items():
+    if name != "VQVAE, as categories":
+        which = 1 if name in ("VQVAE, as numbers", "PCA(16), rounded") else -1
+        gain = eight_bytes - hits[which]
+        gains[name] = gain.mean()
+        title = f"{name}, {sizes[which]:.0f} bytes"
+        print(f"{title:<32}{gain.mean():>+7.1%} ± {gain.std() / np.sqrt(len(gain)):.1%} (paired)")
+assert gains["VQVAE, as numbers"] > 0
+assert min(gains["PCA"], gains["64 pixels"]) > -0.02
 
 # %%
-# The picture
-# -----------
+# Means over the test digits, and bands of one standard error. The VQVAE and the rounded PCA have 4,
+# 16 and 64 codes or levels, which take 4, 8 and 12 bytes.
 
-figure, axes = plt.subplots(figsize=(9, 5.2), layout="constrained")
-looks = ["o-", "o--", "s-", "s--", "D", "*"]
-colours = ["tab:blue", "tab:blue", "tab:orange", "tab:orange", "tab:green", "black"]
-for (name, (bytes_of_row, part)), look, colour in zip(curves.items(), looks, colours, strict=True):
-    fill = "none" if "--" in look else "full"
-    axes.plot(bytes_of_row, part, look, color=colour, fillstyle=fill, ms=8, label=name)
-for x, k in zip(curves[first][0], n_codes, strict=True):
-    axes.text(x, 0.89, f"{k} codes,\nor levels", ha="center", va="center")
-ticks = [4, 8, 12, 16, 32, 64]
-axes.set(
-    xscale="log",
-    xlabel="bytes of a digit's code",
-    ylabel="digits told right (cross-validated)",
-    title="16 categories of a VQVAE, and numbers, to the same trees",
-)
-axes.set_xticks(ticks, ticks)
-axes.minorticks_off()
-axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-axes.legend(loc="lower right")
+display = LatentSizeDisplay(
+    results, xlabel="bytes per digit", ylabel="accuracy on test digits"
+).plot()
 
-path = Path("figures", "vqvae_codes.png")
-path.parent.mkdir(exist_ok=True)
-figure.savefig(path, dpi=120)
-print(f"\npicture: {path.resolve()}")
+plt.show()

@@ -267,7 +267,7 @@ class AdversarialAE(LatentSamplesMixin, DeterministicAutoencoder):
     >>> from sklearn.datasets import load_digits
     >>> from skae import AdversarialAE
     >>> X, _ = load_digits(return_X_y=True)
-    >>> aae = AdversarialAE(4, prior="mixture", max_iter=20, random_state=0).fit(X)
+    >>> aae = AdversarialAE(4, prior="mixture", max_iter=5, random_state=0).fit(X)
     >>> aae.transform(X).shape
     (1797, 4)
     >>> aae.sample(3, random_state=0).shape

@@ -300,7 +300,7 @@ class ConditionalMixin(LatentPathsMixin):
         >>> from sklearn.datasets import load_digits
         >>> from skae import VAE
         >>> X, y = load_digits(return_X_y=True)
-        >>> vae = VAE(4, conditional=True, max_iter=20, random_state=0).fit(X, y)
+        >>> vae = VAE(4, conditional=True, max_iter=5, random_state=0).fit(X, y)
         >>> vae.sample(5, y=3, random_state=0).shape
         (5, 64)
         """

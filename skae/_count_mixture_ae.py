@@ -103,9 +103,10 @@ class CountMixtureAE(LikelihoodModel):
     prior_counts : float, default=5.0
         Weight of the prior of each Gaussian, as a number of counts. 0 gives maximum likelihood.
         The prior mean is the initial mean of the component. The prior variances are eight times
-        the variances of the counts in the initial component, or the geometric mean of these
-        variances and those of all counts if that is smaller. The prior correlations are those of
-        all counts. With such a prior, neighbouring components add up to a smooth density.
+        the variances of the counts in the initial component, or the geometric mean of the
+        variances in the component and those of all counts if that is smaller. The prior
+        correlations are those of all counts. With such a prior, neighbouring components add up to
+        a smooth density.
     n_averages : int, default=1
         Number of mixtures that are fitted and averaged. Their initial components or cells are
         shifted at random against each other. The model is the mixture of all their components.
@@ -146,7 +147,9 @@ class CountMixtureAE(LikelihoodModel):
     means_ : ndarray of shape (n_components_, n_features_in_)
         Means of the Gaussians, or centres of the cells.
     covariances_ : ndarray
-        Covariances of the Gaussians, with the same shapes as in
+        Covariances of the Gaussians. The shape is (n_components_,) for 'spherical',
+        (n_components_, n_features_in_) for 'diag', (n_components_, n_features_in_, n_features_in_)
+        for 'full' and (n_features_in_, n_features_in_) for 'tied', as in
         :class:`sklearn.mixture.GaussianMixture`. Only for Gaussians.
     cells_ : ndarray of shape (n_components_, n_features_in_, 2)
         Lowest and highest value of each cell along each feature. Only for cells.

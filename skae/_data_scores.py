@@ -72,7 +72,7 @@ class DataScoresMixin(BaseAutoencoder):
         >>> from sklearn.datasets import load_digits
         >>> from skae import Autoencoder
         >>> X, _ = load_digits(return_X_y=True)
-        >>> ae = Autoencoder(4, max_iter=20, random_state=0).fit(X)
+        >>> ae = Autoencoder(4, max_iter=5, random_state=0).fit(X)
         >>> bool(ae.data_score_samples(X).mean() < ae.score(X))
         True
         """

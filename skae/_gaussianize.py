@@ -71,7 +71,7 @@ class GaussianizeMixin(LatentPathsMixin):
         >>> from sklearn.datasets import load_iris
         >>> from skae import LatentDensityEstimator
         >>> X, _ = load_iris(return_X_y=True)
-        >>> lde = LatentDensityEstimator(n_mixture=5, max_iter=100, random_state=0).fit(X)
+        >>> lde = LatentDensityEstimator(n_mixture=5, max_iter=10, random_state=0).fit(X)
         >>> U = lde.gaussianize(X)
         >>> bool(abs(lde.inverse_gaussianize(U) - X).max() < 1e-5)
         True

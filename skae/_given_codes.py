@@ -96,7 +96,7 @@ class GivenCodesMixin(BaseAutoencoder):
         >>> from sklearn.datasets import load_digits
         >>> from skae import LatentDensityEstimator
         >>> X, _ = load_digits(return_X_y=True)
-        >>> lde = LatentDensityEstimator(n_components=4, max_iter=5, random_state=0).fit(X)
+        >>> lde = LatentDensityEstimator(n_components=4, max_iter=2, random_state=0).fit(X)
         >>> first = lde.transform(X[:1])[:, :2]
         >>> lde.sample(3, given=first, random_state=0).shape
         (3, 64)

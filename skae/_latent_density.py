@@ -317,7 +317,7 @@ class LatentDensityEstimator(
     >>> from sklearn.mixture import GaussianMixture
     >>> from skae import LatentDensityEstimator
     >>> X, _ = load_digits(return_X_y=True)
-    >>> lde = LatentDensityEstimator(PCA(8), max_iter=20, random_state=0).fit(X)
+    >>> lde = LatentDensityEstimator(PCA(8), max_iter=8, random_state=0).fit(X)
     >>> lde.sample(3, random_state=0).shape
     (3, 64)
     >>> gaussian = LatentDensityEstimator(PCA(8), density=GaussianMixture(), random_state=0)

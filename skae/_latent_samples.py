@@ -79,7 +79,7 @@ class CodeScoresMixin(BaseAutoencoder):
         >>> from sklearn.datasets import load_digits
         >>> from skae import VQVAE
         >>> X, _ = load_digits(return_X_y=True)
-        >>> vq = VQVAE(4, n_codes=64, max_iter=20, random_state=0).fit(X)
+        >>> vq = VQVAE(4, n_codes=64, max_iter=5, random_state=0).fit(X)
         >>> bits = -vq.score_codes(vq.transform(X)) / np.log(2)
         >>> bool(bits.mean() < 4 * np.log2(64))
         True

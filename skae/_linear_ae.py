@@ -121,9 +121,9 @@ class LinearAE(TruncationMixin, PCA):
     decoder_ : ndarray of shape (n_features_in_, n_components_)
         Decoder W_d. The reconstructions are `Z @ decoder_.T + mean_`.
     components_ : ndarray of shape (n_components_, n_features_in_)
-        Components, with `inverse_transform(Z)` equal to `Z @ components_ + mean_`. They are the
-        principal axes, or the shrunken axes with `alpha` > 0. With `whiten=True` they are the
-        principal axes, as in PCA; multiply the codes by `sqrt(explained_variance_)` first.
+        Principal axes, or the shrunken axes with `alpha` > 0. Without `whiten`,
+        `inverse_transform(Z)` equals `Z @ components_ + mean_`. With `whiten=True`, multiply the
+        codes by `sqrt(explained_variance_)` first, as in PCA.
     axes_ : ndarray of shape (n_components_, n_features_in_)
         Principal axes, orthonormal and in order of decreasing variance. They equal `components_`
         of PCA.

@@ -71,7 +71,7 @@ class OrderedCodesMixin(NetworkAutoencoder):
         >>> from sklearn.datasets import load_digits
         >>> from skae import VAE
         >>> X, _ = load_digits(return_X_y=True)
-        >>> vae = VAE(8, latent_growth="nested", max_iter=10, random_state=0).fit(X)
+        >>> vae = VAE(8, latent_growth="nested", max_iter=3, random_state=0).fit(X)
         >>> vae.truncate(3).transform(X).shape
         (1797, 3)
         """

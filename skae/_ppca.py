@@ -226,8 +226,8 @@ class PPCA(TruncationMixin, LikelihoodModel):
         mean = row_mean(X, sample_weight)
         # The mean of dense rows shows whether there is NaN; the mean of sparse rows ignores NaN.
         with advice_on_memory(
-            "Set n_components to a small integer and solver to 'em' or 'randomized', which need no "
-            "matrix of shape (n_features, n_features)."
+            "Set n_components to a small integer and use solver='em' or solver='randomized', which "
+            "need no matrix of shape (n_features, n_features)."
         ):
             self._is_of_missing_values = bool(
                 (sparse.issparse(X) or np.isnan(mean).any()) and has_nan(X)

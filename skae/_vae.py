@@ -306,7 +306,7 @@ class VAE(
     >>> from sklearn.datasets import load_digits
     >>> from skae import VAE
     >>> X, _ = load_digits(return_X_y=True)
-    >>> vae = VAE(4, max_iter=20, random_state=0).fit(X)
+    >>> vae = VAE(4, max_iter=5, random_state=0).fit(X)
     >>> vae.transform(X).shape
     (1797, 4)
     >>> vae.sample(3, random_state=0).shape

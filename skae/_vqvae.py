@@ -326,7 +326,7 @@ class VQVAE(EmbeddingOutputMixin, IndexPriorMixin, EncoderDecoder):
     >>> from sklearn.datasets import load_digits
     >>> from skae import VQVAE
     >>> X, _ = load_digits(return_X_y=True)
-    >>> vq = VQVAE(4, n_codes=64, max_iter=20, random_state=0).fit(X)
+    >>> vq = VQVAE(4, n_codes=64, max_iter=5, random_state=0).fit(X)
     >>> codes = vq.transform(X)
     >>> codes.shape, codes.dtype
     ((1797, 4), dtype('int64'))

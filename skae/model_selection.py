@@ -128,11 +128,11 @@ refit_time_, multimetric_, classes_, n_features_in_, feature_names_in_
     -----
     Work is shared if the results are the same as without sharing. This holds for deterministic
     steps of scikit-learn and skae. It also holds for networks with an integer `random_state`, whose
-    scores are equal up to rounding errors; these grow with the length of training. A Pipeline with
-    `memory` or `verbose` is fitted without sharing, and so is a step with callbacks or with sample
-    weights. If a shared fit raises an error, each candidate is fitted separately. A warning of a
-    shared fit is issued once. Candidates that share work are evaluated fold by fold. Estimators
-    that draw from the global generator of NumPy therefore draw other numbers than in scikit-learn.
+    scores are equal up to rounding errors; these grow with the length of training. Pipelines with
+    `memory` or `verbose`, and steps with callbacks or sample weights, are fitted without sharing.
+    If a shared fit raises an error, each candidate is fitted separately. A warning of a shared fit
+    is issued once. Candidates that share work are evaluated fold by fold. Estimators that draw from
+    the global generator of NumPy therefore draw other numbers than in scikit-learn.
 
     The page "Choose the latent size" of the documentation says which scores can be used to compare
     latent sizes.

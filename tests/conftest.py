@@ -12,7 +12,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 pytest.register_assert_rewrite("contract_helpers", "helpers")
 
 
-@pytest.fixture(params=[0, 7])
+@pytest.fixture(params=[0, pytest.param(7, marks=pytest.mark.long)])
 def global_random_seed(request):
-    """Which scikit-learn's own tests ask for."""
+    """A seed, which scikit-learn's own tests ask for."""
     return request.param

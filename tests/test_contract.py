@@ -14,6 +14,7 @@ import pytest
 import sklearn
 import torch
 from contract_helpers import (
+    EPOCHS,
     ESTIMATORS,
     SQUARE,
     TALL,
@@ -23,6 +24,7 @@ from contract_helpers import (
     assert_same_leaves,
     call,
     codes_of,
+    copy_of_fitted,
     default,
     documented_methods,
     every_estimator,
@@ -43,6 +45,7 @@ from contract_helpers import (
     outputs,
     public_methods,
     repeatable,
+    shape_for,
     small,
     state,
     tolerance,
@@ -100,7 +103,7 @@ def exempted(estimator):
 
 def of_tables():
     """Networks whose columns have likelihoods of their own, where they have not by default."""
-    models = [of_known_length(Estimator(), max_iter=3) for Estimator in ESTIMATORS]
+    models = [of_known_length(Estimator()) for Estimator in ESTIMATORS]
     return [
         model.set_params(likelihood="auto")
         for model in models
@@ -110,8 +113,8 @@ def of_tables():
 
 @may_advise
 @parametrize_with_checks(
-    # As scikit-learn's checks do themselves with estimators that have a default number.
-    [of_known_length(Estimator(), max_iter=5) for Estimator in ESTIMATORS] + of_tables(),
+    # scikit-learn shortens the training of its own estimators, too.
+    [of_known_length(Estimator()) for Estimator in ESTIMATORS] + of_tables(),
     expected_failed_checks=exempted,
 )
 def test_scikit_learn_check(estimator, check):
@@ -336,6 +339,11 @@ def test_n_components_beyond_the_data(Estimator, shape):
             small(Estimator, n_components=11).fit(X, **options)
 
 
+# Networks train for so many epochs.
+every_length = pytest.mark.parametrize(
+    "max_iter", [EPOCHS, pytest.param(20, marks=pytest.mark.long)]
+)
+
 DEGENERATE = {
     "constant column": lambda X: np.column_stack([X, np.full(len(X), 7.0)]),
     "zero column": lambda X: np.column_stack([X, np.zeros(len(X))]),
@@ -354,10 +362,12 @@ DEGENERATE = {
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("degenerate", DEGENERATE.values(), ids=DEGENERATE)
 @pytest.mark.parametrize("shape", [TALL, WIDE], ids=str)
-def test_degenerate_data(Estimator, degenerate, shape, dtype):
+@every_length
+def test_degenerate_data(Estimator, max_iter, degenerate, shape, dtype):
     """Constant and duplicated columns and rows give finite results everywhere."""
+    shape = shape_for(Estimator, shape, all_codes=True)
     X = degenerate(make_data(Estimator, shape)).astype(dtype)
-    for model in (small(Estimator, n_components=1), default(Estimator)):
+    for model in (small(Estimator, n_components=1), default(Estimator, max_iter)):
         model.fit(X)
         assert_finite(outputs(model, X))
         assert_finite(learned(model))
@@ -379,6 +389,7 @@ def test_degenerate_data_with_gaps(Estimator, degenerate, dtype):
 
 @may_advise
 @every_estimator
+@every_length
 @settings(repeatable, max_examples=10)
 @given(
     exponent=st.integers(-30, 30),
@@ -403,13 +414,14 @@ def test_degenerate_data_with_gaps(Estimator, degenerate, dtype):
 @example(exponent=-30, dtype="float32", shape=WIDE, weighted=False, gaps=0.0)
 @example(exponent=-30, dtype="float32", shape=WIDE, weighted=True, gaps=0.0)
 @example(exponent=-30, dtype="float32", shape=TALL, weighted=False, gaps=0.1)
-def test_scale(Estimator, exponent, dtype, shape, weighted, gaps):
+def test_scale(Estimator, max_iter, exponent, dtype, shape, weighted, gaps):
     """Huge and tiny data give finite results, or a ValueError that asks to rescale."""
     if not may_miss_values(Estimator):
         gaps = 0.0
+    shape = shape_for(Estimator, shape, all_codes=True)
     X = (make_data(Estimator, shape, gaps=gaps) * 10.0**exponent).astype(dtype)
     weight = np.ones(len(X)) if weighted else None
-    for model in (small(Estimator), default(Estimator)):
+    for model in (small(Estimator), default(Estimator, max_iter)):
         try:
             model.fit(X, sample_weight=weight)
             values = outputs(model, X)
@@ -493,7 +505,7 @@ def test_failed_fit_changes_nothing(Estimator, fit, earlier, params, spoil, opti
     X = make_data(Estimator)
     model = small(Estimator)
     if earlier == "fitted":
-        (model.partial_fit if fit == "partial_fit" else model.fit)(X)
+        model = model.partial_fit(X) if fit == "partial_fit" else copy_of_fitted(Estimator)
     model.set_params(**params)
     attributes, before = set(vars(model)), state(model)
     with pytest.raises(ValueError):
@@ -521,10 +533,7 @@ def test_fit_that_fails_late_changes_nothing(Estimator):
 @pytest.mark.parametrize("earlier", ["fitted", "fresh"])
 def test_interrupted_fit_changes_nothing(Estimator, fit, earlier, monkeypatch):
     """A fit that is interrupted when all is learned leaves the model as it was."""
-    X = make_data(Estimator)
-    model = small(Estimator)
-    if earlier == "fitted":
-        model.fit(X)
+    model = copy_of_fitted(Estimator) if earlier == "fitted" else small(Estimator)
     before = state(model)
     fit_model = Estimator._fit_model
 
@@ -534,7 +543,7 @@ def test_interrupted_fit_changes_nothing(Estimator, fit, earlier, monkeypatch):
 
     monkeypatch.setattr(Estimator, "_fit_model", learn_and_interrupt)
     with pytest.raises(KeyboardInterrupt):
-        getattr(model, fit)(make_data(Estimator, WIDE))
+        getattr(model, fit)(make_data(Estimator, shape_for(Estimator, WIDE)))
     assert_same_leaves(state(model), before)
 
 
@@ -562,7 +571,7 @@ def raising(error):
 @pytest.mark.parametrize("fit", ["fit", "fit_transform"])
 def test_too_little_memory_to_learn(Estimator, fit, lack, monkeypatch):
     """It is a MemoryError that says what to set, and the model is as before."""
-    model, X = small(Estimator).fit(make_data(Estimator)), make_data(Estimator)
+    model, X = copy_of_fitted(Estimator), make_data(Estimator)
     before = state(model)
     monkeypatch.setattr(Estimator, "_fit_model", raising(lack))
     named = "batch_size \\(now 25\\)" if trained_on_batches(Estimator) else "n_components"
@@ -575,7 +584,7 @@ def test_too_little_memory_to_learn(Estimator, fit, lack, monkeypatch):
 @every_lack_of_memory
 def test_too_little_memory_for_a_query(Estimator, lack, monkeypatch):
     """It is a MemoryError that says what to ask for less of; other errors stay as they are."""
-    model, X = small(Estimator).fit(make_data(Estimator)), make_data(Estimator)
+    model, X = copy_of_fitted(Estimator), make_data(Estimator)
     codes = codes_of(model, X)
     for hook in ("_encode", "_decode", "_log_prob", "_draw", "_generate"):
         monkeypatch.setattr(Estimator, hook, raising(lack))
@@ -926,14 +935,14 @@ def test_in_a_pipeline(Estimator):
 @every_estimator
 def test_in_a_grid_search(Estimator):
     """Whole steps and their n_components can be searched, as with PCA."""
-    X = make_data(Estimator)
+    X, model = make_data(Estimator), of_known_length(Estimator())
     pipe = Pipeline([("scale", StandardScaler()), ("reduce", PCA())])
-    grid = {"reduce": [PCA(), Estimator()], "reduce__n_components": [1, 2]}
-    both = GridSearchCV(pipe, grid, cv=3, error_score="raise").fit(X)
+    grid = {"reduce": [PCA(), model], "reduce__n_components": [1, 2]}
+    both = GridSearchCV(pipe, grid, cv=2, error_score="raise").fit(X)
     assert np.all(np.isfinite(both.cv_results_["mean_test_score"]))
 
-    own = {"reduce": [Estimator()], "reduce__n_components": [1, 2]}
-    best = GridSearchCV(pipe, own, cv=3, error_score="raise").fit(X).best_estimator_
+    own = {"reduce": [model], "reduce__n_components": [1, 2]}
+    best = GridSearchCV(pipe, own, cv=2, error_score="raise").fit(X).best_estimator_
     assert isinstance(best["reduce"], Estimator)
     assert codes_of(best, X).shape == (len(X), len(best.get_feature_names_out()))
 

@@ -10,6 +10,7 @@ import joblib
 import numpy as np
 import pytest
 from contract_helpers import (
+    EPOCHS,
     ESTIMATORS,
     assert_finite,
     assert_same_leaves,
@@ -126,7 +127,7 @@ def test_a_file_that_is_mapped(Estimator, tmp_path):
     assert_same_leaves(outputs(mapped, X), outputs(model, X))
     codes = codes_of(mapped, X)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "partial_fit goes on", UserWarning)
+        warnings.filterwarnings("ignore", "partial_fit continues", UserWarning)
         for method in public_methods(Estimator):
             if "fit" not in method or method == "partial_fit":
                 call(mapped, method, X, codes)
@@ -192,5 +193,5 @@ def test_scores_of_epochs_are_logged(Estimator):
         monitor = ScoringMonitor(scoring={"nats": check_scoring(model)})
         model.set_callbacks(monitor).fit(X, y)
         epochs = [row for row in monitor.get_logs().data if row["task_name"] == "epoch"]
-        assert len(epochs) == model.n_iter_ == 8
+        assert len(epochs) == model.n_iter_ == EPOCHS
         assert np.isfinite([row["nats"] for row in epochs]).all()

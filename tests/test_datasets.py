@@ -144,7 +144,7 @@ BAD = {
         ValueError,
         r"^images\[1\] has shape \(7, 20\); .* patch_size=8",
     ),
-    "empty": ([np.zeros((0, 9))], {}, ValueError, r"^images\[0\] of shape \(0, 9\) holds no"),
+    "empty": ([np.zeros((0, 9))], {}, ValueError, r"^images\[0\] has shape \(0, 9\); height"),
     "too bright": (
         [image(9, 9), np.full((9, 9), 255.5)],
         {},
@@ -159,7 +159,7 @@ BAD = {
         ValueError,
         r"^images\[1\] is a masked array",
     ),
-    "dates": ([np.zeros((9, 9), "M8[s]")], {}, TypeError, r"^images\[0\] holds dates"),
+    "dates": ([np.zeros((9, 9), "M8[s]")], {}, TypeError, r"^images\[0\] has dates"),
     "True patches": ([image(9, 9)], {"n_patches": True}, TypeError, r"n_patches must be an inst"),
     "True pixels": ([image(9, 9)], {"patch_size": True}, TypeError, r"patch_size must be an inst"),
     "no patches": ([image(9, 9)], {"n_patches": 0}, ValueError, r"n_patches == 0"),

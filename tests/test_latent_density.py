@@ -474,7 +474,7 @@ BAD = {
     ),
     "no size": (
         {"autoencoder": StandardScaler(), "n_components": 2},
-        "n_components was given, but .*StandardScaler.* has no such parameter",
+        "n_components was set, but .*StandardScaler.* has no such parameter",
     ),
     "KernelPCA": ({"autoencoder": KernelPCA(2)}, "fit_inverse_transform=True"),
     "KernelPCA in a pipeline": (
@@ -483,11 +483,11 @@ BAD = {
     ),
     "no transform": ({"autoencoder": RandomForestRegressor()}, "fit, transform and"),
     "no inverse": ({"autoencoder": NoInverse()}, "inverse_transform"),
-    "class": ({"autoencoder": PCA}, "it is a class"),
+    "class": ({"autoencoder": PCA}, "given a class"),
     "string": ({"autoencoder": "pca"}, "autoencoder='pca' must be an estimator"),
     "VQVAE": (
         {"autoencoder": VQVAE(n_codes=4, hidden_layer_sizes=(4,), max_iter=1, device="cpu")},
-        "VQVAE has a prior of its own",
+        "VQVAE has its own prior",
     ),
     "density by name": ({"density": "gaussian"}, "density='gaussian' must be one of"),
     "density of numbers": ({"density": 3}, "density=3 must be one of"),
@@ -540,7 +540,7 @@ UNUSED = {
     "own": (
         {"density": GaussianMixture(1), "n_mixture": 99, "solver": "muon", "early_stopping": True},
         r"GaussianMixture\(\) does not use n_mixture=99, solver='muon', early_stopping=True; leave "
-        r"the defaults. Set parameters of the density itself\.$",
+        r"them at their defaults. Set parameters of the density itself\.$",
     ),
     "own, arrays": ({"density": KernelDensity(), "orderings": [[1, 0]]}, "does not use orderings"),
     "flow": ({"density": "flow", "dilations": [1]}, r"density='flow' does not use dilations=\[1\]"),
@@ -668,7 +668,7 @@ def test_score_of_rows_that_are_all_alike(kind, wrapped):
 def test_a_density_that_takes_no_weights_is_named():
     """In an error: there is nothing else that they would count for."""
     model = lde(density=GaussianMixture(n_components=2))
-    with pytest.raises(ValueError, match=r"density=GaussianMixture.* takes no weights"):
+    with pytest.raises(ValueError, match=r"density=GaussianMixture.* does not support weights"):
         model.fit(X_SMALL, sample_weight=np.ones(60))
 
 
@@ -677,7 +677,7 @@ def test_weights_count_for_the_density_where_the_autoencoder_takes_none(density)
     """PCA is fitted without, which a warning says; scores are those of its codes with weights."""
     weight = np.random.default_rng(0).uniform(0.1, 3, 60)
     model = lde(PCA(2), density=density)
-    with pytest.warns(UserWarning, match=r"autoencoder=PCA.* takes no weights.*LinearAE"):
+    with pytest.warns(UserWarning, match=r"autoencoder=PCA.* does not support weights.*LinearAE"):
         model.fit(X_SMALL, sample_weight=weight)
     codes = PCA(2).fit_transform(X_SMALL)
     np.testing.assert_allclose(model.transform(X_SMALL), codes, rtol=1e-9)
@@ -734,7 +734,7 @@ def test_score_of_data_needs_what_explains_rows():
     for model in (lde(PCA(2)), lde(), lde(n_components=2), lde(VAE(2, conditional=True))):
         assert not hasattr(model, "data_score_samples")
         reason = why_missing(model, "data_score_samples")
-        assert reason.startswith("data_score_samples needs an autoencoder with a p(x|z)")
+        assert reason.startswith("data_score_samples needs an autoencoder with a likelihood p(x|z)")
     assert hasattr(lde(small_autoencoder()), "data_score_samples")
     assert hasattr(lde(FrozenEstimator(small_autoencoder())), "data_score_samples")
 
@@ -758,7 +758,7 @@ def test_streams_need_parts_that_can_go_on(params):
 def test_stray_columns_of_codes_are_an_error():
     """score_codes takes one column per code, inverse_gaussianize one per code that varies."""
     model = lde(PCA(2)).fit(X_SMALL)
-    with pytest.raises(ValueError, match="one per code"):
+    with pytest.raises(ValueError, match="one for each code"):
         model.score_codes(np.zeros((3, 4)))
     with pytest.raises(ValueError, match="inverse_gaussianize expects 2"):
         model.inverse_gaussianize(np.zeros((3, 4)))
@@ -1208,7 +1208,7 @@ def test_score_of_data_needs_a_prior_with_a_density():
         model = small_adversarial(prior=prior, max_iter=1)
         assert not hasattr(model, "data_score_samples")
         reason = why_missing(model, "data_score_samples")
-        assert "data_score_samples needs a prior that has a density" in reason
+        assert "data_score_samples needs a prior with a known density" in reason
     assert hasattr(small_adversarial(prior="mixture"), "data_score_samples")
     model = lde(small_adversarial(prior="swiss_roll", max_iter=1)).fit(X)
     assert np.isfinite(model.data_score_samples(X[:20], n_draws=8)).all()
@@ -1370,7 +1370,7 @@ def test_what_cannot_change_while_training_goes_on(name, value):
     X = skewed(100, 4)
     model = lde(PCA(3), warm_start=True).fit(X)
     scores, before = model.score_samples(X), getattr(model, name)
-    with pytest.raises(ValueError, match=f"^{name}=.* cannot change while training goes on"):
+    with pytest.raises(ValueError, match=f"^{name}=.* cannot change while training continues"):
         model.set_params(**{name: value}).fit(X)
     model.set_params(**{name: before})
     np.testing.assert_array_equal(model.score_samples(X), scores)
@@ -1380,7 +1380,7 @@ def test_what_cannot_change_while_training_goes_on(name, value):
 def test_the_kind_of_density_cannot_change_while_training_goes_on():
     X = skewed(100, 4)
     model = LatentDensityEstimator(PCA(3), max_iter=1, warm_start=True, random_state=0).fit(X)
-    with pytest.raises(ValueError, match=r"^density='flow' cannot change while training goes on"):
+    with pytest.raises(ValueError, match=r"^density='flow' cannot change while training continues"):
         model.set_params(density="flow").fit(X)
 
 
@@ -1397,7 +1397,7 @@ def test_a_model_that_went_on_knows_its_size():
 def test_warm_start_needs_the_same_columns():
     """A number of features, or codes, that changed is an error."""
     model = lde(warm_start=True).fit(skewed(100, 4))
-    with pytest.raises(ValueError, match="3 features, but training goes on from a fit on 4"):
+    with pytest.raises(ValueError, match="3 features, but training continues from a fit to 4"):
         model.fit(skewed(100, 3))
 
 
@@ -1691,7 +1691,7 @@ def test_orders_that_are_none_are_refused(orderings):
 
 def test_orders_of_other_codes_are_refused():
     """By an error that says how many codes there are."""
-    with pytest.raises(ValueError, match="permutations of 2 codes; there are 3"):
+    with pytest.raises(ValueError, match="permutations of 3 codes; given permutations of 2"):
         lde(orderings=[[1, 0]]).fit(skewed(50, 3))
 
 

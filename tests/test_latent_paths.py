@@ -182,7 +182,7 @@ def test_nothing_given_is_changed():
         (1.0, X[0], 3, r"x0 must be one row"),
         (X[0], None, 3, r"x1 must be one row"),
         (X[0, :3], X[0], 3, "3 features"),
-        (X[:1, None], X[0], 3, "dimension 3"),
+        (X[:1, None], X[0], 3, "with 3 dimensions"),
         (X[0] * np.inf, X[0], 3, "infinity"),
         (X[0], X[1], 1, "'n'"),
         (X[0], X[1], 0, "'n'"),

@@ -146,7 +146,7 @@ def test_directions_without_variance_are_not_whitened(how, dtype, mean, scale):
 @pytest.mark.parametrize("how", WHITENED)
 def test_whitening_of_a_spectrum_that_ends_below_rounding(how):
     """PCA has codes of a million here, in 15 of 30 seeds; a singular value tells 1e-9 of it."""
-    for seed in range(3 if how == "gradient" else 30):
+    for seed in range(1 if how == "gradient" else 30):
         X = make_low_rank_matrix(1000, 10, effective_rank=2, tail_strength=0, random_state=seed)
         model = whitened(how, X)
         spread = model.transform(X).std(axis=0, ddof=model.n_samples_ == 1000)
@@ -261,7 +261,7 @@ def test_unchecked_batches_give_the_same_model():
 )
 def test_a_stream_that_is_too_short_says_how_many_rows_it_needs(query):
     model = LinearAE(5).partial_fit(full_rank_rows()[:3])
-    with pytest.raises(NotFittedError, match="has seen 3 rows, and .* needs 5"):
+    with pytest.raises(NotFittedError, match=r"has seen 3 rows, and .* needs 5"):
         query(model)
     with pytest.raises(NotFittedError, match="is not fitted yet"):
         query(LinearAE(5))
@@ -357,16 +357,13 @@ def least_loss(values, n_components, alpha):
     return costs[:n_components].sum() + values[n_components:].sum()
 
 
-@pytest.mark.parametrize("solver", ["closed_form", "gradient"])
 @pytest.mark.parametrize("share", [0.0, 0.2, 1.0, 1.5, 20.0])
-def test_no_other_maps_have_less_loss(share, solver):
+def test_no_other_maps_have_less_loss(share):
     """SciPy's BFGS from several starts finds the same loss and no less; alpha as a share of
     the second eigenvalue of three that are kept."""
     X = full_rank_rows(n_features=4)
     covariance, values, _ = spectrum(X)
     alpha = share * values[1]
-    model = LinearAE(3, alpha=alpha, solver=solver, random_state=0).fit(X)
-    found = linear_ae_loss(model.encoder_, model.decoder_, covariance, alpha)
 
     def objective(point):
         return linear_ae_loss(point[:12].reshape(3, 4), point[12:].reshape(4, 3), covariance, alpha)
@@ -376,9 +373,12 @@ def test_no_other_maps_have_less_loss(share, solver):
         for seed in range(4)
     ]
     trace = np.trace(covariance)
-    assert found == pytest.approx(least_loss(values, 3, alpha), abs=1e-8 * trace)
-    assert min(losses) == pytest.approx(found, abs=1e-6 * trace)
-    assert found <= min(losses) + 1e-8 * trace
+    for solver in ("closed_form", "gradient"):
+        model = LinearAE(3, alpha=alpha, solver=solver, random_state=0).fit(X)
+        found = linear_ae_loss(model.encoder_, model.decoder_, covariance, alpha)
+        assert found == pytest.approx(least_loss(values, 3, alpha), abs=1e-8 * trace)
+        assert min(losses) == pytest.approx(found, abs=1e-6 * trace)
+        assert found <= min(losses) + 1e-8 * trace
 
 
 def critical_points(covariance, n_components):
@@ -665,7 +665,7 @@ def test_a_bad_batch_changes_nothing(fitted_already):
         (X[:5], [-1.0, 1.0, 1.0, 1.0, 1.0], "sample_weight"),
         (X[:5], np.zeros(5), "weights"),
         (X[:5], [1.0, 1.0], "sample_weight"),
-        (np.full((5, 6), 1e300) * np.arange(5)[:, None], None, "rescale X"),
+        (np.full((5, 6), 1e300) * np.arange(5)[:, None], None, "Rescale X"),
     ]
     model = LinearAE(3).partial_fit(X[:first])
     for bad, weight, message in bad_batches:
@@ -929,7 +929,7 @@ def test_maps_by_gradient_are_those_in_closed_form_for_any_penalty(alpha):
 
 def test_a_first_batch_out_of_range_is_refused():
     model = LinearAE(3)
-    with pytest.raises(ValueError, match="rescale X"):
+    with pytest.raises(ValueError, match="Rescale X"):
         model.partial_fit(full_rank_rows(2) * 1e300)
     assert vars(model) == vars(LinearAE(3))
 
@@ -1006,7 +1006,7 @@ def test_weighted_wide_rows_without_variance_have_orthonormal_axes(value):
 @pytest.mark.parametrize("svd_solver", ["arpack", "full"])
 @pytest.mark.parametrize("solver", ["closed_form", "gradient"])
 def test_rows_out_of_range_are_refused_by_every_solver(svd_solver, solver):
-    with pytest.raises(ValueError, match="rescale X"):
+    with pytest.raises(ValueError, match="Rescale X"):
         LinearAE(2, svd_solver=svd_solver, solver=solver, random_state=0).fit(
             full_rank_rows() * 1e160
         )
@@ -1031,7 +1031,7 @@ def test_scores_of_whitened_rows_out_of_range_say_so():
     X = full_rank_rows() * 1e100
     model = LinearAE(2, whiten=True).fit(X)
     np.testing.assert_allclose(model.transform(X).std(axis=0, ddof=1), 1, rtol=1e-8)
-    with pytest.raises(ValueError, match="rescale X"):
+    with pytest.raises(ValueError, match="Rescale X"):
         model.score_samples(X)
 
 

@@ -255,7 +255,7 @@ def by_sample(monkeypatch):
 @pytest.mark.parametrize("init", ["linear", "random"])
 def test_what_a_sample_tells_is_not_asked_of_all_rows(by_sample, Estimator, init):
     """A training that is clearly better is kept as it is."""
-    params = {"max_iter": 40, "init": init, "random_state": 0, "hidden_layer_sizes": 64}
+    params = {"max_iter": 20, "init": init, "random_state": 0, "hidden_layer_sizes": 64}
     found = Estimator(4, **params).fit(DIGITS)
     assert by_sample == []
     assert len(DIGITS) > at_rest._SAMPLED * at_rest._MANY_SAMPLES
@@ -349,7 +349,7 @@ def test_a_codebook_begins_with_the_noise_of_its_rounding():
     )
     begun = model.score(DIGITS)
     model.set_params(max_iter=3, learning_rate_init=1.0)
-    with pytest.warns(ConvergenceWarning, match="linear model that it began as"):
+    with pytest.warns(ConvergenceWarning, match="linear model of the initialisation"):
         model.fit(DIGITS)
     assert model.score(DIGITS) == pytest.approx(begun, rel=1e-4)
 

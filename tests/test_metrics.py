@@ -170,12 +170,16 @@ def test_error_does_not_depend_on_the_blocks(monkeypatch):
         (
             {"X_reconstructed": np.ones((3, 4))},
             ValueError,
-            r"X_reconstructed has shape \(3, 4\), but X has \(4, 3\)",
+            r"X_reconstructed has shape \(3, 4\), but X has shape \(4, 3\)",
         ),
         ({"X_reconstructed": np.ones((4, 1))}, ValueError, r"shape \(4, 1\)"),
         ({"sample_weight": np.ones(3)}, ValueError, r"sample_weight has shape \(3,\).* 4 rows"),
         ({"sample_weight": np.ones((4, 1))}, ValueError, r"sample_weight has shape \(4, 1\)"),
-        ({"sample_weight": [1, 1, 1, -1]}, ValueError, "sample_weight must be zero or pos.* -1,"),
+        (
+            {"sample_weight": [1, 1, 1, -1]},
+            ValueError,
+            "sample_weight must be zero or pos.* from -1 to",
+        ),
         ({"sample_weight": np.zeros(4)}, ValueError, "sample_weight .*not all weights may be zero"),
         ({"sample_weight": [1, 1, 1, np.nan]}, ValueError, "sample_weight: .*NaN"),
         ({"sample_weight": 2.0}, TypeError, "sample_weight: "),
@@ -535,7 +539,11 @@ def test_kernels_that_underflow_are_no_error_for_those_who_raise_them():
         ({"bandwidths": [np.nan, 0.1]}, ValueError, "bandwidths: .*NaN"),
         ({"bandwidths": "auto"}, ValueError, "bandwidths: "),
         ({"bandwidths": [1e-200]}, ValueError, "outside of the range of floats.*larger bandwidths"),
-        ({"X_test": np.full((2, 3), 1e200)}, ValueError, "X_test is outside of the range of floats"),
+        (
+            {"X_test": np.full((2, 3), 1e200)},
+            ValueError,
+            "X_test is outside of the range of floats",
+        ),
     ],
 )
 def test_parzen_says_what_is_wrong(arguments, kind, message):
@@ -701,11 +709,15 @@ def test_frechet_distance_of_features_is_that_of_their_rows():
         ({"Y": np.ones((1, 3))}, ValueError, "Y: .*1 sample.*minimum of 2"),
         ({"Y": [[np.nan] * 3] * 2}, ValueError, "Y: .*NaN"),
         ({"Y": np.ones((5, 2))}, ValueError, "Y has 2 columns, but X has 3"),
-        ({"X": np.diag([1e200, 1, 1])}, ValueError, "X or Y are outside of the range of floats. Rescale"),
-        ({"Y": np.diag([1e308, -1e308, 1])}, ValueError, "outside of the range of floats. Rescale"),
+        (
+            {"X": np.diag([1e200, 1, 1])},
+            ValueError,
+            "X or Y are outside of the range of floats. Rescale",
+        ),
+        ({"Y": np.diag([1e308, -1e308, 1])}, ValueError, "range of floats. Rescale"),
         ({"features": PCA()}, TypeError, r"features must be a function .*; got PCA\(\)"),
         ({"features": "inception"}, TypeError, "features must be a function .*; got 'inception'"),
-        ({"features": lambda rows: rows[:2]}, ValueError, r"features\(X\) has 2 rows for the 4"),
+        ({"features": lambda rows: rows[:2]}, ValueError, r"features\(X\) has 2 rows, but X has 4"),
         ({"features": lambda rows: rows[:, 0]}, ValueError, r"features\(X\): Expected 2D"),
         ({"features": lambda rows: rows * np.nan}, ValueError, r"features\(X\): .*NaN"),
         (
@@ -790,7 +802,7 @@ def test_other_arguments_are_numbers_that_are_seen():
         bits_per_dim(masked, 3)
     with pytest.raises(ValueError, match="bandwidths is a masked array"):
         parzen_log_likelihood(X, X, X, bandwidths=masked)
-    with pytest.raises(TypeError, match="log_likelihood holds dates"):
+    with pytest.raises(TypeError, match="log_likelihood has dates"):
         bits_per_dim(np.array(["2000", "2001"], dtype="M8[Y]"), 3)
     nats = torch.linspace(-3, 3, 40).bfloat16()
     assert bits_per_dim(nats, 3) == bits_per_dim(nats.double().numpy(), 3)
@@ -806,7 +818,9 @@ def test_what_is_beyond_the_float_range_is_said(size):
         (lambda: active_units(rows), "variance of Z"),
         (lambda: bits_per_dim(np.full(40, 1.7e308), 3), "mean of log_likelihood"),
     ):
-        with pytest.raises(ValueError, match=f"The {name} is outside of the range of floats. Rescale"):
+        with pytest.raises(
+            ValueError, match=f"The {name} is outside of the range of floats. Rescale"
+        ):
             metric()
     for n in (10**400, 2**2000):
         with pytest.raises(ValueError, match="n_features must be a positive integer"):

@@ -3,6 +3,7 @@
 import copy
 import math
 import warnings
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -100,6 +101,14 @@ def assert_alike(first, second):
 NETWORKS = [VAE, Autoencoder, VQVAE, AdversarialAE, HelmholtzMachine]
 every_network = pytest.mark.parametrize("Estimator", NETWORKS)
 MODELS = [*map(small, NETWORKS), density(small(VAE)), Ensemble(small(VAE), 2, random_state=0)]
+
+
+@cache
+def fitted(model):
+    """One of `MODELS` fitted on the table, shared by tests that do not change it."""
+    return clone(model).fit(TABLE)
+
+
 every_model = pytest.mark.parametrize("model", MODELS, ids=lambda model: type(model).__name__)
 
 # ------------------------------------------------------------------ densities of codes
@@ -279,7 +288,7 @@ def test_searches_warn_of_densities_beside_probabilities():
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             search.fit(X)
-        return any("probabilities of values" in str(w.message) for w in caught)
+        return any("probabilities for others" in str(w.message) for w in caught)
 
     counts = {"a": "gaussian", "b": "poisson"}
     assert warned("gaussian", "poisson")
@@ -296,7 +305,7 @@ def test_searches_warn_of_densities_beside_probabilities():
 @pytest.mark.parametrize("saved_and_loaded", [through_pickle, through_joblib, through_skops])
 def test_files_hold_tables(model, saved_and_loaded, tmp_path):
     """Levels, kinds and containers come back, and draws are the same."""
-    model = clone(model).fit(TABLE)
+    model = fitted(model)
     loaded = saved_and_loaded(model, tmp_path / "model")
     assert_alike(loaded.sample(6, random_state=0), model.sample(6, random_state=0))
     assert_alike(loaded.reconstruct(TABLE), model.reconstruct(TABLE))
@@ -493,7 +502,7 @@ def test_set_output_decides_for_all_that_has_columns(Estimator):
 @every_model
 def test_containers_of_new_rows(model):
     """Arrays are read as frames are; columns in another order are scikit-learn's error."""
-    model = clone(model).fit(TABLE)
+    model = fitted(model)
     scored = model.score_samples if hasattr(model, "score_samples") else model.transform
     expected = scored(TABLE)
     assert_allclose(scored(TABLE.astype(object).to_numpy()), expected, rtol=1e-5)
@@ -531,7 +540,7 @@ def test_a_fit_that_fails_leaves_nothing(model):
     one_level = TABLE.assign(town="Bonn")
     model = clone(model)
     untouched = set(vars(model))
-    with pytest.raises(ValueError, match="'town', has the one level 'Bonn'"):
+    with pytest.raises(ValueError, match="'town', has only the level 'Bonn'"):
         model.fit(one_level)
     assert set(vars(model)) == untouched
     before = model.fit(TABLE).reconstruct(TABLE)

@@ -28,13 +28,20 @@ def pytest_configure(config):
     model_selection._search.BaseSearchCV = base
 """
 
-# Left out for their time alone, which is half of the file's.
+# These take three quarters of the time of all.
 SLOW = (
-    "test_search_cv_sample_weight_equivalence",
+    "test_cross_validate_params_none",
     "test_cv_results_dtype_issue_29074",
-    "test_search_with_2d_array",
     "test_n_features_in",
+    "test_random_search_cv_results_multimetric",
+    "test_search_cv_sample_weight_equivalence",
+    "test_search_with_2d_array",
+    "test_unsupervised_grid_search",
+    "test_unsupported_sample_weight_scorer",
 )
+# Of the tests of cross-validation those of the function that is ours, without those of its
+# processes.
+OURS = "(test_search.py or cross_validate) and not many_jobs"
 
 
 def run_their_tests(folder, *arguments):
@@ -55,14 +62,15 @@ def run_their_tests(folder, *arguments):
 
 @pytest.mark.skipif(find_spec(f"{TESTS}.test_search") is None, reason="scikit-learn has no tests")
 @pytest.mark.parametrize(
-    ("name", "which", "at_least"),
+    ("which", "at_least"),
     [
-        ("test_search", " and ".join(f"not {name}" for name in SLOW), 125),
-        ("test_validation", "cross_validate and not many_jobs", 30),
+        pytest.param(f"{OURS} and not ({' or '.join(SLOW)})", 150, id="quick"),
+        pytest.param(f"{OURS} and ({' or '.join(SLOW)})", 14, id="slow", marks=pytest.mark.long),
     ],
 )
-def test_their_tests_pass(name, which, at_least, tmp_path):
-    done = run_their_tests(tmp_path, find_spec(f"{TESTS}.{name}").origin, "-k", which)
+def test_their_tests_pass(which, at_least, tmp_path):
+    files = [find_spec(f"{TESTS}.{name}").origin for name in ("test_search", "test_validation")]
+    done = run_their_tests(tmp_path, *files, "-k", which)
     assert done.returncode == 0, done.stdout[-5000:]
     [n_passed] = re.findall(r"(\d+) passed", done.stdout)
     assert int(n_passed) >= at_least

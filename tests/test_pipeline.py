@@ -227,7 +227,7 @@ def test_searches_that_chose_nothing(X):
     pipeline = Pipeline([("scale", StandardScaler()), ("reduce", LinearAE())])
     with pytest.raises(NotFittedError, match="GridSearchCV"):
         sample_pipeline(GridSearchCV(pipeline, grid))
-    with pytest.raises(TypeError, match="refit=False and has no best_estimator_"):
+    with pytest.raises(TypeError, match="refit=False and therefore has no best_estimator_"):
         sample_pipeline(GridSearchCV(pipeline, grid, refit=False, cv=2).fit(X))
     alone = GridSearchCV(LinearAE(), {"n_components": [1, 2]}, cv=2).fit(X)
     with pytest.raises(TypeError, match=r"got LinearAE\. Call its method sample"):

@@ -676,7 +676,7 @@ def test_rows_whose_squares_leave_float32_are_refused(gaps, solver):
     X = (complete_rows(30, 4) * 1e30).astype(np.float32)
     if gaps:
         X[0, 0], solver = np.nan, "em"
-    with pytest.raises(ValueError, match="rescale X"):
+    with pytest.raises(ValueError, match="Rescale X"):
         PPCA(2, solver=solver, random_state=0).fit(X)
 
 

@@ -190,7 +190,7 @@ def test_only_images_may_be_masked(call, name):
 @pytest.mark.parametrize("call", [sample_counts, image_to_counts])
 def test_a_mask_is_refused(call):
     """It meant the opposite of a mask of NumPy's."""
-    with pytest.raises(TypeError, match=r"^mask is not in use.*where=.*masked array"):
+    with pytest.raises(TypeError, match=r"^mask is not used any more.*Give where.*masked array"):
         call([1, 2], mask=[True, False])
 
 
@@ -416,31 +416,31 @@ def test_draws_are_seeded(draw):
 
 
 BAD = {
-    "a number": (3.0, {}, ValueError, r"^image has shape \(\) and type float64"),
+    "a number": (3.0, {}, ValueError, r"^image has shape \(\) and dtype float64"),
     "empty": ([[]], {}, ValueError, r"^image has shape \(1, 0\)"),
-    "words": (["a"], {}, ValueError, r"^image has shape \(1,\) and type <U1; expected numbers"),
+    "words": (["a"], {}, ValueError, r"^image has shape \(1,\) and dtype <U1; expected numbers"),
     "complex": ([1j], {}, ValueError, r"^image .*complex128"),
     "below zero": ([1, -2], {}, ValueError, r"^image has values from -2 to 1; allowed are finite"),
     "missing": ([1, np.nan], {}, ValueError, r"^image has values from nan to nan"),
     "infinite": ([1, np.inf], {}, ValueError, r"^image has values from 1 to inf"),
-    "dark": ([0, 0], {}, ValueError, r"^image is zero everywhere; expected"),
+    "dark": ([0, 0], {}, ValueError, r"^image is zero on all pixels; expected"),
     "dark where taken": (
         [0, 1],
         {"where": [True, False]},
         ValueError,
-        r"^image is zero everywhere where it is taken; expected",
+        r"^image is zero on all pixels that are used; expected",
     ),
     "all left out": (
         [1, 1],
         {"where": [False, False]},
         ValueError,
-        r"zero everywhere where it is taken",
+        r"zero on all pixels that are used",
     ),
     "where of numbers": (
         [0, 1],
         {"where": [0, 1]},
         ValueError,
-        r"^where has shape \(2,\) and type int64; expected booleans of shape \(2,\)",
+        r"^where has shape \(2,\) and dtype int64; expected booleans of shape \(2,\)",
     ),
     "long where": ([0, 1], {"where": [True] * 3}, ValueError, r"^where has shape \(3,\)"),
     "where of channels": (
@@ -451,9 +451,9 @@ BAD = {
     ),
     "no counts": ([1], {"n_counts": 0}, ValueError, r"^n_counts == 0, must be >= 1"),
     "half a count": ([1], {"n_counts": 2.5}, TypeError, r"^n_counts must be an instance of int"),
-    "method": ([1], {"method": "gauss"}, ValueError, r"^method='gauss' is unknown; allowed are 'multinomi"),
+    "method": ([1], {"method": "gauss"}, ValueError, r"^method='gauss' is unknown; allowed are"),
     "exposure 0": ([1], {"exposure": 0}, ValueError, r"^exposure == 0, must be > 0"),
-    "exposure nan": ([1], {"exposure": np.nan}, ValueError, r"^exposure=nan; allowed are finite"),
+    "exposure nan": ([1], {"exposure": np.nan}, ValueError, r"^exposure=nan must be a finite"),
     "exposure text": ([1], {"exposure": "1"}, TypeError, r"^exposure must be an instance of"),
     "exposure": (
         [1],
@@ -475,7 +475,7 @@ BAD = {
     ),
     "axis below": ([[1]], {"channel_axis": -3}, ValueError, r"^channel_axis=-3"),
     "half an axis": ([[1]], {"channel_axis": 0.5}, ValueError, r"^channel_axis=0.5"),
-    "no space": ([1], {"channel_axis": 0}, ValueError, r"^channel_axis=0 leaves no axis of im"),
+    "no space": ([1], {"channel_axis": 0}, ValueError, r"^channel_axis=0 needs an image"),
     "too dark": (
         [1000] + [0] * 9999,
         {"n_counts": 10**6, "method": "rejection"},
@@ -602,9 +602,9 @@ def test_weighted_pixels_have_the_moments_of_counts():
 
 
 BAD_COUNTS = {
-    "one axis": (lambda: thin([1.0], 1), ValueError, r"^counts has shape \(1,\) and type float64"),
-    "words": (lambda: thin([["a"]], 1), ValueError, r"^counts .* type <U1; expected numbers"),
-    "none": (lambda: thin([[1], [2]], 0), ValueError, r"^k=0; .* from 1 to the number .*, 2"),
+    "one axis": (lambda: thin([1.0], 1), ValueError, r"^counts has shape \(1,\) and dtype float64"),
+    "words": (lambda: thin([["a"]], 1), ValueError, r"^counts .* dtype <U1; expected numbers"),
+    "none": (lambda: thin([[1], [2]], 0), ValueError, r"^k=0 must be from 1 to the number .*, 2"),
     "too many": (lambda: thin([[1], [2]], 3), ValueError, r"^k=3 must be from 1"),
     "all": (lambda: thin([[1]], 1.0), ValueError, r"^k=1.0 must be between 0 and 1"),
     "no part": (lambda: thin([[1]], 0.0), ValueError, r"^k=0.0"),
@@ -614,7 +614,7 @@ BAD_COUNTS = {
     "outside": (
         lambda: counts_to_image([[0.5, 0], [1, 2], [-0.1, 0], [np.nan, 0]], (2, 2)),
         ValueError,
-        r"^3 of 4 counts are outside the image of shape \(2, 2\); .* counts\[1\] = \[1.0, 2.0\]",
+        r"^3 of 4 counts are outside of the image of shape \(2, 2\). .* counts\[1\] = \[1.0, 2.0\]",
     ),
     "axes": (
         lambda: counts_to_image([[0.5, 0.5]], 2),
@@ -638,11 +638,11 @@ BAD_COUNTS = {
         ValueError,
         r"^sample_weight has values from nan",
     ),
-    "dark": (lambda: image_to_counts([0.0]), ValueError, r"^image is zero everywhere; expected"),
+    "dark": (lambda: image_to_counts([0.0]), ValueError, r"^image is zero on all pixels; expected"),
     "dark where taken": (
         lambda: image_to_counts([0, 1], where=[True, False]),
         ValueError,
-        r"^image is zero everywhere where it is taken",
+        r"^image is zero on all pixels that are used",
     ),
     "where": (lambda: image_to_counts([1], where=[1]), ValueError, r"^where has shape \(1,\) and "),
     "image": (lambda: image_to_counts([-1]), ValueError, r"^image has values from -1 to -1"),

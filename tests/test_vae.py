@@ -1173,13 +1173,13 @@ def test_methods_with_conditions(by_label, unconditional_and_numeric, method):
             np.testing.assert_array_equal(first, second)
     ask(model, method, X)
     ask(numeric, method, X, y=0.5)
-    with pytest.raises(ValueError, match=r"y holds the label .*7.*not seen in fit"):
+    with pytest.raises(ValueError, match=r"y has the label .*7.*did not occur in fit"):
         ask(model, method, X, y=[7, 5])
     with pytest.raises(ValueError, match=r"y has shape \(3,\)"):
         ask(model, method, X, y=[5, 5, 5])
     with pytest.raises(ValueError, match=r"y is None.*numbers.*give y"):
         ask(numeric, method, X)
-    with pytest.raises(ValueError, match=r"y has 2 numbers a row.*fitted with 1"):
+    with pytest.raises(ValueError, match=r"y has 2 columns of numbers.*fitted with 1"):
         ask(numeric, method, X, y=[[0.5, 1.5], [0.5, 1.5]])
     with pytest.raises(ValueError, match="y contains NaN"):
         ask(numeric, method, X, y=[np.nan, 1.0])
@@ -1192,7 +1192,7 @@ def test_methods_with_conditions(by_label, unconditional_and_numeric, method):
     [
         ("labels", [[3, 5], [5, 3]], "y "),
         ("labels", [[3.5, 5], [5, 3]], "y "),
-        ("labels", "ant", "y holds the label"),
+        ("labels", "ant", "y has the label"),
         ("labels", [None, 3], "y "),
         ("numbers", "ant", "y "),
         ("numbers", [None, 3.0], "y "),
@@ -1245,7 +1245,7 @@ def test_labels_of_a_warm_start():
     assert np.isfinite(model.impute(holes)).all()
     assert np.isfinite(model.impute(holes, 2)).all()
     before = weights(model)
-    with pytest.raises(ValueError, match=r"y holds the label .*7"):
+    with pytest.raises(ValueError, match=r"y has the label .*7"):
         model.fit(X, np.full(150, 7))
     assert_same(weights(model), before)
 
@@ -1690,7 +1690,7 @@ def test_own_networks_that_do_not_fit():
     X, y = labelled()
     with pytest.raises(ValueError, match=r"encoder maps .*expected \(2, 6\)"):
         vae(3, **own_networks()).fit(X)
-    with pytest.raises(ValueError, match=r"decoder cannot take .*\(2, 5\)"):
+    with pytest.raises(ValueError, match=r"decoder must accept a batch of shape \(2, 5\)"):
         vae(2, conditional=True, **own_networks()).fit(X, y)
     with pytest.raises(ValueError, match=r"encoder cannot take .*\(2, 10\)"):
         vae(2, **own_networks()).fit(noisy_rows(gaps=0.1))

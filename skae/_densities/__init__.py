@@ -1,1 +1,1 @@
-"""Densities of codes: fit, score_samples and sample, as scikit-learn's."""
+"""Densities of codes with fit, score_samples and sample, as in scikit-learn."""

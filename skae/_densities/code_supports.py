@@ -1,12 +1,12 @@
-"""Which numbers codes can be: their support, and the map of it to real numbers and back.
+"""The support of codes, and the map between it and the real numbers.
 
-Densities are of real numbers. Codes that have bounds, such as those of NMF, are read through a
-smooth map of their support onto all real numbers, whose derivative is counted, so that log p(z)
-is a density on the support and nowhere else.
+Densities are densities of real numbers. Codes that have bounds, such as those of NMF, are mapped
+from their support to all real numbers by a smooth function. Its derivative is part of the density,
+so that log p(z) is a density on the support.
 
-Codes on a bound itself have no real number. They are read as if they lay beside it, within 0.03
-standard deviations of the code: spread evenly in training, in the middle elsewhere. Draws that
-lie there are put back onto the bound, if more training codes lay on it than there.
+Codes on a bound have no real number. They are read as if they were within 0.03 standard deviations
+of it: at random distances in training, and at the middle distance otherwise. Draws within this
+distance are set to the bound, if more training codes were on the bound than beside it.
 """
 
 from math import inf, log
@@ -24,34 +24,36 @@ Limits = Literal["simplex"] | tuple[Array, Array] | None
 
 SUPPORTS = ("auto", "nonnegative", "simplex")
 
-# How near to a bound, in units, a code is on it.
+# Distance from a bound, in units, up to which a code is on it.
 _ON = 1e-6
-# How far codes on a bound are spread, and the unit in which a single bound is read, beside the
-# standard deviation of the code: so small a unit that all but the codes beside the bound stay
-# what they are, and those on it do not move far away from the others.
+# Distance over which codes on a bound are spread, and the unit of the map for a single bound, both
+# relative to the standard deviation of the code. The unit is so small that codes far from the bound
+# hardly change, and that codes on the bound are not far from the others.
 _WIDTH, _BEND = 0.03, 0.3
-# How far the sum of codes may be from that of a simplex, beside it: float32 of many codes.
+# Relative difference of the sum of codes from that of a simplex that is allowed, because codes are
+# float32.
 _SUM = 1e-4
-# How many codes on a bound tell that it is one.
+# Smallest number of codes on a value that show that it is a bound.
 _MANY = 3
 
 
 class Support(NamedTuple):
-    """Intervals of codes, of which an end may be infinite; or a simplex, on which they have a sum.
+    """Intervals of codes, whose ends may be infinite, or a simplex of codes with a fixed sum.
 
-    A single end is left out by y = low + s log(exp((z - low) / s) - 1), with 0.3 standard
-    deviations of the code as unit s; two by a logit of z between them: both change little far
-    from the ends.
-    The codes of a simplex are read as sticks that are broken from what those before leave over
-    (the last takes all that is left, and is not read), each by the logit of its fraction.
+    For a single bound, the map is y = low + s log(exp((z - low) / s) - 1), where the unit s is 0.3
+    standard deviations of the code. For two bounds, it is a logit of the position of z between
+    them. Both maps change codes little that are far from the bounds. For a simplex, each code is a
+    fraction of what the codes before it leave of the sum, and is mapped by the logit of this
+    fraction. The last code follows from the others.
     """
 
     low: NDArray[np.float64]  # (n_codes,)
     high: NDArray[np.float64]  # (n_codes,)
-    unit: NDArray[np.float64]  # (n_codes,), of distances from bounds
+    unit: NDArray[np.float64]  # (n_codes,), units of distances from bounds
     total: float | None  # sum of the codes of a simplex
-    width: NDArray[np.float64]  # (n_free,), units over which codes on a bound are spread
-    on_low: NDArray[np.bool_]  # (n_free,), whether training codes gathered on the bound
+    # (n_free,), distance over which codes on a bound are spread, in units.
+    width: NDArray[np.float64]
+    on_low: NDArray[np.bool_]  # (n_free,), whether many training codes were on the bound
     on_high: NDArray[np.bool_]  # (n_free,)
 
     @classmethod
@@ -64,7 +66,7 @@ class Support(NamedTuple):
         std: Array,
         total: float | None = None,
     ) -> Self:
-        """That of codes (n, n_codes) with these limits and standard deviations."""
+        """Return the support of codes (n, n_codes) with these limits and standard deviations."""
         two = np.isfinite(low) & np.isfinite(high)
         unit = np.where(two, high - low, _BEND * std)
         nothing = np.zeros(0)
@@ -80,11 +82,11 @@ class Support(NamedTuple):
 
     @property
     def n_free(self) -> int:
-        """How many real numbers codes are read as."""
+        """Number of real numbers that represent the codes of a row."""
         return len(self.low) - (self.total is not None)
 
     def contains(self, codes: Array) -> NDArray[np.bool_]:
-        """Which rows of codes, or of the first of them, lie in the support, but for rounding."""
+        """Return which rows of codes, or of first codes, are in the support, up to rounding."""
         k = codes.shape[1]
         slack = _ON * self.unit[:k]
         within = (codes >= self.low[:k] - slack) & (codes <= self.high[:k] + slack)
@@ -97,7 +99,7 @@ class Support(NamedTuple):
     def to_real(
         self, codes: Array, noise: np.random.RandomState | None = None
     ) -> NDArray[np.float64]:
-        """Real numbers (n, n_free) of codes; those on a bound are spread by noise, if there is."""
+        """Map codes to real numbers (n, n_free); `noise` spreads codes on a bound."""
         below, above = (_off_bound(u, self.width, noise) for u in self._distances(codes))
         one, other, two = self._sides()
         low, high, unit = self._free()
@@ -109,7 +111,7 @@ class Support(NamedTuple):
         return real
 
     def from_real(self, real: Array) -> NDArray[np.float64]:
-        """The codes (n, n_codes) of real numbers."""
+        """Map real numbers to codes (n, n_codes)."""
         one, other, two = self._sides()
         low, high, unit = self._free()
         codes = real.astype(np.float64)
@@ -129,7 +131,7 @@ class Support(NamedTuple):
         return np.c_[left[:, :-1] * fraction, left[:, -1]]
 
     def log_slope(self, codes: Array) -> NDArray[np.float64]:
-        """log |d real / d codes| of rows; of a simplex, by all its codes but the last."""
+        """Return log |d real / d codes| of rows; for a simplex, without its last code."""
         below, above = (_off_bound(u, self.width) for u in self._distances(codes))
         one, other, two = self._sides()
         fraction = _fraction(below[:, two], above[:, two])
@@ -143,27 +145,30 @@ class Support(NamedTuple):
         return log_slope - np.log(self._left(codes)).sum(1)
 
     def _free(self) -> tuple[NDArray[np.float64], ...]:
-        """Bounds and units of the codes that are read."""
+        """Bounds and units of the codes that are mapped."""
         return tuple(values[: self.n_free] for values in (self.low, self.high, self.unit))
 
     def _snaps(self, on: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """Distances from a bound within which codes are on it, if training codes were."""
+        """Return distances from a bound within which codes are on it, if training codes were."""
         return np.where(on, self.width, 0.0)
 
     def _sides(self) -> tuple[NDArray[np.bool_], ...]:
-        """Which numbers are of codes with a lower bound only, with an upper one, with both."""
+        """Return masks of codes with only a lower bound, only an upper bound, and both."""
         low, high = np.isfinite(self.low[: self.n_free]), np.isfinite(self.high[: self.n_free])
         return low & ~high, high & ~low, low & high
 
     def _logit_units(self) -> tuple[Array | float, Array | float]:
-        """What takes logits of fractions to numbers: slope 1 in the middle, but of a simplex."""
+        """Return the offset and the factor that map logits of fractions to real numbers.
+
+        In the middle of an interval, the slope is 1.
+        """
         if self.total is not None:
             return 0.0, 1.0
         two = self._sides()[2]
         return (self.low[two] + self.high[two]) / 2, self.unit[two] / 4
 
     def _distances(self, codes: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Of codes from their bounds in units, (n, n_free); of a simplex, of the fractions."""
+        """Return distances of codes from both bounds, (n, n_free); fractions for a simplex."""
         codes = codes.astype(np.float64)
         if self.total is None:
             below, above = (codes - self.low) / self.unit, (self.high - codes) / self.unit
@@ -173,7 +178,7 @@ class Support(NamedTuple):
         return np.maximum(below, 0.0), np.maximum(above, 0.0)
 
     def _left(self, codes: Array) -> NDArray[np.float64]:
-        """What the codes before one of a simplex leave over for it, (n, n_free)."""
+        """Return what the codes before each code of a simplex leave of the sum, (n, n_free)."""
         total = cast(float, self.total)
         before = np.cumsum(codes[:, :-2], axis=1, dtype=np.float64)
         left = total - np.c_[np.zeros(len(codes)), before]
@@ -181,17 +186,17 @@ class Support(NamedTuple):
 
 
 def _softplus_inverse(u: Array) -> Array:
-    """log(exp(u) - 1)."""
+    """Return log(exp(u) - 1)."""
     return u + np.log(-np.expm1(-u))
 
 
 def _fraction(below: Array, above: Array) -> Array:
-    """Where a number is between two bounds, by its distance from the nearer one."""
+    """Return the position between two bounds, computed from the distance of the nearer one."""
     return np.where(below < above, below, 1 - above)
 
 
 def _off_bound(u: Array, width: Array, noise: np.random.RandomState | None = None) -> Array:
-    """Distances from a bound, of which none is 0: spread by noise, or in the middle."""
+    """Replace distances from a bound that are too small, by noise or by the middle distance."""
     on = u <= _ON
     if not on.any():
         return u
@@ -200,16 +205,18 @@ def _off_bound(u: Array, width: Array, noise: np.random.RandomState | None = Non
 
 
 def _on_bound(u: Array, width: Array) -> Array:
-    """Distances from a bound, of which none is small but 0."""
+    """Set small distances from a bound to 0."""
     return np.where(u < width, 0.0, u)
 
 
-# --------------------------------------------------------------------- which support it is
+# ------------------------------------------------------ determination of the support
 
 
 def limits_of(support: Any, codes: Array, pair: Any) -> Limits:
-    """The limits of codes (n, n_codes) that the parameter `support` means: none, a pair of
-    arrays, or "simplex"; those that are found in the codes of a pair, where it is "auto"."""
+    """Return the limits of codes (n, n_codes) for the parameter `support`.
+
+    It is None, a pair of arrays, or "simplex"; "auto" finds the limits in the codes.
+    """
     k = codes.shape[1]
     if isinstance(support, str) and support == "auto":
         return None if pair is None else _found_limits(codes, pair)
@@ -221,23 +228,23 @@ def limits_of(support: Any, codes: Array, pair: Any) -> Limits:
     else:
         limits = _given_limits(support, k)
     if isinstance(limits, str):
-        wrong = "no simplex: they have to be positive, or zero, and have the sum 1"
+        wrong = "not in a simplex, whose codes are positive or zero and have the sum 1"
         allowed = _is_simplex(codes)
     else:
         low, high = limits
         slack = _ON * np.maximum(np.abs(codes).max(0), 1e-150)
-        wrong = f"outside: they reach from {codes.min():g} to {codes.max():g}"
+        wrong = f"outside of it: they are between {codes.min():g} and {codes.max():g}"
         allowed = bool(((codes >= low - slack) & (codes <= high + slack)).all())
     if not allowed:
         raise ValueError(
-            f"support={support!r}, but codes of autoencoder={pair!r} are {wrong}. support=None "
-            "lets codes be any numbers, 'auto' finds out what they can be."
+            f"support={support!r}, but the codes of autoencoder={pair!r} are {wrong}. With "
+            "support=None, codes may be any numbers; support='auto' determines their support."
         )
     return limits
 
 
 def check_support(support: Any) -> None:
-    """Raise for what is no support, whatever the codes are."""
+    """Raise for values that cannot be a support, whatever the codes are."""
     if support is None or (isinstance(support, str) and support in SUPPORTS):
         return
     try:
@@ -251,12 +258,13 @@ def check_support(support: Any) -> None:
     if not allowed:
         raise ValueError(
             f"support={support!r} must be one of {list(SUPPORTS)}, None, or a pair (low, high) of "
-            "numbers, or of one for each code, that are ends of intervals; -inf and inf are none."
+            "limits with low < high, each a number or one number for each code; -inf and inf mean "
+            "that there is no limit."
         )
 
 
 def public_support(limits: Limits) -> Any:
-    """How limits are told to users."""
+    """Return limits in the form of the attribute `support_`."""
     if limits is None or isinstance(limits, str):
         return limits
     low, high = limits
@@ -277,14 +285,15 @@ def _given_limits(support: Any, k: int) -> tuple[Array, Array]:
         return np.broadcast_to(low, k).copy(), np.broadcast_to(high, k).copy()
     except ValueError as error:
         raise ValueError(
-            f"support={support!r} has limits of {max(low.size, high.size)} codes; there are {k}."
+            f"support={support!r} has limits for {max(low.size, high.size)} codes, but there are "
+            f"{k}."
         ) from error
 
 
 def _found_limits(codes: Array, pair: Any) -> Limits:
-    """Limits that codes show: those that many of them lie on, and the sum of a simplex.
+    """Return limits that the codes show: values that many codes have, or the sum of a simplex.
 
-    Codes that merely happen to be positive, or to lie in [0, 1], have none.
+    Codes that are only positive, or within [0, 1], without being on a bound have no limits.
     """
     k = codes.shape[1]
     if _is_simplex(codes):
@@ -309,7 +318,7 @@ def _is_simplex(codes: Array) -> bool:
 
 
 def _gather(codes: Array, bound: float, other: float = inf) -> bool:
-    """Whether, of some code, many lie on a bound, and more than on any number but the bounds."""
+    """Return whether many values of a code are on a bound, more than on any value between."""
     for code in codes.T:
         slack = _ON * code.std()
         on, elsewhere = np.abs(code - bound) <= slack, np.abs(code - other) > slack
@@ -322,7 +331,7 @@ def _gather(codes: Array, bound: float, other: float = inf) -> bool:
 
 
 def _is_nonnegative(pair: Any) -> bool:
-    """Whether codes cannot be negative, whatever the rows are."""
+    """Return whether the codes of an autoencoder cannot be negative for any rows."""
     steps = getattr(pair, "steps", None)
     last = pair if steps is None else steps[-1][1]
     return isinstance(last, (NMF, MiniBatchNMF)) or getattr(last, "positive_code", False) is True

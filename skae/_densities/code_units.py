@@ -1,7 +1,7 @@
-"""In which units a density reads codes: those that vary, as real numbers, standardised; and back.
+"""Conversion of codes for a density: varying codes, as standardised real numbers.
 
-:doi:`10.1016/S0047-259X(03)00096-4` (Ledoit and Wolf 2004) is how far a covariance of few
-rows is to be trusted.
+The shrinkage of a covariance that is estimated from few rows is that of Ledoit and Wolf (2004),
+:doi:`10.1016/S0047-259X(03)00096-4`.
 """
 
 from typing import Any, NamedTuple, Self
@@ -17,17 +17,17 @@ from skae._utils.inputs import as_numbers
 
 Array = NDArray[Any]
 
-# Rows from which the shrinkage of a covariance is estimated.
+# Largest number of rows from which the shrinkage of a covariance is estimated.
 _SHRINKAGE_ROWS = 2**14
-# How far codes that never varied may be from what they were.
+# Tolerance for codes that never varied in training.
 _NEAR = 1e-5
 
 
 class CodeUnits(NamedTuple):
-    """Which codes vary, what they can be, and the values of the others.
+    """The codes that vary, their support, and the values of the others.
 
-    Where codes can be any numbers (`support` is None), those that vary are themselves the real
-    numbers that are standardised.
+    If codes may be any numbers (`support` is None), the varying codes themselves are the real
+    numbers, which are standardised.
     """
 
     varies: NDArray[np.bool_]  # (n_codes,)
@@ -35,7 +35,7 @@ class CodeUnits(NamedTuple):
     scale: NDArray[np.float64]  # (n_free,), their standard deviations
     constant: NDArray[np.float64]  # (n_codes - n_varying,)
     dtype: str  # of codes
-    support: Support | None = None  # of those that vary
+    support: Support | None = None  # of the codes that vary
 
     @classmethod
     def of(
@@ -45,13 +45,13 @@ class CodeUnits(NamedTuple):
         limits: Limits = None,
         noise: np.random.RandomState | None = None,
     ) -> Self:
-        """Those of codes (n, n_codes); where none varies, the first counts as if it did."""
+        """Return the units of codes (n, n_codes); at least the first code counts as varying."""
         spread = spread_of(codes, weight)
         mean, std = spread.mean.numpy(), spread.variance.sqrt().numpy()
         size = np.maximum(spread.low.abs().numpy(), spread.high.abs().numpy())
         eps = float(np.finfo(codes.dtype).eps)
         varies = std > np.maximum(10 * eps * size, 1e-150)
-        if not varies.any():  # something has to have a density
+        if not varies.any():  # a density needs at least one code
             varies[0], limits = True, None
             std[0] = 1e3 * max(eps * float(size[0]), 1e-150)
         units = cls(varies, mean[varies], std[varies], mean[~varies], codes.dtype.name)
@@ -69,49 +69,53 @@ class CodeUnits(NamedTuple):
         return units._replace(center=real.mean.numpy(), scale=scale)
 
     def state(self) -> dict[str, Any]:
-        """As plain values."""
+        """Return plain values for saving."""
         support = None if self.support is None else self.support._asdict()
         return self._asdict() | {"support": support}
 
     @classmethod
     def of_state(cls, state: dict[str, Any]) -> Self:
-        """As they were saved."""
+        """Restore from saved values."""
         support = state["support"]
         return cls(**state | {"support": None if support is None else Support(**support)})
 
     @property
     def n_free(self) -> int:
-        """How many real numbers a density is of: one for each code that varies; of a simplex,
-        one less."""
+        """Number of real numbers of the density.
+
+        There is one for each code that varies, and one less for a simplex.
+        """
         return len(self.center)
 
     def log_volume(self) -> float:
-        """log |d real / d standardised|, by which log densities differ."""
+        """log |d real / d standardised|, the difference of the log densities."""
         return float(np.log(self.scale).sum())
 
     def stds(self) -> NDArray[np.float64]:
-        """Standard deviations of all codes that can be any numbers; 0 of those that never
-        varied."""
+        """Return standard deviations of all codes; 0 for codes that never varied.
+
+        They exist only for codes that may be any numbers.
+        """
         std = np.zeros(len(self.varies))
         std[self.varies] = self.scale
         return std
 
     def real(self, codes: Array, noise: np.random.RandomState | None = None) -> NDArray[np.float64]:
-        """The real numbers (n, n_free) that codes are read as; see `Support`."""
+        """Return the real numbers (n, n_free) that represent codes; see `Support`."""
         varying: NDArray[np.float64] = codes[:, self.varies].astype(np.float64)
         return varying if self.support is None else self.support.to_real(varying, noise)
 
     def standardised(
         self, codes: Array, noise: np.random.RandomState | None = None
     ) -> NDArray[np.float64]:
-        """The real numbers of codes, each with mean 0 and variance 1 in training."""
+        """Return the real numbers of codes, with mean 0 and variance 1 over the training rows."""
         real = self.real(codes, noise)
         real -= self.center
         real /= self.scale
         return real
 
     def log_density(self, log_prob: NDArray[np.float64], codes: Array) -> NDArray[np.float64]:
-        """log p(z) of codes whose real numbers have this; -inf outside of their support."""
+        """Return log p(z) of codes from that of their real numbers; -inf outside of the support."""
         if self.support is None:
             return log_prob
         varying = codes[:, self.varies].astype(np.float64)
@@ -119,30 +123,31 @@ class CodeUnits(NamedTuple):
         return np.where(inside, log_prob + self.support.log_slope(varying), -np.inf)
 
     def check_inside(self, codes: Array, name: str = "X") -> None:
-        """Raise if some of the codes, or of the first of them, are out of the support."""
+        """Raise if codes are outside of the support; last codes may be missing."""
         if self.support is None:
             return
         inside = self.support.contains(codes[:, self.varies[: codes.shape[1]]])
         if not inside.all():
             raise ValueError(
-                f"{name} has the codes {codes[~inside][0].tolist()}, which lie outside of their "
-                "support: see support_."
+                f"{name} has the codes {codes[~inside][0].tolist()}, which are outside of their "
+                "support. The attribute support_ says which codes are allowed."
             )
 
     def check_constant(self, codes: Array, name: str = "X") -> None:
-        """Raise if codes that never varied are other than they were."""
+        """Raise if codes that never varied in training have other values."""
         known = np.broadcast_to(self.constant, (len(codes), len(self.constant)))
         near = np.isclose(codes[:, ~self.varies], known, rtol=_NEAR, atol=0.0)
         if not near.all():
             row, column = np.argwhere(~near)[0]
             code = np.flatnonzero(~self.varies)[column]
             raise ValueError(
-                f"{name} has {codes[row, code]:g} for code {code}, which was always "
-                f"{self.constant[column]:g} when training began, and has no density. Fit anew."
+                f"{name} has {codes[row, code]:g} for code {code}, which was "
+                f"{self.constant[column]:g} in all training rows, so that other values have no "
+                "density. Fit the estimator anew with rows in which the code varies."
             )
 
     def given(self, given: ArrayLike, n: int) -> NDArray[np.float64]:
-        """The first of the real numbers of n rows, of which the first codes are given."""
+        """Return the first real numbers of n rows, which the first codes determine."""
         varies = self.varies
         codes = np.asarray(as_numbers(given, "given"))
         codes = codes[None] if codes.ndim == 1 else codes
@@ -157,19 +162,19 @@ class CodeUnits(NamedTuple):
         self.check_constant(np.hstack([codes, padded[: len(codes), k:]]), "given")
         self.check_inside(codes, "given")
         padded[:, :k] = codes
-        # A number is read of its code, and of those before it.
+        # A real number depends on its code, and on the codes before it.
         return self.real(padded)[:, : int(varies[:k].sum())]
 
     def restored(self, z: Array, dtype: Any = None) -> Array:
-        """The codes of standardised real numbers."""
+        """Return the codes of standardised real numbers."""
         return self.codes_of(z.astype(np.float64) * self.scale + self.center, dtype)
 
     def codes_of(self, real: Array, dtype: Any = None) -> Array:
-        """The codes of real numbers."""
+        """Return the codes of real numbers."""
         return self.completed(real if self.support is None else self.support.from_real(real), dtype)
 
     def completed(self, varying: Array, dtype: Any = None) -> Array:
-        """All codes, of those that vary; the others as they were."""
+        """Return all codes, given those that vary."""
         codes = np.empty((len(varying), len(self.varies)))
         codes[:, ~self.varies] = self.constant
         codes[:, self.varies] = varying
@@ -177,7 +182,7 @@ class CodeUnits(NamedTuple):
 
 
 def shrunk_covariance(z: NDArray[np.float32], weight: Array | None) -> NDArray[np.float64]:
-    """Covariance of standardised codes, shrunk to I as Ledoit and Wolf (2004) would."""
+    """Return the covariance of standardised codes, shrunk as by Ledoit and Wolf (2004)."""
     n, k = z.shape
     covariance = np.zeros((k, k))
     weights = np.ones(n) if weight is None else weight / weight.mean()

@@ -1,4 +1,4 @@
-"""p(k) of the indices that code a row: independent positions, or one after the other."""
+"""The prior p(k) of the indices that encode a row: independent or autoregressive positions."""
 
 import copy
 from math import ceil, log
@@ -18,15 +18,16 @@ from skae._training.trainer import Trainer, TrainingOptions
 Array = NDArray[Any]
 Indices = NDArray[np.int64]
 
-# Logits by which a prior is softened, about.
+# Approximate number of logits from which the temperature of a prior is determined.
 _SOFTENING_LOGITS = 2**24
 
 
 def smoothed_frequencies(counts: Array, apart: tuple[Array, Array] | None = None) -> Array:
-    """Frequencies of K values (n_positions, K), of counts of which every row adds up alike.
+    """Return smoothed frequencies of K values (n_positions, K); all rows of counts have equal sums.
 
-    (n_k + a/K) / (n + a), with the pseudo-count a that predicts each of the n observations
-    best from the n - 1 others; or, if these are given, the second counts from the first.
+    They are (n_k + a/K) / (n + a). The pseudo-count a is the one that predicts each of the n
+    observations best from the other n - 1; or, if `apart` is given, its second counts from its
+    first.
     """
     n_values = counts.shape[1]
     if apart is None:
@@ -38,14 +39,14 @@ def smoothed_frequencies(counts: Array, apart: tuple[Array, Array] | None = None
     def predicted(a: float) -> float:
         return float(weight @ np.log((known + a / n_values) / (max(n, 0.0) + a)))
 
-    # Of equals the first, which is the most cautious.
+    # Of equally good pseudo-counts, the largest is used.
     best = max(np.geomspace(1e2 * n_values, 1e-2, 33), key=predicted)
     frequencies: Array = (counts + best / n_values) / (counts.sum(1, keepdims=True) + best)
     return frequencies
 
 
 def index_counts(indices: NDArray[np.int64], weight: Array | None, n_values: int) -> Array:
-    """How often each of K values stands at each position; in all, as often as there are rows."""
+    """Return the weight of each of K values at each position; it sums to the number of rows."""
     n_rows, n_positions = indices.shape
     places = indices + n_values * np.arange(n_positions)
     weights = None
@@ -58,7 +59,7 @@ def index_counts(indices: NDArray[np.int64], weight: Array | None, n_values: int
 def counts_apart(
     indices: Indices, weight: Array | None, held_out: Tensor, n_values: int
 ) -> tuple[Array, Array]:
-    """Counts of the values in the rows that are not held out, and in those that are."""
+    """Return the counts of the values in the other rows, and in the held-out rows."""
     apart = np.zeros(len(indices), dtype=bool)
     apart[held_out.numpy()] = True
     first, second = (
@@ -69,7 +70,7 @@ def counts_apart(
 
 
 class IndexPriorModule(TrainableModule):
-    """The causal network over indices, as the loop trains it."""
+    """The causal network over indices as a module of the training loop."""
 
     def __init__(
         self, log_frequencies: Tensor, codebook: Tensor, n_channels: int, generator: torch.Generator
@@ -78,7 +79,7 @@ class IndexPriorModule(TrainableModule):
         self.sequence = CausalCategorical(log_frequencies, codebook, n_channels, generator)
 
     def loss(self, batch: Batch) -> Loss:
-        """-log p(k), nats per row."""
+        """Return -log p(k) in nats per row."""
         log_prob = self.sequence.log_prob(batch.x.long()).sum(1)
         return Loss({"prior": -weighted_mean(log_prob, batch.weight)}, batch.x)
 
@@ -86,11 +87,11 @@ class IndexPriorModule(TrainableModule):
         return len(self.sequence.position)
 
     def decayed(self) -> list[nn.Parameter]:
-        """Weights of the layers: frequencies, and numbers that few rows speak of, stay."""
+        """Return the weights of the layers, without frequencies and free parameters of integers."""
         return [p for p in self.sequence.network.parameters() if p.ndim > 1]
 
     def step_scale(self) -> float:
-        """Nats per index: steps should not grow with their number."""
+        """Return the factor to nats per index: steps do not depend on the number of indices."""
         return 1 / len(self.sequence.position)
 
 
@@ -98,34 +99,35 @@ class IndexPriorModule(TrainableModule):
 
 
 class UniformPrior:
-    """All indices alike: what scores codes where no prior is learned, and draws none."""
+    """The uniform prior, which scores codes if no prior is learned, and draws none."""
 
     def __init__(self, n_values: int) -> None:
         self.n_values = n_values
 
     def log_prob(self, k: Tensor) -> Tensor:
-        """log p(k) of indices (n, n_positions), nats."""
+        """Return log p(k) of indices (n, n_positions) in nats."""
         return torch.full((len(k),), -k.shape[1] * log(self.n_values), device=k.device)
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        """Refused."""
+        """Raise a ValueError, because there is no learned prior."""
         raise ValueError(
-            "prior=None: there is no p(k) to draw codes from. Fit with prior='autoregressive' "
-            "or 'independent', or decode indices of your own by inverse_transform."
+            "prior=None learns no p(k) from which codes could be drawn. Fit with "
+            "prior='autoregressive' or 'independent', or decode your own indices with "
+            "inverse_transform."
         )
 
 
 class IndependentPrior:
-    """Positions that know nothing of each other.
+    """A prior with independent positions.
 
     Parameters
     ----------
     frequencies : ndarray of shape (n_positions, n_values)
-        Of the values at each position.
+        Frequencies of the values at each position.
     n_rows : float
-        Of so many rows: the fewer they are, the more even is the prior.
+        Number of rows that were counted. With fewer rows, the prior is closer to the uniform one.
     apart : tuple of ndarray, default=None
-        Counts in some of the rows, and in others, by which it is told how even.
+        Counts in some rows and in other rows, which determine the smoothing.
     """
 
     def __init__(
@@ -136,17 +138,17 @@ class IndependentPrior:
 
     @classmethod
     def of_logs(cls, frequencies: Array, log_frequencies: Array) -> Self:
-        """As it was saved."""
+        """Restore from saved values."""
         new = cls.__new__(cls)
         new.frequencies, new.log_frequencies = frequencies, log_frequencies
         return new
 
     def log_prob(self, k: Tensor) -> Tensor:
-        """log p(k) of indices (n, n_positions), nats."""
+        """Return log p(k) of indices (n, n_positions) in nats."""
         return self._on(k.device)[torch.arange(k.shape[1], device=k.device), k].sum(1)
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        """Indices (n, n_positions)."""
+        """Draw indices (n, n_positions)."""
         chances = self._on(generator.device).exp()
         return torch.multinomial(chances, n, replacement=True, generator=generator).T
 
@@ -155,7 +157,7 @@ class IndependentPrior:
 
 
 class AutoregressivePrior:
-    """A causal network over indices, one after the other."""
+    """A prior with an autoregressive causal network over indices."""
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
@@ -171,8 +173,10 @@ class AutoregressivePrior:
         options: TrainingOptions,
         seed: int,
     ) -> Self:
-        """One that starts at these frequencies of positions, apart from each other; or as it was
-        saved."""
+        """Return a prior that begins with independent positions of these frequencies.
+
+        With `state`, a saved prior is restored.
+        """
         generator = torch.Generator().manual_seed(seed + 5)
         start = torch.from_numpy(log_frequencies.astype(np.float32))
         module = IndexPriorModule(start, codebook.cpu(), n_channels, generator)
@@ -182,25 +186,25 @@ class AutoregressivePrior:
         return cls(Trainer.of_state(state, module, options, **more))
 
     def fork(self, options: TrainingOptions) -> "AutoregressivePrior":
-        """One that goes on from this one by these options; this one stays as it is."""
+        """Return a prior that continues training by these options; this one does not change."""
         return AutoregressivePrior(self.trainer.fork(options))
 
     def __copy__(self) -> "AutoregressivePrior":
-        """The same with a network of its own."""
+        """Return a copy with its own network."""
         return AutoregressivePrior(self.trainer.copy())
 
     @property
     def sequence(self) -> CausalCategorical:
-        """p(k) of sequences."""
+        """The p(k) of sequences."""
         sequence: CausalCategorical = self.trainer.module.sequence
         return sequence
 
     def log_prob(self, k: Tensor) -> Tensor:
-        """log p(k) of indices (n, n_positions), nats."""
+        """Return log p(k) of indices (n, n_positions) in nats."""
         return self.sequence.log_prob(k).sum(1)
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        """Indices (n, n_positions)."""
+        """Draw indices (n, n_positions)."""
         return self.sequence.sample(n, generator)
 
     def fit(
@@ -211,7 +215,7 @@ class AutoregressivePrior:
         n_values: int,
         keeps_progress: bool,
     ) -> None:
-        """Train until held-out rows gain nothing: `valid`, or a random part of them."""
+        """Train until held-out rows do not improve: `valid`, or a random part of the rows."""
         train, valid = self._split(len(codes), valid)
         if not self.trainer.n_epochs:
             self._leave_out(codes, weight, train, n_values)
@@ -224,10 +228,13 @@ class AutoregressivePrior:
 
     @torch.no_grad()
     def soften(self, codes: Indices, weight: Array | None, held_out: Tensor) -> None:
-        """Multiply all logits by the number in [0, 1] at which rows that neither this network nor
-        the encoder was trained on are most likely (temperature scaling; 0 is the uniform p)."""
-        # In float64: a flat maximum is found to the root of the precision. One number needs not
-        # all rows of a large set.
+        """Multiply all logits by the number in [0, 1] that is best for held-out rows.
+
+        These rows were used to train neither this network nor the encoder (temperature scaling; 0
+        gives the uniform p).
+        """
+        # float64 is used, because the accuracy of a maximum is the root of the precision. A single
+        # number does not need all rows of a large data set.
         wide = copy.deepcopy(self.sequence).cpu().double()
         step = ceil(len(held_out) * wide.bias.numel() / _SOFTENING_LOGITS)
         rows = held_out.numpy()[::step]
@@ -242,7 +249,7 @@ class AutoregressivePrior:
             return -float(weighted_mean(wide.log_prob(k).sum(1), w))
 
         found = minimize_scalar(cost, bounds=(0.0, 1.0), method="bounded", options={"xatol": 1e-6})
-        # The cost is convex; the search stays off its bounds.
+        # The cost is convex. The search does not try its bounds, which are therefore added.
         factor = min((1.0, 0.0, float(found.x)), key=cost)
         for head in (self.sequence.leave, self.sequence.own_leave, self.sequence.bias):
             head.mul_(factor)
@@ -257,7 +264,7 @@ class AutoregressivePrior:
         )
 
     def _split(self, n_rows: int, valid: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Rows to train on, and rows that tell when to stop."""
+        """Return rows to train on, and rows that determine when training ends."""
         if n_rows == 1:
             return torch.arange(1), torch.arange(1)
         if valid is None:
@@ -273,7 +280,7 @@ class AutoregressivePrior:
     def _leave_out(
         self, codes: Indices, weight: Array | None, train: Tensor, n_values: int
     ) -> None:
-        """Start at the frequencies in rows that the network is trained on, and no others."""
+        """Initialise with the frequencies in the training rows of the network only."""
         kept = train.numpy()
         counts = index_counts(codes[kept], None if weight is None else weight[kept], n_values)
         self.sequence.bias.copy_(torch.from_numpy(np.log(smoothed_frequencies(counts))))

@@ -1,4 +1,4 @@
-"""A density of real vectors that a network learns, with the methods of scikit-learn's densities."""
+"""A density of real vectors that a network learns, with methods as in scikit-learn."""
 
 import copy
 from numbers import Integral
@@ -19,7 +19,7 @@ from skae._training.trainer import Trainer, TrainingOptions, slices
 Array = NDArray[Any]
 
 NETWORK_DENSITIES = ("autoregressive", "flow")
-# Parameters of the causal network alone, and of the flow alone.
+# Parameters that only the causal network uses, and those that only the flow uses.
 CAUSAL_PARAMETERS = (
     "n_mixture",
     "mixture_kind",
@@ -32,7 +32,7 @@ CAUSAL_PARAMETERS = (
     "weight_averaging",
 )
 FLOW_PARAMETERS = ("n_transforms",)
-# Parameters of the training of networks, and which ones a density leaves unused.
+# Parameters for the training of networks, and those that a density does not use.
 _TRAINED = (
     "n_channels",
     "solver",
@@ -55,39 +55,39 @@ UNUSED_BY = {
     "flow": CAUSAL_PARAMETERS,
     "own": (*CAUSAL_PARAMETERS, *FLOW_PARAMETERS, *_TRAINED),
 }
-# Codes, of as many rows, that are scored together: always as many, so that rounding, which
-# depends on the shape of matrices, does not depend on the rows beside a row; few, so that
-# they stay in a CPU's cache.
+# Number of codes that are scored together, in batches of equal size. Rounding depends on the shape
+# of matrices, and must not depend on the other rows. Few rows stay in the cache of a CPU.
 _SCORED, _SCORED_ELSEWHERE = 2**12, 2**17
-# Standardised numbers farther out score as if they were here: float32 has their squares.
+# Standardised numbers beyond this limit are scored at the limit, whose square float32 can
+# represent.
 _FARTHEST = 1e9
 
 
 class NetworkDensity:
     """p(z) of real vectors, by a causal network or a flow.
 
-    Its methods are those of scikit-learn's densities; unlike these, `fit` goes on where it was
-    called before, and `sample` takes a generator.
+    The methods are those of scikit-learn's densities, with two differences: `fit` continues from an
+    earlier call, and `sample` takes a generator.
 
     Parameters
     ----------
     settings : dict
-        What the network is made of, as plain values: `density`, and the parameters of its kind.
+        Settings of the network as plain values: `density`, and the parameters of its kind.
     orders : ndarray of shape (n_orders, n_features)
-        In which orders the causal network reads the numbers.
+        Orders in which the causal network reads the numbers.
     options : TrainingOptions
-        How it is trained.
+        How the network is trained.
     seed : int
-        Of its weights and of its training.
+        Seed of its weights and of its training.
     center, scale : ndarray of shape (n_features,)
-        It reads (z - center) / scale.
+        The network reads (z - center) / scale.
     name : str
-        Of what is trained, for the line of `verbose`.
+        Name of the model in the progress line of `verbose`.
 
     Attributes
     ----------
     trainer : Trainer
-        What trains the network; there after the first fit.
+        Trainer of the network; it exists after the first fit.
     """
 
     trainer: Trainer
@@ -116,7 +116,7 @@ class NetworkDensity:
         listeners: tuple[tuple[str, Callback], ...] = (),
         keeps_progress: bool = False,
     ) -> Self:
-        """Learn from rows (n_samples, n_features); goes on where it was trained before."""
+        """Learn from rows (n_samples, n_features), continuing from an earlier training if any."""
         rows = self._begin(X, sample_weight)
         train, valid = self.trainer.split(len(rows))
         self.trainer.fit(
@@ -136,13 +136,13 @@ class NetworkDensity:
         return self
 
     def fork(self, options: TrainingOptions) -> "NetworkDensity":
-        """A density that goes on from this one by these options; this one stays as it is."""
+        """Return a density that continues training by these options; this one does not change."""
         new = self._alike(options)
         new.trainer = self.trainer.fork(options)
         return new
 
     def __copy__(self) -> "NetworkDensity":
-        """The same with a network of its own."""
+        """Return a copy with its own network."""
         new = self._alike(self.options)
         if "trainer" in vars(self):
             new.trainer = self.trainer.copy()
@@ -183,7 +183,7 @@ class NetworkDensity:
     # --------------------------------------------------------------------- density
 
     def score_samples(self, X: Array) -> NDArray[np.float64]:
-        """log p(z) of rows (n_samples, n_features), nats."""
+        """Return log p(z) of rows (n_samples, n_features) in nats."""
         module, device = self.trainer.module, self.trainer.device
         found = np.empty(len(X))
         n_scored, n_free = _SCORED if device.type == "cpu" else _SCORED_ELSEWHERE, len(self.center)
@@ -200,7 +200,7 @@ class NetworkDensity:
     def sample(
         self, n_samples: int, rng: np.random.RandomState, given: Array | None = None
     ) -> NDArray[np.float64]:
-        """Rows (n_samples, n_features), of which the first numbers may be given."""
+        """Draw rows (n_samples, n_features), whose first numbers may be given."""
         generator = self.trainer.generator(rng)
         more = {}
         if given is not None:
@@ -211,11 +211,11 @@ class NetworkDensity:
         return self._restored(z)
 
     def to_normal(self, X: Array) -> NDArray[np.float64]:
-        """Each number's conditional quantile as that of N(0, 1), in float64."""
+        """Return the N(0, 1) quantile of each number's conditional probability, in float64."""
         return self._through_conditionals(self._standardised(X), inverse=False)
 
     def from_normal(self, U: Array) -> NDArray[np.float64]:
-        """The inverse of `to_normal`, in float64."""
+        """Return the inverse of `to_normal`, in float64."""
         return self._restored(self._through_conditionals(U, inverse=True))
 
     def _through_conditionals(self, rows: Array, *, inverse: bool) -> NDArray[np.float64]:
@@ -228,7 +228,7 @@ class NetworkDensity:
         return found
 
     def _standardised(self, X: Array) -> NDArray[np.float64]:
-        """Of all numbers, or of the first."""
+        """Standardise all numbers, or the first ones."""
         k = X.shape[1]
         z: NDArray[np.float64] = (X - self.center[:k]) / self.scale[:k]
         return z
@@ -240,7 +240,7 @@ class NetworkDensity:
     # ----------------------------------------------------------------------- files
 
     def restore(self, state: dict[str, Any]) -> Self:
-        """Take over what a trainer saved."""
+        """Restore the saved state of a trainer."""
         self.trainer = Trainer.of_state(
             state, self._new_module(), self.options, seed=self.seed, name=self.name
         )
@@ -248,7 +248,7 @@ class NetworkDensity:
 
 
 def given_orderings(orderings: Any) -> int | tuple[tuple[int, ...], ...]:
-    """How many orderings of the codes are wanted, or which."""
+    """Return the number of orderings, or the given orderings of the codes."""
     if isinstance(orderings, Integral):
         return int(orderings)
     try:
@@ -258,29 +258,30 @@ def given_orderings(orderings: Any) -> int | tuple[tuple[int, ...], ...]:
     whole = orders.ndim == 2 and orders.size and orders.dtype.kind in "iu"
     if not whole or (np.sort(orders) != np.arange(orders.shape[1])).any():
         raise ValueError(
-            f"orderings={orderings!r} must be a number, or a list of permutations of "
-            "the codes' indices 0, 1, ..."
+            f"orderings={orderings!r} must be a positive integer, or a list of permutations of "
+            "the indices 0, 1, ... of the codes."
         )
     return tuple(tuple(order) for order in orders.tolist())
 
 
 def is_one_ordering(given: int | tuple[tuple[int, ...], ...]) -> bool:
-    """Whether the numbers are read in one order alone."""
+    """Return whether the numbers are read in a single order."""
     return given == 1 or (isinstance(given, tuple) and len(given) == 1)
 
 
 def orders_of(
     wanted: int | tuple[tuple[int, ...], ...], varies: NDArray[np.bool_], n_free: int, seed: int
 ) -> NDArray[np.int64]:
-    """Permutations of the real numbers that codes are read as, (n_orders, n_free)."""
+    """Return permutations of the real numbers that represent codes, (n_orders, n_free)."""
     if not isinstance(wanted, int):
         if len(wanted[0]) != len(varies):
             raise ValueError(
-                f"orderings are permutations of {len(wanted[0])} codes; there are {len(varies)}."
+                f"orderings must be permutations of {len(varies)} codes; given permutations of "
+                f"{len(wanted[0])}."
             )
         number = np.cumsum(varies) - 1
         orders = [[number[code] for code in order if varies[code]] for order in wanted]
-        # The last code of a simplex is what the others leave over.
+        # The last code of a simplex follows from the others.
         return np.array([[code for code in order if code < n_free] for order in orders])
     rng = np.random.RandomState(seed)
     first = [np.arange(n_free), np.arange(n_free)[::-1]][:wanted]
@@ -288,19 +289,20 @@ def orders_of(
 
 
 def check_all_used(estimator: Any, defaults: dict[str, Any]) -> None:
-    """Raise for parameters of an estimator that are set, and say nothing to its density."""
+    """Raise for parameters of an estimator that are set, but not used by its density."""
     kind = estimator.density if isinstance(estimator.density, str) else "own"
     unused = [n for n in UNUSED_BY[kind] if not _is_default(getattr(estimator, n), defaults[n])]
     if unused:
         given = ", ".join(f"{name}={getattr(estimator, name)!r}" for name in unused)
         remedy = " Set parameters of the density itself." if kind == "own" else ""
         raise ValueError(
-            f"density={estimator.density!r} does not use {given}; leave the defaults.{remedy}"
+            f"density={estimator.density!r} does not use {given}; leave them at their defaults."
+            f"{remedy}"
         )
 
 
 def _is_default(value: Any, default: Any) -> bool:
-    """Also by its value, and an empty list for None."""
+    """Return whether a parameter equals its default; an empty list equals None."""
     if isinstance(value, np.floating):
         return bool(value == default)
     if default is None and isinstance(value, list | tuple):
@@ -309,7 +311,7 @@ def _is_default(value: Any, default: Any) -> bool:
 
 
 def plain(value: Any) -> Any:
-    """Arrays and lists as tuples, which compare by what they hold."""
+    """Convert arrays and lists to tuples, which can be compared."""
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
     return tuple(map(plain, value)) if isinstance(value, list | tuple) else value

@@ -1,4 +1,4 @@
-"""What a density of codes is made by, as plain values, and what of it training cannot change."""
+"""Settings of a density of codes as plain values, and those that training cannot change."""
 
 from typing import Any
 
@@ -12,12 +12,12 @@ from skae._densities.network_sizes import sizes_for
 from skae._densities.wrapped_estimators import fingerprint
 from skae._modules.architecture import layer_sizes
 
-# Sizes of all densities, whatever the number of rows, of version 0.1.0.
+# Default sizes in version 0.1.0, which did not depend on the number of rows.
 _EARLIER_DEFAULTS = {"n_mixture": 30, "n_channels": 64, "max_iter": 50}
 
 
 def check_density(density: Any) -> None:
-    """Raise for what is neither the name of a density nor an estimator that is one."""
+    """Raise unless this is the name of a density or an estimator that can be used as one."""
     if isinstance(density, str):
         wrong = density not in NETWORK_DENSITIES
     else:
@@ -34,10 +34,10 @@ def check_density(density: Any) -> None:
 def settings_of(
     estimator: Any, n_rows: int | None, before: dict[str, Any] | None
 ) -> dict[str, Any]:
-    """What a LatentDensityEstimator is made by, as plain values.
+    """Return the settings of a LatentDensityEstimator as plain values.
 
-    Sizes that are left open are those of `before`, where training goes on, else those for
-    so many rows; None in a stream.
+    Sizes that are None are those of `before` if training continues, and otherwise the defaults for
+    this number of rows; None rows mean a stream.
     """
     settings = {
         **fingerprints(estimator),
@@ -73,7 +73,7 @@ def settings_of(
 
 
 def fingerprints(estimator: Any) -> dict[str, str | None]:
-    """Of the estimators that it wraps; those that go on themselves may change."""
+    """Return fingerprints of the wrapped estimators; those that can continue training are None."""
     wrapped = {"autoencoder": estimator.autoencoder}
     if not isinstance(estimator.density, str):
         wrapped["own"] = estimator.density
@@ -84,21 +84,23 @@ def fingerprints(estimator: Any) -> dict[str, str | None]:
 
 
 def check_unchanged(estimator: Any, settings: dict[str, Any], before: dict[str, Any]) -> None:
-    """Raise if a parameter is another one than training went on with so far."""
+    """Raise if a parameter differs from the one with which training began."""
     changed = [name for name in settings if settings[name] != before.get(name)]
     if not changed:
         return
     name = "density" if changed[0] == "own" else changed[0]
     was = "" if name in ("autoencoder", "density") else f": it was {before[name]!r}"
     raise ValueError(
-        f"{name}={getattr(estimator, name)!r} cannot change while training goes on{was}. Fit "
-        "anew, with warm_start=False."
+        f"{name}={getattr(estimator, name)!r} cannot change while training continues{was}. Fit "
+        "anew with warm_start=False."
     )
 
 
 def without_unused_defaults(state: dict[str, Any]) -> dict[str, Any]:
-    """The state of a model of version 0.1.0 whose unused sizes are left open, as today: the
-    defaults of then would be taken for values that are set."""
+    """Return the state of a model of version 0.1.0 with unused sizes set to None.
+
+    Otherwise, the defaults of that version would be taken for values that the user has set.
+    """
     kind = state["density"] if isinstance(state["density"], str) else "own"
     open_ones = {
         name: None

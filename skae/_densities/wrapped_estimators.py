@@ -1,4 +1,4 @@
-"""Estimators that another one holds: checked, sized, seeded, fitted and called."""
+"""Estimators that are parameters of another: checks, sizes, seeds, fits and calls."""
 
 import copy
 import warnings
@@ -20,22 +20,22 @@ from skae._utils.interrupts import inside_another_fit
 
 Array = NDArray[Any]
 
-# Codes whose squares, summed, are still finite in float64.
+# Largest code for which the sum of squares is finite in float64.
 _LARGEST = 1e145
 
 
 def check_autoencoder(autoencoder: Any) -> None:
-    """Raise for what cannot encode and decode."""
+    """Raise for values that cannot encode and decode."""
     needed = ("fit", "transform", "inverse_transform")
     missing = [name for name in needed if not hasattr(autoencoder, name)]
     if isinstance(autoencoder, type) or missing:
         raise ValueError(
             f"autoencoder={autoencoder!r} must be an estimator with fit, transform and "
-            f"inverse_transform{'; it is a class' if isinstance(autoencoder, type) else ''}."
+            f"inverse_transform{'; given a class' if isinstance(autoencoder, type) else ''}."
         )
     if getattr(unwrapped(autoencoder), "fit_inverse_transform", True) is False:
         raise ValueError(
-            f"autoencoder={autoencoder!r} cannot decode: set its fit_inverse_transform=True."
+            f"autoencoder={autoencoder!r} cannot decode. Set its fit_inverse_transform=True."
         )
 
 
@@ -44,7 +44,7 @@ def unwrapped(autoencoder: Any) -> Any:
 
 
 def seeded(estimator: Any, rng: np.random.RandomState) -> Any:
-    """The estimator with a seed wherever it has none."""
+    """Return the estimator with a seed for every random_state that is None."""
     if isinstance(estimator, FrozenEstimator):
         return estimator
     params = estimator.get_params(deep=True)
@@ -57,18 +57,21 @@ def seeded(estimator: Any, rng: np.random.RandomState) -> Any:
 
 
 def size_parameter(autoencoder: Any) -> str:
-    """The parameter of a autoencoder, or of the last step that has one, that is its latent size."""
+    """Return the name of the parameter that sets the number of codes of an autoencoder.
+
+    For a pipeline, it belongs to the last step that has one.
+    """
     found = _size_parameter(autoencoder)
     if found is None:
         raise ValueError(
-            f"n_components was given, but autoencoder={autoencoder!r} has no such parameter. Set "
+            f"n_components was set, but autoencoder={autoencoder!r} has no such parameter. Set "
             "n_components=None."
         )
     return found
 
 
 def _size_parameter(autoencoder: Any) -> str | None:
-    if not hasattr(autoencoder, "get_params"):  # a step that is passed through
+    if not hasattr(autoencoder, "get_params"):  # a step may be "passthrough" or None
         return None
     if "n_components" in autoencoder.get_params(deep=False):
         return "n_components"
@@ -80,7 +83,7 @@ def _size_parameter(autoencoder: Any) -> str | None:
 
 
 def wants_targets(autoencoder: Any) -> bool:
-    """Whether it is not fitted without y, as PLSRegression."""
+    """Return whether an estimator needs y to be fitted, as PLSRegression does."""
     if not hasattr(autoencoder, "fit") or isinstance(autoencoder, FrozenEstimator):
         return False
     if hasattr(autoencoder, "steps"):
@@ -92,8 +95,11 @@ def wants_targets(autoencoder: Any) -> bool:
 
 @contextmanager
 def wrapped_fit(seed: int) -> Iterator[None]:
-    """In the block another estimator is fitted: it validates its own parameters, which
-    scikit-learn would leave out there, reads seeded global generators, and is never cut short."""
+    """Context in which another estimator is fitted.
+
+    The estimator validates its own parameters, which scikit-learn would skip here. It reads seeded
+    global generators, and its training is not interrupted without an error.
+    """
     with (
         config_context(skip_parameter_validation=False),
         inside_another_fit(),
@@ -105,7 +111,7 @@ def wrapped_fit(seed: int) -> Iterator[None]:
 def fit_autoencoder(
     autoencoder: Any, X: Array, y: Any, sample_weight: Array | None, streaming: bool
 ) -> None:
-    """Fit an autoencoder, or go on with it in a stream; with weights, if it takes some."""
+    """Fit an autoencoder, or continue in a stream; weights are passed if it accepts them."""
     fit = autoencoder.partial_fit if streaming else autoencoder.fit
     arguments = (X,) if y is None else (X, y)
     if sample_weight is None:
@@ -114,9 +120,11 @@ def fit_autoencoder(
         fit(*arguments, sample_weight=sample_weight)
     else:
         warnings.warn(
-            f"sample_weight was given, but autoencoder={autoencoder!r} takes no weights: it was "
-            "fitted without, and only the density of its codes counts them. LinearAE, which is "
-            "PCA, takes weights; or fit the autoencoder before, and put it into FrozenEstimator.",
+            f"sample_weight was given, but autoencoder={autoencoder!r} does not support weights. "
+            "It "
+            "was fitted without weights; only the density of its codes uses them. LinearAE, which "
+            "is PCA, supports weights. Or fit the autoencoder before, and put it into "
+            "FrozenEstimator.",
             UserWarning,
             stacklevel=2,
         )
@@ -124,21 +132,21 @@ def fit_autoencoder(
 
 
 def takes_weights(fit: Any) -> bool:
-    """Whether a method has a parameter sample_weight."""
+    """Return whether a method has a parameter sample_weight."""
     return "sample_weight" in signature(fit).parameters
 
 
 def check_codes(autoencoder: Any, codes: Array) -> None:
-    """Raise for codes that have no density."""
+    """Raise for codes that cannot have a density."""
     if codes.dtype.kind in "iub":
         raise ValueError(
-            f"autoencoder={autoencoder!r} has integer codes, which have no density. VQVAE has a "
-            "prior of its own: see its parameter prior, and its sample."
+            f"autoencoder={autoencoder!r} has integer codes, which have no density. VQVAE has its "
+            "own prior: see its parameter prior, and its method sample."
         )
     if codes.ndim != 2 or codes.dtype.kind != "f" or not np.isfinite(codes).all():
         raise ValueError(
-            f"autoencoder={autoencoder!r} gave codes of shape {codes.shape} and type "
-            f"{codes.dtype}; expected finite real numbers, a row for each row of X. Rescale X if "
+            f"autoencoder={autoencoder!r} returned codes of shape {codes.shape} and type "
+            f"{codes.dtype}; expected finite floats, one row for each row of X. Rescale X if "
             "they overflow."
         )
     size = max(float(codes.max()), -float(codes.min()))
@@ -149,39 +157,40 @@ def check_codes(autoencoder: Any, codes: Array) -> None:
             else f"codes of autoencoder={autoencoder!r}"
         )
         raise ValueError(
-            f"The values of {whose} up to {size:g} are too large to square. Rescale X."
+            f"The values of {whose} up to {size:g} are too large: their squares must be finite in "
+            "float64. Rescale X."
         )
 
 
 def check_names(autoencoder: Any, names: Any) -> None:
-    """Raise if a fitted autoencoder knows columns by other names than those of X."""
+    """Raise if an autoencoder was fitted with other column names than those of X."""
     known = getattr(autoencoder, "feature_names_in_", None)
     if known is not None and names is not None and list(known) != list(names):
         raise ValueError(
-            f"The columns of X are {list(names)}, but autoencoder={autoencoder!r} was fitted on "
-            f"{list(known)}."
+            f"The columns of X are {list(names)}, but autoencoder={autoencoder!r} was fitted "
+            f"with the columns {list(known)}."
         )
 
 
 def fingerprint(value: Any) -> str | None:
-    """What tells parameters that are estimators apart: their types, parameters, what they know."""
+    """Return a hash of estimators: of their types, parameters and fitted attributes."""
     return None if value is None else joblib.hash(value)
 
 
 def call_quietly(method: Any, X: Array) -> Any:
-    """Call what may have been fitted on columns with names, which X has no more."""
+    """Call a method of an estimator that may have been fitted with column names; X has none."""
     with warnings.catch_warnings(), preserve_global_rngs():
         warnings.filterwarnings("ignore", "X does not have valid feature names", UserWarning)
         return method(X)
 
 
 def check_takes_weights(density: Any, sample_weight: Array | None) -> None:
-    """Raise where weights are given to a density that is fitted, and takes none."""
+    """Raise if weights are given for a density that does not support them, unless it is frozen."""
     frozen = isinstance(density, FrozenEstimator)
     if sample_weight is not None and not frozen and not takes_weights(density.fit):
         raise ValueError(
-            f"sample_weight was given, but density={density!r} takes no weights; "
-            "KernelDensity, 'autoregressive' and 'flow' do."
+            f"sample_weight was given, but density={density!r} does not support weights; "
+            "KernelDensity, 'autoregressive' and 'flow' support them."
         )
 
 
@@ -193,7 +202,7 @@ def fitted_density(
     rng: np.random.RandomState,
     seed: int,
 ) -> Any:
-    """A density of scikit-learn's, fitted to rows; goes on from the one before if it does."""
+    """Fit a density of scikit-learn to rows, or continue with the previous one if it can."""
     if before is not None and getattr(density, "warm_start", False):
         fitted = copy.deepcopy(before)
     else:

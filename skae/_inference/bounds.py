@@ -1,9 +1,9 @@
-"""log p(x) = log of the integral of p(z) p(x|z), for models that encode a row as a point.
+"""log p(x), the log of the integral of p(z) p(x|z), for models whose codes are points.
 
-A point autoencoder has no q(z|x) to draw from. Around the code f(x) of a row there is one:
-N(f(x), tau² diag(s²)), with the standard deviations s of codes and one tau for all rows,
-which is chosen where the bound on training rows is about best. Whatever tau is, the importance-
-weighted bound holds (Burda et al. 2016); it is tighter the more draws there are.
+An autoencoder with point codes has no q(z|x) to draw from. The draws come from a Gaussian around
+the code f(x) of a row, N(f(x), tau² diag(s²)), where s are the standard deviations of the codes.
+The single tau for all rows is chosen to make the bound on training rows as high as possible. The
+importance-weighted bound holds for every tau (Burda et al. 2016), and is tighter with more draws.
 
 References
 ----------
@@ -31,10 +31,10 @@ _HALF_LOG_2PI = 0.5 * log(2 * pi)
 
 
 class Proposal(NamedTuple):
-    """N(f(x), tau² diag(std²)); codes of std 0 stay where they are.
+    """The proposal N(f(x), tau² diag(std²)); codes with std 0 are not moved.
 
-    Of codes that have bounds, it is one of the real numbers that they are read as: `to_real`
-    and `from_real` are the map and its inverse.
+    For codes that have bounds, the proposal is a distribution of the real numbers that represent
+    them: `to_real` and `from_real` are the map and its inverse.
     """
 
     std: NDArray[np.float64]
@@ -44,14 +44,14 @@ class Proposal(NamedTuple):
 
 
 class RowLikelihood:
-    """p(x|z) of a model whose network explains rows.
+    """p(x|z) of a model with a trained network.
 
     Parameters
     ----------
     model : estimator
-        One whose module has `encode`, `log_px` and `log_units`.
+        Estimator whose module has `encode`, `log_px` and `log_units`.
     n_codes : int, default=None
-        Of the first codes alone, where not of all.
+        Number of leading codes to use; None means all codes.
     """
 
     def __init__(self, model: Any, n_codes: int | None = None) -> None:
@@ -64,7 +64,7 @@ class RowLikelihood:
 
     @property
     def seed(self) -> int:
-        """Of the draws."""
+        """The seed of the draws."""
         return int(self.model._seed + 3)
 
     def check_range(self, X: NDArray[Any]) -> None:
@@ -72,17 +72,19 @@ class RowLikelihood:
         self.model._check_range(X)
 
     def dataset(self, X: NDArray[Any]) -> Dataset:
-        """Rows as the network reads them."""
+        """Return rows as a data set of the network."""
         rows: Dataset = self.model._dataset(Data(X))
         return rows
 
     def inference(self, n_passes: int) -> Any:
-        """No gradients, no noise; for so many passes of rows, in all."""
+        """Return the context for evaluation, with threads for this number of passes of rows."""
         return self.model._trainer.inference(n_passes)
 
     def center(self, batch: Batch, proposal: Proposal) -> Tensor:
-        """Where the proposals of rows are: at the point that each is encoded as, or the mean of
-        its q(z|x), or at the real numbers that this is read as."""
+        """Return the means of the proposals of rows.
+
+        They are the codes, or the means of q(z|x), or the real numbers that represent these.
+        """
         code = self.module.encode(batch.x)
         code = code.mean if isinstance(code, DiagonalGaussian) else code
         code = code[:, : self.n_codes]
@@ -96,10 +98,10 @@ def bounds(
     proposal: Proposal,
     n_draws: int,
 ) -> NDArray[np.float32]:
-    """log 1/K sum_k p(x|z_k) p(z_k) / q(z_k|x) of rows, nats.
+    """Return log 1/K sum_k p(x|z_k) p(z_k) / q(z_k|x) of rows, in nats.
 
-    `explains` encodes and decodes by a network; log_prior is of codes (n, n_draws, k), as a
-    density of those that vary; or of the real numbers that the proposal is one of.
+    `explains` encodes and decodes. `log_prior` computes the log density of codes (n, n_draws, k)
+    that vary, or of the real numbers that the proposal draws.
     """
     module, rows = explains.module, explains.dataset(X)
     draws = RowDraws(n_draws, len(proposal.std), explains.seed, rows.device)
@@ -124,7 +126,7 @@ def bounds(
 
 
 def on_arrays(function: Callable[[NDArray[Any]], NDArray[Any]], rowwise: bool = True) -> Map:
-    """A function of arrays (n, k) as one of tensors (..., k)."""
+    """Convert a function of arrays (n, k) to a function of tensors (..., k)."""
 
     def of_tensors(z: Tensor) -> Tensor:
         found = torch.from_numpy(function(z.flatten(0, -2).cpu().numpy())).float().to(z.device)

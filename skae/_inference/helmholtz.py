@@ -1,11 +1,11 @@
-"""Expectations over the states of a fitted HelmholtzMachine: by draws, and by enumeration.
+"""Expectations over the states of a fitted HelmholtzMachine, by draws and by enumeration.
 
-Rows come in pieces and draws in blocks; what grows with the number of draws are the sets of
-numbers that they are made of. Nothing here takes gradients.
+Rows are processed in pieces and draws in blocks. Only the random numbers from which draws are made
+grow with the number of draws. No gradients are computed.
 
-Draws belong to their rows: a unit is 1 where its number lies below its probability, and
-a probability that changed by rounding, because other rows stand beside its own, could turn
-it. So states are drawn in float64, where that has no chance to happen.
+The draws of a row must not depend on other rows. A unit is 1 if its random number is below its
+probability, so that a rounding error that depends on the other rows could change it. States are
+therefore drawn in float64, where such a change is practically impossible.
 """
 
 import copy
@@ -27,19 +27,19 @@ from skae._nn.likelihoods import Likelihood, WithNoise
 from skae._nn.mixed import Mixed
 from skae._training.data import Batch, Dataset, chunks
 
-# As many units have a million states.
+# Largest number of units for enumeration: they have a million states.
 MAX_UNITS = 20
-# Numbers that are held at once, of a block of states and its rows.
+# Number of values in memory at once for a block of states and rows.
 _AT_ONCE = 2**21
 
 
 def entropy(logit: Tensor) -> Tensor:
-    """Of Bernoulli units with these logits, summed over the last axis; nats."""
+    """Return the entropy of Bernoulli units with these logits, summed over the last axis; nats."""
     return (softplus(logit) - logit * torch.sigmoid(logit)).sum(-1)
 
 
 def wide_type(device: torch.device) -> torch.dtype:
-    """The widest float of a device."""
+    """Return the widest float type of a device."""
     return torch.float32 if device.type == "mps" else torch.float64
 
 
@@ -49,7 +49,7 @@ def wide_type(device: torch.device) -> torch.dtype:
 def _recognised(
     module: HelmholtzModule, rows: Dataset, draws: RowDraws
 ) -> Iterator[tuple[slice, Batch, Iterator[tuple[Recognised, list[Tensor]]]]]:
-    """Of pieces of rows, blocks of their own draws; states also in the module's precision."""
+    """Yield pieces of rows with blocks of draws; states are also given in the module's type."""
     wide = draws.turns.dtype
     up: nn.ModuleList = copy.deepcopy(module.up).to(wide)
 
@@ -71,7 +71,7 @@ def _log_p(module: HelmholtzModule, batch: Batch, states: list[Tensor]) -> list[
 def importance_bounds(
     module: HelmholtzModule, rows: Dataset, draws: RowDraws
 ) -> NDArray[np.float32]:
-    """log 1/K sum_k p(x, h_k) / q(h_k|x) of every row, nats in the units of the data."""
+    """Return log 1/K sum_k p(x, h_k) / q(h_k|x) of every row, in nats and data units."""
     bounds = np.empty(len(rows), dtype=np.float32)
     for part, batch, some in _recognised(module, rows, draws):
         so_far = torch.full((len(batch.y),), -torch.inf, device=rows.device)
@@ -83,7 +83,7 @@ def importance_bounds(
 
 
 def column_scores(module: HelmholtzModule, rows: Dataset, draws: RowDraws) -> NDArray[np.float32]:
-    """E[log p(x_j|h)|x] of every column j, a mean by importance weights; nats, in data units."""
+    """Return E[log p(x_j|h)|x] of every column j by importance weights, in data units."""
     width = rows.data.X.shape[1]
     scores = np.empty((len(rows), width), dtype=np.float32)
     for part, batch, some in _recognised(module, rows, draws):
@@ -98,9 +98,9 @@ def column_scores(module: HelmholtzModule, rows: Dataset, draws: RowDraws) -> ND
 
 
 def drawn_terms(module: HelmholtzModule, rows: Dataset, draws: RowDraws) -> NDArray[np.float32]:
-    """E_q[-log p(x, h)] and the entropy of q(h|x), (n_rows, 2).
+    """Return E_q[-log p(x, h)] and the entropy of q(h|x), (n_rows, 2).
 
-    Of the entropies, and of log p(h_L), the expectation is taken given the layer below.
+    The entropies, and log p(h_L), are replaced by their expectations given the layer below.
     """
     terms = np.empty((len(rows), 2), dtype=np.float32)
     for part, batch, some in _recognised(module, rows, draws):
@@ -121,9 +121,9 @@ def drawn_terms(module: HelmholtzModule, rows: Dataset, draws: RowDraws) -> NDAr
 def drawn(
     module: HelmholtzModule, rows: Dataset, n_draws: int, generator: torch.Generator
 ) -> Iterator[tuple[Batch, Tensor, Tensor]]:
-    """Of every piece: outputs at draws of its own, (n, n_draws, n_features), and their weights.
+    """Yield for every piece of rows outputs (n, n_draws, n_features) at new draws, and weights.
 
-    Shares are equal, or importance weights where training takes them.
+    The weights are equal, or importance weights if training uses them.
     """
     architecture = module.architecture
     for _, batch in pieces(rows, n_draws, architecture):
@@ -142,21 +142,21 @@ def drawn(
 
 
 def all_states(n_units: int) -> Tensor:
-    """All states of binary units, (2 ** n_units, n_units), float64."""
+    """Return all states of binary units, (2 ** n_units, n_units), float64."""
     numbers = torch.arange(2**n_units)[:, None]
     return (numbers >> torch.arange(n_units) & 1).double()
 
 
 def log_masses(states: Tensor, logits: Tensor) -> Tensor:
-    """log p of every state given every row of logits, (n_logits, n_states)."""
+    """Return log p of every state given every row of logits, (n_logits, n_states)."""
     return logits @ states.T - softplus(logits).sum(1, keepdim=True)
 
 
 class Enumeration:
-    """A machine of few units, of which every state is looked at; float64, on the CPU.
+    """A machine with few units, whose states are all enumerated; float64, on the CPU.
 
-    Only pairs of states of neighbouring layers meet: what the layers above h_1 add is a number
-    for each state of h_1, whatever the row.
+    Only pairs of states of adjacent layers are combined: the layers above h_1 contribute one number
+    for each state of h_1, which does not depend on the row.
     """
 
     def __init__(self, module: HelmholtzModule) -> None:
@@ -176,7 +176,7 @@ class Enumeration:
         self.log_marginal, self.energy, self.entropy = log_marginal, energy, entropies
 
     def log_likelihoods(self, rows: Dataset) -> NDArray[np.float64]:
-        """log p(x) of every row, nats in the units of the data."""
+        """Return log p(x) of every row, in nats in the units of the data."""
         found = torch.full((len(rows),), -torch.inf, dtype=torch.float64)
         for block, part, batch, log_px in self._pairs(rows):
             log_joint = log_px + self.log_marginal[block]
@@ -186,7 +186,7 @@ class Enumeration:
         return found.numpy()
 
     def terms(self, rows: Dataset) -> NDArray[np.float64]:
-        """E_q[-log p(x, h)] and the entropy of q(h|x), (n_rows, 2)."""
+        """Return E_q[-log p(x, h)] and the entropy of q(h|x), (n_rows, 2)."""
         found = torch.zeros((len(rows), 2), dtype=torch.float64)
         for block, part, batch, log_px in self._pairs(rows):
             logit = self.module.up[0](batch.x)
@@ -199,7 +199,7 @@ class Enumeration:
         return found.numpy()
 
     def _pairs(self, rows: Dataset) -> Iterator[tuple[slice, slice, Batch, Tensor]]:
-        """Blocks of states of h_1 and pieces of rows, with log p(x|h_1) of each pair."""
+        """Yield blocks of states of h_1 and pieces of rows, with log p(x|h_1) of each pair."""
         n_states = len(self.states[0])
         size = min(n_states, max(1, _AT_ONCE // self.module.architecture.n_features))
         for start in range(0, n_states, size):
@@ -210,7 +210,7 @@ class Enumeration:
                 yield block, part, batch, log_px(batch)
 
     def _log_px(self, output: Tensor) -> Callable[[Batch], Tensor]:
-        """log p(x|h_1) of the rows of a batch given outputs, (n_rows, n_outputs), by products."""
+        """Return a function for log p(x|h_1) of a batch, (n_rows, n_outputs), by products."""
         likelihood = self.module.likelihood
         if isinstance(likelihood, Mixed):
             return lambda batch: _row_by_row(likelihood, batch, output)
@@ -229,7 +229,7 @@ class Enumeration:
 
 
 def _row_by_row(likelihood: Likelihood, batch: Batch, output: Tensor) -> Tensor:
-    """log p(x|h_1) where there is no product for it: all values of few rows at once."""
+    """Return log p(x|h_1) without matrix products: all values of few rows at once."""
     found = []
     for part in chunks(len(batch.y), 8 * output.numel()):
         y, seen = batch.y[part, None], None if batch.seen is None else batch.seen[part, None]
@@ -238,6 +238,6 @@ def _row_by_row(likelihood: Likelihood, batch: Batch, output: Tensor) -> Tensor:
 
 
 def _seen(batch: Batch, power: int) -> Tensor:
-    """Powers of the values that were seen, of others zero."""
+    """Return powers of the observed values; missing values are zero."""
     values = batch.y**power
     return values if batch.seen is None else values * batch.seen

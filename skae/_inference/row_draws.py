@@ -1,4 +1,4 @@
-"""Draws of codes that belong to their rows, and how many rows and draws are held at once."""
+"""Draws of codes that depend only on the row, and the sizes of pieces of rows and draws."""
 
 from collections.abc import Iterator
 from math import pi
@@ -11,28 +11,29 @@ from skae._modules.architecture import Architecture
 from skae._nn.gaussian_latents import DiagonalGaussian, entropy
 from skae._training.data import Batch, Dataset
 
-# How many numbers the widest layer may hold at once: on a CPU what its cache holds, too.
+# Number of values of the widest layer in memory at once; on a CPU they fit into its cache.
 VALUES, _ELSEWHERE = 2**19, 2**24
-# Sets of draws that those of each row are mixed of, and the radians by which a weight turns
-# when a code moves by a standard deviation of N(0, I).
+# Number of sets of draws that are mixed for each row, and the change of a weight's angle in radians
+# when a code changes by a standard deviation of N(0, I).
 _SETS, _TURNS = 32, 3.0
-# Rows that go through the encoder at once.
+# Number of rows that are encoded at once.
 _MOST_ROWS = 2048
 
 
 def log_q(q: DiagonalGaussian, draws: Tensor) -> Tensor:
-    """log q(z|x) at z = mean + std * draw, (n, n_draws)."""
+    """Return log q(z|x) at z = mean + std * draw, (n, n_draws)."""
     at_mean = (entropy(q.log_var) - 0.5).sum(-1)  # minus log q(mean|x)
     return -0.5 * draws.square().sum(-1) - at_mean[:, None]
 
 
 class RowDraws:
-    """N(0, I) draws that depend on nothing but the row: repeatable, and others for other rows.
+    """Draws from N(0, I) that depend only on the row, so that they are repeatable.
 
-    Draws shared by all rows would give all scores the same error, which no number of rows
-    averages out. So there are M sets of draws e_m, and each row has its own mixture of
-    them, sum_m w_m(x) e_m with a weight vector of length one, which is N(0, I) again. The
-    weights are smooth in x, so that rows that differ by rounding have draws that do.
+    If all rows shared the same draws, all scores would have the same error, which the mean over
+    rows would keep. Therefore there are M sets of draws e_m, and each row has its own mixture of
+    them, sum_m w_m(x) e_m. The weight vector has length one, so that the mixture is N(0, I), too.
+    The weights are smooth in x, so that rows that differ by rounding have draws that differ by
+    rounding.
     """
 
     def __init__(
@@ -55,14 +56,14 @@ class RowDraws:
         return self.sets.shape[1]
 
     def of(self, read: Tensor, block: slice) -> Tensor:
-        """A block of the draws of rows that read so, (n, n_draws, n_components)."""
+        """Return a block of the draws of these rows, (n, n_draws, n_components)."""
         weight = normalize((read @ self.turns + self.start).cos(), dim=1)
         sets = self.sets[:, block].to(weight.dtype)
         return (weight @ sets.flatten(1)).unflatten(1, sets.shape[1:])
 
 
 def _codes_at_once(architecture: Architecture, device: torch.device) -> int:
-    """How many codes may be decoded at once."""
+    """Return the number of codes that may be decoded at once."""
     values = VALUES if device.type == "cpu" else _ELSEWHERE
     return max(1, values // architecture.widest())
 
@@ -70,7 +71,7 @@ def _codes_at_once(architecture: Architecture, device: torch.device) -> int:
 def pieces(
     rows: Dataset, n_draws: int, architecture: Architecture
 ) -> Iterator[tuple[slice, Batch]]:
-    """Rows in pieces, few enough to decode many draws for each."""
+    """Yield pieces of rows that are small enough to decode many draws for each row."""
     step = max(1, min(_MOST_ROWS, _codes_at_once(architecture, rows.device) // n_draws))
     for start in range(0, len(rows), step):
         part = slice(start, min(start + step, len(rows)))
@@ -78,6 +79,6 @@ def pieces(
 
 
 def blocks(n_draws: int, architecture: Architecture, device: torch.device) -> list[slice]:
-    """The draws in blocks, few enough to decode them for one row."""
+    """Return blocks of draws that are small enough to decode them for one row."""
     block = _codes_at_once(architecture, device)
     return [slice(start, min(start + block, n_draws)) for start in range(0, n_draws, block)]

@@ -1,4 +1,4 @@
-"""Columns that a trained network reconstructs worse than their mean would."""
+"""Detection of columns that a trained network reconstructs worse than their mean."""
 
 from typing import NamedTuple
 
@@ -11,25 +11,26 @@ from skae._modules.likelihood import LikelihoodModule
 from skae._nn.likelihoods import Laplace
 from skae._training.data import Batch, Dataset
 
-# Rows that are looked at, evenly spaced over all; fewer of many columns.
+# Largest number of rows that are checked, evenly spaced over all; fewer if there are many columns.
 _ROWS, _VALUES = 2048, 2**22
-# How many times its variance the residual of a column is, at least, and by how many standard errors
-# it is larger. A code that says nothing of a column leaves 1; what is looked at are some rows, and
-# the last steps leave columns of little weight at up to 1.3 in fits that are fine (digits).
+# Smallest ratio of a column's residual to its variance, and the number of standard errors by which
+# the residual must be larger. The ratio is 1 if the codes contain no information on a column. It is
+# up to 1.3 for columns of little weight in good fits, because only some rows are checked, and
+# because of the noise of the last steps (digits).
 _LIMIT, _ERRORS = 1.5, 3.0
-# A column that is another value than usual in less than a hundredth of the rows has a kurtosis
-# above this: mean and variance are no summary of it, such as of pixels at the border of an image.
+# A column that deviates from its usual value in less than a hundredth of the rows has a larger
+# kurtosis. Mean and variance do not describe it; pixels at the border of an image are an example.
 _RARE = 100.0
-# The variance of a column beside the mean one, below which it is no wonder.
+# A column whose variance is below this fraction of the mean variance has little weight in the loss.
 _LITTLE = 0.01
-# The standard deviation of a column that only rounding moves, in units of that.
+# A column is not checked if its standard deviation is below this multiple of the rounding error.
 _ROUNDING = 10.0
 
 
 class Unexplained(NamedTuple):
-    """Of every column: residual and variance, and whether the residual is clearly the larger.
+    """Residual and variance of every column, and whether the residual is clearly larger.
 
-    Both are means of squares over seen values, in the decoder's units.
+    Both are means of squares over observed values, in the units of the decoder.
     """
 
     residual: NDArray[np.float64]
@@ -38,7 +39,7 @@ class Unexplained(NamedTuple):
 
     @property
     def share(self) -> NDArray[np.float64]:
-        """What is left of each variance; 0 of columns that do not vary."""
+        """The residual of each column as a fraction of its variance; 0 for constant columns."""
         return self.residual / np.where(self.variance > 0, self.variance, np.inf)
 
 
@@ -56,8 +57,8 @@ def unexplained(module: LikelihoodModule, rows: Dataset) -> Unexplained:
         total += (weight * y).sum(0)
     count = count.clamp(min=1e-300)
     mean = total / count
-    # Weighted sums of squared deviations, of their squares, of squared residuals; of the difference
-    # of the two squares by squared weights, for its standard error.
+    # Weighted sums of squared deviations, of their squares, and of squared residuals; and sums with
+    # squared weights of the difference of the two squares, for its standard error.
     sums = torch.zeros((6, n_features), dtype=torch.float64)
     for part in parts:
         batch = rows.batch(part)
@@ -79,8 +80,8 @@ def unexplained(module: LikelihoodModule, rows: Dataset) -> Unexplained:
     error = (sums[5] - 2 * more * sums[4] + more.square() * sums[3]).clamp(min=0).sqrt() / count
     varies = variance.sqrt() > _ROUNDING * _rounding(module, rows, mean)
     usual = fourth <= _RARE * variance.square()
-    # The best constant for absolute errors is the median, within one standard deviation of the
-    # mean: with it the residual may be twice the variance.
+    # The best constant for absolute errors is the median, which is within one standard deviation of
+    # the mean. Its squared error may be twice the variance.
     columns = module.architecture.columns
     if columns is None:
         absolute = torch.tensor(isinstance(module.likelihood, Laplace))
@@ -88,7 +89,7 @@ def unexplained(module: LikelihoodModule, rows: Dataset) -> Unexplained:
         absolute = columns.among(("laplace",))
     limit = _LIMIT * (1.0 + absolute)
     worse = varies & usual & (residual > limit * variance) & (more > _ERRORS * error)
-    if columns is not None:  # of a category all levels together
+    if columns is not None:  # all levels of a category together
         worse = columns.total(worse.double()) > 0
         residual, variance = columns.total(residual), columns.total(variance)
         worse &= residual > columns.first(limit) * variance
@@ -96,14 +97,14 @@ def unexplained(module: LikelihoodModule, rows: Dataset) -> Unexplained:
 
 
 def _values(batch: Batch) -> tuple[Tensor, Tensor]:
-    """Rows, and how much each value counts, float64 on the CPU."""
+    """Return rows and the weight of each value, as float64 on the CPU."""
     y = batch.y.cpu().double()
     weight = y.new_ones((len(y), 1)) if batch.weight is None else batch.weight.cpu()[:, None]
     return y, weight.double() if batch.seen is None else weight * batch.seen.cpu().double()
 
 
 def _rounding(module: LikelihoodModule, rows: Dataset, mean: Tensor) -> Tensor:
-    """By how much rounding moves the values of each column, in the decoder's units."""
+    """Return the rounding error of the values of each column, in the units of the decoder."""
     architecture, dtype = module.architecture, rows.data.X.dtype
     eps = float(np.finfo(dtype).eps) if dtype.kind == "f" else 0.0
     of_rows = torch.from_numpy(
@@ -115,23 +116,24 @@ def _rounding(module: LikelihoodModule, rows: Dataset, mean: Tensor) -> Tensor:
 def describe(
     found: Unexplained, names: NDArray[np.object_] | None, scalable: bool, cures: str
 ) -> str:
-    """What to say of the columns that are worse, and what to do.
+    """Describe the columns that are reconstructed worse, and what to change.
 
-    Where squared or absolute errors are the loss, columns may be scaled (`scalable`), and those of
-    little variance have little weight. `cures` is the advice for all else.
+    With a squared or absolute error as the loss, columns may be scaled (`scalable`), and columns of
+    little variance have little weight. `cures` is the advice for all other cases.
     """
     share = found.share
     worst = int(np.where(found.worse, share, -1.0).argmax())
     which = worst if names is None else repr(names[worst])
     text = (
-        f"{found.worse.sum()} of {len(share)} columns are reconstructed worse than by their mean, "
-        f"the worst, column {which}, with a mean squared error of {share[worst]:.3g} times its "
+        f"{found.worse.sum()} of {len(share)} columns are reconstructed worse than by their mean. "
+        f"The worst is column {which}, with a mean squared error of {share[worst]:.3g} times its "
         "variance."
     )
     relative = found.variance[worst] / found.variance.mean()
     if scalable and relative < _LITTLE and found.residual.sum() < found.variance.sum():
         return (
-            f"{text} Its variance is {relative:.1g} of the columns' mean variance, so that it has "
-            "hardly any weight in the loss. Put sklearn.preprocessing.StandardScaler in front."
+            f"{text} Its variance is {relative:.1g} times the mean variance of the columns, so "
+            "that it has hardly any weight in the loss. Put "
+            "sklearn.preprocessing.StandardScaler in front."
         )
     return f"{text} {cures}"

@@ -1,7 +1,7 @@
 """Expectations over z under a fitted VAE: bounds, their terms, imputations, information.
 
-Rows come in pieces and draws in blocks, so that memory stays bounded whatever their
-number. Nothing here takes gradients.
+Rows are processed in pieces and draws in blocks, so that the memory does not depend on their
+number. No gradients are computed.
 
 References
 ----------
@@ -32,12 +32,12 @@ from skae._nn.gaussian_latents import (
 )
 from skae._training.data import Batch, Dataset
 
-# Of so many draws for rows with missing values one is of the prior.
+# For rows with missing values, one of this many draws comes from the prior.
 _ONE_OF_PRIOR = 4
 
 
 class ElboTerms(NamedTuple):
-    """The two terms of the bound log p(x) >= reconstruction - kl, nats.
+    """The two terms of the bound log p(x) >= reconstruction - kl, in nats.
 
     Attributes
     ----------
@@ -46,8 +46,8 @@ class ElboTerms(NamedTuple):
     kl : ndarray of shape (n_samples,)
         KL(q(z|x) || p(z)) of each row.
     kl_per_latent : ndarray of shape (n_samples, n_components)
-        What each latent adds to it. For a prior other than N(0, I), what it adds to the
-        latents before it (the chain rule).
+        Contribution of each latent to `kl`. For a prior other than N(0, I), it is the contribution
+        given the latents before it (the chain rule).
     """
 
     reconstruction: NDArray[np.float32]
@@ -58,10 +58,10 @@ class ElboTerms(NamedTuple):
 def drawn(
     module: VAEModule, rows: Dataset, n_draws: int, generator: torch.Generator
 ) -> Iterator[tuple[Batch, Tensor, Tensor]]:
-    """Of every piece: outputs at draws of its own, (n, n_draws, n_features), and their weights.
+    """Yield for every piece of rows outputs (n, n_draws, n_features) at new draws, and weights.
 
-    Where training takes one draw a row, weights are equal. Where it takes k of them, they
-    are importance weights, of k draws each time.
+    The weights are equal if training uses one draw for each row. If it uses k draws, they are
+    importance weights among k draws at a time.
     """
     architecture = module.architecture
     prior, k = module.prior(), architecture.n_importance
@@ -89,9 +89,9 @@ def drawn(
 
 
 def importance_bounds(module: VAEModule, rows: Dataset, draws: RowDraws) -> NDArray[np.float32]:
-    """log 1/K sum_k p(x, z_k) / q(z_k|x) of every row, nats in the units of the data.
+    """Return log 1/K sum_k p(x, z_k) / q(z_k|x) of every row, in nats in the units of the data.
 
-    Of rows with missing values some draws are of the prior.
+    For rows with missing values, some draws come from the prior.
     """
     bounds = np.empty(len(rows), dtype=np.float32)
     prior = module.prior()
@@ -109,7 +109,7 @@ def importance_bounds(module: VAEModule, rows: Dataset, draws: RowDraws) -> NDAr
 
 
 def elbo_terms(module: VAEModule, rows: Dataset, draws: RowDraws) -> NDArray[np.float32]:
-    """E_q log p(x|z), and beside it the divergence by latent; (n_rows, 1 + n_components)."""
+    """Return E_q log p(x|z) and the divergence of each latent, (n_rows, 1 + n_components)."""
     terms = np.empty((len(rows), 1 + module.architecture.n_components), dtype=np.float32)
     prior = module.prior()
     for part, batch in pieces(rows, len(draws), module.architecture):
@@ -121,7 +121,7 @@ def elbo_terms(module: VAEModule, rows: Dataset, draws: RowDraws) -> NDArray[np.
             some = draws.of(q.mean, block)
             z = q.at(some)
             log_px += module.log_px(batch, z).sum(1)
-            # Without draws where it is exact: then it is the same for all of them.
+            # The divergence from N(0, I) is exact, and therefore the same for all draws.
             kl += kl_by_code(wide, z, prior).sum(1) * (some.shape[1] if prior is None else 1)
         log_px = log_px / len(draws) - module.log_units(batch)
         terms[part] = torch.cat([log_px[:, None], kl / len(draws)], 1).cpu().numpy()
@@ -129,7 +129,7 @@ def elbo_terms(module: VAEModule, rows: Dataset, draws: RowDraws) -> NDArray[np.
 
 
 def imputed_means(module: VAEModule, rows: Dataset, draws: RowDraws) -> NDArray[np.float32]:
-    """E[x|seen values], a mean of p(x|z_k) by importance weights; the decoder's units."""
+    """Return E[x|observed values], the mean of p(x|z_k) by importance weights; decoder's units."""
     width = module.architecture.n_features
 
     def of(_: Batch, output: Tensor) -> Tensor:
@@ -139,7 +139,7 @@ def imputed_means(module: VAEModule, rows: Dataset, draws: RowDraws) -> NDArray[
 
 
 def column_scores(module: VAEModule, rows: Dataset, draws: RowDraws) -> NDArray[np.float32]:
-    """E[log p(x_j|z)|x] of every column j, a mean by importance weights; nats, in data units."""
+    """Return E[log p(x_j|z)|x] of every column j by importance weights, in data units."""
     width = rows.data.X.shape[1]
     return _weighted_means(module, rows, draws, width, module.column_nats)
 
@@ -151,7 +151,7 @@ def _weighted_means(
     width: int,
     of: Callable[[Batch, Tensor], Tensor],
 ) -> NDArray[np.float32]:
-    """Means over p(z|x), by importance weights, of what a function makes of batch and outputs."""
+    """Return means over p(z|x), by importance weights, of a function of batch and outputs."""
     means = np.empty((len(rows), width), dtype=np.float32)
     prior = module.prior()
     for part, batch in pieces(rows, len(draws), module.architecture):
@@ -169,14 +169,14 @@ def _weighted_means(
 def imputed_draws(
     module: VAEModule, rows: Dataset, n_importance: int, n_draws: int, generator: torch.Generator
 ) -> NDArray[np.float32]:
-    """Draws from p(x|seen values), (n_rows, n_draws, n_features), by importance resampling.
+    """Draw from p(x|observed values) by importance resampling, (n_rows, n_draws, n_features).
 
-    A code is drawn by its weight: as the largest of log weights with Gumbel noise, which
-    can be sought block by block.
+    A code is drawn with a probability proportional to its weight, as the maximum of the log weights
+    with added Gumbel noise, which can be computed block by block.
     """
     architecture, device, prior = module.architecture, generator.device, module.prior()
     filled = np.empty((len(rows), n_draws, architecture.n_features), dtype=np.float32)
-    # Beside outputs there is a chance for each draw to be each code.
+    # Beside the outputs, each draw needs one random number for each code.
     n_values = max(n_importance, n_draws, n_importance * n_draws // architecture.n_features)
     for part, batch in pieces(rows, n_values, architecture):
         q = module.encode(batch.x)
@@ -210,7 +210,7 @@ def _weighed(
     prior: Components | None,
     of_prior: "_OfPrior | None",
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Log weights (n, n_draws), what the decoder read, what it made of that; for each label."""
+    """Yield log weights (n, n_draws), the decoder's input and its output, for each label."""
     z, log_pq = _proposed(q, draws, prior, of_prior)
     seen = None if batch.seen is None else batch.seen[:, None]
     condition = None if batch.condition is None else batch.condition[:, None]
@@ -220,7 +220,7 @@ def _weighed(
 
 
 class _OfPrior(NamedTuple):
-    """Which draws are of N(0, I) and not of q(z|x): of which rows, which draws, and their share."""
+    """Draws from N(0, I) in place of q(z|x): the rows, the draws, and their fraction."""
 
     rows: Tensor
     draws: Tensor
@@ -230,7 +230,7 @@ class _OfPrior(NamedTuple):
 def _of_prior(
     block: slice, n_draws: int, prior: Components | None, rows: Tensor | None
 ) -> _OfPrior | None:
-    """Those of a block, if N(0, I) is the prior; others than q(z|x) has are for `rows` alone."""
+    """Return those of a block for `rows`, or None, also for a prior other than N(0, I)."""
     n_of_prior = n_draws // _ONE_OF_PRIOR
     if rows is None or prior is not None or not n_of_prior:
         return None
@@ -241,10 +241,11 @@ def _of_prior(
 def _proposed(
     q: DiagonalGaussian, draws: Tensor, prior: Components | None, of_prior: _OfPrior | None
 ) -> tuple[Tensor, Tensor]:
-    """Codes of draws, and log p(z) less the log density that they are drawn from, (n, n_draws).
+    """Return codes of draws, and log p(z) minus the log density of the proposal, (n, n_draws).
 
-    That is q(z|x), or its mixture with the prior, so that no weight is large: of a row of which
-    little was seen, q(z|x) may be narrower than p(z|x), and elsewhere (Hesterberg 1995).
+    The proposal is q(z|x), or its mixture with the prior, which bounds the weights. If few values
+    of a row are observed, q(z|x) may be narrower than p(z|x), and differ in location (Hesterberg
+    1995).
     """
     z = q.at(draws)
     if of_prior is None:
@@ -263,10 +264,10 @@ def mutual_information(
     n_draws: int,
     rng: np.random.RandomState,
 ) -> float:
-    """E log q(z|x) - E log q(z), q(z) the mean of the Gaussians q(z|x) of all rows; nats."""
+    """Return E log q(z|x) - E log q(z) in nats; q(z) is the mean of q(z|x) over all rows."""
     means, stds = means.astype(np.float64), stds.astype(np.float64)
     n_rows, precision = len(means), 1 / stds**2
-    # log q(z|x_m) of all m at once is quadratic in z: two matrix products.
+    # log q(z|x_m) is quadratic in z, so that two matrix products compute it for all m at once.
     constant = -0.5 * (means**2 * precision).sum(1) - np.log(stds).sum(1)
     step = max(1, row_draws.VALUES // n_rows)
     total = 0.0

@@ -1,1 +1,1 @@
-"""Linear algebra and EM of linear Gaussian models; no torch."""
+"""Linear algebra and EM of linear Gaussian models, without torch."""

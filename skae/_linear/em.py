@@ -1,4 +1,4 @@
-"""The loop of EM: until a step gains nothing more, max_iter, or Ctrl-C."""
+"""The loop of EM, which ends at convergence, after max_iter steps, or at Ctrl-C."""
 
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
@@ -7,10 +7,10 @@ Step = Callable[[Any, tuple[float, ...]], tuple[float, Any | None]]
 
 
 class EMRun(NamedTuple):
-    """Where EM ended, the log-likelihood before every step, and what ended it.
+    """The final state of EM, the log-likelihood before every step, and the reason why EM ended.
 
-    After an interrupt the state is what the last complete step left, and the history holds
-    the complete steps.
+    After an interruption, the state is that after the last complete step, and the log-likelihoods
+    are those of the complete steps.
     """
 
     state: Any
@@ -19,25 +19,26 @@ class EMRun(NamedTuple):
 
 
 def run_em(step: Step, start: Any, max_iter: int, *, keeps_progress: bool = False) -> EMRun:
-    """Repeat `step`, which must leave the state that it is given as it is.
+    """Repeat `step`, which must not change the state that it is given.
 
     Parameters
     ----------
     step : callable
-        Of a state and the log-likelihoods before it: the log-likelihood of the state, and
-        the next state, or None if EM has converged.
+        Function of a state and the log-likelihoods of the earlier states. It returns the
+        log-likelihood of the state, and the next state, or None if EM has converged.
     start : object
         The first state.
     max_iter : int
-        Most steps.
+        Maximum number of steps.
     keeps_progress : bool, default=False
-        Whether a Ctrl-C after the first complete step ends the loop; else it is raised.
+        Whether Ctrl-C after the first complete step ends the loop. Otherwise KeyboardInterrupt is
+        raised.
 
     Returns
     -------
     run : EMRun
     """
-    # State and history change together, by one assignment, which no interrupt can tear.
+    # State and history change by a single assignment, so that Ctrl-C cannot leave only one changed.
     complete: tuple[Any, tuple[float, ...]] = (start, ())
     try:
         for _ in range(max_iter):

@@ -1,8 +1,8 @@
 """Moments of training and held-out rows of every fold, from one pass over all rows.
 
-The scatter of a training set is that of the other folds, merged: five folds cost one pass, where
-each for itself would cost four. The mean density of held-out rows needs no more than their
-moments, too.
+The moments of a training set are the merged moments of the other folds. Five folds therefore need
+one pass over the rows, and not one pass over four fifths of the rows for each fold. The mean log
+density of held-out rows is also computed from their moments.
 """
 
 from collections.abc import Iterable, Sequence
@@ -21,14 +21,14 @@ Indices = NDArray[np.intp]
 
 
 class FoldMoments(NamedTuple):
-    """Moments of the rows that a fold is fitted to, and of those held out."""
+    """Moments of the training rows and of the held-out rows of a fold."""
 
     train: Moments
     test: Moments
 
 
 def are_complements(splits: Sequence[tuple[Indices, Indices]]) -> bool:
-    """Whether every row is held out once, and otherwise trained on, as by KFold."""
+    """Whether every row is held out in exactly one fold and trained on in all others."""
     if len(splits) < 2:
         return False
     every = np.arange(sum(len(test) for _, test in splits))
@@ -38,7 +38,7 @@ def are_complements(splits: Sequence[tuple[Indices, Indices]]) -> bool:
 
 
 def moments_of_folds(parts: Iterable[Any]) -> list[FoldMoments]:
-    """Of each fold, given the validated rows that each holds out."""
+    """Moments of every fold, from the validated rows that each fold holds out."""
     held_out = [moments(rows) for rows in parts]
     before = [None, *accumulate(held_out, merge)]
     after = [None, *accumulate(reversed(held_out), merge)][::-1]
@@ -50,7 +50,7 @@ def moments_of_folds(parts: Iterable[Any]) -> list[FoldMoments]:
 
 
 def mean_squares_of_moments(stats: Moments, mean: Any, axes: Any) -> tuple[Any, float] | None:
-    """What `mean_squares` gives of the rows; None where their residual has lost its digits."""
+    """The result of `mean_squares` from moments; None if the residual would be inaccurate."""
     axes = axes.astype(np.float64)
     step = stats.mean - mean
     squares = np.einsum("ij,ij->i", axes @ stats.scatter, axes) / stats.n + (axes @ step) ** 2

@@ -1,7 +1,7 @@
-"""How many components: a fraction of the variance, Minka's evidence, or BIC.
+"""Rules for the number of components: a fraction of the variance, Minka's evidence, or BIC.
 
-Every rule reads the spectrum of the covariance, in decreasing order. They are what
-`n_components` means when it is not an integer.
+The rules are used if `n_components` is not an integer. They read the eigenvalues of the covariance
+in decreasing order.
 """
 
 from math import lgamma, log, pi
@@ -13,7 +13,7 @@ Spectrum = NDArray[np.float64]
 
 
 def by_variance_fraction(spectrum: Spectrum, fraction: float) -> int:
-    """The fewest components whose variances add up to more than `fraction` of the total."""
+    """The smallest number of components with more than `fraction` of the total variance."""
     total = spectrum.sum()
     if total == 0:
         return 1
@@ -70,7 +70,7 @@ def minka_log_evidence(spectrum: Spectrum, n: float) -> Spectrum:
 
 
 def _tails(spectrum: Spectrum) -> Spectrum:
-    """Sums of what follows the first k values, for k = 1 .. D; added up, not subtracted."""
+    """Sums of the values after the first k, for k = 1 .. D, computed without differences."""
     return np.r_[np.cumsum(spectrum[:0:-1])[::-1], 0.0]
 
 
@@ -81,16 +81,16 @@ def _pair_logs(logs: Spectrum) -> Spectrum:
 
 
 def n_free_parameters(n_features: int, n_components: int) -> int:
-    """Free parameters of PPCA: loadings up to rotation, noise variance and mean."""
+    """Number of free parameters of PPCA: loadings up to rotation, noise variance and mean."""
     loadings = n_features * n_components - n_components * (n_components - 1) // 2
     return loadings + 1 + n_features
 
 
 def by_bic(spectrum: Spectrum, n: float, n_features: int) -> int:
-    """The size with the lowest BIC of PPCA, among those that leave noise to estimate.
+    """The size with the lowest BIC of PPCA, among sizes with a positive noise variance.
 
-    At most n / 2 components are tried: with more, and n < D, the few eigenvalues that
-    are left make the noise variance, and with it the criterion, fall without limit.
+    At most n / 2 components are tried. With more components and n < D, the noise variance is
+    estimated from few eigenvalues, and it and the BIC become arbitrarily small.
     """
     most = int(max(1, min(n_features - 1, n // 2, len(spectrum) - 1)))
     ranks = np.arange(1, most + 1)

@@ -1,8 +1,10 @@
-"""The objective of the linear autoencoder: loss, gradient, minimum, canonical axes.
+"""The objective of the linear autoencoder, with its gradient, its minimum and canonical axes.
 
-With S the covariance of the rows (1/n), W_e (k, D) the encoder and W_d (D, k) the decoder,
+The objective is
 
-    L = tr((I - W_d W_e) S (I - W_d W_e)') + alpha (|W_e|^2 + |W_d|^2).
+    L = tr((I - W_d W_e) S (I - W_d W_e)') + alpha (|W_e|^2 + |W_d|^2),
+
+where S is the covariance of the rows (1/n), W_e (k, D) the encoder and W_d (D, k) the decoder.
 
 References
 ----------
@@ -32,7 +34,7 @@ Matrix = NDArray[np.floating[Any]]
 def linear_ae_loss(
     encoder: Matrix, decoder: Matrix, covariance: Matrix, alpha: float = 0.0
 ) -> float:
-    """tr((I - W_d W_e) S (I - W_d W_e)') + alpha (|W_e|^2 + |W_d|^2), in units of X squared.
+    """tr((I - W_d W_e) S (I - W_d W_e)') + alpha (|W_e|^2 + |W_d|^2), in squared units of X.
 
     Parameters
     ----------
@@ -51,14 +53,15 @@ def linear_ae_loss(
 def linear_ae_gradient(
     encoder: Matrix, decoder: Matrix, covariance: Matrix, alpha: float = 0.0
 ) -> tuple[Matrix, Matrix]:
-    """Gradient of `linear_ae_loss`, whose arguments it takes, in W_e (k, D) and W_d (D, k)."""
+    """Gradient of `linear_ae_loss` with respect to W_e (k, D) and W_d (D, k)."""
     return _loss_and_gradient(encoder, decoder, covariance, alpha)[1:]
 
 
 def _loss_and_gradient(
     encoder: Matrix, decoder: Matrix, covariance: Matrix, alpha: float
 ) -> tuple[float, Matrix, Matrix]:
-    # With A = W_e S, the loss is tr S - 2 tr(A W_d) + tr(W_d'W_d A W_e'): no D x D product.
+    # With A = W_e S, the loss is tr S - 2 tr(A W_d) + tr(W_d'W_d A W_e'), which needs no D x D
+    # product.
     images = encoder @ covariance
     code_covariance = images @ encoder.T
     overlap = decoder.T @ decoder
@@ -76,10 +79,10 @@ def _loss_and_gradient(
 def minimise_linear_ae(
     covariance: Matrix, n_components: int, alpha: float, rng: np.random.RandomState
 ) -> tuple[Matrix, Matrix, int]:
-    """W_e, W_d and the number of iterations of L-BFGS from a random start.
+    """Minimise the objective by L-BFGS from random maps; returns W_e, W_d and n_iter.
 
-    Every minimum is global (Baldi and Hornik 1989; Kunin et al. 2019 for alpha > 0): a
-    random start is on no saddle, so the start does not matter.
+    Every minimum is global (Baldi and Hornik 1989; Kunin et al. 2019 for alpha > 0). Random initial
+    maps are not at a saddle point, so that the result does not depend on them.
     """
     n_features = len(covariance)
     scale = np.trace(covariance) or 1.0
@@ -101,8 +104,8 @@ def minimise_linear_ae(
     )
     if result.status == 1:
         warnings.warn(
-            f"LinearAE(solver='gradient') did not converge in {result.nit} iterations; "
-            "use solver='closed_form'.",
+            f"LinearAE(solver='gradient') did not converge in {result.nit} iterations. Use "
+            "solver='closed_form'.",
             ConvergenceWarning,
             stacklevel=2,
         )
@@ -112,9 +115,8 @@ def minimise_linear_ae(
 def canonical_axes(decoder: Matrix, covariance: Matrix) -> tuple[Matrix, Matrix]:
     """Variances (k,) and orthonormal axes (k, D) of the subspace that W_d spans.
 
-    Without a penalty (W_d C, C^-1 W_e) is the same map for every invertible C, so the
-    axes of a trained linear autoencoder mean nothing until the covariance inside the
-    subspace is made diagonal.
+    Without a penalty, (W_d C, C^-1 W_e) is the same map for every invertible C. The columns of W_d
+    are therefore arbitrary. The returned axes diagonalise the covariance inside the subspace.
     """
     basis, _ = np.linalg.qr(decoder)
     variances, rotation = np.linalg.eigh(basis.T @ covariance @ basis)
@@ -125,18 +127,19 @@ def canonical_axes(decoder: Matrix, covariance: Matrix) -> tuple[Matrix, Matrix]
 def shrinkage_along(axes: Matrix, encoder: Matrix, decoder: Matrix) -> Matrix:
     """Singular values s (k,) of the maps of a penalised optimum along orthonormal axes (k, D).
 
-    The optimum is W_d W_e = A' diag(s^2) A, and only this product is well determined: the
-    penalty fixes W_d = W_e' up to a rotation of the codes, which a small alpha leaves free.
+    The optimum is W_d W_e = A' diag(s^2) A. Only this product is well determined, because the
+    penalty determines W_d = W_e' only up to a rotation of the codes.
     """
     squares = np.sum((axes @ decoder) * (encoder @ axes.T).T, axis=1)
     return np.sqrt(np.maximum(squares, 0.0))
 
 
 def whitening_scales(variances: Any, least: float) -> Any:
-    """What codes are divided by (k,): their standard deviation, where rounding leaves one.
+    """The divisors (k,) of codes for whitening: their standard deviations.
 
-    A direction with a variance of at most `least` takes the first one's, so that it stays
-    about zero in any units of the data; if there is none, 1.
+    Codes with a variance of at most `least` are divided by the standard deviation of the first
+    code, so that they stay about zero in any units of the data. If this variance is also at most
+    `least`, the divisor is 1.
     """
     xp, _ = get_namespace(variances)
     alive = variances > least

@@ -1,7 +1,7 @@
-"""The Gaussian N(mu, V' diag(lambda) V + sigma2 (I - V'V)), by its k leading axes.
+"""The Gaussian N(mu, V' diag(lambda) V + sigma2 (I - V'V)), given by its k leading axes.
 
-Both linear models evaluate and sample it: PPCA with lambda_j = |w_j|^2 + sigma2, and
-LinearAE in the reading that scikit-learn gives PCA. No D x D matrix is formed.
+It is the density of both linear models: of PPCA with lambda_j = |w_j|^2 + sigma2, and of LinearAE
+with the covariance that scikit-learn defines for PCA. No D x D matrix is computed.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from sklearn.utils import gen_batches
 from skae._utils.validation import get_namespace, get_namespace_and_device
 
 _BLOCK_BYTES = 2**23
-# Squares of the residual are a difference of float32 sums down to this share of the total.
+# If the squared residual is a smaller fraction of the total, it is not computed as a difference.
 LEAST_DIFFERENCE = 0.05
 
 
@@ -41,7 +41,7 @@ def log_density(X: Any, mean: Any, axes: Any, variances: Any, noise_variance: fl
         log_det += (n_features - n_axes) * log(noise_variance)
     parts = []
     for rows in _blocks(X):
-        # A row so far away that its square overflows has density zero.
+        # If the square of a distant row overflows, its density is correctly zero.
         with np.errstate(over="ignore"):
             centred = rows - mean
             z = centred @ axes.T
@@ -54,10 +54,10 @@ def log_density(X: Any, mean: Any, axes: Any, variances: Any, noise_variance: fl
 
 
 def mean_squares(X: Any, sample_weight: Any | None, mean: Any, axes: Any) -> tuple[Any, float]:
-    """Weighted means over rows of z_j^2 (k,) and of |r|^2, as in `log_density`; NumPy or sparse.
+    """Weighted means over rows of z_j^2 (k,) and of |r|^2, with z and r as in `log_density`.
 
-    Leave out axes, and their squares belong to the residual: these are what the scores of all
-    Gaussians with the first of these axes need.
+    The rows are NumPy arrays or sparse. The scores of all Gaussians with only the first of these
+    axes follow from these means, because the squares of the other axes then belong to the residual.
     """
     squares, residual = np.zeros(len(axes)), 0.0
     first = 0
@@ -70,7 +70,7 @@ def mean_squares(X: Any, sample_weight: Any | None, mean: Any, axes: Any) -> tup
             total = _sum(_row_squares(centred), weight)
             explained = _sum(z.astype(np.float64) ** 2, weight)
             left_out = total - explained.sum()
-            # A small difference has lost its digits.
+            # A small difference would be inaccurate.
             if not left_out > LEAST_DIFFERENCE * total:
                 left_out = _sum(_row_squares(centred - z @ axes), weight)
         squares += explained
@@ -80,25 +80,25 @@ def mean_squares(X: Any, sample_weight: Any | None, mean: Any, axes: Any) -> tup
 
 
 def _row_squares(rows: Any) -> Any:
-    # Along rows, where float32 sums are short.
+    # Sums over features are short enough for float32.
     return np.einsum("ij,ij->i", rows, rows).astype(np.float64)
 
 
 def _sum(values: Any, weight: Any | None) -> Any:
-    """Over rows."""
+    """Weighted sum over rows."""
     return values.sum(axis=0) if weight is None else weight @ values
 
 
 def mean_log_density(
     squares: Any, residual: float, variances: Any, noise_variance: float, n_features: int
 ) -> float:
-    """Mean of `log_density` over rows, for the first axes of those of `mean_squares`.
+    """Mean of `log_density` over rows, for only the first k of the axes in `mean_squares`.
 
     Parameters
     ----------
     squares : array of shape (n_axes,), mean z_j^2
-    residual : float, mean |r|^2 off all of these axes
-    variances : array of shape (k,), those along the first k axes, all positive
+    residual : float, mean |r|^2 orthogonal to all of these axes
+    variances : array of shape (k,), variances along the first k axes, all positive
     noise_variance : float, sigma2 > 0; ignored when the k axes span the space
     n_features : int
     """
@@ -112,7 +112,7 @@ def mean_log_density(
 
 
 def precision(axes: Any, variances: Any, noise_variance: float) -> Any:
-    """C^-1 (D, D), by the matrix inversion lemma: no D x D matrix is inverted."""
+    """C^-1 (D, D), by the matrix inversion lemma, without inverting a D x D matrix."""
     xp, _, device = get_namespace_and_device(axes)
     n_axes, n_features = axes.shape
     if n_axes == n_features:
@@ -122,9 +122,10 @@ def precision(axes: Any, variances: Any, noise_variance: float) -> Any:
 
 
 def noise_floor(variance: float, mean: Any) -> float:
-    """The least noise variance that keeps densities finite: eps times the mean variance.
+    """The smallest noise variance with finite densities: eps times the mean variance.
 
-    Constant data has no variance; the scale is then that of its values, or 1.
+    For constant rows, the largest squared value of the mean replaces the variance, or 1 if this is
+    zero.
     """
     xp, _ = get_namespace(mean)
     limits = xp.finfo(mean.dtype)
@@ -152,7 +153,7 @@ def draw(
 
 
 def _blocks(X: Any) -> Iterator[Any]:
-    """Dense blocks of rows: sparse input is densified only a block at a time."""
+    """Dense blocks of rows. Sparse rows are converted one block at a time."""
     size = max(64, _BLOCK_BYTES // (8 * X.shape[1]))
     for batch in gen_batches(X.shape[0], size):
         rows = X[batch, :]

@@ -1,15 +1,15 @@
 """A linear-Gaussian latent model of rows with missing values: posteriors and exact EM.
 
-The model is x = W z + mu + e with z ~ N(0, I_k) and e ~ N(0, sigma2 I), seen only at
-the entries o of each row. With M = W_o'W_o + sigma2 I and r = x_o - mu_o,
+The model is x = W z + mu + e with z ~ N(0, I_k) and e ~ N(0, sigma2 I). Only the entries o of each
+row are observed. With M = W_o'W_o + sigma2 I and r = x_o - mu_o,
 
     E[z | x_o] = M^-1 W_o' r,    cov[z | x_o] = sigma2 M^-1,
     -2 log N(x_o) = (|r|^2 - r'W_o M^-1 W_o'r) / sigma2
                     + log |M| + (|o| - k) log sigma2 + |o| log 2 pi.
 
-Rows with the same missing entries share M, so they are grouped; a symmetric matrix per group is
-kept as its lower triangle, packed along the first axis, with the groups along the last:
-every step is then a matrix product or runs down contiguous memory for all groups at once.
+Rows with the same missing entries have the same M and form a group. The symmetric matrices of the
+groups are stored as lower triangles, packed along the first axis, with the groups along the last
+axis. Every step is then a matrix product or an operation on contiguous memory for all groups.
 
 References
 ----------
@@ -41,7 +41,7 @@ _BLOCK_BYTES = 2**22
 
 
 class LinearGaussian(NamedTuple):
-    """loadings W (D, k), mean (D,) and noise variance sigma2."""
+    """Loadings W (D, k), mean (D,) and noise variance sigma2."""
 
     loadings: Array
     mean: Array
@@ -49,10 +49,10 @@ class LinearGaussian(NamedTuple):
 
 
 class Block(NamedTuple):
-    """Groups of rows: values (n, D) centred at `shift`, zero where missing; seen (G, D); sizes.
+    """Groups of rows.
 
-    `seen` is one where a group sees an entry and else zero; `sizes` (G,) are the
-    numbers of rows.
+    `values` (n, D) are centred at `shift`, with zero for missing entries. `seen` (G, D) is one for
+    entries that a group observes, and otherwise zero. `sizes` (G,) are the numbers of rows.
     """
 
     values: Array
@@ -63,10 +63,10 @@ class Block(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class IncompleteRows:
-    """Rows by the pattern of their missing entries, read from X a block at a time, in float64.
+    """Rows sorted by the pattern of their missing entries, read from X in blocks of float64.
 
-    Row i of the sorted rows is X[order[i]]; group g holds the rows starts[g] to
-    starts[g + 1], and bit d of patterns[g] says whether it sees entry d.
+    Row i of the sorted rows is X[order[i]]. Group g has the rows starts[g] to starts[g + 1] - 1,
+    and bit d of patterns[g] says whether the group observes entry d.
     """
 
     X: NDArray[Any]
@@ -80,19 +80,19 @@ class IncompleteRows:
         """A block of sorted rows (n, D), centred at `shift` and zero where missing."""
         values = self.X[self.order[block]].astype(np.float64)
         values -= self.shift
-        # Positive and negative parts take NaN as zero; a mask is four times as slow.
+        # fmin and fmax with zero ignore NaN, and are four times as fast as a mask.
         negative = np.fmin(values, 0.0)
         np.fmax(values, 0.0, out=values)
         values += negative
         return values
 
     def seen(self, groups: slice) -> Array:
-        """One where the groups see an entry, and else zero (G, D)."""
+        """One for entries that the groups observe, and otherwise zero (G, D)."""
         bits = np.unpackbits(self.patterns[groups], axis=1, count=self.X.shape[1])
         return bits.astype(np.float64)
 
     def block(self, groups: slice, block: slice) -> Block:
-        """What `blocks` gave the slices of."""
+        """The block of two slices from `blocks`."""
         sizes = np.diff(self.starts[groups.start : groups.stop + 1])
         return Block(self.values(block), self.seen(groups), sizes, self.shift)
 
@@ -105,7 +105,7 @@ class IncompleteRows:
 
     @cached_property
     def counts(self) -> Array:
-        """Weighted number of rows that see each feature (D,)."""
+        """Weighted number of rows that observe each feature (D,)."""
         groups = gen_batches(len(self.patterns), _BLOCK_ROWS)
         return np.sum([self.group_weights[g] @ self.seen(g) for g in groups], axis=0)
 
@@ -138,40 +138,40 @@ class Posterior(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """What the M-step needs: nats, and sums over rows of E[z z'], E[z], 1 and x E[z]."""
+    """Sums for the M-step: log-likelihood, and sums over rows of E[z z'], E[z], 1 and x E[z]."""
 
     log_likelihood: float
-    per_feature: Array  # (k(k+1)/2 + k + 1, D), over the rows that see the feature
+    per_feature: Array  # (k(k+1)/2 + k + 1, D), over the rows that observe the feature
     overall: Array  # (k(k+1)/2 + k + 1,), over all rows
     cross: Array  # (D, k)
 
 
 def has_nan(X: Any) -> bool:
-    """Whether values of dense rows are missing; in sparse ones NaN is an error."""
+    """Whether dense rows have missing values; raises if sparse rows have NaN."""
     values = X.data if sparse.issparse(X) else X
-    # The sum is NaN if any value is; only then is it worth looking at each.
+    # The sum is NaN if any value is NaN. Only then the values are searched.
     with np.errstate(over="ignore", invalid="ignore"):
         total = values.sum()
     if not np.isnan(total) or not np.isnan(values).any():
         return False
     if sparse.issparse(X):
-        raise ValueError("Sparse X contains NaN; missing values need a dense array.")
+        raise ValueError("Sparse X contains NaN. Missing values are only allowed in dense arrays.")
     return True
 
 
 def group_rows(
     X: NDArray[Any], sample_weight: Array | None, shift: Array | None = None
 ) -> IncompleteRows:
-    """Sort rows by pattern; `shift` defaults to the mean of what each column shows."""
+    """Sort rows by pattern; `shift` defaults to the mean of the observed values of each column."""
     blocks = list(gen_batches(len(X), _BLOCK_ROWS))
     packed = np.concatenate([np.packbits(~np.isnan(X[block]), axis=1) for block in blocks])
-    packed = np.ascontiguousarray(packed)  # frames hold their columns one after the other
+    packed = np.ascontiguousarray(packed)  # data frames are in column-major order
     keys = packed.view(np.dtype((np.void, packed.shape[1]))).ravel()
     _, label = np.unique(keys, return_inverse=True)
     order = np.argsort(label, kind="stable")
     label = label[order]
     weight = None if sample_weight is None else sample_weight[order]
-    # A large group is cut, so that blocks of whole groups have bounded size.
+    # Large groups are divided, so that blocks of whole groups have bounded size.
     position = np.arange(len(label))
     first = np.r_[True, label[1:] != label[:-1]]
     within = position - np.maximum.accumulate(np.where(first, position, 0))
@@ -184,12 +184,12 @@ def group_rows(
 
 
 def seen_variances(rows: IncompleteRows) -> Array:
-    """Variance of what each column shows (D,), with 1/n."""
+    """Variance of the observed values of each column (D,), with 1/n."""
     return rows.squares / rows.counts
 
 
 def blocks(rows: IncompleteRows, n_latents: int) -> Iterator[tuple[slice, slice]]:
-    """Slices of groups and of their rows, of bounded size."""
+    """Pairs of slices, of groups and of their rows, of bounded size."""
     limit = max(64, min(_BLOCK_ROWS, _BLOCK_BYTES // (4 * n_latents * (n_latents + 1))))
     starts = rows.starts
     group = 0
@@ -212,7 +212,7 @@ def posterior(block: Block, model: LinearGaussian) -> Posterior:
 
 
 def _by_latents(block: Block, model: LinearGaussian) -> Posterior:
-    """Posteriors by way of M, a matrix of latents."""
+    """Posteriors from the k x k matrix M."""
     W, mean, noise_variance = model
     values, seen, sizes, shift = block
     first, second = triangle(W.shape[1])
@@ -227,11 +227,11 @@ def _by_latents(block: Block, model: LinearGaussian) -> Posterior:
 def _by_entries(
     block: Block, model: LinearGaussian, few: NDArray[np.bool_], found: Posterior
 ) -> None:
-    """Rewrite the posteriors of groups that see fewer entries than there are latents.
+    """Overwrite the posteriors of groups that observe fewer entries than there are latents.
 
-    W_o'W_o is singular there, so that very little noise leaves M badly conditioned. With
-    C = W_o W_o' + sigma2 I instead, E[z] = W_o' C^-1 r, sigma2 M^-1 = I - W_o' C^-1 W_o
-    and |M| = |C| sigma2^(k - |o|).
+    For these groups W_o'W_o is singular, so that M is badly conditioned if the noise is small.
+    C = W_o W_o' + sigma2 I is used instead, with E[z] = W_o' C^-1 r,
+    sigma2 M^-1 = I - W_o' C^-1 W_o and |M| = |C| sigma2^(k - |o|).
     """
     W, mean, noise_variance = model
     n_latents = W.shape[1]
@@ -247,7 +247,7 @@ def _by_entries(
     spread = np.eye(n_latents) - W_o.transpose(0, 2, 1) @ solved
     first, second = triangle(n_latents)
     found.inverse[:, few] = spread[:, first, second].T / noise_variance
-    padding = most - n_seen  # absent entries stand on the diagonal with the noise alone
+    padding = most - n_seen  # for padding, the diagonal of C has only the noise variance
     pivots = np.diagonal(np.linalg.cholesky(C), axis1=1, axis2=2)
     found.log_det[few] = 2 * np.log(pivots).sum(axis=1)
     found.log_det[few] += (n_latents - n_seen - padding) * log(noise_variance)
@@ -259,7 +259,7 @@ def _by_entries(
 
 
 def log_likelihood(block: Block, model: LinearGaussian, found: Posterior) -> Array:
-    """Nats of each row of a block, from its residual: nothing cancels."""
+    """Log-likelihood of each row of a block, from its residual, which avoids cancellation."""
     W, mean, noise_variance = model
     seen = np.repeat(block.seen, block.sizes, axis=0)
     residual = block.values - seen * ((mean - block.shift) + found.mean.T @ W.T)
@@ -312,10 +312,10 @@ def e_step(rows: IncompleteRows, model: LinearGaussian) -> Sums:
 
 
 def m_step(rows: IncompleteRows, sums: Sums, n_latents: int, floor: float) -> LinearGaussian:
-    """Regress every feature on (z, 1) over the rows that see it, then reduce (PX-EM).
+    """Regress every feature on (z, 1) over the rows that observe it, and reduce (PX-EM).
 
-    The expanded model lets z ~ N(nu, S) and fits nu and S too; it describes the same
-    rows as W S^(1/2), mu + W nu with a standard normal z, which is what is returned.
+    The expanded model has z ~ N(nu, S), and nu and S are also fitted. With a standard normal z, the
+    same model has the loadings W S^(1/2) and the mean mu + W nu, which are returned.
     """
     first, second = triangle(n_latents)
     size = len(first)
@@ -326,7 +326,7 @@ def m_step(rows: IncompleteRows, sums: Sums, n_latents: int, floor: float) -> Li
     target = np.column_stack([sums.cross, rows.totals])
     try:
         solution = np.linalg.solve(design, target[:, :, None])[:, :, 0]
-    except np.linalg.LinAlgError:  # a feature that fewer rows show than there are codes
+    except np.linalg.LinAlgError:  # a feature has fewer observed values than there are codes
         inverse = np.linalg.pinv(design, hermitian=True)
         solution = np.einsum("dij,dj->di", inverse, target)
     residual = rows.squares.sum() - np.sum(solution * target)
@@ -351,9 +351,9 @@ def fit_em(
     floor: float,
     keeps_progress: bool = False,
 ) -> EMRun:
-    """Exact PX-EM; the run's states are models, its log-likelihoods nats of all rows.
+    """Run exact PX-EM. The states of the run are models; log-likelihoods are sums over all rows.
 
-    Stops when a step gains less than `tol` nats for each seen entry.
+    EM stops when a step gains less than `tol` nats per observed entry.
     """
     n_latents = start.loadings.shape[1]
 
@@ -373,11 +373,11 @@ def fit_em(
 def start_from_pairs(
     rows: IncompleteRows, n_latents: int, rng: np.random.RandomState, floor: float
 ) -> LinearGaussian:
-    """W and sigma2 from the covariance of the pairs of entries that are seen together.
+    """Initial W and sigma2, from the covariance of pairs of entries that are observed together.
 
-    Entries missing at random see x_d x_e with probability p_d p_e, so that, off the
-    diagonal, X'X / (n p p') estimates the covariance; block power iterations find its
-    leading axes from products with X alone.
+    If entries are missing completely at random, x_d x_e is observed with probability p_d p_e. Off
+    the diagonal, X'X / (n p p') then estimates the covariance. Block power iterations compute its
+    leading axes from products with X.
     """
     n_features = rows.X.shape[1]
     n = rows.group_weights.sum()
@@ -412,10 +412,10 @@ def start_from_pairs(
 
 
 def leading_model(larger: LinearGaussian, n_latents: int, floor: float) -> LinearGaussian:
-    """The leading axes of a larger model; what they leave out goes to the noise.
+    """A model with the leading axes of a larger model; the rest of the variance becomes noise.
 
-    Of complete rows this would be the smaller model of maximum likelihood (Tipping and Bishop
-    1999, eqs. 7 and 8); of incomplete ones it is a start for EM.
+    For complete rows, this is the maximum-likelihood model of the smaller size (Tipping and Bishop
+    1999, eqs. 7 and 8). For rows with missing values, it is an initial model for EM.
     """
     W, mean, noise_variance = larger
     axes, lengths, _ = np.linalg.svd(W, full_matrices=False)

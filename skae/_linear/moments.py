@@ -1,8 +1,8 @@
 """Weighted means, scatter and Gram matrices of rows, and their leading axes.
 
-The counting is that of repeated rows: a row of weight 3 stands for three rows. Every
-function runs in the namespace of its input (NumPy, SciPy sparse or array API) and
-accumulates in the widest float that the device has.
+A row of weight 3 has the same effect as three copies of the row. Every function computes in the
+namespace of its input (NumPy, SciPy sparse or array API) and accumulates in the most precise float
+dtype of the device.
 """
 
 from collections.abc import Iterator
@@ -44,7 +44,7 @@ class PrincipalAxes(NamedTuple):
 
 
 def count_rows(X: Any, sample_weight: Any | None) -> float:
-    """The number of rows, or the sum of their weights; whole numbers as int."""
+    """The number of rows, or the sum of their weights, as an int if it is a whole number."""
     if sample_weight is None:
         return int(X.shape[0])
     n = float(sample_weight.sum())
@@ -52,25 +52,26 @@ def count_rows(X: Any, sample_weight: Any | None) -> float:
 
 
 def count_enough_rows(X: Any, sample_weight: Any | None) -> float:
-    """The number of rows, if variances exist."""
+    """The number of rows, or the sum of their weights; raises unless it exceeds 1."""
     n = count_rows(X, sample_weight)
     if n <= 1:
         raise ValueError(
-            f"sample_weight adds up to {n:g}, as if X had {n:g} rows; variances need more than "
-            "1 row. Weights count rows: multiply them by the number of rows."
+            f"sample_weight adds up to {n:g}. The sum is the number of rows and must exceed 1, "
+            "because variances need more than 1 row. Multiply relative weights by the number of "
+            "rows."
         )
     return n
 
 
 def row_mean(X: Any, sample_weight: Any | None = None) -> Any:
-    """Weighted mean row, (n_features,), in the widest float."""
+    """Weighted mean of the rows, (n_features,), in the most precise float dtype."""
     xp, _ = get_namespace(X)
     if sparse.issparse(X):
         return _sparse_mean_and_variance(X, sample_weight)[0]
     dtype = widest_float(X)
     sample_weight, _ = scaled_weight(sample_weight)
     total = xp.zeros(X.shape[1], dtype=dtype, device=_device(X))
-    # Short blocks: a float32 sum loses digits with every row that it takes in.
+    # Blocks are short, because long sums of float32 are inaccurate.
     for rows, weight in _row_blocks(X, sample_weight, _BLOCK_BYTES // 8):
         if weight is None:
             weight = xp.ones(rows.shape[0], dtype=rows.dtype, device=_device(X))
@@ -79,9 +80,10 @@ def row_mean(X: Any, sample_weight: Any | None = None) -> Any:
 
 
 def scaled_weight(sample_weight: Any | None) -> tuple[Any | None, float]:
-    """Weights of at most 2, of which float32 holds sums and squares, and what they count.
+    """Weights divided by a power of two, and this power.
 
-    The weights are these times a power of two: nothing is rounded.
+    The scaled weights are below 2, so that their sums and squares do not overflow in float32. The
+    division is exact.
     """
     if sample_weight is None:
         return None, 1.0
@@ -96,7 +98,7 @@ def _sparse_mean_and_variance(X: Any, sample_weight: Any | None) -> tuple[Any, A
 
 
 def moments(X: Any, sample_weight: Any | None = None, mean: Any | None = None) -> Moments:
-    """Mean, unless it is known already, and scatter of dense or sparse rows."""
+    """Mean (unless it is given) and scatter of dense or sparse rows."""
     xp, _ = get_namespace(X)
     n = count_rows(X, sample_weight)
     mean = row_mean(X, sample_weight) if mean is None else mean
@@ -120,7 +122,7 @@ def moments(X: Any, sample_weight: Any | None = None, mean: Any | None = None) -
 
 
 def total_scatter(X: Any, mean: Any, sample_weight: Any | None = None) -> float:
-    """Trace of the scatter of NumPy or sparse rows, without the scatter."""
+    """Trace of the scatter of NumPy or sparse rows, without computing the scatter."""
     if sparse.issparse(X):
         variance = _sparse_mean_and_variance(X, sample_weight)[1]
         return float(variance.sum()) * count_rows(X, sample_weight)
@@ -153,9 +155,10 @@ def gram(X: Any, mean: Any, sample_weight: Any | None = None) -> Any:
 def principal_axes(
     X: Any, sample_weight: Any | None, n_axes: int, mean: Any | None = None
 ) -> PrincipalAxes:
-    """Exact principal axes, through the smaller of the scatter and the Gram matrix.
+    """Exact principal axes, from the scatter or the Gram matrix, whichever is smaller.
 
-    Axes beyond the number of rows have eigenvalue zero and complete the others.
+    If more axes than rows are requested, the additional axes have eigenvalue zero, and are
+    orthonormal to the others.
     """
     if X.shape[1] <= X.shape[0]:
         return axes_of_moments(moments(X, sample_weight, mean), n_axes)
@@ -178,7 +181,7 @@ def principal_axes(
 
 
 def axes_of_moments(stats: Moments, n_axes: int) -> PrincipalAxes:
-    """Principal axes of rows that are known by their moments."""
+    """Principal axes from moments."""
     xp, _ = get_namespace(stats.mean)
     check_scale(stats.scatter)
     values, vectors = leading_axes(stats.scatter, n_axes)
@@ -187,7 +190,7 @@ def axes_of_moments(stats: Moments, n_axes: int) -> PrincipalAxes:
 
 
 def leading_axes(matrix: Any, n_axes: int) -> tuple[Any, Any]:
-    """Largest eigenvalues (k,), clipped at zero, and eigenvectors (D, k), symmetric input."""
+    """Largest eigenvalues (k,), clipped at zero, and eigenvectors (D, k) of a symmetric matrix."""
     xp, _ = get_namespace(matrix)
     size = matrix.shape[0]
     if is_numpy_namespace(xp) and 0 < n_axes < size:
@@ -201,30 +204,30 @@ def leading_axes(matrix: Any, n_axes: int) -> tuple[Any, Any]:
 
 
 def check_scale(squares: Any) -> None:
-    """Refuse squares that left the range of the float type."""
+    """Raise if squares have overflowed."""
     xp, _ = get_namespace(squares)
     if not bool(xp.all(xp.isfinite(squares))):
         raise out_of_range(squares.dtype)
 
 
 def out_of_range(dtype: Any) -> ValueError:
-    """The error of rows whose squares a float type cannot hold."""
+    """The error for rows whose squares are outside of the range of a float dtype."""
     advice = ", or pass float64" if "32" in str(dtype) else ""
     return ValueError(
-        f"The squares of X leave the range of {dtype}: rescale X, for example with "
+        f"The squares of X are outside of the range of {dtype}. Rescale X, for example with "
         f"sklearn.preprocessing.StandardScaler{advice}."
     )
 
 
 def _oriented(axes: Any) -> Any:
-    """Axes (k, D) with scikit-learn's sign: the largest entry of each is positive."""
+    """Axes (k, D) with the signs that scikit-learn uses: the largest entry of each is positive."""
     return svd_flip(None, axes, u_based_decision=False)[1]
 
 
 def _orthonormal(images: Any) -> Any:
-    """Unit columns (D, k) from nearly orthogonal ones; where one is zero, any direction.
+    """Orthonormal columns (D, k) from nearly orthogonal ones; zero columns get any direction.
 
-    One step of Cholesky QR, which is a few times faster than QR, where it is as exact.
+    Cholesky QR is a few times faster than QR, and is used if it is equally accurate.
     """
     xp, _ = get_namespace(images)
     overlap = images.T @ images
@@ -232,7 +235,7 @@ def _orthonormal(images: Any) -> Any:
     if images.shape[1] and float(xp.min(lengths)) > 1e-4 * float(xp.max(lengths)):
         cosines = overlap / (lengths[:, None] * lengths[None, :])
         identity = xp.eye(images.shape[1], dtype=cosines.dtype, device=_device(cosines))
-        # What is left of rows without variance may be far from orthogonal.
+        # If rows have no variance, rounding errors may be far from orthogonal.
         if float(xp.max(xp.abs(cosines - identity))) < 0.1:
             lower = xp.linalg.cholesky(overlap)
             return xp.linalg.solve(lower, images.T).T
@@ -240,10 +243,11 @@ def _orthonormal(images: Any) -> Any:
 
 
 def _loses_nothing(dtype: Any, shift: float, spread: float) -> bool:
-    """Whether rows may be squared as they are and n mu mu' taken out of the sum.
+    """Whether n mu mu' may be subtracted from the squares of rows that are not centred.
 
-    The difference is exact to eps (1 + shift / spread), with shift = n |mu|^2 and spread
-    the trace of the scatter: to 1e-12 for float64 and 1e-6 for float32 under this rule.
+    The relative error of the difference is eps (1 + shift / spread), where shift = n |mu|^2 and
+    spread is the trace of the scatter. With this rule it is at most about 1e-12 for float64 and
+    1e-6 for float32.
     """
     return shift <= _largest_shift(dtype) * spread
 
@@ -253,20 +257,20 @@ def _largest_shift(dtype: Any) -> float:
 
 
 def variance_of_rounding(mean: Any, total: float, from_squares: bool) -> float:
-    """The variance along an axis that rounding may leave where rows have none.
+    """The variance that rounding errors can cause along an axis without variance.
 
-    Values are known to eps, so that rows with a mean square of |mu|^2 + `total` vary by
-    eps^2 of that. Sums of squares, of which `from_squares` says that the variances come,
-    are known to eps of what was summed. Both are taken ten times.
+    Values have a relative error of eps, which causes a variance of eps^2 times the mean square
+    |mu|^2 + `total`. If the variances are computed from sums of squares (`from_squares`), these
+    sums have a relative error of eps, too. Ten times eps is used for safety.
 
     Parameters
     ----------
-    mean : ndarray of shape (n_features,), in the float type of the rows
-    total : float, variance of the rows over all features
+    mean : ndarray of shape (n_features,), in the float dtype of the rows
+    total : float, total variance of the rows over all features
     from_squares : bool
     """
     eps = 10 * float(np.finfo(mean.dtype).eps)
-    length = float(linalg.norm(mean.astype(np.float64)))  # BLAS scales it: no overflow
+    length = float(linalg.norm(mean.astype(np.float64)))  # the norm of BLAS does not overflow
     least = (eps * length) * (eps * length) + eps * eps * total
     if from_squares and total > 0:
         ratio = length / sqrt(total)
@@ -275,7 +279,7 @@ def variance_of_rounding(mean: Any, total: float, from_squares: bool) -> float:
 
 
 def _raw_scatter(X: Any, sample_weight: Any | None = None) -> Any:
-    """X'X in float64 without a copy of X; float32 sums leave float32 after every block."""
+    """X'X in float64 without a copy of X; products of float32 are added up in short blocks."""
     if sparse.issparse(X):
         weighted = X if sample_weight is None else X.multiply(sample_weight[:, None]).tocsr()
         return np.asarray((X.T @ weighted).todense())
@@ -286,7 +290,7 @@ def _raw_scatter(X: Any, sample_weight: Any | None = None) -> Any:
 
 
 def _square(rows: Any) -> Any:
-    """rows' rows. On few columns SciPy's BLAS is about twice as fast as NumPy's."""
+    """rows' rows. For few columns, BLAS of SciPy is about twice as fast as that of NumPy."""
     xp, _ = get_namespace(rows)
     if not is_numpy_namespace(xp) or rows.shape[1] > 256:
         return rows.T @ rows

@@ -1,7 +1,6 @@
-"""Symmetric matrices, many at once, as packed lower triangles (k(k+1)/2, n), row by row.
+"""Many symmetric matrices as packed lower triangles (k(k+1)/2, n), in row-major order.
 
-The matrices stand along the last axis, so that every step runs down contiguous memory for all
-of them.
+The last axis enumerates the matrices, so that every step is an operation on contiguous memory.
 """
 
 import numpy as np
@@ -11,17 +10,18 @@ Array = NDArray[np.float64]
 
 
 def triangle(n_latents: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Rows and columns of a packed lower triangle, row by row."""
+    """Row and column indices of a packed lower triangle."""
     first, second = np.tril_indices(n_latents)
     return first, second
 
 
 def invert_packed(matrices: Array) -> Array:
-    """Invert symmetric positive definite matrices in place; their log-determinants.
+    """Invert symmetric positive definite matrices in place; returns their log-determinants.
 
-    `matrices` (k(k+1)/2, G) are packed lower triangles. Sweeping each diagonal entry j,
-    A <- A - a_j a_j' / a_jj with row and column j replaced by a_j / a_jj and the entry
-    by -1 / a_jj, leaves -A^-1; the pivots multiply to the determinant.
+    `matrices` (k(k+1)/2, G) are packed lower triangles. The sweep operator is applied to each
+    diagonal entry j: A becomes A - a_j a_j' / a_jj, then row and column j become a_j / a_jj, and
+    the entry becomes -1 / a_jj. The result is -A^-1, and the product of the pivots is the
+    determinant.
     """
     n_latents = _order(matrices)
     rows = [matrices[i * (i + 1) // 2 : (i + 1) * (i + 2) // 2] for i in range(n_latents)]

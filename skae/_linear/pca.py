@@ -1,4 +1,4 @@
-"""Scikit-learn's PCA, which LinearAE is too: the solver that it takes, its axes cut."""
+"""Helpers for PCA of scikit-learn and LinearAE: choice of the solver, and truncation."""
 
 from numbers import Integral
 from typing import Any, TypeGuard
@@ -9,12 +9,12 @@ from scipy import sparse
 from skae._linear.latent_size import by_evidence, by_variance_fraction
 from skae._utils.validation import get_namespace, move_to
 
-# Solvers whose axes are those of the rows, to rounding.
+# Solvers whose axes are exact up to rounding errors.
 EXACT_SOLVERS = ("full", "covariance_eigh")
 
 
 def choose_svd_solver(svd_solver: str, n_components: Any, n: float, X: Any) -> str:
-    """What PCA(svd_solver='auto') takes for `n` rows of X."""
+    """The solver that PCA(svd_solver='auto') chooses for `n` rows of X."""
     n_features = X.shape[1]
     if svd_solver != "auto":
         return svd_solver
@@ -29,7 +29,7 @@ def choose_svd_solver(svd_solver: str, n_components: Any, n: float, X: Any) -> s
 
 
 def size_of_rule(model: Any, rule: str | float) -> int:
-    """The size that 'mle' or a share of the variance chooses, of a model of the whole spectrum."""
+    """The size that 'mle' or a fraction of the variance chooses, from a model of all components."""
     spectrum = np.asarray(move_to(model.explained_variance_, xp=np, device="cpu"))
     if rule == "mle":
         return by_evidence(spectrum.astype(np.float64), model.n_samples_)
@@ -37,13 +37,13 @@ def size_of_rule(model: Any, rule: str | float) -> int:
 
 
 def cut_axes(model: Any, size: int) -> None:
-    """Leave a fitted PCA or LinearAE the leading `size` components, in new arrays."""
+    """Reduce a fitted PCA or LinearAE to the leading `size` components, in new arrays."""
     most = int(min(model.n_samples_, model.n_features_in_))
     counted = most
     if not hasattr(model, "axes_") and model._fit_svd_solver == "covariance_eigh":
-        counted = model.n_features_in_  # of which scikit-learn takes its mean, also of few rows
+        counted = model.n_features_in_  # scikit-learn averages over these, also with few rows
     variances = np.asarray(move_to(model.explained_variance_, xp=np, device="cpu"))
-    # A sum, not a difference from the total: small variances keep their digits.
+    # A sum instead of a difference from the total keeps small variances accurate.
     left_out = float(variances[size:].sum(dtype=np.float64))
     left_out += (counted - model.n_components_) * float(model.noise_variance_)
     if size < most:
@@ -65,7 +65,7 @@ def cut_axes(model: Any, size: int) -> None:
 
 
 def is_count(n_components: object) -> TypeGuard[int]:
-    """Whether `n_components` is the size itself, not a rule that chooses it."""
+    """Whether `n_components` is the size itself, and not a rule that chooses the size."""
     return isinstance(n_components, Integral)
 
 

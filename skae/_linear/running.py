@@ -1,9 +1,10 @@
-"""Moments over a stream of batches: what came before and what came now, as one.
+"""Moments over a stream of batches, which combine earlier batches with a new one.
 
-:func:`merge` takes sums of rows, whose batches may have any size; the others take averages,
-and the weight in (0, 1] of the new batch in all that was seen. With its fraction of the rows as
-the weight they give what all rows together give, with a larger one a moving average that
-forgets. A weight of 1 leaves nothing of what came before, which may then be None.
+:func:`merge` combines sums over rows, for batches of any size. The other functions combine
+averages, with a weight in (0, 1] for the new batch. If the weight is the fraction of the new rows
+among all rows, the result equals that of all rows together. A larger weight gives a moving average
+that forgets earlier batches. With a weight of 1, only the new batch counts, and the earlier moments
+may be None.
 
 References
 ----------
@@ -32,14 +33,14 @@ def merge(a: Moments, b: Moments) -> Moments:
 
 
 def running_mean(before: Array | None, now: Array, weight: float) -> Array:
-    """Mean of what came before and now."""
+    """Mean over the earlier batches and the new one."""
     if before is None or weight == 1:
         return now
     return before + weight * (now - before)
 
 
 def running_frequencies(before: Array | None, now: Array, weight: float) -> Array:
-    """Mean of frequencies, as a sum without differences: where both are zero it is zero."""
+    """Mean of frequencies, computed without differences: it is zero where both are zero."""
     if before is None or weight == 1:
         return now
     return (1 - weight) * before + weight * now
@@ -66,5 +67,5 @@ def running_covariance(
 
 
 def _spread(before: Array, now: Array, step_squared: Array, weight: float) -> Array:
-    """Eq. 2.1b of Chan et al. over n, weights adding up to 1: means apart count as spread."""
+    """Eq. 2.1b of Chan et al. divided by n; the squared difference of the means adds variance."""
     return weight * now + (1 - weight) * (before + weight * step_squared)

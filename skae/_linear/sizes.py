@@ -1,8 +1,8 @@
-"""One decomposition for several latent sizes: fitted models of each, and their scores.
+"""Fit and score models of several latent sizes from one decomposition.
 
-It knows scikit-learn's PCA, and the linear models of this package by the hooks that their classes
-define: `_choose_solver`, `_cut`, `_floored_gaussian` and, in PPCA, `_size_of_rule`. A subclass may
-fit otherwise, and is not shared.
+This works for PCA of scikit-learn and for the linear models of this package, whose classes define
+the hooks `_choose_solver`, `_cut`, `_floored_gaussian` and, in PPCA, `_size_of_rule`. Subclasses
+may have another `fit` and are not supported.
 """
 
 import copy
@@ -30,29 +30,29 @@ from skae._linear.pca import EXACT_SOLVERS, choose_svd_solver, cut_axes, is_coun
 from skae._utils.state import all_or_nothing
 from skae._utils.validation import check_rows, check_weight, get_namespace, is_numpy_namespace
 
-# How the warning begins that PPCA gives for every size that leaves nothing to the noise.
+# Beginning of the warning that PPCA issues if its noise variance is at the lower bound.
 NOISE_FLOORED = "The noise variance was raised"
 
 
 def can_share(estimator: Any, X: Any, sizes: Iterable[Any], *, approximate: bool = False) -> bool:
-    """Whether fits of all these sizes to rows are one exact decomposition.
+    """Whether the fits of all these sizes follow from one exact decomposition of the rows.
 
     Parameters
     ----------
     estimator : object
-        Unfitted; only LinearAE, PPCA and scikit-learn's PCA can be shared.
+        Unfitted estimator. The result is False for all but LinearAE, PPCA and PCA of scikit-learn.
     X : array-like or sparse matrix of shape (n_samples, n_features)
-        Rows, validated or not; read are the shape, the type and where NaN is.
+        Rows, validated or not. Only the shape, the dtype and the positions of NaN are used.
     sizes : iterable of int, float, str or None
         Values of `n_components`.
     approximate : bool, default=False
-        Share what iterative and randomized solvers find as well, and begin EM of missing values
-        at the larger size.
+        Whether to allow iterative and randomised solvers, too, and to start EM for missing values
+        from the next larger size.
 
     Returns
     -------
     can_share : bool
-        False also where a fit would fail, of one size or of all.
+        It is also False if a fit of one of the sizes would raise an error.
     """
     sizes = list(sizes)
     if not sizes or not _is_linear(estimator):
@@ -76,7 +76,7 @@ def can_share(estimator: Any, X: Any, sizes: Iterable[Any], *, approximate: bool
 
 
 def _solver_of(estimator: Any, size: Any, rows: Any) -> str:
-    """The solver that a fit of this size takes."""
+    """The solver that a fit of this size uses."""
     if _is_ours(estimator):
         return str(clone(estimator).set_params(n_components=size)._choose_solver(rows))
     return choose_svd_solver(estimator.svd_solver, size, rows.shape[0], rows)
@@ -90,7 +90,7 @@ def _allows(estimator: Any, size: Any, rows: Any, solver: str, exact: bool) -> b
     if is_count(size):
         return not isinstance(size, bool) and 1 <= size <= most
     if size == "mle":
-        # Of float32 variances near zero, of which scikit-learn reads it, rounding would choose.
+        # scikit-learn uses variances in float32, where rounding errors of small variances decide.
         by_us = solver == "closed_form" or (_is_ours(estimator) and solver == "covariance_eigh")
         return exact and rows.shape[0] >= rows.shape[1] and (by_us or rows.dtype == np.float64)
     return exact and (size == "bic" or bool(0 < size < 1))
@@ -101,12 +101,12 @@ def fold_moments(
 ) -> list[FoldMoments] | None:
     """Moments of the training and the held-out rows of every fold, from one pass over X.
 
-    `fit_sizes` and `score_sizes` take them in place of passes of their own.
+    `fit_sizes` and `score_sizes` use these moments and then need no further pass over the rows.
 
     Parameters
     ----------
     estimator : object
-        Unfitted; only LinearAE and PPCA are fitted to moments.
+        Unfitted estimator. The result is None for all but LinearAE and PPCA.
     X : array-like or sparse matrix of shape (n_samples, n_features)
         All rows.
     sizes : iterable of int, float, str or None
@@ -116,9 +116,9 @@ def fold_moments(
     Returns
     -------
     folds : list of FoldMoments, or None
-        None where a fold's fit does not begin with its scatter matrix (wide rows, other
-        solvers), its rows are too few to save anything, or the folds are no partition of X
-        of which each is fitted to all rows of the others.
+        None if the fits do not use the scatter matrix (wide rows, other solvers), if there are too
+        few rows to save time, or if the folds are not a partition of X in which each fold is fitted
+        to all rows of the others.
     """
     if not _is_ours(estimator) or not are_complements(splits):
         return None
@@ -137,7 +137,7 @@ def fold_moments(
         solvers = {_solver_of(estimator, size, some) for size in sizes}
         if not solvers <= {"covariance_eigh", "closed_form"}:
             return None
-    with np.errstate(over="ignore", invalid="ignore"):  # what overflows, a fit will tell
+    with np.errstate(over="ignore", invalid="ignore"):  # the fit will raise for overflow
         return moments_of_folds(rows[test] for _, test in splits)
 
 
@@ -150,30 +150,31 @@ def fit_sizes(
     moments: Moments | None = None,
     **fit_params: Any,
 ) -> list[Any]:
-    """Fitted models of all sizes for which `can_share` holds, from one fit of the largest.
+    """Fit models of all these sizes, for which `can_share` must hold, with one fit of the largest.
 
-    Each is what `clone(estimator).set_params(n_components=size).fit(X, y, **fit_params)` gives,
-    to rounding, and warns as that does. Rules that choose a size ('mle', 'bic', a share of the
-    variance) read the spectrum in the float type of the rows. With missing values EM of each
-    size begins at the next larger one. `moments` of the rows, of `fold_moments`, save the pass
-    over them where no row is weighted.
+    Each model equals `clone(estimator).set_params(n_components=size).fit(X, y, **fit_params)` up to
+    rounding errors, with the same warnings. Rules that choose a size ('mle', 'bic', a fraction of
+    the variance) use the eigenvalues in the float dtype of the rows. With missing values, EM for a
+    size starts from the next larger size. `moments` are moments of the rows from `fold_moments`;
+    with them, unweighted rows need no further pass.
 
     Raises
     ------
     ValueError
-        If the fit of the largest size fails, such as for weights that count too few rows.
+        If the fit of the largest size raises it, for example if the sum of the weights is too
+        small.
     """
     sizes = list(sizes)
     counts = [int(size) for size in sizes if is_count(size)]
     most = max(counts, default=0)
     largest = most if len(counts) == len(sizes) else None
     model, told = _fit(estimator, largest, X, y, moments, fit_params)
-    if most > model.n_components_:  # None of PPCA leaves a direction to the noise
+    if most > model.n_components_:  # PPCA with None omits the last direction
         model, told = _fit(estimator, most, X, y, moments, fit_params)
     chosen = [_chosen_size(model, size) for size in sizes]
     by_em = getattr(model, "_is_of_missing_values", False)
     for warning in told:
-        # A cut model tells of its own noise, also that of the largest size.
+        # Truncated models, including the largest, issue the warning about their own noise variance.
         if by_em or not str(warning.message).startswith(NOISE_FLOORED):
             warnings.warn_explicit(
                 warning.message, warning.category, warning.filename, warning.lineno
@@ -211,7 +212,7 @@ def _fit(
 
 
 def _chosen_size(model: Any, size: Any) -> int:
-    """What `n_components=size` means for the rows of the largest model."""
+    """The number of components of `n_components=size` for the rows of the largest model."""
     if is_count(size):
         return int(size)
     if not isinstance(model, PCA):
@@ -224,7 +225,7 @@ def _chosen_size(model: Any, size: Any) -> int:
 def _fit_by_em(
     largest: Any, sizes: Iterable[int], X: Any, sample_weight: Any = None
 ) -> dict[int, Any]:
-    """PPCA of every size, each by EM from the leading axes of the next larger one."""
+    """Fit PPCA of every size by EM, which starts from the leading axes of the next larger size."""
     rows = largest._check_rows(X, reset=False)
     weight = check_weight(sample_weight, rows)
     rows, weight, _ = largest._rows_that_count(rows, weight)
@@ -246,15 +247,16 @@ def score_sizes(
     *,
     moments: Moments | None = None,
 ) -> list[float] | None:
-    """What `score` of each of these models gives, from one projection of the rows.
+    """The `score` of each of these models, from one projection of the rows.
 
-    `moments` of the rows, of `fold_moments`, save that too.
+    `moments` are moments of the rows from `fold_moments`; with them, no projection is needed.
 
     Returns
     -------
     scores : list of float, or None
-        Nats per row. None where the models are not cut from one, rows have missing values or
-        squares out of range, or an array is none of NumPy: let each model score for itself.
+        Scores in nats per row. None if the models are not truncations of one model, if rows have
+        missing values, if squares overflow, or if an array is not from NumPy. Then each model must
+        be scored separately.
     """
     if not models or not all(_is_linear(model) for model in models):
         return None
@@ -281,7 +283,7 @@ def score_sizes(
         return None
     scores = []
     for model in models:
-        if is_pca and not _inverts(model):  # its own roundings count
+        if is_pca and not _inverts(model):  # keep the rounding errors of scikit-learn
             scores.append(float(model.score(X)))
         else:
             scores.append(mean_log_density(squares, residual, *_gaussian(model), rows.shape[1]))
@@ -297,7 +299,7 @@ def _is_linear(estimator: Any) -> bool:
 
 
 def _is_ours(estimator: Any) -> bool:
-    """Whether the class itself, and not one that it inherits from, defines the hooks."""
+    """Whether the class itself, and not only a base class, defines the hooks."""
     return "_floored_gaussian" in vars(type(estimator))
 
 
@@ -314,7 +316,7 @@ def _is_cut_from(largest: Any, model: Any) -> bool:
 
 
 def _inverts(pca: Any) -> bool:
-    """Whether scikit-learn, which inverts the covariance, has the digits to score a PCA."""
+    """Whether scikit-learn, which inverts the covariance, scores a PCA accurately."""
     variances, noise = _gaussian(pca)
     if not 0 < noise < np.min(pca.explained_variance_):
         return False
@@ -322,11 +324,11 @@ def _inverts(pca: Any) -> bool:
 
 
 def _gaussian(model: Any) -> tuple[Any, float]:
-    """Variances along the axes, and noise variance, of the density that `score` evaluates."""
+    """Variances along the axes and noise variance of the density that `score` uses."""
     if _is_ours(model):
         variances, noise = model._floored_gaussian()
         return variances, float(noise)
     variances, noise = model.explained_variance_.astype(np.float64), float(model.noise_variance_)
-    if model.whiten:  # multiplies them in once more
+    if model.whiten:  # scikit-learn multiplies by the variances once more
         variances = (variances - noise) * variances + noise
     return variances, noise

@@ -1,6 +1,6 @@
-"""Leading axes of complete rows from products with the rows alone: EM and power iterations.
+"""Leading axes of complete rows from products with the rows, by EM or power iterations.
 
-No matrix of n_features squared is formed, and sparse rows stay sparse.
+No matrix of shape (n_features, n_features) is computed, and sparse rows stay sparse.
 
 References
 ----------
@@ -28,7 +28,7 @@ Array = NDArray[Any]
 
 
 class Spectrum(NamedTuple):
-    """Leading eigenvalues (k,) of the covariance with 1/n, their axes (k, D), its trace."""
+    """Leading eigenvalues (k,) and axes (k, D) of the covariance with 1/n, its trace, the mean."""
 
     values: Array
     axes: Array
@@ -37,20 +37,20 @@ class Spectrum(NamedTuple):
 
 
 def noise_variance(values: Array, trace: float, n_features: int) -> float:
-    """Maximum likelihood sigma2: the mean of the left-out eigenvalues (eq. 8)."""
+    """Maximum-likelihood sigma2, the mean of the eigenvalues that are left out (eq. 8)."""
     left_out = n_features - len(values)
     return (trace - float(values.sum())) / left_out if left_out else 0.0
 
 
 def mean_log_likelihood(values: Array, trace: float, n_features: int) -> float:
-    """Nats per row at the maximum inside the span of the axes (eqs. 4, 7 and 8).
+    """Largest log-likelihood in nats per row inside the span of the axes (eqs. 4, 7 and 8).
 
-    An axis with less variance than the noise is best left to the noise.
+    Axes with less variance than the noise are treated as noise, which gives a larger likelihood.
     """
     kept = len(values)
     while kept and values[kept - 1] * (n_features - kept) < trace - values[:kept].sum():
         kept -= 1
-    tiny = np.finfo(float).tiny  # stands for no variance at all
+    tiny = np.finfo(float).tiny  # replaces a variance of zero
     log_det = float(np.log(np.maximum(values[:kept], tiny)).sum())
     if kept < n_features:
         left_out = max(trace - float(values[:kept].sum()), tiny)
@@ -59,15 +59,15 @@ def mean_log_likelihood(values: Array, trace: float, n_features: int) -> float:
 
 
 class CentredRows:
-    """Products with sqrt(w) (X - mean) that neither centre nor densify X.
+    """Products with sqrt(w) (X - mean), without a centred or dense copy of X.
 
-    The weights are scaled, see `scaled_weight`, and so is n.
+    The weights and n are scaled as in `scaled_weight`.
     """
 
     def __init__(self, X: Any, sample_weight: Array | None, mean: Array) -> None:
         self.X = X
         self.mean = mean
-        sample_weight, _ = scaled_weight(sample_weight)  # only ratios are needed
+        sample_weight, _ = scaled_weight(sample_weight)  # only the ratios of the weights matter
         self.n = count_rows(X, sample_weight)
         self.trace = total_scatter(X, self.mean, sample_weight) / self.n
         self._root = None if sample_weight is None else np.sqrt(sample_weight)[:, None]
@@ -88,7 +88,7 @@ class CentredRows:
         return V
 
     def ritz(self, basis: Array) -> tuple[Array, Array, Array]:
-        """Variances and axes inside the span of orthonormal columns, and the projections."""
+        """Variances, axes and projections of the rows in the span of orthonormal columns."""
         Y = self.project(basis)
         values, rotation = np.linalg.eigh(Y.T @ Y / self.n)
         values, rotation = values[::-1], rotation[:, ::-1]
@@ -114,12 +114,12 @@ def em_axes(
     *,
     keeps_progress: bool = False,
 ) -> tuple[Spectrum, EMRun]:
-    """EM without a D x D matrix; the spectrum, and the run with nats per row of every step.
+    """Run EM without a D x D matrix; returns the spectrum, and the run in nats per row.
 
-    The EM update of W has the columns of S W (eq. 27). Each step maximises the likelihood
-    over the span of S W, W and the W before (Knyazev 2001, doi:10.1137/S1064827500366124,
-    does the same for eigenvectors), so it gains at least what EM gains, and stops when
-    S W = W Lambda to the square root of the float precision.
+    The EM update of W is in the span of S W (eq. 27). Each step maximises the likelihood over the
+    span of S W, W and the previous W, as Knyazev (2001) does for eigenvectors. It therefore gains
+    at least as much as a step of EM. EM stops when S W = W Lambda holds to the square root of the
+    float precision.
     """
     n_features = rows.X.shape[1]
     eps = float(np.finfo(rows.X.dtype).eps)
@@ -145,7 +145,7 @@ def em_axes(
 
 
 class _Ritz(NamedTuple):
-    """Variances (k,), axes (D, k), projections (n, k) of a step; what is new in the axes."""
+    """Variances (k,), axes (D, k) and projections (n, k) of a step, and the change of the axes."""
 
     values: Array
     axes: Array

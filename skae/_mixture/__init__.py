@@ -1,1 +1,1 @@
-"""Mixtures of Gaussians and of cells, fitted to counts; no torch."""
+"""Mixtures of Gaussians and of cells, fitted to counts, without torch."""

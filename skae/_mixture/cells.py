@@ -1,13 +1,14 @@
-"""Components of a mixture that are cells: boxes of even density that tile a domain.
+"""Components of a mixture that are cells: boxes of uniform density that cover a domain.
 
-A k-d tree halves the domain, each box across the side that gains most, down to boxes of few
-counts; then the splits that gain least are taken back until as many cells are left as were
-asked for (Breiman et al. 1984, weakest links). What a split gains is the log-likelihood of
-held-out counts: each count in turn is left out and scored by the others,
+A k-d tree halves boxes, beginning with the domain, until they have few counts. Each box is divided
+across the side with the largest gain. Then the splits with the smallest gains are removed until
+the requested number of cells is left (weakest-link pruning, Breiman et al. 1984). The gain of a
+split is the increase of the log-likelihood of held-out counts: each count is left out in turn and
+scored by the others. For a cell of N counts and volume V, this log-likelihood is
 
     N log((N - 1 + 1/2) / V)
 
-for a cell of N counts and volume V, where 1/2 is what every cell counts for beforehand.
+up to a constant, where 1/2 is the prior count of every cell.
 
 References
 ----------
@@ -27,18 +28,18 @@ from skae._mixture.domain import Domain
 Array = NDArray[Any]
 Indices = NDArray[np.intp]
 
-# Counts of each cell beforehand.
+# Prior count of each cell.
 _PRIOR = 0.5
 
-# Boxes of fewer counts are not divided further.
+# Boxes with fewer counts are not divided further.
 _FEWEST = 4.0
 
-# Of sides whose gains differ by no more nats than noise makes, the longest is divided.
+# Differences of gains up to this number of nats are noise. The longest of such sides is divided.
 _NOISE = 2.0
 
 
 class Cells(NamedTuple):
-    """Boxes with weights; several tilings of the domain together sum to weight 1."""
+    """Boxes with weights. The weights of all tilings of the domain together sum to 1."""
 
     weights: Array  # (n_cells,)
     lo: Array  # (n_cells, n_dims)
@@ -49,13 +50,13 @@ class Cells(NamedTuple):
         return np.log(self.weights) - np.log(self.hi - self.lo).sum(axis=1)
 
     def draw(self, cell: Indices, rng: np.random.RandomState) -> Array:
-        """A row from each of these cells."""
+        """Draw a row from each of these cells."""
         place = rng.random_sample((len(cell), self.lo.shape[1]))
         return self.lo[cell] + place * (self.hi - self.lo)[cell]
 
 
 def held_out_score(n: Array, log_volume: Array) -> Array:
-    """Log-likelihood of the counts of a cell, each left out in turn, up to the number of all."""
+    """Log-likelihood of the counts of a cell, each left out in turn, up to a constant per count."""
     chance = np.log(np.maximum(n - 1, 0) + _PRIOR) - np.where(n > 0, log_volume, 0)
     return n * chance
 
@@ -64,21 +65,21 @@ def held_out_score(n: Array, log_volume: Array) -> Array:
 
 
 class _Level(NamedTuple):
-    """Boxes of one depth. Those that are divided have two children each, in order, below."""
+    """Boxes of one depth. Each divided box has two children, in order, in the next level."""
 
     lo: Array  # (n_nodes, n_dims), within the domain
     hi: Array
     n: Array  # counts
     log_volume: Array
     divided: NDArray[np.bool_]
-    free: NDArray[np.bool_]  # divided so that a child is outside the domain: no cell more
+    free: NDArray[np.bool_]  # one child is outside of the domain, so that no cell is added
 
 
 def _grow(X: Array, weight: Array, domain: Domain, shift: Array | None) -> list[_Level]:
-    """The whole tree, level by level.
+    """Grow the whole tree; returns its levels.
 
-    With a `shift` in [0, 1) for each axis, the root is a box twice as long that begins by
-    this fraction of the domain before it, so that the halves fall elsewhere.
+    With a `shift` in [0, 1) for each axis, the root is a box of twice the length of the domain. It
+    begins before the domain, by this fraction of its length, so that the boundaries are shifted.
     """
     n_dims = X.shape[1]
     rows = [(X[:, a] - domain.lo[a]) / domain.unit[a] for a in range(n_dims)]
@@ -152,7 +153,7 @@ def _grow(X: Array, weight: Array, domain: Domain, shift: Array | None) -> list[
 
 
 def _prune(levels: list[_Level], price: float) -> tuple[list[NDArray[np.bool_]], int]:
-    """Which splits are worth their price, and how many cells that makes."""
+    """The splits whose gain exceeds the price, and the resulting number of cells."""
     worth, n_cells = np.zeros(0), np.zeros(0)
     splits: list[NDArray[np.bool_]] = []
     for level in levels[::-1]:
@@ -171,7 +172,7 @@ def _prune(levels: list[_Level], price: float) -> tuple[list[NDArray[np.bool_]],
 
 
 def _kept(levels: list[_Level], splits: list[NDArray[np.bool_]]) -> list[_Level]:
-    """The tree without what lies below splits that are not made."""
+    """The tree without the boxes below splits that are not made."""
     alive = np.ones(1, dtype=bool)
     found = []
     for level, split in zip(levels, splits, strict=True):
@@ -193,7 +194,7 @@ def _kept(levels: list[_Level], splits: list[NDArray[np.bool_]]) -> list[_Level]
 
 
 def _leaves(levels: list[_Level]) -> tuple[Array, Array, Array]:
-    """Boxes and counts of the cells, in units."""
+    """Boxes of the cells, in units of the domain, and their counts."""
     lo, hi, n = [], [], []
     for level in levels:
         leaf = ~level.divided & (level.log_volume > -np.inf)
@@ -204,7 +205,7 @@ def _leaves(levels: list[_Level]) -> tuple[Array, Array, Array]:
 
 
 def _cheapest(levels: list[_Level], n_cells: int) -> list[_Level]:
-    """The tree of at most so many cells that scores best, up to splits of equal price."""
+    """The tree with the best score among those with at most `n_cells` cells, up to ties."""
     splits, n = _prune(levels, 0.0)
     levels = _kept(levels, splits)
     if n <= n_cells:
@@ -223,10 +224,10 @@ def _cheapest(levels: list[_Level], n_cells: int) -> list[_Level]:
 
 
 def _refilled(levels: list[_Level], splits: list[NDArray[np.bool_]], n_more: int) -> list[_Level]:
-    """Up to so many splits more: weakest links go in bundles, and may leave too few cells."""
+    """Add up to `n_more` splits, because pruning removes ties together and may remove too many."""
     alive = np.ones(1, dtype=bool)
     for level, split in zip(levels, splits, strict=True):
-        split &= alive | level.free  # what lies below a leaf does not come with it
+        split &= alive | level.free  # splits below a leaf are not made
         alive = np.repeat((alive & split)[level.divided], 2)
     while n_more > 0:
         alive, options = np.ones(1, dtype=bool), []
@@ -257,7 +258,7 @@ def fit_cells(
     shifts: list[Array | None],
     n_jobs: int | None,
 ) -> tuple[Cells, Indices, float]:
-    """Tilings of the domain, one for each shift, averaged.
+    """Fit one tiling of the domain for each shift, and average the tilings.
 
     Parameters
     ----------
@@ -266,17 +267,17 @@ def fit_cells(
     weight : ndarray of shape (n_samples,)
     domain : Domain
     n_cells : int or None
-        Most cells of a tiling; fewer where no split gains. None takes the number with the
-        lowest BIC, at two parameters for each split: where it is, and a weight.
+        Largest number of cells of a tiling. There may be fewer if no split has a gain. None takes
+        the number with the lowest BIC, where each split has two parameters: position and weight.
     shifts : list of ndarray of shape (n_dims,) or None
     n_jobs : int or None
-        Threads, which take tilings.
+        Number of threads. Each fits one tiling at a time.
 
     Returns
     -------
     cells : Cells
     sizes : ndarray of int
-        How many of them each tiling has.
+        Number of cells of each tiling.
     held_out : float
         Log-likelihood of the counts under the first tiling, each count left out in turn, in
         nats per count.
@@ -309,7 +310,7 @@ def fit_cells(
 def recounted(
     weights: Array, sizes: Indices, total: float, added: Array, total_now: float
 ) -> Array:
-    """Weights of cells after more counts have fallen into them."""
+    """Weights of the cells after counts `added` have been added."""
     size = _PRIOR * np.repeat(sizes, sizes)
     n = weights * len(sizes) * (total + size) - _PRIOR
     return (n + added + _PRIOR) / (total_now + size) / len(sizes)

@@ -1,9 +1,9 @@
-"""Which components of a mixture can matter to which rows, found without trying them all.
+"""Find the components of a mixture that are relevant for each row, without trying all of them.
 
-Rows stand in blocks of neighbours, components in a tree. Blocks and components descend
-together (a dual tree), and a pair of branches is cut off where an upper bound on
-log w_j rho_j over all of the one and all of the other is too low to matter: what is left
-out is known to be out, whatever the sizes of the components are.
+Neighbouring rows form blocks, which are the leaves of a tree, and components are the leaves of
+another tree. Both trees are searched together (a dual-tree search). A pair of branches is discarded
+if an upper bound on log w_j rho_j over all rows and all components of the branches is too low. The
+discarded components are therefore guaranteed to be irrelevant, for components of any size.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -17,24 +17,24 @@ Array = NDArray[Any]
 Indices = NDArray[np.intp]
 _Result = TypeVar("_Result")
 
-# Numbers in the rectangles (rows of a block x candidates) that are computed at a time: they
-# stay in the cache of a core.
+# Size of the arrays (rows of a block x candidates) that are computed at a time, chosen so that they
+# fit into the cache of a core.
 _CHUNK = 2**18
 
-# Widths of rectangles. A block is filled up to the next with candidates of weight zero.
+# Widths of rectangles. Blocks are padded to the next width with candidates of weight zero.
 _WIDTHS = np.unique(np.ceil(4 * 1.25 ** np.arange(64)).astype(int))
 
 
 class Tree(NamedTuple):
     """A perfect binary tree over points: node i of a level has children 2i and 2i + 1."""
 
-    members: Indices  # (n_leaves, n_members): which points a leaf holds
-    filler: NDArray[np.bool_]  # (n_leaves, n_members): True where a point is there twice
-    lo: list[Array]  # of each level, root first: (2 ** level, n_dims)
+    members: Indices  # (n_leaves, n_members): the points of each leaf
+    filler: NDArray[np.bool_]  # (n_leaves, n_members): True for repeated points
+    lo: list[Array]  # lower corners for each level, root first: (2 ** level, n_dims)
     hi: list[Array]
 
     def upwards(self, of_leaves: Array, combine: np.ufunc) -> list[Array]:
-        """A number of each node that combines those of its leaves, by level, root first."""
+        """Combine numbers of the leaves into one for each node; by level, root first."""
         levels = [of_leaves]
         while len(levels[-1]) > 1:
             levels.append(combine.reduce(levels[-1].reshape(-1, 2), axis=1))
@@ -42,26 +42,26 @@ class Tree(NamedTuple):
 
 
 def build_tree(lo: Array, hi: Array, n_members: int) -> Tree:
-    """Halve points, or boxes by their centres, along their widest side until few are left.
+    """Build a tree by halving points, or centres of boxes, along their widest side.
 
     Parameters
     ----------
     lo, hi : ndarray of shape (n_points, n_dims)
-        Boxes; equal for points.
+        Corners of boxes. They are equal for points.
     n_members : int
-        Most members of a leaf.
+        Largest number of members of a leaf.
     """
     n, n_dims = lo.shape
     depth = max(0, int(np.ceil(np.log2(n / n_members))))
     per_leaf = -(-n // 2**depth)
     n_places = per_leaf * 2**depth
-    # Places that are left over repeat points all over the range, so that no leaf is all filler.
+    # Empty places are filled with points from the whole range, so that every leaf has real points.
     repeated = np.linspace(0, n - 1, n_places - n).astype(np.intp)
     row_of_place = np.concatenate([np.arange(n), repeated])
     place = np.arange(n_places)
     points = np.ascontiguousarray((lo if lo is hi else (lo + hi) / 2).T[:, row_of_place])
     along, moved, moved_place = np.empty(n_places), np.empty_like(points), np.empty_like(place)
-    for level in range(depth):  # buffers are used again: fresh memory costs more than the work
+    for level in range(depth):  # buffers are reused, because new memory takes most of the time
         cells, values = points.reshape(n_dims, 2**level, -1), along.reshape(2**level, -1)
         axis = np.ptp(cells, axis=2).argmax(axis=0)
         values[...] = cells[0]
@@ -84,7 +84,7 @@ def build_tree(lo: Array, hi: Array, n_members: int) -> Tree:
     while len(los[-1]) > 1:
         los.append(los[-1].reshape(-1, 2, n_dims).min(axis=1))
         his.append(his[-1].reshape(-1, 2, n_dims).max(axis=1))
-    # Axes one after the other in memory, as they are read.
+    # In Fortran order, because each axis is read separately.
     los = [np.asfortranarray(values) for values in los[::-1]]
     return Tree(place, filler, los, [np.asfortranarray(values) for values in his[::-1]])
 
@@ -92,8 +92,8 @@ def build_tree(lo: Array, hi: Array, n_members: int) -> Tree:
 class Reach(NamedTuple):
     """An upper bound on log w_j rho_j(x): ``peak - d² / (2 spread)``.
 
-    d is the distance of x from the box of the component: its mean for a Gaussian, whose
-    largest variance is the spread, or the box of a cell, with spread 0.
+    d is the distance of x from the box of the component. For a Gaussian, the box is its mean, and
+    the spread is its largest variance. For a cell, the box is the cell, and the spread is 0.
     """
 
     lo: Array  # (n_components, n_dims)
@@ -103,23 +103,23 @@ class Reach(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """Blocks and components, sorted by block, then by component."""
+    """Pairs of blocks and components, sorted by block and then by component."""
 
     block: Indices
     component: Indices
 
 
 def find_pairs(blocks: Tree, threshold: Array, reach: Reach) -> Pairs:
-    """All pairs in which the component may exceed the block's threshold at one of its points.
+    """Find all pairs in which the component may exceed the threshold at a point of the block.
 
     Parameters
     ----------
     blocks : Tree
-        Of rows, or of boxes.
+        Tree of rows or of boxes.
     threshold : ndarray of shape (n_leaves,)
-        For each leaf of `blocks`; -inf for all that is not certainly zero.
+        Threshold of each leaf of `blocks`. -inf finds all components that may be positive.
     reach : Reach
-        Of the components.
+        Upper bounds of the components.
     """
     tree = build_tree(reach.lo, reach.hi, 1)
     order = tree.members[:, 0]
@@ -137,7 +137,7 @@ def find_pairs(blocks: Tree, threshold: Array, reach: Reach) -> Pairs:
         block, component = block[kept], component[kept]
         if level == last:
             break
-        # The side with more levels to go descends, so that both arrive together.
+        # The tree with more remaining levels descends, so that both reach their leaves together.
         if last[0] - level[0] >= last[1] - level[1]:
             block = (2 * block[:, None] + halves).ravel()
             component = np.repeat(component, 2)
@@ -160,7 +160,7 @@ def _bound(
     peaks: list[Array],
     spreads: list[Array],
 ) -> Array:
-    """The most that log w_j rho_j is anywhere in each pair of branches."""
+    """Upper bound on log w_j rho_j for each pair of branches."""
     at_block, at_component = level
     squared = np.zeros(len(block))
     for axis in range(blocks.lo[0].shape[1]):
@@ -171,7 +171,7 @@ def _bound(
         other -= hi[component]
         np.maximum(gap, other, out=gap)
         np.maximum(gap, 0, out=gap)
-        with np.errstate(over="ignore"):  # what is so far off is out of reach of everything
+        with np.errstate(over="ignore"):  # an infinite distance is correctly out of reach
             gap *= gap
             squared += gap
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -181,16 +181,16 @@ def _bound(
 
 
 class Rectangles(NamedTuple):
-    """Candidates of blocks that have about equally many of them."""
+    """Candidates of blocks with about the same number of candidates."""
 
     blocks: Indices  # (n_blocks,)
     candidates: Indices  # (n_blocks, width)
-    valid: NDArray[np.bool_]  # (n_blocks, width): False where a place is left over
-    pairs: Indices  # (n_blocks, width): places in the list of pairs, where valid
+    valid: NDArray[np.bool_]  # (n_blocks, width): False for padding
+    pairs: Indices  # (n_blocks, width): positions in the list of pairs, where valid
 
 
 def rectangles(pairs: Pairs, n_blocks: int, n_members: int) -> list[Rectangles]:
-    """Pairs arranged for matrix products, in pieces that fit into the cache."""
+    """Arrange pairs in rectangles for matrix products, in pieces that fit into the cache."""
     width = np.bincount(pairs.block, minlength=n_blocks)
     start = np.cumsum(width) - width
     padded = _WIDTHS[np.searchsorted(_WIDTHS, np.minimum(width, _WIDTHS[-1]))]
@@ -211,10 +211,9 @@ def in_threads(
 ) -> Iterator[_Result]:
     """Results of `work` on each item, in the order of the items.
 
-    `work` may write into arrays that it shares with the caller, so that memory must be shared:
-    a backend of processes that the user has set gives way to threads, and its preference too.
-    NumPy leaves the interpreter to others while it computes, so that threads suffice. What
-    floating-point errors do is the caller's: threads would begin with NumPy's defaults.
+    Threads are always used, also if the user has set a backend of processes, because `work` may
+    write into arrays that it shares with the caller. NumPy releases the interpreter lock while it
+    computes. The threads get the settings of the caller for floating-point errors.
     """
     errors = np.geterr()
 

@@ -1,4 +1,4 @@
-"""Rows of many dimensions under a mixture of Gaussians: every component is a candidate."""
+"""Rows of many dimensions under a mixture of Gaussians, where every component is a candidate."""
 
 from collections.abc import Iterator
 from math import log
@@ -15,32 +15,32 @@ from skae._mixture.gaussians import Gaussians, Statistics, log_joint
 Array = NDArray[Any]
 Indices = NDArray[np.intp]
 
-# Fraction of the density of a row that components left out of its score may have together.
+# Largest fraction of the density of a row that the omitted components may have together.
 _OMITTED = 1e-10
 
 _DENSE_NUMBERS = 2**22
 
 
 def margin_of_scores(n_components: int) -> float:
-    """How far below the best component all others together are less than 1e-10 of it."""
+    """Log ratio to the best component below which all others together are less than 1e-10."""
     return log(n_components / _OMITTED)
 
 
 class DenseRows:
-    """Rows of many dimensions, each with all components for candidates."""
+    """Rows of many dimensions, with all components as candidates."""
 
     def __init__(self, X: Array, weight: Array | None) -> None:
         self._X = X
         self._weight = np.ones(len(X)) if weight is None else weight
 
     def select_candidates(self, gaussians: Gaussians) -> None:
-        """Nothing to select: every component is a candidate."""
+        """Do nothing, because every component is a candidate."""
 
     def selected(self) -> Any:
-        """Nothing was selected."""
+        """Return None, because no candidates were selected."""
 
     def restore(self, pairs: Any) -> None:
-        """Nothing to go back to."""
+        """Do nothing, because there are no earlier candidates."""
 
     def expect(self, gaussians: Gaussians) -> tuple[float, Statistics]:
         """Log-likelihood of all rows, and the statistics of soft responsibilities."""
@@ -95,11 +95,11 @@ class DenseRows:
         return np.concatenate([logsumexp(v, axis=1) for _, v in self._joint(gaussians)])
 
     def best(self, gaussians: Gaussians) -> Indices:
-        """argmax_j w_j rho_j(x) of every row, the first of equals."""
+        """argmax_j w_j rho_j(x) of every row; the first one of equal maxima."""
         return np.concatenate([value.argmax(axis=1) for _, value in self._joint(gaussians)])
 
     def responsibilities(self, gaussians: Gaussians) -> sparse.csr_array:
-        """w_j rho_j(x) / rho(x), without what is below 1e-10 together; rows sum to 1."""
+        """w_j rho_j(x) / rho(x); omits components below 1e-10 together, and rows sum to 1."""
         lowest = -margin_of_scores(len(gaussians.weights))
         parts = []
         for _, value in self._joint(gaussians):

@@ -1,4 +1,4 @@
-"""Training of a mixture of Gaussians: soft (EM) or hard (partition-maximization)."""
+"""Train a mixture of Gaussians with soft (EM) or hard (partition-maximization) assignments."""
 
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
@@ -22,31 +22,32 @@ from skae._mixture.responsibilities import LocalRows
 Array = NDArray[Any]
 Algorithm = Literal["em", "partition"]
 
-# Iterations at which candidates are selected anew and empty components moved: seldom later, as
-# less and less moves.
+# Iterations in which candidates are selected again and empty components are moved. They become
+# rarer because later iterations change the mixture less.
 _SELECTIONS = frozenset([0, *(6 * 4**k - 1 for k in range(15))])
 
-# Counts below which a component is empty, and may go where it is of more use.
+# A component with fewer counts than this is empty, and may be moved.
 _EMPTY = 1e-3
 
-# How much further than EM an update goes: more and more, until it goes too far.
+# Over-relaxation: factor by which the step length grows in each iteration, and its largest value.
+# The step length returns to 1 if a step decreases the objective.
 _ETA_GROWS, _MOST_ETA = 1.2, 8.0
 
-# What rounding may gain or lose, relative to 1 or to the objective, nats per count.
+# Size of rounding errors, relative to 1 or to the objective, in nats per count.
 _ROUNDING = 1e-12
 
-# What new places of components gain at least, nats per count.
+# Smallest gain for which empty components are moved, in nats per count.
 _GAIN = 1e-9
 
 
 class Trained(NamedTuple):
-    """The mixture that training found."""
+    """The result of training."""
 
     gaussians: Gaussians
     prior: Prior
     objectives: list[float]  # before every update, nats per count
     converged: bool = False
-    interrupted: bool = False  # by Ctrl-C, after the last of the objectives
+    interrupted: bool = False  # whether Ctrl-C ended training after the last objective
 
 
 def train(
@@ -61,21 +62,21 @@ def train(
     max_iter: int,
     keeps_progress: bool,
 ) -> Trained:
-    """Encode and decode in turn until the objective stops rising.
+    """Alternate between assignments and updates until the objective no longer increases.
 
-    The objective, which never falls, is the log prior plus
+    The objective never decreases. It is the log prior plus
 
-    - with "em", the free energy sum_x log sum_j w_j rho_j(x), over the components j that
-      are candidates of each block of rows;
-    - with "partition", the classification log-likelihood sum_x max_j log w_j rho_j(x):
-      counts go to the best component (eq. 13), then each component solves the score
-      equation of its own counts (eq. 14).
+    - with "em", the free energy sum_x log sum_j w_j rho_j(x), where j are the components that are
+      candidates of the block of x;
+    - with "partition", the classification log-likelihood sum_x max_j log w_j rho_j(x). Each count
+      is assigned to the best component (eq. 13), and then each component solves the score equation
+      of its own counts (eq. 14).
 
     Parameters
     ----------
     rows : LocalRows or DenseRows
     gaussians : Gaussians
-        The start.
+        The initial mixture.
     prior : Prior
     algorithm : {"em", "partition"}
     total : float
@@ -83,17 +84,17 @@ def train(
     floor : float
         Smallest variance along any axis.
     tol : float
-        Training stops when an iteration gains no more, nats per count.
+        Training stops when an iteration gains at most this many nats per count.
     max_iter : int
-        Most iterations.
+        Maximum number of iterations.
     keeps_progress : bool
-        Whether Ctrl-C ends training with what the last complete iteration left. It is raised
-        before the first is complete, or if False.
+        Whether Ctrl-C ends training and keeps the state after the last complete iteration. If it
+        is False, or if no iteration is complete, KeyboardInterrupt is raised.
     """
     reached: Trained | None = None
     iterations = _iterations(rows, gaussians, prior, algorithm, total, floor, tol, max_iter)
     try:
-        # What an iteration left is taken over whole or not at all, wherever Ctrl-C strikes.
+        # A single assignment takes over the state, so that Ctrl-C cannot leave a partial one.
         for trained in iterations:
             reached = trained
     except KeyboardInterrupt:
@@ -114,9 +115,9 @@ def _iterations(
     tol: float,
     max_iter: int,
 ) -> Iterator[Trained]:
-    """What every iteration of `train` leaves; nothing that was given out is changed later."""
+    """Yield the state after every iteration of `train`; yielded objects are not changed later."""
     objectives: list[float] = []
-    eta, last_eta, safe = 1.0, 1.0, None  # `safe`: what plain EM's update was
+    eta, last_eta, safe = 1.0, 1.0, None  # `safe` is the last update of EM without over-relaxation
     may_relocate = True
     least = max(tol, _GAIN)
     for iteration in range(max_iter):
@@ -125,7 +126,7 @@ def _iterations(
         nats, stats = _step(rows, gaussians, algorithm)
         objective = (nats + log_prior(gaussians, prior)) / total
         if safe is not None and objective < objectives[-1] - _ROUNDING * (1 + abs(objective)):
-            gaussians, safe, eta, last_eta = safe, None, 1.0, 1.0  # it was too far
+            gaussians, safe, eta, last_eta = safe, None, 1.0, 1.0  # the step was too long
             continue
         objectives = [*objectives, objective]
         yield Trained(gaussians, prior, objectives)
@@ -139,7 +140,7 @@ def _iterations(
                     return
                 (gaussians, prior), safe = better, None
                 continue
-            eta = 1.0  # only what a plain update gains tells that there is no more to gain
+            eta = 1.0  # convergence is only decided after an update without over-relaxation
         if iteration + 1 == max_iter:
             break
         update = maximise(stats, gaussians, prior, floor)
@@ -174,11 +175,11 @@ def _relocated(
     floor: float,
     least: float,
 ) -> tuple[Gaussians, Prior] | None:
-    """Empty components as halves of those that gain most by it; None if that is little.
+    """Replace empty components by halves of other components; None if the gain is too small.
 
-    A half may gain up to log 2 nats for each of its counts and more the wider it is, so that
-    the components of most counts times log volume are halved. What the proposal is worth is
-    seen after an update of both mixtures: at first the halves stand where nothing put them.
+    A half may gain up to log 2 nats for each of its counts, and more if it is wide. Therefore the
+    components with the largest product of counts and log volume are halved. The gain is measured
+    after one update of both mixtures, because the initial positions of the halves are arbitrary.
     """
     empty = np.flatnonzero(gaussians.weights * total < _EMPTY)
     log_volume = 0.5 * np.log(gaussians.variances()).sum(axis=1)
@@ -188,13 +189,13 @@ def _relocated(
     most = min(len(empty), len(worth) - len(empty))
     before = rows.selected()
     base = _settled(rows, gaussians, prior, algorithm, floor)
-    for n in {most: None, most // 8: None}:  # all of them, or the best few
+    for n in {most: None, most // 8: None}:  # all candidates, or only the best eighth
         if not n:
             break
         parents, children = np.sort(order[:n]), empty[:n]
         places = np.arange(len(worth))
         places[children] = parents
-        # A half is judged by the prior of the whole: nothing is gained by a change of priors.
+        # Both halves have the prior of the whole, so that the prior does not change the gain.
         of_halves = prior.chosen(places)
         halved = split(gaussians, parents, children)
         tried = _settled(rows, halved, of_halves, algorithm, floor)
@@ -211,7 +212,7 @@ def _settled(
     algorithm: Algorithm,
     floor: float,
 ) -> tuple[float, Gaussians]:
-    """The objective, nats in all, after an update, and the mixture that has it."""
+    """The mixture after an update, and its objective in nats over all counts."""
     for more in (True, False):
         if algorithm == "em":
             rows.select_candidates(gaussians)
@@ -230,9 +231,9 @@ def updated(
     before: float,
     floor: float,
 ) -> Gaussians:
-    """The mixture after one step with more rows, worth `before` counts until then.
+    """Update the mixture once with new rows; it was fitted to `before` counts until now.
 
-    Earlier rows stay with the components that they were given to (Neal and Hinton 1998).
+    Earlier rows keep their assignments to components (Neal and Hinton 1998).
     """
     rows.select_candidates(gaussians)
     _, new = _step(rows, gaussians, algorithm)

@@ -1,4 +1,4 @@
-"""Mixtures of Gaussians from rows: from the start of a fit to the average of several."""
+"""Fit mixtures of Gaussians to rows: initialisation, training and averages of several mixtures."""
 
 from dataclasses import dataclass
 from math import log
@@ -31,16 +31,17 @@ from skae._mixture.responsibilities import rows_under_mixture
 Array = NDArray[Any]
 Init = Literal["quantiles", "counts", "grid", "split"]
 
-# Iterations between the halvings of a start from coarse to fine, and components it starts with.
+# For `init="split"`: iterations of each smaller mixture, and largest size of the first mixture.
 _COARSE_ITERATIONS, _COARSEST = 5, 16
 
-# Nats per count that a mixture may lack, beside one Gaussian, and still be resumed.
+# Training continues from a mixture if its log-likelihood is at most this many nats per count below
+# that of a single Gaussian.
 _FOREIGN = 10.0
 
 
 @dataclass(frozen=True)
 class FitOptions:
-    """How mixtures are fitted, as CountMixtureAE's parameters of these names say it."""
+    """Options of the fit, with the names and the meaning of the parameters of CountMixtureAE."""
 
     kind: Kind
     algorithm: Algorithm
@@ -51,7 +52,7 @@ class FitOptions:
     max_iter: int
     n_jobs: int | None
     floor: float  # smallest variance along any axis
-    bounds: Array | None  # (n_dims, 2), declared ones
+    bounds: Array | None  # (n_dims, 2), from `domain` or `image_shape`
 
 
 def fit_averages(
@@ -64,9 +65,9 @@ def fit_averages(
     *,
     keeps_progress: bool,
 ) -> list[Trained]:
-    """The mixtures that are averaged; of an interrupted fit those that are complete.
+    """Fit the mixtures that are averaged. After Ctrl-C, only the complete mixtures are returned.
 
-    Of the first, where that is the one that was interrupted, what its last iteration left.
+    If the first mixture is interrupted, its state after the last complete iteration is returned.
     """
     fits: list[Trained] = []
     while len(fits) < options.n_averages:
@@ -84,7 +85,7 @@ def fit_averages(
 
 
 def average_of(fits: list[Trained], prior_counts: float) -> tuple[Gaussians, Prior]:
-    """The mixture of all components of several, and their priors."""
+    """The mixture of all components of several mixtures, and the priors of the components."""
     mixtures = [fit.gaussians for fit in fits]
     covariances = [mixture.covariances for mixture in mixtures]
     average = Gaussians(
@@ -111,7 +112,7 @@ def fit_mixture(
     known: tuple[Gaussians, Prior] | None = None,
     keeps_progress: bool = False,
 ) -> Trained:
-    """One mixture of Gaussians, by way of smaller ones where it begins with those."""
+    """Fit a mixture of Gaussians; with `init="split"`, smaller mixtures are fitted first."""
     sizes = [n_components]
     while options.init == "split" and known is None and sizes[0] > _COARSEST:
         sizes.insert(0, -(-sizes[0] // 2))
@@ -145,7 +146,7 @@ def start(
     options: FitOptions,
     rng: np.random.RandomState,
 ) -> tuple[Gaussians, Prior]:
-    """The mixture that a fit begins with, and its prior; of averages, shifted at random."""
+    """The initial mixture and its prior; with several averages, it is shifted at random."""
     shifting = rng if options.n_averages > 1 else None
     if options.init == "grid":
         lo, hi = range_of(rows, options.bounds, float(weight.sum()), options.floor)
@@ -161,9 +162,10 @@ def start(
 
 
 def size_by_bic(rows: Array, weight: Array, options: FitOptions, rng: np.random.RandomState) -> int:
-    """The size of lowest BIC: grown by halves until it has risen twice, then refined.
+    """Find the number of components with the lowest BIC.
 
-    Sizes stop where a component would have fewer counts than parameters.
+    Sizes increase by factors of about 1.5 until the BIC has increased twice. Then sizes near the
+    best one are tried. No size is tried that has fewer counts than parameters for each component.
     """
     n_dims, n_counts = rows.shape[1], float(weight.sum())
     most = max(1, int(n_counts / (n_parameters(1, n_dims, options.kind) + 1)))
@@ -199,9 +201,9 @@ def size_by_bic(rows: Array, weight: Array, options: FitOptions, rng: np.random.
 def explains_rows(
     gaussians: Gaussians, rows: Array, weight: Array, floor: float, n_jobs: int | None
 ) -> bool:
-    """Whether a mixture explains rows not much worse than one Gaussian of their moments does.
+    """Whether a mixture explains rows almost as well as a single Gaussian with their moments.
 
-    If it does not, its priors, too, expect what the rows have nothing of.
+    Otherwise the priors of the mixture do not suit the rows either.
     """
     covariance = np.atleast_2d(np.cov(rows.T, aweights=weight, ddof=0))
     alone = Gaussians(
@@ -220,6 +222,6 @@ def explains_rows(
 def resumed(
     gaussians: Gaussians, prior: Prior, prior_counts: float, floor: float
 ) -> tuple[Gaussians, Prior]:
-    """An earlier mixture and its prior under the prior counts and the floor of today."""
+    """An earlier mixture and its prior, with the current prior counts and floor."""
     variances = np.maximum(prior.variances, floor)
     return widened(gaussians, floor), prior._replace(counts=prior_counts, variances=variances)

@@ -1,14 +1,13 @@
-"""Components of a mixture that are Gaussian: their densities, sufficient statistics, updates.
+"""Gaussian components of a mixture: densities, sufficient statistics and updates.
 
-The mixture is sum_j w_j rho_j(x) with rho_j = N(mu_j, Sigma_j). The prior on its parameters
-counts as nu rows for each component, of the mean m_j that it had at the start and of a
-covariance Psi_j, with variances v_j of its own and the correlations C of all rows:
+The mixture is sum_j w_j rho_j(x) with rho_j = N(mu_j, Sigma_j). The prior on the parameters of a
+component has the weight of nu rows with the initial mean m_j of the component and with a covariance
+Psi_j. Psi_j has its own variances v_j and the correlations C of all rows:
 
     log p(theta) = -nu / 2 sum_j (tr(Psi_j Sigma_j^-1) - log |Psi_j Sigma_j^-1| - d
                                   + (mu_j - m_j)' Sigma_j^-1 (mu_j - m_j)),
 
-which is at most 0, where the parameters are as expected. Of Gaussians without covariances the
-prior has none either.
+The maximum of the log prior is 0. For Gaussians with diagonal covariances, Psi_j is diagonal, too.
 """
 
 from math import log, pi
@@ -20,13 +19,13 @@ from scipy import linalg
 
 from skae._mixture.component_search import Reach
 
-# Up to this size LAPACK is called for all matrices at once.
+# Matrices up to this size are inverted by one call for all of them.
 _SMALL = 8
 
-# Rounding of log densities, where no covariance is ill-conditioned.
+# Rounding error of log densities if no covariance is ill-conditioned.
 _ROUNDING = 1e-9
 
-# Smallest eigenvalue of a covariance, relative to a bound on its largest.
+# Smallest eigenvalue of a covariance, relative to an upper bound on the largest eigenvalue.
 _LEAST_CONDITION = 1e-12
 
 Array = NDArray[Any]
@@ -38,7 +37,7 @@ class Gaussians(NamedTuple):
 
     weights: Array  # (n_components,)
     means: Array  # (n_components, n_dims)
-    covariances: Array  # as scikit-learn's GaussianMixture: by kind
+    covariances: Array  # shape depends on the kind, as in GaussianMixture of scikit-learn
     kind: Kind
 
     def full(self) -> Array:
@@ -54,7 +53,7 @@ class Gaussians(NamedTuple):
         return self.covariances[:, None, None] * np.eye(n_dims)
 
     def variances(self) -> Array:
-        """Of every feature in every component, (n_components, n_dims)."""
+        """The variance of every feature in every component, (n_components, n_dims)."""
         match self.kind:
             case "full":
                 return np.diagonal(self.covariances, axis1=1, axis2=2)
@@ -69,12 +68,12 @@ class Gaussians(NamedTuple):
             return np.log(self.weights)
 
     def chosen(self, index: Any) -> "Gaussians":
-        """Some of the components."""
+        """A mixture with only some of the components, in the given order."""
         covariances = self.covariances if self.kind == "tied" else self.covariances[index]
         return Gaussians(self.weights[index], self.means[index], covariances, self.kind)
 
     def draw(self, component: NDArray[np.intp], rng: np.random.RandomState) -> Array:
-        """A row from each of these components."""
+        """Draw a row from each of these components."""
         away = rng.standard_normal((len(component), self.means.shape[1]))
         if self.kind in ("full", "tied"):
             factors = np.linalg.cholesky(self.covariances)
@@ -85,7 +84,7 @@ class Gaussians(NamedTuple):
         return self.means[component] + away
 
     def moments_with(self, n: float, rows: Array, weight: Array) -> tuple[Array, Array]:
-        """Mean and variances of the features, of rows and the mixture, worth `n` rows, together."""
+        """Mean and variances of the features of rows and the mixture, which counts as `n` rows."""
         total = n + weight.sum()
         mean = (n * (self.weights @ self.means) + weight @ rows) / total
         squares = n * (self.weights @ (self.variances() + (self.means - mean) ** 2))
@@ -93,7 +92,7 @@ class Gaussians(NamedTuple):
 
 
 class Prior(NamedTuple):
-    """What is known of each component beforehand, worth `counts` rows."""
+    """Prior of the components, with the weight of `counts` rows for each."""
 
     counts: float  # nu
     means: Array  # m, (n_components, n_dims)
@@ -111,7 +110,7 @@ class Prior(NamedTuple):
         return (deviations.T @ deviations) * self.correlation
 
     def chosen(self, index: Any) -> "Prior":
-        """That of some of the components."""
+        """The prior of only some of the components, in the given order."""
         means, variances = self.means[index], self.variances[index]
         return Prior(self.counts, means, variances, self.correlation)
 
@@ -121,12 +120,12 @@ class Statistics(NamedTuple):
 
     n: Array  # sum r_j, (n_components,)
     first: Array  # sum r_j (x - mu_j), (n_components, n_dims)
-    second: Array  # of their products: matrices for "full", diagonals for "diag" and
-    # "spherical", and the sum of the matrices over all components for "tied"
+    second: Array  # sum r_j (x - mu_j)(x - mu_j)': matrices for "full", diagonals for "diag"
+    # and "spherical", and the sum of the matrices over all components for "tied"
 
 
 def n_parameters(n_components: int, n_dims: int, kind: Kind) -> int:
-    """Free parameters of a mixture of Gaussians."""
+    """Number of free parameters of a mixture of Gaussians."""
     per_covariance = {
         "spherical": n_components,
         "diag": n_components * n_dims,
@@ -140,10 +139,10 @@ def n_parameters(n_components: int, n_dims: int, kind: Kind) -> int:
 
 
 def inverses(covariances: Array) -> tuple[Array, Array]:
-    """Inverses and log determinants of matrices (n, d, d) that are positive definite."""
-    if covariances.shape[-1] == 2:  # a hundred thousand calls of LAPACK take longer
+    """Inverses and log determinants of positive definite matrices (n, d, d)."""
+    if covariances.shape[-1] == 2:  # faster than many calls of LAPACK
         a, b, c = covariances[:, 0, 0], covariances[:, 0, 1], covariances[:, 1, 1]
-        part = 1 - (b / a) * (b / c)  # of the determinant: no product of variances overflows
+        part = 1 - (b / a) * (b / c)  # the determinant divided by a c, which may overflow
         inverse = np.empty_like(covariances)
         inverse[:, 0, 0] = 1 / (a * part)
         inverse[:, 1, 1] = 1 / (c * part)
@@ -159,7 +158,7 @@ def inverses(covariances: Array) -> tuple[Array, Array]:
 
 
 def whitening(covariance: Array) -> tuple[Array, float]:
-    """A matrix F with F F' the inverse, and the log determinant of a matrix (d, d)."""
+    """A matrix F such that F F' is the inverse of a matrix (d, d), and its log determinant."""
     cholesky = np.linalg.cholesky(covariance)
     factor = linalg.solve_triangular(cholesky, np.eye(len(cholesky)), lower=True).T
     return factor, float(2 * np.log(np.diag(cholesky)).sum())
@@ -176,16 +175,15 @@ def extreme_variances(covariances: Array) -> tuple[Array, Array]:
 
 
 def floored(covariances: Array, floor: float) -> Array:
-    """The matrices with eigenvalues raised to `floor`.
+    """The matrices with their eigenvalues raised to at least `floor`.
 
-    Of all matrices whose eigenvalues are at least that, these maximise the likelihood: the
-    axes stay, and along each of them it falls on both sides of its maximum. What rounding
-    would make of smaller eigenvalues than 1e-12 of the largest is no matrix to invert: the floor
-    is this, where it is more.
+    These matrices maximise the likelihood among all matrices whose eigenvalues are at least `floor`
+    (the eigenvectors do not change). If it is larger, 1e-12 times the largest eigenvalue is used
+    instead of `floor`, because matrices with smaller eigenvalues cannot be inverted accurately.
     """
     most = np.abs(covariances).max(axis=(1, 2)) * covariances.shape[-1]
     floors = np.maximum(floor, _LEAST_CONDITION * most)
-    # Rounding must not lift what is at the floor above it again and again.
+    # Eigenvalues that are at the floor up to rounding errors are not raised again.
     slack = np.where(floors > floor, 1e-3, 1e-9)
     low = np.flatnonzero(_reach_below(covariances, floors * (1 - slack)))
     if len(low):
@@ -241,7 +239,7 @@ def quadratics(gaussians: Gaussians) -> Quadratics:
 
 
 def rounding_of(gaussians: Gaussians) -> float:
-    """By how much two computations of a log density may differ, relative to 1 or to it."""
+    """Rounding error of a log density, relative to 1 or to the log density."""
     if gaussians.kind not in ("full", "tied"):
         return _ROUNDING
     least, most = extreme_variances(gaussians.full())
@@ -250,12 +248,12 @@ def rounding_of(gaussians: Gaussians) -> float:
 
 
 def reach_of(gaussians: Gaussians, peak: Array) -> Reach:
-    """Where the components can matter; `peak` is the log of w_j rho_j(mu_j)."""
+    """Upper bounds on the densities of the components; `peak` is the log of w_j rho_j(mu_j)."""
     if gaussians.kind in ("full", "tied"):
         spread = extreme_variances(gaussians.full())[1]
     else:
         spread = gaussians.variances().max(axis=1)
-    # A little more than the largest variance, as its square root is rounded.
+    # Slightly more than the largest variance, because of rounding errors.
     return Reach(gaussians.means, gaussians.means, peak, spread * (1 + 1e-9))
 
 
@@ -281,7 +279,7 @@ def log_joint(X: Array, gaussians: Gaussians) -> Array:
 
 
 def log_prior(gaussians: Gaussians, prior: Prior) -> float:
-    """log p(theta), nats: 0 at its mode."""
+    """log p(theta) in nats; it is 0 at the mode."""
     if not prior.counts:
         return 0.0
     away = gaussians.means - prior.means
@@ -355,11 +353,11 @@ def maximise(stats: Statistics, before: Gaussians, prior: Prior, floor: float) -
 
 
 def over_relaxed(before: Gaussians, after: Gaussians, eta: float, floor: float) -> Gaussians:
-    """An over-relaxed update: `eta` times as far as from one mixture to the other.
+    """An over-relaxed update, with `eta` times the step from one mixture to the other.
 
-    Weights and variances move by factors, so that they stay positive; covariances at first
-    without their correlations, which then follow those of the update (Salakhutdinov and
-    Roweis 2003; it may go too far).
+    Weights and variances change by factors, so that they stay positive. The variances of
+    covariances change in this way, and their correlations are those of the update without
+    over-relaxation. The step may be too long (Salakhutdinov and Roweis 2003).
     """
     if eta == 1:
         return after
@@ -384,7 +382,7 @@ def over_relaxed(before: Gaussians, after: Gaussians, eta: float, floor: float) 
 
 
 def statistics_of(gaussians: Gaussians, prior: Prior, total: float) -> Statistics:
-    """The statistics about the means at which `maximise` stands still: its inverse."""
+    """The statistics for which `maximise` returns this mixture (the inverse of `maximise`)."""
     n, nu = total * gaussians.weights, prior.counts
     away = gaussians.means - prior.means
     first = nu * away

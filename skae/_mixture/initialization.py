@@ -1,4 +1,4 @@
-"""Where a mixture of Gaussians begins: cells of rows, whose means and variances are the start."""
+"""Initialise a mixture of Gaussians from the means and variances of cells of rows."""
 
 from math import prod
 from typing import Any, NamedTuple
@@ -14,36 +14,37 @@ from skae._mixture.responsibilities import LOCAL_DIMS
 Array = NDArray[Any]
 Indices = NDArray[np.intp]
 
-# Variances at the start and in the prior, in those of rows that fill a cell evenly. Eight make
-# the standard deviation 0.82 of the cell's side: neighbours then add up to a smooth density.
-# A few large cells are not widened as much: components that all cover everything never part.
+# Factor of the initial and prior variances, relative to the variance of the rows in a cell. With
+# eight, the standard deviation is 0.82 times the side of a uniform cell, and neighbouring
+# components add up to a smooth density. A few large cells are widened less, because components that
+# all cover the whole domain do not separate in training.
 _SPREAD = 8.0
 
-# By how much correlations fall short of those of all rows, which may be too few for them.
+# Fraction by which the correlations of all rows are shrunken towards 0, for small numbers of rows.
 _SHRINKAGE = 0.1
 
-# Rows that the expected variance of a cell counts for, beside its own rows.
+# Weight of the expected variance of a cell, as a number of rows.
 _EXPECTED_ROWS = 2.0
 
 
 class Start(NamedTuple):
-    """Cells as a start: of every component the mass, the mean and the variances of a cell."""
+    """Mass, mean and variances of a cell for every component."""
 
     mass: Array  # (n_components,)
     means: Array  # (n_components, n_dims)
     variances: Array  # (n_components, n_dims)
     overall: Array  # (n_dims, n_dims): covariance of all rows
-    spare: NDArray[np.bool_]  # (n_components,): components for which there were no rows
+    spare: NDArray[np.bool_]  # (n_components,): components whose cell has no rows
 
 
 def start_of_cells(X: Array, weight: Array, labels: Indices, n_components: int) -> Start:
-    """The start that cells of rows are, by the cell of each row."""
+    """Compute the start from the index of the cell of each row."""
     n_dims = X.shape[1]
     mass = np.bincount(labels, weight, n_components)
     spare = np.bincount(labels, minlength=n_components) == 0
     centre, covariance = weight @ X / weight.sum(), _covariance(X, weight)
     overall = np.diag(covariance)
-    # Of K cells that share a box evenly, each has K^(-2/d) of its variances.
+    # If K equal cells divide a box, the variances of a cell are K^(-2/d) times those of the box.
     expected = overall * n_components ** (-2 / n_dims)
     means = np.tile(centre, (n_components, 1))
     variances = np.empty_like(means)
@@ -67,7 +68,7 @@ def _covariance(X: Array, weight: Array) -> Array:
 def initialise(
     start: Start, kind: Kind, prior_counts: float, floor: float
 ) -> tuple[Gaussians, Prior]:
-    """The initial mixture of a fit, and the prior that remembers it."""
+    """The initial mixture of a fit, and the prior with the initial means and variances."""
     overall = np.diag(start.overall)
     between = np.sqrt(start.variances * overall)
     variances = np.maximum(np.minimum(_SPREAD * start.variances, between), floor)
@@ -95,20 +96,20 @@ def initialise(
 def quantile_cells(
     X: Array, weight: Array, n_cells: int, rng: np.random.RandomState | None = None
 ) -> Indices:
-    """Cells of equal mass: halved along their longest side, again and again.
+    """Cells of equal mass, from repeatedly halving cells along their longest side.
 
-    They depend on the distribution of the rows alone: not on their order, and a row of weight
-    two is as two rows. Rows that are equal share a cell. With fewer distinct rows than cells
-    some cells stay empty.
+    The cells do not depend on the order of the rows, and a row of weight two has the same effect as
+    two rows. Equal rows are in the same cell. If there are fewer distinct rows than cells, some
+    cells are empty.
 
     Parameters
     ----------
     X : ndarray of shape (n_samples, n_dims)
     weight : ndarray of shape (n_samples,)
-        Positive.
+        Positive weights.
     n_cells : int
     rng : RandomState, default=None
-        Shifts the cells: with it, the first cut is at a random fraction of the mass.
+        Generator that shifts the cells: the first cut is at a random fraction of the mass.
     """
     n, n_dims = X.shape
     ranks: dict[int, Indices] = {}
@@ -149,7 +150,7 @@ def quantile_cells(
 
 
 def _ranks(X: Array, axis: int) -> Indices:
-    """The rank of each row along an axis; others break ties, and equal rows have one rank."""
+    """The rank of each row along an axis, with ties broken by the other axes."""
     order = np.argsort(X[:, axis])
     sorted_values = X[order, axis]
     new = np.empty(len(X), dtype=bool)
@@ -168,12 +169,12 @@ def _ranks(X: Array, axis: int) -> Indices:
 
 
 def _cuts(weight: Array, rank: Indices, start: Indices, stop: Indices, fraction: Array) -> Indices:
-    """Where to cut sorted rows, so that about a fraction is before: never between equal rows.
+    """Positions to cut sorted rows so that about this fraction of the mass is before the cut.
 
-    The fraction is that of the mass. The start of a cell where there is no such place.
+    Equal rows are never separated. If a cell cannot be cut, its position is the start of the cell.
     """
     n = len(weight)
-    before = np.concatenate([[0], np.cumsum(weight)])  # mass before each place
+    before = np.concatenate([[0], np.cumsum(weight)])  # mass before each position
     may_cut = np.empty(n + 1, dtype=bool)
     may_cut[1:n] = rank[1:] != rank[:-1]
     may_cut[start] = may_cut[stop] = may_cut[0] = may_cut[n] = False
@@ -185,7 +186,7 @@ def _cuts(weight: Array, rank: Indices, start: Indices, stop: Indices, fraction:
     low, high = lower[np.maximum(at - (before[at] > target), 0)], upper[at]
     has_low, has_high = low > start, high < stop
     low, high = np.where(has_low, low, start), np.where(has_high, high, start)
-    # Rounding must not decide between two places that are equally far.
+    # Rounding errors must not decide between two positions of equal distance.
     slack = 1e-9 * (before[stop] - before[start])
     takes_low = has_low & (~has_high | (target - before[low] <= before[high] - target + slack))
     return np.where(takes_low, low, high)
@@ -194,9 +195,9 @@ def _cuts(weight: Array, rank: Indices, start: Indices, stop: Indices, fraction:
 def nearest_cells(
     X: Array, weight: Array, n_cells: int, rng: np.random.RandomState | None
 ) -> Indices:
-    """Cells of what is nearest to each of some rows, which are drawn by weight."""
+    """Nearest-neighbour cells of centres, which are rows drawn in proportion to their weights."""
     assert rng is not None
-    # The keys of an exponential race: the smallest are a weighted draw without replacement.
+    # The rows with the smallest keys are a weighted draw without replacement (exponential race).
     keys = rng.standard_exponential(len(X)) / weight
     n_drawn = min(n_cells, len(X))
     centres = X[np.argpartition(keys, n_drawn - 1)[:n_drawn]]
@@ -208,11 +209,11 @@ def nearest_cells(
 def grid_start(
     X: Array, weight: Array, n_components: int, lo: Array, hi: Array, shift: Array | None
 ) -> Start:
-    """A regular grid of cells over a box, with sides as equal as their number allows."""
+    """A regular grid of at most `n_components` cells over a box, with sides of similar length."""
     n_dims = X.shape[1]
     shape = np.ones(n_dims, dtype=np.intp)
     side = np.where(hi > lo, hi - lo, 0.0)
-    while True:  # one more cut where cells are longest, as long as the number allows
+    while True:  # add a cut along the axis with the longest cells, while the number allows it
         wanted = np.argsort(-side / shape, kind="stable")
         fits = [
             a
@@ -240,15 +241,15 @@ def grid_start(
 
 
 def split(gaussians: Gaussians, parents: Indices, children: Indices) -> Gaussians:
-    """Halve the parents along their longest axes; the children take the places named.
+    """Halve the parents along their longest axes; `children` are the positions of the new halves.
 
-    Means part by 0.8 standard deviations to either side and the variance along the axis
-    falls by as much, so that mean and covariance of the pair are the parent's.
+    The means of the halves are 0.8 standard deviations to both sides of the old mean. The variance
+    along the axis is reduced so that the pair has the mean and the covariance of the parent.
     """
     weights, means = gaussians.weights.copy(), gaussians.means.copy()
     values, axes = np.linalg.eigh(gaussians.full()[parents])
     longest, axis = values[:, -1:], axes[:, :, -1]
-    # Of the two directions of an axis the one whose largest entry is positive.
+    # The sign of an axis is chosen so that its largest entry is positive.
     largest = np.take_along_axis(axis, np.abs(axis).argmax(axis=1)[:, None], axis=1)
     away = 0.8 * np.sqrt(longest) * axis * np.sign(largest)
     weights[children] = weights[parents] = weights[parents] / 2
@@ -272,7 +273,7 @@ def split(gaussians: Gaussians, parents: Indices, children: Indices) -> Gaussian
 
 
 def enlarged(gaussians: Gaussians, prior: Prior, n_components: int) -> tuple[Gaussians, Prior]:
-    """The mixture with more components: those of most mass are halved."""
+    """A mixture with more components, from halving the components of the largest weights."""
     while (n := len(gaussians.weights)) < n_components:
         n_new = min(n, n_components - n)
         parents = np.sort(np.argsort(-gaussians.weights, kind="stable")[:n_new])
@@ -281,7 +282,7 @@ def enlarged(gaussians: Gaussians, prior: Prior, n_components: int) -> tuple[Gau
         gaussians = split(gaussians.chosen(places), parents, children)
         prior = prior.chosen(places)
         halves = np.concatenate([parents, children])
-        # Each half has half the volume, and its prior stands where it does.
+        # The prior of a half has half of the volume, and the mean of the half.
         prior.variances[halves] *= 0.5 ** (2 / gaussians.means.shape[1])
         prior.means[halves] = gaussians.means[halves]
     return gaussians, prior

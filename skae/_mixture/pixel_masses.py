@@ -1,9 +1,9 @@
-"""How much of a mixture falls on each pixel of a grid.
+"""Integrals of the density of a mixture over the pixels of a grid.
 
-Cells, and Gaussians whose axes are those of the image, fall apart into one exact integral for
-each axis. A Gaussian that is rotated is integrated exactly along the last axis, given the
-others, and by Gauss-Legendre quadrature along those, with nodes for its width; or in closed
-form where it is so narrow that these would be many.
+For cells, and for Gaussians with diagonal covariances, the integral is a product of one exact
+integral for each axis. A rotated Gaussian is integrated exactly along the last axis, given the
+other axes, and by Gauss-Legendre quadrature along the other axes. The number of nodes depends on
+its width. Gaussians that are too narrow for quadrature (thin) are integrated in closed form.
 """
 
 from math import log, pi, prod
@@ -25,25 +25,25 @@ from skae._utils.memory import advice_on_memory
 Array = NDArray[Any]
 Indices = NDArray[np.intp]
 
-# Density below which a component is left out of a tile, relative to that of an even image.
+# A component is left out of a tile if its density is below this value, relative to a uniform image.
 _SMALLEST = 1e-13
 
-# Nodes of quadrature in a pixel, and so many more for each inverse standard deviation; and the
-# most of them, by the number of axes. Narrower Gaussians are thin.
+# Number of quadrature nodes in a pixel: a constant, and a number that is divided by the standard
+# deviation; and the largest number of nodes, by the number of axes. Narrower Gaussians are thin.
 _NODES, _NODES_PER_WIDTH = 4.0, 4.0
 _MOST_NODES = {2: 32, 3: 16}
 
-# In place of a number of nodes, for thin Gaussians.
+# Number of nodes that marks thin Gaussians.
 _THIN = 0
 
-# The most axes over which rotated Gaussians are integrated.
+# Largest number of axes for rotated Gaussians.
 _MOST_ROTATED_AXES = 3
 
 _NUMBERS = 2**18
 
 
 def checked_grid(shape: Any, mixture: Gaussians | Cells) -> tuple[int, ...]:
-    """The pixels of each axis, if the mixture can be integrated over them."""
+    """Validate the number of pixels along each axis."""
     grid = tuple(np.atleast_1d(np.asarray(shape, dtype=object)))
     for axis, length in enumerate(grid):
         check_count(f"shape[{axis}]", length)
@@ -55,16 +55,16 @@ def checked_grid(shape: Any, mixture: Gaussians | Cells) -> tuple[int, ...]:
     kind = "cell" if isinstance(mixture, Cells) else mixture.kind
     if kind in ("full", "tied") and len(grid) > _MOST_ROTATED_AXES:
         raise ValueError(
-            f"covariance_type={kind!r} is integrated over the pixels of at most "
-            f"{_MOST_ROTATED_AXES} axes, shape={grid} has {len(grid)}; 'diag', 'spherical' and "
-            "'cell' over any number."
+            f"covariance_type={kind!r} can only be integrated over pixels with at most "
+            f"{_MOST_ROTATED_AXES} axes, but shape={grid} has {len(grid)}. Use covariance_type "
+            "'diag', 'spherical' or 'cell'."
         )
     return tuple(int(length) for length in grid)
 
 
 def pixel_masses(mixture: Gaussians | Cells, shape: tuple[int, ...], n_jobs: int | None) -> Array:
-    """The integral of the density over every pixel; pixel (i, j) is [i, i+1) x [j, j+1)."""
-    advice = f"shape={shape} has {prod(shape):.3g} pixels: give fewer."
+    """Integral of the density over every pixel; pixel (i, j) is [i, i+1) x [j, j+1)."""
+    advice = f"shape={shape} has {prod(shape):.3g} pixels. Reduce the number of pixels."
     if prod(shape) * 8 > maxsize:
         raise MemoryError(advice)
     with advice_on_memory(advice):
@@ -88,7 +88,8 @@ def _pixel_masses(mixture: Gaussians | Cells, shape: tuple[int, ...], n_jobs: in
         lowest = log(_SMALLEST) - np.log(np.array(shape, dtype=float)).sum()
         if n_dims > 1 and mixture.kind in ("full", "tied"):
             narrowest = np.sqrt(np.maximum(extreme_variances(mixture.full())[0], 1e-300))
-            # Even numbers, and of many nodes powers of two: a few of them serve all.
+            # Numbers of nodes are rounded up to even numbers, and large ones to powers of two, so
+            # that there are few different numbers.
             wanted = _NODES + _NODES_PER_WIDTH / narrowest
             few, many = 2 * np.ceil(wanted / 2), 2 ** np.ceil(np.log2(wanted))
             n_nodes = np.where(wanted <= 16, few, many)
@@ -134,7 +135,7 @@ def _reached(
     component: Indices,
     side: int,
 ) -> NDArray[np.bool_]:
-    """Which pairs of tiles and components to keep: thin ones miss most of what is near them."""
+    """Mask of the pairs of tiles and components to keep; most tiles near a thin one are missed."""
     assert isinstance(mixture, Gaussians)
     kept = np.ones(len(tile), dtype=bool)
     if not thin.any():
@@ -151,12 +152,12 @@ def _reached(
 
 
 def _parts(n_nodes: Indices | None, n: int, side: int, n_dims: int) -> list[slice]:
-    """Slices of the pairs that fit into the cache, each of pairs with equally many nodes."""
+    """Slices of pairs with equal numbers of nodes, small enough for the cache."""
     if n_nodes is None:
         bounds, numbers = np.array([0, n]), [side**n_dims]
     else:
         bounds = np.append(np.flatnonzero(np.diff(n_nodes, prepend=-1)), n)
-        each = [int(n) or 8 for n in n_nodes[bounds[:-1]]]  # thin ones take their own measures
+        each = [int(n) or 8 for n in n_nodes[bounds[:-1]]]  # `thin_masses` has its own limits
         numbers = [side**n_dims * n ** (n_dims - 1) for n in each]
     found = []
     for begin, end, number in zip(bounds[:-1], bounds[1:], numbers, strict=True):
@@ -166,7 +167,7 @@ def _parts(n_nodes: Indices | None, n: int, side: int, n_dims: int) -> list[slic
 
 
 def _separable(mixture: Gaussians | Cells, origins: Array, j: Indices, side: int) -> Array:
-    """Masses of components on the pixels of tiles, (n_pairs, side, ...), by a product of axes."""
+    """Masses of components on the pixels of tiles, (n_pairs, side, ...), as products over axes."""
     n_dims = origins.shape[1]
     masses = np.ones((len(j), *[1] * n_dims))
     variances = None if isinstance(mixture, Cells) else mixture.variances()
@@ -184,7 +185,7 @@ def _separable(mixture: Gaussians | Cells, origins: Array, j: Indices, side: int
 
 
 def _rotated(gaussians: Gaussians, origins: Array, j: Indices, side: int, n_nodes: int) -> Array:
-    """Masses of Gaussians with any axes on the pixels of tiles, (n_pairs, side, ...)."""
+    """Masses of rotated Gaussians on the pixels of tiles, (n_pairs, side, ...)."""
     n_first = origins.shape[1] - 1
     covariance = gaussians.full()[j]
     node, node_weight = np.polynomial.legendre.leggauss(n_nodes)
@@ -192,7 +193,7 @@ def _rotated(gaussians: Gaussians, origins: Array, j: Indices, side: int, n_node
     place = np.indices([len(line)] * n_first).reshape(n_first, -1)
     away = origins[:, None, :n_first] + line[place].T - gaussians.means[j, None, :n_first]
     precision = np.linalg.inv(covariance[:, :n_first, :n_first])
-    # The last axis given the first ones: its mean moves along with `slope`.
+    # The mean along the last axis, given the other axes, depends linearly on them with `slope`.
     slope = np.einsum("pab,pb->pa", precision, covariance[:, :n_first, -1])
     deviation = np.sqrt(
         covariance[:, -1, -1] - np.einsum("pa,pa->p", slope, covariance[:, :n_first, -1])

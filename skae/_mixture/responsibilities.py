@@ -1,8 +1,8 @@
 """Rows under a mixture of Gaussians: responsibilities, assignments and densities.
 
-Of few dimensions, rows are taken in blocks of neighbours, each with the components that can
-matter to it; of many, where a neighbourhood holds nearly all, every component is a
-candidate of every row.
+In few dimensions, rows form blocks of neighbours, and each block has only the relevant components
+as candidates. In many dimensions, neighbourhoods would contain almost all components, so that every
+component is a candidate of every row.
 """
 
 from collections.abc import Callable, Iterator
@@ -35,22 +35,23 @@ from skae._mixture.gaussians import (
 Array = NDArray[Any]
 Indices = NDArray[np.intp]
 
-# Up to so many dimensions rows are blocks of neighbours.
+# Largest number of dimensions in which rows form blocks of neighbours.
 LOCAL_DIMS = 4
 
-# Nats below the best component of a row at which another one no longer matters to training;
-# of few components all matter that are not lost in rounding.
+# A component that is this many nats below the best component of a row is ignored in training. The
+# third number is used for mixtures of few components (the second number), and ignores only
+# components of the size of rounding errors.
 _TRAINING_MARGIN, _FEW, _MARGIN_OF_FEW = 7.0, 64, 40.0
 
-# Squared radius of a block, in variances, above which its products lose too many digits.
+# Squared radius of a block, in units of the variance, above which its products are inaccurate.
 _CANCELS = 1e4
 
-# Components that are nearest to the centre of a block, by which its rows are first scored.
+# Number of components nearest to the centre of a block with which its rows are scored first.
 _NEAREST = 4
 
 
 def log_sum(value: Array) -> Array:
-    """log sum exp over the last axis, in place; of parts that are all -inf it is that."""
+    """log sum exp over the last axis; overwrites `value`, and is -inf if all parts are -inf."""
     top = value.max(axis=-1, keepdims=True)
     np.subtract(value, np.where(np.isfinite(top), top, 0), out=value)
     np.exp(value, out=value)
@@ -64,7 +65,7 @@ class _Blocks(NamedTuple):
     tree: Tree
     centre: Array  # (n_blocks, n_dims)
     features: Array  # (n_blocks, n_members, n_features): 1, x_a, x_a x_b for a <= b
-    weight: Array  # (n_blocks, n_members); 0 for rows that are there twice
+    weight: Array  # (n_blocks, n_members); 0 for repeated rows
     radius: Array  # (n_blocks,): largest distance from the centre along an axis
 
 
@@ -90,13 +91,13 @@ def _blocks_of(X: Array, weight: Array | None, n_members: int) -> _Blocks:
 
 
 class LocalRows:
-    """Rows of few dimensions, in blocks, each with candidates among the components."""
+    """Rows of few dimensions in blocks, with candidate components for each block."""
 
     def __init__(
         self, X: Array, weight: Array | None, n_components: int, n_jobs: int | None
     ) -> None:
-        # Blocks of about half of what a component holds: larger ones have more candidates,
-        # smaller ones spend their time on bookkeeping.
+        # Blocks have about half of the rows of a component. Larger blocks have more candidates, and
+        # smaller blocks have more overhead.
         n_members = int(np.clip(len(X) / (2 * n_components), 32, 64))
         self._blocks = _blocks_of(X, weight, n_members)
         self._X = X
@@ -107,10 +108,10 @@ class LocalRows:
     # ------------------------------------------------------------------ candidates
 
     def select_candidates(self, gaussians: Gaussians) -> None:
-        """Select the candidates of each block anew: all within a margin of its best component.
+        """Select the candidates of each block: all components within a margin of the best one.
 
-        In training the selection is changed only for the blocks that gain by it, so that the
-        truncated free energy never falls.
+        In training, the selection is only changed for blocks whose truncated free energy increases,
+        so that the total never decreases.
         """
         form = quadratics(gaussians)
         few = len(gaussians.weights) <= _FEW
@@ -128,7 +129,7 @@ class LocalRows:
         return self._pairs
 
     def restore(self, pairs: Any) -> None:
-        """Go back to an earlier selection."""
+        """Restore an earlier selection."""
         self._use(pairs)
 
     def _use(self, pairs: Pairs) -> None:
@@ -140,13 +141,13 @@ class LocalRows:
         return rectangles(pairs, *self._blocks.tree.members.shape)
 
     def _candidates(self, gaussians: Gaussians, form: Quadratics, margin: float) -> Pairs:
-        """All pairs in which a component may be within `margin` of the best at some row."""
+        """All pairs in which a component may be within `margin` of the best one for some row."""
         lowest = self._lowest(gaussians, form)
         threshold = lowest - margin - rounding_of(gaussians) * (1 + np.abs(lowest))
         return find_pairs(self._blocks.tree, threshold, reach_of(gaussians, form.constant))
 
     def _lowest(self, gaussians: Gaussians, form: Quadratics) -> Array:
-        """At most the log w_j rho_j(x) of the best component of every row, of each block."""
+        """For each block, a lower bound on max_j log w_j rho_j(x) over its rows x."""
         alive = np.flatnonzero(gaussians.weights > 0)
         n_nearest = min(_NEAREST, len(alive))
         n_blocks = len(self._blocks.centre)
@@ -165,9 +166,9 @@ class LocalRows:
     def _values(
         self, pairs: Pairs, form: Quadratics, gaussians: Gaussians, margin: float
     ) -> tuple[Array, NDArray[np.bool_]]:
-        """The truncated log-likelihood of each block, and which pairs it is made of.
+        """The truncated log-likelihood of each block, and the mask of the pairs that it uses.
 
-        These are all that are within the margin at some row: the bound that found them was
+        These pairs are within the margin for some row. The bound with which the pairs were found is
         wider.
         """
         values = np.empty(len(self._blocks.centre))
@@ -188,13 +189,13 @@ class LocalRows:
         return list(in_threads(work, parts, self._n_jobs))
 
     def _log_joint(self, part: Rectangles, form: Quadratics, gaussians: Gaussians) -> Array:
-        """log w_j rho_j(x), (n_blocks, n_members, n_candidates); -inf where none is meant."""
+        """log w_j rho_j(x), (n_blocks, n_members, n_candidates); -inf for padding."""
         return self._log_joint_and_offsets(part, form, gaussians)[0]
 
     def _log_joint_and_offsets(
         self, part: Rectangles, form: Quadratics, gaussians: Gaussians
     ) -> tuple[Array, Array]:
-        """The same, and how far the means are from the centres of the blocks.
+        """The same, and the means relative to the centres of the blocks.
 
         About the centre c of a block, with mu = c + delta, the log of w rho is linear in the
         features: log w rho(c) + (P delta)' y - y' P y / 2 for y = x - c.
@@ -219,7 +220,8 @@ class LocalRows:
         value = self._blocks.features[part.blocks] @ found.swapaxes(1, 2)
         steep = precision[..., :: n_dims + 1].sum(axis=2).max(axis=1)
         for block in np.flatnonzero(steep * self._blocks.radius[part.blocks] ** 2 > _CANCELS):
-            # A component is narrow beside its block: the products cancel. Take differences.
+            # The component is much narrower than the block, so that products are inaccurate, and
+            # differences are used instead.
             j = part.candidates[block]
             apart = self._X[self._blocks.tree.members[part.blocks[block]]][:, None]
             apart = apart - gaussians.means[j]
@@ -272,7 +274,7 @@ class LocalRows:
         return nats, self._statistics(gaussians), self._by_row(labels)
 
     def _collect(self, part: Rectangles, responsibility: Array, away: Array) -> None:
-        """The sums of each pair of block and component, about the component's mean."""
+        """The sums of each pair of block and component, about the mean of the component."""
         n_dims = away.shape[2]
         sums = responsibility.swapaxes(1, 2) @ self._blocks.features[part.blocks]
         n, first = sums[..., 0], sums[..., 1 : 1 + n_dims]
@@ -284,7 +286,7 @@ class LocalRows:
         self._sums[:, part.pairs[part.valid]] = sums[part.valid].T
 
     def _statistics(self, gaussians: Gaussians) -> Statistics:
-        """The sums of all pairs, added up by component."""
+        """The sums of all pairs for each component."""
         assert self._pairs is not None
         n_components, n_dims = gaussians.means.shape
         added = [np.bincount(self._pairs.component, values, n_components) for values in self._sums]
@@ -301,18 +303,18 @@ class LocalRows:
     # --------------------------------------------------------------------- queries
 
     def log_density(self, gaussians: Gaussians) -> Array:
-        """log sum_j w_j rho_j(x) of every row; what is left out is below 1e-10 of it."""
+        """log sum_j w_j rho_j(x) of every row; omits components below 1e-10 together."""
         nats = np.empty(self._blocks.tree.members.shape)
         for part, value in self._scored(gaussians):
             nats[part.blocks] = log_sum(value)
         return self._by_row(nats)
 
     def best(self, gaussians: Gaussians) -> Indices:
-        """argmax_j w_j rho_j(x) of every row, the first of equals."""
+        """argmax_j w_j rho_j(x) of every row; the first one of equal maxima."""
         return self.assign(gaussians)[2]
 
     def responsibilities(self, gaussians: Gaussians) -> sparse.csr_array:
-        """w_j rho_j(x) / rho(x), without what is below 1e-10 together; rows sum to 1."""
+        """w_j rho_j(x) / rho(x); omits components below 1e-10 together, and rows sum to 1."""
         rows, columns, values = [], [], []
         lowest = -margin_of_scores(len(gaussians.weights))
         for part, value in self._scored(gaussians):
@@ -347,7 +349,7 @@ class LocalRows:
 
 
 def _merged(before: Pairs, now: Pairs, take: NDArray[np.bool_]) -> Pairs:
-    """The new pairs of the blocks that `take` them, and the old ones of the others."""
+    """The new pairs for the blocks in the mask `take`, and the old pairs for the others."""
     old, new = ~take[before.block], take[now.block]
     block = np.concatenate([before.block[old], now.block[new]])
     component = np.concatenate([before.component[old], now.component[new]])
@@ -358,7 +360,7 @@ def _merged(before: Pairs, now: Pairs, take: NDArray[np.bool_]) -> Pairs:
 def rows_under_mixture(
     X: Array, weight: Array | None, n_components: int, n_jobs: int | None
 ) -> LocalRows | DenseRows:
-    """Rows of either sort, by their dimensions."""
+    """`LocalRows` or `DenseRows`, depending on the number of dimensions."""
     if X.shape[1] > LOCAL_DIMS:
         return DenseRows(X, weight)
     return LocalRows(X, weight, n_components, n_jobs)

@@ -26,14 +26,14 @@ _DENSE_NUMBERS = 2**22
 
 
 class RowsInCells:
-    """Rows, each with the cells that it is in: one of every tiling."""
+    """Rows with the cells that contain them, one in every tiling."""
 
     def __init__(self, X: Array, cells: Cells) -> None:
         self._lo, self._last = cells.lo.min(axis=0), cells.hi.max(axis=0)
         self._X = X
         self._cells = cells
         self._nats = cells.log_densities()
-        # Cells are half open, [lo, hi), but for the upper faces of the domain.
+        # Cells are half-open, [lo, hi), except at the upper faces of the domain.
         upper = np.nextafter(self._last, np.inf)
         self._hi = np.where(cells.hi == self._last, upper, cells.hi)
 
@@ -45,7 +45,7 @@ class RowsInCells:
         return found
 
     def best(self, cells: Cells) -> Indices:
-        """The densest cell of every row, the first of equals; the nearest of rows outside."""
+        """The cell of every row with the largest density; the nearest cell for rows outside."""
         found = np.empty(len(self._X), dtype=np.intp)
         for rows, candidates, nats in self._candidates(self._inside()):
             best = nats.argmax(axis=1)
@@ -54,16 +54,16 @@ class RowsInCells:
         return found
 
     def responsibilities(self, cells: Cells) -> sparse.csr_array:
-        """w_j rho_j(x) / rho(x) of the cells that every row is in; rows sum to 1."""
+        """w_j rho_j(x) / rho(x) for the cells that contain a row; rows sum to 1."""
         row, column, responsibility = [], [], []
         for rows, candidates, nats in self._candidates(self._inside()):
             at, candidate = np.nonzero(nats > -np.inf)
             row.append(rows[at])
             column.append(np.broadcast_to(candidates, nats.shape)[at, candidate])
             values = nats[at, candidate]
-            # The nats are used up.
+            # `log_sum` overwrites `nats`, which is not used again.
             responsibility.append(np.exp(values - log_sum(nats)[at]))
-        # Rows that fill blocks up are there twice.
+        # Rows that pad blocks occur twice.
         shape = (len(self._X), len(self._nats))
         pairs = np.concatenate(row) * shape[1] + np.concatenate(column)
         pairs, first = np.unique(pairs, return_index=True)
@@ -79,11 +79,11 @@ class RowsInCells:
         return summed
 
     def _inside(self) -> Array:
-        """The rows, moved to the domain where they are outside."""
+        """The rows, where those outside of the domain are moved to its boundary."""
         return np.clip(self._X, self._lo, self._last)
 
     def _candidates(self, X: Array) -> Iterator[tuple[Indices, Indices, Array]]:
-        """Rows in parts: their indices, candidates, and log w / V of these or -inf.
+        """Parts of the rows: indices, candidate cells, and their log w / V or -inf.
 
         Yields
         ------
@@ -102,7 +102,7 @@ class RowsInCells:
         tree = build_tree(X, X, 32)
         reach = Reach(self._cells.lo, self._cells.hi, self._nats, np.zeros(len(self._nats)))
         pairs = find_pairs(tree, np.full(len(tree.members), -np.inf), reach)
-        # Blocks outside of the domain have some cell for a candidate, in vain.
+        # Blocks outside of the domain get an arbitrary cell as a candidate.
         lost = np.flatnonzero(np.bincount(pairs.block, minlength=len(tree.members)) == 0)
         block = np.concatenate([pairs.block, lost])
         component = np.concatenate([pairs.component, np.zeros_like(lost)])

@@ -1,8 +1,9 @@
-"""Masses of Gaussians on pixels, where they are much narrower than a pixel along some direction.
+"""Masses on pixels of Gaussians that are much narrower than a pixel along some direction.
 
-In two dimensions a rectangle's mass is a double difference of the bivariate normal
-distribution function, which Owen's T gives exactly; in three it is integrated over one axis,
-in pieces of the widths that the integrand has. The work does not depend on how narrow they are.
+In two dimensions, the mass of a rectangle is a double difference of the bivariate normal
+distribution function, which is computed exactly with Owen's T function. In three dimensions, this
+is integrated numerically over one axis, in pieces that suit the integrand. The amount of work does
+not depend on the widths of the Gaussians.
 
 References
 ----------
@@ -19,25 +20,25 @@ from scipy.special import owens_t
 
 Array = NDArray[Any]
 
-# Standard deviations beyond which there is nothing.
+# Number of standard deviations beyond which the density is negligible.
 _FAR = 8.5
 
-# Nodes of quadrature in each piece, which is at most this long (pixels) and which ends at so
-# many widths from where the integrand turns, if it turns within less than the width.
+# Number of quadrature nodes in each piece, largest length of a piece in pixels, and the width of a
+# turn of the integrand below which pieces end at the following numbers of widths around the turn.
 _NODES, _LONGEST, _TURNS = 12, 0.5, 0.3
 _AROUND = np.array([-8.0, -5.0, -2.5, 0.0, 2.5, 5.0, 8.0])
 
-# Variances that rounding leaves of the others of a covariance, relative to them.
+# Variance that rounding errors can cause, relative to the other variances of a covariance.
 _LEAST = float(np.finfo(float).eps)
 
-# Corners of pixels that are computed at a time.
+# Number of corners of pixels that are computed at a time.
 _CORNERS = 2**17
 
 
 def reaches(
     means: Array, variances: Array, axes: Array, origins: Array, side: float
 ) -> NDArray[np.bool_]:
-    """Whether Gaussians have mass on boxes, from distances along their own axes.
+    """Whether Gaussians have mass on boxes, from distances along their principal axes.
 
     Parameters
     ----------
@@ -45,12 +46,12 @@ def reaches(
     variances : ndarray of shape (n_pairs, n_dims)
         Eigenvalues of the covariances.
     axes : ndarray of shape (n_pairs, n_dims, n_dims)
-        Their eigenvectors, as columns.
+        Eigenvectors of the covariances, as columns.
     side : float
-        Of the boxes.
+        Length of the sides of the boxes.
     """
     away = np.abs(np.einsum("pa,pak->pk", origins + side / 2 - means, axes))
-    half = np.abs(axes).sum(axis=1) * side / 2  # of the box, along each axis
+    half = np.abs(axes).sum(axis=1) * side / 2  # half of the extent of the box along each axis
     return (away <= half + _FAR * np.sqrt(np.maximum(variances, 0))).all(axis=1)
 
 
@@ -74,7 +75,7 @@ def rectangle_masses(x: Array, y: Array, covariance: Array) -> Array:
     x, y = x[..., :, None], y[..., None, :]
     corners = _owen(x, y, var_x, var_y, cross) + _owen(y, x, var_y, var_x, cross)
     corners += np.where((x < 0) != (y < 0), 0.5, 0.0)
-    # What a distribution function has besides depends on one of the axes alone, and cancels.
+    # The other terms of the distribution function depend on one axis only, and cancel.
     masses = np.diff(np.diff(-corners, axis=-2), axis=-1)
     return np.maximum(masses, 0)
 
@@ -82,8 +83,8 @@ def rectangle_masses(x: Array, y: Array, covariance: Array) -> Array:
 def _owen(x: Array, y: Array, var_x: Array, var_y: Array, cross: Array) -> Array:
     """T(h, a) with h = x / sd_x and a h = (y - E[y|x]) / sd_y|x.
 
-    At x = y = 0, where a depends on the way there, those of both orders add up along the
-    diagonal x / sd_x = y / sd_y.
+    At x = y = 0, a depends on the direction of the limit. The values for both orders of x and y
+    are chosen so that they add up along the diagonal x / sd_x = y / sd_y.
     """
     given = np.maximum(var_y - cross * (cross / var_x), _LEAST * var_y)
     h = np.clip(x / np.sqrt(var_x), -40, 40)
@@ -120,7 +121,8 @@ def thin_masses(means: Array, covariances: Array, origins: Array, side: int) -> 
 def _volume_masses(edges: Array, covariance: Array) -> Array:
     """Masses of a Gaussian of mean 0 on voxels, (side, side, side), by edges (3, side + 1).
 
-    Along the axis that varies least abruptly, given the others, it is integrated numerically.
+    The axis along which the density changes most slowly, given the others, is integrated
+    numerically.
     """
     side = edges.shape[1] - 1
     values, axes = np.linalg.eigh(covariance)
@@ -150,11 +152,12 @@ def _volume_masses(edges: Array, covariance: Array) -> Array:
 
 
 def _cuts(edges: Array, others: Array, variance: float, slope: Array, given: Array) -> Array:
-    """Where to cut the first axis, so that the integrand is smooth in each piece.
+    """Positions to cut the first axis so that the integrand is smooth in each piece.
 
-    It turns about the mean; where the mean of another axis, given the first, is at an edge;
-    and where that of another axis is at an edge, given the first and an edge of the third:
-    these are what the derivative of a bivariate distribution function is made of.
+    The integrand turns at three kinds of positions: at the mean; where the mean of another axis,
+    given the first, is at an edge; and where the mean of another axis, given the first and an edge
+    of the third, is at an edge. These are the terms of the derivative of a bivariate distribution
+    function.
     """
     reach = _FAR * np.sqrt(variance)
     low, high = max(edges[0], -reach), min(edges[-1], reach)

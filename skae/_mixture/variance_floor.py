@@ -1,4 +1,4 @@
-"""The smallest variance of components, and whether floats hold what is computed with it."""
+"""The smallest variance of components, and checks that computations with it do not overflow."""
 
 from typing import Any
 
@@ -9,13 +9,13 @@ from skae._linear.moments import out_of_range
 
 Array = NDArray[Any]
 
-# Variance of a place that is known to a pixel: finer detail is noise within pixels.
+# Variance of a uniform position within a pixel.
 _PIXEL_VARIANCE = 1 / 12
 
-# Smallest variance otherwise, relative to the mean variance of the features.
+# Smallest variance without `image_shape`, relative to the mean variance of the features.
 _RELATIVE_FLOOR = 1e-6
 
-# Squares, in variances, up to which all that is computed of them is finite.
+# Squared distances in units of variances up to this value do not overflow in later computations.
 _LARGEST_SQUARE = 1e300
 
 
@@ -28,19 +28,19 @@ def variance_floor(
     of_pixels: bool,
     dtype: str,
 ) -> float:
-    """Smallest variance of Gaussians under which rows have these moments.
+    """Smallest variance of Gaussians that are fitted to rows with these moments.
 
     Parameters
     ----------
     mean, variances : ndarray of shape (n_features,)
     largest : float
-        Of the absolute values of the rows.
+        Largest absolute value of the rows.
     min_variance : float or None
-        What is asked for, whatever the moments are.
+        Value of the parameter of this name. If it is given, the moments are not used.
     of_pixels : bool
-        Whether rows are places in an image.
+        Whether rows are positions in an image.
     dtype : str
-        Float type in which the rows came.
+        Float dtype of the rows as they were given.
     """
     if min_variance is not None:
         return float(min_variance)
@@ -51,15 +51,15 @@ def variance_floor(
 
 
 def check_floor(floor: float) -> None:
-    """Refuse floors whose squares, or inverses, leave the range of floats."""
+    """Raise if squares or inverses of the floor are outside of the range of floats."""
     if not 1 / _LARGEST_SQUARE < floor < _LARGEST_SQUARE:
         raise out_of_range(np.dtype(np.float64))
 
 
 def check_distances(rows: Array, means: Array | None, n_counts: float, floor: float) -> None:
-    """Refuse rows whose squared distances in standard deviations may overflow, or vanish.
+    """Raise if squared distances in units of the smallest variance may overflow or underflow.
 
-    The distances are those between rows and, if there are some already, to the means.
+    These are distances between rows, and between rows and `means` if these are given.
     """
     check_floor(floor)
     with np.errstate(over="ignore"):

@@ -1,1 +1,1 @@
-"""One trainable torch module for each model, and the architectures they are built from."""
+"""Trainable torch modules, one for each model, and their architectures."""

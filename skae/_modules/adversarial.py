@@ -22,36 +22,38 @@ from skae._nn.priors import draw_gaussian, draw_mixture, draw_swiss_roll
 from skae._training.data import Batch
 from skae._training.module import Blocks, Loss, Phase, weighted_mean
 
-# How many draws of a user's own prior training chooses from.
+# Number of draws from a user's prior that are made before training, and from which batches are
+# drawn.
 _POOL = 2**14
 
 
 def discriminator_loss(of_prior: Tensor, of_codes: Tensor) -> Tensor:
-    """-log D(z') - log(1 - D(z)) of logits for draws z' of the prior, and for codes z."""
+    """Return -log D(z') - log(1 - D(z)) for the logits of prior draws z' and of codes z."""
     return softplus(-of_prior) + softplus(of_codes)
 
 
 def encoder_loss(of_codes: Tensor) -> Tensor:
-    """-log D(z): the non-saturating loss of Goodfellow et al. (2014)."""
+    """Return -log D(z), the non-saturating loss of Goodfellow et al. (2014)."""
     return softplus(-of_codes)
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdversarialArchitecture(DeterministicArchitecture):
-    """An architecture, the prior, and its discriminator."""
+    """Architecture with a prior and a discriminator."""
 
     posterior: str
-    prior: str  # "own" for what the user gave
+    prior: str  # "own" for a user's prior
     prior_scale: float
-    prior_means: tuple[Any, ...]  # numbers, or vectors
+    prior_means: tuple[Any, ...]  # numbers or vectors
     discriminator_layer_sizes: tuple[int, ...]
-    discriminator_rate: float  # of the discriminator, for a rate of 1 of the others
+    # Learning rate of the discriminator, relative to that of the other networks.
+    discriminator_rate: float
 
     changeable: ClassVar[tuple[str, ...]] = ("growth_epochs", "discriminator_rate")
 
 
 class AdversarialModule(DeterministicModule):
-    """A deterministic module whose codes a discriminator cannot tell from draws of the prior."""
+    """A deterministic module whose codes are trained to resemble draws from a prior."""
 
     architecture: AdversarialArchitecture
     pool: Tensor
@@ -69,7 +71,7 @@ class AdversarialModule(DeterministicModule):
         super().__init__(encoder, decoder, likelihood, architecture, perceptual)
         sizes = (architecture.n_codes, *architecture.discriminator_layer_sizes, 1)
         self.discriminator = mlp(sizes, "leaky_relu", None, generator)
-        # Draws from the user's own prior, which training chooses from.
+        # Draws from the user's own prior, from which batches are drawn.
         self.register_buffer(
             "pool", torch.zeros(_POOL * (architecture.prior == "own"), architecture.n_codes)
         )
@@ -78,24 +80,24 @@ class AdversarialModule(DeterministicModule):
         self.register_buffer("means", means, persistent=False)
 
     def distribution(self, x: Tensor) -> DiagonalGaussian:
-        """q(z|x) of the whole network, for posterior="gaussian"."""
+        """Return q(z|x) of all codes, for posterior="gaussian"."""
         return from_network(self.encoder(x))
 
     def all_codes(self, x: Tensor) -> Tensor:
-        """Codes of the whole network, or their means; those that are not open are zero."""
+        """Return all codes, or their means; codes that are not yet added are zero."""
         if self.architecture.posterior == "deterministic":
             return super().all_codes(x)
         return self.distribution(x).mean * self.gate
 
     def code_units(self, start: LinearStart) -> tuple[Tensor, Tensor]:
-        """Those of the prior."""
+        """Return the mean and the standard deviation of the prior."""
         device = next(self.parameters()).device
         draws = self.draw_codes(_POOL, torch.Generator(device).manual_seed(0))[:, : len(start)]
         return draws.mean(0).cpu(), draws.std(0).clamp(min=1e-3).cpu()
 
     @torch.no_grad()
     def begin_linearly(self, start: LinearStart) -> None:
-        """As in the base; Gaussian codes begin as narrow as PPCA's."""
+        """Initialise as in the base class; Gaussian codes get the posterior variances of PPCA."""
         super().begin_linearly(start)
         if self.architecture.posterior == "gaussian":
             n, last = self.architecture.n_codes, linear_layers(self.encoder)[-1]
@@ -105,28 +107,28 @@ class AdversarialModule(DeterministicModule):
             last.bias[n:] = log_var.to(last.bias)
 
     def training_codes(self, batch: Batch) -> Tensor:
-        """Codes as training sees them: of a Gaussian encoder, draws."""
+        """Return the codes used in training; a Gaussian encoder draws them."""
         if self.architecture.posterior == "deterministic" or batch.draws is None:
             return self.all_codes(batch.x)
         noise = batch.draws[:, self.architecture.n_codes :]
         return self.distribution(batch.x).at(noise) * self.gate
 
     def draw_codes(self, n: int, generator: torch.Generator) -> Tensor:
-        """Codes from the prior, (n, n_codes); of the user's own, out of the pool."""
+        """Draw codes from the prior, (n, n_codes), or from the stored draws of a user's prior."""
         architecture = self.architecture
         if architecture.prior == "own":
             shape, device = (n,), generator.device
             which = torch.randint(len(self.pool), shape, generator=generator, device=device)
             return self.pool[which]
         if architecture.prior == "mixture":
-            # The scale is each component's: the means stay where they are.
+            # The scale applies to each component; the means do not change.
             means = self.means / architecture.prior_scale
             return architecture.prior_scale * draw_mixture(n, means, generator)
         draw = draw_gaussian if architecture.prior == "gaussian" else draw_swiss_roll
         return architecture.prior_scale * draw(n, architecture.n_codes, generator)
 
     def forward(self, batch: Batch) -> Pass:
-        """Codes and output of a batch."""
+        """Return codes and output of a batch."""
         z = self.training_codes(batch)
         return Pass(z, self.decode(z if batch.gate is None else z * batch.gate))
 
@@ -139,7 +141,7 @@ class AdversarialModule(DeterministicModule):
         axes = self.architecture.blocks(self, twice, (n,))
         return Blocks({**axes, **of_discriminator, **buffers}, draws=twice)
 
-    # What training asks for.
+    # These methods are called by the training loop.
 
     def prepare(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Draw from the prior and, for a Gaussian encoder, its noise."""
@@ -151,12 +153,12 @@ class AdversarialModule(DeterministicModule):
         return self.with_cuts(batch, generator) if self.training else batch
 
     def loss(self, batch: Batch) -> Loss:
-        """Of the reconstruction, nats per row; the codes are what the discriminator reads."""
+        """Return the loss of the reconstruction in nats per row; later phases use the codes."""
         z, output = self(batch)
         return Loss(self.neg_log_likelihood(batch, output), output, (z,))
 
     def phases(self) -> list[Phase]:
-        """The discriminator learns to tell codes from the prior, then the encoder to deceive it."""
+        """Return the phases of the discriminator, and of the encoder that learns to deceive it."""
         return [
             Phase(
                 "discriminator",
@@ -164,7 +166,7 @@ class AdversarialModule(DeterministicModule):
                 list(self.discriminator.parameters()),
                 self.architecture.discriminator_rate,
             ),
-            # Its weights decay in the step of the reconstruction.
+            # The weights of the encoder already decay in the step of the reconstruction.
             Phase("encoder", self._deceive, list(self.encoder.parameters()), 1.0, decays=False),
         ]
 

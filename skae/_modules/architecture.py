@@ -1,4 +1,4 @@
-"""What a network is built from: plain values, from which it is rebuilt when loaded."""
+"""Architectures: plain values from which a network is built, also when it is loaded."""
 
 import copy
 from dataclasses import dataclass, fields
@@ -30,7 +30,7 @@ from skae._nn.networks import (
 from skae._training.columns import CATEGORICAL, Columns
 from skae._training.data import Affine, Spread, Units
 
-# Fields that the rows decide.
+# Fields that are determined by the rows.
 _OF_DATA = (
     "n_features",
     "n_codes",
@@ -44,54 +44,59 @@ _OF_DATA = (
     "n_levels",
     "explained_mean",
 )
-# Levels that are rarer count as if they were not, where one-hot columns are scaled.
+# Smallest frequency of a level for the scale of its one-hot column.
 _RAREST = 0.01
-# Standard deviations, beside the size of values, that may be rounding.
+# Standard deviations below this, relative to the size of the values, may be rounding.
 _ROUNDING = 1e-14
 
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """How many numbers rows and codes have, the likelihood, and the units of the rows."""
+    """Sizes of rows and codes, the likelihood, and the units of the rows."""
 
-    n_features: int  # columns of the network: of a category one for each level
-    n_codes: int  # of the network
-    n_components: int  # of these, how many are in use: the first ones
-    n_conditions: int  # numbers that the decoder reads beside the codes
+    n_features: int  # columns of the network; a category has one for each level
+    n_codes: int  # number of codes of the network
+    n_components: int  # number of codes in use, which are the first ones
+    n_conditions: int  # number of additional inputs of the decoder
     hidden_layer_sizes: tuple[int, ...]
     likelihood: str
-    noise_variance: str | float  # of a table in units of the variance of each column
-    with_mask: bool  # the encoder reads, beside the values, which were seen
-    center: NDArray[np.float64]  # means of the features, as they are read
-    scale: float | NDArray[np.float64]  # root of their mean variance; in a table one for each
-    range: tuple[float, float]  # of all values
-    # What the learned noise variance is at least, as a share of the features' mean variance.
+    noise_variance: str | float  # for a table in units of each column's variance
+    with_mask: bool  # whether the encoder also reads a mask of the observed values
+    center: NDArray[np.float64]  # means of the features, as the encoder reads them
+    # Root of the features' mean variance; for a table one value for each column.
+    scale: float | NDArray[np.float64]
+    range: tuple[float, float]  # smallest and largest of all values
+    # Smallest learned noise variance, as a fraction of the mean variance of the features.
     noise_floor: float = 1e-4
-    row_dtype: str = "float32"  # of rows that come back in the units of the data
-    # Of a table whose columns have likelihoods of their own: what they are, and how many levels
-    # each has, or 0. Else there is one likelihood for all.
+    row_dtype: str = "float32"  # type of rows that are returned in the units of the data
+    # For a table with a likelihood for each column: the likelihoods, and the numbers of levels,
+    # which are 0 for numbers. Otherwise empty, and there is one likelihood for all features.
     kinds: tuple[str, ...] = ()
     n_levels: tuple[int, ...] = ()
-    # Their means as they are explained, of the network's columns: counts are read as logarithms.
+    # Means of the network's columns in the units of the decoder; the encoder reads logarithms of
+    # counts.
     explained_mean: NDArray[np.float64] | None = None
 
-    # Fields that may change while training goes on.
+    # Fields that may change when training continues.
     changeable: ClassVar[tuple[str, ...]] = ()
-    # What the estimator calls fields of other names.
+    # Names of parameters for fields whose names differ.
     names: ClassVar[dict[str, str]] = {}
 
     def widest(self) -> int:
-        """Numbers that one code becomes in the widest layer of generation, about."""
+        """Return the approximate number of values per code in the widest layer of the decoder."""
         return max(self.n_features, *self.hidden_layer_sizes, 1)
 
     def passes_per_row(self) -> int:
-        """How often a row goes through the largest weights of the network, about."""
+        """Return approximately how often a row is multiplied with the largest weights."""
         return 1
 
     @classmethod
     def from_params(cls, estimator: Any, derived: dict[str, Any]) -> dict[str, Any]:
-        """Those fields that parameters decide: the derived ones, and parameters of an estimator
-        that are fields here, as plain values."""
+        """Return the fields that are determined by parameters, as plain values.
+
+        These are the `derived` fields, and parameters of the estimator that have the name of a
+        field.
+        """
         found: dict[str, Any] = {}
         for field in fields(cls):
             name = field.name
@@ -102,42 +107,42 @@ class Architecture:
         return found
 
     def as_dict(self) -> dict[str, Any]:
-        """The fields by name, as they are saved."""
+        """Return the fields by name, as they are saved."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @cached_property
     def columns(self) -> Columns | None:
-        """Of a table: where its columns stand among the network's."""
+        """The columns of a table among those of the network; None if it is not a table."""
         return Columns(self.kinds, self.n_levels) if self.kinds else None
 
     @property
     def n_read(self) -> int:
-        """Numbers of a row that recognition reads: beside the values, which columns were seen."""
+        """Number of inputs of recognition: the values, and a mask if there is one."""
         n_columns = self.n_features if self.columns is None else len(self.columns)
         return self.n_features + (n_columns if self.with_mask else 0)
 
     @cached_property
     def located(self) -> Tensor:
-        """Which columns of the network are explained as they are read: shifted and scaled."""
+        """Mask of the network's columns that are modelled in standardised units."""
         if self.columns is None:
             return torch.full((self.n_features,), self.rescaled)
         return self.columns.among(LOCATED)
 
     @property
     def squares(self) -> bool:
-        """Whether errors around a location are the loss of all rows."""
+        """Whether the loss of all features is an error around a location."""
         return not self.kinds and LIKELIHOODS[self.likelihood].location
 
     @property
     def rescaled(self) -> bool:
-        """Whether rows are explained in the network's units: if nothing bounds them."""
+        """Whether the decoder models rows in standardised units, which need an unbounded range."""
         return self.squares
 
     @cached_property
     def affine(self) -> Affine:
-        """The network's units."""
+        """The standardisation of rows."""
         scale = self.scale
-        # Copies: files may be read-only.
+        # Arrays are copied, because those of a file may be read-only.
         return Affine(
             torch.tensor(self.center),
             torch.tensor(scale) if isinstance(scale, np.ndarray) else scale,
@@ -145,7 +150,7 @@ class Architecture:
 
     @property
     def units(self) -> Units:
-        """In which units rows are read and explained."""
+        """Units of the encoder's input and of the decoder's output."""
         if self.columns is None:
             return Units(self.affine, self.affine if self.rescaled else None)
         center, scale = self.affine.center, torch.as_tensor(self.affine.scale)
@@ -155,25 +160,25 @@ class Architecture:
 
     @property
     def target_scale(self) -> float | NDArray[np.float64]:
-        """How many units of the data make one of the decoder's."""
+        """Units of the data in one unit of the decoder."""
         if self.columns is None:
             return float(self.scale) if self.rescaled else 1.0
         return np.where(self.located, self.scale, 1.0)
 
     @property
     def log_scale(self) -> float | NDArray[np.float64]:
-        """log |dx/dy| of one feature: by how much a log density changes with the units."""
+        """log |dx/dy| of one feature, by which log densities change with the units."""
         return log(self.target_scale) if self.columns is None else np.log(self.target_scale)
 
     @property
     def mean_variance(self) -> float:
-        """Of the features, in the decoder's units; 1 where no squared error is explained."""
+        """Mean variance of the features in the decoder's units; 1 if there is no location."""
         if not self.squares:
             return 1.0
         return float((self.scale / self.target_scale) ** 2)
 
     def start_output(self) -> Tensor:
-        """The output that explains the mean row."""
+        """Return the output whose mean is the mean row."""
         means = self.center if self.explained_mean is None else self.explained_mean
         mean = torch.tensor(means).float()
         if self.rescaled:
@@ -181,14 +186,14 @@ class Architecture:
         return self.make_likelihood().natural(mean.where(~self.located, torch.zeros_like(mean)))
 
     def in_data_units(self, rows: Tensor) -> Tensor:
-        """Rows out of the network's columns and units, as the data hold them."""
+        """Convert rows of the network to rows of the data."""
         targets = self.units.targets
         if targets is not None:
             rows = targets.undo(rows).to(getattr(torch, self.row_dtype))
         return rows if self.columns is None else self.columns.collapse(rows)
 
     def make_likelihood(self) -> Likelihood:
-        """The likelihood, in the units of the decoder."""
+        """Return the likelihood module, in the units of the decoder."""
         if self.columns is not None:
             given = None if isinstance(self.noise_variance, str) else self.noise_variance
             return Mixed(self.columns, given, self.noise_floor, torch.tensor(self.log_scale))
@@ -204,7 +209,7 @@ class Architecture:
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderDecoderArchitecture(Architecture):
-    """Sizes and kinds of an encoder's and a decoder's layers besides."""
+    """Architecture of an encoder and a decoder."""
 
     decoder_layer_sizes: tuple[int, ...]
     activation: str
@@ -214,7 +219,7 @@ class EncoderDecoderArchitecture(Architecture):
     image_shape: Shape | None
     pooling: str
     tied_weights: bool = False
-    own_networks: bool  # some network is the user's
+    own_networks: bool  # whether the encoder or the decoder is the user's
 
     def widest(self) -> int:
         widest = max(self.decoder_layer_sizes, default=1)
@@ -225,7 +230,7 @@ class EncoderDecoderArchitecture(Architecture):
     def passes_per_row(self) -> int:
         if self.image_shape is None or not (self.network == "conv" or self.own_networks):
             return 1
-        # Kernels visit every pixel, and the largest are those of the smallest images.
+        # Kernels are applied to every pixel. The largest kernels belong to the smallest images.
         times = len(self.hidden_layer_sizes) if self.network == "conv" else 1
         return prod(grid_size(self.image_shape, times))
 
@@ -235,37 +240,40 @@ class EncoderDecoderArchitecture(Architecture):
 
     @property
     def units(self) -> Units:
-        """Your own networks read rows as they are, but for tables; built-in ones standardised."""
+        """Units of rows. Your own networks read rows of numbers that are not standardised."""
         inputs, targets = super().units
         return Units(None if self.own_networks and self.columns is None else inputs, targets)
 
     @property
     def n_code_numbers(self) -> int:
-        """How many numbers the codes of a row are."""
+        """Number of values that represent the codes of a row."""
         return self.n_codes
 
     @property
     def n_decoded(self) -> int:
-        """How many numbers the decoder reads."""
+        """Number of inputs of the decoder."""
         return self.n_code_numbers + self.n_conditions
 
     def stack_obstacle(self) -> str | None:
-        """Why networks like this are trained one by one; None if they can be trained as one."""
+        """Return why such networks cannot be trained as one stack; None if they can."""
         if self.columns is not None:
-            return "its columns have likelihoods of their own"
+            return "its columns have different likelihoods"
         if self.own_networks:
             return "it has networks of your own"
         if self.network != "mlp":
-            return f"network={self.network!r}: convolutions gain nothing by it"
-        if self.normalization is not None:  # whose batches may have no rows that count nothing
+            return f"network={self.network!r}: a stack of convolutions would not be faster"
+        # A stack pads batches with rows that would change the moments.
+        if self.normalization is not None:
             return f"normalization={self.normalization!r}"
         return None
 
     def blocks(
         self, module: Any, encoded: tuple[int, ...], decoded: tuple[int, ...]
     ) -> dict[str, dict[int, tuple[int, ...]]]:
-        """The axes of a module's weights that its codes decide: what the encoder writes, and what
-        the decoder reads."""
+        """Return the axes of a module's weights whose size depends on the number of codes.
+
+        These are the outputs of the encoder, and the inputs of the decoder.
+        """
         names = {id(p): name for name, p in module.named_parameters()}
         last = linear_layers(module.encoder)[-1]
         found = {names[id(last.weight)]: {0: encoded}, names[id(last.bias)]: {0: encoded}}
@@ -290,7 +298,7 @@ class EncoderDecoderArchitecture(Architecture):
         *,
         n_encoded: int,
     ) -> tuple[nn.Module, nn.Module]:
-        """Encoder, with `n_encoded` outputs, and decoder: copies of those given, or new ones."""
+        """Return an encoder with `n_encoded` outputs and a decoder: copies, or new networks."""
         n_inputs = self.n_read
         shape = self.image_shape
         if encoder is None:
@@ -341,9 +349,10 @@ class EncoderDecoderArchitecture(Architecture):
 
 
 def _plain(kind: Any, name: str, value: Any) -> Any:
-    """A parameter as a plain value of the field's type; what may be several kinds as it is.
+    """Convert a parameter to a plain value of the field's type, if the type is a single one.
 
-    Numbers are floats where the field may be one: within a stack only these differ.
+    Numbers are converted to float if the field may be one, because only floats may differ in a
+    stack.
     """
     if value is None:
         return None
@@ -361,30 +370,33 @@ def _plain(kind: Any, name: str, value: Any) -> Any:
 def scale_of(
     spread: Spread, dtype: np.dtype[Any], columns: Columns | None
 ) -> float | NDArray[np.float64]:
-    """What rows are divided by as networks read them: one number, or in a table one for each."""
+    """Return the scale of the encoder's input: one number, or for a table one for each column."""
     return common_scale(spread, dtype) if columns is None else scale_of_each(spread, columns)
 
 
 def scale_of_each(spread: Spread, columns: Columns) -> NDArray[np.float64]:
-    """Of every column of a table the standard deviation, and of levels the root of how often they
-    are seen, as in multiple correspondence analysis."""
+    """Return the standard deviation of every column of a table.
+
+    For a level it is the root of its frequency, as in multiple correspondence analysis.
+    """
     share = spread.mean.clamp(min=_RAREST).sqrt()
     size = torch.maximum(spread.low.abs(), spread.high.abs())
     size = size.where(size > 0, torch.ones_like(size))
     found = spread.variance.sqrt()
-    # Where nothing but rounding varies, it is the size of the values.
+    # If a column varies only by rounding, its scale is the size of its values.
     found = found.where(found > _ROUNDING * size, size)
     scale: NDArray[np.float64] = share.where(columns.among((CATEGORICAL,)), found).numpy()
     return scale
 
 
 def common_scale(spread: Spread, dtype: np.dtype[Any]) -> float:
-    """Root of the mean variance; where nothing but rounding varies, the size of the values."""
+    """Return the root of the mean variance; it is the size of values that vary only by rounding."""
     scale = float(spread.variance.mean().sqrt())
     size = float(torch.maximum(spread.low.abs(), spread.high.abs()).max())
     if not np.isfinite(scale):
         raise ValueError(
-            f"The values of X, up to {size:g} in size, are too large to square. Rescale X."
+            f"The values of X, up to {size:g} in size, are too large: their squares must be "
+            "finite in float64. Rescale X."
         )
     eps = float(np.finfo(dtype).eps) if dtype.kind == "f" else 0.0
     if scale > 10 * eps * size and scale > 1e-150:
@@ -393,13 +405,13 @@ def common_scale(spread: Spread, dtype: np.dtype[Any]) -> float:
 
 
 def row_dtype(dtype: np.dtype[Any]) -> str:
-    """The type that holds rows like those of this type: far from zero float32 may lose them."""
+    """Return the type for rows of this type; far from zero, float32 may lose their differences."""
     return "float32" if np.result_type(dtype, np.float32) == np.float32 else "float64"
 
 
 def layer_sizes(name: str, sizes: Any) -> tuple[int, ...]:
-    """A parameter that is one size or several, as a tuple."""
+    """Return a parameter that is one size or several as a tuple."""
     sizes = (sizes,) if isinstance(sizes, Integral) else tuple(sizes)
     if not all(isinstance(s, Integral) and int(s) >= 1 for s in sizes):
-        raise ValueError(f"{name}={sizes!r} must hold positive integers.")
+        raise ValueError(f"{name}={sizes!r} must contain only positive integers.")
     return tuple(int(s) for s in sizes)

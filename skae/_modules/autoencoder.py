@@ -1,4 +1,4 @@
-"""The network of Autoencoder: formulas, encoder, gate on the codes, decoder, loss."""
+"""The network of Autoencoder: formulas, encoder, dropped codes, decoder and loss."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -15,14 +15,14 @@ from skae._training.module import Loss, weighted_mean
 
 
 def bernoulli_divergence(target: float, mean: Tensor) -> Tensor:
-    """KL(Bernoulli(target) || Bernoulli(mean)) of every unit, in nats."""
+    """Return KL(Bernoulli(target) || Bernoulli(mean)) of every unit, in nats."""
     mean = mean.clamp(1e-6, 1 - 1e-6)
     on = target * (target / mean).log()
     return on + (1 - target) * ((1 - target) / (1 - mean)).log()
 
 
 def projected_jacobian_norm(z: Tensor, x: Tensor, directions: Tensor) -> Tensor:
-    """|v' dz/dx|² of every row; over random signs v its mean is the squared Frobenius norm."""
+    """Return |v' dz/dx|² of rows; its mean over random signs v is the squared Frobenius norm."""
     (gradient,) = torch.autograd.grad((z * directions).sum(), x, create_graph=True)
     return gradient.square().sum(1)
 
@@ -32,7 +32,7 @@ def projected_jacobian_norm(z: Tensor, x: Tensor, directions: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class AutoencoderArchitecture(DeterministicArchitecture):
-    """An architecture, and what the loss is made of."""
+    """Architecture with the terms of the loss."""
 
     noise: str | None
     noise_level: float
@@ -50,7 +50,7 @@ class AutoencoderArchitecture(DeterministicArchitecture):
 
 
 class AutoencoderModule(DeterministicModule):
-    """A deterministic module whose input may be corrupted, and whose codes held back."""
+    """A deterministic module that may add noise to its input and drop codes."""
 
     architecture: AutoencoderArchitecture
     fills: Tensor
@@ -64,7 +64,7 @@ class AutoencoderModule(DeterministicModule):
         perceptual: tuple[nn.Module, float] | None,
     ) -> None:
         super().__init__(encoder, decoder, likelihood, architecture, perceptual)
-        # Zero and both ends of the data's range, as the encoder reads them.
+        # Zero, and both ends of the range of the data, in the units of the encoder.
         fills = torch.tensor([[0.0], *([end] for end in architecture.range)], dtype=torch.float64)
         fills = fills.expand(3, architecture.n_features)
         if architecture.units.inputs is not None:
@@ -73,17 +73,17 @@ class AutoencoderModule(DeterministicModule):
 
     def stack_obstacle(self) -> str | None:
         if self.architecture.contraction:
-            return f"contraction={self.architecture.contraction}: it has gradients of gradients"
+            return f"contraction={self.architecture.contraction} needs gradients of gradients"
         return super().stack_obstacle()
 
     def all_codes(self, x: Tensor) -> Tensor:
-        """Codes of the whole network; those that are not open are zero."""
+        """Return all codes; codes that are not yet added are zero."""
         if self.architecture.sparsity is None:
             return super().all_codes(x)
         return torch.sigmoid(self.encoder(x).float()) * self.gate
 
     def prepare(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """Corrupt what the encoder reads, draw cuts of the codes."""
+        """Add noise to the encoder's input, and draw which codes are dropped."""
         architecture = self.architecture
         if not self.training:
             return batch
@@ -104,7 +104,7 @@ class AutoencoderModule(DeterministicModule):
         )
         x, mask = batch.x[:, :n_features], batch.x[:, n_features:]
         columns = self.architecture.columns
-        if kind == "masking" and columns is not None:  # whole columns, as if they were not seen
+        if kind == "masking" and columns is not None:  # whole columns become missing
             shape = (len(x), len(columns))
             chance = torch.rand(shape, generator=generator, device=x.device)
             kept = (chance >= level).to(x)
@@ -124,7 +124,7 @@ class AutoencoderModule(DeterministicModule):
         return torch.cat([x, mask], dim=1) if mask.shape[1] else x
 
     def loss(self, batch: Batch) -> Loss:
-        """Named terms in nats per row."""
+        """Return the terms of the loss in nats per row."""
         architecture = self.architecture
         z, output = self(batch)
         terms = self.neg_log_likelihood(batch, output)

@@ -1,7 +1,7 @@
-"""What models with a point for a code share: encoder, gate on the codes, decoder, loss.
+"""The common part of models with deterministic codes: encoder, dropped codes, decoder and loss.
 
-The gate orders codes by importance: those that open late, or are cut often, are left
-with what the earlier ones cannot explain.
+Dropping codes orders them by importance: codes that are added late, or dropped often, learn what
+the codes before them cannot explain.
 """
 
 from collections.abc import Iterable
@@ -22,7 +22,7 @@ from skae._training.module import Blocks, Loss, weighted_mean
 
 
 def open_codes(epoch: int, growth_epochs: int, n_codes: int) -> int:
-    """How many codes are active in an epoch (from 0), growing linearly from 1 to all."""
+    """Return the number of codes in an epoch (from 0), growing linearly from 1 to all."""
     if epoch >= growth_epochs:
         return n_codes
     return 1 + (n_codes - 1) * epoch // max(1, growth_epochs - 1)
@@ -30,7 +30,7 @@ def open_codes(epoch: int, growth_epochs: int, n_codes: int) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class DeterministicArchitecture(EncoderDecoderArchitecture):
-    """An architecture, and in which order its codes open."""
+    """Architecture with the way in which codes are ordered."""
 
     latent_growth: str | None
     growth_epochs: int
@@ -39,14 +39,14 @@ class DeterministicArchitecture(EncoderDecoderArchitecture):
 
 
 class Pass(NamedTuple):
-    """Codes of a batch, and what the decoder makes of them."""
+    """Codes of a batch, and the output of the decoder."""
 
     z: Tensor
     output: Tensor
 
 
 class DeterministicModule(LikelihoodModule):
-    """Encoder, gate on the codes, decoder and likelihood."""
+    """Encoder, a gate that drops codes, decoder and likelihood."""
 
     gate: Tensor
     architecture: DeterministicArchitecture
@@ -65,7 +65,8 @@ class DeterministicModule(LikelihoodModule):
         self.out_activation = activation_module(architecture.out_activation)
         gate = (torch.arange(architecture.n_codes) < architecture.n_components).float()
         self.register_buffer("gate", gate)
-        # In a list the user's network is neither trained nor saved with the weights.
+        # A list hides the user's network from torch: it is neither trained nor saved with the
+        # weights.
         self.perceptual = [] if perceptual is None else [perceptual]
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
@@ -75,16 +76,16 @@ class DeterministicModule(LikelihoodModule):
         return super()._apply(fn, recurse)
 
     def encode(self, x: Tensor) -> Tensor:
-        """The codes, (n, n_components)."""
+        """Return the codes in use, (n, n_components)."""
         return self.all_codes(x)[:, : self.architecture.n_components]
 
     def all_codes(self, x: Tensor) -> Tensor:
-        """Codes of the whole network; those that are not open are zero."""
+        """Return all codes; codes that are not yet added are zero."""
         codes = self.encoder(x).float()
         return codes if self.architecture.latent_growth is None else codes * self.gate
 
     def decode(self, z: Tensor) -> Tensor:
-        """What parametrises p(x|z), of codes (..., k) of which the last may be left out."""
+        """Return the parameters of p(x|z) for codes (..., k); missing last codes count as zero."""
         missing = self.architecture.n_codes - z.shape[-1]
         if missing:
             z = nn.functional.pad(z, (0, missing))
@@ -95,7 +96,7 @@ class DeterministicModule(LikelihoodModule):
 
     @torch.no_grad()
     def mean_error(self, batches: Iterable[Batch]) -> float | None:
-        """The mean squared error of reconstructions, where rows have a location."""
+        """Return the mean squared error of reconstructions, if the likelihood has a location."""
         if not self.likelihood.location:
             return None
         self.eval()
@@ -110,21 +111,21 @@ class DeterministicModule(LikelihoodModule):
         return total / weight if weight else None
 
     def code_units(self, start: LinearStart) -> tuple[Tensor, Tensor]:
-        """Means and standard deviations that linear codes begin with.
+        """Return the means and the standard deviations of initial linear codes.
 
-        The latter are those of PCA's scores in the network's units, but at least one: smaller
-        codes would be lost beside the first steps of the encoder.
+        The standard deviations are those of PCA's scores in the network's units, but at least one:
+        the first steps of the encoder would change smaller codes too much.
         """
         return torch.zeros(len(start)), start.deviations.clamp(min=1.0)
 
     @torch.no_grad()
     def begin_linearly(self, start: LinearStart) -> None:
-        """Let encoder and decoder begin as PCA's maps."""
+        """Initialise encoder and decoder as PCA."""
         place, one = torch.arange(len(start)), torch.ones_like(start.deviations)
         tied = self.architecture.tied_weights
         shift, spread = (t.double() for t in self.code_units(start))
         gain = spread
-        if tied:  # one set of weights for both ways: codes have the variances of the scores
+        if tied:  # the weights are shared, so that codes have the variances of the scores
             shift, gain, spread = torch.zeros_like(shift), one, start.deviations
         start.set_encoder(self.encoder, place, AffineMap(gain.diag(), shift), whitened=not tied)
         codes = LinearCodes(place, shift, start.deviations / spread, spread, within=one)
@@ -136,12 +137,12 @@ class DeterministicModule(LikelihoodModule):
         return self.likelihood.mean(self.decode(self.encode(batch.x)))
 
     def log_px(self, batch: Batch, z: Tensor) -> Tensor:
-        """log p(x|z) of codes (n, n_draws, k), in the decoder's units."""
+        """Return log p(x|z) of codes (n, n_draws, k), in the decoder's units."""
         seen = None if batch.seen is None else batch.seen[:, None]
         return self.likelihood.row_log_prob(batch.y[:, None], self.decode(z), seen)
 
     def begin_epoch(self, epoch: int) -> None:
-        """Open one more code, if it is time."""
+        """Add one more code, if it is time."""
         architecture = self.architecture
         if architecture.latent_growth == "incremental" and epoch <= architecture.growth_epochs:
             n_open = min(
@@ -151,17 +152,17 @@ class DeterministicModule(LikelihoodModule):
             self.gate.copy_(torch.arange(architecture.n_codes) < n_open)
 
     def with_cuts(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """The batch with a random cut of every row's codes, where codes are ordered."""
+        """Return the batch with randomly dropped codes, if codes are ordered."""
         if self.architecture.latent_growth is None:
             return batch
         return batch._replace(gate=self._cuts(batch, generator))
 
     def _cuts(self, batch: Batch, generator: torch.Generator) -> Tensor:
-        """1 for each row's first codes, up to a random one; 0 for the others.
+        """Return 1 for a random number of leading codes in each row, and 0 for the others.
 
-        Incremental growth cuts every other row, among the codes that are open. It needs
-        the cuts: without them nothing holds early codes to explain a row by themselves
-        once others have opened, and the order is lost (measured in docs/benchmarks.md).
+        Incremental growth drops codes in every other row, among the codes that have been added.
+        This is necessary: otherwise nothing makes early codes explain a row by themselves once
+        others have been added, and the order is lost (measured in docs/benchmarks.md).
         """
         n, device = len(batch.x), batch.x.device
         chance = torch.rand((n, 1), generator=generator, device=device)
@@ -171,12 +172,12 @@ class DeterministicModule(LikelihoodModule):
         return (torch.arange(self.architecture.n_codes, device=device) < cut).float()
 
     def forward(self, batch: Batch) -> Pass:
-        """Codes and output of a batch."""
+        """Return codes and output of a batch."""
         z = self.all_codes(batch.x)
         return Pass(z, self.decode(z if batch.gate is None else z * batch.gate))
 
     def neg_log_likelihood(self, batch: Batch, output: Tensor) -> dict[str, Tensor]:
-        """How badly an output explains its rows: terms of the loss, nats per row."""
+        """Return the terms of the loss for an output, in nats per row."""
         log_prob = self.likelihood.row_log_prob(batch.y, output, batch.seen)
         terms = {"reconstruction": weighted_mean(self.log_units(batch) - log_prob, batch.weight)}
         for network, weight in self.perceptual:
@@ -185,8 +186,8 @@ class DeterministicModule(LikelihoodModule):
         return terms
 
     def feature_distance(self, network: nn.Module, batch: Batch, mean: Tensor) -> Tensor:
-        """Squared distance of a network's features of x and of its reconstruction."""
-        if batch.seen is not None:  # what was not seen cannot differ
+        """Return the squared distance of a network's features of x and of its reconstruction."""
+        if batch.seen is not None:  # missing values count as equal
             mean = mean * batch.seen
         pair = torch.cat([batch.y, mean])
         if self.architecture.units.targets is not None:

@@ -1,9 +1,9 @@
-"""The network of HelmholtzMachine: p(h) p(x|h), q(h|x), and what trains them.
+"""The network of HelmholtzMachine: p(h) p(x|h), q(h|x), and the losses that train them.
 
-Layers h_1, ..., h_L of binary units lie above the data h_0 = x. Generation goes down,
-p(x, h) = p(h_L) p(h_{L-1}|h_L) ... p(x|h_1), recognition up, q(h|x) = q(h_1|x) ... q(h_L|h_{L-1});
-within a layer units are independent given the layer that they are drawn from, with
-probabilities σ(W h + b).
+Layers h_1, ..., h_L of binary units are above the data h_0 = x. Generation runs from the top to the
+data, p(x, h) = p(h_L) p(h_{L-1}|h_L) ... p(x|h_1), and recognition from the data to the top, q(h|x)
+= q(h_1|x) ... q(h_L|h_{L-1}). The units of a layer are independent given the layer that they are
+drawn from, with probabilities σ(W h + b).
 
 References
 ----------
@@ -32,12 +32,13 @@ from skae._nn.networks import dense, start_at
 from skae._training.data import Batch
 from skae._training.module import Blocks, Loss, weighted_mean
 
-# Above coins, units are 1 in about a quarter of the rows at first: where half were, they learned
-# the same things (held-out digits scored 1.3 nats less after 8 epochs). Above Gaussians, whose
-# rows lie on both sides of their mean, few units of which some are off found worse optima.
+# Initial logit of the units if rows are binary: they are 1 in about a quarter of the rows. With one
+# half, the units learned the same features (the score of held-out digits was 1.3 nats lower after 8
+# epochs). If rows are Gaussian, and lie on both sides of their mean, this initial logit led to
+# worse optima with few units.
 _START_LOGIT = -1.0
 
-# The logit of a unit that is never 1.
+# Logit of a unit that is never 1.
 _NEVER = -1e4
 
 ALGORITHMS = ("wake-sleep", "reweighted", "free-energy")
@@ -47,17 +48,17 @@ ALGORITHMS = ("wake-sleep", "reweighted", "free-energy")
 
 
 def total(parts: list[Tensor]) -> Tensor:
-    """The sum over layers."""
+    """Return the sum over layers."""
     return reduce(torch.add, parts)
 
 
 def full(values: Tensor) -> Tensor:
-    """What autocast computed in bfloat16, as float32."""
+    """Convert results of autocast in bfloat16 to float32."""
     return values.float() if values.dtype == torch.bfloat16 else values
 
 
 def leave_one_out(costs: Tensor) -> Tensor:
-    """What each particle costs more than the mean of the others, (..., n_particles)."""
+    """Subtract from each particle's cost the mean of the others, (..., n_particles)."""
     n = costs.shape[-1]
     return (costs - costs.mean(-1, keepdim=True)) * (n / (n - 1))
 
@@ -67,16 +68,16 @@ def leave_one_out(costs: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class HelmholtzArchitecture(Architecture):
-    """An architecture, and how it is trained."""
+    """Architecture with the training method."""
 
     algorithm: str
     n_particles: int
-    binarised: bool  # rows hold probabilities, and are drawn from them anew in every epoch
+    binarised: bool  # rows are probabilities, from which binary rows are drawn anew in every epoch
 
     changeable: ClassVar[tuple[str, ...]] = ("n_particles", "binarised")
 
     def widest(self) -> int:
-        """As in the base, or the units of all layers, which are drawn at once in float64."""
+        """Return as in the base class, or the number of all units, which are drawn in float64."""
         return max(super().widest(), 2 * self.n_units)
 
     def passes_per_row(self) -> int:
@@ -84,12 +85,12 @@ class HelmholtzArchitecture(Architecture):
 
     @property
     def layer_sizes(self) -> tuple[int, ...]:
-        """Units of the layers, from the data up; without the data."""
+        """Number of units of the layers, from the lowest to the top, without the data."""
         return (*self.hidden_layer_sizes, self.n_codes)
 
     @property
     def n_units(self) -> int:
-        """Units of all layers."""
+        """Number of units of all layers."""
         return sum(self.layer_sizes)
 
     @property
@@ -99,25 +100,25 @@ class HelmholtzArchitecture(Architecture):
 
 
 class Dream(NamedTuple):
-    """Units of all layers, from the data up, and what parametrises p(x|h_1)."""
+    """Units of all layers, from the lowest to the top, and the parameters of p(x|h_1)."""
 
     states: list[Tensor]
     output: Tensor
 
 
 class Recognised(NamedTuple):
-    """Units drawn from q(h|x), from the data up, and the logits of their probabilities."""
+    """Units drawn from q(h|x), from the lowest layer to the top, and their logits."""
 
     states: list[Tensor]
     logits: list[Tensor]
 
     def log_q(self) -> list[Tensor]:
-        """log q(h_l|h_{l-1}) of every layer."""
+        """Return log q(h_l|h_{l-1}) of every layer."""
         return [bernoulli_row_log_mass(*layer) for layer in zip(*self, strict=True)]
 
 
 class HelmholtzModule(LikelihoodModule):
-    """Layers up and layers down, and the likelihood of rows."""
+    """Recognition and generation layers, and the likelihood of rows."""
 
     architecture: HelmholtzArchitecture
     shift: Tensor
@@ -145,7 +146,7 @@ class HelmholtzModule(LikelihoodModule):
             nn.init.constant_(layer.bias, start)
         if not architecture.rescaled:
             start_at(self.to_rows, architecture.start_output())
-        # From the decoder's units to those that recognition reads.
+        # Conversion from the units of the decoder to those of recognition.
         inputs, located = architecture.affine, architecture.located
         scale = torch.as_tensor(inputs.scale)
         shift = torch.where(located, 0.0, -inputs.center / scale)
@@ -156,7 +157,7 @@ class HelmholtzModule(LikelihoodModule):
     # ------------------------------------------------------------------ distributions
 
     def read(self, x: Tensor, seen: Tensor | None) -> Tensor:
-        """Rows that were drawn as recognition reads them, which is as `Rows` writes others."""
+        """Return drawn rows as inputs of recognition, in the format of other rows."""
         columns = self.architecture.columns
         if not self.architecture.rescaled:
             x = x if columns is None else columns.as_read(x)
@@ -169,9 +170,9 @@ class HelmholtzModule(LikelihoodModule):
         return x
 
     def recognise(self, x: Tensor, uniform: Tensor, up: nn.ModuleList | None = None) -> Recognised:
-        """Draws from q(h|x) by uniform numbers (n, n_particles, n_units).
+        """Draw from q(h|x) by uniform numbers (n, n_particles, n_units).
 
-        `up` are the layers in another precision.
+        `up` are the recognition layers in another precision.
         """
         found = Recognised([], [])
         below = x[:, None]
@@ -187,7 +188,7 @@ class HelmholtzModule(LikelihoodModule):
     def log_p(
         self, y: Tensor, seen: Tensor | None, states: list[Tensor]
     ) -> tuple[list[Tensor], Tensor]:
-        """log p(h_{l-1}|h_l) of every layer, from the data up, and last log p(h_L); the output."""
+        """Return log p(h_{l-1}|h_l) from the data up, then log p(h_L); and the output."""
         output = full(self.to_rows(states[0]))
         logs = [self.likelihood.row_log_prob(y, output, seen)]
         for layer, (below, above) in zip(self.down, pairwise(states), strict=True):
@@ -197,9 +198,9 @@ class HelmholtzModule(LikelihoodModule):
         return logs, output
 
     def dream(self, uniform: Tensor, top: Tensor | None = None) -> Dream:
-        """Draws from p(h) by uniform numbers (n, n_units), and what p(x|h_1) makes of them.
+        """Draw from p(h) by uniform numbers (n, n_units), and compute the output of p(x|h_1).
 
-        The top layer may be given instead.
+        The units of the top layer may be given.
         """
         *lower, u = uniform.split(self.architecture.layer_sizes, -1)
         states = [bernoulli_at(self.prior_logit, u) if top is None else top]
@@ -208,11 +209,11 @@ class HelmholtzModule(LikelihoodModule):
         return Dream(states[::-1], full(self.to_rows(states[-1])))
 
     def rows_at(self, output: Tensor, uniform: Tensor) -> Tensor:
-        """Draws from p(x|h_1) by uniform numbers."""
+        """Draw from p(x|h_1) by uniform numbers."""
         return self.likelihood.at(output, uniform)
 
     def probabilities(self, x: Tensor) -> list[Tensor]:
-        """Of all layers, from the data up, with probabilities in place of the units below."""
+        """Return the probabilities of all layers, each computed from those of the layer below."""
         found = []
         for layer in self.up:
             x = torch.sigmoid(full(layer(x)))
@@ -220,7 +221,7 @@ class HelmholtzModule(LikelihoodModule):
         return found
 
     def output(self, z: Tensor) -> Tensor:
-        """What parametrises p(x|z), with probabilities in place of units between."""
+        """Return the parameters of p(x|z), with probabilities in place of units between."""
         for layer in reversed(self.down):
             z = torch.sigmoid(full(layer(z)))
         return full(self.to_rows(z))
@@ -228,7 +229,7 @@ class HelmholtzModule(LikelihoodModule):
     def reconstructed(self, batch: Batch) -> Tensor:
         return self.likelihood.mean(self.output(self.probabilities(batch.x)[-1]))
 
-    # ------------------------------------------------------------ what training asks for
+    # ------------------------------------------------------ called by the training loop
 
     def prepare(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Draw rows from their probabilities, and the uniform numbers of particles and dreams."""
@@ -243,12 +244,12 @@ class HelmholtzModule(LikelihoodModule):
         return batch._replace(draws=torch.rand((n, n_draws), generator=generator, device=device))
 
     def loss(self, batch: Batch) -> Loss:
-        """The free energy, or the importance-weighted bound; its gradient is the algorithm's.
+        """Return the free energy or the importance-weighted bound, with the algorithm's gradient.
 
-        In generation every layer is a logistic regression on the units above, drawn and held:
-        its gradient is the delta rule (h_{l-1} - p_{l-1}) h_l, and nothing is passed back from
-        layer to layer. What recognition learns by is another loss, of which only the
-        gradient is added.
+        In generation, every layer is a logistic regression on the units above, which are drawn and
+        held constant. Its gradient is the delta rule (h_{l-1} - p_{l-1}) h_l, and no gradient
+        passes from layer to layer. Recognition has another loss, of which only the gradient is
+        added.
         """
         architecture, seen = self.architecture, None if batch.seen is None else batch.seen[:, None]
         uniform = batch.draws[:, : architecture.n_particles * architecture.n_units]  # type: ignore[index]
@@ -266,7 +267,7 @@ class HelmholtzModule(LikelihoodModule):
         match architecture.algorithm:
             case "wake-sleep":
                 lesson = asleep
-            case "reweighted":  # the mean of what is learned asleep and, by weight, awake
+            case "reweighted":  # the mean of the sleep and the wake updates of recognition
                 importance = (-energy - held).detach().softmax(-1)
                 lesson = (asleep - (importance * total(log_q)).sum(1)) / 2
             case _:
@@ -280,7 +281,7 @@ class HelmholtzModule(LikelihoodModule):
         return Loss(means, output, (importance,) * self.likelihood.learned, logged)
 
     def _asleep(self, batch: Batch) -> Tensor:
-        """-log q(h|x) of dreams, one for each row, which see of x what the row sees."""
+        """Return -log q(h|x) of dreams, one for each row, with the missing values of that row."""
         architecture = self.architecture
         with torch.no_grad():
             draws = batch.draws[:, -architecture.n_units - architecture.n_features :]  # type: ignore[index]
@@ -291,11 +292,11 @@ class HelmholtzModule(LikelihoodModule):
         return -total(Recognised(states, logits).log_q())
 
     def _compared(self, log_p: list[Tensor], log_q: list[Tensor]) -> Tensor:
-        """Of which the gradient is, without bias, that of F for recognition.
+        """Return a loss whose gradient is an unbiased estimate of that of F for recognition.
 
-        It is E[sum_l cost_l d log q(h_l|h_{l-1})], where cost_l is what of F depends on h_l: the
-        terms of the layers above h_{l-1}. A baseline made of other particles alone changes
-        no expectation, as E d log q = 0.
+        The gradient is E[sum_l cost_l d log q(h_l|h_{l-1})], where cost_l contains the terms of F
+        that depend on h_l, those of the layers above h_{l-1}. A baseline from the other particles
+        does not change the expectation, because E d log q = 0.
         """
         by_layer = torch.stack([q - p for p, q in zip(log_p[:-1], log_q, strict=True)]).detach()
         by_layer[-1] -= log_p[-1].detach()
@@ -303,23 +304,23 @@ class HelmholtzModule(LikelihoodModule):
         return (leave_one_out(to_go) * torch.stack(log_q)).sum(0).mean(1)
 
     def log_units(self, batch: Batch) -> Tensor:
-        """What log densities of the seen values of each row lose in the units of the data."""
+        """Return the change of each row's log density in the units of the data."""
         return batch.y.new_zeros(len(batch.y)) + super().log_units(batch)
 
     def step_scale(self) -> Tensor | float:
-        """Of Gaussian rows the noise, as their gradients grow while it shrinks.
+        """Return the noise variance of Gaussian rows, as their gradients grow when it decreases.
 
-        Solvers that adapt to the size of gradients feel nothing of it; "sgd" does, also above
-        the rows, where gradients do not grow.
+        The factor has no effect on solvers that adapt to the size of gradients. With "sgd" it also
+        affects the layers above, whose gradients do not grow.
         """
         return self.likelihood.step_scale()
 
     def stack_obstacle(self) -> str | None:
         tables = self.architecture.columns is not None
-        return "its columns have likelihoods of their own" if tables else None
+        return "its columns have different likelihoods" if tables else None
 
     def blocks(self) -> Blocks:
-        """The units of the top layer; those that a smaller module has not are never 1."""
+        """Return the axes of the top layer; units that a smaller module lacks are never 1."""
         architecture, n = self.architecture, self.architecture.n_codes
         top = f"up.{len(self.up) - 1}"
         axes: dict[str, dict[int, tuple[int, ...]]] = {

@@ -23,18 +23,18 @@ from skae._training.data import Batch
 from skae._training.module import Loss, TrainableModule, weighted_mean
 from skae._training.random_state import preserve_rng_state
 
-# Rows that are drawn together.
+# Number of rows that are drawn together.
 _ROWS = 4096
-# A direction in which codes vary by less than this, of a variance of 1, is a rounding error.
+# A direction in which codes have a variance below this, relative to 1, is a rounding error.
 _FLAT = 1e-6
 
 
 class TriangularMap(nn.Module):
-    """u = W z with a lower triangular W of positive diagonal, that is learned.
+    """A learned map u = W z with a lower triangular W that has a positive diagonal.
 
-    It starts where u is white, W W' = S^-1. There p(z) = N(0, S) is p(u) = N(0, I), whose
-    conditionals need no network; and as u_t depends on z_1, ..., z_t only, what is
-    autoregressive in u is so in z.
+    It is initialised so that u is white, W W' = S^-1. The density p(z) = N(0, S) is then p(u) =
+    N(0, I), whose conditionals are independent. Because u_t depends only on z_1, ..., z_t, a
+    density that is autoregressive in u is autoregressive in z, too.
 
     Parameters
     ----------
@@ -51,52 +51,52 @@ class TriangularMap(nn.Module):
         self.below = nn.Parameter(white.tril(-1))
 
     def matrix(self) -> Tensor:
-        """W, (n, n)."""
+        """Return W, (n, n)."""
         return self.below.tril(-1) + self.log_diagonal.exp().diag()
 
     def forward(self, z: Tensor) -> Tensor:
-        """u of z, (n_rows, n); of the first columns alone, if there are no others."""
+        """Return u of z, (n_rows, n); only the first columns may be given."""
         k = z.shape[1]
         with torch.autocast(z.device.type, enabled=False):
             return z @ self.matrix()[:k, :k].T
 
     def inverse(self, u: Tensor) -> Tensor:
-        """z of u, (n_rows, n); of the first columns alone, if there are no others."""
+        """Return z of u, (n_rows, n); only the first columns may be given."""
         k = u.shape[1]
         return torch.linalg.solve_triangular(self.matrix()[:k, :k], u.T, upper=False).T
 
     def log_det(self) -> Tensor:
-        """log |du/dz|."""
+        """Return log |du/dz|."""
         return self.log_diagonal.sum()
 
 
 class DensityModule(TrainableModule):
-    """A density of standardised codes, (n, n_codes)."""
+    """A density of standardised codes (n, n_codes)."""
 
     @abstractmethod
     def log_prob(self, z: Tensor) -> Tensor:
-        """log p(z), nats, (n,)."""
+        """Return log p(z) in nats, (n,)."""
 
     @abstractmethod
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        """Codes (n, n_codes)."""
+        """Draw codes (n, n_codes)."""
 
     def loss(self, batch: Batch) -> Loss:
-        """-log p(z), nats per row."""
+        """Return -log p(z) in nats per row."""
         return Loss({"density": -weighted_mean(self.log_prob(batch.x), batch.weight)}, batch.x)
 
 
 class CausalDensity(nn.Module):
-    """The causal mixture density of z in one order, or the mean of those in several.
+    """A causal mixture density of z in one order, or the mean of such densities in several.
 
-    In each order the sequence is that of z, or of a triangular map of it.
+    In each order, the sequence consists of the codes in that order, or of a triangular map of them.
 
     Parameters
     ----------
     sequence : CausalMixture
         The densities of sequences.
     orders : Tensor of shape (n_orders, n_codes)
-        Which code stands at each position.
+        Index of the code at each position of each order.
     entries : list of TriangularMap or None
         The map of each order.
     """
@@ -112,14 +112,14 @@ class CausalDensity(nn.Module):
         self.register_buffer("orders", orders)
 
     def log_prob_in(self, z: Tensor, order: int) -> Tensor:
-        """log p(z) of one order, (n,)."""
+        """Return log p(z) of one order, (n,)."""
         found = self.sequence.log_prob(self._enter(z, order), order).sum(1)
         if self.entries is None:
             return found
         return found + cast(TriangularMap, self.entries[order]).log_det()
 
     def log_prob(self, z: Tensor) -> Tensor:
-        """log p(z), (n,)."""
+        """Return log p(z), (n,)."""
         each = [self.log_prob_in(z, order) for order in range(len(self.orders))]
         return each[0] if len(each) == 1 else log_mean_exp(torch.stack(each, -1))
 
@@ -132,7 +132,7 @@ class CausalDensity(nn.Module):
         *,
         cached: bool = True,
     ) -> Tensor:
-        """Codes (n, n_codes) of one order, of which the first may be given, (n, n_given)."""
+        """Draw codes (n, n_codes) in one order; the first codes may be given, (n, n_given)."""
         known = None if given is None else self._enter(given, order)
 
         def choose(t: int, mixtures: Mixtures) -> Tensor:
@@ -143,12 +143,12 @@ class CausalDensity(nn.Module):
         return self._leave(self.sequence.unfold(n, choose, order, cached=cached), order)
 
     def to_normal(self, z: Tensor) -> Tensor:
-        """Each code's conditional quantile as that of N(0, 1), (n, n_codes); in float64."""
+        """Return the N(0, 1) quantile of each code's conditional probability, in float64."""
         u = self._enter(z, 0).T
         return self.sequence.conditionals(u).to_normal(u).T
 
     def from_normal(self, e: Tensor) -> Tensor:
-        """The inverse of `to_normal`; in float64."""
+        """Return the inverse of `to_normal`, in float64."""
 
         def choose(t: int, mixtures: Mixtures) -> Tensor:
             return mixtures.from_normal(e[:, t])
@@ -156,7 +156,7 @@ class CausalDensity(nn.Module):
         return self._leave(self.sequence.unfold(len(e), choose), 0)
 
     def _enter(self, z: Tensor, order: int) -> Tensor:
-        """The sequence of codes, or of the first of them."""
+        """Return the sequence of all codes, or of the first ones."""
         z = z[:, self.orders[order, : z.shape[1]]]
         return z if self.entries is None else self.entries[order](z)
 
@@ -166,10 +166,10 @@ class CausalDensity(nn.Module):
 
 
 class AutoregressiveDensity(DensityModule):
-    """A causal mixture density, and where it is asked for the average of its weights.
+    """A causal mixture density, and the average of its weights over training.
 
-    The average over training steps, of which each counts `decay` times the one after it, is
-    what a trained module computes with; steps are taken at the last weights.
+    The trained module computes with the average over the training steps, in which each step has
+    `decay` times the weight of the next one. The steps themselves use the latest weights.
     """
 
     def __init__(
@@ -206,13 +206,13 @@ class AutoregressiveDensity(DensityModule):
         self._made_of = tuple((name, str(value)) for name, value in architecture.items())
 
     def density(self) -> CausalDensity:
-        """What a trained module computes with."""
+        """The density with which the trained module computes."""
         if self.training or self.average is None:
             return self.now
         return cast(CausalDensity, self.average.module)
 
     def prepare(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """In training, draw the order in which this batch is read."""
+        """Draw the order for this batch in training."""
         if not self.training or self.n_orders == 1:
             return batch
         order = torch.randint(self.n_orders, (1,), generator=generator, device=generator.device)
@@ -231,7 +231,7 @@ class AutoregressiveDensity(DensityModule):
         return self.density().log_prob(z)
 
     def sample(self, n: int, generator: torch.Generator, given: Tensor | None = None) -> Tensor:
-        """Codes (n, n_codes); each in an order of its own, if there are several."""
+        """Draw codes (n, n_codes), each in a random order if there are several."""
         density, device = self.density(), generator.device
         chosen = torch.randint(self.n_orders, (n,), generator=generator, device=device)
         codes = torch.empty((n, self.n_codes), device=device)
@@ -242,7 +242,7 @@ class AutoregressiveDensity(DensityModule):
         return codes
 
     def decayed(self) -> list[nn.Parameter]:
-        """Weights of the network: positions and the map of the codes stay."""
+        """Return the weights of the network, except position embeddings and triangular maps."""
         sequence = self.now.sequence
         layers = (sequence.enter, sequence.network, sequence.leave)
         return [p for layer in layers for p in layer.parameters() if p.ndim > 1]
@@ -251,11 +251,11 @@ class AutoregressiveDensity(DensityModule):
         return [p for p in self.now.sequence.network.parameters() if p.ndim == 2]
 
     def step_scale(self) -> float:
-        """Nats per code: steps should not grow with their number."""
+        """Return the factor to nats per code: steps do not depend on the number of codes."""
         return 1 / self.n_codes
 
     def stack_obstacle(self) -> str | None:
-        # Each batch has one order, which is a number that no stack could tell apart.
+        # Each batch has one order. It is a Python number, which cannot differ within a stack.
         return None if self.n_orders == 1 else f"orderings={self.n_orders}"
 
     def stack_key(self) -> Hashable:
@@ -270,7 +270,8 @@ class AutoregressiveDensity(DensityModule):
         if self.average is None:
             return
         n_before = self.average.n_averaged
-        # Early steps are forgotten sooner: the average must not hold on to the start.
+        # Early steps get less weight, so that the average does not depend on the initial weights
+        # for long.
         kept = ((1 + n_before) / (10 + n_before)).clamp(max=self.decay) * (n_before > 0)
         pairs = zip(self.average.module.parameters(), self.now.parameters(), strict=True)
         for average, now in pairs:
@@ -279,7 +280,7 @@ class AutoregressiveDensity(DensityModule):
 
 
 def import_zuko() -> Any:
-    """The package of the flows, which is an extra."""
+    """Import the package of the flows, which is an optional dependency."""
     try:
         import zuko
     except ImportError as error:
@@ -290,7 +291,7 @@ def import_zuko() -> Any:
 
 
 class FlowDensity(DensityModule):
-    """A neural spline flow of zuko's."""
+    """A neural spline flow of zuko."""
 
     def __init__(
         self, n_codes: int, architecture: dict[str, Any], generator: torch.Generator
@@ -312,7 +313,7 @@ class FlowDensity(DensityModule):
         return found
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        """Draws by torch's global generator, which is seeded and put back."""
+        """Draw by torch's global generator, which is seeded and restored."""
         seed = int(torch.randint(2**31 - 1, (1,), generator=generator, device=generator.device))
         with preserve_rng_state(str(generator.device), seed):
             flow = self.flow()

@@ -1,4 +1,4 @@
-"""What modules that explain rows by a likelihood have in common: the units of the rows."""
+"""The common part of modules with a likelihood of rows: the units of the rows."""
 
 import copy
 from abc import abstractmethod
@@ -14,8 +14,8 @@ from skae._nn.mixed import Mixed
 from skae._training.data import Batch
 from skae._training.module import Loss, TrainableModule, weighted_mean
 
-# What the members of a stack need not have equal: what follows from rows, sizes that `blocks`
-# names, and what `prepare` alone reads.
+# Fields that may differ between the members of a stack: those determined by the rows, the sizes in
+# `blocks`, and values that only `prepare` reads.
 _MAY_DIFFER = (
     *(
         "center",
@@ -27,14 +27,14 @@ _MAY_DIFFER = (
         "noise_variance",
         "noise",
     ),
-    *("growth_epochs", "beta_warm_up"),  # of which each module makes its own gate, or beta
+    *("growth_epochs", "beta_warm_up"),  # each module computes its own gate or beta from them
 )
 
 
 class LikelihoodModule(TrainableModule):
     """A module with a likelihood p(x|z) of rows."""
 
-    # Whether a linear start sets the noise, too: it is not to be estimated.
+    # Whether a linear initialisation also sets the noise variance, which then needs no estimate.
     begins_at_best_noise: ClassVar[bool] = False
 
     likelihood: Likelihood
@@ -42,14 +42,14 @@ class LikelihoodModule(TrainableModule):
 
     @abstractmethod
     def reconstructed(self, batch: Batch) -> Tensor:
-        """Mean of p(x|z) at the code of each row, in the decoder's units."""
+        """Return the mean of p(x|z) at the code of each row, in the decoder's units."""
 
     def passes_per_row(self) -> int:
         passes: int = self.architecture.passes_per_row()
         return passes
 
     def log_units(self, batch: Batch) -> Tensor | float:
-        """What log densities of the seen values lose in the units of the data."""
+        """Return the change of the log density of observed values in the units of the data."""
         if isinstance(self.likelihood, Mixed):
             if batch.seen is None:
                 return self.likelihood.total_log_scale
@@ -58,9 +58,9 @@ class LikelihoodModule(TrainableModule):
         return n_seen * self.architecture.log_scale
 
     def column_nats(self, batch: Batch, output: Tensor) -> Tensor:
-        """log p(x_j|z) of every column j of the data, in its units; 0 of what was not seen.
+        """Return log p(x_j|z) of every column j in the units of the data; 0 for missing values.
 
-        Outputs may be of several draws for each row: (n, n_draws, n_outputs).
+        There may be outputs of several draws for each row, (n, n_draws, n_outputs).
         """
         y, seen = batch.y, batch.seen
         if output.ndim == 3:
@@ -84,16 +84,16 @@ class LikelihoodModule(TrainableModule):
         noise.settle()
 
     def importance(self, loss: Loss) -> Tensor | None:
-        """Weights of several draws of a row, (n_rows, n_draws); None where there is one."""
+        """Return the weights of a row's draws, (n_rows, n_draws), or None for a single draw."""
         return None
 
     def nats(self, loss: Loss) -> Tensor:
-        """Of a loss, what it says of the rows: without penalties and weights of terms."""
+        """Return the part of a loss that scores rows, without penalties and weights of terms."""
         found = {**loss.terms, **loss.logged}
         return found["bound"] if "bound" in found else found["reconstruction"] + found.get("kl", 0)
 
     def nats_of_means(self, batch: Batch) -> Tensor:
-        """-log p(x) of a batch whose rows are all explained by the mean row."""
+        """Return -log p(x) of a batch if every row is explained by the mean row."""
         architecture, likelihood = self.architecture, self.likelihood
         output = architecture.start_output().to(batch.y).expand(batch.y.shape)
         if isinstance(likelihood, WithNoise) and likelihood.learned:
@@ -103,7 +103,7 @@ class LikelihoodModule(TrainableModule):
         return weighted_mean(self.log_units(batch) - log_prob, batch.weight)
 
     def stack_key(self) -> Hashable:
-        """What the architecture says, but for numbers, which may differ, and sizes of `blocks`."""
+        """Return the architecture without the values that may differ in a stack."""
         likelihood, architecture = self.likelihood, self.architecture
         values = {
             field.name: getattr(architecture, field.name)
@@ -118,7 +118,7 @@ class LikelihoodModule(TrainableModule):
         return ("likelihood.variance", "likelihood.n_updates") * self.likelihood.learned
 
     def shown_rows(self, batch: Batch) -> Tensor:
-        """The rows in the units of the data; NaN where nothing was seen."""
+        """Return the rows in the units of the data; missing values are NaN."""
         rows: Tensor = self.architecture.in_data_units(batch.y)
         if batch.seen is None:
             return rows
@@ -127,7 +127,7 @@ class LikelihoodModule(TrainableModule):
         return rows.masked_fill(seen.to(rows.device) == 0, nan)
 
     def shown_output(self, output: Tensor) -> Tensor:
-        """Means of p(x|z) in the units of the data; of several draws a row, their mean."""
+        """Return the means of p(x|z) in the units of the data, averaged over the draws of a row."""
         means = self.likelihood.mean(output)
         rows: Tensor = self.architecture.in_data_units(means if means.ndim == 2 else means.mean(1))
         return rows

@@ -1,4 +1,4 @@
-"""Encoders and decoders that begin as the maps of PCA and of probabilistic PCA.
+"""Encoders and decoders that are initialised as PCA or probabilistic PCA.
 
 References
 ----------
@@ -20,24 +20,25 @@ from skae._nn.linear_maps import AffineMap, begin_as, has_exact_pairs
 from skae._nn.networks import TiedDecoder
 from skae._training.data import Batch
 
-# Axes with a smaller share of the variance are lost to float32.
+# Axes with a smaller fraction of the variance are not accurate in float32.
 _LEAST_SHARE = 1e-9
-# Bounds of the floor of learned noise, as shares of the mean variance, and its share of the noise
-# of the linear model: what lies lower has been learned by heart.
+# Limits of the smallest learned noise variance, as fractions of the mean variance, and this
+# variance as a fraction of the linear model's noise. Less noise would mean that the network
+# overfits.
 LOWEST_FLOOR, HIGHEST_FLOOR, _FLOOR_OF_NOISE = 1e-8, 1e-4, 0.1
-# What random weights beside the linear map are multiplied with. At first no unit behind them is
-# read; steps of the weights that will read them are the larger the larger their units are, and
-# disturb the map as much (of those tried, this trains best).
+# Factor of the random weights of units that do not represent the linear map. Their output weights
+# are zero at first; with larger activations, the steps of these weights are larger, and disturb the
+# map more. This value trained best of those that were tried.
 _QUIET = 0.35
-# Steps of L-BFGS, and the precision of the prior on the loadings, where the best linear map has
-# no closed form.
+# Number of steps of L-BFGS, and precision of the Gaussian prior on the loadings, if the best linear
+# map has no closed form.
 _LOADING_STEPS, _RIDGE = 20, 1.0
 
 
 class PrincipalModel(NamedTuple):
-    """PPCA of rows: mean (D,), axes (k, D), variances along them (k,), and of what is left.
+    """PPCA of rows: mean (D,), axes (k, D), variances along them (k,) and residual variances.
 
-    Beside them the variances of the features (D,).
+    It also contains the variances of the features (D,).
     """
 
     mean: NDArray[np.float64]
@@ -45,10 +46,10 @@ class PrincipalModel(NamedTuple):
     variances: NDArray[np.float64]
     noise_variance: float
     feature_variances: NDArray[np.float64]
-    explains_all: bool  # as of as many components as rank: what is left is rounding
+    explains_all: bool  # if there are as many components as the rank: the residual is rounding
 
     def noise_floor(self, per_feature: bool) -> float:
-        """The floor of learned noise, as a share of the mean variance of the features."""
+        """Return the smallest learned noise variance, relative to the mean variance of features."""
         noise = self.noise_variance
         if per_feature:
             left = self.feature_variances - self.variances @ self.axes**2
@@ -61,11 +62,12 @@ class PrincipalModel(NamedTuple):
 
 
 class LinearCodes(NamedTuple):
-    """Where codes that are linear stand among those that the decoder reads, and what they mean.
+    """Positions of the linear codes among the inputs of the decoder, and their meaning.
 
-    A row is the mean plus, along axis i, loading[i] times what code `place[i]` is above shift[i].
-    `spread` is their standard deviation, `within` that of the numbers that stand for them within
-    the decoder, whose other units have their random weights multiplied with `others`.
+    A row is the mean plus, along axis i, loading[i] times the difference of code `place[i]` and
+    shift[i]. `spread` is the standard deviation of the codes, and `within` that of the numbers that
+    represent them in the decoder. The random weights of the decoder's other units are multiplied by
+    `others`.
     """
 
     place: Tensor
@@ -77,18 +79,18 @@ class LinearCodes(NamedTuple):
 
 
 class LinearStart:
-    """A principal model, from which networks are set.
+    """Initialises networks from a principal model.
 
     Parameters
     ----------
     model : PrincipalModel
-        In the network's units.
+        The model, in the units of the network.
     architecture : EncoderDecoderArchitecture
-        Of the network.
+        Architecture of the network.
     batch : Batch
-        Rows from which loadings are learned where they have no closed form.
+        Rows from which loadings are learned if they have no closed form.
     generator : torch.Generator
-        Of draws of codes.
+        Generator that draws codes.
     """
 
     def __init__(
@@ -108,17 +110,17 @@ class LinearStart:
         self.noise = HIGHEST_FLOOR if model.explains_all else share
 
     def __len__(self) -> int:
-        """How many codes are linear."""
+        """Return the number of linear codes."""
         return len(self.axes)
 
     @property
     def holds_exactly(self) -> bool:
-        """Whether the layers hold numbers of any size."""
+        """Whether the layers represent numbers of any size exactly."""
         return has_exact_pairs(self.architecture.activation)
 
     @property
     def noise_of_codes(self) -> float:
-        """The noise that p(z|x) is for: a given one, or that of the model."""
+        """The noise variance of p(z|x): a fixed one, or that of the model."""
         architecture, given = self.architecture, self.architecture.noise_variance
         if not architecture.rescaled or isinstance(given, str):
             return self.noise
@@ -130,31 +132,31 @@ class LinearStart:
         return self.variances.sqrt()
 
     def draws(self, n_codes: int) -> Tensor:
-        """Standard normal numbers for the codes of the batch."""
+        """Draw standard normal numbers for the codes of the batch."""
         device = self.batch.x.device
         return torch.randn((len(self.batch.x), n_codes), generator=self.generator, device=device)
 
     def posterior_log_variances(self, n_codes: int) -> Tensor:
-        """Of p(z|x) of PPCA, for codes of prior variance one; 0 of those that are not linear."""
+        """Return log variances of p(z|x) for codes of prior variance one; 0 for other codes."""
         found = torch.zeros(n_codes, dtype=torch.float64)
         found[: len(self)] = (self.noise_of_codes / self.variances).clamp(max=1.0).log()
         return found
 
     def residual_variances(self, explained: Tensor) -> Tensor:
-        """Of every feature, what is left where so much is explained along the axes."""
+        """Return the residual variance of every feature, given the explained variances."""
         return self.feature_variances - explained @ self.axes.square()
 
     def set_encoder(
         self, encoder: nn.Module, place: Tensor, outputs: AffineMap, *, whitened: bool = True
     ) -> None:
-        """Let outputs of an encoder at these places begin as this map of the scores.
+        """Initialise the outputs of an encoder at these places as this map of the scores.
 
-        Scores have variance one, or else that along their axes.
+        The scores have variance one if `whitened`, and otherwise the variances along their axes.
         """
         spread = torch.ones_like(self.deviations) if whitened else self.deviations
         to_scores = self.axes * (spread / self.deviations)[:, None]
         bias = -to_scores @ self.mean
-        if self.architecture.with_mask:  # what was not seen is read as the mean of the model
+        if self.architecture.with_mask:  # missing values are read as the mean of the model
             columns, of_mask = self.architecture.columns, -to_scores * self.mean
             of_mask = of_mask if columns is None else columns.total(of_mask)
             to_scores, bias = torch.cat([to_scores, of_mask], 1), bias.zero_()
@@ -171,7 +173,7 @@ class LinearStart:
     def set_decoder(
         self, module: Any, codes: LinearCodes, draw: Callable[[Tensor], Tensor]
     ) -> None:
-        """Let a decoder begin as the map of the codes; `draw` gives codes of what is read."""
+        """Initialise a decoder as the map of the codes, which `draw` computes."""
         if isinstance(module.decoder, TiedDecoder):
             module.decoder.biases[-1].data.copy_(self.mean)
             return
@@ -186,7 +188,7 @@ class LinearStart:
             loadings = self._learned_loadings(module, (z - codes.shift) / codes.spread)
             loadings = AffineMap(loadings.weight / codes.spread, loadings.bias)
             located = architecture.located
-            if located.any():  # of these columns the best map is known
+            if located.any():  # for these columns the best map is known
                 loadings.weight[located] = (self.axes.T * codes.loading)[located]
                 loadings.bias[located] = self.mean[located]
         begin_as(
@@ -200,7 +202,7 @@ class LinearStart:
         )
 
     def set_noise(self, likelihood: Likelihood, of_features: Tensor, mean: float) -> None:
-        """Let the noise begin at its variances of the features, or their mean; set its floor."""
+        """Initialise the noise variance and its smallest value, from variances of the features."""
         if not isinstance(likelihood, WithNoise):
             return
         likelihood.floor = self.architecture.noise_floor * self.architecture.mean_variance
@@ -211,11 +213,11 @@ class LinearStart:
             likelihood.set_variance(found.to(likelihood.variance))
 
     def _learned_loadings(self, module: Any, z: Tensor) -> AffineMap:
-        """The map of codes of the batch to outputs that explains its rows best, and the noise.
+        """Return the map from codes of the batch to outputs that explains its rows best.
 
-        It maximises the likelihood under a Gaussian prior of the loadings, since those of
-        separable or all-zero columns have no maximum. Where a mean is explained, beyond an output
-        activation, by least squares.
+        It maximises the likelihood under a Gaussian prior on the loadings, because the likelihood
+        has no maximum if columns are separable or contain only zeros. If an output activation
+        bounds the mean, the map minimises squared errors.
         """
         batch, likelihood = self.batch, module.likelihood
         z = z.to(batch.y)

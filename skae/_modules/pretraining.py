@@ -1,7 +1,7 @@
 """Greedy layer-wise pretraining of an autoencoder's two networks.
 
-Each layer learns to explain the one below it; the stack is then unrolled into encoder
-and decoder, which are trained together.
+Each layer learns to reconstruct the layer below it. The layers then become the encoder and, in
+reverse order, the decoder, which are trained together.
 """
 
 from typing import Any
@@ -30,8 +30,8 @@ def pretrain(
 ) -> None:
     """Set the weights of the module's encoder and decoder.
 
-    `kind` is "rbm", a stack of restricted Boltzmann machines, or "layerwise", of
-    one-layer autoencoders, which take Adam steps of size `rate`.
+    `kind` is "rbm" for restricted Boltzmann machines, or "layerwise" for autoencoders with one
+    layer, which take Adam steps with learning rate `rate`.
     """
     stack = _Stack(module)
     order = torch.Generator().manual_seed(seed)
@@ -45,7 +45,7 @@ def pretrain(
 
 
 class _Stack:
-    """The layers of a mirrored encoder and decoder, from the data up to the codes."""
+    """The layers of a mirrored encoder and decoder, from the data to the codes."""
 
     def __init__(self, module: Any) -> None:
         self.module, self.architecture = module, module.architecture
@@ -55,24 +55,24 @@ class _Stack:
         self.down = [] if self.tied else linear_layers(module.decoder)[::-1]
 
     def bias_down(self, level: int) -> nn.Parameter:
-        """The decoder's bias onto the layer at this level."""
+        """Return the decoder's bias of the layer at this level."""
         if self.tied:
             return self.module.decoder.biases[len(self.up) - 1 - level]
         return self.down[level].bias
 
     def encode(self, level: int, h: Tensor) -> Tensor:
-        """One layer up; the codes are linear."""
+        """Compute the next layer of the encoder; the codes are linear."""
         drive = self.up[level](h)
         return drive if level == len(self.up) - 1 else self.activation(drive)
 
     def decode(self, level: int, h: Tensor) -> Tensor:
-        """One layer down, before its activation."""
+        """Compute the layer below in the decoder, before its activation."""
         bias = self.bias_down(level)
         tied = self.up[level].weight[:, : len(bias)].T
         return linear(h, tied if self.tied else self.down[level].weight, bias)
 
     def below(self, level: int, batch: Batch) -> Tensor:
-        """What the layer at this level reads."""
+        """Return the input of the layer at this level."""
         h = batch.x
         with torch.no_grad():
             for i in range(level):
@@ -103,8 +103,8 @@ def _train_pair(stack: _Stack, level: int, batches: Loader, n_epochs: int, rate:
 
 
 def _filled(architecture: Any, batch: Batch) -> Tensor:
-    """The rows as the machine reads them, means where nothing was seen."""
-    if batch.seen is None or architecture.rescaled:  # there zero is the mean
+    """Return the rows as inputs of the machine, with means in place of missing values."""
+    if batch.seen is None or architecture.rescaled:  # in these units, zero is the mean
         return batch.y
     mean = architecture.affine.center.to(batch.y)
     return torch.where(batch.seen > 0, batch.y, mean)
@@ -135,11 +135,11 @@ def _train_machine(
     weight, bias = machine.W.T.clone(), machine.c.clone()
     units = architecture.units
     if level == 0 and units.targets is None and units.inputs is not None:
-        # The machine reads v = center + scale x: its drive c + v W, in terms of x.
+        # The machine reads v = center + scale x, so that c + v W must be written in terms of x.
         center = units.inputs.center.to(bias.device, bias.dtype)
         bias += center @ machine.W
         weight *= units.inputs.scale
-    layer.weight.zero_()  # the encoder may read a mask beside the values
+    layer.weight.zero_()  # the encoder may also read a mask
     layer.weight[:, :n_visible] = weight
     layer.bias.copy_(bias)
     stack.bias_down(level).copy_(machine.b)

@@ -49,16 +49,16 @@ from skae._nn.noise_path import Explained, NoisePath
 from skae._training.data import Batch, Dataset
 from skae._training.module import Blocks, Loss, weighted_mean
 
-# What random weights of the decoder are multiplied with where it begins linearly: codes are of
-# variance one, rows of more (of those tried, this trains best).
+# Factor of the decoder's random weights with a linear initialisation, because codes have variance
+# one and rows have more. This value trained best of those that were tried.
 _LOUD = 2.0
-# How the names of the prior's parameters begin.
+# Beginnings of the names of the prior's parameters.
 _OF_PRIOR = ("prior_", "pseudo_rows", "log_var_of_size")
 
 
 @dataclass(frozen=True, kw_only=True)
 class VAEArchitecture(EncoderDecoderArchitecture):
-    """An architecture, the prior, and what the bound is made of."""
+    """Architecture with a prior and the terms of the bound."""
 
     prior: str
     n_prior_components: int
@@ -67,7 +67,7 @@ class VAEArchitecture(EncoderDecoderArchitecture):
     beta_warm_up: int
     free_bits: float
     n_importance: int
-    latent_growth: str | None = None  # which models of version 0.1.0 have not
+    latent_growth: str | None = None  # saved models of version 0.1.0 lack this field
 
     changeable: ClassVar[tuple[str, ...]] = ("beta", "beta_warm_up", "free_bits", "n_importance")
 
@@ -79,17 +79,17 @@ class VAEArchitecture(EncoderDecoderArchitecture):
 
     @property
     def has_free_bits(self) -> bool:
-        """Whether some of the divergence costs nothing."""
+        """Whether a part of the divergence has no cost."""
         return self.free_bits > 0
 
     @property
     def kl_is_cost(self) -> bool:
-        """Whether the divergence costs just what it is."""
+        """Whether the cost of the divergence is the divergence itself."""
         return self.beta == 1 and not self.beta_warm_up and not self.free_bits
 
 
 class VAEModule(LikelihoodModule):
-    """Encoder to Gaussians, prior, decoder and likelihood."""
+    """Encoder of Gaussians, prior, decoder and likelihood."""
 
     begins_at_best_noise: ClassVar[bool] = True
 
@@ -123,22 +123,22 @@ class VAEModule(LikelihoodModule):
         if architecture.latent_growth is not None and isinstance(likelihood, WithNoise):
             self.noise_path = NoisePath(likelihood, n) if likelihood.learned else None
         if architecture.latent_growth is not None:
-            # The fewer codes there are, the more noise, and the wider p(z|x).
+            # With fewer codes, there is more noise, and p(z|x) is wider.
             self.log_var_of_size = nn.Parameter(torch.zeros(n, n))
-        # Of the labels that p(x|z,y) is conditioned on: how often each is seen.
+        # Log frequency of each label of a conditional model.
         self.register_buffer("log_share", log_softmax(torch.zeros(architecture.n_conditions), 0))
         self.register_buffer("beta", torch.tensor(architecture.beta), persistent=False)
-        # 1 for each code; 0 where, in a stack, this module has fewer than the largest.
+        # 1 for each code; 0 for codes that a smaller module of a stack lacks.
         self.register_buffer("counts", torch.ones(architecture.n_codes), persistent=False)
 
     def decayed(self) -> list[nn.Parameter]:
-        """Weights of the layers: where the prior lies is not to be pulled anywhere."""
+        """Return the weights of the layers; the parameters of the prior are not penalised."""
         own = {id(p) for name, p in self.named_parameters() if name.startswith(_OF_PRIOR)}
         return [p for p in super().decayed() if id(p) not in own]
 
     @torch.no_grad()
     def start_pseudo_rows(self, rows: Dataset, train: Tensor, seed: int) -> None:
-        """Put the pseudo-rows of a "vamp" prior at training rows."""
+        """Initialise the pseudo-rows of a "vamp" prior with training rows."""
         architecture, k = self.architecture, self.architecture.n_prior_components
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(train), generator=generator)
@@ -150,7 +150,7 @@ class VAEModule(LikelihoodModule):
 
     @torch.no_grad()
     def begin_linearly(self, start: LinearStart) -> None:
-        """Let q(z|x) and p(x|z) begin as those of probabilistic PCA."""
+        """Initialise q(z|x) and p(x|z) as in probabilistic PCA."""
         n, n_linear = self.architecture.n_codes, len(start)
         place = torch.arange(n_linear)
         signal = (start.variances - start.noise_of_codes).clamp(min=0.0)
@@ -165,7 +165,7 @@ class VAEModule(LikelihoodModule):
         start.set_decoder(self, codes, lambda x: self.encode(x).at(start.draws(n)))
         start.set_noise(self.likelihood, start.residual_variances(signal), start.noise)
         if self.noise_path is not None and start.architecture.located.any():
-            # What the codes that are cut would explain is noise.
+            # The variance explained by dropped codes is noise.
             path = self.noise_path.variance
             whole = start.posterior_log_variances(n)[:n_linear]
             for size in range(1, n + 1):
@@ -180,7 +180,7 @@ class VAEModule(LikelihoodModule):
     # ------------------------------------------------------------------ distributions
 
     def recognise(self, x: Tensor) -> Recognition:
-        """q(z|x), and p(z); pseudo-rows of a "vamp" prior go through the encoder with x."""
+        """Return q(z|x) and p(z); a "vamp" prior encodes its pseudo-rows together with x."""
         if self.architecture.prior != "vamp":
             return Recognition(self._encode(x), self.prior())
         both = self._encode(torch.cat([x, self._as_read(self.pseudo_rows)]))
@@ -191,31 +191,31 @@ class VAEModule(LikelihoodModule):
         return Recognition(q, equally_likely(of_pseudo_rows))
 
     def encode(self, x: Tensor) -> DiagonalGaussian:
-        """q(z|x) of the codes in use."""
+        """Return q(z|x) of the codes in use."""
         return self._of_size(self._encode(x), self.architecture.n_components)
 
     def _encode(self, x: Tensor) -> DiagonalGaussian:
-        """What q(z|x) is of codes in use, but for the width that their number gives it."""
+        """Return q(z|x) of the codes in use, without the width that depends on their number."""
         return DiagonalGaussian(*map(self._in_use, from_network(self.encoder(x))))
 
     def _of_size(self, q: DiagonalGaussian, size: int | Tensor) -> DiagonalGaussian:
-        """As wide as where there are so many codes, or in every row so many."""
+        """Return q(z|x) with the width for this number of codes, which may differ between rows."""
         if self.architecture.latent_growth is None:
             return q
         of_size = self._in_use(self.log_var_of_size)[size - 1]
         return q._replace(log_var=bounded(q.log_var + of_size))
 
     def _in_use(self, values: Tensor) -> Tensor:
-        """Of what there is of all codes, (n, n_codes), that of the first ones, which are in use."""
+        """Select the columns of the codes in use, which are the first ones."""
         k = self.architecture.n_components
         return values if k == values.shape[1] else values[:, :k]
 
     def prior(self) -> Components | None:
-        """p(z); None for N(0, I)."""
+        """Return p(z), or None for N(0, I)."""
         match self.architecture.prior:
             case "mixture":
                 log_weight = log_softmax(self.prior_logit, 0)
-                # Without some codes a mixture is that of what is left of its components.
+                # A mixture of fewer codes has the same components, restricted to these codes.
                 mean, log_var = map(self._in_use, (self.prior_mean, self.prior_log_var))
                 return Components(mean, bounded(log_var), log_weight)
             case "vamp":
@@ -223,16 +223,16 @@ class VAEModule(LikelihoodModule):
         return None
 
     def _as_read(self, rows: Tensor) -> Tensor:
-        """Pseudo-rows with a mask beside them where the encoder reads one: all is seen."""
+        """Return pseudo-rows as inputs of the encoder; a mask marks all values as observed."""
         n_mask = self.architecture.n_read - self.architecture.n_features
         return torch.cat([rows, rows.new_ones((len(rows), n_mask))], 1) if n_mask else rows
 
     def decode(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
-        """What parametrises p(x|z), of codes (..., n_components); conditions are broadcast."""
+        """Return the parameters of p(x|z) for codes (..., n_components)."""
         return self._decode(self._beside(z, condition))
 
     def _beside(self, z: Tensor, condition: Tensor | None) -> Tensor:
-        """What the decoder reads; codes that are not in use are zero."""
+        """Return the input of the decoder, in which codes that are not in use are zero."""
         missing = self.architecture.n_codes - z.shape[-1]
         z = nn.functional.pad(z, (0, missing)) if missing else z
         if condition is None:
@@ -246,20 +246,20 @@ class VAEModule(LikelihoodModule):
         return self.out_activation(out).unflatten(0, read.shape[:-1])
 
     def set_label_frequencies(self, log_frequency: NDArray[np.float64]) -> None:
-        """How often each label is seen."""
+        """Set the log frequencies of the labels."""
         self.log_share.copy_(torch.from_numpy(log_frequency.astype(np.float32)))
 
     def draw_codes(self, n: int, generator: torch.Generator) -> Tensor:
-        """Codes from p(z)."""
+        """Draw codes from p(z)."""
         return draw_prior(n, self.architecture.n_components, self.prior(), generator)
 
     def outputs(
         self, z: Tensor, condition: Tensor | None
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Log weight, what the decoder reads, what it makes of that.
+        """Yield log weights, the decoder's input, and its output.
 
-        Codes are (..., n_components), conditions are broadcast to them. Where labels are
-        wanted and none is given, it is one triple for each label, weighted by its frequency.
+        Codes are (..., n_components), and conditions are broadcast to them. If a model of labels
+        gets no label, there is one triple for each label, weighted by its frequency.
         """
         given: list[Tensor | None] = [condition]
         log_frequencies = z.new_zeros(1)
@@ -271,18 +271,18 @@ class VAEModule(LikelihoodModule):
             yield log_frequency, read, self._decode(read)
 
     def mean(self, z: Tensor, condition: Tensor | None) -> Tensor:
-        """Mean of p(x|z), over the labels if none is given."""
+        """Return the mean of p(x|z), averaged over the labels if none is given."""
         parts = (
             log_frequency.exp() * self.likelihood.mean(output)
             for log_frequency, _, output in self.outputs(z, condition)
         )
-        return reduce(torch.add, parts)  # one by one: a part is as large as all rows
+        return reduce(torch.add, parts)  # one by one, because each part is as large as all rows
 
     def reconstructed(self, batch: Batch) -> Tensor:
         return self.mean(self.encode(batch.x).mean, batch.condition)
 
     def log_px(self, batch: Batch, z: Tensor) -> Tensor:
-        """log p(x|z) of codes (n, n_draws, k), in the decoder's units; over labels as above."""
+        """Return log p(x|z) of codes (n, n_draws, k), in the decoder's units."""
         seen, condition = (None if t is None else t[:, None] for t in (batch.seen, batch.condition))
         parts = [
             log_frequency + self.likelihood.row_log_prob(batch.y[:, None], output, seen)
@@ -290,16 +290,15 @@ class VAEModule(LikelihoodModule):
         ]
         return torch.logsumexp(torch.stack(parts), 0) if len(parts) > 1 else parts[0]
 
-    # ------------------------------------------------------------ what training asks for
+    # ------------------------------------------------------ called by the training loop
 
     def begin_epoch(self, epoch: int) -> None:
-        """Let beta grow with the epochs, from its fraction after one to all of it."""
+        """Set beta, which grows linearly over the epochs of the warm-up."""
         grown = min(1.0, (epoch + 1) / max(1, self.architecture.beta_warm_up))
         self.beta.fill_(self.architecture.beta * grown)
 
     def prepare(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """Draw the noise of the codes, for importance weights several times a row; and in training
-        of ordered codes a random size for each row."""
+        """Draw the noise of the codes and, in training with ordered codes, a size for each row."""
         n, k, several = len(batch.x), self.architecture.n_components, self.architecture.n_importance
         shape = (n, k) if several == 1 else (n, several, k)
         draws = torch.randn(shape, generator=generator, device=batch.x.device)
@@ -310,8 +309,7 @@ class VAEModule(LikelihoodModule):
         return batch._replace(gate=(torch.arange(k, device=size.device) < size).float())
 
     def forward(self, batch: Batch) -> tuple[Recognition, Tensor, Tensor]:
-        """q and p, codes from q by the draws of the batch, and what the decoder makes of them: of
-        the first codes, where the rest are cut."""
+        """Return q and p, codes drawn from q, and the output; dropped codes are read as zero."""
         q, prior = self.recognise(batch.x)
         q = self._of_size(q, *(_sizes(batch) or [self.architecture.n_components]))
         z = q.at(batch.draws)  # type: ignore[arg-type]
@@ -321,15 +319,15 @@ class VAEModule(LikelihoodModule):
         return Recognition(q, prior), z, self.decode(z if gate is None else z * gate, condition)
 
     def loss(self, batch: Batch) -> Loss:
-        """Minus the bound: its two terms, or the importance-weighted one.
+        """Return minus the bound: its two terms, or the importance-weighted bound.
 
-        Where codes are cut, it is the bound of the model of the codes that are left: with their
-        p(z), q(z|x) and noise. What is cut takes no part, and costs nothing.
+        If codes are dropped, it is the bound of the model with the remaining codes, with its own
+        p(z), q(z|x) and noise. Dropped codes do not contribute.
         """
         return self._elbo(batch) if self.architecture.n_importance == 1 else self._weighted(batch)
 
     def _elbo(self, batch: Batch) -> Loss:
-        """-E log p(x|z) and beta KL(q(z|x) || p(z)), one draw of z a row."""
+        """Return -E log p(x|z) and beta KL(q(z|x) || p(z)), with one draw of z for each row."""
         (q, prior), z, output = self(batch)
         log_px = self._row_log_prob(batch, batch.y, output, batch.seen) - self.log_units(batch)
         floor = self.architecture.free_bits
@@ -337,8 +335,8 @@ class VAEModule(LikelihoodModule):
             each = kl_by_code(q, z, prior)
             each = each if batch.gate is None else each * batch.gate
             each = weighted_mean(each, batch.weight)
-            # Of the mean over the batch (Kingma et al. 2016, equation 15): over those of its rows
-            # whose code is not cut.
+            # Free bits apply to the mean over the batch (Kingma et al. 2016, equation 15), here
+            # over the rows in which the code is not dropped.
             share = 1.0 if batch.gate is None else weighted_mean(batch.gate, batch.weight)
             least = floor * torch.as_tensor(share, device=each.device)
             counted = each.maximum(least) if self.architecture.has_free_bits else each
@@ -354,12 +352,12 @@ class VAEModule(LikelihoodModule):
         return Loss(terms | {"kl_cost": cost}, output, aux, logged={"kl": kl})
 
     def _weighted(self, batch: Batch) -> Loss:
-        """-log 1/K sum_k w_k, w_k = p(x, z_k) / q(z_k|x) (Burda et al. 2016, equation 8).
+        """Return -log 1/K sum_k w_k, w_k = p(x, z_k) / q(z_k|x) (Burda et al. 2016, equation 8).
 
-        Its gradient is doubly reparameterised (Tucker et al. 2018, equation 8). With
-        normalised weights s_k = w_k / sum w, it is sum_k s_k d log w_k for p, and for q, whose
-        parameters are held in log q, sum_k s_k^2 (d log w_k / d z_k) d z_k: so what
-        comes back through z_k is multiplied by s_k once more.
+        Its gradient is doubly reparameterised (Tucker et al. 2018, equation 8). With normalised
+        weights s_k = w_k / sum w, the gradient for p is sum_k s_k d log w_k. For q, whose
+        parameters are held constant in log q, it is sum_k s_k^2 (d log w_k / d z_k) d z_k. The
+        gradient that passes through z_k is therefore multiplied by s_k once more.
         """
         (q, prior), z, output = self(batch)
         seen = None if batch.seen is None else batch.seen[:, None]
@@ -378,7 +376,7 @@ class VAEModule(LikelihoodModule):
         return Loss(terms, output, (importance, *_sizes(batch)))
 
     def _row_log_prob(self, batch: Batch, y: Tensor, output: Tensor, seen: Tensor | None) -> Tensor:
-        """log p(x|z) of outputs, of cut codes with the noise of their size."""
+        """Return log p(x|z) of outputs; rows with dropped codes use the noise of their size."""
         if self.noise_path is None or batch.gate is None:
             return self.likelihood.row_log_prob(y, output, seen)
         (size,) = _sizes(batch)
@@ -390,7 +388,7 @@ class VAEModule(LikelihoodModule):
         return loss.aux[0] if self.architecture.n_importance > 1 else None
 
     def _explained(self, batch: Batch, loss: Loss) -> Explained:
-        """What the noise of every size is learned from, of a loss of cut codes."""
+        """Return the values from which the noise of every size is learned."""
         importance, size = self.importance(loss), loss.aux[-1]
         size = size if importance is None else size.repeat_interleave(importance.shape[1])
         return Explained(*explained(batch, loss.output, importance), size)
@@ -407,10 +405,10 @@ class VAEModule(LikelihoodModule):
 
     def stack_obstacle(self) -> str | None:
         architecture = self.architecture
-        if architecture.n_importance > 1:  # a hook on a gradient weights them
+        if architecture.n_importance > 1:  # a hook on a gradient applies the weights
             return f"n_importance={architecture.n_importance}"
         if architecture.latent_growth is not None:
-            return f"latent_growth={architecture.latent_growth!r}: one fit has all sizes already"
+            return f"latent_growth={architecture.latent_growth!r}: one fit already gives all sizes"
         return architecture.stack_obstacle()
 
     def stack_key(self) -> Hashable:
@@ -435,15 +433,15 @@ class VAEModule(LikelihoodModule):
 
     @property
     def _noise(self) -> WithNoise:
-        """The likelihood, where there is a noise path."""
+        """Return the likelihood of a module with a noise path."""
         return cast(WithNoise, self.likelihood)
 
     def _take_noise(self) -> None:
-        """That of all codes in use."""
+        """Set the noise to that of all codes in use."""
         of_sizes = cast(NoisePath, self.noise_path).variance
         self._noise.variance.copy_(of_sizes[self.architecture.n_components - 1])
 
 
 def _sizes(batch: Batch) -> tuple[Tensor, ...]:
-    """Of each row how many codes are left, where some are cut."""
+    """Return the number of remaining codes of each row if codes are dropped; else nothing."""
     return () if batch.gate is None else (batch.gate.sum(1).long(),)

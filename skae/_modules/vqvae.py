@@ -1,4 +1,4 @@
-"""The network of VQVAE: an encoder, a codebook that its vectors are rounded to, a decoder.
+"""The network of VQVAE: an encoder, a codebook that quantises its vectors, and a decoder.
 
 References
 ----------
@@ -35,30 +35,32 @@ from skae._training.loader import batch_sizes
 from skae._training.module import Loss, weighted_mean
 from skae._training.random_state import preserve_rng_state
 
-# Encodings, for each code and in all, from which the codebook starts.
+# Number of encodings from which the codebook is initialised, for each code and in all.
 _START_PER_CODE, _MOST_TO_START = 16, 2**18
-# Rows that are encoded together for it.
+# Number of rows that are encoded together for this.
 _START_ROWS = 2048
 
 
-# From so many encodings for each code on it is a collapse if not even a tenth of them is used.
+# With at least this many encodings for each code, using less than a tenth of the codes is a
+# collapse.
 _PER_CODE = 10
-# Into how many cells "fsq" can divide the numbers from -1 to 1.
+# Largest number of cells into which "fsq" can divide the numbers from -1 to 1.
 _FINEST = 2**20
 
 
-# Rows that choosing a codebook's size wants for each code of each position, or encodings for each
-# code where these are fewer rows: the decoder learns what a code means at every position, which
-# those of a grid share. Found by held-out scores of wine, breast cancer, iris, diabetes and digits.
+# Number of rows for each code of each position from which the size of a codebook is chosen, or
+# number of encodings for each code if this means fewer rows. The decoder must learn the meaning of
+# a code at every position, and the positions of a grid share the codes. Both were found by held-out
+# scores of wine, breast cancer, iris, diabetes and digits.
 _ROWS_PER_PLACE, _ENOUGH_PER_CODE = 8, 1024
-# The sizes it chooses from.
+# Smallest and largest size that is chosen.
 _FEWEST_CODES, _USUAL_CODES = 2, 512
-# Of these rows and encodings, what share is so little that a fit warns.
+# With less than this fraction of these rows or encodings, a warning is issued.
 _FAR_TOO_LITTLE = 1 / 64
 
 
 def codebook_size_for(n_rows: int, n_positions: int) -> int:
-    """The largest power of two that leaves every code enough encodings, from 2 to 512."""
+    """Return the largest power of two from 2 to 512 that leaves enough encodings for each code."""
     n_codes = _FEWEST_CODES
     while n_codes < _USUAL_CODES and 2 * n_codes * enough_for(n_positions) <= n_rows * n_positions:
         n_codes *= 2
@@ -66,70 +68,70 @@ def codebook_size_for(n_rows: int, n_positions: int) -> int:
 
 
 def enough_for(n_positions: int) -> int:
-    """Encodings that are enough for a code."""
+    """Return the number of encodings that is enough for a code."""
     return min(_ROWS_PER_PLACE * n_positions**2, _ENOUGH_PER_CODE)
 
 
 def warn_of_few_encodings(n_codes: int, n_rows: int, n_positions: int) -> None:
-    """Warn if a codebook is so large that codes can but remember rows."""
+    """Warn if a codebook is so large that its codes memorise training rows."""
     n_encodings = n_rows * n_positions
     if n_encodings < n_codes * max(1.0, enough_for(n_positions) * _FAR_TOO_LITTLE):
         better = codebook_size_for(n_rows, n_positions)
         warnings.warn(
-            f"n_codes={n_codes} is far too many for {n_encodings} encodings (rows x positions: "
-            f"{n_rows} x {n_positions}), {n_encodings / n_codes:.2g} for each code: codes will "
-            f"remember rows, and explain others badly. Set n_codes={better}, which None takes "
-            "here, or give more rows.",
+            f"n_codes={n_codes} is too many for {n_encodings} encodings ({n_rows} rows x "
+            f"{n_positions} positions), {n_encodings / n_codes:.2g} for each code: codes will "
+            "memorise training rows, and other rows will be reconstructed badly. Set "
+            f"n_codes={better}, which n_codes=None would choose here, or use more rows.",
             UserWarning,
             stacklevel=3,
         )
 
 
 def check_positions(grid: tuple[int, int] | None, params: Any) -> None:
-    """Raise for parameters of an estimator that do not go with the grid of built-in networks."""
+    """Raise for parameters of an estimator that contradict the grid of built-in networks."""
     n = params.n_components
     if grid is None:
         if n is None:
             raise ValueError(
-                "n_components=None follows from the grid of the built-in network='conv'; give a "
-                "number for other networks."
+                "n_components=None is only allowed for the built-in network='conv', whose grid "
+                "determines the number; set a number for other networks."
             )
     elif n not in (None, prod(grid)):
         raise ValueError(
             f"n_components={n}: network='conv' halves images of "
             f"image_shape={params.image_shape!r} once for each of hidden_layer_sizes="
-            f"{params.hidden_layer_sizes!r}, to {grid[0]} x {grid[1]} positions. Set "
-            f"n_components={prod(grid)} or None, or other layers."
+            f"{params.hidden_layer_sizes!r}, which gives {grid[0]} x {grid[1]} positions. Set "
+            f"n_components={prod(grid)} or None, or change hidden_layer_sizes."
         )
 
 
 def check_levels(levels: tuple[int, ...], params: Any) -> None:
-    """Raise for parameters of an estimator that do not go with the levels of "fsq"."""
+    """Raise for parameters of an estimator that contradict the levels of "fsq"."""
     if params.n_codes not in (None, prod(levels)):
         raise ValueError(
-            f"levels={levels!r} make {prod(levels)} codes; quantizer='fsq' needs as many "
-            f"as n_codes={params.n_codes}. Set n_codes={prod(levels)} or None."
+            f"n_codes={params.n_codes}, but levels={levels!r} of quantizer='fsq' give "
+            f"{prod(levels)} codes. Set n_codes={prod(levels)} or None."
         )
     if params.code_dim not in (None, len(levels)):
         raise ValueError(
-            f"code_dim={params.code_dim}: quantizer='fsq' has one number for each of the "
+            f"code_dim={params.code_dim}, but quantizer='fsq' has one dimension for each of the "
             f"{len(levels)} levels. Set code_dim={len(levels)} or None."
         )
     if max(levels) ** int(params.n_quantizers) > _FINEST:
         raise ValueError(
-            f"n_quantizers={params.n_quantizers} of levels={levels!r} would divide a number "
-            f"into {max(levels)}**{params.n_quantizers} cells, more than float32 can tell apart; "
-            f"allowed are {_FINEST}."
+            f"n_quantizers={params.n_quantizers} with levels={levels!r} would divide a dimension "
+            f"into {max(levels)}**{params.n_quantizers} cells, which float32 cannot represent; at "
+            f"most {_FINEST} are allowed."
         )
     if params.rotation_trick:
         raise ValueError(
-            "rotation_trick=True goes with quantizer='vq' or 'simvq'; 'fsq' has cells, not "
-            "vectors to turn."
+            "rotation_trick=True is only allowed with quantizer='vq' or 'simvq': quantizer='fsq' "
+            "has no code vectors."
         )
 
 
 def warn_of_collapse(usage: NDArray[np.float64], n_encodings: int) -> None:
-    """Warn if hardly any codes are used, though there is enough to code.
+    """Warn if very few codes are used, although there are enough encodings.
 
     `usage` are frequencies of codes, (n_codes,) or (n_quantizers, n_codes).
     """
@@ -138,8 +140,8 @@ def warn_of_collapse(usage: NDArray[np.float64], n_encodings: int) -> None:
     if 10 * n_used < min(n_codes, n_encodings / _PER_CODE):
         warnings.warn(
             f"Codebook collapse: {n_used} of n_codes={n_codes} codes are used. Raise "
-            "dead_code_threshold, lower decay, start with codebook_init='kmeans', or take "
-            "quantizer='fsq' or fewer codes.",
+            "dead_code_threshold, lower decay, set codebook_init='kmeans' or quantizer='fsq', "
+            "or lower n_codes.",
             UserWarning,
             stacklevel=3,
         )
@@ -147,9 +149,9 @@ def warn_of_collapse(usage: NDArray[np.float64], n_encodings: int) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class VQVAEArchitecture(EncoderDecoderArchitecture):
-    """An architecture, the codebook, and the prior over its indices.
+    """Architecture with a codebook and the prior over its indices.
 
-    What other architectures call codes are the positions here.
+    The codes of other architectures correspond to positions here.
     """
 
     quantizer: str
@@ -172,16 +174,16 @@ class VQVAEArchitecture(EncoderDecoderArchitecture):
 
     @property
     def n_code_numbers(self) -> int:
-        """How many numbers the vectors of all positions are."""
+        """Number of values in the vectors of all positions."""
         return self.n_codes * self.code_dim
 
     @property
     def n_indices(self) -> int:
-        """How many integers code a row."""
+        """Number of indices that encode a row."""
         return self.n_codes * self.n_quantizers
 
     def make_quantizer(self, generator: torch.Generator) -> Quantizer:
-        """The codebook."""
+        """Return the codebook."""
         size = (self.codebook_size, self.code_dim, self.n_quantizers)
         match self.quantizer:
             case "fsq":
@@ -241,16 +243,16 @@ class VQVAEModule(LikelihoodModule):
         self.quantizer, self.likelihood = quantizer, likelihood
         self.architecture = architecture
         self.out_activation = activation_module(architecture.out_activation)
-        # Whether dead codes begin anew in the training that comes.
+        # Whether unused codes are replaced in the next training.
         self.restarts = False
 
     def encode(self, x: Tensor) -> Tensor:
-        """Vectors (n, n_components, code_dim), before they are rounded to the codebook."""
+        """Return vectors (n, n_components, code_dim) before quantisation."""
         vectors: Tensor = self.encoder(x).float()
         return vectors.unflatten(1, (self.architecture.n_codes, self.architecture.code_dim))
 
     def quantise(self, x: Tensor) -> Quantized:
-        """Vectors as the codebook has them, in float32: bfloat16 tells few codes apart."""
+        """Return quantised vectors in float32, because bfloat16 cannot distinguish many codes."""
         return self._rounded(self.encode(x))
 
     def _rounded(self, z: Tensor) -> Quantized:
@@ -259,19 +261,19 @@ class VQVAEModule(LikelihoodModule):
         return quantized
 
     def decode(self, vectors: Tensor) -> Tensor:
-        """What parametrises p(x|e), of vectors (n, n_components, code_dim)."""
+        """Return the parameters of p(x|e) for vectors (n, n_components, code_dim)."""
         return self.out_activation(self.decoder(vectors.flatten(1)).float())
 
     def of_indices(self, indices: Tensor) -> Tensor:
-        """What parametrises p(x|e_k), of indices (n, n_components * n_quantizers)."""
+        """Return the parameters of p(x|e_k) for indices (n, n_components * n_quantizers)."""
         return self.decode(self.look_up(indices))
 
     def look_up(self, indices: Tensor) -> Tensor:
-        """Vectors of indices (n, n_components * n_quantizers)."""
+        """Return the vectors of indices (n, n_components * n_quantizers)."""
         return self.quantizer.look_up(indices.unflatten(1, (-1, self.architecture.n_quantizers)))
 
     def forward(self, batch: Batch) -> tuple[Tensor, Quantized, Tensor]:
-        """Vectors, what the codebook makes of them, and what the decoder makes of that."""
+        """Return vectors, quantised vectors, and the output of the decoder."""
         z = self.encode(batch.x)
         quantized = self._rounded(z)
         return z, quantized, self.decode(quantized.value)
@@ -279,11 +281,11 @@ class VQVAEModule(LikelihoodModule):
     def reconstructed(self, batch: Batch) -> Tensor:
         return self.likelihood.mean(self(batch)[2])
 
-    # What training asks for.
+    # These methods are called by the training loop.
 
     @torch.no_grad()
     def begin_linearly(self, start: LinearStart) -> None:
-        """Let encoder and decoder begin as PCA's maps, the axes dealt out to the positions."""
+        """Initialise encoder and decoder as PCA, whose axes are divided between the positions."""
         architecture, n_linear = self.architecture, len(start)
         axis = torch.arange(n_linear)
         place = axis % architecture.n_codes * architecture.code_dim + axis // architecture.n_codes
@@ -303,7 +305,7 @@ class VQVAEModule(LikelihoodModule):
         start.set_noise(self.likelihood, left, float(left.mean()))
 
     def start_codebook(self, rows: Dataset, train: Tensor, batch_size: int, seed: int) -> None:
-        """Start the codebook at encodings of training rows."""
+        """Initialise the codebook with encodings of training rows."""
         architecture, quantizer = self.architecture, self.quantizer
         mean_weight = 1.0 if rows.weight is None else float(rows.weight.mean())
         per_batch = mean_weight * architecture.n_codes * min(batch_size, len(train))
@@ -320,13 +322,13 @@ class VQVAEModule(LikelihoodModule):
     def _first_encodings(
         self, rows: Dataset, train: Tensor, batch_size: int, seed: int
     ) -> tuple[Tensor, Tensor | None]:
-        """Encodings of some rows by the untrained network, (n, code_dim), and their weights."""
+        """Return encodings of rows by the untrained network, (n, code_dim), and their weights."""
         architecture = self.architecture
         wanted = min(_START_PER_CODE * architecture.codebook_size, _MOST_TO_START)
         n_rows = min(len(train), max(batch_size, -(-wanted // architecture.n_codes)))
         generator = torch.Generator().manual_seed(seed + 2)
         chosen = train[torch.randperm(len(train), generator=generator)[:n_rows]]
-        self.train()  # batch normalisation knows no means yet
+        self.train()  # batch normalisation has no running means yet
         vectors, weights = [], []
         with torch.no_grad(), preserve_rng_state(str(rows.device), seed):
             for part in chosen.split(batch_sizes(n_rows, _START_ROWS)):
@@ -337,12 +339,12 @@ class VQVAEModule(LikelihoodModule):
         return torch.cat(vectors), torch.cat(weights) if weights else None
 
     def decayed(self) -> list[nn.Parameter]:
-        """Weights of the layers: where codes lie is not to be pulled anywhere."""
+        """Return the weights of the layers; the codebook is not penalised."""
         own = {id(p) for p in self.quantizer.parameters()}
         return [p for p in super().decayed() if id(p) not in own]
 
     def prepare(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """Draw where dead codes would begin anew."""
+        """Draw the uniform numbers that choose new places for unused codes."""
         if not self.training or not self.restarts:
             return batch
         shape = (self.architecture.n_quantizers, len(batch.x) * self.architecture.n_codes)
@@ -350,13 +352,13 @@ class VQVAEModule(LikelihoodModule):
         return batch._replace(draws=draws)
 
     def loss(self, batch: Batch) -> Loss:
-        """-log p(x|e_k), and what draws encodings and codes together."""
+        """Return -log p(x|e_k), and terms that reduce the distance between encodings and codes."""
         z, quantized, output = self(batch)
         log_px = self.likelihood.row_log_prob(batch.y, output, batch.seen)
         neg_log_likelihood = self.log_units(batch) - log_px
         terms = {"reconstruction": weighted_mean(neg_log_likelihood, batch.weight)}
-        # Squared distances weigh as squared errors do, in units of the mean variance of the
-        # features, and whatever noise these are divided by.
+        # Squared distances have the same weight as squared errors, in units of the features' mean
+        # variance, whatever the noise variance is.
         unit = 0.5 * self.architecture.mean_variance / self.step_scale()
         for name, distance in quantized.penalties.items():
             weight = self.architecture.commitment_weight if name == "commitment" else 1.0
@@ -372,7 +374,7 @@ class VQVAEModule(LikelihoodModule):
         return self.architecture.stack_obstacle()
 
     def stack_key(self) -> Hashable:
-        # Those of more positions differ in more than some weights.
+        # Modules with more positions differ in more than the size of some weights.
         return (super().stack_key(), self.architecture.n_codes, self.restarts)
 
     def followed(self) -> tuple[str, ...]:
@@ -383,7 +385,7 @@ class VQVAEModule(LikelihoodModule):
 
     @property
     def follows_alone(self) -> bool:
-        """Whether what follows a step is computed for each module by itself: a codebook is."""
+        """Return True, because the codebook is updated for each module separately."""
         return isinstance(self.quantizer, VectorQuantizer)
 
     def after_step(self, batch: Batch, loss: Loss) -> None:

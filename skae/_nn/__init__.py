@@ -1,1 +1,1 @@
-"""Networks, likelihoods and distributions as torch functions and modules; no estimator."""
+"""Networks, likelihoods and distributions as torch functions and modules, without estimators."""

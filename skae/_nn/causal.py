@@ -1,9 +1,9 @@
-"""A dilated causal network over short sequences, and heads that make it a distribution.
+"""A dilated causal network over short sequences, and the distributions that it parametrises.
 
-What the network gives at a position depends on that position and on earlier ones only.
-So a sequence whose inputs are shifted by one has a density by the chain rule,
-log p(k) = sum_t log p(k_t | k_<t), in one pass; and is drawn value by value, each step of
-which costs one position, as the layers remember what they have seen.
+The output of the network at a position depends only on that position and on earlier ones. If the
+inputs are shifted by one position, one pass gives the density of a sequence by the chain rule, log
+p(k) = sum_t log p(k_t | k_<t). Sampling draws one value after another; each step computes a single
+position, because the layers store their inputs from earlier positions.
 
 References
 ----------
@@ -24,24 +24,25 @@ from skae._nn.gated_convolution import gated_convolution
 from skae._nn.mixture_heads import Mixtures
 from skae._nn.networks import dense
 
-# Logits that are held at once.
+# Number of logits that are in memory at once.
 _LOGITS = 2**24
-# Rows that are drawn together.
+# Number of rows that are drawn together.
 _ROWS = 4096
-# Numbers that vary by less than this, beside their size, are rounding errors.
+# Relative variation of numbers below which they differ only by rounding.
 _FLAT = 1e-5
-# How large an integer's own numbers start, beside those that follow from its vector.
+# Initial scale of each integer's free parameters, relative to those that follow from its vector.
 _OWN = 0.1
-# How large weights start that turn what a network found into components of a mixture.
+# Initial scale of the weights that map the network's output to the mixture components.
 _FIRST = 0.1
-# How fast weights of earlier numbers fall with the distance, in logs, where a scale starts.
+# In a scale's initial weights, the decrease per position of distance, as a logarithm.
 _FADING = 0.05
-# Numbers that the network reads at a position where there is a scale, and how far from zero.
+# Number of inputs of the network at each position if there is a scale, and the largest absolute
+# value of one that is in units of the scale.
 _N_READ, _FAR = 5, 8.0
 
 
 def dilations_for(n_positions: int, filter_size: int = 2) -> list[int]:
-    """Powers of the filter size until the last position reads the first."""
+    """Return powers of the filter size, so many that the last position reads the first."""
     dilations, reach = [1], filter_size
     while reach < n_positions:
         dilations.append(dilations[-1] * filter_size)
@@ -50,7 +51,7 @@ def dilations_for(n_positions: int, filter_size: int = 2) -> list[int]:
 
 
 class CausalBlock(nn.Module):
-    """h + W'(a sigmoid(b)), where a and b are convolutions of h at t, t - d, t - 2d, ..."""
+    """The block h + W'(a sigmoid(b)), with convolutions a and b of h at t, t - d, t - 2d, ..."""
 
     def __init__(
         self, n_channels: int, dilation: int, filter_size: int, generator: torch.Generator
@@ -62,13 +63,13 @@ class CausalBlock(nn.Module):
         self.leave = dense(n_channels, n_channels, 1.0, generator)
 
     def forward(self, h: Tensor) -> Tensor:
-        """All positions at once, (n_positions, n, n_channels)."""
+        """Compute all positions at once, (n_positions, n, n_channels)."""
         read: Tensor = self.norm(h)
         weight, bias = cast(Tensor, self.enter.weight), cast(Tensor, self.enter.bias)
         return h + self.leave(gated_convolution(read, weight, bias, self.past))
 
     def step(self, h: Tensor, seen: list[Tensor]) -> Tensor:
-        """One position, (n, n_channels), after those in `seen`, which it joins."""
+        """Compute one position, (n, n_channels), after those in `seen`, and append it to them."""
         seen.append(self.norm(h))
         t = len(seen) - 1
         taps = [seen[t - d] if d <= t else torch.zeros_like(h) for d in self.past]
@@ -76,20 +77,20 @@ class CausalBlock(nn.Module):
 
 
 class CausalNetwork(nn.Module):
-    """Causal blocks of growing dilation.
+    """Causal blocks of increasing dilation.
 
-    Positions come first: then what a block reads of earlier ones is in one piece.
+    Positions are the first axis, so that the earlier positions that a block reads are contiguous.
 
     Parameters
     ----------
     n_channels : int
-        Numbers at each position, in and out.
+        Number of inputs and outputs at each position.
     dilations : sequence of int
-        One block for each.
+        Dilation of each block.
     filter_size : int
-        Positions that a block reads.
+        Number of positions that a block reads.
     generator : torch.Generator
-        From which weights are drawn.
+        Generator that draws the weights.
     """
 
     def __init__(
@@ -106,16 +107,16 @@ class CausalNetwork(nn.Module):
         self.norm = nn.LayerNorm(n_channels)
 
     def forward(self, h: Tensor) -> Tensor:
-        """(n_positions, n, n_channels): at each position a function of those up to it."""
+        """Compute outputs (n_positions, n, n_channels), each from the positions up to its own."""
         out: Tensor = self.norm(self.blocks(h))
         return out
 
     def memory(self) -> list[list[Tensor]]:
-        """What `step` remembers of the positions before: nothing yet."""
+        """Return the memory of `step` before the first position, which is empty."""
         return [[] for _ in self.blocks]
 
     def step(self, h: Tensor, memory: list[list[Tensor]]) -> Tensor:
-        """The next position, (n, n_channels), which the memory keeps."""
+        """Compute the next position, (n, n_channels), and append it to the memory."""
         for block, seen in zip(self.blocks, memory, strict=True):
             h = cast(CausalBlock, block).step(h, seen)
         out: Tensor = self.norm(h)
@@ -123,11 +124,11 @@ class CausalNetwork(nn.Module):
 
 
 class CausalScale(nn.Module):
-    """g_t = (sum_{j<t} w_tj z_j² + w_t0)^1/2: how large z_t is, as far as those before it tell.
+    """Size of z_t as predicted from the numbers before it, g_t = (sum_{j<t} w_tj z_j² + w_t0)^1/2.
 
-    Numbers whose sizes go together, as those of an image patch do by its contrast, are
-    easier to predict in units of it. The weights of each position are positive and sum to
-    one: g is 1 for white noise.
+    If the sizes of numbers are related, as those of an image patch are by its contrast, the numbers
+    are easier to predict in units of g. The weights of each position are positive and have the sum
+    one, so that g is near 1 for white noise.
     """
 
     def __init__(self, n_positions: int) -> None:
@@ -137,45 +138,46 @@ class CausalScale(nn.Module):
         self.constant = nn.Parameter(torch.full((n_positions, 1), -1.0))
 
     def log_scales(self, z: Tensor, first: int = 0) -> Tensor:
-        """log g at positions from `first` on, (n_positions - first, n), of (n_positions, n)."""
+        """Return log g of z (n_positions, n) from `first` on, (n_positions - first, n)."""
         n = len(z)
         past = torch.ones((n, n), dtype=torch.bool, device=z.device).tril(-1)[first:]
         logit = self.logit[first:n, :n].masked_fill(~past, -torch.inf)
         weight = torch.cat([logit, self.constant[first:n]], 1).softmax(1)
-        # What stands at positions t and later has the weight zero, and may be anything finite.
+        # The weights of positions t and later are zero, so that their values may be any finite
+        # numbers.
         return 0.5 * (linear(z.square().T, weight[:, :-1]).T + weight[:, -1:]).log()
 
 
 class CausalMixture(nn.Module):
-    """p(z) of sequences of numbers, each of which has a mixture of Gaussians given those before.
+    """p(z) of sequences of numbers, with a mixture of Gaussians or logistics for each conditional.
 
-    log p(z) = sum_t log p(z_t | z_<t), where the conditional's components are read off a
-    causal network. What it reads is the sequence shifted by one: at t the number z_{t-1} and
-    a mask m_{t-1} of 1, at the first position a zero p in place of a number, whose mask is 0.
+    log p(z) = sum_t log p(z_t | z_<t), where the causal network gives the components of each
+    conditional. Its input is the sequence shifted by one: at position t the number z_{t-1} and a
+    mask of 1. At the first position the input is 0 and the mask is 0.
 
     Parameters
     ----------
     n_positions : int
         Length of the sequences.
     n_mixture : int
-        Components of each conditional, K.
+        Number K of components of each conditional.
     n_channels : int
-        Numbers at each position inside.
+        Number of hidden units at each position.
     dilations : sequence of int
-        One block of the network for each.
+        Dilation of each block of the network.
     filter_size : int
-        Positions that a block reads.
+        Number of positions that a block reads.
     position_embedding : bool
-        Whether the network is told at which position it is.
+        Whether the network reads an embedding of the position.
     relative : bool
         Whether numbers are read and predicted in units of a `CausalScale`.
     n_orders : int
-        How many orders of the same numbers share the network; each has scales and positions of
-        its own.
+        Number of orders of the same numbers that share the network. Each order has its own scales
+        and position embeddings.
     kind : {"gaussian", "logistic"}
-        What the components are.
+        Kind of the components.
     generator : torch.Generator
-        From which weights are drawn.
+        Generator that draws the weights.
     """
 
     def __init__(
@@ -205,7 +207,7 @@ class CausalMixture(nn.Module):
             self.start = nn.Parameter(torch.zeros(n_orders, n_positions, 3 * n_mixture))
         self.network = CausalNetwork(n_channels, dilations, generator, filter_size)
         self.leave = dense(n_channels, 3 * n_mixture, _FIRST, generator)
-        # Components unlike each other, or they would all learn the same.
+        # Equal components would all learn the same.
         _, mean, log_scale = cast(Tensor, self.leave.bias).view(3, -1)
         spread = torch.linspace(-1, 1, n_mixture + 2)[1:-1]
         with torch.no_grad():
@@ -213,8 +215,8 @@ class CausalMixture(nn.Module):
             log_scale.copy_(spread[torch.randperm(n_mixture, generator=generator)])
 
     def conditionals(self, z: Tensor, order: int = 0) -> Mixtures:
-        """p(z_t | z_<t) for every t, (n_positions, n, K), of sequences (n_positions, n)."""
-        with torch.autocast(z.device.type, enabled=False):  # what is read and said has digits
+        """Return p(z_t | z_<t) for every t, (n_positions, n, K), of sequences (n_positions, n)."""
+        with torch.autocast(z.device.type, enabled=False):  # inputs and outputs need full precision
             log_g = self._log_scales(z, order)
             h = self._enter(self._read(z, log_g), order)
         h = self.network(h)
@@ -227,7 +229,7 @@ class CausalMixture(nn.Module):
         return cast(CausalScale, self.scales[order]).log_scales(z, first)
 
     def _read(self, z: Tensor, log_g: Tensor | None) -> Tensor:
-        """What the network reads at each position: of the one before, and of the scale."""
+        """Return the network's inputs at each position: the number before it, and the scale."""
         seen = [z] if log_g is None else [*_in_units(z, log_g)]
         before = torch.stack([*seen, torch.ones_like(z)], -1)
         before = pad(before, (0, 0, 0, 0, 1, 0))[:-1]
@@ -247,7 +249,7 @@ class CausalMixture(nn.Module):
         return found if log_g is None else found.in_units(log_g)
 
     def log_prob(self, z: Tensor, order: int = 0) -> Tensor:
-        """log p(z_t | z_<t), (n, n_positions)."""
+        """Return log p(z_t | z_<t), (n, n_positions)."""
         steps = z.T.contiguous()
         return self.conditionals(steps, order).log_prob(steps).T
 
@@ -259,15 +261,15 @@ class CausalMixture(nn.Module):
         *,
         cached: bool = True,
     ) -> Tensor:
-        """Sequences (n, n_positions), number by number.
+        """Build sequences (n, n_positions), one number after another.
 
-        `choose` is given a position and the conditionals there, (n, K). Without the cache
-        every step goes through the network from the first position on.
+        `choose` is called with a position and the conditionals there, (n, K), and returns the
+        numbers. Without `cached`, every step computes the network from the first position on.
         """
         memory = self.network.memory()
         z = cast(Tensor, self.leave.weight).new_zeros((self.n_positions, n))
         for t in range(self.n_positions):
-            some = z[: t + 1]  # of which the last is not known yet, and is not read
+            some = z[: t + 1]  # the last number is not known yet, and has no effect
             first = max(t - 1, 0) if cached else 0
             log_g = self._log_scales(some, order, first)
             if cached:
@@ -282,7 +284,7 @@ class CausalMixture(nn.Module):
 
 
 def _in_units(z: Tensor, log_g: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """A number, of whatever size, and in units of the scale before it, for a network to read."""
+    """Return a number clipped to a moderate size, and in units of the scale before it."""
     relative = z * (-log_g).exp()
     return z.asinh(), relative.tanh(), 0.5 * relative.clamp(-_FAR, _FAR)
 
@@ -290,23 +292,23 @@ def _in_units(z: Tensor, log_g: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 class CausalCategorical(nn.Module):
     """p(k) of sequences of integers 0..K-1, log p(k) = sum_t log p(k_t | k_<t).
 
-    Each integer stands for a vector v, and integers whose vectors are near each other are
-    likely at the same places. So what the network reads of an integer, and its logit, are
-    linear in (v, |v|²), of which the log of a Gaussian bump is made, plus numbers that are
-    its own. Positions take turns through the tables of these.
+    Each integer stands for a vector v, and integers with similar vectors are likely in similar
+    places. The network's input for an integer and its logit are therefore linear in (v, |v|²),
+    which includes the log density of a Gaussian around a point; free parameters of each integer are
+    added. Positions use the tables of these vectors in turn.
 
-    The network starts as independent positions, with the log frequencies that it is given.
+    Initially, the positions are independent, with the given log frequencies.
 
     Parameters
     ----------
     log_frequencies : Tensor of shape (n_positions, K)
         Log frequencies of the integers at each position.
     vectors : Tensor of shape (n_tables, K, n_dimensions)
-        What the integers stand for; of the position t it is vectors[t % n_tables].
+        Vectors of the integers; position t uses vectors[t % n_tables].
     n_channels : int
-        Numbers at each position inside.
+        Number of hidden units at each position.
     generator : torch.Generator
-        From which weights are drawn.
+        Generator that draws the weights.
     """
 
     features: Tensor
@@ -334,8 +336,8 @@ class CausalCategorical(nn.Module):
 
     @torch.no_grad()
     def set_vectors(self, vectors: Tensor) -> None:
-        """Say what the integers stand for now."""
-        wide = vectors.cpu().double()  # far from zero squares overflow, and lose their digits
+        """Set the vectors of the integers."""
+        wide = vectors.cpu().double()  # far from zero, squares overflow or lose precision
         features = torch.cat([wide, wide.square().sum(-1, keepdim=True)], -1)
         size = features.square().mean(1, keepdim=True).sqrt()
         features -= features.mean(1, keepdim=True)
@@ -343,14 +345,14 @@ class CausalCategorical(nn.Module):
         self.features.copy_(torch.where(spread > _FLAT * size, features / spread, 0.0))
 
     def tables(self) -> tuple[Tensor, Tensor]:
-        """What the network reads of each integer, and the weights of its logit, (..., K, C)."""
+        """Return the inputs of each integer and the weights of its logit, (..., K, C)."""
         return (
             self.features @ self.enter + self.own_enter,
             self.features @ self.leave + self.own_leave,
         )
 
     def log_prob(self, k: Tensor) -> Tensor:
-        """log p(k_t | k_<t), (n, n_positions), of integers (n, n_positions)."""
+        """Return log p(k_t | k_<t), (n, n_positions), of integers (n, n_positions)."""
         enter, leave = self.tables()
         h = self.network(self._inputs(k, enter).transpose(0, 1)).transpose(0, 1)
         h = h.unflatten(1, (-1, self.n_tables))
@@ -363,14 +365,14 @@ class CausalCategorical(nn.Module):
         return torch.stack(found, -1).flatten(1)
 
     def _inputs(self, k: Tensor, enter: Tensor) -> Tensor:
-        """What the network reads: values shifted by one, nothing at the first position."""
+        """Return the network's inputs: values shifted by one, and zero at the first position."""
         table = torch.arange(k.shape[1], device=k.device) % self.n_tables
         return pad(enter[table, k], (0, 0, 1, 0))[:, :-1] + self.position[: k.shape[1]]
 
     def sample(self, n: int, generator: torch.Generator, *, cached: bool = True) -> Tensor:
-        """Sequences (n, n_positions) from p(k).
+        """Draw sequences (n, n_positions) from p(k).
 
-        Without the cache every step goes through the network from the first position on.
+        Without `cached`, every step computes the network from the first position on.
         """
         draw = self._draw if cached else self._draw_slowly
         rows = min(_ROWS, max(1, _LOGITS // self.bias.shape[1]))
@@ -398,14 +400,15 @@ class CausalCategorical(nn.Module):
 
 
 def _in_pieces(h: Tensor, leave: Tensor, bias: Tensor, k: Tensor) -> Tensor:
-    """Log masses of integers (n, n_positions); logits are held for some rows at a time."""
+    """Return log masses of integers (n, n_positions), with the logits of some rows at a time."""
     rows = max(1, _LOGITS // bias.numel())
     if len(h) <= rows:
         return _log_mass(h, leave, bias, k)
     parts = zip(h.split(rows), k.split(rows), strict=True)
     if not torch.is_grad_enabled():
         return torch.cat([_log_mass(part, leave, bias, of) for part, of in parts])
-    # Logits are computed anew for the gradient: those of all rows would not fit.
+    # Logits are computed again for the gradient, because those of all rows would not fit into
+    # memory.
     anew = partial(checkpoint, _log_mass, use_reentrant=False, preserve_rng_state=False)
     return torch.cat([anew(part, leave, bias, of) for part, of in parts])
 
@@ -416,8 +419,8 @@ def _log_mass(h: Tensor, leave: Tensor, bias: Tensor, k: Tensor) -> Tensor:
 
 
 def _draw_one(logits: Tensor, generator: torch.Generator) -> Tensor:
-    """An integer for every row, where the distribution function reaches a uniform number."""
-    wide = torch.float32 if logits.device.type == "mps" else torch.float64  # which has none
+    """Draw an integer for every row by inverting its distribution function."""
+    wide = torch.float32 if logits.device.type == "mps" else torch.float64  # "mps" has no float64
     reached = logits.softmax(-1, dtype=wide).cumsum(-1)
     chance = torch.rand((len(logits), 1), generator=generator, device=logits.device, dtype=wide)
     drawn = torch.searchsorted(reached, chance * reached[:, -1:], right=True)[:, 0]

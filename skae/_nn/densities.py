@@ -1,4 +1,4 @@
-"""Log densities and masses as functions of tensors, in nats, with all their constants.
+"""Log densities and log masses of tensors, in nats, with all constants.
 
 References
 ----------
@@ -16,7 +16,7 @@ from torch.nn.functional import softplus
 
 from skae._training.module import is_stacking
 
-# exp of an output stays finite in float32, and so do sums of it.
+# exp of this number, and sums of such values, are finite in float32.
 MAX_LOG_RATE = 60.0
 
 
@@ -26,20 +26,20 @@ def gaussian_log_density(x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
 
 
 def laplace_log_density(x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
-    """Log density of the double exponential with this mean and variance 2b²."""
+    """Log density of the Laplace distribution with this mean and the variance 2b²."""
     b = (variance / 2).sqrt()
     return -(x - mean).abs() / b - (2 * b).log()
 
 
 def bernoulli_log_mass(x: Tensor, logit: Tensor) -> Tensor:
-    """x log λ + (1 - x) log(1 - λ), λ = 1 / (1 + e^-logit); for x in (0, 1) its expectation."""
+    """x log λ + (1 - x) log(1 - λ) with λ = 1 / (1 + e^-logit), also for x in (0, 1)."""
     return x * logit - softplus(logit)
 
 
 def bernoulli_row_log_mass(x: Tensor, logit: Tensor) -> Tensor:
-    """The sum of `bernoulli_log_mass` over the last axis.
+    """Sum of `bernoulli_log_mass` over the last axis.
 
-    For x without a gradient, and logits in full precision.
+    x must not need a gradient, and the logits must have full precision.
     """
     if logit.requires_grad and torch.is_grad_enabled() and not is_stacking():
         return cast(Tensor, _RowLogMass.apply(x, logit.expand(x.shape)))
@@ -47,7 +47,7 @@ def bernoulli_row_log_mass(x: Tensor, logit: Tensor) -> Tensor:
 
 
 class _RowLogMass(torch.autograd.Function):
-    """Saves what the gradient is, x - λ, and so half the passes over the values."""
+    """Saves the gradient x - λ in the forward pass, which halves the passes over the values."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, logit: Tensor) -> Tensor:
@@ -63,8 +63,8 @@ class _RowLogMass(torch.autograd.Function):
 
 
 def bernoulli_at(logit: Tensor, uniform: Tensor) -> Tensor:
-    """Draws, 0 or 1: those are 1 whose uniform number lies below their probability."""
-    # Straight into floats: a comparison's booleans would be converted at five times the cost.
+    """Draw 0 or 1: the value is 1 if its uniform number is below the probability."""
+    # The comparison writes floats, because converting booleans would take five times as long.
     chance = torch.sigmoid(logit.detach())
     if is_stacking():
         return (uniform < chance).to(chance.dtype)
@@ -73,7 +73,7 @@ def bernoulli_at(logit: Tensor, uniform: Tensor) -> Tensor:
 
 
 def continuous_bernoulli_log_density(x: Tensor, logit: Tensor) -> Tensor:
-    """Log density of e^(logit x) on [0, 1]: its integral is (e^logit - 1) / logit."""
+    """Log density on [0, 1] of e^(logit x), which is divided by (e^logit - 1) / logit."""
     return x * logit - _log_integral(logit)
 
 
@@ -84,12 +84,12 @@ def poisson_log_mass(x: Tensor, log_rate: Tensor) -> Tensor:
 
 
 def _log_integral(logit: Tensor) -> Tensor:
-    """log((e^a - 1) / a) = a/2 + log(sinh(h) / h) at h = |a| / 2, also near zero."""
+    """log((e^a - 1) / a) = a/2 + log(sinh(h) / h) with h = |a| / 2, accurate near zero."""
     half = logit.abs() / 2
     near = half < 0.3
     small = torch.where(near, half, 0.0).square()
     series = small * (1 / 6 - small * (1 / 180 - small * (1 / 2835 - small / 37800)))
-    large = torch.where(near, 1.0, half)  # either branch has a finite gradient everywhere
+    large = torch.where(near, 1.0, half)  # so that both branches have finite gradients everywhere
     exact = large + torch.log1p(-torch.exp(-2 * large)) - torch.log(2 * large)
     return logit / 2 + torch.where(near, series, exact)
 
@@ -100,5 +100,5 @@ def continuous_bernoulli_mean(logit: Tensor) -> Tensor:
     small = torch.where(near, logit, 0.0)
     series = 0.5 + small * (1 / 12 - small.square() * (1 / 720 - small.square() / 30240))
     large = torch.where(near, 1.0, logit.abs())
-    exact = -1 / torch.expm1(-large) - 1 / large  # the mean at -a is 1 minus that at a
+    exact = -1 / torch.expm1(-large) - 1 / large  # the mean at -a is 1 minus the mean at a
     return torch.where(near, series, torch.where(logit < 0, 1 - exact, exact))

@@ -1,4 +1,4 @@
-"""The gated causal convolution of a WaveNet's block, and its gradient on CPUs.
+"""The gated causal convolution of a WaveNet block, with a fast gradient on CPUs.
 
 References
 ----------
@@ -17,18 +17,18 @@ from skae._training.module import is_stacking
 
 
 def gated_convolution(read: Tensor, weight: Tensor, bias: Tensor, past: list[int]) -> Tensor:
-    """a sigmoid(b), where a and b are convolutions of `read` at t - d for the distances in `past`.
+    """Return a sigmoid(b), with convolutions a and b of `read` at t - d for distances d in `past`.
 
     Parameters
     ----------
     read : Tensor of shape (n_positions, n, n_read)
-        Zeros stand before the first position.
+        Inputs. Positions before the first count as zeros.
     weight : Tensor of shape (2 n_channels, len(past) * n_read)
-        Of the distances one after the other.
+        Weights of both convolutions, one block of columns for each distance.
     bias : Tensor of shape (2 n_channels,)
-        Of both convolutions.
+        Biases of both convolutions.
     past : list of int
-        Falling distances, of which the last is 0.
+        Distances in decreasing order; the last is 0.
 
     Returns
     -------
@@ -46,7 +46,7 @@ def gated_convolution(read: Tensor, weight: Tensor, bias: Tensor, past: list[int
 
 
 def _in_place(read: Tensor) -> bool:
-    """Where memory is what costs time: on GPUs kernels do, and compilers fuse by themselves."""
+    """Return whether the CPU version is faster: GPUs and compilers avoid the copies themselves."""
     return (
         read.device.type == "cpu"
         and not torch.is_autocast_enabled("cpu")
@@ -56,8 +56,10 @@ def _in_place(read: Tensor) -> bool:
 
 
 class _GatedConvolution(torch.autograd.Function):
-    """The same, whose shifted products are added where they belong, forwards and backwards:
-    without padded copies, and without the gradient of `glu`, which is slow (torch 2.13)."""
+    """The gated convolution with shifted products that are added in place, in both passes.
+
+    It needs no padded copies, and avoids the gradient of `glu`, which is slow (torch 2.13).
+    """
 
     @staticmethod
     def forward(ctx: Any, read: Tensor, weight: Tensor, bias: Tensor, past: list[int]) -> Tensor:
@@ -81,7 +83,7 @@ class _GatedConvolution(torch.autograd.Function):
         grad_a, grad_b = grad_total.chunk(2, -1)
         torch.mul(grad, gate, out=grad_a)
         torch.mul(grad_a, a, out=grad_b)
-        grad_b.addcmul_(grad_b, gate, value=-1)  # grad gate a (1 - gate)
+        grad_b.addcmul_(grad_b, gate, value=-1)  # the gradient of the gate is a gate (1 - gate)
         *earlier, now = weight.chunk(len(ctx.past), 1)
         *grad_earlier, grad_now = grad_weight.chunk(len(ctx.past), 1)
         grad_read = grad_total @ now
@@ -95,5 +97,5 @@ class _GatedConvolution(torch.autograd.Function):
 
 
 def _rows(t: Tensor) -> Tensor:
-    """Of all positions, one below the other: a view."""
+    """View all positions as rows of one matrix."""
     return t.view(-1, t.shape[-1])

@@ -1,7 +1,7 @@
-"""Distributions over codes: the Gaussian q(z|x), and what p(z) may be beside N(0, I).
+"""Distributions over codes: the Gaussian q(z|x), and priors p(z) other than N(0, I).
 
-Formulas on tensors, in nats. A prior is `Components` of a mixture of Gaussians with
-diagonal covariances, or None for N(0, I).
+The functions compute on tensors, in nats. A prior is a mixture of Gaussians with diagonal
+covariances (`Components`), or None for N(0, I).
 """
 
 from math import log, pi
@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn.functional import log_softmax
 
 _LOG_2PI = log(2 * pi)
-# Standard deviations of codes stay between e^-8 and e^8: float32 has their squares.
+# Standard deviations of codes are kept between e^-8 and e^8, so that float32 can represent their
+# squares.
 _MAX_LOG_VAR = 16.0
 
 
@@ -23,7 +24,7 @@ class DiagonalGaussian(NamedTuple):
     log_var: Tensor
 
     def at(self, draws: Tensor) -> Tensor:
-        """The codes mean + std * draw; draws (n, k), or (n or 1, n_draws, k) for several."""
+        """Return mean + std * draw for draws (n, k), or (n or 1, n_draws, k) for several."""
         mean, std = self.mean, (self.log_var / 2).exp()
         if draws.ndim == 3:
             mean, std = mean[:, None], std[:, None]
@@ -31,13 +32,13 @@ class DiagonalGaussian(NamedTuple):
 
 
 def from_network(out: Tensor) -> DiagonalGaussian:
-    """What an encoder's output means: means, and beside them log variances."""
+    """Interpret an encoder's output: means, followed by log variances."""
     mean, log_var = out.float().chunk(2, dim=1)
     return DiagonalGaussian(mean, bounded(log_var))
 
 
 def bounded(log_var: Tensor) -> Tensor:
-    """Log variances that float32 can do with."""
+    """Clip log variances to the range that float32 can represent."""
     return log_var.clamp(-_MAX_LOG_VAR, _MAX_LOG_VAR)
 
 
@@ -50,29 +51,29 @@ class Components(NamedTuple):
 
 
 class Recognition(NamedTuple):
-    """q(z|x) of a batch, and the prior beside it; None for N(0, I)."""
+    """q(z|x) of a batch, and the prior, which is None for N(0, I)."""
 
     q: DiagonalGaussian
     prior: Components | None
 
 
 def log_normal(z: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
-    """log N(z; mean, e^log_var), value by value."""
+    """Return log N(z; mean, e^log_var) of each value."""
     return -0.5 * ((z - mean).square() * (-log_var).exp() + log_var + _LOG_2PI)
 
 
 def entropy(log_var: Tensor) -> Tensor:
-    """Of every Gaussian, value by value."""
+    """Return the entropy of the Gaussian of each value."""
     return 0.5 * (log_var + _LOG_2PI + 1.0)
 
 
 def kl_to_standard(q: DiagonalGaussian) -> Tensor:
-    """KL(N(mean, e^log_var) || N(0, 1)), value by value (Kingma & Welling 2014, appendix B)."""
+    """Return KL(N(mean, e^log_var) || N(0, 1)) of each value (Kingma & Welling 2014, app. B)."""
     return 0.5 * (q.mean.square() + q.log_var.exp() - q.log_var - 1.0)
 
 
 def log_prior(z: Tensor, prior: Components | None) -> Tensor:
-    """log p(z) of codes (..., k)."""
+    """Return log p(z) of codes (..., k)."""
     if prior is None:
         return -0.5 * (z.square() + _LOG_2PI).sum(-1)
     values = log_normal(z[..., None, :], prior.mean, prior.log_var)
@@ -80,7 +81,7 @@ def log_prior(z: Tensor, prior: Components | None) -> Tensor:
 
 
 def log_prior_by_code(z: Tensor, prior: Components | None) -> Tensor:
-    """log p(z_i | z_1, ..., z_{i-1}) of codes (..., k), whose sum over i is log p(z)."""
+    """Return log p(z_i | z_1, ..., z_{i-1}) of codes (..., k); the sum over i is log p(z)."""
     if prior is None:
         return -0.5 * (z.square() + _LOG_2PI)
     values = log_normal(z[..., None, :], prior.mean, prior.log_var)
@@ -89,10 +90,10 @@ def log_prior_by_code(z: Tensor, prior: Components | None) -> Tensor:
 
 
 def kl_by_code(q: DiagonalGaussian, z: Tensor, prior: Components | None) -> Tensor:
-    """KL(q || p) of every row and code; for a mixture estimated at draws z of q.
+    """Return KL(q || p) of every row and code; for a mixture it is estimated at draws z of q.
 
-    A mixture does not factorise over codes. By the chain rule the divergence is still a
-    sum over them, code i given those before it: -H(q_i) - E log p(z_i | z_1, ..., z_{i-1}).
+    A mixture does not factorise over codes. By the chain rule, the divergence is still a sum over
+    codes, each conditional on those before it: -H(q_i) - E log p(z_i | z_1, ..., z_{i-1}).
     """
     if prior is None:
         return kl_to_standard(q)
@@ -100,7 +101,7 @@ def kl_by_code(q: DiagonalGaussian, z: Tensor, prior: Components | None) -> Tens
 
 
 def kl_of_rows(q: DiagonalGaussian, z: Tensor, prior: Components | None) -> Tensor:
-    """KL(q || p) of every row; for a mixture estimated at draws z of q."""
+    """Return KL(q || p) of every row; for a mixture it is estimated at draws z of q."""
     if prior is None:
         return kl_to_standard(q).sum(-1)
     return -entropy(q.log_var).sum(-1) - log_prior(z, prior)
@@ -109,7 +110,7 @@ def kl_of_rows(q: DiagonalGaussian, z: Tensor, prior: Components | None) -> Tens
 def draw_prior(
     n: int, n_components: int, prior: Components | None, generator: torch.Generator
 ) -> Tensor:
-    """Codes from p(z), (n, n_components), on the device of the generator."""
+    """Draw codes from p(z), (n, n_components), on the device of the generator."""
     draws = torch.randn((n, n_components), generator=generator, device=generator.device)
     if prior is None:
         return draws
@@ -118,10 +119,10 @@ def draw_prior(
 
 
 def equally_likely(q: DiagonalGaussian) -> Components:
-    """The mixture of these Gaussians in equal parts."""
+    """Return the mixture of these Gaussians with equal weights."""
     return Components(*q, log_softmax(q.mean.new_zeros(len(q.mean)), 0))
 
 
 def log_mean_exp(values: Tensor) -> Tensor:
-    """Of the last axis."""
+    """Return the log of the mean of exponentials over the last axis."""
     return torch.logsumexp(values, -1) - log(values.shape[-1])

@@ -1,4 +1,4 @@
-"""Noise of rows that a network has not been trained on."""
+"""Estimation of the noise variance from held-out rows."""
 
 from typing import cast
 
@@ -10,26 +10,27 @@ from torch import Tensor
 from skae._nn.likelihoods import Likelihood, NoiseSums
 from skae._training.data import Batch
 
-# Rows of which the ratio that is common to all features counts as many in the noise of one.
+# Number of rows that the ratio common to all features counts as, in the estimate of one feature.
 _ROWS_OF_RATIO = 16.0
 
 
 class HeldOutNoise:
-    """Learns a likelihood's noise from rows that trained a network, and rows that did not.
+    """Estimates the noise of a likelihood from training rows and held-out rows.
 
-    A network that memorises leaves less noise of the former. Let d_f be their mean deviation of
-    a feature, m_f and n_f that of the others and its weight, and r = sum n_f m_f / sum n_f d_f.
-    The noise is that of (c r d_f + n_f m_f) / (c + n_f), and never less than that of d_f: for
-    one variance of all features, simply that of the rows that were held out.
+    An overfitted network leaves less noise in its training rows than in others. Let d_f be the mean
+    deviation of feature f in the training rows, m_f and n_f the mean deviation and the weight of
+    the held-out rows, and r = sum n_f m_f / sum n_f d_f. The noise variance follows from (c r d_f +
+    n_f m_f) / (c + n_f), and is at least that of d_f. If all features share one variance, it is
+    that of the held-out rows.
 
     Parameters
     ----------
     likelihood : Likelihood
-        Whose variance is set.
+        Likelihood whose variance is set.
     n_rows : int
-        Rows in all.
+        Number of all rows.
     held_out : Tensor or None
-        Indices of those that did not train the network.
+        Indices of the held-out rows.
     """
 
     def __init__(self, likelihood: Likelihood, n_rows: int, held_out: Tensor | None) -> None:
@@ -40,7 +41,7 @@ class HeldOutNoise:
             self.is_new[held_out.numpy()] = True
 
     def add(self, part: slice, batch: Batch, output: Tensor) -> None:
-        """Take in one chunk of rows."""
+        """Add a chunk of rows."""
         if self.is_new is None:
             self.trained.add(batch.y, output, batch.weight, batch.seen)
             return
@@ -52,7 +53,7 @@ class HeldOutNoise:
             sums.add(batch.y[chosen], output[chosen], weight, seen)
 
     def settle(self, weight: float = 1.0, before: Tensor | None = None) -> None:
-        """Set the variance; `weight` is what these rows count beside the variance `before`."""
+        """Set the variance; `weight` is the weight of these rows against the variance `before`."""
         total, count, n = self.trained.total, self.trained.count, self.new.count
         if isinstance(total, Tensor) and isinstance(count, Tensor) and isinstance(n, Tensor):
             mean = total / count.clamp(min=1e-300)

@@ -1,7 +1,7 @@
-"""What the decoder's output parametrises: p(x|z), feature by feature.
+"""Likelihoods p(x|z) of each feature, whose parameters are the decoder's outputs.
 
-A module has a log density, and what a network needs besides: the noise that is learned with
-it, and the means, draws and start of its outputs.
+A likelihood module has a log density, a noise variance if it is learned, and computes means, draws
+and initial outputs.
 
 References
 ----------
@@ -31,50 +31,50 @@ from skae._nn.densities import (
 )
 from skae._training.data import Batch
 
-# Where continuous Bernoulli outputs start at most: there the mean is 0.02 or 0.98.
+# Largest initial output of the continuous Bernoulli, at which the mean is 0.02 or 0.98.
 _MAX_LOGIT = 50.0
-# Of uniform numbers, for which the normal distribution has a finite number.
+# Smallest uniform number, for which the normal quantile is finite.
 _LEAST = 2.0**-25
-# Halvings of a range of counts.
+# Number of bisections of a range of counts.
 _BISECTIONS = 30
-# How much a batch weighs in the running estimate of the noise.
+# Weight of a batch in the running estimate of the noise variance.
 MOMENTUM = 0.05
 
 
 class Likelihood(nn.Module, ABC):
-    """p(x|z) of features that are independent given the decoder's output."""
+    """p(x|z) with features that are independent given the decoder's output."""
 
-    # Whether x may be shifted and scaled: then the density changes by the scale alone.
+    # Whether x may be shifted and scaled, which changes the log density only by a constant.
     location = False
-    # Whether it has noise that is learned.
+    # Whether it has a noise variance that is learned.
     learned = False
-    # What values the features may have; either end is allowed.
+    # The range of values that features may have, including both ends.
     support = (float("-inf"), float("inf"))
 
     @abstractmethod
     def log_prob(self, x: Tensor, output: Tensor) -> Tensor:
-        """Nats of every value."""
+        """Return the nats of every value."""
 
     @abstractmethod
     def mean(self, output: Tensor) -> Tensor:
-        """Mean of p(x|z)."""
+        """Return the mean of p(x|z)."""
 
     @abstractmethod
     def draw(self, output: Tensor, generator: torch.Generator) -> Tensor:
-        """A draw from p(x|z)."""
+        """Draw from p(x|z)."""
 
     @abstractmethod
     def at(self, output: Tensor, uniform: Tensor) -> Tensor:
-        """The draw from p(x|z) that uniform numbers, one for each output, tell."""
+        """Return the draw from p(x|z) that uniform numbers, one for each output, determine."""
 
     def natural(self, mean: Tensor) -> Tensor:
-        """The output whose mean is this: where the decoder starts."""
+        """Return the output with this mean, from which the decoder is initialised."""
         return mean
 
     def row_log_prob(self, x: Tensor, output: Tensor, seen: Tensor | None = None) -> Tensor:
-        """Nats of every row, of the values that were seen.
+        """Return the nats of every row, summed over observed values.
 
-        `x` and `seen` may have one row where `output` has many: they are broadcast.
+        `x` and `seen` are broadcast against `output`: they may have one row for many outputs.
         """
         values = self.log_prob(x, output)
         return values.sum(-1) if seen is None else (values * seen).sum(-1)
@@ -82,28 +82,29 @@ class Likelihood(nn.Module, ABC):
     def row_log_prob_and_slope(
         self, x: Tensor, output: Tensor, seen: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """`row_log_prob`, and its gradient for the output.
+        """Return `row_log_prob`, and its gradient with respect to the output.
 
-        It is x less its mean, as the output is the natural parameter of an exponential family.
+        The gradient is x minus its mean, because the output is the natural parameter of an
+        exponential family.
         """
         slope = x - self.mean(output)
         slope = slope if seen is None else slope * seen
         return self.row_log_prob(x, output, seen), slope
 
     def follow(self, x: Tensor, output: Tensor, weight: Tensor | None, seen: Tensor | None) -> None:
-        """Adapt the noise to one batch; without noise there is nothing to adapt."""
+        """Update the noise variance with a batch; without noise this does nothing."""
 
     def step_scale(self) -> Tensor | float:
-        """What keeps gradients alike while the noise shrinks."""
+        """Return a factor that keeps the size of gradients constant as the noise decreases."""
         return 1.0
 
 
 class WithNoise(Likelihood):
-    """A location and a noise variance: one for all features, one per feature, or given.
+    """A location and a noise variance: one for all features, one for each, or a given one.
 
-    The variance is no parameter of the optimiser. Given the outputs, its maximum
-    likelihood is in closed form; training follows that in a running mean, and so
-    neither waits for the optimiser's small steps nor overshoots.
+    The variance is not a parameter of the optimiser, because its maximum likelihood given the
+    outputs has a closed form. During training it is a running mean of these values. It therefore
+    adapts faster than by the small steps of the optimiser, and does not overshoot.
     """
 
     location = True
@@ -125,36 +126,36 @@ class WithNoise(Likelihood):
         return output
 
     def set_variance(self, variance: Tensor) -> None:
-        """Take this variance, or the floor where it is larger."""
+        """Set the variance, which is at least the floor."""
         self.variance.copy_(variance.clamp(min=self.floor))
 
     def step_scale(self) -> Tensor:
-        """The mean variance: squared errors divided by the variance are multiplied back."""
+        """Return the mean variance, which cancels the variance that divides squared errors."""
         return self.variance.mean() if self.variance.ndim else self.variance
 
     @abstractmethod
     def density(self, x: Tensor, output: Tensor, variance: Tensor) -> Tensor:
-        """Nats of every value, with this noise variance."""
+        """Return the nats of every value with this noise variance."""
 
     def log_prob(self, x: Tensor, output: Tensor) -> Tensor:
         return self.density(x, output, self.variance)
 
     @abstractmethod
     def deviation(self, x: Tensor, output: Tensor) -> Tensor:
-        """Of every value, what the noise is estimated from."""
+        """Return the deviation of every value, from which the noise variance is estimated."""
 
     def mean_deviation(self, x: Tensor, output: Tensor) -> Tensor:
-        """Its mean over rows: of all features, or of each."""
+        """Return the mean deviation over rows, for each feature or over all features."""
         deviation = self.deviation(x, output)
         return deviation.mean(0) if self.variance.ndim else deviation.mean()
 
     @abstractmethod
     def variance_of(self, mean_deviation: Tensor) -> Tensor:
-        """Maximum-likelihood variance, from the mean of `deviation` over what was seen."""
+        """Return the maximum-likelihood variance, from the mean deviation of observed values."""
 
     @torch.no_grad()
     def follow(self, x: Tensor, output: Tensor, weight: Tensor | None, seen: Tensor | None) -> None:
-        """Move the running variance towards that of one batch."""
+        """Move the running variance towards that of a batch."""
         if not self.learned:
             return
         self.n_updates += 1
@@ -170,17 +171,18 @@ class WithNoise(Likelihood):
     def sums(
         self, deviation: Tensor, weight: Tensor | None, seen: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Weighted sum of the deviations that were seen, and their weight, as float64."""
+        """Return the weighted sum of observed values' deviations, and their weight."""
         counts = torch.ones_like(deviation) if seen is None else seen
         if weight is not None:
             counts = counts * weight[:, None]
-        wide = torch.float32 if counts.device.type == "mps" else torch.float64  # which has none
+        # "mps" has no float64.
+        wide = torch.float32 if counts.device.type == "mps" else torch.float64
         total, count = (deviation * counts).sum(0, dtype=wide), counts.sum(0, dtype=wide)
         return (total, count) if self.variance.ndim else (total.sum(), count.sum())
 
 
 class NoiseSums:
-    """Learns a likelihood's noise exactly, from all rows and their outputs, in chunks."""
+    """Computes the noise variance of a likelihood exactly, from all rows in chunks."""
 
     def __init__(self, likelihood: Likelihood) -> None:
         learned = isinstance(likelihood, WithNoise) and likelihood.learned
@@ -189,7 +191,7 @@ class NoiseSums:
         self.count: Tensor | float = 0.0
 
     def add(self, x: Tensor, output: Tensor, weight: Tensor | None, seen: Tensor | None) -> None:
-        """Take in one chunk of rows."""
+        """Add a chunk of rows."""
         if self.likelihood is None:
             return
         deviation = self.likelihood.deviation(x, output)
@@ -197,21 +199,22 @@ class NoiseSums:
         self.total, self.count = self.total + total, self.count + count
 
     def settle(self, weight: float = 1.0, before: Tensor | None = None) -> None:
-        """Set the variance; `weight` is what these rows count beside the variance `before`."""
+        """Set the variance; `weight` is the weight of these rows against the variance `before`."""
         if self.likelihood is None or not isinstance(self.count, Tensor):
             return
         old = self.likelihood.variance
         new = self.likelihood.variance_of(self.total / self.count.clamp(min=1e-300)).float()
-        new = torch.where(self.count > 0, new, old)  # of a column never seen nothing is learned
+        # A column without observed values keeps its variance.
+        new = torch.where(self.count > 0, new, old)
         self.likelihood.set_variance(new if before is None else before.lerp(new, weight))
 
 
 def explained(
     batch: Batch, output: Tensor, importance: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-    """Rows, outputs, weights, what was seen: of every draw by its importance, if there are many.
+    """Return rows, outputs, weights and masks; several draws of a row are weighted by importance.
 
-    Given the outputs, the noise that maximises the bound is that of rows so weighted.
+    With these weights, the maximum-likelihood noise variance maximises the bound given the outputs.
     """
     if importance is None:
         return batch.y, output, batch.weight, batch.seen
@@ -229,7 +232,7 @@ class Gaussian(WithNoise):
 
     def row_log_prob(self, x: Tensor, output: Tensor, seen: Tensor | None = None) -> Tensor:
         squares = mse_loss(output, x.expand_as(output), reduction="none")
-        log_norm = (2 * pi * self.variance).log()  # once, not once per value
+        log_norm = (2 * pi * self.variance).log()  # computed once, not for each value
         if self.variance.ndim:
             squares = squares * self.variance.reciprocal()
             if seen is None:
@@ -262,7 +265,7 @@ class Gaussian(WithNoise):
         return mse_loss(output, x, reduction="none")
 
     def mean_deviation(self, x: Tensor, output: Tensor) -> Tensor:
-        # One pass without a temporary: this is called for every batch.
+        # One pass without a temporary array, because this is called for every batch.
         return super().mean_deviation(x, output) if self.variance.ndim else mse_loss(output, x)
 
     def variance_of(self, mean_deviation: Tensor) -> Tensor:
@@ -270,7 +273,7 @@ class Gaussian(WithNoise):
 
 
 class Laplace(WithNoise):
-    """The double exponential around the output."""
+    """The Laplace distribution around the output."""
 
     def density(self, x: Tensor, output: Tensor, variance: Tensor) -> Tensor:
         return laplace_log_density(x, output, variance)
@@ -283,7 +286,7 @@ class Laplace(WithNoise):
         return self.row_log_prob(x, output, seen), slope
 
     def draw(self, output: Tensor, generator: torch.Generator) -> Tensor:
-        # The difference of two exponentials of scale b.
+        # A Laplace variable is the difference of two exponential ones of scale b.
         first, second = (torch.empty_like(output).exponential_(generator=generator) for _ in "ab")
         return output + (self.variance / 2).sqrt() * (first - second)
 
@@ -299,7 +302,7 @@ class Laplace(WithNoise):
 
 
 class Bernoulli(Likelihood):
-    """A coin per feature; grey values in (0, 1) score their expected log-mass, no density."""
+    """Bernoulli distribution; values in (0, 1) get the expected log probability, not a density."""
 
     support = (0.0, 1.0)
 
@@ -339,14 +342,14 @@ class ContinuousBernoulli(Likelihood):
         return self.at(output, torch.rand(output.shape, generator=generator, device=output.device))
 
     def at(self, output: Tensor, uniform: Tensor) -> Tensor:
-        # The inverse of the distribution function, log(1 + u (e^a - 1)) / a, at a = -|output|.
+        # The inverse of the distribution function is log(1 + u (e^a - 1)) / a, at a = -|output|.
         a = -output.abs().clamp(min=1e-4)
         x = torch.log1p(uniform * torch.expm1(a)) / a
         return torch.where(output > 0, 1 - x, x).clamp(0, 1)
 
     def natural(self, mean: Tensor) -> Tensor:
         low, high = torch.full_like(mean, -_MAX_LOGIT), torch.full_like(mean, _MAX_LOGIT)
-        for _ in range(40):  # the mean rises with the output: bisection
+        for _ in range(40):  # bisection, because the mean increases with the output
             middle = (low + high) / 2
             below = continuous_bernoulli_mean(middle) < mean
             low, high = torch.where(below, middle, low), torch.where(below, high, middle)
@@ -354,7 +357,7 @@ class ContinuousBernoulli(Likelihood):
 
 
 class Poisson(Likelihood):
-    """Counts, of which the output is the log rate."""
+    """Poisson distribution of counts; the output is the log rate."""
 
     support = (0.0, float("inf"))
 
@@ -378,7 +381,8 @@ class Poisson(Likelihood):
         return torch.poisson(self.mean(output), generator=generator)
 
     def at(self, output: Tensor, uniform: Tensor) -> Tensor:
-        # The least count up to which chances add up to more than this: bisection, in float64.
+        # The smallest count whose cumulative probability exceeds this number, by bisection in
+        # float64.
         wide = output.dtype if output.device.type == "mps" else torch.float64
         rate, u = self.mean(output).to(wide), uniform.to(wide)
         low = torch.full_like(rate, -1.0)
@@ -411,12 +415,12 @@ def likelihood_module(
     mean_variance: float,
     floor: float = 1e-4,
 ) -> Likelihood:
-    """The module of a likelihood.
+    """Return the module of a likelihood.
 
-    `noise` is "scalar" or "per_feature" for a learned variance, or the variance in the
-    units of the data, of which the module's unit is `unit`. `mean_variance` of the
-    features, in the module's units, is where a learned one starts, and `floor` the share of
-    that which it is at least.
+    `noise` is "scalar" or "per_feature" for a learned variance, or a fixed variance in the units of
+    the data; `unit` is the unit of the module in these. A learned variance begins at
+    `mean_variance`, the mean variance of the features in the module's units, and is at least
+    `floor` times this value.
     """
     kind = LIKELIHOODS[name]
     if not issubclass(kind, WithNoise):
@@ -426,7 +430,8 @@ def likelihood_module(
     variance = noise / unit**2
     if not 1e-30 < variance < 1e30:
         raise ValueError(
-            f"noise_variance={noise} is too far from the variance of X, {unit**2 * mean_variance:g}"
-            ". Change it or rescale X."
+            f"noise_variance={noise} differs too much from the variance of X, "
+            f"{unit**2 * mean_variance:g}: their ratio must be between 1e-30 and 1e30. Change "
+            "noise_variance or rescale X."
         )
     return kind(n_features, variance, mean_variance, floor)

@@ -1,9 +1,10 @@
-"""Multilayer perceptrons that begin as linear maps.
+"""Multilayer perceptrons that are initialised as linear maps.
 
-A layer holds v exactly in pairs of rectified units, v = relu(v) - relu(-v): twice as many units
-as numbers. A narrower one holds those that are left over in single units, relu(v + 4) - 4, which
-is exact for all but values far out; smooth activations hold v near zero, where they are almost
-straight. Units that hold nothing keep their random weights, and nothing reads them at first.
+A layer represents numbers v exactly by pairs of rectified units, v = relu(v) - relu(-v), with two
+units for each number. A narrower layer represents the numbers that have no pair by single units,
+relu(v + 4) - 4, which are exact except for values far from the mean. Smooth activation functions
+are almost linear near zero, and represent v approximately. Units that represent no number keep
+their random weights, but their output weights are zero at first.
 """
 
 from typing import NamedTuple
@@ -15,34 +16,36 @@ from skae._nn.networks import TiedDecoder, linear_layers
 
 # Slopes of rectifiers below zero.
 _RECTIFIERS = {"relu": 0.0, "leaky_relu": 0.01}
-# Of smooth activations: value and slope at zero, and the standard deviation of their drives.
+# Value and slope of smooth activation functions at zero, and the standard deviation of their
+# inputs.
 _SMOOTH = {"tanh": (0.0, 1.0, 0.25), "logistic": (0.5, 0.25, 0.5), "identity": (0.0, 1.0, 1.0)}
-# How far single rectified units are from their kink, in standard deviations.
+# Distance of the mean of a single rectified unit from its kink, in standard deviations.
 _SHIFT = 4.0
 
 
 class AffineMap(NamedTuple):
-    """x to weight x + bias, float64."""
+    """The map of x to weight x + bias, in float64."""
 
     weight: Tensor
     bias: Tensor
 
     def after(self, inner: "AffineMap") -> "AffineMap":
-        """This map of what another one gives."""
+        """Return the composition of this map after another one."""
         return AffineMap(self.weight @ inner.weight, self.weight @ inner.bias + self.bias)
 
 
 def rank_held(network: nn.Module, activation: str) -> int | None:
-    """The rank of the linear maps that a network can begin as; None for any."""
+    """Return the largest rank of linear maps that the network can represent; None for any rank."""
     widths = [layer.out_features for layer in linear_layers(network)[:-1]]
-    if isinstance(network, TiedDecoder):  # whose weights hold a map only as the encoder's pairs
+    # Its weights represent a map only with the pairs of units of the encoder.
+    if isinstance(network, TiedDecoder):
         exact = 1 if activation == "identity" else 2
         widths = [layer.in_features // exact for layer in linear_layers(network.encoder[0])[1:]]
     return min(widths, default=None)
 
 
 def has_exact_pairs(activation: str) -> bool:
-    """Whether layers of this activation hold numbers exactly."""
+    """Return whether layers with this activation function represent numbers exactly."""
     return activation in _RECTIFIERS or activation == "identity"
 
 
@@ -57,13 +60,13 @@ def begin_as(
     others: float,
     activation: str,
 ) -> None:
-    """Set weights so that `outputs` of the network are the outer map of the inner one.
+    """Initialise `outputs` of a network as the composition of two linear maps.
 
-    What the inner map gives, of standard deviations `spread`, goes through the hidden layers.
-    `others` is what the random weights of units that hold nothing of it are multiplied with.
+    The hidden layers represent the results of the inner map, whose standard deviations are
+    `spread`. The random weights of all other units are multiplied by `others`.
     """
     *hidden, last = linear_layers(network)
-    reads = inner  # the numbers v, as a map of what the layer reads
+    reads = inner  # the represented numbers, as a map of the layer's input
     for layer in hidden:
         units, reads_units = _units(spread, layer.out_features, activation)
         held = units.after(reads)
@@ -81,7 +84,7 @@ def begin_as(
 
 
 def _units(spread: Tensor, width: int, activation: str) -> tuple[AffineMap, AffineMap]:
-    """Drives of the units that hold numbers of this spread, as a map of these, and the way back."""
+    """Return the map from numbers to the inputs of units that represent them, and its inverse."""
     n = len(spread)
     eye = torch.eye(n, dtype=torch.float64)
     if activation not in _RECTIFIERS:
@@ -89,7 +92,8 @@ def _units(spread: Tensor, width: int, activation: str) -> tuple[AffineMap, Affi
         drive = AffineMap(torch.diag(narrow / spread), eye.new_zeros(n))
         back = torch.diag(spread / (slope * narrow))
         return drive, AffineMap(back, -back.sum(1) * value)
-    n_pairs = min(n, width - n)  # the rest, of least variance, is held by single units
+    # The other numbers, of least variance, are represented by single units.
+    n_pairs = min(n, width - n)
     pairs, singles = eye[:n_pairs], eye[n_pairs:]
     no_shift = eye.new_zeros(n_pairs)
     shift = torch.cat([no_shift, _SHIFT * spread[n_pairs:]])

@@ -1,4 +1,4 @@
-"""p(x|z) of a table whose columns have likelihoods of their own, categories among them."""
+"""p(x|z) of a table in which every column has its own likelihood."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -12,14 +12,14 @@ from torch.autograd.function import once_differentiable
 from skae._nn.likelihoods import LIKELIHOODS, Likelihood, WithNoise
 from skae._training.columns import CATEGORICAL, Columns
 
-# Of logits up to this size exp, and sums of it, are finite in float32, and above 0.
+# For logits up to this absolute value, exp and its sums are finite in float32 and above 0.
 _LARGE = 60.0
-# What is added to the frequency of each level where outputs begin: some are never seen.
+# Added to the frequency of each level in the initial outputs, because some levels do not occur.
 _LEAST_CHANCE = 1e-4
 
-# Kinds of columns that may be shifted and scaled.
+# Likelihoods of columns that may be shifted and scaled.
 LOCATED = tuple(name for name, kind in LIKELIHOODS.items() if kind.location)
-# What values columns may have; of categories, which are indices of levels, all are known.
+# The range of values that columns may have; categories are indices of known levels.
 SUPPORTS = {name: kind.support for name, kind in LIKELIHOODS.items()} | {
     CATEGORICAL: (float("-inf"), float("inf"))
 }
@@ -28,8 +28,8 @@ SUPPORTS = {name: kind.support for name, kind in LIKELIHOODS.items()} | {
 class Categorical(Likelihood):
     """A softmax over the levels of each column; rows are 1 at their level, and 0 elsewhere.
 
-    All columns are computed at once, by products with the matrix that tells which level is of
-    which column: a softmax for each would take longer than the layers of a network.
+    All columns are computed together, by products with the matrix that assigns levels to columns. A
+    separate softmax for each column would take longer than the layers of a network.
     """
 
     of_column: Tensor
@@ -42,17 +42,17 @@ class Categorical(Likelihood):
         self.register_buffer("of_column", of_column, persistent=False)
 
     def log_prob(self, x: Tensor, output: Tensor) -> Tensor:
-        """x log p of every level."""
+        """Return x log p of every level."""
         return x * self.log_chances(output)
 
     def log_chances(self, output: Tensor) -> Tensor:
-        """log p of every level."""
+        """Return log p of every level."""
         with _full_precision(output):
             of_column, logit = self.of_column.to(output), self._moderate(output)
             return logit - (logit.exp() @ of_column).log() @ of_column.T
 
     def _moderate(self, output: Tensor) -> Tensor:
-        """Logits of which exp neither overflows nor adds up to 0."""
+        """Shift and clip logits, so that exp neither overflows nor sums to 0."""
         looks = output.numel() and not torch.compiler.is_compiling()
         if looks and float(torch.linalg.vector_norm(output.detach(), torch.inf)) < _LARGE:
             return output
@@ -69,7 +69,7 @@ class Categorical(Likelihood):
         if seen is None:
             nats = (x * logit).sum(-1) - total.log().sum(-1)
             return nats, torch.addcmul(x, weight, total.reciprocal_() @ of_column.T, value=-1)
-        # Of a column that was not seen all levels are 0, which tells as much as `seen`.
+        # All levels of a missing value are 0, so that `seen` is not needed.
         of_column_seen = x @ of_column
         nats = (x * logit).sum(-1) - (of_column_seen * total.log()).sum(-1)
         of_level = (of_column_seen / total) @ of_column.T
@@ -82,7 +82,7 @@ class Categorical(Likelihood):
         return self.at(output, torch.rand(output.shape, generator=generator, device=output.device))
 
     def at(self, output: Tensor, uniform: Tensor) -> Tensor:
-        """The level up to which chances add up to more than the uniform number of the first."""
+        """Return the level that the first uniform number of each column determines."""
         first = torch.tensor((0, *self.sizes[:-1]), device=output.device).cumsum(0)
         column = torch.arange(len(first), device=output.device)
         column = column.repeat_interleave(torch.tensor(self.sizes, device=output.device))
@@ -92,7 +92,8 @@ class Categorical(Likelihood):
         before = (total - chance)[..., first][..., column]
         passed = (total - before <= uniform[..., first][..., column]).to(chance)
         last = torch.tensor(self.sizes, device=output.device) - 1
-        index = torch.minimum(passed @ self.of_column.to(chance), last)  # sums may be below 1
+        # Rounding may leave the sum below 1.
+        index = torch.minimum(passed @ self.of_column.to(chance), last)
         level = torch.arange(len(column), device=output.device) - first[column]
         return (level == index[..., column]).to(chance)
 
@@ -101,7 +102,7 @@ class Categorical(Likelihood):
 
 
 def _full_precision(output: Tensor) -> AbstractContextManager[Any]:
-    """A block in which products are not computed in bfloat16; it costs nothing where none are."""
+    """Context in which products are not computed in bfloat16; free without autocast."""
     device = output.device.type
     if not torch.is_autocast_enabled(device):
         return nullcontext()
@@ -109,9 +110,9 @@ def _full_precision(output: Tensor) -> AbstractContextManager[Any]:
 
 
 class _RowLogProb(torch.autograd.Function):
-    """`row_log_prob` of a mixture, with its gradient from formulas.
+    """`row_log_prob` of a mixed likelihood, with its gradient by formulas.
 
-    The graph of operations on the columns of each kind would take as long as those of the layers.
+    The automatic gradient of the operations for each kind would take as long as that of the layers.
     """
 
     @staticmethod
@@ -134,21 +135,22 @@ class _RowLogProb(torch.autograd.Function):
 
 
 class Mixed(WithNoise):
-    """The likelihood of each column, with a noise variance for each that has one, else 1.
+    """The likelihood of each column, with a noise variance for each column of numbers.
 
     Parameters
     ----------
     columns : Columns
-        Their kinds, and where they stand.
+        The kinds and the positions of the columns.
     noise : float or None
-        The variance of every column that has one, in the decoder's units, if given; else learned.
+        The noise variance of every column that has one, in the decoder's units. None if it is
+        learned.
     floor : float
-        What a learned variance is at least, as a share of the variance of the column.
+        Smallest learned variance, as a fraction of the variance of the column.
     log_scale : Tensor, default=None
-        log |dx/dy| of every column: by how much log densities change in the units of the data.
+        log |dx/dy| of every column, by which log densities change in the units of the data.
     """
 
-    # Some columns may be shifted and scaled, others not: the architecture knows which.
+    # Only some columns may be shifted and scaled; the architecture determines which.
     location = False
 
     log_scale: Tensor
@@ -168,7 +170,7 @@ class Mixed(WithNoise):
         self.learned = noise is None and bool(located.any())
         if noise is not None:
             self.variance[located] = noise
-        # In a list they have no state of their own: the noise of all is held here.
+        # A list hides the modules from torch, because their noise is part of this module's state.
         self._kinds = [_likelihood_of(kind, columns) for kind in columns.parts]
         self._noisy = [(j, k) for j, k in enumerate(self._kinds) if isinstance(k, WithNoise)]
         self._widths = [part.stop - part.start for part in columns.parts.values()]
@@ -179,16 +181,16 @@ class Mixed(WithNoise):
         return super()._apply(fn, recurse)
 
     def kinds(self, variance: Tensor | None = None) -> list[Likelihood]:
-        """The kinds, those with noise with their part of the variances of all."""
+        """Return the likelihoods of the kinds, with their part of the noise variances."""
         variance = self.variance if variance is None else variance
         parts = variance.split_with_sizes(self._widths, -1)
         for j, kind in self._noisy:
-            kind._buffers["variance"] = parts[j]  # attributes of modules take long to set
+            kind._buffers["variance"] = parts[j]  # setting an attribute of a module is slow
         return self._kinds
 
     def split(self, *values: Tensor | None) -> Iterator[tuple[Any, ...]]:
-        """Of every kind its columns; of None again None."""
-        # Not by slices, of each of which the gradient would be as wide as all columns.
+        """Yield the columns of each kind; None stays None."""
+        # Slices are avoided, because the gradient of each would be as wide as all columns.
         parts = [
             [None] * len(self._widths) if v is None else v.split_with_sizes(self._widths, -1)
             for v in values
@@ -196,12 +198,12 @@ class Mixed(WithNoise):
         return zip(*parts, strict=True)
 
     def _each(self, compute: Callable[..., Tensor], *values: Tensor | None) -> list[Tensor]:
-        """Of every kind, with its noise, what a function makes of its columns."""
+        """Return the results of a function of each kind's likelihood and columns."""
         pairs = zip(self.kinds(), self.split(*values), strict=True)
         return [compute(kind, *parts) for kind, parts in pairs]
 
     def density(self, x: Tensor, output: Tensor, variance: Tensor) -> Tensor:
-        """Nats of every column; of a category those of a level are the nats of its one column."""
+        """Return the nats of every column; each level of a category gets the nats of its column."""
         pairs = zip(self.kinds(variance), self.split(x, output), strict=True)
         return torch.cat([kind.log_prob(*parts) for kind, parts in pairs], -1)
 
@@ -223,7 +225,7 @@ class Mixed(WithNoise):
         return torch.cat(self._each(lambda kind, m: kind.natural(m), mean), -1)
 
     def deviation(self, x: Tensor, output: Tensor) -> Tensor:
-        """What the noise is estimated from; 0 of columns without."""
+        """Return the deviations for the noise variance; they are 0 for columns without noise."""
 
         def of_kind(kind: Likelihood, x: Tensor, output: Tensor) -> Tensor:
             if not isinstance(kind, WithNoise):
@@ -238,8 +240,8 @@ class Mixed(WithNoise):
             return
         self.kinds()
         before = self.n_updates.clone()
-        for j, kind in self._noisy:  # whose variances are views of that of all
-            self.n_updates.copy_(before)  # and each counts up
+        for j, kind in self._noisy:  # their variances are views of this module's variance
+            self.n_updates.copy_(before)  # because each of them increases it
             kind.floor, kind._buffers["n_updates"] = self.floor, self.n_updates
             start, width = sum(self._widths[:j]), self._widths[j]
             of_x, of_output = (values.narrow(-1, start, width) for values in (x, output))
@@ -256,7 +258,7 @@ class Mixed(WithNoise):
 
 
 def _likelihood_of(kind: str, columns: Columns) -> Likelihood:
-    """That of all columns of a kind."""
+    """Return the likelihood of all columns of a kind."""
     if kind == CATEGORICAL:
         return Categorical(columns.sizes)
     found = LIKELIHOODS[kind]

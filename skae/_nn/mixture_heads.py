@@ -1,4 +1,4 @@
-"""Mixtures of Gaussians or logistics of one number, one for each of many numbers; nats."""
+"""Mixtures of Gaussians or logistics in one dimension, in nats."""
 
 from math import log, pi
 from typing import NamedTuple, Self
@@ -9,13 +9,13 @@ from scipy.special import log_expit, log_ndtr, ndtri_exp
 from torch import Tensor
 from torch.nn.functional import logsigmoid, softplus
 
-# No component is narrower than this, in units of the numbers' spread: a continuous density
-# has no upper bound where numbers repeat.
+# Smallest log scale of a component, in units of the standard deviation of the numbers. Without a
+# bound, the density has no maximum if numbers occur repeatedly.
 LEAST_LOG_SCALE = -9.0
-# Uniform numbers of which logits are taken stay so far from 0 and 1.
+# Uniform numbers keep this distance from 0 and 1, so that their logits are finite.
 _LEAST_CHANCE = 1e-7
 _HALF_LOG_2PI = 0.5 * log(2 * pi)
-# Steps to a quantile, Newton's or bisections, until it is as exact as this.
+# Largest number of Newton steps or bisections for a quantile, and its accuracy.
 _STEPS, _EXACT = 200, 1e-13
 
 
@@ -29,13 +29,13 @@ class Mixtures(NamedTuple):
 
     @classmethod
     def from_network(cls, out: Tensor, kind: str = "gaussian") -> Self:
-        """What a network's output (..., 3 K) means: softmax, linear, and a bounded exponential."""
+        """Interpret a network's output (..., 3 K): log weights, means, and bounded log scales."""
         logits, mean, raw = out.chunk(3, dim=-1)
         log_scale = LEAST_LOG_SCALE + softplus(raw - LEAST_LOG_SCALE)
         return cls(logits.log_softmax(-1), mean, log_scale, kind)
 
     def of(self, index: int) -> Self:
-        """Those at an index of the first axis."""
+        """Return the mixtures at an index of the first axis."""
         return self._replace(
             log_weight=self.log_weight[index],
             mean=self.mean[index],
@@ -43,12 +43,12 @@ class Mixtures(NamedTuple):
         )
 
     def in_units(self, log_unit: Tensor) -> Self:
-        """The mixtures of numbers that many times as large, (...)."""
+        """Return the mixtures of numbers that are larger by the factor exp(log_unit), (...)."""
         log_unit = log_unit[..., None]
         return self._replace(mean=self.mean * log_unit.exp(), log_scale=self.log_scale + log_unit)
 
     def log_prob(self, z: Tensor) -> Tensor:
-        """log sum_k pi_k p((z - mu_k) / sigma_k) / sigma_k, (...)."""
+        """Return log sum_k pi_k p((z - mu_k) / sigma_k) / sigma_k, (...)."""
         distance = (z[..., None] - self.mean) * (-self.log_scale).exp()
         if self.kind == "logistic":
             parts = self.log_weight - self.log_scale + logsigmoid(distance) + logsigmoid(-distance)
@@ -57,7 +57,7 @@ class Mixtures(NamedTuple):
         return parts.logsumexp(-1) - _HALF_LOG_2PI
 
     def draw(self, generator: torch.Generator) -> Tensor:
-        """A number from each mixture, (...)."""
+        """Draw a number from each mixture, (...)."""
         chance = torch.empty_like(self.log_weight).exponential_(generator=generator)
         which = (self.log_weight - chance.log()).argmax(-1, keepdim=True)
         mean, log_scale = (t.gather(-1, which)[..., 0] for t in (self.mean, self.log_scale))
@@ -69,19 +69,21 @@ class Mixtures(NamedTuple):
         return mean + log_scale.exp() * standard
 
     def to_normal(self, z: Tensor) -> Tensor:
-        """Phi^-1(F(z)) of the mixture's distribution function F, float64 on the CPU.
+        """Return Phi^-1(F(z)) for the mixture's distribution function F, as float64 on the CPU.
 
-        By log F below the median and log(1 - F) above it: F itself has no digits in a tail.
+        It uses log F below the median and log(1 - F) above it, because F itself is not accurate in
+        the upper tail.
         """
         log_weight, mean, log_scale = self._arrays()
         distance = (z.detach().double().numpy()[..., None] - mean) / np.exp(log_scale)
         return torch.from_numpy(_normal_quantile(*self._log_tails(log_weight, distance)))
 
     def from_normal(self, u: Tensor) -> Tensor:
-        """The inverse of `to_normal`: F^-1(Phi(u)), float64 on the CPU."""
+        """Return the inverse of `to_normal`, F^-1(Phi(u)), as float64 on the CPU."""
         log_weight, mean, log_scale = self._arrays()
         scale, wanted = np.exp(log_scale), u.detach().double().numpy()
-        # Each component alone has its quantile there; that of the mixture lies among them.
+        # The quantile of the mixture lies between the smallest and the largest quantile of its
+        # components.
         alone = mean + scale * self._standard_quantile(wanted)[..., None]
         low, high = alone.min(-1), alone.max(-1)
         z = (np.exp(log_weight) * alone).sum(-1)
@@ -94,22 +96,22 @@ class Mixtures(NamedTuple):
             if (narrow | (error <= _EXACT * (1 + np.abs(wanted)))).all():
                 break
             low, high = np.where(found < wanted, z, low), np.where(found > wanted, z, high)
-            # du/dz = p(z) / phi(u), in logs.
+            # du/dz = p(z) / phi(u), in logarithms.
             log_p = _log_sum(log_weight - log_scale + self._log_standard(distance))
             with np.errstate(over="ignore", invalid="ignore"):
                 newton = z + (wanted - found) * np.exp(-0.5 * found**2 - log_p)
-            # Newton's step while they do well; else half the bracket.
+            # Newton's steps are used as long as they converge, and bisection otherwise.
             good = (newton > low) & (newton < high) & (error <= 0.5 * before)
             z, before = np.where(good, newton, 0.5 * (low + high)), error
         return torch.from_numpy(z)
 
-    # float64, in NumPy: tails need special functions that torch has not.
+    # These functions use NumPy and float64, because torch lacks special functions for the tails.
 
     def _arrays(self) -> tuple[np.ndarray, ...]:
         return tuple(t.detach().double().numpy() for t in self[:3])
 
     def _log_standard(self, distance: np.ndarray) -> np.ndarray:
-        """log p of a component of mean 0 and scale 1, times (2 pi)^1/2."""
+        """Return log p of a component of mean 0 and scale 1, times (2 pi)^1/2."""
         if self.kind == "logistic":
             return _HALF_LOG_2PI + log_expit(distance) + log_expit(-distance)
         return -0.5 * distance**2
@@ -117,7 +119,7 @@ class Mixtures(NamedTuple):
     def _log_tails(
         self, log_weight: np.ndarray, distance: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """log F(z) and log(1 - F(z)), of distances of z from the components."""
+        """Return log F(z) and log(1 - F(z)), given the distances of z from the components."""
         log_below = log_expit if self.kind == "logistic" else log_ndtr
         return (
             _log_sum(log_weight + log_below(distance)),
@@ -125,7 +127,7 @@ class Mixtures(NamedTuple):
         )
 
     def _standard_quantile(self, u: np.ndarray) -> np.ndarray:
-        """Where a component of mean 0 and scale 1 has the distribution function Phi(u)."""
+        """Return the quantile Phi(u) of a component of mean 0 and scale 1."""
         return log_ndtr(u) - log_ndtr(-u) if self.kind == "logistic" else u
 
 
@@ -135,7 +137,7 @@ def _log_sum(values: np.ndarray) -> np.ndarray:
 
 
 def _normal_quantile(log_below: np.ndarray, log_above: np.ndarray) -> np.ndarray:
-    """Phi^-1 of a probability, of whose two tails the smaller has all digits."""
+    """Return Phi^-1 of a probability, accurately if the smaller of its two tails is accurate."""
     return np.where(
         log_below < log_above,
         ndtri_exp(np.minimum(log_below, -1e-300)),

@@ -1,7 +1,6 @@
 """Encoders and decoders: multilayer perceptrons and convolutional networks.
 
-Weights are drawn from a generator that is passed in; torch's global one is neither
-read nor advanced.
+Weights are drawn from a given generator. torch's global generator is neither read nor advanced.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +15,8 @@ from torch.nn.utils import skip_init
 
 Shape = tuple[int, int, int]
 
-# scikit-learn's names; the gain keeps the variance of signals through the layers.
+# Activation functions by scikit-learn's names. The gain keeps the variance of signals through the
+# layers.
 ACTIVATIONS: dict[str, tuple[Callable[[], nn.Module], float]] = {
     "relu": (nn.ReLU, 2**0.5),
     "leaky_relu": (lambda: nn.LeakyReLU(0.01), 2**0.5),
@@ -24,35 +24,35 @@ ACTIVATIONS: dict[str, tuple[Callable[[], nn.Module], float]] = {
     "logistic": (nn.Sigmoid, 4.0),
     "identity": (nn.Identity, 1.0),
 }
-# What values the output activations can take.
+# Ranges of the output activations.
 OUT_RANGES = {"logistic": (0.0, 1.0), "tanh": (-1.0, 1.0), "relu": (0.0, float("inf"))}
 POOLINGS = ("stride", "max", "average", "min")
-# Where log variances of q(z|x) start: while draws hardly differ from their means, the
-# decoder soon learns to read them.
+# Initial log variance of q(z|x). The decoder quickly learns to use the codes if the draws are close
+# to their means.
 _START_LOG_VAR = -3.0
-# Smaller images have nothing left to halve.
+# Images with a smaller side cannot be halved.
 MIN_SIDE = 4
 
 
 def activation_module(name: str) -> nn.Module:
-    """The module of an activation."""
+    """Return the module of an activation function."""
     return ACTIVATIONS[name][0]()
 
 
 def initialise(layer: nn.Module, gain: float, generator: torch.Generator) -> nn.Module:
-    """Glorot and Bengio's uniform weights, zero biases."""
+    """Draw uniform weights by the rule of Glorot and Bengio, and set biases to zero."""
     nn.init.xavier_uniform_(layer.weight, gain, generator)  # type: ignore[arg-type]
     nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
     return layer
 
 
 def dense(n_in: int, n_out: int, gain: float, generator: torch.Generator) -> nn.Module:
-    """A linear layer with its weights drawn."""
+    """Return an initialised linear layer."""
     return initialise(skip_init(nn.Linear, n_in, n_out), gain, generator)
 
 
 def convolution(n_in: int, n_out: int, gain: float, generator: torch.Generator, stride: int = 1):  # type: ignore[no-untyped-def]
-    """A 3x3 convolution that keeps the size of the image, or halves it, rounding up."""
+    """Return a 3x3 convolution that keeps the size of the image, or halves it, rounding up."""
     layer = skip_init(nn.Conv2d, n_in, n_out, 3, stride=stride, padding=1)
     return initialise(layer, gain, generator)
 
@@ -60,7 +60,7 @@ def convolution(n_in: int, n_out: int, gain: float, generator: torch.Generator, 
 def mlp(
     sizes: Sequence[int], activation: str, normalization: str | None, generator: torch.Generator
 ) -> nn.Sequential:
-    """Linear layers of these sizes, with activations between and none at the end."""
+    """Return linear layers of these sizes, with activation functions between them."""
     make, gain = ACTIVATIONS[activation]
     layers: list[nn.Module] = []
     for i, (n_in, n_out) in enumerate(pairwise(sizes)):
@@ -74,19 +74,19 @@ def mlp(
 
 
 def linear_layers(network: nn.Module) -> list[nn.Linear]:
-    """The linear layers of a network, in order."""
+    """Return the linear layers of a network, in order."""
     return [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
 
 
 class TiedDecoder(nn.Module):
-    """A decoder whose weights are the encoder's, transposed; its biases are its own.
+    """A decoder with the transposed weights of the encoder and its own biases.
 
-    The encoder may read more columns than `n_features`: a mask beside them.
+    The encoder may read more than `n_features` columns, if it also reads a mask.
     """
 
     def __init__(self, encoder: nn.Module, activation: str, n_features: int) -> None:
         super().__init__()
-        # In a list the encoder is no submodule: its weights are counted once.
+        # A list hides the encoder from torch, so that its weights are counted once.
         self.encoder = [encoder]
         sizes = [layer.in_features for layer in linear_layers(encoder)]
         sizes[0] = n_features
@@ -103,7 +103,7 @@ class TiedDecoder(nn.Module):
 
 
 class Pool(nn.Module):
-    """Maximum, average or minimum over 2x2 pixels; at an odd border over those there are."""
+    """Maximum, average or minimum over 2x2 pixels, or over fewer at an odd border."""
 
     def __init__(self, kind: str) -> None:
         super().__init__()
@@ -128,7 +128,7 @@ class Resize(nn.Module):
 
 
 def halved_sizes(height: int, width: int, times: int) -> list[tuple[int, int]]:
-    """The size of an image, and after each of its halvings, which round up."""
+    """Return the size of an image before and after each halving, which rounds up."""
     sizes = [(height, width)]
     for _ in range(times):
         height, width = -(-height // 2), -(-width // 2)
@@ -137,19 +137,19 @@ def halved_sizes(height: int, width: int, times: int) -> list[tuple[int, int]]:
 
 
 def grid_size(image_shape: Shape, times: int) -> tuple[int, int]:
-    """The size of an image that was halved so many times."""
+    """Return the size of an image after this many halvings."""
     return halved_sizes(*image_shape[1:], times)[-1]
 
 
 class ChannelsLast(nn.Module):
-    """(n, channels, height, width) to (n, height, width, channels)."""
+    """Changes (n, channels, height, width) to (n, height, width, channels)."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.permute(0, 2, 3, 1)
 
 
 class ChannelsFirst(nn.Module):
-    """(n, height, width, channels) to (n, channels, height, width)."""
+    """Changes (n, height, width, channels) to (n, channels, height, width)."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.permute(0, 3, 1, 2)
@@ -165,7 +165,7 @@ def conv_encoder(
     normalization: str | None,
     generator: torch.Generator,
 ) -> nn.Sequential:
-    """Rows to images, one halving block per entry of `channels`, then a linear layer."""
+    """Return a network of rows: one halving block for each of `channels`, then a linear layer."""
     blocks = _halving_blocks(image_shape, channels, activation, pooling, normalization, generator)
     n_flat = channels[-1] * prod(grid_size(image_shape, len(channels)))
     return nn.Sequential(*blocks, nn.Flatten(), dense(n_flat, n_outputs, 1.0, generator))
@@ -181,9 +181,9 @@ def grid_encoder(
     normalization: str | None,
     generator: torch.Generator,
 ) -> nn.Sequential:
-    """Rows to images, one halving block per entry of `channels`, then a vector for each pixel.
+    """Return a network of rows: a halving block for each of `channels`, then a vector per pixel.
 
-    Rows of vectors, (n, height * width * n_outputs), pixel by pixel in raster order.
+    The output has rows of vectors, (n, height * width * n_outputs), pixel by pixel in raster order.
     """
     blocks = _halving_blocks(image_shape, channels, activation, pooling, normalization, generator)
     to_vectors = dense(channels[-1], n_outputs, 1.0, generator)
@@ -198,7 +198,7 @@ def _halving_blocks(
     normalization: str | None,
     generator: torch.Generator,
 ) -> list[nn.Module]:
-    """Rows to images, and a block per entry of `channels`."""
+    """Return the conversion of rows to images, and a block for each of `channels`."""
     make, gain = ACTIVATIONS[activation]
     n_in = image_shape[0]
     layers: list[nn.Module] = [nn.Unflatten(1, image_shape)]
@@ -223,7 +223,7 @@ def conv_decoder(
     normalization: str | None,
     generator: torch.Generator,
 ) -> nn.Sequential:
-    """The encoder's way back: a linear layer, then one doubling block per entry of `channels`.
+    """Return the decoder of a `conv_encoder`: a linear layer, then blocks that double images.
 
     `channels` are in the decoder's order, from the smallest image to the largest.
     """
@@ -244,7 +244,7 @@ def grid_decoder(
     normalization: str | None,
     generator: torch.Generator,
 ) -> nn.Sequential:
-    """The grid encoder's way back: from rows of vectors on a grid of this size, to rows."""
+    """Return the decoder of a `grid_encoder`, from vectors on a grid of this size to rows."""
     n_in = channels[0] if channels else image_shape[0]
     layers = [
         nn.Unflatten(1, (*size, n_inputs)),
@@ -263,7 +263,7 @@ def _doubling_blocks(
     generator: torch.Generator,
     start: tuple[int, int],
 ) -> list[nn.Module]:
-    """A block per entry of `channels`, from a size up to that of the image."""
+    """Return a block for each of `channels`, from a size up to that of the image."""
     make, gain = ACTIVATIONS[activation]
     n_out, height, width = image_shape
     sizes = halved_sizes(height, width, len(channels))[::-1]
@@ -272,7 +272,7 @@ def _doubling_blocks(
     n_in = channels[0]
     layers: list[nn.Module] = []
     for i, (rows, columns) in enumerate(sizes[1:]):
-        size = (max(rows, start[0]), max(columns, start[1]))  # smaller, codes would be lost
+        size = (max(rows, start[0]), max(columns, start[1]))  # a smaller size would lose codes
         last = i == len(channels) - 1
         n_next = n_out if last else channels[i + 1]
         layers += [make(), Resize(size)]
@@ -284,7 +284,7 @@ def _doubling_blocks(
 
 
 def start_at(network: nn.Module, output: Tensor) -> None:
-    """Set the last bias so that the network starts at this output, or at its channels' means."""
+    """Set the last bias to this output, or to its channels' means, where the network begins."""
     if isinstance(network, TiedDecoder):
         bias = network.biases[-1]
     else:
@@ -295,12 +295,12 @@ def start_at(network: nn.Module, output: Tensor) -> None:
 
 
 def start_narrow(encoder: nn.Module, n_codes: int) -> None:
-    """Let a built-in encoder begin with narrow q(z|x)."""
+    """Initialise a built-in encoder with a narrow q(z|x)."""
     start_at(encoder, torch.tensor([0.0, _START_LOG_VAR]).repeat_interleave(n_codes))
 
 
 class FromImages(nn.Module):
-    """A user's encoder, which reads images (a mask as further channels), between rows."""
+    """Adapts a user's encoder, which reads images (and a mask as further channels), to rows."""
 
     def __init__(self, network: nn.Module, image_shape: Shape) -> None:
         super().__init__()
@@ -312,7 +312,7 @@ class FromImages(nn.Module):
 
 
 class ToImages(nn.Module):
-    """A user's decoder, which writes images, between rows."""
+    """Adapts a user's decoder, which returns images, to rows."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -324,14 +324,16 @@ class ToImages(nn.Module):
 
 
 def check_network(name: str, network: nn.Module, n_inputs: int, n_outputs: int) -> None:
-    """Run one dry batch; a shape that does not fit is an error that shows both."""
+    """Run one batch to check the shapes; raise an error that states them if they do not fit."""
     was_training = network.training
     network.eval()
     try:
         with torch.no_grad():
             out: Any = network(torch.zeros(2, n_inputs))
     except (AttributeError, RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(f"{name} cannot take a batch of shape (2, {n_inputs}): {error}") from error
+        raise ValueError(
+            f"{name} must accept a batch of shape (2, {n_inputs}), but it raised: {error}"
+        ) from error
     finally:
         network.train(was_training)
     if not isinstance(out, Tensor) or tuple(out.shape) != (2, n_outputs):

@@ -1,4 +1,4 @@
-"""Noise of ordered codes: each number of first codes is a model of its own, with its own noise."""
+"""Noise variances of ordered codes, one for each number of leading codes."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from skae._nn.likelihoods import MOMENTUM, WithNoise
 
 
 class Explained(NamedTuple):
-    """Rows, outputs, weights, what was seen, and of how many codes each output was made."""
+    """Rows, outputs, weights, masks, and the number of codes that each output was computed from."""
 
     x: Tensor
     output: Tensor
@@ -19,10 +19,11 @@ class Explained(NamedTuple):
 
 
 class NoisePath(nn.Module):
-    """The learned noise variances of every size, which training follows as it does that of one.
+    """Learned noise variances of all sizes, updated in training like a single variance.
 
-    One variance for all sizes would be far too large for all codes, which then seemed to explain
-    little and would collapse, and too small for few.
+    A single variance for all sizes would be far too large for the model with all codes, so that the
+    codes would explain too little and collapse; and it would be too small for models with few
+    codes.
     """
 
     variance: Tensor  # (n_sizes,) or (n_sizes, n_features)
@@ -42,9 +43,9 @@ class NoisePath(nn.Module):
         seen: Tensor | None,
         size: Tensor,
     ) -> Tensor:
-        """Nats of rows (n, n_features), each with the noise of its size (n,).
+        """Return the nats of rows (n, n_features), each with the noise variance of its size (n,).
 
-        Of outputs of several draws, (n, n_draws, n_features), x and `seen` are (n, 1, n_features).
+        For outputs of several draws, (n, n_draws, n_features), x and `seen` are (n, 1, n_features).
         """
         variance = self.variance[size - 1]
         one = [1] * (output.ndim - 2)
@@ -53,12 +54,13 @@ class NoisePath(nn.Module):
         return values.sum(-1) if seen is None else (values * seen).sum(-1)
 
     def sums(self, likelihood: WithNoise, rows: Explained) -> tuple[Tensor, Tensor]:
-        """Of every size, the weighted sum of the deviations that were seen, and their weight."""
+        """Return the weighted sum of deviations, and the weight, of every size."""
         deviation = likelihood.deviation(rows.x, rows.output)
         counts = torch.ones_like(deviation) if rows.seen is None else rows.seen
         if rows.weight is not None:
             counts = counts * rows.weight[:, None]
-        wide = torch.float32 if counts.device.type == "mps" else torch.float64  # which has none
+        # "mps" has no float64.
+        wide = torch.float32 if counts.device.type == "mps" else torch.float64
         of_sizes = [
             values.new_zeros((len(self.variance), values.shape[1]), dtype=wide).index_add(
                 0, rows.size - 1, values.to(wide)
@@ -70,7 +72,7 @@ class NoisePath(nn.Module):
 
     @torch.no_grad()
     def follow(self, likelihood: WithNoise, rows: Explained) -> None:
-        """Move the running variances of the sizes that a batch has towards those of the batch."""
+        """Move the running variances of the sizes in a batch towards those of the batch."""
         total, count = self.sums(likelihood, rows)
         seen = count > 0
         self.n_updates += seen if seen.ndim == 1 else seen.any(1)
@@ -79,7 +81,7 @@ class NoisePath(nn.Module):
         self._move(likelihood, total, count, torch.where(seen, rate, 0.0))
 
     def settle(self, likelihood: WithNoise, total: Tensor, count: Tensor) -> None:
-        """Set the variances of the sizes that there are."""
+        """Set the variances of the sizes that occur."""
         self._move(likelihood, total, count, (count > 0).float())
 
     def _move(self, likelihood: WithNoise, total: Tensor, count: Tensor, rate: Tensor) -> None:

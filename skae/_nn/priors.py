@@ -1,4 +1,4 @@
-"""What codes may be asked to look like: named distributions, and whatever can be sampled.
+"""Prior distributions of codes: named ones, and any object that can be sampled.
 
 References
 ----------
@@ -22,23 +22,23 @@ from skae._training.random_state import preserve_rng_state
 
 PRIORS = ("gaussian", "mixture", "swiss_roll")
 
-# Radius at which a Swiss roll ends, and the standard deviation of its noise.
+# Largest radius of the Swiss roll, and the standard deviation of its noise.
 _RADIUS, _THICKNESS = 3.0, 0.05
 
 
 def draw_gaussian(n: int, n_codes: int, generator: torch.Generator) -> Tensor:
-    """N(0, I)."""
+    """Draw from N(0, I)."""
     return torch.randn((n, n_codes), generator=generator, device=generator.device)
 
 
 def draw_mixture(n: int, means: Tensor, generator: torch.Generator) -> Tensor:
-    """N(m, I) for means m (K, n_codes), all equally likely."""
+    """Draw from the mixture of N(m, I) with equal weights, for means m (K, n_codes)."""
     which = torch.randint(len(means), (n,), generator=generator, device=generator.device)
     return means[which] + draw_gaussian(n, means.shape[1], generator)
 
 
 def draw_swiss_roll(n: int, n_codes: int, generator: torch.Generator) -> Tensor:
-    """A spiral of one and a half turns, t (cos t, sin t), and its height where n_codes is 3."""
+    """Draw from a spiral of one and a half turns, t (cos t, sin t); 3 codes add a height."""
     u = torch.rand((n, 2), generator=generator, device=generator.device)
     t = 1.5 * pi * (1 + 2 * u[:, 0])
     r = _RADIUS * t / (4.5 * pi)
@@ -48,8 +48,8 @@ def draw_swiss_roll(n: int, n_codes: int, generator: torch.Generator) -> Tensor:
 
 
 def can_be_sampled(prior: object) -> bool:
-    """Whether it is called, or has a `sample` to call, for draws."""
-    if isinstance(prior, type):  # a class has to be made an object first
+    """Return whether draws can be made by a call of the object or of its method `sample`."""
+    if isinstance(prior, type):  # a class must be instantiated first
         return False
     return callable(prior) or callable(getattr(prior, "sample", None))
 
@@ -63,10 +63,10 @@ def draw_from(
     name: str = "prior",
     dtype: type[np.floating] = np.float32,
 ) -> NDArray[Any]:
-    """Draws from a user's own distribution, the parameter of that name; (n, n_codes).
+    """Draw from a user's distribution, given as the parameter `name`; the result is (n, n_codes).
 
-    It is given a seed where it takes one, by an argument or a parameter `random_state`. The
-    global generators, which it may read where it takes none, are seeded and put back.
+    A seed is passed if the distribution accepts one, by an argument or a parameter `random_state`.
+    Otherwise it may read the global generators, which are seeded during the draw and then restored.
     """
     seed = int(rng.randint(2**31 - 1))
     given, prior = prior, prior.estimator if isinstance(prior, FrozenEstimator) else prior
@@ -84,28 +84,31 @@ def draw_from(
             drawn = sample(n, **seeded)
     except NotFittedError as error:
         raise ValueError(
-            f"{name}={given!r} is not fitted. Fit it, and put it into FrozenEstimator: clones of "
-            "other estimators are not fitted."
+            f"{name}={given!r} is not fitted. Fit it, and put it into FrozenEstimator, because "
+            "clones of other estimators are not fitted."
         ) from error
     except NotImplementedError as error:
         raise ValueError(
-            f"{name}={given!r} cannot be sampled: {error or 'not implemented'}."
+            f"{name}={given!r} cannot be sampled: {error or 'sample is not implemented'}."
         ) from error
     finally:
         np.random.set_state(state)  # noqa: NPY002
-    drawn = drawn[0] if isinstance(drawn, tuple) else drawn  # GaussianMixture adds components
-    expected = f"expected finite numbers of shape {(n, n_codes)}: one for each code."
+    # GaussianMixture also returns components.
+    drawn = drawn[0] if isinstance(drawn, tuple) else drawn
+    expected = f"expected finite numbers of shape {(n, n_codes)}, one column for each code."
     try:
         codes = np.asarray(drawn, dtype=dtype)
     except (RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(f"{name}={given!r} gave draws that are no numbers; {expected}") from error
+        raise ValueError(
+            f"{name}={given!r} returned draws that are not numbers; {expected}"
+        ) from error
     if codes.shape != (n, n_codes) or not np.isfinite(codes).all():
-        raise ValueError(f"{name}={given!r} gave draws of shape {codes.shape}; {expected}")
-    return codes[rng.permutation(n)]  # mixtures draw component after component
+        raise ValueError(f"{name}={given!r} returned draws of shape {codes.shape}; {expected}")
+    return codes[rng.permutation(n)]  # the draws of mixtures are sorted by component
 
 
 def _takes_seed(function: Any) -> bool:
     try:
         return "random_state" in inspect.signature(function).parameters
-    except ValueError:  # a builtin that does not say what it takes
+    except ValueError:  # a builtin function without a signature
         return False

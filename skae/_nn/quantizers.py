@@ -1,4 +1,4 @@
-"""Vectors to the nearest of finitely many: codebooks, and how they are learned.
+"""Vector quantisation: the codebooks, and how they are learned.
 
 References
 ----------
@@ -31,17 +31,18 @@ from torch import Tensor, nn
 
 from skae._training.module import is_stacking
 
-# Distances that are held at once: 4 MB, which stay in the cache of a core.
+# Number of distances in memory at once: 4 MB, which fit into the cache of a core.
 _DISTANCES = 2**20
-# Distances that a start by k-means may compute: to choose seeds, and in all iterations.
+# Largest number of distances that the initialisation by k-means computes: for the seeds, and in all
+# iterations.
 _SEEDING_DISTANCES, _LLOYD_DISTANCES = 2**25, 2**31
 _MOST_ITERATIONS = 50
-# By how much, in standard deviations of the vectors, equal codes are moved apart, and how
-# near each other they count as equal.
+# Distance by which equal codes are moved apart, and distance below which codes count as equal; both
+# in standard deviations of the vectors.
 _JITTER, _ALIKE = 0.1, 1e-3
-# From which ratio of lengths on gradients are not rotated.
+# Largest ratio of lengths for which gradients are rotated.
 _MOST_STRETCH = 100.0
-# Codes that were not used for so long that their counts have faded stay where they are.
+# Codes whose running counts are below this have not been used for long, and stay where they are.
 _FADED = 1e-20
 
 
@@ -50,12 +51,13 @@ _FADED = 1e-20
 
 @torch.no_grad()
 def nearest(z: Tensor, codebook: Tensor) -> Tensor:
-    """Index of the nearest of `codebook` (K, D) for every row of z (n, D).
+    """Return the index of the nearest vector of `codebook` (K, D) for every row of z (n, D).
 
-    |z - e|² = |z|² + (e, |e|²)·(-2z, 1), of which the first does not depend on e: one
-    matrix product, in pieces.
+    |z - e|² = |z|² + (e, |e|²)·(-2z, 1), whose first term does not depend on e. The second term is
+    one matrix product, which is computed in pieces.
     """
-    # Far from zero the squares would leave no digits; a code far from all others moves no median.
+    # Vectors are centred, because squares far from zero lose precision. The median is used because
+    # a single distant code does not change it.
     center = codebook.median(0).values
     e, z = codebook - center, z - center
     e = torch.cat([e, e.square().sum(1, keepdim=True)], 1).T.contiguous()
@@ -63,8 +65,8 @@ def nearest(z: Tensor, codebook: Tensor) -> Tensor:
     rows = max(1, _DISTANCES // len(codebook))
     if z.device.type != "cpu" or torch.compiler.is_compiling() or is_stacking():
         return torch.cat([(part @ e).argmin(1) for part in z.split(rows)])
-    # NumPy's argmin is vectorised, torch's is not. Both arrays are made once: small results
-    # between large ones that are freed would leave holes in the heap, and let it grow.
+    # NumPy's argmin is vectorised, and torch's is not. Both arrays are allocated once: small
+    # results between large arrays that are freed would fragment the heap and let it grow.
     found = np.empty(len(z), dtype=np.int64)
     distances = z.new_empty(min(rows, len(z)), len(codebook))
     for start in range(0, len(z), rows):
@@ -75,16 +77,16 @@ def nearest(z: Tensor, codebook: Tensor) -> Tensor:
 
 
 def straight_through(z: Tensor, e: Tensor) -> Tensor:
-    """The value of e, with the gradient of z (van den Oord et al. 2017)."""
+    """Return the value of e, with the gradient of z (van den Oord et al. 2017)."""
     return z + (e - z).detach()
 
 
 def rotated(z: Tensor, e: Tensor) -> Tensor:
-    """The value of e, as z rotated and scaled to it by constants (Fifty et al. 2025).
+    """Return the value of e as a constant rotation and scaling of z (Fifty et al. 2025).
 
-    With unit vectors ẑ and ê, r = (ẑ + ê) / |ẑ + ê| and λ = |e| / |z|, it is
-    λ (z - 2 r rᵀz + 2 ê ẑᵀz): the gradient keeps its angle to the vector. Where λ would blow
-    it up, as z is nearly zero, it passes straight through.
+    With unit vectors ẑ and ê, r = (ẑ + ê) / |ẑ + ê| and λ = |e| / |z|, the result is λ (z - 2 r rᵀz
+    + 2 ê ẑᵀz), so that the gradient keeps its angle to the vector. If z is so close to zero that λ
+    would be large, the gradient is copied instead.
     """
     of_z, of_e = (v.detach().norm(dim=-1, keepdim=True) for v in (z, e))
     z_hat, e_hat = z.detach() / of_z.clamp(min=1e-30), e.detach() / of_e.clamp(min=1e-30)
@@ -98,29 +100,29 @@ def rotated(z: Tensor, e: Tensor) -> Tensor:
 def code_sums(
     z: Tensor, indices: Tensor, weight: Tensor | None, n_codes: int
 ) -> tuple[Tensor, Tensor]:
-    """How much weight each code has among the vectors z (n, D), and their weighted sums."""
+    """Return the weight of each code among the vectors z (n, D), and their weighted sums."""
     counts = torch.bincount(indices, weight, n_codes).to(z.dtype)
     weighted = z if weight is None else z * weight[:, None]
     return counts, z.new_zeros(n_codes, z.shape[1]).index_add_(0, indices, weighted)
 
 
 def digits_of(indices: Tensor, levels: Tensor) -> Tensor:
-    """Mixed-radix digits (..., D) of indices (...), the first digit changing fastest."""
+    """Return mixed-radix digits (..., D) of indices (...); the first digit changes fastest."""
     return indices[..., None] // places_of(levels) % levels
 
 
 def places_of(levels: Tensor) -> Tensor:
-    """What a digit of 1 is worth: the number of values of the digits before it."""
+    """Return the value of a 1 at each digit: the number of values of the digits before it."""
     return torch.cat([levels.new_ones(1), levels.cumprod(0)[:-1]])
 
 
 def kmeans_start(
     z: Tensor, weight: Tensor | None, n_codes: int, seed: int
 ) -> tuple[Tensor, Tensor]:
-    """A codebook (K, D) by k-means of the vectors z (n, D), and the weight of each cell.
+    """Return a codebook (K, D) by k-means of vectors z (n, D), and the weight of each cell.
 
-    Where there are fewer vectors than codes, it is the vectors again and again. Equal codes
-    are moved apart, so that rounding does not confuse them.
+    If there are fewer vectors than codes, the vectors are repeated. Equal codes are moved apart, so
+    that rounding does not decide between them.
     """
     vectors = z.cpu().double().numpy()
     mass = np.ones(len(vectors)) if weight is None else weight.cpu().double().numpy()
@@ -144,14 +146,15 @@ def kmeans_start(
 def _cluster(
     vectors: np.ndarray, mass: np.ndarray, n_codes: int, rng: np.random.RandomState
 ) -> np.ndarray:
-    """Means of k-means; where that would take long, some of the vectors."""
+    """Return the centres of k-means, or some of the vectors if k-means would take too long."""
     distances = len(vectors) * n_codes
     if distances > _LLOYD_DISTANCES:
         return vectors[rng.choice(len(vectors), n_codes, replace=False, p=mass / mass.sum())]
     cheap = distances * np.log2(n_codes + 1) <= _SEEDING_DISTANCES
-    # Threads of k-means add up in any order: with one, the same seed gives the same bits.
+    # Threads of k-means add numbers in any order; with one thread, a seed gives the same result.
     with warnings.catch_warnings(), threadpool_limits(1, user_api="openmp"):
-        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer clusters: some codes unused
+        # If there are fewer clusters than codes, some codes stay unused.
+        warnings.simplefilter("ignore", ConvergenceWarning)
         model = KMeans(
             n_codes,
             init="k-means++" if cheap else "random",
@@ -167,15 +170,15 @@ def _cluster(
 
 
 class Quantized(NamedTuple):
-    """Vectors (n, n_components, D) as a codebook has them."""
+    """Vectors (n, n_components, D) after quantisation."""
 
-    value: Tensor  # what the decoder reads: the codes' vectors, with a gradient for z
+    value: Tensor  # input of the decoder: the codes' vectors, with a gradient for z
     indices: Tensor  # (n, n_components, n_quantizers)
-    penalties: dict[str, Tensor]  # mean squared distances of every row, by name, (n,)
+    penalties: dict[str, Tensor]  # mean squared distances of every row by name, (n,)
 
 
 class Quantizer(nn.Module, ABC):
-    """Indices of vectors, stage by stage: each stage codes what the earlier ones left."""
+    """Quantisation of vectors in stages; each stage encodes the residual of the earlier ones."""
 
     def __init__(
         self, n_codes: int, code_dim: int, n_quantizers: int, rotation: bool = False
@@ -186,36 +189,36 @@ class Quantizer(nn.Module, ABC):
 
     @abstractmethod
     def codebook(self, stage: int) -> Tensor:
-        """The vectors (K, D) of a stage."""
+        """Return the vectors (K, D) of a stage."""
 
     def vectors_of(self, indices: Tensor, stage: int) -> Tensor:
-        """Vectors (..., D) of a stage's indices (...)."""
+        """Return the vectors (..., D) of a stage's indices (...)."""
         return self.codebook(stage)[indices]
 
     def bound(self, z: Tensor) -> Tensor:
-        """What is quantised, of what the encoder gives."""
+        """Return the vectors to be quantised, given the encoder's output."""
         return z
 
     def find(self, left: Tensor, stage: int) -> Tensor:
-        """Indices of a stage's nearest codes, of what was left to it (..., D)."""
+        """Return the indices of a stage's nearest codes for the residuals (..., D)."""
         rows = left.reshape(-1, self.code_dim)
         return nearest(rows, self.codebook(stage)).view(left.shape[:-1])
 
     def passed(self, z: Tensor, e: Tensor) -> Tensor:
-        """The value of e, with a gradient for z."""
+        """Return the value of e, with a gradient for z."""
         return rotated(z, e) if self.rotation else straight_through(z, e)
 
     def penalties(self, left: list[Tensor], codes: list[Tensor]) -> dict[str, Tensor]:
-        """Mean squared distances, of every row, of what was left to the stages and their codes."""
+        """Return mean squared distances of every row between the residuals and their codes."""
         return {}
 
     def look_up(self, indices: Tensor) -> Tensor:
-        """Vectors (..., D) of indices (..., n_quantizers): the sum of the stages' codes."""
+        """Return vectors (..., D) of indices (..., n_quantizers): the sum of all stages."""
         codes = [self.vectors_of(indices[..., q], q) for q in range(self.n_quantizers)]
         return sum(codes[1:], codes[0])
 
     def forward(self, z: Tensor) -> Quantized:
-        """Vectors (n, n_components, D) as the codebook has them."""
+        """Quantise vectors (n, n_components, D)."""
         z = self.bound(z)
         left, codes, indices = [], [], []
         rest = z
@@ -231,13 +234,13 @@ class Quantizer(nn.Module, ABC):
 
 
 class VectorQuantizer(Quantizer):
-    """A codebook that follows the vectors, by running means or by a loss.
+    """A codebook that is learned by running means or by a loss.
 
     Parameters
     ----------
     by_loss : bool
-        Whether the vectors are parameters; else they are running means of the encodings
-        that they code, N <- γN + (1 - γ)n, m <- γm + (1 - γ)Σz, e = m / N.
+        Whether the vectors are parameters with a loss. Otherwise each is the running mean of the
+        encodings that are assigned to it, N <- γN + (1 - γ)n, m <- γm + (1 - γ)Σz, e = m / N.
     rotation : bool
         Whether gradients are rotated from a code to its encoding.
     """
@@ -265,10 +268,10 @@ class VectorQuantizer(Quantizer):
             self.vectors = nn.Parameter(start)
         else:
             self.register_buffer("vectors", start)
-        # Of a batch: how much weight each code has, and the sums of its encodings.
+        # For a batch: the weight of each code, and the sums of its encodings.
         self.register_buffer("counts", torch.zeros(shape[:2]))
         self.register_buffer("sums", torch.zeros(shape if not by_loss else 0))
-        # Weight of the encodings of a batch.
+        # Total weight of the encodings of a batch.
         self.register_buffer("per_batch", torch.zeros(()))
 
     def codebook(self, stage: int) -> Tensor:
@@ -282,7 +285,7 @@ class VectorQuantizer(Quantizer):
 
     @torch.no_grad()
     def start(self, z: Tensor, weight: Tensor | None, per_batch: float, seed: int) -> None:
-        """Take the codebook from vectors (n, D) by k-means; `per_batch` is a batch's weight."""
+        """Initialise the codebook by k-means of vectors (n, D); `per_batch` is a batch's weight."""
         for stage in range(self.n_quantizers):
             vectors, counts = kmeans_start(z, weight, self.n_codes, seed + stage)
             self.vectors[stage] = vectors
@@ -292,7 +295,7 @@ class VectorQuantizer(Quantizer):
 
     @torch.no_grad()
     def start_even(self, per_batch: float) -> None:
-        """Keep the codebook that was drawn, as if its codes were used alike."""
+        """Keep the randomly drawn codebook, with equal counts for all codes."""
         self.counts.fill_(per_batch / self.n_codes)
         self._count_on(per_batch)
 
@@ -312,11 +315,11 @@ class VectorQuantizer(Quantizer):
         threshold: float,
         chances: Tensor | None,
     ) -> None:
-        """Take in a batch of encodings z (n, D) with indices (n, n_quantizers).
+        """Update the running means with encodings z (n, D) and their indices (n, n_quantizers).
 
-        Codes with less than `threshold` times the weight that is theirs if all codes are
-        used alike begin anew, each at another encoding, which uniform numbers `chances`
-        (n_quantizers, n) choose by weight.
+        With equal use, all codes have the same weight. A code with less than `threshold` times this
+        weight is set to another encoding, which the uniform numbers `chances` (n_quantizers, n)
+        choose by weight.
         """
         total = torch.as_tensor(float(len(z)), device=z.device) if weight is None else weight.sum()
         self.per_batch.lerp_(total, 1 - decay)
@@ -342,9 +345,10 @@ class VectorQuantizer(Quantizer):
         alike = self.per_batch / self.n_codes
         vectors, counts = self.vectors[stage], self.counts[stage]
         dead = counts < threshold * alike
-        if dead.device.type == "cpu" and not dead.any():  # elsewhere, asking costs more
+        # On other devices, the check takes longer than the update.
+        if dead.device.type == "cpu" and not dead.any():
             return
-        # A race: the first of exponential times with rates w is that of i by w_i / sum w.
+        # The first of exponential times with rates w is that of i with probability w_i / sum w.
         w = z.new_ones(len(z)) if weight is None else weight
         times = torch.where(w > 0, -chances.clamp(min=1e-30).log() / w, torch.inf)
         arrival = times.argsort()
@@ -359,7 +363,7 @@ class VectorQuantizer(Quantizer):
 
 
 class LinearQuantizer(Quantizer):
-    """SimVQ: a frozen codebook C, of which one linear map W is learned; e = C W."""
+    """SimVQ: a fixed codebook C and a learned linear map W; e = C W."""
 
     frozen: Tensor
 
@@ -388,7 +392,7 @@ class LinearQuantizer(Quantizer):
 
     @torch.no_grad()
     def start(self, z: Tensor, weight: Tensor | None) -> None:
-        """Give the codes the second moments of vectors (n, D): W'W = E[zz']."""
+        """Set W so that codes have the second moments of the vectors (n, D): W'W = E[zz']."""
         for stage in range(self.n_quantizers):
             wide = z.cpu().double()
             w = wide.new_ones(len(z)) if weight is None else weight.cpu().double()
@@ -402,8 +406,8 @@ class LinearQuantizer(Quantizer):
 class ScalarQuantizer(Quantizer):
     """FSQ: each dimension, in (-1, 1) by tanh, has a number of cells of equal width.
 
-    A code is the cells' centres, and its index has their places as digits, in mixed radix.
-    A later stage divides each cell of the one before it in the same way.
+    A code consists of the centres of cells. The positions of the cells are the digits of its index
+    in mixed radix. Each later stage divides the cells of the stage before it in the same way.
     """
 
     levels: Tensor
@@ -419,18 +423,18 @@ class ScalarQuantizer(Quantizer):
         return self.vectors_of(torch.arange(self.n_codes, device=self.levels.device), stage)
 
     def vectors_of(self, indices: Tensor, stage: int) -> Tensor:
-        """From the digits: the codebook of many levels is large."""
+        """Compute vectors from the digits, because the codebook of many levels is large."""
         digits = digits_of(indices, self.levels)
         return ((2 * digits + 1) / self.levels - 1) / self.levels**stage
 
     def find(self, left: Tensor, stage: int) -> Tensor:
-        """The cell, by its digits: no distance is computed."""
+        """Compute indices from the digits of the cells, without distances."""
         digits = ((left * self.levels**stage + 1) / 2 * self.levels).floor().long()
         digits = torch.minimum(digits.clamp(min=0), self.levels - 1)
         return (digits * places_of(self.levels)).sum(-1)
 
 
 def _distances(left: list[Tensor], codes: list[Tensor]) -> Tensor:
-    """Mean over positions and dimensions, summed over stages, (n,)."""
+    """Return the mean over positions and dimensions, summed over stages, (n,)."""
     parts = [(z - e).square().flatten(1).mean(1) for z, e in zip(left, codes, strict=True)]
     return sum(parts[1:], parts[0])

@@ -2,8 +2,8 @@
 
 p(v, h) is proportional to exp(-E), and with unit variances
 
-    E(v, h) = e(v, b) + e(h, c) - v W h,    e(u, a) = -u a          for bits
-                                            e(u, a) = |u - a|² / 2  for reals
+    E(v, h) = e(v, b) + e(h, c) - v W h,    e(u, a) = -u a          for binary units
+                                            e(u, a) = |u - a|² / 2  for Gaussian units
 
 so that p(h|v) and p(v|h) factorise, with means sigmoid(c + v W) or c + v W.
 
@@ -22,10 +22,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-# Momentum of the first epochs and of the later ones, and the weight decay: Hinton's own.
+# Momentum of the first epochs and of the later ones, and weight decay, as in Hinton's own work.
 _EARLY_MOMENTUM, _LATE_MOMENTUM, _EARLY_EPOCHS = 0.5, 0.9, 5
 _WEIGHT_DECAY = 2e-4
-# Learning rates: reals diverge at the rate that bits need.
+# Learning rates. Gaussian units diverge at the rate that binary units need.
 _RATE_OF_BITS, _RATE_OF_REALS = 0.1, 0.01
 
 
@@ -38,16 +38,16 @@ class Statistics(NamedTuple):
 
 
 class RestrictedBoltzmannMachine:
-    """Visible and hidden units, each bits ("bernoulli") or reals ("gaussian").
+    """Visible and hidden units, each either binary ("bernoulli") or Gaussian ("gaussian").
 
     Parameters
     ----------
     n_visible, n_hidden : int
         Number of units.
     visible, hidden : {"bernoulli", "gaussian"}, default="bernoulli"
-        Their kind.
+        Kind of the units.
     generator : torch.Generator
-        Draws the first weights, N(0, 0.01²), and the chains.
+        Generator that draws the initial weights, N(0, 0.01²), and the chains.
     """
 
     def __init__(
@@ -68,21 +68,21 @@ class RestrictedBoltzmannMachine:
         self._velocity = Statistics(*(torch.zeros_like(p) for p in (self.W, self.b, self.c)))
 
     def start_at(self, mean: Tensor) -> None:
-        """Set the visible bias so that this is the mean while the weights are small."""
+        """Set the visible bias to give this mean while the weights are small."""
         self.b = torch.logit(mean, eps=1e-2) if self.visible == "bernoulli" else mean.clone()
 
     def hidden_mean(self, v: Tensor) -> Tensor:
-        """E[h | v]."""
+        """Return E[h | v]."""
         drive = torch.addmm(self.c, v, self.W)
         return torch.sigmoid(drive) if self.hidden == "bernoulli" else drive
 
     def visible_mean(self, h: Tensor) -> Tensor:
-        """E[v | h]."""
+        """Return E[v | h]."""
         drive = torch.addmm(self.b, h, self.W.T)
         return torch.sigmoid(drive) if self.visible == "bernoulli" else drive
 
     def free_energy(self, v: Tensor) -> Tensor:
-        """F(v) = -log of the sum or integral of exp(-E(v, h)) over h, for every row."""
+        """Return F(v) = -log of the sum or integral of exp(-E(v, h)) over h, for every row."""
         energy = -(v @ self.b)
         if self.visible == "gaussian":
             energy = 0.5 * (v - self.b).square().sum(1)
@@ -94,7 +94,7 @@ class RestrictedBoltzmannMachine:
         return energy - drive @ self.c - 0.5 * drive.square().sum(1) - constant
 
     def sample(self, mean: Tensor, kind: str) -> Tensor:
-        """A draw of units from their means."""
+        """Draw units with these means."""
         if kind == "bernoulli":
             return torch.bernoulli(mean, generator=self.generator)
         return mean + torch.empty_like(mean).normal_(generator=self.generator)
@@ -102,10 +102,10 @@ class RestrictedBoltzmannMachine:
     def contrast(
         self, v: Tensor, n_steps: int = 1, weight: Tensor | None = None
     ) -> tuple[Statistics, Statistics]:
-        """Statistics under the data, and after `n_steps` of Gibbs sampling (CD-k).
+        """Return statistics of the data, and after `n_steps` of Gibbs sampling (CD-k).
 
-        Hidden means stand for draws in the statistics, which takes noise away and adds
-        no bias, as given v they are exact.
+        The statistics use the means of the hidden units in place of draws. This reduces their noise
+        without a bias, because the means given v are exact.
         """
         first = mean = self.hidden_mean(v)
         for _ in range(n_steps):
@@ -115,7 +115,7 @@ class RestrictedBoltzmannMachine:
         return _statistics(v, first, fraction), _statistics(chain, mean, fraction)
 
     def step(self, v: Tensor, epoch: int, n_steps: int = 1, weight: Tensor | None = None) -> None:
-        """One update on a batch; epochs count from 0."""
+        """Make one update with a batch; epochs count from 0."""
         data, dream = self.contrast(v, n_steps, weight)
         momentum = _EARLY_MOMENTUM if epoch < _EARLY_EPOCHS else _LATE_MOMENTUM
         reals = "gaussian" in (self.visible, self.hidden)

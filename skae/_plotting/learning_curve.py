@@ -88,7 +88,7 @@ class LearningCurveDisplay:
             Pipeline that contains such a model; or a fitted search over either.
         terms : list of str, default=None
             The terms to draw, such as "loss", "reconstruction" and "kl"; those of a prior of
-            VQVAE begin with "prior_". None draws all of them.
+            VQVAE begin with `prior_`. None draws all of them.
         ax : matplotlib Axes, default=None
             Axes to draw into; None makes a figure. Several terms share the place of the axes.
 

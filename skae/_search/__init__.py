@@ -1,1 +1,1 @@
-"""Searches and cross-validation whose candidates share what is provably the same work."""
+"""Searches and cross-validation that do the common work of candidates only once."""

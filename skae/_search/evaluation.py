@@ -1,4 +1,4 @@
-"""One candidate on one fold: scikit-learn's `_fit_and_score`, with what others have done before."""
+"""Evaluate a candidate on a fold, by `_fit_and_score` of scikit-learn and with shared work."""
 
 import copy
 from collections.abc import Callable
@@ -21,12 +21,12 @@ from skae._search.scikit_learn import (
     with_names,
 )
 
-# A call of `_fit_and_score` that scikit-learn has prepared: function, arguments, keywords.
+# A delayed call of `_fit_and_score` from scikit-learn: function, arguments, keywords.
 Call = tuple[Any, tuple[Any, ...], dict[str, Any]]
 
 
 def model_of(call: Call) -> Any:
-    """The candidate, unfitted, a copy of its own."""
+    """A new unfitted copy of the candidate."""
     _, (estimator, *_), keywords = call
     parameters = keywords.get("parameters")
     model = clone(estimator)
@@ -34,13 +34,13 @@ def model_of(call: Call) -> Any:
 
 
 class Evaluation:
-    """The evaluation of one candidate, which takes from a fold what is there.
+    """The evaluation of a candidate, which uses shared work of its fold.
 
-    `model` is `model_of(call)`; `user` the number by which the fold knows it. Estimators that may
-    write on their rows are given copies.
+    `model` is `model_of(call)`, and `user` is the number of the candidate in the fold. Estimators
+    that may change their rows get copies.
     """
 
-    location = None  # as of a memory of a Pipeline that copies no steps
+    location = None  # a Pipeline does not copy steps if its memory has the location None
 
     def __init__(self, call: Call, model: Any, root: Root, user: int) -> None:
         _, (_, self._X, self._y), self._keywords = call
@@ -48,14 +48,14 @@ class Evaluation:
         self._known = is_known(self._model)
         self._root = root
         self._user = user
-        self._node: Node | None = root  # the rows where the fit stands, as long as they are shared
-        self._shared: Node = root  # the last of them
-        self._n_shared = 0  # steps before them
-        self._models: Models | None = None  # where one fit has served all sizes of the last step
+        self._node: Node | None = root  # the current rows of the fit; None if they are not shared
+        self._shared: Node = root  # the last shared rows
+        self._n_shared = 0  # number of steps before the last shared rows
+        self._models: Models | None = None  # models of all sizes of the last step, from one fit
         self._has_callbacks = bool(callbacks_of(self._keywords.get("callback_ctx")))
 
     def run(self) -> dict[str, Any]:
-        """What scikit-learn's `_fit_and_score` returns."""
+        """Run `_fit_and_score` of scikit-learn; returns its result."""
         run = with_names(fit_and_score, _safe_split=self._split, _score=self._score)
         model = self._model
         vars(model)["fit"] = self._fit
@@ -74,7 +74,7 @@ class Evaluation:
     # ------------------------------------------------------------------------------- fit
 
     def _fit(self, X: Any, y: Any = None, **params: Any) -> None:
-        """In the place of the method of the model, once."""
+        """Replace the method `fit` of the model for one call."""
         model = self._model
         del vars(model)["fit"]
         if not is_pipeline_of_steps(model):
@@ -93,7 +93,7 @@ class Evaluation:
 
     def _fit_last(self, step: Any, X: Any, *y: Any, **params: Any) -> Any:
         vars(step).pop("fit", None)
-        routed = params and step is not self._model  # names of a step decide who gets what
+        routed = params and step is not self._model  # parameters that are routed by step name
         if self._node is not None and self._known and not routed and not self._is_heard(step):
             self._models = self._node.models(step, self._user, params)
         if self._models is None:
@@ -102,7 +102,7 @@ class Evaluation:
         return step
 
     def cache(self, function: Callable[..., Any], ignore: Any = None) -> Callable[..., Any]:
-        """What a Pipeline asks of its memory: a way to fit a step and transform the rows."""
+        """Return the function with which a Pipeline fits a step and transforms the rows."""
         return partial(self._fit_transform, function)
 
     def _fit_transform(
@@ -131,7 +131,7 @@ class Evaluation:
         return node.train if self._known else copy.deepcopy(node.train), node.fitted
 
     def _is_heard(self, step: Any) -> bool:
-        """Whether callbacks would listen to the fit of a step."""
+        """Whether callbacks are called in the fit of a step."""
         return self._has_callbacks and hasattr(step, "set_callbacks")
 
     # ----------------------------------------------------------------------------- score
@@ -146,7 +146,7 @@ class Evaluation:
         if self._n_shared:
             try:
                 X = self._shared.for_scoring(rows, self._user)
-            except Exception:  # which the whole pipeline raises again
+            except Exception:  # scoring with the whole pipeline will raise this error
                 return whole()
             estimator = _behind(estimator, self._n_shared)
         if self._models is not None and is_own_score(scorer):
@@ -158,7 +158,7 @@ class Evaluation:
 
 
 class _Ready:
-    """A candidate whose parameters are set."""
+    """A candidate whose parameters are set already."""
 
     def __init__(self, model: Any) -> None:
         self._model = model
@@ -168,6 +168,6 @@ class _Ready:
 
 
 def _behind(pipeline: Pipeline, n_steps: int) -> Pipeline:
-    """The fitted pipeline behind its first steps, not counting those that are skipped."""
+    """The fitted pipeline without its first `n_steps` steps; skipped steps do not count."""
     taken = [index for index, (_, step) in enumerate(pipeline.steps) if not is_skipped(step)]
     return pipeline[taken[n_steps - 1] + 1 :]

@@ -1,4 +1,4 @@
-"""The rows of one fold as they pass the steps of candidates, each step fitted once."""
+"""The rows of a fold after the steps of candidates, where every step is fitted once."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -16,14 +16,14 @@ Sizes = dict[tuple[tuple[str | None, ...], str], list[Any]]
 
 
 def sizes_of(candidates: Iterable[list[Any]], keys: Keys) -> Sizes:
-    """The values of n_components that are asked of a step behind the same steps before it."""
+    """All values of n_components that a step has after the same earlier steps."""
     sizes: Sizes = {}
     for steps in candidates:
         path = keys.path(steps)
         for index, step in enumerate(steps):
             if (key := keys.family(step)) is not None:
                 known = sizes.setdefault((path[:index], key), [])
-                # By type, too: 1 is a number of codes, 1.0 a share of the variance.
+                # The types also matter: 1 is a number of codes, 1.0 a fraction of the variance.
                 if (type(step.n_components), step.n_components) not in [
                     (type(k), k) for k in known
                 ]:
@@ -32,7 +32,7 @@ def sizes_of(candidates: Iterable[list[Any]], keys: Keys) -> Sizes:
 
 
 class Models:
-    """Models of several sizes that one fit has made."""
+    """Models of several sizes from one fit."""
 
     def __init__(
         self,
@@ -62,24 +62,24 @@ class Models:
         return self._models[self._sizes.index((type(size), size))]
 
     def score(self, size: Any, rows: str, X: Any, user: int) -> float | None:
-        """The score of the model of one size, when those of all sizes come together."""
+        """The score of the model of one size; the scores of all sizes are computed together."""
         if rows not in self._scores:
             with self.piece.paid_by(user, "score_time" if rows == "test" else None):
                 try:
                     self._scores[rows] = score_sizes(
                         self._models, X, moments=self._moments.get(rows)
                     )
-                except Exception:  # each tells its own reason
+                except Exception:  # scoring each model separately will raise this error
                     self._scores[rows] = None
         scores = self._scores[rows]
         return None if scores is None else scores[self._sizes.index((type(size), size))]
 
 
 class Node(ABC):
-    """Rows behind some steps, and what the next steps make of them.
+    """Rows after some steps, and the results of the next steps.
 
-    `sizes` are those of `sizes_of`; `approximate` allows one fit for sizes that separate fits
-    would find slightly otherwise; `keep` keeps what one next step made when another comes.
+    `sizes` is the result of `sizes_of`. `approximate` allows one fit for sizes whose separate fits
+    would differ slightly. `keep` keeps the result of one next step when another step follows.
     """
 
     def __init__(
@@ -105,10 +105,10 @@ class Node(ABC):
 
     @abstractmethod
     def for_scoring(self, rows: str, user: int) -> Any:
-        """Those rows, "train" or "test", as scorers are to see them behind the steps."""
+        """The rows "train" or "test", transformed by the steps, for scorers."""
 
     def behind(self, step: Any, user: int) -> "_Behind | None":
-        """The fitted step and the rows behind it; None where it must be fitted by itself."""
+        """The fitted step and the rows after it; None if it must be fitted separately."""
         key = self._keys.fingerprint(step)
         if key is None:
             return None
@@ -117,7 +117,7 @@ class Node(ABC):
                 self._next.clear()
             try:
                 self._next[key] = self._fit(step, key, user)
-            except Exception:  # which its own fit raises again
+            except Exception:  # the separate fit will raise this error
                 self._next[key] = None
         node = self._next[key]
         if node is not None:
@@ -151,7 +151,7 @@ class Node(ABC):
         return size is not None and bool(sizes_of_one_fit(step, self.train, [size]))
 
     def models(self, step: Any, user: int, params: dict[str, Any]) -> Models | None:
-        """One fit of all sizes that are asked of a step here; None where each has its own."""
+        """Models of all sizes of a step, from one fit; None if they need separate fits."""
         key = self._keys.family(step)
         asked = [] if key is None else self._sizes.get((self._path, key), [])
         if key is None or len(asked) < 2:
@@ -162,7 +162,7 @@ class Node(ABC):
             if len(sizes) > 1:
                 try:
                     models = self._fit_sizes(step, sizes, params, user)
-                except Exception:  # so that only those sizes fail that fail by themselves
+                except Exception:  # sizes are then fitted separately, so that only some may fail
                     return None
                 self._models[key] = models
                 self.pieces.append(models.piece)
@@ -174,9 +174,9 @@ class Node(ABC):
 
 
 class Root(Node):
-    """The rows of a fold as they are given; they are sliced once.
+    """The original rows of a fold, which are sliced once.
 
-    `moments` are those of the rows, for families of models that are fitted to them.
+    `moments` are the moments of the rows, for families of models that are fitted to moments.
     """
 
     def __init__(
@@ -196,7 +196,7 @@ class Root(Node):
     def split(
         self, estimator: Any, X: Any, y: Any, indices: Any, train_indices: Any = None
     ) -> tuple[Any, Any]:
-        """Rows and targets as of scikit-learn's `_safe_split`."""
+        """Rows and targets, as from `_safe_split` of scikit-learn."""
         rows = "train" if train_indices is None else "test"
         if rows not in self._sliced:
             self._sliced[rows] = safe_split(estimator, X, y, indices, train_indices)
@@ -209,11 +209,11 @@ class Root(Node):
         return Models(step, sizes, self.train, self._y, params, user, moments)
 
     def let_go(self) -> None:
-        """Let the rows go at once: nodes refer to each other, and would wait to be collected."""
+        """Free the rows now; nodes refer to each other, and would wait for garbage collection."""
         self._next.clear()
 
     def name_of(self, X: Any) -> str | None:
-        """Which rows these are; None for others."""
+        """The name of these rows, "train" or "test"; None for other rows."""
         return next((name for name, (rows, _) in self._sliced.items() if rows is X), None)
 
     def for_scoring(self, rows: str, user: int) -> Any:
@@ -221,7 +221,7 @@ class Root(Node):
 
 
 class _Behind(Node):
-    """The rows of a fold behind a fitted step; its pieces are counted at the root."""
+    """The rows of a fold after a fitted step. Its pieces of work are stored at the root."""
 
     def __init__(self, before: Node, fitted: Any, made_by: list[Piece], train: Any, key: str):
         super().__init__(
@@ -239,7 +239,7 @@ class _Behind(Node):
         self._scored: dict[str, Any] = {}
 
     def for_scoring(self, rows: str, user: int) -> Any:
-        """Rows of the fold as the fitted steps transform them."""
+        """Rows of the fold, transformed by the fitted steps."""
         if rows not in self._scored:
             X = self._before.for_scoring(rows, user)
             with self.made_by[0].paid_by(user, "score_time" if rows == "test" else None):

@@ -1,4 +1,4 @@
-"""Moments of the rows of all folds, for families of linear models that are fitted to them."""
+"""Moments of the rows of all folds, to which families of linear models are fitted."""
 
 import time
 from typing import Any
@@ -10,11 +10,11 @@ from skae._search.plan import Plan
 
 
 class MomentsOfFolds:
-    """Of the units of a plan, where models of all sizes and folds follow from one pass."""
+    """Moments for the units of a plan whose models are fitted in one pass over all rows."""
 
     def __init__(self, calls: list[Call], plan: Plan) -> None:
-        self._found: dict[int, dict[str, FoldMoments]] = {}  # by the first call of the unit
-        self._seconds: dict[int, float] = {}  # of each of its calls
+        self._found: dict[int, dict[str, FoldMoments]] = {}  # key: the first call of the unit
+        self._seconds: dict[int, float] = {}  # seconds for each call of the unit
         for key, units in plan.families.items():
             begin = time.time()
             folds = _moments(calls, units)
@@ -24,22 +24,22 @@ class MomentsOfFolds:
                 self._seconds[unit[0]] = seconds
 
     def of(self, unit: list[int]) -> dict[str, FoldMoments]:
-        """By the family of models."""
+        """Moments for a unit, by family of models."""
         return self._found.get(unit[0], {})
 
     def add_time(self, unit: list[int], results: list[dict[str, Any]]) -> None:
-        """Add to each fit its share of the pass."""
+        """Add to each fit its share of the time of the pass."""
         for result in results:
             result["fit_time"] += self._seconds.get(unit[0], 0.0)
 
 
 def _moments(calls: list[Call], units: list[list[int]]) -> list[FoldMoments] | None:
     _, (_, X, _), keywords = calls[units[0][0]]
-    if keywords["fit_params"]:  # weights
+    if keywords["fit_params"]:  # these may contain weights
         return None
     models = [model_of(calls[number]) for number in units[0]]
     splits = [(calls[unit[0]][2]["train"], calls[unit[0]][2]["test"]) for unit in units]
     try:
         return fold_moments(models[0], X, [model.n_components for model in models], splits)
-    except Exception:  # a fit tells its reason
+    except Exception:  # the fit of a candidate will raise this error
         return None

@@ -1,4 +1,4 @@
-"""Pieces of work that several candidates share: their time, and who shares it."""
+"""Pieces of work that several candidates share, with their time and their users."""
 
 import time
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass
 class Piece:
-    """Work done once on one fold. The seconds are those of its fit, and of scoring test rows."""
+    """Work that is done once on a fold, with the seconds for its fit and for scoring test rows."""
 
     how: str
     step: str
@@ -19,7 +19,7 @@ class Piece:
 
     @contextmanager
     def paid_by(self, user: int, time_of: str | None = "fit_time") -> Iterator[None]:
-        """Count the seconds of the block, which stand in the time that `user` measures."""
+        """Count the seconds of the block, which the measured time of `user` contains."""
         begin = time.time()
         yield
         if time_of is not None:
@@ -27,16 +27,16 @@ class Piece:
             self.payer[time_of] = user
 
     def used_by(self, user: int) -> None:
-        """Another candidate, or one that was here before."""
+        """Add a candidate that uses the work, if it is new."""
         if user not in self.users:
             self.users.append(user)
 
     def renumbered(self, numbers: list[int]) -> "Piece":
-        """The same piece, whose users have the numbers that stand in a list."""
+        """The same piece with other numbers for its users: user i becomes `numbers[i]`."""
         return Piece(self.how, self.step, [numbers[user] for user in self.users], self.seconds)
 
     def divide(self, results: dict[int, dict[str, Any]]) -> None:
-        """Take the seconds from who measured them, and give each user an equal share."""
+        """Divide the seconds equally among all users, instead of the one that measured them."""
         for time_of, payer in self.payer.items():
             seconds = self.seconds[time_of]
             results[payer][time_of] -= seconds

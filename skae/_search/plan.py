@@ -1,4 +1,4 @@
-"""Which calls of a search have work in common, and in what pieces they are evaluated."""
+"""Find the calls of a search that have work in common, and divide them into units."""
 
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -17,17 +17,17 @@ from skae._search.same_work import (
     trains_network,
 )
 
-ALONE = "no other candidate has this work in common with it"
+ALONE = "no other candidate has the same work"
 _UNSEEDED = "its training may give another result each time: it needs an integer random_state"
-_SEVERAL_STARTS = "its starts (n_init) train together, apart from other candidates"
+_SEVERAL_STARTS = "its starts (n_init) are trained together, without other candidates"
 
 
 @dataclass
 class Plan:
-    """The numbers of the calls that are evaluated in one piece, and why others are by themselves.
+    """The numbers of the calls that are evaluated together, and reasons for all others.
 
-    `units` share steps or sizes within a fold; `networks` train together. `families` are the units
-    of each family of models of which nothing but the size differs.
+    Calls of a unit in `units` share steps or sizes within a fold. The calls in `networks` train
+    together. `families` are the units of each family of models that differ only in size.
     """
 
     units: list[list[int]] = field(default_factory=list)
@@ -38,20 +38,20 @@ class Plan:
 
 
 def candidate_of(call: Call) -> int:
-    """The number of the candidate; cross-validation has one."""
+    """The number of the candidate; 0 in cross-validation, which has only one."""
     return (call[2].get("candidate_progress") or (0,))[0]
 
 
 def split_of(number: int, call: Call) -> int:
-    """The number of the fold; in cross-validation that of the call."""
+    """The number of the fold, which is the number of the call in cross-validation."""
     return (call[2].get("split_progress") or (number,))[0]
 
 
 def make_plan(calls: list[Call], n_jobs: int, approximate: bool) -> Plan:
     """Find calls with work in common.
 
-    With several jobs, those of the last folds, which cannot keep all jobs busy, are cut into
-    pieces; steps are then fitted once per piece.
+    With several jobs, the last folds may be fewer than the jobs. Their calls are then divided into
+    several units, and steps are fitted once for each unit.
     """
     candidates = _Candidates(calls, approximate)
     plan = Plan(reasons=dict(candidates.reasons))
@@ -86,12 +86,12 @@ def make_plan(calls: list[Call], n_jobs: int, approximate: bool) -> Plan:
 
 
 class _Candidates:
-    """What the candidates of a search have in common, whatever the fold."""
+    """The work that candidates of a search have in common in every fold."""
 
     def __init__(self, calls: list[Call], approximate: bool) -> None:
         self.networks: set[int] = set()
-        self.shared: dict[int, str] = {}  # candidate -> what its first step has in common
-        self.whole: set[str] = set()  # fitted for all sizes at once: not to be cut
+        self.shared: dict[int, str] = {}  # key of the common first step of each candidate
+        self.whole: set[str] = set()  # keys of single fits for all sizes, which are not divided
         self.reasons: dict[int, str] = {}
         families: dict[str, list[tuple[int, list[Any]]]] = defaultdict(list)
         first = {candidate_of(call): call for call in reversed(calls)}
@@ -99,7 +99,7 @@ class _Candidates:
             try:
                 model = model_of(call)
                 pairwise = get_tags(model).input_tags.pairwise
-            except Exception:  # scikit-learn's own call raises it
+            except Exception:  # the call itself will raise this error
                 self.reasons[candidate] = "its parameters are not accepted"
                 continue
             steps = steps_of(model)
@@ -127,16 +127,17 @@ class _Candidates:
                     self._by_step(candidate, steps)
 
     def _by_step(self, candidate: int, steps: list[Any]) -> None:
-        """Candidates that begin with the same step have its fit in common."""
+        """Store the first step of a candidate, whose fit it may share with other candidates."""
         key = fingerprint(steps[0])
         if len(steps) < 2 and trains_network(steps[0]):
             self.reasons[candidate] = _UNSEEDED
         elif len(steps) < 2:
-            self.reasons[candidate] = "there is no step before it, and no one fit for all its sizes"
+            self.reasons[candidate] = "it has no earlier step, and its sizes need separate fits"
         elif key is None or not is_repeatable(steps[0]):
             self.reasons[candidate] = (
-                f"its first step, {type(steps[0]).__name__}, is not known to give the same "
-                "result twice: it needs an integer random_state, and to be of scikit-learn or skae"
+                f"repeated fits of its first step, {type(steps[0]).__name__}, may give different "
+                "results: only steps of scikit-learn and skae with an integer random_state are "
+                "shared"
             )
         else:
             self.shared[candidate] = key

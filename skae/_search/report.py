@@ -1,4 +1,4 @@
-"""What a search has shared, told as plain lists and in a line."""
+"""Report of the work that a search has shared, as entries and as one line."""
 
 from typing import Any
 
@@ -12,21 +12,21 @@ _WORDS = {
     "training": "{} trained together",
 }
 _OTHERWISE = (
-    "its fit has failed, its steps do not allow it on these rows, or callbacks listen to them"
+    "its fit raised an error, its steps cannot be shared on these rows, or they have callbacks"
 )
 
 
 class Report:
-    """Entries for `shared_fits_`; searches may evaluate candidates in several goes."""
+    """Entries for `shared_fits_`. A search may evaluate its candidates in several rounds."""
 
     def __init__(self) -> None:
         self.entries: list[dict[str, Any]] = []
         self._n_candidates = 0
 
     def add(self, calls: list[Call], pieces: list[Piece], reasons: dict[int, str]) -> str:
-        """Add pieces of work and, for candidates that have no part in any, why; say it in a line.
+        """Add shared pieces of work, and the reasons of candidates without any; return one line.
 
-        `reasons` are by the numbers of candidates among these calls.
+        The keys of `reasons` are the numbers of the candidates among these calls.
         """
         shared: set[int] = set()
         counts: dict[str, int] = {}

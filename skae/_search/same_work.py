@@ -1,4 +1,4 @@
-"""Which estimators do the same work, and may do it once."""
+"""Find out which estimators do the same work, which then needs to be done only once."""
 
 import copy
 import sys
@@ -12,23 +12,23 @@ from sklearn.utils import get_tags
 
 from skae._linear import sizes as sizes_module
 
-# Packages whose estimators and functions are known to depend on their arguments alone.
+# Packages whose estimators and functions depend only on their arguments.
 _KNOWN = ("sklearn", "skae")
 _KNOWN_FUNCTIONS = (*_KNOWN, "numpy", "scipy", "torch", "builtins")
 
-# Parameters by which an estimator may write on the rows that it is given.
+# Parameters that allow an estimator to change the rows that it gets.
 _COPY = ("copy", "copy_X", "copy_x", "copy_X_train")
 
 
 def is_pipeline_of_steps(estimator: Any) -> bool:
-    """Whether an estimator is a Pipeline that does no more than fit its steps in turn."""
+    """Whether an estimator is a Pipeline that only fits its steps in turn."""
     if type(estimator) is not Pipeline or len(estimator.steps) == 0:
         return False
     return estimator.memory is None and not estimator.verbose and estimator.transform_input is None
 
 
 def steps_of(estimator: Any) -> list[Any]:
-    """The estimators that rows pass, in order: the steps of a Pipeline, or the estimator alone."""
+    """The steps of a Pipeline in order, or a list with only the estimator."""
     if not is_pipeline_of_steps(estimator):
         return [estimator]
     steps = [step for _, step in estimator.steps]
@@ -36,12 +36,12 @@ def steps_of(estimator: Any) -> list[Any]:
 
 
 def is_skipped(step: Any) -> bool:
-    """Whether a step of a Pipeline is none."""
+    """Whether a step of a Pipeline is None or "passthrough"."""
     return step is None or (isinstance(step, str) and step == "passthrough")
 
 
 def is_known(estimator: Any) -> bool:
-    """Whether all parts of an estimator are of scikit-learn or skae, and write on no rows."""
+    """Whether all parts of an estimator are from scikit-learn or skae and do not change rows."""
     for part in parts_of(estimator):
         if is_skipped(part):
             continue
@@ -58,7 +58,7 @@ def is_known(estimator: Any) -> bool:
 
 
 def is_repeatable(step: Any) -> bool:
-    """Whether two fits of a step to the same rows are the same, to the last bit."""
+    """Whether two fits of a step to the same rows are exactly equal."""
     if not is_known(step):
         return False
     params = step.get_params()
@@ -69,7 +69,7 @@ def is_repeatable(step: Any) -> bool:
 
 
 def parts_of(estimator: Any) -> Iterator[Any]:
-    """An estimator and those among its parameters."""
+    """An estimator, and all estimators among its parameters."""
     yield estimator
     if hasattr(estimator, "get_params") and not isinstance(estimator, type):
         yield from filter(_is_part, estimator.get_params().values())
@@ -85,26 +85,26 @@ def _root(value: Any) -> str:
 
 
 def fingerprint(step: Any) -> str | None:
-    """Equal for steps of one class with equal parameters and output; None if nobody can tell."""
+    """A hash that is equal for steps of equal class, parameters and output; None if unknown."""
     if any("_skl_callbacks" in getattr(part, "__dict__", {}) for part in parts_of(step)):
         return None
     return _hash(step)
 
 
 def family(step: Any) -> str | None:
-    """The fingerprint of a step without its `n_components`; None where it has none."""
+    """The fingerprint of a step without `n_components`; None if it has no such parameter."""
     if not _is_part(step) or "n_components" not in step.get_params(deep=False):
         return None
     try:
         sizeless = copy.copy(step)
         sizeless.n_components = None
         return fingerprint(sizeless)
-    except Exception:  # a class that is no estimator in full
+    except Exception:  # the class does not follow the conventions of estimators
         return None
 
 
 class Keys:
-    """Fingerprints of unfitted steps, each found once: they are asked for while it is fitted."""
+    """Fingerprints of unfitted steps, stored because a step changes when it is fitted."""
 
     def __init__(self) -> None:
         self._found: dict[tuple[Any, int], tuple[Any, str | None]] = {}
@@ -116,12 +116,12 @@ class Keys:
         return self._once(family, step)
 
     def path(self, steps: list[Any]) -> tuple[str | None, ...]:
-        """The fingerprints of steps in a row."""
+        """The fingerprints of several steps."""
         return tuple(map(self.fingerprint, steps))
 
     def _once(self, find: Callable[[Any], str | None], step: Any) -> str | None:
         if (find, id(step)) not in self._found:
-            # With the step, so that the id stays its.
+            # The step is stored so that no other object gets the same id.
             self._found[find, id(step)] = (step, find(step))
         return self._found[find, id(step)][1]
 
@@ -129,12 +129,12 @@ class Keys:
 def _hash(value: Any) -> str | None:
     try:
         return joblib.hash(value)
-    except Exception:  # what cannot be pickled has no fingerprint
+    except Exception:  # objects that cannot be pickled have no fingerprint
         return None
 
 
 def sizes_of_one_fit(step: Any, X: Any, sizes: list[Any], approximate: bool = False) -> list[Any]:
-    """Those among values of `n_components` that one fit serves."""
+    """The values of `n_components` for which one fit is enough."""
 
     def can_share(some: list[Any]) -> bool:
         return sizes_module.can_share(step, X, some, approximate=approximate)
@@ -145,7 +145,7 @@ def sizes_of_one_fit(step: Any, X: Any, sizes: list[Any], approximate: bool = Fa
         if can_share(sizes):
             return sizes
         return [size for size in sizes if len(sizes) > 1 and can_share([size])]
-    except Exception:  # its own fit says what is wrong with the rows
+    except Exception:  # the fit itself will raise an error for these rows
         return []
 
 
@@ -157,7 +157,8 @@ def is_network(step: Any) -> bool:
 def trains_network(step: Any) -> bool:
     """Whether a step is a network of skae.
 
-    Nobody has made one as long as its module is not loaded, which loads torch.
+    The modules of networks load torch and are not imported here. A step cannot be a network as long
+    as they are not loaded.
     """
     names = (
         ("_network_autoencoder", "NetworkAutoencoder"),
@@ -168,6 +169,6 @@ def trains_network(step: Any) -> bool:
 
 
 def by_first_appearance(keys: list[Any]) -> Callable[[Any], int]:
-    """Ranks of keys in the order in which they come first."""
+    """A function that ranks keys by the position of their first occurrence."""
     ranks = {key: rank for rank, key in enumerate(dict.fromkeys(keys))}
     return ranks.__getitem__

@@ -1,6 +1,7 @@
-"""The private names of scikit-learn's searches, and a way to run its functions with some exchanged.
+"""Private names of the searches of scikit-learn, and functions with some names replaced.
 
-`skae._utils.validation` holds those that estimators need; these load much more.
+The private names that estimators need are in `skae._utils.validation`; those of searches load many
+more modules.
 """
 
 from collections.abc import Callable
@@ -41,15 +42,15 @@ search_fit_context = _fit_context(prefer_skip_nested_validation=False)
 
 
 def with_names(function: Any, **names: Any) -> Callable[..., Any]:
-    """A function, without its decorators, in which some global names mean something else.
+    """Return a function, without its decorators, with some global names replaced.
 
-    So scikit-learn's own code runs, of whatever version, and nothing of it is repeated or
-    changed for others.
+    This runs the code of the installed version of scikit-learn, without a copy of it, and without
+    changing it for other users.
     """
     plain = unwrap(function)
     unknown = names.keys() - plain.__globals__.keys()
-    if unknown:  # a later scikit-learn does without them
-        raise AttributeError(f"{plain.__qualname__} knows no {sorted(unknown)}.")
+    if unknown:  # a later version of scikit-learn may not have these names
+        raise AttributeError(f"{plain.__qualname__} does not use the names {sorted(unknown)}.")
     bound = FunctionType(
         plain.__code__,
         {**plain.__globals__, **names},
@@ -62,14 +63,14 @@ def with_names(function: Any, **names: Any) -> Callable[..., Any]:
 
 
 def is_own_score(scorer: Any) -> bool:
-    """Whether a scorer is the estimator's own `score`."""
+    """Whether a scorer is the `score` of the estimator."""
     return type(scorer) is _PassthroughScorer
 
 
 def reads_predictions_only(scorer: Any) -> bool:
-    """Whether a scorer sees of an estimator no more than what its methods return.
+    """Whether a scorer only uses what the methods of an estimator return.
 
-    Of the scorers of scikit-learn, also several at a time, all do.
+    This is the case for all scorers of scikit-learn, also for several scorers together.
     """
     if type(scorer) is _MultimetricScorer:
         return all(map(reads_predictions_only, scorer._scorers.values()))
@@ -78,5 +79,5 @@ def reads_predictions_only(scorer: Any) -> bool:
 
 
 def callbacks_of(context: Any) -> list[Any]:
-    """The callbacks that listen to a task; without a context there are none."""
+    """The callbacks of a task; none without a context."""
     return list(getattr(context, "_callbacks", ()))

@@ -1,4 +1,4 @@
-"""The evaluation of all calls of a search, in the place of scikit-learn's Parallel."""
+"""Evaluate all calls of a search, in place of Parallel of scikit-learn."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -17,27 +17,27 @@ from skae._search.report import Report
 from skae._search.scikit_learn import fit_and_score
 from skae._search.units import Result, evaluate_together, evaluate_unit
 
-# Rows of folds whose networks train together, where nobody says: as the training itself.
+# Default limit in bytes for the rows of folds whose networks train together.
 _MEMORY_LIMIT = 2 * 2**30
 
 
 @dataclass
 class Sharing:
-    """What may be shared, and a report of what was."""
+    """Options for sharing, and a report of the work that was shared."""
 
     share: bool = True
     approximate: bool = False
     memory_limit: int | None = None
-    advises: str | None = None  # the name of a search that ranks by the estimators' own scores
+    advises: str | None = None  # name of the search if it ranks by the scores of the estimators
     report: Report = field(default_factory=Report)
 
     def parallel(self, **options: Any) -> "Parallel":
-        """What scikit-learn finds under the name Parallel."""
+        """Create the object that scikit-learn uses under the name Parallel."""
         return Parallel(self, **options)
 
 
 class Parallel(parallel.Parallel):
-    """scikit-learn's Parallel, for calls of `_fit_and_score` that may have work in common."""
+    """Parallel of scikit-learn, for calls of `_fit_and_score` that may have work in common."""
 
     def __init__(self, sharing: Sharing, **options: Any) -> None:
         super().__init__(**options)
@@ -45,7 +45,7 @@ class Parallel(parallel.Parallel):
         self._n_jobs_asked = options.get("n_jobs")
 
     def __call__(self, iterable: Iterable[Call]) -> list[Result]:
-        """The results of the calls, in their order."""
+        """Evaluate the calls; returns their results in the same order."""
         calls = list(iterable)
         if not calls or any(
             getattr(call[0], "function", None) is not fit_and_score for call in calls
@@ -85,9 +85,9 @@ class Parallel(parallel.Parallel):
         return [results[number] for number in range(len(calls))]
 
     def _train(self, numbers: list[int], calls: list[Call]) -> list[Any]:
-        """Calls whose networks train together: in each job as many of them.
+        """Evaluate calls whose networks train together, divided equally among the jobs.
 
-        Jobs need not wait for each other, as threads of one job would after every operation.
+        Each job trains its own networks, so that the jobs do not wait for each other.
         """
         n_jobs = min(effective_n_jobs(self._n_jobs_asked), max(1, len(numbers) // 2))
         by_split = sorted(numbers, key=lambda number: (split_of(number, calls[number]), number))
@@ -106,7 +106,7 @@ class Parallel(parallel.Parallel):
         return done
 
     def _that_fit_memory(self, numbers: list[int], calls: list[Call]) -> Iterator[list[int]]:
-        """Calls of as many folds at a time as have their rows within the limit."""
+        """Groups of calls: as many folds at a time as the memory limit allows for their rows."""
         folds: dict[int, list[int]] = {}
         for number in numbers:
             folds.setdefault(split_of(number, calls[number]), []).append(number)

@@ -1,4 +1,4 @@
-"""Calls that are evaluated in one piece: those of one fold in turn, or networks side by side."""
+"""Evaluate units of calls: calls of a fold one after the other, or networks together."""
 
 import time
 from collections.abc import Iterator
@@ -14,16 +14,16 @@ from skae._search.same_work import Keys, by_first_appearance, is_network, steps_
 
 Result = dict[str, Any]
 
-_OWN_STARTS = "the starts of n_init are trained together, and with no other candidate"
+_OWN_STARTS = "its starts (n_init) are trained together, without other candidates"
 
 
 def evaluate_unit(
     calls: list[Call], approximate: bool, moments: dict[str, FoldMoments]
 ) -> tuple[list[Result], list[Piece]]:
-    """Evaluate calls of one fold in turn, so that what one has done serves the next.
+    """Evaluate calls of a fold one after the other, so that they can share work.
 
-    Those with the same steps stand together, and what no later one needs is let go. `moments` are
-    those of the rows of the fold.
+    Calls with the same steps follow each other, and results that no later call needs are freed.
+    `moments` are the moments of the rows of the fold.
     """
     models = [model_of(call) for call in calls]
     candidates = [steps_of(model) for model in models]
@@ -48,11 +48,11 @@ def evaluate_unit(
 def evaluate_together(
     calls: dict[int, Call], *, approximate: bool, memory_limit: int | None
 ) -> tuple[dict[int, Result], list[Piece], dict[int, str]]:
-    """Evaluate calls that train networks, those of all folds side by side.
+    """Evaluate calls that train networks; the networks of all folds are trained together.
 
-    A network before the last step that several have in common is trained by the first of them,
-    and the others come in a later round. Also returns why networks of which candidates were
-    trained by themselves.
+    If several calls have a common network before the last step, the first call trains it, and the
+    others follow in a later round. The third result says why the networks of some candidates were
+    trained separately.
     """
     from skae._training.together import SharedTraining, run_together  # loads torch
 
@@ -95,7 +95,7 @@ def evaluate_together(
 
 
 def _divide_time(results: list[Result], seconds: float) -> None:
-    """All have waited for all: what is not scoring is divided among them."""
+    """Divide the time of the training equally among all calls that were trained together."""
     if results and "fit_time" in results[0]:
         scoring = sum(result["score_time"] for result in results)
         for result in results:
@@ -112,7 +112,7 @@ def _network_of(steps: list[Any]) -> str:
 
 
 def _rounds(steps: dict[int, list[Any]], splits: dict[int, int], keys: Keys) -> Iterator[list[int]]:
-    """The calls in rounds in which no two wait for the same network to be trained."""
+    """Divide the calls into rounds. In a round, no two calls need to train the same network."""
     needs = {}
     for number, its_steps in steps.items():
         path = keys.path(its_steps)

@@ -1,1 +1,1 @@
-"""Tables of numbers, categories, counts and holes: read into rows of numbers, and written back."""
+"""Tables with numbers, categories, counts and missing values: encode them and write them."""

@@ -1,4 +1,4 @@
-"""What a model knows of the columns of its table: their kinds, levels, and types to write back."""
+"""Description of the columns of a table: kinds, levels, and the types in which they are written."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -11,17 +11,18 @@ from skae._tables.kinds import kind_by_values, kinds_by_mapping
 from skae._tables.values import Array, Opened, Values
 from skae._tables.writing import write_table
 
-# How many levels or values a message shows.
+# Largest number of levels or values in a message.
 _SHOWN = 10
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Column:
-    """One column, as fit has seen it.
+    """A column of the training table.
 
-    `levels` are those of a categorical column, in order: text, numbers or booleans. `type` is
-    NumPy's name for a value ("str", "bool", "int64", ...), `dtype` the frame's name for the
-    column's type ("" in arrays), and `ordered` whether that type orders its levels.
+    `levels` are the ordered levels of a categorical column: text, numbers or booleans. `type` is
+    the name that NumPy has for the values ("str", "bool", "int64", ...). `dtype` is the name that
+    the data frame has for the type of the column ("" in arrays). `ordered` says whether the levels
+    of this type are ordered.
     """
 
     name: str | int
@@ -33,27 +34,28 @@ class Column:
 
     @classmethod
     def learn(cls, values: Values, kind: str) -> "Column":
-        """The column of a kind; what this kind cannot hold is an error."""
+        """Describe a column of the given kind; raise if its values do not fit this kind."""
         where = f"X, column {values.name!r},"
         seen = values.seen()
         if not len(seen):
-            raise ValueError(f"{where} is missing in every row: drop it.")
+            raise ValueError(f"{where} is missing in every row. Remove this column.")
         levels = None
         dtype = values.dtype
         if kind == "categorical":
             levels = _levels(values, seen)
             if len(levels) < 2:
                 raise ValueError(
-                    f"{where} has the one level {levels.tolist()[0]!r}, and a category has two or "
-                    "more: drop it, or declare its other levels by a categorical dtype."
+                    f"{where} has only the level {levels.tolist()[0]!r}, but a categorical column "
+                    "needs at least two. Remove the column, or declare its other levels with a "
+                    "categorical dtype."
                 )
         elif values.type == "str":
             raise ValueError(
-                f"{where} holds text, such as {seen.tolist()[0]!r}, and its kind is {kind!r}, of "
-                "numbers; of text the kind is 'categorical'."
+                f"{where} holds text, such as {seen.tolist()[0]!r}, but the likelihood {kind!r} "
+                "needs numbers. Use the likelihood 'categorical' for text."
             )
         elif dtype.startswith("category["):
-            dtype = dtype[len("category[") : -1]  # what is written need be none of the categories
+            dtype = dtype[len("category[") : -1]  # written values need not be among the categories
         return cls(
             name=values.name,
             kind=kind,
@@ -64,7 +66,7 @@ class Column:
         )
 
     def encode(self, values: Values, container: str, unknown_is_missing: bool) -> Array:
-        """The values as numbers, or the indices of their levels; NaN where they are missing."""
+        """The values as numbers or as indices of levels, with NaN for missing values."""
         of_text = self.levels is not None and self.levels.dtype.kind == "U"
         if (values.type == "str") != of_text:
             return self._of_another_family(values, container)
@@ -95,16 +97,16 @@ class Column:
         return np.where(found & ~missing, nearest, np.nan)
 
     def _of_another_family(self, values: Values, container: str) -> Array:
-        """Numbers where levels are text, or text where they are not.
+        """Encode numbers for a column of text, or raise for text in a column of numbers.
 
-        An array of numbers holds the indices of levels of text.
+        Numbers in an array of numbers are indices of the levels.
         """
         seen = values.seen()
         if not len(seen):
             return np.full(len(values.data), np.nan)
         if values.type == "str" or self.levels is None or container != "numbers":
             given = "text" if values.type == "str" else "numbers"
-            known = f"it held numbers, of kind {self.kind!r}"
+            known = f"it held numbers, with the likelihood {self.kind!r}"
             if self.levels is not None:
                 known = f"its levels were {_shown(self.levels.tolist())}"
             raise ValueError(
@@ -114,8 +116,8 @@ class Column:
         no_index = seen[~np.isin(seen, np.arange(len(self.levels)))]
         if len(no_index):
             raise ValueError(
-                f"X, column {self.name!r}, holds {no_index.tolist()[0]!r}, but an array of numbers "
-                f"holds the indices of its levels, 0 to {len(self.levels) - 1}: "
+                f"X, column {self.name!r}, holds {no_index.tolist()[0]!r}. In an array of numbers, "
+                f"the column must hold indices of its levels, 0 to {len(self.levels) - 1}: "
                 f"{_shown(self.levels.tolist())}."
             )
         return values.as_floats()
@@ -126,21 +128,21 @@ class Column:
             raise ValueError(
                 f"X, column {self.name!r}, holds {_shown(sorted(unknown))}, which fit has not "
                 f"seen; its levels are {_shown(self.levels.tolist())}. Set "
-                "handle_unknown='missing' to take such values for missing ones, or declare all "
-                "levels for fit, by pandas' CategoricalDtype or polars' Enum."
+                "handle_unknown='missing' to treat such values as missing, or declare all levels "
+                "in the data for fit, with CategoricalDtype of pandas or Enum of polars."
             )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Table:
-    """The columns of a table in order, and what held it in fit."""
+    """The columns of a table in order, and the container that held it in fit."""
 
     columns: tuple[Column, ...]
     container: str
 
     @classmethod
     def learn(cls, X: Any, likelihood: Any) -> "Table":
-        """The columns of X under kinds by name or index, "auto", or "categorical" for all."""
+        """Describe X; `likelihood` is a mapping of columns to kinds, "auto" or "categorical"."""
         opened = Opened(X)
         if isinstance(likelihood, Mapping):
             kinds = kinds_by_mapping(likelihood, opened.names)
@@ -153,9 +155,10 @@ class Table:
         return cls(columns=tuple(columns), container=opened.container)
 
     def encode(self, X: Any, handle_unknown: str = "error") -> NDArray[Any]:
-        """Rows of numbers as they are and categories by their indices, NaN for what is missing.
+        """Encode rows as an array of numbers, indices of levels, and NaN for missing values.
 
-        Of shape (n, n_columns); float32 where every column of X is, else float64.
+        The array has shape (n, n_columns). It is float32 if all columns of X are, and otherwise
+        float64.
         """
         opened = Opened(X)
         self._check_columns(opened)
@@ -167,28 +170,29 @@ class Table:
         return rows.astype(np.float32) if types == {np.dtype(np.float32)} else rows
 
     def write(self, rows: NDArray[Any], container: str, index: Any = None) -> Any:
-        """Rows as `encode` gives them, or means of such, as a frame or an array.
+        """Write encoded rows, or means of such rows, as a data frame or an array.
 
-        "numbers" is an array of floats: levels that are numbers, else their indices. Elsewhere
-        integers are rounded and booleans the likelier value. `index` is pandas'.
+        The container "numbers" is an array of floats, with levels that are numbers, or otherwise
+        their indices. In all other containers, integers are rounded and booleans are the more
+        probable value. `index` is an index of pandas.
         """
         return write_table(self.columns, rows, container, self.container, index)
 
     def _check_columns(self, opened: Opened) -> None:
         if opened.n_columns != len(self.columns):
             raise ValueError(
-                f"X has {opened.n_columns} features, but fit has seen {len(self.columns)}."
+                f"X has {opened.n_columns} columns, but there were {len(self.columns)} in fit."
             )
         named = [isinstance(names[0], str) for names in (opened.names, self.names)]
         if all(named) and opened.names != self.names:
             raise ValueError(
                 f"The columns of X are {_shown(opened.names)}, but in fit they were "
-                f"{_shown(self.names)}, in this order."
+                f"{_shown(self.names)}. Names and order must be equal."
             )
 
     @property
     def names(self) -> list[Any]:
-        """The names of the columns, or their indices."""
+        """Names of the columns, or their indices."""
         return [column.name for column in self.columns]
 
     @property
@@ -198,7 +202,7 @@ class Table:
 
     @property
     def n_levels(self) -> tuple[int, ...]:
-        """How many levels each column has, 0 where it is not categorical."""
+        """Number of levels of each column; 0 if it is not categorical."""
         return tuple(0 if c.levels is None else len(c.levels) for c in self.columns)
 
     @property
@@ -217,13 +221,13 @@ class Table:
 
     @classmethod
     def from_dict(cls, state: Mapping[str, Any]) -> "Table":
-        """The table of what `as_dict` gave."""
+        """The table that `as_dict` described."""
         columns = tuple(Column(**column) for column in state["columns"])
         return cls(columns=columns, container=state["container"])
 
 
 def _levels(values: Values, seen: Array) -> Array:
-    """Those that the type declares in its order, else those seen, sorted."""
+    """The levels that the type declares, in its order; otherwise the sorted distinct values."""
     if values.levels is not None:
         return values.levels
     return np.array([False, True]) if values.type == "bool" else np.unique(seen)

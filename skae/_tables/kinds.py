@@ -1,4 +1,4 @@
-"""The kinds of columns: those that `likelihood` tells, and those that go by the values."""
+"""Kinds of columns, given by `likelihood` or chosen from the values."""
 
 from collections.abc import Mapping
 from numbers import Integral
@@ -8,19 +8,19 @@ from skae._tables.values import Opened, Values
 
 KINDS = ("gaussian", "laplace", "bernoulli", "continuous_bernoulli", "poisson", "categorical")
 
-# Integers up to here, of which none is negative and some are 0, are counts.
+# Integers from 0 to at most this number, with some zeros, are counts.
 _LARGEST_COUNT = 100
 
 
 def has_kinds(likelihood: object) -> bool:
-    """Whether columns have kinds of their own: by a mapping, "auto" or "categorical"."""
+    """Whether each column has its own kind: with a mapping, "auto" or "categorical"."""
     return isinstance(likelihood, Mapping) or (
         isinstance(likelihood, str) and likelihood in ("auto", "categorical")
     )
 
 
 def holds_categories(X: Any) -> bool:
-    """Whether some column of a frame, or an array of objects or text, is one of categories."""
+    """Whether a data frame, or an array of objects or text, has a categorical column."""
     if getattr(getattr(X, "dtype", None), "kind", "O") not in "OUT":
         return False
     try:
@@ -28,12 +28,12 @@ def holds_categories(X: Any) -> bool:
         return opened.container != "numbers" and any(
             kind_by_values(values) == "categorical" for values in opened
         )
-    except (TypeError, ValueError):  # what reads the rows says what is wrong with them
+    except (TypeError, ValueError):  # the later validation of the rows raises the error
         return False
 
 
 def kinds_by_mapping(likelihood: Mapping[Any, Any], names: list[Any]) -> list[str]:
-    """The kind of each column in order; a key is a column's name, or its index from 0."""
+    """The kind of each column, in order; a key is the name of a column or its index from 0."""
     positions = {name: j for j, name in enumerate(names) if isinstance(name, str)}
     keys: dict[int, Any] = {}
     for key in likelihood:
@@ -41,32 +41,32 @@ def kinds_by_mapping(likelihood: Mapping[Any, Any], names: list[Any]) -> list[st
         if j is None:
             allowed = f"the names {_few(names)}, or " if positions else ""
             raise ValueError(
-                f"likelihood names the column {key!r}, which X has not; allowed are {allowed}"
+                f"likelihood names the column {key!r}, which X does not have; allowed are {allowed}"
                 f"indices from 0 to {len(names) - 1}."
             )
         if j in keys:
             raise ValueError(
-                f"likelihood names the column {names[j]!r} twice, as {keys[j]!r} and as {key!r}: "
-                "leave one of them out."
+                f"likelihood names the column {names[j]!r} twice, as {keys[j]!r} and as {key!r}. "
+                "Remove one of them."
             )
         keys[j] = key
     if missed := [name for j, name in enumerate(names) if j not in keys]:
         raise ValueError(
-            f"likelihood misses the columns {_few(missed)} of X: a mapping names every column, "
-            "and 'auto' finds a kind for each."
+            f"likelihood misses the columns {_few(missed)} of X: a mapping must name every column. "
+            "With likelihood='auto', the likelihood of each column is chosen from its values."
         )
     kinds = [likelihood[keys[j]] for j in range(len(names))]
     for name, kind in zip(names, kinds, strict=True):
         if not (isinstance(kind, str) and kind in KINDS):
             raise ValueError(
-                f"likelihood gives column {name!r} the unknown kind {kind!r}; allowed are "
+                f"likelihood gives column {name!r} the unknown likelihood {kind!r}; allowed are "
                 f"{list(KINDS)}."
             )
     return [str(kind) for kind in kinds]
 
 
 def kind_by_values(values: Values) -> str:
-    """What "auto" takes a column for."""
+    """The kind that "auto" chooses for a column."""
     if values.levels is not None or values.type == "str":
         return "categorical"
     if values.type == "bool":
@@ -89,6 +89,6 @@ def _position(key: Any, positions: dict[str, int], n_columns: int) -> int | None
 
 
 def _few(names: list[Any], most: int = 10) -> str:
-    """The first names of a list, and how many there are."""
+    """The first names of a list, with their number if there are more."""
     shown = ", ".join(map(repr, names[:most]))
     return f"[{shown}]" if len(names) <= most else f"[{shown}, ...] ({len(names)})"

@@ -1,4 +1,4 @@
-"""Columns as they come in frames and arrays: their values, and what is told of their types."""
+"""Columns of data frames and arrays, with their values and their types."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,11 +20,11 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Values:
-    """One column: an array of numbers or booleans, or objects that are text or missing.
+    """A column: an array of numbers or booleans, or of objects that are text or missing values.
 
-    `type` is NumPy's name for a value ("str", "bool", "int64", "float32"), and "" where no value
-    is seen; `dtype` the frame's name for the column's type, and "" in arrays. `levels` are those
-    that a categorical dtype declares.
+    `type` is the name that NumPy has for the values ("str", "bool", "int64", "float32"), or "" if
+    all values are missing. `dtype` is the name that the data frame has for the type of the column
+    ("" in arrays). `levels` are the levels that a categorical dtype declares.
     """
 
     name: Any
@@ -36,29 +36,29 @@ class Values:
     ordered: bool = False
 
     def is_missing(self) -> Array:
-        """Where numbers are missing."""
+        """Mask of the missing numbers."""
         nan = np.isnan(self.data) if self.data.dtype.kind == "f" else np.zeros(len(self.data), bool)
         return nan if self.missing is None else nan | self.missing
 
     def seen(self) -> Array:
-        """The values that are not missing; of text each one once, sorted."""
+        """The values that are not missing; for text, the sorted distinct values."""
         if self.type == "str":
             text = sorted(v for v in set(self.data.tolist()) if isinstance(v, str))
-            if any(value.endswith("\0") for value in text):  # which NumPy's text leaves out
+            if any(value.endswith("\0") for value in text):  # NumPy removes these characters
                 raise ValueError(
-                    f"X, column {self.name!r}, holds text that ends in a null character: strip it, "
-                    "such as by .str.rstrip('\\0')."
+                    f"X, column {self.name!r}, holds text that ends in a null character. Remove "
+                    "it, for example with .str.rstrip('\\0')."
                 )
             return np.array(text, str)
         return self.data[~self.is_missing()]
 
     def as_floats(self) -> Array:
-        """The numbers of the column, NaN where they are missing."""
+        """The numbers of the column, with NaN for missing values."""
         return np.where(self.is_missing(), np.nan, self.data.astype(np.float64))
 
 
 class Opened:
-    """A table whose columns are read one after the other, so that one at a time is in memory."""
+    """A table whose columns are read one at a time to save memory."""
 
     def __init__(self, X: Any) -> None:
         self._X = X = _frame_or_array(X)
@@ -99,9 +99,9 @@ class Opened:
 
 
 def container_of(X: Any) -> str:
-    """What holds rows: "pandas", "polars", "pyarrow", "objects" or "numbers", an array of those.
+    """The container of rows: "pandas", "polars", "pyarrow", or an array "objects" or "numbers".
 
-    Lists are arrays of objects where text is among what they hold.
+    Lists that contain text are arrays of objects.
     """
     return Opened(X).container
 
@@ -110,12 +110,12 @@ def _frame_or_array(X: Any) -> Any:
     """A narwhals frame or a 2-D array; masked arrays keep their masks."""
     check_rows_are_2d(X)
     if hasattr(X, "collect_schema") and not hasattr(X, "to_numpy"):
-        raise TypeError("X is a frame that is not computed yet: give X.collect().")
+        raise TypeError("X is a lazy frame. Compute it first with X.collect().")
     try:
         frame = nw.from_native(X, eager_only=True, pass_through=True)
     except DuplicateError as error:
         raise ValueError(
-            f"X has several columns of one name: rename them, or give an array. {error}"
+            f"X has several columns with the same name. Rename them, or give an array. {error}"
         ) from error
     if isinstance(frame, nw.DataFrame):
         return frame
@@ -126,25 +126,23 @@ def _frame_or_array(X: Any) -> Any:
     elif not isinstance(X, np.ndarray):
         X = np.asarray(as_numbers(X))
     if not isinstance(X, np.ma.MaskedArray):
-        X = np.asarray(X)  # no matrix
+        X = np.asarray(X)  # converts np.matrix to an array
     if X.ndim != 2:
         raise ValueError(
-            f"Expected 2D array, got {X.ndim}D array instead. Reshape your data: rows are the "
-            "samples, with one value for each column."
+            f"Expected 2D array, got {X.ndim}D array instead. Reshape your data to one row for "
+            "each sample and one column for each feature."
         )
     if X.dtype.kind == "c":
-        raise ValueError(f"X is of type {X.dtype}. Complex data not supported.")
+        raise ValueError(f"X has dtype {X.dtype}. Complex data not supported.")
     if X.dtype.kind in "mM":
         raise dates_error("X", X.dtype)
     if X.dtype.kind not in "biufOUT":
-        raise ValueError(
-            f"X is an array of type {X.dtype}; allowed are numbers, booleans, text and objects."
-        )
+        raise ValueError(f"X has dtype {X.dtype}; allowed are numbers, booleans, text and objects.")
     return X
 
 
 def _of_list(X: Any) -> Array:
-    """Lists of rows: an array of objects where they hold text, else of numbers."""
+    """Convert lists of rows to an array: of objects if they contain text, otherwise of numbers."""
     if any(isinstance(row, np.ma.MaskedArray) for row in X):
         return np.ma.array(X)
     array = np.asarray(X)
@@ -173,18 +171,18 @@ def _of_array(column: Array, name: Any) -> Values:
 
 
 def _of_numbers(data: Array, name: Any, missing: Array | None = None, dtype: str = "") -> Values:
-    """A column of numbers or booleans; infinity is refused."""
+    """A column of numbers or booleans; raises if a value is infinite."""
     values = Values(name=name, data=data, type=data.dtype.name, missing=missing, dtype=dtype)
     if data.dtype.kind == "f" and np.isinf(values.seen()).any():
         raise ValueError(
-            f"X, column {name!r}, holds infinity; allowed are finite numbers, and NaN for what is "
-            "missing."
+            f"X, column {name!r}, holds infinity; allowed are finite numbers, and NaN for missing "
+            "values."
         )
     return values
 
 
 def _of_series(series: Any, name: Any) -> Values:
-    """A column of a frame."""
+    """A column of a data frame."""
     kind = series.dtype
     dtype = dtype_text(series.to_native())
     if kind.is_temporal() or dtype.startswith("period"):
@@ -202,13 +200,13 @@ def _of_series(series: Any, name: Any) -> Values:
     data = np.asarray(series.to_numpy())
     if data.dtype.kind in "biuf":
         return _of_numbers(data, name, dtype=dtype)
-    if kind == nw.String and dtype != "object":  # of which narwhals looks at the first values only
+    if kind == nw.String and dtype != "object":  # narwhals only checks the first objects
         return Values(name=name, data=data.astype(object, copy=False), type="str", dtype=dtype)
     return _of_objects(data.astype(object, copy=False), name, dtype)
 
 
 def _of_categories(series: Any, name: Any, dtype: str) -> Values:
-    """A column of a categorical type, whose levels are those that the type declares."""
+    """A column of a categorical type, with the levels that the type declares."""
     native = series.to_native()
     if series.implementation.is_polars():
         levels = getattr(series.dtype, "categories", None)
@@ -230,7 +228,7 @@ def _of_categories(series: Any, name: Any, dtype: str) -> Values:
         declared, ordered = array.dictionary.to_pylist(), array.type.ordered
         codes = array.indices.fill_null(-1).to_numpy(zero_copy_only=False)
     labels = np.empty(len(declared) + 1, dtype=object)
-    labels[:-1] = declared  # the last one, at -1, is None
+    labels[:-1] = declared  # the last label is None; the code -1 selects it
     levels = _of_objects(labels[:-1], name, dtype)
     if levels.type == "":
         return _of_objects(labels[codes], name, dtype)
@@ -247,14 +245,14 @@ def _of_categories(series: Any, name: Any, dtype: str) -> Values:
 
 
 def _of_objects(data: Array, name: Any, dtype: str) -> Values:
-    """A column of objects: all of them text, or numbers, or booleans, where they are seen."""
+    """A column of objects. All observed values must be text, or all numbers, or all booleans."""
     for kind in set(map(type, data.tolist())):
         if issubclass(kind, DATES):
             raise dates_error(f"X, column {name!r},", kind.__name__)
         if not (issubclass(kind, (str, Real, Decimal, np.bool_)) or _of_missing(kind)):
             raise TypeError(
                 f"X, column {name!r}, holds values of type {kind.__name__}; allowed are numbers, "
-                "booleans and text: turn them into text, such as by astype(str)."
+                "booleans and text. Convert the values to text, for example with astype(str)."
             )
     missing = _is_missing(data)
     types = set(map(type, data[~missing].tolist()))
@@ -262,14 +260,14 @@ def _of_objects(data: Array, name: Any, dtype: str) -> Values:
     if not types:
         return Values(name=name, data=np.full(len(data), np.nan), type="", dtype=dtype)
     if not numbers:
-        if types != {str}:  # of which some print, and are hashed, as other text than they are
+        if types != {str}:  # subclasses of str may define other text and other hashes
             text = np.frompyfunc(lambda v: str.__str__(v) if isinstance(v, str) else v, 1, 1)
             data = text(data)
         return Values(name=name, data=data, type="str", dtype=dtype)
     if len(numbers) < len(types):
         raise TypeError(
             f"X, column {name!r}, holds values of mixed types, text and {', '.join(numbers)}; "
-            "allowed are text alone or numbers alone."
+            "allowed are only text or only numbers."
         )
     wanted: Any = None
     if all(issubclass(kind, (bool, np.bool_)) for kind in types):
@@ -277,29 +275,29 @@ def _of_objects(data: Array, name: Any, dtype: str) -> Values:
     elif any(issubclass(kind, (float, Decimal, np.floating)) for kind in types):
         wanted = float
     array = np.array(np.where(missing, 0, data).tolist(), dtype=wanted)
-    if array.dtype.kind == "O":  # integers too large, or fractions
+    if array.dtype.kind == "O":  # fractions, or integers of more than 64 bits
         array = array.astype(float)
     return _of_numbers(array, name, missing, dtype)
 
 
 def _of_missing(kind: type) -> bool:
-    """Whether all values of a type are missing: None, or pandas' NA."""
+    """Whether a type is that of None or of NA of pandas."""
     return kind is type(None) or kind.__name__ == "NAType"
 
 
 def _is_missing(data: Array) -> Array:
-    """Where objects are None, pandas' NA or NaN."""
+    """Mask of the objects that are None, NA of pandas or NaN."""
     nothing: Any = None
-    if any(kind.__name__ == "NAType" for kind in set(map(type, data.flat))):  # not even comparable
+    if any(kind.__name__ == "NAType" for kind in set(map(type, data.flat))):  # == gives no boolean
         is_na = np.frompyfunc(lambda value: _of_missing(type(value)), 1, 1)
         data = np.where(np.asarray(is_na(data), dtype=bool), nothing, data)
     return np.asarray((data != data) | (data == nothing), dtype=bool)
 
 
 def dtype_text(native: Any) -> str:
-    """The type of a frame's column as text from which it can be made again."""
+    """The type of a column of a data frame as text, from which it can be restored."""
     if not hasattr(native, "dtype"):
-        return str(native.type)  # of pyarrow
+        return str(native.type)  # a column of pyarrow
     dtype = native.dtype
     if hasattr(native, "cat") and hasattr(dtype, "ordered"):
         return f"category[{dtype.categories.dtype}]"

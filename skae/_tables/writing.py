@@ -1,4 +1,4 @@
-"""Rows of numbers and codes as frames and arrays again, in the types that the columns had."""
+"""Write encoded rows as data frames and arrays, in the original types of the columns."""
 
 import re
 from collections.abc import Sequence
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from skae._tables.columns import Column
 
 
-# How the names of types begin whose values are categories, in pandas, pyarrow and polars.
+# Prefixes of the names of categorical types in pandas, pyarrow and polars.
 _CATEGORIES = ("category[", "arrow dictionary", "dictionary", "Enum", "Categorical")
 
 
 def write_table(
     columns: "Sequence[Column]", rows: Array, container: str, trained: str, index: Any = None
 ) -> Any:
-    """Rows as `container`; in the types of the columns where fit saw such a one."""
+    """Write rows to `container`, in the types of the columns if it is the container of fit."""
     if container == "numbers":
         return _numbers(columns, rows)
     if container == "objects":
@@ -64,13 +64,13 @@ def _objects(columns: "Sequence[Column]", rows: Array) -> Array:
 
 
 def _codes(numbers: Array) -> tuple[Array, Array]:
-    """The indices of levels, 0 where they are missing, and where that is."""
+    """Indices of levels, with 0 for missing values, and the mask of the missing values."""
     missing = np.isnan(numbers)
     return np.where(missing, 0, numbers).astype(np.intp), missing
 
 
 def _values(column: "Column", numbers: Array) -> tuple[Array, Array]:
-    """Levels, or numbers of the column's type, and where they are missing."""
+    """Levels, or numbers of the type of the column, and the mask of the missing values."""
     missing = np.isnan(numbers)
     if column.levels is not None:
         levels = column.levels
@@ -83,7 +83,7 @@ def _values(column: "Column", numbers: Array) -> tuple[Array, Array]:
         return numbers.astype(dtype), missing
     limits = np.iinfo(dtype)
     whole = np.rint(np.where(missing, 0, numbers).astype(np.float64))
-    # The largest integer of 64 bits is no float: what is not below it is written by itself.
+    # The largest integer of 64 bits is not a float: larger values are set separately.
     below = whole < float(limits.max)
     out = np.where(below, whole, 0).clip(limits.min).astype(dtype)
     out[~below] = limits.max
@@ -91,9 +91,9 @@ def _values(column: "Column", numbers: Array) -> tuple[Array, Array]:
 
 
 def _is_category(column: "Column") -> bool:
-    """Whether a column is one of categories in a frame of another kind than that of fit.
+    """Whether to write a column as categorical if the container is not that of fit.
 
-    Frames' columns of text or numbers remain such; arrays tell no type.
+    Columns of text or numbers of data frames stay text or numbers. Arrays do not declare a type.
     """
     told = not column.dtype or column.dtype.startswith(_CATEGORIES)
     return column.levels is not None and told
@@ -120,15 +120,15 @@ def _pandas(column: "Column", name: str, numbers: Array, dtype: str) -> Any:
     values, missing = _values(column, numbers)
     if values.dtype.kind in "Of":
         values[missing] = np.nan
-        if values.dtype.kind == "O":  # or it would be guessed, and converted once more
+        if values.dtype.kind == "O":  # without a dtype, pandas would guess it and convert again
             return pd.Series(values, dtype=dtype or None)
         return pd.Series(values).astype(dtype or values.dtype)
     if not dtype:
         dtype = _nullable(values.dtype) if missing.any() else values.dtype.name
     if missing.any() and dtype == values.dtype.name:
         raise ValueError(
-            f"Column {name!r} of type {dtype} cannot hold what is missing: give fit a type that "
-            "can, such as float64, or pandas' nullable types."
+            f"Column {name!r} of type {dtype} cannot hold missing values. Give fit a column of "
+            "another type, such as float64 or a nullable type of pandas."
         )
     series = pd.Series(values).astype(dtype)
     series[missing] = np.nan if dtype == "object" else pd.NA
@@ -136,7 +136,7 @@ def _pandas(column: "Column", name: str, numbers: Array, dtype: str) -> Any:
 
 
 def _nullable(dtype: np.dtype[Any]) -> str:
-    """pandas' type that holds NA beside integers or booleans of a type."""
+    """The nullable type of pandas for a type of integers or booleans."""
     names = {"b": "boolean", "i": f"Int{8 * dtype.itemsize}", "u": f"UInt{8 * dtype.itemsize}"}
     return names[dtype.kind]
 
@@ -172,7 +172,7 @@ def _pyarrow(column: "Column", name: str, numbers: Array, dtype: str) -> Any:
 
 
 def _arrow(column: "Column", name: str, numbers: Array, dtype: str) -> Any:
-    """An array of pyarrow of a type that is given as pyarrow writes it, or of its natural one."""
+    """An array of pyarrow, of the type that is named `dtype`, or otherwise of its default type."""
     pa = import_module("pyarrow")
     parts = re.fullmatch(r"dictionary<values=(.*), indices=(.*), ordered=(\d)>", dtype)
     if parts and column.levels is not None:
@@ -187,6 +187,6 @@ def _arrow(column: "Column", name: str, numbers: Array, dtype: str) -> Any:
     array = pa.array(data, mask=missing)
     try:
         kind = pa.type_for_alias(dtype)
-    except ValueError:  # decimals, say, have no short name
+    except ValueError:  # some types, such as decimals, have no alias
         return array
     return array.cast(kind)

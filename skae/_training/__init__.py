@@ -1,1 +1,1 @@
-"""How networks are trained: data, the loop, callbacks, state as arrays."""
+"""The training of networks: data, the training loop, callbacks, and the state as arrays."""

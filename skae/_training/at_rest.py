@@ -1,4 +1,4 @@
-"""Losses of rows by a module as it is, between steps: with the same draws in every call."""
+"""Losses of rows under a module whose weights do not change, with the same draws in every call."""
 
 from collections.abc import Callable, Iterable
 from math import log
@@ -11,32 +11,38 @@ from skae._training.data import WHOLE, Batch, some_of
 from skae._training.loader import Loader, Subset
 from skae._training.module import Loss, total_of
 
-# Rows, with those repeated, whose draws tell the loss of held-out rows.
+# The loss of held-out rows is estimated from at least this many rows. Fewer rows are repeated, with
+# new draws each time.
 _LEAST_DRAWS = 512
-# Of many times more rows than this, so many tell at first, in batches whose spread tells the error.
+# With at least _MANY_SAMPLES times _SAMPLED training rows, a first comparison uses only _SAMPLED of
+# them, in batches of _SAMPLED_AT_ONCE. The spread of the batches gives the standard error.
 _SAMPLED, _SAMPLED_AT_ONCE, _MANY_SAMPLES = 2048, 64, 4
-# Standard errors beyond which there is no doubt.
+# A difference of more than this many standard errors is taken as certain.
 _ERRORS = 5.0
 
 
 def loss_at_rest(net: Any, batches: Iterable[Batch]) -> float:
-    """The loss of rows as the module of a net will be used."""
+    """Return the mean loss of rows in evaluation mode, as the fitted model computes it."""
     return _at_rest(net, batches, total_of)
 
 
 def _at_rest(net: Any, batches: Iterable[Batch], of: Callable[[Loss], Tensor]) -> float:
-    """The mean of a figure of the loss, in the state in which the module will be used."""
+    """Return the mean of a figure of the loss of rows in evaluation mode."""
     loss = net.module_.loss
     return float(_mean(net, batches, lambda batch: of(loss(_prepared(net, batch)))))
 
 
 def held_out_loss(net: Any) -> float:
-    """The loss of the rows that a net watches."""
+    """Return the mean loss of the validation rows of a net."""
     return loss_at_rest(net, net.get_iterator(net.subsets_[1]))
 
 
 def held_out_figure(net: Any, valid: Subset) -> float:
-    """Figure of merit of held-out rows: the logarithm of the mean error, or nats per row."""
+    """Return the figure that held-out rows are judged by.
+
+    It is the logarithm of the mean squared error if the module defines `mean_error`, and otherwise
+    its `figure_of_merit` in nats.
+    """
     batches = net.get_iterator(valid)
     errors = net.module_.mean_error(batches)
     if errors is not None:
@@ -47,9 +53,10 @@ def held_out_figure(net: Any, valid: Subset) -> float:
 
 
 def objective(net: Any) -> float:
-    """Figure of merit of the training rows, with the noise variance that explains them best.
+    """Return the `figure_of_merit` of the module, over all training rows.
 
-    The running noise lags behind. What is learned of it stays in the module.
+    The noise variance is first set to its optimum for these rows, because the running estimate lags
+    behind the weights. The module keeps that noise variance.
     """
     rows = Loader(net.subsets_[0], WHOLE, None)
     _settle(net, rows)
@@ -59,8 +66,10 @@ def objective(net: Any) -> float:
 
 
 def sampled(net: Any) -> list[Batch] | None:
-    """Small batches of some training rows, of which losses tell what is clear already; None where
-    rows are few, or have weights."""
+    """Return small batches of randomly chosen training rows, for a first comparison of losses.
+
+    Returns None if there are few rows, or if the rows have weights.
+    """
     rows, index = net.subsets_[0].rows, net.subsets_[0].index
     if rows.weight is not None or len(index) < _MANY_SAMPLES * _SAMPLED:
         return None
@@ -69,18 +78,18 @@ def sampled(net: Any) -> list[Batch] | None:
 
 
 def sampled_objectives(net: Any, sample: list[Batch]) -> Tensor:
-    """As `objective`, of each of these batches."""
+    """Return the `objective` of each of these batches."""
     _settle(net, sample)
     return _each(net, sample, lambda batch: net.module_.figure_of_merit(_minimised(net, batch)))
 
 
 def is_clearly_positive(values: Tensor) -> bool:
-    """Whether the mean of what these are drawn from is above zero, beyond doubt."""
+    """Return whether the expectation of these values is positive beyond doubt."""
     return bool(values.mean() > _ERRORS * values.std() / len(values) ** 0.5)
 
 
 def _settle(net: Any, batches: Iterable[Batch]) -> None:
-    """Let the noise explain batches best."""
+    """Set the noise variance to its optimum for these batches."""
     net.module_.eval()
     net.generator_.manual_seed(net.seed + 4)
     net.module_.settle_noise((batch, _minimised(net, batch)) for batch in batches)
@@ -88,23 +97,23 @@ def _settle(net: Any, batches: Iterable[Batch]) -> None:
 
 def _minimised(net: Any, batch: Batch) -> Loss:
     module = net.module_
-    module.train()  # with the noise and the cuts of training
+    module.train()  # with the noise and the dropped codes of training
     prepared = _prepared(net, batch)
     module.eval()
-    with torch.enable_grad():  # of which a loss may be made
+    with torch.enable_grad():  # because a loss may contain a gradient
         loss: Loss = module.loss(prepared)
     return loss
 
 
 def loss_beside_means(net: Any) -> tuple[float, float]:
-    """Nats of the training rows, and of explaining each by the mean row."""
+    """Return the nats of the training rows, and the nats if each is explained by the mean row."""
     rows = Loader(net.subsets_[0], WHOLE, None)
     found = _mean(net, rows, lambda batch: _beside_means(net, batch))
     return float(found[0]), float(found[1])
 
 
 def sampled_beside_means(net: Any, sample: list[Batch]) -> Tensor:
-    """As `loss_beside_means`, of each of these batches, (n_batches, 2)."""
+    """Return the two values of `loss_beside_means` for each batch, of shape (n_batches, 2)."""
     return _each(net, sample, lambda batch: _beside_means(net, batch))
 
 
@@ -120,7 +129,7 @@ def _prepared(net: Any, batch: Batch) -> Batch:
 
 
 def _each(net: Any, batches: list[Batch], of: Callable[[Batch], Tensor]) -> Tensor:
-    """What is found of batches."""
+    """Stack the results of a function for each batch."""
     net.module_.eval()
     net.generator_.manual_seed(net.seed + 4)
     with torch.no_grad():
@@ -128,7 +137,7 @@ def _each(net: Any, batches: list[Batch], of: Callable[[Batch], Tensor]) -> Tens
 
 
 def _mean(net: Any, batches: Iterable[Batch], of: Callable[[Batch], Tensor]) -> Tensor:
-    """The mean over rows of what is found of batches."""
+    """Return the mean of the results of a function over the rows of all batches."""
     net.module_.eval()
     net.generator_.manual_seed(net.seed + 4)
     total, weight = torch.zeros((), dtype=torch.float64), 0.0

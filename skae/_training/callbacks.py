@@ -1,4 +1,4 @@
-"""What listens to training: skorch callbacks behind the parameters of the estimators."""
+"""Callbacks of skorch that implement training parameters of the estimators."""
 
 import copy
 import warnings
@@ -30,27 +30,29 @@ from skae._training.at_rest import (
 )
 from skae._training.data import Dataset
 
-# By which share a loss may be above that of means before it is a failure: noise of draws.
+# The loss may exceed that of the mean row by this fraction without a warning, because draws are
+# noisy.
 _SLACK = 1e-3
 
 
-# By how many nats a row an end above the start is no failure: there was nothing to gain.
+# If the final loss exceeds the initial loss by less than this many nats per row, there is no
+# warning, because training had nothing to improve.
 _LITTLE = 0.1
 
 
 class TrainingStopped(Exception):
-    """A callback asks to stop after a complete epoch."""
+    """Raised by a callback to end training after a complete epoch."""
 
 
 class Diverged(Exception):
-    """The loss of an epoch is not finite."""
+    """Raised if the loss of an epoch is not finite."""
 
 
 class StopWhenFlat(Callback):
-    """Stops training when a loss has not fallen by `tol` for some epochs.
+    """End training when a loss has not fallen by `tol` for some epochs.
 
-    As in scikit-learn, and unlike in skorch's EarlyStopping, any smaller loss is the
-    best one: `tol` decides when to stop, not what to go back to.
+    The best epoch is the one with the smallest loss, whether or not it fell by `tol`. This is what
+    scikit-learn does; skorch's EarlyStopping requires a fall by its threshold.
     """
 
     def __init__(
@@ -60,7 +62,7 @@ class StopWhenFlat(Callback):
         self.restore, self.first_epoch = restore, first_epoch
 
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
-        """Forget an earlier training; what is of use untrained is what epochs have to beat."""
+        """Reset the counters; a usable initial model is the first candidate for the best."""
         self.best, self.n_flat = inf, 0
         self.best_weights: dict[str, torch.Tensor] | None = None
         self.best_epoch = 0
@@ -84,35 +86,36 @@ class StopWhenFlat(Callback):
             self.best_weights = copied_state(net.module_)
 
     def on_train_end(self, net: Any, **kwargs: Any) -> None:
-        """Go back to the best epoch."""
+        """Restore the weights of the best epoch."""
         if self.best_weights is None:
             return
         net.module_.load_state_dict(self.best_weights)
         if net.begins_linearly and self.best_epoch == 0 and len(net.history):
             net.at_start_ = True
             warn_of_convergence(
-                f"The linear model that training began as is kept: after none of {len(net.history)}"
-                f" epochs were held-out rows explained better. {how_to_step_smaller(net)}"
+                f"The linear model of the initialisation is kept, because none of "
+                f"{len(net.history)} epochs improved the held-out rows. {how_to_step_smaller(net)}"
             )
 
 
 class CompareWithStart(Callback):
-    """Compares the end of training with its linear start, or else with explaining rows by means.
+    """Compare the end of training with its linear initialisation, or else with the mean row.
 
-    Both are the loss of all training rows with the same draws. Of a start and an end whose whole
-    loss this is, the better is kept; where the end is clearly worse, a warning says what to change.
+    Both losses are computed on all training rows with the same draws. If this loss is all that is
+    trained, the better of the initial and the final model is kept. If the final model is clearly
+    worse, a warning says what to change.
     """
 
     def __init__(self, restore: bool) -> None:
         self.restore = restore
 
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
-        """Keep the start."""
+        """Copy the initial weights."""
         self.start = copied_state(net.module_)
         self.n_before = len(net.history)
 
     def on_train_end(self, net: Any, **kwargs: Any) -> None:
-        """Compare, unless an interruption says already that this is no end."""
+        """Compare the models, unless training was interrupted."""
         if net.interrupted_:
             return
         if len(net.history) == self.n_before:
@@ -132,18 +135,18 @@ class CompareWithStart(Callback):
         end, start = objective(net), self._at_start(net, lambda: objective(net))
         if end <= start:
             return
-        what = "which is kept"
+        what = "The linear model is kept."
         end_nats, of_means = loss_beside_means(net)
-        if net.later_ and end_nats <= of_means:  # there is more than this loss
-            what = "though what comes beside it may be better"
+        if net.later_ and end_nats <= of_means:  # another loss is trained, too
+            what = "The trained model is kept, because it is also trained to minimise other losses."
         else:
             net.module_.load_state_dict(self.start)
             net.at_start_ = True
             if end - start < _LITTLE:
                 return
         warn_of_convergence(
-            f"Training ended at a loss of {end:.6g} nats per row, above the {start:.6g} of the "
-            f"linear model that it began as, {what}. {how_to_step_smaller(net)}"
+            f"Training ended at a loss of {end:.6g} nats per row, above the {start:.6g} nats of "
+            f"the linear model of the initialisation. {what} {how_to_step_smaller(net)}"
         )
 
     def _compare_with_means(self, net: Any) -> None:
@@ -157,15 +160,15 @@ class CompareWithStart(Callback):
             return
         advice = how_to_step_smaller(net)
         start = self._at_start(net, lambda: objective(net))
-        if objective(net) < start:  # on a good way, but not far
+        if objective(net) < start:  # training improves the loss, but is not finished
             advice = f"Raise max_iter (now {len(net.history) - self.n_before} epochs)."
         warn_of_convergence(
-            f"Training ended at a loss of {end:.6g} nats per row, above the {of_means:.6g} of "
-            f"explaining every row by the mean row. {advice}"
+            f"Training ended at a loss of {end:.6g} nats per row, above the {of_means:.6g} nats of "
+            f"a model that reconstructs every row as the mean row. {advice}"
         )
 
     def _at_start(self, net: Any, compute: Callable[[], Any]) -> Any:
-        """What is computed at the start."""
+        """Return the result of a function, computed with the initial weights."""
         end = copied_state(net.module_)
         net.module_.load_state_dict(self.start)
         found = compute()
@@ -174,34 +177,34 @@ class CompareWithStart(Callback):
 
 
 def copied_state(module: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """A copy of the weights and buffers of a module."""
+    """Copy the weights and buffers of a module."""
     return {name: value.clone() for name, value in module.state_dict().items()}
 
 
 def how_to_step_smaller(net: Any) -> str:
-    """What to change where training made things worse."""
+    """Return the advice for training that made the loss worse."""
     if net.solver == "lbfgs":
-        return "Raise alpha, or take solver='adam'."
+        return "Raise alpha, or use solver='adam'."
     return f"Lower learning_rate_init (now {net.lr:g}), or raise max_iter or batch_size."
 
 
 def warn_of_convergence(message: str) -> None:
-    """Warn that training did not end well."""
+    """Issue a ConvergenceWarning."""
     warnings.warn(message, ConvergenceWarning, stacklevel=2)
 
 
 class Progress(Callback):
-    """One line that shows what is trained, the epochs, the losses and the time left."""
+    """Progress line with the name of the model, the epochs, the losses and the remaining time."""
 
     def __init__(self, n_epochs: int, name: str) -> None:
         self.n_epochs, self.name = n_epochs, name
 
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
-        """Open the line."""
+        """Open the progress line."""
         self._bar = tqdm(total=self.n_epochs, unit="epoch", desc=self.name)
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
-        """Show the last epoch's losses."""
+        """Show the losses of the last epoch."""
         last = net.history[-1]
         losses = {
             name: f"{last[name]:.4g}" for name in ("train_loss", "valid_loss") if name in last
@@ -210,15 +213,15 @@ class Progress(Callback):
         self._bar.update()
 
     def close(self) -> None:
-        """Close the line, also after an error."""
+        """Close the progress line, also after an error."""
         if hasattr(self, "_bar"):
             self._bar.close()
 
 
 def adaptive_rate(monitor: str, tol: float, first_epoch: int) -> LRScheduler:
-    """Divide the learning rate by 5 when two epochs in a row do not improve by `tol`.
+    """Divide the learning rate by 5 when two epochs in a row do not improve the loss by `tol`.
 
-    Before `first_epoch` the loss may rise by design: these epochs count as improvements.
+    Epochs before `first_epoch` count as improvements, because the loss may rise in them by design.
     """
 
     def loss(net: Any) -> float:
@@ -236,11 +239,12 @@ def adaptive_rate(monitor: str, tol: float, first_epoch: int) -> LRScheduler:
 
 
 class Tasks(Callback):
-    """Tells scikit-learn's callbacks of epochs, each of which is a task.
+    """Report every epoch as a task to scikit-learn's callbacks.
 
-    The hooks are given the rows, and as target the y that `fit` was given or, as for every
-    autoencoder, the rows themselves: scikit-learn 1.9 scores nothing without a target.
-    `model` is what is trained, where that is not the estimator itself but one of its starts.
+    The hooks get the rows. Their target is the y that `fit` was given; if there is none, the target
+    is the rows themselves, because scikit-learn 1.9 computes no score without a target. `model` is
+    the estimator that is trained. It differs from the given estimator if this is one of several
+    initialisations (`n_init`).
     """
 
     def __init__(
@@ -258,8 +262,9 @@ class Tasks(Callback):
         self.model = estimator if model is None else model
 
     def _state(self) -> dict[str, Any]:
-        """The attributes of the estimator as if training had ended here."""
-        now = copy.copy(self.model)  # with a net of its own: training goes on with the other
+        """Return the attributes that the estimator would have if training ended here."""
+        # The copy has its own net, because training continues with the original.
+        now = copy.copy(self.model)
         now.n_iter_ = len(now.net_.history)
         now._finish(self.rows, 1.0)
         before = self.estimator.__dict__
@@ -284,32 +289,36 @@ class Tasks(Callback):
         self._tell("call_on_fit_task_begin")
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
-        """Close it, and stop if a hook asks for it."""
+        """Close the task, and end training if a hook asks for it."""
         if self._tell("call_on_fit_task_end"):
             raise TrainingStopped
 
 
 def check_listeners(callbacks: list[Any]) -> None:
-    """Raise for what scikit-learn 1.9 takes, and fails on at the first score."""
+    """Raise for a callback that scikit-learn 1.9 accepts, but that fails at the first score."""
     for callback in callbacks:
         if isinstance(callback, ScoringMonitor) and getattr(callback, "_scoring", "") is None:
             raise ValueError(
-                "ScoringMonitor(scoring=None) logs no scores in scikit-learn 1.9, which expects "
-                "scores by name. Name it: scoring={'nats': sklearn.metrics.check_scoring(model)}."
+                "ScoringMonitor(scoring=None) logs no scores in scikit-learn 1.9, which needs a "
+                "name for each score. Use scoring={'nats': sklearn.metrics.check_scoring(model)}."
             )
 
 
 def is_callback(value: object) -> bool:
-    """Whether skorch takes this as a callback: an instance, a class, or a name and one."""
+    """Return whether skorch accepts this value.
+
+    It accepts an instance, a class, and a pair of a name and one of these.
+    """
     if isinstance(value, (tuple, list)) and len(value) == 2:
         return isinstance(value[0], str) and is_callback(value[1])
     return isinstance(value, Callback) or (isinstance(value, type) and issubclass(value, Callback))
 
 
 def named_callbacks(callbacks: Any) -> Iterator[tuple[str, Any]]:
-    """Callbacks and their names: those given, or else those of their classes, as skorch's.
+    """Yield the names and the callbacks; names that are not given are skorch's.
 
-    What is no callback, which `fit` refuses, is passed over.
+    skorch names a callback by its class. Values that are not callbacks are skipped; `fit` raises
+    for them.
     """
     given = callbacks if isinstance(callbacks, (list, tuple)) else []
     for value in filter(is_callback, given):
@@ -320,7 +329,7 @@ def named_callbacks(callbacks: Any) -> Iterator[tuple[str, Any]]:
 
 
 def set_callback_params(callbacks: Any, params: dict[str, Any]) -> list[Any]:
-    """The list with callbacks replaced, and parameters of others set, by skorch's names."""
+    """Return the list of callbacks with new callbacks and parameters, addressed as in skorch."""
     found = list(callbacks or [])
     named = [next(named_callbacks([value]), ("", None)) for value in found]
     known = [name for name, _ in named]
@@ -328,13 +337,17 @@ def set_callback_params(callbacks: Any, params: dict[str, Any]) -> list[Any]:
         name, _, theirs = key.removeprefix("callbacks__").partition("__")
         if known.count(name) != 1:
             raise ValueError(
-                f"{key}: the names of callbacks are {known}, and of those one has to be {name!r}."
+                f"{key}: exactly one callback must have the name {name!r}. The callbacks have the "
+                f"names {known}."
             )
         at = known.index(name)
         if theirs:
             callback = next(named_callbacks([found[at]]))[1]
             if isinstance(callback, type):
-                raise ValueError(f"{key}: {name} is a class; give an instance, to set parameters.")
+                raise ValueError(
+                    f"{key}: the callback {name} is a class, and parameters can only be set on an "
+                    f"instance. Use an instance, such as {callback.__name__}()."
+                )
             callback.set_params(**{theirs: value})
         else:
             found[at] = (name, value) if isinstance(found[at], (tuple, list)) else value
@@ -342,40 +355,42 @@ def set_callback_params(callbacks: Any, params: dict[str, Any]) -> list[Any]:
 
 
 def check_callbacks(callbacks: Any, holds_out: bool) -> None:
-    """Raise for what skorch would not take, and for what would wait in vain for held-out rows."""
+    """Raise for values that are not callbacks, and for callbacks that cannot work."""
     strange = [value for value in callbacks if not is_callback(value)]
     if strange:
         raise ValueError(
-            f"callbacks={callbacks!r} must hold skorch callbacks, or pairs of a name and one; "
-            f"{strange[0]!r} is none. scikit-learn's are set by set_callbacks."
+            f"callbacks={callbacks!r} must contain only skorch callbacks and pairs "
+            f"(name, callback); given {strange[0]!r}. Callbacks of scikit-learn are set with "
+            "set_callbacks."
         )
     scored = {getattr(callback, "name", None) for _, callback in named_callbacks(callbacks)}
     for name, callback in named_callbacks(callbacks):
         monitor = getattr(callback, "monitor", None)
         if monitor in ("valid_loss", "valid_loss_best") and not holds_out and monitor not in scored:
             raise ValueError(
-                f"callbacks: {name} watches monitor={monitor!r}, the loss of rows that are held "
-                "out, and early_stopping=False holds none out. Set early_stopping=True, or "
+                f"callbacks: {name} uses monitor={monitor!r}, the loss of held-out rows, but "
+                "early_stopping=False holds out no rows. Set early_stopping=True, or use "
                 "monitor='train_loss' ('train_loss_best')."
             )
         if isinstance(callback, InputShapeSetter):
             raise ValueError(
-                f"callbacks: {name} sets sizes of modules that skorch builds; here networks are "
-                "built by hidden_layer_sizes, for as many features as X has."
+                f"callbacks: {name} sets the sizes of modules that skorch builds, but the networks "
+                "of this estimator get their sizes from hidden_layer_sizes and X. Remove it."
             )
 
 
 def lacks_in_history(name: str, error: KeyError, epoch: dict[str, Any]) -> ValueError:
-    """The error of a callback of skorch's that looks for what an epoch has not."""
+    """Return the error for a skorch callback that reads a key which the history does not have."""
     known = [key for key in epoch if key != "batches"]
     return ValueError(
-        f"callbacks: {name} looks for what no epoch has ({str(error.args[0]).rstrip('.')}); "
-        f"epochs have {known}, and losses of held-out rows only with early_stopping=True."
+        f"callbacks: {name} reads a key that the history does not have "
+        f"({str(error.args[0]).rstrip('.')}). The keys of an epoch are {known}; losses of held-out "
+        "rows exist only with early_stopping=True."
     )
 
 
 def check_copies(callbacks: Any, advice: str) -> None:
-    """Raise for callbacks that hold what cannot be copied, such as an open file or a lock."""
+    """Raise for callbacks that cannot be copied, for example because they hold an open file."""
     for name, callback in named_callbacks(callbacks):
         try:
             copy.deepcopy(callback)
@@ -384,15 +399,15 @@ def check_copies(callbacks: Any, advice: str) -> None:
 
 
 def print_logs(callbacks: Any) -> bool:
-    """Whether skorch is asked to print."""
+    """Return whether one of the callbacks is skorch's PrintLog."""
     found = (callback for _, callback in named_callbacks(callbacks))
     return any(callback is PrintLog or isinstance(callback, PrintLog) for callback in found)
 
 
 def release(callback: Any) -> None:
-    """Have one of skorch's callbacks let go of the weights and optimisers that it kept.
+    """Remove the weights and optimisers that a skorch callback has stored.
 
-    It may be a parameter of an estimator, which is cloned and saved.
+    The callback may be a parameter of an estimator, which is cloned and saved.
     """
     if not type(callback).__module__.startswith("skorch."):
         return
@@ -411,7 +426,7 @@ _HEAVY = (
 
 
 def is_raised_by_code(error: KeyboardInterrupt) -> bool:
-    """Whether a statement raised it, as skorch's callbacks do to end training, and no Ctrl-C."""
+    """Return whether a statement raised the error (as skorch's callbacks do), and not Ctrl-C."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
@@ -421,7 +436,7 @@ def is_raised_by_code(error: KeyboardInterrupt) -> bool:
 
 
 def hears_batches(callback: Callback) -> bool:
-    if isinstance(callback, PassthroughScoring):  # it reads of them afterwards
+    if isinstance(callback, PassthroughScoring):  # it needs no batches while they are trained on
         return True
     if isinstance(callback, LRScheduler) and callback.step_every == "epoch":
         return False

@@ -1,4 +1,4 @@
-"""The columns of a table among those that a network reads and writes: categories one by level."""
+"""Columns of a table and of the network's rows, which have one column for each category level."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,17 +11,18 @@ CATEGORICAL, COUNTS = "categorical", "poisson"
 
 @dataclass(frozen=True)
 class Columns:
-    """Where each column of a table stands in the network's rows.
+    """Position of each column of a table in the rows of the network.
 
-    A table holds a category as the index of its level, the network one column for each level,
-    which is 1 where the row has that level. Columns of one kind stand beside each other.
+    A table stores a category as the index of its level. The rows of the network have one column for
+    each level; it is 1 if the row has that level, and 0 otherwise. Columns of the same kind are
+    adjacent.
 
     Parameters
     ----------
     kinds : tuple of str
-        The likelihood of each column.
+        Likelihood of each column.
     n_levels : tuple of int
-        How many levels it has; 0 of numbers.
+        Number of levels of each column; 0 for columns of numbers.
     """
 
     kinds: tuple[str, ...]
@@ -32,47 +33,47 @@ class Columns:
 
     @property
     def width(self) -> int:
-        """How many columns the network has."""
+        """Number of columns of the network's rows."""
         return len(self.source)
 
     @cached_property
     def order(self) -> tuple[int, ...]:
-        """The columns of the table in the order of the network; categories come last."""
+        """Indices of the table's columns in the order of the network; categories come last."""
         found = [*sorted(set(self.kinds) - {CATEGORICAL}), CATEGORICAL]
         return tuple(sorted(range(len(self)), key=lambda j: found.index(self.kinds[j])))
 
     @cached_property
     def source(self) -> Tensor:
-        """Of each column of the network, that of the table which it is made of."""
+        """For each column of the network, the index of the table's column that it encodes."""
         order = torch.tensor(self.order)
         widths = torch.tensor([max(1, self.n_levels[j]) for j in self.order])
         return order.repeat_interleave(widths)
 
     @cached_property
     def level(self) -> Tensor:
-        """Of each column of the network that is a level, which one."""
+        """For each column of the network that stands for a level, the index of that level."""
         levels = [torch.arange(self.n_levels[j]) for j in self.order if self.n_levels[j]]
         return torch.cat(levels) if levels else torch.zeros(0, dtype=torch.long)
 
     @property
     def n_numbers(self) -> int:
-        """How many columns of the network are numbers: the first ones."""
+        """Number of columns of the network that are numbers; they come first."""
         return self.width - len(self.level)
 
     @cached_property
     def place(self) -> Tensor:
-        """Of each column of the table, its first one in the network's rows."""
+        """For each column of the table, the index of its first column in the network's rows."""
         first = torch.full((len(self),), self.width)
         return first.scatter_reduce(0, self.source, torch.arange(self.width), "amin")
 
     @cached_property
     def sizes(self) -> tuple[int, ...]:
-        """How many levels categories have, in the order of the network."""
+        """Number of levels of each category, in the order of the network."""
         return tuple(self.n_levels[j] for j in self.order if self.n_levels[j])
 
     @cached_property
     def parts(self) -> dict[str, slice]:
-        """Where the columns of each kind stand in the network's rows."""
+        """Slices of the network's columns, one for each kind."""
         kinds = [self.kinds[j] for j in self.source.tolist()]
         return {
             kind: slice(kinds.index(kind), kinds.index(kind) + kinds.count(kind))
@@ -80,7 +81,7 @@ class Columns:
         }
 
     def among(self, kinds: tuple[str, ...]) -> Tensor:
-        """Which columns of the network are of these kinds."""
+        """Return a mask of the network's columns that are of these kinds."""
         found = torch.zeros(self.width, dtype=torch.bool)
         for kind in kinds:
             if kind in self.parts:
@@ -88,7 +89,7 @@ class Columns:
         return found
 
     def expand(self, rows: Tensor) -> Tensor:
-        """Rows of the table as the network's, floats; all levels of a missing value are NaN."""
+        """Convert rows of the table to those of the network; levels of missing values are NaN."""
         rows = rows if rows.is_floating_point() else rows.double()
         wide = rows.index_select(1, self.source.to(rows.device))
         codes = wide[:, self.n_numbers :]
@@ -97,9 +98,10 @@ class Columns:
         return wide
 
     def as_read(self, wide: Tensor) -> Tensor:
-        """Rows of the network before they are standardised: log(1 + x) of counts.
+        """Return the encoder's input before standardisation: log(1 + x) for counts.
 
-        A count far out would else be read as a code far out, where no count is expected.
+        Without the logarithm, an unusually large count would give a code so far from the others
+        that the decoder has not learned to decode it.
         """
         if COUNTS not in self.parts:
             return wide
@@ -108,7 +110,7 @@ class Columns:
         return read
 
     def collapse(self, wide: Tensor) -> Tensor:
-        """Rows of the network as the table's: of a category the level with the largest value."""
+        """Convert rows of the network to rows of the table; a category gets its largest level."""
         found = self.first(wide)
         for j, n in enumerate(self.n_levels):
             if n:
@@ -117,10 +119,10 @@ class Columns:
         return found
 
     def first(self, wide: Tensor) -> Tensor:
-        """Of what is alike for all levels of a column, one for each column."""
+        """Return one value for each column, from values that are equal for all its levels."""
         return wide.index_select(-1, self.place.to(wide.device))
 
     def total(self, wide: Tensor) -> Tensor:
-        """Sums over the levels of each column, (..., n_columns)."""
+        """Sum over the levels of each column; the result has shape (..., n_columns)."""
         shape = (*wide.shape[:-1], len(self))
         return wide.new_zeros(shape).index_add(-1, self.source.to(wide.device), wide)

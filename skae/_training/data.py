@@ -1,8 +1,8 @@
-"""Rows on their way into a network: checked in chunks, standardised, sliced by index.
+"""Rows as batches of a network: checked in chunks, standardised, and selected by index.
 
-A batch is one `index_select`, never a Python loop over samples. Small data are
-converted once. Large data stay as they are, in memory or on disk, integers as
-integers, and are converted batch by batch.
+A batch is made by one `index_select`, never by a Python loop over samples. Small data are converted
+to float32 once. Large data stay in their own type, in memory or on disk, and are converted batch by
+batch.
 """
 
 import warnings
@@ -18,40 +18,42 @@ from torch import Tensor
 from skae._training.columns import Columns
 from skae._training.threads import threads_for
 
-# Rows are checked and converted in pieces of about this size.
+# Rows are checked and converted in pieces of about this many bytes.
 _CHUNK_BYTES = 32 * 2**20
-# What several passes read is cut finer, so that it stays in the cache of one core.
+# Pieces that are read several times are smaller, so that they stay in the cache of one core.
 _CACHED_BYTES = 2 * 2**20
-# Rows that training reads again and again are converted once if they take less than
-# this as float32; integers and files, which are large for a reason, only if they are tiny.
+# Training rows are converted once if they take at most this many bytes as float32. Integers and
+# files, whose float32 copy would be larger than they are, are only converted once if they are much
+# smaller.
 _KEEP_BYTES = 64 * 2**20
 _KEEP_BYTES_OF_COMPACT = 16 * 2**20
-# Values farther out are read as if they were here, standardised ones and others: float32 has
-# the squares of both, also behind some layers.
+# Values beyond these limits are set to them; the first limit is for standardised values, the second
+# for others. float32 can represent the squares of both, also after some layers.
 FARTHEST, _FARTHEST_RAW = 1e9, 1e18
-# Rows that go through a module at once where nothing is learned, and nothing else is asked for.
+# Number of rows that go through a module at once in evaluation mode, unless the caller says
+# otherwise.
 WHOLE = 1024
-# Weights below this fraction of the largest count nothing: float32 loses them beside it.
+# Weights below this fraction of the largest weight are set to 0: float32 cannot add them to it.
 LEAST_WEIGHT = 2.0**-100
-# Of a device's free memory, how much the data may take.
+# Largest fraction of the free memory of a device that the data may take.
 _DEVICE_SHARE = 0.5
-# What torch can slice; other numbers are converted once.
+# Types that torch can slice. Arrays of other types are converted once.
 _SLICEABLE = ("float64", "float32", "float16", "uint8", "int8", "int16", "int32", "int64", "bool")
 
 
-# Types of which float32 keeps every value.
+# Types whose values float32 represents exactly.
 _SMALL = (torch.uint8, torch.int8, torch.int16, torch.bool, torch.float16, torch.bfloat16)
 
 
 class Data(NamedTuple):
-    """What is learned from: validated rows, their weights, and what they are conditioned on."""
+    """Validated rows, their weights, and the conditions of a conditional model."""
 
     X: NDArray[Any]
     weight: NDArray[Any] | None = None
     condition: NDArray[np.float32] | None = None  # (n_rows, n_conditions)
 
     def some(self, most: int, seed: int) -> "Data":
-        """So many of the rows at most, drawn at random."""
+        """Return at most this many of the rows, chosen at random."""
         if len(self.X) <= most:
             return self
         index = some_of(len(self.X), most, seed).numpy()
@@ -60,19 +62,19 @@ class Data(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What a module sees of some rows; `seen` and `gate` are None where all counts."""
+    """Input of a module; fields with a default are None if they are not needed."""
 
-    x: Tensor  # what the encoder reads, (n, n_features) or with the mask beside it
-    y: Tensor  # what the decoder has to explain, (n, n_features)
-    seen: Tensor | None = None  # 1 where a value was seen, 0 where it was NaN
+    x: Tensor  # input of the encoder, (n, n_features), or twice as many columns with a mask
+    y: Tensor  # values that the decoder must explain, (n, n_features)
+    seen: Tensor | None = None  # 1 where a value is observed, 0 where it is missing
     weight: Tensor | None = None  # (n,)
-    condition: Tensor | None = None  # what the decoder reads beside the codes
-    gate: Tensor | None = None  # what the codes are multiplied with
-    draws: Tensor | None = None  # random numbers that the loss needs
+    condition: Tensor | None = None  # input of the decoder beside the codes
+    gate: Tensor | None = None  # factor of the codes
+    draws: Tensor | None = None  # random numbers for the loss
 
 
 class Spread(NamedTuple):
-    """Of every column over seen values, float64: mean, variance, minimum and maximum."""
+    """Mean, variance, minimum and maximum of the observed values of each column, in float64."""
 
     mean: Tensor
     variance: Tensor
@@ -82,7 +84,7 @@ class Spread(NamedTuple):
 
 
 def some_of(n_rows: int, most: int, seed: int) -> Tensor:
-    """Indices of at most so many of the rows, drawn at random: rows may be ordered in periods."""
+    """Return indices of at most `most` rows, chosen at random because rows may be periodic."""
     if n_rows <= most:
         return torch.arange(n_rows)
     order = torch.randperm(n_rows, generator=torch.Generator().manual_seed(seed))
@@ -90,14 +92,14 @@ def some_of(n_rows: int, most: int, seed: int) -> Tensor:
 
 
 def chunks(n_rows: int, row_bytes: int, *, cached: bool = False) -> Iterator[slice]:
-    """Slices of rows, of a size to be read once, or to stay in a cache meanwhile."""
+    """Yield slices of rows, small enough for one pass, or to stay in the cache (`cached`)."""
     step = max(1, (_CACHED_BYTES if cached else _CHUNK_BYTES) // max(1, row_bytes))
     for start in range(0, n_rows, step):
         yield slice(start, min(start + step, n_rows))
 
 
 def check_finite(X: NDArray[Any], allow_nan: bool) -> None:
-    """Raise scikit-learn's error at infinity, and at NaN if that is not allowed."""
+    """Raise scikit-learn's error for infinite values, and for NaN unless it is allowed."""
     if X.dtype.kind == "f":
         for rows in chunks(len(X), X.shape[1] * X.itemsize):
             with np.errstate(over="ignore", invalid="ignore"):
@@ -106,28 +108,28 @@ def check_finite(X: NDArray[Any], allow_nan: bool) -> None:
 
 
 def without_lost_weights(weight: NDArray[Any] | None) -> NDArray[Any] | None:
-    """Weights, with 0 for those that float32 would lose beside the largest."""
+    """Return the weights, with 0 for weights that float32 loses in a sum with the largest."""
     if weight is None or not weight.size:
         return weight
     return np.where(weight < LEAST_WEIGHT * weight.max(), 0.0, weight)
 
 
 def as_tensor(X: NDArray[Any]) -> Tensor:
-    """The array as a tensor that shares its memory wherever torch can slice it."""
+    """Return the array as a tensor, which shares its memory if torch can slice its type."""
     if X.dtype.name not in _SLICEABLE or not X.dtype.isnative:
         X = X.astype(np.float64)
     row_major = X.strides[1] == X.itemsize or X.shape[1] == 1
     sliceable = min(X.strides) >= 0 and not any(stride % X.itemsize for stride in X.strides)
     if not sliceable or not (row_major or _is_mapped(X)):
-        X = np.ascontiguousarray(X)  # gathering rows across columns would cost far more
+        X = np.ascontiguousarray(X)  # because selecting rows is slow if columns are contiguous
     with warnings.catch_warnings():
-        # Read-only arrays are only read.
+        # The array may be read-only, because the tensor is never written to.
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
         return torch.from_numpy(X)
 
 
 def _is_mapped(X: Any) -> bool:
-    """Whether the array looks at a file."""
+    """Return whether the array is a view of a file in memory-mapped mode."""
     while X is not None and not isinstance(X, np.memmap):
         X = getattr(X, "base", None)
     return X is not None
@@ -140,10 +142,11 @@ def spread_of(
     columns: Columns | None = None,
     as_read: bool = False,
 ) -> Spread:
-    """Moments and range of the columns, in one pass over chunks (Chan et al. 1983).
+    """Return moments and range of the columns, in one pass over chunks (Chan et al. 1983).
 
-    Of a table they are those of the network's columns, in its units or as they are read. By one
-    thread: reading takes most of the time, and there would be much waiting in each chunk.
+    For a table they describe the columns of the network, in the units of the table, or as the
+    encoder reads them before standardisation (`as_read`). One thread computes them: most of the
+    time goes into reading, and several threads would wait for each other in each chunk.
     """
     source = as_tensor(X)
     n_features = source.shape[1] if columns is None else columns.width
@@ -179,15 +182,15 @@ def spread_of(
         mean = mean + step * n / total
         scatter = scatter + chunk_scatter + step.square() * count * n / total
         count = count + n
-    unseen = count == 0  # nothing is known of such a column: it stays where it is
+    unseen = count == 0  # such a column has no observed value, and is not standardised
     low, high = low.masked_fill(unseen, 0.0), high.masked_fill(unseen, 0.0)
     return Spread(mean, scatter / count.clamp(min=1e-300), low, high, any_missing)
 
 
 def in_float32(values: Tensor, *, near: bool = False, copy: bool = False) -> Tensor:
-    """Values as float32; those too far out for their squares as if they were nearer.
+    """Convert values to float32, and clip values whose squares float32 cannot represent.
 
-    None is known to be out there if they are `near`.
+    With `near`, no value is clipped, because the caller knows that all are small enough.
     """
     if not near and values.dtype in (torch.float32, torch.float64):
         values, copy = values.clamp(-_FARTHEST_RAW, _FARTHEST_RAW), False
@@ -195,22 +198,26 @@ def in_float32(values: Tensor, *, near: bool = False, copy: bool = False) -> Ten
 
 
 class Affine(NamedTuple):
-    """The network's unit: it sees (x - center) / scale; float64, for exactness far from zero.
+    """Units of the network: it reads (x - center) / scale.
 
-    There is one scale for all columns, or in a table one for each.
+    `scale` is one value for all columns, or for a table one value for each column. Both are
+    float64, because rows may be far from zero.
     """
 
     center: Tensor
     scale: float | Tensor
 
     def to(self, device: torch.device) -> Self:
-        """The same on a device; float32 where that knows no float64."""
+        """Return a copy on a device, in float32 if the device has no float64."""
         wide = torch.float32 if device.type == "mps" else torch.float64
         scale = self.scale.to(device, wide) if isinstance(self.scale, Tensor) else self.scale
         return self._replace(center=self.center.to(device, wide), scale=scale)
 
     def apply(self, x: Tensor, near: bool = False) -> Tensor:
-        """Rows of any type in the network's units, float32; `near` as in `in_float32`."""
+        """Convert rows of any type to float32 in the units of the network.
+
+        See `in_float32` for `near`.
+        """
         if x.dtype not in (torch.float32, torch.float64):
             x = x.float() if x.dtype in _SMALL else x.double()
         scale = self.scale.to(x.dtype) if isinstance(self.scale, Tensor) else self.scale
@@ -220,43 +227,45 @@ class Affine(NamedTuple):
         return standardised.float()
 
     def are_near(self, low: float, high: float) -> bool:
-        """Whether values in this range are not too far out."""
+        """Return whether values in this range need no clipping."""
         ends = torch.tensor([low, high], dtype=torch.float64)
         places = (ends[:, None] - self.center.cpu()) / self.scale
         return bool((places.abs() < FARTHEST).all() and (ends.abs() < _FARTHEST_RAW).all())
 
     def undo(self, y: Tensor) -> Tensor:
-        """Rows in the units of the data, float64 on the CPU."""
+        """Convert rows back to the units of the data, as float64 on the CPU."""
         scale = self.scale.cpu() if isinstance(self.scale, Tensor) else self.scale
         return y.cpu().double() * scale + self.center.cpu()
 
 
 class Units(NamedTuple):
-    """In which units the encoder reads rows and the decoder explains them; None: as they are."""
+    """Units of the encoder's input and of the decoder's output; None leaves rows as they are."""
 
     inputs: Affine | None
     targets: Affine | None
 
 
 class Dataset:
-    """Validated rows as a network's batches.
+    """Validated rows from which batches of a network are made.
 
     Parameters
     ----------
     data : Data
-        The rows, of any real type, NaN where nothing was seen; weights; conditions.
+        Rows of any real type, in which NaN marks a missing value, with weights and conditions.
     units : Units
-        Units in which the network reads and explains rows.
+        Units of the encoder's input and of the decoder's output.
     with_mask : bool
-        Whether the encoder reads, beside the values, which of them were seen.
+        Whether the encoder also reads a mask of the observed values.
     reread : bool
         Whether batches will be asked for many times.
     device : torch.device
-        Where the batches are wanted.
+        Device of the batches.
     near : bool, default=False
-        Whether no value is too far out for float32 to square it, so that none is looked for.
+        Whether all values are known to be so small that float32 can square them. They are then not
+        clipped.
     columns : Columns, default=None
-        Of a table: how the network's columns are made of its columns.
+        How the network's columns are made from those of a table; None for data that are not a
+        table.
     """
 
     def __init__(
@@ -273,11 +282,11 @@ class Dataset:
         inputs = None if units.inputs is None else units.inputs.to(device)
         targets = None if units.targets is None else units.targets.to(device)
         if units.targets is units.inputs:
-            targets = inputs  # and then one conversion serves both
+            targets = inputs  # so that one conversion serves both
         self.units, self.with_mask = Units(inputs, targets), with_mask
         self.device, self.data, self._near, self._columns = device, data, near, columns
         X = data.X
-        # Beside every row, on the device: its weight and what it is conditioned on.
+        # The weights and conditions of all rows are kept on the device.
         self.weight, self.condition = (
             None if a is None else torch.as_tensor(np.asarray(a, dtype=np.float32)).to(device)
             for a in data[1:]
@@ -287,7 +296,7 @@ class Dataset:
         if device.type == "mps" and self._source.dtype not in _SMALL:
             self._source = self._source.float()
         self._shape = tuple(X.shape)
-        # NaN is looked for once: most data have none, and then no batch needs a mask.
+        # NaN is searched for once, because most data have none, and their batches need no mask.
         self._may_miss = self._source.dtype.is_floating_point and _has_nan(self._source)
         compact = X.dtype.kind != "f" or _is_mapped(X)
         limit = _KEEP_BYTES_OF_COMPACT if compact else _KEEP_BYTES
@@ -301,21 +310,21 @@ class Dataset:
 
     @property
     def _width(self) -> int:
-        """How many columns the network explains."""
+        """Number of columns that the decoder explains."""
         return self._shape[1] if self._columns is None else self._columns.width
 
     @property
     def may_miss(self) -> bool:
-        """Whether batches tell which values were seen."""
+        """Whether batches have a mask of observed values."""
         return self._may_miss
 
     @property
     def n_kept(self) -> int:
-        """How many numbers are kept converted."""
+        """Number of converted values that are kept in memory."""
         return 0 if self._kept is None else self._kept.x.numel()
 
     def identity(self) -> Hashable:
-        """Equal for data sets that are known to make equal batches."""
+        """Return a key that is equal only for data sets which are known to make equal batches."""
         X, (weight, condition) = self.data.X, self.data[1:]
         if weight is not None or condition is not None or self._columns is not None:
             return id(self)
@@ -328,11 +337,11 @@ class Dataset:
 
     @property
     def index_device(self) -> torch.device:
-        """Where an index of rows is wanted."""
+        """Device on which an index of rows must be."""
         return self._source.device if self._kept is None else self._kept.x.device
 
     def batch(self, rows: Tensor | slice) -> Batch:
-        """The rows at an index tensor or in a slice."""
+        """Return the batch of the rows given by an index tensor or a slice."""
         beside = (self.weight, self.condition)
         weight, condition = (None if t is None else _take(t, rows) for t in beside)
         if self._kept is not None:
@@ -350,9 +359,9 @@ class Dataset:
         return self._convert(values)._replace(weight=weight, condition=condition)
 
     def batch_of(self, values: Tensor) -> Batch:
-        """Other rows, in the units of the data, as a batch; without weights and conditions."""
+        """Return a batch of other rows in the units of the data, without weights."""
         if self.condition is not None:
-            raise ValueError("Rows alone do not tell what they are conditioned on.")
+            raise ValueError("A conditional model needs conditions, and these rows have none.")
         return self._convert(values.to(self.device), near=False)
 
     def _convert(self, values: Tensor, near: bool | None = None) -> Batch:
@@ -363,7 +372,7 @@ class Dataset:
             missing = values.isnan()
             seen = (~missing).float()
         inputs, targets = self.units
-        # A copy where nothing is computed: your own network may write to what it reads.
+        # Values that are not converted are copied, because your own network may write to its input.
         if inputs is None:
             x = in_float32(values, near=near, copy=True)
         else:
@@ -381,7 +390,7 @@ class Dataset:
         return Batch(x, y, seen)
 
     def _keep(self) -> Batch:
-        """All rows converted, in pieces, so that little is needed beside them."""
+        """Convert all rows, in pieces, so that little additional memory is needed."""
         parts = [
             self._convert(self._source[rows].to(self.device))
             for rows in chunks(len(self), 8 * self._width)
@@ -403,7 +412,8 @@ class Dataset:
 def _has_nan(source: Tensor) -> bool:
     for rows in chunks(len(source), source.shape[1] * source.element_size()):
         part = source[rows]
-        if not part.sum().isfinite() and part.isnan().any():  # the sum alone costs little
+        # the sum is fast, and finite if there is no NaN
+        if not part.sum().isfinite() and part.isnan().any():
             return True
     return False
 

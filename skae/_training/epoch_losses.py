@@ -1,4 +1,4 @@
-"""The losses of an epoch: means over its batches, and their place in the history."""
+"""The mean losses of an epoch, and how they are written to the history."""
 
 from collections.abc import Iterable
 from math import inf, isfinite
@@ -12,20 +12,20 @@ from skae._training.data import Batch
 
 
 class EpochLosses:
-    """Losses of the batches of an epoch; they are read off the device once, at its end."""
+    """Losses of the batches of an epoch, which are read from the device once, at its end."""
 
     def __init__(self) -> None:
         self.values: dict[str, list[Tensor]] = {}
         self.weights: list[Tensor | float] = []
 
     def add(self, losses: dict[str, Tensor], batch: Batch) -> None:
-        """Those of a batch."""
+        """Add the losses of a batch."""
         for name, value in losses.items():
             self.values.setdefault(name, []).append(value)
         self.weights.append(len(batch.x) if batch.weight is None else batch.weight.sum())
 
     def means(self) -> dict[str, float]:
-        """Their means over the rows."""
+        """Return the means over all rows of the epoch."""
         if isinstance(self.weights[0], Tensor):
             weight = torch.stack(cast(list[Tensor], self.weights)).cpu().double()
         else:
@@ -38,16 +38,16 @@ class EpochLosses:
 
 
 def record_losses(net: Any, prefix: str, means: dict[str, float], terms: Iterable[str]) -> None:
-    """Write means over an epoch's batches, of which some are terms of the loss, to the history.
+    """Write the mean losses of an epoch to the history; `terms` are the terms of the loss.
 
-    Where the loss of training is not finite, it has diverged.
+    Raises `Diverged` if the training loss is not finite.
     """
     total = sum(means[name] for name in terms)
-    epoch = list.__getitem__(net.history_, -1)  # skorch's own look-up takes long
+    epoch = list.__getitem__(net.history_, -1)  # skorch's own indexing is slow
     if prefix == "train":
         if not isfinite(total):
             raise Diverged(f"the loss is {total}")
-        if not net.hears_batches_:  # skorch's checkpoints want a batch
+        if not net.hears_batches_:  # skorch's checkpoints need an entry for a batch
             epoch["batches"].append({"train_loss": total})
     epoch[f"{prefix}_loss"] = total
     epoch[f"{prefix}_loss_best"] = total < net.best_.get(prefix, inf)

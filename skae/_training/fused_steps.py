@@ -1,8 +1,7 @@
-"""Steps of Adam without the Python that torch's optimiser spends on every parameter.
+"""Steps of Adam without the overhead that torch's optimiser has for every parameter.
 
-They are taken by torch's own functional Adam, on lists that are collected once, where
-`Optimizer.step` collects them in every step: in a small network that costs as much as the
-arithmetic.
+The steps use torch's functional Adam on lists that are collected once. `Optimizer.step` collects
+them in every step, which takes as long as the arithmetic if the network is small.
 """
 
 from typing import Any
@@ -17,19 +16,20 @@ _FUNCTIONS: dict[type[torch.optim.Optimizer], Any] = {
     torch.optim.Adam: adam,
     torch.optim.AdamW: adamw,
 }
-# What the functions take from groups of parameters, by their names; and besides.
+# Arguments of the function that are set by group of parameters, and the other arguments.
 _BY_NAME = ("lr", "weight_decay", "eps", "amsgrad", "maximize")
 _SETTINGS = (*_BY_NAME, "betas")
-# Where torch keeps the hooks of all optimisers.
+# Names under which torch stores the hooks of all optimisers.
 _OF_ALL = ("_global_optimizer_pre_hooks", "_global_optimizer_post_hooks")
 
 
 class FusedSteps:
-    """Takes the steps of an optimiser; those of another than a fused Adam are its own.
+    """Takes the steps of an optimiser, faster than its own `step` if it is a fused Adam.
 
-    So are the first, which makes the states, and those that a hook or a schedule of torch's
-    listens to. Settings are those of the optimiser at each step, whoever changes them in
-    between, and so are the states of its parameters, if they are replaced as a whole.
+    The optimiser's own `step` is used for other optimisers, for the first step, which creates the
+    states, and if a hook or one of torch's schedules is registered. Each step uses the present
+    settings of the optimiser, so that they may be changed at any time. Its states may be replaced
+    as a whole, too.
 
     Parameters
     ----------
@@ -44,13 +44,13 @@ class FusedSteps:
         self._parts: list[_Part] = []
 
     def zero_grad(self) -> None:
-        """Forget the gradients."""
+        """Set all gradients to None."""
         for group in self.optimizer.param_groups:
             for p in group["params"]:
                 p.grad = None
 
     def step(self) -> None:
-        """One step by the gradients."""
+        """Take one step along the gradients."""
         if self._function is None or self._is_watched() or not self._collect():
             self.optimizer.step()
             return
@@ -59,7 +59,7 @@ class FusedSteps:
                 part.step(self._function)
 
     def _collect(self) -> bool:
-        """Collect parameters and states anew if they are others; whether they are complete."""
+        """Collect parameters and states if they have changed; return whether they are complete."""
         groups, states = self.optimizer.param_groups, self.optimizer.state
         trained = [id(p) for group in groups for p in group["params"] if p.grad is not None]
         same = trained == self._trained and bool(self._parts)
@@ -73,7 +73,7 @@ class FusedSteps:
         return bool(self._parts)
 
     def _is_watched(self) -> bool:
-        """Whether someone hears of the optimiser's own `step`: a hook, or a schedule of torch's."""
+        """Return whether a hook or a schedule of torch needs calls of the optimiser's `step`."""
         optimizer = self.optimizer
         hooks = optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks
         of_all = (getattr(torch_optimizer, name, None) for name in _OF_ALL)
@@ -81,7 +81,7 @@ class FusedSteps:
 
 
 class StepsOf(dict[torch.optim.Optimizer, FusedSteps]):
-    """What takes the steps of optimisers: made when one is first asked for."""
+    """Mapping from optimisers to their `FusedSteps`, which are created on first use."""
 
     def __missing__(self, optimizer: torch.optim.Optimizer) -> FusedSteps:
         self[optimizer] = FusedSteps(optimizer)
@@ -89,7 +89,7 @@ class StepsOf(dict[torch.optim.Optimizer, FusedSteps]):
 
 
 class _Part:
-    """Parameters with gradients, of groups of the same settings, and their states."""
+    """Parameters with gradients from groups with equal settings, and their states."""
 
     def __init__(self, groups: list[dict[str, Any]], states: Any) -> None:
         self.groups = groups
@@ -104,11 +104,11 @@ class _Part:
             )
 
     def is_current(self, states: Any) -> bool:
-        """Whether these are still the states that were collected, and the settings still alike."""
+        """Return whether states and settings are still the ones that were collected."""
         return states.get(self.params[0]) is self.states[0] and _are_alike(self.groups)
 
     def step(self, function: Any) -> None:
-        """One step."""
+        """Take one step."""
         group = self.groups[0]
         beta1, beta2 = group["betas"]
         grads: list[Tensor] = [p.grad for p in self.params]  # type: ignore[misc]
@@ -117,7 +117,7 @@ class _Part:
             grads,
             self.means,
             self.squares,
-            [],  # of amsgrad
+            [],  # max_exp_avg_sqs, which only amsgrad uses
             self.steps,
             fused=True,
             beta1=beta1,
@@ -127,14 +127,14 @@ class _Part:
 
 
 def _are_alike(groups: list[dict[str, Any]]) -> bool:
-    """Whether groups of parameters have the same settings, those that every step is taken by."""
+    """Return whether groups of parameters have equal settings."""
     first, *others = groups
     same = all(first[name] == other[name] for other in others for name in _SETTINGS)
     return same and not first["amsgrad"]
 
 
 def _alike(groups: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """Groups of parameters, those with the same settings together."""
+    """Collect groups of parameters with equal settings."""
     found: list[list[dict[str, Any]]] = []
     for group in groups:
         for alike in found:

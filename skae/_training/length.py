@@ -1,4 +1,4 @@
-"""How long to train: as long as held-out rows gain by it."""
+"""The number of epochs, chosen by the held-out rows."""
 
 from math import inf, isfinite
 from statistics import mean
@@ -10,29 +10,32 @@ from skae._training.at_rest import held_out_figure
 from skae._training.callbacks import TrainingStopped
 from skae._training.loader import Subset
 
-# Steps between the first looks at held-out rows; later ones follow at this ratio.
+# Number of steps between the first evaluations of held-out rows. Later evaluations follow at this
+# ratio of steps.
 _FIRST_LOOKS, _RATIO = 20, 1.05
-# A trial ends when so many steps, and half as many as the best state took, have gained nothing.
+# A trial ends after this many steps without improvement, which must also be this fraction of the
+# steps to the best evaluation.
 _PATIENCE, _SHARE = 500, 0.5
-# How much better a later figure has to be to count: nats per row, or the logarithm of an error.
+# A later evaluation is better only if it improves by this much, in nats per row or in the logarithm
+# of the squared error.
 _NEAR = 0.001
-# How much worse than the start is no noise.
+# An evaluation that is worse than the initial one by more than this is not explained by noise.
 _CLEARLY = 0.05
 
 
 class HeldOutTrial(Callback):
-    """Looks, as training goes on, at how well held-out rows are explained.
+    """Evaluates held-out rows during training.
 
     Parameters
     ----------
     valid : Subset
-        The rows.
+        The held-out rows.
     first_epoch : int
-        Before it figures may be high by design.
+        Number of epochs in which the loss may be high by design. They are not evaluated.
     counts_start : bool
-        Whether the start is a state to keep.
+        Whether the initial model is a candidate for the best.
     stops : bool
-        Whether training ends where it gains nothing.
+        Whether training ends when the held-out rows no longer improve.
     """
 
     def __init__(self, valid: Subset, *, first_epoch: int, counts_start: bool, stops: bool) -> None:
@@ -40,14 +43,14 @@ class HeldOutTrial(Callback):
         self.counts_start, self.stops = counts_start, stops
 
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
-        """Look at the start."""
+        """Evaluate the initial model."""
         self.looks = Looks(self.counts_start)
         self.n_steps = self.next_look = 0
         if self.counts_start:
             self._look(net)
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
-        """Look at held-out rows, if it is time, and stop when they gain no more."""
+        """Evaluate the held-out rows if it is time, and end training if they no longer improve."""
         self.n_steps += net.steps_per_epoch
         if len(net.history) <= self.first_epoch or self.n_steps < self.next_look:
             return
@@ -64,7 +67,7 @@ class HeldOutTrial(Callback):
 
 
 class Looks:
-    """Figures of held-out rows after numbers of steps."""
+    """Results of the evaluations of held-out rows, with the numbers of steps before each."""
 
     def __init__(self, counts_start: bool) -> None:
         self.counts_start = counts_start
@@ -73,7 +76,7 @@ class Looks:
 
     @classmethod
     def mean_of(cls, several: "list[Looks]") -> "Looks":
-        """The means of figures after the same numbers of steps, as far as all have them."""
+        """Return the mean results of trials, for the numbers of steps that all trials have."""
         found = cls(several[0].counts_start)
         found.steps = several[0].steps[: min(len(looks.steps) for looks in several)]
         of_steps = zip(*(looks.figures for looks in several), strict=False)
@@ -82,19 +85,23 @@ class Looks:
 
     @property
     def best_steps(self) -> int:
-        """The fewest that are about best, by means of each figure and its neighbours."""
+        """Return the smallest number of steps with a nearly optimal result.
+
+        Each result is smoothed by the mean of itself and its neighbours.
+        """
         means = [mean(self.figures[max(0, i - 1) : i + 2]) for i in range(len(self.figures))]
-        if self.counts_start:  # whose neighbour is no like of it
+        # the initial model is not smoothed, because it differs much from the next
+        if self.counts_start:
             means[:2] = [self.figures[0], *(mean(self.figures[1:3]) for _ in means[1:2])]
         best = min(means)
         return next(s for s, m in zip(self.steps, means, strict=True) if m <= best + _NEAR)
 
     @property
     def only_loses(self) -> bool:
-        """Whether even the best that followed the start is clearly worse."""
+        """Return whether the best result after the initial one is clearly worse than it."""
         return min(self.figures[1:], default=0.0) > self.figures[0] + _CLEARLY
 
     @property
     def still_gains(self) -> bool:
-        """Whether the best figure is among the last."""
+        """Return whether the best result is among the last ones."""
         return bool(self.best_steps) and self.steps[-1] < 1.25 * self.best_steps

@@ -1,4 +1,4 @@
-"""Rows of a data set in batches, in an order of their own in every epoch."""
+"""Batches of the rows of a data set, in a new order in every epoch."""
 
 from collections.abc import Iterator
 from typing import cast
@@ -10,7 +10,7 @@ from skae._training.data import Batch, Dataset
 
 
 class Subset:
-    """Some of the rows, as skorch's data sets have a length."""
+    """Some rows of a data set; skorch needs its length."""
 
     def __init__(self, rows: Dataset, index: Tensor | None) -> None:
         self.rows, self.index = rows, index
@@ -20,9 +20,9 @@ class Subset:
 
 
 def batch_sizes(n_rows: int, batch_size: int) -> list[int]:
-    """How many rows each batch has; a single row that is left over joins the batch before it.
+    """Return the number of rows of each batch; a single last row joins the batch before it.
 
-    Batch normalisation has no variance of one row.
+    Batch normalisation cannot compute the variance of a single row.
     """
     full, rest = divmod(n_rows, batch_size)
     sizes = [batch_size] * full
@@ -34,7 +34,7 @@ def batch_sizes(n_rows: int, batch_size: int) -> list[int]:
 
 
 class Loader:
-    """Batches of a view, in a new random order in every epoch if a generator is given."""
+    """Batches of a subset, in a new random order in every epoch if a generator is given."""
 
     def __init__(self, view: Subset, batch_size: int, generator: torch.Generator | None) -> None:
         self.view, self.batch_size, self.generator = view, batch_size, generator
@@ -54,6 +54,6 @@ class Loader:
             yield rows.batch(part)
 
     def parts(self, order: Tensor) -> list[Tensor]:
-        """The order in batches."""
+        """Divide an order of rows into batches."""
         sizes = batch_sizes(len(order), self.batch_size)
         return list(order.split(sizes))

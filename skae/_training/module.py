@@ -1,4 +1,4 @@
-"""What the loop asks of a module: a loss in named terms, and what may go with it."""
+"""The interface between the training loop and a module."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
@@ -14,40 +14,42 @@ from skae._training.data import Batch
 
 
 class Loss(NamedTuple):
-    """Named terms in nats per row, whose sum is minimised, and the decoder's output."""
+    """Named terms in nats per row, whose sum is minimised, and the output of the decoder."""
 
     terms: dict[str, Tensor]
     output: Tensor
-    # What the noise, or later phases of the step, need besides: the module knows.
+    # Other values that the module needs for the noise variance or for later phases of the step.
     aux: tuple[Tensor, ...] = ()
-    # What is recorded beside the terms, and not minimised.
+    # Values that are recorded beside the terms, but not minimised.
     logged: Mapping[str, Tensor] = MappingProxyType({})
 
 
 def total_of(loss: Loss) -> Tensor:
-    """The sum of the terms."""
+    """Return the sum of the terms."""
     return torch.stack(list(loss.terms.values())).sum()
 
 
 class Phase(NamedTuple):
-    """A step within the step: a loss of its own, taken by an optimiser of its own."""
+    """A part of a training step that minimises another loss with its own optimiser."""
 
     name: str
-    loss: Callable[[Batch, Loss], Tensor]  # given what came before, detached
+    # Its second argument is the detached loss of the step before.
+    loss: Callable[[Batch, Loss], Tensor]
     parameters: list[nn.Parameter]
-    rate: float  # by how much the learning rate is multiplied
-    decays: bool = True  # whether `alpha` penalises the weights here
+    rate: float  # factor of the learning rate
+    decays: bool = True  # whether `alpha` penalises these weights
 
 
 class Blocks(NamedTuple):
-    """Along which axes modules of one kind differ in size, each axis as the sizes of its parts.
+    """Axes along which modules of one kind may differ in size, as the sizes of their parts.
 
-    A smaller module is a larger one in which the rest of each part has no effect, if what it
-    does not have is zero, or as `fills` say.
+    A smaller module equals a larger one in which the additional entries of each part are zero, or
+    have the values of `fills`: they then have no effect.
     """
 
-    axes: Mapping[str, Mapping[int, tuple[int, ...]]] = MappingProxyType({})  # of weights, buffers
-    draws: tuple[int, ...] | None = None  # the last axis of the draws of a batch
+    # Of weights and buffers.
+    axes: Mapping[str, Mapping[int, tuple[int, ...]]] = MappingProxyType({})
+    draws: tuple[int, ...] | None = None  # the last axis of a batch's draws
     fills: Mapping[str, float] = MappingProxyType({})
     unused_draw: float = 0.0
 
@@ -56,14 +58,16 @@ _is_stacking: ContextVar[bool] = ContextVar("skae_is_stacking", default=False)
 
 
 def is_stacking() -> bool:
-    """Whether a loss is being computed for a stack of modules, where every operation has to be
-    one that torch can batch."""
+    """Return whether a loss is computed for a stack of modules.
+
+    Every operation must then be one that torch can batch.
+    """
     return _is_stacking.get()
 
 
 @contextmanager
 def stacking() -> Iterator[None]:
-    """The block computes losses for a stack of modules."""
+    """Context in which losses are computed for a stack of modules."""
     token = _is_stacking.set(True)
     try:
         yield
@@ -72,100 +76,103 @@ def stacking() -> Iterator[None]:
 
 
 class TrainableModule(nn.Module, ABC):
-    """What the loop asks of a module."""
+    """Base class of modules that the training loop can train."""
 
     architecture: Any
 
     @abstractmethod
     def loss(self, batch: Batch) -> Loss:
-        """The loss of a batch, averaged over its rows by weight."""
+        """Return the loss of a batch, averaged over its rows by weight."""
 
     def prepare(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """The batch as the loss reads it: with draws made and, in training, with noise added."""
+        """Return the batch with draws for the loss and, in training, with added noise."""
         return batch
 
     def decayed(self) -> list[nn.Parameter]:
-        """The parameters that `alpha` penalises: weights, not biases and scales."""
+        """Return the parameters that `alpha` penalises: weights, but not biases and scales."""
         return [p for p in self.parameters() if p.ndim > 1]
 
     def matrices(self) -> list[nn.Parameter]:
-        """Weights between hidden layers, which the solver "muon" orthogonalises steps of."""
+        """Return the weights between hidden layers, for the solver "muon"."""
         return []
 
     def passes_per_row(self) -> int:
-        """How often a row goes through the largest weights: its draws, positions or pixels."""
+        """Return how often a row is multiplied with the largest weights.
+
+        This is the number of its draws, positions or pixels.
+        """
         return 1
 
     def products_per_row(self) -> int:
-        """Multiplications that a row takes in the largest matrix product, about."""
+        """Return the approximate number of multiplications for a row in the largest product."""
         sizes = (p.numel() for p in self.parameters() if p.ndim > 1)
         return max(sizes, default=1) * self.passes_per_row()
 
     def phases(self) -> list[Phase]:
-        """The steps that follow the one of `loss`, in order."""
+        """Return the phases that follow the minimisation of `loss` in each step, in order."""
         return []
 
     def step_scale(self) -> Tensor | float:
-        """What the loss is multiplied with before its gradient is taken.
+        """Return the factor of the loss before its gradient is computed.
 
-        It changes the length of steps, not the optimum: losses in nats grow with the
-        number of features and as the noise shrinks, and steps should not.
+        The factor does not change the optimum. Losses in nats grow with the number of features and
+        with decreasing noise; the factor keeps the length of the steps independent of both.
         """
         return 1.0
 
     def shown_rows(self, batch: Batch) -> Tensor:
-        """The rows of a batch as callbacks see them."""
+        """Return the rows of a batch in the form in which callbacks get them."""
         return batch.x
 
     def shown_output(self, output: Tensor) -> Tensor:
-        """What the module makes of rows, as callbacks that score see it."""
+        """Return the output of the module in the form in which callbacks get it."""
         return output
 
     def settle_noise(self, losses: Iterable[tuple[Batch, Loss]]) -> None:
-        """Set noise that is learned to what explains these batches best."""
+        """Set a learned noise variance to its optimum for these batches."""
 
     def figure_of_merit(self, loss: Loss) -> Tensor:
         """The part of the loss by which two states of the module are compared; lower is better."""
         return total_of(loss)
 
     def mean_error(self, batches: Iterable[Batch]) -> float | None:
-        """The mean squared error of rows, where that is what the module is judged by."""
+        """Return the mean squared error of rows, or None if the module is judged by its loss."""
         return None
 
     def begin_epoch(self, epoch: int) -> None:
-        """Hear that an epoch begins; epochs count from 0."""
+        """Prepare for an epoch; epochs count from 0."""
 
     def after_step(self, batch: Batch, loss: Loss) -> None:
-        """Hear that the optimisers have stepped; the loss is detached."""
+        """Update buffers after the steps of the optimisers; the loss is detached."""
 
-    # ---------------------------------------------------- as one of many, in a stack
+    # ------------------------------------------------------- members of a stack
 
     def stack_obstacle(self) -> str | None:
-        """Why modules like this are trained one by one; None if they can be trained as one."""
+        """Return why such modules cannot be trained as one stack; None if they can."""
         return "networks of this kind are trained one by one"
 
     def stack_key(self) -> Hashable:
-        """What modules have equal that are trained as one."""
+        """Return a key that is equal for modules that can be trained as one stack."""
         return ()
 
     def blocks(self) -> Blocks:
-        """Along which axes such modules may still differ in size."""
+        """Return the axes along which modules of a stack may differ in size."""
         return Blocks()
 
     def followed(self) -> tuple[str, ...]:
-        """The weights and buffers that `after_step` changes."""
+        """Return the names of the weights and buffers that `after_step` changes."""
         return ()
 
     @property
     def follows_alone(self) -> bool:
-        """Whether `after_step` is called for each module by itself."""
+        """Return whether `after_step` must be called for each module of a stack separately."""
         return False
 
 
 def weighted_mean(values: Tensor, weight: Tensor | None) -> Tensor:
-    """Mean over rows."""
+    """Return the mean over rows."""
     if weight is None:
         return values.mean(0)
-    # Not a matrix product, which autocast would compute in bfloat16.
+    # No matrix product is used, because autocast would compute it in bfloat16.
     per_row = weight.reshape(-1, *[1] * (values.ndim - 1))
     return (values * per_row).sum(0) / weight.sum()

@@ -1,8 +1,8 @@
-"""The loop in which every network of skae is trained: a skorch net with its own batches.
+"""The training loop of all networks: a skorch net with its own batches.
 
-skorch keeps the history, callbacks, schedulers and checkpoints. What is replaced is
-what costs time per sample or per batch: the data loader, a history entry and a
-device synchronisation per batch (kept for callbacks that listen to batches).
+skorch provides history, callbacks, schedulers and checkpoints. Parts that take time for each sample
+or batch are replaced: the data loader, and the history entry and the device synchronisation of each
+batch. The latter two remain if a callback needs them.
 """
 
 from collections.abc import Iterable, Iterator
@@ -42,7 +42,7 @@ from skae._training.recovery import run_epochs
 from skae._training.snapshot import Snapshot
 from skae._training.threads import threads_for
 
-# What a net has while it is trained, and not afterwards.
+# Attributes that a net has only during training.
 _WHILE_TRAINING = [
     "subsets_",
     "order_",
@@ -53,37 +53,38 @@ _WHILE_TRAINING = [
     "loss_",
     "best_",
 ]
-# Attributes of modules that are copied beside tensors: what callbacks may count or switch.
+# Types of module attributes that are copied beside tensors, because callbacks may change them.
 _PLAIN = (bool, int, float, str, type(None))
 
 
 class Net(NeuralNet):
-    """A skorch net whose module computes its own loss terms.
+    """A skorch net whose module computes the terms of its own loss.
 
     Parameters beyond skorch's
     --------------------------
     solver, alpha, momentum, learning_rate : as in the estimators
     seed : int
-        Seed of the order of the rows and of the noise, together with the epoch.
+        Seed of the order of the rows and of the noise, together with the number of the epoch.
     autocast : torch.dtype or None
-        The type in which training computes.
+        Type in which training computes.
     compiled : bool
-        Whether the loss terms are compiled.
+        Whether the computation of the loss is compiled.
     foreign_modules : bool
-        Whether some module may read torch's global generator, which is then preserved.
+        Whether a module may read torch's global generator, whose state is then preserved.
     useful_untrained : bool
-        Whether the module is of use before its first epoch: what an interruption goes back to.
+        Whether the module is usable before its first epoch. An interruption of the first epoch then
+        restores this state.
 
     Attributes beyond skorch's
     --------------------------
     keeps_progress : bool
-        Whether a Ctrl-C ends the training that is to come, and is not raised.
+        Whether Ctrl-C ends the next training without raising KeyboardInterrupt.
     interrupted_ : bool
-        Whether one ended the last training.
+        Whether Ctrl-C ended the last training.
     begins_linearly : bool
-        Whether the training that is to come starts at a linear model, which then competes.
+        Whether the next training begins at a linear model, which may then be the result.
     at_start_ : bool
-        Whether the last training ended where it started.
+        Whether the last training ended with the weights that it began with.
     """
 
     keeps_progress = False
@@ -117,27 +118,27 @@ class Net(NeuralNet):
         self.useful_untrained = useful_untrained
         super().__init__(module, criterion=nn.Identity, train_split=None, verbose=0, **kwargs)
 
-    # ------------------------------------------------------------- what is set up
+    # --------------------------------------------------------------------- setting up
 
     @property
     def _default_callbacks(self) -> list[tuple[str, Callback]]:
         return [("epoch_timer", EpochTimer())]
 
     def initialize_module(self) -> "Net":
-        """The module is built by the estimator, with its own generator."""
+        """Use the module that the estimator has built with its own generator."""
         self.module_ = self.module
         return self
 
     def initialize_optimizer(self, triggered_directly: object = None) -> "Net":
-        """Weights decay by `alpha`, biases and scales do not."""
+        """Create the optimisers; `alpha` penalises weights, but not biases and scales."""
         self.optimizer_ = self._make_optimizer(self.module_.parameters(), self.alpha)
-        # In a list: what skorch knows of, it steps at every loss.
+        # They are kept in a list, because skorch steps every optimiser that it finds for each loss.
         self.later_ = []
         for phase in self.module_.phases():
             if any(p.requires_grad for p in phase.parameters):  # your own network may be frozen
                 optimizer = self._make_optimizer(phase.parameters, self.alpha * phase.decays)
                 self.later_.append((phase, optimizer))
-        # What the parameters say, whatever training makes of it: rates, decay, momentum.
+        # The settings of the parameters (rates, decay, momentum), before training changes them.
         self.settings_ = settings_of(self.optimizers_)
         return self
 
@@ -164,25 +165,28 @@ class Net(NeuralNet):
 
     @property
     def steps_per_epoch(self) -> int:
-        """How many batches the training rows make."""
+        """Number of batches of the training rows."""
         return len(batch_sizes(len(self.subsets_[0]), self.batch_size))
 
     @property
     def optimizers_(self) -> list[torch.optim.Optimizer]:
-        """The optimiser of the loss, and those of the phases that follow."""
+        """The optimiser of the loss, followed by those of the phases."""
         return [self.optimizer_, *(optimizer for _, optimizer in self.later_)]
 
     def resume(
         self, optimizers: list[dict[str, Any]] | None, history: list[dict[str, Any]]
     ) -> None:
-        """Take over the states of the optimisers and a history."""
+        """Set the states of the optimisers and the history."""
         if optimizers is not None:
             for optimizer, state in zip(self.optimizers_, optimizers, strict=True):
                 optimizer.load_state_dict(state)
         self.history_ = History(history)
 
     def go_on_from(self, net: "Net") -> None:
-        """Copy a net's history and, of the same solver, its state; settings stay those of this."""
+        """Copy the history of a net, and the states of its optimisers if the solver is the same.
+
+        The settings of the optimisers stay those of this net.
+        """
         states = None
         if net.solver == self.solver:
             states = deepcopy([optimizer.state_dict() for optimizer in net.optimizers_])
@@ -190,7 +194,7 @@ class Net(NeuralNet):
         set_back(self.optimizers_, self.settings_)
 
     def take_over(self, net: "Net") -> None:
-        """As `go_on_from`, of a net that this one was copied from, and its weights: in place."""
+        """Copy history, states and weights in place from a net that this one was copied from."""
         with torch.no_grad():
             for mine, theirs in zip(_tensors(self.module_), _tensors(net.module_), strict=True):
                 mine.copy_(theirs)
@@ -199,7 +203,7 @@ class Net(NeuralNet):
             vars(part).update(plain)
         copy_in_place(net.optimizers_, self.optimizers_)
         set_back(self.optimizers_, self.settings_)
-        # This history is the beginning of the other; slices of skorch's are no lists.
+        # This history is the beginning of the other one; slices of skorch's history are not lists.
         self.history_.extend(list.__getitem__(net.history_, slice(len(self.history_), None)))
 
     # -------------------------------------------------------------------- the loop
@@ -212,10 +216,10 @@ class Net(NeuralNet):
         epochs: int,
         scheduled: bool = True,
     ) -> "Net":
-        """Train on rows[train] for some epochs, watching rows[valid].
+        """Train on rows[train] for some epochs, and evaluate rows[valid] after each.
 
-        A schedule of the learning rate runs from the first of these epochs to the last;
-        without one the rate is constant.
+        A schedule of the learning rate covers exactly these epochs; without a schedule, the rate is
+        constant.
         """
         if not self.initialized_:
             self.initialize()
@@ -223,7 +227,8 @@ class Net(NeuralNet):
         self.order_ = torch.Generator()
         self.generator_ = torch.Generator(self.device)
         self.snapshot_ = Snapshot(self.module_, self.optimizers_)
-        # The end of a single epoch, of which no progress is kept, is nothing to go back to.
+        # If only one epoch is trained and its progress is not kept, a snapshot after it is never
+        # used.
         self.takes_snapshots_ = epochs > 1 or self.keeps_progress
         if self.useful_untrained:
             self.snapshot_.take(len(self.history))
@@ -239,8 +244,8 @@ class Net(NeuralNet):
             self.loss_ = torch.compile(self.module_.loss, dynamic=False)
         try:
             with ExitStack() as stack:
-                # Whatever the caller, or an interruption of an earlier training, set: only steps
-                # with a closure do so by themselves (torch 2.13).
+                # The caller, or an interruption of an earlier training, may have disabled
+                # gradients. Optimisers enable them only in steps with a closure (torch 2.13).
                 stack.enter_context(torch.enable_grad())
                 n_rows = min(self.batch_size, len(train))
                 stack.enter_context(threads_for(n_rows * self.module_.products_per_row()))
@@ -256,11 +261,11 @@ class Net(NeuralNet):
         return self
 
     def get_split_datasets(self, X: object, y: object = None, **params: object) -> Any:
-        """Training and validation rows were told apart before."""
+        """Return the training and validation rows, which are already separate."""
         return self.subsets_
 
     def get_iterator(self, dataset: Subset, training: bool = False) -> Loader:
-        """Slices by index, in random order for training."""
+        """Return batches selected by index, in random order for training."""
         if self.solver == "lbfgs" and training:
             return Loader(dataset, len(dataset), None)
         if training:
@@ -268,7 +273,10 @@ class Net(NeuralNet):
         return Loader(dataset, max(self.batch_size, WHOLE), None)
 
     def notify(self, method_name: str, **kwargs: Any) -> None:
-        """As skorch, but all callbacks hear of an epoch's end before one may stop training."""
+        """Call a method of all callbacks, as skorch does.
+
+        If one of them ends training at the end of an epoch, the others are called first.
+        """
         if method_name == "on_grad_computed" and self.hears_gradients_:
             kwargs["batch"] = self._shown(kwargs["batch"])
         if method_name != "on_epoch_end":
@@ -294,17 +302,18 @@ class Net(NeuralNet):
             raise TrainingStopped
 
     def _shown(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """A batch as callbacks see it: rows, and the target, which is the rows."""
+        """Return the rows of a batch as callbacks get them, also as the target."""
         rows = self.module_.shown_rows(batch)
         return rows, rows
 
     def forward_iter(
         self, X: Subset | Tensor, training: bool = False, device: str = "cpu"
     ) -> Iterator[Tensor]:
-        """What the module makes of rows, in the units of the data, while it is trained."""
+        """Yield the output of the module during training, in the units of the data."""
         if not hasattr(self, "subsets_"):
             raise TypeError(
-                "net_ predicts for callbacks while it is trained; use the estimator's reconstruct."
+                "net_ predicts only for callbacks during training. Use the method reconstruct of "
+                "the estimator."
             )
         if isinstance(X, Subset):
             batches: Iterable[Batch] = self.get_iterator(X)
@@ -322,12 +331,12 @@ class Net(NeuralNet):
             self.module_.train(mode)
 
     def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
-        """Every epoch has its own generator state, so that training can go on elsewhere."""
+        """Seed the generators for each epoch, so that training can be continued elsewhere."""
         super().on_epoch_begin(net, **kwargs)
         self.seed_epoch(len(self.history) - 1)
 
     def seed_epoch(self, epoch: int) -> None:
-        """Let the generators, and the module, begin an epoch."""
+        """Seed the generators for an epoch, and prepare the module for it."""
         seed = (self.seed * 1_000_003 + epoch) % 2**63
         self.order_.manual_seed(seed)
         self.generator_.manual_seed(seed)
@@ -339,7 +348,7 @@ class Net(NeuralNet):
     def run_single_epoch(
         self, iterator: Loader | None, training: bool, prefix: str, step_fn: Any, **params: Any
     ) -> None:
-        """One pass over the batches; losses are read off the device once, at its end."""
+        """Process the batches once; their losses are read from the device once, at the end."""
         if iterator is None:
             return
         if self.module_.training != training:
@@ -369,12 +378,12 @@ class Net(NeuralNet):
         return torch.autocast(torch.device(self.device).type, self.autocast)
 
     def train_step(self, batch: Batch, **params: Any) -> dict[str, Any]:
-        """One step of the optimiser, and of those of later phases."""
+        """Take a step of the optimiser, and steps for the later phases."""
         batch = self.module_.prepare(batch, self.generator_)
         if self.solver == "lbfgs" or self.hears_gradients_:
             step: dict[str, Any] = super().train_step(batch)
-        else:  # without a closure, which costs more than small networks' steps
-            steps = self.steps_[self.optimizer_]  # which a callback may have made anew
+        else:  # a closure would take longer than the step of a small network
+            steps = self.steps_[self.optimizer_]  # a callback may have replaced the optimiser
             steps.zero_grad()
             step = self.train_step_single(batch)
             steps.step()
@@ -389,7 +398,7 @@ class Net(NeuralNet):
     def _phase_step(
         self, phase: Phase, optimizer: torch.optim.Optimizer, batch: Batch, before: Loss
     ) -> Tensor:
-        """One step of a later phase, at the rate that the schedule has reached."""
+        """Take a step of a later phase, at the current rate of the schedule."""
         for group in optimizer.param_groups:
             group["lr"] = phase.rate * self.optimizer_.param_groups[0]["lr"]
         with self._precision():
@@ -397,13 +406,13 @@ class Net(NeuralNet):
         steps = self.steps_[optimizer]
         steps.zero_grad()
         trained = [p for p in phase.parameters if p.requires_grad]
-        if trained:  # a callback may have frozen them; other networks keep their gradients
+        if trained:  # a callback may freeze them; gradients of other networks are kept
             loss.backward(inputs=trained)
             steps.step()
         return loss.detach()
 
     def train_step_single(self, batch: Batch, **params: Any) -> dict[str, Any]:
-        """The loss and its gradient."""
+        """Compute the loss and its gradient."""
         with self._precision():
             terms, output, aux, logged = self.loss_(batch)
             loss = reduce(torch.add, terms.values())
@@ -423,7 +432,7 @@ class Net(NeuralNet):
         }
 
     def validation_step(self, batch: Batch, **params: Any) -> dict[str, Any]:
-        """The loss terms without added noise, in float32, with the same draws in every epoch."""
+        """Compute the loss terms in float32 without noise, with the same draws in each epoch."""
         batch = self.module_.prepare(batch, self.generator_)
         with torch.no_grad():
             loss = self.module_.loss(batch)
@@ -437,5 +446,5 @@ class Net(NeuralNet):
 
 
 def _tensors(module: nn.Module) -> list[Tensor]:
-    """All that a module computes with: parameters, and buffers whether saved or not."""
+    """Return all parameters, and all buffers, whether saved or not."""
     return [*module.parameters(), *module.buffers()]

@@ -1,4 +1,4 @@
-"""Optimisers and schedules behind the parameters `solver` and `learning_rate`."""
+"""Optimisers and schedules for the parameters `solver` and `learning_rate`."""
 
 from collections.abc import Callable, Iterable
 from copy import deepcopy
@@ -11,23 +11,23 @@ from torch import Tensor, nn
 from skae._training.module import TrainableModule
 
 OPTIMIZERS = ("adam", "adamw", "sgd", "lbfgs")
-# Only for modules that name `matrices`.
+# This solver is only for modules that define `matrices`.
 MATRIX_OPTIMIZER = "muon"
 SCHEDULES = ("constant", "cosine", "invscaling", "adaptive")
 
-# Steps of L-BFGS that make an epoch.
+# Number of steps of L-BFGS in an epoch.
 _LBFGS_STEPS = 20
-# How much longer than Adam's the steps of orthogonalised matrices are (measured for causal
-# networks, whose losses at 2 and at 12 were higher).
+# Factor of the learning rate for orthogonalised matrices, in comparison with Adam. It was measured
+# for causal networks, whose losses were higher with 2 and with 12.
 _MATRIX_RATE = 5.0
-# The part of a cosine schedule in which the learning rate rises.
+# Fraction of a cosine schedule in which the learning rate rises.
 _WARM_UP = 0.1
 
 
 class MuonAndAdamW(torch.optim.Optimizer):
-    """Muon (Jordan et al. 2024) for matrices between hidden layers, AdamW for all else.
+    """Muon (Jordan et al. 2024) for matrices between hidden layers, AdamW for all other weights.
 
-    Two of torch's optimisers that look like one to schedulers and files.
+    Schedulers and saved files see these two optimisers as one.
     """
 
     def __init__(
@@ -35,7 +35,8 @@ class MuonAndAdamW(torch.optim.Optimizer):
     ) -> None:
         if not hasattr(torch.optim, "Muon"):
             raise ValueError(
-                f"solver='muon' needs torch 2.9 or newer; this is {torch.__version__}."
+                f"solver='muon' needs torch 2.9 or newer; the installed version is "
+                f"{torch.__version__}."
             )
         self.parts: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=lr, fused=True)]
         if matrices:
@@ -44,7 +45,7 @@ class MuonAndAdamW(torch.optim.Optimizer):
             )
             self.parts.append(hidden)
         super().__init__([{"params": [p]} for group in groups for p in group["params"]], {"lr": lr})
-        # The groups of the parts themselves, so that a new rate reaches them.
+        # These are the parts' own groups, so that a new learning rate reaches the parts.
         self.param_groups = [group for part in self.parts for group in part.param_groups]
 
     @property
@@ -53,10 +54,10 @@ class MuonAndAdamW(torch.optim.Optimizer):
 
     @state.setter
     def state(self, value: Any) -> None:
-        """The parts keep their own."""
+        """The setter has no effect, because the parts keep their own states."""
 
     def step(self, closure: Any = None) -> Any:
-        """A step of each part."""
+        """Take a step of each part."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -90,9 +91,9 @@ def make_optimizer(
     alpha: float,
     momentum: float,
 ) -> torch.optim.Optimizer:
-    """The optimiser of a solver; weights decay by `alpha`, biases and scales do not."""
+    """Return the optimiser of a solver; `alpha` penalises weights, but not biases and scales."""
     params = [p for p in parameters if p.requires_grad]
-    params = params or [nn.Parameter(torch.empty(0))]  # all of your own network is frozen
+    params = params or [nn.Parameter(torch.empty(0))]  # your own network is frozen
     decayed = {id(p) for p in module.decayed()}
     groups: list[dict[str, Any]] = [
         {"params": [p for p in params if id(p) in decayed], "weight_decay": alpha},
@@ -115,17 +116,17 @@ def make_optimizer(
             return torch.optim.SGD(
                 groups, lr=lr, momentum=momentum, nesterov=momentum > 0, fused=fused
             )
-    # Groups are Adam's and SGD's: here the loss itself holds the penalty.
+    # The penalty of `alpha` is part of the loss here, because L-BFGS has no groups of parameters.
     return torch.optim.LBFGS(params, lr=1.0, max_iter=_LBFGS_STEPS, line_search_fn="strong_wolfe")
 
 
 def settings_of(optimizers: list[torch.optim.Optimizer]) -> list[dict[str, Any]]:
-    """Rates, decay and momentum of all groups of parameters."""
+    """Return rates, decay and momentum of all groups of parameters."""
     return [{k: v for k, v in group.items() if k != "params"} for group in _groups(optimizers)]
 
 
 def set_back(optimizers: list[torch.optim.Optimizer], settings: list[dict[str, Any]]) -> None:
-    """Give the groups of parameters these settings."""
+    """Restore settings of the groups of parameters."""
     for group, own in zip(_groups(optimizers), settings, strict=True):
         group.update(own)
 
@@ -137,7 +138,7 @@ def _groups(optimizers: list[torch.optim.Optimizer]) -> list[dict[str, Any]]:
 def copy_in_place(
     sources: list[torch.optim.Optimizer], targets: list[torch.optim.Optimizer]
 ) -> None:
-    """Copy states and settings, in the memory that is there where it fits."""
+    """Copy states and settings, into the existing memory where the shapes agree."""
     for source, target in zip(sources, targets, strict=True):
         if not _copy_states(source, target):
             target.load_state_dict(deepcopy(source.state_dict()))
@@ -145,7 +146,7 @@ def copy_in_place(
 
 
 def _copy_states(source: torch.optim.Optimizer, target: torch.optim.Optimizer) -> bool:
-    """Copy states in place; False where they are not alike, as before the first step."""
+    """Copy states in place; return False if they differ in structure, as before the first step."""
     if isinstance(source, torch.optim.LBFGS):
         return False
     from_, to = (
@@ -164,10 +165,10 @@ def _copy_states(source: torch.optim.Optimizer, target: torch.optim.Optimizer) -
 
 
 class Schedule:
-    """A learning rate that changes with every step, by a factor that depends on their number.
+    """A learning rate that changes with every step, by a factor that depends on the step.
 
-    torch's LambdaLR puts a `step` of its own in the place of the optimiser's, to hear of steps:
-    `FusedSteps` would have to call it, and gain nothing.
+    torch's LambdaLR replaces the optimiser's `step` in order to count steps. `FusedSteps` would
+    have to call this method, and would then not be faster.
     """
 
     def __init__(
@@ -178,7 +179,7 @@ class Schedule:
         self._set()
 
     def step(self) -> None:
-        """Hear of a step, and set the rate of the next one."""
+        """Count a step, and set the learning rate of the next one."""
         self.n_steps += 1
         self._set()
 
@@ -191,9 +192,10 @@ class Schedule:
 def make_schedule(
     kind: str, optimizer: torch.optim.Optimizer, lr: float, *, epochs: int, steps: int
 ) -> Schedule | None:
-    """The schedules that step with every batch, of which an epoch has so many steps.
+    """Return a schedule that changes the rate with every batch; `steps` is their number per epoch.
 
-    None for "constant", and for "adaptive", which follows the loss (a callback).
+    Returns None for "constant", and for "adaptive", which is a callback because it depends on the
+    loss.
     """
     total = epochs * steps
     newton_like = isinstance(optimizer, torch.optim.LBFGS)

@@ -1,4 +1,4 @@
-"""Global generators that foreign code may read: kept as they are, or seeded for a while."""
+"""Global generators that foreign code may read: their states are preserved, or seeded."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ import torch
 
 
 def global_generators(device: str) -> list[torch.Generator]:
-    """torch's own generators that a module on this device may read."""
+    """Return torch's own generators that a module on this device may read."""
     generators = [torch.default_generator]
     place = torch.device(device)
     if place.type == "cuda":
@@ -19,7 +19,7 @@ def global_generators(device: str) -> list[torch.Generator]:
 
 @contextmanager
 def preserve_rng_state(device: str = "cpu", seed: int | None = None) -> Iterator[None]:
-    """torch's global generators, as they were when the block ends; within it, if asked, seeded."""
+    """Restore torch's global generators when the block ends; seed them for it if asked."""
     generators = global_generators(device)
     states = [generator.get_state() for generator in generators]
     if seed is not None:
@@ -34,8 +34,8 @@ def preserve_rng_state(device: str = "cpu", seed: int | None = None) -> Iterator
 
 @contextmanager
 def preserve_global_rngs(seed: int | None = None) -> Iterator[None]:
-    """NumPy's and torch's global generators, put back when the block ends; if asked, seeded."""
-    state = np.random.get_state()  # noqa: NPY002 (what is wrapped may read it)
+    """Restore NumPy's and torch's global generators after the block; seed them for it if asked."""
+    state = np.random.get_state()  # noqa: NPY002 (wrapped code may read it)
     try:
         with preserve_rng_state(seed=seed):
             if seed is not None:

@@ -1,8 +1,8 @@
 """Functions of tensors, recorded once as the plain operations that they consist of.
 
-What `torch.func` batches and differentiates is dispatched level by level, every time; of small
-tensors that takes longer than the arithmetic. `torch.fx.experimental`'s `make_fx` records, too:
-it takes ten times as long, for what a compiler wants to know of every operation.
+`torch.func` dispatches each operation level by level in every call, which takes longer than the
+arithmetic if tensors are small. `make_fx` of `torch.fx.experimental` also records functions, but
+takes ten times as long, because it collects what a compiler needs to know of every operation.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,26 +14,27 @@ from torch import Tensor, fx
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
-# Operations of which the results are no tensors: what follows from them is not recorded.
+# These operations return values that are not tensors. What depends on such a value cannot be
+# recorded.
 _READING = (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.equal.default)
 
 
 class Recorded:
-    """A function of tensors in nested containers, for arguments of the same shapes.
+    """A function of tensors in nested containers, for arguments of fixed shapes.
 
-    Calling it repeats the operations on other arguments, without gradients.
+    A call repeats the recorded operations for other arguments, without gradients.
 
     Parameters
     ----------
     function : callable
-        What it computes follows from shapes alone, not from values.
+        Function to record. Its operations must depend only on shapes, not on values.
     arguments : tuple
-        The first arguments.
+        Arguments for which the function is recorded.
 
     Raises
     ------
     ValueError
-        If it reads the value of a tensor.
+        If the function reads the value of a tensor.
     """
 
     def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
@@ -41,7 +42,7 @@ class Recorded:
         with recorder:
             self._found = function(*arguments)
         self._module = recorder.module(leaves_of(self._found))
-        self._found = _rebuilt(self._found, repeat(None))  # the containers alone
+        self._found = _rebuilt(self._found, repeat(None))  # only the containers are needed
 
     def __call__(self, *arguments: Any) -> Any:
         with torch.no_grad():
@@ -50,9 +51,9 @@ class Recorded:
 
 
 def leaves_of(value: Any) -> list[Any]:
-    """What stands in nested dicts, tuples and lists.
+    """Return the values in nested dicts, tuples and lists.
 
-    torch's `tree_flatten` takes ten times as long as some operations that are recorded.
+    torch's `tree_flatten` takes ten times as long as some of the recorded operations.
     """
     if isinstance(value, dict):
         value = value.values()
@@ -62,7 +63,7 @@ def leaves_of(value: Any) -> list[Any]:
 
 
 def _rebuilt(like: Any, leaves: Iterator[Any]) -> Any:
-    """The same containers, of other leaves; tuples for lists."""
+    """Return the same containers with other values; lists become tuples."""
     if isinstance(like, dict):
         return {name: _rebuilt(part, leaves) for name, part in like.items()}
     if isinstance(like, (tuple, list)):
@@ -71,12 +72,12 @@ def _rebuilt(like: Any, leaves: Iterator[Any]) -> Any:
 
 
 class _Recorder(TorchDispatchMode):
-    """Hears of every operation."""
+    """Records every operation."""
 
     def __init__(self, inputs: list[Tensor]) -> None:
         super().__init__()
         self._graph, self._root = fx.Graph(), torch.nn.Module()
-        self._tensors: list[Tensor] = []  # kept, so that no other has the identity of one
+        self._tensors: list[Tensor] = []  # kept, so that their identities are not used again
         self._nodes: dict[int, fx.Node] = {}
         for i, tensor in enumerate(inputs):
             self._know(tensor, self._graph.placeholder(f"input_{i}"))
@@ -84,10 +85,11 @@ class _Recorder(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in _READING:
             raise ValueError("the value of a tensor is read")
-        if func is torch.ops.aten.lift_fresh.default:  # of `torch.tensor`: made anew in every call
+        # It makes the constant of `torch.tensor` anew in every call.
+        if func is torch.ops.aten.lift_fresh.default:
             func = torch.ops.aten.clone.default
         kwargs = kwargs or {}
-        # Before it is done: it may write to what it is given.
+        # The arguments are looked up before the operation, because it may write to them.
         nodes, options = tree_map(self._node, (tuple(args), kwargs))
         result = func(*args, **kwargs)
         node = self._graph.call_function(func, nodes, options)
@@ -104,7 +106,7 @@ class _Recorder(TorchDispatchMode):
         self._nodes[id(tensor)] = node
 
     def _node(self, value: Any) -> Any:
-        """What stands for a value in the record."""
+        """Return the node that represents a value in the record."""
         if not isinstance(value, Tensor):
             return value
         if id(value) not in self._nodes:
@@ -114,7 +116,7 @@ class _Recorder(TorchDispatchMode):
         return self._nodes[id(value)]
 
     def module(self, outputs: list[Any]) -> fx.GraphModule:
-        """The record, as a module that gives these outputs."""
+        """Return the record as a module with these outputs."""
         self._graph.output([self._node(value) for value in outputs])
         known = {self._nodes[id(tensor)]: tensor for tensor in self._tensors}
         kinds = {node: (tensor.shape, tensor.dtype) for node, tensor in known.items()}
@@ -134,7 +136,8 @@ def _item(values: Any, i: int) -> Any:
 
 
 _aten = torch.ops.aten
-# What may write where a product has just been written: activations, and their gradients.
+# Operations that can write their result into the memory of the product that they read: activation
+# functions and their gradients.
 _IN_PLACE = {
     _aten.relu.default: _aten.relu_.default,
     _aten.tanh.default: _aten.tanh_.default,
@@ -146,14 +149,14 @@ _GRADIENTS_IN_PLACE = {
     _aten.sigmoid_backward.default: _aten.sigmoid_backward.grad_input,
 }
 _PRODUCTS = (_aten.bmm.default, _aten.baddbmm.default)
-# Products with so few columns, of so many rows, are computed the other way round.
+# Products with at most _FEW columns and at least _MANY rows are computed in transposed form.
 _FEW, _MANY = 32, 64
-# What changes nothing where the shape stays.
+# Operations that have no effect if they keep the shape.
 _RESHAPING = (_aten.view.default, _aten._unsafe_view.default, _aten.expand.default)
 
 
 def _simplify(graph: fx.Graph, node: fx.Node, kinds: dict[fx.Node, Any]) -> None:
-    """Leave out a view of the same shape; add to a product while it is computed."""
+    """Remove a view that keeps the shape, and merge a product and a sum into one operation."""
     args: Any = node.args
     if node.target in _RESHAPING and kinds.get(node) == kinds.get(args[0], ()):
         node.replace_all_uses_with(args[0])
@@ -164,7 +167,7 @@ def _simplify(graph: fx.Graph, node: fx.Node, kinds: dict[fx.Node, Any]) -> None
 
 
 def _adds_to_product(node: fx.Node, kinds: dict[fx.Node, Any]) -> bool:
-    """Whether all that is made of a product is this sum, of its shape and of one type."""
+    """Return whether this sum is the only use of a product, and has its shape and type."""
     bias, product = node.args
     if not (isinstance(bias, fx.Node) and isinstance(product, fx.Node)):
         return False
@@ -175,7 +178,7 @@ def _adds_to_product(node: fx.Node, kinds: dict[fx.Node, Any]) -> bool:
     if kinds[bias][1] != kinds[node][1]:  # types
         return False
     between = product
-    while between is not node:  # factors that are written to after the product are not to be read
+    while between is not node:  # the factors must not be changed between product and sum
         if between.op == "call_function" and _writes(between.target):
             return False
         between = between.next
@@ -188,10 +191,10 @@ def _writes(operation: Any) -> bool:
 
 
 def _turn(graph: fx.Graph, node: fx.Node, kinds: dict[fx.Node, Any]) -> None:
-    """Compute products of few columns the other way round.
+    """Compute products with few columns in transposed form.
 
-    A CPU's vectors run along columns, and are mostly idle where there are few: products like those
-    at codes took twice to four times as long (torch 2.13 with MKL).
+    The vector units of a CPU process columns, and are mostly idle if there are few. Such products,
+    which occur at the codes, took two to four times as long (torch 2.13 with MKL).
     """
     if node.target not in _PRODUCTS:
         return
@@ -212,7 +215,7 @@ def _turn(graph: fx.Graph, node: fx.Node, kinds: dict[fx.Node, Any]) -> None:
 
 
 def _write_in_place(node: fx.Node) -> None:
-    """Let an activation, or its gradient, take the memory of a product that nothing else reads."""
+    """Write an activation, or its gradient, over a product that no other operation reads."""
     source = node.args[0] if node.args else None
     if not isinstance(source, fx.Node) or len(source.users) > 1 or source.target not in _PRODUCTS:
         return

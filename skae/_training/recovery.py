@@ -1,4 +1,4 @@
-"""The epochs of a training, and what is left of one that diverged or was interrupted."""
+"""The epochs of a training, and recovery if it diverges or is interrupted."""
 
 import warnings
 from math import inf, isfinite
@@ -11,14 +11,15 @@ from skae._training.callbacks import Diverged, TrainingStopped
 from skae._training.together import fit_epochs
 from skae._utils.interrupts import warn_of_interruption
 
-# Training rows whose loss tells whether a state is of use.
+# Number of training rows whose loss decides whether a state is usable.
 _CHECKED_ROWS = 64
 
 
 def run_epochs(net: Any, epochs: int) -> None:
-    """Train a `Net` for some epochs; go back to its last state that is complete and of use.
+    """Train a `Net` for some epochs; restore its last complete and usable state at the end.
 
-    A first Ctrl-C ends the training if the net keeps its progress, and is raised otherwise.
+    The first Ctrl-C ends training if the net keeps its progress, and raises KeyboardInterrupt
+    otherwise.
     """
     defect = None
     try:
@@ -37,7 +38,7 @@ def run_epochs(net: Any, epochs: int) -> None:
 
 
 def _go_back(net: Any, before: float) -> bool:
-    """Go back to the newest state before an epoch, if there is one."""
+    """Restore the newest state from before an epoch; return whether there is one."""
     epoch = net.snapshot_.go_back(before)
     if epoch is not None:
         del net.history_[epoch:]
@@ -45,9 +46,10 @@ def _go_back(net: Any, before: float) -> bool:
 
 
 def _leave_divergence(net: Any, defect: str | None) -> None:
-    """Go back from a state that is of no use to the newest one that is.
+    """Restore the newest usable state if the present one is not usable.
 
-    The loss of an epoch is measured before its steps: it says nothing of the last one.
+    The loss of an epoch is measured before its steps, and therefore says nothing about the last
+    step.
     """
     defect = defect or _defect(net)
     if defect is None:
@@ -68,10 +70,10 @@ def _leave_divergence(net: Any, defect: str | None) -> None:
 
 
 def _defect(net: Any) -> str | None:
-    """Why the module as it is now would be of no use, if so."""
+    """Return why the module in its present state is not usable, or None if it is."""
     if not all(bool(p.isfinite().all()) for p in net.module_.parameters() if p.requires_grad):
         return "weights are not finite"
     rows, index = net.subsets_[0].rows, net.subsets_[0].index
     some = index[:: -(-len(index) // _CHECKED_ROWS)]
     loss = loss_at_rest(net, [rows.batch(some.to(rows.index_device))])
-    return None if isfinite(loss) else f"the loss after it is {loss}"
+    return None if isfinite(loss) else f"the loss after this epoch is {loss}"

@@ -1,4 +1,4 @@
-"""Tensors and modules on their way into files: as arrays, or noticed."""
+"""Conversion of tensors to arrays for saving, and detection of modules in parameters."""
 
 from numbers import Real
 from typing import Any
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 def is_same(new: object, old: object) -> bool:
-    """Whether two parameters hold the same module, alone or beside a number."""
+    """Return whether two parameters hold the same module, alone or in a pair with a number."""
     if isinstance(new, tuple) and isinstance(old, tuple):
         return len(new) == len(old) and all(map(is_same, new, old))
     return new is old or (isinstance(new, Real) and new == old)
@@ -22,7 +22,7 @@ def holds_module(value: object) -> bool:
 
 
 def to_arrays(value: Any) -> Any:
-    """The same nested containers with arrays in place of tensors."""
+    """Return the same nested containers with arrays instead of tensors."""
     if isinstance(value, Tensor):
         return value.detach().cpu().numpy().copy()
     if isinstance(value, dict):
@@ -33,7 +33,7 @@ def to_arrays(value: Any) -> Any:
 
 
 def to_tensors(value: Any) -> Any:
-    """The inverse of `to_arrays`."""
+    """Return the same nested containers with tensors instead of arrays."""
     if isinstance(value, (np.ndarray, np.generic)):
         return torch.as_tensor(np.array(value))
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Copies of what training changes, to go back to: after an interrupt, or where it diverged."""
+"""Copies of the training state, to restore after an interruption or a divergence."""
 
 from copy import deepcopy
 from math import inf
@@ -9,36 +9,36 @@ from torch import Tensor, nn
 
 
 class _State(NamedTuple):
-    """A copy of what training changes, after an epoch."""
+    """A copy of the training state after an epoch."""
 
     epoch: int
     live: list[Tensor]  # the tensors of the module and its optimisers
     copies: list[Tensor]
-    anew: list[dict[str, Any]]  # of optimisers that make their tensors anew in every step
+    anew: list[dict[str, Any]]  # of optimisers that create new tensors in every step
 
 
 class Snapshot:
-    """Copies of a module's and its optimisers' tensors after the last two epochs, to go back to.
+    """Copies of the tensors of a module and of its optimisers after the last two epochs.
 
-    A copy counts from the moment that it is complete: whatever interrupts `take`, those taken
-    before are whole.
+    A copy replaces an older one only when it is complete. If `take` is interrupted, the earlier
+    copies are unchanged.
     """
 
     def __init__(self, module: nn.Module, optimizers: list[torch.optim.Optimizer]) -> None:
         self.module, self.optimizers = module, optimizers
         self._states: tuple[_State, ...] = ()  # the newest first
-        self._live: tuple[int, list[Tensor]] = (-1, [])  # and of how many states
+        self._live: tuple[int, list[Tensor]] = (-1, [])  # with the number of states
 
     @property
     def epoch(self) -> int:
-        """After which epoch the newest copy was taken; -1 if there is none."""
+        """The epoch after which the newest copy was made; -1 if there is none."""
         return self._states[0].epoch if self._states else -1
 
     def take(self, epoch: int) -> None:
-        """Copy the present state, the one after this epoch."""
+        """Copy the present state, which is the one after this epoch."""
         live = self._tensors()
         spare = self._states[-1] if len(self._states) == 2 else None
-        if spare is not None and len(spare.live) == len(live):  # memory that can be used again
+        if spare is not None and len(spare.live) == len(live):  # whose memory can be used again
             self._states = self._states[:1]
             copies = spare.copies
             for copied, tensor in zip(copies, live, strict=True):
@@ -49,7 +49,7 @@ class Snapshot:
         self._states = (_State(epoch, live, copies, anew), *self._states[:1])
 
     def go_back(self, before: float = inf) -> int | None:
-        """Go back to the newest state of an epoch before this one; its epoch, if there is one."""
+        """Restore the newest copy from before this epoch; return its epoch, or None."""
         for state in self._states:
             if state.epoch < before:
                 for optimizer, old in zip(self._newton_like(), state.anew, strict=True):
@@ -60,7 +60,7 @@ class Snapshot:
         return None
 
     def _tensors(self) -> list[Tensor]:
-        """All that changes; looked for anew where the first step has made states."""
+        """Return the tensors that training changes; collect them again after the first step."""
         n_states = sum(len(optimizer.state) for optimizer in self.optimizers)
         if self._live[0] != n_states:
             self._live = (n_states, self._tensors_anew())

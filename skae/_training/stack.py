@@ -1,10 +1,10 @@
-"""A stack: networks that are alike, trained as one.
+"""A stack: networks of the same kind that are trained in common operations.
 
-Weights, batches and losses have one dimension more, and a step is that of one network whose
-products are batched. Each member sees the batches and the draws of a training of its own, and is
-left with what that would leave, but for rounding: weights, states of optimisers, history. Before
-the first step its gradient is compared with the one that its own code computes; where they
-differ, there is no stack.
+Weights, batches and losses get an additional first dimension, so that a step needs as many
+operations as a step of one network. Each member gets the batches and the draws of a separate
+training, and ends with the same weights, optimiser states and history, apart from rounding. Before
+the first step, the gradient is compared with the one that the module's own code computes. If they
+differ, the networks are trained separately.
 
 Members may differ in size along the axes that `TrainableModule.blocks` names. They are padded to
 the size of the largest with weights that have no effect.
@@ -28,16 +28,16 @@ from skae._training.stacked_member import Member, without_twins
 from skae._training.stacked_steps import StackedSteps
 from skae._training.stacked_weights import Numbers, StackedTensors
 
-# How much losses and gradients may differ beside the largest: in float32, and in bfloat16.
+# Largest difference of losses and gradients, relative to the largest, in float32 and in bfloat16.
 _ROUNDING, _ROUNDING_OF_BFLOAT16 = 1e-3, 0.1
 
 
 class Unequal(Exception):
-    """The stack would not compute what its members do."""
+    """Raised if the stack would not compute the same as its members."""
 
 
 class _Computed(NamedTuple):
-    """What a step computes, of all members."""
+    """Results of a step for all members."""
 
     gradients: dict[str, Tensor]
     terms: dict[str, Tensor]
@@ -47,23 +47,23 @@ class _Computed(NamedTuple):
 
 
 class Stack:
-    """Networks that are trained as one.
+    """Networks that are trained in common operations.
 
     Parameters
     ----------
     nets : list of Net
-        Nets of one `signature`, about to be trained.
+        Nets with the same `signature`, prepared for training.
     epochs : list of int
-        For how many epochs each is trained.
+        Number of epochs of each net.
 
     Raises
     ------
     Unequal
-        If the stack would not compute what its members do.
+        If the stack would not compute the same as its members.
     """
 
     def __init__(self, nets: list[Any], epochs: list[int]) -> None:
-        # Those of the same settings stand beside each other: one call takes all their steps.
+        # Members with equal settings are adjacent, so that one call takes all their steps.
         members = [Member(net, n, i) for i, (net, n) in enumerate(zip(nets, epochs, strict=True))]
         everyone = sorted(members, key=lambda member: repr(member.settings))
         self.members, self.n_nets = without_twins(everyone), len(nets)
@@ -75,7 +75,7 @@ class Stack:
             raise
 
     def _set_up(self, nets: list[Any]) -> None:
-        """Stack what the members have, and compare a step with their own."""
+        """Stack the states of the members, and compare a step with the members' own code."""
         largest = max(nets, key=lambda net: sum(p.numel() for p in net.module_.parameters()))
         self.precision = largest._precision
         self.template = deepcopy(largest.module_).train()
@@ -96,16 +96,16 @@ class Stack:
         for k in range(len(self.members[0].net.later_)):
             self._prove_phase(k, batch, found)
 
-    # ------------------------------------------------------------- whether it is the same
+    # ------------------------------------------- comparison with the members' own code
 
     def _proven(self, batch: StackedBatch, found: _Computed) -> list[str]:
-        """Compare losses and gradients with those of the members' own code; which have one."""
+        """Compare losses and gradients with the members' own code; return the trained weights."""
         names: list[str] = []
         for i, member in enumerate(self.members):
             terms, gradients = member.own_gradients(batch.of_members[i])
             names = list(gradients)
             if terms.keys() != found.terms.keys():
-                raise Unequal("it has terms of its own")
+                raise Unequal("its loss has terms of its own")
             pairs = [(terms[name], found.terms[name][i]) for name in terms]
             pairs += [
                 (gradients[name], self.tensors.part(name, found.gradients[name], i))
@@ -115,7 +115,7 @@ class Stack:
         return names
 
     def _prove_phase(self, k: int, batch: StackedBatch, found: _Computed) -> None:
-        """Compare the loss of a later phase and its gradients, likewise."""
+        """Compare the loss of a later phase and its gradients with the members' own code."""
         gradients, losses = self._compute_phase(k, batch.stacked, found)
         for i, (member, own) in enumerate(zip(self.members, batch.of_members, strict=True)):
             loss, of_member = member.own_phase(k, own)
@@ -131,18 +131,18 @@ class Stack:
         for own, stacked in pairs:
             limit = tolerance * float(own.abs().max()) + 1e-6
             if not bool(((own - stacked).abs() <= limit).all()):
-                raise Unequal("within a stack it would learn something else")
+                raise Unequal("in a stack its gradients would differ")
 
     # --------------------------------------------------------------------------- training
 
     def run(self) -> list[BaseException | None]:
-        """Train; what ended each net's training before its time, in the order of the nets."""
+        """Train all members; return for each net the error that ended its training early."""
         outcomes: list[BaseException | None] = [None] * self.n_nets
         try:
             self._end({m: None for m in self.members if m.is_complete}, outcomes)
             while self.members:
                 self._epoch(outcomes)
-        finally:  # after an interruption, what there is
+        finally:  # also after an interruption
             self._end(dict.fromkeys(self.members), outcomes)
         return outcomes
 
@@ -179,7 +179,7 @@ class Stack:
         self._end(ended, outcomes)
 
     def _step(self, batch: StackedBatch) -> tuple[_Computed, dict[str, Tensor]]:
-        """One step of all members, and of the phases that follow; what is logged."""
+        """Take a step of all members with its phases; return the results and the logged values."""
         found = self._compute(batch.stacked)
         self.steps.step(0, found.gradients)
         logged = dict(found.logged)
@@ -195,7 +195,7 @@ class Stack:
         return found, logged
 
     def _follow_one_by_one(self, batch: StackedBatch, found: _Computed) -> None:
-        """Let the members' own code follow the step, where no stack can."""
+        """Call the members' own `after_step`, which the stack cannot compute."""
         for i, (member, own) in enumerate(zip(self.members, batch.of_members, strict=True)):
             n, module = len(own.x), member.net.module_
             self.tensors.pull(i, module, names=self.followed)
@@ -203,10 +203,10 @@ class Stack:
             module.after_step(own, Loss({}, found.output[i, :n], aux))
             self.tensors.push(i, module, self.followed)
 
-    # ------------------------------------------------------------------- what is computed
+    # ---------------------------------------------------------------- computations
 
     def _compute(self, batch: Batch) -> _Computed:
-        """Losses of all members, and their gradients."""
+        """Compute the losses of all members and their gradients."""
         tensors = self.tensors
         arguments = (tensors.weights, tensors.buffers, self.numbers.values, _present(batch))
         return _Computed(*self._run_recorded("loss", self._loss_of_one, arguments))
@@ -227,7 +227,7 @@ class Stack:
         return gradients, terms, logged, output, aux
 
     def _follow(self, batch: Batch, found: _Computed) -> None:
-        """Let buffers follow the step that was taken."""
+        """Update the buffers after a step."""
         tensors = self.tensors
         arguments = (
             tensors.weights,
@@ -250,7 +250,7 @@ class Stack:
     def _compute_phase(
         self, k: int, batch: Batch, found: _Computed
     ) -> tuple[dict[str, Tensor], Tensor]:
-        """Gradients of a later phase, and its losses."""
+        """Compute the gradients of a later phase and its losses."""
         trained = self.steps.names_of(1 + k)
         weights = self.tensors.weights
         arguments = (
@@ -278,13 +278,13 @@ class Stack:
         return gradients, losses
 
     def _call(self, weights: Any, buffers: Any, numbers: Any, compute: Any) -> Any:
-        """What the template computes with these weights, buffers and numbers."""
+        """Return the result of the template module with these weights, buffers and numbers."""
         given = {f"module.{name}": value for name, value in {**weights, **buffers}.items()}
         with self.numbers.set_to(numbers), self.precision():
             return functional_call(_Calls(self.template, compute), given, ())
 
     def _run_recorded(self, what: Any, of_one: Any, arguments: Any) -> Any:
-        """`of_one` for every member, recorded once for these shapes as a list of operations."""
+        """Return `of_one` for every member; its operations are recorded once for these shapes."""
         key = (what, *(tensor.shape for tensor in leaves_of(arguments)))
         if key not in self._recorded:
             with stacking(), torch.enable_grad():
@@ -294,10 +294,10 @@ class Stack:
                     raise Unequal(f"its operations cannot be stacked ({error})") from error
         return self._recorded[key](*arguments)
 
-    # -------------------------------------------------------------- members' own state
+    # ---------------------------------------------------------- states of the members
 
     def _state(self) -> dict[Any, Tensor]:
-        """All that training changes."""
+        """Return all tensors that training changes."""
         return {
             **self.tensors.weights,
             **self.tensors.buffers,
@@ -305,7 +305,7 @@ class Stack:
         }
 
     def _take_snapshot(self) -> None:
-        """Copy all that training changes; copies of the last two epochs are kept."""
+        """Copy all tensors that training changes; the copies of the last two epochs are kept."""
         state = self._state()
         if len(self._generations) == 2 and self._generations[-1].keys() == state.keys():
             copies = self._generations.pop()
@@ -318,7 +318,7 @@ class Stack:
     def _end(
         self, ended: Mapping[Member, BaseException | None], outcomes: list[BaseException | None]
     ) -> None:
-        """Give members back what they have learned, and go on without them."""
+        """Return the trained states to the members that ended, and continue with the others."""
         if not ended:
             return
         for member, error in ended.items():
@@ -343,8 +343,7 @@ class Stack:
         ]
 
     def _give_back(self, member: Member, i: int) -> None:
-        """Weights, buffers and states of optimisers, as they are now, and copies of the last
-        epochs' to go back to."""
+        """Write the present state of a member to its net, with snapshots of the last epochs."""
         newest = len(member.net.history_) - member.is_amid_epoch
         for age, generation in reversed(list(enumerate(self._generations))):
             self._write(member, i, generation)
@@ -359,7 +358,7 @@ class Stack:
 
 
 class _Calls(nn.Module):
-    """A module whose forward pass is something that another module computes."""
+    """A module whose forward pass is a function of another module."""
 
     def __init__(self, module: nn.Module, compute: Any) -> None:
         super().__init__()
@@ -372,12 +371,12 @@ class _Calls(nn.Module):
 def _errors(
     of_members: Mapping[Member, BaseException | None],
 ) -> dict[Member, BaseException | None]:
-    """Those of members that have one."""
+    """Return the members whose training has ended with their errors."""
     return {member: error for member, error in of_members.items() if error is not None}
 
 
 def _present(batch: Batch) -> dict[str, Tensor]:
-    """What a batch has."""
+    """Return the fields of a batch that are not None."""
     return {name: value for name, value in batch._asdict().items() if value is not None}
 
 
@@ -386,7 +385,7 @@ def _batch_of(given: dict[str, Tensor]) -> Batch:
 
 
 def _means(losses: list[dict[str, Tensor]], weights: Tensor) -> dict[str, list[float]]:
-    """Of every name, means over the rows of an epoch; weights (n_steps, n_members)."""
+    """Return the means of all losses over the rows of an epoch; weights (n_steps, n_members)."""
     share = weights / weights.sum(0)
     return {
         name: (torch.stack([step[name] for step in losses]).cpu().double() * share).sum(0).tolist()

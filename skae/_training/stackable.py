@@ -1,4 +1,4 @@
-"""Which networks can be trained as one stack, and how much memory they take there."""
+"""Conditions under which networks can be trained as one stack, and the memory that they need."""
 
 from collections.abc import Hashable
 from typing import Any
@@ -6,35 +6,35 @@ from typing import Any
 import torch
 from skorch.callbacks import EpochTimer
 
-# Solvers whose steps are element-wise.
+# Solvers that compute the step of each weight separately.
 _SOLVERS = ("adam", "adamw", "sgd")
-# Multiplications of a step's largest product from which on a network fills a CPU by itself
-# (measured: from there on a stack gains less than a tenth).
+# With at least this many multiplications in the largest product of a step, a network uses a CPU
+# fully by itself. A stack then saves less than a tenth of the time (measured).
 _LARGE = 2**24
 
 
 def obstacle(net: Any) -> str | None:
-    """Why a net that is about to be trained cannot be part of a stack; None if nothing is."""
+    """Return why a net cannot be part of a stack; None if it can."""
     module = net.module_
     n_rows = min(net.batch_size, len(net.subsets_[0]))
     if net.solver not in _SOLVERS:
-        return f"solver={net.solver!r} takes steps that are not element by element"
+        return f"solver={net.solver!r} does not compute the step of each weight separately"
     if net.foreign_modules:
         return "it has modules of your own"
     if net.compiled:
         return "compile=True"
     if net.history or any(optimizer.state for optimizer in net.optimizers_):
-        return "it goes on from an earlier training"
+        return "it continues an earlier training"
     if not all(_only_listens(*named) for named in net.callbacks_):
         return "it has callbacks, which may change it"
     if torch.device(net.device).type == "cpu" and n_rows * module.products_per_row() > _LARGE:
-        return "it is so large that nothing is gained"
+        return "it is so large that a stack would not be faster"
     why: str | None = module.stack_obstacle()
     return why
 
 
 def signature(net: Any) -> Hashable:
-    """What the members of a stack have equal."""
+    """Return a key that is equal for the members of a stack."""
     rows, (_, valid) = net.subsets_[0].rows, net.subsets_
     return (
         type(net.module_),
@@ -53,7 +53,7 @@ def signature(net: Any) -> Hashable:
 
 
 def _sizes_apart_from_blocks(module: Any) -> Hashable:
-    """Of all weights and buffers, but for the axes along which members may differ."""
+    """Return the shapes of weights and buffers without the axes along which members may differ."""
     axes = module.blocks().axes
     tensors = [*module.named_parameters(), *module.named_buffers()]
     return tuple(
@@ -65,12 +65,13 @@ def _sizes_apart_from_blocks(module: Any) -> Hashable:
 
 
 def bytes_of(net: Any) -> float:
-    """How much memory a net takes within a stack, about."""
+    """Return approximately how much memory a net takes within a stack."""
     module, rows = net.module_, net.subsets_[0].rows
     n_weights = sum(p.numel() for p in module.parameters())
     widths = sum(p.shape[0] for p in module.parameters() if p.ndim) + rows.data.X.shape[1]
     n_rows = min(net.batch_size, len(net.subsets_[0])) * module.passes_per_row()
-    # Of weights there are gradients, two averages, copies of two epochs of these, and its own.
+    # For each weight there are a gradient, two averages, copies of all these from two epochs, and
+    # the net's own copy.
     return 4.0 * (12 * n_weights + 8 * n_rows * widths + rows.n_kept)
 
 

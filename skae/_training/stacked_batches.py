@@ -1,4 +1,4 @@
-"""The batches of networks that are trained as one stack: each member sees those of its own fit."""
+"""Batches of the networks of a stack; each member gets the batches of a separate training."""
 
 from collections.abc import Hashable, Iterator
 from typing import Any, NamedTuple
@@ -10,35 +10,37 @@ from skae._training.data import Batch
 from skae._training.loader import batch_sizes
 from skae._training.stacked_weights import Index, index_of
 
-# What stands in rows that a member's batch has not, and that count nothing: a number, a draw.
+# Value in rows of a batch that a member does not have. These rows have weight 0.
 _ANY = 0.5
 
 
 class StackedBatch(NamedTuple):
-    """A batch of every member: as one, and of each as its own code would see it."""
+    """A batch of all members as one, and the separate batch of each member."""
 
     stacked: Batch
     of_members: list[Batch]
-    weights: Tensor  # what each counts in an epoch's mean, (n_members,), float64
+    weights: Tensor  # weight of each batch in the mean of an epoch, (n_members,), float64
 
 
 class StackedBatches:
-    """The batches of nets, whose members of the same rows and seed share them until they are
-    prepared.
+    """Batches of the nets of a stack.
+
+    Members with the same rows and the same seed share a batch until it is prepared.
 
     Parameters
     ----------
     nets : list of Net
-        Nets that are being trained.
+        Nets in training.
     template : TrainableModule
-        The module of the largest.
+        The module of the largest net.
     """
 
     def __init__(self, nets: list[Any], template: Any) -> None:
         self.nets = nets
         shared: dict[Hashable, int] = {}
         for_index: list[tuple[Hashable, Tensor]] = []
-        self._group = []  # of each member: which order of which rows it sees
+        # Of each member: the number of the group that shares its rows and their order.
+        self._group = []
         self._leaders: list[Any] = []
         for net in nets:
             subset = net.subsets_[0]
@@ -59,8 +61,10 @@ class StackedBatches:
         self._n_draws = None if largest is None else sum(largest)
 
     def epoch(self, *, of_each_size: bool = False) -> Iterator[StackedBatch]:
-        """The batches of the epoch that each net has begun; or the first, and the last, which may
-        be of another size."""
+        """Yield the batches of the epoch that all nets have begun.
+
+        With `of_each_size`, only the first batch and the last, whose size may differ, are made.
+        """
         parts = []
         for net in self._leaders:
             subset, loader = net.subsets_[0], net.get_iterator(net.subsets_[0], training=True)
@@ -99,12 +103,12 @@ class StackedBatches:
         return StackedBatch(Batch(**stacked), prepared, weights)
 
     def _are_shared(self, name: str, values: list[Tensor], shared: list[Batch]) -> bool:
-        """Whether preparation left this as the members have it in common."""
+        """Return whether the preparation of the batches has left this field as it was."""
         pairs = zip(values, self._group, strict=True)
         return all(value is getattr(shared[group], name) for value, group in pairs)
 
     def _of_groups(self, values: list[Tensor], n_rows: int) -> Tensor:
-        """What members have in common, repeated for each of them."""
+        """Stack values that are shared within groups, repeated for each member."""
         if all(len(value) == n_rows for value in values):
             of_groups = torch.stack(values)
         else:
@@ -116,7 +120,7 @@ class StackedBatches:
         return of_groups[torch.tensor(self._group, device=of_groups.device)]
 
     def _of_members(self, name: str, values: list[Tensor], n_rows: int) -> Tensor:
-        """What each member has of its own: rows and columns that it lacks stay zero."""
+        """Stack values that differ between members; padded columns are filled."""
         first = values[0]
         if name not in ("draws", "gate") and all(value.shape == first.shape for value in values):
             return torch.stack(values)
@@ -141,7 +145,7 @@ class StackedBatches:
 
 
 def _number_of(index: Tensor | None, known: list[tuple[Hashable, Tensor]]) -> Hashable:
-    """A number for each index of rows, the same for equal ones."""
+    """Return a number for each index of rows, the same for equal indices."""
     if index is None:
         return None
     for number, other in known:

@@ -1,4 +1,4 @@
-"""A net as a member of a stack: what it does by itself, epoch by epoch."""
+"""The part of the training of a stack that each net does separately."""
 
 from collections.abc import Hashable
 from copy import deepcopy
@@ -13,7 +13,7 @@ from skae._training.data import Batch
 from skae._training.epoch_losses import record_losses
 from skae._training.stacked_weights import StackedTensors
 
-# Callbacks that hear nothing of epochs, or what is measured here.
+# Callbacks that need neither the epochs nor what is measured in them.
 _SILENT = (EpochTimer, CompareWithStart)
 
 
@@ -23,17 +23,17 @@ class Member:
     Parameters
     ----------
     net : Net
-        The net, about to be trained.
+        The net, prepared for training.
     epochs : int
-        For how many epochs it is trained.
+        Number of epochs.
     place : int
-        Which one of the nets it is.
+        Position of the net in the list of nets.
     """
 
     def __init__(self, net: Any, epochs: int, place: int) -> None:
         self.net, self.epochs, self.place = net, epochs, place
         self.takes_snapshots = net.takes_snapshots_
-        net.takes_snapshots_ = False  # the stack does
+        net.takes_snapshots_ = False  # the stack takes them
         listeners = [callback for _, callback in net.callbacks_]
         loud = any(type(callback) not in _SILENT for callback in listeners)
         self.has_listeners = loud or net.subsets_[1] is not None
@@ -42,7 +42,7 @@ class Member:
         self._buffers = list(net.module_.named_buffers())
         self._versions: dict[str, int] = {}
         self._data = dict(zip(("dataset_train", "dataset_valid"), net.subsets_, strict=True))
-        if net.learning_rate == "adaptive":  # each by its own losses
+        if net.learning_rate == "adaptive":  # its own losses determine the rate
             self.settings: tuple[Any, ...] = (place,)
         else:
             changes = net.schedule_ is not None
@@ -52,17 +52,17 @@ class Member:
 
     @property
     def is_complete(self) -> bool:
-        """Whether it has been trained for its epochs."""
+        """Whether all epochs are complete."""
         return len(self.net.history_) >= self.epochs
 
     def seed_epoch(self, epoch: int) -> None:
-        """Let its generators, and its module, begin an epoch."""
+        """Seed the generators for an epoch, and prepare the module for it."""
         self.net.seed_epoch(epoch)
         if not self.net.module_.training:
             self.net.module_.train()
 
     def open_epoch(self) -> Exception | None:
-        """Begin an epoch, as skorch's loop does; the error of one that listens."""
+        """Begin an epoch, as skorch's loop does; return the error of a callback, if any."""
         net = self.net
         self.is_amid_epoch = True
         if self.has_listeners:
@@ -78,14 +78,14 @@ class Member:
         return None
 
     def push_buffers(self, tensors: StackedTensors, i: int) -> None:
-        """Hand the buffers that its module has changed by itself over to the stack."""
+        """Copy the buffers that the module has changed by itself to the stack."""
         for name, buffer in self._buffers:
             if self._versions.get(name) != buffer._version:
                 tensors.push_buffer(i, name, buffer)
                 self._versions[name] = buffer._version
 
     def own_gradients(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Terms of the loss and gradients of a batch, by its own code."""
+        """Compute the loss terms and the gradients of a batch by the module's own code."""
         net = self.net
         for optimizer in net.optimizers_:
             optimizer.zero_grad()
@@ -97,7 +97,7 @@ class Member:
         return terms, gradients
 
     def own_phase(self, k: int, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of a later phase and its gradients, by its own code, before any step."""
+        """Compute the loss of a later phase and its gradients by the module's own code."""
         net, (phase, _) = self.net, self.net.later_[k]
         with torch.no_grad():
             before = net.module_.loss(batch)
@@ -109,15 +109,15 @@ class Member:
         return loss.detach(), {names[id(p)]: g for p, g in zip(trained, gradients, strict=True)}
 
     def after_step(self) -> None:
-        """Hear that the stack has taken a step."""
-        for phase, optimizer in self.net.later_:  # which are saved
+        """Update the learning rates after a step of the stack."""
+        for phase, optimizer in self.net.later_:  # their rates are saved
             for group in optimizer.param_groups:
                 group["lr"] = phase.rate * rate_of(self.net)
         if self.net.schedule_ is not None:
             self.net.schedule_.step()
 
     def record(self, means: dict[str, float], terms: list[str], seconds: float) -> Diverged | None:
-        """Write an epoch's losses to the history; where they are not finite, what ends training."""
+        """Write an epoch's losses to the history; return the error if they are not finite."""
         try:
             record_losses(self.net, "train", means, terms)
         except Diverged as error:
@@ -127,8 +127,7 @@ class Member:
         return None
 
     def close_epoch(self) -> Exception | None:
-        """End an epoch, as skorch's loop does; what ends the training, if something does: a wish
-        to stop, or the error of one that listens."""
+        """End an epoch, as skorch's loop does; return the error that ends the training, if any."""
         if not self.has_listeners:
             return None
         net, subset = self.net, self._data["dataset_valid"]
@@ -145,7 +144,10 @@ class Member:
         return None
 
     def is_twin_of(self, other: "Member") -> bool:
-        """Whether the training of one of its kind would be the same, and nobody listens to it."""
+        """Return whether another member of the same kind would be trained to the same result.
+
+        This requires equal weights and rows, and that neither member has callbacks.
+        """
         mine, theirs = self.net, other.net
         if self.has_listeners or other.has_listeners:
             return False
@@ -156,27 +158,27 @@ class Member:
         return all(torch.equal(a, b) for a, b in zip(*states, strict=True))
 
     def kind(self) -> Hashable:
-        """What twins have in common, but for their weights and the rows that are held out."""
+        """Return a key that is equal for members with the same rows, settings and architecture."""
         net = self.net
         architecture = repr(getattr(net.module_, "architecture", None))
         of_training = (net.seed, net.batch_size, self.settings, self.epochs, architecture)
         return (net.subsets_[0].rows.identity(), *of_training)
 
     def live_as(self, twin: "Member") -> None:
-        """Take over the history of a twin, which was trained for both."""
+        """Copy the history of a twin, which was trained for both."""
         self.net.history_.extend(deepcopy(list(twin.net.history_)))
         self.net.best_ = dict(twin.net.best_)
         self.is_amid_epoch = twin.is_amid_epoch
 
     def leave(self) -> None:
-        """Go on by itself."""
+        """Leave the stack."""
         self.net.takes_snapshots_ = self.takes_snapshots
         for p in self.net.module_.parameters():
             p.grad = None
 
 
 def without_twins(members: list[Member]) -> list[Member]:
-    """The members that are trained: of those whose training is the same, the first one."""
+    """Return the members to train: the first one of those that would be trained identically."""
     found: list[Member] = []
     of_kind: dict[Hashable, list[Member]] = {}
     for member in members:
@@ -191,6 +193,6 @@ def without_twins(members: list[Member]) -> list[Member]:
 
 
 def rate_of(net: Any) -> float:
-    """The learning rate of the step that comes."""
+    """Return the learning rate of the next step."""
     rate: float = net.optimizer_.param_groups[0]["lr"]
     return rate

@@ -1,4 +1,4 @@
-"""Steps of the optimisers of a stack: element by element, those of equal settings in one call."""
+"""Element-wise optimiser steps of a stack, in one call for all members with equal settings."""
 
 from typing import Any
 
@@ -11,13 +11,13 @@ from torch.optim.sgd import sgd
 from skae._training.stacked_member import Member, rate_of
 from skae._training.stacked_weights import StackedTensors
 
-# What optimisers keep of every weight, by their own names.
+# Name of the number of steps among the states of the optimisers.
 _N_STEPS = "n_steps"
 _STATES = {"adam": ("exp_avg", "exp_avg_sq"), "adamw": ("exp_avg", "exp_avg_sq")}
 
 
 class _Part:
-    """Weights of neighbours with equal settings, of which all decay or none."""
+    """Weights of adjacent members with equal settings, which all decay or all do not."""
 
     def __init__(self, alpha: float) -> None:
         self.alpha = alpha
@@ -33,11 +33,11 @@ class StackedSteps:
     Parameters
     ----------
     members : list of Member
-        The members; those of equal settings stand beside each other.
+        The members; those with equal settings are adjacent.
     tensors : StackedTensors
         Their weights.
     trained : list of str
-        The weights that have a gradient of the loss.
+        Names of the weights for which the loss has a gradient.
     """
 
     def __init__(self, members: list[Member], tensors: StackedTensors, trained: list[str]) -> None:
@@ -60,11 +60,11 @@ class StackedSteps:
         self._arrange(members, tensors)
 
     def names_of(self, k: int) -> list[str]:
-        """The weights that the k-th optimiser steps."""
+        """Return the names of the weights that the k-th optimiser changes."""
         return self._names[k]
 
     def _arrange(self, members: list[Member], tensors: StackedTensors) -> None:
-        """Divide the members into neighbours of equal settings."""
+        """Divide the members into groups of neighbours with equal settings."""
         starts = [
             i
             for i in range(len(members))
@@ -97,12 +97,12 @@ class StackedSteps:
 
     @torch.no_grad()
     def step(self, k: int, gradients: dict[str, Tensor]) -> None:
-        """A step of the k-th optimiser of every member."""
+        """Take a step of the k-th optimiser of every member."""
         self._n_steps += k == 0
         for net, of, parts in self._runs:
             rate = rate_of(net) * (net.later_[k - 1][0].rate if k else 1.0)
             for part in parts[k]:
-                # Fused steps read memory as it lies, whatever the strides (torch 2.13).
+                # Fused steps read memory in sequence, whatever the strides are (torch 2.13).
                 own = [gradients[name][of].contiguous() for name in part.names]
                 self._step_part(part, rate, net, own)
 
@@ -127,7 +127,7 @@ class StackedSteps:
             gradients,
             part.states[0],
             part.states[1],
-            [],  # of amsgrad
+            [],  # max_exp_avg_sqs, which only amsgrad uses
             part.counts,
             fused=True,
             amsgrad=False,
@@ -142,7 +142,7 @@ class StackedSteps:
     # ------------------------------------------------------------------------- states
 
     def state(self, n_members: int) -> dict[Any, Tensor]:
-        """What optimisers keep, by optimiser, weight and number, and how many steps they took."""
+        """Return states and step counts by optimiser, weight and name."""
         found: dict[Any, Tensor] = {
             (k, name, j): state
             for k, states in enumerate(self._states)
@@ -153,15 +153,17 @@ class StackedSteps:
         return found
 
     def select(self, index: Tensor, members: list[Member], tensors: StackedTensors) -> None:
-        """Go on with these members alone."""
+        """Continue with these members only."""
         for states in self._states:
             for name, kept in states.items():
                 states[name] = [s.index_select(0, index.to(s.device)) for s in kept]
         self._arrange(members, tensors)
 
     def pull(self, i: int, net: Any, state: dict[Any, Tensor], tensors: StackedTensors) -> None:
-        """Write a member's part of a state to the optimisers of its net, in place: copies of
-        another epoch's are to be put back there."""
+        """Write a member's part of a state to the optimisers of its net, in place.
+
+        Writing in place keeps the tensors that a snapshot may restore later.
+        """
         if not self._n_steps or (self.solver == "sgd" and not net.momentum):
             return
         named = dict(net.module_.named_parameters())

@@ -1,7 +1,7 @@
-"""The weights and buffers of networks that are alike, stacked: a dimension more, first of all.
+"""Weights and buffers of networks of the same kind, stacked along an additional first axis.
 
-Networks may differ in size along some axes. They are padded to the size of the largest, with
-zeros or what `Blocks.fills` says.
+Networks may differ in size along some axes. They are padded to the size of the largest, with zeros
+or with the values of `Blocks.fills`.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from skae._training.module import Blocks, TrainableModule
 
-# An index along each axis, or None where the whole tensor is the member's.
+# An index along each axis, or None if the member uses the whole tensor.
 Index = tuple[Tensor, ...] | None
 Axes = Mapping[int, tuple[int, ...]]
 
 
 def places(own: tuple[int, ...], largest: tuple[int, ...]) -> Tensor:
-    """Where the numbers of an axis stand in the larger one, of which each block is a part."""
+    """Return the positions of an axis within the larger axis, block by block."""
     found, start = [], 0
     for size, room in zip(own, largest, strict=True):
         found.append(torch.arange(start, start + size))
@@ -29,7 +29,7 @@ def places(own: tuple[int, ...], largest: tuple[int, ...]) -> Tensor:
 
 
 def index_of(shape: torch.Size, own: Axes, largest: Axes) -> Index:
-    """The index of a tensor of this shape in the larger one, by the blocks of its axes."""
+    """Return the index of a tensor of this shape in the larger one, by the blocks of its axes."""
     if own == largest:
         return None
     return tuple(
@@ -39,7 +39,7 @@ def index_of(shape: torch.Size, own: Axes, largest: Axes) -> Index:
 
 
 def taken(values: Tensor, index: Index) -> Tensor:
-    """A member's part of a tensor of the largest size."""
+    """Return a member's part of a tensor of the largest size."""
     if index is None:
         return values
     return values[torch.meshgrid(*index, indexing="ij")]
@@ -54,14 +54,14 @@ def put(values: Tensor, index: Index, own: Tensor) -> None:
 
 
 class StackedTensors:
-    """Weights and buffers of modules, by name; those of all modules in one tensor.
+    """Weights and buffers of modules by name; those of all modules are in one tensor.
 
     Parameters
     ----------
     modules : list of TrainableModule
         The modules.
     template : TrainableModule
-        One of the largest.
+        One of the largest modules.
     """
 
     def __init__(self, modules: list[TrainableModule], template: TrainableModule) -> None:
@@ -86,7 +86,7 @@ class StackedTensors:
         return values
 
     def part(self, name: str, values: Tensor, i: int) -> Tensor:
-        """Of what belongs to weights or buffers of this name, (n_members, ...), a member's part."""
+        """Return a member's part of values (n_members, ...) for a weight or buffer."""
         return taken(values[i], self._indices[i].get(name))
 
     @torch.no_grad()
@@ -97,15 +97,17 @@ class StackedTensors:
         state: dict[Any, Tensor] | None = None,
         names: Collection[str] | None = None,
     ) -> None:
-        """Write a member's weights and buffers to its module, all or those of some names, as they
-        are or as they were in a state."""
+        """Write a member's weights and buffers to its module.
+
+        `names` selects some of them; `state` replaces the present values.
+        """
         for name, own in self._own(module, names):
             values = self.stacked(name) if state is None else state[name]
             own.copy_(self.part(name, values, i))
 
     @torch.no_grad()
     def push(self, i: int, module: TrainableModule, names: Collection[str]) -> None:
-        """Take over those of a member's weights and buffers."""
+        """Copy these weights and buffers from a member's module to the stack."""
         for name, own in self._own(module, names):
             put(self.stacked(name)[i], self._indices[i].get(name), own.detach())
 
@@ -116,16 +118,16 @@ class StackedTensors:
         return [(name, _named(module, name)) for name in known]
 
     def stacked(self, name: str) -> Tensor:
-        """The weights or buffers of this name, of all members."""
+        """Return the weights or buffers of this name for all members."""
         return self.weights[name] if name in self.weights else self.buffers[name]
 
     @torch.no_grad()
     def push_buffer(self, i: int, name: str, own: Tensor) -> None:
-        """Take over a buffer of a member."""
+        """Copy a buffer of a member to the stack."""
         put(self.buffers[name][i], self._indices[i].get(name), own)
 
     def select(self, members: Tensor) -> None:
-        """Go on with these members alone."""
+        """Continue with these members only."""
         for stacked in (self.weights, self.buffers):
             for name, values in stacked.items():
                 stacked[name] = values.index_select(0, members.to(values.device))
@@ -156,14 +158,14 @@ def _named(module: nn.Module, name: str) -> Tensor:
 
 
 class Numbers:
-    """Plain numbers that differ from module to module, as tensors: what losses are computed with.
+    """Plain numbers used by the losses that differ between modules, as tensors.
 
     Parameters
     ----------
     modules : list of TrainableModule
         The modules.
     template : TrainableModule
-        What computes with the numbers of all of them.
+        The module that computes the losses of all members.
     """
 
     def __init__(self, modules: list[TrainableModule], template: TrainableModule) -> None:
@@ -178,7 +180,7 @@ class Numbers:
 
     @contextmanager
     def set_to(self, numbers: dict[str, Tensor]) -> Iterator[None]:
-        """Within the block the template has these numbers."""
+        """Context in which the template has these numbers."""
         before = []
         architecture = getattr(self._template, "architecture", None)
         for name, number in numbers.items():
@@ -200,7 +202,7 @@ class Numbers:
                 setattr(owner, attribute, value)
 
     def select(self, members: Tensor) -> None:
-        """Go on with these members alone."""
+        """Continue with these members only."""
         self.values = {
             name: values.index_select(0, members.to(values.device))
             for name, values in self.values.items()
@@ -211,7 +213,7 @@ _OF_ARCH = "architecture."
 
 
 def _numbers(module: Any) -> dict[str, float]:
-    """Those of a module and of its parts, and those that follow from its architecture."""
+    """Return the numbers of a module, of its parts, and those derived from its architecture."""
     found = {
         f"{path}.{name}": value
         for path, part in module.named_modules()

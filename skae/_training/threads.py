@@ -1,13 +1,13 @@
-"""How many threads torch computes with: as many as the work is worth.
+"""The number of threads of torch, chosen by the amount of work.
 
-Every operation that is shared out ends by waiting for the slowest thread: microseconds on an idle
-machine, and on one that does other work until the scheduler gives that thread its turn, which
-for small products costs far more than is won. So the number of threads follows from sizes
-alone, and never from a clock: it is the same wherever the same is computed.
+Every operation that is divided between threads waits for the slowest one at its end. This takes
+microseconds on an idle machine. On a busy machine it lasts until the scheduler runs that thread,
+which takes far longer than small products save. The number of threads therefore depends only on
+sizes, and never on measured times, so that the same computation always uses the same number.
 
-torch keeps the number twice, for the thread that sets it and for threads that have not computed
-yet (torch 2.13). Fits in several threads of a process therefore share one record, which
-knows what the user had set.
+torch stores the number twice: for the thread that sets it, and for threads that have not computed
+yet (torch 2.13). Fits in several threads of a process therefore share one record of the number that
+the user had set.
 """
 
 import os
@@ -21,31 +21,32 @@ import joblib
 import torch
 from threadpoolctl import ThreadpoolController
 
-# Multiplications of a matrix product that are worth a thread. Measured on training steps of
-# fully connected networks: with fewer for each, a second thread gains less than a quarter.
+# Number of multiplications of a matrix product for each thread. It was measured on training steps
+# of fully connected networks: with fewer multiplications, a second thread saves less than a quarter
+# of the time.
 PRODUCTS_PER_THREAD = 2**22
-# The same where rows go through a network once, which at this size takes a millisecond: there is
-# little to gain, and as much to wait for.
+# The same number if rows go through a network once. A pass of this size takes a millisecond, so
+# that more threads would save little and could wait long.
 PRODUCTS_PER_THREAD_ONCE = 2**24
-# What a value counts that is only read, as in a sum, beside a multiplication in a product.
+# Cost of reading a value, as in a sum, in multiplications of a matrix product.
 _PRODUCTS_PER_VALUE = 32
 
 
 @dataclass
 class _Record:
-    """What all threads of the process share, and only touch under the lock."""
+    """State that all threads of the process share, and change only under the lock."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
-    n_open: int = 0  # threads that are within a block
-    before: int = 1  # what the user had set when the first of them entered
-    chosen: set[int] = field(default_factory=set)  # what was set here since then
+    n_open: int = 0  # number of threads within a block
+    before: int = 1  # the user's number when the first of them entered
+    chosen: set[int] = field(default_factory=set)  # numbers that were set here since then
 
 
 class _Mine(threading.local):
-    """What the blocks of one thread share."""
+    """State that the blocks of one thread share."""
 
     depth = 0
-    most = 1  # what the user had set for this thread
+    most = 1  # the user's number for this thread
 
 
 _record, _mine, _blas_lock = _Record(), _Mine(), threading.Lock()
@@ -53,12 +54,12 @@ _record, _mine, _blas_lock = _Record(), _Mine(), threading.Lock()
 
 @contextmanager
 def threads_for(products: float) -> Iterator[None]:
-    """Within the block torch computes in this thread with as many threads as pay.
+    """Let torch compute in this thread with an appropriate number of threads in the block.
 
-    `products` are the multiplications of the largest matrix product. There are never more threads
-    than torch was set to, than the process may use by its affinity and its quota, and than
-    one in a thread of joblib's, beside which others compute. Blocks may be nested, and each
-    leaves the number as it was, or as something within it set it meanwhile.
+    `products` is the number of multiplications in the largest matrix product. There are at most as
+    many threads as torch was set to use, and as the process may use by its affinity and quota. A
+    thread of joblib uses only one, because others compute beside it. Blocks may be nested. The
+    number is restored at the end, unless the user changed it within the block.
     """
     record = _enter()
     number = 0
@@ -68,26 +69,26 @@ def threads_for(products: float) -> Iterator[None]:
         _set(number)
         yield
     finally:
-        if record is _record:  # and this is no child that was forked within the block
+        if record is _record:  # false in a child process that was forked within the block
             _leave(before, unchanged=torch.get_num_threads() == number)
 
 
 def threads_for_one_pass(products: float) -> AbstractContextManager[None]:
-    """As `threads_for`, where there is no training but one pass, of this largest product."""
+    """Set the threads as `threads_for` for one pass with this largest product."""
     return threads_for(products * PRODUCTS_PER_THREAD / PRODUCTS_PER_THREAD_ONCE)
 
 
 def threads_for_values(n_values: int) -> AbstractContextManager[None]:
-    """As `threads_for`, for passes over so many values."""
+    """Set the threads as `threads_for` for passes over this many values."""
     return threads_for(_PRODUCTS_PER_VALUE * n_values)
 
 
 @contextmanager
 def blas_threads_for(products: float) -> Iterator[None]:
-    """Within the block NumPy's products and decompositions take one thread, if they are small.
+    """Let NumPy's products and decompositions use one thread in the block if they are small.
 
-    Their number is one for the process: of several threads, the first that enters sets it, and
-    sets it back when it leaves (threadpoolctl 3.8 mixes up blocks that overlap).
+    The number is the same for the whole process. The first thread that enters sets it, and restores
+    it when it leaves (threadpoolctl 3.8 fails if blocks overlap).
     """
     if products >= PRODUCTS_PER_THREAD_ONCE or not _blas_lock.acquire(blocking=False):
         yield
@@ -101,12 +102,12 @@ def blas_threads_for(products: float) -> Iterator[None]:
 
 @cache
 def _libraries() -> ThreadpoolController:
-    """The libraries of this process that compute by threads: to look for them takes a while."""
+    """Return the multithreaded libraries of this process; finding them takes some time."""
     return ThreadpoolController()
 
 
 def _number(products: float) -> int:
-    """The number of threads for a product."""
+    """Return the number of threads for a product."""
     worth = int(products // PRODUCTS_PER_THREAD)
     if min(worth, _mine.most) < 2 or _is_one_of_many():
         return 1
@@ -114,7 +115,7 @@ def _number(products: float) -> int:
 
 
 def _is_one_of_many() -> bool:
-    """Whether this is a thread of joblib's; its processes have their share set by it."""
+    """Return whether this is a thread of joblib; joblib limits its processes itself."""
     in_pool = threading.current_thread() is not threading.main_thread()
     return in_pool and joblib.parallel.get_active_backend()[0].nesting_level > 0
 
@@ -127,7 +128,7 @@ def _enter() -> _Record:
         found = torch.get_num_threads()
         if not _record.n_open:
             _record.before, _record.chosen = found, set()
-        # A thread in which torch has not computed before begins with what was set last.
+        # A thread in which torch has not computed yet begins with the number that was set last.
         _mine.most = max(found, _record.before) if found in _record.chosen else found
         _record.n_open += 1
     return _record
@@ -149,11 +150,11 @@ def _leave(before: int, unchanged: bool) -> None:
 
 
 def _after_fork() -> None:
-    """A child computes with one thread: the others, which it would wait for, are the parent's."""
+    """Use one thread in a forked child, which does not have the other threads of its parent."""
     global _record, _mine, _blas_lock
     _record, _mine, _blas_lock = _Record(), _Mine(), threading.Lock()
     torch.set_num_threads(1)
 
 
-if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+if hasattr(os, "register_at_fork"):  # Windows has no fork
     os.register_at_fork(after_in_child=_after_fork)

@@ -1,8 +1,8 @@
-"""Calls that train networks, run side by side: networks that are alike are trained as one stack.
+"""Concurrent calls that train networks of the same kind as one stack.
 
-Each call runs in a thread of its own, and only one of them at a time. Where a call comes to a
-training it waits, until all others wait or have ended; then the trainings that are alike are
-one training (`stack`), the others follow one after the other, and the calls go on.
+Each call runs in its own thread, and only one runs at a time. A call that begins to train a network
+waits until all other calls wait or have ended. Networks of the same kind are then trained as one
+stack (see `stack`), the others one after another, and the calls continue.
 """
 
 import threading
@@ -22,9 +22,10 @@ from skae._training.threads import threads_for, threads_for_one_pass
 
 T = TypeVar("T")
 
-# What trainings that wait for each other may take: bytes, and of a GPU a share of what is free.
+# Largest memory of networks that are trained together: in bytes, and as a fraction of the free
+# memory of a GPU.
 MEMORY_LIMIT, _SHARE_OF_GPU = 2 * 2**30, 0.5
-# Calls that wait for each other at most: each has a thread.
+# Largest number of calls that wait at the same time, because each has a thread.
 _MOST_CALLS = 512
 
 _current: ContextVar["_Call | None"] = ContextVar("skae_call_trained_together", default=None)
@@ -32,14 +33,14 @@ _current: ContextVar["_Call | None"] = ContextVar("skae_call_trained_together", 
 
 @dataclass
 class SharedTraining:
-    """What was trained as one.
+    """Record of networks that were trained together.
 
     Attributes
     ----------
     calls : tuple of int
-        The calls whose networks these were.
+        Indices of the calls that trained the networks.
     obstacle : str or None
-        Why they were trained one by one; None where they were a stack.
+        Why they were trained one by one; None if they were trained as a stack.
     """
 
     calls: tuple[int, ...]
@@ -47,7 +48,7 @@ class SharedTraining:
 
 
 def fit_epochs(net: Any, epochs: int) -> None:
-    """Train a `Net` for some epochs: beside others, where this is one of several calls."""
+    """Train a `Net` for some epochs; within `run_together`, it may be trained in a stack."""
     call = _current.get()
     if call is None:
         net.fit_loop(None, epochs=epochs)
@@ -61,33 +62,34 @@ def run_together(
     memory_limit: float | None = None,
     report: list[SharedTraining] | None = None,
 ) -> list[T]:
-    """What the calls return, in their order; trainings that are alike are one training.
+    """Return the results of the calls in their order; similar networks are trained as one stack.
 
     Parameters
     ----------
     calls : sequence of callables
-        They take no arguments. What each computes does not depend on the others.
+        Callables without arguments, whose results do not depend on each other.
     memory_limit : float, default=None
-        Bytes that the networks which are trained as one may take, with their rows; None takes 2 GiB
-        or, on a GPU, half of what is free there. One network is trained in any case.
+        Number of bytes that the networks of a stack and their rows may take. None means 2 GiB or,
+        on a GPU, half of its free memory. A single network is always trained.
     report : list, default=None
-        Is given a `SharedTraining` for each training that was shared, or could not be.
+        List to which a `SharedTraining` is appended for each stack, and for each network that was
+        trained separately.
 
     Returns
     -------
     results : list
-        What the calls returned.
+        The values that the calls returned.
 
     Raises
     ------
     BaseException
-        The first error of a call; calls that did not come to an end are then given up.
+        The first error of a call. Calls that have not ended are then cancelled.
     """
     return _Together(calls, memory_limit, [] if report is None else report).results()
 
 
 class _Call(threading.Thread):
-    """One of several calls, in its thread."""
+    """One of several calls, in its own thread."""
 
     def __init__(self, number: int, call: Callable[[], Any]) -> None:
         super().__init__(name=f"skae-call-{number}", daemon=True)
@@ -98,15 +100,15 @@ class _Call(threading.Thread):
         self.result: Any = None
         self.error: BaseException | None = None
         self.ended = self.given_up = False
-        # What it waits for, and what came of it.
+        # The net and the number of epochs that the call waits for, and the result.
         self.net: Any = None
         self.epochs = 0
         self.outcome: BaseException | None = None
 
-    # In the thread of all calls.
+    # These methods run in the main thread.
 
     def go_on(self) -> None:
-        """Let it run until it waits for a training, or ends."""
+        """Let the call run until it waits for a training, or ends."""
         mine = _state_of_warnings()
         _set_warnings(self._warnings)
         try:
@@ -120,12 +122,12 @@ class _Call(threading.Thread):
             _set_warnings(mine)
 
     def give_up(self) -> None:
-        """Have it end."""
+        """Cancel the call."""
         self.given_up = True
         while self.ident is not None and not self.ended:
             self.go_on()
 
-    # In its own.
+    # These methods run in the thread of the call.
 
     def run(self) -> None:
         try:
@@ -142,7 +144,7 @@ class _Call(threading.Thread):
             self.result = self._call()
 
     def wait_for_training(self, net: Any, epochs: int) -> None:
-        """Wait until a net is trained, and raise what ended its training."""
+        """Wait until a net is trained; raise the error that ended its training, if any."""
         self.net, self.epochs, self.outcome = net, epochs, None
         self._stopped.release()
         self._go.acquire()
@@ -153,8 +155,8 @@ class _Call(threading.Thread):
             raise self.outcome
 
 
-# What `warnings.catch_warnings` keeps: it is one for all threads (Python 3.13), and the blocks of
-# calls overlap.
+# Attributes that `warnings.catch_warnings` restores. All threads share them (Python 3.13), and the
+# blocks of several calls overlap.
 _OF_WARNINGS = ("filters", "showwarning", "_showwarnmsg_impl")
 
 
@@ -165,16 +167,16 @@ def _state_of_warnings() -> dict[str, Any]:
 def _set_warnings(state: dict[str, Any]) -> None:
     for name, value in state.items():
         setattr(warnings, name, value)
-    # What was looked up is out of date.
+    # Clear the cache of the filters.
     getattr(warnings, "_filters_mutated", lambda: None)()
 
 
 class _GivenUp(BaseException):
-    """Ends a call whose result nobody waits for."""
+    """Raised to end a call that was cancelled."""
 
 
 class _Together:
-    """All calls, from the thread that wants their results."""
+    """All calls, as seen from the main thread."""
 
     def __init__(
         self,
@@ -204,7 +206,7 @@ class _Together:
             raise
 
     def _joined(self, waiting: list[_Call], ahead: Iterator[_Call]) -> list[_Call]:
-        """Those that wait, and as many more as memory allows."""
+        """Return the calls that wait, with as many further calls as the memory allows."""
         waiting = list(waiting)
         used = sum(bytes_of(call.net) for call in waiting)
         limit = self._limit(waiting)
@@ -236,7 +238,7 @@ class _Together:
             raise call.error
 
     def _train(self, waiting: list[_Call]) -> None:
-        """Train what calls wait for: what is alike as one, the others one after the other."""
+        """Train the nets that calls wait for, as stacks where possible."""
         alike: dict[Any, list[_Call]] = {}
         for call in waiting:
             why = obstacle(call.net)
@@ -249,11 +251,11 @@ class _Together:
 
     def _train_group(self, group: list[_Call]) -> None:
         if len(group) == 1:
-            held = " of those that memory_limit holds" * self.memory_is_full
-            self._train_alone(group[0], f"no other network{held} is like it")
+            held = " among those that memory_limit allows" * self.memory_is_full
+            self._train_alone(group[0], f"no other network{held} is of the same kind")
             return
         nets = [call.net for call in group]
-        # A stack has many small operations, each of which would wait for the slowest thread.
+        # A stack has many small operations, and each would wait for the slowest thread.
         with _with_gradients(), threads_for_one_pass(_products(nets)):
             try:
                 stack = Stack(nets, [call.epochs for call in group])
@@ -278,13 +280,13 @@ class _Together:
 
 @contextmanager
 def _with_gradients() -> Iterator[None]:
-    """Whatever the caller has switched off."""
+    """Enable gradients, even if the caller has disabled them."""
     with torch.inference_mode(False), torch.enable_grad():
         yield
 
 
 def _products(nets: list[Any]) -> int:
-    """Multiplications of a step's largest product, of all nets."""
+    """Return the number of multiplications of a step's largest product, summed over all nets."""
     return sum(
         min(net.batch_size, len(net.subsets_[0])) * net.module_.products_per_row() for net in nets
     )

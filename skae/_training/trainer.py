@@ -1,4 +1,4 @@
-"""Trainer: one network, the options of its training, and its state as arrays."""
+"""A trainer: one network, the options of its training, and its state as arrays."""
 
 import copy
 from collections.abc import Iterator
@@ -32,13 +32,13 @@ from skae._utils.validation import Interval, StrOptions
 
 Array = NDArray[Any]
 
-# Rows that go through the network at once when nothing is learned.
+# Number of rows that go through the network at once in evaluation mode.
 _INFERENCE_ROWS = 2048
 
-# Without `max_iter`: epochs and steps, at least.
+# Smallest numbers of epochs and of steps if `max_iter` is None.
 _EPOCHS, _STEPS = 200, 4000
 
-# scikit-learn's constraints of the parameters that say how a network is trained.
+# scikit-learn's constraints of the training parameters.
 TRAINING_CONSTRAINTS: dict[str, list[Any]] = {
     "solver": [StrOptions(set(OPTIMIZERS))],
     "alpha": [Interval(Real, 0, None, closed="left")],
@@ -63,7 +63,7 @@ TRAINING_CONSTRAINTS: dict[str, list[Any]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
-    """How a network is trained, by the names of the parameters of estimators."""
+    """The training parameters of an estimator, under the same names."""
 
     solver: str
     alpha: float
@@ -84,21 +84,21 @@ class TrainingOptions:
 
     @classmethod
     def of(cls, estimator: Any) -> Self:
-        """Those of an estimator as its parameters are now."""
+        """Return the present training parameters of an estimator."""
         return cls(**{field.name: getattr(estimator, field.name) for field in fields(cls)})
 
     def n_epochs(self, n_rows: int) -> int:
-        """Epochs on so many rows: those asked for, or as many as make enough epochs and steps."""
+        """Return `max_iter`, or the number of epochs that gives enough epochs and steps."""
         if self.max_iter is not None:
             return int(self.max_iter)
-        if self.solver == "lbfgs":  # whose epochs have steps of their own
+        if self.solver == "lbfgs":  # an epoch of "lbfgs" has its own number of steps
             return _EPOCHS
         steps = len(batch_sizes(n_rows, self.batch_size))
         return max(_EPOCHS, ceil(_STEPS / steps))
 
 
 class Trainer:
-    """Trains one network, and goes on.
+    """Trains one network, and can continue its training.
 
     Parameters
     ----------
@@ -107,13 +107,13 @@ class Trainer:
     options : TrainingOptions
         How it is trained.
     seed : int
-        Of the order of the rows, the noise, and of which rows are held out.
+        Seed of the order of the rows, of the noise, and of the choice of held-out rows.
     name : str
-        Of what is trained, for the line of `verbose`.
+        Name of the model in the progress line of `verbose`.
     device : torch.device, default=None
-        Where the network is; None takes what the options say.
+        Device of the network; None means the device of `options`.
     foreign_modules, useful_untrained : bool, default=False
-        As in `Net`.
+        See `Net`.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class Trainer:
         self.net = Net(
             module,
             solver=options.solver,
-            alpha=float(options.alpha),  # torch takes no numbers of NumPy's
+            alpha=float(options.alpha),  # torch does not accept NumPy scalars
             momentum=float(options.momentum),
             learning_rate=options.learning_rate or "constant",
             seed=seed,
@@ -150,7 +150,7 @@ class Trainer:
             useful_untrained=useful_untrained,
         ).initialize()
 
-    # ------------------------------------------------------------------ what it trains
+    # -------------------------------------------------------------------- the network
 
     @property
     def module(self) -> Any:
@@ -159,18 +159,20 @@ class Trainer:
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """The device of the network."""
         return torch.device(self.net.device)
 
     @property
     def n_epochs(self) -> int:
-        """How many epochs it was trained, in all."""
+        """Total number of epochs."""
         return len(self.net.history)
 
     @contextmanager
     def inference(self, n_rows: int | None = None) -> Iterator[None]:
-        """No gradients, no noise, float32; with as many threads as so many rows are worth, or as
-        many as go through the network at once."""
+        """Context for evaluation: without gradients and noise, in float32.
+
+        The number of threads is chosen for this many rows; None means a full batch of rows.
+        """
         self.module.eval()
         n_rows = _INFERENCE_ROWS if n_rows is None else min(n_rows, _INFERENCE_ROWS)
         products = n_rows * self.module.products_per_row()
@@ -178,14 +180,16 @@ class Trainer:
             yield
 
     def generator(self, rng: np.random.RandomState) -> torch.Generator:
-        """A generator on the network's device, seeded by a draw of another."""
+        """Return a generator on the network's device, seeded by a draw from `rng`."""
         return torch.Generator(self.device).manual_seed(int(rng.randint(2**31 - 1)))
 
     # ------------------------------------------------------------------------ training
 
     def split(self, n_rows: int, held_out: bool | None = None) -> tuple[Tensor, Tensor | None]:
-        """Indices of training rows, and of validation rows where they are wanted: as the options
-        say, unless told."""
+        """Return indices of training rows and of validation rows, or None for the latter.
+
+        `held_out` says whether there are validation rows; None leaves it to `early_stopping`.
+        """
         if not (self.options.early_stopping if held_out is None else held_out):
             return torch.arange(n_rows), None
         return split_rows(n_rows, self.options.validation_fraction, self.seed)
@@ -201,20 +205,20 @@ class Trainer:
         first_epoch_to_stop: int = 0,
         keeps_progress: bool = False,
     ) -> None:
-        """Train for so many epochs, or `max_iter`, or until the loss no longer falls.
+        """Train for `n_epochs` or `max_iter` epochs, or until the loss no longer falls.
 
-        `listeners` hear of it after what the options ask for, and before the user's callbacks.
+        `listeners` are called after the callbacks of the options, and before the user's callbacks.
         """
         monitor = "train_loss" if valid is None else "valid_loss"
         n_epochs = self.options.n_epochs(len(rows)) if n_epochs is None else n_epochs
         callbacks = [*self._own_callbacks(monitor, first_epoch_to_stop, n_epochs), *listeners]
         self.net.keeps_progress = keeps_progress
         self._train(callbacks, rows, train, valid, n_epochs)
-        self._spare = None  # which only a stream uses again
+        self._spare = None  # only a stream uses it again
 
     def partial_fit(self, rows: Dataset) -> None:
-        """Train for one epoch at a constant rate, all or nothing."""
-        self.net.keeps_progress = False  # one epoch: nothing to keep before it ends
+        """Train for one epoch at a constant rate; an interruption restores the state before it."""
+        self.net.keeps_progress = False  # with one epoch there is no progress to keep
         self._train([], rows, torch.arange(len(rows)), None, 1, scheduled=False)
 
     def _own_callbacks(
@@ -239,10 +243,10 @@ class Trainer:
         return callbacks
 
     def _train(self, own: list[Any], *arguments: Any, scheduled: bool = True) -> None:
-        """Train the net with all that listen; it keeps none of them."""
+        """Train the net with all callbacks; the net does not keep them."""
         net, callbacks = self.net, [*own, *(self.options.callbacks or [])]
         net.callbacks = callbacks
-        net.verbose = int(print_logs(callbacks))  # skorch's own print only where this is 1
+        net.verbose = int(print_logs(callbacks))  # skorch prints its own lines only if this is 1
         net.initialize_callbacks()
         try:
             net.train(*arguments, scheduled)
@@ -255,34 +259,36 @@ class Trainer:
             net.callbacks_ = []
         net.module_.eval()
 
-    # ------------------------------------------------------------- going on, and files
+    # ------------------------------------------------------------ continuing, and saving
 
     def fork(self, options: TrainingOptions, architecture: Any = None) -> "Trainer":
-        """A trainer of a copy of the network, which goes on from this one by these options.
+        """Return a trainer with a copy of the network that continues by these options.
 
-        This one stays as it is until its fork is forked in turn, which writes to its memory.
+        The present trainer does not change until the new one is forked, which may use its memory
+        again.
         """
         spare, self._spare = self._spare, None
-        # The memory serves again where it is of the same net: of as many states, of the same
-        # solver, for the same parameters.
+        # The memory of the previous fork can be used again if it has the same solver, parameters
+        # and number of states.
         if spare is None or not (spare.options == self.options == options and spare.is_like(self)):
             spare = self._copy(options, torch_device(options.device), architecture)
         else:
             spare.net.take_over(self.net)
             if architecture is not None:
                 spare.module.architecture = architecture
-        # A network of the user's may hold more than tensors: it is copied whole every time.
+        # A user's network may hold more than tensors, and is therefore copied completely every
+        # time.
         if not self.net.foreign_modules:
             spare._spare = self
         return spare
 
     def is_like(self, other: "Trainer") -> bool:
-        """Whether the networks learn by the same parameters, of which callbacks may freeze some."""
+        """Return whether the same parameters are trained; callbacks may freeze some of them."""
         mine, theirs = self.module.parameters(), other.module.parameters()
         return all(a.requires_grad == b.requires_grad for a, b in zip(mine, theirs, strict=True))
 
     def copy(self) -> "Trainer":
-        """The same with a network of its own."""
+        """Return a copy with its own network."""
         return self._copy(self.options, self.device)
 
     def _copy(
@@ -304,7 +310,7 @@ class Trainer:
         return new
 
     def state(self) -> dict[str, Any]:
-        """Weights and states of optimisers as arrays, the history as lists."""
+        """Return weights and optimiser states as arrays, and the history as lists."""
         return {
             "weights": to_arrays(dict(self.module.state_dict())),
             "optimizers": to_arrays([o.state_dict() for o in self.net.optimizers_]),
@@ -316,12 +322,12 @@ class Trainer:
     def of_state(
         cls, state: dict[str, Any], module: TrainableModule, options: TrainingOptions, **more: Any
     ) -> Self:
-        """A trainer as it was saved, around a module like the one that it had."""
+        """Return a trainer with a saved state and a module of the same structure."""
         module.load_state_dict(to_tensors(state["weights"]))
         options = replace(options, solver=state["solver"])
         try:
             trainer = cls(module, options, **more)
-        except ValueError:  # fitted on a device that is not here
+        except ValueError:  # the device of the fit is not available
             trainer = cls(module, options, device=torch.device("cpu"), **more)
         trainer.net.resume(to_tensors(state["optimizers"]), state["history"])
         trainer.module.eval()
@@ -329,18 +335,19 @@ class Trainer:
 
 
 def split_rows(n_rows: int, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Indices of rows to train on, in random order, and of a share that is held out."""
+    """Return indices of rows to train on, in random order, and of held-out rows."""
     n_valid = ceil(fraction * n_rows)
     if n_valid >= n_rows:
         raise ValueError(
-            f"validation_fraction={fraction} of {n_rows} rows leaves none to train on."
+            f"validation_fraction={fraction} of {n_rows} rows leaves no rows to train on; it "
+            "must leave at least one."
         )
     order = torch.randperm(n_rows, generator=torch.Generator().manual_seed(seed + 1))
     return order[n_valid:], order[:n_valid].sort().values
 
 
 def torch_device(name: str) -> torch.device:
-    """The device of this name, which has to be there; "auto" takes a GPU if there is one."""
+    """Return the device of this name; "auto" means a GPU if there is one."""
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -349,31 +356,33 @@ def torch_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise ValueError(
-            f"device={name!r} is none that torch knows; allowed are 'auto', 'cpu', 'cuda', "
+            f"device={name!r} is not a device of torch; allowed are 'auto', 'cpu', 'cuda', "
             "'cuda:1', 'mps' and the like."
         ) from error
     if device.type not in ("cpu", "cuda", "mps"):
         raise ValueError(
-            f"device={name!r} is none for training; allowed are 'auto', 'cpu', 'cuda', "
+            f"device={name!r} cannot be used for training; allowed are 'auto', 'cpu', 'cuda', "
             "'cuda:1', 'mps' and the like."
         )
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(
-            f"device={name!r} is not there: torch sees {torch.cuda.device_count()} CUDA "
-            "devices. device='auto' takes what there is."
+            f"device={name!r} is not available: torch finds {torch.cuda.device_count()} CUDA "
+            "devices. device='auto' uses a device that is available."
         )
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise ValueError("device='mps' is not there. device='auto' takes what there is.")
+        raise ValueError(
+            "device='mps' is not available. device='auto' uses a device that is available."
+        )
     return device
 
 
 def slices(n_rows: int) -> Iterator[slice]:
-    """Slices of as many rows as go through a network at once."""
+    """Yield slices of rows that go through a network at once."""
     for start in range(0, n_rows, _INFERENCE_ROWS):
         yield slice(start, min(start + _INFERENCE_ROWS, n_rows))
 
 
 def batches(rows: Dataset) -> Iterator[tuple[slice, Batch]]:
-    """Rows in order, in pieces that fit into memory."""
+    """Yield the rows in order, in pieces that fit into memory."""
     for part in slices(len(rows)):
         yield part, rows.batch(part)

@@ -1,1 +1,1 @@
-"""What every room uses: inputs, memory, versions, interruptions; no torch."""
+"""Helpers that all modules use: inputs, memory, versions, interruptions. None loads torch."""

@@ -1,4 +1,4 @@
-"""Methods that are there for some parameters only, and say why when they are not."""
+"""Methods that exist only for some values of parameters, with a reason if they do not."""
 
 from collections.abc import Callable
 from functools import update_wrapper
@@ -8,7 +8,7 @@ from sklearn.utils.metaestimators import available_if as silent_available_if
 
 
 class _Available:
-    """scikit-learn's descriptor, whose AttributeError tells the reason of its cause, too."""
+    """The descriptor of scikit-learn, with the reason added to its AttributeError."""
 
     def __init__(self, method: Callable[..., Any], check: Callable[[Any], bool]) -> None:
         self._descriptor = silent_available_if(check)(method)
@@ -24,6 +24,9 @@ class _Available:
 
 
 def available_if(check: Callable[[Any], bool]) -> Callable[[Callable[..., Any]], Any]:
-    """A decorator as `sklearn.utils.metaestimators.available_if`: a method is only there where
-    the check of its object is true, and raises no AttributeError; which says why."""
+    """Decorate a method as `sklearn.utils.metaestimators.available_if` does, but with a reason.
+
+    The method exists if `check(self)` is true and raises no AttributeError. The message of such an
+    AttributeError is the reason that users see.
+    """
     return lambda method: _Available(method, check)

@@ -1,4 +1,4 @@
-"""Images and counts as users give them: light levels, pixel grids, and what is left out."""
+"""Checks of images and counts: intensities, shapes in pixels, and masks."""
 
 from math import prod
 from numbers import Integral, Real
@@ -11,8 +11,8 @@ from sklearn.utils import check_scalar
 
 
 def _values(values: Any, name: str) -> np.ma.MaskedArray[Any, Any]:
-    """Numbers and their mask, if they have one; of tensors that NumPy has no type for, too."""
-    if hasattr(values, "detach"):  # a tensor that lies elsewhere, or that gradients are taken of
+    """Convert arrays and tensors to a masked array of numbers."""
+    if hasattr(values, "detach"):  # tensors on a GPU, or with gradients
         values = values.detach().cpu()
         if "bfloat16" in str(values.dtype):
             values = values.float()
@@ -21,20 +21,20 @@ def _values(values: Any, name: str) -> np.ma.MaskedArray[Any, Any]:
         found = found.astype(np.float32)
     if found.dtype.kind not in "buif":
         raise ValueError(
-            f"{name} has shape {found.shape} and type {found.dtype}; expected numbers."
+            f"{name} has shape {found.shape} and dtype {found.dtype}; expected numbers."
         )
     numbers: np.ma.MaskedArray[Any, Any] = found
     return numbers
 
 
 def unmasked(values: Any, name: str) -> NDArray[Any]:
-    """Numbers, of which none may be masked."""
+    """Convert to an array of numbers; raise if a value is masked."""
     found = _values(values, name)
     n_masked = int(np.ma.getmaskarray(found).sum())
     if n_masked:
         raise ValueError(
-            f"{name} has {n_masked} masked values; only pixels of images may be masked. Leave "
-            "them out, as by numpy.ma.compress_rows, or fill them."
+            f"{name} has {n_masked} masked values; only pixels of images may be masked. Remove "
+            "these rows, for example with numpy.ma.compress_rows, or fill in the values."
         )
     return np.asarray(found)
 
@@ -46,16 +46,16 @@ def checked_image(
     where: Any | None = None,
     channel_axis: int | None = None,
 ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
-    """Intensities, 0 where pixels are left out, and which are taken; None where all are.
+    """Validated intensities, and the mask of the pixels that are used (None if all are).
 
-    Channels, if there are any, come first.
+    The intensities of all other pixels are set to 0. Channels become the first axis.
     """
     given = _values(image, name)
     picture, masked = given.data, np.ma.getmaskarray(given)
     if picture.ndim == 0 or picture.size == 0:
         raise ValueError(
-            f"{name} has shape {picture.shape} and type {picture.dtype}; expected numbers on one "
-            "axis or more, none of them empty."
+            f"{name} has shape {picture.shape} and dtype {picture.dtype}; expected a non-empty "
+            "array of numbers with at least one axis."
         )
     if channel_axis is not None:
         picture = _channels_first(picture, channel_axis)
@@ -69,12 +69,12 @@ def checked_image(
     if taken is not None:
         picture = np.where(taken, picture, np.zeros((), picture.dtype))
     if picture.dtype.kind == "f":
-        with np.errstate(over="ignore"):  # a long double may be beyond: that is infinite, below
+        with np.errstate(over="ignore"):  # a long double may become infinite; this is refused below
             picture = picture.astype(np.float64, copy=False)
     if not (picture.min() >= 0 and picture.max() < np.inf):
         raise ValueError(
             f"{name} has values from {picture.min():g} to {picture.max():g}; allowed are finite "
-            "values of 0 or more."
+            "values that are not negative."
         )
     return picture, taken
 
@@ -83,7 +83,7 @@ def _checked_where(where: Any, grid: tuple[int, ...]) -> NDArray[np.bool_]:
     allowed = unmasked(where, "where")
     if allowed.shape != grid or allowed.dtype.kind != "b":
         raise ValueError(
-            f"where has shape {allowed.shape} and type {allowed.dtype}; expected booleans of "
+            f"where has shape {allowed.shape} and dtype {allowed.dtype}; expected booleans of "
             f"shape {grid}."
         )
     return allowed
@@ -92,23 +92,23 @@ def _checked_where(where: Any, grid: tuple[int, ...]) -> NDArray[np.bool_]:
 def refuse_mask(mask: Any) -> None:
     if mask is not None:
         raise TypeError(
-            "mask is not in use: True meant that a pixel is taken, where a mask of NumPy's "
-            "leaves it out. Give where=, which is True where pixels are taken, or a masked "
-            "array, numpy.ma.array(image, mask=mask), whose masked pixels are left out."
+            "mask is not used any more. It was True for pixels that are used, which is the "
+            "opposite of a mask of NumPy. Give where, which is True for pixels that are used, or a "
+            "masked array, numpy.ma.array(image, mask=mask), whose masked pixels are not used."
         )
 
 
 def check_exposure(exposure: Any) -> None:
     check_scalar(exposure, "exposure", Real, min_val=0, include_boundaries="neither")
     if not np.isfinite(exposure):
-        raise ValueError(f"exposure={exposure}; allowed are finite numbers above 0.")
+        raise ValueError(f"exposure={exposure} must be a finite number above 0.")
 
 
 def check_light(intensity: NDArray[Any], taken: Any) -> None:
     if not intensity.any():
         raise ValueError(
-            f"image is zero everywhere{'' if taken is None else ' where it is taken'}; expected "
-            "some positive intensity."
+            f"image is zero on all pixels{'' if taken is None else ' that are used'}; expected at "
+            "least one positive intensity."
         )
 
 
@@ -116,8 +116,8 @@ def _channels_first(picture: NDArray[Any], channel_axis: int) -> NDArray[Any]:
     n_axes = picture.ndim
     if n_axes < 2:
         raise ValueError(
-            f"channel_axis={channel_axis!r} leaves no axis of image, of shape {picture.shape}; "
-            "expected two axes or more."
+            f"channel_axis={channel_axis!r} needs an image with at least two axes, got image of "
+            f"shape {picture.shape}."
         )
     if not (isinstance(channel_axis, Integral) and -n_axes <= channel_axis < n_axes):
         raise ValueError(
@@ -131,17 +131,17 @@ def checked_counts(counts: Any) -> NDArray[Any]:
     rows = unmasked(counts, "counts")
     if rows.ndim != 2:
         raise ValueError(
-            f"counts has shape {rows.shape} and type {rows.dtype}; expected numbers of shape "
+            f"counts has shape {rows.shape} and dtype {rows.dtype}; expected numbers of shape "
             "(n_counts, n_dims)."
         )
     return rows
 
 
 def pixels_of(counts: Any, grid: tuple[int, ...]) -> NDArray[np.intp]:
-    """Flat indices of the pixels of counts, all of which must be on the grid."""
+    """Flat indices of the pixels of counts; raises if a count is outside of the grid."""
     rows = checked_counts(counts)
     if prod(grid) * 8 > maxsize:
-        raise MemoryError(f"shape={grid} is too large: give fewer pixels.")
+        raise MemoryError(f"shape={grid} is too large. Reduce the number of pixels.")
     if rows.shape[1] != len(grid):
         raise ValueError(
             f"counts has shape {rows.shape}; expected {len(grid)} columns for an image of shape "
@@ -150,7 +150,7 @@ def pixels_of(counts: Any, grid: tuple[int, ...]) -> NDArray[np.intp]:
     outside = np.flatnonzero(~((rows >= 0) & (rows < grid)).all(axis=1))
     if outside.size:
         raise ValueError(
-            f"{outside.size} of {len(rows)} counts are outside the image of shape {grid}; the "
+            f"{outside.size} of {len(rows)} counts are outside of the image of shape {grid}. The "
             f"first is counts[{outside[0]}] = {rows[outside[0]].tolist()}."
         )
     return np.ravel_multi_index(tuple(rows.astype(np.intp).T), grid)

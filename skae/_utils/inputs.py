@@ -1,7 +1,7 @@
-"""What users give as rows, weights, targets and codes, as numbers that scikit-learn's checks read.
+"""Convert rows, weights, targets and codes to numbers that scikit-learn can validate.
 
-Those checks pass over what some containers say: the mask of a masked array, that a date is no
-number, pandas' NA among objects, numbers of a type that NumPy has not.
+The validation of scikit-learn ignores the mask of a masked array, converts dates to numbers, and
+does not know NA of pandas among objects or number types that NumPy does not have.
 """
 
 import datetime
@@ -20,17 +20,17 @@ from sklearn.utils import check_scalar, gen_batches
 Array = NDArray[Any]
 
 DATES = (np.datetime64, np.timedelta64, datetime.date, datetime.time, datetime.timedelta)
-# Values that are looked at together when NaN is sought.
+# Number of values in each step of the search for NaN.
 _CHUNK_VALUES = 2**20
-# How many channels an image has whose channels come last.
+# If the last axis of images has one of these lengths, it is taken for the axis of channels.
 _CHANNELS = (1, 3, 4)
 
 
 def as_numbers(values: Any, name: str = "X", *, allow_nan: bool = False) -> Any:
-    """The same container where it holds numbers alone, else an array of them, or an error.
+    """Return the container if it has only numbers, and otherwise an array of numbers; or raise.
 
-    What is masked, or pandas' NA, becomes NaN; without `allow_nan` a mask is refused. bfloat16
-    becomes float32.
+    Masked values and NA of pandas become NaN. Without `allow_nan`, masked values raise an error.
+    bfloat16 becomes float32.
     """
     if sparse.issparse(values):
         return values
@@ -45,27 +45,27 @@ def as_numbers(values: Any, name: str = "X", *, allow_nan: bool = False) -> Any:
 
 
 def check_rows_are_2d(X: Any, name: str = "X", conv: bool = False) -> None:
-    """Refuse images that are no rows yet, and say how to make them rows.
+    """Raise if X has more than two dimensions, and say how to convert images to rows.
 
-    With `conv` the model can be a convolutional network, which is told their shape.
+    With `conv`, the message also names `image_shape`, for models with convolutional networks.
     """
     shape = tuple(getattr(X, "shape", ()))
     if len(shape) < 3:
         return
     channels_last = len(shape) == 4 and shape[-1] in _CHANNELS and shape[1] not in _CHANNELS
     order = ".transpose(0, 3, 1, 2)" if channels_last else ""
-    advice = f"make one row of each image, {name}{order}.reshape(len({name}), -1)"
+    advice = f"Convert each image to a row with {name}{order}.reshape(len({name}), -1)"
     if conv and len(shape) < 5:
         image = (shape[3], *shape[1:3]) if channels_last else (1, *shape[1:])[-3:]
-        advice += f"; for network='conv' set image_shape={image}, (channels, height, width)"
+        advice += f". For network='conv', set image_shape={image}, (channels, height, width)"
     raise ValueError(
-        f"{name} has shape {shape}, of dimension {len(shape)}, but rows are 2-D, "
-        f"(n_samples, n_features): {advice}."
+        f"{name} has shape {shape} with {len(shape)} dimensions; expected two dimensions, "
+        f"(n_samples, n_features). {advice}."
     )
 
 
 def check_every_column_seen(X: Array, names: Any | None = None) -> None:
-    """Refuse rows of which some column is NaN throughout: nothing could be learned of it."""
+    """Raise if a column has no observed value."""
     unseen = np.ones(X.shape[1], dtype=bool)
     if X.dtype.kind == "f":
         for rows in gen_batches(len(X), max(1, _CHUNK_VALUES // X.shape[1])):
@@ -74,18 +74,18 @@ def check_every_column_seen(X: Array, names: Any | None = None) -> None:
                 return
         columns = np.arange(X.shape[1]) if names is None else np.asarray(names)
         raise ValueError(
-            f"Columns {columns[unseen].tolist()} of X are NaN in every row: drop them."
+            f"Columns {columns[unseen].tolist()} of X are NaN in every row. Remove these columns."
         )
 
 
 def check_count(name: str, value: object, least: int = 1) -> int:
-    """An integer argument of a function; True is none."""
+    """Validate an integer argument of at least `least`; booleans are refused."""
     check_scalar(np.bool_(value) if isinstance(value, bool) else value, name, Integral)
     return int(check_scalar(value, name, Integral, min_val=least))
 
 
 def _of_list(values: Any) -> Any:
-    """An array of numbers, dates or objects; what is none is left to scikit-learn."""
+    """Convert a list to an array; lists that are not numbers, dates or objects stay lists."""
     if any(isinstance(row, np.ma.MaskedArray) for row in values):
         return np.ma.array(values)
     try:
@@ -96,9 +96,9 @@ def _of_list(values: Any) -> Any:
 
 
 def _of_tensor(values: Any) -> Any:
-    """torch's tensors as arrays that share their memory, in a type that NumPy has.
+    """Convert tensors of torch to arrays that share their memory; other values stay as they are.
 
-    Where scikit-learn is to compute with tensors they stay tensors.
+    With `array_api_dispatch` of scikit-learn, tensors stay tensors.
     """
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(values, torch.Tensor):
@@ -106,15 +106,15 @@ def _of_tensor(values: Any) -> Any:
         known = values.dtype in (torch.float64, torch.float32, torch.float16)
         values = values if known or not values.is_floating_point() else values.float()
         return values if get_config()["array_api_dispatch"] else np.asarray(values)
-    if str(getattr(values, "dtype", "")) == "bfloat16":  # of JAX
+    if str(getattr(values, "dtype", "")) == "bfloat16":  # an array of JAX
         return np.asarray(values).astype(np.float32)
     return values
 
 
 def _of_frame(values: Any, name: str) -> Any:
-    """Data frames and series of numbers; other containers as they are."""
+    """Convert data frames and series to numbers; other containers stay as they are."""
     if hasattr(values, "collect_schema") and not hasattr(values, "to_numpy"):
-        raise TypeError(f"{name} is a frame that is not computed yet: give {name}.collect().")
+        raise TypeError(f"{name} is a lazy frame. Compute it first with {name}.collect().")
     library = type(values).__module__.partition(".")[0]
     if library == "pandas" and hasattr(values, "to_series"):  # an index
         values = values.to_series()
@@ -122,7 +122,7 @@ def _of_frame(values: Any, name: str) -> Any:
         frame = nw.from_native(values, eager_only=True, allow_series=True, pass_through=True)
     except DuplicateError as error:
         raise ValueError(
-            f"{name} has several columns of one name: rename them, or give an array. {error}"
+            f"{name} has several columns with the same name. Rename them, or give an array. {error}"
         ) from error
     if isinstance(frame, nw.DataFrame):
         types = dict(frame.schema)
@@ -146,7 +146,7 @@ def _of_frame(values: Any, name: str) -> Any:
 
 
 def _of_pandas(frame: Any, columns: list[Any], name: str) -> Any:
-    """Columns of objects hold NaN for NA, and periods of time are refused as dates are."""
+    """Replace NA by NaN in columns of objects; raise for dates and periods of time."""
     objects = [column for column in columns if frame[column].dtype == object]
     for column in columns:
         if str(frame[column].dtype).startswith("period"):
@@ -159,7 +159,7 @@ def _of_pandas(frame: Any, columns: list[Any], name: str) -> Any:
             frame[column] = frame[column].astype(float)
         except (TypeError, ValueError) as error:
             raise ValueError(
-                f"{name}, column {column!r}, holds categories; allowed are numbers: {error}"
+                f"{name}, column {column!r}, has categories; allowed are numbers: {error}"
             ) from error
     for column in objects:
         frame[column] = _of_objects(frame[column].to_numpy(), f"{name}, column {column!r},")
@@ -167,17 +167,17 @@ def _of_pandas(frame: Any, columns: list[Any], name: str) -> Any:
 
 
 def _with_floats(frame: Any, column: str, name: str) -> Any:
-    """The frame with a column of decimals, nulls or digits as floats, which NumPy has."""
+    """Convert a column of decimals, nulls or digits to floats."""
     try:
         return frame.with_columns(nw.col(column).cast(nw.Float64))
-    except Exception as error:  # every library of frames has its own
+    except Exception as error:  # each library of data frames raises its own errors
         raise ValueError(
             f"{name}, column {column!r}, is of type {frame.schema[column]}; allowed are numbers."
         ) from error
 
 
 def _of_objects(values: Array, name: str) -> Array:
-    """Objects with NaN in the place of pandas' NA; dates are refused."""
+    """Replace NA of pandas by NaN; raise for dates."""
     kinds = set(map(type, values.flat))
     for kind in kinds:
         if issubclass(kind, DATES):
@@ -195,9 +195,9 @@ def _unmasked(values: Any, name: str, allow_nan: bool) -> Array:
         return data
     if not allow_nan:
         raise ValueError(
-            f"{name} is a masked array, of which {int(mask.sum())} values are masked; here every "
-            f"value must be seen: fill them, {name}.filled(...), or leave their rows out. Models "
-            "and parameters that allow NaN take masked values for missing ones."
+            f"{name} is a masked array with {int(mask.sum())} masked values, which are not allowed "
+            f"here. Fill them with {name}.filled(...), or remove their rows. Models and parameters "
+            "that allow NaN treat masked values as missing values."
         )
     filled = np.array(data, dtype=np.float64 if data.dtype.kind in "biu" else data.dtype)
     filled[mask] = np.nan
@@ -206,21 +206,21 @@ def _unmasked(values: Any, name: str, allow_nan: bool) -> Array:
 
 def dates_error(name: str, kind: object) -> TypeError:
     return TypeError(
-        f"{name} holds dates or times, of type {kind}; allowed are numbers. Turn them into "
-        "numbers first, such as days since a date: (dates - first) / np.timedelta64(1, 'D')."
+        f"{name} has dates or times, of type {kind}; allowed are numbers. Convert them to numbers, "
+        "for example to days since a date: (dates - first) / np.timedelta64(1, 'D')."
     )
 
 
 def check_same_columns(model: Any, n_features: int, previous: Any, n_before: int) -> None:
-    """Raise if training would go on from a fit on other columns."""
+    """Raise if training would continue from a fit to other columns."""
     names, before = (getattr(e, "feature_names_in_", None) for e in (model, previous))
     if n_features != n_before:
         raise ValueError(
-            f"X has {n_features} features, but training goes on from a fit on {n_before}. "
-            "Fit anew, with warm_start=False."
+            f"X has {n_features} features, but training continues from a fit to {n_before}. Set "
+            "warm_start=False to fit anew."
         )
     if names is not None and before is not None and list(names) != list(before):
         raise ValueError(
-            f"The columns of X are {list(names)}, but training goes on from a fit on "
-            f"{list(before)}."
+            f"The columns of X are {list(names)}, but training continues from a fit to "
+            f"{list(before)}. Set warm_start=False to fit anew."
         )

@@ -1,13 +1,14 @@
-"""Ctrl-C while a model is trained: when what was learned so far is kept, and when it is raised.
+"""Handling of Ctrl-C during training.
 
-The first Ctrl-C in an estimator's own `fit` ends the training; what the last complete epoch or
-iteration left is kept, with a warning. It is raised, and the model is as before the call,
+The first Ctrl-C in the `fit` of an estimator ends the training. The state after the last complete
+epoch or iteration is kept, and a warning is issued. In the following cases Ctrl-C raises
+KeyboardInterrupt, and the estimator stays as it was before the call:
 
-- inside a Pipeline or a search of scikit-learn, where a fit that was cut short would be ranked
-  beside complete ones,
+- inside a Pipeline or a search of scikit-learn, which would compare an incomplete fit with
+  complete fits,
 - inside another estimator of skae,
 - before the first epoch or iteration is complete, and
-- at a second Ctrl-C.
+- at the second Ctrl-C.
 """
 
 import warnings
@@ -19,17 +20,17 @@ _inside_another = ContextVar("skae_inside_another_fit", default=False)
 
 
 def keeps_progress(estimator: object) -> bool:
-    """Whether a first Ctrl-C may end the estimator's `fit` early, and not be raised.
+    """Whether the first Ctrl-C ends the `fit` of the estimator early, without an error.
 
-    scikit-learn's meta-estimators tell what they fit by a callback context, whether or not
-    callbacks are set.
+    Meta-estimators of scikit-learn give a callback context to the estimators that they fit, also
+    if no callbacks are set. This shows that a fit runs inside of another estimator.
     """
     return not (_inside_another.get() or hasattr(estimator, "_parent_callback_ctx"))
 
 
 @contextmanager
 def inside_another_fit() -> Iterator[None]:
-    """In the block every Ctrl-C is raised."""
+    """Every Ctrl-C in the block raises KeyboardInterrupt."""
     token = _inside_another.set(True)
     try:
         yield
@@ -38,7 +39,7 @@ def inside_another_fit() -> Iterator[None]:
 
 
 def warn_of_interruption(unit: str, n_complete: int, stacklevel: int = 3) -> None:
-    """Say that the state after so many complete epochs or iterations is kept."""
+    """Warn that the state after `n_complete` complete epochs or iterations is kept."""
     warnings.warn(
         f"Training was interrupted in {unit} {n_complete + 1}; the state after {unit} "
         f"{n_complete} is kept.",

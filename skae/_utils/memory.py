@@ -1,4 +1,4 @@
-"""Out of memory, whoever noticed it, is a MemoryError that says what to set."""
+"""Errors for a lack of memory, as MemoryErrors that name the parameters to change."""
 
 import functools
 import inspect
@@ -9,17 +9,17 @@ from typing import Any, TypeVar
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
-# Methods that learn, where parameters decide.
+# Methods that learn. Their memory depends on the parameters of the estimator.
 _LEARN = ("fit", "fit_transform", "partial_fit")
 
-# What torch says on a CPU and on devices, where it is no MemoryError.
+# Messages of torch for a lack of memory on CPUs and GPUs, in errors that are not MemoryErrors.
 _SAID = ("not enough memory", "can't allocate memory", "out of memory")
-# Arguments of methods that decide how much is computed at once.
+# Arguments of methods on which the amount of memory depends.
 _SIZES = ("n_samples", "n_draws", "n_importance", "n")
 
 
 def advises_on_memory(method: Method) -> Method:
-    """A public method whose lack of memory is said with its own arguments."""
+    """Decorate a public method so that its MemoryErrors name the arguments to change."""
     signature = inspect.signature(method)
 
     @functools.wraps(method)
@@ -32,7 +32,7 @@ def advises_on_memory(method: Method) -> Method:
             given = signature.bind(self, *args, **kwargs)
             given.apply_defaults()
             sizes = {name: given.arguments.get(name) for name in _SIZES}
-            advice = [f"lower {name} (now {value})" for name, value in sizes.items() if value]
+            advice = [f"reduce {name} (now {value})" for name, value in sizes.items() if value]
             if "X" in given.arguments:
                 advice.append("give fewer rows at a time")
             raise _advised(self, method.__name__, advice, error) from error
@@ -41,7 +41,7 @@ def advises_on_memory(method: Method) -> Method:
 
 
 def advise_on_memory_everywhere(cls: type) -> None:
-    """Let every public method that a class defines, and that learns nothing, give the advice."""
+    """Apply `advises_on_memory` to every public method of a class that does not learn."""
     for name, method in list(vars(cls).items()):
         if isinstance(method, FunctionType) and name[0] != "_" and name not in _LEARN:
             setattr(cls, name, advises_on_memory(method))
@@ -49,7 +49,7 @@ def advise_on_memory_everywhere(cls: type) -> None:
 
 @contextmanager
 def advice_on_memory(advice: str) -> Iterator[None]:
-    """Add to a MemoryError of the block what can be set."""
+    """Add advice to the message of a MemoryError of the block."""
     try:
         yield
     except MemoryError as error:
@@ -58,7 +58,7 @@ def advice_on_memory(advice: str) -> Iterator[None]:
 
 @contextmanager
 def memory_for_learning(estimator: Any) -> Iterator[None]:
-    """Lack of memory in the block is said with the parameters that need less."""
+    """Raise a lack of memory in the block as a MemoryError that names parameters to change."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -67,28 +67,28 @@ def memory_for_learning(estimator: Any) -> Iterator[None]:
         advice = []
         params = estimator.get_params(deep=False)
         if "batch_size" in params:
-            advice.append(f"lower batch_size (now {params['batch_size']})")
+            advice.append(f"reduce batch_size (now {params['batch_size']})")
         if "hidden_layer_sizes" in params:
-            advice.append(f"lower hidden_layer_sizes (now {params['hidden_layer_sizes']})")
-        advice.append("lower n_components or give fewer features")
+            advice.append(f"reduce hidden_layer_sizes (now {params['hidden_layer_sizes']})")
+        advice.append("reduce n_components or give fewer features")
         if hasattr(estimator, "partial_fit"):
-            advice.append("learn from fewer rows at a time by partial_fit")
+            advice.append("learn from fewer rows at a time with partial_fit")
         else:
             advice.append("give fewer rows")
         raise _advised(estimator, "fit", advice, error) from error
 
 
 def _is_lack_of_memory(error: Exception) -> bool:
-    if isinstance(error, MemoryError):  # a plain one with a message gives advice already
+    if isinstance(error, MemoryError):  # a MemoryError with a message has advice already
         return type(error) is not MemoryError or str(error) in ("", "std::bad_alloc")
     return any(text in str(error) for text in _SAID)
 
 
 def _advised(estimator: Any, method: str, advice: list[str], error: Exception) -> MemoryError:
     if getattr(estimator, "device", "cpu") != "cpu":
-        advice.append("or set device='cpu' if it is the device's memory")
+        advice.append("or set device='cpu' if the memory of the device is too small")
     reason = (str(error).splitlines() or [""])[0].rstrip(". ")
     return MemoryError(
         f"{type(estimator).__name__}.{method} is out of memory"
-        f"{f' ({reason})' if reason else ''}: {'; '.join(advice) or 'ask for less at a time'}."
+        f"{f' ({reason})' if reason else ''}: {'; '.join(advice) or 'use smaller arguments'}."
     )

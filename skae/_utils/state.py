@@ -1,4 +1,4 @@
-"""What a fit leaves on an estimator, and how it is taken back."""
+"""Attributes that a fit sets on an estimator, and how they are restored after an error."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,15 +8,16 @@ import numpy as np
 
 from skae._utils.memory import memory_for_learning
 
-# Where an estimator holds the private names that were learned: a user may give it others.
+# Attribute with the names of the private attributes that fits have set. Private attributes that
+# users set are not among them.
 _LEARNED = "_learned_names"
-# How the names of attributes begin that scikit-learn itself gives to estimators: the output
-# container, metadata requests, callbacks and their contexts.
+# Prefixes of attributes that scikit-learn sets on estimators: the output container, metadata
+# requests, callbacks and their contexts.
 _OF_SCIKIT_LEARN = ("_sklearn", "_skl", "_metadata_request", "_parent_callback", "_callback")
 
 
 def learned_names(estimator: Any) -> list[str]:
-    """Names of the attributes that fits gave to an estimator, or that end as such do."""
+    """Names of the attributes that fits have set, and of all that end in an underscore."""
     learned = _learned_private_names(vars(estimator))
     return [name for name in vars(estimator) if name in learned or name.endswith("_")]
 
@@ -24,7 +25,7 @@ def learned_names(estimator: Any) -> list[str]:
 def _learned_private_names(attributes: dict[str, Any]) -> list[str]:
     if _LEARNED in attributes:
         return list(attributes[_LEARNED])
-    # Of what was loaded from a file of an earlier version, all private ones.
+    # Files of earlier versions do not have these names; all private attributes are then used.
     is_fitted = any(name.endswith("_") for name in attributes)
     return _private_names(attributes) if is_fitted else []
 
@@ -35,9 +36,9 @@ def _private_names(attributes: dict[str, Any]) -> list[str]:
 
 @contextmanager
 def all_or_nothing(estimator: Any) -> Iterator[None]:
-    """Undo every change to the estimator's attributes if the block fails; note what it learned.
+    """Restore the attributes of the estimator if the block raises; otherwise store their names.
 
-    Overflow is left to the models, which find it in their results and say so.
+    Warnings about overflow are ignored, because the models check their results for it.
     """
     before = estimator.__dict__.copy()
     known = _learned_private_names(before)

@@ -1,4 +1,4 @@
-"""Checks of parameters and arguments; the only file that imports scikit-learn's private helpers."""
+"""Checks of parameters and arguments. Only this file imports private helpers of scikit-learn."""
 
 from typing import Any
 
@@ -78,14 +78,14 @@ safe_set_output = _safe_set_output
 
 
 def private_generator(random_state: object) -> np.random.RandomState:
-    """A generator for `random_state`; None means fresh entropy, never NumPy's global one."""
+    """A generator for `random_state`; None gives a new one, not the global one of NumPy."""
     if random_state is None:
         return np.random.RandomState()
     return check_random_state(random_state)
 
 
 def widest_float(X: Any) -> Any:
-    """The most precise float type on the device of `X`."""
+    """The most precise float dtype on the device of `X`."""
     xp, _, device = get_namespace_and_device(X)
     return _max_precision_float_dtype(xp, device)
 
@@ -93,7 +93,7 @@ def widest_float(X: Any) -> Any:
 def check_argument(name: str, value: object, allowed: list[object], caller: str) -> None:
     """Apply scikit-learn's parameter constraints to an argument of a method.
 
-    True is no number here, though Python counts it as one.
+    Booleans are not accepted as numbers, although bool is a subclass of int.
     """
     if isinstance(value, bool) and "boolean" not in allowed:
         value = np.bool_(value)
@@ -101,14 +101,14 @@ def check_argument(name: str, value: object, allowed: list[object], caller: str)
 
 
 def as_rows(estimator: Any, X: Any) -> Any:
-    """Rows of numbers, or an error; what is missing is NaN."""
+    """Convert X to rows of numbers, with NaN for missing values; or raise."""
     X = as_numbers(X, allow_nan=get_tags(estimator).input_tags.allow_nan)
     check_rows_are_2d(X, conv=hasattr(estimator, "network"))
     return X
 
 
 def check_rows(estimator: Any, X: Any, *, reset: bool, min_rows: int = 1) -> Any:
-    """Rows as the estimator's tags allow them, as floats of their namespace."""
+    """Validate rows by the tags of the estimator; returns floats of their array namespace."""
     tags = get_tags(estimator).input_tags
     X = as_rows(estimator, X)
     xp, _ = get_namespace(X)
@@ -124,7 +124,7 @@ def check_rows(estimator: Any, X: Any, *, reset: bool, min_rows: int = 1) -> Any
 
 
 def check_weight(sample_weight: Any, X: Any) -> Any | None:
-    """Weights, one for each row, none negative; None where none are given."""
+    """Validate weights, one for each row and none negative; None stays None."""
     if sample_weight is None:
         return None
     weight = as_numbers(sample_weight, "sample_weight")
@@ -132,38 +132,38 @@ def check_weight(sample_weight: Any, X: Any) -> Any | None:
 
 
 def check_codes(Z: Any, names: Any, caller: str) -> Any:
-    """Codes under these names, as floats, (n_samples, n_codes)."""
+    """Validate codes with these names; returns floats of shape (n_samples, n_codes)."""
     Z = as_numbers(Z)
     check_rows_are_2d(Z)
     xp, _ = get_namespace(Z)
     given = _get_feature_names(Z)
     if given is not None and list(given) != list(names) and set(given) == set(names):
         raise ValueError(
-            f"The columns of X are the codes in another order: given {list(given)}, "
-            f"{caller} expects {list(names)}."
+            f"The columns of X have the names of the codes in another order: got {list(given)}, "
+            f"but {caller} expects {list(names)}."
         )
     Z = check_array(Z, input_name="X", dtype=[xp.float64, xp.float32])
     if Z.shape[1] != len(names):
         raise ValueError(
             f"X has {Z.shape[1]} columns, but {caller}.inverse_transform "
-            f"expects {len(names)}: one per code."
+            f"expects {len(names)}, one for each code."
         )
     return Z
 
 
 def check_indices(Z: Any, n: int, of_what: str, names: Any) -> None:
-    """Refuse codes that are no indices 0 to n - 1; `names` are those of their columns."""
+    """Raise if a code is not an index from 0 to n - 1; `names` are the names of the columns."""
     wrong = (Z < 0) | (n <= Z) | (Z % 1 != 0)
     if wrong.any():
         row, column = np.argwhere(wrong)[0]
         raise ValueError(
-            f"X holds {Z[row, column]:g} in column {names[column]!r}; allowed are the indices "
-            f"0 to {n - 1} of the {of_what}."
+            f"X holds {Z[row, column]:g} in column {names[column]!r}; allowed are the indices 0 to "
+            f"{n - 1} of the {of_what}."
         )
 
 
 def to_plain(value: Any) -> NDArray[Any] | Any:
-    """An array of any namespace as NumPy's; all else as it is."""
+    """Convert arrays of any namespace to NumPy; other values stay as they are."""
     if hasattr(value, "__dlpack__") and not isinstance(value, np.ndarray):
         return move_to(value, xp=np, device="cpu")
     if type(value) is tuple:
@@ -172,14 +172,14 @@ def to_plain(value: Any) -> NDArray[Any] | Any:
 
 
 def asked_container(estimator: Any) -> str | None:
-    """What `set_output` of an estimator, or else of all, asks for; None where nothing is asked."""
+    """Container set by `set_output` or by the global configuration; None if neither is set."""
     asked: str = _get_output_config("transform", estimator)["dense"]
     own = "transform" in getattr(estimator, "_sklearn_output_config", {})
     return asked if own or asked != "default" else None
 
 
 def to_frame(estimator: Any, rows: Any, original: Any = None, names: Any = None) -> Any:
-    """Rows as the container that `set_output` asks for; by default under the input's names."""
+    """Rows in the container that `set_output` asks for; by default with names of the input."""
     adapter = _get_container_adapter("transform", estimator)
     if adapter is None:
         return rows

@@ -1,4 +1,4 @@
-"""Which versions a saved model comes from, as scikit-learn's own models say it."""
+"""Versions of skae and scikit-learn in saved models, with warnings as in scikit-learn."""
 
 import warnings
 from typing import Any
@@ -8,8 +8,8 @@ from sklearn.exceptions import InconsistentVersionWarning
 
 from skae import __version__
 
-# Key in a saved state -> what the version is of, and which one is here. The first is the key
-# that scikit-learn gives its own models.
+# For each key of a saved state: a suffix for the name in the warning, and the version in use.
+# scikit-learn uses the first key for its own models.
 _VERSIONS = {
     "_sklearn_version": ("", sklearn.__version__),
     "_skae_version": (" of skae", __version__),
@@ -17,19 +17,19 @@ _VERSIONS = {
 
 
 def with_versions(state: dict[str, Any]) -> dict[str, Any]:
-    """A state to be saved, with the versions of skae and scikit-learn."""
+    """Add the versions of skae and scikit-learn to a state that is saved."""
     return state | {key: here for key, (_, here) in _VERSIONS.items()}
 
 
 def is_of_other_versions(state: dict[str, Any]) -> bool:
-    """Whether a state was saved with other versions than those that are here, or before any."""
+    """Whether a state was saved by other versions than those in use, or has no versions."""
     return any(state.get(key) != here for key, (_, here) in _VERSIONS.items())
 
 
 def without_versions(state: dict[str, Any], estimator_name: str) -> dict[str, Any]:
-    """A state without its versions; warns if they are not those that are here.
+    """Remove the versions from a saved state; warn if they differ from those in use.
 
-    Nothing is said of states that name none: they were saved before versions were stated.
+    A state without versions gives no warning. It was saved before versions were stored.
     """
     for key, (of_what, here) in _VERSIONS.items():
         saved = state.get(key, here)

@@ -454,13 +454,15 @@ def test_what_is_no_support_is_named(support):
 
 def test_supports_that_codes_do_not_have_are_named():
     """With where the codes are, before anything is trained."""
-    with pytest.raises(ValueError, match=r"support='nonnegative', but codes of autoencoder=PCA"):
+    with pytest.raises(
+        ValueError, match=r"support='nonnegative', but the codes of autoencoder=PCA"
+    ):
         lde(PCA(2), support="nonnegative").fit(GAUSSIAN)
-    with pytest.raises(ValueError, match=r"support=\(0, 1\), .* they reach from"):
+    with pytest.raises(ValueError, match=r"support=\(0, 1\), .* they are between"):
         lde(support=(0, 1)).fit(GAUSSIAN)
     with pytest.raises(ValueError, match="have the sum 1"):
         lde(support="simplex").fit(np.abs(GAUSSIAN))
-    with pytest.raises(ValueError, match="limits of 2 codes; there are 4"):
+    with pytest.raises(ValueError, match="limits for 2 codes, but there are 4"):
         lde(support=([0, 0], 1)).fit(np.abs(GAUSSIAN) / 9)
 
 

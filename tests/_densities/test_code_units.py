@@ -284,13 +284,13 @@ def test_long_parameters_differ_where_they_do(kind, n):
 @pytest.mark.parametrize(
     ("pair", "message"),
     [
-        (PCA, "it is a class"),
-        (StandardScaler, "it is a class"),
-        (CountVectorizer, "it is a class"),
+        (PCA, "given a class"),
+        (StandardScaler, "given a class"),
+        (CountVectorizer, "given a class"),
         (GaussianMixture(), "fit, transform and inverse_transform"),
         (7, "autoencoder=7 must be"),
-        (KernelPCA(2), "set its fit_inverse_transform=True"),
-        (FrozenEstimator(KernelPCA(2)), "set its fit_inverse_transform=True"),
+        (KernelPCA(2), "Set its fit_inverse_transform=True"),
+        (FrozenEstimator(KernelPCA(2)), "Set its fit_inverse_transform=True"),
     ],
     ids=["class", "scaler", "vectorizer", "density", "number", "KernelPCA", "frozen"],
 )
@@ -315,8 +315,8 @@ def test_frozen_estimators_are_unwrapped():
         (np.zeros((3, 2), dtype=int), "integer codes"),
         (np.zeros((3, 2), dtype=bool), "integer codes"),
         (np.zeros(3), r"shape \(3,\)"),
-        (np.full((3, 2), np.nan), "expected finite real numbers"),
-        (np.full((3, 2), np.inf), "expected finite real numbers"),
+        (np.full((3, 2), np.nan), "expected finite floats"),
+        (np.full((3, 2), np.inf), "expected finite floats"),
         (np.zeros((3, 2), dtype=complex), "complex128"),
     ],
     ids=["integers", "booleans", "one axis", "missing", "infinite", "complex"],
@@ -343,11 +343,13 @@ def test_weights_reach_what_is_fitted_or_are_warned_of():
     fit_autoencoder(pair, X, None, None, False)
     np.testing.assert_allclose(pair.mean_, X.mean(0), rtol=1e-6, atol=1e-9)
     plain = PCA(2)
-    with pytest.warns(UserWarning, match=r"autoencoder=PCA\(n_components=2\) takes no weights"):
+    with pytest.warns(
+        UserWarning, match=r"autoencoder=PCA\(n_components=2\) does not support weights"
+    ):
         fit_autoencoder(plain, X, None, weight, False)
     np.testing.assert_allclose(plain.mean_, X.mean(0))
     stream = IncrementalPCA(2)  # which takes none where it goes on, nor elsewhere
-    with pytest.warns(UserWarning, match="takes no weights"):
+    with pytest.warns(UserWarning, match="does not support weights"):
         fit_autoencoder(stream, X, None, weight, True)
 
 

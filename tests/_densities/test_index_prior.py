@@ -204,7 +204,7 @@ def test_an_independent_prior_smooths_the_frequencies_of_its_rows():
 def test_the_uniform_prior_scores_and_does_not_draw():
     prior = UniformPrior(5)
     np.testing.assert_allclose(prior.log_prob(torch.zeros(3, 4)).numpy(), 3 * [-4 * np.log(5)])
-    with pytest.raises(ValueError, match="prior=None: there is no p\\(k\\)"):
+    with pytest.raises(ValueError, match="prior=None learns no p\\(k\\)"):
         prior.sample(2, generator())
 
 

@@ -138,7 +138,9 @@ def test_callbacks_are_told_the_number_of_epochs(params, wanted):
 def test_scikit_learns_densities_use_none_of_them(name, value):
     """Also a value that was once the default."""
     model = open_model(density=GaussianMixture(), **{name: value})
-    with pytest.raises(ValueError, match=f"does not use {name}={value}; leave the defaults"):
+    with pytest.raises(
+        ValueError, match=f"does not use {name}={value}; leave them at their defaults"
+    ):
         model.fit(rows())
 
 

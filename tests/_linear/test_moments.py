@@ -324,7 +324,7 @@ def test_both_ways_to_the_axes_agree():
 @pytest.mark.parametrize("shape", [(9, 3), (3, 9)])
 def test_squares_that_overflow_ask_to_rescale(shape):
     X = rows_with_zeros(*shape) * 1e200
-    with np.errstate(over="ignore", invalid="ignore"), pytest.raises(ValueError, match="rescale X"):
+    with np.errstate(over="ignore", invalid="ignore"), pytest.raises(ValueError, match="Rescale X"):
         principal_axes(X, None, 2)
 
 

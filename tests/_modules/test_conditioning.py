@@ -122,7 +122,7 @@ def test_a_column_for_a_class_that_is_not_there():
 
 @pytest.mark.parametrize(("label", "classes"), [(3, np.arange(3)), ("z", np.array(["a", "b"]))])
 def test_a_label_of_no_class_is_named(label, classes):
-    with pytest.raises(ValueError, match=rf"y holds the label .*{label}.*not seen in fit.*allowed"):
+    with pytest.raises(ValueError, match=rf"y has the label .*{label}.*not occur in fit.*allowed"):
         one_hot(np.array([classes[0], label, classes[1]]), classes)
 
 
@@ -135,5 +135,5 @@ def test_numbers_are_read_as_scikit_learns():
 
 
 def test_the_wrong_number_of_numbers():
-    with pytest.raises(ValueError, match=r"y has 3 numbers a row.*fitted with 2"):
+    with pytest.raises(ValueError, match=r"y has 3 columns of numbers.*fitted with 2"):
         standardised(np.zeros((4, 3)), np.zeros(2), np.ones(2))

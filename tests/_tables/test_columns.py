@@ -152,9 +152,21 @@ FLAGS = {"v": [True, False]}
 @pytest.mark.parametrize(
     ("fitted", "new", "message"),
     [
-        (NUMBERS, TEXT, r"holds text, such as 'a', but in fit it held numbers, of kind 'gaussian'"),
-        (COUNTS, TEXT, "holds text, such as 'a', but in fit it held numbers, of kind 'poisson'"),
-        (FLAGS, TEXT, "holds text, such as 'a', but in fit it held numbers, of kind 'bernoulli'"),
+        (
+            NUMBERS,
+            TEXT,
+            r"holds text, such as 'a', but in fit it held numbers, with the likelihood 'gaussian'",
+        ),
+        (
+            COUNTS,
+            TEXT,
+            "holds text, such as 'a', but in fit it held numbers, with the likelihood 'poisson'",
+        ),
+        (
+            FLAGS,
+            TEXT,
+            "holds text, such as 'a', but in fit it held numbers, with the likelihood 'bernoulli'",
+        ),
         (TEXT, NUMBERS, r"holds numbers, such as 1\.5, but in fit its levels were \['a', 'b'\]"),
         (TEXT, COUNTS, "holds numbers, such as 0, but in fit its levels were"),
         (TEXT, CODES, "holds numbers, such as 3, but in fit its levels were"),
@@ -209,25 +221,27 @@ def test_arrays_of_numbers_hold_indices_of_text_levels():
     table = Table.learn(MIXED, "auto")
     np.testing.assert_array_equal(table.encode(np.array(ROWS)), ROWS)
     for bad in (2.0, -1.0, 0.5):
-        message = rf"column 'colour', holds {bad}, but .* indices .* 0 to 1: \['blue', 'red'\]"
+        message = rf"column 'colour', holds {bad}. .* indices .* 0 to 1: \['blue', 'red'\]"
         with pytest.raises(ValueError, match=message):
             table.encode(np.array([[1.5, bad, 2, 0, 1]]))
 
 
 def test_other_columns():
     table = Table.learn(MIXED, "auto")
-    with pytest.raises(ValueError, match="X has 4 features, but fit has seen 5"):
+    with pytest.raises(ValueError, match="X has 4 columns, but there were 5 in fit"):
         table.encode(MIXED.drop(columns="size"))
-    with pytest.raises(ValueError, match=r"columns of X are .* in this order"):
+    with pytest.raises(ValueError, match=r"columns of X are .* Names and order must be equal"):
         table.encode(MIXED[[*MIXED][::-1]])
-    with pytest.raises(ValueError, match=r"columns of X are .*'cost'.* in this order"):
+    with pytest.raises(
+        ValueError, match=r"columns of X are .*'cost'.* Names and order must be equal"
+    ):
         table.encode(MIXED.rename(columns={"price": "cost"}))
 
 
 def test_text_of_another_kind_is_advised_to_be_categorical():
     with pytest.raises(ValueError, match=r"column 'v', holds text, such as 'a', .*'bernoulli'.*"):
         table_of({"v": "bernoulli"}, v=["a", "b"])
-    with pytest.raises(ValueError, match="of text the kind is 'categorical'"):
+    with pytest.raises(ValueError, match="Use the likelihood 'categorical' for text"):
         table_of({"v": "gaussian"}, v=pd.Categorical(["a", "b"]))
 
 

@@ -44,15 +44,18 @@ def test_columns_go_by_name_or_index(likelihood):
     [
         ({"a": "gaussian", "b": "poisson"}, r"misses the columns \['c'\]"),
         ({}, r"misses the columns \['a', 'b', 'c'\]"),
-        (KNOWN | {"d": "gaussian"}, r"column 'd', which X has not.*\['a', 'b', 'c'\].*0 to 2"),
-        (KNOWN | {3: "gaussian"}, "column 3, which X has not"),
-        (KNOWN | {-1: "categorical"}, "column -1, which X has not"),
-        (KNOWN | {True: "poisson"}, "column True, which X has not"),
-        (KNOWN | {1.0: "poisson"}, r"column 1\.0, which X has not"),
+        (
+            KNOWN | {"d": "gaussian"},
+            r"column 'd', which X does not have.*\['a', 'b', 'c'\].*0 to 2",
+        ),
+        (KNOWN | {3: "gaussian"}, "column 3, which X does not have"),
+        (KNOWN | {-1: "categorical"}, "column -1, which X does not have"),
+        (KNOWN | {True: "poisson"}, "column True, which X does not have"),
+        (KNOWN | {1.0: "poisson"}, r"column 1\.0, which X does not have"),
         (KNOWN | {2: "categorical"}, "column 'c' twice, as 'c' and as 2"),
-        (KNOWN | {"b": "counts"}, r"column 'b' the unknown kind 'counts'.*'poisson'"),
-        (KNOWN | {"b": None}, "column 'b' the unknown kind None"),
-        (KNOWN | {"b": "auto"}, "column 'b' the unknown kind 'auto'"),
+        (KNOWN | {"b": "counts"}, r"column 'b' the unknown likelihood 'counts'.*'poisson'"),
+        (KNOWN | {"b": None}, "column 'b' the unknown likelihood None"),
+        (KNOWN | {"b": "auto"}, "column 'b' the unknown likelihood 'auto'"),
     ],
 )
 def test_mappings_of_other_columns_or_kinds(likelihood, message):
@@ -62,7 +65,7 @@ def test_mappings_of_other_columns_or_kinds(likelihood, message):
 
 def test_columns_of_arrays_have_no_names():
     X = np.eye(3)
-    with pytest.raises(ValueError, match="column 'a', which X has not; allowed are indices"):
+    with pytest.raises(ValueError, match="column 'a', which X does not have; allowed are indices"):
         Table.learn(X, {"a": "gaussian", 1: "gaussian", 2: "gaussian"})
     kinds = {0: "gaussian", np.uint8(2): "bernoulli", 1: "laplace"}
     assert Table.learn(X, kinds).likelihoods == {0: "gaussian", 1: "laplace", 2: "bernoulli"}

@@ -179,15 +179,15 @@ SHAPES = [
     (pd.Series(["x", "y"]), ValueError, "Expected 2D array, got 1D"),
     (pd.Series([1.0, 2.0]), ValueError, "Expected 2D array, got 1D"),
     ("a word", ValueError, "Expected 2D array, got 0D"),
-    (np.ones((2, 3, 4)), ValueError, r"shape \(2, 3, 4\), of dimension 3, but rows are 2-D"),
+    (np.ones((2, 3, 4)), ValueError, r"shape \(2, 3, 4\) with 3 dimensions; expected two"),
     (np.ones((0, 2)), ValueError, r"0 sample\(s\) \(shape=\(0, 2\)\) while a minimum of 1"),
     (pd.DataFrame({"a": []}), ValueError, r"0 sample\(s\)"),
     (np.ones((2, 0)), ValueError, r"0 feature\(s\) \(shape=\(2, 0\)\) while a minimum of 1"),
-    (pl.LazyFrame({"a": [1]}), TypeError, "not computed yet"),
+    (pl.LazyFrame({"a": [1]}), TypeError, "is a lazy frame"),
     (np.ones((2, 2)) * 1j, ValueError, "Complex data not supported"),
-    (np.ones((2, 2), dtype="M8[D]"), TypeError, "X holds dates or times"),
-    (np.array([[b"x"]]), ValueError, "array of type .S1"),
-    (np.zeros((2, 2), dtype="V4"), ValueError, "array of type .V4"),
+    (np.ones((2, 2), dtype="M8[D]"), TypeError, "X has dates or times"),
+    (np.array([[b"x"]]), ValueError, "X has dtype .S1"),
+    (np.zeros((2, 2), dtype="V4"), ValueError, "X has dtype .V4"),
 ]
 
 
@@ -201,8 +201,8 @@ DAY = datetime.date(2020, 1, 1)
 COLUMNS = [
     ([np.inf, 1.0], ValueError, "holds infinity"),
     ([-np.inf, 1.0], ValueError, "holds infinity"),
-    ([DAY, DAY], TypeError, "holds dates or times, of type"),
-    ([datetime.timedelta(1)] * 2, TypeError, "holds dates or times, of type"),
+    ([DAY, DAY], TypeError, "has dates or times, of type"),
+    ([datetime.timedelta(1)] * 2, TypeError, "has dates or times, of type"),
     (["x", 1], TypeError, "holds values of mixed types, text and int"),
     (["x", 1.5, True], TypeError, "holds values of mixed types, text and bool, float"),
     ([["x"], ["y"]], TypeError, "holds values of type (list|ndarray|Series)"),
@@ -210,7 +210,7 @@ COLUMNS = [
     ([b"x", b"y"], TypeError, "holds values of type bytes"),
     ([None, None], ValueError, "is missing in every row"),
     ([nan, nan], ValueError, "is missing in every row"),
-    (["x", "x", None], ValueError, "has the one level 'x', and a category has two"),
+    (["x", "x", None], ValueError, "has only the level 'x', but a categorical column needs"),
 ]
 
 
@@ -242,7 +242,7 @@ def test_columns_that_are_refused_in_pandas_and_arrays(values, error, message):
             "is missing in every row",
         ),
         (pd.Series(pd.Categorical([None, None])), ValueError, "is missing in every row"),
-        (pd.Series(pd.Categorical(["x", None])), ValueError, "the one level 'x'"),
+        (pd.Series(pd.Categorical(["x", None])), ValueError, "only the level 'x'"),
         (pl.Series([DAY, DAY]), TypeError, "dates or times"),
         (pl.Series([[1], [2]]), TypeError, "holds values of type"),
         (pl.Series([None, None]), ValueError, "is missing in every row"),
@@ -258,7 +258,7 @@ def test_columns_of_frames_that_are_refused(series, error, message):
 
 def test_columns_of_one_name():
     X = pd.DataFrame([[1, 2]], columns=["a", "a"])
-    with pytest.raises(ValueError, match="several columns of one name"):
+    with pytest.raises(ValueError, match="several columns with the same name"):
         Table.learn(X, "auto")
 
 

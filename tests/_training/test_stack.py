@@ -275,7 +275,7 @@ def test_calls_that_train_twice():
             assert_close(together, alone)
     assert [(t.calls, t.obstacle) for t in report] == [
         ((0, 1, 2), None),
-        *(((i,), "it goes on from an earlier training") for i in range(3)),
+        *(((i,), "it continues an earlier training") for i in range(3)),
         ((0, 1, 2), None),
     ]
 
@@ -419,7 +419,11 @@ class Own(nn.Sequential):
 @pytest.mark.parametrize(
     ("model", "params", "match"),
     [
-        (Autoencoder, {"solver": "lbfgs", "max_iter": 2}, "solver='lbfgs' takes steps that"),
+        (
+            Autoencoder,
+            {"solver": "lbfgs", "max_iter": 2},
+            "solver='lbfgs' does not compute the step of each weight",
+        ),
         (Autoencoder, {"encoder": Own(5, 2), "decoder": Own(2, 5)}, "modules of your own"),
         (Autoencoder, {"contraction": 0.1}, "contraction=0.1"),
         (Autoencoder, {"normalization": "batch"}, "normalization='batch'"),
@@ -442,7 +446,7 @@ def test_what_cannot_be_stacked_is_trained_alone(model, params, match):
 def test_large_networks_are_trained_alone(monkeypatch):
     """From the row on with which they are: 16 rows of a batch, 40 products each."""
     calls = [lambda s=s: network(random_state=s, n_components=2).fit(X) for s in (0, 1)]
-    for limit, why in [(640, None), (639, "it is so large that nothing is gained")]:
+    for limit, why in [(640, None), (639, "it is so large that a stack would not be faster")]:
         monkeypatch.setattr(stackable, "_LARGE", limit)
         report = []
         run_together(calls, report=report)
@@ -476,7 +480,7 @@ def test_what_is_not_alike_is_no_stack(params):
     calls, report = fits(several(**{"max_iter": 3, **params}), folds=FOLDS[:1]), []
     for call, (fitted, _) in zip(calls, run_together(calls, report=report), strict=True):
         assert_close(fitted, call()[0], 1e-7)
-    assert {training.obstacle for training in report} == {"no other network is like it"}
+    assert {training.obstacle for training in report} == {"no other network is of the same kind"}
 
 
 def test_rows_with_gaps_and_without_are_two_stacks():
@@ -522,7 +526,7 @@ def test_losses_that_differ_within_a_stack_make_none(monkeypatch):
         return changed
 
     why = falls_back(monkeypatch, "loss", change)
-    assert why == "within a stack it would learn something else"
+    assert why == "in a stack its gradients would differ"
 
 
 def test_phases_that_differ_within_a_stack_make_none(monkeypatch):
@@ -540,7 +544,7 @@ def test_phases_that_differ_within_a_stack_make_none(monkeypatch):
         return changed
 
     why = falls_back(monkeypatch, "phases", change, AdversarialAE)
-    assert why == "within a stack it would learn something else"
+    assert why == "in a stack its gradients would differ"
 
 
 def test_losses_that_read_values_make_no_stack(monkeypatch):
@@ -566,7 +570,7 @@ def test_terms_that_are_of_one_alone_make_no_stack(monkeypatch):
 
         return changed
 
-    assert falls_back(monkeypatch, "loss", change) == "it has terms of its own"
+    assert falls_back(monkeypatch, "loss", change) == "its loss has terms of its own"
 
 
 # ------------------------------------------------------------------- members, while they train

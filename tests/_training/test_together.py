@@ -56,7 +56,9 @@ def test_no_calls_have_no_results():
 def test_one_call_trains_alone():
     report = []
     run_together(fits(1), report=report)
-    assert [(t.calls, t.obstacle) for t in report] == [((0,), "no other network is like it")]
+    assert [(t.calls, t.obstacle) for t in report] == [
+        ((0,), "no other network is of the same kind")
+    ]
 
 
 def test_only_one_call_runs_at_a_time():
@@ -250,7 +252,7 @@ def test_memory_cuts_stacks(n_at_once, sizes, monkeypatch):
     report = []
     results = run_together(fits(5), memory_limit=1000 * n_at_once, report=report)
     assert [len(training.calls) for training in report] == sizes
-    held = "no other network of those that memory_limit holds is like it"
+    held = "no other network among those that memory_limit allows is of the same kind"
     assert [t.obstacle for t in report] == [held if size == 1 else None for size in sizes]
     for result, call in zip(results, fits(5), strict=True):
         assert_same(weights(result), weights(call()), 1e-5)
