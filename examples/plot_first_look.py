@@ -2,9 +2,9 @@
 A first look: codes, reconstructions, new digits
 ================================================
 
-A variational autoencoder (VAE) of scikit-learn's handwritten digits, next to PCA. The script fits
-both models with two codes for each image, compares them on images that were held out, and draws
-what a newcomer wants to see first: reconstructions, codes and new images.
+This example compares PCA with a variational autoencoder (VAE) on the handwritten digits of
+scikit-learn. It fits both models with two codes for each image, compares them on held-out images,
+and draws reconstructions, codes and new images.
 """
 
 import matplotlib.pyplot as plt
@@ -19,9 +19,9 @@ from skae.plotting import LatentSpaceDisplay, ReconstructionDisplay, SampleDispl
 # %%
 # Fit and compare
 # ---------------
-# Each row is an image of 8 x 8 pixels. skae's models have scikit-learn's methods, so that the same
-# lines serve both. `score` is the mean log-likelihood of held-out rows in nats: exact for PCA, and
-# a lower bound for the VAE (`score_kind`).
+# Each row is an image of 8 x 8 pixels. The models of skae have the methods of scikit-learn, so that
+# the same code compares both models. `score` is the mean log-likelihood of the rows, in nats per
+# row. It is exact for PCA, and a lower bound for the VAE.
 
 X, y = load_digits(return_X_y=True)
 X_train, X_test, _, y_test = train_test_split(X, y, test_size=500, stratify=y, random_state=0)
@@ -39,8 +39,8 @@ assert vae.score(X_test) > pca.score(X_test)
 # %%
 # Draw
 # ----
-# A display computes what it draws from a fitted model. It makes a figure of its own, or draws into
-# the axes that it is given.
+# A display computes what it draws from a fitted model. It draws into the axes that are passed as
+# `ax`, or makes a new figure.
 
 figure, axes = plt.subplot_mosaic(
     [["pca", "codes"], ["vae", "codes"], ["samples", "codes"]],

@@ -2,11 +2,11 @@
 From PCA to VQ-VAE
 ==================
 
-An autoencoder is a pair of maps, recognition (the encoder) and generation (the decoder), whose
-target is its own input. Principal component analysis is the oldest such pair. Every later model
-kept the pair, and changed what the code of a row is and how the maps are learned. This guide walks
-through six of them on the same data, with the same methods, and draws what each one does to the
-same images. At the end, one table ranks them.
+An autoencoder is a pair of maps that is trained to reproduce its input. The encoder (recognition)
+maps a row to its code, and the decoder (generation) maps a code to a row. Principal component
+analysis is the oldest such pair. Later models differ in what the code of a row is, and in how the
+maps are learned. This guide fits six models to the same data, and draws what each of them does to
+the same images. At the end, a table compares them.
 """
 
 import matplotlib.pyplot as plt
@@ -30,11 +30,11 @@ from skae.plotting import (
 # %%
 # The data
 # --------
-# The rows are the handwritten digits of scikit-learn, images of 8 x 8 pixels with 17 grey levels.
-# A density of integers has no upper limit, therefore uniform noise turns each grey level k into a
-# number in [k, k + 1). Every model stands behind a `StandardScaler` in a Pipeline, so that all
-# scores are log densities of the same standardised pixels. Displays take the whole Pipeline, and
-# draw images in their original units.
+# The rows are the handwritten digits of scikit-learn, images of 8 x 8 pixels with 17 grey levels. A
+# density of integers has no upper limit. Therefore uniform noise from [0, 1) is added to each grey
+# level. Every model follows a `StandardScaler` in a Pipeline, so that all scores are log densities
+# of the same standardised pixels. Displays accept the whole Pipeline, and draw images in their
+# original units.
 
 levels, y = load_digits(return_X_y=True)
 X = levels + np.random.RandomState(0).uniform(size=levels.shape)
@@ -65,10 +65,11 @@ def draw(pipeline):
 # %%
 # PCA as an autoencoder
 # ---------------------
-# The encoder and the decoder are linear: z = W_e x and x' = W_d z, in centred rows. The pair with
-# the smallest squared error spans the principal subspace (Bourlard and Kamp 1988; Baldi and Hornik
-# 1989). The code of a row is a point. `LinearAE` gives the results of `sklearn.decomposition.PCA`,
-# with the same parameters. Its new rows come from a Gaussian, the density by which PCA scores rows.
+# The encoder and the decoder are linear: z = W_e x and x' = W_d z, for centred rows x. The maps
+# with the smallest squared error project rows on the principal subspace (Bourlard and Kamp 1988;
+# Baldi and Hornik 1989). The code of a row is a point. `LinearAE` gives the results of
+# `sklearn.decomposition.PCA`, with the same parameters. It draws new rows from the Gaussian by
+# which PCA scores rows.
 
 linear = fitted(LinearAE(32))
 _ = draw(linear)
@@ -76,9 +77,9 @@ _ = draw(linear)
 # %%
 # Probabilistic PCA: the code becomes a distribution
 # --------------------------------------------------
-# Tipping and Bishop (1999) start from generation: a code z ~ N(0, I) gives x = W z + mu + noise.
-# Recognition follows by Bayes' rule: the code of a row is a Gaussian, p(z|x). The ellipses show
-# one standard deviation of it, here for a model with two codes.
+# Tipping and Bishop (1999) start from the decoder: a code z ~ N(0, I) gives x = W z + mu + noise.
+# The encoder follows by Bayes' rule: the code of a row is a Gaussian, the posterior p(z|x). The
+# picture shows a model with two codes. Its ellipses are one standard deviation of the posteriors.
 
 ppca = fitted(PPCA(32))
 display = LatentSpaceDisplay.from_estimator(fitted(PPCA(2)), X_test[:150], y_test[:150])
@@ -88,9 +89,9 @@ display.figure_.suptitle("PPCA with two codes: posteriors of held-out digits")
 # The autoencoder: both maps become networks
 # ------------------------------------------
 # Hinton and Salakhutdinov (2006) trained deep networks for both maps. The code is a point again.
-# With the same number of codes, its error on held-out digits is about a quarter below PCA's. But
-# training does not determine where the codes lie. `sample` draws codes from a Gaussian that is
-# fitted to the training codes, and many of them decode to no digit.
+# With the same number of codes, the error on held-out digits is about a quarter below that of PCA.
+# However, training does not determine how the codes are distributed. `sample` draws codes from a
+# Gaussian that is fitted to the training codes, and many of the decoded images are not digits.
 
 settings = {"learning_rate": "cosine", "random_state": 0}
 networks = {"hidden_layer_sizes": 256, **settings}
@@ -100,9 +101,10 @@ _ = draw(deep)
 # %%
 # The Helmholtz machine: recognition is learned
 # ---------------------------------------------
-# Dayan et al. (1995) went the other way: a network of binary units generates rows from the top
-# layer down, and a second network learns to recognise which units were active. Both learn from each
-# other. The code is a vector of bits, and the score is a lower bound on the log-likelihood.
+# In the model of Dayan et al. (1995), a network of binary units generates rows from the top layer
+# down, and a second network learns to infer from a row which units were 1. Each network is trained
+# with the output of the other one. The code is a vector of bits, and the score is a lower bound on
+# the log-likelihood.
 
 helmholtz = fitted(
     HelmholtzMachine(
@@ -119,9 +121,10 @@ _ = draw(helmholtz)
 # %%
 # The variational autoencoder: both ideas together
 # ------------------------------------------------
-# Kingma and Welling (2014) trained the two networks of the autoencoder as the two halves of the
-# Helmholtz machine. The code of a row is a Gaussian, as in probabilistic PCA, whose mean and
-# variance a network computes. Both networks maximise one bound on the log-likelihood by gradients.
+# Kingma and Welling (2014) combined the two networks of an autoencoder with the lower bound of the
+# Helmholtz machine. The code of a row is a Gaussian, as in probabilistic PCA, and the encoder
+# computes its mean and its variance. Both networks are trained by the gradient of one lower bound
+# on the log-likelihood.
 
 vae = fitted(VAE(32, learning_rate_init=1e-2, alpha=3e-4, max_iter=80, **networks))
 _ = draw(vae)
@@ -133,17 +136,18 @@ _ = draw(vae)
 display = LearningCurveDisplay.from_estimator(vae)
 
 # %%
-# The prior keeps codes where the decoder knows what to do with them. One code of one digit can
-# therefore be changed, while the others keep their values.
+# The KL term keeps codes near the prior, so that most codes near the prior decode to realistic
+# images. The next picture changes one code of one digit, while the other codes keep their values.
 
 display = TraversalDisplay.from_estimator(vae, X_test, image_shape=(8, 8), n_components=4)
 
 # %%
 # VQ-VAE: the code becomes discrete
 # ---------------------------------
-# Van den Oord et al. (2017) replaced the Gaussian by a codebook: the encoder's output is rounded to
-# the nearest of `n_codes` vectors, so that a row is a few integers. A second network, the prior,
-# learns which integers occur together, and new rows are drawn from it.
+# Van den Oord et al. (2017) replaced the Gaussian by a codebook of `n_codes` vectors: the output of
+# the encoder is replaced by the nearest vectors, so that the code of a row is a few integers. A
+# third network, the prior, learns which integers occur together. New rows are decoded draws of this
+# prior.
 
 vq = fitted(
     VQVAE(
@@ -160,17 +164,18 @@ vq = fitted(
 _ = draw(vq)
 
 # %%
-# How often each entry of the codebook is used:
+# The next picture shows how often each entry of the codebook is used.
 
 display = CodebookDisplay.from_estimator(vq, X_test)
 
 # %%
 # One table
 # ---------
-# An exact log-likelihood and a lower bound on it may be compared: the bound can only be too low.
-# The score of a plain autoencoder is that of a row given its own code, and ranks with no other.
-# `data_score_samples` counts the code, too, by the Gaussian that `sample` draws codes from, and is
-# a lower bound. Squared errors are those of standardised rows, whose variance is 64 in total.
+# Exact log-likelihoods and lower bounds may be compared, because a bound is at most the
+# log-likelihood of its model. The score of a plain autoencoder is the log-likelihood of a row given
+# its own code, and cannot be compared with the others. Its method `data_score_samples` returns a
+# lower bound on log p(x) instead, where p(z) is the Gaussian from which `sample` draws codes.
+# Squared errors are those of standardised rows, whose total variance is about 64.
 
 pipelines = [linear, ppca, deep, helmholtz, vae, vq]
 scores, errors = {}, {}
@@ -194,8 +199,8 @@ for name in ("HelmholtzMachine", "VAE"):
     assert gain.mean() > 2
 
 # %%
-# Scores also tell typical rows from others. Under the VAE, images of noise with the mean and the
-# variance of every pixel lie far below all digits.
+# Scores also distinguish digits from other images. The noise in the next picture has the mean and
+# the variance of the digits in every pixel. Its scores under the VAE are far below those of digits.
 
 noise = np.random.RandomState(1).normal(X_train.mean(axis=0), X_train.std(axis=0), X_test.shape)
 display = ScoreDisplay.from_estimator(vae, {"digits": X_test, "noise": noise})

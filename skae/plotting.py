@@ -1,8 +1,9 @@
 """Displays of fitted models, in scikit-learn's convention.
 
-``XDisplay.from_estimator(estimator, X)`` computes what is drawn, and draws it; ``display.plot``
-draws it again; ``display.figure_`` and ``display.ax_`` are matplotlib's. The estimator may be a
-model, a Pipeline that contains one, or a fitted search. matplotlib is the extra ``skae[plots]``.
+The method ``from_estimator(estimator, X)`` of a display computes the data to draw, and draws them.
+``display.plot`` draws them again. ``display.figure_`` is the matplotlib figure, and ``display.ax_``
+holds its axes. The estimator may be a model, a Pipeline that contains one, or a fitted search. The
+displays need matplotlib: ``pip install "skae[plots]"``.
 """
 
 from skae._plotting.codebook import CodebookDisplay

@@ -16,16 +16,17 @@ _MOST_SEPARATE = 64
 class CodebookDisplay:
     """How often rows use each entry of the codebook of a VQVAE.
 
-    Bars are sorted from the entry used most to the one used least. The title states the
-    perplexity, the number of entries that would be used if all were used equally often:
-    exp(-sum_k p_k log p_k) of the frequencies p_k. A dashed line shows equal use of all entries.
-    Use :meth:`CodebookDisplay.from_estimator` to make one of a fitted estimator.
+    Bars are sorted from the entry that is used most to the one that is used least. The title states
+    the perplexity, exp(-sum_k p_k log p_k) for the frequencies p_k of the entries. It is the
+    effective number of entries in use: if n entries are used equally often, it is n. A dashed line
+    shows equal use of all entries. Use :meth:`CodebookDisplay.from_estimator` to make one of a
+    fitted estimator.
 
     Parameters
     ----------
     counts : array-like of shape (n_codes,) or (n_quantizers, n_codes)
-        How many codes of the rows are each entry, in the order of the codebook; a line for each
-        quantizer where there are several.
+        How often the rows use each entry, in the order of the codebook. If there are several
+        quantizers, `counts` has one line for each of them.
 
     Attributes
     ----------
@@ -34,7 +35,7 @@ class CodebookDisplay:
     n_unused_ : ndarray of shape (n_quantizers,)
         Number of entries of each quantizer that no row uses.
     ax_ : matplotlib Axes or ndarray of Axes
-        The axes; an array of them, one for each quantizer, where there are several.
+        The axes. If there are several quantizers, an array with one Axes for each of them.
     figure_ : matplotlib Figure
         The figure.
 
@@ -64,7 +65,7 @@ class CodebookDisplay:
         X : array-like of shape (n_samples, n_features)
             Rows.
         ax : matplotlib Axes, default=None
-            Axes to draw into; None makes a figure. Several quantizers share the place of the
+            Axes to draw into; None makes a figure. Several quantizers share the area of the
             axes.
 
         Returns

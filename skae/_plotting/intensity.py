@@ -73,8 +73,8 @@ class IntensityDisplay:
         Parameters
         ----------
         estimator : estimator, Pipeline or search
-            A fitted CountMixtureAE; a fitted Pipeline that contains one, whose pixels are those
-            of the rows that the model reads; or a fitted search over either.
+            A fitted CountMixtureAE; a fitted Pipeline that contains one, in which case pixels are
+            in the units of the rows that the model reads; or a fitted search over either.
         X : array-like of shape (n_counts, n_features), default=None
             The places of counts, of one or two features. The intensity is scaled to their
             number. None draws the intensity alone, scaled to the number of training counts.
@@ -82,7 +82,7 @@ class IntensityDisplay:
             Number of pixels along each feature; pixel (i, j) holds the counts in
             [i, i + 1) x [j, j + 1). None takes the `image_shape` of the model.
         ax : matplotlib Axes, default=None
-            Axes to draw into; None makes a figure. Both images share the place of the axes.
+            Axes to draw into; None makes a figure. Both images share the area of the axes.
 
         Returns
         -------
@@ -101,11 +101,11 @@ class IntensityDisplay:
 
         Notes
         -----
-        Each image has its own colour bar, in counts per pixel. The highest count of a pixel
-        exceeds the highest intensity by chance, by much where counts are few; with one scale for
-        both, the intensity would be too dark to see. Where a few pixels are far brighter than
-        all others, the colours end at the 99.5% quantile of the pixels, and the colour bar ends
-        in an arrow.
+        Each image has its own colour bar, in counts per pixel. By chance, the highest count of a
+        pixel exceeds the highest intensity, by a large factor if there are few counts. With one
+        scale for both images, the intensity would be too dark to see. Where a few pixels are far
+        brighter than all others, the colours end at the 99.5% quantile of the pixels, and the
+        colour bar ends in an arrow.
         """
         check_matplotlib(cls.__name__)
         fitted = Fitted(estimator)

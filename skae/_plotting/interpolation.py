@@ -21,8 +21,8 @@ _MOST_PATHS = 20
 class InterpolationDisplay(PathsDisplay):
     """Decoded codes on the straight line between the codes of two rows.
 
-    Each line of images shows one path. Rows that hold no images are drawn as curves over the
-    features, whose colour is the place on the path. Use
+    Each line of images shows one path. Rows that are not images are drawn as curves over the
+    features, and the colour of a curve shows its position on the path. Use
     :meth:`InterpolationDisplay.from_estimator` to make a display of a fitted estimator.
 
     Parameters
@@ -98,8 +98,8 @@ class InterpolationDisplay(PathsDisplay):
         X : array-like of shape (2 * n_paths, n_features)
             The ends of the paths: X[0] and X[1] of the first path, X[2] and X[3] of the second,
             and so on, at most 20 paths. The columns of a data frame are drawn in standard
-            deviations from the mean: of `X` if it has at least 10 rows, else of rows that the
-            model samples, if it can.
+            deviations from the mean. Both are computed from `X` if it has at least 10 rows, and
+            otherwise from rows that the model samples, if it has a method `sample`.
         n_steps : int, default=9
             Number of codes on each path, both ends included.
         y : scalar or array-like of shape (n_targets,), default=None

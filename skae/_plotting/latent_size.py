@@ -43,7 +43,7 @@ class LatentSizeDisplay:
     curves : dict of str to pair of arrays of shapes (n_sizes,) and (n_sizes, n_folds)
         The sizes, and the scores of every size in each fold, by the name of the curve.
     pca : pair of arrays of shapes (n_sizes,) and (n_sizes, n_folds), default=None
-        The sizes and scores of PCA; None if there are none.
+        The sizes and scores of PCA. None draws no PCA.
     chosen : pair of str and int, default=None
         The curve and the size that were chosen, which are marked.
     xlabel : str, default="number of codes"
@@ -106,14 +106,14 @@ class LatentSizeDisplay:
         Parameters
         ----------
         estimator : search, estimator or Pipeline
-            A fitted search, as :class:`skae.GridSearchCV` or scikit-learn's, over a parameter
-            `n_components`; or a fitted model with `reconstruction_path`, or a fitted Pipeline
-            that contains one.
+            A fitted search of skae or scikit-learn, such as :class:`skae.GridSearchCV`, over a
+            parameter `n_components`; or a fitted model with `reconstruction_path`, or a fitted
+            Pipeline that contains one.
         X : array-like of shape (n_samples, n_features), default=None
             The rows that the search was fitted to, for the scores of PCA; None draws no PCA. For
             a reconstruction path: the rows that are reconstructed, which are required.
         y : array-like of shape (n_samples,), default=None
-            The targets that the search was fitted to, if there were any.
+            The targets that the search was fitted to, if it was fitted to targets.
         param : str, default=None
             The searched parameter that is the number of codes, such as "reduce__n_components".
             None takes the only parameter whose name ends in `n_components`.
@@ -141,9 +141,9 @@ class LatentSizeDisplay:
 
         Notes
         -----
-        There is a curve for each combination of the other searched parameters. Of more than six,
-        those with the six highest mean scores are drawn. Models that were searched over
-        (``{"reduce": [LinearAE(), PPCA()]}``) are named by their class.
+        There is a curve for each combination of the other searched parameters. If there are more
+        than six, only the six with the highest mean scores are drawn. Models that were searched
+        over (``{"reduce": [LinearAE(), PPCA()]}``) are named by their class.
 
         PCA takes the place of the model, with the best values of the other parameters, and is
         scored on the folds of the search, without sample weights. `X` and `y` must be those that
@@ -152,8 +152,8 @@ class LatentSizeDisplay:
         that has a density. They also are if a classifier or a regressor behind the model was
         scored. PCA is not drawn if the folds cannot be made again, because the splitter shuffles
         without an integer `random_state`, needs groups, or was an iterator. The label of the
-        horizontal axis then states the reason. A search that tried PCA itself has PCA's curve
-        already.
+        horizontal axis then states the reason. If PCA was a candidate of the search, its
+        curve is one of the other curves.
 
         For a reconstruction path, PCA is fitted to `X`. Its error is then the smallest that any
         linear model with as many codes has on these rows. Both errors are in the units of the

@@ -32,17 +32,18 @@ _MOST_UNLABELLED = 6
 class LatentSpaceDisplay:
     """Codes of rows, coloured by classes or numbers.
 
-    Two codes are a scatter plot. One code is a histogram without `y`, one strip for each class, or
-    a scatter plot against a number. More codes are a matrix of scatter plots, one for each pair.
-    Classes have a colour and a marker each, and their names are written at the medians of their
-    codes if there are more than six; numbers have a colour bar.
+    Two codes are drawn as a scatter plot. One code is drawn as a histogram if `y` is None, as one
+    strip for each class, or as a scatter plot against numbers in `y`. More than two codes are drawn
+    as a matrix of scatter plots, one for each pair of codes. Each class has its own colour and
+    marker. If there are more than six classes, their names are written at the medians of their
+    codes. Numbers have a colour bar.
 
-    Codes that are integers are drawn with a random shift of at most 0.3 to both sides, because
-    rows of equal codes would hide each other.
+    Integer codes are drawn with random shifts between -0.3 and 0.3, because the markers of rows
+    with equal codes would otherwise cover each other.
 
-    Posteriors are drawn as ellipses that hold `n_std` standard deviations in every direction: all
-    of them for at most 150 rows, and else those of 80 rows that are spread over the codes. Use
-    :meth:`LatentSpaceDisplay.from_estimator` to make a display of a fitted estimator.
+    Posteriors are drawn as ellipses of `n_std` standard deviations. For at most 150 rows, all
+    ellipses are drawn. For more rows, those of 80 rows that are spread over the codes are drawn.
+    Use :meth:`LatentSpaceDisplay.from_estimator` to make a display of a fitted estimator.
 
     Parameters
     ----------
@@ -50,12 +51,12 @@ class LatentSpaceDisplay:
         The codes.
     y : array-like of shape (n_samples,), default=None
         Classes (strings, booleans, categories, or integers with at most 20 distinct values) or
-        numbers. Missing values are drawn grey. Of more than 20 classes, the most frequent 20 are
-        coloured.
+        numbers. Missing values are drawn grey. If there are more than 20 classes, only the 20 most
+        frequent ones are coloured.
     posterior : array-like of shape (n_samples, n_codes, n_codes), default=None
         Covariances of the posteriors of the codes.
     n_std : float, default=1.0
-        Standard deviations that the ellipses hold.
+        Radius of the ellipses, in standard deviations.
     code_names : list of str, default=None
         Names of the codes.
     target_name : str, default=None
@@ -128,9 +129,9 @@ class LatentSpaceDisplay:
             four with the largest variance over `X`.
         posterior : bool or "auto", default="auto"
             Whether to draw the Gaussian posteriors of the codes. "auto" draws them if the model has
-            some, as PPCA and VAE have.
+            Gaussian posteriors, as PPCA and VAE do.
         n_std : float, default=1.0
-            Standard deviations that the ellipses hold.
+            Radius of the ellipses, in standard deviations.
         ax : matplotlib Axes, default=None
             Axes to draw into; None makes a figure.
 
@@ -144,10 +145,11 @@ class LatentSpaceDisplay:
         ImportError
             If matplotlib is not installed.
         TypeError
-            If the estimator has no `transform`, or `posterior` is True and the model has none.
+            If the estimator has no `transform`, or `posterior` is True and the model has no
+            Gaussian posteriors.
         ValueError
-            If a component does not exist, `y` has not one value for each row, or `n_std` is not a
-            positive number.
+            If a component does not exist, `y` does not have one value for each row, or `n_std` is
+            not a positive number.
         """
         check_matplotlib(cls.__name__)
         fitted = Fitted(estimator, "transform")

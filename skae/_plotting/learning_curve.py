@@ -30,20 +30,20 @@ class LearningCurveDisplay:
         The losses of every epoch: `train_loss`, `valid_loss` and the terms of the loss, such as
         `train_kl` and `valid_kl`. Other entries are not drawn.
     prior_history : list of dict, default=None
-        The losses of a prior that was trained after the model, in the same form. They are the
-        terms `prior_loss` and so on, and have panels of their own.
+        The losses of a prior that was trained after the model, in the same form. Their terms are
+        called `prior_loss` and so on, and are drawn in separate panels.
     terms : list of str, default=None
         The terms to draw, such as "loss", "kl" and "prior_loss". None draws all of them.
     kept_epoch : int, default=None
-        Epoch from 1 whose weights the model kept, which is marked; 0 if the model kept the weights
-        that training began with; None if it is not known or is the last one.
+        Epoch whose weights the model kept, counted from 1. It is marked by a dotted line. 0 means
+        that the model kept its initial weights. None draws no line.
     step_name : str, default="epoch"
         Label of the horizontal axis of `history`.
 
     Attributes
     ----------
     ax_ : matplotlib Axes or ndarray of Axes
-        The axes; an array of them where there are several terms.
+        The axes; an array of Axes if there are several terms.
     figure_ : matplotlib Figure
         The figure.
 
@@ -87,10 +87,10 @@ class LearningCurveDisplay:
             `log_likelihoods_` (PPCA fitted by EM) or `objectives_` (CountMixtureAE); a fitted
             Pipeline that contains such a model; or a fitted search over either.
         terms : list of str, default=None
-            The terms to draw, such as "loss", "reconstruction" and "kl"; those of a prior of
+            The terms to draw, such as "loss", "reconstruction" and "kl"; the terms of the prior of a
             VQVAE begin with `prior_`. None draws all of them.
         ax : matplotlib Axes, default=None
-            Axes to draw into; None makes a figure. Several terms share the place of the axes.
+            Axes to draw into; None makes a figure. Several terms share the area of the axes.
 
         Returns
         -------
@@ -108,12 +108,12 @@ class LearningCurveDisplay:
 
         Notes
         -----
-        A dotted line marks the epoch whose weights the model kept, if that is not the last one:
-        with `early_stopping=True` the one of the smallest held-out loss, or the start of training,
-        which models that begin as a linear model keep if training did not improve on it. The line
-        is missing where it is not known which weights were kept: for models that were loaded
-        from a file, that were trained in several fits (`warm_start=True`), or that open their
-        codes one by one (`latent_growth="incremental"`).
+        A dotted line marks the epoch whose weights the model kept, if it is not the last epoch.
+        With `early_stopping=True`, this is the epoch with the smallest held-out loss. The line is
+        at epoch 0 if training did not improve on the linear start and the model kept it. There is
+        no line for models that were loaded from a file, that were trained in several fits
+        (`warm_start=True`), or that add their codes one by one (`latent_growth="incremental"`),
+        because the display does not know which weights they kept.
         """
         check_matplotlib(cls.__name__)
         fitted = Fitted(estimator)

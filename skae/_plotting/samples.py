@@ -41,17 +41,17 @@ Array = NDArray[Any]
 class SampleDisplay:
     """New rows from a model, beside rows of the data.
 
-    Images are drawn as mosaics. Other rows are drawn as curves over the features, one thin line
-    for each row; those of a table as points beside the names of the features, in standard
-    deviations from the means. Use :meth:`SampleDisplay.from_estimator` to make a display of a
-    fitted estimator.
+    Images are drawn as mosaics. Other arrays are drawn as curves over the features, one thin line
+    for each row. Rows of a data frame are drawn as points beside the names of the features, in
+    standard deviations from the means. Use :meth:`SampleDisplay.from_estimator` to make a display
+    of a fitted estimator.
 
     Parameters
     ----------
     samples : array-like of shape (n_samples, n_features)
         The new rows.
     rows : array-like of shape (n_rows, n_features), default=None
-        Rows of the data to draw beside them. NaN is a missing value.
+        Rows of the data to draw beside the new rows. NaN is a missing value.
     image_shape : tuple of (height, width) or (channels, height, width), default=None
         Shape of the image in every row; None if rows hold no images.
     feature_names : list of str, default=None
@@ -66,7 +66,8 @@ class SampleDisplay:
     Attributes
     ----------
     ax_ : matplotlib Axes or ndarray of Axes
-        The axes of the new rows; with `rows`, two axes, first those of `rows`.
+        The axes of the new rows. With `rows`, an array of two: the axes of `rows`, then those of
+        the new rows.
     figure_ : matplotlib Figure
         The figure.
 
@@ -122,7 +123,7 @@ class SampleDisplay:
             A fitted estimator with a method `sample`; a fitted Pipeline whose last step has one,
             as for :func:`skae.sample_pipeline`; or a fitted search over either.
         X : array-like of shape (n_rows, n_features), default=None
-            Rows to show beside the new ones, the first `n_samples` of them.
+            Rows of the data. The display shows the first `n_samples` of them beside the new rows.
         n_samples : int, default=32
             Number of new rows.
         noise : bool, default=False

@@ -27,7 +27,7 @@ _MOST_BINS = 200
 
 
 class ScoreDisplay:
-    """Histograms of the scores of several sets of rows, such as usual rows and outliers.
+    """Histograms of the scores of several sets of rows, such as normal rows and outliers.
 
     All sets have the same bins, and each histogram integrates to 1. Use
     :meth:`ScoreDisplay.from_estimator` to make one of a fitted estimator.
@@ -57,11 +57,11 @@ class ScoreDisplay:
 
     Notes
     -----
-    The axis ends eight interquartile ranges beyond the quartiles of the sets, where scores lie
-    farther out, and it extends to each side at most twenty times as far as the first set needs on
-    its own. The scores beyond its ends are counted in no bin that is drawn; the label of the
-    axis states how many percent of each set they are. Bins that are given as edges are drawn
-    whole. Scores that are not finite are outside of all bins.
+    The horizontal axis extends at most eight interquartile ranges beyond the quartiles of the sets,
+    and to each side at most twenty times as far as for the first set alone. Scores beyond its ends
+    are in none of the drawn bins. The label of the axis states the percentage of such scores in
+    each set. If `bins` holds the edges, all bins are drawn. Scores that are not finite are in no
+    bin.
 
     Examples
     --------

@@ -21,12 +21,12 @@ Array = NDArray[Any]
 
 
 class TraversalDisplay(PathsDisplay):
-    """Decoded codes of one row, of which one code after another takes other values.
+    """Decoded rows for which one code of a row takes several values.
 
-    Each line of images shows one code and each column one value of it; the other codes of the row
-    stay as they are. Rows that hold no images are drawn as curves over the features, whose colour
-    is the value of the code. Use :meth:`TraversalDisplay.from_estimator` to make a display of a
-    fitted estimator.
+    Each line of images shows one code, and each column shows one value of this code. The other
+    codes of the row do not change. Rows that are not images are drawn as curves over the features,
+    and the colour of a curve shows the value of the code. Use
+    :meth:`TraversalDisplay.from_estimator` to make a display of a fitted estimator.
 
     Parameters
     ----------
@@ -112,20 +112,22 @@ class TraversalDisplay(PathsDisplay):
             binary units; a fitted Pipeline that contains one, whose rows are drawn in the units of
             its input; or a fitted search over either.
         X : array-like of shape (n_samples, n_features)
-            The first row is the one whose codes are replaced. Further rows, if there are any, tell
+            The codes of the first row are replaced. Further rows, if there are any, determine
             which codes vary most. The columns of a data frame are drawn in standard deviations
-            from the mean: of `X` if it has at least 10 rows, else of rows that the model samples,
-            if it can.
+            from the mean. Both are computed from `X` if it has at least 10 rows, and otherwise
+            from rows that the model samples, if it has a method `sample`.
         components : array-like of int of shape (n_codes,), default=None
             Indices of the codes to draw. None takes the `n_components` codes that vary most: those
-            with the largest mean KL divergence of the posterior from N(0, I) for a VAE, with the
-            largest variance for other models. It is measured on `X`, or, if `X` is one row, it is
-            what the model knows of its training rows or of rows that it samples.
+            with the largest mean KL divergence of the posterior from N(0, I) for a VAE, and those
+            with the largest variance for other models. Both are computed from `X`. If `X` has one
+            row only, they come from the training codes, if the model keeps their moments, or
+            from rows that the model samples.
         values : array-like of shape (n_steps,) or (n_codes, n_steps), default=None
             Values that the codes take, in units of the codes; one list for all codes or one for
             each. None takes `n_steps` values from 2.5 standard deviations below the mean of the
-            code to 2.5 above: those of the prior for PPCA and a VAE with `prior="standard"`, those
-            of the training codes for other models, and 0 and 1 for binary units.
+            code to 2.5 above. The mean and the standard deviation are those of the prior for PPCA
+            and for a VAE with `prior="standard"`, and those of the training codes for other models.
+            For binary units, None takes values from 0 to 1.
         n_steps : int, default=9
             Number of values where `values` is None.
         n_components : int, default=5
