@@ -87,8 +87,8 @@ class LearningCurveDisplay:
             `log_likelihoods_` (PPCA fitted by EM) or `objectives_` (CountMixtureAE); a fitted
             Pipeline that contains such a model; or a fitted search over either.
         terms : list of str, default=None
-            The terms to draw, such as "loss", "reconstruction" and "kl"; the terms of the prior of a
-            VQVAE begin with `prior_`. None draws all of them.
+            The terms to draw, such as "loss", "reconstruction" and "kl"; the terms of the prior of
+            a VQVAE begin with `prior_`. None draws all of them.
         ax : matplotlib Axes, default=None
             Axes to draw into; None makes a figure. Several terms share the area of the axes.
 

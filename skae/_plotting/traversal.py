@@ -127,7 +127,7 @@ class TraversalDisplay(PathsDisplay):
             each. None takes `n_steps` values from 2.5 standard deviations below the mean of the
             code to 2.5 above. The mean and the standard deviation are those of the prior for PPCA
             and for a VAE with `prior="standard"`, and those of the training codes for other models.
-            For binary units, None takes values from 0 to 1.
+            For binary units, None takes the values 0 and 1.
         n_steps : int, default=9
             Number of values where `values` is None.
         n_components : int, default=5
