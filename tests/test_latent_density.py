@@ -483,7 +483,7 @@ BAD = {
     ),
     "no transform": ({"autoencoder": RandomForestRegressor()}, "fit, transform and"),
     "no inverse": ({"autoencoder": NoInverse()}, "inverse_transform"),
-    "class": ({"autoencoder": PCA}, "it is a class"),
+    "class": ({"autoencoder": PCA}, "given a class"),
     "string": ({"autoencoder": "pca"}, "autoencoder='pca' must be an estimator"),
     "VQVAE": (
         {"autoencoder": VQVAE(n_codes=4, hidden_layer_sizes=(4,), max_iter=1, device="cpu")},

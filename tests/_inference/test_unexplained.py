@@ -219,7 +219,7 @@ def test_columns_without_weight_in_the_loss_are_named(weighted):
     assert float(share) == pytest.approx(shares.max(), rel=0.01)
     assert "StandardScaler" in text
     assert "max_iter" not in text
-    assert re.search(r"Its variance is (\S+) of", text)[1] == f"{4e-4:.1g}"
+    assert re.search(r"Its variance is (\S+) times the mean", text)[1] == f"{4e-4:.1g}"
 
 
 def test_a_training_too_short_is_to_be_longer():
