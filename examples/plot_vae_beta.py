@@ -2,7 +2,7 @@
 beta: order among the codes, for sharpness of the rows
 ======================================================
 
-The VAE's loss weighs KL(q(z|x) || p(z)) with `beta`. The larger it is, the less the codes
+The VAE's loss weighs ``KL(q(z|x) || p(z))`` with `beta`. The larger it is, the less the codes
 may tell about a row: they move closer to the prior N(0, I), each row's share of the plane
 grows, kinds of digits run into each other, and what is decoded gets blurrier.
 """

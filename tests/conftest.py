@@ -6,6 +6,8 @@ import pytest
 os.environ.setdefault("SCIPY_ARRAY_API", "1")
 # Workers of pytest-xdist would otherwise wait for each other's threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Displays draw without a screen.
+os.environ.setdefault("MPLBACKEND", "Agg")
 # Their assertions say what differs, as those of tests do.
 pytest.register_assert_rewrite("contract_helpers", "helpers")
 

@@ -217,6 +217,16 @@ def test_an_end_above_the_start_is_not_kept(Estimator, rate):
     assert model.n_iter_ == 3
 
 
+def test_commitment_does_not_decide_between_start_and_end():
+    settings = {"n_codes": 64, "prior": "independent", "random_state": 0}
+    settings |= {"max_iter": 7, "learning_rate_init": 3e-3}
+    model = VQVAE(8, **settings).fit(DIGITS[:300])
+    first, last = model.history_[0], model.history_[-1]
+    assert last["train_reconstruction"] < first["train_reconstruction"] - 3
+    assert last["train_loss"] > first["train_loss"]
+    assert not model.net_.at_start_
+
+
 @pytest.mark.parametrize("Estimator", [Autoencoder, VAE, AdversarialAE])
 def test_an_end_above_explaining_rows_by_their_mean_is_told(Estimator):
     model = Estimator(4, max_iter=3, learning_rate_init=1.0, init="random", random_state=0)

@@ -643,7 +643,10 @@ def test_running_means_are_those_of_a_loop(decay):
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"levels": (3, 4), "n_codes": 16}, r"n_codes=16.*levels=\(3, 4\).*give 12 codes.*n_codes=12"),
+        (
+            {"levels": (3, 4), "n_codes": 16},
+            r"n_codes=16.*levels=\(3, 4\).*give 12 codes.*n_codes=12",
+        ),
         ({"levels": (2, 4), "n_codes": 8, "code_dim": 3}, r"code_dim=3.*2 levels.*code_dim=2"),
         ({"levels": (2, 4), "n_codes": 8, "rotation_trick": True}, r"rotation_trick=True.*'fsq'"),
         ({"levels": (1, 8), "n_codes": 8}, r"levels=\(1, 8\).*at least 2"),

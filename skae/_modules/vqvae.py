@@ -365,6 +365,11 @@ class VQVAEModule(LikelihoodModule):
             terms[name] = weight * unit * weighted_mean(distance, batch.weight)
         return Loss(terms, output, (z, quantized.indices))
 
+    def figure_of_merit(self, loss: Loss) -> Tensor:
+        # The other terms only keep encodings close to the codebook. They grow with the scale of the
+        # codes, and a better model may have codes of a larger scale.
+        return loss.terms["reconstruction"]
+
     def stack_obstacle(self) -> str | None:
         return self.architecture.stack_obstacle()
 

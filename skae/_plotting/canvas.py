@@ -2,21 +2,41 @@
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colorbar import Colorbar
     from matplotlib.figure import Figure, SubFigure
 
 Array = NDArray[Any]
 
-# Colours of Okabe and Ito, which people with any common colour blindness tell apart, and a marker
-# and a line style for each, so that no display depends on colour alone.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000")
+# Colours of Okabe and Ito, which people with any common colour blindness tell apart, three muted
+# ones of Tol for more classes, and a marker and a line style for each, so that no display depends
+# on colour alone.
+COLOURS = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#CC79A7",
+    "#D55E00",
+    "#56B4E9",
+    "#000000",
+    "#882255",
+    "#999933",
+    "#DDCC77",
+)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 LINES = ("-", "--", "-.", ":")
+# Colour of the rows of the data.
+INK = "#000000"
+# Sequential colours, which are told apart by lightness alone.
+SEQUENCE = "cividis"
+# Grey level between images of a mosaic.
+GAP = 0.88
 # Colour of pixels whose value is missing.
 MISSING = "#E69F00"
 
@@ -34,7 +54,8 @@ def check_matplotlib(display: str) -> None:
 def single_axes(ax: Any, figsize: tuple[float, float]) -> "Axes":
     """The axes that were given, or those of a new figure."""
     if ax is not None:
-        return _checked_axes(ax)
+        _remove_drawn_before(host := _checked_axes(ax))
+        return host
     import matplotlib.pyplot as plt
 
     _, made = plt.subplots(figsize=figsize, layout="constrained")
@@ -46,7 +67,8 @@ def grid_of_axes(
 ) -> tuple["Figure | SubFigure", NDArray[Any]]:
     """A figure and a grid of axes: of a new figure, or in the place of the axes given.
 
-    Axes that are given are emptied and keep their title.
+    Axes that are given are emptied and keep their title. What an earlier call drew in their place
+    is removed.
     """
     import matplotlib.pyplot as plt
 
@@ -56,16 +78,40 @@ def grid_of_axes(
         )
         return figure, axes
     host = _checked_axes(ax)
+    _remove_drawn_before(host)
     host.set_axis_off()
-    figure = host.figure
     place = host.get_subplotspec()
-    if place is None:
-        raise ValueError(
-            "ax was placed by hand, and has no cell of a grid that several axes could share. Give "
-            "axes of plt.subplots, or no ax."
-        )
-    axes = place.subgridspec(n_rows, n_columns).subplots(squeeze=False, **options)
-    return figure, axes
+    if place is not None:
+        grid: Any = place.subgridspec(n_rows, n_columns)
+    else:  # axes that were placed by hand
+        from matplotlib.gridspec import GridSpec
+
+        parent: Any = host.figure
+        box = host.get_position()
+        sides = {"left": box.x0, "right": box.x1, "bottom": box.y0, "top": box.y1}
+        grid = GridSpec(n_rows, n_columns, figure=parent, **sides)
+    axes = grid.subplots(squeeze=False, **options)
+    _DRAWN.setdefault(host, []).extend(axes.ravel())
+    return host.figure, axes
+
+
+def colour_bar(host: "Axes", mappable: Any, axes: Any, label: str, **options: Any) -> "Colorbar":
+    """A colour bar beside axes, which goes when its host is drawn again."""
+    bar = host.figure.colorbar(mappable, ax=axes, **options)
+    bar.set_label(label)
+    _DRAWN.setdefault(host, []).append(bar)
+    return bar
+
+
+# What was drawn in the place of axes, or beside them, and is to go when they are drawn again.
+_DRAWN: WeakKeyDictionary[Any, list[Any]] = WeakKeyDictionary()
+
+
+def _remove_drawn_before(host: "Axes") -> None:
+    for artist in reversed(_DRAWN.pop(host, [])):
+        figure = artist.ax.figure if hasattr(artist, "ax") else artist.figure
+        if figure is not None:  # the user has not removed it
+            artist.remove()
 
 
 def _checked_axes(ax: Any) -> "Axes":
@@ -92,10 +138,10 @@ def draw_mosaic(
     row_labels: Sequence[str] = (),
     column_labels: Sequence[str] = (),
 ) -> None:
-    """Draw images in lines of `n_columns` as one picture, a white gap between them.
+    """Draw images in lines of `n_columns` as one picture, with a light gap between them.
 
     Grey images are drawn dark on white between the limits, missing values in a colour of their
-    own; colour images are scaled from the limits to [0, 1].
+    own, which a legend names; colour images are scaled from the limits to [0, 1].
     """
     import matplotlib as mpl
 
@@ -108,17 +154,18 @@ def draw_mosaic(
     missing: Array = np.asarray(np.isnan(images))
     picture: Array = shares
     if images.ndim == 4:
-        missing = missing.any(axis=-1)
+        missing = np.asarray(missing.any(axis=-1))
     else:
         picture = mpl.colormaps["gray_r"](np.where(missing, 0.0, shares))[..., :3]
     picture = np.where(missing[..., None], mpl.colors.to_rgb(MISSING), picture)
-    canvas = np.ones(
-        (n_rows * (height + gap) - gap, n_columns * (width + gap) - gap, 3), dtype=np.float64
-    )
+    canvas = np.full((n_rows * (height + gap) - gap, n_columns * (width + gap) - gap, 3), GAP)
     for place, image in enumerate(picture):
         top = (place // n_columns) * (height + gap)
         left = (place % n_columns) * (width + gap)
         canvas[top : top + height, left : left + width] = image
+    for place in range(len(picture), n_rows * n_columns):  # cells without an image
+        top, left = (place // n_columns) * (height + gap), (place % n_columns) * (width + gap)
+        canvas[max(top - gap, 0) : top + height, left : left + width + gap] = 1.0
     ax.imshow(canvas, interpolation="nearest")
     ax.set_xticks(
         [column * (width + gap) + (width - 1) / 2 for column in range(len(column_labels))],
@@ -131,16 +178,41 @@ def draw_mosaic(
     ax.tick_params(length=0)
     for side in ax.spines.values():
         side.set_visible(False)
+    if missing.any():
+        from matplotlib.patches import Patch
+
+        ax.legend(
+            handles=[Patch(color=MISSING, label="missing value")],
+            loc="upper right",
+            bbox_to_anchor=(1.0, -0.01),
+            frameon=False,
+            borderaxespad=0.2,
+        )
 
 
-def mosaic_size(image_shape: tuple[int, ...], n_rows: int, n_columns: int) -> tuple[float, float]:
+def mosaic_size(
+    image_shape: tuple[int, ...],
+    n_rows: int,
+    n_columns: int,
+    row_labels: Sequence[str] = (),
+    widest: float = 9.0,
+) -> tuple[float, float]:
     """Size of a figure for a mosaic, in inches: every image about 0.8 inches high, if it fits."""
     height, width = image_shape[-2:]
     tall = min(0.8 * n_rows, 9.0)
     wide = tall / n_rows * n_columns * width / height
-    if wide > 11.0:
-        tall, wide = tall * 11.0 / wide, 11.0
-    return wide + 1.4, tall + 0.7
+    if wide > widest:
+        tall, wide = tall * widest / wide, widest
+    labels = 0.3 + 0.09 * max(map(len, row_labels), default=0)
+    return max(wide + labels, 2.4 + labels), tall + 0.5
+
+
+def n_mosaic_columns(n_images: int, image_shape: tuple[int, ...], aspect: float) -> int:
+    """Columns of a mosaic about `aspect` times as wide as high, with few cells left empty."""
+    height, width = image_shape[-2:]
+    wanted = float(np.sqrt(n_images * aspect * height / width))
+    allowed = range(max(1, round(0.7 * wanted)), min(n_images, max(1, round(1.5 * wanted))) + 1)
+    return min(allowed, key=lambda n: (-n_images % n, abs(n - wanted)), default=1)
 
 
 def limits_of(*groups: Any) -> tuple[float, float]:
@@ -148,3 +220,38 @@ def limits_of(*groups: Any) -> tuple[float, float]:
     values = np.concatenate([np.asarray(group, dtype=np.float64).ravel() for group in groups])
     values = values[np.isfinite(values)]
     return (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
+
+
+def usual_limits_of(rows: Any) -> tuple[float, float]:
+    """Limits that hold nearly all values of new rows, among which a few can lie far out."""
+    values = np.asarray(rows, dtype=np.float64)
+    low, high = np.nanquantile(values, [0.02, 0.98])
+    return (float(low), float(high)) if high > low else limits_of(values)
+
+
+def aspect_of(ax: Any) -> float:
+    """Width of axes divided by their height, as they are placed now."""
+    box = _checked_axes(ax).get_window_extent()
+    return float(np.clip(box.width / max(box.height, 1.0), 0.2, 20.0))
+
+
+def checked_limits(limits: Any, *groups: Any) -> tuple[float, float]:
+    """Limits that a display was made with, or those of groups of rows where it has none."""
+    if limits is None:
+        return limits_of(*groups)
+    given = np.asarray(limits, dtype=np.float64)
+    if given.shape != (2,) or not np.isfinite(given).all() or given[0] > given[1]:
+        raise ValueError(f"limits={limits!r} must be two numbers, the smaller first, or None.")
+    return float(given[0]), float(given[1])
+
+
+def short(name: Any, most: int = 24) -> str:
+    """A name, without its middle if it is long."""
+    text = str(name)
+    half = (most - 1) // 2
+    return text if len(text) <= most else f"{text[: most - 1 - half]}…{text[-half:]}"
+
+
+def number(value: float) -> str:
+    """A number as ticks show it: three digits, a true minus sign."""
+    return f"{value + 0.0:.3g}".replace("-", "\N{MINUS SIGN}")

@@ -4,11 +4,18 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from skae._plotting.rows import FeatureUnits, drawn_rows, feature_units, n_rows_of, rows_like
+
 Array = NDArray[Any]
+
+
+# Methods that encode and decode rows.
+_OF_CODERS = ("transform", "inverse_transform")
 
 
 class Fitted:
@@ -19,6 +26,8 @@ class Fitted:
     estimator : estimator, Pipeline or search
         A fitted estimator with `transform` and `inverse_transform`; a fitted Pipeline with such a
         step; or a fitted search over either.
+    *methods : str
+        Other methods that the model is known by in a Pipeline without a skae estimator.
 
     Attributes
     ----------
@@ -27,33 +36,53 @@ class Fitted:
         `transform` and `inverse_transform`.
     before : Pipeline or None
         The steps before the model.
+    whole : estimator
+        The estimator itself, or the one that a search chose.
     """
 
-    def __init__(self, estimator: Any) -> None:
+    def __init__(self, estimator: Any, *methods: str) -> None:
         estimator = best_estimator(estimator)
+        if isinstance(estimator, type):
+            raise TypeError(
+                f"estimator is the class {estimator.__name__}, but must be a fitted instance."
+            )
         if isinstance(estimator, Pipeline):
             check_is_fitted(estimator)
             steps = [step for _, step in estimator.steps if step not in (None, "passthrough")]
-            place = _place_of_model(steps)
+            place = _place_of_model(steps, methods)
             self.model = best_estimator(steps[place])
             self.before = make_pipeline(*steps[:place]) if place else None
         else:
             self.model, self.before = estimator, None
         check_is_fitted(self.model)
+        self.whole = estimator
 
     @property
     def name(self) -> str:
         """Class of the model."""
         return type(self.model).__name__
 
+    def has(self, method: str) -> bool:
+        """Whether the model has such a method."""
+        return callable(getattr(self.model, method, None))
+
     def require(self, *methods: str, display: str) -> None:
         """Raise a TypeError that names the methods which the model lacks."""
-        missing = [method for method in methods if not hasattr(self.model, method)]
+        missing = [method for method in methods if not self.has(method)]
         if missing:
             raise TypeError(
                 f"{display} draws what {' and '.join(methods)} of an estimator return; "
                 f"estimator={self.name} has no {' and no '.join(missing)}."
             )
+
+    def require_restoring(self, display: str) -> None:
+        """Raise a TypeError that names the step before the model that cannot be inverted."""
+        for name, step in self.before.steps if self.before is not None else ():
+            if not hasattr(step, "inverse_transform"):
+                raise TypeError(
+                    f"{display} draws rows in the units of the data, but the step {name!r} before "
+                    f"{self.name} has no inverse_transform."
+                )
 
     def read(self, X: Any) -> Any:
         """Rows as the model reads them: after the steps before it."""
@@ -65,18 +94,40 @@ class Fitted:
 
     def encode(self, X: Any) -> Array:
         """Codes of rows of the data."""
-        return np.asarray(self.model.transform(self.read(X)))
+        return self.codes_of(self.read(X))
 
-    def decode(self, codes: Array) -> Any:
-        """Rows of the data for codes."""
-        return self.restore(self.model.inverse_transform(codes))
+    def codes_of(self, read: Any) -> Array:
+        """Codes of rows as the model reads them; dense, one line for each row."""
+        codes = self.model.transform(read)
+        return codes.toarray() if sparse.issparse(codes) else np.asarray(codes)
 
-    def reconstruct(self, X: Any) -> Any:
-        """Rows of the data, encoded and decoded."""
+    def decode(self, codes: Array, y: Any = None) -> Any:
+        """Rows of the data for codes, conditioned on `y` if it is given."""
+        return self.restore(self.model.inverse_transform(codes, **self._condition(y)))
+
+    def reconstruct(self, X: Any, y: Any = None) -> Any:
+        """Rows of the data, encoded and decoded, conditioned on `y` if it is given."""
         read = self.read(X)
-        if hasattr(self.model, "reconstruct"):
-            return self.restore(self.model.reconstruct(read))
-        return self.restore(self.model.inverse_transform(self.model.transform(read)))
+        if self.has("reconstruct"):
+            return self.restore(self.model.reconstruct(read, **self._condition(y)))
+        return self.decode(self.model.transform(read), y)
+
+    def code_names(self) -> list[str]:
+        """Names of the codes."""
+        return [str(name) for name in self.model.get_feature_names_out()]
+
+    def _condition(self, y: Any) -> dict[str, Any]:
+        conditional = hasattr(self.model, "class_prior_") or hasattr(self.model, "target_mean_")
+        if y is None and hasattr(self.model, "target_mean_"):
+            raise ValueError(
+                f"y is None, but {self.name} was fitted with conditional=True and numbers for y: "
+                "give y."
+            )
+        if y is not None and not conditional:
+            raise ValueError(
+                f"y is given, but {self.name} was not fitted with conditional=True: leave y out."
+            )
+        return {} if y is None else {"y": y}
 
 
 def best_estimator(estimator: Any) -> Any:
@@ -94,21 +145,54 @@ def best_estimator(estimator: Any) -> Any:
     return estimator
 
 
-def _place_of_model(steps: list[Any]) -> int:
+def _place_of_model(steps: list[Any], methods: tuple[str, ...]) -> int:
     models = [best_estimator(step) for step in steps]
     ours = [place for place, model in enumerate(models) if hasattr(model, "score_kind")]
     coders = [
         place
         for place, model in enumerate(models)
-        if hasattr(model, "transform") and hasattr(model, "inverse_transform")
+        if all(hasattr(model, method) for method in methods or _OF_CODERS)
     ]
     if not ours and not coders:
         names = ", ".join(type(model).__name__ for model in models)
         raise TypeError(
-            "estimator is a Pipeline in which no step has both transform and inverse_transform; "
+            f"estimator is a Pipeline in which no step has {' and '.join(methods or _OF_CODERS)}; "
             f"its steps are {names}."
         )
     return (ours or coders)[-1]
+
+
+# Rows that are sampled where what is given does not tell means and standard deviations.
+_SAMPLED = 200
+
+
+def units_of_table(
+    fitted: Fitted, X: Any, like: Any, names: list[Any], n_least: int = 10
+) -> FeatureUnits | None:
+    """Means and standard deviations of the columns of a data frame that are drawn.
+
+    They are those of `X`; where it has fewer than `n_least` rows, those of rows that the model
+    samples, if it can; None where neither tells them.
+
+    Parameters
+    ----------
+    fitted : Fitted
+        The model.
+    X : data frame
+        The rows.
+    like : data frame
+        Rows with the columns of the data.
+    names : list
+        Names of the columns that are drawn.
+    n_least : int
+        Least number of rows.
+    """
+    if X is not None and n_rows_of(X) >= n_least:
+        return feature_units(drawn_rows(X)[0])
+    if fitted.has("sample") and not hasattr(fitted.model, "target_mean_"):
+        new = fitted.restore(fitted.model.sample(_SAMPLED, random_state=0))
+        return feature_units(rows_like(new, like, names))
+    return None if X is None else feature_units(drawn_rows(X)[0])
 
 
 def image_shape_of(fitted: Fitted, given: Any, n_features: int) -> tuple[int, ...] | None:

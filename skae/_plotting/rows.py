@@ -1,8 +1,8 @@
 """Rows as users give them, as the numbers that are drawn."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
-import narwhals as nw
+import narwhals.stable.v2 as nw
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
@@ -13,16 +13,56 @@ from skae._utils.inputs import as_numbers
 Array = NDArray[Any]
 
 
+class FeatureUnits(NamedTuple):
+    """Means and standard deviations that columns are drawn in units of."""
+
+    means: Array
+    stds: Array
+
+    def standardised(self, values: Array) -> Array:
+        """Values in standard deviations from the mean."""
+        standard: Array = (np.asarray(values, dtype=np.float64) - self.means) / self.stds
+        return standard
+
+    @classmethod
+    def given(cls, means: Any, stds: Any, n_features: int) -> "FeatureUnits | None":
+        """Units that a display was made with; None where it draws values as they are."""
+        if means is None and stds is None:
+            return None
+        if np.shape(means) != (n_features,) or np.shape(stds) != (n_features,):
+            raise ValueError(
+                f"feature_means and feature_stds must both have shape ({n_features},), or both be "
+                f"None; they have shapes {np.shape(means)} and {np.shape(stds)}."
+            )
+        return cls(np.asarray(means, np.float64), np.asarray(stds, np.float64))
+
+
 def first_rows(X: Any, n_rows: int) -> Any:
     """The first rows, at most so many, in the container of `X`."""
-    n_given = int(np.shape(X)[0]) if not hasattr(X, "shape") else int(X.shape[0])
-    return _safe_indexing(X, np.arange(min(n_rows, n_given)))
+    return rows_at(X, np.arange(min(n_rows, n_rows_of(X))))
 
 
-def drawn_rows(X: Any) -> tuple[Array, list[str] | None]:
+def n_rows_of(X: Any) -> int:
+    """Number of rows; a ValueError where `X` is not a table."""
+    shape = np.shape(X) if not hasattr(X, "shape") else X.shape
+    if len(shape) != 2 or not shape[0]:
+        raise ValueError(
+            f"X has shape {tuple(int(side) for side in shape)}; displays draw rows, of shape "
+            "(n_samples, n_features), and at least one."
+        )
+    return int(shape[0])
+
+
+def rows_at(X: Any, which: Any) -> Any:
+    """Some rows, in the container of `X`."""
+    n_rows_of(X)
+    return _safe_indexing(X, np.asarray(which))
+
+
+def drawn_rows(X: Any) -> tuple[Array, list[Any] | None]:
     """The numbers of rows, NaN where a value is missing, and the names of their features.
 
-    Of a table these are the columns of numbers; names are None where there are none.
+    The columns of numbers are taken from a data frame. Arrays have no names.
     """
     if sparse.issparse(X):
         return X.toarray().astype(np.float64), None
@@ -30,11 +70,51 @@ def drawn_rows(X: Any) -> tuple[Array, list[str] | None]:
     if not isinstance(frame, nw.DataFrame):
         values = np.ma.filled(np.ma.asarray(as_numbers(X, allow_nan=True), np.float64), np.nan)
         return values, None
-    names = [
-        name for name, dtype in frame.schema.items() if dtype.is_numeric() or dtype == nw.Boolean
-    ]
-    if not names:
-        raise TypeError(
-            f"X has no column of numbers to draw; its columns are {', '.join(frame.columns)}."
+    types = list(frame.schema.values())
+    places = [i for i, kind in enumerate(types) if kind.is_numeric() or kind == nw.Boolean]
+    if not places:
+        columns = ", ".join(map(str, frame.columns))
+        raise TypeError(f"X has no column of numbers to draw; its columns are {columns}.")
+    numbers = as_numbers(frame[:, places].to_native(), allow_nan=True)
+    return np.asarray(numbers, dtype=np.float64), [frame.columns[i] for i in places]
+
+
+def rows_like(rows: Any, X: Any, names: list[Any] | None) -> Array:
+    """The numbers of rows that a model returned, in the columns that are drawn of `X`.
+
+    Models return a data frame or an array for a data frame.
+    """
+    if names is None:
+        return drawn_rows(rows)[0]
+    frame = nw.from_native(rows, eager_only=True, pass_through=True)
+    columns = list((frame if isinstance(frame, nw.DataFrame) else nw.from_native(X)).columns)
+    places = [columns.index(name) for name in names]
+    if isinstance(frame, nw.DataFrame):
+        return np.asarray(as_numbers(frame[:, places].to_native(), allow_nan=True), np.float64)
+    return drawn_rows(rows)[0][:, places]
+
+
+def feature_units(rows: Array) -> FeatureUnits | None:
+    """Means and standard deviations of columns; None where rows are too few to have some.
+
+    The standard deviation of a constant column counts as 1.
+    """
+    if len(rows) < 2:
+        return None
+    seen = ~np.isnan(rows)
+    count = np.maximum(seen.sum(axis=0), 1)
+    means = np.where(seen, rows, 0.0).sum(axis=0) / count
+    squares = np.where(seen, (rows - means) ** 2, 0.0).sum(axis=0) / count
+    stds = np.sqrt(squares)
+    return FeatureUnits(means, np.where(stds > 0, stds, 1.0))
+
+
+def as_rows(name: str, values: Any, n_dimensions: int = 2) -> Array:
+    """An array that a display was made of, as numbers of so many dimensions."""
+    array = drawn_rows(values)[0] if n_dimensions == 2 else np.asarray(values, dtype=np.float64)
+    if array.ndim != n_dimensions or not array.size:
+        raise ValueError(
+            f"{name} has shape {array.shape}; an array of {n_dimensions} dimensions is needed that "
+            "is not empty."
         )
-    return np.asarray(as_numbers(X[names], allow_nan=True), dtype=np.float64), names
+    return array

@@ -9,7 +9,7 @@ from skae._search.same_work import fingerprint, steps_of
 
 _DENSITIES = {"log_likelihood", "lower_bound"}
 # Likelihoods under which values have a density; under others they have a probability.
-_OF_DENSITIES = ("gaussian", "laplace", "continuous_bernoulli")
+OF_DENSITIES = ("gaussian", "laplace", "continuous_bernoulli")
 
 _REMEDY = (
     "Give a scoring: what the codes are for, such as scoring='accuracy' or 'r2' with a classifier "
@@ -76,9 +76,9 @@ def _measure(step: Any) -> Any:
     """Whether columns have densities, or else probabilities; None where no parameter tells."""
     likelihood = step.get_params(deep=False).get("likelihood")
     if isinstance(likelihood, Mapping):
-        kinds = {name: kind in _OF_DENSITIES for name, kind in likelihood.items()}
+        kinds = {name: kind in OF_DENSITIES for name, kind in likelihood.items()}
         return kinds if len(set(kinds.values())) > 1 else any(kinds.values())
-    return None if likelihood in (None, "auto") else likelihood in _OF_DENSITIES
+    return None if likelihood in (None, "auto") else likelihood in OF_DENSITIES
 
 
 def _differ(values: list[Any]) -> bool:

@@ -23,8 +23,13 @@ _ERRORS = 5.0
 
 def loss_at_rest(net: Any, batches: Iterable[Batch]) -> float:
     """Return the mean loss of rows in evaluation mode, as the fitted model computes it."""
-    module = net.module_
-    return float(_mean(net, batches, lambda batch: total_of(module.loss(_prepared(net, batch)))))
+    return _at_rest(net, batches, total_of)
+
+
+def _at_rest(net: Any, batches: Iterable[Batch], of: Callable[[Loss], Tensor]) -> float:
+    """Return the mean of a figure that is computed from the loss in evaluation mode."""
+    loss = net.module_.loss
+    return float(_mean(net, batches, lambda batch: of(loss(_prepared(net, batch)))))
 
 
 def held_out_loss(net: Any) -> float:
@@ -33,28 +38,31 @@ def held_out_loss(net: Any) -> float:
 
 
 def held_out_figure(net: Any, valid: Subset) -> float:
-    """Return the figure that held-out rows are judged by.
+    """Return the figure of merit of held-out rows.
 
     It is the logarithm of the mean squared error if the module defines `mean_error`, and otherwise
-    the loss in nats.
+    its `figure_of_merit` in nats per row.
     """
     batches = net.get_iterator(valid)
     errors = net.module_.mean_error(batches)
     if errors is not None:
         return log(max(errors, 1e-300))
     repeats = range(-(-_LEAST_DRAWS // len(valid)))
-    return loss_at_rest(net, (batch for _ in repeats for batch in batches))
+    repeated = (batch for _ in repeats for batch in batches)
+    return _at_rest(net, repeated, net.module_.figure_of_merit)
 
 
 def objective(net: Any) -> float:
-    """Return the loss that training minimises, over all training rows.
+    """Return the figure of merit of all training rows, with the optimal noise variance.
 
     The noise variance is first set to its optimum for these rows, because the running estimate lags
     behind the weights. The module keeps that noise variance.
     """
     rows = Loader(net.subsets_[0], WHOLE, None)
     _settle(net, rows)
-    return float(_mean(net, rows, lambda batch: total_of(_minimised(net, batch))))
+    return float(
+        _mean(net, rows, lambda batch: net.module_.figure_of_merit(_minimised(net, batch)))
+    )
 
 
 def sampled(net: Any) -> list[Batch] | None:
@@ -72,7 +80,7 @@ def sampled(net: Any) -> list[Batch] | None:
 def sampled_objectives(net: Any, sample: list[Batch]) -> Tensor:
     """Return the `objective` of each of these batches."""
     _settle(net, sample)
-    return _each(net, sample, lambda batch: total_of(_minimised(net, batch)))
+    return _each(net, sample, lambda batch: net.module_.figure_of_merit(_minimised(net, batch)))
 
 
 def is_clearly_positive(values: Tensor) -> bool:

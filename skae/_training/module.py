@@ -131,6 +131,10 @@ class TrainableModule(nn.Module, ABC):
     def settle_noise(self, losses: Iterable[tuple[Batch, Loss]]) -> None:
         """Set a learned noise variance to its optimum for these batches."""
 
+    def figure_of_merit(self, loss: Loss) -> Tensor:
+        """Return the part of the loss that compares two states of the module; lower is better."""
+        return total_of(loss)
+
     def mean_error(self, batches: Iterable[Batch]) -> float | None:
         """Return the mean squared error of rows, or None if the module is judged by its loss."""
         return None

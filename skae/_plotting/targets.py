@@ -1,0 +1,107 @@
+"""What colours codes: classes or numbers of rows."""
+
+from typing import Any, NamedTuple
+
+import narwhals.stable.v2 as nw
+import numpy as np
+from numpy.typing import NDArray
+
+from skae._plotting.canvas import COLOURS, MARKERS
+
+Array = NDArray[Any]
+
+# Integers of more distinct values are numbers and not classes; of more classes the most frequent
+# ones are named.
+_MOST_CLASSES = 20
+# Colour of rows that have no class or no number.
+UNKNOWN = "0.6"
+
+
+class Classes(NamedTuple):
+    """Labels of rows as indices of names; -1 is a row without a label."""
+
+    of_rows: NDArray[np.intp]
+    names: list[str]
+
+
+def target_of(y: Any, n_rows: int) -> Classes | Array | None:
+    """Classes or numbers of rows."""
+    if y is None:
+        return None
+    series = nw.from_native(y, allow_series=True, eager_only=True, pass_through=True)
+    categories = None
+    if isinstance(series, nw.DataFrame):
+        if len(series.columns) != 1:
+            raise ValueError(f"y has {len(series.columns)} columns; one colours the codes.")
+        series = series[series.columns[0]]
+    if isinstance(series, nw.Series):
+        if series.dtype in (nw.Categorical, nw.Enum):
+            categories = series.cat.get_categories().to_list()
+        values = np.asarray(series.to_list(), dtype=object)
+        values = values if categories or not series.dtype.is_numeric() else _numbers(values)
+    else:
+        values = np.asarray(y)
+        if hasattr(y, "categories"):  # a pandas Categorical, which is no series
+            categories = list(y.categories)
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.shape != (n_rows,):
+        raise ValueError(
+            f"y has shape {values.shape}, but must have one value for each of the {n_rows} rows."
+        )
+    integers = values.dtype.kind in "iu" and len(np.unique(values)) > _MOST_CLASSES
+    if values.dtype.kind == "f" or integers:
+        return values.astype(np.float64)
+    return _classes(values, categories)
+
+
+def _numbers(values: Array) -> Array:
+    """Numbers of a column, whole ones as integers, null as NaN."""
+    seen = np.array([value is not None and value == value for value in values], dtype=bool)
+    if seen.all() and all(isinstance(value, int | np.integer) for value in values):
+        return values.astype(np.int64)
+    return np.array([v if s else np.nan for v, s in zip(values, seen, strict=True)], np.float64)
+
+
+def _classes(values: Array, categories: list[Any] | None) -> Classes:
+    """Labels as indices, in the order of the categories or sorted, the rare ones of many joined."""
+    known = [value is not None and value == value for value in values.tolist()]
+    present = {value for value, ok in zip(values.tolist(), known, strict=True) if ok}
+    try:
+        ordered = sorted(present)
+    except TypeError:  # labels of several types
+        ordered = sorted(present, key=str)
+    if categories is not None:
+        ordered = [value for value in categories if value in present]
+    place = {value: index for index, value in enumerate(ordered)}
+    index = np.array(
+        [place[v] if ok else -1 for v, ok in zip(values.tolist(), known, strict=True)], np.intp
+    )
+    names = [str(value) for value in ordered]
+    if len(names) > _MOST_CLASSES:
+        count = np.bincount(index[index >= 0], minlength=len(names))
+        kept = np.sort(np.argsort(-count, kind="stable")[:_MOST_CLASSES])
+        renumbered = np.full(len(names) + 1, -1)
+        renumbered[kept] = np.arange(len(kept))
+        index, names = renumbered[index], [names[old] for old in kept]
+    return Classes(index, names)
+
+
+def groups_of(target: Classes) -> list[tuple[NDArray[np.intp], str, str, str]]:
+    """Rows, name, colour and marker of each class; last the rows that have no class of these."""
+    groups = [
+        (
+            np.flatnonzero(target.of_rows == place),
+            name,
+            COLOURS[place % len(COLOURS)],
+            MARKERS[place % len(MARKERS)],
+        )
+        for place, name in enumerate(target.names)
+    ]
+    others = np.flatnonzero(target.of_rows < 0)
+    return [*groups, (others, "other or missing", UNKNOWN, ".")] if len(others) else groups
+
+
+def range_of(target: Array) -> tuple[float, float]:
+    seen = target[np.isfinite(target)]
+    return (float(seen.min()), float(seen.max())) if len(seen) else (0.0, 1.0)
