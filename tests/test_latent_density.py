@@ -734,7 +734,7 @@ def test_score_of_data_needs_what_explains_rows():
     for model in (lde(PCA(2)), lde(), lde(n_components=2), lde(VAE(2, conditional=True))):
         assert not hasattr(model, "data_score_samples")
         reason = why_missing(model, "data_score_samples")
-        assert reason.startswith("data_score_samples needs an autoencoder with a p(x|z)")
+        assert reason.startswith("data_score_samples needs an autoencoder with a likelihood p(x|z)")
     assert hasattr(lde(small_autoencoder()), "data_score_samples")
     assert hasattr(lde(FrozenEstimator(small_autoencoder())), "data_score_samples")
 
@@ -1208,7 +1208,7 @@ def test_score_of_data_needs_a_prior_with_a_density():
         model = small_adversarial(prior=prior, max_iter=1)
         assert not hasattr(model, "data_score_samples")
         reason = why_missing(model, "data_score_samples")
-        assert "data_score_samples needs a prior that has a density" in reason
+        assert "data_score_samples needs a prior with a known density" in reason
     assert hasattr(small_adversarial(prior="mixture"), "data_score_samples")
     model = lde(small_adversarial(prior="swiss_roll", max_iter=1)).fit(X)
     assert np.isfinite(model.data_score_samples(X[:20], n_draws=8)).all()

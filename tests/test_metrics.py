@@ -535,11 +535,7 @@ def test_kernels_that_underflow_are_no_error_for_those_who_raise_them():
         ({"bandwidths": [np.nan, 0.1]}, ValueError, "bandwidths: .*NaN"),
         ({"bandwidths": "auto"}, ValueError, "bandwidths: "),
         ({"bandwidths": [1e-200]}, ValueError, "outside of the range of floats.*larger bandwidths"),
-        (
-            {"X_test": np.full((2, 3), 1e200)},
-            ValueError,
-            "X_test is outside of the range of floats",
-        ),
+        ({"X_test": np.full((2, 3), 1e200)}, ValueError, "X_test is outside of the range of floats"),
     ],
 )
 def test_parzen_says_what_is_wrong(arguments, kind, message):
@@ -705,11 +701,7 @@ def test_frechet_distance_of_features_is_that_of_their_rows():
         ({"Y": np.ones((1, 3))}, ValueError, "Y: .*1 sample.*minimum of 2"),
         ({"Y": [[np.nan] * 3] * 2}, ValueError, "Y: .*NaN"),
         ({"Y": np.ones((5, 2))}, ValueError, "Y has 2 columns, but X has 3"),
-        (
-            {"X": np.diag([1e200, 1, 1])},
-            ValueError,
-            "X or Y are outside of the range of floats. Rescale",
-        ),
+        ({"X": np.diag([1e200, 1, 1])}, ValueError, "X or Y are outside of the range of floats. Rescale"),
         ({"Y": np.diag([1e308, -1e308, 1])}, ValueError, "outside of the range of floats. Rescale"),
         ({"features": PCA()}, TypeError, r"features must be a function .*; got PCA\(\)"),
         ({"features": "inception"}, TypeError, "features must be a function .*; got 'inception'"),
@@ -814,9 +806,7 @@ def test_what_is_beyond_the_float_range_is_said(size):
         (lambda: active_units(rows), "variance of Z"),
         (lambda: bits_per_dim(np.full(40, 1.7e308), 3), "mean of log_likelihood"),
     ):
-        with pytest.raises(
-            ValueError, match=f"The {name} is outside of the range of floats. Rescale"
-        ):
+        with pytest.raises(ValueError, match=f"The {name} is outside of the range of floats. Rescale"):
             metric()
     for n in (10**400, 2**2000):
         with pytest.raises(ValueError, match="n_features must be a positive integer"):

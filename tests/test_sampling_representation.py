@@ -451,12 +451,7 @@ BAD = {
     ),
     "no counts": ([1], {"n_counts": 0}, ValueError, r"^n_counts == 0, must be >= 1"),
     "half a count": ([1], {"n_counts": 2.5}, TypeError, r"^n_counts must be an instance of int"),
-    "method": (
-        [1],
-        {"method": "gauss"},
-        ValueError,
-        r"^method='gauss' is unknown; allowed are 'multinomi",
-    ),
+    "method": ([1], {"method": "gauss"}, ValueError, r"^method='gauss' is unknown; allowed are 'multinomi"),
     "exposure 0": ([1], {"exposure": 0}, ValueError, r"^exposure == 0, must be > 0"),
     "exposure nan": ([1], {"exposure": np.nan}, ValueError, r"^exposure=nan; allowed are finite"),
     "exposure text": ([1], {"exposure": "1"}, TypeError, r"^exposure must be an instance of"),
