@@ -1692,7 +1692,7 @@ def test_own_networks_that_do_not_fit():
         vae(3, **own_networks()).fit(X)
     with pytest.raises(ValueError, match=r"decoder must accept a batch of shape \(2, 5\)"):
         vae(2, conditional=True, **own_networks()).fit(X, y)
-    with pytest.raises(ValueError, match=r"encoder cannot take .*\(2, 10\)"):
+    with pytest.raises(ValueError, match=r"encoder must accept a batch of shape \(2, 10\)"):
         vae(2, **own_networks()).fit(noisy_rows(gaps=0.1))
 
 

@@ -366,8 +366,8 @@ class VQVAEModule(LikelihoodModule):
         return Loss(terms, output, (z, quantized.indices))
 
     def figure_of_merit(self, loss: Loss) -> Tensor:
-        # The other terms only hold encodings and codebook together. They grow with the scale of
-        # the codes, at which a better model may lie.
+        # The other terms only keep encodings close to the codebook. They grow with the scale of the
+        # codes, and a better model may have codes of a larger scale.
         return loss.terms["reconstruction"]
 
     def stack_obstacle(self) -> str | None:

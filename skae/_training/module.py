@@ -132,7 +132,7 @@ class TrainableModule(nn.Module, ABC):
         """Set a learned noise variance to its optimum for these batches."""
 
     def figure_of_merit(self, loss: Loss) -> Tensor:
-        """The part of the loss by which two states of the module are compared; lower is better."""
+        """Return the part of the loss that compares two states of the module; lower is better."""
         return total_of(loss)
 
     def mean_error(self, batches: Iterable[Batch]) -> float | None:
