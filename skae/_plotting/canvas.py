@@ -1,7 +1,8 @@
 """What all displays share: axes, colours, mosaics of images."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
 
 Array = NDArray[Any]
+_Arguments = ParamSpec("_Arguments")
+_Drawn = TypeVar("_Drawn")
 
 # Colours of Okabe and Ito, which people with any common colour blindness tell apart, three muted
 # ones of Tol for more classes, and a marker and a line style for each, so that no display depends
@@ -49,6 +52,25 @@ def check_matplotlib(display: str) -> None:
         raise ImportError(
             f'{display} needs matplotlib, which is not installed. Run pip install "skae[plots]".'
         ) from error
+
+
+def with_matplotlib(plot: Callable[_Arguments, _Drawn]) -> Callable[_Arguments, _Drawn]:
+    """A method `plot` that needs matplotlib, and that leaves no figure open if it raises."""
+
+    @wraps(plot)
+    def checked(*args: _Arguments.args, **options: _Arguments.kwargs) -> _Drawn:
+        check_matplotlib(type(args[0]).__name__)
+        import matplotlib.pyplot as plt
+
+        before = plt.get_fignums()
+        try:
+            return plot(*args, **options)
+        except BaseException:
+            for made in set(plt.get_fignums()).difference(before):
+                plt.close(made)
+            raise
+
+    return checked
 
 
 def single_axes(ax: Any, figsize: tuple[float, float]) -> "Axes":
@@ -225,7 +247,8 @@ def limits_of(*groups: Any) -> tuple[float, float]:
 def usual_limits_of(rows: Any) -> tuple[float, float]:
     """Limits that hold nearly all values of new rows, among which a few can lie far out."""
     values = np.asarray(rows, dtype=np.float64)
-    low, high = np.nanquantile(values, [0.02, 0.98])
+    values = values[np.isfinite(values)]
+    low, high = np.quantile(values, [0.02, 0.98]) if len(values) else (0.0, 0.0)
     return (float(low), float(high)) if high > low else limits_of(values)
 
 
@@ -243,6 +266,17 @@ def checked_limits(limits: Any, *groups: Any) -> tuple[float, float]:
     if given.shape != (2,) or not np.isfinite(given).all() or given[0] > given[1]:
         raise ValueError(f"limits={limits!r} must be two numbers, the smaller first, or None.")
     return float(given[0]), float(given[1])
+
+
+def checked_names(
+    argument: str, names: Any, n_names: int, default: str | None = None
+) -> list[Any] | None:
+    """Names that a display was made with, one for each of `n_names`; numbered ones for None."""
+    if names is None:
+        return None if default is None else [f"{default} {index}" for index in range(n_names)]
+    if isinstance(names, str) or not hasattr(names, "__len__") or len(names) != n_names:
+        raise ValueError(f"{argument}={names!r} must be a list of {n_names} names, or None.")
+    return list(names)
 
 
 def short(name: Any, most: int = 24) -> str:

@@ -6,7 +6,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import entropy
 
-from skae._plotting.canvas import COLOURS, Array, check_matplotlib, grid_of_axes, single_axes
+from skae._plotting.canvas import (
+    COLOURS,
+    Array,
+    check_matplotlib,
+    grid_of_axes,
+    single_axes,
+    with_matplotlib,
+)
 from skae._plotting.fitted import Fitted
 
 # Bars of more entries touch each other.
@@ -97,6 +104,7 @@ class CodebookDisplay:
         ]
         return cls(np.array(counts)).plot(ax=ax)
 
+    @with_matplotlib
     def plot(self, ax: Any = None) -> Self:
         """Draw how often each entry is used.
 
@@ -110,7 +118,6 @@ class CodebookDisplay:
         display : CodebookDisplay
             The display, whose `ax_` and `figure_` are set.
         """
-        check_matplotlib(type(self).__name__)
         counts = self._checked_counts()
         self.perplexity_ = np.exp(entropy(counts, axis=1))
         self.n_unused_ = (counts == 0).sum(axis=1)

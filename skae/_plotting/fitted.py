@@ -6,13 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.frozen import FrozenEstimator
-from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from skae._plotting.rows import FeatureUnits, drawn_rows, feature_units, n_rows_of, rows_like
 
 Array = NDArray[Any]
-
 
 # Methods that encode and decode rows.
 _OF_CODERS = ("transform", "inverse_transform")
@@ -32,28 +31,22 @@ class Fitted:
     Attributes
     ----------
     model : estimator
-        The last skae estimator among the steps; where there is none, the last step with
-        `transform` and `inverse_transform`.
-    before : Pipeline or None
-        The steps before the model.
+        The last skae estimator among the steps, which include those of Pipelines inside of the
+        Pipeline; where there is none, the last step with `transform` and `inverse_transform`.
+    before : list of (str, estimator)
+        The steps before the model, by their names.
     whole : estimator
         The estimator itself, or the one that a search chose.
     """
 
     def __init__(self, estimator: Any, *methods: str) -> None:
         estimator = best_estimator(estimator)
-        if isinstance(estimator, type):
-            raise TypeError(
-                f"estimator is the class {estimator.__name__}, but must be a fitted instance."
-            )
+        self.model, self.before = estimator, []
         if isinstance(estimator, Pipeline):
             check_is_fitted(estimator)
-            steps = [step for _, step in estimator.steps if step not in (None, "passthrough")]
-            place = _place_of_model(steps, methods)
-            self.model = best_estimator(steps[place])
-            self.before = make_pipeline(*steps[:place]) if place else None
-        else:
-            self.model, self.before = estimator, None
+            steps = _steps_of(estimator)
+            place = _place_of_model([step for _, step in steps], methods)
+            self.model, self.before = steps[place][1], steps[:place]
         check_is_fitted(self.model)
         self.whole = estimator
 
@@ -71,13 +64,13 @@ class Fitted:
         missing = [method for method in methods if not self.has(method)]
         if missing:
             raise TypeError(
-                f"{display} draws what {' and '.join(methods)} of an estimator return; "
+                f"{display} needs an estimator with {' and '.join(methods)}; "
                 f"estimator={self.name} has no {' and no '.join(missing)}."
             )
 
     def require_restoring(self, display: str) -> None:
         """Raise a TypeError that names the step before the model that cannot be inverted."""
-        for name, step in self.before.steps if self.before is not None else ():
+        for name, step in self.before:
             if not hasattr(step, "inverse_transform"):
                 raise TypeError(
                     f"{display} draws rows in the units of the data, but the step {name!r} before "
@@ -86,11 +79,15 @@ class Fitted:
 
     def read(self, X: Any) -> Any:
         """Rows as the model reads them: after the steps before it."""
-        return X if self.before is None else self.before.transform(X)
+        for _, step in self.before:
+            X = step.transform(X)
+        return X
 
     def restore(self, rows: Any) -> Any:
         """Rows of the model in the units of the data: back through the steps before it."""
-        return rows if self.before is None else self.before.inverse_transform(rows)
+        for _, step in reversed(self.before):
+            rows = step.inverse_transform(rows)
+        return rows
 
     def encode(self, X: Any) -> Array:
         """Codes of rows of the data."""
@@ -132,6 +129,10 @@ class Fitted:
 
 def best_estimator(estimator: Any) -> Any:
     """The estimator that a fitted search chose, or that is frozen; any other estimator itself."""
+    if isinstance(estimator, type):
+        raise TypeError(
+            f"estimator is the class {estimator.__name__}, but must be a fitted instance."
+        )
     if isinstance(estimator, FrozenEstimator):
         return best_estimator(estimator.estimator)
     if hasattr(estimator, "best_estimator_"):
@@ -145,8 +146,19 @@ def best_estimator(estimator: Any) -> Any:
     return estimator
 
 
-def _place_of_model(steps: list[Any], methods: tuple[str, ...]) -> int:
-    models = [best_estimator(step) for step in steps]
+def _steps_of(pipeline: Pipeline) -> list[tuple[str, Any]]:
+    """The steps that are not passed through, and in the place of a Pipeline its own steps."""
+    steps: list[tuple[str, Any]] = []
+    for name, step in pipeline.steps:
+        if step is None or step == "passthrough":
+            continue
+        step = best_estimator(step)
+        steps += _steps_of(step) if isinstance(step, Pipeline) else [(name, step)]
+    return steps
+
+
+def _place_of_model(models: list[Any], methods: tuple[str, ...]) -> int:
+    """The index of the model among the steps of a Pipeline."""
     ours = [place for place, model in enumerate(models) if hasattr(model, "score_kind")]
     coders = [
         place
@@ -157,7 +169,7 @@ def _place_of_model(steps: list[Any], methods: tuple[str, ...]) -> int:
         names = ", ".join(type(model).__name__ for model in models)
         raise TypeError(
             f"estimator is a Pipeline in which no step has {' and '.join(methods or _OF_CODERS)}; "
-            f"its steps are {names}."
+            f"its steps are {names or 'all passed through'}."
         )
     return (ours or coders)[-1]
 
@@ -212,7 +224,7 @@ def image_shape_of(fitted: Fitted, given: Any, n_features: int) -> tuple[int, ..
 def checked_image_shape(given: Any, n_features: int) -> tuple[int, ...]:
     """An image shape as a tuple; a ValueError where rows of `n_features` values have another."""
     shape = tuple(given) if isinstance(given, tuple | list) else (given,)
-    sides = all(isinstance(side, int | np.integer) and side > 0 for side in shape)
+    sides = all(_is_side(side) for side in shape)
     if not sides or len(shape) not in (2, 3):
         raise ValueError(
             f"image_shape={given!r} must be (height, width) or (channels, height, width)."
@@ -228,3 +240,8 @@ def checked_image_shape(given: Any, n_features: int) -> tuple[int, ...]:
             f"{n_features} features."
         )
     return shape[1:] if shape[0] == 1 and len(shape) == 3 else shape
+
+
+def _is_side(side: Any) -> bool:
+    whole = isinstance(side, int | np.integer) and not isinstance(side, bool)
+    return whole and bool(side > 0)

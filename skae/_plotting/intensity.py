@@ -13,6 +13,7 @@ from skae._plotting.canvas import (
     colour_bar,
     grid_of_axes,
     single_axes,
+    with_matplotlib,
 )
 from skae._plotting.fitted import Fitted
 from skae._plotting.rows import drawn_rows
@@ -124,6 +125,7 @@ class IntensityDisplay:
             total = float(len(rows))
         return cls(total * masses, counts).plot(ax=ax)
 
+    @with_matplotlib
     def plot(self, ax: Any = None) -> Self:
         """Draw the counts and the intensity.
 
@@ -137,13 +139,15 @@ class IntensityDisplay:
         display : IntensityDisplay
             The display, whose `ax_` and `figure_` are set.
         """
-        check_matplotlib(type(self).__name__)
         intensity = np.asarray(self.intensity, dtype=np.float64)
         counts = None if self.counts is None else np.asarray(self.counts, dtype=np.float64)
         if intensity.ndim not in (1, 2) or not intensity.size:
             raise ValueError(
                 f"intensity has shape {intensity.shape}; expected (n_pixels,) or (height, width)."
             )
+        for name, values in (("intensity", intensity), ("counts", counts)):
+            if values is not None and not ((values >= 0) & (values < np.inf)).all():
+                raise ValueError(f"{name} must hold finite numbers of 0 or more.")
         if counts is not None and counts.shape != intensity.shape:
             raise ValueError(
                 f"counts has shape {counts.shape}, but intensity has {intensity.shape}: they must "

@@ -5,7 +5,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skae._plotting.canvas import check_matplotlib, limits_of
+from skae._plotting.canvas import check_matplotlib, limits_of, with_matplotlib
 from skae._plotting.code_ranges import has_binary_codes
 from skae._plotting.fitted import image_shape_of, units_of_table
 from skae._plotting.paths import PathsDisplay, checked_codes, one_target, with_real_codes
@@ -160,6 +160,7 @@ class InterpolationDisplay(PathsDisplay):
         )
         return display.plot(ax=ax)
 
+    @with_matplotlib
     def plot(self, ax: Any = None) -> Self:
         """Draw the paths.
 
@@ -173,7 +174,6 @@ class InterpolationDisplay(PathsDisplay):
         display : InterpolationDisplay
             The display, whose `ax_` and `figure_` are set.
         """
-        check_matplotlib(type(self).__name__)
         paths = as_rows("paths", self.paths, 3)
         fractions = np.tile(np.linspace(0.0, 1.0, paths.shape[1]), (len(paths), 1))
         labels = [f"rows {2 * i}, {2 * i + 1}" for i in range(len(paths))]

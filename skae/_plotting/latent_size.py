@@ -15,6 +15,7 @@ from skae._plotting.canvas import (
     Array,
     check_matplotlib,
     single_axes,
+    with_matplotlib,
 )
 from skae._plotting.fitted import Fitted
 from skae._plotting.rows import drawn_rows
@@ -202,7 +203,7 @@ class LatentSizeDisplay:
         read = fitted.read(X)
         errors = np.asarray(fitted.model.reconstruction_path(read), dtype=np.float64)
         sizes = np.arange(1, len(errors) + 1)
-        units = "X" if fitted.before is None else "the rows that the model reads"
+        units = "the rows that the model reads" if fitted.before else "X"
         label, beside = f"squared error per row (squared units of {units})", None
         xlabel = "number of codes"
         rows, _ = drawn_rows(read)
@@ -214,6 +215,7 @@ class LatentSizeDisplay:
         curves = {fitted.name: (sizes, errors[:, None])}
         return cls(curves, pca=beside, xlabel=xlabel, ylabel=label)
 
+    @with_matplotlib
     def plot(self, ax: Any = None) -> Self:
         """Draw the scores over the number of codes.
 
@@ -227,18 +229,20 @@ class LatentSizeDisplay:
         display : LatentSizeDisplay
             The display, whose `ax_` and `figure_` are set.
         """
-        check_matplotlib(type(self).__name__)
         curves = {name: _checked(name, curve) for name, curve in self.curves.items()}
         if not curves:
             raise ValueError("curves is empty; give sizes and scores of one curve at least.")
+        pca = None if self.pca is None else _checked("PCA", self.pca)
+        if self.chosen is not None:
+            _check_chosen(self.chosen, curves)
         long = len(curves) > _MOST_INSIDE
         ax = single_axes(ax, (9.0 if long else 6.0, 4.0))
         for index, (name, (sizes, scores)) in enumerate(curves.items()):
             _draw(ax, name, sizes, scores, index, len(curves))
         drawn = list(curves.values())
-        if self.pca is not None:
-            drawn.append(_checked("PCA", self.pca))
-            _draw(ax, "PCA", *drawn[-1])
+        if pca is not None:
+            drawn.append(pca)
+            _draw(ax, "PCA", *pca)
         if self.chosen is not None:
             _mark(ax, self.chosen, curves)
         _set_sizes(ax, np.unique(np.concatenate([sizes for sizes, _ in drawn])))
@@ -311,10 +315,17 @@ def _draw(
         )
 
 
+def _check_chosen(chosen: Any, curves: dict[str, tuple[Array, Array]]) -> None:
+    pair = isinstance(chosen, tuple | list) and len(chosen) == 2
+    if not pair or chosen[0] not in curves or chosen[1] not in curves[chosen[0]][0]:
+        raise ValueError(
+            f"chosen={chosen!r} must be the name of a curve and one of its sizes, or None; the "
+            f"curves are {list(curves)}."
+        )
+
+
 def _mark(ax: Any, chosen: tuple[str, int], curves: dict[str, tuple[Array, Array]]) -> None:
     name, size = chosen
-    if name not in curves or size not in curves[name][0]:
-        raise ValueError(f"chosen={chosen!r} must be a curve of curves, and one of its sizes.")
     sizes, scores = curves[name]
     best = scores[sizes == size].mean(axis=1).max()
     ax.plot(

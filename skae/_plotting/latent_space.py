@@ -11,10 +11,12 @@ from skae._plotting.canvas import (
     COLOURS,
     SEQUENCE,
     check_matplotlib,
+    checked_names,
     colour_bar,
     grid_of_axes,
     short,
     single_axes,
+    with_matplotlib,
 )
 from skae._plotting.code_ranges import checked_components
 from skae._plotting.fitted import Fitted
@@ -176,6 +178,7 @@ class LatentSpaceDisplay:
         )
         return display.plot(ax=ax)
 
+    @with_matplotlib
     def plot(self, ax: Any = None) -> Self:
         """Draw the codes.
 
@@ -189,16 +192,17 @@ class LatentSpaceDisplay:
         display : LatentSpaceDisplay
             The display, whose `ax_` and `figure_` are set.
         """
-        check_matplotlib(type(self).__name__)
         codes = np.asarray(self.codes)
         if codes.ndim != 2 or not codes.size:
             raise ValueError(f"codes has shape {codes.shape}, but must be (n_samples, n_codes).")
+        places = codes.astype(np.float64)
+        if not np.isfinite(places).all():
+            raise ValueError("codes has values that are NaN or infinite; all must be finite.")
         n_rows, n_codes = codes.shape
         covariances = self._checked_posterior(n_rows, n_codes)
         target = target_of(self.y, n_rows)
-        names = self.code_names or [f"code {index}" for index in range(n_codes)]
-        names = [short(name) for name in names]
-        places = codes.astype(np.float64)
+        given_names = checked_names("code_names", self.code_names, n_codes, "code")
+        names = [short(name) for name in given_names or ()]
         if codes.dtype.kind in "iub":
             places += np.random.default_rng(0).uniform(-0.3, 0.3, codes.shape)
         if n_codes == 1:
@@ -206,7 +210,7 @@ class LatentSpaceDisplay:
         elif n_codes == 2:
             ax = single_axes(given := ax, (6.4, 4.8))
             self._scatter(ax, places, (0, 1), target, covariances, names)
-            self._explain_colours(ax, [ax], target, given)
+            self._explain_colours(ax, target, given)
             self._explain_ellipses(ax, covariances, "right")
             self.ax_, self.figure_ = ax, ax.figure
         else:
@@ -321,7 +325,7 @@ class LatentSpaceDisplay:
                 cell.set_xlabel("")
         for line, column in combinations(range(n), 2):
             grid[line, column].set_axis_off()
-        self._explain_colours(grid[0, -1], [grid[0, -1]], target, ax)
+        self._explain_colours(grid[0, -1], target, ax)
         self._explain_ellipses(grid[0, 0], covariances, "left")
         self.ax_, self.figure_ = grid, figure
 
@@ -381,9 +385,7 @@ class LatentSpaceDisplay:
             text = f"ellipses: {self.n_std:g} standard deviation{plural} of the posterior"
             ax.set_title(text, fontsize="small", loc=place, pad=3)
 
-    def _explain_colours(
-        self, legend_of: Any, beside: list[Any], target: Classes | Array | None, given: Any
-    ) -> None:
+    def _explain_colours(self, legend_of: Any, target: Classes | Array | None, given: Any) -> None:
         """A legend of classes, or a colour bar."""
         title = None if self.target_name is None else short(self.target_name)
         if isinstance(target, Classes):
@@ -411,7 +413,7 @@ class LatentSpaceDisplay:
             scale = mpl.cm.ScalarMappable(mpl.colors.Normalize(low, high), SEQUENCE)
             options = {} if legend_of.axison else {"fraction": 0.3, "aspect": 12}
             host = legend_of if given is None else given
-            colour_bar(host, scale, beside, title or "y", **options)
+            colour_bar(host, scale, legend_of, title or "y", **options)
 
 
 def _chosen(components: Any, codes: Array) -> NDArray[np.intp]:

@@ -6,7 +6,14 @@ from typing import Any, Self
 
 import numpy as np
 
-from skae._plotting.canvas import COLOURS, Array, check_matplotlib, grid_of_axes, single_axes
+from skae._plotting.canvas import (
+    COLOURS,
+    Array,
+    check_matplotlib,
+    grid_of_axes,
+    single_axes,
+    with_matplotlib,
+)
 from skae._plotting.fitted import Fitted
 
 _PREFIXES = ("train_", "valid_")
@@ -146,6 +153,7 @@ class LearningCurveDisplay:
         )
         return display.plot(ax=ax)
 
+    @with_matplotlib
     def plot(self, ax: Any = None) -> Self:
         """Draw the losses over epochs.
 
@@ -159,7 +167,6 @@ class LearningCurveDisplay:
         display : LearningCurveDisplay
             The display, whose `ax_` and `figure_` are set.
         """
-        check_matplotlib(type(self).__name__)
         from matplotlib.axes import Axes
 
         curves = self._curves()

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skae._plotting.canvas import short
+from skae._plotting.canvas import checked_names, short
 from skae._plotting.rows import FeatureUnits
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Profiles:
 
     def __init__(self, n_features: int, names: list[Any] | None, units: FeatureUnits | None):
         self.n_features = n_features
-        self.names = names
+        self.names = checked_names("feature_names", names, n_features)
         self.units = units
         self.beside_names = names is not None and n_features <= MOST_NAMES
         self.places = np.arange(n_features)

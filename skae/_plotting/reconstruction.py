@@ -16,6 +16,7 @@ from skae._plotting.canvas import (
     limits_of,
     mosaic_size,
     single_axes,
+    with_matplotlib,
 )
 from skae._plotting.fitted import (
     Fitted,
@@ -167,6 +168,7 @@ class ReconstructionDisplay:
         )
         return display.plot(ax=ax)
 
+    @with_matplotlib
     def plot(self, ax: Any = None) -> Self:
         """Draw the rows beside their reconstructions.
 
@@ -180,7 +182,6 @@ class ReconstructionDisplay:
         display : ReconstructionDisplay
             The display, whose `ax_` and `figure_` are set.
         """
-        check_matplotlib(type(self).__name__)
         rows = as_rows("rows", self.rows)
         reconstructions = as_rows("reconstructions", self.reconstructions)
         if rows.shape != reconstructions.shape:

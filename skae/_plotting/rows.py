@@ -4,9 +4,10 @@ from typing import Any, NamedTuple
 
 import narwhals.stable.v2 as nw
 import numpy as np
+from narwhals.exceptions import DuplicateError
 from numpy.typing import NDArray
 from scipy import sparse
-from sklearn.utils import _safe_indexing
+from sklearn.utils import _safe_indexing, check_array
 
 from skae._utils.inputs import as_numbers
 
@@ -34,7 +35,10 @@ class FeatureUnits(NamedTuple):
                 f"feature_means and feature_stds must both have shape ({n_features},), or both be "
                 f"None; they have shapes {np.shape(means)} and {np.shape(stds)}."
             )
-        return cls(np.asarray(means, np.float64), np.asarray(stds, np.float64))
+        units = cls(np.asarray(means, np.float64), np.asarray(stds, np.float64))
+        if (units.stds <= 0).any():
+            raise ValueError("feature_stds must be positive.")
+        return units
 
 
 def first_rows(X: Any, n_rows: int) -> Any:
@@ -66,7 +70,11 @@ def drawn_rows(X: Any) -> tuple[Array, list[Any] | None]:
     """
     if sparse.issparse(X):
         return X.toarray().astype(np.float64), None
-    frame = nw.from_native(X, eager_only=True, pass_through=True)
+    try:
+        frame = nw.from_native(X, eager_only=True, pass_through=True)
+    except DuplicateError:
+        as_numbers(X)  # raises the error that estimators raise for such a frame
+        raise
     if not isinstance(frame, nw.DataFrame):
         values = np.ma.filled(np.ma.asarray(as_numbers(X, allow_nan=True), np.float64), np.nan)
         return values, None
@@ -75,8 +83,16 @@ def drawn_rows(X: Any) -> tuple[Array, list[Any] | None]:
     if not places:
         columns = ", ".join(map(str, frame.columns))
         raise TypeError(f"X has no column of numbers to draw; its columns are {columns}.")
-    numbers = as_numbers(frame[:, places].to_native(), allow_nan=True)
-    return np.asarray(numbers, dtype=np.float64), [frame.columns[i] for i in places]
+    return _numbers_of(frame[:, places]), [frame.columns[i] for i in places]
+
+
+def _numbers_of(frame: nw.DataFrame[Any]) -> Array:
+    """Columns of numbers as an array, in which pandas' NA is NaN."""
+    numbers = as_numbers(frame.to_native(), allow_nan=True)
+    array: Array = check_array(
+        numbers, dtype=np.float64, ensure_all_finite=False, ensure_min_samples=0
+    )
+    return array
 
 
 def rows_like(rows: Any, X: Any, names: list[Any] | None) -> Array:
@@ -90,7 +106,7 @@ def rows_like(rows: Any, X: Any, names: list[Any] | None) -> Array:
     columns = list((frame if isinstance(frame, nw.DataFrame) else nw.from_native(X)).columns)
     places = [columns.index(name) for name in names]
     if isinstance(frame, nw.DataFrame):
-        return np.asarray(as_numbers(frame[:, places].to_native(), allow_nan=True), np.float64)
+        return _numbers_of(frame[:, places])
     return drawn_rows(rows)[0][:, places]
 
 

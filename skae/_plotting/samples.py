@@ -21,6 +21,7 @@ from skae._plotting.canvas import (
     n_mosaic_columns,
     single_axes,
     usual_limits_of,
+    with_matplotlib,
 )
 from skae._plotting.fitted import Fitted, best_estimator, checked_image_shape, image_shape_of
 from skae._plotting.profiles import Profiles
@@ -185,6 +186,7 @@ class SampleDisplay:
         )
         return display.plot(ax=ax)
 
+    @with_matplotlib
     def plot(self, ax: Any = None) -> Self:
         """Draw the new rows, and the rows of the data if there are any.
 
@@ -198,7 +200,6 @@ class SampleDisplay:
         display : SampleDisplay
             The display, whose `ax_` and `figure_` are set.
         """
-        check_matplotlib(type(self).__name__)
         samples = as_rows("samples", self.samples)
         groups = {"new rows": samples}
         if self.rows is not None:

@@ -6,7 +6,14 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from skae._plotting.canvas import COLOURS, LINES, Array, check_matplotlib, single_axes
+from skae._plotting.canvas import (
+    COLOURS,
+    LINES,
+    Array,
+    check_matplotlib,
+    single_axes,
+    with_matplotlib,
+)
 from skae._plotting.fitted import Fitted, best_estimator
 
 # What scores are, by `score_kind`.
@@ -129,7 +136,8 @@ class ScoreDisplay:
         TypeError
             If the estimator has no `score_samples`.
         ValueError
-            If `threshold` is not between 0 and 1, or a set has no finite score.
+            If `threshold` is not between 0 and 1, this quantile of the first set is not finite,
+            a set has no finite score, or `bins` is not valid.
         """
         check_matplotlib(cls.__name__)
         scored: Any = best_estimator(estimator)
@@ -138,8 +146,9 @@ class ScoreDisplay:
             fitted.require("score_samples", display=cls.__name__)
             model = fitted.model
         else:
-            fitted, model = None, scored[-1] if hasattr(scored, "steps") else scored
-            model = best_estimator(model)
+            fitted, model = None, scored
+            while hasattr(model, "steps"):
+                model = best_estimator(model[-1])
         sets = _named(X)
         scores = {
             name: np.asarray(
@@ -156,6 +165,7 @@ class ScoreDisplay:
         )
         return display.plot(ax=ax)
 
+    @with_matplotlib
     def plot(self, ax: Any = None) -> Self:
         """Draw the histograms.
 
@@ -169,7 +179,6 @@ class ScoreDisplay:
         display : ScoreDisplay
             The display, whose `ax_` and `figure_` are set.
         """
-        check_matplotlib(type(self).__name__)
         sets = {name: _checked(name, scores) for name, scores in _named(self.scores).items()}
         if not sets:
             raise ValueError("scores has no set; give one array or a mapping of names to arrays.")
@@ -216,16 +225,25 @@ class ScoreDisplay:
                 f"threshold={share!r} must be a float between 0 and 1, the share of the first set "
                 "below the line, or None."
             )
-        self.threshold_ = float(np.quantile(first, share))
+        with np.errstate(invalid="ignore"):  # of scores that are -inf
+            self.threshold_ = float(np.quantile(first, share))
+        if not np.isfinite(self.threshold_):
+            raise ValueError(
+                f"threshold={share!r}, but the first set has NaN or infinite scores, and this "
+                "quantile of them is not finite."
+            )
         self.shares_below_ = {
             name: float(np.mean(scores < self.threshold_)) for name, scores in sets.items()
         }
 
     def _edges(self, sets: list[Array]) -> Array:
-        if not isinstance(self.bins, str | int | np.integer):
+        if isinstance(self.bins, bool) or not isinstance(self.bins, str | int | np.integer):
             edges = np.asarray(self.bins, dtype=np.float64)
             if edges.ndim != 1 or len(edges) < 2 or not (np.diff(edges) > 0).all():
-                raise ValueError(f"bins={self.bins!r} must be rising edges, at least two of them.")
+                raise ValueError(
+                    f"bins={self.bins!r} must be a number of bins, the name of a rule, or rising "
+                    "edges, at least two of them."
+                )
             return edges
         ends = [_ends(scores) for scores in sets]
         first_low, first_high = ends[0]

@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, clone, is_classifier, is_regressor
 from sklearn.decomposition import PCA
 from sklearn.model_selection import GridSearchCV, check_cv
+from sklearn.utils.validation import check_is_fitted
 
 from skae._plotting.canvas import Array
 from skae._plotting.fitted import best_estimator
@@ -126,9 +127,8 @@ def pca_scores(search: Any, found: SearchScores, X: Any, y: Any) -> tuple[Curve 
 
 
 def _results(search: Any) -> dict[str, Any]:
-    results: dict[str, Any] | None = getattr(search, "cv_results_", None)
-    if results is None:
-        raise TypeError(f"estimator={type(search).__name__} is a search that is not fitted.")
+    check_is_fitted(search, "cv_results_")
+    results: dict[str, Any] = search.cv_results_
     if "iter" in results:
         raise TypeError(
             f"estimator={type(search).__name__} scored its candidates on different numbers of "

@@ -1,5 +1,7 @@
 """What colours codes: classes or numbers of rows."""
 
+from decimal import Decimal
+from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import narwhals.stable.v2 as nw
@@ -38,7 +40,8 @@ def target_of(y: Any, n_rows: int) -> Classes | Array | None:
         if series.dtype in (nw.Categorical, nw.Enum):
             categories = series.cat.get_categories().to_list()
         values = np.asarray(series.to_list(), dtype=object)
-        values = values if categories or not series.dtype.is_numeric() else _numbers(values)
+    elif isinstance(y, np.ma.MaskedArray):
+        values = np.where(np.ma.getmaskarray(y), None, y.data.astype(object))
     else:
         values = np.asarray(y)
         if hasattr(y, "categories"):  # a pandas Categorical, which is no series
@@ -49,6 +52,8 @@ def target_of(y: Any, n_rows: int) -> Classes | Array | None:
         raise ValueError(
             f"y has shape {values.shape}, but must have one value for each of the {n_rows} rows."
         )
+    if values.dtype.kind == "O" and not categories:
+        values = _numbers(values)
     integers = values.dtype.kind in "iu" and len(np.unique(values)) > _MOST_CLASSES
     if values.dtype.kind == "f" or integers:
         return values.astype(np.float64)
@@ -56,16 +61,32 @@ def target_of(y: Any, n_rows: int) -> Classes | Array | None:
 
 
 def _numbers(values: Array) -> Array:
-    """Numbers of a column, whole ones as integers, null as NaN."""
-    seen = np.array([value is not None and value == value for value in values], dtype=bool)
-    if seen.all() and all(isinstance(value, int | np.integer) for value in values):
-        return values.astype(np.int64)
-    return np.array([v if s else np.nan for v, s in zip(values, seen, strict=True)], np.float64)
+    """Objects that are numbers as numbers, with NaN for missing values; other objects as they are.
+
+    Integers stay objects where they are few enough to be classes, because NaN is no integer.
+    """
+    seen = [value for value in values if _is_known(value)]
+    numbers = all(
+        isinstance(value, Real | Decimal) and not isinstance(value, bool | np.bool_)
+        for value in seen
+    )
+    few = len(set(seen)) <= _MOST_CLASSES if numbers else True
+    if not seen or not numbers or (few and all(isinstance(v, Integral) for v in seen)):
+        return values
+    return np.array([float(v) if _is_known(v) else np.nan for v in values])
+
+
+def _is_known(value: Any) -> bool:
+    """Whether a label is not missing, as None, NaN, NaT and pandas' NA are."""
+    try:
+        return value is not None and bool(value == value)
+    except TypeError:  # NA is neither equal to itself nor different
+        return False
 
 
 def _classes(values: Array, categories: list[Any] | None) -> Classes:
     """Labels as indices, in the order of the categories or sorted, the rare ones of many joined."""
-    known = [value is not None and value == value for value in values.tolist()]
+    known = [_is_known(value) for value in values.tolist()]
     present = {value for value, ok in zip(values.tolist(), known, strict=True) if ok}
     try:
         ordered = sorted(present)

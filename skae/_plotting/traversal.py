@@ -5,7 +5,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skae._plotting.canvas import check_matplotlib, limits_of
+from skae._plotting.canvas import check_matplotlib, checked_names, limits_of, with_matplotlib
 from skae._plotting.code_ranges import (
     checked_components,
     default_components,
@@ -202,6 +202,7 @@ class TraversalDisplay(PathsDisplay):
 
     components: Array
 
+    @with_matplotlib
     def plot(self, ax: Any = None) -> Self:
         """Draw the decoded rows.
 
@@ -215,7 +216,6 @@ class TraversalDisplay(PathsDisplay):
         display : TraversalDisplay
             The display, whose `ax_` and `figure_` are set.
         """
-        check_matplotlib(type(self).__name__)
         paths = as_rows("paths", self.paths, 3)
         values = as_rows("values", np.atleast_2d(np.asarray(self.values, np.float64)))
         if values.shape != paths.shape[:2]:
@@ -223,8 +223,8 @@ class TraversalDisplay(PathsDisplay):
                 f"values has shape {values.shape}, but paths has shape {paths.shape}; there must "
                 "be one value for each row."
             )
-        names = self.code_names or [f"code {index}" for index in range(len(paths))]
-        self._draw(paths, values, list(names), "value of the code", ax)
+        names = checked_names("code_names", self.code_names, len(paths), "code")
+        self._draw(paths, values, names or [], "value of the code", ax)
         return self
 
 

@@ -135,3 +135,11 @@ def test_errors():
         IntensityDisplay(np.ones((2, 2)), np.ones((3, 2))).plot()
     with pytest.raises(ValueError, match="intensity has shape"):
         IntensityDisplay(np.ones((2, 2, 2))).plot()
+
+
+@pytest.mark.parametrize("value", [-1.0, np.nan, np.inf])
+def test_impossible_values(value):
+    with pytest.raises(ValueError, match="intensity must hold finite numbers of 0 or more"):
+        IntensityDisplay(np.full((3, 3), value)).plot()
+    with pytest.raises(ValueError, match="counts must hold finite numbers of 0 or more"):
+        IntensityDisplay(np.ones((3, 3)), np.full((3, 3), value)).plot()

@@ -8,6 +8,7 @@ from scipy import stats
 from sklearn.base import clone
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
+from sklearn.exceptions import NotFittedError
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import (
@@ -310,7 +311,7 @@ def test_which_parameter_is_the_size():
 
 
 def test_errors(ordered):
-    with pytest.raises(TypeError, match="is a search that is not fitted"):
+    with pytest.raises(NotFittedError, match="GridSearchCV instance is not fitted"):
         LatentSizeDisplay.from_estimator(ppca_search())
     with pytest.raises(TypeError, match="reconstruction_path; estimator=PPCA is neither"):
         LatentSizeDisplay.from_estimator(PPCA(2).fit(X), X)
@@ -331,5 +332,5 @@ def test_errors(ordered):
         LatentSizeDisplay({"a": ([1, 2], [1.0, 2.0])}).plot()
     with pytest.raises(ValueError, match="curves is empty"):
         LatentSizeDisplay({}).plot()
-    with pytest.raises(ValueError, match=r"chosen=.* must be a curve of curves"):
+    with pytest.raises(ValueError, match=r"chosen=.* must be the name of a curve"):
         LatentSizeDisplay({"a": ([1], [[1.0]])}, chosen=("a", 4)).plot()

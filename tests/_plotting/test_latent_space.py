@@ -302,3 +302,48 @@ def test_wrong_arrays():
         LatentSpaceDisplay(codes[0]).plot()
     with pytest.raises(ValueError, match="posterior has shape"):
         LatentSpaceDisplay(codes, posterior=codes).plot()
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        pd.Series([0, 1, None] * 50, dtype="Int64"),
+        pl.Series([0, 1, None] * 50),
+        pd.Series(["0", "1", None] * 50, dtype="string"),
+        pd.Series([False, True, None] * 50, dtype="boolean"),
+        np.ma.masked_array([0, 1, 5] * 50, mask=[0, 0, 1] * 50),
+        np.array([0, 1, None] * 50),
+    ],
+    ids=["Int64", "polars", "string", "boolean", "masked", "objects"],
+)
+def test_missing_classes_of_all_containers_are_grey(y):
+    codes = np.random.default_rng(0).normal(size=(150, 2))
+    ax = LatentSpaceDisplay(codes, y).plot().ax_
+    *names, missing = legend_of(ax)
+    assert [name.replace("False", "0").replace("True", "1") for name in names] == ["0", "1"]
+    assert missing == "other or missing"
+    np.testing.assert_array_equal(ax.collections[-1].get_offsets(), codes[2::3])
+
+
+def test_numbers_in_an_array_of_objects_are_numbers():
+    y = [0.5, None, *range(28)]
+    ax = LatentSpaceDisplay(np.random.default_rng(0).normal(size=(30, 2)), y).plot().ax_
+    assert ax.get_legend() is None
+    np.testing.assert_array_equal(ax.collections[1].get_array(), [0.5, *range(28)])
+
+
+def test_wrong_names_and_codes():
+    codes = np.zeros((4, 2))
+    with pytest.raises(ValueError, match=r"code_names=\['a'\] must be a list of 2 names"):
+        LatentSpaceDisplay(codes, code_names=["a"]).plot()
+    assert LatentSpaceDisplay(codes, code_names=np.array(["a", "b"])).plot().ax_.get_xlabel() == "a"
+    with pytest.raises(ValueError, match="codes has values that are NaN or infinite"):
+        LatentSpaceDisplay(np.full((4, 1), np.nan)).plot()
+
+
+@pytest.mark.filterwarnings("error:.*tight_layout")
+def test_colour_bars_suit_tight_layout(iris):
+    X, _ = iris
+    figure, axes = mpl.pyplot.subplots(1, 2)
+    LatentSpaceDisplay.from_estimator(PCA(2).fit(X), X, X[:, 0], ax=axes[1])
+    figure.tight_layout()

@@ -147,3 +147,16 @@ def test_what_is_not_fitted(display, fitted):
     model, *rows = fitted[display]
     with pytest.raises((NotFittedError, TypeError)):
         display.from_estimator(type(model)(**model.get_params(deep=False)), *rows)
+
+
+@pytest.mark.parametrize("display", DISPLAYS)
+def test_leaves_no_figure_where_drawing_fails(display, fitted, monkeypatch):
+    def fail(*args, **kwargs):
+        raise RuntimeError("broken")
+
+    figures = plt.get_fignums()
+    for method in ("set_xticks", "set_ylabel", "set_xlabel", "set_title", "plot", "imshow"):
+        monkeypatch.setattr(Axes, method, fail)
+    with pytest.raises(RuntimeError, match="broken"):
+        display.from_estimator(*fitted[display])
+    assert plt.get_fignums() == figures

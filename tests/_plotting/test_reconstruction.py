@@ -253,3 +253,29 @@ def test_wrong_arguments(digits):
         ReconstructionDisplay(digits, digits[:3]).plot()
     with pytest.raises(ValueError, match="feature_means and feature_stds"):
         ReconstructionDisplay(digits, digits, feature_means=[0.0]).plot()
+
+
+def test_columns_with_pandas_na(wine):
+    table = pd.DataFrame(wine).astype("Float64") if not hasattr(wine, "astype") else wine
+    gaps = table.astype("Float64")
+    gaps.iloc[0, 0] = pd.NA
+    display = ReconstructionDisplay.from_estimator(PPCA(2).fit(gaps), gaps, n_samples=2)
+    expected = gaps.iloc[:2].to_numpy(dtype=float, na_value=np.nan)
+    np.testing.assert_array_equal(display.rows, expected)
+    assert np.isfinite(display.reconstructions).all()
+
+
+def test_columns_of_one_name(digits):
+    table = pd.DataFrame(digits[:20, :3], columns=["a", "b", "a"])
+    with pytest.raises(ValueError, match="X has several columns of one name"):
+        ReconstructionDisplay.from_estimator(PPCA(1).fit(table.to_numpy()), table)
+
+
+def test_wrong_names_and_units():
+    rows = np.ones((2, 3))
+    with pytest.raises(ValueError, match=r"feature_names=\['a'\] must be a list of 3 names"):
+        ReconstructionDisplay(rows, rows, feature_names=["a"]).plot()
+    with pytest.raises(ValueError, match="feature_stds must be positive"):
+        ReconstructionDisplay(rows, rows, feature_means=[0] * 3, feature_stds=[0] * 3).plot()
+    with pytest.raises(ValueError, match=r"image_shape=\(True, 3\) must be"):
+        ReconstructionDisplay(rows, rows, image_shape=(True, 3)).plot()

@@ -125,3 +125,9 @@ def test_mosaics_are_about_as_wide_as_wanted(n_images, shape):
     if n_images >= 32:
         aspect = n_columns * shape[-1] / (n_rows * shape[-2])
         assert 0.3 < aspect < 3
+
+
+def test_rows_without_finite_values_are_drawn():
+    for value in (np.nan, np.inf):
+        display = SampleDisplay(np.full((4, 9), value), image_shape=(3, 3)).plot()
+        assert display.ax_.images

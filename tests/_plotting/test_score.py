@@ -168,5 +168,10 @@ def test_errors():
         ScoreDisplay({"bad": [np.nan, np.inf]}).plot()
     with pytest.raises(ValueError, match="scores has no set"):
         ScoreDisplay({}).plot()
-    with pytest.raises(ValueError, match=r"bins=\[1\.0\] must be rising edges"):
-        ScoreDisplay([1.0, 2.0], bins=[1.0]).plot()
+    for bins in ([1.0], True, None):
+        with pytest.raises(ValueError, match=r"bins=.* must be a number of bins, .* or rising"):
+            ScoreDisplay([1.0, 2.0], bins=bins).plot()
+    with pytest.raises(TypeError, match="estimator is the class PPCA"):
+        ScoreDisplay.from_estimator(PPCA, X)
+    with pytest.raises(ValueError, match=r"threshold=0\.1, but the first set has NaN or infinite"):
+        ScoreDisplay([-np.inf, -np.inf, 1.0], threshold=0.1).plot()
