@@ -41,7 +41,8 @@ def target_of(y: Any, n_rows: int) -> Classes | Array | None:
             categories = series.cat.get_categories().to_list()
         values = np.asarray(series.to_list(), dtype=object)
     elif isinstance(y, np.ma.MaskedArray):
-        values = np.where(np.ma.getmaskarray(y), None, y.data.astype(object))
+        values = np.asarray(y.data, dtype=object)
+        values = np.where(np.ma.getmaskarray(y), np.asarray(None), values)
     else:
         values = np.asarray(y)
         if hasattr(y, "categories"):  # a pandas Categorical, which is no series
