@@ -8,7 +8,7 @@ import narwhals.stable.v2 as nw
 import numpy as np
 from numpy.typing import NDArray
 
-from skae._plotting.canvas import COLOURS, MARKERS
+from skae._plotting.canvas import BLACK, COLOURS, MARKERS, ink
 
 Array = NDArray[Any]
 
@@ -115,13 +115,18 @@ def groups_of(target: Classes) -> list[tuple[NDArray[np.intp], str, str, str]]:
         (
             np.flatnonzero(target.of_rows == place),
             name,
-            COLOURS[place % len(COLOURS)],
+            _colour(place),
             MARKERS[place % len(MARKERS)],
         )
         for place, name in enumerate(target.names)
     ]
     others = np.flatnonzero(target.of_rows < 0)
     return [*groups, (others, "other or missing", UNKNOWN, ".")] if len(others) else groups
+
+
+def _colour(place: int) -> str:
+    colour = COLOURS[place % len(COLOURS)]
+    return ink() if colour == BLACK else colour
 
 
 def range_of(target: Array) -> tuple[float, float]:
