@@ -21,7 +21,7 @@ export OMP_NUM_THREADS := 1
 .PHONY: help demo test test-long lint docs bench ci clean
 
 help:
-	@echo "make demo       a first look: fits three models, draws them, and says where the picture is"
+	@echo "make demo       a first look: fits two models and draws what they have learned"
 	@echo "make test       the tests, and the examples in docstrings"
 	@echo "make test-long  the property tests that take longest, which make test leaves out"
 	@echo "make lint       style and types"

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0"
 
-# Public name -> the module that defines it. Modules are imported on first use, so
-# that `import skae` loads neither scikit-learn nor torch. The block above repeats
-# the table for type checkers, which cannot follow it; a test holds the two together.
+# Module that defines each public name. Modules are imported on first use, so that `import skae`
+# loads neither scikit-learn nor torch. Type checkers cannot read this table; the imports above
+# repeat it for them, and a test compares the two.
 _HOME = {
     "AdversarialAE": "_adversarial_ae",
     "Autoencoder": "_autoencoder",
@@ -51,7 +51,7 @@ _HOME = {
 
 __all__ = sorted(_HOME)
 
-# Public modules, which are imported on first use, too.
+# Public modules. They are also imported on first use.
 _MODULES = ("datasets", "metrics", "model_selection", "plotting")
 
 

@@ -1,9 +1,9 @@
-"""A generative autoencoder of counts: the code of a count is its component of a mixture.
+"""A generative autoencoder of counts. The code of a count is a component of a mixture.
 
-An image is a sample of counts x_1, ..., x_n from its normalised intensity, modelled as
-rho(x|theta) = sum_j w_j rho_j(x|theta). Recognition assigns a count to argmax_j w_j rho_j(x);
-generation fits every component to its counts; the two alternate until the likelihood stops
-rising.
+An image is represented by counts x_1, ..., x_n, a sample from its normalised intensity. The
+intensity is modelled as rho(x|theta) = sum_j w_j rho_j(x|theta). Recognition assigns a count to
+argmax_j w_j rho_j(x), and generation fits every component to its counts. Training repeats both
+steps until the likelihood no longer increases.
 
 References
 ----------
@@ -54,140 +54,146 @@ from skae._utils.validation import Interval, StrOptions, check_indices, check_we
 
 Array = NDArray[Any]
 
-# Components if none are asked for, where there are as many counts.
+# Default number of components; fewer if there are fewer counts.
 _DEFAULT_COMPONENTS = 8
 
-# The sum of weights is below this.
+# The sum of the weights must be smaller than this.
 _MOST_COUNTS = 1e100
 
 
 class CountMixtureAE(LikelihoodModel):
-    r"""Generative autoencoder of counts: a mixture whose components are the codes.
+    r"""Generative autoencoder of counts, a mixture whose components are the codes.
 
-    Rows are counts, such as the places where photons were registered; each is a draw from
+    Rows are counts, for example the positions at which photons were registered. Each count is an
+    independent draw from the mixture
 
     .. math:: \rho(x | \theta) = \sum_j w_j \rho_j(x | \theta)
 
-    The code of a count is the component :math:`j = \arg\max_j w_j \rho_j(x)`, and its
-    decoding that component's mean. Counts of a few dimensions are compared with the components
-    near them, found by a search that proves that no other matters: 10,000 components are fitted
-    to a million counts in ten seconds, and 100,000 in less than a minute. `score_samples` is
-    the exact log density.
+    The code of a count is the index of the component :math:`\arg\max_j w_j \rho_j(x)`.
+    `inverse_transform` decodes an index to the mean of this component, and `score_samples` returns
+    the exact log density of the counts.
+
+    In few dimensions, each count is compared only with the components near it. The search for
+    these components guarantees that all others are negligible. 10,000 components are fitted to a
+    million counts in ten seconds, and 100,000 components in less than a minute.
 
     Parameters
     ----------
     n_components : int, 'bic' or None, default=None
-        Number of components of each mixture. None is 8, or the number of counts if that is
-        smaller. 'bic' takes the number with the lowest BIC. Cells may be fewer, where no
-        split of one gains.
+        Number of components of each mixture. None means 8, or the number of counts if this is
+        smaller. 'bic' takes the number with the lowest BIC. With cells, the fitted mixture may
+        have fewer components, because a cell is only split if this improves the model.
     covariance_type : {'spherical', 'diag', 'full', 'tied', 'cell'}, default='full'
-        The components: Gaussians with one variance, a variance for each feature, any
-        covariance, or a covariance that all share; or boxes of even density that tile
-        `domain`, outside of which the density is zero. For images 'cell' with `n_averages`
-        is the most accurate by far.
+        Kind of the components. They are Gaussians with one variance ('spherical'), with a variance
+        for each feature ('diag'), with any covariance matrix ('full'), or with one covariance
+        matrix that all share ('tied'). With 'cell' they are uniform densities on boxes that cover
+        `domain` without overlap, and the density outside of `domain` is zero. For images, 'cell'
+        together with `n_averages` is by far the most accurate.
     algorithm : {'em', 'partition'}, default='em'
-        How Gaussians are fitted. 'em': every count belongs to the components that matter to
-        it, by their responsibilities. 'partition': every count belongs to its best component,
-        the paper's procedure, which underestimates variances. Cells do not overlap: for them
-        the two are the same.
+        Algorithm that fits the Gaussians. 'em' assigns every count to several components, with
+        its responsibilities as weights. 'partition' assigns every count to its most probable
+        component; this is the algorithm of the paper, and it underestimates variances. For cells
+        the two are the same, because cells do not overlap.
     init : {'quantiles', 'counts', 'grid', 'split'}, default='quantiles'
-        Where Gaussians begin. 'quantiles': cells of equal mass, by halving the longest side
-        again and again; independent of the order of rows. 'counts': the neighbourhoods of
-        counts drawn at random. 'grid': a regular grid over `domain`. 'split': from coarse to
-        fine, each mixture from the halved components of a smaller one.
+        Initialisation of the Gaussians. 'quantiles' uses boxes of equal mass, from repeatedly
+        halving the longest side of a box; it does not depend on the order of the rows. 'counts'
+        uses the neighbourhoods of counts that are drawn at random. 'grid' uses a regular grid over
+        `domain`. 'split' fits mixtures of increasing size and starts each of them from the halved
+        components of the previous one.
     prior_counts : float, default=5.0
-        How many counts the prior of each Gaussian is worth. It expects the mean where the
-        component began, and eight times the variances of counts there, or their geometric
-        mean with those of all counts if that is less, with the correlations of all counts:
-        then neighbours add up to a smooth density. 0 is maximum likelihood.
+        Weight of the prior of each Gaussian, as a number of counts. 0 gives maximum likelihood.
+        The prior mean is the initial mean of the component. The prior variances are eight times
+        the variances of the counts in the initial component, or the geometric mean of these
+        variances and those of all counts if that is smaller. The prior correlations are those of
+        all counts. With such a prior, neighbouring components add up to a smooth density.
     n_averages : int, default=1
-        How many mixtures are fitted, from starts or tilings shifted at random against each
-        other, and averaged. The model is the mixture of all their components.
+        Number of mixtures that are fitted and averaged. Their initial components or cells are
+        shifted at random against each other. The model is the mixture of all their components.
     image_shape : tuple of int, default=None
-        Shape of the image that the counts are of, in pixels, one length for each feature;
-        a shorthand for the domain from 0 to these lengths, with cells that begin and end
-        between pixels.
+        Shape of the image in pixels, with one length for each feature. It sets `domain` to the
+        range from 0 to these lengths, and the cells then begin and end between pixels.
     domain : array-like of shape (n_features, 2), default=None
-        Lowest and highest value of each feature. Counts outside are an error in `fit`. None
-        takes that of `image_shape`; or else the range of the counts, widened by the mean
-        distance of neighbours in one dimension.
+        Lowest and highest value of each feature. `fit` raises an error for counts outside. None
+        takes the domain from `image_shape`, or otherwise the range of the counts, extended at
+        both ends by this range divided by the number of counts minus one.
     min_variance : float, default=None
-        Smallest variance of a Gaussian along any axis, squared units of the features; side
-        of a cell 12 ** 0.5 times its root. None is 1/12, that of a pixel, with `image_shape`,
-        and otherwise 1e-6 times the mean variance of the features.
+        Smallest variance of a Gaussian along any axis, in squared units of the features. For cells
+        it sets the smallest length of a side, the square root of 12 `min_variance`. None means
+        1/12, the variance within a pixel, if `image_shape` is set, and otherwise 1e-6 times the
+        mean variance of the features.
     tol : float, default=1e-4
-        Training stops when an iteration gains no more, in nats per count.
+        Training stops when an iteration improves the objective by no more than `tol` nats per
+        count.
     max_iter : int, default=100
-        Iterations at most.
+        Maximum number of iterations.
     warm_start : bool, default=False
-        Begin with the Gaussians of the last fit. With a larger `n_components` those of most
-        mass are halved, from coarse to fine. Counts that one Gaussian explains better by 10 nats
-        each begin anew, with a warning.
+        Whether `fit` starts from the Gaussians of the previous fit. With a larger `n_components`,
+        the Gaussians of the largest weights are halved, over several mixtures of increasing size.
+        If a single Gaussian explains the counts better than the previous fit does, by 10 nats per
+        count, training starts anew, with a warning.
     n_jobs : int, default=None
-        Threads, -1 all cores. None means 1, or in ``joblib.parallel_config("threading")`` as
-        many as that says; of a backend of processes, as of loky or dask, only the threads
-        that are asked for here are used. Results do not depend on it.
+        Number of threads; -1 uses all cores. None means 1, or the number that is set by
+        ``joblib.parallel_config("threading")``. Backends of processes, such as loky or dask, do
+        not change the number of threads. Results do not depend on `n_jobs`.
     random_state : int, RandomState instance or None, default=None
-        Seed of ``init='counts'`` and of the shifts of `n_averages`; nothing else is random.
-        None takes fresh entropy; the global generators are never touched.
+        Seed of ``init='counts'`` and of the shifts of `n_averages`. Nothing else is random. With
+        None, every fit uses new random numbers. The global generators are not used.
 
     Attributes
     ----------
     weights_ : ndarray of shape (n_components_,)
-        w_j.
+        Weights w_j of the components.
     means_ : ndarray of shape (n_components_, n_features_in_)
-        Means of the components; of cells, their centres.
+        Means of the Gaussians, or centres of the cells.
     covariances_ : ndarray
-        Of Gaussians only, shaped as in :class:`sklearn.mixture.GaussianMixture`:
-        (n_components_,), (n_components_, n_features_in_), (n_components_, n_features_in_,
-        n_features_in_) or, if tied, (n_features_in_, n_features_in_).
+        Covariances of the Gaussians, with the same shapes as in
+        :class:`sklearn.mixture.GaussianMixture`. Only for Gaussians.
     cells_ : ndarray of shape (n_components_, n_features_in_, 2)
-        Of cells only: their lowest and highest values.
+        Lowest and highest value of each cell along each feature. Only for cells.
     n_components_ : int
-        Number of components, of all averages together.
+        Number of components of all averaged mixtures together.
     n_counts_ : float
-        Number of counts, the sum of their weights.
+        Number of counts, or the sum of their weights.
     n_iter_ : int
-        Iterations of training, of the first of several averages; 1 for cells.
+        Number of iterations of the first mixture; 1 for cells.
     converged_ : bool
-        Whether all trainings stopped by `tol`.
+        Whether the training of all mixtures was stopped by `tol`.
     objectives_ : ndarray of shape (n_iter_,)
-        What the iterations raised, in nats per count and never falling: the truncated free
-        energy ('em') or the classification log-likelihood ('partition') plus the log prior.
-        For cells the log-likelihood of held-out counts by which they were chosen.
+        Objective after each iteration, in nats per count. It never decreases. It is the truncated
+        free energy ('em') or the classification log-likelihood ('partition'), plus the log prior.
+        For cells it is the log-likelihood of held-out counts, from which the cells were chosen.
     n_parameters_ : int
-        Free parameters: weights, means and covariances; of a tiling of K cells K - 1
-        weights and as many splits.
+        Number of free parameters: weights, means and covariances of Gaussians. A tiling of K
+        cells has K - 1 weights and K - 1 positions of splits.
     compression_ratio_ : float
-        Coordinates of all counts over `n_parameters_`.
+        Number of coordinates of all counts, divided by `n_parameters_`.
     n_features_in_ : int
         Number of features seen in `fit`.
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Names of the features, if all are strings.
     score_kind : str
-        'log_likelihood': scores are log densities, in nats per row.
+        Kind of the scores: 'log_likelihood', log densities in nats per row.
 
     See Also
     --------
-    sample_counts : Counts of an image.
-    image_to_counts : Pixels as weighted counts, which take a fraction of the time.
+    sample_counts : Draw counts from an image.
+    image_to_counts : Use pixels as weighted counts, which takes much less time.
 
     Notes
     -----
-    A weight counts a row as that many counts: pixels with their intensities as weights, or
-    counts binned to pixels, are fitted as the counts themselves.
+    `sample_weight` weights counts: a count of weight 2 has the same effect as two copies. Pixels
+    with their intensities as weights therefore give the same model as single counts at the centres
+    of the pixels. In a search over `n_components`, however, the folds must hold out counts, not
+    pixels. Split the counts first (:func:`thin`), or search with single counts as rows.
 
-    Not so for a search over `n_components`: its folds must hold out counts, not pixels. Split
-    counts first (:func:`thin`), or search on the rows of single counts.
+    The first Ctrl-C in `fit` keeps the Gaussians of the last complete iteration, or the complete
+    mixtures if several are averaged, and issues a warning. In the following cases Ctrl-C raises
+    KeyboardInterrupt, and the estimator stays as it was before: if no iteration is complete (those
+    of the smaller mixtures of 'bic' and 'split' do not count), for cells, in `partial_fit` after
+    the first frame, inside a Pipeline or a search, and at the second Ctrl-C.
 
-    The first Ctrl-C in `fit` keeps the Gaussians of the last complete iteration, or of several
-    averages those that are complete, and warns. It is raised, and the estimator is as before,
-    until the first iteration is complete (of the mixture itself, not of those by which 'bic' or
-    'split' come to it), of cells, in `partial_fit` after the first frame, in a Pipeline or a
-    search, and at the second time.
-
-    The density of a Gaussian mixture extends over all space, also where `domain` is given:
-    near the edges of an image some of it is lost to the outside. Cells lose nothing.
+    The density of a Gaussian is positive everywhere. At the edges of an image, a part of the
+    density therefore lies outside of `domain`. Cells have no density outside.
 
     References
     ----------
@@ -272,7 +278,7 @@ class CountMixtureAE(LikelihoodModel):
         sample_weight: Any | None,
         previous: Self | None,
     ) -> None:
-        known: Any = None  # cells begin anew in every fit
+        known: Any = None  # every fit computes new cells
         if previous is not None and "covariances_" in vars(previous):
             known = (previous._mixture(), previous._prior())
         self._dtype = X.dtype.name
@@ -281,8 +287,8 @@ class CountMixtureAE(LikelihoodModel):
         self.n_counts_ = float(weight.sum())
         if not self.n_counts_ < _MOST_COUNTS:
             raise ValueError(
-                f"sample_weight sums to {self.n_counts_:g}; allowed are sums below "
-                f"{_MOST_COUNTS:g}: weights count rows."
+                f"sample_weight sums to {self.n_counts_:g}. The sum is the number of counts and "
+                f"must be below {_MOST_COUNTS:g}."
             )
         self._bounds = declared_bounds(self.image_shape, self.domain, rows.shape[1])
         check_inside(rows, self._bounds, self.image_shape)
@@ -290,7 +296,7 @@ class CountMixtureAE(LikelihoodModel):
         mean = fractions @ rows
         self._floor = self._floor_of(mean, fractions @ (rows - mean) ** 2, np.abs(rows).max())
         if self._floor == 0 and not rows.any():
-            self._floor = 1.0  # all counts at zero: any width is as good as another
+            self._floor = 1.0  # all counts are at zero, so that the width is arbitrary
         self._check_distances(rows, None)
         n_components = self._n_wanted(None if known is None else known[0])
         if self.covariance_type == "cell":
@@ -325,16 +331,17 @@ class CountMixtureAE(LikelihoodModel):
     ) -> None:
         if self.n_averages > 1 and self.covariance_type == "tied":
             raise ValueError(
-                f"n_averages={self.n_averages} with covariance_type='tied': averages share no "
-                "covariance. Allowed is n_averages=1, or another covariance_type."
+                f"n_averages={self.n_averages} cannot be combined with covariance_type='tied', "
+                "because the averaged mixtures have different covariances. Use n_averages=1 or "
+                "another covariance_type."
             )
         if known is not None:
             if explains_rows(known[0], rows, weight, self._floor, self.n_jobs):
                 known = resumed(*known, float(self.prior_counts), self._floor)
             else:
                 warnings.warn(
-                    "warm_start=True, but X is so far from the Gaussians of the last fit that a "
-                    "single one explains it better: training begins anew.",
+                    "warm_start=True was ignored, and training started anew: a single Gaussian "
+                    "explains X better than the Gaussians of the previous fit do.",
                     UserWarning,
                     stacklevel=2,
                 )
@@ -364,7 +371,7 @@ class CountMixtureAE(LikelihoodModel):
         )
 
     def _store_training(self, fits: list[Trained]) -> None:
-        """Set what the iterations raised, and warn if they ended early."""
+        """Set the attributes of the iterations, and warn if training ended early."""
         self.objectives_ = np.array(fits[0].objectives)
         self.n_iter_ = len(self.objectives_)
         self.converged_ = len(fits) == self.n_averages and all(fit.converged for fit in fits)
@@ -374,7 +381,7 @@ class CountMixtureAE(LikelihoodModel):
             warn_of_interruption("average", len(fits))
         elif not self.converged_:
             warnings.warn(
-                f"Training did not converge in max_iter={self.max_iter} iterations; raise "
+                f"Training did not converge in max_iter={self.max_iter} iterations. Increase "
                 "max_iter or tol.",
                 ConvergenceWarning,
                 stacklevel=2,
@@ -384,21 +391,21 @@ class CountMixtureAE(LikelihoodModel):
     def partial_fit(
         self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None
     ) -> Self:
-        """Learn from one more frame of counts.
+        """Update the model with another frame of counts.
 
-        The first call is `fit`. Each later one adds the counts of its frame to the components,
-        by their responsibilities under the mixture as it is, and updates the mixture once:
-        counts of earlier frames stay where they were put (Neal and Hinton 1998). Cells keep
-        their boxes and count exactly.
+        The first call is the same as `fit`. Each later call assigns the counts of the frame to the
+        components, by their responsibilities under the current mixture, and updates the mixture
+        once. Counts of earlier frames are not assigned again (Neal and Hinton 1998). Cells keep
+        their boundaries, and their weights are updated exactly.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Counts; the first frame holds as many as there are components, or more.
+            Counts. The first frame must have at least as many counts as there are components.
         y : Ignored
             Present for API consistency.
         sample_weight : array-like of shape (n_samples,), default=None
-            How often each row counts.
+            Weights of the counts, as in `fit`.
 
         Returns
         -------
@@ -408,10 +415,10 @@ class CountMixtureAE(LikelihoodModel):
         Raises
         ------
         ValueError
-            If the frame or `sample_weight` is not allowed; it is then as if it had not been
-            given, and so it is after Ctrl-C.
+            If the frame or `sample_weight` is not allowed. The frame then does not change the
+            estimator. The same is true if Ctrl-C interrupts the update.
         """
-        self._validate_params()  # the decorator leaves it out after the first frame
+        self._validate_params()  # the decorator only validates before the first frame
         if not hasattr(self, "weights_"):
             with all_or_nothing(self):
                 self._fit_validated(X, y, sample_weight)
@@ -439,7 +446,7 @@ class CountMixtureAE(LikelihoodModel):
             weights = recounted(mixture.weights, self._tilings, before, added, self.n_counts_)
             self.weights_ = weights
         else:
-            # A first frame of equal counts says nothing about how narrow a component may be.
+            # If all counts of the first frame were equal, their variance gave no lower bound.
             moments = mixture.moments_with(before, rows, weight)
             self._floor = max(self._floor, self._floor_of(*moments, np.abs(rows).max()))
             self._check_distances(rows, self.means_)
@@ -458,12 +465,12 @@ class CountMixtureAE(LikelihoodModel):
     # ------------------------------------------------------- what the data allow
 
     def _n_wanted(self, known: Gaussians | None) -> int | None:
-        """Components of a mixture; None where BIC tells."""
+        """Number of components of a mixture; None if BIC chooses it."""
         most = int(self.n_counts_ * (1 + 1e-9))
         if most < 1:
             raise ValueError(
-                f"sample_weight sums to {self.n_counts_:g}, fewer than one count; weights count "
-                "rows: multiply frequencies by the number of counts."
+                f"sample_weight sums to {self.n_counts_:g}. The sum is the number of counts and "
+                "must be at least 1. Multiply relative frequencies by the number of counts."
             )
         if known is not None:
             self._check_known(known)
@@ -474,29 +481,29 @@ class CountMixtureAE(LikelihoodModel):
         wanted = int(self.n_components)
         if wanted > most:
             raise ValueError(
-                f"n_components={wanted} is more than the {most} counts of X; allowed are 1 to "
-                f"{most}."
+                f"n_components={wanted} exceeds the {most} counts of X; allowed are 1 to {most}."
             )
         return wanted
 
     def _check_known(self, gaussians: Gaussians) -> None:
-        """Whether the Gaussians of the last fit can be gone on from."""
+        """Raise if training cannot continue from the Gaussians of the previous fit."""
         has = len(gaussians.weights)
         if gaussians.kind != self.covariance_type:
             raise ValueError(
-                f"covariance_type={self.covariance_type!r} with warm_start=True, but the last "
-                f"fit had {gaussians.kind!r}. Fit anew, with warm_start=False."
+                f"covariance_type={self.covariance_type!r} with warm_start=True, but the previous "
+                f"fit had {gaussians.kind!r}. Set warm_start=False to fit anew."
             )
         if gaussians.means.shape[1] != self.n_features_in_:
             raise ValueError(
-                f"X has {self.n_features_in_} features with warm_start=True, but the last fit "
-                f"had {gaussians.means.shape[1]}. Fit anew, with warm_start=False."
+                f"X has {self.n_features_in_} features with warm_start=True, but the previous "
+                f"fit had {gaussians.means.shape[1]}. Set warm_start=False to fit anew."
             )
         wanted = self.n_components
         if self.n_averages > 1 or wanted == "bic" or (wanted is not None and int(wanted) < has):
             raise ValueError(
-                f"n_components={wanted!r} and n_averages={self.n_averages} with warm_start=True; "
-                f"allowed are {has} components, those of the last fit, or more, and one average."
+                f"n_components={wanted!r} and n_averages={self.n_averages} with warm_start=True. "
+                f"Allowed are n_components of at least {has}, the number of the previous fit, and "
+                "n_averages=1."
             )
 
     def _floor_of(self, mean: Array, variances: Array, largest: float) -> float:
@@ -557,7 +564,7 @@ class CountMixtureAE(LikelihoodModel):
 
     def _log_prob(self, X: Array) -> Array:
         nats: Array = self._under(X).log_density(self._mixture())  # type: ignore[arg-type]
-        with np.errstate(over="ignore"):  # in float32 a density may be too low for its log
+        with np.errstate(over="ignore"):  # a log density may overflow in float32
             return nats.astype(self._dtype)
 
     def _draw(self, n_samples: int, rng: np.random.RandomState, noise: bool) -> Array:
@@ -570,7 +577,7 @@ class CountMixtureAE(LikelihoodModel):
         return rows
 
     def _under(self, X: Array) -> RowsInCells | LocalRows | DenseRows:
-        """Rows under the mixture, ready to be asked."""
+        """Rows together with the mixture, for queries such as log densities."""
         rows = np.asarray(X, dtype=np.float64)
         mixture = self._mixture()
         if isinstance(mixture, Cells):
@@ -584,7 +591,7 @@ class CountMixtureAE(LikelihoodModel):
         return Z
 
     def responsibilities(self, X: ArrayLike) -> sparse.csr_array:
-        """Probabilities of the components, given each count: w_j rho_j(x) / rho(x).
+        """Return the probability of each component given each count, w_j rho_j(x) / rho(x).
 
         Parameters
         ----------
@@ -594,61 +601,61 @@ class CountMixtureAE(LikelihoodModel):
         Returns
         -------
         responsibilities : csr_array of shape (n_samples, n_components_)
-            Rows sum to 1. Components that have less than 1e-10 together are left out. A count
-            outside of all cells belongs to the nearest.
+            Each row sums to 1. Components that together have a probability of less than 1e-10
+            are left out. A count outside of all cells is assigned to the nearest cell.
         """
         rows = self._check_new_rows(X, "responsibilities")
         return self._under(rows).responsibilities(self._mixture())  # type: ignore[arg-type]
 
     def intensity(self, shape: tuple[int, ...] | None = None) -> NDArray[np.float64]:
-        """The density on a grid of pixels, integrated over each of them.
+        """Return the density on a grid of pixels, integrated over each pixel.
 
         Parameters
         ----------
         shape : tuple of int, default=None
-            Number of pixels along each feature; pixel (i, j) covers [i, i + 1) x [j, j + 1).
-            None is `image_shape`.
+            Number of pixels along each feature. Pixel (i, j) covers [i, i + 1) x [j, j + 1).
+            None takes `image_shape`.
 
         Returns
         -------
         intensity : ndarray of shape `shape`
-            Probabilities of a count to fall on the pixels. They sum to 1, less what the
-            mixture has outside the grid.
+            Probability that a count falls on each pixel. The sum is at most 1; it is smaller if
+            a part of the density lies outside of the grid.
 
         Raises
         ------
         ValueError
-            If `shape` has not one length for each feature, or is None without `image_shape`;
-            or if Gaussians with any axes have more than 3 features.
+            If `shape` does not have one length for each feature, if it is None and `image_shape`
+            is not set, or if there are more than 3 features and the covariances are not diagonal.
         MemoryError
-            If so many pixels do not fit into memory.
+            If there is not enough memory for so many pixels.
         """
         return pixel_masses(*self._on_grid(shape), self.n_jobs)
 
     def reconstruct_image(
         self, shape: tuple[int, ...] | None = None, total: float | None = None
     ) -> NDArray[np.float64]:
-        """The image that the mixture stands for: its intensity, scaled to a total.
+        """Return the intensity of the mixture on a grid of pixels, scaled to a total.
 
         Parameters
         ----------
         shape : tuple of int, default=None
-            As in `intensity`.
+            Number of pixels along each feature, as in `intensity`. None takes `image_shape`.
         total : float, default=None
-            Sum of the image. None is the number of counts that were learned from.
+            Sum of the image. None takes the number of training counts.
 
         Returns
         -------
         image : ndarray of shape `shape`
-            Expected counts, or intensities, of the pixels.
+            Expected number of counts on each pixel.
 
         Raises
         ------
         MemoryError
-            As `intensity`.
+            As in `intensity`.
         ValueError
-            As `intensity`; or if `total` is not positive, or nothing of the mixture is on the
-            grid.
+            As in `intensity`. Also if `total` is not positive, or if the mixture has no density
+            on the grid.
         """
         mixture, grid = self._on_grid(shape)
         if total is not None:
@@ -656,13 +663,18 @@ class CountMixtureAE(LikelihoodModel):
         masses = pixel_masses(mixture, grid, self.n_jobs)
         inside = masses.sum()
         if not inside > 0:
-            raise ValueError(f"shape={grid}: no count of the mixture falls on these pixels.")
+            raise ValueError(
+                f"shape={grid} is not allowed: the mixture has no density on these pixels."
+            )
         return masses * ((self.n_counts_ if total is None else total) / inside)
 
     def _on_grid(self, shape: Any) -> tuple[Gaussians | Cells, tuple[int, ...]]:
         check_is_fitted(self)
         if shape is None and self.image_shape is None:
-            raise ValueError("shape=None needs image_shape; give the pixels of each axis.")
+            raise ValueError(
+                "shape=None is only allowed if image_shape is set. Give the number of pixels along "
+                "each feature."
+            )
         mixture = self._mixture()
         return mixture, checked_grid(self.image_shape if shape is None else shape, mixture)
 

@@ -1,4 +1,4 @@
-"""Several members of one estimator, averaged.
+"""An ensemble of several fits of the same estimator, and averages over its members.
 
 B. Lakshminarayanan, A. Pritzel and C. Blundell (2017). Simple and scalable predictive uncertainty
 estimation using deep ensembles. NeurIPS. https://doi.org/10.48550/arXiv.1612.01474
@@ -44,7 +44,7 @@ from skae._utils.validation import (
 )
 from skae._utils.versions import with_versions, without_versions
 
-# What scores of several models can be, the most that can be said of them first.
+# Kinds of scores, in order of decreasing strength of their meaning.
 _KINDS = ("log_likelihood", "lower_bound", "reconstruction", "latent")
 _COMPARABLE = _KINDS[:2]
 
@@ -53,25 +53,25 @@ _COMPARABLE = _KINDS[:2]
 
 
 def log_mean_exp(scores: list[Any]) -> Any:
-    """The logarithm of the mean of exp(score) over models, row by row."""
+    """The logarithm of the mean of exp(score) over models, for each row."""
     xp, _ = get_namespace(*scores)
     return log_sum_exp(xp.stack(scores), axis=0) - log(len(scores))
 
 
 def mean_of(parts: list[Any]) -> Any:
-    """The mean of arrays of equal shape; as an array, also that of data frames."""
+    """The mean of arrays or data frames of equal shape, as an array."""
     xp, _ = get_namespace(*parts)
     return xp.mean(xp.stack(parts), axis=0)
 
 
 def rows_of(parts: list[Any], index: NDArray[np.intp]) -> Any:
-    """These rows of all parts, one below the other; as an array, also those of data frames."""
+    """The rows `index` of the concatenated arrays or data frames, as an array."""
     xp, _ = get_namespace(*parts)
     return xp.take(xp.concat(parts), xp.asarray(index), axis=0)
 
 
 def mean_of_tables(parts: list[Any], n_levels: tuple[int, ...]) -> Any:
-    """The mean of rows of a table; of categories the level that most have, the first of equals."""
+    """The mean of rows of tables; for categories the most frequent level, or the first of these."""
     stacked = np.stack(parts)
     found = stacked.mean(axis=0)
     for j, n in enumerate(n_levels):
@@ -85,7 +85,7 @@ def mean_of_tables(parts: list[Any], n_levels: tuple[int, ...]) -> Any:
 
 
 def _model_of(estimator: Any) -> Any:
-    """The model at the end of Pipelines, within searches and what is frozen."""
+    """The model inside of Pipelines (the last step), searches and FrozenEstimators."""
     while True:
         if isinstance(estimator, Pipeline):
             estimator = estimator.steps[-1][1]
@@ -98,9 +98,9 @@ def _model_of(estimator: Any) -> Any:
 
 
 def _table_of(estimator: Any) -> Any:
-    """What a fitted model knows of its columns where they have likelihoods of their own.
+    """The description of the columns of a model that was fitted to a table; otherwise None.
 
-    None of models behind other steps of a Pipeline, whose rows are not those of the user.
+    It is also None if other steps of a Pipeline precede the model: they transform the table.
     """
     while isinstance(estimator, Pipeline) or hasattr(estimator, "best_estimator_"):
         if isinstance(estimator, Pipeline) and len(estimator.steps) > 1:
@@ -111,7 +111,7 @@ def _table_of(estimator: Any) -> Any:
 
 
 def _seeded(estimator: Any, rng: np.random.RandomState) -> Any:
-    """A clone with an integer seed in every parameter `random_state`, also of what is within."""
+    """A clone with an integer seed for every `random_state`, also of nested estimators."""
     member = clone(estimator)
     names = [n for n in sorted(member.get_params()) if f"__{n}".endswith("__random_state")]
     if names:
@@ -120,20 +120,21 @@ def _seeded(estimator: Any, rng: np.random.RandomState) -> Any:
 
 
 def _call(estimator: Any, calls: list[Callable[[], Any]], memory_limit: float | None) -> list[Any]:
-    """What the fits of members return, in their order; networks are trained together."""
+    """Results of the fits of the members, in order; networks are trained together."""
     if not any(map(trains_network, (estimator, *estimator.get_params().values()))):
         return [call() for call in calls]
-    from skae._training.together import run_together  # loads torch, which is loaded
+    from skae._training.together import run_together  # networks have loaded torch already
 
     return run_together(calls, memory_limit=memory_limit)
 
 
 def _fit_call(member: Any, *args: Any, **params: Any) -> Callable[[], Any]:
-    """The fit of a member, which may be called in a thread of its own."""
+    """A function that fits a member. It may be called in another thread."""
     config = get_config()
 
     def call() -> Any:
-        # A thread begins with the defaults of both; a member is never cut short by Ctrl-C.
+        # A new thread has the default configuration. Ctrl-C must not end the training of a single
+        # member early.
         with config_context(**config), inside_another_fit():
             return member.fit(*args, **params)
 
@@ -141,7 +142,7 @@ def _fit_call(member: Any, *args: Any, **params: Any) -> Callable[[], Any]:
 
 
 def _score_samples(member: Any, X: Any, params: dict[str, Any]) -> Any:
-    """Nats per row; Pipeline's own method would take no parameters."""
+    """Score rows in nats; unlike the method of Pipeline, with parameters."""
     while isinstance(member, Pipeline):
         X = member[:-1].transform(X) if len(member) > 1 else X
         member = member[-1]
@@ -149,7 +150,7 @@ def _score_samples(member: Any, X: Any, params: dict[str, Any]) -> Any:
 
 
 def _reconstruct(member: Any, X: Any, params: dict[str, Any]) -> Any:
-    """Rows by way of their codes, in the space of the data."""
+    """Reconstruct rows, in the space of the data."""
     if isinstance(member, Pipeline):
         before, last = member[:-1], member[-1]
         if not len(before):
@@ -160,7 +161,7 @@ def _reconstruct(member: Any, X: Any, params: dict[str, Any]) -> Any:
     return member.inverse_transform(member.transform(X, **params))
 
 
-# -------------------------------------------------------------- what there is to average
+# ------------------------------------------------- which methods an ensemble has
 
 
 def _scores_data(ensemble: "Ensemble") -> bool:
@@ -169,10 +170,11 @@ def _scores_data(ensemble: "Ensemble") -> bool:
         return True
     name = type(_model_of(ensemble.estimator)).__name__
     raise AttributeError(
-        f"scores of {name} are of kind {kind!r}, and no likelihoods of rows that could be "
-        "averaged. PPCA, LinearAE, CountMixtureAE, VAE, VQVAE and HelmholtzMachine have such "
-        "likelihoods; reconstructions are compared by skae.metrics.reconstruction_error, and "
-        "each of estimators_ has scores of its own."
+        f"The score_kind of {name} is {kind!r}. An ensemble can only average likelihoods of rows, "
+        "that is, scores of the kinds 'log_likelihood' and 'lower_bound'. PPCA, LinearAE, "
+        "CountMixtureAE, VAE, VQVAE and HelmholtzMachine have such scores. To compare "
+        "reconstructions, use skae.metrics.reconstruction_error. The scores of the members are "
+        "those of the estimators in estimators_."
     )
 
 
@@ -180,7 +182,9 @@ def _decodes(ensemble: "Ensemble") -> bool:
     model = _model_of(ensemble.estimator)
     if hasattr(model, "reconstruct") or hasattr(model, "inverse_transform"):
         return True
-    raise AttributeError(f"{type(model).__name__} has neither reconstruct nor inverse_transform.")
+    raise AttributeError(
+        f"{type(model).__name__} has neither a method reconstruct nor a method inverse_transform."
+    )
 
 
 def _samples(ensemble: "Ensemble") -> bool:
@@ -191,56 +195,56 @@ def _samples(ensemble: "Ensemble") -> bool:
 
 
 class Ensemble(MetaEstimatorMixin, BaseEstimator):
-    """Several members of one estimator that differ in their seeds, averaged.
+    """Ensemble of several fits of the same estimator with different seeds.
 
-    Networks that begin at other weights, and see the rows in another order, end at other models,
-    which err in other places. The ensemble is their mixture in equal parts: its likelihood is the
-    mean of theirs, so that its score is never below the mean of their scores.
+    Networks that are trained from different initial weights, with the rows in a different order,
+    are different models with different errors. The ensemble is the mixture of these models, the
+    members, with equal weights. Its likelihood is the mean of the likelihoods of the members. Its
+    score is therefore never below the mean of their scores.
 
-    It has no `transform`: a code means something else to each member. It is no autoencoder, but
-    stands in a Pipeline's last place and in searches as one does, with parameters of the members
-    such as `estimator__n_components`.
+    An ensemble has no `transform`, because the codes of different members have different meanings.
+    It can be the last step of a Pipeline, and a search can set the parameters of the members, such
+    as `estimator__n_components`.
 
     Parameters
     ----------
     estimator : estimator object
-        What the members are clones of: an estimator of skae; or another one with the methods that
-        are asked for, a Pipeline of one, a search over one. It stays as it is.
+        Estimator of which the members are clones: an estimator of skae, another estimator with the
+        required methods, or a Pipeline or a search that contains one. `fit` does not change it.
     n_members : int, default=5
-        How many members there are.
+        Number of members.
     random_state : int, RandomState instance or None, default=None
-        Seeds the members: each has an integer of its own in every parameter `random_state`,
-        also in those of estimators within it, whatever these were set to. None takes fresh
-        entropy. Members without such a parameter, and those that a seed does not change, as
-        closed forms, are all equal.
+        Seed from which the seeds of the members are drawn. They replace the value of every
+        parameter `random_state` of a member, including those of nested estimators. With None,
+        every fit uses new random numbers. Members are equal if they have no such parameter, or if
+        it does not change the fit, as with a closed-form solver.
     memory_limit : float, default=None
-        Bytes that the members which train together may take; the others follow them. None means
-        2 GiB or, on a GPU, half of what is free there. It changes nothing for estimators without a
-        network.
+        Memory in bytes for members that are trained together. If all members need more, they are
+        trained in several groups, one after the other. None means 2 GiB, or half of the free
+        memory of a GPU. Only for estimators with a network.
 
     Attributes
     ----------
     score_kind : {"log_likelihood", "lower_bound", "reconstruction", "latent"}
-        That of the members. A bound stays a bound: where no member's score is above the
-        logarithm of its likelihood, the ensemble's is not above that of their mean. The same is
-        true of importance-weighted bounds, which hold on average: they are logarithms of
-        estimates whose mean is the likelihood.
+        Kind of the scores of the members. If the scores of the members are lower bounds on their
+        log-likelihoods, the score of the ensemble is a lower bound on its log-likelihood. This is
+        also true for importance-weighted bounds, which are bounds in expectation.
     estimators_ : list of estimators
         The fitted members.
     n_features_in_ : int
-        Number of features seen in `fit`, where the members have it.
+        Number of features seen in `fit`. Only if the members have this attribute.
     feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the columns, if all are strings, where the members have it.
+        Names of the features, if all are strings. Only if the members have this attribute.
 
     See Also
     --------
-    sklearn.ensemble.BaggingRegressor : Members for targets, fitted on rows drawn with repetition.
+    sklearn.ensemble.BaggingRegressor : Ensemble for regression, fitted to bootstrap samples.
 
     Notes
     -----
-    Steps of a Pipeline before the model have to do the same in every member, as scalers do: scores
-    are densities of what these steps return, as those of a Pipeline are, and only densities of the
-    same variables have a mean.
+    If the members are Pipelines, the steps before the model must be the same in all members, as
+    scalers are. The scores are densities of the output of these steps, and only densities of the
+    same variables can be averaged.
 
     References
     ----------
@@ -272,7 +276,7 @@ class Ensemble(MetaEstimatorMixin, BaseEstimator):
         "memory_limit": [Interval(Real, 0, None, closed="neither"), None],
     }
 
-    # Weights of `fit` are for the members: what they request is asked of them.
+    # The weights in `fit` are passed to the members, whose metadata requests decide.
     __metadata_request__fit: ClassVar[dict[str, str]] = {"sample_weight": UNUSED}
 
     estimators_: list[Any]
@@ -302,22 +306,22 @@ class Ensemble(MetaEstimatorMixin, BaseEstimator):
         sample_weight: ArrayLike | None = None,
         **fit_params: Any,
     ) -> Self:
-        """Fit every member on the same rows.
+        """Fit every member to the same rows.
 
-        A fit that fails, of whichever member, or that is interrupted, leaves the ensemble as it
-        was before.
+        If the fit of a member raises an error or is interrupted, the ensemble stays as it was
+        before.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Training rows, of the kinds that the estimator takes.
+            Training rows, of the types that the estimator accepts.
         y : array-like of shape (n_samples,) or (n_samples, n_targets), default=None
-            Passed to the members.
+            Targets, passed to the `fit` of the members.
         sample_weight : array-like of shape (n_samples,), default=None
-            How often each row counts; passed to the members if it is given.
+            Weights of the rows, passed to the `fit` of the members if they are given.
         **fit_params : dict
-            Passed to the `fit` of the members, such as `vae__sample_weight` to a Pipeline; with
-            scikit-learn's metadata routing what they request.
+            Parameters for the `fit` of the members, such as `vae__sample_weight` for a Pipeline.
+            With scikit-learn's metadata routing, the members get the metadata that they request.
 
         Returns
         -------
@@ -327,9 +331,9 @@ class Ensemble(MetaEstimatorMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If a parameter is not allowed, or a member refuses its own parameters or the rows.
+            If a parameter is not allowed, or if a member raises it for its parameters or the rows.
         TypeError
-            If the members take no `sample_weight`, or `estimator` is a class.
+            If the members do not accept `sample_weight`, or if `estimator` is a class.
         """
         if sample_weight is not None:
             fit_params["sample_weight"] = sample_weight
@@ -351,29 +355,30 @@ class Ensemble(MetaEstimatorMixin, BaseEstimator):
 
     @available_if(_decodes)
     def reconstruct(self, X: ArrayLike, y: Any = None) -> Any:
-        """Take the mean of the members' reconstructions of rows.
+        """Reconstruct rows by the mean of the reconstructions of the members.
 
-        Of a category it is the level that most members reconstruct, the first of equals: levels
-        have no mean.
+        For a categorical column, the result is the level that most members reconstruct. If several
+        levels are equally frequent, it is the first of these.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Rows to reconstruct.
         y : scalar or array-like of shape (n_samples,) or (n_samples, n_targets), default=None
-            For conditional models, as in their `reconstruct`.
+            Targets of conditional models, as in their `reconstruct`.
 
         Returns
         -------
         X_reconstructed : ndarray of shape (n_samples, n_features)
-            The mean; a data frame under `set_output`, or where members return one.
+            The reconstructed rows. They are a data frame if `set_output` says so or if the
+            members return data frames.
 
         Raises
         ------
         AttributeError
-            If the members cannot decode.
+            If the members have neither `reconstruct` nor `inverse_transform`.
         TypeError
-            If `y` is given and the members take none.
+            If `y` is given and the members do not accept it.
         """
         check_is_fitted(self)
         params = {} if y is None else {"y": y}
@@ -393,31 +398,31 @@ class Ensemble(MetaEstimatorMixin, BaseEstimator):
         noise: bool = True,
         random_state: int | np.random.RandomState | None = None,
     ) -> Any:
-        """Draw new rows, each from a member that is itself drawn, all alike.
+        """Draw new rows. Each row is drawn from a member that is chosen at random.
 
         Parameters
         ----------
         n_samples : int, default=1
-            How many rows to draw.
+            Number of rows to draw.
         y : scalar or array-like of shape (n_samples,) or (n_samples, n_targets), default=None
-            For conditional models, as in their `sample`.
+            Targets of conditional models, as in their `sample`.
         noise : bool, default=True
-            Draw from p(x|z); False returns its means, without the noise.
+            Whether to draw from p(x|z). With False, the rows are the means of p(x|z).
         random_state : int, RandomState instance or None, default=None
-            Seed of the draw. None takes fresh entropy, so that two calls differ.
+            Seed of the draw. With None, every call draws other rows.
 
         Returns
         -------
         X_new : ndarray of shape (n_samples, n_features)
-            The drawn rows, those of all members mixed; a data frame under `set_output`, or where
-            members return one.
+            The drawn rows. They are a data frame if `set_output` says so or if the members return
+            data frames.
 
         Raises
         ------
         AttributeError
-            If the members cannot sample.
+            If the members have no method `sample`.
         TypeError
-            If `y` is given, or `noise` is False, and the members take none.
+            If `y` is given or `noise` is False, and the members do not accept this argument.
         ValueError
             If `n_samples` is not a positive integer.
         """
@@ -432,7 +437,7 @@ class Ensemble(MetaEstimatorMixin, BaseEstimator):
         if y is None:
             counts = np.bincount(which, minlength=len(self.estimators_))
             index = np.argsort(np.argsort(which, kind="stable"))
-        else:  # rows of y belong to rows that are drawn: each member draws all of them
+        else:  # row i is drawn given row i of y, so that each member draws all rows
             params["y"] = y
             counts = np.full(len(self.estimators_), n_samples)
             index = which * n_samples + np.arange(n_samples)
@@ -450,53 +455,53 @@ class Ensemble(MetaEstimatorMixin, BaseEstimator):
 
     @property
     def score_kind(self) -> str:
-        """What `score_samples` returns; of members that differ, the least that holds for all."""
+        """Kind of `score_samples`; if the members differ, the weakest of their kinds."""
         kinds = []
         for member in vars(self).get("estimators_", [self.estimator]):
             model = _model_of(member)
             kind = getattr(model, "score_kind", None)
             if kind is None and hasattr(model, "score_samples"):
-                # A density of scikit-learn's, as GaussianMixture.
+                # A density of scikit-learn, such as GaussianMixture.
                 is_density = get_tags(model).estimator_type == "density_estimator"
                 kind = "log_likelihood" if is_density else None
             if kind not in _KINDS:
                 raise AttributeError(
-                    f"{type(model).__name__} has no score_kind that tells whether its scores are "
-                    "log-likelihoods, as estimators of skae have, and is no density of "
-                    "scikit-learn's."
+                    f"{type(model).__name__} has no score_kind, which says whether scores are "
+                    "log-likelihoods. Allowed are estimators of skae and density estimators of "
+                    "scikit-learn."
                 )
             kinds.append(kind)
         return max(kinds, key=_KINDS.index)
 
     @available_if(_scores_data)
     def score_samples(self, X: ArrayLike, y: Any = None, **score_params: Any) -> Any:
-        """Score rows by the logarithm of the mean of the members' likelihoods.
+        """Score rows by the logarithm of the mean likelihood of the members.
 
-        It is log 1/M sum_m exp(s_m), where s_m is the score of member m: the log-likelihood of
-        the mixture of all members, or a lower bound on it if that is what the members' scores
-        are.
+        The score is log 1/M sum_m exp(s_m), where s_m is the score of member m. This is the
+        log-likelihood of the mixture of all members, or a lower bound on it if the scores of the
+        members are lower bounds.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Rows to score.
         y : array-like of shape (n_samples,) or (n_samples, n_targets), default=None
-            For conditional models, as in their `score_samples`.
+            Targets of conditional models, as in their `score_samples`.
         **score_params : dict
-            Passed to the members' `score_samples`, such as `n_importance` to that of a VAE.
+            Parameters for the `score_samples` of the members, such as `n_importance` of a VAE.
 
         Returns
         -------
         scores : ndarray of shape (n_samples,)
-            Nats per row.
+            Score of each row in nats.
 
         Raises
         ------
         AttributeError
-            If `score_kind` is not "log_likelihood" nor "lower_bound": there is no likelihood of
-            rows then whose mean could be taken.
+            If `score_kind` is neither "log_likelihood" nor "lower_bound". The scores of the
+            members are then not likelihoods of rows.
         TypeError
-            If the members take no such arguments.
+            If the members do not accept the arguments.
         """
         check_is_fitted(self)
         if y is not None:
@@ -505,26 +510,26 @@ class Ensemble(MetaEstimatorMixin, BaseEstimator):
 
     @available_if(_scores_data)
     def score(self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None) -> float:
-        """Mean of `score_samples`, so that a grid search maximises it.
+        """Mean score of the rows. Searches over parameters maximise it.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Rows to score.
         y : array-like of shape (n_samples,) or (n_samples, n_targets), default=None
-            For conditional models, as in `score_samples`; ignored by others.
+            Targets of conditional models, as in `score_samples`; ignored for all others.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows in the mean.
 
         Returns
         -------
         score : float
-            Nats per row.
+            Mean of `score_samples`, in nats per row.
 
         Raises
         ------
         AttributeError
-            If `score_kind` is not "log_likelihood" nor "lower_bound".
+            If `score_kind` is neither "log_likelihood" nor "lower_bound".
         """
         check_is_fitted(self)
         conditional = getattr(_model_of(self.estimators_[0]), "conditional", False)
@@ -534,43 +539,43 @@ class Ensemble(MetaEstimatorMixin, BaseEstimator):
     # ----------------------------------------------------- names, routing and files
 
     def set_output(self, *, transform: str | None = None) -> Self:
-        """Choose what `reconstruct` and `sample` return, as the estimator's own `set_output` does.
+        """Set the type of container that `reconstruct` and `sample` return.
 
         Parameters
         ----------
         transform : {"default", "pandas", "polars"} or None, default=None
-            The container; None leaves it as it is.
+            Type of the container. None does not change it.
 
         Returns
         -------
         self : object
-            The ensemble, whose estimator and members are set.
+            The ensemble. The setting also applies to `estimator` and to the members.
         """
         for member in [self.estimator, *vars(self).get("estimators_", [])]:
             safe_set_output(member, transform=transform)
         return self
 
     def _to_frame(self, rows: Any, original: Any = None) -> Any:
-        """Rows as the container that the model asks for; its Pipeline would lose it."""
+        """Rows in the container that `set_output` of the model asks for."""
         names = getattr(self, "feature_names_in_", None)
         if names is None:
             names = [f"x{i}" for i in range(rows.shape[1])]
         return to_frame(_model_of(self.estimators_[0]), rows, original, names)
 
     def _write(self, table: Any, rows: Any, like: Any = None) -> Any:
-        """Rows of a table as the container that the model asks for, or else that was given."""
-        from skae._mixed_rows import write_rows  # loads torch, which is loaded
+        """Rows of a table in the container of `set_output`, or otherwise in that of the input."""
+        from skae._mixed_rows import write_rows  # models of tables have loaded torch already
 
         return write_rows(_model_of(self.estimators_[0]), table, rows, like=like)
 
     def get_metadata_routing(self) -> MetadataRouter:
-        """Where metadata go: `fit` passes on what the estimator requests.
+        """Return the metadata routing: `fit` passes on the metadata that the estimator requests.
 
         Returns
         -------
         routing : MetadataRouter
-            Requests of `score`, whose weights are those of the mean over rows, and of the
-            estimator's `fit`.
+            The requests of the `fit` of the estimator, and of `score`, which uses the weights for
+            the mean over rows.
         """
         return (
             MetadataRouter(owner=self)

@@ -1,4 +1,4 @@
-"""Models whose score is an exact log-likelihood: their AIC and BIC."""
+"""AIC and BIC of models whose score is an exact log-likelihood."""
 
 from abc import abstractmethod
 from math import log
@@ -19,46 +19,48 @@ class LikelihoodModel(BaseAutoencoder):
 
     @abstractmethod
     def _n_free_parameters(self) -> int:
-        """Of the fitted model."""
+        """Number of free parameters of the fitted model."""
 
     def aic(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
-        """Akaike's criterion on rows; lower is better.
+        """Return the Akaike information criterion of the model on rows. Lower is better.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows, as `score_samples` takes them: sparse ones where it does.
+            Rows, of the same types as in `score_samples`.
         sample_weight : array-like of shape (n_samples,), default=None
-            How often each row counts.
+            Weights of the rows, as in `fit`.
 
         Returns
         -------
         aic : float
-            -2 log-likelihood + 2 free parameters, so that twice a nat is 1.
+            -2 times the log-likelihood of all rows in nats, plus 2 times the number of free
+            parameters.
         """
         total, _ = self._total_score(X, sample_weight)
         return -2 * total + 2 * self._n_free_parameters()
 
     def bic(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
-        """Schwarz's criterion on rows; lower is better.
+        """Return the Bayesian information criterion of the model on rows. Lower is better.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows, as `score_samples` takes them: sparse ones where it does.
+            Rows, of the same types as in `score_samples`.
         sample_weight : array-like of shape (n_samples,), default=None
-            How often each row counts.
+            Weights of the rows, as in `fit`.
 
         Returns
         -------
         bic : float
-            -2 log-likelihood + log(n_samples) free parameters.
+            -2 times the log-likelihood of all rows in nats, plus log(n_samples) times the number
+            of free parameters.
         """
         total, n = self._total_score(X, sample_weight)
         return -2 * total + log(n) * self._n_free_parameters()
 
     def _total_score(self, X: Any, sample_weight: Any | None) -> tuple[float, float]:
-        """Log-likelihood of all rows, nats, and their number."""
+        """Log-likelihood of all rows in nats, and their number (or the sum of their weights)."""
         scores = np.asarray(self.score_samples(X), dtype=np.float64)
         weight = check_weight(sample_weight, scores)
         total = scores.sum() if weight is None else weight @ scores

@@ -61,108 +61,114 @@ from skae._utils.validation import (
 
 
 class LinearAE(TruncationMixin, PCA):
-    r"""Linear autoencoder: PCA with more.
+    r"""Linear autoencoder, which extends scikit-learn's PCA.
 
-    Takes the place of :class:`sklearn.decomposition.PCA`: the same arguments, methods,
-    attributes and results, for dense, sparse and array-API input. What it adds:
-    weighted rows, exact streaming (`partial_fit`), new rows (`sample`), a penalty that
-    shrinks weak components (`alpha`), training by gradient (`solver`), data frames
-    out of `inverse_transform`, and whitening that leaves directions without variance alone.
+    It can replace :class:`sklearn.decomposition.PCA`: it has the same arguments, methods,
+    attributes and results, for dense, sparse and array-API input. In addition, it accepts weighted
+    rows, learns exactly from a stream of batches (`partial_fit`), draws new rows (`sample`),
+    shrinks weak components with a penalty (`alpha`), can be trained by L-BFGS (`solver`), returns
+    data frames from `inverse_transform`, and does not divide by a standard deviation of zero when
+    it whitens.
 
-    The maps minimise, with :math:`\Sigma` the covariance with 1/n,
+    The linear maps minimise
 
     .. math:: \mathrm{tr}((I - W_d W_e) \Sigma (I - W_d W_e)^T)
         + \alpha (\|W_e\|^2 + \|W_d\|^2),
 
-    whose optimum has :math:`W_e = W_d^T` on the principal axes, with singular values
-    :math:`s_i^2 = \max(0, 1 - \alpha / \lambda_i)`.
+    where :math:`\Sigma` is the covariance of the rows, with 1/n. At the optimum
+    :math:`W_e = W_d^T`, their singular vectors are the principal axes, and their singular values
+    are given by :math:`s_i^2 = \max(0, 1 - \alpha / \lambda_i)`.
 
     Parameters
     ----------
     n_components : int, float or 'mle', default=None
-        Number of codes; a float in (0, 1) is a fraction of the variance, `'mle'` Minka's
-        choice, None min(n_samples, n_features).
+        Number of codes. A float in (0, 1) takes the smallest number whose codes explain more than
+        this fraction of the variance. `'mle'` chooses the number by Minka's method. None takes
+        min(n_samples, n_features), or one less with `svd_solver='arpack'`.
     copy : bool, default=True
-        If False, the training data may be overwritten.
+        Whether to copy the training data. With False, `fit` may overwrite them.
     whiten : bool, default=False
-        Scale the codes to unit variance. A direction whose variance is lost in rounding
-        has no such scale: its codes are in units of the first component's standard
-        deviation, about 0 for the training rows and finite for all others.
+        Whether to scale the codes to unit variance. If the variance along an axis is not larger
+        than rounding errors, the code is divided by the standard deviation along the first axis
+        instead. Such codes are about 0 for the training rows and finite for other rows.
     svd_solver : {'auto', 'full', 'covariance_eigh', 'arpack', 'randomized'}, default='auto'
-        As in PCA. Weighted rows are always solved exactly.
+        Algorithm of the decomposition, as in PCA. Weighted rows always use an exact algorithm.
     tol : float, default=0.0
-        Tolerance of `svd_solver='arpack'`.
+        Tolerance of the singular values for `svd_solver='arpack'`. 0 means machine precision.
     iterated_power : int or 'auto', default='auto'
-        Power iterations of `svd_solver='randomized'`.
+        Number of power iterations of `svd_solver='randomized'`, as in PCA.
     n_oversamples : int, default=10
-        Extra random vectors of `svd_solver='randomized'`.
+        Number of additional random vectors of `svd_solver='randomized'`.
     power_iteration_normalizer : {'auto', 'QR', 'LU', 'none'}, default='auto'
-        Normaliser of `svd_solver='randomized'`.
+        Normalisation between the power iterations of `svd_solver='randomized'`, as in PCA.
     random_state : int, RandomState instance or None, default=None
-        Seed of the solvers 'arpack', 'randomized' and 'gradient'. None takes fresh entropy;
-        the global generators are never touched.
+        Seed of the solvers 'arpack', 'randomized' and 'gradient'. With None, every fit uses new
+        random numbers. The global generators are not used.
     alpha : float, default=0.0
-        Penalty on both maps, in units of the squared data. With `alpha` > 0,
-        `transform`, `inverse_transform` and `components_` are the shrunken maps; the
-        other attributes of PCA, `score` and `sample` stay PCA's. Not allowed with
+        Strength of the L2 penalty on both maps, in squared units of X. With `alpha` > 0,
+        `transform`, `inverse_transform` and `components_` use the shrunken maps. The penalty does
+        not change the other attributes of PCA, `score` and `sample`. It cannot be combined with
         `whiten`.
     solver : {'closed_form', 'gradient'}, default='closed_form'
-        `'gradient'` minimises the objective by L-BFGS on the covariance from a random
-        start, to the same optimum, and then makes the axes canonical.
+        How the maps are computed. `'closed_form'` decomposes the rows or their covariance, as
+        `svd_solver` says. `'gradient'` minimises the objective by L-BFGS from random maps. It
+        reaches the same optimum, and then rotates the maps to the principal axes.
 
     Attributes
     ----------
     encoder_ : ndarray of shape (n_components_, n_features_in_)
-        W_e; codes are `(X - mean_) @ encoder_.T`.
+        Encoder W_e. The codes are `(X - mean_) @ encoder_.T`.
     decoder_ : ndarray of shape (n_features_in_, n_components_)
-        W_d; reconstructions are `Z @ decoder_.T + mean_`.
+        Decoder W_d. The reconstructions are `Z @ decoder_.T + mean_`.
     components_ : ndarray of shape (n_components_, n_features_in_)
-        What a unit of each code adds to a row: `Z @ components_ + mean_` is
-        `inverse_transform(Z)`. These are the principal axes, with `alpha` > 0 shrunken.
-        With `whiten=True` they are the axes, as PCA's, and the codes are to be multiplied
-        by `sqrt(explained_variance_)` first.
+        Components, with `inverse_transform(Z)` equal to `Z @ components_ + mean_`. They are the
+        principal axes, or the shrunken axes with `alpha` > 0. With `whiten=True` they are the
+        principal axes, as in PCA; multiply the codes by `sqrt(explained_variance_)` first.
     axes_ : ndarray of shape (n_components_, n_features_in_)
-        Principal axes, orthonormal, by decreasing variance, as PCA's `components_`.
+        Principal axes, orthonormal and in order of decreasing variance. They equal `components_`
+        of PCA.
     explained_variance_ : ndarray of shape (n_components_,)
-        Variance of the rows along each axis, with n - 1. That is the variance of the codes
+        Variance of the rows along each axis, with n - 1. It equals the variance of the codes
         only without `alpha` and `whiten`.
     explained_variance_ratio_ : ndarray of shape (n_components_,)
-        Their fractions of the total variance.
+        Fraction of the total variance along each axis.
     singular_values_ : ndarray of shape (n_components_,)
-        Singular values of the centred rows, as PCA's: sqrt((n - 1) explained_variance_).
+        Singular values of the centred rows, as in PCA: sqrt((n - 1) explained_variance_).
     mean_ : ndarray of shape (n_features_in_,)
-        Mean row, mu.
+        Mean mu of the rows.
     n_components_ : int
         Number of codes.
     n_samples_ : int or float
-        Number of training rows; the sum of their weights, where given.
+        Number of training rows, or the sum of their weights if weights were given.
     n_samples_seen_ : int or float
-        The same, under IncrementalPCA's name; also while `partial_fit` only collects.
+        The same number, under the name that IncrementalPCA uses. It is also set while
+        `partial_fit` has not seen enough rows for a model.
     var_ : ndarray of shape (n_features_in_,)
-        Variance of each feature, with 1/n; only after `partial_fit`.
+        Variance of each feature, with 1/n. Only after `partial_fit`.
     noise_variance_ : float
-        Variance per left-out dimension (Tipping and Bishop 1999).
+        Mean variance along the axes that are left out, with n - 1 (Tipping and Bishop 1999).
     n_features_in_ : int
         Number of features seen in `fit`.
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Names of the features, if all are strings.
     n_iter_ : int
-        Iterations of L-BFGS; only with `solver='gradient'`.
+        Number of iterations of L-BFGS. Only with `solver='gradient'`.
     score_kind : str
-        'log_likelihood': scores are log densities, in nats per row.
+        Kind of the scores: 'log_likelihood', log densities in nats per row.
 
     See Also
     --------
-    PPCA : The probabilistic model: missing values, posteriors, exact densities.
+    PPCA : Probabilistic model with missing values, posteriors and exact densities.
 
     Notes
     -----
-    `score_samples` and `sample` use the Gaussian that PCA's `get_covariance` describes.
-    With `whiten=True` scikit-learn multiplies the variances into it once more; that is
-    kept, so that scores agree with PCA's: use `whiten=False`, or PPCA, for a density.
+    `score_samples` and `sample` use the Gaussian with the covariance `get_covariance`, as PCA does.
+    With `whiten=True`, scikit-learn's PCA multiplies the variances along the axes by the variances
+    once more. LinearAE does the same, so that its scores agree with those of PCA, but they are then
+    not the log density of the rows. Use `whiten=False` or PPCA for a density.
 
-    Weights count rows, as if each row were repeated: their sum takes the place of
-    n_samples everywhere, and it must exceed 1.
+    `sample_weight` weights rows: a row of weight 2 has the same effect as two copies of that row.
+    The sum of the weights replaces n_samples everywhere, and it must exceed 1.
 
     References
     ----------
@@ -238,7 +244,8 @@ class LinearAE(TruncationMixin, PCA):
         self._fit_svd_solver = self._choose_svd_solver(n, X)
         with advice_on_memory(
             "Set a smaller n_components with svd_solver='randomized' and solver='closed_form', "
-            "which form no matrix of n_features squared; weighted rows need PPCA(solver='em')."
+            "which need no matrix of shape (n_features, n_features). For weighted rows, use "
+            "PPCA(solver='em')."
         ):
             return self._fit_rows(X, n, rng, sample_weight)
 
@@ -263,28 +270,28 @@ class LinearAE(TruncationMixin, PCA):
         *,
         check_input: bool = True,
     ) -> Self:
-        """Learn from one more batch of rows, exactly.
+        """Update the model with a batch of rows.
 
-        Mean and scatter are merged (Chan et al. 1983), so that any batching gives what
-        `fit` gives on all rows at once; memory grows as n_features squared, not with
-        the rows. Until there are as many rows as components the model only collects.
+        The mean and the scatter matrix of the batch are merged with those of the earlier rows (Chan
+        et al. 1983). Any division of the rows into batches therefore gives the same model as `fit`
+        on all rows at once. Memory grows with the square of n_features and does not depend on the
+        number of rows. There is no model until there are as many rows as components.
 
-        After `fit` it goes on from what `fit` kept. That is exact if all components were
-        kept; else the left-out variance is taken as equal in all left-out directions,
-        with a warning.
+        After `fit`, `partial_fit` continues from the fitted model. The result is exact if `fit`
+        kept all components. Otherwise the variance that was left out is assumed to be the same in
+        all directions that were left out, and a warning is issued.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            A batch of rows, of any length.
+            A batch of rows. A batch may have any number of rows.
         y : Ignored
             Present for API consistency.
         sample_weight : array-like of shape (n_samples,), default=None
-            How often each row counts.
+            Weights of the rows, as in `fit`.
         check_input : bool, default=True
-            False takes `X` as it is, without a search for values that are not finite: an
-            array of float32 or float64, or a CSR matrix of them. Its width is still
-            compared with that of earlier batches.
+            Whether to check that all values are finite. With False, `X` must be an array or a CSR
+            matrix of float32 or float64. The number of its columns is checked in any case.
 
         Returns
         -------
@@ -294,8 +301,8 @@ class LinearAE(TruncationMixin, PCA):
         Raises
         ------
         ValueError
-            If the batch or `sample_weight` is not allowed, or `n_components` exceeds the
-            number of features; the batch is then as if it had not been given.
+            If the batch or `sample_weight` is not allowed, or if `n_components` exceeds the number
+            of features. The batch then does not change the estimator.
         """
         with all_or_nothing(self):
             seen = self._seen_moments()
@@ -305,8 +312,8 @@ class LinearAE(TruncationMixin, PCA):
                 rows = validate_data(self, X, reset=seen is None, skip_check_array=True)
             weight = check_weight(sample_weight, rows)
             with advice_on_memory(
-                "partial_fit keeps a matrix of n_features squared; fit with "
-                "svd_solver='randomized' and a small n_components does not."
+                "partial_fit stores a matrix of shape (n_features, n_features). Use fit with "
+                "svd_solver='randomized' and a small n_components, which does not need it."
             ):
                 stats = moments(rows, weight)
                 if seen is not None:
@@ -316,12 +323,12 @@ class LinearAE(TruncationMixin, PCA):
             self._check_choices()
             self._store_seen(stats, rows)
             if stats.n >= self._rows_needed(rows.shape[1]):
-                self.__dict__.pop("n_iter_", None)  # of a solver that may no longer be asked for
+                self.__dict__.pop("n_iter_", None)  # an earlier fit with "gradient" may have set it
                 self._fit_moments(stats, rows, self._generator())
         return self
 
     def _seen_moments(self) -> Moments | None:
-        """Moments of all rows so far: of the stream, or as `fit` left them."""
+        """Moments of all rows seen so far, from `partial_fit` or reconstructed after `fit`."""
         if "_stream" in self.__dict__:
             return Moments(*self._stream)
         if not hasattr(self, "components_"):
@@ -330,9 +337,9 @@ class LinearAE(TruncationMixin, PCA):
         n_features, left_out = self.n_features_in_, 0.0
         if self.n_components_ < (rank := min(self.n_samples_, n_features)):
             warnings.warn(
-                f"partial_fit goes on from the {self.n_components_} components that fit kept, "
-                "and takes the variance that they leave out as equal in all directions. "
-                "For an exact result give all rows to partial_fit.",
+                f"partial_fit continues from the {self.n_components_} components that fit kept, "
+                "and assumes the same variance in all directions that they leave out. For an "
+                "exact result, give all rows to partial_fit.",
                 UserWarning,
                 stacklevel=4,
             )
@@ -347,21 +354,21 @@ class LinearAE(TruncationMixin, PCA):
         return Moments(self.n_samples_, mean, scatter * (self.n_samples_ - 1))
 
     def _store_seen(self, stats: Moments, like: Any) -> None:
-        """Set what IncrementalPCA tells of a stream, also before there is a model."""
+        """Set the attributes that IncrementalPCA also has, even if there are too few rows yet."""
         xp, _, device = get_namespace_and_device(like)
         self.n_samples_seen_ = stats.n
         variances = get_namespace(stats.scatter)[0].linalg.diagonal(stats.scatter) / stats.n
         self.var_ = xp.asarray(variances, dtype=like.dtype, device=device)
 
     def _rows_needed(self, n_features: int) -> int:
-        """From how many rows on there is a model."""
+        """Smallest number of rows from which a model can be computed."""
         if is_count(self.n_components):
             self._check_size(self.n_components, n_features, n_features)
             return max(2, self.n_components)
         return n_features if self.n_components == "mle" else 2
 
     def _largest_size(self, X: Any, n: float) -> int:
-        """How many axes tell the size."""
+        """Number of axes that are needed to choose the number of components."""
         if is_count(self.n_components):
             self._check_size(self.n_components, n, X.shape[1])
             return self.n_components
@@ -378,41 +385,42 @@ class LinearAE(TruncationMixin, PCA):
     def _check_choices(self) -> None:
         if self.alpha > 0 and self.whiten:
             raise ValueError(
-                f"alpha={self.alpha} with whiten=True: whitening would undo the shrinkage. "
-                "Use alpha=0 or whiten=False."
+                f"alpha={self.alpha} cannot be combined with whiten=True, because whitening would "
+                "undo the shrinkage. Use alpha=0 or whiten=False."
             )
         if self.solver == "gradient" and not (
             self.n_components is None or is_count(self.n_components)
         ):
             raise ValueError(
-                f"solver='gradient' needs an integer n_components, got {self.n_components!r}; "
-                "solver='closed_form' chooses a size from the spectrum."
+                "solver='gradient' needs an integer n_components or None, got "
+                f"n_components={self.n_components!r}. Use solver='closed_form', which can choose "
+                "the number of components."
             )
 
     def _choose_solver(self, X: Any) -> str:
-        """The solver of unweighted rows."""
+        """Name of the algorithm that is used for unweighted rows."""
         return "gradient" if self.solver == "gradient" else self._choose_svd_solver(X.shape[0], X)
 
     def _choose_svd_solver(self, n: float, X: Any) -> str:
         return choose_svd_solver(self.svd_solver, self.n_components, n, X)
 
     def _fit_as_pca(self, X: Any, rng: np.random.RandomState) -> Any | None:
-        """Let PCA solve, with a generator of its own; the codes of the training rows."""
+        """Fit scikit-learn's PCA with the generator `rng`; return the codes of the rows."""
         pca = PCA(**{name: getattr(self, name) for name in PCA().get_params()})
         pca.set_params(svd_solver=self._fit_svd_solver, random_state=rng)
         try:
-            # Rows are checked already; constant ones divide zero by zero.
+            # The rows are validated already. For constant rows, PCA divides zero by zero.
             with config_context(assume_finite=True), np.errstate(divide="ignore"):
                 U, S, *_ = pca._fit(X)
         except (ArpackError, np.linalg.LinAlgError):
-            # Constant rows, and rows out of range, of which this tells.
+            # The rows are constant or out of range. `principal_axes` raises in the second case.
             self._store_axes(principal_axes(X, None, self._largest_size(X, X.shape[0])), X)
             return None
         self.__dict__.update({k: v for k, v in vars(pca).items() if k.endswith("_")})
         self.axes_ = self.components_
         self.n_samples_seen_ = self.n_samples_
         self.n_components_ = int(pca.n_components_)
-        if float(sum(pca.singular_values_)) == 0:  # constant rows: 0 / 0
+        if float(sum(pca.singular_values_)) == 0:  # constant rows, for which PCA computes 0 / 0
             self.explained_variance_ratio_ = self.explained_variance_ * 0
         gains = self._store_maps(from_squares=False)
         return U[:, : self.n_components_] * (S[: self.n_components_] * gains)
@@ -423,7 +431,7 @@ class LinearAE(TruncationMixin, PCA):
         self._fit_moments(stats, like, self._generator())
 
     def _fit_moments(self, stats: Moments, like: Any, rng: np.random.RandomState) -> None:
-        """Learn from mean and scatter; `like` has the type of the fitted arrays."""
+        """Learn from moments; fitted arrays have the dtype and the device of `like`."""
         most = int(min(stats.n, stats.mean.shape[0]))
         size = most if self.n_components is None else self.n_components
         if self.solver == "closed_form":
@@ -448,7 +456,7 @@ class LinearAE(TruncationMixin, PCA):
             self.n_iter_ += n_iter
 
     def _check_size(self, size: Any, n: float, n_features: int) -> None:
-        """PCA's limits, with PCA's words."""
+        """Check the size as PCA does, with the same messages as PCA."""
         solver = getattr(self, "_fit_svd_solver", self.svd_solver)
         least, most = int(solver in ("arpack", "randomized")), min(n, n_features)
         if size == "mle":
@@ -461,7 +469,7 @@ class LinearAE(TruncationMixin, PCA):
             )
 
     def _store_axes(self, found: PrincipalAxes, like: Any) -> None:
-        """Set PCA's attributes, with the type and on the device of `like`."""
+        """Set the attributes of PCA, with the dtype and on the device of `like`."""
         n, n_features = found.n, found.mean.shape[0]
         xp, _, device = get_namespace_and_device(like)
         most = int(min(n, n_features))
@@ -496,9 +504,9 @@ class LinearAE(TruncationMixin, PCA):
         self._store_maps(from_squares=True)
 
     def _store_maps(self, from_squares: bool) -> Any:
-        """Set W_e, W_d and `components_` from the axes; each code over its projection.
+        """Set W_e, W_d and `components_`; return each code divided by its projection on the axis.
 
-        `from_squares` tells whether the variances are eigenvalues of sums of squares.
+        `from_squares` says whether the variances are eigenvalues of a matrix of sums of squares.
         """
         xp, _ = get_namespace(self.axes_)
         self._check_range()
@@ -520,7 +528,7 @@ class LinearAE(TruncationMixin, PCA):
         return shrinkage
 
     def _variance_of_rounding(self, from_squares: bool) -> float:
-        """The variance that rounding alone may leave along an axis."""
+        """Largest variance along an axis that rounding errors alone can cause."""
         mean, variance = (
             np.asarray(move_to(a, xp=np, device="cpu"))
             for a in (self.mean_, self.explained_variance_)
@@ -530,7 +538,7 @@ class LinearAE(TruncationMixin, PCA):
         return variance_of_rounding(mean, total, from_squares)
 
     def _check_range(self) -> None:
-        """Variances must be numbers of the float type that the data came in."""
+        """Raise if a variance overflows or underflows in the dtype of the rows."""
         xp, _ = get_namespace(self.axes_)
         variance = self.explained_variance_
         squared_away = (self.singular_values_[:1] > 0) & (variance[:1] == 0)
@@ -541,7 +549,7 @@ class LinearAE(TruncationMixin, PCA):
         cut_axes(self, size)
 
     def _encode(self, X: Any) -> Any:
-        # The mean is taken out after the projection: no copy of X, and sparse stays sparse.
+        # Subtracting the mean after the projection needs no copy of X and keeps X sparse.
         return X @ self.encoder_.T - self.mean_[None, :] @ self.encoder_.T
 
     def _decode(self, Z: Any) -> Any:
@@ -562,12 +570,13 @@ class LinearAE(TruncationMixin, PCA):
         return xp.asarray(rows, dtype=self.axes_.dtype, device=device)
 
     def get_covariance(self) -> Any:
-        """Covariance of the Gaussian that `score_samples` evaluates.
+        """Return the covariance of the Gaussian that `score_samples` uses.
 
         Returns
         -------
         covariance : ndarray of shape (n_features, n_features)
-            Variances of the components, with n - 1, and the noise variance.
+            The variances along the axes, with n - 1, and the noise variance in all other
+            directions.
         """
         self._check_model()
         xp, _, device = get_namespace_and_device(self.axes_)
@@ -578,13 +587,13 @@ class LinearAE(TruncationMixin, PCA):
         )
 
     def get_precision(self) -> Any:
-        """Inverse of `get_covariance`, by the matrix inversion lemma.
+        """Return the inverse of `get_covariance`, by the matrix inversion lemma.
 
         Returns
         -------
         precision : ndarray of shape (n_features, n_features)
-            A covariance that has no inverse is floored at the float precision times
-            the mean variance first.
+            The inverse of the covariance. If the covariance has no inverse, the noise variance is
+            first raised to about the float precision times the mean variance of the features.
         """
         self._check_model()
         variances, noise = self._floored_gaussian()
@@ -602,7 +611,7 @@ class LinearAE(TruncationMixin, PCA):
         return signal, float(noise)
 
     def _floored_gaussian(self) -> tuple[Any, float]:
-        """Variances along the axes and noise variance, kept off zero so that they invert."""
+        """Variances along the axes and noise variance, raised above zero to be invertible."""
         xp, _ = get_namespace(self.axes_)
         signal, noise = self._gaussian()
         n_features = self.axes_.shape[1]
@@ -613,17 +622,17 @@ class LinearAE(TruncationMixin, PCA):
         return variances, noise
 
     def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:
-        """Names of the codes: PCA's own, so that code written for PCA finds them.
+        """Return the names of the codes, which are the same as in PCA.
 
         Parameters
         ----------
         input_features : array-like of str or None, default=None
-            Only checked against the names seen in `fit`.
+            Names of the features. They are only compared with the names seen in `fit`.
 
         Returns
         -------
         names : ndarray of str objects
-            pca0, pca1, ...
+            The names pca0, pca1, ...
         """
         self._check_model()
         names = super().get_feature_names_out(input_features)
@@ -645,18 +654,18 @@ class LinearAE(TruncationMixin, PCA):
         super()._check_sample_arguments(n_samples, noise)
 
     def _check_model(self) -> None:
-        """Raise NotFittedError, which counts the rows of a stream that is too short yet."""
+        """Raise NotFittedError if not fitted, or if `partial_fit` has seen too few rows."""
         if "_stream" in self.__dict__ and not self.__sklearn_is_fitted__():
             needed = self._rows_needed(self.n_features_in_)
             raise NotFittedError(
-                f"This {type(self).__name__} has seen {self.n_samples_seen_:g} rows and needs "
-                f"{needed} before there is a model with n_components={self.n_components!r}; "
-                "give more rows to partial_fit."
+                f"This {type(self).__name__} has seen {self.n_samples_seen_:g} rows, and a model "
+                f"with n_components={self.n_components!r} needs {needed}. Give more rows to "
+                "partial_fit."
             )
         check_is_fitted(self)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        # Until version 0.1.0, components_ were the axes, also with alpha > 0.
+        # In files of version 0.1.0 and earlier, components_ were the axes, also with alpha > 0.
         if "components_" in state and "axes_" not in state:
             axes = state["components_"]
             maps = axes if state["whiten"] or state["alpha"] == 0 else state["encoder_"]

@@ -1,4 +1,4 @@
-"""New rows from a whole Pipeline: sample the last step, invert the others."""
+"""Draw new rows from a Pipeline: the last step draws, and the other steps are inverted."""
 
 from typing import Any
 
@@ -14,43 +14,43 @@ def sample_pipeline(
     random_state: int | np.random.RandomState | None = None,
     **sample_params: Any,
 ) -> Any:
-    """Draw new rows from a fitted Pipeline whose last step can sample.
+    """Draw new rows from a fitted Pipeline whose last step has a method `sample`.
 
-    The last step draws rows in its own space; the `inverse_transform` of the other
-    steps, last to first, takes them back to the space of the data. Steps that are
-    'passthrough' or None are skipped, also at the end.
+    The last step draws rows in its own space. The other steps then transform these rows back to
+    the space of the data by their `inverse_transform`, in reverse order. Steps that are
+    'passthrough' or None are skipped, also if they are the last.
 
     Parameters
     ----------
     pipeline : sklearn.pipeline.Pipeline
-        A fitted pipeline, or a fitted search over one, such as a
-        :class:`~sklearn.model_selection.GridSearchCV`, which stands for its `best_estimator_`;
-        either may be in a :class:`~sklearn.frozen.FrozenEstimator`. Its last step is a skae
-        estimator, a :class:`~sklearn.mixture.GaussianMixture`, a
-        :class:`~sklearn.neighbors.KernelDensity`, another such pipeline, or anything
-        else with a `sample` method.
+        A fitted pipeline, or a fitted search over pipelines, such as a
+        :class:`~sklearn.model_selection.GridSearchCV`, of which `best_estimator_` is used. Either
+        may be wrapped in a :class:`~sklearn.frozen.FrozenEstimator`. The last step is an estimator
+        of skae, a :class:`~sklearn.mixture.GaussianMixture`, a
+        :class:`~sklearn.neighbors.KernelDensity`, another pipeline of this kind, or any other
+        estimator with a method `sample`.
     n_samples : int, default=1
-        How many rows to draw.
+        Number of rows to draw.
     random_state : int, RandomState instance or None, default=None
-        Seed of the draw. None takes fresh entropy, so that two calls differ; NumPy's
-        global generator is never touched. A last step that reads `random_state` from
-        its constructor, as GaussianMixture does, draws from a copy that has this one.
+        Seed of the draw. With None, every call draws other rows. The global generator of NumPy is
+        not used. If the last step has `random_state` as a parameter of its constructor, as
+        GaussianMixture has, a copy with this `random_state` draws the rows.
     **sample_params : dict
-        Passed to the `sample` of the last step, such as `noise=False`.
+        Parameters for the `sample` of the last step, such as `noise=False`.
 
     Returns
     -------
     X_new : ndarray of shape (n_samples, n_features)
-        The drawn rows; a data frame with the columns of the training data when
-        `set_output` makes the last step, or one that is inverted, return one.
+        The drawn rows. They are a data frame with the columns of the training data if `set_output`
+        makes the last step, or a step that is inverted, return data frames.
 
     Raises
     ------
     TypeError
-        If `pipeline` is not a Pipeline nor a search over one that has refitted the best, if its
-        last step has no `sample`, if another
-        step has no `inverse_transform`, if `random_state` is given and the last step
-        takes none, or if `n_samples` is not an integer.
+        If `pipeline` is neither a Pipeline nor a search with a `best_estimator_` that is one. Also
+        if the last step has no `sample`, if another step has no `inverse_transform`, if
+        `random_state` is given and the last step does not accept it, or if `n_samples` is not an
+        integer.
     ValueError
         If `n_samples` is not positive.
     sklearn.exceptions.NotFittedError
@@ -58,9 +58,8 @@ def sample_pipeline(
 
     Notes
     -----
-    Steps are inverted as `Pipeline.inverse_transform` inverts them: what a step threw
-    away does not come back, and a FunctionTransformer without `inverse_func` changes
-    nothing.
+    Steps are inverted as in `Pipeline.inverse_transform`. Information that a step discards is not
+    restored, and a FunctionTransformer without `inverse_func` does not change the rows.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Probabilistic principal component analysis: a Gaussian model whose encoder is Bayes' rule.
+"""Probabilistic principal component analysis, a Gaussian model with an exact encoder.
 
 p(z) = N(0, I), p(x|z) = N(W z + mu, sigma2 I), and so p(x) = N(mu, W W' + sigma2 I).
 
@@ -57,97 +57,104 @@ from skae._utils.validation import Interval, RealNotInt, StrOptions, private_gen
 
 Array = NDArray[Any]
 
-# Beyond this many rows and columns, eigenvectors cost more than EM.
+# EM is faster than the closed form if there are more rows and more columns than this.
 _CLOSED_FORM_LIMIT = 5_000
 
 
 class PPCA(TruncationMixin, LikelihoodModel):
-    r"""Probabilistic PCA: a Gaussian latent model with missing values.
+    r"""Probabilistic PCA, a linear Gaussian latent variable model that accepts missing values.
+
+    The model is
 
     .. math:: p(z) = N(0, I), \quad p(x | z) = N(W z + \mu, \sigma^2 I)
 
-    and by Bayes' rule, with :math:`M = W^T W + \sigma^2 I`, the encoder
-    :math:`p(z | x) = N(M^{-1} W^T (x - \mu), \sigma^2 M^{-1})`. `score_samples` is the
-    exact log density. NaN is data that was not seen: it is integrated out in `fit`,
-    `transform`, `score_samples` and `reconstruct`, and filled in by `impute`.
+    Bayes' rule gives the encoder
+    :math:`p(z | x) = N(M^{-1} W^T (x - \mu), \sigma^2 M^{-1})`, with
+    :math:`M = W^T W + \sigma^2 I`. `transform` returns its mean, and `score_samples` returns the
+    exact log density of the rows. NaN marks a missing value. `fit`, `transform`, `score_samples`
+    and `reconstruct` integrate over the missing values, and `impute` fills them in.
 
     Parameters
     ----------
     n_components : int, float, 'mle', 'bic' or None, default=None
-        Number of codes. A float in (0, 1) is a fraction of the variance, `'mle'` Minka's
-        choice (needs n_samples >= n_features), `'bic'` the size with the lowest BIC, at
-        most n_samples / 2; None is min(n_samples, n_features) - 1, at least 1, which
-        leaves noise to estimate if there are more rows than features.
+        Number of codes. A float in (0, 1) takes the smallest number whose codes explain more than
+        this fraction of the variance. `'mle'` chooses the number by Minka's method, which needs
+        n_samples >= n_features. `'bic'` takes the number with the lowest BIC, at most
+        n_samples / 2. None takes min(n_samples, n_features) - 1, but at least 1.
     solver : {'auto', 'closed_form', 'randomized', 'em'}, default='auto'
-        `'closed_form'`: eigenvectors of the smaller of the covariance and the Gram
-        matrix, exact. `'randomized'`: block power iterations, approximate. `'em'`: EM,
-        each step O(n_samples n_features n_components), never a matrix of n_features
-        squared. `'auto'`: `'em'` when values are missing, or when both n_samples and
-        n_features exceed 5000 and `n_components` is an integer or None; else
+        How the model is computed. `'closed_form'` computes exact eigenvectors of the covariance or
+        of the Gram matrix, whichever is smaller. `'randomized'` approximates them by block power
+        iterations. `'em'` uses the EM algorithm: each step needs
+        O(n_samples n_features n_components) operations and no matrix of shape
+        (n_features, n_features). `'auto'` means `'em'` if values are missing, or if n_samples and
+        n_features both exceed 5000 and `n_components` is an integer or None. Otherwise it means
         `'closed_form'`.
     tol : float, default=1e-5
-        With missing values, EM stops when a step gains less than `tol` nats for each
-        value seen. Complete rows are solved until the axes are right to the square root
-        of the float precision, and the variances to that precision.
+        With missing values, EM stops when the log-likelihood increases by less than `tol` nats
+        per observed value in one step. Without missing values it is not used, and EM stops when
+        the axes are accurate to the square root of the float precision.
     max_iter : int, default=200
-        Iterations at most.
+        Maximum number of iterations.
     random_state : int, RandomState instance or None, default=None
-        Seed of the start of EM and of the randomized solver. None takes fresh entropy; the
-        global generators are never touched.
+        Seed of the initial values of EM and of the solver 'randomized'. With None, every fit uses
+        new random numbers. The global generators are not used.
 
     Attributes
     ----------
     loadings_ : ndarray of shape (n_features_in_, n_components_)
-        W, with orthogonal columns by decreasing length.
+        Loadings W. The columns are orthogonal and in order of decreasing length.
     mean_ : ndarray of shape (n_features_in_,)
-        Mean row, mu.
+        Mean mu of the rows.
     noise_variance_ : float
-        sigma squared, at least the float precision times the mean variance.
+        Noise variance sigma^2, in squared units of X. It is at least about the float precision
+        times the mean variance of the features.
     components_ : ndarray of shape (n_components_, n_features_in_)
-        The transpose of W, as FactorAnalysis has it: `Z @ components_ + mean_` is
-        `inverse_transform(Z)`.
+        Transpose of the loadings W, as in FactorAnalysis. `inverse_transform(Z)` equals
+        `Z @ components_ + mean_`.
     axes_ : ndarray of shape (n_components_, n_features_in_)
-        Principal axes, orthonormal, by decreasing variance, as PCA's `components_`.
+        Principal axes, orthonormal and in order of decreasing variance. They equal `components_`
+        of PCA.
     explained_variance_ : ndarray of shape (n_components_,)
-        Variance lambda of the rows along each axis with n - 1, as PCA's. (The likelihood
-        uses 1/n.) It is not the variance of the codes, which is 1 - sigma^2 / lambda.
+        Variance lambda of the rows along each axis, with n - 1, as in PCA. (The likelihood uses
+        1/n.) It is not the variance of the codes, which is 1 - sigma^2 / lambda.
     explained_variance_ratio_ : ndarray of shape (n_components_,)
-        Their fractions of the total variance.
+        Fraction of the total variance along each axis.
     singular_values_ : ndarray of shape (n_components_,)
-        Singular values of the centred rows, as PCA's: sqrt((n - 1) explained_variance_).
+        Singular values of the centred rows, as in PCA: sqrt((n - 1) explained_variance_).
     n_components_ : int
         Number of codes.
     n_samples_ : int or float
-        Number of training rows; the sum of their weights, where given.
+        Number of training rows, or the sum of their weights if weights were given.
     n_iter_ : int
-        E-steps of EM, the complete ones if it was interrupted; 1 for the other solvers.
+        Number of complete steps of EM; 1 for the other solvers.
     log_likelihoods_ : ndarray of shape (n_iter_,)
-        With EM, the log-likelihood before each step, nats per row.
+        Log-likelihood before each step of EM, in nats per row. Only with EM.
     n_features_in_ : int
         Number of features seen in `fit`.
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Names of the features, if all are strings.
     score_kind : str
-        'log_likelihood': scores are log densities, in nats per row.
+        Kind of the scores: 'log_likelihood', log densities in nats per row.
 
     See Also
     --------
-    LinearAE : PCA itself, with the same axes.
-    sklearn.decomposition.FactorAnalysis : One noise variance for each feature.
+    LinearAE : PCA with the same axes.
+    sklearn.decomposition.FactorAnalysis : Model with one noise variance for each feature.
 
     Notes
     -----
-    Codes are posterior means in units of the prior: their variance is
-    1 - sigma^2 / lambda, near one for strong components, where PCA's is lambda. They are
-    PCA's codes times sqrt(lambda - sigma^2) / lambda.
+    Codes are posterior means in units of the prior. The variance of a code is
+    1 - sigma^2 / lambda, where lambda is the variance of the rows along the axis. The variance of
+    a code of PCA is lambda. The codes equal those of PCA times sqrt(lambda - sigma^2) / lambda.
 
-    A first Ctrl-C during EM ends it; what the last complete step left is kept, with a
-    warning. It is raised, and the estimator is as before `fit`, within a Pipeline or a
-    search, before the first step is complete, and in the EM of most components by which an
-    `n_components` that is no integer is chosen when values are missing.
+    The first Ctrl-C ends EM after the last complete step. The model at that point is kept, and a
+    warning is issued. In the following cases Ctrl-C raises KeyboardInterrupt, and the estimator
+    stays as it was before `fit`: before the first step is complete, inside a Pipeline or a search,
+    and, with missing values and an `n_components` that is neither an integer nor None, during the
+    first run of EM, from which the number of components is chosen.
 
-    Weights count rows, as if each row were repeated: their sum takes the place of
-    n_samples everywhere, and it must exceed 1.
+    `sample_weight` weights rows: a row of weight 2 has the same effect as two copies of that row.
+    The sum of the weights replaces n_samples everywhere, and it must exceed 1.
 
     References
     ----------
@@ -217,10 +224,10 @@ class PPCA(TruncationMixin, LikelihoodModel):
     ) -> None:
         self.n_samples_ = count_enough_rows(X, sample_weight)
         mean = row_mean(X, sample_weight)
-        # A dense mean shows NaN without a further look at X; a sparse one leaves it out.
+        # The mean of dense rows shows whether there is NaN; the mean of sparse rows ignores NaN.
         with advice_on_memory(
-            "Set an integer n_components, a small one, and solver='em' or 'randomized', which "
-            "form no matrix of n_features squared."
+            "Set n_components to a small integer and solver to 'em' or 'randomized', which need no "
+            "matrix of shape (n_features, n_features)."
         ):
             self._is_of_missing_values = bool(
                 (sparse.issparse(X) or np.isnan(mean).any()) and has_nan(X)
@@ -242,8 +249,9 @@ class PPCA(TruncationMixin, LikelihoodModel):
             spectrum = self._leading(found, size)
         elif size is None:
             raise ValueError(
-                f"n_components={self.n_components!r} needs the whole spectrum, which "
-                f"solver={solver!r} does not compute; use solver='closed_form'."
+                f"n_components={self.n_components!r} needs all eigenvalues, which "
+                f"solver={solver!r} does not compute. Use solver='closed_form', or set "
+                "n_components to an integer."
             )
         else:
             rows = CentredRows(X, weight, mean)
@@ -265,7 +273,7 @@ class PPCA(TruncationMixin, LikelihoodModel):
         self._store(self._leading(found, size), like.dtype)
 
     def _leading(self, found: PrincipalAxes, size: int | None) -> Spectrum:
-        """The axes that are kept; without a size, of all."""
+        """The leading axes; if `size` is None, `n_components` chooses their number."""
         values = found.scatter_values / found.n
         size = size or self._size_of(values)
         return Spectrum(values[:size], found.axes[:size], found.scatter_trace / found.n, found.mean)
@@ -275,8 +283,8 @@ class PPCA(TruncationMixin, LikelihoodModel):
     ) -> None:
         if self.solver not in ("auto", "em"):
             raise ValueError(
-                f"X contains NaN, which solver={self.solver!r} cannot fit; use solver='em' or "
-                "'auto'."
+                f"X contains NaN, which solver={self.solver!r} does not accept. Use solver='em' "
+                "or solver='auto'."
             )
         check_every_column_seen(X, getattr(self, "feature_names_in_", None))
         some = ~np.isnan(X).all(axis=1)
@@ -289,7 +297,7 @@ class PPCA(TruncationMixin, LikelihoodModel):
         size = self._known_size(X.shape[1])
         if size is None:
             most = max(1, int(min(self.n_samples_, X.shape[1])) - 1)
-            # Cut short, this stage would leave no model of the size that is asked for.
+            # This run only chooses the size. If it is interrupted, there is no model to keep.
             model = self._run_em(rows, most, rng, floor, keeps=False)
             spectrum = np.full(X.shape[1], model.noise_variance)
             spectrum[:most] += np.linalg.svd(model.loadings, compute_uv=False) ** 2
@@ -330,7 +338,7 @@ class PPCA(TruncationMixin, LikelihoodModel):
         return "em" if large else "closed_form"
 
     def _known_size(self, n_features: int) -> int | None:
-        """The number of components, if no spectrum is needed to tell it."""
+        """The number of components; None if the eigenvalues are needed to choose it."""
         most = int(min(self.n_samples_, n_features))
         if self.n_components is None:
             return max(1, most - 1)
@@ -363,25 +371,25 @@ class PPCA(TruncationMixin, LikelihoodModel):
             warn_of_interruption("iteration", self.n_iter_)
         elif run.ended_by == "max_iter":
             warnings.warn(
-                f"EM did not converge in max_iter={self.max_iter} steps; raise max_iter or tol.",
+                f"EM did not converge in max_iter={self.max_iter} steps. Increase max_iter or tol.",
                 ConvergenceWarning,
                 stacklevel=2,
             )
 
     def _store(self, spectrum: Spectrum, dtype: Any, noise: float | None = None) -> None:
-        """Set the fitted attributes; `noise` is sigma2 where EM estimated it."""
+        """Set the fitted attributes; `noise` is sigma^2 if EM estimated it."""
         values, axes, trace, mean = spectrum
         n, n_features = self.n_samples_, len(mean)
         floor = noise_floor(trace / n_features, mean.astype(dtype))
         if noise is None:
             noise = noise_variance(values, trace, n_features)
-            # A difference that rounding alone could have left is none.
+            # Rounding errors alone can cause such a small difference.
             if noise * (n_features - len(values)) <= 10 * np.finfo(dtype).eps * trace:
                 noise = 0.0
         if noise <= floor:
             warnings.warn(
-                f"The noise variance was floored at {floor:.3g}: {len(values)} components leave "
-                "no variance to the noise. Take fewer for a density that can be trusted.",
+                f"The noise variance was raised to its lower bound {floor:.3g}: {len(values)} "
+                "components explain all variance. For a reliable density, use fewer components.",
                 UserWarning,
                 stacklevel=2,
             )
@@ -404,9 +412,9 @@ class PPCA(TruncationMixin, LikelihoodModel):
         by_em = self._is_of_missing_values
         if by_em and size < self.n_components_:
             raise ValueError(
-                "truncate cannot cut a PPCA that was fitted to rows with missing values: its "
-                "smaller model of maximum likelihood has other axes. Fit it with "
-                f"n_components={size}."
+                "truncate cannot reduce a PPCA that was fitted to rows with missing values, "
+                "because the maximum-likelihood model with fewer components has other axes. Fit a "
+                f"PPCA with n_components={size}."
             )
         values, left_out = self._kept_and_left_out()
         axes, mean = (a.astype(np.float64) for a in (self.axes_[:size], self.mean_))
@@ -419,13 +427,13 @@ class PPCA(TruncationMixin, LikelihoodModel):
         n, n_features = self.n_samples_, self.n_features_in_
         values = self.explained_variance_.astype(np.float64) * ((n - 1) / n)
         noise = self.noise_variance_
-        # What is floored stands for no noise.
+        # A noise variance at its lower bound means that there is no noise.
         if noise <= 2 * noise_floor(float(values.sum()) / n_features, self.mean_):
             noise = 0.0
         return values, noise * (n_features - len(values))
 
     def _size_of_rule(self, rule: str | float | None) -> int:
-        """What n_components=rule means, of a model of all components but one at most."""
+        """Size that n_components=rule chooses. The model may lack at most one component."""
         model = copy.copy(self)
         model.n_components = rule
         values, left_out = self._kept_and_left_out()
@@ -441,7 +449,7 @@ class PPCA(TruncationMixin, LikelihoodModel):
             for index, _, found in self._inferred(X):
                 codes[index] = found.mean.T
             return codes
-        # W'W is diagonal, and so is M: its entries are the variances along the axes.
+        # W'W and M are diagonal. The entries of M are the variances along the axes.
         encoder = self.loadings_ / self._variances
         return X @ encoder - self.mean_ @ encoder
 
@@ -470,28 +478,29 @@ class PPCA(TruncationMixin, LikelihoodModel):
         noise: bool = True,
         random_state: int | np.random.RandomState | None = None,
     ) -> Any:
-        """Draw new rows, or the missing part of a given row.
+        """Draw new rows from the model, or draw the missing values of a given row.
 
         Parameters
         ----------
         n_samples : int, default=1
-            How many rows to draw.
+            Number of rows to draw.
         given : array-like of shape (n_features,) or (1, n_features), default=None
-            A row with NaN where it is to be drawn, conditionally on its other values.
+            A row with NaN for its missing values. They are drawn from their distribution given the
+            other values of the row. With None, whole rows are drawn.
         noise : bool, default=True
-            Draw from p(x|z); False returns its means, without the noise.
+            Whether to draw from p(x|z). With False, the rows are the means of p(x|z).
         random_state : int, RandomState instance or None, default=None
-            Seed of the draw. None takes fresh entropy, so that two calls differ.
+            Seed of the draw. With None, every call draws other rows.
 
         Returns
         -------
         X_new : ndarray of shape (n_samples, n_features)
-            The drawn rows; where `given` has a value, that value.
+            The drawn rows, with the values that `given` has. `set_output` makes them a data frame.
 
         Raises
         ------
         ValueError
-            If `n_samples` is not a positive integer or `given` is not one row.
+            If `n_samples` is not a positive integer, or if `given` is not one row.
         TypeError
             If `given` is sparse.
         """
@@ -499,12 +508,12 @@ class PPCA(TruncationMixin, LikelihoodModel):
             return super().sample(n_samples, noise=noise, random_state=random_state)
         self._check_sample_arguments(n_samples, noise)
         if sparse.issparse(given):
-            raise TypeError("given must be a dense row: a sparse one has no missing values.")
+            raise TypeError("given must be a dense row, got a sparse one. Use given.toarray().")
         if hasattr(given, "index") and hasattr(given, "to_frame"):  # a row of a data frame
             given = given.to_frame().T
         if np.ndim(given) == 1:
-            given = np.asanyarray(given)[None, :]  # a mask stays
-        with warnings.catch_warnings():  # a plain row need not repeat the names
+            given = np.asanyarray(given)[None, :]  # a masked array keeps its mask
+        with warnings.catch_warnings():  # a plain row need not have names
             warnings.filterwarnings("ignore", "X does not have valid feature names", UserWarning)
             row = self._check_new_rows(given, "sample")
         if row.shape[0] != 1:
@@ -514,19 +523,20 @@ class PPCA(TruncationMixin, LikelihoodModel):
         return self._to_frame(draws)
 
     def posterior(self, X: ArrayLike) -> tuple[Array, Array]:
-        """Means and covariances of p(z | what was seen of x).
+        """Return the means and the covariances of p(z|x).
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows; NaN is a value not seen. A row of NaN alone has the prior.
+            Rows. NaN marks a missing value; the posterior is then given the observed values.
 
         Returns
         -------
         means : ndarray of shape (n_samples, n_components_)
-            What `transform` returns.
+            Posterior means, as `transform` returns them.
         covariances : ndarray of shape (n_samples, n_components_, n_components_)
-            For complete rows a read-only view of one matrix, which they share.
+            Posterior covariances. Complete rows have the same covariance. If no row has NaN, the
+            array is a read-only view of this one matrix.
         """
         return self._posterior(self._check_new_rows(X, "posterior"))
 
@@ -541,20 +551,21 @@ class PPCA(TruncationMixin, LikelihoodModel):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows with NaN where a value is missing.
+            Rows with NaN for missing values.
         n_draws : int, default=None
-            None fills in conditional means; a number draws as many completions from
-            the posterior, noise included, for multiple imputation.
+            Number of imputations to draw for multiple imputation. Missing values are drawn from
+            their distribution given the observed values, including noise. None fills in the
+            conditional means.
         random_state : int, RandomState instance or None, default=None
-            Seed of the draws. None takes fresh entropy.
+            Seed of the draws. With None, every call draws other values.
 
         Returns
         -------
         X_imputed : ndarray of shape (n_samples, n_features), or \
                 (n_draws, n_samples, n_features)
-            The rows with every NaN replaced; the seen values are returned as they are.
-            Means are a data frame under `set_output`, and an array without it, also of
-            frames of pandas, polars or pyarrow; draws are always an array.
+            The rows with every NaN replaced. Observed values are not changed. `set_output` makes
+            conditional means a data frame; without it they are an array, also if `X` is a data
+            frame. Draws are always an array.
 
         Raises
         ------
@@ -566,7 +577,7 @@ class PPCA(TruncationMixin, LikelihoodModel):
         self._check_argument("n_draws", n_draws, [Interval(Integral, 1, None, closed="left"), None])
         rows = self._check_new_rows(X, "impute")
         if sparse.issparse(rows):
-            raise TypeError("impute takes dense rows; a sparse matrix has no missing values.")
+            raise TypeError("X must be dense rows for impute, got a sparse matrix.")
         if n_draws is None:
             return self._to_frame(
                 np.where(np.isnan(rows), self._decode(self._encode(rows)), rows), X
@@ -574,12 +585,12 @@ class PPCA(TruncationMixin, LikelihoodModel):
         return self._conditional_draws(rows, n_draws, private_generator(random_state), True)
 
     def get_covariance(self) -> Array:
-        """Covariance of p(x): W W' + sigma^2 I.
+        """Return the covariance of p(x), W W' + sigma^2 I.
 
         Returns
         -------
         covariance : ndarray of shape (n_features, n_features)
-            With 1/n, as the likelihood has it.
+            The covariance, with 1/n, as in the likelihood.
         """
         check_is_fitted(self)
         covariance = self.loadings_ @ self.loadings_.T
@@ -587,12 +598,12 @@ class PPCA(TruncationMixin, LikelihoodModel):
         return covariance
 
     def get_precision(self) -> Array:
-        """Inverse of `get_covariance`, by the matrix inversion lemma.
+        """Return the inverse of `get_covariance`, by the matrix inversion lemma.
 
         Returns
         -------
         precision : ndarray of shape (n_features, n_features)
-            The inverse.
+            The inverse of the covariance.
         """
         check_is_fitted(self)
         return precision(self.axes_, self._variances, self.noise_variance_)
@@ -615,13 +626,13 @@ class PPCA(TruncationMixin, LikelihoodModel):
     def _conditional_draws(
         self, X: Array, n_draws: int, rng: np.random.RandomState, noise: bool
     ) -> Array:
-        """Completions (n_draws, n, D) from p(missing | seen)."""
+        """Draws (n_draws, n, D) of the rows from p(missing values | observed values)."""
         draws = np.tile(X, (n_draws, 1, 1))
         if not (some := np.isnan(X).any(axis=1)).any():
             return draws
         X = X[some]
         means, covariances = self._posterior(X)
-        # Not Cholesky: without noise, what was seen leaves no variance in some directions.
+        # A Cholesky factor need not exist: without noise, some directions of z are determined.
         scales, axes = np.linalg.eigh(covariances.astype(np.float64))
         roots = axes * np.sqrt(np.maximum(scales, 0.0))[:, None, :]
         missing = np.isnan(X)
@@ -634,7 +645,7 @@ class PPCA(TruncationMixin, LikelihoodModel):
         return draws
 
     def _dtype_for(self, X: Any) -> Any:
-        """The type that NumPy gives to products of rows with the loadings."""
+        """The dtype of products of rows with the loadings."""
         return np.result_type(X.dtype, self.mean_.dtype)
 
     def _model(self) -> LinearGaussian:
@@ -667,10 +678,10 @@ class PPCA(TruncationMixin, LikelihoodModel):
         return n_free_parameters(self.n_features_in_, self.n_components_)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        # Version 0.1.0 did not tell whether EM was of missing values.
+        # Files of version 0.1.0 do not say whether EM was used because of missing values.
         if "loadings_" in state and "_is_of_missing_values" not in state:
             state = {**state, "_is_of_missing_values": "log_likelihoods_" in state}
-        # Until version 0.1.0, components_ were the axes.
+        # In files of version 0.1.0 and earlier, components_ were the axes.
         if "components_" in state and "axes_" not in state:
             n, variance = state["n_samples_"], state["explained_variance_"]
             state = {

@@ -1,4 +1,4 @@
-"""Images as samples of photon counts, and counts as images."""
+"""Convert images to samples of photon counts, and counts to images."""
 
 from collections.abc import Sequence
 from math import prod
@@ -31,30 +31,31 @@ from skae._utils.validation import private_generator
 
 
 def jot_count_pmf(intensity: float, exposure: float, n_jots: int) -> NDArray[np.float64]:
-    """Probabilities of the numbers of counts that a pixel of jots registers (eq. 1).
+    """Probability of each number of counts of a pixel that consists of jots (eq. 1).
 
-    The pixel is split into N jots. Each fires by itself with probability αT I / N, so that
-    the number of those that fire is binomial; as N grows it becomes Poisson of mean αT I, at
-    a total variation distance of (αT I)² / N or less.
+    The pixel is divided into N jots. Each jot registers a count independently, with probability
+    αT I / N. The number of counts of the pixel therefore has a binomial distribution. For large N
+    it approaches a Poisson distribution of mean αT I; the total variation distance between the two
+    is at most (αT I)² / N.
 
     Parameters
     ----------
     intensity : float
-        I, the intensity at the pixel, 0 or more.
+        Intensity I of the pixel, at least 0.
     exposure : float
-        αT, the expected counts per unit of intensity.
+        Exposure αT, the expected number of counts per unit of intensity.
     n_jots : int
-        N, which must be αT I or more.
+        Number N of jots, at least αT I.
 
     Returns
     -------
     probability : ndarray of shape (n_jots + 1,), float64
-        Of 0, 1, ..., n_jots counts.
+        Probabilities of 0, 1, ..., n_jots counts.
 
     Raises
     ------
     ValueError
-        If a number is out of its range, or a jot would fire with a probability above 1.
+        If a number is out of its range, or if the probability of a jot would exceed 1.
 
     Examples
     --------
@@ -68,8 +69,8 @@ def jot_count_pmf(intensity: float, exposure: float, n_jots: int) -> NDArray[np.
     p = exposure * intensity / n_jots
     if not p <= 1:
         raise ValueError(
-            f"n_jots={n_jots} is too few for exposure * intensity = {exposure * intensity:g}; "
-            "allowed are as many jots as counts are expected, or more."
+            f"n_jots={n_jots} is too small: it must be at least exposure * intensity = "
+            f"{exposure * intensity:g}, the expected number of counts."
         )
     k = np.arange(n_jots + 1)
     choices = gammaln(n_jots + 1) - gammaln(k + 1) - gammaln(n_jots - k + 1)
@@ -77,30 +78,31 @@ def jot_count_pmf(intensity: float, exposure: float, n_jots: int) -> NDArray[np.
 
 
 def log_density_of_counts(counts: ArrayLike, image: ArrayLike, exposure: float) -> float:
-    """Log density of an ideal image: how many counts, and where they are (eq. 2).
+    """Log density of an ideal image, that is, of the number and the positions of counts (eq. 2).
 
-    ``-αTW + Σ log(αT I(x_i)) - log n!``, the density of the ordered n-tuple of counts. It is
-    the Poisson probability of n at mean αTW times the density ρ(x_i) = I(x_i) / W of each
-    count, so that given n the exposure plays no part (eq. 3).
+    The log density of the ordered n-tuple of counts is ``-αTW + Σ log(αT I(x_i)) - log n!``. It is
+    the sum of the log probability of n under a Poisson distribution of mean αTW and the log
+    densities of the counts, with ρ(x_i) = I(x_i) / W. Given n, it does not depend on the exposure
+    (eq. 3).
 
     Parameters
     ----------
     counts : array-like of shape (n_counts, n_dims)
-        Coordinates in pixels, in the order of the axes of `image`; there may be none.
+        Coordinates in pixels, in the order of the axes of `image`. The array may be empty.
     image : array-like of n_dims axes
-        I, the intensity, constant within each pixel, and 0 where a masked array is masked.
+        Intensity I of each pixel. Masked pixels of a masked array have intensity 0.
     exposure : float
-        αT, the expected counts per unit of intensity.
+        Exposure αT, the expected number of counts per unit of intensity.
 
     Returns
     -------
     log_density : float
-        In nats; minus infinity if a count is where there is no intensity.
+        Log density in nats. It is minus infinity if a count lies on a pixel of intensity 0.
 
     Raises
     ------
     ValueError
-        If `image` is no image of intensities, `counts` are not all within it, or `exposure`
+        If `image` is not an array of intensities, if a count lies outside of it, or if `exposure`
         is not positive.
 
     Examples
@@ -113,34 +115,34 @@ def log_density_of_counts(counts: ArrayLike, image: ArrayLike, exposure: float) 
     check_exposure(exposure)
     expected = exposure * picture.astype(np.float64)  # αT I, counts per pixel
     here = expected.ravel()[pixels_of(counts, picture.shape)]
-    with np.errstate(divide="ignore"):  # log 0 is meant
+    with np.errstate(divide="ignore"):  # log 0 is intended
         return np.log(here).sum() - expected.sum() - gammaln(len(here) + 1)
 
 
 def dirichlet_posterior(histogram: ArrayLike, prior: ArrayLike = 1.0) -> NDArray[np.float64]:
-    """Parameters of the posterior of an image, given a histogram of its counts (eq. 6).
+    """Parameters of the posterior of an image given a histogram of its counts (eq. 6).
 
-    The conjugate case of p(θ | counts) ∝ p(θ) Π ρ(x_i | θ): θ holds the probability of every
-    pixel, and its prior is a Dirichlet distribution. So is the posterior.
+    The parameters θ are the probabilities of the pixels. Their prior is a Dirichlet distribution.
+    The posterior p(θ | counts) ∝ p(θ) Π ρ(x_i | θ) is then a Dirichlet distribution, too.
 
     Parameters
     ----------
     histogram : array-like
-        How many counts fell on each pixel; any shape.
+        Number of counts on each pixel. It may have any shape.
     prior : float or array-like of the shape of `histogram`, default=1.0
         Positive parameters of the prior, in counts.
 
     Returns
     -------
     posterior : ndarray of the shape of `histogram`, float64
-        The prior's parameters plus the histogram. Divided by its sum, it is the posterior
-        mean of the image ρ.
+        The parameters of the prior plus the histogram. Divided by its sum, this array is the
+        posterior mean of the normalised image ρ.
 
     Raises
     ------
     ValueError
-        If the histogram holds negative values or others that are not finite, or the prior
-        has another shape or is not positive.
+        If a value of the histogram is negative or not finite, or if the prior is not positive or
+        has another shape.
 
     Examples
     --------
@@ -154,28 +156,29 @@ def dirichlet_posterior(histogram: ArrayLike, prior: ArrayLike = 1.0) -> NDArray
 
 
 def dirichlet_log_evidence(histogram: ArrayLike, prior: ArrayLike = 1.0) -> float:
-    """Log probability of a sequence of counts under all images of the prior (eq. 6).
+    """Log probability of a sequence of counts, averaged over the images of the prior (eq. 6).
 
-    The normaliser ∫ p(θ) Π ρ(x_i | θ) dθ of the posterior, of the pixels of the counts in
-    the order in which they came. The probability of the histogram alone, the
-    Dirichlet-multinomial, is this times the number of such orders.
+    This is the logarithm of the normaliser ∫ p(θ) Π ρ(x_i | θ) dθ of the posterior. It is the
+    probability of an ordered sequence of pixels. The probability of the histogram, the
+    Dirichlet-multinomial distribution, is larger by a factor, the number of such sequences.
 
     Parameters
     ----------
     histogram : array-like
-        How many counts fell on each pixel; any shape.
+        Number of counts on each pixel. It may have any shape.
     prior : float or array-like of the shape of `histogram`, default=1.0
         Positive parameters of the prior, in counts.
 
     Returns
     -------
     log_evidence : float
-        In nats, of all counts together.
+        Log probability of all counts together, in nats.
 
     Raises
     ------
     ValueError
-        As :func:`dirichlet_posterior`.
+        If a value of the histogram is negative or not finite, or if the prior is not positive or
+        has another shape.
 
     Examples
     --------
@@ -191,7 +194,7 @@ def dirichlet_log_evidence(histogram: ArrayLike, prior: ArrayLike = 1.0) -> floa
 
 # ----------------------------------------------------------------- from images
 
-# Some 25 seconds on one core.
+# These take about 25 seconds on one core.
 _MOST_PROPOSALS = 10**9
 
 
@@ -233,73 +236,76 @@ def sample_counts(
     jitter: bool = True,
     random_state: int | np.random.RandomState | None = None,
 ) -> NDArray[np.float64] | list[NDArray[np.float64]]:
-    """Draw a sampling representation of an image: the places where photons are counted.
+    """Draw a sampling representation of an image, that is, positions of photon counts.
 
-    Counts are independent, each with the density ρ(x) = I(x) / W of the intensity I over its
-    integral W. Their order says nothing: the first k rows are a sample of k counts.
+    Counts are independent and have the density ρ(x) = I(x) / W, where W is the integral of the
+    intensity I. They are in random order, so that the first k rows are a sample of k counts.
 
     Parameters
     ----------
     image : array-like of one axis or more
-        Intensities, finite and not negative: a signal, a grey image or a volume. Booleans
-        count as 0 and 1. Masked pixels of a masked array are left out: no count falls on them,
-        and their values may be anything.
+        Intensities of a signal, a grey image or a volume, finite and not negative. Booleans
+        are read as 0 and 1. No count falls on a masked pixel of a masked array, and the value of
+        such a pixel does not matter.
     n_counts : int, default=1_000_000
-        How many counts to draw. With ``method="poisson"`` the expected number, which
-        `exposure` replaces.
+        Number of counts to draw. With ``method="poisson"`` and no `exposure`, it is the expected
+        number.
     method : {"multinomial", "rejection", "poisson"}, default="multinomial"
-        How to draw.
+        How the counts are drawn.
 
-        - "multinomial" draws how many counts fall on each pixel, and shuffles them.
-        - "rejection" is the paper's: it proposes a pixel and a level below a bound, both
-          uniformly, and accepts what lies below the image. The bound is the maximum of an
-          image of floats, and of one of integers the least power of two above its maximum
-          (256 for 8 bits). It accepts W / (n_pixels * bound) of its proposals, where only
-          pixels that are taken count, and is slow for a dark image with a bright point.
-        - "poisson" draws the number of counts as well, as a camera does: an ideal image.
+        - "multinomial" draws the number of counts of each pixel, and shuffles the counts.
+        - "rejection" is the method of the paper. It proposes a pixel and a level below a bound,
+          both uniformly, and accepts a proposal if the level is below the intensity of the pixel.
+          The bound is the maximum of an image of floats. For an image of integers it is the
+          smallest power of two above the maximum (256 for 8 bits). The fraction of accepted
+          proposals is W / (n_pixels * bound), where n_pixels excludes pixels that are left out.
+          The method is slow for a dark image with a bright point.
+        - "poisson" also draws the number of counts, as a camera does. The result is an ideal image.
 
-        The first two have the same law and differ in speed alone.
+        The first two have the same distribution and differ only in speed.
     exposure : float, default=None
-        αT, the expected counts per unit of intensity, for "poisson" only: the number of
-        counts has mean αTW.
+        Exposure αT, the expected number of counts per unit of intensity. The number of counts then
+        has mean αTW. Only for "poisson". None uses `n_counts` as the mean.
     where : array-like of bool, of the shape of the image without its channels, default=None
-        True where counts may fall, as in NumPy's reductions; other pixels are left out, and
-        their values may be anything. None takes all that are not masked.
+        Mask of the pixels on which counts may fall, as in NumPy's reductions. The values of the
+        other pixels do not matter. None takes all pixels that are not masked.
     mask : None
-        Not in use: it meant what `where` means, the opposite of a mask of NumPy's.
+        Not used any more, use `where`. `mask` had the meaning of `where`, which is the opposite
+        of the meaning of a mask in NumPy.
     channel_axis : int, default=None
-        The axis of colours. None takes every axis for space.
+        Axis of the colour channels. None means that all axes are axes of space.
     jitter : bool, default=True
-        Whether counts are uniform within their pixel, or all at its centre.
+        Whether the position of a count within its pixel is uniform. With False, all counts are at
+        the centres of their pixels.
     random_state : int, RandomState instance or None, default=None
-        Seed of the draw. None takes fresh entropy.
+        Seed of the draw. With None, every call draws other counts.
 
     Returns
     -------
     counts : ndarray of shape (n_counts, n_dims), float64
-        Coordinates in pixels, in the order of the axes: (row, column) for a grey image. Pixel
-        (i, j) covers [i, i + 1) x [j, j + 1). With `channel_axis`, a list of one such array
-        per channel, over the other axes. The channel of every count is drawn, too, so that
-        channels share `n_counts` by their total intensities.
+        Coordinates in pixels, in the order of the axes, that is, (row, column) for a grey image.
+        Pixel (i, j) covers [i, i + 1) x [j, j + 1). With `channel_axis`, a list with one such
+        array for each channel, over the other axes. The channels share `n_counts` at random, in
+        proportion to their total intensities.
 
     Raises
     ------
     TypeError
-        If `n_counts` is not an integer, `exposure` not a number, or `mask` is given.
+        If `n_counts` is not an integer, if `exposure` is not a number, or if `mask` is given.
     ValueError
-        If `image` is no array of numbers, holds negative values or others that are not
-        finite, or is zero wherever counts may fall; if `where` is not boolean or of another
-        shape, there is no axis `channel_axis`, `n_counts` or `exposure` is not positive,
-        `method` is unknown, `exposure` is given with a method other than "poisson", or
-        "rejection" is expected to take more than 1e9 proposals.
+        If `image` is not an array of numbers, has values that are negative or not finite, or is
+        zero on all pixels on which counts may fall. Also if `where` is not boolean or has another
+        shape, if there is no axis `channel_axis`, if `n_counts` or `exposure` is not positive, if
+        `method` is unknown, if `exposure` is given and `method` is not "poisson", or if
+        "rejection" would need more than 1e9 proposals.
     MemoryError
-        If so many counts do not fit into memory.
+        If there is not enough memory for so many counts.
 
     See Also
     --------
-    thin : A smaller sample of the same image.
-    counts_to_image : The histogram of counts.
-    image_to_counts : Pixels as weighted counts, without sampling.
+    thin : Draw a smaller sample from counts.
+    counts_to_image : Compute the histogram of counts.
+    image_to_counts : Use pixels as weighted counts, without sampling.
 
     References
     ----------
@@ -324,13 +330,13 @@ def sample_counts(
     check_count("n_counts", n_counts)
     if method not in ("multinomial", "rejection", "poisson"):
         raise ValueError(
-            f"method={method!r}; allowed are 'multinomial', 'rejection' and 'poisson'."
+            f"method={method!r} is unknown; allowed are 'multinomial', 'rejection' and 'poisson'."
         )
     if exposure is not None:
         check_exposure(exposure)
         if method != "poisson":
             raise ValueError(
-                f"exposure={exposure} is for method='poisson' only; got method={method!r}."
+                f"exposure={exposure} is only allowed with method='poisson', got method={method!r}."
             )
     intensity, place = picture.ravel(), None
     if taken is not None:
@@ -338,7 +344,7 @@ def sample_counts(
         intensity = intensity[place]
     check_light(intensity, taken)
     rng = private_generator(random_state)
-    # Of levels in [0, 1] no sum overflows; a power of two divides integers without error.
+    # Sums of levels in [0, 1] do not overflow, and division by a power of two is exact.
     brightest = intensity.max()
     bound = float(brightest if picture.dtype.kind == "f" else 2 ** int(brightest).bit_length())
     level = intensity / bound
@@ -346,8 +352,8 @@ def sample_counts(
     if method == "poisson":
         n = _poisson(n_counts if exposure is None else exposure * bound * level.sum(), rng)
     with advice_on_memory(
-        f"{n:.3g} counts are too many: lower {'n_counts' if exposure is None else 'exposure'}, or "
-        "take pixels as weighted counts, by image_to_counts."
+        f"{n:.3g} counts are too many. Reduce {'n_counts' if exposure is None else 'exposure'}, or "
+        "use image_to_counts, which returns pixels as weighted counts."
     ):
         index = _rejection(level, n, rng) if method == "rejection" else _multinomial(level, n, rng)
         pixels = np.unravel_index(index if place is None else place[index], picture.shape)
@@ -360,8 +366,8 @@ def sample_counts(
 def _poisson(mean: float, rng: np.random.RandomState) -> int:
     if not mean < 2**62:
         raise ValueError(
-            f"method='poisson' would draw some {mean:g} counts; allowed are fewer than 2**62. "
-            "Give a smaller exposure, or n_counts without one."
+            f"method='poisson' would draw about {mean:g} counts; allowed are fewer than 2**62. "
+            "Reduce exposure, or give n_counts instead."
         )
     return int(rng.poisson(mean))
 
@@ -369,21 +375,22 @@ def _poisson(mean: float, rng: np.random.RandomState) -> int:
 def _multinomial(
     level: NDArray[np.float64], n: int, rng: np.random.RandomState
 ) -> NDArray[np.intp]:
-    """n indices of pixels, in random order."""
-    lit = np.flatnonzero(level)  # the last pixel takes what rounding leaves over: let it be lit
+    """Draw n indices of pixels, in random order."""
+    # Because of rounding errors, NumPy may assign counts to the last pixel even if it is dark.
+    lit = np.flatnonzero(level)
     drawn = np.repeat(lit, rng.multinomial(n, level[lit] / level[lit].sum()))
     rng.shuffle(drawn)
     return drawn
 
 
 def _rejection(level: NDArray[np.float64], n: int, rng: np.random.RandomState) -> NDArray[np.intp]:
-    """The first n indices of pixels that are accepted, each with its level as probability."""
+    """Draw n indices of pixels; a proposed pixel is accepted with its level as probability."""
     accepts = level.mean()
     if not n / accepts <= _MOST_PROPOSALS:
         raise ValueError(
-            f"method='rejection' would take some {n / accepts:.1g} proposals, of which it "
-            f"accepts one in {1 / accepts:.3g} for this image; allowed are "
-            f"{_MOST_PROPOSALS:.0e}. method='multinomial' has the same law at any brightness."
+            f"method='rejection' would need about {n / accepts:.1g} proposals, because it accepts "
+            f"only one in {1 / accepts:.3g} for this image; allowed are {_MOST_PROPOSALS:.0e}. Use "
+            "method='multinomial', which has the same distribution."
         )
     accepted, missing = [], n
     while missing:
@@ -402,7 +409,7 @@ def _coordinates(
     counts = rng.random_sample((len(pixels[0]), len(pixels)))
     for axis, pixel in enumerate(pixels):
         counts[:, axis] += pixel
-        # i + u rounds to i + 1, the next pixel, for a u within rounding of 1.
+        # If u is almost 1, i + u is rounded to i + 1, which lies on the next pixel.
         over = np.flatnonzero(counts[:, axis] >= pixel + 1)
         counts[over, axis] = np.nextafter(pixel[over] + 1.0, 0)
     return counts
@@ -411,34 +418,37 @@ def _coordinates(
 def image_to_counts(
     image: ArrayLike, *, where: ArrayLike | None = None, mask: None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Pixels of an image, or of a histogram of counts, as weighted counts.
+    """Convert the pixels of an image, or of a histogram of counts, to weighted counts.
 
-    An estimator with `sample_weight` learns from them without sampling, from no more rows
-    than there are pixels. :func:`counts_to_image` is the inverse.
+    An estimator that accepts `sample_weight` learns from weighted counts without sampling. There
+    are at most as many rows as pixels. :func:`counts_to_image` is the inverse.
 
     Parameters
     ----------
     image : array-like of one axis or more
-        Intensities, finite and not negative; every axis is space.
+        Intensities, finite and not negative. All axes are axes of space.
     where : array-like of bool, of the shape of `image`, default=None
-        True where pixels are taken, as in NumPy's reductions; other pixels are left out, and
-        their values may be anything. None takes all that are not masked.
+        Mask of the pixels that are used, as in NumPy's reductions. The values of the other pixels
+        do not matter. None takes all pixels that are not masked.
     mask : None
-        Not in use: it meant what `where` means, the opposite of a mask of NumPy's.
+        Not used any more, use `where`. `mask` had the meaning of `where`, which is the opposite
+        of the meaning of a mask in NumPy.
 
     Returns
     -------
     X : ndarray of shape (n_pixels, n_dims), float64
-        Centres of the pixels of positive intensity: pixel (i, j) is at (i + 0.5, j + 0.5).
+        Centres of the pixels of positive intensity. The centre of pixel (i, j) is
+        (i + 0.5, j + 0.5).
     sample_weight : ndarray of shape (n_pixels,), float64
-        Their intensities.
+        Intensities of these pixels.
 
     Raises
     ------
+    TypeError
+        If `mask` is given.
     ValueError
-        If `image` is no array of numbers, holds negative values or others that are not
-        finite, or is zero wherever pixels are taken, or if `mask` is not boolean or of
-        another shape.
+        If `image` is not an array of numbers, has values that are negative or not finite, or is
+        zero on all pixels that are used, or if `where` is not boolean or has another shape.
 
     Examples
     --------
@@ -466,19 +476,19 @@ def thin(
     *,
     random_state: int | np.random.RandomState | None = None,
 ) -> NDArray[Any]:
-    """Keep a random part of the counts, in the order they have.
+    """Keep a random subset of the counts, in their original order.
 
     Parameters
     ----------
     counts : array-like of shape (n_counts, n_dims)
         Coordinates of counts.
     k : int or float
-        An integer from 1 to n_counts keeps exactly so many, every subset as likely as any
-        other: fewer counts of the same image. A float between 0 and 1, both excluded, keeps
-        each count by itself with that probability (eq. 3 of the paper): a Poisson process of
-        counts becomes one of k times the intensity.
+        Number of counts to keep, an integer from 1 to n_counts; all subsets of this size have the
+        same probability. Or the probability with which each count is kept independently, a float
+        between 0 and 1, both excluded (eq. 3 of the paper). A Poisson process of counts then
+        becomes a Poisson process of k times the intensity.
     random_state : int, RandomState instance or None, default=None
-        Seed of the choice. None takes fresh entropy.
+        Seed of the choice. With None, every call keeps other counts.
 
     Returns
     -------
@@ -490,7 +500,8 @@ def thin(
     TypeError
         If `k` is neither an integer nor a float.
     ValueError
-        If `counts` has not two axes, is not of numbers or is masked, or `k` is out of its range.
+        If `counts` is not a two-dimensional array of numbers, if it is masked, or if `k` is out
+        of its range.
 
     References
     ----------
@@ -513,43 +524,43 @@ def thin(
         raise TypeError(f"k={k!r} is of type {type(k).__name__}; expected an int or a float.")
     if isinstance(k, Integral):
         if not 1 <= k <= n:
-            raise ValueError(f"k={k}; allowed are integers from 1 to the number of counts, {n}.")
+            raise ValueError(f"k={k} must be from 1 to the number of counts, {n}, or a float.")
         chosen = private_generator(random_state).permutation(n)[: int(k)]
         return rows[np.sort(chosen)]
     if not 0 < k < 1:
-        raise ValueError(f"k={k}; allowed are integers, and floats between 0 and 1, excluded.")
+        raise ValueError(f"k={k} must be between 0 and 1, both excluded, or an integer.")
     return rows[private_generator(random_state).random_sample(n) < k]
 
 
 def counts_to_image(
     counts: ArrayLike, shape: int | Sequence[int], *, sample_weight: ArrayLike | None = None
 ) -> NDArray[Any]:
-    """Histogram of counts on the grid of pixels of an image.
+    """Compute the histogram of counts on the pixels of an image.
 
     Parameters
     ----------
     counts : array-like of shape (n_counts, n_dims)
         Coordinates in pixels, in the order of the axes.
     shape : tuple of n_dims ints
-        Shape of the image. Pixel (i, j) holds the counts in [i, i + 1) x [j, j + 1).
+        Shape of the image. Pixel (i, j) covers [i, i + 1) x [j, j + 1).
     sample_weight : array-like of shape (n_counts,), default=None
-        How often each count counts, finite and not negative. None means once.
+        Weights of the counts, finite and not negative. None means weight 1.
 
     Returns
     -------
     image : ndarray of shape `shape`, int64 or, with `sample_weight`, float64
-        Number of counts, or sum of their weights, on every pixel.
+        Number of counts on each pixel, or the sum of their weights.
 
     Raises
     ------
     TypeError
-        If `shape` is not made of integers.
+        If `shape` does not consist of integers.
     ValueError
-        If a count is outside the image, `shape` is not positive or has not as many entries
-        as `counts` has columns, or `sample_weight` is not finite, is negative or has another
-        length than `counts`; or if either is masked.
+        If a count is outside of the image, or if `shape` is not positive or does not have one
+        entry for each column of `counts`. Also if `sample_weight` is negative, not finite or not
+        of the same length as `counts`, or if `counts` or `sample_weight` is masked.
     MemoryError
-        If the image does not fit into memory.
+        If there is not enough memory for the image.
 
     Examples
     --------
@@ -564,18 +575,18 @@ def counts_to_image(
     pixel = pixels_of(counts, grid)
     n_pixels = prod(grid)
     if sample_weight is None:
-        with advice_on_memory(f"shape={grid} is too large: give fewer pixels."):
+        with advice_on_memory(f"shape={grid} is too large. Reduce the number of pixels."):
             return np.bincount(pixel, minlength=n_pixels).astype(np.int64, copy=False).reshape(grid)
     weight = unmasked(sample_weight, "sample_weight")
     if weight.shape != pixel.shape:
         raise ValueError(
-            f"sample_weight has shape {weight.shape} and type {weight.dtype}; expected numbers "
-            f"of shape {pixel.shape}, one per count."
+            f"sample_weight has shape {weight.shape} and dtype {weight.dtype}; expected one number "
+            f"for each count, shape {pixel.shape}."
         )
     if not (np.isfinite(weight) & (weight >= 0)).all():
         raise ValueError(
             f"sample_weight has values from {weight.min():g} to {weight.max():g}; allowed are "
             "finite weights of 0 or more."
         )
-    with advice_on_memory(f"shape={grid} is too large: give fewer pixels."):
+    with advice_on_memory(f"shape={grid} is too large. Reduce the number of pixels."):
         return np.bincount(pixel, weight, n_pixels).reshape(grid)

@@ -1,4 +1,4 @@
-"""Rows to learn from: made of what users have, or drawn from a law that is known exactly."""
+"""Datasets made from images, and synthetic datasets with a known distribution."""
 
 from collections.abc import Sequence
 from math import isnan, log
@@ -13,7 +13,7 @@ from sklearn.utils import check_scalar
 from skae._utils.inputs import as_numbers, check_count
 from skae._utils.validation import private_generator
 
-SHIFT_HEIGHT, SHIFT_WIDTH = 4, 8  # of an image of shift patterns
+SHIFT_HEIGHT, SHIFT_WIDTH = 4, 8  # size of the images of `make_shift_patterns`
 
 
 def image_patches(
@@ -23,34 +23,35 @@ def image_patches(
     patch_size: int = 8,
     random_state: int | np.random.RandomState | None = None,
 ) -> NDArray[np.float32]:
-    """Patches of grey images as rows that have a density, as natural images are benchmarked.
+    """Cut patches from grey images and convert them to rows that have a density.
 
-    Patches are cut at random positions, of which every one of every image is as likely as
-    any other. Their grey levels 0, ..., 255 become continuous by noise from U(0, 1), and are
-    divided by 256; then every patch's own mean is subtracted from it, and its last pixel,
-    which follows from the others, is dropped.
+    This is the usual preprocessing in benchmarks of density models for natural images. Patches are
+    cut at random positions. All positions in all images have the same probability. Noise from
+    U(0, 1) is added to the grey levels 0, ..., 255, and the sum is divided by 256. Then the mean of
+    each patch is subtracted from the patch. Its last pixel is then determined by the others, and is
+    left out.
 
     Parameters
     ----------
     images : sequence of array-like of shape (height, width)
-        Grey levels from 0 to 255; sizes may differ.
+        Grey levels from 0 to 255. The images may have different sizes.
     n_patches : int
-        How many patches to cut.
+        Number of patches to cut.
     patch_size : int, default=8
-        Their side, in pixels.
+        Height and width of a patch in pixels.
     random_state : int, RandomState instance or None, default=None
-        Seed of positions and noise. None takes fresh entropy.
+        Seed of the positions and the noise. With None, every call returns other patches.
 
     Returns
     -------
     X : ndarray of shape (n_patches, patch_size ** 2 - 1), float32
-        Patches, row by row of their pixels.
+        One patch in each row, with its pixels in row-major order.
 
     Raises
     ------
     ValueError
-        If there is no image, one is no grey image of values from 0 to 255 that holds a
-        patch, or a number is too small.
+        If there is no image, if an image is not two-dimensional, is smaller than a patch or has
+        values outside of 0 to 255, or if a number is too small.
 
     References
     ----------
@@ -72,7 +73,7 @@ def image_patches(
     check_count("patch_size", patch_size, 2)
     pictures = [_checked(i, image, patch_size) for i, image in enumerate(images)]
     if not pictures:
-        raise ValueError("images is empty; expected one grey image or more.")
+        raise ValueError("images is empty; expected at least one grey image.")
     rng = private_generator(random_state)
     n_places = np.array([np.prod(np.array(p.shape) - patch_size + 1) for p in pictures])
     last = np.cumsum(n_places)
@@ -86,7 +87,7 @@ def image_patches(
         top, left = np.divmod(place[mine], windows.shape[1])
         patches[mine] = windows[top, left]
     rows = patches.reshape(n_patches, -1)
-    for part in np.array_split(rows, -(-n_patches // 10_000)):  # noise of all would be float64
+    for part in np.array_split(rows, -(-n_patches // 10_000)):  # in parts, as noise is float64
         part += rng.random_sample(part.shape)
     rows /= 256
     rows -= rows.mean(axis=1, keepdims=True)
@@ -97,12 +98,13 @@ def _checked(i: int, image: Any, patch_size: int) -> NDArray[Any]:
     picture = np.asarray(as_numbers(image, f"images[{i}]"))
     if picture.ndim != 2 or picture.dtype.kind not in "buif":
         raise ValueError(
-            f"images[{i}] has shape {picture.shape} and type {picture.dtype}; expected a grey "
-            "image of shape (height, width), of numbers."
+            f"images[{i}] has shape {picture.shape} and dtype {picture.dtype}; expected a grey "
+            "image, numbers of shape (height, width)."
         )
     if min(picture.shape) < patch_size:
         raise ValueError(
-            f"images[{i}] of shape {picture.shape} holds no patch of patch_size={patch_size}."
+            f"images[{i}] has shape {picture.shape}; height and width must be at least "
+            f"patch_size={patch_size}."
         )
     if not (picture.min() >= 0 and picture.max() <= 255):
         raise ValueError(
@@ -118,27 +120,28 @@ def make_shift_patterns(
     p_on: float = 0.2,
     random_state: int | np.random.RandomState | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """The shifter problem: images whose lower half is the upper one, shifted left or right.
+    """Draw images of the shifter problem, with a pattern in two shifted copies.
 
-    Images have 4 rows of 8 pixels. In the first row every pixel is on with probability `p_on`,
-    independently. The last row is the first, shifted by one pixel with wrap-around, to either
-    side as likely. The second row copies the first, and the third the last.
+    Images have 4 rows of 8 pixels. In the first row, every pixel is on with probability `p_on`,
+    independently. The last row is the first row, shifted by one pixel with wrap-around, to the
+    left or to the right with equal probability. The second row equals the first, and the third row
+    equals the last.
 
     Parameters
     ----------
     n_samples : int, default=100
-        How many images to draw.
+        Number of images to draw.
     p_on : float, default=0.2
         Probability that a pixel is on, from 0 to 1.
     random_state : int, RandomState instance or None, default=None
-        Seed of pixels and directions. None takes fresh entropy.
+        Seed of the pixels and the directions. With None, every call draws other images.
 
     Returns
     -------
     X : ndarray of shape (n_samples, 32), float32
-        Images of zeros and ones, row by row of their pixels.
+        Images with pixels 0 and 1, one in each row, with pixels in row-major order.
     direction : ndarray of shape (n_samples,), int64
-        0 for a shift to the left, 1 for one to the right.
+        Direction of the shift: 0 for left, 1 for right.
 
     Raises
     ------
@@ -147,13 +150,13 @@ def make_shift_patterns(
 
     See Also
     --------
-    shift_patterns_entropy : Exact entropy of the images, in nats.
+    shift_patterns_entropy : Compute the exact entropy of the images, in nats.
 
     Notes
     -----
-    A first row of period 2 (all off, all on, or alternating) gives the same image for both
-    directions. So `direction` is told from X in 1 - P(period 2) / 2 of the rows at best:
-    91.5 % at ``p_on=0.2``.
+    If the first row has period 2 (all off, all on, or alternating), both directions give the same
+    image. A classifier can therefore predict `direction` correctly for at most the fraction
+    1 - P(period 2) / 2 of the images, which is 91.5 % at ``p_on=0.2``.
 
     References
     ----------
@@ -184,10 +187,10 @@ def make_shift_patterns(
 
 
 def shift_patterns_entropy(p_on: float = 0.2) -> float:
-    """Exact entropy of an image of `make_shift_patterns`, in nats.
+    """Return the exact entropy of the images of `make_shift_patterns`, in nats.
 
-    No model's expected negative log-likelihood of such images is below it. Divided by log(2)
-    it is in bits: 6.606 at ``p_on=0.2``, 7.989 at 0.3.
+    The entropy is a lower bound on the expected negative log-likelihood of such images under any
+    model. In bits (divided by log(2)) it is 6.606 at ``p_on=0.2`` and 7.989 at ``p_on=0.3``.
 
     Parameters
     ----------
@@ -197,7 +200,7 @@ def shift_patterns_entropy(p_on: float = 0.2) -> float:
     Returns
     -------
     entropy : float
-        In nats per image; 0 at either end of `p_on`, where all images are the same.
+        Entropy in nats per image. It is 0 for `p_on` of 0 and 1, where all images are equal.
 
     Raises
     ------
@@ -206,7 +209,7 @@ def shift_patterns_entropy(p_on: float = 0.2) -> float:
 
     See Also
     --------
-    make_shift_patterns : Draws the images.
+    make_shift_patterns : Draw the images.
 
     References
     ----------
@@ -223,8 +226,9 @@ def shift_patterns_entropy(p_on: float = 0.2) -> float:
     6.606 bits
     """
     p = _checked_p_on(p_on)
-    # H(X) = H(first row) + H(last row | first row). The last is one of two, as likely, which are
-    # the same where the first row has period 2: all off, all on or, in two ways, alternating.
+    # H(X) = H(first row) + H(last row | first row). Given the first row, the last row has two
+    # values of equal probability. They coincide if the first row has period 2: all off, all on,
+    # or one of two alternating rows.
     q = 1 - p
     same = q**SHIFT_WIDTH + p**SHIFT_WIDTH + 2 * (p * q) ** (SHIFT_WIDTH // 2)
     return float(SHIFT_WIDTH * (entr(p) + entr(q)) + log(2) * (1 - same))
@@ -233,5 +237,5 @@ def shift_patterns_entropy(p_on: float = 0.2) -> float:
 def _checked_p_on(p_on: Any) -> float:
     check_scalar(p_on, "p_on", Real, min_val=0, max_val=1)
     if isnan(p_on):
-        raise ValueError(f"p_on={p_on}; allowed are numbers from 0 to 1.")
+        raise ValueError(f"p_on={p_on} is not allowed; it must be from 0 to 1.")
     return float(p_on)

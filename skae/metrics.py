@@ -1,8 +1,8 @@
-"""Numbers by which models of this field are compared, each a function of arrays.
+"""Metrics for autoencoders and density models, as functions of arrays.
 
-Every metric takes what the estimators return (reconstructions, scores, codes, samples) and
-gives Python numbers; none loads torch. They are on different scales: squared units of the
-data, bits per value, nats per row.
+Every metric takes arrays that estimators return (reconstructions, scores, codes, samples) and
+returns Python numbers. No metric loads torch. The metrics have different units: squared units of
+the data, bits per value, nats per row.
 """
 
 import warnings
@@ -29,24 +29,25 @@ __all__ = [
 
 Array = NDArray[Any]
 
-# No array that is made along the way takes more than this, up to a single row.
+# Size of the largest intermediate array in bytes, unless a single row needs more.
 _BLOCK_BYTES = 2**22
-# Rows that enter the triangular root of a covariance at a time: as many, or four times the
-# features, so that the work on the root before them is a fraction of that on the rows.
+# Smallest number of rows in each update of the triangular root of a covariance. At least four
+# times the number of features are used, so that most work is done on the new rows.
 _ROOT_ROWS = 1024
 
 
 class ParzenScore(NamedTuple):
-    """Log-likelihood under a Parzen window, its standard error, and the window's width.
+    """Log-likelihood under a Parzen window, with its standard error and the bandwidth.
 
     Attributes
     ----------
     log_likelihood : float
-        Mean over the test rows, nats per row.
+        Mean log-likelihood of the test rows, in nats per row.
     standard_error : float
-        Of that mean, nats per row: how far other test rows may move it, not other samples.
+        Standard error of this mean over the test rows, in nats per row. It does not contain the
+        variation between sets of samples.
     bandwidth : float
-        Standard deviation of the kernel, in the units of the rows.
+        Standard deviation of the kernel, in units of the rows.
     """
 
     log_likelihood: float
@@ -60,31 +61,31 @@ class ParzenScore(NamedTuple):
 def reconstruction_error(
     X: ArrayLike, X_reconstructed: ArrayLike, *, sample_weight: ArrayLike | None = None
 ) -> float:
-    """Squared error, summed over features and averaged over rows.
+    """Compute the squared error, summed over features and averaged over rows.
 
-    For images this is the squared error per image. It is not divided by the number of
-    features. Categories have no squared error: of tables give the columns of numbers, and compare
-    models of all columns by their `score_columns`.
+    For images this is the squared error per image. It is not divided by the number of features.
+    Categories have no squared error. For tables, give only the numeric columns, or compare models
+    by their `score_columns`.
 
     Parameters
     ----------
     X : array-like of shape (n_samples, n_features)
-        Rows; NaN is a value not seen, and is left out of the sum.
+        Rows. NaN marks a missing value, which is left out of the sum.
     X_reconstructed : array-like of shape (n_samples, n_features)
-        What a model makes of them, such as its `reconstruct(X)`, without NaN.
+        Reconstructed rows, such as `reconstruct(X)` of a model, without NaN.
     sample_weight : array-like of shape (n_samples,), default=None
-        Weights of the rows in the average.
+        Weights of the rows in the average. None weights all rows equally.
 
     Returns
     -------
     error : float
-        In squared units of `X`, per row.
+        Squared error per row, in squared units of `X`.
 
     Raises
     ------
     ValueError
-        If the shapes differ, an array holds what is not allowed, or the error is beyond the
-        float range.
+        If the shapes differ, if an array has values that are not allowed, or if the error is
+        outside of the range of floats.
 
     Examples
     --------
@@ -100,12 +101,12 @@ def reconstruction_error(
     X_reconstructed = _check_rows(X_reconstructed, "X_reconstructed")
     if X.shape != X_reconstructed.shape:
         raise ValueError(
-            f"X_reconstructed has shape {X_reconstructed.shape}, but X has {X.shape}: "
-            "they must be the same."
+            f"X_reconstructed has shape {X_reconstructed.shape}, but X has shape {X.shape}. The "
+            "shapes must be equal."
         )
     weight = None if sample_weight is None else _check_weight(sample_weight, len(X))
     errors = np.empty(len(X))
-    with np.errstate(over="ignore", invalid="ignore"):  # looked for below
+    with np.errstate(over="ignore", invalid="ignore"):  # the result is checked below
         for rows in gen_batches(len(X), _rows_per_block(X.shape[1])):
             errors[rows] = _squared_errors(X[rows], X_reconstructed[rows])
         error = float(np.average(errors, weights=weight))
@@ -122,53 +123,53 @@ def _squared_errors(X: Array, X_reconstructed: Array) -> Array:
 
 
 def bits_per_dim(log_likelihood: ArrayLike, n_features: int, *, level: float = 1 / 256) -> float:
-    r"""Bits per value of discrete data, from the log density of dequantised rows.
+    r"""Compute the bits per value of discrete data from the log density of dequantised rows.
+
+    The result is the mean over rows of
 
     .. math:: -\frac{\log p(x) + D \log \delta}{D \log 2}, \quad
         x_j = \delta (k_j + u_j), \quad u_j \sim U(0, 1)
 
-    averaged over rows, where the grey levels are :math:`k_j` = 0, 1, 2, ... and
-    :math:`\delta` is the `level`. Its logarithm is the Jacobian that takes a density per
-    unit of `x` to one per grey level.
+    where the grey levels are :math:`k_j` = 0, 1, 2, ... and :math:`\delta` is `level`. The term
+    :math:`D \log \delta` converts a density per unit of `x` to a density per grey level.
 
     Parameters
     ----------
     log_likelihood : float or array-like of shape (n_samples,)
-        Log densities of dequantised rows, nats per row, or their mean. An exact one (scores
-        of kind 'log_likelihood') or a lower bound (kind 'lower_bound').
+        Log densities of dequantised rows in nats per row, or their mean. They are exact (scores of
+        the kind 'log_likelihood') or lower bounds (scores of the kind 'lower_bound').
     n_features : int
-        Number of values in a row, D.
+        Number D of values in a row.
     level : float, default=1/256
-        Width of a grey level in the units in which the density was taken: 1/256 for bytes
-        as (k + u) / 256 in [0, 1], 1 for k + u in [0, 256], and 1/s for k + u divided by s.
+        Width of a grey level in the units of the rows that were scored: 1/256 for bytes that were
+        scaled to (k + u) / 256, 1 for rows k + u, and 1/s for rows (k + u) / s.
 
     Returns
     -------
     bits : float
-        Bits per value; lower is better. 8 is what bytes cost that are all equally likely.
+        Bits per value. Lower is better. It is 8 for bytes if all values are equally probable.
 
     Raises
     ------
     ValueError
-        If `log_likelihood` is not finite, has another shape or a mean beyond the float range,
-        or `n_features` or `level` is not positive.
+        If `log_likelihood` is not finite, has another shape or has a mean outside of the range of
+        floats, or if `n_features` or `level` is not positive.
     TypeError
         If `n_features` is not an integer or `level` is not a number.
 
     Notes
     -----
-    By Jensen's inequality the log density per grey level, averaged over the cell of a level,
-    is at most the log of the cell's mass. On average over the noise u, this is therefore an
-    upper bound on the bits per value of the discrete data under the model with those masses
-    (Theis et al. 2016).
+    By Jensen's inequality, the log density per grey level, averaged over the noise u, is at most
+    the log probability of the grey levels. In expectation over u, the result is therefore an upper
+    bound on the bits per value of the discrete data (Theis et al. 2016).
 
-    Do not give it densities of rows without noise, which can grow without limit; nor scores
-    of kind 'reconstruction' or 'latent', which are no densities of the rows; nor the
-    Bernoulli log mass, which needs no Jacobian: of that, -log_likelihood / (D log 2) are the
-    bits per value.
+    Three kinds of scores must not be used here. Densities of rows without noise can be arbitrarily
+    large. Scores of the kinds 'reconstruction' and 'latent' are not densities of the rows. Log
+    probabilities of a Bernoulli likelihood need no conversion; for them, the bits per value are
+    -log_likelihood / (D log 2).
 
-    If columns were divided by different scales, subtract the sum of the logarithms of the
-    scales from the log density, and give the level in the units from before.
+    If the columns were divided by different scales, subtract the sum of the logarithms of the
+    scales from the log density, and give `level` in the units before the division.
 
     References
     ----------
@@ -209,25 +210,25 @@ def bits_per_dim(log_likelihood: ArrayLike, n_features: int, *, level: float = 1
 
 
 def active_units(Z: ArrayLike, *, threshold: float = 0.01) -> int:
-    """Number of codes that tell rows apart: Var_x(E[z|x]) > threshold.
+    """Count the active codes, whose posterior means vary over rows: Var_x(E[z|x]) > threshold.
 
     Parameters
     ----------
     Z : array-like of shape (n_samples, n_components)
         Posterior means of the codes, as `transform` returns them for many rows.
     threshold : float, default=0.01
-        Least variance, with 1/n, in units of a prior of variance one.
+        Smallest variance, with 1/n, of an active code. The prior has variance one.
 
     Returns
     -------
     n_active : int
-        How many columns of `Z` vary by more.
+        Number of columns of `Z` with a larger variance.
 
     Raises
     ------
     ValueError
-        If `Z` is not at least two finite rows, has variances beyond the float range, or
-        `threshold` is negative.
+        If `Z` does not have at least two rows of finite numbers, if a variance is outside of the
+        range of floats, or if `threshold` is negative.
     TypeError
         If `threshold` is not a number.
 
@@ -262,55 +263,55 @@ def parzen_log_likelihood(
     *,
     bandwidths: ArrayLike | None = None,
 ) -> ParzenScore:
-    r"""Log-likelihood of test rows under a Gaussian Parzen window over a model's samples.
+    r"""Compute the log-likelihood of rows under a Gaussian Parzen window of samples of a model.
 
     .. math:: \log p(x) = \log \frac{1}{n} \sum_{i=1}^n N(x; s_i, h^2 I)
 
-    The bandwidth h is the one with the largest mean log-likelihood of the validation rows.
+    The bandwidth h is chosen by the mean log-likelihood of the validation rows.
 
     Parameters
     ----------
     samples : array-like of shape (n_samples, n_features)
-        Rows drawn from the model; 10,000 in most papers.
+        Rows drawn from the model. Most papers use 10,000 rows.
     X_validation : array-like of shape (n_validation, n_features)
-        Rows by which the bandwidth is chosen.
+        Rows with which the bandwidth is chosen.
     X_test : array-like of shape (n_test, n_features)
-        Rows that are scored; at least two.
+        Rows to score, at least two.
     bandwidths : array-like of shape (n_bandwidths,), default=None
-        Standard deviations of the kernel to choose from, in the units of the rows, in any
-        order. None is np.logspace(-1, 0, 10), the range in use for pixels in [0, 1]. With
-        one alone there is no choice.
+        Standard deviations of the kernel from which the best is chosen, in units of the rows and
+        in any order. A single bandwidth is used as it is. None means np.logspace(-1, 0, 10), the
+        usual range for pixels in [0, 1].
 
     Returns
     -------
     score : ParzenScore
-        `log_likelihood` and its `standard_error` over the test rows, nats per row, and the
+        `log_likelihood` and its `standard_error` over the test rows, in nats per row, and the
         `bandwidth` that was chosen.
 
     Raises
     ------
     ValueError
-        If an array is not rows of finite numbers with the columns of `samples`, a bandwidth
-        is not positive, or a log-likelihood is beyond the float range.
+        If an array does not consist of rows of finite numbers with as many columns as `samples`,
+        if a bandwidth is not positive, or if a log-likelihood is outside of the range of floats.
 
     Warns
     -----
     UserWarning
-        If the best bandwidth is the smallest or the largest of several, so that one outside
-        of their range may be better.
+        If the best bandwidth is the smallest or the largest of several. A bandwidth outside of
+        their range may then be better.
 
     Notes
     -----
-    For comparison with published numbers only. In many dimensions this is far from the
-    model's log-likelihood, also with very many samples, and it ranks models wrongly: it
-    rewards samples that are smooth or near cluster centres, so that even k-means centroids
-    can beat the true distribution (Theis et al. 2016). Prefer `score` of models
-    that have a density. Numbers compare only at the same number of samples and the same
-    scale of the rows.
+    Use this function only to compare with published numbers. In many dimensions, the result differs
+    greatly from the log-likelihood of the model, even with very many samples, and it ranks models
+    wrongly: samples that are smooth or near cluster centres get high values, so that even k-means
+    centroids can get a higher value than the true distribution (Theis et al. 2016). For models with
+    a density, use their `score`. Numbers can only be compared for the same number of samples and
+    the same scale of the rows.
 
-    Work and memory go by blocks: no array beyond the input takes more than a few megabytes
-    (or one row). Squared distances are right to about 1e-16 of the squared spread of the
-    rows, so that bandwidths below 1e-7 of the spread mean nothing.
+    The computation uses blocks of rows. No intermediate array is larger than a few megabytes, or
+    one row. The error of squared distances is about 1e-16 times the squared spread of the rows.
+    Results for bandwidths below 1e-7 times the spread are therefore meaningless.
 
     References
     ----------
@@ -347,15 +348,15 @@ def parzen_log_likelihood(
 
 
 def _best_bandwidth(samples: Array, X_validation: Array, grid: Array) -> float:
-    """The bandwidth of an ascending grid under which the validation rows are likeliest."""
+    """The bandwidth of an ascending grid that maximises the likelihood of the validation rows."""
     if len(grid) == 1:
         return float(grid[0])
     scores = _parzen_log_densities(samples, X_validation, grid).mean(axis=0)
     best = float(grid[np.argmax(scores)])
     if best in (grid[0], grid[-1]):
         warnings.warn(
-            f"The best of the bandwidths, {best:.4g}, is at an end of their range, "
-            f"{grid[0]:.4g} to {grid[-1]:.4g}: widen the range.",
+            f"The best bandwidth, {best:.4g}, is at an end of the range of bandwidths, "
+            f"{grid[0]:.4g} to {grid[-1]:.4g}. Use a wider range.",
             UserWarning,
             stacklevel=3,
         )
@@ -364,12 +365,12 @@ def _best_bandwidth(samples: Array, X_validation: Array, grid: Array) -> float:
 
 def _parzen_log_densities(samples: Array, X: Array, bandwidths: Array) -> Array:
     """log 1/n sum_i N(x; s_i, h^2 I) of every row and bandwidth, (n_rows, n_bandwidths)."""
-    # Distances from products lose what the rows have in common.
+    # Centred rows avoid rounding errors in distances that are computed from products.
     with np.errstate(all="ignore"):
         centre = samples.mean(axis=0, dtype=np.float64)
     nats = np.full((len(X), len(bandwidths)), -inf)
     step = min(isqrt(_BLOCK_BYTES // 8) or 1, _rows_per_block(samples.shape[1]))
-    with np.errstate(all="ignore"):  # kernels may underflow; the rest is looked for below
+    with np.errstate(all="ignore"):  # kernels may underflow; the result is checked below
         for rows in gen_batches(len(X), step):
             x = X[rows] - centre
             for some in gen_batches(len(samples), step):
@@ -378,14 +379,14 @@ def _parzen_log_densities(samples: Array, X: Array, bandwidths: Array) -> Array:
         nats -= log(len(samples)) + samples.shape[1] * np.log(bandwidths * sqrt(2 * pi))
     if not np.isfinite(nats).all():
         raise ValueError(
-            "The log-likelihood of X_validation or X_test is beyond the float range; take "
+            "The log-likelihood of X_validation or X_test is outside of the range of floats. Use "
             "larger bandwidths, or rescale all rows."
         )
     return nats
 
 
 def _log_kernel_sums(squared: Array, bandwidths: Array) -> Array:
-    """log sum_j exp(-squared_ij / 2 h^2) of every row and h; `squared` is written over."""
+    """log sum_j exp(-squared_ij / 2 h^2) for every row and h; overwrites `squared`."""
     nearest = squared.min(axis=1)
     squared -= nearest[:, None]
     kernel = np.empty_like(squared)
@@ -400,48 +401,49 @@ def _log_kernel_sums(squared: Array, bandwidths: Array) -> Array:
 def frechet_distance(
     X: ArrayLike, Y: ArrayLike, *, features: Callable[[Any], ArrayLike] | None = None
 ) -> float:
-    r"""Squared Fréchet distance between Gaussians fitted to two sets of rows.
+    r"""Compute the squared Fréchet distance between Gaussians fitted to two sets of rows.
+
+    The distance is
 
     .. math:: |m_1 - m_2|^2 + \mathrm{tr}(S_1 + S_2 - 2 (S_1 S_2)^{1/2})
 
-    of their means and covariances (with n - 1). With the features of the Inception network
-    this is the Fréchet inception distance, FID.
+    where m are the means and S the covariances, with n - 1, of the two sets. With the features of
+    the Inception network, this is the Fréchet inception distance (FID).
 
     Parameters
     ----------
     X : array-like of shape (n_samples, n_features)
-        Rows, such as test data; at least two. With `features`, what that takes.
+        Rows, such as test data, at least two. With `features`, anything that `features` accepts.
     Y : array-like of shape (n_other_samples, n_features)
-        Other rows, such as a model's samples. Their number may differ.
+        Other rows, such as samples of a model. The numbers of rows may differ.
     features : callable, default=None
-        Maps rows to features, one row of features for each, such as a fitted transformer's
-        `transform`. It is called with `X` and with `Y` as they are given. None compares the
-        rows themselves.
+        Function that maps rows to features, with one row of features for each row, such as the
+        `transform` of a fitted transformer. It is called with `X` and with `Y` as they are given.
+        None compares the rows themselves.
 
     Returns
     -------
     distance : float
-        In squared units of the features; zero if means and covariances agree.
+        Distance in squared units of the features. It is zero if means and covariances are equal.
 
     Raises
     ------
     ValueError
-        If the rows or features are not finite, fewer than two, of another number of
-        columns, or so large that their variances are beyond the float range.
+        If rows or features are not finite, if there are fewer than two rows, if the numbers of
+        columns differ, or if a variance is outside of the range of floats.
     TypeError
-        If `features` cannot be called.
+        If `features` is not callable.
 
     Notes
     -----
-    The distance between samples of one distribution is above zero, the more so the fewer
-    rows and the more features there are: compare models at the same numbers of rows. Rows
-    may be fewer than features. Two sets of the same mean and covariance have distance
-    zero, however else they differ.
+    The distance between two samples of the same distribution is above zero. It decreases with the
+    number of rows and increases with the number of features. Compare models only with equal numbers
+    of rows. There may be fewer rows than features. The distance depends only on means and
+    covariances: it is zero for different distributions with the same mean and covariance.
 
-    With roots :math:`S = R^T R` from a QR decomposition of the centred rows,
-    :math:`\mathrm{tr} (S_1 S_2)^{1/2}` is the sum of the singular values of
-    :math:`R_1 R_2^T`. No product of covariances is formed, and no root of one is taken,
-    which would cost half of the digits.
+    The covariances have roots :math:`S = R^T R` from a QR decomposition of the centred rows.
+    :math:`\mathrm{tr} (S_1 S_2)^{1/2}` is computed as the sum of the singular values of
+    :math:`R_1 R_2^T`. A root of the product of the covariances would have only half of the digits.
 
     References
     ----------
@@ -468,8 +470,8 @@ def frechet_distance(
     """
     if not (features is None or callable(features)):
         raise TypeError(
-            "features must be a function of rows, such as a fitted transformer's `transform`, "
-            f"or None; got {features!r}."
+            "features must be a function of rows, such as the `transform` of a fitted "
+            f"transformer, or None; got {features!r}."
         )
     names = ("X", "Y") if features is None else ("features(X)", "features(Y)")
     x, y = _check_features(X, "X", features), _check_features(Y, "Y", features)
@@ -478,13 +480,15 @@ def frechet_distance(
         (mean_x, root_x), (mean_y, root_y) = _mean_and_root(x), _mean_and_root(y)
         separate = sum(np.sum(part**2) for part in (mean_x - mean_y, root_x, root_y))
     if not np.isfinite(separate):
-        raise ValueError("Variances of X or Y are beyond the float range: rescale their rows.")
+        raise ValueError(
+            "The variances of X or Y are outside of the range of floats. Rescale the rows."
+        )
     shared = np.linalg.svd(root_x @ root_y.T, compute_uv=False).sum()
     return max(float(separate - 2 * shared), 0.0)
 
 
 def _mean_and_root(X: Array) -> tuple[Array, Array]:
-    """Mean (k,) and R (at most k rows, k), where R'R is the covariance, by QR in blocks."""
+    """Mean (k,) and R (at most k rows, k columns) with covariance R'R, by QR of blocks."""
     n, k = X.shape
     mean = X.mean(axis=0, dtype=np.float64)
     root: Any = np.empty((0, k))
@@ -501,12 +505,12 @@ def _rows_per_block(n_features: int) -> int:
 
 
 def _checked(values: Any, name: str, **allowed: Any) -> Array:
-    """scikit-learn's `check_array`, with the name of the argument in every message."""
+    """Apply `check_array` of scikit-learn, with the name of the argument in every message."""
     values = as_numbers(values, name, allow_nan=allowed.get("ensure_all_finite") == "allow-nan")
     try:
         with np.errstate(
             over="ignore", invalid="ignore"
-        ):  # in a narrower type: infinity, which is refused
+        ):  # values that overflow in a narrower dtype become infinite and are refused
             return check_array(values, **allowed)
     except (TypeError, ValueError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
@@ -514,7 +518,7 @@ def _checked(values: Any, name: str, **allowed: Any) -> Array:
 
 
 def _check_rows(X: Any, name: str, **allowed: Any) -> Array:
-    """Rows of real numbers in the type that they have: blocks of them are converted later."""
+    """Rows of real numbers in their own dtype; blocks of them are converted later."""
     check_rows_are_2d(X, name)
     return _checked(X, name, dtype="numeric", **allowed)
 
@@ -522,20 +526,20 @@ def _check_rows(X: Any, name: str, **allowed: Any) -> Array:
 def _check_columns(X: Array, name: str, other: Array, other_name: str) -> None:
     if X.shape[1] != other.shape[1]:
         raise ValueError(
-            f"{name} has {X.shape[1]} columns, but {other_name} has {other.shape[1]}: they "
-            "must be rows of the same features."
+            f"{name} has {X.shape[1]} columns, but {other_name} has {other.shape[1]}. The numbers "
+            "of columns must be equal."
         )
 
 
 def _check_features(X: Any, name: str, features: Callable[[Any], ArrayLike] | None) -> Array:
-    """The rows, or their features, if that is one finite row for each."""
+    """The rows, or their features; raises if there is not one finite row for each."""
     if features is None:
         return _check_rows(X, name, ensure_min_samples=2)
     found = _check_rows(features(X), f"features({name})", ensure_min_samples=2)
     if len(found) != np.shape(X)[0]:
         raise ValueError(
-            f"features({name}) has {len(found)} rows for the {np.shape(X)[0]} rows of {name}: "
-            "it must give one for each."
+            f"features({name}) has {len(found)} rows, but {name} has {np.shape(X)[0]} rows. "
+            "features must return one row for each row."
         )
     return found
 
@@ -544,24 +548,24 @@ def _check_weight(sample_weight: Any, n_rows: int) -> Array:
     weight = _checked(sample_weight, "sample_weight", ensure_2d=False, dtype=np.float64)
     if weight.shape != (n_rows,):
         raise ValueError(
-            f"sample_weight has shape {weight.shape}, but X has {n_rows} rows: it must be of "
-            f"shape ({n_rows},)."
+            f"sample_weight has shape {weight.shape}, but X has {n_rows} rows. It must have shape "
+            f"({n_rows},)."
         )
     if (weight < 0).any() or not weight.any():
         raise ValueError(
-            "sample_weight must be zero or positive, and not all zero; its least is "
-            f"{weight.min():g}, its largest {weight.max():g}."
+            "sample_weight must be zero or positive, and not all weights may be zero; got weights "
+            f"from {weight.min():g} to {weight.max():g}."
         )
-    return weight / weight.max()  # their scale means nothing, and their sum must be finite
+    return weight / weight.max()  # the scale does not matter, but the sum must be finite
 
 
 def _check_in_range(number: float, what: str, name: str) -> None:
     if not np.isfinite(number):
-        raise ValueError(f"The {what} of {name} is beyond the float range: rescale.")
+        raise ValueError(f"The {what} of {name} is outside of the range of floats. Rescale {name}.")
 
 
 def _check_bandwidths(bandwidths: Any) -> Array:
-    """In ascending order, each once."""
+    """Distinct bandwidths in ascending order."""
     if bandwidths is None:
         return np.logspace(-1, 0, 10)
     grid = _checked(
@@ -585,7 +589,7 @@ def _check_number(value: Any, name: str, kind: Any, *, zero: bool = False) -> No
         raise TypeError(message)
     try:
         number = float(value)
-    except OverflowError:  # of an integer
+    except OverflowError:  # the integer is too large for a float
         number = inf
     if not (0 < number < inf or (zero and number == 0)):
         raise ValueError(message)

@@ -1,4 +1,4 @@
-"""Searches and cross-validation of scikit-learn that do work only once which candidates share."""
+"""Searches and cross-validation of scikit-learn that do the common work of candidates once."""
 
 from numbers import Integral
 from typing import Any, ClassVar
@@ -27,7 +27,7 @@ _CONSTRAINTS: dict[str, list[Any]] = {
 
 
 class _SharingSearch(BaseSearchCV):
-    """A search whose `fit` is scikit-learn's, but for who evaluates the candidates."""
+    """A search with the `fit` of scikit-learn and another evaluation of the candidates."""
 
     share: bool = True
     share_approximate: bool = False
@@ -43,10 +43,10 @@ class _SharingSearch(BaseSearchCV):
         X : array-like of shape (n_samples, n_features)
             Rows.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
-            Targets, where the estimator has any.
+            Targets, if the estimator uses them.
         **params : dict
-            What `fit` of the estimator, the scorer and the splitter are given, as in
-            scikit-learn: what has one value per row is cut with the rows.
+            Parameters for the `fit` of the estimator, the scorer and the splitter, as in
+            scikit-learn. Parameters with one value for each row are split together with the rows.
 
         Returns
         -------
@@ -65,71 +65,77 @@ class _SharingSearch(BaseSearchCV):
 
 
 class GridSearchCV(_SharingSearch, model_selection.GridSearchCV):
-    """scikit-learn's GridSearchCV, in which candidates share the work that they have in common.
+    """GridSearchCV of scikit-learn that does the common work of candidates only once.
 
-    Its parameters, methods, attributes and results are scikit-learn's. Within each fold, the
-    steps of a Pipeline that candidates have in common are fitted once, and all sizes
-    (`n_components`) of LinearAE, PPCA and scikit-learn's PCA are cut from one decomposition.
-    Networks that differ in their size, seed, learning rate and the like are trained as one, those
-    of all folds together. All else is evaluated as in scikit-learn.
+    Parameters, methods, attributes and results are those of scikit-learn's GridSearchCV. Within
+    each fold, steps of a Pipeline that are the same in several candidates are fitted once. All
+    sizes (`n_components`) of LinearAE, PPCA and scikit-learn's PCA are computed from one
+    decomposition. Networks that differ in size, seed, learning rate or similar parameters are
+    trained together, in all folds at once. All other estimators are evaluated as in scikit-learn.
 
     Parameters
     ----------
     estimator : estimator object
-        What is fitted; it needs a `score`, or `scoring` must be given.
+        Estimator to fit. It needs a method `score` if `scoring` is None.
     param_grid : dict or list of dicts
-        Values to try of each parameter; a list of such grids is explored one by one.
+        Values to try for each parameter, or a list of such grids, which are searched in turn.
     scoring : str, callable, list, tuple or dict, default=None
-        What ranks candidates. None is their own `score`; a UserWarning says so where these
-        scores rank sizes wrongly or may not be compared (`score_kind`), and names others.
+        Score by which the candidates are ranked. None takes the `score` of the estimator. If this
+        score cannot be compared between the candidates (see `score_kind`), for example between
+        latent sizes, a UserWarning says so and names other scores.
     n_jobs : int, default=None
-        Number of processes. Each takes a fold, or a part of one; of networks, its part of all
-        candidates and folds, which it trains as one.
+        Number of processes. Each process evaluates a fold or a part of a fold. Networks are
+        divided among the processes over all candidates and folds, and each process trains its
+        networks together.
     refit : bool, str or callable, default=True
-        Whether, and by which metric, to fit the best candidate to all rows.
+        Whether to fit the best candidate to all rows, and which metric decides, as in scikit-learn.
     cv : int, splitter or iterable, default=None
-        The folds; None means five.
+        Number of folds, or how to split the rows, as in scikit-learn. None means five folds.
     verbose : int, default=0
-        How much is printed; above 0, a line also tells what was shared.
+        Amount of output. Above 0, a line also says which work was shared.
     pre_dispatch : int or str, default='2*n_jobs'
-        How many jobs are handed out in advance.
+        Number of jobs that are dispatched to the processes in advance.
     error_score : 'raise' or numeric, default=np.nan
-        The score of a candidate whose fit fails.
+        Score of a candidate whose `fit` raises an error. 'raise' raises this error.
     return_train_score : bool, default=False
-        Whether training rows are scored, too.
+        Whether to score the training rows, too.
     share : bool, default=True
-        False evaluates each candidate by itself, as scikit-learn does.
+        Whether to do common work only once. With False, every candidate is evaluated separately,
+        as in scikit-learn.
     share_approximate : bool, default=False
-        Whether sizes are also cut from one decomposition where the solver is iterative or
-        randomized; scores then differ slightly from those of separate fits.
+        Whether to compute all sizes from one decomposition also if the solver is iterative or
+        randomised. The scores then differ slightly from those of separate fits.
     memory_limit : int, default=None
-        Bytes that the networks which train together may take, over all processes, and as many
-        for the rows of their folds. What needs more is trained in parts, of one network at
-        least. None means 2 GiB per process or, on a GPU, half of what is free there.
+        Memory in bytes, over all processes, for networks that are trained together. Their rows may
+        need the same amount in addition. If all networks need more, they are trained in several
+        groups, one after the other. None means 2 GiB for each process, or half of the free memory
+        of a GPU.
 
     Attributes
     ----------
     cv_results_, best_estimator_, best_score_, best_params_, best_index_, scorer_, n_splits_, \
 refit_time_, multimetric_, classes_, n_features_in_, feature_names_in_
-        As of scikit-learn's GridSearchCV. The time of work that was shared is divided among
-        those who shared it.
+        As in scikit-learn's GridSearchCV. The time of shared work is divided among the candidates
+        that share it.
     shared_fits_ : list of dict
-        What was shared, by the keys `split`, the number of the fold (None for all folds);
-        `candidates`, their numbers in `cv_results_`; `how`, which is "step" (fitted once),
-        "sizes" (all from one fit), "training" (trained as one) or None (each by itself); `step`,
-        the class of what was shared; and `why`, the reason where nothing was.
+        The work that was shared, with these keys. `split` is the number of the fold, or None for
+        all folds. `candidates` are the numbers of the candidates in `cv_results_`. `how` is "step"
+        (a step was fitted once), "sizes" (all sizes are from one fit), "training" (networks were
+        trained together) or None (each candidate was evaluated separately). `step` is the class of
+        the estimator that was shared, and `why` is the reason if no work was shared.
 
     Notes
     -----
-    Work is shared where results are provably the same: of steps of scikit-learn and skae that are
-    deterministic, and of networks with an integer `random_state`, whose scores are equal but for
-    rounding, which long training makes larger. A Pipeline with a `memory`, or with `verbose`, is
-    fitted as it is; so is a step that callbacks listen to, or that is given weights. Where a
-    shared fit fails, each candidate is fitted by itself. A warning of a shared fit is given once.
-    Candidates that share work are evaluated fold by fold, so that estimators which draw from
-    NumPy's global generator draw other numbers than in scikit-learn's search.
+    Work is shared if the results are the same as without sharing. This holds for deterministic
+    steps of scikit-learn and skae. It also holds for networks with an integer `random_state`, whose
+    scores are equal up to rounding errors; these grow with the length of training. A Pipeline with
+    `memory` or `verbose` is fitted without sharing, and so is a step with callbacks or with sample
+    weights. If a shared fit raises an error, each candidate is fitted separately. A warning of a
+    shared fit is issued once. Candidates that share work are evaluated fold by fold. Estimators
+    that draw from the global generator of NumPy therefore draw other numbers than in scikit-learn.
 
-    See the page "Choose the latent size" of the documentation, section "Which scores rank sizes".
+    The page "Choose the latent size" of the documentation says which scores can be used to compare
+    latent sizes.
 
     Examples
     --------
@@ -183,29 +189,29 @@ refit_time_, multimetric_, classes_, n_features_in_, feature_names_in_
 
 
 class RandomizedSearchCV(_SharingSearch, model_selection.RandomizedSearchCV):
-    """scikit-learn's RandomizedSearchCV, in which candidates share the work they have in common.
+    """RandomizedSearchCV of scikit-learn that does the common work of candidates only once.
 
-    See :class:`GridSearchCV` for what is shared, and when.
+    :class:`GridSearchCV` describes which work is shared.
 
     Parameters
     ----------
     estimator : estimator object
-        What is fitted; it needs a `score`, or `scoring` must be given.
+        Estimator to fit. It needs a method `score` if `scoring` is None.
     param_distributions : dict or list of dicts
-        Distributions with an `rvs` method, or lists of values, of each parameter.
+        For each parameter, a distribution with a method `rvs` or a list of values.
     n_iter : int, default=10
         Number of candidates that are drawn.
     scoring, n_jobs, refit, cv, verbose, pre_dispatch, error_score, return_train_score, share, \
 share_approximate, memory_limit
-        As of :class:`GridSearchCV`.
+        As in :class:`GridSearchCV`.
     random_state : int, RandomState instance or None, default=None
-        Which candidates are drawn.
+        Seed with which the candidates are drawn.
 
     Attributes
     ----------
     cv_results_, best_estimator_, best_score_, best_params_, best_index_, scorer_, n_splits_, \
 refit_time_, multimetric_, classes_, n_features_in_, feature_names_in_, shared_fits_
-        As of :class:`GridSearchCV`.
+        As in :class:`GridSearchCV`.
 
     Examples
     --------
@@ -289,32 +295,35 @@ def cross_validate(
     share: bool = True,
     memory_limit: int | None = None,
 ) -> dict[str, Any]:
-    """scikit-learn's `cross_validate`, in which the networks of all folds are trained together.
+    """`cross_validate` of scikit-learn that trains the networks of all folds together.
 
     Parameters
     ----------
     estimator : estimator object
-        What is fitted. Networks with an integer `random_state` are trained as one; all else is
-        fitted fold by fold.
+        Estimator to fit. Networks with an integer `random_state` are trained together. All other
+        estimators are fitted fold by fold.
     X : array-like of shape (n_samples, n_features)
         Rows.
     y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
-        Targets.
+        Targets, if the estimator uses them.
     groups, scoring, cv, n_jobs, verbose, params, pre_dispatch, return_train_score, \
 return_estimator, return_indices, error_score
-        As of scikit-learn's `cross_validate`.
+        As in scikit-learn's `cross_validate`.
     share : bool, default=True
-        False trains the networks of the folds one after the other.
+        Whether to train the networks of all folds together. With False, they are trained one after
+        the other.
     memory_limit : int, default=None
-        Bytes that the networks which train together may take, over all processes, and as many
-        for the rows of their folds. What needs more is trained in parts, of one network at
-        least. None means 2 GiB per process or, on a GPU, half of what is free there.
+        Memory in bytes, over all processes, for networks that are trained together. Their rows may
+        need the same amount in addition. If all networks need more, they are trained in several
+        groups, one after the other. None means 2 GiB for each process, or half of the free memory
+        of a GPU.
 
     Returns
     -------
     scores : dict of str to array of shape (n_splits,)
-        As of scikit-learn's `cross_validate`: "test_score", "fit_time", "score_time" and what
-        else is asked for. The time of a shared training is divided among the folds.
+        Scores as in scikit-learn's `cross_validate`: "test_score", "fit_time", "score_time" and
+        further entries, depending on the parameters. The time of a shared training is divided among
+        the folds.
 
     Examples
     --------

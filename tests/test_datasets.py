@@ -136,13 +136,13 @@ BAD = {
     "no images": ([], {}, ValueError, r"^images is empty"),
     "colours": ([np.zeros((9, 9, 3))], {}, ValueError, r"^images\[0\] has shape \(9, 9, 3\)"),
     "one image": (np.zeros((9, 9)), {}, ValueError, r"^images\[0\] has shape \(9,\)"),
-    "words": ([[["a"] * 9] * 9], {}, ValueError, r"^images\[0\] has shape \(9, 9\) and type <U1"),
+    "words": ([[["a"] * 9] * 9], {}, ValueError, r"^images\[0\] has shape \(9, 9\) and dtype <U1"),
     "complex": ([np.zeros((9, 9), complex)], {}, ValueError, r"^images\[0\] .*complex128"),
     "too small": (
         [image(9, 9), image(7, 20)],
         {},
         ValueError,
-        r"^images\[1\] of shape \(7, 20\) holds no patch of patch_size=8",
+        r"^images\[1\] has shape \(7, 20\); .* patch_size=8",
     ),
     "empty": ([np.zeros((0, 9))], {}, ValueError, r"^images\[0\] of shape \(0, 9\) holds no"),
     "too bright": (
@@ -294,7 +294,7 @@ BAD_P_ON = {
     "below zero": (-0.1, ValueError, r"^p_on == -0.1, must be >= 0"),
     "above one": (1.1, ValueError, r"^p_on == 1.1, must be <= 1"),
     "infinite": (np.inf, ValueError, r"^p_on == inf, must be <= 1"),
-    "missing": (np.nan, ValueError, r"^p_on=nan; allowed are numbers from 0 to 1"),
+    "missing": (np.nan, ValueError, r"^p_on=nan is not allowed; it must be from 0 to 1"),
     "a word": ("0.2", TypeError, r"^p_on must be an instance of"),
     "an array": ([0.2], TypeError, r"^p_on must be an instance of"),
 }

@@ -193,7 +193,7 @@ def test_array_where_no_frame_is_asked_for(X):
             [("scale", StandardScaler()), ("in", Pipeline([("cluster", KMeans(2))]))],
             "'cluster' (KMeans), has no method sample",
         ),
-        ([("nothing", "passthrough")], "none to sample"),
+        ([("nothing", "passthrough")], "All steps of the pipeline"),
     ],
 )
 def test_steps_that_cannot_be_sampled(steps, message, X):
@@ -230,14 +230,14 @@ def test_searches_that_chose_nothing(X):
     with pytest.raises(TypeError, match="refit=False and has no best_estimator_"):
         sample_pipeline(GridSearchCV(pipeline, grid, refit=False, cv=2).fit(X))
     alone = GridSearchCV(LinearAE(), {"n_components": [1, 2]}, cv=2).fit(X)
-    with pytest.raises(TypeError, match=r"got LinearAE\. Call its own sample"):
+    with pytest.raises(TypeError, match=r"got LinearAE\. Call its method sample"):
         sample_pipeline(alone)
 
 
 def test_sampler_without_random_state(X):
     pipeline = make_pipeline(StandardScaler(), Noise()).fit(X)
     assert_allclose(sample_pipeline(pipeline, 2), [X.mean(0)] * 2)
-    with pytest.raises(TypeError, match=re.escape("'noise' (Noise), takes none")):
+    with pytest.raises(TypeError, match=re.escape("'noise' (Noise), does not accept it")):
         sample_pipeline(pipeline, 2, random_state=0)
 
 

@@ -112,7 +112,7 @@ def test_precision_is_the_inverse_of_the_covariance(X):
 
 
 def test_precision_is_the_inverse_when_all_components_are_kept():
-    with pytest.warns(UserWarning, match="floored"):
+    with pytest.warns(UserWarning, match="raised to its lower bound"):
         model = PPCA(6).fit(complete_rows())
     product = model.get_precision() @ model.get_covariance()
     np.testing.assert_allclose(product, np.eye(6), atol=1e-8)
@@ -210,7 +210,7 @@ def test_information_criteria_are_their_definitions(n_components):
 @pytest.mark.parametrize(
     ("shape", "expected"), [((60, 6), 5), ((5, 20), 4), ((2, 5), 1), ((9, 1), 1), ((2, 1), 1)]
 )
-@pytest.mark.filterwarnings("ignore:The noise variance was floored:UserWarning")
+@pytest.mark.filterwarnings("ignore:The noise variance was raised:UserWarning")
 def test_the_default_size_leaves_one_direction_to_the_noise(shape, expected):
     """min(n, D) - 1, at least 1: one feature or two rows too."""
     X = complete_rows(shape[0], max(shape[1], 3))[:, : shape[1]]
@@ -319,7 +319,7 @@ def test_sparse_rows_have_no_missing_values():
     for method in (model.transform, model.score_samples, model.posterior):
         with pytest.raises(ValueError, match="Sparse X contains NaN"):
             method(sparse.csr_array(X))
-    with pytest.raises(TypeError, match="impute takes dense rows"):
+    with pytest.raises(TypeError, match="X must be dense rows"):
         model.impute(sparse.csr_array(complete_rows()))
 
 
@@ -525,7 +525,7 @@ FLOORED = {
 def test_the_noise_is_floored_with_a_warning(X, n_components, dtype):
     """At the float precision times the mean variance, or the mean square of constant rows."""
     X = X.astype(dtype)
-    with pytest.warns(UserWarning, match="noise variance was floored"):
+    with pytest.warns(UserWarning, match="noise variance was raised"):
         model = PPCA(n_components).fit(X)
     scale = np.var(X, axis=0, dtype=np.float64).mean() or np.mean(X**2) or 1.0
     floor = np.finfo(dtype).eps * scale
@@ -647,7 +647,7 @@ def test_models_saved_by_the_first_version_load_right():
 @pytest.mark.parametrize("value", [0.0, 3.0, 1e100])
 def test_constant_rows_have_a_model_without_leaked_warnings(solver, value):
     X = np.full((20, 4), value)
-    with pytest.warns(UserWarning, match="floored"):
+    with pytest.warns(UserWarning, match="raised to its lower bound"):
         model = PPCA(2, solver=solver, random_state=0).fit(X)
     np.testing.assert_allclose(model.reconstruct(X), X)
     assert np.isfinite(model.score_samples(X)).all()
@@ -732,22 +732,22 @@ def test_truncation_is_the_fit_of_fewer_components(X):
 def test_truncation_gives_variance_back_to_a_floored_noise():
     """A model that left nothing to the noise, and one that leaves as little, which says so."""
     X = low_rank_rows(80, 6, rank=3, noise=0.0)
-    with pytest.warns(UserWarning, match="floored"):
+    with pytest.warns(UserWarning, match="raised to its lower bound"):
         largest = PPCA(6).fit(X)
     smaller = largest.truncate(2)
     np.testing.assert_allclose(smaller.noise_variance_, PPCA(2).fit(X).noise_variance_, rtol=1e-9)
-    with pytest.warns(UserWarning, match=r"floored at .*: 4 components"):
+    with pytest.warns(UserWarning, match=r"lower bound .*: 4 components"):
         floored = largest.truncate(4)
-    with pytest.warns(UserWarning, match="floored"):
+    with pytest.warns(UserWarning, match="raised to its lower bound"):
         expected = PPCA(4).fit(X)
     np.testing.assert_allclose(floored.noise_variance_, expected.noise_variance_, rtol=1e-6)
 
 
 def test_constant_rows_are_cut_as_they_are_fitted():
     X = np.full((10, 4), 3.0)
-    with pytest.warns(UserWarning, match="floored"):
+    with pytest.warns(UserWarning, match="raised to its lower bound"):
         expected = PPCA(1).fit(X)
-    with pytest.warns(UserWarning, match="floored"):
+    with pytest.warns(UserWarning, match="raised to its lower bound"):
         smaller = PPCA(2).fit(X).truncate(1)
     assert smaller.noise_variance_ == expected.noise_variance_
     assert smaller.explained_variance_ratio_ == [0.0]
@@ -763,7 +763,7 @@ def test_truncation_refuses_what_it_cannot_cut(size):
 def test_em_of_missing_values_cannot_be_cut():
     X = complete_rows(gaps=0.1)
     model = PPCA(3, random_state=0).fit(X)
-    with pytest.raises(ValueError, match=r"missing values.* Fit it with n_components=2"):
+    with pytest.raises(ValueError, match=r"missing values.* Fit a PPCA with n_components=2"):
         model.truncate(2)
     same = model.truncate(3)
     np.testing.assert_allclose(same.score_samples(X), model.score_samples(X), rtol=1e-12)

@@ -31,7 +31,7 @@ from skae._utils.state import all_or_nothing
 from skae._utils.validation import check_rows, check_weight, get_namespace, is_numpy_namespace
 
 # How the warning begins that PPCA gives for every size that leaves nothing to the noise.
-NOISE_FLOORED = "The noise variance was floored"
+NOISE_FLOORED = "The noise variance was raised"
 
 
 def can_share(estimator: Any, X: Any, sizes: Iterable[Any], *, approximate: bool = False) -> bool:

@@ -20,13 +20,16 @@ def draw_through(
     """What :func:`skae.sample_pipeline` returns and raises."""
     pipeline = _best(pipeline)
     if not isinstance(pipeline, Pipeline):
-        hint = " Call its own sample." if hasattr(pipeline, "sample") else ""
+        hint = " Call its method sample." if hasattr(pipeline, "sample") else ""
         raise TypeError(
             f"pipeline must be a sklearn.pipeline.Pipeline, got {type(pipeline).__name__}.{hint}"
         )
     steps = [(n, s) for n, s in pipeline.steps if s is not None and s != "passthrough"]
     if not steps:
-        raise TypeError("Every step of the pipeline is passed through: there is none to sample.")
+        raise TypeError(
+            "All steps of the pipeline are None or 'passthrough'. One step with a method sample is "
+            "needed."
+        )
     *others, (last_name, last) = steps
     last = _best(last)
     if not hasattr(last, "sample") and not isinstance(last, Pipeline):
@@ -37,7 +40,7 @@ def draw_through(
         if not hasattr(step, "inverse_transform"):
             raise TypeError(
                 f"Step {name!r} ({type(step).__name__}) has no method inverse_transform, "
-                "so that samples cannot be taken back to the space of the data."
+                "which is needed to transform samples back to the space of the data."
             )
     check_is_fitted(last)
     n_samples = check_count("n_samples", n_samples)
@@ -54,7 +57,7 @@ def draw_through(
 
 
 def _best(estimator: Any) -> Any:
-    """What a fitted search chose, and what is frozen; all others are what they are."""
+    """The estimator inside of a fitted search or a FrozenEstimator; otherwise the estimator."""
     if isinstance(estimator, FrozenEstimator):
         return _best(estimator.estimator)
     if not (hasattr(estimator, "refit") and hasattr(estimator, "estimator")):
@@ -62,8 +65,8 @@ def _best(estimator: Any) -> Any:
     check_is_fitted(estimator, "cv_results_")
     if not hasattr(estimator, "best_estimator_"):
         raise TypeError(
-            f"{type(estimator).__name__} was fitted with refit={estimator.refit!r} and has no "
-            "best_estimator_ to sample. Set refit=True, or give a Pipeline that is fitted."
+            f"{type(estimator).__name__} was fitted with refit={estimator.refit!r} and therefore "
+            "has no best_estimator_. Set refit=True, or give a fitted Pipeline."
         )
     return _best(estimator.best_estimator_)
 
@@ -81,17 +84,17 @@ def _draw(
         last.random_state = rng
     elif random_state is not None:
         raise TypeError(
-            f"random_state is given, but the last step, {name!r} ({type(last).__name__}), "
-            "takes none: neither its sample nor its constructor has that parameter."
+            f"random_state was given, but the last step, {name!r} ({type(last).__name__}), does "
+            "not accept it: neither its method sample nor its constructor has this parameter."
         )
     drawn = last.sample(n_samples, **sample_params)
     return drawn[0] if isinstance(drawn, tuple) else drawn  # mixtures return (rows, labels)
 
 
 def _in_double_precision(density: Any) -> Any:
-    """The copy of a mixture of float32 codes, as those of networks are, with exact covariances.
+    """Make the covariances of a mixture of float32 codes symmetric in double precision.
 
-    NumPy warns of covariances that are symmetric only to single precision.
+    NumPy warns if covariances are symmetric only in single precision. `density` is changed.
     """
     covariances: Any = getattr(density, "covariances_", None)
     if getattr(covariances, "dtype", None) == np.float32:
@@ -103,13 +106,13 @@ def _in_double_precision(density: Any) -> Any:
 
 
 def _container(rows: object) -> str | None:
-    """Name of the data frame library that `rows` comes from."""
+    """Name of the data frame library of `rows`; None for other types."""
     library = type(rows).__module__.partition(".")[0]
     return library if library in ("pandas", "polars") else None
 
 
 def _to_frame(rows: Any, container: str, names: Any) -> Any:
-    # A transformer that does nothing is scikit-learn's public way to make either frame.
+    # A transformer that does nothing is the only public way of scikit-learn to make data frames.
     if names is None:
         naming = FunctionTransformer(feature_names_out="one-to-one")
     else:

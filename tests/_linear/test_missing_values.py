@@ -553,7 +553,7 @@ def test_evidence_needs_more_rows_than_features():
         PPCA("mle", random_state=0, tol=1e-3).fit(rows_with_holes(8, 12))
 
 
-@pytest.mark.filterwarnings("ignore:The noise variance was floored:UserWarning")
+@pytest.mark.filterwarnings("ignore:The noise variance was raised:UserWarning")
 def test_the_default_size_leaves_one_direction_to_the_noise():
     model = PPCA(random_state=0, tol=1e-3, max_iter=2000).fit(rows_with_holes(80, 5))
     assert model.n_components_ == 4
@@ -625,7 +625,7 @@ def test_draws_have_the_moments_of_the_conditional_gaussian(fitted):
 def floored_model(seed, n_features):
     """All components kept: next to no noise, and W_o'W_o alone is singular."""
     X = np.random.default_rng(seed).normal(size=(20, n_features))
-    with pytest.warns(UserWarning, match="floored"):
+    with pytest.warns(UserWarning, match="raised to its lower bound"):
         model = PPCA(n_features).fit(X)
     hole = np.random.default_rng(seed + 1).random(X.shape) < 0.6
     hole[hole.all(axis=1), 0] = False

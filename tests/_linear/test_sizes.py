@@ -131,7 +131,7 @@ def test_all_components_and_rules_together(model):
     X = ROWS["tall"]
     sizes = [None, 8, "mle", 0.99, 1]
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The noise variance was floored")
+        warnings.filterwarnings("ignore", "The noise variance was raised")
         found, expected = fit_sizes(model, sizes, X), fit_each(model, sizes, X)
     assert_all_same(found, expected)
     assert [m.n_components for m in found] == sizes
