@@ -120,7 +120,7 @@ def test_errors():
     with pytest.raises(ValueError, match=r"counts of 1 or 2 features; .* was fitted to 3"):
         IntensityDisplay.from_estimator(cube)
     plain = CountMixtureAE(2).fit(COUNTS)
-    with pytest.raises(ValueError, match="shape=None needs image_shape"):
+    with pytest.raises(ValueError, match="shape=None is only allowed if image_shape is set"):
         IntensityDisplay.from_estimator(plain)
     with pytest.raises(ValueError, match=r"shape=\(3,\) has 1 lengths; expected 2"):
         IntensityDisplay.from_estimator(plain, shape=(3,))
