@@ -17,6 +17,8 @@ Array = NDArray[Any]
 _Arguments = ParamSpec("_Arguments")
 _Drawn = TypeVar("_Drawn")
 
+# Drawn in the colour of text, which a style with a dark background makes light.
+BLACK = "#000000"
 # Colours of Okabe and Ito, which people with any common colour blindness tell apart, three muted
 # ones of Tol for more classes, and a marker and a line style for each, so that no display depends
 # on colour alone.
@@ -27,15 +29,13 @@ COLOURS = (
     "#CC79A7",
     "#D55E00",
     "#56B4E9",
-    "#000000",
+    BLACK,
     "#882255",
     "#999933",
     "#DDCC77",
 )
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 LINES = ("-", "--", "-.", ":")
-# Colour of the rows of the data.
-INK = "#000000"
 # Sequential colours, which are told apart by lightness alone.
 SEQUENCE = "cividis"
 # Grey level between images of a mosaic.
@@ -125,6 +125,21 @@ def colour_bar(host: "Axes", mappable: Any, axes: Any, label: str, **options: An
     return bar
 
 
+def legend_above(first: "Axes", handles: Any, labels: Any) -> None:
+    """A legend above the first axes of a grid, which may be wider than these axes.
+
+    The layout leaves room for its height alone: axes as wide as the legend would be too wide.
+    """
+    style: dict[str, Any] = {"fontsize": "small", "frameon": False, "ncols": len(labels)}
+    legend = first.legend(
+        handles, labels, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=1.5, **style
+    )
+    legend.set_in_layout(False)
+    first.annotate(
+        "I", (0, 1), (0, 24), xycoords="axes fraction", textcoords="offset points", alpha=0
+    )
+
+
 # What was drawn in the place of axes, or beside them, and is to go when they are drawn again.
 _DRAWN: WeakKeyDictionary[Any, list[Any]] = WeakKeyDictionary()
 
@@ -212,6 +227,17 @@ def draw_mosaic(
         )
 
 
+def some_labels(labels: Sequence[str], inches: float) -> list[str]:
+    """Labels side by side, and empty ones in the place of those that would touch their neighbours.
+
+    The label in the middle is kept, and those at equal distances from it.
+    """
+    needed = 0.07 * max(map(len, labels), default=0) + 0.06
+    step = max(1, int(np.ceil(needed * len(labels) / inches)))
+    middle = len(labels) // 2
+    return [label if (i - middle) % step == 0 else "" for i, label in enumerate(labels)]
+
+
 def mosaic_size(
     image_shape: tuple[int, ...],
     n_rows: int,
@@ -277,6 +303,13 @@ def checked_names(
     if isinstance(names, str) or not hasattr(names, "__len__") or len(names) != n_names:
         raise ValueError(f"{argument}={names!r} must be a list of {n_names} names, or None.")
     return list(names)
+
+
+def ink() -> str:
+    """Colour of rows of the data and of lines that mark values: the one of text in the style."""
+    import matplotlib as mpl
+
+    return str(mpl.rcParams["text.color"])
 
 
 def short(name: Any, most: int = 24) -> str:

@@ -11,6 +11,7 @@ from skae._plotting.canvas import (
     Array,
     check_matplotlib,
     grid_of_axes,
+    ink,
     single_axes,
     with_matplotlib,
 )
@@ -163,7 +164,7 @@ class CodebookDisplay:
         else:
             edges = np.arange(n_codes + 1) + 0.5
             cell.stairs(heights, edges, fill=True, color=COLOURS[0])
-        cell.axhline(counts.mean(), color="0.25", linestyle="--", linewidth=1.2)
+        cell.axhline(counts.mean(), color=ink(), linestyle="--", linewidth=1.2)
         cell.annotate(
             "equal use",
             (1.0, counts.mean()),

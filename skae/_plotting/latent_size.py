@@ -9,11 +9,11 @@ from numpy.typing import ArrayLike
 
 from skae._plotting.canvas import (
     COLOURS,
-    INK,
     LINES,
     MARKERS,
     Array,
     check_matplotlib,
+    ink,
     single_axes,
     with_matplotlib,
 )
@@ -291,7 +291,7 @@ def _draw(
     """
     thicker = 0 if index is None else (n_curves - 1 - index) * min(0.7, 2 / n_curves)
     style: dict[str, Any] = {
-        "color": INK,
+        "color": ink(),
         "marker": "",
         "linestyle": (0, (1, 1)),
         "linewidth": 1.8,
@@ -334,7 +334,7 @@ def _mark(ax: Any, chosen: tuple[str, int], curves: dict[str, tuple[Array, Array
         "o",
         markersize=13,
         markerfacecolor="none",
-        markeredgecolor="0.2",
+        markeredgecolor=ink(),
         markeredgewidth=1.4,
         label=f"chosen: {size:g} codes" + (f", {name}" if len(curves) > 1 else ""),
     )

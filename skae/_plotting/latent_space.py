@@ -211,7 +211,7 @@ class LatentSpaceDisplay:
             ax = single_axes(given := ax, (6.4, 4.8))
             self._scatter(ax, places, (0, 1), target, covariances, names)
             self._explain_colours(ax, target, given)
-            self._explain_ellipses(ax, covariances, "right")
+            self._explain_ellipses(ax, covariances)
             self.ax_, self.figure_ = ax, ax.figure
         else:
             self._plot_pairs(places, target, covariances, names, ax)
@@ -252,7 +252,13 @@ class LatentSpaceDisplay:
             if codes.dtype.kind in "iub":
                 low, high = int(codes.min()), int(codes.max())
                 bins = np.arange(low, high + 2) - 0.5 if high - low <= 200 else 100
-            ax.hist(codes[:, 0], bins=bins, color=COLOURS[0], edgecolor="white", linewidth=0.5)
+            ax.hist(
+                codes[:, 0],
+                bins=bins,
+                color=COLOURS[0],
+                edgecolor=ax.get_facecolor(),
+                linewidth=0.5,
+            )
             ax.set_ylabel("number of rows")
         else:
             ax = single_axes(ax, (6.4, 4.8))
@@ -326,7 +332,7 @@ class LatentSpaceDisplay:
         for line, column in combinations(range(n), 2):
             grid[line, column].set_axis_off()
         self._explain_colours(grid[0, -1], target, ax)
-        self._explain_ellipses(grid[0, 0], covariances, "left")
+        self._explain_ellipses(grid[0, 0], covariances)
         self.ax_, self.figure_ = grid, figure
 
     def _scatter(
@@ -373,17 +379,17 @@ class LatentSpaceDisplay:
         """The name of each class at the median of its codes."""
         from matplotlib.patheffects import withStroke
 
-        halo = [withStroke(linewidth=2.5, foreground="white")]
+        halo = [withStroke(linewidth=2.5, foreground=ax.get_facecolor())]
         for rows, name, *_ in groups:
             if len(rows):
                 x, y = np.median(points[rows], axis=0)
                 ax.text(x, y, name, ha="center", va="center", weight="bold", path_effects=halo)
 
-    def _explain_ellipses(self, ax: Any, covariances: Array | None, place: Any) -> None:
+    def _explain_ellipses(self, ax: Any, covariances: Array | None) -> None:
         if covariances is not None:
             plural = "" if self.n_std == 1 else "s"
             text = f"ellipses: {self.n_std:g} standard deviation{plural} of the posterior"
-            ax.set_title(text, fontsize="small", loc=place, pad=3)
+            ax.set_title(text, fontsize="small", loc="left", pad=3)
 
     def _explain_colours(self, legend_of: Any, target: Classes | Array | None, given: Any) -> None:
         """A legend of classes, or a colour bar."""

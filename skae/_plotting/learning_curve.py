@@ -11,6 +11,7 @@ from skae._plotting.canvas import (
     Array,
     check_matplotlib,
     grid_of_axes,
+    ink,
     single_axes,
     with_matplotlib,
 )
@@ -231,7 +232,7 @@ class LearningCurveDisplay:
         if self.kept_epoch is not None and not of_prior:
             cell.axvline(
                 self.kept_epoch,
-                color="0.35",
+                color=ink(),
                 linestyle=":",
                 label="weights kept: "
                 + (

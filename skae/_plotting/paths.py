@@ -14,6 +14,7 @@ from skae._plotting.canvas import (
     grid_of_axes,
     mosaic_size,
     number,
+    some_labels,
 )
 from skae._plotting.fitted import (
     Fitted,
@@ -57,13 +58,15 @@ class PathsDisplay:
         limits = checked_limits(self.limits, paths)
         for index, cell in enumerate(grid[:, 0]):
             shown = not alike or index == n_paths - 1
+            values = [number(value) for value in positions[index]] if shown else []
+            inches = cell.get_window_extent().width / figure.dpi
             draw_mosaic(
                 cell,
                 as_images(paths[index], shape),
                 n_steps,
                 limits=limits,
                 row_labels=labels[index : index + 1],
-                column_labels=[number(value) for value in positions[index]] if shown else [],
+                column_labels=values if ax is None else some_labels(values, inches),
             )
             cell.tick_params(axis="x", labelsize="small", pad=1)
         label_below(grid, position_label)

@@ -69,7 +69,7 @@ class Profiles:
                 ax.set_yticks(self.places, names, fontsize="small")
                 ax.set_ylim(self.n_features - 0.5, -0.5)
             for ax in grid.ravel():
-                ax.grid(axis="y", color="0.92", linewidth=0.8)
+                ax.grid(axis="y", color="0.5", alpha=0.2, linewidth=0.8)
                 ax.set_axisbelow(True)
         else:
             label_beside(grid, self.value_label)

@@ -7,12 +7,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from skae._plotting.canvas import (
     COLOURS,
-    INK,
     MISSING,
     as_images,
     check_matplotlib,
     draw_mosaic,
     grid_of_axes,
+    ink,
+    legend_above,
     limits_of,
     mosaic_size,
     single_axes,
@@ -222,9 +223,9 @@ class ReconstructionDisplay:
         as_points = profiles.beside_names or n_features <= _MOST_POINTS
         for index, (cell, value, copy) in enumerate(zip(cells, values, copies, strict=False)):
             if as_points:
-                profiles.draw(cell, value, "o", color=INK, markersize=4, label="row")
+                profiles.draw(cell, value, "o", color=ink(), markersize=4, label="row")
             else:
-                profiles.draw(cell, value, "-", color=INK, linewidth=1, label="row")
+                profiles.draw(cell, value, "-", color=ink(), linewidth=1, label="row")
             if profiles.beside_names:  # columns have no order, so that no line joins them
                 style, options = "D", {"markersize": 5, "fillstyle": "none"}
                 cell.hlines(profiles.places, value, copy, color=COLOURS[4], linewidth=1)
@@ -244,7 +245,7 @@ class ReconstructionDisplay:
         if ax is None:
             figure.legend(*handles, loc="outside upper right", ncols=3, fontsize="small")
         else:
-            cells[0].legend(fontsize="small", loc="best")
+            legend_above(cells[0], *handles)
         self.ax_, self.figure_ = grid, figure
 
 

@@ -9,13 +9,13 @@ from sklearn.pipeline import Pipeline
 
 from skae._plotting.canvas import (
     COLOURS,
-    INK,
     as_images,
     aspect_of,
     check_matplotlib,
     checked_limits,
     draw_mosaic,
     grid_of_axes,
+    ink,
     limits_of,
     mosaic_size,
     n_mosaic_columns,
@@ -255,7 +255,7 @@ class SampleDisplay:
             size = (4.2 * len(groups) + 0.6, 3.2)
         axes = self._axes(ax, groups, size)
         for cell, (title, rows) in zip(axes, groups.items(), strict=True):
-            colour = COLOURS[0] if title == "new rows" else INK
+            colour = COLOURS[0] if title == "new rows" else ink()
             alpha = float(np.clip(8 / len(rows), 0.1, 0.6))
             style = "o" if profiles.beside_names else "-"
             for row in profiles.values(rows):

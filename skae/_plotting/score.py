@@ -11,6 +11,7 @@ from skae._plotting.canvas import (
     LINES,
     Array,
     check_matplotlib,
+    ink,
     single_axes,
     with_matplotlib,
 )
@@ -201,7 +202,7 @@ class ScoreDisplay:
         if self.threshold_ is not None:
             ax.axvline(
                 self.threshold_,
-                color="0.35",
+                color=ink(),
                 linewidth=1.2,
                 label=f"{_percent(float(self.threshold or 0))} quantile of {next(iter(sets))}",
             )

@@ -8,7 +8,7 @@ import narwhals.stable.v2 as nw
 import numpy as np
 from numpy.typing import NDArray
 
-from skae._plotting.canvas import COLOURS, MARKERS
+from skae._plotting.canvas import BLACK, COLOURS, MARKERS, ink
 
 Array = NDArray[Any]
 
@@ -41,7 +41,8 @@ def target_of(y: Any, n_rows: int) -> Classes | Array | None:
             categories = series.cat.get_categories().to_list()
         values = np.asarray(series.to_list(), dtype=object)
     elif isinstance(y, np.ma.MaskedArray):
-        values = np.where(np.ma.getmaskarray(y), None, y.data.astype(object))
+        values = np.asarray(y.data, dtype=object)
+        values = np.where(np.ma.getmaskarray(y), np.asarray(None), values)
     else:
         values = np.asarray(y)
         if hasattr(y, "categories"):  # a pandas Categorical, which is no series
@@ -114,13 +115,18 @@ def groups_of(target: Classes) -> list[tuple[NDArray[np.intp], str, str, str]]:
         (
             np.flatnonzero(target.of_rows == place),
             name,
-            COLOURS[place % len(COLOURS)],
+            _colour(place),
             MARKERS[place % len(MARKERS)],
         )
         for place, name in enumerate(target.names)
     ]
     others = np.flatnonzero(target.of_rows < 0)
     return [*groups, (others, "other or missing", UNKNOWN, ".")] if len(others) else groups
+
+
+def _colour(place: int) -> str:
+    colour = COLOURS[place % len(COLOURS)]
+    return ink() if colour == BLACK else colour
 
 
 def range_of(target: Array) -> tuple[float, float]:

@@ -184,7 +184,7 @@ def test_of_many_rows_some_ellipses_are_drawn():
         return (distance + np.eye(len(points)) * 1e9).min(axis=1).min()
 
     assert nearest(centers) > 3 * nearest(display.codes[chosen])
-    assert "1 standard deviation of" in display.ax_.get_title(loc="right")
+    assert "1 standard deviation of" in display.ax_.get_title(loc="left")
 
 
 def test_models_without_a_posterior(iris):
@@ -347,3 +347,12 @@ def test_colour_bars_suit_tight_layout(iris):
     figure, axes = mpl.pyplot.subplots(1, 2)
     LatentSpaceDisplay.from_estimator(PCA(2).fit(X), X, X[:, 0], ax=axes[1])
     figure.tight_layout()
+
+
+def test_all_classes_are_seen_in_a_dark_style():
+    codes = np.random.default_rng(0).normal(size=(100, 2))
+    with mpl.pyplot.style.context("dark_background"):
+        ax = LatentSpaceDisplay(codes, np.arange(100) % 10).plot().ax_
+    for points in ax.collections:
+        assert points.get_facecolor()[0, :3].max() > 0.3
+    assert all(text.get_path_effects()[0]._gc["foreground"][:3] == (0, 0, 0) for text in ax.texts)

@@ -4,6 +4,7 @@ import inspect
 import re
 import sys
 
+import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -160,3 +161,20 @@ def test_leaves_no_figure_where_drawing_fails(display, fitted, monkeypatch):
     with pytest.raises(RuntimeError, match="broken"):
         display.from_estimator(*fitted[display])
     assert plt.get_fignums() == figures
+
+
+def colours_of(figure):
+    """Colours of all that is drawn of rows, without the text and the frames."""
+    for ax in figure.axes:
+        for artist in [*ax.lines, *ax.collections, *ax.patches]:
+            for name in ("get_color", "get_facecolor", "get_edgecolor"):
+                colour = getattr(artist, name, list)()
+                yield from mpl.colors.to_rgba_array(colour) if len(colour) else []
+
+
+@pytest.mark.parametrize("display", DISPLAYS)
+def test_nothing_is_black_on_black(display, fitted):
+    with plt.style.context("dark_background"):
+        drawn = display.from_estimator(*fitted[display])
+    for colour in colours_of(drawn.figure_):
+        assert colour[3] == 0 or colour[:3].max() > 0.3

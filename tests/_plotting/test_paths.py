@@ -1,5 +1,8 @@
 """Traversals and interpolations: the rows that are drawn are decoded by hand."""
 
+import itertools
+
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -253,3 +256,15 @@ def test_binary_units_have_nothing_between(digits):
     model = network(HelmholtzMachine, n_components=3).fit(X)
     with pytest.raises(TypeError, match="binary units"):
         InterpolationDisplay.from_estimator(model, X[:2])
+
+
+def test_values_below_narrow_axes_do_not_overlap(digits):
+    figure, axes = plt.subplots(1, 3, figsize=(9, 3), layout="constrained")
+    model = PCA(2).fit(digits)
+    TraversalDisplay.from_estimator(model, digits[:1], image_shape=(8, 8), ax=axes[1])
+    display = TraversalDisplay.from_estimator(model, digits[:1], image_shape=(8, 8), ax=axes[2])
+    figure.canvas.draw()
+    labels = [label for label in display.ax_[-1].get_xticklabels() if label.get_text()]
+    boxes = [label.get_window_extent() for label in labels]
+    assert len(boxes) > 1
+    assert all(a.x1 < b.x0 for a, b in itertools.pairwise(boxes))

@@ -1,6 +1,7 @@
 """Rows beside their reconstructions: what is drawn are those rows."""
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -279,3 +280,15 @@ def test_wrong_names_and_units():
         ReconstructionDisplay(rows, rows, feature_means=[0] * 3, feature_stds=[0] * 3).plot()
     with pytest.raises(ValueError, match=r"image_shape=\(True, 3\) must be"):
         ReconstructionDisplay(rows, rows, image_shape=(True, 3)).plot()
+
+
+def test_the_legend_covers_no_panel_of_axes_that_are_given(wine):
+    figure, axes = plt.subplots(2, 1, figsize=(7, 9), layout="constrained")
+    display = ReconstructionDisplay.from_estimator(PPCA(2).fit(wine), wine, ax=axes[1])
+    figure.canvas.draw()
+    box = display.ax_[0, 0].get_legend().get_window_extent()
+    assert not any(box.overlaps(cell.get_window_extent()) for cell in display.ax_.ravel())
+    assert not any(box.overlaps(c._left_title.get_window_extent()) for c in display.ax_.ravel())
+    assert not box.overlaps(axes[0].get_tightbbox())
+    widths = [cell.get_window_extent().width for cell in display.ax_[0]]
+    np.testing.assert_allclose(widths, widths[0])
