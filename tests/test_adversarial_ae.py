@@ -559,6 +559,7 @@ def moments_of(prior, mean, covariance):
     return np.array(mean), np.array(covariance)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", PRIORS)
 def test_moments_of_codes_approach_the_priors(name):
     """Mean and covariance, in the units of the prior's standard deviations."""

@@ -1647,6 +1647,7 @@ def test_backends_of_the_user_change_no_bit(kind, context, n_jobs):
             np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("backend", ["loky", "multiprocessing", "threading"])
 def test_searches_change_no_bit(backend):
     X, options = waves(300), {"n_components": [2, 5]}

@@ -871,6 +871,7 @@ ALGORITHMS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("sizes", [(4,), (4, 2)], ids=str)
 def test_planted_patterns_are_learned(algorithm, sizes):

@@ -31,6 +31,7 @@ _MOST_SPANS = 20.0
 # Line styles, as many as there are colours.
 _STYLES = (*LINES, (0, (8, 2)), (0, (4, 1, 1, 1, 1, 1)), (0, (2, 1)))
 # Bins at most, whatever a rule finds.
+_MOST_BINS_GIVEN = 10_000
 _MOST_BINS = 200
 
 
@@ -262,6 +263,8 @@ class ScoreDisplay:
         if not high > low:
             middle, half = low, max(abs(low) * 1e-3, 0.5)
             low, high = middle - half, middle + half
+        if isinstance(self.bins, int | np.integer) and not 1 <= self.bins <= _MOST_BINS_GIVEN:
+            raise ValueError(f"bins={self.bins} must be from 1 to {_MOST_BINS_GIVEN}.")
         if not isinstance(self.bins, str):
             return np.histogram_bin_edges(sets[0], self.bins, (low, high))
         # The rule is applied to each set, because its bins would be wide for sets that are far

@@ -213,6 +213,7 @@ def log_trapezoid(logs, axes):
     return values
 
 
+@pytest.mark.long
 @every_density
 @pytest.mark.parametrize("zeros", [False, True])
 def test_density_of_positive_rows_integrates_to_one(params, zeros):

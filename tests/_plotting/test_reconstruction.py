@@ -268,7 +268,7 @@ def test_columns_with_pandas_na(wine):
 
 def test_columns_of_one_name(digits):
     table = pd.DataFrame(digits[:20, :3], columns=["a", "b", "a"])
-    with pytest.raises(ValueError, match="X has several columns of one name"):
+    with pytest.raises(ValueError, match="X has several columns with the same name"):
         ReconstructionDisplay.from_estimator(PPCA(1).fit(table.to_numpy()), table)
 
 

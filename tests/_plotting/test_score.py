@@ -175,3 +175,9 @@ def test_errors():
         ScoreDisplay.from_estimator(PPCA, X)
     with pytest.raises(ValueError, match=r"threshold=0\.1, but the first set has NaN or infinite"):
         ScoreDisplay([-np.inf, -np.inf, 1.0], threshold=0.1).plot()
+
+
+@pytest.mark.parametrize("bins", [0, 10_001])
+def test_numbers_of_bins_have_limits(bins):
+    with pytest.raises(ValueError, match=f"bins={bins} must be from 1 to 10000"):
+        ScoreDisplay({"rows": np.arange(5.0)}, bins=bins).plot()

@@ -55,6 +55,7 @@ class Epochs(Callback):
         self.n += 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("Estimator", [Autoencoder, VAE])
 def test_the_fit_is_that_of_as_many_epochs_with_a_cosine(Estimator):
     heard = Epochs()
@@ -74,6 +75,7 @@ def test_a_number_of_epochs_is_trained_at_a_constant_rate_as_before():
     np.testing.assert_array_equal(left_open.transform(IRIS), constant.transform(IRIS))
 
 
+@pytest.mark.long
 def test_few_rows_of_many_columns_are_not_learned_by_heart():
     X = CANCER[::4]
     train, test = X[::2], X[1::2]
@@ -93,6 +95,7 @@ def test_where_held_out_rows_gain_nothing_the_linear_model_is_kept():
     np.testing.assert_allclose(model.score_samples(X), PPCA(2).fit(X).score_samples(X), atol=1e-3)
 
 
+@pytest.mark.long
 def test_an_adversarial_ae_trains_for_200_epochs_at_least():
     model = AdversarialAE(2, batch_size=30, random_state=0).fit(IRIS[::7])
     assert model.n_iter_ >= 200
@@ -143,6 +146,7 @@ def test_rows_that_do_not_vary_need_no_trial():
     assert heard.n == 200
 
 
+@pytest.mark.long
 def test_a_second_fit_is_the_same():
     first, second = (Autoencoder(2, random_state=3).fit(IRIS[::7]) for _ in range(2))
     assert first.n_iter_ == second.n_iter_
