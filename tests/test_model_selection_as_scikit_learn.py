@@ -31,6 +31,7 @@ def pytest_configure(config):
 # These take three quarters of the time of all.
 SLOW = (
     "test_cross_validate_params_none",
+    "test_cross_validate_return_indices",
     "test_cv_results_dtype_issue_29074",
     "test_n_features_in",
     "test_random_search_cv_results_multimetric",

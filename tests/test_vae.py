@@ -1763,11 +1763,11 @@ def test_narrow_numbers(n_importance):
 # torch's compiler, when it is first imported, uses what torch itself has deprecated.
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
-@pytest.mark.parametrize("n_importance", [5])
-def test_a_compiled_loss_trains_alike(n_importance):
+@pytest.mark.long
+def test_a_compiled_loss_trains_alike():
     """compile=True ends at the same weights to 1e-4, hooks on gradients included."""
     X = noisy_rows(32)
-    options = {"n_importance": n_importance, "max_iter": 2, "hidden_layer_sizes": (4,)}
+    options = {"n_importance": 5, "max_iter": 2, "hidden_layer_sizes": (4,)}
     compiled = fitted(vae(compile=True, **options), X)
     plain = weights(fitted(vae(**options), X))
     for name, value in weights(compiled).items():

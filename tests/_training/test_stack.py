@@ -360,7 +360,7 @@ def diverge(monkeypatch, model, chosen, epoch):
     ("model", "solver"),
     [(Autoencoder, "adam"), (Autoencoder, "sgd"), (VAE, "adamw"), (AdversarialAE, "adam")],
 )
-@pytest.mark.parametrize("epoch", [1, 2, 4])
+@pytest.mark.parametrize("epoch", [1, pytest.param(2, marks=pytest.mark.long), 4])
 def test_one_that_diverges_goes_back_and_harms_no_other(model, solver, epoch, monkeypatch):
     """It has its state after the last epoch that was of use, warns, and goes on from there."""
     diverge(monkeypatch, model, lambda architecture: architecture.n_components == 3, epoch)
