@@ -63,6 +63,19 @@ every_fit = pytest.mark.parametrize(
     ],
 )
 
+
+def half_at_once(first, second):
+    """All pairs from two lists of two values; the marker long is on those of unlike places.
+
+    The pairs without it hold every value once.
+    """
+    return [
+        pytest.param(a, b, marks=pytest.mark.long if i != j else ())
+        for i, a in enumerate(first)
+        for j, b in enumerate(second)
+    ]
+
+
 # A floor that was used or a fit that did not converge is said by a UserWarning. What
 # NumPy says when numbers go wrong is a RuntimeWarning, and stays an error.
 may_advise = pytest.mark.filterwarnings("ignore::UserWarning")

@@ -35,6 +35,7 @@ from contract_helpers import (
     every_kind_of_rows,
     every_streaming_estimator,
     fitted,
+    half_at_once,
     law_for,
     learned,
     leaves,
@@ -359,9 +360,10 @@ DEGENERATE = {
 
 @may_advise
 @every_estimator
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize(
+    ("shape", "dtype"), half_at_once([TALL, WIDE], ["float32", "float64"]), ids=str
+)
 @pytest.mark.parametrize("degenerate", DEGENERATE.values(), ids=DEGENERATE)
-@pytest.mark.parametrize("shape", [TALL, WIDE], ids=str)
 @every_length
 def test_degenerate_data(Estimator, max_iter, degenerate, shape, dtype):
     """Constant and duplicated columns and rows give finite results everywhere."""
@@ -375,7 +377,7 @@ def test_degenerate_data(Estimator, max_iter, degenerate, shape, dtype):
 
 @may_advise
 @every_forgiving_estimator
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("dtype", [pytest.param("float64", marks=pytest.mark.long), "float32"])
 @pytest.mark.parametrize("degenerate", DEGENERATE.values(), ids=DEGENERATE)
 def test_degenerate_data_with_gaps(Estimator, degenerate, dtype):
     """Where NaN is allowed, degenerate data with gaps give finite results everywhere."""
@@ -660,7 +662,7 @@ def test_same_seed_same_bits(Estimator, shape, gaps, random_state):
 
 
 @every_kind_of_rows
-@pytest.mark.parametrize("random_state", [None, 0])
+@pytest.mark.parametrize("random_state", [None, pytest.param(0, marks=pytest.mark.long)])
 def test_global_generators_are_untouched(Estimator, shape, gaps, random_state):
     """No method advances NumPy's or torch's global generator, also without a seed."""
     X = make_data(Estimator, shape, gaps=gaps)

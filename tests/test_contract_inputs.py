@@ -30,6 +30,7 @@ from contract_helpers import (
     every_kind_of_rows,
     every_sparse_estimator,
     fitted,
+    half_at_once,
     law_for,
     leaves,
     make_data,
@@ -48,8 +49,7 @@ from sklearn.utils import get_tags
 
 
 @every_kind_of_rows
-@pytest.mark.parametrize("order", ["C", "F"])
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize(("order", "dtype"), half_at_once("CF", ["float64", "float32"]))
 def test_input_is_never_modified(Estimator, shape, gaps, order, dtype):
     """Rows, weights and codes are as they were after every method."""
     X = make_data(Estimator, shape, gaps=gaps).astype(dtype, order=order)
