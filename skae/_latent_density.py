@@ -21,7 +21,7 @@ from sklearn.frozen import FrozenEstimator
 
 from skae._base import BaseAutoencoder
 from skae._callback_parameters import CallbackParametersMixin
-from skae._data_scores import DataScoresMixin
+from skae._code_density import CodeDensityMixin
 from skae._densities.code_supports import SUPPORTS, check_support, limits_of, public_support
 from skae._densities.code_units import CodeUnits
 from skae._densities.network_density import (
@@ -51,19 +51,11 @@ from skae._densities.wrapped_estimators import (
 )
 from skae._gaussianize import GaussianizeMixin
 from skae._given_codes import GivenCodesMixin
-from skae._inference.bounds import (
-    LogPrior,
-    Proposal,
-    RowLikelihood,
-    on_arrays,
-)
-from skae._inference.proposal_width import looks_again, proposal_width
-from skae._latent_samples import CodeScoresMixin
+from skae._inference.proposal_width import looks_again
 from skae._linear.moments import scaled_weight
 from skae._modules.architecture import layer_sizes
 from skae._modules.latent_density import import_zuko
 from skae._training.callbacks import Tasks, check_callbacks, check_listeners
-from skae._training.net import Net
 from skae._training.optimizers import MATRIX_OPTIMIZER, OPTIMIZERS
 from skae._training.trainer import TRAINING_CONSTRAINTS, TrainingOptions
 from skae._utils.availability import available_if
@@ -77,7 +69,6 @@ from skae._utils.validation import (
     fit_context,
 )
 from skae._utils.versions import is_of_other_versions
-from skae._wrapped_autoencoder import WrappedAutoencoderMixin
 
 Array = NDArray[Any]
 
@@ -109,10 +100,8 @@ def _can_stream(model: "LatentDensityEstimator") -> bool:
 
 class LatentDensityEstimator(
     GivenCodesMixin,
-    DataScoresMixin,
-    CodeScoresMixin,
+    CodeDensityMixin,
     GaussianizeMixin,
-    WrappedAutoencoderMixin,
     CallbackParametersMixin,
 ):
     """Generative model of any autoencoder and a density of its codes.
@@ -596,44 +585,6 @@ class LatentDensityEstimator(
         self.support_ = self._support
         return self._units.real(codes, noise)
 
-    @property
-    def net_(self) -> Net:
-        """The trained network of the density."""
-        density = vars(self).get("density_")
-        if not isinstance(density, NetworkDensity):
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute 'net_'")
-        return density.trainer.net
-
-    @property
-    def n_mixture_(self) -> int:
-        """Number of components of each conditional."""
-        return self._size("n_mixture")
-
-    @property
-    def n_channels_(self) -> int:
-        """Number of channels of the causal network, or of units in hidden layers of "flow"."""
-        return self._size("n_channels")
-
-    def _size(self, name: str) -> int:
-        settings = vars(self).get("_settings", {})
-        if name not in settings:
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute '{name}_'")
-        return int(settings[name])
-
-    @property
-    def history_(self) -> list[dict[str, Any]]:
-        """Losses of each epoch, in nats per row."""
-        return self.net_.history
-
-    # ------------------------------------------------------------------- the codes
-
-    def _log_density(self, codes: Array) -> NDArray[np.float64]:
-        """log p(z) of codes, in nats."""
-        return self._units.log_density(self._log_density_of_real(self._units.real(codes)), codes)
-
-    def _log_density_of_real(self, real: Array) -> NDArray[np.float64]:
-        return np.asarray(self.density_.score_samples(real), dtype=np.float64)
-
     @available_if(_can_stream)
     @fit_context
     def partial_fit(
@@ -681,54 +632,7 @@ class LatentDensityEstimator(
                 self._learn_proposal(rows)
         return self
 
-    # ------------------------------------------------------------- codes and their density
-
-    def _log_code_prob(self, Z: Array) -> Array:
-        scores: Array = self._log_density(Z).astype(Z.dtype)
-        return scores
-
-    # -------------------------------------------------------------- scores of the data
-
-    def _check_scores_data(self) -> None:
-        if self._row_likelihood() is None:
-            raise AttributeError(
-                "data_score_samples needs an autoencoder with a likelihood p(x|z): Autoencoder, "
-                "AdversarialAE or VAE(conditional=False), possibly wrapped in FrozenEstimator; "
-                f"given autoencoder={self.autoencoder!r}."
-            )
-
-    def _importance_sampling(self) -> tuple[RowLikelihood, Proposal, LogPrior]:
-        explains = self._row_likelihood()
-        assert explains is not None
-        return explains, *self._proposal(self._proposal_tau)
-
-    def _proposal(self, tau: float) -> tuple[Proposal, LogPrior]:
-        """The proposal around a code and log p(z), both on real numbers if codes have bounds."""
-        units = self._units
-        if units.support is None:
-            return Proposal(units.stds(), tau), on_arrays(self._log_density)
-        to_real = on_arrays(units.standardised, rowwise=False)
-        from_real = on_arrays(units.restored, rowwise=False)
-        log_prior = on_arrays(self._log_density_of_standardised)
-        return Proposal(np.ones(units.n_free), tau, to_real, from_real), log_prior
-
-    def _learn_proposal(self, X: Array) -> None:
-        """Choose the width of the proposal, if the autoencoder has a p(x|z)."""
-        explains = self._row_likelihood()
-        if explains is not None:
-            proposal, log_prior = self._proposal(1.0)
-            self._proposal_tau = proposal_width(explains, X, log_prior, proposal)
-
-    def _log_density_of_standardised(self, z: Array) -> NDArray[np.float64]:
-        real = z.astype(np.float64) * self._units.scale + self._units.center
-        return self._log_density_of_real(real) + self._units.log_volume()
-
     # ------------------------------------------------------------------- the hooks
-
-    def _log_prob(self, X: Array) -> Array:
-        codes = self._encode(X)
-        scores: Array = self._log_density(codes).astype(codes.dtype)
-        return scores
 
     def _draw(self, n_samples: int, rng: np.random.RandomState, noise: bool) -> Array:
         return self._generate(self._draw_codes(n_samples, rng), rng, noise)

@@ -294,15 +294,18 @@ def checked_limits(limits: Any, *groups: Any) -> tuple[float, float]:
     return float(given[0]), float(given[1])
 
 
-def checked_names(
-    argument: str, names: Any, n_names: int, default: str | None = None
-) -> list[Any] | None:
-    """Names that a display was made with, one for each of `n_names`; numbered ones for None."""
+def checked_names(argument: str, names: Any, n_names: int) -> list[Any] | None:
+    """Names that a display was made with, one for each of `n_names`, or None."""
     if names is None:
-        return None if default is None else [f"{default} {index}" for index in range(n_names)]
+        return None
     if isinstance(names, str) or not hasattr(names, "__len__") or len(names) != n_names:
         raise ValueError(f"{argument}={names!r} must be a list of {n_names} names, or None.")
     return list(names)
+
+
+def checked_code_names(names: Any, n_codes: int) -> list[Any]:
+    """Names of codes that a display was made with; numbered ones for None."""
+    return checked_names("code_names", names, n_codes) or [f"code {i}" for i in range(n_codes)]
 
 
 def ink() -> str:

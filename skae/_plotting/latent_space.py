@@ -11,7 +11,7 @@ from skae._plotting.canvas import (
     COLOURS,
     SEQUENCE,
     check_matplotlib,
-    checked_names,
+    checked_code_names,
     colour_bar,
     grid_of_axes,
     short,
@@ -201,8 +201,7 @@ class LatentSpaceDisplay:
         n_rows, n_codes = codes.shape
         covariances = self._checked_posterior(n_rows, n_codes)
         target = target_of(self.y, n_rows)
-        given_names = checked_names("code_names", self.code_names, n_codes, "code")
-        names = [short(name) for name in given_names or ()]
+        names = [short(name) for name in checked_code_names(self.code_names, n_codes)]
         if codes.dtype.kind in "iub":
             places += np.random.default_rng(0).uniform(-0.3, 0.3, codes.shape)
         if n_codes == 1:

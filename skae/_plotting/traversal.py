@@ -5,7 +5,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skae._plotting.canvas import check_matplotlib, checked_names, limits_of, with_matplotlib
+from skae._plotting.canvas import check_matplotlib, checked_code_names, limits_of, with_matplotlib
 from skae._plotting.code_ranges import (
     checked_components,
     default_components,
@@ -223,8 +223,8 @@ class TraversalDisplay(PathsDisplay):
                 f"values has shape {values.shape}, but paths has shape {paths.shape}; there must "
                 "be one value for each row."
             )
-        names = checked_names("code_names", self.code_names, len(paths), "code")
-        self._draw(paths, values, names or [], "value of the code", ax)
+        names = checked_code_names(self.code_names, len(paths))
+        self._draw(paths, values, names, "value of the code", ax)
         return self
 
 
