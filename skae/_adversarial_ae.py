@@ -6,14 +6,17 @@ A. Makhzani, J. Shlens, N. Jaitly, I. Goodfellow and B. Frey (2015). Adversarial
 autoencoders. :doi:`10.48550/arXiv.1511.05644`
 """
 
+from __future__ import annotations
+
 import copy
+from collections.abc import Callable
 from math import log
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from skae._deterministic_autoencoder import DETERMINISTIC_CONSTRAINTS, DeterministicAutoencoder
@@ -25,6 +28,19 @@ from skae._modules.architecture import layer_sizes
 from skae._nn.gaussian_latents import Components, log_prior
 from skae._nn.priors import PRIORS, can_be_sampled, draw_from
 from skae._training.data import Data, Dataset
+from skae._utils.types import (
+    Activation,
+    ImageShape,
+    LayerSizes,
+    LearningRate,
+    Likelihood,
+    NoiseVariance,
+    OutActivation,
+    Pooling,
+    Precision,
+    RandomState,
+    Samplable,
+)
 from skae._utils.validation import Interval, StrOptions
 
 Array = NDArray[Any]
@@ -299,34 +315,36 @@ class AdversarialAE(LatentSamplesMixin, DeterministicAutoencoder):
         self,
         n_components: int = 2,
         *,
-        hidden_layer_sizes: Any = (100,),
-        decoder_layer_sizes: Any = None,
-        activation: str = "relu",
-        out_activation: str = "identity",
-        normalization: str | None = None,
-        network: str = "mlp",
-        image_shape: tuple[int, int, int] | None = None,
-        pooling: str = "stride",
+        hidden_layer_sizes: LayerSizes = (100,),
+        decoder_layer_sizes: LayerSizes | None = None,
+        activation: Activation = "relu",
+        out_activation: OutActivation = "identity",
+        normalization: Literal["batch"] | None = None,
+        network: Literal["mlp", "conv"] = "mlp",
+        image_shape: ImageShape | None = None,
+        pooling: Pooling = "stride",
         encoder: nn.Module | None = None,
         decoder: nn.Module | None = None,
-        likelihood: Any = "gaussian",
-        noise_variance: str | float = "scalar",
-        missing: str = "mask",
-        handle_unknown: str = "error",
-        posterior: str = "deterministic",
-        prior: Any = "gaussian",
+        likelihood: Likelihood = "gaussian",
+        noise_variance: NoiseVariance = "scalar",
+        missing: Literal["mask", "error"] = "mask",
+        handle_unknown: Literal["error", "missing"] = "error",
+        posterior: Literal["deterministic", "gaussian"] = "deterministic",
+        prior: Literal["gaussian", "mixture", "swiss_roll"]
+        | Samplable
+        | Callable[..., Any] = "gaussian",
         prior_scale: float = 1.0,
-        prior_means: Any = (-3.0, 3.0),
-        discriminator_layer_sizes: Any = (100,),
+        prior_means: ArrayLike = (-3.0, 3.0),
+        discriminator_layer_sizes: LayerSizes = (100,),
         discriminator_learning_rate_init: float = 1e-3,
-        latent_growth: str | None = None,
+        latent_growth: Literal["incremental", "nested"] | None = None,
         growth_fraction: float = 0.5,
         perceptual: tuple[nn.Module, float] | None = None,
-        init: str | None = None,
-        solver: str = "adam",
+        init: Literal["linear", "random"] | None = None,
+        solver: Literal["adam", "adamw", "sgd"] = "adam",
         alpha: float = 1e-4,
         batch_size: int = 128,
-        learning_rate: str | None = None,
+        learning_rate: LearningRate | None = None,
         learning_rate_init: float = 1e-3,
         momentum: float = 0.9,
         max_iter: int | None = None,
@@ -337,11 +355,11 @@ class AdversarialAE(LatentSamplesMixin, DeterministicAutoencoder):
         n_init: int = 1,
         warm_start: bool = False,
         verbose: int = 0,
-        random_state: int | np.random.RandomState | None = None,
+        random_state: RandomState = None,
         device: str = "auto",
-        precision: str = "auto",
+        precision: Precision = "auto",
         compile: bool = False,  # noqa: A002 (as in skorch)
-        callbacks: list[Any] | None = None,
+        callbacks: list[Any] | tuple[Any, ...] | None = None,
     ) -> None:
         self.n_components = n_components
         self.hidden_layer_sizes = hidden_layer_sizes

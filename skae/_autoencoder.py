@@ -6,9 +6,11 @@ G. E. Hinton and R. R. Salakhutdinov (2006). Reducing the dimensionality of data
 neural networks. Science 313, 504-507. :doi:`10.1126/science.1127647`
 """
 
+from __future__ import annotations
+
 from math import log, pi
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -24,6 +26,18 @@ from skae._nn.likelihoods import LIKELIHOODS
 from skae._nn.linear_maps import has_exact_pairs
 from skae._tables.kinds import has_kinds
 from skae._training.data import Dataset
+from skae._utils.types import (
+    Activation,
+    ImageShape,
+    LayerSizes,
+    LearningRate,
+    Likelihood,
+    NoiseVariance,
+    OutActivation,
+    Pooling,
+    Precision,
+    RandomState,
+)
 from skae._utils.validation import Interval, StrOptions
 
 Array = NDArray[Any]
@@ -304,36 +318,36 @@ class Autoencoder(DeterministicAutoencoder):
         self,
         n_components: int = 2,
         *,
-        hidden_layer_sizes: Any = (100,),
-        decoder_layer_sizes: Any = None,
-        activation: str = "relu",
-        out_activation: str = "identity",
-        normalization: str | None = None,
-        network: str = "mlp",
-        image_shape: tuple[int, int, int] | None = None,
-        pooling: str = "stride",
+        hidden_layer_sizes: LayerSizes = (100,),
+        decoder_layer_sizes: LayerSizes | None = None,
+        activation: Activation = "relu",
+        out_activation: OutActivation = "identity",
+        normalization: Literal["batch"] | None = None,
+        network: Literal["mlp", "conv"] = "mlp",
+        image_shape: ImageShape | None = None,
+        pooling: Pooling = "stride",
         encoder: nn.Module | None = None,
         decoder: nn.Module | None = None,
         tied_weights: bool = False,
-        likelihood: Any = "gaussian",
-        noise_variance: str | float = "scalar",
-        missing: str = "mask",
-        handle_unknown: str = "error",
-        pretraining: str | None = None,
+        likelihood: Likelihood = "gaussian",
+        noise_variance: NoiseVariance = "scalar",
+        missing: Literal["mask", "error"] = "mask",
+        handle_unknown: Literal["error", "missing"] = "error",
+        pretraining: Literal["layerwise", "rbm"] | None = None,
         pretraining_max_iter: int = 10,
-        latent_growth: str | None = None,
+        latent_growth: Literal["incremental", "nested"] | None = None,
         growth_fraction: float = 0.5,
-        noise: str | None = None,
+        noise: Literal["gaussian", "masking", "salt_and_pepper"] | None = None,
         noise_level: float = 0.1,
         sparsity: float | None = None,
         sparsity_weight: float = 1.0,
         contraction: float = 0.0,
         perceptual: tuple[nn.Module, float] | None = None,
-        init: str | None = None,
-        solver: str = "adam",
+        init: Literal["linear", "random"] | None = None,
+        solver: Literal["adam", "adamw", "sgd", "lbfgs"] = "adam",
         alpha: float = 1e-4,
         batch_size: int = 128,
-        learning_rate: str | None = None,
+        learning_rate: LearningRate | None = None,
         learning_rate_init: float = 1e-3,
         momentum: float = 0.9,
         max_iter: int | None = None,
@@ -344,11 +358,11 @@ class Autoencoder(DeterministicAutoencoder):
         n_init: int = 1,
         warm_start: bool = False,
         verbose: int = 0,
-        random_state: int | np.random.RandomState | None = None,
+        random_state: RandomState = None,
         device: str = "auto",
-        precision: str = "auto",
+        precision: Precision = "auto",
         compile: bool = False,  # noqa: A002 (as in skorch)
-        callbacks: list[Any] | None = None,
+        callbacks: list[Any] | tuple[Any, ...] | None = None,
     ) -> None:
         self.n_components = n_components
         self.hidden_layer_sizes = hidden_layer_sizes

@@ -5,18 +5,21 @@ validated arrays. Users call `fit`, `transform`, `inverse_transform`, `reconstru
 `score_samples` and `score`.
 """
 
+from __future__ import annotations
+
 from abc import ABCMeta, abstractmethod
 from numbers import Integral
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import check_is_fitted
 
+from skae._utils.bases import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from skae._utils.memory import advise_on_memory_everywhere
 from skae._utils.state import all_or_nothing, learned_names
+from skae._utils.types import ArrayOrFrame, RandomState, ScoreKind
 from skae._utils.validation import (
     Interval,
     average,
@@ -31,8 +34,6 @@ from skae._utils.validation import (
     to_plain,
 )
 from skae._utils.versions import with_versions, without_versions
-
-ScoreKind = Literal["log_likelihood", "lower_bound", "reconstruction", "latent"]
 
 
 class BaseAutoencoder(
@@ -51,6 +52,7 @@ class BaseAutoencoder(
     """
 
     score_kind: ScoreKind
+    n_components_: int
 
     # Name of a fitted array whose array namespace and device later input must share. It is set by
     # models that compute in the namespace of their input (the array-API tag), and None otherwise.
@@ -146,7 +148,7 @@ class BaseAutoencoder(
 
     def fit_transform(
         self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None
-    ) -> Any:
+    ) -> ArrayOrFrame:
         """Learn the model and return the codes of the training rows.
 
         Parameters
@@ -222,7 +224,7 @@ class BaseAutoencoder(
 
     # ------------------------------------------------- recognition, generation
 
-    def transform(self, X: ArrayLike) -> Any:
+    def transform(self, X: ArrayLike) -> ArrayOrFrame:
         """Encode rows.
 
         Parameters
@@ -237,7 +239,7 @@ class BaseAutoencoder(
         """
         return self._encode(self._check_new_rows(X, "transform"))
 
-    def inverse_transform(self, X: ArrayLike) -> Any:
+    def inverse_transform(self, X: ArrayLike) -> ArrayOrFrame:
         """Decode codes to the mean of p(x|z).
 
         Parameters
@@ -260,7 +262,7 @@ class BaseAutoencoder(
         """
         return self._rows_out(self._decode(self._check_codes(X)), beside=X)
 
-    def reconstruct(self, X: ArrayLike) -> Any:
+    def reconstruct(self, X: ArrayLike) -> ArrayOrFrame:
         """Encode rows and decode their codes.
 
         Parameters
@@ -286,8 +288,8 @@ class BaseAutoencoder(
         n_samples: int = 1,
         *,
         noise: bool = True,
-        random_state: int | np.random.RandomState | None = None,
-    ) -> Any:
+        random_state: RandomState = None,
+    ) -> ArrayOrFrame:
         """Draw new rows from the model.
 
         Parameters
@@ -317,7 +319,7 @@ class BaseAutoencoder(
 
     # ------------------------------------------------------------------ density
 
-    def score_samples(self, X: ArrayLike) -> Any:
+    def score_samples(self, X: ArrayLike) -> NDArray[Any]:
         """Score rows in nats. The attribute `score_kind` says what the score is.
 
         Parameters

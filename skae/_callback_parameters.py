@@ -1,19 +1,20 @@
 """Parameters of callbacks as nested parameters of their estimator."""
 
+from __future__ import annotations
+
 import copyreg
 from typing import Any, Self
 
-from sklearn.callback import CallbackSupportMixin
-
 from skae._base import BaseAutoencoder
 from skae._training.callbacks import check_copies, named_callbacks, set_callback_params
+from skae._utils.bases import CallbackSupportMixin
 from skae._utils.validation import clone_parameters
 
 
 class CallbackParametersMixin(CallbackSupportMixin, BaseAutoencoder):
     """Nested parameters `callbacks__<name>__<parameter>`, for estimators with callbacks."""
 
-    callbacks: list[Any] | None
+    callbacks: list[Any] | tuple[Any, ...] | None
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Get the parameters of this estimator.

@@ -1,5 +1,7 @@
 """Scores by the density of codes that an estimator has learned, and the sizes of this density."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np

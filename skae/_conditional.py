@@ -1,5 +1,7 @@
 """Methods with targets y, for models that can learn p(x|z, y)."""
 
+from __future__ import annotations
+
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +16,7 @@ from skae._linear.running import running_frequencies
 from skae._modules.conditioning import Labels, Numbers, check_condition, condition_of
 from skae._training.data import Data
 from skae._utils.inputs import as_numbers
+from skae._utils.types import ArrayOrFrame, RandomState
 from skae._utils.validation import check_weight, private_generator
 
 Array = NDArray[Any]
@@ -146,7 +149,7 @@ class ConditionalMixin(LatentPathsMixin):
 
     # ------------------------------------------------------------------ generation
 
-    def inverse_transform(self, X: ArrayLike, y: Any = None) -> Any:
+    def inverse_transform(self, X: ArrayLike, y: Any = None) -> ArrayOrFrame:
         """Decode codes to the mean of p(x|z), or of p(x|z, y).
 
         Parameters
@@ -173,7 +176,7 @@ class ConditionalMixin(LatentPathsMixin):
         Z = self._check_codes(X)
         return self._rows_out(self._decode(Z, self._condition_of(y, len(Z))), beside=X)
 
-    def reconstruct(self, X: ArrayLike, y: Any = None) -> Any:
+    def reconstruct(self, X: ArrayLike, y: Any = None) -> ArrayOrFrame:
         """Encode rows and decode their codes.
 
         Parameters
@@ -201,7 +204,9 @@ class ConditionalMixin(LatentPathsMixin):
         condition = self._condition_of(y, len(rows))
         return self._decode(self._encode(rows), condition)
 
-    def interpolate(self, x0: ArrayLike, x1: ArrayLike, n: int = 10, *, y: Any = None) -> Any:
+    def interpolate(
+        self, x0: ArrayLike, x1: ArrayLike, n: int = 10, *, y: Any = None
+    ) -> ArrayOrFrame:
         """Decode codes on the straight line between the codes of two rows.
 
         Parameters
@@ -231,7 +236,9 @@ class ConditionalMixin(LatentPathsMixin):
         Z = self._line(x0, x1, n)
         return self._rows_out(self._decode(Z, self._condition_of(y, len(Z))))
 
-    def traverse(self, x: ArrayLike, component: int, values: ArrayLike, *, y: Any = None) -> Any:
+    def traverse(
+        self, x: ArrayLike, component: int, values: ArrayLike, *, y: Any = None
+    ) -> ArrayOrFrame:
         """Decode the code of a row while one component of the code takes given values.
 
         Parameters
@@ -267,8 +274,8 @@ class ConditionalMixin(LatentPathsMixin):
         *,
         y: Any = None,
         noise: bool = True,
-        random_state: int | np.random.RandomState | None = None,
-    ) -> Any:
+        random_state: RandomState = None,
+    ) -> ArrayOrFrame:
         """Draw new rows from p(z) p(x|z), or from p(z) p(x|z, y).
 
         Parameters

@@ -12,6 +12,8 @@ representations. ICPRAM.
 http://scitepress.net/PublishedPapers/2022/109152/pdf/index.html
 """
 
+from __future__ import annotations
+
 import warnings
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Self
@@ -50,6 +52,7 @@ from skae._mixture.rows_in_cells import RowsInCells
 from skae._mixture.variance_floor import check_distances, check_floor, variance_floor
 from skae._utils.interrupts import keeps_progress, warn_of_interruption
 from skae._utils.state import all_or_nothing
+from skae._utils.types import RandomState
 from skae._utils.validation import Interval, StrOptions, check_indices, check_weight, fit_context
 
 Array = NDArray[Any]
@@ -241,21 +244,21 @@ class CountMixtureAE(LikelihoodModel):
 
     def __init__(
         self,
-        n_components: int | str | None = None,
+        n_components: int | Literal["bic"] | None = None,
         *,
         covariance_type: Kind | Literal["cell"] = "full",
         algorithm: Algorithm = "em",
         init: Literal["quantiles", "counts", "grid", "split"] = "quantiles",
         prior_counts: float = 5.0,
         n_averages: int = 1,
-        image_shape: tuple[int, ...] | None = None,
+        image_shape: tuple[int, ...] | list[int] | None = None,
         domain: ArrayLike | None = None,
         min_variance: float | None = None,
         tol: float = 1e-4,
         max_iter: int = 100,
         warm_start: bool = False,
         n_jobs: int | None = None,
-        random_state: int | np.random.RandomState | None = None,
+        random_state: RandomState = None,
     ) -> None:
         self.n_components = n_components
         self.covariance_type = covariance_type

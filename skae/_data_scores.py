@@ -1,21 +1,23 @@
 """Lower bounds on log p(x), for models that encode a row as one code and have a p(z)."""
 
+from __future__ import annotations
+
 from abc import abstractmethod
 from numbers import Integral
 from typing import Any
 
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skae._base import BaseAutoencoder
 from skae._inference.bounds import LogPrior, Proposal, RowLikelihood, bounds
+from skae._utils.availability import silent_available_if
 from skae._utils.validation import Interval
 
 Array = NDArray[Any]
 
 
-def _scores_data(model: "DataScoresMixin") -> bool:
+def _scores_data(model: DataScoresMixin) -> bool:
     model._check_scores_data()
     return True
 
@@ -31,7 +33,7 @@ class DataScoresMixin(BaseAutoencoder):
     def _importance_sampling(self) -> tuple[RowLikelihood, Proposal, LogPrior]:
         """p(x|z), the proposal distribution around a code, and log p(z)."""
 
-    @available_if(_scores_data)
+    @silent_available_if(_scores_data)
     def data_score_samples(self, X: ArrayLike, n_draws: int = 256) -> Array:
         """Score rows by a lower bound on log p(x), which can be compared between models.
 

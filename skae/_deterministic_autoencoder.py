@@ -1,5 +1,7 @@
 """Autoencoders whose code of a row is a point: codes, scores, and smaller models."""
 
+from __future__ import annotations
+
 import copy
 import warnings
 from abc import abstractmethod
@@ -11,7 +13,6 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils.metaestimators import available_if
 from torch import Tensor, nn
 
 from skae._data_scores import DataScoresMixin
@@ -30,6 +31,7 @@ from skae._ordered_codes import PATH_ROWS, OrderedCodesMixin, orders_codes
 from skae._training.data import Batch, Data, Dataset
 from skae._training.random_state import preserve_rng_state
 from skae._training.trainer import TrainingOptions, batches
+from skae._utils.availability import silent_available_if
 from skae._utils.validation import Interval, StrOptions
 
 Array = NDArray[Any]
@@ -69,6 +71,8 @@ class DeterministicAutoencoder(
     score_kind = "reconstruction"
 
     _architecture: DeterministicArchitecture
+    perceptual: tuple[nn.Module, float] | None
+    growth_fraction: float
     code_mean_: Array
     code_covariance_: Array
     _proposal_tau: float
@@ -235,7 +239,7 @@ class DeterministicAutoencoder(
         self.code_mean_ = whole.code_mean_[:k].copy()
         self.code_covariance_ = whole.code_covariance_[:k, :k].copy()
 
-    @available_if(orders_codes)
+    @silent_available_if(orders_codes)
     def reconstruction_path(self, X: ArrayLike) -> Array:
         """Reconstruction errors of the models with 1, 2, ..., n_components codes.
 

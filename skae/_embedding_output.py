@@ -1,12 +1,15 @@
 """`transform` that returns indices or vectors, for models whose codes are indices."""
 
-from typing import Any
+from __future__ import annotations
+
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skae._base import BaseAutoencoder
 from skae._training.data import Data
+from skae._utils.types import ArrayOrFrame
 from skae._utils.validation import StrOptions
 
 
@@ -17,7 +20,9 @@ class EmbeddingOutputMixin:
     `transform` that is defined in the body of an estimator class.
     """
 
-    def transform(self: Any, X: ArrayLike, output: str = "indices") -> Any:
+    def transform(
+        self: Any, X: ArrayLike, output: Literal["indices", "embedding"] = "indices"
+    ) -> ArrayOrFrame:
         """Encode rows as indices of the codebook, or as the vectors with these indices.
 
         Parameters

@@ -4,7 +4,7 @@ import warnings
 from dataclasses import replace
 from math import prod
 from numbers import Integral
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from skorch.callbacks import Callback
@@ -21,6 +21,7 @@ from skae._tables.kinds import has_kinds
 from skae._training.callbacks import CompareWithStart
 from skae._training.data import Dataset, some_of
 from skae._training.trainer import TRAINING_CONSTRAINTS
+from skae._utils.types import ImageShape, LayerSizes, OutActivation
 from skae._utils.validation import Interval, StrOptions
 
 # Number of rows from which the linear start is fitted for likelihoods without a closed form.
@@ -43,6 +44,16 @@ class EncoderDecoder(NetworkAutoencoder):
     """An autoencoder with two networks, built-in ones or the user's own."""
 
     _Architecture: ClassVar[type[EncoderDecoderArchitecture]] = EncoderDecoderArchitecture
+
+    # Parameters of subclasses, declared for type checkers.
+    decoder_layer_sizes: LayerSizes | None
+    out_activation: OutActivation
+    normalization: Literal["batch"] | None
+    network: Literal["mlp", "conv"]
+    image_shape: ImageShape | None
+    encoder: nn.Module | None
+    decoder: nn.Module | None
+    init: Literal["linear", "random"] | None
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **NetworkAutoencoder._parameter_constraints,

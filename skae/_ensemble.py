@@ -4,6 +4,8 @@ B. Lakshminarayanan, A. Pritzel and C. Blundell (2017). Simple and scalable pred
 estimation using deep ensembles. NeurIPS. https://doi.org/10.48550/arXiv.1612.01474
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from math import log
 from numbers import Integral, Real
@@ -12,7 +14,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn import config_context, get_config
-from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
+from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils import get_tags
@@ -27,8 +29,10 @@ from sklearn.utils.validation import check_is_fitted
 from skae._pipeline import sample_pipeline
 from skae._search.same_work import trains_network
 from skae._utils.availability import available_if
+from skae._utils.bases import BaseEstimator, MetaEstimatorMixin
 from skae._utils.interrupts import inside_another_fit
 from skae._utils.state import all_or_nothing, learned_names
+from skae._utils.types import ArrayOrFrame, Container, Fittable, RandomState, ScoreKind
 from skae._utils.validation import (
     HasMethods,
     Interval,
@@ -164,7 +168,7 @@ def _reconstruct(member: Any, X: Any, params: dict[str, Any]) -> Any:
 # ------------------------------------------------- which methods an ensemble has
 
 
-def _scores_data(ensemble: "Ensemble") -> bool:
+def _scores_data(ensemble: Ensemble) -> bool:
     kind = ensemble.score_kind
     if kind in _COMPARABLE:
         return True
@@ -178,7 +182,7 @@ def _scores_data(ensemble: "Ensemble") -> bool:
     )
 
 
-def _decodes(ensemble: "Ensemble") -> bool:
+def _decodes(ensemble: Ensemble) -> bool:
     model = _model_of(ensemble.estimator)
     if hasattr(model, "reconstruct") or hasattr(model, "inverse_transform"):
         return True
@@ -187,7 +191,7 @@ def _decodes(ensemble: "Ensemble") -> bool:
     )
 
 
-def _samples(ensemble: "Ensemble") -> bool:
+def _samples(ensemble: Ensemble) -> bool:
     model = _model_of(ensemble.estimator)
     if hasattr(model, "sample"):
         return True
@@ -285,10 +289,10 @@ class Ensemble(MetaEstimatorMixin, BaseEstimator):
 
     def __init__(
         self,
-        estimator: Any,
+        estimator: Fittable,
         n_members: int = 5,
         *,
-        random_state: int | np.random.RandomState | None = None,
+        random_state: RandomState = None,
         memory_limit: float | None = None,
     ) -> None:
         self.estimator = estimator
@@ -354,7 +358,7 @@ class Ensemble(MetaEstimatorMixin, BaseEstimator):
     # ------------------------------------------------------------------ generation
 
     @available_if(_decodes)
-    def reconstruct(self, X: ArrayLike, y: Any = None) -> Any:
+    def reconstruct(self, X: ArrayLike, y: Any = None) -> ArrayOrFrame:
         """Reconstruct rows by the mean of the reconstructions of the members.
 
         For a categorical column, the result is the level that most members reconstruct. If several
@@ -396,8 +400,8 @@ class Ensemble(MetaEstimatorMixin, BaseEstimator):
         *,
         y: Any = None,
         noise: bool = True,
-        random_state: int | np.random.RandomState | None = None,
-    ) -> Any:
+        random_state: RandomState = None,
+    ) -> ArrayOrFrame:
         """Draw new rows. Each row is drawn from a member that is chosen at random.
 
         Parameters
@@ -454,7 +458,7 @@ class Ensemble(MetaEstimatorMixin, BaseEstimator):
     # --------------------------------------------------------------------- density
 
     @property
-    def score_kind(self) -> str:
+    def score_kind(self) -> ScoreKind:
         """Kind of `score_samples`; if the members differ, the weakest of their kinds."""
         kinds = []
         for member in vars(self).get("estimators_", [self.estimator]):
@@ -474,7 +478,7 @@ class Ensemble(MetaEstimatorMixin, BaseEstimator):
         return max(kinds, key=_KINDS.index)
 
     @available_if(_scores_data)
-    def score_samples(self, X: ArrayLike, y: Any = None, **score_params: Any) -> Any:
+    def score_samples(self, X: ArrayLike, y: Any = None, **score_params: Any) -> NDArray[Any]:
         """Score rows by the logarithm of the mean likelihood of the members.
 
         The score is log 1/M sum_m exp(s_m), where s_m is the score of member m. This is the
@@ -538,7 +542,7 @@ class Ensemble(MetaEstimatorMixin, BaseEstimator):
 
     # ----------------------------------------------------- names, routing and files
 
-    def set_output(self, *, transform: str | None = None) -> Self:
+    def set_output(self, *, transform: Container | None = None) -> Self:
         """Set the type of container that `reconstruct` and `sample` return.
 
         Parameters

@@ -6,6 +6,8 @@ P. Dayan, G. E. Hinton, R. M. Neal and R. S. Zemel (1995). The Helmholtz machine
 Computation 7. :doi:`10.1162/neco.1995.7.5.889`
 """
 
+from __future__ import annotations
+
 from abc import abstractmethod
 from numbers import Integral
 from typing import Any, NamedTuple

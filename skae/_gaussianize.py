@@ -1,6 +1,8 @@
 """Codes transformed to independent standard normal numbers, and paths between them."""
 
-from typing import Any
+from __future__ import annotations
+
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,6 +14,7 @@ from skae._densities.settings import settings_of
 from skae._latent_paths import LatentPathsMixin
 from skae._utils.availability import available_if
 from skae._utils.inputs import as_numbers
+from skae._utils.types import ArrayOrFrame
 from skae._utils.validation import StrOptions
 
 Array = NDArray[Any]
@@ -82,7 +85,7 @@ class GaussianizeMixin(LatentPathsMixin):
         return normal
 
     @available_if(_is_autoregressive)
-    def inverse_gaussianize(self, X: ArrayLike, *, decode: bool = True) -> Any:
+    def inverse_gaussianize(self, X: ArrayLike, *, decode: bool = True) -> ArrayOrFrame:
         """Rows from standard normal numbers: the inverse of `gaussianize`.
 
         Parameters
@@ -120,7 +123,14 @@ class GaussianizeMixin(LatentPathsMixin):
             return self._to_frame(codes, X, self.get_feature_names_out())
         return self._rows_out(self._decode(codes), beside=X)
 
-    def interpolate(self, x0: ArrayLike, x1: ArrayLike, n: int = 10, *, path: str = "codes") -> Any:
+    def interpolate(
+        self,
+        x0: ArrayLike,
+        x1: ArrayLike,
+        n: int = 10,
+        *,
+        path: Literal["codes", "gaussianized"] = "codes",
+    ) -> ArrayOrFrame:
         """Decode codes on a path between the codes of two rows.
 
         Parameters

@@ -1,5 +1,7 @@
 """Sampling from a density of codes, also conditionally on the first codes."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,7 @@ from skae._base import BaseAutoencoder
 from skae._densities.code_units import CodeUnits
 from skae._densities.network_density import NetworkDensity
 from skae._nn.priors import draw_from
+from skae._utils.types import ArrayOrFrame, RandomState
 from skae._utils.validation import private_generator
 
 Array = NDArray[Any]
@@ -26,7 +29,7 @@ class GivenCodesMixin(BaseAutoencoder):
         n_samples: int = 1,
         *,
         given: ArrayLike | None = None,
-        random_state: int | np.random.RandomState | None = None,
+        random_state: RandomState = None,
     ) -> Array:
         """Draw codes from p(z).
 
@@ -61,8 +64,8 @@ class GivenCodesMixin(BaseAutoencoder):
         *,
         given: ArrayLike | None = None,
         noise: bool = True,
-        random_state: int | np.random.RandomState | None = None,
-    ) -> Any:
+        random_state: RandomState = None,
+    ) -> ArrayOrFrame:
         """Draw codes from p(z) and decode them.
 
         Parameters

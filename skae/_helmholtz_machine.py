@@ -12,10 +12,12 @@ J. Bornschein and Y. Bengio (2015). Reweighted wake-sleep. ICLR.
 :doi:`10.48550/arXiv.1406.2751`
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from math import ceil
 from numbers import Integral
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self, overload
 
 import numpy as np
 import torch
@@ -36,6 +38,15 @@ from skae._network_autoencoder import NetworkAutoencoder
 from skae._tables.kinds import holds_categories
 from skae._training.data import Data, Dataset, chunks
 from skae._training.trainer import slices
+from skae._utils.types import (
+    ArrayOrFrame,
+    HelmholtzLikelihood,
+    LayerSizes,
+    LearningRate,
+    NoiseVariance,
+    Precision,
+    RandomState,
+)
 from skae._utils.validation import Interval, StrOptions, private_generator
 
 Array = NDArray[Any]
@@ -248,17 +259,17 @@ class HelmholtzMachine(FreeEnergyMixin, LatentSamplesMixin, NetworkAutoencoder):
         self,
         n_components: int = 10,
         *,
-        hidden_layer_sizes: Any = (),
-        algorithm: str = "wake-sleep",
+        hidden_layer_sizes: LayerSizes = (),
+        algorithm: Literal["wake-sleep", "reweighted", "free-energy"] = "wake-sleep",
         n_particles: int | None = None,
-        likelihood: Any = "auto",
-        noise_variance: str | float = "scalar",
-        missing: str = "mask",
-        handle_unknown: str = "error",
-        solver: str = "adam",
+        likelihood: HelmholtzLikelihood = "auto",
+        noise_variance: NoiseVariance = "scalar",
+        missing: Literal["mask", "error"] = "mask",
+        handle_unknown: Literal["error", "missing"] = "error",
+        solver: Literal["adam", "adamw", "sgd"] = "adam",
         alpha: float = 0.0,
         batch_size: int = 128,
-        learning_rate: str = "constant",
+        learning_rate: LearningRate = "constant",
         learning_rate_init: float = 1e-2,
         momentum: float = 0.9,
         max_iter: int = 200,
@@ -269,11 +280,11 @@ class HelmholtzMachine(FreeEnergyMixin, LatentSamplesMixin, NetworkAutoencoder):
         n_init: int = 1,
         warm_start: bool = False,
         verbose: int = 0,
-        random_state: int | np.random.RandomState | None = None,
+        random_state: RandomState = None,
         device: str = "auto",
-        precision: str = "auto",
+        precision: Precision = "auto",
         compile: bool = False,  # noqa: A002 (as in skorch)
-        callbacks: list[Any] | None = None,
+        callbacks: list[Any] | tuple[Any, ...] | None = None,
     ) -> None:
         self.n_components = n_components
         self.hidden_layer_sizes = hidden_layer_sizes
@@ -379,7 +390,15 @@ class HelmholtzMachine(FreeEnergyMixin, LatentSamplesMixin, NetworkAutoencoder):
 
     # ------------------------------------------------------- recognition, generation
 
-    def transform(self, X: ArrayLike, layer: str = "top") -> Any:
+    @overload
+    def transform(self, X: ArrayLike, layer: Literal["top"] = "top") -> ArrayOrFrame: ...
+
+    @overload
+    def transform(self, X: ArrayLike, layer: Literal["all"]) -> tuple[ArrayOrFrame, ...]: ...
+
+    def transform(
+        self, X: ArrayLike, layer: Literal["top", "all"] = "top"
+    ) -> ArrayOrFrame | tuple[ArrayOrFrame, ...]:
         """Probabilities of the units, given rows.
 
         The probabilities of the first layer are the means of q(h_1|x). For each further layer, the
@@ -420,13 +439,31 @@ class HelmholtzMachine(FreeEnergyMixin, LatentSamplesMixin, NetworkAutoencoder):
         uniform = rng.random_sample((n_samples, len(chance)))
         return (uniform < chance).astype(np.float32)
 
+    @overload
+    def dream(
+        self,
+        n_samples: int = ...,
+        *,
+        return_layers: Literal[False] = ...,
+        random_state: RandomState = ...,
+    ) -> ArrayOrFrame: ...
+
+    @overload
+    def dream(
+        self,
+        n_samples: int = ...,
+        *,
+        return_layers: Literal[True],
+        random_state: RandomState = ...,
+    ) -> tuple[ArrayOrFrame, tuple[Array, ...]]: ...
+
     def dream(
         self,
         n_samples: int = 1,
         *,
         return_layers: bool = False,
-        random_state: int | np.random.RandomState | None = None,
-    ) -> Any:
+        random_state: RandomState = None,
+    ) -> ArrayOrFrame | tuple[ArrayOrFrame, tuple[Array, ...]]:
         """Draw rows like `sample`, and optionally return the units that generated them.
 
         Parameters

@@ -6,6 +6,8 @@ P.-A. Mattei and J. Frellsen (2019). MIWAE: deep generative modelling and imputa
 incomplete data sets. ICML. :doi:`10.48550/arXiv.1812.02633`
 """
 
+from __future__ import annotations
+
 from abc import abstractmethod
 from typing import Any
 
@@ -19,6 +21,7 @@ from skae._latent_information import COUNT
 from skae._network_autoencoder import NetworkAutoencoder
 from skae._training.data import Data
 from skae._training.trainer import slices
+from skae._utils.types import ArrayOrFrame, RandomState
 from skae._utils.validation import private_generator
 
 Array = NDArray[Any]
@@ -38,8 +41,8 @@ class ImportanceImputationMixin(NetworkAutoencoder):
         *,
         y: Any = None,
         n_importance: int = 100,
-        random_state: int | np.random.RandomState | None = None,
-    ) -> Any:
+        random_state: RandomState = None,
+    ) -> ArrayOrFrame:
         """Fill in missing values, given the observed values of the same row.
 
         Several codes are drawn for each row and weighted by importance sampling (Mattei & Frellsen

@@ -1,5 +1,7 @@
 """Imputation of missing values, given the observed values of the same row."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from numbers import Integral
 from typing import Any
@@ -8,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skae._mixed_rows import MixedRowsMixin
+from skae._utils.types import ArrayOrFrame, RandomState
 from skae._utils.validation import Interval, private_generator
 
 Array = NDArray[Any]
@@ -25,8 +28,8 @@ class ImputationMixin(MixedRowsMixin):
         X: ArrayLike,
         n_draws: int | None = None,
         *,
-        random_state: int | np.random.RandomState | None = None,
-    ) -> Any:
+        random_state: RandomState = None,
+    ) -> ArrayOrFrame:
         """Fill in missing values, given the observed values of the same row.
 
         A row is encoded from its observed values. Its missing values become the mean of p(x|z) at

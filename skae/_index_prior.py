@@ -1,5 +1,7 @@
 """Learning, sampling and saving of the prior p(k), for estimators whose codes are indices."""
 
+from __future__ import annotations
+
 import copy
 import warnings
 from abc import abstractmethod

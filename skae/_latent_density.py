@@ -9,10 +9,12 @@ C. M. Bishop (1994). Mixture density networks. Technical report NCRG/94/004, Ast
 University.
 """
 
+from __future__ import annotations
+
 import copy
 from inspect import signature
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -62,6 +64,7 @@ from skae._utils.availability import available_if
 from skae._utils.inputs import check_same_columns
 from skae._utils.interrupts import inside_another_fit
 from skae._utils.state import all_or_nothing
+from skae._utils.types import Fittable, LayerSizes, LearningRate, Precision, RandomState
 from skae._utils.validation import (
     Interval,
     StrOptions,
@@ -85,7 +88,7 @@ class _ScoreKind:
         return "log_likelihood" if own else "latent"
 
 
-def _can_stream(model: "LatentDensityEstimator") -> bool:
+def _can_stream(model: LatentDensityEstimator) -> bool:
     autoencoder = model.autoencoder
     frozen = autoencoder is None or isinstance(autoencoder, FrozenEstimator)
     learns = frozen or hasattr(autoencoder, "partial_fit")
@@ -347,26 +350,29 @@ class LatentDensityEstimator(
 
     def __init__(
         self,
-        autoencoder: Any = None,
+        autoencoder: Fittable | None = None,
         n_components: int | None = None,
         *,
-        density: Any = "autoregressive",
-        support: Any = "auto",
+        density: Literal["autoregressive", "flow"] | Fittable = "autoregressive",
+        support: Literal["auto", "nonnegative", "simplex"]
+        | tuple[ArrayLike, ArrayLike]
+        | list[Any]
+        | None = "auto",
         n_mixture: int | None = None,
-        mixture_kind: str = "gaussian",
+        mixture_kind: Literal["gaussian", "logistic"] = "gaussian",
         n_channels: int | None = None,
         filter_size: int = 2,
-        dilations: Any = None,
+        dilations: LayerSizes | None = None,
         position_embedding: bool = False,
-        input_transform: str | None = "triangular",
+        input_transform: Literal["triangular"] | None = "triangular",
         divisive_normalization: bool = False,
-        orderings: Any = 1,
+        orderings: ArrayLike = 1,
         weight_averaging: float = 0.0,
         n_transforms: int = 3,
-        solver: str = "adam",
+        solver: Literal["adam", "adamw", "sgd", "lbfgs", "muon"] = "adam",
         alpha: float = 0.0,
         batch_size: int = 128,
-        learning_rate: str = "constant",
+        learning_rate: LearningRate = "constant",
         learning_rate_init: float = 1e-3,
         momentum: float = 0.9,
         max_iter: int | None = None,
@@ -376,11 +382,11 @@ class LatentDensityEstimator(
         n_iter_no_change: int = 10,
         warm_start: bool = False,
         verbose: int = 0,
-        random_state: int | np.random.RandomState | None = None,
+        random_state: RandomState = None,
         device: str = "auto",
-        precision: str = "auto",
+        precision: Precision = "auto",
         compile: bool = False,  # noqa: A002 (as in skorch)
-        callbacks: list[Any] | None = None,
+        callbacks: list[Any] | tuple[Any, ...] | None = None,
     ) -> None:
         self.autoencoder = autoencoder
         self.n_components = n_components

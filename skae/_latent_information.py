@@ -1,5 +1,7 @@
 """Diagnostics of the latents of a VAE: posteriors, terms of the bound, information."""
 
+from __future__ import annotations
+
 from abc import abstractmethod
 from math import ceil
 from numbers import Integral

@@ -1,5 +1,7 @@
 """Paths through the latent space: between two rows, and along one component of a code."""
 
+from __future__ import annotations
+
 from numbers import Integral
 from typing import Any
 
@@ -9,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skae._base import BaseAutoencoder
 from skae._utils.inputs import as_numbers
+from skae._utils.types import ArrayOrFrame
 from skae._utils.validation import Interval
 
 Array = NDArray[Any]
@@ -17,7 +20,7 @@ Array = NDArray[Any]
 class LatentPathsMixin(BaseAutoencoder):
     """`interpolate` and `traverse`, for models whose codes are real numbers."""
 
-    def interpolate(self, x0: ArrayLike, x1: ArrayLike, n: int = 10) -> Any:
+    def interpolate(self, x0: ArrayLike, x1: ArrayLike, n: int = 10) -> ArrayOrFrame:
         """Decode codes on the straight line between the codes of two rows.
 
         Parameters
@@ -43,7 +46,7 @@ class LatentPathsMixin(BaseAutoencoder):
         check_is_fitted(self)
         return self._rows_out(self._decode(self._line(x0, x1, n)))
 
-    def traverse(self, x: ArrayLike, component: int, values: ArrayLike) -> Any:
+    def traverse(self, x: ArrayLike, component: int, values: ArrayLike) -> ArrayOrFrame:
         """Decode the code of a row while one component of the code takes given values.
 
         Parameters

@@ -1,5 +1,7 @@
 """Sampling of codes from the p(z) of a model, and scores of codes under p(z)."""
 
+from __future__ import annotations
+
 from abc import abstractmethod
 from typing import Any
 
@@ -7,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skae._base import BaseAutoencoder
+from skae._utils.types import RandomState
 from skae._utils.validation import private_generator
 
 
@@ -18,7 +21,7 @@ class LatentSamplesMixin(BaseAutoencoder):
         """Draw codes from p(z)."""
 
     def sample_latent(
-        self, n_samples: int = 1, *, random_state: int | np.random.RandomState | None = None
+        self, n_samples: int = 1, *, random_state: RandomState = None
     ) -> NDArray[Any]:
         """Draw codes from p(z). `sample` decodes such codes.
 

@@ -1,5 +1,7 @@
 """AIC and BIC of models whose score is an exact log-likelihood."""
 
+from __future__ import annotations
+
 from abc import abstractmethod
 from math import log
 from typing import Any

@@ -10,16 +10,17 @@ D. Kunin, J. Bloom, A. Goeva and C. Seed (2019). Loss landscapes of regularized 
 autoencoders. ICML, PMLR 97, 3560-3569. :arxiv:`1901.08168`
 """
 
+from __future__ import annotations
+
 import warnings
 from numbers import Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from scipy.sparse.linalg import ArpackError
 from sklearn import config_context
-from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -44,10 +45,12 @@ from skae._linear.moments import (
     variance_of_rounding,
 )
 from skae._linear.pca import choose_svd_solver, cut_axes, is_count
+from skae._linear.pca_base import PCA
 from skae._linear.running import merge
 from skae._truncation import TruncationMixin
 from skae._utils.memory import advice_on_memory
 from skae._utils.state import all_or_nothing
+from skae._utils.types import RandomState
 from skae._utils.validation import (
     Interval,
     StrOptions,
@@ -209,18 +212,18 @@ class LinearAE(TruncationMixin, PCA):
 
     def __init__(
         self,
-        n_components: int | float | str | None = None,
+        n_components: int | float | Literal["mle"] | None = None,
         *,
         copy: bool = True,
         whiten: bool = False,
-        svd_solver: str = "auto",
+        svd_solver: Literal["auto", "full", "covariance_eigh", "arpack", "randomized"] = "auto",
         tol: float = 0.0,
-        iterated_power: int | str = "auto",
+        iterated_power: int | Literal["auto"] = "auto",
         n_oversamples: int = 10,
-        power_iteration_normalizer: str = "auto",
-        random_state: int | np.random.RandomState | None = None,
+        power_iteration_normalizer: Literal["auto", "QR", "LU", "none"] = "auto",
+        random_state: RandomState = None,
         alpha: float = 0.0,
-        solver: str = "closed_form",
+        solver: Literal["closed_form", "gradient"] = "closed_form",
     ) -> None:
         super().__init__(
             n_components,
@@ -473,7 +476,7 @@ class LinearAE(TruncationMixin, PCA):
         n, n_features = found.n, found.mean.shape[0]
         xp, _, device = get_namespace_and_device(like)
         most = int(min(n, n_features))
-        size = self.n_components
+        size: Any = self.n_components
         if size is None:
             size = most - (
                 getattr(self, "_fit_svd_solver", None) == "arpack"
@@ -569,7 +572,7 @@ class LinearAE(TruncationMixin, PCA):
         rows = draw(n_samples, rng, mean, axes, signal, noise_variance if noise else 0.0)
         return xp.asarray(rows, dtype=self.axes_.dtype, device=device)
 
-    def get_covariance(self) -> Any:
+    def get_covariance(self) -> NDArray[Any]:
         """Return the covariance of the Gaussian that `score_samples` uses.
 
         Returns
@@ -586,7 +589,7 @@ class LinearAE(TruncationMixin, PCA):
             covariance.shape[0], dtype=covariance.dtype, device=device
         )
 
-    def get_precision(self) -> Any:
+    def get_precision(self) -> NDArray[Any]:
         """Return the inverse of `get_covariance`, by the matrix inversion lemma.
 
         Returns

@@ -1,7 +1,7 @@
 """The linear model from which encoder and decoder networks are initialised."""
 
 import warnings
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -55,7 +55,9 @@ def principal_model(
     variances = spread_of(X, weight).variance.numpy()
     if n_components < 1 or variances.mean() < _LEAST_VARIANCE:
         return None
-    solver = "auto" if any_missing or min(X.shape) <= _CLOSED_FORM_LIMIT else "randomized"
+    solver: Literal["auto", "randomized"] = (
+        "auto" if any_missing or min(X.shape) <= _CLOSED_FORM_LIMIT else "randomized"
+    )
     with warnings.catch_warnings(), blas_threads_for(X.size * n_features):
         warnings.simplefilter("ignore")  # noise at its minimum, EM without convergence
         ppca = PPCA(n_components, solver=solver, random_state=seed)

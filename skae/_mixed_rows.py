@@ -1,5 +1,7 @@
 """Input and output of tables whose columns have different likelihoods."""
 
+from __future__ import annotations
+
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -232,7 +234,7 @@ class MixedRowsMixin(TableMixin):
     def _column_scores(self, data: Data) -> Array:
         """log p(x_j|z) of each column j of validated rows, or its mean over codes."""
 
-    def score_columns(self, X: ArrayLike, y: Any = None) -> Any:
+    def score_columns(self, X: ArrayLike, y: Any = None) -> NDArray[Any]:
         """Contribution of each column to the score, in nats.
 
         The contribution of column j is log p(x_j|z) at the code z of the row. For models with a

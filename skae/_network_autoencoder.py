@@ -4,6 +4,8 @@ It has a `Trainer`, which owns the network. This class converts rows to the inpu
 starts or continues training, and learns quantities that depend on the trained network.
 """
 
+from __future__ import annotations
+
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
@@ -11,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 from math import inf
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -58,6 +60,7 @@ from skae._training_length import epochs_by_trial, needs_trial, resolved
 from skae._utils.inputs import check_every_column_seen, check_same_columns
 from skae._utils.interrupts import keeps_progress
 from skae._utils.state import all_or_nothing
+from skae._utils.types import LayerSizes
 from skae._utils.validation import (
     Interval,
     StrOptions,
@@ -102,8 +105,13 @@ class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParameters
     _user_modules: tuple[Any, ...]  # the user's own modules in the network
 
     # Parameters of subclasses, declared for type checkers.
-    hidden_layer_sizes: Any
-    missing: str
+    n_components: int | float | None
+    hidden_layer_sizes: LayerSizes
+    missing: Literal["mask", "error"]
+    learning_rate_init: float
+    batch_size: int
+    max_iter: int | None
+    early_stopping: bool
     n_init: int
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -152,7 +160,8 @@ class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParameters
 
     def _n_latents(self) -> int:
         """Number of codes."""
-        return int(self.n_components)
+        size: Any = self.n_components  # subclasses resolve other values than integers
+        return int(size)
 
     def _learn_condition(
         self, y: Array | None, sample_weight: Array | None, previous: Self | None

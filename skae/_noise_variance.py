@@ -12,6 +12,7 @@ from skae._base import BaseAutoencoder
 from skae._nn.likelihoods import NoiseSums, WithNoise, explained
 from skae._training.data import Dataset
 from skae._training.trainer import Trainer
+from skae._utils.types import NoiseVariance
 
 
 class NoiseVarianceMixin(BaseAutoencoder):
@@ -26,6 +27,7 @@ class NoiseVarianceMixin(BaseAutoencoder):
     noise_variance_: float | NDArray[np.float64] | None
     n_iter_: int
 
+    noise_variance: NoiseVariance
     _architecture: Any
     _trainer: Trainer
     _seed: int

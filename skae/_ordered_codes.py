@@ -1,5 +1,7 @@
 """Codes ordered by importance: models of the first codes without another fit."""
 
+from __future__ import annotations
+
 import copy
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -9,11 +11,11 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skae._network_autoencoder import NetworkAutoencoder
 from skae._nn.likelihoods import NoiseSums
+from skae._utils.availability import silent_available_if
 from skae._utils.validation import Interval
 
 Array = NDArray[Any]
@@ -42,7 +44,7 @@ class OrderedCodesMixin(NetworkAutoencoder):
     def _keep_codes(self, whole: Self, k: int) -> None:
         """Keep the first k codes in the fitted attributes of the model `whole`."""
 
-    @available_if(orders_codes)
+    @silent_available_if(orders_codes)
     def truncate(self, n_components: int) -> Self:
         """Return the model of the first codes, without fitting again.
 

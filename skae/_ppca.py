@@ -8,10 +8,12 @@ M. E. Tipping and C. M. Bishop (1999). Probabilistic principal component analysi
 J. R. Stat. Soc. B 61(3), 611-622. :doi:`10.1111/1467-9868.00196`
 """
 
+from __future__ import annotations
+
 import copy
 import warnings
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,7 +24,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skae._likelihood_model import LikelihoodModel
 from skae._linear.em import EMRun
-from skae._linear.latent_size import by_bic, by_evidence, by_variance_fraction, n_free_parameters
+from skae._linear.latent_size import by_rule, n_free_parameters
 from skae._linear.low_rank_gaussian import draw, log_density, noise_floor, precision
 from skae._linear.missing_values import (
     LinearGaussian,
@@ -53,6 +55,7 @@ from skae._truncation import TruncationMixin
 from skae._utils.inputs import check_every_column_seen
 from skae._utils.interrupts import keeps_progress, warn_of_interruption
 from skae._utils.memory import advice_on_memory
+from skae._utils.types import ArrayOrFrame, RandomState
 from skae._utils.validation import Interval, RealNotInt, StrOptions, private_generator
 
 Array = NDArray[Any]
@@ -200,12 +203,12 @@ class PPCA(TruncationMixin, LikelihoodModel):
 
     def __init__(
         self,
-        n_components: int | float | str | None = None,
+        n_components: int | float | Literal["mle", "bic"] | None = None,
         *,
-        solver: str = "auto",
+        solver: Literal["auto", "closed_form", "em", "randomized"] = "auto",
         tol: float = 1e-5,
         max_iter: int = 200,
-        random_state: int | np.random.RandomState | None = None,
+        random_state: RandomState = None,
     ) -> None:
         self.n_components = n_components
         self.solver = solver
@@ -352,17 +355,7 @@ class PPCA(TruncationMixin, LikelihoodModel):
         return int(self.n_components)
 
     def _size_of(self, spectrum: Array) -> int:
-        n, n_features = self.n_samples_, self.n_features_in_
-        if self.n_components == "bic":
-            return by_bic(spectrum, n, n_features)
-        if self.n_components == "mle":
-            if n < n_features:
-                raise ValueError(
-                    "n_components='mle' is only supported if n_samples >= n_features, got "
-                    f"n_samples={n} and n_features={n_features}"
-                )
-            return by_evidence(spectrum * (n / (n - 1)), n)
-        return by_variance_fraction(spectrum, float(self.n_components))  # type: ignore[arg-type]
+        return by_rule(self.n_components, spectrum, self.n_samples_, self.n_features_in_)
 
     def _store_run(self, run: EMRun, nats_per_row: ArrayLike) -> None:
         self.log_likelihoods_ = np.asarray(nats_per_row)
@@ -432,7 +425,7 @@ class PPCA(TruncationMixin, LikelihoodModel):
             noise = 0.0
         return values, noise * (n_features - len(values))
 
-    def _size_of_rule(self, rule: str | float | None) -> int:
+    def _size_of_rule(self, rule: Literal["mle", "bic"] | float | None) -> int:
         """Size that n_components=rule chooses. The model may lack at most one component."""
         model = copy.copy(self)
         model.n_components = rule
@@ -476,8 +469,8 @@ class PPCA(TruncationMixin, LikelihoodModel):
         *,
         given: ArrayLike | None = None,
         noise: bool = True,
-        random_state: int | np.random.RandomState | None = None,
-    ) -> Any:
+        random_state: RandomState = None,
+    ) -> ArrayOrFrame:
         """Draw new rows from the model, or draw the missing values of a given row.
 
         Parameters
@@ -544,8 +537,8 @@ class PPCA(TruncationMixin, LikelihoodModel):
         self,
         X: ArrayLike,
         n_draws: int | None = None,
-        random_state: int | np.random.RandomState | None = None,
-    ) -> Any:
+        random_state: RandomState = None,
+    ) -> ArrayOrFrame:
         """Fill in missing values.
 
         Parameters

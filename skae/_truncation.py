@@ -1,5 +1,7 @@
 """Linear models of every size from one fit, or from the moments of the rows."""
 
+from __future__ import annotations
+
 import copy
 from abc import abstractmethod
 from numbers import Integral
@@ -15,6 +17,8 @@ from skae._utils.validation import Interval, fit_context
 
 class TruncationMixin(BaseAutoencoder):
     """Models whose leading components are the model of a smaller size."""
+
+    n_components: Any
 
     def truncate(self, n_components: int) -> Self:
         """Return the model with fewer components, without fitting again.

@@ -6,12 +6,14 @@ D. P. Kingma and M. Welling (2014). Auto-encoding variational Bayes. ICLR.
 :doi:`10.48550/arXiv.1312.6114`
 """
 
+from __future__ import annotations
+
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from math import ceil
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -36,6 +38,18 @@ from skae._nn.likelihoods import explained
 from skae._nn.networks import start_narrow
 from skae._ordered_codes import PATH_ROWS, OrderedCodesMixin
 from skae._training.data import Data, Dataset
+from skae._utils.types import (
+    Activation,
+    ImageShape,
+    LayerSizes,
+    LearningRate,
+    Likelihood,
+    NoiseVariance,
+    OutActivation,
+    Pooling,
+    Precision,
+    RandomState,
+)
 from skae._utils.validation import Interval, StrOptions
 
 Array = NDArray[Any]
@@ -347,33 +361,33 @@ class VAE(
         self,
         n_components: int = 2,
         *,
-        hidden_layer_sizes: Any = (100,),
-        decoder_layer_sizes: Any = None,
-        activation: str = "relu",
-        out_activation: str = "identity",
-        normalization: str | None = None,
-        network: str = "mlp",
-        image_shape: tuple[int, int, int] | None = None,
-        pooling: str = "stride",
+        hidden_layer_sizes: LayerSizes = (100,),
+        decoder_layer_sizes: LayerSizes | None = None,
+        activation: Activation = "relu",
+        out_activation: OutActivation = "identity",
+        normalization: Literal["batch"] | None = None,
+        network: Literal["mlp", "conv"] = "mlp",
+        image_shape: ImageShape | None = None,
+        pooling: Pooling = "stride",
         encoder: nn.Module | None = None,
         decoder: nn.Module | None = None,
-        likelihood: Any = "gaussian",
-        noise_variance: str | float = "scalar",
-        missing: str = "mask",
-        handle_unknown: str = "error",
-        prior: str = "standard",
+        likelihood: Likelihood = "gaussian",
+        noise_variance: NoiseVariance = "scalar",
+        missing: Literal["mask", "error"] = "mask",
+        handle_unknown: Literal["error", "missing"] = "error",
+        prior: Literal["standard", "mixture", "vamp"] = "standard",
         n_prior_components: int = 10,
         conditional: bool = False,
-        latent_growth: str | None = None,
+        latent_growth: Literal["nested"] | None = None,
         beta: float = 1.0,
         beta_warm_up: int = 0,
         free_bits: float = 0.0,
         n_importance: int = 1,
-        init: str | None = None,
-        solver: str = "adam",
+        init: Literal["linear", "random"] | None = None,
+        solver: Literal["adam", "adamw", "sgd", "lbfgs"] = "adam",
         alpha: float = 0.0,
         batch_size: int = 128,
-        learning_rate: str | None = None,
+        learning_rate: LearningRate | None = None,
         learning_rate_init: float = 1e-3,
         momentum: float = 0.9,
         max_iter: int | None = None,
@@ -384,11 +398,11 @@ class VAE(
         n_init: int = 1,
         warm_start: bool = False,
         verbose: int = 0,
-        random_state: int | np.random.RandomState | None = None,
+        random_state: RandomState = None,
         device: str = "auto",
-        precision: str = "auto",
+        precision: Precision = "auto",
         compile: bool = False,  # noqa: A002 (as in skorch)
-        callbacks: list[Any] | None = None,
+        callbacks: list[Any] | tuple[Any, ...] | None = None,
     ) -> None:
         self.n_components = n_components
         self.hidden_layer_sizes = hidden_layer_sizes

@@ -6,14 +6,15 @@ A. van den Oord, O. Vinyals and K. Kavukcuoglu (2017). Neural discrete represent
 learning. NeurIPS 30. :doi:`10.48550/arXiv.1711.00937`
 """
 
+from __future__ import annotations
+
 from math import ceil, prod
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Literal, Self, cast
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
-from scipy.stats import entropy
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skae._embedding_output import EmbeddingOutputMixin
@@ -32,8 +33,22 @@ from skae._modules.vqvae import (
 )
 from skae._nn.held_out_noise import HeldOutNoise
 from skae._nn.networks import Shape, grid_size
+from skae._perplexity import PerplexityMixin
 from skae._training.data import Batch, Data, Dataset
 from skae._training.trainer import batches
+from skae._utils.types import (
+    Activation,
+    ImageShape,
+    Integers,
+    LayerSizes,
+    LearningRate,
+    Likelihood,
+    NoiseVariance,
+    OutActivation,
+    Pooling,
+    Precision,
+    RandomState,
+)
 from skae._utils.validation import Interval, StrOptions, check_indices
 
 Array = NDArray[Any]
@@ -47,7 +62,7 @@ _MOST_CODES = 2**24
 _LEAST_ROWS, _MANY_ROWS = 10, 10_000
 
 
-class VQVAE(EmbeddingOutputMixin, IndexPriorMixin, EncoderDecoder):
+class VQVAE(PerplexityMixin, EmbeddingOutputMixin, IndexPriorMixin, EncoderDecoder):
     """Vector-quantised variational autoencoder, which encodes a row as a few integers.
 
     The encoder gives one vector for each of the `n_components` positions of a code. Each vector is
@@ -372,39 +387,39 @@ class VQVAE(EmbeddingOutputMixin, IndexPriorMixin, EncoderDecoder):
         *,
         n_codes: int | None = None,
         code_dim: int | None = None,
-        quantizer: str = "vq",
-        levels: Any = (8, 8, 8),
+        quantizer: Literal["vq", "simvq", "fsq"] = "vq",
+        levels: Integers = (8, 8, 8),
         n_quantizers: int = 1,
-        codebook_update: str = "ema",
-        codebook_init: str = "kmeans",
+        codebook_update: Literal["ema", "loss"] = "ema",
+        codebook_init: Literal["kmeans", "random"] = "kmeans",
         decay: float = 0.99,
         commitment_weight: float = 0.25,
         dead_code_threshold: float = 0.1,
         rotation_trick: bool = False,
-        prior: str | None = "autoregressive",
+        prior: Literal["independent", "autoregressive"] | None = "autoregressive",
         prior_channels: int = 64,
         prior_learning_rate_init: float = 3e-3,
         prior_max_iter: int | None = None,
-        hidden_layer_sizes: Any = (100,),
-        decoder_layer_sizes: Any = None,
-        activation: str = "relu",
-        out_activation: str = "identity",
-        normalization: str | None = None,
-        network: str = "mlp",
-        image_shape: tuple[int, int, int] | None = None,
-        pooling: str = "stride",
+        hidden_layer_sizes: LayerSizes = (100,),
+        decoder_layer_sizes: LayerSizes | None = None,
+        activation: Activation = "relu",
+        out_activation: OutActivation = "identity",
+        normalization: Literal["batch"] | None = None,
+        network: Literal["mlp", "conv"] = "mlp",
+        image_shape: ImageShape | None = None,
+        pooling: Pooling = "stride",
         encoder: nn.Module | None = None,
         decoder: nn.Module | None = None,
-        likelihood: Any = "gaussian",
-        noise_variance: str | float = "scalar",
-        calibration: str | bool = "auto",
-        missing: str = "mask",
-        handle_unknown: str = "error",
-        init: str | None = None,
-        solver: str = "adam",
+        likelihood: Likelihood = "gaussian",
+        noise_variance: NoiseVariance = "scalar",
+        calibration: Literal["auto"] | bool = "auto",
+        missing: Literal["mask", "error"] = "mask",
+        handle_unknown: Literal["error", "missing"] = "error",
+        init: Literal["linear", "random"] | None = None,
+        solver: Literal["adam", "adamw", "sgd"] = "adam",
         alpha: float = 0.0,
         batch_size: int = 128,
-        learning_rate: str | None = None,
+        learning_rate: LearningRate | None = None,
         learning_rate_init: float = 1e-3,
         momentum: float = 0.9,
         max_iter: int | None = None,
@@ -415,11 +430,11 @@ class VQVAE(EmbeddingOutputMixin, IndexPriorMixin, EncoderDecoder):
         n_init: int = 1,
         warm_start: bool = False,
         verbose: int = 0,
-        random_state: int | np.random.RandomState | None = None,
+        random_state: RandomState = None,
         device: str = "auto",
-        precision: str = "auto",
+        precision: Precision = "auto",
         compile: bool = False,  # noqa: A002 (as in skorch)
-        callbacks: list[Any] | None = None,
+        callbacks: list[Any] | tuple[Any, ...] | None = None,
     ) -> None:
         self.n_components = n_components
         self.n_codes = n_codes
@@ -602,31 +617,6 @@ class VQVAE(EmbeddingOutputMixin, IndexPriorMixin, EncoderDecoder):
         """Entries of all codebooks, (n_quantizers, n_codes, code_dim)."""
         quantizer = self._trainer.module.quantizer
         return torch.stack([quantizer.codebook(q) for q in range(quantizer.n_quantizers)])
-
-    def perplexity(self, X: ArrayLike) -> Any:
-        """Effective number of codes that these rows use.
-
-        The perplexity is exp(-sum_k p_k log p_k), with the frequency p_k of code k over all
-        positions and rows. It is the number of codes if all are used equally often.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows to encode.
-
-        Returns
-        -------
-        perplexity : float, or ndarray of shape (n_quantizers,)
-            Perplexity, between 1 and `n_codes`. With several quantizers, an array with one value
-            for each.
-        """
-        codes = self._encode(self._check_new_rows(X, "perplexity"))
-        stages = self._architecture.n_quantizers
-        found = [
-            float(np.exp(entropy(np.bincount(codes[:, stage::stages].ravel()))))
-            for stage in range(stages)
-        ]
-        return found[0] if len(found) == 1 else np.array(found)
 
     # ------------------------------------------------------------------- the hooks
 

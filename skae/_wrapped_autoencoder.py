@@ -1,5 +1,7 @@
 """Estimators that use the codes of another autoencoder, which they wrap."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np

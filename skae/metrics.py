@@ -5,6 +5,8 @@ returns Python numbers. No metric loads torch. The metrics have different units:
 the data, bits per value, nats per row.
 """
 
+from __future__ import annotations
+
 import warnings
 from collections.abc import Callable
 from math import inf, isqrt, log, log2, pi, sqrt

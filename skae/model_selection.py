@@ -1,5 +1,7 @@
 """Searches and cross-validation of scikit-learn that do the common work of candidates once."""
 
+from __future__ import annotations
+
 from numbers import Integral
 from typing import Any, ClassVar
 

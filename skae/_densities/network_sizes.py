@@ -19,7 +19,7 @@ _OF_FEW_ROWS = NetworkSizes(n_mixture=16, n_channels=32, n_epochs=35)
 _USUAL = NetworkSizes(n_mixture=30, n_channels=64, n_epochs=50)
 
 
-def sizes_for(density: str, n_rows: int | None) -> NetworkSizes:
+def sizes_for(density: object, n_rows: int | None) -> NetworkSizes:
     """Return the sizes of a density for this number of rows; None means a stream.
 
     Flows, which are smooth, have the same sizes for any number of rows.
@@ -28,6 +28,6 @@ def sizes_for(density: str, n_rows: int | None) -> NetworkSizes:
     return _OF_FEW_ROWS if is_small else _USUAL
 
 
-def n_epochs_for(max_iter: int | None, density: str, n_rows: int) -> int:
+def n_epochs_for(max_iter: int | None, density: object, n_rows: int) -> int:
     """Return `max_iter`, or if it is None the number of epochs for this number of rows."""
     return sizes_for(density, n_rows).n_epochs if max_iter is None else int(max_iter)

@@ -5,6 +5,7 @@ in decreasing order.
 """
 
 from math import lgamma, log, pi
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,3 +104,20 @@ def by_bic(spectrum: Spectrum, n: float, n_features: int) -> int:
     deviance[~alive] = np.inf
     sizes = np.array([n_free_parameters(n_features, int(k)) for k in ranks])
     return int(ranks[np.argmin(deviance + sizes * log(n))])
+
+
+def by_rule(rule: Any, spectrum: Spectrum, n: float, n_features: int) -> int:
+    """The size that "bic", "mle" or a fraction of the variance chooses.
+
+    `spectrum` has the eigenvalues of the covariance of `n` rows, with 1/n.
+    """
+    if rule == "bic":
+        return by_bic(spectrum, n, n_features)
+    if rule == "mle":
+        if n < n_features:
+            raise ValueError(
+                "n_components='mle' is only supported if n_samples >= n_features, got "
+                f"n_samples={n} and n_features={n_features}"
+            )
+        return by_evidence(spectrum * (n / (n - 1)), n)
+    return by_variance_fraction(spectrum, float(rule))

@@ -1,5 +1,6 @@
 """The domain of counts, from parameters or from the range of the counts."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,7 +29,7 @@ def domain_of_cells(lo: Array, hi: Array, min_variance: float, aligned: bool) ->
 
 
 def declared_bounds(
-    image_shape: tuple[int, ...] | None, domain: ArrayLike | None, n_features: int
+    image_shape: Sequence[int] | None, domain: ArrayLike | None, n_features: int
 ) -> Array | None:
     """Lowest and highest value of each feature, (n_features, 2), from the parameters."""
     if image_shape is not None:
@@ -61,7 +62,7 @@ def declared_bounds(
     return bounds
 
 
-def check_inside(rows: Array, bounds: Array | None, image_shape: tuple[int, ...] | None) -> None:
+def check_inside(rows: Array, bounds: Array | None, image_shape: Sequence[int] | None) -> None:
     """Raise if counts are outside of the bounds."""
     if bounds is None:
         return

@@ -1,6 +1,7 @@
 """Checks of parameters and arguments. Only this file imports private helpers of scikit-learn."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,11 +71,23 @@ __all__ = [
 average = _average
 check_feature_names_in = _check_feature_names_in
 clone_parameters = _clone_parametrized
-fit_context = _fit_context(prefer_skip_nested_validation=True)
-meta_fit_context = _fit_context(prefer_skip_nested_validation=False)
 is_numpy_namespace = _is_numpy_namespace
 log_sum_exp = _logsumexp
 safe_set_output = _safe_set_output
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def fit_context(method: Method) -> Method:
+    """Decorate a method that learns, so that it validates the parameters of its estimator."""
+    decorated: Method = _fit_context(prefer_skip_nested_validation=True)(method)
+    return decorated
+
+
+def meta_fit_context(method: Method) -> Method:
+    """As `fit_context`, for methods that fit other estimators, which validate their own."""
+    decorated: Method = _fit_context(prefer_skip_nested_validation=False)(method)
+    return decorated
 
 
 def private_generator(random_state: object) -> np.random.RandomState:

@@ -1,0 +1,35 @@
+"""Types in the signatures of skae, for annotations in code that uses skae."""
+
+from skae._utils.types import (
+    Activation,
+    ArrayOrFrame,
+    ColumnLikelihood,
+    DataFrame,
+    ImageShape,
+    LayerSizes,
+    LearningRate,
+    Likelihood,
+    NoiseVariance,
+    OutActivation,
+    Pooling,
+    Precision,
+    RandomState,
+    ScoreKind,
+)
+
+__all__ = [
+    "Activation",
+    "ArrayOrFrame",
+    "ColumnLikelihood",
+    "DataFrame",
+    "ImageShape",
+    "LayerSizes",
+    "LearningRate",
+    "Likelihood",
+    "NoiseVariance",
+    "OutActivation",
+    "Pooling",
+    "Precision",
+    "RandomState",
+    "ScoreKind",
+]
