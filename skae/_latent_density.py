@@ -79,7 +79,7 @@ Array = NDArray[Any]
 class _ScoreKind:
     """ "log_likelihood" if the codes are the rows themselves, otherwise "latent"."""
 
-    def __get__(self, model: Any, owner: type) -> str:
+    def __get__(self, model: Any, owner: type) -> Literal["log_likelihood", "latent"]:
         if model is None:
             return "latent"
         if "autoencoder_" in vars(model):  # of a fitted model

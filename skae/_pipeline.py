@@ -1,19 +1,20 @@
 """Draw new rows from a Pipeline: the last step draws, and the other steps are inverted."""
 
+from __future__ import annotations
+
 from typing import Any
 
-import numpy as np
-
 from skae._utils.pipeline_samples import draw_through
+from skae._utils.types import ArrayOrFrame, RandomState
 
 
 def sample_pipeline(
     pipeline: Any,
     n_samples: int = 1,
     *,
-    random_state: int | np.random.RandomState | None = None,
+    random_state: RandomState = None,
     **sample_params: Any,
-) -> Any:
+) -> ArrayOrFrame:
     """Draw new rows from a fitted Pipeline whose last step has a method `sample`.
 
     The last step draws rows in its own space. The other steps then transform these rows back to

@@ -1,5 +1,7 @@
 """Convert images to samples of photon counts, and counts to images."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from math import prod
 from numbers import Integral, Real
@@ -22,6 +24,7 @@ from skae._utils.images import (
 )
 from skae._utils.inputs import check_count
 from skae._utils.memory import advice_on_memory
+from skae._utils.types import RandomState
 from skae._utils.validation import private_generator
 
 # --------------------------------------------------------------------- formulas
@@ -209,7 +212,7 @@ def sample_counts(
     mask: None = ...,
     channel_axis: None = ...,
     jitter: bool = ...,
-    random_state: int | np.random.RandomState | None = ...,
+    random_state: RandomState = ...,
 ) -> NDArray[np.float64]: ...
 @overload
 def sample_counts(
@@ -222,7 +225,7 @@ def sample_counts(
     mask: None = ...,
     channel_axis: int,
     jitter: bool = ...,
-    random_state: int | np.random.RandomState | None = ...,
+    random_state: RandomState = ...,
 ) -> list[NDArray[np.float64]]: ...
 def sample_counts(
     image: ArrayLike,
@@ -234,7 +237,7 @@ def sample_counts(
     mask: None = None,
     channel_axis: int | None = None,
     jitter: bool = True,
-    random_state: int | np.random.RandomState | None = None,
+    random_state: RandomState = None,
 ) -> NDArray[np.float64] | list[NDArray[np.float64]]:
     """Draw a sampling representation of an image, that is, positions of photon counts.
 
@@ -474,7 +477,7 @@ def thin(
     counts: ArrayLike,
     k: float,
     *,
-    random_state: int | np.random.RandomState | None = None,
+    random_state: RandomState = None,
 ) -> NDArray[Any]:
     """Keep a random subset of the counts, in their original order.
 

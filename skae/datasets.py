@@ -1,5 +1,7 @@
 """Datasets made from images, and synthetic datasets with a known distribution."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from math import isnan, log
 from numbers import Real
@@ -11,6 +13,7 @@ from scipy.special import entr
 from sklearn.utils import check_scalar
 
 from skae._utils.inputs import as_numbers, check_count
+from skae._utils.types import RandomState
 from skae._utils.validation import private_generator
 
 SHIFT_HEIGHT, SHIFT_WIDTH = 4, 8  # size of the images of `make_shift_patterns`
@@ -21,7 +24,7 @@ def image_patches(
     n_patches: int,
     *,
     patch_size: int = 8,
-    random_state: int | np.random.RandomState | None = None,
+    random_state: RandomState = None,
 ) -> NDArray[np.float32]:
     """Cut patches from grey images and convert them to rows that have a density.
 
@@ -118,7 +121,7 @@ def make_shift_patterns(
     n_samples: int = 100,
     *,
     p_on: float = 0.2,
-    random_state: int | np.random.RandomState | None = None,
+    random_state: RandomState = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Draw images of the shifter problem, with a pattern in two shifted copies.
 

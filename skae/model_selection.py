@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from numbers import Integral
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
-from sklearn import model_selection
 
+from skae._search import bases
+from skae._search.scikit_learn import cross_validate as cross_validate_separately
 from skae._search.scikit_learn import (
-    BaseSearchCV,
     cross_validate_constraints,
     search_fit_context,
     validate_params,
     with_names,
 )
-from skae._search.scikit_learn import cross_validate as cross_validate_separately
 from skae._search.sharing import Sharing
+from skae._utils.types import RandomState
 from skae._utils.validation import Interval
 
 __all__ = ["GridSearchCV", "RandomizedSearchCV", "cross_validate"]
@@ -28,7 +28,7 @@ _CONSTRAINTS: dict[str, list[Any]] = {
 }
 
 
-class _SharingSearch(BaseSearchCV):
+class _SharingSearch(bases.BaseSearchCV):
     """A search with the `fit` of scikit-learn and another evaluation of the candidates."""
 
     share: bool = True
@@ -37,7 +37,7 @@ class _SharingSearch(BaseSearchCV):
     shared_fits_: list[dict[str, Any]]
 
     @search_fit_context
-    def fit(self, X: Any, y: Any = None, **params: Any) -> Any:
+    def fit(self, X: Any, y: Any = None, **params: Any) -> Self:
         """Evaluate all candidates by cross-validation, and fit the best one to all rows.
 
         Parameters
@@ -61,12 +61,12 @@ class _SharingSearch(BaseSearchCV):
             self.memory_limit,
             advises=type(self).__name__ if self.scoring is None else None,
         )
-        with_names(BaseSearchCV.fit, Parallel=sharing.parallel)(self, X, y, **params)
+        with_names(bases.BaseSearchCV.fit, Parallel=sharing.parallel)(self, X, y, **params)
         self.shared_fits_ = sharing.report.entries
         return self
 
 
-class GridSearchCV(_SharingSearch, model_selection.GridSearchCV):
+class GridSearchCV(_SharingSearch, bases.GridSearchCV):
     """GridSearchCV of scikit-learn that does the common work of candidates only once.
 
     Parameters, methods, attributes and results are those of scikit-learn's GridSearchCV. Within
@@ -152,7 +152,7 @@ refit_time_, multimetric_, classes_, n_features_in_, feature_names_in_
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **model_selection.GridSearchCV._parameter_constraints,
+        **bases.GridSearchCV._parameter_constraints,
         **_CONSTRAINTS,
     }
 
@@ -167,7 +167,7 @@ refit_time_, multimetric_, classes_, n_features_in_, feature_names_in_
         cv: Any = None,
         verbose: int = 0,
         pre_dispatch: int | str = "2*n_jobs",
-        error_score: float | str = np.nan,
+        error_score: float | Literal["raise"] = np.nan,
         return_train_score: bool = False,
         share: bool = True,
         share_approximate: bool = False,
@@ -190,7 +190,7 @@ refit_time_, multimetric_, classes_, n_features_in_, feature_names_in_
         self.memory_limit = memory_limit
 
 
-class RandomizedSearchCV(_SharingSearch, model_selection.RandomizedSearchCV):
+class RandomizedSearchCV(_SharingSearch, bases.RandomizedSearchCV):
     """RandomizedSearchCV of scikit-learn that does the common work of candidates only once.
 
     :class:`GridSearchCV` describes which work is shared.
@@ -228,7 +228,7 @@ refit_time_, multimetric_, classes_, n_features_in_, feature_names_in_, shared_f
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **model_selection.RandomizedSearchCV._parameter_constraints,
+        **bases.RandomizedSearchCV._parameter_constraints,
         **_CONSTRAINTS,
     }
 
@@ -244,8 +244,8 @@ refit_time_, multimetric_, classes_, n_features_in_, feature_names_in_, shared_f
         cv: Any = None,
         verbose: int = 0,
         pre_dispatch: int | str = "2*n_jobs",
-        random_state: int | np.random.RandomState | None = None,
-        error_score: float | str = np.nan,
+        random_state: RandomState = None,
+        error_score: float | Literal["raise"] = np.nan,
         return_train_score: bool = False,
         share: bool = True,
         share_approximate: bool = False,
@@ -293,7 +293,7 @@ def cross_validate(
     return_train_score: bool = False,
     return_estimator: bool = False,
     return_indices: bool = False,
-    error_score: float | str = np.nan,
+    error_score: float | Literal["raise"] = np.nan,
     share: bool = True,
     memory_limit: int | None = None,
 ) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """What all displays share: axes, colours, mosaics of images."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -73,7 +75,7 @@ def with_matplotlib(plot: Callable[_Arguments, _Drawn]) -> Callable[_Arguments, 
     return checked
 
 
-def single_axes(ax: Any, figsize: tuple[float, float]) -> "Axes":
+def single_axes(ax: Any, figsize: tuple[float, float]) -> Axes:
     """The axes that were given, or those of a new figure."""
     if ax is not None:
         _remove_drawn_before(host := _checked_axes(ax))
@@ -86,7 +88,7 @@ def single_axes(ax: Any, figsize: tuple[float, float]) -> "Axes":
 
 def grid_of_axes(
     ax: Any, n_rows: int, n_columns: int, figsize: tuple[float, float], **options: Any
-) -> tuple["Figure | SubFigure", NDArray[Any]]:
+) -> tuple[Figure | SubFigure, NDArray[Any]]:
     """A figure and a grid of axes: of a new figure, or in the place of the axes given.
 
     Axes that are given are emptied and keep their title. What an earlier call drew in their place
@@ -117,7 +119,7 @@ def grid_of_axes(
     return host.figure, axes
 
 
-def colour_bar(host: "Axes", mappable: Any, axes: Any, label: str, **options: Any) -> "Colorbar":
+def colour_bar(host: Axes, mappable: Any, axes: Any, label: str, **options: Any) -> Colorbar:
     """A colour bar beside axes, which goes when its host is drawn again."""
     bar = host.figure.colorbar(mappable, ax=axes, **options)
     bar.set_label(label)
@@ -125,7 +127,7 @@ def colour_bar(host: "Axes", mappable: Any, axes: Any, label: str, **options: An
     return bar
 
 
-def legend_above(first: "Axes", handles: Any, labels: Any) -> None:
+def legend_above(first: Axes, handles: Any, labels: Any) -> None:
     """A legend above the first axes of a grid, which may be wider than these axes.
 
     The layout leaves room for its height alone: axes as wide as the legend would be too wide.
@@ -144,14 +146,14 @@ def legend_above(first: "Axes", handles: Any, labels: Any) -> None:
 _DRAWN: WeakKeyDictionary[Any, list[Any]] = WeakKeyDictionary()
 
 
-def _remove_drawn_before(host: "Axes") -> None:
+def _remove_drawn_before(host: Axes) -> None:
     for artist in reversed(_DRAWN.pop(host, [])):
         figure = artist.ax.figure if hasattr(artist, "ax") else artist.figure
         if figure is not None:  # the user has not removed it
             artist.remove()
 
 
-def _checked_axes(ax: Any) -> "Axes":
+def _checked_axes(ax: Any) -> Axes:
     from matplotlib.axes import Axes
 
     if not isinstance(ax, Axes):
@@ -167,7 +169,7 @@ def as_images(rows: Any, image_shape: tuple[int, ...]) -> Array:
 
 
 def draw_mosaic(
-    ax: "Axes",
+    ax: Axes,
     images: Array,
     n_columns: int,
     *,

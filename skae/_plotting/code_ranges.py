@@ -1,5 +1,7 @@
 """Which codes of a model vary, and over which range."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np

@@ -1,5 +1,7 @@
 """How often rows use the entries of a codebook."""
 
+from __future__ import annotations
+
 from typing import Any, Self
 
 import numpy as np

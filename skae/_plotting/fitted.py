@@ -1,5 +1,7 @@
 """The model that a display draws: an estimator, or the one inside a Pipeline or a search."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Counts beside the intensity of a mixture that was fitted to them."""
 
+from __future__ import annotations
+
 from typing import Any, Self
 
 import numpy as np

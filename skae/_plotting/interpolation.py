@@ -1,5 +1,7 @@
 """Decoded codes on the straight line between the codes of two rows."""
 
+from __future__ import annotations
+
 from typing import Any, Self
 
 import numpy as np

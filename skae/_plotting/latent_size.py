@@ -1,5 +1,7 @@
 """Scores over the number of codes."""
 
+from __future__ import annotations
+
 import textwrap
 from collections.abc import Mapping
 from typing import Any, Self

@@ -1,5 +1,7 @@
 """Codes of rows, coloured by what is known of the rows."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from itertools import combinations
 from typing import Any, Self

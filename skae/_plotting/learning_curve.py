@@ -1,5 +1,7 @@
 """Losses of training over epochs."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Any, Self

@@ -1,5 +1,7 @@
 """What displays of decoded codes share: rows along paths."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Gaussian posteriors of codes, as ellipses."""
 
+from __future__ import annotations
+
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +20,7 @@ _CANDIDATES = 2000
 
 
 def draw_ellipses(
-    ax: "Axes", points: Array, covariances: Array, colours: Array, n_std: float
+    ax: Axes, points: Array, covariances: Array, colours: Array, n_std: float
 ) -> None:
     """Draw ellipses of so many standard deviations around points, or around some of many."""
     from matplotlib.patches import Ellipse

@@ -1,5 +1,7 @@
 """Rows that hold no images, drawn as curves over features or as points beside their names."""
 
+from __future__ import annotations
+
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,7 +52,7 @@ class Profiles:
         """Rows in the units that are drawn."""
         return rows if self.units is None else self.units.standardised(rows)
 
-    def draw(self, ax: "Axes", row: Array, *style: Any, **options: Any) -> None:
+    def draw(self, ax: Axes, row: Array, *style: Any, **options: Any) -> None:
         """Draw one row, which is already in the units that are drawn."""
         if self.beside_names:
             ax.plot(row, self.places, *style, **options)

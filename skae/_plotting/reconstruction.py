@@ -1,5 +1,7 @@
 """Rows beside their reconstructions."""
 
+from __future__ import annotations
+
 from typing import Any, Self
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Rows as users give them, as the numbers that are drawn."""
 
+from __future__ import annotations
+
 from typing import Any, NamedTuple
 
 import narwhals.stable.v2 as nw
@@ -26,7 +28,7 @@ class FeatureUnits(NamedTuple):
         return standard
 
     @classmethod
-    def given(cls, means: Any, stds: Any, n_features: int) -> "FeatureUnits | None":
+    def given(cls, means: Any, stds: Any, n_features: int) -> FeatureUnits | None:
         """Units that a display was made with; None where it draws values as they are."""
         if means is None and stds is None:
             return None

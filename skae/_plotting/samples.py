@@ -1,5 +1,7 @@
 """New rows from a model, beside rows of the data."""
 
+from __future__ import annotations
+
 from inspect import signature
 from typing import Any, Self
 
@@ -35,6 +37,7 @@ from skae._plotting.rows import (
 )
 from skae._utils.inputs import check_count
 from skae._utils.pipeline_samples import draw_through
+from skae._utils.types import RandomState
 
 Array = NDArray[Any]
 
@@ -112,7 +115,7 @@ class SampleDisplay:
         n_samples: int = 32,
         noise: bool = False,
         y: Any = None,
-        random_state: int | np.random.RandomState | None = None,
+        random_state: RandomState = None,
         image_shape: tuple[int, ...] | None = None,
         ax: Any = None,
     ) -> Self:

@@ -1,5 +1,7 @@
 """Scores of several sets of rows."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from typing import Any, Self
 

@@ -1,5 +1,7 @@
 """The scores of a search over the number of codes, and those of PCA on the same folds."""
 
+from __future__ import annotations
+
 import warnings
 from collections.abc import Mapping
 from typing import Any, NamedTuple

@@ -1,5 +1,7 @@
 """What colours codes: classes or numbers of rows."""
 
+from __future__ import annotations
+
 from decimal import Decimal
 from numbers import Integral, Real
 from typing import Any, NamedTuple

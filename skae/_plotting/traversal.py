@@ -1,5 +1,7 @@
 """Decoded codes of one row, of which one code after another takes other values."""
 
+from __future__ import annotations
+
 from typing import Any, Self
 
 import numpy as np

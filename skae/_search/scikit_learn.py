@@ -7,18 +7,16 @@ more modules.
 from collections.abc import Callable
 from inspect import unwrap
 from types import FunctionType
-from typing import Any
+from typing import Any, TypeVar
 
 from sklearn.base import _fit_context
 from sklearn.metrics._scorer import _BaseScorer, _MultimetricScorer, _PassthroughScorer
-from sklearn.model_selection._search import BaseSearchCV
 from sklearn.model_selection._validation import _fit_and_score, _score, cross_validate
-from sklearn.utils._param_validation import validate_params
+from sklearn.utils._param_validation import validate_params as _validate_params
 from sklearn.utils.metadata_routing import _routing_enabled
 from sklearn.utils.metaestimators import _safe_split
 
 __all__ = [
-    "BaseSearchCV",
     "callbacks_of",
     "cross_validate",
     "cross_validate_constraints",
@@ -38,7 +36,24 @@ fit_and_score = _fit_and_score
 routing_enabled = _routing_enabled
 safe_split = _safe_split
 score = _score
-search_fit_context = _fit_context(prefer_skip_nested_validation=False)
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def search_fit_context(method: Function) -> Function:
+    """Decorate the `fit` of a search, so that it validates the parameters of the search."""
+    decorated: Function = _fit_context(prefer_skip_nested_validation=False)(method)
+    return decorated
+
+
+def validate_params(
+    constraints: dict[str, Any], *, prefer_skip_nested_validation: bool
+) -> Callable[[Function], Function]:
+    """`sklearn.utils._param_validation.validate_params`, with types."""
+    decorate: Callable[[Function], Function] = _validate_params(
+        constraints, prefer_skip_nested_validation=prefer_skip_nested_validation
+    )
+    return decorate
 
 
 def with_names(function: Any, **names: Any) -> Callable[..., Any]:
