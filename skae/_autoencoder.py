@@ -261,6 +261,23 @@ class Autoencoder(DeterministicAutoencoder):
         Mean of the training codes.
     code_covariance_ : ndarray of shape (n_components, n_components)
         Covariance of the training codes.
+    components_ : ndarray of shape (n_components_, n_features_in_)
+        Derivatives of `inverse_transform` with respect to each code, at the mean code of the
+        training rows. Near the mean code, `inverse_transform(Z)` is `Z @ components_ + mean_` to
+        first order. The lengths depend on the units of the codes, and the directions need not be
+        orthogonal. This attribute and the next three are computed when they are read. They do not
+        exist for tables with categories or with `conditional=True`.
+    mean_ : ndarray of shape (n_features_in_,)
+        Constant of this linear approximation. It is the mean of the rows only if the decoder is
+        linear and the mean code is zero.
+    explained_variance_ : ndarray of shape (n_components_,)
+        Variance, with n - 1, that each code adds to the reconstructions by the codes before it, if
+        the decoder is replaced by the linear approximation. For uncorrelated codes this is the
+        variance of the code times the squared length of its row of `components_`. It equals that
+        of PCA if the networks are the maps of PCA.
+    explained_variance_ratio_ : ndarray of shape (n_components_,)
+        The same as fractions of the total variance of the rows. If the decoder is far from linear,
+        the sum can exceed 1, and is not the share of the variance that `reconstruct` explains.
     n_features_in_ : int
         Number of features seen in `fit`.
     feature_names_in_ : ndarray of shape (n_features_in_,)

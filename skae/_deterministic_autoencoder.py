@@ -25,6 +25,7 @@ from skae._inference.bounds import (
 from skae._inference.proposal_width import looks_again, proposal_width
 from skae._latent_paths import LatentPathsMixin
 from skae._linear.running import running_covariance
+from skae._local_linear import LocalLinearMixin
 from skae._modules.deterministic import DeterministicArchitecture, DeterministicModule
 from skae._nn.likelihoods import Likelihood, NoiseSums, WithNoise
 from skae._ordered_codes import PATH_ROWS, OrderedCodesMixin, orders_codes
@@ -56,7 +57,7 @@ DETERMINISTIC_CONSTRAINTS: dict[str, list[Any]] = {
 
 
 class DeterministicAutoencoder(
-    DataScoresMixin, LatentPathsMixin, OrderedCodesMixin, EncoderDecoder
+    DataScoresMixin, LatentPathsMixin, LocalLinearMixin, OrderedCodesMixin, EncoderDecoder
 ):
     """An autoencoder of two networks whose code of a row is a point.
 
@@ -173,6 +174,9 @@ class DeterministicAutoencoder(
             self._learn_proposal(data.X)
         return codes
 
+    def _moments_of_codes(self) -> tuple[Array, Array]:
+        return self.code_mean_, self.code_covariance_
+
     def _code_stds(self, k: int) -> NDArray[np.float64]:
         """Standard deviations of the first k codes; 0 for those that vary only by rounding."""
         variance = np.diag(self.code_covariance_)[:k]
@@ -283,8 +287,12 @@ class DeterministicAutoencoder(
         return self._map_rows(Data(X), lambda batch: module.encode(batch.x), self.n_components_)
 
     def _decode(self, Z: Array) -> Array:
+        return self._map_codes(Z, self._mean_rows)
+
+    def _mean_rows(self, z: Tensor) -> Tensor:
         module = self._trainer.module
-        return self._map_codes(Z, lambda z: module.likelihood.mean(module.decode(z)))
+        mean: Tensor = module.likelihood.mean(module.decode(z))
+        return mean
 
     def _log_prob(self, X: Array) -> Array:
         self._check_range(X)

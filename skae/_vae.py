@@ -32,7 +32,9 @@ from skae._inference.vae import (
 )
 from skae._latent_information import ACTIVE, ALL_DRAWS, COUNT, LatentInformationMixin
 from skae._latent_samples import LatentSamplesMixin
-from skae._linear.running import running_variance
+from skae._linear.moments import moments
+from skae._linear.running import running_covariance
+from skae._local_linear import LocalLinearMixin
 from skae._modules.vae import VAEArchitecture, VAEModule
 from skae._nn.likelihoods import explained
 from skae._nn.networks import start_narrow
@@ -67,6 +69,7 @@ class VAE(
     LatentSamplesMixin,
     LatentInformationMixin,
     ImportanceImputationMixin,
+    LocalLinearMixin,
     OrderedCodesMixin,
     EncoderDecoder,
 ):
@@ -282,6 +285,23 @@ class VAE(
         Frequencies of the labels in training.
     target_mean_, target_scale_ : ndarray of shape (n_targets,)
         Means and standard deviations of `y`. Only with `conditional=True` and numbers.
+    components_ : ndarray of shape (n_components_, n_features_in_)
+        Derivatives of `inverse_transform` with respect to each code, at the mean code of the
+        training rows. Near the mean code, `inverse_transform(Z)` is `Z @ components_ + mean_` to
+        first order. The lengths depend on the units of the codes, and the directions need not be
+        orthogonal. This attribute and the next three are computed when they are read. They do not
+        exist for tables with categories or with `conditional=True`.
+    mean_ : ndarray of shape (n_features_in_,)
+        Constant of this linear approximation. It is the mean of the rows only if the decoder is
+        linear and the mean code is zero.
+    explained_variance_ : ndarray of shape (n_components_,)
+        Variance, with n - 1, that each code adds to the reconstructions by the codes before it, if
+        the decoder is replaced by the linear approximation. For uncorrelated codes this is the
+        variance of the code times the squared length of its row of `components_`. It equals that
+        of PCA if the networks are the maps of PCA.
+    explained_variance_ratio_ : ndarray of shape (n_components_,)
+        The same as fractions of the total variance of the rows. If the decoder is far from linear,
+        the sum can exceed 1, and is not the share of the variance that `reconstruct` explains.
     n_features_in_ : int
         Number of features seen in `fit`.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -493,15 +513,17 @@ class VAE(
         path = self.__dict__.pop("_noise_path", None)
         self._learn_noise_of_draws(rows, weight, n_draws, drawn)
         self._learn_noise_of_sizes(data, weight, path if weight < 1 else None)
-        mean = np.average(codes, axis=0, weights=some.weight)
-        variance = np.average((codes - mean) ** 2, axis=0, weights=some.weight)
+        n, mean, scatter = moments(codes.astype(np.float64), some.weight)
         before = vars(self).get("_code_moments")
-        self._code_moments = running_variance(before, (mean, variance), weight)
+        self._code_moments = running_covariance(before, (mean, scatter / n), weight)
         self._count_active_units()
         return codes if some is data else None
 
     def _count_active_units(self) -> None:
-        self.n_active_units_ = int((self._code_moments[1] > ACTIVE).sum())
+        self.n_active_units_ = int((np.diag(self._code_moments[1]) > ACTIVE).sum())
+
+    def _moments_of_codes(self) -> tuple[Array, Array] | None:
+        return vars(self).get("_code_moments")
 
     def _learn_noise_of_sizes(self, data: Data, weight: float, before: Array | None) -> None:
         """Learn the noise variance of the model of every smaller size."""
@@ -530,8 +552,8 @@ class VAE(
         path.copy_(torch.from_numpy(self._noise_path))
 
     def _keep_codes(self, whole: Self, k: int) -> None:
-        mean, variance = whole._code_moments
-        self._code_moments = mean[:k].copy(), variance[:k].copy()
+        mean, covariance = whole._code_moments
+        self._code_moments = mean[:k].copy(), covariance[:k, :k].copy()
         self._count_active_units()
 
     def _check_trained(self, rows: Dataset) -> None:
@@ -604,6 +626,10 @@ class VAE(
         module = self._trainer.module
         return self._map_conditioned(Z, condition, module.mean)
 
+    def _mean_rows(self, z: Tensor) -> Tensor:
+        mean: Tensor = self._trainer.module.mean(z, None)
+        return mean
+
     def _log_prob(self, X: Array) -> Array:
         return self._bounds(Data(X, None, self._condition_of(None, len(X))), _N_IMPORTANCE)
 
@@ -668,6 +694,11 @@ class VAE(
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__({"latent_growth": None} | state)  # files of 0.1.0 lack it
+        mean, covariance = vars(self).get("_code_moments", (None, np.zeros((0, 0))))
+        if covariance.ndim == 1:  # files of 0.2.0 have the variances only
+            unknown = np.full((len(covariance), len(covariance)), np.nan)
+            np.fill_diagonal(unknown, covariance)
+            self._code_moments = mean, unknown
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -70,12 +70,22 @@ OTHER_PARAMETERS = {
 }
 
 OTHER_ATTRIBUTES = {
-    "components_": {"LinearAE": "depends on alpha and whiten"},
-    "explained_variance_": {"LinearAE": "it is the variance of the codes, in some cases"},
+    "components_": {
+        "LinearAE": "depends on alpha and whiten",
+        "AdversarialAE Autoencoder VAE": "of the decoder at the mean code",
+    },
+    "explained_variance_": {
+        "LinearAE": "it is the variance of the codes, in some cases",
+        "AdversarialAE Autoencoder VAE": "of reconstructions, to first order",
+    },
+    "explained_variance_ratio_": {
+        "AdversarialAE Autoencoder VAE": "of reconstructions, to first order"
+    },
     "history_": dict.fromkeys(
         ["AdversarialAE", "HelmholtzMachine", "LatentDensityEstimator", "VAE", "VQVAE"],
         "names the terms of the loss",
     ),
+    "mean_": {"AdversarialAE Autoencoder VAE": "of the decoder, not of the rows"},
     "n_components_": {
         "CountMixtureAE": "components of all mixtures that are averaged",
         "HelmholtzMachine": "the top one of several layers of latent units",

@@ -67,7 +67,7 @@ def variation(fitted: Fitted, read: Any, codes: Array) -> Array | None:
         covariance = getattr(model, "code_covariance_", None)
         if covariance is not None:
             return np.diag(covariance)
-        variance: Any = getattr(model, "explained_variance_", None)
+        variance = _variance_of_linear_codes(model)
         if np.shape(variance) == codes.shape[1:]:
             return np.asarray(variance)
         if not fitted.has("sample") or hasattr(model, "target_mean_"):
@@ -102,7 +102,7 @@ def _means_and_stds(fitted: Fitted, codes: Array) -> tuple[Array, Array]:
         return standard  # PPCA, and VAE with its default prior
     if hasattr(model, "code_covariance_"):
         return np.asarray(model.code_mean_), np.sqrt(np.diag(model.code_covariance_))
-    variance: Any = getattr(model, "explained_variance_", None)
+    variance = _variance_of_linear_codes(model)
     if np.shape(variance) == (n_codes,) and hasattr(model, "mean_"):  # codes have mean 0
         return standard if getattr(model, "whiten", False) else (standard[0], np.sqrt(variance))
     if fitted.has("sample_latent"):
@@ -114,3 +114,11 @@ def _means_and_stds(fitted: Fitted, codes: Array) -> tuple[Array, Array]:
         f"values is None, but {fitted.name} does not tell the range of its codes: give values, or "
         "an X of several rows."
     )
+
+
+def _variance_of_linear_codes(model: Any) -> Any | None:
+    """`explained_variance_` of PCA and the like, which is the variance of their codes.
+
+    Networks have a property of this name, which is a variance of rows, not of codes.
+    """
+    return vars(model).get("explained_variance_")
