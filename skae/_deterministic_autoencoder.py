@@ -23,6 +23,7 @@ from skae._inference.bounds import (
 )
 from skae._inference.proposal_width import looks_again, proposal_width
 from skae._latent_paths import LatentPathsMixin
+from skae._latent_size import LATENT_SIZE_CONSTRAINTS, LatentSizeMixin
 from skae._linear.running import running_covariance
 from skae._modules.deterministic import DeterministicArchitecture, DeterministicModule
 from skae._nn.likelihoods import Likelihood, NoiseSums, WithNoise
@@ -47,6 +48,7 @@ def _is_perceptual(value: Any) -> bool:
 
 # Constraints of the additional parameters of these estimators.
 DETERMINISTIC_CONSTRAINTS: dict[str, list[Any]] = {
+    **LATENT_SIZE_CONSTRAINTS,
     "latent_growth": [StrOptions({"incremental", "nested"}), None],
     "growth_fraction": [Interval(Real, 0, 1, closed="both")],
     "perceptual": [tuple, None],
@@ -54,7 +56,7 @@ DETERMINISTIC_CONSTRAINTS: dict[str, list[Any]] = {
 
 
 class DeterministicAutoencoder(
-    DataScoresMixin, LatentPathsMixin, OrderedCodesMixin, EncoderDecoder
+    DataScoresMixin, LatentPathsMixin, OrderedCodesMixin, LatentSizeMixin, EncoderDecoder
 ):
     """An autoencoder of two networks whose code of a row is a point.
 
