@@ -1,4 +1,4 @@
-"""Rules for the number of codes of a network, as in PCA: all of them, or a share of the variance."""
+"""Rules for the number of codes of a network, as in PCA: all, or a share of the variance."""
 
 from numbers import Integral, Real
 from typing import Any, Self
@@ -22,7 +22,7 @@ Array = NDArray[Any]
 
 # If there are more rows and more columns, this number of random rows is used. The decomposition
 # then takes at most about as long as some epochs of training.
-_MOST = 8192
+_MOST = 4096
 
 
 # Constraints of the parameter to which the rules belong.

@@ -678,10 +678,10 @@ class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParameters
         """Called by skops only; pickle calls __reduce_ex__."""
         own = self._names_of_own_code()
         if own or ("_trainer" in vars(self) and self._has_foreign_modules()):
+            named = f" ({', '.join(own)})" if own else ""
             raise TypeError(
-                f"{type(self).__name__} holds your own network or the function that makes it "
-                f"({', '.join(own)}), whose code skops cannot check: skops saves weights and plain "
-                "values only. Save the model with pickle or joblib, or use built-in networks "
-                "(hidden_layer_sizes)."
+                f"{type(self).__name__} holds your own network or a function that makes it{named}, "
+                "whose code skops cannot check: skops saves weights and plain values only. Save "
+                "the model with pickle or joblib, or use built-in networks (hidden_layer_sizes)."
             )
         return self.__reduce_ex__(2)
