@@ -25,6 +25,7 @@ from skae._inference.bounds import LogPrior
 from skae._latent_samples import LatentSamplesMixin
 from skae._modules.adversarial import AdversarialArchitecture, AdversarialModule
 from skae._modules.architecture import layer_sizes
+from skae._modules.own_networks import Network
 from skae._nn.gaussian_latents import Components, log_prior
 from skae._nn.priors import PRIORS, can_be_sampled, draw_from
 from skae._training.data import Data, Dataset
@@ -72,8 +73,12 @@ class AdversarialAE(LatentSamplesMixin, DeterministicAutoencoder):
 
     Parameters
     ----------
-    n_components : int, default=2
-        Number of codes.
+    n_components : int, float or None, default=2
+        Number of codes. A float in (0, 1) takes the smallest number of components with which PCA
+        explains more than this share of the variance of the training rows (of tables, of the
+        columns that the encoder reads). None takes the smaller of the numbers of rows and features,
+        as in PCA: such codes leave nothing out. Training that continues from an earlier fit keeps
+        its number.
     hidden_layer_sizes : array-like of int or int, default=(100,)
         Number of units in each hidden layer of the encoder. With `network="conv"`, these are
         numbers of channels, and each layer halves the height and the width of the image.
@@ -98,14 +103,14 @@ class AdversarialAE(LatentSamplesMixin, DeterministicAutoencoder):
     pooling : {"stride", "max", "average", "min"}, default="stride"
         How the layers of `network="conv"` halve images: by convolutions of stride 2, or by the
         maximum, average or minimum of 2x2 pixels. The decoder enlarges images by repeating pixels.
-    encoder, decoder : torch.nn.Module, default=None
-        Your own networks. They are copied; `fit` does not change the given modules. The encoder
-        maps (n, n_features) to (n, n_components), the decoder maps back. With
-        `posterior="gaussian"` the encoder maps to (n, 2 n_components), first the means and then the
-        log variances. If training rows have NaN, the encoder reads 2 n_features columns: the
-        values, with 0 in place of missing ones, and then a mask, 1 where a value is observed and 0
-        elsewhere. For tables, the columns are described on the page "Tables with categories" of the
-        documentation.
+    encoder, decoder : torch.nn.Module or callable, default=None
+        Your own networks: modules, which are copied and not changed, or functions or classes that
+        are called with (n_features_in, n_components) and return a module. The encoder maps (n,
+        n_features) to (n, n_components), the decoder maps back. With `posterior="gaussian"` the
+        encoder maps to (n, 2 n_components), first the means and then the log variances. If training
+        rows have NaN, the encoder reads 2 n_features columns: the values, with 0 in place of
+        missing ones, and then a mask, 1 where a value is observed and 0 elsewhere. The page "Use
+        your own network" of the documentation describes such functions, and the columns of tables.
     likelihood : {"gaussian", "bernoulli", "continuous_bernoulli", "poisson", "laplace", \
             "categorical", "auto"} or mapping, default="gaussian"
         Likelihood p(x|z) of a row given its code. "gaussian" and "laplace" have a noise variance.
@@ -330,7 +335,7 @@ class AdversarialAE(LatentSamplesMixin, DeterministicAutoencoder):
 
     def __init__(
         self,
-        n_components: int = 2,
+        n_components: int | float | None = 2,
         *,
         hidden_layer_sizes: LayerSizes = (100,),
         decoder_layer_sizes: LayerSizes | None = None,
@@ -340,8 +345,8 @@ class AdversarialAE(LatentSamplesMixin, DeterministicAutoencoder):
         network: Literal["mlp", "conv"] = "mlp",
         image_shape: ImageShape | None = None,
         pooling: Pooling = "stride",
-        encoder: nn.Module | None = None,
-        decoder: nn.Module | None = None,
+        encoder: Network | None = None,
+        decoder: Network | None = None,
         likelihood: Likelihood = "gaussian",
         noise_variance: NoiseVariance = "scalar",
         missing: Literal["mask", "error"] = "mask",
@@ -458,7 +463,7 @@ class AdversarialAE(LatentSamplesMixin, DeterministicAutoencoder):
     def _check_prior(self) -> None:
         """Raise if the prior does not exist for this number of codes."""
         means = self._means()
-        n_codes = self.n_components
+        n_codes = self._n_latents()
         if self.prior == "swiss_roll" and n_codes not in (2, 3):
             raise ValueError(f"n_components={n_codes} must be 2 or 3 with prior='swiss_roll'.")
         if means.ndim == 2 and means.shape[1] != n_codes:

@@ -21,6 +21,7 @@ from skae._deterministic_autoencoder import DETERMINISTIC_CONSTRAINTS, Determini
 from skae._encoder_decoder import EncoderDecoder
 from skae._inference.bounds import LogPrior
 from skae._modules.autoencoder import AutoencoderArchitecture, AutoencoderModule
+from skae._modules.own_networks import Network
 from skae._modules.pretraining import pretrain
 from skae._nn.likelihoods import LIKELIHOODS
 from skae._nn.linear_maps import has_exact_pairs
@@ -74,8 +75,12 @@ class Autoencoder(DeterministicAutoencoder):
 
     Parameters
     ----------
-    n_components : int, default=2
-        Number of codes.
+    n_components : int, float or None, default=2
+        Number of codes. A float in (0, 1) takes the smallest number of components with which PCA
+        explains more than this share of the variance of the training rows (of tables, of the
+        columns that the encoder reads). None takes the smaller of the numbers of rows and features,
+        as in PCA: such codes leave nothing out. Training that continues from an earlier fit keeps
+        its number.
     hidden_layer_sizes : array-like of int or int, default=(100,)
         Number of units in each hidden layer of the encoder. With `network="conv"`, these are
         numbers of channels, and each layer halves the height and the width of the image.
@@ -100,12 +105,13 @@ class Autoencoder(DeterministicAutoencoder):
     pooling : {"stride", "max", "average", "min"}, default="stride"
         How the layers of `network="conv"` halve images: by convolutions of stride 2, or by the
         maximum, average or minimum of 2x2 pixels. The decoder enlarges images by repeating pixels.
-    encoder, decoder : torch.nn.Module, default=None
-        Your own networks. They are copied; `fit` does not change the given modules. The encoder
-        maps (n, n_features) to (n, n_components), the decoder maps back. If training rows have NaN,
-        the encoder reads 2 n_features columns: the values, with 0 in place of missing ones, and
-        then a mask, 1 where a value is observed and 0 elsewhere. For tables, the columns are
-        described on the page "Tables with categories" of the documentation.
+    encoder, decoder : torch.nn.Module or callable, default=None
+        Your own networks: modules, which are copied and not changed, or functions or classes that
+        are called with (n_features_in, n_components) and return a module. The encoder maps (n,
+        n_features) to (n, n_components), the decoder maps back. If training rows have NaN, the
+        encoder reads 2 n_features columns: the values, with 0 in place of missing ones, and then a
+        mask, 1 where a value is observed and 0 elsewhere. The page "Use your own network" of the
+        documentation describes such functions, and the columns of tables.
     tied_weights : bool, default=False
         Whether the decoder uses the transposed weights of the encoder. Only for `network="mlp"`.
     likelihood : {"gaussian", "bernoulli", "continuous_bernoulli", "poisson", "laplace", \
@@ -333,7 +339,7 @@ class Autoencoder(DeterministicAutoencoder):
 
     def __init__(
         self,
-        n_components: int = 2,
+        n_components: int | float | None = 2,
         *,
         hidden_layer_sizes: LayerSizes = (100,),
         decoder_layer_sizes: LayerSizes | None = None,
@@ -343,8 +349,8 @@ class Autoencoder(DeterministicAutoencoder):
         network: Literal["mlp", "conv"] = "mlp",
         image_shape: ImageShape | None = None,
         pooling: Pooling = "stride",
-        encoder: nn.Module | None = None,
-        decoder: nn.Module | None = None,
+        encoder: Network | None = None,
+        decoder: Network | None = None,
         tied_weights: bool = False,
         likelihood: Likelihood = "gaussian",
         noise_variance: NoiseVariance = "scalar",

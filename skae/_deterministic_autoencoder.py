@@ -24,6 +24,7 @@ from skae._inference.bounds import (
 )
 from skae._inference.proposal_width import looks_again, proposal_width
 from skae._latent_paths import LatentPathsMixin
+from skae._latent_size import LATENT_SIZE_CONSTRAINTS, LatentSizeMixin
 from skae._linear.running import running_covariance
 from skae._local_linear import LocalLinearMixin
 from skae._modules.deterministic import DeterministicArchitecture, DeterministicModule
@@ -50,6 +51,7 @@ def _is_perceptual(value: Any) -> bool:
 
 # Constraints of the additional parameters of these estimators.
 DETERMINISTIC_CONSTRAINTS: dict[str, list[Any]] = {
+    **LATENT_SIZE_CONSTRAINTS,
     "latent_growth": [StrOptions({"incremental", "nested"}), None],
     "growth_fraction": [Interval(Real, 0, 1, closed="both")],
     "perceptual": [tuple, None],
@@ -57,7 +59,12 @@ DETERMINISTIC_CONSTRAINTS: dict[str, list[Any]] = {
 
 
 class DeterministicAutoencoder(
-    DataScoresMixin, LatentPathsMixin, LocalLinearMixin, OrderedCodesMixin, EncoderDecoder
+    DataScoresMixin,
+    LatentPathsMixin,
+    LocalLinearMixin,
+    OrderedCodesMixin,
+    LatentSizeMixin,
+    EncoderDecoder,
 ):
     """An autoencoder of two networks whose code of a row is a point.
 

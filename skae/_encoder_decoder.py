@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from skae._linear_start import principal_model
 from skae._modules.architecture import EncoderDecoderArchitecture, layer_sizes
 from skae._modules.linear_start import LinearStart
+from skae._modules.own_networks import is_factory
 from skae._network_autoencoder import NetworkAutoencoder
 from skae._nn.likelihoods import LIKELIHOODS
 from skae._nn.linear_maps import rank_held
@@ -64,8 +65,8 @@ class EncoderDecoder(NetworkAutoencoder):
         "network": [StrOptions({"mlp", "conv"})],
         "image_shape": [tuple, list, None],
         "pooling": [StrOptions(set(POOLINGS))],
-        "encoder": [nn.Module, None],
-        "decoder": [nn.Module, None],
+        "encoder": [nn.Module, callable, None],
+        "decoder": [nn.Module, callable, None],
         "init": [StrOptions({"linear", "random"}), None],
         "learning_rate": [*TRAINING_CONSTRAINTS["learning_rate"], None],
         "max_iter": [Interval(Integral, 0, None, closed="left"), None],
@@ -210,6 +211,13 @@ class EncoderDecoder(NetworkAutoencoder):
 
     def _has_own_networks(self) -> bool:
         return self.encoder is not None or self.decoder is not None
+
+    def _has_foreign_modules(self) -> bool:
+        return super()._has_foreign_modules() or self._architecture.own_networks
+
+    def _names_of_own_code(self) -> list[str]:
+        factories = [name for name in ("encoder", "decoder") if is_factory(getattr(self, name))]
+        return factories + super()._names_of_own_code()
 
     def _derived_fields(self) -> dict[str, Any]:
         fields: dict[str, Any] = {

@@ -151,8 +151,8 @@ class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParameters
         """Fields of the architecture that are computed from parameters."""
         return {}
 
-    def _choose_sizes(self, n_rows: int) -> None:
-        """Choose sizes that depend on the number of training rows."""
+    def _choose_sizes(self, X: Array, sample_weight: Array | None) -> None:
+        """Choose sizes that depend on the training rows."""
 
     def _given_modules(self) -> tuple[Any, ...]:
         """The parameters that are the user's own modules."""
@@ -213,7 +213,7 @@ class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParameters
                 scalable=self._architecture.squares,
                 cures=f"Train longer (training ended after {self.n_iter_} epochs, with max_iter="
                 f"{self.max_iter}), lower learning_rate_init (now {self.learning_rate_init}), or "
-                f"raise n_components (now {self.n_components}).",
+                f"raise n_components (now {self.n_components_}).",
             )
             warnings.warn(message, ConvergenceWarning, stacklevel=2)
 
@@ -252,6 +252,9 @@ class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParameters
 
         # Inside torch.inference_mode() of the user, training would do nothing, without an error.
         with threads_for_values(X.size), torch.inference_mode(False), torch.enable_grad():
+            if previous is None:
+                self._check_parameters(X.shape[1])
+                self._choose_sizes(X, sample_weight)
             if n_starts > 1:
                 codes = fit_best_of(self, X, rng, sample_weight, fit_start)
             else:
@@ -318,8 +321,6 @@ class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParameters
 
     def _start(self, data: Data, rng: np.random.RandomState) -> None:
         X, weight, condition = data
-        self._check_parameters(X.shape[1])
-        self._choose_sizes(len(X))
         self._seed = int(rng.randint(2**31 - 1))
         columns = self._columns()
         spread = spread_of(X, weight, columns)
@@ -392,8 +393,16 @@ class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParameters
         return {
             "seed": self._seed,
             "name": type(self).__name__,
-            "foreign_modules": holds_module(self._user_modules),
+            "foreign_modules": self._has_foreign_modules(),
         }
+
+    def _has_foreign_modules(self) -> bool:
+        """Whether the fitted network contains code of the user."""
+        return holds_module(self._user_modules)
+
+    def _names_of_own_code(self) -> list[str]:
+        """Names of the parameters that are the user's own networks."""
+        return [name for name, value in self.get_params().items() if holds_module(value)]
 
     def _finish_whatever_interrupts(self, rows: Dataset) -> Array | None:
         """Call `_finish`, again after a first Ctrl-C, so that the training is not lost."""
@@ -476,6 +485,9 @@ class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParameters
             targets = self._check_targets(y, rows_in.shape[0])
             rows_in, weight, targets = self._rows_that_count(rows_in, weight, targets)
             with threads_for_values(rows_in.size):
+                if previous is None:
+                    self._check_parameters(rows_in.shape[1])
+                    self._choose_sizes(rows_in, weight)
                 data = self._begin(rows_in, weight, targets, previous, self._generator())
                 self._train_one_epoch(data, weight, previous)
         return self
@@ -673,11 +685,12 @@ class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParameters
 
     def __reduce__(self) -> Any:
         """Called by skops only; pickle calls __reduce_ex__."""
-        own = [name for name, value in self.get_params().items() if holds_module(value)]
-        if own or holds_module(getattr(self, "_user_modules", None)):
+        own = self._names_of_own_code()
+        if own or ("_trainer" in vars(self) and self._has_foreign_modules()):
+            named = f" ({', '.join(own)})" if own else ""
             raise TypeError(
-                f"{type(self).__name__} holds your own network ({', '.join(own)}), whose code "
-                "skops cannot check: skops saves weights and plain values only. Save the model "
-                "with pickle or joblib, or use built-in networks (hidden_layer_sizes)."
+                f"{type(self).__name__} holds your own network or a function that makes it{named}, "
+                "whose code skops cannot check: skops saves weights and plain values only. Save "
+                "the model with pickle or joblib, or use built-in networks (hidden_layer_sizes)."
             )
         return self.__reduce_ex__(2)

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from skae._conditional import ConditionalMixin
 from skae._encoder_decoder import EncoderDecoder
@@ -32,9 +32,11 @@ from skae._inference.vae import (
 )
 from skae._latent_information import ACTIVE, ALL_DRAWS, COUNT, LatentInformationMixin
 from skae._latent_samples import LatentSamplesMixin
+from skae._latent_size import LATENT_SIZE_CONSTRAINTS, LatentSizeMixin
 from skae._linear.moments import moments
 from skae._linear.running import running_covariance
 from skae._local_linear import LocalLinearMixin
+from skae._modules.own_networks import Network
 from skae._modules.vae import VAEArchitecture, VAEModule
 from skae._nn.likelihoods import explained
 from skae._nn.networks import start_narrow
@@ -71,6 +73,7 @@ class VAE(
     ImportanceImputationMixin,
     LocalLinearMixin,
     OrderedCodesMixin,
+    LatentSizeMixin,
     EncoderDecoder,
 ):
     """Variational autoencoder with a Gaussian approximate posterior q(z|x).
@@ -98,8 +101,12 @@ class VAE(
 
     Parameters
     ----------
-    n_components : int, default=2
-        Number of codes.
+    n_components : int, float or None, default=2
+        Number of codes. A float in (0, 1) takes the smallest number of components with which PCA
+        explains more than this share of the variance of the training rows (of tables, of the
+        columns that the encoder reads). None takes the smaller of the numbers of rows and features,
+        as in PCA: such codes leave nothing out. Training that continues from an earlier fit keeps
+        its number.
     hidden_layer_sizes : array-like of int or int, default=(100,)
         Number of units in each hidden layer of the encoder. With `network="conv"`, these are
         numbers of channels, and each layer halves the height and the width of the image.
@@ -124,14 +131,15 @@ class VAE(
     pooling : {"stride", "max", "average", "min"}, default="stride"
         How the layers of `network="conv"` halve images: by convolutions of stride 2, or by the
         maximum, average or minimum of 2x2 pixels. The decoder enlarges images by repeating pixels.
-    encoder, decoder : torch.nn.Module, default=None
-        Your own networks. They are copied; `fit` does not change the given modules. The encoder
-        maps (n, n_features) to (n, 2 n_components), first the means and then the log variances of
-        q(z|x). The decoder maps (n, n_components), followed by the columns that `conditional` adds,
-        to (n, n_features). If training rows have NaN, the encoder reads 2 n_features columns: the
-        values, with 0 in place of missing ones, and then a mask, 1 where a value is observed and 0
-        elsewhere. For tables, the columns are described on the page "Tables with categories" of the
-        documentation.
+    encoder, decoder : torch.nn.Module or callable, default=None
+        Your own networks: modules, which are copied and not changed, or functions or classes that
+        are called with (n_features_in, n_components) and return a module. The encoder maps (n,
+        n_features) to (n, 2 n_components), first the means and then the log variances of q(z|x).
+        The decoder maps (n, n_components), followed by the columns that `conditional` adds, to (n,
+        n_features). If training rows have NaN, the encoder reads 2 n_features columns: the values,
+        with 0 in place of missing ones, and then a mask, 1 where a value is observed and 0
+        elsewhere. The page "Use your own network" of the documentation describes such functions,
+        and the columns of tables.
     likelihood : {"gaussian", "bernoulli", "continuous_bernoulli", "poisson", "laplace", \
             "categorical", "auto"} or mapping, default="gaussian"
         Likelihood p(x|z) of a row given its code. "gaussian" and "laplace" have a noise variance.
@@ -367,6 +375,7 @@ class VAE(
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **EncoderDecoder._parameter_constraints,
+        **LATENT_SIZE_CONSTRAINTS,
         "prior": [StrOptions({"standard", "mixture", "vamp"})],
         "n_prior_components": [Interval(Integral, 1, None, closed="left")],
         "conditional": ["boolean"],
@@ -379,7 +388,7 @@ class VAE(
 
     def __init__(
         self,
-        n_components: int = 2,
+        n_components: int | float | None = 2,
         *,
         hidden_layer_sizes: LayerSizes = (100,),
         decoder_layer_sizes: LayerSizes | None = None,
@@ -389,8 +398,8 @@ class VAE(
         network: Literal["mlp", "conv"] = "mlp",
         image_shape: ImageShape | None = None,
         pooling: Pooling = "stride",
-        encoder: nn.Module | None = None,
-        decoder: nn.Module | None = None,
+        encoder: Network | None = None,
+        decoder: Network | None = None,
         likelihood: Likelihood = "gaussian",
         noise_variance: NoiseVariance = "scalar",
         missing: Literal["mask", "error"] = "mask",

@@ -15,13 +15,14 @@ from typing import Any, ClassVar, Literal, Self, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from skae._embedding_output import EmbeddingOutputMixin
 from skae._encoder_decoder import EncoderDecoder
 from skae._index_prior import IndexPriorMixin
 from skae._linear.running import running_mean
 from skae._modules.architecture import layer_sizes
+from skae._modules.own_networks import Network
 from skae._modules.vqvae import (
     VQVAEArchitecture,
     VQVAEModule,
@@ -170,13 +171,14 @@ class VQVAE(PerplexityMixin, EmbeddingOutputMixin, IndexPriorMixin, EncoderDecod
     pooling : {"stride", "max", "average", "min"}, default="stride"
         How the layers of `network="conv"` halve images: by convolutions of stride 2, or by the
         maximum, average or minimum of 2x2 pixels. The decoder enlarges images by repeating pixels.
-    encoder, decoder : torch.nn.Module, default=None
-        Your own networks. They are copied; `fit` does not change the given modules. The encoder
-        maps (n, n_features) to (n, n_components * code_dim), one vector after the other, and the
-        decoder maps back. If training rows have NaN, the encoder reads 2 n_features columns: the
-        values, with 0 in place of missing ones, and then a mask, 1 where a value is observed and 0
-        elsewhere. For tables, the columns are described on the page "Tables with categories" of the
-        documentation.
+    encoder, decoder : torch.nn.Module or callable, default=None
+        Your own networks: modules, which are copied and not changed, or functions or classes that
+        are called with (n_features_in, n_components) and return a module. The encoder maps (n,
+        n_features) to (n, n_components * code_dim), one vector after the other, and the decoder
+        maps back. If training rows have NaN, the encoder reads 2 n_features columns: the values,
+        with 0 in place of missing ones, and then a mask, 1 where a value is observed and 0
+        elsewhere. The page "Use your own network" of the documentation describes such functions,
+        and the columns of tables.
     likelihood : {"gaussian", "bernoulli", "continuous_bernoulli", "poisson", "laplace", \
             "categorical", "auto"} or mapping, default="gaussian"
         Likelihood p(x|z) of a row given its code. "gaussian" and "laplace" have a noise variance.
@@ -408,8 +410,8 @@ class VQVAE(PerplexityMixin, EmbeddingOutputMixin, IndexPriorMixin, EncoderDecod
         network: Literal["mlp", "conv"] = "mlp",
         image_shape: ImageShape | None = None,
         pooling: Pooling = "stride",
-        encoder: nn.Module | None = None,
-        decoder: nn.Module | None = None,
+        encoder: Network | None = None,
+        decoder: Network | None = None,
         likelihood: Likelihood = "gaussian",
         noise_variance: NoiseVariance = "scalar",
         calibration: Literal["auto"] | bool = "auto",
@@ -527,13 +529,13 @@ class VQVAE(PerplexityMixin, EmbeddingOutputMixin, IndexPriorMixin, EncoderDecod
             "levels": self._levels() if self.quantizer == "fsq" else (),
         }
 
-    def _choose_sizes(self, n_rows: int) -> None:
+    def _choose_sizes(self, X: Array, sample_weight: Array | None) -> None:
         if self.n_codes is not None:
             self.n_codes_ = int(self.n_codes)
         elif self.quantizer == "fsq":
             self.n_codes_ = prod(self._levels())
         else:
-            self.n_codes_ = codebook_size_for(n_rows, self._n_latents())
+            self.n_codes_ = codebook_size_for(len(X), self._n_latents())
 
     def _make_module(self, generator: torch.Generator) -> VQVAEModule:
         architecture = self._architecture

@@ -13,9 +13,12 @@ from numpy.typing import NDArray
 Spectrum = NDArray[np.float64]
 
 
-def by_variance_fraction(spectrum: Spectrum, fraction: float) -> int:
-    """The smallest number of components with more than `fraction` of the total variance."""
-    total = spectrum.sum()
+def by_variance_fraction(spectrum: Spectrum, fraction: float, total: float | None = None) -> int:
+    """The smallest number of components with more than `fraction` of the total variance.
+
+    The total is the sum of the spectrum unless it is given.
+    """
+    total = spectrum.sum() if total is None else total
     if total == 0:
         return 1
     reached = np.searchsorted(np.cumsum(spectrum / total), fraction, side="right")

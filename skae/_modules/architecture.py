@@ -1,6 +1,5 @@
 """Architectures: plain values from which a network is built, also when it is loaded."""
 
-import copy
 from dataclasses import dataclass, fields
 from functools import cached_property
 from math import log, prod
@@ -12,14 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from skae._modules.own_networks import Network, Place, own_network
 from skae._nn.likelihoods import LIKELIHOODS, Likelihood, likelihood_module
 from skae._nn.mixed import LOCATED, Mixed
 from skae._nn.networks import (
-    FromImages,
     Shape,
     TiedDecoder,
-    ToImages,
-    check_network,
     conv_decoder,
     conv_encoder,
     grid_size,
@@ -292,29 +289,26 @@ class EncoderDecoderArchitecture(Architecture):
 
     def make_networks(
         self,
-        encoder: nn.Module | None,
-        decoder: nn.Module | None,
+        encoder: Network | None,
+        decoder: Network | None,
         generator: torch.Generator,
         *,
         n_encoded: int,
     ) -> tuple[nn.Module, nn.Module]:
-        """Return an encoder with `n_encoded` outputs and a decoder: copies, or new networks."""
-        n_inputs = self.n_read
-        shape = self.image_shape
+        """Return an encoder with `n_encoded` outputs and a decoder: the user's, or new ones."""
+        n_inputs, n_outputs = self.n_read, self.n_features
         if encoder is None:
             to_codes = self._new_encoder(n_inputs, n_encoded, generator)
         else:
-            to_codes = copy.deepcopy(encoder).cpu()
-            to_codes = to_codes if shape is None else FromImages(to_codes, shape)
+            place = Place("encoder", n_inputs, self.n_code_numbers, n_inputs, n_encoded)
+            to_codes = own_network(encoder, place, self.image_shape, generator)
         if decoder is None:
             to_rows = self._new_decoder(to_codes, generator)
             if not self.rescaled:
                 start_at(to_rows, self.start_output())
         else:
-            to_rows = copy.deepcopy(decoder).cpu()
-            to_rows = to_rows if shape is None else ToImages(to_rows)
-        check_network("encoder", to_codes, n_inputs, n_encoded)
-        check_network("decoder", to_rows, self.n_decoded, self.n_features)
+            place = Place("decoder", n_outputs, self.n_decoded, self.n_decoded, n_outputs)
+            to_rows = own_network(decoder, place, self.image_shape, generator)
         return to_codes, to_rows
 
     def _new_encoder(self, n_inputs: int, n_encoded: int, generator: torch.Generator) -> nn.Module:
