@@ -29,7 +29,7 @@ from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
-from skae._training.module import is_stacking
+from skae._training.module import is_exporting, is_stacking
 
 # Number of distances in memory at once: 4 MB, which fit into the cache of a core.
 _DISTANCES = 2**20
@@ -62,6 +62,8 @@ def nearest(z: Tensor, codebook: Tensor) -> Tensor:
     e, z = codebook - center, z - center
     e = torch.cat([e, e.square().sum(1, keepdim=True)], 1).T.contiguous()
     z = torch.cat([-2 * z, z.new_ones(len(z), 1)], 1)
+    if is_exporting():  # the number of rows is not known
+        return (z @ e).argmin(1)
     rows = max(1, _DISTANCES // len(codebook))
     if z.device.type != "cpu" or torch.compiler.is_compiling() or is_stacking():
         return torch.cat([(part @ e).argmin(1) for part in z.split(rows)])
