@@ -161,7 +161,9 @@ def register_converters() -> None:
     for name in ("onnx", "onnxscript", "skl2onnx"):
         package(name)
     kinds = [LinearAE, PPCA, *(getattr(skae, name) for name in _CONVERTED)]
-    converters.register(kinds, lambda model, dtype, opset: _graph(model, "encoder", dtype, None, opset))
+    converters.register(
+        kinds, lambda model, dtype, opset: _graph(model, "encoder", dtype, None, opset)
+    )
 
 
 def _graph(model: Any, part: Part, dtype: str | None, n_importance: int | None, opset: int) -> Any:

@@ -27,6 +27,7 @@ FLOORS = (
     "_inference",
     "_densities",
     "_search",
+    "_onnx",
     "_plotting",
 )
 

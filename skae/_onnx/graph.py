@@ -63,7 +63,9 @@ class Graph:
         info = self._helper.make_empty_tensor_value_info(output)
         return self._helper.make_graph(self.nodes, output, [], [info], self.initializers)
 
-    def model(self, part: str, n_inputs: int, n_outputs: int | None, dtypes: Any, opset: int) -> Any:
+    def model(
+        self, part: str, n_inputs: int, n_outputs: int | None, dtypes: Any, opset: int
+    ) -> Any:
         """Return the graph as the model of a part, for rows of n_inputs numbers of dtypes[0].
 
         The output has rows of n_outputs numbers of dtypes[1], or a number for each row with None.
@@ -113,16 +115,12 @@ def chained(models: Sequence[Any], part: str, opset: int) -> Any:
     for place, given in enumerate(models):
         model = onnx.compose.add_prefix(given, f"step{place}_")
         first, last = input_of(model), output_of(model)
-        if place and dtype_of(first) != before:
-            nodes.append(
-                helper.make_node("Cast", [value], [first.name], to=onnx_type(dtype_of(first)))
-            )
-        else:
-            nodes.append(helper.make_node("Identity", [value], [first.name]))
+        kind = first.type.tensor_type.elem_type
+        nodes.append(helper.make_node("Cast", [value], [first.name], to=kind))
         nodes += model.graph.node
         initializers += model.graph.initializer
         versions |= {domain.domain: domain.version for domain in model.opset_import}
-        value, before = last.name, dtype_of(last)
+        value = last.name
     nodes.append(helper.make_node("Identity", [value], [written]))
     inside = helper.make_tensor_value_info
     ends = [

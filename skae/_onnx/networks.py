@@ -98,6 +98,8 @@ class Score(Encoder):
         self.draws: Any = None
         if n_importance is not None:
             self.draws = _draws_on_cpu(model, n_importance)
+        if isinstance(self.network, HelmholtzModule):
+            self.up = copy.deepcopy(self.network.up).double()
 
     def forward(self, X: Tensor) -> Tensor:
         """Return the scores of rows in nats."""
@@ -107,7 +109,7 @@ class Score(Encoder):
                 whole = slice(0, len(self.draws))
                 return batch_bounds(network, batch, self.draws, [whole], network.prior())
             case HelmholtzModule():
-                return _helmholtz_bounds(network, batch, self.draws)
+                return _helmholtz_bounds(network, batch, self.draws, self.up)
             case VQVAEModule():
                 _, quantized, output = network(batch)
                 nats = self.prior.log_prob(quantized.indices.flatten(1))
@@ -159,9 +161,14 @@ def _draws_on_cpu(model: Any, n_importance: int) -> RowDraws:
     return draws
 
 
-def _helmholtz_bounds(network: HelmholtzModule, batch: Batch, draws: RowDraws) -> Tensor:
-    """Return the bounds of `importance_bounds`; only the draws of units need float64."""
-    x, up = batch.x.double(), copy.deepcopy(network.up).double()
+def _helmholtz_bounds(
+    network: HelmholtzModule, batch: Batch, draws: RowDraws, up: nn.ModuleList
+) -> Tensor:
+    """Return the bounds of `importance_bounds`, with `up` as the recognition layers in float64.
+
+    Only the draws of units need float64.
+    """
+    x = batch.x.double()
     uniform = normal_cdf(draws.of(x, slice(0, len(draws))))
     found = network.recognise(x, uniform, up)
     narrow = Recognised(*([t.float() for t in ts] for ts in found))

@@ -33,9 +33,7 @@ def steps_of(pipeline: Pipeline) -> list[tuple[str, Any]]:
     return steps
 
 
-def before_last(
-    pipeline: Pipeline, steps: list[tuple[str, Any]], dtype: str, opset: int
-) -> Any:
+def before_last(pipeline: Pipeline, steps: list[tuple[str, Any]], dtype: str, opset: int) -> Any:
     """Return the graph of all steps but the last, by skl2onnx."""
     skl2onnx = package("skl2onnx")
     types = package("skl2onnx.common.data_types")
@@ -81,8 +79,8 @@ def _inverse(
     raise ValueError(
         f"Step {name!r} ({type(step).__name__}) cannot be inverted in a graph. part='decoder' of a "
         "Pipeline allows StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler, PCA and "
-        "estimators of skae before the last step. Export the last step alone, and invert the others "
-        "after it."
+        "estimators of skae before the last step. Export the last step alone, and invert the "
+        "others after it."
     )
 
 

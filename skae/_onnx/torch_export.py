@@ -21,8 +21,9 @@ from skae._training.threads import threads_for
 # Number of rows of the example from which the operations are recorded. The graph accepts any number
 # of rows; a number that is no size of a layer is less likely to be mistaken for one.
 _EXAMPLE_ROWS = 7
-# Loggers that report operators of other packages, which these networks do not use.
-_NOISY = "torch.onnx._internal.exporter._registration"
+# Loggers of the exporter. They report operators of packages that are not installed, and constants
+# that are not computed in advance.
+_NOISY = ("torch.onnx", "onnxscript", "onnx_ir")
 
 
 def network_graph(
@@ -116,9 +117,10 @@ def _isolated() -> Iterator[None]:
     torch and onnxscript issue warnings about their own code, and messages about operators of
     packages that are not installed. Users can do nothing about both.
     """
-    logger = logging.getLogger(_NOISY)
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in _NOISY]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with (
             warnings.catch_warnings(),
@@ -132,4 +134,5 @@ def _isolated() -> Iterator[None]:
             warnings.simplefilter("ignore", DeprecationWarning)
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
