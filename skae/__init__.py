@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from skae._sampling_representation import thin as thin
     from skae._vae import VAE as VAE
     from skae._vqvae import VQVAE as VQVAE
+    from skae.export import to_onnx as to_onnx
     from skae.model_selection import GridSearchCV as GridSearchCV
     from skae.model_selection import RandomizedSearchCV as RandomizedSearchCV
     from skae.model_selection import cross_validate as cross_validate
@@ -47,12 +48,13 @@ _HOME = {
     "sample_counts": "_sampling_representation",
     "sample_pipeline": "_pipeline",
     "thin": "_sampling_representation",
+    "to_onnx": "export",
 }
 
 __all__ = sorted(_HOME)
 
 # Public modules. They are also imported on first use.
-_MODULES = ("datasets", "metrics", "model_selection", "plotting", "typing")
+_MODULES = ("datasets", "export", "metrics", "model_selection", "plotting", "typing")
 
 
 def __getattr__(name: str) -> object:

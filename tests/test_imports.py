@@ -29,6 +29,7 @@ FLOORS = (
     "_inference",
     "_densities",
     "_search",
+    "_onnx",
     "_plotting",
 )
 

@@ -106,7 +106,7 @@ class UniformPrior:
 
     def log_prob(self, k: Tensor) -> Tensor:
         """Return log p(k) of indices (n, n_positions) in nats."""
-        return torch.full((len(k),), -k.shape[1] * log(self.n_values), device=k.device)
+        return torch.full(k.shape[:1], -k.shape[1] * log(self.n_values), device=k.device)
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """Raise a ValueError, because there is no learned prior."""

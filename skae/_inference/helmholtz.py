@@ -68,6 +68,13 @@ def _log_p(module: HelmholtzModule, batch: Batch, states: list[Tensor]) -> list[
     return module.log_p(batch.y[:, None], seen, states)[0]
 
 
+def log_weights(
+    module: HelmholtzModule, batch: Batch, found: Recognised, states: list[Tensor]
+) -> Tensor:
+    """Return log p(x, h_k) - log q(h_k|x) of the drawn states, (n, n_draws)."""
+    return total(_log_p(module, batch, states)) - total(found.log_q())
+
+
 def importance_bounds(
     module: HelmholtzModule, rows: Dataset, draws: RowDraws
 ) -> NDArray[np.float32]:
@@ -76,7 +83,7 @@ def importance_bounds(
     for part, batch, some in _recognised(module, rows, draws):
         so_far = torch.full((len(batch.y),), -torch.inf, device=rows.device)
         for found, states in some:
-            log_weight = total(_log_p(module, batch, states)) - total(found.log_q())
+            log_weight = log_weights(module, batch, found, states)
             so_far = torch.logaddexp(so_far, log_weight.logsumexp(-1))
         bounds[part] = (so_far - log(len(draws)) - module.log_units(batch)).cpu().numpy()
     return bounds

@@ -10,6 +10,7 @@ Technometrics 37(2), 185-194. :doi:`10.1080/00401706.1995.10484303`
 """
 
 from collections.abc import Callable, Iterator
+from functools import reduce
 from math import log
 from typing import NamedTuple
 
@@ -96,16 +97,27 @@ def importance_bounds(module: VAEModule, rows: Dataset, draws: RowDraws) -> NDAr
     bounds = np.empty(len(rows), dtype=np.float32)
     prior = module.prior()
     for part, batch in pieces(rows, len(draws), module.architecture):
-        q = module.encode(batch.x)
-        with_holes = None if batch.seen is None else (batch.seen == 0).any(1)
-        total = torch.full((len(batch.x),), -torch.inf, device=rows.device)
-        for block in blocks(len(draws), module.architecture, rows.device):
-            of_prior = _of_prior(block, len(draws), prior, with_holes)
-            z, log_pq = _proposed(q, draws.of(q.mean, block), prior, of_prior)
-            log_weight = module.log_px(batch, z) + log_pq
-            total = torch.logaddexp(total, log_weight.logsumexp(-1))
-        bounds[part] = (total - log(len(draws)) - module.log_units(batch)).cpu().numpy()
+        some = blocks(len(draws), module.architecture, rows.device)
+        bounds[part] = batch_bounds(module, batch, draws, some, prior).cpu().numpy()
     return bounds
+
+
+def batch_bounds(
+    module: VAEModule,
+    batch: Batch,
+    draws: RowDraws,
+    parts: list[slice],
+    prior: Components | None,
+) -> Tensor:
+    """Return `importance_bounds` of a batch, with the draws in these parts, one after another."""
+    q = module.encode(batch.x)
+    with_holes = None if batch.seen is None else (batch.seen == 0).any(1)
+    found = []
+    for block in parts:
+        of_prior = _of_prior(block, len(draws), prior, with_holes)
+        z, log_pq = _proposed(q, draws.of(q.mean, block), prior, of_prior)
+        found.append((module.log_px(batch, z) + log_pq).logsumexp(-1))
+    return reduce(torch.logaddexp, found) - log(len(draws)) - module.log_units(batch)
 
 
 def elbo_terms(module: VAEModule, rows: Dataset, draws: RowDraws) -> NDArray[np.float32]:

@@ -305,7 +305,7 @@ class HelmholtzModule(LikelihoodModule):
 
     def log_units(self, batch: Batch) -> Tensor:
         """Return the change of each row's log density in the units of the data."""
-        return batch.y.new_zeros(len(batch.y)) + super().log_units(batch)
+        return batch.y.new_zeros(batch.y.shape[0]) + super().log_units(batch)
 
     def step_scale(self) -> Tensor | float:
         """Return the noise variance of Gaussian rows, as their gradients grow when it decreases.

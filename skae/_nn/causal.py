@@ -23,6 +23,7 @@ from torch.utils.checkpoint import checkpoint
 from skae._nn.gated_convolution import gated_convolution
 from skae._nn.mixture_heads import Mixtures
 from skae._nn.networks import dense
+from skae._training.module import is_exporting
 
 # Number of logits that are in memory at once.
 _LOGITS = 2**24
@@ -402,7 +403,7 @@ class CausalCategorical(nn.Module):
 def _in_pieces(h: Tensor, leave: Tensor, bias: Tensor, k: Tensor) -> Tensor:
     """Return log masses of integers (n, n_positions), with the logits of some rows at a time."""
     rows = max(1, _LOGITS // bias.numel())
-    if len(h) <= rows:
+    if is_exporting() or len(h) <= rows:
         return _log_mass(h, leave, bias, k)
     parts = zip(h.split(rows), k.split(rows), strict=True)
     if not torch.is_grad_enabled():

@@ -29,7 +29,7 @@ from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
-from skae._training.module import is_stacking
+from skae._training.module import is_exporting, is_stacking
 
 # Number of distances in memory at once: 4 MB, which fit into the cache of a core.
 _DISTANCES = 2**20
@@ -58,10 +58,12 @@ def nearest(z: Tensor, codebook: Tensor) -> Tensor:
     """
     # Vectors are centred, because squares far from zero lose precision. The median is used because
     # a single distant code does not change it.
-    center = codebook.median(0).values
+    center = _medians(codebook)
     e, z = codebook - center, z - center
     e = torch.cat([e, e.square().sum(1, keepdim=True)], 1).T.contiguous()
-    z = torch.cat([-2 * z, z.new_ones(len(z), 1)], 1)
+    z = torch.cat([-2 * z, torch.ones_like(z[:, :1])], 1)
+    if is_exporting():  # the number of rows is not known
+        return (z @ e).argmin(1)
     rows = max(1, _DISTANCES // len(codebook))
     if z.device.type != "cpu" or torch.compiler.is_compiling() or is_stacking():
         return torch.cat([(part @ e).argmin(1) for part in z.split(rows)])
@@ -74,6 +76,13 @@ def nearest(z: Tensor, codebook: Tensor) -> Tensor:
         of_part = torch.mm(part, e, out=distances[: len(part)])
         np.argmin(of_part.numpy(), axis=1, out=found[start : start + rows])
     return torch.from_numpy(found)
+
+
+def _medians(vectors: Tensor) -> Tensor:
+    """Return the lower median of every column; ONNX can sort, but has no median."""
+    if is_exporting():
+        return vectors.sort(dim=0).values[(len(vectors) - 1) // 2]
+    return vectors.median(0).values
 
 
 def straight_through(z: Tensor, e: Tensor) -> Tensor:

@@ -245,6 +245,42 @@ class Units(NamedTuple):
     targets: Affine | None
 
 
+def batch_of_rows(
+    values: Tensor,
+    units: Units,
+    columns: Columns | None,
+    *,
+    with_mask: bool,
+    may_miss: bool,
+    near: bool = False,
+) -> Batch:
+    """Return rows in the units of the data as input of a module.
+
+    The arguments are those of `Dataset`; `may_miss` says whether values may be NaN.
+    """
+    values = values if columns is None else columns.expand(values)
+    seen = None
+    if may_miss:
+        missing = values.isnan()
+        seen = (~missing).float()
+    inputs, targets = units
+    # Values that are not converted are copied, because your own network may write to its input.
+    if inputs is None:
+        x = in_float32(values, near=near, copy=True)
+    else:
+        x = inputs.apply(values if columns is None else columns.as_read(values), near)
+    y = x
+    if inputs is None or targets is not inputs:
+        y = in_float32(values, near=near) if targets is None else targets.apply(values, near)
+    if seen is not None:
+        x = x.masked_fill(missing, 0.0)
+        y = y.masked_fill(missing, 0.0)
+    if with_mask:
+        mask = torch.ones_like(y) if seen is None else seen
+        x = torch.cat([x, mask if columns is None else columns.first(mask)], dim=1)
+    return Batch(x, y, seen)
+
+
 class Dataset:
     """Validated rows from which batches of a network are made.
 
@@ -365,29 +401,14 @@ class Dataset:
         return self._convert(values.to(self.device), near=False)
 
     def _convert(self, values: Tensor, near: bool | None = None) -> Batch:
-        near = self._near if near is None else near
-        values = values if self._columns is None else self._columns.expand(values)
-        seen = None
-        if self._may_miss:
-            missing = values.isnan()
-            seen = (~missing).float()
-        inputs, targets = self.units
-        # Values that are not converted are copied, because your own network may write to its input.
-        if inputs is None:
-            x = in_float32(values, near=near, copy=True)
-        else:
-            read = values if self._columns is None else self._columns.as_read(values)
-            x = inputs.apply(read, near)
-        y = x
-        if inputs is None or targets is not inputs:
-            y = in_float32(values, near=near) if targets is None else targets.apply(values, near)
-        if seen is not None:
-            x = x.masked_fill(missing, 0.0)
-            y = y.masked_fill(missing, 0.0)
-        if self.with_mask:
-            mask = torch.ones_like(y) if seen is None else seen
-            x = torch.cat([x, mask if self._columns is None else self._columns.first(mask)], dim=1)
-        return Batch(x, y, seen)
+        return batch_of_rows(
+            values,
+            self.units,
+            self._columns,
+            with_mask=self.with_mask,
+            may_miss=self._may_miss,
+            near=self._near if near is None else near,
+        )
 
     def _keep(self) -> Batch:
         """Convert all rows, in pieces, so that little additional memory is needed."""

@@ -75,6 +75,25 @@ def stacking() -> Iterator[None]:
         _is_stacking.reset(token)
 
 
+_is_exporting: ContextVar[bool] = ContextVar("skae_is_exporting", default=False)
+
+
+def is_exporting() -> bool:
+    """Return whether operations are recorded for a graph that accepts any number of rows."""
+    return _is_exporting.get()
+
+
+@contextmanager
+def exporting() -> Iterator[None]:
+    """Context in which operations are recorded for a graph; they are those of `stacking`."""
+    token = _is_exporting.set(True)
+    try:
+        with stacking():
+            yield
+    finally:
+        _is_exporting.reset(token)
+
+
 class TrainableModule(nn.Module, ABC):
     """Base class of modules that the training loop can train."""
 

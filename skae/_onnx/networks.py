@@ -1,0 +1,205 @@
+"""Parts of fitted networks as torch modules from arrays to arrays, of which graphs are made.
+
+Each module computes what `transform`, `inverse_transform` or `score_samples` compute for a batch,
+in the units of the data.
+"""
+
+import copy
+from math import log
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.polynomial import chebyshev
+from scipy.special import erfcx
+from torch import Tensor, nn
+
+from skae._densities.index_prior import AutoregressivePrior
+from skae._inference.helmholtz import log_weights
+from skae._inference.row_draws import RowDraws
+from skae._inference.vae import batch_bounds
+from skae._modules.deterministic import DeterministicModule
+from skae._modules.helmholtz import HelmholtzModule, Recognised
+from skae._modules.vae import VAEModule
+from skae._modules.vqvae import VQVAEModule
+from skae._training.columns import CATEGORICAL
+from skae._training.data import Batch, batch_of_rows, in_float32
+
+# Number of terms of the normal distribution function, whose error is then below 1e-14.
+_N_TERMS = 24
+_ROOT_HALF = 0.5**0.5
+
+
+def check_can_export(model: Any, part: str) -> None:
+    """Raise a ValueError if a graph cannot compute this part."""
+    architecture, name = model._architecture, type(model).__name__
+    if CATEGORICAL in architecture.kinds:
+        raise ValueError(
+            f"{name} was fitted to a table with categorical columns. An ONNX graph reads one array "
+            "of numbers and knows no categories. Save the model with skops or joblib."
+        )
+    numbers = getattr(architecture, "conditional", False) and not hasattr(model, "classes_")
+    if numbers and part != "encoder":
+        raise ValueError(
+            f"part={part!r} of a {name} with numbers as targets needs y for each row, and the "
+            "graph has a single input. Only part='encoder' can be exported."
+        )
+
+
+class Encoder(nn.Module):
+    """Codes of rows, as `transform` returns them."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.network = _frozen(model._trainer.module)
+        self.may_miss = model.missing == "mask"
+
+    def forward(self, X: Tensor) -> Tensor:
+        """Return the codes of rows."""
+        return _codes(self.network, self.batch(X))
+
+    def batch(self, X: Tensor) -> Batch:
+        """Convert rows of the data to the input of the network."""
+        architecture = self.network.architecture
+        return batch_of_rows(
+            X,
+            architecture.units,
+            architecture.columns,
+            with_mask=architecture.with_mask,
+            may_miss=self.may_miss,
+        )
+
+
+class Decoder(nn.Module):
+    """Rows of codes, as `inverse_transform` returns them."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.network = _frozen(model._trainer.module)
+
+    def forward(self, Z: Tensor) -> Tensor:
+        """Return the means of p(x|z) of codes."""
+        architecture = self.network.architecture
+        Z = in_float32(Z) if Z.is_floating_point() else Z
+        rows: Tensor = architecture.in_data_units(_means(self.network, Z))
+        return rows.to(getattr(torch, architecture.row_dtype))
+
+
+class Score(Encoder):
+    """Scores of rows, as `score_samples` returns them, with the same draws."""
+
+    def __init__(self, model: Any, n_importance: int | None) -> None:
+        super().__init__(model)
+        self.prior: Any = None
+        if isinstance(self.network, VQVAEModule):
+            self.prior = model._prior
+            if isinstance(self.prior, AutoregressivePrior):
+                self.prior = _frozen(self.prior.sequence)
+        self.draws: Any = None
+        if n_importance is not None:
+            self.draws = _draws_on_cpu(model, n_importance)
+        if isinstance(self.network, HelmholtzModule):
+            self.up = copy.deepcopy(self.network.up).double()
+
+    def forward(self, X: Tensor) -> Tensor:
+        """Return the scores of rows in nats."""
+        batch, network = self.batch(X), self.network
+        match network:
+            case VAEModule():
+                whole = slice(0, len(self.draws))
+                return batch_bounds(network, batch, self.draws, [whole], network.prior())
+            case HelmholtzModule():
+                return _helmholtz_bounds(network, batch, self.draws, self.up)
+            case VQVAEModule():
+                _, quantized, output = network(batch)
+                nats = self.prior.log_prob(quantized.indices.flatten(1))
+                nats = nats.sum(1) if nats.ndim > 1 else nats  # by position
+            case _:
+                output, nats = network.decode(network.encode(batch.x)), 0.0
+        log_prob = network.likelihood.row_log_prob(batch.y, output, batch.seen)
+        found: Tensor = log_prob - network.log_units(batch) + nats
+        return found
+
+
+def _frozen(module: Any) -> Any:
+    """Return a copy of a module for evaluation on the CPU."""
+    return copy.deepcopy(module).cpu().eval().requires_grad_(False)
+
+
+def _codes(network: Any, batch: Batch) -> Tensor:
+    match network:
+        case DeterministicModule():
+            return network.encode(batch.x)
+        case VAEModule():
+            return network.encode(batch.x).mean
+        case VQVAEModule():
+            return network.quantise(batch.x).indices.flatten(1)
+        case HelmholtzModule():
+            return network.probabilities(batch.x)[-1]
+    raise TypeError(f"{type(network).__name__} has no encoder that can be exported.")
+
+
+def _means(network: Any, Z: Tensor) -> Tensor:
+    match network:
+        case VAEModule():
+            return network.mean(Z, None)
+        case VQVAEModule():
+            output = network.of_indices(Z.long())
+        case HelmholtzModule():
+            output = network.output(Z)
+        case _:
+            output = network.decode(Z)
+    means: Tensor = network.likelihood.mean(output)
+    return means
+
+
+def _draws_on_cpu(model: Any, n_importance: int) -> RowDraws:
+    """Return the draws of `score_samples`."""
+    draws: RowDraws = model._row_draws(n_importance)
+    for name in ("sets", "turns", "start"):
+        setattr(draws, name, getattr(draws, name).cpu())
+    return draws
+
+
+def _helmholtz_bounds(
+    network: HelmholtzModule, batch: Batch, draws: RowDraws, up: nn.ModuleList
+) -> Tensor:
+    """Return the bounds of `importance_bounds`, with `up` as the recognition layers in float64.
+
+    Only the draws of units need float64.
+    """
+    x = batch.x.double()
+    uniform = normal_cdf(draws.of(x, slice(0, len(draws))))
+    found = network.recognise(x, uniform, up)
+    narrow = Recognised(*([t.float() for t in ts] for ts in found))
+    log_weight = log_weights(network, batch, narrow, narrow.states)
+    return log_weight.logsumexp(-1) - log(len(draws)) - network.log_units(batch)
+
+
+def normal_cdf(x: Tensor) -> Tensor:
+    """Return the distribution function of N(0, 1) in float64.
+
+    onnxruntime has no error function in float64. With t = |x| / √2, the smaller tail is
+    exp(-t²) erfcx(t) / 2, and (1 + 2 t) erfcx(t) is a smooth function of (t - 2) / (t + 2), which
+    is approximated by Chebyshev polynomials.
+    """
+    t = x.abs() * _ROOT_HALF
+    place = (t - 2) / (t + 2)
+    first = second = torch.zeros_like(t)
+    *others, constant = _coefficients()[::-1]
+    for coefficient in others:  # Clenshaw's recurrence
+        first, second = 2 * place * first - second + coefficient, first
+    series = place * first - second + constant
+    tail = 0.5 * torch.exp(-t.square()) * series / (1 + 2 * t)
+    return torch.where(x < 0, tail, 1 - tail)
+
+
+def _coefficients() -> list[float]:
+    """Return the Chebyshev coefficients of (1 + 2 t) erfcx(t) as a function of (t - 2)/(t + 2)."""
+
+    def function(place: Any) -> Any:
+        t = 2 * (1 + place) / np.maximum(1 - place, 1e-12)
+        return (1 + 2 * t) * erfcx(t)
+
+    found: list[float] = chebyshev.chebinterpolate(function, _N_TERMS).tolist()
+    return found
