@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sklearn.decomposition import PCA, FactorAnalysis
+from sklearn.neighbors import KernelDensity
 from sklearn.utils import get_tags
 
 # Kinds of scores that are log-likelihoods of rows or bounds on them.
@@ -17,7 +18,7 @@ def kind_of_scores(model: Any) -> str | None:
     kind = getattr(model, "score_kind", None)
     if kind is not None:
         return str(kind)
-    if isinstance(model, PCA | FactorAnalysis):
+    if isinstance(model, PCA | FactorAnalysis | KernelDensity):
         return "log_likelihood"
     tagged = hasattr(model, "__sklearn_tags__")
     density = tagged and get_tags(model).estimator_type == "density_estimator"
