@@ -9,11 +9,11 @@ from skae._search.same_work import fingerprint, steps_of
 from skae._utils.score_kinds import COMPARABLE, OF_DENSITIES, kind_of_scores
 
 _REMEDY = (
-    "Set scoring. scoring=skae.metrics.log_likelihood_scorer ranks the candidates with "
-    "log-likelihoods of rows, or lower bounds on them, in the units of X for every scaler, and says "
-    "why it refuses the others. To choose codes for a prediction task, put a classifier or "
-    "regressor behind the model in a Pipeline and use scoring='accuracy' or 'r2'. To compare "
-    "samples with held-out rows, use scoring=lambda model, X, y=None: -skae.metrics.frechet_distance(X, "
+    "Set scoring. scoring=skae.metrics.log_likelihood_scorer ranks candidates by log-likelihoods "
+    "of rows, or lower bounds on them, in the units of X for every scaler, and says why it refuses "
+    "the others. To choose codes for a prediction task, put a classifier or regressor behind the "
+    "model in a Pipeline and use scoring='accuracy' or 'r2'. To compare samples with held-out "
+    "rows, use scoring=lambda model, X, y=None: -skae.metrics.frechet_distance(X, "
     "model.sample(10_000, random_state=0)). The scores of LinearAE, PPCA, VAE and VQVAE are "
     "likelihoods of rows or bounds on them, and can be compared between sizes."
 )
