@@ -44,6 +44,11 @@ class IndexPriorMixin(LatentSamplesMixin, CodeScoresMixin, NetworkAutoencoder):
     prior_learning_rate_init: float
     prior_max_iter: int | None
     max_iter: int | None
+    codes: str
+
+    @abstractmethod
+    def _in_form(self, codes: Indices, form: str) -> Array:
+        """Indices in the form that the parameter `codes` can choose."""
 
     @abstractmethod
     def _codebooks(self) -> Tensor:
@@ -151,8 +156,9 @@ class IndexPriorMixin(LatentSamplesMixin, CodeScoresMixin, NetworkAutoencoder):
                 found[part] = self._prior.log_prob(k).cpu().numpy()
         return found
 
-    def _draw_latent(self, n_samples: int, rng: np.random.RandomState) -> Indices:
-        return self._draw_codes(n_samples, self._trainer.generator(rng))
+    def _draw_latent(self, n_samples: int, rng: np.random.RandomState) -> Array:
+        codes = self._draw_codes(n_samples, self._trainer.generator(rng))
+        return self._in_form(codes, self.codes)
 
     def _draw_codes(self, n: int, generator: torch.Generator) -> Indices:
         with self._trainer.inference(n):

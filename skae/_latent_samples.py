@@ -35,8 +35,9 @@ class LatentSamplesMixin(BaseAutoencoder):
         Returns
         -------
         Z : ndarray of shape (n_samples, n_codes)
-            Codes, which `inverse_transform` decodes. For a VQVAE these are indices (int64), and
-            for a HelmholtzMachine the binary units of the top layer.
+            Codes, which `inverse_transform` decodes. For a VQVAE they have the form of its
+            parameter `codes`, and for a HelmholtzMachine they are the binary units of the top
+            layer.
 
         Raises
         ------
@@ -73,8 +74,8 @@ class CodeScoresMixin(BaseAutoencoder):
         Raises
         ------
         ValueError
-            If the number of columns of `X` is not the number of codes, or if codes are indices
-            and `X` contains values that are not valid indices.
+            If the number of columns of `X` is not the number of codes, or if codes are indices, in
+            any form, and `X` contains values that are not valid indices.
 
         Examples
         --------

@@ -17,7 +17,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from skae._embedding_output import EmbeddingOutputMixin
 from skae._encoder_decoder import EncoderDecoder
 from skae._index_prior import IndexPriorMixin
 from skae._linear.running import running_mean
@@ -34,7 +33,6 @@ from skae._modules.vqvae import (
 )
 from skae._nn.held_out_noise import HeldOutNoise
 from skae._nn.networks import Shape, grid_size
-from skae._perplexity import PerplexityMixin
 from skae._training.data import Batch, Data, Dataset
 from skae._training.trainer import batches
 from skae._utils.types import (
@@ -50,7 +48,8 @@ from skae._utils.types import (
     Precision,
     RandomState,
 )
-from skae._utils.validation import Interval, StrOptions, check_indices
+from skae._utils.validation import Interval, StrOptions
+from skae._vector_codes import FORMS, VectorCodesMixin
 
 Array = NDArray[Any]
 Indices = NDArray[np.int64]
@@ -63,14 +62,15 @@ _MOST_CODES = 2**24
 _LEAST_ROWS, _MANY_ROWS = 10, 10_000
 
 
-class VQVAE(PerplexityMixin, EmbeddingOutputMixin, IndexPriorMixin, EncoderDecoder):
+class VQVAE(VectorCodesMixin, IndexPriorMixin, EncoderDecoder):
     """Vector-quantised variational autoencoder, which encodes a row as a few integers.
 
     The encoder gives one vector for each of the `n_components` positions of a code. Each vector is
     replaced by the nearest entry of a codebook, and the decoder reads these entries. In
     backpropagation, the gradient of an entry is copied to the vector that it replaces
     (straight-through estimator). After training, a prior p(k) over the indices k of a row is
-    learned. `transform` returns the indices, and `sample` decodes indices drawn from the prior.
+    learned. `transform` returns the indices (see `codes` for other forms), and `sample` decodes
+    indices drawn from the prior.
     `score_samples` returns log p(x|e_k) + log p(k) in nats, where k are the indices of the row.
     This is a lower bound on log p(x) = log sum_k p(x|e_k) p(k), because it keeps one term of the
     sum.
@@ -133,6 +133,12 @@ class VQVAE(PerplexityMixin, EmbeddingOutputMixin, IndexPriorMixin, EncoderDecod
     rotation_trick : bool, default=False
         Whether to rotate and rescale gradients from a code to its encoder vector, instead of
         copying them (Fifty et al. 2025). For "vq" and "simvq".
+    codes : {"indices", "embedding", "onehot"}, default="indices"
+        Form of the codes that `transform` returns, and that `inverse_transform` and `score_codes`
+        accept: "indices" (int64), the vectors of the codebook ("embedding", float32), or one number
+        for each index and entry, which is 1 for the entry in use and 0 for the others ("onehot",
+        float32, n_components * n_quantizers * n_codes columns). Linear models need one of the last
+        two. The form does not change what is learned, and can be set after `fit` by `set_params`.
     prior : {"autoregressive", "independent"} or None, default="autoregressive"
         Prior p(k) of the indices. "autoregressive" is a dilated causal network over all indices of
         a row, in order. "independent" uses the frequencies of the codes at each position. With None
@@ -375,6 +381,7 @@ class VQVAE(PerplexityMixin, EmbeddingOutputMixin, IndexPriorMixin, EncoderDecod
         "commitment_weight": [Interval(Real, 0, None, closed="left")],
         "dead_code_threshold": [Interval(Real, 0, 1, closed="left")],
         "rotation_trick": ["boolean"],
+        "codes": [StrOptions(set(FORMS))],
         "prior": [StrOptions({"autoregressive", "independent"}), None],
         "prior_channels": [Interval(Integral, 1, None, closed="left")],
         "prior_learning_rate_init": [Interval(Real, 0, None, closed="neither")],
@@ -398,6 +405,7 @@ class VQVAE(PerplexityMixin, EmbeddingOutputMixin, IndexPriorMixin, EncoderDecod
         commitment_weight: float = 0.25,
         dead_code_threshold: float = 0.1,
         rotation_trick: bool = False,
+        codes: Literal["indices", "embedding", "onehot"] = "indices",
         prior: Literal["independent", "autoregressive"] | None = "autoregressive",
         prior_channels: int = 64,
         prior_learning_rate_init: float = 3e-3,
@@ -450,6 +458,7 @@ class VQVAE(PerplexityMixin, EmbeddingOutputMixin, IndexPriorMixin, EncoderDecod
         self.commitment_weight = commitment_weight
         self.dead_code_threshold = dead_code_threshold
         self.rotation_trick = rotation_trick
+        self.codes = codes
         self.prior = prior
         self.prior_channels = prior_channels
         self.prior_learning_rate_init = prior_learning_rate_init
@@ -606,20 +615,6 @@ class VQVAE(PerplexityMixin, EmbeddingOutputMixin, IndexPriorMixin, EncoderDecod
         self.n_codes_ = previous.n_codes_ if self.n_codes is None else int(self.n_codes)
         super()._go_on_from(previous, X)
 
-    # --------------------------------------------------------- the codebook, sampling
-
-    @property
-    def codebook_(self) -> NDArray[np.float32]:
-        """Entries of the codebook, of each quantizer if there are several."""
-        vectors: NDArray[np.float32] = self._codebooks().cpu().numpy()
-        return vectors[0] if len(vectors) == 1 else vectors
-
-    @torch.no_grad()
-    def _codebooks(self) -> Tensor:
-        """Entries of all codebooks, (n_quantizers, n_codes, code_dim)."""
-        quantizer = self._trainer.module.quantizer
-        return torch.stack([quantizer.codebook(q) for q in range(quantizer.n_quantizers)])
-
     # ------------------------------------------------------------------- the hooks
 
     def _encode(self, X: Array) -> Indices:
@@ -634,11 +629,6 @@ class VQVAE(PerplexityMixin, EmbeddingOutputMixin, IndexPriorMixin, EncoderDecod
     def _decode(self, Z: Array) -> Array:
         module = self._trainer.module
         return self._map_codes(Z, lambda k: module.likelihood.mean(module.of_indices(k.long())))
-
-    def _check_codes(self, Z: Any) -> Any:
-        Z, n = super()._check_codes(Z), self._architecture.codebook_size
-        check_indices(Z, n, "codebook", self.get_feature_names_out())
-        return Z
 
     def _log_prob(self, X: Array) -> Array:
         self._check_range(X)
@@ -672,15 +662,6 @@ class VQVAE(PerplexityMixin, EmbeddingOutputMixin, IndexPriorMixin, EncoderDecod
         )
 
     # -------------------------------------------------------------- names and files
-
-    @property
-    def _n_features_out(self) -> int:
-        return self._architecture.n_indices
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = []  # indices are integers
-        return tags
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__({"calibration": False} | state)  # files of 0.1.0 lack it

@@ -1,8 +1,9 @@
-"""Metrics for autoencoders and density models, as functions of arrays.
+"""Metrics for autoencoders and density models, as functions of arrays, and scorers for searches.
 
 Every metric takes arrays that estimators return (reconstructions, scores, codes, samples) and
 returns Python numbers. No metric loads torch. The metrics have different units: squared units of
-the data, bits per value, nats per row.
+the data, bits per value, nats per row. A scorer takes a fitted estimator and rows instead, and
+greater values are better, as `scoring` of searches and of `cross_validate` needs it.
 """
 
 from __future__ import annotations
@@ -16,23 +17,37 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import euclidean_distances
-from sklearn.utils import check_array, gen_batches
+from sklearn.utils import gen_batches
 
-from skae._utils.inputs import as_numbers, check_rows_are_2d
+from skae._utils.inputs import as_numbers
+from skae._utils.metric_arrays import (
+    BLOCK_BYTES,
+    check_columns,
+    check_in_range,
+    check_number,
+    check_rows,
+    check_weight,
+    checked,
+    rows_per_block,
+)
+from skae._utils.reconstructions import row_errors, squared_deviations, squared_errors
+from skae._utils.row_likelihoods import row_log_likelihoods
+from skae._utils.scorer import Scorer
 
 __all__ = [
     "ParzenScore",
     "active_units",
     "bits_per_dim",
+    "explained_variance_scorer",
     "frechet_distance",
+    "log_likelihood_scorer",
     "parzen_log_likelihood",
     "reconstruction_error",
+    "reconstruction_error_scorer",
 ]
 
 Array = NDArray[Any]
 
-# Size of the largest intermediate array in bytes, unless a single row needs more.
-_BLOCK_BYTES = 2**22
 # Smallest number of rows in each update of the triangular root of a covariance. At least four
 # times the number of features are used, so that most work is done on the new rows.
 _ROOT_ROWS = 1024
@@ -99,26 +114,17 @@ def reconstruction_error(
     >>> print(f"{reconstruction_error(X, ppca.reconstruct(X)):.3f} square centimetres")
     0.113 square centimetres
     """
-    X = _check_rows(X, "X", ensure_all_finite="allow-nan")
-    X_reconstructed = _check_rows(X_reconstructed, "X_reconstructed")
+    X = check_rows(X, "X", ensure_all_finite="allow-nan")
+    X_reconstructed = check_rows(X_reconstructed, "X_reconstructed")
     if X.shape != X_reconstructed.shape:
         raise ValueError(
             f"X_reconstructed has shape {X_reconstructed.shape}, but X has shape {X.shape}. The "
             "shapes must be equal."
         )
-    weight = None if sample_weight is None else _check_weight(sample_weight, len(X))
-    errors = np.empty(len(X))
-    with np.errstate(over="ignore", invalid="ignore"):  # the result is checked below
-        for rows in gen_batches(len(X), _rows_per_block(X.shape[1])):
-            errors[rows] = _squared_errors(X[rows], X_reconstructed[rows])
-        error = float(np.average(errors, weights=weight))
-    _check_in_range(error, "squared error", "X and X_reconstructed")
+    weight = None if sample_weight is None else check_weight(sample_weight, len(X))
+    error = float(np.average(row_errors(X, X_reconstructed), weights=weight))
+    check_in_range(error, "squared error", "X and X_reconstructed")
     return error
-
-
-def _squared_errors(X: Array, X_reconstructed: Array) -> Array:
-    difference = np.subtract(X, X_reconstructed, dtype=np.float64)
-    return np.nansum(difference**2, axis=1)
 
 
 # ----------------------------------------------------------------------------- density
@@ -190,7 +196,7 @@ def bits_per_dim(log_likelihood: ArrayLike, n_features: int, *, level: float = 1
     >>> print(f"{bits_per_dim(ppca.score_samples(X[1200:]), 64, level=1):.2f} bits")
     3.46 bits
     """
-    nats = _checked(
+    nats = checked(
         np.atleast_1d(as_numbers(log_likelihood, "log_likelihood")),
         "log_likelihood",
         ensure_2d=False,
@@ -200,11 +206,11 @@ def bits_per_dim(log_likelihood: ArrayLike, n_features: int, *, level: float = 1
         raise ValueError(
             f"log_likelihood must be a number or of shape (n_samples,), got shape {nats.shape}."
         )
-    _check_number(n_features, "n_features", Integral)
-    _check_number(level, "level", Real)
+    check_number(n_features, "n_features", Integral)
+    check_number(level, "level", Real)
     with np.errstate(over="ignore"):
         mean = float(nats.mean())
-    _check_in_range(mean, "mean", "log_likelihood")
+    check_in_range(mean, "mean", "log_likelihood")
     return -mean / (n_features * log(2)) - log2(level)
 
 
@@ -247,11 +253,11 @@ def active_units(Z: ArrayLike, *, threshold: float = 0.01) -> int:
     >>> active_units(Z)
     2
     """
-    _check_number(threshold, "threshold", Real, zero=True)
-    codes = _check_rows(Z, "Z", ensure_min_samples=2)
+    check_number(threshold, "threshold", Real, zero=True)
+    codes = check_rows(Z, "Z", ensure_min_samples=2)
     with np.errstate(over="ignore", invalid="ignore"):
         variances = np.var(codes, axis=0, dtype=np.float64)
-    _check_in_range(float(variances.sum()), "variance", "Z")
+    check_in_range(float(variances.sum()), "variance", "Z")
     return int(np.sum(variances > threshold))
 
 
@@ -337,11 +343,11 @@ def parzen_log_likelihood(
     >>> print(f"at a bandwidth of {score.bandwidth:.3f}")
     at a bandwidth of 0.215
     """
-    samples = _check_rows(samples, "samples")
-    X_validation = _check_rows(X_validation, "X_validation")
-    X_test = _check_rows(X_test, "X_test", ensure_min_samples=2)
+    samples = check_rows(samples, "samples")
+    X_validation = check_rows(X_validation, "X_validation")
+    X_test = check_rows(X_test, "X_test", ensure_min_samples=2)
     for name, rows in (("X_validation", X_validation), ("X_test", X_test)):
-        _check_columns(rows, name, samples, "samples")
+        check_columns(rows, name, samples, "samples")
     grid = _check_bandwidths(bandwidths)
     bandwidth = _best_bandwidth(samples, X_validation, grid)
     nats = _parzen_log_densities(samples, X_test, np.array([bandwidth]))[:, 0]
@@ -371,7 +377,7 @@ def _parzen_log_densities(samples: Array, X: Array, bandwidths: Array) -> Array:
     with np.errstate(all="ignore"):
         centre = samples.mean(axis=0, dtype=np.float64)
     nats = np.full((len(X), len(bandwidths)), -inf)
-    step = min(isqrt(_BLOCK_BYTES // 8) or 1, _rows_per_block(samples.shape[1]))
+    step = min(isqrt(BLOCK_BYTES // 8) or 1, rows_per_block(samples.shape[1]))
     with np.errstate(all="ignore"):  # kernels may underflow; the result is checked below
         for rows in gen_batches(len(X), step):
             x = X[rows] - centre
@@ -477,7 +483,7 @@ def frechet_distance(
         )
     names = ("X", "Y") if features is None else ("features(X)", "features(Y)")
     x, y = _check_features(X, "X", features), _check_features(Y, "Y", features)
-    _check_columns(y, names[1], x, names[0])
+    check_columns(y, names[1], x, names[0])
     with np.errstate(over="ignore", invalid="ignore"):
         (mean_x, root_x), (mean_y, root_y) = _mean_and_root(x), _mean_and_root(y)
         separate = sum(np.sum(part**2) for part in (mean_x - mean_y, root_x, root_y))
@@ -499,45 +505,235 @@ def _mean_and_root(X: Array) -> tuple[Array, Array]:
     return mean, root / sqrt(n - 1)
 
 
-# -------------------------------------------------------------------------- validation
+# ----------------------------------------------------------------------------- scorers
 
 
-def _rows_per_block(n_features: int) -> int:
-    return max(1, _BLOCK_BYTES // (8 * n_features))
+@Scorer
+def reconstruction_error_scorer(
+    estimator: Any, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None
+) -> float:
+    """Score a fitted estimator by its negated reconstruction error, for `scoring` of searches.
+
+    The score is `-reconstruction_error(X, X_reconstructed)`: the squared error, summed over the
+    observed values of a row and averaged over rows, with a minus, so that greater is better. Its
+    unit is the squared unit of `X`. The error of most models decreases with every further code,
+    also on held-out rows. Compare models with equal numbers of codes by this score.
+
+    Parameters
+    ----------
+    estimator : estimator object
+        A fitted estimator with `reconstruct`, as those of skae, or with `transform` and
+        `inverse_transform`, such as PCA, TruncatedSVD, NMF, or KernelPCA with
+        `fit_inverse_transform=True`; or a Pipeline that ends in one. The other steps of a Pipeline
+        are inverted, so that the error is in units of `X` for every scaler.
+    X : array-like or sparse matrix of shape (n_samples, n_features)
+        Rows that `estimator` accepts. NaN marks a missing value, which is left out of the sum.
+    y : array-like of shape (n_samples,) or (n_samples, n_targets), default=None
+        Targets, which a conditional VAE reads; ignored by all others.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Weights of the rows in the average. None weights all rows equally.
+
+    Returns
+    -------
+    score : float
+        Negated squared error per row, at most 0.
+
+    Raises
+    ------
+    ValueError
+        If the estimator cannot reconstruct rows, if a step of a Pipeline cannot be inverted, if
+        columns are categories, or if `X` has values that are not allowed.
+
+    Notes
+    -----
+    Imputers of scikit-learn in a Pipeline need no inverse: the error counts observed values only.
+
+    To pass `sample_weight` to the scorer in a search, enable the metadata routing of scikit-learn,
+    and use `reconstruction_error_scorer.set_score_request(sample_weight=True)`, which returns a
+    scorer that requests the weights.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.decomposition import PCA
+    >>> from sklearn.model_selection import KFold, cross_val_score
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from skae.metrics import reconstruction_error_scorer
+    >>> X, _ = load_iris(return_X_y=True)
+    >>> folds = KFold(5, shuffle=True, random_state=0)
+    >>> for model in (PCA(2), make_pipeline(StandardScaler(), PCA(2))):
+    ...     scores = cross_val_score(model, X, scoring=reconstruction_error_scorer, cv=folds)
+    ...     print(f"{scores.mean():.3f} square centimetres")
+    -0.105 square centimetres
+    -0.148 square centimetres
+    """
+    errors = squared_errors(estimator, X, y)
+    weight = None if sample_weight is None else check_weight(sample_weight, len(errors))
+    with np.errstate(over="ignore"):  # the result is checked below
+        error = float(np.average(errors, weights=weight))
+    check_in_range(error, "squared error", "X")
+    return -error
 
 
-def _checked(values: Any, name: str, **allowed: Any) -> Array:
-    """Apply `check_array` of scikit-learn, with the name of the argument in every message."""
-    values = as_numbers(values, name, allow_nan=allowed.get("ensure_all_finite") == "allow-nan")
-    try:
-        with np.errstate(
-            over="ignore", invalid="ignore"
-        ):  # values that overflow in a narrower dtype become infinite and are refused
-            return check_array(values, **allowed)
-    except (TypeError, ValueError) as error:
-        kind = TypeError if isinstance(error, TypeError) else ValueError
-        raise kind(f"{name}: {error}") from error
+@Scorer
+def explained_variance_scorer(
+    estimator: Any, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None
+) -> float:
+    r"""Score a fitted estimator by the share of the variance of rows that it reconstructs.
 
+    The score is
 
-def _check_rows(X: Any, name: str, **allowed: Any) -> Array:
-    """Rows of real numbers in their own dtype; blocks of them are converted later."""
-    check_rows_are_2d(X, name)
-    return _checked(X, name, dtype="numeric", **allowed)
+    .. math:: 1 - \frac{\sum_i w_i |x_i - \hat{x}_i|^2}{\sum_i w_i |x_i - \bar{x}|^2}
 
+    where :math:`\hat{x}_i` is the reconstruction of row i, :math:`w_i` its weight, and
+    :math:`\bar{x}` the mean of the rows that are scored. Sums are over observed values. It is the
+    `r2_score` of scikit-learn with `multioutput="variance_weighted"`. For PCA and its training
+    rows, it is the sum of `explained_variance_ratio_`. It has no unit; greater is better. As the
+    reconstruction error, it ranks models with equal numbers of codes.
 
-def _check_columns(X: Array, name: str, other: Array, other_name: str) -> None:
-    if X.shape[1] != other.shape[1]:
+    Parameters
+    ----------
+    estimator : estimator object
+        A fitted estimator or Pipeline, as for `reconstruction_error_scorer`.
+    X : array-like or sparse matrix of shape (n_samples, n_features)
+        Rows that `estimator` accepts. NaN marks a missing value, which is left out of the sums.
+    y : array-like of shape (n_samples,) or (n_samples, n_targets), default=None
+        Targets, which a conditional VAE reads; ignored by all others.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Weights of the rows. None weights all rows equally.
+
+    Returns
+    -------
+    score : float
+        Share of the variance, at most 1. It is negative if the mean of the rows has a smaller error
+        than the reconstructions.
+
+    Raises
+    ------
+    ValueError
+        For the same reasons as `reconstruction_error_scorer`, and if the rows do not vary.
+
+    Notes
+    -----
+    To pass `sample_weight` to the scorer in a search, enable the metadata routing of scikit-learn,
+    and use `explained_variance_scorer.set_score_request(sample_weight=True)`, which returns a
+    scorer that requests the weights.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.decomposition import PCA
+    >>> from skae.metrics import explained_variance_scorer
+    >>> X, _ = load_digits(return_X_y=True)
+    >>> for k in (4, 16):
+    ...     share = explained_variance_scorer(PCA(k).fit(X[:1000]), X[1000:])
+    ...     print(f"{k} codes: {share:.2f} of the variance of new rows")
+    4 codes: 0.47 of the variance of new rows
+    16 codes: 0.83 of the variance of new rows
+    """
+    errors = squared_errors(estimator, X, y)
+    weight = None if sample_weight is None else check_weight(sample_weight, len(errors))
+    with np.errstate(over="ignore"):  # the results are checked below
+        error = float(np.average(errors, weights=weight))
+        total = float(np.average(squared_deviations(X, weight), weights=weight))
+    check_in_range(error + total, "squared error", "X")
+    if total == 0:
         raise ValueError(
-            f"{name} has {X.shape[1]} columns, but {other_name} has {other.shape[1]}. The numbers "
-            "of columns must be equal."
+            "All rows of X are equal, so that there is no variance to explain. Give rows that "
+            "differ, or use reconstruction_error_scorer."
         )
+    return 1 - error / total
+
+
+@Scorer
+def log_likelihood_scorer(
+    estimator: Any, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None
+) -> float:
+    """Score a fitted estimator by the mean log-likelihood of rows, and refuse all other scores.
+
+    The score is the mean of log p(x), or of a lower bound on it, in nats per row and in units of
+    `X`. Scores of estimators of skae with the `score_kind` "log_likelihood" or "lower_bound", of
+    PCA and FactorAnalysis of scikit-learn, and of its density estimators, can be compared with each
+    other. For all others a ValueError says why their scores may not be compared with these, and
+    what can be used instead: a reconstruction score always increases with the number of codes, and
+    a density of codes depends on their scale.
+
+    Parameters
+    ----------
+    estimator : estimator object
+        A fitted estimator, or a Pipeline that ends in one. Steps before the last may be
+        StandardScaler, MinMaxScaler, MaxAbsScaler and RobustScaler. The logarithms of their scales
+        are added, so that the score is the density in units of `X` for every scaler.
+    X : array-like or sparse matrix of shape (n_samples, n_features)
+        Rows that `estimator` accepts. If NaN is allowed, the score is the density of the observed
+        values.
+    y : Ignored
+        Present for API consistency. A conditional VAE that was fitted with labels is scored by
+        log p(x), the logarithm of the sum of p(x, y) over all labels y.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Weights of the rows in the mean. None weights all rows equally.
+
+    Returns
+    -------
+    score : float
+        Nats per row.
+
+    Raises
+    ------
+    ValueError
+        If the scores of the estimator are of another kind, or of an unknown one. If a step before
+        the last of a Pipeline is none of those above. If a VAE is conditional on numbers, because
+        its scores are log p(x|y). If values between 0 and 1 have `likelihood="bernoulli"`, because
+        their scores are expected log-probabilities.
+
+    Notes
+    -----
+    By default, searches catch errors of a scorer: the score of this candidate becomes NaN, it is
+    ranked last, and a warning "Scoring failed" shows the message. If the scores of all candidates
+    are NaN, searches take the first one. With `error_score="raise"` the first error ends the
+    search.
+
+    Densities, as of the Gaussian, Laplace and continuous Bernoulli likelihoods, must not be
+    compared with probabilities, as of the Bernoulli, Poisson and categorical likelihoods. The
+    scorer sees one candidate at a time, and cannot refuse this comparison.
+
+    To pass `sample_weight` to the scorer in a search, enable the metadata routing of scikit-learn,
+    and use `log_likelihood_scorer.set_score_request(sample_weight=True)`, which returns a scorer
+    that requests the weights.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.decomposition import PCA
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import MaxAbsScaler
+    >>> from skae import PPCA, Autoencoder
+    >>> from skae.metrics import log_likelihood_scorer
+    >>> X, _ = load_digits(return_X_y=True)
+    >>> for model in (PCA(8), PPCA(8), make_pipeline(MaxAbsScaler(), PPCA(8))):
+    ...     print(f"{log_likelihood_scorer(model.fit(X[::2]), X[1::2]):.1f} nats per row")
+    -164.1 nats per row
+    -164.1 nats per row
+    -136.6 nats per row
+    >>> ae = Autoencoder(8, max_iter=2, random_state=0).fit(X[::2])
+    >>> log_likelihood_scorer(ae, X[1::2])
+    Traceback (most recent call last):
+    ValueError: The score_kind of Autoencoder is 'reconstruction': its scores are log p(x|z), ...
+    """
+    nats = row_log_likelihoods(estimator, X)
+    weight = None if sample_weight is None else check_weight(sample_weight, len(nats))
+    return float(np.average(nats, weights=weight))
+
+
+# -------------------------------------------------------------------------- validation
 
 
 def _check_features(X: Any, name: str, features: Callable[[Any], ArrayLike] | None) -> Array:
     """The rows, or their features; raises if there is not one finite row for each."""
     if features is None:
-        return _check_rows(X, name, ensure_min_samples=2)
-    found = _check_rows(features(X), f"features({name})", ensure_min_samples=2)
+        return check_rows(X, name, ensure_min_samples=2)
+    found = check_rows(features(X), f"features({name})", ensure_min_samples=2)
     if len(found) != np.shape(X)[0]:
         raise ValueError(
             f"features({name}) has {len(found)} rows, but {name} has {np.shape(X)[0]} rows. "
@@ -546,31 +742,11 @@ def _check_features(X: Any, name: str, features: Callable[[Any], ArrayLike] | No
     return found
 
 
-def _check_weight(sample_weight: Any, n_rows: int) -> Array:
-    weight = _checked(sample_weight, "sample_weight", ensure_2d=False, dtype=np.float64)
-    if weight.shape != (n_rows,):
-        raise ValueError(
-            f"sample_weight has shape {weight.shape}, but X has {n_rows} rows. It must have shape "
-            f"({n_rows},)."
-        )
-    if (weight < 0).any() or not weight.any():
-        raise ValueError(
-            "sample_weight must be zero or positive, and not all weights may be zero; got weights "
-            f"from {weight.min():g} to {weight.max():g}."
-        )
-    return weight / weight.max()  # the scale does not matter, but the sum must be finite
-
-
-def _check_in_range(number: float, what: str, name: str) -> None:
-    if not np.isfinite(number):
-        raise ValueError(f"The {what} of {name} is outside of the range of floats. Rescale {name}.")
-
-
 def _check_bandwidths(bandwidths: Any) -> Array:
     """Distinct bandwidths in ascending order."""
     if bandwidths is None:
         return np.logspace(-1, 0, 10)
-    grid = _checked(
+    grid = checked(
         np.atleast_1d(as_numbers(bandwidths, "bandwidths")),
         "bandwidths",
         ensure_2d=False,
@@ -582,16 +758,3 @@ def _check_bandwidths(bandwidths: Any) -> Array:
             f"{bandwidths!r}."
         )
     return np.unique(grid)
-
-
-def _check_number(value: Any, name: str, kind: Any, *, zero: bool = False) -> None:
-    wanted = f"{'zero or ' if zero else ''}a positive {'integer' if kind is Integral else 'number'}"
-    message = f"{name} must be {wanted}, got {value!r}."
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise TypeError(message)
-    try:
-        number = float(value)
-    except OverflowError:  # the integer is too large for a float
-        number = inf
-    if not (0 < number < inf or (zero and number == 0)):
-        raise ValueError(message)

@@ -18,6 +18,7 @@ from sklearn.decomposition import PCA
 from sklearn.neighbors import KernelDensity
 
 from skae import PPCA, metrics
+from skae._utils import metric_arrays
 from skae.metrics import (
     active_units,
     bits_per_dim,
@@ -36,6 +37,11 @@ def correlated_rows(n_samples, n_features, *, seed=0, mean=0.0):
 
 def rotation(n_features, seed=0):
     return np.linalg.qr(np.random.default_rng(seed).normal(size=(n_features, n_features)))[0]
+
+
+def set_block_bytes(monkeypatch, n_bytes):
+    for module in (metrics, metric_arrays):
+        monkeypatch.setattr(module, "BLOCK_BYTES", n_bytes)
 
 
 CONTAINERS = {
@@ -154,7 +160,7 @@ def test_error_grows_with_the_square_of_the_scale():
 def test_error_does_not_depend_on_the_blocks(monkeypatch):
     X, other = correlated_rows(11, 3), correlated_rows(11, 3, seed=1)
     whole = reconstruction_error(X, other)
-    monkeypatch.setattr(metrics, "_BLOCK_BYTES", 4 * 3 * 8)
+    set_block_bytes(monkeypatch, 4 * 3 * 8)
     assert reconstruction_error(X, other) == whole
 
 
@@ -437,7 +443,7 @@ def test_parzen_does_not_depend_on_the_blocks(monkeypatch, block_bytes):
     samples, valid, test = parzen_rows()
     bandwidths = [0.01, 0.3, 1.0, 50.0]
     whole = parzen_log_likelihood(samples, valid, test, bandwidths=bandwidths)
-    monkeypatch.setattr(metrics, "_BLOCK_BYTES", block_bytes)
+    set_block_bytes(monkeypatch, block_bytes)
     found = parzen_log_likelihood(samples, valid, test, bandwidths=bandwidths)
     np.testing.assert_allclose(found, whole, rtol=1e-12)
 

@@ -138,9 +138,11 @@ def takes_weights(fit: Any) -> bool:
 
 def check_codes(autoencoder: Any, codes: Array) -> None:
     """Raise for codes that cannot have a density."""
-    if codes.dtype.kind in "iub":
+    integers = codes.dtype.kind in "iub"
+    if integers or hasattr(type(_last(autoencoder)), "codebook_"):
+        kind = "integer codes" if integers else "codes that are entries of a codebook"
         raise ValueError(
-            f"autoencoder={autoencoder!r} has integer codes, which have no density. VQVAE has its "
+            f"autoencoder={autoencoder!r} has {kind}, which have no density. VQVAE has its "
             "own prior: see its parameter prior, and its method sample."
         )
     if codes.ndim != 2 or codes.dtype.kind != "f" or not np.isfinite(codes).all():
@@ -160,6 +162,13 @@ def check_codes(autoencoder: Any, codes: Array) -> None:
             f"The values of {whose} up to {size:g} are too large: their squares must be finite in "
             "float64. Rescale X."
         )
+
+
+def _last(autoencoder: Any) -> Any:
+    """The last step of a Pipeline, or the autoencoder."""
+    autoencoder = unwrapped(autoencoder)
+    steps = getattr(autoencoder, "steps", None)
+    return _last(steps[-1][1]) if steps else autoencoder
 
 
 def check_names(autoencoder: Any, names: Any) -> None:

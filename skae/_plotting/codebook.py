@@ -99,7 +99,7 @@ class CodebookDisplay:
             )
         n_codes = int(fitted.model.n_codes_)
         n_quantizers = int(getattr(fitted.model, "n_quantizers", 1))
-        codes = np.asarray(fitted.encode(X), dtype=np.int64)
+        codes = np.asarray(fitted.model.transform(fitted.read(X), output="indices"), dtype=np.int64)
         # The indices of a position stand side by side, one of each quantizer.
         counts = [
             np.bincount(codes[:, stage::n_quantizers].ravel(), minlength=n_codes)

@@ -18,6 +18,7 @@ from skae._plotting.canvas import (
     with_matplotlib,
 )
 from skae._plotting.fitted import Fitted, best_estimator
+from skae._utils.score_kinds import kind_of_scores
 
 # What scores are, by `score_kind`.
 LABELS = {
@@ -292,20 +293,6 @@ class ScoreDisplay:
         if len(parts) > 1 and sum(map(len, parts)) > 60:
             parts = [",\n".join(parts)]
         return f"{self.xlabel}\n(beyond the axis: {', '.join(parts)})"
-
-
-def kind_of_scores(model: Any) -> str | None:
-    """The `score_kind` of a model, or that of a density of scikit-learn's; None where unknown."""
-    kind = getattr(model, "score_kind", None)
-    if kind is not None:
-        return str(kind)
-    from sklearn.decomposition import PCA, FactorAnalysis
-    from sklearn.utils import get_tags
-
-    if isinstance(model, PCA | FactorAnalysis):
-        return "log_likelihood"
-    density = get_tags(model).estimator_type == "density_estimator"
-    return "log_likelihood" if density else None
 
 
 def _is_sets(X: Any) -> bool:

@@ -14,12 +14,11 @@ from sklearn.utils.validation import check_is_fitted
 
 from skae._plotting.canvas import Array
 from skae._plotting.fitted import best_estimator
-from skae._plotting.score import LABELS, kind_of_scores
-from skae._search.advice import OF_DENSITIES
+from skae._plotting.score import LABELS
 from skae._search.scikit_learn import is_own_score
+from skae._utils.score_kinds import COMPARABLE, OF_DENSITIES, kind_of_scores
 
 _SIZE = "n_components"
-_DENSITIES = {"log_likelihood", "lower_bound"}
 
 Curve = tuple[Array, Array]
 
@@ -247,7 +246,7 @@ def _label(search: Any, metric: str) -> str:
     kinds = {kind_of_scores(model) for model in last}
     if len(kinds) == 1 and (kind := kinds.pop()) is not None:
         return f"mean held-out {LABELS[kind]}"
-    if None not in kinds and kinds <= _DENSITIES:
+    if None not in kinds and kinds <= COMPARABLE:
         return "mean held-out log-likelihood, or lower bound on it (nats per row)"
     return "mean held-out score"
 
@@ -264,7 +263,7 @@ def _obstacle(search: Any, place: str) -> str | None:
         return "scores are not those of the model itself"
     if not is_own_score(search.scorer_):
         return "candidates were ranked by scoring"
-    if not {kind_of_scores(model) for model in last} <= _DENSITIES:
+    if not {kind_of_scores(model) for model in last} <= COMPARABLE:
         return "scores are no log-likelihoods of rows"
     fitted = getattr(search, "best_estimator_", None)
     if not all(_has_density(model, None if fitted is None else _last_of(fitted)) for model in last):

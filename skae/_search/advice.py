@@ -6,13 +6,12 @@ from typing import Any
 
 from skae._search.evaluation import Call, model_of
 from skae._search.same_work import fingerprint, steps_of
-
-_DENSITIES = {"log_likelihood", "lower_bound"}
-# Likelihoods that are densities. All other likelihoods are probabilities.
-OF_DENSITIES = ("gaussian", "laplace", "continuous_bernoulli")
+from skae._utils.score_kinds import COMPARABLE, OF_DENSITIES, kind_of_scores
 
 _REMEDY = (
-    "Set scoring. To choose codes for a prediction task, put a classifier or regressor behind the "
+    "Set scoring. scoring=skae.metrics.log_likelihood_scorer ranks candidates by log-likelihoods "
+    "of rows, or lower bounds on them, in the units of X for every scaler, and says why it refuses "
+    "the others. To choose codes for a prediction task, put a classifier or regressor behind the "
     "model in a Pipeline and use scoring='accuracy' or 'r2'. To compare samples with held-out "
     "rows, use scoring=lambda model, X, y=None: -skae.metrics.frechet_distance(X, "
     "model.sample(10_000, random_state=0)). The scores of LinearAE, PPCA, VAE and VQVAE are "
@@ -43,10 +42,10 @@ def warn_of_scores(search: str, calls: list[Call]) -> None:
 def _why_not(candidates: list[list[Any]]) -> str | None:
     """Why the scores of the candidates cannot be compared; None if they can."""
     last = [steps[-1] for steps in candidates]
-    kinds = {kind for step in last if (kind := getattr(step, "score_kind", None)) is not None}
+    kinds = {kind for step in last if (kind := kind_of_scores(step)) is not None}
     if not kinds:
         return None
-    if len(kinds) > 1 and not kinds <= _DENSITIES:
+    if len(kinds) > 1 and not kinds <= COMPARABLE:
         return f"which are of kinds that cannot be compared: {', '.join(sorted(kinds))}."
     if kinds == {"reconstruction"} and _differ([_size(step) for step in last]):
         return "which are reconstruction scores. These increase with the number of codes."

@@ -5,12 +5,12 @@ from inspect import signature
 from typing import Any
 
 import numpy as np
-from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.validation import check_is_fitted
 
 from skae._utils.inputs import check_count
+from skae._utils.pipeline_steps import best_of, taken_steps
 from skae._utils.validation import private_generator
 
 
@@ -18,20 +18,20 @@ def draw_through(
     pipeline: Any, n_samples: int, random_state: Any, sample_params: dict[str, Any]
 ) -> Any:
     """What :func:`skae.sample_pipeline` returns and raises."""
-    pipeline = _best(pipeline)
+    pipeline = best_of(pipeline)
     if not isinstance(pipeline, Pipeline):
         hint = " Call its method sample." if hasattr(pipeline, "sample") else ""
         raise TypeError(
             f"pipeline must be a sklearn.pipeline.Pipeline, got {type(pipeline).__name__}.{hint}"
         )
-    steps = [(n, s) for n, s in pipeline.steps if s is not None and s != "passthrough"]
+    steps = taken_steps(pipeline)
     if not steps:
         raise TypeError(
             "All steps of the pipeline are None or 'passthrough'. One step with a method sample is "
             "needed."
         )
     *others, (last_name, last) = steps
-    last = _best(last)
+    last = best_of(last)
     if not hasattr(last, "sample") and not isinstance(last, Pipeline):
         raise TypeError(
             f"The last step, {last_name!r} ({type(last).__name__}), has no method sample."
@@ -54,21 +54,6 @@ def draw_through(
         return rows
     rows = np.asarray(rows) if _container(rows) else rows
     return _to_frame(rows, container, getattr(steps[0][1], "feature_names_in_", None))
-
-
-def _best(estimator: Any) -> Any:
-    """The estimator inside of a fitted search or a FrozenEstimator; otherwise the estimator."""
-    if isinstance(estimator, FrozenEstimator):
-        return _best(estimator.estimator)
-    if not (hasattr(estimator, "refit") and hasattr(estimator, "estimator")):
-        return estimator
-    check_is_fitted(estimator, "cv_results_")
-    if not hasattr(estimator, "best_estimator_"):
-        raise TypeError(
-            f"{type(estimator).__name__} was fitted with refit={estimator.refit!r} and therefore "
-            "has no best_estimator_. Set refit=True, or give a fitted Pipeline."
-        )
-    return _best(estimator.best_estimator_)
 
 
 def _draw(

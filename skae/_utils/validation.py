@@ -164,14 +164,25 @@ def check_codes(Z: Any, names: Any, caller: str) -> Any:
     return Z
 
 
-def check_indices(Z: Any, n: int, of_what: str, names: Any) -> None:
-    """Raise if a code is not an index from 0 to n - 1; `names` are the names of the columns."""
+def check_indices(Z: Any, n: int, of_what: str, names: Any, for_numbers: str = "") -> None:
+    """Raise if a code is not an index from 0 to n - 1; `names` are the names of the columns.
+
+    `for_numbers` says how the model can have codes that are real numbers.
+    """
     wrong = (Z < 0) | (n <= Z) | (Z % 1 != 0)
     if wrong.any():
         row, column = np.argwhere(wrong)[0]
+        advice = ""
+        if (Z % 1 != 0).any():
+            other = f", {for_numbers}" if for_numbers else ""
+            advice = (
+                " A regressor, for example that of a TransformedTargetRegressor, predicts real "
+                "numbers, which are not indices. Predict the indices by a classifier"
+                f"{other}, or use a model whose codes are real numbers, such as Autoencoder or VAE."
+            )
         raise ValueError(
             f"X holds {Z[row, column]:g} in column {names[column]!r}; allowed are the indices 0 to "
-            f"{n - 1} of the {of_what}."
+            f"{n - 1} of the {of_what}.{advice}"
         )
 
 
