@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from skae._helmholtz_machine import HelmholtzMachine as HelmholtzMachine
     from skae._latent_density import LatentDensityEstimator as LatentDensityEstimator
     from skae._linear_ae import LinearAE as LinearAE
+    from skae._outlier_detector import OutlierDetector as OutlierDetector
     from skae._pipeline import sample_pipeline as sample_pipeline
     from skae._ppca import PPCA as PPCA
     from skae._sampling_representation import counts_to_image as counts_to_image
@@ -38,6 +39,7 @@ _HOME = {
     "HelmholtzMachine": "_helmholtz_machine",
     "LatentDensityEstimator": "_latent_density",
     "LinearAE": "_linear_ae",
+    "OutlierDetector": "_outlier_detector",
     "PPCA": "_ppca",
     "RandomizedSearchCV": "model_selection",
     "VAE": "_vae",

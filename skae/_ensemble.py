@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn import config_context, get_config
 from sklearn.base import clone
-from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils import get_tags
 from sklearn.utils.metadata_routing import (
@@ -47,6 +46,7 @@ from skae._utils.validation import (
     to_frame,
 )
 from skae._utils.versions import with_versions, without_versions
+from skae._utils.wrapping import model_of
 
 # Kinds of scores, in order of decreasing strength of their meaning.
 _KINDS = ("log_likelihood", "lower_bound", "reconstruction", "latent")
@@ -88,19 +88,6 @@ def mean_of_tables(parts: list[Any], n_levels: tuple[int, ...]) -> Any:
 # ------------------------------------------------------------------------- members
 
 
-def _model_of(estimator: Any) -> Any:
-    """The model inside of Pipelines (the last step), searches and FrozenEstimators."""
-    while True:
-        if isinstance(estimator, Pipeline):
-            estimator = estimator.steps[-1][1]
-        elif isinstance(estimator, FrozenEstimator):
-            estimator = estimator.estimator
-        elif hasattr(estimator, "refit") and hasattr(estimator, "estimator"):
-            estimator = getattr(estimator, "best_estimator_", estimator.estimator)
-        else:
-            return estimator
-
-
 def _table_of(estimator: Any) -> Any:
     """The description of the columns of a model that was fitted to a table; otherwise None.
 
@@ -111,7 +98,7 @@ def _table_of(estimator: Any) -> Any:
             return None
         steps = getattr(estimator, "steps", None)
         estimator = estimator.best_estimator_ if steps is None else steps[0][1]
-    return vars(_model_of(estimator)).get("_table")
+    return vars(model_of(estimator)).get("_table")
 
 
 def _seeded(estimator: Any, rng: np.random.RandomState) -> Any:
@@ -172,7 +159,7 @@ def _scores_data(ensemble: Ensemble) -> bool:
     kind = ensemble.score_kind
     if kind in _COMPARABLE:
         return True
-    name = type(_model_of(ensemble.estimator)).__name__
+    name = type(model_of(ensemble.estimator)).__name__
     raise AttributeError(
         f"The score_kind of {name} is {kind!r}. An ensemble can only average likelihoods of rows, "
         "that is, scores of the kinds 'log_likelihood' and 'lower_bound'. PPCA, LinearAE, "
@@ -183,7 +170,7 @@ def _scores_data(ensemble: Ensemble) -> bool:
 
 
 def _decodes(ensemble: Ensemble) -> bool:
-    model = _model_of(ensemble.estimator)
+    model = model_of(ensemble.estimator)
     if hasattr(model, "reconstruct") or hasattr(model, "inverse_transform"):
         return True
     raise AttributeError(
@@ -192,7 +179,7 @@ def _decodes(ensemble: Ensemble) -> bool:
 
 
 def _samples(ensemble: Ensemble) -> bool:
-    model = _model_of(ensemble.estimator)
+    model = model_of(ensemble.estimator)
     if hasattr(model, "sample"):
         return True
     raise AttributeError(f"{type(model).__name__} has no method sample.")
@@ -388,7 +375,7 @@ class Ensemble(MetaEstimatorMixin, BaseEstimator):
         params = {} if y is None else {"y": y}
         table = _table_of(self.estimators_[0])
         if table is not None:
-            read = [_model_of(m)._reconstructed(X, **params) for m in self.estimators_]
+            read = [model_of(m)._reconstructed(X, **params) for m in self.estimators_]
             return self._write(table, mean_of_tables(read, table.n_levels), like=X)
         parts = [_reconstruct(member, X, params) for member in self.estimators_]
         return self._to_frame(mean_of(parts), X)
@@ -462,7 +449,7 @@ class Ensemble(MetaEstimatorMixin, BaseEstimator):
         """Kind of `score_samples`; if the members differ, the weakest of their kinds."""
         kinds = []
         for member in vars(self).get("estimators_", [self.estimator]):
-            model = _model_of(member)
+            model = model_of(member)
             kind = getattr(model, "score_kind", None)
             if kind is None and hasattr(model, "score_samples"):
                 # A density of scikit-learn, such as GaussianMixture.
@@ -536,7 +523,7 @@ class Ensemble(MetaEstimatorMixin, BaseEstimator):
             If `score_kind` is neither "log_likelihood" nor "lower_bound".
         """
         check_is_fitted(self)
-        conditional = getattr(_model_of(self.estimators_[0]), "conditional", False)
+        conditional = getattr(model_of(self.estimators_[0]), "conditional", False)
         scores = self.score_samples(X, y if conditional else None)
         return float(average(scores, weights=check_weight(sample_weight, scores)))
 
@@ -564,13 +551,13 @@ class Ensemble(MetaEstimatorMixin, BaseEstimator):
         names = getattr(self, "feature_names_in_", None)
         if names is None:
             names = [f"x{i}" for i in range(rows.shape[1])]
-        return to_frame(_model_of(self.estimators_[0]), rows, original, names)
+        return to_frame(model_of(self.estimators_[0]), rows, original, names)
 
     def _write(self, table: Any, rows: Any, like: Any = None) -> Any:
         """Rows of a table in the container of `set_output`, or otherwise in that of the input."""
         from skae._mixed_rows import write_rows  # models of tables have loaded torch already
 
-        return write_rows(_model_of(self.estimators_[0]), table, rows, like=like)
+        return write_rows(model_of(self.estimators_[0]), table, rows, like=like)
 
     def get_metadata_routing(self) -> MetadataRouter:
         """Return the metadata routing: `fit` passes on the metadata that the estimator requests.

@@ -14,7 +14,6 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from skae._base import BaseAutoencoder
 from skae._densities.wrapped_estimators import (
     call_quietly,
-    seeded,
     size_parameter,
     unwrapped,
     wants_targets,
@@ -26,6 +25,7 @@ from skae._tables.columns import Table
 from skae._training.data import check_finite, without_lost_weights
 from skae._utils.inputs import as_numbers
 from skae._utils.validation import as_rows, check_feature_names_in
+from skae._utils.wrapping import seeded
 
 Array = NDArray[Any]
 

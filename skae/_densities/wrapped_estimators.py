@@ -17,6 +17,7 @@ from sklearn.utils import get_tags
 
 from skae._training.random_state import preserve_global_rngs
 from skae._utils.interrupts import inside_another_fit
+from skae._utils.wrapping import seeded
 
 Array = NDArray[Any]
 
@@ -41,19 +42,6 @@ def check_autoencoder(autoencoder: Any) -> None:
 
 def unwrapped(autoencoder: Any) -> Any:
     return autoencoder.estimator if isinstance(autoencoder, FrozenEstimator) else autoencoder
-
-
-def seeded(estimator: Any, rng: np.random.RandomState) -> Any:
-    """Return the estimator with a seed for every random_state that is None."""
-    if isinstance(estimator, FrozenEstimator):
-        return estimator
-    params = estimator.get_params(deep=True)
-    open_ones = {
-        name: int(rng.randint(2**31 - 1))
-        for name in sorted(params)
-        if (name == "random_state" or name.endswith("__random_state")) and params[name] is None
-    }
-    return estimator.set_params(**open_ones)
 
 
 def size_parameter(autoencoder: Any) -> str:

@@ -22,7 +22,6 @@ from skae._densities.wrapped_estimators import (
     check_codes,
     fingerprint,
     fit_autoencoder,
-    seeded,
     size_parameter,
     unwrapped,
 )
