@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABCMeta, abstractmethod
 from numbers import Integral
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -33,7 +33,7 @@ from skae._utils.validation import (
     to_frame,
     to_plain,
 )
-from skae._utils.versions import with_versions, without_versions
+from skae._utils.versions import loading, with_versions, without_versions
 
 
 class BaseAutoencoder(
@@ -57,6 +57,10 @@ class BaseAutoencoder(
     # Name of a fitted array whose array namespace and device later input must share. It is set by
     # models that compute in the namespace of their input (the array-API tag), and None otherwise.
     _namespace_attribute: str | None = None
+
+    # Attributes of every fitted model, which are checked when a file is loaded: shapes of arrays as
+    # names of attributes, or None for what is no array.
+    _state_shapes: ClassVar[dict[str, tuple[str, ...] | None]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -409,6 +413,11 @@ class BaseAutoencoder(
         return with_versions(state)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        with loading(self, state):
+            self._set_state(state)
+
+    def _set_state(self, state: dict[str, Any]) -> None:
+        """Set the attributes from a saved state; subclasses convert states of earlier versions."""
         super().__setstate__(without_versions(state, type(self).__name__))
 
 

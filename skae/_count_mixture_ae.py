@@ -225,6 +225,10 @@ class CountMixtureAE(LikelihoodModel):
     True
     """
 
+    _state_shapes: ClassVar[dict[str, tuple[str, ...] | None]] = {
+        "weights_": ("n_components_",),
+        "means_": ("n_components_", "n_features_in_"),
+    }
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_components": [Interval(Integral, 1, None, closed="left"), StrOptions({"bic"}), None],
         "covariance_type": [StrOptions({"spherical", "diag", "full", "tied", "cell"})],
@@ -545,8 +549,7 @@ class CountMixtureAE(LikelihoodModel):
 
     def _store_sizes(self, n_parameters: int) -> None:
         self.n_parameters_ = n_parameters
-        numbers = self.n_counts_ * self.n_features_in_
-        self.compression_ratio_ = numbers / max(n_parameters, 1)
+        self.compression_ratio_ = self.n_counts_ * self.n_features_in_ / max(n_parameters, 1)
 
     def _mixture(self) -> Gaussians | Cells:
         if "cells_" in self.__dict__:

@@ -78,6 +78,11 @@ class DeterministicAutoencoder(
 
     score_kind = "reconstruction"
 
+    _state_shapes = EncoderDecoder._state_shapes | {
+        "code_mean_": ("n_components_",),
+        "code_covariance_": ("n_components_", "n_components_"),
+    }
+
     _architecture: DeterministicArchitecture
     perceptual: tuple[nn.Module, float] | None
     growth_fraction: float
@@ -330,8 +335,8 @@ class DeterministicAutoencoder(
 
     # ---------------------------------------------------------------------------- files
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def _set_state(self, state: dict[str, Any]) -> None:
         rows = state.get("_proposal_rows")  # in files of earlier versions
-        super().__setstate__({n: value for n, value in state.items() if n != "_proposal_rows"})
+        super()._set_state({n: value for n, value in state.items() if n != "_proposal_rows"})
         if rows is not None and self._proposal_tau is None:
             self._learn_proposal(rows)

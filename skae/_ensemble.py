@@ -45,7 +45,7 @@ from skae._utils.validation import (
     safe_set_output,
     to_frame,
 )
-from skae._utils.versions import with_versions, without_versions
+from skae._utils.versions import loading, with_versions, without_versions
 from skae._utils.wrapping import model_of
 
 # Kinds of scores, in order of decreasing strength of their meaning.
@@ -269,6 +269,8 @@ class Ensemble(MetaEstimatorMixin, BaseEstimator):
 
     # The weights in `fit` are passed to the members, whose metadata requests decide.
     __metadata_request__fit: ClassVar[dict[str, str]] = {"sample_weight": UNUSED}
+
+    _state_shapes: ClassVar[dict[str, None]] = {"estimators_": None}
 
     estimators_: list[Any]
     n_features_in_: int
@@ -589,4 +591,5 @@ class Ensemble(MetaEstimatorMixin, BaseEstimator):
         return with_versions(super().__getstate__())
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(without_versions(state, type(self).__name__))
+        with loading(self, state):
+            super().__setstate__(without_versions(state, type(self).__name__))

@@ -329,6 +329,9 @@ class LatentDensityEstimator(
     _units: CodeUnits
     _proposal_tau: float
 
+    _state_shapes: ClassVar[dict[str, tuple[str, ...] | None]] = {
+        **dict.fromkeys(["autoencoder_", "density_", "_units", "_settings", "n_components_"])
+    }
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **TRAINING_CONSTRAINTS,
         "autoencoder": [object],
@@ -670,7 +673,7 @@ class LatentDensityEstimator(
             state["net_"] = state.pop("density_").trainer.state()
         return state
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def _set_state(self, state: dict[str, Any]) -> None:
         unknown: dict[str, Any] = {"support": None}  # files of 0.1.0 lack it
         if is_of_other_versions(state):
             state = without_unused_defaults(state)
@@ -679,7 +682,7 @@ class LatentDensityEstimator(
         is_old = "_plan" in state
         state = {"_settings" if name == "_plan" else name: v for name, v in state.items()}
         rows, tau = state.pop("_proposal_rows", None), state.get("_proposal_tau")
-        super().__setstate__(unknown | state)
+        super()._set_state(unknown | state)
         if isinstance(vars(self).get("_units"), dict):
             self._units = CodeUnits.of_state(vars(self)["_units"])
         if (is_old or is_of_other_versions(state)) and "_settings" in self.__dict__:

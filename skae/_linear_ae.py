@@ -44,6 +44,7 @@ from skae._linear.moments import (
     principal_axes,
     variance_of_rounding,
 )
+from skae._linear.old_files import linear_ae_state
 from skae._linear.pca import choose_svd_solver, cut_axes, is_count
 from skae._linear.pca_base import PCA
 from skae._linear.running import merge
@@ -672,11 +673,5 @@ class LinearAE(TruncationMixin, PCA):
             )
         check_is_fitted(self)
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        # In files of version 0.1.0 and earlier, components_ were the axes, also with alpha > 0.
-        if "components_" in state and "axes_" not in state:
-            axes = state["components_"]
-            maps = axes if state["whiten"] or state["alpha"] == 0 else state["encoder_"]
-            seen = state["n_samples_"]
-            state = {**state, "axes_": axes, "components_": maps, "n_samples_seen_": seen}
-        super().__setstate__(state)
+    def _set_state(self, state: dict[str, Any]) -> None:
+        super()._set_state(linear_ae_state(state))

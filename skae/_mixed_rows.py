@@ -162,8 +162,8 @@ class TableMixin(BaseAutoencoder):
         state: dict[str, Any] = super().__getstate__()
         return state | {"_table": state["_table"].as_dict()} if "_table" in state else state
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
+    def _set_state(self, state: dict[str, Any]) -> None:
+        super()._set_state(state)
         if "_table" in vars(self):
             self._table = Table.from_dict(self._table)  # type: ignore[arg-type]
 
@@ -288,5 +288,5 @@ class MixedRowsMixin(TableMixin):
 
     # ---------------------------------------------------------------------------- files
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__({"handle_unknown": "error"} | state)  # files of 0.1.0 lack it
+    def _set_state(self, state: dict[str, Any]) -> None:
+        super()._set_state({"handle_unknown": "error"} | state)  # files of 0.1.0 lack it

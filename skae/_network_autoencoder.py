@@ -100,6 +100,11 @@ class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParameters
     # Smallest number of epochs with max_iter=None.
     _least_epochs: ClassVar[int] = 0
 
+    _state_shapes: ClassVar[dict[str, tuple[str, ...] | None]] = {
+        **dict.fromkeys(["_trainer", "_architecture", "_seed", "_user_modules"]),
+        **dict.fromkeys(["n_components_", "n_iter_"], ()),
+    }
+
     _architecture: Any
     _trainer: Trainer
     _user_modules: tuple[Any, ...]  # the user's own modules in the network
@@ -673,9 +678,9 @@ class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParameters
             state["_architecture"] = state["_architecture"].as_dict()
         return state
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def _set_state(self, state: dict[str, Any]) -> None:
         named = {_RENAMED.get(name, name): value for name, value in state.items()}
-        super().__setstate__({"n_init": 1} | named)  # files of 0.1.0 lack it
+        super()._set_state({"n_init": 1} | named)  # files of 0.1.0 lack it
         if "net_" in self.__dict__:
             net = self.__dict__.pop("net_")
             self._architecture = self._Architecture(**self._architecture)

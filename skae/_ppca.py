@@ -48,6 +48,7 @@ from skae._linear.moments import (
     principal_axes,
     row_mean,
 )
+from skae._linear.old_files import ppca_state
 from skae._linear.packed import unpack
 from skae._linear.pca import is_count
 from skae._linear.subspace import CentredRows, Spectrum, em_axes, noise_variance, randomized_axes
@@ -190,6 +191,9 @@ class PPCA(TruncationMixin, LikelihoodModel):
 
     loadings_: Array
 
+    _state_shapes = TruncationMixin._state_shapes | {
+        "loadings_": ("n_features_in_", "n_components_")
+    }
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_components": [
             Interval(Integral, 1, None, closed="left"),
@@ -672,20 +676,8 @@ class PPCA(TruncationMixin, LikelihoodModel):
     def _n_free_parameters(self) -> int:
         return n_free_parameters(self.n_features_in_, self.n_components_)
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        # Files of version 0.1.0 do not say whether EM was used because of missing values.
-        if "loadings_" in state and "_is_of_missing_values" not in state:
-            state = {**state, "_is_of_missing_values": "log_likelihoods_" in state}
-        # In files of version 0.1.0 and earlier, components_ were the axes.
-        if "components_" in state and "axes_" not in state:
-            n, variance = state["n_samples_"], state["explained_variance_"]
-            state = {
-                **state,
-                "axes_": state["components_"],
-                "components_": np.ascontiguousarray(state["loadings_"].T),
-                "singular_values_": np.sqrt(variance * (n - 1)).astype(variance.dtype),
-            }
-        super().__setstate__(state)
+    def _set_state(self, state: dict[str, Any]) -> None:
+        super()._set_state(ppca_state(state))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from abc import abstractmethod
 from numbers import Integral
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from sklearn.utils.validation import check_is_fitted
 
@@ -19,6 +19,15 @@ class TruncationMixin(BaseAutoencoder):
     """Models whose leading components are the model of a smaller size."""
 
     n_components: Any
+    _state_shapes: ClassVar[dict[str, tuple[str, ...] | None]] = {
+        "mean_": ("n_features_in_",),
+        "axes_": ("n_components_", "n_features_in_"),
+        "components_": ("n_components_", "n_features_in_"),
+        "explained_variance_": ("n_components_",),
+        "explained_variance_ratio_": ("n_components_",),
+        "singular_values_": ("n_components_",),
+        "noise_variance_": (),
+    }
 
     def truncate(self, n_components: int) -> Self:
         """Return the model with fewer components, without fitting again.

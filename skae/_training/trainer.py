@@ -323,7 +323,10 @@ class Trainer:
         cls, state: dict[str, Any], module: TrainableModule, options: TrainingOptions, **more: Any
     ) -> Self:
         """Return a trainer with a saved state and a module of the same structure."""
-        module.load_state_dict(to_tensors(state["weights"]))
+        try:
+            module.load_state_dict(to_tensors(state["weights"]))
+        except RuntimeError as error:
+            raise ValueError(" ".join(str(error).split())) from error
         options = replace(options, solver=state["solver"])
         try:
             trainer = cls(module, options, **more)

@@ -1,8 +1,11 @@
-"""Versions of skae and scikit-learn in saved models, with warnings as in scikit-learn."""
+"""Versions and format of saved states: they are written, compared, and checked when loaded."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import sklearn
 from sklearn.exceptions import InconsistentVersionWarning
 
@@ -15,10 +18,15 @@ _VERSIONS = {
     "_skae_version": (" of skae", __version__),
 }
 
+# Number of the format of saved states. It is raised when an earlier skae would read a new state
+# wrongly, or not at all. States without a number were saved before the number existed.
+FORMAT = 1
+_FORMAT = "_skae_format"
+
 
 def with_versions(state: dict[str, Any]) -> dict[str, Any]:
-    """Add the versions of skae and scikit-learn to a state that is saved."""
-    return state | {key: here for key, (_, here) in _VERSIONS.items()}
+    """Add the versions of skae and scikit-learn, and the format, to a state that is saved."""
+    return state | {key: here for key, (_, here) in _VERSIONS.items()} | {_FORMAT: FORMAT}
 
 
 def is_of_other_versions(state: dict[str, Any]) -> bool:
@@ -26,8 +34,13 @@ def is_of_other_versions(state: dict[str, Any]) -> bool:
     return any(state.get(key) != here for key, (_, here) in _VERSIONS.items())
 
 
+def has_format(state: dict[str, Any]) -> bool:
+    """Whether a saved state has the number of its format, which files of skae 0.1 lack."""
+    return _FORMAT in state
+
+
 def without_versions(state: dict[str, Any], estimator_name: str) -> dict[str, Any]:
-    """Remove the versions from a saved state; warn if they differ from those in use.
+    """Remove versions and format from a saved state; warn if versions differ from those in use.
 
     A state without versions gives no warning. It was saved before versions were stored.
     """
@@ -42,4 +55,67 @@ def without_versions(state: dict[str, Any], estimator_name: str) -> dict[str, An
                 ),
                 stacklevel=3,
             )
-    return {name: value for name, value in state.items() if name not in _VERSIONS}
+    return {name: v for name, v in state.items() if name not in _VERSIONS and name != _FORMAT}
+
+
+@contextmanager
+def loading(estimator: Any, state: Any) -> Iterator[None]:
+    """Refuse a state of a newer format, and check what the block makes of any other one.
+
+    The block sets the attributes of the estimator. If that fails, or if something is missing
+    afterwards, a ValueError says that the file is damaged. States without a format are not checked,
+    because earlier versions saved other attributes.
+    """
+    name = type(estimator).__name__
+    saved_format = state.get(_FORMAT, 0) if isinstance(state, dict) else None
+    if not isinstance(saved_format, int):
+        raise _damaged(name, "its state is not readable")
+    if saved_format > FORMAT:
+        there = state.get("_skae_version", "an unknown version")
+        raise ValueError(
+            f"This {name} was saved by skae {there} in file format {saved_format}. The installed "
+            f"skae {__version__} reads formats up to {FORMAT}. Install the newer version to load "
+            f'the file: pip install "skae>={there}".'
+        )
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise _damaged(name, f"{type(error).__name__}: {error}", state) from error
+    if saved_format:
+        defect = _defect(estimator, state)
+        if defect is not None:
+            raise _damaged(name, defect, state)
+
+
+def _damaged(name: str, why: str, state: Any = ()) -> ValueError:
+    """The error for a state that cannot be restored."""
+    saved = {key: state[key] for key in _VERSIONS if key in state}
+    other = ""
+    if any(version != _VERSIONS[key][1] for key, version in saved.items()):
+        versions = " and ".join(f"{key[1:-8]} {version}" for key, version in saved.items())
+        other = f" If other models of {versions} fail too, install these versions."
+    return ValueError(
+        f"The saved {name} cannot be restored ({why}). The file is damaged or incomplete: compare "
+        f"its checksum with that of the original, or save the model again.{other}"
+    )
+
+
+def _defect(estimator: Any, state: dict[str, Any]) -> str | None:
+    """What is missing in a restored estimator, or has a wrong shape; None if all is there."""
+    found = vars(estimator)
+    expected = [*getattr(estimator, "_learned_names", ())]
+    if not is_of_other_versions(state):  # other versions may have other parameters
+        expected += type(estimator)._get_param_names()
+    shapes = getattr(estimator, "_state_shapes", {})
+    if any(name in found for name in shapes):
+        expected += [*shapes, *{size for sizes in shapes.values() for size in sizes or ()}]
+    missing = [name for name in expected if name not in found]
+    if missing:
+        return f"{missing[0]} is missing"
+    for name, sizes in shapes.items():
+        if name not in found or sizes is None:
+            continue
+        shape = tuple(found[size] for size in sizes)
+        if np.shape(found[name]) != shape:
+            return f"{name} has shape {np.shape(found[name])}, expected {shape}"
+    return None
