@@ -97,6 +97,7 @@ class IndexPriorMixin(LatentSamplesMixin, CodeScoresMixin, NetworkAutoencoder):
             "n_channels": self._architecture.prior_channels,
             "options": options,
             "seed": self._seed,
+            "name": f"{type(self).__name__} prior",
         }
 
     def _train_more(

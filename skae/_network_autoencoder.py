@@ -55,6 +55,7 @@ from skae._training.saving import holds_module, is_same
 from skae._training.threads import threads_for_values
 from skae._training.trainer import TRAINING_CONSTRAINTS, Trainer, TrainingOptions, batches, slices
 from skae._training_length import epochs_by_trial, needs_trial, resolved
+from skae._utils.fit_names import part_of, parts_in_search
 from skae._utils.inputs import check_every_column_seen, check_same_columns
 from skae._utils.interrupts import keeps_progress
 from skae._utils.state import all_or_nothing
@@ -242,7 +243,12 @@ class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParameters
             return codes
 
         # Inside torch.inference_mode() of the user, training would do nothing, without an error.
-        with threads_for_values(X.size), torch.inference_mode(False), torch.enable_grad():
+        with (
+            threads_for_values(X.size),
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            part_of(*parts_in_search(self, context)),
+        ):
             if n_starts > 1:
                 codes = fit_best_of(self, X, rng, sample_weight, fit_start)
             else:
@@ -382,7 +388,7 @@ class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParameters
     def _of_trainer(self) -> dict[str, Any]:
         return {
             "seed": self._seed,
-            "name": type(self).__name__,
+            "name": f"{type(self).__name__} network",
             "foreign_modules": holds_module(self._user_modules),
         }
 

@@ -9,6 +9,7 @@ from skae._training.data import Dataset
 from skae._training.length import HeldOutTrial, Looks
 from skae._training.loader import Subset, batch_sizes
 from skae._training.trainer import Trainer, TrainingOptions, split_rows
+from skae._utils.fit_names import numbered, part_of
 
 # Smallest number of rows for trials, and the fraction of the rows that a trial holds out.
 _FEWEST, _HELD_OUT = 20, 0.2
@@ -67,8 +68,10 @@ def epochs_by_trial(estimator: Any, rows: Dataset, *, least: int) -> int:
     most = min(max(_STEPS_PER_ROW * len(rows), _FEWEST_STEPS), _MOST_STEPS)
     n_epochs = ceil(most / per_epoch)
     several = []
-    for split in range(min(_MOST_TRIALS, ceil(_TRIAL_ROWS / len(rows)))):
-        looks = _trial(estimator, rows, options, n_epochs, least, split)
+    n_trials = min(_MOST_TRIALS, ceil(_TRIAL_ROWS / len(rows)))
+    for split in range(n_trials):
+        with part_of(numbered("trial", split, n_trials)):
+            looks = _trial(estimator, rows, options, n_epochs, least, split)
         if not looks.steps:  # all rows are equal
             return _EPOCHS
         n_epochs = ceil(looks.steps[-1] / per_epoch)  # the same length as the first trial
@@ -101,7 +104,6 @@ def _trial(
         estimator._trainer = trainer = Trainer(
             estimator._new_module(estimator._seed), options, **estimator._of_trainer()
         )
-        trainer.name += " (trial of max_iter)"
         estimator._prepare(rows, train)
         if estimator._begins_linearly() and not trainer.net.begins_linearly:  # all rows are equal
             return Looks(counts_start=False)

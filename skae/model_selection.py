@@ -15,6 +15,7 @@ from skae._search.scikit_learn import (
 )
 from skae._search.scikit_learn import cross_validate as cross_validate_separately
 from skae._search.sharing import Sharing
+from skae._utils.fit_names import REFIT, part_of
 from skae._utils.validation import Interval
 
 __all__ = ["GridSearchCV", "RandomizedSearchCV", "cross_validate"]
@@ -59,7 +60,8 @@ class _SharingSearch(BaseSearchCV):
             self.memory_limit,
             advises=type(self).__name__ if self.scoring is None else None,
         )
-        with_names(BaseSearchCV.fit, Parallel=sharing.parallel)(self, X, y, **params)
+        with part_of(REFIT):  # the evaluations have names of their own
+            with_names(BaseSearchCV.fit, Parallel=sharing.parallel)(self, X, y, **params)
         self.shared_fits_ = sharing.report.entries
         return self
 

@@ -172,6 +172,7 @@ class AutoregressivePrior:
         n_channels: int,
         options: TrainingOptions,
         seed: int,
+        name: str,
     ) -> Self:
         """Return a prior that begins with independent positions of these frequencies.
 
@@ -180,7 +181,7 @@ class AutoregressivePrior:
         generator = torch.Generator().manual_seed(seed + 5)
         start = torch.from_numpy(log_frequencies.astype(np.float32))
         module = IndexPriorModule(start, codebook.cpu(), n_channels, generator)
-        more: dict[str, Any] = {"seed": seed, "name": "VQVAE, prior", "useful_untrained": True}
+        more: dict[str, Any] = {"seed": seed, "name": name, "useful_untrained": True}
         if state is None:
             return cls(Trainer(module, options, **more))
         return cls(Trainer.of_state(state, module, options, **more))

@@ -17,7 +17,6 @@ from skorch.callbacks import (
     PassthroughScoring,
     PrintLog,
 )
-from tqdm import tqdm
 
 from skae._training.at_rest import (
     held_out_loss,
@@ -191,31 +190,6 @@ def how_to_step_smaller(net: Any) -> str:
 def warn_of_convergence(message: str) -> None:
     """Issue a ConvergenceWarning."""
     warnings.warn(message, ConvergenceWarning, stacklevel=2)
-
-
-class Progress(Callback):
-    """Progress line with the name of the model, the epochs, the losses and the remaining time."""
-
-    def __init__(self, n_epochs: int, name: str) -> None:
-        self.n_epochs, self.name = n_epochs, name
-
-    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
-        """Open the progress line."""
-        self._bar = tqdm(total=self.n_epochs, unit="epoch", desc=self.name)
-
-    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
-        """Show the losses of the last epoch."""
-        last = net.history[-1]
-        losses = {
-            name: f"{last[name]:.4g}" for name in ("train_loss", "valid_loss") if name in last
-        }
-        self._bar.set_postfix(losses, refresh=False)
-        self._bar.update()
-
-    def close(self) -> None:
-        """Close the progress line, also after an error."""
-        if hasattr(self, "_bar"):
-            self._bar.close()
 
 
 def adaptive_rate(monitor: str, tol: float, first_epoch: int) -> LRScheduler:
