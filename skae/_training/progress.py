@@ -51,7 +51,8 @@ class Progress(Callback):
         self.n_epochs, self.what, self.verbose = n_epochs, what, verbose
         self.parts = present_parts()
         self.is_shown_elsewhere = False  # as one of several
-        self.n_done, self.best = 0, {}  # type: int, dict[str, float]
+        self.n_done = self.best_epoch = 0
+        self.best: dict[str, float] = {}
         self._display: Display | None = None
 
     def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
@@ -64,6 +65,8 @@ class Progress(Callback):
         """Show the losses of the epoch, if it is time."""
         self.n_done += 1
         self.best = net.best_
+        if last_epoch(net).get(f"{_monitor(self.best)}_loss_best"):
+            self.best_epoch = self.n_done
         if self._display is not None:
             self._display.update(self.n_done, lambda: self._losses(net))
 
@@ -75,17 +78,10 @@ class Progress(Callback):
         """Show the result, or where training stopped; nothing if it has been shown."""
         display, self._display = self._display, None
         if display is not None:
-            display.close(self.n_done, lambda: self._losses(net, at_end=True), is_complete)
+            display.close(self.n_done, lambda: self._losses(net), is_complete)
 
-    def _losses(self, net: Any, at_end: bool = False) -> str:
-        if not len(net.history_):
-            return ""
-        epoch = 0
-        if at_end:
-            flag = f"{_monitor(self.best)}_loss_best"
-            epochs = list(net.history_)[-self.n_done :]
-            epoch = max((i for i, values in enumerate(epochs, 1) if values.get(flag)), default=0)
-        return losses_of([list.__getitem__(net.history_, -1)], [self.best], best_epoch=epoch)
+    def _losses(self, net: Any) -> str:
+        return losses_of([last_epoch(net)], [self.best], best_epoch=self.best_epoch)
 
 
 class JointProgress:
@@ -101,6 +97,7 @@ class JointProgress:
         shown = [(net, own) for net in nets for own in progress_of(net)]
         self._nets, own = [net for net, _ in shown], [progress for _, progress in shown]
         self._display: Display | None = None
+        self._n_done = 0
         if own:
             title = titled(own[0].what, [progress.parts for progress in own])
             n_epochs = max(progress.n_epochs for progress in own)
@@ -111,21 +108,17 @@ class JointProgress:
 
     def update(self) -> None:
         """Show the losses of an epoch, if it is time."""
+        self._n_done += 1
         if self._display is not None:
-            self._display.update(self._n_done(), self._losses)
+            self._display.update(self._n_done, self._losses)
 
     def close(self, is_complete: bool) -> None:
         """Show the result."""
         if self._display is not None:
-            self._display.close(self._n_done(), self._losses, is_complete)
-
-    def _n_done(self) -> int:
-        return max(len(net.history_) for net in self._nets)
+            self._display.close(self._n_done, self._losses, is_complete)
 
     def _losses(self) -> str:
-        begun = [net for net in self._nets if len(net.history_)]
-        epochs = [list.__getitem__(net.history_, -1) for net in begun]
-        return losses_of(epochs, [net.best_ for net in begun])
+        return losses_of([last_epoch(net) for net in self._nets], [n.best_ for n in self._nets])
 
 
 class Display:
@@ -194,9 +187,11 @@ def losses_of(
     """The losses of an epoch of one or several trainings, by the names that the history has.
 
     They begin with the most important one, because a terminal may be too narrow for all. `best`
-    are the smallest losses so far, and `best_epoch` is their epoch, or 0.
+    are the smallest losses so far, and `best_epoch` is their epoch, or 0. Empty entries of
+    trainings without a complete epoch do not count.
     """
-    if not epochs:
+    epochs, best = [epoch for epoch in epochs if epoch], [values for values in best if values]
+    if not epochs or not best:
         return ""
     names = ["train_loss", *(["valid_loss"] if "valid_loss" in epochs[0] else [])]
     texts = [_range(name, epochs) for name in names]
@@ -205,6 +200,13 @@ def losses_of(
     texts[-1] += f" (best {_ends([values[which] for values in best])}{since})"
     terms = [name for name, value in epochs[0].items() if _is_term(name, value)]
     return ", ".join([*texts, *(_range(name, epochs) for name in terms)])
+
+
+def last_epoch(net: Any) -> dict[str, Any]:
+    """The history of the last epoch whose losses are known; an empty one before."""
+    # skorch's own indexing is slow.
+    entries = (list.__getitem__(net.history_, -k) for k in range(1, len(net.history_) + 1))
+    return next((entry for entry in entries if "train_loss" in entry), {})
 
 
 def progress_of(net: Any) -> list[Progress]:
@@ -285,6 +287,6 @@ def _notebook_bar() -> Any:
 @cache
 def _without_thread(bar: Any) -> Any:
     """The class without tqdm's thread and lock of processes, which a fork would copy."""
-    kind = type("Bar", (bar,), {"monitor_interval": 0})
+    kind: Any = type("Bar", (bar,), {"monitor_interval": 0})
     kind.set_lock(_lock)
     return kind
