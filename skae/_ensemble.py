@@ -29,6 +29,7 @@ from skae._pipeline import sample_pipeline
 from skae._search.same_work import trains_network
 from skae._utils.availability import available_if
 from skae._utils.bases import BaseEstimator, MetaEstimatorMixin
+from skae._utils.fit_names import Part, numbered, part_of
 from skae._utils.interrupts import inside_another_fit
 from skae._utils.state import all_or_nothing, learned_names
 from skae._utils.types import ArrayOrFrame, Container, Fittable, RandomState, ScoreKind
@@ -119,14 +120,14 @@ def _call(estimator: Any, calls: list[Callable[[], Any]], memory_limit: float | 
     return run_together(calls, memory_limit=memory_limit)
 
 
-def _fit_call(member: Any, *args: Any, **params: Any) -> Callable[[], Any]:
+def _fit_call(part: Part, member: Any, *args: Any, **params: Any) -> Callable[[], Any]:
     """A function that fits a member. It may be called in another thread."""
     config = get_config()
 
     def call() -> Any:
         # A new thread has the default configuration. Ctrl-C must not end the training of a single
         # member early.
-        with config_context(**config), inside_another_fit():
+        with config_context(**config), inside_another_fit(), part_of(part):
             return member.fit(*args, **params)
 
     return call
@@ -337,7 +338,10 @@ class Ensemble(MetaEstimatorMixin, BaseEstimator):
                 delattr(self, name)
             rng = private_generator(self.random_state)
             members = [_seeded(self.estimator, rng) for _ in range(self.n_members)]
-            calls = [_fit_call(member, X, y, **fit_params) for member in members]
+            calls = [
+                _fit_call(numbered("member", i, len(members)), member, X, y, **fit_params)
+                for i, member in enumerate(members)
+            ]
             self.estimators_ = _call(self.estimator, calls, self.memory_limit)
             for name in ("n_features_in_", "feature_names_in_"):
                 if hasattr(self.estimators_[0], name):

@@ -27,6 +27,7 @@ from skae._modules.vqvae import VQVAEArchitecture
 from skae._network_autoencoder import NetworkAutoencoder
 from skae._training.data import Data
 from skae._training.net import Net
+from skae._training.tasks import FitTasks
 from skae._training.trainer import TrainingOptions, slices
 from skae._utils.interrupts import keeps_progress
 
@@ -49,6 +50,8 @@ class IndexPriorMixin(LatentSamplesMixin, CodeScoresMixin, NetworkAutoencoder):
     @abstractmethod
     def _in_form(self, codes: Indices, form: str) -> Array:
         """Indices in the form that the parameter `codes` can choose."""
+
+    prior: Any
 
     @abstractmethod
     def _codebooks(self) -> Tensor:
@@ -104,10 +107,19 @@ class IndexPriorMixin(LatentSamplesMixin, CodeScoresMixin, NetworkAutoencoder):
             "n_channels": self._architecture.prior_channels,
             "options": options,
             "seed": self._seed,
+            "name": f"{type(self).__name__} prior",
         }
 
+    def _n_trainings(self, n_rows: int, previous: Self | None) -> int:
+        return super()._n_trainings(n_rows, previous) + (self.prior == "autoregressive")
+
     def _train_more(
-        self, data: Data, codes: Indices, valid: Tensor | None, streaming: bool
+        self,
+        data: Data,
+        codes: Indices,
+        valid: Tensor | None,
+        streaming: bool,
+        tasks: FitTasks | None = None,
     ) -> None:
         """Train the causal network over the codes of the rows."""
         if not isinstance(self._prior, AutoregressivePrior):
@@ -124,7 +136,7 @@ class IndexPriorMixin(LatentSamplesMixin, CodeScoresMixin, NetworkAutoencoder):
             )
         else:
             n_values = self._architecture.codebook_size
-            self._prior.fit(codes, data.weight, valid, n_values, keeps_progress(self))
+            self._prior.fit(codes, data.weight, valid, n_values, keeps_progress(self), tasks)
             unseen = self._unseen(len(codes))
             if unseen is not None:
                 self._prior.soften(codes, data.weight, unseen)

@@ -57,10 +57,12 @@ from skae._inference.proposal_width import looks_again
 from skae._linear.moments import scaled_weight
 from skae._modules.architecture import layer_sizes
 from skae._modules.latent_density import import_zuko
-from skae._training.callbacks import Tasks, check_callbacks, check_listeners
+from skae._training.callbacks import check_callbacks
 from skae._training.optimizers import MATRIX_OPTIMIZER, OPTIMIZERS
+from skae._training.tasks import FitTasks, check_listeners
 from skae._training.trainer import TRAINING_CONSTRAINTS, TrainingOptions
 from skae._utils.availability import available_if
+from skae._utils.fit_names import part_of, parts_in_search
 from skae._utils.inputs import check_same_columns
 from skae._utils.interrupts import inside_another_fit
 from skae._utils.state import all_or_nothing
@@ -484,13 +486,12 @@ class LatentDensityEstimator(
         context = self._init_callback_context(max_subtasks=n_epochs)
         shown = self._shown_rows(X)
         context.call_on_fit_task_begin(estimator=self, X=shown, y=told)
-        real = self._learn_codes(X, sample_weight, y, previous, rng)
-        listeners = []
-        if hasattr(self, "_skl_callbacks"):
-            tasks = Tasks(self, context, None, shown, told, sample_weight)
-            listeners.append(("skae_tasks", tasks))
-        self.density_ = self._network_density(previous)
-        self.density_.fit(real, sample_weight, listeners=tuple(listeners))
+        tasks = FitTasks(self, self, context, shown, told, sample_weight, are_named=False)
+        with part_of(*parts_in_search(self, context)):
+            real = self._learn_codes(X, sample_weight, y, previous, rng)
+            self.density_ = self._network_density(previous)
+            with tasks.training("density", n_epochs, shows_model=True) as listeners:
+                self.density_.fit(real, sample_weight, listeners=listeners)
         self.n_iter_ = self.density_.trainer.n_epochs
         context.call_on_fit_task_end(estimator=self, X=shown, y=told)
 
@@ -511,7 +512,7 @@ class LatentDensityEstimator(
             seed=self._seed,
             center=self._units.center,
             scale=self._units.scale,
-            name=type(self).__name__,
+            name=f"{type(self).__name__} density",
         )
 
     def _finish(self, rows: None, weight: float) -> None:

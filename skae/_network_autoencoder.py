@@ -10,7 +10,6 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
 from math import inf
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Self
@@ -37,7 +36,7 @@ from skae._nn.mixed import SUPPORTS
 from skae._noise_variance import NoiseVarianceMixin
 from skae._several_starts import fit_best_of
 from skae._tables.kinds import has_kinds
-from skae._training.callbacks import Tasks, check_callbacks, check_listeners
+from skae._training.callbacks import check_callbacks
 from skae._training.columns import COUNTS
 from skae._training.data import (
     Batch,
@@ -54,9 +53,11 @@ from skae._training.module import TrainableModule
 from skae._training.net import Net
 from skae._training.random_state import preserve_rng_state
 from skae._training.saving import holds_module, is_same
+from skae._training.tasks import FitTasks, check_listeners
 from skae._training.threads import threads_for_values
 from skae._training.trainer import TRAINING_CONSTRAINTS, Trainer, TrainingOptions, batches, slices
-from skae._training_length import epochs_by_trial, needs_trial, resolved
+from skae._training_length import epochs_by_trial, n_trials, needs_trial, resolved
+from skae._utils.fit_names import part_of, parts_in_search
 from skae._utils.inputs import check_every_column_seen, check_same_columns
 from skae._utils.interrupts import keeps_progress
 from skae._utils.state import all_or_nothing
@@ -199,10 +200,17 @@ class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParameters
         """Additional callbacks of training."""
         return []
 
-    def _train_more(self, data: Data, codes: Any, valid: Tensor | None, streaming: bool) -> None:
+    def _train_more(
+        self,
+        data: Data,
+        codes: Any,
+        valid: Tensor | None,
+        streaming: bool,
+        tasks: FitTasks | None = None,
+    ) -> None:
         """Called after training, for example to train a prior on the codes.
 
-        `valid` are the indices of held-out rows, or None.
+        `valid` are the indices of held-out rows, or None. Only a fit has `tasks`.
         """
 
     def _check_trained(self, rows: Dataset) -> None:
@@ -237,26 +245,33 @@ class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParameters
         """Fit the network; `told` is the y given to `fit`, for scikit-learn's callbacks."""
         check_listeners(getattr(self, "_skl_callbacks", []))
         n_starts = self.n_init if previous is None else 1
-        n_tasks = self.max_iter if n_starts == 1 else n_starts
-        context = self._init_callback_context(max_subtasks=n_tasks)
+        n_trainings = self._n_trainings(X.shape[0], previous)
+        n_tasks = self._n_tasks(X.shape[0], n_trainings)
+        context = self._init_callback_context(max_subtasks=n_starts if n_starts > 1 else n_tasks)
         shown = self._shown_rows(X)
         given = {"estimator": self, "X": shown, "y": told}
         context.call_on_fit_task_begin(**given)
 
         def fit(model: Self, rng: np.random.RandomState, context: Any = context) -> Array | None:
             data = model._begin(X, sample_weight, y, previous, rng)
-            tasks = partial(Tasks, self, context, X=shown, y=told, weight=sample_weight)
+            rows = shown, told, sample_weight
+            tasks = FitTasks(self, model, context, *rows, are_named=n_trainings > 1)
             return model._fit_network(data, sample_weight, previous, tasks)
 
         def fit_start(model: Self, rng: np.random.RandomState) -> Array | None:
-            task = context.subcontext(task_name="start", max_subtasks=self.max_iter)
+            task = context.subcontext(task_name="start", max_subtasks=n_tasks)
             task.call_on_fit_task_begin(**given)
             codes = fit(model, rng, task)
             task.call_on_fit_task_end(**given)
             return codes
 
         # Inside torch.inference_mode() of the user, training would do nothing, without an error.
-        with threads_for_values(X.size), torch.inference_mode(False), torch.enable_grad():
+        with (
+            threads_for_values(X.size),
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            part_of(*parts_in_search(self, context)),
+        ):
             if previous is None:
                 self._check_parameters(X.shape[1])
                 self._choose_sizes(X, sample_weight)
@@ -272,7 +287,7 @@ class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParameters
         data: Data,
         sample_weight: Array | None,
         previous: Self | None,
-        make_tasks: Callable[..., Tasks],
+        tasks: FitTasks,
     ) -> Array | None:
         """Train the network and learn what depends on it. May return the codes of the rows."""
         architecture = self._architecture
@@ -281,30 +296,41 @@ class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParameters
         options = self._trainer.options
         n_epochs = options.n_epochs(len(rows))
         if previous is None and self._by_trial() and needs_trial(options, len(rows)):
-            n_epochs = epochs_by_trial(self, rows, least=self._least_epochs)
+            n_epochs = epochs_by_trial(self, rows, tasks, least=self._least_epochs)
         train, valid = self._split(len(rows))
         self._check_batches(len(train))
         if previous is None:
             self._prepare(rows, train)
         self._before_training(len(train))
-        listeners = self._own_listeners()
-        if hasattr(self, "_skl_callbacks"):
-            listeners.append(("skae_tasks", make_tasks(rows=rows, model=self)))
         self._n_rows_seen = float(len(rows) if sample_weight is None else sample_weight.sum())
-        self._trainer.fit(
-            rows,
-            train,
-            valid,
-            listeners=tuple(listeners),
-            n_epochs=n_epochs,
-            first_epoch_to_stop=self._first_epoch_to_stop(),
-            keeps_progress=keeps_progress(self),
-        )
+        with tasks.training("network", n_epochs, rows, shows_model=True) as listeners:
+            self._trainer.fit(
+                rows,
+                train,
+                valid,
+                listeners=(*self._own_listeners(), *listeners),
+                n_epochs=n_epochs,
+                first_epoch_to_stop=self._first_epoch_to_stop(),
+                keeps_progress=keeps_progress(self),
+            )
         self.n_iter_ = self._trainer.n_epochs
         codes = self._finish_whatever_interrupts(rows)
-        self._train_more(data, codes, valid, streaming=False)
+        self._train_more(data, codes, valid, streaming=False, tasks=tasks)
         self._check_trained(rows)
         return codes
+
+    def _n_trainings(self, n_rows: int, previous: Self | None) -> int:
+        """Number of trainings of a fit: trials, that of the network, and those that follow it."""
+        tried = previous is None and self._by_trial()
+        return 1 + (n_trials(TrainingOptions.of(self), n_rows) if tried else 0)
+
+    def _n_tasks(self, n_rows: int, n_trainings: int) -> int | None:
+        """Number of tasks of a fit for scikit-learn's callbacks: its trainings, or epochs."""
+        if n_trainings > 1:
+            return n_trainings
+        options = TrainingOptions.of(self)
+        is_open = self._by_trial() and needs_trial(options, n_rows)
+        return None if is_open else options.n_epochs(n_rows)
 
     def _begin(
         self,
@@ -397,7 +423,7 @@ class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParameters
     def _of_trainer(self) -> dict[str, Any]:
         return {
             "seed": self._seed,
-            "name": type(self).__name__,
+            "name": f"{type(self).__name__} network",
             "foreign_modules": self._has_foreign_modules(),
         }
 

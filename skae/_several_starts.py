@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
 from skae._training.together import run_together
+from skae._utils.fit_names import Part, numbered, part_of
 from skae._utils.interrupts import inside_another_fit
 
 Array = NDArray[Any]
@@ -36,7 +37,10 @@ def fit_best_of(
     others = [np.random.RandomState(rng.randint(2**31 - 1)) for _ in range(estimator.n_init - 1)]
     models = [copy.copy(estimator) for _ in range(estimator.n_init)]
     starts = zip(models, [first, *others], strict=True)
-    calls = [partial(_result_or_error, fit, *start) for start in starts]
+    calls = [
+        partial(_result_or_error, numbered("start", i, estimator.n_init), fit, *start)
+        for i, start in enumerate(starts)
+    ]
     with inside_another_fit():  # interrupted fits cannot be compared
         found = run_together(calls)
     errors = [error for _, error in found if error is not None]
@@ -59,10 +63,11 @@ def fit_best_of(
 
 
 def _result_or_error(
-    fit: Callable[..., Any], model: Any, rng: np.random.RandomState
+    start: Part, fit: Callable[..., Any], model: Any, rng: np.random.RandomState
 ) -> tuple[Any, ValueError | None]:
     """The result of a fit, or its error if it diverges."""
     try:
-        return fit(model, rng), None
+        with part_of(start):
+            return fit(model, rng), None
     except ValueError as error:
         return None, error

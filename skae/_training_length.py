@@ -8,7 +8,9 @@ from skae._training.callbacks import how_to_step_smaller, warn_of_convergence
 from skae._training.data import Dataset
 from skae._training.length import HeldOutTrial, Looks
 from skae._training.loader import Subset, batch_sizes
+from skae._training.tasks import FitTasks, Listeners
 from skae._training.trainer import Trainer, TrainingOptions, split_rows
+from skae._utils.fit_names import numbered, part_of
 
 # Smallest number of rows for trials, and the fraction of the rows that a trial holds out.
 _FEWEST, _HELD_OUT = 20, 0.2
@@ -48,7 +50,14 @@ def _is_open(options: TrainingOptions) -> bool:
     return options.max_iter is None and not ends
 
 
-def epochs_by_trial(estimator: Any, rows: Dataset, *, least: int) -> int:
+def n_trials(options: TrainingOptions, n_rows: int) -> int:
+    """Number of trials; 0 if there are too few rows, or if the number of epochs is known."""
+    if n_rows < _FEWEST or not needs_trial(options, n_rows):
+        return 0
+    return min(_MOST_TRIALS, ceil(_TRIAL_ROWS / n_rows))
+
+
+def epochs_by_trial(estimator: Any, rows: Dataset, tasks: FitTasks, *, least: int) -> int:
     """Find the number of epochs for training on all rows, by trials with held-out rows.
 
     The trials do not change the estimator. The result is at least `least`. It is 0 if the linear
@@ -67,8 +76,11 @@ def epochs_by_trial(estimator: Any, rows: Dataset, *, least: int) -> int:
     most = min(max(_STEPS_PER_ROW * len(rows), _FEWEST_STEPS), _MOST_STEPS)
     n_epochs = ceil(most / per_epoch)
     several = []
-    for split in range(min(_MOST_TRIALS, ceil(_TRIAL_ROWS / len(rows)))):
-        looks = _trial(estimator, rows, options, n_epochs, least, split)
+    n_splits = n_trials(options, len(rows))
+    for split in range(n_splits):
+        part = part_of(numbered("trial", split, n_splits))
+        with part, tasks.training("trial", n_epochs) as listeners:
+            looks = _trial(estimator, rows, options, n_epochs, least, split, listeners)
         if not looks.steps:  # all rows are equal
             return _EPOCHS
         n_epochs = ceil(looks.steps[-1] / per_epoch)  # the same length as the first trial
@@ -93,7 +105,13 @@ def epochs_by_trial(estimator: Any, rows: Dataset, *, least: int) -> int:
 
 
 def _trial(
-    estimator: Any, rows: Dataset, options: TrainingOptions, n_epochs: int, least: int, split: int
+    estimator: Any,
+    rows: Dataset,
+    options: TrainingOptions,
+    n_epochs: int,
+    least: int,
+    split: int,
+    listeners: Listeners,
 ) -> Looks:
     before = vars(estimator).copy()
     train, valid = split_rows(len(rows), _HELD_OUT, estimator._seed + split)
@@ -101,7 +119,6 @@ def _trial(
         estimator._trainer = trainer = Trainer(
             estimator._new_module(estimator._seed), options, **estimator._of_trainer()
         )
-        trainer.name += " (trial of max_iter)"
         estimator._prepare(rows, train)
         if estimator._begins_linearly() and not trainer.net.begins_linearly:  # all rows are equal
             return Looks(counts_start=False)
@@ -112,7 +129,8 @@ def _trial(
             counts_start=trainer.net.begins_linearly and not least,
             stops=split == 0,
         )
-        trainer.fit(rows, train, None, n_epochs=n_epochs, listeners=(("skae_trial", trial),))
+        listeners = (("skae_trial", trial), *listeners)
+        trainer.fit(rows, train, None, n_epochs=n_epochs, listeners=listeners)
     finally:
         vars(estimator).clear()
         vars(estimator).update(before)

@@ -602,14 +602,14 @@ class VQVAE(VectorCodesMixin, IndexPriorMixin, EncoderDecoder):
         return codes
 
     def _train_more(
-        self, data: Data, codes: Indices, valid: Tensor | None, streaming: bool
+        self, data: Data, codes: Indices, valid: Tensor | None, streaming: bool, tasks: Any = None
     ) -> None:
         if not streaming:
             n_positions = self._architecture.n_codes
             warn_of_collapse(self.code_usage_, len(codes) * n_positions)
             if self.n_codes is not None:
                 warn_of_few_encodings(int(self.n_codes), len(codes), n_positions)
-        super()._train_more(data, codes, valid, streaming)
+        super()._train_more(data, codes, valid, streaming, tasks)
 
     def _go_on_from(self, previous: Self, X: Array) -> None:
         self.n_codes_ = previous.n_codes_ if self.n_codes is None else int(self.n_codes)

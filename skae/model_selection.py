@@ -16,6 +16,7 @@ from skae._search.scikit_learn import (
     with_names,
 )
 from skae._search.sharing import Sharing
+from skae._utils.fit_names import REFIT, part_of
 from skae._utils.types import RandomState
 from skae._utils.validation import Interval
 
@@ -61,7 +62,8 @@ class _SharingSearch(bases.BaseSearchCV):
             self.memory_limit,
             advises=type(self).__name__ if self.scoring is None else None,
         )
-        with_names(bases.BaseSearchCV.fit, Parallel=sharing.parallel)(self, X, y, **params)
+        with part_of(REFIT):  # the evaluations have names of their own
+            with_names(bases.BaseSearchCV.fit, Parallel=sharing.parallel)(self, X, y, **params)
         self.shared_fits_ = sharing.report.entries
         return self
 

@@ -1,6 +1,7 @@
 """The prior p(k) of the indices that encode a row: independent or autoregressive positions."""
 
 import copy
+from contextlib import nullcontext
 from math import ceil, log
 from typing import Any, Self
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from skae._nn.causal import CausalCategorical
 from skae._training.data import Batch, Data, Dataset, Units
 from skae._training.module import Loss, TrainableModule, weighted_mean
+from skae._training.tasks import FitTasks
 from skae._training.trainer import Trainer, TrainingOptions
 
 Array = NDArray[Any]
@@ -172,6 +174,7 @@ class AutoregressivePrior:
         n_channels: int,
         options: TrainingOptions,
         seed: int,
+        name: str,
     ) -> Self:
         """Return a prior that begins with independent positions of these frequencies.
 
@@ -180,7 +183,7 @@ class AutoregressivePrior:
         generator = torch.Generator().manual_seed(seed + 5)
         start = torch.from_numpy(log_frequencies.astype(np.float32))
         module = IndexPriorModule(start, codebook.cpu(), n_channels, generator)
-        more: dict[str, Any] = {"seed": seed, "name": "VQVAE, prior", "useful_untrained": True}
+        more: dict[str, Any] = {"seed": seed, "name": name, "useful_untrained": True}
         if state is None:
             return cls(Trainer(module, options, **more))
         return cls(Trainer.of_state(state, module, options, **more))
@@ -214,13 +217,23 @@ class AutoregressivePrior:
         valid: Tensor | None,
         n_values: int,
         keeps_progress: bool,
+        tasks: FitTasks | None,
     ) -> None:
         """Train until held-out rows do not improve: `valid`, or a random part of the rows."""
         train, valid = self._split(len(codes), valid)
         if not self.trainer.n_epochs:
             self._leave_out(codes, weight, train, n_values)
         rows = self._dataset(codes, weight)
-        self.trainer.fit(rows, train, valid, keeps_progress=keeps_progress)
+        n_epochs = self.trainer.options.n_epochs(len(rows))
+        with nullcontext(()) if tasks is None else tasks.training("prior", n_epochs) as listeners:
+            self.trainer.fit(
+                rows,
+                train,
+                valid,
+                listeners=listeners,
+                n_epochs=n_epochs,
+                keeps_progress=keeps_progress,
+            )
 
     def partial_fit(self, codes: Indices, weight: Array | None) -> None:
         """Train for one epoch."""

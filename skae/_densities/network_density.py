@@ -82,7 +82,7 @@ class NetworkDensity:
     center, scale : ndarray of shape (n_features,)
         The network reads (z - center) / scale.
     name : str
-        Name of the model in the progress line of `verbose`.
+        What is trained, as `verbose` shows it.
 
     Attributes
     ----------

@@ -7,6 +7,7 @@ from typing import Any
 
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
+from sklearn.utils.parallel import delayed
 
 from skae._search.fold import Models, Node, Root
 from skae._search.same_work import is_known, is_pipeline_of_steps, is_skipped
@@ -20,6 +21,7 @@ from skae._search.scikit_learn import (
     score,
     with_names,
 )
+from skae._utils.fit_names import Part, numbered, parameter, part_of
 
 # A delayed call of `_fit_and_score` from scikit-learn: function, arguments, keywords.
 Call = tuple[Any, tuple[Any, ...], dict[str, Any]]
@@ -33,17 +35,39 @@ def model_of(call: Call) -> Any:
     return model if parameters is None else model.set_params(**clone(parameters, safe=False))
 
 
+def named(calls: list[Call], within: tuple[Part, ...]) -> list[Call]:
+    """The same calls; the progress of their fits names the fold and the parameters."""
+    found = []
+    for number, (_, arguments, keywords) in enumerate(calls):
+        # Cross-validation does not number its folds, and has no parameters to name.
+        fold = numbered("fold", *(keywords.get("split_progress") or (number, len(calls))))
+        names = [parameter(*item) for item in (keywords.get("parameters") or {}).items()]
+        function = partial(_fit_and_score_named, (*within, fold, *names))
+        found.append(delayed(function)(*arguments, **keywords))
+    return found
+
+
+def _fit_and_score_named(
+    parts: tuple[Part, ...], *arguments: Any, **keywords: Any
+) -> dict[str, Any]:
+    # The parts are an argument, because a worker process has another context.
+    with part_of(*parts, within=()):
+        found: dict[str, Any] = fit_and_score(*arguments, **keywords)
+    return found
+
+
 class Evaluation:
     """The evaluation of a candidate, which uses shared work of its fold.
 
-    `model` is `model_of(call)`, and `user` is the number of the candidate in the fold. Estimators
-    that may change their rows get copies.
+    `call` is one of `named`, `model` is `model_of(call)`, and `user` is the number of the candidate
+    in the fold. Estimators that may change their rows get copies.
     """
 
     location = None  # a Pipeline does not copy steps if its memory has the location None
 
     def __init__(self, call: Call, model: Any, root: Root, user: int) -> None:
-        _, (_, self._X, self._y), self._keywords = call
+        function, (_, self._X, self._y), self._keywords = call
+        self._parts: tuple[Part, ...] = function.function.args[0]
         self._model = model
         self._known = is_known(self._model)
         self._root = root
@@ -61,7 +85,8 @@ class Evaluation:
         vars(model)["fit"] = self._fit
         try:
             ready = model if self._keywords.get("parameters") is None else _Ready(model)
-            return run(ready, self._X, self._y, **self._keywords)
+            with part_of(*self._parts, within=()):
+                return run(ready, self._X, self._y, **self._keywords)
         finally:
             vars(model).pop("fit", None)
 

@@ -9,13 +9,14 @@ from joblib import effective_n_jobs
 from sklearn.utils import parallel
 
 from skae._search.advice import warn_of_scores
-from skae._search.evaluation import Call
+from skae._search.evaluation import Call, named
 from skae._search.moments import MomentsOfFolds
 from skae._search.pieces import Piece
 from skae._search.plan import make_plan, split_of
 from skae._search.report import Report
 from skae._search.scikit_learn import fit_and_score
 from skae._search.units import Result, evaluate_together, evaluate_unit
+from skae._utils.fit_names import Part, present_parts
 
 # Default limit in bytes for the rows of folds whose networks train together.
 _MEMORY_LIMIT = 2 * 2**30
@@ -30,6 +31,7 @@ class Sharing:
     memory_limit: int | None = None
     advises: str | None = None  # name of the search if it ranks by the scores of the estimators
     report: Report = field(default_factory=Report)
+    within: tuple[Part, ...] = field(default_factory=present_parts)  # what the search is part of
 
     def parallel(self, **options: Any) -> "Parallel":
         """Create the object that scikit-learn uses under the name Parallel."""
@@ -54,6 +56,7 @@ class Parallel(parallel.Parallel):
         sharing = self._sharing
         if sharing.advises is not None:
             warn_of_scores(sharing.advises, calls)
+        calls = named(calls, sharing.within)
         if not sharing.share:
             sharing.report.add(calls, [], dict.fromkeys(range(len(calls)), "share is False"))
             return super().__call__(calls)

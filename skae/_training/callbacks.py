@@ -8,7 +8,6 @@ from math import inf
 from typing import Any
 
 import torch
-from sklearn.callback import ScoringMonitor
 from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import (
     Callback,
@@ -17,7 +16,6 @@ from skorch.callbacks import (
     PassthroughScoring,
     PrintLog,
 )
-from tqdm import tqdm
 
 from skae._training.at_rest import (
     held_out_loss,
@@ -28,7 +26,6 @@ from skae._training.at_rest import (
     sampled_beside_means,
     sampled_objectives,
 )
-from skae._training.data import Dataset
 
 # The loss may exceed that of the mean row by this fraction without a warning, because draws are
 # noisy.
@@ -193,31 +190,6 @@ def warn_of_convergence(message: str) -> None:
     warnings.warn(message, ConvergenceWarning, stacklevel=2)
 
 
-class Progress(Callback):
-    """Progress line with the name of the model, the epochs, the losses and the remaining time."""
-
-    def __init__(self, n_epochs: int, name: str) -> None:
-        self.n_epochs, self.name = n_epochs, name
-
-    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
-        """Open the progress line."""
-        self._bar = tqdm(total=self.n_epochs, unit="epoch", desc=self.name)
-
-    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
-        """Show the losses of the last epoch."""
-        last = net.history[-1]
-        losses = {
-            name: f"{last[name]:.4g}" for name in ("train_loss", "valid_loss") if name in last
-        }
-        self._bar.set_postfix(losses, refresh=False)
-        self._bar.update()
-
-    def close(self) -> None:
-        """Close the progress line, also after an error."""
-        if hasattr(self, "_bar"):
-            self._bar.close()
-
-
 def adaptive_rate(monitor: str, tol: float, first_epoch: int) -> LRScheduler:
     """Divide the learning rate by 5 when two epochs in a row do not improve the loss by `tol`.
 
@@ -236,72 +208,6 @@ def adaptive_rate(monitor: str, tol: float, first_epoch: int) -> LRScheduler:
         threshold=tol,
         threshold_mode="abs",
     )
-
-
-class Tasks(Callback):
-    """Report every epoch as a task to scikit-learn's callbacks.
-
-    The hooks get the rows. Their target is the y that `fit` was given; if there is none, the target
-    is the rows themselves, because scikit-learn 1.9 computes no score without a target. `model` is
-    the estimator that is trained. It differs from the given estimator if this is one of several
-    initialisations (`n_init`).
-    """
-
-    def __init__(
-        self,
-        estimator: Any,
-        context: Any,
-        rows: Dataset | None,
-        X: Any,
-        y: Any,
-        weight: Any,
-        model: Any = None,
-    ) -> None:
-        self.estimator, self.context, self.rows = estimator, context, rows
-        self.X, self.y, self.weight = X, X if y is None else y, weight
-        self.model = estimator if model is None else model
-
-    def _state(self) -> dict[str, Any]:
-        """Return the attributes that the estimator would have if training ended here."""
-        # The copy has its own net, because training continues with the original.
-        now = copy.copy(self.model)
-        now.n_iter_ = len(now.net_.history)
-        now._finish(self.rows, 1.0)
-        before = self.estimator.__dict__
-        return {
-            name: value
-            for name, value in now.__dict__.items()
-            if name.endswith("_") or value is not before.get(name)
-        }
-
-    def _tell(self, hook: str) -> bool:
-        return getattr(self.task, hook)(
-            estimator=self.estimator,
-            X=self.X,
-            y=self.y,
-            metadata=None if self.weight is None else {"sample_weight": self.weight},
-            reconstruction_attributes=self._state,
-        )
-
-    def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
-        """Open a task."""
-        self.task = self.context.subcontext(task_name="epoch")
-        self._tell("call_on_fit_task_begin")
-
-    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
-        """Close the task, and end training if a hook asks for it."""
-        if self._tell("call_on_fit_task_end"):
-            raise TrainingStopped
-
-
-def check_listeners(callbacks: list[Any]) -> None:
-    """Raise for a callback that scikit-learn 1.9 accepts, but that fails at the first score."""
-    for callback in callbacks:
-        if isinstance(callback, ScoringMonitor) and getattr(callback, "_scoring", "") is None:
-            raise ValueError(
-                "ScoringMonitor(scoring=None) logs no scores in scikit-learn 1.9, which needs a "
-                "name for each score. Use scoring={'nats': sklearn.metrics.check_scoring(model)}."
-            )
 
 
 def is_callback(value: object) -> bool:

@@ -22,6 +22,7 @@ from torch.func import functional_call, grad_and_value, vmap
 
 from skae._training.data import Batch
 from skae._training.module import Loss, stacking
+from skae._training.progress import JointProgress
 from skae._training.recorded import Recorded, leaves_of
 from skae._training.stacked_batches import StackedBatch, StackedBatches
 from skae._training.stacked_member import Member, without_twins
@@ -138,12 +139,16 @@ class Stack:
     def run(self) -> list[BaseException | None]:
         """Train all members; return for each net the error that ended its training early."""
         outcomes: list[BaseException | None] = [None] * self.n_nets
+        progress = JointProgress([one.net for m in self.members for one in (m, *m.twins)])
         try:
             self._end({m: None for m in self.members if m.is_complete}, outcomes)
             while self.members:
                 self._epoch(outcomes)
+                progress.update()
         finally:  # also after an interruption
+            is_complete = not self.members
             self._end(dict.fromkeys(self.members), outcomes)
+            progress.close(is_complete)
         return outcomes
 
     def _epoch(self, outcomes: list[BaseException | None]) -> None:

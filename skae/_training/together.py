@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import torch
 from sklearn import config_context, get_config
 
+from skae._training.progress import progress_of
 from skae._training.stack import Stack, Unequal
 from skae._training.stackable import bytes_of, obstacle, signature
 from skae._training.threads import threads_for, threads_for_one_pass
@@ -276,6 +277,8 @@ class _Together:
                 call.net.fit_loop(None, epochs=call.epochs)
             except Exception as error:
                 call.outcome = error
+        for progress in progress_of(call.net):  # before the next training begins
+            progress.close(call.net)
 
 
 @contextmanager

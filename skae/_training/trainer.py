@@ -14,18 +14,13 @@ from numpy.typing import NDArray
 from skorch.callbacks import Callback
 from torch import Tensor
 
-from skae._training.callbacks import (
-    Progress,
-    StopWhenFlat,
-    adaptive_rate,
-    print_logs,
-    release,
-)
+from skae._training.callbacks import StopWhenFlat, adaptive_rate, print_logs, release
 from skae._training.data import Batch, Dataset
 from skae._training.loader import batch_sizes
 from skae._training.module import TrainableModule
 from skae._training.net import Net
 from skae._training.optimizers import OPTIMIZERS, SCHEDULES
+from skae._training.progress import Progress, progress_of
 from skae._training.saving import to_arrays, to_tensors
 from skae._training.threads import threads_for_one_pass
 from skae._utils.validation import Interval, StrOptions
@@ -109,7 +104,7 @@ class Trainer:
     seed : int
         Seed of the order of the rows, of the noise, and of the choice of held-out rows.
     name : str
-        Name of the model in the progress line of `verbose`.
+        What is trained, as `verbose` shows it, such as "VAE network".
     device : torch.device, default=None
         Device of the network; None means the device of `options`.
     foreign_modules, useful_untrained : bool, default=False
@@ -226,6 +221,9 @@ class Trainer:
     ) -> list[tuple[str, Callback]]:
         options, tol = self.options, self.options.tol or 0.0
         callbacks: list[tuple[str, Callback]] = []
+        if options.verbose:  # the first, so that it ends before the others give warnings
+            progress = Progress(n_epochs, self.name, int(options.verbose))
+            callbacks.append(("skae_progress", progress))
         if options.learning_rate == "adaptive" and options.solver != "lbfgs":
             adaptive = adaptive_rate(monitor, tol, first_epoch)
             callbacks.append(("skae_adaptive", adaptive))
@@ -238,8 +236,6 @@ class Trainer:
                 first_epoch=max(self.n_epochs, first_epoch),
             )
             callbacks.append(("skae_stop", stop))
-        if options.verbose:
-            callbacks.append(("skae_progress", Progress(n_epochs, self.name)))
         return callbacks
 
     def _train(self, own: list[Any], *arguments: Any, scheduled: bool = True) -> None:
@@ -251,9 +247,9 @@ class Trainer:
         try:
             net.train(*arguments, scheduled)
         finally:
+            for progress in progress_of(net):
+                progress.close(net, is_complete=False)
             for _, callback in net.callbacks_:
-                if isinstance(callback, Progress):
-                    callback.close()
                 release(callback)
             net.callbacks = None
             net.callbacks_ = []
