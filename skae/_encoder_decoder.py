@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from skae._linear_start import principal_model
 from skae._modules.architecture import EncoderDecoderArchitecture, layer_sizes
 from skae._modules.linear_start import LinearStart
-from skae._modules.own_networks import is_factory
+from skae._modules.own_networks import Network, is_factory
 from skae._network_autoencoder import NetworkAutoencoder
 from skae._nn.likelihoods import LIKELIHOODS
 from skae._nn.linear_maps import rank_held
@@ -52,8 +52,8 @@ class EncoderDecoder(NetworkAutoencoder):
     normalization: Literal["batch"] | None
     network: Literal["mlp", "conv"]
     image_shape: ImageShape | None
-    encoder: nn.Module | None
-    decoder: nn.Module | None
+    encoder: Network | None
+    decoder: Network | None
     init: Literal["linear", "random"] | None
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {

@@ -67,7 +67,7 @@ def variation(fitted: Fitted, read: Any, codes: Array) -> Array | None:
         covariance = getattr(model, "code_covariance_", None)
         if covariance is not None:
             return np.diag(covariance)
-        variance = _variance_of_linear_codes(model)
+        variance: Any = _variance_of_linear_codes(model)
         if np.shape(variance) == codes.shape[1:]:
             return np.asarray(variance)
         if not fitted.has("sample") or hasattr(model, "target_mean_"):
@@ -102,7 +102,7 @@ def _means_and_stds(fitted: Fitted, codes: Array) -> tuple[Array, Array]:
         return standard  # PPCA, and VAE with its default prior
     if hasattr(model, "code_covariance_"):
         return np.asarray(model.code_mean_), np.sqrt(np.diag(model.code_covariance_))
-    variance = _variance_of_linear_codes(model)
+    variance: Any = _variance_of_linear_codes(model)
     if np.shape(variance) == (n_codes,) and hasattr(model, "mean_"):  # codes have mean 0
         return standard if getattr(model, "whiten", False) else (standard[0], np.sqrt(variance))
     if fitted.has("sample_latent"):
