@@ -52,7 +52,7 @@ _HOME = {
 __all__ = sorted(_HOME)
 
 # Public modules. They are also imported on first use.
-_MODULES = ("datasets", "metrics", "model_selection", "plotting")
+_MODULES = ("datasets", "metrics", "model_selection", "plotting", "typing")
 
 
 def __getattr__(name: str) -> object:

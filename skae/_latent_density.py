@@ -319,10 +319,12 @@ class LatentDensityEstimator(
     'latent'
     """
 
-    score_kind = _ScoreKind()  # type: ignore[assignment]
+    score_kind = _ScoreKind()
 
     autoencoder_: Any
     density_: Any
+    n_iter_: int
+    support_: Literal["nonnegative", "simplex"] | tuple[Any, Any] | None
     _settings: dict[str, Any]
     _units: CodeUnits
     _proposal_tau: float
@@ -366,7 +368,7 @@ class LatentDensityEstimator(
         position_embedding: bool = False,
         input_transform: Literal["triangular"] | None = "triangular",
         divisive_normalization: bool = False,
-        orderings: ArrayLike = 1,
+        orderings: int | ArrayLike = 1,
         weight_averaging: float = 0.0,
         n_transforms: int = 3,
         solver: Literal["adam", "adamw", "sgd", "lbfgs", "muon"] = "adam",

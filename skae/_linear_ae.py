@@ -204,6 +204,11 @@ class LinearAE(TruncationMixin, PCA):
     score_kind = "log_likelihood"
     _namespace_attribute = "components_"
 
+    encoder_: NDArray[Any]
+    decoder_: NDArray[Any]
+    axes_: NDArray[Any]
+    var_: NDArray[Any]
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **PCA._parameter_constraints,
         "alpha": [Interval(Real, 0, None, closed="left")],

@@ -188,6 +188,8 @@ class PPCA(TruncationMixin, LikelihoodModel):
     False
     """
 
+    loadings_: Array
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_components": [
             Interval(Integral, 1, None, closed="left"),

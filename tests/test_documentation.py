@@ -32,7 +32,7 @@ def public_names(module_name):
 
 
 def names_in_reference():
-    """(module, name) of every entry of an autosummary in docs/reference/."""
+    """(module, name) of every entry of an autosummary or of data in docs/reference/."""
     entries = []
     for page in (DOCS / "reference").glob("*.md"):
         module, listing = None, False
@@ -43,6 +43,8 @@ def names_in_reference():
                 listing = True
             elif line.startswith("```"):
                 listing = False
+            elif line.startswith(".. py:data:: "):
+                entries.append((module, line.split()[-1]))
             elif listing and re.fullmatch(r" +\w+", line):
                 entries.append((module, line.strip()))
     return entries

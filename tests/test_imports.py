@@ -13,7 +13,8 @@ import pytest
 
 import skae
 
-ROOT = Path(skae.__file__).parents[1]
+ROOT = Path(__file__).parents[1]  # of the tests
+PACKAGE = Path(skae.__file__).parent  # of the package, which may be installed elsewhere
 
 # The rooms of machinery from the ground up; estimators stand on top.
 FLOORS = (
@@ -47,6 +48,18 @@ for model in (LinearAE(2), PPCA(2), CountMixtureAE(2)):
 """
 
 
+def run_python(code, cwd=PACKAGE.parent):
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def packages_loaded_by(code):
     """Top-level packages outside the standard library that `code` loads."""
     report = """
@@ -56,15 +69,7 @@ before = set(sys.modules)
 loaded = {{name.partition(".")[0] for name in set(sys.modules) - before}}
 print(json.dumps(sorted(loaded - set(sys.stdlib_module_names))))
 """
-    done = subprocess.run(
-        [sys.executable, "-c", report.format(code=code)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return set(json.loads(done.stdout))
+    return set(json.loads(run_python(report.format(code=code))))
 
 
 def test_import_skae_loads_nothing_else():
@@ -120,6 +125,12 @@ def test_dir_lists_every_public_name_without_loading_it():
     assert len(dir(skae)) == len(set(dir(skae)))
 
 
+def test_a_clone_called_skae_does_not_hide_the_package(tmp_path):
+    """Beside a folder of that name, an installation in the editable mode must be found first."""
+    (tmp_path / "skae").mkdir()
+    assert run_python("import skae; print(skae.PPCA.__name__)", cwd=tmp_path) == "PPCA\n"
+
+
 def test_unknown_name():
     with pytest.raises(AttributeError, match="module 'skae' has no attribute 'nothing'"):
         skae.nothing  # noqa: B018
@@ -157,7 +168,7 @@ def private(name):
     return name is not None and name.startswith("_") and not name.endswith("__")
 
 
-FILES = sorted(Path(skae.__file__).parent.rglob("*.py"))
+FILES = sorted(PACKAGE.rglob("*.py"))
 ROOMS = sorted({file.parent.name for file in FILES} - {"skae"})
 
 
@@ -168,7 +179,7 @@ def test_floors_are_all_rooms():
 @pytest.mark.parametrize("room", FLOORS)
 def test_a_room_imports_only_from_floors_below(room):
     below = {room, *FLOORS[: FLOORS.index(room)]}
-    for file in (ROOT / "skae" / room).glob("*.py"):
+    for file in (PACKAGE / room).glob("*.py"):
         for module, name in imports_of(file):
             package, *path = module.split(".")
             if package == "skae" and (path or name != "__version__"):
@@ -188,7 +199,7 @@ def test_estimators_import_of_each_other_the_class_alone():
     """Machinery that two estimators need stands in a room, or in a file of its own."""
     homes = {f"skae.{home}": name for name, home in skae._HOME.items() if name[0].isupper()}
     for home in homes:
-        for module, name in imports_of(ROOT / f"{home.replace('.', '/')}.py"):
+        for module, name in imports_of(PACKAGE / f"{home.removeprefix('skae.')}.py"):
             assert module not in homes or name == homes[module], f"{home} takes {name} of {module}"
 
 

@@ -47,4 +47,5 @@ if TYPE_CHECKING:
 
 else:
     from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
-    from sklearn.model_selection._search import BaseSearchCV
+
+    from skae._search.scikit_learn import BaseSearchCV

@@ -11,12 +11,14 @@ from typing import Any, TypeVar
 
 from sklearn.base import _fit_context
 from sklearn.metrics._scorer import _BaseScorer, _MultimetricScorer, _PassthroughScorer
+from sklearn.model_selection._search import BaseSearchCV
 from sklearn.model_selection._validation import _fit_and_score, _score, cross_validate
 from sklearn.utils._param_validation import validate_params as _validate_params
 from sklearn.utils.metadata_routing import _routing_enabled
 from sklearn.utils.metaestimators import _safe_split
 
 __all__ = [
+    "BaseSearchCV",
     "callbacks_of",
     "cross_validate",
     "cross_validate_constraints",

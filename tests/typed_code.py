@@ -1,0 +1,170 @@
+"""Code as users write it, with types: mypy checks this file, and tests/test_types.py runs it.
+
+A line with `# type: ignore[...]` holds a mistake that a type checker must find: mypy reports an
+ignore that is not needed as an error.
+"""
+
+from typing import Any, assert_type
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.mixture import GaussianMixture
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+import skae
+from skae import (
+    PPCA,
+    VAE,
+    VQVAE,
+    AdversarialAE,
+    Autoencoder,
+    CountMixtureAE,
+    Ensemble,
+    GridSearchCV,
+    HelmholtzMachine,
+    LatentDensityEstimator,
+    LinearAE,
+    RandomizedSearchCV,
+    cross_validate,
+    metrics,
+    sample_pipeline,
+)
+from skae.typing import Activation, ArrayOrFrame, Likelihood, ScoreKind
+
+Array = NDArray[np.float64]
+
+
+def centred(Z: Array) -> Array:
+    """A function of the user, for arrays only."""
+    shifted: Array = Z - Z.mean(axis=0)
+    return shifted
+
+
+def networks(X: Array) -> None:
+    vae = VAE(2, hidden_layer_sizes=[8], activation="tanh", max_iter=1, random_state=0)
+    assert_type(vae.fit(X), VAE)
+    assert_type(vae.partial_fit(X), VAE)
+    assert_type(vae.set_params(beta=2.0), VAE)
+    assert_type(vae.set_output(transform="default"), VAE)
+    assert_type(vae.set_callbacks(), VAE)
+    assert_type(vae.transform(X), ArrayOrFrame)
+    assert_type(vae.inverse_transform(vae.transform(X)), ArrayOrFrame)
+    assert_type(vae.reconstruct(X), ArrayOrFrame)
+    assert_type(vae.sample(3, random_state=0), ArrayOrFrame)
+    assert_type(vae.impute(X), ArrayOrFrame)
+    assert_type(vae.interpolate(X[0], X[1]), ArrayOrFrame)
+    assert_type(vae.sample_latent(3), NDArray[Any])
+    assert_type(vae.score_samples(X), NDArray[Any])
+    assert_type(vae.score(X), float)
+    assert_type(vae.n_components_, int)
+    assert_type(vae.n_iter_, int)
+    assert_type(vae.n_active_units_, int)
+    assert_type(vae.n_features_in_, int)
+    assert_type(vae.history_, list[dict[str, Any]])
+    assert_type(vae.get_feature_names_out(), NDArray[np.object_])
+    kind: ScoreKind = vae.score_kind
+    assert kind == "lower_bound"
+
+    # Codes are used as arrays without a cast.
+    Z = VAE(2, max_iter=1, random_state=0).fit_transform(X)
+    assert_type(Z, ArrayOrFrame)
+    assert Z[:, 0].shape == Z.mean(axis=1).shape
+    assert np.allclose(centred(Z), Z - np.mean(Z, axis=0))
+    assert (Z @ np.eye(2)).shape == Z.shape
+
+    likelihood: Likelihood = {0: "gaussian", 1: "laplace", 2: "gaussian", 3: "laplace"}
+    activation: Activation = "relu"
+    mixed = Autoencoder(2, likelihood=likelihood, activation=activation, max_iter=1)
+    assert_type(mixed.fit(X).transform(X), ArrayOrFrame)
+    conv = Autoencoder(
+        2, network="conv", image_shape=(1, 4, 4), hidden_layer_sizes=4, max_iter=1, random_state=0
+    )
+    conv.fit(np.tile(X, (1, 4)))
+    own = Autoencoder(
+        2, encoder=torch.nn.Linear(4, 2), decoder=torch.nn.Linear(2, 4), max_iter=1, random_state=0
+    )
+    assert_type(own.fit(X).code_mean_, NDArray[Any])
+
+    codes = VQVAE(2, n_codes=4, prior="independent", max_iter=1, random_state=0).fit(X)
+    assert_type(codes, VQVAE)
+    assert_type(codes.transform(X, output="embedding"), ArrayOrFrame)
+    assert_type(codes.codebook_, NDArray[np.float32])
+    assert_type(codes.perplexity(X), float | NDArray[np.float64])
+
+    def ring(n: int) -> Array:
+        angle = np.random.default_rng(0).uniform(0, 6.28, n)
+        return np.column_stack([np.cos(angle), np.sin(angle)])
+
+    for prior in (ring, GaussianMixture(2, random_state=0).fit(X[:, :2])):
+        adversarial = AdversarialAE(2, prior=prior, max_iter=1, random_state=0)
+        assert_type(adversarial.fit(X).sample(), ArrayOrFrame)
+
+    machine = HelmholtzMachine(3, hidden_layer_sizes=(4,), max_iter=1, random_state=0)
+    assert_type(machine.fit(X > 0), HelmholtzMachine)
+    assert_type(machine.transform(X > 0), ArrayOrFrame)
+    assert_type(machine.transform(X > 0, layer="all"), tuple[ArrayOrFrame, ...])
+    assert_type(machine.dream(2), ArrayOrFrame)
+
+
+def closed_form(X: Array) -> None:
+    assert_type(LinearAE(0.9).fit(X), LinearAE)
+    assert_type(LinearAE(2).fit(X).components_, NDArray[Any])
+    assert_type(LinearAE(2).fit(X).truncate(1), LinearAE)
+    assert_type(PPCA("bic").fit(X), PPCA)
+    assert_type(PPCA(2).fit(X).posterior(X), tuple[NDArray[Any], NDArray[Any]])
+    assert_type(PPCA(2).fit(X).bic(X), float)
+    assert_type(PPCA(2).fit(X).loadings_, NDArray[Any])
+    counts = CountMixtureAE(3, covariance_type="diag", random_state=0).fit(X)
+    assert_type(counts, CountMixtureAE)
+    assert_type(counts.weights_, NDArray[Any])
+    assert_type(counts.converged_, bool)
+
+
+def combinations(X: Array) -> None:
+    density = LatentDensityEstimator(LinearAE(2), density=GaussianMixture(2, random_state=0))
+    assert_type(density.fit(X), LatentDensityEstimator)
+    assert_type(density.score_codes(density.transform(X)), NDArray[Any])
+    ensemble = Ensemble(VAE(2, max_iter=1), 2, random_state=0).fit(X)
+    assert_type(ensemble, Ensemble)
+    assert_type(ensemble.sample(2), ArrayOrFrame)
+    assert_type(ensemble.score_kind, ScoreKind)
+    pipeline = make_pipeline(StandardScaler(), PPCA(2)).fit(X)
+    assert_type(sample_pipeline(pipeline, 3), ArrayOrFrame)
+    search = GridSearchCV(pipeline, {"ppca__n_components": [1, 2]})
+    assert_type(search.fit(X), GridSearchCV)
+    assert_type(search.best_params_, dict[str, Any])
+    assert_type(search.transform(X), ArrayOrFrame)
+    RandomizedSearchCV(PPCA(), {"n_components": [1, 2]}, n_iter=2, random_state=0).fit(X)
+    assert_type(cross_validate(PPCA(2), X), dict[str, Any])
+    assert_type(metrics.reconstruction_error(X, PPCA(2).fit(X).reconstruct(X)), float)
+    assert skae.__version__
+
+
+def mistakes(X: Array) -> None:
+    """Never called."""
+    vae = VAE()
+    vae.transfrom(X)  # type: ignore[attr-defined]
+    vae.n_component_  # type: ignore[attr-defined]  # noqa: B018
+    vae.transform(X).colums  # type: ignore[union-attr]  # noqa: B018
+    vae.fit(X).sample("3")  # type: ignore[arg-type]
+    vae.set_output(transform="numpy")  # type: ignore[arg-type]
+    LinearAE().n_active_units_  # type: ignore[attr-defined]  # noqa: B018
+    GridSearchCV(vae, {}).best_parms_  # type: ignore[attr-defined]  # noqa: B018
+    VAE(n_components="3")  # type: ignore[arg-type]
+    VAE(n_componets=3)  # type: ignore[call-arg]
+    VAE(likelihood="gausian")  # type: ignore[arg-type]
+    VAE(likelihood={"age": "gausian"})  # type: ignore[dict-item]
+    VAE(activation="swish")  # type: ignore[arg-type]
+    VAE(precision="float16")  # type: ignore[arg-type]
+    VAE(prior="gaussian")  # type: ignore[arg-type]
+    Autoencoder(pretraining=True)  # type: ignore[arg-type]
+    AdversarialAE(prior="gausian")  # type: ignore[arg-type]
+    VQVAE(quantizer="vqq")  # type: ignore[arg-type]
+    HelmholtzMachine(algorithm="wakesleep")  # type: ignore[arg-type]
+    LinearAE(svd_solver="lapack")  # type: ignore[arg-type]
+    PPCA("aic")  # type: ignore[arg-type]
+    CountMixtureAE(covariance_type="round")  # type: ignore[arg-type]
+    LatentDensityEstimator(density="flows")  # type: ignore[arg-type]
+    Ensemble("vae")  # type: ignore[arg-type]
