@@ -24,7 +24,7 @@ help:
 	@echo "make demo       a first look: fits two models and draws what they have learned"
 	@echo "make test       the tests, and the examples in docstrings"
 	@echo "make test-long  the property tests that take longest, which make test leaves out"
-	@echo "make lint       style and types"
+	@echo "make lint       style and types, also of code that uses the installed package"
 	@echo "make docs       the documentation: runs its examples and writes docs/_build/html"
 	@echo "make bench      how to run benchmarks"
 	@echo "make ci         all that is checked before a change goes in: .ci/run"
@@ -55,6 +55,7 @@ lint: $(VENV)/.test
 	$(RUN) -m ruff check
 	$(RUN) -m ruff format --check
 	$(RUN) -m mypy
+	cd tests && ../$(RUN) -m mypy --config-file ../setup.cfg --cache-dir ../.mypy_cache typed_code.py
 
 docs: $(VENV)/.docs
 	$(PYTEST) --doctest-glob="*.md" README.md docs

@@ -50,11 +50,10 @@ for model in (LinearAE(2), PPCA(2), CountMixtureAE(2)):
 """
 
 
-def run_python(code, cwd=None):
+def run_python(code, cwd=PACKAGE.parent):
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(PACKAGE.parent)},
         capture_output=True,
         text=True,
         check=False,
@@ -129,7 +128,7 @@ def test_dir_lists_every_public_name_without_loading_it():
 
 
 def test_a_clone_called_skae_does_not_hide_the_package(tmp_path):
-    """A folder of that name is a namespace package for Python that runs beside it."""
+    """Beside a folder of that name, an installation in the editable mode must be found first."""
     (tmp_path / "skae").mkdir()
     assert run_python("import skae; print(skae.PPCA.__name__)", cwd=tmp_path) == "PPCA\n"
 

@@ -24,7 +24,7 @@ PUBLIC |= {
     for name, value in vars(module).items()
     if name[0] != "_"
     and isinstance(value, Callable)
-    and value.__module__.startswith(PUBLIC_MODULES)
+    and (getattr(value, "__module__", None) or "").startswith(PUBLIC_MODULES)
 }
 ESTIMATORS = {
     name: value
