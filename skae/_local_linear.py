@@ -41,7 +41,8 @@ def jacobian(decode: Callable[[Tensor], Tensor], code: Tensor) -> tuple[Tensor, 
     """
     k = len(code)
     directions = torch.eye(k, dtype=code.dtype, device=code.device)
-    rows, derivatives = [], []
+    rows: list[Tensor] = []
+    derivatives: list[Tensor] = []
     for part in slices(k):
         z = code.expand(k, k)[part].clone().requires_grad_()
         out = decode(z)
