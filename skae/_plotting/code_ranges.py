@@ -116,8 +116,8 @@ def _means_and_stds(fitted: Fitted, codes: Array) -> tuple[Array, Array]:
     )
 
 
-def _variance_of_linear_codes(model: Any) -> Any | None:
-    """`explained_variance_` of PCA and the like, which is the variance of their codes.
+def _variance_of_linear_codes(model: Any) -> Any:
+    """`explained_variance_` of PCA and the like, which is the variance of their codes, or None.
 
     Networks have a property of this name, which is a variance of rows, not of codes.
     """
