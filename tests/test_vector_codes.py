@@ -156,6 +156,12 @@ def test_names_and_frames(fitted, form, library):
         model.inverse_transform(plain[:, :-1])
 
 
+def test_sparse_frames_of_one_hot_codes_are_decoded():
+    model = vqvae(codes="onehot").fit(X)
+    Z = pd.DataFrame(model.transform(X)).astype(pd.SparseDtype(np.float32, 0))
+    np.testing.assert_array_equal(model.inverse_transform(Z), model.reconstruct(X))
+
+
 @every_form
 def test_fit_transform_returns_the_form(form):
     model = vqvae(codes=form)
