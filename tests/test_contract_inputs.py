@@ -153,6 +153,40 @@ def test_sparse_rows_compute_as_dense_rows(Estimator, container):
     assert_same_leaves(outputs(model, container(X)), outputs(expected, X), 1e-6)
 
 
+@every_sparse_estimator
+@pytest.mark.parametrize("kind", ["float", "int", "bool"])
+def test_sparse_frames_compute_as_dense_rows(Estimator, kind):
+    """Frames of pandas whose columns are sparse with the fill value 0 are sparse rows."""
+    X = make_data(Estimator)
+    X[np.random.default_rng(0).random(X.shape) < 0.5] = 0.0
+    X = np.round(X).astype(kind)
+    frame = pd.DataFrame(X).astype(pd.SparseDtype(kind, np.zeros(1, kind)[0]))
+    model, expected = small(Estimator).fit(frame), small(Estimator).fit(X.astype(float))
+    found, wanted = (m.inverse_transform(m.transform(X)) for m in (model, expected))
+    np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-6)
+    assert model.score(frame) == pytest.approx(expected.score(X), rel=1e-6)
+
+
+@every_estimator
+@pytest.mark.parametrize("fill", [np.nan, 1.0])
+def test_fill_values_of_sparse_frames(Estimator, fill):
+    """The message says how to give other fill values; what it says works."""
+    X = make_data(Estimator)
+    X[0, 0] = 1.0
+    frame = pd.DataFrame(X, columns=[f"c{i}" for i in range(X.shape[1])])
+    frame = frame.astype(pd.SparseDtype(float, fill))
+    message = rf"column 'c0', has sparse values with the fill value {fill}.*X\.sparse\.to_dense\(\)"
+    with pytest.raises(ValueError, match=message):
+        small(Estimator).fit(frame)
+    small(Estimator).fit(frame.sparse.to_dense())
+    zero = frame.astype(pd.SparseDtype(float, 0.0))
+    if get_tags(small(Estimator)).input_tags.sparse:
+        small(Estimator).fit(zero)
+    else:
+        with pytest.raises(TypeError, match=r"dense rows only. Give X\.sparse\.to_dense\(\)"):
+            small(Estimator).fit(zero)
+
+
 @every_estimator
 @pytest.mark.parametrize(
     ("dtype", "narrow"),

@@ -44,6 +44,22 @@ def as_numbers(values: Any, name: str = "X", *, allow_nan: bool = False) -> Any:
     return _of_objects(values, name) if values.dtype.kind == "O" else values
 
 
+def is_sparse_frame(values: Any) -> bool:
+    """Whether all columns of a frame of pandas are sparse, so that it is read as sparse matrix."""
+    if not hasattr(values, "sparse") or getattr(values, "ndim", 0) != 2:
+        return False
+    return len(values.columns) > 0 and all(map(_is_sparse_dtype, values.dtypes))
+
+
+def check_not_sparse_frame(X: Any, estimator: Any) -> None:
+    """Raise if X is a frame of sparse columns, for estimators of dense rows."""
+    if is_sparse_frame(X):
+        raise TypeError(
+            f"All columns of X are sparse, but {type(estimator).__name__} accepts dense rows only. "
+            "Give X.sparse.to_dense(). LinearAE and PPCA accept sparse rows."
+        )
+
+
 def check_rows_are_2d(X: Any, name: str = "X", conv: bool = False) -> None:
     """Raise if X has more than two dimensions, and say how to convert images to rows.
 
@@ -145,8 +161,30 @@ def _of_frame(values: Any, name: str) -> Any:
     return frame.to_native()
 
 
+def _is_sparse_dtype(dtype: Any) -> bool:
+    return hasattr(dtype, "fill_value") and hasattr(dtype, "subtype")
+
+
+def _of_sparse_columns(frame: Any, name: str) -> Any:
+    """Check the fill values of a frame of sparse columns, and convert booleans to floats."""
+    for column, dtype in zip(frame.columns, frame.dtypes, strict=True):
+        if dtype.fill_value != 0:  # NaN is not 0
+            raise ValueError(
+                f"{name}, column {column!r}, has sparse values with the fill value "
+                f"{dtype.fill_value}. Frames of which all columns are sparse are read as sparse "
+                f"matrices, whose fill value is 0. Give {name}.sparse.to_dense(). Or give "
+                f"{name}.astype(pandas.SparseDtype(float, 0.0)) to models that accept sparse rows, "
+                "such as LinearAE and PPCA, if most values are 0."
+            )
+    if any(dtype.subtype.kind == "b" for dtype in frame.dtypes):
+        return frame.astype(type(frame.dtypes.iloc[0])(np.float64, 0.0))  # scikit-learn would not
+    return frame
+
+
 def _of_pandas(frame: Any, columns: list[Any], name: str) -> Any:
     """Replace NA by NaN in columns of objects; raise for dates and periods of time."""
+    if is_sparse_frame(frame):
+        return _of_sparse_columns(frame, name)
     objects = [column for column in columns if frame[column].dtype == object]
     for column in columns:
         if str(frame[column].dtype).startswith("period"):

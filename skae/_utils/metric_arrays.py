@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import check_array
 
-from skae._utils.inputs import as_numbers, check_rows_are_2d
+from skae._utils.inputs import as_numbers, check_rows_are_2d, is_sparse_frame
 
 Array = NDArray[Any]
 
@@ -23,6 +23,7 @@ def rows_per_block(n_features: int) -> int:
 def checked(values: Any, name: str, **allowed: Any) -> Array:
     """Apply `check_array` of scikit-learn, with the name of the argument in every message."""
     values = as_numbers(values, name, allow_nan=allowed.get("ensure_all_finite") == "allow-nan")
+    values = values.sparse.to_dense() if is_sparse_frame(values) else values
     try:
         with np.errstate(
             over="ignore", invalid="ignore"

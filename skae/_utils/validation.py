@@ -36,7 +36,12 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from skae._utils.inputs import as_numbers, check_rows_are_2d
+from skae._utils.inputs import (
+    as_numbers,
+    check_not_sparse_frame,
+    check_rows_are_2d,
+    is_sparse_frame,
+)
 
 __all__ = [
     "HasMethods",
@@ -115,7 +120,10 @@ def check_argument(name: str, value: object, allowed: list[object], caller: str)
 
 def as_rows(estimator: Any, X: Any) -> Any:
     """Convert X to rows of numbers, with NaN for missing values; or raise."""
-    X = as_numbers(X, allow_nan=get_tags(estimator).input_tags.allow_nan)
+    tags = get_tags(estimator).input_tags
+    X = as_numbers(X, allow_nan=tags.allow_nan)
+    if not tags.sparse:
+        check_not_sparse_frame(X, estimator)
     check_rows_are_2d(X, conv=hasattr(estimator, "network"))
     return X
 
@@ -147,6 +155,7 @@ def check_weight(sample_weight: Any, X: Any) -> Any | None:
 def check_codes(Z: Any, names: Any, caller: str) -> Any:
     """Validate codes with these names; returns floats of shape (n_samples, n_codes)."""
     Z = as_numbers(Z)
+    Z = Z.sparse.to_dense() if is_sparse_frame(Z) else Z  # one-hot codes, for example
     check_rows_are_2d(Z)
     xp, _ = get_namespace(Z)
     given = _get_feature_names(Z)

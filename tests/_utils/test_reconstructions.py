@@ -155,6 +155,9 @@ def test_sparse_rows_score_as_dense_rows(model, monkeypatch):
         for container in (sparse.csr_array, sparse.csc_matrix):
             score = scorer(model, container(rows), sample_weight=weights)
             np.testing.assert_allclose(score, dense, rtol=1e-10)
+        frame = pd.DataFrame(rows).astype(pd.SparseDtype(float, 0.0))
+        score = scorer(model, frame, sample_weight=weights)
+        np.testing.assert_allclose(score, dense, rtol=1e-10)
 
 
 @pytest.mark.parametrize("container", [pd.DataFrame, pl.DataFrame, np.ndarray.tolist])
