@@ -4,6 +4,7 @@ P. J. Rousseeuw and K. Van Driessen (1999). A fast algorithm for the minimum cov
 estimator. Technometrics 41(3), 212-223. https://doi.org/10.1080/00401706.1999.10485670
 """
 
+import warnings
 from collections.abc import Iterator
 from inspect import signature
 from numbers import Real
@@ -49,8 +50,8 @@ _SCORE_METHODS: tuple[ScoreMethod, ...] = (
 _ORDER: tuple[ScoreMethod, ...] = ("score_samples", "reconstruction_error")
 _ORDER_OF_OTHER_KINDS: tuple[ScoreMethod, ...] = ("data_score_samples", *_ORDER)
 
-# Share of the variance that the codes of the default model explain. With all codes but one, a column
-# without variance, or one that others determine, would get nearly all of the score.
+# Share of the variance that the codes of the default model explain. With all codes but one, a
+# column without variance, or one that others determine, would get nearly all of the score.
 _VARIANCE = 0.99
 # With contamination="auto": share of rows like the training rows that are flagged.
 _FALSE_ALARMS = 0.05
@@ -406,8 +407,15 @@ class OutlierDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
             params = process_routing(self, "fit", **weights, **params).estimator.fit
         elif weight is not None:
             params = params | weights_for(prototype, weight)
-        with inside_another_fit():
-            return clone(prototype).fit(X, **params)
+        with inside_another_fit(), warnings.catch_warnings():
+            if (
+                self.estimator is None
+            ):  # all codes, as few features need them, are no reason to warn
+                n_features = (*np.shape(X), 0)[1]
+                warnings.filterwarnings(
+                    "ignore", f"The noise .*: {n_features} components", UserWarning
+                )
+            return clone(prototype).fit(X, None, **params)
 
     def _folds(
         self, X: Any, n_rows: int, weight: Array | None, rng: np.random.RandomState
