@@ -7,7 +7,7 @@ estimator. Technometrics 41(3), 212-223. https://doi.org/10.1080/00401706.1999.1
 import warnings
 from collections.abc import Iterator
 from inspect import signature
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Self, cast
 
 import numpy as np
@@ -408,13 +408,12 @@ class OutlierDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         elif weight is not None:
             params = params | weights_for(prototype, weight)
         with inside_another_fit(), warnings.catch_warnings():
-            if (
-                self.estimator is None
-            ):  # all codes, as few features need them, are no reason to warn
+            if self.estimator is None:
+                # Few features need as many codes. This is the density of the full covariance, and
+                # no reason for the warning of PPCA.
                 n_features = (*np.shape(X), 0)[1]
-                warnings.filterwarnings(
-                    "ignore", f"The noise .*: {n_features} components", UserWarning
-                )
+                message = f"The noise variance .*: {n_features} components"
+                warnings.filterwarnings("ignore", message, UserWarning)
             return clone(prototype).fit(X, None, **params)
 
     def _folds(
@@ -422,13 +421,13 @@ class OutlierDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
     ) -> Iterator[tuple[Array, Array]]:
         """Indices of training and test rows; nothing if training rows determine the threshold."""
         cv = self.cv
-        if cv == "auto" and isinstance(cv, str):
+        if isinstance(cv, str):  # "auto"
             cv = _N_FOLDS if self.contamination == "auto" else None
             counted = n_rows if weight is None else int((weight > 0).sum())
             cv = None if counted < _FEWEST_ROWS else cv
         if cv is None or isinstance(self.estimator, FrozenEstimator):
             return
-        if not isinstance(cv, Real):
+        if not isinstance(cv, Integral):
             yield from check_cv(cv).split(X)
             return
         rows = np.arange(n_rows) if weight is None else np.flatnonzero(weight > 0)

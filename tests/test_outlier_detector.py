@@ -13,6 +13,7 @@ from sklearn.covariance import EmpiricalCovariance
 from sklearn.decomposition import NMF, PCA
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
+from sklearn.metrics import get_scorer
 from sklearn.mixture import GaussianMixture
 from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.pipeline import make_pipeline
@@ -373,7 +374,7 @@ def test_metadata_routing_passes_what_steps_request():
                 sample_weight=True
             ),
             {"estimator__n_components": [1, 2]},
-            scoring="roc_auc",
+            scoring=get_scorer("roc_auc").set_score_request(sample_weight=False),
             cv=2,
         )
         rows, labels = mixed_rows()
