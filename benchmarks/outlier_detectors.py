@@ -5,9 +5,9 @@ and KEEL repositories; nothing is downloaded. If a data set has two classes, the
 class are normal. If it has more, one class is normal, another one for each seed, and all others are
 outliers. Two settings are measured:
 
-* "all rows": detectors are fitted to all rows and score the same rows. Of the outliers, so many are
-  kept at random that they are 10% of the rows. Detectors get contamination=0.1, which is the default
-  of PyOD. Only OutlierDetector uses it for the fit; the scores of the others do not depend on it.
+* "all rows": detectors are fitted to all rows and score the same rows. Of the outliers, so many
+  are kept at random that they are 10% of the rows. This share is the default contamination of PyOD,
+  and OutlierDetector gets it too. The scores of the other detectors do not depend on it.
 * "normal rows": detectors are fitted to a random half of the normal rows, and score the other half
   and the outliers.
 

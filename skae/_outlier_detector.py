@@ -4,9 +4,10 @@ P. J. Rousseeuw and K. Van Driessen (1999). A fast algorithm for the minimum cov
 estimator. Technometrics 41(3), 212-223. https://doi.org/10.1080/00401706.1999.10485670
 """
 
+import warnings
 from collections.abc import Iterator
 from inspect import signature
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Self, cast
 
 import numpy as np
@@ -49,8 +50,8 @@ _SCORE_METHODS: tuple[ScoreMethod, ...] = (
 _ORDER: tuple[ScoreMethod, ...] = ("score_samples", "reconstruction_error")
 _ORDER_OF_OTHER_KINDS: tuple[ScoreMethod, ...] = ("data_score_samples", *_ORDER)
 
-# Share of the variance that the codes of the default model explain. With all codes but one, a column
-# without variance, or one that others determine, would get nearly all of the score.
+# Share of the variance that the codes of the default model explain. With all codes but one, a
+# column without variance, or one that others determine, would get nearly all of the score.
 _VARIANCE = 0.99
 # With contamination="auto": share of rows like the training rows that are flagged.
 _FALSE_ALARMS = 0.05
@@ -406,21 +407,27 @@ class OutlierDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
             params = process_routing(self, "fit", **weights, **params).estimator.fit
         elif weight is not None:
             params = params | weights_for(prototype, weight)
-        with inside_another_fit():
-            return clone(prototype).fit(X, **params)
+        with inside_another_fit(), warnings.catch_warnings():
+            if self.estimator is None:
+                # Few features need as many codes. This is the density of the full covariance, and
+                # no reason for the warning of PPCA.
+                n_features = (*np.shape(X), 0)[1]
+                message = f"The noise variance .*: {n_features} components"
+                warnings.filterwarnings("ignore", message, UserWarning)
+            return clone(prototype).fit(X, None, **params)
 
     def _folds(
         self, X: Any, n_rows: int, weight: Array | None, rng: np.random.RandomState
     ) -> Iterator[tuple[Array, Array]]:
         """Indices of training and test rows; nothing if training rows determine the threshold."""
         cv = self.cv
-        if cv == "auto" and isinstance(cv, str):
+        if isinstance(cv, str):  # "auto"
             cv = _N_FOLDS if self.contamination == "auto" else None
             counted = n_rows if weight is None else int((weight > 0).sum())
             cv = None if counted < _FEWEST_ROWS else cv
         if cv is None or isinstance(self.estimator, FrozenEstimator):
             return
-        if not isinstance(cv, Real):
+        if not isinstance(cv, Integral):
             yield from check_cv(cv).split(X)
             return
         rows = np.arange(n_rows) if weight is None else np.flatnonzero(weight > 0)

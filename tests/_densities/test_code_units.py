@@ -11,7 +11,7 @@ from sklearn.decomposition import PCA, IncrementalPCA, KernelPCA
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.frozen import FrozenEstimator
 from sklearn.mixture import GaussianMixture
-from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skae import Autoencoder, LinearAE
@@ -219,38 +219,6 @@ def test_size_parameter_of_a_pipeline_within_a_pipeline(first):
     inner = Pipeline([("scale", StandardScaler()), ("pca", PCA(3))])
     pair = Pipeline([("first", first), ("inner", inner)])
     assert size_parameter(pair) == "inner__pca__n_components"
-
-
-def test_seeds_are_set_where_there_are_none():
-    """Those that were given stay; they follow the generator, and differ from each other."""
-
-    def made():
-        steps = [("one", PCA(2)), ("two", PCA(2, random_state=7)), ("three", Autoencoder(2))]
-        return FeatureUnion([("a", Pipeline(steps)), ("b", GaussianMixture())])
-
-    def seeds(estimator):
-        params = estimator.get_params()
-        return {name: params[name] for name in params if name.endswith("random_state")}
-
-    model = made()
-    first = seeds(seeded(model, np.random.RandomState(0)))
-    assert first["a__two__random_state"] == 7
-    drawn = [value for name, value in first.items() if name != "a__two__random_state"]
-    assert len(set(drawn)) == 3
-    assert all(type(value) is int and 0 <= value < 2**31 for value in drawn)
-    assert seeds(seeded(made(), np.random.RandomState(0))) == first
-    assert seeds(seeded(made(), np.random.RandomState(1))) != first
-    assert seeds(seeded(model, np.random.RandomState(1))) == first
-
-
-def test_seeds_of_frozen_estimators_stay():
-    """And of what knows no seeds nothing changes."""
-    frozen = FrozenEstimator(PCA(2).fit(np.eye(3)))
-    assert seeded(frozen, np.random.RandomState(0)) is frozen
-    assert frozen.estimator.random_state is None
-    rng = np.random.RandomState(0)
-    seeded(StandardScaler(), rng)
-    assert rng.randint(1000) == np.random.RandomState(0).randint(1000)
 
 
 def test_fingerprints_tell_parameters_apart():
