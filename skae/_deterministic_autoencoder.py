@@ -156,6 +156,9 @@ class DeterministicAutoencoder(
                 stacklevel=2,
             )
 
+    def _by_trial(self) -> bool:
+        return self.latent_growth != "incremental" or self.growth_fraction == 0
+
     def _first_epoch_to_stop(self) -> int:
         architecture = self._architecture
         return architecture.growth_epochs if architecture.latent_growth == "incremental" else 0

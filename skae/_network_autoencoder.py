@@ -194,7 +194,7 @@ class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParameters
 
     def _by_trial(self) -> bool:
         """Whether trials may choose the number of epochs: not if parameters depend on the epoch."""
-        return not self._first_epoch_to_stop()
+        return True
 
     def _own_listeners(self) -> list[tuple[str, Callback]]:
         """Additional callbacks of training."""

@@ -504,6 +504,9 @@ class VAE(
         if self._architecture.prior == "vamp":
             self._trainer.module.start_pseudo_rows(rows, train, self._seed + 2)
 
+    def _by_trial(self) -> bool:
+        return self.beta_warm_up == 0
+
     def _first_epoch_to_stop(self) -> int:
         return self._architecture.beta_warm_up
 
