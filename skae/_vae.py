@@ -652,8 +652,8 @@ class VAE(
         """Draws of z for each row, the same in every call."""
         return RowDraws(int(n_draws), self.n_components_, self._seed + 3, self._trainer.device)
 
-    def _set_state(self, state: dict[str, Any]) -> None:
-        super()._set_state({"latent_growth": None} | state)  # files of 0.1.0 lack it
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__({"latent_growth": None} | state)  # files of 0.1.0 lack it
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
