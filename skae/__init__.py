@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from skae._sampling_representation import image_to_counts as image_to_counts
     from skae._sampling_representation import sample_counts as sample_counts
     from skae._sampling_representation import thin as thin
+    from skae._show_versions import show_versions as show_versions
     from skae._vae import VAE as VAE
     from skae._vqvae import VQVAE as VQVAE
     from skae.export import to_onnx as to_onnx
@@ -49,6 +50,7 @@ _HOME = {
     "image_to_counts": "_sampling_representation",
     "sample_counts": "_sampling_representation",
     "sample_pipeline": "_pipeline",
+    "show_versions": "_show_versions",
     "thin": "_sampling_representation",
     "to_onnx": "export",
 }

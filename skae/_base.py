@@ -33,7 +33,7 @@ from skae._utils.validation import (
     to_frame,
     to_plain,
 )
-from skae._utils.versions import loading, with_versions, without_versions
+from skae._utils.versions import check_state, with_versions, without_versions
 
 
 class BaseAutoencoder(
@@ -58,8 +58,8 @@ class BaseAutoencoder(
     # models that compute in the namespace of their input (the array-API tag), and None otherwise.
     _namespace_attribute: str | None = None
 
-    # Attributes of every fitted model, which are checked when a file is loaded: shapes of arrays as
-    # names of attributes, or None for what is no array.
+    # Entries in the saved state of every fitted model, which are checked when a file is loaded:
+    # shapes of arrays as names of attributes, or None for what is no array.
     _state_shapes: ClassVar[dict[str, tuple[str, ...] | None]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -413,11 +413,7 @@ class BaseAutoencoder(
         return with_versions(state)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        with loading(self, state):
-            self._set_state(state)
-
-    def _set_state(self, state: dict[str, Any]) -> None:
-        """Set the attributes from a saved state; subclasses convert states of earlier versions."""
+        check_state(self, state)
         super().__setstate__(without_versions(state, type(self).__name__))
 
 

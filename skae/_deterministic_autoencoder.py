@@ -338,8 +338,8 @@ class DeterministicAutoencoder(
 
     # ---------------------------------------------------------------------------- files
 
-    def _set_state(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: dict[str, Any]) -> None:
         rows = state.get("_proposal_rows")  # in files of earlier versions
-        super()._set_state({n: value for n, value in state.items() if n != "_proposal_rows"})
+        super().__setstate__({n: value for n, value in state.items() if n != "_proposal_rows"})
         if rows is not None and self._proposal_tau is None:
             self._learn_proposal(rows)

@@ -235,8 +235,8 @@ class EncoderDecoder(NetworkAutoencoder):
             return "out_activation", OUT_RANGES[bounded]
         return super()._support(as_targets)
 
-    def _set_state(self, state: dict[str, Any]) -> None:
-        super()._set_state({"init": "random"} | state)  # files of 0.1.0 lack it
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__({"init": "random"} | state)  # files of 0.1.0 lack it
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -46,7 +46,7 @@ from skae._utils.validation import (
     safe_set_output,
     to_frame,
 )
-from skae._utils.versions import loading, with_versions, without_versions
+from skae._utils.versions import check_state, with_versions, without_versions
 from skae._utils.wrapping import model_of
 
 # Kinds of scores, in order of decreasing strength of their meaning.
@@ -343,7 +343,7 @@ class Ensemble(MetaEstimatorMixin, BaseEstimator):
                 for i, member in enumerate(members)
             ]
             self.estimators_ = _call(self.estimator, calls, self.memory_limit)
-            for name in ("n_features_in_", "feature_names_in_"):
+            for name in ("n_features_in_", "feature_names_in_", "_column_names"):
                 if hasattr(self.estimators_[0], name):
                     setattr(self, name, getattr(self.estimators_[0], name))
         return self
@@ -554,7 +554,7 @@ class Ensemble(MetaEstimatorMixin, BaseEstimator):
 
     def _to_frame(self, rows: Any, original: Any = None) -> Any:
         """Rows in the container that `set_output` of the model asks for."""
-        names = getattr(self, "feature_names_in_", None)
+        names = getattr(self, "feature_names_in_", getattr(self, "_column_names", None))
         if names is None:
             names = [f"x{i}" for i in range(rows.shape[1])]
         return to_frame(model_of(self.estimators_[0]), rows, original, names)
@@ -595,5 +595,5 @@ class Ensemble(MetaEstimatorMixin, BaseEstimator):
         return with_versions(super().__getstate__())
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        with loading(self, state):
-            super().__setstate__(without_versions(state, type(self).__name__))
+        check_state(self, state)
+        super().__setstate__(without_versions(state, type(self).__name__))

@@ -194,8 +194,8 @@ class IndexPriorMixin(LatentSamplesMixin, CodeScoresMixin, NetworkAutoencoder):
                 state["_log_shares"] = prior.log_frequencies
         return state
 
-    def _set_state(self, state: dict[str, Any]) -> None:
-        super()._set_state(state)
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
         net = self.__dict__.pop("prior_net_", None)
         frequencies = self.__dict__.pop("_index_shares", None)
         log_frequencies = self.__dict__.pop("_log_shares", None)

@@ -73,7 +73,7 @@ from skae._utils.validation import (
     check_weight,
     fit_context,
 )
-from skae._utils.versions import is_of_other_versions
+from skae._utils.versions import has_format, is_of_other_versions, restoring
 
 Array = NDArray[Any]
 
@@ -331,9 +331,7 @@ class LatentDensityEstimator(
     _units: CodeUnits
     _proposal_tau: float
 
-    _state_shapes: ClassVar[dict[str, tuple[str, ...] | None]] = {
-        **dict.fromkeys(["autoencoder_", "density_", "_units", "_settings", "n_components_"])
-    }
+    _state_shapes = dict.fromkeys(["autoencoder_", "_units", "_settings", "n_components_"])
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **TRAINING_CONSTRAINTS,
         "autoencoder": [object],
@@ -674,22 +672,24 @@ class LatentDensityEstimator(
             state["net_"] = state.pop("density_").trainer.state()
         return state
 
-    def _set_state(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: dict[str, Any]) -> None:
         unknown: dict[str, Any] = {"support": None}  # files of 0.1.0 lack it
-        if is_of_other_versions(state):
+        if is_of_other_versions(state) and not has_format(state):
             state = without_unused_defaults(state)
         if "_units" in state:
             unknown["_support"] = None
         is_old = "_plan" in state
         state = {"_settings" if name == "_plan" else name: v for name, v in state.items()}
         rows, tau = state.pop("_proposal_rows", None), state.get("_proposal_tau")
-        super()._set_state(unknown | state)
-        if isinstance(vars(self).get("_units"), dict):
-            self._units = CodeUnits.of_state(vars(self)["_units"])
+        super().__setstate__(unknown | state)
+        with restoring(type(self).__name__):
+            if isinstance(vars(self).get("_units"), dict):
+                self._units = CodeUnits.of_state(vars(self)["_units"])
+            needs_net = "_units" in vars(self) and "density_" not in vars(self)
+            net = self.__dict__.pop("net_") if needs_net else None
         if (is_old or is_of_other_versions(state)) and "_settings" in self.__dict__:
             # Fingerprints of other versions cannot be compared with those of this version.
             self._settings |= fingerprints(self)
-        net = self.__dict__.pop("net_", None)
         if net is not None:
             self.density_ = self._network_density(None).restore(net)
         if rows is not None and tau is None:

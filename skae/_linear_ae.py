@@ -673,5 +673,5 @@ class LinearAE(TruncationMixin, PCA):
             )
         check_is_fitted(self)
 
-    def _set_state(self, state: dict[str, Any]) -> None:
-        super()._set_state(linear_ae_state(state))
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(linear_ae_state(state))

@@ -21,7 +21,7 @@ from skae._tables.kinds import has_kinds, holds_categories, kinds_by_mapping
 from skae._tables.values import container_of
 from skae._training.columns import Columns
 from skae._training.data import Data
-from skae._utils.validation import asked_container
+from skae._utils.validation import asked_container, remember_columns
 
 Array = NDArray[Any]
 
@@ -36,7 +36,10 @@ def write_rows(
         container = "numbers" if asked == "default" else asked
     given = like if like is not None else beside
     index = given.index if hasattr(given, "iloc") else None
-    return table.write(rows, container, index if container == "pandas" else None)
+    written = table.write(rows, container, index if container == "pandas" else None)
+    if container == "pandas" and hasattr(estimator, "_column_names"):
+        written.columns = estimator._column_names
+    return written
 
 
 @contextmanager
@@ -113,6 +116,8 @@ class TableMixin(BaseAutoencoder):
             return self._take_rows(X)
         if sparse.issparse(X) or getattr(X, "ndim", 2) == 1:
             check_array(X, dtype=None, estimator=self, input_name="X")  # raises for these
+        if reset:
+            remember_columns(self, X)
         if "_table" not in vars(self):
             self._table = self._new_table(X)
         validate_data(self, X, reset=reset, skip_check_array=True)
@@ -162,8 +167,8 @@ class TableMixin(BaseAutoencoder):
         state: dict[str, Any] = super().__getstate__()
         return state | {"_table": state["_table"].as_dict()} if "_table" in state else state
 
-    def _set_state(self, state: dict[str, Any]) -> None:
-        super()._set_state(state)
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
         if "_table" in vars(self):
             self._table = Table.from_dict(self._table)  # type: ignore[arg-type]
 
@@ -288,5 +293,5 @@ class MixedRowsMixin(TableMixin):
 
     # ---------------------------------------------------------------------------- files
 
-    def _set_state(self, state: dict[str, Any]) -> None:
-        super()._set_state({"handle_unknown": "error"} | state)  # files of 0.1.0 lack it
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__({"handle_unknown": "error"} | state)  # files of 0.1.0 lack it

@@ -68,7 +68,9 @@ from skae._utils.validation import (
     as_rows,
     check_weight,
     fit_context,
+    remember_columns,
 )
+from skae._utils.versions import restoring
 
 Array = NDArray[Any]
 
@@ -102,7 +104,7 @@ class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParameters
     _least_epochs: ClassVar[int] = 0
 
     _state_shapes: ClassVar[dict[str, tuple[str, ...] | None]] = {
-        **dict.fromkeys(["_trainer", "_architecture", "_seed", "_user_modules"]),
+        **dict.fromkeys(["net_", "_architecture", "_seed", "_user_modules"]),
         **dict.fromkeys(["n_components_", "n_iter_"], ()),
     }
 
@@ -604,6 +606,8 @@ class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParameters
         known = "_table" in vars(self) or isinstance(X, RowsOfTable)
         if known or (reset and self._has_kinds(X)):
             return self._check_table(X, reset=reset, min_rows=min_rows)
+        if reset:
+            remember_columns(self, X)
         with advised_of_tables(X, self.likelihood):
             X = validate_data(
                 self,
@@ -704,12 +708,13 @@ class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParameters
             state["_architecture"] = state["_architecture"].as_dict()
         return state
 
-    def _set_state(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: dict[str, Any]) -> None:
         named = {_RENAMED.get(name, name): value for name, value in state.items()}
-        super()._set_state({"n_init": 1} | named)  # files of 0.1.0 lack it
+        super().__setstate__({"n_init": 1} | named)  # files of 0.1.0 lack it
         if "net_" in self.__dict__:
             net = self.__dict__.pop("net_")
-            self._architecture = self._Architecture(**self._architecture)
+            with restoring(type(self).__name__):
+                self._architecture = self._Architecture(**self._architecture)
             self._trainer = Trainer.of_state(
                 net, self._new_module(0), TrainingOptions.of(self), **self._of_trainer()
             )

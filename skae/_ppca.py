@@ -676,8 +676,8 @@ class PPCA(TruncationMixin, LikelihoodModel):
     def _n_free_parameters(self) -> int:
         return n_free_parameters(self.n_features_in_, self.n_components_)
 
-    def _set_state(self, state: dict[str, Any]) -> None:
-        super()._set_state(ppca_state(state))
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(ppca_state(state))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -704,10 +704,10 @@ class VAE(
         """Draws of z for each row, the same in every call."""
         return RowDraws(int(n_draws), self.n_components_, self._seed + 3, self._trainer.device)
 
-    def _set_state(self, state: dict[str, Any]) -> None:
-        super()._set_state({"latent_growth": None} | state)  # files of 0.1.0 lack it
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__({"latent_growth": None} | state)  # files of 0.1.0 lack it
         mean, covariance = vars(self).get("_code_moments", (None, np.zeros((0, 0))))
-        if covariance.ndim == 1:  # files of 0.2.0 have the variances only
+        if covariance.ndim == 1:  # earlier files have the variances only
             unknown = np.full((len(covariance), len(covariance)), np.nan)
             np.fill_diagonal(unknown, covariance)
             self._code_moments = mean, unknown

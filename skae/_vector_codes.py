@@ -255,8 +255,8 @@ class VectorCodesMixin:
             tags.transformer_tags.preserves_dtype = []  # indices are integers
         return tags
 
-    def _set_state(self: Any, state: dict[str, Any]) -> None:
-        super()._set_state({"codes": "indices"} | state)  # type: ignore[misc]
+    def __setstate__(self: Any, state: dict[str, Any]) -> None:
+        super().__setstate__({"codes": "indices"} | state)  # type: ignore[misc]
 
     # ------------------------------------------------------------------------ codebook
 

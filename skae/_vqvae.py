@@ -663,7 +663,7 @@ class VQVAE(VectorCodesMixin, IndexPriorMixin, EncoderDecoder):
 
     # -------------------------------------------------------------- names and files
 
-    def _set_state(self, state: dict[str, Any]) -> None:
-        super()._set_state({"calibration": False} | state)  # files of 0.1.0 lack it
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__({"calibration": False} | state)  # files of 0.1.0 lack it
         if "_trainer" in vars(self):
             self.n_codes_ = self._architecture.codebook_size

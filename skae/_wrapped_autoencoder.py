@@ -24,7 +24,7 @@ from skae._mixed_rows import MixedRowsMixin, RowsOfTable, TableMixin
 from skae._tables.columns import Table
 from skae._training.data import check_finite, without_lost_weights
 from skae._utils.inputs import as_numbers
-from skae._utils.validation import as_rows, check_feature_names_in
+from skae._utils.validation import as_rows, check_feature_names_in, remember_columns
 from skae._utils.wrapping import seeded
 
 Array = NDArray[Any]
@@ -122,6 +122,8 @@ class WrappedAutoencoderMixin(TableMixin):
     def _check_rows(self, X: Any, *, reset: bool, min_rows: int = 1) -> Any:
         if "_table" in vars(self) or (reset and self._reads_table(X)):
             return self._check_table(X, reset=reset, min_rows=min_rows)
+        if reset:
+            remember_columns(self, X)
         X = as_rows(self, X)
         tags = get_tags(self).input_tags
         X = validate_data(

@@ -617,7 +617,8 @@ def test_files_of_version_0_1_0_load_and_go_on():
     """They name no versions and no support, and their fingerprints are others."""
     saved = lde(small_autoencoder()).fit(X_SMALL)
     state = saved.__getstate__()
-    for name in ("_skae_version", "_sklearn_version", "support", "_support", "support_"):
+    stated = ("_skae_version", "_sklearn_version", "_skae_format")
+    for name in (*stated, "support", "_support", "support_"):
         state.pop(name, None)
     settings = state.pop("_settings")
     state["_plan"] = {k: v for k, v in settings.items() if k != "support"}

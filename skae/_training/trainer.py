@@ -24,6 +24,7 @@ from skae._training.progress import Progress, progress_of
 from skae._training.saving import to_arrays, to_tensors
 from skae._training.threads import threads_for_one_pass
 from skae._utils.validation import Interval, StrOptions
+from skae._utils.versions import restoring
 
 Array = NDArray[Any]
 
@@ -319,16 +320,19 @@ class Trainer:
         cls, state: dict[str, Any], module: TrainableModule, options: TrainingOptions, **more: Any
     ) -> Self:
         """Return a trainer with a saved state and a module of the same structure."""
-        try:
-            module.load_state_dict(to_tensors(state["weights"]))
-        except RuntimeError as error:
-            raise ValueError(" ".join(str(error).split())) from error
-        options = replace(options, solver=state["solver"])
+        name = more["name"]
+        with restoring(name):
+            try:
+                module.load_state_dict(to_tensors(state["weights"]))
+            except RuntimeError as error:
+                raise ValueError(" ".join(str(error).split())) from error
+            options = replace(options, solver=state["solver"])
         try:
             trainer = cls(module, options, **more)
         except ValueError:  # the device of the fit is not available
             trainer = cls(module, options, device=torch.device("cpu"), **more)
-        trainer.net.resume(to_tensors(state["optimizers"]), state["history"])
+        with restoring(name):
+            trainer.net.resume(to_tensors(state["optimizers"]), state["history"])
         trainer.module.eval()
         return trainer
 

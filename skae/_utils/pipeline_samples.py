@@ -53,7 +53,11 @@ def draw_through(
     if container is None or not others:
         return rows
     rows = np.asarray(rows) if _container(rows) else rows
-    return _to_frame(rows, container, getattr(steps[0][1], "feature_names_in_", None))
+    first = steps[0][1]
+    frame = _to_frame(rows, container, getattr(first, "feature_names_in_", None))
+    if container == "pandas" and hasattr(first, "_column_names"):
+        frame.columns = first._column_names
+    return frame
 
 
 def _draw(

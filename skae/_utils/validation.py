@@ -59,6 +59,7 @@ __all__ = [
     "check_same_namespace",
     "check_weight",
     "clone_parameters",
+    "column_names",
     "fit_context",
     "get_namespace",
     "get_namespace_and_device",
@@ -67,6 +68,7 @@ __all__ = [
     "meta_fit_context",
     "move_to",
     "private_generator",
+    "remember_columns",
     "safe_set_output",
     "to_frame",
     "to_plain",
@@ -131,6 +133,8 @@ def as_rows(estimator: Any, X: Any) -> Any:
 def check_rows(estimator: Any, X: Any, *, reset: bool, min_rows: int = 1) -> Any:
     """Validate rows by the tags of the estimator; returns floats of their array namespace."""
     tags = get_tags(estimator).input_tags
+    if reset:
+        remember_columns(estimator, X)
     X = as_rows(estimator, X)
     xp, _ = get_namespace(X)
     return validate_data(
@@ -204,6 +208,20 @@ def to_plain(value: Any) -> NDArray[Any] | Any:
     return value
 
 
+def remember_columns(estimator: Any, X: Any) -> None:
+    """Store names of columns that are numbers or dates; scikit-learn stores strings only."""
+    columns = getattr(X, "columns", None)
+    dtype = getattr(columns, "dtype", None)
+    if isinstance(dtype, np.dtype) and dtype.kind in "iufM":
+        estimator._column_names = np.array(columns)
+
+
+def column_names(estimator: Any) -> Any:
+    """Names of the columns of rows in data frames: those of the training data, or "x0", ..."""
+    names = getattr(estimator, "_column_names", None)
+    return _check_feature_names_in(estimator) if names is None else names
+
+
 def asked_container(estimator: Any) -> str | None:
     """Container set by `set_output` or by the global configuration; None if neither is set."""
     asked: str = _get_output_config("transform", estimator)["dense"]
@@ -216,5 +234,7 @@ def to_frame(estimator: Any, rows: Any, original: Any = None, names: Any = None)
     adapter = _get_container_adapter("transform", estimator)
     if adapter is None:
         return rows
-    names = _check_feature_names_in(estimator) if names is None else names
+    names = column_names(estimator) if names is None else names
+    if adapter.container_lib == "polars":  # which has no other names than strings
+        names = [str(name) for name in names]
     return adapter.create_container(rows, original, columns=names)

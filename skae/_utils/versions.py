@@ -58,18 +58,15 @@ def without_versions(state: dict[str, Any], estimator_name: str) -> dict[str, An
     return {name: v for name, v in state.items() if name not in _VERSIONS and name != _FORMAT}
 
 
-@contextmanager
-def loading(estimator: Any, state: Any) -> Iterator[None]:
-    """Refuse a state of a newer format, and check what the block makes of any other one.
+def check_state(estimator: Any, state: dict[str, Any]) -> None:
+    """Refuse a saved state of a newer format, and one in which something is missing.
 
-    The block sets the attributes of the estimator. If that fails, or if something is missing
-    afterwards, a ValueError says that the file is damaged. States without a format are not checked,
-    because earlier versions saved other attributes.
+    States without a format are not checked further, because earlier versions saved other
+    attributes.
     """
-    name = type(estimator).__name__
-    saved_format = state.get(_FORMAT, 0) if isinstance(state, dict) else None
+    name, saved_format = type(estimator).__name__, state.get(_FORMAT, 0)
     if not isinstance(saved_format, int):
-        raise _damaged(name, "its state is not readable")
+        raise _damaged(name, f"its format is {saved_format!r}")
     if saved_format > FORMAT:
         there = state.get("_skae_version", "an unknown version")
         raise ValueError(
@@ -77,14 +74,18 @@ def loading(estimator: Any, state: Any) -> Iterator[None]:
             f"skae {__version__} reads formats up to {FORMAT}. Install the newer version to load "
             f'the file: pip install "skae>={there}".'
         )
+    defect = _defect(estimator, state) if saved_format else None
+    if defect is not None:
+        raise _damaged(name, defect, state)
+
+
+@contextmanager
+def restoring(name: str) -> Iterator[None]:
+    """Say of errors in the block, which restores a part of a saved model, that it is damaged."""
     try:
         yield
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        raise _damaged(name, f"{type(error).__name__}: {error}", state) from error
-    if saved_format:
-        defect = _defect(estimator, state)
-        if defect is not None:
-            raise _damaged(name, defect, state)
+        raise _damaged(name, f"{type(error).__name__}: {error}") from error
 
 
 def _damaged(name: str, why: str, state: Any = ()) -> ValueError:
@@ -101,21 +102,20 @@ def _damaged(name: str, why: str, state: Any = ()) -> ValueError:
 
 
 def _defect(estimator: Any, state: dict[str, Any]) -> str | None:
-    """What is missing in a restored estimator, or has a wrong shape; None if all is there."""
-    found = vars(estimator)
-    expected = [*getattr(estimator, "_learned_names", ())]
+    """What is missing in a state, or has a wrong shape; None if all is there."""
+    expected: list[str] = []
     if not is_of_other_versions(state):  # other versions may have other parameters
         expected += type(estimator)._get_param_names()
-    shapes = getattr(estimator, "_state_shapes", {})
-    if any(name in found for name in shapes):
+    shapes = estimator._state_shapes
+    if any(name in state for name in shapes):
         expected += [*shapes, *{size for sizes in shapes.values() for size in sizes or ()}]
-    missing = [name for name in expected if name not in found]
+    missing = [name for name in expected if name not in state]
     if missing:
         return f"{missing[0]} is missing"
     for name, sizes in shapes.items():
-        if name not in found or sizes is None:
+        if name not in state or sizes is None:
             continue
-        shape = tuple(found[size] for size in sizes)
-        if np.shape(found[name]) != shape:
-            return f"{name} has shape {np.shape(found[name])}, expected {shape}"
+        shape = tuple(state[size] for size in sizes)
+        if np.shape(state[name]) != shape:
+            return f"{name} has shape {np.shape(state[name])}, expected {shape}"
     return None

@@ -204,7 +204,7 @@ def test_copies_and_files_know_their_sizes(density, size, n_epochs):
 def loaded_from_0_1_0(model):
     """The model as if version 0.1.0 had saved it, where sizes were numbers."""
     state = model.__getstate__() | dict(zip(OPEN, MANY, strict=True))
-    for name in ("_skae_version", "_sklearn_version"):
+    for name in ("_skae_version", "_sklearn_version", "_skae_format"):
         del state[name]
     loaded = LatentDensityEstimator.__new__(LatentDensityEstimator)
     with warnings.catch_warnings():
