@@ -34,7 +34,7 @@ from skae._utils.validation import (
     private_generator,
     to_plain,
 )
-from skae._utils.versions import with_versions, without_versions
+from skae._utils.versions import check_state, with_versions, without_versions
 from skae._utils.wrapping import model_of, rows_for_model, seeded
 
 Array = NDArray[Any]
@@ -275,6 +275,10 @@ class OutlierDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
     >>> print(f"{(detector.predict(malignant) == -1).mean():.0%} of malignant rows")
     75% of malignant rows
     """
+
+    _state_shapes: ClassVar[dict[str, None]] = dict.fromkeys(
+        ["estimator_", "offset_", "score_method_", "n_features_in_"]
+    )
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "estimator": [HasMethods(["fit", "get_params"]), None],
@@ -565,4 +569,5 @@ class OutlierDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         return with_versions(super().__getstate__())
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        check_state(self, state)
         super().__setstate__(without_versions(state, type(self).__name__))
