@@ -18,13 +18,14 @@ PYTEST = $(RUN) -m pytest -n $(JOBS) --maxprocesses 8
 export MPLBACKEND := Agg
 export OMP_NUM_THREADS := 1
 
-.PHONY: help demo test test-long lint docs bench ci clean
+.PHONY: help demo test test-long lint dist docs bench ci clean
 
 help:
 	@echo "make demo       a first look: fits two models and draws what they have learned"
 	@echo "make test       the tests, and the examples in docstrings"
 	@echo "make test-long  the property tests that take longest, which make test leaves out"
 	@echo "make lint       style and types, also of code that uses the installed package"
+	@echo "make dist       the wheel and the source distribution, in dist/, and tests of the wheel"
 	@echo "make docs       the documentation: runs its examples and writes docs/_build/html"
 	@echo "make bench      how to run benchmarks"
 	@echo "make ci         all that is checked before a change goes in: .ci/run"
@@ -57,6 +58,14 @@ lint: $(VENV)/.test
 	$(RUN) -m mypy
 	cd tests && ../$(RUN) -m mypy --config-file ../setup.cfg --cache-dir ../.mypy_cache typed_code.py
 
+# Both distributions, and tests of the installed wheel, which comes before the editable installation.
+dist: $(VENV)/.test
+	rm -rf dist
+	$(RUN) -m hatchling build
+	$(RUN) -m pip install --no-deps --target dist/installed dist/*.whl
+	cd dist && PYTHONPATH=installed ../$(RUN) -m pytest -c ../pyproject.toml --rootdir .. \
+		../tests/test_imports.py ../tests/test_ppca.py
+
 docs: $(VENV)/.docs
 	$(PYTEST) --doctest-glob="*.md" README.md docs
 	$(RUN) -m sphinx -W --keep-going -j auto -b html docs docs/_build/html
@@ -76,4 +85,4 @@ ci:
 	.ci/run
 
 clean:
-	rm -rf $(VENV) docs/_build docs/gallery figures .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) dist docs/_build docs/gallery figures .mypy_cache .pytest_cache .ruff_cache
