@@ -44,7 +44,7 @@ class LatentSizeMixin(EncoderDecoder):
     def _n_latents(self) -> int:
         return int(self.n_components) if is_count(self.n_components) else self.n_components_
 
-    def _choose_sizes(self, X: Array, sample_weight: Array | None) -> None:
+    def _choose_latent_size(self, X: Array, sample_weight: Array | None) -> None:
         rule = self.n_components
         if isinstance(rule, bool):
             raise ValueError(

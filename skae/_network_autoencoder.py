@@ -159,8 +159,11 @@ class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParameters
         """Fields of the architecture that are computed from parameters."""
         return {}
 
-    def _choose_sizes(self, X: Array, sample_weight: Array | None) -> None:
-        """Choose sizes that depend on the training rows."""
+    def _choose_latent_size(self, X: Array, sample_weight: Array | None) -> None:
+        """Choose `n_components_` if a rule chooses it by the training rows."""
+
+    def _choose_sizes(self, n_rows: int) -> None:
+        """Choose sizes that depend on the number of training rows."""
 
     def _given_modules(self) -> tuple[Any, ...]:
         """The parameters that are the user's own modules."""
@@ -275,8 +278,7 @@ class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParameters
             part_of(*parts_in_search(self, context)),
         ):
             if previous is None:
-                self._check_parameters(X.shape[1])
-                self._choose_sizes(X, sample_weight)
+                self._choose_latent_size(X, sample_weight)
             if n_starts > 1:
                 codes = fit_best_of(self, X, rng, sample_weight, fit_start)
             else:
@@ -354,6 +356,8 @@ class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParameters
 
     def _start(self, data: Data, rng: np.random.RandomState) -> None:
         X, weight, condition = data
+        self._check_parameters(X.shape[1])
+        self._choose_sizes(len(X))
         self._seed = int(rng.randint(2**31 - 1))
         columns = self._columns()
         spread = spread_of(X, weight, columns)
@@ -519,8 +523,7 @@ class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParameters
             rows_in, weight, targets = self._rows_that_count(rows_in, weight, targets)
             with threads_for_values(rows_in.size):
                 if previous is None:
-                    self._check_parameters(rows_in.shape[1])
-                    self._choose_sizes(rows_in, weight)
+                    self._choose_latent_size(rows_in, weight)
                 data = self._begin(rows_in, weight, targets, previous, self._generator())
                 self._train_one_epoch(data, weight, previous)
         return self
@@ -725,8 +728,9 @@ class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParameters
         if own or ("_trainer" in vars(self) and self._has_foreign_modules()):
             named = f" ({', '.join(own)})" if own else ""
             raise TypeError(
-                f"{type(self).__name__} holds your own network or a function that makes it{named}, "
-                "whose code skops cannot check: skops saves weights and plain values only. Save "
-                "the model with pickle or joblib, or use built-in networks (hidden_layer_sizes)."
+                f"{type(self).__name__} holds your own network{named}, a module or a function that "
+                "makes one, whose code skops cannot check: skops saves weights and plain values "
+                "only. Save the model with pickle or joblib, or use built-in networks "
+                "(hidden_layer_sizes)."
             )
         return self.__reduce_ex__(2)

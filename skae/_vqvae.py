@@ -538,13 +538,13 @@ class VQVAE(VectorCodesMixin, IndexPriorMixin, EncoderDecoder):
             "levels": self._levels() if self.quantizer == "fsq" else (),
         }
 
-    def _choose_sizes(self, X: Array, sample_weight: Array | None) -> None:
+    def _choose_sizes(self, n_rows: int) -> None:
         if self.n_codes is not None:
             self.n_codes_ = int(self.n_codes)
         elif self.quantizer == "fsq":
             self.n_codes_ = prod(self._levels())
         else:
-            self.n_codes_ = codebook_size_for(len(X), self._n_latents())
+            self.n_codes_ = codebook_size_for(n_rows, self._n_latents())
 
     def _make_module(self, generator: torch.Generator) -> VQVAEModule:
         architecture = self._architecture
