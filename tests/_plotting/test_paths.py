@@ -91,7 +91,10 @@ def test_default_components_vary_most(digits, vae):
 def test_default_values_span_the_codes(digits):
     autoencoder = network(Autoencoder, n_components=2).fit(digits)
     codes = autoencoder.transform(digits)
+    mixture = network(VAE, prior="mixture", n_prior_components=2).fit(digits)
+    drawn = mixture.sample_latent(1000, random_state=0)
     expected = {
+        mixture: (drawn.mean(0), drawn.std(0)),  # explained_variance_ is a variance of rows
         autoencoder: (codes.mean(0), codes.std(0)),
         PCA(2).fit(digits): ([0, 0], PCA(2).fit_transform(digits).std(0, ddof=1)),
         PCA(2, whiten=True).fit(digits): ([0, 0], [1, 1]),
