@@ -158,12 +158,18 @@ def register_converters() -> None:
     """
     import skae
 
-    for name in ("onnx", "onnxscript", "skl2onnx"):
-        package(name)
-    kinds = [LinearAE, PPCA, *(getattr(skae, name) for name in _CONVERTED)]
-    converters.register(
-        kinds, lambda model, dtype, opset: _graph(model, "encoder", dtype, None, opset)
-    )
+    package("onnxscript")
+    _register([LinearAE, PPCA, *(getattr(skae, name) for name in _CONVERTED)])
+
+
+def _register(kinds: list[type]) -> None:
+    """Register converters for these classes."""
+    package("onnx")
+
+    def encoder_of(model: Any, dtype: str, opset: int) -> Any:
+        return _graph(model, "encoder", dtype, None, opset)
+
+    converters.register(kinds, encoder_of)
 
 
 def _graph(model: Any, part: Part, dtype: str | None, n_importance: int | None, opset: int) -> Any:
@@ -256,6 +262,9 @@ def _pipeline_graph(
     if len(steps) == 1:
         return _graph(model, part, dtype, n_importance, opset)
     last = _graph(model, part, None, n_importance, opset)
-    register_converters()
+    before = Pipeline(steps[:-1])
+    parts = before.get_params().values()
+    _register(list({type(step) for step in parts if isinstance(step, BaseAutoencoder)}))
     read = dtype or dtype_of(input_of(last)).name
-    return chained([pipelines.before_last(pipeline, steps, read, opset), last], part, opset)
+    first = pipelines.converted(before, pipeline.n_features_in_, read, opset)
+    return chained([first, last], part, opset)

@@ -109,6 +109,22 @@ def test_searches_load_torch_for_networks_only():
     assert "torch" not in packages_loaded_by(SEARCH)
 
 
+EXPORT = """
+import numpy as np
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from skae import PPCA, LinearAE, to_onnx
+X = np.random.RandomState(0).standard_normal((30, 5))
+to_onnx(make_pipeline(StandardScaler(), LinearAE(4), PPCA(2)).fit(X), "score")
+"""
+
+
+def test_exports_load_torch_for_networks_only():
+    loaded = packages_loaded_by(EXPORT)
+    assert {"onnx", "skl2onnx"} <= loaded
+    assert not loaded & {"torch", "onnxscript"}
+
+
 def test_type_checkers_see_the_lazy_table():
     source = ast.parse(Path(skae.__file__).read_text(encoding="utf-8"))
     [block] = [

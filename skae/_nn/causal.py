@@ -416,6 +416,8 @@ def _in_pieces(h: Tensor, leave: Tensor, bias: Tensor, k: Tensor) -> Tensor:
 
 def _log_mass(h: Tensor, leave: Tensor, bias: Tensor, k: Tensor) -> Tensor:
     logits = h @ leave.T + bias
+    if is_exporting():  # torch 2.13 cannot translate the cross entropy below
+        return logits.log_softmax(-1).gather(-1, k[..., None])[..., 0]
     return -cross_entropy(logits.flatten(0, 1), k.flatten(), reduction="none").view(k.shape)
 
 

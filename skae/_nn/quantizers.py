@@ -19,6 +19,7 @@ Restructuring vector quantization with the rotation trick. ICLR.
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from itertools import accumulate
 from math import prod
 from typing import NamedTuple
 
@@ -58,7 +59,10 @@ def nearest(z: Tensor, codebook: Tensor) -> Tensor:
     """
     # Vectors are centred, because squares far from zero lose precision. The median is used because
     # a single distant code does not change it.
-    center = _medians(codebook)
+    if is_exporting():  # ONNX can sort, but has no median
+        center = codebook.sort(0).values[(len(codebook) - 1) // 2]
+    else:
+        center = codebook.median(0).values
     e, z = codebook - center, z - center
     e = torch.cat([e, e.square().sum(1, keepdim=True)], 1).T.contiguous()
     z = torch.cat([-2 * z, torch.ones_like(z[:, :1])], 1)
@@ -76,13 +80,6 @@ def nearest(z: Tensor, codebook: Tensor) -> Tensor:
         of_part = torch.mm(part, e, out=distances[: len(part)])
         np.argmin(of_part.numpy(), axis=1, out=found[start : start + rows])
     return torch.from_numpy(found)
-
-
-def _medians(vectors: Tensor) -> Tensor:
-    """Return the lower median of every column; ONNX can sort, but has no median."""
-    if is_exporting():
-        return vectors.sort(dim=0).values[(len(vectors) - 1) // 2]
-    return vectors.median(0).values
 
 
 def straight_through(z: Tensor, e: Tensor) -> Tensor:
@@ -122,7 +119,8 @@ def digits_of(indices: Tensor, levels: Tensor) -> Tensor:
 
 def places_of(levels: Tensor) -> Tensor:
     """Return the value of a 1 at each digit: the number of values of the digits before it."""
-    return torch.cat([levels.new_ones(1), levels.cumprod(0)[:-1]])
+    # ONNX has no cumulative product.
+    return torch.stack([*accumulate(levels[:-1], torch.mul, initial=levels.new_ones(()))])
 
 
 def kmeans_start(

@@ -145,8 +145,8 @@ def described(model: Any, estimator: Any, part: str) -> Any:
     model.producer_name, model.producer_version = "skae", __version__
     model.doc_string = f"{part} of {type(estimator).__name__}"
     notes = {"skae_part": part, "skae_estimator": type(estimator).__name__}
-    if part == "score":
-        notes["skae_score_kind"] = str(getattr(estimator, "score_kind", ""))
+    if part == "score" and hasattr(estimator, "score_kind"):
+        notes["skae_score_kind"] = str(estimator.score_kind)
     onnx.helper.set_model_props(model, notes)
     onnx.checker.check_model(model)
     return model

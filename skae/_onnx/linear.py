@@ -38,7 +38,8 @@ def encoder(
         return inner.cast(_posterior(inner, rows, loadings)[0], dtypes[1], output)
 
     _by_gaps(graph, rows, written, complete, None if loadings is None else incomplete)
-    return graph.model("encoder", *matrix.shape, dtypes, opset)
+    n_features, n_codes = matrix.shape
+    return graph.model("encoder", n_features, n_codes, dtypes, opset)
 
 
 def decoder(matrix: Array, mean: Array, dtypes: tuple[Any, Any], opset: int) -> Any:
@@ -47,7 +48,8 @@ def decoder(matrix: Array, mean: Array, dtypes: tuple[Any, Any], opset: int) -> 
     codes = graph.cast(read, dtypes[1])
     product = graph.apply("MatMul", codes, graph.constant(matrix, dtypes[1]))
     graph.apply("Add", product, graph.constant(mean, dtypes[1]), output=written)
-    return graph.model("decoder", *matrix.shape, dtypes, opset)
+    n_codes, n_features = matrix.shape
+    return graph.model("decoder", n_codes, n_features, dtypes, opset)
 
 
 def score(

@@ -33,13 +33,12 @@ def steps_of(pipeline: Pipeline) -> list[tuple[str, Any]]:
     return steps
 
 
-def before_last(pipeline: Pipeline, steps: list[tuple[str, Any]], dtype: str, opset: int) -> Any:
-    """Return the graph of all steps but the last, by skl2onnx."""
-    skl2onnx = package("skl2onnx")
-    types = package("skl2onnx.common.data_types")
+def converted(pipeline: Pipeline, n_features: int, dtype: str, opset: int) -> Any:
+    """Return the graph of a Pipeline for rows of a type, by skl2onnx."""
+    skl2onnx, types = package("skl2onnx"), package("skl2onnx.common.data_types")
     kind = types.FloatTensorType if dtype == "float32" else types.DoubleTensorType
-    given = [("X", kind([None, pipeline.n_features_in_]))]
-    return skl2onnx.convert_sklearn(Pipeline(steps[:-1]), initial_types=given, target_opset=opset)
+    given = [("X", kind([None, n_features]))]
+    return skl2onnx.convert_sklearn(pipeline, initial_types=given, target_opset=opset)
 
 
 def backwards(
