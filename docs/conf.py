@@ -53,6 +53,7 @@ myst_heading_anchors = 3
 # Reference. Parameters have their types in the docstrings, so that signatures need none.
 default_role = "literal"
 autosummary_generate = True
+autodoc_default_options = {"no-value": True}
 autodoc_typehints = "none"
 numpydoc_class_members_toctree = False
 numpydoc_show_inherited_class_members = {"skae.metrics.ParzenScore": False}  # those of a tuple
