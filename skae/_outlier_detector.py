@@ -370,7 +370,7 @@ class OutlierDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
             if not np.isfinite(self.offset_):
                 raise ValueError(
                     f"The threshold is {self.offset_}: more rows than the share {share:g} have "
-                    "this score. Use a model whose likelihood allows the values of all training rows."
+                    "this score. Use a model whose likelihood allows the values of all rows."
                 )
             for name in ("n_features_in_", "feature_names_in_"):
                 if hasattr(self.estimator_, name):
