@@ -5,7 +5,6 @@ estimator. Technometrics 41(3), 212-223. https://doi.org/10.1080/00401706.1999.1
 """
 
 import warnings
-from collections.abc import Iterator
 from inspect import signature
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Self, cast
@@ -367,11 +366,16 @@ class OutlierDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
             weight = check_weight(sample_weight, X)
             weight = None if weight is None else np.asarray(to_plain(weight), dtype=np.float64)
             self.estimator_, scores = self._fitted(prototype, X, weight, fit_params)
-            folds = list(self._folds(X, len(scores), weight, rng))
-            if folds:
+            folds = self._folds(X, len(scores), weight, rng)
+            if folds is not None:
                 scores, weight = self._scores_of_folds(prototype, X, weight, fit_params, folds)
             share = _FALSE_ALARMS if self.contamination == "auto" else float(self.contamination)
             self.offset_ = lower_quantile(scores, weight, share)
+            if not np.isfinite(self.offset_):
+                raise ValueError(
+                    f"The threshold is {self.offset_}: more rows than the share {share:g} have "
+                    "this score. Use a model whose likelihood allows the values of all rows."
+                )
             for name in ("n_features_in_", "feature_names_in_"):
                 if hasattr(self.estimator_, name):
                     setattr(self, name, getattr(self.estimator_, name))
@@ -422,22 +426,23 @@ class OutlierDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
 
     def _folds(
         self, X: Any, n_rows: int, weight: Array | None, rng: np.random.RandomState
-    ) -> Iterator[tuple[Array, Array]]:
-        """Indices of training and test rows; nothing if training rows determine the threshold."""
+    ) -> list[tuple[Array, Array]] | None:
+        """Indices of training and test rows; None if the training rows determine the threshold."""
         cv = self.cv
         if isinstance(cv, str):  # "auto"
             cv = _N_FOLDS if self.contamination == "auto" else None
             counted = n_rows if weight is None else int((weight > 0).sum())
             cv = None if counted < _FEWEST_ROWS else cv
         if cv is None or isinstance(self.estimator, FrozenEstimator):
-            return
+            return None
         if not isinstance(cv, Integral):
-            yield from check_cv(cv).split(X)
-            return
+            folds = list(check_cv(cv).split(X))
+            if not folds:
+                raise ValueError(f"cv={cv!r} has no folds. An iterator can be used only once.")
+            return folds
         rows = np.arange(n_rows) if weight is None else np.flatnonzero(weight > 0)
-        folds = KFold(int(cv), shuffle=True, random_state=rng.randint(2**31 - 1))
-        for train, test in folds.split(rows):
-            yield rows[train], rows[test]
+        kfold = KFold(int(cv), shuffle=True, random_state=rng.randint(2**31 - 1))
+        return [(rows[train], rows[test]) for train, test in kfold.split(rows)]
 
     def _scores_of_folds(
         self,

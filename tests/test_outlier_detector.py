@@ -397,6 +397,7 @@ def test_metadata_routing_passes_what_steps_request():
         ({"cv": 1}, "cv"),
         ({"cv": "many"}, "cv"),
         ({"cv": 81}, "n_splits=81"),
+        ({"cv": []}, r"cv=\[\] has no folds"),
         ({"random_state": "x"}, "random_state"),
         ({"estimator": 3}, "estimator"),
         ({"estimator": DBSCAN()}, r"score_method='auto' is not available for DBSCAN"),
@@ -440,6 +441,18 @@ def test_scores_that_are_no_numbers_are_refused():
 class Listener(NoNumber):
     def score_samples(self, X):
         return np.zeros(len(X))
+
+
+class Impossible(NoNumber):
+    """A model under which half of the rows are impossible."""
+
+    def score_samples(self, X):
+        return np.where(np.arange(len(X)) % 2, -np.inf, 0.0)
+
+
+def test_a_threshold_below_all_scores_is_refused():
+    with pytest.raises(ValueError, match=r"threshold is -inf: more rows than the share 0\.05"):
+        OutlierDetector(Impossible()).fit(X)
 
 
 def test_ctrl_c_ends_no_fit_early():
