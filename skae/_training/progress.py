@@ -260,7 +260,7 @@ def _how_to_open_a_bar() -> Callable[..., Any] | None:
             return None
     except (AttributeError, ValueError):  # no stream, or a closed one
         return None
-    return partial(_without_thread(terminal_bar), **_size_of_terminal())
+    return partial(_without_thread(terminal_bar), file=sys.stderr, **_size_of_terminal())
 
 
 def _size_of_terminal() -> dict[str, Any]:
