@@ -219,7 +219,8 @@ class LatentDensityEstimator(
         Whether `fit` continues training of the density from the previous fit. The autoencoder is
         fitted again only if its own `warm_start` is True.
     verbose : int, default=0
-        With 1, training shows one line with the epoch, the losses and the remaining time.
+        With 1, training shows its epochs, losses and remaining time: as a bar in a terminal or a
+        notebook, and otherwise as a few lines on stderr. With 2, it prints a line for every epoch.
     random_state : int, RandomState instance or None, default=None
         Seed of the initial weights, the order of the rows, the orderings and the held-out rows, and
         of the wrapped estimators that have no seed themselves. With None, every fit uses new random
@@ -451,6 +452,7 @@ class LatentDensityEstimator(
                 "every step uses one ordering. Set orderings=1 or another solver."
             )
 
+    @with_callbacks
     def _fit_model(
         self,
         X: Array,
@@ -460,15 +462,25 @@ class LatentDensityEstimator(
         y: Array | None = None,
         told: Any = None,
     ) -> None:
+        """Fit the model; `told` is the y given to `fit`, for scikit-learn's callbacks."""
+        check_listeners(getattr(self, "_skl_callbacks", []))
+        n_epochs = 0
         if isinstance(self.density, str):
-            # Ctrl-C in the fit of the autoencoder must not keep a partly trained one.
-            with inside_another_fit():
-                self._fit_network(X, rng, sample_weight, previous, y, told)
-        else:
-            self._fit_estimator(X, rng, sample_weight, previous, y)
+            n_epochs = n_epochs_for(self.max_iter, self.density, X.shape[0])
+        context = self._init_callback_context(max_subtasks=n_epochs)
+        shown = self._shown_rows(X)
+        context.call_on_fit_task_begin(estimator=self, X=shown, y=told)
+        with part_of(*parts_in_search(self, context)):
+            if isinstance(self.density, str):
+                tasks = FitTasks(self, self, context, shown, told, sample_weight, are_named=False)
+                # Ctrl-C in the fit of the autoencoder must not keep a partly trained one.
+                with inside_another_fit():
+                    self._fit_network(X, rng, sample_weight, previous, y, tasks)
+            else:
+                self._fit_estimator(X, rng, sample_weight, previous, y)
         self._learn_proposal(X)
+        context.call_on_fit_task_end(estimator=self, X=shown, y=told)
 
-    @with_callbacks
     def _fit_network(
         self,
         X: Array,
@@ -476,22 +488,15 @@ class LatentDensityEstimator(
         sample_weight: Array | None,
         previous: Self | None,
         y: Array | None,
-        told: Any,
+        tasks: FitTasks,
     ) -> None:
-        """Fit a network; `told` is the y given to `fit`, for scikit-learn's callbacks."""
-        check_listeners(getattr(self, "_skl_callbacks", []))
-        n_epochs = n_epochs_for(self.max_iter, self.density, X.shape[0])
-        context = self._init_callback_context(max_subtasks=n_epochs)
-        shown = self._shown_rows(X)
-        context.call_on_fit_task_begin(estimator=self, X=shown, y=told)
-        tasks = FitTasks(self, self, context, shown, told, sample_weight, are_named=False)
-        with part_of(*parts_in_search(self, context)):
-            real = self._learn_codes(X, sample_weight, y, previous, rng)
-            self.density_ = self._network_density(previous)
-            with tasks.training("density", n_epochs, shows_model=True) as listeners:
-                self.density_.fit(real, sample_weight, listeners=listeners)
+        """Fit a network to the codes."""
+        real = self._learn_codes(X, sample_weight, y, previous, rng)
+        self.density_ = self._network_density(previous)
+        n_epochs = n_epochs_for(self.max_iter, str(self.density), X.shape[0])
+        with tasks.training("density", n_epochs, shows_model=True) as listeners:
+            self.density_.fit(real, sample_weight, listeners=listeners)
         self.n_iter_ = self.density_.trainer.n_epochs
-        context.call_on_fit_task_end(estimator=self, X=shown, y=told)
 
     def _network_density(self, previous: Self | None) -> NetworkDensity:
         """A density to train: a new one, or a copy of the previous one."""

@@ -266,7 +266,8 @@ class VQVAE(VectorCodesMixin, IndexPriorMixin, EncoderDecoder):
     warm_start : bool, default=False
         Whether `fit` continues training from the previous fit.
     verbose : int, default=0
-        With 1, training shows one line with the epoch, the losses and the remaining time.
+        With 1, training shows its epochs, losses and remaining time: as a bar in a terminal or a
+        notebook, and otherwise as a few lines on stderr. With 2, it prints a line for every epoch.
     random_state : int, RandomState instance or None, default=None
         Seed of the initial weights, the order of the rows, random draws and the choice of held-out
         rows. With None, every fit uses new random numbers. The global generators of NumPy and torch

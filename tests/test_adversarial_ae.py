@@ -944,16 +944,6 @@ def test_bfloat16_trains_alike():
         assert losses[1][name] != losses[0][name]
 
 
-def test_progress_shows_the_reconstruction(capfd):
-    aae(verbose=1, early_stopping=True).fit(bent_rows())
-    shown = capfd.readouterr()
-    assert shown.out == ""
-    last = shown.err.strip().split("\r")[-1]
-    assert "3/3" in last
-    assert "train_loss=" in last
-    assert "valid_loss=" in last
-
-
 # --------------------------------------------------------------- the prior that was given
 
 

@@ -217,7 +217,7 @@ class AutoregressivePrior:
         valid: Tensor | None,
         n_values: int,
         keeps_progress: bool,
-        tasks: FitTasks | None,
+        tasks: FitTasks | None = None,
     ) -> None:
         """Train until held-out rows do not improve: `valid`, or a random part of the rows."""
         train, valid = self._split(len(codes), valid)

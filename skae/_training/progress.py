@@ -23,7 +23,7 @@ from tqdm import tqdm as terminal_bar
 from skae._utils.fit_names import Part, described, present_parts
 
 # Seconds after which a bar changes at the earliest.
-_REFRESH = 0.1
+_REFRESH = 0.25
 # A line is printed after a tenth of the epochs, but not within the first number of seconds after
 # the line before; and whenever there was no line for the second number of seconds.
 _SHORTEST, _LONGEST = 10.0, 60.0
@@ -260,7 +260,7 @@ def _how_to_open_a_bar() -> Callable[..., Any] | None:
             return None
     except (AttributeError, ValueError):  # no stream, or a closed one
         return None
-    return partial(_without_thread(terminal_bar), **_size_of_terminal())
+    return partial(_without_thread(terminal_bar), file=sys.stderr, **_size_of_terminal())
 
 
 def _size_of_terminal() -> dict[str, Any]:

@@ -62,13 +62,16 @@ def part_of(*parts: Part, within: tuple[Part, ...] | None = None) -> Iterator[No
 
 def described(fits: Sequence[tuple[Part, ...]]) -> str:
     """One text for the parts of one or several fits, such as "5 folds, n_components=2, 4, 8"."""
-    values: dict[tuple[str, bool], list[str]] = {}
-    for part in (part for parts in fits for part in parts):
-        known = values.setdefault((part.kind, part.is_numbered), [])
-        if part.value not in known:
-            known.append(part.value)
+    values: dict[tuple[str, bool, int], list[str]] = {}
+    for parts in fits:
+        for i, part in enumerate(parts):
+            # The number of earlier parts of this kind: a fold may contain a search with folds.
+            n_before = sum(other.kind == part.kind for other in parts[:i])
+            known = values.setdefault((part.kind, part.is_numbered, n_before), [])
+            if part.value not in known:
+                known.append(part.value)
     texts = []
-    for (kind, is_numbered), known in values.items():
+    for (kind, is_numbered, _), known in values.items():
         if is_numbered and len(known) > 1:
             texts.append(f"{len(known)} {kind}s")
         else:

@@ -357,6 +357,7 @@ def causal_prior(start):
         n_channels=4,
         options=TrainingOptions(**options),
         seed=0,
+        name="VQVAE prior",
     )
     with torch.no_grad():
         prior.sequence.own_leave.normal_(generator=generator(4))

@@ -586,34 +586,6 @@ def test_epochs_are_counted():
     assert model.n_iter_ == 3
 
 
-# ------------------------------------------------------------------------- progress
-
-
-def test_progress_is_one_line(capfd):
-    """verbose=1 shows epochs and losses in one line that is overwritten; 0 shows nothing."""
-    X = make_rows()
-    network(verbose=1, early_stopping=True).fit(X)
-    shown = capfd.readouterr()
-    assert shown.out == ""
-    assert shown.err.strip().count("\n") == 0
-    last = shown.err.strip().split("\r")[-1]
-    assert "4/4" in last
-    assert "train_loss=" in last
-    assert "valid_loss=" in last
-    model = network(verbose=0).fit(X)
-    model.partial_fit(X)
-    assert capfd.readouterr() == ("", "")
-
-
-def test_progress_of_a_fit_that_is_interrupted(capfd):
-    """The line ends where training ends, whatever the reason."""
-    with pytest.raises(RuntimeError):
-        network(verbose=1, callbacks=[At(3, RuntimeError)]).fit(make_rows())
-    with pytest.warns(UserWarning, match="interrupted"):
-        network(verbose=1, callbacks=[At(3)]).fit(make_rows())
-    assert "2/4" in capfd.readouterr().err
-
-
 # ------------------------------------------------------------------ reproducibility
 
 
