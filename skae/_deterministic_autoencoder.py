@@ -1,7 +1,6 @@
 """Autoencoders whose code of a row is a point: codes, scores, and smaller models."""
 
 import copy
-import warnings
 from abc import abstractmethod
 from collections.abc import Iterator
 from math import ceil
@@ -31,6 +30,7 @@ from skae._training.data import Batch, Data, Dataset
 from skae._training.random_state import preserve_rng_state
 from skae._training.trainer import TrainingOptions, batches
 from skae._utils.validation import Interval, StrOptions
+from skae._utils.warning import warn
 
 Array = NDArray[Any]
 
@@ -136,12 +136,10 @@ class DeterministicAutoencoder(
         super()._check_trained(rows)
         n_open = int(self._trainer.module.gate.sum())
         if n_open < self.n_components_:
-            warnings.warn(
+            warn(
                 f"Training ended after {self.n_iter_} epochs, before all codes were added: "
                 f"{n_open} of {self.n_components_} codes are in use, and the others are zero. "
-                f"Raise max_iter or lower growth_fraction (now {self.growth_fraction}).",
-                UserWarning,
-                stacklevel=2,
+                f"Raise max_iter or lower growth_fraction (now {self.growth_fraction})."
             )
 
     def _first_epoch_to_stop(self) -> int:

@@ -10,7 +10,6 @@ D. Kunin, J. Bloom, A. Goeva and C. Seed (2019). Loss landscapes of regularized 
 autoencoders. ICML, PMLR 97, 3560-3569. :arxiv:`1901.08168`
 """
 
-import warnings
 from numbers import Real
 from typing import Any, ClassVar, Self
 
@@ -59,6 +58,7 @@ from skae._utils.validation import (
     move_to,
     widest_float,
 )
+from skae._utils.warning import warn
 
 
 class LinearAE(TruncationMixin, PCA):
@@ -337,12 +337,10 @@ class LinearAE(TruncationMixin, PCA):
         xp, _, device = get_namespace_and_device(self.axes_)
         n_features, left_out = self.n_features_in_, 0.0
         if self.n_components_ < (rank := min(self.n_samples_, n_features)):
-            warnings.warn(
+            warn(
                 f"partial_fit continues from the {self.n_components_} components that fit kept, "
                 "and assumes the same variance in all directions that they leave out. For an "
-                "exact result, give all rows to partial_fit.",
-                UserWarning,
-                stacklevel=4,
+                "exact result, give all rows to partial_fit."
             )
             fraction = (rank - self.n_components_) / (n_features - self.n_components_)
             left_out = float(self.noise_variance_) * fraction

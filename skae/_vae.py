@@ -6,7 +6,6 @@ D. P. Kingma and M. Welling (2014). Auto-encoding variational Bayes. ICLR.
 :doi:`10.48550/arXiv.1312.6114`
 """
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from math import ceil
@@ -37,6 +36,7 @@ from skae._nn.networks import start_narrow
 from skae._ordered_codes import PATH_ROWS, OrderedCodesMixin
 from skae._training.data import Data, Dataset
 from skae._utils.validation import Interval, StrOptions
+from skae._utils.warning import warn
 
 Array = NDArray[Any]
 
@@ -530,12 +530,10 @@ class VAE(
                 f"Lower beta (now {self.beta}), raise beta_warm_up (now {self.beta_warm_up} "
                 f"epochs), or raise free_bits (now {self.free_bits}). {cures}"
             )
-        warnings.warn(
+        warn(
             f"Posterior collapse: {self.n_active_units_} of {self.n_components_} latents are "
             f"active. (The posterior mean of an active latent has a variance above {ACTIVE} over "
-            f"the training rows.) {cures}",
-            UserWarning,
-            stacklevel=2,
+            f"the training rows.) {cures}"
         )
 
     # -------------------------------------------------------------------- sampling

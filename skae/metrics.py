@@ -5,7 +5,6 @@ returns Python numbers. No metric loads torch. The metrics have different units:
 the data, bits per value, nats per row.
 """
 
-import warnings
 from collections.abc import Callable
 from math import inf, isqrt, log, log2, pi, sqrt
 from numbers import Integral, Real
@@ -17,6 +16,7 @@ from sklearn.metrics import euclidean_distances
 from sklearn.utils import check_array, gen_batches
 
 from skae._utils.inputs import as_numbers, check_rows_are_2d
+from skae._utils.warning import warn
 
 __all__ = [
     "ParzenScore",
@@ -354,11 +354,9 @@ def _best_bandwidth(samples: Array, X_validation: Array, grid: Array) -> float:
     scores = _parzen_log_densities(samples, X_validation, grid).mean(axis=0)
     best = float(grid[np.argmax(scores)])
     if best in (grid[0], grid[-1]):
-        warnings.warn(
+        warn(
             f"The best bandwidth, {best:.4g}, is at an end of the range of bandwidths, "
-            f"{grid[0]:.4g} to {grid[-1]:.4g}. Use a wider range.",
-            UserWarning,
-            stacklevel=3,
+            f"{grid[0]:.4g} to {grid[-1]:.4g}. Use a wider range."
         )
     return best
 

@@ -1,11 +1,11 @@
 """A warning if the scores of the estimators cannot be compared between candidates."""
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
 from skae._search.evaluation import Call, model_of
 from skae._search.same_work import fingerprint, steps_of
+from skae._utils.warning import warn
 
 _DENSITIES = {"log_likelihood", "lower_bound"}
 # Likelihoods that are densities. All other likelihoods are probabilities.
@@ -32,11 +32,8 @@ def warn_of_scores(search: str, calls: list[Call]) -> None:
                 return
     why = _why_not(list(models.values()))
     if why is not None:
-        warnings.warn(
-            f"With scoring=None, {search} ranks the candidates by their own scores, {why} "
-            f"{_REMEDY}",
-            UserWarning,
-            stacklevel=8,  # the caller of the fit of the search
+        warn(
+            f"With scoring=None, {search} ranks the candidates by their own scores, {why} {_REMEDY}"
         )
 
 

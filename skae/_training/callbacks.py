@@ -1,7 +1,6 @@
 """Callbacks of skorch that implement training parameters of the estimators."""
 
 import copy
-import warnings
 from collections.abc import Callable, Iterator
 from dis import opmap
 from math import inf
@@ -29,6 +28,7 @@ from skae._training.at_rest import (
     sampled_objectives,
 )
 from skae._training.data import Dataset
+from skae._utils.warning import warn
 
 # The loss may exceed that of the mean row by this fraction without a warning, because draws are
 # noisy.
@@ -190,7 +190,7 @@ def how_to_step_smaller(net: Any) -> str:
 
 def warn_of_convergence(message: str) -> None:
     """Issue a ConvergenceWarning."""
-    warnings.warn(message, ConvergenceWarning, stacklevel=2)
+    warn(message, ConvergenceWarning)
 
 
 class Progress(Callback):
