@@ -15,6 +15,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import check_is_fitted
 
+from skae._utils.html import FittedHTML
 from skae._utils.memory import advise_on_memory_everywhere
 from skae._utils.state import all_or_nothing, learned_names
 from skae._utils.validation import (
@@ -398,6 +399,10 @@ class BaseAutoencoder(
     @property
     def _n_features_out(self) -> int:
         return self.n_components_
+
+    def _get_fitted_attr_html(self, doc_link: str = "") -> FittedHTML:
+        """What scikit-learn's diagrams in notebooks show of a fitted model."""
+        return FittedHTML(self, doc_link)
 
     def __copy__(self) -> Self:
         """Another estimator with the same parameters and attributes."""

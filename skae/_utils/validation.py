@@ -23,6 +23,7 @@ from sklearn.utils._param_validation import (
     StrOptions,
     validate_parameter_constraints,
 )
+from sklearn.utils._repr_html.fitted_attributes import AttrsDict
 from sklearn.utils._set_output import (
     _get_container_adapter,
     _get_output_config,
@@ -38,6 +39,7 @@ from sklearn.utils.validation import (
 from skae._utils.inputs import as_numbers, check_rows_are_2d
 
 __all__ = [
+    "AttrsDict",
     "HasMethods",
     "Interval",
     "RealNotInt",
