@@ -17,6 +17,7 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import check_is_fitted
 
 from skae._utils.bases import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from skae._utils.html import FittedHTML
 from skae._utils.memory import advise_on_memory_everywhere
 from skae._utils.state import all_or_nothing, learned_names
 from skae._utils.types import ArrayOrFrame, RandomState, ScoreKind
@@ -400,6 +401,10 @@ class BaseAutoencoder(
     @property
     def _n_features_out(self) -> int:
         return self.n_components_
+
+    def _get_fitted_attr_html(self, doc_link: str = "") -> FittedHTML:
+        """What scikit-learn's diagrams in notebooks show of a fitted model."""
+        return FittedHTML(self, doc_link)
 
     def __copy__(self) -> Self:
         """Another estimator with the same parameters and attributes."""

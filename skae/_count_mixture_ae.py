@@ -14,7 +14,6 @@ http://scitepress.net/PublishedPapers/2022/109152/pdf/index.html
 
 from __future__ import annotations
 
-import warnings
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Self
 
@@ -54,6 +53,7 @@ from skae._utils.interrupts import keeps_progress, warn_of_interruption
 from skae._utils.state import all_or_nothing
 from skae._utils.types import RandomState
 from skae._utils.validation import Interval, StrOptions, check_indices, check_weight, fit_context
+from skae._utils.warning import warn
 
 Array = NDArray[Any]
 
@@ -349,11 +349,9 @@ class CountMixtureAE(LikelihoodModel):
             if explains_rows(known[0], rows, weight, self._floor, self.n_jobs):
                 known = resumed(*known, float(self.prior_counts), self._floor)
             else:
-                warnings.warn(
+                warn(
                     "warm_start=True was ignored, and training started anew: a single Gaussian "
-                    "explains X better than the Gaussians of the previous fit do.",
-                    UserWarning,
-                    stacklevel=2,
+                    "explains X better than the Gaussians of the previous fit do."
                 )
                 known = None
         options = self._fit_options()
@@ -390,11 +388,10 @@ class CountMixtureAE(LikelihoodModel):
         elif len(fits) < self.n_averages:
             warn_of_interruption("average", len(fits))
         elif not self.converged_:
-            warnings.warn(
+            warn(
                 f"Training did not converge in max_iter={self.max_iter} iterations. Increase "
                 "max_iter or tol.",
                 ConvergenceWarning,
-                stacklevel=2,
             )
 
     @fit_context

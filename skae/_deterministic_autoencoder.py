@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from abc import abstractmethod
 from collections.abc import Iterator
 from math import ceil
@@ -35,6 +34,7 @@ from skae._training.random_state import preserve_rng_state
 from skae._training.trainer import TrainingOptions, batches
 from skae._utils.availability import silent_available_if
 from skae._utils.validation import Interval, StrOptions
+from skae._utils.warning import warn
 
 Array = NDArray[Any]
 
@@ -148,12 +148,10 @@ class DeterministicAutoencoder(
         super()._check_trained(rows)
         n_open = int(self._trainer.module.gate.sum())
         if n_open < self.n_components_:
-            warnings.warn(
+            warn(
                 f"Training ended after {self.n_iter_} epochs, before all codes were added: "
                 f"{n_open} of {self.n_components_} codes are in use, and the others are zero. "
-                f"Raise max_iter or lower growth_fraction (now {self.growth_fraction}).",
-                UserWarning,
-                stacklevel=2,
+                f"Raise max_iter or lower growth_fraction (now {self.growth_fraction})."
             )
 
     def _by_trial(self) -> bool:

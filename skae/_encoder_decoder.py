@@ -1,6 +1,5 @@
 """EncoderDecoder: the base class of autoencoders with an encoder and a decoder network."""
 
-import warnings
 from dataclasses import replace
 from math import prod
 from numbers import Integral
@@ -24,6 +23,7 @@ from skae._training.data import Dataset, some_of
 from skae._training.trainer import TRAINING_CONSTRAINTS
 from skae._utils.types import ImageShape, LayerSizes, OutActivation
 from skae._utils.validation import Interval, StrOptions
+from skae._utils.warning import warn
 
 # Number of rows from which the linear start is fitted for likelihoods without a closed form.
 _LOADING_ROWS = 2048
@@ -99,11 +99,9 @@ class EncoderDecoder(NetworkAutoencoder):
                     f"and a width of at least {MIN_SIDE}.{channels_first_advice(self.image_shape)}"
                 )
             if advice := channels_first_advice(self.image_shape):
-                warnings.warn(
+                warn(
                     f"image_shape={tuple(self.image_shape)!r} is read as (channels, height, "
-                    f"width).{advice}",
-                    UserWarning,
-                    stacklevel=2,
+                    f"width).{advice}"
                 )
             if not sizes:
                 raise ValueError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from abc import abstractmethod
 from dataclasses import replace
 from typing import Any, Self, cast
@@ -30,6 +29,7 @@ from skae._training.net import Net
 from skae._training.tasks import FitTasks
 from skae._training.trainer import TrainingOptions, slices
 from skae._utils.interrupts import keeps_progress
+from skae._utils.warning import warn
 
 Array = NDArray[Any]
 Indices = NDArray[np.int64]
@@ -127,12 +127,10 @@ class IndexPriorMixin(LatentSamplesMixin, CodeScoresMixin, NetworkAutoencoder):
         if streaming:
             self._prior.partial_fit(codes, data.weight)
         elif self.net_.interrupted_:
-            warnings.warn(
+            warn(
                 "Training was interrupted before the prior over codes was trained. The prior is "
                 "that of the previous fit, or the frequencies of the codes in a first fit. To "
-                "continue training, call fit with warm_start=True.",
-                UserWarning,
-                stacklevel=2,
+                "continue training, call fit with warm_start=True."
             )
         else:
             n_values = self._architecture.codebook_size

@@ -12,7 +12,6 @@ autoencoders. ICML, PMLR 97, 3560-3569. :arxiv:`1901.08168`
 
 from __future__ import annotations
 
-import warnings
 from numbers import Real
 from typing import Any, ClassVar, Literal, Self
 
@@ -62,6 +61,7 @@ from skae._utils.validation import (
     move_to,
     widest_float,
 )
+from skae._utils.warning import warn
 
 
 class LinearAE(TruncationMixin, PCA):
@@ -345,12 +345,10 @@ class LinearAE(TruncationMixin, PCA):
         xp, _, device = get_namespace_and_device(self.axes_)
         n_features, left_out = self.n_features_in_, 0.0
         if self.n_components_ < (rank := min(self.n_samples_, n_features)):
-            warnings.warn(
+            warn(
                 f"partial_fit continues from the {self.n_components_} components that fit kept, "
                 "and assumes the same variance in all directions that they leave out. For an "
-                "exact result, give all rows to partial_fit.",
-                UserWarning,
-                stacklevel=4,
+                "exact result, give all rows to partial_fit."
             )
             fraction = (rank - self.n_components_) / (n_features - self.n_components_)
             left_out = float(self.noise_variance_) * fraction

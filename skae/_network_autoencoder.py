@@ -6,7 +6,6 @@ starts or continues training, and learns quantities that depend on the trained n
 
 from __future__ import annotations
 
-import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -71,6 +70,7 @@ from skae._utils.validation import (
     remember_columns,
 )
 from skae._utils.versions import restoring
+from skae._utils.warning import warn
 
 Array = NDArray[Any]
 
@@ -233,7 +233,7 @@ class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParameters
                 f"{self.max_iter}), lower learning_rate_init (now {self.learning_rate_init}), or "
                 f"raise n_components (now {self.n_components_}).",
             )
-            warnings.warn(message, ConvergenceWarning, stacklevel=2)
+            warn(message, ConvergenceWarning)
 
     # ------------------------------------------------------------------------- learning
 
@@ -448,11 +448,7 @@ class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParameters
         except KeyboardInterrupt:
             if self.net_.interrupted_ or not keeps_progress(self):
                 raise
-            warnings.warn(
-                f"Training was interrupted. The model after epoch {self.n_iter_} is kept.",
-                UserWarning,
-                stacklevel=2,
-            )
+            warn(f"Training was interrupted. The model after epoch {self.n_iter_} is kept.")
             self.net_.interrupted_ = True
             return self._finish(rows, 1.0)
 

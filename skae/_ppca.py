@@ -58,6 +58,7 @@ from skae._utils.interrupts import keeps_progress, warn_of_interruption
 from skae._utils.memory import advice_on_memory
 from skae._utils.types import ArrayOrFrame, RandomState
 from skae._utils.validation import Interval, RealNotInt, StrOptions, private_generator
+from skae._utils.warning import warn
 
 Array = NDArray[Any]
 
@@ -369,10 +370,9 @@ class PPCA(TruncationMixin, LikelihoodModel):
         if run.ended_by == "interrupt":
             warn_of_interruption("iteration", self.n_iter_)
         elif run.ended_by == "max_iter":
-            warnings.warn(
+            warn(
                 f"EM did not converge in max_iter={self.max_iter} steps. Increase max_iter or tol.",
                 ConvergenceWarning,
-                stacklevel=2,
             )
 
     def _store(self, spectrum: Spectrum, dtype: Any, noise: float | None = None) -> None:
@@ -386,11 +386,9 @@ class PPCA(TruncationMixin, LikelihoodModel):
             if noise * (n_features - len(values)) <= 10 * np.finfo(dtype).eps * trace:
                 noise = 0.0
         if noise <= floor:
-            warnings.warn(
+            warn(
                 f"The noise variance was raised to its lower bound {floor:.3g}: {len(values)} "
-                "components explain all variance. For a reliable density, use fewer components.",
-                UserWarning,
-                stacklevel=2,
+                "components explain all variance. For a reliable density, use fewer components."
             )
             noise = floor
         _, axes = svd_flip(None, axes, u_based_decision=False)

@@ -1,7 +1,6 @@
 """The best of several fits of a network from different seeds (`n_init`)."""
 
 import copy
-import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -13,6 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from skae._training.together import run_together
 from skae._utils.fit_names import Part, numbered, part_of
 from skae._utils.interrupts import inside_another_fit
+from skae._utils.warning import warn
 
 Array = NDArray[Any]
 
@@ -47,11 +47,10 @@ def fit_best_of(
     if len(errors) == len(found):
         raise errors[0]
     if errors:
-        warnings.warn(
+        warn(
             f"{len(errors)} of n_init={len(found)} fits failed and are ignored. The first error "
             f"was: {errors[0]}",
             ConvergenceWarning,
-            stacklevel=2,
         )
     usable = [i for i, (_, error) in enumerate(found) if error is None]
     step = -(-len(X) // _MOST_SCORED)

@@ -8,7 +8,6 @@ D. P. Kingma and M. Welling (2014). Auto-encoding variational Bayes. ICLR.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from math import ceil
@@ -55,6 +54,7 @@ from skae._utils.types import (
     RandomState,
 )
 from skae._utils.validation import Interval, StrOptions
+from skae._utils.warning import warn
 
 Array = NDArray[Any]
 
@@ -579,12 +579,10 @@ class VAE(
                 f"Lower beta (now {self.beta}), raise beta_warm_up (now {self.beta_warm_up} "
                 f"epochs), or raise free_bits (now {self.free_bits}). {cures}"
             )
-        warnings.warn(
+        warn(
             f"Posterior collapse: {self.n_active_units_} of {self.n_components_} latents are "
             f"active. (The posterior mean of an active latent has a variance above {ACTIVE} over "
-            f"the training rows.) {cures}",
-            UserWarning,
-            stacklevel=2,
+            f"the training rows.) {cures}"
         )
 
     # -------------------------------------------------------------------- sampling

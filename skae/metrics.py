@@ -8,7 +8,6 @@ greater values are better, as `scoring` of searches and of `cross_validate` need
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from math import inf, isqrt, log, log2, pi, sqrt
 from numbers import Integral, Real
@@ -33,6 +32,7 @@ from skae._utils.metric_arrays import (
 from skae._utils.reconstructions import row_errors, squared_deviations, squared_errors
 from skae._utils.row_likelihoods import row_log_likelihoods
 from skae._utils.scorer import Scorer
+from skae._utils.warning import warn
 
 __all__ = [
     "ParzenScore",
@@ -362,11 +362,9 @@ def _best_bandwidth(samples: Array, X_validation: Array, grid: Array) -> float:
     scores = _parzen_log_densities(samples, X_validation, grid).mean(axis=0)
     best = float(grid[np.argmax(scores)])
     if best in (grid[0], grid[-1]):
-        warnings.warn(
+        warn(
             f"The best bandwidth, {best:.4g}, is at an end of the range of bandwidths, "
-            f"{grid[0]:.4g} to {grid[-1]:.4g}. Use a wider range.",
-            UserWarning,
-            stacklevel=3,
+            f"{grid[0]:.4g} to {grid[-1]:.4g}. Use a wider range."
         )
     return best
 

@@ -17,6 +17,7 @@ from sklearn.utils import get_tags
 
 from skae._training.random_state import preserve_global_rngs
 from skae._utils.interrupts import inside_another_fit
+from skae._utils.warning import warn
 from skae._utils.wrapping import seeded
 
 Array = NDArray[Any]
@@ -107,14 +108,12 @@ def fit_autoencoder(
     elif takes_weights(fit):
         fit(*arguments, sample_weight=sample_weight)
     else:
-        warnings.warn(
+        warn(
             f"sample_weight was given, but autoencoder={autoencoder!r} does not support weights. "
             "It "
             "was fitted without weights; only the density of its codes uses them. LinearAE, which "
             "is PCA, supports weights. Or fit the autoencoder before, and put it into "
-            "FrozenEstimator.",
-            UserWarning,
-            stacklevel=2,
+            "FrozenEstimator."
         )
         fit(*arguments)
 

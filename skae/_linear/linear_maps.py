@@ -16,7 +16,6 @@ D. Kunin, J. Bloom, A. Goeva and C. Seed (2019). Loss landscapes of regularized 
 autoencoders. ICML, PMLR 97, 3560-3569. :arxiv:`1901.08168`
 """
 
-import warnings
 from math import sqrt
 from typing import Any
 
@@ -27,6 +26,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.extmath import svd_flip
 
 from skae._utils.validation import get_namespace
+from skae._utils.warning import warn
 
 Matrix = NDArray[np.floating[Any]]
 
@@ -103,11 +103,10 @@ def minimise_linear_ae(
         options={"maxiter": 20_000, "maxfun": 40_000, "maxcor": 30, "ftol": 1e-15, "gtol": 1e-8},
     )
     if result.status == 1:
-        warnings.warn(
+        warn(
             f"LinearAE(solver='gradient') did not converge in {result.nit} iterations. Use "
             "solver='closed_form'.",
             ConvergenceWarning,
-            stacklevel=2,
         )
     return result.x[:size].reshape(shape), result.x[size:].reshape(shape).T, result.nit
 

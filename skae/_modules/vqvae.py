@@ -6,7 +6,6 @@ A. van den Oord, O. Vinyals and K. Kavukcuoglu (2017). Neural discrete represent
 learning. NeurIPS 30. :doi:`10.48550/arXiv.1711.00937`
 """
 
-import warnings
 from collections.abc import Hashable
 from dataclasses import dataclass
 from math import prod
@@ -34,6 +33,7 @@ from skae._training.data import Batch, Dataset
 from skae._training.loader import batch_sizes
 from skae._training.module import Loss, weighted_mean
 from skae._training.random_state import preserve_rng_state
+from skae._utils.warning import warn
 
 # Number of encodings from which the codebook is initialised, for each code and in all.
 _START_PER_CODE, _MOST_TO_START = 16, 2**18
@@ -77,13 +77,11 @@ def warn_of_few_encodings(n_codes: int, n_rows: int, n_positions: int) -> None:
     n_encodings = n_rows * n_positions
     if n_encodings < n_codes * max(1.0, enough_for(n_positions) * _FAR_TOO_LITTLE):
         better = codebook_size_for(n_rows, n_positions)
-        warnings.warn(
+        warn(
             f"n_codes={n_codes} is too many for {n_encodings} encodings ({n_rows} rows x "
             f"{n_positions} positions), {n_encodings / n_codes:.2g} for each code: codes will "
             "memorise training rows, and other rows will be reconstructed badly. Set "
-            f"n_codes={better}, which n_codes=None would choose here, or use more rows.",
-            UserWarning,
-            stacklevel=3,
+            f"n_codes={better}, which n_codes=None would choose here, or use more rows."
         )
 
 
@@ -138,12 +136,10 @@ def warn_of_collapse(usage: NDArray[np.float64], n_encodings: int) -> None:
     n_codes = usage.shape[-1]
     n_used = int((np.atleast_2d(usage) > 0).sum(1).min())
     if 10 * n_used < min(n_codes, n_encodings / _PER_CODE):
-        warnings.warn(
+        warn(
             f"Codebook collapse: {n_used} of n_codes={n_codes} codes are used. Raise "
             "dead_code_threshold, lower decay, set codebook_init='kmeans' or quantizer='fsq', "
-            "or lower n_codes.",
-            UserWarning,
-            stacklevel=3,
+            "or lower n_codes."
         )
 
 

@@ -1,12 +1,12 @@
 """A warning if the scores of the estimators cannot be compared between candidates."""
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
 from skae._search.evaluation import Call, model_of
 from skae._search.same_work import fingerprint, steps_of
 from skae._utils.score_kinds import COMPARABLE, OF_DENSITIES, kind_of_scores
+from skae._utils.warning import warn
 
 _REMEDY = (
     "Set scoring. scoring=skae.metrics.log_likelihood_scorer ranks candidates by log-likelihoods "
@@ -31,11 +31,8 @@ def warn_of_scores(search: str, calls: list[Call]) -> None:
                 return
     why = _why_not(list(models.values()))
     if why is not None:
-        warnings.warn(
-            f"With scoring=None, {search} ranks the candidates by their own scores, {why} "
-            f"{_REMEDY}",
-            UserWarning,
-            stacklevel=8,  # the caller of the fit of the search
+        warn(
+            f"With scoring=None, {search} ranks the candidates by their own scores, {why} {_REMEDY}"
         )
 
 

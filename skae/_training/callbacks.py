@@ -1,7 +1,6 @@
 """Callbacks of skorch that implement training parameters of the estimators."""
 
 import copy
-import warnings
 from collections.abc import Callable, Iterator
 from dis import opmap
 from math import inf
@@ -26,6 +25,7 @@ from skae._training.at_rest import (
     sampled_beside_means,
     sampled_objectives,
 )
+from skae._utils.warning import warn
 
 # The loss may exceed that of the mean row by this fraction without a warning, because draws are
 # noisy.
@@ -187,7 +187,7 @@ def how_to_step_smaller(net: Any) -> str:
 
 def warn_of_convergence(message: str) -> None:
     """Issue a ConvergenceWarning."""
-    warnings.warn(message, ConvergenceWarning, stacklevel=2)
+    warn(message, ConvergenceWarning)
 
 
 def adaptive_rate(monitor: str, tol: float, first_epoch: int) -> LRScheduler:

@@ -1,6 +1,5 @@
 """The epochs of a training, and recovery if it diverges or is interrupted."""
 
-import warnings
 from math import inf, isfinite
 from typing import Any
 
@@ -10,6 +9,7 @@ from skae._training.at_rest import loss_at_rest
 from skae._training.callbacks import Diverged, TrainingStopped
 from skae._training.together import fit_epochs
 from skae._utils.interrupts import warn_of_interruption
+from skae._utils.warning import warn
 
 # Number of training rows whose loss decides whether a state is usable.
 _CHECKED_ROWS = 64
@@ -62,11 +62,7 @@ def _leave_divergence(net: Any, defect: str | None) -> None:
         if not _go_back(net, len(net.history)):
             raise ValueError(advice)
         defect = _defect(net)
-    warnings.warn(
-        f"{advice} The state after epoch {len(net.history)} is kept.",
-        ConvergenceWarning,
-        stacklevel=2,
-    )
+    warn(f"{advice} The state after epoch {len(net.history)} is kept.", ConvergenceWarning)
 
 
 def _defect(net: Any) -> str | None:

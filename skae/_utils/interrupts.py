@@ -11,10 +11,11 @@ KeyboardInterrupt, and the estimator stays as it was before the call:
 - at the second Ctrl-C.
 """
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+
+from skae._utils.warning import warn
 
 _inside_another = ContextVar("skae_inside_another_fit", default=False)
 
@@ -38,11 +39,9 @@ def inside_another_fit() -> Iterator[None]:
         _inside_another.reset(token)
 
 
-def warn_of_interruption(unit: str, n_complete: int, stacklevel: int = 3) -> None:
+def warn_of_interruption(unit: str, n_complete: int) -> None:
     """Warn that the state after `n_complete` complete epochs or iterations is kept."""
-    warnings.warn(
+    warn(
         f"Training was interrupted in {unit} {n_complete + 1}; the state after {unit} "
-        f"{n_complete} is kept.",
-        UserWarning,
-        stacklevel=stacklevel,
+        f"{n_complete} is kept."
     )

@@ -24,6 +24,7 @@ from sklearn.utils._param_validation import (
     StrOptions,
     validate_parameter_constraints,
 )
+from sklearn.utils._repr_html.fitted_attributes import AttrsDict
 from sklearn.utils._set_output import (
     _get_container_adapter,
     _get_output_config,
@@ -44,6 +45,7 @@ from skae._utils.inputs import (
 )
 
 __all__ = [
+    "AttrsDict",
     "HasMethods",
     "Interval",
     "RealNotInt",

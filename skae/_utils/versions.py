@@ -1,6 +1,5 @@
 """Versions and format of saved states: they are written, compared, and checked when loaded."""
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +9,7 @@ import sklearn
 from sklearn.exceptions import InconsistentVersionWarning
 
 from skae import __version__
+from skae._utils.warning import warn
 
 # For each key of a saved state: a suffix for the name in the warning, and the version in use.
 # scikit-learn uses the first key for its own models.
@@ -47,13 +47,12 @@ def without_versions(state: dict[str, Any], estimator_name: str) -> dict[str, An
     for key, (of_what, here) in _VERSIONS.items():
         saved = state.get(key, here)
         if saved != here:
-            warnings.warn(
+            warn(
                 InconsistentVersionWarning(
                     estimator_name=estimator_name + of_what,
                     current_sklearn_version=here,
                     original_sklearn_version=saved,
-                ),
-                stacklevel=3,
+                )
             )
     return {name: v for name, v in state.items() if name not in _VERSIONS and name != _FORMAT}
 
