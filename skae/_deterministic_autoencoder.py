@@ -84,6 +84,7 @@ class DeterministicAutoencoder(
     }
 
     _architecture: DeterministicArchitecture
+    latent_growth: Literal["incremental", "nested"] | None
     perceptual: tuple[nn.Module, float] | None
     growth_fraction: float
     code_mean_: Array

@@ -9,7 +9,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from math import inf
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Self
 
@@ -31,7 +30,6 @@ from skae._linear.moments import scaled_weight
 from skae._mixed_rows import RowsOfTable, advised_of_tables
 from skae._modules.architecture import Architecture, layer_sizes, row_dtype, scale_of
 from skae._nn.likelihoods import LIKELIHOODS
-from skae._nn.mixed import SUPPORTS
 from skae._noise_variance import NoiseVarianceMixin
 from skae._several_starts import fit_best_of
 from skae._tables.kinds import has_kinds
@@ -41,7 +39,6 @@ from skae._training.data import (
     Batch,
     Data,
     Dataset,
-    Spread,
     as_tensor,
     check_finite,
     in_float32,
@@ -71,6 +68,7 @@ from skae._utils.validation import (
 )
 from skae._utils.versions import restoring
 from skae._utils.warning import warn
+from skae._value_ranges import ValueRangesMixin
 
 Array = NDArray[Any]
 
@@ -78,13 +76,13 @@ Array = NDArray[Any]
 _MEMORY = 0.9
 # Number of training rows whose scores are checked to be finite after training.
 _CHECKED_ROWS = 8
-# Largest absolute value of rows that are not standardised.
-_LARGEST = 1e15
 # Names of attributes in files of earlier versions.
 _RENAMED = {"_blueprint": "_architecture", "_own": "_user_modules"}
 
 
-class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParametersMixin):
+class NetworkAutoencoder(
+    ValueRangesMixin, ImputationMixin, NoiseVarianceMixin, CallbackParametersMixin
+):
     """An autoencoder with a network for the likelihood p(x|z) of rows.
 
     Subclasses implement at least `_make_module` and `_learn_from_outputs`.
@@ -622,65 +620,6 @@ class NetworkAutoencoder(ImputationMixin, NoiseVarianceMixin, CallbackParameters
     def _counted(self, weight: Any | None) -> Any | None:
         """As in the base class; weights that are negligible in float32 count as 0."""
         return super()._counted(without_lost_weights(weight))
-
-    def _check_support(self, low: Tensor, high: Tensor) -> None:
-        """Raise if a column, with these minima and maxima, has values that are not allowed."""
-        kinds = self._architecture.kinds
-        if kinds:
-            name, supports = "likelihood", [SUPPORTS[kind] for kind in kinds]
-        else:
-            name, support = self._support()
-            supports = [support] * len(low)
-        least, most = torch.tensor(supports).T
-        wrong = ((low < least) | (high > most)).nonzero()
-        if len(wrong):
-            column = int(wrong[0])
-            names = getattr(self, "feature_names_in_", None)
-            which = f"column {column}" if names is None else f"column {names[column]!r}"
-            value = kinds[column] if kinds else getattr(self._architecture, name)
-            chosen = ""
-            if kinds and self.likelihood == "auto":
-                chosen = (
-                    " likelihood='auto' chose it by the values in fit. To choose another, set "
-                    "likelihood to a mapping, such as likelihoods_ with this column changed."
-                )
-            raise ValueError(
-                f"{name}={value!r} allows values in [{least[column]:g}, {most[column]:g}]; {which} "
-                f"of X has values from {float(low[column]):g} to {float(high[column]):g}.{chosen}"
-            )
-
-    def _check_size(self, spread: Spread) -> None:
-        """Raise if rows that are not standardised are too large to be squared in float32."""
-        size = float(torch.maximum(spread.low.abs(), spread.high.abs()).max())
-        if self._architecture.units.targets is None and size > _LARGEST:
-            raise ValueError(
-                f"X has absolute values up to {size:g}; at most {_LARGEST:g} is allowed with your "
-                "own networks, an out_activation and likelihoods of counts, for which rows are not "
-                "standardised. Rescale X, for example with sklearn.preprocessing.StandardScaler."
-            )
-
-    def _support(self, as_targets: bool = True) -> tuple[str, tuple[float, float]]:
-        """The parameter that limits the values of rows, and the limits.
-
-        With `as_targets`, the limits are those of training rows, which the decoder must be able to
-        return.
-        """
-        return "likelihood", LIKELIHOODS[self._architecture.likelihood].support
-
-    def _check_range(self, X: Array, as_targets: bool = False) -> None:
-        """Raise for values that the likelihood cannot score or the decoder cannot return."""
-        kinds = self._architecture.kinds
-        supports = {SUPPORTS[k] for k in kinds} if kinds else {self._support(as_targets)[1]}
-        if supports == {(-inf, inf)}:
-            return
-        source = as_tensor(X)
-        low = torch.full((X.shape[1],), torch.inf, dtype=torch.float64)
-        high = -low
-        for part in slices(len(source)):
-            values = source[part].double()
-            low = torch.minimum(low, values.nan_to_num(torch.inf).amin(0))
-            high = torch.maximum(high, values.nan_to_num(-torch.inf).amax(0))
-        self._check_support(low, high)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

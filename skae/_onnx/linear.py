@@ -6,7 +6,6 @@ the sweep operator computes: it inverts a positive definite matrix in as many st
 and the pivots multiply to its determinant.
 """
 
-import warnings
 from math import log, pi
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skae._onnx.graph import NAMES, Graph
+from skae._utils.warning import warn
 
 Array = NDArray[Any]
 
@@ -95,11 +95,10 @@ def can_miss(loadings: Array, noise: float) -> bool:
     """Return whether rows with missing values can be read; warn if they cannot."""
     if noise >= _LEAST_NOISE * float(np.max(np.sum(loadings**2, axis=0), initial=0.0)):
         return True
-    warnings.warn(
+    warn(
         "The noise variance of this PPCA is so small that the graph cannot encode and score rows "
         "with missing values: for rows with NaN it returns NaN. Use fewer components.",
         UserWarning,
-        stacklevel=2,
     )
     return False
 

@@ -1,0 +1,86 @@
+"""Which values rows may have: the support of the likelihood, and the range of float32."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from skae._mixed_rows import MixedRowsMixin
+from skae._nn.likelihoods import LIKELIHOODS
+from skae._nn.mixed import SUPPORTS
+from skae._training.data import Spread, as_tensor
+from skae._training.trainer import slices
+
+Array = NDArray[Any]
+
+# Largest absolute value of rows that are not standardised.
+_LARGEST = 1e15
+
+
+class ValueRangesMixin(MixedRowsMixin):
+    """Checks of values against the likelihood and the networks of a model."""
+
+    _architecture: Any
+
+    def _check_support(self, low: Tensor, high: Tensor) -> None:
+        """Raise if a column, with these minima and maxima, has values that are not allowed."""
+        kinds = self._architecture.kinds
+        if kinds:
+            name, supports = "likelihood", [SUPPORTS[kind] for kind in kinds]
+        else:
+            name, support = self._support()
+            supports = [support] * len(low)
+        least, most = torch.tensor(supports).T
+        wrong = ((low < least) | (high > most)).nonzero()
+        if len(wrong):
+            column = int(wrong[0])
+            names = getattr(self, "feature_names_in_", None)
+            which = f"column {column}" if names is None else f"column {names[column]!r}"
+            value = kinds[column] if kinds else getattr(self._architecture, name)
+            chosen = ""
+            if kinds and self.likelihood == "auto":
+                chosen = (
+                    " likelihood='auto' chose it by the values in fit. To choose another, set "
+                    "likelihood to a mapping, such as likelihoods_ with this column changed."
+                )
+            raise ValueError(
+                f"{name}={value!r} allows values in [{least[column]:g}, {most[column]:g}]; {which} "
+                f"of X has values from {float(low[column]):g} to {float(high[column]):g}.{chosen}"
+            )
+
+    def _check_size(self, spread: Spread) -> None:
+        """Raise if rows that are not standardised are too large to be squared in float32."""
+        size = float(torch.maximum(spread.low.abs(), spread.high.abs()).max())
+        if self._architecture.units.targets is None and size > _LARGEST:
+            raise ValueError(
+                f"X has absolute values up to {size:g}; at most {_LARGEST:g} is allowed with your "
+                "own networks, an out_activation and likelihoods of counts, for which rows are not "
+                "standardised. Rescale X, for example with sklearn.preprocessing.StandardScaler."
+            )
+
+    def _support(self, as_targets: bool = True) -> tuple[str, tuple[float, float]]:
+        """The parameter that limits the values of rows, and the limits.
+
+        With `as_targets`, the limits are those of training rows, which the decoder must be able to
+        return.
+        """
+        return "likelihood", LIKELIHOODS[self._architecture.likelihood].support
+
+    def _check_range(self, X: Array, as_targets: bool = False) -> None:
+        """Raise for values that the likelihood cannot score or the decoder cannot return."""
+        kinds = self._architecture.kinds
+        supports = {SUPPORTS[k] for k in kinds} if kinds else {self._support(as_targets)[1]}
+        if supports == {(-inf, inf)}:
+            return
+        source = as_tensor(X)
+        low = torch.full((X.shape[1],), torch.inf, dtype=torch.float64)
+        high = -low
+        for part in slices(len(source)):
+            values = source[part].double()
+            low = torch.minimum(low, values.nan_to_num(torch.inf).amin(0))
+            high = torch.maximum(high, values.nan_to_num(-torch.inf).amax(0))
+        self._check_support(low, high)
