@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from math import ceil
 from numbers import Real
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
