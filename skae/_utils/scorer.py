@@ -17,6 +17,7 @@ class Scorer:
 
     def __init__(self, function: Callable[..., float], weights: bool | str | None = None) -> None:
         update_wrapper(self, function)
+        self.__module__ = "skae.metrics"  # the public module, to which saved searches refer
         self._function = function
         self._weights = weights
         self._base = self
