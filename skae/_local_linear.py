@@ -8,7 +8,6 @@ first use takes seconds and issues deprecation warnings of torch itself.
 
 from abc import abstractmethod
 from collections.abc import Callable
-from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -29,8 +28,6 @@ Array = NDArray[Any]
 _TOLERANCE = 1e-3
 # Variances of codes below this fraction of their variance are rounding errors.
 _ROUNDING = 1e-12
-# True while scikit-learn lists attributes, which must not compute a Jacobian.
-_lists_attributes: ContextVar[bool] = ContextVar("_lists_attributes", default=False)
 
 
 def jacobian(decode: Callable[[Tensor], Tensor], code: Tensor) -> tuple[Tensor, Tensor]:
@@ -199,8 +196,6 @@ class LocalLinearMixin(NetworkAutoencoder):
     def _check_has_components(self) -> None:
         """Raise an AttributeError if the decoder has no linear approximation."""
         check_is_fitted(self)
-        if _lists_attributes.get():
-            raise AttributeError("Not computed while scikit-learn lists the attributes.")
         kinds, name = self._architecture.kinds, type(self).__name__
         if CATEGORICAL in kinds:
             column = self._table.names[kinds.index(CATEGORICAL)]
@@ -224,13 +219,3 @@ class LocalLinearMixin(NetworkAutoencoder):
                 "moments of its codes that components_ needs. Fit it again."
             )
         return moments
-
-    # --------------------------------------------------------------------- display
-
-    def _get_fitted_attr_html(self, doc_link: str = "") -> Any:
-        """List the attributes for a notebook, without those that would have to be computed."""
-        token = _lists_attributes.set(True)
-        try:
-            return super()._get_fitted_attr_html(doc_link)
-        finally:
-            _lists_attributes.reset(token)
