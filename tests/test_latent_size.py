@@ -80,16 +80,17 @@ def test_every_network_has_the_rules(Network):
     assert size(digits, 0.5, Network, **of_images) == PCA(0.5).fit(digits).n_components_
 
 
-@pytest.mark.parametrize("share", [0.5, 0.9])
-@pytest.mark.parametrize("name", ["wine", "wide"])
-def test_weights_count_copies(share, name):
+@pytest.mark.parametrize("n_features", [6, 90], ids=["tall", "wide"])
+def test_weights_count_copies(n_features):
     """Rows of weight 0 are not there."""
-    X = ROWS[name] / ROWS[name].std(0)
-    copies = np.random.default_rng(3).integers(0, 5, len(X))
-    expected = PCA(share).fit(np.repeat(X, copies, axis=0)).n_components_
-    assert expected != PCA(share).fit(X).n_components_ or name == "wine"
-    assert size(X, share, sample_weight=0.1 * copies) == expected
-    assert size(X, None, sample_weight=copies) == min((copies > 0).sum(), X.shape[1])
+    rng = np.random.default_rng(3)
+    X = rng.normal(size=(40, n_features))
+    X[:20, 1:] *= 0.01  # along one axis
+    copies = np.repeat([200, 1, 0], [20, 15, 5])
+    assert PCA(0.5).fit(X).n_components_ > 1
+    assert PCA(0.5).fit(np.repeat(X, copies, axis=0)).n_components_ == 1
+    assert size(X, 0.5, sample_weight=0.1 * copies) == 1
+    assert size(X, None, sample_weight=copies) == min(35, n_features)
 
 
 @pytest.mark.parametrize("rank", [2, 4])
@@ -100,6 +101,18 @@ def test_missing_values_hide_no_dimension(rank):
     X[np.random.default_rng(0).random(X.shape) < 0.15] = np.nan
     assert size(X, 0.97) == rank
     assert size(X, None) == 12
+
+
+def test_the_total_counts_negative_eigenvalues():
+    """An estimated covariance may have some; without them, the shares would be too small."""
+    X = low_rank_rows(12, 8, rank=3, noise=1.0)
+    X[np.random.default_rng(1).random(X.shape) < 0.4] = np.nan
+    found = module._variances(X, None, None, 0.8)
+    assert found.along_axes.sum() > 1.02 * found.total
+    assert found.total == pytest.approx(8)  # columns, in units of their mean variance
+    for share in (0.5, 0.8, 0.95):
+        enough = np.cumsum(found.along_axes) > share * found.total
+        assert size(X, share) == np.argmax(enough) + 1
 
 
 @pytest.mark.parametrize("name", ["cancer", "wide"])
