@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,18 @@ from skae._training.net import Net
 from skae._wrapped_autoencoder import WrappedAutoencoderMixin
 
 Array = NDArray[Any]
+
+
+class ScoreKindOfCodes:
+    """ "log_likelihood" if the codes are the rows themselves, otherwise "latent"."""
+
+    def __get__(self, model: Any, owner: type) -> Literal["log_likelihood", "latent"]:
+        if model is None:
+            return "latent"
+        if "autoencoder_" in vars(model):  # of a fitted model
+            return "log_likelihood" if model.autoencoder_ is None else "latent"
+        own = model.autoencoder is None and model.n_components is None
+        return "log_likelihood" if own else "latent"
 
 
 class CodeDensityMixin(DataScoresMixin, CodeScoresMixin, WrappedAutoencoderMixin):

@@ -23,7 +23,7 @@ from sklearn.frozen import FrozenEstimator
 
 from skae._base import BaseAutoencoder
 from skae._callback_parameters import CallbackParametersMixin
-from skae._code_density import CodeDensityMixin
+from skae._code_density import CodeDensityMixin, ScoreKindOfCodes
 from skae._densities.code_supports import SUPPORTS, check_support, limits_of, public_support
 from skae._densities.code_units import CodeUnits
 from skae._densities.network_density import (
@@ -76,18 +76,6 @@ from skae._utils.validation import (
 from skae._utils.versions import has_format, is_of_other_versions, restoring
 
 Array = NDArray[Any]
-
-
-class _ScoreKind:
-    """ "log_likelihood" if the codes are the rows themselves, otherwise "latent"."""
-
-    def __get__(self, model: Any, owner: type) -> Literal["log_likelihood", "latent"]:
-        if model is None:
-            return "latent"
-        if "autoencoder_" in vars(model):  # of a fitted model
-            return "log_likelihood" if model.autoencoder_ is None else "latent"
-        own = model.autoencoder is None and model.n_components is None
-        return "log_likelihood" if own else "latent"
 
 
 def _can_stream(model: LatentDensityEstimator) -> bool:
@@ -322,7 +310,7 @@ class LatentDensityEstimator(
     'latent'
     """
 
-    score_kind = _ScoreKind()
+    score_kind = ScoreKindOfCodes()
 
     autoencoder_: Any
     density_: Any

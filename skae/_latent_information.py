@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from math import ceil
 from numbers import Integral
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -14,6 +14,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from skae._inference.row_draws import RowDraws
 from skae._inference.vae import ElboTerms, elbo_terms, mutual_information
+from skae._linear.moments import moments
+from skae._linear.running import running_covariance
 from skae._network_autoencoder import NetworkAutoencoder
 from skae._training.data import Data
 from skae._utils.validation import Interval
@@ -32,6 +34,9 @@ ALL_DRAWS = 10_000
 class LatentInformationMixin(NetworkAutoencoder):
     """Methods that describe q(z|x), for models that learn it."""
 
+    # Mean and covariance of the posterior means of the training rows.
+    _code_moments: tuple[Array, Array]
+
     @abstractmethod
     def _condition_of(self, y: Any, n_rows: int) -> NDArray[np.float32] | None:
         """Targets of the rows as the decoder reads them."""
@@ -39,6 +44,24 @@ class LatentInformationMixin(NetworkAutoencoder):
     @abstractmethod
     def _row_draws(self, n_draws: int) -> RowDraws:
         """Draws of z for each row, the same in every call."""
+
+    def _learn_code_moments(self, codes: Array, row_weight: Array | None, weight: float) -> None:
+        """Learn from posterior means; `weight` is that of these rows relative to all so far."""
+        n, mean, scatter = moments(codes.astype(np.float64), row_weight)
+        before = vars(self).get("_code_moments")
+        self._code_moments = running_covariance(before, (mean, scatter / n), weight)
+        self._count_active_units()
+
+    def _count_active_units(self) -> None:
+        self.n_active_units_ = int((np.diag(self._code_moments[1]) > ACTIVE).sum())
+
+    def _moments_of_codes(self) -> tuple[Array, Array] | None:
+        return vars(self).get("_code_moments")
+
+    def _keep_codes(self, whole: Self, k: int) -> None:
+        mean, covariance = whole._code_moments
+        self._code_moments = mean[:k].copy(), covariance[:k, :k].copy()
+        self._count_active_units()
 
     def posterior(self, X: ArrayLike) -> tuple[Array, Array]:
         """Means and standard deviations of q(z|x).
@@ -135,3 +158,11 @@ class LatentInformationMixin(NetworkAutoencoder):
         means, stds = self.posterior(X)
         n_draws = n_draws or ceil(ALL_DRAWS / len(means))
         return mutual_information(means, stds, n_draws, np.random.RandomState(self._seed))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        mean, covariance = vars(self).get("_code_moments", (None, np.zeros((0, 0))))
+        if covariance.ndim == 1:  # earlier files have the variances only
+            unknown = np.full((len(covariance), len(covariance)), np.nan)
+            np.fill_diagonal(unknown, covariance)
+            self._code_moments = mean, unknown

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from math import ceil
 from numbers import Integral, Real
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -32,8 +32,6 @@ from skae._inference.vae import (
 from skae._latent_information import ACTIVE, ALL_DRAWS, COUNT, LatentInformationMixin
 from skae._latent_samples import LatentSamplesMixin
 from skae._latent_size import LATENT_SIZE_CONSTRAINTS, LatentSizeMixin
-from skae._linear.moments import moments
-from skae._linear.running import running_covariance
 from skae._local_linear import LocalLinearMixin
 from skae._modules.own_networks import Network
 from skae._modules.vae import VAEArchitecture, VAEModule
@@ -526,17 +524,8 @@ class VAE(
         path = self.__dict__.pop("_noise_path", None)
         self._learn_noise_of_draws(rows, weight, n_draws, drawn)
         self._learn_noise_of_sizes(data, weight, path if weight < 1 else None)
-        n, mean, scatter = moments(codes.astype(np.float64), some.weight)
-        before = vars(self).get("_code_moments")
-        self._code_moments = running_covariance(before, (mean, scatter / n), weight)
-        self._count_active_units()
+        self._learn_code_moments(codes, some.weight, weight)
         return codes if some is data else None
-
-    def _count_active_units(self) -> None:
-        self.n_active_units_ = int((np.diag(self._code_moments[1]) > ACTIVE).sum())
-
-    def _moments_of_codes(self) -> tuple[Array, Array] | None:
-        return vars(self).get("_code_moments")
 
     def _learn_noise_of_sizes(self, data: Data, weight: float, before: Array | None) -> None:
         """Learn the noise variance of the model of every smaller size."""
@@ -563,11 +552,6 @@ class VAE(
         finally:
             module.architecture = whole
         path.copy_(torch.from_numpy(self._noise_path))
-
-    def _keep_codes(self, whole: Self, k: int) -> None:
-        mean, covariance = whole._code_moments
-        self._code_moments = mean[:k].copy(), covariance[:k, :k].copy()
-        self._count_active_units()
 
     def _check_trained(self, rows: Dataset) -> None:
         super()._check_trained(rows)
@@ -705,11 +689,6 @@ class VAE(
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__({"latent_growth": None} | state)  # files of 0.1.0 lack it
-        mean, covariance = vars(self).get("_code_moments", (None, np.zeros((0, 0))))
-        if covariance.ndim == 1:  # earlier files have the variances only
-            unknown = np.full((len(covariance), len(covariance)), np.nan)
-            np.fill_diagonal(unknown, covariance)
-            self._code_moments = mean, unknown
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

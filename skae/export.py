@@ -59,7 +59,7 @@ def to_onnx(
         Type of the input of the graph, which onnxruntime does not convert. The output has the type
         that the estimator returns for such input. None takes the type of the training rows
         (float32 for float32 and smaller types, float64 for others), or for "decoder" the type of
-        the codes, which is int64 for VQVAE.
+        the codes, which is int64 for VQVAE with codes="indices".
     n_importance : int, default=None
         Number of draws for each row in scores of VAE and HelmholtzMachine. None takes the default
         of `score_samples`, 100.

@@ -184,6 +184,17 @@ def test_codes_of_vqvae_are_integers(part):
         assert codes.type.tensor_type.elem_type == onnx.TensorProto.INT64
 
 
+@pytest.mark.parametrize("part", ["encoder", "decoder"])
+@pytest.mark.parametrize("codes", ["onehot", long("embedding")])
+@pytest.mark.parametrize("n_quantizers", [1, long(2)])
+def test_other_forms_of_codes(part, codes, n_quantizers):
+    X = make_rows(n_features=6)
+    model = network(VQVAE, n_codes=4, n_quantizers=n_quantizers, codes=codes, prior=None).fit(X)
+    graph = check(model, part, X)
+    written = graph.graph.output[0] if part == "encoder" else graph.graph.input[0]
+    assert written.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize(

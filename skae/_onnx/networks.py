@@ -13,6 +13,7 @@ import torch
 from numpy.polynomial.chebyshev import cheb2poly, chebinterpolate
 from scipy.special import erfcx
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 
 from skae._densities.index_prior import AutoregressivePrior
 from skae._inference.helmholtz import log_weights
@@ -54,10 +55,11 @@ class Encoder(nn.Module):
         super().__init__()
         self.network = _frozen(model._trainer.module)
         self.may_miss = model.missing == "mask"
+        self.form = getattr(model, "codes", "")
 
     def forward(self, X: Tensor) -> Tensor:
         """Return the codes of rows."""
-        return _codes(self.network, self.batch(X))
+        return _codes(self.network, self.batch(X), self.form)
 
     def batch(self, X: Tensor) -> Batch:
         """Convert rows of the data to the input of the network."""
@@ -77,12 +79,13 @@ class Decoder(nn.Module):
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.network = _frozen(model._trainer.module)
+        self.form = getattr(model, "codes", "")
 
     def forward(self, Z: Tensor) -> Tensor:
         """Return the means of p(x|z) of codes."""
         architecture = self.network.architecture
         Z = in_float32(Z) if Z.is_floating_point() else Z
-        rows: Tensor = architecture.in_data_units(_means(self.network, Z))
+        rows: Tensor = architecture.in_data_units(_means(self.network, Z, self.form))
         return rows.to(getattr(torch, architecture.row_dtype))
 
 
@@ -127,24 +130,37 @@ def _frozen(module: Any) -> Any:
     return copy.deepcopy(module).cpu().eval().requires_grad_(False)
 
 
-def _codes(network: Any, batch: Batch) -> Tensor:
+def _codes(network: Any, batch: Batch, form: str) -> Tensor:
+    """Return the codes of a batch; `form` is the parameter `codes` of VQVAE."""
     match network:
         case DeterministicModule():
             return network.encode(batch.x)
         case VAEModule():
             return network.encode(batch.x).mean
         case VQVAEModule():
-            return network.quantise(batch.x).indices.flatten(1)
+            quantised = network.quantise(batch.x)
+            if form == "embedding":
+                return quantised.value.flatten(1)
+            indices = quantised.indices.flatten(1)
+            if form == "onehot":
+                n_codes = network.architecture.codebook_size
+                return one_hot(indices, n_codes).to(torch.float32).flatten(1)
+            return indices
         case HelmholtzModule():
             return network.probabilities(batch.x)[-1]
     raise TypeError(f"{type(network).__name__} has no encoder that can be exported.")
 
 
-def _means(network: Any, Z: Tensor) -> Tensor:
+def _means(network: Any, Z: Tensor, form: str) -> Tensor:
+    """Return the means of p(x|z); `form` is the parameter `codes` of VQVAE."""
     match network:
         case VAEModule():
             return network.mean(Z, None)
+        case VQVAEModule() if form == "embedding":
+            output = network.decode(Z.unflatten(1, (-1, network.architecture.code_dim)))
         case VQVAEModule():
+            if form == "onehot":
+                Z = Z.unflatten(1, (-1, network.architecture.codebook_size)).argmax(2)
             output = network.of_indices(Z.long())
         case HelmholtzModule():
             output = network.output(Z)

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from skae._modules.vqvae import VQVAEModule
 from skae._onnx.graph import NAMES
 from skae._onnx.networks import Decoder, Encoder, Score, check_can_export
 from skae._onnx.packages import package
@@ -60,7 +59,7 @@ def network_graph(
 def _usual_type(model: Any, part: str) -> str:
     if part != "decoder":
         return str(model._architecture.row_dtype)
-    return "int64" if isinstance(model._trainer.module, VQVAEModule) else "float32"
+    return "int64" if getattr(model, "codes", None) == "indices" else "float32"
 
 
 def _module_of(model: Any, part: str, n_importance: int | None) -> nn.Module:
