@@ -4,6 +4,8 @@ P. J. Rousseeuw and K. Van Driessen (1999). A fast algorithm for the minimum cov
 estimator. Technometrics 41(3), 212-223. https://doi.org/10.1080/00401706.1999.10485670
 """
 
+from __future__ import annotations
+
 import warnings
 from inspect import signature
 from numbers import Integral, Real
@@ -12,7 +14,7 @@ from typing import Any, ClassVar, Literal, Self, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn import get_config
-from sklearn.base import BaseEstimator, MetaEstimatorMixin, OutlierMixin, clone
+from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import KFold, check_cv
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -22,8 +24,10 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, proces
 from sklearn.utils.validation import check_is_fitted
 
 from skae._ppca import PPCA
+from skae._utils.bases import BaseEstimator, MetaEstimatorMixin, OutlierMixin
 from skae._utils.interrupts import inside_another_fit
 from skae._utils.state import all_or_nothing, learned_names
+from skae._utils.types import Fittable, RandomState
 from skae._utils.validation import (
     HasMethods,
     Interval,
@@ -296,13 +300,13 @@ class OutlierDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
 
     def __init__(
         self,
-        estimator: Any = None,
+        estimator: Fittable | None = None,
         *,
         contamination: float | Literal["auto"] = "auto",
         score_method: ScoreMethod | Literal["auto"] = "auto",
         support_fraction: float | None = None,
         cv: Any = "auto",
-        random_state: int | np.random.RandomState | None = None,
+        random_state: RandomState = None,
     ) -> None:
         self.estimator = estimator
         self.contamination = contamination

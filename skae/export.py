@@ -5,9 +5,11 @@ Pipelines that contain estimators of skae. Both need packages that are not insta
 ``pip install "skae[onnx]"``.
 """
 
+from __future__ import annotations
+
 from inspect import signature
 from numbers import Integral
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from sklearn.pipeline import Pipeline
@@ -20,6 +22,11 @@ from skae._onnx.graph import FLOATS, NAMES, OPSET, chained, described, dtype_of,
 from skae._onnx.packages import package
 from skae._ppca import PPCA
 from skae._utils.validation import Interval, StrOptions, check_argument, to_plain
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+else:
+    ModelProto = object  # onnx may not be installed
 
 Part = Literal["encoder", "decoder", "score"]
 
@@ -35,7 +42,7 @@ def to_onnx(
     *,
     dtype: Literal["float32", "float64"] | None = None,
     n_importance: int | None = None,
-) -> Any:
+) -> ModelProto:
     """Convert a part of a fitted model to an ONNX graph.
 
     The graph reads rows or codes in the units of the data, and computes what `transform`,

@@ -20,6 +20,7 @@ __all__ = [
     "CallbackSupportMixin",
     "ClassNamePrefixFeaturesOutMixin",
     "MetaEstimatorMixin",
+    "OutlierMixin",
     "TransformerMixin",
 ]
 
@@ -43,6 +44,12 @@ if TYPE_CHECKING:
 
     class MetaEstimatorMixin: ...
 
+    class OutlierMixin:
+        def fit_predict(
+            self, X: ArrayLike, y: object = None, **fit_params: Any
+        ) -> NDArray[np.int64]: ...
+        def __sklearn_tags__(self) -> Any: ...
+
     class TransformerMixin:
         def set_output(self, *, transform: Container | None = None) -> Self: ...
 
@@ -60,6 +67,7 @@ else:
         BaseEstimator,
         ClassNamePrefixFeaturesOutMixin,
         MetaEstimatorMixin,
+        OutlierMixin,
         TransformerMixin,
     )
     from sklearn.callback import CallbackSupportMixin
