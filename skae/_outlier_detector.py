@@ -26,8 +26,10 @@ from sklearn.utils.validation import check_is_fitted
 from skae._ppca import PPCA
 from skae._utils.bases import BaseEstimator, MetaEstimatorMixin, OutlierMixin
 from skae._utils.interrupts import inside_another_fit
+from skae._utils.pipeline_steps import taken_steps
+from skae._utils.reconstructions import row_errors
 from skae._utils.state import all_or_nothing, learned_names
-from skae._utils.types import RandomState
+from skae._utils.types import Fittable, RandomState
 from skae._utils.validation import (
     HasMethods,
     Interval,
@@ -62,8 +64,6 @@ _FALSE_ALARMS = 0.05
 _N_FOLDS, _FEWEST_ROWS = 5, 10
 # Number of fits to the rows with the highest scores.
 _N_REFITS = 3
-# Steps of a Pipeline that do nothing.
-_NO_STEP: tuple[object, ...] = (None, "passthrough")
 # Relative accuracy of sums of weights.
 _ROUNDING = 1e-9
 
@@ -92,10 +92,8 @@ def lower_quantile(scores: Array, weight: Array | None, share: float) -> float:
 
 def mean_squared_errors(X: Array, X_reconstructed: Array) -> Array:
     """Squared error of each row, averaged over the values that are not missing."""
-    difference = np.subtract(X, X_reconstructed, dtype=np.float64)
-    seen = ~np.isnan(difference)
-    sums = np.square(difference, where=seen, out=np.zeros_like(difference)).sum(axis=1)
-    return cast(Array, sums / np.maximum(seen.sum(axis=1), 1))
+    n_seen = (~(np.isnan(X) | np.isnan(X_reconstructed))).sum(axis=1)
+    return cast(Array, row_errors(X, X_reconstructed) / np.maximum(n_seen, 1))
 
 
 # ------------------------------------------------------------------------ the model
@@ -144,7 +142,7 @@ def check_enough_rows(X: Any) -> None:
 def accepts_nan(estimator: Any) -> bool:
     """Whether an estimator accepts NaN; a Pipeline does if all of its steps do."""
     if isinstance(estimator, Pipeline):
-        return all(step in _NO_STEP or accepts_nan(step) for _, step in estimator.steps)
+        return all(accepts_nan(step) for _, step in taken_steps(estimator))
     return bool(get_tags(estimator).input_tags.allow_nan)
 
 
@@ -300,7 +298,7 @@ class OutlierDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
 
     def __init__(
         self,
-        estimator: Any = None,
+        estimator: Fittable | None = None,
         *,
         contamination: float | Literal["auto"] = "auto",
         score_method: ScoreMethod | Literal["auto"] = "auto",

@@ -32,6 +32,8 @@ _OPTIONAL = (
     "zuko",
     "onnx",
     "onnxruntime",
+    "onnxscript",
+    "skl2onnx",
 )
 
 

@@ -297,7 +297,7 @@ class VAE(
         training rows. Near the mean code, `inverse_transform(Z)` is `Z @ components_ + mean_` to
         first order. The lengths depend on the units of the codes, and the directions need not be
         orthogonal. This attribute and the next three are computed when they are read. They do not
-        exist for tables with categories or with `conditional=True`.
+        exist for tables with categories or for `VAE(conditional=True)`.
     mean_ : ndarray of shape (n_features_in_,)
         Constant of this linear approximation. It is the mean of the rows only if the decoder is
         linear and the mean code is zero.

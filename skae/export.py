@@ -5,9 +5,11 @@ Pipelines that contain estimators of skae. Both need packages that are not insta
 ``pip install "skae[onnx]"``.
 """
 
+from __future__ import annotations
+
 from inspect import signature
 from numbers import Integral
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from sklearn.pipeline import Pipeline
@@ -19,7 +21,13 @@ from skae._onnx import converters, linear, pipelines
 from skae._onnx.graph import FLOATS, NAMES, OPSET, chained, described, dtype_of, input_of
 from skae._onnx.packages import package
 from skae._ppca import PPCA
+from skae._utils.pipeline_steps import best_of
 from skae._utils.validation import Interval, StrOptions, check_argument, to_plain
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+else:
+    ModelProto = object  # onnx may not be installed
 
 Part = Literal["encoder", "decoder", "score"]
 
@@ -35,7 +43,7 @@ def to_onnx(
     *,
     dtype: Literal["float32", "float64"] | None = None,
     n_importance: int | None = None,
-) -> Any:
+) -> ModelProto:
     """Convert a part of a fitted model to an ONNX graph.
 
     The graph reads rows or codes in the units of the data, and computes what `transform`,
@@ -79,7 +87,7 @@ def to_onnx(
         export, and for steps before a decoder that cannot be inverted. The message names the reason
         and what to use.
     TypeError
-        If the estimator is of another kind.
+        If the estimator is of another kind, or a search that was fitted with `refit=False`.
     ImportError
         If a package is missing. The message names the pip command.
     sklearn.exceptions.NotFittedError
@@ -120,7 +128,7 @@ def to_onnx(
     allowed = [Interval(Integral, 1, None, closed="left"), None]
     check_argument("n_importance", n_importance, allowed, "to_onnx")
     package("onnx")
-    estimator = pipelines.unwrapped(estimator)
+    estimator = best_of(estimator)
     graph = _graph(estimator, part, dtype, n_importance, OPSET)
     return described(graph, estimator, part)
 
@@ -242,8 +250,7 @@ def _wrapped_graph(
         raise ValueError(
             f"This {name} has no autoencoder: its codes are the rows. There is nothing to export."
         )
-    inside = pipelines.unwrapped(model.autoencoder_)
-    return _graph(inside, part, dtype, n_importance, opset)
+    return _graph(best_of(model.autoencoder_), part, dtype, n_importance, opset)
 
 
 def _pipeline_graph(

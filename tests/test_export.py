@@ -470,6 +470,11 @@ def test_estimators_that_cannot_be_exported():
     for model in (CountMixtureAE(2).fit(counts), Ensemble(PPCA(2), 2).fit(X), PCA(2).fit(X)):
         with pytest.raises(TypeError, match=f"got {type(model).__name__}. Save other estimators"):
             to_onnx(model)
+    search = GridSearchCV(PPCA(2), {"n_components": [1, 2]}, cv=2, refit=False)
+    with pytest.raises(NotFittedError):
+        to_onnx(search)
+    with pytest.raises(TypeError, match="refit=False and therefore has no best_estimator_"):
+        to_onnx(search.fit(X))
     with pytest.raises(TypeError, match="got PCA"):
         to_onnx(make_pipeline(StandardScaler(), PCA(2)).fit(X))
     pipeline = make_pipeline(QuantileTransformer(n_quantiles=9), PPCA(2)).fit(X)

@@ -26,6 +26,7 @@ from skae import (
     HelmholtzMachine,
     LatentDensityEstimator,
     LinearAE,
+    OutlierDetector,
     RandomizedSearchCV,
     cross_validate,
     metrics,
@@ -130,6 +131,10 @@ def combinations(X: Array) -> None:
     assert_type(ensemble, Ensemble)
     assert_type(ensemble.sample(2), ArrayOrFrame)
     assert_type(ensemble.score_kind, ScoreKind)
+    detector = OutlierDetector(PPCA(2), contamination=0.1, random_state=0)
+    assert_type(detector.fit(X), OutlierDetector)
+    assert_type(detector.fit_predict(X), NDArray[np.int64])
+    assert_type(detector.offset_, float)
     pipeline = make_pipeline(StandardScaler(), PPCA(2)).fit(X)
     assert_type(sample_pipeline(pipeline, 3), ArrayOrFrame)
     search = GridSearchCV(pipeline, {"ppca__n_components": [1, 2]})
@@ -138,6 +143,7 @@ def combinations(X: Array) -> None:
     assert_type(search.transform(X), ArrayOrFrame)
     RandomizedSearchCV(PPCA(), {"n_components": [1, 2]}, n_iter=2, random_state=0).fit(X)
     assert_type(cross_validate(PPCA(2), X), dict[str, Any])
+    assert_type(metrics.explained_variance_scorer(PPCA(2).fit(X), X), float)
     assert_type(metrics.reconstruction_error(X, PPCA(2).fit(X).reconstruct(X)), float)
     assert skae.__version__
 
@@ -168,3 +174,6 @@ def mistakes(X: Array) -> None:
     CountMixtureAE(covariance_type="round")  # type: ignore[arg-type]
     LatentDensityEstimator(density="flows")  # type: ignore[arg-type]
     Ensemble("vae")  # type: ignore[arg-type]
+    OutlierDetector(contamination="low")  # type: ignore[arg-type]
+    OutlierDetector().predit(X)  # type: ignore[attr-defined]
+    skae.to_onnx(vae, "encode")  # type: ignore[arg-type]

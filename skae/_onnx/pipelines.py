@@ -5,29 +5,18 @@ from typing import Any
 
 import numpy as np
 from sklearn.decomposition import PCA
-from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
-from sklearn.utils.validation import check_is_fitted
 
 from skae._onnx import linear
 from skae._onnx.graph import Graph, chained, dtype_of, output_of
 from skae._onnx.packages import package
-
-
-def unwrapped(estimator: Any) -> Any:
-    """Return the estimator inside of a fitted search or a FrozenEstimator, or itself."""
-    if isinstance(estimator, FrozenEstimator):
-        return unwrapped(estimator.estimator)
-    if hasattr(estimator, "refit") and hasattr(estimator, "estimator"):
-        check_is_fitted(estimator, "best_estimator_")
-        return unwrapped(estimator.best_estimator_)
-    return estimator
+from skae._utils.pipeline_steps import best_of, taken_steps
 
 
 def steps_of(pipeline: Pipeline) -> list[tuple[str, Any]]:
     """Return the names and estimators of the steps that do something."""
-    steps = [(n, unwrapped(s)) for n, s in pipeline.steps if s is not None and s != "passthrough"]
+    steps = [(name, best_of(step)) for name, step in taken_steps(pipeline)]
     if not steps:
         raise TypeError("All steps of the pipeline are None or 'passthrough'.")
     return steps

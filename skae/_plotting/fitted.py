@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from skae._plotting.rows import FeatureUnits, drawn_rows, feature_units, n_rows_of, rows_like
+from skae._utils.pipeline_steps import best_of, taken_steps
 
 Array = NDArray[Any]
 
@@ -130,31 +130,19 @@ class Fitted:
 
 
 def best_estimator(estimator: Any) -> Any:
-    """The estimator that a fitted search chose, or that is frozen; any other estimator itself."""
+    """As `best_of`, for the argument `estimator` of a display."""
     if isinstance(estimator, type):
         raise TypeError(
             f"estimator is the class {estimator.__name__}, but must be a fitted instance."
         )
-    if isinstance(estimator, FrozenEstimator):
-        return best_estimator(estimator.estimator)
-    if hasattr(estimator, "best_estimator_"):
-        return best_estimator(estimator.best_estimator_)
-    if hasattr(estimator, "refit") and hasattr(estimator, "estimator"):
-        check_is_fitted(estimator, "cv_results_")
-        raise TypeError(
-            f"estimator={type(estimator).__name__} was fitted with refit={estimator.refit!r} and "
-            "has no best_estimator_ to draw. Set refit=True, or give a fitted estimator."
-        )
-    return estimator
+    return best_of(estimator)
 
 
 def _steps_of(pipeline: Pipeline) -> list[tuple[str, Any]]:
     """The steps that are not passed through, and in the place of a Pipeline its own steps."""
     steps: list[tuple[str, Any]] = []
-    for name, step in pipeline.steps:
-        if step is None or step == "passthrough":
-            continue
-        step = best_estimator(step)
+    for name, step in taken_steps(pipeline):
+        step = best_of(step)
         steps += _steps_of(step) if isinstance(step, Pipeline) else [(name, step)]
     return steps
 

@@ -25,7 +25,7 @@ from skae._plotting.canvas import (
     usual_limits_of,
     with_matplotlib,
 )
-from skae._plotting.fitted import Fitted, best_estimator, checked_image_shape, image_shape_of
+from skae._plotting.fitted import Fitted, checked_image_shape, image_shape_of
 from skae._plotting.profiles import Profiles
 from skae._plotting.rows import (
     FeatureUnits,
@@ -37,6 +37,7 @@ from skae._plotting.rows import (
 )
 from skae._utils.inputs import check_count
 from skae._utils.pipeline_samples import draw_through
+from skae._utils.pipeline_steps import best_of, taken_steps
 from skae._utils.types import RandomState
 
 Array = NDArray[Any]
@@ -272,8 +273,7 @@ def _sample_options(pipeline: Pipeline, noise: Any, y: Any) -> dict[str, Any]:
     """Arguments of the `sample` of the last step: those that it has, and that are needed."""
     if not isinstance(noise, bool | np.bool_):
         raise TypeError(f"noise={noise!r} must be True or False.")
-    steps = [step for _, step in pipeline.steps if step not in (None, "passthrough")]
-    last = best_estimator(steps[-1])
+    last = best_of(taken_steps(pipeline)[-1][1])
     if isinstance(last, Pipeline):
         return _sample_options(last, noise, y)
     known = signature(last.sample).parameters if hasattr(last, "sample") else {}

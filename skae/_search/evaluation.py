@@ -10,7 +10,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.parallel import delayed
 
 from skae._search.fold import Models, Node, Root
-from skae._search.same_work import is_known, is_pipeline_of_steps, is_skipped
+from skae._search.same_work import is_known, is_pipeline_of_steps
 from skae._search.scikit_learn import (
     callbacks_of,
     fit_and_score,
@@ -22,6 +22,7 @@ from skae._search.scikit_learn import (
     with_names,
 )
 from skae._utils.fit_names import Part, numbered, parameter, part_of
+from skae._utils.pipeline_steps import is_skipped
 
 # A delayed call of `_fit_and_score` from scikit-learn: function, arguments, keywords.
 Call = tuple[Any, tuple[Any, ...], dict[str, Any]]

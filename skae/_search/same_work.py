@@ -11,6 +11,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import get_tags
 
 from skae._linear import sizes as sizes_module
+from skae._utils.pipeline_steps import is_skipped
 
 # Packages whose estimators and functions depend only on their arguments.
 _KNOWN = ("sklearn", "skae")
@@ -33,11 +34,6 @@ def steps_of(estimator: Any) -> list[Any]:
         return [estimator]
     steps = [step for _, step in estimator.steps]
     return [step for step in steps[:-1] if not is_skipped(step)] + steps[-1:]
-
-
-def is_skipped(step: Any) -> bool:
-    """Whether a step of a Pipeline is None or "passthrough"."""
-    return step is None or (isinstance(step, str) and step == "passthrough")
 
 
 def is_known(estimator: Any) -> bool:

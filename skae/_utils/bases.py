@@ -46,8 +46,9 @@ if TYPE_CHECKING:
 
     class OutlierMixin:
         def fit_predict(
-            self, X: ArrayLike, y: object = None, **kwargs: Any
+            self, X: ArrayLike, y: object = None, **fit_params: Any
         ) -> NDArray[np.int64]: ...
+        def __sklearn_tags__(self) -> Any: ...
 
     class TransformerMixin:
         def set_output(self, *, transform: Container | None = None) -> Self: ...

@@ -21,14 +21,27 @@ def best_of(estimator: Any) -> Any:
     if not hasattr(estimator, "best_estimator_"):
         raise TypeError(
             f"{type(estimator).__name__} was fitted with refit={estimator.refit!r} and therefore "
-            "has no best_estimator_. Set refit=True, or give a fitted Pipeline."
+            "has no best_estimator_. Set refit=True, or give a fitted estimator."
         )
     return best_of(estimator.best_estimator_)
 
 
+def is_skipped(step: Any) -> bool:
+    """Whether a step of a Pipeline is None or "passthrough"."""
+    return step is None or (isinstance(step, str) and step == "passthrough")
+
+
 def taken_steps(pipeline: Pipeline) -> list[tuple[str, Any]]:
-    """Names and estimators of the steps that are neither None nor "passthrough"."""
-    return [(n, s) for n, s in pipeline.steps if s is not None and s != "passthrough"]
+    """Names and estimators of the steps that are not skipped."""
+    return [(name, step) for name, step in pipeline.steps if not is_skipped(step)]
+
+
+def first_member(model: Any) -> Any:
+    """The model in the first member of a fitted Ensemble; any other model itself."""
+    if getattr(model, "score_kind", None) is None or not hasattr(model, "estimators_"):
+        return model
+    member = best_of(model.estimators_[0])
+    return best_of(taken_steps(member)[-1][1]) if isinstance(member, Pipeline) else member
 
 
 def fills_values(step: Any) -> bool:

@@ -14,6 +14,7 @@ from skae._utils.metric_arrays import Array, check_rows, rows_per_block
 from skae._utils.pipeline_steps import (
     best_of,
     fills_values,
+    first_member,
     is_identity,
     keeps_columns,
     taken_steps,
@@ -109,11 +110,8 @@ def _reconstruction(model: Any, X: Any, y: Any) -> Any:
 
 def is_conditional(model: Any) -> bool:
     """Whether a fitted model was fitted with targets, which its decoder reads."""
-    members = getattr(model, "estimators_", None)
-    if members is not None and hasattr(model, "reconstruct"):
-        member = best_of(members[0])
-        return is_conditional(member.steps[-1][1] if isinstance(member, Pipeline) else member)
-    return hasattr(model, "reconstruct") and getattr(model, "conditional", False) is True
+    member = first_member(model)
+    return hasattr(member, "reconstruct") and getattr(member, "conditional", False) is True
 
 
 def _check_inverse(name: str, step: Any) -> None:

@@ -9,7 +9,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
 
 from skae._utils.metric_arrays import check_rows
-from skae._utils.pipeline_steps import best_of, fills_values, is_identity, taken_steps
+from skae._utils.pipeline_steps import best_of, fills_values, first_member, is_identity, taken_steps
 from skae._utils.score_kinds import COMPARABLE, OF_DENSITIES, fitted_likelihoods, kind_of_scores
 
 _SCALERS = (StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler)
@@ -38,7 +38,7 @@ def row_log_likelihoods(estimator: Any, X: Any) -> Any:
     _check_members(model)
     scores = np.asarray(model.score_samples(rows), dtype=np.float64)
     n_features = rows.shape[1]
-    likelihoods = fitted_likelihoods(_first_member(model), n_features)
+    likelihoods = fitted_likelihoods(first_member(model), n_features)
     _check_no_grey(model, rows, likelihoods)
     if not np.any(factors):
         return scores
@@ -52,7 +52,7 @@ def _check_kind(model: Any) -> None:
     """Raise if scores of the model are no log-likelihoods of rows, or bounds on them."""
     kind, name = kind_of_scores(model), type(model).__name__
     if kind in COMPARABLE:
-        if hasattr(_first_member(model), "target_mean_"):
+        if hasattr(first_member(model), "target_mean_"):
             raise ValueError(
                 f"This {name} is conditional on numbers. Its scores are log p(x|y), which may not "
                 "be compared with log p(x). To compare conditional models only, use scoring=None."
@@ -84,16 +84,8 @@ def _check_kind(model: Any) -> None:
     )
 
 
-def _first_member(model: Any) -> Any:
-    """The first member of an Ensemble; otherwise the model."""
-    if getattr(model, "score_kind", None) is None or not hasattr(model, "estimators_"):
-        return model
-    member = best_of(model.estimators_[0])
-    return best_of(taken_steps(member)[-1][1]) if isinstance(member, Pipeline) else member
-
-
 def _check_members(model: Any) -> None:
-    for member in getattr(model, "estimators_", []) if _first_member(model) is not model else []:
+    for member in getattr(model, "estimators_", []) if first_member(model) is not model else []:
         member = best_of(member)
         if isinstance(member, Pipeline) and len(taken_steps(member)) > 1:
             raise ValueError(

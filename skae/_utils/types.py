@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 # Rows or codes: an array, or a data frame if `set_output`, the global configuration or the rows
 # given ask for one. `DataFrame` is Any on purpose. Only one of pandas and polars may be installed,
@@ -60,11 +60,3 @@ class Samplable(Protocol):
     @property
     def sample(self) -> Callable[..., Any]:
         """The method that draws."""
-
-
-CodePrior: TypeAlias = (
-    Literal["gaussian", "mixture", "swiss_roll"] | Samplable | Callable[..., ArrayLike]
-)
-CodeSupport: TypeAlias = (
-    Literal["auto", "nonnegative", "simplex"] | tuple[ArrayLike, ArrayLike] | list[Any] | None
-)
