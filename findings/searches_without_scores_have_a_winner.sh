@@ -2,12 +2,12 @@
 # scikit-learn 1.9.1: a search of which every score failed refits its first candidate; a search of
 # which every fit failed raises.
 #
-# A good engineer's guess: GridSearchCV raises if it has nothing to choose by. It does, with "All the
-# fits failed", if no candidate could be fitted, whatever error_score is.
+# A good engineer's guess: GridSearchCV raises if it has nothing to choose by. It does, with "All
+# the 10 fits failed", if no candidate could be fitted.
 # What happens: if the scorer raises for every candidate in every fold, fit warns, gives every
 # candidate rank 1, and best_params_, best_estimator_ and predict are those of the first in the
 # grid, with best_score_ nan. A program that goes on after warnings uses the order of its grid.
-# Only error_score="raise" stops it.
+# error_score="raise" stops it.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
