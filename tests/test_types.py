@@ -127,7 +127,13 @@ def test_public_module_of_types():
 
 
 @pytest.mark.parametrize(
-    "code", [typed_code.networks, typed_code.closed_form, typed_code.combinations]
+    "code",
+    [
+        typed_code.networks,
+        typed_code.closed_form,
+        typed_code.combinations,
+        typed_code.own_networks,
+    ],
 )
 @pytest.mark.filterwarnings("ignore")
 def test_typed_code_runs(code):

@@ -54,6 +54,14 @@ class Fittable(Protocol):
         """The method that learns."""
 
 
+class Splittable(Protocol):
+    """A splitter of scikit-learn, such as `KFold`."""
+
+    @property
+    def split(self) -> Callable[..., Any]:
+        """The method that gives indices of training and test rows."""
+
+
 class Samplable(Protocol):
     """An object that draws codes."""
 
