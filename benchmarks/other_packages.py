@@ -183,13 +183,17 @@ def shap(model: Any) -> None:
 
 @check_of("dask-ml")
 def dask_ml(model: Any) -> None:
-    """Codes of chunks of a Dask array; the wrapper has to be told their shape."""
+    """Codes of chunks of a Dask array, by the wrapper, and by Dask with the right shape."""
     import dask.array as da
     from dask_ml.wrappers import ParallelPostFit
 
     X = load_iris().data
-    meta = np.empty((0, 2), dtype=model.fit(X).transform(X[:1]).dtype)
-    lazy = ParallelPostFit(model, transform_meta=meta).transform(da.from_array(X, chunks=(50, 4)))
+    Z, rows = model.fit_transform(X), da.from_array(X, chunks=(50, 4))
+    # The wrapper declares the number of columns of X, with every estimator.
+    assert_close(ParallelPostFit(model).transform(rows).compute(), model.transform(X))
+    chunks = (rows.chunks[0], (Z.shape[1],))
+    lazy = rows.map_blocks(model.transform, chunks=chunks, dtype=Z.dtype)
+    assert lazy.shape == Z.shape
     assert_close(lazy.compute(), model.transform(X))
 
 

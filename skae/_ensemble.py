@@ -31,6 +31,7 @@ from skae._utils.availability import available_if
 from skae._utils.bases import BaseEstimator, MetaEstimatorMixin
 from skae._utils.fit_names import Part, numbered, part_of
 from skae._utils.interrupts import inside_another_fit
+from skae._utils.score_kinds import kind_of_scores
 from skae._utils.state import all_or_nothing, learned_names
 from skae._utils.types import ArrayOrFrame, Container, Fittable, RandomState, ScoreKind
 from skae._utils.validation import (
@@ -456,11 +457,7 @@ class Ensemble(MetaEstimatorMixin, BaseEstimator):
         kinds = []
         for member in vars(self).get("estimators_", [self.estimator]):
             model = model_of(member)
-            kind = getattr(model, "score_kind", None)
-            if kind is None and hasattr(model, "score_samples"):
-                # A density of scikit-learn, such as GaussianMixture.
-                is_density = get_tags(model).estimator_type == "density_estimator"
-                kind = "log_likelihood" if is_density else None
+            kind = kind_of_scores(model) if hasattr(model, "score_samples") else None
             if kind not in _KINDS:
                 raise AttributeError(
                     f"{type(model).__name__} has no score_kind, which says whether scores are "

@@ -789,6 +789,31 @@ def test_contraction_lowers_the_norm_of_the_jacobian(params):
     assert norms[0] > norms[1] > norms[2]
 
 
+class Square(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x**2
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient):
+        return 2 * ctx.saved_tensors[0] * gradient
+
+
+class Squares(nn.Module):
+    def forward(self, x):
+        return Square.apply(x)
+
+
+def test_contraction_needs_second_derivatives_of_the_encoder():
+    """torch leaves the gradients of such an encoder out of the term, without an error."""
+    encoder = nn.Sequential(nn.Linear(6, 2), Squares())
+    model = autoencoder(2, encoder=encoder, contraction=0.5, max_iter=1)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        model.fit(low_rank_rows())
+
+
 @pytest.mark.parametrize("gaps", [0.0, 0.2])
 @pytest.mark.parametrize("image_shape", [None, (1, 2, 3)])
 @pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli"])

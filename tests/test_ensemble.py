@@ -17,6 +17,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.mixture import GaussianMixture
 from sklearn.model_selection import GridSearchCV
+from sklearn.neighbors import KernelDensity
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MaxAbsScaler, StandardScaler
 from sklearn.utils import get_tags
@@ -306,7 +307,8 @@ def test_kinds_of_scores():
     assert Ensemble(VAE()).score_kind == "lower_bound"
     assert Ensemble(make_pipeline(StandardScaler(), VAE())).score_kind == "lower_bound"
     assert Ensemble(Ensemble(VAE())).score_kind == "lower_bound"
-    assert Ensemble(GaussianMixture()).score_kind == "log_likelihood"
+    for density in (GaussianMixture(), KernelDensity(), PCA()):
+        assert Ensemble(density).score_kind == "log_likelihood"
     assert Ensemble(LatentDensityEstimator(LinearAE())).score_kind == "latent"
     search = GridSearchCV(make_pipeline(PPCA()), {"ppca": [PPCA(2)]})
     assert Ensemble(search).score_kind == "log_likelihood"

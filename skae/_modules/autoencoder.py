@@ -23,6 +23,9 @@ def bernoulli_divergence(target: float, mean: Tensor) -> Tensor:
 
 def projected_jacobian_norm(z: Tensor, x: Tensor, directions: Tensor) -> Tensor:
     """Return |v' dz/dx|² of rows; its mean over random signs v is the squared Frobenius norm."""
+    # With directions that need gradients, torch raises for parts of an encoder that cannot be
+    # differentiated twice. Without them, it may leave out the gradients of these parts.
+    directions = directions.clone().requires_grad_()
     (gradient,) = torch.autograd.grad((z * directions).sum(), x, create_graph=True)
     return gradient.square().sum(1)
 
