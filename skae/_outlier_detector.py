@@ -7,6 +7,7 @@ estimator. Technometrics 41(3), 212-223. https://doi.org/10.1080/00401706.1999.1
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from inspect import signature
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Self, cast
@@ -29,7 +30,7 @@ from skae._utils.interrupts import inside_another_fit
 from skae._utils.pipeline_steps import taken_steps
 from skae._utils.reconstructions import row_errors
 from skae._utils.state import all_or_nothing, learned_names
-from skae._utils.types import Fittable, RandomState
+from skae._utils.types import Fittable, RandomState, Splitter
 from skae._utils.validation import (
     HasMethods,
     Interval,
@@ -303,7 +304,7 @@ class OutlierDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         contamination: float | Literal["auto"] = "auto",
         score_method: ScoreMethod | Literal["auto"] = "auto",
         support_fraction: float | None = None,
-        cv: Any = "auto",
+        cv: int | Splitter | Iterable[Any] | Literal["auto"] | None = "auto",
         random_state: RandomState = None,
     ) -> None:
         self.estimator = estimator

@@ -54,6 +54,14 @@ class Fittable(Protocol):
         """The method that learns."""
 
 
+class Splitter(Protocol):
+    """An object that divides rows into folds, such as KFold."""
+
+    @property
+    def split(self) -> Callable[..., Any]:
+        """The method that divides."""
+
+
 class Samplable(Protocol):
     """An object that draws codes."""
 
