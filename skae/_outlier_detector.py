@@ -279,7 +279,7 @@ class OutlierDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
     """
 
     _state_shapes: ClassVar[dict[str, None]] = dict.fromkeys(
-        ["estimator_", "offset_", "score_method_", "n_features_in_"]
+        ["estimator_", "offset_", "score_method_"]
     )
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
