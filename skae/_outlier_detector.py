@@ -29,7 +29,7 @@ from skae._utils.interrupts import inside_another_fit
 from skae._utils.pipeline_steps import taken_steps
 from skae._utils.reconstructions import row_errors
 from skae._utils.state import all_or_nothing, learned_names
-from skae._utils.types import Fittable, RandomState, Splitter
+from skae._utils.types import Fittable, RandomState, Splittable
 from skae._utils.validation import (
     HasMethods,
     Interval,
@@ -286,7 +286,7 @@ class OutlierDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         "contamination": [StrOptions({"auto"}), Interval(Real, 0, 0.5, closed="right")],
         "score_method": [StrOptions({"auto", *_SCORE_METHODS})],
         "support_fraction": [Interval(Real, 0, 1, closed="right"), None],
-        "cv": ["cv_object", StrOptions({"auto"})],
+        "cv": ["cv_object", StrOptions({"auto"}), None],
         "random_state": ["random_state"],
     }
 
@@ -303,7 +303,7 @@ class OutlierDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         contamination: float | Literal["auto"] = "auto",
         score_method: ScoreMethod | Literal["auto"] = "auto",
         support_fraction: float | None = None,
-        cv: int | Splitter | Iterable[Any] | Literal["auto"] | None = "auto",
+        cv: int | Splittable | Iterable[Any] | Literal["auto"] | None = "auto",
         random_state: RandomState = None,
     ) -> None:
         self.estimator = estimator

@@ -76,10 +76,9 @@ def test_choices_of_parameters_are_those_that_fit_accepts(name):
         hint = hints[parameter]
         if options and parameter != "scoring":  # of the names of scorers there are hundreds
             assert choices(hint) == set().union(*options), parameter
-        allow_none = {"random_state", "cv_object"} & {c for c in allowed if isinstance(c, str)}
         if None in allowed and parameter != "scoring":
             assert NoneType in members(hint), parameter
-        elif hint is not Any and not allow_none and object not in allowed:
+        elif hint is not Any and "random_state" not in allowed and object not in allowed:
             assert NoneType not in members(hint), parameter
         numbers = {c.type.__name__ for c in allowed if isinstance(c, Interval)}
         if "Integral" in numbers:
@@ -128,7 +127,13 @@ def test_public_module_of_types():
 
 
 @pytest.mark.parametrize(
-    "code", [typed_code.networks, typed_code.closed_form, typed_code.combinations]
+    "code",
+    [
+        typed_code.networks,
+        typed_code.closed_form,
+        typed_code.combinations,
+        typed_code.own_networks,
+    ],
 )
 @pytest.mark.filterwarnings("ignore")
 def test_typed_code_runs(code):

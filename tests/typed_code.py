@@ -145,7 +145,23 @@ def combinations(X: Array) -> None:
     assert_type(cross_validate(PPCA(2), X), dict[str, Any])
     assert_type(metrics.explained_variance_scorer(PPCA(2).fit(X), X), float)
     assert_type(metrics.reconstruction_error(X, PPCA(2).fit(X).reconstruct(X)), float)
+    scores = cross_validate(PPCA(2), X, scoring=metrics.log_likelihood_scorer)
+    assert_type(scores, dict[str, Any])
+    assert_type(metrics.reconstruction_error_scorer(PPCA(2).fit(X), X), float)
     assert skae.__version__
+
+
+def encoder(n_features: int, n_components: int) -> torch.nn.Module:
+    """A function of the user that makes a network."""
+    return torch.nn.Linear(n_features, n_components)
+
+
+def own_networks(X: Array) -> None:
+    model = Autoencoder(2, encoder=encoder, max_iter=1, random_state=0).fit(X)
+    assert_type(model.components_, NDArray[Any])
+    assert_type(model.explained_variance_ratio_, NDArray[Any])
+    codes = VQVAE(2, n_codes=4, codes="onehot", prior=None, max_iter=1, random_state=0)
+    assert_type(codes.fit_transform(X), ArrayOrFrame)
 
 
 def mistakes(X: Array) -> None:
@@ -174,6 +190,7 @@ def mistakes(X: Array) -> None:
     CountMixtureAE(covariance_type="round")  # type: ignore[arg-type]
     LatentDensityEstimator(density="flows")  # type: ignore[arg-type]
     Ensemble("vae")  # type: ignore[arg-type]
+    VQVAE(codes="one-hot")  # type: ignore[arg-type]
     OutlierDetector(contamination="low")  # type: ignore[arg-type]
     OutlierDetector().predit(X)  # type: ignore[attr-defined]
     skae.to_onnx(vae, "encode")  # type: ignore[arg-type]

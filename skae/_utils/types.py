@@ -54,12 +54,12 @@ class Fittable(Protocol):
         """The method that learns."""
 
 
-class Splitter(Protocol):
-    """An object that divides rows into folds, such as KFold."""
+class Splittable(Protocol):
+    """A splitter of scikit-learn, such as `KFold`."""
 
     @property
     def split(self) -> Callable[..., Any]:
-        """The method that divides."""
+        """The method that gives indices of training and test rows."""
 
 
 class Samplable(Protocol):
