@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
-from inspect import signature
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Self, cast
 
@@ -41,7 +40,7 @@ from skae._utils.validation import (
     to_plain,
 )
 from skae._utils.versions import check_state, with_versions, without_versions
-from skae._utils.wrapping import model_of, rows_for_model, seeded
+from skae._utils.wrapping import model_of, rows_for_model, seeded, takes_weights
 
 Array = NDArray[Any]
 ScoreMethod = Literal["score_samples", "data_score_samples", "reconstruction_error"]
@@ -131,7 +130,7 @@ def weights_for(estimator: Any, weight: Any, prefix: str = "") -> dict[str, Any]
 def _takes_weights(estimator: Any) -> bool:
     if isinstance(estimator, Pipeline):
         return _takes_weights(estimator.steps[-1][1])
-    return hasattr(estimator, "fit") and "sample_weight" in signature(estimator.fit).parameters
+    return hasattr(estimator, "fit") and takes_weights(estimator.fit)
 
 
 def check_enough_rows(X: Any) -> None:

@@ -18,7 +18,7 @@ from sklearn.utils import get_tags
 from skae._training.random_state import preserve_global_rngs
 from skae._utils.interrupts import inside_another_fit
 from skae._utils.warning import warn
-from skae._utils.wrapping import seeded
+from skae._utils.wrapping import seeded, takes_weights
 
 Array = NDArray[Any]
 
@@ -116,11 +116,6 @@ def fit_autoencoder(
             "FrozenEstimator."
         )
         fit(*arguments)
-
-
-def takes_weights(fit: Any) -> bool:
-    """Return whether a method has a parameter sample_weight."""
-    return "sample_weight" in signature(fit).parameters
 
 
 def check_codes(autoencoder: Any, codes: Array) -> None:

@@ -20,6 +20,7 @@ from skae._training.progress import progress_of
 from skae._training.stack import Stack, Unequal
 from skae._training.stackable import bytes_of, obstacle, signature
 from skae._training.threads import threads_for, threads_for_one_pass
+from skae._utils.warning import called_from, line_of_user
 
 T = TypeVar("T")
 
@@ -97,6 +98,7 @@ class _Call(threading.Thread):
         self.number, self._call = number, call
         self._go, self._stopped = threading.Semaphore(0), threading.Semaphore(0)
         self._context, self._config = copy_context(), get_config()
+        self._line = line_of_user()
         self._warnings = _state_of_warnings()
         self.result: Any = None
         self.error: BaseException | None = None
@@ -141,6 +143,7 @@ class _Call(threading.Thread):
 
     def _compute(self) -> None:
         _current.set(self)
+        called_from(self._line)
         with config_context(**self._config):
             self.result = self._call()
 

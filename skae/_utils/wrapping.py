@@ -1,5 +1,6 @@
-"""Estimators inside of others: Pipelines, searches and FrozenEstimators; and their seeds."""
+"""Estimators inside of others: Pipelines, searches and FrozenEstimators; weights and seeds."""
 
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,11 @@ def _inside(estimator: Any) -> Any | None:
     if hasattr(estimator, "refit") and hasattr(estimator, "estimator"):
         return getattr(estimator, "best_estimator_", estimator.estimator)
     return None
+
+
+def takes_weights(fit: Any) -> bool:
+    """Return whether a method has a parameter sample_weight."""
+    return "sample_weight" in signature(fit).parameters
 
 
 def seeded(estimator: Any, rng: np.random.RandomState) -> Any:

@@ -28,6 +28,9 @@ from skae._utils.warning import warn
 ROOT = Path(skae.__file__).parent
 FLAT = np.full((20, 4), 3.0)  # PPCA warns that its noise variance was raised
 X = make_rows()
+# Training ends above the loss of its linear start. This is noticed in the threads of networks that
+# are trained together.
+WORSE = Autoencoder(2, max_iter=1, learning_rate_init=1.0, random_state=0)
 
 
 def test_no_other_function_of_skae_issues_warnings():
@@ -59,6 +62,8 @@ CALLS = {
     "Ensemble": lambda: Ensemble(PPCA(1), 2).fit(FLAT),
     "EM": lambda: PPCA(2, solver="em", max_iter=1, tol=0.0).fit(X),
     "training": lambda: network(max_iter=1, learning_rate_init=1e-7).fit(X),
+    "trained together": lambda: GridSearchCV(WORSE, {"alpha": [0, 1e-4]}, cv=2).fit(X),
+    "members": lambda: Ensemble(WORSE, 2, random_state=0).fit(X),
     "codes added": lambda: network(latent_growth="incremental", max_iter=1).fit(X),
     "mixture": lambda: CountMixtureAE(2, max_iter=1, tol=0.0).fit(X),
     "collapse": lambda: network(VAE, beta=1e4, max_iter=3).fit(X),
