@@ -25,6 +25,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skae._ppca import PPCA
 from skae._utils.bases import BaseEstimator, MetaEstimatorMixin, OutlierMixin
+from skae._utils.fit_names import numbered, part_of
 from skae._utils.interrupts import inside_another_fit
 from skae._utils.state import all_or_nothing, learned_names
 from skae._utils.types import RandomState
@@ -397,12 +398,13 @@ class OutlierDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         scores = self._scores(fitted, X)
         share = self._support_fraction()
         kept = None
-        for _ in range(0 if share == 1 or isinstance(prototype, FrozenEstimator) else _N_REFITS):
+        for i in range(0 if share == 1 or isinstance(prototype, FrozenEstimator) else _N_REFITS):
             before, kept = kept, np.flatnonzero(scores >= lower_quantile(scores, weight, 1 - share))
             if before is not None and np.array_equal(kept, before):
                 break
             part = None if weight is None else weight[kept]
-            fitted = self._fit_clone(prototype, _safe_indexing(X, kept), part, params)
+            with part_of(numbered("refit", i, _N_REFITS)):
+                fitted = self._fit_clone(prototype, _safe_indexing(X, kept), part, params)
             scores = self._scores(fitted, X)
         return fitted, scores
 
@@ -458,9 +460,10 @@ class OutlierDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
     ) -> tuple[Array, Array | None]:
         """Scores of the rows of all test folds, under models of the other rows; their weights."""
         scores = []
-        for train, test in folds:
+        for i, (train, test) in enumerate(folds):
             part = None if weight is None else weight[train]
-            fitted, _ = self._fitted(prototype, _safe_indexing(X, train), part, params)
+            with part_of(numbered("fold", i, len(folds))):
+                fitted, _ = self._fitted(prototype, _safe_indexing(X, train), part, params)
             scores.append(self._scores(fitted, _safe_indexing(X, test)))
         tested = np.concatenate([test for _, test in folds])
         return np.concatenate(scores), None if weight is None else weight[tested]
