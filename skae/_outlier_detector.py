@@ -26,6 +26,7 @@ from sklearn.utils.validation import check_is_fitted
 from skae._ppca import PPCA
 from skae._utils.bases import BaseEstimator, MetaEstimatorMixin, OutlierMixin
 from skae._utils.fit_names import numbered, part_of
+from skae._utils.inputs import as_numbers, is_sparse_frame
 from skae._utils.interrupts import inside_another_fit
 from skae._utils.state import all_or_nothing, learned_names
 from skae._utils.types import RandomState
@@ -368,6 +369,8 @@ class OutlierDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
                 )
             (X,) = indexable(X)
             check_enough_rows(X)
+            if is_sparse_frame(X):  # the error of scikit-learn for fill values has no remedy
+                as_numbers(X, "X")
             weight = check_weight(sample_weight, X)
             weight = None if weight is None else np.asarray(to_plain(weight), dtype=np.float64)
             self.estimator_, scores = self._fitted(prototype, X, weight, fit_params)

@@ -561,7 +561,13 @@ def test_progress_names_folds_and_refits(capsys):
         expected += [
             f"Autoencoder network ({part})" for part in (fold, *(f"{fold}, {r}" for r in refits))
         ]
-    assert "Autoencoder network" == titles[0]
+    assert titles[0] == "Autoencoder network"
     # Refits end early if they keep the same rows.
     assert [title for title in expected if title in titles] == titles[1:]
     assert set(titles) >= {expected[0], "Autoencoder network (fold 2 of 2, refit 1 of 3)"}
+
+
+def test_sparse_columns_whose_fill_value_is_not_zero():
+    rows = pd.DataFrame(np.ones((20, 3))).astype(pd.SparseDtype(float, 1.0))
+    with pytest.raises(ValueError, match=r"fill value 1\.0.*Give X\.sparse\.to_dense\(\)"):
+        OutlierDetector().fit(rows)
