@@ -25,6 +25,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from skae._ppca import PPCA
 from skae._utils.bases import BaseEstimator, MetaEstimatorMixin, OutlierMixin
+from skae._utils.fit_names import numbered, part_of
+from skae._utils.inputs import as_numbers, is_sparse_frame
 from skae._utils.interrupts import inside_another_fit
 from skae._utils.pipeline_steps import taken_steps
 from skae._utils.reconstructions import row_errors
@@ -365,6 +367,8 @@ class OutlierDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
                 )
             (X,) = indexable(X)
             check_enough_rows(X)
+            if is_sparse_frame(X):  # the error of scikit-learn for fill values has no remedy
+                as_numbers(X, "X")
             weight = check_weight(sample_weight, X)
             weight = None if weight is None else np.asarray(to_plain(weight), dtype=np.float64)
             self.estimator_, scores = self._fitted(prototype, X, weight, fit_params)
@@ -395,12 +399,13 @@ class OutlierDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         scores = self._scores(fitted, X)
         share = self._support_fraction()
         kept = None
-        for _ in range(0 if share == 1 or isinstance(prototype, FrozenEstimator) else _N_REFITS):
+        for i in range(0 if share == 1 or isinstance(prototype, FrozenEstimator) else _N_REFITS):
             before, kept = kept, np.flatnonzero(scores >= lower_quantile(scores, weight, 1 - share))
             if before is not None and np.array_equal(kept, before):
                 break
             part = None if weight is None else weight[kept]
-            fitted = self._fit_clone(prototype, _safe_indexing(X, kept), part, params)
+            with part_of(numbered("refit", i, _N_REFITS)):
+                fitted = self._fit_clone(prototype, _safe_indexing(X, kept), part, params)
             scores = self._scores(fitted, X)
         return fitted, scores
 
@@ -456,9 +461,10 @@ class OutlierDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
     ) -> tuple[Array, Array | None]:
         """Scores of the rows of all test folds, under models of the other rows; their weights."""
         scores = []
-        for train, test in folds:
+        for i, (train, test) in enumerate(folds):
             part = None if weight is None else weight[train]
-            fitted, _ = self._fitted(prototype, _safe_indexing(X, train), part, params)
+            with part_of(numbered("fold", i, len(folds))):
+                fitted, _ = self._fitted(prototype, _safe_indexing(X, train), part, params)
             scores.append(self._scores(fitted, _safe_indexing(X, test)))
         tested = np.concatenate([test for _, test in folds])
         return np.concatenate(scores), None if weight is None else weight[tested]

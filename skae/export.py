@@ -104,6 +104,9 @@ def to_onnx(
     mean nothing. Missing values (NaN) are allowed where the estimator allows them. The columns have
     the order of the training data.
 
+    For tables with integer or boolean columns, `inverse_transform` rounds to integers and to the
+    more probable boolean. The graph of the decoder returns the means, which are real numbers.
+
     Codes of VQVAE and draws of HelmholtzMachine are decided by comparisons. If two entries of the
     codebook are equally close to a vector up to rounding, graph and estimator may choose different
     ones.

@@ -549,3 +549,25 @@ def test_a_covariance_of_scikit_learn_is_no_model():
     """It has no scores of rows, although it has a score."""
     with pytest.raises(ValueError, match="EmpiricalCovariance"):
         OutlierDetector(EmpiricalCovariance()).fit(X)
+
+
+def test_progress_names_folds_and_refits(capsys):
+    model = network(Autoencoder, max_iter=1, verbose=1)
+    OutlierDetector(model, support_fraction=0.8, cv=2, random_state=0).fit(X)
+    titles = [line.partition(":")[0] for line in capsys.readouterr().err.splitlines()]
+    refits = [f"refit {i} of 3" for i in (1, 2, 3)]
+    expected = [f"Autoencoder network ({refit})" for refit in refits]
+    for fold in ("fold 1 of 2", "fold 2 of 2"):
+        expected += [
+            f"Autoencoder network ({part})" for part in (fold, *(f"{fold}, {r}" for r in refits))
+        ]
+    assert titles[0] == "Autoencoder network"
+    # Refits end early if they keep the same rows.
+    assert [title for title in expected if title in titles] == titles[1:]
+    assert set(titles) >= {expected[0], "Autoencoder network (fold 2 of 2, refit 1 of 3)"}
+
+
+def test_sparse_columns_whose_fill_value_is_not_zero():
+    rows = pd.DataFrame(np.ones((20, 3))).astype(pd.SparseDtype(float, 1.0))
+    with pytest.raises(ValueError, match=r"fill value 1\.0.*Give X\.sparse\.to_dense\(\)"):
+        OutlierDetector().fit(rows)

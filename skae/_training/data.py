@@ -264,13 +264,12 @@ def batch_of_rows(
         missing = values.isnan()
         seen = (~missing).float()
     inputs, targets = units
-    # Values that are not converted are copied, because your own network may write to its input.
     if inputs is None:
-        x = in_float32(values, near=near, copy=True)
+        y = in_float32(values, near=near)
+        x = y.clone()  # your own network may write to its input
     else:
-        x = inputs.apply(values if columns is None else columns.as_read(values), near)
-    y = x
-    if inputs is None or targets is not inputs:
+        x = y = inputs.apply(values if columns is None else columns.as_read(values), near)
+    if targets is not inputs:
         y = in_float32(values, near=near) if targets is None else targets.apply(values, near)
     if seen is not None:
         x = x.masked_fill(missing, 0.0)

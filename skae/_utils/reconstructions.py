@@ -56,9 +56,10 @@ def observed(X: Any) -> Array:
     try:
         return check_rows(X, "X", ensure_all_finite="allow-nan")
     except (TypeError, ValueError) as error:
+        reason = str(error).removesuffix(".")
         error.args = (
-            f"{error} The scorer measures squared errors, which only numbers have. For tables with "
-            "categories use scoring=None, or compare models by their score_columns.",
+            f"{reason}. The scorer measures squared errors, which only numbers have. For tables "
+            "with categories use scoring=None, or compare models by their score_columns.",
         )
         raise
 

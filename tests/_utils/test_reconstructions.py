@@ -196,7 +196,9 @@ def test_tables():
     assert np.isclose(reconstruction_error_scorer(model, frame), expected)
     frame["kind"] = pd.Categorical.from_codes(Y, ["setosa", "versicolor", "virginica"])
     model = Autoencoder(1, likelihood="auto", **QUICK).fit(frame)
-    with pytest.raises(ValueError, match=r"column 'kind', has categories.*score_columns"):
+    with pytest.raises(
+        ValueError, match=r"column 'kind', has categories.*[a-z0-9]\. The scorer.*score_columns"
+    ):
         reconstruction_error_scorer(model, frame)
     numbers = np.column_stack([X, Y])
     kinds = {**dict.fromkeys(range(4), "gaussian"), 4: "categorical"}
