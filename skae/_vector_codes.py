@@ -14,6 +14,7 @@ from torch import Tensor
 
 from skae._base import BaseAutoencoder
 from skae._training.data import Data
+from skae._utils.memory import advise_on_memory_everywhere
 from skae._utils.types import ArrayOrFrame
 from skae._utils.validation import StrOptions, check_indices
 
@@ -296,3 +297,6 @@ class VectorCodesMixin:
             for stage in range(stages)
         ]
         return found[0] if len(found) == 1 else np.array(found)
+
+
+advise_on_memory_everywhere(VectorCodesMixin)  # it is not a subclass of BaseAutoencoder

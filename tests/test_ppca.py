@@ -776,7 +776,7 @@ def test_em_of_missing_values_cannot_be_cut():
 def test_files_of_before_do_not_tell_of_missing_values_and_are_not_cut():
     model = PPCA(3, random_state=0).fit(complete_rows(gaps=0.1))
     state = model.__getstate__()
-    del state["_is_of_missing_values"]
+    del state["_is_of_missing_values"], state["_skae_format"]
     loaded = object.__new__(PPCA)
     loaded.__setstate__(state)
     with pytest.raises(ValueError, match="missing values"):
