@@ -1,11 +1,13 @@
 """What the scores of a model are: kinds of scores, and likelihoods of columns."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from sklearn.decomposition import PCA, FactorAnalysis
 from sklearn.neighbors import KernelDensity
 from sklearn.utils import get_tags
+
+from skae._utils.types import ScoreKind
 
 # Kinds of scores that are log-likelihoods of rows or bounds on them.
 COMPARABLE = frozenset({"log_likelihood", "lower_bound"})
@@ -13,11 +15,11 @@ COMPARABLE = frozenset({"log_likelihood", "lower_bound"})
 OF_DENSITIES = ("gaussian", "laplace", "continuous_bernoulli")
 
 
-def kind_of_scores(model: Any) -> str | None:
+def kind_of_scores(model: Any) -> ScoreKind | None:
     """The `score_kind` of a model, or that of a density of scikit-learn's; None where unknown."""
     kind = getattr(model, "score_kind", None)
     if kind is not None:
-        return str(kind)
+        return cast(ScoreKind, kind)
     if isinstance(model, PCA | FactorAnalysis | KernelDensity):
         return "log_likelihood"
     tagged = hasattr(model, "__sklearn_tags__")
