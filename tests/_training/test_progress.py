@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import sklearn.model_selection
 from joblib import Parallel, delayed
+from joblib.externals.loky import get_reusable_executor
 from skorch.callbacks import Callback
 
 from helpers import assert_same, make_rows, network, weights
@@ -360,6 +361,8 @@ def test_bars_start_no_thread(terminal):
 def test_workers_print_lines(capfd):
     """Bars of several processes would overwrite each other."""
     X = make_rows()
+    # Workers of earlier tests would write to the stderr that they were started with.
+    get_reusable_executor().shutdown(wait=True)
     Parallel(2)(delayed(network(n_components=k, verbose=1).fit)(X) for k in (1, 2))
     shown = capfd.readouterr().err
     assert "\r" not in shown
