@@ -16,10 +16,6 @@ from torch.nn.functional import softplus
 
 from skae._training.module import is_stacking
 
-# exp of this number, and sums of such values, are finite in float32.
-MAX_LOG_RATE = 60.0
-
-
 def gaussian_log_density(x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
     """log N(x; mean, variance)."""
     return -0.5 * ((x - mean).square() / variance + (2 * pi * variance).log())
@@ -75,12 +71,6 @@ def bernoulli_at(logit: Tensor, uniform: Tensor) -> Tensor:
 def continuous_bernoulli_log_density(x: Tensor, logit: Tensor) -> Tensor:
     """Log density on [0, 1] of e^(logit x), which is divided by (e^logit - 1) / logit."""
     return x * logit - _log_integral(logit)
-
-
-def poisson_log_mass(x: Tensor, log_rate: Tensor) -> Tensor:
-    """x log rate - rate - log x!."""
-    log_rate = log_rate.clamp(max=MAX_LOG_RATE)
-    return x * log_rate - log_rate.exp() - torch.lgamma(x + 1)
 
 
 def _log_integral(logit: Tensor) -> Tensor:

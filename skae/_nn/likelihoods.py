@@ -9,17 +9,17 @@ O. Rybkin, K. Daniilidis and S. Levine (2021). Simple and effective VAE training
 calibrated decoders. ICML. :doi:`10.48550/arXiv.2006.13202`
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from math import pi
 from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import l1_loss, mse_loss
 from torch.special import ndtri
 
+from skae._nn.counts import NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
 from skae._nn.densities import (
-    MAX_LOG_RATE,
     bernoulli_at,
     bernoulli_log_mass,
     bernoulli_row_log_mass,
@@ -27,76 +27,16 @@ from skae._nn.densities import (
     continuous_bernoulli_mean,
     gaussian_log_density,
     laplace_log_density,
-    poisson_log_mass,
 )
+from skae._nn.likelihood_base import Likelihood
 from skae._training.data import Batch
 
 # Largest initial output of the continuous Bernoulli, at which the mean is 0.02 or 0.98.
 _MAX_LOGIT = 50.0
 # Smallest uniform number, for which the normal quantile is finite.
 _LEAST = 2.0**-25
-# Number of bisections of a range of counts.
-_BISECTIONS = 30
 # Weight of a batch in the running estimate of the noise variance.
 MOMENTUM = 0.05
-
-
-class Likelihood(nn.Module, ABC):
-    """p(x|z) with features that are independent given the decoder's output."""
-
-    # Whether x may be shifted and scaled, which changes the log density only by a constant.
-    location = False
-    # Whether it has a noise variance that is learned.
-    learned = False
-    # The range of values that features may have, including both ends.
-    support = (float("-inf"), float("inf"))
-
-    @abstractmethod
-    def log_prob(self, x: Tensor, output: Tensor) -> Tensor:
-        """Return the nats of every value."""
-
-    @abstractmethod
-    def mean(self, output: Tensor) -> Tensor:
-        """Return the mean of p(x|z)."""
-
-    @abstractmethod
-    def draw(self, output: Tensor, generator: torch.Generator) -> Tensor:
-        """Draw from p(x|z)."""
-
-    @abstractmethod
-    def at(self, output: Tensor, uniform: Tensor) -> Tensor:
-        """Return the draw from p(x|z) that uniform numbers, one for each output, determine."""
-
-    def natural(self, mean: Tensor) -> Tensor:
-        """Return the output with this mean, from which the decoder is initialised."""
-        return mean
-
-    def row_log_prob(self, x: Tensor, output: Tensor, seen: Tensor | None = None) -> Tensor:
-        """Return the nats of every row, summed over observed values.
-
-        `x` and `seen` are broadcast against `output`: they may have one row for many outputs.
-        """
-        values = self.log_prob(x, output)
-        return values.sum(-1) if seen is None else (values * seen).sum(-1)
-
-    def row_log_prob_and_slope(
-        self, x: Tensor, output: Tensor, seen: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """Return `row_log_prob`, and its gradient with respect to the output.
-
-        The gradient is x minus its mean, because the output is the natural parameter of an
-        exponential family.
-        """
-        slope = x - self.mean(output)
-        slope = slope if seen is None else slope * seen
-        return self.row_log_prob(x, output, seen), slope
-
-    def follow(self, x: Tensor, output: Tensor, weight: Tensor | None, seen: Tensor | None) -> None:
-        """Update the noise variance with a batch; without noise this does nothing."""
-
-    def step_scale(self) -> Tensor | float:
-        """Return a factor that keeps the size of gradients constant as the noise decreases."""
-        return 1.0
 
 
 class WithNoise(Likelihood):
@@ -356,53 +296,14 @@ class ContinuousBernoulli(Likelihood):
         return (low + high) / 2
 
 
-class Poisson(Likelihood):
-    """Poisson distribution of counts; the output is the log rate."""
-
-    support = (0.0, float("inf"))
-
-    def log_prob(self, x: Tensor, output: Tensor) -> Tensor:
-        return poisson_log_mass(x, output)
-
-    def row_log_prob_and_slope(
-        self, x: Tensor, output: Tensor, seen: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        log_rate = output.clamp(max=MAX_LOG_RATE)
-        rate = log_rate.exp()
-        nats, slope = torch.addcmul(-torch.lgamma(x + 1), x, log_rate).sub_(rate), x - rate
-        if seen is None:
-            return nats.sum(-1), slope
-        return (nats * seen).sum(-1), slope * seen
-
-    def mean(self, output: Tensor) -> Tensor:
-        return output.clamp(max=MAX_LOG_RATE).exp()
-
-    def draw(self, output: Tensor, generator: torch.Generator) -> Tensor:
-        return torch.poisson(self.mean(output), generator=generator)
-
-    def at(self, output: Tensor, uniform: Tensor) -> Tensor:
-        # The smallest count whose cumulative probability exceeds this number, by bisection in
-        # float64.
-        wide = output.dtype if output.device.type == "mps" else torch.float64
-        rate, u = self.mean(output).to(wide), uniform.to(wide)
-        low = torch.full_like(rate, -1.0)
-        high = (rate + 10 * rate.sqrt() + 40).ceil()
-        for _ in range(_BISECTIONS):
-            middle = ((low + high) / 2).floor()
-            enough = torch.special.gammaincc(middle + 1, rate) > u  # P(count <= middle)
-            low, high = torch.where(enough, low, middle), torch.where(enough, middle, high)
-        return high.to(output.dtype)
-
-    def natural(self, mean: Tensor) -> Tensor:
-        return mean.clamp(min=1e-2).log()
-
-
 LIKELIHOODS: dict[str, type[Likelihood]] = {
     "gaussian": Gaussian,
     "bernoulli": Bernoulli,
     "continuous_bernoulli": ContinuousBernoulli,
     "poisson": Poisson,
     "laplace": Laplace,
+    "negative_binomial": NegativeBinomial,
+    "zero_inflated_negative_binomial": ZeroInflatedNegativeBinomial,
 }
 
 

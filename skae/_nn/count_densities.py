@@ -1,0 +1,137 @@
+"""Log masses of counts, in nats, with all constants."""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import softplus
+
+from skae._training.module import is_stacking
+
+# exp of this number, and sums of such values, are finite in float32.
+MAX_LOG_RATE = 60.0
+# If more than this share of the counts is positive, functions that are zero at zero are computed
+# for all of them.
+_DENSE = 0.25
+# Dispersion above which differences of log gamma functions are computed by Stirling's formula,
+# because they are much smaller than their terms.
+_LARGE = 30.0
+
+
+def soft_limit(values: Tensor, most: float) -> Tensor:
+    """Return values up to `most` as they are; larger ones grow logarithmically.
+
+    The slope is continuous and never zero, so that training brings values back.
+    """
+    return values.clamp(max=most) + (values - most).clamp(min=0.0).log1p()
+
+
+def poisson_log_mass(x: Tensor, log_rate: Tensor) -> Tensor:
+    """x log rate - rate - log x!."""
+    return x * log_rate - log_rate.exp() - torch.lgamma(x + 1)
+
+
+def log_factorials(x: Tensor) -> Tensor:
+    """Return the sum of log x! over the last axis."""
+    return _sum_of_positive(x, lambda x, _: torch.lgamma(x + 1))
+
+
+def log_coefficients(x: Tensor, dispersion: Tensor) -> Tensor:
+    """Return log Γ(x + d) - log Γ(d) - log x! of counts x and dispersions d."""
+    near = dispersion.clamp(max=_LARGE)
+    exact = torch.lgamma(x + near) - torch.lgamma(near)
+    far = dispersion.clamp(min=_LARGE)
+    total = x + far
+    stirling = (total - 0.5) * torch.log1p(x / far) + x * far.log() - x
+    stirling = stirling + (1 / total - 1 / far) / 12
+    return torch.where(dispersion < _LARGE, exact, stirling) - torch.lgamma(x + 1)
+
+
+def row_log_coefficients(x: Tensor, dispersion: Tensor) -> Tensor:
+    """Return the sum of `log_coefficients` over the last axis."""
+    return _sum_of_positive(
+        x,
+        lambda x, index: log_coefficients(
+            x, dispersion if index is None else dispersion.to(x)[index]
+        ),
+    )
+
+
+def _sum_of_positive(x: Tensor, of: Callable[[Tensor, Tensor | None], Tensor]) -> Tensor:
+    """Sum a function that is zero at zero over the last axis.
+
+    It gets counts and the indices of their features, or None for all. Most counts are zero, and
+    special functions take longer than everything else.
+    """
+    if is_stacking() or torch.compiler.is_compiling():
+        return of(x, None).sum(-1)
+    rows = x.reshape(-1, x.shape[-1])
+    row, column = rows.nonzero(as_tuple=True)
+    if len(row) > _DENSE * rows.numel():
+        return of(x, None).sum(-1)
+    found = x.new_zeros(len(rows)).index_add(0, row, of(rows[row, column], column))
+    return found.view(x.shape[:-1])
+
+
+def negative_binomial_row(
+    x: Tensor, logit: Tensor, dispersion: Tensor, zeros: Tensor | None, seen: Tensor | None
+) -> Tensor:
+    """Return the log mass of rows without `row_log_coefficients`.
+
+    `logit` is log(mean / dispersion); `zeros` are the log-odds of additional zeros.
+    """
+    graded = logit.requires_grad or dispersion.requires_grad
+    if graded and torch.is_grad_enabled() and not (is_stacking() or torch.compiler.is_compiling()):
+        return cast(Tensor, _NegativeBinomialRow.apply(x, logit, dispersion, zeros, seen))
+    above = softplus(logit)
+    if zeros is None:
+        each = x * logit - (x + dispersion) * above
+    else:
+        none = torch.logaddexp(-dispersion * above, zeros)
+        each = torch.where(x > 0, x * logit - (x + dispersion) * above, none) - softplus(zeros)
+    return each.sum(-1) if seen is None else (each * seen).sum(-1)
+
+
+class _NegativeBinomialRow(torch.autograd.Function):
+    """Computes the gradient in the forward pass, which saves passes over the values."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        logit: Tensor,
+        dispersion: Tensor,
+        zeros: Tensor | None,
+        seen: Tensor | None,
+    ) -> Tensor:
+        above = softplus(logit)
+        each = torch.addcmul(x * logit, x + dispersion, above, value=-1)
+        slope = torch.addcmul(x, x + dispersion, logit.sigmoid(), value=-1)
+        of_zeros = None
+        if zeros is not None:
+            is_zero = x <= 0
+            of_counts = torch.where(is_zero, (-dispersion * above - zeros).sigmoid(), 1.0)
+            each = torch.where(is_zero, torch.logaddexp(each, zeros), each) - softplus(zeros)
+            of_zeros = 1 - of_counts - zeros.sigmoid()
+            slope, above = slope * of_counts, above * of_counts
+            of_zeros = of_zeros if seen is None else of_zeros * seen
+        if seen is not None:
+            each, slope, above = each * seen, slope * seen, above * seen
+        ctx.save_for_backward(slope, above, of_zeros)
+        return each.sum(-1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        slope, above, of_zeros = ctx.saved_tensors
+        wide = gradient[..., None]
+        of_dispersion = -(gradient.reshape(-1) @ above.reshape(-1, above.shape[-1]))
+        return (
+            None,
+            slope * wide,
+            of_dispersion,
+            None if of_zeros is None else of_zeros * wide,
+            None,
+        )
