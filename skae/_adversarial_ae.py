@@ -40,6 +40,7 @@ from skae._utils.types import (
     Pooling,
     Precision,
     RandomState,
+    SizeFactor,
     Samplable,
 )
 from skae._utils.validation import Interval, StrOptions
@@ -350,6 +351,7 @@ class AdversarialAE(LatentSamplesMixin, DeterministicAutoencoder):
         decoder: Network | None = None,
         likelihood: Likelihood = "gaussian",
         noise_variance: NoiseVariance = "scalar",
+        size_factor: SizeFactor = "total",
         missing: Literal["mask", "error"] = "mask",
         handle_unknown: Literal["error", "missing"] = "error",
         posterior: Literal["deterministic", "gaussian"] = "deterministic",
@@ -397,6 +399,7 @@ class AdversarialAE(LatentSamplesMixin, DeterministicAutoencoder):
         self.decoder = decoder
         self.likelihood = likelihood
         self.noise_variance = noise_variance
+        self.size_factor = size_factor
         self.missing = missing
         self.handle_unknown = handle_unknown
         self.posterior = posterior

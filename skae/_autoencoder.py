@@ -38,6 +38,7 @@ from skae._utils.types import (
     Pooling,
     Precision,
     RandomState,
+    SizeFactor,
 )
 from skae._utils.validation import Interval, StrOptions
 
@@ -355,6 +356,7 @@ class Autoencoder(DeterministicAutoencoder):
         tied_weights: bool = False,
         likelihood: Likelihood = "gaussian",
         noise_variance: NoiseVariance = "scalar",
+        size_factor: SizeFactor = "total",
         missing: Literal["mask", "error"] = "mask",
         handle_unknown: Literal["error", "missing"] = "error",
         pretraining: Literal["layerwise", "rbm"] | None = None,
@@ -402,6 +404,7 @@ class Autoencoder(DeterministicAutoencoder):
         self.tied_weights = tied_weights
         self.likelihood = likelihood
         self.noise_variance = noise_variance
+        self.size_factor = size_factor
         self.missing = missing
         self.handle_unknown = handle_unknown
         self.pretraining = pretraining
@@ -442,7 +445,7 @@ class Autoencoder(DeterministicAutoencoder):
         built_in = self.network == "mlp" and not self._has_own_networks()
         mirrored = self.decoder_layer_sizes is None and self.normalization is None
         table = has_kinds(self.likelihood)
-        bounded = self.likelihood == "poisson" or self.out_activation in ("tanh", "relu")
+        bounded = self._has_counts() or self.out_activation in ("tanh", "relu")
         # Pairs of a condition that is an error and its message.
         clashes = [
             (

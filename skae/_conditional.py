@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -44,6 +44,8 @@ class ConditionalMixin(LatentPathsMixin):
     target_scale_: Array
     _architecture: Any
     _map_codes: Callable[..., Array]
+    _asks_for_row_sizes: Callable[[object], bool]
+    _reconstructed_at_sizes: Callable[[Data], Array]
 
     # ---------------------------------------------------------------- the hooks
 
@@ -176,7 +178,9 @@ class ConditionalMixin(LatentPathsMixin):
         Z = self._check_codes(X)
         return self._rows_out(self._decode(Z, self._condition_of(y, len(Z))), beside=X)
 
-    def reconstruct(self, X: ArrayLike, y: Any = None) -> ArrayOrFrame:
+    def reconstruct(
+        self, X: ArrayLike, y: Any = None, *, size_factor: Literal["row"] | None = None
+    ) -> ArrayOrFrame:
         """Encode rows and decode their codes.
 
         Parameters
@@ -185,19 +189,29 @@ class ConditionalMixin(LatentPathsMixin):
             Rows to reconstruct.
         y : scalar or array-like of shape (n_samples,) or (n_samples, n_targets), default=None
             Targets of a conditional model, as in `inverse_transform`.
+        size_factor : {"row"}, default=None
+            Size factor of the decoded rows, for likelihoods of counts with `size_factor="total"`.
+            With "row", a reconstruction has the total of its row, as far as it is observed. None
+            takes `size_factor_` for all rows.
 
         Returns
         -------
         X_reconstructed : ndarray of shape (n_samples, n_features)
-            The rows `inverse_transform(transform(X), y)`, which contain no NaN. `set_output`
-            makes them a data frame with the columns of the training data.
+            The rows `inverse_transform(transform(X), y)`, which contain no NaN; with
+            `size_factor="row"`, these rows are multiplied by the ratio of size factors.
+            `set_output` makes them a data frame with the columns of the training data.
 
         Raises
         ------
         ValueError
-            If `y` is not what the model was fitted with.
+            If `y` is not what the model was fitted with, or if `size_factor` is "row" and the
+            model has no size factors.
         """
-        return self._rows_out(self._reconstructed(X, y), like=X)
+        if not self._asks_for_row_sizes(size_factor):
+            return self._rows_out(self._reconstructed(X, y), like=X)
+        rows = self._check_new_rows(X, "reconstruct")
+        data = Data(rows, None, self._condition_of(y, rows.shape[0]))
+        return self._rows_out(self._reconstructed_at_sizes(data), like=X)
 
     def _reconstructed(self, X: ArrayLike, y: Any = None) -> Any:
         rows = self._check_new_rows(X, "reconstruct")

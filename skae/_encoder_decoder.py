@@ -9,11 +9,11 @@ import torch
 from skorch.callbacks import Callback
 from torch import Tensor, nn
 
+from skae._count_rows import CountRowsMixin
 from skae._linear_start import principal_model
 from skae._modules.architecture import EncoderDecoderArchitecture, layer_sizes
 from skae._modules.linear_start import LinearStart
 from skae._modules.own_networks import Network, is_factory
-from skae._network_autoencoder import NetworkAutoencoder
 from skae._nn.likelihoods import LIKELIHOODS
 from skae._nn.linear_maps import rank_held
 from skae._nn.networks import ACTIVATIONS, MIN_SIDE, OUT_RANGES, POOLINGS
@@ -26,7 +26,8 @@ from skae._utils.validation import Interval, StrOptions
 from skae._utils.warning import warn
 
 # Number of rows from which the linear start is fitted for likelihoods without a closed form.
-_LOADING_ROWS = 2048
+# If there are many columns, it is an eighth of it, or this number of values.
+_LOADING_ROWS, _LOADING_VALUES = 2048, 2**22
 
 
 def channels_first_advice(image_shape: Any) -> str:
@@ -41,7 +42,7 @@ def channels_first_advice(image_shape: Any) -> str:
     )
 
 
-class EncoderDecoder(NetworkAutoencoder):
+class EncoderDecoder(CountRowsMixin):
     """An autoencoder with two networks, built-in ones or the user's own."""
 
     _Architecture: ClassVar[type[EncoderDecoderArchitecture]] = EncoderDecoderArchitecture
@@ -57,7 +58,7 @@ class EncoderDecoder(NetworkAutoencoder):
     init: Literal["linear", "random"] | None
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **NetworkAutoencoder._parameter_constraints,
+        **CountRowsMixin._parameter_constraints,
         "decoder_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left"), None],
         "activation": [StrOptions(set(ACTIVATIONS))],
         "out_activation": [StrOptions({"identity", *OUT_RANGES})],
@@ -172,7 +173,8 @@ class EncoderDecoder(NetworkAutoencoder):
             floor = model.noise_floor(architecture.noise_variance == "per_feature")
             self._architecture = replace(architecture, noise_floor=floor)
             module.architecture = self._architecture
-        some = train[some_of(len(train), _LOADING_ROWS, self._seed + 6)]
+        most = min(_LOADING_ROWS, max(_LOADING_ROWS // 8, _LOADING_VALUES // rows.data.X.shape[1]))
+        some = train[some_of(len(train), most, self._seed + 6)]
         batch = rows.batch(some.to(rows.index_device))
         generator = torch.Generator(rows.device).manual_seed(self._seed + 5)
         start = LinearStart(model, self._architecture, batch, generator)
@@ -219,6 +221,7 @@ class EncoderDecoder(NetworkAutoencoder):
 
     def _derived_fields(self) -> dict[str, Any]:
         fields: dict[str, Any] = {
+            **super()._derived_fields(),
             "n_components": self._n_latents(),
             "own_networks": self._has_own_networks(),
         }
@@ -234,9 +237,9 @@ class EncoderDecoder(NetworkAutoencoder):
         return super()._support(as_targets)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__({"init": "random"} | state)  # files of 0.1.0 lack it
+        super().__setstate__({"init": "random", "size_factor": None} | state)  # as in 0.1.0
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.input_tags.positive_only = self.likelihood == "poisson"
+        tags.input_tags.positive_only = self._has_counts()
         return tags

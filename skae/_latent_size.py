@@ -8,13 +8,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from skae._count_rows import count_reading
 from skae._encoder_decoder import EncoderDecoder
 from skae._linear.latent_size import by_variance_fraction
 from skae._linear.pca import is_count
 from skae._linear.spectrum import Variances, principal_variances
 from skae._modules.architecture import scale_of
 from skae._training.columns import Columns
-from skae._training.data import some_of, spread_of
+from skae._training.data import Reading, some_of, spread_of
 from skae._training.threads import blas_threads_for
 from skae._utils.validation import Interval
 
@@ -67,7 +68,11 @@ class LatentSizeMixin(EncoderDecoder):
             n_columns = X.shape[1] if columns is None else columns.width
             self.n_components_ = min(len(X), n_columns)
         else:
-            found = _variances(X, sample_weight, columns, rule)
+            reading = None if columns is None else columns.as_read
+            if self._has_counts() and not self._has_own_networks():
+                mean = spread_of(X, sample_weight).mean.numpy()
+                reading = count_reading(X, sample_weight, mean, self.size_factor)
+            found = _variances(X, sample_weight, columns, reading, rule)
             self.n_components_ = by_variance_fraction(found.along_axes, float(rule), found.total)
 
     def _go_on_from(self, previous: Self, X: Array) -> None:
@@ -86,14 +91,18 @@ class LatentSizeMixin(EncoderDecoder):
 
 
 def _variances(
-    X: Array, sample_weight: Array | None, columns: Columns | None, share: float
+    X: Array,
+    sample_weight: Array | None,
+    columns: Columns | None,
+    reading: Reading | None,
+    share: float,
 ) -> Variances:
     """Variances along the principal axes of the rows; of a table as the encoder reads it."""
     n_columns = X.shape[1] if columns is None else columns.width
     if min(len(X), n_columns) > _MOST:
         index = some_of(len(X), _MOST, seed=0).numpy()
         X, sample_weight = X[index], None if sample_weight is None else sample_weight[index]
-    spread = spread_of(X, sample_weight, columns, as_read=True)
+    spread = spread_of(X, sample_weight, columns, reading)
     if spread.any_missing and n_columns > _MOST:
         raise ValueError(
             f"n_components={share} needs the covariances of all columns if X has missing values, "
@@ -103,10 +112,11 @@ def _variances(
     center, scale = spread.mean.numpy(), scale_of(spread, X.dtype, columns)
 
     def read(rows: slice, some: slice) -> NDArray[np.float64]:
-        if columns is None:
+        if reading is None:
             return (X[rows, some].astype(np.float64) - center[some]) / scale
-        wide = columns.as_read(columns.expand(torch.from_numpy(X[rows].astype(np.float64))))
-        found: NDArray[np.float64] = (wide.numpy() - center) / scale
+        wide = torch.from_numpy(X[rows].astype(np.float64))
+        wide = reading(wide if columns is None else columns.expand(wide))
+        found: NDArray[np.float64] = (wide.double().numpy() - center) / scale
         return found[:, some]
 
     shape = (len(X), n_columns)

@@ -44,9 +44,10 @@ def principal_model(
         most = min(most, _MOST_PRODUCTS_OF_EM // (n_features * n_components**2))
     chosen = train[some_of(len(train), max(most, 2), seed).numpy()]
     X = data.X[chosen].astype(np.float64)
-    if architecture.columns is not None:
-        columns = architecture.columns
-        X = columns.as_read(columns.expand(torch.from_numpy(X))).numpy()
+    if architecture.reading is not None:
+        wide = torch.from_numpy(X)
+        wide = wide if architecture.columns is None else architecture.columns.expand(wide)
+        X = architecture.reading(wide).double().numpy()
     X -= architecture.center
     X /= architecture.scale
     weight = None if data.weight is None else data.weight[chosen] / data.weight[chosen].mean()

@@ -34,11 +34,11 @@ from skae._noise_variance import NoiseVarianceMixin
 from skae._several_starts import fit_best_of
 from skae._tables.kinds import has_kinds
 from skae._training.callbacks import check_callbacks
-from skae._training.columns import COUNTS
 from skae._training.data import (
     Batch,
     Data,
     Dataset,
+    Spread,
     as_tensor,
     check_finite,
     in_float32,
@@ -293,7 +293,8 @@ class NetworkAutoencoder(
     ) -> Array | None:
         """Train the network and learn what depends on it. May return the codes of the rows."""
         architecture = self._architecture
-        near = previous is None and architecture.affine.are_near(*architecture.range)
+        plain = previous is None and not architecture.reads_counts
+        near = plain and architecture.affine.are_near(*architecture.range)
         rows = self._dataset(data, reread=True, near=near)
         options = self._trainer.options
         n_epochs = options.n_epochs(len(rows))
@@ -359,23 +360,29 @@ class NetworkAutoencoder(
         self._seed = int(rng.randint(2**31 - 1))
         columns = self._columns()
         spread = spread_of(X, weight, columns)
-        has_counts = columns is not None and COUNTS in columns.kinds
-        read = spread_of(X, weight, columns, as_read=True) if has_counts else spread
         if spread.any_missing:
             check_every_column_seen(X, getattr(self, "feature_names_in_", None))
-        self._architecture = self._Architecture(
+        architecture = self._Architecture(
             **self._fields(X.shape[0]),
             n_features=len(spread.mean),
             n_codes=self._n_latents(),
             n_conditions=0 if condition is None else condition.shape[1],
             with_mask=spread.any_missing,
-            center=read.mean.numpy(),
-            scale=scale_of(read, X.dtype, columns),
+            center=spread.mean.numpy(),
+            scale=1.0,
             range=(float(spread.low.min()), float(spread.high.max())),
             row_dtype=row_dtype(X.dtype),
-            explained_mean=None if columns is None else spread.mean.numpy(),
+            **({} if columns is None else {"explained_mean": spread.mean.numpy()}),
             **self._fields_of_table(),
+            **self._fields_of_counts(X, weight, spread),
         )
+        read = spread
+        if architecture.reading is not None:
+            read = spread_of(X, weight, columns, architecture.reading)
+        units = {"center": read.mean.numpy(), "scale": scale_of(read, X.dtype, columns)}
+        if architecture.reads_counts:
+            units["range"] = (float(read.low.min()), float(read.high.max()))
+        self._architecture = replace(architecture, **units)
         ends = spread.low, spread.high
         self._check_support(*(ends if columns is None else map(columns.first, ends)))
         self._check_size(spread)
@@ -412,6 +419,12 @@ class NetworkAutoencoder(
         )
         self._check_range(X, as_targets=True)
         self._trainer = previous._trainer.fork(TrainingOptions.of(self), self._architecture)
+
+    def _fields_of_counts(
+        self, X: Array, sample_weight: Array | None, spread: Spread
+    ) -> dict[str, Any]:
+        """Fields of the architecture for likelihoods of counts."""
+        return {}
 
     def _fields(self, n_rows: int) -> dict[str, Any]:
         """Fields of the architecture that follow from parameters and the number of rows."""
@@ -564,6 +577,7 @@ class NetworkAutoencoder(
             device=self._trainer.device,
             near=near,
             columns=self._architecture.columns,
+            reading=self._architecture.reading,
         )
 
     def _map_rows(

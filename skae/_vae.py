@@ -50,6 +50,7 @@ from skae._utils.types import (
     Pooling,
     Precision,
     RandomState,
+    SizeFactor,
 )
 from skae._utils.validation import Interval, StrOptions
 from skae._utils.warning import warn
@@ -401,6 +402,7 @@ class VAE(
         decoder: Network | None = None,
         likelihood: Likelihood = "gaussian",
         noise_variance: NoiseVariance = "scalar",
+        size_factor: SizeFactor = "total",
         missing: Literal["mask", "error"] = "mask",
         handle_unknown: Literal["error", "missing"] = "error",
         prior: Literal["standard", "mixture", "vamp"] = "standard",
@@ -445,6 +447,7 @@ class VAE(
         self.decoder = decoder
         self.likelihood = likelihood
         self.noise_variance = noise_variance
+        self.size_factor = size_factor
         self.missing = missing
         self.handle_unknown = handle_unknown
         self.prior = prior
@@ -574,7 +577,14 @@ class VAE(
     def _draw_latent(self, n_samples: int, rng: np.random.RandomState) -> Array:
         return self._draw_codes(n_samples, self._trainer.generator(rng))
 
-    def score_samples(self, X: ArrayLike, y: Any = None, *, n_importance: int = 100) -> Array:
+    def score_samples(
+        self,
+        X: ArrayLike,
+        y: Any = None,
+        *,
+        n_importance: int = 100,
+        size_factor: Literal["row"] | None = None,
+    ) -> Array:
         """Importance-weighted lower bound on log p(x), or on log p(x|y), in nats.
 
         The bound is log 1/K sum_k p(x, z_k) / q(z_k|x) with draws z_k ~ q(z|x). Its expectation is
@@ -592,6 +602,11 @@ class VAE(
         n_importance : int, default=100
             Number K of draws for each row. K = 1 is an estimate of the evidence lower bound
             from one draw.
+        size_factor : {"row"}, default=None
+            For likelihoods of counts with `size_factor="total"`. With "row", the score is a bound
+            on log p(x|s), given the size factor s of the row, which is its total; models with
+            size factors of other kinds can only be compared by such scores. None integrates over
+            the law of size factors, for a bound on log p(x).
 
         Returns
         -------
@@ -602,11 +617,14 @@ class VAE(
         ------
         ValueError
             If `n_importance` is not a positive integer, if a value has probability zero under
-            the likelihood, or if `y` is not what the model was fitted with.
+            the likelihood, if `y` is not what the model was fitted with, or if `size_factor` is
+            "row" and the model has no size factors.
         """
+        given = self._asks_for_row_sizes(size_factor)
         rows = self._check_new_rows(X, "score_samples")
         self._check_argument("n_importance", n_importance, [COUNT])
-        return self._bounds(Data(rows, None, self._condition_of(y, len(rows))), n_importance)
+        data = Data(rows, None, self._condition_of(y, len(rows)))
+        return self._bounds(data, n_importance, given)
 
     # ------------------------------------------------------------------- the hooks
 
@@ -635,11 +653,12 @@ class VAE(
     def _scores(self, data: Data) -> Array:
         return self._bounds(data, 1)
 
-    def _bounds(self, data: Data, n_importance: int) -> Array:
+    def _bounds(self, data: Data, n_importance: int, sizes_of_rows: bool = False) -> Array:
         self._check_range(data.X)
         with self._trainer.inference(len(data.X) * n_importance):
             draws = self._row_draws(n_importance)
-            return importance_bounds(self._trainer.module, self._dataset(data), draws)
+            rows = self._dataset(data)
+            return importance_bounds(self._trainer.module, rows, draws, sizes_of_rows)
 
     def _column_scores(self, data: Data) -> Array:
         with self._trainer.inference(len(data.X) * _N_IMPORTANCE):

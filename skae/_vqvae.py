@@ -47,6 +47,7 @@ from skae._utils.types import (
     Pooling,
     Precision,
     RandomState,
+    SizeFactor,
 )
 from skae._utils.validation import Interval, StrOptions
 from skae._vector_codes import FORMS, VectorCodesMixin
@@ -423,6 +424,7 @@ class VQVAE(VectorCodesMixin, IndexPriorMixin, EncoderDecoder):
         decoder: Network | None = None,
         likelihood: Likelihood = "gaussian",
         noise_variance: NoiseVariance = "scalar",
+        size_factor: SizeFactor = "total",
         calibration: Literal["auto"] | bool = "auto",
         missing: Literal["mask", "error"] = "mask",
         handle_unknown: Literal["error", "missing"] = "error",
@@ -476,6 +478,7 @@ class VQVAE(VectorCodesMixin, IndexPriorMixin, EncoderDecoder):
         self.decoder = decoder
         self.likelihood = likelihood
         self.noise_variance = noise_variance
+        self.size_factor = size_factor
         self.calibration = calibration
         self.missing = missing
         self.handle_unknown = handle_unknown
@@ -637,7 +640,7 @@ class VQVAE(VectorCodesMixin, IndexPriorMixin, EncoderDecoder):
 
         def compute(batch: Batch) -> Tensor:
             _, quantized, output = module(batch)
-            log_prob: Tensor = module.likelihood.row_log_prob(batch.y, output, batch.seen)
+            log_prob: Tensor = module.likelihood.row_log_marginal(batch.y, output, batch.seen)
             log_prior = self._prior.log_prob(quantized.indices.flatten(1))
             return log_prob - module.log_units(batch) + log_prior
 

@@ -89,16 +89,20 @@ def drawn(
             yield batch, output, importance
 
 
-def importance_bounds(module: VAEModule, rows: Dataset, draws: RowDraws) -> NDArray[np.float32]:
+def importance_bounds(
+    module: VAEModule, rows: Dataset, draws: RowDraws, sizes_of_rows: bool = False
+) -> NDArray[np.float32]:
     """Return log 1/K sum_k p(x, z_k) / q(z_k|x) of every row, in nats in the units of the data.
 
-    For rows with missing values, some draws come from the prior.
+    For rows with missing values, some draws come from the prior. With `sizes_of_rows`, p(x, z) is
+    p(x, z|s) for the size factors s of the rows.
     """
     bounds = np.empty(len(rows), dtype=np.float32)
     prior = module.prior()
     for part, batch in pieces(rows, len(draws), module.architecture):
         some = blocks(len(draws), module.architecture, rows.device)
-        bounds[part] = batch_bounds(module, batch, draws, some, prior).cpu().numpy()
+        found = batch_bounds(module, batch, draws, some, prior, sizes_of_rows)
+        bounds[part] = found.cpu().numpy()
     return bounds
 
 
@@ -108,6 +112,7 @@ def batch_bounds(
     draws: RowDraws,
     parts: list[slice],
     prior: Components | None,
+    sizes_of_rows: bool = False,
 ) -> Tensor:
     """Return `importance_bounds` of a batch, with the draws in these parts, one after another."""
     q = module.encode(batch.x)
@@ -116,7 +121,7 @@ def batch_bounds(
     for block in parts:
         of_prior = _of_prior(block, len(draws), prior, with_holes)
         z, log_pq = _proposed(q, draws.of(q.mean, block), prior, of_prior)
-        found.append((module.log_px(batch, z) + log_pq).logsumexp(-1))
+        found.append((module.log_px(batch, z, sizes_of_rows) + log_pq).logsumexp(-1))
     return reduce(torch.logaddexp, found) - log(len(draws)) - module.log_units(batch)
 
 
@@ -144,8 +149,9 @@ def imputed_means(module: VAEModule, rows: Dataset, draws: RowDraws) -> NDArray[
     """Return E[x|observed values], the mean of p(x|z_k) by importance weights; decoder's units."""
     width = module.architecture.n_features
 
-    def of(_: Batch, output: Tensor) -> Tensor:
-        return module.likelihood.mean(output)
+    def of(batch: Batch, output: Tensor) -> Tensor:
+        seen = None if batch.seen is None else batch.seen[:, None]
+        return module.likelihood.mean_of_rows(batch.y[:, None], output, seen)
 
     return _weighted_means(module, rows, draws, width, of)
 
@@ -210,7 +216,9 @@ def imputed_draws(
                 best = torch.maximum(best, value)
         z, condition = kept[..., : architecture.n_codes], kept[..., architecture.n_codes :]
         output = module.decode(z, condition if architecture.n_conditions else None)
-        filled[part] = module.likelihood.draw(output, generator).cpu().numpy()
+        seen = None if batch.seen is None else batch.seen[:, None]
+        found = module.likelihood.draw_of_rows(batch.y[:, None], output, seen, generator)
+        filled[part] = found.cpu().numpy()
     return filled
 
 
@@ -227,7 +235,7 @@ def _weighed(
     seen = None if batch.seen is None else batch.seen[:, None]
     condition = None if batch.condition is None else batch.condition[:, None]
     for log_frequency, read, output in module.outputs(z, condition):
-        log_px = module.likelihood.row_log_prob(batch.y[:, None], output, seen)
+        log_px = module.likelihood.row_log_marginal(batch.y[:, None], output, seen)
         yield log_frequency + log_px + log_pq, read, output
 
 

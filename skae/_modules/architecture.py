@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skae._modules.own_networks import Network, Place, own_network
-from skae._nn.likelihoods import LIKELIHOODS, Likelihood, likelihood_module
+from skae._nn.count_densities import MAX_LOG_RATE
+from skae._nn.counts import Counts
+from skae._nn.likelihood_base import Likelihood
+from skae._nn.likelihoods import LIKELIHOODS, likelihood_module
 from skae._nn.mixed import LOCATED, Mixed
 from skae._nn.networks import (
     Shape,
@@ -25,7 +28,9 @@ from skae._nn.networks import (
     start_at,
 )
 from skae._training.columns import CATEGORICAL, Columns
-from skae._training.data import Affine, Spread, Units
+from skae._nn.size_factors import SizeFactors
+from skae._training.data import Affine, Reading, Spread, Units
+from skae._training.reading import CountReading
 
 # Fields that are determined by the rows.
 _OF_DATA = (
@@ -40,6 +45,9 @@ _OF_DATA = (
     "kinds",
     "n_levels",
     "explained_mean",
+    "reads_counts",
+    "common_total",
+    "most_log_rate",
 )
 # Smallest frequency of a level for the scale of its one-hot column.
 _RAREST = 0.01
@@ -73,6 +81,12 @@ class Architecture:
     # Means of the network's columns in the units of the decoder; the encoder reads logarithms of
     # counts.
     explained_mean: NDArray[np.float64] | None = None
+    # For likelihoods of counts: the size factor of each row, whether the encoder reads logarithms,
+    # the geometric mean of the totals, and the log rate above which rates grow linearly.
+    size_factor: str | None = None
+    reads_counts: bool = False
+    common_total: float | None = None
+    most_log_rate: float = MAX_LOG_RATE
 
     # Fields that may change when training continues.
     changeable: ClassVar[tuple[str, ...]] = ()
@@ -81,7 +95,7 @@ class Architecture:
 
     def widest(self) -> int:
         """Return the approximate number of values per code in the widest layer of the decoder."""
-        return max(self.n_features, *self.hidden_layer_sizes, 1)
+        return max(self.n_outputs, *self.hidden_layer_sizes, 1)
 
     def passes_per_row(self) -> int:
         """Return approximately how often a row is multiplied with the largest weights."""
@@ -117,6 +131,24 @@ class Architecture:
         """Number of inputs of recognition: the values, and a mask if there is one."""
         n_columns = self.n_features if self.columns is None else len(self.columns)
         return self.n_features + (n_columns if self.with_mask else 0)
+
+    @property
+    def has_counts(self) -> bool:
+        """Whether all features have one likelihood of counts."""
+        return not self.kinds and issubclass(LIKELIHOODS[self.likelihood], Counts)
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of outputs of the decoder."""
+        times = 1 if self.kinds else LIKELIHOODS[self.likelihood].n_outputs
+        return times * self.n_features
+
+    @cached_property
+    def reading(self) -> Reading | None:
+        """What the encoder reads of rows before standardisation; None for the rows themselves."""
+        if self.reads_counts and self.explained_mean is not None:
+            return CountReading(self.common_total, shares(self.explained_mean))
+        return None if self.columns is None else self.columns.as_read
 
     @cached_property
     def located(self) -> Tensor:
@@ -194,6 +226,11 @@ class Architecture:
         if self.columns is not None:
             given = None if isinstance(self.noise_variance, str) else self.noise_variance
             return Mixed(self.columns, given, self.noise_floor, torch.tensor(self.log_scale))
+        if self.has_counts:
+            sizes = None if self.common_total is None else SizeFactors(self.common_total)
+            kind: Any = LIKELIHOODS[self.likelihood]
+            counts: Likelihood = kind(self.n_features, sizes, self.most_log_rate)
+            return counts
         return likelihood_module(
             self.likelihood,
             self.n_features,
@@ -222,7 +259,7 @@ class EncoderDecoderArchitecture(Architecture):
         widest = max(self.decoder_layer_sizes, default=1)
         if self.network == "conv" and self.image_shape is not None:
             widest *= self.n_features // self.image_shape[0]
-        return max(self.n_features, widest)
+        return max(self.n_outputs, widest)
 
     def passes_per_row(self) -> int:
         if self.image_shape is None or not (self.network == "conv" or self.own_networks):
@@ -296,7 +333,7 @@ class EncoderDecoderArchitecture(Architecture):
         n_encoded: int,
     ) -> tuple[nn.Module, nn.Module]:
         """Return an encoder with `n_encoded` outputs and a decoder: the user's, or new ones."""
-        n_inputs, n_outputs = self.n_read, self.n_features
+        n_inputs, n_outputs = self.n_read, self.n_outputs
         if encoder is None:
             to_codes = self._new_encoder(n_inputs, n_encoded, generator)
         else:
@@ -330,10 +367,11 @@ class EncoderDecoderArchitecture(Architecture):
         if self.tied_weights:
             return TiedDecoder(encoder, self.activation, self.n_features)
         if self.network == "mlp" or self.image_shape is None:
-            sizes = (self.n_decoded, *self.decoder_layer_sizes, self.n_features)
+            sizes = (self.n_decoded, *self.decoder_layer_sizes, self.n_outputs)
             return mlp(sizes, self.activation, self.normalization, generator)
+        channels, height, width = self.image_shape
         return conv_decoder(
-            self.image_shape,
+            (channels * self.n_outputs // self.n_features, height, width),
             self.decoder_layer_sizes,
             self.n_decoded,
             activation=self.activation,
@@ -359,6 +397,13 @@ def _plain(kind: Any, name: str, value: Any) -> Any:
     if kind == Shape | None:
         return tuple(map(int, value))
     return value
+
+
+def shares(mean: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the share of every feature in the mean row of counts."""
+    total = mean.sum()
+    found: NDArray[np.float64] = mean / total if total > 0 else np.full_like(mean, 1 / len(mean))
+    return found
 
 
 def scale_of(

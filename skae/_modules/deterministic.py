@@ -133,13 +133,13 @@ class DeterministicModule(LikelihoodModule):
         left = start.residual_variances(start.variances)
         start.set_noise(self.likelihood, left, float(left.mean()))
 
-    def reconstructed(self, batch: Batch) -> Tensor:
-        return self.likelihood.mean(self.decode(self.encode(batch.x)))
+    def output_of(self, batch: Batch) -> Tensor:
+        return self.decode(self.encode(batch.x))
 
     def log_px(self, batch: Batch, z: Tensor) -> Tensor:
         """Return log p(x|z) of codes (n, n_draws, k), in the decoder's units."""
         seen = None if batch.seen is None else batch.seen[:, None]
-        return self.likelihood.row_log_prob(batch.y[:, None], self.decode(z), seen)
+        return self.likelihood.row_log_marginal(batch.y[:, None], self.decode(z), seen)
 
     def begin_epoch(self, epoch: int) -> None:
         """Add one more code, if it is time."""
@@ -181,7 +181,8 @@ class DeterministicModule(LikelihoodModule):
         log_prob = self.likelihood.row_log_prob(batch.y, output, batch.seen)
         terms = {"reconstruction": weighted_mean(self.log_units(batch) - log_prob, batch.weight)}
         for network, weight in self.perceptual:
-            distance = self.feature_distance(network, batch, self.likelihood.mean(output))
+            mean = self.likelihood.mean_of_rows(batch.y, output, batch.seen)
+            distance = self.feature_distance(network, batch, mean)
             terms["perceptual"] = weight * weighted_mean(distance, batch.weight)
         return terms
 

@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nan
 
-from skae._nn.likelihoods import Likelihood, NoiseSums, WithNoise, explained
+from skae._nn.likelihood_base import Likelihood
+from skae._nn.likelihoods import NoiseSums, WithNoise, explained
 from skae._nn.mixed import Mixed
 from skae._training.data import Batch
 from skae._training.module import Loss, TrainableModule, weighted_mean
@@ -20,6 +21,7 @@ _MAY_DIFFER = (
     *(
         "center",
         "explained_mean",
+        "common_total",
         "range",
         "n_codes",
         "n_components",
@@ -41,8 +43,15 @@ class LikelihoodModule(TrainableModule):
     architecture: Any  # a Architecture
 
     @abstractmethod
+    def output_of(self, batch: Batch) -> Tensor:
+        """Return the output of the decoder at the code of each row."""
+
     def reconstructed(self, batch: Batch) -> Tensor:
-        """Return the mean of p(x|z) at the code of each row, in the decoder's units."""
+        """Return the mean of p(x|z) at the code of each row, in the decoder's units.
+
+        Counts have the size factors of their rows.
+        """
+        return self.likelihood.mean_of_rows(batch.y, self.output_of(batch), batch.seen)
 
     def passes_per_row(self) -> int:
         passes: int = self.architecture.passes_per_row()

@@ -195,7 +195,7 @@ class LinearStart:
             module.decoder,
             AffineMap(select, -codes.shift * gain),
             AffineMap(loadings.weight / gain, loadings.bias),
-            outputs=torch.arange(architecture.n_features),
+            outputs=torch.arange(architecture.n_outputs),
             spread=codes.within,
             others=codes.others,
             activation=architecture.activation,
@@ -216,8 +216,9 @@ class LinearStart:
         """Return the map from codes of the batch to outputs that explains its rows best.
 
         It maximises the likelihood under a Gaussian prior on the loadings, because the likelihood
-        has no maximum if columns are separable or contain only zeros. If an output activation
-        bounds the mean, the map minimises squared errors.
+        has no maximum if columns are separable or contain only zeros. The parameters of the
+        likelihood are learned together with it. If an output activation bounds the mean, the map
+        minimises squared errors.
         """
         batch, likelihood = self.batch, module.likelihood
         z = z.to(batch.y)
@@ -242,7 +243,9 @@ class LinearStart:
             return (of_rows * nats).sum() + 0.5 * _RIDGE * prior
 
         optimizer = torch.optim.LBFGS(
-            [weight, bias], max_iter=_LOADING_STEPS, line_search_fn="strong_wolfe"
+            [weight, bias, *likelihood.parameters()],
+            max_iter=_LOADING_STEPS,
+            line_search_fn="strong_wolfe",
         )
 
         def closure() -> Tensor:

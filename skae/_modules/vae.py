@@ -12,7 +12,7 @@ O. Rippel, M. Gelbart and R. Adams (2014). Learning ordered representations with
 ICML. :doi:`10.48550/arXiv.1402.0915`
 """
 
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import reduce
 from math import ceil
@@ -272,20 +272,37 @@ class VAEModule(LikelihoodModule):
 
     def mean(self, z: Tensor, condition: Tensor | None) -> Tensor:
         """Return the mean of p(x|z), averaged over the labels if none is given."""
+        return self._mean_of(self.likelihood.mean, z, condition)
+
+    def _mean_of(
+        self, mean: Callable[[Tensor], Tensor], z: Tensor, condition: Tensor | None
+    ) -> Tensor:
+        """Return a mean of outputs, averaged over the labels if none is given."""
         parts = (
-            log_frequency.exp() * self.likelihood.mean(output)
+            log_frequency.exp() * mean(output)
             for log_frequency, _, output in self.outputs(z, condition)
         )
         return reduce(torch.add, parts)  # one by one, because each part is as large as all rows
 
-    def reconstructed(self, batch: Batch) -> Tensor:
-        return self.mean(self.encode(batch.x).mean, batch.condition)
+    def output_of(self, batch: Batch) -> Tensor:
+        return self.decode(self.encode(batch.x).mean, batch.condition)
 
-    def log_px(self, batch: Batch, z: Tensor) -> Tensor:
-        """Return log p(x|z) of codes (n, n_draws, k), in the decoder's units."""
+    def reconstructed(self, batch: Batch) -> Tensor:
+        def mean(output: Tensor) -> Tensor:
+            return self.likelihood.mean_of_rows(batch.y, output, batch.seen)
+
+        return self._mean_of(mean, self.encode(batch.x).mean, batch.condition)
+
+    def log_px(self, batch: Batch, z: Tensor, sizes_of_rows: bool = False) -> Tensor:
+        """Return log p(x|z) of codes (n, n_draws, k), in the decoder's units.
+
+        With `sizes_of_rows`, it is log p(x|z, s) for the size factors s of the rows.
+        """
         seen, condition = (None if t is None else t[:, None] for t in (batch.seen, batch.condition))
+        likelihood = self.likelihood
+        log_prob = likelihood.row_log_prob if sizes_of_rows else likelihood.row_log_marginal
         parts = [
-            log_frequency + self.likelihood.row_log_prob(batch.y[:, None], output, seen)
+            log_frequency + log_prob(batch.y[:, None], output, seen)
             for log_frequency, _, output in self.outputs(z, condition)
         ]
         return torch.logsumexp(torch.stack(parts), 0) if len(parts) > 1 else parts[0]

@@ -274,8 +274,9 @@ class VQVAEModule(LikelihoodModule):
         quantized = self._rounded(z)
         return z, quantized, self.decode(quantized.value)
 
-    def reconstructed(self, batch: Batch) -> Tensor:
-        return self.likelihood.mean(self(batch)[2])
+    def output_of(self, batch: Batch) -> Tensor:
+        output: Tensor = self(batch)[2]
+        return output
 
     # These methods are called by the training loop.
 

@@ -20,7 +20,7 @@ _DENSE = 0.25
 _LARGE = 30.0
 
 
-def soft_limit(values: Tensor, most: float) -> Tensor:
+def soft_limit(values: Tensor, most: Tensor | float) -> Tensor:
     """Return values up to `most` as they are; larger ones grow logarithmically.
 
     The slope is continuous and never zero, so that training brings values back.
@@ -135,3 +135,80 @@ class _NegativeBinomialRow(torch.autograd.Function):
             None if of_zeros is None else of_zeros * wide,
             None,
         )
+
+
+class NegativeBinomialOfSize:
+    """`negative_binomial_row` as a function of the log size factors of rows.
+
+    Parameters
+    ----------
+    x : Tensor of shape (..., n_features)
+        Counts.
+    logit : Tensor of shape (..., n_features)
+        log(mean / dispersion) for a size factor of one.
+    dispersion : Tensor of shape (n_features,)
+        Dispersions.
+    zeros, seen : Tensor or None
+        As for `negative_binomial_row`.
+
+    Values are computed with the precision of the arguments; slopes and changes in float32.
+    """
+
+    def __init__(
+        self,
+        x: Tensor,
+        logit: Tensor,
+        dispersion: Tensor,
+        zeros: Tensor | None,
+        seen: Tensor | None,
+    ) -> None:
+        self.given = x, logit, dispersion, zeros, seen
+        self.x, self.logit, self.dispersion = x.float(), logit.float(), dispersion.float()
+        self.zeros, self.seen = None if zeros is None else zeros.float(), seen
+        self.total = self.x + self.dispersion
+        if seen is not None:
+            self.total = self.total * seen
+
+    def slopes(self, at: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the slopes, and the expected information."""
+        logit = self.logit + at[..., None].float()
+        above = logit.sigmoid()
+        if self.zeros is None and self.seen is None:
+            return self.x.sum(-1) - (self.total * above).sum(-1), above @ self.dispersion
+        each, expected = self.x - self.total * above, self.dispersion * above
+        if self.zeros is not None:
+            of_counts = (-self.dispersion * softplus(logit) - self.zeros).sigmoid()
+            each = torch.where(self.x > 0, each, each * of_counts)
+            expected = expected * (-self.zeros).sigmoid()
+        if self.seen is not None:
+            expected = expected * self.seen
+        return each.sum(-1), expected.sum(-1)
+
+    def value(self, at: Tensor) -> Tensor:
+        """Return the log masses."""
+        x, logit, dispersion, zeros, seen = self.given
+        return negative_binomial_row(x, logit + at[..., None], dispersion, zeros, seen)
+
+    def changes(self, at: Tensor, steps: Tensor) -> Tensor:
+        """Return how values change from `at` by steps (n_nodes, ...).
+
+        softplus(a + d) - softplus(a) = log(1 + sigmoid(a) (e^d - 1)), without cancellation.
+        """
+        logit, steps = self.logit + at[..., None].float(), steps.float()
+        above = logit.sigmoid()
+        total = self.x.sum(-1)
+        if self.zeros is None:
+            grown = [
+                (self.total * torch.log1p(above * step.expm1()[..., None])).sum(-1)
+                for step in steps
+            ]
+            return total * steps - torch.stack(grown)
+        is_zero = self.x <= 0
+        of_counts = (-self.dispersion * softplus(logit) - self.zeros).sigmoid()
+        found = []
+        for step in steps:
+            each = self.total * torch.log1p(above * step.expm1()[..., None])
+            # log((1 - p) + p e^-each), the change of the log mass of zero.
+            zero = torch.log1p(of_counts * (-each).expm1())
+            found.append(total * step + torch.where(is_zero, zero, -each).sum(-1))
+        return torch.stack(found)

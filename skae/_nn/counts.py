@@ -20,6 +20,7 @@ from torch.nn.functional import logsigmoid, softplus
 
 from skae._nn.count_densities import (
     MAX_LOG_RATE,
+    NegativeBinomialOfSize,
     log_coefficients,
     log_factorials,
     negative_binomial_row,
@@ -28,7 +29,7 @@ from skae._nn.count_densities import (
     soft_limit,
 )
 from skae._nn.likelihood_base import Likelihood
-from skae._nn.size_factors import LEAST_TOTAL, SizeFactors, TotalMoments
+from skae._nn.size_factors import LEAST_TOTAL, OfTotals, SizeFactors, TotalMoments
 
 # Number of bisections of a range of counts.
 _BISECTIONS = 30
@@ -39,9 +40,10 @@ _LEAST_RATE, _LEAST_SHARE = 1e-2, 1e-3
 _START_ZEROS, _START_DISPERSION = -2.0, 0.5
 # Limit of log dispersions, beyond which the distribution is that of Poisson.
 _MOST_LOG_DISPERSION = 10.0
-# Number of quadrature nodes for the size factor: of integrands that are numbers for each row, and
-# of those that are sums over all features.
-_NODES_OF_ROWS, _NODES_OF_VALUES = 31, 11
+# Number of quadrature nodes for the size factor, and of steps of Fisher scoring: of integrands that
+# are numbers for each row, and of those that are sums over all features.
+_NODES, _STEPS = 31, 6
+_NODES_OF_VALUES, _STEPS_OF_VALUES = 9, 3
 
 
 class Rates(NamedTuple):
@@ -69,12 +71,14 @@ class Counts(Likelihood):
     """
 
     support = (0.0, float("inf"))
+    most: Tensor
 
     def __init__(
         self, n_features: int = 0, sizes: SizeFactors | None = None, most: float = MAX_LOG_RATE
     ) -> None:
         super().__init__()
-        self.n_features, self.sizes, self.most = n_features, sizes, most
+        self.n_features, self.sizes = n_features, sizes
+        self.register_buffer("most", torch.tensor(most), persistent=False)
 
     # ------------------------------------------------------------------ the hooks
 
@@ -135,10 +139,9 @@ class Counts(Likelihood):
     def row_log_marginal(self, x: Tensor, output: Tensor, seen: Tensor | None = None) -> Tensor:
         if self.sizes is None:
             return self.row_log_prob(x, output, seen)
-        # Terms of large counts are much larger than their sum.
+        # Terms of large counts are much larger than their sum, so that it is computed in float64.
         wide = output if output.device.type == "mps" else output.double()
-        found = self._log_integral(x.to(wide), self.rates(wide), seen)
-        return found.to(output)
+        return self._log_integral(x.to(wide), self.rates(wide), seen).to(output)
 
     def mean(self, output: Tensor) -> Tensor:
         return self._mean(self._of_common_size(output))
@@ -153,7 +156,7 @@ class Counts(Likelihood):
     def draw(self, output: Tensor, generator: torch.Generator) -> Tensor:
         rates = self.rates(output)
         if self.sizes is not None:
-            rates = rates.at(self.sizes.draw(len(output), generator))
+            rates = rates.at(self.sizes.draw(output.shape[:-1], generator))
         return self._draw(rates, generator)
 
     def draw_at(self, output: Tensor, log_size: Tensor, generator: torch.Generator) -> Tensor:
@@ -179,6 +182,13 @@ class Counts(Likelihood):
             mean, excess = mean * seen, excess * seen
         rate = mean.sum(-1)
         return TotalMoments(x.sum(-1), rate, excess.sum(-1) / rate.square().clamp(min=1e-30))
+
+
+def _given(sizes: SizeFactors | None) -> SizeFactors:
+    """Return size factors that are known to be there."""
+    if sizes is None:
+        raise ValueError("The likelihood has no size factors.")
+    return sizes
 
 
 def log_sizes(x: Tensor, log_profile: Tensor, seen: Tensor | None) -> Tensor:
@@ -217,18 +227,9 @@ class Poisson(Counts):
     def _log_integral(self, x: Tensor, rates: Rates, seen: Tensor | None) -> Tensor:
         log_rate, total = rates.log_rate, x.sum(-1)
         share = torch.zeros_like(total) if seen is None else _log_seen_share(log_rate, seen)
-
-        def value(log_size: Tensor) -> Tensor:
-            return total * log_size - (log_size + share).exp()
-
-        def slopes(log_size: Tensor) -> tuple[Tensor, Tensor]:
-            expected = (log_size + share).exp()
-            return total - expected, expected
-
-        sizes = self.sizes
-        assert sizes is not None
-        start = sizes.mean.expand(torch.broadcast_shapes(total.shape, share.shape))
-        of_size = sizes.log_integral(value, slopes, start, _NODES_OF_ROWS)
+        sizes = _given(self.sizes)
+        start = sizes.mean.to(total).expand(torch.broadcast_shapes(total.shape, share.shape))
+        of_size = sizes.log_integral(OfTotals(total, share.exp()), start, _NODES, _STEPS)
         found: Tensor = (x * log_rate).sum(-1) - log_factorials(x) + of_size
         return found
 
@@ -308,33 +309,16 @@ class NegativeBinomial(Counts):
         return nats + row_log_coefficients(x, dispersion)
 
     def _log_integral(self, x: Tensor, rates: Rates, seen: Tensor | None) -> Tensor:
-        log_dispersion = self.bounded_dispersion()
-        dispersion = log_dispersion.exp()
-        logit = rates.log_rate - log_dispersion
-        shown = 1.0 if seen is None else seen
-
-        def value(log_size: Tensor) -> Tensor:
-            at = logit + log_size[..., None]
-            return negative_binomial_row(x, at, dispersion, rates.zeros, seen)
-
-        def slopes(log_size: Tensor) -> tuple[Tensor, Tensor]:
-            at = logit + log_size[..., None]
-            above = at.sigmoid()
-            each = x - (x + dispersion) * above
-            expected = dispersion * above
-            if rates.zeros is not None:
-                of_counts = (-dispersion * softplus(at) - rates.zeros).sigmoid()
-                each = torch.where(x > 0, each, each * of_counts)
-                expected = expected * (-rates.zeros).sigmoid()
-            return (each * shown).sum(-1), (expected * shown).sum(-1)
-
-        sizes = self.sizes
-        assert sizes is not None
-        start = log_sizes(x, rates.log_rate, seen)
-        known = 1 / (1 + 1 / (sizes.variance * (1 + x.sum(-1))))
-        start = sizes.mean + known * (start.clamp(min=-5.0) - sizes.mean)
-        start = start.expand(logit.shape[:-1])
-        of_size = sizes.log_integral(value, slopes, start, _NODES_OF_VALUES)
+        log_dispersion, sizes = self.bounded_dispersion(), _given(self.sizes)
+        logit, dispersion = rates.log_rate - log_dispersion, log_dispersion.exp()
+        integrand = NegativeBinomialOfSize(x, logit, dispersion, rates.zeros, seen)
+        # Between the total and the mean of the law, by the information that each has.
+        known = 1 - 1 / (1 + sizes.variance * x.sum(-1))
+        of_total = log_sizes(x, rates.log_rate, seen)
+        start = sizes.mean + known * (of_total - sizes.mean)
+        of_size = sizes.log_integral(
+            integrand, start.expand(logit.shape[:-1]), _NODES_OF_VALUES, _STEPS_OF_VALUES
+        )
         return of_size + row_log_coefficients(x, dispersion)
 
     def at(self, output: Tensor, uniform: Tensor) -> Tensor:

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn.functional import log_softmax
 
 _LOG_2PI = log(2 * pi)
-# Standard deviations of codes are kept between e^-8 and e^8, so that float32 can represent their
-# squares.
+# Log variance of codes beyond which it grows only logarithmically with the encoder's output, so that
+# float32 can represent the squares of standard deviations.
 _MAX_LOG_VAR = 16.0
 
 
@@ -38,8 +38,9 @@ def from_network(out: Tensor) -> DiagonalGaussian:
 
 
 def bounded(log_var: Tensor) -> Tensor:
-    """Clip log variances to the range that float32 can represent."""
-    return log_var.clamp(-_MAX_LOG_VAR, _MAX_LOG_VAR)
+    """Limit log variances to what float32 can represent, with slopes that are never zero."""
+    beyond = (log_var.abs() - _MAX_LOG_VAR).clamp(min=0.0).log1p()
+    return log_var.clamp(-_MAX_LOG_VAR, _MAX_LOG_VAR) + log_var.sign() * beyond
 
 
 class Components(NamedTuple):

@@ -10,10 +10,9 @@ Q. Liu and D. A. Pierce (1994). A note on Gauss-Hermite quadrature. Biometrika 8
 :doi:`10.1093/biomet/81.3.624`
 """
 
-from collections.abc import Callable
 from functools import cache
 from math import log, pi
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -28,19 +27,33 @@ _LEAST_VARIANCE, _LONGEST_STEP = 1e-6, 3.0
 _STEPS, _EM_STEPS = 6, 100
 # Number of nodes in EM.
 _N_NODES = 15
+# Product of excess variation and mean below which totals have a Poisson distribution.
+_SMALL = 1e-6
 # EM ends when neither moment changes by more than this number.
 _TOLERANCE = 1e-5
 
-# Log likelihood of rows at log size factors, and its slope with the expected information.
-Value = Callable[[Tensor], Tensor]
-Slopes = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+class Integrand(Protocol):
+    """Log likelihoods of rows as functions of log size factors."""
+
+    def slopes(self, at: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the slopes, and the expected information."""
+
+    def value(self, at: Tensor) -> Tensor:
+        """Return the log likelihoods."""
+
+    def changes(self, at: Tensor, steps: Tensor) -> Tensor:
+        """Return how values change from `at` by steps (n_nodes, ...)."""
 
 
 class Nodes(NamedTuple):
-    """Log size factors at which integrands are evaluated, and log weights, (n_nodes, ...)."""
+    """Log size factors at which integrands are evaluated, and logs of weighted integrands.
+
+    Their shapes are (n_nodes, ...).
+    """
 
     log_size: Tensor
-    log_weight: Tensor
+    log_product: Tensor
 
 
 class TotalMoments(NamedTuple):
@@ -73,16 +86,17 @@ class SizeFactors(nn.Module):
         self.register_buffer("mean", torch.tensor(log(common)))
         self.register_buffer("variance", torch.tensor(1.0))
 
-    def draw(self, n_rows: int, generator: torch.Generator) -> Tensor:
-        """Draw log size factors, (n_rows,)."""
-        draws = torch.randn(n_rows, generator=generator, device=self.mean.device)
+    def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """Draw log size factors."""
+        draws = torch.randn(shape, generator=generator, device=self.mean.device)
         return self.mean + self.variance.sqrt() * draws
 
-    def log_integral(self, value: Value, slopes: Slopes, start: Tensor, n_nodes: int) -> Tensor:
-        """Return the log of the integral of exp(value) over the law of the log size factor."""
-        nodes = quadrature(self.mean, self.variance, slopes, start, n_nodes)
-        found = [value(at) + w for at, w in zip(nodes.log_size, nodes.log_weight, strict=True)]
-        return torch.logsumexp(torch.stack(found), 0)
+    def log_integral(
+        self, integrand: Integrand, start: Tensor, n_nodes: int, n_steps: int
+    ) -> Tensor:
+        """Return the log of the integral of a likelihood over the law of the log size factor."""
+        nodes = quadrature(self.mean, self.variance, integrand, start, n_nodes, n_steps)
+        return torch.logsumexp(nodes.log_product, 0)
 
     @torch.no_grad()
     def settle(self, rows: TotalMoments, weight: Tensor | None, share: float = 1.0) -> None:
@@ -100,17 +114,10 @@ class SizeFactors(nn.Module):
         spread = (w * (of_totals - center).square()).sum() / w.sum()
         variance = spread.clamp(min=_LEAST_VARIANCE)
 
-        def value(log_size: Tensor) -> Tensor:
-            return _total_log_mass(total, log_size.exp() * rate, excess)
-
-        def slopes(log_size: Tensor) -> tuple[Tensor, Tensor]:
-            mean = log_size.exp() * rate
-            share = 1 / (1 + excess * mean)
-            return (total - mean) * share, mean * share
-
+        of_rows, start = OfTotals(total, rate, excess), center.expand_as(total)
         for _ in range(_EM_STEPS):
-            nodes = quadrature(center, variance, slopes, center.expand_as(total), _N_NODES)
-            chance = (value(nodes.log_size) + nodes.log_weight).softmax(0)
+            nodes = quadrature(center, variance, of_rows, start, _N_NODES, _STEPS)
+            chance = nodes.log_product.softmax(0)
             mean = (chance * nodes.log_size).sum(0)
             square = (chance * (nodes.log_size - mean).square()).sum(0)
             earlier = center, variance
@@ -125,34 +132,62 @@ class SizeFactors(nn.Module):
         self.variance.copy_(found[1])
 
 
-def quadrature(
-    mean: Tensor, variance: Tensor, slopes: Slopes, start: Tensor, n_nodes: int
-) -> Nodes:
-    """Return nodes for integrals over a normal law of a likelihood with these slopes.
+class OfTotals:
+    """The likelihood of totals with these means and variances; see `TotalMoments`.
 
-    They are those of Gauss-Hermite quadrature around the mode (Liu & Pierce 1994), which Fisher
-    scoring finds from `start`. The log weights include the law.
+    They have a negative binomial distribution, or one of Poisson if there is no excess variation.
+    """
+
+    def __init__(self, total: Tensor, rate: Tensor, excess: Tensor | None = None) -> None:
+        self.total, self.rate, self.excess = total, rate, excess
+
+    def slopes(self, at: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the slopes, and the expected information."""
+        mean = at.exp() * self.rate
+        share = 1.0 if self.excess is None else 1 / (1 + self.excess * mean)
+        return (self.total - mean) * share, mean * share
+
+    def value(self, at: Tensor) -> Tensor:
+        """Return the log likelihoods, without terms that do not depend on the size factor."""
+        mean = at.exp() * self.rate
+        if self.excess is None:
+            return self.total * at - mean
+        odds = self.excess * mean
+        rest = torch.where(odds < _SMALL, mean, odds.log1p() / self.excess.clamp(min=1e-30))
+        return self.total * (at - odds.log1p()) - rest
+
+    def changes(self, at: Tensor, steps: Tensor) -> Tensor:
+        """Return how values change from `at` by steps (n_nodes, ...)."""
+        return self.value(at + steps) - self.value(at)
+
+
+def quadrature(
+    mean: Tensor,
+    variance: Tensor,
+    integrand: Integrand,
+    start: Tensor,
+    n_nodes: int,
+    n_steps: int,
+) -> Nodes:
+    """Return nodes for the integral of a likelihood over a normal law.
+
+    They are those of Gauss-Hermite quadrature around the mode (Liu & Pierce 1994), to which Fisher
+    scoring makes `n_steps` steps from `start`.
     """
     precision, at = 1 / variance, start
-    for _ in range(_STEPS):
-        slope, information = slopes(at)
+    for _ in range(n_steps):
+        slope, information = integrand.slopes(at)
         step = (slope - (at - mean) * precision) / (information + precision)
         at = at + step.clamp(-_LONGEST_STEP, _LONGEST_STEP)
-    spread = (slopes(at)[1] + precision).rsqrt()
+    spread = (integrand.slopes(at)[1] + precision).rsqrt()
     place, log_weight = (
         torch.as_tensor(a).to(at).reshape(-1, *[1] * at.ndim) for a in _hermite(n_nodes)
     )
-    log_size = at + spread * place
+    steps = spread * place
+    log_size = at + steps
     of_law = -0.5 * ((log_size - mean).square() * precision + (2 * pi * variance).log())
-    return Nodes(log_size, log_weight + spread.log() + of_law)
-
-
-def _total_log_mass(total: Tensor, mean: Tensor, excess: Tensor) -> Tensor:
-    """Return the log mass of totals, negative binomial with this mean, without constants."""
-    odds = excess * mean
-    tiny = odds < 1e-6
-    log_rest = torch.where(tiny, mean, odds.log1p() / excess.clamp(min=1e-30))
-    return total * (mean.log() - odds.log1p()) - log_rest
+    value = integrand.value(at) + integrand.changes(at, steps)
+    return Nodes(log_size, value + log_weight + spread.log() + of_law)
 
 
 @cache

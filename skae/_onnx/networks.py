@@ -68,6 +68,7 @@ class Encoder(nn.Module):
             X,
             architecture.units,
             architecture.columns,
+            reading=architecture.reading,
             with_mask=architecture.with_mask,
             may_miss=self.may_miss,
         )
@@ -120,8 +121,11 @@ class Score(Encoder):
                 nats = nats.sum(1) if nats.ndim > 1 else nats  # by position
             case _:
                 output, nats = network.decode(network.encode(batch.x)), 0.0
-        log_prob = network.likelihood.row_log_prob(batch.y, output, batch.seen)
-        found: Tensor = log_prob - network.log_units(batch) + nats
+        likelihood = network.likelihood
+        is_bound = isinstance(network, VQVAEModule)
+        log_prob = likelihood.row_log_marginal if is_bound else likelihood.row_log_prob
+        nats = nats + log_prob(batch.y, output, batch.seen)
+        found: Tensor = nats - network.log_units(batch)
         return found
 
 

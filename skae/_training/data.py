@@ -6,7 +6,7 @@ batch.
 """
 
 import warnings
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any, NamedTuple, Self, cast
 
 import numpy as np
@@ -40,6 +40,9 @@ _DEVICE_SHARE = 0.5
 # Types that torch can slice. Arrays of other types are converted once.
 _SLICEABLE = ("float64", "float32", "float16", "uint8", "int8", "int16", "int32", "int64", "bool")
 
+
+# What an encoder reads of rows before standardisation.
+Reading = Callable[[Tensor], Tensor]
 
 # Types whose values float32 represents exactly.
 _SMALL = (torch.uint8, torch.int8, torch.int16, torch.bool, torch.float16, torch.bfloat16)
@@ -140,13 +143,14 @@ def spread_of(
     X: NDArray[Any],
     weight: NDArray[Any] | None,
     columns: Columns | None = None,
-    as_read: bool = False,
+    reading: Reading | None = None,
 ) -> Spread:
     """Return moments and range of the columns, in one pass over chunks (Chan et al. 1983).
 
-    For a table they describe the columns of the network, in the units of the table, or as the
-    encoder reads them before standardisation (`as_read`). One thread computes them: most of the
-    time goes into reading, and several threads would wait for each other in each chunk.
+    For a table they describe the columns of the network, in the units of the table. With a
+    `reading`, they describe rows as the encoder reads them before standardisation. One thread
+    computes them: most of the time goes into reading, and several threads would wait for each
+    other in each chunk.
     """
     source = as_tensor(X)
     n_features = source.shape[1] if columns is None else columns.width
@@ -156,9 +160,8 @@ def spread_of(
     any_missing = False
     for rows in chunks(len(source), n_features * 8, cached=True):
         x = source[rows].double()
-        if columns is not None:
-            x = columns.expand(x)
-            x = columns.as_read(x) if as_read else x
+        x = x if columns is None else columns.expand(x)
+        x = x if reading is None else reading(x).double()
         w = torch.ones(len(x), dtype=torch.float64)
         if weight is not None:
             w = torch.as_tensor(np.asarray(weight[rows], dtype=np.float64))
@@ -250,6 +253,7 @@ def batch_of_rows(
     units: Units,
     columns: Columns | None,
     *,
+    reading: Reading | None = None,
     with_mask: bool,
     may_miss: bool,
     near: bool = False,
@@ -268,7 +272,7 @@ def batch_of_rows(
         y = in_float32(values, near=near)
         x = y.clone()  # your own network may write to its input
     else:
-        x = y = inputs.apply(values if columns is None else columns.as_read(values), near)
+        x = y = inputs.apply(values if reading is None else reading(values), near)
     if targets is not inputs:
         y = in_float32(values, near=near) if targets is None else targets.apply(values, near)
     if seen is not None:
@@ -301,6 +305,8 @@ class Dataset:
     columns : Columns, default=None
         How the network's columns are made from those of a table; None for data that are not a
         table.
+    reading : callable, default=None
+        What the encoder reads of rows before standardisation, such as logarithms of counts.
     """
 
     def __init__(
@@ -313,13 +319,15 @@ class Dataset:
         device: torch.device,
         near: bool = False,
         columns: Columns | None = None,
+        reading: Reading | None = None,
     ) -> None:
         inputs = None if units.inputs is None else units.inputs.to(device)
         targets = None if units.targets is None else units.targets.to(device)
         if units.targets is units.inputs:
             targets = inputs  # so that one conversion serves both
         self.units, self.with_mask = Units(inputs, targets), with_mask
-        self.device, self.data, self._near, self._columns = device, data, near, columns
+        self.device, self.data, self._near = device, data, near
+        self._columns, self._reading = columns, reading
         X = data.X
         # The weights and conditions of all rows are kept on the device.
         self.weight, self.condition = (
@@ -368,7 +376,7 @@ class Dataset:
         )
         memory = X.__array_interface__
         place = (memory["data"][0], X.strides, X.shape, X.dtype.str)
-        return (place, units, self.with_mask, self._near, str(self.device))
+        return (place, units, self.with_mask, self._near, str(self.device), self._reading)
 
     @property
     def index_device(self) -> torch.device:
@@ -404,6 +412,7 @@ class Dataset:
             values,
             self.units,
             self._columns,
+            reading=self._reading,
             with_mask=self.with_mask,
             may_miss=self._may_miss,
             near=self._near if near is None else near,

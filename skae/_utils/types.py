@@ -39,7 +39,11 @@ NoiseVariance: TypeAlias = Literal["scalar", "per_feature"] | float
 ColumnLikelihood: TypeAlias = Literal[
     "gaussian", "bernoulli", "continuous_bernoulli", "poisson", "laplace", "categorical"
 ]
-Likelihood: TypeAlias = ColumnLikelihood | Literal["auto"] | Mapping[Any, ColumnLikelihood]
+CountLikelihood: TypeAlias = Literal["negative_binomial", "zero_inflated_negative_binomial"]
+Likelihood: TypeAlias = (
+    ColumnLikelihood | CountLikelihood | Literal["auto"] | Mapping[Any, ColumnLikelihood]
+)
+SizeFactor: TypeAlias = Literal["total"] | None
 HelmholtzLikelihood: TypeAlias = (
     Literal["auto", "bernoulli", "gaussian", "categorical"]
     | Mapping[Any, Literal["bernoulli", "gaussian", "categorical"]]

@@ -1,0 +1,212 @@
+"""Rows of counts: their size factors, and reconstructions at the totals of rows.
+
+References
+----------
+R. Lopez, J. Regier, M. B. Cole, M. I. Jordan and N. Yosef (2018). Deep generative modeling for
+single-cell transcriptomics. Nature Methods 15, 1053-1058. :doi:`10.1038/s41592-018-0229-2`
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.validation import check_is_fitted
+
+from skae._linear.running import running_mean
+from skae._modules.architecture import shares
+from skae._network_autoencoder import NetworkAutoencoder
+from skae._nn.counts import Counts, NegativeBinomial
+from skae._nn.likelihoods import LIKELIHOODS
+from skae._nn.size_factors import LEAST_TOTAL, TotalMoments
+from skae._tables.kinds import has_kinds
+from skae._training.data import Data, Dataset, Reading, Spread, as_tensor, chunks
+from skae._training.reading import CountReading, totals
+from skae._training.trainer import batches
+from skae._utils.types import ArrayOrFrame, SizeFactor
+from skae._utils.validation import StrOptions
+
+Array = NDArray[Any]
+
+# Names of the likelihoods of counts.
+COUNTS = tuple(name for name, kind in LIKELIHOODS.items() if issubclass(kind, Counts))
+# Largest number of rows from which the law of size factors is learned.
+_LAW_ROWS = 4096
+# Log of the factor by which rates may exceed the largest training count before they grow linearly.
+_LOG_BEYOND = 5.0
+
+
+class CountRowsMixin(NetworkAutoencoder):
+    """Size factors, for models with a parameter `size_factor`.
+
+    Attributes
+    ----------
+    size_factor_ : float
+        Geometric mean of the totals of the training rows, which is the size factor of decoded
+        codes. Only for likelihoods of counts with `size_factor="total"`.
+    dispersion_ : ndarray of shape (n_features,)
+        Dispersion of every feature. A count of mean m has variance m + m² / dispersion. Only for
+        "negative_binomial" and "zero_inflated_negative_binomial".
+    """
+
+    size_factor: SizeFactor
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **NetworkAutoencoder._parameter_constraints,
+        "size_factor": [StrOptions({"total"}), None],
+    }
+
+    # -------------------------------------------------------------------- learning
+
+    def _has_counts(self) -> bool:
+        """Whether the parameters say that all features are counts."""
+        return not has_kinds(self.likelihood) and self.likelihood in COUNTS
+
+    def _has_own_networks(self) -> bool:
+        """Whether the encoder or the decoder is the user's."""
+        return False
+
+    def _derived_fields(self) -> dict[str, Any]:
+        size = self.size_factor if self._has_counts() else None
+        return {**super()._derived_fields(), "size_factor": size}
+
+    def _fields_of_counts(
+        self, X: Array, sample_weight: Array | None, spread: Spread
+    ) -> dict[str, Any]:
+        if not self._has_counts():
+            return {}
+        mean = spread.mean.numpy()
+        total = None
+        if self.size_factor is not None:
+            total = _geometric_mean(row_totals(X, shares(mean)), sample_weight)
+        highest = float(spread.high.max())
+        return {
+            "reads_counts": not self._has_own_networks(),
+            "common_total": total,
+            "explained_mean": mean,
+            "most_log_rate": float(np.log(max(highest, 1.0))) + _LOG_BEYOND,
+        }
+
+    def _finish(self, rows: Dataset, weight: float) -> Array | None:
+        self._learn_size_factors(rows.data, weight)
+        return super()._finish(rows, weight)
+
+    def _learn_size_factors(self, data: Data, weight: float) -> None:
+        """Learn the law of size factors from some of the rows."""
+        module = self._trainer.module
+        likelihood = module.likelihood
+        if not (isinstance(likelihood, Counts) and likelihood.sizes is not None):
+            return
+        some = data.some(_LAW_ROWS, self._seed + 7)
+        found = []
+        with self._trainer.inference(len(some.X)):
+            for _, batch in batches(self._dataset(some)):
+                found.append(likelihood.totals(batch.y, module.output_of(batch), batch.seen))
+            moments = TotalMoments(*map(torch.cat, zip(*found, strict=True)))
+            of_rows = None if some.weight is None else torch.as_tensor(np.asarray(some.weight))
+            likelihood.sizes.settle(moments, of_rows, weight)
+
+    # ------------------------------------------------------------------ attributes
+
+    @property
+    def size_factor_(self) -> float:
+        """Geometric mean of the totals of the training rows."""
+        architecture = vars(self).get("_architecture")
+        total = None if architecture is None else architecture.common_total
+        if total is None:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute 'size_factor_'")
+        return float(total)
+
+    @property
+    def dispersion_(self) -> NDArray[np.float32]:
+        """Dispersion of every feature."""
+        trainer = vars(self).get("_trainer")
+        likelihood = None if trainer is None else trainer.module.likelihood
+        if not isinstance(likelihood, NegativeBinomial):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute 'dispersion_'")
+        found: NDArray[np.float32] = likelihood.dispersion.detach().cpu().numpy().copy()
+        return found
+
+    # ------------------------------------------------------------- reconstructions
+
+    def reconstruct(
+        self, X: ArrayLike, *, size_factor: Literal["row"] | None = None
+    ) -> ArrayOrFrame:
+        """Encode rows and decode their codes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows to reconstruct, of the same types as in `fit`.
+        size_factor : {"row"}, default=None
+            Size factor of the decoded rows, for likelihoods of counts with `size_factor="total"`.
+            With "row", a reconstruction has the total of its row, as far as it is observed. None
+            takes `size_factor_` for all rows.
+
+        Returns
+        -------
+        X_reconstructed : ndarray of shape (n_samples, n_features)
+            The rows `inverse_transform(transform(X))`, which contain no NaN; with
+            `size_factor="row"`, these rows are multiplied by the ratio of size factors.
+            `set_output` makes them a data frame with the columns of the training data. For tables,
+            they have the same type of container as `X`.
+
+        Raises
+        ------
+        ValueError
+            If `size_factor` is "row" and the model has no size factors.
+        """
+        if not self._asks_for_row_sizes(size_factor):
+            return super().reconstruct(X)
+        rows = self._check_new_rows(X, "reconstruct")
+        return self._rows_out(self._reconstructed_at_sizes(Data(rows)), like=X)
+
+    def _asks_for_row_sizes(self, size_factor: object) -> bool:
+        """Validate an argument `size_factor` of a method; returns whether it is "row"."""
+        self._check_argument("size_factor", size_factor, [StrOptions({"row"}), None])
+        if size_factor is None:
+            return False
+        check_is_fitted(self)
+        if self._architecture.common_total is None:
+            architecture = self._architecture
+            raise ValueError(
+                "size_factor='row' needs a model with size factors: a likelihood of counts and the "
+                f"parameter size_factor='total'. The model was fitted with likelihood="
+                f"{architecture.likelihood!r} and size_factor={architecture.size_factor!r}."
+            )
+        return True
+
+    def _reconstructed_at_sizes(self, data: Data) -> Array:
+        """Means of p(x|z, s) at the codes and the size factors of rows."""
+        self._check_range(data.X)
+        return self._map_rows(data, self._trainer.module.reconstructed, self.n_features_in_)
+
+
+def row_totals(X: Array, share: Array) -> NDArray[np.float64]:
+    """Totals of rows; with missing values, those of the observed values divided by their share."""
+    source = as_tensor(X)
+    parts = [
+        totals(source[rows].double(), share)[:, 0] for rows in chunks(len(source), 8 * X.shape[1])
+    ]
+    return torch.cat(parts).numpy()
+
+
+def count_reading(
+    X: Array, sample_weight: Array | None, mean: Array, size_factor: str | None
+) -> Reading:
+    """What the encoder of a model of counts reads of rows with this mean."""
+    share = shares(mean)
+    if size_factor is None:
+        return CountReading(None, share)
+    return CountReading(_geometric_mean(row_totals(X, share), sample_weight), share)
+
+
+def _geometric_mean(totals: NDArray[np.float64], weight: Array | None) -> float:
+    """Weighted geometric mean of the totals that are positive; 1 if there are none."""
+    some = totals > LEAST_TOTAL
+    if not some.any():
+        return 1.0
+    logs = np.log(totals[some])
+    return float(np.exp(np.average(logs, weights=None if weight is None else weight[some])))

@@ -1,0 +1,54 @@
+"""How an encoder reads rows of counts."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+# Smallest share of the observed features of a row in the mean row.
+_LEAST_SHARE = 1e-6
+
+
+class CountReading:
+    """Reads counts x as log(1 + x), after the totals of rows have been made equal.
+
+    Without the logarithm, a few bright rows would have codes far from all others. Missing values
+    stay NaN.
+
+    Parameters
+    ----------
+    total : float or None
+        Total to which rows are scaled; None leaves them as they are.
+    share : ndarray of shape (n_features,)
+        Share of every feature in the mean row.
+    """
+
+    def __init__(self, total: float | None, share: NDArray[Any]) -> None:
+        self.total, self.share = total, share.astype(np.float32)
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """Return what the encoder reads before standardisation, as float32."""
+        rows = rows.float().clamp(min=0.0)
+        if self.total is None:
+            return rows.log1p()
+        return (rows * (self.total / totals(rows, self.share).clamp(min=1e-30))).log1p()
+
+    def __eq__(self, other: object) -> bool:
+        same = isinstance(other, CountReading) and self.total == other.total
+        return same and np.array_equal(self.share, other.share)
+
+    def __hash__(self) -> int:
+        return hash((self.total, self.share.tobytes()))
+
+
+def totals(rows: Tensor, share: NDArray[Any]) -> Tensor:
+    """Return the totals of rows, (n_rows, 1).
+
+    With missing values, it is the sum of the observed values divided by their share in the mean
+    row.
+    """
+    found, missing = rows.nansum(1, keepdim=True), rows.isnan()
+    lost = missing.to(rows) @ torch.as_tensor(share).to(rows)[:, None]
+    return found / (1 - lost).clamp(min=_LEAST_SHARE)
