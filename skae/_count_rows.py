@@ -20,7 +20,7 @@ from skae._modules.architecture import shares
 from skae._network_autoencoder import NetworkAutoencoder
 from skae._nn.counts import Counts, NegativeBinomial
 from skae._nn.likelihoods import LIKELIHOODS
-from skae._nn.size_factors import LEAST_TOTAL, TotalMoments
+from skae._nn.size_factors import TotalMoments
 from skae._tables.kinds import has_kinds
 from skae._training.data import Data, Dataset, Reading, Spread, as_tensor, chunks
 from skae._training.reading import CountReading, totals
@@ -34,6 +34,8 @@ Array = NDArray[Any]
 COUNTS = tuple(name for name, kind in LIKELIHOODS.items() if issubclass(kind, Counts))
 # Largest number of rows from which the law of size factors is learned.
 _LAW_ROWS = 4096
+# Smallest standard deviation of log totals that the encoder reads.
+_LEAST_SPREAD = 1e-3
 # Log of the factor by which rates may exceed the largest training count before they grow linearly.
 _LOG_BEYOND = 5.0
 
@@ -77,17 +79,22 @@ class CountRowsMixin(NetworkAutoencoder):
     ) -> dict[str, Any]:
         if not self._has_counts():
             return {}
-        mean = spread.mean.numpy()
-        total = None
+        mean, totals_of_rows = spread.mean.numpy(), (None, None)
         if self.size_factor is not None:
-            total = _geometric_mean(row_totals(X, shares(mean)), sample_weight)
+            found = row_totals(X, shares(mean))
+            totals_of_rows = _moments_of_logs(found, sample_weight)
         highest = float(spread.high.max())
         return {
             "reads_counts": not self._has_own_networks(),
-            "common_total": total,
+            "common_total": totals_of_rows[0],
+            "total_spread": totals_of_rows[1] if self._reads_totals() else None,
             "explained_mean": mean,
             "most_log_rate": float(np.log(max(highest, 1.0))) + _LOG_BEYOND,
         }
+
+    def _reads_totals(self) -> bool:
+        """Whether the encoder also reads the totals of rows."""
+        return False
 
     def _finish(self, rows: Dataset, weight: float) -> Array | None:
         self._learn_size_factors(rows.data, weight)
@@ -200,13 +207,20 @@ def count_reading(
     share = shares(mean)
     if size_factor is None:
         return CountReading(None, share)
-    return CountReading(_geometric_mean(row_totals(X, share), sample_weight), share)
+    return CountReading(_moments_of_logs(row_totals(X, share), sample_weight)[0], share)
 
 
-def _geometric_mean(totals: NDArray[np.float64], weight: Array | None) -> float:
-    """Weighted geometric mean of the totals that are positive; 1 if there are none."""
-    some = totals > LEAST_TOTAL
+def _moments_of_logs(
+    totals: NDArray[np.float64], weight: Array | None
+) -> tuple[float, float | None]:
+    """Geometric mean of the positive totals, and standard deviation of their logarithms.
+
+    The mean is 1 if there are no counts, and the deviation None if all totals are equal.
+    """
+    some = totals > 0
     if not some.any():
-        return 1.0
-    logs = np.log(totals[some])
-    return float(np.exp(np.average(logs, weights=None if weight is None else weight[some])))
+        return 1.0, None
+    logs, weight = np.log(totals[some]), None if weight is None else weight[some]
+    mean = np.average(logs, weights=weight)
+    spread = float(np.average((logs - mean) ** 2, weights=weight) ** 0.5)
+    return float(np.exp(mean)), spread if spread > _LEAST_SPREAD else None

@@ -177,7 +177,7 @@ class EncoderDecoder(CountRowsMixin):
         some = train[some_of(len(train), most, self._seed + 6)]
         batch = rows.batch(some.to(rows.index_device))
         generator = torch.Generator(rows.device).manual_seed(self._seed + 5)
-        start = LinearStart(model, self._architecture, batch, generator)
+        start = LinearStart(model, self._architecture, batch, generator, ranks[0])
         if len(start):
             module.begin_linearly(start)
             self._trainer.net.begins_linearly = True

@@ -501,6 +501,9 @@ class VAE(
             start_narrow(networks[0], architecture.n_codes)
         return VAEModule(*networks, architecture.make_likelihood(), architecture, generator)
 
+    def _reads_totals(self) -> bool:
+        return self.network == "mlp" and not self._has_own_networks()
+
     def _prepare(self, rows: Dataset, train: Tensor) -> None:
         super()._prepare(rows, train)
         if self._architecture.prior == "vamp":

@@ -48,6 +48,7 @@ _OF_DATA = (
     "reads_counts",
     "common_total",
     "most_log_rate",
+    "total_spread",
 )
 # Smallest frequency of a level for the scale of its one-hot column.
 _RAREST = 0.01
@@ -87,6 +88,8 @@ class Architecture:
     reads_counts: bool = False
     common_total: float | None = None
     most_log_rate: float = MAX_LOG_RATE
+    # Standard deviation of the log totals, if the encoder also reads them.
+    total_spread: float | None = None
 
     # Fields that may change when training continues.
     changeable: ClassVar[tuple[str, ...]] = ()
@@ -128,9 +131,14 @@ class Architecture:
 
     @property
     def n_read(self) -> int:
-        """Number of inputs of recognition: the values, and a mask if there is one."""
+        """Number of inputs of recognition: the values, and if there are any, a mask and totals."""
+        return self.n_features + self.n_mask + (self.total_spread is not None)
+
+    @property
+    def n_mask(self) -> int:
+        """Number of columns of the mask that recognition reads."""
         n_columns = self.n_features if self.columns is None else len(self.columns)
-        return self.n_features + (n_columns if self.with_mask else 0)
+        return n_columns if self.with_mask else 0
 
     @property
     def has_counts(self) -> bool:
@@ -147,7 +155,8 @@ class Architecture:
     def reading(self) -> Reading | None:
         """What the encoder reads of rows before standardisation; None for the rows themselves."""
         if self.reads_counts and self.explained_mean is not None:
-            return CountReading(self.common_total, shares(self.explained_mean))
+            share = shares(self.explained_mean)
+            return CountReading(self.common_total, share, self.total_spread)
         return None if self.columns is None else self.columns.as_read
 
     @cached_property

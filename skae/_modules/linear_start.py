@@ -91,6 +91,8 @@ class LinearStart:
         Rows from which loadings are learned if they have no closed form.
     generator : torch.Generator
         Generator that draws codes.
+    rank : int, default=None
+        Largest rank of linear maps that the encoder represents; None for any rank.
     """
 
     def __init__(
@@ -99,8 +101,10 @@ class LinearStart:
         architecture: EncoderDecoderArchitecture,
         batch: Batch,
         generator: torch.Generator,
+        rank: int | None = None,
     ) -> None:
         self.architecture, self.batch, self.generator = architecture, batch, generator
+        self.rank = rank
         kept = model.variances > _LEAST_SHARE * model.feature_variances.sum()
         self.axes = torch.tensor(model.axes[kept])
         self.variances = torch.tensor(model.variances[kept])
@@ -147,11 +151,19 @@ class LinearStart:
         return self.feature_variances - explained @ self.axes.square()
 
     def set_encoder(
-        self, encoder: nn.Module, place: Tensor, outputs: AffineMap, *, whitened: bool = True
+        self,
+        encoder: nn.Module,
+        place: Tensor,
+        outputs: AffineMap,
+        *,
+        whitened: bool = True,
+        of_total: Tensor | None = None,
     ) -> None:
         """Initialise the outputs of an encoder at these places as this map of the scores.
 
         The scores have variance one if `whitened`, and otherwise the variances along their axes.
+        `of_total` are the slopes of the outputs in the log total of counts, if the encoder reads
+        it.
         """
         spread = torch.ones_like(self.deviations) if whitened else self.deviations
         to_scores = self.axes * (spread / self.deviations)[:, None]
@@ -160,6 +172,16 @@ class LinearStart:
             columns, of_mask = self.architecture.columns, -to_scores * self.mean
             of_mask = of_mask if columns is None else columns.total(of_mask)
             to_scores, bias = torch.cat([to_scores, of_mask], 1), bias.zero_()
+        total_spread, rank = self.architecture.total_spread, self.rank
+        if total_spread is not None:
+            to_scores = nn.functional.pad(to_scores, (0, 1))
+            if of_total is not None and (rank is None or rank > len(spread)):
+                reads_total = torch.zeros_like(to_scores[:1])
+                reads_total[0, -1] = 1.0
+                to_scores = torch.cat([to_scores, reads_total])
+                bias, spread = nn.functional.pad(bias, (0, 1)), nn.functional.pad(spread, (0, 1), value=1.0)
+                slopes = (total_spread * of_total.double())[:, None]
+                outputs = AffineMap(torch.cat([outputs.weight, slopes], 1), outputs.bias)
         begin_as(
             encoder,
             AffineMap(to_scores, bias),

@@ -156,8 +156,14 @@ class VAEModule(LikelihoodModule):
         signal = (start.variances - start.noise_of_codes).clamp(min=0.0)
         outputs = torch.zeros(2 * n, n_linear, dtype=torch.float64)
         outputs[place, place] = (signal / start.variances).sqrt()
-        bias = torch.cat([torch.zeros(n), start.posterior_log_variances(n)])
-        start.set_encoder(self.encoder, torch.arange(2 * n), AffineMap(outputs, bias))
+        log_var = start.posterior_log_variances(n)
+        bias = torch.cat([torch.zeros(n), log_var])
+        # The variance of p(z|x) is noise / (signal + noise), and the noise of counts is inverse to
+        # the total.
+        of_total = torch.cat([torch.zeros(n), log_var.exp() - 1])
+        start.set_encoder(
+            self.encoder, torch.arange(2 * n), AffineMap(outputs, bias), of_total=of_total
+        )
         one, loading = torch.ones_like(signal), signal.sqrt()
         free = start.architecture.normalization is None and start.holds_exactly
         within = torch.where(loading > 0, loading, 1.0) if free else one
@@ -223,9 +229,16 @@ class VAEModule(LikelihoodModule):
         return None
 
     def _as_read(self, rows: Tensor) -> Tensor:
-        """Return pseudo-rows as inputs of the encoder; a mask marks all values as observed."""
-        n_mask = self.architecture.n_read - self.architecture.n_features
-        return torch.cat([rows, rows.new_ones((len(rows), n_mask))], 1) if n_mask else rows
+        """Return pseudo-rows as inputs of the encoder.
+
+        A mask marks all values as observed, and the totals of counts are the usual one.
+        """
+        architecture, n = self.architecture, len(rows)
+        n_others = architecture.n_read - architecture.n_features - architecture.n_mask
+        if architecture.n_read == architecture.n_features:
+            return rows
+        ones, zeros = rows.new_ones((n, architecture.n_mask)), rows.new_zeros((n, n_others))
+        return torch.cat([rows, ones, zeros], 1)
 
     def decode(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         """Return the parameters of p(x|z) for codes (..., n_components)."""

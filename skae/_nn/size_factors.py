@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 # Smallest total for its logarithm; rows without counts get it.
-LEAST_TOTAL = 1e-3
+LEAST_TOTAL = 0.1
 # Smallest variance of the log size factors, and largest step of Fisher scoring.
 _LEAST_VARIANCE, _LONGEST_STEP = 1e-6, 3.0
 # Number of steps of Fisher scoring, and of iterations of EM.

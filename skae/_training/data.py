@@ -16,6 +16,7 @@ from sklearn.utils import assert_all_finite
 from torch import Tensor
 
 from skae._training.columns import Columns
+from skae._training.reading import CountReading
 from skae._training.threads import threads_for
 
 # Rows are checked and converted in pieces of about this many bytes.
@@ -281,6 +282,9 @@ def batch_of_rows(
     if with_mask:
         mask = torch.ones_like(y) if seen is None else seen
         x = torch.cat([x, mask if columns is None else columns.first(mask)], dim=1)
+    beside = reading.beside(values) if isinstance(reading, CountReading) else None
+    if beside is not None:
+        x = torch.cat([x, beside], dim=1)
     return Batch(x, y, seen)
 
 

@@ -7,6 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+# Smallest total for its logarithm; rows without counts get it.
+LEAST_TOTAL = 0.1
 # Smallest share of the observed features of a row in the mean row.
 _LEAST_SHARE = 1e-6
 
@@ -23,10 +25,15 @@ class CountReading:
         Total to which rows are scaled; None leaves them as they are.
     share : ndarray of shape (n_features,)
         Share of every feature in the mean row.
+    spread : float, default=None
+        Standard deviation of the logarithms of totals, if the encoder also reads this logarithm in
+        standardised form: codes of rows with many counts are known more exactly.
     """
 
-    def __init__(self, total: float | None, share: NDArray[Any]) -> None:
-        self.total, self.share = total, share.astype(np.float32)
+    def __init__(
+        self, total: float | None, share: NDArray[Any], spread: float | None = None
+    ) -> None:
+        self.total, self.share, self.spread = total, share.astype(np.float32), spread
 
     def __call__(self, rows: Tensor) -> Tensor:
         """Return what the encoder reads before standardisation, as float32."""
@@ -35,12 +42,21 @@ class CountReading:
             return rows.log1p()
         return (rows * (self.total / totals(rows, self.share).clamp(min=1e-30))).log1p()
 
+    def beside(self, rows: Tensor) -> Tensor | None:
+        """Return the standardised logarithms of totals, (n_rows, 1), if the encoder reads them."""
+        if self.spread is None or self.total is None:
+            return None
+        found = totals(rows.float().clamp(min=0.0), self.share).clamp(min=LEAST_TOTAL)
+        return (found / self.total).log() / self.spread
+
     def __eq__(self, other: object) -> bool:
-        same = isinstance(other, CountReading) and self.total == other.total
-        return same and np.array_equal(self.share, other.share)
+        return isinstance(other, CountReading) and self._key() == other._key()
 
     def __hash__(self) -> int:
-        return hash((self.total, self.share.tobytes()))
+        return hash(self._key())
+
+    def _key(self) -> tuple[Any, ...]:
+        return self.total, self.spread, self.share.tobytes()
 
 
 def totals(rows: Tensor, share: NDArray[Any]) -> Tensor:
