@@ -21,6 +21,7 @@ from scipy.special import logsumexp
 from torch import Tensor
 
 from skae._inference import row_draws
+from skae._inference.refined import FullGaussian, refined
 from skae._inference.row_draws import RowDraws, blocks, log_q, pieces
 from skae._inference.weighted_means import WeightedMeans
 from skae._modules.vae import VAEModule
@@ -117,10 +118,15 @@ def batch_bounds(
     """Return `importance_bounds` of a batch, with the draws in these parts, one after another."""
     q = module.encode(batch.x)
     with_holes = None if batch.seen is None else (batch.seen == 0).any(1)
+    narrow = refined(module, batch, q, prior, len(draws))
     found = []
     for block in parts:
         of_prior = _of_prior(block, len(draws), prior, with_holes)
-        z, log_pq = _proposed(q, draws.of(q.mean, block), prior, of_prior)
+        some = draws.of(q.mean, block)
+        if narrow is None:
+            z, log_pq = _proposed(q, some, prior, of_prior)
+        else:
+            z, log_pq = _proposed_by_both(q, narrow, some, block, prior, of_prior)
         found.append((module.log_px(batch, z, sizes_of_rows) + log_pq).logsumexp(-1))
     return reduce(torch.logaddexp, found) - log(len(draws)) - module.log_units(batch)
 
@@ -276,6 +282,29 @@ def _proposed(
     of_q = log_normal(z, q.mean[:, None], q.log_var[:, None]).sum(-1)
     mixed = torch.logaddexp(of_q + log(1 - of_prior.share), log_p + log(of_prior.share))
     return z, log_p - torch.where(rows, mixed, of_q)
+
+
+def _proposed_by_both(
+    q: DiagonalGaussian,
+    narrow: FullGaussian,
+    draws: Tensor,
+    block: slice,
+    prior: Components | None,
+    of_prior: _OfPrior | None,
+) -> tuple[Tensor, Tensor]:
+    """As `_proposed`, with every other draw from a refined approximation of p(z|x)."""
+    index = torch.arange(block.start, block.stop, device=draws.device)
+    is_narrow = (index % 2 == 1)[:, None]
+    z = torch.where(is_narrow, narrow.at(draws), q.at(draws))
+    share = torch.zeros_like(z[:, :1, 0])
+    if of_prior is not None:
+        z = torch.where((of_prior.rows[:, None] & of_prior.draws)[..., None], draws, z)
+        share = of_prior.share * of_prior.rows[:, None].to(z)
+    log_p = log_prior(z, prior)
+    of_q = log_normal(z, q.mean[:, None], q.log_var[:, None]).sum(-1)
+    # Draws from the prior take the place of draws from the refined approximation.
+    mixed = torch.logaddexp(of_q + log(0.5), narrow.log_density(z) + (0.5 - share).log())
+    return z, log_p - torch.logaddexp(mixed, log_p + share.log())
 
 
 def mutual_information(

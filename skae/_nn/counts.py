@@ -95,6 +95,13 @@ class Counts(Likelihood):
         """Return the log mass of every row, integrated over the law of size factors."""
 
     @abstractmethod
+    def information(self, x: Tensor, log_rate: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the slope of every log mass in the log rate, and the expected information.
+
+        Additional zeros are ignored.
+        """
+
+    @abstractmethod
     def _mean(self, rates: Rates) -> Tensor:
         """Return the means."""
 
@@ -127,6 +134,10 @@ class Counts(Likelihood):
         """Return rates at the size factors of rows x, which make the sum of rates their total."""
         rates = self.rates(output)
         return rates if self.sizes is None else rates.at(log_sizes(x, rates.log_rate, seen))
+
+    def log_rates_of_rows(self, x: Tensor, output: Tensor, seen: Tensor | None) -> Tensor:
+        """Return log rates at the size factors of rows x."""
+        return self._of_rows(x, output, seen).log_rate
 
     # ------------------------------------------------------------- the likelihood
 
@@ -266,6 +277,10 @@ class Poisson(Counts):
     def _excess(self, rates: Rates) -> Tensor:
         return torch.zeros_like(rates.log_rate)
 
+    def information(self, x: Tensor, log_rate: Tensor) -> tuple[Tensor, Tensor]:
+        rate = log_rate.exp()
+        return x - rate, rate
+
 
 class NegativeBinomial(Counts):
     """A Poisson distribution whose rate has a gamma distribution.
@@ -344,6 +359,11 @@ class NegativeBinomial(Counts):
 
     def _excess(self, rates: Rates) -> Tensor:
         return (2 * rates.log_rate).exp() / self.dispersion
+
+    def information(self, x: Tensor, log_rate: Tensor) -> tuple[Tensor, Tensor]:
+        rate, dispersion = log_rate.exp(), self.dispersion
+        share = dispersion / (dispersion + rate)
+        return (x - rate) * share, rate * share
 
 
 class ZeroInflatedNegativeBinomial(NegativeBinomial):

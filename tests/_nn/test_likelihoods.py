@@ -6,6 +6,7 @@ import torch
 from scipy import integrate, optimize, special, stats
 
 from helpers import tensor
+from skae._nn.count_densities import poisson_log_mass
 from skae._nn.likelihoods import (
     LIKELIHOODS,
     Bernoulli,
@@ -21,7 +22,6 @@ from skae._nn.likelihoods import (
     gaussian_log_density,
     laplace_log_density,
     likelihood_module,
-    poisson_log_mass,
 )
 from skae._training.data import Batch
 
