@@ -115,12 +115,16 @@ class Autoencoder(DeterministicAutoencoder):
         documentation describes such functions, and the columns of tables.
     tied_weights : bool, default=False
         Whether the decoder uses the transposed weights of the encoder. Only for `network="mlp"`.
-    likelihood : {"gaussian", "bernoulli", "continuous_bernoulli", "poisson", "laplace", \
-            "categorical", "auto"} or mapping, default="gaussian"
+    likelihood : {"gaussian", "bernoulli", "continuous_bernoulli", "poisson", \
+            "negative_binomial", "zero_inflated_negative_binomial", "laplace", "categorical", \
+            "auto"} or mapping, default="gaussian"
         Likelihood p(x|z) of a row given its code. "gaussian" and "laplace" have a noise variance.
         "bernoulli" also accepts grey values between 0 and 1; their score is then an expected log
         probability, not a log density, and must not be compared with other likelihoods. Use
-        "continuous_bernoulli" for a density on [0, 1]. In a table every column has its own
+        "continuous_bernoulli" for a density on [0, 1]. Counts have the likelihood "poisson";
+        "negative_binomial", with a learned dispersion of each feature; or
+        "zero_inflated_negative_binomial", for which the decoder also gives a probability of
+        additional zeros (Lopez et al. 2018). In a table every column has its own
         likelihood: a mapping from column names or indices to likelihoods sets them, "auto" chooses
         them by the type and the values of the columns, and "categorical" makes all columns
         categorical. Tables cannot be combined with `out_activation`, `image_shape` or
@@ -133,6 +137,13 @@ class Autoencoder(DeterministicAutoencoder):
         smaller. In a table every numeric column has its own noise variance. It is learned, and at
         least 1e-4 times the variance of the column; a float is a fraction of the variance of the
         column.
+    size_factor : {"total"} or None, default="total"
+        Size factor of a row of counts, which multiplies its rates; other likelihoods ignore it.
+        With "total", the decoder returns the share of each feature, the size factor of a training
+        row is its total, and the encoder reads logarithms of counts that are scaled to equal
+        totals. Scores and samples integrate over a log-normal law of size factors, which is fitted
+        to the totals, and decoded codes have the size factor `size_factor_`. With None, the
+        decoder returns the rates, so that the codes also hold the total.
     missing : {"mask", "error"}, default="mask"
         With "mask", NaN marks a missing value. Missing values are left out of the likelihood. The
         encoder reads the mean of the feature in their place, and also a mask of the observed values
@@ -261,6 +272,12 @@ class Autoencoder(DeterministicAutoencoder):
     noise_variance_ : float or ndarray of shape (n_features,)
         Noise variance in squared units of X; None for likelihoods without one. For tables, an array
         with one value for each column, and NaN for columns without noise variance.
+    size_factor_ : float
+        Geometric mean of the totals of the training rows. Only for likelihoods of counts with
+        `size_factor="total"`.
+    dispersion_ : ndarray of shape (n_features,)
+        Dispersion of each feature: a count of mean m has variance m + m² / dispersion. Only for
+        the two negative binomial likelihoods.
     likelihoods_ : dict of str
         Likelihood of each column, by name or index. Only for tables.
     categories_ : dict of ndarray
@@ -307,6 +324,10 @@ class Autoencoder(DeterministicAutoencoder):
 
     O. Rippel, M. Gelbart and R. Adams (2014). Learning ordered representations with
     nested dropout. ICML. :doi:`10.48550/arXiv.1402.0915`
+
+    R. Lopez, J. Regier, M. B. Cole, M. I. Jordan and N. Yosef (2018). Deep generative modeling
+    for single-cell transcriptomics. Nature Methods 15, 1053-1058.
+    :doi:`10.1038/s41592-018-0229-2`
 
     Examples
     --------

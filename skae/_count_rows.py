@@ -8,15 +8,14 @@ single-cell transcriptomics. Nature Methods 15, 1053-1058. :doi:`10.1038/s41592-
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from skae._linear.running import running_mean
-from skae._modules.architecture import shares
+from skae._modules.scales import shares
 from skae._network_autoencoder import NetworkAutoencoder
 from skae._nn.counts import Counts, NegativeBinomial
 from skae._nn.likelihoods import LIKELIHOODS
@@ -79,16 +78,16 @@ class CountRowsMixin(NetworkAutoencoder):
     ) -> dict[str, Any]:
         if not self._has_counts():
             return {}
-        mean, totals_of_rows = spread.mean.numpy(), (None, None)
+        mean = spread.mean.numpy()
+        common: float | None = None
+        of_logs: float | None = None
         if self.size_factor is not None:
-            found = row_totals(X, shares(mean))
-            totals_of_rows = _moments_of_logs(found, sample_weight)
+            common, of_logs = _moments_of_logs(row_totals(X, shares(mean)), sample_weight)
         highest = float(spread.high.max())
         return {
             "reads_counts": not self._has_own_networks(),
-            "common_total": totals_of_rows[0],
-            "total_spread": totals_of_rows[1] if self._reads_totals() else None,
-            "explained_mean": mean,
+            "common_total": common,
+            "total_spread": of_logs if self._reads_totals() else None,
             "most_log_rate": float(np.log(max(highest, 1.0))) + _LOG_BEYOND,
         }
 

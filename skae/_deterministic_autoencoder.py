@@ -27,7 +27,8 @@ from skae._latent_size import LATENT_SIZE_CONSTRAINTS, LatentSizeMixin
 from skae._linear.running import running_covariance
 from skae._local_linear import LocalLinearMixin
 from skae._modules.deterministic import DeterministicArchitecture, DeterministicModule
-from skae._nn.likelihoods import Likelihood, NoiseSums, WithNoise
+from skae._nn.likelihood_base import Likelihood
+from skae._nn.likelihoods import NoiseSums, WithNoise
 from skae._ordered_codes import PATH_ROWS, OrderedCodesMixin, orders_codes
 from skae._training.data import Batch, Data, Dataset
 from skae._training.random_state import preserve_rng_state

@@ -17,8 +17,9 @@ from skae._inference.vae import ElboTerms, elbo_terms, mutual_information
 from skae._linear.moments import moments
 from skae._linear.running import running_covariance
 from skae._network_autoencoder import NetworkAutoencoder
-from skae._training.data import Data
+from skae._training.data import Data, Dataset
 from skae._utils.validation import Interval
+from skae._utils.warning import warn
 from skae.metrics import active_units
 
 Array = NDArray[Any]
@@ -33,6 +34,11 @@ ALL_DRAWS = 10_000
 
 class LatentInformationMixin(NetworkAutoencoder):
     """Methods that describe q(z|x), for models that learn it."""
+
+    beta: float
+    beta_warm_up: int
+    free_bits: float
+    n_importance: int
 
     # Mean and covariance of the posterior means of the training rows.
     _code_moments: tuple[Array, Array]
@@ -54,6 +60,22 @@ class LatentInformationMixin(NetworkAutoencoder):
 
     def _count_active_units(self) -> None:
         self.n_active_units_ = int((np.diag(self._code_moments[1]) > ACTIVE).sum())
+
+    def _check_trained(self, rows: Dataset) -> None:
+        super()._check_trained(rows)
+        if 2 * self.n_active_units_ >= self.n_components_:
+            return
+        cures = f"Train longer (now {self.n_iter_} epochs, see max_iter), or lower n_components."
+        if self.n_importance == 1:
+            cures = (
+                f"Lower beta (now {self.beta}), raise beta_warm_up (now {self.beta_warm_up} "
+                f"epochs), or raise free_bits (now {self.free_bits}). {cures}"
+            )
+        warn(
+            f"Posterior collapse: {self.n_active_units_} of {self.n_components_} latents are "
+            f"active. (The posterior mean of an active latent has a variance above {ACTIVE} over "
+            f"the training rows.) {cures}"
+        )
 
     def _moments_of_codes(self) -> tuple[Array, Array] | None:
         return vars(self).get("_code_moments")

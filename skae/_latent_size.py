@@ -13,7 +13,7 @@ from skae._encoder_decoder import EncoderDecoder
 from skae._linear.latent_size import by_variance_fraction
 from skae._linear.pca import is_count
 from skae._linear.spectrum import Variances, principal_variances
-from skae._modules.architecture import scale_of
+from skae._modules.scales import scale_of
 from skae._training.columns import Columns
 from skae._training.data import Reading, some_of, spread_of
 from skae._training.threads import blas_threads_for
@@ -68,7 +68,7 @@ class LatentSizeMixin(EncoderDecoder):
             n_columns = X.shape[1] if columns is None else columns.width
             self.n_components_ = min(len(X), n_columns)
         else:
-            reading = None if columns is None else columns.as_read
+            reading: Reading | None = None if columns is None else columns.as_read
             if self._has_counts() and not self._has_own_networks():
                 mean = spread_of(X, sample_weight).mean.numpy()
                 reading = count_reading(X, sample_weight, mean, self.size_factor)

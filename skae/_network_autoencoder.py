@@ -28,7 +28,8 @@ from skae._imputation import ImputationMixin
 from skae._inference.unexplained import describe, unexplained
 from skae._linear.moments import scaled_weight
 from skae._mixed_rows import RowsOfTable, advised_of_tables
-from skae._modules.architecture import Architecture, layer_sizes, row_dtype, scale_of
+from skae._modules.architecture import Architecture, layer_sizes
+from skae._modules.scales import range_of, row_dtype, scale_of
 from skae._nn.likelihoods import LIKELIHOODS
 from skae._noise_variance import NoiseVarianceMixin
 from skae._several_starts import fit_best_of
@@ -362,6 +363,7 @@ class NetworkAutoencoder(
         spread = spread_of(X, weight, columns)
         if spread.any_missing:
             check_every_column_seen(X, getattr(self, "feature_names_in_", None))
+        counts = self._fields_of_counts(X, weight, spread)
         architecture = self._Architecture(
             **self._fields(X.shape[0]),
             n_features=len(spread.mean),
@@ -370,19 +372,21 @@ class NetworkAutoencoder(
             with_mask=spread.any_missing,
             center=spread.mean.numpy(),
             scale=1.0,
-            range=(float(spread.low.min()), float(spread.high.max())),
+            range=range_of(spread),
             row_dtype=row_dtype(X.dtype),
-            **({} if columns is None else {"explained_mean": spread.mean.numpy()}),
+            explained_mean=spread.mean.numpy() if columns is not None or counts else None,
             **self._fields_of_table(),
-            **self._fields_of_counts(X, weight, spread),
+            **counts,
         )
         read = spread
         if architecture.reading is not None:
             read = spread_of(X, weight, columns, architecture.reading)
-        units = {"center": read.mean.numpy(), "scale": scale_of(read, X.dtype, columns)}
-        if architecture.reads_counts:
-            units["range"] = (float(read.low.min()), float(read.high.max()))
-        self._architecture = replace(architecture, **units)
+        self._architecture = replace(
+            architecture,
+            center=read.mean.numpy(),
+            scale=scale_of(read, X.dtype, columns),
+            range=range_of(read if architecture.reads_counts else spread),
+        )
         ends = spread.low, spread.high
         self._check_support(*(ends if columns is None else map(columns.first, ends)))
         self._check_size(spread)

@@ -8,8 +8,6 @@ D. P. Kingma and M. Welling (2014). Auto-encoding variational Bayes. ICLR.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
 from math import ceil
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal
@@ -29,15 +27,14 @@ from skae._inference.vae import (
     drawn,
     importance_bounds,
 )
-from skae._latent_information import ACTIVE, ALL_DRAWS, COUNT, LatentInformationMixin
+from skae._latent_information import ALL_DRAWS, COUNT, LatentInformationMixin
 from skae._latent_samples import LatentSamplesMixin
 from skae._latent_size import LATENT_SIZE_CONSTRAINTS, LatentSizeMixin
 from skae._local_linear import LocalLinearMixin
 from skae._modules.own_networks import Network
 from skae._modules.vae import VAEArchitecture, VAEModule
-from skae._nn.likelihoods import explained
+from skae._nested_noise import MOST_DRAWS, NestedNoiseMixin
 from skae._nn.networks import start_narrow
-from skae._ordered_codes import PATH_ROWS, OrderedCodesMixin
 from skae._training.data import Data, Dataset
 from skae._utils.types import (
     Activation,
@@ -53,14 +50,11 @@ from skae._utils.types import (
     SizeFactor,
 )
 from skae._utils.validation import Interval, StrOptions
-from skae._utils.warning import warn
 
 Array = NDArray[Any]
 
 # Largest number of rows from which the active latents are counted.
 _MOMENT_ROWS = 2**12
-# Largest number of draws of z for each row from which the noise variance is learned.
-_MOST_DRAWS = 1000
 # Default number of draws of z for each row in scores.
 _N_IMPORTANCE = 100
 
@@ -71,7 +65,7 @@ class VAE(
     LatentInformationMixin,
     ImportanceImputationMixin,
     LocalLinearMixin,
-    OrderedCodesMixin,
+    NestedNoiseMixin,
     LatentSizeMixin,
     EncoderDecoder,
 ):
@@ -139,12 +133,16 @@ class VAE(
         with 0 in place of missing ones, and then a mask, 1 where a value is observed and 0
         elsewhere. The page "Use your own network" of the documentation describes such functions,
         and the columns of tables.
-    likelihood : {"gaussian", "bernoulli", "continuous_bernoulli", "poisson", "laplace", \
-            "categorical", "auto"} or mapping, default="gaussian"
+    likelihood : {"gaussian", "bernoulli", "continuous_bernoulli", "poisson", \
+            "negative_binomial", "zero_inflated_negative_binomial", "laplace", "categorical", \
+            "auto"} or mapping, default="gaussian"
         Likelihood p(x|z) of a row given its code. "gaussian" and "laplace" have a noise variance.
         "bernoulli" also accepts grey values between 0 and 1; their score is then an expected log
         probability, not a log density, and must not be compared with other likelihoods. Use
-        "continuous_bernoulli" for a density on [0, 1]. In a table every column has its own
+        "continuous_bernoulli" for a density on [0, 1]. Counts have the likelihood "poisson";
+        "negative_binomial", with a learned dispersion of each feature; or
+        "zero_inflated_negative_binomial", for which the decoder also gives a probability of
+        additional zeros (Lopez et al. 2018). In a table every column has its own
         likelihood: a mapping from column names or indices to likelihoods sets them, "auto" chooses
         them by the type and the values of the columns, and "categorical" makes all columns
         categorical. Tables cannot be combined with `out_activation`, `image_shape` or
@@ -157,6 +155,13 @@ class VAE(
         smaller. In a table every numeric column has its own noise variance. It is learned, and at
         least 1e-4 times the variance of the column; a float is a fraction of the variance of the
         column.
+    size_factor : {"total"} or None, default="total"
+        Size factor of a row of counts, which multiplies its rates; other likelihoods ignore it.
+        With "total", the decoder returns the share of each feature, the size factor of a training
+        row is its total, and the encoder reads logarithms of counts that are scaled to equal
+        totals. Scores and samples integrate over a log-normal law of size factors, which is fitted
+        to the totals, and decoded codes have the size factor `size_factor_`. With None, the
+        decoder returns the rates, so that the codes also hold the total.
     missing : {"mask", "error"}, default="mask"
         With "mask", NaN marks a missing value. Missing values are left out of the likelihood. The
         encoder reads the mean of the feature in their place, and also a mask of the observed values
@@ -283,6 +288,12 @@ class VAE(
     noise_variance_ : float or ndarray of shape (n_features,)
         Noise variance in squared units of X; None for likelihoods without one. For tables, an array
         with one value for each column, and NaN for columns without noise variance.
+    size_factor_ : float
+        Geometric mean of the totals of the training rows. Only for likelihoods of counts with
+        `size_factor="total"`.
+    dispersion_ : ndarray of shape (n_features,)
+        Dispersion of each feature: a count of mean m has variance m + m² / dispersion. Only for
+        the two negative binomial likelihoods.
     likelihoods_ : dict of str
         Likelihood of each column, by name or index. Only for tables.
     categories_ : dict of ndarray
@@ -342,6 +353,10 @@ class VAE(
 
     P.-A. Mattei and J. Frellsen (2019). MIWAE: deep generative modelling and imputation
     of incomplete data sets. ICML. :doi:`10.48550/arXiv.1812.02633`
+
+    R. Lopez, J. Regier, M. B. Cole, M. I. Jordan and N. Yosef (2018). Deep generative modeling
+    for single-cell transcriptomics. Nature Methods 15, 1053-1058.
+    :doi:`10.1038/s41592-018-0229-2`
 
     Examples
     --------
@@ -526,54 +541,12 @@ class VAE(
         some = data.some(_MOMENT_ROWS, self._seed + 6)
         self._check_codes_are_finite(codes := self._means(rows if some is data else some))
         # In a stream, one draw for each row is enough, because every call adds new draws.
-        n_draws = min(_MOST_DRAWS, ceil(ALL_DRAWS / len(data.X))) if weight == 1 else 1
+        n_draws = min(MOST_DRAWS, ceil(ALL_DRAWS / len(data.X))) if weight == 1 else 1
         path = self.__dict__.pop("_noise_path", None)
         self._learn_noise_of_draws(rows, weight, n_draws, drawn)
         self._learn_noise_of_sizes(data, weight, path if weight < 1 else None)
         self._learn_code_moments(codes, some.weight, weight)
         return codes if some is data else None
-
-    def _learn_noise_of_sizes(self, data: Data, weight: float, before: Array | None) -> None:
-        """Learn the noise variance of the model of every smaller size."""
-        module, whole = self._trainer.module, self._architecture
-        if module.noise_path is None:
-            return
-        path = module.noise_path.variance[: self.n_components_]
-        some = data.some(PATH_ROWS, self._seed + 6)
-        rows, n_draws = self._dataset(some), min(_MOST_DRAWS, ceil(PATH_ROWS / len(some.X)))
-
-        def explained_by(k: int) -> Iterator[tuple[Any, ...]]:
-            module.architecture = replace(whole, n_components=k)
-            module.likelihood.variance.copy_(path[k - 1])  # for the weights
-            seed = self._seed + 1_000_003 * self.n_iter_ + k
-            generator = torch.Generator(rows.device).manual_seed(seed)
-            for batch, output, w in drawn(module, rows, n_draws, generator):
-                yield explained(batch, output, w)
-
-        if self.net_.at_start_:  # the linear start has the optimal noise
-            self._noise_path = path.cpu().numpy().copy()
-            return
-        try:
-            self._learn_noise_path(weight, before, explained_by)
-        finally:
-            module.architecture = whole
-        path.copy_(torch.from_numpy(self._noise_path))
-
-    def _check_trained(self, rows: Dataset) -> None:
-        super()._check_trained(rows)
-        if 2 * self.n_active_units_ >= self.n_components_:
-            return
-        cures = f"Train longer (now {self.n_iter_} epochs, see max_iter), or lower n_components."
-        if self.n_importance == 1:
-            cures = (
-                f"Lower beta (now {self.beta}), raise beta_warm_up (now {self.beta_warm_up} "
-                f"epochs), or raise free_bits (now {self.free_bits}). {cures}"
-            )
-        warn(
-            f"Posterior collapse: {self.n_active_units_} of {self.n_components_} latents are "
-            f"active. (The posterior mean of an active latent has a variance above {ACTIVE} over "
-            f"the training rows.) {cures}"
-        )
 
     # -------------------------------------------------------------------- sampling
 

@@ -23,7 +23,8 @@ from torch.special import ndtr
 from skae._inference.row_draws import RowDraws, blocks, pieces
 from skae._inference.weighted_means import WeightedMeans
 from skae._modules.helmholtz import HelmholtzModule, Recognised, total
-from skae._nn.likelihoods import Likelihood, WithNoise
+from skae._nn.likelihood_base import Likelihood
+from skae._nn.likelihoods import WithNoise
 from skae._nn.mixed import Mixed
 from skae._training.data import Batch, Dataset, chunks
 

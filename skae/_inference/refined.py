@@ -66,22 +66,17 @@ def refined(
     for _ in range(_N_STEPS):
         slope, precision = _derivatives(module, likelihood, batch, z, step)
         move = torch.cholesky_solve(slope[..., None], _cholesky(precision))[..., 0]
-        for length in _LENGTHS:
-            new = z + length * move
+        for new in [z + length * move for length in _LENGTHS]:
             found = _log_joint(module, batch, new, prior)
-            better = found > best
-            best = torch.where(better, found, best)
-            z_best = torch.where(better[:, None], new, z if length == _LENGTHS[0] else z_best)
-        z = z_best
+            z = torch.where((found > best)[:, None], new, z)
+            best = torch.maximum(best, found)
     _, precision = _derivatives(module, likelihood, batch, z, step)
     # With precision = L L', the inverse of L' is a root of the covariance. It is made triangular.
     covariance = torch.cholesky_inverse(_cholesky(precision))
     return FullGaussian(z, _cholesky(covariance))
 
 
-def _log_joint(
-    module: VAEModule, batch: Batch, z: Tensor, prior: Components | None
-) -> Tensor:
+def _log_joint(module: VAEModule, batch: Batch, z: Tensor, prior: Components | None) -> Tensor:
     """Return log p(x|z, s) p(z) of one code for each row."""
     output = module.decode(z, batch.condition)
     return module.likelihood.row_log_prob(batch.y, output, batch.seen) + log_prior(z, prior)
@@ -94,7 +89,7 @@ def _derivatives(
 
     The prior counts as N(0, I). Derivatives of log rates are finite differences.
     """
-    n, k = z.shape
+    k = z.shape[1]
     moves = torch.diag_embed(step)  # (n, k, k): one move for each code
     at = torch.cat([z[:, None], z[:, None] + moves], 1)
     condition, seen = (None if t is None else t[:, None] for t in (batch.condition, batch.seen))

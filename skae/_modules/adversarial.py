@@ -16,7 +16,7 @@ from torch.nn.functional import softplus
 from skae._modules.deterministic import DeterministicArchitecture, DeterministicModule, Pass
 from skae._modules.linear_start import LinearStart
 from skae._nn.gaussian_latents import DiagonalGaussian, from_network
-from skae._nn.likelihoods import Likelihood
+from skae._nn.likelihood_base import Likelihood
 from skae._nn.networks import linear_layers, mlp
 from skae._nn.priors import draw_gaussian, draw_mixture, draw_swiss_roll
 from skae._training.data import Batch

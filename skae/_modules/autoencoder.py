@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from skae._modules.deterministic import DeterministicArchitecture, DeterministicModule
-from skae._nn.likelihoods import Likelihood
+from skae._nn.likelihood_base import Likelihood
 from skae._training.data import Batch
 from skae._training.module import Loss, weighted_mean
 

@@ -27,7 +27,8 @@ from skae._modules.architecture import Architecture
 from skae._modules.likelihood import LikelihoodModule
 from skae._nn.densities import bernoulli_at, bernoulli_row_log_mass
 from skae._nn.gaussian_latents import log_mean_exp
-from skae._nn.likelihoods import Likelihood, explained
+from skae._nn.likelihood_base import Likelihood
+from skae._nn.likelihoods import explained
 from skae._nn.networks import dense, start_at
 from skae._training.data import Batch
 from skae._training.module import Blocks, Loss, weighted_mean
@@ -226,8 +227,8 @@ class HelmholtzModule(LikelihoodModule):
             z = torch.sigmoid(full(layer(z)))
         return full(self.to_rows(z))
 
-    def reconstructed(self, batch: Batch) -> Tensor:
-        return self.likelihood.mean(self.output(self.probabilities(batch.x)[-1]))
+    def output_of(self, batch: Batch) -> Tensor:
+        return self.output(self.probabilities(batch.x)[-1])
 
     # ------------------------------------------------------ called by the training loop
 

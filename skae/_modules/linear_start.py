@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skae._modules.architecture import EncoderDecoderArchitecture
-from skae._nn.likelihoods import Likelihood, NoiseSums, WithNoise
+from skae._nn.likelihood_base import Likelihood
+from skae._nn.likelihoods import NoiseSums, WithNoise
 from skae._nn.linear_maps import AffineMap, begin_as, has_exact_pairs
 from skae._nn.networks import TiedDecoder
 from skae._training.data import Batch
@@ -179,7 +180,10 @@ class LinearStart:
                 reads_total = torch.zeros_like(to_scores[:1])
                 reads_total[0, -1] = 1.0
                 to_scores = torch.cat([to_scores, reads_total])
-                bias, spread = nn.functional.pad(bias, (0, 1)), nn.functional.pad(spread, (0, 1), value=1.0)
+                bias, spread = (
+                    nn.functional.pad(bias, (0, 1)),
+                    nn.functional.pad(spread, (0, 1), value=1.0),
+                )
                 slopes = (total_spread * of_total.double())[:, None]
                 outputs = AffineMap(torch.cat([outputs.weight, slopes], 1), outputs.bias)
         begin_as(

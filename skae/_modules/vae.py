@@ -42,7 +42,8 @@ from skae._nn.gaussian_latents import (
     log_prior,
     log_prior_by_code,
 )
-from skae._nn.likelihoods import Likelihood, WithNoise, explained
+from skae._nn.likelihood_base import Likelihood
+from skae._nn.likelihoods import WithNoise, explained
 from skae._nn.linear_maps import AffineMap
 from skae._nn.networks import activation_module
 from skae._nn.noise_path import Explained, NoisePath

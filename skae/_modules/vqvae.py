@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from skae._modules.architecture import EncoderDecoderArchitecture
 from skae._modules.likelihood import LikelihoodModule
 from skae._modules.linear_start import LinearCodes, LinearStart
-from skae._nn.likelihoods import Likelihood
+from skae._nn.likelihood_base import Likelihood
 from skae._nn.linear_maps import AffineMap
 from skae._nn.networks import activation_module, grid_decoder, grid_encoder, grid_size
 from skae._nn.quantizers import (

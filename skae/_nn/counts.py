@@ -402,4 +402,3 @@ class ZeroInflatedNegativeBinomial(NegativeBinomial):
         assert rates.zeros is not None
         kept = (-rates.zeros).sigmoid()
         return kept * (super()._excess(rates) + (1 - kept) * (2 * rates.log_rate).exp())
-

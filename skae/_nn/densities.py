@@ -16,6 +16,7 @@ from torch.nn.functional import softplus
 
 from skae._training.module import is_stacking
 
+
 def gaussian_log_density(x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
     """log N(x; mean, variance)."""
     return -0.5 * ((x - mean).square() / variance + (2 * pi * variance).log())

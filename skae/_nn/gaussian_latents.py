@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn.functional import log_softmax
 
 _LOG_2PI = log(2 * pi)
-# Log variance of codes beyond which it grows only logarithmically with the encoder's output, so that
-# float32 can represent the squares of standard deviations.
+# Size of log variances of codes beyond which they grow only logarithmically with the encoder's
+# output, so that float32 can represent the squares of standard deviations.
 _MAX_LOG_VAR = 16.0
 
 

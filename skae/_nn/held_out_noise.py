@@ -7,7 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from skae._nn.likelihoods import Likelihood, NoiseSums
+from skae._nn.likelihood_base import Likelihood
+from skae._nn.likelihoods import NoiseSums
 from skae._training.data import Batch
 
 # Number of rows that the ratio common to all features counts as, in the estimate of one feature.

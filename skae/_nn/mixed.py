@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from skae._nn.likelihoods import LIKELIHOODS, Likelihood, WithNoise
+from skae._nn.counts import NegativeBinomial
+from skae._nn.likelihood_base import Likelihood
+from skae._nn.likelihoods import LIKELIHOODS, WithNoise
 from skae._training.columns import CATEGORICAL, Columns
 
 # For logits up to this absolute value, exp and its sums are finite in float32 and above 0.
@@ -19,10 +21,13 @@ _LEAST_CHANCE = 1e-4
 
 # Likelihoods of columns that may be shifted and scaled.
 LOCATED = tuple(name for name, kind in LIKELIHOODS.items() if kind.location)
-# The range of values that columns may have; categories are indices of known levels.
-SUPPORTS = {name: kind.support for name, kind in LIKELIHOODS.items()} | {
-    CATEGORICAL: (float("-inf"), float("inf"))
-}
+# The range of values that columns may have; categories are indices of known levels. Columns of a
+# table have no negative binomial distribution.
+SUPPORTS = {
+    name: kind.support
+    for name, kind in LIKELIHOODS.items()
+    if not issubclass(kind, NegativeBinomial)
+} | {CATEGORICAL: (float("-inf"), float("inf"))}
 
 
 class Categorical(Likelihood):
