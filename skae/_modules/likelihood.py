@@ -104,7 +104,7 @@ class LikelihoodModule(TrainableModule):
     def nats_of_means(self, batch: Batch) -> Tensor:
         """Return -log p(x) of a batch if every row is explained by the mean row."""
         architecture, likelihood = self.architecture, self.likelihood
-        output = architecture.start_output().to(batch.y).expand(batch.y.shape)
+        output = architecture.start_output().to(batch.y).expand(len(batch.y), -1)
         if isinstance(likelihood, WithNoise) and likelihood.learned:
             likelihood = copy.deepcopy(likelihood)  # a shallow copy would share the variance
             likelihood.variance = torch.full_like(likelihood.variance, architecture.mean_variance)
