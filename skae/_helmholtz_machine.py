@@ -38,6 +38,7 @@ from skae._network_autoencoder import NetworkAutoencoder
 from skae._tables.kinds import holds_categories
 from skae._training.data import Data, Dataset, chunks
 from skae._training.trainer import slices
+from skae._utils.sparse_rows import SparseRows
 from skae._utils.types import (
     ArrayOrFrame,
     HelmholtzLikelihood,
@@ -631,6 +632,8 @@ def is_binary(X: Array) -> bool:
     """Whether all observed values are 0 or 1."""
     if X.dtype == bool:
         return True
+    if isinstance(X, SparseRows):
+        X = X.values[:, None]
     for part in chunks(len(X), X.shape[1] * X.itemsize):
         x = X[part]
         if not ((x == 0) | (x == 1) | (x != x)).all():

@@ -21,6 +21,7 @@ from skae._latent_information import COUNT
 from skae._network_autoencoder import NetworkAutoencoder
 from skae._training.data import Data
 from skae._training.trainer import slices
+from skae._utils.sparse_rows import dense
 from skae._utils.types import ArrayOrFrame, RandomState
 from skae._utils.validation import private_generator
 
@@ -82,7 +83,7 @@ class ImportanceImputationMixin(NetworkAutoencoder):
         """
         self._check_argument("n_draws", n_draws, [COUNT, None])
         self._check_argument("n_importance", n_importance, [COUNT])
-        rows = self._check_new_rows(X, "impute")
+        rows = dense(self._check_new_rows(X, "impute"))
         self._check_range(rows)
         condition, module = self._condition_of(y, len(rows)), self._trainer.module
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skae._mixed_rows import MixedRowsMixin
+from skae._utils.sparse_rows import dense
 from skae._utils.types import ArrayOrFrame, RandomState
 from skae._utils.validation import Interval, private_generator
 
@@ -63,7 +64,7 @@ class ImputationMixin(MixedRowsMixin):
             under its likelihood.
         """
         self._check_argument("n_draws", n_draws, [_COUNT, None])
-        rows = self._check_new_rows(X, "impute")
+        rows = dense(self._check_new_rows(X, "impute"))
         self._check_range(rows)
 
         def guess(incomplete: Array, _: Array) -> Array:

@@ -16,6 +16,7 @@ from skae._modules.architecture import scale_of
 from skae._training.columns import Columns
 from skae._training.data import some_of, spread_of
 from skae._training.threads import blas_threads_for
+from skae._utils.sparse_rows import dense
 from skae._utils.validation import Interval
 
 Array = NDArray[Any]
@@ -104,7 +105,7 @@ def _variances(
 
     def read(rows: slice, some: slice) -> NDArray[np.float64]:
         if columns is None:
-            return (X[rows, some].astype(np.float64) - center[some]) / scale
+            return (dense(X[rows, some]).astype(np.float64) - center[some]) / scale
         wide = columns.as_read(columns.expand(torch.from_numpy(X[rows].astype(np.float64))))
         found: NDArray[np.float64] = (wide.numpy() - center) / scale
         return found[:, some]

@@ -39,7 +39,6 @@ from skae._training.data import (
     Batch,
     Data,
     Dataset,
-    as_tensor,
     check_finite,
     in_float32,
     spread_of,
@@ -49,6 +48,7 @@ from skae._training.module import TrainableModule
 from skae._training.net import Net
 from skae._training.random_state import preserve_rng_state
 from skae._training.saving import holds_module, is_same
+from skae._training.sources import as_tensor
 from skae._training.tasks import FitTasks, check_listeners
 from skae._training.threads import threads_for_values
 from skae._training.trainer import TRAINING_CONSTRAINTS, Trainer, TrainingOptions, batches, slices
@@ -56,6 +56,7 @@ from skae._training_length import epochs_by_trial, n_trials, needs_trial, resolv
 from skae._utils.fit_names import part_of, parts_in_search
 from skae._utils.inputs import check_every_column_seen, check_same_columns
 from skae._utils.interrupts import keeps_progress
+from skae._utils.sparse_rows import as_sparse_rows
 from skae._utils.state import all_or_nothing
 from skae._utils.types import LayerSizes
 from skae._utils.validation import (
@@ -611,9 +612,11 @@ class NetworkAutoencoder(
                 as_rows(self, X),
                 reset=reset,
                 dtype="numeric",
+                accept_sparse=("csr", "csc"),
                 ensure_all_finite=False,
                 ensure_min_samples=min_rows,
             )
+        X = as_sparse_rows(X)
         check_finite(X, allow_nan=get_tags(self).input_tags.allow_nan)
         return X
 
@@ -627,6 +630,7 @@ class NetworkAutoencoder(
         tags.input_tags.allow_nan = self.missing == "mask"
         table = has_kinds(self.likelihood)
         tags.input_tags.categorical, tags.input_tags.string = table, table
+        tags.input_tags.sparse = not table
         return tags
 
     # ---------------------------------------------------------------------------- files

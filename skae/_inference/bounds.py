@@ -23,6 +23,7 @@ from torch import Tensor
 from skae._inference.row_draws import RowDraws, blocks, pieces
 from skae._nn.gaussian_latents import DiagonalGaussian
 from skae._training.data import Batch, Data, Dataset
+from skae._utils.sparse_rows import as_sparse_rows
 
 LogPrior = Callable[[Tensor], Tensor]
 Map = Callable[[Tensor], Tensor]
@@ -69,11 +70,11 @@ class RowLikelihood:
 
     def check_range(self, X: NDArray[Any]) -> None:
         """Raise for rows that the likelihood cannot score."""
-        self.model._check_range(X)
+        self.model._check_range(as_sparse_rows(X))
 
     def dataset(self, X: NDArray[Any]) -> Dataset:
         """Return rows as a data set of the network."""
-        rows: Dataset = self.model._dataset(Data(X))
+        rows: Dataset = self.model._dataset(Data(as_sparse_rows(X)))
         return rows
 
     def inference(self, n_passes: int) -> Any:
