@@ -16,7 +16,7 @@ from skae._modules.architecture import scale_of
 from skae._training.columns import Columns
 from skae._training.data import some_of, spread_of
 from skae._training.threads import blas_threads_for
-from skae._utils.sparse_rows import dense
+from skae._utils.sparse_rows import Rows, dense
 from skae._utils.validation import Interval
 
 Array = NDArray[Any]
@@ -45,7 +45,7 @@ class LatentSizeMixin(EncoderDecoder):
     def _n_latents(self) -> int:
         return int(self.n_components) if is_count(self.n_components) else self.n_components_
 
-    def _choose_latent_size(self, X: Array, sample_weight: Array | None) -> None:
+    def _choose_latent_size(self, X: Rows, sample_weight: Array | None) -> None:
         rule = self.n_components
         if isinstance(rule, bool):
             raise ValueError(
@@ -71,7 +71,7 @@ class LatentSizeMixin(EncoderDecoder):
             found = _variances(X, sample_weight, columns, rule)
             self.n_components_ = by_variance_fraction(found.along_axes, float(rule), found.total)
 
-    def _go_on_from(self, previous: Self, X: Array) -> None:
+    def _go_on_from(self, previous: Self, X: Rows) -> None:
         """As in the base class; the rows of the first fit have chosen the number of codes."""
         rule, before = self.n_components, getattr(previous, "_size_rule", previous.n_components_)
         if not is_count(rule):
@@ -87,7 +87,7 @@ class LatentSizeMixin(EncoderDecoder):
 
 
 def _variances(
-    X: Array, sample_weight: Array | None, columns: Columns | None, share: float
+    X: Rows, sample_weight: Array | None, columns: Columns | None, share: float
 ) -> Variances:
     """Variances along the principal axes of the rows; of a table as the encoder reads it."""
     n_columns = X.shape[1] if columns is None else columns.width
@@ -106,7 +106,7 @@ def _variances(
     def read(rows: slice, some: slice) -> NDArray[np.float64]:
         if columns is None:
             return (dense(X[rows, some]).astype(np.float64) - center[some]) / scale
-        wide = columns.as_read(columns.expand(torch.from_numpy(X[rows].astype(np.float64))))
+        wide = columns.as_read(columns.expand(torch.from_numpy(dense(X[rows]).astype(np.float64))))
         found: NDArray[np.float64] = (wide.numpy() - center) / scale
         return found[:, some]
 

@@ -21,7 +21,7 @@ from skae._tables.kinds import has_kinds, holds_categories, kinds_by_mapping
 from skae._tables.values import container_of
 from skae._training.columns import Columns
 from skae._training.data import Data
-from skae._utils.sparse_rows import SparseRows
+from skae._utils.sparse_rows import Rows, SparseRows
 from skae._utils.validation import asked_container, remember_columns
 
 Array = NDArray[Any]
@@ -239,7 +239,7 @@ class MixedRowsMixin(TableMixin):
         return rows
 
     @abstractmethod
-    def _check_range(self, X: Array) -> None:
+    def _check_range(self, X: Rows) -> None:
         """Raise if a value has probability zero under the likelihood."""
 
     # --------------------------------------------------------------------------- scores

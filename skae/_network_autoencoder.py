@@ -56,7 +56,7 @@ from skae._training_length import epochs_by_trial, n_trials, needs_trial, resolv
 from skae._utils.fit_names import part_of, parts_in_search
 from skae._utils.inputs import check_every_column_seen, check_same_columns
 from skae._utils.interrupts import keeps_progress
-from skae._utils.sparse_rows import as_sparse_rows
+from skae._utils.sparse_rows import Rows, as_sparse_rows
 from skae._utils.state import all_or_nothing
 from skae._utils.types import LayerSizes
 from skae._utils.validation import (
@@ -158,7 +158,7 @@ class NetworkAutoencoder(
         """Fields of the architecture that are computed from parameters."""
         return {}
 
-    def _choose_latent_size(self, X: Array, sample_weight: Array | None) -> None:
+    def _choose_latent_size(self, X: Rows, sample_weight: Array | None) -> None:
         """Choose `n_components_` if a rule chooses it by the training rows."""
 
     def _choose_sizes(self, n_rows: int) -> None:
@@ -239,7 +239,7 @@ class NetworkAutoencoder(
     @with_callbacks
     def _fit_model(
         self,
-        X: Array,
+        X: Rows,
         rng: np.random.RandomState,
         sample_weight: Array | None,
         previous: Self | None,
@@ -337,7 +337,7 @@ class NetworkAutoencoder(
 
     def _begin(
         self,
-        X: Array,
+        X: Rows,
         sample_weight: Array | None,
         y: Array | None,
         previous: Self | None,
@@ -388,7 +388,7 @@ class NetworkAutoencoder(
             **self._of_trainer(),
         )
 
-    def _go_on_from(self, previous: Self, X: Array) -> None:
+    def _go_on_from(self, previous: Self, X: Rows) -> None:
         """Continue an earlier fit with the current parameters, as far as they may change."""
         self._check_parameters(X.shape[1])
         architecture = previous._architecture

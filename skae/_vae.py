@@ -39,6 +39,7 @@ from skae._nn.likelihoods import explained
 from skae._nn.networks import start_narrow
 from skae._ordered_codes import PATH_ROWS, OrderedCodesMixin
 from skae._training.data import Data, Dataset
+from skae._utils.sparse_rows import Rows
 from skae._utils.types import (
     Activation,
     ImageShape,
@@ -610,7 +611,7 @@ class VAE(
 
     # ------------------------------------------------------------------- the hooks
 
-    def _encode(self, X: Array) -> Array:
+    def _encode(self, X: Rows) -> Array:
         return self._means(Data(X))
 
     def _means(self, rows: Data | Dataset) -> Array:
@@ -625,7 +626,7 @@ class VAE(
         mean: Tensor = self._trainer.module.mean(z, None)
         return mean
 
-    def _log_prob(self, X: Array) -> Array:
+    def _log_prob(self, X: Rows) -> Array:
         return self._bounds(Data(X, None, self._condition_of(None, len(X))), _N_IMPORTANCE)
 
     def _row_likelihood(self) -> RowLikelihood | None:

@@ -15,7 +15,7 @@ from skae._nn.mixed import SUPPORTS
 from skae._training.data import Spread
 from skae._training.sources import as_tensor
 from skae._training.trainer import slices
-from skae._utils.sparse_rows import SparseRows
+from skae._utils.sparse_rows import Rows, SparseRows
 
 Array = NDArray[Any]
 
@@ -72,7 +72,7 @@ class ValueRangesMixin(MixedRowsMixin):
         """
         return "likelihood", LIKELIHOODS[self._architecture.likelihood].support
 
-    def _check_range(self, X: Array, as_targets: bool = False) -> None:
+    def _check_range(self, X: Rows, as_targets: bool = False) -> None:
         """Raise for values that the likelihood cannot score or the decoder cannot return."""
         kinds = self._architecture.kinds
         supports = {SUPPORTS[k] for k in kinds} if kinds else {self._support(as_targets)[1]}

@@ -18,7 +18,7 @@ from skae._training.columns import Columns
 from skae._training.sources import is_mapped, source_of
 from skae._training.sparse_rows import SparseTensor
 from skae._training.threads import threads_for
-from skae._utils.sparse_rows import SparseRows
+from skae._utils.sparse_rows import Rows, SparseRows
 
 # Rows are checked and converted in pieces of about this many bytes.
 _CHUNK_BYTES = 32 * 2**20
@@ -46,7 +46,7 @@ _SMALL = (torch.uint8, torch.int8, torch.int16, torch.bool, torch.float16, torch
 class Data(NamedTuple):
     """Validated rows, their weights, and the conditions of a conditional model."""
 
-    X: NDArray[Any] | SparseRows
+    X: Rows
     weight: NDArray[Any] | None = None
     condition: NDArray[np.float32] | None = None  # (n_rows, n_conditions)
 
@@ -96,7 +96,7 @@ def chunks(n_rows: int, row_bytes: int, *, cached: bool = False) -> Iterator[sli
         yield slice(start, min(start + step, n_rows))
 
 
-def check_finite(X: NDArray[Any] | SparseRows, allow_nan: bool) -> None:
+def check_finite(X: Rows, allow_nan: bool) -> None:
     """Raise scikit-learn's error for infinite values, and for NaN unless it is allowed."""
     if isinstance(X, SparseRows):
         X = X.values[:, None]
@@ -116,7 +116,7 @@ def without_lost_weights(weight: NDArray[Any] | None) -> NDArray[Any] | None:
 
 @threads_for(0)
 def spread_of(
-    X: NDArray[Any] | SparseRows,
+    X: Rows,
     weight: NDArray[Any] | None,
     columns: Columns | None = None,
     as_read: bool = False,

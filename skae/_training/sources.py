@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from skae._training.sparse_rows import SparseTensor
-from skae._utils.sparse_rows import SparseRows
+from skae._utils.sparse_rows import Rows, SparseRows
 
 # Types that torch can slice. Arrays of other types are converted once.
 _SLICEABLE = ("float64", "float32", "float16", "uint8", "int8", "int16", "int32", "int64", "bool")
@@ -29,7 +29,7 @@ def as_tensor(X: NDArray[Any]) -> Tensor:
         return torch.from_numpy(X)
 
 
-def source_of(X: NDArray[Any] | SparseRows) -> Tensor | SparseTensor:
+def source_of(X: Rows) -> Tensor | SparseTensor:
     """Return rows in the type of `as_tensor`; slices of sparse rows are dense."""
     if not isinstance(X, SparseRows):
         return as_tensor(X)

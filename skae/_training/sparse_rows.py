@@ -48,8 +48,10 @@ class SparseTensor:
 
     def to(self, device: torch.device) -> Self:
         """Return a copy on a device."""
-        parts = (part.to(device) for part in (self.values, self._columns, self._starts))
-        return type(self)(*parts, self.shape[1])
+        values, columns, starts = (
+            part.to(device) for part in (self.values, self._columns, self._starts)
+        )
+        return type(self)(values, columns, starts, self.shape[1])
 
     def float(self) -> Self:
         """Return a copy in float32."""

@@ -17,7 +17,7 @@ from scipy import sparse
 from sklearn import get_config
 from sklearn.utils import check_scalar, gen_batches
 
-from skae._utils.sparse_rows import dense
+from skae._utils.sparse_rows import Rows, dense
 
 Array = NDArray[Any]
 
@@ -83,7 +83,7 @@ def check_rows_are_2d(X: Any, name: str = "X", conv: bool = False) -> None:
     )
 
 
-def check_every_column_seen(X: Array, names: Any | None = None) -> None:
+def check_every_column_seen(X: Rows, names: Any | None = None) -> None:
     """Raise if a column has no observed value."""
     unseen = np.ones(X.shape[1], dtype=bool)
     if X.dtype.kind == "f":

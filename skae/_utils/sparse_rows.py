@@ -111,6 +111,10 @@ class SparseRows:
         return (self.shape, *memory)
 
 
+# Validated rows of models with a network.
+Rows = NDArray[Any] | SparseRows
+
+
 def dense(X: Any) -> Any:
     """Convert sparse rows to an array; other rows stay as they are."""
     return X.toarray() if isinstance(X, SparseRows) else X
