@@ -182,15 +182,15 @@ class ConditionalMixin(LatentPathsMixin):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows to reconstruct.
+            Rows to reconstruct, of the same types as in `fit`.
         y : scalar or array-like of shape (n_samples,) or (n_samples, n_targets), default=None
             Targets of a conditional model, as in `inverse_transform`.
 
         Returns
         -------
         X_reconstructed : ndarray of shape (n_samples, n_features)
-            The rows `inverse_transform(transform(X), y)`, which contain no NaN. `set_output`
-            makes them a data frame with the columns of the training data.
+            The rows `inverse_transform(transform(X), y)`, which contain no NaN and are dense.
+            `set_output` makes them a data frame with the columns of the training data.
 
         Raises
         ------
@@ -324,7 +324,7 @@ class ConditionalMixin(LatentPathsMixin):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows to score.
+            Rows to score, of the same types as in `fit`.
         y : array-like of shape (n_samples,) or (n_samples, n_targets), default=None
             Targets of a conditional model, as in `score_samples`. Other models ignore them.
         sample_weight : array-like of shape (n_samples,), default=None

@@ -40,7 +40,8 @@ class ImputationMixin(MixedRowsMixin):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows in which NaN, null or a mask marks missing values.
+            Rows in which NaN, null or a mask marks missing values. In sparse rows these are
+            stored NaN; their completions are dense.
         n_draws : int, default=None
             With None, missing values become means, or the most probable level of a category.
             With a number, that many completions of the rows are drawn, including noise, for

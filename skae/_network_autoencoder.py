@@ -491,8 +491,8 @@ class NetworkAutoencoder(
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows to train on. Any number of rows is allowed; they are divided into batches of
-            `batch_size`. In the first call every column needs an observed value; in later calls
+            Rows to train on, of the same types as in `fit`. Any number of rows is allowed; they
+            are divided into batches of `batch_size`. In the first call every column needs an observed value; in later calls
             a column may consist of missing values (NaN).
         y : array-like of shape (n_samples,) or (n_samples, n_targets), default=None
             Targets for conditional models; ignored by all others.

@@ -58,8 +58,8 @@ def check_not_sparse_frame(X: Any, estimator: Any) -> None:
     if is_sparse_frame(X):
         raise TypeError(
             f"All columns of X are sparse, but {type(estimator).__name__} accepts dense rows only. "
-            "Give X.sparse.to_dense(). LinearAE, PPCA and the models with a network accept sparse "
-            "rows (networks unless each column has its own likelihood)."
+            "Give X.sparse.to_dense(). LinearAE, PPCA, and networks with one likelihood for all "
+            "columns accept sparse rows."
         )
 
 
