@@ -30,6 +30,7 @@ from skae import (
 )
 from skae import _linear_start as linear_start
 from skae import _training_length as training_length
+from skae._search.sharing import n_bytes
 from skae._training import data
 from skae._training.sparse_rows import SparseTensor
 from skae.metrics import log_likelihood_scorer
@@ -211,7 +212,7 @@ def test_rows_are_never_dense_as_a_whole(monkeypatch):
     monkeypatch.setattr(data, "_KEEP_BYTES", 0)
     monkeypatch.setattr(data, "_CACHED_BYTES", 2**19)
     monkeypatch.setattr(linear_start, "_MOST_VALUES", 2**16)
-    weight = np.random.default_rng(0).integers(0, 2, n)
+    weight = np.random.default_rng(0).integers(0, 10, n)
     more = [(VAE, {"likelihood": "poisson"}), (Autoencoder, {"latent_growth": "nested"})]
     for Estimator, params in [*((E, {}) for E in NETWORKS), *more]:
         model = small(Estimator, max_iter=1, batch_size=500, **params)
@@ -299,6 +300,15 @@ def test_searches(Search):
     assert_equal_models(found.best_estimator_, expected.best_estimator_)
 
 
+def test_the_memory_of_folds_is_that_of_the_stored_values():
+    """A search limits the number of folds in memory by the size of the rows."""
+    X = sparse.csr_array(rows_for())
+    stored = X.data.nbytes + X.indices.nbytes + X.indptr.nbytes
+    assert n_bytes(X) == n_bytes(X.tocsc()) + X.indptr.nbytes - X.tocsc().indptr.nbytes == stored
+    assert n_bytes(X.toarray()) == 8 * 60 * 16
+    assert n_bytes([[1.0]]) == 0
+
+
 def test_a_search_trains_networks_of_the_same_sparse_rows_together():
     X = sparse.csr_array(rows_for(n=80))
     model = small(VAE, max_iter=3)
@@ -319,7 +329,8 @@ def test_pipelines_ensembles_and_outliers():
         found, expected = clone(model).fit(given), clone(model).fit(X)
         np.testing.assert_array_equal(found.score_samples(given), expected.score_samples(X))
     scaled = make_pipeline(MaxAbsScaler(), small(VAE)).fit(X)
-    X[::3, 0] = np.nan
+    X[::3, :8] = np.nan
+    assert scaled[0].scale_[:8].max() > 2
     scores = [log_likelihood_scorer(scaled, rows) for rows in (sparse.csr_array(X), X)]
     assert scores[0] == pytest.approx(scores[1], rel=1e-6)
 

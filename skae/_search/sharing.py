@@ -117,13 +117,13 @@ class Parallel(parallel.Parallel):
         for number in numbers:
             folds.setdefault(split_of(number, calls[number]), []).append(number)
         groups = list(folds.values())
-        bytes_per_fold = max(_n_bytes(calls[0][1][1]), 1)
+        bytes_per_fold = max(n_bytes(calls[0][1][1]), 1)
         at_once = max(1, (self._sharing.memory_limit or _MEMORY_LIMIT) // bytes_per_fold)
         for begin in range(0, len(groups), at_once):
             yield sorted(chain.from_iterable(groups[begin : begin + at_once]))
 
 
-def _n_bytes(X: Any) -> int:
+def n_bytes(X: Any) -> int:
     """Bytes of rows; 0 for containers that do not know it."""
     if sparse.issparse(X):  # which have no nbytes
         return sum(getattr(X, name).nbytes for name in _PARTS if hasattr(X, name))
