@@ -186,7 +186,7 @@ class ConditionalMixin(LatentPathsMixin):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows to reconstruct.
+            Rows to reconstruct, of the same types as in `fit`.
         y : scalar or array-like of shape (n_samples,) or (n_samples, n_targets), default=None
             Targets of a conditional model, as in `inverse_transform`.
         size_factor : {"row"}, default=None
@@ -197,7 +197,7 @@ class ConditionalMixin(LatentPathsMixin):
         Returns
         -------
         X_reconstructed : ndarray of shape (n_samples, n_features)
-            The rows `inverse_transform(transform(X), y)`, which contain no NaN; with
+            The rows `inverse_transform(transform(X), y)`, which contain no NaN and are dense; with
             `size_factor="row"`, these rows are multiplied by the ratio of size factors.
             `set_output` makes them a data frame with the columns of the training data.
 
@@ -338,7 +338,7 @@ class ConditionalMixin(LatentPathsMixin):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows to score.
+            Rows to score, of the same types as in `fit`.
         y : array-like of shape (n_samples,) or (n_samples, n_targets), default=None
             Targets of a conditional model, as in `score_samples`. Other models ignore them.
         sample_weight : array-like of shape (n_samples,), default=None

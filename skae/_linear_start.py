@@ -12,6 +12,7 @@ from skae._modules.linear_start import PrincipalModel
 from skae._ppca import PPCA
 from skae._training.data import Data, some_of, spread_of
 from skae._training.threads import blas_threads_for
+from skae._utils.sparse_rows import dense
 
 Array = NDArray[Any]
 
@@ -43,7 +44,7 @@ def principal_model(
     if any_missing:
         most = min(most, _MOST_PRODUCTS_OF_EM // (n_features * n_components**2))
     chosen = train[some_of(len(train), max(most, 2), seed).numpy()]
-    X = data.X[chosen].astype(np.float64)
+    X = dense(data.X[chosen]).astype(np.float64)
     if architecture.reading is not None:
         wide = torch.from_numpy(X)
         wide = wide if architecture.columns is None else architecture.columns.expand(wide)

@@ -12,6 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from skae._training.together import run_together
 from skae._utils.fit_names import Part, numbered, part_of
 from skae._utils.interrupts import inside_another_fit
+from skae._utils.sparse_rows import Rows
 from skae._utils.warning import warn
 
 Array = NDArray[Any]
@@ -22,7 +23,7 @@ _MOST_SCORED = 10_000
 
 def fit_best_of(
     estimator: Any,
-    X: Array,
+    X: Rows,
     rng: np.random.RandomState,
     sample_weight: Array | None,
     fit: Callable[[Any, np.random.RandomState], Any],

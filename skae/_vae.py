@@ -36,6 +36,7 @@ from skae._modules.vae import VAEArchitecture, VAEModule
 from skae._nested_noise import MOST_DRAWS, NestedNoiseMixin
 from skae._nn.networks import start_narrow
 from skae._training.data import Data, Dataset
+from skae._utils.sparse_rows import Rows
 from skae._utils.types import (
     Activation,
     ImageShape,
@@ -604,7 +605,7 @@ class VAE(
 
     # ------------------------------------------------------------------- the hooks
 
-    def _encode(self, X: Array) -> Array:
+    def _encode(self, X: Rows) -> Array:
         return self._means(Data(X))
 
     def _means(self, rows: Data | Dataset) -> Array:
@@ -619,7 +620,7 @@ class VAE(
         mean: Tensor = self._trainer.module.mean(z, None)
         return mean
 
-    def _log_prob(self, X: Array) -> Array:
+    def _log_prob(self, X: Rows) -> Array:
         return self._bounds(Data(X, None, self._condition_of(None, len(X))), _N_IMPORTANCE)
 
     def _row_likelihood(self) -> RowLikelihood | None:
