@@ -11,6 +11,8 @@ from skae._training.data import Spread, chunks
 from skae._training.sources import source_of
 from skae._utils.sparse_rows import Rows, SparseRows
 
+Array = NDArray[Any]
+
 # Number of stored values that are read at once.
 _AT_ONCE = 2**22
 
@@ -19,19 +21,19 @@ class CountSums(NamedTuple):
     """Means and ranges of columns, without variances, and the sum of each row's observed values."""
 
     spread: Spread
-    row_sums: NDArray[np.float64]
+    row_sums: Array
 
 
 class _Part(NamedTuple):
     """Some rows: their slice, and sums over them."""
 
     rows: slice
-    row_sums: NDArray[np.float64]
-    sums: NDArray[np.float64]  # weighted sums of columns
-    missing: NDArray[np.float64]  # weighted numbers of missing values of columns
+    row_sums: Array
+    sums: Array  # weighted sums of columns
+    missing: Array  # weighted numbers of missing values of columns
 
 
-def count_sums(X: Rows, weight: NDArray[Any] | None) -> CountSums:
+def count_sums(X: Rows, weight: Array | None) -> CountSums:
     """Return sums of rows and columns."""
     n_rows, n_columns = X.shape
     w = np.ones(n_rows) if weight is None else np.asarray(weight, dtype=np.float64)
@@ -46,12 +48,11 @@ def count_sums(X: Rows, weight: NDArray[Any] | None) -> CountSums:
     count = w.sum() - missing
     unseen = ~np.isfinite(low)
     mean = sums / np.where(unseen, 1.0, count)
-    low, high, mean = (torch.from_numpy(np.where(unseen, 0.0, a)) for a in (low, high, mean))
-    any_missing = bool(missing.any())
-    return CountSums(Spread(mean, torch.zeros_like(mean), low, high, any_missing), row_sums)
+    of_columns = [torch.from_numpy(np.where(unseen, 0.0, a)) for a in (mean, 0 * mean, low, high)]
+    return CountSums(Spread(*of_columns, any_missing=bool(missing.any())), row_sums)
 
 
-def row_totals(X: Rows, sums: CountSums, share: NDArray[Any]) -> NDArray[np.float64]:
+def row_totals(X: Rows, sums: CountSums, share: Array) -> Array:
     """Return totals of rows: the sum of observed values, divided by their share in the mean row."""
     if not sums.spread.any_missing:
         return sums.row_sums
@@ -67,7 +68,7 @@ def row_totals(X: Rows, sums: CountSums, share: NDArray[Any]) -> NDArray[np.floa
     return sums.row_sums / np.maximum(1 - lost, 1e-6)
 
 
-def _of_array(X: NDArray[Any], w: NDArray[np.float64], low: Any, high: Any) -> Iterator[_Part]:
+def _of_array(X: Array, w: Array, low: Any, high: Any) -> Iterator[_Part]:
     """Yield parts of an array; minima and maxima are written to `low` and `high`."""
     source = source_of(X)
     for rows in chunks(len(source), X.shape[1] * 8, cached=True):
@@ -81,7 +82,7 @@ def _of_array(X: NDArray[Any], w: NDArray[np.float64], low: Any, high: Any) -> I
         yield _Part(rows, x.sum(axis=1), w[rows] @ x, lost)
 
 
-def _of_sparse(X: SparseRows, w: NDArray[np.float64]) -> Iterator[_Part]:
+def _of_sparse(X: SparseRows, w: Array) -> Iterator[_Part]:
     """Yield parts of sparse rows."""
     n_columns = X.shape[1]
     for rows, values, columns, row in _stored(X):
