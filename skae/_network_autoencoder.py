@@ -278,7 +278,7 @@ class NetworkAutoencoder(
             if previous is None:
                 self._choose_latent_size(X, sample_weight)
             if n_starts > 1:
-                codes = fit_best_of(self, X, rng, sample_weight, fit_start)
+                codes = fit_best_of(self, X, rng, sample_weight, y, fit_start)
             else:
                 codes = fit(self, rng)
         context.call_on_fit_task_end(**given)
@@ -458,6 +458,11 @@ class NetworkAutoencoder(
         if not np.isfinite(scores).all():
             raise self._divergence(f"a training row has score {scores[~np.isfinite(scores)][0]}")
         return codes
+
+    def _log_prob_given(self, X: Array, y: Array | None) -> Array:
+        """Scores of rows in nats, given the validated targets of a conditional model."""
+        scores: Array = self._log_prob(X)
+        return scores
 
     def _scores(self, data: Data) -> Array:
         """Scores of rows in nats, given their targets."""

@@ -512,11 +512,6 @@ class VAE(
     def _learn_from_outputs(self, rows: Dataset, weight: float) -> Array | None:
         data = rows.data
         self._learn_label_frequencies(data, weight)
-        if hasattr(self, "class_prior_"):
-            with np.errstate(
-                divide="ignore"
-            ):  # a label that is absent from the rows of a later fit
-                self._trainer.module.set_label_frequencies(np.log(self.class_prior_))
         some = data.some(_MOMENT_ROWS, self._seed + 6)
         self._check_codes_are_finite(codes := self._means(rows if some is data else some))
         # In a stream, one draw for each row is enough, because every call adds new draws.
@@ -625,8 +620,9 @@ class VAE(
         mean: Tensor = self._trainer.module.mean(z, None)
         return mean
 
-    def _log_prob(self, X: Array) -> Array:
-        return self._bounds(Data(X, None, self._condition_of(None, len(X))), _N_IMPORTANCE)
+    def _log_prob(self, X: Array, condition: NDArray[np.float32] | None = None) -> Array:
+        given = self._condition_of(None, len(X)) if condition is None else condition
+        return self._bounds(Data(X, None, given), _N_IMPORTANCE)
 
     def _row_likelihood(self) -> RowLikelihood | None:
         fitted: Any = getattr(self, "_architecture", self)

@@ -127,6 +127,9 @@ class VAEModule(LikelihoodModule):
             self.log_var_of_size = nn.Parameter(torch.zeros(n, n))
         # Log frequency of each label of a conditional model.
         self.register_buffer("log_share", log_softmax(torch.zeros(architecture.n_conditions), 0))
+        # With several columns of labels: their combinations, as the decoder reads them, and log
+        # frequencies. They are not saved here, because their number may grow in a stream.
+        self.combinations: tuple[Tensor, Tensor] | None = None
         self.register_buffer("beta", torch.tensor(architecture.beta), persistent=False)
         # 1 for each code; 0 for codes that a smaller module of a stack lacks.
         self.register_buffer("counts", torch.ones(architecture.n_codes), persistent=False)
@@ -259,13 +262,15 @@ class VAEModule(LikelihoodModule):
         """Yield log weights, the decoder's input, and its output.
 
         Codes are (..., n_components), and conditions are broadcast to them. If a model of labels
-        gets no label, there is one triple for each label, weighted by its frequency.
+        gets no label, there is one triple for each label (or combination of labels), weighted by
+        its frequency.
         """
         given: list[Tensor | None] = [condition]
         log_frequencies = z.new_zeros(1)
         if self.architecture.n_conditions and condition is None:
-            given = list(torch.eye(self.architecture.n_conditions, device=z.device))
-            log_frequencies = self.log_share
+            one_by_one = torch.eye(self.architecture.n_conditions), self.log_share
+            found = (part.to(z.device) for part in self.combinations or one_by_one)
+            given, log_frequencies = map(list, found)
         for log_frequency, one in zip(log_frequencies, given, strict=True):
             read = self._beside(z, one)
             yield log_frequency, read, self._decode(read)
@@ -284,11 +289,11 @@ class VAEModule(LikelihoodModule):
     def log_px(self, batch: Batch, z: Tensor) -> Tensor:
         """Return log p(x|z) of codes (n, n_draws, k), in the decoder's units."""
         seen, condition = (None if t is None else t[:, None] for t in (batch.seen, batch.condition))
-        parts = [
+        parts = (
             log_frequency + self.likelihood.row_log_prob(batch.y[:, None], output, seen)
             for log_frequency, _, output in self.outputs(z, condition)
-        ]
-        return torch.logsumexp(torch.stack(parts), 0) if len(parts) > 1 else parts[0]
+        )
+        return reduce(torch.logaddexp, parts)  # one by one, as there may be many combinations
 
     # ------------------------------------------------------ called by the training loop
 
