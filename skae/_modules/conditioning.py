@@ -124,18 +124,19 @@ class Several(NamedTuple):
     scale: Array
     names: tuple[str, ...] | None = None
 
-    def __len__(self) -> int:
-        """Return the number of columns."""
+    @property
+    def n_columns(self) -> int:
+        """Number of columns."""
         return len(self.classes) + len(self.mean)
 
     def columns(self, targets: Array) -> NDArray[np.float32]:
         """Return checked targets as inputs of the decoder, (n_rows, n_inputs)."""
         if not isinstance(targets, Targets):
             n_given = 1 if targets.ndim == 1 else targets.shape[1]
-            if n_given != len(self):
+            if n_given != self.n_columns:
                 raise ValueError(self._other_columns(n_given))
-            targets = joined(positions(len(self)), list(targets.T[..., None]))
-        targets = _in_order(targets, self.names, len(self))
+            targets = joined(positions(self.n_columns), list(targets.T[..., None]))
+        targets = _in_order(targets, self.names, self.n_columns)
         numbers, found, classes = [], [], iter(self.classes)
         for i, field in enumerate(targets.names):
             values = np.asarray(targets[field])
@@ -153,11 +154,11 @@ class Several(NamedTuple):
 
     def of(self, y: Any, n_rows: int) -> NDArray[np.float32]:
         """Return targets of the user, one for each row or one for all, as inputs of the decoder."""
-        row = _one_row(y, self.names, len(self))
+        row = _one_row(y, self.names, self.n_columns)
         if row is not None:
-            names = self.names or positions(len(self))
+            names = self.names or positions(self.n_columns)
             parts = [np.array([value], dtype=object) for value in row]
-            named = [self._named(i) for i in range(len(self))]
+            named = [self._named(i) for i in range(self.n_columns)]
             targets: Array = joined(names, list(map(of_values, parts, named)))
         elif _is_scalar(y):
             raise ValueError(self._other_columns(1))
@@ -199,7 +200,7 @@ class Several(NamedTuple):
         return f"y, column {self.names[i]!r}," if self.names else f"y, column {i},"
 
     def _other_columns(self, n_given: int) -> str:
-        expected = f"{len(self)} columns" + (f" {list(self.names)}" if self.names else "")
+        expected = f"{self.n_columns} columns" + (f" {list(self.names)}" if self.names else "")
         return (
             f"y has {n_given} column{'s' * (n_given != 1)}, but the model was fitted with "
             f"{expected}. Give one value of each column, for every row or once for all rows."
@@ -227,6 +228,8 @@ def condition_of(y: Array, weight: Array | None) -> Condition:
 
 
 def _mean_and_scale(numbers: Array, weight: Array | None) -> tuple[Array, Array]:
+    if not numbers.shape[1]:
+        return np.empty(0), np.empty(0)
     mean = np.average(numbers, axis=0, weights=weight)
     spread = np.average((numbers - mean) ** 2, axis=0, weights=weight) ** 0.5
     return mean, np.where(spread > 0, spread, 1.0)

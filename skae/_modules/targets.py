@@ -194,8 +194,8 @@ def positions(n_columns: int) -> tuple[str, ...]:
 
 def _missing(name: str, count: int) -> ValueError:
     return ValueError(
-        f"{name} has {count} missing values, which are not allowed. Remove these rows, or give "
-        "missing values a label of their own."
+        f"{name} has missing values in {count} of its rows, which are not allowed. Remove these "
+        "rows, or give missing values a label of their own."
     )
 
 

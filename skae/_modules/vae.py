@@ -269,8 +269,8 @@ class VAEModule(LikelihoodModule):
         log_frequencies = z.new_zeros(1)
         if self.architecture.n_conditions and condition is None:
             one_by_one = torch.eye(self.architecture.n_conditions), self.log_share
-            found = (part.to(z.device) for part in self.combinations or one_by_one)
-            given, log_frequencies = map(list, found)
+            rows, log_frequencies = (p.to(z.device) for p in self.combinations or one_by_one)
+            given = list(rows)
         for log_frequency, one in zip(log_frequencies, given, strict=True):
             read = self._beside(z, one)
             yield log_frequency, read, self._decode(read)
