@@ -131,12 +131,7 @@ class Several(NamedTuple):
 
     def columns(self, targets: Array) -> NDArray[np.float32]:
         """Return checked targets as inputs of the decoder, (n_rows, n_inputs)."""
-        if not isinstance(targets, Targets):
-            n_given = 1 if targets.ndim == 1 else targets.shape[1]
-            if n_given != self.n_columns:
-                raise ValueError(self._other_columns(n_given))
-            targets = joined(positions(self.n_columns), list(targets.T[..., None]))
-        targets = _in_order(targets, self.names, self.n_columns)
+        targets = self._in_order(targets)
         numbers, found, classes = [], [], iter(self.classes)
         for i, field in enumerate(targets.names):
             values = np.asarray(targets[field])
@@ -163,7 +158,7 @@ class Several(NamedTuple):
         elif _is_scalar(y):
             raise ValueError(self._other_columns(1))
         else:
-            targets = checked(y)
+            targets = self._in_order(checked(y))
         return self.columns(of_length(_broadcast(targets, n_rows), n_rows, np.shape(y)))
 
     def codes(self, columns: NDArray[np.float32]) -> NDArray[np.intp]:
@@ -195,6 +190,15 @@ class Several(NamedTuple):
             for j, classes in enumerate(self.classes)
         ]
         return np.hstack(parts)
+
+    def _in_order(self, targets: Array) -> Targets:
+        """Return checked targets with the columns of fit."""
+        if not isinstance(targets, Targets):
+            n_given = 1 if targets.ndim < 2 else targets.shape[1]
+            if n_given != self.n_columns:
+                raise ValueError(self._other_columns(n_given))
+            targets = joined(positions(self.n_columns), list(targets.T[..., None]))
+        return _in_order(targets, self.names, self.n_columns)
 
     def _named(self, i: int) -> str:
         return f"y, column {self.names[i]!r}," if self.names else f"y, column {i},"
