@@ -223,8 +223,11 @@ class ConditionalMixin(LatentPathsMixin):
             Codes, as `transform` returns them.
         y : scalar or array-like of shape (n_samples,) or (n_samples, n_targets), default=None
             Targets of a conditional model: one for each row of codes, or a single one for all.
-            With None, the result is the mean over all labels, weighted by their frequencies in
-            training.
+            If `fit` was given several columns, a single one is a tuple with a value for each
+            column, a mapping from the names of the columns to values, or a row of a data frame.
+            Columns of a data frame are found by their names. With None, the result is the mean
+            over all labels, or over the combinations of labels that occurred in training,
+            weighted by their frequencies.
 
         Returns
         -------
@@ -348,8 +351,9 @@ class ConditionalMixin(LatentPathsMixin):
         n_samples : int, default=1
             Number of rows to draw.
         y : scalar or array-like of shape (n_samples,) or (n_samples, n_targets), default=None
-            Targets of a conditional model: one for each row, or a single one for all. With None,
-            labels are drawn by their frequencies in training.
+            Targets of a conditional model: one for each row, or a single one for all, as in
+            `inverse_transform`. With None, labels (or combinations of labels) are drawn by their
+            frequencies in training.
         noise : bool, default=True
             Whether to draw from p(x|z). With False, the rows are the means of p(x|z).
         random_state : int, RandomState instance or None, default=None
@@ -374,6 +378,16 @@ class ConditionalMixin(LatentPathsMixin):
         >>> X, y = load_digits(return_X_y=True)
         >>> vae = VAE(4, conditional=True, max_iter=5, random_state=0).fit(X, y)
         >>> vae.sample(5, y=3, random_state=0).shape
+        (5, 64)
+
+        With several columns of labels, such as batches and donors:
+
+        >>> import pandas as pd
+        >>> labels = pd.DataFrame({"batch": ["a", "b", "b"] * 599, "donor": y.astype(str)})
+        >>> vae = VAE(4, conditional=True, max_iter=5, random_state=0).fit(X, labels)
+        >>> vae.sample(5, y={"batch": "b", "donor": "3"}, random_state=0).shape
+        (5, 64)
+        >>> vae.sample(5, y=("b", "3"), random_state=0).shape
         (5, 64)
         """
         self._check_sample_arguments(n_samples, noise)
