@@ -28,9 +28,9 @@ _LEAST_VARIANCE = 1e-3
 # Directions of the condition with a smaller fraction of the variance are rounding, as that of the
 # sum of all indicators of labels. Effects are significant at this level.
 _LEAST_SHARE_OF_CONDITION, _SIGNIFICANCE = 1e-9, 1e-3
-# Decrease of the bound, in nats per row, at which codes without effects of the condition are still
-# preferred. Training regained this difference in all cases that were tried.
-_COST_OF_FREE_CODES = 0.5
+# Largest decrease of the bound, as a fraction of the information in the codes, at which codes
+# without effects of the condition are preferred. Training regained it in all cases that were tried.
+_COST_OF_FREE_CODES = 0.1
 
 
 def principal_model(
@@ -81,7 +81,10 @@ def principal_model(
     free, best = (_beside_effects(model, rest, weight, effects) for model in models)
     if free is None or best is None:
         return best
-    return free if free.bound > best.bound - _COST_OF_FREE_CODES else best
+    # Codes that hold little information would collapse, however high the bound.
+    least = best.bound - _COST_OF_FREE_CODES * best.information
+    is_useful = free.information > 0.5 * best.information
+    return free if is_useful and free.bound > least else best
 
 
 def _ppca(

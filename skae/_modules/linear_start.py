@@ -78,6 +78,12 @@ class PrincipalModel(NamedTuple):
         return variance + float(np.square(self.effects.deviations).sum()) / len(self.mean)
 
     @property
+    def information(self) -> float:
+        """Information of the codes about the rows without effects, in nats per row."""
+        noise = max(self.noise_variance, LOWEST_FLOOR)
+        return 0.5 * float(np.log(self.variances.clip(min=noise) / noise).sum())
+
+    @property
     def bound(self) -> float:
         """Mean bound on the log density of rows, given their condition, up to a constant.
 
