@@ -28,9 +28,9 @@ _LEAST_VARIANCE = 1e-3
 # Directions of the condition with a smaller fraction of the variance are rounding, as that of the
 # sum of all indicators of labels. Effects are significant at this level.
 _LEAST_SHARE_OF_CONDITION, _SIGNIFICANCE = 1e-9, 1e-3
-# Largest decrease of the bound, as a fraction of the information in the codes, at which codes
-# without effects of the condition are preferred. Training regained it in all cases that were tried.
-_COST_OF_FREE_CODES = 0.1
+# Largest decrease of the bound, in nats per row, at which codes without effects of the condition
+# are preferred. Training regained it in all cases that were tried.
+_COST_OF_FREE_CODES = 0.5
 
 
 def principal_model(
@@ -82,9 +82,8 @@ def principal_model(
     if free is None or best is None:
         return best
     # Codes that hold little information would collapse, however high the bound.
-    least = best.bound - _COST_OF_FREE_CODES * best.information
     is_useful = free.information > 0.5 * best.information
-    return free if is_useful and free.bound > least else best
+    return free if is_useful and free.bound > best.bound - _COST_OF_FREE_CODES else best
 
 
 def _ppca(
