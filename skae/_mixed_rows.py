@@ -20,7 +20,7 @@ from skae._tables.columns import Table
 from skae._tables.kinds import has_kinds, holds_categories, kinds_by_mapping
 from skae._tables.values import container_of
 from skae._training.columns import Columns
-from skae._training.data import Data
+from skae._training.data import Data, Spread, spread_of
 from skae._utils.sparse_rows import Rows, SparseRows
 from skae._utils.validation import asked_container, remember_columns
 
@@ -221,6 +221,12 @@ class MixedRowsMixin(TableMixin):
         if "_table" not in vars(self):
             return None
         return Columns(self._table.kinds, self._table.n_levels)
+
+    def _spread_of(self, X: Rows, sample_weight: Array | None) -> tuple[Spread, dict[str, Any]]:
+        """Moments of the columns of the network, and fields of the architecture from them."""
+        columns = self._columns()
+        spread = spread_of(X, sample_weight, columns)
+        return spread, {} if columns is None else {"explained_mean": spread.mean.numpy()}
 
     def _fields_of_table(self) -> dict[str, Any]:
         """Fields of the architecture that describe the table, if there is one."""

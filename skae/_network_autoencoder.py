@@ -39,7 +39,6 @@ from skae._training.data import (
     Batch,
     Data,
     Dataset,
-    Spread,
     check_finite,
     in_float32,
     spread_of,
@@ -282,7 +281,7 @@ class NetworkAutoencoder(
             if previous is None:
                 self._choose_latent_size(X, sample_weight)
             if n_starts > 1:
-                codes = fit_best_of(self, X, rng, sample_weight, fit_start)
+                codes = fit_best_of(self, X, rng, sample_weight, y, fit_start)
             else:
                 codes = fit(self, rng)
         context.call_on_fit_task_end(**given)
@@ -428,12 +427,6 @@ class NetworkAutoencoder(
         self._check_range(X, as_targets=True)
         self._trainer = previous._trainer.fork(TrainingOptions.of(self), self._architecture)
 
-    def _spread_of(self, X: Rows, sample_weight: Array | None) -> tuple[Spread, dict[str, Any]]:
-        """Moments of the columns of the network, and fields of the architecture from them."""
-        columns = self._columns()
-        spread = spread_of(X, sample_weight, columns)
-        return spread, {} if columns is None else {"explained_mean": spread.mean.numpy()}
-
     def _fields(self, n_rows: int) -> dict[str, Any]:
         """Fields of the architecture that follow from parameters and the number of rows."""
         derived = self._derived_fields()
@@ -479,6 +472,11 @@ class NetworkAutoencoder(
         if not np.isfinite(scores).all():
             raise self._divergence(f"a training row has score {scores[~np.isfinite(scores)][0]}")
         return codes
+
+    def _log_prob_given(self, X: Array, y: Array | None) -> Array:
+        """Scores of rows in nats, given the validated targets of a conditional model."""
+        scores: Array = self._log_prob(X)
+        return scores
 
     def _scores(self, data: Data) -> Array:
         """Scores of rows in nats, given their targets."""

@@ -48,8 +48,8 @@ def count_sums(X: Rows, weight: Array | None) -> CountSums:
     count = w.sum() - missing
     unseen = ~np.isfinite(low)
     mean = sums / np.where(unseen, 1.0, count)
-    of_columns = [torch.from_numpy(np.where(unseen, 0.0, a)) for a in (mean, 0 * mean, low, high)]
-    return CountSums(Spread(*of_columns, any_missing=bool(missing.any())), row_sums)
+    found = [torch.from_numpy(np.where(unseen, 0.0, a)) for a in (mean, 0 * mean, low, high)]
+    return CountSums(Spread(found[0], found[1], found[2], found[3], bool(missing.any())), row_sums)
 
 
 def row_totals(X: Rows, sums: CountSums, share: Array) -> Array:
@@ -74,7 +74,7 @@ def _of_array(X: Array, w: Array, low: Any, high: Any) -> Iterator[_Part]:
     for rows in chunks(len(source), X.shape[1] * 8, cached=True):
         x = source[rows].double().numpy()
         missing = np.isnan(x)
-        lost = np.zeros(x.shape[1])
+        lost: Array = np.zeros(x.shape[1])
         np.minimum(low, np.fmin.reduce(x, axis=0), out=low, where=~missing.all(axis=0))
         np.maximum(high, np.fmax.reduce(x, axis=0), out=high, where=~missing.all(axis=0))
         if missing.any():
@@ -87,7 +87,7 @@ def _of_sparse(X: SparseRows, w: Array) -> Iterator[_Part]:
     n_columns = X.shape[1]
     for rows, values, columns, row in _stored(X):
         missing = np.isnan(values)
-        lost = np.zeros(n_columns)
+        lost: Array = np.zeros(n_columns)
         weight = w[rows][row]
         if missing.any():
             lost = np.bincount(columns, weight * missing, minlength=n_columns)
