@@ -194,24 +194,24 @@ class NegativeBinomialOfSize:
         the second for rates above it, where d times the count then cancels.
         """
         logit, steps = self.logit + at[..., None].float(), steps.float()
-        bright = logit > 0
-        least = (-logit.abs()).sigmoid()
-        linear = torch.where(bright, -self.dispersion.expand_as(logit), self.x)
+        bright = (logit > 0).to(logit)
+        least = logit.abs().neg_().sigmoid_()
+        linear = self.x.lerp(-self.dispersion, bright)
         linear = linear if self.seen is None else linear * self.seen
         ends = [(step.expm1()[..., None], (-step).expm1()[..., None]) for step in steps]
+        # In place, because most of the time goes into memory.
+        grown = (
+            torch.addcmul(up, bright, down - up).mul_(least).log1p_().mul_(self.total)
+            for up, down in ends
+        )
         if self.zeros is None:
-            grown = [
-                (self.total * torch.log1p(least * torch.where(bright, down, up))).sum(-1)
-                for up, down in ends
-            ]
-            return linear.sum(-1) * steps - torch.stack(grown)
+            return linear.sum(-1) * steps - torch.stack([each.sum(-1) for each in grown])
         is_zero = self.x <= 0
         # Log-odds that a zero is one of the negative binomial distribution, and its log chances.
         log_odds = -self.dispersion * softplus(logit) - self.zeros
         of_counts, others = logsigmoid(log_odds), logsigmoid(-log_odds)
         found = []
-        for step, (up, down) in zip(steps, ends, strict=True):
-            each = self.total * torch.log1p(least * torch.where(bright, down, up))
+        for step, each in zip(steps, grown, strict=True):
             each = linear * step[..., None] - each
             each = torch.where(is_zero, torch.logaddexp(of_counts + each, others), each)
             found.append(each.sum(-1))

@@ -341,8 +341,9 @@ class NegativeBinomial(Counts):
         log_dispersion, sizes = self.bounded_dispersion(), _given(self.sizes)
         logit, dispersion = rates.log_rate - log_dispersion, log_dispersion.exp()
         integrand = NegativeBinomialOfSize(x, logit, dispersion, rates.zeros, seen)
-        of_totals = OfTotals(*self._moments(x, rates, seen))
-        start = of_totals.mode(sizes.mean.to(x), sizes.variance.to(x))
+        narrow = Rates(*(None if t is None else t.float() for t in rates))
+        of_totals = OfTotals(*self._moments(x.float(), narrow, seen))
+        start = of_totals.mode(sizes.mean, sizes.variance).to(x)
         of_size = sizes.log_integral(integrand, start, _NODES_OF_VALUES, _STEPS_OF_VALUES)
         return of_size + row_log_coefficients(x, dispersion)
 
@@ -368,7 +369,7 @@ class NegativeBinomial(Counts):
         return torch.poisson(rate, generator=generator).to(rates.log_rate)
 
     def _excess(self, rates: Rates) -> Tensor:
-        return (2 * rates.log_rate).exp() / self.dispersion
+        return rates.log_rate.exp().square() / self.dispersion
 
     def information(self, x: Tensor, log_rate: Tensor) -> tuple[Tensor, Tensor]:
         rate, dispersion = log_rate.exp(), self.dispersion
@@ -411,4 +412,4 @@ class ZeroInflatedNegativeBinomial(NegativeBinomial):
         # The variance of a count is its mean, plus this times its squared rate.
         assert rates.zeros is not None
         kept = (-rates.zeros).sigmoid()
-        return kept * (super()._excess(rates) + (1 - kept) * (2 * rates.log_rate).exp())
+        return kept * (super()._excess(rates) + (1 - kept) * rates.log_rate.exp().square())
