@@ -466,6 +466,7 @@ class Autoencoder(DeterministicAutoencoder):
         built_in = self.network == "mlp" and not self._has_own_networks()
         mirrored = self.decoder_layer_sizes is None and self.normalization is None
         table = has_kinds(self.likelihood)
+        several = not table and LIKELIHOODS[self.likelihood].n_outputs > 1
         bounded = self._has_counts() or self.out_activation in ("tanh", "relu")
         # Pairs of a condition that is an error and its message.
         clashes = [
@@ -484,6 +485,12 @@ class Autoencoder(DeterministicAutoencoder):
                 f"decoder_layer_sizes={self.decoder_layer_sizes!r} and normalization="
                 f"{self.normalization!r} must be None with tied_weights={self.tied_weights} and "
                 f"pretraining={self.pretraining!r}, because the decoder mirrors the encoder.",
+            ),
+            (
+                self.tied_weights and several,
+                f"tied_weights=True cannot be combined with likelihood={self.likelihood!r}, for "
+                "which the decoder has several outputs for each feature. Set tied_weights=False "
+                "or likelihood='negative_binomial'.",
             ),
             (
                 self.pretraining == "rbm" and self.activation != "logistic",

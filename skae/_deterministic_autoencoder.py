@@ -316,7 +316,7 @@ class DeterministicAutoencoder(
 
         def compute(batch: Batch) -> Tensor:
             output = module.decode(module.encode(batch.x))
-            log_prob: Tensor = module.likelihood.row_log_prob(batch.y, output, batch.seen)
+            log_prob: Tensor = module.likelihood.row_log_given(batch.y, output, batch.seen)
             return log_prob - module.log_units(batch)
 
         return self._map_rows(Data(X), compute)

@@ -126,7 +126,8 @@ def batch_bounds(
         if narrow is None:
             z, log_pq = _proposed(q, some, prior, of_prior)
         else:
-            z, log_pq = _proposed_by_both(q, narrow, some, block, prior, of_prior)
+            half = len(draws) // 2 / len(draws)
+            z, log_pq = _proposed_by_both(q, narrow, some, block, half, prior, of_prior)
         found.append((module.log_px(batch, z, sizes_of_rows) + log_pq).logsumexp(-1))
     return reduce(torch.logaddexp, found) - log(len(draws)) - module.log_units(batch)
 
@@ -289,10 +290,11 @@ def _proposed_by_both(
     narrow: FullGaussian,
     draws: Tensor,
     block: slice,
+    half: float,
     prior: Components | None,
     of_prior: _OfPrior | None,
 ) -> tuple[Tensor, Tensor]:
-    """As `_proposed`, with every other draw from a refined approximation of p(z|x)."""
+    """As `_proposed`, with every other draw, `half` of them, from an approximation of p(z|x)."""
     index = torch.arange(block.start, block.stop, device=draws.device)
     is_narrow = (index % 2 == 1)[:, None]
     z = torch.where(is_narrow, narrow.at(draws), q.at(draws))
@@ -303,7 +305,7 @@ def _proposed_by_both(
     log_p = log_prior(z, prior)
     of_q = log_normal(z, q.mean[:, None], q.log_var[:, None]).sum(-1)
     # Draws from the prior take the place of draws from the refined approximation.
-    mixed = torch.logaddexp(of_q + log(0.5), narrow.log_density(z) + (0.5 - share).log())
+    mixed = torch.logaddexp(of_q + log(1 - half), narrow.log_density(z) + (half - share).log())
     return z, log_p - torch.logaddexp(mixed, log_p + share.log())
 
 

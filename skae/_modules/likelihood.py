@@ -76,7 +76,7 @@ class LikelihoodModule(TrainableModule):
             y, seen = y[:, None], None if seen is None else seen[:, None]
         architecture = self.architecture
         log_scale = torch.as_tensor(architecture.log_scale).to(output)
-        nats = self.likelihood.log_prob(y, output) - log_scale
+        nats = self.likelihood.log_prob_of_rows(y, output, seen) - log_scale
         nats = nats if seen is None else nats * seen
         return nats if architecture.columns is None else architecture.columns.total(nats)
 

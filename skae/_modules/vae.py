@@ -286,7 +286,7 @@ class VAEModule(LikelihoodModule):
         """
         seen, condition = (None if t is None else t[:, None] for t in (batch.seen, batch.condition))
         likelihood = self.likelihood
-        log_prob = likelihood.row_log_prob if sizes_of_rows else likelihood.row_log_marginal
+        log_prob = likelihood.row_log_given if sizes_of_rows else likelihood.row_log_marginal
         parts = (
             log_frequency + log_prob(batch.y[:, None], output, seen)
             for log_frequency, _, output in self.outputs(z, condition)

@@ -6,7 +6,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import softplus
+from torch.nn.functional import logsigmoid, softplus
 
 from skae._training.module import is_stacking
 
@@ -85,12 +85,10 @@ def negative_binomial_row(
     graded = logit.requires_grad or dispersion.requires_grad
     if graded and torch.is_grad_enabled() and not (is_stacking() or torch.compiler.is_compiling()):
         return cast(Tensor, _NegativeBinomialRow.apply(x, logit, dispersion, zeros, seen))
-    above = softplus(logit)
-    if zeros is None:
-        each = x * logit - (x + dispersion) * above
-    else:
-        none = torch.logaddexp(-dispersion * above, zeros)
-        each = torch.where(x > 0, x * logit - (x + dispersion) * above, none) - softplus(zeros)
+    # x * logit - (x + dispersion) * softplus(logit), without cancellation for large counts.
+    each = x * logsigmoid(logit) - dispersion * softplus(logit)
+    if zeros is not None:
+        each = torch.where(x > 0, each, torch.logaddexp(each, zeros)) - softplus(zeros)
     return each.sum(-1) if seen is None else (each * seen).sum(-1)
 
 
@@ -172,16 +170,15 @@ class NegativeBinomialOfSize:
     def slopes(self, at: Tensor) -> tuple[Tensor, Tensor]:
         """Return the slopes, and the expected information."""
         logit = self.logit + at[..., None].float()
-        above = logit.sigmoid()
-        if self.zeros is None and self.seen is None:
-            return self.x.sum(-1) - (self.total * above).sum(-1), above @ self.dispersion
-        each, expected = self.x - self.total * above, self.dispersion * above
+        below = (-logit).sigmoid()
+        expected = self.dispersion * (1 - below)
+        each = self.x * below - expected  # without cancellation for large counts
         if self.zeros is not None:
             of_counts = (-self.dispersion * softplus(logit) - self.zeros).sigmoid()
-            each = torch.where(self.x > 0, each, each * of_counts)
-            expected = expected * (-self.zeros).sigmoid()
+            of_counts = torch.where(self.x > 0, 1.0, of_counts)
+            each, expected = each * of_counts, expected * of_counts
         if self.seen is not None:
-            expected = expected * self.seen
+            each, expected = each * self.seen, expected * self.seen
         return each.sum(-1), expected.sum(-1)
 
     def value(self, at: Tensor) -> Tensor:
@@ -192,23 +189,30 @@ class NegativeBinomialOfSize:
     def changes(self, at: Tensor, steps: Tensor) -> Tensor:
         """Return how values change from `at` by steps (n_nodes, ...).
 
-        softplus(a + d) - softplus(a) = log(1 + sigmoid(a) (e^d - 1)), without cancellation.
+        With p = sigmoid(a), softplus(a + d) - softplus(a) is log(1 + p (e^d - 1)), and also
+        d + log(1 + (1 - p) (e^-d - 1)). The first is accurate for rates below the dispersion, and
+        the second for rates above it, where d times the count then cancels.
         """
         logit, steps = self.logit + at[..., None].float(), steps.float()
-        above = logit.sigmoid()
-        total = self.x.sum(-1)
+        bright = (logit > 0).to(logit)
+        least = logit.abs().neg_().sigmoid_()
+        linear = self.x.lerp(-self.dispersion, bright)
+        linear = linear if self.seen is None else linear * self.seen
+        ends = [(step.expm1()[..., None], (-step).expm1()[..., None]) for step in steps]
+        # In place, because most of the time goes into memory.
+        grown = (
+            torch.addcmul(up, bright, down - up).mul_(least).log1p_().mul_(self.total)
+            for up, down in ends
+        )
         if self.zeros is None:
-            grown = [
-                (self.total * torch.log1p(above * step.expm1()[..., None])).sum(-1)
-                for step in steps
-            ]
-            return total * steps - torch.stack(grown)
+            return linear.sum(-1) * steps - torch.stack([each.sum(-1) for each in grown])
         is_zero = self.x <= 0
-        of_counts = (-self.dispersion * softplus(logit) - self.zeros).sigmoid()
+        # Log-odds that a zero is one of the negative binomial distribution, and its log chances.
+        log_odds = -self.dispersion * softplus(logit) - self.zeros
+        of_counts, others = logsigmoid(log_odds), logsigmoid(-log_odds)
         found = []
-        for step in steps:
-            each = self.total * torch.log1p(above * step.expm1()[..., None])
-            # log((1 - p) + p e^-each), the change of the log mass of zero.
-            zero = torch.log1p(of_counts * (-each).expm1())
-            found.append(total * step + torch.where(is_zero, zero, -each).sum(-1))
+        for step, each in zip(steps, grown, strict=True):
+            each = linear * step[..., None] - each
+            each = torch.where(is_zero, torch.logaddexp(of_counts + each, others), each)
+            found.append(each.sum(-1))
         return torch.stack(found)

@@ -42,7 +42,7 @@ _START_ZEROS, _START_DISPERSION = -2.0, 0.5
 _MOST_LOG_DISPERSION = 10.0
 # Number of quadrature nodes for the size factor, and of steps of Fisher scoring: of integrands that
 # are numbers for each row, and of those that are sums over all features.
-_NODES, _STEPS = 31, 6
+_NODES, _STEPS = 31, 2
 _NODES_OF_VALUES, _STEPS_OF_VALUES = 9, 3
 
 
@@ -142,17 +142,23 @@ class Counts(Likelihood):
     # ------------------------------------------------------------- the likelihood
 
     def log_prob(self, x: Tensor, output: Tensor) -> Tensor:
-        return self._value_log_mass(x, self._of_rows(x, output, None))
+        return self.log_prob_of_rows(x, output)
+
+    def log_prob_of_rows(self, x: Tensor, output: Tensor, seen: Tensor | None = None) -> Tensor:
+        return self._value_log_mass(x, self._of_rows(x, output, seen))
 
     def row_log_prob(self, x: Tensor, output: Tensor, seen: Tensor | None = None) -> Tensor:
         return self._row_log_mass(x, self._of_rows(x, output, seen), seen)
 
     def row_log_marginal(self, x: Tensor, output: Tensor, seen: Tensor | None = None) -> Tensor:
         if self.sizes is None:
-            return self.row_log_prob(x, output, seen)
-        # Terms of large counts are much larger than their sum, so that it is computed in float64.
-        wide = output if output.device.type == "mps" else output.double()
+            return self.row_log_given(x, output, seen)
+        wide = _wide(output)
         return self._log_integral(x.to(wide), self.rates(wide), seen).to(output)
+
+    def row_log_given(self, x: Tensor, output: Tensor, seen: Tensor | None = None) -> Tensor:
+        wide = _wide(output)
+        return self.row_log_prob(x.to(wide), wide, seen).to(output)
 
     def mean(self, output: Tensor) -> Tensor:
         return self._mean(self._of_common_size(output))
@@ -187,12 +193,19 @@ class Counts(Likelihood):
 
     def totals(self, x: Tensor, output: Tensor, seen: Tensor | None) -> TotalMoments:
         """Return the totals of observed counts, and their moments for a size factor of one."""
-        rates = self.rates(output)
+        return self._moments(x, self.rates(output), seen)
+
+    def _moments(self, x: Tensor, rates: Rates, seen: Tensor | None) -> TotalMoments:
         mean, excess = self._mean(rates), self._excess(rates)
         if seen is not None:
             mean, excess = mean * seen, excess * seen
         rate = mean.sum(-1)
         return TotalMoments(x.sum(-1), rate, excess.sum(-1) / rate.square().clamp(min=1e-30))
+
+
+def _wide(output: Tensor) -> Tensor:
+    """Return outputs in float64: terms of large counts are much larger than their sum."""
+    return output if output.device.type == "mps" else output.double()
 
 
 def _given(sizes: SizeFactors | None) -> SizeFactors:
@@ -239,8 +252,9 @@ class Poisson(Counts):
         log_rate, total = rates.log_rate, x.sum(-1)
         share = torch.zeros_like(total) if seen is None else _log_seen_share(log_rate, seen)
         sizes = _given(self.sizes)
-        start = sizes.mean.to(total).expand(torch.broadcast_shapes(total.shape, share.shape))
-        of_size = sizes.log_integral(OfTotals(total, share.exp()), start, _NODES, _STEPS)
+        of_totals = OfTotals(total, share.exp())
+        start = of_totals.mode(sizes.mean.to(total), sizes.variance.to(total))
+        of_size = sizes.log_integral(of_totals, start, _NODES, _STEPS)
         found: Tensor = (x * log_rate).sum(-1) - log_factorials(x) + of_size
         return found
 
@@ -327,13 +341,10 @@ class NegativeBinomial(Counts):
         log_dispersion, sizes = self.bounded_dispersion(), _given(self.sizes)
         logit, dispersion = rates.log_rate - log_dispersion, log_dispersion.exp()
         integrand = NegativeBinomialOfSize(x, logit, dispersion, rates.zeros, seen)
-        # Between the total and the mean of the law, by the information that each has.
-        known = 1 - 1 / (1 + sizes.variance * x.sum(-1))
-        of_total = log_sizes(x, rates.log_rate, seen)
-        start = sizes.mean + known * (of_total - sizes.mean)
-        of_size = sizes.log_integral(
-            integrand, start.expand(logit.shape[:-1]), _NODES_OF_VALUES, _STEPS_OF_VALUES
-        )
+        narrow = Rates(*(None if t is None else t.float() for t in rates))
+        of_totals = OfTotals(*self._moments(x.float(), narrow, seen))
+        start = of_totals.mode(sizes.mean, sizes.variance).to(x)
+        of_size = sizes.log_integral(integrand, start, _NODES_OF_VALUES, _STEPS_OF_VALUES)
         return of_size + row_log_coefficients(x, dispersion)
 
     def at(self, output: Tensor, uniform: Tensor) -> Tensor:
@@ -358,7 +369,7 @@ class NegativeBinomial(Counts):
         return torch.poisson(rate, generator=generator).to(rates.log_rate)
 
     def _excess(self, rates: Rates) -> Tensor:
-        return (2 * rates.log_rate).exp() / self.dispersion
+        return rates.log_rate.exp().square() / self.dispersion
 
     def information(self, x: Tensor, log_rate: Tensor) -> tuple[Tensor, Tensor]:
         rate, dispersion = log_rate.exp(), self.dispersion
@@ -401,4 +412,4 @@ class ZeroInflatedNegativeBinomial(NegativeBinomial):
         # The variance of a count is its mean, plus this times its squared rate.
         assert rates.zeros is not None
         kept = (-rates.zeros).sigmoid()
-        return kept * (super()._excess(rates) + (1 - kept) * (2 * rates.log_rate).exp())
+        return kept * (super()._excess(rates) + (1 - kept) * rates.log_rate.exp().square())

@@ -65,6 +65,14 @@ class Likelihood(nn.Module, ABC):
         """
         return self.row_log_prob(x, output, seen)
 
+    def row_log_given(self, x: Tensor, output: Tensor, seen: Tensor | None = None) -> Tensor:
+        """Return log p(x|z, s) given the size factor s of every row, as scores use it."""
+        return self.row_log_prob(x, output, seen)
+
+    def log_prob_of_rows(self, x: Tensor, output: Tensor, seen: Tensor | None = None) -> Tensor:
+        """Return the nats of every value, given the size factors of rows x, if they have any."""
+        return self.log_prob(x, output)
+
     def mean_of_rows(self, x: Tensor, output: Tensor, seen: Tensor | None = None) -> Tensor:
         """Return the mean of p(x|z), and of p(x|z, s) if rows x have size factors s."""
         return self.mean(output)

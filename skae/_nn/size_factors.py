@@ -18,13 +18,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.functional import softplus
 
 # Smallest total for its logarithm; rows without counts get it.
 LEAST_TOTAL = 0.1
 # Smallest variance of the log size factors, and largest step of Fisher scoring.
 _LEAST_VARIANCE, _LONGEST_STEP = 1e-6, 3.0
 # Number of steps of Fisher scoring, and of iterations of EM.
-_STEPS, _EM_STEPS = 6, 100
+_STEPS, _EM_STEPS = 2, 100
+# Largest number of steps for rows that are far from the mode, which are those whose next step is
+# longer than this number of standard deviations.
+_MOST_STEPS, _FAR = 50, 0.5
+# Number of steps of Newton's method to the mode without and with excess variation.
+_POISSON_STEPS, _MODE_STEPS = 5, 8
 # Number of nodes in EM.
 _N_NODES = 15
 # Product of excess variation and mean below which totals have a Poisson distribution.
@@ -114,8 +120,9 @@ class SizeFactors(nn.Module):
         spread = (w * (of_totals - center).square()).sum() / w.sum()
         variance = spread.clamp(min=_LEAST_VARIANCE)
 
-        of_rows, start = OfTotals(total, rate, excess), center.expand_as(total)
+        of_rows = OfTotals(total, rate, excess)
         for _ in range(_EM_STEPS):
+            start = of_rows.mode(center, variance)
             nodes = quadrature(center, variance, of_rows, start, _N_NODES, _STEPS)
             chance = nodes.log_product.softmax(0)
             mean = (chance * nodes.log_size).sum(0)
@@ -160,6 +167,44 @@ class OfTotals:
         """Return how values change from `at` by steps (n_nodes, ...)."""
         return self.value(at + steps) - self.value(at)
 
+    def mode(self, mean: Tensor, variance: Tensor) -> Tensor:
+        """Return the modes of log size factors with this normal law.
+
+        Fisher scoring would take at most steps of one towards small size factors.
+        """
+        if self.excess is None:
+            return _poisson_mode(self.total, self.rate, mean, variance)
+        # With the information that the total has, and where it has its steepest slope.
+        known = 1 / (1 + self.excess * self.total)
+        at = _poisson_mode(self.total * known, self.rate * known, mean, variance)
+        of_total = (self.total / self.rate).clamp(min=1e-30).log()
+        least = mean - variance / self.excess.clamp(min=1e-30)
+        low = torch.maximum(of_total, least).clamp(max=mean)
+        high = of_total.clamp(min=mean)
+        at = torch.maximum(at, low)
+        for _ in range(_MODE_STEPS):
+            slope, expected = self.slopes(at)
+            slope = slope - (at - mean) / variance
+            low, high = torch.where(slope > 0, at, low), torch.where(slope > 0, high, at)
+            share = (1 + self.excess * self.total) / (1 + self.excess * at.exp() * self.rate)
+            new = at + slope / (expected * share + 1 / variance)
+            at = torch.where((new < low) | (new > high), (low + high) / 2, new)
+        return at
+
+
+def _poisson_mode(total: Tensor, rate: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+    """Return the root t of total - rate e^t = (t - mean) / variance.
+
+    With w = variance rate e^t, it is w + log w = mean + variance total + log(variance rate).
+    """
+    log_unit = (variance * rate).log()
+    level = mean + variance * total + log_unit
+    w = softplus(level).clamp(min=1e-30)
+    for _ in range(_POISSON_STEPS):
+        w = w * (1 + level - w.log()) / (1 + w)
+        w = w.clamp(min=1e-30)
+    return w.log() - log_unit
+
 
 def quadrature(
     mean: Tensor,
@@ -172,14 +217,20 @@ def quadrature(
     """Return nodes for the integral of a likelihood over a normal law.
 
     They are those of Gauss-Hermite quadrature around the mode (Liu & Pierce 1994), to which Fisher
-    scoring makes `n_steps` steps from `start`.
+    scoring makes `n_steps` steps from `start`, and more for rows that are still far from it.
     """
     precision, at = 1 / variance, start
-    for _ in range(n_steps):
+    for i in range(_MOST_STEPS):
         slope, information = integrand.slopes(at)
-        step = (slope - (at - mean) * precision) / (information + precision)
+        spread = (information + precision).rsqrt()
+        step = (slope - (at - mean) * precision) * spread.square()
+        if i >= n_steps:
+            # Others stay, so that the result of a row does not depend on the rows beside it.
+            far = step.abs() > _FAR * spread
+            if not far.any():
+                break
+            step = torch.where(far, step, 0.0)
         at = at + step.clamp(-_LONGEST_STEP, _LONGEST_STEP)
-    spread = (integrand.slopes(at)[1] + precision).rsqrt()
     place, log_weight = (
         torch.as_tensor(a).to(at).reshape(-1, *[1] * at.ndim) for a in _hermite(n_nodes)
     )

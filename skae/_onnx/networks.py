@@ -46,6 +46,19 @@ def check_can_export(model: Any, part: str) -> None:
             f"part={part!r} of a {name} with numbers as targets needs y for each row, and the "
             "graph has a single input. Only part='encoder' can be exported."
         )
+    if part == "score" and _refines_proposals(model):
+        raise ValueError(
+            f"part='score' of a {name} with likelihood={architecture.likelihood!r} cannot be "
+            "exported: the score of a row is computed at the mode of p(z|x), which an ONNX graph "
+            "cannot search for. Only part='encoder' and part='decoder' can be exported."
+        )
+
+
+def _refines_proposals(model: Any) -> bool:
+    """Whether scores need derivatives of the decoder, which a graph cannot compute."""
+    architecture = model._architecture
+    counts = architecture.reads_counts or architecture.common_total is not None
+    return isinstance(model._trainer.module, VAEModule) and counts
 
 
 class Encoder(nn.Module):
@@ -123,7 +136,7 @@ class Score(Encoder):
                 output, nats = network.decode(network.encode(batch.x)), 0.0
         likelihood = network.likelihood
         is_bound = isinstance(network, VQVAEModule)
-        log_prob = likelihood.row_log_marginal if is_bound else likelihood.row_log_prob
+        log_prob = likelihood.row_log_marginal if is_bound else likelihood.row_log_given
         nats = nats + log_prob(batch.y, output, batch.seen)
         found: Tensor = nats - network.log_units(batch)
         return found

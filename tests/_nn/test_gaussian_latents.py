@@ -9,6 +9,7 @@ from helpers import tensor
 from skae._nn.gaussian_latents import (
     Components,
     DiagonalGaussian,
+    bounded,
     draw_prior,
     entropy,
     equally_likely,
@@ -236,13 +237,27 @@ def test_draws_follow_the_generator():
 
 
 def test_an_encoders_output():
-    """Means, then log variances, of which deviations stay between e^-8 and e^8."""
+    """Means, then log variances, which grow only logarithmically beyond 16."""
     out = torch.tensor([[1.0, -2.0, 0.5, 100.0], [3.0, 4.0, -0.5, -100.0]], dtype=torch.bfloat16)
     q = from_network(out)
     assert q.mean.tolist() == [[1.0, -2.0], [3.0, 4.0]]
-    assert q.log_var.tolist() == [[0.5, 16.0], [-0.5, -16.0]]
+    far = 16 + np.log(1 + 100 - 16)
+    np.testing.assert_allclose(q.log_var, [[0.5, far], [-0.5, -far]], rtol=1e-6)
     assert q.log_var.dtype == torch.float32
-    np.testing.assert_allclose((q.log_var[:, 1] / 2).exp(), np.exp([8.0, -8.0]), rtol=1e-6)
+
+
+def test_log_variances_always_have_a_slope():
+    """Without one, a network whose variances are extreme would never learn better ones."""
+    log_var = torch.linspace(-60.0, 60.0, 1201, dtype=torch.float64).requires_grad_()
+    found = bounded(log_var)
+    (slope,) = torch.autograd.grad(found.sum(), log_var)
+    np.testing.assert_allclose(found.detach(), -found.detach().flip(0), atol=1e-12)
+    middle = log_var.detach().abs() < 16
+    assert torch.equal(found.detach()[middle], log_var.detach()[middle])
+    assert (slope > 0.01).all()
+    assert (found.detach().diff() <= 0.1 + 1e-9).all()  # steps of 0.1: nothing jumps
+    expected = torch.where(middle, 1.0, 1 / (log_var.detach().abs() - 15))
+    np.testing.assert_allclose(slope[expected < 1], expected[expected < 1], rtol=1e-9)
 
 
 def test_equally_likely_components():

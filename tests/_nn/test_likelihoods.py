@@ -7,6 +7,7 @@ from scipy import integrate, optimize, special, stats
 
 from helpers import tensor
 from skae._nn.count_densities import poisson_log_mass
+from skae._nn.counts import NegativeBinomial
 from skae._nn.likelihoods import (
     LIKELIHOODS,
     Bernoulli,
@@ -30,6 +31,8 @@ LOGITS = [0.0, 1e-8, 1e-4, 0.29, 0.31, 0.59, 0.61, 1.0, 3.0, 12.0, 40.0, 80.0]
 LOGITS = np.array([*(-a for a in LOGITS[:0:-1]), *LOGITS])
 REALS = np.linspace(-4.0, 5.0, 19)
 COUNTS = np.arange(0.0, 40.0, 3.0)
+# Negative binomials have parameters of their own; tests of them are in test_counts.py.
+PLAIN = [name for name, kind in LIKELIHOODS.items() if not issubclass(kind, NegativeBinomial)]
 UNITS = np.linspace(0.0, 1.0, 11)
 
 
@@ -218,7 +221,7 @@ def means_of(name):
     return np.linspace(0.02, 0.98, 25) * (100.0 if name == "poisson" else 1.0)
 
 
-@pytest.mark.parametrize("name", LIKELIHOODS)
+@pytest.mark.parametrize("name", PLAIN)
 def test_natural_inverts_the_mean(name):
     """The decoder starts at the output whose mean is the mean row."""
     module = likelihood_module(name, 3, "scalar", unit=1.0, mean_variance=1.0)
@@ -226,7 +229,7 @@ def test_natural_inverts_the_mean(name):
     np.testing.assert_allclose(module.mean(module.natural(mean)), mean, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", LIKELIHOODS)
+@pytest.mark.parametrize("name", PLAIN)
 def test_natural_is_finite_at_the_ends_of_the_support(name):
     module = likelihood_module(name, 3, "scalar", unit=1.0, mean_variance=1.0)
     ends = tensor([0.0, 1.0], torch.float32)
@@ -297,7 +300,7 @@ def test_draws_of_counts_have_the_mass(module, output, law):
     assert set(np.unique(x)) <= set(values)
 
 
-@pytest.mark.parametrize("name", LIKELIHOODS)
+@pytest.mark.parametrize("name", PLAIN)
 def test_draws_depend_on_the_generator_alone(name):
     module = likelihood_module(name, 1, "scalar", unit=1.0, mean_variance=1.0)
     state = torch.get_rng_state()
@@ -330,7 +333,7 @@ def make_batch(name="gaussian", n=40, n_features=3, *, weighted=False, masked=Fa
 
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("noise", ["scalar", "per_feature", 0.7])
-@pytest.mark.parametrize("name", LIKELIHOODS)
+@pytest.mark.parametrize("name", PLAIN)
 def test_a_row_scores_the_sum_over_what_was_seen(name, noise, masked):
     module = likelihood_module(name, 3, noise, unit=1.0, mean_variance=1.0)
     if noise == "per_feature" and name in ("gaussian", "laplace"):
@@ -544,7 +547,8 @@ def test_the_support_is_where_the_density_lives(name):
     """Reals, [0, 1] or counts; only reals may be shifted and scaled."""
     kind = LIKELIHOODS[name]
     expected = {"gaussian": (-np.inf, np.inf), "laplace": (-np.inf, np.inf)}
-    expected["poisson"] = (0.0, np.inf)
+    for counts in ("poisson", "negative_binomial", "zero_inflated_negative_binomial"):
+        expected[counts] = (0.0, np.inf)
     assert kind.support == expected.get(name, (0.0, 1.0))
     assert kind.location == (name in ("gaussian", "laplace"))
 
