@@ -38,8 +38,10 @@ _BISECTIONS = 30
 _LEAST_RATE, _LEAST_SHARE = 1e-2, 1e-3
 # Initial log-odds of additional zeros, and initial log dispersion.
 _START_ZEROS, _START_DISPERSION = -2.0, 0.5
-# Limit of log dispersions, beyond which the distribution is that of Poisson.
-_MOST_LOG_DISPERSION = 10.0
+# Limit of the size of log dispersions; with larger ones, the distribution is that of Poisson. They
+# are multiples of their parameters by this factor, because steps of the optimisers have the size of
+# those of weights. With a factor of 1, they end too far from their optimum.
+_MOST_LOG, _SCALE = 10.0, 10.0
 # Number of quadrature nodes for the size factor, and of steps of Fisher scoring: of integrands that
 # are numbers for each row, and of those that are sums over all features.
 _NODES, _STEPS = 31, 2
@@ -303,17 +305,19 @@ class NegativeBinomial(Counts):
     the optimiser learns.
     """
 
-    log_dispersion: nn.Parameter
+    scaled_log_dispersion: nn.Parameter
 
     def __init__(
         self, n_features: int = 0, sizes: SizeFactors | None = None, most: float = MAX_LOG_RATE
     ) -> None:
         super().__init__(n_features, sizes, most)
-        self.log_dispersion = nn.Parameter(torch.full((n_features,), _START_DISPERSION))
+        start = torch.full((n_features,), _START_DISPERSION / _SCALE)
+        self.scaled_log_dispersion = nn.Parameter(start)
 
     def bounded_dispersion(self) -> Tensor:
         """Return the log dispersion of every feature within its limits."""
-        return soft_limit(-soft_limit(-self.log_dispersion, 10.0), _MOST_LOG_DISPERSION)
+        log_dispersion = _SCALE * self.scaled_log_dispersion
+        return soft_limit(-soft_limit(-log_dispersion, _MOST_LOG), _MOST_LOG)
 
     @property
     def dispersion(self) -> Tensor:
@@ -341,7 +345,8 @@ class NegativeBinomial(Counts):
         log_dispersion, sizes = self.bounded_dispersion(), _given(self.sizes)
         logit, dispersion = rates.log_rate - log_dispersion, log_dispersion.exp()
         integrand = NegativeBinomialOfSize(x, logit, dispersion, rates.zeros, seen)
-        narrow = Rates(*(None if t is None else t.float() for t in rates))
+        zeros = None if rates.zeros is None else rates.zeros.float()
+        narrow = Rates(rates.log_rate.float(), zeros)
         of_totals = OfTotals(*self._moments(x.float(), narrow, seen))
         start = of_totals.mode(sizes.mean, sizes.variance).to(x)
         of_size = sizes.log_integral(integrand, start, _NODES_OF_VALUES, _STEPS_OF_VALUES)
