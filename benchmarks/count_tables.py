@@ -17,9 +17,12 @@ the law of the totals is no part of them. "ELBO" has one draw of the codes, "bou
 importance weights of 100 (`--draws`), with SCVI.get_marginal_ll and with VAE.score_samples, each
 with the distribution of the codes that it draws from by itself. The mean over rows is taken of
 return_mean=False, because get_marginal_ll otherwise returns a mean of the means of minibatches. On
-the simulated tables, the same quantity is known for the law that the rows were drawn from. Silhouettes are those
-of the groups, and of the batches, by the codes of the held-out rows; "mixing" is the mean entropy
-of the batches of the 30 nearest held-out rows, as a share of that of even batches.
+the simulated tables, the same quantity is known for the law that the rows were drawn from.
+
+Silhouettes are those of the groups, and of the batches, by the codes of the held-out rows; "mixing"
+is the mean entropy of the batches of the 30 nearest held-out rows, as a share of that of even
+batches. With both simulated tables, the seed changes the training only; with the table of cells
+also the rows that are held out.
 
 Measured figures: docs/benchmarks.md.
 """
