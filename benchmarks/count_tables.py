@@ -198,7 +198,7 @@ def compare(make: Callable[[int], Table], fits: dict[str, Fit], seeds: list[int]
 
 def tables(quick: bool, development: bool) -> dict[str, Callable[[int], Table]]:
     """The tables by their names; the held-out rows of the cells depend on the seed."""
-    n_rows, n_genes = (500, 200) if quick else (2000, 600)
+    n_rows, n_genes = (500, 200) if quick else (1500, 600)
     first = 100 * development
     one = simulated("one batch", n_rows, n_genes, 1, first)
     two = simulated("two batches", n_rows, n_genes, 2, first + 1)
