@@ -25,7 +25,8 @@ def soft_limit(values: Tensor, most: Tensor | float) -> Tensor:
 
     The slope is continuous and never zero, so that training brings values back.
     """
-    return values.clamp(max=most) + (values - most).clamp(min=0.0).log1p()
+    beyond = (values - most).clamp(min=0.0)
+    return torch.where(values > most, most + beyond.log1p(), values)
 
 
 def poisson_log_mass(x: Tensor, log_rate: Tensor) -> Tensor:
@@ -167,19 +168,23 @@ class NegativeBinomialOfSize:
         if seen is not None:
             self.total = self.total * seen
 
-    def slopes(self, at: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the slopes, and the expected information."""
+    def slopes(self, at: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the slopes, the expected information, and the curvatures.
+
+        Curvatures ignore that an additional zero may be more or less likely elsewhere.
+        """
         logit = self.logit + at[..., None].float()
         below = (-logit).sigmoid()
         expected = self.dispersion * (1 - below)
         each = self.x * below - expected  # without cancellation for large counts
+        curved = (self.x + self.dispersion) * below * (1 - below)
         if self.zeros is not None:
             of_counts = (-self.dispersion * softplus(logit) - self.zeros).sigmoid()
             of_counts = torch.where(self.x > 0, 1.0, of_counts)
-            each, expected = each * of_counts, expected * of_counts
+            each, expected, curved = (t * of_counts for t in (each, expected, curved))
         if self.seen is not None:
-            each, expected = each * self.seen, expected * self.seen
-        return each.sum(-1), expected.sum(-1)
+            each, expected, curved = (t * self.seen for t in (each, expected, curved))
+        return each.sum(-1), expected.sum(-1), curved.sum(-1)
 
     def value(self, at: Tensor) -> Tensor:
         """Return the log masses."""

@@ -22,9 +22,9 @@ from torch.nn.functional import softplus
 
 # Smallest total for its logarithm; rows without counts get it.
 LEAST_TOTAL = 0.1
-# Smallest variance of the log size factors, and largest step of Fisher scoring.
+# Smallest variance of the log size factors, and largest step to a mode.
 _LEAST_VARIANCE, _LONGEST_STEP = 1e-6, 3.0
-# Number of steps of Fisher scoring, and of iterations of EM.
+# Number of steps to a mode, and of iterations of EM.
 _STEPS, _EM_STEPS = 2, 100
 # Largest number of steps for rows that are far from the mode, which are those whose next step is
 # longer than this number of standard deviations.
@@ -42,8 +42,8 @@ _TOLERANCE = 1e-5
 class Integrand(Protocol):
     """Log likelihoods of rows as functions of log size factors."""
 
-    def slopes(self, at: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the slopes, and the expected information."""
+    def slopes(self, at: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the slopes, the expected information, and the curvatures."""
 
     def value(self, at: Tensor) -> Tensor:
         """Return the log likelihoods."""
@@ -148,11 +148,14 @@ class OfTotals:
     def __init__(self, total: Tensor, rate: Tensor, excess: Tensor | None = None) -> None:
         self.total, self.rate, self.excess = total, rate, excess
 
-    def slopes(self, at: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the slopes, and the expected information."""
+    def slopes(self, at: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the slopes, the expected information, and the curvatures."""
         mean = at.exp() * self.rate
-        share = 1.0 if self.excess is None else 1 / (1 + self.excess * mean)
-        return (self.total - mean) * share, mean * share
+        if self.excess is None:
+            return self.total - mean, mean, mean
+        share = 1 / (1 + self.excess * mean)
+        curved = mean * (1 + self.excess * self.total) * share.square()
+        return (self.total - mean) * share, mean * share, curved
 
     def value(self, at: Tensor) -> Tensor:
         """Return the log likelihoods, without terms that do not depend on the size factor."""
@@ -183,11 +186,10 @@ class OfTotals:
         high = of_total.clamp(min=mean)
         at = torch.maximum(at, low)
         for _ in range(_MODE_STEPS):
-            slope, expected = self.slopes(at)
+            slope, _, curved = self.slopes(at)
             slope = slope - (at - mean) / variance
             low, high = torch.where(slope > 0, at, low), torch.where(slope > 0, high, at)
-            share = (1 + self.excess * self.total) / (1 + self.excess * at.exp() * self.rate)
-            new = at + slope / (expected * share + 1 / variance)
+            new = at + slope / (curved + 1 / variance)
             at = torch.where((new < low) | (new > high), (low + high) / 2, new)
         return at
 
@@ -216,14 +218,16 @@ def quadrature(
 ) -> Nodes:
     """Return nodes for the integral of a likelihood over a normal law.
 
-    They are those of Gauss-Hermite quadrature around the mode (Liu & Pierce 1994), to which Fisher
-    scoring makes `n_steps` steps from `start`, and more for rows that are still far from it.
+    They are those of Gauss-Hermite quadrature around the mode (Liu & Pierce 1994), to which
+    `n_steps` steps lead from `start`, and more for rows that are still far from it. Steps are those
+    of Fisher scoring or of Newton's method, whichever are shorter: Newton's are too long where the
+    integrand is almost linear, and Fisher's where counts are much larger than their rates.
     """
     precision, at = 1 / variance, start
     for i in range(_MOST_STEPS):
-        slope, information = integrand.slopes(at)
-        spread = (information + precision).rsqrt()
-        step = (slope - (at - mean) * precision) * spread.square()
+        slope, expected, curved = integrand.slopes(at)
+        spread = (curved + precision).rsqrt()
+        step = (slope - (at - mean) * precision) / (torch.maximum(expected, curved) + precision)
         if i >= n_steps:
             # Others stay, so that the result of a row does not depend on the rows beside it.
             far = step.abs() > _FAR * spread
