@@ -118,7 +118,7 @@ for (above, below), (name, Z) in zip(axes.T, codes.items(), strict=True):
         width = 0 if marker == "o" else 0.8
         above.scatter(*Z[some].T, 12, palette[group[some]], marker=marker, lw=width, alpha=0.8)
     of_depth = below.scatter(*Z.T, 8, total, norm="log", linewidths=0)
-    above.set_title(name)
+    above.set_title(name, fontsize=10)
     for cell in (above, below):
         cell.set(xticks=[], yticks=[], xlabel="first code", ylabel="second code")
 colours = [plt.Line2D([], [], marker="o", ls="", ms=5, color=colour) for colour in palette]

@@ -99,11 +99,11 @@ print("nats  " + "".join(f"{bound:>8.1f}" for bound in bounds))
 assert 4 <= best <= 8
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
-middles = np.sqrt(edges[1:] * edges[:-1])
+groups = [f"{a}-{b}" for a, b in pairwise(edges)]
 styles = ("0.4", "|:"), ("#E69F00", "s--"), ("#0072B2", "o-")
 for (name, values), (colour, style) in zip(correct.items(), styles, strict=True):
-    left.plot(middles, values[:-1], style, color=colour, label=name, ms=7)
-left.set(xscale="log", xlabel="words in the document", ylabel="share that is recognised")
+    left.plot(groups, values[:-1], style, color=colour, label=name, ms=7)
+left.set(xlabel="words in the document", ylabel="share that is recognised")
 left.legend()
 right.plot(sizes, bounds, "o-", color="#0072B2")
 right.set(xlabel="number of codes", ylabel="bound, nats per held-out document")
