@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skae._modules.scales import shares
 from skae._network_autoencoder import NetworkAutoencoder
-from skae._nn.counts import Counts, NegativeBinomial
+from skae._nn.counts import Counts, NegativeBinomial, Poisson
 from skae._nn.likelihoods import LIKELIHOODS
 from skae._nn.size_factors import TotalMoments
 from skae._tables.kinds import has_kinds
@@ -33,8 +33,9 @@ Array = NDArray[Any]
 
 # Names of the likelihoods of counts.
 COUNTS = tuple(name for name, kind in LIKELIHOODS.items() if issubclass(kind, Counts))
-# Largest number of rows from which the law of size factors is learned.
-_LAW_ROWS = 4096
+# Largest numbers of rows, and of values or a quarter of these rows, from which the law of size
+# factors is learned.
+_LAW_ROWS, _LAW_VALUES = 4096, 2**23
 # Smallest standard deviation of log totals that the encoder reads.
 _LEAST_SPREAD = 1e-3
 # Log of the factor by which rates may exceed the largest training count before they grow linearly.
@@ -106,11 +107,15 @@ class CountRowsMixin(NetworkAutoencoder):
         likelihood = module.likelihood
         if not (isinstance(likelihood, Counts) and likelihood.sizes is not None):
             return
-        some = data.some(_LAW_ROWS, self._seed + 7)
+        most = min(_LAW_ROWS, max(_LAW_ROWS // 4, _LAW_VALUES // data.X.shape[1]))
+        some = data.some(most, self._seed + 7)
         found = []
         with self._trainer.inference(len(some.X)):
             for _, batch in batches(self._dataset(some)):
-                found.append(likelihood.totals(batch.y, module.output_of(batch), batch.seen))
+                if isinstance(likelihood, Poisson) and batch.seen is None:
+                    found.append(likelihood.totals_of_complete(batch.y))
+                else:
+                    found.append(likelihood.totals(batch.y, module.output_of(batch), batch.seen))
             moments = TotalMoments(*map(torch.cat, zip(*found, strict=True)))
             of_rows = None if some.weight is None else torch.as_tensor(np.asarray(some.weight))
             likelihood.sizes.settle(moments, of_rows, weight)

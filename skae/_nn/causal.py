@@ -23,7 +23,7 @@ from torch.utils.checkpoint import checkpoint
 from skae._nn.gated_convolution import gated_convolution
 from skae._nn.mixture_heads import Mixtures
 from skae._nn.networks import dense
-from skae._training.module import is_exporting
+from skae._training.contexts import is_exporting
 
 # Number of logits that are in memory at once.
 _LOGITS = 2**24

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import logsigmoid, softplus
 
-from skae._training.module import is_stacking
+from skae._training.contexts import is_stacking
 
 # exp of this number, and sums of such values, are finite in float32.
 MAX_LOG_RATE = 60.0

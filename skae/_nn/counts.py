@@ -260,6 +260,11 @@ class Poisson(Counts):
         found: Tensor = (x * log_rate).sum(-1) - log_factorials(x) + of_size
         return found
 
+    def totals_of_complete(self, x: Tensor) -> TotalMoments:
+        """Return `totals` of rows without missing values, which do not depend on the output."""
+        total = x.sum(-1)
+        return TotalMoments(total, torch.ones_like(total), torch.zeros_like(total))
+
     def row_log_prob_and_slope(
         self, x: Tensor, output: Tensor, seen: Tensor | None
     ) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import softplus
 
-from skae._training.module import is_stacking
+from skae._training.contexts import is_stacking
 
 
 def gaussian_log_density(x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:

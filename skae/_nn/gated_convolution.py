@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import glu, linear, pad
 
-from skae._training.module import is_stacking
+from skae._training.contexts import is_stacking
 
 
 def gated_convolution(read: Tensor, weight: Tensor, bias: Tensor, past: list[int]) -> Tensor:

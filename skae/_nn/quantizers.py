@@ -30,7 +30,7 @@ from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
-from skae._training.module import is_exporting, is_stacking
+from skae._training.contexts import is_exporting, is_stacking
 
 # Number of distances in memory at once: 4 MB, which fit into the cache of a core.
 _DISTANCES = 2**20

@@ -13,7 +13,7 @@ from torch import nn
 from skae._onnx.graph import NAMES
 from skae._onnx.networks import Decoder, Encoder, Score, check_can_export
 from skae._onnx.packages import package
-from skae._training.module import exporting
+from skae._training.contexts import exporting
 from skae._training.random_state import preserve_rng_state
 from skae._training.threads import threads_for
 

@@ -248,11 +248,17 @@ def batch_of_rows(
         missing = values.isnan()
         seen = (~missing).float()
     inputs, targets = units
+    beside = None
     if inputs is None:
         y = in_float32(values, near=near)
         x = y.clone()  # your own network may write to its input
     else:
-        x = y = inputs.apply(values if reading is None else reading(values), near)
+        read = values
+        if isinstance(reading, CountReading):
+            read, beside = reading.read(values)
+        elif reading is not None:
+            read = reading(values)
+        x = y = inputs.apply(read, near)
     if targets is not inputs:
         y = in_float32(values, near=near) if targets is None else targets.apply(values, near)
     if seen is not None:
@@ -261,7 +267,6 @@ def batch_of_rows(
     if with_mask:
         mask = torch.ones_like(y) if seen is None else seen
         x = torch.cat([x, mask if columns is None else columns.first(mask)], dim=1)
-    beside = reading.beside(values) if isinstance(reading, CountReading) else None
     if beside is not None:
         x = torch.cat([x, beside], dim=1)
     return Batch(x, y, seen)

@@ -7,6 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from skae._training.contexts import is_exporting
+
 # Smallest total for its logarithm; rows without counts get it.
 LEAST_TOTAL = 0.1
 # Smallest share of the observed features of a row in the mean row.
@@ -37,17 +39,18 @@ class CountReading:
 
     def __call__(self, rows: Tensor) -> Tensor:
         """Return what the encoder reads before standardisation, as float32."""
+        return self.read(rows)[0]
+
+    def read(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return what the encoder reads, and the standardised logarithms of totals, if it does."""
         rows = rows.float().clamp(min=0.0)
         if self.total is None:
-            return rows.log1p()
-        return (rows * (self.total / totals(rows, self.share).clamp(min=1e-30))).log1p()
-
-    def beside(self, rows: Tensor) -> Tensor | None:
-        """Return the standardised logarithms of totals, (n_rows, 1), if the encoder reads them."""
-        if self.spread is None or self.total is None:
-            return None
-        found = totals(rows.float().clamp(min=0.0), self.share).clamp(min=LEAST_TOTAL)
-        return (found / self.total).log() / self.spread
+            return rows.log1p_(), None
+        found = totals(rows, self.share)
+        read = rows.mul_(self.total / found.clamp(min=1e-30)).log1p_()
+        if self.spread is None:
+            return read, None
+        return read, (found.clamp(min=LEAST_TOTAL) / self.total).log() / self.spread
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, CountReading) and self._key() == other._key()
@@ -65,6 +68,9 @@ def totals(rows: Tensor, share: NDArray[Any]) -> Tensor:
     With missing values, it is the sum of the observed values divided by their share in the mean
     row.
     """
-    found, missing = rows.nansum(1, keepdim=True), rows.isnan()
+    found = rows.sum(1, keepdim=True)
+    if not is_exporting() and bool(found.isfinite().all()):
+        return found  # no value is missing
+    missing = rows.isnan()
     lost = missing.to(rows) @ torch.as_tensor(share).to(rows)[:, None]
-    return found / (1 - lost).clamp(min=_LEAST_SHARE)
+    return rows.nansum(1, keepdim=True) / (1 - lost).clamp(min=_LEAST_SHARE)

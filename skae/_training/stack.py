@@ -20,8 +20,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 
+from skae._training.contexts import stacking
 from skae._training.data import Batch
-from skae._training.module import Loss, stacking
+from skae._training.module import Loss
 from skae._training.progress import JointProgress
 from skae._training.recorded import Recorded, leaves_of
 from skae._training.stacked_batches import StackedBatch, StackedBatches

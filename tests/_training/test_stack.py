@@ -14,7 +14,8 @@ from helpers import At, learned, make_rows, network
 from skae import VAE, VQVAE, AdversarialAE, Autoencoder, HelmholtzMachine
 from skae._training import length, stackable
 from skae._training.callbacks import StopWhenFlat
-from skae._training.module import TrainableModule, is_stacking
+from skae._training.contexts import is_stacking
+from skae._training.module import TrainableModule
 from skae._training.together import run_together
 from skae._training.trainer import TrainingOptions
 
