@@ -8,7 +8,7 @@ single-cell transcriptomics. Nature Methods 15, 1053-1058. :doi:`10.1038/s41592-
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -57,11 +57,6 @@ class CountRowsMixin(NetworkAutoencoder):
 
     size_factor: SizeFactor
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **NetworkAutoencoder._parameter_constraints,
-        "size_factor": [StrOptions({"total"}), None],
-    }
-
     # -------------------------------------------------------------------- learning
 
     def _has_counts(self) -> bool:
@@ -71,10 +66,6 @@ class CountRowsMixin(NetworkAutoencoder):
     def _has_own_networks(self) -> bool:
         """Whether the encoder or the decoder is the user's."""
         return False
-
-    def _derived_fields(self) -> dict[str, Any]:
-        size = self.size_factor if self._has_counts() else None
-        return {**super()._derived_fields(), "size_factor": size}
 
     def _spread_of(self, X: Rows, sample_weight: Array | None) -> tuple[Spread, dict[str, Any]]:
         if not self._has_counts():

@@ -14,6 +14,7 @@ from skae._linear_start import principal_model
 from skae._modules.architecture import EncoderDecoderArchitecture, layer_sizes
 from skae._modules.linear_start import LinearStart
 from skae._modules.own_networks import Network, is_factory
+from skae._network_autoencoder import NetworkAutoencoder
 from skae._nn.likelihoods import LIKELIHOODS
 from skae._nn.linear_maps import rank_held
 from skae._nn.networks import ACTIVATIONS, MIN_SIDE, OUT_RANGES, POOLINGS
@@ -58,7 +59,8 @@ class EncoderDecoder(CountRowsMixin):
     init: Literal["linear", "random"] | None
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **CountRowsMixin._parameter_constraints,
+        **NetworkAutoencoder._parameter_constraints,
+        "size_factor": [StrOptions({"total"}), None],
         "decoder_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left"), None],
         "activation": [StrOptions(set(ACTIVATIONS))],
         "out_activation": [StrOptions({"identity", *OUT_RANGES})],
@@ -222,7 +224,7 @@ class EncoderDecoder(CountRowsMixin):
 
     def _derived_fields(self) -> dict[str, Any]:
         fields: dict[str, Any] = {
-            **super()._derived_fields(),
+            "size_factor": self.size_factor if self._has_counts() else None,
             "n_components": self._n_latents(),
             "own_networks": self._has_own_networks(),
         }

@@ -17,13 +17,15 @@ def expected_totals():
 def test_totals_are_those_of_observed_values_divided_by_their_share():
     found = totals(torch.tensor(ROWS), SHARE)
     np.testing.assert_allclose(found[:, 0], expected_totals(), rtol=1e-12)
-    assert np.isfinite(totals(torch.full((2, 3), np.nan), SHARE)).all()
+    assert totals(torch.full((2, 3), np.nan), SHARE).isfinite().all()
+    complete = torch.tensor(ROWS[:2])
+    np.testing.assert_array_equal(totals(complete, SHARE)[:, 0], [10.0, 0.0])
 
 
 def test_rows_are_read_as_logarithms_of_equal_totals():
     """Missing values stay missing, and a row of zeros is one of zeros."""
     found = CountReading(20.0, SHARE)(torch.tensor(ROWS)).numpy()
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore"):
         expected = np.log1p(ROWS * (20 / expected_totals())[:, None])
     expected[1] = 0
     np.testing.assert_allclose(found, expected, rtol=1e-6)
@@ -40,11 +42,13 @@ def test_brightness_does_not_change_what_is_read():
 
 
 def test_totals_are_read_beside_rows_in_standard_units():
-    found = CountReading(20.0, SHARE, 0.4).beside(torch.tensor(ROWS)).numpy()[:, 0]
+    read, found = CountReading(20.0, SHARE, 0.4).read(torch.tensor(ROWS))
+    found = found.numpy()[:, 0]
+    np.testing.assert_array_equal(read, CountReading(20.0, SHARE)(torch.tensor(ROWS)))
     expected = np.log(np.maximum(expected_totals(), 0.1) / 20) / 0.4
     np.testing.assert_allclose(found, expected, rtol=1e-5)
-    assert CountReading(20.0, SHARE).beside(torch.tensor(ROWS)) is None
-    assert CountReading(None, SHARE, 0.4).beside(torch.tensor(ROWS)) is None
+    assert CountReading(20.0, SHARE).read(torch.tensor(ROWS))[1] is None
+    assert CountReading(None, SHARE, 0.4).read(torch.tensor(ROWS))[1] is None
 
 
 def test_equal_readings_are_equal():
