@@ -91,8 +91,10 @@ assert correct["VAE(6) of counts"][-1] > correct["all counts"][-1] + 0.02
 # documents ranks numbers of codes without the labels. Proportions of six topics have five degrees
 # of freedom.
 
+vae = pipelines["VAE(6) of counts"][0]
 sizes = (1, 2, 4, 6, 10)
-bounds = [topic_vae(size).fit(counts[train]).score(counts[test]) for size in sizes]
+models = [vae if size == 6 else topic_vae(size).fit(counts[train]) for size in sizes]
+bounds = [model.score(counts[test]) for model in models]
 best = sizes[int(np.argmax(bounds))]
 print("codes " + "".join(f"{size:>8}" for size in sizes))
 print("nats  " + "".join(f"{bound:>8.1f}" for bound in bounds))
@@ -115,7 +117,6 @@ right.set(xlabel="number of codes", ylabel="bound, nats per held-out document")
 # the training documents. Their ratio for two values of a code names the words that the code
 # describes, here for each code the five that grow most.
 
-vae = pipelines["VAE(6) of counts"][0]
 low, high = (np.log(vae.inverse_transform(2 * sign * np.eye(6))) for sign in (-1, 1))
 for code, change in enumerate(high - low):
     largest = np.argsort(-change)[:5]
