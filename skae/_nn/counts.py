@@ -40,6 +40,8 @@ _LEAST_RATE, _LEAST_SHARE = 1e-2, 1e-3
 _START_ZEROS, _START_DISPERSION = -2.0, 0.5
 # Limit of log dispersions, beyond which the distribution is that of Poisson.
 _MOST_LOG_DISPERSION = 10.0
+# Smallest mean of a total, whose square float32 can represent; all counts may be additional zeros.
+_LEAST_RATE_OF_TOTAL = 1e-12
 # Number of quadrature nodes for the size factor, and of steps of Fisher scoring: of integrands that
 # are numbers for each row, and of those that are sums over all features.
 _NODES, _STEPS = 31, 2
@@ -199,8 +201,8 @@ class Counts(Likelihood):
         mean, excess = self._mean(rates), self._excess(rates)
         if seen is not None:
             mean, excess = mean * seen, excess * seen
-        rate = mean.sum(-1)
-        return TotalMoments(x.sum(-1), rate, excess.sum(-1) / rate.square().clamp(min=1e-30))
+        rate = mean.sum(-1).clamp(min=_LEAST_RATE_OF_TOTAL)
+        return TotalMoments(x.sum(-1), rate, excess.sum(-1) / rate.square())
 
 
 def _wide(output: Tensor) -> Tensor:

@@ -462,9 +462,8 @@ def test_soft_limits_always_have_a_slope():
     assert (slope > 0).all()
     assert (slope <= 1).all()
     assert (slope.diff().abs() < 0.011).all()
-    np.testing.assert_allclose(
-        found.detach()[~below], 3 + np.log1p(x.detach()[~below] - 3), atol=1e-9
-    )
+    far = x.detach()[~below].numpy()
+    np.testing.assert_allclose(found.detach()[~below], 3 + np.log1p(far - 3), atol=1e-9)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -475,7 +474,7 @@ def test_values_and_gradients_are_finite_everywhere(kind):
         far = tensor([0.0, 1e-6, 50.0, 1e4], torch.float32)
         if kind is not Poisson:
             likelihood.log_dispersion.data = tensor([-1e4, -12.0, 12.0, 1e4], torch.float32)
-        output = torch.cat([far, -far.flip(0)])[: 4 * kind.n_outputs].requires_grad_()
+        output = torch.cat([far, far.flip(0)])[: 4 * kind.n_outputs].requires_grad_()
         for x in ([0.0, 0.0, 0.0, 0.0], [1.0, 0.0, 1e6, 3.0]):
             values = likelihood.row_log_prob(tensor(x, torch.float32), output)
             of = [output, *likelihood.parameters()]
