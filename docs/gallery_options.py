@@ -23,6 +23,8 @@ ORDER = (
     "plot_choose_model.py",
     "plot_latent_size.py",
     "plot_mixed_tables.py",
+    "plot_cells.py",
+    "plot_words.py",
     "plot_photon_counts.py",
     "plot_low_light.py",
 )

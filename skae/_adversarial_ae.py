@@ -29,6 +29,7 @@ from skae._modules.own_networks import Network
 from skae._nn.gaussian_latents import Components, log_prior
 from skae._nn.priors import PRIORS, can_be_sampled, draw_from
 from skae._training.data import Data, Dataset
+from skae._utils.sparse_rows import Rows
 from skae._utils.types import (
     Activation,
     ImageShape,
@@ -468,7 +469,7 @@ class AdversarialAE(LatentSamplesMixin, DeterministicAutoencoder):
 
     def _begin(
         self,
-        X: Array,
+        X: Rows,
         sample_weight: Array | None,
         y: Array | None,
         previous: Self | None,

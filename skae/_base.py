@@ -121,8 +121,9 @@ class BaseAutoencoder(
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Training rows. Estimators with the tag `input_tags.sparse`, such as LinearAE and
-            PPCA, also accept sparse matrices of SciPy. For estimators with the tag
+            Training rows. Estimators with the tag `input_tags.sparse`, such as LinearAE, PPCA and
+            networks with one likelihood for all columns, also accept sparse matrices of SciPy (see
+            the page "Sparse rows" of the documentation). For estimators with the tag
             `input_tags.allow_nan`, NaN, null and masked entries are missing values.
         y : array-like of shape (n_samples,) or (n_samples, n_targets), default=None
             Targets for conditional models; ignored by all others.
@@ -278,9 +279,9 @@ class BaseAutoencoder(
         Returns
         -------
         X_reconstructed : ndarray of shape (n_samples, n_features)
-            The rows `inverse_transform(transform(X))`, which contain no NaN. `set_output`
-            makes them a data frame with the columns of the training data. For tables, they have
-            the same type of container as `X`.
+            The rows `inverse_transform(transform(X))`, which contain no NaN and are dense.
+            `set_output` makes them a data frame with the columns of the training data. For tables,
+            they have the same type of container as `X`.
         """
         return self._rows_out(self._reconstructed(X), like=X)
 

@@ -7,15 +7,16 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from skae._latent_paths import LatentPathsMixin
 from skae._linear.running import running_frequencies
-from skae._modules.conditioning import Labels, Numbers, check_condition, condition_of
+from skae._modules.conditioning import Condition, Labels, Numbers, Several, condition_of
+from skae._modules.targets import check_condition
 from skae._training.data import Data
-from skae._utils.inputs import as_numbers
 from skae._utils.types import ArrayOrFrame, RandomState
 from skae._utils.validation import check_weight, private_generator
 
@@ -27,25 +28,34 @@ class ConditionalMixin(LatentPathsMixin):
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        Labels, if the targets are labels.
-    class_prior_ : ndarray of shape (n_classes,)
-        Frequencies of the labels in training.
+    classes_ : ndarray of shape (n_classes,), or list of ndarray
+        Labels, if the targets are labels; with several columns, those of each column of labels.
+    class_prior_ : ndarray of shape (n_classes,) or (n_combinations,)
+        Frequencies of the labels in training; with several columns, of their combinations. It does
+        not exist if the targets contain numbers.
+    class_combinations_ : ndarray of shape (n_combinations, n_targets)
+        Combinations of labels that occurred in training, if there are several columns of labels.
     target_mean_ : ndarray of shape (n_targets,)
-        Means of the targets, if they are numbers.
+        Means of the targets that are numbers.
     target_scale_ : ndarray of shape (n_targets,)
-        Standard deviations of the targets, if they are numbers.
+        Standard deviations of the targets that are numbers.
+    target_names_ : ndarray of shape (n_targets,)
+        Names of the columns of targets, if they were several columns of a data frame.
     """
 
     conditional: bool
-    classes_: Array
+    classes_: Array | list[Array]
     class_prior_: Array
+    class_combinations_: Array
     target_mean_: Array
     target_scale_: Array
+    target_names_: Array
+    _label_columns: tuple[int, ...]  # positions of the labels among several columns
     _architecture: Any
     _map_codes: Callable[..., Array]
     _asks_for_row_sizes: Callable[[object], bool]
     _reconstructed_at_sizes: Callable[[Data], Array]
+    _trainer: Any
 
     # ---------------------------------------------------------------- the hooks
 
@@ -62,6 +72,10 @@ class ConditionalMixin(LatentPathsMixin):
         condition: NDArray[np.float32] | None = None,
     ) -> Array:
         """Draw rows from p(z) p(x|z, y); without a condition, labels are drawn as well."""
+
+    @abstractmethod
+    def _log_prob(self, X: Array, condition: NDArray[np.float32] | None = None) -> Array:
+        """Scores log p(x|y) in nats; without a condition, of log p(x)."""
 
     @abstractmethod
     def score_samples(self, X: ArrayLike, y: Any = None) -> Array:
@@ -86,25 +100,74 @@ class ConditionalMixin(LatentPathsMixin):
         condition = condition_of(y, sample_weight) if previous is None else previous._condition()
         if isinstance(condition, Labels):
             self.classes_ = condition.classes
-            if previous is not None:
-                self.class_prior_ = previous.class_prior_
-        else:
-            self.target_mean_, self.target_scale_ = condition
+        elif isinstance(condition, Several):
+            self.classes_, self._label_columns = condition.classes, condition.label_columns
+        if not isinstance(condition, Labels):
+            if len(condition.mean):
+                self.target_mean_, self.target_scale_ = condition.mean, condition.scale
+            if condition.names is not None:
+                self.target_names_ = np.array(condition.names, dtype=object)
+        if previous is not None and hasattr(previous, "class_prior_"):
+            self.class_prior_ = previous.class_prior_
+            if isinstance(condition, Several):
+                self.class_combinations_ = previous.class_combinations_
         return condition.columns(y)
 
     def _learn_label_frequencies(self, data: Data, weight: float) -> None:
-        """Learn the frequencies of the labels; in a stream as running means."""
-        if data.condition is None or not hasattr(self, "classes_"):
+        """Learn the frequencies of labels or their combinations; in a stream as running means."""
+        if data.condition is None or hasattr(self, "target_mean_"):
             return
+        condition, before = self._condition(), vars(self).get("class_prior_")
         w = np.ones(len(data.X)) if data.weight is None else data.weight
-        now = w @ data.condition / w.sum()
-        self.class_prior_ = running_frequencies(vars(self).get("class_prior_"), now, weight)
+        if not isinstance(condition, Several):
+            now = w @ data.condition / w.sum()
+            self.class_prior_ = running_frequencies(before, now, weight)
+        else:
+            codes, which = np.unique(condition.codes(data.condition), axis=0, return_inverse=True)
+            now = np.bincount(which.ravel(), w) / w.sum()
+            if before is not None and weight < 1:
+                known = condition.codes_of(self.class_combinations_)
+                codes, which = np.unique(np.vstack([known, codes]), axis=0, return_inverse=True)
+                earlier, later = np.split(which.ravel(), [len(known)])
+                before, now = (
+                    np.bincount(places, shares, minlength=len(codes))
+                    for places, shares in ((earlier, before), (later, now))
+                )
+            self.class_prior_ = running_frequencies(before, now, weight)
+            self.class_combinations_ = condition.labels(codes)
+        self._set_label_frequencies()
 
-    def _condition(self) -> Labels | Numbers:
-        """Targets of the fitted model: labels or numbers."""
-        if hasattr(self, "classes_"):
-            return Labels(self.classes_)
-        return Numbers(self.target_mean_, self.target_scale_)
+    def _set_label_frequencies(self) -> None:
+        """Set the frequencies of labels or their combinations in the module."""
+        condition = self._condition()
+        with np.errstate(divide="ignore"):  # a label that is absent from the rows of a later fit
+            log_frequency = np.log(self.class_prior_)
+        module = self._trainer.module
+        if isinstance(condition, Several):
+            indicators = condition.indicators(condition.codes_of(self.class_combinations_))
+            parts = indicators, log_frequency.astype(np.float32)
+            module.combinations = tuple(map(torch.from_numpy, parts))
+        else:
+            module.set_label_frequencies(log_frequency)
+
+    def _log_prob_given(self, X: Array, y: Array | None) -> Array:
+        """Scores of rows, given validated targets; of log p(x) without targets."""
+        return self._log_prob(X, None if y is None else self._condition().columns(y))
+
+    def _condition(self) -> Condition:
+        """Targets of the fitted model: labels, numbers, or several columns with labels."""
+        known = vars(self)
+        names = tuple(known["target_names_"]) if "target_names_" in known else None
+        mean, scale = (
+            known.get("target_mean_", np.empty(0)),
+            known.get("target_scale_", np.empty(0)),
+        )
+        if "_label_columns" in known:
+            classes, positions = list(self.classes_), tuple(self._label_columns)
+            return Several(classes, positions, mean, scale, names)
+        if "classes_" in known:
+            return Labels(np.asarray(self.classes_))
+        return Numbers(mean, scale, names)
 
     def _condition_of(self, y: Any, n_rows: int) -> NDArray[np.float32] | None:
         """Targets as columns for the decoder; None for unconditional models or all labels."""
@@ -112,29 +175,26 @@ class ConditionalMixin(LatentPathsMixin):
             if y is None:
                 return None
             raise ValueError("y is given, but the model was fitted with conditional=False.")
-        condition = self._condition()
-        if y is None:
-            if isinstance(condition, Labels):
-                return None
+        if y is not None:
+            return self._condition().of(y, n_rows)
+        if hasattr(self, "target_mean_"):
             raise ValueError(
                 "y is None, but the model was fitted with numbers as targets: give y. (Only models "
                 "fitted with labels can average over all targets.)"
             )
-        given = np.asarray(as_numbers(y, "y"))
-        if given.ndim == 0:
-            given = np.full(n_rows, given)
-        elif isinstance(condition, Numbers) and given.size == len(condition.mean) > 1:
-            given = np.broadcast_to(given.reshape(1, -1), (n_rows, given.size))
-        return condition.columns(check_condition(given, n_rows))
+        return None
 
     def _drawn_labels(
         self, n_samples: int, rng: np.random.RandomState
     ) -> NDArray[np.float32] | None:
         """Draw labels by their frequencies; None if the targets are not labels."""
-        if not hasattr(self, "classes_"):
+        if not hasattr(self, "class_prior_"):
             return None
-        which = rng.choice(len(self.classes_), n_samples, p=self.class_prior_)
-        return np.eye(len(self.classes_), dtype=np.float32)[which]
+        which = rng.choice(len(self.class_prior_), n_samples, p=self.class_prior_)
+        condition = self._condition()
+        if isinstance(condition, Several):
+            return condition.indicators(condition.codes_of(self.class_combinations_)[which])
+        return np.eye(len(self.class_prior_), dtype=np.float32)[which]
 
     def _map_conditioned(
         self,
@@ -149,6 +209,11 @@ class ConditionalMixin(LatentPathsMixin):
         both = np.hstack([Z.astype(np.float32), condition])
         return self._map_codes(both, lambda row: compute(row[:, :k], row[:, k:]))
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "class_combinations_" in state:
+            self._set_label_frequencies()
+
     # ------------------------------------------------------------------ generation
 
     def inverse_transform(self, X: ArrayLike, y: Any = None) -> ArrayOrFrame:
@@ -160,8 +225,11 @@ class ConditionalMixin(LatentPathsMixin):
             Codes, as `transform` returns them.
         y : scalar or array-like of shape (n_samples,) or (n_samples, n_targets), default=None
             Targets of a conditional model: one for each row of codes, or a single one for all.
-            With None, the result is the mean over all labels, weighted by their frequencies in
-            training.
+            If `fit` was given several columns, a single one is a tuple with a value for each
+            column, a mapping from the names of the columns to values, or a row of a data frame.
+            Columns of a data frame are found by their names. With None, the result is the mean
+            over all labels, or over the combinations of labels that occurred in training,
+            weighted by their frequencies.
 
         Returns
         -------
@@ -186,7 +254,7 @@ class ConditionalMixin(LatentPathsMixin):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows to reconstruct.
+            Rows to reconstruct, of the same types as in `fit`.
         y : scalar or array-like of shape (n_samples,) or (n_samples, n_targets), default=None
             Targets of a conditional model, as in `inverse_transform`.
         size_factor : {"row"}, default=None
@@ -197,7 +265,7 @@ class ConditionalMixin(LatentPathsMixin):
         Returns
         -------
         X_reconstructed : ndarray of shape (n_samples, n_features)
-            The rows `inverse_transform(transform(X), y)`, which contain no NaN; with
+            The rows `inverse_transform(transform(X), y)`, which contain no NaN and are dense; with
             `size_factor="row"`, these rows are multiplied by the ratio of size factors.
             `set_output` makes them a data frame with the columns of the training data.
 
@@ -297,8 +365,9 @@ class ConditionalMixin(LatentPathsMixin):
         n_samples : int, default=1
             Number of rows to draw.
         y : scalar or array-like of shape (n_samples,) or (n_samples, n_targets), default=None
-            Targets of a conditional model: one for each row, or a single one for all. With None,
-            labels are drawn by their frequencies in training.
+            Targets of a conditional model: one for each row, or a single one for all, as in
+            `inverse_transform`. With None, labels (or combinations of labels) are drawn by their
+            frequencies in training.
         noise : bool, default=True
             Whether to draw from p(x|z). With False, the rows are the means of p(x|z).
         random_state : int, RandomState instance or None, default=None
@@ -324,6 +393,16 @@ class ConditionalMixin(LatentPathsMixin):
         >>> vae = VAE(4, conditional=True, max_iter=5, random_state=0).fit(X, y)
         >>> vae.sample(5, y=3, random_state=0).shape
         (5, 64)
+
+        With several columns of labels, such as batches and donors:
+
+        >>> import pandas as pd
+        >>> labels = pd.DataFrame({"batch": ["a", "b", "b"] * 599, "donor": y.astype(str)})
+        >>> vae = VAE(4, conditional=True, max_iter=5, random_state=0).fit(X, labels)
+        >>> vae.sample(5, y={"batch": "b", "donor": "3"}, random_state=0).shape
+        (5, 64)
+        >>> vae.sample(5, y=("b", "3"), random_state=0).shape
+        (5, 64)
         """
         self._check_sample_arguments(n_samples, noise)
         condition = self._condition_of(y, n_samples)
@@ -338,7 +417,7 @@ class ConditionalMixin(LatentPathsMixin):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows to score.
+            Rows to score, of the same types as in `fit`.
         y : array-like of shape (n_samples,) or (n_samples, n_targets), default=None
             Targets of a conditional model, as in `score_samples`. Other models ignore them.
         sample_weight : array-like of shape (n_samples,), default=None

@@ -21,9 +21,11 @@ from skae._nn.counts import Counts, NegativeBinomial
 from skae._nn.likelihoods import LIKELIHOODS
 from skae._nn.size_factors import TotalMoments
 from skae._tables.kinds import has_kinds
-from skae._training.data import Data, Dataset, Reading, Spread, as_tensor, chunks
-from skae._training.reading import CountReading, totals
+from skae._training.count_sums import count_sums, row_totals
+from skae._training.data import Data, Dataset, Reading, Spread
+from skae._training.reading import CountReading
 from skae._training.trainer import batches
+from skae._utils.sparse_rows import Rows
 from skae._utils.types import ArrayOrFrame, SizeFactor
 from skae._utils.validation import StrOptions
 
@@ -73,18 +75,17 @@ class CountRowsMixin(NetworkAutoencoder):
         size = self.size_factor if self._has_counts() else None
         return {**super()._derived_fields(), "size_factor": size}
 
-    def _fields_of_counts(
-        self, X: Array, sample_weight: Array | None, spread: Spread
-    ) -> dict[str, Any]:
+    def _spread_of(self, X: Rows, sample_weight: Array | None) -> tuple[Spread, dict[str, Any]]:
         if not self._has_counts():
-            return {}
-        mean = spread.mean.numpy()
-        common: float | None = None
-        of_logs: float | None = None
+            return super()._spread_of(X, sample_weight)
+        sums = count_sums(X, sample_weight)
+        spread, common, of_logs = sums.spread, None, None
         if self.size_factor is not None:
-            common, of_logs = _moments_of_logs(row_totals(X, shares(mean)), sample_weight)
+            share = shares(spread.mean.numpy())
+            common, of_logs = _moments_of_logs(row_totals(X, sums, share), sample_weight)
         highest = float(spread.high.max())
-        return {
+        return spread, {
+            "explained_mean": spread.mean.numpy(),
             "reads_counts": not self._has_own_networks(),
             "common_total": common,
             "total_spread": of_logs if self._reads_totals() else None,
@@ -190,23 +191,13 @@ class CountRowsMixin(NetworkAutoencoder):
         return self._map_rows(data, self._trainer.module.reconstructed, self.n_features_in_)
 
 
-def row_totals(X: Array, share: Array) -> NDArray[np.float64]:
-    """Totals of rows; with missing values, those of the observed values divided by their share."""
-    source = as_tensor(X)
-    parts = [
-        totals(source[rows].double(), share)[:, 0] for rows in chunks(len(source), 8 * X.shape[1])
-    ]
-    return torch.cat(parts).numpy()
-
-
-def count_reading(
-    X: Array, sample_weight: Array | None, mean: Array, size_factor: str | None
-) -> Reading:
-    """What the encoder of a model of counts reads of rows with this mean."""
-    share = shares(mean)
-    if size_factor is None:
-        return CountReading(None, share)
-    return CountReading(_moments_of_logs(row_totals(X, share), sample_weight)[0], share)
+def count_reading(X: Rows, sample_weight: Array | None, size_factor: str | None) -> Reading:
+    """What the encoder of a model of counts reads of rows."""
+    sums = count_sums(X, sample_weight)
+    share, total = shares(sums.spread.mean.numpy()), None
+    if size_factor is not None:
+        total, _ = _moments_of_logs(row_totals(X, sums, share), sample_weight)
+    return CountReading(total, share)
 
 
 def _moments_of_logs(

@@ -34,6 +34,7 @@ from skae._training.data import Batch, Data, Dataset
 from skae._training.random_state import preserve_rng_state
 from skae._training.trainer import TrainingOptions, batches
 from skae._utils.availability import silent_available_if
+from skae._utils.sparse_rows import Rows
 from skae._utils.validation import Interval, StrOptions
 from skae._utils.warning import warn
 
@@ -232,7 +233,7 @@ class DeterministicAutoencoder(
         proposal = Proposal(self._code_stds(k), self._proposal_tau)
         return self._row_likelihood(), proposal, self._log_code_density(k)
 
-    def _learn_proposal(self, X: Array) -> None:
+    def _learn_proposal(self, X: Rows) -> None:
         """Choose the width of the proposal; for ordered codes, one width for each size."""
         k = self.n_components_
         sizes = [k] if self._architecture.latent_growth is None else range(1, k + 1)
@@ -297,7 +298,7 @@ class DeterministicAutoencoder(
 
     # ------------------------------------------------------------------- the hooks
 
-    def _encode(self, X: Array) -> Array:
+    def _encode(self, X: Rows) -> Array:
         module = self._trainer.module
         return self._map_rows(Data(X), lambda batch: module.encode(batch.x), self.n_components_)
 
@@ -309,7 +310,7 @@ class DeterministicAutoencoder(
         mean: Tensor = module.likelihood.mean(module.decode(z))
         return mean
 
-    def _log_prob(self, X: Array) -> Array:
+    def _log_prob(self, X: Rows) -> Array:
         self._check_range(X)
         module = self._trainer.module
 

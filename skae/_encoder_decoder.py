@@ -164,6 +164,7 @@ class EncoderDecoder(CountRowsMixin):
             rows.data,
             train.numpy(),
             min([architecture.n_code_numbers, *(rank for rank in ranks if rank is not None)]),
+            ranks[1],
             architecture,
             seed=self._seed,
         )

@@ -38,6 +38,7 @@ from skae._network_autoencoder import NetworkAutoencoder
 from skae._tables.kinds import holds_categories
 from skae._training.data import Data, Dataset, chunks
 from skae._training.trainer import slices
+from skae._utils.sparse_rows import Rows, SparseRows
 from skae._utils.types import (
     ArrayOrFrame,
     HelmholtzLikelihood,
@@ -333,7 +334,7 @@ class HelmholtzMachine(FreeEnergyMixin, LatentSamplesMixin, NetworkAutoencoder):
 
     def _begin(
         self,
-        X: Array,
+        X: Rows,
         sample_weight: Array | None,
         y: Array | None,
         previous: Self | None,
@@ -356,6 +357,11 @@ class HelmholtzMachine(FreeEnergyMixin, LatentSamplesMixin, NetworkAutoencoder):
         if self.likelihood != "auto":
             return super()._has_kinds(X)
         return holds_categories(X)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse |= self.likelihood == "auto"  # rows of numbers are no table
+        return tags
 
     def _check_support(self, low: Tensor, high: Tensor) -> None:
         """As in the base class; the message explains a likelihood that "auto" chose."""
@@ -552,10 +558,10 @@ class HelmholtzMachine(FreeEnergyMixin, LatentSamplesMixin, NetworkAutoencoder):
 
     # ------------------------------------------------------------------- the hooks
 
-    def _encode(self, X: Array) -> Array:
+    def _encode(self, X: Rows) -> Array:
         return self._recognised(X, slice(-self.n_components_, None))
 
-    def _recognised(self, X: Array, units: slice) -> Array:
+    def _recognised(self, X: Rows, units: slice) -> Array:
         """Probabilities of a slice of all units; the first units are those next to the rows."""
         self._check_range(X)
         module = self._trainer.module
@@ -571,7 +577,7 @@ class HelmholtzMachine(FreeEnergyMixin, LatentSamplesMixin, NetworkAutoencoder):
         module = self._trainer.module
         return self._map_codes(Z, lambda z: module.likelihood.mean(module.output(z)))
 
-    def _log_prob(self, X: Array) -> Array:
+    def _log_prob(self, X: Rows) -> Array:
         self._check_range(X)
         return self._bounds(Data(X), _N_IMPORTANCE)
 
@@ -627,10 +633,12 @@ class HelmholtzMachine(FreeEnergyMixin, LatentSamplesMixin, NetworkAutoencoder):
         return likelihood.draw(output, generator) if noise else likelihood.mean(output)
 
 
-def is_binary(X: Array) -> bool:
+def is_binary(X: Rows) -> bool:
     """Whether all observed values are 0 or 1."""
     if X.dtype == bool:
         return True
+    if isinstance(X, SparseRows):
+        X = X.values[:, None]
     for part in chunks(len(X), X.shape[1] * X.itemsize):
         x = X[part]
         if not ((x == 0) | (x == 1) | (x != x)).all():

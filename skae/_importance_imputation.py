@@ -21,6 +21,7 @@ from skae._latent_information import COUNT
 from skae._network_autoencoder import NetworkAutoencoder
 from skae._training.data import Data
 from skae._training.trainer import slices
+from skae._utils.sparse_rows import dense
 from skae._utils.types import ArrayOrFrame, RandomState
 from skae._utils.validation import private_generator
 
@@ -52,7 +53,8 @@ class ImportanceImputationMixin(NetworkAutoencoder):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows in which NaN, null or a mask marks missing values.
+            Rows in which NaN, null or a mask marks missing values. In sparse rows these are
+            stored NaN; their completions are dense.
         n_draws : int, default=None
             With None, missing values become their conditional means, or the most probable level
             of a category. With a number, that many completions of the rows are drawn, including
@@ -82,7 +84,7 @@ class ImportanceImputationMixin(NetworkAutoencoder):
         """
         self._check_argument("n_draws", n_draws, [COUNT, None])
         self._check_argument("n_importance", n_importance, [COUNT])
-        rows = self._check_new_rows(X, "impute")
+        rows = dense(self._check_new_rows(X, "impute"))
         self._check_range(rows)
         condition, module = self._condition_of(y, len(rows)), self._trainer.module
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skae._mixed_rows import MixedRowsMixin
+from skae._utils.sparse_rows import dense
 from skae._utils.types import ArrayOrFrame, RandomState
 from skae._utils.validation import Interval, private_generator
 
@@ -39,7 +40,8 @@ class ImputationMixin(MixedRowsMixin):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows in which NaN, null or a mask marks missing values.
+            Rows in which NaN, null or a mask marks missing values. In sparse rows these are
+            stored NaN; their completions are dense.
         n_draws : int, default=None
             With None, missing values become means, or the most probable level of a category.
             With a number, that many completions of the rows are drawn, including noise, for
@@ -63,7 +65,7 @@ class ImputationMixin(MixedRowsMixin):
             under its likelihood.
         """
         self._check_argument("n_draws", n_draws, [_COUNT, None])
-        rows = self._check_new_rows(X, "impute")
+        rows = dense(self._check_new_rows(X, "impute"))
         self._check_range(rows)
 
         def guess(incomplete: Array, _: Array) -> Array:

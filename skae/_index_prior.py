@@ -29,6 +29,7 @@ from skae._training.net import Net
 from skae._training.tasks import FitTasks
 from skae._training.trainer import TrainingOptions, slices
 from skae._utils.interrupts import keeps_progress
+from skae._utils.sparse_rows import Rows
 from skae._utils.warning import warn
 
 Array = NDArray[Any]
@@ -139,7 +140,7 @@ class IndexPriorMixin(LatentSamplesMixin, CodeScoresMixin, NetworkAutoencoder):
             if unseen is not None:
                 self._prior.soften(codes, data.weight, unseen)
 
-    def _go_on_from(self, previous: Self, X: Array) -> None:
+    def _go_on_from(self, previous: Self, X: Rows) -> None:
         super()._go_on_from(previous, X)
         self._prior = previous._prior
         if isinstance(self._prior, AutoregressivePrior):

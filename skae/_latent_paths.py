@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
 from sklearn.utils.validation import check_is_fitted
 
 from skae._base import BaseAutoencoder
@@ -101,6 +102,8 @@ class LatentPathsMixin(BaseAutoencoder):
             x = x.to_frame().T
         elif isinstance(x, (list, tuple)) and np.ndim(np.array(x, dtype=object)) == 1:
             x = [x]
+        elif sparse.issparse(x):
+            x = x.reshape(1, -1) if x.ndim == 1 else x
         elif np.ndim(x) == 1:
             x = np.asanyarray(x).reshape(1, -1)
         if np.shape(x)[:1] != (1,):

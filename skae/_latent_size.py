@@ -17,6 +17,7 @@ from skae._modules.scales import scale_of
 from skae._training.columns import Columns
 from skae._training.data import Reading, some_of, spread_of
 from skae._training.threads import blas_threads_for
+from skae._utils.sparse_rows import Rows, dense
 from skae._utils.validation import Interval
 
 Array = NDArray[Any]
@@ -45,7 +46,7 @@ class LatentSizeMixin(EncoderDecoder):
     def _n_latents(self) -> int:
         return int(self.n_components) if is_count(self.n_components) else self.n_components_
 
-    def _choose_latent_size(self, X: Array, sample_weight: Array | None) -> None:
+    def _choose_latent_size(self, X: Rows, sample_weight: Array | None) -> None:
         rule = self.n_components
         if isinstance(rule, bool):
             raise ValueError(
@@ -70,12 +71,11 @@ class LatentSizeMixin(EncoderDecoder):
         else:
             reading: Reading | None = None if columns is None else columns.as_read
             if self._has_counts() and not self._has_own_networks():
-                mean = spread_of(X, sample_weight).mean.numpy()
-                reading = count_reading(X, sample_weight, mean, self.size_factor)
+                reading = count_reading(X, sample_weight, self.size_factor)
             found = _variances(X, sample_weight, columns, reading, rule)
             self.n_components_ = by_variance_fraction(found.along_axes, float(rule), found.total)
 
-    def _go_on_from(self, previous: Self, X: Array) -> None:
+    def _go_on_from(self, previous: Self, X: Rows) -> None:
         """As in the base class; the rows of the first fit have chosen the number of codes."""
         rule, before = self.n_components, getattr(previous, "_size_rule", previous.n_components_)
         if not is_count(rule):
@@ -91,7 +91,7 @@ class LatentSizeMixin(EncoderDecoder):
 
 
 def _variances(
-    X: Array,
+    X: Rows,
     sample_weight: Array | None,
     columns: Columns | None,
     reading: Reading | None,
@@ -113,8 +113,8 @@ def _variances(
 
     def read(rows: slice, some: slice) -> NDArray[np.float64]:
         if reading is None:
-            return (X[rows, some].astype(np.float64) - center[some]) / scale
-        wide = torch.from_numpy(X[rows].astype(np.float64))
+            return (dense(X[rows, some]).astype(np.float64) - center[some]) / scale
+        wide = torch.from_numpy(dense(X[rows]).astype(np.float64))
         wide = reading(wide if columns is None else columns.expand(wide))
         found: NDArray[np.float64] = (wide.double().numpy() - center) / scale
         return found[:, some]

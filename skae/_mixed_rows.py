@@ -20,7 +20,8 @@ from skae._tables.columns import Table
 from skae._tables.kinds import has_kinds, holds_categories, kinds_by_mapping
 from skae._tables.values import container_of
 from skae._training.columns import Columns
-from skae._training.data import Data
+from skae._training.data import Data, Spread, spread_of
+from skae._utils.sparse_rows import Rows, SparseRows
 from skae._utils.validation import asked_container, remember_columns
 
 Array = NDArray[Any]
@@ -114,7 +115,13 @@ class TableMixin(BaseAutoencoder):
         """Convert rows to numbers; the first fit learns the columns and levels."""
         if isinstance(X, RowsOfTable):
             return self._take_rows(X)
-        if sparse.issparse(X) or getattr(X, "ndim", 2) == 1:
+        if sparse.issparse(X):
+            raise TypeError(
+                "Sparse data was passed for X, but dense rows are required where each column has "
+                "its own likelihood (likelihood='auto', 'categorical' or a mapping). Give "
+                "X.toarray(), or set one likelihood for all columns, such as 'gaussian'."
+            )
+        if getattr(X, "ndim", 2) == 1:
             check_array(X, dtype=None, estimator=self, input_name="X")  # raises for these
         if reset:
             remember_columns(self, X)
@@ -151,8 +158,10 @@ class TableMixin(BaseAutoencoder):
             return super()._rows_out(rows, like=like, beside=beside)
         return write_rows(self, self._table, rows, like=like, beside=beside)
 
-    def _shown_rows(self, rows: Array) -> Array:
+    def _shown_rows(self, rows: Any) -> Any:
         """Rows for scikit-learn's callbacks, in the format of the public methods."""
+        if isinstance(rows, SparseRows):
+            return rows.matrix
         return self._as_numbers(rows) if hasattr(self, "_skl_callbacks") else rows
 
     def _as_numbers(self, rows: Array) -> Array:
@@ -213,6 +222,12 @@ class MixedRowsMixin(TableMixin):
             return None
         return Columns(self._table.kinds, self._table.n_levels)
 
+    def _spread_of(self, X: Rows, sample_weight: Array | None) -> tuple[Spread, dict[str, Any]]:
+        """Moments of the columns of the network, and fields of the architecture from them."""
+        columns = self._columns()
+        spread = spread_of(X, sample_weight, columns)
+        return spread, {} if columns is None else {"explained_mean": spread.mean.numpy()}
+
     def _fields_of_table(self) -> dict[str, Any]:
         """Fields of the architecture that describe the table, if there is one."""
         if "_table" not in vars(self):
@@ -230,7 +245,7 @@ class MixedRowsMixin(TableMixin):
         return rows
 
     @abstractmethod
-    def _check_range(self, X: Array) -> None:
+    def _check_range(self, X: Rows) -> None:
         """Raise if a value has probability zero under the likelihood."""
 
     # --------------------------------------------------------------------------- scores

@@ -39,8 +39,6 @@ from skae._training.data import (
     Batch,
     Data,
     Dataset,
-    Spread,
-    as_tensor,
     check_finite,
     in_float32,
     spread_of,
@@ -50,6 +48,7 @@ from skae._training.module import TrainableModule
 from skae._training.net import Net
 from skae._training.random_state import preserve_rng_state
 from skae._training.saving import holds_module, is_same
+from skae._training.sources import as_tensor
 from skae._training.tasks import FitTasks, check_listeners
 from skae._training.threads import threads_for_values
 from skae._training.trainer import TRAINING_CONSTRAINTS, Trainer, TrainingOptions, batches, slices
@@ -57,6 +56,7 @@ from skae._training_length import epochs_by_trial, n_trials, needs_trial, resolv
 from skae._utils.fit_names import part_of, parts_in_search
 from skae._utils.inputs import check_every_column_seen, check_same_columns
 from skae._utils.interrupts import keeps_progress
+from skae._utils.sparse_rows import Rows, as_sparse_rows
 from skae._utils.state import all_or_nothing
 from skae._utils.types import LayerSizes
 from skae._utils.validation import (
@@ -75,6 +75,8 @@ Array = NDArray[Any]
 
 # Factor by which each call of partial_fit reduces the weight of earlier calls.
 _MEMORY = 0.9
+# Number of rows from which the scale of logarithms of counts is computed: these values, or more.
+_ROWS_READ, _VALUES_READ = 4096, 2**26
 # Number of training rows whose scores are checked to be finite after training.
 _CHECKED_ROWS = 8
 # Names of attributes in files of earlier versions.
@@ -158,7 +160,7 @@ class NetworkAutoencoder(
         """Fields of the architecture that are computed from parameters."""
         return {}
 
-    def _choose_latent_size(self, X: Array, sample_weight: Array | None) -> None:
+    def _choose_latent_size(self, X: Rows, sample_weight: Array | None) -> None:
         """Choose `n_components_` if a rule chooses it by the training rows."""
 
     def _choose_sizes(self, n_rows: int) -> None:
@@ -239,7 +241,7 @@ class NetworkAutoencoder(
     @with_callbacks
     def _fit_model(
         self,
-        X: Array,
+        X: Rows,
         rng: np.random.RandomState,
         sample_weight: Array | None,
         previous: Self | None,
@@ -279,7 +281,7 @@ class NetworkAutoencoder(
             if previous is None:
                 self._choose_latent_size(X, sample_weight)
             if n_starts > 1:
-                codes = fit_best_of(self, X, rng, sample_weight, fit_start)
+                codes = fit_best_of(self, X, rng, sample_weight, y, fit_start)
             else:
                 codes = fit(self, rng)
         context.call_on_fit_task_end(**given)
@@ -338,7 +340,7 @@ class NetworkAutoencoder(
 
     def _begin(
         self,
-        X: Array,
+        X: Rows,
         sample_weight: Array | None,
         y: Array | None,
         previous: Self | None,
@@ -360,10 +362,9 @@ class NetworkAutoencoder(
         self._choose_sizes(len(X))
         self._seed = int(rng.randint(2**31 - 1))
         columns = self._columns()
-        spread = spread_of(X, weight, columns)
+        spread, of_spread = self._spread_of(X, weight)
         if spread.any_missing:
             check_every_column_seen(X, getattr(self, "feature_names_in_", None))
-        counts = self._fields_of_counts(X, weight, spread)
         architecture = self._Architecture(
             **self._fields(X.shape[0]),
             n_features=len(spread.mean),
@@ -374,13 +375,15 @@ class NetworkAutoencoder(
             scale=1.0,
             range=range_of(spread),
             row_dtype=row_dtype(X.dtype),
-            explained_mean=spread.mean.numpy() if columns is not None or counts else None,
             **self._fields_of_table(),
-            **counts,
+            **of_spread,
         )
         read = spread
         if architecture.reading is not None:
-            read = spread_of(X, weight, columns, architecture.reading)
+            some = Data(X, weight)
+            if architecture.reads_counts:
+                some = some.some(max(_ROWS_READ, _VALUES_READ // X.shape[1]), seed=0)
+            read = spread_of(some.X, some.weight, columns, architecture.reading)
         self._architecture = replace(
             architecture,
             center=read.mean.numpy(),
@@ -398,7 +401,7 @@ class NetworkAutoencoder(
             **self._of_trainer(),
         )
 
-    def _go_on_from(self, previous: Self, X: Array) -> None:
+    def _go_on_from(self, previous: Self, X: Rows) -> None:
         """Continue an earlier fit with the current parameters, as far as they may change."""
         self._check_parameters(X.shape[1])
         architecture = previous._architecture
@@ -423,12 +426,6 @@ class NetworkAutoencoder(
         )
         self._check_range(X, as_targets=True)
         self._trainer = previous._trainer.fork(TrainingOptions.of(self), self._architecture)
-
-    def _fields_of_counts(
-        self, X: Array, sample_weight: Array | None, spread: Spread
-    ) -> dict[str, Any]:
-        """Fields of the architecture for likelihoods of counts."""
-        return {}
 
     def _fields(self, n_rows: int) -> dict[str, Any]:
         """Fields of the architecture that follow from parameters and the number of rows."""
@@ -476,6 +473,11 @@ class NetworkAutoencoder(
             raise self._divergence(f"a training row has score {scores[~np.isfinite(scores)][0]}")
         return codes
 
+    def _log_prob_given(self, X: Array, y: Array | None) -> Array:
+        """Scores of rows in nats, given the validated targets of a conditional model."""
+        scores: Array = self._log_prob(X)
+        return scores
+
     def _scores(self, data: Data) -> Array:
         """Scores of rows in nats, given their targets."""
         scores: Array = self._log_prob(data.X)
@@ -507,9 +509,9 @@ class NetworkAutoencoder(
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows to train on. Any number of rows is allowed; they are divided into batches of
-            `batch_size`. In the first call every column needs an observed value; in later calls
-            a column may consist of missing values (NaN).
+            Rows to train on, of the same types as in `fit`. Any number of rows is allowed; they
+            are divided into batches of `batch_size`. In the first call every column needs an
+            observed value; in later calls a column may consist of missing values (NaN).
         y : array-like of shape (n_samples,) or (n_samples, n_targets), default=None
             Targets for conditional models; ignored by all others.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -629,9 +631,11 @@ class NetworkAutoencoder(
                 as_rows(self, X),
                 reset=reset,
                 dtype="numeric",
+                accept_sparse=("csr", "csc"),
                 ensure_all_finite=False,
                 ensure_min_samples=min_rows,
             )
+        X = as_sparse_rows(X)
         check_finite(X, allow_nan=get_tags(self).input_tags.allow_nan)
         return X
 
@@ -645,6 +649,7 @@ class NetworkAutoencoder(
         tags.input_tags.allow_nan = self.missing == "mask"
         table = has_kinds(self.likelihood)
         tags.input_tags.categorical, tags.input_tags.string = table, table
+        tags.input_tags.sparse = not table
         return tags
 
     # ---------------------------------------------------------------------------- files

@@ -12,6 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from skae._training.together import run_together
 from skae._utils.fit_names import Part, numbered, part_of
 from skae._utils.interrupts import inside_another_fit
+from skae._utils.sparse_rows import Rows
 from skae._utils.warning import warn
 
 Array = NDArray[Any]
@@ -22,12 +23,15 @@ _MOST_SCORED = 10_000
 
 def fit_best_of(
     estimator: Any,
-    X: Array,
+    X: Rows,
     rng: np.random.RandomState,
     sample_weight: Array | None,
+    y: Any,
     fit: Callable[[Any, np.random.RandomState], Any],
 ) -> Any:
     """Make an estimator the best of its fits from `n_init` seeds, by the score of the rows.
+
+    `y` are the validated targets of a conditional model, or None. Rows are scored given them.
 
     The first fit has the seed of a single fit. All fits are trained together. `fit` is called with
     a copy of the estimator and a generator; the result of the best fit is returned. Fits that
@@ -54,8 +58,9 @@ def fit_best_of(
         )
     usable = [i for i, (_, error) in enumerate(found) if error is None]
     step = -(-len(X) // _MOST_SCORED)
-    weight = None if sample_weight is None else sample_weight[::step]
-    scores = [np.average(models[i]._log_prob(X[::step]), weights=weight) for i in usable]
+    weight, targets = (None if a is None else a[::step] for a in (sample_weight, y))
+    some = X[::step]
+    scores = [np.average(models[i]._log_prob_given(some, targets), weights=weight) for i in usable]
     best = usable[int(np.nanargmax(scores))]
     vars(estimator).update(vars(models[best]))
     return found[best][0]

@@ -32,10 +32,12 @@ from skae._latent_samples import LatentSamplesMixin
 from skae._latent_size import LATENT_SIZE_CONSTRAINTS, LatentSizeMixin
 from skae._local_linear import LocalLinearMixin
 from skae._modules.own_networks import Network
-from skae._modules.vae import VAEArchitecture, VAEModule
+from skae._modules.vae import VAEModule
+from skae._modules.vae_architecture import VAEArchitecture
 from skae._nested_noise import MOST_DRAWS, NestedNoiseMixin
 from skae._nn.networks import start_narrow
 from skae._training.data import Data, Dataset
+from skae._utils.sparse_rows import Rows
 from skae._utils.types import (
     Activation,
     ImageShape,
@@ -176,10 +178,13 @@ class VAE(
     n_prior_components : int, default=10
         Number of Gaussians of "mixture", or of pseudo-rows of "vamp".
     conditional : bool, default=False
-        Whether to learn p(x|z, y), with targets y given to `fit`. Targets are labels (integers,
-        strings or booleans) or numbers (floats, or several columns). The decoder gets y in
-        additional columns: one indicator for each label, or the standardised numbers. The encoder
-        does not get y. In a stream, the first batch must contain all labels.
+        Whether to learn p(x|z, y), with targets y given to `fit`. One column of y has labels
+        (integers, strings, booleans or categories) or numbers (floats). Of a data frame, columns of
+        strings, booleans or categories are labels, and other columns are numbers. An array of
+        several columns has numbers, or strings and objects, of which floats are numbers. The
+        decoder gets y in additional columns: one indicator for each label of each column, and the
+        standardised numbers. The encoder does not get y. In a stream, the first batch must contain
+        all labels.
     latent_growth : {"nested"}, default=None
         Orders the codes by importance, as in PCA, so that one fit gives a model of every size (see
         `truncate`). With "nested", each training step keeps the first k codes of a row, with a
@@ -298,12 +303,16 @@ class VAE(
         Likelihood of each column, by name or index. Only for tables.
     categories_ : dict of ndarray
         Levels of each categorical column, by name or index. Only for tables.
-    classes_ : ndarray of shape (n_classes,)
-        Labels in `y`. Only with `conditional=True` and labels.
-    class_prior_ : ndarray of shape (n_classes,)
-        Frequencies of the labels in training.
+    classes_ : ndarray of shape (n_classes,), or list of ndarray
+        Labels in `y`, or a list with those of each column. Only with `conditional=True` and labels.
+    class_prior_ : ndarray of shape (n_classes,) or (n_combinations,)
+        Frequencies of labels, or of `class_combinations_`, in training. Not with numbers in `y`.
+    class_combinations_ : ndarray of shape (n_combinations, n_targets)
+        Combinations of labels that occurred in training. Only with several columns of labels.
     target_mean_, target_scale_ : ndarray of shape (n_targets,)
-        Means and standard deviations of `y`. Only with `conditional=True` and numbers.
+        Means and standard deviations of the numbers in `y`. Only with `conditional=True`.
+    target_names_ : ndarray of shape (n_targets,)
+        Names of the columns of `y`, if it was a data frame with several columns.
     components_ : ndarray of shape (n_components_, n_features_in_)
         Derivatives of `inverse_transform` with respect to each code, at the mean code of the
         training rows. Near the mean code, `inverse_transform(Z)` is `Z @ components_ + mean_` to
@@ -533,11 +542,6 @@ class VAE(
     def _learn_from_outputs(self, rows: Dataset, weight: float) -> Array | None:
         data = rows.data
         self._learn_label_frequencies(data, weight)
-        if hasattr(self, "class_prior_"):
-            with np.errstate(
-                divide="ignore"
-            ):  # a label that is absent from the rows of a later fit
-                self._trainer.module.set_label_frequencies(np.log(self.class_prior_))
         some = data.some(_MOMENT_ROWS, self._seed + 6)
         self._check_codes_are_finite(codes := self._means(rows if some is data else some))
         # In a stream, one draw for each row is enough, because every call adds new draws.
@@ -573,8 +577,9 @@ class VAE(
         X : array-like of shape (n_samples, n_features)
             Rows to score. Missing values (NaN) are ignored.
         y : scalar or array-like of shape (n_samples,) or (n_samples, n_targets), default=None
-            Targets of a conditional model, to score log p(x|y). With None, the score is
-            log p(x), the log of the sum of p(x, y) over all labels.
+            Targets of a conditional model, to score log p(x|y), as in `inverse_transform`. With
+            None, the score is log p(x), the log of the sum of p(x, y) over all labels (or over
+            `class_combinations_`), which takes time proportional to their number.
         n_importance : int, default=100
             Number K of draws for each row. K = 1 is an estimate of the evidence lower bound
             from one draw.
@@ -604,7 +609,7 @@ class VAE(
 
     # ------------------------------------------------------------------- the hooks
 
-    def _encode(self, X: Array) -> Array:
+    def _encode(self, X: Rows) -> Array:
         return self._means(Data(X))
 
     def _means(self, rows: Data | Dataset) -> Array:
@@ -619,8 +624,9 @@ class VAE(
         mean: Tensor = self._trainer.module.mean(z, None)
         return mean
 
-    def _log_prob(self, X: Array) -> Array:
-        return self._bounds(Data(X, None, self._condition_of(None, len(X))), _N_IMPORTANCE)
+    def _log_prob(self, X: Rows, condition: NDArray[np.float32] | None = None) -> Array:
+        given = self._condition_of(None, len(X)) if condition is None else condition
+        return self._bounds(Data(X, None, given), _N_IMPORTANCE)
 
     def _row_likelihood(self) -> RowLikelihood | None:
         fitted: Any = getattr(self, "_architecture", self)

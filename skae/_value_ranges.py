@@ -12,8 +12,10 @@ from torch import Tensor
 from skae._mixed_rows import MixedRowsMixin
 from skae._nn.likelihoods import LIKELIHOODS
 from skae._nn.mixed import SUPPORTS
-from skae._training.data import Spread, as_tensor
+from skae._training.data import Spread
+from skae._training.sources import as_tensor
 from skae._training.trainer import slices
+from skae._utils.sparse_rows import Rows, SparseRows
 
 Array = NDArray[Any]
 
@@ -70,11 +72,14 @@ class ValueRangesMixin(MixedRowsMixin):
         """
         return "likelihood", LIKELIHOODS[self._architecture.likelihood].support
 
-    def _check_range(self, X: Array, as_targets: bool = False) -> None:
+    def _check_range(self, X: Rows, as_targets: bool = False) -> None:
         """Raise for values that the likelihood cannot score or the decoder cannot return."""
         kinds = self._architecture.kinds
         supports = {SUPPORTS[k] for k in kinds} if kinds else {self._support(as_targets)[1]}
         if supports == {(-inf, inf)}:
+            return
+        if isinstance(X, SparseRows):
+            self._check_support(*map(torch.from_numpy, X.range_of_columns()))
             return
         source = as_tensor(X)
         low = torch.full((X.shape[1],), torch.inf, dtype=torch.float64)

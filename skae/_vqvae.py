@@ -35,6 +35,7 @@ from skae._nn.held_out_noise import HeldOutNoise
 from skae._nn.networks import Shape, grid_size
 from skae._training.data import Batch, Data, Dataset
 from skae._training.trainer import batches
+from skae._utils.sparse_rows import Rows
 from skae._utils.types import (
     Activation,
     ImageShape,
@@ -636,13 +637,13 @@ class VQVAE(VectorCodesMixin, IndexPriorMixin, EncoderDecoder):
                 warn_of_few_encodings(int(self.n_codes), len(codes), n_positions)
         super()._train_more(data, codes, valid, streaming, tasks)
 
-    def _go_on_from(self, previous: Self, X: Array) -> None:
+    def _go_on_from(self, previous: Self, X: Rows) -> None:
         self.n_codes_ = previous.n_codes_ if self.n_codes is None else int(self.n_codes)
         super()._go_on_from(previous, X)
 
     # ------------------------------------------------------------------- the hooks
 
-    def _encode(self, X: Array) -> Indices:
+    def _encode(self, X: Rows) -> Indices:
         module, width = self._trainer.module, self._architecture.n_indices
         return self._map_rows(
             Data(X),
@@ -655,7 +656,7 @@ class VQVAE(VectorCodesMixin, IndexPriorMixin, EncoderDecoder):
         module = self._trainer.module
         return self._map_codes(Z, lambda k: module.likelihood.mean(module.of_indices(k.long())))
 
-    def _log_prob(self, X: Array) -> Array:
+    def _log_prob(self, X: Rows) -> Array:
         self._check_range(X)
         module = self._trainer.module
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import get_tags
@@ -24,6 +25,7 @@ from skae._mixed_rows import MixedRowsMixin, RowsOfTable, TableMixin
 from skae._tables.columns import Table
 from skae._training.data import check_finite, without_lost_weights
 from skae._utils.inputs import as_numbers
+from skae._utils.sparse_rows import as_sparse_rows
 from skae._utils.validation import as_rows, check_feature_names_in, remember_columns
 from skae._utils.wrapping import seeded
 
@@ -135,7 +137,8 @@ class WrappedAutoencoderMixin(TableMixin):
             ensure_all_finite=False,
             ensure_min_samples=min_rows,
         )
-        check_finite(X.data[:, None] if hasattr(X, "tocsr") else X, allow_nan=tags.allow_nan)
+        X = X.tocsr() if sparse.issparse(X) else X  # once, and not in each method of networks
+        check_finite(as_sparse_rows(X), allow_nan=tags.allow_nan)
         return X
 
     def _counted(self, weight: Any | None) -> Any | None:

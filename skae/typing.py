@@ -4,6 +4,7 @@ from skae._utils.types import (
     Activation,
     ArrayOrFrame,
     ColumnLikelihood,
+    CountLikelihood,
     DataFrame,
     ImageShape,
     LayerSizes,
@@ -15,12 +16,14 @@ from skae._utils.types import (
     Precision,
     RandomState,
     ScoreKind,
+    SizeFactor,
 )
 
 __all__ = [
     "Activation",
     "ArrayOrFrame",
     "ColumnLikelihood",
+    "CountLikelihood",
     "DataFrame",
     "ImageShape",
     "LayerSizes",
@@ -32,4 +35,5 @@ __all__ = [
     "Precision",
     "RandomState",
     "ScoreKind",
+    "SizeFactor",
 ]

@@ -32,7 +32,7 @@ from skae import (
     metrics,
     sample_pipeline,
 )
-from skae.typing import Activation, ArrayOrFrame, Likelihood, ScoreKind
+from skae.typing import Activation, ArrayOrFrame, Likelihood, ScoreKind, SizeFactor
 
 Array = NDArray[np.float64]
 
@@ -87,6 +87,12 @@ def networks(X: Array) -> None:
         2, encoder=torch.nn.Linear(4, 2), decoder=torch.nn.Linear(2, 4), max_iter=1, random_state=0
     )
     assert_type(own.fit(X).code_mean_, NDArray[Any])
+
+    size: SizeFactor = None
+    counts = VAE(2, likelihood="negative_binomial", size_factor=size, max_iter=1, random_state=0)
+    assert_type(counts.fit(np.rint(X**2)).dispersion_, NDArray[np.float32])
+    assert_type(counts.set_params(size_factor="total").fit(np.rint(X**2)).size_factor_, float)
+    assert_type(counts.reconstruct(np.rint(X**2), size_factor="row"), ArrayOrFrame)
 
     codes = VQVAE(2, n_codes=4, prior="independent", max_iter=1, random_state=0).fit(X)
     assert_type(codes, VQVAE)
@@ -180,6 +186,8 @@ def mistakes(X: Array) -> None:
     VAE(likelihood={"age": "gausian"})  # type: ignore[dict-item]
     VAE(activation="swish")  # type: ignore[arg-type]
     VAE(precision="float16")  # type: ignore[arg-type]
+    VAE(size_factor="row")  # type: ignore[arg-type]
+    vae.reconstruct(X, size_factor="total")  # type: ignore[arg-type]
     VAE(prior="gaussian")  # type: ignore[arg-type]
     Autoencoder(pretraining=True)  # type: ignore[arg-type]
     AdversarialAE(prior="gausian")  # type: ignore[arg-type]

@@ -23,6 +23,7 @@ from torch import Tensor
 from skae._inference.row_draws import RowDraws, blocks, pieces
 from skae._nn.gaussian_latents import DiagonalGaussian
 from skae._training.data import Batch, Data, Dataset
+from skae._utils.sparse_rows import Rows, as_sparse_rows
 
 LogPrior = Callable[[Tensor], Tensor]
 Map = Callable[[Tensor], Tensor]
@@ -67,13 +68,13 @@ class RowLikelihood:
         """The seed of the draws."""
         return int(self.model._seed + 3)
 
-    def check_range(self, X: NDArray[Any]) -> None:
+    def check_range(self, X: Rows) -> None:
         """Raise for rows that the likelihood cannot score."""
-        self.model._check_range(X)
+        self.model._check_range(as_sparse_rows(X))
 
-    def dataset(self, X: NDArray[Any]) -> Dataset:
+    def dataset(self, X: Rows) -> Dataset:
         """Return rows as a data set of the network."""
-        rows: Dataset = self.model._dataset(Data(X))
+        rows: Dataset = self.model._dataset(Data(as_sparse_rows(X)))
         return rows
 
     def inference(self, n_passes: int) -> Any:
@@ -93,7 +94,7 @@ class RowLikelihood:
 
 def bounds(
     explains: RowLikelihood,
-    X: NDArray[Any],
+    X: Rows,
     log_prior: LogPrior,
     proposal: Proposal,
     n_draws: int,

@@ -8,7 +8,6 @@ mean of the weights is log-normal, and by at most KL(q || p(z|x)), its distance 
 """
 
 from math import ceil, log, pi, sqrt
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from torch.nn.functional import normalize
 from skae._inference.bounds import LogPrior, Proposal, RowLikelihood
 from skae._inference.row_draws import blocks, pieces
 from skae._training.data import Dataset
+from skae._utils.sparse_rows import Rows
 
 # Number of rows that determine the width, and of rays from each code, in both directions; the first
 # estimate uses fewer. Many rows are needed, because a few rows that are far from their codes may
@@ -35,7 +35,7 @@ _FIRST_CALLS = 8
 
 
 def proposal_width(
-    explains: RowLikelihood, X: NDArray[Any], log_prior: LogPrior, proposal: Proposal
+    explains: RowLikelihood, X: Rows, log_prior: LogPrior, proposal: Proposal
 ) -> float:
     """Return the tau with approximately the best bound for many draws.
 
@@ -61,7 +61,7 @@ def looks_again(n_calls: int) -> bool:
 
 def _look(
     explains: RowLikelihood,
-    X: NDArray[Any],
+    X: Rows,
     log_prior: LogPrior,
     proposal: Proposal,
     n_rows: int,

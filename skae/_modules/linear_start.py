@@ -36,10 +36,30 @@ _QUIET = 0.35
 _LOADING_STEPS, _RIDGE = 20, 1.0
 
 
+class Effects(NamedTuple):
+    """Linear effects of the condition on rows: sum_i deviations[i] u_i axes[i].
+
+    The scores u = weight (condition - center) are uncorrelated and have variance one. The axes are
+    orthonormal.
+    """
+
+    center: NDArray[np.float64]  # (n_conditions,)
+    weight: NDArray[np.float64]  # (r, n_conditions)
+    axes: NDArray[np.float64]  # (r, D)
+    deviations: NDArray[np.float64]  # (r,)
+
+    def of(self, condition: NDArray[Any]) -> NDArray[np.float64]:
+        """Return the effects of conditions (n_rows, n_conditions), (n_rows, D)."""
+        scores = (condition - self.center) @ self.weight.T
+        found: NDArray[np.float64] = (scores * self.deviations) @ self.axes
+        return found
+
+
 class PrincipalModel(NamedTuple):
     """PPCA of rows: mean (D,), axes (k, D), variances along them (k,) and residual variances.
 
-    It also contains the variances of the features (D,).
+    It also contains the variances of the features (D,). With `effects`, all variances are those of
+    the rows without these effects.
     """
 
     mean: NDArray[np.float64]
@@ -48,6 +68,38 @@ class PrincipalModel(NamedTuple):
     noise_variance: float
     feature_variances: NDArray[np.float64]
     explains_all: bool  # if there are as many components as the rank: the residual is rounding
+    effects: Effects | None = None
+
+    @property
+    def mean_variance(self) -> float:
+        """Mean variance of the features, including that of the effects."""
+        variance = float(self.feature_variances.mean())
+        if self.effects is None:
+            return variance
+        return variance + float(np.square(self.effects.deviations).sum()) / len(self.mean)
+
+    @property
+    def information(self) -> float:
+        """Information of the codes about the rows without effects, in nats per row."""
+        noise = max(self.noise_variance, LOWEST_FLOOR)
+        return 0.5 * float(np.log(self.variances.clip(min=noise) / noise).sum())
+
+    @property
+    def bound(self) -> float:
+        """Mean bound on the log density of rows, given their condition, up to a constant.
+
+        The encoder does not read the condition, so that effects along the axes shift the codes and
+        increase the divergence from the prior.
+        """
+        n_left = len(self.mean) - len(self.variances)
+        noise = max(self.noise_variance, LOWEST_FLOOR)
+        variances = self.variances.clip(min=noise)
+        likelihood = np.log(variances).sum() + n_left * np.log(noise)
+        if self.effects is None:
+            return -0.5 * float(likelihood)
+        along = np.square((self.axes @ self.effects.axes.T) * self.effects.deviations).sum(axis=1)
+        divergence = ((variances - noise) / variances**2 * along).sum()
+        return -0.5 * float(likelihood + divergence)
 
     def noise_floor(self, per_feature: bool) -> float:
         """Return the smallest learned noise variance, relative to the mean variance of features."""
@@ -58,7 +110,7 @@ class PrincipalModel(NamedTuple):
             noise = float(left[varying].min()) if varying.any() else 0.0
         if self.explains_all:
             return HIGHEST_FLOOR
-        share = noise / float(self.feature_variances.mean())
+        share = noise / self.mean_variance
         return float(np.clip(_FLOOR_OF_NOISE * share, LOWEST_FLOOR, HIGHEST_FLOOR))
 
 
@@ -106,11 +158,11 @@ class LinearStart:
     ) -> None:
         self.architecture, self.batch, self.generator = architecture, batch, generator
         self.rank = rank
-        kept = model.variances > _LEAST_SHARE * model.feature_variances.sum()
+        kept = model.variances > _LEAST_SHARE * model.mean_variance * len(model.mean)
         self.axes = torch.tensor(model.axes[kept])
         self.variances = torch.tensor(model.variances[kept])
         self.feature_variances = torch.tensor(model.feature_variances)
-        self.mean = torch.tensor(model.mean)
+        self.mean, self.effects = torch.tensor(model.mean), model.effects
         share = max(model.noise_variance, LOWEST_FLOOR)
         self.noise = HIGHEST_FLOOR if model.explains_all else share
 
@@ -199,7 +251,10 @@ class LinearStart:
     def set_decoder(
         self, module: Any, codes: LinearCodes, draw: Callable[[Tensor], Tensor]
     ) -> None:
-        """Initialise a decoder as the map of the codes, which `draw` computes."""
+        """Initialise a decoder as the map of the codes, which `draw` computes.
+
+        It also adds the effects of the condition, which it reads after the codes.
+        """
         if isinstance(module.decoder, TiedDecoder):
             module.decoder.biases[-1].data.copy_(self.mean)
             return
@@ -207,25 +262,51 @@ class LinearStart:
         gain = codes.within / codes.spread
         select = torch.zeros(n, architecture.n_decoded, dtype=torch.float64)
         select[torch.arange(n), codes.place] = gain
+        of_condition, effects = self._effects()
+        r = len(of_condition.weight)
+        beside = torch.zeros(r, architecture.n_code_numbers, dtype=torch.float64)
+        select = torch.cat([select, torch.cat([beside, of_condition.weight], 1)])
+        # The codes contain a part of the effects, unless their axes are orthogonal to these.
+        share = codes.loading.square() / self.variances
+        effects = effects - self.axes.T @ (share[:, None] * (self.axes @ effects))
+        known = torch.cat([self.axes.T * codes.loading, effects], 1)
         if architecture.rescaled:
-            loadings = AffineMap(self.axes.T * codes.loading, self.mean)
+            loadings = AffineMap(known, self.mean)
         else:
             z = draw(self.batch.x).cpu().double()[:, codes.place]
-            loadings = self._learned_loadings(module, (z - codes.shift) / codes.spread)
-            loadings = AffineMap(loadings.weight / codes.spread, loadings.bias)
+            z = torch.cat([(z - codes.shift) / codes.spread, self._scores_of(of_condition)], 1)
+            loadings = self._learned_loadings(module, z)
+            spread = torch.cat([codes.spread, codes.spread.new_ones(r)])
+            loadings = AffineMap(loadings.weight / spread, loadings.bias)
             located = architecture.located
             if located.any():  # for these columns the best map is known
-                loadings.weight[located] = (self.axes.T * codes.loading)[located]
+                loadings.weight[located] = known[located]
                 loadings.bias[located] = self.mean[located]
         begin_as(
             module.decoder,
-            AffineMap(select, -codes.shift * gain),
-            AffineMap(loadings.weight / gain, loadings.bias),
+            AffineMap(select, torch.cat([-codes.shift * gain, of_condition.bias])),
+            AffineMap(loadings.weight / torch.cat([gain, gain.new_ones(r)]), loadings.bias),
             outputs=torch.arange(architecture.n_outputs),
-            spread=codes.within,
+            spread=torch.cat([codes.within, codes.within.new_ones(r)]),
             others=codes.others,
             activation=architecture.activation,
         )
+
+    def _effects(self) -> tuple[AffineMap, Tensor]:
+        """Return the map from the condition to r scores, and the effects of these, (D, r)."""
+        n_conditions, n_features = self.architecture.n_conditions, len(self.mean)
+        if self.effects is None:
+            none = torch.zeros(0, n_conditions, dtype=torch.float64)
+            return AffineMap(none, none.new_zeros(0)), none.new_zeros(n_features, 0)
+        center, weight, axes, deviations = map(torch.tensor, self.effects)
+        return AffineMap(weight, -weight @ center), axes.T * deviations
+
+    def _scores_of(self, of_condition: AffineMap) -> Tensor:
+        """Return the scores of the condition of the batch, (n_rows, r)."""
+        condition = self.batch.condition
+        if condition is None:
+            return torch.zeros(len(self.batch.x), 0, dtype=torch.float64)
+        return condition.cpu().double() @ of_condition.weight.T + of_condition.bias
 
     def set_noise(self, likelihood: Likelihood, of_features: Tensor, mean: float) -> None:
         """Initialise the noise variance and its smallest value, from variances of the features."""

@@ -13,7 +13,6 @@ ICML. :doi:`10.48550/arXiv.1402.0915`
 """
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from dataclasses import dataclass
 from functools import reduce
 from math import ceil
 from typing import ClassVar, cast
@@ -24,9 +23,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
-from skae._modules.architecture import EncoderDecoderArchitecture
 from skae._modules.likelihood import LikelihoodModule
 from skae._modules.linear_start import LinearCodes, LinearStart
+from skae._modules.vae_architecture import VAEArchitecture
 from skae._nn.gaussian_latents import (
     Components,
     DiagonalGaussian,
@@ -55,38 +54,6 @@ from skae._training.module import Blocks, Loss, weighted_mean
 _LOUD = 2.0
 # Beginnings of the names of the prior's parameters.
 _OF_PRIOR = ("prior_", "pseudo_rows", "log_var_of_size")
-
-
-@dataclass(frozen=True, kw_only=True)
-class VAEArchitecture(EncoderDecoderArchitecture):
-    """Architecture with a prior and the terms of the bound."""
-
-    prior: str
-    n_prior_components: int
-    conditional: bool
-    beta: float
-    beta_warm_up: int
-    free_bits: float
-    n_importance: int
-    latent_growth: str | None = None  # saved models of version 0.1.0 lack this field
-
-    changeable: ClassVar[tuple[str, ...]] = ("beta", "beta_warm_up", "free_bits", "n_importance")
-
-    def widest(self) -> int:
-        return max(super().widest(), self.n_prior_components * self.n_components)
-
-    def passes_per_row(self) -> int:
-        return super().passes_per_row() * self.n_importance
-
-    @property
-    def has_free_bits(self) -> bool:
-        """Whether a part of the divergence has no cost."""
-        return self.free_bits > 0
-
-    @property
-    def kl_is_cost(self) -> bool:
-        """Whether the cost of the divergence is the divergence itself."""
-        return self.beta == 1 and not self.beta_warm_up and not self.free_bits
 
 
 class VAEModule(LikelihoodModule):
@@ -128,6 +95,9 @@ class VAEModule(LikelihoodModule):
             self.log_var_of_size = nn.Parameter(torch.zeros(n, n))
         # Log frequency of each label of a conditional model.
         self.register_buffer("log_share", log_softmax(torch.zeros(architecture.n_conditions), 0))
+        # With several columns of labels: their combinations, as the decoder reads them, and log
+        # frequencies. They are not saved here, because their number may grow in a stream.
+        self.combinations: tuple[Tensor, Tensor] | None = None
         self.register_buffer("beta", torch.tensor(architecture.beta), persistent=False)
         # 1 for each code; 0 for codes that a smaller module of a stack lacks.
         self.register_buffer("counts", torch.ones(architecture.n_codes), persistent=False)
@@ -273,13 +243,15 @@ class VAEModule(LikelihoodModule):
         """Yield log weights, the decoder's input, and its output.
 
         Codes are (..., n_components), and conditions are broadcast to them. If a model of labels
-        gets no label, there is one triple for each label, weighted by its frequency.
+        gets no label, there is one triple for each label (or combination of labels), weighted by
+        its frequency.
         """
         given: list[Tensor | None] = [condition]
         log_frequencies = z.new_zeros(1)
         if self.architecture.n_conditions and condition is None:
-            given = list(torch.eye(self.architecture.n_conditions, device=z.device))
-            log_frequencies = self.log_share
+            one_by_one = torch.eye(self.architecture.n_conditions), self.log_share
+            rows, log_frequencies = (p.to(z.device) for p in self.combinations or one_by_one)
+            given = list(rows)
         for log_frequency, one in zip(log_frequencies, given, strict=True):
             read = self._beside(z, one)
             yield log_frequency, read, self._decode(read)
@@ -315,11 +287,11 @@ class VAEModule(LikelihoodModule):
         seen, condition = (None if t is None else t[:, None] for t in (batch.seen, batch.condition))
         likelihood = self.likelihood
         log_prob = likelihood.row_log_given if sizes_of_rows else likelihood.row_log_marginal
-        parts = [
+        parts = (
             log_frequency + log_prob(batch.y[:, None], output, seen)
             for log_frequency, _, output in self.outputs(z, condition)
-        ]
-        return torch.logsumexp(torch.stack(parts), 0) if len(parts) > 1 else parts[0]
+        )
+        return reduce(torch.logaddexp, parts)  # one by one, as there may be many combinations
 
     # ------------------------------------------------------ called by the training loop
 

@@ -38,10 +38,12 @@ _BISECTIONS = 30
 _LEAST_RATE, _LEAST_SHARE = 1e-2, 1e-3
 # Initial log-odds of additional zeros, and initial log dispersion.
 _START_ZEROS, _START_DISPERSION = -2.0, 0.5
-# Limit of log dispersions, beyond which the distribution is that of Poisson.
-_MOST_LOG_DISPERSION = 10.0
 # Smallest mean of a total, whose square float32 can represent; all counts may be additional zeros.
 _LEAST_RATE_OF_TOTAL = 1e-12
+# Limit of the size of log dispersions; with larger ones, the distribution is that of Poisson. They
+# are multiples of their parameters by this factor, because steps of the optimisers have the size of
+# those of weights. With a factor of 1, they end too far from their optimum.
+_MOST_LOG, _SCALE = 10.0, 10.0
 # Number of quadrature nodes for the size factor, and of steps of Fisher scoring: of integrands that
 # are numbers for each row, and of those that are sums over all features.
 _NODES, _STEPS = 31, 2
@@ -305,17 +307,19 @@ class NegativeBinomial(Counts):
     the optimiser learns.
     """
 
-    log_dispersion: nn.Parameter
+    scaled_log_dispersion: nn.Parameter
 
     def __init__(
         self, n_features: int = 0, sizes: SizeFactors | None = None, most: float = MAX_LOG_RATE
     ) -> None:
         super().__init__(n_features, sizes, most)
-        self.log_dispersion = nn.Parameter(torch.full((n_features,), _START_DISPERSION))
+        start = torch.full((n_features,), _START_DISPERSION / _SCALE)
+        self.scaled_log_dispersion = nn.Parameter(start)
 
     def bounded_dispersion(self) -> Tensor:
         """Return the log dispersion of every feature within its limits."""
-        return soft_limit(-soft_limit(-self.log_dispersion, 10.0), _MOST_LOG_DISPERSION)
+        log_dispersion = _SCALE * self.scaled_log_dispersion
+        return soft_limit(-soft_limit(-log_dispersion, _MOST_LOG), _MOST_LOG)
 
     @property
     def dispersion(self) -> Tensor:

@@ -40,7 +40,7 @@ def check_can_export(model: Any, part: str) -> None:
             f"{name} was fitted to a table with categorical columns. An ONNX graph reads one array "
             "of numbers and knows no categories. Save the model with skops or joblib."
         )
-    numbers = getattr(architecture, "conditional", False) and not hasattr(model, "classes_")
+    numbers = hasattr(model, "target_mean_")
     if numbers and part != "encoder":
         raise ValueError(
             f"part={part!r} of a {name} with numbers as targets needs y for each row, and the "

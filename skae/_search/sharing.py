@@ -6,6 +6,7 @@ from itertools import chain, pairwise
 from typing import Any
 
 from joblib import effective_n_jobs
+from scipy import sparse
 from sklearn.utils import parallel
 
 from skae._search.advice import warn_of_scores
@@ -20,6 +21,8 @@ from skae._utils.fit_names import Part, present_parts
 
 # Default limit in bytes for the rows of folds whose networks train together.
 _MEMORY_LIMIT = 2 * 2**30
+# Arrays of sparse matrices.
+_PARTS = ("data", "indices", "indptr", "row", "col")
 
 
 @dataclass
@@ -114,7 +117,14 @@ class Parallel(parallel.Parallel):
         for number in numbers:
             folds.setdefault(split_of(number, calls[number]), []).append(number)
         groups = list(folds.values())
-        bytes_per_fold = max(getattr(calls[0][1][1], "nbytes", 0), 1)
+        bytes_per_fold = max(n_bytes(calls[0][1][1]), 1)
         at_once = max(1, (self._sharing.memory_limit or _MEMORY_LIMIT) // bytes_per_fold)
         for begin in range(0, len(groups), at_once):
             yield sorted(chain.from_iterable(groups[begin : begin + at_once]))
+
+
+def n_bytes(X: Any) -> int:
+    """Bytes of rows; 0 for containers that do not know it."""
+    if sparse.issparse(X):  # which have no nbytes
+        return sum(getattr(X, name).nbytes for name in _PARTS if hasattr(X, name))
+    return int(getattr(X, "nbytes", 0))

@@ -2,10 +2,9 @@
 
 A batch is made by one `index_select`, never by a Python loop over samples. Small data are converted
 to float32 once. Large data stay in their own type, in memory or on disk, and are converted batch by
-batch.
+batch. Batches of sparse rows are dense.
 """
 
-import warnings
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any, NamedTuple, Self, cast
 
@@ -17,7 +16,10 @@ from torch import Tensor
 
 from skae._training.columns import Columns
 from skae._training.reading import CountReading
+from skae._training.sources import is_mapped, source_of
+from skae._training.sparse_rows import SparseTensor
 from skae._training.threads import threads_for
+from skae._utils.sparse_rows import Rows, SparseRows
 
 # Rows are checked and converted in pieces of about this many bytes.
 _CHUNK_BYTES = 32 * 2**20
@@ -38,10 +40,6 @@ WHOLE = 1024
 LEAST_WEIGHT = 2.0**-100
 # Largest fraction of the free memory of a device that the data may take.
 _DEVICE_SHARE = 0.5
-# Types that torch can slice. Arrays of other types are converted once.
-_SLICEABLE = ("float64", "float32", "float16", "uint8", "int8", "int16", "int32", "int64", "bool")
-
-
 # What an encoder reads of rows before standardisation.
 Reading = Callable[[Tensor], Tensor]
 
@@ -52,7 +50,7 @@ _SMALL = (torch.uint8, torch.int8, torch.int16, torch.bool, torch.float16, torch
 class Data(NamedTuple):
     """Validated rows, their weights, and the conditions of a conditional model."""
 
-    X: NDArray[Any]
+    X: Rows
     weight: NDArray[Any] | None = None
     condition: NDArray[np.float32] | None = None  # (n_rows, n_conditions)
 
@@ -102,8 +100,10 @@ def chunks(n_rows: int, row_bytes: int, *, cached: bool = False) -> Iterator[sli
         yield slice(start, min(start + step, n_rows))
 
 
-def check_finite(X: NDArray[Any], allow_nan: bool) -> None:
+def check_finite(X: Rows, allow_nan: bool) -> None:
     """Raise scikit-learn's error for infinite values, and for NaN unless it is allowed."""
+    if isinstance(X, SparseRows):
+        X = X.values[:, None]
     if X.dtype.kind == "f":
         for rows in chunks(len(X), X.shape[1] * X.itemsize):
             with np.errstate(over="ignore", invalid="ignore"):
@@ -118,30 +118,9 @@ def without_lost_weights(weight: NDArray[Any] | None) -> NDArray[Any] | None:
     return np.where(weight < LEAST_WEIGHT * weight.max(), 0.0, weight)
 
 
-def as_tensor(X: NDArray[Any]) -> Tensor:
-    """Return the array as a tensor, which shares its memory if torch can slice its type."""
-    if X.dtype.name not in _SLICEABLE or not X.dtype.isnative:
-        X = X.astype(np.float64)
-    row_major = X.strides[1] == X.itemsize or X.shape[1] == 1
-    sliceable = min(X.strides) >= 0 and not any(stride % X.itemsize for stride in X.strides)
-    if not sliceable or not (row_major or _is_mapped(X)):
-        X = np.ascontiguousarray(X)  # because selecting rows is slow if columns are contiguous
-    with warnings.catch_warnings():
-        # The array may be read-only, because the tensor is never written to.
-        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-        return torch.from_numpy(X)
-
-
-def _is_mapped(X: Any) -> bool:
-    """Return whether the array is a view of a file in memory-mapped mode."""
-    while X is not None and not isinstance(X, np.memmap):
-        X = getattr(X, "base", None)
-    return X is not None
-
-
 @threads_for(0)
 def spread_of(
-    X: NDArray[Any],
+    X: Rows,
     weight: NDArray[Any] | None,
     columns: Columns | None = None,
     reading: Reading | None = None,
@@ -153,7 +132,7 @@ def spread_of(
     computes them: most of the time goes into reading, and several threads would wait for each
     other in each chunk.
     """
-    source = as_tensor(X)
+    source = source_of(X)
     n_features = source.shape[1] if columns is None else columns.width
     count = torch.zeros(n_features, dtype=torch.float64)
     mean, scatter = torch.zeros_like(count), torch.zeros_like(count)
@@ -339,13 +318,14 @@ class Dataset:
             for a in data[1:]
         )
         self._kept: Batch | None = None
-        self._source = as_tensor(X)
+        self._source = source_of(X)
         if device.type == "mps" and self._source.dtype not in _SMALL:
             self._source = self._source.float()
         self._shape = tuple(X.shape)
         # NaN is searched for once, because most data have none, and their batches need no mask.
         self._may_miss = self._source.dtype.is_floating_point and _has_nan(self._source)
-        compact = X.dtype.kind != "f" or _is_mapped(X)
+        # Making sparse rows dense takes longer than a conversion, and they are kept like floats.
+        compact = not isinstance(X, SparseRows) and (X.dtype.kind != "f" or is_mapped(X))
         limit = _KEEP_BYTES_OF_COMPACT if compact else _KEEP_BYTES
         if reread and 4 * len(X) * self._width <= limit:
             self._kept = self._keep()
@@ -378,8 +358,10 @@ class Dataset:
         units = tuple(
             None if u is None else (u.scale, u.center.cpu().numpy().tobytes()) for u in self.units
         )
-        memory = X.__array_interface__
-        place = (memory["data"][0], X.strides, X.shape, X.dtype.str)
+        if isinstance(X, SparseRows):
+            place = X.place()
+        else:
+            place = (X.__array_interface__["data"][0], X.strides, X.shape, X.dtype.str)
         return (place, units, self.with_mask, self._near, str(self.device), self._reading)
 
     @property
@@ -439,10 +421,12 @@ class Dataset:
         if self.device.type != "cuda":
             return True
         free, _ = torch.cuda.mem_get_info(self.device)
-        return self._source.numel() * self._source.element_size() <= _DEVICE_SHARE * free
+        return self._source.nbytes <= _DEVICE_SHARE * free
 
 
-def _has_nan(source: Tensor) -> bool:
+def _has_nan(source: Tensor | SparseTensor) -> bool:
+    if isinstance(source, SparseTensor):
+        source = source.values[:, None]
     for rows in chunks(len(source), source.shape[1] * source.element_size()):
         part = source[rows]
         # the sum is fast, and finite if there is no NaN
@@ -451,7 +435,7 @@ def _has_nan(source: Tensor) -> bool:
     return False
 
 
-def _take(values: Tensor, rows: Tensor | slice) -> Tensor:
+def _take(values: Tensor | SparseTensor, rows: Tensor | slice) -> Tensor:
     if isinstance(rows, slice):
         return values[rows]
     return values.index_select(0, rows.to(values.device))

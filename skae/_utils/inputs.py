@@ -17,6 +17,8 @@ from scipy import sparse
 from sklearn import get_config
 from sklearn.utils import check_scalar, gen_batches
 
+from skae._utils.sparse_rows import Rows, dense
+
 Array = NDArray[Any]
 
 DATES = (np.datetime64, np.timedelta64, datetime.date, datetime.time, datetime.timedelta)
@@ -56,7 +58,8 @@ def check_not_sparse_frame(X: Any, estimator: Any) -> None:
     if is_sparse_frame(X):
         raise TypeError(
             f"All columns of X are sparse, but {type(estimator).__name__} accepts dense rows only. "
-            "Give X.sparse.to_dense(). LinearAE and PPCA accept sparse rows."
+            "Give X.sparse.to_dense(). LinearAE, PPCA, and networks with one likelihood for all "
+            "columns accept sparse rows."
         )
 
 
@@ -80,12 +83,12 @@ def check_rows_are_2d(X: Any, name: str = "X", conv: bool = False) -> None:
     )
 
 
-def check_every_column_seen(X: Array, names: Any | None = None) -> None:
+def check_every_column_seen(X: Rows, names: Any | None = None) -> None:
     """Raise if a column has no observed value."""
     unseen = np.ones(X.shape[1], dtype=bool)
     if X.dtype.kind == "f":
         for rows in gen_batches(len(X), max(1, _CHUNK_VALUES // X.shape[1])):
-            unseen &= np.isnan(X[rows]).all(axis=0)
+            unseen &= np.isnan(dense(X[rows])).all(axis=0)
             if not unseen.any():
                 return
         columns = np.arange(X.shape[1]) if names is None else np.asarray(names)
@@ -174,7 +177,7 @@ def _of_sparse_columns(frame: Any, name: str) -> Any:
                 f"{dtype.fill_value}. Frames of which all columns are sparse are read as sparse "
                 f"matrices, whose fill value is 0. Give {name}.sparse.to_dense(). Or give "
                 f"{name}.astype(pandas.SparseDtype(float, 0.0)) to models that accept sparse rows, "
-                "such as LinearAE and PPCA, if most values are 0."
+                "such as PPCA and VAE, if most values are 0."
             )
     if any(dtype.subtype.kind == "b" for dtype in frame.dtypes):
         return frame.astype(type(frame.dtypes.iloc[0])(np.float64, 0.0))  # scikit-learn would not

@@ -44,8 +44,9 @@ def row_log_likelihoods(estimator: Any, X: Any) -> Any:
         return scores
     is_density = np.array([kind in OF_DENSITIES for kind in likelihoods])
     volumes = np.where(is_density, factors, 0.0)  # bijections do not change probabilities
-    seen = ~_is_missing(X)
-    return scores + (seen @ volumes if seen.ndim else volumes.sum())
+    if sparse.issparse(X):
+        return scores + volumes.sum() - _missing_entries(X) @ volumes
+    return scores + ~_is_missing(X) @ volumes
 
 
 def _check_kind(model: Any) -> None:
@@ -129,11 +130,18 @@ def _log_factors(name: str, step: Any, X: Any) -> Any:
 
 
 def _is_missing(X: Any) -> NDArray[np.bool_]:
-    """Mask of the missing values of rows; a single False for sparse rows."""
+    """Mask of the missing values of rows; of sparse rows, the mask of the stored values."""
     if sparse.issparse(X):
-        return np.array(False)
+        return _missing_entries(X).data != 0
     values = check_rows(X, "X", ensure_all_finite="allow-nan")
     return np.isnan(values) if values.dtype.kind == "f" else np.zeros(values.shape, dtype=bool)
+
+
+def _missing_entries(X: Any) -> Any:
+    """The matrix that is 1 where sparse rows have NaN, with the entries of the rows."""
+    found = X.tocsr(copy=True).astype(np.float64)
+    found.data = np.isnan(found.data).astype(np.float64)
+    return found
 
 
 def _check_no_grey(model: Any, rows: Any, likelihoods: list[str]) -> None:
@@ -141,7 +149,10 @@ def _check_no_grey(model: Any, rows: Any, likelihoods: list[str]) -> None:
     binary = np.array([kind == "bernoulli" for kind in likelihoods])
     if not binary.any():
         return
-    values = check_rows(rows, "X", ensure_all_finite="allow-nan")[:, binary]
+    if sparse.issparse(rows):
+        values = sparse.csc_array(rows)[:, np.flatnonzero(binary)].data
+    else:
+        values = check_rows(rows, "X", ensure_all_finite="allow-nan")[:, binary]
     if values.dtype.kind == "f" and ((values > 0) & (values < 1)).any():
         raise ValueError(
             f"X has values between 0 and 1, and {type(model).__name__} has likelihood='bernoulli'. "

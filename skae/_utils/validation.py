@@ -43,6 +43,7 @@ from skae._utils.inputs import (
     check_rows_are_2d,
     is_sparse_frame,
 )
+from skae._utils.sparse_rows import SparseRows
 
 __all__ = [
     "AttrsDict",
@@ -155,6 +156,7 @@ def check_weight(sample_weight: Any, X: Any) -> Any | None:
     if sample_weight is None:
         return None
     weight = as_numbers(sample_weight, "sample_weight")
+    X = X.matrix if isinstance(X, SparseRows) else X
     return _check_sample_weight(weight, X, dtype=widest_float(X), ensure_non_negative=True)
 
 

@@ -1,106 +1,26 @@
-"""What a model is conditioned on: which targets are labels, which are numbers."""
+"""What a model is conditioned on, as the decoder reads it."""
 
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.preprocessing import LabelBinarizer, StandardScaler
+from sklearn.preprocessing import LabelBinarizer, OneHotEncoder, StandardScaler
 
-from skae._modules.conditioning import check_condition, one_hot, standardised
+from skae._modules.conditioning import (
+    Labels,
+    Numbers,
+    Several,
+    condition_of,
+    one_hot,
+    standardised,
+)
+from skae._modules.targets import check_condition
 
 N = 6
 LABELS = {
     "ints": [0, 1, 2, 0, 1, 2],
-    "negative ints": np.array([-1, 4, 4, -1, 7, 7], dtype=np.int8),
-    "booleans": [True, False, True, True, False, False],
     "strings": ["a", "b", "a", "b", "c", "c"],
-    "objects": np.array(["a", "b", "a", "b", "c", "c"], dtype=object),
-    "series": pd.Series(["a", "b", "a", "b", "c", "c"]),
-    "categories": pd.Series(pd.Categorical(["a", "b", "a", "b", "c", "c"])),
+    "booleans": [True, False, True, True, False, False],
 }
-NUMBERS = {
-    "whole floats": [1.0, 2.0, 1.0, 2.0, 1.0, 2.0],
-    "fractions": [0.5, 1.0, 1.0, 2.0, 2.0, 3.0],
-    "float32": np.array([0.5, 1.0, 1.0, 2.0, 2.0, 3.0], dtype=np.float32),
-    "two columns": np.arange(12.0).reshape(N, 2) / 4,
-    "two columns of ints": np.arange(12).reshape(N, 2),
-    "two columns of booleans": np.arange(12).reshape(N, 2) % 2 == 0,
-    "frame": pd.DataFrame({"a": np.arange(6), "b": np.arange(6) / 2}),
-}
-
-
-@pytest.mark.parametrize("y", LABELS.values(), ids=LABELS)
-def test_labels(y):
-    """One per row, with the values that were given."""
-    checked = check_condition(y, N)
-    assert checked.shape == (N,)
-    assert list(checked) == list(y)
-
-
-@pytest.mark.parametrize("y", NUMBERS.values(), ids=NUMBERS)
-def test_numbers(y):
-    """float64, one or several for each row."""
-    checked = check_condition(y, N)
-    assert checked.dtype == np.float64
-    np.testing.assert_array_equal(checked, np.asarray(y, dtype=float).reshape(N, -1))
-
-
-@pytest.mark.parametrize("y", [*LABELS.values(), NUMBERS["fractions"]], ids=[*LABELS, "fractions"])
-def test_a_column_is_what_its_values_are(y):
-    """(n_rows, 1) and (n_rows,) mean the same."""
-    found, expected = check_condition(np.asarray(y)[:, None], N), check_condition(y, N)
-    assert found.shape == expected.shape
-    np.testing.assert_array_equal(found, expected)
-
-
-@pytest.mark.parametrize(
-    "y",
-    [
-        [0, 1, 2],
-        3,
-        "a",
-        np.zeros((N, 2, 2)),
-        [0.5, np.nan, 1.0, 1.0, 1.0, 1.0],
-        [0.5, np.inf, 1.0, 1.0, 1.0, 1.0],
-        [1.0, np.nan, 1.0, 1.0, 1.0, 1.0],
-        np.full((N, 2), np.nan),
-    ],
-    ids=str,
-)
-def test_wrong_targets_are_named(y):
-    with pytest.raises(ValueError, match=r"\by\b"):
-        check_condition(y, N)
-
-
-@pytest.mark.parametrize(
-    "y",
-    [
-        [["a", "b"]] * N,
-        [[1, 2], [1]] * 3,
-        ["a", None] * 3,
-        np.array(["a", 1] * 3, dtype=object),
-        np.arange(N).astype("datetime64[D]"),
-        np.arange(N) * 1j,
-        [None] * N,
-    ],
-    ids=[
-        "strings in columns",
-        "ragged",
-        "a label is missing",
-        "mixed",
-        "dates",
-        "complex",
-        "all are missing",
-    ],
-)
-def test_targets_that_are_neither_are_named(y):
-    """What is no label and no number is an error that says y; of dates a TypeError, as of rows."""
-    with pytest.raises((ValueError, TypeError), match=r"\by\b"):
-        check_condition(y, N)
-
-
-def test_one_row_may_have_a_target():
-    assert check_condition(["a"], 1).tolist() == ["a"]
-    assert check_condition([0.25], 1).tolist() == [[0.25]]
 
 
 @pytest.mark.parametrize("name", ["ints", "strings", "booleans"])
@@ -137,3 +57,128 @@ def test_numbers_are_read_as_scikit_learns():
 def test_the_wrong_number_of_numbers():
     with pytest.raises(ValueError, match=r"y has 3 columns of numbers.*fitted with 2"):
         standardised(np.zeros((4, 3)), np.zeros(2), np.ones(2))
+
+
+def test_labels_of_another_kind_did_not_occur():
+    """The string "3" is not the number 3."""
+    with pytest.raises(ValueError, match=r"y has the label '3', which did not occur in fit"):
+        one_hot(np.array(["3", "5"]), np.array([3, 5]))
+
+
+# ------------------------------------------------------------------------ several columns
+
+FRAME = pd.DataFrame(
+    {
+        "batch": pd.Categorical(["b", "a", "b", "b", "a", "c"], categories=["c", "b", "a", "z"]),
+        "dose": [0.5, 1.0, 1.0, 2.0, 2.0, 3.0],
+        "donor": pd.Categorical([7, 3, 7, 3, 5, 5]),
+        "treated": [True, False, True, True, False, False],
+    }
+)
+NAMES = ["batch", "donor", "treated"]
+
+
+def by_hand(frame):
+    """Indicators of the labels, and then the standardised numbers, by scikit-learn."""
+    encoder = OneHotEncoder(sparse_output=False).fit(FRAME[NAMES])
+    parts = [encoder.transform(frame[NAMES])]
+    if "dose" in frame:
+        parts.append(StandardScaler().fit(FRAME[["dose"]].values).transform(frame[["dose"]].values))
+    return np.hstack(parts)
+
+
+@pytest.mark.parametrize("names", [NAMES, list(FRAME.columns)], ids=["labels", "with numbers"])
+def test_inputs_of_the_decoder_for_several_columns(names):
+    """By scikit-learn's encoder; found by name in any order, or by position without names."""
+    y = FRAME[names]
+    condition = condition_of(check_condition(y, N), None)
+    assert isinstance(condition, Several)
+    expected = by_hand(y)
+    found = condition.columns(check_condition(y, N))
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    np.testing.assert_array_equal(condition.of(y[names[::-1]], N), found)
+    np.testing.assert_array_equal(condition.of(y.to_numpy(dtype=object), N), found)
+
+
+def test_one_row_of_targets_for_all_rows():
+    y = FRAME.iloc[:1]
+    condition = condition_of(check_condition(FRAME, N), None)
+    expected = np.repeat(by_hand(y), 3, axis=0)
+    row = y.iloc[0]
+    shuffled = {name: row[name] for name in ("dose", "treated", "batch", "donor")}
+    for given in (y, row, shuffled, tuple(row), list(row), row[::-1], row.to_numpy()):
+        np.testing.assert_allclose(condition.of(given, 3), expected, rtol=1e-6)
+
+
+def test_whole_numbers_for_labels_that_are_whole_numbers():
+    """An array of ints, whose columns are numbers in fit, is read as these labels."""
+    y = pd.DataFrame({"a": [3, 5, 3], "b": [1, 1, 2]}).astype("category")
+    condition = condition_of(check_condition(y, 3), None)
+    expected = condition.of(y, 3)
+    for given in (y.to_numpy(dtype=np.int64), y.astype(int)[["b", "a"]], y.to_numpy(dtype=float)):
+        np.testing.assert_array_equal(condition.of(given, 3), expected)
+    np.testing.assert_array_equal(condition.of((5, 1), 2), expected[[1, 1]])
+
+
+def test_categories_that_are_floats_stay_labels():
+    y = pd.Series([0.5, 2.0, 0.5], dtype="category")
+    condition = condition_of(check_condition(y, 3), None)
+    assert isinstance(condition, Labels)
+    np.testing.assert_array_equal(condition.of(np.array([0.5, 2.0, 0.5]), 3), condition.of(y, 3))
+    np.testing.assert_array_equal(condition.of(2.0, 2), [[0, 1], [0, 1]])
+
+
+def test_columns_of_numbers_are_found_by_name():
+    y = pd.DataFrame({"a": [0.0, 2.0, 4.0], "b": [1.0, 1.0, 7.0]})
+    condition = condition_of(check_condition(y, 3), None)
+    assert isinstance(condition, Numbers)
+    expected = StandardScaler().fit_transform(y)
+    for given in (y, y[["b", "a"]], y.to_numpy()):
+        np.testing.assert_allclose(condition.of(given, 3), expected, rtol=1e-6)
+    for given in ({"b": 1.0, "a": 2.0}, (2.0, 1.0), y.iloc[1], y.iloc[1:2]):
+        np.testing.assert_allclose(condition.of(given, 2), expected[[1, 1]], rtol=1e-6)
+    with pytest.raises(ValueError, match=r"y has the columns \['a', 'c'\], but .* \['a', 'b'\]"):
+        condition.of(y.rename(columns={"b": "c"}), 3)
+
+
+@pytest.mark.parametrize(
+    ("y", "named"),
+    [
+        (FRAME.rename(columns={"donor": "who"}), r"y has the columns .*'who'.* fitted with"),
+        (FRAME[NAMES], r"y has the columns .*fitted with the columns"),
+        (FRAME.assign(donor=8), r"y, column 'donor', has the label 8.*did not occur.*\[3, 5, 7\]"),
+        (FRAME.assign(batch="z"), r"y, column 'batch', has the label 'z'.*did not occur in fit"),
+        (FRAME.assign(dose="high"), r"y, column 'dose', contains labels.*fitted with numbers"),
+        ({"batch": "a", "donor": 3}, r"y has the entries \['batch', 'donor'\].*fitted with"),
+        ("a", r"y has 1 column, but the model was fitted with 4 columns \['batch'"),
+        (["a", "b", "c"], r"y has 1 column, but the model was fitted with 4 columns"),
+        (("a", 1.0, 8, True), r"y, column 'donor', has the label 8"),
+        (("a", None, 3, True), r"y, column 'dose', has missing values"),
+        (FRAME.iloc[:3], r"y has shape \(3, 4\)"),
+    ],
+)
+def test_other_columns_than_in_fit(y, named):
+    condition = condition_of(check_condition(FRAME, N), None)
+    with pytest.raises(ValueError, match=named):
+        condition.of(y, N)
+
+
+def test_several_columns_for_a_model_of_one():
+    condition = condition_of(check_condition(FRAME["batch"], N), None)
+    with pytest.raises(ValueError, match=r"y has 2 columns.*fitted with one column of labels"):
+        condition.of(FRAME[["batch", "donor"]], N)
+
+
+def test_combinations_of_labels():
+    """Indices from indicators, and back; and the labels at them."""
+    y = FRAME[NAMES]
+    condition = condition_of(check_condition(y, N), None)
+    columns = condition.of(y, N)
+    codes = condition.codes(columns)
+    expected = np.stack([np.unique(y[n], return_inverse=True)[1] for n in NAMES], axis=1)
+    np.testing.assert_array_equal(codes, expected)
+    np.testing.assert_array_equal(condition.indicators(codes), columns)
+    labels = condition.labels(codes)
+    assert labels.tolist() == y.to_numpy(dtype=object).tolist()
+    np.testing.assert_array_equal(condition.codes_of(labels), codes)

@@ -11,12 +11,12 @@ from skae._training.data import (
     Data,
     Dataset,
     Units,
-    as_tensor,
     check_finite,
     chunks,
     spread_of,
 )
 from skae._training.loader import Loader, Subset
+from skae._training.sources import as_tensor
 
 CPU = torch.device("cpu")
 FLOATS = ["float16", "float32", "float64"]
