@@ -11,6 +11,7 @@ from sklearn.base import clone
 from torch import nn
 
 from skae import VAE, VQVAE, AdversarialAE, Autoencoder
+from skae._training.data import Data
 
 KINDS = ["poisson", "negative_binomial", "zero_inflated_negative_binomial"]
 MODELS = [VAE, Autoencoder, AdversarialAE, VQVAE]
@@ -34,9 +35,7 @@ def small(model, **options):
     """A small network that trains for a few epochs."""
     given = {"max_iter": 3, "hidden_layer_sizes": (12,), "random_state": 0}
     if model is VQVAE:
-        given |= {"codebook_size": 6, "max_iter": 2}
-    if model is AdversarialAE:
-        given |= {"max_iter": 3}
+        given |= {"n_components": 2, "n_codes": 6}
     return model(**given | options)
 
 
@@ -220,8 +219,6 @@ def test_column_scores_of_rows_with_gaps_use_the_size_of_the_whole_row(fitted):
     X[np.isnan(X).all(1)] = 1
     means = model.reconstruct(X, size_factor="row")
     expected = np.where(np.isnan(X), 0, stats.poisson.logpmf(np.nan_to_num(X), means))
-    from skae._training.data import Data
-
     np.testing.assert_allclose(model._column_scores(Data(X)), expected, rtol=1e-3, atol=2e-3)
     with np.errstate(invalid="ignore"):
         np.testing.assert_allclose(model.score_samples(X), expected.sum(1), rtol=1e-3, atol=1e-2)
@@ -232,17 +229,16 @@ def test_column_scores_of_rows_with_gaps_use_the_size_of_the_whole_row(fitted):
 
 def test_saved_models_compute_the_same(model):
     X = make_counts(10, seed=7, gaps=0.1)
-    expected = model.transform(X), model.score_samples(X), model.reconstruct(X, size_factor="row")
+
+    def results(model):
+        of_rows = model.reconstruct(X, size_factor="row")
+        return model.transform(X), model.score_samples(X), of_rows
+
     for loaded in (
         pickle.loads(pickle.dumps(model)),
         skops.io.loads(skops.io.dumps(model), trusted=[]),
     ):
-        found = (
-            loaded.transform(X),
-            loaded.score_samples(X),
-            loaded.reconstruct(X, size_factor="row"),
-        )
-        for one, other in zip(found, expected, strict=True):
+        for one, other in zip(results(loaded), results(model), strict=True):
             np.testing.assert_array_equal(one, other)
         assert loaded.size_factor_ == model.size_factor_
         if model.likelihood != "poisson":
@@ -377,6 +373,6 @@ def test_conditional_models_of_counts(kind):
     joint = [model.score_samples(X, np.full(80, label)) + np.log(0.5) for label in (0, 1)]
     total = model.score_samples(X)
     assert np.isfinite(joint).all()
-    # Both are bounds, with different draws.
-    np.testing.assert_allclose(total, np.logaddexp(*joint), atol=2.0)
-    assert np.median(np.abs(total - np.logaddexp(*joint))) < 0.1
+    # Both are bounds; without a label, proposals are not refined.
+    assert (total < np.logaddexp(*joint) + 0.5).all()
+    np.testing.assert_allclose(np.median(total - np.logaddexp(*joint)), 0, atol=0.5)

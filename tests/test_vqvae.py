@@ -62,7 +62,9 @@ def rows_for(likelihood, n_rows=96, gaps=0.0):
 
 def vqvae(n_components=3, **params):
     """A small model that trains for a few epochs, all of them."""
+    # Truths here are of p(x|z) without size factors; those are in test_count_networks.py.
     defaults = {
+        "size_factor": None,
         "n_codes": 5,
         "calibration": False,
         "init": "random",

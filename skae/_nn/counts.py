@@ -38,6 +38,8 @@ _BISECTIONS = 30
 _LEAST_RATE, _LEAST_SHARE = 1e-2, 1e-3
 # Initial log-odds of additional zeros, and initial log dispersion.
 _START_ZEROS, _START_DISPERSION = -2.0, 0.5
+# Smallest mean of a total, whose square float32 can represent; all counts may be additional zeros.
+_LEAST_RATE_OF_TOTAL = 1e-12
 # Limit of the size of log dispersions; with larger ones, the distribution is that of Poisson. They
 # are multiples of their parameters by this factor, because steps of the optimisers have the size of
 # those of weights. With a factor of 1, they end too far from their optimum.
@@ -201,8 +203,8 @@ class Counts(Likelihood):
         mean, excess = self._mean(rates), self._excess(rates)
         if seen is not None:
             mean, excess = mean * seen, excess * seen
-        rate = mean.sum(-1)
-        return TotalMoments(x.sum(-1), rate, excess.sum(-1) / rate.square().clamp(min=1e-30))
+        rate = mean.sum(-1).clamp(min=_LEAST_RATE_OF_TOTAL)
+        return TotalMoments(x.sum(-1), rate, excess.sum(-1) / rate.square())
 
 
 def _wide(output: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ MODELS = {
     "laplace": Autoencoder(2, likelihood="laplace"),
     "bernoulli": Autoencoder(2, likelihood="bernoulli"),
     "vae": VAE(2),
-    "poisson": VAE(2, likelihood="poisson"),
+    "poisson": VAE(2, likelihood="poisson", size_factor=None),
     "conditional": VAE(2, conditional=True),
     "adversarial": AdversarialAE(2),
     "vqvae": VQVAE(2, n_codes=8),
