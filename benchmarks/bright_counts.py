@@ -9,8 +9,8 @@ epochs; SCVI has the same codes, layers, epochs and gene_likelihood="poisson".
 
 The columns are the mean score of the training rows, which is a bound on log p(x) in nats per row;
 the bound given the total of each row, which is the convention of scvi-tools; and scores of new rows
-of 1, 10 and 100 times the counts. The truth is log p(x) of the law that the rows were drawn from,
-by quadrature over the brightness. For cells it is log p(x | code, total) of the true codes, plus the
+of 1, 10 and 100 times the counts. The truth is log p(x) of the law that the rows came from, by
+quadrature over the brightness. For cells it is log p(x | code, total) of the true codes, plus the
 log density of totals, which is an upper reference. SCVI's bound is that of get_marginal_ll with as
 many draws.
 

@@ -29,7 +29,8 @@ from skae._nn.count_densities import (
     soft_limit,
 )
 from skae._nn.likelihood_base import Likelihood
-from skae._nn.size_factors import LEAST_TOTAL, OfTotals, SizeFactors, TotalMoments
+from skae._nn.size_factors import OfTotals, SizeFactors, TotalMoments
+from skae._training.reading import LEAST_TOTAL
 
 # Number of bisections of a range of counts.
 _BISECTIONS = 30
@@ -165,7 +166,9 @@ class Counts(Likelihood):
         return self.row_log_prob(x.to(wide), wide, seen).to(output)
 
     def mean(self, output: Tensor) -> Tensor:
-        return self._mean(self._of_common_size(output))
+        if self.sizes is None:
+            return self._mean(self.rates(output))
+        return self.mean_at(output, self.sizes.log_common)
 
     def mean_of_rows(self, x: Tensor, output: Tensor, seen: Tensor | None = None) -> Tensor:
         return self._mean(self._of_rows(x, output, seen))
@@ -175,10 +178,9 @@ class Counts(Likelihood):
         return self._mean(self.rates(output).at(log_size))
 
     def draw(self, output: Tensor, generator: torch.Generator) -> Tensor:
-        rates = self.rates(output)
-        if self.sizes is not None:
-            rates = rates.at(self.sizes.draw(output.shape[:-1], generator))
-        return self._draw(rates, generator)
+        if self.sizes is None:
+            return self._draw(self.rates(output), generator)
+        return self.draw_at(output, self.sizes.draw(output.shape[:-1], generator), generator)
 
     def draw_at(self, output: Tensor, log_size: Tensor, generator: torch.Generator) -> Tensor:
         """Draw from p(x|z, s) at these log size factors."""

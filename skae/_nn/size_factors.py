@@ -20,8 +20,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-# Smallest total for its logarithm; rows without counts get it.
-LEAST_TOTAL = 0.1
 # Smallest variance of the log size factors, and largest step to a mode.
 _LEAST_VARIANCE, _LONGEST_STEP = 1e-6, 3.0
 # Number of steps to a mode, and of iterations of EM.
