@@ -8,7 +8,8 @@
 SCVI has its defaults: ten codes, one hidden layer of 128 a side, zero-inflated negative binomial
 counts, and as many epochs as its heuristic says (400), but it learns from all training rows, where
 its default sets a tenth of them aside, which it only reports on. With early stopping, it ends when
-these rows no longer improve. VAE has the same sizes, and the same number of epochs or its own.
+these rows no longer improve. VAE has the same sizes, and the same number of epochs, with and
+without early stopping, or its own.
 Both get dense float32 rows and two threads (or OMP_NUM_THREADS of them), and take turns in one
 process. "CPU s" are seconds of all threads, which other work on the machine changes less.
 
@@ -223,6 +224,7 @@ def variants(epochs: int) -> dict[str, Fit]:
         "SCVI, no dropout": fit_scvi(epochs, dropout_rate=0.0),
         "SCVI, no batch normalisation": fit_scvi(epochs, use_batch_norm="none"),
         "VAE, same epochs": fit_vae(**same),
+        "VAE, early stopping": fit_vae(**same, early_stopping=True),
         "VAE, nb": fit_vae(**same | {"likelihood": NB}),
         "VAE, poisson": fit_vae(**same | {"likelihood": "poisson"}),
         "VAE, random start": fit_vae(**same, init="random"),
@@ -266,6 +268,7 @@ def main() -> None:
             "SCVI": fits["SCVI"],
             "SCVI, early stopping": fits["SCVI, early stopping"],
             "VAE, same epochs": fits["VAE, same epochs"],
+            "VAE, early stopping": fits["VAE, early stopping"],
             "VAE, own epochs": fit_vae(likelihood=NB, **own),
         }
     elif args.variants:
