@@ -392,7 +392,7 @@ def test_graphs_of_counts(model_class, kind, fitted):
     model, X = fitted[model_class, kind], make_counts(8, seed=9).astype(np.float32)
 
     def run(part, rows):
-        graph = to_onnx(model, part=part).SerializeToString()
+        graph = to_onnx(model, part=part, dtype="float32").SerializeToString()
         session = runtime.InferenceSession(graph)
         return session.run(None, {session.get_inputs()[0].name: rows})[0]
 
