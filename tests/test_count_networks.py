@@ -12,6 +12,7 @@ from torch import nn
 
 from skae import VAE, VQVAE, AdversarialAE, Autoencoder
 from skae._training.data import Data
+from skae.export import to_onnx
 
 KINDS = ["poisson", "negative_binomial", "zero_inflated_negative_binomial"]
 MODELS = [VAE, Autoencoder, AdversarialAE, VQVAE]
@@ -234,9 +235,11 @@ def test_saved_models_compute_the_same(model):
         of_rows = model.reconstruct(X, size_factor="row")
         return model.transform(X), model.score_samples(X), of_rows
 
+    data = skops.io.dumps(model)
+    trusted = skops.io.get_untrusted_types(data=data)
     for loaded in (
         pickle.loads(pickle.dumps(model)),
-        skops.io.loads(skops.io.dumps(model), trusted=[]),
+        skops.io.loads(data, trusted=trusted),
     ):
         for one, other in zip(results(loaded), results(model), strict=True):
             np.testing.assert_array_equal(one, other)
@@ -302,6 +305,7 @@ def test_own_networks(model_class, kind):
 def test_images_of_counts(model_class, kind):
     X = np.random.default_rng(0).poisson(3.0, (40, 2 * 8 * 8)).astype(float)
     options = {"network": "conv", "image_shape": (2, 8, 8), "likelihood": kind}
+    options |= {"n_components": 16} if model_class is VQVAE else {}
     model = small(model_class, hidden_layer_sizes=(4,), **options).fit(X)
     assert model.reconstruct(X, size_factor="row").shape == X.shape
     if kind != KINDS[2]:
@@ -373,6 +377,31 @@ def test_conditional_models_of_counts(kind):
     joint = [model.score_samples(X, np.full(80, label)) + np.log(0.5) for label in (0, 1)]
     total = model.score_samples(X)
     assert np.isfinite(joint).all()
-    # Both are bounds; without a label, proposals are not refined.
-    assert (total < np.logaddexp(*joint) + 0.5).all()
-    np.testing.assert_allclose(np.median(total - np.logaddexp(*joint)), 0, atol=0.5)
+    # Both are bounds; without a label, proposals are not refined, and the bound is looser.
+    excess = total - np.logaddexp(*joint)
+    assert excess.mean() < 0.05
+    assert abs(np.median(excess)) < 0.5
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("model_class", [VAE, Autoencoder])
+def test_graphs_of_counts(model_class, kind, fitted):
+    """Of codes and rows; bounds at refined proposals are refused."""
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    model, X = fitted[model_class, kind], make_counts(8, seed=9).astype(np.float32)
+
+    def run(part, rows):
+        graph = to_onnx(model, part=part, dtype="float32").SerializeToString()
+        session = runtime.InferenceSession(graph)
+        return session.run(None, {session.get_inputs()[0].name: rows})[0]
+
+    codes = model.transform(X)
+    np.testing.assert_allclose(run("encoder", X), codes, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(run("decoder", codes), model.reconstruct(X), rtol=1e-3)
+    if model_class is VAE:
+        with pytest.raises(ValueError, match="part='score' of a VAE with likelihood="):
+            to_onnx(model, part="score")
+    else:
+        found = run("score", X).ravel()
+        np.testing.assert_allclose(found, model.score_samples(X), rtol=1e-3, atol=1e-2)

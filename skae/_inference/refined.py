@@ -55,12 +55,13 @@ def refined(
 ) -> FullGaussian | None:
     """Return approximations of p(z|x), or None if they would not be worth their time."""
     likelihood, architecture = module.likelihood, module.architecture
-    known = batch.condition is not None or not architecture.n_conditions
     counts = architecture.reads_counts or architecture.common_total is not None
     few = q.mean.shape[1] > _MOST_CODES or n_draws < _LEAST_DRAWS
-    if few or not (known and counts and isinstance(likelihood, Counts)):
+    if few or not (counts and isinstance(likelihood, Counts)):
         return None
     z = q.mean
+    if batch.condition is None and architecture.n_conditions:
+        batch = batch._replace(condition=_likeliest(module, batch, z, prior))
     step = (_DIFFERENCE * (q.log_var / 2).exp()).clamp(_SHORTEST, _LONGEST)
     best = _log_joint(module, batch, z, prior)
     for _ in range(_N_STEPS):
@@ -74,6 +75,17 @@ def refined(
     # With precision = L L', the inverse of L' is a root of the covariance. It is made triangular.
     covariance = torch.cholesky_inverse(_cholesky(precision))
     return FullGaussian(z, _cholesky(covariance))
+
+
+def _likeliest(module: VAEModule, batch: Batch, z: Tensor, prior: Components | None) -> Tensor:
+    """Return the most probable label of every row at its code, as a condition."""
+    rows, log_frequencies = module.labels(z.device)
+    each = [
+        log_frequency
+        + _log_joint(module, batch._replace(condition=one.expand(len(z), -1)), z, prior)
+        for one, log_frequency in zip(rows, log_frequencies, strict=True)
+    ]
+    return rows[torch.stack(each).argmax(0)]
 
 
 def _log_joint(module: VAEModule, batch: Batch, z: Tensor, prior: Components | None) -> Tensor:

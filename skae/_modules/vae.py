@@ -237,6 +237,12 @@ class VAEModule(LikelihoodModule):
         """Draw codes from p(z)."""
         return draw_prior(n, self.architecture.n_components, self.prior(), generator)
 
+    def labels(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return all labels as conditions, or their combinations, and log frequencies."""
+        one_by_one = torch.eye(self.architecture.n_conditions), self.log_share
+        rows, log_frequencies = (p.to(device) for p in self.combinations or one_by_one)
+        return rows, log_frequencies
+
     def outputs(
         self, z: Tensor, condition: Tensor | None
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
@@ -249,8 +255,7 @@ class VAEModule(LikelihoodModule):
         given: list[Tensor | None] = [condition]
         log_frequencies = z.new_zeros(1)
         if self.architecture.n_conditions and condition is None:
-            one_by_one = torch.eye(self.architecture.n_conditions), self.log_share
-            rows, log_frequencies = (p.to(z.device) for p in self.combinations or one_by_one)
+            rows, log_frequencies = self.labels(z.device)
             given = list(rows)
         for log_frequency, one in zip(log_frequencies, given, strict=True):
             read = self._beside(z, one)

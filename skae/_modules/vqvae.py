@@ -210,8 +210,9 @@ class VQVAEArchitecture(EncoderDecoderArchitecture):
     def _new_decoder(self, encoder: nn.Module, generator: torch.Generator) -> nn.Module:
         if self.network == "mlp" or self.image_shape is None:
             return super()._new_decoder(encoder, generator)
+        channels, height, width = self.image_shape
         return grid_decoder(
-            self.image_shape,
+            (channels * self.n_outputs // self.n_features, height, width),
             self.decoder_layer_sizes,
             self.code_dim,
             grid_size(self.image_shape, len(self.hidden_layer_sizes)),

@@ -211,7 +211,9 @@ class Counts(Likelihood):
 
 def _wide(output: Tensor) -> Tensor:
     """Return outputs in float64: terms of large counts are much larger than their sum."""
-    return output if output.device.type == "mps" else output.double()
+    # Runtimes of ONNX graphs lack some functions in float64.
+    narrow = output.device.type == "mps" or torch.compiler.is_compiling()
+    return output if narrow else output.double()
 
 
 def _given(sizes: SizeFactors | None) -> SizeFactors:

@@ -46,19 +46,22 @@ def check_can_export(model: Any, part: str) -> None:
             f"part={part!r} of a {name} with numbers as targets needs y for each row, and the "
             "graph has a single input. Only part='encoder' can be exported."
         )
-    if part == "score" and _refines_proposals(model):
+    if part == "score" and _searches_modes(model):
         raise ValueError(
             f"part='score' of a {name} with likelihood={architecture.likelihood!r} cannot be "
-            "exported: the score of a row is computed at the mode of p(z|x), which an ONNX graph "
-            "cannot search for. Only part='encoder' and part='decoder' can be exported."
+            "exported: the score of a row is computed at modes of its codes or its size factor, "
+            "which an ONNX graph cannot search for. Only part='encoder' and part='decoder' can be "
+            "exported."
         )
 
 
-def _refines_proposals(model: Any) -> bool:
-    """Whether scores need derivatives of the decoder, which a graph cannot compute."""
-    architecture = model._architecture
-    counts = architecture.reads_counts or architecture.common_total is not None
-    return isinstance(model._trainer.module, VAEModule) and counts
+def _searches_modes(model: Any) -> bool:
+    """Whether scores are computed at modes of codes or size factors, which are searched for."""
+    architecture, module = model._architecture, model._trainer.module
+    sized = architecture.common_total is not None
+    if isinstance(module, VAEModule):
+        return sized or architecture.reads_counts
+    return isinstance(module, VQVAEModule) and sized
 
 
 class Encoder(nn.Module):

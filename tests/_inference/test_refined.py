@@ -112,9 +112,10 @@ def test_bounds_are_close_to_the_truth_where_the_encoder_is_not(kind, prior, gap
     module, batch = model._trainer.module, batch_of(model, make_counts(5, 1, gaps))
     _, log_joint, cell = grid_of(module, batch, marginal=True)
     truth = special.logsumexp(log_joint, 1) + np.log(cell)
-    error = np.array([bounds(model, batch, 400, seed) - truth for seed in range(4)])
+    error = np.array([bounds(model, batch, 400, seed) - truth for seed in range(10)])
     assert (np.abs(error.mean(0)) < 0.05).all()
-    assert (np.exp(error).mean(0) < 1 + 4 * np.exp(error).std(0) / 2 + 1e-3).all()
+    ratio = np.exp(error)
+    assert (ratio.mean(0) < 1 + 5 * ratio.std(0) / 3 + 1e-3).all()
 
 
 @pytest.mark.parametrize("n_draws", [9, 10])
