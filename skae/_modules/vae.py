@@ -239,18 +239,17 @@ class VAEModule(LikelihoodModule):
 
     def labels(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Return all labels as conditions, or their combinations, and log frequencies."""
-        one_by_one = torch.eye(self.architecture.n_conditions), self.log_share
-        rows, log_frequencies = (p.to(device) for p in self.combinations or one_by_one)
-        return rows, log_frequencies
+        each = torch.eye(self.architecture.n_conditions), self.log_share
+        rows, log_frequencies = self.combinations or each
+        return rows.to(device), log_frequencies.to(device)
 
     def outputs(
         self, z: Tensor, condition: Tensor | None
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Yield log weights, the decoder's input, and its output.
 
-        Codes are (..., n_components), and conditions are broadcast to them. If a model of labels
-        gets no label, there is one triple for each label (or combination of labels), weighted by
-        its frequency.
+        Codes are (..., n_components), and conditions are broadcast to them. Without a condition,
+        there is one triple for each of the `labels`, weighted by its frequency.
         """
         given: list[Tensor | None] = [condition]
         log_frequencies = z.new_zeros(1)
@@ -279,19 +278,14 @@ class VAEModule(LikelihoodModule):
         return self.decode(self.encode(batch.x).mean, batch.condition)
 
     def reconstructed(self, batch: Batch) -> Tensor:
-        def mean(output: Tensor) -> Tensor:
-            return self.likelihood.mean_of_rows(batch.y, output, batch.seen)
-
-        return self._mean_of(mean, self.encode(batch.x).mean, batch.condition)
+        z, of_rows = self.encode(batch.x).mean, self.likelihood.mean_of_rows
+        return self._mean_of(lambda o: of_rows(batch.y, o, batch.seen), z, batch.condition)
 
     def log_px(self, batch: Batch, z: Tensor, sizes_of_rows: bool = False) -> Tensor:
-        """Return log p(x|z) of codes (n, n_draws, k), in the decoder's units.
-
-        With `sizes_of_rows`, it is log p(x|z, s) for the size factors s of the rows.
-        """
+        """Return log p(x|z), or log p(x|z, s) given the sizes s of rows, of (n, n_draws, k)."""
         seen, condition = (None if t is None else t[:, None] for t in (batch.seen, batch.condition))
-        likelihood = self.likelihood
-        log_prob = likelihood.row_log_given if sizes_of_rows else likelihood.row_log_marginal
+        given, marginal = self.likelihood.row_log_given, self.likelihood.row_log_marginal
+        log_prob = given if sizes_of_rows else marginal
         parts = (
             log_frequency + log_prob(batch.y[:, None], output, seen)
             for log_frequency, _, output in self.outputs(z, condition)
