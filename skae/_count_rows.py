@@ -14,20 +14,21 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
 
 from skae._modules.scales import shares
 from skae._network_autoencoder import NetworkAutoencoder
-from skae._nn.counts import Counts, NegativeBinomial, Poisson
+from skae._nn.counts import Counts, Poisson
 from skae._nn.likelihoods import LIKELIHOODS
+from skae._nn.negative_binomial import NegativeBinomial
 from skae._nn.size_factors import TotalMoments
 from skae._tables.kinds import has_kinds
 from skae._training.count_sums import count_sums, row_totals
-from skae._training.data import Data, Dataset, Reading, Spread
+from skae._training.data import Batch, Data, Dataset, Reading, Spread
 from skae._training.reading import CountReading
 from skae._training.trainer import batches
 from skae._utils.sparse_rows import Rows
 from skae._utils.types import ArrayOrFrame, SizeFactor
-from skae._utils.validation import StrOptions
 
 Array = NDArray[Any]
 
@@ -168,23 +169,52 @@ class CountRowsMixin(NetworkAutoencoder):
 
     def _asks_for_row_sizes(self, size_factor: object) -> bool:
         """Validate an argument `size_factor` of a method; returns whether it is "row"."""
-        self._check_argument("size_factor", size_factor, [StrOptions({"row"}), None])
         if size_factor is None:
             return False
+        if not (isinstance(size_factor, str) and size_factor == "row"):
+            given = repr(size_factor) if np.ndim(size_factor) == 0 else type(size_factor).__name__  # type: ignore[arg-type]
+            raise ValueError(
+                f"The argument size_factor of this method must be 'row' or None; given {given}. "
+                "Decoded rows are proportional to the size factor: for others, multiply by their "
+                "ratios to size_factor_."
+            )
         check_is_fitted(self)
         if self._architecture.common_total is None:
-            architecture = self._architecture
+            what = f"likelihood={self._architecture.likelihood!r}"
+            if self._architecture.has_counts:
+                what += " and without size factors (size_factor=None)"
             raise ValueError(
                 "size_factor='row' needs a model with size factors: a likelihood of counts and the "
-                f"parameter size_factor='total'. The model was fitted with likelihood="
-                f"{architecture.likelihood!r} and size_factor={architecture.size_factor!r}."
+                f"parameter size_factor='total'. The model was fitted with {what}."
             )
         return True
+
+    def _guessed(self, incomplete: Array, n_draws: int | None, rng: np.random.RandomState) -> Array:
+        if self._architecture.common_total is None:
+            return super()._guessed(incomplete, n_draws, rng)
+        module, generator = self._trainer.module, self._trainer.generator(rng)
+        data, likelihood = Data(incomplete), self._trainer.module.likelihood
+        if n_draws is None:
+            mean = likelihood.imputed_mean
+            return self._map_rows(
+                data, lambda b: mean(b.y, module.output_of(b), b.seen), self.n_features_in_
+            )[None]
+
+        def draw(batch: Batch) -> Tensor:
+            found: Tensor = likelihood.imputed_draw(
+                batch.y, module.output_of(batch), batch.seen, generator
+            )
+            return found
+
+        drawn = [self._map_rows(data, draw, self.n_features_in_) for _ in range(n_draws)]
+        return np.stack(drawn)
 
     def _reconstructed_at_sizes(self, data: Data) -> Array:
         """Means of p(x|z, s) at the codes and the size factors of rows."""
         self._check_range(data.X)
-        return self._map_rows(data, self._trainer.module.reconstructed, self.n_features_in_)
+        dtype = np.dtype(self._architecture.row_dtype).type
+        module = self._trainer.module
+        return self._map_rows(data, module.reconstructed, self.n_features_in_, dtype=dtype)
 
 
 def count_reading(X: Rows, sample_weight: Array | None, size_factor: str | None) -> Reading:

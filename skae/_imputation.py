@@ -69,13 +69,16 @@ class ImputationMixin(MixedRowsMixin):
         self._check_range(rows)
 
         def guess(incomplete: Array, _: Array) -> Array:
-            codes = self._encode(incomplete)
-            if n_draws is None:
-                return self._decode(codes)[None]
-            rng = private_generator(random_state)
-            return np.stack([self._generate(codes, rng, True) for _ in range(n_draws)])
+            return self._guessed(incomplete, n_draws, private_generator(random_state))
 
         return self._completed(X, rows, n_draws, guess)
+
+    def _guessed(self, incomplete: Array, n_draws: int | None, rng: np.random.RandomState) -> Array:
+        """Means of p(x|z) at the codes of rows, (1, n, n_features), or draws, (n_draws, ...)."""
+        codes = self._encode(incomplete)
+        if n_draws is None:
+            return self._decode(codes)[None]
+        return np.stack([self._generate(codes, rng, True) for _ in range(n_draws)])
 
     def _completed(
         self,

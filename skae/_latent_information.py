@@ -71,6 +71,8 @@ class LatentInformationMixin(NetworkAutoencoder):
                 f"Lower beta (now {self.beta}), raise beta_warm_up (now {self.beta_warm_up} "
                 f"epochs), or raise free_bits (now {self.free_bits}). {cures}"
             )
+        if self._architecture.common_total is not None:
+            cures = f"{cures} If the totals of the rows explain them, there is nothing to mend."
         warn(
             f"Posterior collapse: {self.n_active_units_} of {self.n_components_} latents are "
             f"active. (The posterior mean of an active latent has a variance above {ACTIVE} over "

@@ -29,7 +29,7 @@ from skae._utils.fit_names import numbered, part_of
 from skae._utils.inputs import as_numbers, is_sparse_frame
 from skae._utils.interrupts import inside_another_fit
 from skae._utils.pipeline_steps import taken_steps
-from skae._utils.reconstructions import row_errors
+from skae._utils.reconstructions import at_own_totals, row_errors
 from skae._utils.state import all_or_nothing, learned_names
 from skae._utils.types import Fittable, RandomState, Splittable
 from skae._utils.validation import (
@@ -159,7 +159,7 @@ def _can(model: Any, method: ScoreMethod) -> bool:
 def _reconstruction_scores(model: Any, rows: Any) -> Array:
     """Minus the mean squared error of the reconstruction, in the space of the model."""
     if hasattr(model, "reconstruct"):
-        reconstructed = model.reconstruct(rows)
+        reconstructed = model.reconstruct(rows, **at_own_totals(model))
     else:
         reconstructed = model.inverse_transform(model.transform(rows))
     given, mean = (_numbers(part) for part in (rows, reconstructed))

@@ -131,10 +131,10 @@ class VAE(
         are called with (n_features_in, n_components) and return a module. The encoder maps (n,
         n_features) to (n, 2 n_components), first the means and then the log variances of q(z|x).
         The decoder maps (n, n_components), followed by the columns that `conditional` adds, to (n,
-        n_features). If training rows have NaN, the encoder reads 2 n_features columns: the values,
-        with 0 in place of missing ones, and then a mask, 1 where a value is observed and 0
-        elsewhere. The page "Use your own network" of the documentation describes such functions,
-        and the columns of tables.
+        n_features), or with additional zeros of counts to (n, 2 n_features). If training rows have
+        NaN, the encoder reads 2 n_features columns: the values, with 0 in place of missing ones,
+        and then a mask, 1 where a value is observed and 0 elsewhere. The page "Use your own
+        network" of the documentation describes such functions, and the columns of tables.
     likelihood : {"gaussian", "bernoulli", "continuous_bernoulli", "poisson", \
             "negative_binomial", "zero_inflated_negative_binomial", "laplace", "categorical", \
             "auto"} or mapping, default="gaussian"
@@ -568,9 +568,9 @@ class VAE(
         """Importance-weighted lower bound on log p(x), or on log p(x|y), in nats.
 
         The bound is log 1/K sum_k p(x, z_k) / q(z_k|x) with draws z_k ~ q(z|x). Its expectation is
-        at most log p(x), and approaches log p(x) as K grows. The draws depend only on the fitted
-        model and on the row, so that a row has the same score in every call and beside any other
-        rows.
+        at most log p(x), and approaches log p(x) as K grows. For counts, half of the draws are from
+        a Gaussian at the mode of p(z|x). The draws depend only on the fitted model and on the row,
+        so that a row has the same score in every call and, up to rounding, beside any other rows.
 
         Parameters
         ----------

@@ -61,7 +61,8 @@ class ValueRangesMixin(MixedRowsMixin):
             raise ValueError(
                 f"X has absolute values up to {size:g}; at most {_LARGEST:g} is allowed with your "
                 "own networks, an out_activation and likelihoods of counts, for which rows are not "
-                "standardised. Rescale X, for example with sklearn.preprocessing.StandardScaler."
+                "standardised. Rescale X, for example with sklearn.preprocessing.StandardScaler, "
+                "or divide counts by a number."
             )
 
     def _support(self, as_targets: bool = True) -> tuple[str, tuple[float, float]]:

@@ -10,9 +10,10 @@ from scipy import special, stats
 from sklearn.base import clone
 from torch import nn
 
-from skae import VAE, VQVAE, AdversarialAE, Autoencoder
+from skae import VAE, VQVAE, AdversarialAE, Autoencoder, OutlierDetector
 from skae._training.data import Data
 from skae.export import to_onnx
+from skae.metrics import reconstruction_error_scorer
 
 KINDS = ["poisson", "negative_binomial", "zero_inflated_negative_binomial"]
 MODELS = [VAE, Autoencoder, AdversarialAE, VQVAE]
@@ -405,3 +406,51 @@ def test_graphs_of_counts(model_class, kind, fitted):
     else:
         found = run("score", X).ravel()
         np.testing.assert_allclose(found, model.score_samples(X), rtol=1e-3, atol=1e-2)
+
+
+# ------------------------------------------------------- rows of different totals
+
+
+def rows_of_many_totals():
+    """Rows of one profile with totals over two orders of magnitude, some values missing."""
+    rng = np.random.RandomState(0)
+    profile = rng.dirichlet(np.full(12, 2.0))
+    X = rng.poisson(10 ** rng.uniform(2, 4, (200, 1)) * profile).astype(float)
+    return X, np.where(rng.rand(*X.shape) < 0.25, np.nan, X)
+
+
+@pytest.mark.parametrize("kind", [Autoencoder, VAE, VQVAE, AdversarialAE])
+def test_missing_counts_are_filled_in_at_the_total_of_their_row(kind):
+    X, incomplete = rows_of_many_totals()
+    model = kind(2, likelihood="poisson", max_iter=10, random_state=0).fit(X)
+    missing = np.isnan(incomplete)
+    bright = X.sum(1) > np.median(X.sum(1))
+    for filled in (model.impute(incomplete), *model.impute(incomplete, 2, random_state=0)):
+        for rows in (bright, ~bright):
+            part = missing & rows[:, None]
+            assert filled[part].sum() == pytest.approx(X[part].sum(), rel=0.1)
+    nothing = np.full((1, 12), np.nan)
+    assert 0 < model.impute(nothing).sum() < 100 * model.size_factor_
+    total = model.reconstruct(nothing, size_factor="row").sum()
+    assert total == pytest.approx(model.size_factor_, rel=1e-4)
+
+
+def test_errors_of_reconstructions_are_those_at_the_totals_of_rows():
+    """Scorers, detectors and displays would otherwise see differences of totals."""
+    X, _ = rows_of_many_totals()
+    model = Autoencoder(2, likelihood="poisson", max_iter=10, random_state=0).fit(X)
+    errors = ((model.reconstruct(X, size_factor="row") - X) ** 2).sum(1)
+    found = reconstruction_error_scorer(model, X)
+    assert found == pytest.approx(-errors.mean(), rel=1e-5)
+    detector = OutlierDetector(model, score_method="reconstruction_error").fit(X)
+    assert np.isfinite(detector.score_samples(X)).all()
+
+
+def test_integer_names_of_label_columns():
+    pd = pytest.importorskip("pandas")
+    X, _ = rows_of_many_totals()
+    y = pd.DataFrame({0: pd.Categorical(list("ab") * 100), 1: pd.Categorical([1, 2] * 100)})
+    settings = {"likelihood": "poisson", "conditional": True, "max_iter": 2, "random_state": 0}
+    one = VAE(2, **settings).fit(X, y)
+    other = VAE(2, **settings).fit(X, y.rename(columns=str))
+    np.testing.assert_array_equal(one.transform(X), other.transform(X))

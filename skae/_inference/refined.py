@@ -22,7 +22,7 @@ from skae._nn.gaussian_latents import Components, DiagonalGaussian, log_prior
 from skae._training.data import Batch
 
 # Smallest number of draws, and largest number of codes, with which proposals are refined.
-_LEAST_DRAWS, _MOST_CODES = 8, 64
+_LEAST_DRAWS, _MOST_CODES = 8, 256
 # Number of steps of Fisher scoring, and the lengths from which each step takes the best.
 _N_STEPS, _LENGTHS = 4, (1.0, 0.3, 0.1)
 # Step of finite differences in standard deviations of q(z|x), and its limits.

@@ -158,7 +158,7 @@ def imputed_means(module: VAEModule, rows: Dataset, draws: RowDraws) -> NDArray[
 
     def of(batch: Batch, output: Tensor) -> Tensor:
         seen = None if batch.seen is None else batch.seen[:, None]
-        return module.likelihood.mean_of_rows(batch.y[:, None], output, seen)
+        return module.likelihood.imputed_mean(batch.y[:, None], output, seen)
 
     return _weighted_means(module, rows, draws, width, of)
 
@@ -224,7 +224,7 @@ def imputed_draws(
         z, condition = kept[..., : architecture.n_codes], kept[..., architecture.n_codes :]
         output = module.decode(z, condition if architecture.n_conditions else None)
         seen = None if batch.seen is None else batch.seen[:, None]
-        found = module.likelihood.draw_of_rows(batch.y[:, None], output, seen, generator)
+        found = module.likelihood.imputed_draw(batch.y[:, None], output, seen, generator)
         filled[part] = found.cpu().numpy()
     return filled
 

@@ -361,9 +361,14 @@ class LinearStart:
             loss.backward()
             return loss
 
+        before = [p.detach().clone() for p in likelihood.parameters()]
         with torch.enable_grad():
             optimizer.step(closure)
         with torch.no_grad():
+            learned = [weight, bias, *likelihood.parameters()]
+            if not all(t.isfinite().all() for t in learned):  # values of too different sizes
+                for t, old in zip(learned, [torch.zeros_like(weight), start, *before], strict=True):
+                    t.copy_(old)
             noise = NoiseSums(likelihood)
             noise.add(batch.y, outputs(), batch.weight, batch.seen)
             noise.settle()

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import narwhals.stable.v2 as nw
 import numpy as np
@@ -61,7 +61,7 @@ def checked(y: Any) -> Array:
     """Return targets with any number of rows, as `check_condition` does."""
     frame = _frame(y)
     if isinstance(frame, nw.DataFrame) and len(frame.columns) == 1:
-        frame = frame[frame.columns[0]]
+        frame = cast(nw.Series[Any], next(iter(frame.iter_columns())))
         y = frame.to_native()
     if isinstance(frame, nw.DataFrame) and len(frame.columns) > 1:
         return _of_frame(frame)
@@ -118,7 +118,11 @@ def _of_frame(frame: nw.DataFrame[Any]) -> Array:
             f"The columns of y are {names}; their names must be different and not empty. Rename "
             "them, or give an array."
         )
-    columns = [_of_column(frame[name], f"y, column {name!r},") for name in frame.columns]
+    # By position, because names of pandas may be integers.
+    columns = [
+        _of_column(cast(nw.Series[Any], column), f"y, column {name!r},")
+        for column, name in zip(frame.iter_columns(), names, strict=True)
+    ]
     return joined(names, columns)
 
 

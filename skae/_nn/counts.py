@@ -1,4 +1,4 @@
-"""Likelihoods of counts: Poisson, negative binomial, and the latter with additional zeros.
+"""Likelihoods of counts with rates that the decoder gives, and that of Poisson.
 
 With size factors, the outputs of the decoder pass through a softmax, which gives the profile of a
 row. Its rates are its size factor times the profile. Without size factors, the outputs are log
@@ -14,41 +14,29 @@ from abc import abstractmethod
 from typing import NamedTuple
 
 import torch
-from scipy.stats import nbinom
-from torch import Tensor, nn
-from torch.nn.functional import logsigmoid, softplus
+from torch import Tensor
 
 from skae._nn.count_densities import (
     MAX_LOG_RATE,
-    NegativeBinomialOfSize,
-    log_coefficients,
     log_factorials,
-    negative_binomial_row,
     poisson_log_mass,
-    row_log_coefficients,
     soft_limit,
 )
 from skae._nn.likelihood_base import Likelihood
-from skae._nn.size_factors import OfTotals, SizeFactors, TotalMoments
-from skae._training.reading import LEAST_TOTAL
+from skae._nn.size_factors import Nodes, OfTotals, SizeFactors, TotalMoments
 
 # Number of bisections of a range of counts.
 _BISECTIONS = 30
 # Smallest mean of a count for its log rate, and the smallest share of a feature in the profile, as
 # a fraction of the mean share, in initial outputs.
 _LEAST_RATE, _LEAST_SHARE = 1e-2, 1e-3
-# Initial log-odds of additional zeros, and initial log dispersion.
-_START_ZEROS, _START_DISPERSION = -2.0, 0.5
+# Smallest total for its logarithm.
+_LEAST_TOTAL = 1e-12
 # Smallest mean of a total, whose square float32 can represent; all counts may be additional zeros.
 _LEAST_RATE_OF_TOTAL = 1e-12
-# Limit of the size of log dispersions; with larger ones, the distribution is that of Poisson. They
-# are multiples of their parameters by this factor, because steps of the optimisers have the size of
-# those of weights. With a factor of 1, they end too far from their optimum.
-_MOST_LOG, _SCALE = 10.0, 10.0
-# Number of quadrature nodes for the size factor, and of steps of Fisher scoring: of integrands that
-# are numbers for each row, and of those that are sums over all features.
+# Number of quadrature nodes for the size factor, and of steps of Fisher scoring, of integrands that
+# are numbers for each row.
 _NODES, _STEPS = 31, 2
-_NODES_OF_VALUES, _STEPS_OF_VALUES = 9, 3
 
 
 class Rates(NamedTuple):
@@ -96,8 +84,15 @@ class Counts(Likelihood):
         """Return the log mass of every row."""
 
     @abstractmethod
-    def _log_integral(self, x: Tensor, rates: Rates, seen: Tensor | None) -> Tensor:
-        """Return the log mass of every row, integrated over the law of size factors."""
+    def _nodes(self, x: Tensor, rates: Rates, seen: Tensor | None) -> Nodes:
+        """Return nodes for the integral of rows' masses over the law of size factors.
+
+        The products lack `_log_constants`.
+        """
+
+    @abstractmethod
+    def _log_constants(self, x: Tensor, rates: Rates) -> Tensor:
+        """Return the terms of the log mass of every row that do not depend on its size factor."""
 
     @abstractmethod
     def information(self, x: Tensor, log_rate: Tensor) -> tuple[Tensor, Tensor]:
@@ -138,7 +133,12 @@ class Counts(Likelihood):
     def _of_rows(self, x: Tensor, output: Tensor, seen: Tensor | None) -> Rates:
         """Return rates at the size factors of rows x, which make the sum of rates their total."""
         rates = self.rates(output)
-        return rates if self.sizes is None else rates.at(log_sizes(x, rates.log_rate, seen))
+        if self.sizes is None:
+            return rates
+        found = log_sizes(x, rates.log_rate, seen)
+        if seen is not None:  # rows without observed values have the common size factor
+            found = torch.where(seen.any(-1), found, self.sizes.log_common.to(found))
+        return rates.at(found)
 
     def log_rates_of_rows(self, x: Tensor, output: Tensor, seen: Tensor | None) -> Tensor:
         """Return log rates at the size factors of rows x."""
@@ -159,7 +159,9 @@ class Counts(Likelihood):
         if self.sizes is None:
             return self.row_log_given(x, output, seen)
         wide = _wide(output)
-        return self._log_integral(x.to(wide), self.rates(wide), seen).to(output)
+        x, rates = x.to(wide), self.rates(wide)
+        of_sizes = self._nodes(x, rates, seen).log_product.logsumexp(0)
+        return (self._log_constants(x, rates) + of_sizes).to(output)
 
     def row_log_given(self, x: Tensor, output: Tensor, seen: Tensor | None = None) -> Tensor:
         wide = _wide(output)
@@ -186,10 +188,27 @@ class Counts(Likelihood):
         """Draw from p(x|z, s) at these log size factors."""
         return self._draw(self.rates(output).at(log_size), generator)
 
-    def draw_of_rows(
+    def imputed_mean(self, x: Tensor, output: Tensor, seen: Tensor | None) -> Tensor:
+        if self.sizes is None:
+            return self.mean(output)
+        rates = self.rates(output)
+        nodes = self._nodes(x, rates, seen)
+        log_chance = nodes.log_product.log_softmax(0)
+        return self._mean(rates.at((log_chance + nodes.log_size).logsumexp(0)))
+
+    def imputed_draw(
         self, x: Tensor, output: Tensor, seen: Tensor | None, generator: torch.Generator
     ) -> Tensor:
-        return self._draw(self._of_rows(x, output, seen), generator)
+        if self.sizes is None:
+            return self.draw(output, generator)
+        rates = self.rates(output)
+        nodes = self._nodes(x, rates, seen)
+        # p(log s|x, z) is almost normal.
+        chance = nodes.log_product.softmax(0)
+        mean = (chance * nodes.log_size).sum(0)
+        variance = (chance * (nodes.log_size - mean).square()).sum(0)
+        draws = torch.randn(mean.shape, generator=generator, device=generator.device)
+        return self._draw(rates.at(mean + variance.sqrt() * draws.to(mean)), generator)
 
     def natural(self, mean: Tensor) -> Tensor:
         if self.sizes is None:
@@ -216,7 +235,7 @@ def _wide(output: Tensor) -> Tensor:
     return output if narrow else output.double()
 
 
-def _given(sizes: SizeFactors | None) -> SizeFactors:
+def given_sizes(sizes: SizeFactors | None) -> SizeFactors:
     """Return size factors that are known to be there."""
     if sizes is None:
         raise ValueError("The likelihood has no size factors.")
@@ -225,7 +244,7 @@ def _given(sizes: SizeFactors | None) -> SizeFactors:
 
 def log_sizes(x: Tensor, log_profile: Tensor, seen: Tensor | None) -> Tensor:
     """Return log size factors with which the rates of observed values sum to the row's total."""
-    log_total = x.sum(-1).clamp(min=LEAST_TOTAL).log()
+    log_total = x.sum(-1).clamp(min=_LEAST_TOTAL).log()
     if seen is None:
         return log_total
     return log_total - _log_seen_share(log_profile, seen)
@@ -256,14 +275,17 @@ class Poisson(Counts):
         found: Tensor = (x * log_rate).sum(-1) + total * log_size - total - log_factorials(x)
         return found
 
-    def _log_integral(self, x: Tensor, rates: Rates, seen: Tensor | None) -> Tensor:
+    def _nodes(self, x: Tensor, rates: Rates, seen: Tensor | None) -> Nodes:
         log_rate, total = rates.log_rate, x.sum(-1)
-        share = torch.zeros_like(total) if seen is None else _log_seen_share(log_rate, seen)
-        sizes = _given(self.sizes)
+        share = torch.zeros_like(log_rate[..., 0])
+        share = share if seen is None else _log_seen_share(log_rate, seen)
+        sizes = given_sizes(self.sizes)
         of_totals = OfTotals(total, share.exp())
         start = of_totals.mode(sizes.mean.to(total), sizes.variance.to(total))
-        of_size = sizes.log_integral(of_totals, start, _NODES, _STEPS)
-        found: Tensor = (x * log_rate).sum(-1) - log_factorials(x) + of_size
+        return sizes.nodes(of_totals, start, _NODES, _STEPS)
+
+    def _log_constants(self, x: Tensor, rates: Rates) -> Tensor:
+        found: Tensor = (x * rates.log_rate).sum(-1) - log_factorials(x)
         return found
 
     def totals_of_complete(self, x: Tensor) -> TotalMoments:
@@ -307,125 +329,3 @@ class Poisson(Counts):
     def information(self, x: Tensor, log_rate: Tensor) -> tuple[Tensor, Tensor]:
         rate = log_rate.exp()
         return x - rate, rate
-
-
-class NegativeBinomial(Counts):
-    """A Poisson distribution whose rate has a gamma distribution.
-
-    A count of mean m has variance m + m² / dispersion. Every feature has its own dispersion, which
-    the optimiser learns.
-    """
-
-    scaled_log_dispersion: nn.Parameter
-
-    def __init__(
-        self, n_features: int = 0, sizes: SizeFactors | None = None, most: float = MAX_LOG_RATE
-    ) -> None:
-        super().__init__(n_features, sizes, most)
-        start = torch.full((n_features,), _START_DISPERSION / _SCALE)
-        self.scaled_log_dispersion = nn.Parameter(start)
-
-    def bounded_dispersion(self) -> Tensor:
-        """Return the log dispersion of every feature within its limits."""
-        log_dispersion = _SCALE * self.scaled_log_dispersion
-        return soft_limit(-soft_limit(-log_dispersion, _MOST_LOG), _MOST_LOG)
-
-    @property
-    def dispersion(self) -> Tensor:
-        """The dispersion of every feature."""
-        return self.bounded_dispersion().exp()
-
-    def _value_log_mass(self, x: Tensor, rates: Rates) -> Tensor:
-        log_dispersion = self.bounded_dispersion()
-        logit = rates.log_rate - log_dispersion
-        dispersion = log_dispersion.exp()
-        nats = x * logsigmoid(logit) - dispersion * softplus(logit)
-        return self._with_zeros(x, nats, log_coefficients(x, dispersion), rates)
-
-    def _with_zeros(self, x: Tensor, nats: Tensor, coefficients: Tensor, rates: Rates) -> Tensor:
-        return nats + coefficients
-
-    def _row_log_mass(self, x: Tensor, rates: Rates, seen: Tensor | None) -> Tensor:
-        log_dispersion = self.bounded_dispersion()
-        logit = rates.log_rate - log_dispersion
-        dispersion = log_dispersion.exp()
-        nats = negative_binomial_row(x, logit, dispersion, rates.zeros, seen)
-        return nats + row_log_coefficients(x, dispersion)
-
-    def _log_integral(self, x: Tensor, rates: Rates, seen: Tensor | None) -> Tensor:
-        log_dispersion, sizes = self.bounded_dispersion(), _given(self.sizes)
-        logit, dispersion = rates.log_rate - log_dispersion, log_dispersion.exp()
-        integrand = NegativeBinomialOfSize(x, logit, dispersion, rates.zeros, seen)
-        zeros = None if rates.zeros is None else rates.zeros.float()
-        narrow = Rates(rates.log_rate.float(), zeros)
-        of_totals = OfTotals(*self._moments(x.float(), narrow, seen))
-        start = of_totals.mode(sizes.mean, sizes.variance).to(x)
-        of_size = sizes.log_integral(integrand, start, _NODES_OF_VALUES, _STEPS_OF_VALUES)
-        return of_size + row_log_coefficients(x, dispersion)
-
-    def at(self, output: Tensor, uniform: Tensor) -> Tensor:
-        rates = self._of_common_size(output)
-        odds = (rates.log_rate.double() - self.bounded_dispersion()).exp()
-        u, chance = uniform.double(), (1 / (1 + odds)).expand_as(uniform)
-        if rates.zeros is not None:
-            zero = rates.zeros.double().sigmoid()
-            u = ((u - zero) / (1 - zero)).clamp(min=0.0)
-        dispersion = self.dispersion.double().expand_as(u)
-        found = nbinom.ppf(*(t.detach().cpu().numpy() for t in (u, dispersion, chance)))
-        return torch.from_numpy(found).clamp(min=0.0).to(output)
-
-    def _mean(self, rates: Rates) -> Tensor:
-        return rates.log_rate.exp()
-
-    def _draw(self, rates: Rates, generator: torch.Generator) -> Tensor:
-        dispersion = self.dispersion.expand_as(rates.log_rate)
-        # torch._standard_gamma is the only draw of gamma variables with a generator.
-        gamma = torch._standard_gamma(dispersion.double(), generator=generator)
-        rate = gamma * (rates.log_rate.double() - self.bounded_dispersion()).exp()
-        return torch.poisson(rate, generator=generator).to(rates.log_rate)
-
-    def _excess(self, rates: Rates) -> Tensor:
-        return rates.log_rate.exp().square() / self.dispersion
-
-    def information(self, x: Tensor, log_rate: Tensor) -> tuple[Tensor, Tensor]:
-        rate, dispersion = log_rate.exp(), self.dispersion
-        share = dispersion / (dispersion + rate)
-        return (x - rate) * share, rate * share
-
-
-class ZeroInflatedNegativeBinomial(NegativeBinomial):
-    """A negative binomial distribution, or zero with a probability that the decoder gives.
-
-    The outputs are those of the rates, followed by the log-odds of additional zeros.
-    """
-
-    n_outputs = 2
-
-    def _divided(self, output: Tensor) -> tuple[Tensor, Tensor | None]:
-        log_rate, zeros = output.chunk(2, -1)
-        return log_rate, zeros
-
-    def natural(self, mean: Tensor) -> Tensor:
-        return torch.cat([super().natural(mean), torch.full_like(mean, _START_ZEROS)], -1)
-
-    def _with_zeros(self, x: Tensor, nats: Tensor, coefficients: Tensor, rates: Rates) -> Tensor:
-        zeros = rates.zeros
-        assert zeros is not None
-        found = torch.where(x > 0, nats + coefficients, torch.logaddexp(nats, zeros))
-        return found - softplus(zeros)
-
-    def _mean(self, rates: Rates) -> Tensor:
-        assert rates.zeros is not None
-        return rates.log_rate.exp() * (-rates.zeros).sigmoid()
-
-    def _draw(self, rates: Rates, generator: torch.Generator) -> Tensor:
-        assert rates.zeros is not None
-        drawn = super()._draw(rates, generator)
-        chance = torch.rand(drawn.shape, generator=generator, device=drawn.device)
-        return torch.where(chance < rates.zeros.sigmoid(), 0.0, drawn)
-
-    def _excess(self, rates: Rates) -> Tensor:
-        # The variance of a count is its mean, plus this times its squared rate.
-        assert rates.zeros is not None
-        kept = (-rates.zeros).sigmoid()
-        return kept * (super()._excess(rates) + (1 - kept) * rates.log_rate.exp().square())

@@ -77,10 +77,14 @@ class Likelihood(nn.Module, ABC):
         """Return the mean of p(x|z), and of p(x|z, s) if rows x have size factors s."""
         return self.mean(output)
 
-    def draw_of_rows(
+    def imputed_mean(self, x: Tensor, output: Tensor, seen: Tensor | None) -> Tensor:
+        """Return the mean of p(x|z), given the observed values of rows x."""
+        return self.mean(output)
+
+    def imputed_draw(
         self, x: Tensor, output: Tensor, seen: Tensor | None, generator: torch.Generator
     ) -> Tensor:
-        """Draw from p(x|z), and from p(x|z, s) if rows x have size factors s."""
+        """Draw from p(x|z), given the observed values of rows x."""
         return self.draw(output, generator)
 
     def follow(self, x: Tensor, output: Tensor, weight: Tensor | None, seen: Tensor | None) -> None:

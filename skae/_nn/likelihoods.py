@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import l1_loss, mse_loss
 from torch.special import ndtri
 
-from skae._nn.counts import NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
+from skae._nn.counts import Poisson
 from skae._nn.densities import (
     bernoulli_at,
     bernoulli_log_mass,
@@ -29,6 +29,7 @@ from skae._nn.densities import (
     laplace_log_density,
 )
 from skae._nn.likelihood_base import Likelihood
+from skae._nn.negative_binomial import NegativeBinomial, ZeroInflatedNegativeBinomial
 from skae._training.data import Batch
 
 # Largest initial output of the continuous Bernoulli, at which the mean is 0.02 or 0.98.

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from skae._nn.counts import NegativeBinomial
 from skae._nn.likelihood_base import Likelihood
 from skae._nn.likelihoods import LIKELIHOODS, WithNoise
+from skae._nn.negative_binomial import NegativeBinomial
 from skae._training.columns import CATEGORICAL, Columns
 
 # For logits up to this absolute value, exp and its sums are finite in float32 and above 0.

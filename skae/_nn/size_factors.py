@@ -95,12 +95,9 @@ class SizeFactors(nn.Module):
         draws = torch.randn(shape, generator=generator, device=self.mean.device)
         return self.mean + self.variance.sqrt() * draws
 
-    def log_integral(
-        self, integrand: Integrand, start: Tensor, n_nodes: int, n_steps: int
-    ) -> Tensor:
-        """Return the log of the integral of a likelihood over the law of the log size factor."""
-        nodes = quadrature(self.mean, self.variance, integrand, start, n_nodes, n_steps)
-        return torch.logsumexp(nodes.log_product, 0)
+    def nodes(self, integrand: Integrand, start: Tensor, n_nodes: int, n_steps: int) -> Nodes:
+        """Return nodes for the integral of a likelihood over the law of the log size factor."""
+        return quadrature(self.mean, self.variance, integrand, start, n_nodes, n_steps)
 
     @torch.no_grad()
     def settle(self, rows: TotalMoments, weight: Tensor | None, share: float = 1.0) -> None:

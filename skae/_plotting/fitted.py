@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skae._plotting.rows import FeatureUnits, drawn_rows, feature_units, n_rows_of, rows_like
 from skae._utils.pipeline_steps import best_of, taken_steps
+from skae._utils.reconstructions import at_own_totals
 
 Array = NDArray[Any]
 
@@ -108,7 +109,8 @@ class Fitted:
         """Rows of the data, encoded and decoded, conditioned on `y` if it is given."""
         read = self.read(X)
         if self.has("reconstruct"):
-            return self.restore(self.model.reconstruct(read, **self._condition(y)))
+            given = self._condition(y) | at_own_totals(self.model)
+            return self.restore(self.model.reconstruct(read, **given))
         return self.decode(self.model.transform(read), y)
 
     def code_names(self) -> list[str]:

@@ -99,7 +99,8 @@ def _reconstruction(model: Any, X: Any, y: Any) -> Any:
             "scoring=None, the score in nats per row, or compare models by their score_columns."
         )
     if hasattr(model, "reconstruct"):
-        return model.reconstruct(X, y) if is_conditional(model) else model.reconstruct(X)
+        targets = (y,) if is_conditional(model) else ()
+        return model.reconstruct(X, *targets, **at_own_totals(model))
     if not (hasattr(model, "transform") and hasattr(model, "inverse_transform")):
         raise ValueError(
             f"{kind} cannot reconstruct rows: it has neither a method reconstruct nor the methods "
@@ -107,6 +108,14 @@ def _reconstruction(model: Any, X: Any, y: Any) -> Any:
             "model."
         )
     return model.inverse_transform(model.transform(X))
+
+
+def at_own_totals(model: Any) -> dict[str, str]:
+    """Arguments with which `reconstruct` of a fitted model returns rows that can be compared.
+
+    Models of counts otherwise return rows of a common total.
+    """
+    return {"size_factor": "row"} if hasattr(model, "size_factor_") else {}
 
 
 def is_conditional(model: Any) -> bool:

@@ -16,7 +16,8 @@ from skae._nn.count_densities import (
     row_log_coefficients,
     soft_limit,
 )
-from skae._nn.counts import NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
+from skae._nn.counts import Poisson
+from skae._nn.negative_binomial import NegativeBinomial, ZeroInflatedNegativeBinomial
 from skae._nn.size_factors import SizeFactors
 
 KINDS = [Poisson, NegativeBinomial, ZeroInflatedNegativeBinomial]
@@ -66,7 +67,7 @@ def expected_values(likelihood, x, output, seen=None, log_size=None):
         profile = special.softmax(log_rate, -1)
         if log_size is None:
             share = profile if seen is None else profile * seen
-            size = np.maximum(x.sum(-1), 0.1) / share.sum(-1)
+            size = np.maximum(x.sum(-1), 1e-12) / share.sum(-1)
             log_size = np.log(size)
         log_rate = np.log(profile) + log_size[..., None]
     return log_mass(likelihood, x, log_rate, zeros)
@@ -365,18 +366,39 @@ def test_draws_have_sizes_of_the_law(kind):
     assert np.log(totals).std() == pytest.approx(0.5, rel=0.05)
 
 
+@pytest.mark.parametrize("seen", [(1, 0, 1, 1), (0, 1, 0, 0), (0, 0, 0, 0)])
 @pytest.mark.parametrize("kind", KINDS)
-def test_draws_of_rows_have_their_totals(kind):
-    """On average, over the observed features."""
+def test_imputed_values_integrate_over_the_size_factor(kind, seen):
+    """Means given the observed counts, against a fine grid of sizes; without any, of the law."""
     likelihood, output, n = make(kind, sized=True), outputs(kind), 20_000
-    x, seen = tensor([8.0, 0.0, 30.0, 2.0]), tensor([1.0, 0.0, 1.0, 1.0])
-    output[4:] = -30.0
+    seen = tensor(seen)
+    x = tensor([8.0, 3.0, 30.0, 2.0]) * seen
+    grid = np.linspace(3.0 - 8 * 0.4**0.5, 3.0 + 8 * 0.4**0.5, 4001)
+    nats = expected_values(likelihood, x, output, log_size=grid) @ seen.numpy()
+    weight = np.exp(nats) * stats.norm(3.0, 0.4**0.5).pdf(grid)
+    size = (weight * np.exp(grid)).sum() / weight.sum()
+    expected = special.softmax(output[:4].numpy()) * size
+    if kind.n_outputs == 2:
+        expected = expected * special.expit(-output[4:].numpy())
+    found = likelihood.imputed_mean(x, output, seen).detach()
+    np.testing.assert_allclose(found, expected, rtol=2e-3)
     rows = [t.expand(n, -1) for t in (x, output, seen)]
-    drawn = likelihood.draw_of_rows(*rows, generator()).detach()
-    spread = float((drawn * seen).sum(-1).std()) / n**0.5
-    assert float((drawn * seen).sum(-1).mean()) == pytest.approx(40.0, abs=5 * spread)
-    mean = likelihood.mean_of_rows(x, output, seen).detach()
-    assert float((mean * seen).sum()) == pytest.approx(40.0)
+    drawn = likelihood.imputed_draw(*rows, generator()).detach().numpy()
+    np.testing.assert_array_equal(drawn, drawn.round())
+    errors = drawn.std(0) / n**0.5
+    assert (np.abs(drawn.mean(0) - expected) < 5 * errors + 0.02 * expected).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_means_of_rows_have_their_totals(kind):
+    """Over the observed features; rows without any have the common size factor."""
+    likelihood, output = make(kind, sized=True), outputs(kind)
+    output[4:] = -30.0
+    x = tensor([[8.0, 0.0, 30.0, 2.0], [0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
+    seen = tensor([[1.0, 0.0, 1.0, 1.0], [1.0, 1.0, 1.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
+    mean = likelihood.mean_of_rows(x, output.expand(3, -1), seen).detach()
+    np.testing.assert_allclose((mean * seen).sum(1), [40.0, 0.0, 0.0], atol=1e-6)
+    assert float(mean[2].sum()) == pytest.approx(np.exp(3.0), rel=1e-5)
 
 
 @pytest.mark.parametrize("sized", SIZED)

@@ -7,7 +7,6 @@ from scipy import integrate, optimize, special, stats
 
 from helpers import tensor
 from skae._nn.count_densities import poisson_log_mass
-from skae._nn.counts import NegativeBinomial
 from skae._nn.likelihoods import (
     LIKELIHOODS,
     Bernoulli,
@@ -24,6 +23,7 @@ from skae._nn.likelihoods import (
     laplace_log_density,
     likelihood_module,
 )
+from skae._nn.negative_binomial import NegativeBinomial
 from skae._training.data import Batch
 
 # Around zero, on both sides of where the series ends (0.3 and 0.6), and far out.
