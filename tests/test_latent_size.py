@@ -107,7 +107,7 @@ def test_the_total_counts_negative_eigenvalues():
     """An estimated covariance may have some; without them, the shares would be too small."""
     X = low_rank_rows(12, 8, rank=3, noise=1.0)
     X[np.random.default_rng(1).random(X.shape) < 0.4] = np.nan
-    found = module._variances(X, None, None, 0.8)
+    found = module._variances(X, None, None, None, 0.8)
     assert found.along_axes.sum() > 1.02 * found.total
     assert found.total == pytest.approx(8)  # columns, in units of their mean variance
     for share in (0.5, 0.8, 0.95):
