@@ -256,7 +256,6 @@ def test_adversarial_autoencoder(part):
         {"prior": "mixture"},
         {"prior": "vamp"},
         {"latent_growth": "nested"},
-        {"likelihood": "poisson"},
         {"out_activation": "relu", "activation": "tanh", "noise_variance": "per_feature"},
         {"conditional": True},
         {"normalization": "batch", "activation": "leaky_relu", "missing": "error"},
@@ -266,6 +265,23 @@ def test_adversarial_autoencoder(part):
 def test_kinds_of_vae(part, params):
     X = np.floor(np.abs(make_rows()))
     check(network(VAE, **params).fit(X, np.arange(len(X)) % 3), part, X)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("size_factor", ["total", None])
+@pytest.mark.parametrize("likelihood", ["poisson", "zero_inflated_negative_binomial"])
+def test_counts(likelihood, size_factor):
+    """Codes and rows of all networks, and scores of those that need no search for a mode."""
+    X = np.floor(3 * np.abs(make_rows()))
+    options = {"likelihood": likelihood, "size_factor": size_factor}
+    vae = network(VAE, **options).fit(X)
+    for part in ("encoder", "decoder"):
+        check(vae, part, X)
+    with pytest.raises(ValueError, match="part='score' of a VAE"):
+        to_onnx(vae, part="score")
+    autoencoder = network(Autoencoder, **options).fit(X)
+    for part in PARTS:
+        check(autoencoder, part, X)
 
 
 @pytest.mark.long
