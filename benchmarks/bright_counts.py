@@ -12,7 +12,7 @@ the bound given the total of each row, which is the convention of scvi-tools; an
 of 1, 10 and 100 times the counts. The truth is log p(x) of the law that the rows came from, by
 quadrature over the brightness. For cells it is log p(x | code, total) of the true codes, plus the
 log density of totals, which is an upper reference. SCVI's bound is that of get_marginal_ll with as
-many draws.
+many draws; on the bright rows its training ends with an error.
 
 Measured figures: docs/benchmarks.md.
 """
@@ -153,6 +153,8 @@ def main():
         plain = Autoencoder(N_CODES, likelihood="poisson", max_iter=EPOCHS, random_state=0).fit(X)
         line("Autoencoder (reconstruction)", "", f"{plain.score(X):.1f}")
         for seed in range(2 if with_scvi else 0):
+            if table.name == "bright":  # SCVI's training ends with an error on these rows
+                break
             bounds, seconds = fit_scvi(X, new, seed)
             of_rows = [f"{bound:.1f}" for bound in bounds]
             line(f"SCVI, seed {seed}, given totals", "", *of_rows, f"{seconds:.1f}")
