@@ -12,6 +12,7 @@ import copy
 from collections.abc import Callable
 from math import log
 from numbers import Integral, Real
+from os import PathLike
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -253,6 +254,12 @@ class AdversarialAE(LatentSamplesMixin, DeterministicAutoencoder):
         skorch callbacks that are called at each epoch, and at each batch if they implement the
         methods for batches. Use `set_callbacks` for callbacks of scikit-learn, whose tasks are
         epochs.
+    checkpoint_dir : str or path-like, default=None
+        Folder in which `fit` stores the state of its training after epochs. A `fit` that was
+        killed goes on from there when it is called again with the same rows and parameters, and
+        gives the same model. With None, no files are written.
+    checkpoint_every : int, default=1
+        Number of epochs from one stored state to the next.
 
     Attributes
     ----------
@@ -407,6 +414,8 @@ class AdversarialAE(LatentSamplesMixin, DeterministicAutoencoder):
         precision: Precision = "auto",
         compile: bool = False,  # noqa: A002 (as in skorch)
         callbacks: list[Any] | tuple[Any, ...] | None = None,
+        checkpoint_dir: str | PathLike[str] | None = None,
+        checkpoint_every: int = 1,
     ) -> None:
         self.n_components = n_components
         self.hidden_layer_sizes = hidden_layer_sizes
@@ -453,6 +462,8 @@ class AdversarialAE(LatentSamplesMixin, DeterministicAutoencoder):
         self.precision = precision
         self.compile = compile
         self.callbacks = callbacks
+        self.checkpoint_dir = checkpoint_dir
+        self.checkpoint_every = checkpoint_every
 
     # -------------------------------------------------------------------- learning
 

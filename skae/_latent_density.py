@@ -14,6 +14,7 @@ from __future__ import annotations
 import copy
 from inspect import signature
 from numbers import Integral, Real
+from os import PathLike
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -58,6 +59,7 @@ from skae._linear.moments import scaled_weight
 from skae._modules.architecture import layer_sizes
 from skae._modules.latent_density import import_zuko
 from skae._training.callbacks import check_callbacks
+from skae._training.checkpoints import files_of_fit
 from skae._training.optimizers import MATRIX_OPTIMIZER, OPTIMIZERS
 from skae._training.tasks import FitTasks, check_listeners
 from skae._training.trainer import TRAINING_CONSTRAINTS, TrainingOptions
@@ -226,6 +228,12 @@ class LatentDensityEstimator(
         skorch callbacks that are called at each epoch, and at each batch if they implement the
         methods for batches. Use `set_callbacks` for callbacks of scikit-learn, whose tasks are
         epochs.
+    checkpoint_dir : str or path-like, default=None
+        Folder in which `fit` stores the state of its training after epochs. A `fit` that was
+        killed goes on from there when it is called again with the same rows and parameters, and
+        gives the same model. With None, no files are written.
+    checkpoint_every : int, default=1
+        Number of epochs from one stored state to the next.
 
     Attributes
     ----------
@@ -381,6 +389,8 @@ class LatentDensityEstimator(
         precision: Precision = "auto",
         compile: bool = False,  # noqa: A002 (as in skorch)
         callbacks: list[Any] | tuple[Any, ...] | None = None,
+        checkpoint_dir: str | PathLike[str] | None = None,
+        checkpoint_every: int = 1,
     ) -> None:
         self.autoencoder = autoencoder
         self.n_components = n_components
@@ -415,6 +425,8 @@ class LatentDensityEstimator(
         self.precision = precision
         self.compile = compile
         self.callbacks = callbacks
+        self.checkpoint_dir = checkpoint_dir
+        self.checkpoint_every = checkpoint_every
 
     # -------------------------------------------------------------------- learning
 
@@ -458,7 +470,12 @@ class LatentDensityEstimator(
         context = self._init_callback_context(max_subtasks=n_epochs)
         shown = self._shown_rows(X)
         context.call_on_fit_task_begin(estimator=self, X=shown, y=told)
-        with part_of(*parts_in_search(self, context)):
+        with (
+            part_of(*parts_in_search(self, context)),
+            files_of_fit(self, X, sample_weight, y, previous) as files,
+        ):
+            if files is not None:
+                rng = files.generator(self.random_state, rng)
             if isinstance(self.density, str):
                 tasks = FitTasks(self, self, context, shown, told, sample_weight, are_named=False)
                 # Ctrl-C in the fit of the autoencoder must not keep a partly trained one.

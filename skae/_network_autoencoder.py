@@ -35,6 +35,7 @@ from skae._noise_variance import NoiseVarianceMixin
 from skae._several_starts import fit_best_of
 from skae._tables.kinds import has_kinds
 from skae._training.callbacks import check_callbacks
+from skae._training.checkpoints import files_of_fit
 from skae._training.data import (
     Batch,
     Data,
@@ -58,7 +59,7 @@ from skae._utils.inputs import check_every_column_seen, check_same_columns
 from skae._utils.interrupts import keeps_progress
 from skae._utils.sparse_rows import Rows, as_sparse_rows
 from skae._utils.state import all_or_nothing
-from skae._utils.types import LayerSizes
+from skae._utils.types import LayerSizes, RandomState
 from skae._utils.validation import (
     Interval,
     StrOptions,
@@ -122,6 +123,7 @@ class NetworkAutoencoder(
     max_iter: int | None
     early_stopping: bool
     n_init: int
+    random_state: RandomState
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **TRAINING_CONSTRAINTS,
@@ -277,7 +279,10 @@ class NetworkAutoencoder(
             torch.inference_mode(False),
             torch.enable_grad(),
             part_of(*parts_in_search(self, context)),
+            files_of_fit(self, X, sample_weight, y, previous) as files,
         ):
+            if files is not None:
+                rng = files.generator(self.random_state, rng)
             if previous is None:
                 self._choose_latent_size(X, sample_weight)
             if n_starts > 1:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from math import ceil
 from numbers import Integral, Real
+from os import PathLike
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -274,6 +275,12 @@ class VAE(
         skorch callbacks that are called at each epoch, and at each batch if they implement the
         methods for batches. Use `set_callbacks` for callbacks of scikit-learn, whose tasks are
         epochs.
+    checkpoint_dir : str or path-like, default=None
+        Folder in which `fit` stores the state of its training after epochs. A `fit` that was
+        killed goes on from there when it is called again with the same rows and parameters, and
+        gives the same model. With None, no files are written.
+    checkpoint_every : int, default=1
+        Number of epochs from one stored state to the next.
 
     Attributes
     ----------
@@ -457,6 +464,8 @@ class VAE(
         precision: Precision = "auto",
         compile: bool = False,  # noqa: A002 (as in skorch)
         callbacks: list[Any] | tuple[Any, ...] | None = None,
+        checkpoint_dir: str | PathLike[str] | None = None,
+        checkpoint_every: int = 1,
     ) -> None:
         self.n_components = n_components
         self.hidden_layer_sizes = hidden_layer_sizes
@@ -502,6 +511,8 @@ class VAE(
         self.precision = precision
         self.compile = compile
         self.callbacks = callbacks
+        self.checkpoint_dir = checkpoint_dir
+        self.checkpoint_every = checkpoint_every
 
     # -------------------------------------------------------------------- learning
 

@@ -1,7 +1,7 @@
 """Losses of rows under a module whose weights do not change, with the same draws in every call."""
 
 from collections.abc import Callable, Iterable
-from math import log
+from math import isfinite, log
 from typing import Any
 
 import torch
@@ -17,6 +17,8 @@ _LEAST_DRAWS = 512
 # With at least _MANY_SAMPLES times _SAMPLED training rows, a first comparison uses only _SAMPLED of
 # them, in batches of _SAMPLED_AT_ONCE. The spread of the batches gives the standard error.
 _SAMPLED, _SAMPLED_AT_ONCE, _MANY_SAMPLES = 2048, 64, 4
+# Number of training rows whose loss decides whether a state is usable.
+_CHECKED_ROWS = 64
 # A difference of more than this many standard errors is taken as certain.
 _ERRORS = 5.0
 
@@ -30,6 +32,16 @@ def _at_rest(net: Any, batches: Iterable[Batch], of: Callable[[Loss], Tensor]) -
     """Return the mean of a figure of the loss of rows in evaluation mode."""
     loss = net.module_.loss
     return float(_mean(net, batches, lambda batch: of(loss(_prepared(net, batch)))))
+
+
+def defect_of(net: Any) -> str | None:
+    """Return why the module in its present state is not usable, or None if it is."""
+    if not all(bool(p.isfinite().all()) for p in net.module_.parameters() if p.requires_grad):
+        return "weights are not finite"
+    rows, index = net.subsets_[0].rows, net.subsets_[0].index
+    some = index[:: -(-len(index) // _CHECKED_ROWS)]
+    loss = loss_at_rest(net, [rows.batch(some.to(rows.index_device))])
+    return None if isfinite(loss) else f"the loss after this epoch is {loss}"
 
 
 def held_out_loss(net: Any) -> float:

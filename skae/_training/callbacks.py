@@ -77,6 +77,15 @@ class StopWhenFlat(Callback):
         if self.n_flat >= self.patience:
             raise TrainingStopped
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the counters and the best weights."""
+        names = ("best", "n_flat", "best_weights", "best_epoch")
+        return {name: getattr(self, name) for name in names}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Set the counters and the best weights."""
+        vars(self).update(state)
+
     def _keep(self, net: Any, loss: float) -> None:
         self.best, self.best_epoch = loss, len(net.history)
         if self.restore:

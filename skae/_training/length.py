@@ -60,6 +60,20 @@ class HeldOutTrial(Callback):
         if self.stops and self.n_steps - best >= max(_PATIENCE, _SHARE * best):
             raise TrainingStopped
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the evaluations and their schedule."""
+        return {
+            "steps": self.looks.steps,
+            "figures": self.looks.figures,
+            "n_steps": self.n_steps,
+            "next_look": self.next_look,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Set the evaluations and their schedule."""
+        self.looks.steps, self.looks.figures = state["steps"], state["figures"]
+        self.n_steps, self.next_look = state["n_steps"], state["next_look"]
+
     def _look(self, net: Any) -> None:
         figure = held_out_figure(net, self.valid)
         self.looks.steps.append(self.n_steps)

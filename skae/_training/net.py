@@ -24,6 +24,7 @@ from skae._training.callbacks import (
     is_raised_by_code,
     lacks_in_history,
 )
+from skae._training.checkpoints import Checkpoint
 from skae._training.data import WHOLE, Batch, Dataset
 from skae._training.epoch_losses import EpochLosses, record_losses
 from skae._training.fused_steps import StepsOf
@@ -52,6 +53,7 @@ _WHILE_TRAINING = [
     "steps_",
     "loss_",
     "best_",
+    "checkpoint_",
 ]
 # Types of module attributes that are copied beside tensors, because callbacks may change them.
 _PLAIN = (bool, int, float, str, type(None))
@@ -238,6 +240,8 @@ class Net(NeuralNet):
         listeners = [callback for _, callback in self.callbacks_]
         self.hears_batches_ = any(map(hears_batches, listeners))
         self.hears_gradients_ = any(hears(listener, "on_grad_computed") for listener in listeners)
+        checkpoints = (c for c in listeners if isinstance(c, Checkpoint))
+        self.checkpoint_: Checkpoint | None = next(checkpoints, None)
         self.steps_ = StepsOf()
         self.loss_ = self.module_.loss
         if self.compiled:
@@ -298,6 +302,8 @@ class Net(NeuralNet):
                 raise lacks_in_history(name, error, self.history[-1]) from error
         if self.takes_snapshots_:
             self.snapshot_.take(len(self.history))
+        if self.checkpoint_ is not None:
+            self.checkpoint_.after_epoch(self, stop)
         if stop:
             raise TrainingStopped
 

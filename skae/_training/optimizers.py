@@ -183,6 +183,11 @@ class Schedule:
         self.n_steps += 1
         self._set()
 
+    def go_to(self, n_steps: int) -> None:
+        """Set the learning rate that follows this number of steps."""
+        self.n_steps = n_steps
+        self._set()
+
     def _set(self) -> None:
         rate = self.lr * self.factor(self.n_steps)
         for group in self.optimizer.param_groups:

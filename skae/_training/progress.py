@@ -74,6 +74,14 @@ class Progress(Callback):
         """Show the result."""
         self.close(net)
 
+    def state_dict(self) -> dict[str, int]:
+        """Return the number of epochs, and the best of them."""
+        return {"n_done": self.n_done, "best_epoch": self.best_epoch}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Set the number of epochs, and the best of them."""
+        self.n_done, self.best_epoch = state["n_done"], state["best_epoch"]
+
     def close(self, net: Any, is_complete: bool = True) -> None:
         """Show the result, or where training stopped; nothing if it has been shown."""
         display, self._display = self._display, None

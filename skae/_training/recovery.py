@@ -1,18 +1,15 @@
 """The epochs of a training, and recovery if it diverges or is interrupted."""
 
-from math import inf, isfinite
+from math import inf
 from typing import Any
 
 from sklearn.exceptions import ConvergenceWarning
 
-from skae._training.at_rest import loss_at_rest
+from skae._training.at_rest import defect_of
 from skae._training.callbacks import Diverged, TrainingStopped
 from skae._training.together import fit_epochs
 from skae._utils.interrupts import warn_of_interruption
 from skae._utils.warning import warn
-
-# Number of training rows whose loss decides whether a state is usable.
-_CHECKED_ROWS = 64
 
 
 def run_epochs(net: Any, epochs: int) -> None:
@@ -51,7 +48,7 @@ def _leave_divergence(net: Any, defect: str | None) -> None:
     The loss of an epoch is measured before its steps, and therefore says nothing about the last
     step.
     """
-    defect = defect or _defect(net)
+    defect = defect or defect_of(net)
     if defect is None:
         return
     advice = (
@@ -61,15 +58,5 @@ def _leave_divergence(net: Any, defect: str | None) -> None:
     while defect is not None:
         if not _go_back(net, len(net.history)):
             raise ValueError(advice)
-        defect = _defect(net)
+        defect = defect_of(net)
     warn(f"{advice} The state after epoch {len(net.history)} is kept.", ConvergenceWarning)
-
-
-def _defect(net: Any) -> str | None:
-    """Return why the module in its present state is not usable, or None if it is."""
-    if not all(bool(p.isfinite().all()) for p in net.module_.parameters() if p.requires_grad):
-        return "weights are not finite"
-    rows, index = net.subsets_[0].rows, net.subsets_[0].index
-    some = index[:: -(-len(index) // _CHECKED_ROWS)]
-    loss = loss_at_rest(net, [rows.batch(some.to(rows.index_device))])
-    return None if isfinite(loss) else f"the loss after this epoch is {loss}"

@@ -9,6 +9,7 @@ from skorch.callbacks import EpochTimer
 from torch import Tensor
 
 from skae._training.callbacks import CompareWithStart, Diverged
+from skae._training.checkpoints import Checkpoint
 from skae._training.data import Batch
 from skae._training.epoch_losses import record_losses
 from skae._training.progress import Progress
@@ -16,7 +17,7 @@ from skae._training.stacked_weights import StackedTensors
 
 # Callbacks that need neither the epochs nor what is measured in them. The stack itself shows the
 # progress of its members.
-_SILENT = (EpochTimer, CompareWithStart, Progress)
+_SILENT = (EpochTimer, CompareWithStart, Progress, Checkpoint)
 
 
 class Member:

@@ -5,6 +5,7 @@ prior, each training is a task that contains its epochs.
 """
 
 import copy
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +14,7 @@ from sklearn.callback import ScoringMonitor
 from skorch.callbacks import Callback
 
 from skae._training.callbacks import TrainingStopped
+from skae._training.checkpoints import present_files
 from skae._training.data import Dataset
 
 Listeners = tuple[tuple[str, Callback], ...]
@@ -49,6 +51,7 @@ class FitTasks:
         self.estimator, self.model, self.context = estimator, model, context
         self.X, self.y, self.weight = X, y, weight
         self.are_named = are_named
+        self._n_trainings: Counter[str] = Counter()
 
     @contextmanager
     def training(
@@ -63,14 +66,25 @@ class FitTasks:
         if self.are_named:
             context = context.subcontext(task_name=name, max_subtasks=n_epochs)
             context.call_on_fit_task_begin(**given)
-        listeners: Listeners = ()
+        listeners = self._checkpoints(name)
         if hasattr(self.estimator, "_skl_callbacks"):
             model = self.model if shows_model else None
             epochs = Epochs(self.estimator, context, rows, self.X, self.y, self.weight, model)
-            listeners = (("skae_tasks", epochs),)
+            listeners = (("skae_tasks", epochs), *listeners)
         yield listeners
         if self.are_named:
             context.call_on_fit_task_end(**given)
+
+    def _checkpoints(self, name: str) -> Listeners:
+        """Return the checkpoint of the next training of this name, if the fit writes any."""
+        self._n_trainings[name] += 1
+        files = present_files()
+        if files is None:
+            return ()
+        which = self.model._seed, self._n_trainings[name]
+        # The result of a trial is a number of epochs.
+        checkpoint = files.of_training(name, *which, keeps_weights=name != "trial")
+        return (("skae_checkpoint", checkpoint),)
 
 
 class Epochs(Callback):

@@ -53,9 +53,16 @@ def fit_epochs(net: Any, epochs: int) -> None:
     """Train a `Net` for some epochs; within `run_together`, it may be trained in a stack."""
     call = _current.get()
     if call is None:
-        net.fit_loop(None, epochs=epochs)
+        _fit_alone(net, epochs)
     else:
         call.wait_for_training(net, epochs)
+
+
+def _fit_alone(net: Any, epochs: int) -> None:
+    """Train a net, from its checkpoint if there is one."""
+    if net.checkpoint_ is not None:
+        epochs = net.checkpoint_.resume(net, epochs)
+    net.fit_loop(None, epochs=epochs)
 
 
 def run_together(
@@ -277,7 +284,7 @@ class _Together:
         self.report.append(SharedTraining((call.number,), why))
         with _with_gradients(), threads_for(_products([call.net])):
             try:
-                call.net.fit_loop(None, epochs=call.epochs)
+                _fit_alone(call.net, call.epochs)
             except Exception as error:
                 call.outcome = error
         for progress in progress_of(call.net):  # before the next training begins

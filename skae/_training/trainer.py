@@ -15,6 +15,7 @@ from skorch.callbacks import Callback
 from torch import Tensor
 
 from skae._training.callbacks import StopWhenFlat, adaptive_rate, print_logs, release
+from skae._training.checkpoints import CHECKPOINT_CONSTRAINTS
 from skae._training.data import Batch, Dataset
 from skae._training.loader import batch_sizes
 from skae._training.module import TrainableModule
@@ -54,6 +55,7 @@ TRAINING_CONSTRAINTS: dict[str, list[Any]] = {
     "precision": [StrOptions({"auto", "float32", "bfloat16"})],
     "compile": ["boolean"],
     "callbacks": [list, tuple, None],
+    **CHECKPOINT_CONSTRAINTS,
 }
 
 

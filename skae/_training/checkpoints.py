@@ -1,0 +1,268 @@
+"""Checkpoints: the state of each training of a fit, in files from which a killed fit goes on.
+
+The files of a fit are named by a digest of its estimator, its parameters and its rows; those of
+each training also by the seed of the network, and by the place of the training in the fit. Fits
+that differ in any of these therefore never share a file. Each training has one file, which holds
+its state after the last epoch that was written, or its final state.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from numbers import Integral
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from skorch.callbacks import Callback
+
+from skae import __version__
+from skae._training import array_files
+from skae._training.digests import digest_of, parameters_of
+from skae._training.net_state import checkpoint_of, is_usable, restore
+from skae._utils.validation import Interval
+from skae._utils.warning import warn
+
+# scikit-learn's constraints of the parameters.
+CHECKPOINT_CONSTRAINTS: dict[str, list[Any]] = {
+    "checkpoint_dir": [str, os.PathLike, None],
+    "checkpoint_every": [Interval(Integral, 1, None, closed="left")],
+}
+
+# Number of the format of the files. It is raised when their content changes.
+_FORMAT = 1
+_KIND = "skae checkpoint"
+
+
+class Checkpoint(Callback):
+    """The checkpoint of one training, in a file.
+
+    The training loop calls its methods when all other callbacks have been called.
+
+    Parameters
+    ----------
+    path : Path
+        The file, which need not exist.
+    key : str
+        Digest of all that determines the training.
+    every : int
+        Number of epochs after which the state is written.
+    keeps_weights : bool
+        Whether weights are part of the final state. They are not needed if the callbacks hold the
+        result of the training.
+    """
+
+    def __init__(self, path: Path, key: str, every: int, *, keeps_weights: bool = True) -> None:
+        self.path, self.key, self.every, self.keeps_weights = path, key, every, keeps_weights
+        self.last_epoch, self.is_warned = 0, False
+
+    def resume(self, net: Any, epochs: int) -> int:
+        """Restore the state in the file, if there is one; return the number of epochs to train."""
+        self.last_epoch = len(net.history) + epochs
+        self.is_warned = False
+        state = self.load()
+        if state is None:
+            return epochs
+        with restoring_from(self.path):
+            restore(net, state["net"])
+        return 0 if state["is_complete"] else self.last_epoch - len(net.history)
+
+    def after_epoch(self, net: Any, stops: bool) -> None:
+        """Write the state after an epoch, if it is time; `stops` says that a callback ended it."""
+        epoch = len(net.history)
+        is_complete = stops or epoch >= self.last_epoch
+        if (is_complete or epoch % self.every == 0) and is_usable(net):
+            self.save(checkpoint_of(net, self.keeps_weights or not is_complete), is_complete)
+
+    def load(self) -> dict[str, Any] | None:
+        """Return the content of the file, or None if there is no file."""
+        try:
+            found = array_files.read(self.path)
+        except FileNotFoundError:
+            return None
+        except array_files.UnreadableFile as error:
+            raise _refused(self.path, f"is incomplete or damaged ({error})") from error
+        if not isinstance(found, dict) or found.get("kind") != _KIND:
+            raise _refused(self.path, "is not a checkpoint of skae")
+        here = _versions()
+        if found.get("versions") != here:
+            there = found.get("versions")
+            raise _refused(
+                self.path,
+                f"was written by other versions ({_listed(there)}) than those in use "
+                f"({_listed(here)}), with which training would not give the same result",
+                remedy="install the versions by which it was written, or ",
+            )
+        if found.get("key") != self.key:
+            raise _refused(self.path, "belongs to another training")
+        return found
+
+    def save(self, net: dict[str, Any], is_complete: bool) -> None:
+        """Replace the file; if that is not possible, warn, and leave the file as it was."""
+        content = {
+            "kind": _KIND,
+            "versions": _versions(),
+            "key": self.key,
+            "is_complete": is_complete,
+            "net": net,
+        }
+        try:
+            array_files.write(self.path, content)
+        except TypeError as error:
+            raise TypeError(
+                f"checkpoint_dir={str(self.path.parent)!r} cannot be used: the history, or the "
+                f"state of a network or a callback, has a value of another kind. {error}"
+            ) from error
+        except OSError as error:
+            if not self.is_warned:
+                self.is_warned = True
+                warn(
+                    f"The checkpoint after epoch {len(net['history'])} could not be written "
+                    f"({error}). Training goes on, and later epochs try again; an earlier "
+                    f"checkpoint is unchanged. Free space on the disk of {self.path.parent}."
+                )
+
+
+class FitFiles:
+    """The checkpoints of a fit in a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder, which is made if it does not exist.
+    every : int
+        Number of epochs after which the state of a training is written.
+    name : str
+        Name of the estimator's class, with which the names of the files begin.
+    key : str
+        Digest of the estimator, its parameters and its rows.
+    outer : FitFiles or None
+        The files of the fit that contains this one.
+    """
+
+    def __init__(
+        self, folder: Path, every: int, name: str, key: str, outer: "FitFiles | None"
+    ) -> None:
+        self.folder, self.every, self.name, self.key, self.outer = folder, every, name, key, outer
+        self._seed_file: Path | None = None
+        self._paths: set[Path] = set()
+
+    def generator(self, random_state: Any, rng: np.random.RandomState) -> np.random.RandomState:
+        """Return the generator of the fit: the given one if an integer determines it.
+
+        Otherwise its seed is drawn from the given one and stored, so that the fit that goes on has
+        the same seed.
+        """
+        if isinstance(random_state, Integral):
+            return rng
+        self._seed_file = self.folder / f"{self.name}-seed-{self.key}.npz"
+        stored = Checkpoint(self._seed_file, self.key, 1)
+        found = stored.load()
+        seed = int(rng.randint(2**31 - 1)) if found is None else found["net"]["seed"]
+        if found is None:
+            stored.save({"seed": seed, "history": []}, is_complete=False)
+        return np.random.RandomState(seed)
+
+    def of_training(self, name: str, *more: Any, keeps_weights: bool = True) -> Checkpoint:
+        """Return the checkpoint of a training, which the name and further values identify."""
+        key = digest_of(self.key, name, *more)
+        path = self.folder / f"{self.name}-{name}-{key}.npz"
+        self._add(path)
+        return Checkpoint(path, key, self.every, keeps_weights=keeps_weights)
+
+    def _add(self, path: Path) -> None:
+        self._paths.add(path)
+        if self.outer is not None:
+            self.outer._add(path)
+
+    def complete(self) -> None:
+        """Remove the files of a complete fit whose seed was drawn: no other fit could use them."""
+        if self._seed_file is not None:
+            for path in (*self._paths, self._seed_file):
+                with suppress(OSError):
+                    path.unlink()
+
+
+_present: ContextVar[FitFiles | None] = ContextVar("skae_checkpoints_of_fit", default=None)
+
+
+def present_files() -> FitFiles | None:
+    """Return the files of the present fit; None if it writes no checkpoints."""
+    return _present.get()
+
+
+@contextmanager
+def files_of_fit(estimator: Any, *given: Any) -> Iterator[FitFiles | None]:
+    """Write the checkpoints of trainings in the block, if the estimator has a folder for them.
+
+    An estimator without a folder takes that of the fit that contains its own. `given` are the rows
+    and all else that determines the result of the fit beside the parameters.
+    """
+    outer = _present.get()
+    folder, every = estimator.checkpoint_dir, int(estimator.checkpoint_every)
+    if folder is None and outer is not None:
+        folder, every = outer.folder, outer.every
+    if folder is None:
+        yield None
+        return
+    path = _made(folder)
+    try:
+        key = digest_of(type(estimator), parameters_of(estimator), *given)
+    except Exception as error:
+        raise TypeError(
+            f"checkpoint_dir={folder!r} cannot be used with these parameters, because nothing "
+            f"tells whether a later fit has the same ones: {error}"
+        ) from error
+    files = FitFiles(path, every, type(estimator).__name__, key, outer)
+    token = _present.set(files)
+    try:
+        yield files
+        files.complete()
+    finally:
+        _present.reset(token)
+
+
+def _made(folder: Any) -> Path:
+    """Return the folder, after making it and writing a file to it."""
+    path = Path(folder).absolute()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / f"skae-{os.getpid()}.partial"
+        array_files.write(probe, None)
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(
+            f"checkpoint_dir={os.fspath(folder)!r} must be a folder in which files can be "
+            f"written: {error}."
+        ) from error
+    return path
+
+
+@contextmanager
+def restoring_from(path: Path) -> Iterator[None]:
+    """Say of errors in the block, which restores the content of a file, that it does not fit."""
+    try:
+        yield
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        text = " ".join(str(error).split())
+        raise _refused(path, f"does not fit the training ({text})") from error
+
+
+def _versions() -> dict[str, Any]:
+    """Return the versions on which the content of a file and the result of training depend."""
+    return {"skae": __version__, "torch": str(torch.__version__), "format": _FORMAT}
+
+
+def _listed(versions: Any) -> str:
+    if not isinstance(versions, dict):
+        return "unknown"
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
+
+
+def _refused(path: Path, why: str, remedy: str = "") -> ValueError:
+    return ValueError(
+        f"The checkpoint {str(path)!r} {why}. It is not used. To train from the beginning, "
+        f"{remedy}delete the file, or choose another checkpoint_dir."
+    )

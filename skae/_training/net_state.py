@@ -1,0 +1,103 @@
+"""The state of a training as plain containers, and how a net takes it over.
+
+The draws of an epoch depend only on the seed and on the number of the epoch (see
+`Net.seed_epoch`). An epoch that begins with the same state therefore ends with the same state.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from skorch.history import History
+from torch import Tensor, nn
+
+from skae._training.array_files import is_storable
+from skae._training.at_rest import defect_of
+from skae._training.snapshot import Snapshot
+
+
+def checkpoint_of(net: Any, has_weights: bool = True) -> dict[str, Any]:
+    """Return the state of a net during training, after a complete epoch."""
+    state = {
+        "history": net.history_.to_list(),
+        "best": dict(net.best_),
+        "callbacks": {name: _state_of(callback) for name, callback in net.callbacks_},
+        "weights": None,
+    }
+    if has_weights:
+        state |= {
+            "weights": dict(net.module_.state_dict()),
+            "unsaved": dict(_unsaved_buffers(net.module_)),
+            "optimizers": [optimizer.state_dict() for optimizer in net.optimizers_],
+            "n_steps": None if net.schedule_ is None else net.schedule_.n_steps,
+        }
+    return state
+
+
+def restore(net: Any, state: dict[str, Any]) -> None:
+    """Give a net, which is prepared for training, the state of a checkpoint."""
+    if state["weights"] is not None:
+        net.module_.load_state_dict(state["weights"])
+        own = dict(_unsaved_buffers(net.module_))
+        if own.keys() != state["unsaved"].keys():
+            raise ValueError("the buffers of the network are others")
+        for name, values in state["unsaved"].items():
+            own[name].copy_(values)
+        for optimizer, saved in zip(net.optimizers_, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        if net.schedule_ is not None:
+            net.schedule_.go_to(state["n_steps"])
+    net.history_ = History(state["history"])
+    net.best_ = state["best"]
+    for name, callback in net.callbacks_:
+        _restore(callback, state["callbacks"][name])
+    net.snapshot_ = Snapshot(net.module_, net.optimizers_)
+    if net.takes_snapshots_:
+        net.snapshot_.take(len(net.history_))
+
+
+def is_usable(net: Any) -> bool:
+    """Return whether training can go on from the present state of a net."""
+    return defect_of(net) is None
+
+
+def _unsaved_buffers(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Yield the buffers that are not part of the state of a module."""
+    saved = module.state_dict(keep_vars=True).keys()
+    for name, values in module.named_buffers():
+        if name not in saved:
+            yield name, values
+
+
+def _state_of(callback: Any) -> dict[str, Any]:
+    """Return the state of a callback: its own `state_dict`, or else its attributes.
+
+    Attributes that are neither plain values nor arrays nor objects with a `state_dict` are left
+    out; they begin anew.
+    """
+    if hasattr(callback, "state_dict"):
+        return {"own": callback.state_dict()}
+    if _is_ours(callback):
+        return {}
+    plain, objects = {}, {}
+    for name, value in vars(callback).items():
+        if _has_state(value):
+            objects[name] = value.state_dict()
+        elif is_storable(value):
+            plain[name] = value
+    return {"plain": plain, "objects": objects}
+
+
+def _restore(callback: Any, state: Mapping[str, Any]) -> None:
+    if "own" in state:
+        callback.load_state_dict(state["own"])
+    for name, value in state.get("objects", {}).items():
+        getattr(callback, name).load_state_dict(value)
+    vars(callback).update(state.get("plain", {}))
+
+
+def _has_state(value: Any) -> bool:
+    return hasattr(value, "state_dict") and hasattr(value, "load_state_dict")
+
+
+def _is_ours(callback: Any) -> bool:
+    return type(callback).__module__.startswith("skae.")
