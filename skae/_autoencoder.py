@@ -27,6 +27,7 @@ from skae._modules.pretraining import pretrain
 from skae._nn.likelihoods import LIKELIHOODS
 from skae._nn.linear_maps import has_exact_pairs
 from skae._tables.kinds import has_kinds
+from skae._training.checkpoints import present_files
 from skae._training.data import Dataset
 from skae._utils.types import (
     Activation,
@@ -571,6 +572,8 @@ class Autoencoder(DeterministicAutoencoder):
     def _prepare(self, rows: Dataset, train: Tensor) -> None:
         super()._prepare(rows, train)
         if self.pretraining is not None:
+            files = present_files()
+            stored = None if files is None else files.stored("pretraining", self._seed, train)
             adam = self.solver in ("adam", "adamw")  # rates of other solvers do not suit Adam
             pretrain(
                 self._trainer.module,
@@ -581,6 +584,8 @@ class Autoencoder(DeterministicAutoencoder):
                 batch_size=self.batch_size,
                 rate=self.learning_rate_init if adam else _PAIR_RATE,
                 seed=self._seed + 2,
+                stored=stored,
+                every=1 if files is None else files.every,
             )
 
     # -------------------------------------------------------------------- sampling

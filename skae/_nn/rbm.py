@@ -16,7 +16,7 @@ G. E. Hinton and R. R. Salakhutdinov (2006). Reducing the dimensionality of data
 neural networks. Science 313, 504-507. :doi:`10.1126/science.1127647`
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -66,6 +66,16 @@ class RestrictedBoltzmannMachine:
         self.b = torch.zeros(n_visible, device=device)
         self.c = torch.zeros(n_hidden, device=device)
         self._velocity = Statistics(*(torch.zeros_like(p) for p in (self.W, self.b, self.c)))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return weights, biases and the velocities of their steps."""
+        return {"W": self.W, "b": self.b, "c": self.c, "velocity": list(self._velocity)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Set weights, biases and the velocities of their steps."""
+        device = self.generator.device
+        self.W, self.b, self.c = (state[name].to(device) for name in ("W", "b", "c"))
+        self._velocity = Statistics(*(values.to(device) for values in state["velocity"]))
 
     def start_at(self, mean: Tensor) -> None:
         """Set the visible bias to give this mean while the weights are small."""

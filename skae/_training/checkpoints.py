@@ -36,48 +36,23 @@ _FORMAT = 1
 _KIND = "skae checkpoint"
 
 
-class Checkpoint(Callback):
-    """The checkpoint of one training, in a file.
-
-    The training loop calls its methods when all other callbacks have been called.
+class StoredState:
+    """A state in a file.
 
     Parameters
     ----------
     path : Path
         The file, which need not exist.
     key : str
-        Digest of all that determines the training.
-    every : int
-        Number of epochs after which the state is written.
-    keeps_weights : bool
-        Whether weights are part of the final state. They are not needed if the callbacks hold the
-        result of the training.
+        Digest of all that determines the state.
     """
 
-    def __init__(self, path: Path, key: str, every: int, *, keeps_weights: bool = True) -> None:
-        self.path, self.key, self.every, self.keeps_weights = path, key, every, keeps_weights
-        self.last_epoch, self.is_warned = 0, False
-
-    def resume(self, net: Any, epochs: int) -> int:
-        """Restore the state in the file, if there is one; return the number of epochs to train."""
-        self.last_epoch = len(net.history) + epochs
-        self.is_warned = False
-        state = self.load()
-        if state is None:
-            return epochs
-        with restoring_from(self.path):
-            restore(net, state["net"])
-        return 0 if state["is_complete"] else self.last_epoch - len(net.history)
-
-    def after_epoch(self, net: Any, stops: bool) -> None:
-        """Write the state after an epoch, if it is time; `stops` says that a callback ended it."""
-        epoch = len(net.history)
-        is_complete = stops or epoch >= self.last_epoch
-        if (is_complete or epoch % self.every == 0) and is_usable(net):
-            self.save(checkpoint_of(net, self.keeps_weights or not is_complete), is_complete)
+    def __init__(self, path: Path, key: str) -> None:
+        self.path, self.key = path, key
+        self._is_warned = False
 
     def load(self) -> dict[str, Any] | None:
-        """Return the content of the file, or None if there is no file."""
+        """Return the state, or None if there is no file."""
         try:
             found = array_files.read(self.path)
         except FileNotFoundError:
@@ -86,28 +61,33 @@ class Checkpoint(Callback):
             raise _refused(self.path, f"is incomplete or damaged ({error})") from error
         if not isinstance(found, dict) or found.get("kind") != _KIND:
             raise _refused(self.path, "is not a checkpoint of skae")
-        here = _versions()
-        if found.get("versions") != here:
-            there = found.get("versions")
+        here, there = _versions(), found.get("versions")
+        if there != here:
             raise _refused(
                 self.path,
                 f"was written by other versions ({_listed(there)}) than those in use "
                 f"({_listed(here)}), with which training would not give the same result",
-                remedy="install the versions by which it was written, or ",
             )
         if found.get("key") != self.key:
             raise _refused(self.path, "belongs to another training")
-        return found
+        state: dict[str, Any] = found["state"]
+        return state
 
-    def save(self, net: dict[str, Any], is_complete: bool) -> None:
-        """Replace the file; if that is not possible, warn, and leave the file as it was."""
-        content = {
-            "kind": _KIND,
-            "versions": _versions(),
-            "key": self.key,
-            "is_complete": is_complete,
-            "net": net,
-        }
+    @contextmanager
+    def restoring(self) -> Iterator[None]:
+        """Say of errors in the block, which restores the state, that it does not fit."""
+        try:
+            yield
+        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            text = " ".join(str(error).split())
+            raise _refused(self.path, f"does not fit the training ({text})") from error
+
+    def save(self, state: dict[str, Any], what: str) -> None:
+        """Replace the file; if that is not possible, warn, and leave the file as it was.
+
+        `what` names the state in messages, such as "after epoch 3".
+        """
+        content = {"kind": _KIND, "versions": _versions(), "key": self.key, "state": state}
         try:
             array_files.write(self.path, content)
         except TypeError as error:
@@ -116,13 +96,52 @@ class Checkpoint(Callback):
                 f"state of a network or a callback, has a value of another kind. {error}"
             ) from error
         except OSError as error:
-            if not self.is_warned:
-                self.is_warned = True
+            if not self._is_warned:
+                self._is_warned = True
                 warn(
-                    f"The checkpoint after epoch {len(net['history'])} could not be written "
-                    f"({error}). Training goes on, and later epochs try again; an earlier "
-                    f"checkpoint is unchanged. Free space on the disk of {self.path.parent}."
+                    f"The checkpoint {what} could not be written ({error}). Training goes on, and "
+                    "writes later states if it can; an earlier checkpoint is unchanged. Free "
+                    f"space on the disk of {str(self.path.parent)!r}."
                 )
+
+
+class Checkpoint(Callback):
+    """The checkpoint of one training of a net.
+
+    The training loop calls its methods when all other callbacks have been called.
+
+    Parameters
+    ----------
+    stored : StoredState
+        The file.
+    every : int
+        Number of epochs after which the state is written.
+    keeps_weights : bool
+        Whether weights are part of the final state. They are not needed if the callbacks hold the
+        result of the training.
+    """
+
+    def __init__(self, stored: StoredState, every: int, *, keeps_weights: bool = True) -> None:
+        self.stored, self.every, self.keeps_weights = stored, every, keeps_weights
+        self.last_epoch = 0
+
+    def resume(self, net: Any, epochs: int) -> int:
+        """Restore the state in the file, if there is one; return the number of epochs to train."""
+        self.last_epoch = len(net.history) + epochs
+        state = self.stored.load()
+        if state is None:
+            return epochs
+        with self.stored.restoring():
+            restore(net, state)
+            return 0 if state["is_complete"] else self.last_epoch - len(net.history)
+
+    def after_epoch(self, net: Any, stops: bool) -> None:
+        """Write the state after an epoch, if it is time; `stops` says that a callback ended it."""
+        epoch = len(net.history)
+        is_complete = stops or epoch >= self.last_epoch
+        if (is_complete or epoch % self.every == 0) and is_usable(net):
+            state = checkpoint_of(net, self.keeps_weights or not is_complete)
+            self.stored.save(state | {"is_complete": is_complete}, f"after epoch {epoch}")
 
 
 class FitFiles:
@@ -157,20 +176,24 @@ class FitFiles:
         """
         if isinstance(random_state, Integral):
             return rng
-        self._seed_file = self.folder / f"{self.name}-seed-{self.key}.npz"
-        stored = Checkpoint(self._seed_file, self.key, 1)
+        stored = self.stored("seed")
+        self._seed_file = stored.path
         found = stored.load()
-        seed = int(rng.randint(2**31 - 1)) if found is None else found["net"]["seed"]
         if found is None:
-            stored.save({"seed": seed, "history": []}, is_complete=False)
-        return np.random.RandomState(seed)
+            found = {"seed": int(rng.randint(2**31 - 1))}
+            stored.save(found, "of the seed")
+        return np.random.RandomState(found["seed"])
 
-    def of_training(self, name: str, *more: Any, keeps_weights: bool = True) -> Checkpoint:
-        """Return the checkpoint of a training, which the name and further values identify."""
+    def stored(self, name: str, *more: Any) -> StoredState:
+        """Return the file of a part of the fit, which the name and further values identify."""
         key = digest_of(self.key, name, *more)
         path = self.folder / f"{self.name}-{name}-{key}.npz"
         self._add(path)
-        return Checkpoint(path, key, self.every, keeps_weights=keeps_weights)
+        return StoredState(path, key)
+
+    def of_training(self, name: str, *more: Any, keeps_weights: bool = True) -> Checkpoint:
+        """Return the checkpoint of a training, which the name and further values identify."""
+        return Checkpoint(self.stored(name, *more), self.every, keeps_weights=keeps_weights)
 
     def _add(self, path: Path) -> None:
         self._paths.add(path)
@@ -180,7 +203,7 @@ class FitFiles:
     def complete(self) -> None:
         """Remove the files of a complete fit whose seed was drawn: no other fit could use them."""
         if self._seed_file is not None:
-            for path in (*self._paths, self._seed_file):
+            for path in (*(self._paths - {self._seed_file}), self._seed_file):
                 with suppress(OSError):
                     path.unlink()
 
@@ -240,16 +263,6 @@ def _made(folder: Any) -> Path:
     return path
 
 
-@contextmanager
-def restoring_from(path: Path) -> Iterator[None]:
-    """Say of errors in the block, which restores the content of a file, that it does not fit."""
-    try:
-        yield
-    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        text = " ".join(str(error).split())
-        raise _refused(path, f"does not fit the training ({text})") from error
-
-
 def _versions() -> dict[str, Any]:
     """Return the versions on which the content of a file and the result of training depend."""
     return {"skae": __version__, "torch": str(torch.__version__), "format": _FORMAT}
@@ -261,8 +274,8 @@ def _listed(versions: Any) -> str:
     return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
-def _refused(path: Path, why: str, remedy: str = "") -> ValueError:
+def _refused(path: Path, why: str) -> ValueError:
     return ValueError(
-        f"The checkpoint {str(path)!r} {why}. It is not used. To train from the beginning, "
-        f"{remedy}delete the file, or choose another checkpoint_dir."
+        f"The checkpoint {str(path)!r} {why}. It is not used. To train from the beginning, delete "
+        "the file, or choose another checkpoint_dir."
     )
