@@ -45,11 +45,23 @@ class StoredState:
         The file, which need not exist.
     key : str
         Digest of all that determines the state.
+    files : FitFiles
+        The files of the fit.
     """
 
-    def __init__(self, path: Path, key: str) -> None:
-        self.path, self.key = path, key
+    def __init__(self, path: Path, key: str, files: "FitFiles") -> None:
+        self.path, self.key, self.files = path, key, files
         self._is_warned = False
+        files.add(path)
+
+    def beside(self, name: str, key: str) -> "StoredState":
+        """Return another file of the same fit."""
+        return StoredState(self.path.with_name(f"{name}-{key}.npz"), key, self.files)
+
+    def remove(self) -> None:
+        """Remove the file, if there is one."""
+        with suppress(OSError):
+            self.path.unlink()
 
     def load(self) -> dict[str, Any] | None:
         """Return the state, or None if there is no file."""
@@ -139,9 +151,21 @@ class Checkpoint(Callback):
         """Write the state after an epoch, if it is time; `stops` says that a callback ended it."""
         epoch = len(net.history)
         is_complete = stops or epoch >= self.last_epoch
-        if (is_complete or epoch % self.every == 0) and is_usable(net):
-            state = checkpoint_of(net, self.keeps_weights or not is_complete)
-            self.stored.save(state | {"is_complete": is_complete}, f"after epoch {epoch}")
+        if is_complete:
+            self.save_final(net)
+        elif epoch % self.every == 0 and is_usable(net):
+            self.stored.save(checkpoint_of(net) | {"is_complete": False}, f"after epoch {epoch}")
+
+    def save_final(self, net: Any) -> None:
+        """Write the state of a net whose training has ended, if it is usable."""
+        if is_usable(net):
+            state = checkpoint_of(net, self.keeps_weights) | {"is_complete": True}
+            self.stored.save(state, f"after the last epoch, {len(net.history)},")
+
+    def is_complete(self) -> bool:
+        """Return whether the file holds the final state."""
+        state = self.stored.load()
+        return state is not None and bool(state.get("is_complete"))
 
 
 class FitFiles:
@@ -187,18 +211,17 @@ class FitFiles:
     def stored(self, name: str, *more: Any) -> StoredState:
         """Return the file of a part of the fit, which the name and further values identify."""
         key = digest_of(self.key, name, *more)
-        path = self.folder / f"{self.name}-{name}-{key}.npz"
-        self._add(path)
-        return StoredState(path, key)
+        return StoredState(self.folder / f"{self.name}-{name}-{key}.npz", key, self)
 
     def of_training(self, name: str, *more: Any, keeps_weights: bool = True) -> Checkpoint:
         """Return the checkpoint of a training, which the name and further values identify."""
         return Checkpoint(self.stored(name, *more), self.every, keeps_weights=keeps_weights)
 
-    def _add(self, path: Path) -> None:
+    def add(self, path: Path) -> None:
+        """Record a file of the fit, also for the fits that contain it."""
         self._paths.add(path)
         if self.outer is not None:
-            self.outer._add(path)
+            self.outer.add(path)
 
     def complete(self) -> None:
         """Remove the files of a complete fit whose seed was drawn: no other fit could use them."""

@@ -54,6 +54,7 @@ _WHILE_TRAINING = [
     "loss_",
     "best_",
     "checkpoint_",
+    "writes_checkpoints_",
 ]
 # Types of module attributes that are copied beside tensors, because callbacks may change them.
 _PLAIN = (bool, int, float, str, type(None))
@@ -242,6 +243,7 @@ class Net(NeuralNet):
         self.hears_gradients_ = any(hears(listener, "on_grad_computed") for listener in listeners)
         checkpoints = (c for c in listeners if isinstance(c, Checkpoint))
         self.checkpoint_: Checkpoint | None = next(checkpoints, None)
+        self.writes_checkpoints_ = True
         self.steps_ = StepsOf()
         self.loss_ = self.module_.loss
         if self.compiled:
@@ -302,7 +304,7 @@ class Net(NeuralNet):
                 raise lacks_in_history(name, error, self.history[-1]) from error
         if self.takes_snapshots_:
             self.snapshot_.take(len(self.history))
-        if self.checkpoint_ is not None:
+        if self.checkpoint_ is not None and self.writes_checkpoints_:
             self.checkpoint_.after_epoch(self, stop)
         if stop:
             raise TrainingStopped

@@ -96,7 +96,11 @@ def _restore(callback: Any, state: Mapping[str, Any]) -> None:
 
 
 def _has_state(value: Any) -> bool:
-    return hasattr(value, "state_dict") and hasattr(value, "load_state_dict")
+    return (
+        not isinstance(value, type)
+        and hasattr(value, "state_dict")
+        and hasattr(value, "load_state_dict")
+    )
 
 
 def _is_ours(callback: Any) -> bool:

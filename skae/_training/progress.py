@@ -99,13 +99,15 @@ class JointProgress:
     ----------
     nets : list of Net
         The nets; those without a callback `Progress` are not shown.
+    n_done : int
+        Number of epochs that are complete.
     """
 
-    def __init__(self, nets: list[Any]) -> None:
+    def __init__(self, nets: list[Any], n_done: int = 0) -> None:
         shown = [(net, own) for net in nets for own in progress_of(net)]
         self._nets, own = [net for net, _ in shown], [progress for _, progress in shown]
         self._display: Display | None = None
-        self._n_done = 0
+        self._n_done = n_done
         if own:
             title = titled(own[0].what, [progress.parts for progress in own])
             n_epochs = max(progress.n_epochs for progress in own)

@@ -59,6 +59,15 @@ class Snapshot:
                 return state.epoch
         return None
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the copies, the newest first."""
+        return {"states": [(state.epoch, state.copies, state.anew) for state in self._states]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Set the copies, which belong to the present tensors."""
+        live = self._tensors()
+        self._states = tuple(_State(n, live, copies, anew) for n, copies, anew in state["states"])
+
     def _tensors(self) -> list[Tensor]:
         """Return the tensors that training changes; collect them again after the first step."""
         n_states = sum(len(optimizer.state) for optimizer in self.optimizers)

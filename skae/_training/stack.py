@@ -20,11 +20,13 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 
+from skae._training.checkpoints import StoredState
 from skae._training.contexts import stacking
 from skae._training.data import Batch
 from skae._training.module import Loss
 from skae._training.progress import JointProgress
 from skae._training.recorded import Recorded, leaves_of
+from skae._training.stack_checkpoint import StackCheckpoint
 from skae._training.stacked_batches import StackedBatch, StackedBatches
 from skae._training.stacked_member import Member, without_twins
 from skae._training.stacked_steps import StackedSteps
@@ -57,6 +59,8 @@ class Stack:
         Nets with the same `signature`, prepared for training.
     epochs : list of int
         Number of epochs of each net.
+    stored : StoredState, default=None
+        File of the checkpoints of the stack.
 
     Raises
     ------
@@ -64,7 +68,9 @@ class Stack:
         If the stack would not compute the same as its members.
     """
 
-    def __init__(self, nets: list[Any], epochs: list[int]) -> None:
+    def __init__(
+        self, nets: list[Any], epochs: list[int], stored: StoredState | None = None
+    ) -> None:
         # Members with equal settings are adjacent, so that one call takes all their steps.
         members = [Member(net, n, i) for i, (net, n) in enumerate(zip(nets, epochs, strict=True))]
         everyone = sorted(members, key=lambda member: repr(member.settings))
@@ -75,6 +81,7 @@ class Stack:
             for member in everyone:
                 member.leave()
             raise
+        self.checkpoint = None if stored is None else StackCheckpoint(stored, self.members)
 
     def _set_up(self, nets: list[Any]) -> None:
         """Stack the states of the members, and compare a step with the members' own code."""
@@ -140,17 +147,52 @@ class Stack:
     def run(self) -> list[BaseException | None]:
         """Train all members; return for each net the error that ended its training early."""
         outcomes: list[BaseException | None] = [None] * self.n_nets
-        progress = JointProgress([one.net for m in self.members for one in (m, *m.twins)])
+        nets = [one.net for m in self.members for one in (m, *m.twins)]
+        progress = JointProgress(nets, self._resume(outcomes))
         try:
             self._end({m: None for m in self.members if m.is_complete}, outcomes)
             while self.members:
                 self._epoch(outcomes)
                 progress.update()
+                self._store()
+            if self.checkpoint is not None:
+                self.checkpoint.complete()
         finally:  # also after an interruption
             is_complete = not self.members
+            self.checkpoint = None
             self._end(dict.fromkeys(self.members), outcomes)
             progress.close(is_complete)
         return outcomes
+
+    def _resume(self, outcomes: list[BaseException | None]) -> int:
+        """Restore a checkpoint, if there is one; return the number of complete epochs."""
+        ended = None if self.checkpoint is None else self.checkpoint.resume()
+        if ended is None:
+            return 0
+        modules = [member.net.module_ for member in self.members]
+        self.tensors = StackedTensors(modules, self.template)
+        live = [member for member in self.members if member not in ended]
+        n_epochs = max(len(member.net.history_) for member in live or self.members)
+        n_steps = n_epochs * self.members[0].net.steps_per_epoch
+        self.steps.restore(self.members, self.tensors, n_steps)
+        for member, error in ended.items():
+            for one in (member, *member.twins):
+                outcomes[one.place] = error
+                one.leave()
+        self._keep([i for i, member in enumerate(self.members) if member not in ended])
+        if self.members and self.members[0].takes_snapshots:
+            self._take_snapshot()
+        return n_epochs
+
+    def _store(self) -> None:
+        """Write a checkpoint, if it is time."""
+        epoch = len(self.members[0].net.history_) if self.members else 0
+        if self.checkpoint is None or not self.members or not self.checkpoint.is_due(epoch):
+            return
+        state = self._state()
+        for i, member in enumerate(self.members):
+            self._write(member, i, state)
+        self.checkpoint.save(epoch)
 
     def _epoch(self, outcomes: list[BaseException | None]) -> None:
         start = time.perf_counter()
@@ -334,7 +376,12 @@ class Stack:
             for one in (member, *member.twins):
                 outcomes[one.place] = error
                 self._give_back(one, i)
-        left = [i for i, member in enumerate(self.members) if member not in ended]
+            if self.checkpoint is not None:
+                self.checkpoint.end(member, error)
+        self._keep([i for i, member in enumerate(self.members) if member not in ended])
+
+    def _keep(self, left: list[int]) -> None:
+        """Continue with the members at these positions."""
         self.members = [self.members[i] for i in left]
         if not left:
             return

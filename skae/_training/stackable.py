@@ -21,8 +21,6 @@ def obstacle(net: Any) -> str | None:
         return f"solver={net.solver!r} does not compute the step of each weight separately"
     if net.foreign_modules:
         return "it has modules of your own"
-    if net.checkpoint_ is not None:
-        return "it writes checkpoints"
     if net.compiled:
         return "compile=True"
     if net.history or any(optimizer.state for optimizer in net.optimizers_):
@@ -47,6 +45,7 @@ def signature(net: Any) -> Hashable:
         net.autocast,
         net.steps_per_epoch,
         net.takes_snapshots_,
+        net.checkpoint_ is None,
         rows.may_miss,
         rows.weight is None,
         rows.condition is None,

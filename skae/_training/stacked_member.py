@@ -36,7 +36,7 @@ class Member:
     def __init__(self, net: Any, epochs: int, place: int) -> None:
         self.net, self.epochs, self.place = net, epochs, place
         self.takes_snapshots = net.takes_snapshots_
-        net.takes_snapshots_ = False  # the stack takes them
+        net.takes_snapshots_ = net.writes_checkpoints_ = False  # the stack does
         listeners = [callback for _, callback in net.callbacks_]
         loud = any(type(callback) not in _SILENT for callback in listeners)
         self.has_listeners = loud or net.subsets_[1] is not None
@@ -175,7 +175,7 @@ class Member:
 
     def leave(self) -> None:
         """Leave the stack."""
-        self.net.takes_snapshots_ = self.takes_snapshots
+        self.net.takes_snapshots_, self.net.writes_checkpoints_ = self.takes_snapshots, True
         for p in self.net.module_.parameters():
             p.grad = None
 

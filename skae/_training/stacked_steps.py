@@ -1,5 +1,6 @@
 """Element-wise optimiser steps of a stack, in one call for all members with equal settings."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -51,10 +52,10 @@ class StackedSteps:
         ]
         self._decays = [True, *(phase.decays for phase in phases)]
         self._states: list[dict[str, list[Tensor]]] = []
+        self._kept = _STATES.get(self.solver, ("momentum_buffer",))
         for names in self._names:
-            kept = _STATES.get(self.solver, ("momentum_buffer",))
             self._states.append(
-                {n: [torch.zeros_like(tensors.weights[n]) for _ in kept] for n in names}
+                {n: [torch.zeros_like(tensors.weights[n]) for _ in self._kept] for n in names}
             )
         self._n_steps = 0
         self._arrange(members, tensors)
@@ -159,6 +160,24 @@ class StackedSteps:
                 states[name] = [s.index_select(0, index.to(s.device)) for s in kept]
         self._arrange(members, tensors)
 
+    def restore(self, members: list[Member], tensors: StackedTensors, n_steps: int) -> None:
+        """Copy the states of the members' own optimisers, after this number of steps."""
+        self._n_steps = n_steps
+        for i, member in enumerate(members):
+            for k, name, j, own in self._of_optimizers(member.net):
+                tensors.put_part(name, self._states[k][name][j], i, own)
+        self._arrange(members, tensors)
+
+    def _of_optimizers(self, net: Any) -> Iterator[tuple[int, str, int, Tensor]]:
+        """Yield the states in a net's own optimisers, by optimiser, weight and position."""
+        named = dict(net.module_.named_parameters())
+        for k, optimizer in enumerate(net.optimizers_):
+            for name in self._names[k]:
+                states = optimizer.state.get(named[name], {})
+                for j, called in enumerate(self._kept):
+                    if called in states:
+                        yield k, name, j, states[called]
+
     def pull(self, i: int, net: Any, state: dict[Any, Tensor], tensors: StackedTensors) -> None:
         """Write a member's part of a state to the optimisers of its net, in place.
 
@@ -167,13 +186,12 @@ class StackedSteps:
         if not self._n_steps or (self.solver == "sgd" and not net.momentum):
             return
         named = dict(net.module_.named_parameters())
-        kept = _STATES.get(self.solver, ("momentum_buffer",))
         for k, optimizer in enumerate(net.optimizers_):
             for name in self._names[k]:
                 own: dict[str, Tensor] = {}
                 if self.solver != "sgd":
                     own["step"] = state[_N_STEPS][i].to(named[name].device)
-                for j, called in enumerate(kept):
+                for j, called in enumerate(self._kept):
                     own[called] = tensors.part(name, state[k, name, j], i)
                 mine = optimizer.state[named[name]]
                 for called, value in own.items():

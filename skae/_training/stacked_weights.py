@@ -90,6 +90,11 @@ class StackedTensors:
         return taken(values[i], self._indices[i].get(name))
 
     @torch.no_grad()
+    def put_part(self, name: str, values: Tensor, i: int, own: Tensor) -> None:
+        """Write a member's part of values (n_members, ...) for a weight or buffer."""
+        put(values[i], self._indices[i].get(name), own)
+
+    @torch.no_grad()
     def pull(
         self,
         i: int,

@@ -18,6 +18,7 @@ from sklearn import config_context, get_config
 
 from skae._training.progress import progress_of
 from skae._training.stack import Stack, Unequal
+from skae._training.stack_checkpoint import joint_file
 from skae._training.stackable import bytes_of, obstacle, signature
 from skae._training.threads import threads_for, threads_for_one_pass
 from skae._utils.warning import called_from, line_of_user
@@ -266,10 +267,22 @@ class _Together:
             self._train_alone(group[0], f"no other network{held} is of the same kind")
             return
         nets = [call.net for call in group]
+        stored = joint_file(nets)
+        if stored is not None:
+            complete = [call for call in group if call.net.checkpoint_.is_complete()]
+            left = [call for call in group if call not in complete]
+            if not left:
+                stored.remove()
+            if complete and not (left and stored.path.exists()):
+                for call in complete:
+                    self._train_alone(call, "its training was complete before")
+                if left:
+                    self._train_group(left)
+                return
         # A stack has many small operations, and each would wait for the slowest thread.
         with _with_gradients(), threads_for_one_pass(_products(nets)):
             try:
-                stack = Stack(nets, [call.epochs for call in group])
+                stack = Stack(nets, [call.epochs for call in group], stored)
             except Unequal as error:
                 stack, why = None, str(error)
             if stack is not None:
