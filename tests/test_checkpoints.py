@@ -7,7 +7,7 @@ import torch
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.decomposition import PCA
-from skorch.callbacks import Callback, EarlyStopping, EpochScoring, LRScheduler
+from skorch.callbacks import Callback, EarlyStopping, EpochScoring, Freezer, LRScheduler, Unfreezer
 
 from helpers import assert_same, learned, make_rows, own_networks
 from skae import (
@@ -120,6 +120,10 @@ CASES = {
     ),
     "schedule of skorch": (
         Autoencoder(2, callbacks=[LRScheduler(policy="StepLR", step_size=2)], **MORE),
+        (X,),
+    ),
+    "frozen for a while": (
+        Autoencoder(2, callbacks=[Freezer("encoder*"), Unfreezer("encoder*", at=2)], **MORE),
         (X,),
     ),
     "scores of skorch": (

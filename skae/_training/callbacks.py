@@ -84,7 +84,8 @@ class StopWhenFlat(Callback):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Set the counters and the best weights."""
-        vars(self).update(state)
+        for name, value in state.items():
+            setattr(self, name, value)
 
     def _keep(self, net: Any, loss: float) -> None:
         self.best, self.best_epoch = loss, len(net.history)

@@ -32,7 +32,6 @@ from skae._training.loader import Loader, Subset, batch_sizes
 from skae._training.module import Loss, Phase, TrainableModule
 from skae._training.optimizers import (
     Schedule,
-    copy_in_place,
     make_optimizer,
     make_schedule,
     set_back,
@@ -56,8 +55,6 @@ _WHILE_TRAINING = [
     "checkpoint_",
     "writes_checkpoints_",
 ]
-# Types of module attributes that are copied beside tensors, because callbacks may change them.
-_PLAIN = (bool, int, float, str, type(None))
 
 
 class Net(NeuralNet):
@@ -195,19 +192,6 @@ class Net(NeuralNet):
             states = deepcopy([optimizer.state_dict() for optimizer in net.optimizers_])
         self.resume(states, deepcopy(net.history_.to_list()))
         set_back(self.optimizers_, self.settings_)
-
-    def take_over(self, net: "Net") -> None:
-        """Copy history, states and weights in place from a net that this one was copied from."""
-        with torch.no_grad():
-            for mine, theirs in zip(_tensors(self.module_), _tensors(net.module_), strict=True):
-                mine.copy_(theirs)
-        for part, other in zip(self.module_.modules(), net.module_.modules(), strict=True):
-            plain = {k: v for k, v in vars(other).items() if isinstance(v, _PLAIN)}
-            vars(part).update(plain)
-        copy_in_place(net.optimizers_, self.optimizers_)
-        set_back(self.optimizers_, self.settings_)
-        # This history is the beginning of the other one; slices of skorch's history are not lists.
-        self.history_.extend(list.__getitem__(net.history_, slice(len(self.history_), None)))
 
     # -------------------------------------------------------------------- the loop
 
@@ -451,8 +435,3 @@ class Net(NeuralNet):
             "terms": loss.terms,
             "logged": {**loss.logged, **later},
         }
-
-
-def _tensors(module: nn.Module) -> list[Tensor]:
-    """Return all parameters, and all buffers, whether saved or not."""
-    return [*module.parameters(), *module.buffers()]

@@ -1,4 +1,4 @@
-"""The state of a training as plain containers, and how a net takes it over.
+"""The state of a net: copied from another net, or stored as plain containers and restored.
 
 The draws of an epoch depend only on the seed and on the number of the epoch (see
 `Net.seed_epoch`). An epoch that begins with the same state therefore ends with the same state.
@@ -7,12 +7,29 @@ The draws of an epoch depend only on the seed and on the number of the epoch (se
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from skorch.history import History
+import torch
 from torch import Tensor, nn
 
 from skae._training.array_files import is_storable
 from skae._training.at_rest import defect_of
+from skae._training.optimizers import copy_in_place, set_back
 from skae._training.snapshot import Snapshot
+
+# Types of module attributes that are part of the state, because callbacks may change them.
+_PLAIN = (bool, int, float, str, type(None))
+
+
+def take_over(net: Any, source: Any) -> None:
+    """Copy history, states and weights in place from a net that this one was copied from."""
+    with torch.no_grad():
+        for mine, theirs in zip(_tensors(net.module_), _tensors(source.module_), strict=True):
+            mine.copy_(theirs)
+    for part, other in zip(net.module_.modules(), source.module_.modules(), strict=True):
+        vars(part).update(_plain(other))
+    copy_in_place(source.optimizers_, net.optimizers_)
+    set_back(net.optimizers_, net.settings_)
+    # This history is the beginning of the other one; slices of skorch's history are not lists.
+    net.history_.extend(list.__getitem__(source.history_, slice(len(net.history_), None)))
 
 
 def checkpoint_of(net: Any, has_weights: bool = True) -> dict[str, Any]:
@@ -27,6 +44,8 @@ def checkpoint_of(net: Any, has_weights: bool = True) -> dict[str, Any]:
         state |= {
             "weights": dict(net.module_.state_dict()),
             "unsaved": dict(_unsaved_buffers(net.module_)),
+            "trained": [p.requires_grad for p in net.module_.parameters()],
+            "plain": {name: _plain(part) for name, part in net.module_.named_modules()},
             "optimizers": [optimizer.state_dict() for optimizer in net.optimizers_],
             "n_steps": None if net.schedule_ is None else net.schedule_.n_steps,
         }
@@ -35,18 +54,21 @@ def checkpoint_of(net: Any, has_weights: bool = True) -> dict[str, Any]:
 
 def restore(net: Any, state: dict[str, Any]) -> None:
     """Give a net, which is prepared for training, the state of a checkpoint."""
-    if state["weights"] is not None:
+    has_weights = state["weights"] is not None
+    if has_weights:
         net.module_.load_state_dict(state["weights"])
         own = dict(_unsaved_buffers(net.module_))
         if own.keys() != state["unsaved"].keys():
             raise ValueError("the buffers of the network are others")
         for name, values in state["unsaved"].items():
             own[name].copy_(values)
-        for optimizer, saved in zip(net.optimizers_, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
+        for p, is_trained in zip(net.module_.parameters(), state["trained"], strict=True):
+            p.requires_grad_(is_trained)
+        for name, attributes in state["plain"].items():
+            vars(net.module_.get_submodule(name)).update(attributes)
         if net.schedule_ is not None:
             net.schedule_.go_to(state["n_steps"])
-    net.history_ = History(state["history"])
+    net.resume(state["optimizers"] if has_weights else None, state["history"])
     net.best_ = state["best"]
     for name, callback in net.callbacks_:
         _restore(callback, state["callbacks"][name])
@@ -58,6 +80,15 @@ def restore(net: Any, state: dict[str, Any]) -> None:
 def is_usable(net: Any) -> bool:
     """Return whether training can go on from the present state of a net."""
     return defect_of(net) is None
+
+
+def _tensors(module: nn.Module) -> list[Tensor]:
+    """Return all parameters, and all buffers, whether saved or not."""
+    return [*module.parameters(), *module.buffers()]
+
+
+def _plain(module: nn.Module) -> dict[str, Any]:
+    return {name: value for name, value in vars(module).items() if isinstance(value, _PLAIN)}
 
 
 def _unsaved_buffers(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -96,11 +127,8 @@ def _restore(callback: Any, state: Mapping[str, Any]) -> None:
 
 
 def _has_state(value: Any) -> bool:
-    return (
-        not isinstance(value, type)
-        and hasattr(value, "state_dict")
-        and hasattr(value, "load_state_dict")
-    )
+    methods = ("state_dict", "load_state_dict")
+    return not isinstance(value, type) and all(hasattr(value, name) for name in methods)
 
 
 def _is_ours(callback: Any) -> bool:

@@ -69,9 +69,8 @@ class StackCheckpoint:
 
     def save(self, epoch: int) -> None:
         """Write the state of the nets, unless training cannot go on from it."""
-        if self._is_writable and all(
-            is_usable(m.net) for m in self.members if m not in self._ended
-        ):
+        live = (member for member in self.members if member not in self._ended)
+        if self._is_writable and all(is_usable(member.net) for member in live):
             state = {"members": [self._state_of(member) for member in self.members]}
             self.stored.save(state, f"after epoch {epoch}")
 

@@ -20,6 +20,7 @@ from skae._training.data import Batch, Dataset
 from skae._training.loader import batch_sizes
 from skae._training.module import TrainableModule
 from skae._training.net import Net
+from skae._training.net_state import take_over
 from skae._training.optimizers import OPTIMIZERS, SCHEDULES
 from skae._training.progress import Progress, progress_of
 from skae._training.saving import to_arrays, to_tensors
@@ -272,7 +273,7 @@ class Trainer:
         if spare is None or not (spare.options == self.options == options and spare.is_like(self)):
             spare = self._copy(options, torch_device(options.device), architecture)
         else:
-            spare.net.take_over(self.net)
+            take_over(spare.net, self.net)
             if architecture is not None:
                 spare.module.architecture = architecture
         # A user's network may hold more than tensors, and is therefore copied completely every
