@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
+from skae._inference.bounds import RowLikelihood
 from skae._latent_paths import LatentPathsMixin
 from skae._linear.running import running_frequencies
 from skae._modules.conditioning import Condition, Labels, Numbers, Several, condition_of
@@ -431,3 +432,12 @@ class ConditionalMixin(LatentPathsMixin):
         check_is_fitted(self)
         scores = self.score_samples(X, y if self._architecture.conditional else None)
         return float(np.average(scores, weights=check_weight(sample_weight, scores)))
+
+    def _row_likelihood(self) -> RowLikelihood | None:
+        fitted: Any = getattr(self, "_architecture", self)
+        return None if fitted.conditional else RowLikelihood(self)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = self.conditional
+        return tags

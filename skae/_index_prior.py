@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 from abc import abstractmethod
 from dataclasses import replace
-from typing import Any, Self, cast
+from math import ceil
+from typing import Any, Literal, Self, cast
 
 import numpy as np
 import torch
@@ -35,6 +36,9 @@ from skae._utils.warning import warn
 Array = NDArray[Any]
 Indices = NDArray[np.int64]
 
+# calibration="auto" holds rows out if there are at least the first and fewer than the second.
+_LEAST_ROWS, _MANY_ROWS = 10, 10_000
+
 
 class IndexPriorMixin(LatentSamplesMixin, CodeScoresMixin, NetworkAutoencoder):
     """A prior over the indices of a row, which is learned after the network."""
@@ -46,6 +50,8 @@ class IndexPriorMixin(LatentSamplesMixin, CodeScoresMixin, NetworkAutoencoder):
     prior_learning_rate_init: float
     prior_max_iter: int | None
     max_iter: int | None
+    calibration: Literal["auto"] | bool
+    validation_fraction: float
     codes: str
 
     @abstractmethod
@@ -58,9 +64,19 @@ class IndexPriorMixin(LatentSamplesMixin, CodeScoresMixin, NetworkAutoencoder):
     def _codebooks(self) -> Tensor:
         """Entries of the codebooks, (n_quantizers, n_codes, code_dim)."""
 
-    @abstractmethod
+    def _split(self, n_rows: int) -> tuple[Tensor, Tensor | None]:
+        calibrates = self.calibration
+        if calibrates == "auto":
+            n_kept = ceil(self.validation_fraction * n_rows)
+            calibrates = n_kept < n_rows and _LEAST_ROWS <= n_rows < _MANY_ROWS
+        return self._trainer.split(n_rows, bool(calibrates) or self._trainer.options.early_stopping)
+
     def _unseen(self, n_rows: int) -> Tensor | None:
         """Indices of the rows that were held out when the network was trained; None without any."""
+        history = self.net_.history
+        if self.calibration is False or not history or "valid_loss" not in history[-1]:
+            return None
+        return self._trainer.split(n_rows, True)[1]
 
     def _learn_frequencies(self, codes: Indices, row_weight: Array | None, weight: float) -> Array:
         """Learn the prior from frequencies, and return the frequencies, (n_indices, n_codes).

@@ -30,8 +30,7 @@ from skae._densities.code_units import CodeUnits
 from skae._densities.network_density import (
     NetworkDensity,
     check_all_used,
-    given_orderings,
-    is_one_ordering,
+    check_orderings,
     orders_of,
 )
 from skae._densities.network_sizes import n_epochs_for
@@ -59,7 +58,7 @@ from skae._linear.moments import scaled_weight
 from skae._modules.architecture import layer_sizes
 from skae._modules.latent_density import import_zuko
 from skae._training.callbacks import check_callbacks
-from skae._training.checkpoints import files_of_fit
+from skae._training.checkpoints import checkpoints_of_fit
 from skae._training.optimizers import MATRIX_OPTIMIZER, OPTIMIZERS
 from skae._training.tasks import FitTasks, check_listeners
 from skae._training.trainer import TRAINING_CONSTRAINTS, TrainingOptions
@@ -441,16 +440,7 @@ class LatentDensityEstimator(
         if self.density == "flow":
             import_zuko()
         check_support(self.support)
-        if getattr(unwrapped(self.autoencoder), "conditional", False) is True:
-            raise ValueError(
-                f"autoencoder={self.autoencoder!r} is conditional, and cannot decode codes without "
-                "targets. Set conditional=False."
-            )
-        if self.solver == "lbfgs" and not is_one_ordering(given_orderings(self.orderings)):
-            raise ValueError(
-                f"orderings={self.orderings!r} cannot be combined with solver='lbfgs', because "
-                "every step uses one ordering. Set orderings=1 or another solver."
-            )
+        check_orderings(self.orderings, self.solver)
 
     @with_callbacks
     def _fit_model(
@@ -472,17 +462,15 @@ class LatentDensityEstimator(
         context.call_on_fit_task_begin(estimator=self, X=shown, y=told)
         with (
             part_of(*parts_in_search(self, context)),
-            files_of_fit(self, X, sample_weight, y, previous) as files,
+            checkpoints_of_fit(self, rng, X, sample_weight, y, previous) as generator,
         ):
-            if files is not None:
-                rng = files.generator(self.random_state, rng)
             if isinstance(self.density, str):
                 tasks = FitTasks(self, self, context, shown, told, sample_weight, are_named=False)
                 # Ctrl-C in the fit of the autoencoder must not keep a partly trained one.
                 with inside_another_fit():
-                    self._fit_network(X, rng, sample_weight, previous, y, tasks)
+                    self._fit_network(X, generator, sample_weight, previous, y, tasks)
             else:
-                self._fit_estimator(X, rng, sample_weight, previous, y)
+                self._fit_estimator(X, generator, sample_weight, previous, y)
         self._learn_proposal(X)
         context.call_on_fit_task_end(estimator=self, X=shown, y=told)
 

@@ -35,7 +35,7 @@ from skae._noise_variance import NoiseVarianceMixin
 from skae._several_starts import fit_best_of
 from skae._tables.kinds import has_kinds
 from skae._training.callbacks import check_callbacks
-from skae._training.checkpoints import files_of_fit
+from skae._training.checkpoints import checkpoints_of_fit
 from skae._training.data import (
     Batch,
     Data,
@@ -59,7 +59,7 @@ from skae._utils.inputs import check_every_column_seen, check_same_columns
 from skae._utils.interrupts import keeps_progress
 from skae._utils.sparse_rows import Rows, as_sparse_rows
 from skae._utils.state import all_or_nothing
-from skae._utils.types import LayerSizes, RandomState
+from skae._utils.types import LayerSizes
 from skae._utils.validation import (
     Interval,
     StrOptions,
@@ -123,7 +123,6 @@ class NetworkAutoencoder(
     max_iter: int | None
     early_stopping: bool
     n_init: int
-    random_state: RandomState
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **TRAINING_CONSTRAINTS,
@@ -279,16 +278,14 @@ class NetworkAutoencoder(
             torch.inference_mode(False),
             torch.enable_grad(),
             part_of(*parts_in_search(self, context)),
-            files_of_fit(self, X, sample_weight, y, previous) as files,
+            checkpoints_of_fit(self, rng, X, sample_weight, y, previous) as generator,
         ):
-            if files is not None:
-                rng = files.generator(self.random_state, rng)
             if previous is None:
                 self._choose_latent_size(X, sample_weight)
             if n_starts > 1:
-                codes = fit_best_of(self, X, rng, sample_weight, y, fit_start)
+                codes = fit_best_of(self, X, generator, sample_weight, y, fit_start)
             else:
-                codes = fit(self, rng)
+                codes = fit(self, generator)
         context.call_on_fit_task_end(**given)
         return codes
 

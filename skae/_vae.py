@@ -21,7 +21,6 @@ from torch import Tensor
 from skae._conditional import ConditionalMixin
 from skae._encoder_decoder import EncoderDecoder
 from skae._importance_imputation import ImportanceImputationMixin
-from skae._inference.bounds import RowLikelihood
 from skae._inference.row_draws import RowDraws
 from skae._inference.vae import (
     column_scores,
@@ -639,10 +638,6 @@ class VAE(
         given = self._condition_of(None, len(X)) if condition is None else condition
         return self._bounds(Data(X, None, given), _N_IMPORTANCE)
 
-    def _row_likelihood(self) -> RowLikelihood | None:
-        fitted: Any = getattr(self, "_architecture", self)
-        return None if fitted.conditional else RowLikelihood(self)
-
     def _scores(self, data: Data) -> Array:
         return self._bounds(data, 1)
 
@@ -701,8 +696,3 @@ class VAE(
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__({"latent_growth": None} | state)  # files of 0.1.0 lack it
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.target_tags.required = self.conditional
-        return tags

@@ -8,7 +8,7 @@ learning. NeurIPS 30. :doi:`10.48550/arXiv.1711.00937`
 
 from __future__ import annotations
 
-from math import ceil, prod
+from math import prod
 from numbers import Integral, Real
 from os import PathLike
 from typing import Any, ClassVar, Literal, Self, cast
@@ -61,8 +61,6 @@ Indices = NDArray[np.int64]
 _CODE_DIM = 8
 # Largest codebook: float32, to which indices are converted, represents integers up to this.
 _MOST_CODES = 2**24
-# calibration="auto" holds rows out if there are at least the first and fewer than the second.
-_LEAST_ROWS, _MANY_ROWS = 10, 10_000
 
 
 class VQVAE(VectorCodesMixin, IndexPriorMixin, EncoderDecoder):
@@ -596,19 +594,6 @@ class VQVAE(VectorCodesMixin, IndexPriorMixin, EncoderDecoder):
         super()._prepare(rows, train)
         self._trainer.module.start_codebook(rows, train, self.batch_size, self._seed)
         self._settle_start(rows, train)
-
-    def _split(self, n_rows: int) -> tuple[Tensor, Tensor | None]:
-        calibrates = self.calibration
-        if calibrates == "auto":
-            n_kept = ceil(self.validation_fraction * n_rows)
-            calibrates = n_kept < n_rows and _LEAST_ROWS <= n_rows < _MANY_ROWS
-        return self._trainer.split(n_rows, bool(calibrates) or self._trainer.options.early_stopping)
-
-    def _unseen(self, n_rows: int) -> Tensor | None:
-        history = self.net_.history
-        if self.calibration is False or not history or "valid_loss" not in history[-1]:
-            return None
-        return self._trainer.split(n_rows, True)[1]
 
     def _before_training(self, n_rows: int) -> None:
         """Restart unused codes only if there are more encodings than codes."""

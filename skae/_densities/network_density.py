@@ -264,6 +264,15 @@ def given_orderings(orderings: Any) -> int | tuple[tuple[int, ...], ...]:
     return tuple(tuple(order) for order in orders.tolist())
 
 
+def check_orderings(orderings: Any, solver: str) -> None:
+    """Raise for orderings that cannot be combined with the solver."""
+    if solver == "lbfgs" and not is_one_ordering(given_orderings(orderings)):
+        raise ValueError(
+            f"orderings={orderings!r} cannot be combined with solver='lbfgs', because every step "
+            "uses one ordering. Set orderings=1 or another solver."
+        )
+
+
 def is_one_ordering(given: int | tuple[tuple[int, ...], ...]) -> bool:
     """Return whether the numbers are read in a single order."""
     return given == 1 or (isinstance(given, tuple) and len(given) == 1)

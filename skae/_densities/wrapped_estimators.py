@@ -39,6 +39,11 @@ def check_autoencoder(autoencoder: Any) -> None:
         raise ValueError(
             f"autoencoder={autoencoder!r} cannot decode. Set its fit_inverse_transform=True."
         )
+    if getattr(unwrapped(autoencoder), "conditional", False) is True:
+        raise ValueError(
+            f"autoencoder={autoencoder!r} is conditional, and cannot decode codes without targets. "
+            "Set conditional=False."
+        )
 
 
 def unwrapped(autoencoder: Any) -> Any:

@@ -240,18 +240,21 @@ def present_files() -> FitFiles | None:
 
 
 @contextmanager
-def files_of_fit(estimator: Any, *given: Any) -> Iterator[FitFiles | None]:
+def checkpoints_of_fit(
+    estimator: Any, rng: np.random.RandomState, *given: Any
+) -> Iterator[np.random.RandomState]:
     """Write the checkpoints of trainings in the block, if the estimator has a folder for them.
 
     An estimator without a folder takes that of the fit that contains its own. `given` are the rows
-    and all else that determines the result of the fit beside the parameters.
+    and all else that determines the result of the fit beside the parameters. Yields the generator
+    of the fit: the given one, or one with the seed of the fit that goes on.
     """
     outer = _present.get()
     folder, every = estimator.checkpoint_dir, int(estimator.checkpoint_every)
     if folder is None and outer is not None:
         folder, every = outer.folder, outer.every
     if folder is None:
-        yield None
+        yield rng
         return
     path = _made(folder)
     try:
@@ -264,7 +267,7 @@ def files_of_fit(estimator: Any, *given: Any) -> Iterator[FitFiles | None]:
     files = FitFiles(path, every, type(estimator).__name__, key, outer)
     token = _present.set(files)
     try:
-        yield files
+        yield files.generator(estimator.random_state, rng)
         files.complete()
     finally:
         _present.reset(token)
