@@ -58,7 +58,7 @@ from skae._linear.moments import scaled_weight
 from skae._modules.architecture import layer_sizes
 from skae._modules.latent_density import import_zuko
 from skae._training.callbacks import check_callbacks
-from skae._training.checkpoints import checkpoints_of_fit
+from skae._training.checkpoints import NO_CHECKPOINTS, checkpoints_of_fit
 from skae._training.optimizers import MATRIX_OPTIMIZER, OPTIMIZERS
 from skae._training.tasks import FitTasks, check_listeners
 from skae._training.trainer import TRAINING_CONSTRAINTS, TrainingOptions
@@ -671,7 +671,7 @@ class LatentDensityEstimator(
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        unknown: dict[str, Any] = {"support": None}  # files of 0.1.0 lack it
+        unknown: dict[str, Any] = {"support": None, **NO_CHECKPOINTS}  # earlier files lack them
         if is_of_other_versions(state) and not has_format(state):
             state = without_unused_defaults(state)
         if "_units" in state:

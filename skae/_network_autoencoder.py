@@ -35,7 +35,7 @@ from skae._noise_variance import NoiseVarianceMixin
 from skae._several_starts import fit_best_of
 from skae._tables.kinds import has_kinds
 from skae._training.callbacks import check_callbacks
-from skae._training.checkpoints import checkpoints_of_fit
+from skae._training.checkpoints import NO_CHECKPOINTS, checkpoints_of_fit
 from skae._training.data import (
     Batch,
     Data,
@@ -673,7 +673,7 @@ class NetworkAutoencoder(
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         named = {_RENAMED.get(name, name): value for name, value in state.items()}
-        super().__setstate__({"n_init": 1} | named)  # files of 0.1.0 lack it
+        super().__setstate__({"n_init": 1, **NO_CHECKPOINTS} | named)  # earlier files lack them
         if "net_" in self.__dict__:
             net = self.__dict__.pop("net_")
             with restoring(type(self).__name__):

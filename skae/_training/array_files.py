@@ -77,7 +77,8 @@ def read(path: Path) -> Any:
         If the file is incomplete, damaged, or of another kind.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # NumPy (2.4) does not close a file that it opens itself and cannot read.
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             if not hasattr(archive, "files"):
                 raise UnreadableFile("it is not an archive of arrays")
             arrays = {name: archive[name] for name in archive.files}

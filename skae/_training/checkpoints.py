@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from numbers import Integral
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,8 @@ CHECKPOINT_CONSTRAINTS: dict[str, list[Any]] = {
     "checkpoint_every": [Interval(Integral, 1, None, closed="left")],
 }
 
+# Values of the parameters in files of versions that had none.
+NO_CHECKPOINTS = {"checkpoint_dir": None, "checkpoint_every": 1}
 # Number of the format of the files. It is raised when their content changes.
 _FORMAT = 1
 _KIND = "skae checkpoint"
@@ -274,13 +277,12 @@ def checkpoints_of_fit(
 
 
 def _made(folder: Any) -> Path:
-    """Return the folder, after making it and writing a file to it."""
+    """Return the folder; it is made, and a file is written to it for a moment."""
     path = Path(folder).absolute()
     try:
         path.mkdir(parents=True, exist_ok=True)
-        probe = path / f"skae-{os.getpid()}.partial"
-        array_files.write(probe, None)
-        probe.unlink()
+        with TemporaryFile(dir=path) as file:
+            file.write(b"a test")
     except OSError as error:
         raise ValueError(
             f"checkpoint_dir={os.fspath(folder)!r} must be a folder in which files can be "

@@ -1,5 +1,6 @@
 """Checks of parameters and arguments. Only this file imports private helpers of scikit-learn."""
 
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -204,7 +205,9 @@ def check_indices(Z: Any, n: int, of_what: str, names: Any, for_numbers: str = "
 
 
 def to_plain(value: Any) -> NDArray[Any] | Any:
-    """Convert arrays of any namespace to NumPy; other values stay as they are."""
+    """Convert arrays of any namespace to NumPy, and paths to text, but no other values."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
     if hasattr(value, "__dlpack__") and not isinstance(value, np.ndarray):
         return move_to(value, xp=np, device="cpu")
     if type(value) is tuple:
