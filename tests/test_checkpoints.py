@@ -292,6 +292,17 @@ def test_file_that_cannot_be_used_is_refused_and_kept(kills, tmp_path, change, m
     assert_same(learned(model.fit(X)), learned(Autoencoder(2, **MORE).fit(X)))
 
 
+def test_partial_files_of_killed_processes_are_removed(kills, tmp_path):
+    model, path = kill_in(tmp_path, kills)
+    left, now = (path.with_name(f"{path.name}.{name}.partial") for name in "ab")
+    for partial in (left, now):
+        partial.write_bytes(b"half a file")
+    os.utime(left, (time.time() - 3600,) * 2)
+    model.fit(X)
+    assert not left.exists()
+    assert now.exists()  # another process may write it
+
+
 def flipped(content):
     middle = len(content) // 2
     return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]

@@ -6,6 +6,7 @@ text in JSON that says where they belong. A file appears under its name only whe
 
 import json
 import os
+import time
 import uuid
 import zipfile
 import zlib
@@ -19,6 +20,9 @@ from torch import Tensor
 
 # Name of the text in the archive.
 _STRUCTURE = "structure"
+# End of the name of a file that is not complete. If it has not changed for so many seconds, nobody
+# writes it any longer.
+_PARTIAL, _LONGEST_WRITE = ".partial", 60.0
 # Marks of values that JSON does not have; a dictionary of the user may have such a key, too.
 _KINDS = ("array", "tensor", "scalar", "tuple", "dict")
 
@@ -52,7 +56,7 @@ def write(path: Path, value: Any) -> None:
 
 def write_whole(path: Path, save: Any) -> None:
     """Call `save` with an open binary file, which replaces `path` when it is complete."""
-    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}{_PARTIAL}")
     try:
         with open(partial, "xb") as file:
             save(file)
@@ -64,6 +68,14 @@ def write_whole(path: Path, save: Any) -> None:
             partial.unlink()
         raise
     _sync_folder(path.parent)
+
+
+def remove_partial(path: Path) -> None:
+    """Remove what killed processes have left of a file; what another process writes now stays."""
+    for partial in path.parent.glob(f"{path.name}.*{_PARTIAL}"):
+        with suppress(OSError):
+            if time.time() - partial.stat().st_mtime > _LONGEST_WRITE:
+                partial.unlink()
 
 
 def read(path: Path) -> Any:

@@ -68,6 +68,7 @@ class StoredState:
 
     def load(self) -> dict[str, Any] | None:
         """Return the state, or None if there is no file."""
+        array_files.remove_partial(self.path)
         try:
             found = array_files.read(self.path)
         except FileNotFoundError:
