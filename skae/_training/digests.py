@@ -20,6 +20,8 @@ from skae._utils.sparse_rows import SparseRows
 
 # Attributes of estimators that say nothing about what they compute.
 _UNTOLD = ("_skl", "_sklearn", "_skae", "_parent_callback", "_callback")
+# States of trained networks, with their histories.
+_NETS = ("net_", "prior_net_")
 # Parameters of estimators that change neither the training nor its result.
 INDIFFERENT = ("verbose", "device", "checkpoint_dir", "checkpoint_every", "n_jobs", "warm_start")
 
@@ -119,9 +121,16 @@ def _made_of(function: types.FunctionType) -> tuple[Any, ...]:
 
 
 def _described(estimator: Any) -> dict[str, Any]:
-    """Return parameters and learned attributes of an estimator."""
-    state = estimator.__getstate__()
-    return {name: value for name, value in state.items() if not name.startswith(_UNTOLD)}
+    """Return parameters and learned attributes of an estimator, without the seconds of epochs."""
+    found = {}
+    for name, value in estimator.__getstate__().items():
+        if name.startswith(_UNTOLD) or name in INDIFFERENT:
+            continue
+        if name in _NETS and isinstance(value, dict):
+            history = [{k: v for k, v in epoch.items() if k != "dur"} for epoch in value["history"]]
+            value = value | {"history": history}
+        found[name] = value
+    return found
 
 
 def parameters_of(estimator: Any) -> dict[str, Any]:

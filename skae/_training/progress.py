@@ -59,7 +59,7 @@ class Progress(Callback):
         """Open the bar in the first epoch; before, the training may wait for others."""
         if self._display is None and not self.is_shown_elsewhere:
             title = titled(self.what, [self.parts])
-            self._display = Display(title, self.n_epochs, self.verbose)
+            self._display = Display(title, self.n_epochs, self.verbose, self.n_done)
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         """Show the losses of the epoch, if it is time."""
@@ -112,7 +112,7 @@ class JointProgress:
             title = titled(own[0].what, [progress.parts for progress in own])
             n_epochs = max(progress.n_epochs for progress in own)
             verbose = max(progress.verbose for progress in own)
-            self._display = Display(title, n_epochs, verbose)
+            self._display = Display(title, n_epochs, verbose, n_done)
         for progress in own:
             progress.is_shown_elsewhere = True
 
@@ -132,10 +132,13 @@ class JointProgress:
 
 
 class Display:
-    """A bar, or lines where a bar cannot be shown or every epoch is asked for."""
+    """A bar, or lines where a bar cannot be shown or every epoch is asked for.
 
-    def __init__(self, title: str, n_epochs: int, verbose: int) -> None:
-        self.title, self.n_epochs = title, n_epochs
+    `n_before` is the number of epochs that were trained before, by a `fit` that was killed.
+    """
+
+    def __init__(self, title: str, n_epochs: int, verbose: int, n_before: int = 0) -> None:
+        self.title, self.n_epochs, self.n_before = title, n_epochs, n_before
         self.shows_all = verbose > 1
         self.begin = self.last = perf_counter()
         self.n_tenths = -1
@@ -143,7 +146,8 @@ class Display:
         open_bar = None if self.shows_all else _how_to_open_a_bar()
         with _lock:
             if open_bar is not None and not _bars:
-                self.bar = open_bar(total=n_epochs, desc=title, bar_format=_BAR, leave=True)
+                shown = {"desc": title, "bar_format": _BAR, "leave": True, "initial": n_before}
+                self.bar = open_bar(total=n_epochs, **shown)
                 _bars.append(self.bar)
 
     def update(self, n_done: int, losses: Callable[[], str]) -> None:
@@ -174,7 +178,8 @@ class Display:
             return
         seconds = f"{perf_counter() - self.begin:.1f} s"
         all_of_them = "" if n_done == self.n_epochs else f"{n_done} of "
-        text = f"{all_of_them}{self.n_epochs} epochs in {seconds}"
+        last = f", the last {n_done - self.n_before}" if self.n_before else ""
+        text = f"{all_of_them}{self.n_epochs} epochs{last} in {seconds}"
         if not is_complete:
             text = f"stopped in epoch {n_done + 1} of {self.n_epochs} after {seconds}"
         _print_line(_joined(f"{self.title}: {text}", losses()))
