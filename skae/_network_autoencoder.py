@@ -48,6 +48,7 @@ from skae._training.data import (
 from skae._training.module import TrainableModule
 from skae._training.net import Net
 from skae._training.random_state import preserve_rng_state
+from skae._training.recovery import DivergenceError
 from skae._training.saving import holds_module, is_same
 from skae._training.sources import as_tensor
 from skae._training.tasks import FitTasks, check_listeners
@@ -489,9 +490,9 @@ class NetworkAutoencoder(
         if not np.isfinite(codes).all():
             raise self._divergence("the codes are not finite")
 
-    def _divergence(self, what: str) -> ValueError:
+    def _divergence(self, what: str) -> DivergenceError:
         rate = self.learning_rate_init
-        return ValueError(
+        return DivergenceError(
             f"Training diverged: after {self.n_iter_} epochs {what}. Lower learning_rate_init (now "
             f"{rate}) or rescale X."
         )

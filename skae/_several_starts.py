@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
+from skae._training.recovery import DivergenceError
 from skae._training.together import run_together
 from skae._utils.fit_names import Part, numbered, part_of
 from skae._utils.interrupts import inside_another_fit
@@ -35,7 +36,8 @@ def fit_best_of(
 
     The first fit has the seed of a single fit. All fits are trained together. `fit` is called with
     a copy of the estimator and a generator; the result of the best fit is returned. Fits that
-    diverge are ignored with a warning; if all diverge, the error of the first is raised.
+    diverge are ignored with a warning; if all diverge, the error of the first is raised. Any other
+    error, such as that of a callback, ends all fits.
     """
     first = copy.deepcopy(rng)
     others = [np.random.RandomState(rng.randint(2**31 - 1)) for _ in range(estimator.n_init - 1)]
@@ -68,10 +70,10 @@ def fit_best_of(
 
 def _result_or_error(
     start: Part, fit: Callable[..., Any], model: Any, rng: np.random.RandomState
-) -> tuple[Any, ValueError | None]:
+) -> tuple[Any, DivergenceError | None]:
     """The result of a fit, or its error if it diverges."""
     try:
         with part_of(start):
             return fit(model, rng), None
-    except ValueError as error:
+    except DivergenceError as error:
         return None, error

@@ -6,6 +6,7 @@ from sklearn.base import clone
 from sklearn.datasets import load_wine
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import StandardScaler
+from skorch.callbacks import Callback
 
 from helpers import network
 from skae import VAE, VQVAE, AdversarialAE, Autoencoder, HelmholtzMachine
@@ -89,6 +90,32 @@ def test_a_start_that_diverges_is_left_out(which, monkeypatch):
     with pytest.warns(ConvergenceWarning, match="1 of n_init=2 fits failed"):
         model.fit(X)
     assert model.score(X) == pytest.approx(lone.score(X), abs=1e-4)
+
+
+class RaisesOnce(Callback):
+    """An error of the user's code in one training, the `which`-th."""
+
+    def __init__(self, error, which):
+        self.error, self.which, self.n_begun_ = error, which, 0
+
+    def on_train_begin(self, net, **kwargs):
+        self.n_begun_ += 1
+        if self.n_begun_ == self.which:
+            raise self.error
+
+    def __deepcopy__(self, memo):
+        return self
+
+
+@pytest.mark.parametrize("which", [1, 2])
+def test_an_error_of_a_callback_is_no_divergence(which):
+    """It ends the fit, though it is a ValueError and the other start would be of use."""
+    error = ValueError("of a callback")
+    model = network(n_init=2, callbacks=[RaisesOnce(error, which)])
+    with pytest.raises(ValueError) as raised:
+        model.fit(X)
+    assert raised.value is error
+    assert not hasattr(model, "net_")
 
 
 def test_a_failed_fit_leaves_the_model_as_it_was():

@@ -41,12 +41,12 @@ class Recorded:
         recorder = _Recorder(leaves_of(arguments))
         with recorder:
             self._found = function(*arguments)
-        self._module = recorder.module(leaves_of(self._found))
+        self._constants, self._forward = recorder.finish(leaves_of(self._found))
         self._found = _rebuilt(self._found, repeat(None))  # only the containers are needed
 
     def __call__(self, *arguments: Any) -> Any:
         with torch.no_grad():
-            outputs = self._module.forward(*leaves_of(arguments))
+            outputs = self._forward(self._constants, *leaves_of(arguments))
         return _rebuilt(self._found, iter(outputs))
 
 
@@ -115,8 +115,8 @@ class _Recorder(TorchDispatchMode):
             self._know(value, self._graph.get_attr(name))
         return self._nodes[id(value)]
 
-    def module(self, outputs: list[Any]) -> fx.GraphModule:
-        """Return the record as a module with these outputs."""
+    def finish(self, outputs: list[Any]) -> tuple[torch.nn.Module, Callable[..., Any]]:
+        """Return the constants, and the record as a function of them that has these outputs."""
         self._graph.output([self._node(value) for value in outputs])
         known = {self._nodes[id(tensor)]: tensor for tensor in self._tensors}
         kinds = {node: (tensor.shape, tensor.dtype) for node, tensor in known.items()}
@@ -128,7 +128,19 @@ class _Recorder(TorchDispatchMode):
         for node in self._graph.nodes:
             _write_in_place(node)
         self._graph.eliminate_dead_code()
-        return fx.GraphModule(self._root, self._graph)
+        return self._root, _function_of(self._graph)
+
+
+def _function_of(graph: fx.Graph) -> Callable[..., Any]:
+    """Return a graph as a function of the module with its constants, and of its inputs.
+
+    `fx.GraphModule` would keep the code of every graph until the process ends (torch 2.13).
+    """
+    code = graph.python_code("self")
+    names = dict(code.globals)
+    exec(compile(code.src, "<recorded operations>", "exec"), names)
+    function: Callable[..., Any] = names["forward"]
+    return function
 
 
 def _item(values: Any, i: int) -> Any:

@@ -12,6 +12,13 @@ from skae._utils.interrupts import warn_of_interruption
 from skae._utils.warning import warn
 
 
+class DivergenceError(ValueError):
+    """Raised if training diverged and no usable state is left.
+
+    The type tells it from errors of parameters and of the user's code, such as callbacks.
+    """
+
+
 def run_epochs(net: Any, epochs: int) -> None:
     """Train a `Net` for some epochs; restore its last complete and usable state at the end.
 
@@ -57,6 +64,6 @@ def _leave_divergence(net: Any, defect: str | None) -> None:
     )
     while defect is not None:
         if not _go_back(net, len(net.history)):
-            raise ValueError(advice)
+            raise DivergenceError(advice)
         defect = defect_of(net)
     warn(f"{advice} The state after epoch {len(net.history)} is kept.", ConvergenceWarning)
