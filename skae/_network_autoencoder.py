@@ -54,7 +54,7 @@ from skae._training.threads import threads_for_values
 from skae._training.trainer import TRAINING_CONSTRAINTS, Trainer, TrainingOptions, batches, slices
 from skae._training_length import epochs_by_trial, n_trials, needs_trial, resolved
 from skae._utils.fit_names import part_of, parts_in_search
-from skae._utils.inputs import check_every_column_seen, check_same_columns
+from skae._utils.inputs import check_every_column_seen, check_same_columns, naming
 from skae._utils.interrupts import keeps_progress
 from skae._utils.sparse_rows import Rows, as_sparse_rows
 from skae._utils.state import all_or_nothing
@@ -625,7 +625,7 @@ class NetworkAutoencoder(
             return self._check_table(X, reset=reset, min_rows=min_rows)
         if reset:
             remember_columns(self, X)
-        with advised_of_tables(X, self.likelihood):
+        with advised_of_tables(X, self.likelihood), naming("X"):
             X = validate_data(
                 self,
                 as_rows(self, X),

@@ -12,8 +12,19 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 # Methods that learn. Their memory depends on the parameters of the estimator.
 _LEARN = ("fit", "fit_transform", "partial_fit")
 
-# Messages of torch for a lack of memory on CPUs and GPUs, in errors that are not MemoryErrors.
-_SAID = ("not enough memory", "can't allocate memory", "out of memory")
+# Messages of torch and NumPy for a lack of memory, and for sizes that no memory has, in errors that
+# are not MemoryErrors.
+_SAID = (
+    "not enough memory",
+    "can't allocate memory",
+    "out of memory",
+    "Storage size calculation overflowed",
+    "Overflow when unpacking long",
+    "Maximum allowed dimension exceeded",
+    "array is too big",
+    "maximum supported dimension",
+)
+_KINDS = (MemoryError, RuntimeError, ValueError, TypeError, OverflowError)
 # Arguments of methods on which the amount of memory depends.
 _SIZES = ("n_samples", "n_draws", "n_importance", "n")
 
@@ -26,7 +37,7 @@ def advises_on_memory(method: Method) -> Method:
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         try:
             return method(self, *args, **kwargs)
-        except (MemoryError, RuntimeError) as error:
+        except _KINDS as error:
             if not _is_lack_of_memory(error):
                 raise
             given = signature.bind(self, *args, **kwargs)
@@ -61,7 +72,7 @@ def memory_for_learning(estimator: Any) -> Iterator[None]:
     """Raise a lack of memory in the block as a MemoryError that names parameters to change."""
     try:
         yield
-    except (MemoryError, RuntimeError) as error:
+    except _KINDS as error:
         if not _is_lack_of_memory(error):
             raise
         advice = []

@@ -1,10 +1,12 @@
 """Checks of parameters and arguments. Only this file imports private helpers of scikit-learn."""
 
+import functools
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn import get_config
 from sklearn.base import _clone_parametrized, _fit_context
 from sklearn.utils import check_array, check_random_state, get_tags
 from sklearn.utils._array_api import (
@@ -42,6 +44,7 @@ from skae._utils.inputs import (
     check_not_sparse_frame,
     check_rows_are_2d,
     is_sparse_frame,
+    naming,
 )
 from skae._utils.sparse_rows import SparseRows
 
@@ -91,7 +94,17 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 def fit_context(method: Method) -> Method:
     """Decorate a method that learns, so that it validates the parameters of its estimator."""
     decorated: Method = _fit_context(prefer_skip_nested_validation=True)(method)
-    return decorated
+    if method.__name__ != "partial_fit":
+        return decorated
+
+    @functools.wraps(method)
+    def partial_fit(self: Any, *args: Any, **kwargs: Any) -> Any:
+        # scikit-learn does not validate parameters that have changed since the first batch.
+        if not get_config()["skip_parameter_validation"]:
+            self._validate_params()
+        return decorated(self, *args, **kwargs)
+
+    return cast(Method, partial_fit)
 
 
 def meta_fit_context(method: Method) -> Method:
@@ -104,7 +117,8 @@ def private_generator(random_state: object) -> np.random.RandomState:
     """A generator for `random_state`; None gives a new one, not the global one of NumPy."""
     if random_state is None:
         return np.random.RandomState()
-    return check_random_state(random_state)
+    with naming("random_state"):
+        return check_random_state(random_state)
 
 
 def widest_float(X: Any) -> Any:
@@ -140,15 +154,16 @@ def check_rows(estimator: Any, X: Any, *, reset: bool, min_rows: int = 1) -> Any
         remember_columns(estimator, X)
     X = as_rows(estimator, X)
     xp, _ = get_namespace(X)
-    return validate_data(
-        estimator,
-        X,
-        reset=reset,
-        dtype=[xp.float64, xp.float32],
-        accept_sparse=("csr", "csc") if tags.sparse else False,
-        ensure_all_finite="allow-nan" if tags.allow_nan else True,
-        ensure_min_samples=min_rows,
-    )
+    with naming("X"):
+        return validate_data(
+            estimator,
+            X,
+            reset=reset,
+            dtype=[xp.float64, xp.float32],
+            accept_sparse=("csr", "csc") if tags.sparse else False,
+            ensure_all_finite="allow-nan" if tags.allow_nan else True,
+            ensure_min_samples=min_rows,
+        )
 
 
 def check_weight(sample_weight: Any, X: Any) -> Any | None:
@@ -157,7 +172,8 @@ def check_weight(sample_weight: Any, X: Any) -> Any | None:
         return None
     weight = as_numbers(sample_weight, "sample_weight")
     X = X.matrix if isinstance(X, SparseRows) else X
-    return _check_sample_weight(weight, X, dtype=widest_float(X), ensure_non_negative=True)
+    with naming("sample_weight"):
+        return _check_sample_weight(weight, X, dtype=widest_float(X), ensure_non_negative=True)
 
 
 def check_codes(Z: Any, names: Any, caller: str) -> Any:
@@ -172,7 +188,8 @@ def check_codes(Z: Any, names: Any, caller: str) -> Any:
             f"The columns of X have the names of the codes in another order: got {list(given)}, "
             f"but {caller} expects {list(names)}."
         )
-    Z = check_array(Z, input_name="X", dtype=[xp.float64, xp.float32])
+    with naming("X"):
+        Z = check_array(Z, input_name="X", dtype=[xp.float64, xp.float32])
     if Z.shape[1] != len(names):
         raise ValueError(
             f"X has {Z.shape[1]} columns, but {caller}.inverse_transform "

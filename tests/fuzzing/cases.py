@@ -195,10 +195,12 @@ def draw_case(r, name=None):
             suspects.add(argument.name)  # an error may say that it is needed
             continue
         arguments[argument.name] = code
-        if bad or argument.kind == "codes":
+        if bad or argument.kind == "codes" or argument.name == "input_features" or d != setup.d:
             suspects.add(argument.name)
     if "fit" in method:
-        suspects |= set(small_parameters(name))
+        suspects |= {"X", *small_parameters(name)}
+    elif "sklearn" in getattr(ESTIMATORS[name], method).__module__:
+        suspects.add("X")
     return Case(setup, is_fitted, method, arguments, frozenset(suspects), later)
 
 
@@ -220,7 +222,10 @@ def run(case):
     except Exception:  # for example bytes of a table of strings
         return "no such value"
     suspects = {*case.suspects}
-    outcome = call(model, case.method, arguments, suspects)
+    wrapped = {"estimator", "autoencoder", "density"} & set(parameters(setup.name))
+    if wrapped:
+        suspects |= {name.rpartition("__")[2] for name in model.get_params()}
+    outcome = call(model, case.method, arguments, suspects, bool(wrapped))
     if learns and outcome.error is not None and case.is_fitted:
         if case.changed_later:
             model.set_params(
@@ -245,7 +250,9 @@ def judge_result(case, model, arguments, outcome: Outcome):
         return
     keeps_nan = False
     if not keeps_nan:
-        judge_finite(result)
+        # Only where the documentation says that the density is zero.
+        zero_density = getattr(model, "covariance_type", None) == "cell"
+        judge_finite(result, zero_density and case.method in ("score", "score_samples"))
     sizes: dict[str, Any] = {}
     X = arguments.get("X")
     if X is not None:

@@ -122,10 +122,11 @@ def time_limit(seconds=LIMIT):
         signal.signal(signal.SIGALRM, before)
 
 
-def call(model, method, arguments, suspects):
+def call(model, method, arguments, suspects, wraps=False):
     """Call a method and judge all but the contents of its result.
 
-    `suspects` are the names of arguments and parameters of which an error may speak.
+    `suspects` are the names of arguments and parameters of which an error may speak. If the model
+    `wraps` an estimator, errors of that may be errors of another package.
     """
     given = {name: fingerprint(value) for name, value in arguments.items()}
     params = fingerprint(model.get_params(deep=False))
@@ -149,7 +150,7 @@ def call(model, method, arguments, suspects):
     if time.perf_counter() - begun > LIMIT / 2:
         raise Unexplained(f"took {time.perf_counter() - begun:.0f} s")
     if outcome.error is not None:
-        judge_error(outcome.error, suspects, list(arguments))
+        judge_error(outcome.error, suspects, wraps)
     for warning in said:
         judge_warning(warning)
     for name, value in arguments.items():
@@ -172,11 +173,17 @@ def same_attributes(before, after):
 
 # ---------------------------------------------------------------------- errors and warnings
 
-VALIDATION = re.compile(r"sklearn/utils/(validation|_param_validation|_encode|multiclass)\.py")
+# Files of scikit-learn whose errors say what is wrong with the input in words of their own.
+VALIDATION = re.compile(
+    r"sklearn/(utils/(validation|_param_validation|multiclass|_response)"
+    r"|model_selection/(_split|_search|_validation)|metrics/_scorer)\.py"
+)
+# Packages whose estimators are inside of those of skae; their errors are passed on.
+FOREIGN = re.compile(r"sklearn/(decomposition|mixture|cluster|neighbors|preprocessing|metrics)/")
 ADVICE = re.compile(r"reduce |use smaller|give fewer|memory_limit")
 
 
-def judge_error(error, suspects, arguments):
+def judge_error(error, suspects, wraps):
     if isinstance(error, NotFittedError):
         return
     text = str(error)
@@ -192,6 +199,8 @@ def judge_error(error, suspects, arguments):
     if any(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text) for name in suspects):
         return
     frames = traceback.extract_tb(error.__traceback__)
+    if wraps and any(FOREIGN.search(frame.filename) for frame in frames):
+        return
     if suspects and VALIDATION.search(frames[-1].filename):
         return
     where = " < ".join(f"{f.filename.rpartition('/')[2]}:{f.lineno}" for f in frames[:-5:-1])
@@ -240,9 +249,11 @@ def as_array(value):
     return np.asarray(value)
 
 
-def judge_finite(result):
+def judge_finite(result, minus_infinity=False):
     for path, value in leaves(result):
         array = as_array(value)
+        if minus_infinity and array.dtype.kind == "f":
+            array = np.where(np.isneginf(array), 0.0, array)
         if array.dtype.kind in "fc" and not np.isfinite(array).all():
             bad = array[~np.isfinite(array)].ravel()
             raise Unexplained(f"{path} has {bad.size} of {array.size} values like {bad[0]}")
@@ -252,7 +263,7 @@ def judge_finite(result):
                     raise Unexplained(f"{path} has {item}")
 
 
-SHAPE = re.compile(r"shape \(([^)]*)\)")
+SHAPE = re.compile(r"\(([^)]*)\)")
 
 
 def judge_shape(result, words, sizes):
@@ -269,7 +280,8 @@ def judge_shape(result, words, sizes):
         return
     if len(words) > 1 or "tuple" in words[0]:
         return
-    shapes = [tuple(filter(None, re.split(r",\s*", s))) for s in SHAPE.findall(words[0])]
+    found = SHAPE.findall(words[0].partition("shape")[2])
+    shapes = [tuple(filter(None, re.split(r",\s*", shape))) for shape in found]
     if not shapes or not all(name in sizes for shape in shapes for name in shape):
         return
     allowed = [tuple(sizes[name] for name in shape) for shape in shapes]
@@ -290,6 +302,8 @@ def n_rows_of(X):
 
 def learned_is_finite(model):
     """Public fitted attributes of an estimator are finite."""
+    if hasattr(model, "cv_results_"):  # scores are NaN where fits fail (error_score)
+        return
     for name, value in vars(model).items():
         if name.endswith("_") and not name.startswith("_") and isinstance(value, (float, np.ndarray)):
             array = np.asarray(value)
