@@ -31,6 +31,7 @@ from skae._utils.availability import available_if
 from skae._utils.bases import BaseEstimator, MetaEstimatorMixin
 from skae._utils.fit_names import Part, numbered, part_of
 from skae._utils.interrupts import inside_another_fit
+from skae._utils.memory import advise_on_memory_everywhere
 from skae._utils.score_kinds import kind_of_scores
 from skae._utils.state import all_or_nothing, learned_names
 from skae._utils.types import ArrayOrFrame, Container, Fittable, RandomState, ScoreKind
@@ -594,3 +595,6 @@ class Ensemble(MetaEstimatorMixin, BaseEstimator):
     def __setstate__(self, state: dict[str, Any]) -> None:
         check_state(self, state)
         super().__setstate__(without_versions(state, type(self).__name__))
+
+
+advise_on_memory_everywhere(Ensemble)

@@ -21,6 +21,7 @@ from skae._tables.kinds import has_kinds, holds_categories, kinds_by_mapping
 from skae._tables.values import container_of
 from skae._training.columns import Columns
 from skae._training.data import Data, Spread, spread_of
+from skae._utils.inputs import naming
 from skae._utils.sparse_rows import Rows, SparseRows
 from skae._utils.validation import asked_container, remember_columns
 
@@ -121,8 +122,10 @@ class TableMixin(BaseAutoencoder):
                 "its own likelihood (likelihood='auto', 'categorical' or a mapping). Give "
                 "X.toarray(), or set one likelihood for all columns, such as 'gaussian'."
             )
-        if getattr(X, "ndim", 2) == 1:
-            check_array(X, dtype=None, estimator=self, input_name="X")  # raises for these
+        is_table = hasattr(X, "shape") or hasattr(X, "columns") or isinstance(X, (list, tuple))
+        if getattr(X, "ndim", 2) != 2 or not is_table:
+            with naming("X"):
+                check_array(X, dtype=None, estimator=self, input_name="X")  # raises for these
         if reset:
             remember_columns(self, X)
         if "_table" not in vars(self):

@@ -407,6 +407,11 @@ class NetworkAutoencoder(
         architecture = previous._architecture
         check_same_columns(self, X.shape[1], previous, previous.n_features_in_)
         self._check_same_kinds(previous)
+        if not all(map(is_same, self._given_modules(), previous._user_modules)):
+            raise ValueError(
+                "Your own networks and distributions (encoder, decoder, prior, perceptual) cannot "
+                "change when training continues. Set warm_start=False and call fit."
+            )
         now, then = self._fields(X.shape[0]), architecture.as_dict()
         changed = [n for n in now if now[n] != then[n] and n not in architecture.changeable]
         if changed:
@@ -414,11 +419,6 @@ class NetworkAutoencoder(
             raise ValueError(
                 f"{architecture.names.get(name, name)}={now[name]!r} cannot change when training "
                 f"continues: it was {then[name]!r}. Set warm_start=False and call fit."
-            )
-        if not all(map(is_same, self._given_modules(), previous._user_modules)):
-            raise ValueError(
-                "Your own networks and distributions cannot change when training continues. Set "
-                "warm_start=False and call fit."
             )
         self._seed, self._user_modules = previous._seed, previous._user_modules
         self._architecture = replace(

@@ -28,6 +28,7 @@ from skae._utils.bases import BaseEstimator, MetaEstimatorMixin, OutlierMixin
 from skae._utils.fit_names import numbered, part_of
 from skae._utils.inputs import as_numbers, is_sparse_frame
 from skae._utils.interrupts import inside_another_fit
+from skae._utils.memory import advise_on_memory_everywhere
 from skae._utils.pipeline_steps import taken_steps
 from skae._utils.reconstructions import at_own_totals, row_errors
 from skae._utils.state import all_or_nothing, learned_names
@@ -584,3 +585,6 @@ class OutlierDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
     def __setstate__(self, state: dict[str, Any]) -> None:
         check_state(self, state)
         super().__setstate__(without_versions(state, type(self).__name__))
+
+
+advise_on_memory_everywhere(OutlierDetector)

@@ -13,7 +13,7 @@ from narwhals.exceptions import DuplicateError
 from numpy.typing import NDArray
 from scipy import sparse
 
-from skae._utils.inputs import DATES, as_numbers, check_rows_are_2d, dates_error
+from skae._utils.inputs import DATES, as_numbers, check_rows_are_2d, dates_error, is_lazy
 
 Array = NDArray[Any]
 
@@ -109,7 +109,7 @@ def container_of(X: Any) -> str:
 def _frame_or_array(X: Any) -> Any:
     """A narwhals frame or a 2-D array; masked arrays keep their masks."""
     check_rows_are_2d(X)
-    if hasattr(X, "collect_schema") and not hasattr(X, "to_numpy"):
+    if is_lazy(X):
         raise TypeError("X is a lazy frame. Compute it first with X.collect().")
     try:
         frame = nw.from_native(X, eager_only=True, pass_through=True)
@@ -152,7 +152,7 @@ def _of_list(X: Any) -> Array:
         missing = _is_missing(array)
         try:
             return np.where(missing, np.nan, array).astype(float)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             return array  # the error will name the column
     return array
 

@@ -66,6 +66,11 @@ def as_numbers(values: Any, name: str = "X", *, allow_nan: bool = False) -> Any:
     return _of_objects(values, name) if values.dtype.kind == "O" else values
 
 
+def is_lazy(values: Any) -> bool:
+    """Whether a frame is not computed yet."""
+    return hasattr(values, "collect_schema") and not hasattr(values, "to_numpy")
+
+
 def is_sparse_frame(values: Any) -> bool:
     """Whether all columns of a frame of pandas are sparse, so that it is read as sparse matrix."""
     if not hasattr(values, "sparse") or getattr(values, "ndim", 0) != 2:
@@ -160,7 +165,7 @@ def _of_tensor(values: Any, name: str) -> Any:
 
 def _of_frame(values: Any, name: str) -> Any:
     """Convert data frames and series to numbers; other containers stay as they are."""
-    if hasattr(values, "collect_schema") and not hasattr(values, "to_numpy"):
+    if is_lazy(values):
         raise TypeError(f"{name} is a lazy frame. Compute it first with {name}.collect().")
     library = type(values).__module__.partition(".")[0]
     if library == "pandas" and hasattr(values, "to_series"):  # an index

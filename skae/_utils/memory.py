@@ -22,6 +22,7 @@ _SAID = (
     "Overflow when unpacking long",
     "Maximum allowed dimension exceeded",
     "array is too big",
+    "too large to convert to C",
     "maximum supported dimension",
 )
 _KINDS = (MemoryError, RuntimeError, ValueError, TypeError, OverflowError)
@@ -31,6 +32,8 @@ _SIZES = ("n_samples", "n_draws", "n_importance", "n")
 
 def advises_on_memory(method: Method) -> Method:
     """Decorate a public method so that its MemoryErrors name the arguments to change."""
+    if hasattr(method, "_advises_on_memory"):
+        return method
     signature = inspect.signature(method)
 
     @functools.wraps(method)
@@ -48,14 +51,21 @@ def advises_on_memory(method: Method) -> Method:
                 advice.append("give fewer rows at a time")
             raise _advised(self, method.__name__, advice, error) from error
 
+    call._advises_on_memory = True  # type: ignore[attr-defined]
     return call  # type: ignore[return-value]
 
 
 def advise_on_memory_everywhere(cls: type) -> None:
-    """Apply `advises_on_memory` to every public method of a class that does not learn."""
-    for name, method in list(vars(cls).items()):
-        if isinstance(method, FunctionType) and name[0] != "_" and name not in _LEARN:
-            setattr(cls, name, advises_on_memory(method))
+    """Apply `advises_on_memory` to the public methods of a class that do not learn.
+
+    Methods that the class inherits from other classes of skae are included.
+    """
+    for base in cls.__mro__:
+        if not base.__module__.startswith("skae."):
+            continue
+        for name, method in list(vars(base).items()):
+            if isinstance(method, FunctionType) and name[0] != "_" and name not in _LEARN:
+                setattr(base, name, advises_on_memory(method))
 
 
 @contextmanager

@@ -43,6 +43,7 @@ from skae._utils.inputs import (
     as_numbers,
     check_not_sparse_frame,
     check_rows_are_2d,
+    is_lazy,
     is_sparse_frame,
     naming,
 )
@@ -231,7 +232,7 @@ def to_plain(value: Any) -> NDArray[Any] | Any:
 
 def remember_columns(estimator: Any, X: Any) -> None:
     """Store names of columns that are numbers or dates; scikit-learn stores strings only."""
-    columns = getattr(X, "columns", None)
+    columns = None if is_lazy(X) else getattr(X, "columns", None)
     dtype = getattr(columns, "dtype", None)
     if isinstance(dtype, np.dtype) and dtype.kind in "iufM":
         estimator._column_names = np.array(columns)

@@ -133,6 +133,11 @@ class Case(NamedTuple):
     suspects: frozenset[str]
     changed_later: dict[str, str] = {}
 
+    @property
+    def where(self):
+        """The estimator and the method."""
+        return f"{self.setup.name}.{self.method}"
+
     def __str__(self):
         given = ", ".join(f"{name}={code}" for name, code in self.arguments.items())
         lines = [f"model = {self.setup.model}"]
@@ -147,6 +152,10 @@ class Case(NamedTuple):
 
 SNIPPET = f"""from skae import *
 from fuzzing.values import *{PREAMBLE}"""
+
+
+def draw(r, name=None):
+    return draw_case(r, name)
 
 
 def draw_case(r, name=None):
@@ -195,7 +204,7 @@ def draw_case(r, name=None):
             suspects.add(argument.name)  # an error may say that it is needed
             continue
         arguments[argument.name] = code
-        if bad or argument.kind == "codes" or argument.name == "input_features" or d != setup.d:
+        if bad or argument.kind == "codes" or d != setup.d or n == 1:
             suspects.add(argument.name)
     if "fit" in method:
         suspects |= {"X", *small_parameters(name)}
@@ -238,6 +247,18 @@ def run(case):
     return outcome.word
 
 
+OF_DENSITIES = ("score", "score_samples", "aic", "bic", "exact_log_likelihood")
+
+
+def is_far(arguments):
+    """Whether squares of the values overflow."""
+    try:
+        values = np.asarray(as_array(arguments.get("X")), dtype=float)
+    except (TypeError, ValueError):
+        return False
+    return bool((np.abs(values) > 1e18).any())
+
+
 def judge_result(case, model, arguments, outcome: Outcome):
     result = outcome.result
     words = methods(case.setup.name)[case.method][1]
@@ -251,8 +272,8 @@ def judge_result(case, model, arguments, outcome: Outcome):
     keeps_nan = False
     if not keeps_nan:
         # Only where the documentation says that the density is zero.
-        zero_density = getattr(model, "covariance_type", None) == "cell"
-        judge_finite(result, zero_density and case.method in ("score", "score_samples"))
+        zero_density = getattr(model, "covariance_type", None) == "cell" or is_far(arguments)
+        judge_finite(result, zero_density and case.method in OF_DENSITIES)
     sizes: dict[str, Any] = {}
     X = arguments.get("X")
     if X is not None:

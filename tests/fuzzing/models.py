@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, Options
-from sklearn.utils._available_if import _AvailableIfDescriptor
 
 import skae
 
@@ -246,11 +245,8 @@ def methods(name):
     for method in dir(Estimator):
         if INHERITED.match(method):
             continue
-        value = inspect.getattr_static(Estimator, method)
-        if not (inspect.isroutine(value) or isinstance(value, _AvailableIfDescriptor)):
-            continue
         function = getattr(Estimator, method)
-        if not callable(function):  # a property
+        if not inspect.isroutine(function):  # a property
             continue
         arguments = [
             described(p, docs_of(function).get(p.name, ""))
@@ -291,6 +287,7 @@ def described(parameter, text):
         (r"^(given|values)$", "short"),
         (r"^component$", "component"),
         (r"^shape$", "shape"),
+        (r"^input_features$", "names"),
     ):
         if re.search(pattern, parameter.name):
             return Argument(parameter.name, kind, required)
@@ -338,6 +335,8 @@ def draw_argument(r, argument, n, d, n_codes, kind):
             return r.choice(["True", "False", "np.bool_(False)", r.choice(ANYTHING)]), True
         case "option":
             return r.choice([*argument.options, r.choice(ANYTHING)]), True
+        case "names":
+            return r.choice(["None", f"['a']*{d}", f"[f'c{{i}}' for i in range({d})]", "['a']", "5"]), True
         case "shape":
             return r.choice(["None", "(2,3)", "(3,)*6", "(1,)", "()", "(0,3)", "'a'", "[2,3]"]), True
     return r.choice(ANYTHING), True
