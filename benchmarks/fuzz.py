@@ -35,7 +35,7 @@ def run_part(seed, first, count, only, connection):
     faulthandler.enable()
     faulthandler.dump_traceback_later(0.9 * SILENCE * 30, exit=True)
     import torch
-    from fuzzing.cases import Unexplained, draw, run
+    from fuzzing.cases import Unexplained, draw
 
     torch.set_num_threads(1)
     for number in range(first, first + count):
@@ -43,7 +43,7 @@ def run_part(seed, first, count, only, connection):
         case, begun = None, time.perf_counter()
         try:
             case = draw(random.Random(f"{seed} {number}"), only)
-            word, told = run(case), ""
+            word, told = case.run(), ""
         except Unexplained as error:
             word, told = "UNEXPLAINED", f"{error}"
         except Exception:

@@ -546,6 +546,8 @@ class Ensemble(MetaEstimatorMixin, BaseEstimator):
         self : object
             The ensemble. The setting also applies to `estimator` and to the members.
         """
+        if isinstance(self.estimator, type):
+            raise TypeError(f"estimator={self.estimator!r} is a class; give an instance of it.")
         for member in [self.estimator, *vars(self).get("estimators_", [])]:
             safe_set_output(member, transform=transform)
         return self

@@ -11,7 +11,7 @@ from scipy import sparse
 from sklearn.utils.validation import check_is_fitted
 
 from skae._base import BaseAutoencoder
-from skae._utils.inputs import as_numbers, naming
+from skae._utils.inputs import as_numbers, naming, of_tensor
 from skae._utils.types import ArrayOrFrame
 from skae._utils.validation import Interval
 
@@ -103,6 +103,7 @@ class LatentPathsMixin(BaseAutoencoder):
         return code
 
     def _one_row(self, name: str, x: Any) -> Any:
+        x = of_tensor(x, name)
         if hasattr(x, "to_frame") and getattr(x, "ndim", 2) == 1:  # a row of a data frame
             x = x.to_frame().T
         elif isinstance(x, (list, tuple)) and np.ndim(np.array(x, dtype=object)) == 1:

@@ -23,6 +23,7 @@ from skae._training.columns import Columns
 from skae._training.data import Data, Spread, spread_of
 from skae._utils.inputs import naming
 from skae._utils.sparse_rows import Rows, SparseRows
+from skae._utils.types import ArrayOrFrame
 from skae._utils.validation import asked_container, remember_columns
 
 Array = NDArray[Any]
@@ -257,7 +258,7 @@ class MixedRowsMixin(TableMixin):
     def _column_scores(self, data: Data) -> Array:
         """log p(x_j|z) of each column j of validated rows, or its mean over codes."""
 
-    def score_columns(self, X: ArrayLike, y: Any = None) -> NDArray[Any]:
+    def score_columns(self, X: ArrayLike, y: Any = None) -> ArrayOrFrame:
         """Contribution of each column to the score, in nats.
 
         The contribution of column j is log p(x_j|z) at the code z of the row. For models with a

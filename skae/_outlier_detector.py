@@ -26,7 +26,7 @@ from sklearn.utils.validation import check_is_fitted
 from skae._ppca import PPCA
 from skae._utils.bases import BaseEstimator, MetaEstimatorMixin, OutlierMixin
 from skae._utils.fit_names import numbered, part_of
-from skae._utils.inputs import as_numbers, is_sparse_frame
+from skae._utils.inputs import as_numbers, is_sparse_frame, of_tensor
 from skae._utils.interrupts import inside_another_fit
 from skae._utils.memory import advise_on_memory_everywhere
 from skae._utils.pipeline_steps import taken_steps
@@ -366,7 +366,7 @@ class OutlierDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
                     f"estimator={self.estimator!r} has conditional=True. OutlierDetector scores "
                     "rows without targets; set conditional=False."
                 )
-            (X,) = indexable(X)
+            (X,) = indexable(of_tensor(X, "X"))
             check_enough_rows(X)
             if is_sparse_frame(X):  # the error of scikit-learn for fill values has no remedy
                 as_numbers(X, "X")
@@ -517,7 +517,7 @@ class OutlierDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
             `score_method_="reconstruction_error"`.
         """
         check_is_fitted(self)
-        return self._scores(self.estimator_, X)
+        return self._scores(self.estimator_, of_tensor(X, "X"))
 
     def decision_function(self, X: ArrayLike) -> Array:
         """Compute how far the scores of rows are above the threshold.

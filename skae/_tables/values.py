@@ -13,7 +13,7 @@ from narwhals.exceptions import DuplicateError
 from numpy.typing import NDArray
 from scipy import sparse
 
-from skae._utils.inputs import DATES, as_numbers, check_rows_are_2d, dates_error, is_lazy
+from skae._utils.inputs import DATES, as_numbers, check_rows_are_2d, dates_error, is_lazy, naming
 
 Array = NDArray[Any]
 
@@ -276,7 +276,8 @@ def _of_objects(data: Array, name: Any, dtype: str) -> Values:
         wanted = float
     array = np.array(np.where(missing, 0, data).tolist(), dtype=wanted)
     if array.dtype.kind == "O":  # fractions, or integers of more than 64 bits
-        array = array.astype(float)
+        with naming(f"X, column {name!r}"):
+            array = array.astype(float)
     return _of_numbers(array, name, missing, dtype)
 
 

@@ -40,4 +40,4 @@ def available_if(check: Callable[[Any], bool]) -> Callable[[Method], Method]:
 def silent_available_if(check: Callable[[Any], bool]) -> Callable[[Method], Method]:
     """`sklearn.utils.metaestimators.available_if`, with types."""
     decorate: Callable[[Method], Method] = available_if_of_scikit_learn(check)
-    return decorate
+    return lambda method: decorate(advises_on_memory(method))

@@ -56,7 +56,7 @@ def as_numbers(values: Any, name: str = "X", *, allow_nan: bool = False) -> Any:
     if sparse.issparse(values):
         return values
     with naming(name):
-        values = _of_list(values) if isinstance(values, (list, tuple)) else _of_tensor(values, name)
+        values = _of_list(values) if isinstance(values, (list, tuple)) else of_tensor(values, name)
     if not isinstance(values, np.ndarray):
         return _of_frame(values, name)
     if values.dtype.kind in "mM":
@@ -139,7 +139,7 @@ def _of_list(values: Any) -> Any:
     return array if array.dtype.kind in "biufmMO" else values
 
 
-def _of_tensor(values: Any, name: str) -> Any:
+def of_tensor(values: Any, name: str) -> Any:
     """Convert tensors of torch to arrays that share their memory; other values stay as they are.
 
     With `array_api_dispatch` of scikit-learn, tensors stay tensors.

@@ -21,6 +21,7 @@ _SAID = (
     "Storage size calculation overflowed",
     "Overflow when unpacking long",
     "Maximum allowed dimension exceeded",
+    "Maximum allowed size exceeded",
     "array is too big",
     "too large to convert to C",
     "maximum supported dimension",

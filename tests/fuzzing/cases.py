@@ -1,20 +1,23 @@
-"""Cases: what is called, on which model, with which arguments."""
+"""Cases: what is called, on which models, with which arguments."""
 
 import copy
+import pickle
 import random
+import warnings
 from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
+from sklearn.base import clone
 
 from .judge import (
-    Outcome,
     TooLong,
     Unexplained,
     as_array,
     call,
     fingerprint,
     judge_finite,
+    judge_kind,
     judge_shape,
     learned_is_finite,
     memory_limit,
@@ -23,67 +26,19 @@ from .judge import (
 )
 from .models import (
     ESTIMATORS,
-    PREAMBLE,
+    Setup,
     draw_argument,
     draw_parameters,
-    kinds_for,
+    draw_setup,
     methods,
     parameters,
+    plain_setup,
     small_parameters,
     value_of,
 )
 
-
-class Setup(NamedTuple):
-    """A model and the rows that it was fitted to, as expressions."""
-
-    name: str
-    changed: tuple[tuple[str, str], ...]  # parameters that are not those of a small model
-    kind: str  # of rows
-    n: int
-    d: int
-    rows: str
-    extra: str  # other arguments of fit
-    output: str | None = None
-
-    @property
-    def model(self):
-        params = {**small_parameters(self.name), **dict(self.changed)}
-        return f"{self.name}({', '.join(f'{k}={v}' for k, v in params.items())})" + (
-            f".set_output(transform={self.output!r})" if self.output else ""
-        )
-
-
-def draw_setup(r, name, wrong=0.0, most=3):
-    changed = draw_parameters(r, name, most, wrong)
-    kind = r.choice(kinds_for(changed))
-    n, d = r.choice([(12, 6), (12, 6), (9, 6), (30, 4), (5, 6), (12, 1), (7, 2)])
-    rows = f"rows({n},{d},{kind!r},{r.randrange(100)})"
-    if "'auto'" in changed.get("likelihood", "") and r.random() < 0.7:
-        n, d = 14, 6
-        rows, kind = f"table(14,{r.randrange(9)},{r.random() < 0.5})", "table"
-    elif r.random() < 0.2:
-        rows = f"with_values({rows},np.nan,0.1)"
-    elif r.random() < 0.2:
-        rows = r.choice(["frame({})", "{}.astype('float32')", "sparse.csr_array({})"]).format(rows)
-    extra = ""
-    if "conditional" in changed or r.random() < 0.1:
-        extra += f",y=np.arange({n})%2"
-    if r.random() < 0.1 and "sample_weight" in str(methods(name)["fit"]):
-        extra += f",sample_weight=np.arange({n})%3"
-    output = None
-    if r.random() < 0.15 and hasattr(ESTIMATORS[name], "set_output"):
-        output = r.choice(["pandas", "polars"])
-    return Setup(name, tuple(sorted(changed.items())), kind, n, d, rows, extra, output)
-
-
-# Numbers of setups from which cases take their fitted models.
+# Number of setups from which cases take their fitted models; the first one is that of the defaults.
 N_SETUPS = 40
-
-
-@cache
-def plain_setup(name):
-    return Setup(name, (), "normal", 12, 6, "rows(12,6,'normal',0)", "")
 
 
 def setup_number(name, number):
@@ -93,25 +48,16 @@ def setup_number(name, number):
 @cache
 def fitted(setup):
     """The fitted model of a setup; None if its parameters and rows do not go together."""
-    import warnings
-
-    with warnings.catch_warnings(), memory_limit(), time_limit():
+    with warnings.catch_warnings(), time_limit(), memory_limit():
         warnings.simplefilter("ignore")
         try:
             return value_of(f"{setup.model}.fit({setup.rows}{setup.extra})")
-        except (Exception, TooLong):
+        except (Exception, TooLong):  # such fits are cases, too, and judged there
             return None
 
 
-@cache
-def answer(setup):
-    """What a fitted model says of its training rows, to which it is held after a failed fit."""
-    return outputs(fitted(setup), setup)
-
-
 def outputs(model, setup):
-    import warnings
-
+    """What a fitted model says of the rows of a setup."""
     for method in ("transform", "score_samples"):
         if hasattr(model, method):
             with warnings.catch_warnings():
@@ -123,177 +69,297 @@ def outputs(model, setup):
     return None
 
 
-class Case(NamedTuple):
-    """One call."""
+@cache
+def answer(setup):
+    return outputs(fitted(setup), setup)
 
-    setup: Setup
-    is_fitted: bool
+
+# ----------------------------------------------------------------------------- one call
+
+
+class Call(NamedTuple):
+    """A call of a method; errors may speak of the `suspects`."""
+
     method: str
     arguments: dict[str, str]
     suspects: frozenset[str]
-    changed_later: dict[str, str] = {}
-
-    @property
-    def where(self):
-        """The estimator and the method."""
-        return f"{self.setup.name}.{self.method}"
 
     def __str__(self):
         given = ", ".join(f"{name}={code}" for name, code in self.arguments.items())
-        lines = [f"model = {self.setup.model}"]
-        if self.is_fitted:
-            lines.append(f"model.fit({self.setup.rows}{self.setup.extra})")
-        if self.changed_later:
-            later = ", ".join(f"{k}={v}" for k, v in self.changed_later.items())
-            lines.append(f"model.set_params({later})")
-        lines.append(f"model.{self.method}({given})")
-        return "\n".join(lines)
+        return f"model.{self.method}({given})"
 
 
-SNIPPET = f"""from skae import *
-from fuzzing.values import *{PREAMBLE}"""
-
-
-def draw(r, name=None):
-    return draw_case(r, name)
-
-
-def draw_case(r, name=None):
-    name = r.choice(list(ESTIMATORS)) if name is None else name
-    fits = [m for m in methods(name) if "fit" in m]
-    others = [m for m in methods(name) if m not in fits]
-    if r.random() < 0.25 or not others:
-        method = r.choice(fits)
-        setup = draw_setup(r, name, wrong=r.choice([0.0, 0.0, 0.3, 0.9]))
-        is_fitted = False
-        later = {}
-        if r.random() < 0.3:
-            candidate = setup_number(name, r.randrange(N_SETUPS))
-            if fitted(candidate) is not None:
-                setup, is_fitted = candidate, True
-                later = draw_parameters(r, name, r.choice([0, 1, 2]), wrong=r.choice([0.0, 0.5]))
-                if r.random() < 0.3 and "warm_start" in parameters(name):
-                    later["warm_start"] = "True"
-        suspects = {key for key, _ in setup.changed} | set(later)
-        good_rows = r.random() < 0.5
-    else:
-        method = r.choice(others)
-        setup = setup_number(name, r.randrange(N_SETUPS))
-        if fitted(setup) is None:
-            setup = plain_setup(name)
-        is_fitted, later = r.random() < 0.98, {}
-        suspects = {key for key, _ in setup.changed}
-        good_rows = r.random() < 0.3
-    n = r.choice([1, 2, 3, 7, 12, setup.n])
+def draw_call(r, setup, method, good_rows, n_codes):
+    """A call, whose rows are those of the setup or others."""
+    n = setup.n if r.random() < 0.4 else r.choice([1, 2, 3, 7, 12])
     d = setup.d if r.random() < 0.95 else 6
-    n_codes = 2
-    if is_fitted:
-        model = fitted(setup)
-        try:
-            n_codes = len(model.get_feature_names_out())
-        except (AttributeError, ValueError):
-            n_codes = 2
-    arguments = {}
-    for argument in methods(name)[method][0]:
-        if argument.name == "X" and (good_rows and argument.kind == "rows"):
-            n, code, bad = setup.n, setup.rows, setup.kind == "table"
-            suspects |= {"X"} if "with_values" in code or "fit" in method else set()
+    arguments, suspects = {}, set()
+    for argument in methods(setup.name)[method].arguments:
+        if argument.name == "X" and good_rows and argument.kind == "rows":
+            n, code = setup.n, setup.rows
+            bad = not code.startswith("rows") or "fit" in method
         elif argument.required or r.random() < 0.35:
-            code, bad = draw_argument(r, argument, n, d, max(n_codes, 1), setup.kind)
+            code, bad = draw_argument(r, setup, argument, n, d, n_codes)
         else:
             suspects.add(argument.name)  # an error may say that it is needed
             continue
         arguments[argument.name] = code
-        if bad or argument.kind == "codes" or d != setup.d or n == 1:
+        if bad or d != setup.d or n == 1:
             suspects.add(argument.name)
     if "fit" in method:
-        suspects |= {"X", *small_parameters(name)}
-    elif "sklearn" in getattr(ESTIMATORS[name], method).__module__:
+        suspects |= {"X", *small_parameters(setup.name)}
+    elif methods(setup.name)[method].is_foreign:
         suspects.add("X")
-    return Case(setup, is_fitted, method, arguments, frozenset(suspects), later)
+    return Call(method, arguments, frozenset(suspects))
 
 
-def run(case):
-    """Run and judge a case; return a word for what happened."""
-    setup = case.setup
-    learns = "fit" in case.method
-    if case.is_fitted:
-        model = copy.deepcopy(fitted(setup)) if learns else fitted(setup)
-    else:
-        try:
-            model = value_of(setup.model)
-        except Exception as error:  # noqa: BLE001
-            raise Unexplained(f"the constructor raised {error!r}") from error
-    if case.changed_later:
-        model.set_params(**{name: value_of(code) for name, code in case.changed_later.items()})
+def run_call(model, setup, made, suspects):
+    """Call, judge, and return the outcome."""
     try:
-        arguments = {name: value_of(code) for name, code in case.arguments.items()}
+        arguments = {name: value_of(code, model=model) for name, code in made.arguments.items()}
     except Exception:  # for example bytes of a table of strings
-        return "no such value"
-    suspects = {*case.suspects}
-    wrapped = {"estimator", "autoencoder", "density"} & set(parameters(setup.name))
-    if wrapped:
-        suspects |= {name.rpartition("__")[2] for name in model.get_params()}
-    outcome = call(model, case.method, arguments, suspects, bool(wrapped))
-    if learns and outcome.error is not None and case.is_fitted:
-        if case.changed_later:
-            model.set_params(
-                **{key: getattr(fitted(setup), key) for key in case.changed_later}
-            )
-        if outputs(model, setup) != answer(setup):
-            raise Unexplained(f"gives other results after {outcome.error!r}")
+        return None
+    wraps = bool({"estimator", "autoencoder", "density"} & set(parameters(setup.name)))
+    if wraps:
+        suspects = suspects | {name.rpartition("__")[2] for name in model.get_params()}
+    outcome = call(model, made.method, arguments, suspects, wraps)
     if outcome.word == "result":
-        judge_result(case, model, arguments, outcome)
-    return outcome.word
+        judge_result(model, setup, made.method, arguments, outcome.result)
+    return outcome
 
 
-OF_DENSITIES = ("score", "score_samples", "aic", "bic", "exact_log_likelihood")
+# Methods whose results may be infinite where densities are zero or below the range of floats.
+OF_DENSITIES = ("score", "score_samples", "aic", "bic", "decision_function", "score_codes")
 
 
 def is_far(arguments):
     """Whether squares of the values overflow."""
     try:
         values = np.asarray(as_array(arguments.get("X")), dtype=float)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError):
         return False
     return bool((np.abs(values) > 1e18).any())
 
 
-def judge_result(case, model, arguments, outcome: Outcome):
-    result = outcome.result
-    words = methods(case.setup.name)[case.method][1]
-    if case.method in ("fit", "partial_fit"):
+def judge_result(model, setup, method, arguments, result):
+    about = methods(setup.name)[method]
+    if method in ("fit", "partial_fit"):
         if result is not model:
-            raise Unexplained(f"{case.method} returned {type(result).__name__}, not the estimator")
+            raise Unexplained(f"{method} returned {type(result).__name__}, not the estimator")
         learned_is_finite(model)
         return
-    if "estimator" in words or "object" in words:
+    if about.results and about.results[0] in ("estimator", "object"):
         return
-    keeps_nan = False
-    if not keeps_nan:
-        # Only where the documentation says that the density is zero.
-        zero_density = getattr(model, "covariance_type", None) == "cell" or is_far(arguments)
-        judge_finite(result, zero_density and case.method in OF_DENSITIES)
-    sizes: dict[str, Any] = {}
-    X = arguments.get("X")
-    if X is not None:
-        sizes["n_samples"] = n_rows_of(X)
-    if "n_samples" in arguments:
-        sizes["n_samples"] = int(arguments["n_samples"])
-    elif X is None:
-        sizes["n_samples"] = 1
-    if "n" in arguments:
-        sizes["n"] = int(arguments["n"])
+    no_density = getattr(model, "covariance_type", None) == "cell" or is_far(arguments)
+    judge_finite(result, no_density and method in OF_DENSITIES)
+    if about.is_foreign:
+        return
+    if not setup.is_table:
+        judge_kind(result, about.annotation, setup.output)
+    judge_shape(result, about.results, sizes_of(model, arguments))
+
+
+def sizes_of(model, arguments):
+    """The sizes that the documentation of shapes names."""
+    sizes: dict[str, Any] = {"n_samples": 1}
+    if "X" in arguments:
+        sizes["n_samples"] = n_rows_of(arguments["X"])
     if "values" in arguments:
         sizes["n_values"] = n_rows_of(arguments["values"])
-    if arguments.get("n_draws") is not None and np.ndim(arguments["n_draws"]) == 0:
-        sizes["n_draws"] = int(arguments["n_draws"])
-    if hasattr(model, "n_features_in_"):
-        sizes["n_features"] = model.n_features_in_
-    if hasattr(model, "n_components_"):
-        sizes["n_components"] = sizes["n_components_"] = model.n_components_
+    for name in ("n_samples", "n", "n_draws"):
+        if arguments.get(name) is not None:
+            sizes[name] = int(arguments[name])
+    sizes["n_features"] = getattr(model, "n_features_in_", None)
+    sizes["n_components"] = sizes["n_components_"] = getattr(model, "n_components_", None)
     if hasattr(model, "get_feature_names_out"):
         sizes["n_codes"] = len(model.get_feature_names_out())
-    sizes = {name: size for name, size in sizes.items() if size is not None}
-    if "sklearn" not in getattr(ESTIMATORS[case.setup.name], case.method).__module__:
-        judge_shape(result, words, sizes)
+    return {name: size for name, size in sizes.items() if size is not None}
+
+
+# ------------------------------------------------------------------------- single calls
+
+
+class Case(NamedTuple):
+    """One call on a new or a fitted model."""
+
+    setup: Setup
+    is_fitted: bool
+    later: dict[str, str]  # parameters that are changed after the fit
+    call: Call
+
+    @property
+    def where(self):
+        """The estimator and the method."""
+        return f"{self.setup.name}.{self.call.method}"
+
+    def __str__(self):
+        lines = [f"model = {self.setup.model}"]
+        if self.is_fitted:
+            lines.append(f"model.fit({self.setup.rows}{self.setup.extra})")
+        if self.later:
+            lines.append(
+                f"model.set_params({', '.join(f'{k}={v}' for k, v in self.later.items())})"
+            )
+        return "\n".join([*lines, str(self.call)])
+
+    def run(self):
+        """Run and judge; return a word for what happened."""
+        setup, learns = self.setup, "fit" in self.call.method
+        if not self.is_fitted:
+            try:
+                model = value_of(setup.model)
+            except TypeError as error:
+                return type(error).__name__
+        else:
+            model = copy.deepcopy(fitted(setup)) if learns else fitted(setup)
+        model.set_params(**{name: value_of(code) for name, code in self.later.items()})
+        changed = {*self.call.suspects, *self.later, *dict(setup.changed)}
+        outcome = run_call(model, setup, self.call, changed)
+        if outcome is None:
+            return "no such value"
+        if learns and outcome.error is not None and self.is_fitted:
+            model.set_params(**{name: getattr(fitted(setup), name) for name in self.later})
+            if outputs(model, setup) != answer(setup):
+                raise Unexplained(f"gives other results after {outcome.error!r}")
+        return outcome.word
+
+
+def draw_case(r, name):
+    fits = [m for m in methods(name) if "fit" in m]
+    others = [m for m in methods(name) if m not in fits]
+    later = {}
+    setup = setup_number(name, r.randrange(N_SETUPS))
+    if fitted(setup) is None:
+        setup = plain_setup(name)
+    if r.random() < 0.25 or not others:
+        method = r.choice(fits)
+        is_fitted = r.random() < 0.3
+        if not is_fitted:
+            setup = draw_setup(r, name, wrong=r.choice([0.0, 0.0, 0.3, 0.9]))
+        else:
+            later = draw_parameters(r, name, r.choice([0, 1, 2]), wrong=r.choice([0.0, 0.5]))
+            if r.random() < 0.3 and "warm_start" in parameters(name):
+                later["warm_start"] = "True"
+        good_rows = r.random() < 0.5
+    else:
+        is_fitted, good_rows = r.random() < 0.98, r.random() < 0.3
+        model = fitted(setup)
+        if r.random() < 0.95:
+            others = [m for m in others if hasattr(model, m)] or others
+        method = r.choice(others)
+    call_ = draw_call(r, setup, method, good_rows, n_codes_of(setup) if is_fitted else 2)
+    return Case(setup, is_fitted, later, call_)
+
+
+@cache
+def n_codes_of(setup):
+    try:
+        return max(1, len(fitted(setup).get_feature_names_out()))
+    except (AttributeError, ValueError):
+        return 2
+
+
+# ---------------------------------------------------------------------------- sequences
+
+
+class Steps(NamedTuple):
+    """Calls one after the other on a model, its copies and its clones."""
+
+    setup: Setup
+    steps: tuple[Any, ...]
+
+    @property
+    def where(self):
+        return f"{self.setup.name}: sequences"
+
+    def __str__(self):
+        return "\n".join([f"model = {self.setup.model}", *map(str, self.steps)])
+
+    def run(self):
+        model = value_of(self.setup.model)
+        suspects = {"X", *parameters(self.setup.name)}
+        kept = []
+        for step in self.steps:
+            if isinstance(step, Call):
+                learns = "fit" in step.method
+                before = outputs(model, self.setup) if learns else None
+                outcome = run_call(model, self.setup, step, suspects | step.suspects)
+                failed = learns and outcome is not None and outcome.error is not None
+                if failed and outputs(model, self.setup) != before:
+                    raise Unexplained(f"gives other results after {outcome.error!r} in {step}")
+            elif isinstance(step, Later):
+                model.set_params(**{name: value_of(code) for name, code in step.items()})
+            else:
+                before = outputs(model, self.setup)
+                other = OTHERS[step](model)
+                if step == "model = clone(model)":
+                    before = None
+                if outputs(other, self.setup) != before:
+                    raise Unexplained(f"gives other results after {step}")
+                kept.append((model, fingerprint(vars(model).keys()), outputs(model, self.setup)))
+                model = other
+        for earlier, names, before in kept:
+            if outputs(earlier, self.setup) != before or fingerprint(vars(earlier).keys()) != names:
+                raise Unexplained("a model from which another was copied has changed")
+        return "result"
+
+
+class Later(dict):
+    """Parameters that are set."""
+
+    def __str__(self):
+        return f"model.set_params({', '.join(f'{k}={v}' for k, v in self.items())})"
+
+
+def through_pickle(model):
+    try:
+        state = pickle.dumps(model)
+    except (AttributeError, TypeError, pickle.PicklingError):  # of a parameter such as a lambda
+        return model
+    return pickle.loads(state)
+
+
+OTHERS = {
+    "model = clone(model)": lambda model: clone(model),
+    "model = copy.copy(model)": copy.copy,
+    "model = copy.deepcopy(model)": copy.deepcopy,
+    "model = pickle.loads(pickle.dumps(model))": through_pickle,
+}
+
+
+def draw_steps(r, name):
+    setup = setup_number(name, r.randrange(N_SETUPS))
+    if fitted(setup) is None:
+        setup = plain_setup(name)
+    fits = [m for m in methods(name) if "fit" in m]
+    others = [m for m in methods(name) if hasattr(fitted(setup), m) and m not in fits]
+    steps = (
+        [Call("fit", {"X": setup.rows}, frozenset())]
+        if r.random() < 0.5 and not setup.extra
+        else []
+    )
+    for _ in range(r.randint(2, 4)):
+        choice = r.random()
+        if choice < 0.45:
+            steps.append(draw_call(r, setup, r.choice(fits), r.random() < 0.7, n_codes_of(setup)))
+        elif choice < 0.65 and others:
+            steps.append(draw_call(r, setup, r.choice(others), r.random() < 0.7, n_codes_of(setup)))
+        elif choice < 0.8:
+            later = Later(draw_parameters(r, name, 1, wrong=0.3))
+            if r.random() < 0.5 and "warm_start" in parameters(name):
+                later["warm_start"] = "True"
+            steps.append(later)
+        else:
+            steps.append(r.choice(list(OTHERS)))
+    return Steps(setup, tuple(steps))
+
+
+def draw(r, name=None):
+    """A case of an estimator, or of any."""
+    name = r.choice(list(ESTIMATORS)) if name is None else name
+    return draw_steps(r, name) if r.random() < 0.1 else draw_case(r, name)
+
+
+def snippet(case):
+    """Code that repeats a case."""
+    return f"from fuzzing.models import *  # from the folder tests\n{case}"

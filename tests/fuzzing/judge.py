@@ -1,9 +1,6 @@
 """What a call may do: the judge of a case."""
 
 import contextlib
-import copy
-import inspect
-import pickle
 import random
 import re
 import resource
@@ -18,11 +15,9 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
-import sklearn
 import torch
 from scipy import sparse
 from sklearn.exceptions import NotFittedError
-from sklearn.utils._param_validation import InvalidParameterError
 
 # Seconds after which a case counts as a hang.
 LIMIT = 20
@@ -249,11 +244,11 @@ def as_array(value):
     return np.asarray(value)
 
 
-def judge_finite(result, minus_infinity=False):
+def judge_finite(result, infinite=False):
     for path, value in leaves(result):
         array = as_array(value)
-        if minus_infinity and array.dtype.kind == "f":
-            array = np.where(np.isneginf(array), 0.0, array)
+        if infinite and array.dtype.kind == "f":
+            array = np.where(np.isinf(array), 0.0, array)
         if array.dtype.kind in "fc" and not np.isfinite(array).all():
             bad = array[~np.isfinite(array)].ravel()
             raise Unexplained(f"{path} has {bad.size} of {array.size} values like {bad[0]}")
@@ -261,6 +256,28 @@ def judge_finite(result, minus_infinity=False):
             for item in array.ravel():
                 if isinstance(item, float) and not np.isfinite(item):
                     raise Unexplained(f"{path} has {item}")
+
+
+def judge_kind(result, annotation, output):
+    """Compare with the annotated type."""
+    kinds = {
+        "float": float,
+        "int": int,
+        "Array": np.ndarray,
+        "NDArray[Any]": np.ndarray,
+        "NDArray[np.float64]": np.ndarray,
+        "ArrayOrFrame": {None: np.ndarray, "pandas": pd.DataFrame, "polars": pl.DataFrame}[output],
+    }
+    wanted = kinds.get(annotation)
+    if wanted is None:
+        return
+    if wanted is pd.DataFrame or wanted is pl.DataFrame:
+        wanted = (wanted, np.ndarray) if np.ndim(result) == 3 else wanted  # several imputations
+    if not isinstance(result, wanted):
+        raise Unexplained(f"returned {type(result).__name__}, annotated as {annotation}")
+    array = as_array(result)
+    if wanted is np.ndarray and array.dtype.name not in ("float32", "float64", "int64"):
+        raise Unexplained(f"returned an array of {array.dtype}")
 
 
 SHAPE = re.compile(r"\(([^)]*)\)")
@@ -271,7 +288,9 @@ def judge_shape(result, words, sizes):
     if not words:
         return
     if words[0].startswith("float"):
-        if not isinstance(result, (float, np.ndarray)) or isinstance(result, np.generic) and False:
+        if not isinstance(result, (float, np.ndarray)) or (
+            isinstance(result, np.generic) and False
+        ):
             raise Unexplained(f"returned {type(result).__name__}, documented as {words[0]}")
         return
     if words[0] == "int":
@@ -305,7 +324,11 @@ def learned_is_finite(model):
     if hasattr(model, "cv_results_"):  # scores are NaN where fits fail (error_score)
         return
     for name, value in vars(model).items():
-        if name.endswith("_") and not name.startswith("_") and isinstance(value, (float, np.ndarray)):
+        if (
+            name.endswith("_")
+            and not name.startswith("_")
+            and isinstance(value, (float, np.ndarray))
+        ):
             array = np.asarray(value)
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 raise Unexplained(f"{name} is not finite after {type(model).__name__}.fit: {value}")

@@ -131,7 +131,9 @@ SPECIAL = {
     "verbose": ["0", "False"],
 }  # fmt: skip
 # Numbers of repetitions: large values mean long runs.
-LOOPS = re.compile(r"max_iter|n_init|n_members|n_iter|n_averages|cv|n_iter_no_change|n_jobs")
+LOOPS = re.compile(
+    r"max_iter|n_init|orderings|n_members|n_iter|n_averages|cv|n_iter_no_change|n_jobs"
+)
 SLOW_DATA = {"n_jobs", "pre_dispatch"}
 
 PREAMBLE = """
@@ -155,8 +157,8 @@ def names():
     return found
 
 
-def value_of(code):
-    return evaluated(code, **names())
+def value_of(code, **more):
+    return evaluated(code, **names(), **more)
 
 
 @cache
@@ -234,6 +236,15 @@ class Argument(NamedTuple):
     options: tuple[str, ...] = ()
 
 
+class Method(NamedTuple):
+    """A public method: its arguments, and its results in the words of the documentation."""
+
+    arguments: list[Argument]
+    results: tuple[str, ...]
+    annotation: str
+    is_foreign: bool  # inherited from scikit-learn
+
+
 INHERITED = re.compile(r"_|set_\w+$|get_params$|get_metadata_routing$")
 
 
@@ -253,7 +264,9 @@ def methods(name):
             for p in list(inspect.signature(function).parameters.values())[1:]
             if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
         ]
-        found[method] = (arguments, results_of(function))
+        annotation = str(inspect.signature(function).return_annotation)
+        is_foreign = function.__module__.startswith("sklearn")
+        found[method] = Method(arguments, results_of(function), annotation, is_foreign)
     return found
 
 
@@ -291,8 +304,10 @@ def described(parameter, text):
     ):
         if re.search(pattern, parameter.name):
             return Argument(parameter.name, kind, required)
+    codes = re.search(r"\(n_samples, (n_codes|n_components|n_varying_codes)\)", text)
+    if codes:
+        return Argument(parameter.name, "codes", required, (codes[1],))
     for pattern, kind in (
-        (r"n_samples, (n_codes|n_components|n_varying_codes)\)", "codes"),
         (r"shape \(n_features,\)", "row"),
         (r"n_samples, n_features\)|array-like", "rows"),
         (r"\bint\b", "count"),
@@ -304,16 +319,55 @@ def described(parameter, text):
     return Argument(parameter.name, "rows" if parameter.name == "X" else "any", required)
 
 
-COUNTS = ["1", "2", "3", "np.int64(2)", "0", "-1", "10**30", "2**62", "True", "2.0", "1.5", "'2'", "None"]
+@cache
+def maker_of(name, width):
+    """The method that computes such codes from rows."""
+    for method, (arguments, results, *_) in methods(name).items():
+        takes_rows = arguments and arguments[0].kind == "rows"
+        if takes_rows and results and f"(n_samples, {width})" in results[0] and "fit" not in method:
+            return method
+    return "transform"
 
 
-def draw_argument(r, argument, n, d, n_codes, kind):
+def rows_like(r, setup, n, kind):
+    if setup.is_table:
+        return f"table({n},{r.randrange(9)})"
+    return f"rows({n},{setup.d},{kind!r},{r.randrange(99)})"
+
+
+COUNTS = [
+    "1",
+    "2",
+    "3",
+    "4",
+    "2",
+    "3",
+    "np.int64(2)",
+    "0",
+    "-1",
+    "10**30",
+    "2**62",
+    "True",
+    "2.0",
+    "1.5",
+    "'2'",
+    "None",
+]
+
+
+def draw_argument(r, setup, argument, n, d, n_codes):
     """An expression of an argument, and whether it may be wrong."""
+    kind = setup.kind if setup.kind in KINDS else "normal"
     match argument.kind:
         case "rows":
+            if setup.is_table and r.random() < 0.6:
+                return f"table({n},{r.randrange(9)})", True
             return draw_rows(r, n, d, kind)
         case "codes":
-            return draw_rows(r, n, n_codes, r.choice(["normal", "few values", "counts"]))
+            if r.random() < 0.4:
+                maker = maker_of(setup.name, argument.options[0])
+                return f"model.{maker}({rows_like(r, setup, n, kind)})", True
+            return draw_rows(r, n, n_codes, r.choice(["normal", "few values", "counts"]))[0], True
         case "row":
             return draw_rows(r, 1, d, kind)
         case "short":
@@ -324,22 +378,82 @@ def draw_argument(r, argument, n, d, n_codes, kind):
         case "target":
             return draw_targets(r, n)
         case "seed":
-            return r.choice(["0", "1", "None", "np.random.RandomState(0)", r.choice(ANYTHING)]), True
+            return r.choice(
+                ["0", "1", "None", "np.random.RandomState(0)", r.choice(ANYTHING)]
+            ), True
         case "component":
             return r.choice([*COUNTS, "0", "0", "1"]), True
         case "count":
             return r.choice([*COUNTS, "2", "3", r.choice(ANYTHING)]), True
         case "number":
             return r.choice(["1.0", "0.5", "0", "-1.0", "1e300", r.choice(ANYTHING)]), True
+        case "flag" if argument.name == "check_input":  # with False, the user has checked
+            return r.choice(["True", "1", "'a'", "[[1,2],[3,4]]"]), True
         case "flag":
             return r.choice(["True", "False", "np.bool_(False)", r.choice(ANYTHING)]), True
         case "option":
             return r.choice([*argument.options, r.choice(ANYTHING)]), True
         case "names":
-            return r.choice(["None", f"['a']*{d}", f"[f'c{{i}}' for i in range({d})]", "['a']", "5"]), True
+            return r.choice(
+                ["None", f"['a']*{d}", f"[f'c{{i}}' for i in range({d})]", "['a']", "5"]
+            ), True
         case "shape":
-            return r.choice(["None", "(2,3)", "(3,)*6", "(1,)", "()", "(0,3)", "'a'", "[2,3]"]), True
+            return r.choice(
+                ["None", "(2,3)", "(3,)*6", "(1,)", "()", "(0,3)", "'a'", "[2,3]"]
+            ), True
     return r.choice(ANYTHING), True
+
+
+class Setup(NamedTuple):
+    """A model and the rows that it was fitted to, as expressions."""
+
+    name: str
+    changed: tuple[tuple[str, str], ...]  # parameters that are not those of a small model
+    kind: str  # of rows
+    n: int
+    d: int
+    rows: str
+    extra: str = ""  # other arguments of fit
+    output: str | None = None
+
+    @property
+    def model(self):
+        params = {**small_parameters(self.name), **dict(self.changed)}
+        return f"{self.name}({', '.join(f'{k}={v}' for k, v in params.items())})" + (
+            f".set_output(transform={self.output!r})" if self.output else ""
+        )
+
+    @property
+    def is_table(self):
+        return self.kind == "table"
+
+
+@cache
+def plain_setup(name):
+    return Setup(name, (), "normal", 12, 6, "rows(12,6,'normal',0)")
+
+
+def draw_setup(r, name, wrong=0.0, most=3):
+    changed = draw_parameters(r, name, most, wrong)
+    kind = r.choice(kinds_for(changed))
+    n, d = r.choice([(12, 6), (12, 6), (9, 6), (30, 4), (5, 6), (12, 1), (7, 2)])
+    rows = f"rows({n},{d},{kind!r},{r.randrange(100)})"
+    if "'auto'" in str(changed) and "likelihood" in str(changed) and r.random() < 0.7:
+        n, d = 14, 6
+        rows, kind = f"table(14,{r.randrange(9)},{r.random() < 0.5})", "table"
+    elif r.random() < 0.2:
+        rows = f"with_values({rows},np.nan,0.1)"
+    elif r.random() < 0.2:
+        rows = r.choice(["frame({})", "{}.astype('float32')", "sparse.csr_array({})"]).format(rows)
+    extra = ""
+    if "True" in changed.get("conditional", "") or r.random() < 0.1:
+        extra += f",y=np.arange({n})%2"
+    if r.random() < 0.1 and any(a.kind == "weight" for a in methods(name)["fit"].arguments):
+        extra += f",sample_weight=np.arange({n})%3"
+    output = None
+    if r.random() < 0.15 and hasattr(ESTIMATORS[name], "set_output"):
+        output = r.choice(["pandas", "polars"])
+    return Setup(name, tuple(sorted(changed.items())), kind, n, d, rows, extra, output)
 
 
 def kinds_for(changed):
