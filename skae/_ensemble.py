@@ -550,6 +550,8 @@ class Ensemble(MetaEstimatorMixin, BaseEstimator):
             raise TypeError(f"estimator={self.estimator!r} is a class; give an instance of it.")
         for member in [self.estimator, *vars(self).get("estimators_", [])]:
             safe_set_output(member, transform=transform)
+        if transform is not None:  # for members without such a setting
+            self._sklearn_output_config = {"transform": transform}
         return self
 
     def _to_frame(self, rows: Any, original: Any = None) -> Any:
@@ -557,7 +559,8 @@ class Ensemble(MetaEstimatorMixin, BaseEstimator):
         names = getattr(self, "feature_names_in_", getattr(self, "_column_names", None))
         if names is None:
             names = [f"x{i}" for i in range(rows.shape[1])]
-        return to_frame(model_of(self.estimators_[0]), rows, original, names)
+        asked = self if hasattr(self, "_sklearn_output_config") else model_of(self.estimators_[0])
+        return to_frame(asked, rows, original, names)
 
     def _write(self, table: Any, rows: Any, like: Any = None) -> Any:
         """Rows of a table in the container of `set_output`, or otherwise in that of the input."""

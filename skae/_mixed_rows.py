@@ -123,7 +123,8 @@ class TableMixin(BaseAutoencoder):
                 "its own likelihood (likelihood='auto', 'categorical' or a mapping). Give "
                 "X.toarray(), or set one likelihood for all columns, such as 'gaussian'."
             )
-        is_table = hasattr(X, "shape") or hasattr(X, "columns") or isinstance(X, (list, tuple))
+        is_list = isinstance(X, (list, tuple)) and len(X) > 0
+        is_table = is_list or hasattr(X, "shape") or hasattr(X, "columns")
         if getattr(X, "ndim", 2) != 2 or not is_table:
             with naming("X"):
                 check_array(X, dtype=None, estimator=self, input_name="X")  # raises for these

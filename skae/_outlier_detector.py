@@ -26,7 +26,7 @@ from sklearn.utils.validation import check_is_fitted
 from skae._ppca import PPCA
 from skae._utils.bases import BaseEstimator, MetaEstimatorMixin, OutlierMixin
 from skae._utils.fit_names import numbered, part_of
-from skae._utils.inputs import as_numbers, is_sparse_frame, of_tensor
+from skae._utils.inputs import as_numbers, is_sparse_frame, naming, of_tensor
 from skae._utils.interrupts import inside_another_fit
 from skae._utils.memory import advise_on_memory_everywhere
 from skae._utils.pipeline_steps import taken_steps
@@ -39,6 +39,7 @@ from skae._utils.validation import (
     StrOptions,
     check_weight,
     meta_fit_context,
+    num_samples,
     private_generator,
     to_plain,
 )
@@ -138,7 +139,9 @@ def _takes_weights(estimator: Any) -> bool:
 
 def check_enough_rows(X: Any) -> None:
     """Raise if there is only one row. What else is wrong with rows is left to the estimator."""
-    if (X.shape[0] if hasattr(X, "shape") else len(X)) == 1:
+    with naming("X"):
+        n_rows = num_samples(X)
+    if n_rows == 1:
         raise ValueError("X has one row (n_samples=1); OutlierDetector needs at least 2 rows.")
 
 

@@ -13,7 +13,15 @@ from narwhals.exceptions import DuplicateError
 from numpy.typing import NDArray
 from scipy import sparse
 
-from skae._utils.inputs import DATES, as_numbers, check_rows_are_2d, dates_error, is_lazy, naming
+from skae._utils.inputs import (
+    DATES,
+    as_numbers,
+    check_rows_are_2d,
+    dates_error,
+    is_lazy,
+    naming,
+    of_tensor,
+)
 
 Array = NDArray[Any]
 
@@ -66,7 +74,7 @@ class Opened:
         for n, of in ((self.n_rows, "sample"), (self.n_columns, "feature")):
             if n == 0:
                 raise ValueError(
-                    f"Found array with 0 {of}(s) (shape={X.shape}) while a minimum of 1 is "
+                    f"X: Found array with 0 {of}(s) (shape={X.shape}) while a minimum of 1 is "
                     "required."
                 )
         if not isinstance(X, nw.DataFrame):
@@ -108,6 +116,7 @@ def container_of(X: Any) -> str:
 
 def _frame_or_array(X: Any) -> Any:
     """A narwhals frame or a 2-D array; masked arrays keep their masks."""
+    X = of_tensor(X, "X")
     check_rows_are_2d(X)
     if is_lazy(X):
         raise TypeError("X is a lazy frame. Compute it first with X.collect().")

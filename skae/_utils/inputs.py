@@ -146,6 +146,8 @@ def of_tensor(values: Any, name: str) -> Any:
     """
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(values, torch.Tensor):
+        if values.is_nested:
+            raise TypeError(f"{name} is a nested tensor; allowed are dense tensors.")
         values = values.detach()
         known = values.dtype in (torch.float64, torch.float32, torch.float16)
         values = values if known or not values.is_floating_point() else values.float()

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from math import frexp
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -36,6 +37,7 @@ from sklearn.utils.validation import (
     _check_feature_names_in,
     _check_sample_weight,
     _get_feature_names,
+    _num_samples,
     validate_data,
 )
 
@@ -74,6 +76,7 @@ __all__ = [
     "log_sum_exp",
     "meta_fit_context",
     "move_to",
+    "num_samples",
     "private_generator",
     "remember_columns",
     "safe_set_output",
@@ -82,11 +85,11 @@ __all__ = [
     "widest_float",
 ]
 
-average = _average
 check_feature_names_in = _check_feature_names_in
 clone_parameters = _clone_parametrized
 is_numpy_namespace = _is_numpy_namespace
 log_sum_exp = _logsumexp
+num_samples = _num_samples
 safe_set_output = _safe_set_output
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -120,6 +123,16 @@ def private_generator(random_state: object) -> np.random.RandomState:
         return np.random.RandomState()
     with naming("random_state"):
         return check_random_state(random_state)
+
+
+def average(scores: Any, weights: Any | None = None) -> Any:
+    """The mean of scores, or their weighted mean, also if sums of the weights overflow."""
+    if weights is not None:
+        xp, _ = get_namespace(weights)
+        exponent = frexp(float(xp.max(weights)))[1]
+        weights = weights * 2.0**-exponent if exponent > 0 else weights  # which is exact
+    with np.errstate(over="ignore"):  # the mean of scores near the range of floats is infinite
+        return _average(scores, weights=weights)
 
 
 def widest_float(X: Any) -> Any:

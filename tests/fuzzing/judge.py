@@ -149,7 +149,8 @@ def call(model, method, arguments, suspects, wraps=False):
     for warning in said:
         judge_warning(warning)
     for name, value in arguments.items():
-        if not hasattr(value, "__next__") and fingerprint(value) != given[name]:
+        may_change = hasattr(value, "__next__") or getattr(model, "copy", None) is False
+        if not may_change and fingerprint(value) != given[name]:
             raise Unexplained(f"changed {name}")
     if fingerprint(model.get_params(deep=False)) != params:
         raise Unexplained("changed the parameters of the estimator")
@@ -176,7 +177,7 @@ VALIDATION = re.compile(
 # Packages whose estimators are inside of those of skae; their errors are passed on.
 FOREIGN = re.compile(
     r"sklearn/(decomposition|mixture|cluster|neighbors|preprocessing|metrics)/"
-    r"|sklearn/utils/_(indexing|response)\.py"
+    r"|sklearn/utils/_(indexing|response|tags)\.py"
 )
 ADVICE = re.compile(r"reduce |use smaller|give fewer|memory_limit")
 
@@ -191,6 +192,8 @@ def judge_error(error, suspects, wraps):
         return
     frames = traceback.extract_tb(error.__traceback__)
     if wraps and any(FOREIGN.search(frame.filename) for frame in frames):
+        return
+    if wraps == "search" and "/sklearn/" in frames[-1].filename:
         return
     if not isinstance(error, (ValueError, TypeError)):
         raise Unexplained(f"raised {type(error).__name__}: {text}") from error
@@ -288,9 +291,7 @@ def judge_shape(result, words, sizes):
     if not words:
         return
     if words[0].startswith("float"):
-        if not isinstance(result, (float, np.ndarray)) or (
-            isinstance(result, np.generic) and False
-        ):
+        if not isinstance(result, (float, np.ndarray)):
             raise Unexplained(f"returned {type(result).__name__}, documented as {words[0]}")
         return
     if words[0] == "int":

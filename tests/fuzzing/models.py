@@ -134,7 +134,7 @@ SPECIAL = {
 LOOPS = re.compile(
     r"max_iter|n_init|orderings|n_members|n_iter|n_averages|cv|n_iter_no_change|n_jobs"
 )
-SLOW_DATA = {"n_jobs", "pre_dispatch"}
+SLOW_DATA = {"compile", "n_jobs", "pre_dispatch"}
 
 PREAMBLE = """
 from torch import nn
