@@ -114,6 +114,8 @@ def main():
                 if word == "UNEXPLAINED":
                     kind = re.sub(r"names none of \[.*?\]", "names none", told)
                     kind = re.sub(r"[-\d.e+]+", "#", kind)[:80] + told[-50:]
+                    if kind not in unexplained:
+                        print(f"\n--- number {number}:\n{told}\n{code}\n", flush=True)
                     unexplained.setdefault(kind, []).append((number, told, code))
             n_done += len(part)
             n_bad = words["UNEXPLAINED"]
@@ -132,8 +134,8 @@ def main():
     print("\noutcomes:", ", ".join(f"{n} {word}" for word, n in words.most_common()))
     print("seconds:", ", ".join(f"{name} {s:.0f}" for name, s in seconds.most_common()))
     for kind in sorted(unexplained, key=lambda kind: -len(unexplained[kind])):
-        number, told, code = unexplained[kind][0]
-        print(f"\n--- {len(unexplained[kind])} cases like number {number}:\n{told}\n{code}")
+        number, told, _ = unexplained[kind][0]
+        print(f"{len(unexplained[kind])} cases like number {number}: {told[:200]}")
     sys.exit(1 if unexplained else 0)
 
 

@@ -60,7 +60,7 @@ class _SharingSearch(bases.BaseSearchCV):
         sharing = Sharing(
             self.share,
             self.share_approximate,
-            self.memory_limit,
+            None if self.memory_limit is None else int(self.memory_limit),
             advises=type(self).__name__ if self.scoring is None else None,
         )
         # The evaluations have names of their own.

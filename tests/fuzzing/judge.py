@@ -82,7 +82,7 @@ def fingerprint(value):
 
 
 def global_generators():
-    kind, keys, place, *rest = np.random.get_state()
+    kind, keys, place, *rest = np.random.get_state()  # noqa: NPY002
     state = random.getstate()
     return kind, keys.tobytes(), place, rest, torch.get_rng_state().numpy().tobytes(), state
 

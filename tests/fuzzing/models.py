@@ -109,11 +109,46 @@ SPECIAL = {
         "PPCA(99)",
         "PPCA",
     ],
-    "image_shape": ["None", "(1,2,3)", "(2,3)", "(6,)", "[1,3,2]", "(1,6,1)", "(0,6)", "('a',)", "()"],
-    "levels": ["(3,2)", "[2,2]", "(8,8,8)", "(1,)", "(0,)", "()", "(2.5,)", "np.array([3,2])", "(-1,2)"],
+    "image_shape": [
+        "None",
+        "(1,2,3)",
+        "(2,3)",
+        "(6,)",
+        "[1,3,2]",
+        "(1,6,1)",
+        "(0,6)",
+        "('a',)",
+        "()",
+    ],
+    "levels": [
+        "(3,2)",
+        "[2,2]",
+        "(8,8,8)",
+        "(1,)",
+        "(0,)",
+        "()",
+        "(2.5,)",
+        "np.array([3,2])",
+        "(-1,2)",
+    ],
     "likelihood": ["{0:'bernoulli'}", "{}", "{'c0':'poisson'}", "{99:'gaussian'}", "{0:3}"],
-    "orderings": ["1", "2", "[[0,1]]", "[[1,0],[0,1]]", "[[0,0]]", "[0,1]", "[[0,1,2]]", "[['a','b']]"],
-    "param_distributions": ["{'n_components': [1, 2]}", "{}", "[]", "{'a': [1]}", "{'n_components': []}"],
+    "orderings": [
+        "1",
+        "2",
+        "[[0,1]]",
+        "[[1,0],[0,1]]",
+        "[[0,0]]",
+        "[0,1]",
+        "[[0,1,2]]",
+        "[['a','b']]",
+    ],
+    "param_distributions": [
+        "{'n_components': [1, 2]}",
+        "{}",
+        "[]",
+        "{'a': [1]}",
+        "{'n_components': []}",
+    ],
     "param_grid": ["{'n_components': [1, 2]}", "{}", "[]", "{'a': [1]}", "{'n_components': []}"],
     "perceptual": [
         "None",
@@ -125,11 +160,35 @@ SPECIAL = {
         "(nn.Identity(),)",
         "()",
     ],
-    "prior": ["GaussianMixture(2)", "lambda n,rng:rng.normal(size=(n,2))", "lambda n,rng:None", "nn.Identity()"],
-    "prior_means": ["(-3.0,3.0)", "[[0,1],[1,0]]", "[]", "[0]", "['a']", "[np.nan]", "[[1]]", "1.0"],
-    "support": ["'auto'", "None", "(0,1)", "(-9,9)", "[1,0]", "(0,None)", "(0,)", "('a','b')", "(0,np.inf)"],
+    "prior": [
+        "GaussianMixture(2)",
+        "lambda n,rng:rng.normal(size=(n,2))",
+        "lambda n,rng:None",
+        "nn.Identity()",
+    ],
+    "prior_means": [
+        "(-3.0,3.0)",
+        "[[0,1],[1,0]]",
+        "[]",
+        "[0]",
+        "['a']",
+        "[np.nan]",
+        "[[1]]",
+        "1.0",
+    ],
+    "support": [
+        "'auto'",
+        "None",
+        "(0,1)",
+        "(-9,9)",
+        "[1,0]",
+        "(0,None)",
+        "(0,)",
+        "('a','b')",
+        "(0,np.inf)",
+    ],
     "verbose": ["0", "False"],
-}  # fmt: skip
+}
 # Numbers of repetitions: large values mean long runs.
 LOOPS = re.compile(
     r"max_iter|n_init|orderings|n_members|n_iter|n_averages|cv|n_iter_no_change|n_jobs"
@@ -362,7 +421,8 @@ def draw_argument(r, setup, argument, n, d, n_codes):
         case "rows":
             if setup.is_table and r.random() < 0.6:
                 return f"table({n},{r.randrange(9)})", True
-            return draw_rows(r, n, d, kind)
+            code, bad = draw_rows(r, n, d, kind)
+            return code, bad or setup.is_table
         case "codes":
             if r.random() < 0.4:
                 maker = maker_of(setup.name, argument.options[0])

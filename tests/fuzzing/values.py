@@ -56,7 +56,7 @@ def with_values(X, value, share=0.2, seed=0):
 
 
 def table(n, seed=0, bare=False):
-    """A frame with columns of numbers, booleans, categories and strings; some values are missing."""
+    """A frame of numbers, booleans, categories and strings; some values are missing."""
     rng = np.random.default_rng(seed)
     frame = pd.DataFrame(
         {
@@ -180,312 +180,113 @@ def evaluated(code, **names):
         return eval(code, {**NAMES, **names})
 
 
+def expressions(text):
+    """Expressions without spaces, separated by spaces."""
+    return text.split()
+
+
 # Values among otherwise good ones.
-ODD_VALUES = ["np.nan", "np.inf", "-np.inf", "1e300", "-1e300", "5e-324", "1e30", "-1.0", "1e-30"]
+ODD_VALUES = expressions("""
+np.nan np.inf -np.inf 1e300 -1e300 5e-324 1e30 -1.0 1e-30
+""")
 
 # The same rows in another container. Each is given with how often it is drawn.
-CONTAINERS = [
-    "{}",
-    "np.asfortranarray({})",
-    "{}[::-1]",
-    "{}[:,::-1]",
-    "np.repeat({},2,axis=0)[::2]",
-    "frozen({})",
-    "in_file({})",
-    "{}.astype('float16')",
-    "{}.astype('float32')",
-    "{}.astype('longdouble')",
-    "{}.astype('int8')",
-    "{}.astype('int16')",
-    "{}.astype('int32')",
-    "{}.astype('int64')",
-    "{}.astype('uint8')",
-    "{}.astype('uint16')",
-    "{}.astype('uint32')",
-    "{}.astype('uint64')",
-    "{}.astype(bool)",
-    "{}.astype('>f8')",
-    "{}.astype(object)",
-    "holes_as({},None)",
-    "holes_as({},pd.NA)",
-    "holes_as({},np.nan)",
-    "np.ma.array({})",
-    "masked({})",
-    "np.matrix({})",
-    "{}.tolist()",
-    "list({})",
-    "tuple(map(tuple,{}))",
-    "as_lists_of_ints({})",
-    "Foreign({})",
-    "pd.DataFrame({})",
-    "frame({})",
-    "frame({}).astype('Float64')",
-    "frame({}).astype('float32')",
-    "frame({}).convert_dtypes()",
-    "frame({}).astype('Int64',errors='ignore')",
-    "frame({}).astype('category')",
-    "frame({}).astype(pd.SparseDtype(float,0.0))",
-    "frame({}).astype(object)",
-    "frame({})[::-1]",
-    "frame({},range({}.shape[1]))",
-    "frame({},pd.MultiIndex.from_product([['m'],range({}.shape[1])]))",
-    "frame({}).convert_dtypes(dtype_backend='pyarrow')",
-    "frame({}).set_index('c0',drop=False)",
-    "pl.DataFrame({})",
-    "pl.DataFrame(frame({}))",
-    "pl.from_pandas(frame({})).with_columns(pl.all().cast(pl.Int32))",
-    "pa.Table.from_pandas(frame({}))",
-    "pa.RecordBatch.from_pandas(frame({}))",
-    "sparse.csr_array({})",
-    "sparse.csc_array({})",
-    "sparse.coo_array({})",
-    "sparse.bsr_array({})",
-    "sparse.dia_array({})",
-    "sparse.dok_array({})",
-    "sparse.lil_array({})",
-    "sparse.csr_matrix({})",
-    "wide_indices({})",
-    "with_duplicates({})",
-    "with_zeros({})",
-    "sparse.csr_array({}).astype('float32')",
-    "sparse.csr_array({}).astype(int)",
-    "sparse.csr_array({}).astype(bool)",
-    "torch.tensor({})",
-    "torch.tensor({}).float()",
-    "torch.tensor({}).half()",
-    "torch.tensor({}).bfloat16()",
-    "torch.tensor({}).int()",
-    "torch.tensor({})>0",
-    "torch.tensor({},requires_grad=True)",
-    "torch.tensor({}).T.contiguous().T",
-    "torch.tensor({}).to_sparse()",
-]
+CONTAINERS = expressions("""
+{} np.asfortranarray({}) {}[::-1] {}[:,::-1] np.repeat({},2,axis=0)[::2] frozen({}) in_file({})
+{}.astype('float16') {}.astype('float32') {}.astype('longdouble') {}.astype('int8')
+{}.astype('int16') {}.astype('int32') {}.astype('int64') {}.astype('uint8') {}.astype('uint16')
+{}.astype('uint32') {}.astype('uint64') {}.astype(bool) {}.astype('>f8') {}.astype(object)
+holes_as({},None) holes_as({},pd.NA) holes_as({},np.nan) np.ma.array({}) masked({}) np.matrix({})
+{}.tolist() list({}) tuple(map(tuple,{})) as_lists_of_ints({}) Foreign({}) pd.DataFrame({})
+frame({}) frame({}).astype('Float64') frame({}).astype('float32') frame({}).convert_dtypes()
+frame({}).astype('Int64',errors='ignore') frame({}).astype('category')
+frame({}).astype(pd.SparseDtype(float,0.0)) frame({}).astype(object) frame({})[::-1]
+frame({},range({}.shape[1])) frame({},pd.MultiIndex.from_product([['m'],range({}.shape[1])]))
+frame({}).convert_dtypes(dtype_backend='pyarrow') frame({}).set_index('c0',drop=False)
+pl.DataFrame({}) pl.DataFrame(frame({}))
+pl.from_pandas(frame({})).with_columns(pl.all().cast(pl.Int32)) pa.Table.from_pandas(frame({}))
+pa.RecordBatch.from_pandas(frame({})) sparse.csr_array({}) sparse.csc_array({})
+sparse.coo_array({}) sparse.bsr_array({}) sparse.dia_array({}) sparse.dok_array({})
+sparse.lil_array({}) sparse.csr_matrix({}) wide_indices({}) with_duplicates({}) with_zeros({})
+sparse.csr_array({}).astype('float32') sparse.csr_array({}).astype(int)
+sparse.csr_array({}).astype(bool) torch.tensor({}) torch.tensor({}).float()
+torch.tensor({}).half() torch.tensor({}).bfloat16() torch.tensor({}).int() torch.tensor({})>0
+torch.tensor({},requires_grad=True) torch.tensor({}).T.contiguous().T torch.tensor({}).to_sparse()
+""")
 
 # What is no rows, or other rows.
-SPOILED = [
-    "{}[0]",
-    "{}[:0]",
-    "{}[:1]",
-    "{}[:,:0]",
-    "{}[:,:1]",
-    "{}[:2]",
-    "{}[:,:,None]",
-    "{}[None]",
-    "{}[:,:-1]",
-    "{}.ravel()",
-    "{}[0,0]",
-    "np.hstack([{},{}])",
-    "{}.T",
-    "{}+1j",
-    "{}.astype(complex)",
-    "{}.astype(str)",
-    "{}.astype('S5')",
-    "np.full({}.shape,'one')",
-    "np.full({}.shape,'one',dtype=object)",
-    "{}.astype('int64').astype('M8[D]')",
-    "{}.astype('int64').astype('m8[s]')",
-    "structured({})",
-    "np.full({}.shape,None)",
-    "np.empty((0,0))",
-    "np.array(3.0)",
-    "[[1.0,2.0],[3.0]]",
-    "[]",
-    "[[]]",
-    "[[[]]]",
-    "3.0",
-    "None",
-    "'rows'",
-    "b'rows'",
-    "{{}}",
-    "{{'a':[1.0,2.0]}}",
-    "set()",
-    "object",
-    "object()",
-    "dict(enumerate({}.T))",
-    "as_generator({})",
-    "iter({})",
-    "range(6)",
-    "[None]*5",
-    "[['a','b']]*5",
-    "[[1,'a']]*5",
-    "[[10**400]*6]*5",
-    "[[True]*6]*5",
-    "[[Decimal(1)]*6]*5",
-    "[[Fraction(1,3)]*6]*5",
-    "[[datetime.date(2000,1,1)]*6]*5",
-    "frame({},['a']*{}.shape[1])",
-    "frame({},list('fedcba')[:{}.shape[1]])",
-    "frame({},c1=pd.Timestamp('2000'))",
-    "frame({},c1='a')",
-    "frame({},c1=pd.Categorical(['a']*len({})))",
-    "frame({},new=1.0)",
-    "frame({}).drop(columns='c0')",
-    "frame({}).astype(pd.SparseDtype(float,np.nan))",
-    "frame({},c1=1j)",
-    "frame({},c1=pd.Timedelta(1))",
-    "frame({},c1=pd.NA)",
-    "frame({})[:0]",
-    "frame({})[[]]",
-    "pl.DataFrame({}).with_columns(pl.lit('a'))",
-    "pl.DataFrame({}).lazy()",
-    "pl.DataFrame({})[:0]",
-    "pl.DataFrame({}).with_columns(d=pl.lit(datetime.date(2000,1,1)))",
-    "pd.Series({}[:,0])",
-    "pl.Series({}[:,0])",
-    "pa.array({}[:,0])",
-    "pd.Index({}[:,0])",
-    "pa.Table.from_pandas(frame({},c1='a'))",
-    "np.random.RandomState",
-    "sparse.csr_array(({}.shape[0],0))",
-    "sparse.csr_array({}[:0])",
-    "sparse.csr_array({}[:,:-1])",
-    "sparse.csr_array({}+1j)",
-    "sparse.csr_array({}[0])",
-    "torch.tensor({}).to(torch.complex64)",
-    "torch.tensor({})[0]",
-    "torch.tensor({}).to('meta')",
-    "torch.nested.nested_tensor([torch.ones(2),torch.ones(3)])",
-    "np.array([lambda:0]*6,dtype=object)[None]",
-    "np.full({}.shape,object())",
-    "table(9)",
-    "{}*1e160",
-    "{}*1e-320",
-    "{}*1e38",
-    "np.zeros({}.shape)",
-    "np.full({}.shape,np.nan)",
-    "np.full({}.shape,1e300)",
-    "with_values({}[:,:1],np.nan)",
-]
+SPOILED = expressions("""
+{}[0] {}[:0] {}[:1] {}[:,:0] {}[:,:1] {}[:2] {}[:,:,None] {}[None] {}[:,:-1] {}.ravel() {}[0,0]
+np.hstack([{},{}]) {}.T {}+1j {}.astype(complex) {}.astype(str) {}.astype('S5')
+np.full({}.shape,'one') np.full({}.shape,'one',dtype=object) {}.astype('int64').astype('M8[D]')
+{}.astype('int64').astype('m8[s]') structured({}) np.full({}.shape,None) np.empty((0,0))
+np.array(3.0) [[1.0,2.0],[3.0]] [] [[]] [[[]]] 3.0 None 'rows' b'rows' {{}} {{'a':[1.0,2.0]}}
+set() object object() dict(enumerate({}.T)) as_generator({}) iter({}) range(6) [None]*5
+[['a','b']]*5 [[1,'a']]*5 [[10**400]*6]*5 [[True]*6]*5 [[Decimal(1)]*6]*5 [[Fraction(1,3)]*6]*5
+[[datetime.date(2000,1,1)]*6]*5 frame({},['a']*{}.shape[1]) frame({},list('fedcba')[:{}.shape[1]])
+frame({},c1=pd.Timestamp('2000')) frame({},c1='a') frame({},c1=pd.Categorical(['a']*len({})))
+frame({},new=1.0) frame({}).drop(columns='c0') frame({}).astype(pd.SparseDtype(float,np.nan))
+frame({},c1=1j) frame({},c1=pd.Timedelta(1)) frame({},c1=pd.NA) frame({})[:0] frame({})[[]]
+pl.DataFrame({}).with_columns(pl.lit('a')) pl.DataFrame({}).lazy() pl.DataFrame({})[:0]
+pl.DataFrame({}).with_columns(d=pl.lit(datetime.date(2000,1,1))) pd.Series({}[:,0])
+pl.Series({}[:,0]) pa.array({}[:,0]) pd.Index({}[:,0]) pa.Table.from_pandas(frame({},c1='a'))
+np.random.RandomState sparse.csr_array(({}.shape[0],0)) sparse.csr_array({}[:0])
+sparse.csr_array({}[:,:-1]) sparse.csr_array({}+1j) sparse.csr_array({}[0])
+torch.tensor({}).to(torch.complex64) torch.tensor({})[0] torch.tensor({}).to('meta')
+torch.nested.nested_tensor([torch.ones(2),torch.ones(3)])
+np.array([lambda:0]*6,dtype=object)[None] np.full({}.shape,object()) table(9) {}*1e160 {}*1e-320
+{}*1e38 np.zeros({}.shape) np.full({}.shape,np.nan) np.full({}.shape,1e300)
+with_values({}[:,:1],np.nan)
+""")
 
-WEIGHTS = [
-    "np.ones({n})",
-    "np.arange({n})",
-    "np.linspace(0.1,3,{n})",
-    "list(range({n}))",
-    "np.eye(1,{n})[0]",
-    "np.arange({n})%2",
-    "np.full({n},5e-324)",
-    "np.full({n},1e300)",
-    "np.full({n},1e-300)",
-    "np.logspace(-300,300,{n})",
-    "np.logspace(-20,20,{n})",
-    "np.ones({n},dtype=bool)",
-    "np.ones({n},dtype='float16')",
-    "pd.Series(np.ones({n}))",
-    "pl.Series(np.arange({n}))",
-    "torch.ones({n})",
-    "pa.array(np.ones({n}))",
-    "pd.Series([1]*{n},dtype='Int64')",
-    "tuple([2]*{n})",
-    "np.ones({n},dtype=object)",
-    "np.arange({n})[::-1]",
-    "frozen(np.ones({n}))",
-    "None",
-]
+WEIGHTS = expressions("""
+np.ones({n}) np.arange({n}) np.linspace(0.1,3,{n}) list(range({n})) np.eye(1,{n})[0]
+np.arange({n})%2 np.full({n},5e-324) np.full({n},1e300) np.full({n},1e-300)
+np.logspace(-300,300,{n}) np.logspace(-20,20,{n}) np.ones({n},dtype=bool)
+np.ones({n},dtype='float16') pd.Series(np.ones({n})) pl.Series(np.arange({n})) torch.ones({n})
+pa.array(np.ones({n})) pd.Series([1]*{n},dtype='Int64') tuple([2]*{n}) np.ones({n},dtype=object)
+np.arange({n})[::-1] frozen(np.ones({n})) None
+""")
 
-WRONG_WEIGHTS = [
-    "np.zeros({n})",
-    "-np.ones({n})",
-    "np.full({n},np.nan)",
-    "np.full({n},np.inf)",
-    "np.ones({n}+1)",
-    "np.ones(0)",
-    "np.ones(({n},1))",
-    "np.ones(({n},2))",
-    "['a']*{n}",
-    "[None]*{n}",
-    "'weight'",
-    "{{}}",
-    "object()",
-    "np.ones({n})*1j",
-    "1.0",
-    "np.r_[-1e-9,np.ones({n}-1)]",
-    "np.r_[np.nan,np.ones({n}-1)]",
-    "sparse.csr_array(np.ones((1,{n})))",
-    "masked(np.ones({n}),0.5)",
-    "frame(np.ones(({n},1)))",
-    "pd.Series([pd.NA]*{n})",
-    "[[1]]*{n}",
-    "1",
-    "0",
-    "True",
-    "np.array(1.0)",
-    "np.ones({n}).astype('M8[s]')",
-    "holes_as(np.ones({n}),None)",
-    "[10**400]*{n}",
-    "[Decimal(1)]*{n}",
-    "[1j]*{n}",
-    "[[1],[1,2]]",
-    "as_generator(np.ones({n}))",
-    "torch.ones({n}).to('meta')",
-    "np.full({n},object())",
-    "pd.Series(['a']*{n})",
-]
+WRONG_WEIGHTS = expressions("""
+np.zeros({n}) -np.ones({n}) np.full({n},np.nan) np.full({n},np.inf) np.ones({n}+1) np.ones(0)
+np.ones(({n},1)) np.ones(({n},2)) ['a']*{n} [None]*{n} 'weight' {{}} object() np.ones({n})*1j 1.0
+np.r_[-1e-9,np.ones({n}-1)] np.r_[np.nan,np.ones({n}-1)] sparse.csr_array(np.ones((1,{n})))
+masked(np.ones({n}),0.5) frame(np.ones(({n},1))) pd.Series([pd.NA]*{n}) [[1]]*{n} 1 0 True
+np.array(1.0) np.ones({n}).astype('M8[s]') holes_as(np.ones({n}),None) [10**400]*{n}
+[Decimal(1)]*{n} [1j]*{n} [[1],[1,2]] as_generator(np.ones({n})) torch.ones({n}).to('meta')
+np.full({n},object()) pd.Series(['a']*{n})
+""")
 
-TARGETS = [
-    "None",
-    "np.arange({n})%2",
-    "np.arange({n})%3",
-    "np.linspace(-1,1,{n})",
-    "np.array(['a','b']*{n})[:{n}]",
-    "list('ab'*{n})[:{n}]",
-    "pd.Series(np.arange({n})%2)",
-    "pl.Series(np.arange({n})%2)",
-    "torch.arange({n})%2",
-    "np.stack([np.arange({n})%2]*2,1)",
-    "np.zeros({n})",
-    "(np.arange({n})%2).astype(bool)",
-    "0",
-    "1",
-    "'a'",
-    "True",
-    "frame(np.stack([np.arange({n})%2]*2,1))",
-    "pd.Series(list('ab'*{n})[:{n}],dtype='category')",
-]
+TARGETS = expressions("""
+None np.arange({n})%2 np.arange({n})%3 np.linspace(-1,1,{n}) np.array(['a','b']*{n})[:{n}]
+list('ab'*{n})[:{n}] pd.Series(np.arange({n})%2) pl.Series(np.arange({n})%2) torch.arange({n})%2
+np.stack([np.arange({n})%2]*2,1) np.zeros({n}) (np.arange({n})%2).astype(bool) 0 1 'a' True
+frame(np.stack([np.arange({n})%2]*2,1)) pd.Series(list('ab'*{n})[:{n}],dtype='category')
+""")
 
-WRONG_TARGETS = [
-    "np.zeros({n}+1)",
-    "np.full({n},np.nan)",
-    "np.full({n},np.inf)",
-    "[None]*{n}",
-    "object()",
-    "{{}}",
-    "'nonsense'",
-    "np.zeros(({n},2,2))",
-    "np.zeros(0)",
-    "1j",
-    "np.ones({n})*1j",
-    "sparse.csr_array(np.ones(({n},2)))",
-    "[[1],[1,2]]",
-    "np.ones({n}).astype('M8[s]')",
-    "masked(np.ones({n}))",
-    "[object()]*{n}",
-    "holes_as(np.ones({n}),None)",
-    "np.nan",
-    "np.full({n},1e300)",
-    "[[1,'a']]*{n}",
-    "[{{}}]*{n}",
-    "pd.Series([pd.NA]*{n})",
-    "np.full(({n},0),1.0)",
-    "iter('ab')",
-]
+WRONG_TARGETS = expressions("""
+np.zeros({n}+1) np.full({n},np.nan) np.full({n},np.inf) [None]*{n} object() {{}} 'nonsense'
+np.zeros(({n},2,2)) np.zeros(0) 1j np.ones({n})*1j sparse.csr_array(np.ones(({n},2))) [[1],[1,2]]
+np.ones({n}).astype('M8[s]') masked(np.ones({n})) [object()]*{n} holes_as(np.ones({n}),None)
+np.nan np.full({n},1e300) [[1,'a']]*{n} [{{}}]*{n} pd.Series([pd.NA]*{n}) np.full(({n},0),1.0)
+iter('ab')
+""")
 
 # What parameters and arguments are given at random, of any type.
-ANYTHING = (
-    """
-float('nan') float('inf') -float('inf') -1 0 1 2 3 10**30 -10**30 True False None '' b'' [] () {{}} set()
-[[1,[2]]] [1] (2,) (3,2) [2.5] ['a'] [None] (0,) (-1,) (True,) (10**30,) np.float64(0.5) np.float32(0.5)
-np.float64(2.0) np.float64('nan') np.bool_(True) np.int8(2) np.uint64(2) np.int64(-1) 0.5 1.5 2.0 1e-300
-1e300 5e-324 -0.0 0.0 'nonsense' 'auto' 'AUTO' 'a'*100 'none' object object() int dict lambda:0 lambda*a:0
-1j np.array([1,2]) np.array(2) np.array([]) np.ones((2,2)) np.array(['a']) torch.tensor(2) torch.ones(2)
-pd.NA Decimal(1) Fraction(1,2) range(3) iter([]) ... NotImplemented type bytearray(2) slice(3)
-np.random.default_rng(0) np.random.RandomState(0) np.datetime64('2000') datetime.date(2000,1,1)
-frame(np.ones((2,2))) pd.Series([1,2]) sparse.csr_array(np.ones((2,2))) {{0:1}} {{'a':'b'}} 2**31 2**63 2**64
-torch.nn.ReLU() torch.nn.ReLU torch.nn.Linear(6,2) [float('nan')] [[1,2],[3,4]] [[2,1]] '2' b'2' 1e10
-""".replace("{{", "{")
-    .replace("}}", "}")
-    .split()
-)
+ANYTHING = expressions("""
+float('nan') float('inf') -float('inf') -1 0 1 2 3 10**30 -10**30 True False None '' b'' [] () {}
+set() [[1,[2]]] [1] (2,) (3,2) [2.5] ['a'] [None] (0,) (-1,) (True,) (10**30,) np.float64(0.5)
+np.float32(0.5) np.float64(2.0) np.float64('nan') np.bool_(True) np.int8(2) np.uint64(2)
+np.int64(-1) 0.5 1.5 2.0 1e-300 1e300 5e-324 -0.0 0.0 'nonsense' 'auto' 'AUTO' 'a'*100 'none'
+object object() int dict lambda:0 lambda*a:0 1j np.array([1,2]) np.array(2) np.array([])
+np.ones((2,2)) np.array(['a']) torch.tensor(2) torch.ones(2) pd.NA Decimal(1) Fraction(1,2)
+range(3) iter([]) ... NotImplemented type bytearray(2) slice(3) np.random.default_rng(0)
+np.random.RandomState(0) np.datetime64('2000') datetime.date(2000,1,1) frame(np.ones((2,2)))
+pd.Series([1,2]) sparse.csr_array(np.ones((2,2))) {0:1} {'a':'b'} 2**31 2**63 2**64
+torch.nn.ReLU() torch.nn.ReLU torch.nn.Linear(6,2) [float('nan')] [[1,2],[3,4]] [[2,1]] '2' b'2'
+1e10
+""")
 
 
 def spelled(template, rows_code):
