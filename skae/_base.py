@@ -336,7 +336,8 @@ class BaseAutoencoder(
         Returns
         -------
         scores : ndarray of shape (n_samples,)
-            Score of each row in nats.
+            Score of each row in nats. It is -inf for rows where the density is zero, and for rows
+            that are so far from the training rows that the score is below the range of floats.
         """
         return self._log_prob(self._check_new_rows(X, "score_samples"))
 

@@ -78,7 +78,8 @@ class CodeDensityMixin(DataScoresMixin, CodeScoresMixin, WrappedAutoencoderMixin
         return self._units.log_density(self._log_density_of_real(self._units.real(codes)), codes)
 
     def _log_density_of_real(self, real: Array) -> NDArray[np.float64]:
-        return np.asarray(self.density_.score_samples(real), dtype=np.float64)
+        with np.errstate(over="ignore"):  # far from the training codes, the density is zero
+            return np.asarray(self.density_.score_samples(real), dtype=np.float64)
 
     def _log_code_prob(self, Z: Array) -> Array:
         scores: Array = self._log_density(Z).astype(Z.dtype)

@@ -19,7 +19,7 @@ from skae._modules.conditioning import Condition, Labels, Numbers, Several, cond
 from skae._modules.targets import check_condition
 from skae._training.data import Data
 from skae._utils.types import ArrayOrFrame, RandomState
-from skae._utils.validation import check_weight, private_generator
+from skae._utils.validation import average, check_weight, private_generator
 
 Array = NDArray[Any]
 
@@ -431,7 +431,7 @@ class ConditionalMixin(LatentPathsMixin):
         """
         check_is_fitted(self)
         scores = self.score_samples(X, y if self._architecture.conditional else None)
-        return float(np.average(scores, weights=check_weight(sample_weight, scores)))
+        return float(average(scores, weights=check_weight(sample_weight, scores)))
 
     def _row_likelihood(self) -> RowLikelihood | None:
         fitted: Any = getattr(self, "_architecture", self)

@@ -172,7 +172,8 @@ class CountRowsMixin(NetworkAutoencoder):
         if size_factor is None:
             return False
         if not (isinstance(size_factor, str) and size_factor == "row"):
-            given = repr(size_factor) if np.ndim(size_factor) == 0 else type(size_factor).__name__  # type: ignore[arg-type]
+            plain = isinstance(size_factor, (str, int, float, bytes))
+            given = repr(size_factor) if plain else type(size_factor).__name__
             raise ValueError(
                 f"The argument size_factor of this method must be 'row' or None; given {given}. "
                 "Decoded rows are proportional to the size factor: for others, multiply by their "

@@ -31,6 +31,7 @@ from skae._utils.availability import available_if
 from skae._utils.bases import BaseEstimator, MetaEstimatorMixin
 from skae._utils.fit_names import Part, numbered, part_of
 from skae._utils.interrupts import inside_another_fit
+from skae._utils.memory import advise_on_memory_everywhere
 from skae._utils.score_kinds import kind_of_scores
 from skae._utils.state import all_or_nothing, learned_names
 from skae._utils.types import ArrayOrFrame, Container, Fittable, RandomState, ScoreKind
@@ -545,8 +546,12 @@ class Ensemble(MetaEstimatorMixin, BaseEstimator):
         self : object
             The ensemble. The setting also applies to `estimator` and to the members.
         """
+        if isinstance(self.estimator, type):
+            raise TypeError(f"estimator={self.estimator!r} is a class; give an instance of it.")
         for member in [self.estimator, *vars(self).get("estimators_", [])]:
             safe_set_output(member, transform=transform)
+        if transform is not None:  # for members without such a setting
+            self._sklearn_output_config = {"transform": transform}
         return self
 
     def _to_frame(self, rows: Any, original: Any = None) -> Any:
@@ -554,7 +559,8 @@ class Ensemble(MetaEstimatorMixin, BaseEstimator):
         names = getattr(self, "feature_names_in_", getattr(self, "_column_names", None))
         if names is None:
             names = [f"x{i}" for i in range(rows.shape[1])]
-        return to_frame(model_of(self.estimators_[0]), rows, original, names)
+        asked = self if hasattr(self, "_sklearn_output_config") else model_of(self.estimators_[0])
+        return to_frame(asked, rows, original, names)
 
     def _write(self, table: Any, rows: Any, like: Any = None) -> Any:
         """Rows of a table in the container of `set_output`, or otherwise in that of the input."""
@@ -594,3 +600,6 @@ class Ensemble(MetaEstimatorMixin, BaseEstimator):
     def __setstate__(self, state: dict[str, Any]) -> None:
         check_state(self, state)
         super().__setstate__(without_versions(state, type(self).__name__))
+
+
+advise_on_memory_everywhere(Ensemble)

@@ -13,7 +13,7 @@ from skae._densities.network_density import is_one_ordering
 from skae._densities.settings import settings_of
 from skae._latent_paths import LatentPathsMixin
 from skae._utils.availability import available_if
-from skae._utils.inputs import as_numbers
+from skae._utils.inputs import as_numbers, naming
 from skae._utils.types import ArrayOrFrame
 from skae._utils.validation import StrOptions
 
@@ -110,7 +110,8 @@ class GaussianizeMixin(LatentPathsMixin):
         """
         check_is_fitted(self)
         self._check_argument("decode", decode, ["boolean"])
-        U = check_array(as_numbers(X), input_name="X", dtype=np.float64)
+        with naming("X"):
+            U = check_array(as_numbers(X), input_name="X", dtype=np.float64)
         n_free = self._units.n_free
         if U.shape[1] != n_free:
             raise ValueError(

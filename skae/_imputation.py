@@ -96,6 +96,7 @@ class ImputationMixin(MixedRowsMixin):
         incomplete = np.flatnonzero(missing.any(axis=1))
         # The wider type keeps observed values unchanged.
         wide = np.result_type(rows.dtype, self._architecture.row_dtype)
+        wide = np.dtype(np.float64) if wide.itemsize > 8 else wide
         filled = np.repeat(rows[None].astype(wide), n_draws or 1, axis=0)
         if len(incomplete):
             values = guess(rows[incomplete], incomplete)

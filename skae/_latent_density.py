@@ -575,9 +575,9 @@ class LatentDensityEstimator(
             self._support = public_support(limits)
             if streaming and np.ptp(codes, axis=0).max() == 0:
                 raise ValueError(
-                    f"The codes of the {len(codes)} rows of the first batch are all equal, but the "
-                    "first batch determines the scale of the codes. Give two or more different "
-                    "rows."
+                    f"The codes of the {len(codes)} rows of X in the first batch are all equal, "
+                    "but the first batch determines the scale of the codes. Give two or more "
+                    "different rows."
                 )
             self._check_decodes(codes[:1])
         else:

@@ -154,8 +154,16 @@ class LatentInformationMixin(NetworkAutoencoder):
         n_active : int
             Number of latents whose posterior mean has a variance above 0.01 over the rows (Burda
             et al. 2016).
+
+        Raises
+        ------
+        ValueError
+            If `X` has only one row.
         """
-        return active_units(self._encode(self._check_new_rows(X, "active_units")), threshold=ACTIVE)
+        rows = self._check_new_rows(X, "active_units")
+        if rows.shape[0] < 2:
+            raise ValueError("X has one row; the variance of codes needs at least two rows.")
+        return active_units(self._encode(rows), threshold=ACTIVE)
 
     def mutual_information(self, X: ArrayLike, *, n_draws: int | None = None) -> float:
         """Mutual information of the rows and their latents.

@@ -11,7 +11,7 @@ from scipy import sparse
 from sklearn.utils.validation import check_is_fitted
 
 from skae._base import BaseAutoencoder
-from skae._utils.inputs import as_numbers
+from skae._utils.inputs import as_numbers, naming, of_tensor
 from skae._utils.types import ArrayOrFrame
 from skae._utils.validation import Interval
 
@@ -98,6 +98,12 @@ class LatentPathsMixin(BaseAutoencoder):
         return codes
 
     def _code_of(self, name: str, x: Any) -> Array:
+        with naming(name):  # errors of the row would speak of X
+            code: Array = self._encode(self._check_new_rows(self._one_row(name, x), "transform"))
+        return code
+
+    def _one_row(self, name: str, x: Any) -> Any:
+        x = of_tensor(x, name)
         if hasattr(x, "to_frame") and getattr(x, "ndim", 2) == 1:  # a row of a data frame
             x = x.to_frame().T
         elif isinstance(x, (list, tuple)) and np.ndim(np.array(x, dtype=object)) == 1:
@@ -111,5 +117,4 @@ class LatentPathsMixin(BaseAutoencoder):
                 f"{name} must be one row, of shape (n_features,) or (1, n_features); given an "
                 f"array of shape {np.shape(x)}."
             )
-        code: Array = self._encode(self._check_new_rows(x, "transform"))
-        return code
+        return x

@@ -313,6 +313,7 @@ class LinearAE(TruncationMixin, PCA):
             If the batch or `sample_weight` is not allowed, or if `n_components` exceeds the number
             of features. The batch then does not change the estimator.
         """
+        self._check_argument("check_input", check_input, ["boolean"])
         with all_or_nothing(self):
             seen = self._seen_moments()
             if check_input:
@@ -385,7 +386,7 @@ class LinearAE(TruncationMixin, PCA):
         if sparse.issparse(X) and not get_tags(self).input_tags.sparse:
             raise TypeError(
                 'PCA only support sparse inputs with the "arpack" and "covariance_eigh" '
-                f'solvers, while "{self.svd_solver}" was passed.'
+                f'solvers, while "{self.svd_solver}" was passed as svd_solver.'
             )
         return super()._check_rows(X, **options)
 

@@ -21,7 +21,9 @@ from skae._tables.kinds import has_kinds, holds_categories, kinds_by_mapping
 from skae._tables.values import container_of
 from skae._training.columns import Columns
 from skae._training.data import Data, Spread, spread_of
+from skae._utils.inputs import naming
 from skae._utils.sparse_rows import Rows, SparseRows
+from skae._utils.types import ArrayOrFrame
 from skae._utils.validation import asked_container, remember_columns
 
 Array = NDArray[Any]
@@ -121,8 +123,11 @@ class TableMixin(BaseAutoencoder):
                 "its own likelihood (likelihood='auto', 'categorical' or a mapping). Give "
                 "X.toarray(), or set one likelihood for all columns, such as 'gaussian'."
             )
-        if getattr(X, "ndim", 2) == 1:
-            check_array(X, dtype=None, estimator=self, input_name="X")  # raises for these
+        is_list = isinstance(X, (list, tuple)) and len(X) > 0
+        is_table = is_list or hasattr(X, "shape") or hasattr(X, "columns")
+        if getattr(X, "ndim", 2) != 2 or not is_table:
+            with naming("X"):
+                check_array(X, dtype=None, estimator=self, input_name="X")  # raises for these
         if reset:
             remember_columns(self, X)
         if "_table" not in vars(self):
@@ -254,7 +259,7 @@ class MixedRowsMixin(TableMixin):
     def _column_scores(self, data: Data) -> Array:
         """log p(x_j|z) of each column j of validated rows, or its mean over codes."""
 
-    def score_columns(self, X: ArrayLike, y: Any = None) -> NDArray[Any]:
+    def score_columns(self, X: ArrayLike, y: Any = None) -> ArrayOrFrame:
         """Contribution of each column to the score, in nats.
 
         The contribution of column j is log p(x_j|z) at the code z of the row. For models with a

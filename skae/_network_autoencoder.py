@@ -56,7 +56,7 @@ from skae._training.threads import threads_for_values
 from skae._training.trainer import TRAINING_CONSTRAINTS, Trainer, TrainingOptions, batches, slices
 from skae._training_length import epochs_by_trial, n_trials, needs_trial, resolved
 from skae._utils.fit_names import part_of, parts_in_search
-from skae._utils.inputs import check_every_column_seen, check_same_columns
+from skae._utils.inputs import check_every_column_seen, check_same_columns, naming
 from skae._utils.interrupts import keeps_progress
 from skae._utils.sparse_rows import Rows, as_sparse_rows
 from skae._utils.state import all_or_nothing
@@ -410,6 +410,11 @@ class NetworkAutoencoder(
         architecture = previous._architecture
         check_same_columns(self, X.shape[1], previous, previous.n_features_in_)
         self._check_same_kinds(previous)
+        if not all(map(is_same, self._given_modules(), previous._user_modules)):
+            raise ValueError(
+                "Your own networks and distributions (encoder, decoder, prior, perceptual) cannot "
+                "change when training continues. Set warm_start=False and call fit."
+            )
         now, then = self._fields(X.shape[0]), architecture.as_dict()
         changed = [n for n in now if now[n] != then[n] and n not in architecture.changeable]
         if changed:
@@ -417,11 +422,6 @@ class NetworkAutoencoder(
             raise ValueError(
                 f"{architecture.names.get(name, name)}={now[name]!r} cannot change when training "
                 f"continues: it was {then[name]!r}. Set warm_start=False and call fit."
-            )
-        if not all(map(is_same, self._given_modules(), previous._user_modules)):
-            raise ValueError(
-                "Your own networks and distributions cannot change when training continues. Set "
-                "warm_start=False and call fit."
             )
         self._seed, self._user_modules = previous._seed, previous._user_modules
         self._architecture = replace(
@@ -628,7 +628,7 @@ class NetworkAutoencoder(
             return self._check_table(X, reset=reset, min_rows=min_rows)
         if reset:
             remember_columns(self, X)
-        with advised_of_tables(X, self.likelihood):
+        with advised_of_tables(X, self.likelihood), naming("X"):
             X = validate_data(
                 self,
                 as_rows(self, X),

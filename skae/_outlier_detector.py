@@ -26,8 +26,9 @@ from sklearn.utils.validation import check_is_fitted
 from skae._ppca import PPCA
 from skae._utils.bases import BaseEstimator, MetaEstimatorMixin, OutlierMixin
 from skae._utils.fit_names import numbered, part_of
-from skae._utils.inputs import as_numbers, is_sparse_frame
+from skae._utils.inputs import as_numbers, is_sparse_frame, naming, of_tensor
 from skae._utils.interrupts import inside_another_fit
+from skae._utils.memory import advise_on_memory_everywhere
 from skae._utils.pipeline_steps import taken_steps
 from skae._utils.reconstructions import at_own_totals, row_errors
 from skae._utils.state import all_or_nothing, learned_names
@@ -38,6 +39,7 @@ from skae._utils.validation import (
     StrOptions,
     check_weight,
     meta_fit_context,
+    num_samples,
     private_generator,
     to_plain,
 )
@@ -137,7 +139,9 @@ def _takes_weights(estimator: Any) -> bool:
 
 def check_enough_rows(X: Any) -> None:
     """Raise if there is only one row. What else is wrong with rows is left to the estimator."""
-    if (X.shape[0] if hasattr(X, "shape") else len(X)) == 1:
+    with naming("X"):
+        n_rows = num_samples(X)
+    if n_rows == 1:
         raise ValueError("X has one row (n_samples=1); OutlierDetector needs at least 2 rows.")
 
 
@@ -365,7 +369,7 @@ class OutlierDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
                     f"estimator={self.estimator!r} has conditional=True. OutlierDetector scores "
                     "rows without targets; set conditional=False."
                 )
-            (X,) = indexable(X)
+            (X,) = indexable(of_tensor(X, "X"))
             check_enough_rows(X)
             if is_sparse_frame(X):  # the error of scikit-learn for fill values has no remedy
                 as_numbers(X, "X")
@@ -516,7 +520,7 @@ class OutlierDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
             `score_method_="reconstruction_error"`.
         """
         check_is_fitted(self)
-        return self._scores(self.estimator_, X)
+        return self._scores(self.estimator_, of_tensor(X, "X"))
 
     def decision_function(self, X: ArrayLike) -> Array:
         """Compute how far the scores of rows are above the threshold.
@@ -584,3 +588,6 @@ class OutlierDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
     def __setstate__(self, state: dict[str, Any]) -> None:
         check_state(self, state)
         super().__setstate__(without_versions(state, type(self).__name__))
+
+
+advise_on_memory_everywhere(OutlierDetector)

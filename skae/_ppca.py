@@ -53,7 +53,7 @@ from skae._linear.packed import unpack
 from skae._linear.pca import is_count
 from skae._linear.subspace import CentredRows, Spectrum, em_axes, noise_variance, randomized_axes
 from skae._truncation import TruncationMixin
-from skae._utils.inputs import check_every_column_seen
+from skae._utils.inputs import check_every_column_seen, naming, of_tensor
 from skae._utils.interrupts import keeps_progress, warn_of_interruption
 from skae._utils.memory import advice_on_memory
 from skae._utils.types import ArrayOrFrame, RandomState
@@ -508,9 +508,10 @@ class PPCA(TruncationMixin, LikelihoodModel):
             raise TypeError("given must be a dense row, got a sparse one. Use given.toarray().")
         if hasattr(given, "index") and hasattr(given, "to_frame"):  # a row of a data frame
             given = given.to_frame().T
-        if np.ndim(given) == 1:
-            given = np.asanyarray(given)[None, :]  # a masked array keeps its mask
-        with warnings.catch_warnings():  # a plain row need not have names
+        given = of_tensor(given, "given")
+        with warnings.catch_warnings(), naming("given"):  # a plain row need not have names
+            if np.ndim(given) == 1:
+                given = np.asanyarray(given)[None, :]  # a masked array keeps its mask
             warnings.filterwarnings("ignore", "X does not have valid feature names", UserWarning)
             row = self._check_new_rows(given, "sample")
         if row.shape[0] != 1:

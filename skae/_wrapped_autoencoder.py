@@ -24,7 +24,7 @@ from skae._linear_ae import LinearAE
 from skae._mixed_rows import MixedRowsMixin, RowsOfTable, TableMixin
 from skae._tables.columns import Table
 from skae._training.data import check_finite, without_lost_weights
-from skae._utils.inputs import as_numbers
+from skae._utils.inputs import as_numbers, naming
 from skae._utils.sparse_rows import as_sparse_rows
 from skae._utils.validation import as_rows, check_feature_names_in, remember_columns
 from skae._utils.wrapping import seeded
@@ -128,15 +128,16 @@ class WrappedAutoencoderMixin(TableMixin):
             remember_columns(self, X)
         X = as_rows(self, X)
         tags = get_tags(self).input_tags
-        X = validate_data(
-            self,
-            X,
-            reset=reset,
-            dtype="numeric",
-            accept_sparse=("csr", "csc") if tags.sparse else False,
-            ensure_all_finite=False,
-            ensure_min_samples=min_rows,
-        )
+        with naming("X"):
+            X = validate_data(
+                self,
+                X,
+                reset=reset,
+                dtype="numeric",
+                accept_sparse=("csr", "csc") if tags.sparse else False,
+                ensure_all_finite=False,
+                ensure_min_samples=min_rows,
+            )
         X = X.tocsr() if sparse.issparse(X) else X  # once, and not in each method of networks
         check_finite(as_sparse_rows(X), allow_nan=tags.allow_nan)
         return X

@@ -17,6 +17,7 @@ from skae._search.scikit_learn import (
 )
 from skae._search.sharing import Sharing
 from skae._utils.fit_names import REFIT, part_of
+from skae._utils.state import unchanged_by_errors
 from skae._utils.types import RandomState
 from skae._utils.validation import Interval
 
@@ -54,15 +55,16 @@ class _SharingSearch(bases.BaseSearchCV):
         Returns
         -------
         self : object
-            The fitted search.
+            The fitted search. If `fit` raises an error, the search stays as it was before.
         """
         sharing = Sharing(
             self.share,
             self.share_approximate,
-            self.memory_limit,
+            None if self.memory_limit is None else int(self.memory_limit),
             advises=type(self).__name__ if self.scoring is None else None,
         )
-        with part_of(REFIT):  # the evaluations have names of their own
+        # The evaluations have names of their own.
+        with part_of(REFIT), unchanged_by_errors(self):
             with_names(bases.BaseSearchCV.fit, Parallel=sharing.parallel)(self, X, y, **params)
         self.shared_fits_ = sharing.report.entries
         return self

@@ -13,7 +13,7 @@ from sklearn.utils import check_array
 
 from skae._densities.code_supports import Limits, Support
 from skae._training.data import chunks, spread_of
-from skae._utils.inputs import as_numbers
+from skae._utils.inputs import as_numbers, naming
 
 Array = NDArray[Any]
 
@@ -156,7 +156,8 @@ class CodeUnits(NamedTuple):
                 f"given has shape {np.shape(given)}; expected (n_given,) or (n_samples, n_given) "
                 f"= ({n}, n_given) with at most {len(varies)} codes."
             )
-        codes = check_array(codes, input_name="given", dtype=np.float64)
+        with naming("given"):
+            codes = check_array(codes, input_name="given", dtype=np.float64)
         k = codes.shape[1]
         padded = self.completed(np.zeros((n, int(varies.sum()))), np.float64)
         self.check_constant(np.hstack([codes, padded[: len(codes), k:]]), "given")

@@ -204,7 +204,7 @@ class NetworkDensity:
         generator = self.trainer.generator(rng)
         more = {}
         if given is not None:
-            known = self._standardised(given).astype(np.float32)
+            known = self._standardised(given).clip(-_FARTHEST, _FARTHEST).astype(np.float32)
             more["given"] = torch.from_numpy(known).to(self.trainer.device)
         with self.trainer.inference(n_samples):
             z = self.trainer.module.sample(n_samples, generator, **more).cpu().numpy()

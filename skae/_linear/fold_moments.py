@@ -53,7 +53,8 @@ def mean_squares_of_moments(stats: Moments, mean: Any, axes: Any) -> tuple[Any, 
     """The result of `mean_squares` from moments; None if the residual would be inaccurate."""
     axes = axes.astype(np.float64)
     step = stats.mean - mean
-    squares = np.einsum("ij,ij->i", axes @ stats.scatter, axes) / stats.n + (axes @ step) ** 2
-    total = float(np.trace(stats.scatter)) / stats.n + float(step @ step)
+    with np.errstate(over="ignore", invalid="ignore"):  # such totals are not used
+        squares = np.einsum("ij,ij->i", axes @ stats.scatter, axes) / stats.n + (axes @ step) ** 2
+        total = float(np.trace(stats.scatter)) / stats.n + float(step @ step)
     residual = total - float(squares.sum())
     return (squares, residual) if residual > LEAST_DIFFERENCE * total else None

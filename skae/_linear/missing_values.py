@@ -264,7 +264,8 @@ def log_likelihood(block: Block, model: LinearGaussian, found: Posterior) -> Arr
     seen = np.repeat(block.seen, block.sizes, axis=0)
     residual = block.values - seen * ((mean - block.shift) + found.mean.T @ W.T)
     # |r|^2 - r'W M^-1 W'r = |r - W z|^2 + sigma2 |z|^2 at the posterior mean z.
-    distance = np.sum(residual**2, axis=1) / noise_variance + np.sum(found.mean**2, axis=0)
+    with np.errstate(over="ignore"):  # a density below the range of floats is zero
+        distance = np.sum(residual**2, axis=1) / noise_variance + np.sum(found.mean**2, axis=0)
     n_seen = np.sum(seen, axis=1)
     log_det = np.repeat(found.log_det, block.sizes) + (n_seen - W.shape[1]) * log(noise_variance)
     return -0.5 * (distance + log_det + n_seen * log(2 * pi))

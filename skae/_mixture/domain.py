@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skae._utils.inputs import check_count
+from skae._utils.inputs import check_count, naming
 
 Array = NDArray[Any]
 
@@ -48,7 +48,8 @@ def declared_bounds(
         return np.array([[0.0, float(length)] for length in image_shape])
     if domain is None:
         return None
-    bounds = np.asarray(domain, dtype=np.float64)
+    with naming("domain"):
+        bounds = np.asarray(domain, dtype=np.float64)
     if bounds.shape != (n_features, 2):
         raise ValueError(
             f"domain has shape {bounds.shape}; expected shape {(n_features, 2)}, the lowest and "

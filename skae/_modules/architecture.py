@@ -407,7 +407,10 @@ def _plain(kind: Any, name: str, value: Any) -> Any:
 
 def layer_sizes(name: str, sizes: Any) -> tuple[int, ...]:
     """Return a parameter that is one size or several as a tuple."""
-    sizes = (sizes,) if isinstance(sizes, Integral) else tuple(sizes)
+    try:
+        sizes = (sizes,) if isinstance(sizes, Integral) else tuple(sizes)
+    except TypeError as error:  # such as an array without axes
+        raise TypeError(f"{name}={sizes!r} must be an integer or a list of integers.") from error
     if not all(isinstance(s, Integral) and int(s) >= 1 for s in sizes):
         raise ValueError(f"{name}={sizes!r} must contain only positive integers.")
     return tuple(int(s) for s in sizes)

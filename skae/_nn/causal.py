@@ -377,7 +377,11 @@ class CausalCategorical(nn.Module):
         """
         draw = self._draw if cached else self._draw_slowly
         rows = min(_ROWS, max(1, _LOGITS // self.bias.shape[1]))
-        return torch.cat([draw(min(rows, n - done), generator) for done in range(0, n, rows)])
+        shape, device = (n, len(self.position)), self.position.device
+        drawn = torch.empty(shape, dtype=torch.int64, device=device)  # raises before a long loop
+        for done in range(0, n, rows):
+            drawn[done : done + rows] = draw(min(rows, n - done), generator)
+        return drawn
 
     def _draw(self, n: int, generator: torch.Generator) -> Tensor:
         enter, leave = self.tables()

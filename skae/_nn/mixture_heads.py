@@ -114,7 +114,8 @@ class Mixtures(NamedTuple):
         """Return log p of a component of mean 0 and scale 1, times (2 pi)^1/2."""
         if self.kind == "logistic":
             return _HALF_LOG_2PI + log_expit(distance) + log_expit(-distance)
-        return -0.5 * distance**2
+        with np.errstate(over="ignore"):
+            return -0.5 * distance**2
 
     def _log_tails(
         self, log_weight: np.ndarray, distance: np.ndarray
@@ -133,7 +134,9 @@ class Mixtures(NamedTuple):
 
 def _log_sum(values: np.ndarray) -> np.ndarray:
     top = values.max(-1, keepdims=True)
-    return (top + np.log(np.exp(values - top).sum(-1, keepdims=True)))[..., 0]
+    top = np.where(np.isneginf(top), 0.0, top)  # so that the sum is log 0, and not NaN
+    with np.errstate(divide="ignore"):
+        return (top + np.log(np.exp(values - top).sum(-1, keepdims=True)))[..., 0]
 
 
 def _normal_quantile(log_below: np.ndarray, log_above: np.ndarray) -> np.ndarray:

@@ -87,6 +87,9 @@ def draw_from(
             f"{name}={given!r} is not fitted. Fit it, and put it into FrozenEstimator, because "
             "clones of other estimators are not fitted."
         ) from error
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{name}={given!r} cannot be sampled: {error}") from error
     except NotImplementedError as error:
         raise ValueError(
             f"{name}={given!r} cannot be sampled: {error or 'sample is not implemented'}."

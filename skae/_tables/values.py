@@ -13,7 +13,15 @@ from narwhals.exceptions import DuplicateError
 from numpy.typing import NDArray
 from scipy import sparse
 
-from skae._utils.inputs import DATES, as_numbers, check_rows_are_2d, dates_error
+from skae._utils.inputs import (
+    DATES,
+    as_numbers,
+    check_rows_are_2d,
+    dates_error,
+    is_lazy,
+    naming,
+    of_tensor,
+)
 
 Array = NDArray[Any]
 
@@ -66,7 +74,7 @@ class Opened:
         for n, of in ((self.n_rows, "sample"), (self.n_columns, "feature")):
             if n == 0:
                 raise ValueError(
-                    f"Found array with 0 {of}(s) (shape={X.shape}) while a minimum of 1 is "
+                    f"X: Found array with 0 {of}(s) (shape={X.shape}) while a minimum of 1 is "
                     "required."
                 )
         if not isinstance(X, nw.DataFrame):
@@ -108,8 +116,9 @@ def container_of(X: Any) -> str:
 
 def _frame_or_array(X: Any) -> Any:
     """A narwhals frame or a 2-D array; masked arrays keep their masks."""
+    X = of_tensor(X, "X")
     check_rows_are_2d(X)
-    if hasattr(X, "collect_schema") and not hasattr(X, "to_numpy"):
+    if is_lazy(X):
         raise TypeError("X is a lazy frame. Compute it first with X.collect().")
     try:
         frame = nw.from_native(X, eager_only=True, pass_through=True)
@@ -152,7 +161,7 @@ def _of_list(X: Any) -> Array:
         missing = _is_missing(array)
         try:
             return np.where(missing, np.nan, array).astype(float)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             return array  # the error will name the column
     return array
 
@@ -276,7 +285,8 @@ def _of_objects(data: Array, name: Any, dtype: str) -> Values:
         wanted = float
     array = np.array(np.where(missing, 0, data).tolist(), dtype=wanted)
     if array.dtype.kind == "O":  # fractions, or integers of more than 64 bits
-        array = array.astype(float)
+        with naming(f"X, column {name!r}"):
+            array = array.astype(float)
     return _of_numbers(array, name, missing, dtype)
 
 

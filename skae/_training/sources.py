@@ -21,7 +21,9 @@ def as_tensor(X: NDArray[Any]) -> Tensor:
         X = X.astype(np.float64)
     row_major = X.strides[1] == X.itemsize or X.shape[1] == 1
     sliceable = min(X.strides) >= 0 and not any(stride % X.itemsize for stride in X.strides)
-    if not sliceable or not (row_major or is_mapped(X)):
+    if not sliceable:
+        X = X.copy(order="C")  # an array of one row is contiguous also with negative strides
+    elif not (row_major or is_mapped(X)):
         X = np.ascontiguousarray(X)  # because selecting rows is slow if columns are contiguous
     with warnings.catch_warnings():
         # The array may be read-only, because the tensor is never written to.

@@ -6,6 +6,8 @@ from typing import Any, TypeVar, cast
 
 from sklearn.utils.metaestimators import available_if as available_if_of_scikit_learn
 
+from skae._utils.memory import advises_on_memory
+
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
@@ -13,6 +15,7 @@ class _Available:
     """The descriptor of scikit-learn, with the reason added to its AttributeError."""
 
     def __init__(self, method: Callable[..., Any], check: Callable[[Any], bool]) -> None:
+        method = advises_on_memory(method)
         self._descriptor = available_if_of_scikit_learn(check)(method)
         update_wrapper(cast(Any, self), method)
 
@@ -37,4 +40,4 @@ def available_if(check: Callable[[Any], bool]) -> Callable[[Method], Method]:
 def silent_available_if(check: Callable[[Any], bool]) -> Callable[[Method], Method]:
     """`sklearn.utils.metaestimators.available_if`, with types."""
     decorate: Callable[[Method], Method] = available_if_of_scikit_learn(check)
-    return decorate
+    return lambda method: decorate(advises_on_memory(method))

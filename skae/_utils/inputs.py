@@ -5,7 +5,10 @@ does not know NA of pandas among objects or number types that NumPy does not hav
 """
 
 import datetime
+import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from numbers import Integral
 from typing import Any
 
@@ -28,6 +31,22 @@ _CHUNK_VALUES = 2**20
 _CHANNELS = (1, 3, 4)
 
 
+@contextmanager
+def naming(name: str) -> Iterator[None]:
+    """Let errors of NumPy and scikit-learn in the block name the argument.
+
+    Integers that are too large for a float are a ValueError.
+    """
+    try:
+        yield
+    except (TypeError, ValueError, OverflowError) as error:
+        told = re.search(rf"(?<!\w){re.escape(name)}(?!\w)", str(error)) is not None
+        if told and not isinstance(error, OverflowError):
+            raise
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{name}: {error}") from error
+
+
 def as_numbers(values: Any, name: str = "X", *, allow_nan: bool = False) -> Any:
     """Return the container if it has only numbers, and otherwise an array of numbers; or raise.
 
@@ -36,7 +55,8 @@ def as_numbers(values: Any, name: str = "X", *, allow_nan: bool = False) -> Any:
     """
     if sparse.issparse(values):
         return values
-    values = _of_list(values) if isinstance(values, (list, tuple)) else _of_tensor(values)
+    with naming(name):
+        values = _of_list(values) if isinstance(values, (list, tuple)) else of_tensor(values, name)
     if not isinstance(values, np.ndarray):
         return _of_frame(values, name)
     if values.dtype.kind in "mM":
@@ -44,6 +64,11 @@ def as_numbers(values: Any, name: str = "X", *, allow_nan: bool = False) -> Any:
     if isinstance(values, np.ma.MaskedArray):
         return _unmasked(values, name, allow_nan)
     return _of_objects(values, name) if values.dtype.kind == "O" else values
+
+
+def is_lazy(values: Any) -> bool:
+    """Whether a frame is not computed yet."""
+    return hasattr(values, "collect_schema") and not hasattr(values, "to_numpy")
 
 
 def is_sparse_frame(values: Any) -> bool:
@@ -114,17 +139,27 @@ def _of_list(values: Any) -> Any:
     return array if array.dtype.kind in "biufmMO" else values
 
 
-def _of_tensor(values: Any) -> Any:
+def of_tensor(values: Any, name: str) -> Any:
     """Convert tensors of torch to arrays that share their memory; other values stay as they are.
 
     With `array_api_dispatch` of scikit-learn, tensors stay tensors.
     """
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(values, torch.Tensor):
+        if values.is_nested:
+            raise TypeError(f"{name} is a nested tensor; allowed are dense tensors.")
         values = values.detach()
         known = values.dtype in (torch.float64, torch.float32, torch.float16)
         values = values if known or not values.is_floating_point() else values.float()
-        return values if get_config()["array_api_dispatch"] else np.asarray(values)
+        if get_config()["array_api_dispatch"]:
+            return values
+        try:
+            return np.asarray(values)
+        except (RuntimeError, TypeError) as error:
+            raise TypeError(
+                f"{name} is a tensor that cannot be converted to an array; allowed are dense "
+                f"tensors on the CPU: {error}"
+            ) from error
     if str(getattr(values, "dtype", "")) == "bfloat16":  # an array of JAX
         return np.asarray(values).astype(np.float32)
     return values
@@ -132,7 +167,7 @@ def _of_tensor(values: Any) -> Any:
 
 def _of_frame(values: Any, name: str) -> Any:
     """Convert data frames and series to numbers; other containers stay as they are."""
-    if hasattr(values, "collect_schema") and not hasattr(values, "to_numpy"):
+    if is_lazy(values):
         raise TypeError(f"{name} is a lazy frame. Compute it first with {name}.collect().")
     library = type(values).__module__.partition(".")[0]
     if library == "pandas" and hasattr(values, "to_series"):  # an index

@@ -12,21 +12,36 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 # Methods that learn. Their memory depends on the parameters of the estimator.
 _LEARN = ("fit", "fit_transform", "partial_fit")
 
-# Messages of torch for a lack of memory on CPUs and GPUs, in errors that are not MemoryErrors.
-_SAID = ("not enough memory", "can't allocate memory", "out of memory")
+# Messages of torch and NumPy for a lack of memory, and for sizes that no memory has, in errors that
+# are not MemoryErrors.
+_SAID = (
+    "not enough memory",
+    "can't allocate memory",
+    "out of memory",
+    "Storage size calculation overflowed",
+    "Overflow when unpacking long",
+    "Maximum allowed dimension exceeded",
+    "Maximum allowed size exceeded",
+    "array is too big",
+    "too large to convert to C",
+    "maximum supported dimension",
+)
+_KINDS = (MemoryError, RuntimeError, ValueError, TypeError, OverflowError)
 # Arguments of methods on which the amount of memory depends.
 _SIZES = ("n_samples", "n_draws", "n_importance", "n")
 
 
 def advises_on_memory(method: Method) -> Method:
     """Decorate a public method so that its MemoryErrors name the arguments to change."""
+    if hasattr(method, "_advises_on_memory"):
+        return method
     signature = inspect.signature(method)
 
     @functools.wraps(method)
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         try:
             return method(self, *args, **kwargs)
-        except (MemoryError, RuntimeError) as error:
+        except _KINDS as error:
             if not _is_lack_of_memory(error):
                 raise
             given = signature.bind(self, *args, **kwargs)
@@ -37,14 +52,21 @@ def advises_on_memory(method: Method) -> Method:
                 advice.append("give fewer rows at a time")
             raise _advised(self, method.__name__, advice, error) from error
 
+    call._advises_on_memory = True  # type: ignore[attr-defined]
     return call  # type: ignore[return-value]
 
 
 def advise_on_memory_everywhere(cls: type) -> None:
-    """Apply `advises_on_memory` to every public method of a class that does not learn."""
-    for name, method in list(vars(cls).items()):
-        if isinstance(method, FunctionType) and name[0] != "_" and name not in _LEARN:
-            setattr(cls, name, advises_on_memory(method))
+    """Apply `advises_on_memory` to the public methods of a class that do not learn.
+
+    Methods that the class inherits from other classes of skae are included.
+    """
+    for base in cls.__mro__:
+        if not base.__module__.startswith("skae."):
+            continue
+        for name, method in list(vars(base).items()):
+            if isinstance(method, FunctionType) and name[0] != "_" and name not in _LEARN:
+                setattr(base, name, advises_on_memory(method))
 
 
 @contextmanager
@@ -61,7 +83,7 @@ def memory_for_learning(estimator: Any) -> Iterator[None]:
     """Raise a lack of memory in the block as a MemoryError that names parameters to change."""
     try:
         yield
-    except (MemoryError, RuntimeError) as error:
+    except _KINDS as error:
         if not _is_lack_of_memory(error):
             raise
         advice = []

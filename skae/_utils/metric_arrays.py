@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import check_array
 
-from skae._utils.inputs import as_numbers, check_rows_are_2d, is_sparse_frame
+from skae._utils.inputs import as_numbers, check_rows_are_2d, is_sparse_frame, naming
 
 Array = NDArray[Any]
 
@@ -24,14 +24,9 @@ def checked(values: Any, name: str, **allowed: Any) -> Array:
     """Apply `check_array` of scikit-learn, with the name of the argument in every message."""
     values = as_numbers(values, name, allow_nan=allowed.get("ensure_all_finite") == "allow-nan")
     values = values.sparse.to_dense() if is_sparse_frame(values) else values
-    try:
-        with np.errstate(
-            over="ignore", invalid="ignore"
-        ):  # values that overflow in a narrower dtype become infinite and are refused
-            return check_array(values, **allowed)
-    except (TypeError, ValueError) as error:
-        kind = TypeError if isinstance(error, TypeError) else ValueError
-        raise kind(f"{name}: {error}") from error
+    # Values that overflow in a narrower dtype become infinite and are refused.
+    with naming(name), np.errstate(over="ignore", invalid="ignore"):
+        return check_array(values, **allowed)
 
 
 def check_rows(X: Any, name: str, **allowed: Any) -> Array:

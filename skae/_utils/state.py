@@ -42,12 +42,20 @@ def all_or_nothing(estimator: Any) -> Iterator[None]:
     """
     before = estimator.__dict__.copy()
     known = _learned_private_names(before)
-    try:
+    with unchanged_by_errors(estimator):
         with np.errstate(over="ignore", invalid="ignore"), memory_for_learning(estimator):
             yield
         names = _private_names(vars(estimator))
         learned = {_LEARNED, *(name for name in names if name in known or name not in before)}
         setattr(estimator, _LEARNED, tuple(sorted(learned)))
+
+
+@contextmanager
+def unchanged_by_errors(estimator: Any) -> Iterator[None]:
+    """Restore the attributes of the estimator if the block raises."""
+    before = estimator.__dict__.copy()
+    try:
+        yield
     except BaseException:
         estimator.__dict__.clear()
         estimator.__dict__.update(before)

@@ -1,11 +1,14 @@
 """Checks of parameters and arguments. Only this file imports private helpers of scikit-learn."""
 
+import functools
 import os
 from collections.abc import Callable
-from typing import Any, TypeVar
+from math import frexp
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn import get_config
 from sklearn.base import _clone_parametrized, _fit_context
 from sklearn.utils import check_array, check_random_state, get_tags
 from sklearn.utils._array_api import (
@@ -35,6 +38,7 @@ from sklearn.utils.validation import (
     _check_feature_names_in,
     _check_sample_weight,
     _get_feature_names,
+    _num_samples,
     validate_data,
 )
 
@@ -42,7 +46,9 @@ from skae._utils.inputs import (
     as_numbers,
     check_not_sparse_frame,
     check_rows_are_2d,
+    is_lazy,
     is_sparse_frame,
+    naming,
 )
 from skae._utils.sparse_rows import SparseRows
 
@@ -71,6 +77,7 @@ __all__ = [
     "log_sum_exp",
     "meta_fit_context",
     "move_to",
+    "num_samples",
     "private_generator",
     "remember_columns",
     "safe_set_output",
@@ -79,11 +86,11 @@ __all__ = [
     "widest_float",
 ]
 
-average = _average
 check_feature_names_in = _check_feature_names_in
 clone_parameters = _clone_parametrized
 is_numpy_namespace = _is_numpy_namespace
 log_sum_exp = _logsumexp
+num_samples = _num_samples
 safe_set_output = _safe_set_output
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -92,7 +99,17 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 def fit_context(method: Method) -> Method:
     """Decorate a method that learns, so that it validates the parameters of its estimator."""
     decorated: Method = _fit_context(prefer_skip_nested_validation=True)(method)
-    return decorated
+    if method.__name__ != "partial_fit":
+        return decorated
+
+    @functools.wraps(method)
+    def partial_fit(self: Any, *args: Any, **kwargs: Any) -> Any:
+        # scikit-learn does not validate parameters that have changed since the first batch.
+        if not get_config()["skip_parameter_validation"]:
+            self._validate_params()
+        return decorated(self, *args, **kwargs)
+
+    return cast(Method, partial_fit)
 
 
 def meta_fit_context(method: Method) -> Method:
@@ -105,7 +122,18 @@ def private_generator(random_state: object) -> np.random.RandomState:
     """A generator for `random_state`; None gives a new one, not the global one of NumPy."""
     if random_state is None:
         return np.random.RandomState()
-    return check_random_state(random_state)
+    with naming("random_state"):
+        return check_random_state(random_state)
+
+
+def average(scores: Any, weights: Any | None = None) -> Any:
+    """The mean of scores, or their weighted mean, also if sums of the weights overflow."""
+    if weights is not None:
+        xp, _ = get_namespace(weights)
+        exponent = frexp(float(xp.max(weights)))[1]
+        weights = weights * 2.0**-exponent if exponent > 0 else weights  # which is exact
+    with np.errstate(over="ignore"):  # the mean of scores near the range of floats is infinite
+        return _average(scores, weights=weights)
 
 
 def widest_float(X: Any) -> Any:
@@ -141,15 +169,16 @@ def check_rows(estimator: Any, X: Any, *, reset: bool, min_rows: int = 1) -> Any
         remember_columns(estimator, X)
     X = as_rows(estimator, X)
     xp, _ = get_namespace(X)
-    return validate_data(
-        estimator,
-        X,
-        reset=reset,
-        dtype=[xp.float64, xp.float32],
-        accept_sparse=("csr", "csc") if tags.sparse else False,
-        ensure_all_finite="allow-nan" if tags.allow_nan else True,
-        ensure_min_samples=min_rows,
-    )
+    with naming("X"):
+        return validate_data(
+            estimator,
+            X,
+            reset=reset,
+            dtype=[xp.float64, xp.float32],
+            accept_sparse=("csr", "csc") if tags.sparse else False,
+            ensure_all_finite="allow-nan" if tags.allow_nan else True,
+            ensure_min_samples=min_rows,
+        )
 
 
 def check_weight(sample_weight: Any, X: Any) -> Any | None:
@@ -158,7 +187,8 @@ def check_weight(sample_weight: Any, X: Any) -> Any | None:
         return None
     weight = as_numbers(sample_weight, "sample_weight")
     X = X.matrix if isinstance(X, SparseRows) else X
-    return _check_sample_weight(weight, X, dtype=widest_float(X), ensure_non_negative=True)
+    with naming("sample_weight"):
+        return _check_sample_weight(weight, X, dtype=widest_float(X), ensure_non_negative=True)
 
 
 def check_codes(Z: Any, names: Any, caller: str) -> Any:
@@ -173,7 +203,8 @@ def check_codes(Z: Any, names: Any, caller: str) -> Any:
             f"The columns of X have the names of the codes in another order: got {list(given)}, "
             f"but {caller} expects {list(names)}."
         )
-    Z = check_array(Z, input_name="X", dtype=[xp.float64, xp.float32])
+    with naming("X"):
+        Z = check_array(Z, input_name="X", dtype=[xp.float64, xp.float32])
     if Z.shape[1] != len(names):
         raise ValueError(
             f"X has {Z.shape[1]} columns, but {caller}.inverse_transform "
@@ -217,7 +248,7 @@ def to_plain(value: Any) -> NDArray[Any] | Any:
 
 def remember_columns(estimator: Any, X: Any) -> None:
     """Store names of columns that are numbers or dates; scikit-learn stores strings only."""
-    columns = getattr(X, "columns", None)
+    columns = None if is_lazy(X) else getattr(X, "columns", None)
     dtype = getattr(columns, "dtype", None)
     if isinstance(dtype, np.dtype) and dtype.kind in "iufM":
         estimator._column_names = np.array(columns)
