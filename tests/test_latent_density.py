@@ -1,7 +1,10 @@
 """LatentDensityEstimator: densities by quadrature, known laws, what is wrapped, and the engine."""
 
 import copy
+import os
 import pickle
+import subprocess
+import sys
 import warnings
 
 import joblib
@@ -24,6 +27,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback
 
+from helpers import make_rows, own_networks
 from skae import PPCA, VAE, VQVAE, AdversarialAE, Autoencoder, LatentDensityEstimator, LinearAE
 from skae._densities.network_density import UNUSED_BY
 from skae._modules.latent_density import TriangularMap
@@ -1741,3 +1745,27 @@ def test_noise_of_samples_is_the_autoencoders(linear):
     np.testing.assert_array_equal(
         plain.sample(5, random_state=0), plain.sample(5, noise=False, random_state=0)
     )
+
+
+def test_training_goes_on_in_another_process_with_an_autoencoder_of_own_modules(tmp_path):
+    X = make_rows(40, 5)
+    own = own_networks(5)
+    model = LatentDensityEstimator(
+        Autoencoder(2, **own, max_iter=1, random_state=0), max_iter=1, warm_start=True
+    ).fit(X)
+    joblib.dump(model, tmp_path / "model")
+    np.save(tmp_path / "rows", X)
+    code = f"""
+import joblib, numpy as np
+model = joblib.load({str(tmp_path / "model")!r})
+print(model.fit(np.load({str(tmp_path / "rows.npy")!r})).n_iter_)
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["2"]

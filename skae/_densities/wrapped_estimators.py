@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from inspect import signature
 from typing import Any
 
-import joblib
 import numpy as np
 from numpy.typing import NDArray
 from sklearn import config_context
@@ -15,6 +14,7 @@ from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import get_tags
 
+from skae._training.digests import digest_of
 from skae._training.random_state import preserve_global_rngs
 from skae._utils.interrupts import inside_another_fit
 from skae._utils.warning import warn
@@ -169,8 +169,11 @@ def check_names(autoencoder: Any, names: Any) -> None:
 
 
 def fingerprint(value: Any) -> str | None:
-    """Return a hash of estimators: of their types, parameters and fitted attributes."""
-    return None if value is None else joblib.hash(value)
+    """Return a digest of estimators: of their types, parameters and fitted attributes.
+
+    It is equal in all processes, in which joblib 1.6 gives torch modules different hashes.
+    """
+    return None if value is None else digest_of(value)
 
 
 def call_quietly(method: Any, X: Array) -> Any:

@@ -1,0 +1,140 @@
+"""Digests of parameters and rows."""
+
+import functools
+import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy import sparse
+from sklearn.cluster import KMeans
+from sklearn.decomposition import PCA
+from sklearn.frozen import FrozenEstimator
+from sklearn.neighbors import KernelDensity
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from skorch.callbacks import EarlyStopping, LRScheduler
+from torch import nn
+
+from skae import VAE
+from skae._training.digests import digest_of
+from skae._utils.sparse_rows import SparseRows
+
+X = np.arange(12.0).reshape(4, 3) ** 2
+
+
+def power(exponent):
+    return lambda x: x**exponent
+
+
+def linear(seed, dropout=0.0):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(2, 2), nn.Dropout(dropout))
+
+
+def values():
+    """Values that all differ from each other."""
+    torch.manual_seed(0)
+    return [
+        None,
+        0,
+        0.0,
+        False,
+        "0",
+        b"0",
+        [],
+        [[]],
+        [0],
+        [0, 0],
+        {},
+        {"a": 1},
+        {"a": [1]},
+        {1: "a"},
+        {1, 2},
+        X,
+        X.T,
+        X.astype(np.float32),
+        X[:2],
+        X.astype(object),
+        np.array([(1, "a")], dtype=[("n", int), ("t", object)]),
+        np.array([(1, "b")], dtype=[("n", int), ("t", object)]),
+        SparseRows(sparse.csr_array(X)),
+        SparseRows(sparse.csr_array(X[:2])),
+        torch.from_numpy(X),
+        torch.from_numpy(X).bfloat16(),
+        linear(0),
+        linear(1),
+        linear(0, 0.5),
+        nn.Linear,
+        power(2),
+        power(3),
+        functools.partial(power, 2),
+        functools.partial(power, 3),
+        os.path.join,
+        EarlyStopping(),
+        EarlyStopping(patience=3),
+        LRScheduler("StepLR", step_size=2),
+        PCA(2),
+        PCA(3),
+        FrozenEstimator(PCA(2).fit(X)),
+        FrozenEstimator(PCA(2).fit(X**2)),
+        make_pipeline(StandardScaler(), PCA(2)),
+        KMeans(2, n_init=1, random_state=0).fit(X),
+        KernelDensity().fit(X),
+        KernelDensity().fit(X[:2]),
+        VAE(2),
+        VAE(2, encoder=linear(0)),
+        VAE(2, encoder=linear(1)),
+        VAE(2, max_iter=0, random_state=0).fit(X),
+        np.random.RandomState(0),
+        np.random.RandomState(1),
+    ]
+
+
+def test_different_values_have_different_digests():
+    digests = [digest_of(value) for value in values()]
+    assert len(set(digests)) == len(digests)
+
+
+def test_digests_are_equal_in_another_process(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    here = importlib.import_module("test_digests")  # functions have the name of their module
+    code = "import test_digests as t; print(*(t.digest_of(v) for v in t.values()))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)} | {"PYTHONHASHSEED": "7"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == [digest_of(value) for value in here.values()]
+
+
+def test_memory_layout_and_containers_of_numbers_do_not_matter():
+    assert digest_of(X) == digest_of(np.asfortranarray(X)) == digest_of(np.vstack([X, X])[:4])
+    assert digest_of(np.float64(0.5)) != digest_of(0.5)
+    assert digest_of({"a": 1, "b": 2}) == digest_of({"b": 2, "a": 1})
+
+
+def test_what_changes_no_result_does_not_matter():
+    quiet = VAE(2, random_state=0)
+    loud = VAE(2, random_state=0, verbose=1, device="cpu", checkpoint_dir="x", warm_start=True)
+    assert digest_of(quiet) == digest_of(loud)
+    first, second = (VAE(2, max_iter=2, random_state=0).fit(X) for _ in range(2))
+    assert first.history_[0]["dur"] != second.history_[0]["dur"]
+    assert digest_of(first) == digest_of(second)
+
+
+def test_value_that_contains_itself():
+    loop = [1]
+    loop.append(loop)
+    assert digest_of(loop) == digest_of(loop)
+
+
+def test_value_that_no_process_can_compare_is_an_error():
+    with open(__file__) as file, pytest.raises(Exception, match="pickle"):
+        digest_of(file)
