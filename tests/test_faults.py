@@ -15,6 +15,7 @@ import torch
 from contract_helpers import (
     ESTIMATORS,
     assert_same_leaves,
+    copy_of_fitted,
     fitted,
     law_for,
     make_data,
@@ -41,7 +42,10 @@ from skae import (
     LatentDensityEstimator,
     OutlierDetector,
 )
+from skae import _linear_start as linear_start
 from skae._densities.index_prior import IndexPriorModule
+from skae._training import trainer as trainer_module
+from skae._training.data import Dataset
 
 NETWORKS = [E for E in ESTIMATORS if trained_on_batches(E)]
 every_network = law_for(NETWORKS)
@@ -381,3 +385,93 @@ def test_an_error_of_a_network_reaches_the_user(Estimator, params, where, at):
     assert mine.training
     for name, value in mine.state_dict().items():
         torch.testing.assert_close(value, weights[name], rtol=0, atol=0)
+
+
+# -------------------------------------------------------------------- lack of memory
+
+LACKS = {
+    "torch": lambda: RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: "
+        "you tried to allocate 8000000000 bytes. Error code 12 (Cannot allocate memory)"
+    ),
+    "GPU": lambda: torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    "NumPy": lambda: np._core._exceptions._ArrayMemoryError((10, 10), np.dtype(float)),
+    "Python": MemoryError,
+}
+
+
+@every_network
+@pytest.mark.parametrize("lack", LACKS)
+@pytest.mark.parametrize("n_init", [1, 2])
+@may_advise
+def test_too_little_memory_in_a_step(Estimator, lack, n_init, monkeypatch):
+    """The error says which batch_size was tried. Nothing is tried again with less memory.
+
+    With several starts, the loss is computed for a stack of networks. A stack that cannot be
+    computed is trained one by one, which must not hide that memory is short.
+    """
+    if n_init > 1 and "n_init" not in Estimator().get_params():
+        pytest.skip("the estimator has one start")
+    X, model, calls = make_data(Estimator), copy_of_fitted(Estimator), []
+    if n_init > 1:
+        model.set_params(n_init=n_init)
+    kind = type(model.net_.module_)
+    before, around, whole = state(model), surroundings(), kind.loss
+
+    def loss(self, *arguments, **keywords):
+        if self.training:
+            calls.append(1)
+            if len(calls) >= (1 if n_init > 1 else 4):
+                raise LACKS[lack]()
+        return whole(self, *arguments, **keywords)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kind, "loss", loss)
+        with pytest.raises(MemoryError, match=r"fit is out of memory.*batch_size \(now 25\)"):
+            model.fit(X)
+    assert len(calls) == (1 if n_init > 1 else 4)
+    assert_same_surroundings(around)
+    assert_same_leaves(state(model), before)
+
+
+@every_network
+@may_advise
+def test_too_little_memory_beside_the_steps(Estimator, monkeypatch):
+    """In the linear start, where the network and batches are made, and in what follows training."""
+    X, model = make_data(Estimator), copy_of_fitted(Estimator)
+    before = state(model)
+
+    def raises(*arguments, **keywords):
+        raise LACKS["NumPy"]()
+
+    places = [(linear_start, "PPCA"), (trainer_module, "Net"), (Dataset, "batch")]
+    n_raised = 0
+    for module, name in [*places, (Estimator, "_finish")]:
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, raises)
+            try:
+                model.fit(X)
+            except MemoryError as error:
+                n_raised += 1
+                assert "batch_size (now 25)" in str(error), name  # noqa: PT017
+                assert_same_leaves(state(model), before)
+            else:  # not every estimator begins linearly, or has an encoder
+                model = copy_of_fitted(Estimator)
+    assert n_raised >= 2
+
+
+@pytest.mark.parametrize("at", ["encoder", "factory"])
+@pytest.mark.parametrize("lack", ["torch", "Python"])
+def test_too_little_memory_in_a_network_that_is_tried(at, lack):
+    """It is not called a network of the wrong shape."""
+
+    class Large(nn.Module):
+        def forward(self, x):
+            raise LACKS[lack]()
+
+    def make(n_features, n_components):
+        raise LACKS[lack]()
+
+    model = network(encoder=Large() if at == "encoder" else make)
+    with pytest.raises(MemoryError, match=r"batch_size \(now 16\)"):
+        model.fit(make_rows())
