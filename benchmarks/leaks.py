@@ -257,6 +257,8 @@ def measure(fit: Fit, n_warm_up: int, n_fits: int) -> dict[str, float]:
     warnings.simplefilter("ignore")
     for _ in range(n_warm_up):
         fit()
+    gc.collect()
+    gc.freeze()  # what is there is not visited again, which would take longer than a fit
     before, start, seen = read(), time.perf_counter(), []
     for _ in range(n_fits):
         fit()

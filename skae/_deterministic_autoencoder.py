@@ -34,6 +34,7 @@ from skae._training.data import Batch, Data, Dataset
 from skae._training.random_state import preserve_rng_state
 from skae._training.trainer import TrainingOptions, batches
 from skae._utils.availability import silent_available_if
+from skae._utils.memory import is_lack_of_memory
 from skae._utils.sparse_rows import Rows
 from skae._utils.validation import Interval, StrOptions
 from skae._utils.warning import warn
@@ -142,6 +143,8 @@ class DeterministicAutoencoder(
             with torch.no_grad():
                 module.feature_distance(module.perceptual[0][0], Batch(rows, rows), rows)
         except (AttributeError, RuntimeError, TypeError, ValueError) as error:
+            if is_lack_of_memory(error):
+                raise
             shape = self._architecture.image_shape or (self._architecture.n_features,)
             raise ValueError(
                 f"The network of perceptual cannot process a batch of shape {(2, *shape)}: {error}"

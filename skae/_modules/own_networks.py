@@ -9,6 +9,7 @@ from torch import nn
 
 from skae._nn.networks import FromImages, Shape, ToImages, check_network
 from skae._training.random_state import preserve_global_rngs
+from skae._utils.memory import is_lack_of_memory
 
 # A module, or a function or class that is called with the number of columns of rows and the number
 # of values of a code, and returns a module.
@@ -53,6 +54,8 @@ def _made(factory: Callable[[int, int], nn.Module], place: Place) -> nn.Module:
     try:
         made: Any = factory(place.n_features, place.n_code_values)
     except Exception as error:
+        if is_lack_of_memory(error):
+            raise
         raise ValueError(
             f"{call} raised {type(error).__name__}: {error}. It is called with two positional "
             "arguments, (n_features_in, n_components), and must return a torch.nn.Module."

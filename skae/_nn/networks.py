@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, linear, max_pool2d
 from torch.nn.utils import skip_init
 
+from skae._utils.memory import is_lack_of_memory
+
 Shape = tuple[int, int, int]
 
 # Activation functions by scikit-learn's names. The gain keeps the variance of signals through the
@@ -331,6 +333,8 @@ def check_network(name: str, network: nn.Module, n_inputs: int, n_outputs: int) 
         with torch.no_grad():
             out: Any = network(torch.zeros(2, n_inputs))
     except (AttributeError, RuntimeError, TypeError, ValueError) as error:
+        if is_lack_of_memory(error):
+            raise
         raise ValueError(
             f"{name} must accept a batch of shape (2, {n_inputs}), but it raised: {error}"
         ) from error

@@ -31,6 +31,7 @@ from skae._training.stacked_batches import StackedBatch, StackedBatches
 from skae._training.stacked_member import Member, without_twins
 from skae._training.stacked_steps import StackedSteps
 from skae._training.stacked_weights import Numbers, StackedTensors
+from skae._utils.memory import is_lack_of_memory
 
 # Largest difference of losses and gradients, relative to the largest, in float32 and in bfloat16.
 _ROUNDING, _ROUNDING_OF_BFLOAT16 = 1e-3, 0.1
@@ -339,6 +340,8 @@ class Stack:
                 try:
                     self._recorded[key] = Recorded(vmap(of_one), arguments)
                 except (RuntimeError, NotImplementedError, ValueError) as error:
+                    if is_lack_of_memory(error):
+                        raise
                     raise Unequal(f"its operations cannot be stacked ({error})") from error
         return self._recorded[key](*arguments)
 

@@ -42,7 +42,7 @@ def advises_on_memory(method: Method) -> Method:
         try:
             return method(self, *args, **kwargs)
         except _KINDS as error:
-            if not _is_lack_of_memory(error):
+            if not is_lack_of_memory(error):
                 raise
             given = signature.bind(self, *args, **kwargs)
             given.apply_defaults()
@@ -84,7 +84,7 @@ def memory_for_learning(estimator: Any) -> Iterator[None]:
     try:
         yield
     except _KINDS as error:
-        if not _is_lack_of_memory(error):
+        if not is_lack_of_memory(error):
             raise
         advice = []
         params = estimator.get_params(deep=False)
@@ -100,7 +100,8 @@ def memory_for_learning(estimator: Any) -> Iterator[None]:
         raise _advised(estimator, "fit", advice, error) from error
 
 
-def _is_lack_of_memory(error: Exception) -> bool:
+def is_lack_of_memory(error: Exception) -> bool:
+    """Whether an error of Python, NumPy or torch says that there is not enough memory."""
     if isinstance(error, MemoryError):  # a MemoryError with a message has advice already
         return type(error) is not MemoryError or str(error) in ("", "std::bad_alloc")
     return any(text in str(error) for text in _SAID)
