@@ -350,6 +350,11 @@ def test_fits_that_differ_never_share_a_file(tmp_path):
     VAE(2, **MORE, conditional=True, checkpoint_dir=tmp_path).fit(X, LABELS)
     VAE(2, **MORE, conditional=True, checkpoint_dir=tmp_path).fit(X, LABELS[::-1])
     assert len(list(tmp_path.iterdir())) == n + 3
+    whole, real = pd.DataFrame({"a": range(40)}), pd.DataFrame({"a": np.arange(40.0)})
+    for table in (whole, real):  # counts, and numbers, with equal values
+        VAE(1, **MORE, likelihood="auto", checkpoint_dir=tmp_path).fit(table)
+    assert len(list(tmp_path.iterdir())) == n + 5
+    n += 2
     for _ in range(2):  # the seconds of the earlier fit do not matter
         again = Autoencoder(2, **MORE, warm_start=True).fit(X)
         again.set_params(checkpoint_dir=tmp_path).fit(X).fit(X)

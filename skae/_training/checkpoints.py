@@ -262,7 +262,8 @@ def checkpoints_of_fit(
         return
     path = _made(folder)
     try:
-        key = digest_of(type(estimator), parameters_of(estimator), *given)
+        table = getattr(estimator, "_table", None)  # the likelihood of each column
+        key = digest_of(type(estimator), parameters_of(estimator), table, *given)
     except Exception as error:
         raise TypeError(
             f"checkpoint_dir={folder!r} cannot be used with these parameters, because nothing "
@@ -279,7 +280,7 @@ def checkpoints_of_fit(
 
 def _made(folder: Any) -> Path:
     """Return the folder; it is made, and a file is written to it for a moment."""
-    path = Path(folder).absolute()
+    path = Path(folder).expanduser().absolute()
     try:
         path.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=path) as file:

@@ -11,15 +11,19 @@ import joblib
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import sparse
 from sklearn.base import BaseEstimator
 from skorch.callbacks import Callback
 from torch import Tensor, nn
 
+from skae._training.array_files import is_storable
 from skae._training.data import chunks
 from skae._utils.sparse_rows import SparseRows
 
 # Attributes of estimators that say nothing about what they compute.
 _UNTOLD = ("_skl", "_sklearn", "_skae", "_parent_callback", "_callback")
+# Packages whose classes are known by their names.
+_PACKAGES = {"builtins", "numpy", "scipy", "skae", "sklearn", "skorch", "torch"}
 # States of trained networks, with their histories.
 _NETS = ("net_", "prior_net_")
 # Parameters of estimators that change neither the training nor its result.
@@ -70,10 +74,13 @@ def _add(found: Any, value: Any, within: tuple[int, ...]) -> None:
         add("sequence", *value)
     elif isinstance(value, set | frozenset):
         add("set", *sorted(map(digest_of, value)))
+    elif sparse.issparse(value):
+        rows = value.tocsr()
+        add("matrix", rows.shape, rows.data, rows.indices, rows.indptr)
     elif isinstance(value, type):
-        add("class", value.__module__, value.__qualname__)
+        add("class", value.__module__, value.__qualname__, *_own_code(value))
     elif isinstance(value, nn.Module):
-        add("module", type(value), repr(value), dict(value.state_dict()))
+        add("module", repr(value), dict(value.state_dict()), *map(_settings_of, value.modules()))
     elif isinstance(value, Callback):
         add("callback", type(value), _given_to(value))
     elif isinstance(value, functools.partial):
@@ -89,7 +96,7 @@ def _add(found: Any, value: Any, within: tuple[int, ...]) -> None:
     elif isinstance(value, np.random.RandomState):
         add("generator", value.get_state())
     else:
-        add("object", joblib.hash(value, hash_name="sha1"))
+        add("object", type(value), joblib.hash(value, hash_name="sha1"))
 
 
 def _add_array(found: Any, array: NDArray[Any], within: tuple[int, ...]) -> None:
@@ -110,8 +117,31 @@ def _add_array(found: Any, array: NDArray[Any], within: tuple[int, ...]) -> None
 
 def _given_to(callback: Any) -> dict[str, Any]:
     """Return the arguments with which a callback was made, as far as it keeps them."""
-    names = inspect.signature(type(callback)).parameters
-    return {name: vars(callback)[name] for name in names if name in vars(callback)}
+    names, attributes = inspect.signature(type(callback)).parameters, vars(callback)
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in names.values()):
+        return {name: v for name, v in attributes.items() if not name.endswith("_")}
+    return {name: attributes[name] for name in names if name in attributes}
+
+
+def _settings_of(module: nn.Module) -> tuple[Any, ...]:
+    """Return the class of a module, and its attributes that `repr` need not show."""
+    attributes = {
+        name: value
+        for name, value in vars(module).items()
+        if not name.startswith("_") and name != "training" and is_storable(value)
+    }
+    return type(module), attributes
+
+
+def _own_code(cls: type) -> list[Any]:
+    """Return the code of the methods of a class, and of those that it inherits, of the user."""
+    return [
+        (name, value.__code__)
+        for base in cls.__mro__
+        if base.__module__.partition(".")[0] not in _PACKAGES
+        for name, value in sorted(vars(base).items())
+        if isinstance(value, types.FunctionType)
+    ]
 
 
 def _made_of(function: types.FunctionType) -> tuple[Any, ...]:

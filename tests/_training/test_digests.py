@@ -17,7 +17,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.neighbors import KernelDensity
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from skorch.callbacks import EarlyStopping, LRScheduler
+from skorch.callbacks import Callback, EarlyStopping, LRScheduler
 from torch import nn
 
 from skae import VAE
@@ -29,6 +29,37 @@ X = np.arange(12.0).reshape(4, 3) ** 2
 
 def power(exponent):
     return lambda x: x**exponent
+
+
+class Power(nn.Module):
+    """A module whose exponent is neither a weight nor shown."""
+
+    def __init__(self, exponent):
+        super().__init__()
+        self.exponent = exponent
+
+    def forward(self, x):
+        return x**self.exponent
+
+
+OLD = Power
+
+
+class Power(nn.Module):  # the same name and attributes, after its code was changed
+    def __init__(self, exponent):
+        super().__init__()
+        self.exponent = exponent
+
+    def forward(self, x):
+        return -(x**self.exponent)
+
+
+OTHER, Power = Power, OLD
+
+
+class Says(Callback):
+    def __init__(self, text):
+        self.text, self.heard = text, []
 
 
 def linear(seed, dropout=0.0):
@@ -78,6 +109,15 @@ def values():
         EarlyStopping(),
         EarlyStopping(patience=3),
         LRScheduler("StepLR", step_size=2),
+        LRScheduler("StepLR", step_size=3),
+        sparse.csr_array(X),
+        Power(2.0),
+        Power(3.0),
+        OTHER(2.0),
+        Power,
+        OTHER,
+        [Says("a")],
+        [Says("b")],
         PCA(2),
         PCA(3),
         FrozenEstimator(PCA(2).fit(X)),
