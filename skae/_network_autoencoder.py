@@ -410,12 +410,12 @@ class NetworkAutoencoder(
         architecture = previous._architecture
         check_same_columns(self, X.shape[1], previous, previous.n_features_in_)
         self._check_same_kinds(previous)
+        now, then = self._fields(X.shape[0]), architecture.as_dict()
         if not all(map(is_same, self._given_modules(), previous._user_modules)):
             raise ValueError(
                 "Your own networks and distributions (encoder, decoder, prior, perceptual) cannot "
                 "change when training continues. Set warm_start=False and call fit."
             )
-        now, then = self._fields(X.shape[0]), architecture.as_dict()
         changed = [n for n in now if now[n] != then[n] and n not in architecture.changeable]
         if changed:
             name = changed[0]
