@@ -11,7 +11,6 @@ J. R. Stat. Soc. B 61(3), 611-622. :doi:`10.1111/1467-9868.00196`
 from __future__ import annotations
 
 import copy
-import warnings
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Self
 
@@ -58,7 +57,7 @@ from skae._utils.interrupts import keeps_progress, warn_of_interruption
 from skae._utils.memory import advice_on_memory
 from skae._utils.types import ArrayOrFrame, RandomState
 from skae._utils.validation import Interval, RealNotInt, StrOptions, private_generator
-from skae._utils.warning import warn
+from skae._utils.warning import ignoring, warn
 
 Array = NDArray[Any]
 
@@ -510,8 +509,7 @@ class PPCA(TruncationMixin, LikelihoodModel):
             given = given.to_frame().T
         if np.ndim(given) == 1:
             given = np.asanyarray(given)[None, :]  # a masked array keeps its mask
-        with warnings.catch_warnings():  # a plain row need not have names
-            warnings.filterwarnings("ignore", "X does not have valid feature names", UserWarning)
+        with ignoring("X does not have valid feature names"):  # a plain row need not have names
             row = self._check_new_rows(given, "sample")
         if row.shape[0] != 1:
             raise ValueError(f"given must be one row, got {row.shape[0]} rows.")
