@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +23,8 @@ class _Shared:
         self.present: Stream | None = None  # whose state the generators have
         self.n_open: dict[int, int] = {}  # number of streams that use a generator
         self.before: dict[int, Tensor] = {}  # its state before the first of them began
+        self.n_numpy = 0  # number of blocks that use NumPy's generator
+        self.numpy_before: Any = None
 
 
 _shared = _Shared()
@@ -53,6 +56,7 @@ class Stream:
         """Context of the whole training, which yields the stream."""
         shared = _shared
         with shared.lock:
+            outer = shared.present
             for generator in self.generators:
                 n = shared.n_open.get(id(generator), 0)
                 if not n:
@@ -64,10 +68,13 @@ class Stream:
             with shared.lock:
                 if shared.present is self:
                     shared.present = None
+                    if outer is not None:  # this block is inside that of another stream
+                        outer._continue()
                 for generator in self.generators:
                     shared.n_open[id(generator)] -= 1
                     if not shared.n_open[id(generator)]:
                         generator.set_state(shared.before.pop(id(generator)))
+                        shared.present = None
 
     @contextmanager
     def drawing(self) -> Iterator[None]:
@@ -77,10 +84,7 @@ class Stream:
             if shared.present is not self:
                 if shared.present is not None:
                     shared.present._leave()
-                if self._states is not None:
-                    for generator, state in zip(self.generators, self._states, strict=True):
-                        generator.set_state(state)
-                shared.present = self
+                self._continue()
             yield
 
     def seed(self, seed: int) -> None:
@@ -88,6 +92,11 @@ class Stream:
         with self.drawing():
             for generator in self.generators:
                 generator.manual_seed(seed)
+
+    def _continue(self) -> None:
+        for generator, state in zip(self.generators, self._states or [], strict=False):
+            generator.set_state(state)
+        _shared.present = self
 
     def _leave(self) -> None:
         self._states = [generator.get_state() for generator in self.generators]
@@ -119,18 +128,34 @@ def preserve_global_rngs(seed: int | None = None) -> Iterator[None]:
     Other threads do not wait, because the block may wait for them: it contains code of other
     packages, which may be a whole fit.
     """
+    stream = Stream("cpu")
+    with stream.opened():
+        with stream.drawing():
+            state = _begin_with_numpy()
+            if seed is not None:
+                stream.seed(seed)
+                np.random.seed(seed)  # noqa: NPY002
+        try:
+            yield
+        finally:
+            _end_with_numpy(state)
+
+
+def _begin_with_numpy() -> Any:
     with _shared.lock:
         state = np.random.get_state()  # noqa: NPY002 (wrapped code may read it)
-        of_torch = torch.get_rng_state()
-        if seed is not None:
-            torch.default_generator.manual_seed(seed)
-            np.random.seed(seed)  # noqa: NPY002
-    try:
-        yield
-    finally:
-        with _shared.lock:
-            torch.set_rng_state(of_torch)
-            np.random.set_state(state)  # noqa: NPY002
+        if not _shared.n_numpy:
+            _shared.numpy_before = state
+        _shared.n_numpy += 1
+    return state
+
+
+def _end_with_numpy(state: Any) -> None:
+    """Restore a state, or that of before all blocks if this is the last block of all threads."""
+    with _shared.lock:
+        _shared.n_numpy -= 1
+        last = not _shared.n_numpy
+        np.random.set_state(_shared.numpy_before if last else state)  # noqa: NPY002
 
 
 def _after_fork() -> None:
