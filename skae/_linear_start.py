@@ -1,6 +1,5 @@
 """The linear model from which encoder and decoder networks are initialised."""
 
-import warnings
 from typing import Any, Literal
 
 import numpy as np
@@ -14,6 +13,7 @@ from skae._ppca import PPCA
 from skae._training.data import Data, some_of, spread_of
 from skae._training.threads import blas_threads_for
 from skae._utils.sparse_rows import dense
+from skae._utils.warning import quietly
 
 Array = NDArray[Any]
 
@@ -96,8 +96,8 @@ def _ppca(
     solver: Literal["auto", "randomized"] = (
         "auto" if any_missing or min(X.shape) <= _CLOSED_FORM_LIMIT else "randomized"
     )
-    with warnings.catch_warnings(), blas_threads_for(X.size * n_features):
-        warnings.simplefilter("ignore")  # noise at its minimum, EM without convergence
+    # Warnings: noise at its minimum, EM without convergence.
+    with quietly(), blas_threads_for(X.size * n_features):
         ppca = PPCA(n_components, solver=solver, random_state=seed)
         try:
             ppca.fit(X, sample_weight=weight)

@@ -6,8 +6,8 @@ estimator. Technometrics 41(3), 212-223. https://doi.org/10.1080/00401706.1999.1
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Self, cast
 
@@ -44,6 +44,7 @@ from skae._utils.validation import (
     to_plain,
 )
 from skae._utils.versions import check_state, with_versions, without_versions
+from skae._utils.warning import ignoring
 from skae._utils.wrapping import model_of, rows_for_model, seeded, takes_weights
 
 Array = NDArray[Any]
@@ -426,13 +427,13 @@ class OutlierDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
             params = process_routing(self, "fit", **weights, **params).estimator.fit
         elif weight is not None:
             params = params | weights_for(prototype, weight)
-        with inside_another_fit(), warnings.catch_warnings():
-            if self.estimator is None:
-                # Few features need as many codes. This is the density of the full covariance, and
-                # no reason for the warning of PPCA.
-                n_features = (*np.shape(X), 0)[1]
-                message = f"The noise variance .*: {n_features} components"
-                warnings.filterwarnings("ignore", message, UserWarning)
+        quiet: AbstractContextManager[None] = nullcontext()
+        if self.estimator is None:
+            # Few features need as many codes. This is the density of the full covariance, and no
+            # reason for the warning of PPCA.
+            n_features = (*np.shape(X), 0)[1]
+            quiet = ignoring(f"The noise variance .*: {n_features} components")
+        with inside_another_fit(), quiet:
             return clone(prototype).fit(X, None, **params)
 
     def _folds(

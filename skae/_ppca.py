@@ -11,7 +11,6 @@ J. R. Stat. Soc. B 61(3), 611-622. :doi:`10.1111/1467-9868.00196`
 from __future__ import annotations
 
 import copy
-import warnings
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Self
 
@@ -58,7 +57,7 @@ from skae._utils.interrupts import keeps_progress, warn_of_interruption
 from skae._utils.memory import advice_on_memory
 from skae._utils.types import ArrayOrFrame, RandomState
 from skae._utils.validation import Interval, RealNotInt, StrOptions, private_generator
-from skae._utils.warning import warn
+from skae._utils.warning import ignoring, warn
 
 Array = NDArray[Any]
 
@@ -509,10 +508,9 @@ class PPCA(TruncationMixin, LikelihoodModel):
         if hasattr(given, "index") and hasattr(given, "to_frame"):  # a row of a data frame
             given = given.to_frame().T
         given = of_tensor(given, "given")
-        with warnings.catch_warnings(), naming("given"):  # a plain row need not have names
-            if np.ndim(given) == 1:
+        with ignoring("X does not have valid feature names"), naming("given"):
+            if np.ndim(given) == 1:  # a plain row need not have names
                 given = np.asanyarray(given)[None, :]  # a masked array keeps its mask
-            warnings.filterwarnings("ignore", "X does not have valid feature names", UserWarning)
             row = self._check_new_rows(given, "sample")
         if row.shape[0] != 1:
             raise ValueError(f"given must be one row, got {row.shape[0]} rows.")

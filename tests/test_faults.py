@@ -5,6 +5,7 @@ the estimator nor the state of the process. Ctrl-C and divergence, which may kee
 training, have their own tests in tests/_training/test_interruptions.py.
 """
 
+import sys
 import threading
 import warnings
 
@@ -14,24 +15,27 @@ import sklearn
 import torch
 from contract_helpers import (
     ESTIMATORS,
+    assert_finite,
     assert_same_leaves,
     copy_of_fitted,
     fitted,
     law_for,
     make_data,
     may_advise,
+    outputs,
     small,
     state,
     trained_on_batches,
 )
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.mixture import GaussianMixture
 from sklearn.model_selection import GridSearchCV as SklearnGridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback
 from torch import nn
 
-from helpers import make_rows, network
+from helpers import assert_same, learned, make_rows, network, own_networks, weights
 from skae import (
     VAE,
     VQVAE,
@@ -40,6 +44,7 @@ from skae import (
     Ensemble,
     GridSearchCV,
     LatentDensityEstimator,
+    LinearAE,
     OutlierDetector,
 )
 from skae import _linear_start as linear_start
@@ -311,7 +316,7 @@ def test_an_error_inside_another_estimator(wrap, error):
 
 
 class Faulty(nn.Module):
-    """A linear map that does something at one of its calls, in one mode, or in its gradient."""
+    """A linear map that does something from one of its calls on, in one mode or its gradient."""
 
     def __init__(self, n_in, n_out, does, at, where):
         super().__init__()
@@ -331,7 +336,7 @@ class Faulty(nn.Module):
 
     def _now(self, value):
         self.n_calls += 1
-        return self.does(value) if self.n_calls == self.at else value
+        return self.does(value) if self.n_calls >= self.at else value
 
     def __deepcopy__(self, memo):
         with torch.random.fork_rng([]):
@@ -475,3 +480,171 @@ def test_too_little_memory_in_a_network_that_is_tried(at, lack):
     model = network(encoder=Large() if at == "encoder" else make)
     with pytest.raises(MemoryError, match=r"batch_size \(now 16\)"):
         model.fit(make_rows())
+
+
+# ------------------------------------------------------------------------- two threads
+
+
+OWN = own_networks()  # made once, because this seeds torch's generator for a moment
+
+
+def dropped_networks():
+    return network(Autoencoder, **OWN, max_iter=3)
+
+
+# Fits that use what all threads of a process share: torch's generator, filters of warnings, stacks.
+SHARING = {
+    "networks of the user": (dropped_networks, make_rows()),
+    "others of the user": (lambda: dropped_networks().set_params(random_state=1), make_rows()),
+    "linear start": (lambda: brief(VAE), make_data(VAE)),
+    "k-means": (lambda: brief(VQVAE, n_codes=4, prior_channels=4), make_data(VQVAE)),
+    "several starts": (lambda: brief(Autoencoder, n_init=2), make_data(Autoencoder)),
+    "early stopping": (lambda: brief(AdversarialAE, early_stopping=True), make_data(VAE)),
+    "density": (
+        lambda: LatentDensityEstimator(LinearAE(2), density=GaussianMixture(2), random_state=0),
+        make_data(LinearAE),
+    ),
+    "closed form": (lambda: LinearAE(2), make_data(LinearAE)),
+}
+
+
+@pytest.fixture
+def quick_switches():
+    """Threads of Python take turns a hundred times as often as usual."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(5e-5)
+    yield
+    sys.setswitchinterval(before)
+
+
+def in_threads(*calls):
+    """The results of calls that run at the same time."""
+    results, ready = [None] * len(calls), threading.Barrier(len(calls))
+
+    def run(i, call):
+        ready.wait()
+        try:
+            results[i] = call()
+        except BaseException as error:
+            results[i] = error
+
+    threads = [threading.Thread(target=run, args=pair) for pair in enumerate(calls)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results
+
+
+def fit_and_use(name):
+    build, X = SHARING[name]
+    return outputs(build().fit(X), X)
+
+
+@pytest.fixture(scope="module")
+def alone():
+    """What each fit computes where no other runs."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return {name: fit_and_use(name) for name in SHARING}
+
+
+@may_advise
+@pytest.mark.parametrize("repeat", [0, *(pytest.param(i, marks=pytest.mark.long) for i in (1, 2))])
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("networks of the user", "others of the user"),
+        ("networks of the user", "early stopping"),
+        ("linear start", "k-means"),
+        ("k-means", "several starts"),
+        ("several starts", "several starts"),
+        ("density", "linear start"),
+        ("closed form", "networks of the user"),
+    ],
+)
+def test_two_fits_in_two_threads(first, second, repeat, alone, quick_switches):
+    """Each gives the bits that it gives alone, and the process is as before."""
+    around = surroundings()
+    found = in_threads(lambda: fit_and_use(first), lambda: fit_and_use(second))
+    for name, values in zip((first, second), found, strict=True):
+        assert not isinstance(values, BaseException), values
+        assert_same_leaves(values, alone[name])
+    assert_same_surroundings(around)
+
+
+@every_network
+@may_advise
+def test_a_fit_beside_the_use_of_another_model(Estimator, quick_switches):
+    """A fitted model answers in one thread while another one is trained in a second thread."""
+    X = make_data(Estimator)
+    model, expected = fitted(Estimator), outputs(fitted(Estimator), X)
+    trained = outputs(brief(Estimator).fit(X), X)
+    around = surroundings()
+
+    def uses():
+        return [outputs(model, X) for _ in range(5)]
+
+    answers, fit = in_threads(uses, lambda: outputs(brief(Estimator).fit(X), X))
+    for answer in answers:
+        assert_same_leaves(answer, expected)
+    assert_same_leaves(fit, trained)
+    assert_same_surroundings(around)
+
+
+# ----------------------------------------------------------------- numbers that are no use
+
+
+class Poison:
+    """Multiplies by a number, in the gradient or in the value."""
+
+    def __init__(self, factor):
+        self.factor = factor
+
+    def __call__(self, value):
+        return value * self.factor
+
+
+@pytest.mark.parametrize("factor", [np.nan, np.inf], ids=str)
+@pytest.mark.parametrize("where", ["training", "gradient"])
+@pytest.mark.parametrize(
+    "params",
+    [{}, {"solver": "sgd"}, {"solver": "lbfgs"}, {"early_stopping": True}],
+    ids=str,
+)
+def test_a_batch_that_becomes_nan(params, where, factor):
+    """From the first epoch: an error that names learning_rate_init. Later: the epoch before.
+
+    L-BFGS rejects steps to a loss that is NaN, and needs an epoch more to end.
+    """
+    X = make_rows(64)
+    with pytest.raises(ValueError, match=r"diverged in epoch [12].*learning_rate_init"):
+        network(encoder=faulty(Poison(factor), 1, where), **params).fit(X)
+    earlier = network(encoder=faulty(Poison(factor), 10**9, where), **params).fit(X)
+    before = learned(earlier)
+    earlier.set_params(warm_start=False, encoder=faulty(Poison(factor), 1, where))
+    with pytest.raises(ValueError, match=r"diverged in epoch [12]"):
+        earlier.fit(X)
+    assert_same(learned(earlier), before)
+    # An epoch of L-BFGS calls the network up to 25 times, one of the others four times.
+    at = 30 if params.get("solver") == "lbfgs" else 9
+    model = network(encoder=faulty(Poison(factor), at, where), max_iter=6, **params)
+    with pytest.warns(ConvergenceWarning, match=r"diverged in epoch \d.*state after epoch \d is"):
+        model.fit(X)
+    n = model.n_iter_
+    assert 1 <= n < 6
+    assert all(np.isfinite(epoch["train_loss"]) for epoch in model.history_)
+    assert_finite(outputs(model, X))
+    if params.get("solver") != "lbfgs":
+        whole = network(encoder=faulty(Poison(factor), 10**9, where), max_iter=n, **params).fit(X)
+        assert_same(weights(model), weights(whole))
+
+
+@may_advise
+def test_a_start_that_becomes_nan_is_left_out():
+    """With several starts of a network of the user, the others decide."""
+    X = make_rows(64)
+    model = network(encoder=faulty(Poison(np.nan), 1, "training"), n_init=2)
+    with pytest.raises(ValueError, match=r"diverged in epoch [12]"):  # both starts copy the network
+        model.fit(X)
+    assert not hasattr(model, "net_")

@@ -1,7 +1,6 @@
 """Estimators that are parameters of another: checks, sizes, seeds, fits and calls."""
 
 import copy
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from inspect import signature
@@ -17,7 +16,7 @@ from sklearn.utils import get_tags
 from skae._training.digests import digest_of
 from skae._training.random_state import preserve_global_rngs
 from skae._utils.interrupts import inside_another_fit
-from skae._utils.warning import warn
+from skae._utils.warning import ignoring, warn
 from skae._utils.wrapping import seeded, takes_weights
 
 Array = NDArray[Any]
@@ -178,8 +177,7 @@ def fingerprint(value: Any) -> str | None:
 
 def call_quietly(method: Any, X: Array) -> Any:
     """Call a method of an estimator that may have been fitted with column names; X has none."""
-    with warnings.catch_warnings(), preserve_global_rngs():
-        warnings.filterwarnings("ignore", "X does not have valid feature names", UserWarning)
+    with ignoring("X does not have valid feature names"), preserve_global_rngs():
         return method(X)
 
 

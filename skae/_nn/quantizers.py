@@ -16,7 +16,6 @@ Restructuring vector quantization with the rotation trick. ICLR.
 :doi:`10.48550/arXiv.2410.06424`
 """
 
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import accumulate
@@ -31,6 +30,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from skae._training.contexts import is_exporting, is_stacking
+from skae._utils.warning import ignoring
 
 # Number of distances in memory at once: 4 MB, which fit into the cache of a core.
 _DISTANCES = 2**20
@@ -159,9 +159,9 @@ def _cluster(
         return vectors[rng.choice(len(vectors), n_codes, replace=False, p=mass / mass.sum())]
     cheap = distances * np.log2(n_codes + 1) <= _SEEDING_DISTANCES
     # Threads of k-means add numbers in any order; with one thread, a seed gives the same result.
-    with warnings.catch_warnings(), threadpool_limits(1, user_api="openmp"):
-        # If there are fewer clusters than codes, some codes stay unused.
-        warnings.simplefilter("ignore", ConvergenceWarning)
+    # If there are fewer clusters than codes, some codes stay unused.
+    few = ignoring("Number of distinct clusters", ConvergenceWarning)
+    with few, threadpool_limits(1, user_api="openmp"):
         model = KMeans(
             n_codes,
             init="k-means++" if cheap else "random",

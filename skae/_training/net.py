@@ -37,7 +37,7 @@ from skae._training.optimizers import (
     set_back,
     settings_of,
 )
-from skae._training.random_state import global_generators, preserve_rng_state
+from skae._training.random_state import Stream
 from skae._training.recovery import run_epochs
 from skae._training.snapshot import Snapshot
 from skae._training.threads import threads_for
@@ -52,6 +52,7 @@ _WHILE_TRAINING = [
     "steps_",
     "loss_",
     "best_",
+    "stream_",
     "checkpoint_",
     "writes_checkpoints_",
 ]
@@ -240,7 +241,7 @@ class Net(NeuralNet):
                 n_rows = min(self.batch_size, len(train))
                 stack.enter_context(threads_for(n_rows * self.module_.products_per_row()))
                 if self.foreign_modules:
-                    stack.enter_context(preserve_rng_state(self.device))
+                    self.stream_ = stack.enter_context(Stream(self.device).opened())
                 self.notify("on_train_begin", X=rows, y=None)
                 run_epochs(self, epochs)
                 self.notify("on_train_end", X=rows, y=None)
@@ -333,8 +334,7 @@ class Net(NeuralNet):
         self.order_.manual_seed(seed)
         self.generator_.manual_seed(seed)
         if self.foreign_modules:
-            for generator in global_generators(self.device):
-                generator.manual_seed(seed)
+            self.stream_.seed(seed)
         self.module_.begin_epoch(epoch)
 
     def run_single_epoch(
@@ -352,7 +352,8 @@ class Net(NeuralNet):
             if self.hears_batches_:
                 shown = self._shown(batch)
                 self.notify("on_batch_begin", batch=shown, training=training)
-            step = step_fn(batch)
+            with self.stream_.drawing() if self.foreign_modules else nullcontext():
+                step = step_fn(batch)
             losses.add(step["terms"] | step["logged"], batch)
             if self.hears_batches_:
                 loss = sum(float(value) for value in step["terms"].values())

@@ -1,6 +1,5 @@
 """Rows of any type as tensors that share their memory."""
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from skae._training.sparse_rows import SparseTensor
 from skae._utils.sparse_rows import Rows, SparseRows
+from skae._utils.warning import ignoring
 
 # Types that torch can slice. Arrays of other types are converted once.
 _SLICEABLE = ("float64", "float32", "float16", "uint8", "int8", "int16", "int32", "int64", "bool")
@@ -25,9 +25,10 @@ def as_tensor(X: NDArray[Any]) -> Tensor:
         X = X.copy(order="C")  # an array of one row is contiguous also with negative strides
     elif not (row_major or is_mapped(X)):
         X = np.ascontiguousarray(X)  # because selecting rows is slow if columns are contiguous
-    with warnings.catch_warnings():
-        # The array may be read-only, because the tensor is never written to.
-        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+    if X.flags.writeable:
+        return torch.from_numpy(X)
+    # The array may be read-only, because the tensor is never written to.
+    with ignoring("The given NumPy array is not writable"):
         return torch.from_numpy(X)
 
 

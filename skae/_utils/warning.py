@@ -1,7 +1,11 @@
 """Warnings that point at the line of the user's code from which skae was called."""
 
+import re
 import sys
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from importlib.util import find_spec
 from os import sep
@@ -23,6 +27,8 @@ class Line(NamedTuple):
     registry: dict[Any, Any]
 
 
+_is_quiet: ContextVar[bool] = ContextVar("skae_is_quiet", default=False)
+_filters_lock = threading.Lock()
 _outer_line: ContextVar[Line | None] = ContextVar("skae_outer_line_of_user", default=None)
 
 
@@ -33,8 +39,51 @@ def warn(message: str | Warning, category: type[Warning] = UserWarning) -> None:
     thread, for example of a search with `n_jobs`, no line of the user is on the stack. The warning
     then has the line in skae that issues it, unless `called_from` has named another one.
     """
+    if _is_quiet.get():
+        return
     line = line_of_user() or _line_of(sys._getframe(1))
     warnings.warn_explicit(message, category, *line)
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Context in which skae issues no warnings; those of other threads are not affected."""
+    token = _is_quiet.set(True)
+    try:
+        yield
+    finally:
+        _is_quiet.reset(token)
+
+
+@contextmanager
+def ignoring(message: str, category: type[Warning] = UserWarning) -> Iterator[None]:
+    """Ignore the warnings of other packages whose message matches a regular expression.
+
+    All threads share the filters of warnings. `warnings.catch_warnings` restores the list that it
+    found, and if blocks of two threads overlap, it restores a filter of the other one for good
+    (Python 3.13). This context adds one filter, and removes the same one. In the meantime it also
+    holds for other threads.
+    """
+    added: Any = ("ignore", re.compile(message, re.IGNORECASE), category, None, 0)
+    with _filters_lock:
+        found: Any = warnings.filters
+        found.insert(0, added)
+        _filters_changed()
+    try:
+        yield
+    finally:
+        with _filters_lock:
+            # A block of `catch_warnings` may have replaced the list by a copy, and may restore it.
+            now: Any = warnings.filters
+            for filters in (found,) if now is found else (found, now):
+                with suppress(ValueError):
+                    filters.remove(added)
+            _filters_changed()
+
+
+def _filters_changed() -> None:
+    """Clear the cache of the filters."""
+    getattr(warnings, "_filters_mutated", lambda: None)()
 
 
 def line_of_user() -> Line | None:
