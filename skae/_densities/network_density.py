@@ -224,7 +224,7 @@ class NetworkDensity:
         found = np.empty(rows.shape)
         with torch.inference_mode():
             for part in slices(len(rows)):
-                found[part] = through(torch.from_numpy(rows[part])).numpy()
+                found[part] = through(torch.from_numpy(rows[part].copy())).numpy()
         return found
 
     def _standardised(self, X: Array) -> NDArray[np.float64]:
