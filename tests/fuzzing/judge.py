@@ -154,7 +154,7 @@ def call(model, method, arguments, suspects, wraps=False):
     if outcome.error is not None:
         judge_error(outcome.error, suspects, wraps)
     for warning in said:
-        judge_warning(warning)
+        judge_warning(warning, wraps)
     for name, value in arguments.items():
         may_change = hasattr(value, "__next__") or getattr(model, "copy", None) is False
         if not may_change and fingerprint(value) != given[name]:
@@ -216,11 +216,10 @@ def judge_error(error, suspects, wraps):
     ) from error
 
 
-HERE = (__file__,)
-
-
-def judge_warning(warning):
+def judge_warning(warning, wraps):
     kind, text = warning.category, str(warning.message)
+    if wraps and FOREIGN.search(warning.filename):
+        return
     if kind.__module__ == "sklearn.exceptions":
         return
     unwanted = (RuntimeWarning, DeprecationWarning, PendingDeprecationWarning, FutureWarning)
