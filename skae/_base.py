@@ -321,7 +321,8 @@ class BaseAutoencoder(
             If there is not enough memory. The message names parameters that reduce its use.
         """
         self._check_sample_arguments(n_samples, noise)
-        return self._rows_out(self._draw(n_samples, private_generator(random_state), noise))
+        rng = private_generator(random_state)
+        return self._rows_out(self._draw(int(n_samples), rng, noise))
 
     # ------------------------------------------------------------------ density
 

@@ -407,7 +407,7 @@ class ConditionalMixin(LatentPathsMixin):
         """
         self._check_sample_arguments(n_samples, noise)
         condition = self._condition_of(y, n_samples)
-        rows = self._draw(n_samples, private_generator(random_state), noise, condition)
+        rows = self._draw(int(n_samples), private_generator(random_state), noise, condition)
         return self._rows_out(rows)
 
     # --------------------------------------------------------------------- density

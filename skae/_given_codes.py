@@ -56,7 +56,7 @@ class GivenCodesMixin(BaseAutoencoder):
             codes, or if the density does not support it.
         """
         self._check_sample_arguments(n_samples, True)
-        return self._draw_codes(n_samples, private_generator(random_state), given)
+        return self._draw_codes(int(n_samples), private_generator(random_state), given)
 
     def sample(
         self,
@@ -106,7 +106,7 @@ class GivenCodesMixin(BaseAutoencoder):
         """
         self._check_sample_arguments(n_samples, noise)
         rng = private_generator(random_state)
-        codes = self._draw_codes(n_samples, rng, given)
+        codes = self._draw_codes(int(n_samples), rng, given)
         return self._rows_out(self._generate(codes, rng, noise))
 
     def _draw_codes(

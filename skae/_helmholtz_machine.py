@@ -509,7 +509,7 @@ class HelmholtzMachine(FreeEnergyMixin, LatentSamplesMixin, NetworkAutoencoder):
         """
         self._check_sample_arguments(n_samples, True)
         self._check_argument("return_layers", return_layers, ["boolean"])
-        rows, layers = self._dreamt(n_samples, private_generator(random_state), noise=True)
+        rows, layers = self._dreamt(int(n_samples), private_generator(random_state), noise=True)
         frame = self._rows_out(rows)
         return (frame, layers) if return_layers else frame
 

@@ -188,6 +188,8 @@ class LatentInformationMixin(NetworkAutoencoder):
         """
         self._check_argument("n_draws", n_draws, [COUNT, None])
         means, stds = self.posterior(X)
+        if len(means) == 1:  # q(z) is q(z|x)
+            return 0.0
         n_draws = n_draws or ceil(ALL_DRAWS / len(means))
         return mutual_information(means, stds, n_draws, np.random.RandomState(self._seed))
 

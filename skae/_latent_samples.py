@@ -45,7 +45,7 @@ class LatentSamplesMixin(BaseAutoencoder):
             If `n_samples` is not a positive integer, or if the model was fitted without p(z).
         """
         self._check_sample_arguments(n_samples, True)
-        return self._draw_latent(n_samples, private_generator(random_state))
+        return self._draw_latent(int(n_samples), private_generator(random_state))
 
 
 class CodeScoresMixin(BaseAutoencoder):

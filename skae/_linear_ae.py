@@ -505,7 +505,9 @@ class LinearAE(TruncationMixin, PCA):
         self.axes_ = stored(found.axes[:size, :])
         self.explained_variance_ = stored(kept)
         self.explained_variance_ratio_ = stored(kept / (total or 1.0))
-        self.singular_values_ = stored(np.sqrt(kept * (n - 1)))
+        singular = np.sqrt(kept * (n - 1))  # which grow with the weights
+        fits = singular.max(initial=0.0) < xp.finfo(like.dtype).max
+        self.singular_values_ = stored(singular) if fits else xp.asarray(singular, device=device)
         self.noise_variance_ = (
             max(total - float(kept.sum()), 0.0) / (most - size) if size < most else 0.0
         )

@@ -21,7 +21,7 @@ from skae._tables.kinds import has_kinds, holds_categories, kinds_by_mapping
 from skae._tables.values import container_of
 from skae._training.columns import Columns
 from skae._training.data import Data, Spread, spread_of
-from skae._utils.inputs import naming
+from skae._utils.inputs import is_lazy, naming
 from skae._utils.sparse_rows import Rows, SparseRows
 from skae._utils.types import ArrayOrFrame
 from skae._utils.validation import asked_container, remember_columns
@@ -124,7 +124,7 @@ class TableMixin(BaseAutoencoder):
                 "X.toarray(), or set one likelihood for all columns, such as 'gaussian'."
             )
         is_list = isinstance(X, (list, tuple)) and len(X) > 0
-        is_table = is_list or hasattr(X, "shape") or hasattr(X, "columns")
+        is_table = is_list or is_lazy(X) or hasattr(X, "shape") or hasattr(X, "columns")
         if getattr(X, "ndim", 2) != 2 or not is_table:
             with naming("X"):
                 check_array(X, dtype=None, estimator=self, input_name="X")  # raises for these

@@ -398,7 +398,9 @@ class PPCA(TruncationMixin, LikelihoodModel):
         self.loadings_ = (axes.T * np.sqrt(np.maximum(values - noise, 0.0))).astype(dtype)
         self.components_ = np.ascontiguousarray(self.loadings_.T)
         self.explained_variance_ = (values * (n / (n - 1))).astype(dtype)
-        self.singular_values_ = np.sqrt(values * n).astype(dtype)
+        singular = np.sqrt(values * n)  # which grow with the weights
+        fits = singular.max(initial=0.0) < np.finfo(dtype).max
+        self.singular_values_ = singular.astype(dtype) if fits else singular
         self.explained_variance_ratio_ = (values / (trace or 1.0)).astype(dtype)
         limits = np.finfo(dtype)
         if not (limits.tiny < noise < limits.max and np.isfinite(self.explained_variance_).all()):

@@ -23,6 +23,7 @@ from contract_helpers import (
     call,
     codes_of,
     computes_in_float64,
+    copy_of_fitted,
     every_estimator,
     every_fit,
     every_forgiving_estimator,
@@ -41,6 +42,7 @@ from contract_helpers import (
     small,
     tolerance,
 )
+from numpy.lib.recfunctions import unstructured_to_structured
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.utils import get_tags
@@ -602,6 +604,16 @@ WRONG = {
     "complex": (lambda X: X + 1j, r"(?i)complex"),
     "strings": (lambda X: np.full(X.shape, "one"), r"string|only the level"),
     "objects": (lambda X: np.full(X.shape, "one", dtype=object), r"'one'"),
+    "ragged": (lambda X: [[1.0, 2.0], [3.0]], r"X\b"),
+    "a set": (lambda X: {1.0, 2.0}, r"X\b"),
+    "a mapping": (lambda X: {"a": [1.0, 2.0]}, r"X\b"),
+    "functions": (lambda X: np.full(X.shape, len), r"X: .*not 'builtin"),
+    "text beside numbers": (lambda X: [[1.0, "one"]] * 5, r"X\b"),
+    "integers beyond floats": (lambda X: [[10**400] * X.shape[1]] * 5, r"X.*too large"),
+    "structured": (lambda X: unstructured_to_structured(X * 1.0), r"X\b"),
+    "sparse tensor": (lambda X: torch.tensor(X).to_sparse(), r"X is a tensor .*dense"),
+    "tensor without values": (lambda X: torch.tensor(X).to("meta"), r"X is a tensor"),
+    "lazy polars": (lambda X: pl.DataFrame(X).lazy(), r"X is a lazy frame.*collect"),
     "infinite": (lambda X: np.where(X.max() == X, np.inf, X), r"infinity"),
     "minus infinite": (lambda X: np.where(X.max() == X, -np.inf, X), r"infinity"),
 }
@@ -636,6 +648,21 @@ def test_wrong_rows(Estimator, method, wrong, named):
         getattr(fitted(Estimator), method)(wrong(make_data(Estimator)))
 
 
+@law_for([E for E in ESTIMATORS if hasattr(E, "interpolate")])
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [WRONG[k] for k in WRONG if k != "1-D"],
+    ids=[k for k in WRONG if k != "1-D"],
+)
+def test_wrong_ends_of_paths(Estimator, wrong, named):
+    """The rows of paths are named as the arguments are, and not X."""
+    model, X = fitted(Estimator), make_data(Estimator)
+    with pytest.raises((ValueError, TypeError), match=r"\bx0\b"):
+        model.interpolate(wrong(X), X[0])
+    with pytest.raises((ValueError, TypeError), match=r"\bx\b"):
+        model.traverse(wrong(X), 0, [0.0])
+
+
 @every_estimator
 @every_wrong_input
 def test_wrong_codes(Estimator, wrong, named):
@@ -653,6 +680,49 @@ def test_rows_of_the_wrong_width(Estimator, method, width):
     """Rows of another width than in fit are a ValueError that names both widths."""
     with pytest.raises(ValueError, match=f"{width} features.* 6 features"):
         getattr(fitted(Estimator), method)(make_data(Estimator, (60, width)))
+
+
+@every_estimator
+@pytest.mark.parametrize("step", [np.s_[::-1], np.s_[:, ::-1], np.s_[::-1, ::-1]])
+def test_one_row_backwards(Estimator, step):
+    """NumPy calls an array of one row contiguous, whatever its strides."""
+    row = make_data(Estimator)[:1][step]
+    plain = np.ascontiguousarray(row + 0.0)
+    for method in ("transform", "reconstruct", "score_samples"):
+        found, expected = (getattr(fitted(Estimator), method)(rows) for rows in (row, plain))
+        np.testing.assert_allclose(found, expected, rtol=tolerance(Estimator))
+
+
+@every_estimator
+@pytest.mark.parametrize("seed", [2**64, -1, "a seed"])
+def test_wrong_seeds(Estimator, seed):
+    with pytest.raises(ValueError, match="random_state"):
+        fitted(Estimator).sample(1, random_state=seed)
+
+
+@every_estimator
+@pytest.mark.parametrize("largest", [1e300, np.finfo(float).max])
+def test_weights_near_the_range_of_floats(Estimator, largest):
+    """The weighted mean of scores does not depend on the scale of the weights."""
+    X, model = make_data(Estimator), fitted(Estimator)
+    share = np.linspace(0.5, 1.0, len(X))
+    expected = model.score(X, sample_weight=share)
+    assert model.score(X, sample_weight=largest * share) == pytest.approx(expected, rel=1e-6)
+
+
+@law_for([E for E in ESTIMATORS if hasattr(E, "impute")])
+def test_imputed_long_doubles_are_doubles(Estimator):
+    X = make_data(Estimator).astype(np.longdouble)
+    assert fitted(Estimator).impute(X, n_draws=2).dtype == np.float64
+
+
+@law_for([E for E in ESTIMATORS if hasattr(E, "partial_fit")])
+def test_parameters_that_change_in_a_stream_are_validated(Estimator):
+    """Not only in the first batch."""
+    X, model = make_data(Estimator), copy_of_fitted(Estimator)
+    model.set_params(n_components=-1)
+    with pytest.raises(ValueError, match="'n_components' parameter"):
+        model.partial_fit(X)
 
 
 @every_estimator
@@ -692,7 +762,7 @@ def counts_of(Estimator):
     """Public methods, and of each the arguments that are numbers of something."""
     for method in public_methods(Estimator):
         for name, p in inspect.signature(getattr(Estimator, method)).parameters.items():
-            if p.annotation in (int, int | None) and name != "random_state":
+            if str(p.annotation) in ("int", "int | None"):
                 yield method, name
 
 
@@ -704,12 +774,12 @@ def counts_of(Estimator):
         for method, name in counts_of(E)
     ],
 )
-@pytest.mark.parametrize("value", [True, np.True_, 1.5, "2"])
-def test_arguments_that_are_no_integers(Estimator, method, name, value):
-    """True is no number of rows or draws: every such argument is refused by its name."""
+@pytest.mark.parametrize("value", [True, np.True_, 1.5, "2", 2**62, 10**30])
+def test_arguments_that_are_no_counts(Estimator, method, name, value):
+    """True is no number of rows or draws, nor is what no memory holds: it is refused by name."""
     X, model = make_data(Estimator), fitted(Estimator)
     arguments = {"X": X, "x": X[:1], "x0": X[:1], "x1": X[1:2], "values": [0.0]}
     needed = inspect.signature(getattr(Estimator, method)).parameters
     given = {k: v for k, v in arguments.items() if k in needed}
-    with pytest.raises((ValueError, TypeError), match=name):
+    with pytest.raises((ValueError, TypeError, MemoryError), match=name):
         getattr(model, method)(**{**given, name: value})

@@ -1857,3 +1857,8 @@ def test_rows_whose_squares_overflow_are_refused(kind, n_dims):
     for query in (model.score_samples, model.transform, model.responsibilities, model.partial_fit):
         with pytest.raises(ValueError, match=r"outside of the range of float64. Rescale X"):
             query(X * 1e155)
+
+
+def test_a_domain_that_is_no_array_is_named():
+    with pytest.raises(TypeError, match="domain: "):
+        CountMixtureAE(2, domain={}).fit(np.eye(4))

@@ -563,3 +563,22 @@ def test_a_search_as_member():
 
 def test_it_is_shown_with_what_is_in_it():
     assert re.search("Ensemble.*PPCA", Ensemble(PPCA(2))._repr_html_(), re.DOTALL)
+
+
+def test_containers_of_members_without_such_a_setting():
+    """GaussianMixture has no set_output, but the ensemble has."""
+    X = make_rows()
+    ensemble = Ensemble(GaussianMixture(1), 2, random_state=0).set_output(transform="pandas").fit(X)
+    assert isinstance(clone(ensemble).fit(X).sample(3), pd.DataFrame)
+    assert isinstance(ensemble.set_output(transform="default").sample(3), np.ndarray)
+
+
+def test_a_class_has_no_containers():
+    with pytest.raises(TypeError, match=r"estimator=.*PPCA.* is a class"):
+        Ensemble(PPCA).set_output(transform="pandas")
+
+
+def test_draws_that_no_memory_holds():
+    ensemble = Ensemble(PPCA(1), 2, random_state=0).fit(make_rows())
+    with pytest.raises(MemoryError, match=r"reduce n_samples \(now 10{30}\)"):
+        ensemble.sample(10**30)

@@ -1769,3 +1769,16 @@ print(model.fit(np.load({str(tmp_path / "rows.npy")!r})).n_iter_)
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["2"]
+
+
+def test_far_codes_that_are_given():
+    """Nothing warns, and rows are finite."""
+    X = np.random.default_rng(0).normal(size=(30, 3))
+    model = LatentDensityEstimator(max_iter=2, n_channels=4, n_mixture=2, random_state=0).fit(X)
+    assert np.isfinite(model.sample(2, given=[1e300])).all()
+    assert np.isfinite(model.inverse_gaussianize(np.full((2, 3), 1e300))).all()
+    np.testing.assert_array_equal(
+        model.inverse_gaussianize(X[::-1]), model.inverse_gaussianize(X[::-1].copy())
+    )
+    with pytest.raises(ValueError, match="given"):
+        model.sample(2, given=["a"])

@@ -1075,3 +1075,23 @@ def test_truncation_refuses_what_it_cannot_cut(size):
 def test_truncation_needs_a_fit():
     with pytest.raises(NotFittedError):
         LinearAE(3).truncate(1)
+
+
+def test_singular_values_of_large_weights_are_finite():
+    """They grow with the square root of the weights, beyond float32."""
+    X = make_low_rank_matrix(60, 6, random_state=0).astype(np.float32)
+    plain, heavy = (
+        LinearAE(2).fit(X, sample_weight=np.full(60, weight)).singular_values_
+        for weight in (1.0, 1e300)
+    )
+    np.testing.assert_allclose(heavy / 1e150, plain, rtol=1e-4)
+
+
+def test_check_input_is_a_boolean():
+    with pytest.raises(ValueError, match="'check_input' parameter"):
+        LinearAE(2).partial_fit(np.eye(6), check_input=[[1, 2], [3, 4]])
+
+
+def test_solvers_of_dense_rows_are_named():
+    with pytest.raises(TypeError, match='"full" was passed as svd_solver'):
+        LinearAE(2, svd_solver="full").fit(sparse.csr_array(np.eye(6)))

@@ -666,3 +666,30 @@ def test_time_is_divided():
     times = ours.cv_results_["mean_fit_time"]
     assert (times > 0).all()
     assert 2 * times.sum() < seconds
+
+
+@pytest.mark.filterwarnings("ignore")  # of folds that could not be fitted or scored
+@pytest.mark.parametrize("Search", [skae.GridSearchCV, skae.RandomizedSearchCV])
+def test_a_search_whose_fit_fails_stays_as_it_was(Search):
+    """Whether the rows, the folds or the last fit to all rows are at fault."""
+    X, search = make_rows(20), Search(PPCA(), {"n_components": [1]}, cv=2)
+    with pytest.raises(ValueError, match="n_splits"):
+        search.fit(X[:1])
+    assert set(vars(search)) == set(search.get_params(deep=False))
+    search.fit(X)
+    before, expected = dict(vars(search)), search.transform(X)
+    for wrong in (X[:1], np.where(X.max() == X, np.inf, X)):
+        with pytest.raises(ValueError):
+            search.fit(wrong)
+        assert all(vars(search)[name] is value for name, value in before.items())
+        assert len(vars(search)) == len(before)
+    np.testing.assert_array_equal(search.transform(X), expected)
+
+
+def test_limits_of_memory_may_be_numpy_integers():
+    X, grid = make_rows(20), {"n_components": [1, 2]}
+    found, expected = (
+        skae.GridSearchCV(PPCA(), grid, cv=2, memory_limit=limit).fit(X).best_score_
+        for limit in (np.uint8(3), 3)
+    )
+    assert found == expected

@@ -781,3 +781,30 @@ def test_files_of_before_do_not_tell_of_missing_values_and_are_not_cut():
     loaded.__setstate__(state)
     with pytest.raises(ValueError, match="missing values"):
         loaded.truncate(2)
+
+
+def test_rows_too_far_for_a_density_have_none():
+    """-inf is what a density below the range of floats rounds to; nothing warns of it."""
+    far = np.full((2, 12), 1e300)
+    far[1, 0] = np.nan
+    model = PPCA(2).fit(low_rank_rows(60, 12))
+    np.testing.assert_array_equal(model.score_samples(far), -np.inf)
+    assert model.score(far[:1], sample_weight=[1.0]) == -np.inf
+    rows = np.vstack([low_rank_rows(60, 12)[:1], far])
+    np.testing.assert_allclose(
+        model.score(rows, sample_weight=[1, 0, 0]), model.score_samples(rows[:1])[0]
+    )
+
+
+@pytest.mark.parametrize("given", [5e-324, ["a"] * 12, np.zeros(3)])
+def test_rows_that_cannot_be_given_are_named(given):
+    with pytest.raises(ValueError, match="given"):
+        PPCA(2).fit(low_rank_rows(60, 12)).sample(2, given=given)
+
+
+def test_singular_values_of_large_weights_are_finite():
+    """They grow with the square root of the weights, beyond float32."""
+    X, weight = low_rank_rows(60, 12).astype(np.float32), np.full(60, 1e300)
+    plain = PPCA(2).fit(X)
+    heavy = PPCA(2).fit(X, sample_weight=weight)
+    np.testing.assert_allclose(heavy.singular_values_ / 1e150, plain.singular_values_, rtol=1e-4)

@@ -1822,3 +1822,31 @@ def test_of_many_rows_some_tell_which_latents_are_active(monkeypatch):
     covariance = np.cov(drawn.T, bias=True)
     np.testing.assert_allclose(some._code_moments[1], covariance, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(whole._code_moments[0], codes.mean(axis=0), atol=1e-6)
+
+
+def test_one_row_tells_little_of_codes():
+    """The information about one row is 0, and the variance of its codes is not known."""
+    X = low_rank_rows()
+    model = network(VAE, max_iter=1).fit(X)
+    assert model.mutual_information(X[:1]) == 0.0
+    with pytest.raises(ValueError, match="X has one row"):
+        model.active_units(X[:1])
+
+
+def test_sizes_of_layers_are_named():
+    with pytest.raises(TypeError, match="decoder_layer_sizes"):
+        network(VAE, decoder_layer_sizes=np.array(3)).fit(low_rank_rows())
+
+
+@pytest.mark.parametrize("size_factor", [[[1, [2]]], np.ones(3), "column"])
+def test_other_size_factors_are_named(size_factor):
+    X = low_rank_rows()
+    with pytest.raises(ValueError, match="size_factor"):
+        network(VAE, max_iter=1).fit(X).reconstruct(X, size_factor=size_factor)
+
+
+def test_networks_that_change_in_a_stream_are_named():
+    X = low_rank_rows()
+    model = network(VAE).partial_fit(X)
+    with pytest.raises(ValueError, match="encoder, decoder"):
+        model.set_params(encoder=nn.Linear(X.shape[1], 4)).partial_fit(X)

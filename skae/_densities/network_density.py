@@ -224,7 +224,8 @@ class NetworkDensity:
         found = np.empty(rows.shape)
         with torch.inference_mode():
             for part in slices(len(rows)):
-                found[part] = through(torch.from_numpy(rows[part])).numpy()
+                near = rows[part].clip(-_FARTHEST, _FARTHEST)  # as for scores
+                found[part] = through(torch.from_numpy(near)).numpy()
         return found
 
     def _standardised(self, X: Array) -> NDArray[np.float64]:

@@ -127,9 +127,14 @@ def private_generator(random_state: object) -> np.random.RandomState:
 
 
 def average(scores: Any, weights: Any | None = None) -> Any:
-    """The mean of scores, or their weighted mean, also if sums of the weights overflow."""
+    """The mean of scores, or their weighted mean, also if sums of the weights overflow.
+
+    Scores of weight 0 are not used, so that they may be infinite.
+    """
     if weights is not None:
         xp, _ = get_namespace(weights)
+        if not bool(xp.all(weights > 0)):
+            scores, weights = scores[weights > 0], weights[weights > 0]
         exponent = frexp(float(xp.max(weights)))[1]
         weights = weights * 2.0**-exponent if exponent > 0 else weights  # which is exact
     with np.errstate(over="ignore"):  # the mean of scores near the range of floats is infinite

@@ -6,7 +6,7 @@ import torch
 from scipy import integrate, special, stats
 
 from helpers import generator, normal64
-from skae._nn.mixture_heads import LEAST_LOG_SCALE, Mixtures
+from skae._nn.mixture_heads import LEAST_LOG_SCALE, Mixtures, _log_sum
 
 KINDS = {"gaussian": stats.norm, "logistic": stats.logistic}
 every_kind = pytest.mark.parametrize("kind", KINDS)
@@ -262,3 +262,8 @@ def test_normal_quantiles_of_draws_are_normal(kind):
     law = one(kind, *PAIR[0], 20_000)
     z = law.from_normal(normal64(20_000, seed=6)).numpy()
     assert stats.kstest(z, lambda z: below(kind, *PAIR[0], z)).pvalue > 1e-3
+
+
+def test_log_sums_of_no_density_are_minus_infinity():
+    values = np.array([[-np.inf, -np.inf], [0.0, -np.inf], [-800.0, -800.0]])
+    np.testing.assert_allclose(_log_sum(values), [-np.inf, 0.0, np.log(2.0) - 800.0])

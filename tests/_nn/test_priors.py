@@ -281,3 +281,11 @@ def test_what_is_not_fitted_is_named(prior):
 @pytest.mark.parametrize("prior", [None, 3, np.zeros((5, 2)), [1, 2], PPCA().set_params])
 def test_what_cannot_be_sampled(prior):
     assert can_be_sampled(prior) == callable(prior)
+
+
+def test_errors_of_draws_name_the_parameter():
+    def without_size(n, rng):
+        return rng
+
+    with pytest.raises(TypeError, match=r"prior=.*cannot be sampled: .*'rng'"):
+        draw_from(without_size, 3, 2, np.random.RandomState(0), name="prior", dtype=np.float64)

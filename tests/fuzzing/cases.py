@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.base import clone
+from sklearn.utils._param_validation import InvalidParameterError
 
 from .judge import (
     TooLong,
@@ -138,7 +139,10 @@ OF_DENSITIES = ("score", "score_samples", "aic", "bic", "decision_function", "sc
 def is_far(arguments):
     """Whether squares of the values overflow."""
     try:
-        values = np.asarray(as_array(arguments.get("X")), dtype=float)
+        values = as_array(arguments.get("X"))
+        if values.dtype.kind == "O":
+            values = np.array([v for v in values.ravel() if isinstance(v, (int, float))])
+        values = np.asarray(values, dtype=float)
     except (TypeError, ValueError, RuntimeError):
         return False
     return bool((np.abs(values) > 1e18).any())
@@ -295,8 +299,8 @@ class Steps(NamedTuple):
                 model.set_params(**{name: value_of(code) for name, code in step.items()})
             else:
                 before = outputs(model, self.setup)
-                other = OTHERS[step](model)
-                if step == "model = clone(model)":
+                other = other_of(model, step)
+                if step == "model = clone(model)" and other is not model:
                     before = None
                 if outputs(other, self.setup) != before:
                     raise Unexplained(f"gives other results after {step}")
@@ -309,6 +313,18 @@ class Steps(NamedTuple):
             if outputs(earlier, self.setup) != before or fingerprint(vars(earlier).keys()) != names:
                 raise Unexplained("a model from which another was copied has changed")
         return "result"
+
+
+def other_of(model, step):
+    """A copy or clone; the model itself if its parameters are such that no fit allows them."""
+    try:
+        return OTHERS[step](model)
+    except (TypeError, ValueError):
+        try:
+            model._validate_params()
+        except InvalidParameterError:
+            return model
+        raise
 
 
 class Later(dict):
