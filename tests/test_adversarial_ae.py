@@ -718,7 +718,7 @@ def test_the_prior_cannot_change_while_training_goes_on():
     with pytest.raises(ValueError, match=r"prior_scale=2\.0 cannot change"):
         model.set_params(prior="gaussian", prior_scale=2.0).fit(X)
     model = aae(warm_start=True, prior=own_prior()).fit(X)
-    with pytest.raises(ValueError, match="own networks and distributions .*cannot change"):
+    with pytest.raises(ValueError, match=r"own networks and distributions .*cannot change"):
         model.set_params(prior=own_prior()).fit(X)
 
 

@@ -211,7 +211,7 @@ def test_training_continues(factory):
     n_epochs = model.fit(X).n_iter_
     assert n_epochs == 4
     assert pickle.loads(pickle.dumps(model)).partial_fit(X).n_iter_ == 5
-    with pytest.raises(ValueError, match="own networks and distributions .*cannot change"):
+    with pytest.raises(ValueError, match=r"own networks and distributions .*cannot change"):
         model.set_params(encoder=partial(encode, n_hidden=9)).fit(X)
 
 
