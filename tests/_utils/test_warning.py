@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import joblib
@@ -23,7 +24,7 @@ import skae
 from helpers import make_rows, network
 from skae import PPCA, VAE, Autoencoder, CountMixtureAE, Ensemble, GridSearchCV, LinearAE
 from skae._utils import versions
-from skae._utils.warning import warn
+from skae._utils.warning import ignoring, quietly, warn
 
 ROOT = Path(skae.__file__).parent
 FLAT = np.full((20, 4), 3.0)  # PPCA warns that its noise variance was raised
@@ -172,3 +173,31 @@ def test_in_a_worker_process_the_line_in_skae_is_named(tmp_path):
 def test_estimators_are_all_in_folders_that_are_skipped():
     for Estimator in (*ESTIMATORS, Autoencoder):
         assert Path(inspect.getfile(Estimator)).is_relative_to(ROOT)
+
+
+@pytest.mark.parametrize("first_ends_first", [True, False])
+def test_overlapping_blocks_leave_the_filters_as_they_were(first_ends_first):
+    """As of two threads, and of catch_warnings, which restores the list that it found."""
+    before, found = list(warnings.filters), warnings.filters
+    first, second, foreign = ignoring("one"), ignoring("two"), warnings.catch_warnings()
+    blocks = [first, foreign, second]
+    for block in blocks:
+        block.__enter__()
+    warnings.warn("one of them", stacklevel=1)
+    warnings.warn("Two of them", stacklevel=1)
+    for block in blocks if first_ends_first else blocks[::-1]:
+        block.__exit__(None, None, None)
+    assert warnings.filters is found
+    assert warnings.filters == before
+
+
+def test_a_quiet_block_is_that_of_one_thread():
+    def loud():
+        with pytest.warns(UserWarning, match="heard"):
+            warn("heard")
+
+    with quietly():
+        warn("not heard")  # it would be an error
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(loud).result()
+    loud()
