@@ -186,7 +186,9 @@ class LatentInformationMixin(NetworkAutoencoder):
         information : float
             Estimate of the mutual information, in nats.
         """
-        self._check_argument("n_draws", n_draws, [COUNT, None])
+        # Draws are made one after the other, so that no lack of memory ends too many of them.
+        few = Interval(Integral, 1, 2**31 - 1, closed="both")
+        self._check_argument("n_draws", n_draws, [few, None])
         means, stds = self.posterior(X)
         if len(means) == 1:  # q(z) is q(z|x)
             return 0.0

@@ -146,8 +146,6 @@ def call(model, method, arguments, suspects, wraps=False):
             with time_limit(), memory_limit():
                 outcome = Outcome("result", function(**arguments))
         except TooLong as error:
-            if any(isinstance(v, int) and v > 2**31 for v in arguments.values()):
-                return Outcome("large and slow")  # of draws that need no memory
             raise Unexplained(f"took longer than {LIMIT} s: {error}") from None
         except Exception as error:
             outcome = Outcome(type(error).__name__, error=error)
