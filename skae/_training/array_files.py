@@ -6,10 +6,13 @@ text in JSON that says where they belong. A file appears under its name only whe
 
 import json
 import os
+import platform
+import re
 import time
 import uuid
 import zipfile
 import zlib
+from collections import Counter, OrderedDict, defaultdict
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,11 +23,15 @@ from torch import Tensor
 
 # Name of the text in the archive.
 _STRUCTURE = "structure"
-# End of the name of a file that is not complete. If it has not changed for so many seconds, nobody
-# writes it any longer.
+# End of the name of a file that is not complete. If a process of another machine has not changed it
+# for so many seconds, nobody writes it any longer.
 _PARTIAL, _LONGEST_WRITE = ".partial", 60.0
+# Name of this machine in the names of partial files.
+_HOST = re.sub(r"[^A-Za-z0-9]", "_", platform.node()) or "unknown"
 # Marks of values that JSON does not have; a dictionary of the user may have such a key, too.
-_KINDS = ("array", "tensor", "scalar", "tuple", "dict")
+_KINDS = ("array", "tensor", "scalar", "tuple", "dict", "counter", "defaultdict")
+# Types that a `defaultdict` makes its values of.
+_FACTORIES = {kind.__name__: kind for kind in (bool, dict, float, int, list, str)}
 
 
 class UnreadableFile(Exception):
@@ -56,7 +63,8 @@ def write(path: Path, value: Any) -> None:
 
 def write_whole(path: Path, save: Any) -> None:
     """Call `save` with an open binary file, which replaces `path` when it is complete."""
-    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}{_PARTIAL}")
+    writer = f"{_HOST}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    partial = path.with_name(f"{path.name}.{writer}{_PARTIAL}")
     try:
         with open(partial, "xb") as file:
             save(file)
@@ -74,8 +82,21 @@ def remove_partial(path: Path) -> None:
     """Remove what killed processes have left of a file; what another process writes now stays."""
     for partial in path.parent.glob(f"{path.name}.*{_PARTIAL}"):
         with suppress(OSError):
-            if time.time() - partial.stat().st_mtime > _LONGEST_WRITE:
+            if _is_left(partial):
                 partial.unlink()
+
+
+def _is_left(partial: Path) -> bool:
+    """Return whether the process that wrote a partial file has ended, or seems to have ended."""
+    host, *writer = partial.name.removesuffix(_PARTIAL).rpartition(".")[2].split("-")
+    if os.name == "posix" and host == _HOST and writer and writer[0].isdecimal():
+        try:
+            os.kill(int(writer[0]), 0)  # only asks whether there is such a process
+        except ProcessLookupError:
+            return True
+        except OSError:  # it belongs to another user
+            return False
+    return time.time() - partial.stat().st_mtime > _LONGEST_WRITE
 
 
 def read(path: Path) -> Any:
@@ -140,7 +161,12 @@ def _encoded(value: Any, arrays: dict[str, Any]) -> Any:
         return [_encoded(item, arrays) for item in value]
     if type(value) is tuple:
         return {"tuple": [_encoded(item, arrays) for item in value]}
-    if isinstance(value, dict):
+    if type(value) is Counter:
+        return {"counter": _encoded(dict(value), arrays)}
+    if type(value) is defaultdict and value.default_factory in (None, *_FACTORIES.values()):
+        factory = getattr(value.default_factory, "__name__", None)
+        return {"defaultdict": [factory, _encoded(dict(value), arrays)]}
+    if type(value) in (dict, OrderedDict):
         if all(isinstance(key, str) and key not in _KINDS for key in value):
             return {key: _encoded(item, arrays) for key, item in value.items()}
         return {"dict": [[_encoded(k, arrays), _encoded(v, arrays)] for k, v in value.items()]}
@@ -172,6 +198,10 @@ def _decoded(value: Any, arrays: dict[str, Any]) -> Any:
                 return arrays[name][()]
             case "tuple", items:
                 return tuple(_decoded(item, arrays) for item in items)
+            case "counter", counts:
+                return Counter(_decoded(counts, arrays))
+            case "defaultdict", [factory, items]:
+                return defaultdict(_FACTORIES.get(factory), _decoded(items, arrays))
             case "dict", pairs:
                 return {_decoded(k, arrays): _decoded(v, arrays) for k, v in pairs}
     return {key: _decoded(item, arrays) for key, item in value.items()}

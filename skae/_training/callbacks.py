@@ -41,6 +41,10 @@ class TrainingStopped(Exception):
     """Raised by a callback to end training after a complete epoch."""
 
 
+class StoppedFromOutside(TrainingStopped):
+    """Raised if a callback ends training that is no parameter: another fit may train further."""
+
+
 class Diverged(Exception):
     """Raised if the loss of an epoch is not finite."""
 

@@ -21,8 +21,9 @@ from skorch.callbacks import Callback
 
 from skae import __version__
 from skae._training import array_files
+from skae._training.callbacks import StoppedFromOutside, TrainingStopped
 from skae._training.digests import digest_of, parameters_of
-from skae._training.net_state import checkpoint_of, is_usable, restore
+from skae._training.net_state import Parts, checkpoint_of, is_usable, parts_of_callbacks, restore
 from skae._utils.validation import Interval
 from skae._utils.warning import warn
 
@@ -63,6 +64,7 @@ class StoredState:
 
     def remove(self) -> None:
         """Remove the file, if there is one."""
+        array_files.remove_partial(self.path)
         with suppress(OSError):
             self.path.unlink()
 
@@ -74,6 +76,11 @@ class StoredState:
         except FileNotFoundError:
             return None
         except array_files.UnreadableFile as error:
+            if isinstance(error.__cause__, OSError):
+                raise ValueError(
+                    f"The checkpoint {str(self.path)!r} cannot be read ({error}). Make it "
+                    "readable, or choose another checkpoint_dir."
+                ) from error
             raise _refused(self.path, f"is incomplete or damaged ({error})") from error
         if not isinstance(found, dict) or found.get("kind") != _KIND:
             raise _refused(self.path, "is not a checkpoint of skae")
@@ -140,10 +147,12 @@ class Checkpoint(Callback):
     def __init__(self, stored: StoredState, every: int, *, keeps_weights: bool = True) -> None:
         self.stored, self.every, self.keeps_weights = stored, every, keeps_weights
         self.last_epoch = 0
+        self._parts: Parts = {}
 
     def resume(self, net: Any, epochs: int) -> int:
         """Restore the state in the file, if there is one; return the number of epochs to train."""
         self.last_epoch = len(net.history) + epochs
+        self._parts = parts_of_callbacks(net)
         state = self.stored.load()
         if state is None:
             return epochs
@@ -151,20 +160,26 @@ class Checkpoint(Callback):
             restore(net, state)
             return 0 if state["is_complete"] else self.last_epoch - len(net.history)
 
-    def after_epoch(self, net: Any, stops: bool) -> None:
-        """Write the state after an epoch, if it is time; `stops` says that a callback ended it."""
+    def after_epoch(self, net: Any, stop: TrainingStopped | None) -> None:
+        """Write the state after an epoch, if it is time; a callback may have ended training."""
         epoch = len(net.history)
-        is_complete = stops or epoch >= self.last_epoch
-        if is_complete:
-            self.save_final(net)
-        elif epoch % self.every == 0 and is_usable(net):
-            self.stored.save(checkpoint_of(net) | {"is_complete": False}, f"after epoch {epoch}")
+        if stop is not None or epoch >= self.last_epoch:
+            self.save_final(net, stop)
+        elif epoch % self.every == 0:
+            self._save(net, is_complete=False)
 
-    def save_final(self, net: Any) -> None:
-        """Write the state of a net whose training has ended, if it is usable."""
+    def save_final(self, net: Any, stop: BaseException | None = None) -> None:
+        """Write the state of a net whose training has ended."""
+        self._save(net, is_complete=not isinstance(stop, StoppedFromOutside))
+        array_files.remove_partial(self.stored.path)
+
+    def _save(self, net: Any, is_complete: bool) -> None:
+        """Write the state, unless training cannot go on from it."""
         if is_usable(net):
-            state = checkpoint_of(net, self.keeps_weights) | {"is_complete": True}
-            self.stored.save(state, f"after the last epoch, {len(net.history)},")
+            state = checkpoint_of(net, self.keeps_weights or not is_complete, self._parts)
+            self.stored.save(
+                state | {"is_complete": is_complete}, f"after epoch {len(net.history)}"
+            )
 
     def is_complete(self) -> bool:
         """Return whether the file holds the final state."""
@@ -231,6 +246,7 @@ class FitFiles:
         """Remove the files of a complete fit whose seed was drawn: no other fit could use them."""
         if self._seed_file is not None:
             for path in (*(self._paths - {self._seed_file}), self._seed_file):
+                array_files.remove_partial(path)
                 with suppress(OSError):
                     path.unlink()
 
@@ -280,12 +296,14 @@ def checkpoints_of_fit(
 
 def _made(folder: Any) -> Path:
     """Return the folder; it is made, and a file is written to it for a moment."""
-    path = Path(folder).expanduser().absolute()
     try:
+        if not os.fspath(folder):
+            raise ValueError("the name is empty")
+        path = Path(folder).expanduser().absolute()
         path.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=path) as file:
             file.write(b"a test")
-    except OSError as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise ValueError(
             f"checkpoint_dir={os.fspath(folder)!r} must be a folder in which files can be "
             f"written: {error}."

@@ -273,16 +273,16 @@ class Net(NeuralNet):
         if method_name != "on_epoch_end":
             super().notify(method_name, **kwargs)
             return
-        stop = False
+        stop: TrainingStopped | None = None
         for name, callback in self.callbacks_:
             try:
                 callback.on_epoch_end(self, **kwargs)
-            except TrainingStopped:
-                stop = True
+            except TrainingStopped as error:
+                stop = error
             except KeyboardInterrupt as error:
                 if not is_raised_by_code(error):
                     raise
-                stop = True
+                stop = TrainingStopped()
             except KeyError as error:
                 if not type(callback).__module__.startswith("skorch."):
                     raise
@@ -291,8 +291,8 @@ class Net(NeuralNet):
             self.snapshot_.take(len(self.history))
         if self.checkpoint_ is not None and self.writes_checkpoints_:
             self.checkpoint_.after_epoch(self, stop)
-        if stop:
-            raise TrainingStopped
+        if stop is not None:
+            raise stop
 
     def _shown(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the rows of a batch as callbacks get them, also as the target."""

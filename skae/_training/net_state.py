@@ -17,6 +17,13 @@ from skae._training.snapshot import Snapshot
 
 # Types of module attributes that are part of the state, because callbacks may change them.
 _PLAIN = (bool, int, float, str, type(None))
+# Attributes that every torch module has, whose content is stored as weights and buffers.
+_OF_MODULES = {*vars(nn.Module())} - {"training"}
+# Name of the states of generators among the attributes of a module.
+_GENERATORS = "generators of torch"
+
+# Names of attributes of callbacks, by the name of the callback.
+Parts = dict[str, set[str]]
 
 
 def take_over(net: Any, source: Any) -> None:
@@ -32,20 +39,42 @@ def take_over(net: Any, source: Any) -> None:
     net.history_.extend(list.__getitem__(source.history_, slice(len(net.history_), None)))
 
 
-def checkpoint_of(net: Any, has_weights: bool = True) -> dict[str, Any]:
-    """Return the state of a net during training, after a complete epoch."""
+def parts_of_callbacks(net: Any) -> Parts:
+    """Return the names of attributes of the callbacks of a net that have a state of their own."""
+    return {
+        name: {n for n, value in vars(callback).items() if _has_state(value)}
+        for name, callback in net.callbacks_
+    }
+
+
+def checkpoint_of(net: Any, has_weights: bool = True, parts: Parts | None = None) -> dict[str, Any]:
+    """Return the state of a net during training, after a complete epoch.
+
+    `parts` are those of the callbacks at the beginning of training, whose states can be restored.
+    """
+    states = {}
+    for name, callback in net.callbacks_:
+        states[name] = _state_of(callback)
+        new = states[name].get("objects", {}).keys() - (parts or {}).get(name, set())
+        if new:
+            raise TypeError(
+                f"The attribute {min(new)!r} of the callback {name!r} did not exist when training "
+                "began. Make it in on_train_begin, or give the callback the methods state_dict "
+                "and load_state_dict."
+            )
     state = {
         "history": net.history_.to_list(),
         "best": dict(net.best_),
-        "callbacks": {name: _state_of(callback) for name, callback in net.callbacks_},
+        "callbacks": states,
         "weights": None,
     }
     if has_weights:
+        of = _attributes if net.foreign_modules else _plain
         state |= {
             "weights": dict(net.module_.state_dict()),
             "unsaved": dict(_unsaved_buffers(net.module_)),
             "trained": [p.requires_grad for p in net.module_.parameters()],
-            "plain": {name: _plain(part) for name, part in net.module_.named_modules()},
+            "plain": {name: of(part) for name, part in net.module_.named_modules()},
             "optimizers": [optimizer.state_dict() for optimizer in net.optimizers_],
             "n_steps": None if net.schedule_ is None else net.schedule_.n_steps,
         }
@@ -65,7 +94,10 @@ def restore(net: Any, state: dict[str, Any]) -> None:
         for p, is_trained in zip(net.module_.parameters(), state["trained"], strict=True):
             p.requires_grad_(is_trained)
         for name, attributes in state["plain"].items():
-            vars(net.module_.get_submodule(name)).update(attributes)
+            part = net.module_.get_submodule(name)
+            for generator, saved in attributes.pop(_GENERATORS, {}).items():
+                getattr(part, generator).set_state(saved)
+            vars(part).update(attributes)
         if net.schedule_ is not None:
             net.schedule_.go_to(state["n_steps"])
     net.resume(state["optimizers"] if has_weights else None, state["history"])
@@ -91,6 +123,17 @@ def _plain(module: nn.Module) -> dict[str, Any]:
     return {name: value for name, value in vars(module).items() if isinstance(value, _PLAIN)}
 
 
+def _attributes(module: nn.Module) -> dict[str, Any]:
+    """Return all attributes of a module of the user that can be stored."""
+    own = {name: value for name, value in vars(module).items() if name not in _OF_MODULES}
+    generators = {n: v.get_state() for n, v in own.items() if isinstance(v, torch.Generator)}
+    return {
+        **_plain(module),
+        **{name: value for name, value in own.items() if is_storable(value)},
+        _GENERATORS: generators,
+    }
+
+
 def _unsaved_buffers(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """Yield the buffers that are not part of the state of a module."""
     saved = module.state_dict(keep_vars=True).keys()
@@ -105,7 +148,7 @@ def _state_of(callback: Any) -> dict[str, Any]:
     Attributes that are neither plain values nor arrays nor objects with a `state_dict` are left
     out; they begin anew.
     """
-    if hasattr(callback, "state_dict"):
+    if _has_state(callback):
         return {"own": callback.state_dict()}
     if _is_ours(callback):
         return {}
@@ -123,7 +166,15 @@ def _restore(callback: Any, state: Mapping[str, Any]) -> None:
         callback.load_state_dict(state["own"])
     for name, value in state.get("objects", {}).items():
         getattr(callback, name).load_state_dict(value)
-    vars(callback).update(state.get("plain", {}))
+    for name, value in state.get("plain", {}).items():
+        now = vars(callback).get(name)
+        if isinstance(now, list) and isinstance(value, list):
+            now[:] = value  # the user may hold this list
+        elif isinstance(now, dict) and isinstance(value, dict):
+            now.clear()
+            now.update(value)
+        else:
+            setattr(callback, name, value)
 
 
 def _has_state(value: Any) -> bool:

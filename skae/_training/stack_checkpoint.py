@@ -6,7 +6,7 @@ again. When all have ended, each has the file of its own training.
 
 from typing import Any
 
-from skae._training.callbacks import Diverged, TrainingStopped
+from skae._training.callbacks import Diverged, StoppedFromOutside, TrainingStopped
 from skae._training.checkpoints import StoredState
 from skae._training.digests import digest_of
 from skae._training.net_state import checkpoint_of, is_usable, restore
@@ -37,6 +37,7 @@ class StackCheckpoint:
         self.stored, self.members = stored, list(members)
         self.every = min(member.net.checkpoint_.every for member in members)
         self._ended: dict[Member, BaseException | None] = {}
+        self._restored: dict[Member, BaseException | None] = {}  # those that ended before
         self._is_writable = True
 
     def resume(self) -> dict[Member, BaseException | None] | None:
@@ -55,7 +56,8 @@ class StackCheckpoint:
                         one.net.snapshot_.load_state_dict(saved["snapshots"])
                 if saved["end"] is not None:
                     self._ended[member] = _outcome(saved["end"])
-        return dict(self._ended)
+        self._restored = dict(self._ended)
+        return self._restored
 
     def end(self, member: Member, error: BaseException | None) -> None:
         """Record the outcome of a member."""
@@ -90,17 +92,21 @@ class StackCheckpoint:
         """
         if not self._is_writable:
             return
-        if any(isinstance(error, Diverged) for error in self._ended.values()):
+        # Until all members have their files, a fit that is killed goes on from this one.
+        if len(self._restored) < len(self.members):
             self.save(max(len(member.net.history_) for member in self.members))
+        if any(isinstance(error, Diverged) for error in self._ended.values()):
             return
         for member in self.members:
             for one in (member, *member.twins):
-                one.net.checkpoint_.save_final(one.net)
+                one.net.checkpoint_.save_final(one.net, self._ended[member])
         self.stored.remove()
 
 
 def _outcome(end: list[str]) -> BaseException | None:
     """Return the outcome of a member from its name and text."""
     kind, text = end
-    kinds = {"NoneType": None, "TrainingStopped": TrainingStopped(), "Diverged": Diverged(text)}
-    return kinds[kind]
+    if kind == "NoneType":
+        return None
+    kinds = (Diverged, StoppedFromOutside, TrainingStopped)
+    return {known.__name__: known for known in kinds}[kind](text)

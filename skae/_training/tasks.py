@@ -13,7 +13,7 @@ from typing import Any
 from sklearn.callback import ScoringMonitor
 from skorch.callbacks import Callback
 
-from skae._training.callbacks import TrainingStopped
+from skae._training.callbacks import StoppedFromOutside
 from skae._training.checkpoints import present_files
 from skae._training.data import Dataset
 
@@ -140,7 +140,7 @@ class Epochs(Callback):
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         """Close the task, and end training if a hook asks for it."""
         if self._tell("call_on_fit_task_end"):
-            raise TrainingStopped
+            raise StoppedFromOutside
 
 
 def check_listeners(callbacks: list[Any]) -> None:

@@ -1,7 +1,7 @@
 """Files of nested containers of arrays."""
 
 import os
-from collections import OrderedDict
+from collections import Counter, OrderedDict, defaultdict
 
 import numpy as np
 import pytest
@@ -30,6 +30,9 @@ VALUES = {
     "numbered": {0: "a", 1: {"b": (None,)}, (1, 2): "c"},
     "marks": {"tensor": 1, "tuple": 2},
     "mark": {"array": "0"},
+    "counts": Counter({"a": 2, 3: 1}),
+    "with a default": defaultdict(int, {"a": 2}),
+    "without a default": defaultdict(None, {"a": 2}),
     "no items": [{}, [], ()],
 }
 
@@ -65,7 +68,16 @@ def test_nan_comes_back(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "value", [object(), {1, 2}, [lambda: 0], np.array([None]), OrderedDict(a=object()), 1j]
+    "value",
+    [
+        object(),
+        {1, 2},
+        [lambda: 0],
+        np.array([None]),
+        OrderedDict(a=object()),
+        defaultdict(lambda: 0),
+        1j,
+    ],
 )
 def test_other_values_are_refused_and_leave_no_file(value, tmp_path):
     assert not array_files.is_storable(value)

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from scipy import sparse
+from scipy import sparse, stats
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import KernelDensity
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -25,6 +26,9 @@ from skae._training.digests import digest_of
 from skae._utils.sparse_rows import SparseRows
 
 X = np.arange(12.0).reshape(4, 3) ** 2
+
+
+ROWS = np.random.default_rng(0).normal(size=(20, 3))
 
 
 def power(exponent):
@@ -55,6 +59,62 @@ class Power(nn.Module):  # the same name and attributes, after its code was chan
 
 
 OTHER, Power = Power, OLD
+
+
+SLOPE = 1.0
+
+
+def reads_a_global(x):
+    return SLOPE * calls_itself(x)
+
+
+def calls_itself(x):
+    return x if x < 1 else calls_itself(x - 1) + reads_a_global(x)
+
+
+def net(activation, **attributes):
+    class Net(nn.Module):
+        def __init__(self, n_in, n_out):
+            super().__init__()
+            self.linear = nn.Linear(n_in, n_out)
+            vars(self).update(attributes)
+
+        def forward(self, x):
+            return activation(self.linear(x))
+
+    return Net
+
+
+def shared(is_shared):
+    first, second = linear(0), linear(0)
+    if is_shared:
+        second[0].weight = first[0].weight
+    return nn.Sequential(first, second)
+
+
+def frozen(module):
+    return module.requires_grad_(False)
+
+
+def hooked(module):
+    module.register_forward_hook(lambda *arguments: None)
+    return module
+
+
+def buffered(value):
+    module = linear(0)
+    module.register_buffer("unsaved", torch.tensor(value), persistent=False)
+    return module
+
+
+def _zero(part):
+    for p in part.parameters():
+        nn.init.zeros_(p)
+
+
+class Prior:
+    def __init__(self, held):
+        self.held = held
 
 
 class Says(Callback):
@@ -116,6 +176,29 @@ def values():
         OTHER(2.0),
         Power,
         OTHER,
+        net(torch.tanh),
+        net(torch.relu),
+        net(lambda x: 2 * x),
+        net(lambda x: 3 * x),
+        net(torch.tanh)(2, 2).apply(_zero),
+        net(torch.relu)(2, 2).apply(_zero),
+        net(torch.relu, unsaved=[1])(2, 2).apply(_zero),
+        net(torch.relu, act=torch.relu)(2, 2).apply(_zero),
+        net(torch.relu, act=torch.tanh)(2, 2).apply(_zero),
+        shared(True),
+        shared(False),
+        frozen(linear(0)),
+        hooked(linear(0)),
+        buffered(1.0),
+        buffered(2.0),
+        Prior(torch.ones(2)),
+        Prior(torch.zeros(2)),
+        Prior(linear(0)),
+        Prior(stats.multivariate_normal(np.zeros(2)).rvs),
+        stats.norm.rvs,
+        FrozenEstimator(GridSearchCV(PCA(), {"n_components": [1, 2]}, cv=2).fit(ROWS)),
+        calls_itself,
+        reads_a_global,
         [Says("a")],
         [Says("b")],
         PCA(2),
@@ -156,7 +239,7 @@ def test_digests_are_equal_in_another_process(monkeypatch):
 
 def test_memory_layout_and_containers_of_numbers_do_not_matter():
     assert digest_of(X) == digest_of(np.asfortranarray(X)) == digest_of(np.vstack([X, X])[:4])
-    assert digest_of(np.float64(0.5)) != digest_of(0.5)
+    assert digest_of(np.float64(0.5)) == digest_of(0.5)
     assert digest_of({"a": 1, "b": 2}) == digest_of({"b": 2, "a": 1})
 
 
@@ -167,6 +250,21 @@ def test_what_changes_no_result_does_not_matter():
     first, second = (VAE(2, max_iter=2, random_state=0).fit(X) for _ in range(2))
     assert first.history_[0]["dur"] != second.history_[0]["dur"]
     assert digest_of(first) == digest_of(second)
+
+
+def test_values_that_a_function_reads_belong_to_it(monkeypatch):
+    before = digest_of(calls_itself)
+    monkeypatch.setitem(calls_itself.__globals__, "SLOPE", 2.0)
+    assert digest_of(calls_itself) != before
+
+
+def test_generator_of_numpy_that_all_share_does_not_matter():
+    value = stats.multivariate_normal(np.zeros(2)).rvs
+    before = digest_of(value)
+    state = np.random.get_state()  # noqa: NPY002
+    np.random.seed(1)  # noqa: NPY002
+    assert digest_of(value) == before
+    np.random.set_state(state)  # noqa: NPY002
 
 
 def test_value_that_contains_itself():
