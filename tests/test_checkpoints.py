@@ -272,7 +272,7 @@ def test_fit_killed_at_any_checkpoint_ends_as_if_it_had_not_been(case, kills, tm
         fit = fit_in(tmp_path / str(after), model, data)
         kills.kill(after, fit)
         n_left, again = kills.count(fit)
-        # Nothing was trained twice. The final states of a stack are written again if some are missing.
+        # Nothing was trained twice. If final states of a stack are missing, all are written again.
         again_written = getattr(model, "n_init", 1) > 1 and n_left == n - after + 1
         assert n_left == n - after or again_written
         assert_same(without_objects(learned(again)), expected)
