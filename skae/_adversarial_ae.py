@@ -501,7 +501,8 @@ class AdversarialAE(LatentSamplesMixin, DeterministicAutoencoder):
         """Raise if the prior does not exist for this number of codes."""
         means = self._means()
         n_codes = self._n_latents()
-        if self.prior == "swiss_roll" and n_codes not in (2, 3):
+        rolled = isinstance(self.prior, str) and self.prior == "swiss_roll"
+        if rolled and n_codes not in (2, 3):
             raise ValueError(f"n_components={n_codes} must be 2 or 3 with prior='swiss_roll'.")
         if means.ndim == 2 and means.shape[1] != n_codes:
             raise ValueError(

@@ -65,6 +65,7 @@ from skae._utils.validation import (
     Interval,
     StrOptions,
     as_rows,
+    check_in_float32,
     check_weight,
     fit_context,
     remember_columns,
@@ -156,6 +157,7 @@ class NetworkAutoencoder(
     def _check_parameters(self, n_features: int) -> None:
         """Raise for combinations of parameters that are not allowed."""
         layer_sizes("hidden_layer_sizes", self.hidden_layer_sizes)
+        check_in_float32(self.get_params(deep=False))
         check_callbacks(self.callbacks or [], self.early_stopping)
 
     def _derived_fields(self) -> dict[str, Any]:

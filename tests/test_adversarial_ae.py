@@ -979,3 +979,8 @@ def test_weights_decay_once():
         for phase, optimizer in model.net_.later_
     }
     assert decays == {"discriminator": {0.0, 0.1}, "encoder": {0.0}}
+
+
+def test_prior_that_compares_by_elements_is_refused():
+    with pytest.raises(ValueError, match="prior=.*must be one of"):
+        AdversarialAE(2, prior=sparse.csr_array(np.ones((2, 2)))).fit(np.eye(4))

@@ -20,7 +20,15 @@ from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback
 from torch import nn
 
-from helpers import allowed_rows, assert_same, batch_of, low_rank_rows, network, weights
+from helpers import (
+    allowed_rows,
+    assert_same,
+    batch_of,
+    low_rank_rows,
+    make_rows,
+    network,
+    weights,
+)
 from skae import PPCA, VAE
 from skae._inference import row_draws
 from skae._inference.row_draws import blocks as blocks_of
@@ -1850,3 +1858,12 @@ def test_networks_that_change_in_a_stream_are_named():
     model = network(VAE).partial_fit(X)
     with pytest.raises(ValueError, match="encoder, decoder"):
         model.set_params(encoder=nn.Linear(X.shape[1], 4)).partial_fit(X)
+
+
+@pytest.mark.parametrize("warm", [False, True])
+def test_parameter_beyond_float32_is_named(warm):
+    X = make_rows(20, 4)
+    model = VAE(2, max_iter=1, random_state=0, warm_start=True)
+    model = model.fit(X) if warm else model
+    with pytest.raises(ValueError, match=r"beta=1e\+300 exceeds the range of float32"):
+        model.set_params(beta=1e300).fit(X)

@@ -4,6 +4,7 @@ import functools
 import os
 from collections.abc import Callable
 from math import frexp
+from numbers import Integral, Real
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -64,6 +65,7 @@ __all__ = [
     "check_argument",
     "check_codes",
     "check_feature_names_in",
+    "check_in_float32",
     "check_indices",
     "check_rows",
     "check_same_namespace",
@@ -238,6 +240,18 @@ def check_indices(Z: Any, n: int, of_what: str, names: Any, for_numbers: str = "
             f"X holds {Z[row, column]:g} in column {names[column]!r}; allowed are the indices 0 to "
             f"{n - 1} of the {of_what}.{advice}"
         )
+
+
+def check_in_float32(params: dict[str, Any]) -> None:
+    """Raise for a real number among parameters that float32 cannot represent."""
+    limit = float(np.finfo(np.float32).max)
+    for name, value in params.items():
+        is_real = isinstance(value, Real) and not isinstance(value, Integral)
+        if is_real and limit < abs(value) < np.inf:
+            raise ValueError(
+                f"{name}={value!r} exceeds the range of float32, in which networks compute; "
+                f"allowed are numbers up to {limit:.3g}."
+            )
 
 
 def to_plain(value: Any) -> NDArray[Any] | Any:
