@@ -9,7 +9,7 @@ import joblib
 import numpy as np
 import pytest
 import torch
-from scipy import special
+from scipy import sparse, special
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
