@@ -22,7 +22,6 @@ from skae._nn.counts import Counts, Poisson
 from skae._nn.likelihoods import LIKELIHOODS
 from skae._nn.negative_binomial import NegativeBinomial
 from skae._nn.size_factors import TotalMoments
-from skae._tables.kinds import has_kinds
 from skae._training.count_sums import count_sums, row_totals
 from skae._training.data import Batch, Data, Dataset, Reading, Spread
 from skae._training.reading import CountReading
@@ -62,7 +61,7 @@ class CountRowsMixin(NetworkAutoencoder):
 
     def _has_counts(self) -> bool:
         """Whether the parameters say that all features are counts."""
-        return not has_kinds(self.likelihood) and self.likelihood in COUNTS
+        return isinstance(self.likelihood, str) and self.likelihood in COUNTS
 
     def _has_own_networks(self) -> bool:
         """Whether the encoder or the decoder is the user's."""

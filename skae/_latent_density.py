@@ -431,7 +431,6 @@ class LatentDensityEstimator(
 
     def _check_parameters(self) -> None:
         """Raise for combinations of parameters that are not allowed."""
-        check_callbacks(self.callbacks or [], self.early_stopping)
         if self.autoencoder is not None:
             check_autoencoder(self.autoencoder)
         if self.dilations is not None:
@@ -540,6 +539,7 @@ class LatentDensityEstimator(
         streaming: bool = False,
     ) -> NDArray[np.float64]:
         """Fit the autoencoder, learn the map of codes to real numbers, and apply it to the rows."""
+        check_callbacks(self.callbacks or [], self.early_stopping)
         defaults = signature(LatentDensityEstimator).parameters
         check_all_used(self, {name: parameter.default for name, parameter in defaults.items()})
         before = None if previous is None else previous._settings

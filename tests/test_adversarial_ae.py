@@ -982,5 +982,5 @@ def test_weights_decay_once():
 
 
 def test_prior_that_compares_by_elements_is_refused():
-    with pytest.raises(ValueError, match="prior=.*must be one of"):
+    with pytest.raises(ValueError, match=r"(?s)prior=.*must be one of"):
         AdversarialAE(2, prior=sparse.csr_array(np.ones((2, 2)))).fit(np.eye(4))

@@ -1862,3 +1862,10 @@ def test_rows_whose_squares_overflow_are_refused(kind, n_dims):
 def test_a_domain_that_is_no_array_is_named():
     with pytest.raises(TypeError, match="domain: "):
         CountMixtureAE(2, domain={}).fit(np.eye(4))
+
+
+def test_cells_of_far_counts_end_where_no_numbers_lie_between():
+    X = np.random.default_rng(0).normal(size=(12, 2))
+    X[::5] = 1e30  # halves of this range are rounded long before they are as small as 0.5
+    model = CountMixtureAE(2, covariance_type="cell", min_variance=0.25, random_state=0).fit(X)
+    assert np.isfinite(model.score_samples(X)).all()

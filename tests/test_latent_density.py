@@ -1782,3 +1782,11 @@ def test_far_codes_that_are_given():
     )
     with pytest.raises(ValueError, match="given"):
         model.sample(2, given=["a"])
+
+
+def test_callbacks_that_are_none_are_refused_within_a_stream():
+    X = make_rows(20, 4)
+    model = LatentDensityEstimator(max_iter=1, n_channels=4, n_mixture=2, random_state=0)
+    model.partial_fit(X)
+    with pytest.raises((TypeError, ValueError), match="callbacks"):
+        model.set_params(callbacks=[object()]).partial_fit(X)

@@ -105,6 +105,7 @@ def _grow(X: Array, weight: Array, domain: Domain, shift: Array | None) -> list[
             middle = np.floor(middle)
         may = (hi - lo >= 2 * domain.smallest) & (n >= _FEWEST)[:, None]
         may &= (side > 0).all(axis=1)[:, None]
+        may &= (lo < middle) & (middle < hi)  # false where coordinates have no numbers between
         outside = may & ((middle <= 0) | (middle >= length))
         gain = np.full(side.shape, -np.inf)
         n_left = np.zeros(side.shape)
