@@ -1782,6 +1782,9 @@ def test_far_codes_that_are_given():
     )
     with pytest.raises(ValueError, match="given"):
         model.sample(2, given=["a"])
+    few = LatentDensityEstimator(max_iter=2, n_channels=4, n_mixture=2, random_state=0)
+    few.fit(np.full((20, 2), 3.0) + 1e-12 * X[:20, :2])  # a tiny scale
+    assert np.isfinite(few.gaussianize(np.full((2, 2), 1e300))).all()
 
 
 def test_callbacks_that_are_none_are_refused_within_a_stream():

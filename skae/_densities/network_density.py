@@ -229,9 +229,10 @@ class NetworkDensity:
         return found
 
     def _standardised(self, X: Array) -> NDArray[np.float64]:
-        """Standardise all numbers, or the first ones."""
+        """Standardise all numbers, or the first ones; far ones may become infinite."""
         k = X.shape[1]
-        z: NDArray[np.float64] = (X - self.center[:k]) / self.scale[:k]
+        with np.errstate(over="ignore"):
+            z: NDArray[np.float64] = (X - self.center[:k]) / self.scale[:k]
         return z
 
     def _restored(self, z: Array) -> NDArray[np.float64]:
