@@ -252,9 +252,9 @@ class LinearAE(TruncationMixin, PCA):
         n = count_enough_rows(X, sample_weight)
         self._fit_svd_solver = self._choose_svd_solver(n, X)
         with advice_on_memory(
-            "Set a smaller n_components with svd_solver='randomized' and solver='closed_form', "
-            "which need no matrix of shape (n_features, n_features). For weighted rows, use "
-            "PPCA(solver='em')."
+            f"Set a smaller n_components and n_oversamples (now {self.n_oversamples}) with "
+            "svd_solver='randomized' and solver='closed_form', which need no matrix of shape "
+            "(n_features, n_features). For weighted rows, use PPCA(solver='em')."
         ):
             return self._fit_rows(X, n, rng, sample_weight)
 
