@@ -64,15 +64,15 @@ def results(seed, first, count, only):
         process = context.Process(target=run_part, args=args)
         process.start()
         there.close()
-        running = False
+        running, silence = False, 10 * SILENCE  # imports take long on a busy machine
         while True:
             try:
-                if not here.poll(SILENCE):
+                if not here.poll(silence):
                     break
                 number, word, told, what, seconds = here.recv()
             except EOFError:
                 break
-            running = word == "begins"
+            running, silence = word == "begins", SILENCE
             if not running:
                 yield number, word, told, what, seconds
         process.kill()

@@ -58,9 +58,9 @@ class CausalBlock(nn.Module):
         self, n_channels: int, dilation: int, filter_size: int, generator: torch.Generator
     ) -> None:
         super().__init__()
-        self.past = [dilation * i for i in range(filter_size - 1, -1, -1)]
         self.norm = nn.LayerNorm(n_channels)
         self.enter = dense(filter_size * n_channels, 2 * n_channels, 1.0, generator)
+        self.past = [dilation * i for i in range(filter_size - 1, -1, -1)]
         self.leave = dense(n_channels, n_channels, 1.0, generator)
 
     def forward(self, h: Tensor) -> Tensor:
