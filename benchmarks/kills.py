@@ -87,7 +87,7 @@ def with_folder(estimator: Any, folder: str) -> Any:
 
 
 def digest(value: Any) -> str:
-    """Return a digest of all that was learned, without the seconds that epochs took."""
+    """Return a digest of all that was learned, without records of how it was computed."""
     found = hashlib.sha256()
 
     def add(path: str, value: Any) -> None:
@@ -97,7 +97,8 @@ def digest(value: Any) -> str:
             add(path, {k: v for k, v in state.items() if k not in params})
         elif isinstance(value, dict):
             for key in sorted(value, key=str):
-                if key != "dur" and "time" not in str(key):
+                # How long it took, and what was computed together.
+                if key not in ("dur", "shared_fits_") and "time" not in str(key):
                     add(f"{path}/{key}", value[key])
         elif isinstance(value, list | tuple):
             for index, item in enumerate(value):
