@@ -74,7 +74,7 @@ def surroundings():
         "threads of torch": torch.get_num_threads(),
         "generator of torch": torch.get_rng_state().numpy().copy(),
         "generator of NumPy": np.random.get_state()[1].copy(),  # noqa: NPY002
-        # check_array of scikit-learn 1.9 leaves its filter of ComplexWarning if two threads overlap.
+        # check_array of scikit-learn 1.9 leaves a filter of ComplexWarning if threads overlap.
         "filters": [f for f in warnings.filters if f[2] is not np.exceptions.ComplexWarning],
         "shows warnings": warnings.showwarning,
         "errors of NumPy": np.geterr(),
