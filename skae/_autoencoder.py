@@ -266,6 +266,9 @@ class Autoencoder(DeterministicAutoencoder):
         gives the same model. With None, no files are written.
     checkpoint_every : int, default=1
         Number of epochs from one stored state to the next.
+    distributed : bool, default=False
+        Whether processes that torchrun has started train one model together; see "Train in several
+        processes" in the documentation. Every process must call `fit` with the same rows.
 
     Attributes
     ----------
@@ -420,6 +423,7 @@ class Autoencoder(DeterministicAutoencoder):
         callbacks: list[Any] | tuple[Any, ...] | None = None,
         checkpoint_dir: str | PathLike[str] | None = None,
         checkpoint_every: int = 1,
+        distributed: bool = False,
     ) -> None:
         self.n_components = n_components
         self.hidden_layer_sizes = hidden_layer_sizes
@@ -470,6 +474,7 @@ class Autoencoder(DeterministicAutoencoder):
         self.callbacks = callbacks
         self.checkpoint_dir = checkpoint_dir
         self.checkpoint_every = checkpoint_every
+        self.distributed = distributed
 
     # -------------------------------------------------------------------- learning
 

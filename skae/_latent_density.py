@@ -58,8 +58,9 @@ from skae._linear.moments import scaled_weight
 from skae._modules.architecture import layer_sizes
 from skae._modules.latent_density import import_zuko
 from skae._training.callbacks import check_callbacks
-from skae._training.checkpoints import NO_CHECKPOINTS, checkpoints_of_fit
+from skae._training.checkpoints import LATER_PARAMETERS, checkpoints_of_fit
 from skae._training.optimizers import MATRIX_OPTIMIZER, OPTIMIZERS
+from skae._training.ranks import ranks_of_fit
 from skae._training.tasks import FitTasks, check_listeners
 from skae._training.trainer import TRAINING_CONSTRAINTS, TrainingOptions
 from skae._utils.availability import available_if
@@ -233,6 +234,9 @@ class LatentDensityEstimator(
         gives the same model. With None, no files are written.
     checkpoint_every : int, default=1
         Number of epochs from one stored state to the next.
+    distributed : bool, default=False
+        Whether processes that torchrun has started train one model together; see "Train in several
+        processes" in the documentation. Every process must call `fit` with the same rows.
 
     Attributes
     ----------
@@ -390,6 +394,7 @@ class LatentDensityEstimator(
         callbacks: list[Any] | tuple[Any, ...] | None = None,
         checkpoint_dir: str | PathLike[str] | None = None,
         checkpoint_every: int = 1,
+        distributed: bool = False,
     ) -> None:
         self.autoencoder = autoencoder
         self.n_components = n_components
@@ -426,6 +431,7 @@ class LatentDensityEstimator(
         self.callbacks = callbacks
         self.checkpoint_dir = checkpoint_dir
         self.checkpoint_every = checkpoint_every
+        self.distributed = distributed
 
     # -------------------------------------------------------------------- learning
 
@@ -461,6 +467,7 @@ class LatentDensityEstimator(
         context.call_on_fit_task_begin(estimator=self, X=shown, y=told)
         with (
             part_of(*parts_in_search(self, context)),
+            ranks_of_fit(self, rng, X, sample_weight, y),
             checkpoints_of_fit(self, rng, X, sample_weight, y, previous) as generator,
         ):
             if isinstance(self.density, str):
@@ -633,8 +640,9 @@ class LatentDensityEstimator(
             targets = self._check_targets(y, rows.shape[0])
             rows, weight, targets = self._rows_that_count(rows, weight, targets)
             rng = self._generator()
-            real = self._learn_codes(rows, weight, targets, previous, rng, streaming=True)
-            self.density_ = self._network_density(previous).partial_fit(real, weight)
+            with ranks_of_fit(self, rng, rows, weight, targets):
+                real = self._learn_codes(rows, weight, targets, previous, rng, streaming=True)
+                self.density_ = self._network_density(previous).partial_fit(real, weight)
             self.n_iter_ = self.density_.trainer.n_epochs
             if looks_again(self.n_iter_):
                 self._learn_proposal(rows)
@@ -671,7 +679,7 @@ class LatentDensityEstimator(
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        unknown: dict[str, Any] = {"support": None, **NO_CHECKPOINTS}  # earlier files lack them
+        unknown: dict[str, Any] = {"support": None, **LATER_PARAMETERS}  # earlier files lack them
         if is_of_other_versions(state) and not has_format(state):
             state = without_unused_defaults(state)
         if "_units" in state:

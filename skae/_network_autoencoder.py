@@ -35,7 +35,7 @@ from skae._noise_variance import NoiseVarianceMixin
 from skae._several_starts import fit_best_of
 from skae._tables.kinds import has_kinds
 from skae._training.callbacks import check_callbacks
-from skae._training.checkpoints import NO_CHECKPOINTS, checkpoints_of_fit
+from skae._training.checkpoints import LATER_PARAMETERS, checkpoints_of_fit
 from skae._training.data import (
     Batch,
     Data,
@@ -48,6 +48,7 @@ from skae._training.data import (
 from skae._training.module import TrainableModule
 from skae._training.net import Net
 from skae._training.random_state import preserve_rng_state
+from skae._training.ranks import computed_once, ranks_of_fit
 from skae._training.recovery import DivergenceError
 from skae._training.saving import holds_module, is_same
 from skae._training.sources import as_tensor
@@ -281,6 +282,7 @@ class NetworkAutoencoder(
             torch.inference_mode(False),
             torch.enable_grad(),
             part_of(*parts_in_search(self, context)),
+            ranks_of_fit(self, rng, X, sample_weight, y),
             checkpoints_of_fit(self, rng, X, sample_weight, y, previous) as generator,
         ):
             if previous is None:
@@ -307,7 +309,8 @@ class NetworkAutoencoder(
         options = self._trainer.options
         n_epochs = options.n_epochs(len(rows))
         if previous is None and self._by_trial() and needs_trial(options, len(rows)):
-            n_epochs = epochs_by_trial(self, rows, tasks, least=self._least_epochs)
+            least = self._least_epochs
+            n_epochs = computed_once(lambda: epochs_by_trial(self, rows, tasks, least=least))
         train, valid = self._split(len(rows))
         self._check_batches(len(train))
         if previous is None:
@@ -539,10 +542,14 @@ class NetworkAutoencoder(
             weight = check_weight(sample_weight, rows_in)
             targets = self._check_targets(y, rows_in.shape[0])
             rows_in, weight, targets = self._rows_that_count(rows_in, weight, targets)
-            with threads_for_values(rows_in.size):
+            rng = self._generator()
+            with (
+                threads_for_values(rows_in.size),
+                ranks_of_fit(self, rng, rows_in, weight, targets),
+            ):
                 if previous is None:
                     self._choose_latent_size(rows_in, weight)
-                data = self._begin(rows_in, weight, targets, previous, self._generator())
+                data = self._begin(rows_in, weight, targets, previous, rng)
                 self._train_one_epoch(data, weight, previous)
         return self
 
@@ -676,7 +683,7 @@ class NetworkAutoencoder(
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         named = {_RENAMED.get(name, name): value for name, value in state.items()}
-        super().__setstate__({"n_init": 1, **NO_CHECKPOINTS} | named)  # earlier files lack them
+        super().__setstate__({"n_init": 1, **LATER_PARAMETERS} | named)  # earlier files lack them
         if "net_" in self.__dict__:
             net = self.__dict__.pop("net_")
             with restoring(type(self).__name__):

@@ -145,9 +145,12 @@ class AdversarialModule(DeterministicModule):
 
     def prepare(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Draw from the prior and, for a Gaussian encoder, its noise."""
-        draws = self.draw_codes(len(batch.x), generator)
+        draws = batch.drawn(lambda n: self.draw_codes(n, generator))
         if self.architecture.posterior == "gaussian":
-            noise = torch.randn(draws.shape, generator=generator, device=draws.device)
+            shape, device = draws.shape[1:], draws.device
+            noise = batch.drawn(
+                lambda n: torch.randn((n, *shape), generator=generator, device=device)
+            )
             draws = torch.cat([draws, noise], 1)
         batch = batch._replace(draws=draws)
         return self.with_cuts(batch, generator) if self.training else batch

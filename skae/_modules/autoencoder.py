@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from skae._modules.deterministic import DeterministicArchitecture, DeterministicModule
 from skae._nn.likelihood_base import Likelihood
 from skae._training.data import Batch
-from skae._training.module import Loss, weighted_mean
+from skae._training.module import Loss, mean_of_batch, weighted_mean
 
 # -------------------------------------------------------------------------- formulas
 
@@ -94,8 +94,10 @@ class AutoencoderModule(DeterministicModule):
             batch = batch._replace(x=self._corrupted(batch, generator))
         if architecture.contraction:
             batch = batch._replace(x=batch.x.clone().requires_grad_())
-            shape = (len(batch.x), architecture.n_codes)
-            signs = torch.randint(0, 2, shape, generator=generator, device=batch.x.device)
+            k, device = architecture.n_codes, batch.x.device
+            signs = batch.drawn(
+                lambda n: torch.randint(0, 2, (n, k), generator=generator, device=device)
+            )
             batch = batch._replace(draws=2.0 * signs - 1.0)
         return self.with_cuts(batch, generator)
 
@@ -106,17 +108,17 @@ class AutoencoderModule(DeterministicModule):
             self.architecture.n_features,
         )
         x, mask = batch.x[:, :n_features], batch.x[:, n_features:]
-        columns = self.architecture.columns
+        columns, device = self.architecture.columns, x.device
         if kind == "masking" and columns is not None:  # whole columns become missing
-            shape = (len(x), len(columns))
-            chance = torch.rand(shape, generator=generator, device=x.device)
+            k = len(columns)
+            chance = batch.drawn(lambda n: torch.rand((n, k), generator=generator, device=device))
             kept = (chance >= level).to(x)
             x = x * kept[:, columns.source.to(x.device)]
             return torch.cat([x, mask * kept], 1) if mask.shape[1] else x
         if kind == "gaussian":
-            x = x + level * torch.empty_like(x).normal_(generator=generator)
+            x = x + level * batch.drawn(lambda n: _empty(n, x).normal_(generator=generator))
         else:
-            chance = torch.empty_like(x).uniform_(generator=generator)
+            chance = batch.drawn(lambda n: _empty(n, x).uniform_(generator=generator))
             zero, low, high = self.fills
             if kind == "masking":
                 x = torch.where(chance < level, zero, x)
@@ -132,7 +134,7 @@ class AutoencoderModule(DeterministicModule):
         z, output = self(batch)
         terms = self.neg_log_likelihood(batch, output)
         if architecture.sparsity is not None:
-            mean = weighted_mean(z, batch.weight)[: architecture.n_components]
+            mean = mean_of_batch(z, batch)[: architecture.n_components]
             open_gate = self.gate[: architecture.n_components]
             divergence = (bernoulli_divergence(architecture.sparsity, mean) * open_gate).sum()
             terms["sparsity"] = architecture.sparsity_weight * divergence
@@ -140,3 +142,8 @@ class AutoencoderModule(DeterministicModule):
             norm = projected_jacobian_norm(z, batch.x, batch.draws)
             terms["contraction"] = architecture.contraction * weighted_mean(norm, batch.weight)
         return Loss(terms, output)
+
+
+def _empty(n: int, x: Tensor) -> Tensor:
+    """Return a tensor for n rows like those of x."""
+    return x.new_empty(n, *x.shape[1:])

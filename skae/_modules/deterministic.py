@@ -164,8 +164,8 @@ class DeterministicModule(LikelihoodModule):
         This is necessary: otherwise nothing makes early codes explain a row by themselves once
         others have been added, and the order is lost (measured in docs/benchmarks.md).
         """
-        n, device = len(batch.x), batch.x.device
-        chance = torch.rand((n, 1), generator=generator, device=device)
+        device = batch.x.device
+        chance = batch.drawn(lambda n: torch.rand((n, 1), generator=generator, device=device))
         if self.architecture.latent_growth == "incremental":
             chance = 2 * chance
         cut = (chance * self.gate.sum()).floor() + 1
@@ -209,4 +209,4 @@ class DeterministicModule(LikelihoodModule):
         return Blocks({**self.architecture.blocks(self, codes, codes), "gate": {0: codes}})
 
     def after_step(self, batch: Batch, loss: Loss) -> None:
-        self.likelihood.follow(batch.y, loss.output, batch.weight, batch.seen)
+        self.likelihood.follow(batch.y, loss.output, batch.weight, batch.seen, batch.part)

@@ -234,15 +234,21 @@ class HelmholtzModule(LikelihoodModule):
 
     def prepare(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Draw rows from their probabilities, and the uniform numbers of particles and dreams."""
-        architecture, n, device = self.architecture, len(batch.y), batch.y.device
+        architecture, device = self.architecture, batch.y.device
+
+        def uniform(n_columns: int) -> Tensor:
+            return batch.drawn(
+                lambda n: torch.rand((n, n_columns), generator=generator, device=device)
+            )
+
         if architecture.binarised:
-            coins = torch.rand(batch.y.shape, generator=generator, device=device)
+            coins = uniform(batch.y.shape[1])
             y = torch.lt(coins, batch.y, out=coins)
             batch = batch._replace(y=y, x=self.read(y, batch.seen))
         n_draws = architecture.n_particles * architecture.n_units
         if architecture.dreams:
             n_draws += architecture.n_units + architecture.n_features
-        return batch._replace(draws=torch.rand((n, n_draws), generator=generator, device=device))
+        return batch._replace(draws=uniform(n_draws))
 
     def loss(self, batch: Batch) -> Loss:
         """Return the free energy or the importance-weighted bound, with the algorithm's gradient.
@@ -338,4 +344,4 @@ class HelmholtzModule(LikelihoodModule):
 
     def after_step(self, batch: Batch, loss: Loss) -> None:
         if self.likelihood.learned:
-            self.likelihood.follow(*explained(batch, loss.output, loss.aux[0]))
+            self.likelihood.follow(*explained(batch, loss.output, loss.aux[0]), batch.part)

@@ -47,7 +47,7 @@ from skae._nn.linear_maps import AffineMap
 from skae._nn.networks import activation_module
 from skae._nn.noise_path import Explained, NoisePath
 from skae._training.data import Batch, Dataset
-from skae._training.module import Blocks, Loss, weighted_mean
+from skae._training.module import Blocks, Loss, mean_of_batch, weighted_mean
 
 # Factor of the decoder's random weights with a linear initialisation, because codes have variance
 # one and rows have more. This value trained best of those that were tried.
@@ -301,14 +301,19 @@ class VAEModule(LikelihoodModule):
 
     def prepare(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Draw the noise of the codes and, in training with ordered codes, a size for each row."""
-        n, k, several = len(batch.x), self.architecture.n_components, self.architecture.n_importance
-        shape = (n, k) if several == 1 else (n, several, k)
-        draws = torch.randn(shape, generator=generator, device=batch.x.device)
-        batch = batch._replace(draws=draws)
+        k, several = self.architecture.n_components, self.architecture.n_importance
+        shape, device = (k,) if several == 1 else (several, k), batch.x.device
+        batch = batch._replace(
+            draws=batch.drawn(
+                lambda n: torch.randn((n, *shape), generator=generator, device=device)
+            )
+        )
         if self.architecture.latent_growth is None or not self.training:
             return batch
-        size = torch.randint(1, k + 1, (n, 1), generator=generator, device=batch.x.device)
-        return batch._replace(gate=(torch.arange(k, device=size.device) < size).float())
+        size = batch.drawn(
+            lambda n: torch.randint(1, k + 1, (n, 1), generator=generator, device=device)
+        )
+        return batch._replace(gate=(torch.arange(k, device=device) < size).float())
 
     def forward(self, batch: Batch) -> tuple[Recognition, Tensor, Tensor]:
         """Return q and p, codes drawn from q, and the output; dropped codes are read as zero."""
@@ -336,10 +341,10 @@ class VAEModule(LikelihoodModule):
         if self.architecture.has_free_bits or batch.gate is not None:
             each = kl_by_code(q, z, prior)
             each = each if batch.gate is None else each * batch.gate
-            each = weighted_mean(each, batch.weight)
+            each = mean_of_batch(each, batch)
             # Free bits apply to the mean over the batch (Kingma et al. 2016, equation 15), here
             # over the rows in which the code is not dropped.
-            share = 1.0 if batch.gate is None else weighted_mean(batch.gate, batch.weight)
+            share = 1.0 if batch.gate is None else mean_of_batch(batch.gate, batch)
             least = floor * torch.as_tensor(share, device=each.device)
             counted = each.maximum(least) if self.architecture.has_free_bits else each
             kl = each.sum()
@@ -428,9 +433,10 @@ class VAEModule(LikelihoodModule):
         if not self.likelihood.learned:
             return
         if self.noise_path is None:
-            self.likelihood.follow(*explained(batch, loss.output, self.importance(loss)))
+            rows = explained(batch, loss.output, self.importance(loss))
+            self.likelihood.follow(*rows, batch.part)
         else:
-            self.noise_path.follow(self._noise, self._explained(batch, loss))
+            self.noise_path.follow(self._noise, self._explained(batch, loss), batch.part)
             self._take_noise()
 
     @property

@@ -345,7 +345,8 @@ class VQVAEModule(LikelihoodModule):
         """Draw the uniform numbers that choose new places for unused codes."""
         if not self.training or not self.restarts:
             return batch
-        shape = (self.architecture.n_quantizers, len(batch.x) * self.architecture.n_codes)
+        n_rows = len(batch.x) if batch.part is None else batch.part.n_rows  # of all processes
+        shape = (self.architecture.n_quantizers, n_rows * self.architecture.n_codes)
         draws = torch.rand(shape, generator=generator, device=batch.x.device)
         return batch._replace(draws=draws)
 
@@ -387,7 +388,7 @@ class VQVAEModule(LikelihoodModule):
         return isinstance(self.quantizer, VectorQuantizer)
 
     def after_step(self, batch: Batch, loss: Loss) -> None:
-        self.likelihood.follow(batch.y, loss.output, batch.weight, batch.seen)
+        self.likelihood.follow(batch.y, loss.output, batch.weight, batch.seen, batch.part)
         if isinstance(self.quantizer, VectorQuantizer):
             z, indices = loss.aux
             weight = batch.weight
@@ -398,4 +399,5 @@ class VQVAEModule(LikelihoodModule):
                 decay=self.architecture.decay,
                 threshold=self.architecture.dead_code_threshold,
                 chances=batch.draws,
+                part=batch.part,
             )

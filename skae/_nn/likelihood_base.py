@@ -5,6 +5,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from skae._training.ranks import Part
+
 
 class Likelihood(nn.Module, ABC):
     """p(x|z) with features that are independent given the decoder's output."""
@@ -87,8 +89,15 @@ class Likelihood(nn.Module, ABC):
         """Draw from p(x|z), given the observed values of rows x."""
         return self.draw(output, generator)
 
-    def follow(self, x: Tensor, output: Tensor, weight: Tensor | None, seen: Tensor | None) -> None:
-        """Update the noise variance with a batch; without noise this does nothing."""
+    def follow(
+        self,
+        x: Tensor,
+        output: Tensor,
+        weight: Tensor | None,
+        seen: Tensor | None,
+        part: Part | None = None,
+    ) -> None:
+        """Update the noise variance with a batch, or with a part; without noise, do nothing."""
 
     def step_scale(self) -> Tensor | float:
         """Return a factor that keeps the size of gradients constant as the noise decreases."""

@@ -31,6 +31,7 @@ from skae._nn.densities import (
 from skae._nn.likelihood_base import Likelihood
 from skae._nn.negative_binomial import NegativeBinomial, ZeroInflatedNegativeBinomial
 from skae._training.data import Batch
+from skae._training.ranks import Part
 
 # Largest initial output of the continuous Bernoulli, at which the mean is 0.02 or 0.98.
 _MAX_LOGIT = 50.0
@@ -95,16 +96,25 @@ class WithNoise(Likelihood):
         """Return the maximum-likelihood variance, from the mean deviation of observed values."""
 
     @torch.no_grad()
-    def follow(self, x: Tensor, output: Tensor, weight: Tensor | None, seen: Tensor | None) -> None:
+    def follow(
+        self,
+        x: Tensor,
+        output: Tensor,
+        weight: Tensor | None,
+        seen: Tensor | None,
+        part: Part | None = None,
+    ) -> None:
         """Move the running variance towards that of a batch."""
         if not self.learned:
             return
         self.n_updates += 1
         rate = self.n_updates.reciprocal().clamp(min=MOMENTUM)
-        if weight is None and seen is None:
+        if weight is None and seen is None and part is None:
             mean = self.mean_deviation(x, output)
         else:
             total, count = self.sums(self.deviation(x, output), weight, seen)
+            if part is not None:
+                total, count = part.sums(total, count)
             mean = (total / count.clamp(min=1e-30)).float()
             rate = torch.where(count > 0, rate, 0.0)
         self.variance.copy_(self.variance.lerp(self.variance_of(mean), rate).clamp(min=self.floor))

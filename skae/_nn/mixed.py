@@ -13,6 +13,7 @@ from skae._nn.likelihood_base import Likelihood
 from skae._nn.likelihoods import LIKELIHOODS, WithNoise
 from skae._nn.negative_binomial import NegativeBinomial
 from skae._training.columns import CATEGORICAL, Columns
+from skae._training.ranks import Part
 
 # For logits up to this absolute value, exp and its sums are finite in float32 and above 0.
 _LARGE = 60.0
@@ -240,7 +241,14 @@ class Mixed(WithNoise):
         return torch.cat(self._each(of_kind, x, output), -1)
 
     @torch.no_grad()
-    def follow(self, x: Tensor, output: Tensor, weight: Tensor | None, seen: Tensor | None) -> None:
+    def follow(
+        self,
+        x: Tensor,
+        output: Tensor,
+        weight: Tensor | None,
+        seen: Tensor | None,
+        part: Part | None = None,
+    ) -> None:
         if not self.learned:
             return
         self.kinds()
@@ -251,7 +259,7 @@ class Mixed(WithNoise):
             start, width = sum(self._widths[:j]), self._widths[j]
             of_x, of_output = (values.narrow(-1, start, width) for values in (x, output))
             of_seen = None if seen is None else seen.narrow(-1, start, width)
-            kind.follow(of_x, of_output, weight, of_seen)
+            kind.follow(of_x, of_output, weight, of_seen, part)
 
     def variance_of(self, mean_deviation: Tensor) -> Tensor:
         def of_kind(kind: Likelihood, deviation: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from skae._nn.likelihoods import MOMENTUM, WithNoise
+from skae._training.ranks import Part
 
 
 class Explained(NamedTuple):
@@ -71,9 +72,11 @@ class NoisePath(nn.Module):
         return total, count
 
     @torch.no_grad()
-    def follow(self, likelihood: WithNoise, rows: Explained) -> None:
+    def follow(self, likelihood: WithNoise, rows: Explained, part: Part | None = None) -> None:
         """Move the running variances of the sizes in a batch towards those of the batch."""
         total, count = self.sums(likelihood, rows)
+        if part is not None:
+            total, count = part.sums(total, count)
         seen = count > 0
         self.n_updates += seen if seen.ndim == 1 else seen.any(1)
         rate = self.n_updates.clamp(min=1.0).reciprocal().clamp(min=MOMENTUM)

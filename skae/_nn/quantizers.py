@@ -30,6 +30,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from skae._training.contexts import is_exporting, is_stacking
+from skae._training.ranks import Part
 from skae._utils.warning import ignoring
 
 # Number of distances in memory at once: 4 MB, which fit into the cache of a core.
@@ -321,18 +322,22 @@ class VectorQuantizer(Quantizer):
         decay: float,
         threshold: float,
         chances: Tensor | None,
+        part: Part | None = None,
     ) -> None:
         """Update the running means with encodings z (n, D) and their indices (n, n_quantizers).
 
         With equal use, all codes have the same weight. A code with less than `threshold` times this
         weight is set to another encoding, which the uniform numbers `chances` (n_quantizers, n)
-        choose by weight.
+        choose by weight. If other processes have further encodings, `chances` are those of all.
         """
         total = torch.as_tensor(float(len(z)), device=z.device) if weight is None else weight.sum()
+        total = total if part is None else part.sum(total)
         self.per_batch.lerp_(total, 1 - decay)
         for stage in range(self.n_quantizers):
             vectors, counts = self.vectors[stage], self.counts[stage]
             now, sums = code_sums(z, indices[:, stage], weight, self.n_codes)
+            if part is not None:
+                now, sums = part.sums(now, sums)
             counts.lerp_(now, 1 - decay)
             left = z
             if stage + 1 < self.n_quantizers:
@@ -343,11 +348,17 @@ class VectorQuantizer(Quantizer):
                 means = self.sums[stage] / counts.clamp(min=1e-38)[:, None]
                 vectors.copy_(torch.where(used, means, vectors))
             if chances is not None:
-                self._restart(stage, z, weight, threshold, chances[stage])
+                self._restart(stage, z, weight, threshold, chances[stage], part)
             z = left
 
     def _restart(
-        self, stage: int, z: Tensor, weight: Tensor | None, threshold: float, chances: Tensor
+        self,
+        stage: int,
+        z: Tensor,
+        weight: Tensor | None,
+        threshold: float,
+        chances: Tensor,
+        part: Part | None,
     ) -> None:
         alike = self.per_batch / self.n_codes
         vectors, counts = self.vectors[stage], self.counts[stage]
@@ -355,6 +366,8 @@ class VectorQuantizer(Quantizer):
         # On other devices, the check takes longer than the update.
         if dead.device.type == "cpu" and not dead.any():
             return
+        if part is not None:
+            z, weight = part.gather(z), None if weight is None else part.gather(weight)
         # The first of exponential times with rates w is that of i with probability w_i / sum w.
         w = z.new_ones(len(z)) if weight is None else weight
         times = torch.where(w > 0, -chances.clamp(min=1e-30).log() / w, torch.inf)

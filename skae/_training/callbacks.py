@@ -318,6 +318,30 @@ def check_copies(callbacks: Any, advice: str) -> None:
             raise TypeError(f"callbacks: {name} cannot be copied: {error}. {advice}") from error
 
 
+def without_writers(callbacks: list[Any]) -> list[Any]:
+    """Return the callbacks without those of skorch that only print, or write files or logs."""
+
+    def writes(value: Any) -> bool:
+        _, callback = next(named_callbacks([value]))
+        kind = callback if isinstance(callback, type) else type(callback)
+        return kind.__module__.startswith("skorch.") and kind.__name__ in _WRITERS
+
+    return [value for value in callbacks if not writes(value)]
+
+
+_WRITERS = {
+    "Checkpoint",
+    "MlflowLogger",
+    "NeptuneLogger",
+    "PrintLog",
+    "ProgressBar",
+    "SacredLogger",
+    "TensorBoard",
+    "TrainEndCheckpoint",
+    "WandbLogger",
+}
+
+
 def print_logs(callbacks: Any) -> bool:
     """Return whether one of the callbacks is skorch's PrintLog."""
     found = (callback for _, callback in named_callbacks(callbacks))

@@ -21,9 +21,10 @@ from skorch.callbacks import Callback
 
 from skae import __version__
 from skae._training import array_files
-from skae._training.callbacks import StoppedFromOutside, TrainingStopped
+from skae._training.callbacks import StoppedFromOutside
 from skae._training.digests import digest_of, parameters_of
 from skae._training.net_state import Parts, checkpoint_of, is_usable, parts_of_callbacks, restore
+from skae._training.ranks import is_first_rank, present_ranks
 from skae._utils.validation import Interval
 from skae._utils.warning import warn
 
@@ -33,8 +34,8 @@ CHECKPOINT_CONSTRAINTS: dict[str, list[Any]] = {
     "checkpoint_every": [Interval(Integral, 1, None, closed="left")],
 }
 
-# Values of the parameters in files of versions that had none.
-NO_CHECKPOINTS = {"checkpoint_dir": None, "checkpoint_every": 1}
+# Values of parameters that files of earlier versions lack.
+LATER_PARAMETERS = {"checkpoint_dir": None, "checkpoint_every": 1, "distributed": False}
 # Number of the format of the files. It is raised when their content changes.
 _FORMAT = 1
 _KIND = "skae checkpoint"
@@ -64,12 +65,17 @@ class StoredState:
 
     def remove(self) -> None:
         """Remove the file, if there is one."""
-        array_files.remove_partial(self.path)
-        with suppress(OSError):
-            self.path.unlink()
+        if is_first_rank():
+            array_files.remove_partial(self.path)
+            with suppress(OSError):
+                self.path.unlink()
 
     def load(self) -> dict[str, Any] | None:
-        """Return the state, or None if there is no file."""
+        """Return the state, or None if there is no file; only the first rank reads it."""
+        ranks = present_ranks()
+        return self._loaded() if ranks is None else ranks.of_first(self._loaded)
+
+    def _loaded(self) -> dict[str, Any] | None:
         array_files.remove_partial(self.path)
         try:
             found = array_files.read(self.path)
@@ -110,6 +116,8 @@ class StoredState:
 
         `what` names the state in messages, such as "after epoch 3".
         """
+        if not is_first_rank():
+            return
         content = {"kind": _KIND, "versions": _versions(), "key": self.key, "state": state}
         try:
             array_files.write(self.path, content)
@@ -160,8 +168,8 @@ class Checkpoint(Callback):
             restore(net, state)
             return 0 if state["is_complete"] else self.last_epoch - len(net.history)
 
-    def after_epoch(self, net: Any, stop: TrainingStopped | None) -> None:
-        """Write the state after an epoch, if it is time; a callback may have ended training."""
+    def after_epoch(self, net: Any, stop: BaseException | None) -> None:
+        """Write the state after an epoch, if it is time; `stop` tells what ends training."""
         epoch = len(net.history)
         if stop is not None or epoch >= self.last_epoch:
             self.save_final(net, stop)
@@ -170,8 +178,10 @@ class Checkpoint(Callback):
 
     def save_final(self, net: Any, stop: BaseException | None = None) -> None:
         """Write the state of a net whose training has ended."""
-        self._save(net, is_complete=not isinstance(stop, StoppedFromOutside))
-        array_files.remove_partial(self.stored.path)
+        from_outside = isinstance(stop, (StoppedFromOutside, KeyboardInterrupt))
+        self._save(net, is_complete=not from_outside)
+        if is_first_rank():
+            array_files.remove_partial(self.stored.path)
 
     def _save(self, net: Any, is_complete: bool) -> None:
         """Write the state, unless training cannot go on from it."""
@@ -244,7 +254,7 @@ class FitFiles:
 
     def complete(self) -> None:
         """Remove the files of a complete fit whose seed was drawn: no other fit could use them."""
-        if self._seed_file is not None:
+        if self._seed_file is not None and is_first_rank():
             for path in (*(self._paths - {self._seed_file}), self._seed_file):
                 array_files.remove_partial(path)
                 with suppress(OSError):
@@ -276,7 +286,7 @@ def checkpoints_of_fit(
     if folder is None:
         yield rng
         return
-    path = _made(folder)
+    path = _made(folder) if is_first_rank() else Path(folder).expanduser().absolute()
     try:
         table = getattr(estimator, "_table", None)  # the likelihood of each column
         key = digest_of(type(estimator), parameters_of(estimator), table, *given)

@@ -15,6 +15,7 @@ from sklearn.utils import assert_all_finite
 from torch import Tensor
 
 from skae._training.columns import Columns
+from skae._training.ranks import Part
 from skae._training.reading import CountReading
 from skae._training.sources import is_mapped, source_of
 from skae._training.sparse_rows import SparseTensor
@@ -73,6 +74,13 @@ class Batch(NamedTuple):
     condition: Tensor | None = None  # input of the decoder beside the codes
     gate: Tensor | None = None  # factor of the codes
     draws: Tensor | None = None  # random numbers for the loss
+    part: Part | None = None  # if the rows are a part of a batch of several processes
+
+    def drawn(self, draw: Callable[[int], Tensor]) -> Tensor:
+        """Return random numbers for these rows, drawn for all rows of the batch by `draw`."""
+        if self.part is None:
+            return draw(len(self.x))
+        return draw(self.part.n_rows)[self.part.rows]
 
 
 class Spread(NamedTuple):

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from skae._training.callbacks import Diverged
 from skae._training.data import Batch
+from skae._training.ranks import Ranks
 
 
 class EpochLosses:
@@ -17,24 +18,30 @@ class EpochLosses:
     def __init__(self) -> None:
         self.values: dict[str, list[Tensor]] = {}
         self.weights: list[Tensor | float] = []
+        self.ranks: Ranks | None = None
 
     def add(self, losses: dict[str, Tensor], batch: Batch) -> None:
         """Add the losses of a batch."""
         for name, value in losses.items():
             self.values.setdefault(name, []).append(value)
-        self.weights.append(len(batch.x) if batch.weight is None else batch.weight.sum())
+        weight = len(batch.x) if batch.weight is None else batch.weight.sum()
+        self.weights.append(weight if batch.part is None or batch.part.counts else 0 * weight)
+        self.ranks = None if batch.part is None else batch.part.ranks
 
     def means(self) -> dict[str, float]:
-        """Return the means over all rows of the epoch."""
+        """Return the means over all rows of the epoch, also over those of other processes."""
         if isinstance(self.weights[0], Tensor):
             weight = torch.stack(cast(list[Tensor], self.weights)).cpu().double()
         else:
             weight = torch.tensor(self.weights, dtype=torch.float64)
-        weight /= weight.sum()
-        return {
-            name: float(torch.stack(values).cpu().double() @ weight)
-            for name, values in self.values.items()
-        }
+        total = weight.sum()
+        if self.ranks is None:
+            weight /= total
+        means = torch.stack([torch.stack(v).cpu().double() @ weight for v in self.values.values()])
+        if self.ranks is not None:
+            *sums, total = self.ranks.sum(torch.cat([means, total[None]]))
+            means = torch.stack(sums) / total
+        return dict(zip(self.values, means.tolist(), strict=True))
 
 
 def record_losses(net: Any, prefix: str, means: dict[str, float], terms: Iterable[str]) -> None:

@@ -1,12 +1,12 @@
 """Batches of the rows of a data set, in a new order in every epoch."""
 
 from collections.abc import Iterator
-from typing import cast
 
 import torch
 from torch import Tensor
 
 from skae._training.data import Batch, Dataset
+from skae._training.ranks import Ranks
 
 
 class Subset:
@@ -34,24 +34,41 @@ def batch_sizes(n_rows: int, batch_size: int) -> list[int]:
 
 
 class Loader:
-    """Batches of a subset, in a new random order in every epoch if a generator is given."""
+    """Batches of a subset, in a new random order in every epoch if a generator is given.
 
-    def __init__(self, view: Subset, batch_size: int, generator: torch.Generator | None) -> None:
+    With `ranks`, each batch is the part of this process of a batch.
+    """
+
+    def __init__(
+        self,
+        view: Subset,
+        batch_size: int,
+        generator: torch.Generator | None,
+        ranks: Ranks | None = None,
+    ) -> None:
         self.view, self.batch_size, self.generator = view, batch_size, generator
+        self.ranks = ranks
 
     def __iter__(self) -> Iterator[Batch]:
         rows, index, n = self.view.rows, self.view.index, len(self.view)
-        if self.generator is None and index is None:
+        if self.generator is None and index is None and self.ranks is None:
             for start in range(0, n, self.batch_size):
                 yield rows.batch(slice(start, min(start + self.batch_size, n)))
             return
         if self.generator is None:
-            order = cast(Tensor, index)
+            order = torch.arange(n) if index is None else index
         else:
             order = torch.randperm(n, generator=self.generator)
             order = order if index is None else index[order]
-        for part in self.parts(order.to(rows.index_device)):
-            yield rows.batch(part)
+        for whole in self.parts(order.to(rows.index_device)):
+            yield rows.batch(whole) if self.ranks is None else self._own_part(self.ranks, whole)
+
+    def _own_part(self, ranks: Ranks, whole: Tensor) -> Batch:
+        """Return the part of this process of the rows of a batch."""
+        rows = self.view.rows
+        weight = None if rows.weight is None else rows.weight[whole.to(rows.weight.device)]
+        part = ranks.part_of(len(whole), weight)
+        return rows.batch(whole[part.rows])._replace(part=part)
 
     def parts(self, order: Tensor) -> list[Tensor]:
         """Divide an order of rows into batches."""

@@ -153,3 +153,16 @@ def weighted_mean(values: Tensor, weight: Tensor | None) -> Tensor:
     # No matrix product is used, because autocast would compute it in bfloat16.
     per_row = weight.reshape(-1, *[1] * (values.ndim - 1))
     return (values * per_row).sum(0) / weight.sum()
+
+
+def mean_of_batch(values: Tensor, batch: Batch) -> Tensor:
+    """Return the mean over all rows of a batch, of which other processes may have a part.
+
+    It is for losses that are no means over rows. The gradient is that of the own rows, so that the
+    sum over the processes, by their shares of the batch, is that of all rows.
+    """
+    own = weighted_mean(values, batch.weight)
+    if batch.part is None:
+        return own
+    whole = batch.part.sum(own.detach() * batch.part.share)
+    return own + (whole - own).detach()

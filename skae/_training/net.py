@@ -38,6 +38,8 @@ from skae._training.optimizers import (
     settings_of,
 )
 from skae._training.random_state import Stream
+from skae._training.ranked_training import RankedTraining
+from skae._training.ranks import backward, present_ranks
 from skae._training.recovery import run_epochs
 from skae._training.snapshot import Snapshot
 from skae._training.threads import threads_for
@@ -55,6 +57,7 @@ _WHILE_TRAINING = [
     "stream_",
     "checkpoint_",
     "writes_checkpoints_",
+    "ranked_",
 ]
 
 
@@ -92,6 +95,7 @@ class Net(NeuralNet):
     interrupted_ = False
     begins_linearly = False
     at_start_ = False
+    ranked_: RankedTraining | None = None
 
     def __init__(
         self,
@@ -211,6 +215,8 @@ class Net(NeuralNet):
         """
         if not self.initialized_:
             self.initialize()
+        ranks = present_ranks()
+        self.ranked_ = None if ranks is None else RankedTraining(ranks, self.module_)
         self.subsets_ = (Subset(rows, train), None if valid is None else Subset(rows, valid))
         self.order_ = torch.Generator()
         self.generator_ = torch.Generator(self.device)
@@ -242,9 +248,13 @@ class Net(NeuralNet):
                 stack.enter_context(threads_for(n_rows * self.module_.products_per_row()))
                 if self.foreign_modules:
                     self.stream_ = stack.enter_context(Stream(self.device).opened())
+                if self.ranked_ is not None:
+                    stack.enter_context(self.ranked_.running())
                 self.notify("on_train_begin", X=rows, y=None)
                 run_epochs(self, epochs)
                 self.notify("on_train_end", X=rows, y=None)
+                if ranks is not None:
+                    ranks.synchronise(self.module_)
         finally:
             self.begins_linearly = False
             for name in _WHILE_TRAINING:
@@ -257,11 +267,12 @@ class Net(NeuralNet):
 
     def get_iterator(self, dataset: Subset, training: bool = False) -> Loader:
         """Return batches selected by index, in random order for training."""
+        ranks = None if self.ranked_ is None else self.ranked_.ranks
         if self.solver == "lbfgs" and training:
-            return Loader(dataset, len(dataset), None)
+            return Loader(dataset, len(dataset), None, ranks)
         if training:
-            return Loader(dataset, self.batch_size, self.order_)
-        return Loader(dataset, max(self.batch_size, WHOLE), None)
+            return Loader(dataset, self.batch_size, self.order_, ranks)
+        return Loader(dataset, max(self.batch_size, WHOLE), None, ranks)
 
     def notify(self, method_name: str, **kwargs: Any) -> None:
         """Call a method of all callbacks, as skorch does.
@@ -287,12 +298,13 @@ class Net(NeuralNet):
                 if not type(callback).__module__.startswith("skorch."):
                     raise
                 raise lacks_in_history(name, error, self.history[-1]) from error
+        end = stop if self.ranked_ is None else self.ranked_.agreed(stop)
         if self.takes_snapshots_:
             self.snapshot_.take(len(self.history))
         if self.checkpoint_ is not None and self.writes_checkpoints_:
-            self.checkpoint_.after_epoch(self, stop)
-        if stop is not None:
-            raise stop
+            self.checkpoint_.after_epoch(self, end)
+        if end is not None:
+            raise end
 
     def _shown(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the rows of a batch as callbacks get them, also as the target."""
@@ -334,7 +346,8 @@ class Net(NeuralNet):
         self.order_.manual_seed(seed)
         self.generator_.manual_seed(seed)
         if self.foreign_modules:
-            self.stream_.seed(seed)
+            # Modules of the user draw for the rows of this process only.
+            self.stream_.seed((seed + (self.ranked_.rank if self.ranked_ else 0)) % 2**63)
         self.module_.begin_epoch(epoch)
 
     def run_single_epoch(
@@ -373,6 +386,8 @@ class Net(NeuralNet):
     def train_step(self, batch: Batch, **params: Any) -> dict[str, Any]:
         """Take a step of the optimiser, and steps for the later phases."""
         batch = self.module_.prepare(batch, self.generator_)
+        if self.ranked_ is not None:
+            self.ranked_.begin_step(batch)
         if self.solver == "lbfgs" or self.hears_gradients_:
             step: dict[str, Any] = super().train_step(batch)
         else:  # a closure would take longer than the step of a small network
@@ -400,7 +415,7 @@ class Net(NeuralNet):
         steps.zero_grad()
         trained = [p for p in phase.parameters if p.requires_grad]
         if trained:  # a callback may freeze them; gradients of other networks are kept
-            loss.backward(inputs=trained)
+            backward(loss, batch.part, trained, inputs=trained)
             steps.step()
         return loss.detach()
 
@@ -414,7 +429,9 @@ class Net(NeuralNet):
             decayed = [p for p in self.module_.decayed() if p.requires_grad]
             objective = objective + 0.5 * self.alpha * sum(p.square().sum() for p in decayed)
         if objective.requires_grad:
-            objective.backward()
+            backward(objective, batch.part, list(self.module_.parameters()))
+        if batch.part is not None and self.solver == "lbfgs":  # its line search compares values
+            objective = batch.part.ranks.sum(objective * batch.part.share)
         detached = {name: term.detach() for name, term in terms.items()}
         return {
             "loss": objective,
@@ -427,6 +444,8 @@ class Net(NeuralNet):
     def validation_step(self, batch: Batch, **params: Any) -> dict[str, Any]:
         """Compute the loss terms in float32 without noise, with the same draws in each epoch."""
         batch = self.module_.prepare(batch, self.generator_)
+        if self.ranked_ is not None:
+            self.ranked_.begin_step(batch)
         with torch.no_grad():
             loss = self.module_.loss(batch)
             later = {phase.name: phase.loss(batch, loss) for phase, _ in self.later_}

@@ -21,6 +21,8 @@ def obstacle(net: Any) -> str | None:
         return f"solver={net.solver!r} does not compute the step of each weight separately"
     if net.foreign_modules:
         return "it has modules of your own"
+    if net.ranked_ is not None:
+        return "distributed=True"
     if net.compiled:
         return "compile=True"
     if net.history or any(optimizer.state for optimizer in net.optimizers_):

@@ -14,7 +14,13 @@ from numpy.typing import NDArray
 from skorch.callbacks import Callback
 from torch import Tensor
 
-from skae._training.callbacks import StopWhenFlat, adaptive_rate, print_logs, release
+from skae._training.callbacks import (
+    StopWhenFlat,
+    adaptive_rate,
+    print_logs,
+    release,
+    without_writers,
+)
 from skae._training.checkpoints import CHECKPOINT_CONSTRAINTS
 from skae._training.data import Batch, Dataset
 from skae._training.loader import batch_sizes
@@ -23,6 +29,7 @@ from skae._training.net import Net
 from skae._training.net_state import take_over
 from skae._training.optimizers import OPTIMIZERS, SCHEDULES
 from skae._training.progress import Progress, progress_of
+from skae._training.ranks import is_first_rank, present_ranks
 from skae._training.saving import to_arrays, to_tensors
 from skae._training.threads import threads_for_one_pass
 from skae._utils.validation import Interval, StrOptions
@@ -56,6 +63,7 @@ TRAINING_CONSTRAINTS: dict[str, list[Any]] = {
     "precision": [StrOptions({"auto", "float32", "bfloat16"})],
     "compile": ["boolean"],
     "callbacks": [list, tuple, None],
+    "distributed": ["boolean"],
     **CHECKPOINT_CONSTRAINTS,
 }
 
@@ -225,7 +233,8 @@ class Trainer:
     ) -> list[tuple[str, Callback]]:
         options, tol = self.options, self.options.tol or 0.0
         callbacks: list[tuple[str, Callback]] = []
-        if options.verbose:  # the first, so that it ends before the others give warnings
+        # It is the first, so that it ends before the others give warnings.
+        if options.verbose and is_first_rank():
             progress = Progress(n_epochs, self.name, int(options.verbose))
             callbacks.append(("skae_progress", progress))
         if options.learning_rate == "adaptive" and options.solver != "lbfgs":
@@ -244,7 +253,9 @@ class Trainer:
 
     def _train(self, own: list[Any], *arguments: Any, scheduled: bool = True) -> None:
         """Train the net with all callbacks; the net does not keep them."""
-        net, callbacks = self.net, [*own, *(self.options.callbacks or [])]
+        given = list(self.options.callbacks or [])
+        given = given if is_first_rank() else without_writers(given)
+        net, callbacks = self.net, [*own, *given]
         net.callbacks = callbacks
         net.verbose = int(print_logs(callbacks))  # skorch prints its own lines only if this is 1
         net.initialize_callbacks()
@@ -353,7 +364,12 @@ def split_rows(n_rows: int, fraction: float, seed: int) -> tuple[Tensor, Tensor]
 
 
 def torch_device(name: str) -> torch.device:
-    """Return the device of this name; "auto" means a GPU if there is one."""
+    """Return the device of this name; "auto" means a GPU if there is one.
+
+    Of several ranks, each has its own GPU.
+    """
+    ranks = present_ranks()
+    name = name if ranks is None else ranks.device_of(name)
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")

@@ -1,0 +1,283 @@
+"""Data-parallel training in several processes ("ranks"), which torchrun or the user starts.
+
+Every rank has all rows and the same network. Of each batch, a rank computes the loss of its own
+part. Sums over the ranks then give the gradient and the statistics of the whole batch, so that all
+ranks take the same step: that of one process with the same batch.
+
+The gradients are summed after the backward pass and not by `DistributedDataParallel`, which
+accepts one loss for each module. Training steps here may have several losses for different weights
+of one module, which may be frozen in the meantime, and parts of a batch may differ in weight.
+"""
+
+import atexit
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
+from datetime import timedelta
+from multiprocessing import parent_process
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, distributed, nn
+
+from skae._utils.sparse_rows import dense
+from skae._utils.warning import quietly
+
+T = TypeVar("T")
+
+# Number of rows from which it is checked that all ranks were given the same rows.
+_COMPARED = 64
+# Variables by which torchrun tells a process its rank.
+_VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+# How long ranks wait for one that computes by itself. They notice at once if a process ends.
+_PATIENCE = timedelta(days=1)
+
+
+class Ranks:
+    """The processes that train a network together, seen from one of them.
+
+    Parameters
+    ----------
+    messages : ProcessGroup
+        Group for Python objects and for tensors on the CPU.
+    """
+
+    def __init__(self, messages: Any) -> None:
+        self.messages = messages
+        self.rank, self.size = distributed.get_rank(), distributed.get_world_size()
+        self.local_rank = int(os.environ.get("LOCAL_RANK", self.rank))
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Return the sum of the values of all ranks; the values themselves do not change."""
+        total = values.detach().clone()
+        distributed.all_reduce(total, group=self._group_of(total))
+        return total
+
+    def of_first(self, compute: Callable[[], T]) -> T:
+        """Return on all ranks what a function returns on the first one, or raise its error."""
+        found: list[Any] = [None, None]
+        if self.rank == 0:
+            try:
+                found[0] = compute()
+            except Exception as error:
+                found[1] = error
+        error = found[1]
+        distributed.broadcast_object_list(found, src=0, group=self.messages)
+        if found[1] is not None:
+            raise error or found[1]
+        value: T = found[0]
+        return value
+
+    def all(self, value: T) -> list[T]:
+        """Return the values of all ranks, in their order."""
+        found: list[Any] = [None] * self.size
+        distributed.all_gather_object(found, value, group=self.messages)
+        return found
+
+    def gather(self, values: Tensor) -> Tensor:
+        """Return the rows of all ranks, one after another; ranks may have different numbers."""
+        lengths = self.sum(_one_hot(self.rank, self.size, len(values)).to(values.device)).tolist()
+        padded = values.new_zeros(max(lengths), *values.shape[1:])
+        padded[: len(values)] = values.detach()
+        found = [torch.empty_like(padded) for _ in lengths]
+        distributed.all_gather(found, padded, group=self._group_of(padded))
+        return torch.cat([part[:n] for part, n in zip(found, lengths, strict=True)])
+
+    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Replace the gradients of parameters by their sums over the ranks.
+
+        Gradients that no rank has stay None.
+        """
+        by_type: dict[torch.dtype, list[nn.Parameter]] = {}
+        for p in parameters:
+            if p.requires_grad:
+                by_type.setdefault(p.dtype, []).append(p)
+        for alike in by_type.values():
+            present = torch.tensor([float(p.grad is not None) for p in alike]).to(alike[0])
+            own = [torch.zeros_like(p) if p.grad is None else p.grad for p in alike]
+            whole = self.sum(torch.cat([present, *(g.reshape(-1) for g in own)]))
+            present, *sums = whole.split([len(alike), *(p.numel() for p in alike)])
+            for p, grad, total, is_present in zip(alike, own, sums, present.tolist(), strict=True):
+                p.grad = grad.copy_(total.view_as(p)) if is_present else None
+
+    def synchronise(self, module: nn.Module) -> None:
+        """Copy weights and buffers of the first rank to all others."""
+        for values in (*module.parameters(), *module.buffers()):
+            whole = values.detach().contiguous()
+            distributed.broadcast(whole, src=0, group=self._group_of(whole))
+            values.detach().copy_(whole)
+
+    def part_of(self, n_rows: int, weight: Tensor | None) -> "Part":
+        """Return the part of this rank of a batch, given the weights of the whole batch."""
+        start, stop = (n_rows * rank // self.size for rank in (self.rank, self.rank + 1))
+        if start == stop:  # losses of no rows are NaN
+            return Part(self, n_rows, slice(0, 1), 0.0)
+        share: float | Tensor = (stop - start) / n_rows
+        if weight is not None:
+            share = weight[start:stop].sum() / weight.sum()
+        return Part(self, n_rows, slice(start, stop), share)
+
+    def device_of(self, name: str) -> str:
+        """Return the device of this rank: "cuda" and "auto" mean a GPU of its own."""
+        if name == "auto" and not torch.cuda.is_available():
+            return "cpu"  # two processes on one GPU of Apple would not be faster
+        return f"cuda:{self.local_rank}" if name in ("auto", "cuda") else name
+
+    def _group_of(self, values: Tensor) -> Any:
+        """Return the group for tensors on a device; the default one may lack a backend for it."""
+        return None if values.device.type == "cuda" else self.messages
+
+
+class Part(NamedTuple):
+    """The part of one rank of a batch."""
+
+    ranks: Ranks
+    n_rows: int  # of the whole batch
+    rows: slice  # the rows of this rank
+    share: float | Tensor  # of the weight; 0 for a copy of a row, because no part may be empty
+
+    @property
+    def counts(self) -> bool:
+        """Whether the rows of this part belong to no other one."""
+        return not isinstance(self.share, float) or self.share > 0
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Return the sum of the values of all parts."""
+        return self.ranks.sum(values if self.counts else torch.zeros_like(values))
+
+    def sums(self, *values: Tensor) -> list[Tensor]:
+        """Return the sum of each of several values of one type, by one message."""
+        whole = self.sum(torch.cat([v.reshape(-1) for v in values]))
+        parts = whole.split([v.numel() for v in values])
+        return [part.view_as(v) for part, v in zip(parts, values, strict=True)]
+
+    def gather(self, values: Tensor) -> Tensor:
+        """Return the rows of all parts in their order."""
+        return self.ranks.gather(values if self.counts else values[:0])
+
+
+def backward(
+    loss: Tensor,
+    part: Part | None,
+    parameters: list[nn.Parameter],
+    inputs: list[nn.Parameter] | None = None,
+) -> None:
+    """Compute the gradients of the loss of a batch, of which `part` may be one of several parts."""
+    if part is None:
+        loss.backward(inputs=inputs)
+        return
+    (loss * part.share).backward(inputs=inputs)
+    part.ranks.sum_gradients(parameters)
+
+
+_present: ContextVar[Ranks | None] = ContextVar("skae_ranks", default=None)
+
+
+def present_ranks() -> Ranks | None:
+    """Return the ranks that train together; None if this process trains alone."""
+    return _present.get()
+
+
+def is_first_rank() -> bool:
+    """Return whether this process prints and writes files: the first of those that train."""
+    ranks = _present.get()
+    return ranks is None or ranks.rank == 0
+
+
+def computed_once(compute: Callable[[], T]) -> T:
+    """Return the result of a function, which only the first rank computes, by itself."""
+    ranks = _present.get()
+    if ranks is None:
+        return compute()
+
+    def alone() -> T:
+        token = _present.set(None)
+        try:
+            return compute()
+        finally:
+            _present.reset(token)
+
+    return ranks.of_first(alone)
+
+
+@contextmanager
+def ranks_of_fit(estimator: Any, rng: np.random.RandomState, *given: Any) -> Iterator[None]:
+    """Train together with the other ranks in the block, if the estimator has `distributed=True`.
+
+    The generator `rng` gets the state of that of the first rank. `given` are the rows, and all else
+    that must be equal on all ranks.
+    """
+    ranks = _ranks() if estimator.distributed and _present.get() is None else None
+    if ranks is None:
+        yield
+        return
+    _check_equal(ranks, given)
+    rng.set_state(ranks.of_first(rng.get_state))
+    token = _present.set(ranks)
+    try:
+        with quietly() if ranks.rank else nullcontext():
+            yield
+    finally:
+        _present.reset(token)
+
+
+def _ranks() -> Ranks | None:
+    """Return the ranks of this process; None if it is the only one."""
+    if not distributed.is_available():
+        return None
+    if not distributed.is_initialized():
+        if not all(name in os.environ for name in _VARIABLES):
+            return None
+        if parent_process() is not None:
+            raise ValueError(
+                "distributed=True was given in a worker process, such as those of n_jobs, which "
+                "torchrun does not know. Set n_jobs=1, or distributed=False."
+            )
+        with_cuda = torch.cuda.is_available() and distributed.is_nccl_available()
+        distributed.init_process_group("cpu:gloo,cuda:nccl" if with_cuda else "gloo")
+        atexit.register(_leave)
+    if distributed.get_world_size() == 1:
+        return None
+    if not _messages:
+        _messages.append(distributed.new_group(backend="gloo", timeout=_PATIENCE))
+    return Ranks(_messages[0])
+
+
+# The group for messages, which is made once: groups that are no longer used are not freed.
+_messages: list[Any] = []
+
+
+def _leave() -> None:
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+def _check_equal(ranks: Ranks, given: tuple[Any, ...]) -> None:
+    """Raise if ranks were given different rows, weights or targets."""
+    found = ranks.all([_looks(value) for value in given])
+    if any(other != found[0] for other in found[1:]):
+        shapes = [looks[0][0] for looks in found]
+        raise ValueError(
+            f"With distributed=True, fit needs the same X, y and sample_weight on every rank, "
+            f"which takes its own part of each batch; the ranks were given X of shapes {shapes}"
+            f"{' with different values' if len(set(shapes)) == 1 else ''}. Give all rows to every "
+            "rank, without a DistributedSampler."
+        )
+
+
+def _looks(value: Any) -> Any:
+    """Return the shape of an array, and some of its rows as bytes."""
+    shape = getattr(value, "shape", None)
+    if not shape:
+        return None
+    step = max(1, shape[0] // _COMPARED)
+    some = np.asarray(dense(value[::step][:_COMPARED]))
+    return tuple(shape), str(some.dtype), some.tobytes() if some.dtype != object else str(some)
+
+
+def _one_hot(place: int, size: int, value: int) -> Tensor:
+    found = torch.zeros(size, dtype=torch.int64)
+    found[place] = value
+    return found
