@@ -190,8 +190,8 @@ class HelmholtzMachine(FreeEnergyMixin, LatentSamplesMixin, NetworkAutoencoder):
     checkpoint_every : int, default=1
         Number of epochs from one stored state to the next.
     distributed : bool, default=False
-        Whether processes that torchrun has started train one model together; see "Train in several
-        processes" in the documentation. Every process must call `fit` with the same rows.
+        Whether the processes that torchrun has started train one model together. Each calls `fit`
+        with all rows (page "Train in several processes" of the documentation).
 
     Attributes
     ----------

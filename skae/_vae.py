@@ -22,11 +22,7 @@ from skae._conditional import ConditionalMixin
 from skae._encoder_decoder import EncoderDecoder
 from skae._importance_imputation import ImportanceImputationMixin
 from skae._inference.row_draws import RowDraws
-from skae._inference.vae import (
-    column_scores,
-    drawn,
-    importance_bounds,
-)
+from skae._inference.vae import column_scores, drawn, importance_bounds
 from skae._latent_information import ALL_DRAWS, COUNT, LatentInformationMixin
 from skae._latent_samples import LatentSamplesMixin
 from skae._latent_size import LATENT_SIZE_CONSTRAINTS, LatentSizeMixin
@@ -281,8 +277,8 @@ class VAE(
     checkpoint_every : int, default=1
         Number of epochs from one stored state to the next.
     distributed : bool, default=False
-        Whether processes that torchrun has started train one model together; see "Train in several
-        processes" in the documentation. Every process must call `fit` with the same rows.
+        Whether the processes that torchrun has started train one model together. Each calls `fit`
+        with all rows (page "Train in several processes" of the documentation).
 
     Attributes
     ----------

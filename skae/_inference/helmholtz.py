@@ -214,7 +214,8 @@ class Enumeration:
             block = slice(start, min(start + size, n_states))
             log_px = self._log_px(self.module.to_rows(self.states[0][block]))
             for part in chunks(len(rows), 8 * size):
-                batch = Batch(*(None if t is None else t.cpu().double() for t in rows.batch(part)))  # type: ignore[arg-type]
+                of_rows = rows.batch(part)._asdict().items()
+                batch = Batch(**{n: t.cpu().double() for n, t in of_rows if t is not None})
                 yield block, part, batch, log_px(batch)
 
     def _log_px(self, output: Tensor) -> Callable[[Batch], Tensor]:

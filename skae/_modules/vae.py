@@ -15,7 +15,7 @@ ICML. :doi:`10.48550/arXiv.1402.0915`
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from functools import reduce
 from math import ceil
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -302,18 +302,14 @@ class VAEModule(LikelihoodModule):
     def prepare(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Draw the noise of the codes and, in training with ordered codes, a size for each row."""
         k, several = self.architecture.n_components, self.architecture.n_importance
-        shape, device = (k,) if several == 1 else (several, k), batch.x.device
-        batch = batch._replace(
-            draws=batch.drawn(
-                lambda n: torch.randn((n, *shape), generator=generator, device=device)
-            )
-        )
+        shape = (k,) if several == 1 else (several, k)
+        options: dict[str, Any] = {"generator": generator, "device": batch.x.device}
+        draws = batch.drawn(lambda n: torch.randn((n, *shape), **options))
+        batch = batch._replace(draws=draws)
         if self.architecture.latent_growth is None or not self.training:
             return batch
-        size = batch.drawn(
-            lambda n: torch.randint(1, k + 1, (n, 1), generator=generator, device=device)
-        )
-        return batch._replace(gate=(torch.arange(k, device=device) < size).float())
+        size = batch.drawn(lambda n: torch.randint(1, k + 1, (n, 1), **options))
+        return batch._replace(gate=(torch.arange(k, device=size.device) < size).float())
 
     def forward(self, batch: Batch) -> tuple[Recognition, Tensor, Tensor]:
         """Return q and p, codes drawn from q, and the output; dropped codes are read as zero."""

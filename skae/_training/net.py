@@ -7,7 +7,6 @@ batch. The latter two remain if a callback needs them.
 
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from copy import deepcopy
 from functools import reduce
 from typing import Any
 
@@ -34,7 +33,6 @@ from skae._training.optimizers import (
     Schedule,
     make_optimizer,
     make_schedule,
-    set_back,
     settings_of,
 )
 from skae._training.random_state import Stream
@@ -186,17 +184,6 @@ class Net(NeuralNet):
             for optimizer, state in zip(self.optimizers_, optimizers, strict=True):
                 optimizer.load_state_dict(state)
         self.history_ = History(history)
-
-    def go_on_from(self, net: "Net") -> None:
-        """Copy the history of a net, and the states of its optimisers if the solver is the same.
-
-        The settings of the optimisers stay those of this net.
-        """
-        states = None
-        if net.solver == self.solver:
-            states = deepcopy([optimizer.state_dict() for optimizer in net.optimizers_])
-        self.resume(states, deepcopy(net.history_.to_list()))
-        set_back(self.optimizers_, self.settings_)
 
     # -------------------------------------------------------------------- the loop
 

@@ -5,6 +5,7 @@ The draws of an epoch depend only on the seed and on the number of the epoch (se
 """
 
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -37,6 +38,18 @@ def take_over(net: Any, source: Any) -> None:
     set_back(net.optimizers_, net.settings_)
     # This history is the beginning of the other one; slices of skorch's history are not lists.
     net.history_.extend(list.__getitem__(source.history_, slice(len(net.history_), None)))
+
+
+def go_on_from(net: Any, source: Any) -> None:
+    """Copy the history of a net, and the states of its optimisers if the solver is the same.
+
+    The settings of the optimisers stay those of the first net.
+    """
+    states = None
+    if source.solver == net.solver:
+        states = deepcopy([optimizer.state_dict() for optimizer in source.optimizers_])
+    net.resume(states, deepcopy(source.history_.to_list()))
+    set_back(net.optimizers_, net.settings_)
 
 
 def parts_of_callbacks(net: Any) -> Parts:

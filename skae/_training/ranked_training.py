@@ -95,7 +95,7 @@ class _SumOverRanks(torch.autograd.Function):
         return part.sum(values)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         total = ctx.part.ranks.sum(gradient)
         return (total if ctx.part.counts else torch.zeros_like(total)), None
 

@@ -63,10 +63,10 @@ class Ranks:
                 found[0] = compute()
             except Exception as error:
                 found[1] = error
-        error = found[1]
+        own_error = found[1]  # with its traceback
         distributed.broadcast_object_list(found, src=0, group=self.messages)
         if found[1] is not None:
-            raise error or found[1]
+            raise own_error or found[1]
         value: T = found[0]
         return value
 

@@ -26,7 +26,7 @@ from skae._training.data import Batch, Dataset
 from skae._training.loader import batch_sizes
 from skae._training.module import TrainableModule
 from skae._training.net import Net
-from skae._training.net_state import take_over
+from skae._training.net_state import go_on_from, take_over
 from skae._training.optimizers import OPTIMIZERS, SCHEDULES
 from skae._training.progress import Progress, progress_of
 from skae._training.ranks import is_first_rank, present_ranks
@@ -317,7 +317,7 @@ class Trainer:
             foreign_modules=self.net.foreign_modules,
             useful_untrained=self.net.useful_untrained,
         )
-        new.net.go_on_from(self.net)
+        go_on_from(new.net, self.net)
         return new
 
     def state(self) -> dict[str, Any]:
