@@ -98,6 +98,7 @@ class NetworkAutoencoder(
         Number of epochs of training, including earlier fits that it continues.
     """
 
+    _reads_stored_rows = True
     _Architecture: ClassVar[type[Architecture]] = Architecture
     # Smallest number of epochs with max_iter=None.
     _least_epochs: ClassVar[int] = 0

@@ -211,6 +211,11 @@ class Net(NeuralNet):
         """
         if not self.initialized_:
             self.initialize()
+        if self.solver == "lbfgs" and rows.stored is not None:
+            raise ValueError(
+                "solver='lbfgs' computes each step from all rows, but X is "
+                f"{rows.stored.kind} that is read in parts. Use solver='adam'."
+            )
         held_out = None if valid is None else Subset.held_out(rows, valid)
         self.subsets_ = (Subset(rows, train), held_out)
         self.order_ = torch.Generator()

@@ -8,8 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from skae._utils.inputs import dates_error
-from skae._utils.stored_rows import WINDOW_BYTES, Index, StoredRows
+from skae._utils import stored_rows as limits
+from skae._utils.stored_rows import Index, StoredRows
+from skae._utils.table_readers import (
+    check_dtype,
+    check_shape,
+    of_dask_array,
+    of_dask_frame,
+    of_parquet,
+    of_pyarrow_dataset,
+)
 
 Array = NDArray[Any]
 
@@ -32,27 +40,8 @@ def stored_rows(X: Any, name: str = "X") -> StoredRows | None:
 
 def check_table(reader: "ArrayReader", name: str) -> None:
     """Raise if a container is not a table of numbers."""
-    shape, dtype = tuple(reader.source.shape), reader.source.dtype
-    if len(shape) != 2:
-        advice = (
-            "Store each row in one dimension, of length channels * height * width for images."
-            if len(shape) > 2
-            else "Store one row for each sample."
-        )
-        raise ValueError(
-            f"{name} is {reader.kind} of shape {shape}; expected two dimensions, (n_samples, "
-            f"n_features). {advice}"
-        )
-    check_dtype(dtype, f"{name} is {reader.kind}")
-
-
-def check_dtype(dtype: Any, what: str) -> None:
-    """Raise if values of a type are not numbers."""
-    kind = getattr(dtype, "kind", None)
-    if kind in ("m", "M"):
-        raise dates_error(what, dtype)
-    if kind not in ("b", "i", "u", "f"):
-        raise ValueError(f"{what} with values of type {dtype}; allowed are real numbers.")
+    check_shape(tuple(reader.source.shape), reader.kind, name)
+    check_dtype(reader.source.dtype, f"{name} is {reader.kind}")
 
 
 class ArrayReader:
@@ -137,7 +126,7 @@ def _mapped(X: Array) -> MappedReader | None:
         return None
     if X.ndim != 2 or X.dtype.kind not in "biuf" or isinstance(X, np.ma.MaskedArray):
         return None
-    return MappedReader(X, mapping) if X.nbytes > WINDOW_BYTES else None
+    return MappedReader(X, mapping) if X.nbytes > limits.WINDOW_BYTES else None
 
 
 # ------------------------------------------------------------------------------- HDF5, Zarr, torch
@@ -340,13 +329,13 @@ def _of_anndata(X: Any, name: str) -> Any:
 
 def _of_object(X: Any, name: str) -> Any:
     """Return a reader of the rows of an AnnData object."""
-    if X.X is None:
-        raise ValueError(f"{name} is an AnnData object without X, whose rows are needed.")
     if X.isbacked and X.is_view:
         raise TypeError(
             f"{name} is a view of an AnnData object in a file, whose rows would be read one by "
             "one. Give view.to_memory(), or view.copy(filename)."
         )
+    if X.X is None:
+        raise ValueError(f"{name} is an AnnData object without X, whose rows are needed.")
     rows = X.X
     found = stored_rows(rows, f"{name}.X")
     reader: Any
@@ -381,4 +370,8 @@ _FINDERS: dict[str, Any] = {
     "zarr": _of_zarr,
     "torch.utils.data": _of_torch,
     "anndata": _of_anndata,
+    "pyarrow.dataset": of_pyarrow_dataset,
+    "pyarrow.parquet": of_parquet,
+    "dask.array": of_dask_array,
+    "dask.dataframe": of_dask_frame,
 }
