@@ -35,7 +35,9 @@ def check_stored(
             )
     X = X.allowing(get_tags(estimator).input_tags.allow_nan)
     if X.is_small:
-        return X.rows_in_memory()
+        found = X.rows_in_memory()
+        check_finite(found, get_tags(estimator).input_tags.allow_nan)
+        return found
     if reset:
         check_finite(X, allow_nan=True)
     return X

@@ -195,8 +195,6 @@ class ItemReader(ArrayReader):
             items = self.source.__getitems__(numbers)
         else:
             items = [self.source[i] for i in numbers]
-        if isinstance(items, tuple) and len(items) and len(items) != len(numbers):
-            items = list(zip(*items, strict=True))
         found = np.empty((len(numbers), self.n_columns), dtype=self.of_rows)
         for i, item in zip(numbers, items, strict=True):
             row = self._row(item, i)
@@ -339,29 +337,21 @@ def _of_object(X: Any, name: str) -> Any:
     rows = X.X
     found = stored_rows(rows, f"{name}.X")
     reader: Any
-    if found is not None:
-        reader = found._reader
-    elif hasattr(rows, "tocsr"):
-        reader = _SparseInMemory(rows)
-    else:
-        reader = ArrayReader(np.asarray(rows), "an AnnData object")
-    if not isinstance(reader, _SparseInMemory):
-        check_dtype(reader.dtype, f"{name}.X is {reader.kind}")
+    reader = _InMemory(rows, "an AnnData object") if found is None else found._reader
+    check_dtype(reader.dtype, f"{name}.X is {reader.kind}")
     return NamedReader(reader, [str(column) for column in X.var_names])
 
 
-class _SparseInMemory(ArrayReader):
-    """Reads rows of a sparse matrix in memory."""
+class _InMemory(ArrayReader):
+    """Reads rows of an array or of a sparse matrix in memory."""
 
-    is_sparse = True
+    def __init__(self, source: Any, kind: str) -> None:
+        self.is_sparse = hasattr(source, "tocsr")
+        super().__init__(source.tocsr() if self.is_sparse else np.asarray(source), kind)
 
-    def __init__(self, source: Any) -> None:
-        super().__init__(source.tocsr(), "an AnnData object")
-
-    @property
-    def row_bytes(self) -> float:
-        """Rows are in memory already."""
-        return 0.0
+    def whole(self) -> Any:
+        """Return all rows, which are shared with the user."""
+        return self.source
 
 
 # Functions that recognise containers, by the package that must have been imported for one to exist.

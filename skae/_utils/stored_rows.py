@@ -158,8 +158,8 @@ class StoredRows:
 
     @property
     def is_small(self) -> bool:
-        """Whether all rows may be in memory at once."""
-        return self.nbytes <= WINDOW_BYTES
+        """Whether all rows are in memory, or may be in memory at once."""
+        return self.nbytes <= WINDOW_BYTES or hasattr(self._reader, "whole")
 
     @property
     def kind(self) -> str:
@@ -214,6 +214,10 @@ class StoredRows:
 
     def rows_in_memory(self) -> Array | SparseRows:
         """Read all rows, as an array or as sparse rows."""
+        if hasattr(self._reader, "whole"):
+            whole = self._reader.whole()
+            whole = whole if self._index is None else whole[self._index]
+            return SparseRows(whole) if self.is_sparse else whole
         if self.is_sparse:
             return SparseRows(self.take(np.arange(len(self))))
         found: Array = self.take(np.arange(len(self)), np.empty(self.shape, dtype=self.dtype))
