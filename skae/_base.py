@@ -123,8 +123,11 @@ class BaseAutoencoder(
         X : array-like of shape (n_samples, n_features)
             Training rows. Estimators with the tag `input_tags.sparse`, such as LinearAE, PPCA and
             networks with one likelihood for all columns, also accept sparse matrices of SciPy (see
-            the page "Sparse rows" of the documentation). For estimators with the tag
-            `input_tags.allow_nan`, NaN, null and masked entries are missing values.
+            the page "Sparse rows" of the documentation). Estimators with a network also accept
+            memory-mapped arrays, datasets of h5py and anndata, arrays of zarr, data sets of Parquet
+            files, arrays and data frames of dask, and map-style Datasets of torch, of which a part
+            is in memory at a time (see the page "Data larger than memory"). For estimators with the
+            tag `input_tags.allow_nan`, NaN, null and masked entries are missing values.
         y : array-like of shape (n_samples,) or (n_samples, n_targets), default=None
             Targets for conditional models; ignored by all others.
         sample_weight : array-like of shape (n_samples,), default=None

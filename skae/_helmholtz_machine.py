@@ -39,7 +39,7 @@ from skae._network_autoencoder import NetworkAutoencoder
 from skae._tables.kinds import holds_categories
 from skae._training.data import Data, Dataset, chunks
 from skae._training.trainer import slices
-from skae._utils.sparse_rows import Rows, SparseRows
+from skae._utils.sparse_rows import Rows, SparseRows, dense
 from skae._utils.types import (
     ArrayOrFrame,
     HelmholtzLikelihood,
@@ -656,7 +656,7 @@ def is_binary(X: Rows) -> bool:
     if isinstance(X, SparseRows):
         X = X.values[:, None]
     for part in chunks(len(X), X.shape[1] * X.itemsize):
-        x = X[part]
+        x = dense(X[part])
         if not ((x == 0) | (x == 1) | (x != x)).all():
             return False
     return True

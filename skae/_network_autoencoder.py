@@ -33,18 +33,11 @@ from skae._modules.scales import range_of, row_dtype, scale_of
 from skae._nn.likelihoods import LIKELIHOODS
 from skae._noise_variance import NoiseVarianceMixin
 from skae._several_starts import fit_best_of
+from skae._stored_rows import check_stored
 from skae._tables.kinds import has_kinds
 from skae._training.callbacks import check_callbacks
 from skae._training.checkpoints import LATER_PARAMETERS, checkpoints_of_fit
-from skae._training.data import (
-    Batch,
-    Data,
-    Dataset,
-    check_finite,
-    in_float32,
-    spread_of,
-    without_lost_weights,
-)
+from skae._training.data import Batch, Data, Dataset, check_finite, spread_of, without_lost_weights
 from skae._training.module import TrainableModule
 from skae._training.net import Net
 from skae._training.random_state import preserve_rng_state
@@ -55,10 +48,12 @@ from skae._training.sources import as_tensor
 from skae._training.tasks import FitTasks, check_listeners
 from skae._training.threads import threads_for_values
 from skae._training.trainer import TRAINING_CONSTRAINTS, Trainer, TrainingOptions, batches, slices
+from skae._training.units import in_float32
 from skae._training_length import epochs_by_trial, n_trials, needs_trial, resolved
 from skae._utils.fit_names import part_of, parts_in_search
 from skae._utils.inputs import check_every_column_seen, check_same_columns, naming
 from skae._utils.interrupts import keeps_progress
+from skae._utils.readers import stored_rows
 from skae._utils.sparse_rows import Rows, as_sparse_rows
 from skae._utils.state import all_or_nothing
 from skae._utils.types import LayerSizes
@@ -104,6 +99,7 @@ class NetworkAutoencoder(
         Number of epochs of training, including earlier fits that it continues.
     """
 
+    _reads_stored_rows = True
     _Architecture: ClassVar[type[Architecture]] = Architecture
     # Smallest number of epochs with max_iter=None.
     _least_epochs: ClassVar[int] = 0
@@ -312,6 +308,7 @@ class NetworkAutoencoder(
             least = self._least_epochs
             n_epochs = computed_once(lambda: epochs_by_trial(self, rows, tasks, least=least))
         train, valid = self._split(len(rows))
+        train = rows.in_order(train)
         self._check_batches(len(train))
         if previous is None:
             self._prepare(rows, train)
@@ -633,6 +630,10 @@ class NetworkAutoencoder(
     def _check_rows(self, X: Any, *, reset: bool, min_rows: int = 1) -> Any:
         """As in the base class, but without conversion of whole arrays; batches are converted."""
         known = "_table" in vars(self) or isinstance(X, RowsOfTable)
+        stored = stored_rows(X)
+        if stored is not None:
+            is_table = known or (reset and self._has_kinds(np.empty((1, stored.shape[1]))))
+            return check_stored(self, stored, reset=reset, min_rows=min_rows, is_table=is_table)
         if known or (reset and self._has_kinds(X)):
             return self._check_table(X, reset=reset, min_rows=min_rows)
         if reset:

@@ -30,6 +30,7 @@ from skae._utils.inputs import as_numbers, is_sparse_frame, naming, of_tensor
 from skae._utils.interrupts import inside_another_fit
 from skae._utils.memory import advise_on_memory_everywhere
 from skae._utils.pipeline_steps import taken_steps
+from skae._utils.readers import stored_rows
 from skae._utils.reconstructions import at_own_totals, row_errors
 from skae._utils.state import all_or_nothing, learned_names
 from skae._utils.types import Fittable, RandomState, Splittable
@@ -370,6 +371,9 @@ class OutlierDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
                     f"estimator={self.estimator!r} has conditional=True. OutlierDetector scores "
                     "rows without targets; set conditional=False."
                 )
+            unfrozen = getattr(prototype, "estimator", prototype)
+            if getattr(unfrozen, "_reads_stored_rows", False):
+                X = stored_rows(X) or X  # type: ignore[assignment]
             (X,) = indexable(of_tensor(X, "X"))
             check_enough_rows(X)
             if is_sparse_frame(X):  # the error of scikit-learn for fill values has no remedy

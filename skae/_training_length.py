@@ -115,6 +115,7 @@ def _trial(
 ) -> Looks:
     before = vars(estimator).copy()
     train, valid = split_rows(len(rows), _HELD_OUT, estimator._seed + split)
+    train = rows.in_order(train)
     try:
         estimator._trainer = trainer = Trainer(
             estimator._new_module(estimator._seed), options, **estimator._of_trainer()
@@ -124,7 +125,7 @@ def _trial(
             return Looks(counts_start=False)
         estimator._before_training(len(train))
         trial = HeldOutTrial(
-            Subset(rows, valid),
+            Subset.held_out(rows, valid),
             first_epoch=estimator._first_epoch_to_stop(),
             counts_start=trainer.net.begins_linearly and not least,
             stops=split == 0,

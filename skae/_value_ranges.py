@@ -13,7 +13,7 @@ from skae._mixed_rows import MixedRowsMixin
 from skae._nn.likelihoods import LIKELIHOODS
 from skae._nn.mixed import SUPPORTS
 from skae._training.data import Spread
-from skae._training.sources import as_tensor
+from skae._training.sources import source_of
 from skae._training.trainer import slices
 from skae._utils.sparse_rows import Rows, SparseRows
 
@@ -82,7 +82,7 @@ class ValueRangesMixin(MixedRowsMixin):
         if isinstance(X, SparseRows):
             self._check_support(*map(torch.from_numpy, X.range_of_columns()))
             return
-        source = as_tensor(X)
+        source = source_of(X)
         low = torch.full((X.shape[1],), torch.inf, dtype=torch.float64)
         high = -low
         for part in slices(len(source)):

@@ -22,10 +22,13 @@ from skae._densities.wrapped_estimators import (
 from skae._inference.bounds import RowLikelihood
 from skae._linear_ae import LinearAE
 from skae._mixed_rows import MixedRowsMixin, RowsOfTable, TableMixin
+from skae._stored_rows import check_stored
 from skae._tables.columns import Table
 from skae._training.data import check_finite, without_lost_weights
 from skae._utils.inputs import as_numbers, naming
-from skae._utils.sparse_rows import as_sparse_rows
+from skae._utils.readers import stored_rows
+from skae._utils.sparse_rows import SparseRows, as_sparse_rows
+from skae._utils.stored_rows import StoredRows
 from skae._utils.validation import as_rows, check_feature_names_in, remember_columns
 from skae._utils.wrapping import seeded
 
@@ -122,6 +125,19 @@ class WrappedAutoencoderMixin(TableMixin):
         return str(unwrapped(vars(self).get("autoencoder_", self.autoencoder)).handle_unknown)
 
     def _check_rows(self, X: Any, *, reset: bool, min_rows: int = 1) -> Any:
+        stored = stored_rows(X)
+        if stored is not None:
+            rows: Any = check_stored(self, stored, reset=reset, min_rows=min_rows)
+            model = unwrapped(vars(self).get("autoencoder_", self.autoencoder))
+            if not isinstance(rows, StoredRows):
+                return rows.matrix if isinstance(rows, SparseRows) else rows
+            if not getattr(model, "_reads_stored_rows", False) or self._reads_table(rows.header()):
+                raise TypeError(
+                    f"X is {rows.kind} of {rows.nbytes / 2**30:.1f} GiB, which only autoencoders "
+                    "with a network and one likelihood for all columns read in parts; given "
+                    f"autoencoder={self.autoencoder!r}."
+                )
+            return rows.without_names()
         if "_table" in vars(self) or (reset and self._reads_table(X)):
             return self._check_table(X, reset=reset, min_rows=min_rows)
         if reset:

@@ -12,10 +12,11 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 
 from skae._nn.causal import CausalCategorical
-from skae._training.data import Batch, Data, Dataset, Units
+from skae._training.data import Batch, Data, Dataset
 from skae._training.module import Loss, TrainableModule, weighted_mean
 from skae._training.tasks import FitTasks
 from skae._training.trainer import Trainer, TrainingOptions
+from skae._training.units import Units
 
 Array = NDArray[Any]
 Indices = NDArray[np.int64]

@@ -13,8 +13,9 @@ from skae._densities.code_units import shrunk_covariance
 from skae._densities.network_sizes import n_epochs_for
 from skae._linear.moments import scaled_weight
 from skae._modules.latent_density import AutoregressiveDensity, DensityModule, FlowDensity
-from skae._training.data import Data, Dataset, Units
+from skae._training.data import Data, Dataset
 from skae._training.trainer import Trainer, TrainingOptions, slices
+from skae._training.units import Units
 
 Array = NDArray[Any]
 

@@ -30,8 +30,9 @@ from skae._nn.networks import (
 )
 from skae._nn.size_factors import SizeFactors
 from skae._training.columns import Columns
-from skae._training.data import Affine, Reading, Units
+from skae._training.data import Reading
 from skae._training.reading import CountReading
+from skae._training.units import Affine, Units
 
 # Fields that are determined by the rows.
 _OF_DATA = (

@@ -24,7 +24,8 @@ from skae._modules.helmholtz import HelmholtzModule, Recognised
 from skae._modules.vae import VAEModule
 from skae._modules.vqvae import VQVAEModule
 from skae._training.columns import CATEGORICAL
-from skae._training.data import Batch, batch_of_rows, in_float32
+from skae._training.data import Batch, batch_of_rows
+from skae._training.units import in_float32
 
 # Degree of the polynomial in the normal distribution function, whose relative error is then below
 # 1e-12.

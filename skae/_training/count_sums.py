@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from skae._training.data import Spread, chunks
 from skae._training.sources import source_of
-from skae._utils.sparse_rows import Rows, SparseRows
+from skae._utils.sparse_rows import Rows, SparseRows, dense
 
 Array = NDArray[Any]
 
@@ -64,7 +64,7 @@ def row_totals(X: Rows, sums: CountSums, share: Array) -> Array:
             )
     else:
         for rows in chunks(len(X), 8 * X.shape[1]):
-            lost[rows] = np.isnan(X[rows]) @ share
+            lost[rows] = np.isnan(dense(X[rows])) @ share
     return sums.row_sums / np.maximum(1 - lost, 1e-6)
 
 

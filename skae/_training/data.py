@@ -6,7 +6,7 @@ batch. Batches of sparse rows are dense.
 """
 
 from collections.abc import Callable, Hashable, Iterator
-from typing import Any, NamedTuple, Self, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -17,10 +17,12 @@ from torch import Tensor
 from skae._training.columns import Columns
 from skae._training.ranks import Part
 from skae._training.reading import CountReading
-from skae._training.sources import is_mapped, source_of
+from skae._training.sources import Source, StoredTensor, is_mapped, source_of
 from skae._training.sparse_rows import SparseTensor
 from skae._training.threads import threads_for
+from skae._training.units import SMALL, Units, in_float32
 from skae._utils.sparse_rows import Rows, SparseRows
+from skae._utils.stored_rows import StoredRows
 
 # Rows are checked and converted in pieces of about this many bytes.
 _CHUNK_BYTES = 32 * 2**20
@@ -31,9 +33,6 @@ _CACHED_BYTES = 2 * 2**20
 # smaller.
 _KEEP_BYTES = 64 * 2**20
 _KEEP_BYTES_OF_COMPACT = 16 * 2**20
-# Values beyond these limits are set to them; the first limit is for standardised values, the second
-# for others. float32 can represent the squares of both, also after some layers.
-FARTHEST, _FARTHEST_RAW = 1e9, 1e18
 # Number of rows that go through a module at once in evaluation mode, unless the caller says
 # otherwise.
 WHOLE = 1024
@@ -43,9 +42,6 @@ LEAST_WEIGHT = 2.0**-100
 _DEVICE_SHARE = 0.5
 # What an encoder reads of rows before standardisation.
 Reading = Callable[[Tensor], Tensor]
-
-# Types whose values float32 represents exactly.
-_SMALL = (torch.uint8, torch.int8, torch.int16, torch.bool, torch.float16, torch.bfloat16)
 
 
 class Data(NamedTuple):
@@ -108,8 +104,15 @@ def chunks(n_rows: int, row_bytes: int, *, cached: bool = False) -> Iterator[sli
         yield slice(start, min(start + step, n_rows))
 
 
-def check_finite(X: Rows, allow_nan: bool) -> None:
-    """Raise scikit-learn's error for infinite values, and for NaN unless it is allowed."""
+def check_finite(X: Rows | StoredRows, allow_nan: bool) -> None:
+    """Raise scikit-learn's error for infinite values, and for NaN unless it is allowed.
+
+    Of stored rows, whose values are checked when they are read, the moments are computed, too.
+    """
+    if isinstance(X, StoredRows):
+        if not X.is_checked:
+            spread_of(X, None)
+        return
     if isinstance(X, SparseRows):
         X = X.values[:, None]
     if X.dtype.kind == "f":
@@ -128,7 +131,7 @@ def without_lost_weights(weight: NDArray[Any] | None) -> NDArray[Any] | None:
 
 @threads_for(0)
 def spread_of(
-    X: Rows,
+    X: Rows | StoredRows,
     weight: NDArray[Any] | None,
     columns: Columns | None = None,
     reading: Reading | None = None,
@@ -140,6 +143,9 @@ def spread_of(
     computes them: most of the time goes into reading, and several threads would wait for each
     other in each chunk.
     """
+    is_plain = columns is None and reading is None
+    if isinstance(X, StoredRows) and weight is None and is_plain and X.spread is not None:
+        return cast(Spread, X.spread)
     source = source_of(X)
     n_features = source.shape[1] if columns is None else columns.width
     count = torch.zeros(n_features, dtype=torch.float64)
@@ -175,65 +181,11 @@ def spread_of(
         count = count + n
     unseen = count == 0  # such a column has no observed value, and is not standardised
     low, high = low.masked_fill(unseen, 0.0), high.masked_fill(unseen, 0.0)
-    return Spread(mean, scatter / count.clamp(min=1e-300), low, high, any_missing)
-
-
-def in_float32(values: Tensor, *, near: bool = False, copy: bool = False) -> Tensor:
-    """Convert values to float32, and clip values whose squares float32 cannot represent.
-
-    With `near`, no value is clipped, because the caller knows that all are small enough.
-    """
-    if not near and values.dtype in (torch.float32, torch.float64):
-        values, copy = values.clamp(-_FARTHEST_RAW, _FARTHEST_RAW), False
-    return values.to(torch.float32, copy=copy)
-
-
-class Affine(NamedTuple):
-    """Units of the network: it reads (x - center) / scale.
-
-    `scale` is one value for all columns, or for a table one value for each column. Both are
-    float64, because rows may be far from zero.
-    """
-
-    center: Tensor
-    scale: float | Tensor
-
-    def to(self, device: torch.device) -> Self:
-        """Return a copy on a device, in float32 if the device has no float64."""
-        wide = torch.float32 if device.type == "mps" else torch.float64
-        scale = self.scale.to(device, wide) if isinstance(self.scale, Tensor) else self.scale
-        return self._replace(center=self.center.to(device, wide), scale=scale)
-
-    def apply(self, x: Tensor, near: bool = False) -> Tensor:
-        """Convert rows of any type to float32 in the units of the network.
-
-        See `in_float32` for `near`.
-        """
-        if x.dtype not in (torch.float32, torch.float64):
-            x = x.float() if x.dtype in _SMALL else x.double()
-        scale = self.scale.to(x.dtype) if isinstance(self.scale, Tensor) else self.scale
-        standardised = (x - self.center.to(x.dtype)).div_(scale)
-        if not near:
-            standardised.clamp_(-FARTHEST, FARTHEST)
-        return standardised.float()
-
-    def are_near(self, low: float, high: float) -> bool:
-        """Return whether values in this range need no clipping."""
-        ends = torch.tensor([low, high], dtype=torch.float64)
-        places = (ends[:, None] - self.center.cpu()) / self.scale
-        return bool((places.abs() < FARTHEST).all() and (ends.abs() < _FARTHEST_RAW).all())
-
-    def undo(self, y: Tensor) -> Tensor:
-        """Convert rows back to the units of the data, as float64 on the CPU."""
-        scale = self.scale.cpu() if isinstance(self.scale, Tensor) else self.scale
-        return y.cpu().double() * scale + self.center.cpu()
-
-
-class Units(NamedTuple):
-    """Units of the encoder's input and of the decoder's output; None leaves rows as they are."""
-
-    inputs: Affine | None
-    targets: Affine | None
+    found = Spread(mean, scatter / count.clamp(min=1e-300), low, high, any_missing)
+    if isinstance(X, StoredRows) and is_plain:
+        X.is_checked, X.any_missing = True, any_missing
+        X.spread = found if weight is None else X.spread
+    return found
 
 
 def batch_of_rows(
@@ -324,7 +276,12 @@ class Dataset:
         self.units, self.with_mask = Units(inputs, targets), with_mask
         self.device, self.data, self._near = device, data, near
         self._columns, self._reading = columns, reading
-        X = data.X
+        X: Any = data.X
+        if isinstance(X, StoredRows) and X.is_small:
+            X = X.rows_in_memory()
+            data = self.data = data._replace(X=X)
+        # Rows that are shuffled in windows, also if a device has room for all of them.
+        self.stored = X if isinstance(X, StoredRows) else None
         # The weights and conditions of all rows are kept on the device.
         self.weight, self.condition = (
             None if a is None else torch.as_tensor(np.asarray(a, dtype=np.float32)).to(device)
@@ -332,15 +289,18 @@ class Dataset:
         )
         self._kept: Batch | None = None
         self._source = source_of(X)
-        if device.type == "mps" and self._source.dtype not in _SMALL:
+        if device.type == "mps" and self._source.dtype not in SMALL:
             self._source = self._source.float()
         self._shape = tuple(X.shape)
         # NaN is searched for once, because most data have none, and their batches need no mask.
+        if self.stored is not None and reread:
+            check_finite(self.stored, allow_nan=True)
         self._may_miss = self._source.dtype.is_floating_point and _has_nan(self._source)
+        self._is_known = self.stored is None or self.stored.any_missing is not None
         # Making sparse rows dense takes longer than a conversion, and they are kept like floats.
         compact = not isinstance(X, SparseRows) and (X.dtype.kind != "f" or is_mapped(X))
         limit = _KEEP_BYTES_OF_COMPACT if compact else _KEEP_BYTES
-        if reread and 4 * len(X) * self._width <= limit:
+        if self.stored is None and reread and 4 * len(X) * self._width <= limit:
             self._kept = self._keep()
         elif device.type != "cpu" and self._fits():
             self._source = self._source.to(device)
@@ -366,7 +326,8 @@ class Dataset:
     def identity(self) -> Hashable:
         """Return a key that is equal only for data sets which are known to make equal batches."""
         X, (weight, condition) = self.data.X, self.data[1:]
-        if weight is not None or condition is not None or self._columns is not None:
+        beside = (weight, condition, self._columns, self.stored)
+        if any(part is not None for part in beside):
             return id(self)
         units = tuple(
             None if u is None else (u.scale, u.center.cpu().numpy().tobytes()) for u in self.units
@@ -393,12 +354,43 @@ class Dataset:
             elif isinstance(rows, slice) and self.units.inputs is None:
                 x = x.clone()  # type: ignore[union-attr]  # your own network may write to it
             return Batch(x, y, seen, weight, condition)  # type: ignore[arg-type]
-        values = _take(self._source, rows)
+        return self._batch_of_values(_take(self._source, rows), weight, condition)
+
+    def _batch_of_values(self, values: Tensor, weight: Any, condition: Any) -> Batch:
         if values.device.type != self.device.type:
             if self.device.type == "cuda":
                 values = values.pin_memory()
             values = values.to(self.device, non_blocking=True)
         return self._convert(values)._replace(weight=weight, condition=condition)
+
+    def batch_of_stored(self, values: Tensor, rows: Tensor) -> Batch:
+        """Return the batch of the rows of an index, which have been read."""
+        beside = (self.weight, self.condition)
+        weight, condition = (None if t is None else _take(t, rows) for t in beside)
+        return self._batch_of_values(values, weight, condition)
+
+    @property
+    def is_streamed(self) -> bool:
+        """Whether rows are read for each batch."""
+        return isinstance(self._source, StoredTensor)
+
+    def in_order(self, index: Tensor) -> Tensor:
+        """Return an index in increasing order if rows are stored, because they are read so."""
+        return index if self.stored is None else index.sort().values
+
+    def taken(self, index: Tensor) -> "Dataset":
+        """Return a data set of some of the rows."""
+        chosen = index.cpu().numpy()
+        return Dataset(
+            Data(*(None if a is None else a[chosen] for a in self.data)),  # type: ignore[arg-type]
+            units=self.units,
+            with_mask=self.with_mask,
+            reread=True,
+            device=self.device,
+            near=self._near,
+            columns=self._columns,
+            reading=self._reading,
+        )
 
     def batch_of(self, values: Tensor) -> Batch:
         """Return a batch of other rows in the units of the data, without weights."""
@@ -413,7 +405,7 @@ class Dataset:
             self._columns,
             reading=self._reading,
             with_mask=self.with_mask,
-            may_miss=self._may_miss,
+            may_miss=self._may_miss and (self._is_known or bool(values.isnan().any())),
             near=self._near if near is None else near,
         )
 
@@ -437,7 +429,9 @@ class Dataset:
         return self._source.nbytes <= _DEVICE_SHARE * free
 
 
-def _has_nan(source: Tensor | SparseTensor) -> bool:
+def _has_nan(source: Source) -> bool:
+    if isinstance(source, StoredTensor):
+        return source.rows.any_missing is not False  # it is searched for in each batch
     if isinstance(source, SparseTensor):
         source = source.values[:, None]
     for rows in chunks(len(source), source.shape[1] * source.element_size()):
@@ -448,7 +442,7 @@ def _has_nan(source: Tensor | SparseTensor) -> bool:
     return False
 
 
-def _take(values: Tensor | SparseTensor, rows: Tensor | slice) -> Tensor:
+def _take(values: Source, rows: Tensor | slice) -> Tensor:
     if isinstance(rows, slice):
         return values[rows]
     return values.index_select(0, rows.to(values.device))

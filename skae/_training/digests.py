@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from skae._training.data import chunks
 from skae._utils.sparse_rows import SparseRows
+from skae._utils.stored_rows import StoredRows
 
 # Attributes of estimators that say nothing about what they compute.
 _UNTOLD = ("_skl", "_sklearn", "_skae", "_parent_callback", "_callback")
@@ -94,6 +95,10 @@ class _Digest:
             self._array(value)
         elif isinstance(value, SparseRows):
             self._parts("sparse", value.shape, value.values, value.columns, value.starts)
+        elif isinstance(value, StoredRows):
+            self._parts("stored", *value.content())
+            for _, part in value.pieces():
+                self.add(part)
         elif sparse.issparse(value):
             rows = value.tocsr()
             self._parts("matrix", rows.shape, rows.data, rows.indices, rows.indptr)

@@ -202,9 +202,15 @@ class Net(NeuralNet):
         """
         if not self.initialized_:
             self.initialize()
+        if self.solver == "lbfgs" and rows.stored is not None:
+            raise ValueError(
+                "solver='lbfgs' computes each step from all rows, but X is "
+                f"{rows.stored.kind} that is read in parts. Use solver='adam'."
+            )
         ranks = present_ranks()
         self.ranked_ = None if ranks is None else RankedTraining(ranks, self.module_)
-        self.subsets_ = (Subset(rows, train), None if valid is None else Subset(rows, valid))
+        held_out = None if valid is None else Subset.held_out(rows, valid)
+        self.subsets_ = (Subset(rows, train), held_out)
         self.order_ = torch.Generator()
         self.generator_ = torch.Generator(self.device)
         self.snapshot_ = Snapshot(self.module_, self.optimizers_)
@@ -228,6 +234,7 @@ class Net(NeuralNet):
             self.loss_ = torch.compile(self.module_.loss, dynamic=False)
         try:
             with ExitStack() as stack:
+                stack.callback(self.subsets_[0].close)
                 # The caller, or an interruption of an earlier training, may have disabled
                 # gradients. Optimisers enable them only in steps with a closure (torch 2.13).
                 stack.enter_context(torch.enable_grad())

@@ -31,6 +31,8 @@ def obstacle(net: Any) -> str | None:
         return "it has callbacks, which may change it"
     if torch.device(net.device).type == "cpu" and n_rows * module.products_per_row() > _LARGE:
         return "it is so large that a stack would not be faster"
+    if net.subsets_[0].rows.stored is not None:
+        return "its rows are read in parts"
     why: str | None = module.stack_obstacle()
     return why
 

@@ -111,13 +111,13 @@ class SparseRows:
         return (self.shape, *memory)
 
 
-# Validated rows of models with a network.
+# Validated rows of models with a network. `StoredRows` have the same attributes as `SparseRows`.
 Rows = NDArray[Any] | SparseRows
 
 
 def dense(X: Any) -> Any:
-    """Convert sparse rows to an array; other rows stay as they are."""
-    return X.toarray() if isinstance(X, SparseRows) else X
+    """Convert sparse or stored rows to an array; arrays stay as they are."""
+    return X.toarray() if hasattr(X, "toarray") else X
 
 
 def as_sparse_rows(X: Any) -> Any:

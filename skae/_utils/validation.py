@@ -52,6 +52,7 @@ from skae._utils.inputs import (
     naming,
 )
 from skae._utils.sparse_rows import SparseRows
+from skae._utils.stored_rows import StoredRows
 
 __all__ = [
     "AttrsDict",
@@ -193,7 +194,10 @@ def check_weight(sample_weight: Any, X: Any) -> Any | None:
     if sample_weight is None:
         return None
     weight = as_numbers(sample_weight, "sample_weight")
-    X = X.matrix if isinstance(X, SparseRows) else X
+    if isinstance(X, SparseRows):
+        X = X.matrix
+    elif isinstance(X, StoredRows):
+        X = np.broadcast_to(np.zeros(1), (len(X), 1))
     with naming("sample_weight"):
         return _check_sample_weight(weight, X, dtype=widest_float(X), ensure_non_negative=True)
 

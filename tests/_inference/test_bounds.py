@@ -13,7 +13,8 @@ from skae import Autoencoder
 from skae._inference.bounds import Proposal, RowLikelihood, bounds
 from skae._inference.proposal_width import _log_integral, best_width, proposal_width
 from skae._nn.gaussian_latents import DiagonalGaussian
-from skae._training.data import Dataset, Units
+from skae._training.data import Dataset
+from skae._training.units import Units
 
 # x = A z + noise: columns are orthogonal, so that codes are independent given x.
 A = np.array([[1.0, 1.0], [2.0, -1.0], [0.5, 1.0], [-0.5, -1.0]])

@@ -16,7 +16,8 @@ from skae._inference import unexplained as module_under_test
 from skae._inference.unexplained import describe, unexplained
 from skae._nn.likelihoods import likelihood_module
 from skae._training.columns import Columns
-from skae._training.data import Affine, Data, Dataset, Units
+from skae._training.data import Data, Dataset
+from skae._training.units import Affine, Units
 
 MODELS = {
     "autoencoder": Autoencoder(2),

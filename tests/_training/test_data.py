@@ -6,17 +6,10 @@ import torch
 from sklearn.utils import check_array
 
 from skae._training import data
-from skae._training.data import (
-    Affine,
-    Data,
-    Dataset,
-    Units,
-    check_finite,
-    chunks,
-    spread_of,
-)
+from skae._training.data import Data, Dataset, check_finite, chunks, spread_of
 from skae._training.loader import Loader, Subset
 from skae._training.sources import as_tensor
+from skae._training.units import Affine, Units
 
 CPU = torch.device("cpu")
 FLOATS = ["float16", "float32", "float64"]

@@ -34,10 +34,11 @@ from helpers import (
     weights,
 )
 from skae import VAE, Autoencoder
-from skae._training.data import Batch, Data, Dataset, Units
+from skae._training.data import Batch, Data, Dataset
 from skae._training.module import Loss, Phase, TrainableModule
 from skae._training.net import Net
 from skae._training.snapshot import Snapshot
+from skae._training.units import Units
 
 # ------------------------------------------------------------------------- the loop
 

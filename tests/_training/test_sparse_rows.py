@@ -6,9 +6,10 @@ import torch
 from scipy import sparse
 
 from skae._training import data
-from skae._training.data import Affine, Data, Dataset, Units, check_finite, spread_of
+from skae._training.data import Data, Dataset, check_finite, spread_of
 from skae._training.sources import source_of
 from skae._training.sparse_rows import SparseTensor
+from skae._training.units import Affine, Units
 from skae._utils.sparse_rows import SparseRows
 
 CPU = torch.device("cpu")
