@@ -16,7 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import check_is_fitted
 
+from skae._dask.dispatch import of_blocks_everywhere
 from skae._utils.bases import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from skae._utils.dask_inputs import is_dask
 from skae._utils.html import FittedHTML
 from skae._utils.memory import advise_on_memory_everywhere
 from skae._utils.state import all_or_nothing, learned_names
@@ -66,6 +68,7 @@ class BaseAutoencoder(
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         advise_on_memory_everywhere(cls)
+        of_blocks_everywhere(cls)
 
     # ---------------------------------------------------------------- the hooks
 
@@ -96,6 +99,10 @@ class BaseAutoencoder(
     @abstractmethod
     def _draw(self, n_samples: int, rng: np.random.RandomState, noise: bool) -> Any:
         """Draw new rows, with codes from the p(z) of the model."""
+
+    def _fit_collection(self, X: Any, sample_weight: Any | None) -> Any:
+        """Learn from the blocks of a collection of Dask. Models that cannot do it return this."""
+        return NotImplemented
 
     def _generate(self, Z: Any, rng: np.random.RandomState, noise: bool) -> Any:
         """Draws from p(x|z) for given codes, or its means without noise."""
@@ -183,6 +190,8 @@ class BaseAutoencoder(
     def _fit_validated(self, X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any | None]:
         """Validate, drop rows of weight 0 and learn; returns the validated rows and their codes."""
         previous = self._take_previous()
+        if is_dask(X) and self._fit_collection(X, sample_weight) is not NotImplemented:
+            return X, None
         X = self._check_rows(X, reset=True, min_rows=2)
         weight = check_weight(sample_weight, X)
         targets = self._check_targets(y, X.shape[0])
@@ -426,3 +435,4 @@ class BaseAutoencoder(
 
 
 advise_on_memory_everywhere(BaseAutoencoder)  # subclasses: __init_subclass__
+of_blocks_everywhere(BaseAutoencoder)

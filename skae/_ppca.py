@@ -50,7 +50,14 @@ from skae._linear.moments import (
 from skae._linear.old_files import ppca_state
 from skae._linear.packed import unpack
 from skae._linear.pca import is_count
-from skae._linear.subspace import CentredRows, Spectrum, em_axes, noise_variance, randomized_axes
+from skae._linear.subspace import (
+    CentredRows,
+    CentredScatter,
+    Spectrum,
+    em_axes,
+    noise_variance,
+    randomized_axes,
+)
 from skae._truncation import TruncationMixin
 from skae._utils.inputs import check_every_column_seen, naming, of_tensor
 from skae._utils.interrupts import keeps_progress, warn_of_interruption
@@ -249,30 +256,38 @@ class PPCA(TruncationMixin, LikelihoodModel):
     def _fit_complete(
         self, X: Any, rng: np.random.RandomState, weight: Array | None, mean: Array
     ) -> None:
-        n, n_features = self.n_samples_, X.shape[1]
-        solver = self._choose_solver(X)
-        size = self._known_size(n_features)
-        self.n_iter_ = 1
+        solver, size = self._choose_solver(X), self._known_size(X.shape[1])
         if solver == "closed_form":
-            found = principal_axes(X, weight, size or int(min(n, n_features)), mean)
-            spectrum = self._leading(found, size)
-        elif size is None:
+            most = int(min(self.n_samples_, X.shape[1]))
+            self.n_iter_ = 1
+            spectrum = self._leading(principal_axes(X, weight, size or most, mean), size)
+            self._store(spectrum, X.dtype)
+        else:
+            self._fit_iteratively(solver, size, CentredRows(X, weight, mean), rng)
+
+    def _fit_iteratively(
+        self,
+        solver: str,
+        size: int | None,
+        rows: CentredRows | CentredScatter,
+        rng: np.random.RandomState,
+    ) -> None:
+        if size is None:
             raise ValueError(
                 f"n_components={self.n_components!r} needs all eigenvalues, which "
                 f"solver={solver!r} does not compute. Use solver='closed_form', or set "
                 "n_components to an integer."
             )
+        check_scale(np.asarray(rows.trace))
+        self.n_iter_ = 1
+        if solver == "em":
+            spectrum, run = em_axes(
+                rows, size, rng, self.max_iter, keeps_progress=keeps_progress(self)
+            )
+            self._store_run(run, run.log_likelihoods)
         else:
-            rows = CentredRows(X, weight, mean)
-            check_scale(np.asarray(rows.trace))
-            if solver == "em":
-                spectrum, run = em_axes(
-                    rows, size, rng, self.max_iter, keeps_progress=keeps_progress(self)
-                )
-                self._store_run(run, run.log_likelihoods)
-            else:
-                spectrum = randomized_axes(rows, size, rng)
-        self._store(spectrum, X.dtype)
+            spectrum = randomized_axes(rows, size, rng)
+        self._store(spectrum, rows.X.dtype)
 
     def _learn_moments(self, stats: Moments, like: Any) -> None:
         self.n_samples_, self.n_iter_, self._is_of_missing_values = stats.n, 1, False
@@ -281,42 +296,63 @@ class PPCA(TruncationMixin, LikelihoodModel):
         found = axes_of_moments(stats, size or int(min(stats.n, n_features)))
         self._store(self._leading(found, size), like.dtype)
 
+    def _learn_blocks(self, blocks: Any, found: Any) -> None:
+        self.n_samples_, self._is_of_missing_values = found.n, found.any_missing
+        like, rng = found.like(), self._generator()
+        solver, size = self._choose_solver(like), self._known_size(like.shape[1])
+        if found.any_missing:
+            self._check_solver_of_missing()
+            self._fit_by_em(blocks.incomplete(found), rng, like.dtype, None)
+        elif solver == "closed_form":
+            self._learn_moments(found.moments, like)
+        else:
+            self._fit_iteratively(solver, size, CentredScatter(found.moments, like), rng)
+
     def _leading(self, found: PrincipalAxes, size: int | None) -> Spectrum:
         """The leading axes; if `size` is None, `n_components` chooses their number."""
         values = found.scatter_values / found.n
         size = size or self._size_of(values)
         return Spectrum(values[:size], found.axes[:size], found.scatter_trace / found.n, found.mean)
 
-    def _fit_incomplete(
-        self, X: Array, rng: np.random.RandomState, weight: Array | None, larger: Self | None
-    ) -> None:
+    def _check_solver_of_missing(self) -> None:
         if self.solver not in ("auto", "em"):
             raise ValueError(
                 f"X contains NaN, which solver={self.solver!r} does not accept. Use solver='em' "
                 "or solver='auto'."
             )
+
+    def _fit_incomplete(
+        self, X: Array, rng: np.random.RandomState, weight: Array | None, larger: Self | None
+    ) -> None:
+        self._check_solver_of_missing()
         check_every_column_seen(X, getattr(self, "feature_names_in_", None))
         some = ~np.isnan(X).all(axis=1)
         if not some.all():
             X, weight = X[some], None if weight is None else weight[some]
-        rows = group_rows(X, weight)
+        self._fit_by_em(group_rows(X, weight), rng, X.dtype, larger)
+
+    def _fit_by_em(
+        self, rows: Any, rng: np.random.RandomState, dtype: Any, larger: Self | None
+    ) -> None:
+        """Fit to IncompleteRows, or to rows in blocks with the same sums."""
+        n_features = rows.n_features
         variances = seen_variances(rows)
         check_scale(np.r_[rows.shift, variances])
-        floor = noise_floor(float(variances.mean()), rows.shift.astype(X.dtype))
-        size = self._known_size(X.shape[1])
+        floor = noise_floor(float(variances.mean()), rows.shift.astype(dtype))
+        size = self._known_size(n_features)
         if size is None:
-            most = max(1, int(min(self.n_samples_, X.shape[1])) - 1)
+            most = max(1, int(min(self.n_samples_, n_features)) - 1)
             # This run only chooses the size. If it is interrupted, there is no model to keep.
             model = self._run_em(rows, most, rng, floor, keeps=False)
-            spectrum = np.full(X.shape[1], model.noise_variance)
+            spectrum = np.full(n_features, model.noise_variance)
             spectrum[:most] += np.linalg.svd(model.loadings, compute_uv=False) ** 2
             size = self._size_of(spectrum)
         start = None if larger is None else leading_model(larger._model(), size, floor)
         model = self._run_em(rows, size, rng, floor, keeps=keeps_progress(self), start=start)
         axes, lengths, _ = np.linalg.svd(model.loadings, full_matrices=False)
         values = lengths**2 + model.noise_variance
-        trace = float(values.sum()) + (X.shape[1] - size) * model.noise_variance
-        self._store(Spectrum(values, axes.T, trace, model.mean), X.dtype, model.noise_variance)
+        trace = float(values.sum()) + (n_features - size) * model.noise_variance
+        self._store(Spectrum(values, axes.T, trace, model.mean), dtype, model.noise_variance)
 
     def _run_em(
         self,
