@@ -11,6 +11,8 @@ J. R. Stat. Soc. B 61(3), 611-622. :doi:`10.1111/1467-9868.00196`
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Self
 
@@ -22,6 +24,7 @@ from sklearn.utils.extmath import svd_flip
 from sklearn.utils.validation import check_is_fitted
 
 from skae._likelihood_model import LikelihoodModel
+from skae._linear.completions import completions, moments_of_codes
 from skae._linear.em import EMRun
 from skae._linear.latent_size import by_rule, n_free_parameters
 from skae._linear.low_rank_gaussian import draw, log_density, noise_floor, precision
@@ -48,7 +51,6 @@ from skae._linear.moments import (
     row_mean,
 )
 from skae._linear.old_files import ppca_state
-from skae._linear.packed import unpack
 from skae._linear.pca import is_count
 from skae._linear.subspace import (
     CentredRows,
@@ -251,43 +253,38 @@ class PPCA(TruncationMixin, LikelihoodModel):
             if self._is_of_missing_values:
                 self._fit_incomplete(X, rng, sample_weight, previous)
             else:
-                self._fit_complete(X, rng, sample_weight, mean)
+                axes = partial(principal_axes, X, sample_weight, mean=mean)
+                self._fit_complete(X, rng, axes, partial(CentredRows, X, sample_weight, mean))
 
     def _fit_complete(
-        self, X: Any, rng: np.random.RandomState, weight: Array | None, mean: Array
-    ) -> None:
-        solver, size = self._choose_solver(X), self._known_size(X.shape[1])
-        if solver == "closed_form":
-            most = int(min(self.n_samples_, X.shape[1]))
-            self.n_iter_ = 1
-            spectrum = self._leading(principal_axes(X, weight, size or most, mean), size)
-            self._store(spectrum, X.dtype)
-        else:
-            self._fit_iteratively(solver, size, CentredRows(X, weight, mean), rng)
-
-    def _fit_iteratively(
         self,
-        solver: str,
-        size: int | None,
-        rows: CentredRows | CentredScatter,
+        like: Any,
         rng: np.random.RandomState,
+        axes: Callable[[int], PrincipalAxes],
+        rows: Callable[[], CentredRows | CentredScatter],
     ) -> None:
-        if size is None:
+        """Fit to rows of this shape and dtype, from their exact axes or from products."""
+        n_features = like.shape[1]
+        solver, size = self._choose_solver(like), self._known_size(n_features)
+        self.n_iter_ = 1
+        if solver == "closed_form":
+            spectrum = self._leading(axes(size or int(min(self.n_samples_, n_features))), size)
+        elif size is None:
             raise ValueError(
                 f"n_components={self.n_components!r} needs all eigenvalues, which "
                 f"solver={solver!r} does not compute. Use solver='closed_form', or set "
                 "n_components to an integer."
             )
-        check_scale(np.asarray(rows.trace))
-        self.n_iter_ = 1
-        if solver == "em":
-            spectrum, run = em_axes(
-                rows, size, rng, self.max_iter, keeps_progress=keeps_progress(self)
-            )
-            self._store_run(run, run.log_likelihoods)
         else:
-            spectrum = randomized_axes(rows, size, rng)
-        self._store(spectrum, rows.X.dtype)
+            source = rows()
+            check_scale(np.asarray(source.trace))
+            if solver == "em":
+                keeps = keeps_progress(self)
+                spectrum, run = em_axes(source, size, rng, self.max_iter, keeps_progress=keeps)
+                self._store_run(run, run.log_likelihoods)
+            else:
+                spectrum = randomized_axes(source, size, rng)
+        self._store(spectrum, like.dtype)
 
     def _learn_moments(self, stats: Moments, like: Any) -> None:
         self.n_samples_, self.n_iter_, self._is_of_missing_values = stats.n, 1, False
@@ -298,15 +295,12 @@ class PPCA(TruncationMixin, LikelihoodModel):
 
     def _learn_blocks(self, blocks: Any, found: Any) -> None:
         self.n_samples_, self._is_of_missing_values = found.n, found.any_missing
-        like, rng = found.like(), self._generator()
-        solver, size = self._choose_solver(like), self._known_size(like.shape[1])
+        like, rng, stats = found.like(), self._generator(), found.moments
         if found.any_missing:
-            self._check_solver_of_missing()
             self._fit_by_em(blocks.incomplete(found), rng, like.dtype, None)
-        elif solver == "closed_form":
-            self._learn_moments(found.moments, like)
         else:
-            self._fit_iteratively(solver, size, CentredScatter(found.moments, like), rng)
+            axes = partial(axes_of_moments, stats)
+            self._fit_complete(like, rng, axes, partial(CentredScatter, stats, like))
 
     def _leading(self, found: PrincipalAxes, size: int | None) -> Spectrum:
         """The leading axes; if `size` is None, `n_components` chooses their number."""
@@ -314,17 +308,9 @@ class PPCA(TruncationMixin, LikelihoodModel):
         size = size or self._size_of(values)
         return Spectrum(values[:size], found.axes[:size], found.scatter_trace / found.n, found.mean)
 
-    def _check_solver_of_missing(self) -> None:
-        if self.solver not in ("auto", "em"):
-            raise ValueError(
-                f"X contains NaN, which solver={self.solver!r} does not accept. Use solver='em' "
-                "or solver='auto'."
-            )
-
     def _fit_incomplete(
         self, X: Array, rng: np.random.RandomState, weight: Array | None, larger: Self | None
     ) -> None:
-        self._check_solver_of_missing()
         check_every_column_seen(X, getattr(self, "feature_names_in_", None))
         some = ~np.isnan(X).all(axis=1)
         if not some.all():
@@ -335,6 +321,11 @@ class PPCA(TruncationMixin, LikelihoodModel):
         self, rows: Any, rng: np.random.RandomState, dtype: Any, larger: Self | None
     ) -> None:
         """Fit to IncompleteRows, or to rows in blocks with the same sums."""
+        if self.solver not in ("auto", "em"):
+            raise ValueError(
+                f"X contains NaN, which solver={self.solver!r} does not accept. Use solver='em' "
+                "or solver='auto'."
+            )
         n_features = rows.n_features
         variances = seen_variances(rows)
         check_scale(np.r_[rows.shift, variances])
@@ -649,33 +640,18 @@ class PPCA(TruncationMixin, LikelihoodModel):
         if not has_nan(X):
             shared = np.diag(self.noise_variance_ / self._variances).astype(self.mean_.dtype)
             return self._encode(X), np.broadcast_to(shared, shape)
-        means = np.empty(shape[:2], dtype=self._dtype_for(X))
-        covariances = np.empty(shape, dtype=means.dtype)
-        for index, block, found in self._inferred(X):
-            means[index] = found.mean.T
-            matrices = self.noise_variance_ * unpack(found.inverse)
-            covariances[index] = np.repeat(matrices, block.sizes, axis=0)
-        return means, covariances
+        inferred, dtype = self._inferred(X), self._dtype_for(X)
+        return moments_of_codes(inferred, shape, self.noise_variance_, dtype)
 
     def _conditional_draws(
         self, X: Array, n_draws: int, rng: np.random.RandomState, noise: bool
     ) -> Array:
         """Draws (n_draws, n, D) of the rows from p(missing values | observed values)."""
         draws = np.tile(X, (n_draws, 1, 1))
-        if not (some := np.isnan(X).any(axis=1)).any():
-            return draws
-        X = X[some]
-        means, covariances = self._posterior(X)
-        # A Cholesky factor need not exist: without noise, some directions of z are determined.
-        scales, axes = np.linalg.eigh(covariances.astype(np.float64))
-        roots = axes * np.sqrt(np.maximum(scales, 0.0))[:, None, :]
-        missing = np.isnan(X)
-        for i in range(n_draws):
-            e = rng.standard_normal((*means.shape, 1))
-            rows = self._decode(means + (roots @ e)[:, :, 0])
-            if noise:
-                rows = rows + np.sqrt(self.noise_variance_) * rng.standard_normal(rows.shape)
-            draws[i, some] = np.where(missing, rows, X)
+        if (some := np.isnan(X).any(axis=1)).any():
+            variance = self.noise_variance_ if noise else None
+            codes = self._posterior(X[some])
+            draws[:, some] = completions(X[some], *codes, self._decode, variance, n_draws, rng)
         return draws
 
     def _dtype_for(self, X: Any) -> Any:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self
 from sklearn.utils.validation import check_is_fitted
 
 from skae._base import BaseAutoencoder
+from skae._dask.fitting import rows_to_learn
 from skae._linear.moments import Moments
 from skae._utils.memory import advice_on_memory
 from skae._utils.state import all_or_nothing
@@ -98,8 +99,6 @@ class TruncationMixin(BaseAutoencoder):
         return self
 
     def _fit_collection(self, X: Any, sample_weight: Any | None) -> None:
-        from skae._dask.fitting import rows_to_learn
-
         blocks = rows_to_learn(self, X, sample_weight, reset=True)
         with advice_on_memory(
             "Fits to collections of Dask compute a matrix of shape (n_features, n_features). Give "

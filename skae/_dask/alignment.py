@@ -114,10 +114,11 @@ def _known_lengths(X: Any) -> tuple[int, ...] | None:
 
 
 def _computed_lengths(X: Any) -> tuple[int, ...]:
-    import dask
+    from dask.base import compute
+    from dask.delayed import delayed
 
-    parts = results_of_blocks(Aligned(X, {}), dask.delayed(_length, traverse=False))
-    return tuple(dask.compute(*parts))
+    parts = results_of_blocks(Aligned(X, {}), delayed(_length, traverse=False))
+    return tuple(compute(*parts))
 
 
 def _length(rows: Any) -> int:
@@ -186,9 +187,9 @@ def _call(rows: Any, names: tuple[str, ...], function: Callable[..., Any], *besi
 
 def combined(parts: list[Any], combine: Callable[[list[Any]], Any]) -> Any:
     """Compute the combination of delayed results, a few of them at a time."""
-    import dask
+    from dask.delayed import delayed
 
-    task = dask.delayed(combine, traverse=False)
+    task = delayed(combine, traverse=False)
     while len(parts) > 1:
         parts = [task(parts[i : i + _FAN_IN]) for i in range(0, len(parts), _FAN_IN)]
     return task(parts).compute() if parts else combine([])

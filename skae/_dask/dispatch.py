@@ -41,7 +41,7 @@ def of_blocks_everywhere(cls: type) -> None:
             if isinstance(method, FunctionType):
                 setattr(base, name, _of_blocks(method))
                 continue
-            available = getattr(method, "_descriptor", method)
+            available: Any = getattr(method, "_descriptor", method)
             if hasattr(available, "fn"):  # a method that only some instances have
                 available.fn = _of_blocks(available.fn)
 

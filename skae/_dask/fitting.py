@@ -81,6 +81,14 @@ def rows_to_learn(estimator: Any, X: Any, sample_weight: Any, *, reset: bool) ->
     return CheckedBlocks(checker, align(X, sample_weight=sample_weight))
 
 
+def moments_of(estimator: Any, X: Any, sample_weight: Any, *, reset: bool) -> tuple[Array, Moments]:
+    """An array like the rows of a collection without missing values, and their moments."""
+    blocks = rows_to_learn(estimator, X, sample_weight, reset=reset)
+    found = blocks.enough_statistics(estimator, least=1)
+    assert isinstance(found.moments, Moments)
+    return found.like(), found.moments
+
+
 def check_known_columns(estimator: Any, X: Any, *, reset: bool) -> None:
     """Check names, number and types of columns without computing rows."""
     check_columns_known(X)
@@ -104,16 +112,17 @@ class CheckedBlocks:
         """The statistics of all rows, from one pass."""
         return self._reduced(BlockStatistics(self.checker), combined_statistics)
 
-    def enough_statistics(self, estimator: Any) -> Statistics:
+    def enough_statistics(self, estimator: Any, least: int = 2) -> Statistics:
         """The statistics; raises for too few rows, as fits to arrays do."""
         found = self.statistics()
-        if found.n_rows < 2:
+        if found.n_rows < least:
             shape = (found.n_rows, estimator.n_features_in_)
             raise ValueError(
                 f"X: Found array with {found.n_rows} sample(s) (shape={shape}) while a minimum of "
-                f"2 is required by {type(estimator).__name__}."
+                f"{least} is required by {type(estimator).__name__}."
             )
-        check_count(found.n)
+        if least > 1 or found.moments is None:
+            check_count(found.n)
         if isinstance(found.moments, Moments):
             return found._replace(moments=found.moments._replace(n=found.n))
         return found
@@ -135,10 +144,10 @@ class CheckedBlocks:
         return self._reduced(BlockProducts(self.checker, shift, V), combined_products)
 
     def _reduced(self, function: Any, combine: Any) -> Any:
-        import dask
+        from dask.delayed import delayed
 
         # One constant of the graph, which every block reads.
-        task = dask.delayed(function, traverse=False)
+        task = delayed(function, traverse=False)
         return combined(results_of_blocks(self.given, task), combine)
 
 
@@ -273,7 +282,7 @@ def combined_sums(parts: list[Sums | None]) -> Sums:
 def combined_products(parts: list[Array | None]) -> Array:
     """The sum of products."""
     found = [part for part in parts if part is not None]
-    return sum(found[1:], found[0])  # type: ignore[return-value, arg-type]
+    return sum(found[1:], found[0])
 
 
 @dataclass(frozen=True, eq=False)

@@ -64,8 +64,8 @@ def map_blocks(estimator: Any, method: str, X: Any, *args: Any, **kwargs: Any) -
 
 def _lazy(call: Call, given: Aligned, example: Any, as_frame: bool, seeds: Array | None) -> Any:
     """A collection of the results of a call, like the result for one row."""
-    import dask
     import dask.array as da
+    from dask.delayed import delayed
 
     of_frame = is_dask_frame(given.rows)
     if seeds is not None:
@@ -76,10 +76,10 @@ def _lazy(call: Call, given: Aligned, example: Any, as_frame: bool, seeds: Array
     axis = 0 if seeds is None else 1  # that of the rows
     if (example.ndim == 1 and of_frame) or (example.ndim == 2 and as_frame):
         call = replace(call, empty=_empty_frame(call, given.rows, example), as_array=not of_frame)
-        task = dask.delayed(call, pure=True, traverse=False)
+        task = delayed(call, pure=True, traverse=False)
         return mapped_frames(given, task, call.empty)
     call = replace(call, empty=np.asarray(example).take([], axis))
-    task = dask.delayed(call, pure=True, traverse=False)
+    task = delayed(call, pure=True, traverse=False)
     if not of_frame:
         return mapped_arrays(given, task, call.empty, axis)
     shape = [nan if i == axis else n for i, n in enumerate(call.empty.shape)]
@@ -121,7 +121,7 @@ def _parameters(estimator: Any, method: str) -> Any:
 def _keywords(method: Any, X: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
     """Arguments other than X by their names."""
     bound = signature(method).bind(X, *args, **kwargs)
-    names, found = list(bound.arguments), {}
+    names, found = list(bound.arguments), dict[str, Any]()
     for name in names[1:]:
         variable = bound.signature.parameters[name].kind is Parameter.VAR_KEYWORD
         found.update(bound.arguments[name] if variable else {name: bound.arguments[name]})

@@ -17,12 +17,12 @@ def mean_score(
     estimator: Any, X: Any, y: Any = None, sample_weight: Any = None, **score_params: Any
 ) -> Score:
     """The mean score of all rows, and their number or the sum of their weights."""
-    import dask
+    from dask.delayed import delayed
 
     check_columns_known(X)
     given = align(X, y=y, sample_weight=sample_weight)
     call = Call(Fitted.of(estimator, None), "score", score_params, get_config())
-    task = dask.delayed(BlockScore(call), traverse=False)
+    task = delayed(BlockScore(call), traverse=False)
     found = combined(results_of_blocks(given, task), combined_scores)
     if found is None:
         raise ValueError(
