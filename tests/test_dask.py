@@ -1,6 +1,7 @@
 """Estimators on collections of Dask, compared with the same rows in memory."""
 
 import pickle
+import re
 import threading
 import warnings
 
@@ -62,20 +63,22 @@ def partitions(values):
 def array_of(values, counts=None, *, known=True, columns=None):
     """Values in blocks, the computations of which are counted, one of them without rows."""
 
-    def block(part, i):
+    parts = partitions(values)
+
+    def block(i):
+        i = int(i[0])
         if counts is not None:
             counts[i] = counts.get(i, 0) + 1
-        return part
+        return parts[i]
 
-    parts = [
-        da.from_delayed(
-            dask.delayed(block)(part, i),
-            part.shape if known else (np.nan, *part.shape[1:]),
-            meta=part[:0],
-        )
-        for i, part in enumerate(partitions(values))
-    ]
-    found = da.concatenate(parts, allow_unknown_chunksizes=True)
+    lengths = tuple(map(len, parts)) if known else (np.nan,) * len(parts)
+    found = da.arange(len(parts), chunks=1).map_blocks(
+        block,
+        chunks=(lengths, *((n,) for n in values.shape[1:])),
+        new_axis=[1] if values.ndim == 2 else None,
+        dtype=values.dtype,
+        meta=values[:0],
+    )
     return found if columns is None else found.rechunk({1: columns})
 
 
@@ -101,7 +104,10 @@ def assert_same(model, other, rtol=1e-9):
     assert set(vars(model)) == set(vars(other))
     for name in set(vars(model)) - set(model.get_params()):
         a, b = getattr(model, name), getattr(other, name)
-        if isinstance(b, np.ndarray) and b.dtype != object:
+        if isinstance(b, tuple) and name == "_stream":
+            for values, exact in zip(a, b, strict=True):
+                np.testing.assert_allclose(values, exact, rtol=rtol)
+        elif isinstance(b, np.ndarray) and b.dtype != object:
             assert a.dtype == b.dtype, name
             np.testing.assert_allclose(
                 a, b, rtol=rtol, atol=rtol * np.abs(b).max(initial=0), err_msg=name
@@ -194,7 +200,7 @@ def test_fits_in_float32_have_its_dtype(model):
 @pytest.mark.parametrize("weight", [None, WEIGHT], ids=["unweighted", "weighted"])
 def test_ppca_with_missing_values_is_that_in_memory(model, weight):
     X = rows(missing=0.2)
-    model.set_params(random_state=0)
+    model.set_params(random_state=0, tol=1e-3)
     exact = clone(model).fit(X, sample_weight=weight)
     assert_same(clone(model).fit(array_of(X), sample_weight=weight), exact, rtol=1e-7)
     framed = clone(model).fit(frame_of(pandas_frame(X)), sample_weight=weight)
@@ -255,13 +261,14 @@ class Sizes(dask.callbacks.Callback):
 
 
 def test_no_result_but_the_blocks_is_larger_than_a_scatter_matrix():
-    X = da.from_array(np.tile(rows(), (40, 1)), chunks=(1000, D))
+    many = np.tile(rows(), (40, 1))
+    parts = [dask.delayed(many[i : i + 920], name=f"source-{i}") for i in range(0, len(many), 920)]
+    X = da.concatenate([da.from_delayed(part, (920, D), dtype=float) for part in parts])
     with Sizes() as sizes:
         PPCA(2).fit(X)
-    small = {name: n for name, n in sizes.found.items() if not name.startswith("array")}
-    assert {"_call", "combined_statistics"} & {name.partition("-")[0] for name in small}
-    assert max(small.values()) < 8 * D * D + 2000
-    assert max(sizes.found.values()) > 8 * 1000 * D or len(small) < len(sizes.found)
+    own = [n for name, n in sizes.found.items() if name.startswith(("call", "combined_stat"))]
+    assert len(own) >= 2
+    assert max(own) < 8 * D * D + 1000
 
 
 def test_unknown_lengths_with_weights_of_all_kinds():
@@ -289,19 +296,19 @@ def test_unknown_lengths_with_weights_of_all_kinds():
 def test_filtered_rows():
     frame = pandas_frame()
     lazy = dd.from_pandas(frame, npartitions=6)
-    some, same = lazy[lazy.a > 8], frame[frame.a > 8]
+    some, same = lazy[lazy.a > 0], frame[frame.a > 0]
     assert 0 in some.map_partitions(len).compute().tolist()
     found = PPCA(2).fit(some)
     assert_same(found, PPCA(2).fit(same))
     assert_frames_eq(found.set_output(transform="pandas").transform(some), found.transform(same))
     X = lazy.to_dask_array()
-    assert_same(PPCA(2).fit(X[X[:, 0] > 8]), PPCA(2).fit(same.to_numpy()))
+    assert_same(PPCA(2).fit(X[X[:, 0] > 0]), PPCA(2).fit(same.to_numpy()))
 
 
 def test_a_stream_takes_a_collection_as_a_batch():
     X = rows()
     model = LinearAE(2)
-    model.partial_fit(array_of(X[:100].copy(), known=False) if False else da.from_array(X[:100]))
+    model.partial_fit(da.from_array(X[:100]))
     model.partial_fit(da.from_array(X[100:], chunks=(50, D)), sample_weight=WEIGHT[100:])
     exact = LinearAE(2).partial_fit(X[:100]).partial_fit(X[100:], sample_weight=WEIGHT[100:])
     assert_same(model, exact)
@@ -357,6 +364,9 @@ ERRORS = [
 ]
 
 
+START = re.compile(r"[^.(\n]+")  # of a message, before it names values
+
+
 @pytest.mark.parametrize(("model", "X", "more"), ERRORS)
 def test_errors_are_those_of_arrays(model, X, more):
     with pytest.raises((ValueError, TypeError)) as told:
@@ -368,7 +378,7 @@ def test_errors_are_those_of_arrays(model, X, more):
     if "sample_weight" in more and len(more["sample_weight"]) < N:
         assert "sample_weight" in str(found.value)
     else:
-        assert str(found.value).split(".")[0] == str(told.value).split(".")[0]
+        assert START.match(str(found.value))[0] == START.match(str(told.value))[0]
 
 
 def test_errors_of_data_frames():
@@ -672,9 +682,8 @@ def test_pipelines_and_searches_map_over_blocks():
         )
         assert skae.dask.score(model, array_of(X)) == pytest.approx(model.score(X))
     frame = pandas_frame()
-    pipeline.fit(frame)
-    found = skae.dask.map_blocks(pipeline, "transform", frame_of(frame))
-    expected = pipeline.set_output(transform="pandas").transform(frame)
+    found = skae.dask.map_blocks(pipeline.fit(frame), "transform", frame_of(frame))
+    expected = clone(pipeline).set_output(transform="pandas").fit_transform(frame)
     assert_frames_eq(found, expected)
     with pytest.raises(TypeError, match="X is of type ndarray"):
         skae.dask.map_blocks(pipeline, "transform", X)
@@ -730,7 +739,7 @@ class Counted(PPCA):
 def test_a_cluster_fits_and_transforms(on_cluster):
     X = rows(missing=0.1)
     lazy = da.from_array(X, chunks=(40, D))
-    model = PPCA(2, random_state=0)
+    model = PPCA(2, random_state=0, tol=1e-2)
     assert_same(clone(model).fit(lazy), clone(model).fit(X), rtol=1e-7)
     network = VAE(2, max_iter=2, random_state=0).fit(rows(np.float32))
     codes = network.transform(da.from_array(rows(np.float32), chunks=(40, D)))

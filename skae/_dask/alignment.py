@@ -33,8 +33,8 @@ def check_columns_known(X: Any, name: str = "X") -> None:
 def align(X: Any, **beside: Any) -> Aligned:
     """Rows in blocks with all columns, and values in the same blocks; None is left out.
 
-    The lengths of the blocks are computed if values that are not from Dask, or that have other
-    blocks, are given for rows of unknown lengths.
+    If the lengths of blocks are known for the values, but not for the rows, they are computed.
+    Otherwise, values of unknown lengths must be in the blocks of the rows.
     """
     if is_dask_array(X) and X.ndim == 2 and X.numblocks[1] > 1:
         X = X.rechunk({1: -1})
@@ -60,8 +60,8 @@ def _in_blocks_of(X: Any, name: str, values: Any) -> Any:
         if values.ndim == 0:
             return values[()]
     lengths = _known_lengths(X)
-    if not is_dask(values) or (values.numblocks[0] != n_blocks(X) and lengths is None):
-        lengths = _computed_lengths(X) if lengths is None else lengths
+    if lengths is None and not (is_dask(values) and _is_unknown(values.shape[0])):
+        lengths = _computed_lengths(X)
     if lengths is not None and not _is_unknown(values.shape[0]):
         if values.shape[0] != sum(lengths):
             raise ValueError(

@@ -181,8 +181,7 @@ def _rows_to_try(call: Call, X: Any) -> Iterator[Any]:
         return
     if row.ndim == X.ndim and row.shape[1] == X.shape[1]:
         if is_dask_frame(X):
-            like = X._meta_nonempty.iloc[:1]
-            yield in_frame(row, like, like.index)
+            yield in_frame(row, X._meta, [0]).set_axis(X.columns, axis=1)
         else:
             yield np.asarray(row).astype(X.dtype)
 
