@@ -4,7 +4,9 @@ import pickle
 import re
 import threading
 import warnings
+from itertools import pairwise
 
+import cloudpickle
 import dask
 import dask.array as da
 import dask.dataframe as dd
@@ -37,6 +39,7 @@ from skae import (
     OutlierDetector,
 )
 from skae._dask.dispatch import ROWWISE
+from skae._dask.fitted import Fitted
 
 N, D = 230, 6
 LENGTHS = (70, 1, 0, 100, 59)
@@ -57,7 +60,7 @@ WEIGHT = np.random.default_rng(1).integers(0, 4, N).astype(float)
 
 
 def partitions(values):
-    return [values[a:b] for a, b in zip(STARTS[:-1], STARTS[1:], strict=True)]
+    return [values[a:b] for a, b in pairwise(STARTS)]
 
 
 def array_of(values, counts=None, *, known=True, columns=None):
@@ -390,7 +393,7 @@ def test_errors_of_data_frames():
     with pytest.raises(ValueError, match="feature names should match"):
         model.transform(lazy[NAMES[:3]])
     with pytest.raises(ValueError, match="3 features, but PPCA is expecting 6"):
-        model.set_output(transform="default").transform(da.ones((4, 3)))
+        PPCA(2).fit(rows()).transform(da.ones((4, 3)))
     with pytest.raises(TypeError, match="column 't', has dates"):
         PPCA(2).fit(frame_of(frame.assign(t=pd.Timestamp("2020-01-01"))))
     with pytest.raises(ValueError, match="could not convert string to float"):
@@ -452,8 +455,10 @@ def raising(values):
     def fail(_):
         raise AssertionError("a block was computed")
 
-    return values.map_partitions(fail, meta=values._meta) if hasattr(values, "columns") else (
-        values.map_blocks(fail, dtype=values.dtype, meta=values._meta)
+    return (
+        values.map_partitions(fail, meta=values._meta)
+        if hasattr(values, "columns")
+        else (values.map_blocks(fail, dtype=values.dtype, meta=values._meta))
     )
 
 
@@ -607,6 +612,7 @@ def test_draws_differ_between_blocks():
     assert framed.compute().shape == (2, 30, D)
 
 
+@pytest.mark.filterwarnings("ignore:X has feature names, but VQVAE was fitted without")
 def test_keywords_and_forms_of_codes():
     X = rows(np.float32)
     model = VQVAE(2, n_codes=8, max_iter=2, random_state=0).fit(X)
@@ -616,11 +622,6 @@ def test_keywords_and_forms_of_codes():
         framed = model.transform(frame_of(pandas_frame(X)).rename(columns=str), output=output)
         named = clone(model).fit(X).set_output(transform="pandas")
         assert list(framed.columns) == list(named.transform(X, output=output).columns)
-
-
-test_keywords_and_forms_of_codes = pytest.mark.filterwarnings(
-    "ignore:X has feature names, but VQVAE was fitted without"
-)(test_keywords_and_forms_of_codes)
 
 
 @pytest.mark.parametrize("targets", ["labels", "numbers"])
@@ -726,31 +727,99 @@ def on_cluster(client):
         yield client
 
 
-class Counted(PPCA):
-    """PPCA that counts how often it is pickled."""
-
-    pickles = 0
-
-    def __reduce_ex__(self, protocol):
-        type(self).pickles += 1
-        return super().__reduce_ex__(protocol)
-
-
 def test_a_cluster_fits_and_transforms(on_cluster):
-    X = rows(missing=0.1)
+    X = rows()
     lazy = da.from_array(X, chunks=(40, D))
-    model = PPCA(2, random_state=0, tol=1e-2)
-    assert_same(clone(model).fit(lazy), clone(model).fit(X), rtol=1e-7)
+    assert_same(PPCA(2).fit(lazy), PPCA(2).fit(X))
+    frame = pandas_frame()
+    partitioned = dd.from_pandas(frame, npartitions=4)
+    named = PPCA(2).fit(partitioned)
+    exact = PPCA(2).fit(frame)
+    np.testing.assert_allclose(
+        named.score_samples(partitioned).compute(), exact.score_samples(frame)
+    )
+    assert named.score(partitioned) == pytest.approx(exact.score(frame))
     network = VAE(2, max_iter=2, random_state=0).fit(rows(np.float32))
     codes = network.transform(da.from_array(rows(np.float32), chunks=(40, D)))
     np.testing.assert_allclose(codes.compute(), network.transform(rows(np.float32)), atol=1e-5)
-    frame = pandas_frame()
-    named = PPCA(2).fit(dd.from_pandas(frame, npartitions=4))
-    scores = named.score_samples(dd.from_pandas(frame, npartitions=4)).compute()
-    np.testing.assert_allclose(scores, PPCA(2).fit(frame).score_samples(frame))
-    assert named.score(dd.from_pandas(frame, npartitions=4)) == pytest.approx(named.score(frame))
+
+
+def test_a_cluster_runs_em(on_cluster):
+    X = rows(missing=0.1)
+    model = PPCA(1, random_state=0, tol=0.1)
+    found = clone(model).fit(da.from_array(X, chunks=(120, D)))
+    assert_same(found, clone(model).fit(X), rtol=1e-7)
 
 
 def test_errors_of_workers_are_those_in_memory(on_cluster):
     with pytest.raises(ValueError, match="Input X contains NaN"):
         LinearAE(2).fit(da.from_array(with_value(np.nan), chunks=(40, D)))
+
+
+def test_a_model_is_pickled_once_for_all_blocks(on_cluster, monkeypatch):
+    pickles = []
+
+    def state(model):
+        pickles.append(model)
+        return original(model)
+
+    original = PPCA.__getstate__
+    model = PPCA(2).fit(rows())
+    monkeypatch.setattr(PPCA, "__getstate__", state)
+    for lazy in (
+        da.from_array(rows(), chunks=(10, D)),
+        dd.from_pandas(pandas_frame().rename(columns=str), npartitions=20),
+    ):
+        pickles.clear()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "X has feature names, but PPCA was fitted without")
+            model.score_samples(lazy).compute()
+        assert len(pickles) == 1
+
+
+@pytest.mark.parametrize("kind", ["array", "frame"])
+def test_a_model_is_one_constant_of_the_graph(kind):
+    X = np.random.default_rng(0).standard_normal((40, 500))
+    model = PPCA(30).fit(X)
+    lazy = da.from_array(X, chunks=(4, 500))
+    codes = model.transform(lazy)
+    if kind == "frame":
+        named = pd.DataFrame(X).rename(columns=str)
+        codes = PPCA(30).fit(named).transform(dd.from_pandas(named, npartitions=10))
+    (codes,) = dask.optimize(codes)
+    sizes = [len(cloudpickle.dumps(task)) for task in dict(codes.__dask_graph__()).values()]
+    assert len(sizes) > 10
+    model_size = len(pickle.dumps(model))
+    assert sum(size > model_size / 2 for size in sizes) == 1
+
+
+def test_a_process_restores_a_model_once():
+    fitted = Fitted.of(PPCA(2).fit(rows()), None)
+    first, second = copy_of(fitted), copy_of(fitted)
+    assert first.model is second.model
+    other = Fitted.of(PPCA(3).fit(rows()), None)
+    assert copy_of(other).model.n_components_ == 3
+    assert copy_of(fitted).model.n_components_ == 2
+
+
+SEARCHES = [
+    (PPCA(), {"n_components": [1, 2]}),
+    (VAE(1, max_iter=2, random_state=0), {"n_components": [1, 2], "learning_rate_init": [1e-3]}),
+    (make_pipeline(StandardScaler(), LinearAE()), {"linearae__n_components": [1, 2]}),
+    (Ensemble(PPCA(1), 2, random_state=0), {"estimator__n_components": [1, 2]}),
+]
+
+
+@pytest.mark.parametrize(("model", "grid"), SEARCHES)
+@pytest.mark.parametrize("search", [GridSearchCV, sklearn.model_selection.GridSearchCV])
+def test_searches_on_a_cluster_are_sequential_ones(on_cluster, model, grid, search):
+    X = rows(np.float32)
+    expected = search(clone(model), grid, cv=2).fit(X)
+    with joblib.parallel_config(backend="dask"):
+        found = search(clone(model), grid, cv=2).fit(X)
+    for name in ("mean_test_score", "split0_test_score", "split1_test_score"):
+        np.testing.assert_allclose(
+            found.cv_results_[name], expected.cv_results_[name], rtol=1e-5, err_msg=name
+        )
+    assert found.best_params_ == expected.best_params_
+    np.testing.assert_allclose(found.score(X), expected.score(X), rtol=1e-5)
