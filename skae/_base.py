@@ -131,7 +131,9 @@ class BaseAutoencoder(
             Training rows. Estimators with the tag `input_tags.sparse`, such as LinearAE, PPCA and
             networks with one likelihood for all columns, also accept sparse matrices of SciPy (see
             the page "Sparse rows" of the documentation). For estimators with the tag
-            `input_tags.allow_nan`, NaN, null and masked entries are missing values.
+            `input_tags.allow_nan`, NaN, null and masked entries are missing values. LinearAE and
+            PPCA also learn from arrays and data frames of Dask, block by block, and every fitted
+            model transforms them lazily (see the page "Dask").
         y : array-like of shape (n_samples,) or (n_samples, n_targets), default=None
             Targets for conditional models; ignored by all others.
         sample_weight : array-like of shape (n_samples,), default=None

@@ -98,7 +98,8 @@ class LinearAE(TruncationMixin, PCA):
         than rounding errors, the code is divided by the standard deviation along the first axis
         instead. Such codes are about 0 for the training rows and finite for other rows.
     svd_solver : {'auto', 'full', 'covariance_eigh', 'arpack', 'randomized'}, default='auto'
-        Algorithm of the decomposition, as in PCA. Weighted rows always use an exact algorithm.
+        Algorithm of the decomposition, as in PCA. Weighted rows and collections of Dask always use
+        an exact algorithm.
     tol : float, default=0.0
         Tolerance of the singular values for `svd_solver='arpack'`. 0 means machine precision.
     iterated_power : int or 'auto', default='auto'

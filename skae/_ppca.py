@@ -101,7 +101,7 @@ class PPCA(TruncationMixin, LikelihoodModel):
         O(n_samples n_features n_components) operations and no matrix of shape
         (n_features, n_features). `'auto'` means `'em'` if values are missing, or if n_samples and
         n_features both exceed 5000 and `n_components` is an integer or None. Otherwise it means
-        `'closed_form'`.
+        `'closed_form'`. For collections of Dask, all but EM with missing values use the covariance.
     tol : float, default=1e-5
         With missing values, EM stops when the log-likelihood increases by less than `tol` nats
         per observed value in one step. Without missing values it is not used, and EM stops when
