@@ -58,7 +58,7 @@ _HOME = {
 __all__ = sorted(_HOME)
 
 # Public modules. They are also imported on first use.
-_MODULES = ("datasets", "export", "metrics", "model_selection", "plotting", "typing")
+_MODULES = ("dask", "datasets", "export", "metrics", "model_selection", "plotting", "typing")
 
 
 def __getattr__(name: str) -> object:

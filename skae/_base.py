@@ -16,7 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import check_is_fitted
 
+from skae._dask.dispatch import of_blocks_everywhere
 from skae._utils.bases import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from skae._utils.dask_inputs import is_dask
 from skae._utils.html import FittedHTML
 from skae._utils.memory import advise_on_memory_everywhere
 from skae._utils.state import all_or_nothing, learned_names
@@ -66,6 +68,7 @@ class BaseAutoencoder(
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         advise_on_memory_everywhere(cls)
+        of_blocks_everywhere(cls)
 
     # ---------------------------------------------------------------- the hooks
 
@@ -97,6 +100,10 @@ class BaseAutoencoder(
     def _draw(self, n_samples: int, rng: np.random.RandomState, noise: bool) -> Any:
         """Draw new rows, with codes from the p(z) of the model."""
 
+    def _fit_collection(self, X: Any, sample_weight: Any | None) -> Any:
+        """Learn from the blocks of a collection of Dask. Models that cannot do it return this."""
+        return NotImplemented
+
     def _generate(self, Z: Any, rng: np.random.RandomState, noise: bool) -> Any:
         """Draws from p(x|z) for given codes, or its means without noise."""
         return self._decode(Z)
@@ -125,9 +132,11 @@ class BaseAutoencoder(
             networks with one likelihood for all columns, also accept sparse matrices of SciPy (see
             the page "Sparse rows" of the documentation). Estimators with a network also accept
             memory-mapped arrays, datasets of h5py and anndata, arrays of zarr, data sets of Parquet
-            files, arrays and data frames of dask, and map-style Datasets of torch, of which a part
-            is in memory at a time (see the page "Data larger than memory"). For estimators with the
-            tag `input_tags.allow_nan`, NaN, null and masked entries are missing values.
+            files, arrays and data frames of Dask, and map-style Datasets of torch, of which a part
+            is in memory at a time (see the page "Data larger than memory"). LinearAE and PPCA learn
+            from arrays and data frames of Dask block by block, and every fitted model transforms
+            them lazily (see the page "Dask"). For estimators with the tag `input_tags.allow_nan`,
+            NaN, null and masked entries are missing values.
         y : array-like of shape (n_samples,) or (n_samples, n_targets), default=None
             Targets for conditional models; ignored by all others.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -186,6 +195,8 @@ class BaseAutoencoder(
     def _fit_validated(self, X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any | None]:
         """Validate, drop rows of weight 0 and learn; returns the validated rows and their codes."""
         previous = self._take_previous()
+        if is_dask(X) and self._fit_collection(X, sample_weight) is not NotImplemented:
+            return X, None
         X = self._check_rows(X, reset=True, min_rows=2)
         weight = check_weight(sample_weight, X)
         targets = self._check_targets(y, X.shape[0])
@@ -429,3 +440,4 @@ class BaseAutoencoder(
 
 
 advise_on_memory_everywhere(BaseAutoencoder)  # subclasses: __init_subclass__
+of_blocks_everywhere(BaseAutoencoder)

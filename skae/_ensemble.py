@@ -25,6 +25,7 @@ from sklearn.utils.metadata_routing import (
 )
 from sklearn.utils.validation import check_is_fitted
 
+from skae._dask.dispatch import of_blocks_everywhere
 from skae._pipeline import sample_pipeline
 from skae._search.same_work import trains_network
 from skae._utils.availability import available_if
@@ -603,3 +604,4 @@ class Ensemble(MetaEstimatorMixin, BaseEstimator):
 
 
 advise_on_memory_everywhere(Ensemble)
+of_blocks_everywhere(Ensemble)

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from skae._base import BaseAutoencoder
 from skae._linear.moments import count_rows
+from skae._utils.dask_inputs import is_dask
 from skae._utils.validation import check_weight
 
 
@@ -63,6 +64,11 @@ class LikelihoodModel(BaseAutoencoder):
 
     def _total_score(self, X: Any, sample_weight: Any | None) -> tuple[float, float]:
         """Log-likelihood of all rows in nats, and their number (or the sum of their weights)."""
+        if is_dask(X):
+            from skae._dask.scoring import mean_score
+
+            mean, n = mean_score(self, X, None, sample_weight)
+            return n * mean, n
         scores = np.asarray(self.score_samples(X), dtype=np.float64)
         weight = check_weight(sample_weight, scores)
         total = scores.sum() if weight is None else weight @ scores

@@ -24,6 +24,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skae._dask.fitting import moments_of
 from skae._linear.latent_size import by_evidence, by_variance_fraction
 from skae._linear.linear_maps import (
     canonical_axes,
@@ -48,6 +49,7 @@ from skae._linear.pca import choose_svd_solver, cut_axes, is_count
 from skae._linear.pca_base import PCA
 from skae._linear.running import merge
 from skae._truncation import TruncationMixin
+from skae._utils.dask_inputs import is_dask
 from skae._utils.memory import advice_on_memory
 from skae._utils.state import all_or_nothing
 from skae._utils.types import RandomState
@@ -96,7 +98,8 @@ class LinearAE(TruncationMixin, PCA):
         than rounding errors, the code is divided by the standard deviation along the first axis
         instead. Such codes are about 0 for the training rows and finite for other rows.
     svd_solver : {'auto', 'full', 'covariance_eigh', 'arpack', 'randomized'}, default='auto'
-        Algorithm of the decomposition, as in PCA. Weighted rows always use an exact algorithm.
+        Algorithm of the decomposition, as in PCA. Weighted rows and collections of Dask always use
+        an exact algorithm.
     tol : float, default=0.0
         Tolerance of the singular values for `svd_solver='arpack'`. 0 means machine precision.
     iterated_power : int or 'auto', default='auto'
@@ -293,7 +296,8 @@ class LinearAE(TruncationMixin, PCA):
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            A batch of rows. A batch may have any number of rows.
+            A batch of rows. A batch may have any number of rows. An array or a data frame of Dask
+            is one batch, whose moments are computed block by block.
         y : Ignored
             Present for API consistency.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -316,16 +320,15 @@ class LinearAE(TruncationMixin, PCA):
         self._check_argument("check_input", check_input, ["boolean"])
         with all_or_nothing(self):
             seen = self._seen_moments()
-            if check_input:
-                rows = self._check_rows(X, reset=seen is None)
-            else:
-                rows = validate_data(self, X, reset=seen is None, skip_check_array=True)
-            weight = check_weight(sample_weight, rows)
             with advice_on_memory(
                 "partial_fit stores a matrix of shape (n_features, n_features). Use fit with "
                 "svd_solver='randomized' and a small n_components, which does not need it."
             ):
-                stats = moments(rows, weight)
+                if is_dask(X):
+                    rows, stats = moments_of(self, X, sample_weight, reset=seen is None)
+                else:
+                    rows = self._check_batch(X, check_input, reset=seen is None)
+                    stats = moments(rows, check_weight(sample_weight, rows))
                 if seen is not None:
                     stats = merge(seen, stats)
             check_scale(stats.scatter)
@@ -336,6 +339,11 @@ class LinearAE(TruncationMixin, PCA):
                 self.__dict__.pop("n_iter_", None)  # an earlier fit with "gradient" may have set it
                 self._fit_moments(stats, rows, self._generator())
         return self
+
+    def _check_batch(self, X: Any, check_input: bool, *, reset: bool) -> Any:
+        if check_input:
+            return self._check_rows(X, reset=reset)
+        return validate_data(self, X, reset=reset, skip_check_array=True)
 
     def _seen_moments(self) -> Moments | None:
         """Moments of all rows seen so far, from `partial_fit` or reconstructed after `fit`."""

@@ -23,6 +23,7 @@ from sklearn.utils import _safe_indexing, get_tags, indexable
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.validation import check_is_fitted
 
+from skae._dask.dispatch import of_blocks_everywhere
 from skae._ppca import PPCA
 from skae._utils.bases import BaseEstimator, MetaEstimatorMixin, OutlierMixin
 from skae._utils.fit_names import numbered, part_of
@@ -596,3 +597,4 @@ class OutlierDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
 
 
 advise_on_memory_everywhere(OutlierDetector)
+of_blocks_everywhere(OutlierDetector)

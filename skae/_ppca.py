@@ -11,6 +11,8 @@ J. R. Stat. Soc. B 61(3), 611-622. :doi:`10.1111/1467-9868.00196`
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Self
 
@@ -22,6 +24,7 @@ from sklearn.utils.extmath import svd_flip
 from sklearn.utils.validation import check_is_fitted
 
 from skae._likelihood_model import LikelihoodModel
+from skae._linear.completions import completions, moments_of_codes
 from skae._linear.em import EMRun
 from skae._linear.latent_size import by_rule, n_free_parameters
 from skae._linear.low_rank_gaussian import draw, log_density, noise_floor, precision
@@ -48,9 +51,15 @@ from skae._linear.moments import (
     row_mean,
 )
 from skae._linear.old_files import ppca_state
-from skae._linear.packed import unpack
 from skae._linear.pca import is_count
-from skae._linear.subspace import CentredRows, Spectrum, em_axes, noise_variance, randomized_axes
+from skae._linear.subspace import (
+    CentredRows,
+    CentredScatter,
+    Spectrum,
+    em_axes,
+    noise_variance,
+    randomized_axes,
+)
 from skae._truncation import TruncationMixin
 from skae._utils.inputs import check_every_column_seen, naming, of_tensor
 from skae._utils.interrupts import keeps_progress, warn_of_interruption
@@ -92,7 +101,7 @@ class PPCA(TruncationMixin, LikelihoodModel):
         O(n_samples n_features n_components) operations and no matrix of shape
         (n_features, n_features). `'auto'` means `'em'` if values are missing, or if n_samples and
         n_features both exceed 5000 and `n_components` is an integer or None. Otherwise it means
-        `'closed_form'`.
+        `'closed_form'`. For collections of Dask, all but EM with missing values use the covariance.
     tol : float, default=1e-5
         With missing values, EM stops when the log-likelihood increases by less than `tol` nats
         per observed value in one step. Without missing values it is not used, and EM stops when
@@ -244,18 +253,22 @@ class PPCA(TruncationMixin, LikelihoodModel):
             if self._is_of_missing_values:
                 self._fit_incomplete(X, rng, sample_weight, previous)
             else:
-                self._fit_complete(X, rng, sample_weight, mean)
+                axes = partial(principal_axes, X, sample_weight, mean=mean)
+                self._fit_complete(X, rng, axes, partial(CentredRows, X, sample_weight, mean))
 
     def _fit_complete(
-        self, X: Any, rng: np.random.RandomState, weight: Array | None, mean: Array
+        self,
+        like: Any,
+        rng: np.random.RandomState,
+        axes: Callable[[int], PrincipalAxes],
+        rows: Callable[[], CentredRows | CentredScatter],
     ) -> None:
-        n, n_features = self.n_samples_, X.shape[1]
-        solver = self._choose_solver(X)
-        size = self._known_size(n_features)
+        """Fit to rows of this shape and dtype, from their exact axes or from products."""
+        n_features = like.shape[1]
+        solver, size = self._choose_solver(like), self._known_size(n_features)
         self.n_iter_ = 1
         if solver == "closed_form":
-            found = principal_axes(X, weight, size or int(min(n, n_features)), mean)
-            spectrum = self._leading(found, size)
+            spectrum = self._leading(axes(size or int(min(self.n_samples_, n_features))), size)
         elif size is None:
             raise ValueError(
                 f"n_components={self.n_components!r} needs all eigenvalues, which "
@@ -263,16 +276,15 @@ class PPCA(TruncationMixin, LikelihoodModel):
                 "n_components to an integer."
             )
         else:
-            rows = CentredRows(X, weight, mean)
-            check_scale(np.asarray(rows.trace))
+            source = rows()
+            check_scale(np.asarray(source.trace))
             if solver == "em":
-                spectrum, run = em_axes(
-                    rows, size, rng, self.max_iter, keeps_progress=keeps_progress(self)
-                )
+                keeps = keeps_progress(self)
+                spectrum, run = em_axes(source, size, rng, self.max_iter, keeps_progress=keeps)
                 self._store_run(run, run.log_likelihoods)
             else:
-                spectrum = randomized_axes(rows, size, rng)
-        self._store(spectrum, X.dtype)
+                spectrum = randomized_axes(source, size, rng)
+        self._store(spectrum, like.dtype)
 
     def _learn_moments(self, stats: Moments, like: Any) -> None:
         self.n_samples_, self.n_iter_, self._is_of_missing_values = stats.n, 1, False
@@ -280,6 +292,15 @@ class PPCA(TruncationMixin, LikelihoodModel):
         size = self._known_size(n_features)
         found = axes_of_moments(stats, size or int(min(stats.n, n_features)))
         self._store(self._leading(found, size), like.dtype)
+
+    def _learn_blocks(self, blocks: Any, found: Any) -> None:
+        self.n_samples_, self._is_of_missing_values = found.n, found.any_missing
+        like, rng, stats = found.like(), self._generator(), found.moments
+        if found.any_missing:
+            self._fit_by_em(blocks.incomplete(found), rng, like.dtype, None)
+        else:
+            axes = partial(axes_of_moments, stats)
+            self._fit_complete(like, rng, axes, partial(CentredScatter, stats, like))
 
     def _leading(self, found: PrincipalAxes, size: int | None) -> Spectrum:
         """The leading axes; if `size` is None, `n_components` chooses their number."""
@@ -290,33 +311,39 @@ class PPCA(TruncationMixin, LikelihoodModel):
     def _fit_incomplete(
         self, X: Array, rng: np.random.RandomState, weight: Array | None, larger: Self | None
     ) -> None:
+        check_every_column_seen(X, getattr(self, "feature_names_in_", None))
+        some = ~np.isnan(X).all(axis=1)
+        if not some.all():
+            X, weight = X[some], None if weight is None else weight[some]
+        self._fit_by_em(group_rows(X, weight), rng, X.dtype, larger)
+
+    def _fit_by_em(
+        self, rows: Any, rng: np.random.RandomState, dtype: Any, larger: Self | None
+    ) -> None:
+        """Fit to IncompleteRows, or to rows in blocks with the same sums."""
         if self.solver not in ("auto", "em"):
             raise ValueError(
                 f"X contains NaN, which solver={self.solver!r} does not accept. Use solver='em' "
                 "or solver='auto'."
             )
-        check_every_column_seen(X, getattr(self, "feature_names_in_", None))
-        some = ~np.isnan(X).all(axis=1)
-        if not some.all():
-            X, weight = X[some], None if weight is None else weight[some]
-        rows = group_rows(X, weight)
+        n_features = rows.n_features
         variances = seen_variances(rows)
         check_scale(np.r_[rows.shift, variances])
-        floor = noise_floor(float(variances.mean()), rows.shift.astype(X.dtype))
-        size = self._known_size(X.shape[1])
+        floor = noise_floor(float(variances.mean()), rows.shift.astype(dtype))
+        size = self._known_size(n_features)
         if size is None:
-            most = max(1, int(min(self.n_samples_, X.shape[1])) - 1)
+            most = max(1, int(min(self.n_samples_, n_features)) - 1)
             # This run only chooses the size. If it is interrupted, there is no model to keep.
             model = self._run_em(rows, most, rng, floor, keeps=False)
-            spectrum = np.full(X.shape[1], model.noise_variance)
+            spectrum = np.full(n_features, model.noise_variance)
             spectrum[:most] += np.linalg.svd(model.loadings, compute_uv=False) ** 2
             size = self._size_of(spectrum)
         start = None if larger is None else leading_model(larger._model(), size, floor)
         model = self._run_em(rows, size, rng, floor, keeps=keeps_progress(self), start=start)
         axes, lengths, _ = np.linalg.svd(model.loadings, full_matrices=False)
         values = lengths**2 + model.noise_variance
-        trace = float(values.sum()) + (X.shape[1] - size) * model.noise_variance
-        self._store(Spectrum(values, axes.T, trace, model.mean), X.dtype, model.noise_variance)
+        trace = float(values.sum()) + (n_features - size) * model.noise_variance
+        self._store(Spectrum(values, axes.T, trace, model.mean), dtype, model.noise_variance)
 
     def _run_em(
         self,
@@ -613,33 +640,18 @@ class PPCA(TruncationMixin, LikelihoodModel):
         if not has_nan(X):
             shared = np.diag(self.noise_variance_ / self._variances).astype(self.mean_.dtype)
             return self._encode(X), np.broadcast_to(shared, shape)
-        means = np.empty(shape[:2], dtype=self._dtype_for(X))
-        covariances = np.empty(shape, dtype=means.dtype)
-        for index, block, found in self._inferred(X):
-            means[index] = found.mean.T
-            matrices = self.noise_variance_ * unpack(found.inverse)
-            covariances[index] = np.repeat(matrices, block.sizes, axis=0)
-        return means, covariances
+        inferred, dtype = self._inferred(X), self._dtype_for(X)
+        return moments_of_codes(inferred, shape, self.noise_variance_, dtype)
 
     def _conditional_draws(
         self, X: Array, n_draws: int, rng: np.random.RandomState, noise: bool
     ) -> Array:
         """Draws (n_draws, n, D) of the rows from p(missing values | observed values)."""
         draws = np.tile(X, (n_draws, 1, 1))
-        if not (some := np.isnan(X).any(axis=1)).any():
-            return draws
-        X = X[some]
-        means, covariances = self._posterior(X)
-        # A Cholesky factor need not exist: without noise, some directions of z are determined.
-        scales, axes = np.linalg.eigh(covariances.astype(np.float64))
-        roots = axes * np.sqrt(np.maximum(scales, 0.0))[:, None, :]
-        missing = np.isnan(X)
-        for i in range(n_draws):
-            e = rng.standard_normal((*means.shape, 1))
-            rows = self._decode(means + (roots @ e)[:, :, 0])
-            if noise:
-                rows = rows + np.sqrt(self.noise_variance_) * rng.standard_normal(rows.shape)
-            draws[i, some] = np.where(missing, rows, X)
+        if (some := np.isnan(X).any(axis=1)).any():
+            variance = self.noise_variance_ if noise else None
+            codes = self._posterior(X[some])
+            draws[:, some] = completions(X[some], *codes, self._decode, variance, n_draws, rng)
         return draws
 
     def _dtype_for(self, X: Any) -> Any:

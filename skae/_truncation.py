@@ -10,7 +10,9 @@ from typing import Any, ClassVar, Self
 from sklearn.utils.validation import check_is_fitted
 
 from skae._base import BaseAutoencoder
+from skae._dask.fitting import rows_to_learn
 from skae._linear.moments import Moments
+from skae._utils.memory import advice_on_memory
 from skae._utils.state import all_or_nothing
 from skae._utils.validation import Interval, fit_context
 
@@ -95,6 +97,18 @@ class TruncationMixin(BaseAutoencoder):
             self._take_previous()
             self._learn_moments(stats, self._check_rows(X, reset=True, min_rows=2))
         return self
+
+    def _fit_collection(self, X: Any, sample_weight: Any | None) -> None:
+        blocks = rows_to_learn(self, X, sample_weight, reset=True)
+        with advice_on_memory(
+            "Fits to collections of Dask compute a matrix of shape (n_features, n_features). Give "
+            "fewer columns, or rows in memory with a solver that does not need this matrix."
+        ):
+            self._learn_blocks(blocks, blocks.enough_statistics(self))
+
+    def _learn_blocks(self, blocks: Any, found: Any) -> None:
+        """Learn from the statistics of all blocks of a collection of Dask."""
+        self._learn_moments(found.moments, found.like())
 
     @abstractmethod
     def _learn_moments(self, stats: Moments, like: Any) -> None:

@@ -20,6 +20,7 @@ PACKAGE = Path(skae.__file__).parent  # of the package, which may be installed e
 FLOORS = (
     "_utils",
     "_linear",
+    "_dask",
     "_mixture",
     "_tables",
     "_training",

@@ -119,6 +119,31 @@ class IncompleteRows:
         """Weighted sums of the squared values (D,)."""
         return self._sums[1]
 
+    @property
+    def n(self) -> float:
+        """Weighted number of rows."""
+        return float(self.group_weights.sum())
+
+    @property
+    def n_features(self) -> int:
+        """Number of columns."""
+        return int(self.X.shape[1])
+
+    def sums(self, model: LinearGaussian) -> "Sums":
+        """Sums of the E-step."""
+        return e_step(self, model)
+
+    def products(self, V: Array) -> Array:
+        """The weighted sum over rows of x (x' V), (D, k)."""
+        found = np.zeros(V.shape)
+        for block in gen_batches(len(self.order), _BLOCK_ROWS):
+            values = self.values(block)
+            products = values @ V
+            if self.weight is not None:
+                products *= self.weight[block, None]
+            found += values.T @ products
+        return found
+
     @cached_property
     def _sums(self) -> Array:
         sums = np.zeros((2, self.X.shape[1]))
@@ -183,7 +208,7 @@ def group_rows(
     return rows if shift is not None else replace(rows, shift=rows.totals / rows.counts)
 
 
-def seen_variances(rows: IncompleteRows) -> Array:
+def seen_variances(rows: Any) -> Array:
     """Variance of the observed values of each column (D,), with 1/n."""
     return rows.squares / rows.counts
 
@@ -312,7 +337,7 @@ def e_step(rows: IncompleteRows, model: LinearGaussian) -> Sums:
     return Sums(nats, per_feature, overall, cross)
 
 
-def m_step(rows: IncompleteRows, sums: Sums, n_latents: int, floor: float) -> LinearGaussian:
+def m_step(rows: Any, sums: Sums, n_latents: int, floor: float) -> LinearGaussian:
     """Regress every feature on (z, 1) over the rows that observe it, and reduce (PX-EM).
 
     The expanded model has z ~ N(nu, S), and nu and S are also fitted. With a standard normal z, the
@@ -344,7 +369,7 @@ def m_step(rows: IncompleteRows, sums: Sums, n_latents: int, floor: float) -> Li
 
 
 def fit_em(
-    rows: IncompleteRows,
+    rows: Any,
     start: LinearGaussian,
     *,
     tol: float,
@@ -354,14 +379,15 @@ def fit_em(
 ) -> EMRun:
     """Run exact PX-EM. The states of the run are models; log-likelihoods are sums over all rows.
 
-    EM stops when a step gains less than `tol` nats per observed entry.
+    `rows` are IncompleteRows, or rows elsewhere with the same sums. EM stops when a step gains less
+    than `tol` nats per observed entry.
     """
     n_latents = start.loadings.shape[1]
 
     def step(
         model: LinearGaussian, history: tuple[float, ...]
     ) -> tuple[float, LinearGaussian | None]:
-        sums = e_step(rows, model)
+        sums = rows.sums(model)
         n_seen = float(sums.per_feature[-1].sum())
         gained = sums.log_likelihood - history[-1] if history else np.inf
         if gained < tol * n_seen or model.noise_variance <= floor:
@@ -372,7 +398,7 @@ def fit_em(
 
 
 def start_from_pairs(
-    rows: IncompleteRows, n_latents: int, rng: np.random.RandomState, floor: float
+    rows: Any, n_latents: int, rng: np.random.RandomState, floor: float
 ) -> LinearGaussian:
     """Initial W and sigma2, from the covariance of pairs of entries that are observed together.
 
@@ -380,22 +406,14 @@ def start_from_pairs(
     the diagonal, X'X / (n p p') then estimates the covariance. Block power iterations compute its
     leading axes from products with X.
     """
-    n_features = rows.X.shape[1]
-    n = rows.group_weights.sum()
+    n_features, n = rows.n_features, rows.n
     frequency = (rows.counts / n)[:, None]
     squares = rows.squares[:, None]
     variance = squares / (n * frequency)
     diagonal = variance - squares / (n * frequency**2)
 
     def covariance(V: Array) -> Array:
-        images = np.zeros_like(V)
-        for block in gen_batches(len(rows.order), _BLOCK_ROWS):
-            values = rows.values(block)
-            products = values @ (V / frequency)
-            if rows.weight is not None:
-                products *= rows.weight[block, None]
-            images += values.T @ products
-        return images / (n * frequency) + diagonal * V
+        return rows.products(V / frequency) / (n * frequency) + diagonal * V
 
     width = min(n_features, n_latents + 10)
     basis = np.linalg.qr(rng.standard_normal((n_features, width)))[0]

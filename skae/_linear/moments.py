@@ -47,13 +47,21 @@ def count_rows(X: Any, sample_weight: Any | None) -> float:
     """The number of rows, or the sum of their weights, as an int if it is a whole number."""
     if sample_weight is None:
         return int(X.shape[0])
-    n = float(sample_weight.sum())
+    return rounded_count(float(sample_weight.sum()))
+
+
+def rounded_count(n: float) -> float:
+    """A sum of weights, as an int if it is a whole number up to rounding errors."""
     return round(n) if abs(n - round(n)) < 1e-9 * n else n
 
 
 def count_enough_rows(X: Any, sample_weight: Any | None) -> float:
     """The number of rows, or the sum of their weights; raises unless it exceeds 1."""
-    n = count_rows(X, sample_weight)
+    return check_count(count_rows(X, sample_weight))
+
+
+def check_count(n: float) -> float:
+    """Return the number of rows, or the sum of their weights; raises unless it exceeds 1."""
     if n <= 1:
         raise ValueError(
             f"sample_weight adds up to {n:g}. The sum is the number of rows and must exceed 1, "

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skae._linear.em import EMRun, run_em
-from skae._linear.moments import count_rows, out_of_range, scaled_weight, total_scatter
+from skae._linear.moments import Moments, count_rows, out_of_range, scaled_weight, total_scatter
 
 Array = NDArray[Any]
 
@@ -95,7 +95,36 @@ class CentredRows:
         return np.maximum(values, 0.0), basis @ rotation, Y @ rotation
 
 
-def randomized_axes(rows: CentredRows, n_axes: int, rng: np.random.RandomState) -> Spectrum:
+class CentredScatter:
+    """The methods of CentredRows from the moments of rows, for rows that are elsewhere.
+
+    Projections sqrt(w) (X - mean) V are represented by V. `like` has the shape and dtype of X.
+    """
+
+    def __init__(self, stats: Moments, like: Any) -> None:
+        self.X = like
+        self.mean, self.n = stats.mean, stats.n
+        self.covariance = stats.scatter / stats.n
+        self.trace = float(np.trace(self.covariance))
+
+    def project(self, V: Array) -> Array:
+        """V, which represents the projections."""
+        return V
+
+    def pull_back(self, Y: Array) -> Array:
+        """The covariance times V, (n_features, k)."""
+        return self.covariance @ Y
+
+    def ritz(self, basis: Array) -> tuple[Array, Array, Array]:
+        """Variances and axes in the span of orthonormal columns, and the axes as projections."""
+        values, rotation = np.linalg.eigh(basis.T @ self.covariance @ basis)
+        axes = basis @ rotation[:, ::-1]
+        return np.maximum(values[::-1], 0.0), axes, axes
+
+
+def randomized_axes(
+    rows: CentredRows | CentredScatter, n_axes: int, rng: np.random.RandomState
+) -> Spectrum:
     """Block power iterations from a random start (Halko et al. 2011, algorithm 4.4)."""
     n_features = rows.X.shape[1]
     width = min(n_features, n_axes + 10)
@@ -107,7 +136,7 @@ def randomized_axes(rows: CentredRows, n_axes: int, rng: np.random.RandomState) 
 
 
 def em_axes(
-    rows: CentredRows,
+    rows: CentredRows | CentredScatter,
     n_axes: int,
     rng: np.random.RandomState,
     max_iter: int,

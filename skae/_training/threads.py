@@ -21,6 +21,8 @@ import joblib
 import torch
 from threadpoolctl import ThreadpoolController
 
+from skae._utils.concurrency import is_one_of_many
+
 # Number of multiplications of a matrix product for each thread. It was measured on training steps
 # of fully connected networks: with fewer multiplications, a second thread saves less than a quarter
 # of the time.
@@ -109,15 +111,9 @@ def _libraries() -> ThreadpoolController:
 def _number(products: float) -> int:
     """Return the number of threads for a product."""
     worth = int(products // PRODUCTS_PER_THREAD)
-    if min(worth, _mine.most) < 2 or _is_one_of_many():
+    if min(worth, _mine.most) < 2 or is_one_of_many():
         return 1
     return min(worth, _mine.most, joblib.cpu_count())
-
-
-def _is_one_of_many() -> bool:
-    """Return whether this is a thread of joblib; joblib limits its processes itself."""
-    in_pool = threading.current_thread() is not threading.main_thread()
-    return in_pool and joblib.parallel.get_active_backend()[0].nesting_level > 0
 
 
 def _enter() -> _Record:

@@ -116,10 +116,15 @@ def check_every_column_seen(X: Rows, names: Any | None = None) -> None:
             unseen &= np.isnan(dense(X[rows])).all(axis=0)
             if not unseen.any():
                 return
-        columns = np.arange(X.shape[1]) if names is None else np.asarray(names)
-        raise ValueError(
-            f"Columns {columns[unseen].tolist()} of X are NaN in every row. Remove these columns."
-        )
+        raise unseen_columns(unseen, names)
+
+
+def unseen_columns(unseen: NDArray[np.bool_], names: Any | None) -> ValueError:
+    """The error for columns without an observed value."""
+    columns = np.arange(len(unseen)) if names is None else np.asarray(names)
+    return ValueError(
+        f"Columns {columns[unseen].tolist()} of X are NaN in every row. Remove these columns."
+    )
 
 
 def check_count(name: str, value: object, least: int = 1) -> int:

@@ -19,6 +19,9 @@ from numpy.typing import NDArray
 DataFrame: TypeAlias = Any
 ArrayOrFrame: TypeAlias = NDArray[Any] | DataFrame
 
+# An array, a data frame or a series of Dask, which need not be installed.
+DaskCollection: TypeAlias = Any
+
 # Values of `set_output(transform=...)`.
 Container: TypeAlias = Literal["default", "pandas", "polars"]
 

@@ -14,7 +14,18 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 # Packages through which a call of the user reaches skae.
-_PACKAGES = ("skae", "sklearn", "skorch", "torch", "joblib", "skops", "scipy", "numpy")
+_PACKAGES = (
+    "skae",
+    "sklearn",
+    "skorch",
+    "torch",
+    "joblib",
+    "skops",
+    "scipy",
+    "numpy",
+    "dask",
+    "distributed",
+)
 _STANDARD_LIBRARY = dirname(warnings.__file__) + sep
 
 
