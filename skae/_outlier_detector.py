@@ -26,6 +26,7 @@ from sklearn.utils.validation import check_is_fitted
 from skae._dask.dispatch import of_blocks_everywhere
 from skae._ppca import PPCA
 from skae._utils.bases import BaseEstimator, MetaEstimatorMixin, OutlierMixin
+from skae._utils.dask_inputs import in_memory
 from skae._utils.fit_names import numbered, part_of
 from skae._utils.inputs import as_numbers, is_sparse_frame, naming, of_tensor
 from skae._utils.interrupts import inside_another_fit
@@ -373,13 +374,13 @@ class OutlierDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
                     "rows without targets; set conditional=False."
                 )
             unfrozen = getattr(prototype, "estimator", prototype)
-            if getattr(unfrozen, "_reads_stored_rows", False):
-                X = stored_rows(X) or X  # type: ignore[assignment]
+            reads_parts = getattr(unfrozen, "_reads_stored_rows", False)
+            X = (stored_rows(X) if reads_parts else None) or in_memory(X)
             (X,) = indexable(of_tensor(X, "X"))
             check_enough_rows(X)
             if is_sparse_frame(X):  # the error of scikit-learn for fill values has no remedy
                 as_numbers(X, "X")
-            weight = check_weight(sample_weight, X)
+            weight = check_weight(in_memory(sample_weight), X)
             weight = None if weight is None else np.asarray(to_plain(weight), dtype=np.float64)
             self.estimator_, scores = self._fitted(prototype, X, weight, fit_params)
             folds = self._folds(X, len(scores), weight, rng)

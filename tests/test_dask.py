@@ -325,7 +325,32 @@ def test_a_fit_by_an_ensemble():
     )
 
 
-def test_two_fits_of_a_warm_ppca_replace_each_other():
+@pytest.mark.parametrize(
+    "model", [OutlierDetector(random_state=0), CountMixtureAE(2, random_state=0)], ids=str
+)
+def test_other_estimators_are_fitted_to_all_rows_in_memory(model):
+    frame = pandas_frame(counts())
+    exact = clone(model).fit(frame, sample_weight=WEIGHT)
+    for weight in (WEIGHT, frame_of(pd.DataFrame({"w": WEIGHT}))["w"]):
+        found = clone(model).fit(frame_of(frame), sample_weight=weight)
+        assert found.feature_names_in_.tolist() == NAMES
+        np.testing.assert_allclose(found.score_samples(frame), exact.score_samples(frame))
+
+
+def test_masks_and_other_types():
+    X = np.random.default_rng(0).integers(0, 9, (N, D))
+    lazy = da.from_array(X, chunks=(50, D))
+    model = PPCA(2, random_state=0)
+    assert_same(clone(model).fit(lazy), clone(model).fit(X))
+    assert_arrays_eq(model.fit(X).transform(lazy), model.transform(X))
+    masked = np.ma.masked_greater(X.astype(float), 7)
+    found = clone(model).fit(da.from_array(masked, chunks=(50, D)))
+    assert_same(found, clone(model).fit(masked), rtol=1e-7)
+    frame = pandas_frame(X).astype({"a": "Int64", "b": "float32"})
+    assert_same(clone(model).fit(frame_of(frame)), clone(model).fit(frame))
+
+
+def test_two_fits_replace_each_other():
     model = PPCA(3).fit(rows())
     assert_same(model.fit(array_of(rows() * 2)), PPCA(3).fit(rows() * 2))
 
@@ -445,7 +470,7 @@ MODELS = [
 ]
 
 
-def counts_or_rows(model):
+def counts():
     return np.abs(rows(np.float32)).round()
 
 
@@ -465,7 +490,7 @@ def raising(values):
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: type(model).__name__)
 @pytest.mark.parametrize("kind", ["array", "frame"])
 def test_methods_of_every_model_are_lazy_and_equal_those_in_memory(model, kind):
-    X = counts_or_rows(model)
+    X = counts()
     memory = X if kind == "array" else pandas_frame(X)
     model = clone(model).fit(memory)
     lazy = array_of(X) if kind == "array" else frame_of(memory)

@@ -52,19 +52,25 @@ def _of_blocks(method: Method) -> Method:
     name = method.__name__
 
     @functools.wraps(method)
-    def call(self: Any, X: Any, *args: Any, **kwargs: Any) -> Any:
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        X = args[0] if args else kwargs.get("X")
         if not is_dask(X):
-            return method(self, X, *args, **kwargs)
-        if name == "fit_transform":
-            return _fit_then_transform(self, X, *args, **kwargs)
-        from skae._dask import mapping, scoring  # what follows imports Dask
-
-        if name == "score":
-            return scoring.mean_score(self, X, *args, **kwargs)[0]
-        return mapping.map_blocks(self, name, X, *args, **kwargs)
+            return method(self, *args, **kwargs)
+        kwargs.pop("X", None)
+        return _on_blocks(self, name, X, *args[1:], **kwargs)
 
     call._of_blocks = True  # type: ignore[attr-defined]
     return call  # type: ignore[return-value]
+
+
+def _on_blocks(estimator: Any, name: str, X: Any, *args: Any, **kwargs: Any) -> Any:
+    if name == "fit_transform":
+        return _fit_then_transform(estimator, X, *args, **kwargs)
+    from skae._dask import mapping, scoring
+
+    if name == "score":
+        return scoring.mean_score(estimator, X, *args, **kwargs)[0]
+    return mapping.map_blocks(estimator, name, X, *args, **kwargs)
 
 
 def _fit_then_transform(

@@ -1,4 +1,4 @@
-"""Whether input is a collection of Dask. Dask itself is not imported."""
+"""Recognise input that is a collection of Dask, without importing Dask."""
 
 import sys
 from typing import Any
@@ -19,3 +19,8 @@ def is_dask_frame(values: Any) -> bool:
 def is_dask(values: Any) -> bool:
     """Whether values are an array, a data frame or a series of Dask."""
     return is_dask_array(values) or is_dask_frame(values)
+
+
+def in_memory(values: Any) -> Any:
+    """Compute a collection of Dask; other values stay as they are."""
+    return values.compute() if is_dask(values) else values

@@ -43,6 +43,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from skae._utils.dask_inputs import in_memory
 from skae._utils.inputs import (
     as_numbers,
     check_not_sparse_frame,
@@ -163,7 +164,7 @@ def check_argument(name: str, value: object, allowed: list[object], caller: str)
 def as_rows(estimator: Any, X: Any) -> Any:
     """Convert X to rows of numbers, with NaN for missing values; or raise."""
     tags = get_tags(estimator).input_tags
-    X = as_numbers(X, allow_nan=tags.allow_nan)
+    X = as_numbers(in_memory(X), allow_nan=tags.allow_nan)
     if not tags.sparse:
         check_not_sparse_frame(X, estimator)
     check_rows_are_2d(X, conv=hasattr(estimator, "network"))
