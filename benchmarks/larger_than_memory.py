@@ -61,7 +61,7 @@ def measure_memory(mapped: np.memmap, epochs: int) -> None:
     fitted = added_to_peak(lambda: network.fit(mapped))
     scored = added_to_peak(lambda: network.score(mapped))
     seconds = ", ".join(f"{epoch['dur']:.0f}" for epoch in network.history_)
-    print(f"peak of fit: +{fitted:.0f} MiB; of score: +{scored:.0f} MiB; epochs of {seconds} s")
+    print(f"peak of fit: +{fitted:.0f} MiB; of score: +{scored:.0f} MiB; epochs of {seconds} s", flush=True)
 
 
 def measure_time(mapped: np.memmap, rounds: int) -> None:
@@ -98,7 +98,7 @@ def measure_loss(mapped: np.memmap, seeds: int) -> None:
         reference = found["shuffled completely"]
         for name, score in found.items():
             change = (reference - score) / abs(reference)
-            print(f"seed {seed}  {name:26s} {-score:9.2f} nats per row, {change:+.2%}")
+            print(f"seed {seed}  {name:26s} {-score:9.2f} nats per row, {change:+.2%}", flush=True)
 
 
 def main() -> None:
@@ -114,7 +114,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=2)
     given = parser.parse_args()
-    print(describe_machine("torch", "skorch"))
+    print(describe_machine("torch", "skorch"), flush=True)
     n_rows = int(given.gb * 1e9 / 4 / N_COLUMNS)
     make_file(given.path, n_rows)
     mapped = np.memmap(given.path, dtype=np.float32, mode="r", shape=(n_rows, N_COLUMNS))

@@ -579,6 +579,16 @@ def test_threads_end_with_an_error(error, tmp_path, windows):
     assert no_reader()
 
 
+def test_threads_end_while_batches_are_held(tmp_path, windows):
+    view = Subset(dataset_of(stored_rows(as_hdf5(some_rows(), tmp_path))), None)
+    batches = iter(Loader(view, 16, torch.Generator().manual_seed(0)))
+    next(batches)
+    assert not no_reader()
+    view.close()
+    assert no_reader()
+    batches.close()
+
+
 class StopsAt(Callback):
     def __init__(self, epoch):
         self.epoch = epoch

@@ -101,8 +101,7 @@ class StoredTensor:
             start += len(part)
         if not parts:
             return torch.empty((0, self.shape[1]), dtype=self.dtype)
-        # What was read ahead stays as it is, and the caller may write to the batch.
-        found = torch.cat(parts) if len(parts) > 1 else parts[0].clone()
+        found = torch.cat(parts) if len(parts) > 1 else parts[0]
         return found if self._as is None else found.to(self._as)
 
     def index_select(self, dim: int, index: Tensor) -> Tensor:

@@ -96,7 +96,7 @@ class MappedReader(ArrayReader):
     """
 
     def __init__(self, source: Array, mapping: Any) -> None:
-        super().__init__(source, "a memory-mapped array")
+        super().__init__(source.view(np.ndarray), "a memory-mapped array")
         self.mapping = mapping
         self.base = np.frombuffer(mapping, dtype=np.uint8).ctypes.data
         self.is_by_row = source.strides[0] >= source.shape[1] * source.itemsize
