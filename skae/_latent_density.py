@@ -26,7 +26,7 @@ from skae._base import BaseAutoencoder
 from skae._callback_parameters import CallbackParametersMixin
 from skae._code_density import CodeDensityMixin, ScoreKindOfCodes
 from skae._densities.code_supports import SUPPORTS, check_support, limits_of, public_support
-from skae._densities.code_units import CodeUnits
+from skae._densities.code_units import CodeUnits, check_not_all_equal
 from skae._densities.network_density import (
     NetworkDensity,
     check_all_used,
@@ -580,20 +580,12 @@ class LatentDensityEstimator(
             first = np.random.RandomState(self._seed % 2**32)
             self._units = CodeUnits.of(codes, weight, limits, first)
             self._support = public_support(limits)
-            if streaming and np.ptp(codes, axis=0).max() == 0:
-                raise ValueError(
-                    f"The codes of the {len(codes)} rows of X in the first batch are all equal, "
-                    "but the first batch determines the scale of the codes. Give two or more "
-                    "different rows."
-                )
+            if streaming:
+                check_not_all_equal(codes)
             self._check_decodes(codes[:1])
         else:
             self._units, self._support = previous._units, previous._support
-            if codes.shape[1] != len(self._units.varies):
-                raise ValueError(
-                    f"The autoencoder has {codes.shape[1]} codes, but the density was trained on "
-                    f"{len(self._units.varies)} codes. Set warm_start=False and call fit."
-                )
+            self._units.check_number(codes)
             self._units.check_constant(codes)
             self._units.check_inside(codes, "autoencoder's new codes")
         self.n_components_ = codes.shape[1]

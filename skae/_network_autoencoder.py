@@ -28,22 +28,23 @@ from skae._imputation import ImputationMixin
 from skae._inference.unexplained import describe, unexplained
 from skae._linear.moments import scaled_weight
 from skae._mixed_rows import RowsOfTable, advised_of_tables
-from skae._modules.architecture import Architecture, layer_sizes
+from skae._modules.architecture import layer_sizes
 from skae._modules.scales import range_of, row_dtype, scale_of
+from skae._network_state import NetworkStateMixin
 from skae._nn.likelihoods import LIKELIHOODS
 from skae._noise_variance import NoiseVarianceMixin
 from skae._several_starts import fit_best_of
 from skae._stored_rows import check_stored
 from skae._tables.kinds import has_kinds
 from skae._training.callbacks import check_callbacks
-from skae._training.checkpoints import LATER_PARAMETERS, checkpoints_of_fit
+from skae._training.checkpoints import checkpoints_of_fit
 from skae._training.data import Batch, Data, Dataset, check_finite, spread_of, without_lost_weights
 from skae._training.module import TrainableModule
 from skae._training.net import Net
 from skae._training.random_state import preserve_rng_state
 from skae._training.ranks import computed_once, ranks_of_fit
 from skae._training.recovery import DivergenceError
-from skae._training.saving import holds_module, is_same
+from skae._training.saving import is_same
 from skae._training.sources import as_tensor
 from skae._training.tasks import FitTasks, check_listeners
 from skae._training.threads import threads_for_values
@@ -66,7 +67,6 @@ from skae._utils.validation import (
     fit_context,
     remember_columns,
 )
-from skae._utils.versions import restoring
 from skae._utils.warning import warn
 from skae._value_ranges import ValueRangesMixin
 
@@ -78,12 +78,14 @@ _MEMORY = 0.9
 _ROWS_READ, _VALUES_READ = 4096, 2**26
 # Number of training rows whose scores are checked to be finite after training.
 _CHECKED_ROWS = 8
-# Names of attributes in files of earlier versions.
-_RENAMED = {"_blueprint": "_architecture", "_own": "_user_modules"}
 
 
 class NetworkAutoencoder(
-    ValueRangesMixin, ImputationMixin, NoiseVarianceMixin, CallbackParametersMixin
+    NetworkStateMixin,
+    ValueRangesMixin,
+    ImputationMixin,
+    NoiseVarianceMixin,
+    CallbackParametersMixin,
 ):
     """An autoencoder with a network for the likelihood p(x|z) of rows.
 
@@ -100,7 +102,6 @@ class NetworkAutoencoder(
     """
 
     _reads_stored_rows = True
-    _Architecture: ClassVar[type[Architecture]] = Architecture
     # Smallest number of epochs with max_iter=None.
     _least_epochs: ClassVar[int] = 0
 
@@ -450,14 +451,6 @@ class NetworkAutoencoder(
             "foreign_modules": self._has_foreign_modules(),
         }
 
-    def _has_foreign_modules(self) -> bool:
-        """Whether the fitted network contains code of the user."""
-        return holds_module(self._user_modules)
-
-    def _names_of_own_code(self) -> list[str]:
-        """Names of the parameters that are the user's own networks."""
-        return [name for name, value in self.get_params().items() if holds_module(value)]
-
     def _finish_whatever_interrupts(self, rows: Dataset) -> Array | None:
         """Call `_finish`, again after a first Ctrl-C, so that the training is not lost."""
         try:
@@ -664,44 +657,3 @@ class NetworkAutoencoder(
         tags.input_tags.categorical, tags.input_tags.string = table, table
         tags.input_tags.sparse = not table
         return tags
-
-    # ---------------------------------------------------------------------------- files
-
-    def __copy__(self) -> Self:
-        """A copy with its own network and the same callbacks."""
-        new = super().__copy__()
-        if "_trainer" in vars(self):
-            new._trainer = self._trainer.copy()
-        return new
-
-    def __getstate__(self) -> dict[str, Any]:
-        """State with the network as arrays and its architecture as plain values."""
-        state = super().__getstate__()
-        if "_trainer" in state:
-            state["net_"] = state.pop("_trainer").state()
-            state["_architecture"] = state["_architecture"].as_dict()
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        named = {_RENAMED.get(name, name): value for name, value in state.items()}
-        super().__setstate__({"n_init": 1, **LATER_PARAMETERS} | named)  # earlier files lack them
-        if "net_" in self.__dict__:
-            net = self.__dict__.pop("net_")
-            with restoring(type(self).__name__):
-                self._architecture = self._Architecture(**self._architecture)
-            self._trainer = Trainer.of_state(
-                net, self._new_module(0), TrainingOptions.of(self), **self._of_trainer()
-            )
-
-    def __reduce__(self) -> Any:
-        """Called by skops only; pickle calls __reduce_ex__."""
-        own = self._names_of_own_code()
-        if own or ("_trainer" in vars(self) and self._has_foreign_modules()):
-            named = f" ({', '.join(own)})" if own else ""
-            raise TypeError(
-                f"{type(self).__name__} holds your own network{named}, a module or a function that "
-                "makes one, whose code skops cannot check: skops saves weights and plain values "
-                "only. Save the model with pickle or joblib, or use built-in networks "
-                "(hidden_layer_sizes)."
-            )
-        return self.__reduce_ex__(2)

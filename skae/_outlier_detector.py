@@ -375,8 +375,8 @@ class OutlierDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
                 )
             unfrozen = getattr(prototype, "estimator", prototype)
             reads_parts = getattr(unfrozen, "_reads_stored_rows", False)
-            X = (stored_rows(X) if reads_parts else None) or in_memory(X)
-            (X,) = indexable(of_tensor(X, "X"))
+            rows = (stored_rows(X) if reads_parts else None) or in_memory(X)
+            (X,) = indexable(of_tensor(rows, "X"))
             check_enough_rows(X)
             if is_sparse_frame(X):  # the error of scikit-learn for fill values has no remedy
                 as_numbers(X, "X")

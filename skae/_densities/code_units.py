@@ -133,6 +133,14 @@ class CodeUnits(NamedTuple):
                 "support. The attribute support_ says which codes are allowed."
             )
 
+    def check_number(self, codes: Array) -> None:
+        """Raise if the autoencoder has another number of codes than in training."""
+        if codes.shape[1] != len(self.varies):
+            raise ValueError(
+                f"The autoencoder has {codes.shape[1]} codes, but the density was trained on "
+                f"{len(self.varies)} codes. Set warm_start=False and call fit."
+            )
+
     def check_constant(self, codes: Array, name: str = "X") -> None:
         """Raise if codes that never varied in training have other values."""
         known = np.broadcast_to(self.constant, (len(codes), len(self.constant)))
@@ -197,3 +205,12 @@ def shrunk_covariance(z: NDArray[np.float32], weight: Array | None) -> NDArray[n
         ledoit_wolf_shrinkage(rooted, assume_centered=True) * len(rooted) / n if k > 1 else 0.0
     )
     return (1 - shrinkage) * covariance + shrinkage * np.eye(k)
+
+
+def check_not_all_equal(codes: Array) -> None:
+    """Raise if the codes of the first batch of a stream have no scale."""
+    if np.ptp(codes, axis=0).max() == 0:
+        raise ValueError(
+            f"The codes of the {len(codes)} rows of X in the first batch are all equal, but the "
+            "first batch determines the scale of the codes. Give two or more different rows."
+        )

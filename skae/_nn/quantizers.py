@@ -22,26 +22,13 @@ from itertools import accumulate
 from math import prod
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
-from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
-from skae._training.contexts import is_exporting, is_stacking
+from skae._nn.kmeans_start import kmeans_start
+from skae._nn.nearest import code_sums, nearest
 from skae._training.ranks import Part
-from skae._utils.warning import ignoring
 
-# Number of distances in memory at once: 4 MB, which fit into the cache of a core.
-_DISTANCES = 2**20
-# Largest number of distances that the initialisation by k-means computes: for the seeds, and in all
-# iterations.
-_SEEDING_DISTANCES, _LLOYD_DISTANCES = 2**25, 2**31
-_MOST_ITERATIONS = 50
-# Distance by which equal codes are moved apart, and distance below which codes count as equal; both
-# in standard deviations of the vectors.
-_JITTER, _ALIKE = 0.1, 1e-3
 # Largest ratio of lengths for which gradients are rotated.
 _MOST_STRETCH = 100.0
 # Codes whose running counts are below this have not been used for long, and stay where they are.
@@ -49,38 +36,6 @@ _FADED = 1e-20
 
 
 # -------------------------------------------------------------------------- formulas
-
-
-@torch.no_grad()
-def nearest(z: Tensor, codebook: Tensor) -> Tensor:
-    """Return the index of the nearest vector of `codebook` (K, D) for every row of z (n, D).
-
-    |z - e|² = |z|² + (e, |e|²)·(-2z, 1), whose first term does not depend on e. The second term is
-    one matrix product, which is computed in pieces.
-    """
-    # Vectors are centred, because squares far from zero lose precision. The median is used because
-    # a single distant code does not change it.
-    if is_exporting():  # ONNX can sort, but has no median
-        center = codebook.sort(0).values[(len(codebook) - 1) // 2]
-    else:
-        center = codebook.median(0).values
-    e, z = codebook - center, z - center
-    e = torch.cat([e, e.square().sum(1, keepdim=True)], 1).T.contiguous()
-    z = torch.cat([-2 * z, torch.ones_like(z[:, :1])], 1)
-    if is_exporting():  # the number of rows is not known
-        return (z @ e).argmin(1)
-    rows = max(1, _DISTANCES // len(codebook))
-    if z.device.type != "cpu" or torch.compiler.is_compiling() or is_stacking():
-        return torch.cat([(part @ e).argmin(1) for part in z.split(rows)])
-    # NumPy's argmin is vectorised, and torch's is not. Both arrays are allocated once: small
-    # results between large arrays that are freed would fragment the heap and let it grow.
-    found = np.empty(len(z), dtype=np.int64)
-    distances = z.new_empty(min(rows, len(z)), len(codebook))
-    for start in range(0, len(z), rows):
-        part = z[start : start + rows]
-        of_part = torch.mm(part, e, out=distances[: len(part)])
-        np.argmin(of_part.numpy(), axis=1, out=found[start : start + rows])
-    return torch.from_numpy(found)
 
 
 def straight_through(z: Tensor, e: Tensor) -> Tensor:
@@ -104,15 +59,6 @@ def rotated(z: Tensor, e: Tensor) -> Tensor:
     return rotation + (e - rotation).detach()  # opposite vectors have no such rotation
 
 
-def code_sums(
-    z: Tensor, indices: Tensor, weight: Tensor | None, n_codes: int
-) -> tuple[Tensor, Tensor]:
-    """Return the weight of each code among the vectors z (n, D), and their weighted sums."""
-    counts = torch.bincount(indices, weight, n_codes).to(z.dtype)
-    weighted = z if weight is None else z * weight[:, None]
-    return counts, z.new_zeros(n_codes, z.shape[1]).index_add_(0, indices, weighted)
-
-
 def digits_of(indices: Tensor, levels: Tensor) -> Tensor:
     """Return mixed-radix digits (..., D) of indices (...); the first digit changes fastest."""
     return indices[..., None] // places_of(levels) % levels
@@ -122,56 +68,6 @@ def places_of(levels: Tensor) -> Tensor:
     """Return the value of a 1 at each digit: the number of values of the digits before it."""
     # ONNX has no cumulative product.
     return torch.stack([*accumulate(levels[:-1], torch.mul, initial=levels.new_ones(()))])
-
-
-def kmeans_start(
-    z: Tensor, weight: Tensor | None, n_codes: int, seed: int
-) -> tuple[Tensor, Tensor]:
-    """Return a codebook (K, D) by k-means of vectors z (n, D), and the weight of each cell.
-
-    If there are fewer vectors than codes, the vectors are repeated. Equal codes are moved apart, so
-    that rounding does not decide between them.
-    """
-    vectors = z.cpu().double().numpy()
-    mass = np.ones(len(vectors)) if weight is None else weight.cpu().double().numpy()
-    rng = np.random.RandomState(seed)
-    if len(vectors) > n_codes:
-        codebook = _cluster(vectors, mass, n_codes, rng)
-    else:
-        codebook = np.resize(vectors, (n_codes, vectors.shape[1]))
-    spread = vectors.std(0)
-    if not spread.any():
-        spread += np.abs(vectors).max() or 1.0
-    places = np.round(codebook / (_ALIKE * spread.max()))
-    again = np.ones(n_codes, dtype=bool)
-    again[np.unique(places, axis=0, return_index=True)[1]] = False
-    codebook[again] += _JITTER * spread * rng.standard_normal((again.sum(), codebook.shape[1]))
-    start = torch.from_numpy(codebook).to(z)
-    counts, _ = code_sums(z, nearest(z, start), weight, n_codes)
-    return start, counts
-
-
-def _cluster(
-    vectors: np.ndarray, mass: np.ndarray, n_codes: int, rng: np.random.RandomState
-) -> np.ndarray:
-    """Return the centres of k-means, or some of the vectors if k-means would take too long."""
-    distances = len(vectors) * n_codes
-    if distances > _LLOYD_DISTANCES:
-        return vectors[rng.choice(len(vectors), n_codes, replace=False, p=mass / mass.sum())]
-    cheap = distances * np.log2(n_codes + 1) <= _SEEDING_DISTANCES
-    # Threads of k-means add numbers in any order; with one thread, a seed gives the same result.
-    # If there are fewer clusters than codes, some codes stay unused.
-    few = ignoring("Number of distinct clusters", ConvergenceWarning)
-    with few, threadpool_limits(1, user_api="openmp"):
-        model = KMeans(
-            n_codes,
-            init="k-means++" if cheap else "random",
-            n_init=4 if 8 * distances <= _SEEDING_DISTANCES else 1,
-            max_iter=int(np.clip(_LLOYD_DISTANCES // distances, 1, _MOST_ITERATIONS)),
-            random_state=rng,
-        ).fit(vectors, sample_weight=mass)
-    centers: np.ndarray = model.cluster_centers_
-    return centers
 
 
 # --------------------------------------------------------------------------- modules

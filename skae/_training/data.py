@@ -15,6 +15,7 @@ from sklearn.utils import assert_all_finite
 from torch import Tensor
 
 from skae._training.columns import Columns
+from skae._training.device_memory import on_device
 from skae._training.ranks import Part
 from skae._training.reading import CountReading
 from skae._training.sources import Source, StoredTensor, is_mapped, source_of
@@ -38,8 +39,6 @@ _KEEP_BYTES_OF_COMPACT = 16 * 2**20
 WHOLE = 1024
 # Weights below this fraction of the largest weight are set to 0: float32 cannot add them to it.
 LEAST_WEIGHT = 2.0**-100
-# Largest fraction of the free memory of a device that the data may take.
-_DEVICE_SHARE = 0.5
 # What an encoder reads of rows before standardisation.
 Reading = Callable[[Tensor], Tensor]
 
@@ -302,8 +301,8 @@ class Dataset:
         limit = _KEEP_BYTES_OF_COMPACT if compact else _KEEP_BYTES
         if self.stored is None and reread and 4 * len(X) * self._width <= limit:
             self._kept = self._keep()
-        elif device.type != "cpu" and self._fits():
-            self._source = self._source.to(device)
+        elif device.type != "cpu":
+            self._source = on_device(self._source, device)
 
     def __len__(self) -> int:
         return self._shape[0]
@@ -421,12 +420,6 @@ class Dataset:
         y = x if parts[0].x is parts[0].y else torch.cat([part.y for part in parts])
         seen = torch.cat([cast(Tensor, part.seen) for part in parts]) if self._may_miss else None
         return Batch(x, y, seen)
-
-    def _fits(self) -> bool:
-        if self.device.type != "cuda":
-            return True
-        free, _ = torch.cuda.mem_get_info(self.device)
-        return self._source.nbytes <= _DEVICE_SHARE * free
 
 
 def _has_nan(source: Source) -> bool:

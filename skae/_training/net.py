@@ -24,6 +24,7 @@ from skae._training.callbacks import (
     lacks_in_history,
 )
 from skae._training.checkpoints import Checkpoint
+from skae._training.compilation import compiled
 from skae._training.data import WHOLE, Batch, Dataset
 from skae._training.epoch_losses import EpochLosses, record_losses
 from skae._training.fused_steps import StepsOf
@@ -202,11 +203,6 @@ class Net(NeuralNet):
         """
         if not self.initialized_:
             self.initialize()
-        if self.solver == "lbfgs" and rows.stored is not None:
-            raise ValueError(
-                "solver='lbfgs' computes each step from all rows, but X is "
-                f"{rows.stored.kind} that is read in parts. Use solver='adam'."
-            )
         ranks = present_ranks()
         self.ranked_ = None if ranks is None else RankedTraining(ranks, self.module_)
         held_out = None if valid is None else Subset.held_out(rows, valid)
@@ -229,17 +225,17 @@ class Net(NeuralNet):
         self.checkpoint_: Checkpoint | None = next(checkpoints, None)
         self.writes_checkpoints_ = True
         self.steps_ = StepsOf()
+        n_products = min(self.batch_size, len(train)) * self.module_.products_per_row()
         self.loss_ = self.module_.loss
         if self.compiled:
-            self.loss_ = torch.compile(self.module_.loss, dynamic=False)
+            self.loss_ = compiled(self.loss_, torch.device(self.device), n_products)
         try:
             with ExitStack() as stack:
                 stack.callback(self.subsets_[0].close)
                 # The caller, or an interruption of an earlier training, may have disabled
                 # gradients. Optimisers enable them only in steps with a closure (torch 2.13).
                 stack.enter_context(torch.enable_grad())
-                n_rows = min(self.batch_size, len(train))
-                stack.enter_context(threads_for(n_rows * self.module_.products_per_row()))
+                stack.enter_context(threads_for(n_products))
                 if self.foreign_modules:
                     self.stream_ = stack.enter_context(Stream(self.device).opened())
                 if self.ranked_ is not None:

@@ -251,8 +251,15 @@ class Trainer:
             callbacks.append(("skae_stop", stop))
         return callbacks
 
-    def _train(self, own: list[Any], *arguments: Any, scheduled: bool = True) -> None:
+    def _train(
+        self, own: list[Any], rows: Dataset, *arguments: Any, scheduled: bool = True
+    ) -> None:
         """Train the net with all callbacks; the net does not keep them."""
+        if self.net.solver == "lbfgs" and rows.stored is not None:
+            raise ValueError(
+                "solver='lbfgs' computes each step from all rows, but X is "
+                f"{rows.stored.kind} that is read in parts. Use solver='adam'."
+            )
         given = list(self.options.callbacks or [])
         given = given if is_first_rank() else without_writers(given)
         net, callbacks = self.net, [*own, *given]
@@ -260,7 +267,7 @@ class Trainer:
         net.verbose = int(print_logs(callbacks))  # skorch prints its own lines only if this is 1
         net.initialize_callbacks()
         try:
-            net.train(*arguments, scheduled)
+            net.train(rows, *arguments, scheduled)
         finally:
             for progress in progress_of(net):
                 progress.close(net, is_complete=False)

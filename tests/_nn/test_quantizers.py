@@ -13,7 +13,7 @@ from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits, make_blobs
 from sklearn.decomposition import PCA
 
-import skae._nn.quantizers as quantizers
+import skae._nn.nearest as nearest_module
 from helpers import generator, normal
 from skae._nn.quantizers import (
     LinearQuantizer,
@@ -59,7 +59,7 @@ def stage_indices(quantizer, z):
 @pytest.mark.parametrize("distances", [1, 250, 2**20])
 def test_nearest_is_that_of_all_distances(n_codes, code_dim, distances, monkeypatch):
     """However many rows are compared at once."""
-    monkeypatch.setattr(quantizers, "_DISTANCES", distances)
+    monkeypatch.setattr(nearest_module, "_DISTANCES", distances)
     z, codebook = normal(301, code_dim).double(), normal(n_codes, code_dim, seed=1).double()
     found = nearest(z, codebook)
     assert found.dtype == torch.int64
