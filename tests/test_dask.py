@@ -52,7 +52,7 @@ def rows(dtype=np.float64, missing=0.0):
     X = rng.standard_normal((N, D)) @ rng.standard_normal((D, D)) + 3 * rng.standard_normal(D)
     X[rng.random(X.shape) < missing] = np.nan
     if missing:
-        X[4] = np.nan
+        X[[4, LENGTHS[0]]] = np.nan  # the second of them is a block of its own
     return X.astype(dtype)
 
 
@@ -431,6 +431,11 @@ def test_errors_of_data_frames():
         PPCA(2).fit(lazy, sample_weight=dd.from_pandas(frame["a"], npartitions=2))
     with pytest.raises(ValueError, match="sample_weight"):
         PPCA(2).fit(lazy, sample_weight=dd.from_pandas(frame["a"], npartitions=1))
+    weights = dd.from_pandas(frame["a"], npartitions=2)
+    with pytest.raises(ValueError, match="sample_weight has other partitions than X"):
+        PPCA(2).fit(
+            dd.from_pandas(frame, npartitions=2), sample_weight=weights.repartition([10, 40, 239])
+        )
     with pytest.raises(ValueError, match="blocks of unknown lengths"):
         PPCA(2).fit(array_of(rows()), sample_weight=array_of(WEIGHT, known=False).blocks[:2])
 
@@ -733,6 +738,15 @@ def test_threads_share_a_model(model):
         before = threading.active_count()
         assert model.score(lazy) == pytest.approx(model.score(X), rel=1e-5)
     assert threading.active_count() <= before + 4
+
+
+def test_processes():
+    X = rows()
+    with dask.config.set(scheduler="processes", num_workers=1):
+        model = PPCA(2).fit(da.from_array(X, chunks=(120, D)))
+        assert_same(model, PPCA(2).fit(X))
+        codes = model.transform(da.from_array(X, chunks=(120, D))).compute()
+    np.testing.assert_allclose(codes, model.transform(X))
 
 
 @pytest.fixture(scope="module")
