@@ -61,7 +61,10 @@ def measure_memory(mapped: np.memmap, epochs: int) -> None:
     fitted = added_to_peak(lambda: network.fit(mapped))
     scored = added_to_peak(lambda: network.score(mapped))
     seconds = ", ".join(f"{epoch['dur']:.0f}" for epoch in network.history_)
-    print(f"peak of fit: +{fitted:.0f} MiB; of score: +{scored:.0f} MiB; epochs of {seconds} s", flush=True)
+    print(
+        f"peak of fit: +{fitted:.0f} MiB; of score: +{scored:.0f} MiB; epochs of {seconds} s",
+        flush=True,
+    )
 
 
 def measure_time(mapped: np.memmap, rounds: int) -> None:

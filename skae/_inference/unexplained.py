@@ -48,11 +48,11 @@ def unexplained(module: LikelihoodModule, rows: Dataset) -> Unexplained:
     n_features = module.architecture.n_features
     n_rows = min(len(rows), max(_ROWS // 8, min(_ROWS, _VALUES // n_features)))
     index = torch.arange(0, len(rows), -(-len(rows) // n_rows))
-    parts = index.to(rows.index_device).split(_ROWS // 4)
+    parts = [rows.batch(part) for part in index.to(rows.index_device).split(_ROWS // 4)]
     count = torch.zeros(n_features, dtype=torch.float64)
     total = torch.zeros_like(count)
-    for part in parts:
-        y, weight = _values(rows.batch(part))
+    for batch in parts:
+        y, weight = _values(batch)
         count += weight.sum(0)
         total += (weight * y).sum(0)
     count = count.clamp(min=1e-300)
@@ -60,8 +60,7 @@ def unexplained(module: LikelihoodModule, rows: Dataset) -> Unexplained:
     # Weighted sums of squared deviations, of their squares, and of squared residuals; and sums with
     # squared weights of the difference of the two squares, for its standard error.
     sums = torch.zeros((6, n_features), dtype=torch.float64)
-    for part in parts:
-        batch = rows.batch(part)
+    for batch in parts:
         y, weight = _values(batch)
         square = (y - mean).square()
         residual = (y - module.reconstructed(batch).cpu().double()).square()
