@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy import sparse
 from sklearn.datasets import load_digits
 from skorch.callbacks import Callback, EpochScoring, PrintLog
 from torch import nn
@@ -25,6 +26,7 @@ from skae import (
     HelmholtzMachine,
     LatentDensityEstimator,
 )
+from skae._utils import stored_rows
 
 RANK = int(os.environ.get("RANK", 0))
 X, y = (a[:301] for a in load_digits(return_X_y=True))
@@ -98,12 +100,31 @@ def cases():
         "density": (LatentDensityEstimator(Autoencoder(2, max_iter=2), max_iter=3, **MORE), X, {}),
         "lbfgs": (Autoencoder(3, **SMALL | {"max_iter": 1}, solver="lbfgs"), X, {}),
         "stream": (VAE(3, **SMALL), X, {"stream": True}),
+        "sparse": (VAE(3, **SMALL), sparse.csr_array(X), {}),
+        "stored": (VAE(3, early_stopping=True, **SMALL), Items(), {"sample_weight": WEIGHT}),
     }
+
+
+class Items(torch.utils.data.Dataset):
+    """Rows that are read in parts."""
+
+    def __len__(self):
+        return len(X)
+
+    def __getitem__(self, i):
+        return X[i]
 
 
 def fitted(case):
     """Fit a model, to batches one after another if the case says so."""
     model, rows, more = case
+    if isinstance(rows, Items):
+        window, block = stored_rows.WINDOW_BYTES, stored_rows._BLOCK_BYTES
+        stored_rows.WINDOW_BYTES, stored_rows._BLOCK_BYTES = 80 * 8 * 64, 8 * 8 * 64
+        try:
+            return model.fit(rows, **more)
+        finally:
+            stored_rows.WINDOW_BYTES, stored_rows._BLOCK_BYTES = window, block
     if not more.get("stream"):
         return model.fit(rows, **more)
     return model.partial_fit(rows[:200]).partial_fit(rows[200:])

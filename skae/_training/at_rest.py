@@ -46,7 +46,7 @@ def defect_of(net: Any) -> str | None:
 
 def held_out_loss(net: Any) -> float:
     """Return the mean loss of the validation rows of a net."""
-    return loss_at_rest(net, net.get_iterator(net.subsets_[1]))
+    return loss_at_rest(net, net.all_batches(net.subsets_[1]))
 
 
 def held_out_figure(net: Any, valid: Subset) -> float:
@@ -55,7 +55,7 @@ def held_out_figure(net: Any, valid: Subset) -> float:
     It is the logarithm of the mean squared error if the module defines `mean_error`, and otherwise
     its `figure_of_merit` in nats.
     """
-    batches = net.get_iterator(valid)
+    batches = net.all_batches(valid)
     errors = net.module_.mean_error(batches)
     if errors is not None:
         return log(max(errors, 1e-300))

@@ -44,6 +44,15 @@ class EpochLosses:
         return dict(zip(self.values, means.tolist(), strict=True))
 
 
+def record_batch(net: Any, prefix: str, batch: Batch, terms: dict[str, Tensor]) -> None:
+    """Write the loss of a batch to the history; it is that of the parts of all processes."""
+    loss, n_rows = sum(float(value) for value in terms.values()), len(batch.x)
+    if batch.part is not None:
+        loss, n_rows = batch.part.mean(loss), batch.part.n_rows
+    net.history.record_batch(prefix + "_loss", loss)
+    net.history.record_batch(prefix + "_batch_size", n_rows)
+
+
 def record_losses(net: Any, prefix: str, means: dict[str, float], terms: Iterable[str]) -> None:
     """Write the mean losses of an epoch to the history; `terms` are the terms of the loss.
 

@@ -26,7 +26,7 @@ from skae._training.callbacks import (
 from skae._training.checkpoints import Checkpoint
 from skae._training.compilation import compiled
 from skae._training.data import WHOLE, Batch, Dataset
-from skae._training.epoch_losses import EpochLosses, record_losses
+from skae._training.epoch_losses import EpochLosses, record_batch, record_losses
 from skae._training.fused_steps import StepsOf
 from skae._training.loader import Loader, Subset, batch_sizes
 from skae._training.module import Loss, Phase, TrainableModule
@@ -256,13 +256,20 @@ class Net(NeuralNet):
         return self.subsets_
 
     def get_iterator(self, dataset: Subset, training: bool = False) -> Loader:
-        """Return batches selected by index, in random order for training."""
+        """Return batches selected by index, in random order for training.
+
+        Of several processes, each gets its parts of the batches.
+        """
         ranks = None if self.ranked_ is None else self.ranked_.ranks
         if self.solver == "lbfgs" and training:
             return Loader(dataset, len(dataset), None, ranks)
         if training:
             return Loader(dataset, self.batch_size, self.order_, ranks)
         return Loader(dataset, max(self.batch_size, WHOLE), None, ranks)
+
+    def all_batches(self, dataset: Subset) -> Loader:
+        """Return batches of all rows in evaluation mode, also if processes share the training."""
+        return Loader(dataset, max(self.batch_size, WHOLE), None)
 
     def notify(self, method_name: str, **kwargs: Any) -> None:
         """Call a method of all callbacks, as skorch does.
@@ -288,7 +295,7 @@ class Net(NeuralNet):
                 if not type(callback).__module__.startswith("skorch."):
                     raise
                 raise lacks_in_history(name, error, self.history[-1]) from error
-        end = stop if self.ranked_ is None else self.ranked_.agreed(stop)
+        end = stop if self.ranked_ is None else self.ranked_.agreed(stop, self.optimizers_)
         if self.takes_snapshots_:
             self.snapshot_.take(len(self.history))
         if self.checkpoint_ is not None and self.writes_checkpoints_:
@@ -311,7 +318,7 @@ class Net(NeuralNet):
                 "the estimator."
             )
         if isinstance(X, Subset):
-            batches: Iterable[Batch] = self.get_iterator(X)
+            batches: Iterable[Batch] = self.all_batches(X)
         else:
             batches = [self.subsets_[0].rows.batch_of(X)]
         generator = torch.Generator(self.device).manual_seed(self.seed + 4)
@@ -359,9 +366,7 @@ class Net(NeuralNet):
                 step = step_fn(batch)
             losses.add(step["terms"] | step["logged"], batch)
             if self.hears_batches_:
-                loss = sum(float(value) for value in step["terms"].values())
-                self.history.record_batch(prefix + "_loss", loss)
-                self.history.record_batch(prefix + "_batch_size", len(batch.x))
+                record_batch(self, prefix, batch, step["terms"])
                 step["y_pred"] = self.module_.shown_output(step["y_pred"])
                 self.notify("on_batch_end", batch=shown, training=training, **step)
         record_losses(self, prefix, losses.means(), step["terms"])

@@ -45,11 +45,22 @@ class RankedTraining:
         for layer in self._normalised:
             layer.part = batch.part
 
-    def agreed(self, stop: TrainingStopped | None) -> BaseException | None:
-        """Return why training ends on all ranks after an epoch: for any rank, or by Ctrl-C."""
+    def agreed(
+        self, stop: TrainingStopped | None, optimizers: list[torch.optim.Optimizer]
+    ) -> BaseException | None:
+        """Return why training ends on all ranks after an epoch: for any rank, or by Ctrl-C.
+
+        The learning rates become those of the first rank, because a callback may set them by what
+        differs between ranks, such as time.
+        """
+        groups = [group for optimizer in optimizers for group in optimizer.param_groups]
         own = [self._interrupt.is_set, stop is not None, isinstance(stop, StoppedFromOutside)]
-        found = self.ranks.sum(torch.tensor(own, dtype=torch.int64)).tolist()
-        is_interrupted, any_stop, any_from_outside = map(bool, found)
+        rates = [float(group["lr"]) if self.rank == 0 else 0.0 for group in groups]
+        found = self.ranks.sum(torch.tensor([*map(float, own), *rates], dtype=torch.float64))
+        is_interrupted, any_stop, any_from_outside, *rates = found.tolist()
+        for group, rate in zip(groups, rates, strict=True):
+            if float(group["lr"]) != rate:
+                group["lr"] = rate
         if is_interrupted:
             return KeyboardInterrupt()
         if any_stop and stop is None:

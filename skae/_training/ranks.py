@@ -147,6 +147,10 @@ class Part(NamedTuple):
         """Return the sum of the values of all parts."""
         return self.ranks.sum(values if self.counts else torch.zeros_like(values))
 
+    def mean(self, value: float) -> float:
+        """Return the mean over the rows of all parts of a value that is the mean of this part."""
+        return float(self.ranks.sum(torch.as_tensor(value * self.share, dtype=torch.float64)))
+
     def sums(self, *values: Tensor) -> list[Tensor]:
         """Return the sum of each of several values of one type, by one message."""
         whole = self.sum(torch.cat([v.reshape(-1) for v in values]))
