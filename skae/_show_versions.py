@@ -30,6 +30,8 @@ _OPTIONAL = (
     "pyarrow",
     "skops",
     "zuko",
+    "dask",
+    "distributed",
     "onnx",
     "onnxruntime",
     "onnxscript",

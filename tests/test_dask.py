@@ -578,6 +578,7 @@ def test_scores_and_criteria():
                 found = getattr(model, method)(lazy, sample_weight=weight)
                 assert isinstance(found, float)
                 assert found == pytest.approx(getattr(model, method)(X, sample_weight=exact))
+    assert model.score(array_of(X), ["ignored"]) == pytest.approx(model.score(X))
     named = PPCA(2).fit(frame)
     assert named.score(frame_of(frame)) == pytest.approx(named.score(frame))
     only = np.where(np.arange(N) == 3, 2.0, 0.0)

@@ -9,6 +9,7 @@ from sklearn import get_config
 from skae._dask.alignment import align, check_columns_known, combined, results_of_blocks
 from skae._dask.fitted import Call, Fitted
 from skae._linear.moments import rounded_count
+from skae._utils.wrapping import model_of
 
 Score = tuple[float, float]
 
@@ -20,6 +21,9 @@ def mean_score(
     from dask.delayed import delayed
 
     check_columns_known(X)
+    model = model_of(estimator)
+    if type(model).__module__.startswith("skae.") and not getattr(model, "conditional", False):
+        y = None  # which is ignored
     given = align(X, y=y, sample_weight=sample_weight)
     call = Call(Fitted.of(estimator, None), "score", score_params, get_config())
     task = delayed(BlockScore(call), traverse=False)
