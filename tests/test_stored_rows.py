@@ -35,6 +35,7 @@ from skae import _training_length as length
 from skae._training import loader
 from skae._training.data import Data, Dataset, spread_of
 from skae._training.loader import Loader, Subset, batch_sizes
+from skae._training.sources import source_of
 from skae._training.stored_rows import Shuffle
 from skae._training.units import Units
 from skae._utils import stored_rows as limits
@@ -385,6 +386,20 @@ def test_every_row_is_in_one_batch(chunks, subset, tmp_path, windows):
     seeded = [torch.Generator().manual_seed(5) for _ in range(2)]
     first, second = (torch.cat([b.x for b in Loader(view, 16, g)]) for g in seeded)
     assert torch.equal(first, second)
+
+
+def test_rows_in_the_memory_of_a_device_have_the_same_order(tmp_path, windows):
+    """The order must not depend on whether a device has room for all rows."""
+    given = numbered(481, tmp_path)
+    rows, resident = dataset_of(stored_rows(given)), dataset_of(stored_rows(given))
+    resident._source = source_of(resident.stored).to(torch.device("cpu"))
+    assert rows.is_streamed
+    assert not resident.is_streamed
+    orders = []
+    for data in (rows, resident):
+        batches = Loader(Subset(data, None), 16, torch.Generator().manual_seed(0))
+        orders.append(torch.cat([batch.x for batch in batches]))
+    assert torch.equal(*orders)
 
 
 def test_windows_resemble_all_rows(tmp_path, windows):
