@@ -153,6 +153,9 @@ class StopOnOne(Callback):
             self.how = "done"
             os.kill(os.getpid(), signal.SIGINT)
 
+        if self.how == "error" and training and RANK and len(net.history) == 2:
+            raise ZeroDivisionError("of one rank")
+
     def on_epoch_end(self, net, **kwargs):
         if self.how == "stop" and RANK and len(net.history) == 2:
             raise KeyboardInterrupt
@@ -161,7 +164,7 @@ class StopOnOne(Callback):
 def error_of(call):
     try:
         call()
-    except ValueError as error:
+    except (ValueError, RuntimeError, ZeroDivisionError) as error:
         return str(error)
     return ""
 
@@ -221,6 +224,8 @@ def run_together(folder):
     own_rows = X[RANK::2]
     found["shards"] = error_of(lambda: VAE(2, **SMALL).fit(own_rows))
     found["values"] = error_of(lambda: VAE(2, **SMALL).fit(X + RANK))
+    found["error"] = error_of(lambda: VAE(2, callbacks=[StopOnOne("error")], **SMALL).fit(X))
+    found["after the error"] = learned(VAE(2, **SMALL).fit(X))["weights"].tolist()
     found["threads"] = torch.get_num_threads()
     (folder / f"together{RANK}.json").write_text(json.dumps(found))
 

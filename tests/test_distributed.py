@@ -65,7 +65,15 @@ def test_ranks_agree(tmp_path):
     first, second = (
         json.loads((tmp_path / f"together{rank}.json").read_text()) for rank in range(2)
     )
-    for name in ("unseeded", "stop", "interrupt", "dropout", "printed", "resumed"):
+    for name in (
+        "unseeded",
+        "stop",
+        "interrupt",
+        "dropout",
+        "printed",
+        "resumed",
+        "after the error",
+    ):
         assert first[name] == second[name], name
     # One rank ends the training of all; after Ctrl-C, this is at the end of the epoch.
     assert first["stop"][0] == second["stop"][0] == 2
@@ -79,6 +87,9 @@ def test_ranks_agree(tmp_path):
     assert second["files"] is False
     whole = learned(VAE(2, **SMALL | {"max_iter": 4}).fit(X))["weights"]
     np.testing.assert_allclose(first["resumed"], whole, rtol=1e-5, atol=1e-5)
+    # An error of one rank ends the training of all, and the next training is not affected.
+    assert "Another process of this training" in first["error"]
+    assert second["error"] == "of one rank"
     # Ranks that were given different rows are told so.
     for name, told in (("shards", "shapes [(151, 64), (150, 64)]"), ("values", "different values")):
         assert first[name] == second[name]

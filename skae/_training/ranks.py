@@ -125,6 +125,18 @@ class Ranks:
             return "cpu"  # two processes on one GPU of Apple would not be faster
         return f"cuda:{self.local_rank}" if name in ("auto", "cuda") else name
 
+    def leave(self) -> None:
+        """Close the connections, so that the other ranks do not wait for this one.
+
+        The next training of all ranks makes new connections.
+        """
+        _messages.clear()
+        distributed.destroy_process_group(self.messages)
+
+    def is_left_by_others(self, error: BaseException) -> bool:
+        """Return whether an error says that another rank has closed the connections."""
+        return isinstance(error, RuntimeError) and "closed by peer" in str(error)
+
     def _group_of(self, values: Tensor) -> Any:
         """Return the group for tensors on a device; the default one may lack a backend for it."""
         return None if values.device.type == "cuda" else self.messages
@@ -223,6 +235,14 @@ def ranks_of_fit(estimator: Any, rng: np.random.RandomState, *given: Any) -> Ite
     try:
         with quietly() if ranks.rank else nullcontext():
             yield
+    except BaseException as error:
+        ranks.leave()
+        if ranks.is_left_by_others(error):
+            raise RuntimeError(
+                "Another process of this training (distributed=True) ended it with an error, which "
+                "it has reported."
+            ) from error
+        raise
     finally:
         _present.reset(token)
 
