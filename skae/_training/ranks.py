@@ -135,7 +135,8 @@ class Ranks:
 
     def is_left_by_others(self, error: BaseException) -> bool:
         """Return whether an error says that another rank has closed the connections."""
-        return isinstance(error, RuntimeError) and "closed by peer" in str(error)
+        is_of_torch = isinstance(error, distributed.DistError) or "gloo" in str(error)
+        return isinstance(error, RuntimeError) and is_of_torch
 
     def _group_of(self, values: Tensor) -> Any:
         """Return the group for tensors on a device; the default one may lack a backend for it."""
