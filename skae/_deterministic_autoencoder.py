@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from sklearn.utils import gen_batches
 from torch import Tensor, nn
 
 from skae._data_scores import DataScoresMixin
@@ -43,6 +44,8 @@ Array = NDArray[Any]
 
 # Codes with a standard deviation below this fraction of the largest one count as constant.
 _STILL = 1e-6
+# Number of values of codes that are copied to float64 at once.
+_CODES_AT_ONCE = 2**22
 
 
 def _is_perceptual(value: Any) -> bool:
@@ -59,6 +62,19 @@ DETERMINISTIC_CONSTRAINTS: dict[str, list[Any]] = {
     "growth_fraction": [Interval(Real, 0, 1, closed="both")],
     "perceptual": [tuple, None],
 }
+
+
+def _moments(codes: Array, weight: Array | None) -> tuple[Array, Array]:
+    """Mean and covariance (1/n) of codes in float64, by parts, of which copies are made."""
+    w = np.ones(len(codes)) if weight is None else weight
+    w = w / w.sum()
+    parts = list(gen_batches(len(codes), max(1, _CODES_AT_ONCE // codes.shape[1])))
+    mean = sum(w[part] @ codes[part].astype(np.float64) for part in parts)
+    covariance = np.zeros((codes.shape[1], codes.shape[1]))
+    for part in parts:
+        centred = codes[part] - mean
+        covariance += (centred.T * w[part]) @ centred
+    return np.asarray(mean), covariance
 
 
 class DeterministicAutoencoder(
@@ -180,10 +196,7 @@ class DeterministicAutoencoder(
                 codes[part] = z.cpu().numpy()
         self._check_codes_are_finite(codes)
         noise.settle(weight, self._noise_so_far() if weight < 1 else None)
-        mean = np.average(codes.astype(np.float64), axis=0, weights=data.weight)
-        w = np.ones(len(rows)) if data.weight is None else data.weight
-        centred = codes - mean
-        now = mean, (centred.T * (w / w.sum())) @ centred
+        now = _moments(codes, data.weight)
         before = (self.code_mean_, self.code_covariance_) if weight < 1 else None
         self.code_mean_, self.code_covariance_ = running_covariance(before, now, weight)
         if self._architecture.latent_growth is not None:

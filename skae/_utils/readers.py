@@ -88,6 +88,10 @@ class ArrayReader:
 # ---------------------------------------------------------------------------- memory-mapped files
 
 
+# When a page is read, the operating system also maps pages around it, in this many bytes.
+_AROUND = 64 * 2**10
+
+
 class MappedReader(ArrayReader):
     """Reads rows of an array in memory-mapped mode.
 
@@ -109,6 +113,7 @@ class MappedReader(ArrayReader):
         if self.is_by_row:
             first = self.source.ctypes.data - self.base
             low, high = (first + row * self.source.strides[0] for row in (start, stop))
+            low, high = low - _AROUND, high + _AROUND
         low = max(0, low) // mmap.PAGESIZE * mmap.PAGESIZE
         self.mapping.madvise(mmap.MADV_DONTNEED, low, min(high, len(self.mapping)) - low)
 
