@@ -60,7 +60,7 @@ from skae._modules.latent_density import import_zuko
 from skae._training.callbacks import check_callbacks
 from skae._training.checkpoints import LATER_PARAMETERS, checkpoints_of_fit
 from skae._training.optimizers import MATRIX_OPTIMIZER, OPTIMIZERS
-from skae._training.ranks import ranks_of_fit
+from skae._training.ranked_fit import ranks_of_fit
 from skae._training.tasks import FitTasks, check_listeners
 from skae._training.trainer import TRAINING_CONSTRAINTS, TrainingOptions
 from skae._utils.availability import available_if

@@ -42,7 +42,8 @@ from skae._training.data import Batch, Data, Dataset, check_finite, spread_of, w
 from skae._training.module import TrainableModule
 from skae._training.net import Net
 from skae._training.random_state import preserve_rng_state
-from skae._training.ranks import computed_once, ranks_of_fit
+from skae._training.ranked_fit import ranks_of_fit
+from skae._training.ranks import computed_once
 from skae._training.recovery import DivergenceError
 from skae._training.saving import is_same
 from skae._training.sources import as_tensor

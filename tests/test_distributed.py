@@ -111,7 +111,7 @@ def test_worker_processes_of_a_search_are_told(monkeypatch):
     values = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     for name, value in values.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("skae._training.ranks.parent_process", lambda: object())
+    monkeypatch.setattr("skae._training.ranked_fit.parent_process", lambda: object())
     with pytest.raises(ValueError, match=r"distributed=True was given in a worker process"):
         Autoencoder(2, max_iter=1, distributed=True).fit(X)
 

@@ -221,6 +221,9 @@ def checked_rows(checker: Any, rows: Any, weight: Any) -> tuple[Any, Any | None,
     if not n_rows:
         return None
     rows = checker._check_rows(rows, reset=False)
+    if weight is not None and not np.any(weight):  # only weights of all rows must not be zero
+        check_weight(np.ones(n_rows), rows)
+        return rows[:0], np.zeros(0), n_rows
     weight = check_weight(weight, rows)
     rows, weight, _ = checker._rows_that_count(rows, weight)
     return rows, weight, n_rows

@@ -24,7 +24,7 @@ from skae._training import array_files
 from skae._training.callbacks import StoppedFromOutside
 from skae._training.digests import digest_of, parameters_of
 from skae._training.net_state import Parts, checkpoint_of, is_usable, parts_of_callbacks, restore
-from skae._training.ranks import is_first_rank, present_ranks
+from skae._training.ranks import computed_once, is_first_rank, present_ranks
 from skae._utils.validation import Interval
 from skae._utils.warning import warn
 
@@ -286,7 +286,7 @@ def checkpoints_of_fit(
     if folder is None:
         yield rng
         return
-    path = _made(folder) if is_first_rank() else Path(folder).expanduser().absolute()
+    path = computed_once(lambda: _made(folder))
     try:
         table = getattr(estimator, "_table", None)  # the likelihood of each column
         key = digest_of(type(estimator), parameters_of(estimator), table, *given)

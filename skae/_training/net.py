@@ -357,6 +357,8 @@ class Net(NeuralNet):
             self.module_.train(training)
         if not training:
             self.generator_.manual_seed(self.seed + 4)
+        elif self.ranked_ is not None:  # a callback may have drawn other weights on each rank
+            self.ranked_.ranks.synchronise(self.module_)
         losses = EpochLosses()
         for batch in iterator:
             if self.hears_batches_:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from skae._training.callbacks import StoppedFromOutside, TrainingStopped
 from skae._training.data import Batch
 from skae._training.ranks import Part, Ranks
+from skae._utils.warning import warn
 
 
 class RankedTraining:
@@ -111,6 +112,14 @@ class _SumOverRanks(torch.autograd.Function):
         return (total if ctx.part.counts else torch.zeros_like(total)), None
 
 
+_OF_TORCH = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+def _is_own_normalisation(layer: nn.Module) -> bool:
+    known = (*_OF_TORCH, nn.SyncBatchNorm)
+    return isinstance(layer, nn.modules.batchnorm._BatchNorm) and type(layer) not in known
+
+
 class _OverRanks(nn.modules.batchnorm._BatchNorm):
     """Batch normalisation by the moments of the whole batch."""
 
@@ -149,8 +158,15 @@ class _OverRanks(nn.modules.batchnorm._BatchNorm):
 
 @contextmanager
 def _normalised_together(module: nn.Module) -> Iterator[list[_OverRanks]]:
-    """Let layers of batch normalisation use whole batches in the block, and yield the layers."""
-    layers = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    """Let torch's layers of batch normalisation use whole batches, and yield these layers."""
+    own = {type(m).__name__ for m in module.modules() if _is_own_normalisation(m)}
+    if own:
+        warn(
+            f"Layers of your own class {min(own)} normalise the rows of each process alone, "
+            "with distributed=True. Use torch's BatchNorm1d, BatchNorm2d or BatchNorm3d to "
+            "normalise whole batches."
+        )
+    layers = [m for m in module.modules() if type(m) in _OF_TORCH]
     kinds: list[Any] = [type(layer) for layer in layers]
     for layer in layers:
         layer.__class__ = _OverRanks

@@ -9,30 +9,17 @@ accepts one loss for each module. Training steps here may have several losses fo
 of one module, which may be frozen in the meantime, and parts of a batch may differ in weight.
 """
 
-import atexit
 import os
+import pickle
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from contextvars import ContextVar
-from datetime import timedelta
-from multiprocessing import parent_process
 from typing import Any, NamedTuple, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor, distributed, nn
 
-from skae._utils.sparse_rows import dense
-from skae._utils.warning import quietly
-
 T = TypeVar("T")
-
-# Number of rows from which it is checked that all ranks were given the same rows.
-_COMPARED = 64
-# Variables by which torchrun tells a process its rank.
-_VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-# How long ranks wait for one that computes by itself. They notice at once if a process ends.
-_PATIENCE = timedelta(days=1)
 
 
 class Ranks:
@@ -62,7 +49,7 @@ class Ranks:
             try:
                 found[0] = compute()
             except Exception as error:
-                found[1] = error
+                found[1] = error if _can_be_sent(error) else RuntimeError(repr(error))
         own_error = found[1]  # with its traceback
         distributed.broadcast_object_list(found, src=0, group=self.messages)
         if found[1] is not None:
@@ -130,7 +117,6 @@ class Ranks:
 
         The next training of all ranks makes new connections.
         """
-        _messages.clear()
         distributed.destroy_process_group(self.messages)
 
     def is_left_by_others(self, error: BaseException) -> bool:
@@ -210,96 +196,28 @@ def computed_once(compute: Callable[[], T]) -> T:
         return compute()
 
     def alone() -> T:
-        token = _present.set(None)
-        try:
+        with training_by(None):
             return compute()
-        finally:
-            _present.reset(token)
 
     return ranks.of_first(alone)
 
 
 @contextmanager
-def ranks_of_fit(estimator: Any, rng: np.random.RandomState, *given: Any) -> Iterator[None]:
-    """Train together with the other ranks in the block, if the estimator has `distributed=True`.
-
-    The generator `rng` gets the state of that of the first rank. `given` are the rows, and all else
-    that must be equal on all ranks.
-    """
-    ranks = _ranks() if estimator.distributed and _present.get() is None else None
-    if ranks is None:
-        yield
-        return
-    _check_equal(ranks, given)
-    rng.set_state(ranks.of_first(rng.get_state))
+def training_by(ranks: Ranks | None) -> Iterator[None]:
+    """Context in which these ranks train together, or in which a process trains alone."""
     token = _present.set(ranks)
     try:
-        with quietly() if ranks.rank else nullcontext():
-            yield
-    except BaseException as error:
-        ranks.leave()
-        if ranks.is_left_by_others(error):
-            raise RuntimeError(
-                "Another process of this training (distributed=True) ended it with an error, which "
-                "it has reported."
-            ) from error
-        raise
+        yield
     finally:
         _present.reset(token)
 
 
-def _ranks() -> Ranks | None:
-    """Return the ranks of this process; None if it is the only one."""
-    if not distributed.is_available():
-        return None
-    if not distributed.is_initialized():
-        if not all(name in os.environ for name in _VARIABLES):
-            return None
-        if parent_process() is not None:
-            raise ValueError(
-                "distributed=True was given in a worker process, such as those of n_jobs, which "
-                "torchrun does not know. Set n_jobs=1, or distributed=False."
-            )
-        with_cuda = torch.cuda.is_available() and distributed.is_nccl_available()
-        distributed.init_process_group("cpu:gloo,cuda:nccl" if with_cuda else "gloo")
-        atexit.register(_leave)
-    if distributed.get_world_size() == 1:
-        return None
-    if not _messages:
-        _messages.append(distributed.new_group(backend="gloo", timeout=_PATIENCE))
-    return Ranks(_messages[0])
-
-
-# The group for messages, which is made once: groups that are no longer used are not freed.
-_messages: list[Any] = []
-
-
-def _leave() -> None:
-    if distributed.is_initialized():
-        distributed.destroy_process_group()
-
-
-def _check_equal(ranks: Ranks, given: tuple[Any, ...]) -> None:
-    """Raise if ranks were given different rows, weights or targets."""
-    found = ranks.all([_looks(value) for value in given])
-    if any(other != found[0] for other in found[1:]):
-        shapes = [looks[0][0] for looks in found]
-        raise ValueError(
-            f"With distributed=True, fit needs the same X, y and sample_weight on every rank, "
-            f"which takes its own part of each batch; the ranks were given X of shapes {shapes}"
-            f"{' with different values' if len(set(shapes)) == 1 else ''}. Give all rows to every "
-            "rank, without a DistributedSampler."
-        )
-
-
-def _looks(value: Any) -> Any:
-    """Return the shape of an array, and some of its rows as bytes."""
-    shape = getattr(value, "shape", None)
-    if not shape:
-        return None
-    step = max(1, shape[0] // _COMPARED)
-    some = np.asarray(dense(value[::step][:_COMPARED]))
-    return tuple(shape), str(some.dtype), some.tobytes() if some.dtype != object else str(some)
+def _can_be_sent(error: Exception) -> bool:
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return False
+    return True
 
 
 def _one_hot(place: int, size: int, value: int) -> Tensor:

@@ -42,7 +42,10 @@ class Shuffle:
         self._rows, self._edges = rows.places(None if index is None else index.numpy())
         n_rows, n_blocks = len(self._rows), len(self._edges) - 1
         of_window = max(1, int(stored_rows.WINDOW_BYTES / rows.row_bytes))
-        self.n_windows = min(max(1, -(-n_rows // of_window)), max(1, n_blocks))
+        self.n_windows = 1
+        if n_rows > of_window:  # a window has room for as many blocks of the largest size
+            n_of_window = max(1, of_window // int(np.diff(self._edges).max()))
+            self.n_windows = -(-n_blocks // n_of_window)
         self.kind, self.row_bytes = rows.kind, rows.row_bytes
 
     @property

@@ -209,6 +209,12 @@ class ItemReader(ArrayReader):
                     f"has {self.n_columns} values, and item {i} has {len(row)}. All rows must have "
                     "the same length."
                 )
+            if not np.can_cast(row.dtype, self.of_rows):
+                raise TypeError(
+                    f"{self.name} is a Dataset of torch whose item 0 has values of type "
+                    f"{self.of_rows}, which cannot represent those of item {i}, of type "
+                    f"{row.dtype}. All rows must have the same type, such as float32."
+                )
             found[i - start] = row
         return found
 
@@ -299,6 +305,8 @@ class NamedReader:
         self._reader, self._names = reader, names
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # before copies have attributes of their own
+            raise AttributeError(name)
         return getattr(self._reader, name)
 
     def header(self) -> Any:

@@ -139,6 +139,9 @@ class StoredRows:
         else:
             key = np.asarray(key)
             chosen = np.flatnonzero(key) if key.dtype == bool else key.astype(np.intp)
+            if len(chosen) and not -len(self) <= chosen.min() <= chosen.max() < len(self):
+                raise IndexError(f"indices must be from {-len(self)} to {len(self) - 1}")
+            chosen = np.where(chosen < 0, chosen + len(self), chosen)
         return chosen if self._index is None else self._index[chosen]
 
     @property
@@ -321,7 +324,7 @@ class StoredRows:
                     continue
                 first, last = int(wanted[0]), int(wanted[-1]) + 1
                 read = self._reader.read(first, last)
-                if len(wanted) < last - first:
+                if (np.diff(wanted) != 1).any():
                     read = read[wanted - first]
                 if sparse.issparse(read):
                     self._check(read.data)
@@ -402,6 +405,8 @@ class _Nameless:
         self._reader = reader
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # before copies have attributes of their own
+            raise AttributeError(name)
         return getattr(self._reader, name)
 
     def header(self) -> Array:

@@ -1,5 +1,6 @@
 """Readers of tables in parts: data sets of Parquet files, and the blocks of dask."""
 
+import json
 import sys
 from typing import Any
 
@@ -141,6 +142,7 @@ class ParquetReader(GroupReader):
     def __init__(
         self, kind: str, schema: Any, parts: list[Any], sizes: list[int], has_nulls: dict[str, bool]
     ) -> None:
+        schema = _without_index(schema)
         names = list(schema.names)
         if len(set(names)) < len(names):
             raise ValueError(f"X is {kind} with several columns of the same name. Rename them.")
@@ -168,6 +170,16 @@ class ParquetReader(GroupReader):
         """Return a table without rows."""
         pyarrow = sys.modules["pyarrow"]
         return pyarrow.table({name: pyarrow.array([], "float64") for name in self.names or []})
+
+
+def _without_index(schema: Any) -> Any:
+    """Return a schema without the columns in which pandas has stored an index without a name."""
+    of_pandas = json.loads((schema.metadata or {}).get(b"pandas", b"{}"))
+    stored = [name for name in of_pandas.get("index_columns", []) if isinstance(name, str)]
+    for name in stored:
+        if name.startswith("__index_level_") and name in schema.names:
+            schema = schema.remove(schema.get_field_index(name))
+    return schema
 
 
 def _dtype_of(kind: str, field: Any, has_nulls: bool) -> np.dtype[Any]:
