@@ -161,6 +161,22 @@ class StopOnOne(Callback):
             raise KeyboardInterrupt
 
 
+class DrawWeights(Callback):
+    """Changes weights at the beginning of each epoch, in another way on each rank."""
+
+    def on_epoch_begin(self, net, **kwargs):
+        with torch.no_grad():
+            for p in net.module_.parameters():
+                p.add_(0.1 * RANK)
+
+
+class OwnNormalisation(nn.BatchNorm1d):
+    """A layer of the user."""
+
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
 def error_of(call):
     try:
         call()
@@ -224,6 +240,17 @@ def run_together(folder):
     own_rows = X[RANK::2]
     found["shards"] = error_of(lambda: VAE(2, **SMALL).fit(own_rows))
     found["values"] = error_of(lambda: VAE(2, **SMALL).fit(X + RANK))
+    found["parameters"] = error_of(lambda: VAE(2 + RANK, **SMALL).fit(X))
+    if RANK == 0:
+        (folder / "file").write_text("no folder")
+    bad = {"checkpoint_dir": folder / "file" / "folder"}
+    found["folder"] = error_of(lambda: VAE(2, **SMALL, **bad).fit(X))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        own = nn.Sequential(nn.Linear(64, 12), OwnNormalisation(12), nn.Linear(12, 2))
+        Autoencoder(2, encoder=own, **SMALL).fit(X)
+    found["own"] = [str(w.message) for w in caught if "OwnNormalisation" in str(w.message)]
+    found["drawn"] = learned(VAE(2, callbacks=[DrawWeights()], **SMALL).fit(X))["losses"].tolist()
     found["error"] = error_of(lambda: VAE(2, callbacks=[StopOnOne("error")], **SMALL).fit(X))
     found["after the error"] = learned(VAE(2, **SMALL).fit(X))["weights"].tolist()
     found["threads"] = torch.get_num_threads()

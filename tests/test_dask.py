@@ -149,6 +149,23 @@ CLOSED_FORMS = [
 ]
 
 
+@pytest.mark.parametrize("holes", [False, True])
+@pytest.mark.parametrize("model", [LinearAE(2), PPCA(2, random_state=0)], ids=str)
+def test_blocks_may_have_weights_of_zero_only(model, holes):
+    X, weight = rows(), WEIGHT.copy()
+    if holes and isinstance(model, PPCA):
+        X[::7, 1] = np.nan
+    blocks = array_of(X)
+    weight[: blocks.chunks[0][0]] = 0
+    assert_same(
+        clone(model).fit(blocks, sample_weight=weight),
+        clone(model).fit(X, sample_weight=weight),
+        rtol=1e-7,
+    )
+    with pytest.raises(ValueError, match="sample_weight"):
+        clone(model).fit(blocks, sample_weight=0 * weight)
+
+
 @pytest.mark.parametrize("model", CLOSED_FORMS, ids=str)
 @pytest.mark.parametrize("weight", [None, WEIGHT], ids=["unweighted", "weighted"])
 def test_fits_to_arrays_are_those_in_memory(model, weight):

@@ -87,6 +87,13 @@ def test_ranks_agree(tmp_path):
     assert second["files"] is False
     whole = learned(VAE(2, **SMALL | {"max_iter": 4}).fit(X))["weights"]
     np.testing.assert_allclose(first["resumed"], whole, rtol=1e-5, atol=1e-5)
+    assert first["parameters"] == second["parameters"]
+    assert "n_components was given as 2 and 3" in first["parameters"]
+    # What only the first rank does, and its errors, are the same on all.
+    assert first["folder"] == second["folder"]
+    assert "must be a folder in which files can be written" in first["folder"]
+    assert first["drawn"] == second["drawn"]
+    assert len(first["own"]) == 1
     # An error of one rank ends the training of all, and the next training is not affected.
     assert "Another process of this training" in first["error"]
     assert second["error"] == "of one rank"

@@ -1,5 +1,7 @@
 """Rows in files and lazy containers: results equal those in memory, and few rows are in memory."""
 
+import copy
+import itertools
 import pickle
 import sys
 import threading
@@ -745,3 +747,65 @@ def test_held_out_rows_are_kept_if_they_are_few(tmp_path, windows, monkeypatch):
     assert view.rows is rows
     (batch,) = Loader(view, 16, None)
     np.testing.assert_array_equal(batch.x.numpy(), some_rows()[index])
+
+
+# ------------------------------------------------------------------- what surprised a reader
+
+
+class Kinds(torch.utils.data.Dataset):
+    """Items of different types."""
+
+    def __init__(self, first, others):
+        self.first, self.others = first, others
+
+    def __len__(self):
+        return 30
+
+    def __getitem__(self, i):
+        return np.array([i, 1], dtype=self.others if i else self.first)
+
+
+@pytest.mark.parametrize(
+    ("first", "others"), [("int64", "float32"), ("uint8", "int64"), ("float32", "float64")]
+)
+def test_items_that_the_type_of_the_first_cannot_represent_are_refused(first, others):
+    told = f"item 0 has values of type {first}.*item 1, of type {others}"
+    with pytest.raises(TypeError, match=told):
+        small().fit(Kinds(first, others))
+
+
+@pytest.mark.parametrize("index", [[3, 3, 5], [3, 3, 4], [5, 5, 7, 7], [-1, 0, 4, 4], [9, 2, 9]])
+def test_rows_may_be_selected_repeatedly(index, windows):
+    X = some_rows()
+    rows = stored_rows(Items(X))
+    np.testing.assert_array_equal(rows[index].toarray(), X[index])
+    np.testing.assert_array_equal(rows[10:20][index].toarray(), X[10:20][index])
+    with pytest.raises(IndexError, match="from -10 to 9"):
+        rows[10:20][[10]]
+
+
+def test_windows_have_bounded_memory_if_groups_differ_in_size(tmp_path, windows):
+    sizes = [48, 2, 2, 2, 48, 1, 1, 1, 48, 5, 30]
+    X = some_rows(n=sum(sizes))
+    with pa.parquet.ParquetWriter(tmp_path / "x.parquet", pa.table({"a": X[:, 0]}).schema) as file:
+        for start, stop in itertools.pairwise(np.cumsum([0, *sizes])):
+            file.write_table(pa.table({"a": X[start:stop, 0]}))
+    rows = stored_rows(pa.parquet.ParquetFile(tmp_path / "x.parquet"))
+    limit = limits.WINDOW_BYTES / rows.row_bytes
+    found = Shuffle(rows, None).windows(torch.Generator().manual_seed(0))
+    assert max(map(len, found)) <= max(limit, 48)
+    assert sorted(np.concatenate(found)) == list(range(sum(sizes)))
+
+
+def test_an_index_that_pandas_stored_is_no_feature(tmp_path):
+    frame = pd.DataFrame(some_rows(), columns=NAMES).sample(frac=1.0, random_state=0)
+    frame.to_parquet(tmp_path / "x.parquet")
+    model = small().fit(pa.parquet.ParquetFile(tmp_path / "x.parquet"))
+    assert list(model.feature_names_in_) == NAMES
+    assert_equal_weights(model, small().fit(frame))
+
+
+def test_rows_with_names_are_copied(tmp_path):
+    rows = stored_rows(write_anndata(some_rows(), tmp_path / "rows.h5ad").to_memory())
+    again = copy.deepcopy(rows.without_names())
+    np.testing.assert_array_equal(again.toarray(), rows.toarray())
