@@ -23,6 +23,7 @@ from skorch.callbacks import Callback
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from skae import (
+    PPCA,
     VAE,
     VQVAE,
     AdversarialAE,
@@ -809,3 +810,12 @@ def test_rows_with_names_are_copied(tmp_path):
     rows = stored_rows(write_anndata(some_rows(), tmp_path / "rows.h5ad").to_memory())
     again = copy.deepcopy(rows.without_names())
     np.testing.assert_array_equal(again.toarray(), rows.toarray())
+
+
+@pytest.mark.parametrize("container", ["Parquet data set", "AnnData", "Dataset"])
+def test_linear_models_name_what_they_cannot_read(container, tmp_path):
+    given, _ = in_container(container, tmp_path, some_rows())
+    with pytest.raises(TypeError, match=r"X is .*, which LinearAE cannot read.*partial_fit"):
+        LinearAE(2).fit(given)
+    with pytest.raises(TypeError, match=r"X is .*, which PPCA cannot read"):
+        PPCA(2).fit(given)

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EpochTimer
-from skorch.history import History
 from torch import Tensor, nn
 
 from skae._training.callbacks import (
@@ -176,15 +175,6 @@ class Net(NeuralNet):
     def optimizers_(self) -> list[torch.optim.Optimizer]:
         """The optimiser of the loss, followed by those of the phases."""
         return [self.optimizer_, *(optimizer for _, optimizer in self.later_)]
-
-    def resume(
-        self, optimizers: list[dict[str, Any]] | None, history: list[dict[str, Any]]
-    ) -> None:
-        """Set the states of the optimisers and the history."""
-        if optimizers is not None:
-            for optimizer, state in zip(self.optimizers_, optimizers, strict=True):
-                optimizer.load_state_dict(state)
-        self.history_ = History(history)
 
     # -------------------------------------------------------------------- the loop
 

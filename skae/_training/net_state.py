@@ -9,6 +9,7 @@ from copy import deepcopy
 from typing import Any
 
 import torch
+from skorch.history import History
 from torch import Tensor, nn
 
 from skae._training.array_files import is_storable
@@ -48,8 +49,18 @@ def go_on_from(net: Any, source: Any) -> None:
     states = None
     if source.solver == net.solver:
         states = deepcopy([optimizer.state_dict() for optimizer in source.optimizers_])
-    net.resume(states, deepcopy(source.history_.to_list()))
+    resume(net, states, deepcopy(source.history_.to_list()))
     set_back(net.optimizers_, net.settings_)
+
+
+def resume(
+    net: Any, optimizers: list[dict[str, Any]] | None, history: list[dict[str, Any]]
+) -> None:
+    """Set the states of the optimisers of a net, and its history."""
+    if optimizers is not None:
+        for optimizer, state in zip(net.optimizers_, optimizers, strict=True):
+            optimizer.load_state_dict(state)
+    net.history_ = History(history)
 
 
 def parts_of_callbacks(net: Any) -> Parts:
@@ -113,7 +124,7 @@ def restore(net: Any, state: dict[str, Any]) -> None:
             vars(part).update(attributes)
         if net.schedule_ is not None:
             net.schedule_.go_to(state["n_steps"])
-    net.resume(state["optimizers"] if has_weights else None, state["history"])
+    resume(net, state["optimizers"] if has_weights else None, state["history"])
     net.best_ = state["best"]
     for name, callback in net.callbacks_:
         _restore(callback, state["callbacks"][name])

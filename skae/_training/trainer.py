@@ -26,7 +26,7 @@ from skae._training.data import Batch, Dataset
 from skae._training.loader import batch_sizes
 from skae._training.module import TrainableModule
 from skae._training.net import Net
-from skae._training.net_state import go_on_from, take_over
+from skae._training.net_state import go_on_from, resume, take_over
 from skae._training.optimizers import OPTIMIZERS, SCHEDULES
 from skae._training.progress import Progress, progress_of
 from skae._training.ranks import is_first_rank, present_ranks
@@ -353,7 +353,7 @@ class Trainer:
         except ValueError:  # the device of the fit is not available
             trainer = cls(module, options, device=torch.device("cpu"), **more)
         with restoring(name):
-            trainer.net.resume(to_tensors(state["optimizers"]), state["history"])
+            resume(trainer.net, to_tensors(state["optimizers"]), state["history"])
         trainer.module.eval()
         return trainer
 

@@ -52,6 +52,7 @@ from skae._utils.inputs import (
     is_sparse_frame,
     naming,
 )
+from skae._utils.readers import stored_rows
 from skae._utils.sparse_rows import SparseRows
 from skae._utils.stored_rows import StoredRows
 
@@ -165,6 +166,12 @@ def as_rows(estimator: Any, X: Any) -> Any:
     """Convert X to rows of numbers, with NaN for missing values; or raise."""
     tags = get_tags(estimator).input_tags
     X = as_numbers(in_memory(X), allow_nan=tags.allow_nan)
+    if not hasattr(X, "__array__") and (stored := stored_rows(X)) is not None:
+        parts = ", or parts of it to partial_fit" if hasattr(estimator, "partial_fit") else ""
+        raise TypeError(
+            f"X is {stored.kind}, which {type(estimator).__name__} cannot read; estimators with a "
+            f"network can. Give its rows as an array or a data frame{parts}."
+        )
     if not tags.sparse:
         check_not_sparse_frame(X, estimator)
     check_rows_are_2d(X, conv=hasattr(estimator, "network"))
