@@ -17,6 +17,7 @@ _NEEDED = (
     "scikit-learn",
     "torch",
     "skorch",
+    "filelock",
     "narwhals",
     "tqdm",
     "threadpoolctl",

@@ -190,7 +190,7 @@ def test_a_missing_parameter_is_damage(Estimator):
             n_named += 1
         else:
             assert name in vars(found)
-    assert n_named >= len(names) - 8
+    assert n_named >= len(names) - 9
 
 
 @every_estimator

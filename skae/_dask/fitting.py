@@ -121,6 +121,8 @@ class CheckedBlocks:
                 f"X: Found array with {found.n_rows} sample(s) (shape={shape}) while a minimum of "
                 f"{least} is required by {type(estimator).__name__}."
             )
+        if found.moments is None and found.n_rows:  # all weights are zero
+            check_weight(np.zeros(1), np.zeros((1, 1)))
         if least > 1 or found.moments is None:
             check_count(found.n)
         if isinstance(found.moments, Moments):
