@@ -4,6 +4,7 @@ Each block gives its number of rows, mean and scatter matrix, or, if it has miss
 each column. They are combined on the workers, so that no rows are gathered.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any, NamedTuple
@@ -170,7 +171,7 @@ class BlockStatistics:
 
 
 @dataclass(frozen=True, eq=False)
-class _OfIncomplete:
+class _OfIncomplete(ABC):
     """A function of the rows of a block that have a value, grouped by what they lack."""
 
     checker: Any
@@ -189,8 +190,9 @@ class _OfIncomplete:
         with np.errstate(over="ignore", invalid="ignore"):
             return self.of(group_rows(rows, weight, self.shift))
 
+    @abstractmethod
     def of(self, rows: Any) -> Any:
-        raise NotImplementedError
+        """Return the function of these rows."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -304,8 +304,7 @@ class VAEModule(LikelihoodModule):
         k, several = self.architecture.n_components, self.architecture.n_importance
         shape = (k,) if several == 1 else (several, k)
         options: dict[str, Any] = {"generator": generator, "device": batch.x.device}
-        draws = batch.drawn(lambda n: torch.randn((n, *shape), **options))
-        batch = batch._replace(draws=draws)
+        batch = batch._replace(draws=batch.drawn(lambda n: torch.randn((n, *shape), **options)))
         if self.architecture.latent_growth is None or not self.training:
             return batch
         size = batch.drawn(lambda n: torch.randint(1, k + 1, (n, 1), **options))

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,7 @@ def check_dtype(dtype: Any, what: str) -> None:
         raise ValueError(f"{what} with values of type {dtype}; allowed are real numbers.")
 
 
-class GroupReader:
+class GroupReader(ABC):
     """Reads rows that are stored in groups, of which each is read as a whole.
 
     The group that was read last is kept, because the next rows are often in it.
@@ -102,11 +103,11 @@ class GroupReader:
             self._last = (number, rows)
         return rows
 
+    @abstractmethod
     def _rows_of(self, number: int) -> Array:
         """Return the rows of a group."""
-        raise NotImplementedError
 
-    def release(self, start: int, stop: int) -> None:
+    def release(self, start: int, stop: int) -> None:  # noqa: B027 (others release pages)
         """Rows are copies, which need no release."""
 
     def header(self) -> Any:
