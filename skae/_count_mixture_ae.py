@@ -14,20 +14,18 @@ http://scitepress.net/PublishedPapers/2022/109152/pdf/index.html
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import fields, replace
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_scalar
-from sklearn.utils.validation import check_is_fitted
 
-from skae._likelihood_model import LikelihoodModel
+from skae._count_queries import CountQueries
 from skae._linear.moments import out_of_range
 from skae._mixture.cells import Cells, fit_cells, recounted
-from skae._mixture.dense_rows import DenseRows
 from skae._mixture.domain import (
     check_inside,
     check_tiled,
@@ -45,14 +43,16 @@ from skae._mixture.fit_gaussians import (
     size_by_bic,
 )
 from skae._mixture.gaussians import Gaussians, Kind, Prior, n_parameters
-from skae._mixture.pixel_masses import checked_grid, pixel_masses
-from skae._mixture.responsibilities import LocalRows, rows_under_mixture
+from skae._mixture.image_masses import in_units, registered_fraction
+from skae._mixture.instrument_parameters import checked_instrument
+from skae._mixture.merged_rows import merged_rows, range_beside, units_of
+from skae._mixture.mirror_images import moved_inside
 from skae._mixture.rows_in_cells import RowsInCells
 from skae._mixture.variance_floor import check_distances, check_floor, variance_floor
 from skae._utils.interrupts import keeps_progress, warn_of_interruption
 from skae._utils.state import all_or_nothing
 from skae._utils.types import RandomState
-from skae._utils.validation import Interval, StrOptions, check_indices, check_weight, fit_context
+from skae._utils.validation import Interval, StrOptions, check_weight, fit_context
 from skae._utils.warning import warn
 
 Array = NDArray[Any]
@@ -64,7 +64,7 @@ _DEFAULT_COMPONENTS = 8
 _MOST_COUNTS = 1e100
 
 
-class CountMixtureAE(LikelihoodModel):
+class CountMixtureAE(CountQueries):
     r"""Generative autoencoder of counts, a mixture whose components are the codes.
 
     Rows are counts, for example the positions at which photons were registered. Each count is an
@@ -237,6 +237,11 @@ class CountMixtureAE(LikelihoodModel):
         "prior_counts": [Interval(Real, 0, None, closed="left")],
         "n_averages": [Interval(Integral, 1, None, closed="left")],
         "image_shape": [tuple, list, None],
+        "coordinates": [StrOptions({"auto", "continuous", "pixel"})],
+        "edges": [StrOptions({"auto", "reflect", "open"})],
+        "exposure": ["array-like", callable, None],
+        "background": ["array-like", StrOptions({"flat"}), None],
+        "psf": [Interval(Real, 0, None, closed="neither"), "array-like", None],
         "domain": ["array-like", None],
         "min_variance": [Interval(Real, 0, None, closed="neither"), None],
         "tol": [Interval(Real, 0, None, closed="left")],
@@ -256,6 +261,11 @@ class CountMixtureAE(LikelihoodModel):
         prior_counts: float = 5.0,
         n_averages: int = 1,
         image_shape: tuple[int, ...] | list[int] | None = None,
+        coordinates: Literal["auto", "continuous", "pixel"] = "auto",
+        edges: Literal["auto", "reflect", "open"] = "auto",
+        exposure: ArrayLike | Callable[[Array], ArrayLike] | None = None,
+        background: ArrayLike | Literal["flat"] | None = None,
+        psf: ArrayLike | None = None,
         domain: ArrayLike | None = None,
         min_variance: float | None = None,
         tol: float = 1e-4,
@@ -271,6 +281,11 @@ class CountMixtureAE(LikelihoodModel):
         self.prior_counts = prior_counts
         self.n_averages = n_averages
         self.image_shape = image_shape
+        self.coordinates = coordinates
+        self.edges = edges
+        self.exposure = exposure
+        self.background = background
+        self.psf = psf
         self.domain = domain
         self.min_variance = min_variance
         self.tol = tol
@@ -302,6 +317,7 @@ class CountMixtureAE(LikelihoodModel):
             )
         self._bounds = declared_bounds(self.image_shape, self.domain, rows.shape[1])
         check_inside(rows, self._bounds, self.image_shape)
+        rows, weight = self._prepare(rows, weight)
         fractions = weight / weight.sum()
         mean = fractions @ rows
         self._floor = self._floor_of(mean, fractions @ (rows - mean) ** 2, np.abs(rows).max())
@@ -314,21 +330,53 @@ class CountMixtureAE(LikelihoodModel):
         else:
             self._fit_gaussians(rows, weight, n_components, rng, known)
 
+    def _prepare(self, rows: Array, weight: Array) -> tuple[Array, Array]:
+        """Set up units and the instrument; counts on the same pixel become one weighted row."""
+        instrument = checked_instrument(
+            rows.shape[1],
+            self.image_shape,
+            covariance_type=self.covariance_type,
+            algorithm=self.algorithm,
+            edges=self.edges,
+            pixels=self._are_pixels,
+            exposure=self.exposure,
+            background=self.background,
+            psf=self.psf,
+        )
+        n_places = rows.shape[1] if instrument.shape is None else len(instrument.shape)
+        if n_places < rows.shape[1]:
+            if self.covariance_type != "spherical":
+                self._units = units_of(rows, weight, n_places)
+                rows = rows / self._units
+            self._further = range_beside(rows[:, n_places:])
+            log_range = float(np.log(np.ptp(self._further, axis=1)).sum())
+            instrument = replace(instrument, log_range=log_range)
+        instrument.check_exposed(rows)
+        self._instrument_of_fit = {
+            f.name: getattr(instrument, f.name) for f in fields(instrument) if f.init
+        }
+        if self._are_pixels and n_places == rows.shape[1]:
+            rows, weight = merged_rows(rows, weight)
+        return rows, weight
+
     def _fit_cells(
         self, rows: Array, weight: Array, n_cells: int | None, rng: np.random.RandomState
     ) -> None:
+        instrument = self._instrument
         lo, hi = range_of(rows, self._bounds, self.n_counts_, self._floor)
-        domain = domain_of_cells(lo, hi, self._floor, self.image_shape is not None)
+        n_pixel_axes = 0 if instrument.shape is None else len(instrument.shape)
+        domain = domain_of_cells(lo, hi, self._floor, n_pixel_axes, instrument.exposure)
         shifts: list[Array | None] = [None]
         if self.n_averages > 1:
             shifts = list(rng.random_sample((self.n_averages, len(lo))))
-        cells, self._tilings, held_out = fit_cells(
+        cells, self._shares, self._tilings, held_out = fit_cells(
             rows, weight, domain, n_cells, shifts, self.n_jobs
         )
         self.n_iter_, self.converged_ = 1, True
         self.objectives_ = np.array([held_out])
         n_splits = int((self._tilings - 1).sum())
         self._store_cells(cells)
+        self.registered_fraction_ = registered_fraction(cells, instrument, self.n_jobs)
         self._store_sizes(2 * n_splits)
 
     def _fit_gaussians(
@@ -345,8 +393,9 @@ class CountMixtureAE(LikelihoodModel):
                 "because the averaged mixtures have different covariances. Use n_averages=1 or "
                 "another covariance_type."
             )
+        options = self._fit_options()
         if known is not None:
-            if explains_rows(known[0], rows, weight, self._floor, self.n_jobs):
+            if explains_rows(known[0], rows, weight, options):
                 known = resumed(*known, float(self.prior_counts), self._floor)
             else:
                 warn(
@@ -354,14 +403,16 @@ class CountMixtureAE(LikelihoodModel):
                     "explains X better than the Gaussians of the previous fit do."
                 )
                 known = None
-        options = self._fit_options()
         n_components = n_components or size_by_bic(rows, weight, options, rng)
         keeps = keeps_progress(self)
         fits = fit_averages(rows, weight, n_components, options, rng, known, keeps_progress=keeps)
         self._store_training(fits)
-        average, prior = average_of(fits, options.prior_counts)
+        average, prior = average_of(fits, options)
+        if self._instrument.reflects:
+            average, prior = moved_inside(average, prior, self._instrument.frame)
         self._store_gaussians(average, prior)
-        self._store_sizes(len(fits) * n_parameters(n_components, rows.shape[1], average.kind))
+        n = n_parameters(n_components, rows.shape[1], average.kind)
+        self._store_sizes(len(fits) * (n + self._instrument.n_parameters))
 
     def _fit_options(self) -> FitOptions:
         kind: Any = self.covariance_type
@@ -376,6 +427,7 @@ class CountMixtureAE(LikelihoodModel):
             n_jobs=self.n_jobs,
             floor=self._floor,
             bounds=self._bounds,
+            instrument=self._instrument,
         )
 
     def _store_training(self, fits: list[Trained]) -> None:
@@ -439,6 +491,8 @@ class CountMixtureAE(LikelihoodModel):
                 weight = np.ones(len(rows))
             if len(rows):
                 check_inside(rows, self._bounds, self.image_shape)
+                rows = self._internal(rows)
+                self._instrument.check_exposed(rows)
                 self._add_frame(rows, weight.astype(np.float64))
         return self
 
@@ -450,20 +504,33 @@ class CountMixtureAE(LikelihoodModel):
         if isinstance(mixture, Cells):
             check_tiled(rows, mixture.lo.min(axis=0), mixture.hi.max(axis=0))
             added = RowsInCells(rows, mixture).counts(weight)
-            weights = recounted(mixture.weights, self._tilings, before, added, self.n_counts_)
-            self.weights_ = weights
+            shares = self.__dict__.get("_shares", self.weights_)  # of files of earlier versions
+            self._shares = recounted(shares, self._tilings, before, added, self.n_counts_)
+            if self._instrument.exposure is None:
+                self.weights_ = self._shares
+            else:
+                seen = shares > 0
+                weights = self.weights_.copy()
+                weights[seen] *= self._shares[seen] / shares[seen]
+                self.weights_ = weights / weights.sum()
+                mixture = self._mixture()
+                self.registered_fraction_ = registered_fraction(
+                    mixture, self._instrument, self.n_jobs
+                )
         else:
             # If all counts of the first frame were equal, their variance gave no lower bound.
             moments = mixture.moments_with(before, rows, weight)
             self._floor = max(self._floor, self._floor_of(*moments, np.abs(rows).max()))
-            self._check_distances(rows, self.means_)
+            self._check_distances(rows, mixture.means)
             prior = self._prior()
             after = updated(
-                rows_under_mixture(rows, weight, len(mixture.weights), self.n_jobs),
+                self._fit_options().rows(rows, weight, len(mixture.weights)),
                 mixture,
                 prior,
                 algorithm=self.algorithm,
                 before=before,
+                registered=self.registered_fraction_,
+                added=float(weight.sum()),
                 floor=self._floor,
             )
             self._store_gaussians(after, prior)
@@ -534,13 +601,23 @@ class CountMixtureAE(LikelihoodModel):
     def _store_gaussians(self, gaussians: Gaussians, prior: Prior) -> None:
         if not (np.isfinite(gaussians.means).all() and np.isfinite(gaussians.covariances).all()):
             raise out_of_range(np.dtype(self._dtype))
-        self.weights_, self.means_, self.covariances_, self._kind = gaussians
+        instrument = self._instrument
+        if instrument.exposure is not None:
+            if instrument.exposure_at is None and gaussians.means.shape[1] <= 3:
+                fraction = registered_fraction(gaussians, instrument, self.n_jobs)
+            else:
+                fraction = self._fit_options().registered(gaussians)
+            self.registered_fraction_ = fraction
+        self.background_share_ = gaussians.background
         self._prior_of_fit = tuple(prior)
+        given = gaussians if self._units is None else in_units(gaussians, self._units)
+        self.weights_, self.means_, self.covariances_, self._kind = given[:4]
         self.n_components_ = len(self.weights_)
 
     def _store_cells(self, cells: Cells) -> None:
+        units = np.ones(cells.lo.shape[1]) if self._units is None else self._units
         self.weights_ = cells.weights
-        self.cells_ = np.stack([cells.lo, cells.hi], axis=2)
+        self.cells_ = np.stack([cells.lo * units, cells.hi * units], axis=2)
         self.means_ = self.cells_.mean(axis=2)
         self.n_components_ = len(self.weights_)
 
@@ -548,141 +625,9 @@ class CountMixtureAE(LikelihoodModel):
         self.n_parameters_ = n_parameters
         self.compression_ratio_ = self.n_counts_ * self.n_features_in_ / max(n_parameters, 1)
 
-    def _mixture(self) -> Gaussians | Cells:
-        if "cells_" in self.__dict__:
-            return Cells(self.weights_, self.cells_[..., 0], self.cells_[..., 1])
-        kind: Any = self._kind
-        return Gaussians(self.weights_, self.means_, self.covariances_, kind)
-
     def _prior(self) -> Prior:
         prior: Any = self._prior_of_fit
         return Prior(*prior)
-
-    # ------------------------------------------------------------------ queries
-
-    def _encode(self, X: Array) -> NDArray[np.int64]:
-        best = self._under(X).best(self._mixture())  # type: ignore[arg-type]
-        return best.astype(np.int64)[:, None]
-
-    def _decode(self, Z: Array) -> Array:
-        means: Array = self.means_[Z[:, 0].astype(np.intp)].astype(self._dtype)
-        return means
-
-    def _log_prob(self, X: Array) -> Array:
-        nats: Array = self._under(X).log_density(self._mixture())  # type: ignore[arg-type]
-        with np.errstate(over="ignore"):  # a log density may overflow in float32
-            return nats.astype(self._dtype)
-
-    def _draw(self, n_samples: int, rng: np.random.RandomState, noise: bool) -> Array:
-        weights = self.weights_ / self.weights_.sum()
-        code = np.searchsorted(np.cumsum(weights), rng.random_sample(n_samples), side="right")
-        code = np.minimum(code, np.flatnonzero(weights)[-1])
-        if not noise:
-            return self._decode(code[:, None])
-        rows: Array = self._mixture().draw(code, rng).astype(self._dtype)
-        return rows
-
-    def _under(self, X: Array) -> RowsInCells | LocalRows | DenseRows:
-        """Rows together with the mixture, for queries such as log densities."""
-        rows = np.asarray(X, dtype=np.float64)
-        mixture = self._mixture()
-        if isinstance(mixture, Cells):
-            return RowsInCells(rows, mixture)
-        self._check_distances(rows, self.means_)
-        return rows_under_mixture(rows, None, self.n_components_, self.n_jobs)
-
-    def _check_codes(self, Z: Any) -> Any:
-        Z = super()._check_codes(Z)
-        check_indices(Z, self.n_components_, "components", self.get_feature_names_out())
-        return Z
-
-    def responsibilities(self, X: ArrayLike) -> sparse.csr_array:
-        """Return the probability of each component given each count, w_j rho_j(x) / rho(x).
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Counts.
-
-        Returns
-        -------
-        responsibilities : csr_array of shape (n_samples, n_components_)
-            Each row sums to 1. Components that together have a probability of less than 1e-10
-            are left out. A count outside of all cells is assigned to the nearest cell.
-        """
-        rows = self._check_new_rows(X, "responsibilities")
-        return self._under(rows).responsibilities(self._mixture())  # type: ignore[arg-type]
-
-    def intensity(self, shape: tuple[int, ...] | None = None) -> NDArray[np.float64]:
-        """Return the density on a grid of pixels, integrated over each pixel.
-
-        Parameters
-        ----------
-        shape : tuple of int, default=None
-            Number of pixels along each feature. Pixel (i, j) covers [i, i + 1) x [j, j + 1).
-            None takes `image_shape`.
-
-        Returns
-        -------
-        intensity : ndarray of shape `shape`
-            Probability that a count falls on each pixel. The sum is at most 1; it is smaller if
-            a part of the density lies outside of the grid.
-
-        Raises
-        ------
-        ValueError
-            If `shape` does not have one length for each feature, if it is None and `image_shape`
-            is not set, or if there are more than 3 features and the covariances are not diagonal.
-        MemoryError
-            If there is not enough memory for so many pixels.
-        """
-        return pixel_masses(*self._on_grid(shape), self.n_jobs)
-
-    def reconstruct_image(
-        self, shape: tuple[int, ...] | None = None, total: float | None = None
-    ) -> NDArray[np.float64]:
-        """Return the intensity of the mixture on a grid of pixels, scaled to a total.
-
-        Parameters
-        ----------
-        shape : tuple of int, default=None
-            Number of pixels along each feature, as in `intensity`. None takes `image_shape`.
-        total : float, default=None
-            Sum of the image. None takes the number of training counts.
-
-        Returns
-        -------
-        image : ndarray of shape `shape`
-            Expected number of counts on each pixel.
-
-        Raises
-        ------
-        MemoryError
-            As in `intensity`.
-        ValueError
-            As in `intensity`. Also if `total` is not positive, or if the mixture has no density
-            on the grid.
-        """
-        mixture, grid = self._on_grid(shape)
-        if total is not None:
-            check_scalar(total, "total", Real, min_val=0, include_boundaries="neither")
-        masses = pixel_masses(mixture, grid, self.n_jobs)
-        inside = masses.sum()
-        if not inside > 0:
-            raise ValueError(
-                f"shape={grid} is not allowed: the mixture has no density on these pixels."
-            )
-        return masses * ((self.n_counts_ if total is None else total) / inside)
-
-    def _on_grid(self, shape: Any) -> tuple[Gaussians | Cells, tuple[int, ...]]:
-        check_is_fitted(self)
-        if shape is None and self.image_shape is None:
-            raise ValueError(
-                "shape=None is only allowed if image_shape is set. Give the number of pixels along "
-                "each feature."
-            )
-        mixture = self._mixture()
-        return mixture, checked_grid(self.image_shape if shape is None else shape, mixture)
 
     def _n_free_parameters(self) -> int:
         return self.n_parameters_

@@ -8,7 +8,8 @@ scored by the others. For a cell of N counts and volume V, this log-likelihood i
 
     N log((N - 1 + 1/2) / V)
 
-up to a constant, where 1/2 is the prior count of every cell.
+up to a constant, where 1/2 is the prior count of every cell. With an exposure, V is its integral
+over the cell, so that the score is that of the counts as they are recorded.
 
 References
 ----------
@@ -70,7 +71,9 @@ class _Level(NamedTuple):
     lo: Array  # (n_nodes, n_dims), within the domain
     hi: Array
     n: Array  # counts
-    log_volume: Array
+    log_volume: Array  # -inf also where the exposure is zero
+    log_flux: Array  # log of counts per volume; where the exposure is zero, those of the parent
+    inside: NDArray[np.bool_]  # whether a part of the domain belongs to the box
     divided: NDArray[np.bool_]
     free: NDArray[np.bool_]  # one child is outside of the domain, so that no cell is added
 
@@ -87,24 +90,25 @@ def _grow(X: Array, weight: Array, domain: Domain, shift: Array | None) -> list[
     lo, hi = np.zeros((1, n_dims)), length[None]
     if shift is not None:
         before = shift * length
-        if domain.aligned:
-            before = np.floor(before)
+        before = np.where(domain.aligned, np.floor(before), before)
         lo, hi = -before[None], (2 * length - before)[None]
     node = np.zeros(len(X), dtype=np.intp)
     counted = weight
     n = np.array([weight.sum()])
+    parent_flux = np.zeros(1)
     levels = []
     while True:
         inner_lo, inner_hi = np.maximum(lo, 0), np.minimum(hi, length)
         side = np.maximum(inner_hi - inner_lo, 0)
+        inside = (side > 0).all(axis=1)
+        log_volume = domain.log_volume(inner_lo, inner_hi)
         with np.errstate(divide="ignore"):
-            log_side = np.log(side)
-        log_volume = log_side.sum(axis=1)
+            log_flux = np.log(n + _PRIOR) - log_volume
+        log_flux = np.where(log_volume > -np.inf, log_flux, parent_flux)
         middle = (lo + hi) / 2
-        if domain.aligned:
-            middle = np.floor(middle)
+        middle = np.where(domain.aligned, np.floor(middle), middle)
         may = (hi - lo >= 2 * domain.smallest) & (n >= _FEWEST)[:, None]
-        may &= (side > 0).all(axis=1)[:, None]
+        may &= inside[:, None]
         may &= (lo < middle) & (middle < hi)  # false where coordinates have no numbers between
         outside = may & ((middle <= 0) | (middle >= length))
         gain = np.full(side.shape, -np.inf)
@@ -115,15 +119,12 @@ def _grow(X: Array, weight: Array, domain: Domain, shift: Array | None) -> list[
                 continue
             left = counted * (rows[a] < middle[node, a])
             n_left[:, a] = np.bincount(node, left, len(n))
-            with np.errstate(divide="ignore", invalid="ignore"):
-                parts = [
-                    np.log(np.clip(middle[:, a], 0, length[a]) - inner_lo[:, a]),
-                    np.log(inner_hi[:, a] - np.clip(middle[:, a], 0, length[a])),
-                ]
-                rest = log_volume - log_side[:, a]
-                halves = held_out_score(n_left[:, a], rest + parts[0])
-                halves += held_out_score(n - n_left[:, a], rest + parts[1])
-                gain[:, a] = np.where(may[:, a] & ~outside[:, a], halves - own, -np.inf)
+            cut = np.clip(middle[:, a], inner_lo[:, a], inner_hi[:, a])
+            left_hi, right_lo = inner_hi.copy(), inner_lo.copy()
+            left_hi[:, a] = right_lo[:, a] = cut
+            halves = held_out_score(n_left[:, a], domain.log_volume(inner_lo, left_hi))
+            halves += held_out_score(n - n_left[:, a], domain.log_volume(right_lo, inner_hi))
+            gain[:, a] = np.where(may[:, a] & ~outside[:, a], halves - own, -np.inf)
         gain[outside] = np.inf
         divided = np.asarray(may.any(axis=1))
         best = gain.max(axis=1, keepdims=True)
@@ -131,7 +132,7 @@ def _grow(X: Array, weight: Array, domain: Domain, shift: Array | None) -> list[
         axis = np.where(close, hi - lo, -1.0).argmax(axis=1)
         every = np.arange(len(n))
         free = divided & outside[every, axis]
-        levels.append(_Level(inner_lo, inner_hi, n, log_volume, divided, free))
+        levels.append(_Level(inner_lo, inner_hi, n, log_volume, log_flux, inside, divided, free))
         if not divided.any():
             return levels
         kept = divided[node]
@@ -151,6 +152,7 @@ def _grow(X: Array, weight: Array, domain: Domain, shift: Array | None) -> list[
         hi[2 * pair, at] = lo[2 * pair + 1, at] = middle[chosen, at]
         lefts = n_left[chosen, at]
         n = np.stack([lefts, n[chosen] - lefts], axis=1).ravel()
+        parent_flux = np.repeat(log_flux[chosen], 2)
 
 
 def _prune(levels: list[_Level], price: float) -> tuple[list[NDArray[np.bool_]], int]:
@@ -158,8 +160,8 @@ def _prune(levels: list[_Level], price: float) -> tuple[list[NDArray[np.bool_]],
     worth, n_cells = np.zeros(0), np.zeros(0)
     splits: list[NDArray[np.bool_]] = []
     for level in levels[::-1]:
-        best = np.where(level.log_volume > -np.inf, held_out_score(level.n, level.log_volume), 0)
-        count = (level.log_volume > -np.inf).astype(float)
+        best = np.where(level.inside, held_out_score(level.n, level.log_volume), 0)
+        count = level.inside.astype(float)
         divided = np.flatnonzero(level.divided)
         halves = worth.reshape(-1, 2).sum(axis=1) - np.where(level.free[divided], 0, price)
         takes = level.free[divided] | (halves > best[divided])
@@ -184,6 +186,8 @@ def _kept(levels: list[_Level], splits: list[NDArray[np.bool_]]) -> list[_Level]
                 level.hi[alive],
                 level.n[alive],
                 level.log_volume[alive],
+                level.log_flux[alive],
+                level.inside[alive],
                 inner[alive],
                 level.free[alive],
             )
@@ -194,15 +198,11 @@ def _kept(levels: list[_Level], splits: list[NDArray[np.bool_]]) -> list[_Level]
     return found
 
 
-def _leaves(levels: list[_Level]) -> tuple[Array, Array, Array]:
-    """Boxes of the cells, in units of the domain, and their counts."""
-    lo, hi, n = [], [], []
-    for level in levels:
-        leaf = ~level.divided & (level.log_volume > -np.inf)
-        lo.append(level.lo[leaf])
-        hi.append(level.hi[leaf])
-        n.append(level.n[leaf])
-    return np.concatenate(lo), np.concatenate(hi), np.concatenate(n)
+def _leaves(levels: list[_Level]) -> _Level:
+    """The boxes of the cells, in units of the domain."""
+    leaves = [~level.divided & level.inside for level in levels]
+    parts = [[values[leaf] for values in level] for level, leaf in zip(levels, leaves, strict=True)]
+    return _Level(*(np.concatenate(values) for values in zip(*parts, strict=True)))
 
 
 def _cheapest(levels: list[_Level], n_cells: int) -> list[_Level]:
@@ -258,7 +258,7 @@ def fit_cells(
     n_cells: int | None,
     shifts: list[Array | None],
     n_jobs: int | None,
-) -> tuple[Cells, Indices, float]:
+) -> tuple[Cells, Array, Indices, float]:
     """Fit one tiling of the domain for each shift, and average the tilings.
 
     Parameters
@@ -277,6 +277,8 @@ def fit_cells(
     Returns
     -------
     cells : Cells
+    shares : ndarray of shape (n_cells,)
+        Fraction of the recorded counts in each cell. Without an exposure these are the weights.
     sizes : ndarray of int
         Number of cells of each tiling.
     held_out : float
@@ -285,33 +287,42 @@ def fit_cells(
     """
     total = weight.sum()
 
-    def tile(shift: Array | None) -> tuple[Array, Array, Array, float]:
+    def tile(shift: Array | None) -> tuple[Array, Array, Array, Array, float]:
         levels = _grow(X, weight, domain, shift)
         if n_cells is None:
             levels = _kept(levels, _prune(levels, log(total))[0])
         else:
             levels = _cheapest(levels, n_cells)
-        lo, hi, n = _leaves(levels)
-        prior = total + _PRIOR * len(n)
-        weights = (n + _PRIOR) / prior / len(shifts)
-        log_volume = np.log((hi - lo) * domain.unit).sum(axis=1)
+        leaves = _leaves(levels)
+        prior = total + _PRIOR * len(leaves.n)
+        shares = (leaves.n + _PRIOR) / prior / len(shifts)
+        weights = shares
+        if domain.exposure is not None:
+            shares = np.where(leaves.log_volume > -np.inf, shares, 0)
+            sides = np.log(leaves.hi - leaves.lo).sum(axis=1)
+            weights = np.exp(leaves.log_flux + sides) / shares.sum()
+        n, log_volume = leaves.n, leaves.log_volume + np.log(domain.unit).sum()
         others = max(prior - 1, _PRIOR)
         held_out = held_out_score(n, log_volume).sum() / total - log(others)
-        return weights, lo, hi, float(held_out)
+        return weights, shares, leaves.lo, leaves.hi, float(held_out)
 
     parts = list(in_threads(tile, shifts, n_jobs))
-    weights, lo, hi = (np.concatenate(values) for values in list(zip(*parts, strict=True))[:3])
+    weights, shares, lo, hi = (
+        np.concatenate(values) for values in list(zip(*parts, strict=True))[:4]
+    )
+    if domain.exposure is not None:
+        weights /= weights.sum()
+        shares /= shares.sum()
     whole = (domain.hi - domain.lo) / domain.unit
     lo = domain.lo + lo * domain.unit
     hi = np.where(hi == whole, domain.hi, domain.lo + hi * domain.unit)
     sizes = np.array([len(part[0]) for part in parts])
-    return Cells(weights, lo, hi), sizes, parts[0][3]
+    return Cells(weights, lo, hi), shares, sizes, parts[0][4]
 
 
-def recounted(
-    weights: Array, sizes: Indices, total: float, added: Array, total_now: float
-) -> Array:
-    """Weights of the cells after counts `added` have been added."""
+def recounted(shares: Array, sizes: Indices, total: float, added: Array, total_now: float) -> Array:
+    """Shares of the recorded counts in each cell after counts `added` have been added."""
     size = _PRIOR * np.repeat(sizes, sizes)
-    n = weights * len(sizes) * (total + size) - _PRIOR
-    return (n + added + _PRIOR) / (total_now + size) / len(sizes)
+    n = shares * len(sizes) * (total + size) - _PRIOR
+    found = (n + added + _PRIOR) / (total_now + size) / len(sizes)
+    return np.where(shares > 0, found, 0)

@@ -32,6 +32,15 @@ class DenseRows:
     def __init__(self, X: Array, weight: Array | None) -> None:
         self._X = X
         self._weight = np.ones(len(X)) if weight is None else weight
+        self._log_extra: Array | None = None
+
+    def add_density(self, log_extra: Array | None) -> None:
+        """Add a density to that of the mixture, as its log at every row; it may be -inf."""
+        self._log_extra = log_extra
+
+    def _log_density(self, rows: slice, value: Array) -> Array:
+        nats: Array = logsumexp(value, axis=1)
+        return nats if self._log_extra is None else np.logaddexp(nats, self._log_extra[rows])
 
     def select_candidates(self, gaussians: Gaussians) -> None:
         """Do nothing, because every component is a candidate."""
@@ -47,9 +56,9 @@ class DenseRows:
         nats, sums = 0.0, None
         for rows, value in self._joint(gaussians):
             weight = self._weight[rows]
-            log_density = logsumexp(value, axis=1, keepdims=True)
-            nats += float((weight * log_density[:, 0]).sum())
-            responsibility = weight[:, None] * np.exp(value - log_density)
+            log_density = self._log_density(rows, value)
+            nats += float((weight * log_density).sum())
+            responsibility = weight[:, None] * np.exp(value - log_density[:, None])
             sums = self._added(sums, rows, responsibility, gaussians)
         assert sums is not None
         return nats, sums
@@ -80,7 +89,7 @@ class DenseRows:
         if sums is None:
             first = np.zeros((n_components, n_dims))
             sums = Statistics(np.zeros(n_components), first, np.zeros(shape))
-        n, first, second = sums
+        n, first, second = sums[:3]
         n += responsibility.sum(axis=0)
         for j, mean in enumerate(gaussians.means):
             centred = self._X[rows] - mean
@@ -92,7 +101,8 @@ class DenseRows:
 
     def log_density(self, gaussians: Gaussians) -> Array:
         """log sum_j w_j rho_j(x) of every row."""
-        return np.concatenate([logsumexp(v, axis=1) for _, v in self._joint(gaussians)])
+        parts = [self._log_density(rows, value) for rows, value in self._joint(gaussians)]
+        return np.concatenate(parts)
 
     def best(self, gaussians: Gaussians) -> Indices:
         """argmax_j w_j rho_j(x) of every row; the first one of equal maxima."""

@@ -6,7 +6,6 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from skae._mixture.dense_rows import DenseRows
 from skae._mixture.gaussians import (
     Gaussians,
     Prior,
@@ -17,7 +16,7 @@ from skae._mixture.gaussians import (
     statistics_of,
 )
 from skae._mixture.initialization import split
-from skae._mixture.responsibilities import LocalRows
+from skae._mixture.recorded_rows import Rows
 
 Array = NDArray[Any]
 Algorithm = Literal["em", "partition"]
@@ -51,7 +50,7 @@ class Trained(NamedTuple):
 
 
 def train(
-    rows: LocalRows | DenseRows,
+    rows: Rows,
     gaussians: Gaussians,
     prior: Prior,
     *,
@@ -67,14 +66,15 @@ def train(
     The objective never decreases. It is the log prior plus
 
     - with "em", the free energy sum_x log sum_j w_j rho_j(x), where j are the components that are
-      candidates of the block of x;
+      candidates of the block of x; or the log-likelihood of the counts as an instrument records
+      them;
     - with "partition", the classification log-likelihood sum_x max_j log w_j rho_j(x). Each count
       is assigned to the best component (eq. 13), and then each component solves the score equation
       of its own counts (eq. 14).
 
     Parameters
     ----------
-    rows : LocalRows or DenseRows
+    rows : LocalRows, DenseRows or RecordedRows
     gaussians : Gaussians
         The initial mixture.
     prior : Prior
@@ -106,7 +106,7 @@ def train(
 
 
 def _iterations(
-    rows: LocalRows | DenseRows,
+    rows: Rows,
     gaussians: Gaussians,
     prior: Prior,
     algorithm: Algorithm,
@@ -158,16 +158,14 @@ def _iterations(
                 (gaussians, prior), safe = better, None
 
 
-def _step(
-    rows: LocalRows | DenseRows, gaussians: Gaussians, algorithm: Algorithm
-) -> tuple[float, Statistics]:
+def _step(rows: Rows, gaussians: Gaussians, algorithm: Algorithm) -> tuple[float, Statistics]:
     if algorithm == "em":
         return rows.expect(gaussians)
     return rows.assign(gaussians)[:2]
 
 
 def _relocated(
-    rows: LocalRows | DenseRows,
+    rows: Rows,
     gaussians: Gaussians,
     prior: Prior,
     algorithm: Algorithm,
@@ -206,7 +204,7 @@ def _relocated(
 
 
 def _settled(
-    rows: LocalRows | DenseRows,
+    rows: Rows,
     gaussians: Gaussians,
     prior: Prior,
     algorithm: Algorithm,
@@ -223,20 +221,24 @@ def _settled(
 
 
 def updated(
-    rows: LocalRows | DenseRows,
+    rows: Rows,
     gaussians: Gaussians,
     prior: Prior,
     *,
     algorithm: Algorithm,
     before: float,
+    registered: float,
+    added: float,
     floor: float,
 ) -> Gaussians:
-    """Update the mixture once with new rows; it was fitted to `before` counts until now.
+    """Update the mixture once with `added` new rows.
 
-    Earlier rows keep their assignments to components (Neal and Hinton 1998).
+    It was fitted to `before` rows until now, which were the fraction `registered` of the counts of
+    the object. Earlier rows keep their assignments to components (Neal and Hinton 1998).
     """
     rows.select_candidates(gaussians)
     _, new = _step(rows, gaussians, algorithm)
-    old = statistics_of(gaussians, prior, before)
-    both = Statistics(old.n + new.n, old.first + new.first, old.second + new.second)
+    old = statistics_of(gaussians, prior, before * (1 - gaussians.background) / registered)
+    background = (before * gaussians.background + added * new.background) / (before + added)
+    both = Statistics(old.n + new.n, old.first + new.first, old.second + new.second, background)
     return maximise(both, gaussians, prior, floor)

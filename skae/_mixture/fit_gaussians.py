@@ -1,6 +1,6 @@
 """Fit mixtures of Gaussians to rows: initialisation, training and averages of several mixtures."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import log
 from typing import Any, Literal
 
@@ -26,13 +26,17 @@ from skae._mixture.initialization import (
     quantile_cells,
     start_of_cells,
 )
-from skae._mixture.responsibilities import rows_under_mixture
+from skae._mixture.instrument import Instrument, without_spread
+from skae._mixture.recorded_rows import RecordedRows, Rows, recorded_rows
 
 Array = NDArray[Any]
 Init = Literal["quantiles", "counts", "grid", "split"]
 
 # For `init="split"`: iterations of each smaller mixture, and largest size of the first mixture.
 _COARSE_ITERATIONS, _COARSEST = 5, 16
+
+# Fraction of the counts that belong to the background at the beginning of training.
+_FIRST_BACKGROUND = 0.1
 
 # Training continues from a mixture if its log-likelihood is at most this many nats per count below
 # that of a single Gaussian.
@@ -53,6 +57,16 @@ class FitOptions:
     n_jobs: int | None
     floor: float  # smallest variance along any axis
     bounds: Array | None  # (n_dims, 2), from `domain` or `image_shape`
+    instrument: Instrument = field(default_factory=Instrument)
+
+    def rows(self, X: Array, weight: Array | None, n_components: int) -> Rows:
+        """Rows under a mixture, seen through the instrument."""
+        return recorded_rows(X, weight, n_components, self.n_jobs, self.instrument)
+
+    def registered(self, gaussians: Gaussians) -> float:
+        """The fraction of the counts of the object that the detector registers."""
+        under = self.rows(gaussians.means[:1], None, len(gaussians.weights))
+        return under.registered(gaussians) if isinstance(under, RecordedRows) else 1.0
 
 
 def fit_averages(
@@ -84,18 +98,26 @@ def fit_averages(
     return fits
 
 
-def average_of(fits: list[Trained], prior_counts: float) -> tuple[Gaussians, Prior]:
-    """The mixture of all components of several mixtures, and the priors of the components."""
+def average_of(fits: list[Trained], options: FitOptions) -> tuple[Gaussians, Prior]:
+    """The mixture of all components of several mixtures, and the priors of the components.
+
+    The densities of the counts as they are recorded are averaged.
+    """
     mixtures = [fit.gaussians for fit in fits]
     covariances = [mixture.covariances for mixture in mixtures]
+    flux = np.array(
+        [(1 - mixture.background) / options.registered(mixture) for mixture in mixtures]
+    )
+    flux /= flux.sum()
     average = Gaussians(
-        np.concatenate([mixture.weights for mixture in mixtures]) / len(fits),
+        np.concatenate([f * mixture.weights for f, mixture in zip(flux, mixtures, strict=True)]),
         np.concatenate([mixture.means for mixture in mixtures]),
         covariances[0] if len(fits) == 1 else np.concatenate(covariances),
         mixtures[0].kind,
+        float(np.mean([mixture.background for mixture in mixtures])),
     )
     prior = Prior(
-        prior_counts,
+        options.prior_counts,
         np.concatenate([fit.prior.means for fit in fits]),
         np.concatenate([fit.prior.variances for fit in fits]),
         fits[0].prior.correlation,
@@ -124,7 +146,7 @@ def fit_mixture(
             gaussians, prior = enlarged(*known, size)
         final = size == n_components
         trained = train(
-            rows_under_mixture(rows, weight, size, options.n_jobs),
+            options.rows(rows, weight, size),
             gaussians,
             prior,
             algorithm=options.algorithm,
@@ -158,7 +180,14 @@ def start(
         else:
             labels = quantile_cells(rows, weight, n_components, shifting)
         cells = start_of_cells(rows, weight, labels, n_components)
-    return initialise(cells, options.kind, options.prior_counts, options.floor)
+    spread = options.instrument.spread(rows.shape[1])
+    if spread is not None:
+        sharp = without_spread(cells.variances, spread, options.floor)
+        cells = cells._replace(variances=sharp)
+    gaussians, prior = initialise(cells, options.kind, options.prior_counts, options.floor)
+    if options.instrument.background is not None:
+        gaussians = gaussians._replace(background=_FIRST_BACKGROUND)
+    return gaussians, prior
 
 
 def size_by_bic(rows: Array, weight: Array, options: FitOptions, rng: np.random.RandomState) -> int:
@@ -174,9 +203,10 @@ def size_by_bic(rows: Array, weight: Array, options: FitOptions, rng: np.random.
     def bic(size: int) -> float:
         if size not in found:
             mixture = fit_mixture(rows, weight, size, options, rng).gaussians
-            under = rows_under_mixture(rows, weight, size, options.n_jobs)
+            under = options.rows(rows, weight, size)
             fit = float(weight @ under.log_density(mixture))
-            found[size] = -2 * fit + log(n_counts) * n_parameters(size, n_dims, options.kind)
+            n = n_parameters(size, n_dims, options.kind)
+            found[size] = -2 * fit + log(n_counts) * (n + options.instrument.n_parameters)
         return found[size]
 
     size, risen = 1, 0
@@ -198,9 +228,7 @@ def size_by_bic(rows: Array, weight: Array, options: FitOptions, rng: np.random.
 # ---------------------------------------------------------------------- a warm start
 
 
-def explains_rows(
-    gaussians: Gaussians, rows: Array, weight: Array, floor: float, n_jobs: int | None
-) -> bool:
+def explains_rows(gaussians: Gaussians, rows: Array, weight: Array, options: FitOptions) -> bool:
     """Whether a mixture explains rows almost as well as a single Gaussian with their moments.
 
     Otherwise the priors of the mixture do not suit the rows either.
@@ -209,11 +237,13 @@ def explains_rows(
     alone = Gaussians(
         np.ones(1),
         np.average(rows, axis=0, weights=weight)[None],
-        floored(covariance[None], floor),
+        floored(covariance[None], options.floor),
         "full",
     )
-    under = rows_under_mixture(rows, None, len(gaussians.weights), n_jobs)
-    nats = [weight @ under.log_density(widened(gaussians, floor))]
+    under = recorded_rows(
+        rows, None, len(gaussians.weights), options.n_jobs, options.instrument.without_exposure
+    )
+    nats = [weight @ under.log_density(widened(gaussians, options.floor))]
     nats.append(weight @ log_joint(rows, alone)[:, 0])
     known, anew = np.array(nats) / weight.sum()
     return bool(known > anew - _FOREIGN)

@@ -39,6 +39,7 @@ class Gaussians(NamedTuple):
     means: Array  # (n_components, n_dims)
     covariances: Array  # shape depends on the kind, as in GaussianMixture of scikit-learn
     kind: Kind
+    background: float = 0.0  # fraction of the recorded rows that belong to no component
 
     def full(self) -> Array:
         """The covariances as matrices, (n_components, n_dims, n_dims)."""
@@ -70,7 +71,9 @@ class Gaussians(NamedTuple):
     def chosen(self, index: Any) -> "Gaussians":
         """A mixture with only some of the components, in the given order."""
         covariances = self.covariances if self.kind == "tied" else self.covariances[index]
-        return Gaussians(self.weights[index], self.means[index], covariances, self.kind)
+        return self._replace(
+            weights=self.weights[index], means=self.means[index], covariances=covariances
+        )
 
     def draw(self, component: NDArray[np.intp], rng: np.random.RandomState) -> Array:
         """Draw a row from each of these components."""
@@ -122,6 +125,7 @@ class Statistics(NamedTuple):
     first: Array  # sum r_j (x - mu_j), (n_components, n_dims)
     second: Array  # sum r_j (x - mu_j)(x - mu_j)': matrices for "full", diagonals for "diag"
     # and "spherical", and the sum of the matrices over all components for "tied"
+    background: float = 0.0  # fraction of the rows that belong to no component
 
 
 def n_parameters(n_components: int, n_dims: int, kind: Kind) -> int:
@@ -332,15 +336,16 @@ def maximise(stats: Statistics, before: Gaussians, prior: Prior, floor: float) -
         variances = np.maximum(variances, floor)
         if before.kind == "diag":
             variances[~held] = before.covariances[~held]
-            return Gaussians(weights, means, variances, "diag")
+            return Gaussians(weights, means, variances, "diag", stats.background)
         spherical = np.where(held, variances[:, 0], before.covariances)
-        return Gaussians(weights, means, spherical, "spherical")
+        return Gaussians(weights, means, spherical, "spherical", stats.background)
     if before.kind == "tied":
         cross = step.T @ stats.first
         second = stats.second - cross - cross.T + (n[:, None] * step).T @ step
         second += nu * (prior.summed_covariance() + away.T @ away)
         second /= size.sum()
-        return Gaussians(weights, means, floored(second[None], floor)[0], "tied")
+        tied = floored(second[None], floor)[0]
+        return Gaussians(weights, means, tied, "tied", stats.background)
     cross = stats.first[:, :, None] * step[:, None, :]
     second = stats.second - cross
     second -= cross.swapaxes(1, 2)
@@ -349,7 +354,7 @@ def maximise(stats: Statistics, before: Gaussians, prior: Prior, floor: float) -
         second += nu * (prior.covariances() + away[:, :, None] * away[:, None, :])
     covariances = before.covariances.copy()
     np.divide(second, size[:, :, None], out=covariances, where=held[:, None, None])
-    return Gaussians(weights, means, floored(covariances, floor), "full")
+    return Gaussians(weights, means, floored(covariances, floor), "full", stats.background)
 
 
 def over_relaxed(before: Gaussians, after: Gaussians, eta: float, floor: float) -> Gaussians:
@@ -378,7 +383,7 @@ def over_relaxed(before: Gaussians, after: Gaussians, eta: float, floor: float) 
             widened = after.covariances * scale[..., :, None] * scale[..., None, :]
             matrices = floored(widened.reshape(-1, *widened.shape[-2:]), floor)
             covariances = matrices.reshape(widened.shape)
-    return Gaussians(weights / weights.sum(), means, covariances, after.kind)
+    return Gaussians(weights / weights.sum(), means, covariances, after.kind, after.background)
 
 
 def statistics_of(gaussians: Gaussians, prior: Prior, total: float) -> Statistics:

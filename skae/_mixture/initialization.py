@@ -269,7 +269,7 @@ def split(gaussians: Gaussians, parents: Indices, children: Indices) -> Gaussian
             covariances = covariances.copy()
             covariances[parents] -= (away**2).mean(axis=1)
             covariances[children] = covariances[parents]
-    return Gaussians(weights, means, covariances, gaussians.kind)
+    return gaussians._replace(weights=weights, means=means, covariances=covariances)
 
 
 def enlarged(gaussians: Gaussians, prior: Prior, n_components: int) -> tuple[Gaussians, Prior]:

@@ -42,16 +42,18 @@ _MOST_ROTATED_AXES = 3
 _NUMBERS = 2**18
 
 
-def checked_grid(shape: Any, mixture: Gaussians | Cells) -> tuple[int, ...]:
-    """Validate the number of pixels along each axis."""
+def checked_grid(
+    shape: Any, n_places: int, n_features: int, mixture: Gaussians | Cells
+) -> tuple[int, ...]:
+    """Validate the number of pixels along the first axes, and of bins along all others."""
     grid = tuple(np.atleast_1d(np.asarray(shape, dtype=object)))
     for axis, length in enumerate(grid):
         check_count(f"shape[{axis}]", length)
-    n_dims = (mixture.lo if isinstance(mixture, Cells) else mixture.means).shape[1]
-    if len(grid) != n_dims:
-        raise ValueError(
-            f"shape={grid} has {len(grid)} lengths; expected {n_dims}, one for each feature."
-        )
+    if len(grid) not in (n_places, n_features):
+        expected = f"{n_features}, one for each feature"
+        if n_places < n_features:
+            expected = f"{n_places}, one for each axis of the image, or {expected}"
+        raise ValueError(f"shape={grid} has {len(grid)} lengths; expected {expected}.")
     kind = "cell" if isinstance(mixture, Cells) else mixture.kind
     if kind in ("full", "tied") and len(grid) > _MOST_ROTATED_AXES:
         raise ValueError(

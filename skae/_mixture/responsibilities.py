@@ -104,6 +104,11 @@ class LocalRows:
         self._n_jobs = n_jobs
         self._pairs: Pairs | None = None
         self._parts: list[Rectangles] = []
+        self._log_extra: Array | None = None  # (n_blocks, n_members)
+
+    def add_density(self, log_extra: Array | None) -> None:
+        """Add a density to that of the mixture, as its log at every row; it may be -inf."""
+        self._log_extra = None if log_extra is None else log_extra[self._blocks.tree.members]
 
     # ------------------------------------------------------------------ candidates
 
@@ -180,10 +185,17 @@ class LocalRows:
             kept = (value >= best - margin).any(axis=1)
             near[part.pairs[part.valid]] = kept[part.valid]
             np.copyto(value, -np.inf, where=~kept[:, None])
-            values[part.blocks] = (self._blocks.weight[part.blocks] * log_sum(value)).sum(axis=1)
+            nats = self._with_extra(log_sum(value), part)
+            values[part.blocks] = (self._blocks.weight[part.blocks] * nats).sum(axis=1)
 
         self._for_all(work, self._rectangles(pairs))
         return values, near
+
+    def _with_extra(self, nats: Array, part: Rectangles) -> Array:
+        if self._log_extra is None:
+            return nats
+        together: Array = np.logaddexp(nats, self._log_extra[part.blocks])
+        return together
 
     def _for_all(self, work: Callable[[Rectangles], Any], parts: list[Rectangles]) -> list[Any]:
         return list(in_threads(work, parts, self._n_jobs))
@@ -239,9 +251,14 @@ class LocalRows:
         def work(part: Rectangles) -> float:
             value, away = self._log_joint_and_offsets(part, form, gaussians)
             top = value.max(axis=2, keepdims=True)
+            extra = None if self._log_extra is None else self._log_extra[part.blocks][..., None]
+            if extra is not None:
+                top = np.maximum(top, extra)
             value -= top
             np.exp(value, out=value)
             total = value.sum(axis=2, keepdims=True)
+            if extra is not None:
+                total += np.exp(extra - top)
             weight = self._blocks.weight[part.blocks][..., None]
             nats = (weight * (np.log(total) + top)).sum()
             value *= weight / total
@@ -250,6 +267,25 @@ class LocalRows:
 
         nats = sum(self._for_all(work, self._parts))
         return nats, self._statistics(gaussians)
+
+    def integrate(self, gaussians: Gaussians, log_smallest: float) -> Statistics:
+        """Sums of w_j rho_j(x) over weighted rows, the nodes of a quadrature, in place of shares.
+
+        The second and third sums are as in `Statistics`. Densities w_j rho_j(x) whose log is below
+        `log_smallest` may be left out.
+        """
+        form = quadratics(gaussians)
+        threshold = np.full(len(self._blocks.centre), log_smallest)
+        self._use(find_pairs(self._blocks.tree, threshold, reach_of(gaussians, form.constant)))
+
+        def work(part: Rectangles) -> None:
+            value, away = self._log_joint_and_offsets(part, form, gaussians)
+            np.exp(value, out=value)
+            value *= self._blocks.weight[part.blocks][..., None]
+            self._collect(part, value, away)
+
+        self._for_all(work, self._parts)
+        return self._statistics(gaussians)
 
     def assign(self, gaussians: Gaussians) -> tuple[float, Statistics, Indices]:
         """Classification log-likelihood, statistics and components of hard assignments."""
@@ -303,10 +339,13 @@ class LocalRows:
     # --------------------------------------------------------------------- queries
 
     def log_density(self, gaussians: Gaussians) -> Array:
-        """log sum_j w_j rho_j(x) of every row; omits components below 1e-10 together."""
+        """log sum_j w_j rho_j(x) of every row; omits components below 1e-10 together.
+
+        The density of `add_density` is added to the sum.
+        """
         nats = np.empty(self._blocks.tree.members.shape)
         for part, value in self._scored(gaussians):
-            nats[part.blocks] = log_sum(value)
+            nats[part.blocks] = self._with_extra(log_sum(value), part)
         return self._by_row(nats)
 
     def best(self, gaussians: Gaussians) -> Indices:

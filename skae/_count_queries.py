@@ -1,0 +1,444 @@
+"""What a fitted mixture of counts answers: codes, densities, draws and images of the intensity."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
+from scipy.special import logsumexp
+from sklearn.utils import check_scalar
+from sklearn.utils.validation import check_is_fitted
+
+from skae._likelihood_model import LikelihoodModel
+from skae._mixture.cells import Cells
+from skae._mixture.gaussians import Gaussians
+from skae._mixture.image_masses import image_masses, in_units
+from skae._mixture.instrument import Instrument, blurred
+from skae._mixture.mirror_images import folded
+from skae._mixture.pixel_indices import check_whole, takes_pixels
+from skae._mixture.pixel_masses import checked_grid
+from skae._mixture.recorded_rows import Rows, recorded_rows
+from skae._mixture.rows_in_cells import RowsInCells
+from skae._mixture.variance_floor import check_distances
+from skae._utils.validation import check_indices
+
+Array = NDArray[Any]
+
+# Number of places in a pixel, along each axis, at which a density is evaluated if there are further
+# features. The error of the density of a pixel is below 1e-3 for the narrowest components.
+_PLACES = 4
+
+# Number of draws, above the expected one, with which places on the detector are drawn.
+_SPARE = 16
+
+
+class CountQueries(LikelihoodModel):
+    """Queries of a fitted mixture of counts, which an instrument has recorded.
+
+    Places are continuous here: pixel (i, j) covers [i, i + 1) x [j, j + 1). Counts that are given
+    as indices of pixels are at the centres of their pixels. The internal units of features are
+    those of X, except for features that are no places in an image.
+    """
+
+    # The parameters that are used here.
+    image_shape: tuple[int, ...] | list[int] | None
+    coordinates: str
+    n_jobs: int | None
+
+    # The state after fit, with the values of models of earlier versions.
+    _are_pixels: bool = False
+    _units: Array | None = None
+    _instrument_of_fit: dict[str, Any] | None = None
+    _further: Array | None = None  # (n_further, 2): range of features that are no places
+    registered_fraction_: float = 1.0
+    background_share_: float = 0.0
+    n_components_: int
+    n_counts_: float
+    weights_: Array
+    means_: Array
+    covariances_: Array
+    cells_: Array
+    _floor: float
+    _dtype: str
+    _kind: Any
+
+    # -------------------------------------------------------------- the fitted model
+
+    @property
+    def _instrument(self) -> Instrument:
+        return Instrument(**(self._instrument_of_fit or {}))
+
+    @property
+    def _n_places(self) -> int:
+        shape = self._instrument.shape
+        return self.n_features_in_ if shape is None else len(shape)
+
+    def _mixture(self) -> Gaussians | Cells:
+        """The density of the true places, in internal units."""
+        units = np.ones(self.n_features_in_) if self._units is None else self._units
+        if "cells_" in self.__dict__:
+            cells = self.cells_ / units[:, None]
+            return Cells(self.weights_, cells[..., 0], cells[..., 1])
+        gaussians = Gaussians(
+            self.weights_, self.means_, self.covariances_, self._kind, self.background_share_
+        )
+        return gaussians if self._units is None else in_units(gaussians, 1 / units)
+
+    def _under(self, rows: Array) -> RowsInCells | Rows:
+        """Rows in internal units together with the mixture, for queries such as log densities."""
+        mixture = self._mixture()
+        if isinstance(mixture, Cells):
+            return RowsInCells(rows, mixture)
+        self._check_distances(rows, mixture.means)
+        return recorded_rows(
+            rows, None, self.n_components_, self.n_jobs, self._instrument, self.registered_fraction_
+        )
+
+    def _check_distances(self, rows: Array, means: Array | None) -> None:
+        check_distances(rows, means, self.n_counts_, self._floor)
+
+    # ------------------------------------------------------------------- coordinates
+
+    def _check_rows(self, X: Any, *, reset: bool, min_rows: int = 1) -> Any:
+        """Validated rows, in which counts on pixels are at the centres of the pixels."""
+        rows = super()._check_rows(X, reset=reset, min_rows=min_rows)
+        if reset:
+            self._are_pixels = takes_pixels(X, rows, self.coordinates, self.image_shape)
+        if not self._are_pixels:
+            return rows
+        n_places = len(self.image_shape or ()) if reset else self._n_places
+        if not reset:
+            check_whole(rows, n_places)
+        centres = rows.copy()
+        centres[:, :n_places] += 0.5
+        return centres
+
+    def _internal(self, X: Array) -> Array:
+        """Rows in float64 and in internal units."""
+        rows = np.asarray(X, dtype=np.float64)
+        return rows if self._units is None else rows / self._units
+
+    def _as_given(self, rows: Array) -> Array:
+        """Rows in the units and the dtype of X; places on pixels as indices."""
+        if self._units is not None:
+            rows = rows * self._units
+        if self._are_pixels:
+            rows = rows.copy()
+            rows[:, : self._n_places] -= 0.5
+        given: Array = rows.astype(self._dtype)
+        return given
+
+    # ------------------------------------------------------------------------- codes
+
+    def _encode(self, X: Array) -> NDArray[np.int64]:
+        best = self._under(self._internal(X)).best(self._mixture())  # type: ignore[arg-type]
+        return best.astype(np.int64)[:, None]
+
+    def _decode(self, Z: Array) -> Array:
+        return self._as_given(self._mixture_means()[Z[:, 0].astype(np.intp)])
+
+    def _mixture_means(self) -> Array:
+        return self.means_ if self._units is None else self.means_ / self._units
+
+    def _check_codes(self, Z: Any) -> Any:
+        Z = super()._check_codes(Z)
+        check_indices(Z, self.n_components_, "components", self.get_feature_names_out())
+        return Z
+
+    def responsibilities(self, X: ArrayLike) -> sparse.csr_array:
+        """Return the probability of each component given each count, w_j rho_j(x) / rho(x).
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Counts.
+
+        Returns
+        -------
+        responsibilities : csr_array of shape (n_samples, n_components_)
+            Each row sums to 1, or with `background` to the probability that the count is no
+            background. Components that together have a probability of less than 1e-10 are left out.
+            A count outside of all cells is assigned to the nearest cell.
+        """
+        rows = self._internal(self._check_new_rows(X, "responsibilities"))
+        return self._under(rows).responsibilities(self._mixture())  # type: ignore[arg-type]
+
+    # ------------------------------------------------------------------------ density
+
+    def _log_prob(self, X: Array) -> Array:
+        rows = self._internal(X)
+        mixture, instrument = self._mixture(), self._instrument
+        with np.errstate(divide="ignore"):  # the density may be 0
+            if isinstance(mixture, Cells):
+                nats = RowsInCells(rows, mixture).log_density(mixture)
+                if instrument.exposure is not None:
+                    nats = nats + np.log(instrument.exposure_of(rows))
+                    nats -= np.log(self.registered_fraction_)
+            elif instrument.pixels:
+                nats = self._log_prob_of_pixels(rows, mixture, instrument)
+            else:
+                nats = self._under(rows).log_density(mixture)  # type: ignore[arg-type]
+                if instrument.reflects:
+                    nats = np.where(instrument.is_inside(rows), nats, -np.inf)
+        if self._units is not None:
+            nats = nats - np.log(self._units).sum()
+        with np.errstate(over="ignore"):  # a log density may overflow in float32
+            scores: Array = nats.astype(self._dtype)
+        return scores
+
+    def _log_prob_of_pixels(
+        self, rows: Array, gaussians: Gaussians, instrument: Instrument
+    ) -> Array:
+        """Log of the density, integrated over the pixel of each row."""
+        assert instrument.shape is not None
+        n_places, n_features = len(instrument.shape), rows.shape[1]
+        if n_places == n_features:
+            masses = image_masses(gaussians, instrument, instrument.shape, self.n_jobs)
+            nats = np.log(instrument.on_map(masses, rows))
+        else:
+            line, share = np.polynomial.legendre.leggauss(_PLACES)
+            grids = np.meshgrid(*[line / 2] * n_places, indexing="ij")
+            inner = np.stack(grids, axis=-1).reshape(-1, n_places)
+            log_share = np.zeros(1)
+            for _ in range(n_places):
+                log_share = np.add.outer(log_share, np.log(share / 2)).ravel()
+            alike = instrument.of_density
+            found = np.empty((len(inner), len(rows)))
+            for at, place in enumerate(inner):
+                moved = rows.copy()
+                moved[:, :n_places] += place
+                under = recorded_rows(moved, None, self.n_components_, self.n_jobs, alike)
+                found[at] = under.log_density(gaussians._replace(background=0.0))
+            nats = logsumexp(found + log_share[:, None], axis=0)
+            nats = np.where(instrument.is_inside(rows), nats, -np.inf)
+        if instrument.exposure is not None:
+            nats += np.log(instrument.exposure_of(rows)) - np.log(self.registered_fraction_)
+        if instrument.background is not None:
+            b = self.background_share_
+            nats = np.logaddexp(np.log1p(-b) + nats, np.log(b) + instrument.log_background(rows))
+        return nats
+
+    # -------------------------------------------------------------------------- draws
+
+    def _draw(self, n_samples: int, rng: np.random.RandomState, noise: bool) -> Array:
+        if not noise:
+            return self._decode(self._drawn_codes(n_samples, rng)[:, None])
+        instrument = self._instrument
+        n_background = 0
+        if instrument.background is not None:
+            n_background = rng.binomial(n_samples, self.background_share_)
+        parts = [self._drawn_source(n_samples - n_background, rng, instrument)]
+        if n_background:
+            parts.append(self._drawn_background(n_background, rng, instrument))
+        rows = np.concatenate(parts)
+        if n_background:
+            rows = rows[rng.permutation(n_samples)]
+        if self._are_pixels:
+            assert instrument.shape is not None
+            place = rows[:, : self._n_places]
+            pixel = np.where(place == instrument.shape, place - 1, np.floor(place))
+            rows[:, : self._n_places] = pixel + 0.5
+        return self._as_given(rows)
+
+    def _drawn_codes(self, n_samples: int, rng: np.random.RandomState) -> NDArray[np.intp]:
+        weights = self.weights_ / self.weights_.sum()
+        code = np.searchsorted(np.cumsum(weights), rng.random_sample(n_samples), side="right")
+        return np.minimum(code, np.flatnonzero(weights)[-1])
+
+    def _drawn_source(
+        self, n_samples: int, rng: np.random.RandomState, instrument: Instrument
+    ) -> Array:
+        """Draw counts of the object that the detector registers."""
+        mixture = self._mixture()
+        if isinstance(mixture, Gaussians):
+            mixture = blurred(mixture, instrument.blur)
+        if instrument.exposure is None:
+            rows = mixture.draw(self._drawn_codes(n_samples, rng), rng)
+            return folded(rows, instrument.frame) if instrument.reflects else rows
+        found: list[Array] = []
+        missing = n_samples
+        while missing:
+            n = int(min(1.1 * missing / self.registered_fraction_ + _SPARE, 2**20))
+            rows = mixture.draw(self._drawn_codes(n, rng), rng)
+            if instrument.reflects:
+                rows = folded(rows, instrument.frame)
+            kept = rng.random_sample(n) < instrument.exposure_of(rows)
+            found.append(rows[kept][:missing])
+            missing -= len(found[-1])
+        return np.concatenate(found) if found else np.empty((0, self.n_features_in_))
+
+    def _drawn_background(
+        self, n_samples: int, rng: np.random.RandomState, instrument: Instrument
+    ) -> Array:
+        assert instrument.background is not None
+        assert instrument.shape is not None
+        shares = instrument.background.ravel()
+        lit = np.flatnonzero(shares)
+        pixel = rng.choice(lit, n_samples, p=shares[lit])
+        rows = np.empty((n_samples, self.n_features_in_))
+        place = np.stack(np.unravel_index(pixel, instrument.shape), axis=1)
+        rows[:, : self._n_places] = place + rng.random_sample(place.shape)
+        if self._further is not None:
+            lo, hi = self._further.T
+            rows[:, self._n_places :] = lo + (hi - lo) * rng.random_sample((n_samples, len(lo)))
+        return rows
+
+    # ------------------------------------------------------------------------- images
+
+    def intensity(
+        self,
+        shape: tuple[int, ...] | None = None,
+        *,
+        deconvolved: bool = False,
+        fill: bool = False,
+        ranges: ArrayLike | None = None,
+    ) -> NDArray[np.float64]:
+        """Return the density of the object on a grid of pixels, integrated over each pixel.
+
+        It is corrected for `exposure` and `background`.
+
+        Parameters
+        ----------
+        shape : tuple of int, default=None
+            Number of pixels along each axis of the image. Pixel (i, j) covers [i, i + 1) x
+            [j, j + 1). None takes `image_shape`. If X has further features, such as an energy, the
+            shape may also have a number of bins for each of them; otherwise the density is
+            integrated over their whole range.
+        deconvolved : bool, default=False
+            Whether to return the sharp density, before the convolution with `psf`.
+        fill : bool, default=False
+            Whether pixels of zero exposure have the density of the components there, which is
+            extrapolated. With False, they are NaN.
+        ranges : array-like of shape (n_further_features, 2), default=None
+            Lowest and highest value of the bins of each further feature. None takes the range of
+            the training counts.
+
+        Returns
+        -------
+        intensity : ndarray of shape `shape`
+            Probability that a count of the object is on each pixel. The sum is at most 1; it is
+            smaller if a part of the density lies outside of the grid.
+
+        Raises
+        ------
+        ValueError
+            If `shape` does not have one length for each axis of the image, or for each feature, if
+            it is None and `image_shape` is not set, if there are more than 3 axes and the
+            covariances are not diagonal, or if `ranges` is not allowed.
+        MemoryError
+            If there is not enough memory for so many pixels.
+        """
+        grid, bins = self._on_grid(shape, ranges)
+        masses = self._masses(grid, bins, deconvolved)
+        return masses if fill else self._without_unexposed(masses)
+
+    def reconstruct_image(
+        self,
+        shape: tuple[int, ...] | None = None,
+        total: float | None = None,
+        *,
+        deconvolved: bool = False,
+        fill: bool = False,
+        ranges: ArrayLike | None = None,
+    ) -> NDArray[np.float64]:
+        """Return the intensity of the mixture on a grid of pixels, scaled to a total.
+
+        Parameters
+        ----------
+        shape : tuple of int, default=None
+            Number of pixels along each axis, as in `intensity`. None takes `image_shape`.
+        total : float, default=None
+            Sum of the image, with the pixels of zero exposure. None takes the number of training
+            counts, or with `exposure` or `background` the number of counts of the object that a
+            detector with the largest exposure everywhere would have registered.
+        deconvolved, fill, ranges
+            As in `intensity`.
+
+        Returns
+        -------
+        image : ndarray of shape `shape`
+            Expected number of counts on each pixel.
+
+        Raises
+        ------
+        MemoryError
+            As in `intensity`.
+        ValueError
+            As in `intensity`. Also if `total` is not positive, or if the mixture has no density
+            on the grid.
+        """
+        grid, bins = self._on_grid(shape, ranges)
+        if total is not None:
+            check_scalar(total, "total", Real, min_val=0, include_boundaries="neither")
+        masses = self._masses(grid, bins, deconvolved)
+        inside = masses.sum()
+        if not inside > 0:
+            raise ValueError(
+                f"shape={grid} is not allowed: the mixture has no density on these pixels."
+            )
+        if total is None:
+            total = self.n_counts_ * (1 - self.background_share_) / self.registered_fraction_
+        image = masses * (total / inside)
+        return image if fill else self._without_unexposed(image)
+
+    def _masses(self, grid: tuple[int, ...], bins: Array | None, deconvolved: bool) -> Array:
+        return image_masses(
+            self._mixture(),
+            self._instrument,
+            grid,
+            self.n_jobs,
+            ranges=bins,
+            deconvolved=deconvolved,
+        )
+
+    def _without_unexposed(self, image: Array) -> Array:
+        """The image with NaN for the pixels whose exposure is zero."""
+        exposure = self._instrument.exposure
+        if exposure is None:
+            return image
+        exposed = np.zeros(image.shape[: exposure.ndim], dtype=bool)
+        both = tuple(map(slice, np.minimum(exposed.shape, exposure.shape)))
+        exposed[both] = exposure[both] > 0
+        image[~exposed] = np.nan
+        return image
+
+    def _on_grid(
+        self, shape: Sequence[int] | None, ranges: ArrayLike | None
+    ) -> tuple[tuple[int, ...], Array | None]:
+        """The numbers of pixels and bins, and the ranges of the bins in internal units."""
+        check_is_fitted(self)
+        if shape is None and self.image_shape is None:
+            raise ValueError(
+                "shape=None is only allowed if image_shape is set. Give the number of pixels along "
+                "each feature."
+            )
+        n_places, n_features = self._n_places, self.n_features_in_
+        grid = checked_grid(
+            self.image_shape if shape is None else shape, n_places, n_features, self._mixture()
+        )
+        if len(grid) == n_places:
+            if ranges is not None:
+                raise ValueError(
+                    f"ranges={ranges!r} was given, but shape={grid} has no bins of further "
+                    "features."
+                )
+            return grid, None
+        n_further = n_features - n_places
+        units = np.ones(n_features) if self._units is None else self._units
+        if ranges is None:
+            return grid, self._further
+        bins = np.asarray(ranges, dtype=np.float64)
+        if (
+            bins.shape != (n_further, 2)
+            or not np.isfinite(bins).all()
+            or not (bins[:, 0] < bins[:, 1]).all()
+        ):
+            raise ValueError(
+                f"ranges={ranges!r} is not allowed; expected the lowest and the highest value of "
+                f"the bins of each further feature, shape ({n_further}, 2)."
+            )
+        return grid, bins / units[n_places:, None]
