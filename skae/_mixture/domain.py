@@ -88,8 +88,8 @@ def declared_bounds(
         if not 0 < len(image_shape) <= n_features:
             raise ValueError(
                 f"image_shape={tuple(image_shape)} has {len(image_shape)} lengths, "
-                f"but X has {n_features} features. Give one length for each feature that is a place "
-                "in the image; these are the first features."
+                f"but X has {n_features} features. Give one length for each of the first features, "
+                "which are places in the image."
             )
         pixels = [[0.0, float(length)] for length in image_shape]
         return np.array(pixels + [[-np.inf, np.inf]] * (n_features - len(pixels)))
@@ -118,10 +118,12 @@ def check_inside(rows: Array, bounds: Array | None, image_shape: Sequence[int] |
     outside = _outside(rows, lo, hi)
     if len(outside):
         name = "domain" if image_shape is None else f"image_shape={image_shape}"
+        bounded = np.isfinite(lo)
+        which = "" if bounded.all() else f" of the first {bounded.sum()} of {len(lo)} features"
         raise ValueError(
             f"X holds {len(outside)} counts outside of {name}. The first is "
             f"X[{outside[0]}] = {rows[outside[0]].tolist()}; allowed are values from "
-            f"{lo.tolist()} to {hi.tolist()}."
+            f"{lo[bounded].tolist()} to {hi[bounded].tolist()}{which}."
         )
 
 

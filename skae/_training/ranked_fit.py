@@ -44,7 +44,7 @@ def ranks_of_fit(estimator: Any, rng: np.random.RandomState, *given: Any) -> Ite
         with training_by(ranks), quietly() if ranks.rank else nullcontext():
             yield
     except BaseException as error:
-        _messages.clear()
+        _known.clear()
         ranks.leave()
         if ranks.is_left_by_others(error):
             raise RuntimeError(
@@ -68,20 +68,34 @@ def _ranks() -> Ranks | None:
             )
         with_cuda = torch.cuda.is_available() and distributed.is_nccl_available()
         distributed.init_process_group("cpu:gloo,cuda:nccl" if with_cuda else "gloo")
-        atexit.register(_leave)
+        atexit.register(_destroy_groups)
     if distributed.get_world_size() == 1:
         return None
     whole = distributed.group.WORLD
-    if _messages[:1] != [whole]:
-        _messages[:] = whole, distributed.new_group(backend="gloo", timeout=_PATIENCE)
-    return Ranks(_messages[1])
+    if _known[:1] != [whole]:
+        atexit.register(_forget_groups)  # before `_destroy_groups` at the exit
+        messages = distributed.new_group(backend="gloo", timeout=_PATIENCE)
+        _known[:] = whole, Ranks(messages)
+    ranks: Ranks = _known[1]
+    return ranks
 
 
-# The default group of processes, and the group for messages, which is made once for it.
-_messages: list[Any] = []
+# The default group of processes, and the ranks with a group for messages, made once for it.
+_known: list[Any] = []
 
 
-def _leave() -> None:
+def _forget_groups() -> None:
+    """Release the groups, also where fitted models hold the ranks.
+
+    The threads of a group that still exists when the interpreter is torn down may abort the
+    process.
+    """
+    if _known:
+        _known[1].messages = None
+    _known.clear()
+
+
+def _destroy_groups() -> None:
     if distributed.is_initialized():
         distributed.destroy_process_group()
 

@@ -32,7 +32,7 @@ class Ranks:
     """
 
     def __init__(self, messages: Any) -> None:
-        self.messages = messages
+        self.messages: Any = messages  # None after the exit of the interpreter has begun
         self.rank, self.size = distributed.get_rank(), distributed.get_world_size()
         self.local_rank = int(os.environ.get("LOCAL_RANK", self.rank))
 
@@ -118,6 +118,7 @@ class Ranks:
         The next training of all ranks makes new connections.
         """
         distributed.destroy_process_group(self.messages)
+        self.messages = None
 
     def is_left_by_others(self, error: BaseException) -> bool:
         """Return whether an error says that another rank has closed the connections."""
