@@ -63,6 +63,8 @@ class RecordedRows:
     def _seen(self, gaussians: Gaussians) -> Gaussians:
         wide = blurred(gaussians, self._spread)
         if self._images is None:
+            if wide.kind == "tied":  # the statistics of each component are needed
+                wide = wide._replace(covariances=wide.full(), kind="full")
             return wide
         return reflected(wide, self._images, self._instrument.frame)
 
