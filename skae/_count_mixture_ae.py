@@ -603,7 +603,8 @@ class CountMixtureAE(CountQueries):
             raise out_of_range(np.dtype(self._dtype))
         instrument = self._instrument
         if instrument.exposure is not None:
-            if instrument.exposure_at is None and gaussians.means.shape[1] <= 3:
+            by_pixel = instrument.exposure_at is None or instrument.pixels
+            if by_pixel and gaussians.means.shape[1] <= 3:
                 fraction = registered_fraction(gaussians, instrument, self.n_jobs)
             else:
                 fraction = self._fit_options().registered(gaussians)

@@ -35,9 +35,6 @@ Init = Literal["quantiles", "counts", "grid", "split"]
 # For `init="split"`: iterations of each smaller mixture, and largest size of the first mixture.
 _COARSE_ITERATIONS, _COARSEST = 5, 16
 
-# Fraction of the counts that belong to the background at the beginning of training.
-_FIRST_BACKGROUND = 0.1
-
 # Training continues from a mixture if its log-likelihood is at most this many nats per count below
 # that of a single Gaussian.
 _FOREIGN = 10.0
@@ -186,7 +183,8 @@ def start(
         cells = cells._replace(variances=sharp)
     gaussians, prior = initialise(cells, options.kind, options.prior_counts, options.floor)
     if options.instrument.background is not None:
-        gaussians = gaussians._replace(background=_FIRST_BACKGROUND)
+        share = options.instrument.largest_background(rows, weight)
+        gaussians = gaussians._replace(background=share)
     return gaussians, prior
 
 

@@ -28,6 +28,10 @@ Array = NDArray[Any]
 PIXEL_VARIANCE = 1 / 12
 
 
+# Number of counts in a block of pixels, from which the share of the background is guessed.
+_COUNTS_OF_BLOCK = 50
+
+
 @dataclass(frozen=True)
 class Instrument:
     """The instrument of a fit; with the default values, it records counts as they are.
@@ -138,13 +142,37 @@ class Instrument:
             found: Array = np.log(self.on_map(self.background, rows)) - self.log_range
         return found
 
-    def on_map(self, values: Array, rows: Array) -> Array:
-        """The value of the pixel of each row; 0 outside. The far edge belongs to the last pixel."""
+    def largest_background(self, rows: Array, weight: Array) -> float:
+        """The share of the background if the darkest parts of the detector had nothing else.
+
+        Training begins with it. The parts are blocks of pixels with about 50 counts of background.
+        """
+        assert self.background is not None
+        n_blocks = max(1.0, weight.sum() / _COUNTS_OF_BLOCK)
+        side = max(1, round((self.background.size / n_blocks) ** (1 / self.background.ndim)))
+        seen = np.zeros(self.background.shape)
+        np.add.at(seen, self._pixels_of(rows), weight)
+        counted, expected = (_block_sums(image, side) for image in (seen, self.background))
+        lit = expected * n_blocks > 0.2
+        ratio = counted[lit] / (expected[lit] * weight.sum())
+        return float(np.clip(np.quantile(ratio, 0.05), 0.01, 0.99)) if lit.any() else 0.5
+
+    def _pixels_of(self, rows: Array) -> tuple[Any, ...]:
+        """Indices of the pixels of places. The far edge belongs to the last pixel."""
         assert self.shape is not None
-        place, inside = rows[:, : len(self.shape)], self.is_inside(rows)
-        last = np.array(self.shape) - 1
-        pixel = np.clip(np.floor(np.nan_to_num(place)), 0, last).astype(np.intp)
-        return np.where(inside, values[tuple(pixel.T)], 0.0)
+        place = np.nan_to_num(rows[:, : len(self.shape)])
+        return tuple(np.clip(np.floor(place), 0, np.array(self.shape) - 1).astype(np.intp).T)
+
+    def on_map(self, values: Array, rows: Array) -> Array:
+        """The value of the pixel of each row; 0 outside."""
+        return np.where(self.is_inside(rows), values[self._pixels_of(rows)], 0.0)
+
+
+def _block_sums(image: Array, side: int) -> Array:
+    """Sums over blocks of pixels; the last blocks may be smaller."""
+    for axis in range(image.ndim):
+        image = np.add.reduceat(image, np.arange(0, image.shape[axis], side), axis=axis)
+    return image
 
 
 def checked_values(exposure: Callable[[Array], Any], places: Array) -> Array:
