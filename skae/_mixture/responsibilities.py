@@ -261,7 +261,7 @@ class LocalRows:
             return float(nats)
 
         nats = sum(self._for_all(work, self._parts))
-        return nats, self._statistics(gaussians)
+        return nats, self._statistics(gaussians, form)
 
     def assign(self, gaussians: Gaussians) -> tuple[float, Statistics, Indices]:
         """Classification log-likelihood, statistics and components of hard assignments."""
@@ -283,7 +283,7 @@ class LocalRows:
             return float(nats)
 
         nats = sum(self._for_all(work, self._parts))
-        return nats, self._statistics(gaussians), self._by_row(labels)
+        return nats, self._statistics(gaussians, form), self._by_row(labels)
 
     def _collect(self, part: Rectangles, responsibility: Array, away: Any) -> None:
         """The sums of each pair of block and component, about the mean of the component."""
@@ -297,7 +297,7 @@ class LocalRows:
         first -= n[..., None] * away
         self._sums[:, part.pairs[part.valid]] = sums[part.valid].T
 
-    def _statistics(self, gaussians: Gaussians) -> Statistics:
+    def _statistics(self, gaussians: Gaussians, form: Any) -> Statistics:
         """The sums of all pairs for each component."""
         assert self._pairs is not None
         n_components, n_dims = gaussians.means.shape
