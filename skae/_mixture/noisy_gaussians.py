@@ -34,8 +34,12 @@ Indices = NDArray[np.intp]
 # Number of dimensions up to which planes are faster than LAPACK.
 MOST_PLANES = 12
 
-# Largest product of pivots. Beyond it, the logarithms of the pivots are added.
-_LARGEST_PRODUCT = 1e300
+# Noise is large if it is this many times the variance of a component along some axis, or if the
+# product of the pivots may be larger than the second number.
+_LARGE, _LARGEST_PRODUCT = 1e12, 1e300
+
+# Smallest pivot of large noise, relative to the entry of T. Rounding errors of S are as large.
+_ROUNDING = 1e-15
 
 
 # ---------------------------------------------------------------------- the noise
@@ -103,7 +107,9 @@ class Frames(NamedTuple):
     used: NDArray[np.bool_]  # (n_dims, n_dims): the entries of W that are not 0 by construction
     of_noise: Array  # (n_components, n_entries, n_numbers): W S W' is linear in the numbers of S
     entries: list[tuple[int, int]]  # the entries a <= b of W S W' that are not 0 by construction
-    adds_logs: bool  # whether the product of all pivots may overflow
+    large_noise: (
+        bool  # whether rounding errors of T may exceed 1, or the product of pivots overflow
+    )
 
 
 def frames(gaussians: Gaussians, noise: Noise, largest_variance: float) -> Frames:
@@ -136,8 +142,8 @@ def frames(gaussians: Gaussians, noise: Noise, largest_variance: float) -> Frame
     entries = [(a, a) for a in range(n_dims)] if is_diagonal else products(n_dims)
     spread = float((to**2).sum(axis=(1, 2)).max()) * largest_variance
     with np.errstate(over="ignore"):
-        adds_logs = bool(np.float64(1 + spread) ** n_dims > _LARGEST_PRODUCT)
-    return Frames(constant, to, back, used, _of_noise(to, noise, entries), entries, adds_logs)
+        large = spread > _LARGE or bool(np.float64(1 + spread) ** n_dims > _LARGEST_PRODUCT)
+    return Frames(constant, to, back, used, _of_noise(to, noise, entries), entries, large)
 
 
 def _of_noise(to: Array, noise: Noise, entries: list[tuple[int, int]]) -> Array:
@@ -178,7 +184,8 @@ def statistics_of_sums(
     first : ndarray of shape (n_components, n_dims)
         Sums of r u.
     second : ndarray of shape (n_components, n_dims, n_dims)
-        Sums of r (u u' - T^-1). Only the diagonals are used for Gaussians with diagonal covariances.
+        Sums of r (u u' - T^-1). For Gaussians with diagonal covariances, only the diagonals are
+        used.
     """
     axes = np.arange(first.shape[1])
     second = second.copy()
@@ -313,7 +320,7 @@ def _diagonal(
     y: list[Array], planes: dict[tuple[int, int], Array], frames: Frames
 ) -> tuple[Array, Planes]:
     """(y' T^-1 y + log |T|, posteriors) for diagonal T; the inverse takes the place of T."""
-    squared, log_det = np.zeros_like(y[0]), _LogProduct(frames.adds_logs)
+    squared, log_det = np.zeros_like(y[0]), _LogProduct(frames.large_noise)
     for a, of_axis in enumerate(y):
         pivot = planes[a, a]
         log_det.take(pivot)
@@ -335,12 +342,15 @@ def _swept(
     elimination). If the posteriors are not needed, the axes before are not updated.
     """
     n_dims = len(y)
-    squared, log_det = np.zeros_like(y[0]), _LogProduct(frames.adds_logs)
+    squared, log_det = np.zeros_like(y[0]), _LogProduct(frames.large_noise)
+    least = [_ROUNDING * planes[a, a] for a in range(n_dims)] if frames.large_noise else []
     part = np.empty_like(squared)
     for k in range(n_dims):
         # The pivot is the variance of y_k given the axes before, which is at least 1. It is smaller
         # only because of rounding, for noise that is large along an oblique axis.
         pivot = np.maximum(planes[k, k], 1, out=planes[k, k])
+        if least:
+            np.maximum(pivot, least[k], out=pivot)
         log_det.take(pivot)
         inverse = 1 / pivot
         solved = y[k] * inverse
@@ -395,15 +405,13 @@ def _by_lapack(
     for (a, b), plane in planes.items():
         matrices[..., a, b] = matrices[..., b, a] = plane
     away = np.stack(y, axis=-1)
-    try:
-        factors = np.linalg.cholesky(matrices)
-        log_det = 2 * np.log(np.diagonal(factors, axis1=-2, axis2=-1)).sum(axis=-1)
-        inverse = np.linalg.inv(matrices)
-    except np.linalg.LinAlgError:
-        # Rounding errors of large noise are larger than 1, the smallest eigenvalue.
+    if frames.large_noise:
         values, axes = np.linalg.eigh(matrices)
-        values = np.maximum(values, 1)
+        values = np.maximum(np.maximum(values, 1), _ROUNDING * values[..., -1:])
         log_det = np.log(values).sum(axis=-1)
         inverse = (axes / values[..., None, :]) @ axes.swapaxes(-1, -2)
+    else:
+        log_det = np.linalg.slogdet(matrices)[1]
+        inverse = np.linalg.inv(matrices)
     u = (inverse @ away[..., None])[..., 0]
     return np.einsum("mjra,mjra->mjr", away, u) + log_det, Matrices(u, inverse)
