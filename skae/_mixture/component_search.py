@@ -109,7 +109,9 @@ class Pairs(NamedTuple):
     component: Indices
 
 
-def find_pairs(blocks: Tree, threshold: Array, reach: Reach) -> Pairs:
+def find_pairs(
+    blocks: Tree, threshold: Array, reach: Reach, widening: Array | None = None
+) -> Pairs:
     """Find all pairs in which the component may exceed the threshold at a point of the block.
 
     Parameters
@@ -120,6 +122,8 @@ def find_pairs(blocks: Tree, threshold: Array, reach: Reach) -> Pairs:
         Threshold of each leaf of `blocks`. -inf finds all components that may be positive.
     reach : Reach
         Upper bounds of the components.
+    widening : ndarray of shape (n_leaves,), default=None
+        Added to the spreads of all components for the points of each leaf of `blocks`.
     """
     tree = build_tree(reach.lo, reach.hi, 1)
     order = tree.members[:, 0]
@@ -127,12 +131,16 @@ def find_pairs(blocks: Tree, threshold: Array, reach: Reach) -> Pairs:
     peaks = tree.upwards(peak, np.maximum)
     spreads = tree.upwards(reach.spread[order], np.maximum)
     thresholds = blocks.upwards(threshold, np.minimum)
+    widenings = None if widening is None else blocks.upwards(widening, np.maximum)
     block = component = np.zeros(1, dtype=np.intp)
     halves = np.arange(2)
     level = [0, 0]
     last = [len(blocks.lo) - 1, len(tree.lo) - 1]
     while True:
-        above = _bound(blocks, tree, level, block, component, peaks, spreads)
+        spread = spreads[level[1]][component]
+        if widenings is not None:
+            spread += widenings[level[0]][block]
+        above = _bound(blocks, tree, level, block, component, peaks, spread)
         kept = (above >= thresholds[level[0]][block]) & (above > -np.inf)
         block, component = block[kept], component[kept]
         if level == last:
@@ -158,7 +166,7 @@ def _bound(
     block: Indices,
     component: Indices,
     peaks: list[Array],
-    spreads: list[Array],
+    spread: Array,
 ) -> Array:
     """Upper bound on log w_j rho_j for each pair of branches."""
     at_block, at_component = level
@@ -175,7 +183,7 @@ def _bound(
             gap *= gap
             squared += gap
     with np.errstate(divide="ignore", invalid="ignore"):
-        fall = squared / (2 * spreads[at_component])[component]
+        fall = squared / (2 * spread)
     fall[squared == 0] = 0
     return np.subtract(peaks[at_component][component], fall, out=fall)
 

@@ -25,7 +25,6 @@ from skae._mixture.component_search import (
 from skae._mixture.dense_rows import DenseRows, margin_of_scores
 from skae._mixture.gaussians import (
     Gaussians,
-    Quadratics,
     Statistics,
     quadratics,
     reach_of,
@@ -59,35 +58,37 @@ def log_sum(value: Array) -> Array:
         return np.log(value.sum(axis=-1)) + top[..., 0]
 
 
-class _Blocks(NamedTuple):
-    """Rows relative to the centres of their blocks, with the products that densities need."""
+class Blocks(NamedTuple):
+    """Neighbouring rows form the blocks that are the leaves of a tree."""
 
     tree: Tree
     centre: Array  # (n_blocks, n_dims)
-    features: Array  # (n_blocks, n_members, n_features): 1, x_a, x_a x_b for a <= b
     weight: Array  # (n_blocks, n_members); 0 for repeated rows
-    radius: Array  # (n_blocks,): largest distance from the centre along an axis
 
 
-def _products(n_dims: int) -> list[tuple[int, int]]:
+def products(n_dims: int) -> list[tuple[int, int]]:
+    """The pairs of axes a <= b."""
     return [(a, b) for a in range(n_dims) for b in range(a, n_dims)]
 
 
-def _blocks_of(X: Array, weight: Array | None, n_members: int) -> _Blocks:
-    n_dims = X.shape[1]
-    tree = build_tree(X, X, n_members)
-    products = _products(n_dims)
-    features = np.empty((*tree.members.shape, 1 + n_dims + len(products)))
+def blocks_of(tree: Tree, weight: Array | None) -> Blocks:
+    """The blocks of the rows of this tree; `weight` has the weights of the rows."""
     centre = (tree.lo[-1] + tree.hi[-1]) / 2
-    features[..., 0] = 1
-    for a in range(n_dims):
-        np.subtract(X[:, a][tree.members], centre[:, a, None], out=features[..., 1 + a])
-    for place, (a, b) in enumerate(products, 1 + n_dims):
-        np.multiply(features[..., 1 + a], features[..., 1 + b], out=features[..., place])
     counted = np.ones(tree.members.shape) if weight is None else weight[tree.members]
     counted[tree.filler] = 0
-    radius = (tree.hi[-1] - tree.lo[-1]).max(axis=1) / 2
-    return _Blocks(tree, centre, features, counted, radius)
+    return Blocks(tree, centre, counted)
+
+
+def _features_of(X: Array, blocks: Blocks) -> Array:
+    """1, y_a and y_a y_b for a <= b of rows y relative to the centres of their blocks."""
+    n_dims, members = X.shape[1], blocks.tree.members
+    features = np.empty((*members.shape, 1 + n_dims + len(products(n_dims))))
+    features[..., 0] = 1
+    for a in range(n_dims):
+        np.subtract(X[:, a][members], blocks.centre[:, a, None], out=features[..., 1 + a])
+    for place, (a, b) in enumerate(products(n_dims), 1 + n_dims):
+        np.multiply(features[..., 1 + a], features[..., 1 + b], out=features[..., place])
+    return features
 
 
 class LocalRows:
@@ -99,8 +100,14 @@ class LocalRows:
         # Blocks have about half of the rows of a component. Larger blocks have more candidates, and
         # smaller blocks have more overhead.
         n_members = int(np.clip(len(X) / (2 * n_components), 32, 64))
-        self._blocks = _blocks_of(X, weight, n_members)
+        tree = build_tree(X, X, n_members)
+        self._set_up(X, blocks_of(tree, weight), n_jobs)
+        self._features = _features_of(X, self._blocks)  # (n_blocks, n_members, n_features)
+        self._radius = (tree.hi[-1] - tree.lo[-1]).max(axis=1) / 2
+
+    def _set_up(self, X: Array, blocks: Blocks, n_jobs: int | None) -> None:
         self._X = X
+        self._blocks = blocks
         self._n_jobs = n_jobs
         self._pairs: Pairs | None = None
         self._parts: list[Rectangles] = []
@@ -118,7 +125,7 @@ class LocalRows:
         In training, the selection is only changed for blocks whose truncated free energy increases,
         so that the total never decreases.
         """
-        form = quadratics(gaussians)
+        form = self._form(gaussians)
         few = len(gaussians.weights) <= _FEW
         margin = _MARGIN_OF_FEW if few else _TRAINING_MARGIN
         pairs = self._candidates(gaussians, form, margin)
@@ -140,18 +147,23 @@ class LocalRows:
     def _use(self, pairs: Pairs) -> None:
         self._pairs = pairs
         self._parts = self._rectangles(pairs)
-        self._sums = np.empty((self._blocks.features.shape[2], len(pairs.block)))
+        n_dims = self._X.shape[1]
+        self._sums = np.empty((1 + n_dims + len(products(n_dims)), len(pairs.block)))
+
+    def _form(self, gaussians: Gaussians) -> Any:
+        """What the densities of all rows have in common; the first entry is `constant`."""
+        return quadratics(gaussians)
 
     def _rectangles(self, pairs: Pairs) -> list[Rectangles]:
         return rectangles(pairs, *self._blocks.tree.members.shape)
 
-    def _candidates(self, gaussians: Gaussians, form: Quadratics, margin: float) -> Pairs:
+    def _candidates(self, gaussians: Gaussians, form: Any, margin: float) -> Pairs:
         """All pairs in which a component may be within `margin` of the best one for some row."""
         lowest = self._lowest(gaussians, form)
         threshold = lowest - margin - rounding_of(gaussians) * (1 + np.abs(lowest))
         return find_pairs(self._blocks.tree, threshold, reach_of(gaussians, form.constant))
 
-    def _lowest(self, gaussians: Gaussians, form: Quadratics) -> Array:
+    def _lowest(self, gaussians: Gaussians, form: Any) -> Array:
         """For each block, a lower bound on max_j log w_j rho_j(x) over its rows x."""
         alive = np.flatnonzero(gaussians.weights > 0)
         n_nearest = min(_NEAREST, len(alive))
@@ -169,7 +181,7 @@ class LocalRows:
         return lowest
 
     def _values(
-        self, pairs: Pairs, form: Quadratics, gaussians: Gaussians, margin: float
+        self, pairs: Pairs, form: Any, gaussians: Gaussians, margin: float
     ) -> tuple[Array, NDArray[np.bool_]]:
         """The truncated log-likelihood of each block, and the mask of the pairs that it uses.
 
@@ -200,13 +212,13 @@ class LocalRows:
     def _for_all(self, work: Callable[[Rectangles], Any], parts: list[Rectangles]) -> list[Any]:
         return list(in_threads(work, parts, self._n_jobs))
 
-    def _log_joint(self, part: Rectangles, form: Quadratics, gaussians: Gaussians) -> Array:
+    def _log_joint(self, part: Rectangles, form: Any, gaussians: Gaussians) -> Array:
         """log w_j rho_j(x), (n_blocks, n_members, n_candidates); -inf for padding."""
         return self._log_joint_and_offsets(part, form, gaussians)[0]
 
     def _log_joint_and_offsets(
-        self, part: Rectangles, form: Quadratics, gaussians: Gaussians
-    ) -> tuple[Array, Array]:
+        self, part: Rectangles, form: Any, gaussians: Gaussians
+    ) -> tuple[Array, Any]:
         """The same, and the means relative to the centres of the blocks.
 
         About the centre c of a block, with mu = c + delta, the log of w rho is linear in the
@@ -216,7 +228,7 @@ class LocalRows:
         away = gaussians.means[part.candidates]
         away -= self._blocks.centre[part.blocks][:, None]
         precision = form.precision.reshape(-1, n_dims**2)[part.candidates]
-        found = np.empty((*part.candidates.shape, self._blocks.features.shape[2]))
+        found = np.empty((*part.candidates.shape, self._features.shape[2]))
         constant = found[..., 0]
         constant[...] = form.constant[part.candidates]
         constant[~part.valid] = -np.inf
@@ -226,12 +238,12 @@ class LocalRows:
             for b in range(1, n_dims):
                 pull += precision[..., n_dims * a + b] * away[..., b]
             constant -= 0.5 * pull * away[..., a]
-        for place, (a, b) in enumerate(_products(n_dims), 1 + n_dims):
+        for place, (a, b) in enumerate(products(n_dims), 1 + n_dims):
             half = -0.5 if a == b else -1.0
             np.multiply(precision[..., n_dims * a + b], half, out=found[..., place])
-        value = self._blocks.features[part.blocks] @ found.swapaxes(1, 2)
+        value = self._features[part.blocks] @ found.swapaxes(1, 2)
         steep = precision[..., :: n_dims + 1].sum(axis=2).max(axis=1)
-        for block in np.flatnonzero(steep * self._blocks.radius[part.blocks] ** 2 > _CANCELS):
+        for block in np.flatnonzero(steep * self._radius[part.blocks] ** 2 > _CANCELS):
             # The component is much narrower than the block, so that products are inaccurate, and
             # differences are used instead.
             j = part.candidates[block]
@@ -246,7 +258,7 @@ class LocalRows:
 
     def expect(self, gaussians: Gaussians) -> tuple[float, Statistics]:
         """Truncated log-likelihood of all rows, and the statistics of soft responsibilities."""
-        form = quadratics(gaussians)
+        form = self._form(gaussians)
 
         def work(part: Rectangles) -> float:
             value, away = self._log_joint_and_offsets(part, form, gaussians)
@@ -266,7 +278,7 @@ class LocalRows:
             return float(nats)
 
         nats = sum(self._for_all(work, self._parts))
-        return nats, self._statistics(gaussians)
+        return nats, self._statistics(gaussians, form)
 
     def integrate(self, gaussians: Gaussians, log_smallest: float) -> Statistics:
         """Sums of w_j rho_j(x) over weighted rows, the nodes of a quadrature, in place of shares.
@@ -289,7 +301,7 @@ class LocalRows:
 
     def assign(self, gaussians: Gaussians) -> tuple[float, Statistics, Indices]:
         """Classification log-likelihood, statistics and components of hard assignments."""
-        form = quadratics(gaussians)
+        form = self._form(gaussians)
         self._pairs = None
         self._use(self._candidates(gaussians, form, 0.0))
         labels = np.empty(self._blocks.tree.members.shape, dtype=np.intp)
@@ -307,27 +319,27 @@ class LocalRows:
             return float(nats)
 
         nats = sum(self._for_all(work, self._parts))
-        return nats, self._statistics(gaussians), self._by_row(labels)
+        return nats, self._statistics(gaussians, form), self._by_row(labels)
 
-    def _collect(self, part: Rectangles, responsibility: Array, away: Array) -> None:
+    def _collect(self, part: Rectangles, responsibility: Array, away: Any) -> None:
         """The sums of each pair of block and component, about the mean of the component."""
         n_dims = away.shape[2]
-        sums = responsibility.swapaxes(1, 2) @ self._blocks.features[part.blocks]
+        sums = responsibility.swapaxes(1, 2) @ self._features[part.blocks]
         n, first = sums[..., 0], sums[..., 1 : 1 + n_dims]
-        for place, (a, b) in enumerate(_products(n_dims), 1 + n_dims):
+        for place, (a, b) in enumerate(products(n_dims), 1 + n_dims):
             product = sums[..., place]
             product -= first[..., a] * away[..., b]
             product -= (first[..., b] - n * away[..., b]) * away[..., a]
         first -= n[..., None] * away
         self._sums[:, part.pairs[part.valid]] = sums[part.valid].T
 
-    def _statistics(self, gaussians: Gaussians) -> Statistics:
+    def _statistics(self, gaussians: Gaussians, form: Any) -> Statistics:
         """The sums of all pairs for each component."""
         assert self._pairs is not None
         n_components, n_dims = gaussians.means.shape
         added = [np.bincount(self._pairs.component, values, n_components) for values in self._sums]
         second = np.empty((n_components, n_dims, n_dims))
-        for (a, b), product in zip(_products(n_dims), added[1 + n_dims :], strict=True):
+        for (a, b), product in zip(products(n_dims), added[1 + n_dims :], strict=True):
             second[:, a, b] = second[:, b, a] = product
         kept: Array = second
         if gaussians.kind in ("diag", "spherical"):
@@ -371,7 +383,7 @@ class LocalRows:
         return found
 
     def _scored(self, gaussians: Gaussians) -> Iterator[tuple[Rectangles, Array]]:
-        form = quadratics(gaussians)
+        form = self._form(gaussians)
         margin = margin_of_scores(len(gaussians.weights))
         parts = self._rectangles(self._candidates(gaussians, form, margin))
 

@@ -92,13 +92,14 @@ def test_nodes_combine_their_leaves():
 # ------------------------------------------------------------------------------ pairs
 
 
-def bounds(tree, reach):
+def bounds(tree, reach, widening=0.0):
     """peak - d² / (2 spread), from all boxes of leaves to all components."""
     lo, hi = tree.lo[-1][:, None], tree.hi[-1][:, None]
     gap = np.maximum(np.maximum(reach.lo - hi, lo - reach.hi), 0)
     squared = (gap**2).sum(axis=2)
+    spread = reach.spread + np.reshape(widening, (-1, 1))
     with np.errstate(divide="ignore", invalid="ignore"):
-        return reach.peak - np.where(squared > 0, squared / (2 * reach.spread), 0)
+        return reach.peak - np.where(squared > 0, squared / (2 * spread), 0)
 
 
 def make_reach(n, n_dims, how, spreads, seed=2):
@@ -128,6 +129,22 @@ def test_pairs_are_those_of_brute_force(n_rows, n_components, n_dims, how, sprea
     above = bounds(tree, reach)
     block, component = np.nonzero((above >= threshold[:, None]) & (above > -np.inf))
     pairs = find_pairs(tree, threshold, reach)
+    np.testing.assert_array_equal(pairs.block, block)
+    np.testing.assert_array_equal(pairs.component, component)
+
+
+@every_kind
+@every_dims
+def test_blocks_may_widen_components(n_dims, how):
+    """The spread is the sum of those of the component and of the block."""
+    rng = np.random.default_rng(0)
+    tree = build_tree(X := make_points(300, n_dims, how), X, 16)
+    reach = make_reach(70, n_dims, how, "wild")
+    threshold = rng.normal(-5, 5, len(tree.members))
+    widening = 10 ** rng.uniform(-6, 4, len(tree.members))
+    above = bounds(tree, reach, widening)
+    block, component = np.nonzero((above >= threshold[:, None]) & (above > -np.inf))
+    pairs = find_pairs(tree, threshold, reach, widening)
     np.testing.assert_array_equal(pairs.block, block)
     np.testing.assert_array_equal(pairs.component, component)
 
