@@ -192,8 +192,13 @@ class BaseAutoencoder(
             rows, codes = self._fit_validated(X, y, sample_weight)
             return self._encode(rows) if codes is None else codes
 
-    def _fit_validated(self, X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any | None]:
-        """Validate, drop rows of weight 0 and learn; returns the validated rows and their codes."""
+    def _fit_validated(
+        self, X: Any, y: Any, sample_weight: Any, **of_rows: Any
+    ) -> tuple[Any, Any | None]:
+        """Validate, drop rows of weight 0 and learn; returns the validated rows and their codes.
+
+        `of_rows` are further arguments with one entry for each row.
+        """
         previous = self._take_previous()
         if is_dask(X) and self._fit_collection(X, sample_weight) is not NotImplemented:
             return X, None
@@ -201,6 +206,8 @@ class BaseAutoencoder(
         weight = check_weight(sample_weight, X)
         targets = self._check_targets(y, X.shape[0])
         more = {} if targets is None else {"y": targets}
+        for name, value in of_rows.items():
+            more[name] = self._check_of_rows(name, value, X)
         if hasattr(self, "_skl_callbacks") and y is not None:
             more["told"] = y
         counted = self._counted(weight)
@@ -216,6 +223,10 @@ class BaseAutoencoder(
     def _check_targets(self, y: Any, n_rows: int) -> Any | None:
         """Validated targets of a conditional model; None for models that ignore y."""
         return None
+
+    def _check_of_rows(self, name: str, value: Any, X: Any) -> Any:
+        """Validate a further argument of `fit`, which has one entry for each row."""
+        raise TypeError(f"fit() got an unexpected keyword argument {name!r}")
 
     def _counted(self, weight: Any | None) -> Any | None:
         """Mask of the rows of positive weight; None if all weights are positive."""

@@ -47,6 +47,7 @@ from skae._mixture.image_masses import in_units, registered_fraction
 from skae._mixture.instrument_parameters import checked_instrument
 from skae._mixture.merged_rows import merged_rows, range_beside, units_of
 from skae._mixture.mirror_images import moved_inside
+from skae._mixture.noise import check_noise_range
 from skae._mixture.rows_in_cells import RowsInCells
 from skae._mixture.variance_floor import check_distances, check_floor, variance_floor
 from skae._utils.interrupts import keeps_progress, warn_of_interruption
@@ -296,12 +297,60 @@ class CountMixtureAE(CountQueries):
 
     # ----------------------------------------------------------------- learning
 
+    @fit_context
+    def fit(
+        self,
+        X: ArrayLike,
+        y: object = None,
+        sample_weight: ArrayLike | None = None,
+        *,
+        noise_covariance: ArrayLike | None = None,
+    ) -> Self:
+        """Learn the mixture from counts.
+
+        If `fit` raises an error, the estimator stays as it was before.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Counts. With `image_shape`, its first features are places in pixels, and further ones
+            may be an energy or a delay. `coordinates` says whether places are indices of pixels.
+        y : Ignored
+            Present for API consistency.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the counts: a count of weight 2 has the same effect as two copies.
+        noise_covariance : array-like of shape (n_samples,), (n_samples, n_features) or \
+                (n_samples, n_features, n_features), default=None
+            Covariance of the noise of each count: one variance for all features, variances of the
+            features, or a matrix, in squared units of the features. The mixture is then that of
+            the true places (extreme deconvolution, Bovy et al. 2011). Only with Gaussians, and
+            without `exposure`. A covariance that all counts share is given as `psf`.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If `X`, `sample_weight`, `noise_covariance` or a parameter is not allowed. The message
+            names the argument, what was given and what is allowed.
+        MemoryError
+            If there is not enough memory. The message names parameters that reduce its use.
+        """
+        of_rows = {} if noise_covariance is None else {"noise_covariance": noise_covariance}
+        with all_or_nothing(self):
+            self._fit_validated(X, y, sample_weight, **of_rows)
+        return self
+
     def _fit_model(
         self,
         X: Any,
         rng: np.random.RandomState,
         sample_weight: Any | None,
         previous: Self | None,
+        noise_covariance: Array | None = None,
     ) -> None:
         known: Any = None  # every fit computes new cells
         if previous is not None and "covariances_" in vars(previous):
@@ -317,7 +366,7 @@ class CountMixtureAE(CountQueries):
             )
         self._bounds = declared_bounds(self.image_shape, self.domain, rows.shape[1])
         check_inside(rows, self._bounds, self.image_shape)
-        rows, weight = self._prepare(rows, weight)
+        rows, weight = self._prepare(rows, weight, has_noise=noise_covariance is not None)
         fractions = weight / weight.sum()
         mean = fractions @ rows
         self._floor = self._floor_of(mean, fractions @ (rows - mean) ** 2, np.abs(rows).max())
@@ -327,14 +376,20 @@ class CountMixtureAE(CountQueries):
         n_components = self._n_wanted(None if known is None else known[0])
         if self.covariance_type == "cell":
             self._fit_cells(rows, weight, n_components, rng)
-        else:
-            self._fit_gaussians(rows, weight, n_components, rng, known)
+            return
+        options = self._fit_options()
+        if noise_covariance is not None:
+            noise = self._internal_noise(noise_covariance)
+            check_noise_range(noise, self._floor)
+            options = replace(options, noise=noise)
+        self._fit_gaussians(rows, weight, n_components, options, rng, known)
 
-    def _prepare(self, rows: Array, weight: Array) -> tuple[Array, Array]:
+    def _prepare(self, rows: Array, weight: Array, has_noise: bool) -> tuple[Array, Array]:
         """Set up units and the instrument; counts on the same pixel become one weighted row."""
         instrument = checked_instrument(
             rows.shape[1],
             self.image_shape,
+            has_noise=has_noise,
             covariance_type=self.covariance_type,
             algorithm=self.algorithm,
             edges=self.edges,
@@ -355,7 +410,7 @@ class CountMixtureAE(CountQueries):
         self._instrument_of_fit = {
             f.name: getattr(instrument, f.name) for f in fields(instrument) if f.init
         }
-        if self._are_pixels and n_places == rows.shape[1]:
+        if self._are_pixels and n_places == rows.shape[1] and not has_noise:
             rows, weight = merged_rows(rows, weight)
         return rows, weight
 
@@ -384,6 +439,7 @@ class CountMixtureAE(CountQueries):
         rows: Array,
         weight: Array,
         n_components: int | None,
+        options: FitOptions,
         rng: np.random.RandomState,
         known: tuple[Gaussians, Prior] | None,
     ) -> None:
@@ -393,7 +449,6 @@ class CountMixtureAE(CountQueries):
                 "because the averaged mixtures have different covariances. Use n_averages=1 or "
                 "another covariance_type."
             )
-        options = self._fit_options()
         if known is not None:
             if explains_rows(known[0], rows, weight, options):
                 known = resumed(*known, float(self.prior_counts), self._floor)

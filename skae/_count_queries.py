@@ -19,12 +19,13 @@ from skae._mixture.gaussians import Gaussians
 from skae._mixture.image_masses import image_masses, in_units
 from skae._mixture.instrument import Instrument, blurred
 from skae._mixture.mirror_images import folded
+from skae._mixture.noise import checked_noise
 from skae._mixture.pixel_indices import check_whole, takes_pixels
 from skae._mixture.pixel_masses import checked_grid
 from skae._mixture.recorded_rows import Rows, recorded_rows
 from skae._mixture.rows_in_cells import RowsInCells
 from skae._mixture.variance_floor import check_distances
-from skae._utils.validation import check_indices
+from skae._utils.validation import average, check_indices, check_weight
 
 Array = NDArray[Any]
 
@@ -169,6 +170,86 @@ class CountQueries(LikelihoodModel):
 
     # ------------------------------------------------------------------------ density
 
+    def score_samples(
+        self, X: ArrayLike, *, noise_covariance: ArrayLike | None = None
+    ) -> NDArray[Any]:
+        """Return the log density of counts as they are recorded.
+
+        It includes `psf`, `exposure` and `background`. For counts on pixels it is the log of the
+        probability of the pixel.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Counts, of the same types as in `fit`.
+        noise_covariance : array-like of shape (n_samples,), (n_samples, n_features) or \
+                (n_samples, n_features, n_features), default=None
+            Covariance of the noise of each count, as in `fit`. None means that the counts have no
+            noise besides `psf`.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples,)
+            Log density of each count in nats. It is -inf where the density is zero.
+        """
+        rows = self._check_new_rows(X, "score_samples")
+        if noise_covariance is None:
+            return self._log_prob(rows)
+        mixture, instrument = self._mixture(), self._instrument
+        if isinstance(mixture, Cells) or instrument.exposure is not None:
+            raise ValueError(
+                "noise_covariance is only allowed for Gaussians that were fitted without exposure."
+            )
+        noise = self._check_of_rows("noise_covariance", noise_covariance, rows)
+        under = recorded_rows(
+            self._internal(rows),
+            None,
+            self.n_components_,
+            self.n_jobs,
+            instrument,
+            noise=self._internal_noise(noise),
+        )
+        return self._scores_of(under.log_density(mixture))
+
+    def score(
+        self,
+        X: ArrayLike,
+        y: object = None,
+        sample_weight: ArrayLike | None = None,
+        *,
+        noise_covariance: ArrayLike | None = None,
+    ) -> float:
+        """Return the mean log density of counts. Searches over parameters maximise it.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Counts.
+        y : Ignored
+            Present for API consistency.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the counts in the mean.
+        noise_covariance : array-like, default=None
+            Covariance of the noise of each count, as in `score_samples`.
+
+        Returns
+        -------
+        score : float
+            Mean of `score_samples`, in nats per count.
+        """
+        if noise_covariance is None:
+            return super().score(X, y, sample_weight)
+        scores = self.score_samples(X, noise_covariance=noise_covariance)
+        return float(average(scores, weights=check_weight(sample_weight, scores)))
+
+    def _check_of_rows(self, name: str, value: Any, X: Any) -> Any:
+        return checked_noise(value, *X.shape)
+
+    def _internal_noise(self, noise: Array) -> Array:
+        if self._units is None:
+            return noise
+        return noise / self._units[:, None] / self._units
+
     def _log_prob(self, X: Array) -> Array:
         rows = self._internal(X)
         mixture, instrument = self._mixture(), self._instrument
@@ -184,6 +265,10 @@ class CountQueries(LikelihoodModel):
                 nats = self._under(rows).log_density(mixture)  # type: ignore[arg-type]
                 if instrument.reflects:
                     nats = np.where(instrument.is_inside(rows), nats, -np.inf)
+        return self._scores_of(nats)
+
+    def _scores_of(self, nats: Array) -> Array:
+        """Log densities in the units and in the dtype of X."""
         if self._units is not None:
             nats = nats - np.log(self._units).sum()
         with np.errstate(over="ignore"):  # a log density may overflow in float32

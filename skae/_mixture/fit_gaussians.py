@@ -26,7 +26,8 @@ from skae._mixture.initialization import (
     quantile_cells,
     start_of_cells,
 )
-from skae._mixture.instrument import Instrument, without_spread
+from skae._mixture.instrument import Instrument
+from skae._mixture.noise import without_noise
 from skae._mixture.recorded_rows import RecordedRows, Rows, recorded_rows
 
 Array = NDArray[Any]
@@ -55,14 +56,26 @@ class FitOptions:
     floor: float  # smallest variance along any axis
     bounds: Array | None  # (n_dims, 2), from `domain` or `image_shape`
     instrument: Instrument = field(default_factory=Instrument)
+    noise: Array | None = None  # (n_samples, n_dims, n_dims): covariances of the noise of the rows
 
     def rows(self, X: Array, weight: Array | None, n_components: int) -> Rows:
-        """Rows under a mixture, seen through the instrument."""
-        return recorded_rows(X, weight, n_components, self.n_jobs, self.instrument)
+        """The rows of the fit under a mixture, seen through the instrument."""
+        return recorded_rows(
+            X, weight, n_components, self.n_jobs, self.instrument, noise=self.noise
+        )
+
+    def mean_noise(self, weight: Array, n_dims: int) -> Array | None:
+        """Mean covariance of what the optics and the noise of each row add to its true place."""
+        spread = self.instrument.spread(n_dims)
+        if self.noise is None:
+            return spread
+        mean = np.tensordot(weight / weight.sum(), self.noise, axes=1)
+        return mean if spread is None else mean + spread
 
     def registered(self, gaussians: Gaussians) -> float:
         """The fraction of the counts of the object that the detector registers."""
-        under = self.rows(gaussians.means[:1], None, len(gaussians.weights))
+        n_components = len(gaussians.weights)
+        under = recorded_rows(gaussians.means[:1], None, n_components, self.n_jobs, self.instrument)
         return under.registered(gaussians) if isinstance(under, RecordedRows) else 1.0
 
 
@@ -177,11 +190,10 @@ def start(
         else:
             labels = quantile_cells(rows, weight, n_components, shifting)
         cells = start_of_cells(rows, weight, labels, n_components)
-    spread = options.instrument.spread(rows.shape[1])
-    if spread is not None:
-        sharp = without_spread(cells.variances, spread, options.floor)
-        cells = cells._replace(variances=sharp)
     gaussians, prior = initialise(cells, options.kind, options.prior_counts, options.floor)
+    noise = options.mean_noise(weight, rows.shape[1])
+    if noise is not None:
+        gaussians, prior = without_noise(gaussians, prior, noise, options.floor)
     if options.instrument.background is not None:
         share = options.instrument.largest_background(rows, weight)
         gaussians = gaussians._replace(background=share)
@@ -239,7 +251,12 @@ def explains_rows(gaussians: Gaussians, rows: Array, weight: Array, options: Fit
         "full",
     )
     under = recorded_rows(
-        rows, None, len(gaussians.weights), options.n_jobs, options.instrument.without_exposure
+        rows,
+        None,
+        len(gaussians.weights),
+        options.n_jobs,
+        options.instrument.without_exposure,
+        noise=options.noise,
     )
     nats = [weight @ under.log_density(widened(gaussians, options.floor))]
     nats.append(weight @ log_joint(rows, alone)[:, 0])

@@ -248,10 +248,3 @@ def reduced(stats: Statistics, gaussians: Gaussians) -> Statistics:
     if gaussians.kind == "tied":
         return stats._replace(second=stats.second.sum(axis=0))
     return stats._replace(second=np.diagonal(stats.second, axis1=1, axis2=2).copy())
-
-
-def without_spread(variances: Array, spread: Array | None, floor: float) -> Array:
-    """Variances of the true places, from those of recorded places."""
-    if spread is None:
-        return variances
-    return np.maximum(np.maximum(variances - np.diag(spread), 0.1 * variances), floor)

@@ -23,6 +23,7 @@ def checked_instrument(
     n_features: int,
     image_shape: Sequence[int] | None,
     *,
+    has_noise: bool,
     covariance_type: str,
     algorithm: str,
     edges: str,
@@ -38,6 +39,13 @@ def checked_instrument(
             raise ValueError(
                 f"{name} cannot be combined with covariance_type='cell'; it is only fitted "
                 "together with Gaussians. Use covariance_type='full', for example."
+            )
+    if has_noise:
+        other = "covariance_type='cell'" if is_cell else "exposure"
+        if is_cell or exposure is not None:
+            raise ValueError(
+                f"noise_covariance cannot be combined with {other}; it is only used to fit "
+                "Gaussians to counts that are registered with the same probability everywhere."
             )
     for name, value in (("exposure", exposure), ("background", background)):
         if value is not None and image_shape is None:

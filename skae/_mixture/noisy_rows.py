@@ -82,8 +82,10 @@ class NoisyRows(LocalRows):
         """Select the candidates of each block; the truncated free energy never decreases."""
         if not self._takes_all:
             super().select_candidates(gaussians)
-        elif self._pairs is None:
-            self._use(self._all_pairs(len(gaussians.weights)))
+        else:
+            pairs = self._all_pairs(len(gaussians.weights))
+            if self._pairs is None or len(self._pairs.block) < len(pairs.block):
+                self._use(pairs)
 
     def _form(self, gaussians: Gaussians) -> Frames:
         return frames(gaussians, self._noise, self._largest_variance)

@@ -16,6 +16,7 @@ from skae._mixture.gaussians import Gaussians, Statistics
 from skae._mixture.instrument import Instrument, blurred, sharpened
 from skae._mixture.mirror_images import Images, gathered, images_of, reflected
 from skae._mixture.missed_counts import MissedCounts
+from skae._mixture.noisy_rows import NoisyRows
 from skae._mixture.responsibilities import LocalRows, rows_under_mixture
 
 Array = NDArray[Any]
@@ -29,7 +30,8 @@ class RecordedRows:
     """Rows under a mixture, seen through an instrument; with the methods of `LocalRows`.
 
     All methods take the mixture of the true places. For queries of a fitted mixture, `registered`
-    is the fraction of the counts that the detector registers; training computes it.
+    is the fraction of the counts that the detector registers; training computes it. `noise` has a
+    covariance of the noise of each row.
     """
 
     def __init__(
@@ -40,11 +42,18 @@ class RecordedRows:
         n_components: int,
         n_jobs: int | None,
         registered: float | None = None,
+        noise: Array | None = None,
     ) -> None:
         self._instrument, self._n_components = instrument, n_components
         self._weight = np.ones(len(X)) if weight is None else weight
-        self._rows = rows_under_mixture(X, weight, n_components, n_jobs)
         self._spread = instrument.spread(X.shape[1])
+        self._rows: LocalRows | DenseRows
+        if noise is None:
+            self._rows = rows_under_mixture(X, weight, n_components, n_jobs)
+        else:  # the statistics of these rows are those of the true places already
+            noise = noise if self._spread is None else noise + self._spread
+            self._rows = NoisyRows(X, weight, noise, n_components, n_jobs)
+            self._spread = None
         self._images: Images | None = None
         self._missed: MissedCounts | None = None
         self._registered = registered
@@ -214,8 +223,11 @@ def recorded_rows(
     n_jobs: int | None,
     instrument: Instrument,
     registered: float | None = None,
+    noise: Array | None = None,
 ) -> Rows:
-    """Rows under a mixture, seen through an instrument."""
+    """Rows under a mixture, seen through an instrument, with noise of known covariances."""
+    if instrument.is_plain and noise is not None:
+        return NoisyRows(X, weight, noise, n_components, n_jobs)
     if instrument.is_plain:
         return rows_under_mixture(X, weight, n_components, n_jobs)
-    return RecordedRows(instrument, X, weight, n_components, n_jobs, registered)
+    return RecordedRows(instrument, X, weight, n_components, n_jobs, registered, noise)

@@ -297,7 +297,7 @@ class LocalRows:
             self._collect(part, value, away)
 
         self._for_all(work, self._parts)
-        return self._statistics(gaussians)
+        return self._statistics(gaussians, form)
 
     def assign(self, gaussians: Gaussians) -> tuple[float, Statistics, Indices]:
         """Classification log-likelihood, statistics and components of hard assignments."""
