@@ -16,19 +16,16 @@ from typing import Any, Literal
 from numpy.typing import ArrayLike, NDArray
 
 from skae._photons.arrays import blocks_of_array as _blocks_of_array
-from skae._photons.checks import Frames as _Frames
-from skae._photons.checks import Path as _Path
 from skae._photons.checks import check_file as _check_file
 from skae._photons.counts import PhotonCounts
 from skae._photons.counts import merged as _merged
-from skae._photons.fits import Range as _Range
 from skae._photons.fits import blocks_of_fits as _blocks_of_fits
-from skae._photons.photon_hdf5 import Coordinates as _Coordinates
 from skae._photons.photon_hdf5 import blocks_of_photon_hdf5 as _blocks_of_photon_hdf5
 from skae._photons.ptu import blocks_of_ptu as _blocks_of_ptu
 from skae._photons.spad import blocks_of_spad as _blocks_of_spad
 from skae._photons.tiff import blocks_of_tiff as _blocks_of_tiff
 from skae._utils.inputs import check_count as _check_count
+from skae._utils.types import Integers
 
 __all__ = [
     "PhotonCounts",
@@ -41,8 +38,6 @@ __all__ = [
     "read_spad",
     "read_tiff",
 ]
-
-_Format = Literal["auto", "ptu", "fits", "photon_hdf5", "spad", "tiff", "array"]
 
 _BLOCKS: dict[str, Callable[..., Iterator[PhotonCounts]]] = {
     "ptu": _blocks_of_ptu,
@@ -68,7 +63,14 @@ _BEGINNINGS = {
 _COMPRESSED_FITS = (".fits.gz", ".fit.gz", ".fits.bz2", ".evt.gz", ".ftz")
 
 
-def read_counts(source: object, *, format: _Format = "auto", **options: object) -> PhotonCounts:  # noqa: A002
+def read_counts(
+    source: object,
+    *,
+    format: Literal[  # noqa: A002
+        "auto", "ptu", "fits", "photon_hdf5", "spad", "tiff", "array"
+    ] = "auto",
+    **options: object,
+) -> PhotonCounts:
     """Read all counts of a file or an array.
 
     Parameters
@@ -122,7 +124,9 @@ def iter_counts(
     source: object,
     *,
     block_size: int = 1_000_000,
-    format: _Format = "auto",  # noqa: A002
+    format: Literal[  # noqa: A002
+        "auto", "ptu", "fits", "photon_hdf5", "spad", "tiff", "array"
+    ] = "auto",
     **options: object,
 ) -> Iterator[PhotonCounts]:
     """Read a file in blocks, for `partial_fit`.
@@ -177,10 +181,10 @@ def iter_counts(
 
 
 def read_ptu(
-    path: _Path,
+    path: str | os.PathLike[str],
     *,
-    frames: _Frames = None,
-    channels: _Frames = None,
+    frames: int | slice | Integers | None = None,
+    channels: int | slice | Integers | None = None,
     delays: bool = False,
     times: bool = False,
     image_shape: tuple[int, int] | None = None,
@@ -259,17 +263,17 @@ def read_ptu(
 
 
 def read_fits(
-    path: _Path,
+    path: str | os.PathLike[str],
     *,
     columns: Sequence[str] = ("X", "Y"),
     more_columns: Sequence[str] = (),
     extension: str | int | None = None,
     image_shape: tuple[int, ...] | None = None,
     first_pixel: int = 1,
-    ranges: Mapping[str, _Range] | None = None,
+    ranges: Mapping[str, tuple[float | None, float | None]] | None = None,
     gti: bool | str | int = False,
     time_column: str = "TIME",
-    exposure: _Path | ArrayLike | None = None,
+    exposure: str | os.PathLike[str] | ArrayLike | None = None,
     outside: Literal["raise", "drop"] = "raise",
 ) -> PhotonCounts:
     """Read an event list of a FITS file, such as those of X-ray and gamma-ray telescopes.
@@ -374,9 +378,9 @@ def read_fits(
 
 
 def read_photon_hdf5(
-    path: _Path,
+    path: str | os.PathLike[str],
     *,
-    coordinates: _Coordinates = "auto",
+    coordinates: Literal["auto", "position", "detector", "nanotime"] = "auto",
     spot: int | None = None,
     detectors: int | Sequence[int] | None = None,
 ) -> PhotonCounts:
@@ -384,7 +388,7 @@ def read_photon_hdf5(
 
     Most of these files are single-molecule measurements, which have times but no image. Ids that
     the file lists as markers (non_photon_id) are left out. The validation of phconvert accepts
-    arrays that are not sorted or too short; this function does not.
+    timestamps that are not sorted, and too few nanotimes; this function does not.
 
     Parameters
     ----------
@@ -448,11 +452,11 @@ def read_photon_hdf5(
 
 
 def read_spad(
-    source: _Path | NDArray[Any],
+    source: str | os.PathLike[str] | NDArray[Any],
     *,
     image_shape: tuple[int, int] | None = None,
     bit_order: Literal["big", "little"] = "big",
-    frames: _Frames = None,
+    frames: int | slice | Integers | None = None,
     frame_time: float | None = None,
     offset: int = 0,
     key: str | None = None,
@@ -526,7 +530,10 @@ def read_spad(
 
 
 def read_tiff(
-    path: _Path, *, frames: _Frames = None, frame_time: float | None = None
+    path: str | os.PathLike[str],
+    *,
+    frames: int | slice | Integers | None = None,
+    frame_time: float | None = None,
 ) -> PhotonCounts:
     """Read a stack of images of counts from a TIFF file, page by page.
 
@@ -580,7 +587,7 @@ def read_array(
     *,
     key: str | None = None,
     frame_axis: int | None = None,
-    frames: _Frames = None,
+    frames: int | slice | Integers | None = None,
     frame_time: float | None = None,
 ) -> PhotonCounts:
     """Convert an image of counts to weighted counts.

@@ -130,7 +130,4 @@ def test_the_result():
     assert single.weights is None
     assert single.repeated() is single
     assert single.n_counts == 4
-    parts = [counts.part(0, 1), counts.part(1, 2)]
-    assert [part.times.tolist() for part in parts] == [[0.5], [1.5]]
-    assert [part.n_dropped for part in parts] == [2, 0]
     assert repr(PhotonCounts(np.zeros((3, 1)))) == "PhotonCounts(3 rows; 3 counts)"

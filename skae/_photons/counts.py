@@ -116,37 +116,6 @@ class PhotonCounts:
             times=None if self.times is None else self.times[index],
         )
 
-    def part(self, start: int, stop: int) -> PhotonCounts:
-        """The rows from `start` to `stop`, as slices count them.
-
-        Parameters
-        ----------
-        start : int
-            First row.
-        stop : int
-            Row after the last one.
-
-        Returns
-        -------
-        counts : PhotonCounts
-            These rows. `n_dropped` is that of all rows if `start` is 0, and 0 otherwise, so that
-            the parts add up to the whole.
-
-        Examples
-        --------
-        >>> from skae.photons import read_array
-        >>> read_array([[0, 2], [1, 0]]).part(0, 1)
-        PhotonCounts(1 rows of y, x; 2 counts; image_shape=(2, 2); weights)
-        """
-        rows = slice(start, stop)
-        return replace(
-            self,
-            coordinates=self.coordinates[rows],
-            weights=None if self.weights is None else self.weights[rows],
-            times=None if self.times is None else self.times[rows],
-            n_dropped=0 if start else self.n_dropped,
-        )
-
 
 def merged(blocks: list[PhotonCounts]) -> PhotonCounts:
     """All rows of several blocks of one file."""

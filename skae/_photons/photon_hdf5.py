@@ -200,6 +200,11 @@ class _Photons:
         self.ids, self.places, self.names = ids[order], places[order], names
         highest = places.max(axis=0) if len(places) else np.zeros(len(names), int)
         self.image_shape = tuple(int(length) + 1 for length in highest)
+        unknown = [] if self.wanted is None else self.wanted[~np.isin(self.wanted, ids)].tolist()
+        if unknown:
+            raise ValueError(
+                f"{self.name} has no detectors={unknown}; allowed are {self.ids.tolist()}."
+            )
 
     def read(self, start: int, stop: int) -> PhotonCounts:
         with reading(self.name, "HDF5"):

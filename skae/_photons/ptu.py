@@ -21,8 +21,10 @@ from skae._photons.checks import (
 )
 from skae._photons.counts import PhotonCounts, axis_names, domain_of, grouped, of_frames
 
-# Size of the part of the histogram of delays that is decoded at a time.
+# Size of the histogram that is decoded at a time. Each time, the package goes through all records.
 _HISTOGRAM_BYTES = 2**26
+# In place of the number of a frame: the sum of all frames.
+_ALL = -1
 
 
 def blocks_of_ptu(
@@ -45,6 +47,9 @@ def blocks_of_ptu(
     with file:
         _check_kind(file, name)
         with refusing_logged_errors(name, "ptufile", "PTU"), reading(name, "PTU"):
+            if file.number_records:
+                # Mapped into memory; the package keeps it in place of a copy of all records.
+                file.read_records(memmap="c")
             n_frames, *scanned, n_channels, _ = file.shape
             per_channel = file.decode_histogram().sum(axis=1, dtype=np.int64)
         active = [int(channel) for channel in file.active_channels]
@@ -59,13 +64,14 @@ def blocks_of_ptu(
             )
         decoder = _Decoder(file, name, tuple(scanned), used)
         whole = block_size is None and not times and frames is None
-        steps: list[int] = [-1] if whole else numbers  # -1 adds all frames up
+        steps: list[int] = [_ALL] if whole else numbers
         frame_time = file.frame_time if times else None
         if delays:
             blocks = grouped((decoder.delays(i, frame_time) for i in steps), block_size)
         else:
             images = (
-                (decoder.image(i), None if frame_time is None else i * frame_time) for i in steps
+                (image, None if frame_time is None else i * frame_time)
+                for i, image in zip(steps, decoder.images(steps), strict=True)
             )
             blocks = of_frames(images, axis_names(2), block_size)
         n_missing = int(per_channel[used].sum()) if frames is None else None
@@ -85,28 +91,34 @@ class _Decoder:
     def __init__(self, file: Any, name: str, shape: tuple[int, ...], channels: list[int]) -> None:
         self.file, self.name, self.shape, self.channels = file, name, shape, channels
 
-    def _decode(self, frame: int, lines: slice, dtime: int | None) -> NDArray[Any]:
-        """Histogram (lines, pixels, delays); the package adds up axes with a step of -1."""
-        time: int | slice = frame if frame >= 0 else slice(None, None, -1)
+    def _decode(self, frames: slice, lines: slice, dtime: int | None) -> NDArray[Any]:
+        """Histogram (frames, lines, pixels, delays); axes with a step of -1 are added up."""
         total: NDArray[Any] | None = None
         with refusing_logged_errors(self.name, "ptufile", "PTU"), reading(self.name, "PTU"):
             for channel in self.channels:
                 # All five axes are kept. Counts of 16 bits, the default, could overflow.
                 part = self.file.decode_image(
-                    (time, lines, slice(None), channel),
+                    (frames, lines, slice(None), channel),
                     dtime=dtime,
                     dtype=np.uint32,
                     keepdims=True,
-                )[0, :, :, 0, :]
+                )[:, :, :, 0, :]
                 total = part if total is None else total + part
         if total is None:  # no channel has photons
-            return np.zeros(
-                (len(range(*lines.indices(self.shape[0]))), self.shape[1], 1), np.uint32
-            )
+            n_frames = 1 if frames.step else frames.stop - frames.start
+            return np.zeros((n_frames, lines.stop - lines.start, self.shape[1], 1), np.uint32)
         return total
 
-    def image(self, frame: int) -> NDArray[Any]:
-        return self._decode(frame, slice(0, self.shape[0]), -1)[:, :, 0]
+    def images(self, numbers: list[int]) -> Iterator[NDArray[Any]]:
+        """Images of frames; those that follow each other are decoded together."""
+        most = max(1, _HISTOGRAM_BYTES // (self.shape[0] * self.shape[1] * 4))
+        lines = slice(0, self.shape[0])
+        while numbers:
+            n = 1
+            while n < min(most, len(numbers)) and numbers[n] == numbers[0] + n:
+                n += 1
+            yield from self._decode(_slice(numbers[0], n), lines, -1)[:, :, :, 0]
+            numbers = numbers[n:]
 
     def delays(self, frame: int, frame_time: float | None) -> PhotonCounts:
         """Pixel and delay of the counts of a frame, several lines at a time."""
@@ -116,7 +128,8 @@ class _Decoder:
         step = max(1, _HISTOGRAM_BYTES // (self.shape[1] * n_bins * 4))
         places, weights = [], []
         for first in range(0, self.shape[0], step):
-            part = self._decode(frame, slice(first, min(first + step, self.shape[0])), None)
+            lines = slice(first, min(first + step, self.shape[0]))
+            part = self._decode(_slice(frame), lines, None)[0]
             found = np.nonzero(part)
             place = np.column_stack(found).astype(np.float64) + 0.5
             place[:, 0] += first
@@ -133,6 +146,10 @@ class _Decoder:
             names=(*axis_names(2), "delay"),
             domain=np.vstack([domain_of(self.shape), [0, longest]]),
         )
+
+
+def _slice(frame: int, n: int = 1) -> slice:
+    return slice(None, None, -1) if frame == _ALL else slice(frame, frame + n)
 
 
 def _check_kind(file: Any, name: str) -> None:

@@ -197,6 +197,7 @@ def test_other_refused_files(photons, tmp_path):
         ({"coordinates": "pixel"}, ValueError, "allowed are .'auto', 'position'"),
         ({"coordinates": "position"}, ValueError, "allowed are auto, nanotime, detector"),
         ({"detectors": [0.5]}, TypeError, "detectors="),
+        ({"detectors": 7, "coordinates": "detector"}, ValueError, r"no detectors=\[7\]; allowed"),
     ],
 )
 def test_wrong_options(path, options, error, message):
