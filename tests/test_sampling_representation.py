@@ -655,6 +655,11 @@ def test_sparse_images_as_weighted_counts():
         )
         assert not seen[image == 0].any()
         assert not options or not seen[~where].any()
+    twice = sparse.coo_array(([1, 2, 4], ([0, 0, 1], [1, 1, 0])), shape=(2, 3))
+    X, weight = image_to_counts(twice)
+    assert X.tolist() == [[0.5, 1.5], [1.5, 0.5]]
+    assert weight.tolist() == [3, 4]
+    assert twice.nnz == 3  # the image is left as it was
     huge = sparse.coo_array(([3, 4], ([5, 10**9], [0, 7])), shape=(2**31, 2**31))
     X, weight = image_to_counts(huge)
     assert X.tolist() == [[5.5, 0.5], [10**9 + 0.5, 7.5]]

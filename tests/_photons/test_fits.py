@@ -147,6 +147,7 @@ def test_null_in_integers_is_no_position(events, tmp_path, scale):
     path = written(tmp_path / "null.fits", {**events, "X": X}, null={"X": -99})
     if scale is not None:
         fits.setval(path, "TSCAL1", value=scale, ext=1)
+        fits.setval(path, "TZERO1", value=0, ext=1)
     with pytest.warns(UserWarning, match=r"null.fits: 2 of 200 events have no position"):
         counts = read_fits(path)
     assert len(counts) == 198
