@@ -58,7 +58,16 @@ _HOME = {
 __all__ = sorted(_HOME)
 
 # Public modules. They are also imported on first use.
-_MODULES = ("dask", "datasets", "export", "metrics", "model_selection", "plotting", "typing")
+_MODULES = (
+    "dask",
+    "datasets",
+    "export",
+    "metrics",
+    "model_selection",
+    "photons",
+    "plotting",
+    "typing",
+)
 
 
 def __getattr__(name: str) -> object:

@@ -9,15 +9,18 @@ from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
 from scipy.special import gammaln, xlog1py, xlogy
 from sklearn.utils import check_scalar
 
 from skae._utils.images import (
     check_exposure,
     check_light,
+    check_no_image,
     checked_counts,
     checked_histogram,
     checked_image,
+    checked_sparse_image,
     pixels_of,
     refuse_mask,
     unmasked,
@@ -246,10 +249,10 @@ def sample_counts(
 
     Parameters
     ----------
-    image : array-like of one axis or more
+    image : array-like of one axis or more, or sparse array
         Intensities of a signal, a grey image or a volume, finite and not negative. Booleans
         are read as 0 and 1. No count falls on a masked pixel of a masked array, and the value of
-        such a pixel does not matter.
+        such a pixel does not matter. Arrays and matrices of SciPy are not made dense.
     n_counts : int, default=1_000_000
         Number of counts to draw. With ``method="poisson"`` and no `exposure`, it is the expected
         number.
@@ -261,7 +264,8 @@ def sample_counts(
           both uniformly, and accepts a proposal if the level is below the intensity of the pixel.
           The bound is the maximum of an image of floats. For an image of integers it is the
           smallest power of two above the maximum (256 for 8 bits). The fraction of accepted
-          proposals is W / (n_pixels * bound), where n_pixels excludes pixels that are left out.
+          proposals is W / (n_pixels * bound), where n_pixels excludes pixels that are left out,
+          and the dark pixels of a sparse array.
           The method is slow for a dark image with a bright point.
         - "poisson" also draws the number of counts, as a camera does. The result is an ideal image.
 
@@ -329,7 +333,18 @@ def sample_counts(
     True
     """
     refuse_mask(mask)
-    picture, taken = checked_image(image, where=where, channel_axis=channel_axis)
+    place: Any
+    if sparse.issparse(image):
+        intensity, place, n_channels = checked_sparse_image(
+            image, where=where, channel_axis=channel_axis
+        )
+        taken = None if where is None else np.asarray(where)
+    else:
+        picture, taken = checked_image(image, where=where, channel_axis=channel_axis)
+        intensity, place, n_channels = picture.ravel(), None, len(picture)
+        if taken is not None:
+            place = np.flatnonzero(taken)
+            intensity = intensity[place]
     check_count("n_counts", n_counts)
     if method not in ("multinomial", "rejection", "poisson"):
         raise ValueError(
@@ -341,15 +356,11 @@ def sample_counts(
             raise ValueError(
                 f"exposure={exposure} is only allowed with method='poisson', got method={method!r}."
             )
-    intensity, place = picture.ravel(), None
-    if taken is not None:
-        place = np.flatnonzero(taken)
-        intensity = intensity[place]
     check_light(intensity, taken)
     rng = private_generator(random_state)
     # Sums of levels in [0, 1] do not overflow, and division by a power of two is exact.
     brightest = intensity.max()
-    bound = float(brightest if picture.dtype.kind == "f" else 2 ** int(brightest).bit_length())
+    bound = float(brightest if intensity.dtype.kind == "f" else 2 ** int(brightest).bit_length())
     level = intensity / bound
     n = n_counts
     if method == "poisson":
@@ -359,11 +370,14 @@ def sample_counts(
         "use image_to_counts, which returns pixels as weighted counts."
     ):
         index = _rejection(level, n, rng) if method == "rejection" else _multinomial(level, n, rng)
-        pixels = np.unravel_index(index if place is None else place[index], picture.shape)
+        if isinstance(place, tuple):
+            pixels = tuple(along[index] for along in place)
+        else:
+            pixels = np.unravel_index(index if place is None else place[index], picture.shape)
         if channel_axis is None:
             return _coordinates(pixels, jitter, rng)
         counts = _coordinates(pixels[1:], jitter, rng)
-        return [counts[pixels[0] == channel] for channel in range(len(picture))]
+        return [counts[pixels[0] == channel] for channel in range(n_channels)]
 
 
 def _poisson(mean: float, rng: np.random.RandomState) -> int:
@@ -428,8 +442,9 @@ def image_to_counts(
 
     Parameters
     ----------
-    image : array-like of one axis or more
-        Intensities, finite and not negative. All axes are axes of space.
+    image : array-like of one axis or more, or sparse array
+        Intensities, finite and not negative. All axes are axes of space. Arrays and matrices of
+        SciPy are not made dense.
     where : array-like of bool, of the shape of `image`, default=None
         Mask of the pixels that are used, as in NumPy's reductions. The values of the other pixels
         do not matter. None takes all pixels that are not masked.
@@ -464,6 +479,10 @@ def image_to_counts(
     [3. 1.]
     """
     refuse_mask(mask)
+    if sparse.issparse(image):
+        intensity, pixels, _ = checked_sparse_image(image, where=where)
+        check_light(intensity, where)
+        return np.column_stack(pixels).astype(np.float64) + 0.5, intensity.astype(np.float64)
     picture, taken = checked_image(image, where=where)
     lit = picture > 0
     check_light(lit, taken)
@@ -484,7 +503,7 @@ def thin(
     Parameters
     ----------
     counts : array-like of shape (n_counts, n_dims)
-        Coordinates of counts.
+        Coordinates of counts, not an image. A data frame may have columns of nullable types.
     k : int or float
         Number of counts to keep, an integer from 1 to n_counts; all subsets of this size have the
         same probability. Or the probability with which each count is kept independently, a float
@@ -503,8 +522,19 @@ def thin(
     TypeError
         If `k` is neither an integer nor a float.
     ValueError
-        If `counts` is not a two-dimensional array of numbers, if it is masked, or if `k` is out
-        of its range.
+        If `counts` is not a two-dimensional array of numbers, if it is masked or has missing
+        values, if it has more columns than an image can have axes, or if `k` is out of its range.
+
+    Warns
+    -----
+    UserWarning
+        If `counts` has more than four columns, and looks like an image: all values are whole
+        numbers, or there are few rows.
+
+    See Also
+    --------
+    sample_counts : Draw counts from an image.
+    image_to_counts : Convert the pixels of an image to weighted counts.
 
     References
     ----------
@@ -522,6 +552,7 @@ def thin(
     (517, 2)
     """
     rows = checked_counts(counts)
+    check_no_image(rows)
     n = len(rows)
     if isinstance(k, bool | np.bool_) or not isinstance(k, Real):
         raise TypeError(f"k={k!r} is of type {type(k).__name__}; expected an int or a float.")
@@ -543,9 +574,11 @@ def counts_to_image(
     Parameters
     ----------
     counts : array-like of shape (n_counts, n_dims)
-        Coordinates in pixels, in the order of the axes.
+        Coordinates in pixels, in the order of the axes. A data frame may have columns of nullable
+        types.
     shape : tuple of n_dims ints
-        Shape of the image. Pixel (i, j) covers [i, i + 1) x [j, j + 1).
+        Shape of the image. Pixel (i, j) covers [i, i + 1) x [j, j + 1). A coordinate of floats
+        exactly at the far end of an axis belongs to the last pixel, as in `numpy.histogram`.
     sample_weight : array-like of shape (n_counts,), default=None
         Weights of the counts, finite and not negative. None means weight 1.
 
@@ -561,7 +594,8 @@ def counts_to_image(
     ValueError
         If a count is outside of the image, or if `shape` is not positive or does not have one
         entry for each column of `counts`. Also if `sample_weight` is negative, not finite or not
-        of the same length as `counts`, or if `counts` or `sample_weight` is masked.
+        of the same length as `counts`, or if `counts` or `sample_weight` is masked or has missing
+        values.
     MemoryError
         If there is not enough memory for the image.
 

@@ -22,6 +22,7 @@ FLOORS = (
     "_linear",
     "_dask",
     "_mixture",
+    "_photons",
     "_tables",
     "_training",
     "_nn",

@@ -3,11 +3,13 @@
 import itertools
 
 import numpy as np
+import pandas as pd
+import polars as pl
 import pytest
 import torch
-from scipy import integrate, stats
+from scipy import integrate, sparse, stats
 
-from skae import counts_to_image, image_to_counts, sample_counts, thin
+from skae import CountMixtureAE, counts_to_image, image_to_counts, sample_counts, thin
 from skae._sampling_representation import (
     dirichlet_log_evidence,
     dirichlet_posterior,
@@ -601,6 +603,132 @@ def test_weighted_pixels_have_the_moments_of_counts():
     np.testing.assert_allclose(covariance, np.cov(counts.T), atol=0.1)
 
 
+def test_counts_at_the_far_edge_belong_to_the_last_pixel():
+    """As in `numpy.histogram`; `fit` and `transform` take such counts too."""
+    counts = np.array([[0.0, 3.0], [2.0, 0.5], [2.0, 3.0], [1.0, 1.0]])
+    expected, *_ = np.histogramdd(counts, bins=(2, 3), range=((0, 2), (0, 3)))
+    np.testing.assert_array_equal(counts_to_image(counts, (2, 3)), expected)
+    model = CountMixtureAE(1, image_shape=(2, 3)).fit(counts)
+    assert model.transform(counts).shape == (4, 1)
+    with pytest.raises(ValueError, match=r"^1 of 1 counts are outside"):
+        counts_to_image([[np.nextafter(2.0, 3)]], 2)
+    with pytest.raises(ValueError, match=r"^1 of 2 counts .* counts\[1\] = \[2\]"):
+        counts_to_image([[1], [2]], 2)  # indices of pixels
+
+
+@pytest.mark.parametrize("method", ["multinomial", "poisson", "rejection"])
+@pytest.mark.parametrize("channel_axis", [None, 0, 1, -1])
+def test_sparse_images_are_sampled(method, channel_axis):
+    """By the same random numbers as dense ones, apart from the method of rejection."""
+    image = np.random.RandomState(0).poisson(0.5, (6, 4)) * 1.5
+    options = {"method": method, "channel_axis": channel_axis, "random_state": 0}
+    dense = sample_counts(image, 20_000, **options)
+    for container in (sparse.coo_array, sparse.csc_matrix):
+        found = sample_counts(container(image), 20_000, **options)
+        if method == "rejection":
+            shape = image.shape if channel_axis is None else (image.shape[1 - channel_axis % 2],)
+            dark = image == 0 if channel_axis is None else (image == 0).all(channel_axis)
+            joined = found if channel_axis is None else np.concatenate(found)
+            seen = counts_to_image(joined, shape)
+            total = image if channel_axis is None else image.sum(channel_axis)
+            assert not seen[dark].any()
+            deviation = seen / 20_000 - total / total.sum()
+            assert abs(deviation).max() < 5 * 0.5 / np.sqrt(20_000)
+        elif channel_axis is None:
+            np.testing.assert_array_equal(found, dense)
+        else:
+            for one, other in zip(found, dense, strict=True):
+                np.testing.assert_array_equal(one, other)
+
+
+def test_sparse_images_as_weighted_counts():
+    image = np.random.RandomState(0).poisson(0.5, (6, 4))
+    where = np.arange(24).reshape(6, 4) % 3 > 0
+    for options in ({}, {"where": where}):
+        dense = image_to_counts(image, **options)
+        for container in (sparse.coo_array, sparse.csr_matrix, sparse.csc_array):
+            found = image_to_counts(container(image), **options)
+            for one, other in zip(found, dense, strict=True):
+                np.testing.assert_array_equal(one, other)
+        seen = counts_to_image(
+            sample_counts(sparse.coo_array(image), 1000, random_state=0, **options), (6, 4)
+        )
+        assert not seen[image == 0].any()
+        assert not options or not seen[~where].any()
+    twice = sparse.coo_array(([1, 2, 4], ([0, 0, 1], [1, 1, 0])), shape=(2, 3))
+    X, weight = image_to_counts(twice)
+    assert X.tolist() == [[0.5, 1.5], [1.5, 0.5]]
+    assert weight.tolist() == [3, 4]
+    assert twice.nnz == 3  # the image is left as it was
+    huge = sparse.coo_array(([3, 4], ([5, 10**9], [0, 7])), shape=(2**31, 2**31))
+    X, weight = image_to_counts(huge)
+    assert X.tolist() == [[5.5, 0.5], [10**9 + 0.5, 7.5]]
+    assert weight.tolist() == [3, 4]
+    assert len(sample_counts(huge, 10, random_state=0)) == 10
+
+
+@pytest.mark.parametrize(
+    ("image", "options", "message"),
+    [
+        (sparse.coo_array([[-1, 2]]), {}, r"^image has values from -1 to 2; allowed"),
+        (sparse.coo_array([[np.nan, 2]]), {}, r"^image has values from nan"),
+        (sparse.coo_array([[1j]]), {}, r"^image has the dtype complex128; expected numbers"),
+        (sparse.coo_array((2, 2)), {}, r"^image is zero on all pixels; expected"),
+        (sparse.coo_array([[0, 2]]), {"where": [[True, False]]}, r"zero on all pixels that are us"),
+        (sparse.coo_array([[0, 2]]), {"where": [True]}, r"^where has shape"),
+    ],
+)
+def test_refused_sparse_images(image, options, message):
+    with pytest.raises(ValueError, match=message):
+        sample_counts(image, 1, **options)
+    with pytest.raises(ValueError, match=message):
+        image_to_counts(image, **options)
+
+
+FRAMES = {
+    "Int64": lambda values: pd.DataFrame(values, columns=["y", "x"], dtype="Int64"),
+    "Float64": lambda values: pd.DataFrame(values, columns=["y", "x"], dtype="Float64"),
+    "pyarrow": lambda values: pd.DataFrame(values, columns=["y", "x"], dtype="double[pyarrow]"),
+    "int64[pyarrow]": lambda values: pd.DataFrame(
+        values, columns=["y", "x"], dtype="int64[pyarrow]"
+    ),
+    "mixed": lambda values: pd.DataFrame(values, columns=["y", "x"]).astype({"y": "Int64"}),
+    "polars": lambda values: pl.DataFrame(values, schema=["y", "x"], orient="row"),
+}
+
+
+@pytest.mark.parametrize("kind", FRAMES)
+def test_frames_of_nullable_types(kind):
+    rows = [[0, 1], [1, 2], [1, 0], [0, 1]]
+    frame = FRAMES[kind](rows)
+    expected = counts_to_image(rows, (2, 3))
+    np.testing.assert_array_equal(counts_to_image(frame, (2, 3)), expected)
+    np.testing.assert_array_equal(
+        thin(frame, 2, random_state=0), thin(np.array(rows), 2, random_state=0)
+    )
+    missing = FRAMES[kind]([[0, 1], [1, None]])
+    for call in (lambda: thin(missing, 1), lambda: counts_to_image(missing, (2, 3))):
+        with pytest.raises(ValueError, match=r"^counts, column 'x', has 1 missing values"):
+            call()
+    weight = pd.Series([1, 2, 3, None], dtype="Int64")
+    with pytest.raises(ValueError, match=r"^sample_weight has 1 missing values"):
+        counts_to_image(frame, (2, 3), sample_weight=weight)
+    found = counts_to_image(frame, (2, 3), sample_weight=weight.fillna(4))
+    np.testing.assert_array_equal(found, [[0, 5, 0], [3, 0, 2]])
+
+
+def test_thin_takes_counts_and_no_images():
+    rng = np.random.RandomState(0)
+    with pytest.raises(ValueError, match=r"^counts has shape \(100, 80\); .* image_to_counts"):
+        thin(rng.uniform(size=(100, 80)), 0.5)
+    for image in (rng.uniform(size=(8, 8)), rng.poisson(5, (100, 40)), np.ones((900, 8))):
+        with pytest.warns(UserWarning, match=r"may be an image. sample_counts draws"):
+            thin(image, 0.5, random_state=0)
+    # Coordinates of many axes are none.
+    assert len(thin(rng.uniform(size=(100, 6)), 10, random_state=0)) == 10
+    assert len(thin(rng.randint(5, size=(100, 4)), 10, random_state=0)) == 10
+
+
 BAD_COUNTS = {
     "one axis": (lambda: thin([1.0], 1), ValueError, r"^counts has shape \(1,\) and dtype float64"),
     "words": (lambda: thin([["a"]], 1), ValueError, r"^counts .* dtype <U1; expected numbers"),
@@ -612,9 +740,9 @@ BAD_COUNTS = {
     "text": (lambda: thin([[1]], "1"), TypeError, r"^k='1' is of type str; expected an int or"),
     "bool": (lambda: thin([[1]], True), TypeError, r"^k=True is of type bool"),
     "outside": (
-        lambda: counts_to_image([[0.5, 0], [1, 2], [-0.1, 0], [np.nan, 0]], (2, 2)),
+        lambda: counts_to_image([[0.5, 0], [1, 2.1], [-0.1, 0], [np.nan, 0]], (2, 2)),
         ValueError,
-        r"^3 of 4 counts are outside of the image of shape \(2, 2\). .* counts\[1\] = \[1.0, 2.0\]",
+        r"^3 of 4 counts are outside of the image of shape \(2, 2\). .* counts\[1\] = \[1.0, 2.1\]",
     ),
     "axes": (
         lambda: counts_to_image([[0.5, 0.5]], 2),
@@ -647,7 +775,7 @@ BAD_COUNTS = {
     "where": (lambda: image_to_counts([1], where=[1]), ValueError, r"^where has shape \(1,\) and "),
     "image": (lambda: image_to_counts([-1]), ValueError, r"^image has values from -1 to -1"),
     "density outside": (
-        lambda: log_density_of_counts([[1.0]], [1.0], 1.0),
+        lambda: log_density_of_counts([[1.1]], [1.0], 1.0),
         ValueError,
         r"^1 of 1 counts are outside",
     ),

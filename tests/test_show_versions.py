@@ -54,7 +54,7 @@ def test_all_dependencies_of_the_package_are_shown():
     needed = {re.match(r"[\w-]+", line)[0] for line in project["dependencies"]}
     assert needed <= set(module._NEEDED)
     optional = project["optional-dependencies"]
-    for extra in ("flow", "plots"):
+    for extra in ("flow", "photons", "plots"):
         names = {re.match(r"[\w-]+", line)[0] for line in optional[extra]}
         assert names <= set(module._OPTIONAL)
 

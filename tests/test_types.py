@@ -14,13 +14,19 @@ from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, StrOptions
 
 import skae
-from skae import datasets, metrics, plotting
+from skae import datasets, metrics, photons, plotting
 
-PUBLIC_MODULES = ("skae.datasets", "skae.metrics", "skae._plotting")
+PUBLIC_MODULES = (
+    "skae.datasets",
+    "skae.metrics",
+    "skae._photons",
+    "skae.photons",
+    "skae._plotting",
+)
 PUBLIC = {name: getattr(skae, name) for name in skae.__all__}
 PUBLIC |= {
     f"{module.__name__}.{name}": getattr(module, name)
-    for module in (datasets, metrics, plotting)
+    for module in (datasets, metrics, photons, plotting)
     for name, value in vars(module).items()
     if name[0] != "_"
     and isinstance(value, Callable)

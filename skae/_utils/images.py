@@ -1,17 +1,28 @@
 """Checks of images and counts: intensities, shapes in pixels, and masks."""
 
+from collections.abc import Sequence
 from math import prod
 from numbers import Integral, Real
 from sys import maxsize
-from typing import Any
+from typing import Any, NamedTuple
 
+import narwhals.stable.v2 as nw
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 from sklearn.utils import check_scalar
+
+from skae._utils.warning import warn
+
+# Counts have one column for each axis of an image, and an array of NumPy has 64 axes at most.
+_MOST_COLUMNS = 64
+# More columns than these are rare enough for counts to look whether the array is an image.
+_USUAL_COLUMNS = 4
 
 
 def _values(values: Any, name: str) -> np.ma.MaskedArray[Any, Any]:
-    """Convert arrays and tensors to a masked array of numbers."""
+    """Convert arrays, tensors and data frames to a masked array of numbers."""
+    values = _of_frame(values, name)
     if hasattr(values, "detach"):  # tensors on a GPU, or with gradients
         values = values.detach().cpu()
         if "bfloat16" in str(values.dtype):
@@ -25,6 +36,33 @@ def _values(values: Any, name: str) -> np.ma.MaskedArray[Any, Any]:
         )
     numbers: np.ma.MaskedArray[Any, Any] = found
     return numbers
+
+
+def _of_frame(values: Any, name: str) -> Any:
+    """Numbers of a data frame or a series, also of nullable types; other values stay as they are.
+
+    NumPy would convert nullable columns to objects.
+    """
+    frame = nw.from_native(values, eager_only=True, allow_series=True, pass_through=True)
+    columns: list[Any]
+    if isinstance(frame, nw.Series):
+        columns = [frame]
+    elif isinstance(frame, nw.DataFrame):
+        columns = list(frame.iter_columns())
+    else:
+        return values
+    if not columns or not all(one.dtype.is_numeric() or one.dtype == nw.Boolean for one in columns):
+        return values
+    for one in columns:
+        n_missing = one.null_count()
+        if n_missing:
+            where = f"{name}, column {one.name!r}," if isinstance(frame, nw.DataFrame) else name
+            raise ValueError(
+                f"{where} has {n_missing} missing values, which are not allowed. Remove these "
+                "rows, for example with dropna, or fill in the values."
+            )
+    arrays = [one.to_numpy() for one in columns]
+    return np.column_stack(arrays) if isinstance(frame, nw.DataFrame) else arrays[0]
 
 
 def unmasked(values: Any, name: str) -> NDArray[Any]:
@@ -79,6 +117,45 @@ def checked_image(
     return picture, taken
 
 
+class SparseImage(NamedTuple):
+    """The pixels of positive intensity, in the order of the axes."""
+
+    intensity: NDArray[Any]
+    pixels: tuple[NDArray[np.intp], ...]  # indices along each axis; channels are the first axis
+    n_channels: int  # length of the first axis
+
+
+def checked_sparse_image(
+    image: Any, *, where: Any | None = None, channel_axis: int | None = None
+) -> SparseImage:
+    """Validated intensities of a sparse image, which is not made dense."""
+    array = sparse.coo_array(image)
+    array.sum_duplicates()
+    values = array.data
+    if values.dtype.kind not in "buif":
+        raise ValueError(f"image has the dtype {values.dtype}; expected numbers.")
+    if values.dtype.kind == "f":
+        values = values.astype(np.float64, copy=False)
+    pixels = [np.asarray(index, np.intp) for index in array.coords]
+    shape = list(array.shape)
+    if channel_axis is not None:
+        _check_channel_axis(shape, channel_axis)
+        pixels.insert(0, pixels.pop(channel_axis))
+        shape.insert(0, shape.pop(channel_axis))
+    if where is not None:
+        first = 0 if channel_axis is None else 1
+        taken = _checked_where(where, tuple(shape[first:]))[tuple(pixels[first:])]
+        values, pixels = values[taken], [index[taken] for index in pixels]
+    if values.size and not (values.min() >= 0 and values.max() < np.inf):
+        raise ValueError(
+            f"image has values from {values.min():g} to {values.max():g}; allowed are finite "
+            "values that are not negative."
+        )
+    order = np.lexsort(pixels[::-1])
+    order = order[values[order] > 0]
+    return SparseImage(values[order], tuple(index[order] for index in pixels), shape[0])
+
+
 def _checked_where(where: Any, grid: tuple[int, ...]) -> NDArray[np.bool_]:
     allowed = unmasked(where, "where")
     if allowed.shape != grid or allowed.dtype.kind != "b":
@@ -113,18 +190,22 @@ def check_light(intensity: NDArray[Any], taken: Any) -> None:
 
 
 def _channels_first(picture: NDArray[Any], channel_axis: int) -> NDArray[Any]:
-    n_axes = picture.ndim
+    _check_channel_axis(picture.shape, channel_axis)
+    return np.moveaxis(picture, channel_axis, 0)
+
+
+def _check_channel_axis(shape: Sequence[int], channel_axis: int) -> None:
+    n_axes = len(shape)
     if n_axes < 2:
         raise ValueError(
             f"channel_axis={channel_axis!r} needs an image with at least two axes, got image of "
-            f"shape {picture.shape}."
+            f"shape {tuple(shape)}."
         )
     if not (isinstance(channel_axis, Integral) and -n_axes <= channel_axis < n_axes):
         raise ValueError(
-            f"channel_axis={channel_axis!r} for image of shape {picture.shape}; allowed are None "
+            f"channel_axis={channel_axis!r} for image of shape {tuple(shape)}; allowed are None "
             f"and integers from {-n_axes} to {n_axes - 1}."
         )
-    return np.moveaxis(picture, channel_axis, 0)
 
 
 def checked_counts(counts: Any) -> NDArray[Any]:
@@ -137,8 +218,29 @@ def checked_counts(counts: Any) -> NDArray[Any]:
     return rows
 
 
+def check_no_image(rows: NDArray[Any]) -> None:
+    """Refuse an image in the place of counts, or warn if the array may be one."""
+    n_rows, n_columns = rows.shape
+    told = (
+        f"counts has shape {rows.shape}; expected the coordinates of counts, one row for each "
+        f"count and one column for each axis of the image. {{}} sample_counts draws counts from an "
+        "image, and image_to_counts converts its pixels to weighted counts."
+    )
+    if n_columns > _MOST_COLUMNS:
+        raise ValueError(told.format("This is an image."))
+    if n_columns > _USUAL_COLUMNS and n_rows:
+        # Images have few rows for their columns; coordinates are seldom all whole numbers.
+        whole = rows.dtype.kind in "bui" or bool((rows == np.rint(rows)).all())
+        if n_rows <= 2 * n_columns or (whole and rows.min() >= 0):
+            warn(told.format("This may be an image."))
+
+
 def pixels_of(counts: Any, grid: tuple[int, ...]) -> NDArray[np.intp]:
-    """Flat indices of the pixels of counts; raises if a count is outside of the grid."""
+    """Flat indices of the pixels of counts; raises if a count is outside of the grid.
+
+    A continuous count exactly at the far end of an axis belongs to the last pixel, as in
+    `numpy.histogram`. An integer is the index of a pixel, and the far end is none.
+    """
     rows = checked_counts(counts)
     if prod(grid) * 8 > maxsize:
         raise MemoryError(f"shape={grid} is too large. Reduce the number of pixels.")
@@ -147,13 +249,18 @@ def pixels_of(counts: Any, grid: tuple[int, ...]) -> NDArray[np.intp]:
             f"counts has shape {rows.shape}; expected {len(grid)} columns for an image of shape "
             f"{grid}."
         )
-    outside = np.flatnonzero(~((rows >= 0) & (rows < grid)).all(axis=1))
+    is_index = rows.dtype.kind != "f"
+    below = rows < grid if is_index else rows <= grid
+    outside = np.flatnonzero(~((rows >= 0) & below).all(axis=1))
     if outside.size:
         raise ValueError(
             f"{outside.size} of {len(rows)} counts are outside of the image of shape {grid}. The "
             f"first is counts[{outside[0]}] = {rows[outside[0]].tolist()}."
         )
-    return np.ravel_multi_index(tuple(rows.astype(np.intp).T), grid)
+    pixels = rows.astype(np.intp)
+    if not is_index:
+        np.minimum(pixels, np.array(grid) - 1, out=pixels)
+    return np.ravel_multi_index(tuple(pixels.T), grid)
 
 
 def checked_histogram(

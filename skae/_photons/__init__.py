@@ -1,0 +1,1 @@
+"""Reading counts from the files of detectors, one file of code for each format."""
