@@ -15,7 +15,7 @@ http://scitepress.net/PublishedPapers/2022/109152/pdf/index.html
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Self
 
@@ -37,19 +37,17 @@ from skae._mixture.em import Algorithm, Trained, updated
 from skae._mixture.fit_gaussians import (
     FitOptions,
     average_of,
-    explains_rows,
     fit_averages,
-    resumed,
     size_by_bic,
+    wanted_size,
 )
 from skae._mixture.gaussians import Gaussians, Kind, Prior, n_parameters
 from skae._mixture.image_masses import in_units, registered_fraction
-from skae._mixture.instrument_parameters import checked_instrument
-from skae._mixture.merged_rows import merged_rows, range_beside, units_of
 from skae._mixture.mirror_images import moved_inside
 from skae._mixture.noise import check_noise_range
 from skae._mixture.rows_in_cells import RowsInCells
 from skae._mixture.variance_floor import check_distances, check_floor, variance_floor
+from skae._mixture.warm_start import check_known, explains_rows, resumed
 from skae._utils.interrupts import keeps_progress, warn_of_interruption
 from skae._utils.state import all_or_nothing
 from skae._utils.types import RandomState
@@ -57,9 +55,6 @@ from skae._utils.validation import Interval, StrOptions, check_weight, fit_conte
 from skae._utils.warning import warn
 
 Array = NDArray[Any]
-
-# Default number of components; fewer if there are fewer counts.
-_DEFAULT_COMPONENTS = 8
 
 # The sum of the weights must be smaller than this.
 _MOST_COUNTS = 1e100
@@ -115,8 +110,36 @@ class CountMixtureAE(CountQueries):
         Number of mixtures that are fitted and averaged. Their initial components or cells are
         shifted at random against each other. The model is the mixture of all their components.
     image_shape : tuple of int, default=None
-        Shape of the image in pixels, with one length for each feature. It sets `domain` to the
-        range from 0 to these lengths, and the cells then begin and end between pixels.
+        Shape of the image in pixels, with one length for each of the first features, usually
+        (height, width). The places of counts are in the range from 0 to these lengths, and cells
+        begin and end between pixels. Further features, such as an energy or a delay, may have any
+        values and units.
+    coordinates : {'auto', 'continuous', 'pixel'}, default='auto'
+        Whether the places in X are on a continuous scale, where pixel (i, j) covers [i, i + 1) x
+        [j, j + 1), or indices of pixels. The likelihood of an index is that of its pixel. 'auto'
+        takes them as indices if `image_shape` is set and the columns have an integer dtype. It
+        warns if it is in doubt. `transform`, `score_samples` and other methods take places as `fit`
+        did, and `inverse_transform` and `sample` return them so.
+    edges : {'auto', 'reflect', 'open'}, default='auto'
+        What happens to Gaussians at the edges of the image. With 'reflect', density that would lie
+        outside is reflected, so that all of it is inside. With 'open' it extends outside: with
+        `exposure`, counts outside are missed, and without, the image becomes dark at its edges.
+        'auto' reflects if `image_shape` is set and there are at most 4 features. Cells end at the
+        edges.
+    exposure : array-like of the shape `image_shape` or callable, default=None
+        Exposure, efficiency or vignetting of each pixel; only ratios of its values matter. It is 0
+        for dead pixels and parts outside of a mask, where X may have no counts. A callable gets
+        places, an array of shape (n_places, n_axes), and returns one value for each. Counts are
+        registered with a probability proportional to the exposure, and `intensity` is corrected for
+        it.
+    background : 'flat' or array-like of the shape `image_shape`, default=None
+        Distribution of registered counts that do not come from the object, such as dark counts:
+        the same on all exposed pixels, or proportional to a map. Its share of the counts is fitted.
+        It can only be known if the object is dark on a part of the image. Only for Gaussians.
+    psf : float or array-like of shape (n_axes, n_axes), default=None
+        Covariance of a Gaussian point spread function, in squared pixels, or its variance if it is
+        the same along all axes. The components are those of the sharp image, and counts are
+        compared with the blurred one (Bovy et al. 2011). Only for Gaussians.
     domain : array-like of shape (n_features, 2), default=None
         Lowest and highest value of each feature. `fit` raises an error for counts outside. None
         takes the domain from `image_shape`, or otherwise the range of the counts, extended at
@@ -125,7 +148,8 @@ class CountMixtureAE(CountQueries):
         Smallest variance of a Gaussian along any axis, in squared units of the features. For cells
         it sets the smallest length of a side, the square root of 12 `min_variance`. None means
         1/12, the variance within a pixel, if `image_shape` is set, and otherwise 1e-6 times the
-        mean variance of the features.
+        mean variance of the features. Features that are no places in an image are measured in a
+        unit in which their standard deviation is about that of the places.
     tol : float, default=1e-4
         Training stops when an iteration improves the objective by no more than `tol` nats per
         count.
@@ -157,6 +181,11 @@ class CountMixtureAE(CountQueries):
         :class:`sklearn.mixture.GaussianMixture`. Only for Gaussians.
     cells_ : ndarray of shape (n_components_, n_features_in_, 2)
         Lowest and highest value of each cell along each feature. Only for cells.
+    background_share_ : float
+        Fraction of the counts that belong to the background; 0 without `background`.
+    registered_fraction_ : float
+        Fraction of the counts of the object that the detector registers, relative to a detector
+        with the largest exposure everywhere; 1 without `exposure`.
     n_components_ : int
         Number of components of all averaged mixtures together.
     n_counts_ : float
@@ -170,8 +199,8 @@ class CountMixtureAE(CountQueries):
         free energy ('em') or the classification log-likelihood ('partition'), plus the log prior.
         For cells it is the log-likelihood of held-out counts, from which the cells were chosen.
     n_parameters_ : int
-        Number of free parameters: weights, means and covariances of Gaussians. A tiling of K
-        cells has K - 1 weights and K - 1 positions of splits.
+        Number of free parameters: weights, means and covariances of Gaussians, and the share of
+        the background. A tiling of K cells has K - 1 weights and K - 1 positions of splits.
     compression_ratio_ : float
         Number of coordinates of all counts, divided by `n_parameters_`.
     n_features_in_ : int
@@ -185,6 +214,7 @@ class CountMixtureAE(CountQueries):
     --------
     sample_counts : Draw counts from an image.
     image_to_counts : Use pixels as weighted counts, which takes much less time.
+    skae.photons.read_counts : Read the counts of detectors from files.
 
     Notes
     -----
@@ -199,14 +229,20 @@ class CountMixtureAE(CountQueries):
     of the smaller mixtures of 'bic' and 'split' do not count), for cells, in `partial_fit` after
     the first frame, inside a Pipeline or a search, and at the second Ctrl-C.
 
-    The density of a Gaussian is positive everywhere. At the edges of an image, a part of the
-    density therefore lies outside of `domain`. Cells have no density outside.
+    The model is a density rho of the places of the object. With `psf`, `exposure` e and background
+    beta of share b, the density of the counts as they are recorded is (1 - b) (rho * N(0, psf)) e /
+    Z + b beta, where Z is `registered_fraction_`. `score_samples` and `sample` are of recorded
+    counts, and `intensity` is of rho. EM treats the counts that the detector misses as latent.
 
     References
     ----------
     V. E. Antsiperov (2022). Generative model for autoencoders learning by image sampling
     representations. ICPRAM.
     http://scitepress.net/PublishedPapers/2022/109152/pdf/index.html
+
+    J. Bovy, D. W. Hogg and S. T. Roweis (2011). Extreme deconvolution: inferring complete
+    distribution functions from noisy, heterogeneous and incomplete observations. Annals of Applied
+    Statistics 5(2B), 1657-1677. :doi:`10.1214/10-AOAS439`
 
     R. M. Neal and G. E. Hinton (1998). A view of the EM algorithm that justifies incremental,
     sparse, and other variants. Learning in Graphical Models, 355-368.
@@ -266,7 +302,7 @@ class CountMixtureAE(CountQueries):
         edges: Literal["auto", "reflect", "open"] = "auto",
         exposure: ArrayLike | Callable[[Array], ArrayLike] | None = None,
         background: ArrayLike | Literal["flat"] | None = None,
-        psf: ArrayLike | None = None,
+        psf: float | ArrayLike | None = None,
         domain: ArrayLike | None = None,
         min_variance: float | None = None,
         tol: float = 1e-4,
@@ -366,14 +402,18 @@ class CountMixtureAE(CountQueries):
             )
         self._bounds = declared_bounds(self.image_shape, self.domain, rows.shape[1])
         check_inside(rows, self._bounds, self.image_shape)
-        rows, weight = self._prepare(rows, weight, has_noise=noise_covariance is not None)
+        rows, weight = self._record(rows, weight, has_noise=noise_covariance is not None)
         fractions = weight / weight.sum()
         mean = fractions @ rows
         self._floor = self._floor_of(mean, fractions @ (rows - mean) ** 2, np.abs(rows).max())
         if self._floor == 0 and not rows.any():
             self._floor = 1.0  # all counts are at zero, so that the width is arbitrary
         self._check_distances(rows, None)
-        n_components = self._n_wanted(None if known is None else known[0])
+        n_components = wanted_size(self.n_components, self.n_counts_)
+        if known is not None:
+            check_known(
+                known[0], self.covariance_type, rows.shape[1], self.n_components, self.n_averages
+            )
         if self.covariance_type == "cell":
             self._fit_cells(rows, weight, n_components, rng)
             return
@@ -383,36 +423,6 @@ class CountMixtureAE(CountQueries):
             check_noise_range(noise, self._floor)
             options = replace(options, noise=noise)
         self._fit_gaussians(rows, weight, n_components, options, rng, known)
-
-    def _prepare(self, rows: Array, weight: Array, has_noise: bool) -> tuple[Array, Array]:
-        """Set up units and the instrument; counts on the same pixel become one weighted row."""
-        instrument = checked_instrument(
-            rows.shape[1],
-            self.image_shape,
-            has_noise=has_noise,
-            covariance_type=self.covariance_type,
-            algorithm=self.algorithm,
-            edges=self.edges,
-            pixels=self._are_pixels,
-            exposure=self.exposure,
-            background=self.background,
-            psf=self.psf,
-        )
-        n_places = rows.shape[1] if instrument.shape is None else len(instrument.shape)
-        if n_places < rows.shape[1]:
-            if self.covariance_type != "spherical":
-                self._units = units_of(rows, weight, n_places)
-                rows = rows / self._units
-            self._further = range_beside(rows[:, n_places:])
-            log_range = float(np.log(np.ptp(self._further, axis=1)).sum())
-            instrument = replace(instrument, log_range=log_range)
-        instrument.check_exposed(rows)
-        self._instrument_of_fit = {
-            f.name: getattr(instrument, f.name) for f in fields(instrument) if f.init
-        }
-        if self._are_pixels and n_places == rows.shape[1] and not has_noise:
-            rows, weight = merged_rows(rows, weight)
-        return rows, weight
 
     def _fit_cells(
         self, rows: Array, weight: Array, n_cells: int | None, rng: np.random.RandomState
@@ -592,48 +602,6 @@ class CountMixtureAE(CountQueries):
         self.compression_ratio_ *= ratio
 
     # ------------------------------------------------------- what the data allow
-
-    def _n_wanted(self, known: Gaussians | None) -> int | None:
-        """Number of components of a mixture; None if BIC chooses it."""
-        most = int(self.n_counts_ * (1 + 1e-9))
-        if most < 1:
-            raise ValueError(
-                f"sample_weight sums to {self.n_counts_:g}. The sum is the number of counts and "
-                "must be at least 1. Multiply relative frequencies by the number of counts."
-            )
-        if known is not None:
-            self._check_known(known)
-        if self.n_components == "bic":
-            return None
-        if self.n_components is None:
-            return min(_DEFAULT_COMPONENTS, most)
-        wanted = int(self.n_components)
-        if wanted > most:
-            raise ValueError(
-                f"n_components={wanted} exceeds the {most} counts of X; allowed are 1 to {most}."
-            )
-        return wanted
-
-    def _check_known(self, gaussians: Gaussians) -> None:
-        """Raise if training cannot continue from the Gaussians of the previous fit."""
-        has = len(gaussians.weights)
-        if gaussians.kind != self.covariance_type:
-            raise ValueError(
-                f"covariance_type={self.covariance_type!r} with warm_start=True, but the previous "
-                f"fit had {gaussians.kind!r}. Set warm_start=False to fit anew."
-            )
-        if gaussians.means.shape[1] != self.n_features_in_:
-            raise ValueError(
-                f"X has {self.n_features_in_} features with warm_start=True, but the previous "
-                f"fit had {gaussians.means.shape[1]}. Set warm_start=False to fit anew."
-            )
-        wanted = self.n_components
-        if self.n_averages > 1 or wanted == "bic" or (wanted is not None and int(wanted) < has):
-            raise ValueError(
-                f"n_components={wanted!r} and n_averages={self.n_averages} with warm_start=True. "
-                f"Allowed are n_components of at least {has}, the number of the previous fit, and "
-                "n_averages=1."
-            )
 
     def _floor_of(self, mean: Array, variances: Array, largest: float) -> float:
         return variance_floor(

@@ -1,8 +1,12 @@
-"""What a fitted mixture of counts answers: codes, densities, draws and images of the intensity."""
+"""Counts as an instrument recorded them, and what a fitted mixture of counts answers.
+
+The answers are codes, densities, draws and images of the intensity.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
 from numbers import Real
 from typing import Any
 
@@ -15,9 +19,12 @@ from sklearn.utils.validation import check_is_fitted
 
 from skae._likelihood_model import LikelihoodModel
 from skae._mixture.cells import Cells
+from skae._mixture.em import Algorithm
 from skae._mixture.gaussians import Gaussians
 from skae._mixture.image_masses import image_masses, in_units
 from skae._mixture.instrument import Instrument, blurred
+from skae._mixture.instrument_parameters import checked_instrument
+from skae._mixture.merged_rows import merged_rows, range_beside, units_of
 from skae._mixture.mirror_images import folded
 from skae._mixture.noise import checked_noise
 from skae._mixture.pixel_indices import check_whole, takes_pixels
@@ -46,8 +53,14 @@ class CountQueries(LikelihoodModel):
     """
 
     # The parameters that are used here.
+    covariance_type: str
+    algorithm: Algorithm
     image_shape: tuple[int, ...] | list[int] | None
     coordinates: str
+    edges: str
+    exposure: ArrayLike | Callable[[Array], ArrayLike] | None
+    background: ArrayLike | str | None
+    psf: float | ArrayLike | None
     n_jobs: int | None
 
     # The state after fit, with the values of models of earlier versions.
@@ -117,6 +130,36 @@ class CountQueries(LikelihoodModel):
         centres = rows.copy()
         centres[:, :n_places] += 0.5
         return centres
+
+    def _record(self, rows: Array, weight: Array, has_noise: bool) -> tuple[Array, Array]:
+        """Set up units and the instrument; counts on the same pixel become one weighted row."""
+        instrument = checked_instrument(
+            rows.shape[1],
+            self.image_shape,
+            has_noise=has_noise,
+            covariance_type=self.covariance_type,
+            algorithm=self.algorithm,
+            edges=self.edges,
+            pixels=self._are_pixels,
+            exposure=self.exposure,
+            background=self.background,
+            psf=self.psf,
+        )
+        n_places = rows.shape[1] if instrument.shape is None else len(instrument.shape)
+        if n_places < rows.shape[1]:
+            if self.covariance_type != "spherical":
+                self._units = units_of(rows, weight, n_places)
+                rows = rows / self._units
+            self._further = range_beside(rows[:, n_places:])
+            log_range = float(np.log(np.ptp(self._further, axis=1)).sum())
+            instrument = replace(instrument, log_range=log_range)
+        instrument.check_exposed(rows)
+        self._instrument_of_fit = {
+            f.name: getattr(instrument, f.name) for f in fields(instrument) if f.init
+        }
+        if self._are_pixels and n_places == rows.shape[1] and not has_noise:
+            rows, weight = merged_rows(rows, weight)
+        return rows, weight
 
     def _internal(self, X: Array) -> Array:
         """Rows in float64 and in internal units."""

@@ -1,4 +1,4 @@
-"""Counts that an instrument recorded: pixels, edges, exposure, background, blur, further features."""
+"""Counts that an instrument recorded: pixels, edges, exposure, background, blur and more."""
 
 import pickle
 import warnings
@@ -12,10 +12,9 @@ from scipy.stats import multivariate_normal, norm
 from sklearn.exceptions import ConvergenceWarning
 
 from skae import CountMixtureAE, counts_to_image, sample_counts
-from skae._mixture.gaussians import Gaussians
+from skae._mixture.gaussians import Gaussians, Prior
 from skae._mixture.instrument import Instrument
 from skae._mixture.mirror_images import Frame, moved_inside
-from skae._mixture.gaussians import Prior
 from skae._mixture.recorded_rows import RecordedRows
 
 H, W = 12, 10
@@ -477,7 +476,7 @@ WITH_DELAY = np.column_stack([X, DELAY])
 def test_an_energy_or_a_delay_beside_the_place(options):
     if options.get("covariance_type") == "spherical":
         options = {**options, "covariance_type": "full"}
-    model = fitted(options, WITH_DELAY)
+    model = fitted(options, WITH_DELAY, 40 if options.get("covariance_type") == "cell" else 12)
     assert model.means_.shape[1] == 3
     # The density, integrated over all places and delays.
     rng = np.random.RandomState(0)
@@ -487,14 +486,14 @@ def test_an_energy_or_a_delay_beside_the_place(options):
     density = np.exp(model.score_samples(grid)).reshape(len(places), -1)
     marginal = np.trapezoid(density, delays)
     image = model.intensity(fill=True)
-    whole = model.intensity((H, W, 50), ranges=[(-1e-8, 2.5e-8)], fill=True)
+    whole = model.intensity((H, W, 12), ranges=[(-1e-8, 2.5e-8)], fill=True)
     np.testing.assert_allclose(whole.sum(axis=2), image, rtol=0.01, atol=1e-6)
     if set(options) <= {"n_averages", "covariance_type"}:
         pixel = tuple(np.floor(places).astype(int).T)
         assert np.corrcoef(marginal, image[pixel])[0, 1] > 0.9
     drawn = model.sample(3000, random_state=0)
     assert np.corrcoef(drawn[:, 1:].T)[0, 1] == pytest.approx(
-        np.corrcoef(WITH_DELAY[:, 1:].T)[0, 1], abs=0.1
+        np.corrcoef(WITH_DELAY[:, 1:].T)[0, 1], abs=0.15
     )
     assert model.score(WITH_DELAY) > 10  # a density in 1/s
 

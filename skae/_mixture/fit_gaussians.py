@@ -13,10 +13,7 @@ from skae._mixture.gaussians import (
     Gaussians,
     Kind,
     Prior,
-    floored,
-    log_joint,
     n_parameters,
-    widened,
 )
 from skae._mixture.initialization import (
     enlarged,
@@ -36,9 +33,8 @@ Init = Literal["quantiles", "counts", "grid", "split"]
 # For `init="split"`: iterations of each smaller mixture, and largest size of the first mixture.
 _COARSE_ITERATIONS, _COARSEST = 5, 16
 
-# Training continues from a mixture if its log-likelihood is at most this many nats per count below
-# that of a single Gaussian.
-_FOREIGN = 10.0
+# Default number of components; fewer if there are fewer counts.
+_DEFAULT_SIZE = 8
 
 
 @dataclass(frozen=True)
@@ -77,6 +73,25 @@ class FitOptions:
         n_components = len(gaussians.weights)
         under = recorded_rows(gaussians.means[:1], None, n_components, self.n_jobs, self.instrument)
         return under.registered(gaussians) if isinstance(under, RecordedRows) else 1.0
+
+
+def wanted_size(n_components: Any, n_counts: float) -> int | None:
+    """Number of components of a mixture, from the parameter; None if BIC chooses it."""
+    most = int(n_counts * (1 + 1e-9))
+    if most < 1:
+        raise ValueError(
+            f"sample_weight sums to {n_counts:g}. The sum is the number of counts and must be at "
+            "least 1. Multiply relative frequencies by the number of counts."
+        )
+    if n_components == "bic":
+        return None
+    if n_components is None:
+        return min(_DEFAULT_SIZE, most)
+    if n_components > most:
+        raise ValueError(
+            f"n_components={n_components} exceeds the {most} counts of X; allowed are 1 to {most}."
+        )
+    return int(n_components)
 
 
 def fit_averages(
@@ -233,40 +248,3 @@ def size_by_bic(rows: Array, weight: Array, options: FitOptions, rng: np.random.
                 bic(size)
         step /= 2
     return min(found, key=lambda k: found[k])
-
-
-# ---------------------------------------------------------------------- a warm start
-
-
-def explains_rows(gaussians: Gaussians, rows: Array, weight: Array, options: FitOptions) -> bool:
-    """Whether a mixture explains rows almost as well as a single Gaussian with their moments.
-
-    Otherwise the priors of the mixture do not suit the rows either.
-    """
-    covariance = np.atleast_2d(np.cov(rows.T, aweights=weight, ddof=0))
-    alone = Gaussians(
-        np.ones(1),
-        np.average(rows, axis=0, weights=weight)[None],
-        floored(covariance[None], options.floor),
-        "full",
-    )
-    under = recorded_rows(
-        rows,
-        None,
-        len(gaussians.weights),
-        options.n_jobs,
-        options.instrument.without_exposure,
-        noise=options.noise,
-    )
-    nats = [weight @ under.log_density(widened(gaussians, options.floor))]
-    nats.append(weight @ log_joint(rows, alone)[:, 0])
-    known, anew = np.array(nats) / weight.sum()
-    return bool(known > anew - _FOREIGN)
-
-
-def resumed(
-    gaussians: Gaussians, prior: Prior, prior_counts: float, floor: float
-) -> tuple[Gaussians, Prior]:
-    """An earlier mixture and its prior, with the current prior counts and floor."""
-    variances = np.maximum(prior.variances, floor)
-    return widened(gaussians, floor), prior._replace(counts=prior_counts, variances=variances)

@@ -89,7 +89,7 @@ def _pixel_masses(mixture: Gaussians | Cells, shape: tuple[int, ...], n_jobs: in
         reach = reach_of(mixture, quadratics(mixture).constant)
         lowest = log(_SMALLEST) - np.log(np.array(shape, dtype=float)).sum()
         if n_dims > 1 and mixture.kind in ("full", "tied"):
-            narrowest = np.sqrt(np.maximum(extreme_variances(mixture.full())[0], 1e-300))
+            narrowest = _narrowest(mixture.full())
             # Numbers of nodes are rounded up to even numbers, and large ones to powers of two, so
             # that there are few different numbers.
             wanted = _NODES + _NODES_PER_WIDTH / narrowest
@@ -127,6 +127,22 @@ def _pixel_masses(mixture: Gaussians | Cells, shape: tuple[int, ...], n_jobs: in
     image = tiles.reshape(*n_tiles, *[side] * n_dims).transpose(axes)
     image = image.reshape([n * side for n in n_tiles])
     return np.ascontiguousarray(image[tuple(slice(length) for length in shape)])
+
+
+def _narrowest(covariances: Array) -> Array:
+    """Smallest length over which the integral along the last axis changes along the other axes.
+
+    It changes with the density along the other axes, and with the mean along the last axis, which
+    moves by one standard deviation over this length.
+    """
+    other = covariances[:, :-1, :-1]
+    slope = np.linalg.solve(other, covariances[:, :-1, -1:])[:, :, 0]
+    variance = covariances[:, -1, -1] - np.einsum("pa,pa->p", slope, covariances[:, :-1, -1])
+    widths = np.sqrt(np.maximum(extreme_variances(other)[0], 1e-300))
+    steepness = np.sqrt(np.einsum("pa,pa->p", slope, slope))
+    with np.errstate(divide="ignore"):
+        moves = np.sqrt(np.maximum(variance, 1e-300)) / steepness
+    return np.minimum(widths, moves)
 
 
 def _reached(
