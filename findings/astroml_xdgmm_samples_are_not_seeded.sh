@@ -61,10 +61,10 @@ assert advanced
 samples = one.sample(2000)
 right = np.abs(samples[:, 0] - one.mu[1, 0]) < 20  # of the second component
 print("shares of the second component:", right.mean().round(2), "of all samples,",
-      right[:900].mean().round(2), "of the first 900,", right[-900:].mean().round(2),
-      "of the last 900")
+      right[:700].mean().round(2), "of the first 700,", right[-700:].mean().round(2),
+      "of the last 700")
 assert 0.4 < right.mean() < 0.6
-assert right[:900].mean() == 0 and right[-900:].mean() == 1
+assert right[:700].mean() == 0 and right[-700:].mean() == 1
 
 print("as described")
 PY

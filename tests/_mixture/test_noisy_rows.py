@@ -413,6 +413,20 @@ def test_no_candidate_is_missed(shape, n_dims, monkeypatch):
     np.testing.assert_allclose(one.toarray(), other.toarray(), atol=1e-9)
 
 
+def test_candidates_change_only_where_blocks_gain():
+    """With fewer candidates, the free energy would decrease."""
+    gaussians = make_mixture(200, 2, scale=0.2)
+    noise = 0.05 * make_noise(1000, 2)
+    X, _ = make_rows(1000, gaussians, noise)
+    rows = NoisyRows(X, None, noise, 200, 1)
+    wide = gaussians._replace(covariances=1e4 * gaussians.covariances)
+    rows.select_candidates(wide)  # all components are candidates
+    before = rows.expect(gaussians)[0]
+    assert before == pytest.approx(rows.log_density(gaussians).sum(), rel=1e-12)
+    rows.select_candidates(gaussians)
+    assert rows.expect(gaussians)[0] >= before - 1e-9
+
+
 def test_candidates_are_restored(few_candidates):
     gaussians = make_mixture(80, 2, scale=0.2)
     noise = 0.01 * make_noise(500, 2)
