@@ -36,7 +36,7 @@ _ALL = 64
 
 # Numbers of pairs of rows and components that are computed at a time if all components are
 # candidates, and the smallest and largest number of rows in a block.
-_AT_A_TIME, _SMALLEST, _LARGEST = 2**14, 64, 1024
+_AT_A_TIME, _SMALLEST, _LARGEST = 2**14, 256, 1024
 
 
 class NoisyRows(LocalRows):

@@ -61,11 +61,12 @@ def make_rows(n, gaussians, noise, seed=2):
 
 
 def log_joint(X, gaussians, noise):
-    """log w_j N(x_i; mu_j, Sigma_j + S_i), by SciPy."""
+    """log w_j N(x_i; mu_j, Sigma_j + S_i)"""
     found = np.empty((len(X), len(gaussians.weights)))
-    for i, x in enumerate(X):
-        for j, matrix in enumerate(gaussians.full()):
-            found[i, j] = multivariate_normal.logpdf(x, gaussians.means[j], matrix + noise[i])
+    for j, matrix in enumerate(gaussians.full()):
+        total, away = matrix + noise, X - gaussians.means[j]
+        squared = (away * np.linalg.solve(total, away[:, :, None])[:, :, 0]).sum(axis=1)
+        found[:, j] = -(squared + np.linalg.slogdet(2 * np.pi * total)[1]) / 2
     return found + np.log(gaussians.weights)
 
 
@@ -111,6 +112,24 @@ def few_candidates(monkeypatch):
 
 
 # --------------------------------------------------------------------- brute force
+
+
+@every_kind
+@pytest.mark.parametrize("n_dims", [1, 2, 3])
+def test_the_density_is_that_of_scipy(n_dims, kind):
+    gaussians = make_mixture(3, n_dims, kind)
+    noise = make_noise(20, n_dims)
+    X, weight = make_rows(20, gaussians, noise)
+    truth = [
+        sum(
+            w * multivariate_normal.pdf(x, mean, matrix + of_row)
+            for w, mean, matrix in zip(*gaussians[:2], gaussians.full(), strict=True)
+        )
+        for x, of_row in zip(X, noise, strict=True)
+    ]
+    np.testing.assert_allclose(logsumexp(log_joint(X, gaussians, noise), axis=1), np.log(truth))
+    rows = NoisyRows(X, weight, noise, 3, 1)
+    np.testing.assert_allclose(rows.log_density(gaussians), np.log(truth))
 
 
 @pytest.mark.parametrize("searched", [False, True])
@@ -392,6 +411,20 @@ def test_no_candidate_is_missed(shape, n_dims, monkeypatch):
     np.testing.assert_array_equal(searched.best(gaussians), full.best(gaussians))
     one, other = searched.responsibilities(gaussians), full.responsibilities(gaussians)
     np.testing.assert_allclose(one.toarray(), other.toarray(), atol=1e-9)
+
+
+def test_candidates_change_only_where_blocks_gain():
+    """With fewer candidates, the free energy would decrease."""
+    gaussians = make_mixture(200, 2, scale=0.2)
+    noise = 0.05 * make_noise(1000, 2)
+    X, _ = make_rows(1000, gaussians, noise)
+    rows = NoisyRows(X, None, noise, 200, 1)
+    wide = gaussians._replace(covariances=1e4 * gaussians.covariances)
+    rows.select_candidates(wide)  # all components are candidates
+    before = rows.expect(gaussians)[0]
+    assert before == pytest.approx(rows.log_density(gaussians).sum(), rel=1e-12)
+    rows.select_candidates(gaussians)
+    assert rows.expect(gaussians)[0] >= before - 1e-9
 
 
 def test_candidates_are_restored(few_candidates):
