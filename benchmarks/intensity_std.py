@@ -12,9 +12,9 @@ For each model and number of counts, the columns are means over the images: the 
 pixels whose true probability is within one and within two standard deviations of the estimate
 (68.3 and 95.4 for a normal distribution), with the lowest and the highest image for the first; the
 same percentage without the outermost 16 pixels; the root mean square of error / std; Spearman's
-correlation between std and |error|; the percentage within one std if std is the spread of refits
-to simulated counts (parametric bootstrap), which does not contain the bias; the root mean square error relative to the mean
-probability; and seconds of the fit and of the standard deviations.
+correlation between std and |error|; the percentage within one std if std is the spread of refits to
+simulated counts (parametric bootstrap), which does not contain the bias; the root mean square error
+relative to the mean probability; and seconds of the fit and of the standard deviations.
 
 Measured figures: docs/benchmarks.md.
 """
@@ -50,7 +50,7 @@ def images_of(path, number):
     """The central squares of some test images, with the sum 1."""
     with np.load(path) as file:
         names = sorted(name for name in file if name.startswith("test/"))
-        chosen = [names[i] for i in np.linspace(0, len(names) - 1, number).round().astype(int)]
+        chosen = [names[(2 * i + 1) * len(names) // (2 * number)] for i in range(number)]
         squares = []
         for name in chosen:
             image = file[name].astype(float) + 0.5

@@ -42,6 +42,9 @@ Refit = Callable[[Array, np.random.RandomState], Array]
 # a component follows the noise is itself random, so that narrow windows miss errors.
 _VARIANCE_WIDTH = 5.0
 
+# Smallest squared error, as a part of the variance of refits, which is itself an estimate.
+_LEAST_OF_VARIANCE = 0.7
+
 # Widths of the windows of corrections: the first as a fraction of the longest side, and the
 # smallest in pixels. Each is half of the previous one.
 _WIDEST, _NARROWEST = 0.25, 2.0
@@ -101,15 +104,17 @@ def std_of_masses(
     squared = (histogram - expected) ** 2 - histogram * (1 - share) + 2 * covariance
     width = min(_VARIANCE_WIDTH, max(histogram.shape) / 8)
     variance = gaussian_filter((away**2).sum(axis=0) / (n_refits - 1), width)
-    # The probability of a pixel is known to a relative error of at best 1 / sqrt(total).
-    least = 0.1 * variance + 1e-4 * variance.mean()
+    # The error is at least about the variance of refits, and the probability of a pixel is known to
+    # a relative error of at best 1 / sqrt(total).
+    least = _LEAST_OF_VARIANCE * variance + 1e-4 * variance.mean()
     least += (expected**2 + 1e-4 * (expected**2).mean()) / total
     error = regressed(squared, expected, features_of(expected, variance), least)
     error, unresolved = corrected(squared, expected, error)
     # Where squared errors vary but it is unknown where they are large, the errors have heavier
-    # tails than a normal distribution, and more than 68 % are within one root mean square. This
-    # factor restores 68 % to first order in the excess kurtosis, 3 `unresolved`.
-    error /= np.sqrt(1 + np.minimum(unresolved, _MOST_SPREAD))
+    # tails than a normal distribution, and more than 68 % are within one root mean square. To first
+    # order in the excess kurtosis, 3 `unresolved`, the square root of this factor restores 68 %.
+    # Errors vary within the narrowest windows, too. The power 1 was chosen on photographs.
+    error /= 1 + np.minimum(unresolved, _MOST_SPREAD)
     std: Array = np.sqrt(np.maximum(error, least)) / total
     return std
 
