@@ -39,7 +39,6 @@ MODELS = {
     "gaussians-8": {"n_components": 8},
     "gaussians-300": {"n_components": 300},
     "gaussians-2500": {"n_components": 2500},
-    "cells-300": {"n_components": 300, "covariance_type": "cell"},
     "cells": {"n_components": "bic", "covariance_type": "cell"},
     "cells-8-averages": {"n_components": "bic", "covariance_type": "cell", "n_averages": 8},
 }
