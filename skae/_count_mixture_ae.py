@@ -27,6 +27,7 @@ from skae._count_queries import CountQueries
 from skae._linear.moments import out_of_range
 from skae._mixture.cells import Cells, fit_cells, recounted
 from skae._mixture.domain import (
+    Domain,
     check_inside,
     check_tiled,
     declared_bounds,
@@ -45,6 +46,7 @@ from skae._mixture.gaussians import Gaussians, Kind, Prior, n_parameters
 from skae._mixture.image_masses import in_units, registered_fraction
 from skae._mixture.mirror_images import moved_inside
 from skae._mixture.noise import check_noise_range
+from skae._mixture.refits import Refit, refit_of_cells, refit_of_gaussians
 from skae._mixture.rows_in_cells import RowsInCells
 from skae._mixture.variance_floor import check_distances, check_floor, variance_floor
 from skae._mixture.warm_start import check_known, explains_rows, resumed
@@ -409,6 +411,8 @@ class CountMixtureAE(CountQueries):
         if self._floor == 0 and not rows.any():
             self._floor = 1.0  # all counts are at zero, so that the width is arbitrary
         self._check_distances(rows, None)
+        if noise_covariance is None:
+            self._histogram = self._counts_on_pixels(rows, weight)
         n_components = wanted_size(self.n_components, self.n_counts_)
         if known is not None:
             check_known(
@@ -428,9 +432,8 @@ class CountMixtureAE(CountQueries):
         self, rows: Array, weight: Array, n_cells: int | None, rng: np.random.RandomState
     ) -> None:
         instrument = self._instrument
-        lo, hi = range_of(rows, self._bounds, self.n_counts_, self._floor)
-        n_pixel_axes = 0 if instrument.shape is None else len(instrument.shape)
-        domain = domain_of_cells(lo, hi, self._floor, n_pixel_axes, instrument.exposure)
+        domain = self._domain_of_cells(rows)
+        lo = domain.lo
         shifts: list[Array | None] = [None]
         if self.n_averages > 1:
             shifts = list(rng.random_sample((self.n_averages, len(lo))))
@@ -443,6 +446,26 @@ class CountMixtureAE(CountQueries):
         self._store_cells(cells)
         self.registered_fraction_ = registered_fraction(cells, instrument, self.n_jobs)
         self._store_sizes(2 * n_splits)
+
+    def _domain_of_cells(self, rows: Array) -> Domain:
+        lo, hi = range_of(rows, self._bounds, self.n_counts_, self._floor)
+        shape, exposure = self._instrument.shape, self._instrument.exposure
+        n_pixel_axes = 0 if shape is None else len(shape)
+        return domain_of_cells(lo, hi, self._floor, n_pixel_axes, exposure)
+
+    def _refit(self, masses_of: Callable[[Any], Array]) -> Refit:
+        if self.covariance_type == "cell":
+            n_cells = (
+                None
+                if self.n_components == "bic"
+                else wanted_size(self.n_components, self.n_counts_)
+            )
+            domain = self._domain_of_cells(self.means_)
+            return refit_of_cells(domain, n_cells, self.n_averages, self.n_jobs, masses_of)
+        options = self._fit_options()
+        pixels = replace(options.instrument, pixels=True, _spread={})
+        size = self.n_components_ // self.n_averages
+        return refit_of_gaussians(replace(options, instrument=pixels), size, masses_of)
 
     def _fit_gaussians(
         self,
@@ -563,6 +586,8 @@ class CountMixtureAE(CountQueries):
 
     def _add_frame(self, rows: Array, weight: Array) -> None:
         before = self.n_counts_
+        if self._histogram is not None:
+            self._histogram = self._histogram + self._counts_on_pixels(rows, weight)
         self.n_counts_ = before + float(weight.sum())
         ratio = self.n_counts_ / before
         mixture = self._mixture()

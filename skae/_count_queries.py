@@ -5,10 +5,11 @@ The answers are codes, densities, draws and images of the intensity.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from numbers import Real
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,7 +22,7 @@ from skae._likelihood_model import LikelihoodModel
 from skae._mixture.cells import Cells
 from skae._mixture.em import Algorithm
 from skae._mixture.gaussians import Gaussians
-from skae._mixture.image_masses import image_masses, in_units
+from skae._mixture.image_masses import image_masses, in_units, recorded_masses
 from skae._mixture.instrument import Instrument, blurred
 from skae._mixture.instrument_parameters import checked_instrument
 from skae._mixture.merged_rows import merged_rows, range_beside, units_of
@@ -30,7 +31,9 @@ from skae._mixture.noise import checked_noise
 from skae._mixture.pixel_indices import check_whole, takes_pixels
 from skae._mixture.pixel_masses import checked_grid
 from skae._mixture.recorded_rows import Rows, recorded_rows
+from skae._mixture.refits import Refit
 from skae._mixture.rows_in_cells import RowsInCells
+from skae._mixture.uncertainty import std_of_masses
 from skae._mixture.variance_floor import check_distances
 from skae._utils.validation import average, check_indices, check_weight
 
@@ -67,6 +70,7 @@ class CountQueries(LikelihoodModel):
     _are_pixels: bool = False
     _units: Array | None = None
     _instrument_of_fit: dict[str, Any] | None = None
+    _histogram: Array | None = None
     _further: Array | None = None  # (n_further, 2): range of features that are no places
     registered_fraction_: float = 1.0
     background_share_: float = 0.0
@@ -85,6 +89,17 @@ class CountQueries(LikelihoodModel):
     @property
     def _instrument(self) -> Instrument:
         return Instrument(**(self._instrument_of_fit or {}))
+
+    def _counts_on_pixels(self, rows: Array, weight: Array) -> Array | None:
+        """The histogram of counts, from which `intensity` estimates its standard deviation.
+
+        It is None without `image_shape`, and if counts have further features.
+        """
+        shape = self._instrument.shape
+        if shape is None or len(shape) < rows.shape[1]:
+            return None
+        pixels = np.ravel_multi_index(self._instrument.pixels_of(rows), shape)
+        return np.bincount(pixels, weight, int(np.prod(shape))).reshape(shape)
 
     @property
     def _n_places(self) -> int:
@@ -111,6 +126,10 @@ class CountQueries(LikelihoodModel):
         return recorded_rows(
             rows, None, self.n_components_, self.n_jobs, self._instrument, self.registered_fraction_
         )
+
+    @abstractmethod
+    def _refit(self, masses_of: Callable[[Any], Array]) -> Refit:
+        """A function that fits the same kind of model to another histogram of recorded counts."""
 
     def _check_distances(self, rows: Array, means: Array | None) -> None:
         check_distances(rows, means, self.n_counts_, self._floor)
@@ -417,6 +436,7 @@ class CountQueries(LikelihoodModel):
 
     # ------------------------------------------------------------------------- images
 
+    @overload
     def intensity(
         self,
         shape: tuple[int, ...] | None = None,
@@ -424,7 +444,29 @@ class CountQueries(LikelihoodModel):
         deconvolved: bool = False,
         fill: bool = False,
         ranges: ArrayLike | None = None,
-    ) -> NDArray[np.float64]:
+        return_std: Literal[False] = False,
+    ) -> NDArray[np.float64]: ...
+
+    @overload
+    def intensity(
+        self,
+        shape: tuple[int, ...] | None = None,
+        *,
+        deconvolved: bool = False,
+        fill: bool = False,
+        ranges: ArrayLike | None = None,
+        return_std: Literal[True],
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
+
+    def intensity(
+        self,
+        shape: tuple[int, ...] | None = None,
+        *,
+        deconvolved: bool = False,
+        fill: bool = False,
+        ranges: ArrayLike | None = None,
+        return_std: bool = False,
+    ) -> NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the density of the object on a grid of pixels, integrated over each pixel.
 
         It is corrected for `exposure` and `background`.
@@ -444,25 +486,75 @@ class CountQueries(LikelihoodModel):
         ranges : array-like of shape (n_further_features, 2), default=None
             Lowest and highest value of the bins of each further feature. None takes the range of
             the training counts.
+        return_std : bool, default=False
+            Whether to return the standard deviation of the error of each pixel as well. It contains
+            the randomness of the counts and the bias of the model. It is estimated from the
+            residuals of the training counts and from two refits to simulated counts (Luisier et
+            al. 2011), with random numbers from `random_state`. Only for `shape` None, with
+            `image_shape`, and not for further features, `noise_covariance` or `deconvolved`.
 
         Returns
         -------
         intensity : ndarray of shape `shape`
             Probability that a count of the object is on each pixel. The sum is at most 1; it is
             smaller if a part of the density lies outside of the grid.
+        std : ndarray of shape `shape`
+            Standard deviation of the error of each pixel, only with `return_std`. About 68 % of the
+            true probabilities are within one. It is NaN for pixels of zero exposure.
 
         Raises
         ------
         ValueError
             If `shape` does not have one length for each axis of the image, or for each feature, if
             it is None and `image_shape` is not set, if there are more than 3 axes and the
-            covariances are not diagonal, or if `ranges` is not allowed.
+            covariances are not diagonal, if `ranges` is not allowed, or if `return_std` is not
+            possible.
         MemoryError
             If there is not enough memory for so many pixels.
+
+        References
+        ----------
+        F. Luisier, T. Blu and M. Unser (2011). Image denoising in mixed Poisson-Gaussian noise.
+        IEEE Transactions on Image Processing 20(3), 696-708. :doi:`10.1109/TIP.2010.2073477`
         """
         grid, bins = self._on_grid(shape, ranges)
         masses = self._masses(grid, bins, deconvolved)
-        return masses if fill else self._without_unexposed(masses)
+        std = None
+        if return_std:
+            if deconvolved or (shape is not None and grid != self._instrument.shape):
+                raise ValueError(
+                    f"return_std=True cannot be combined with deconvolved={deconvolved} and "
+                    f"shape={shape}; allowed are deconvolved=False and shape=None."
+                )
+            std = self._std_of(masses)
+        image = masses if fill else self._without_unexposed(masses)
+        return image if std is None else (image, std)
+
+    def _std_of(self, masses: Array) -> Array:
+        """Standard deviation of the error of each pixel of the intensity."""
+        instrument = self._instrument
+        if self._histogram is None or instrument.shape is None:
+            raise ValueError(
+                "return_std=True needs a model that was fitted with image_shape, to counts without "
+                "further features and without noise_covariance."
+            )
+        mixture, shape = self._mixture(), instrument.shape
+
+        def recorded(other: Gaussians | Cells) -> Array:
+            found = image_masses(other, instrument, shape, self.n_jobs)
+            return recorded_masses(other, instrument, found)
+
+        std = std_of_masses(
+            self._histogram,
+            recorded_masses(mixture, instrument, masses),
+            self._refit(recorded),
+            self._generator(),
+        )
+        factor = 1 - (mixture.background if isinstance(mixture, Gaussians) else 0.0)
+        if instrument.exposure is None:
+            return std / factor
+        share = factor * instrument.exposure / (masses * instrument.exposure).sum()
+        return np.divide(std, share, out=np.full_like(std, np.nan), where=share > 0)
 
     def reconstruct_image(
         self,

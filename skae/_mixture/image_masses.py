@@ -61,6 +61,17 @@ def image_masses(
     return np.pad(masses, [(0, n - m) for n, m in zip(grid, inside, strict=True)])
 
 
+def recorded_masses(mixture: Gaussians | Cells, instrument: Instrument, masses: Array) -> Array:
+    """Probability of each pixel for a count as it is recorded, from the masses of the object."""
+    background = mixture.background if isinstance(mixture, Gaussians) else 0.0
+    if instrument.exposure is not None:
+        masses = masses * instrument.exposure
+        masses = masses / masses.sum()
+    if instrument.background is None:
+        return masses
+    return (1 - background) * masses + background * instrument.background
+
+
 def registered_fraction(
     mixture: Gaussians | Cells, instrument: Instrument, n_jobs: int | None
 ) -> float:

@@ -151,13 +151,13 @@ class Instrument:
         n_blocks = max(1.0, weight.sum() / _COUNTS_OF_BLOCK)
         side = max(1, round((self.background.size / n_blocks) ** (1 / self.background.ndim)))
         seen = np.zeros(self.background.shape)
-        np.add.at(seen, self._pixels_of(rows), weight)
+        np.add.at(seen, self.pixels_of(rows), weight)
         counted, expected = (_block_sums(image, side) for image in (seen, self.background))
         lit = expected * n_blocks > 0.2
         ratio = counted[lit] / (expected[lit] * weight.sum())
         return float(np.clip(np.quantile(ratio, 0.05), 0.01, 0.99)) if lit.any() else 0.5
 
-    def _pixels_of(self, rows: Array) -> tuple[Any, ...]:
+    def pixels_of(self, rows: Array) -> tuple[Any, ...]:
         """Indices of the pixels of places. The far edge belongs to the last pixel."""
         assert self.shape is not None
         place = np.nan_to_num(rows[:, : len(self.shape)])
@@ -165,7 +165,7 @@ class Instrument:
 
     def on_map(self, values: Array, rows: Array) -> Array:
         """The value of the pixel of each row; 0 outside."""
-        return np.where(self.is_inside(rows), values[self._pixels_of(rows)], 0.0)
+        return np.where(self.is_inside(rows), values[self.pixels_of(rows)], 0.0)
 
 
 def _block_sums(image: Array, side: int) -> Array:
