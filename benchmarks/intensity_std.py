@@ -30,8 +30,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.stats import spearmanr
 
 from skae import CountMixtureAE, counts_to_image, image_to_counts, sample_counts
-from skae._mixture.domain import domain_of_cells
-from skae._mixture.refits import refit_of_cells, refit_of_gaussians
+from skae._mixture.image_masses import image_masses
 from skae._mixture.uncertainty import std_of_masses
 
 SIDE, MARGIN = 128, 16
@@ -61,12 +60,8 @@ def images_of(path, number):
 
 def refit_of(model):
     """The refits that belong to a fitted CountMixtureAE."""
-    if model.covariance_type == "cell":
-        bounds = np.array(model._bounds)
-        domain = domain_of_cells(*bounds.T, model._floor, True)
-        n_cells = None if model.n_components == "bic" else model.n_components
-        return refit_of_cells(domain, n_cells, model.n_averages, model.n_jobs)
-    return refit_of_gaussians(model._fit_options(), model.n_components_ // model.n_averages)
+    instrument, shape = model._instrument, model.image_shape
+    return model._refit(lambda mixture: image_masses(mixture, instrument, shape, model.n_jobs))
 
 
 def measure(truth, params, n_counts, seed):

@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+import sklearn
 from scipy.stats import multivariate_normal, norm
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import GridSearchCV
 
 from skae import CountMixtureAE, counts_to_image, sample_counts
 from skae._mixture.gaussians import Gaussians, Prior
@@ -466,6 +468,102 @@ def test_one_frame_after_another():
         assert VOLUME @ np.exp(frames.score_samples(PLACES)) == pytest.approx(1, abs=1e-4)
 
 
+# ------------------------------------------------------------------------ uncertainty
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"exposure": EXPOSURE},
+        {"exposure": EXPOSURE, "covariance_type": "cell", "n_averages": 3},
+        {"coordinates": "pixel", "edges": "open"},
+        {"psf": 0.2},
+    ],
+)
+def test_standard_deviations_of_pixels(options):
+    exposure = options.get("exposure", np.ones((H, W)))
+    within = []
+    for seed in range(3):
+        rows = sample_counts(OBJECT * exposure, 6_000, random_state=seed)
+        rows = np.floor(rows) if "coordinates" in options else rows
+        model = fitted(options, rows)
+        image, std = model.intensity(return_std=True)
+        np.testing.assert_array_equal(np.isnan(std), exposure == 0)
+        np.testing.assert_array_equal(image, model.intensity())
+        lit = exposure > 0
+        within.append(np.mean(np.abs(image - TRUTH)[lit] < std[lit]))
+    assert 0.5 < np.mean(within) < 0.9
+
+
+def test_standard_deviations_are_refused_where_they_are_unknown():
+    with pytest.raises(ValueError, match="return_std=True needs a model"):
+        fitted({}, WITH_DELAY).intensity(return_std=True)
+    noisy = CountMixtureAE(5, image_shape=(H, W)).fit(X, noise_covariance=np.full(len(X), 0.1))
+    with pytest.raises(ValueError, match="return_std=True needs a model"):
+        noisy.intensity(return_std=True)
+    with pytest.raises(ValueError, match="cannot be combined with deconvolved=True"):
+        fitted({"psf": 0.1}).intensity(return_std=True, deconvolved=True)
+
+
+# ------------------------------------------------------------------ noise of each count
+
+
+def test_counts_with_noise_of_their_own():
+    rng = np.random.RandomState(0)
+    noise = rng.uniform(0.1, 6, len(X))
+    true = np.array([6.0, 5.0]) + np.array([0.7, 1.0]) * rng.standard_normal((len(X), 2))
+    seen = true + np.sqrt(noise)[:, None] * rng.standard_normal((len(X), 2))
+    model = CountMixtureAE(1, prior_counts=0, min_variance=1e-3, tol=1e-7)
+    model.fit(seen, noise_covariance=noise)
+    np.testing.assert_allclose(model.means_[0], [6, 5], atol=0.06)
+    np.testing.assert_allclose(model.covariances_[0], np.diag([0.49, 1.0]), atol=0.1)
+    expected = [
+        multivariate_normal(model.means_[0], model.covariances_[0] + v * np.eye(2)).logpdf(row)
+        for v, row in zip(noise[:20], seen[:20], strict=True)
+    ]
+    scores = model.score_samples(seen[:20], noise_covariance=noise[:20])
+    np.testing.assert_allclose(scores, expected)
+    assert model.score(seen[:20], noise_covariance=noise[:20]) == pytest.approx(scores.mean())
+    # The same covariance for all counts is a point spread; weights are copies.
+    same = CountMixtureAE(3).fit(seen, noise_covariance=np.full(len(X), 0.5))
+    np.testing.assert_allclose(same.means_, CountMixtureAE(3, psf=0.5).fit(seen).means_, rtol=1e-3)
+    weight = rng.randint(0, 3, len(X))
+    copies = np.repeat(np.arange(len(X)), weight)
+    weighted = CountMixtureAE(3, max_iter=5, tol=0.1)
+    weighted.fit(seen, sample_weight=weight, noise_covariance=noise)
+    repeated = CountMixtureAE(3, max_iter=5, tol=0.1)
+    repeated.fit(seen[copies], noise_covariance=noise[copies])
+    np.testing.assert_allclose(weighted.means_, repeated.means_, rtol=1e-6)
+
+
+def test_noise_is_combined_with_the_instrument():
+    noise = np.random.RandomState(0).uniform(0, 1, (len(X), 2))
+    for options in ({}, {"psf": 0.3}, {"background": "flat"}, {"coordinates": "pixel"}):
+        rows = np.floor(X) if "coordinates" in options else X
+        model = CountMixtureAE(8, image_shape=(H, W), tol=1e-3, **options)
+        model.fit(rows, noise_covariance=noise)
+        assert (np.diff(model.objectives_) > -1e-9).all()
+        assert model.intensity(deconvolved=True).sum() == pytest.approx(1)
+        assert np.isfinite(model.score(rows, noise_covariance=noise))
+    delayed = CountMixtureAE(8, image_shape=(H, W), tol=1e-3)
+    of_delay = np.column_stack([noise, np.full(len(X), 1e-20)])
+    delayed.fit(WITH_DELAY, noise_covariance=of_delay)
+    assert delayed.score(WITH_DELAY, noise_covariance=of_delay) > 10
+
+
+def test_searches_route_the_noise():
+    rng = np.random.RandomState(0)
+    noise = rng.uniform(0.1, 2, 400)
+    with sklearn.config_context(enable_metadata_routing=True):
+        model = CountMixtureAE(tol=1e-2).set_fit_request(noise_covariance=True)
+        model.set_score_request(noise_covariance=True)
+        search = GridSearchCV(model, {"n_components": [1, 2]}, cv=2)
+        search.fit(X[:400], noise_covariance=noise)
+    alone = CountMixtureAE(2, tol=1e-2).fit(X[:200], noise_covariance=noise[:200])
+    score = alone.score(X[200:400], noise_covariance=noise[200:])
+    assert search.cv_results_["split1_test_score"][1] == pytest.approx(score)
+
+
 # ------------------------------------------------------------------- further features
 
 DELAY = 1e-9 * (2 + 0.2 * X[:, 1] + np.random.RandomState(1).standard_exponential(len(X)))
@@ -565,6 +663,17 @@ BAD = {
     "pixel": ({"coordinates": "pixel", "image_shape": None}, "coordinates='pixel' was given"),
     "coordinates": ({"coordinates": "pixels"}, "'coordinates' parameter"),
 }
+
+
+def test_noise_that_is_not_allowed_says_why():
+    noise = np.ones(len(X))
+    for options in ({"exposure": EXPOSURE}, {"covariance_type": "cell"}):
+        with pytest.raises(ValueError, match="noise_covariance cannot be combined with"):
+            CountMixtureAE(5, image_shape=(H, W), **options).fit(X, noise_covariance=noise)
+    with pytest.raises(ValueError, match="use the parameter psf"):
+        CountMixtureAE(5).fit(X, noise_covariance=np.eye(2))
+    with pytest.raises(ValueError, match="noise_covariance is only allowed for Gaussians"):
+        fitted({"exposure": EXPOSURE}).score(X, noise_covariance=noise)
 
 
 @pytest.mark.parametrize(("options", "message"), BAD.values(), ids=BAD)

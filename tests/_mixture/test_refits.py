@@ -6,6 +6,7 @@ import pytest
 from skae import CountMixtureAE, image_to_counts
 from skae._mixture.domain import Domain
 from skae._mixture.fit_gaussians import FitOptions
+from skae._mixture.pixel_masses import pixel_masses
 from skae._mixture.refits import pixel_rows, refit_of_cells, refit_of_gaussians
 
 SHAPE = (20, 24)
@@ -35,9 +36,14 @@ def histogram():
     return rng.poisson(mean).astype(float)
 
 
+def masses_of(mixture):
+    return pixel_masses(mixture, SHAPE, None)
+
+
 def cells(n_cells, n_averages):
-    domain = Domain(BOUNDS[:, 0], BOUNDS[:, 1], np.ones(2), np.ones(2), True)
-    return refit_of_cells(domain, n_cells, n_averages, None)
+    aligned = np.ones(2, dtype=bool)
+    domain = Domain(BOUNDS[:, 0], BOUNDS[:, 1], np.ones(2), np.ones(2), aligned)
+    return refit_of_cells(domain, n_cells, n_averages, None, masses_of)
 
 
 def test_pixels_as_rows():
@@ -48,7 +54,7 @@ def test_pixels_as_rows():
 
 def test_one_gaussian_has_the_moments_of_the_histogram():
     seen = histogram()
-    masses = refit_of_gaussians(options(), 1)(seen, np.random.RandomState(0))
+    masses = refit_of_gaussians(options(), 1, masses_of)(seen, np.random.RandomState(0))
     centre = np.indices(SHAPE).reshape(2, -1) + 0.5
 
     def moments(image):
@@ -69,7 +75,9 @@ def test_one_cell_is_uniform():
     np.testing.assert_allclose(masses, 1 / masses.size)
 
 
-@pytest.mark.parametrize("refit", [cells(20, 1), cells(None, 3), refit_of_gaussians(options(), 6)])
+@pytest.mark.parametrize(
+    "refit", [cells(20, 1), cells(None, 3), refit_of_gaussians(options(), 6, masses_of)]
+)
 def test_the_start_is_shifted_by_the_generator(refit):
     seen = histogram()
     first, again, other = (refit(seen, np.random.RandomState(seed)) for seed in (0, 0, 1))
@@ -84,7 +92,7 @@ def test_the_start_is_shifted_by_the_generator(refit):
     "params",
     [
         {"n_components": 12, "covariance_type": "cell", "n_averages": 3},
-        {"n_components": 4, "n_averages": 2, "prior_counts": 0.0},
+        {"n_components": 4, "n_averages": 2, "prior_counts": 0.0, "edges": "open"},
     ],
 )
 def test_averages_are_those_of_the_estimator(params):
@@ -95,5 +103,5 @@ def test_averages_are_those_of_the_estimator(params):
     if model.covariance_type == "cell":
         refit = cells(12, 3)
     else:
-        refit = refit_of_gaussians(options(n_averages=2), 4)
+        refit = refit_of_gaussians(options(n_averages=2), 4, masses_of)
     np.testing.assert_allclose(refit(seen, np.random.RandomState(0)), expected, rtol=1e-9)

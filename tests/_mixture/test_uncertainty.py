@@ -6,6 +6,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.stats import norm, poisson
 
 from skae._mixture.domain import Domain
+from skae._mixture.pixel_masses import pixel_masses
 from skae._mixture.refits import refit_of_cells
 from skae._mixture.uncertainty import (
     corrected,
@@ -47,7 +48,10 @@ def mean_image(histogram, rng):
 def tiling(shape=SHAPE, n_averages=2):
     length = np.array(shape, dtype=float)
     one = np.ones(len(shape))
-    return refit_of_cells(Domain(0 * length, length, one, one, True), None, n_averages, None)
+    domain = Domain(0 * length, length, one, one, np.ones(len(shape), dtype=bool))
+    return refit_of_cells(
+        domain, None, n_averages, None, lambda cells: pixel_masses(cells, shape, None)
+    )
 
 
 def drawn(truth, n_counts, seed):
