@@ -36,12 +36,22 @@ from skae._mixture.rows_in_cells import RowsInCells
 from skae._mixture.uncertainty import std_of_masses
 from skae._mixture.variance_floor import check_distances
 from skae._utils.validation import average, check_indices, check_weight
+from skae._utils.versions import has_format
 
 Array = NDArray[Any]
 
 # Number of places in a pixel, along each axis, at which a density is evaluated if there are further
 # features. The error of the density of a pixel is below 1e-3 for the narrowest components.
 _PLACES = 4
+
+# Parameters that files of skae 0.1 lack, with the values that they had there.
+_OF_EARLIER_FILES = {
+    "coordinates": "continuous",
+    "edges": "open",
+    "exposure": None,
+    "background": None,
+    "psf": None,
+}
 
 # Number of draws, above the expected one, with which places on the detector are drawn.
 _SPARE = 16
@@ -83,6 +93,11 @@ class CountQueries(LikelihoodModel):
     _floor: float
     _dtype: str
     _kind: Any
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if not has_format(state):
+            state = _OF_EARLIER_FILES | state
+        super().__setstate__(state)
 
     # -------------------------------------------------------------- the fitted model
 

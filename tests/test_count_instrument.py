@@ -690,3 +690,15 @@ def test_ranges_of_bins_are_checked():
         model.intensity((H, W, 4), ranges=[(1, 0)])
     with pytest.raises(ValueError, match=r"expected 2, one for each axis of the image, or 3"):
         model.intensity((H,))
+
+
+def test_files_of_earlier_versions_have_the_former_meaning():
+    model = fitted({"edges": "open", "coordinates": "continuous"})
+    new = ("coordinates", "edges", "exposure", "background", "psf", "background_share_")
+    lacking = {*new, "registered_fraction_", "_instrument_of_fit", "_histogram", "_skae_format"}
+    state = {name: v for name, v in model.__getstate__().items() if name not in lacking}
+    loaded = object.__new__(CountMixtureAE)
+    loaded.__setstate__(state)
+    np.testing.assert_array_equal(loaded.score_samples(X), model.score_samples(X))
+    np.testing.assert_array_equal(loaded.intensity(), model.intensity())
+    np.testing.assert_array_equal(loaded.fit(X).means_, model.means_)
