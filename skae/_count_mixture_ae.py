@@ -43,7 +43,7 @@ from skae._mixture.fit_gaussians import (
     wanted_size,
 )
 from skae._mixture.gaussians import Gaussians, Kind, Prior, n_parameters
-from skae._mixture.image_masses import in_units, registered_fraction
+from skae._mixture.image_masses import in_units
 from skae._mixture.mirror_images import moved_inside
 from skae._mixture.noise import check_noise_range
 from skae._mixture.refits import Refit, refit_of_cells, refit_of_gaussians
@@ -186,8 +186,8 @@ class CountMixtureAE(CountQueries):
     background_share_ : float
         Fraction of the counts that belong to the background; 0 without `background`.
     registered_fraction_ : float
-        Fraction of the counts of the object that the detector registers, relative to a detector
-        with the largest exposure everywhere; 1 without `exposure`.
+        Fraction of the counts of the object on exposed pixels that the detector registers,
+        relative to a detector with the largest exposure there; 1 without `exposure`.
     n_components_ : int
         Number of components of all averaged mixtures together.
     n_counts_ : float
@@ -233,8 +233,9 @@ class CountMixtureAE(CountQueries):
 
     The model is a density rho of the places of the object. With `psf`, `exposure` e and background
     beta of share b, the density of the counts as they are recorded is (1 - b) (rho * N(0, psf)) e /
-    Z + b beta, where Z is `registered_fraction_`. `score_samples` and `sample` are of recorded
-    counts, and `intensity` is of rho. EM treats the counts that the detector misses as latent.
+    Z + b beta, where Z is the integral of the numerator. `score_samples` and `sample` are of
+    recorded counts, and `intensity` is of rho. EM treats the counts that the detector misses as
+    latent.
 
     References
     ----------
@@ -431,7 +432,6 @@ class CountMixtureAE(CountQueries):
     def _fit_cells(
         self, rows: Array, weight: Array, n_cells: int | None, rng: np.random.RandomState
     ) -> None:
-        instrument = self._instrument
         domain = self._domain_of_cells(rows)
         lo = domain.lo
         shifts: list[Array | None] = [None]
@@ -444,7 +444,7 @@ class CountMixtureAE(CountQueries):
         self.objectives_ = np.array([held_out])
         n_splits = int((self._tilings - 1).sum())
         self._store_cells(cells)
-        self.registered_fraction_ = registered_fraction(cells, instrument, self.n_jobs)
+        self._store_registered(cells)
         self._store_sizes(2 * n_splits)
 
     def _domain_of_cells(self, rows: Array) -> Domain:
@@ -603,10 +603,7 @@ class CountMixtureAE(CountQueries):
                 weights = self.weights_.copy()
                 weights[seen] *= self._shares[seen] / shares[seen]
                 self.weights_ = weights / weights.sum()
-                mixture = self._mixture()
-                self.registered_fraction_ = registered_fraction(
-                    mixture, self._instrument, self.n_jobs
-                )
+                self._store_registered(self._mixture())
         else:
             # If all counts of the first frame were equal, their variance gave no lower bound.
             moments = mixture.moments_with(before, rows, weight)
@@ -619,7 +616,7 @@ class CountMixtureAE(CountQueries):
                 prior,
                 algorithm=self.algorithm,
                 before=before,
-                registered=self.registered_fraction_,
+                registered=self._registered,
                 added=float(weight.sum()),
                 floor=self._floor,
             )
@@ -649,14 +646,7 @@ class CountMixtureAE(CountQueries):
     def _store_gaussians(self, gaussians: Gaussians, prior: Prior) -> None:
         if not (np.isfinite(gaussians.means).all() and np.isfinite(gaussians.covariances).all()):
             raise out_of_range(np.dtype(self._dtype))
-        instrument = self._instrument
-        if instrument.exposure is not None:
-            by_pixel = instrument.exposure_at is None or instrument.pixels
-            if by_pixel and gaussians.means.shape[1] <= 3:
-                fraction = registered_fraction(gaussians, instrument, self.n_jobs)
-            else:
-                fraction = self._fit_options().registered(gaussians)
-            self.registered_fraction_ = fraction
+        self._store_registered(gaussians)
         self.background_share_ = gaussians.background
         self._prior_of_fit = tuple(prior)
         given = gaussians if self._units is None else in_units(gaussians, self._units)

@@ -14,7 +14,6 @@ from typing import Any, Literal, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
-from scipy.special import logsumexp
 from sklearn.utils import check_scalar
 from sklearn.utils.validation import check_is_fitted
 
@@ -22,15 +21,23 @@ from skae._likelihood_model import LikelihoodModel
 from skae._mixture.cells import Cells
 from skae._mixture.em import Algorithm
 from skae._mixture.gaussians import Gaussians
-from skae._mixture.image_masses import image_masses, in_units, recorded_masses
+from skae._mixture.image_masses import (
+    image_masses,
+    in_units,
+    limited,
+    recorded_masses,
+    registered_and_exposed,
+    unexposed,
+)
 from skae._mixture.instrument import Instrument, blurred
 from skae._mixture.instrument_parameters import checked_instrument
 from skae._mixture.merged_rows import merged_rows, range_beside, units_of
 from skae._mixture.mirror_images import folded
 from skae._mixture.noise import checked_noise
+from skae._mixture.pixel_densities import log_density_on_pixels
 from skae._mixture.pixel_indices import check_whole, takes_pixels
 from skae._mixture.pixel_masses import checked_grid
-from skae._mixture.recorded_rows import Rows, recorded_rows
+from skae._mixture.recorded_rows import RecordedRows, Rows, recorded_rows
 from skae._mixture.refits import Refit
 from skae._mixture.rows_in_cells import RowsInCells
 from skae._mixture.uncertainty import std_of_masses
@@ -39,10 +46,6 @@ from skae._utils.validation import average, check_indices, check_weight
 from skae._utils.versions import has_format
 
 Array = NDArray[Any]
-
-# Number of places in a pixel, along each axis, at which a density is evaluated if there are further
-# features. The error of the density of a pixel is below 1e-3 for the narrowest components.
-_PLACES = 4
 
 # Parameters that files of skae 0.1 lack, with the values that they had there.
 _OF_EARLIER_FILES = {
@@ -83,6 +86,8 @@ class CountQueries(LikelihoodModel):
     _histogram: Array | None = None
     _further: Array | None = None  # (n_further, 2): range of features that are no places
     registered_fraction_: float = 1.0
+    _registered: float = 1.0  # the integral Z of the density times the exposure
+    _exposed: float = 1.0  # the integral of the density over all exposed pixels
     background_share_: float = 0.0
     n_components_: int
     n_counts_: float
@@ -139,7 +144,7 @@ class CountQueries(LikelihoodModel):
             return RowsInCells(rows, mixture)
         self._check_distances(rows, mixture.means)
         return recorded_rows(
-            rows, None, self.n_components_, self.n_jobs, self._instrument, self.registered_fraction_
+            rows, None, self.n_components_, self.n_jobs, self._instrument, self._registered
         )
 
     @abstractmethod
@@ -335,7 +340,7 @@ class CountQueries(LikelihoodModel):
                 nats = RowsInCells(rows, mixture).log_density(mixture)
                 if instrument.exposure is not None:
                     nats = nats + np.log(instrument.exposure_of(rows))
-                    nats -= np.log(self.registered_fraction_)
+                    nats -= np.log(self._registered)
             elif instrument.pixels:
                 nats = self._log_prob_of_pixels(rows, mixture, instrument)
             else:
@@ -355,34 +360,17 @@ class CountQueries(LikelihoodModel):
     def _log_prob_of_pixels(
         self, rows: Array, gaussians: Gaussians, instrument: Instrument
     ) -> Array:
-        """Log of the density, integrated over the pixel of each row."""
-        assert instrument.shape is not None
-        n_places, n_features = len(instrument.shape), rows.shape[1]
-        if n_places == n_features:
-            masses = image_masses(gaussians, instrument, instrument.shape, self.n_jobs)
-            nats = np.log(instrument.on_map(masses, rows))
-        else:
-            line, share = np.polynomial.legendre.leggauss(_PLACES)
-            grids = np.meshgrid(*[line / 2] * n_places, indexing="ij")
-            inner = np.stack(grids, axis=-1).reshape(-1, n_places)
-            log_share = np.zeros(1)
-            for _ in range(n_places):
-                log_share = np.add.outer(log_share, np.log(share / 2)).ravel()
-            alike = instrument.of_density
-            found = np.empty((len(inner), len(rows)))
-            for at, place in enumerate(inner):
-                moved = rows.copy()
-                moved[:, :n_places] += place
-                under = recorded_rows(moved, None, self.n_components_, self.n_jobs, alike)
-                found[at] = under.log_density(gaussians._replace(background=0.0))
-            nats = logsumexp(found + log_share[:, None], axis=0)
-            nats = np.where(instrument.is_inside(rows), nats, -np.inf)
+        """Log of the density of recorded counts, integrated over the pixel of each row."""
+        nats = log_density_on_pixels(rows, gaussians, instrument, self.n_jobs)
         if instrument.exposure is not None:
-            nats += np.log(instrument.exposure_of(rows)) - np.log(self.registered_fraction_)
-        if instrument.background is not None:
-            b = self.background_share_
-            nats = np.logaddexp(np.log1p(-b) + nats, np.log(b) + instrument.log_background(rows))
-        return nats
+            nats += np.log(instrument.exposure_of(rows)) - np.log(self._registered)
+        if instrument.background is None:
+            return nats
+        b = self.background_share_
+        found: Array = np.logaddexp(
+            np.log1p(-b) + nats, np.log(b) + instrument.log_background(rows)
+        )
+        return found
 
     # -------------------------------------------------------------------------- draws
 
@@ -424,7 +412,7 @@ class CountQueries(LikelihoodModel):
         found: list[Array] = []
         missing = n_samples
         while missing:
-            n = int(min(1.1 * missing / self.registered_fraction_ + _SPARE, 2**20))
+            n = int(min(1.1 * missing / self._registered + _SPARE, 2**20))
             rows = mixture.draw(self._drawn_codes(n, rng), rng)
             if instrument.reflects:
                 rows = folded(rows, instrument.frame)
@@ -497,7 +485,8 @@ class CountQueries(LikelihoodModel):
             Whether to return the sharp density, before the convolution with `psf`.
         fill : bool, default=False
             Whether pixels of zero exposure have the density of the components there, which is
-            extrapolated. With False, they are NaN.
+            extrapolated, and at most as large as in the nearest exposed pixels. With False, they
+            are NaN.
         ranges : array-like of shape (n_further_features, 2), default=None
             Lowest and highest value of the bins of each further feature. None takes the range of
             the training counts.
@@ -512,7 +501,8 @@ class CountQueries(LikelihoodModel):
         -------
         intensity : ndarray of shape `shape`
             Probability that a count of the object is on each pixel. The sum is at most 1; it is
-            smaller if a part of the density lies outside of the grid.
+            smaller if a part of the density lies outside of the grid. With `exposure`, the sum over
+            all exposed pixels is 1, because the counts say nothing of others.
         std : ndarray of shape `shape`
             Standard deviation of the error of each pixel, only with `return_std`. About 68 % of the
             true probabilities are within one. It is NaN for pixels of zero exposure.
@@ -542,7 +532,7 @@ class CountQueries(LikelihoodModel):
                     f"shape={shape}; allowed are deconvolved=False and shape=None."
                 )
             std = self._std_of(masses)
-        image = masses if fill else self._without_unexposed(masses)
+        image = self._with_unexposed(masses, fill)
         return image if std is None else (image, std)
 
     def _std_of(self, masses: Array) -> Array:
@@ -587,9 +577,9 @@ class CountQueries(LikelihoodModel):
         shape : tuple of int, default=None
             Number of pixels along each axis, as in `intensity`. None takes `image_shape`.
         total : float, default=None
-            Sum of the image, with the pixels of zero exposure. None takes the number of training
-            counts, or with `exposure` or `background` the number of counts of the object that a
-            detector with the largest exposure everywhere would have registered.
+            Sum of the image over all exposed pixels. None takes the number of training counts, or
+            with `exposure` or `background` the number of counts of the object that a detector with
+            the largest exposure everywhere would have registered.
         deconvolved, fill, ranges
             As in `intensity`.
 
@@ -610,7 +600,8 @@ class CountQueries(LikelihoodModel):
         if total is not None:
             check_scalar(total, "total", Real, min_val=0, include_boundaries="neither")
         masses = self._masses(grid, bins, deconvolved)
-        inside = masses.sum()
+        dark = self._dark(grid)
+        inside = masses.sum() if dark is None else masses[~dark].sum()
         if not inside > 0:
             raise ValueError(
                 f"shape={grid} is not allowed: the mixture has no density on these pixels."
@@ -618,10 +609,10 @@ class CountQueries(LikelihoodModel):
         if total is None:
             total = self.n_counts_ * (1 - self.background_share_) / self.registered_fraction_
         image = masses * (total / inside)
-        return image if fill else self._without_unexposed(image)
+        return self._with_unexposed(image, fill)
 
     def _masses(self, grid: tuple[int, ...], bins: Array | None, deconvolved: bool) -> Array:
-        return image_masses(
+        masses = image_masses(
             self._mixture(),
             self._instrument,
             grid,
@@ -629,17 +620,37 @@ class CountQueries(LikelihoodModel):
             ranges=bins,
             deconvolved=deconvolved,
         )
+        return masses / self._exposed
 
-    def _without_unexposed(self, image: Array) -> Array:
-        """The image with NaN for the pixels whose exposure is zero."""
-        exposure = self._instrument.exposure
-        if exposure is None:
+    def _dark(self, grid: tuple[int, ...]) -> NDArray[np.bool_] | None:
+        """Which pixels have no exposure; None if there is no exposure."""
+        return None if self._instrument.exposure is None else unexposed(grid, self._instrument)
+
+    def _with_unexposed(self, image: Array, fill: bool) -> Array:
+        """The image with limited values, or NaN, for the pixels whose exposure is zero."""
+        dark = self._dark(image.shape)
+        if dark is None:
             return image
-        exposed = np.zeros(image.shape[: exposure.ndim], dtype=bool)
-        both = tuple(map(slice, np.minimum(exposed.shape, exposure.shape)))
-        exposed[both] = exposure[both] > 0
-        image[~exposed] = np.nan
+        if fill:
+            return limited(image, dark)
+        image[dark] = np.nan
         return image
+
+    def _store_registered(self, mixture: Gaussians | Cells) -> None:
+        """Set the integrals of a mixture over the exposure."""
+        instrument = self._instrument
+        if instrument.exposure is None:
+            return
+        found = registered_and_exposed(mixture, instrument, self.n_jobs)
+        self._registered, self._exposed = found
+        if isinstance(mixture, Gaussians) and not (
+            instrument.exposure_at is None or self._are_pixels
+        ):
+            centre = mixture.means[:1]
+            under = recorded_rows(centre, None, len(mixture.weights), self.n_jobs, instrument)
+            assert isinstance(under, RecordedRows)
+            self._registered = under.registered(mixture)
+        self.registered_fraction_ = self._registered / self._exposed
 
     def _on_grid(
         self, shape: Sequence[int] | None, ranges: ArrayLike | None

@@ -16,7 +16,7 @@ from skae._mixture.gaussians import (
     statistics_of,
 )
 from skae._mixture.initialization import split
-from skae._mixture.recorded_rows import Rows
+from skae._mixture.recorded_rows import RecordedRows, Rows
 
 Array = NDArray[Any]
 Algorithm = Literal["em", "partition"]
@@ -118,6 +118,8 @@ def _iterations(
     """Yield the state after every iteration of `train`; yielded objects are not changed later."""
     objectives: list[float] = []
     eta, last_eta, safe = 1.0, 1.0, None  # `safe` is the last update of EM without over-relaxation
+    reached: Gaussians | None = None  # the mixture of the last objective
+    gaussians = _constrained(rows, gaussians)
     may_relocate = True
     least = max(tol, _GAIN)
     for iteration in range(max_iter):
@@ -128,7 +130,11 @@ def _iterations(
         if safe is not None and objective < objectives[-1] - _ROUNDING * (1 + abs(objective)):
             gaussians, safe, eta, last_eta = safe, None, 1.0, 1.0  # the step was too long
             continue
-        objectives = [*objectives, objective]
+        if reached is not None and objective < objectives[-1] - _ROUNDING * (1 + abs(objective)):
+            # A constraint changed the update, which is then no longer the best one.
+            yield Trained(reached, prior, objectives, converged=True)
+            return
+        objectives, reached = [*objectives, objective], gaussians
         yield Trained(gaussians, prior, objectives)
         if len(objectives) > 1 and objectives[-1] - objectives[-2] <= tol:
             if last_eta == 1:
@@ -143,10 +149,11 @@ def _iterations(
             eta = 1.0  # convergence is only decided after an update without over-relaxation
         if iteration + 1 == max_iter:
             break
-        update = maximise(stats, gaussians, prior, floor)
+        update = _constrained(rows, maximise(stats, gaussians, prior, floor))
         safe = None
         if algorithm == "em":
             safe, update = update, over_relaxed(gaussians, update, eta, floor)
+            update = _constrained(rows, update)
             last_eta, eta = eta, min(_ETA_GROWS * eta, _MOST_ETA)
         gaussians = update
         empty = gaussians.weights * total < _EMPTY
@@ -156,6 +163,10 @@ def _iterations(
                 may_relocate = False
             else:
                 (gaussians, prior), safe = better, None
+
+
+def _constrained(rows: Rows, gaussians: Gaussians) -> Gaussians:
+    return rows.constrained(gaussians) if isinstance(rows, RecordedRows) else gaussians
 
 
 def _step(rows: Rows, gaussians: Gaussians, algorithm: Algorithm) -> tuple[float, Statistics]:

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt, maximum_filter
 
 from skae._mixture.cells import Cells
 from skae._mixture.gaussians import Gaussians
@@ -72,18 +73,43 @@ def recorded_masses(mixture: Gaussians | Cells, instrument: Instrument, masses: 
     return (1 - background) * masses + background * instrument.background
 
 
-def registered_fraction(
+def registered_and_exposed(
     mixture: Gaussians | Cells, instrument: Instrument, n_jobs: int | None
-) -> float:
-    """The fraction Z of the counts of the object that the detector registers, from pixels.
+) -> tuple[float, float]:
+    """The integral Z of the density times the exposure, and that over all exposed pixels.
 
-    The exposure is that of the pixels, so that the fraction is exact if it was given as a map.
+    The exposure is that of the pixels, so that Z is exact if it was given as a map.
     """
-    if instrument.exposure is None or instrument.shape is None:
-        return 1.0
-    return float(
-        (image_masses(mixture, instrument, instrument.shape, n_jobs) * instrument.exposure).sum()
-    )
+    assert instrument.shape is not None
+    assert instrument.exposure is not None
+    masses = image_masses(mixture, instrument, instrument.shape, n_jobs)
+    exposed = masses[instrument.exposure > 0]
+    return float((masses * instrument.exposure).sum()), float(exposed.sum())
+
+
+def unexposed(grid: tuple[int, ...], instrument: Instrument) -> NDArray[np.bool_]:
+    """Which pixels have no exposure, also outside of the detector."""
+    assert instrument.exposure is not None
+    found = np.ones(grid[: instrument.exposure.ndim], dtype=bool)
+    both = tuple(map(slice, np.minimum(found.shape, instrument.exposure.shape)))
+    found[both] = instrument.exposure[both] == 0
+    return found
+
+
+def limited(image: Array, dark: NDArray[np.bool_]) -> Array:
+    """The image, of which dark pixels are at most as bright as those around the nearest other one.
+
+    The counts say nothing of dark pixels. Components there may have any weight.
+    """
+    if not dark.any() or dark.all():
+        return image
+    further = tuple(range(dark.ndim, image.ndim))
+    total = image.sum(axis=further)
+    largest = maximum_filter(np.where(dark, 0, total), size=3, mode="nearest")
+    nearest = distance_transform_edt(dark, return_distances=False, return_indices=True)
+    most = np.where(dark, largest[tuple(nearest)], np.inf)
+    factor = np.divide(most, total, out=np.ones_like(total), where=total > most)
+    return np.asarray(image * np.expand_dims(factor, further))
 
 
 def _first_features(mixture: Gaussians | Cells, n: int) -> Gaussians | Cells:

@@ -5,6 +5,7 @@ and reflected at the edges. Its statistics are translated back to those of the t
 counts that were missed and without counts of the background, so that EM updates the true mixture.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from skae._mixture.dense_rows import DenseRows
-from skae._mixture.gaussians import Gaussians, Statistics
+from skae._mixture.gaussians import Gaussians, Statistics, widened
 from skae._mixture.instrument import Instrument, blurred, sharpened
 from skae._mixture.mirror_images import Images, gathered, images_of, reflected
 from skae._mixture.missed_counts import MissedCounts
@@ -24,6 +25,11 @@ Indices = NDArray[np.intp]
 
 # Smallest fraction of counts that the detector registers, so that its logarithm is finite.
 _LEAST = 1e-300
+
+
+# Largest part of a narrow component that may be on dead pixels, and the smallest variance of a
+# component above it, in squared pixels.
+_MOST_HIDDEN, _WIDTH_OF_HIDDEN = 0.5, 0.5
 
 
 class RecordedRows:
@@ -56,6 +62,8 @@ class RecordedRows:
             self._spread = None
         self._images: Images | None = None
         self._missed: MissedCounts | None = None
+        self._dead: MissedCounts | None = None
+        self._n_jobs = n_jobs
         self._registered = registered
         self._log_exposure = np.zeros(len(X))
         self._known: tuple[Gaussians, float, Statistics | None] | None = None
@@ -133,6 +141,32 @@ class RecordedRows:
         return float(np.log1p(-gaussians.background) - np.log(self._missing(gaussians)[0]))
 
     # ------------------------------------------------------------------------ training
+
+    def constrained(self, gaussians: Gaussians) -> Gaussians:
+        """The mixture, in which no narrow component is hidden on a dead pixel.
+
+        The counts on other pixels say almost nothing of such a component, and its density at the
+        centres of the next pixels is inaccurate, because it is too narrow for them.
+        """
+        exposure = self._instrument.exposure
+        if not self._instrument.pixels or exposure is None or exposure.all():
+            return gaussians
+        if self._dead is None:
+            dead = replace(
+                self._instrument, exposure=(exposure > 0).astype(float), exposure_at=None
+            )
+            dead = replace(dead, reflects=True)
+            self._dead = MissedCounts(dead, self._n_components, self._n_jobs)
+        alike = gaussians._replace(weights=np.ones(len(gaussians.weights)))
+        wide = blurred(alike, self._spread)
+        if wide.kind == "tied":
+            wide = wide._replace(covariances=wide.full(), kind="full")
+        hidden = np.flatnonzero(self._dead.of(wide).n > _MOST_HIDDEN)
+        if not len(hidden) or gaussians.kind == "tied":
+            return gaussians
+        covariances = gaussians.covariances.copy()
+        covariances[hidden] = widened(gaussians.chosen(hidden), _WIDTH_OF_HIDDEN).covariances
+        return gaussians._replace(covariances=covariances)
 
     def select_candidates(self, gaussians: Gaussians) -> None:
         """Select candidate components, and images of components that reach into the frame."""
