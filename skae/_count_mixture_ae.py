@@ -23,16 +23,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import ConvergenceWarning
 
-from skae._count_queries import CountQueries
+from skae._count_deviations import CountDeviations
 from skae._linear.moments import out_of_range
 from skae._mixture.cells import Cells, fit_cells, recounted
 from skae._mixture.domain import (
-    Domain,
     check_inside,
     check_tiled,
     declared_bounds,
-    domain_of_cells,
-    range_of,
 )
 from skae._mixture.em import Algorithm, Trained, updated
 from skae._mixture.fit_gaussians import (
@@ -46,13 +43,12 @@ from skae._mixture.gaussians import Gaussians, Kind, Prior, n_parameters
 from skae._mixture.image_masses import in_units
 from skae._mixture.mirror_images import moved_inside
 from skae._mixture.noise import check_noise_range
-from skae._mixture.refits import Refit, refit_of_cells, refit_of_gaussians
 from skae._mixture.rows_in_cells import RowsInCells
 from skae._mixture.variance_floor import check_distances, check_floor, variance_floor
 from skae._mixture.warm_start import check_known, explains_rows, resumed
 from skae._utils.interrupts import keeps_progress, warn_of_interruption
 from skae._utils.state import all_or_nothing
-from skae._utils.types import RandomState
+from skae._utils.types import ArrayOrFrame, RandomState
 from skae._utils.validation import Interval, StrOptions, check_weight, fit_context
 from skae._utils.warning import warn
 
@@ -62,7 +58,7 @@ Array = NDArray[Any]
 _MOST_COUNTS = 1e100
 
 
-class CountMixtureAE(CountQueries):
+class CountMixtureAE(CountDeviations):
     r"""Generative autoencoder of counts, a mixture whose components are the codes.
 
     Rows are counts, for example the positions at which photons were registered. Each count is an
@@ -131,17 +127,22 @@ class CountMixtureAE(CountQueries):
     exposure : array-like of the shape `image_shape` or callable, default=None
         Exposure, efficiency or vignetting of each pixel; only ratios of its values matter. It is 0
         for dead pixels and parts outside of a mask, where X may have no counts. A callable gets
-        places, an array of shape (n_places, n_axes), and returns one value for each. Counts are
+        places, an array of shape (n_places, n_axes), and returns one value for each; it should be
+        smooth on the scale of a pixel. Counts are
         registered with a probability proportional to the exposure, and `intensity` is corrected for
         it.
     background : 'flat' or array-like of the shape `image_shape`, default=None
         Distribution of registered counts that do not come from the object, such as dark counts:
         the same on all exposed pixels, or proportional to a map. Its share of the counts is fitted.
-        It can only be known if the object is dark on a part of the image. Only for Gaussians.
+        It is at least what the darkest parts of the image contain, because wide components could
+        take over any part of it. If the object is nowhere dark, a part of it counts as background.
+        Along further features, the background is uniform over their range. Only for Gaussians.
     psf : float or array-like of shape (n_axes, n_axes), default=None
         Covariance of a Gaussian point spread function, in squared pixels, or its variance if it is
         the same along all axes. The components are those of the sharp image, and counts are
-        compared with the blurred one (Bovy et al. 2011). Only for Gaussians.
+        compared with the blurred one (Bovy et al. 2011). EM sharpens slowly: for details that are
+        smaller than the point spread set `tol` to 1e-6 or less, and a larger `max_iter`. Only for
+        Gaussians. Its shape may also be (n_features, n_features), with any units.
     domain : array-like of shape (n_features, 2), default=None
         Lowest and highest value of each feature. `fit` raises an error for counts outside. None
         takes the domain from `image_shape`, or otherwise the range of the counts, extended at
@@ -362,8 +363,9 @@ class CountMixtureAE(CountQueries):
                 (n_samples, n_features, n_features), default=None
             Covariance of the noise of each count: one variance for all features, variances of the
             features, or a matrix, in squared units of the features. The mixture is then that of
-            the true places (extreme deconvolution, Bovy et al. 2011). Only with Gaussians, and
-            without `exposure`. A covariance that all counts share is given as `psf`.
+            the true places (extreme deconvolution, Bovy et al. 2011), without reflection at edges.
+            Only with Gaussians and without `exposure`; `partial_fit` does not take it. A covariance
+            that all counts share is given as `psf`.
 
         Returns
         -------
@@ -404,7 +406,7 @@ class CountMixtureAE(CountQueries):
                 f"must be below {_MOST_COUNTS:g}."
             )
         self._bounds = declared_bounds(self.image_shape, self.domain, rows.shape[1])
-        check_inside(rows, self._bounds, self.image_shape)
+        check_inside(rows, self._bounds, self.image_shape, self._are_pixels)
         rows, weight = self._record(rows, weight, has_noise=noise_covariance is not None)
         fractions = weight / weight.sum()
         mean = fractions @ rows
@@ -413,7 +415,7 @@ class CountMixtureAE(CountQueries):
             self._floor = 1.0  # all counts are at zero, so that the width is arbitrary
         self._check_distances(rows, None)
         if noise_covariance is None:
-            self._histogram = self._counts_on_pixels(rows, weight)
+            self._histogram = self._instrument.histogram(rows, weight)
         n_components = wanted_size(self.n_components, self.n_counts_)
         if known is not None:
             check_known(
@@ -447,26 +449,6 @@ class CountMixtureAE(CountQueries):
         self._store_registered(cells)
         self._store_sizes(2 * n_splits)
 
-    def _domain_of_cells(self, rows: Array) -> Domain:
-        lo, hi = range_of(rows, self._bounds, self.n_counts_, self._floor)
-        shape, exposure = self._instrument.shape, self._instrument.exposure
-        n_pixel_axes = 0 if shape is None else len(shape)
-        return domain_of_cells(lo, hi, self._floor, n_pixel_axes, exposure)
-
-    def _refit(self, masses_of: Callable[[Any], Array]) -> Refit:
-        if self.covariance_type == "cell":
-            n_cells = (
-                None
-                if self.n_components == "bic"
-                else wanted_size(self.n_components, self.n_counts_)
-            )
-            domain = self._domain_of_cells(self.means_)
-            return refit_of_cells(domain, n_cells, self.n_averages, self.n_jobs, masses_of)
-        options = self._fit_options()
-        pixels = replace(options.instrument, pixels=True, _spread={})
-        size = self.n_components_ // self.n_averages
-        return refit_of_gaussians(replace(options, instrument=pixels), size, masses_of)
-
     def _fit_gaussians(
         self,
         rows: Array,
@@ -496,27 +478,12 @@ class CountMixtureAE(CountQueries):
         fits = fit_averages(rows, weight, n_components, options, rng, known, keeps_progress=keeps)
         self._store_training(fits)
         average, prior = average_of(fits, options)
+        self._n_mixtures = len(fits)
         if self._instrument.reflects:
             average, prior = moved_inside(average, prior, self._instrument.frame)
         self._store_gaussians(average, prior)
         n = n_parameters(n_components, rows.shape[1], average.kind)
         self._store_sizes(len(fits) * (n + self._instrument.n_parameters))
-
-    def _fit_options(self) -> FitOptions:
-        kind: Any = self.covariance_type
-        return FitOptions(
-            kind=kind,
-            algorithm=self.algorithm,
-            init=self.init,
-            prior_counts=float(self.prior_counts),
-            n_averages=self.n_averages,
-            tol=self.tol,
-            max_iter=self.max_iter,
-            n_jobs=self.n_jobs,
-            floor=self._floor,
-            bounds=self._bounds,
-            instrument=self._instrument,
-        )
 
     def _store_training(self, fits: list[Trained]) -> None:
         """Set the attributes of the iterations, and warn if training ended early."""
@@ -533,6 +500,29 @@ class CountMixtureAE(CountQueries):
                 "max_iter or tol.",
                 ConvergenceWarning,
             )
+
+    def fit_transform(
+        self,
+        X: ArrayLike,
+        y: object = None,
+        sample_weight: ArrayLike | None = None,
+        *,
+        noise_covariance: ArrayLike | None = None,
+    ) -> ArrayOrFrame:
+        """Learn the mixture from counts, and return the indices of their components.
+
+        Parameters
+        ----------
+        X, y, sample_weight, noise_covariance
+            As in `fit`.
+
+        Returns
+        -------
+        Z : ndarray of shape (n_samples, 1)
+            The most probable component of each count, as in `transform`, where counts have no noise
+            besides `psf`.
+        """
+        return self.fit(X, y, sample_weight, noise_covariance=noise_covariance).transform(X)
 
     @fit_context
     def partial_fit(
@@ -578,7 +568,7 @@ class CountMixtureAE(CountQueries):
             if weight is None:
                 weight = np.ones(len(rows))
             if len(rows):
-                check_inside(rows, self._bounds, self.image_shape)
+                check_inside(rows, self._bounds, self.image_shape, self._are_pixels)
                 rows = self._internal(rows)
                 self._instrument.check_exposed(rows)
                 self._add_frame(rows, weight.astype(np.float64))
@@ -587,7 +577,7 @@ class CountMixtureAE(CountQueries):
     def _add_frame(self, rows: Array, weight: Array) -> None:
         before = self.n_counts_
         if self._histogram is not None:
-            self._histogram = self._histogram + self._counts_on_pixels(rows, weight)
+            self._histogram = self._histogram + self._instrument.histogram(rows, weight)
         self.n_counts_ = before + float(weight.sum())
         ratio = self.n_counts_ / before
         mixture = self._mixture()

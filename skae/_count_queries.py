@@ -25,7 +25,6 @@ from skae._mixture.image_masses import (
     image_masses,
     in_units,
     limited,
-    recorded_masses,
     registered_and_exposed,
     unexposed,
 )
@@ -35,12 +34,10 @@ from skae._mixture.merged_rows import merged_rows, range_beside, units_of
 from skae._mixture.mirror_images import folded
 from skae._mixture.noise import checked_noise
 from skae._mixture.pixel_densities import log_density_on_pixels
-from skae._mixture.pixel_indices import check_whole, takes_pixels
+from skae._mixture.pixel_indices import are_integers, check_whole, takes_pixels
 from skae._mixture.pixel_masses import checked_grid
 from skae._mixture.recorded_rows import RecordedRows, Rows, recorded_rows
-from skae._mixture.refits import Refit
 from skae._mixture.rows_in_cells import RowsInCells
-from skae._mixture.uncertainty import std_of_masses
 from skae._mixture.variance_floor import check_distances
 from skae._utils.validation import average, check_indices, check_weight
 from skae._utils.versions import has_format
@@ -81,14 +78,15 @@ class CountQueries(LikelihoodModel):
 
     # The state after fit, with the values of models of earlier versions.
     _are_pixels: bool = False
+    _are_integers: bool = False  # whether all columns were
     _units: Array | None = None
     _instrument_of_fit: dict[str, Any] | None = None
     _histogram: Array | None = None
     _further: Array | None = None  # (n_further, 2): range of features that are no places
-    registered_fraction_: float = 1.0
+    registered_fraction_: float
     _registered: float = 1.0  # the integral Z of the density times the exposure
     _exposed: float = 1.0  # the integral of the density over all exposed pixels
-    background_share_: float = 0.0
+    background_share_: float
     n_components_: int
     n_counts_: float
     weights_: Array
@@ -102,6 +100,8 @@ class CountQueries(LikelihoodModel):
     def __setstate__(self, state: dict[str, Any]) -> None:
         if not has_format(state):
             state = _OF_EARLIER_FILES | state
+            if "weights_" in state:
+                state = {"registered_fraction_": 1.0, "background_share_": 0.0} | state
         super().__setstate__(state)
 
     # -------------------------------------------------------------- the fitted model
@@ -109,17 +109,6 @@ class CountQueries(LikelihoodModel):
     @property
     def _instrument(self) -> Instrument:
         return Instrument(**(self._instrument_of_fit or {}))
-
-    def _counts_on_pixels(self, rows: Array, weight: Array) -> Array | None:
-        """The histogram of counts, from which `intensity` estimates its standard deviation.
-
-        It is None without `image_shape`, and if counts have further features.
-        """
-        shape = self._instrument.shape
-        if shape is None or len(shape) < rows.shape[1]:
-            return None
-        pixels = np.ravel_multi_index(self._instrument.pixels_of(rows), shape)
-        return np.bincount(pixels, weight, int(np.prod(shape))).reshape(shape)
 
     @property
     def _n_places(self) -> int:
@@ -148,8 +137,8 @@ class CountQueries(LikelihoodModel):
         )
 
     @abstractmethod
-    def _refit(self, masses_of: Callable[[Any], Array]) -> Refit:
-        """A function that fits the same kind of model to another histogram of recorded counts."""
+    def _std_of(self, masses: Array) -> Array:
+        """Standard deviation of the error of each pixel of the intensity."""
 
     def _check_distances(self, rows: Array, means: Array | None) -> None:
         check_distances(rows, means, self.n_counts_, self._floor)
@@ -161,6 +150,7 @@ class CountQueries(LikelihoodModel):
         rows = super()._check_rows(X, reset=reset, min_rows=min_rows)
         if reset:
             self._are_pixels = takes_pixels(X, rows, self.coordinates, self.image_shape)
+            self._are_integers = self._are_pixels and are_integers(X, rows.shape[1])
         if not self._are_pixels:
             return rows
         n_places = len(self.image_shape or ()) if reset else self._n_places
@@ -190,9 +180,12 @@ class CountQueries(LikelihoodModel):
                 self._units = units_of(rows, weight, n_places)
                 rows = rows / self._units
             self._further = range_beside(rows[:, n_places:])
-            log_range = float(np.log(np.ptp(self._further, axis=1)).sum())
-            instrument = replace(instrument, log_range=log_range)
+            instrument = replace(instrument, ranges=self._further)
+            if self._units is not None and instrument.blur is not None:
+                blur = instrument.blur / self._units[:, None] / self._units
+                instrument = replace(instrument, blur=blur, _spread={})
         instrument.check_exposed(rows)
+        self.registered_fraction_, self.background_share_ = 1.0, 0.0
         self._instrument_of_fit = {
             f.name: getattr(instrument, f.name) for f in fields(instrument) if f.init
         }
@@ -214,6 +207,11 @@ class CountQueries(LikelihoodModel):
             rows[:, : self._n_places] -= 0.5
         given: Array = rows.astype(self._dtype)
         return given
+
+    def _rows_of_draws(self, rows: Array) -> Array:
+        """Drawn rows; integers if those of `fit` were, so that these are taken as pixels, too."""
+        given = self._as_given(rows)
+        return given.astype(np.int64) if self._are_integers else given
 
     # ------------------------------------------------------------------------- codes
 
@@ -278,9 +276,10 @@ class CountQueries(LikelihoodModel):
         if noise_covariance is None:
             return self._log_prob(rows)
         mixture, instrument = self._mixture(), self._instrument
-        if isinstance(mixture, Cells) or instrument.exposure is not None:
+        if isinstance(mixture, Cells) or instrument.exposure is not None or instrument.reflects:
             raise ValueError(
-                "noise_covariance is only allowed for Gaussians that were fitted without exposure."
+                "noise_covariance is only allowed for Gaussians that were fitted with "
+                "noise_covariance, or without exposure and with edges='open'."
             )
         noise = self._check_of_rows("noise_covariance", noise_covariance, rows)
         under = recorded_rows(
@@ -392,7 +391,7 @@ class CountQueries(LikelihoodModel):
             place = rows[:, : self._n_places]
             pixel = np.where(place == instrument.shape, place - 1, np.floor(place))
             rows[:, : self._n_places] = pixel + 0.5
-        return self._as_given(rows)
+        return self._rows_of_draws(rows)
 
     def _drawn_codes(self, n_samples: int, rng: np.random.RandomState) -> NDArray[np.intp]:
         weights = self.weights_ / self.weights_.sum()
@@ -534,32 +533,6 @@ class CountQueries(LikelihoodModel):
             std = self._std_of(masses)
         image = self._with_unexposed(masses, fill)
         return image if std is None else (image, std)
-
-    def _std_of(self, masses: Array) -> Array:
-        """Standard deviation of the error of each pixel of the intensity."""
-        instrument = self._instrument
-        if self._histogram is None or instrument.shape is None:
-            raise ValueError(
-                "return_std=True needs a model that was fitted with image_shape, to counts without "
-                "further features and without noise_covariance."
-            )
-        mixture, shape = self._mixture(), instrument.shape
-
-        def recorded(other: Gaussians | Cells) -> Array:
-            found = image_masses(other, instrument, shape, self.n_jobs)
-            return recorded_masses(other, instrument, found)
-
-        std = std_of_masses(
-            self._histogram,
-            recorded_masses(mixture, instrument, masses),
-            self._refit(recorded),
-            self._generator(),
-        )
-        factor = 1 - (mixture.background if isinstance(mixture, Gaussians) else 0.0)
-        if instrument.exposure is None:
-            return std / factor
-        share = factor * instrument.exposure / (masses * instrument.exposure).sum()
-        return np.divide(std, share, out=np.full_like(std, np.nan), where=share > 0)
 
     def reconstruct_image(
         self,

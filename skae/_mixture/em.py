@@ -238,9 +238,9 @@ def updated(
     *,
     algorithm: Algorithm,
     before: float,
-    registered: float,
-    added: float,
     floor: float,
+    registered: float = 1.0,
+    added: float = 0.0,
 ) -> Gaussians:
     """Update the mixture once with `added` new rows.
 

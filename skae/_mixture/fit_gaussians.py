@@ -169,6 +169,10 @@ def fit_mixture(
             gaussians, prior = start(rows, weight, size, options, rng)
         else:
             gaussians, prior = enlarged(*known, size)
+        share = 0.0
+        if options.instrument.background is not None:
+            share = max(gaussians.background, options.instrument.darkest_share(rows, weight))
+        gaussians = gaussians._replace(background=share)
         final = size == n_components
         trained = train(
             options.rows(rows, weight, size),
@@ -209,9 +213,6 @@ def start(
     noise = options.mean_noise(weight, rows.shape[1])
     if noise is not None:
         gaussians, prior = without_noise(gaussians, prior, noise, options.floor)
-    if options.instrument.background is not None:
-        share = options.instrument.largest_background(rows, weight)
-        gaussians = gaussians._replace(background=share)
     return gaussians, prior
 
 

@@ -29,7 +29,9 @@ PIXEL_VARIANCE = 1 / 12
 
 
 # Number of counts in a block of pixels, from which the share of the background is guessed.
-_COUNTS_OF_BLOCK = 50
+_COUNTS_OF_BLOCK = 200
+# Least share of the background. EM never changes a share of 0.
+_LEAST_SHARE = 0.01
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,8 @@ class Instrument:
         Exposure at places, relative to the largest one, if it was given as a callable.
     background : ndarray of shape `shape` or None
         Probability of each pixel under the background.
-    log_range : float
-        Log of the range of further features, over which the background is uniform.
+    ranges : ndarray of shape (n_further, 2) or None
+        Ranges of further features, over which the background is uniform.
     """
 
     shape: tuple[int, ...] | None = None
@@ -63,7 +65,7 @@ class Instrument:
     exposure: Array | None = None
     exposure_at: Callable[[Array], Any] | None = None
     background: Array | None = None
-    log_range: float = 0.0
+    ranges: Array | None = None
     _spread: dict[int, Array | None] = field(default_factory=dict, repr=False)
 
     @property
@@ -139,15 +141,22 @@ class Instrument:
         """Log density of the background at places."""
         assert self.background is not None
         with np.errstate(divide="ignore"):
-            found: Array = np.log(self.on_map(self.background, rows)) - self.log_range
-        return found
+            found: Array = np.log(self.on_map(self.background, rows))
+        if self.ranges is None:
+            return found
+        further, (lo, hi) = rows[:, self.background.ndim :], self.ranges.T
+        inside = ((further >= lo) & (further <= hi)).all(axis=1)
+        return np.where(inside, found - np.log(hi - lo).sum(), -np.inf)
 
-    def largest_background(self, rows: Array, weight: Array) -> float:
-        """The share of the background if the darkest parts of the detector had nothing else.
+    def darkest_share(self, rows: Array, weight: Array) -> float:
+        """The share of the background if the darkest parts of the detector have nothing else.
 
-        Training begins with it. The parts are blocks of pixels with about 50 counts of background.
+        It is the least share that is fitted: components that are wide could take over any part of
+        the background. The parts are blocks of pixels with about 200 counts.
         """
         assert self.background is not None
+        if self.ranges is not None:  # counts of the object do not cover all further features
+            return _LEAST_SHARE
         n_blocks = max(1.0, weight.sum() / _COUNTS_OF_BLOCK)
         side = max(1, round((self.background.size / n_blocks) ** (1 / self.background.ndim)))
         seen = np.zeros(self.background.shape)
@@ -155,7 +164,15 @@ class Instrument:
         counted, expected = (_block_sums(image, side) for image in (seen, self.background))
         lit = expected * n_blocks > 0.2
         ratio = counted[lit] / (expected[lit] * weight.sum())
-        return float(np.clip(np.quantile(ratio, 0.05), 0.01, 0.99)) if lit.any() else 0.5
+        return float(np.clip(np.quantile(ratio, 0.05), _LEAST_SHARE, 0.99)) if lit.any() else 0.5
+
+    def histogram(self, rows: Array, weight: Array) -> Array | None:
+        """Counts on each pixel; None if there are no pixels, or if rows have further features."""
+        if self.shape is None or len(self.shape) < rows.shape[1]:
+            return None
+        found = np.zeros(self.shape)
+        np.add.at(found, self.pixels_of(rows), weight)
+        return found
 
     def pixels_of(self, rows: Array) -> tuple[Any, ...]:
         """Indices of the pixels of places. The far edge belongs to the last pixel."""

@@ -73,12 +73,21 @@ def checked_instrument(
             f"{name} is only allowed for X with at most {LOCAL_DIMS} features, but X has "
             f"{n_features}."
         )
+    if edges == "reflect" and has_noise:
+        raise ValueError(
+            "edges='reflect' cannot be combined with noise_covariance: recorded places may be "
+            "outside of the image. Use edges='auto'."
+        )
+    reflects = edges == "reflect" or (edges == "auto" and n_features <= LOCAL_DIMS)
+    reflects &= not (is_cell or has_noise)
     relative, function = (None, None) if exposure is None else exposure_map(exposure, shape)
+    pixels &= not is_cell
+    if pixels and not (reflects or has_noise) and relative is None and n_features <= LOCAL_DIMS:
+        relative = np.ones(shape)  # an index of a pixel cannot be outside
     return Instrument(
         shape=shape,
-        reflects=not is_cell
-        and (edges == "reflect" or (edges == "auto" and n_features <= LOCAL_DIMS)),
-        pixels=pixels and not is_cell,
+        reflects=reflects,
+        pixels=pixels,
         blur=None if psf is None else checked_psf(psf, n_places, n_features),
         exposure=relative,
         exposure_at=None if is_cell else function,
@@ -157,6 +166,8 @@ def checked_psf(psf: Any, n_places: int, n_features: int) -> Array:
         given = np.asarray(psf, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(f"psf={psf!r} is not an array of numbers.") from error
+    if given.dtype == bool or isinstance(psf, bool):
+        raise ValueError(f"psf={psf!r} is boolean; expected variances in squared pixels.")
     blur = np.zeros((n_features, n_features))
     if given.ndim == 0:
         blur[:n_places, :n_places] = given * np.eye(n_places)

@@ -23,8 +23,9 @@ Indices = NDArray[np.intp]
 # maximum: the squared distance in units of the variances.
 _REACH = 60.0
 
-# Largest |m| of an image. Components that reach further are uniform over the frame.
-_MOST = 16
+# Largest |m| of an image, and the largest standard deviation of a component, in lengths of the
+# frame. Wider components are uniform over the frame, up to 1e-8.
+_MOST, _WIDEST = 17, 2.0
 
 
 class Frame(NamedTuple):
@@ -46,7 +47,7 @@ def images_of(gaussians: Gaussians, frame: Frame, before: Images | None = None) 
 
     The positions in the earlier list do not change, so that images may be known by their position.
     """
-    found = _reaching(gaussians, frame)
+    found = _reaching(limited_width(gaussians, frame), frame)
     first = before or Images(
         np.arange(len(gaussians.means)), np.zeros((len(gaussians.means), len(frame.lo)), np.intp)
     )
@@ -55,6 +56,23 @@ def images_of(gaussians: Gaussians, frame: Frame, before: Images | None = None) 
         np.concatenate([first.component, found.component[new]]),
         np.concatenate([first.turn, found.turn[new]]),
     )
+
+
+def limited_width(gaussians: Gaussians, frame: Frame) -> Gaussians:
+    """The mixture, whose components are at most so wide that they are uniform over the frame."""
+    variances = gaussians.variances()
+    n_axes = len(frame.lo)
+    ratio = np.ones_like(variances)
+    ratio[:, :n_axes] = np.minimum(
+        (_WIDEST * (frame.hi - frame.lo)) ** 2 / variances[:, :n_axes], 1
+    )
+    if ratio.min() == 1:
+        return gaussians
+    if gaussians.kind in ("full", "tied"):
+        scale = np.sqrt(ratio)
+        covariances = gaussians.full() * scale[:, :, None] * scale[:, None, :]
+        return gaussians._replace(covariances=covariances, kind="full")
+    return gaussians._replace(covariances=variances * ratio, kind="diag")
 
 
 def _reaching(gaussians: Gaussians, frame: Frame) -> Images:
@@ -104,6 +122,7 @@ def _signs(images: Images, n_dims: int) -> Array:
 
 def reflected(gaussians: Gaussians, images: Images, frame: Frame) -> Gaussians:
     """The mixture of the images. Covariances are matrices, or variances for diagonal kinds."""
+    gaussians = limited_width(gaussians, frame)
     j, n_axes = images.component, len(frame.lo)
     signs = _signs(images, gaussians.means.shape[1])
     means = signs * gaussians.means[j]

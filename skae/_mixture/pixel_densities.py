@@ -50,6 +50,6 @@ def log_density_on_pixels(
         moved = rows.copy()
         moved[:, :n_places] += place
         under = recorded_rows(moved, None, len(gaussians.weights), n_jobs, instrument.of_density)
-        found[at] = under.log_density(alike)  # type: ignore[arg-type]
+        found[at] = under.log_density(alike)
     nats = logsumexp(found + log_share[:, None], axis=0)
     return np.where(instrument.is_inside(rows), nats, -np.inf)

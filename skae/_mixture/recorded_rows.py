@@ -72,8 +72,11 @@ class RecordedRows:
             with np.errstate(divide="ignore"):
                 self._log_exposure = np.log(instrument.exposure_of(X))
         self._log_background: Array | None = None
+        self._least_background = 0.0
         if instrument.background is not None:
             self._log_background = instrument.log_background(X)
+            if registered is None:
+                self._least_background = instrument.darkest_share(X, self._weight)
 
     # -------------------------------------------------------------------- the mixture
 
@@ -199,7 +202,9 @@ class RecordedRows:
                 stats.second + more * missed.second,
             )
         stats = sharpened(stats, gaussians, self._spread)
-        share = 0.0 if self._log_background is None else max(1 - n_source / total, 0.0)
+        share = max(1 - n_source / total, self._least_background)
+        if self._log_background is None:
+            share = 0.0
         return nats, stats._replace(background=share)
 
     def assign(self, gaussians: Gaussians) -> tuple[float, Statistics, Indices]:

@@ -148,7 +148,12 @@ class IntensityDisplay:
                 f"intensity has shape {intensity.shape}; expected (n_pixels,) or (height, width)."
             )
         for name, values in (("intensity", intensity), ("counts", counts)):
-            if values is not None and not ((values >= 0) & (values < np.inf)).all():
+            if values is None:
+                continue
+            allowed = (values >= 0) & (values < np.inf)
+            if name == "intensity" and allowed.any():
+                allowed |= np.isnan(values)  # of pixels without exposure
+            if not allowed.all():
                 raise ValueError(f"{name} must hold finite numbers of 0 or more.")
         if counts is not None and counts.shape != intensity.shape:
             raise ValueError(
@@ -232,5 +237,5 @@ def _counts_on_pixels(rows: Array, shape: tuple[int, ...]) -> Array:
 
 def _top_of(image: Array) -> tuple[float, str]:
     """The value at the top of a colour bar, and whether the bar extends beyond it."""
-    top, most = float(np.quantile(image, _QUANTILE)), float(image.max())
+    top, most = float(np.nanquantile(image, _QUANTILE)), float(np.nanmax(image))
     return (top, "max") if 0 < _EXCESS * top < most else (most or 1.0, "neither")

@@ -263,7 +263,7 @@ def textbook_step(X, weight, gaussians, noise):
     joint = log_joint(X, gaussians, noise)
     nats = logsumexp(joint, axis=1, keepdims=True)
     q = weight[:, None] * np.exp(joint - nats)
-    n, first, second = expected(X, gaussians, noise, q)
+    n, first, second = expected(X, gaussians, noise, q)[:3]
     step = first / n[:, None]
     covariances = second / n[:, None, None] - step[:, :, None] * step[:, None, :]
     return Gaussians(n / n.sum(), gaussians.means + step, covariances, "full"), weight @ nats[:, 0]

@@ -137,6 +137,15 @@ def test_errors():
         IntensityDisplay(np.ones((2, 2, 2))).plot()
 
 
+def test_pixels_of_unknown_intensity_are_left_out():
+    intensity = np.arange(9.0).reshape(3, 3)
+    intensity[1, 1] = np.nan
+    display = IntensityDisplay(intensity, np.ones((3, 3))).plot()
+    drawn = np.ravel(display.ax_)[-1].images[0]
+    assert np.isnan(np.ma.filled(drawn.get_array(), np.nan)[1, 1])
+    assert drawn.get_clim() == (0, 8)
+
+
 @pytest.mark.parametrize("value", [-1.0, np.nan, np.inf])
 def test_impossible_values(value):
     with pytest.raises(ValueError, match="intensity must hold finite numbers of 0 or more"):
