@@ -55,13 +55,17 @@ def blocks_of_fits(
     with file:
         with reading(name, "FITS"):
             list(file)  # the headers of all extensions
+        _check_length(file, name)
         table = _events(file, name, extension, (*columns, *more_columns))
         more = tuple(_column(table, name, column).name for column in more_columns)
         axes = _axes(table, name, columns, image_shape, first_pixel)[::-1]
         shape = tuple(axis.length for axis in axes)
         selection = _Selection(table, name, ranges, time_column)
         if gti is not False:
-            selection.keep_intervals(*_intervals(file, name, gti))
+            of_events = 1.0
+            if _has(table, time_column):
+                of_events = seconds_of(table, name, time_column)
+            selection.keep_intervals(*_intervals(file, name, gti, of_events))
         extent = _extent(table, name, more, ranges or {})
         counts = PhotonCounts(
             np.zeros((0, len(shape) + len(more))),
@@ -77,6 +81,21 @@ def blocks_of_fits(
 
 
 # ------------------------------------------------------------------- the header
+
+
+def _check_length(file: Any, name: str) -> None:
+    """Raise if data of an extension are missing at the end of the file; padding may be."""
+    with open(name, "rb") as start:
+        if start.read(6) != b"SIMPLE":  # the file is compressed
+            return
+    length = os.path.getsize(name)
+    for hdu in file:
+        place = hdu.fileinfo()
+        if place is not None and place["datLoc"] + hdu.size > length:
+            raise ValueError(
+                f"{name} is damaged or incomplete: extension {hdu.name!r} ends after "
+                f"{place['datLoc'] + hdu.size} bytes, but the file has {length}."
+            )
 
 
 def _events(file: Any, name: str, extension: str | int | None, columns: tuple[str, ...]) -> Any:
@@ -197,15 +216,17 @@ def _extent(
 
 
 def _intervals(
-    file: Any, name: str, gti: bool | str | int
+    file: Any, name: str, gti: bool | str | int, unit: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Starts and stops of good time intervals, in seconds."""
+    """Starts and stops of good time intervals, in seconds; `unit` is that of the events."""
     for i, hdu in enumerate(file):
-        wanted = hdu.name.upper().startswith(_GTI_NAMES) if gti is True else gti in (i, hdu.name)
+        wanted = gti == i or str(gti).upper() == hdu.name.upper()
+        if gti is True:
+            wanted = hdu.name.upper().startswith(_GTI_NAMES)
         if wanted and hasattr(hdu, "columns"):
             ends = [
                 np.asarray(hdu.data[_column(hdu, name, key).name], np.float64)
-                * seconds_of(hdu, name, key)
+                * seconds_of(hdu, name, key, unit)
                 for key in ("START", "STOP")
             ]
             if not (np.isfinite(ends).all() and (ends[0] <= ends[1]).all()):
@@ -220,11 +241,11 @@ def _intervals(
     )
 
 
-def seconds_of(table: Any, name: str, column: str) -> float:
-    """Length of the unit of a column of times in seconds."""
+def seconds_of(table: Any, name: str, column: str, default: float = 1.0) -> float:
+    """Length of the unit of a column of times in seconds; `default` if the unit is not stated."""
     found = _column(table, name, column)
     if found.unit is None:
-        return 1.0
+        return default
     units = package("astropy.units", "FITS files")
     try:
         return float(units.Unit(found.unit).to("s"))

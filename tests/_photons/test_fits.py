@@ -1,5 +1,7 @@
 """Event lists of FITS files, which astropy writes."""
 
+import warnings
+
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -291,7 +293,7 @@ def test_no_events(events, tmp_path):
 @pytest.mark.filterwarnings("ignore:File may have been truncated")
 def test_refused_files(events, path, tmp_path):
     (tmp_path / "cut.fits").write_bytes(path.read_bytes()[:-3000])
-    with pytest.raises(ValueError, match=r"cut.fits cannot be read as FITS"):
+    with pytest.raises(ValueError, match=r"cut.fits is damaged or incomplete"):
         read_fits(tmp_path / "cut.fits")
     (tmp_path / "text.fits").write_bytes(b"no FITS at all")
     with pytest.raises(ValueError, match=r"text.fits cannot be read as FITS"):
@@ -327,3 +329,37 @@ def test_refused_files(events, path, tmp_path):
 def test_wrong_options(path, options, message):
     with pytest.raises(ValueError, match=message):
         read_fits(path, **options)
+
+
+def test_intervals_without_a_unit_have_that_of_the_events(tmp_path):
+    times = np.arange(0.0, 500.0)
+    columns = [
+        fits.Column("X", "D", array=np.full(500, 3.0)),
+        fits.Column("Y", "D", array=np.full(500, 4.0)),
+        fits.Column("TIME", "D", array=times, unit="ms"),
+    ]
+    table = fits.BinTableHDU.from_columns(columns, name="EVENTS")
+    ends = [fits.Column(name, "D", array=[t]) for name, t in [("START", 100.0), ("STOP", 199.5)]]
+    good = fits.BinTableHDU.from_columns(ends, name="STDGTI")
+    path = tmp_path / "events.fits"
+    fits.HDUList([fits.PrimaryHDU(), table, good]).writeto(path)
+    for gti in (True, "stdgti"):
+        found = read_fits(path, gti=gti, image_shape=(8, 8))
+        np.testing.assert_allclose(found.times, times[100:200] / 1000)
+
+
+def test_files_that_end_too_early_are_refused(tmp_path):
+    table = fits.BinTableHDU.from_columns(
+        [fits.Column(name, "D", array=np.arange(1.0, 401.0) % 7 + 1) for name in "XY"],
+        name="EVENTS",
+    )
+    path = tmp_path / "events.fits"
+    fits.HDUList([fits.PrimaryHDU(), table]).writeto(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-100])  # which is padding
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert len(read_fits(path, image_shape=(8, 8)).coordinates) == 400
+        path.write_bytes(whole[:-2880])
+        with pytest.raises(ValueError, match="is damaged or incomplete"):
+            read_fits(path, image_shape=(8, 8))
