@@ -513,8 +513,15 @@ class CountMixtureAE(CountDeviations):
 
         Parameters
         ----------
-        X, y, sample_weight, noise_covariance
-            As in `fit`.
+        X : array-like of shape (n_samples, n_features)
+            Counts, as in `fit`.
+        y : Ignored
+            Present for API consistency.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the counts, as in `fit`.
+        noise_covariance : array-like of shape (n_samples,), (n_samples, n_features) or \
+                (n_samples, n_features, n_features), default=None
+            Covariance of the noise of each count, as in `fit`.
 
         Returns
         -------

@@ -553,8 +553,12 @@ class CountQueries(LikelihoodModel):
             Sum of the image over all exposed pixels. None takes the number of training counts, or
             with `exposure` or `background` the number of counts of the object that a detector with
             the largest exposure everywhere would have registered.
-        deconvolved, fill, ranges
-            As in `intensity`.
+        deconvolved : bool, default=False
+            Whether to return the sharp image, as in `intensity`.
+        fill : bool, default=False
+            Whether pixels of zero exposure have extrapolated values in place of NaN.
+        ranges : array-like of shape (n_further_features, 2), default=None
+            Lowest and highest value of the bins of each further feature, as in `intensity`.
 
         Returns
         -------

@@ -126,6 +126,8 @@ def small(Estimator, n_components=2, random_state=0, **params):
         model.set_params(random_state=random_state)
     if trained_on_batches(Estimator):
         model.set_params(max_iter=EPOCHS, batch_size=25)
+    if "coordinates" in model.get_params():  # without a warning for integers
+        model.set_params(coordinates="continuous")
     return narrow(model)
 
 

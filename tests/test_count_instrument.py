@@ -583,6 +583,96 @@ def test_searches_route_the_noise():
     assert search.cv_results_["split1_test_score"][1] == pytest.approx(score)
 
 
+# ------------------------------------------------------------------------- extremes
+
+
+@pytest.mark.parametrize("psf", [1e2, 1e6])
+def test_a_wide_point_spread_is_uniform(psf):
+    model = fitted({"psf": psf, "max_iter": 3, "tol": 1}, n_components=3)
+    assert model.intensity().sum() == pytest.approx(1, abs=1e-6)
+    if psf > 1e4:
+        np.testing.assert_allclose(model.score_samples(X[:5]), -np.log(H * W), atol=1e-6)
+
+
+def test_a_warm_start_finds_the_background():
+    rng = np.random.RandomState(0)
+    source = np.array([6.0, 5.0]) + 0.5 * rng.standard_normal((2000, 2))
+    rows = np.vstack([source, rng.random_sample((2000, 2)) * (H, W)])
+    model = CountMixtureAE(2, image_shape=(H, W), warm_start=True).fit(rows)
+    assert model.set_params(background="flat").fit(rows).background_share_ > 0.35
+    many = CountMixtureAE(8, image_shape=(H, W), background="flat").fit(rows)
+    assert 0.33 < many.background_share_ < 0.6  # at least that of the darkest parts
+
+
+def test_the_units_of_a_point_spread_are_those_of_the_features():
+    blur = np.diag([0.2, 0.2, 1e-20])
+    model = fitted({"psf": blur}, WITH_DELAY, 3)
+    drawn = model.sample(5000, random_state=0)
+    assert drawn[:, 2].std() == pytest.approx(DELAY.std(), rel=0.1)
+    noise = np.broadcast_to(blur, (len(X), 3, 3))
+    alike = CountMixtureAE(3, image_shape=(H, W), edges="open", psf=blur).fit(WITH_DELAY)
+    other = CountMixtureAE(3, image_shape=(H, W)).fit(WITH_DELAY, noise_covariance=noise)
+    assert alike.score(WITH_DELAY) == pytest.approx(
+        other.score(WITH_DELAY, noise_covariance=noise), abs=1e-6
+    )
+
+
+def test_a_background_is_within_the_range_of_further_features():
+    model = fitted({"background": "flat"}, WITH_DELAY, 3)
+    far = np.array([[5.0, 5.0, 1.0]])
+    assert model.score_samples(far) < -1e3
+    assert model.sample(5000, random_state=0)[:, 2].max() < 3 * DELAY.max()
+
+
+@pytest.mark.parametrize("edges", ["reflect", "open"])
+def test_the_expected_counts_are_those_that_were_recorded(edges):
+    exposure = np.where(ROW < 6, 0.5, 1.0)
+    rows = sample_counts(OBJECT * exposure, 4000, random_state=0)
+    model = fitted({"exposure": exposure, "edges": edges}, rows)
+    assert (model.reconstruct_image() * exposure).sum() == pytest.approx(4000)
+
+
+def test_draws_of_pixels_are_pixels():
+    for edges in ("reflect", "open"):
+        model = fitted({"edges": edges}, np.floor(X).astype("uint16"))
+        drawn = model.sample(5000, random_state=0)
+        assert drawn.dtype.kind == "i"
+        assert counts_to_image(drawn, (H, W)).sum() == 5000
+        assert np.isfinite(model.score(drawn))
+        again = fitted({"edges": edges}, drawn)  # the draws are taken as pixels, too
+        centre = centre_of(again.intensity())
+        np.testing.assert_allclose(centre, centre_of(model.intensity()), atol=0.15)
+
+
+def test_noise_extends_beyond_the_image():
+    noise = np.full(len(X), 0.4)
+    model = CountMixtureAE(3, image_shape=(H, W)).fit(X, noise_covariance=noise)
+    line = np.arange(-6, 18, 0.25)
+    places = np.stack(np.meshgrid(line, line, indexing="ij"), axis=-1).reshape(-1, 2)
+    scores = model.score_samples(places, noise_covariance=np.full(len(places), 0.4))
+    assert np.exp(scores).sum() / 16 == pytest.approx(1, abs=1e-3)
+    with pytest.raises(ValueError, match="noise_covariance is only allowed for Gaussians"):
+        fitted({}).score_samples(X, noise_covariance=noise)
+    with pytest.raises(ValueError, match="edges='reflect' cannot be combined"):
+        CountMixtureAE(image_shape=(H, W), edges="reflect").fit(X, noise_covariance=noise)
+    codes = CountMixtureAE(3).fit_transform(X, noise_covariance=noise)
+    assert codes.shape == (len(X), 1)
+
+
+def test_deviations_are_those_of_the_fitted_sizes():
+    model = fitted({"n_averages": 2}, n_components=3)
+    _, std = model.intensity(return_std=True)
+    model.set_params(n_components=50, n_averages=7)
+    np.testing.assert_array_equal(model.intensity(return_std=True)[1], std)
+
+
+def test_attributes_of_the_fit_are_not_there_before():
+    for name in ("background_share_", "registered_fraction_"):
+        assert not hasattr(CountMixtureAE(), name)
+        for kind in ("full", "cell"):
+            assert name in vars(fitted({"covariance_type": kind}))
+
+
 # ------------------------------------------------------------------- further features
 
 DELAY = 1e-9 * (2 + 0.2 * X[:, 1] + np.random.RandomState(1).standard_exponential(len(X)))

@@ -353,7 +353,7 @@ def described(parameter, text):
     if options and re.fullmatch(r"(\".*?\"|'.*?'|True|False|None|\d+|, )*", options[1]):
         return Argument(parameter.name, "option", required, tuple(options[1].split(", ")))
     for pattern, kind in (
-        (r"^sample_weight$", "weight"),
+        (r"^(sample_weight|noise_covariance)$", "weight"),
         (r"^y$", "target"),
         (r"^random_state$", "seed"),
         (r"^(given|values)$", "short"),
