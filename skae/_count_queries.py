@@ -256,7 +256,8 @@ class CountQueries(LikelihoodModel):
         """Return the log density of counts as they are recorded.
 
         It includes `psf`, `exposure` and `background`. For counts on pixels it is the log of the
-        probability of the pixel.
+        probability of the pixel; with `noise_covariance` this is approximated by the density at its
+        centre, of Gaussians whose variances are larger by 1/12.
 
         Parameters
         ----------
