@@ -67,7 +67,7 @@ class CountDeviations(CountQueries):
             n_averages = len(self._tilings)
             return refit_of_cells(domain, n_cells, n_averages, self.n_jobs, masses_of)
         options = self._fit_options()
-        pixels = replace(options.instrument, pixels=True, _spread={})
+        pixels = replace(options.instrument, pixels=True)
         size = self.n_components_ // self._n_mixtures
         options = replace(options, instrument=pixels, n_averages=self._n_mixtures)
         return refit_of_gaussians(options, size, masses_of)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from numbers import Real
 from typing import Any, Literal, overload
 
@@ -82,7 +82,6 @@ class CountQueries(LikelihoodModel):
     _units: Array | None = None
     _instrument_of_fit: dict[str, Any] | None = None
     _histogram: Array | None = None
-    _further: Array | None = None  # (n_further, 2): range of features that are no places
     registered_fraction_: float
     _registered: float = 1.0  # the integral Z of the density times the exposure
     _exposed: float = 1.0  # the integral of the density over all exposed pixels
@@ -179,16 +178,13 @@ class CountQueries(LikelihoodModel):
             if self.covariance_type != "spherical":
                 self._units = units_of(rows, weight, n_places)
                 rows = rows / self._units
-            self._further = range_beside(rows[:, n_places:])
-            instrument = replace(instrument, ranges=self._further)
+            instrument = replace(instrument, ranges=range_beside(rows[:, n_places:]))
             if self._units is not None and instrument.blur is not None:
                 blur = instrument.blur / self._units[:, None] / self._units
-                instrument = replace(instrument, blur=blur, _spread={})
+                instrument = replace(instrument, blur=blur)
         instrument.check_exposed(rows)
         self.registered_fraction_, self.background_share_ = 1.0, 0.0
-        self._instrument_of_fit = {
-            f.name: getattr(instrument, f.name) for f in fields(instrument) if f.init
-        }
+        self._instrument_of_fit = vars(instrument).copy()
         if self._are_pixels and n_places == rows.shape[1] and not has_noise:
             rows, weight = merged_rows(rows, weight)
         return rows, weight
@@ -432,8 +428,8 @@ class CountQueries(LikelihoodModel):
         rows = np.empty((n_samples, self.n_features_in_))
         place = np.stack(np.unravel_index(pixel, instrument.shape), axis=1)
         rows[:, : self._n_places] = place + rng.random_sample(place.shape)
-        if self._further is not None:
-            lo, hi = self._further.T
+        if instrument.ranges is not None:
+            lo, hi = instrument.ranges.T
             rows[:, self._n_places :] = lo + (hi - lo) * rng.random_sample((n_samples, len(lo)))
         return rows
 
@@ -654,7 +650,7 @@ class CountQueries(LikelihoodModel):
         n_further = n_features - n_places
         units = np.ones(n_features) if self._units is None else self._units
         if ranges is None:
-            return grid, self._further
+            return grid, self._instrument.ranges
         bins = np.asarray(ranges, dtype=np.float64)
         if (
             bins.shape != (n_further, 2)

@@ -13,7 +13,7 @@ then stands for all of its places: to S is added the variance 1/12 of a uniform 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -66,7 +66,6 @@ class Instrument:
     exposure_at: Callable[[Array], Any] | None = None
     background: Array | None = None
     ranges: Array | None = None
-    _spread: dict[int, Array | None] = field(default_factory=dict, repr=False)
 
     @property
     def frame(self) -> Frame:
@@ -94,19 +93,16 @@ class Instrument:
     @property
     def of_density(self) -> "Instrument":
         """The same, for the density at a place and not on a pixel."""
-        return replace(self.without_exposure, pixels=False, _spread={})
+        return replace(self.without_exposure, pixels=False)
 
     def spread(self, n_dims: int) -> Array | None:
         """Covariance that is added to each component, (n_dims, n_dims); None if there is none."""
-        if n_dims not in self._spread:
-            total = self.blur
-            if self.pixels:
-                assert self.shape is not None
-                box = np.zeros(n_dims)
-                box[: len(self.shape)] = PIXEL_VARIANCE
-                total = np.diag(box) if total is None else total + np.diag(box)
-            self._spread[n_dims] = total
-        return self._spread[n_dims]
+        if not self.pixels:
+            return self.blur
+        assert self.shape is not None
+        box = np.zeros(n_dims)
+        box[: len(self.shape)] = PIXEL_VARIANCE
+        return np.diag(box) if self.blur is None else self.blur + np.diag(box)
 
     def is_inside(self, rows: Array) -> NDArray[np.bool_]:
         """Whether places are on the detector, including its far edges."""
