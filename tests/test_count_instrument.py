@@ -278,6 +278,16 @@ def test_scores_on_pixels_are_log_probabilities(options):
     assert np.isfinite(model.score_samples(drawn)).all()
 
 
+def test_the_width_of_a_pixel_does_not_widen_components():
+    rng = np.random.RandomState(0)
+    places = np.array([16.2, 12.4]) + np.array([0.8, 1.2]) * rng.standard_normal((20_000, 2))
+    options = {"image_shape": (32, 24), "prior_counts": 0}
+    model = CountMixtureAE(1, **options).fit(np.floor(places).astype(int))
+    # The variance of the indices is larger by 1/12 = 0.083.
+    np.testing.assert_allclose(model.means_[0], [16.2, 12.4], atol=0.03)
+    np.testing.assert_allclose(model.covariances_[0], np.diag([0.64, 1.44]), atol=0.03)
+
+
 def test_equal_pixels_and_weighted_pixels_are_the_same():
     model = fitted({"image_shape": PICTURE.shape}, PIXELS, 20)
     image = counts_to_image(PIXELS, PICTURE.shape)
