@@ -15,8 +15,10 @@ from skae._mixture.domain import Domain, domain_of_cells, range_of
 from skae._mixture.fit_gaussians import FitOptions, wanted_size
 from skae._mixture.gaussians import Gaussians
 from skae._mixture.image_masses import image_masses, recorded_masses
-from skae._mixture.refits import Refit, refit_of_cells, refit_of_gaussians
+from skae._mixture.refits import Refit, refit_of_cells, refit_of_gaussians, refit_of_pixels
 from skae._mixture.uncertainty import std_of_masses
+from skae._pixels.partitions import PartitionPrior
+from skae._pixels.smoothing import N_ORIGINS, Smoothing
 
 Array = NDArray[Any]
 
@@ -26,22 +28,50 @@ class CountDeviations(CountQueries):
 
     n_components: int | Literal["bic"] | None
     init: Literal["quantiles", "counts", "grid", "split"]
-    prior_counts: float
-    n_averages: int
+    prior_counts: float | Literal["auto"]
+    prior_counts_: float
+    n_averages: int | None
     tol: float
     max_iter: int
     _bounds: Array | None
     _n_mixtures: int  # number of averaged mixtures of Gaussians
     _tilings: NDArray[np.intp]  # number of cells of each averaged tiling
+    _smoothing_of_fit: dict[str, Any]  # of a density on pixels
+
+    @property
+    def _n_averages(self) -> int:
+        if self.n_averages is not None:
+            return self.n_averages
+        return N_ORIGINS if self.covariance_type_ == "pixel" else 1
+
+    @property
+    def _smoothing(self) -> Smoothing:
+        known = self._smoothing_of_fit
+        return Smoothing(PartitionPrior(*known["prior"]), tuple(known["weights"]))
+
+    @_smoothing.setter
+    def _smoothing(self, smoothing: Smoothing) -> None:
+        self._smoothing_of_fit = {
+            "prior": [float(value) for value in smoothing.prior],
+            "weights": list(smoothing.weights),
+        }
+
+    def _exposure_of_pixels(self) -> Array:
+        """The exposure of each pixel, as a map."""
+        instrument = self._instrument
+        assert instrument.shape is not None
+        if instrument.exposure is None:
+            return np.ones(instrument.shape)
+        return np.asarray(instrument.exposure, dtype=np.float64)
 
     def _fit_options(self) -> FitOptions:
-        kind: Any = self.covariance_type
+        kind: Any = self.covariance_type_
         return FitOptions(
             kind=kind,
             algorithm=self.algorithm,
             init=self.init,
-            prior_counts=float(self.prior_counts),
-            n_averages=self.n_averages,
+            prior_counts=self.prior_counts_,
+            n_averages=self._n_averages,
             tol=self.tol,
             max_iter=self.max_iter,
             n_jobs=self.n_jobs,
@@ -57,6 +87,10 @@ class CountDeviations(CountQueries):
         return domain_of_cells(lo, hi, self._floor, n_pixel_axes, exposure)
 
     def _refit(self, masses_of: Callable[[Any], Array]) -> Refit:
+        if self.covariance_type_ == "pixel":
+            return refit_of_pixels(
+                self._exposure_of_pixels(), self._smoothing, self._n_averages, self.n_jobs
+            )
         if "cells_" in vars(self):
             n_cells = (
                 None

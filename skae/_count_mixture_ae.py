@@ -15,42 +15,21 @@ http://scitepress.net/PublishedPapers/2022/109152/pdf/index.html
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.exceptions import ConvergenceWarning
 
-from skae._count_deviations import CountDeviations
-from skae._linear.moments import out_of_range
-from skae._mixture.cells import Cells, fit_cells, recounted
+from skae._count_learning import CountLearning
 from skae._mixture.domain import (
     check_inside,
-    check_tiled,
-    declared_bounds,
 )
-from skae._mixture.em import Algorithm, Trained, updated
-from skae._mixture.fit_gaussians import (
-    FitOptions,
-    average_of,
-    fit_averages,
-    size_by_bic,
-    wanted_size,
-)
-from skae._mixture.gaussians import Gaussians, Kind, Prior, n_parameters
-from skae._mixture.image_masses import in_units
-from skae._mixture.mirror_images import moved_inside
-from skae._mixture.noise import check_noise_range
-from skae._mixture.rows_in_cells import RowsInCells
-from skae._mixture.variance_floor import check_distances, check_floor, variance_floor
-from skae._mixture.warm_start import check_known, explains_rows, resumed
-from skae._utils.interrupts import keeps_progress, warn_of_interruption
+from skae._mixture.em import Algorithm
+from skae._mixture.gaussians import Kind
 from skae._utils.state import all_or_nothing
 from skae._utils.types import ArrayOrFrame, RandomState
 from skae._utils.validation import Interval, StrOptions, check_weight, fit_context
-from skae._utils.warning import warn
 
 Array = NDArray[Any]
 
@@ -58,7 +37,7 @@ Array = NDArray[Any]
 _MOST_COUNTS = 1e100
 
 
-class CountMixtureAE(CountDeviations):
+class CountMixtureAE(CountLearning):
     r"""Generative autoencoder of counts, a mixture whose components are the codes.
 
     Rows are counts, for example the positions at which photons were registered. Each count is an
@@ -272,11 +251,13 @@ class CountMixtureAE(CountDeviations):
     }
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_components": [Interval(Integral, 1, None, closed="left"), StrOptions({"bic"}), None],
-        "covariance_type": [StrOptions({"spherical", "diag", "full", "tied", "cell"})],
+        "covariance_type": [
+            StrOptions({"auto", "spherical", "diag", "full", "tied", "cell", "pixel"})
+        ],
         "algorithm": [StrOptions({"em", "partition"})],
         "init": [StrOptions({"quantiles", "counts", "grid", "split"})],
-        "prior_counts": [Interval(Real, 0, None, closed="left")],
-        "n_averages": [Interval(Integral, 1, None, closed="left")],
+        "prior_counts": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
+        "n_averages": [Interval(Integral, 1, None, closed="left"), None],
         "image_shape": [tuple, list, None],
         "coordinates": [StrOptions({"auto", "continuous", "pixel"})],
         "edges": [StrOptions({"auto", "reflect", "open"})],
@@ -296,11 +277,11 @@ class CountMixtureAE(CountDeviations):
         self,
         n_components: int | Literal["bic"] | None = None,
         *,
-        covariance_type: Kind | Literal["cell"] = "full",
+        covariance_type: Kind | Literal["auto", "cell", "pixel"] = "auto",
         algorithm: Algorithm = "em",
         init: Literal["quantiles", "counts", "grid", "split"] = "quantiles",
-        prior_counts: float = 5.0,
-        n_averages: int = 1,
+        prior_counts: float | Literal["auto"] = "auto",
+        n_averages: int | None = None,
         image_shape: tuple[int, ...] | list[int] | None = None,
         coordinates: Literal["auto", "continuous", "pixel"] = "auto",
         edges: Literal["auto", "reflect", "open"] = "auto",
@@ -385,122 +366,6 @@ class CountMixtureAE(CountDeviations):
             self._fit_validated(X, y, sample_weight, **of_rows)
         return self
 
-    def _fit_model(
-        self,
-        X: Any,
-        rng: np.random.RandomState,
-        sample_weight: Any | None,
-        previous: Self | None,
-        noise_covariance: Array | None = None,
-    ) -> None:
-        known: Any = None  # every fit computes new cells
-        if previous is not None and "covariances_" in vars(previous):
-            known = (previous._mixture(), previous._prior())
-        self._dtype = X.dtype.name
-        rows = np.asarray(X, dtype=np.float64)
-        weight = np.ones(len(rows)) if sample_weight is None else sample_weight.astype(np.float64)
-        self.n_counts_ = float(weight.sum())
-        if not self.n_counts_ < _MOST_COUNTS:
-            raise ValueError(
-                f"sample_weight sums to {self.n_counts_:g}. The sum is the number of counts and "
-                f"must be below {_MOST_COUNTS:g}."
-            )
-        self._bounds = declared_bounds(self.image_shape, self.domain, rows.shape[1])
-        check_inside(rows, self._bounds, self.image_shape, self._are_pixels)
-        rows, weight = self._record(rows, weight, has_noise=noise_covariance is not None)
-        fractions = weight / weight.sum()
-        mean = fractions @ rows
-        self._floor = self._floor_of(mean, fractions @ (rows - mean) ** 2, np.abs(rows).max())
-        if self._floor == 0 and not rows.any():
-            self._floor = 1.0  # all counts are at zero, so that the width is arbitrary
-        self._check_distances(rows, None)
-        if noise_covariance is None:
-            self._histogram = self._instrument.histogram(rows, weight)
-        n_components = wanted_size(self.n_components, self.n_counts_)
-        if known is not None:
-            check_known(
-                known[0], self.covariance_type, rows.shape[1], self.n_components, self.n_averages
-            )
-        if self.covariance_type == "cell":
-            self._fit_cells(rows, weight, n_components, rng)
-            return
-        options = self._fit_options()
-        if noise_covariance is not None:
-            noise = self._internal_noise(noise_covariance)
-            check_noise_range(noise, self._floor)
-            options = replace(options, noise=noise)
-        self._fit_gaussians(rows, weight, n_components, options, rng, known)
-
-    def _fit_cells(
-        self, rows: Array, weight: Array, n_cells: int | None, rng: np.random.RandomState
-    ) -> None:
-        domain = self._domain_of_cells(rows)
-        lo = domain.lo
-        shifts: list[Array | None] = [None]
-        if self.n_averages > 1:
-            shifts = list(rng.random_sample((self.n_averages, len(lo))))
-        cells, self._shares, self._tilings, held_out = fit_cells(
-            rows, weight, domain, n_cells, shifts, self.n_jobs
-        )
-        self.n_iter_, self.converged_ = 1, True
-        self.objectives_ = np.array([held_out])
-        n_splits = int((self._tilings - 1).sum())
-        self._store_cells(cells)
-        self._store_registered(cells)
-        self._store_sizes(2 * n_splits)
-
-    def _fit_gaussians(
-        self,
-        rows: Array,
-        weight: Array,
-        n_components: int | None,
-        options: FitOptions,
-        rng: np.random.RandomState,
-        known: tuple[Gaussians, Prior] | None,
-    ) -> None:
-        if self.n_averages > 1 and self.covariance_type == "tied":
-            raise ValueError(
-                f"n_averages={self.n_averages} cannot be combined with covariance_type='tied', "
-                "because the averaged mixtures have different covariances. Use n_averages=1 or "
-                "another covariance_type."
-            )
-        if known is not None:
-            if explains_rows(known[0], rows, weight, options):
-                known = resumed(*known, float(self.prior_counts), self._floor)
-            else:
-                warn(
-                    "warm_start=True was ignored, and training started anew: a single Gaussian "
-                    "explains X better than the Gaussians of the previous fit do."
-                )
-                known = None
-        n_components = n_components or size_by_bic(rows, weight, options, rng)
-        keeps = keeps_progress(self)
-        fits = fit_averages(rows, weight, n_components, options, rng, known, keeps_progress=keeps)
-        self._store_training(fits)
-        average, prior = average_of(fits, options)
-        self._n_mixtures = len(fits)
-        if self._instrument.reflects:
-            average, prior = moved_inside(average, prior, self._instrument.frame)
-        self._store_gaussians(average, prior)
-        n = n_parameters(n_components, rows.shape[1], average.kind)
-        self._store_sizes(len(fits) * (n + self._instrument.n_parameters))
-
-    def _store_training(self, fits: list[Trained]) -> None:
-        """Set the attributes of the iterations, and warn if training ended early."""
-        self.objectives_ = np.array(fits[0].objectives)
-        self.n_iter_ = len(self.objectives_)
-        self.converged_ = len(fits) == self.n_averages and all(fit.converged for fit in fits)
-        if fits[0].interrupted:
-            warn_of_interruption("iteration", self.n_iter_)
-        elif len(fits) < self.n_averages:
-            warn_of_interruption("average", len(fits))
-        elif not self.converged_:
-            warn(
-                f"Training did not converge in max_iter={self.max_iter} iterations. Increase "
-                "max_iter or tol.",
-                ConvergenceWarning,
-            )
-
     def fit_transform(
         self,
         X: ArrayLike,
@@ -580,93 +445,6 @@ class CountMixtureAE(CountDeviations):
                 self._instrument.check_exposed(rows)
                 self._add_frame(rows, weight.astype(np.float64))
         return self
-
-    def _add_frame(self, rows: Array, weight: Array) -> None:
-        before = self.n_counts_
-        if self._histogram is not None:
-            self._histogram = self._histogram + self._instrument.histogram(rows, weight)
-        self.n_counts_ = before + float(weight.sum())
-        ratio = self.n_counts_ / before
-        mixture = self._mixture()
-        if isinstance(mixture, Cells):
-            check_tiled(rows, mixture.lo.min(axis=0), mixture.hi.max(axis=0))
-            added = RowsInCells(rows, mixture).counts(weight)
-            shares = self.__dict__.get("_shares", self.weights_)  # of files of earlier versions
-            self._shares = recounted(shares, self._tilings, before, added, self.n_counts_)
-            if self._instrument.exposure is None:
-                self.weights_ = self._shares
-            else:
-                seen = shares > 0
-                weights = self.weights_.copy()
-                weights[seen] *= self._shares[seen] / shares[seen]
-                self.weights_ = weights / weights.sum()
-                self._store_registered(self._mixture())
-        else:
-            # If all counts of the first frame were equal, their variance gave no lower bound.
-            moments = mixture.moments_with(before, rows, weight)
-            self._floor = max(self._floor, self._floor_of(*moments, np.abs(rows).max()))
-            self._check_distances(rows, mixture.means)
-            prior = self._prior()
-            after = updated(
-                self._fit_options().rows(rows, weight, len(mixture.weights)),
-                mixture,
-                prior,
-                algorithm=self.algorithm,
-                before=before,
-                registered=self._registered,
-                added=float(weight.sum()),
-                floor=self._floor,
-            )
-            self._store_gaussians(after, prior)
-        self.compression_ratio_ *= ratio
-
-    # ------------------------------------------------------- what the data allow
-
-    def _floor_of(self, mean: Array, variances: Array, largest: float) -> float:
-        return variance_floor(
-            mean,
-            variances,
-            largest,
-            min_variance=self.min_variance,
-            of_pixels=self.image_shape is not None,
-            dtype=self._dtype,
-        )
-
-    def _check_distances(self, rows: Array, means: Array | None) -> None:
-        if self.covariance_type == "cell":
-            check_floor(self._floor)
-        else:
-            check_distances(rows, means, self.n_counts_, self._floor)
-
-    # ------------------------------------------------------------------- fitted
-
-    def _store_gaussians(self, gaussians: Gaussians, prior: Prior) -> None:
-        if not (np.isfinite(gaussians.means).all() and np.isfinite(gaussians.covariances).all()):
-            raise out_of_range(np.dtype(self._dtype))
-        self._store_registered(gaussians)
-        self.background_share_ = gaussians.background
-        self._prior_of_fit = tuple(prior)
-        given = gaussians if self._units is None else in_units(gaussians, self._units)
-        self.weights_, self.means_, self.covariances_, self._kind = given[:4]
-        self.n_components_ = len(self.weights_)
-
-    def _store_cells(self, cells: Cells) -> None:
-        units = np.ones(cells.lo.shape[1]) if self._units is None else self._units
-        self.weights_ = cells.weights
-        self.cells_ = np.stack([cells.lo * units, cells.hi * units], axis=2)
-        self.means_ = self.cells_.mean(axis=2)
-        self.n_components_ = len(self.weights_)
-
-    def _store_sizes(self, n_parameters: int) -> None:
-        self.n_parameters_ = n_parameters
-        self.compression_ratio_ = self.n_counts_ * self.n_features_in_ / max(n_parameters, 1)
-
-    def _prior(self) -> Prior:
-        prior: Any = self._prior_of_fit
-        return Prior(*prior)
-
-    def _n_free_parameters(self) -> int:
-        return self.n_parameters_
 
     # -------------------------------------------------------------- names and files
 

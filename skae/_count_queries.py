@@ -33,6 +33,7 @@ from skae._mixture.instrument_parameters import checked_instrument
 from skae._mixture.merged_rows import merged_rows, range_beside, units_of
 from skae._mixture.mirror_images import folded
 from skae._mixture.noise import checked_noise
+from skae._mixture.pixel_cells import PixelCells, RowsOnPixels
 from skae._mixture.pixel_densities import log_density_on_pixels
 from skae._mixture.pixel_indices import are_integers, check_whole, takes_pixels
 from skae._mixture.pixel_masses import checked_grid
@@ -43,6 +44,12 @@ from skae._utils.validation import average, check_indices, check_weight
 from skae._utils.versions import has_format
 
 Array = NDArray[Any]
+
+
+def rows_under_cells(rows: Array, cells: Cells) -> RowsInCells | RowsOnPixels:
+    """Rows together with cells, or with the pixels of an image."""
+    return RowsOnPixels(rows, cells) if isinstance(cells, PixelCells) else RowsInCells(rows, cells)
+
 
 # Parameters that files of skae 0.1 lack, with the values that they had there.
 _OF_EARLIER_FILES = {
@@ -67,6 +74,7 @@ class CountQueries(LikelihoodModel):
 
     # The parameters that are used here.
     covariance_type: str
+    covariance_type_: str
     algorithm: Algorithm
     image_shape: tuple[int, ...] | list[int] | None
     coordinates: str
@@ -101,6 +109,9 @@ class CountQueries(LikelihoodModel):
             state = _OF_EARLIER_FILES | state
             if "weights_" in state:
                 state = {"registered_fraction_": 1.0, "background_share_": 0.0} | state
+        if "weights_" in state and "covariance_type_" not in state:  # saved before the choice
+            chosen = {"covariance_type_": state["covariance_type"]}
+            state = state | chosen | {"prior_counts_": float(state["prior_counts"])}
         super().__setstate__(state)
 
     # -------------------------------------------------------------- the fitted model
@@ -119,17 +130,18 @@ class CountQueries(LikelihoodModel):
         units = np.ones(self.n_features_in_) if self._units is None else self._units
         if "cells_" in self.__dict__:
             cells = self.cells_ / units[:, None]
-            return Cells(self.weights_, cells[..., 0], cells[..., 1])
+            kind = PixelCells if self.covariance_type_ == "pixel" else Cells
+            return kind(self.weights_, cells[..., 0], cells[..., 1])
         gaussians = Gaussians(
             self.weights_, self.means_, self.covariances_, self._kind, self.background_share_
         )
         return gaussians if self._units is None else in_units(gaussians, 1 / units)
 
-    def _under(self, rows: Array) -> RowsInCells | Rows:
+    def _under(self, rows: Array) -> RowsInCells | RowsOnPixels | Rows:
         """Rows in internal units together with the mixture, for queries such as log densities."""
         mixture = self._mixture()
         if isinstance(mixture, Cells):
-            return RowsInCells(rows, mixture)
+            return rows_under_cells(rows, mixture)
         self._check_distances(rows, mixture.means)
         return recorded_rows(
             rows, None, self.n_components_, self.n_jobs, self._instrument, self._registered
@@ -161,21 +173,12 @@ class CountQueries(LikelihoodModel):
 
     def _record(self, rows: Array, weight: Array, has_noise: bool) -> tuple[Array, Array]:
         """Set up units and the instrument; counts on the same pixel become one weighted row."""
-        instrument = checked_instrument(
-            rows.shape[1],
-            self.image_shape,
-            has_noise=has_noise,
-            covariance_type=self.covariance_type,
-            algorithm=self.algorithm,
-            edges=self.edges,
-            pixels=self._are_pixels,
-            exposure=self.exposure,
-            background=self.background,
-            psf=self.psf,
+        instrument = self._instrument_for(
+            self.covariance_type_, rows.shape[1], pixels=self._are_pixels, has_noise=has_noise
         )
         n_places = rows.shape[1] if instrument.shape is None else len(instrument.shape)
         if n_places < rows.shape[1]:
-            if self.covariance_type != "spherical":
+            if self.covariance_type_ != "spherical":
                 self._units = units_of(rows, weight, n_places)
                 rows = rows / self._units
             instrument = replace(instrument, ranges=range_beside(rows[:, n_places:]))
@@ -188,6 +191,23 @@ class CountQueries(LikelihoodModel):
         if self._are_pixels and n_places == rows.shape[1] and not has_noise:
             rows, weight = merged_rows(rows, weight)
         return rows, weight
+
+    def _instrument_for(
+        self, covariance_type: str, n_features: int, *, pixels: bool, has_noise: bool = False
+    ) -> Instrument:
+        """The instrument of the parameters, for components of this kind."""
+        return checked_instrument(
+            n_features,
+            self.image_shape,
+            has_noise=has_noise,
+            covariance_type=covariance_type,
+            algorithm=self.algorithm,
+            edges=self.edges,
+            pixels=pixels,
+            exposure=self.exposure,
+            background=self.background,
+            psf=self.psf,
+        )
 
     def _internal(self, X: Array) -> Array:
         """Rows in float64 and in internal units."""
@@ -333,7 +353,7 @@ class CountQueries(LikelihoodModel):
         mixture, instrument = self._mixture(), self._instrument
         with np.errstate(divide="ignore"):  # the density may be 0
             if isinstance(mixture, Cells):
-                nats = RowsInCells(rows, mixture).log_density(mixture)
+                nats = rows_under_cells(rows, mixture).log_density(mixture)
                 if instrument.exposure is not None:
                     nats = nats + np.log(instrument.exposure_of(rows))
                     nats -= np.log(self._registered)

@@ -21,6 +21,7 @@ FLOORS = (
     "_utils",
     "_linear",
     "_dask",
+    "_pixels",
     "_mixture",
     "_photons",
     "_tables",

@@ -23,8 +23,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from skae._mixture.component_search import in_threads
 from skae._mixture.domain import Domain
+from skae._utils.threads import in_threads
 
 Array = NDArray[Any]
 Indices = NDArray[np.intp]

@@ -6,16 +6,13 @@ if an upper bound on log w_j rho_j over all rows and all components of the branc
 discarded components are therefore guaranteed to be irrelevant, for components of any size.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
-from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
 Indices = NDArray[np.intp]
-_Result = TypeVar("_Result")
 
 # Size of the arrays (rows of a block x candidates) that are computed at a time, chosen so that they
 # fit into the cache of a core.
@@ -212,22 +209,3 @@ def rectangles(pairs: Pairs, n_blocks: int, n_members: int) -> list[Rectangles]:
             at = start[part, None] + np.minimum(place, width[part, None] - 1)
             found.append(Rectangles(part, pairs.component[at], valid, at))
     return found
-
-
-def in_threads(
-    work: Callable[[Any], _Result], items: Iterable[Any], n_jobs: int | None
-) -> Iterator[_Result]:
-    """Results of `work` on each item, in the order of the items.
-
-    Threads are always used, also if the user has set a backend of processes, because `work` may
-    write into arrays that it shares with the caller. NumPy releases the interpreter lock while it
-    computes. The threads get the settings of the caller for floating-point errors.
-    """
-    errors = np.geterr()
-
-    def as_here(item: Any) -> _Result:
-        with np.errstate(**errors):
-            return work(item)
-
-    threads = Parallel(n_jobs=n_jobs, prefer="threads", require="sharedmem")
-    yield from threads(delayed(as_here)(item) for item in list(items))

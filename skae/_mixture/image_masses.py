@@ -10,6 +10,7 @@ from skae._mixture.cells import Cells
 from skae._mixture.gaussians import Gaussians
 from skae._mixture.instrument import Instrument, blurred
 from skae._mixture.mirror_images import images_of, reflected
+from skae._mixture.pixel_cells import PixelCells
 from skae._mixture.pixel_masses import pixel_masses
 
 Array = NDArray[Any]
@@ -46,6 +47,8 @@ def image_masses(
         if instrument.reflects:
             images = images_of(mixture, instrument.frame)
             mixture = reflected(mixture, images, instrument.frame)
+    if isinstance(mixture, PixelCells) and mixture.shape == grid:
+        return mixture.image()
     n_places = len(grid) if ranges is None else len(grid) - len(ranges)
     mixture = _first_features(mixture, len(grid))
     if ranges is not None:

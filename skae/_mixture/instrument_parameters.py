@@ -33,15 +33,15 @@ def checked_instrument(
     psf: Any,
 ) -> Instrument:
     """The instrument of the parameters of these names of CountMixtureAE."""
-    is_cell = covariance_type == "cell"
+    is_cell = covariance_type in ("cell", "pixel")
     for name, value in (("background", background), ("psf", psf)):
         if value is not None and is_cell:
             raise ValueError(
-                f"{name} cannot be combined with covariance_type='cell'; it is only fitted "
-                "together with Gaussians. Use covariance_type='full', for example."
+                f"{name} cannot be combined with covariance_type={covariance_type!r}; it is "
+                "only fitted together with Gaussians. Use covariance_type='full', for example."
             )
     if has_noise:
-        other = "covariance_type='cell'" if is_cell else "exposure"
+        other = f"covariance_type={covariance_type!r}" if is_cell else "exposure"
         if is_cell or exposure is not None:
             raise ValueError(
                 f"noise_covariance cannot be combined with {other}; it is only used to fit "

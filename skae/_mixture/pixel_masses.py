@@ -16,11 +16,12 @@ from scipy.special import ndtr
 from sklearn.utils import gen_batches
 
 from skae._mixture.cells import Cells
-from skae._mixture.component_search import Reach, build_tree, find_pairs, in_threads
+from skae._mixture.component_search import Reach, build_tree, find_pairs
 from skae._mixture.gaussians import Gaussians, extreme_variances, quadratics, reach_of
 from skae._mixture.thin_gaussians import reaches, thin_masses
 from skae._utils.inputs import check_count
 from skae._utils.memory import advice_on_memory
+from skae._utils.threads import in_threads
 
 Array = NDArray[Any]
 Indices = NDArray[np.intp]

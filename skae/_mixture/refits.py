@@ -11,9 +11,13 @@ from skae._mixture.cells import Cells, fit_cells
 from skae._mixture.domain import Domain
 from skae._mixture.fit_gaussians import FitOptions, average_of, fit_mixture
 from skae._mixture.gaussians import Gaussians
+from skae._pixels.smoothing import Smoothing, estimated_intensity
 
 Array = NDArray[Any]
 Refit = Callable[[Array, np.random.RandomState], Array]
+
+# Largest number of origins of the partitions in a refit.
+_ORIGINS_OF_REFITS = 8
 
 
 def pixel_rows(histogram: Array) -> tuple[Array, Array]:
@@ -77,5 +81,30 @@ def refit_of_cells(
         shifts = list(rng.random_sample((n_averages, len(domain.lo))))
         cells = fit_cells(rows, weight, domain, n_cells, shifts, n_jobs)[0]
         return masses_of(cells)
+
+    return refit
+
+
+def refit_of_pixels(
+    exposure: Array, smoothing: Smoothing, n_origins: int, n_jobs: int | None
+) -> Refit:
+    """Refits of densities on pixels, with other origins of the partitions.
+
+    Parameters
+    ----------
+    exposure : ndarray of shape `image_shape`
+    smoothing : Smoothing
+    n_origins : int
+        Number of origins. Refits use up to 8.
+    n_jobs : int or None
+        Number of threads.
+    """
+
+    def refit(histogram: Array, rng: np.random.RandomState) -> Array:
+        start = float(rng.random_sample())
+        some = min(n_origins, _ORIGINS_OF_REFITS)
+        density = estimated_intensity(histogram, exposure, smoothing, some, n_jobs, start)
+        recorded = density * exposure
+        return np.asarray(recorded / recorded.sum())
 
     return refit

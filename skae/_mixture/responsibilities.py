@@ -19,7 +19,6 @@ from skae._mixture.component_search import (
     Tree,
     build_tree,
     find_pairs,
-    in_threads,
     rectangles,
 )
 from skae._mixture.dense_rows import DenseRows, margin_of_scores
@@ -30,6 +29,7 @@ from skae._mixture.gaussians import (
     reach_of,
     rounding_of,
 )
+from skae._utils.threads import in_threads
 
 Array = NDArray[Any]
 Indices = NDArray[np.intp]

@@ -1,0 +1,152 @@
+"""Choose a mixture of Gaussians by the nats of held-out counts: its size and its prior."""
+
+from dataclasses import replace
+from math import inf
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skae._mixture.fit_gaussians import FitOptions, fit_mixture
+from skae._mixture.initialization import quantile_cells
+
+Array = NDArray[Any]
+
+# Weights of the prior that are compared. Later ones are only tried if each improves the previous.
+PRIOR_COUNTS = (5.0, 0.5, 0.0)
+
+# Sizes of mixtures that are compared differ by this factor, and the weight of their prior.
+_FACTOR, _PRIOR_OF_SIZES = 4, 0.5
+
+# From this number of components on, sizes are no longer increased if a mixture with a gain as large
+# as the last one would still be worse than the model it is compared with.
+_HOPELESS = 64
+
+# Difference of nats of all held-out counts that does not decide between two sizes.
+_ALIKE = 4.0
+
+# Fewest counts of a component.
+_FEWEST = 10
+
+# Numbers of counts on which sizes and priors are compared.
+_COUNTS_OF_SIZES, _COUNTS_OF_PRIORS = 200_000, 50_000
+
+# Tolerance and number of iterations of the fits that are compared.
+_TOL, _MAX_ITER = 1e-3, 30
+
+
+class GaussianChoice(NamedTuple):
+    """A size of a mixture of Gaussians, a weight of its prior, and held-out nats per count."""
+
+    n_components: int
+    prior_counts: float
+    nats: float
+
+
+class _Trials:
+    """Mixtures that are fitted to some counts and compared by others."""
+
+    def __init__(
+        self, rows: Array, weight: Array, held_out: Array, options: FitOptions, seed: int
+    ) -> None:
+        self._seen = weight > 0
+        self._rows, self._weight = rows[self._seen], weight[self._seen]
+        tested = held_out > 0
+        self._new, self._held_out = rows[tested], held_out[tested]
+        self._options = replace(
+            options,
+            tol=max(options.tol, _TOL),
+            max_iter=min(options.max_iter, _MAX_ITER),
+            n_averages=1,
+        )
+        self._seed = seed
+
+    def nats(self, n_components: int, prior_counts: float) -> float:
+        options = replace(self._options, prior_counts=prior_counts)
+        rng = np.random.RandomState(self._seed)
+        fitted = fit_mixture(self._rows, self._weight, n_components, options, rng)
+        under = options.rows(self._new, None, n_components)
+        found = self._held_out @ under.log_density(fitted.gaussians) / self._held_out.sum()
+        return float(found)
+
+    def best_prior(self, n_components: int) -> tuple[float, float]:
+        """The best weight of the prior, and the nats."""
+        best, most = PRIOR_COUNTS[0], -inf
+        for prior_counts in PRIOR_COUNTS:
+            nats = self.nats(n_components, prior_counts)
+            if not nats > most:
+                break
+            best, most = prior_counts, nats
+        return best, most
+
+
+def chosen_gaussians(
+    rows: Array, weight: Array, held_out: Array, options: FitOptions, at_least: float
+) -> GaussianChoice:
+    """Choose the size of a mixture and the weight of its prior.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_samples, n_dims)
+    weight, held_out : ndarray of shape (n_samples,)
+        Weights for training and for the comparison.
+    options : FitOptions
+    at_least : float
+        Nats of another model. Large mixtures that are unlikely to be better are not fitted.
+    """
+    share = min(1.0, _COUNTS_OF_SIZES / weight.sum())
+    if share < 1:  # the weights of a part of the counts, which are chosen at random
+        rng = np.random.RandomState(0)
+        expected = share * weight
+        part = np.floor(expected)
+        weight = part + (rng.random_sample(len(weight)) < expected - part)
+    trials = _Trials(rows, weight, held_out, options, 0)
+    most = max(1, int(weight.sum() / _FEWEST))
+    found: dict[int, float] = {}
+    size = _FACTOR
+    while min(size, most) not in found:
+        size = min(size, most)
+        before = max(found.values(), default=-inf)
+        found[size] = trials.nats(size, _PRIOR_OF_SIZES)
+        gain = found[size] - before
+        if gain <= 0 or (size >= _HOPELESS and found[size] + gain < at_least):
+            break
+        size *= _FACTOR
+    best = max(found, key=lambda k: found[k])
+    if found[best] + 1 > at_least:
+        for size in (best // 2, min(best * 2, most)):
+            if size >= 1 and size not in found:
+                found[size] = trials.nats(size, _PRIOR_OF_SIZES)
+    # Of sizes that are about equally good, the smallest one has the most counts for each component.
+    enough = max(found.values()) - _ALIKE / held_out.sum()
+    best = min(k for k, nats in found.items() if nats >= enough)
+    prior_counts, nats = trials.best_prior(best)
+    return GaussianChoice(best, prior_counts, nats)
+
+
+def chosen_prior(
+    rows: Array,
+    weight: Array,
+    held_out: Array,
+    n_components: int,
+    options: FitOptions,
+) -> float:
+    """Choose the weight of the prior for mixtures of a given size.
+
+    If there are many counts, it is chosen on neighbouring ones, with as many counts for each
+    component.
+    """
+    total = weight + held_out
+    n_parts = int(min(total.sum() / _COUNTS_OF_PRIORS, n_components))
+    if n_parts > 1:
+        part = quantile_cells(rows, total, n_parts) == n_parts // 2
+        rows, weight, held_out = rows[part], weight[part], held_out[part]
+        n_components = max(1, round(n_components / n_parts))
+        # The density of counts of a part is not that of the whole image.
+        whole = options.instrument
+        options = replace(
+            options, bounds=None, instrument=replace(whole.without_exposure, reflects=False)
+        )
+    if weight.sum() < n_components or not held_out.any():
+        return PRIOR_COUNTS[0]
+    return _Trials(rows, weight, held_out, options, 0).best_prior(n_components)[0]
