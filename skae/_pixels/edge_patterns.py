@@ -37,8 +37,11 @@ _RATIOS = (1.2, 1.4, 2.0, 4.0)
 _SLOPES = (0.25, 0.5, 1.0, 2.0)
 _WIDTH = 0.25
 
+# Fewest counts in a square from which the likelihood needs double precision.
+_MOST_IN_SINGLE = 1e5
+
 # Numbers (squares x patterns) that are computed at a time.
-_CHUNK = 2**22
+_CHUNK = 2**20
 
 
 @cache
@@ -89,17 +92,22 @@ def pattern_leaves(counts: Array, exposure: Array, side: int) -> PatternLeaves:
         Side of a square in pixels. Squares begin at multiples of it.
     """
     n, rows_of = _squares(counts, side)
-    e, _ = _squares(exposure, side)
+    exposures, _ = _squares(exposure, side)
     where = np.flatnonzero(n.any(axis=1))
     log_gain, mean = np.zeros(len(n)), np.empty((len(where), side * side))
-    every = patterns(side)
+    dtype = np.float32 if n.sum(axis=1).max() < _MOST_IN_SINGLE else np.float64
+    every = patterns(side).astype(dtype)
     logs = np.log(every).T
     step = max(1, _CHUNK // len(every))
     for begin in range(0, len(where), step):
         part = where[begin : begin + step]
-        seen = e[part] @ every.T / e[part].sum(axis=1, keepdims=True)  # mean over the exposure
-        nats = n[part] @ logs
-        nats -= n[part].sum(axis=1, keepdims=True) * np.log(seen)
+        nats = n[part].astype(dtype) @ logs
+        seen: Array | None = None
+        if (exposures[part] != exposures[part, :1]).any():
+            # Mean of each pattern over the exposure; otherwise it is 1.
+            e: Array = exposures[part].astype(dtype)
+            seen = (e @ every.T) / e.sum(axis=1, keepdims=True)
+            nats -= n[part].sum(axis=1, keepdims=True).astype(dtype) * np.log(seen)
         top = nats.max(axis=1, keepdims=True)
         nats -= top
         np.exp(nats, out=nats)
@@ -108,7 +116,10 @@ def pattern_leaves(counts: Array, exposure: Array, side: int) -> PatternLeaves:
         together = np.logaddexp(log(1 - _SHARE), log(_SHARE) + gain)
         log_gain[part] = together[:, 0]
         share = np.exp(log(_SHARE) + gain - together)
-        mean[begin : begin + step] = 1 - share + share * ((nats / total / seen) @ every)
+        nats *= share / total
+        if seen is not None:
+            nats /= seen
+        mean[begin : begin + step] = 1 - share + nats @ every
     return PatternLeaves(log_gain.reshape(rows_of), mean, where, side)
 
 

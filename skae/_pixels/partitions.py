@@ -44,6 +44,9 @@ _PRIOR = 0.5
 # Values of each parameter of the prior that are compared; the first ones are the start.
 _CHOICES = {"concentration": (4.0, 1.0, 16.0), "split": (0.7, 0.5, 0.85)}
 
+# Size of the table of log Gamma.
+_TABLE = 4096
+
 # Pixels of the middle of an image on which priors are compared.
 _COMPARED = 2**18
 
@@ -115,13 +118,23 @@ def _log_beta(a: Array, b: Array) -> Array:
     return found
 
 
+def _log_gamma(n: Array, offset: float) -> Array:
+    """log Gamma(n + offset), from a table if the numbers are small integers."""
+    if n.size > _TABLE and n.max() < _TABLE:
+        index = n.astype(np.intp)
+        if (index == n).all():
+            table: Array = gammaln(np.arange(_TABLE) + offset)
+            return table[index]
+    found: Array = gammaln(n + offset)
+    return found
+
+
 class _Division(NamedTuple):
     """The division of the boxes of a level along one axis."""
 
     axis: int
     log_likelihood: Array  # of the division and of the halves
     left: Array  # posterior mean of the share of the left half
-    both: NDArray[np.bool_]  # whether both halves have exposure
 
 
 class _Tree:
@@ -147,6 +160,7 @@ class _Tree:
                 left, right = halves(values[below], axis)
                 values[level] = left + right
         self._patterns: dict[Level, PatternLeaves] = {}
+        self._known: dict[tuple[Level, float], Array] = {}
 
     def mean(self) -> tuple[Array, float]:
         """The posterior mean of the intensity per exposure, and the log marginal likelihood."""
@@ -184,17 +198,28 @@ class _Tree:
         return nats
 
     def _division(self, level: Level, axis: int, log_phi: dict[Level, Array]) -> _Division:
-        below = _below(level, axis)
+        below, c = _below(level, axis), self._prior.concentration
         n_left, n_right = halves(self._n[below], axis)
         left, right = halves(self._volume[below], axis)
         both = (left > 0) & (right > 0)
-        fraction = np.where(both, left / np.where(both, left + right, 1), 0.5)
-        a = 2 * self._prior.concentration * fraction
-        b = 2 * self._prior.concentration - a
-        share = np.where(both, _log_beta(n_left + a, n_right + b) - _log_beta(a, b), 0.0)
-        halved = sum(halves(log_phi[below], axis), share)
-        mean = np.where(both, (n_left + a) / (n_left + n_right + a + b), (left > 0) * 1.0)
-        return _Division(axis, halved, mean, both)
+        fraction = np.divide(left, left + right, out=np.full_like(left, 0.5), where=both)
+        a = 2 * c * fraction
+        mean = np.where(both, (n_left + a) / (n_left + n_right + 2 * c), (left > 0) * 1.0)
+        share = sum(halves(self._log_gammas(below, c), axis), -self._log_gammas(level, 2 * c))
+        share += gammaln(2 * c) - 2 * gammaln(c)
+        share[~both] = 0
+        uneven = both & (left != right)
+        if uneven.any():
+            a, b = a[uneven], 2 * c - a[uneven]
+            share[uneven] = _log_beta(n_left[uneven] + a, n_right[uneven] + b) - _log_beta(a, b)
+        return _Division(axis, sum(halves(log_phi[below], axis), share), mean)
+
+    def _log_gammas(self, level: Level, offset: float) -> Array:
+        """log Gamma of the counts of a level plus a number; both axes use them."""
+        key = (level, offset)
+        if key not in self._known:
+            self._known[key] = _log_gamma(self._n[level], offset)
+        return self._known[key]
 
     def _flux(
         self, stops: dict[Level, Array], divisions: dict[Level, list[tuple[_Division, Array]]]

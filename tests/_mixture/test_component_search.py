@@ -8,9 +8,9 @@ from skae._mixture.component_search import (
     Reach,
     build_tree,
     find_pairs,
-    in_threads,
     rectangles,
 )
+from skae._utils.threads import in_threads
 
 
 def make_points(n, n_dims, how="even", seed=0):
