@@ -27,7 +27,7 @@ Indices = NDArray[np.intp]
 
 # Side of a patch in pixels, and smallest number of patches in a group; groups have less than twice
 # as many.
-_SIDE, _GROUP = 8, 200
+_SIDE, _GROUP = 8, 150
 
 # Number of principal components by which patches are compared, and the weight of the brightness of
 # a patch relative to its shape.

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import minimize
 
 from skae._pixels.partitions import PartitionPrior, best_prior, partition_mean
 from skae._pixels.similar_patches import restored_by_patches
@@ -37,9 +38,6 @@ _LEAST_WEIGHT = 0.03
 
 # Smallest gain of a mixture over the partitions alone, in nats of all held-out counts.
 _LEAST_GAIN = 4.0
-
-# Iterations of EM for the weights.
-_ITERATIONS = 500
 
 # Largest number of counts of a row from which held-out counts are drawn one by one.
 _MOST = 2.0**40
@@ -134,7 +132,7 @@ def chosen_smoothing(
 
 
 def pooling_weights(densities: Array, shares: Array) -> Array:
-    """Weights of a mixture of densities that maximise the log-likelihood of counts, by EM.
+    """Weights of a mixture of densities that maximise the log-likelihood of counts.
 
     Parameters
     ----------
@@ -143,15 +141,26 @@ def pooling_weights(densities: Array, shares: Array) -> Array:
     shares : ndarray of shape (n_pixels,)
         Shares of the counts; their sum is 1.
     """
-    weights = np.full(len(densities), 1 / len(densities))
-    while True:
-        for _ in range(_ITERATIONS):
-            weights = weights * (densities @ (shares / (weights @ densities)))
-        small = (weights > 0) & (weights < _LEAST_WEIGHT)
-        if not small.any():
-            return np.asarray(weights / weights.sum())
-        weights[small] = 0
-        weights /= weights.sum()
+    n = len(densities)
+    if n == 1:
+        return np.ones(1)
+    scaled = densities / densities.mean(axis=0)
+
+    def loss(weights: Array) -> tuple[float, Array]:
+        mixed = weights @ scaled
+        return -float(shares @ np.log(mixed)), -(scaled @ (shares / mixed))
+
+    found = minimize(
+        loss,
+        np.full(n, 1 / n),
+        jac=True,
+        method="SLSQP",
+        bounds=[(0, 1)] * n,
+        constraints={"type": "eq", "fun": lambda w: w.sum() - 1, "jac": np.ones_like},
+        options={"ftol": 1e-12, "maxiter": 200},
+    )
+    weights = np.where(found.x < _LEAST_WEIGHT, 0, found.x)
+    return np.asarray(weights / weights.sum())
 
 
 def held_out_of(weight: Array, rng: np.random.RandomState) -> Array:
