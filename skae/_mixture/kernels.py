@@ -1,0 +1,592 @@
+"""Loops over counts and components that Numba compiles, for large fits in few dimensions.
+
+Only `skae._mixture.compiled` imports this module, because Numba is optional. The kernels release
+the interpreter lock, and the caller runs them in its own threads. `axes` is a tuple with one entry
+for each dimension, so that its length is a constant for the compiler.
+"""
+
+from math import inf, log
+from typing import Any
+
+import numpy as np
+from numba import njit, types
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Indices = NDArray[np.intp]
+
+# exp x = 2^n exp r with |r| <= log(2) / 2. A sum with this number rounds x / log 2 to the integer
+# n, which is then in the lowest bits of the sum.
+_ROUNDS = 1.5 * 2.0**52
+_LOG2_E = 1.4426950408889634
+_LN2_HIGH, _LN2_LOW = 0.693147180369123816490, 1.90821492927058770002e-10
+_LEAST_EXPONENT = -708.0
+
+
+def compiled(**fastmath: Any) -> Any:
+    """The decorator of kernels; what is compiled is kept on disk where this is possible."""
+
+    def decorate(function: Any) -> Any:
+        try:
+            return njit(nogil=True, cache=True, error_model="numpy", **fastmath)(function)
+        except RuntimeError:  # there is no folder to write to
+            return njit(nogil=True, error_model="numpy", **fastmath)(function)
+
+    return decorate
+
+
+# Contraction and another order of sums change results by rounding errors only.
+_SUMS: Any = {"contract", "reassoc", "nsz"}
+_MAXIMA: Any = {"contract", "nnan", "nsz"}
+
+
+@intrinsic
+def _bits_of(typing_context: Any, value: Any) -> Any:
+    """The bits of a float64, as an int64."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], context.get_value_type(types.int64))
+
+    return types.int64(types.float64), generate
+
+
+@intrinsic
+def _float_of(typing_context: Any, bits: Any) -> Any:
+    """The float64 with these bits."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], context.get_value_type(types.float64))
+
+    return types.float64(types.int64), generate
+
+
+@compiled(fastmath={"contract"})
+def exp(x: float) -> float:
+    """exp x for x <= 0, with a relative error of about 1e-16; 0 below -708.
+
+    Unlike that of the C library, it has no branches, so that loops are compiled to vector
+    instructions.
+    """
+    shifted = x * _LOG2_E + _ROUNDS
+    n = shifted - _ROUNDS
+    r = (x - n * _LN2_HIGH) - n * _LN2_LOW
+    p = 1 / 479001600.0
+    p = p * r + 1 / 39916800.0
+    p = p * r + 1 / 3628800.0
+    p = p * r + 1 / 362880.0
+    p = p * r + 1 / 40320.0
+    p = p * r + 1 / 5040.0
+    p = p * r + 1 / 720.0
+    p = p * r + 1 / 120.0
+    p = p * r + 1 / 24.0
+    p = p * r + 1 / 6.0
+    p = p * r + 0.5
+    p = p * r + 1.0
+    p = p * r + 1.0
+    scaled = _float_of(_bits_of(p) + (_bits_of(shifted) << 52))
+    return scaled if x > _LEAST_EXPONENT else 0.0
+
+
+# ------------------------------------------------------------------------- densities
+
+
+@compiled(fastmath=_MAXIMA)
+def _log_densities(
+    axes: Any,
+    x: Array,
+    b: int,
+    means: Array,
+    constant: Array,
+    precision: Array,
+    j: int,
+    values: Array,
+    c: int,
+    top: Array,
+) -> None:
+    """values[c] = log w_j rho_j of the rows of block b, and raise `top` to them."""
+    n_dims = len(axes)
+    if n_dims == 2:  # in one loop, which is compiled to the fastest code
+        mean_0, mean_1, at_mean = means[j, 0], means[j, 1], constant[j]
+        p, q, r = -0.5 * precision[j, 0, 0], -precision[j, 0, 1], -0.5 * precision[j, 1, 1]
+        for m in range(x.shape[2]):
+            y_0, y_1 = x[b, 0, m] - mean_0, x[b, 1, m] - mean_1
+            value = at_mean + (y_0 * (p * y_0 + q * y_1) + r * (y_1 * y_1))
+            values[c, m] = value
+            highest = top[m]
+            top[m] = value if value > highest else highest
+        return
+    values[c] = constant[j]
+    for a in range(n_dims):
+        for other in range(a, n_dims):
+            factor = -0.5 * precision[j, a, a] if other == a else -precision[j, a, other]
+            for m in range(x.shape[2]):
+                product = (x[b, a, m] - means[j, a]) * (x[b, other, m] - means[j, other])
+                values[c, m] += factor * product
+    for m in range(x.shape[2]):
+        value, highest = values[c, m], top[m]
+        top[m] = value if value > highest else highest
+
+
+@compiled(fastmath=_MAXIMA)
+def _lowest(values: Array) -> float:
+    low = values[0]
+    for m in range(1, len(values)):
+        low = values[m] if values[m] < low else low
+    return low
+
+
+@compiled(fastmath=_MAXIMA)
+def _nearest_to(top: Array, values: Array, c: int) -> float:
+    """The largest of values[c], relative to the top."""
+    most = values[c, 0] - top[0]
+    for m in range(1, len(top)):
+        gap = values[c, m] - top[m]
+        most = gap if gap > most else most
+    return most
+
+
+@compiled(fastmath={"contract"})
+def _log_sums(values: Array, n: int, top: Array, total: Array) -> None:
+    """Replace the first n values by exp(values - top), and add them to `total`."""
+    for c in range(n):
+        for m in range(len(top)):
+            value = exp(values[c, m] - top[m])
+            values[c, m] = value
+            total[m] += value
+
+
+@compiled()
+def _with_extra(extra: Array, b: int, top: Array, total: Array) -> None:
+    """Begin the sums `total` with the density `extra`, and raise `top` to it; see `_log_sums`."""
+    total[:] = 0
+    if len(extra):
+        for m in range(len(top)):
+            top[m] = max(top[m], extra[b, m])
+            total[m] = exp(extra[b, m] - top[m])
+
+
+@compiled(fastmath=_SUMS)
+def _add_statistics(
+    axes: Any,
+    x: Array,
+    b: int,
+    means: Array,
+    j: int,
+    values: Array,
+    c: int,
+    scale: Array,
+    sums: Array,
+    place: int,
+) -> None:
+    """Add the sums of r, r y_a and r y_a y_b for a <= b, with y = x - mu, to sums[place].
+
+    values[c] times `scale` are the responsibilities r of component j for the rows of block b.
+    """
+    n_dims = len(axes)
+    n = 0.0
+    if n_dims == 2:
+        mean_0, mean_1 = means[j, 0], means[j, 1]
+        first_0, first_1, second_00, second_01, second_11 = 0.0, 0.0, 0.0, 0.0, 0.0
+        for m in range(len(scale)):
+            r = values[c, m] * scale[m]
+            y_0, y_1 = x[b, 0, m] - mean_0, x[b, 1, m] - mean_1
+            r_0, r_1 = r * y_0, r * y_1
+            n += r
+            first_0 += r_0
+            first_1 += r_1
+            second_00 += r_0 * y_0
+            second_01 += r_0 * y_1
+            second_11 += r_1 * y_1
+        sums[place, 0] += n
+        sums[place, 1] += first_0
+        sums[place, 2] += first_1
+        sums[place, 3] += second_00
+        sums[place, 4] += second_01
+        sums[place, 5] += second_11
+        return
+    for m in range(len(scale)):
+        values[c, m] *= scale[m]
+        n += values[c, m]
+    sums[place, 0] += n
+    at = 1 + n_dims
+    for a in range(n_dims):
+        first = 0.0
+        for m in range(len(scale)):
+            first += values[c, m] * (x[b, a, m] - means[j, a])
+        sums[place, 1 + a] += first
+        for other in range(a, n_dims):
+            second = 0.0
+            for m in range(len(scale)):
+                product = (x[b, a, m] - means[j, a]) * (x[b, other, m] - means[j, other])
+                second += values[c, m] * product
+            sums[place, at] += second
+            at += 1
+
+
+# ----------------------------------------------------------------------- expectation
+
+
+@compiled()
+def expect(
+    axes: Any,
+    blocks: tuple[int, int],
+    x: Array,
+    weight: Array,
+    extra: Array,
+    start: Indices,
+    component: Indices,
+    means: Array,
+    constant: Array,
+    precision: Array,
+) -> Any:
+    """Log-likelihood of blocks under their candidates, and sums of the responsibilities.
+
+    Parameters
+    ----------
+    axes : tuple of n_dims zeros
+    blocks : (first, last)
+        The range of blocks.
+    x : ndarray of shape (n_blocks, n_dims, n_members)
+    weight : ndarray of shape (n_blocks, n_members)
+    extra : ndarray of shape (n_blocks or 0, n_members)
+        Log of a density that is added to that of the mixture.
+    start : ndarray of shape (n_blocks + 1,)
+        The candidates of block b are ``component[start[b]:start[b + 1]]``.
+    component : ndarray of shape (n_pairs,)
+    means, constant, precision : ndarrays
+        Those of all components.
+
+    Returns
+    -------
+    nats : float
+    known : ndarray of shape (n_known,)
+        The components that are candidates.
+    sums : ndarray of shape (n_known, n_sums)
+        As in `_add_statistics`.
+    """
+    first, last = blocks
+    n_members = x.shape[2]
+    n_sums = 1 + len(axes) + len(axes) * (len(axes) + 1) // 2
+    most = 1
+    for b in range(first, last):
+        most = max(most, start[b + 1] - start[b])
+    values = np.empty((most, n_members))
+    top, total = np.empty(n_members), np.empty(n_members)
+    place = np.full(len(constant), -1, dtype=np.intp)
+    known = np.empty(min(len(constant), start[last] - start[first]), dtype=np.intp)
+    n_known = 0
+    for pair in range(start[first], start[last]):
+        if place[component[pair]] < 0:
+            place[component[pair]] = n_known
+            known[n_known] = component[pair]
+            n_known += 1
+    sums = np.zeros((n_known, n_sums))
+    nats = 0.0
+    for b in range(first, last):
+        n = start[b + 1] - start[b]
+        top[:] = -inf
+        for c in range(n):
+            j = component[start[b] + c]
+            _log_densities(axes, x, b, means, constant, precision, j, values, c, top)
+        _with_extra(extra, b, top, total)
+        _log_sums(values, n, top, total)
+        for m in range(n_members):
+            nats += weight[b, m] * (log(total[m]) + top[m])
+            total[m] = weight[b, m] / total[m] if total[m] > 0 else 0.0
+        for c in range(n):
+            j = component[start[b] + c]
+            _add_statistics(axes, x, b, means, j, values, c, total, sums, place[j])
+    return nats, known[:n_known], sums
+
+
+# ---------------------------------------------------------------------------- search
+
+
+@compiled()
+def _bound(
+    node: int, lo: Array, hi: Array, nodes: tuple[Array, Array, Array, Array], n_dims: int
+) -> float:
+    """Upper bound on log w_j rho_j in a box, over the components below a node."""
+    squared = 0.0
+    for a in range(n_dims):
+        gap = max(max(nodes[0][node, a] - hi[a], lo[a] - nodes[1][node, a]), 0.0)
+        squared += gap * gap
+    if squared == 0:
+        return nodes[2][node]
+    return nodes[2][node] - squared / (2 * nodes[3][node])
+
+
+@compiled()
+def search(
+    axes: Any,
+    blocks: tuple[int, int],
+    x: Array,
+    weight: Array,
+    extra: Array,
+    lo: Array,
+    hi: Array,
+    nodes: tuple[Array, Array, Array, Array],
+    leaves: Indices,
+    means: Array,
+    constant: Array,
+    precision: Array,
+    margin: float,
+    rounding: float,
+    before: tuple[Indices, Indices],
+    log_density: Array,
+    best: Indices,
+) -> Any:
+    """Find the components within a margin of the best one for some row of a block.
+
+    The tree of the components is descended, towards the highest bound first. Branches are discarded
+    if their bound is too low for the densities that were found until then.
+
+    Parameters
+    ----------
+    axes, blocks, x, weight, extra, means, constant, precision
+        As in `expect`.
+    lo, hi : ndarrays of shape (n_blocks, n_dims)
+        Corners of the blocks.
+    nodes : (lo, hi, peak, spread)
+        Bounds of the nodes of the tree; node i has children 2i + 1 and 2i + 2.
+    leaves : ndarray of shape (n_leaves,)
+        The component of each leaf. The leaves are the last nodes.
+    margin, rounding : float
+        Margin, and relative size of rounding errors of the bounds, in nats.
+    before : (start, component)
+        Earlier candidates of the blocks, as in `expect`; `start` is empty if there are none. They
+        are kept for blocks whose truncated log-likelihood is higher with them.
+    log_density : ndarray of shape (n_blocks, n_members) or (0, 0)
+        Receives the log density of every row.
+    best : ndarray of shape (n_blocks, n_members) or (0, 0)
+        Receives the best component of every row, the first one of equal ones.
+
+    Returns
+    -------
+    counts : ndarray of shape (n_blocks,)
+    component : ndarray of shape (n_pairs,)
+        The candidates, by block.
+    """
+    first, last = blocks
+    n_dims, n_members = len(axes), x.shape[2]
+    n_inner = len(nodes[2]) - len(leaves)
+    values, here = np.empty((64, n_members)), np.empty(64, dtype=np.intp)
+    top, total = np.empty(n_members), np.empty(n_members)
+    stack, bounds = np.empty(128, dtype=np.intp), np.empty(128)
+    counts = np.empty(last - first, dtype=np.intp)
+    found, n_found = np.empty(64 * (last - first), dtype=np.intp), 0
+    for b in range(first, last):
+        top[:] = -inf
+        least = -inf
+        n, n_stack = 0, 1
+        stack[0], bounds[0] = 0, inf
+        while n_stack:
+            n_stack -= 1
+            node = stack[n_stack]
+            if bounds[n_stack] < least:
+                continue
+            if node < n_inner:
+                left = _bound(2 * node + 1, lo[b], hi[b], nodes, n_dims)
+                right = _bound(2 * node + 2, lo[b], hi[b], nodes, n_dims)
+                nearer = 1 if left >= right else 2
+                for child, bound in ((3 - nearer, min(left, right)), (nearer, max(left, right))):
+                    if bound >= least and bound > -inf:
+                        stack[n_stack], bounds[n_stack] = 2 * node + child, bound
+                        n_stack += 1
+                continue
+            j = leaves[node - n_inner]
+            if n == len(here):
+                values, here = _doubled(values, here)
+            _log_densities(axes, x, b, means, constant, precision, j, values, n, top)
+            if _nearest_to(top, values, n) >= -margin:
+                here[n] = j
+                n += 1
+            lowest = _lowest(top)
+            if lowest > -inf:
+                least = lowest - margin - rounding * (1 + abs(lowest))
+        kept = 0
+        for c in range(n):  # the top was lower when the first ones were found
+            if _nearest_to(top, values, c) >= -margin:
+                here[kept] = here[c]
+                values[kept] = values[c]
+                kept += 1
+        if len(best):
+            _first_of_best(values, here, kept, top, best[b])
+        _with_extra(extra, b, top, total)
+        _log_sums(values, kept, top, total)
+        now = 0.0
+        for m in range(n_members):
+            nats = log(total[m]) + top[m]
+            now += weight[b, m] * nats
+            if len(log_density):
+                log_density[b, m] = nats
+        if len(before[0]):
+            old = before[1][before[0][b] : before[0][b + 1]]
+            while len(old) > len(here):
+                values, here = _doubled(values, here)
+            top[:] = -inf
+            for c in range(len(old)):
+                j = old[c]
+                _log_densities(axes, x, b, means, constant, precision, j, values, c, top)
+            _with_extra(extra, b, top, total)
+            _log_sums(values, len(old), top, total)
+            earlier = 0.0
+            for m in range(n_members):
+                earlier += weight[b, m] * (log(total[m]) + top[m])
+            if not now >= earlier:
+                here[: len(old)] = old
+                kept = len(old)
+        while n_found + kept > len(found):
+            found = np.concatenate((found, np.empty_like(found)))
+        found[n_found : n_found + kept] = here[:kept]
+        n_found += kept
+        counts[b - first] = kept
+    return counts, found[:n_found].copy()
+
+
+@compiled()
+def _doubled(values: Array, here: Indices) -> Any:
+    """The same arrays with twice as many places."""
+    return np.concatenate((values, np.empty_like(values))), np.concatenate(
+        (here, np.empty_like(here))
+    )
+
+
+@compiled()
+def _first_of_best(values: Array, here: Indices, n: int, top: Array, best: Indices) -> None:
+    best[:] = -1
+    for c in range(n):
+        for m in range(len(top)):
+            if values[c, m] == top[m] and (best[m] < 0 or here[c] < best[m]):
+                best[m] = here[c]
+
+
+# ----------------------------------------------------------------------------- cells
+
+
+@compiled()
+def halve(points: Array, place: Indices, start: int, stop: int, depth: int) -> None:
+    """Halve a range of points along its widest side, `depth` times, by moving them.
+
+    `points` of shape (n_dims, n_points) and `place` are permuted together. The number of points in
+    the range is a multiple of 2 ** depth.
+    """
+    n_dims = len(points)
+    for level in range(depth):
+        size = (stop - start) >> level
+        for left in range(start, stop, size):
+            right = left + size
+            axis, widest = 0, -1.0
+            for a in range(n_dims):
+                side = points[a, left:right].max() - points[a, left:right].min()
+                if side > widest:
+                    axis, widest = a, side
+            _select(points, place, axis, left, right - 1, left + size // 2)
+
+
+@compiled()
+def _select(
+    points: Array, place: Indices, axis: int, left: int, right: int, middle: int
+) -> None:
+    """Permute points in left..right so that none before `middle` is larger than one from it on."""
+    while right > left:
+        low, high = points[axis, left], points[axis, right]
+        centre = points[axis, (left + right) // 2]
+        pivot = max(min(low, high), min(max(low, high), centre))
+        i, j = left, right
+        while i <= j:
+            while points[axis, i] < pivot:
+                i += 1
+            while points[axis, j] > pivot:
+                j -= 1
+            if i <= j:
+                for a in range(len(points)):
+                    points[a, i], points[a, j] = points[a, j], points[a, i]
+                place[i], place[j] = place[j], place[i]
+                i += 1
+                j -= 1
+        if middle <= j:
+            right = j
+        elif middle >= i:
+            left = i
+        else:
+            return
+
+
+@compiled()
+def quantile_labels(
+    rows: Array, weight: Array, orders: Indices, n_cells: int, first_left: int, labels: Indices
+) -> None:
+    """Cells of equal mass, as in `quantile_cells`.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_samples, n_dims)
+    weight : ndarray of shape (n_samples,)
+    orders : ndarray of shape (n_dims, n_samples)
+        The rows, sorted along each axis; ties are sorted along the other axes. Is overwritten.
+    n_cells : int
+    first_left : int
+        Number of cells before the first cut.
+    labels : ndarray of shape (n_samples,)
+        Receives the cell of each row.
+    """
+    n, n_dims = rows.shape
+    is_left, moved = np.empty(n, dtype=np.bool_), np.empty(n, dtype=np.intp)
+    stack = [(0, n, 0, n_cells, first_left)]
+    while len(stack):
+        start, stop, first, size, left = stack.pop()
+        axis, longest = 0, 0.0
+        for a in range(n_dims):
+            side = rows[orders[a, stop - 1], a] - rows[orders[a, start], a]
+            if side > longest:
+                axis, longest = a, side
+        order = orders[axis]
+        cut = start
+        if size > 1 and longest > 0:
+            cut = _cut(rows, weight, order, start, stop, left / size)
+        if cut == start:
+            for i in range(start, stop):
+                labels[order[i]] = first
+            continue
+        for i in range(start, stop):
+            is_left[order[i]] = i < cut
+        for a in range(n_dims):
+            if a != axis:
+                to_left, to_right = start, cut
+                for i in range(start, stop):
+                    row = orders[a, i]
+                    if is_left[row]:
+                        moved[to_left] = row
+                        to_left += 1
+                    else:
+                        moved[to_right] = row
+                        to_right += 1
+                orders[a, start:stop] = moved[start:stop]
+        stack.append((start, cut, first, left, left // 2))
+        stack.append((cut, stop, first + left, size - left, (size - left) // 2))
+
+
+@compiled()
+def _cut(
+    rows: Array, weight: Array, order: Indices, start: int, stop: int, fraction: float
+) -> int:
+    """The position to cut sorted rows, as in `_cuts`; `start` if they cannot be cut."""
+    total = 0.0
+    for i in range(start, stop):
+        total += weight[order[i]]
+    target = fraction * total
+    before, low, mass_of_low = 0.0, start, 0.0
+    for i in range(start + 1, stop):
+        before += weight[order[i - 1]]
+        differs = False
+        for a in range(rows.shape[1]):
+            differs |= rows[order[i], a] != rows[order[i - 1], a]
+        if not differs:
+            continue
+        if before >= target:
+            takes_low = low > start and target - mass_of_low <= before - target + 1e-9 * total
+            return low if takes_low and before != target else i
+        low, mass_of_low = i, before
+    return low
