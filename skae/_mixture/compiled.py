@@ -1,7 +1,8 @@
-"""Whether loops over counts are compiled, by Numba if it is installed and the fit is large."""
+"""Whether loops are compiled, by Numba if it is installed and the fit is large."""
 
+from importlib import import_module
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,21 +19,22 @@ WORTH_COMPILING = 100_000
 _SHARED_FROM = 4
 
 
-def kernels(n_rows: int) -> ModuleType | None:
-    """The compiled loops, for at least so many rows and if Numba can be imported."""
+def kernels(
+    n_rows: int, room: Literal["kernels", "cell_kernels", "component_kernels"]
+) -> ModuleType | None:
+    """The module of compiled loops, for at least so many rows and if Numba can be imported."""
     if n_rows < WORTH_COMPILING:
         return None
     try:
-        from skae._mixture import kernels
+        return import_module(f"skae._mixture.{room}")
     except ImportError:
         return None
-    return kernels
 
 
 def tree_of_rows(X: Array, n_members: int, n_jobs: int | None) -> Tree:
     """`build_tree` of points, by compiled loops. Rows of equal coordinates may change places."""
-    loops = kernels(len(X))
-    assert loops is not None
+    from skae._mixture import cell_kernels as loops
+
 
     def halve(points: Array, place: Indices, depth: int) -> tuple[Array, Indices]:
         n = len(place)

@@ -26,7 +26,7 @@ Indices = NDArray[np.intp]
 
 # Largest number of parts into which blocks are divided for threads, and the smallest number of
 # blocks of a part. The parts do not depend on the number of threads, so that the results do not.
-_MOST_PARTS, _LEAST_BLOCKS = 128, 256
+_MOST_PARTS, _LEAST_BLOCKS = 32, 256
 
 
 class Candidates(NamedTuple):
@@ -101,7 +101,7 @@ class CompiledRows(LocalRows):
             np.concatenate(tree.lo),
             np.concatenate(tree.hi),
             np.concatenate(tree.upwards(peak, np.maximum)),
-            np.concatenate(tree.upwards(reach.spread[leaves], np.maximum)),
+            0.5 / np.concatenate(tree.upwards(reach.spread[leaves], np.maximum)),
         )
         rounding, extra = rounding_of(gaussians), self._extra()
         log_density = np.empty((0, 0)) if log_density is None else log_density
@@ -205,7 +205,7 @@ def rows_under_mixture(
     """`LocalRows` or `DenseRows`, depending on the number of dimensions."""
     if X.shape[1] > LOCAL_DIMS:
         return DenseRows(X, weight)
-    loops = kernels(len(X))
+    loops = kernels(len(X), "kernels")
     if loops is not None:
         return CompiledRows(X, weight, n_components, n_jobs, loops)
     return LocalRows(X, weight, n_components, n_jobs)

@@ -114,7 +114,7 @@ def quantile_cells(
     """
     n, n_dims = X.shape
     labels = np.empty(n, dtype=np.intp)
-    loops = kernels(n)
+    loops = kernels(n, "cell_kernels")
     if loops is not None:
         left_of_first = int(_left(np.array([n_cells]), rng)[0])
         orders = np.stack([_ordered(X, a)[0] for a in range(n_dims)])

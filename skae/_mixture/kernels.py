@@ -1,17 +1,18 @@
 """Loops over counts and components that Numba compiles, for large fits in few dimensions.
 
-Only `skae._mixture.compiled` imports this module, because Numba is optional. The kernels release
-the interpreter lock, and the caller runs them in its own threads. `axes` is a tuple with one entry
-for each dimension, so that its length is a constant for the compiler.
+Only `skae._mixture.compiled` imports this module, because Numba is optional. `axes` is a tuple with
+one entry for each dimension, so that its length is a constant for the compiler.
 """
 
 from math import inf, log
 from typing import Any
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
+
+from skae._mixture.compiler import compiled
 
 Array = NDArray[Any]
 Indices = NDArray[np.intp]
@@ -23,22 +24,9 @@ _LOG2_E = 1.4426950408889634
 _LN2_HIGH, _LN2_LOW = 0.693147180369123816490, 1.90821492927058770002e-10
 _LEAST_EXPONENT = -708.0
 
-
-def compiled(**fastmath: Any) -> Any:
-    """The decorator of kernels; what is compiled is kept on disk where this is possible."""
-
-    def decorate(function: Any) -> Any:
-        try:
-            return njit(nogil=True, cache=True, error_model="numpy", **fastmath)(function)
-        except RuntimeError:  # there is no folder to write to
-            return njit(nogil=True, error_model="numpy", **fastmath)(function)
-
-    return decorate
-
-
 # Contraction and another order of sums change results by rounding errors only.
-_SUMS: Any = {"contract", "reassoc", "nsz"}
-_MAXIMA: Any = {"contract", "nnan", "nsz"}
+_SUMS = ("contract", "reassoc", "nsz")
+_MAXIMA = ("contract", "nnan", "nsz")
 
 
 @intrinsic
@@ -61,7 +49,7 @@ def _float_of(typing_context: Any, bits: Any) -> Any:
     return types.float64(types.int64), generate
 
 
-@compiled(fastmath={"contract"})
+@compiled("contract")
 def exp(x: float) -> float:
     """exp x for x <= 0, with a relative error of about 1e-16; 0 below -708.
 
@@ -91,7 +79,7 @@ def exp(x: float) -> float:
 # ------------------------------------------------------------------------- densities
 
 
-@compiled(fastmath=_MAXIMA)
+@compiled(*_MAXIMA)
 def _log_densities(
     axes: Any,
     x: Array,
@@ -128,7 +116,7 @@ def _log_densities(
         top[m] = value if value > highest else highest
 
 
-@compiled(fastmath=_MAXIMA)
+@compiled(*_MAXIMA)
 def _lowest(values: Array) -> float:
     low = values[0]
     for m in range(1, len(values)):
@@ -136,7 +124,7 @@ def _lowest(values: Array) -> float:
     return low
 
 
-@compiled(fastmath=_MAXIMA)
+@compiled(*_MAXIMA)
 def _nearest_to(top: Array, values: Array, c: int) -> float:
     """The largest of values[c], relative to the top."""
     most = values[c, 0] - top[0]
@@ -146,7 +134,7 @@ def _nearest_to(top: Array, values: Array, c: int) -> float:
     return most
 
 
-@compiled(fastmath={"contract"})
+@compiled("contract")
 def _log_sums(values: Array, n: int, top: Array, total: Array) -> None:
     """Replace the first n values by exp(values - top), and add them to `total`."""
     for c in range(n):
@@ -166,7 +154,7 @@ def _with_extra(extra: Array, b: int, top: Array, total: Array) -> None:
             total[m] = exp(extra[b, m] - top[m])
 
 
-@compiled(fastmath=_SUMS)
+@compiled(*_SUMS)
 def _add_statistics(
     axes: Any,
     x: Array,
@@ -314,7 +302,7 @@ def _bound(
         squared += gap * gap
     if squared == 0:
         return nodes[2][node]
-    return nodes[2][node] - squared / (2 * nodes[3][node])
+    return nodes[2][node] - squared * nodes[3][node]
 
 
 @compiled()
@@ -348,8 +336,8 @@ def search(
         As in `expect`.
     lo, hi : ndarrays of shape (n_blocks, n_dims)
         Corners of the blocks.
-    nodes : (lo, hi, peak, spread)
-        Bounds of the nodes of the tree; node i has children 2i + 1 and 2i + 2.
+    nodes : (lo, hi, peak, steepness)
+        Boxes of the nodes of the tree, and their bounds peak - steepness d² at the distance d. Node i has children 2i + 1 and 2i + 2.
     leaves : ndarray of shape (n_leaves,)
         The component of each leaf. The leaves are the last nodes.
     margin, rounding : float
@@ -460,133 +448,3 @@ def _first_of_best(values: Array, here: Indices, n: int, top: Array, best: Indic
         for m in range(len(top)):
             if values[c, m] == top[m] and (best[m] < 0 or here[c] < best[m]):
                 best[m] = here[c]
-
-
-# ----------------------------------------------------------------------------- cells
-
-
-@compiled()
-def halve(points: Array, place: Indices, start: int, stop: int, depth: int) -> None:
-    """Halve a range of points along its widest side, `depth` times, by moving them.
-
-    `points` of shape (n_dims, n_points) and `place` are permuted together. The number of points in
-    the range is a multiple of 2 ** depth.
-    """
-    n_dims = len(points)
-    for level in range(depth):
-        size = (stop - start) >> level
-        for left in range(start, stop, size):
-            right = left + size
-            axis, widest = 0, -1.0
-            for a in range(n_dims):
-                side = points[a, left:right].max() - points[a, left:right].min()
-                if side > widest:
-                    axis, widest = a, side
-            _select(points, place, axis, left, right - 1, left + size // 2)
-
-
-@compiled()
-def _select(
-    points: Array, place: Indices, axis: int, left: int, right: int, middle: int
-) -> None:
-    """Permute points in left..right so that none before `middle` is larger than one from it on."""
-    while right > left:
-        low, high = points[axis, left], points[axis, right]
-        centre = points[axis, (left + right) // 2]
-        pivot = max(min(low, high), min(max(low, high), centre))
-        i, j = left, right
-        while i <= j:
-            while points[axis, i] < pivot:
-                i += 1
-            while points[axis, j] > pivot:
-                j -= 1
-            if i <= j:
-                for a in range(len(points)):
-                    points[a, i], points[a, j] = points[a, j], points[a, i]
-                place[i], place[j] = place[j], place[i]
-                i += 1
-                j -= 1
-        if middle <= j:
-            right = j
-        elif middle >= i:
-            left = i
-        else:
-            return
-
-
-@compiled()
-def quantile_labels(
-    rows: Array, weight: Array, orders: Indices, n_cells: int, first_left: int, labels: Indices
-) -> None:
-    """Cells of equal mass, as in `quantile_cells`.
-
-    Parameters
-    ----------
-    rows : ndarray of shape (n_samples, n_dims)
-    weight : ndarray of shape (n_samples,)
-    orders : ndarray of shape (n_dims, n_samples)
-        The rows, sorted along each axis; ties are sorted along the other axes. Is overwritten.
-    n_cells : int
-    first_left : int
-        Number of cells before the first cut.
-    labels : ndarray of shape (n_samples,)
-        Receives the cell of each row.
-    """
-    n, n_dims = rows.shape
-    is_left, moved = np.empty(n, dtype=np.bool_), np.empty(n, dtype=np.intp)
-    stack = [(0, n, 0, n_cells, first_left)]
-    while len(stack):
-        start, stop, first, size, left = stack.pop()
-        axis, longest = 0, 0.0
-        for a in range(n_dims):
-            side = rows[orders[a, stop - 1], a] - rows[orders[a, start], a]
-            if side > longest:
-                axis, longest = a, side
-        order = orders[axis]
-        cut = start
-        if size > 1 and longest > 0:
-            cut = _cut(rows, weight, order, start, stop, left / size)
-        if cut == start:
-            for i in range(start, stop):
-                labels[order[i]] = first
-            continue
-        for i in range(start, stop):
-            is_left[order[i]] = i < cut
-        for a in range(n_dims):
-            if a != axis:
-                to_left, to_right = start, cut
-                for i in range(start, stop):
-                    row = orders[a, i]
-                    if is_left[row]:
-                        moved[to_left] = row
-                        to_left += 1
-                    else:
-                        moved[to_right] = row
-                        to_right += 1
-                orders[a, start:stop] = moved[start:stop]
-        stack.append((start, cut, first, left, left // 2))
-        stack.append((cut, stop, first + left, size - left, (size - left) // 2))
-
-
-@compiled()
-def _cut(
-    rows: Array, weight: Array, order: Indices, start: int, stop: int, fraction: float
-) -> int:
-    """The position to cut sorted rows, as in `_cuts`; `start` if they cannot be cut."""
-    total = 0.0
-    for i in range(start, stop):
-        total += weight[order[i]]
-    target = fraction * total
-    before, low, mass_of_low = 0.0, start, 0.0
-    for i in range(start + 1, stop):
-        before += weight[order[i - 1]]
-        differs = False
-        for a in range(rows.shape[1]):
-            differs |= rows[order[i], a] != rows[order[i - 1], a]
-        if not differs:
-            continue
-        if before >= target:
-            takes_low = low > start and target - mass_of_low <= before - target + 1e-9 * total
-            return low if takes_low and before != target else i
-        low, mass_of_low = i, before
-    return low
