@@ -8,6 +8,7 @@ from math import inf, log
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
@@ -47,6 +48,19 @@ def _float_of(typing_context: Any, bits: Any) -> Any:
         return builder.bitcast(arguments[0], context.get_value_type(types.float64))
 
     return types.float64(types.int64), generate
+
+
+@intrinsic
+def _larger(typing_context: Any, left: Any, right: Any) -> Any:
+    """The larger of two numbers. A conditional expression would become a slow masked store."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        double = context.get_value_type(types.float64)
+        kind = ir.FunctionType(double, [double, double])
+        maximum = builder.module.declare_intrinsic("llvm.maxnum", [double], kind)
+        return builder.call(maximum, arguments, fastmath=("nnan", "nsz"))
+
+    return types.float64(types.float64, types.float64), generate
 
 
 @compiled("contract")
@@ -101,8 +115,7 @@ def _log_densities(
             y_0, y_1 = x[b, 0, m] - mean_0, x[b, 1, m] - mean_1
             value = at_mean + (y_0 * (p * y_0 + q * y_1) + r * (y_1 * y_1))
             values[c, m] = value
-            highest = top[m]
-            top[m] = value if value > highest else highest
+            top[m] = _larger(value, top[m])
         return
     values[c] = constant[j]
     for a in range(n_dims):
@@ -112,8 +125,7 @@ def _log_densities(
                 product = (x[b, a, m] - means[j, a]) * (x[b, other, m] - means[j, other])
                 values[c, m] += factor * product
     for m in range(x.shape[2]):
-        value, highest = values[c, m], top[m]
-        top[m] = value if value > highest else highest
+        top[m] = _larger(values[c, m], top[m])
 
 
 @compiled(*_MAXIMA)
@@ -150,7 +162,7 @@ def _with_extra(extra: Array, b: int, top: Array, total: Array) -> None:
     total[:] = 0
     if len(extra):
         for m in range(len(top)):
-            top[m] = max(top[m], extra[b, m])
+            top[m] = _larger(extra[b, m], top[m])
             total[m] = exp(extra[b, m] - top[m])
 
 
