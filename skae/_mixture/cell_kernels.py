@@ -32,9 +32,7 @@ def halve(points: Array, place: Indices, start: int, stop: int, depth: int) -> N
 
 
 @compiled()
-def _select(
-    points: Array, place: Indices, axis: int, left: int, right: int, middle: int
-) -> None:
+def _select(points: Array, place: Indices, axis: int, left: int, right: int, middle: int) -> None:
     """Permute points in left..right so that none before `middle` is larger than one from it on."""
     while right > left:
         low, high = points[axis, left], points[axis, right]
@@ -115,9 +113,7 @@ def quantile_labels(
 
 
 @compiled()
-def _cut(
-    rows: Array, weight: Array, order: Indices, start: int, stop: int, fraction: float
-) -> int:
+def _cut(rows: Array, weight: Array, order: Indices, start: int, stop: int, fraction: float) -> int:
     """The position to cut sorted rows, as in `_cuts`; `start` if they cannot be cut."""
     total = 0.0
     for i in range(start, stop):

@@ -35,7 +35,6 @@ def tree_of_rows(X: Array, n_members: int, n_jobs: int | None) -> Tree:
     """`build_tree` of points, by compiled loops. Rows of equal coordinates may change places."""
     from skae._mixture import cell_kernels as loops
 
-
     def halve(points: Array, place: Indices, depth: int) -> tuple[Array, Indices]:
         n = len(place)
         shared = min(depth, _SHARED_FROM)

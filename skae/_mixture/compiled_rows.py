@@ -1,5 +1,6 @@
 """Many rows of few dimensions under a mixture of Gaussians, by compiled loops."""
 
+from itertools import pairwise
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -65,7 +66,7 @@ class CompiledRows(LocalRows):
         n_blocks = len(tree.members)
         n_parts = int(np.clip(n_blocks // _LEAST_BLOCKS, 1, _MOST_PARTS))
         edges = [n_blocks * part // n_parts for part in range(n_parts + 1)]
-        self._ranges = list(zip(edges[:-1], edges[1:], strict=True))
+        self._ranges = list(pairwise(edges))
         self._candidates_of_blocks = _NO_CANDIDATES
 
     def _extra(self) -> Array:

@@ -8,86 +8,16 @@ from math import inf, log
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from skae._mixture.compiler import compiled
+from skae._mixture.compiler import compiled, exp, larger
 
 Array = NDArray[Any]
 Indices = NDArray[np.intp]
 
-# exp x = 2^n exp r with |r| <= log(2) / 2. A sum with this number rounds x / log 2 to the integer
-# n, which is then in the lowest bits of the sum.
-_ROUNDS = 1.5 * 2.0**52
-_LOG2_E = 1.4426950408889634
-_LN2_HIGH, _LN2_LOW = 0.693147180369123816490, 1.90821492927058770002e-10
-_LEAST_EXPONENT = -708.0
-
 # Contraction and another order of sums change results by rounding errors only.
 _SUMS = ("contract", "reassoc", "nsz")
 _MAXIMA = ("contract", "nnan", "nsz")
-
-
-@intrinsic
-def _bits_of(typing_context: Any, value: Any) -> Any:
-    """The bits of a float64, as an int64."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.bitcast(arguments[0], context.get_value_type(types.int64))
-
-    return types.int64(types.float64), generate
-
-
-@intrinsic
-def _float_of(typing_context: Any, bits: Any) -> Any:
-    """The float64 with these bits."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.bitcast(arguments[0], context.get_value_type(types.float64))
-
-    return types.float64(types.int64), generate
-
-
-@intrinsic
-def _larger(typing_context: Any, left: Any, right: Any) -> Any:
-    """The larger of two numbers. A conditional expression would become a slow masked store."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        double = context.get_value_type(types.float64)
-        kind = ir.FunctionType(double, [double, double])
-        maximum = builder.module.declare_intrinsic("llvm.maxnum", [double], kind)
-        return builder.call(maximum, arguments, fastmath=("nnan", "nsz"))
-
-    return types.float64(types.float64, types.float64), generate
-
-
-@compiled("contract")
-def exp(x: float) -> float:
-    """exp x for x <= 0, with a relative error of about 1e-16; 0 below -708.
-
-    Unlike that of the C library, it has no branches, so that loops are compiled to vector
-    instructions.
-    """
-    shifted = x * _LOG2_E + _ROUNDS
-    n = shifted - _ROUNDS
-    r = (x - n * _LN2_HIGH) - n * _LN2_LOW
-    p = 1 / 479001600.0
-    p = p * r + 1 / 39916800.0
-    p = p * r + 1 / 3628800.0
-    p = p * r + 1 / 362880.0
-    p = p * r + 1 / 40320.0
-    p = p * r + 1 / 5040.0
-    p = p * r + 1 / 720.0
-    p = p * r + 1 / 120.0
-    p = p * r + 1 / 24.0
-    p = p * r + 1 / 6.0
-    p = p * r + 0.5
-    p = p * r + 1.0
-    p = p * r + 1.0
-    scaled = _float_of(_bits_of(p) + (_bits_of(shifted) << 52))
-    return scaled if x > _LEAST_EXPONENT else 0.0
 
 
 # ------------------------------------------------------------------------- densities
@@ -115,7 +45,7 @@ def _log_densities(
             y_0, y_1 = x[b, 0, m] - mean_0, x[b, 1, m] - mean_1
             value = at_mean + (y_0 * (p * y_0 + q * y_1) + r * (y_1 * y_1))
             values[c, m] = value
-            top[m] = _larger(value, top[m])
+            top[m] = larger(value, top[m])
         return
     values[c] = constant[j]
     for a in range(n_dims):
@@ -125,7 +55,7 @@ def _log_densities(
                 product = (x[b, a, m] - means[j, a]) * (x[b, other, m] - means[j, other])
                 values[c, m] += factor * product
     for m in range(x.shape[2]):
-        top[m] = _larger(values[c, m], top[m])
+        top[m] = larger(values[c, m], top[m])
 
 
 @compiled(*_MAXIMA)
@@ -162,7 +92,7 @@ def _with_extra(extra: Array, b: int, top: Array, total: Array) -> None:
     total[:] = 0
     if len(extra):
         for m in range(len(top)):
-            top[m] = _larger(extra[b, m], top[m])
+            top[m] = larger(extra[b, m], top[m])
             total[m] = exp(extra[b, m] - top[m])
 
 
@@ -349,7 +279,8 @@ def search(
     lo, hi : ndarrays of shape (n_blocks, n_dims)
         Corners of the blocks.
     nodes : (lo, hi, peak, steepness)
-        Boxes of the nodes of the tree, and their bounds peak - steepness d² at the distance d. Node i has children 2i + 1 and 2i + 2.
+        Boxes of the nodes of the tree, and their bounds peak - steepness d² at the distance d.
+        Node i has children 2i + 1 and 2i + 2.
     leaves : ndarray of shape (n_leaves,)
         The component of each leaf. The leaves are the last nodes.
     margin, rounding : float
@@ -390,7 +321,8 @@ def search(
                 left = _bound(2 * node + 1, lo[b], hi[b], nodes, n_dims)
                 right = _bound(2 * node + 2, lo[b], hi[b], nodes, n_dims)
                 nearer = 1 if left >= right else 2
-                for child, bound in ((3 - nearer, min(left, right)), (nearer, max(left, right))):
+                for child in (3 - nearer, nearer):
+                    bound = left if child == 1 else right
                     if bound >= least and bound > -inf:
                         stack[n_stack], bounds[n_stack] = 2 * node + child, bound
                         n_stack += 1
@@ -409,7 +341,8 @@ def search(
         for c in range(n):  # the top was lower when the first ones were found
             if _nearest_to(top, values, c) >= -margin:
                 here[kept] = here[c]
-                values[kept] = values[c]
+                for m in range(n_members):
+                    values[kept, m] = values[c, m]
                 kept += 1
         if len(best):
             _first_of_best(values, here, kept, top, best[b])
@@ -422,35 +355,44 @@ def search(
             if len(log_density):
                 log_density[b, m] = nats
         if len(before[0]):
-            old = before[1][before[0][b] : before[0][b + 1]]
-            while len(old) > len(here):
+            n_old = before[0][b + 1] - before[0][b]
+            while n_old > len(here):
                 values, here = _doubled(values, here)
             top[:] = -inf
-            for c in range(len(old)):
-                j = old[c]
+            for c in range(n_old):
+                j = before[1][before[0][b] + c]
                 _log_densities(axes, x, b, means, constant, precision, j, values, c, top)
             _with_extra(extra, b, top, total)
-            _log_sums(values, len(old), top, total)
+            _log_sums(values, n_old, top, total)
             earlier = 0.0
             for m in range(n_members):
                 earlier += weight[b, m] * (log(total[m]) + top[m])
             if not now >= earlier:
-                here[: len(old)] = old
-                kept = len(old)
-        while n_found + kept > len(found):
-            found = np.concatenate((found, np.empty_like(found)))
-        found[n_found : n_found + kept] = here[:kept]
+                for c in range(n_old):
+                    here[c] = before[1][before[0][b] + c]
+                kept = n_old
+        if n_found + kept > len(found):
+            longer = np.empty(2 * (n_found + kept), dtype=np.intp)
+            for i in range(n_found):
+                longer[i] = found[i]
+            found = longer
+        for c in range(kept):
+            found[n_found + c] = here[c]
         n_found += kept
         counts[b - first] = kept
-    return counts, found[:n_found].copy()
+    return counts, found[:n_found]
 
 
 @compiled()
 def _doubled(values: Array, here: Indices) -> Any:
     """The same arrays with twice as many places."""
-    return np.concatenate((values, np.empty_like(values))), np.concatenate(
-        (here, np.empty_like(here))
-    )
+    n = len(here)
+    more, longer = np.empty((2 * n, values.shape[1])), np.empty(2 * n, dtype=np.intp)
+    for c in range(n):
+        longer[c] = here[c]
+        for m in range(values.shape[1]):
+            more[c, m] = values[c, m]
+    return more, longer
 
 
 @compiled()

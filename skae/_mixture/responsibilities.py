@@ -22,7 +22,7 @@ from skae._mixture.component_search import (
     in_threads,
     rectangles,
 )
-from skae._mixture.dense_rows import DenseRows, margin_of_scores
+from skae._mixture.dense_rows import margin_of_scores
 from skae._mixture.gaussians import (
     Gaussians,
     Statistics,
