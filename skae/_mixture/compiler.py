@@ -21,7 +21,8 @@ _intrinsic: Any = intrinsic
 def compiled(*fastmath: str) -> Callable[[Any], Any]:
     """Compile a function that releases the interpreter lock, so that threads run it in parallel.
 
-    The compiled code is kept on disk for other processes, if there is a folder to write to.
+    The compiled code is kept on disk for other processes, if there is a folder to write to. Numba
+    compiles it again when the file of the function changes, but not when this file changes.
 
     Parameters
     ----------
