@@ -93,8 +93,8 @@ class CompiledRows(LocalRows):
         best: Indices | None = None,
     ) -> Candidates:
         """All components within a margin of the best one for some row, and what `search` writes."""
-        form = quadratics(gaussians)
-        reach = reach_of(gaussians, form.constant)
+        densities = _densities(gaussians)
+        reach = reach_of(gaussians, densities[1])
         tree = build_tree(reach.lo, reach.hi, 1)
         leaves = tree.members[:, 0]
         peak = np.where(tree.filler[:, 0], -np.inf, reach.peak[leaves])
@@ -119,9 +119,7 @@ class CompiledRows(LocalRows):
                 self._hi,
                 nodes,
                 leaves,
-                gaussians.means,
-                form.constant,
-                form.precision,
+                *densities,
                 margin,
                 rounding,
                 (before.start, before.component),
@@ -136,7 +134,7 @@ class CompiledRows(LocalRows):
     # -------------------------------------------------------------------- training
 
     def expect(self, gaussians: Gaussians) -> tuple[float, Statistics]:
-        form = quadratics(gaussians)
+        densities = _densities(gaussians)
         n_dims = self._X.shape[1]
         added = np.zeros((len(gaussians.weights), 1 + n_dims + len(products(n_dims))))
         extra = self._extra()
@@ -149,9 +147,7 @@ class CompiledRows(LocalRows):
                 self._blocks.weight,
                 extra,
                 *self._candidates_of_blocks,
-                gaussians.means,
-                form.constant,
-                form.precision,
+                *densities,
             )
 
         total = 0.0
@@ -190,6 +186,16 @@ class CompiledRows(LocalRows):
     def responsibilities(self, gaussians: Gaussians) -> sparse.csr_array:
         rows = LocalRows(self._X, None, len(gaussians.weights), self._n_jobs)
         return rows.responsibilities(gaussians)
+
+
+def _densities(gaussians: Gaussians) -> tuple[Array, Array, Array]:
+    """Means and `quadratics`, in the layout for which the loops are compiled."""
+    constant, precision = quadratics(gaussians)
+    return (
+        np.ascontiguousarray(gaussians.means),
+        np.ascontiguousarray(constant),
+        np.ascontiguousarray(precision),
+    )
 
 
 def _padded(tree: Tree) -> Tree:

@@ -118,7 +118,8 @@ def quantile_cells(
     if loops is not None:
         left_of_first = int(_left(np.array([n_cells]), rng)[0])
         orders = np.stack([_ordered(X, a)[0] for a in range(n_dims)])
-        loops.quantile_labels(X, weight, orders, n_cells, left_of_first, labels)
+        rows = np.ascontiguousarray(X)
+        loops.quantile_labels(rows, weight, orders, n_cells, left_of_first, labels)
         return labels
     ranks: dict[int, Indices] = {}
     order = np.arange(n)
