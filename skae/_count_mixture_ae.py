@@ -51,7 +51,9 @@ class CountMixtureAE(CountLearning):
 
     In few dimensions, each count is compared only with the components near it. The search for
     these components guarantees that all others are negligible. 10,000 components are fitted to a
-    million counts in ten seconds, and 100,000 components in less than a minute.
+    million counts in ten seconds, and 100,000 components in less than a minute. With Numba
+    (``pip install "skae[fast]"``), fits to at least 100,000 counts of up to four features are
+    several times faster, after their code has been compiled once.
 
     Parameters
     ----------

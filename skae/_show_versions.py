@@ -30,6 +30,7 @@ _OPTIONAL = (
     "polars",
     "pyarrow",
     "skops",
+    "numba",
     "zuko",
     "dask",
     "distributed",

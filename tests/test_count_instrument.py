@@ -58,7 +58,7 @@ CASES = {
 
 
 def fitted(options, rows=X, n_components=12):
-    options = {"image_shape": (H, W), "random_state": 0, **options}
+    options = {"image_shape": (H, W), "prior_counts": 5.0, "random_state": 0, **options}
     return CountMixtureAE(n_components, **options).fit(rows)
 
 
@@ -620,8 +620,9 @@ def test_the_units_of_a_point_spread_are_those_of_the_features():
     drawn = model.sample(5000, random_state=0)
     assert drawn[:, 2].std() == pytest.approx(DELAY.std(), rel=0.1)
     noise = np.broadcast_to(blur, (len(X), 3, 3))
-    alike = CountMixtureAE(3, image_shape=(H, W), edges="open", psf=blur).fit(WITH_DELAY)
-    other = CountMixtureAE(3, image_shape=(H, W)).fit(WITH_DELAY, noise_covariance=noise)
+    options = {"image_shape": (H, W), "prior_counts": 5.0}
+    alike = CountMixtureAE(3, **options, edges="open", psf=blur).fit(WITH_DELAY)
+    other = CountMixtureAE(3, **options).fit(WITH_DELAY, noise_covariance=noise)
     assert alike.score(WITH_DELAY) == pytest.approx(
         other.score(WITH_DELAY, noise_covariance=noise), abs=1e-6
     )

@@ -20,7 +20,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skae import CountMixtureAE, _count_mixture_ae, image_to_counts, sample_counts
+from skae import CountMixtureAE, _count_learning, image_to_counts, sample_counts
 from skae._mixture.gaussians import Gaussians, floored, inverses
 from skae._mixture.responsibilities import LocalRows
 from skae._utils.interrupts import inside_another_fit
@@ -78,7 +78,7 @@ def clusters(n=600, n_dims=2, seed=0):
 def matrices(model):
     """Covariances of all components, (n_components, n_dims, n_dims)."""
     n_components, n_dims = model.means_.shape
-    match model.covariance_type:
+    match model.covariance_type_:
         case "full":
             return model.covariances_
         case "tied":
@@ -101,7 +101,7 @@ def joint(model, X):
     X = np.asarray(X, dtype=float)
     with np.errstate(divide="ignore"):
         log_weights = np.log(model.weights_)
-    if model.covariance_type == "cell":
+    if model.covariance_type_ == "cell":
         density = log_weights - np.log(np.ptp(model.cells_, axis=2)).sum(axis=1)
         return np.where(within(model, X), density, -np.inf)
     found = np.empty((len(X), len(log_weights)))
@@ -448,7 +448,7 @@ def test_hard_assignments_underestimate_variances(kind):
 
 def as_sklearn(model):
     """scikit-learn's mixture of the same parameters."""
-    if model.covariance_type in ("full", "tied"):
+    if model.covariance_type_ in ("full", "tied"):
         precisions = np.linalg.inv(model.covariances_)
         roots = np.linalg.cholesky(precisions)
     else:
@@ -456,7 +456,7 @@ def as_sklearn(model):
         roots = np.sqrt(precisions)
     other = GaussianMixture(
         len(model.weights_),
-        covariance_type=model.covariance_type,
+        covariance_type=model.covariance_type_,
         weights_init=model.weights_ / model.weights_.sum(),
         means_init=model.means_,
         precisions_init=precisions,
@@ -1487,11 +1487,11 @@ def test_an_interrupt_that_has_nothing_to_keep_is_raised(monkeypatch, options, c
     if calls == (3, 4):
         # The second comes as the first is dealt with.
         Interrupts(monkeypatch, 3)
-        Interrupts(monkeypatch, 1, owner=_count_mixture_ae, name="warn_of_interruption")
+        Interrupts(monkeypatch, 1, owner=_count_learning, name="warn_of_interruption")
     elif calls:
         Interrupts(monkeypatch, calls)
     else:
-        Interrupts(monkeypatch, 1, owner=_count_mixture_ae, name="fit_cells")
+        Interrupts(monkeypatch, 1, owner=_count_learning, name="fit_cells")
     with pytest.raises(KeyboardInterrupt):
         model.fit(X)
     assert same(model, state)

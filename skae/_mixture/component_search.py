@@ -6,6 +6,7 @@ if an upper bound on log w_j rho_j over all rows and all components of the branc
 discarded components are therefore guaranteed to be irrelevant, for components of any size.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +14,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 Indices = NDArray[np.intp]
+
+# From points (n_dims, n_points), their places and a number of levels to both in another order.
+Halve = Callable[[Array, Indices, int], tuple[Array, Indices]]
 
 # Size of the arrays (rows of a block x candidates) that are computed at a time, chosen so that they
 # fit into the cache of a core.
@@ -48,6 +52,11 @@ def build_tree(lo: Array, hi: Array, n_members: int) -> Tree:
     n_members : int
         Largest number of members of a leaf.
     """
+    return tree_of_halves(lo, hi, n_members, _halve)
+
+
+def tree_of_halves(lo: Array, hi: Array, n_members: int, halve: Halve) -> Tree:
+    """`build_tree`, with the function that halves ranges of points."""
     n, n_dims = lo.shape
     depth = max(0, int(np.ceil(np.log2(n / n_members))))
     per_leaf = -(-n // 2**depth)
@@ -57,6 +66,25 @@ def build_tree(lo: Array, hi: Array, n_members: int) -> Tree:
     row_of_place = np.concatenate([np.arange(n), repeated])
     place = np.arange(n_places)
     points = np.ascontiguousarray((lo if lo is hi else (lo + hi) / 2).T[:, row_of_place])
+    points, place = halve(points, place, depth)
+    filler = (place >= n).reshape(-1, per_leaf)
+    place = row_of_place[place].reshape(-1, per_leaf)
+    if lo is hi:
+        cells = points.reshape(n_dims, -1, per_leaf)
+        los, his = [cells.min(axis=2).T], [cells.max(axis=2).T]
+    else:
+        los, his = [lo[place].min(axis=1)], [hi[place].max(axis=1)]
+    while len(los[-1]) > 1:
+        los.append(los[-1].reshape(-1, 2, n_dims).min(axis=1))
+        his.append(his[-1].reshape(-1, 2, n_dims).max(axis=1))
+    # In Fortran order, because each axis is read separately.
+    los = [np.asfortranarray(values) for values in los[::-1]]
+    return Tree(place, filler, los, [np.asfortranarray(values) for values in his[::-1]])
+
+
+def _halve(points: Array, place: Indices, depth: int) -> tuple[Array, Indices]:
+    """Halve points (n_dims, n_points) along their widest sides, `depth` times."""
+    n_dims, n_places = points.shape
     along, moved, moved_place = np.empty(n_places), np.empty_like(points), np.empty_like(place)
     for level in range(depth):  # buffers are reused, because new memory takes most of the time
         cells, values = points.reshape(n_dims, 2**level, -1), along.reshape(2**level, -1)
@@ -71,19 +99,7 @@ def build_tree(lo: Array, hi: Array, n_members: int) -> Tree:
         np.take(place, order.ravel(), out=moved_place, mode="clip")
         points, moved = moved, points
         place, moved_place = moved_place, place
-    filler = (place >= n).reshape(-1, per_leaf)
-    place = row_of_place[place].reshape(-1, per_leaf)
-    if lo is hi:
-        cells = points.reshape(n_dims, -1, per_leaf)
-        los, his = [cells.min(axis=2).T], [cells.max(axis=2).T]
-    else:
-        los, his = [lo[place].min(axis=1)], [hi[place].max(axis=1)]
-    while len(los[-1]) > 1:
-        los.append(los[-1].reshape(-1, 2, n_dims).min(axis=1))
-        his.append(his[-1].reshape(-1, 2, n_dims).max(axis=1))
-    # In Fortran order, because each axis is read separately.
-    los = [np.asfortranarray(values) for values in los[::-1]]
-    return Tree(place, filler, los, [np.asfortranarray(values) for values in his[::-1]])
+    return points, place
 
 
 class Reach(NamedTuple):

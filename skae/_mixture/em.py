@@ -223,7 +223,7 @@ def _settled(
 ) -> tuple[float, Gaussians]:
     """The mixture after an update, and its objective in nats over all counts."""
     for more in (True, False):
-        if algorithm == "em":
+        if algorithm == "em" and more:  # an update hardly changes which components are relevant
             rows.select_candidates(gaussians)
         nats, stats = _step(rows, gaussians, algorithm)
         if more:

@@ -11,12 +11,14 @@ The maximum of the log prior is 0. For Gaussians with diagonal covariances, Psi_
 """
 
 from math import log, pi
+from types import ModuleType
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
+from skae._mixture.compiled import kernels
 from skae._mixture.component_search import Reach
 
 # Matrices up to this size are inverted by one call for all of them.
@@ -27,6 +29,9 @@ _ROUNDING = 1e-9
 
 # Smallest eigenvalue of a covariance, relative to an upper bound on the largest eigenvalue.
 _LEAST_CONDITION = 1e-12
+
+# A mixture of many components has at least so many rows for each.
+_LEAST_ROWS = 4
 
 Array = NDArray[Any]
 Kind = Literal["spherical", "diag", "tied", "full"]
@@ -225,6 +230,11 @@ def _reach_below(covariances: Array, floors: Array) -> NDArray[np.bool_]:
     return found
 
 
+def _loops(n_components: int) -> ModuleType | None:
+    """Compiled loops over components, for mixtures of many rows."""
+    return kernels(_LEAST_ROWS * n_components, "component_kernels")
+
+
 # ----------------------------------------------------------------------- densities
 
 
@@ -290,8 +300,12 @@ def log_prior(gaussians: Gaussians, prior: Prior) -> float:
     log_det_prior = np.log(prior.variances).sum()
     if gaussians.kind == "full":
         precision, log_dets = inverses(gaussians.covariances)
-        expected = prior.covariances() + away[:, :, None] * away[:, None, :]
-        trace, log_det = np.vdot(precision, expected), log_dets.sum()
+        log_det, loops = log_dets.sum(), _loops(len(away))
+        if loops is None:
+            expected = prior.covariances() + away[:, :, None] * away[:, None, :]
+            trace = np.vdot(precision, expected)
+        else:
+            trace = loops.trace(precision, gaussians.means, *prior[1:])
     elif gaussians.kind == "tied":
         precision, log_dets = inverses(gaussians.covariances[None])
         expected = prior.summed_covariance() + away.T @ away
@@ -319,6 +333,13 @@ def maximise(stats: Statistics, before: Gaussians, prior: Prior, floor: float) -
     """
     n, nu = stats.n, prior.counts
     total = n.sum()
+    loops = _loops(len(n)) if before.kind == "full" else None
+    if loops is not None:
+        means, covariances = loops.maximised(
+            n, stats.first, stats.second, (before.means, before.covariances), nu, *prior[1:]
+        )
+        covariances = floored(covariances, floor)
+        return Gaussians(n / total, means, covariances, "full", stats.background)
     size = (n + nu)[:, None]
     held = size[:, 0] > 0
     step = stats.first + nu * (prior.means - before.means)
@@ -379,6 +400,12 @@ def over_relaxed(before: Gaussians, after: Gaussians, eta: float, floor: float) 
             covariances = np.maximum(after.covariances * ratio, floor)
         case _:
             scale = np.sqrt(ratio)
+            loops = _loops(len(scale)) if after.kind == "full" else None
+            if loops is not None:
+                longer = floored(loops.scaled(after.covariances, scale), floor)
+                return Gaussians(
+                    weights / weights.sum(), means, longer, after.kind, after.background
+                )
             scale = scale[0] if after.kind == "tied" else scale
             widened = after.covariances * scale[..., :, None] * scale[..., None, :]
             matrices = floored(widened.reshape(-1, *widened.shape[-2:]), floor)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from sklearn.metrics import pairwise_distances_argmin
 
+from skae._mixture.compiled import kernels
 from skae._mixture.gaussians import Gaussians, Kind, Prior, floored
 from skae._mixture.responsibilities import LOCAL_DIMS
 
@@ -112,16 +113,20 @@ def quantile_cells(
         Generator that shifts the cells: the first cut is at a random fraction of the mass.
     """
     n, n_dims = X.shape
-    ranks: dict[int, Indices] = {}
     labels = np.empty(n, dtype=np.intp)
+    loops = kernels(n, "cell_kernels")
+    if loops is not None:
+        left_of_first = int(_left(np.array([n_cells]), rng)[0])
+        orders = np.stack([_ordered(X, a)[0] for a in range(n_dims)])
+        rows = np.ascontiguousarray(X)
+        loops.quantile_labels(rows, weight, orders, n_cells, left_of_first, labels)
+        return labels
+    ranks: dict[int, Indices] = {}
     order = np.arange(n)
     start, first, size = np.array([0]), np.array([0]), np.array([n_cells])
     while len(order):
         stop = np.append(start[1:], len(order))
-        left = size // 2
-        if rng is not None:
-            fraction = rng.uniform(0.25, 0.75, len(size)) if len(size) == 1 else 0.5
-            left = np.clip((size * fraction).astype(np.intp), np.minimum(size, 1), size - 1)
+        left = _left(size, rng)
         sides = np.empty((n_dims, len(start)))
         for a in range(n_dims):
             values = X[order, a]
@@ -149,8 +154,27 @@ def quantile_cells(
     return labels
 
 
+def _left(size: Indices, rng: np.random.RandomState | None) -> Indices:
+    """How many of the cells of every part are before its cut; the first cut may be shifted."""
+    if rng is None or len(size) > 1:
+        return size // 2
+    fraction = rng.uniform(0.25, 0.75, 1)
+    return np.clip((size * fraction).astype(np.intp), np.minimum(size, 1), size - 1)
+
+
 def _ranks(X: Array, axis: int) -> Indices:
     """The rank of each row along an axis, with ties broken by the other axes."""
+    order, new = _ordered(X, axis)
+    ranks = np.empty(len(X), dtype=np.intp)
+    ranks[order] = np.cumsum(new) - 1
+    return ranks
+
+
+def _ordered(X: Array, axis: int) -> tuple[Indices, NDArray[np.bool_]]:
+    """The rows in their order along an axis, with ties broken by the other axes.
+
+    The second result is the mask of the positions whose row differs from the one before.
+    """
     order = np.argsort(X[:, axis])
     sorted_values = X[order, axis]
     new = np.empty(len(X), dtype=bool)
@@ -163,9 +187,7 @@ def _ranks(X: Array, axis: int) -> Indices:
         for values in others:
             values = values[order]
             new[1:] |= values[1:] != values[:-1]
-    ranks = np.empty(len(X), dtype=np.intp)
-    ranks[order] = np.cumsum(new) - 1
-    return ranks
+    return order, new
 
 
 def _cuts(weight: Array, rank: Indices, start: Indices, stop: Indices, fraction: Array) -> Indices:

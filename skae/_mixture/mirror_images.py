@@ -124,11 +124,15 @@ def reflected(gaussians: Gaussians, images: Images, frame: Frame) -> Gaussians:
     """The mixture of the images. Covariances are matrices, or variances for diagonal kinds."""
     gaussians = limited_width(gaussians, frame)
     j, n_axes = images.component, len(frame.lo)
-    signs = _signs(images, gaussians.means.shape[1])
-    means = signs * gaussians.means[j]
-    means[:, :n_axes] += _moves(images.turn, frame.lo, frame.hi)[1]
+    n_same = _n_same(images)  # almost all images are the components themselves
+    others = Images(j[n_same:], images.turn[n_same:])
+    signs = _signs(others, gaussians.means.shape[1])
+    means = gaussians.means[j]
+    means[n_same:] *= signs
+    means[n_same:, :n_axes] += _moves(others.turn, frame.lo, frame.hi)[1]
     if gaussians.kind in ("full", "tied"):
-        covariances = gaussians.full()[j] * signs[:, :, None] * signs[:, None, :]
+        covariances = gaussians.full()[j]
+        covariances[n_same:] *= signs[:, :, None] * signs[:, None, :]
         return gaussians._replace(
             weights=gaussians.weights[j], means=means, covariances=covariances, kind="full"
         )
@@ -139,23 +143,31 @@ def reflected(gaussians: Gaussians, images: Images, frame: Frame) -> Gaussians:
 
 def gathered(stats: Statistics, images: Images, n_components: int) -> Statistics:
     """Statistics of the components, from those of their images."""
-    signs = _signs(images, stats.first.shape[1])
-    second = stats.second
+    others = Images(images.component[n_components:], images.turn[n_components:])
+    signs = _signs(others, stats.first.shape[1])
+    n, first, second = stats.n, stats.first, stats.second
+    more = second[n_components:]
     if second.ndim == 3:
-        second = second * signs[:, :, None] * signs[:, None, :]
+        more = more * signs[:, :, None] * signs[:, None, :]
     return stats._replace(
-        n=_sums(stats.n, images.component, n_components),
-        first=_sums(stats.first * signs, images.component, n_components),
-        second=_sums(second, images.component, n_components),
+        n=_sums(n[:n_components], n[n_components:], others.component),
+        first=_sums(first[:n_components], first[n_components:] * signs, others.component),
+        second=_sums(second[:n_components], more, others.component),
     )
 
 
-def _sums(values: Array, component: Indices, n_components: int) -> Array:
-    """The sums of values over the images of each component."""
-    total = values[:n_components].copy()
-    # Few components have more than one image.
-    np.add.at(total, component[n_components:], values[n_components:])
+def _sums(values: Array, more: Array, component: Indices) -> Array:
+    """The sums of values and of those of further images of the components."""
+    total = values.copy()
+    np.add.at(total, component, more)
     return total
+
+
+def _n_same(images: Images) -> int:
+    """The number of images, from the first on, that are the components themselves."""
+    differ = images.turn.any(axis=1)
+    differ |= images.component != np.arange(len(images.component))
+    return int(differ.argmax()) if differ.any() else len(differ)
 
 
 def folded(rows: Array, frame: Frame) -> Array:

@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from skae._mixture.compiled_rows import rows_under_mixture
 from skae._mixture.dense_rows import DenseRows
 from skae._mixture.gaussians import Gaussians, Statistics, widened
 from skae._mixture.instrument import Instrument, blurred, sharpened
 from skae._mixture.mirror_images import Images, gathered, images_of, reflected
 from skae._mixture.missed_counts import MissedCounts
 from skae._mixture.noisy_rows import NoisyRows
-from skae._mixture.responsibilities import LocalRows, rows_under_mixture
+from skae._mixture.responsibilities import LocalRows
 
 Array = NDArray[Any]
 Indices = NDArray[np.intp]

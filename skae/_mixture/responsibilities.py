@@ -21,7 +21,7 @@ from skae._mixture.component_search import (
     find_pairs,
     rectangles,
 )
-from skae._mixture.dense_rows import DenseRows, margin_of_scores
+from skae._mixture.dense_rows import margin_of_scores
 from skae._mixture.gaussians import (
     Gaussians,
     Statistics,
@@ -49,6 +49,11 @@ _CANCELS = 1e4
 _NEAREST = 4
 
 
+def training_margin(n_components: int) -> float:
+    """Components that are this many nats below the best one of a row are ignored in training."""
+    return _MARGIN_OF_FEW if n_components <= _FEW else _TRAINING_MARGIN
+
+
 def log_sum(value: Array) -> Array:
     """log sum exp over the last axis; overwrites `value`, and is -inf if all parts are -inf."""
     top = value.max(axis=-1, keepdims=True)
@@ -56,6 +61,14 @@ def log_sum(value: Array) -> Array:
     np.exp(value, out=value)
     with np.errstate(divide="ignore"):
         return np.log(value.sum(axis=-1)) + top[..., 0]
+
+
+def rows_of_block(n: int, n_components: int) -> int:
+    """Blocks have about half of the rows of a component.
+
+    Larger blocks have more candidates, and smaller blocks have more overhead.
+    """
+    return int(np.clip(n / (2 * n_components), 32, 64))
 
 
 class Blocks(NamedTuple):
@@ -91,16 +104,27 @@ def _features_of(X: Array, blocks: Blocks) -> Array:
     return features
 
 
+def statistics_of_products(added: Array, gaussians: Gaussians) -> Statistics:
+    """Statistics from the sums of r, r y_a and r y_a y_b, a <= b, (n_sums, n_components)."""
+    n_components, n_dims = gaussians.means.shape
+    second = np.empty((n_components, n_dims, n_dims))
+    for (a, b), product in zip(products(n_dims), added[1 + n_dims :], strict=True):
+        second[:, a, b] = second[:, b, a] = product
+    kept: Array = second
+    if gaussians.kind in ("diag", "spherical"):
+        kept = np.diagonal(second, axis1=1, axis2=2).copy()
+    elif gaussians.kind == "tied":
+        kept = second.sum(axis=0)
+    return Statistics(added[0], np.ascontiguousarray(added[1 : 1 + n_dims].T), kept)
+
+
 class LocalRows:
     """Rows of few dimensions in blocks, with candidate components for each block."""
 
     def __init__(
         self, X: Array, weight: Array | None, n_components: int, n_jobs: int | None
     ) -> None:
-        # Blocks have about half of the rows of a component. Larger blocks have more candidates, and
-        # smaller blocks have more overhead.
-        n_members = int(np.clip(len(X) / (2 * n_components), 32, 64))
-        tree = build_tree(X, X, n_members)
+        tree = build_tree(X, X, rows_of_block(len(X), n_components))
         self._set_up(X, blocks_of(tree, weight), n_jobs)
         self._features = _features_of(X, self._blocks)  # (n_blocks, n_members, n_features)
         self._radius = (tree.hi[-1] - tree.lo[-1]).max(axis=1) / 2
@@ -126,8 +150,7 @@ class LocalRows:
         so that the total never decreases.
         """
         form = self._form(gaussians)
-        few = len(gaussians.weights) <= _FEW
-        margin = _MARGIN_OF_FEW if few else _TRAINING_MARGIN
+        margin = training_margin(len(gaussians.weights))
         pairs = self._candidates(gaussians, form, margin)
         now, near = self._values(pairs, form, gaussians, margin)
         pairs = Pairs(pairs.block[near], pairs.component[near])
@@ -336,17 +359,9 @@ class LocalRows:
     def _statistics(self, gaussians: Gaussians, form: Any) -> Statistics:
         """The sums of all pairs for each component."""
         assert self._pairs is not None
-        n_components, n_dims = gaussians.means.shape
+        n_components = len(gaussians.weights)
         added = [np.bincount(self._pairs.component, values, n_components) for values in self._sums]
-        second = np.empty((n_components, n_dims, n_dims))
-        for (a, b), product in zip(products(n_dims), added[1 + n_dims :], strict=True):
-            second[:, a, b] = second[:, b, a] = product
-        kept: Array = second
-        if gaussians.kind in ("diag", "spherical"):
-            kept = np.diagonal(second, axis1=1, axis2=2).copy()
-        elif gaussians.kind == "tied":
-            kept = second.sum(axis=0)
-        return Statistics(added[0], np.stack(added[1 : 1 + n_dims], axis=1), kept)
+        return statistics_of_products(np.stack(added), gaussians)
 
     # --------------------------------------------------------------------- queries
 
@@ -406,12 +421,3 @@ def _merged(before: Pairs, now: Pairs, take: NDArray[np.bool_]) -> Pairs:
     component = np.concatenate([before.component[old], now.component[new]])
     order = np.argsort(block, kind="stable")
     return Pairs(block[order], component[order])
-
-
-def rows_under_mixture(
-    X: Array, weight: Array | None, n_components: int, n_jobs: int | None
-) -> LocalRows | DenseRows:
-    """`LocalRows` or `DenseRows`, depending on the number of dimensions."""
-    if X.shape[1] > LOCAL_DIMS:
-        return DenseRows(X, weight)
-    return LocalRows(X, weight, n_components, n_jobs)

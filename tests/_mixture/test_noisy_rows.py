@@ -7,11 +7,12 @@ from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
 from skae._mixture import noisy_rows
+from skae._mixture.compiled_rows import rows_under_mixture
 from skae._mixture.em import train, updated
 from skae._mixture.gaussians import Gaussians, Prior, Statistics, maximise
 from skae._mixture.noisy_gaussians import MOST_PLANES
 from skae._mixture.noisy_rows import NoisyRows
-from skae._mixture.responsibilities import LOCAL_DIMS, rows_under_mixture
+from skae._mixture.responsibilities import LOCAL_DIMS
 
 KINDS = ["spherical", "diag", "tied", "full"]
 every_kind = pytest.mark.parametrize("kind", KINDS)

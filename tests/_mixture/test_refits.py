@@ -100,7 +100,7 @@ def test_averages_are_those_of_the_estimator(params):
     rows, weight = image_to_counts(seen)
     model = CountMixtureAE(image_shape=SHAPE, random_state=0, **params)
     expected = model.fit(rows, sample_weight=weight).intensity()
-    if model.covariance_type == "cell":
+    if model.covariance_type_ == "cell":
         refit = cells(12, 3)
     else:
         refit = refit_of_gaussians(options(n_averages=2), 4, masses_of)
