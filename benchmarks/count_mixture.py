@@ -5,9 +5,10 @@
     python benchmarks/count_mixture.py scaling    # 10^5 to 10^7 counts; figures/count_scaling.png
     python benchmarks/count_mixture.py quality    # against the true image, beside the peers
     python benchmarks/count_mixture.py sklearn    # GaussianMixture, where it can run
+    python benchmarks/count_mixture.py peers      # its iterations, and pomegranate's (one thread)
 
 Every setting of the quality table is chosen by the nats of a tenth of the counts, held out; then
-all of them are fitted. The true image only judges the outcome.
+all of them are fitted. The true image only judges the outcome. More images are in count_images.py.
 
 Measured figures: docs/benchmarks.md.
 """
@@ -16,14 +17,25 @@ import argparse
 import time
 import warnings
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from _common import added_to_peak, alternate, describe_machine
-from scipy.ndimage import gaussian_filter
+from _count_images import (
+    Line,
+    by_histogram,
+    by_mixture,
+    by_nl_means,
+    by_tv,
+    choose,
+    lines_of_kernels,
+    nats,
+    quality,
+    split,
+)
 from skimage.data import camera
-from skimage.metrics import structural_similarity
-from skimage.restoration import denoise_nl_means, denoise_tv_chambolle
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
@@ -93,124 +105,57 @@ def show_scaling() -> None:
 
 # --------------------------------------------------------------------------- quality
 
-# A way to restore: from counts to an intensity that sums to 1.
-Restorer = Callable[[np.ndarray], np.ndarray]
-
-
-def as_density(image: np.ndarray) -> np.ndarray:
-    image = np.maximum(image, 1e-3 * image.mean())
-    return image / image.sum()
-
-
-def nats(density: np.ndarray, counts: np.ndarray) -> float:
-    """Mean log density of counts, nats per count."""
-    return float(np.log(density[tuple(counts.astype(int).T)]).mean())
-
-
-def by_histogram(counts: np.ndarray) -> np.ndarray:
-    return as_density(counts_to_image(counts, SHAPE))
-
-
-def by_kernels(width: float) -> Restorer:
-    return lambda counts: as_density(gaussian_filter(counts_to_image(counts, SHAPE) * 1.0, width))
-
-
-def by_anscombe(denoise: Callable[[np.ndarray], np.ndarray]) -> Restorer:
-    def restore(counts: np.ndarray) -> np.ndarray:
-        stable = 2 * np.sqrt(counts_to_image(counts, SHAPE) + 3 / 8)
-        y = np.maximum(denoise(stable), 2 * np.sqrt(3 / 8))
-        # The closed form of the exact unbiased inverse (Mäkitalo and Foi 2011).
-        inverse = (
-            y**2 / 4 - 1 / 8 + np.sqrt(1.5) / 4 / y - 11 / 8 / y**2 + 5 * np.sqrt(1.5) / 8 / y**3
-        )
-        return as_density(inverse)
-
-    return restore
-
-
-def by_tv(weight: float) -> Restorer:
-    return by_anscombe(lambda y: denoise_tv_chambolle(y, weight=weight, max_num_iter=500))
-
-
-def by_nl_means(strength: float) -> Restorer:
-    return by_anscombe(
-        lambda y: denoise_nl_means(
-            y, h=strength, sigma=1.0, patch_size=5, patch_distance=9, fast_mode=True
-        )
-    )
-
-
-def by_mixture(size: int, **params: object) -> Restorer:
-    def restore(counts: np.ndarray) -> np.ndarray:
-        pixels, weight = image_to_counts(counts_to_image(counts, SHAPE))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            restore.model = image_model(size, **params).fit(pixels, sample_weight=weight)
-        return restore.model.reconstruct_image(total=1.0)
-
-    return restore
-
-
-def choose(ways: dict[str, Restorer], counts: np.ndarray) -> str:
-    held_out = counts[: len(counts) // 10]
-    found = {name: nats(way(counts[len(held_out) :]), held_out) for name, way in ways.items()}
-    return max(found, key=found.__getitem__)
-
 
 def show_quality(n_counts: int) -> None:
     counts = sample_counts(IMAGE, n_counts, random_state=0)
-    test = sample_counts(IMAGE, 500_000, random_state=1)
+    train, held_out = split(counts, SHAPE)
+    new_counts = counts_to_image(sample_counts(IMAGE, 500_000, random_state=1), SHAPE)
     plain = {"algorithm": "partition", "prior_counts": 0}
     scale = n_counts / N_COUNTS
     ten_thousand = max(4, int(10_000 * scale))
     sizes = [max(4, int(k * scale)) for k in (2_500, 5_000, 10_000, 20_000)]
     cell_sizes = [max(4, int(k * scale)) for k in (500, 1000, 1500, 2000, 2500, 3000, 4000, 5000)]
     some = {"n_averages": 8}
-    groups: dict[str, dict[str, Restorer]] = {
-        "histogram": {"": by_histogram},
-        "kernels": {
-            f"width {w}": by_kernels(w) for w in (0.8, 1, 1.25, 1.5, 2, 2.5, 3, 4, 6, 8, 12)
-        },
-        "Anscombe + non-local means": {
-            f"h {h}": by_nl_means(h) for h in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
-        },
-        "Anscombe + total variation": {
-            f"weight {w}": by_tv(w) for w in (0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 5.0, 8.0)
-        },
-        "plain partition, spherical": {
-            f"K {k}": by_mixture(k, covariance_type="spherical", **plain) for k in sizes
-        },
-        "plain partition, full": {f"K {k}": by_mixture(k, **plain) for k in sizes},
-        f"partition with prior, K {ten_thousand}": {
-            "": by_mixture(ten_thousand, algorithm="partition")
-        },
-        f"em without prior, K {ten_thousand}": {"": by_mixture(ten_thousand, prior_counts=0)},
-        f"em (default), K {ten_thousand}": {"": by_mixture(ten_thousand)},
-        "em (default), any K": {f"K {k}": by_mixture(k) for k in sizes},
-        "cells": {f"K {k}": by_mixture(k, covariance_type="cell") for k in cell_sizes},
-        "cells, 8 averages": {
-            f"K {k}": by_mixture(k, covariance_type="cell", **some) for k in cell_sizes
-        },
-        "cells, 32 averages": {
-            f"K {k}": by_mixture(k, covariance_type="cell", n_averages=32) for k in cell_sizes
-        },
+    groups: dict[str, list[Line]] = {
+        "histogram": [{"": by_histogram}],
+        "kernels": lines_of_kernels(),
+        "Anscombe + non-local means": [
+            {f"h {h}": by_nl_means(h) for h in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)}
+        ],
+        "Anscombe + total variation": [
+            {f"weight {w}": by_tv(w) for w in (0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 5.0, 8.0)}
+        ],
+        "plain partition, spherical": [
+            {f"K {k}": by_mixture(k, covariance_type="spherical", **plain) for k in sizes}
+        ],
+        "plain partition, full": [{f"K {k}": by_mixture(k, **plain) for k in sizes}],
+        f"partition with prior, K {ten_thousand}": [
+            {"": by_mixture(ten_thousand, algorithm="partition")}
+        ],
+        f"em without prior, K {ten_thousand}": [{"": by_mixture(ten_thousand, prior_counts=0)}],
+        f"em (default), K {ten_thousand}": [{"": by_mixture(ten_thousand)}],
+        "em (default), any K": [{f"K {k}": by_mixture(k) for k in sizes}],
+        "cells": [{f"K {k}": by_mixture(k, covariance_type="cell") for k in cell_sizes}],
+        "cells, 8 averages": [
+            {f"K {k}": by_mixture(k, covariance_type="cell", **some) for k in cell_sizes}
+        ],
+        "cells, 32 averages": [
+            {f"K {k}": by_mixture(k, covariance_type="cell", n_averages=32) for k in cell_sizes}
+        ],
     }
-    print(f"{n_counts} counts; the true density has {nats(TRUTH, test):.4f} nats per count")
+    print(f"{n_counts} counts; the true density has {nats(TRUTH, new_counts):.4f} nats per count")
     print(f"{'':<36}{'chosen':>14}{'PSNR':>7}{'SSIM':>7}{'KL':>9}{'nats':>10}{'stored':>8}{'s':>7}")
-    for name, ways in groups.items():
-        chosen = choose(ways, counts) if len(ways) > 1 else ""
+    for name, lines in groups.items():
+        choice = choose(lines, train, held_out)
         start = time.perf_counter()
-        density = ways[chosen](counts)
+        density = choice.restore(train + held_out)
         seconds = time.perf_counter() - start
-        restored = density * IMAGE.sum()
-        psnr = 10 * np.log10(255**2 / np.mean((restored - IMAGE) ** 2))
-        ssim = structural_similarity(IMAGE, restored, data_range=255)
-        divergence = float((TRUTH[TRUTH > 0] * np.log((TRUTH / density)[TRUTH > 0])).sum())
-        model = getattr(ways[chosen], "model", None)
+        found = quality(density, IMAGE, new_counts)
+        model = getattr(choice.restore, "model", None)
         stored = "" if model is None else f"{100 / model.compression_ratio_:.2f} %"
         print(
-            f"{name:<36}{chosen:>14}{psnr:>7.2f}{ssim:>7.3f}{divergence:>9.4f}"
-            f"{nats(density, test):>10.4f}{stored:>8}{seconds:>7.1f}",
+            f"{name:<36}{choice.name:>14}{found.psnr:>7.2f}{found.ssim:>7.3f}{found.kl:>9.4f}"
+            f"{found.nats:>10.4f}{stored:>8}{seconds:>7.1f}",
             flush=True,
         )
 
@@ -238,11 +183,121 @@ def compare_with_sklearn() -> None:
                 )
 
 
+# ----------------------------------------------------------------------------- peers
+
+
+class Trace(NamedTuple):
+    """Held-out nats and seconds, with the initialisation, after numbers of iterations."""
+
+    iterations: list[int]
+    seconds: list[float]
+    nats: list[float]
+
+    def of_iteration(self) -> float:
+        """Seconds of an iteration, without the initialisation."""
+        return (self.seconds[-1] - self.seconds[0]) / (self.iterations[-1] - self.iterations[0])
+
+    def until(self, target: float) -> float:
+        return next(s for s, n in zip(self.seconds, self.nats, strict=True) if n >= target)
+
+
+def trace_steps(
+    step: Callable[[], object], score: Callable[[], float], limit: float, most: int
+) -> Trace:
+    """Of models that continue where they are. The time of scores does not count."""
+    trace = Trace([], [], [])
+    seconds = 0.0
+    while seconds < limit and len(trace.nats) < most:
+        start = time.perf_counter()
+        step()
+        seconds += time.perf_counter() - start
+        trace.iterations.append(len(trace.nats) + 1)
+        trace.seconds.append(seconds)
+        trace.nats.append(score())
+    return trace
+
+
+def trace_sklearn(
+    size: int, counts: np.ndarray, held_out: np.ndarray, limit: float, most: int
+) -> Trace:
+    model = GaussianMixture(size, max_iter=1, tol=0, warm_start=True, random_state=0)
+    return trace_steps(lambda: model.fit(counts), lambda: model.score(held_out), limit, most)
+
+
+def trace_pomegranate(
+    size: int, counts: np.ndarray, held_out: np.ndarray, limit: float, most: int
+) -> Trace:
+    import torch
+    from pomegranate.distributions import Normal
+    from pomegranate.gmm import GeneralMixtureModel
+
+    torch.set_num_threads(1)
+    model = GeneralMixtureModel([Normal() for _ in range(size)], random_state=0)
+    # It computes E[x²] - E[x]² in single precision, which needs places near zero.
+    centre = counts.mean(axis=0)
+    rows, others = (torch.from_numpy((x - centre).astype("f4")) for x in (counts, held_out))
+
+    def step() -> None:
+        with torch.no_grad():
+            model.summarize(rows)
+            model.from_summaries()
+
+    def score() -> float:
+        with torch.no_grad():
+            return float(model.log_probability(others).double().mean())
+
+    return trace_steps(step, score, limit, most)
+
+
+def trace_own(
+    size: int, counts: np.ndarray, held_out: np.ndarray, limit: float, most: int
+) -> Trace:
+    """Of fits from the start, because over-relaxed steps depend on those before."""
+    trace = Trace([], [], [])
+    iterations = 1
+    while iterations <= most and (not trace.seconds or trace.seconds[-1] < limit / 2):
+        model = image_model(size, 1, prior_counts=0, tol=0, max_iter=iterations)
+        start = time.perf_counter()
+        model.fit(counts)
+        trace.seconds.append(time.perf_counter() - start)
+        trace.iterations.append(iterations)
+        trace.nats.append(float(model.score(held_out)))
+        iterations *= 2
+    return trace
+
+
+def compare_with_peers(limit: float) -> None:
+    print("full covariances, no prior, one thread; seconds include the initialisation.")
+    print("target: the most held-out nats that all reach, less 0.001\n")
+    print("| counts | K | | s of an iteration | iterations | most nats | target | s to it |")
+    print("|---|---|---|---|---|---|---|---|")
+    ways = {"GaussianMixture": trace_sklearn, "CountMixtureAE": trace_own}
+    if find_spec("pomegranate") is None:
+        print("pomegranate is not installed (pip install pomegranate): no rows of it.")
+    else:
+        ways["pomegranate"] = trace_pomegranate
+    held_out = sample_counts(IMAGE, 50_000, random_state=1)
+    warnings.simplefilter("ignore", ConvergenceWarning)
+    # The responsibilities of a million counts for 500 components would need gigabytes.
+    for n_counts, size in ((100_000, 50), (100_000, 500), (1_000_000, 50)):
+        counts = sample_counts(IMAGE, n_counts, random_state=0)
+        traces = {name: way(size, counts, held_out, limit, 256) for name, way in ways.items()}
+        target = min(max(trace.nats) for trace in traces.values()) - 0.001
+        for name, trace in traces.items():
+            print(
+                f"| {n_counts:,} | {size} | {name} | {trace.of_iteration():.4f} | "
+                f"{trace.iterations[-1]} | {max(trace.nats):.4f} | {target:.4f} | "
+                f"{trace.until(target):.2f} |",
+                flush=True,
+            )
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=["time", "scaling", "quality", "sklearn"])
+    parser.add_argument("what", choices=["time", "scaling", "quality", "sklearn", "peers"])
     parser.add_argument("--n-counts", type=int, default=N_COUNTS, help="of quality")
     parser.add_argument("--repeats", type=int, default=3, help="of time")
+    parser.add_argument("--limit", type=float, default=120, help="of peers, seconds of a model")
     arguments = parser.parse_args()
     print(describe_machine("scikit-image"))
     match arguments.what:
@@ -254,3 +309,5 @@ if __name__ == "__main__":
             show_quality(arguments.n_counts)
         case "sklearn":
             compare_with_sklearn()
+        case "peers":
+            compare_with_peers(arguments.limit)
