@@ -190,21 +190,29 @@ def by_nl_means(strength: float, binning: int = 1) -> Restorer:
 
 
 def by_bm3d(sigma: float, binning: int = 1) -> Restorer:
-    from bm3d import bm3d
+    def denoise(y: np.ndarray) -> np.ndarray:
+        from bm3d import bm3d
 
-    return by_anscombe(lambda y: bm3d(y, sigma_psd=sigma), binning)
+        return bm3d(y, sigma_psd=sigma)
+
+    return by_anscombe(denoise, binning)
 
 
-def by_richardson_lucy(width: float, n_iterations: int) -> Restorer:
-    """Deconvolution with a Gaussian of this standard deviation, of the image reflected at edges."""
-    radius = int(np.ceil(4 * width))
-    line = np.exp(-0.5 * (np.arange(-radius, radius + 1) / width) ** 2)
+def by_richardson_lucy(width: float, n_iterations: int, sieve: float = 0.0) -> Restorer:
+    """Deconvolution with a Gaussian of this standard deviation, of the image reflected at edges.
+
+    With a sieve, restored images are those that a Gaussian of this standard deviation smooths.
+    """
+    blur = np.hypot(width, sieve)
+    radius = int(np.ceil(4 * blur))
+    line = np.exp(-0.5 * (np.arange(-radius, radius + 1) / blur) ** 2)
     psf = np.outer(line, line) / line.sum() ** 2
 
     def restore(counts: np.ndarray) -> np.ndarray:
         padded = np.pad(counts * 1.0, 2 * radius, mode="symmetric")
         sharp = richardson_lucy(padded, psf, num_iter=n_iterations, clip=False)
-        return as_density(sharp[2 * radius : -2 * radius, 2 * radius : -2 * radius])
+        smooth = gaussian_filter(sharp, sieve) if sieve else sharp
+        return as_density(smooth[2 * radius : -2 * radius, 2 * radius : -2 * radius])
 
     return restore
 

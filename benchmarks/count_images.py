@@ -91,20 +91,18 @@ def peers() -> dict[str, Method]:
 
 
 def own_methods(n_counts: int, psf: float | None = None) -> dict[str, Method]:
-    more = {} if psf is None else {"psf": psf, "tol": 1e-6, "max_iter": 500}
-    sizes = [int(k) for k in geometric(20, 60_000, 2**0.5)]
+    more = {} if psf is None else {"psf": psf}
+    sizes = [int(k) for k in geometric(20, 60_000, 2 if psf else 2**0.5)]
     usual_cells, usual_gaussians = 3_000 * (n_counts / 1e6) ** 0.85, n_counts / 150
     methods = {
-        DEFAULT: Method([{"": by_mixture(**({} if psf is None else {"psf": psf}))}]),
+        DEFAULT: Method([{"": by_mixture(**more)}]),
         GAUSSIANS: Method(
             [{f"K {k}": by_mixture(k, covariance_type="full", **more) for k in sizes}],
             int(np.searchsorted(sizes, usual_gaussians)),
         ),
     }
     if psf is None:
-        cells = {
-            f"K {k}": by_mixture(k, covariance_type="cell", n_averages=32, **more) for k in sizes
-        }
+        cells = {f"K {k}": by_mixture(k, covariance_type="cell", n_averages=32) for k in sizes}
         methods[CELLS] = Method([cells], int(np.searchsorted(sizes, usual_cells)))
     return methods
 
@@ -114,11 +112,20 @@ def methods_for_image(n_counts: int) -> dict[str, Method]:
 
 
 def methods_for_blurred(n_counts: int) -> dict[str, Method]:
-    iterations = [int(n) for n in geometric(2, 1000, 2**0.5)]
-    lucy = {f"{n} iterations": by_richardson_lucy(BLUR, n) for n in dict.fromkeys(iterations)}
+    iterations = dict.fromkeys(int(n) for n in geometric(1, 1000, 2**0.5))
+
+    def line(sieve: float) -> Line:
+        return {
+            f"{n} iterations" + f", sieve {sieve:g}" * (sieve > 0): by_richardson_lucy(
+                BLUR, n, sieve
+            )
+            for n in iterations
+        }
+
     return {
-        "Richardson-Lucy": Method([lucy]),
-        **{f"{name}, not sharpened": way for name, way in peers().items() if name == BM3D},
+        "Richardson-Lucy": Method([line(0)]),
+        "Richardson-Lucy with a sieve": Method([line(sieve) for sieve in (4, 2.8, 2, 1.4, 1)]),
+        f"{BM3D}, not sharpened": peers()[BM3D],
         **own_methods(n_counts, psf=BLUR**2),
     }
 
