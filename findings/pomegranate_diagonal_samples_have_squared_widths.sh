@@ -37,7 +37,8 @@ print("log density at the mean: diag", round(at_zero[0], 4), "full", round(at_ze
       "by hand", round(expected, 4))
 assert max(abs(a - expected) for a in at_zero) < 1e-4
 
-of_samples = {name: d.sample(100_000).var(dim=0) for name, d in (("diag", diagonal), ("full", full))}
+models = {"diag": diagonal, "full": full}
+of_samples = {name: model.sample(100_000).var(dim=0) for name, model in models.items()}
 for name, found in of_samples.items():
     print(f"variances of 100,000 samples of {name}:", [round(float(v), 1) for v in found])
 assert torch.allclose(of_samples["full"], variances, rtol=0.05)

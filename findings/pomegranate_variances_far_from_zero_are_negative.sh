@@ -6,8 +6,8 @@
 # such as places in pixels or times in seconds, are no difficulty: the variances are those of NumPy.
 # If rounding could give values that are no variances, min_cov would be their lower bound.
 # What happens: sums of x and x² are in single precision, whatever the dtype of the rows, and the
-# variance is E[x²] - E[x]². At 2,000 a step between neighbouring numbers of x² is 0.25 or 0.5. If
-# the entries of the covariance matrix have a negative sum, fit returns a model with negative
+# variance is E[x²] - E[x]². At 2,000 a step between neighbouring numbers of x² is 0.25 or 0.5.
+# If the entries of the covariance matrix have a negative sum, fit returns a model with negative
 # variances, and log_probability raises AttributeError, because no inverse was computed. At other
 # places the variances are ten times too large, or fit raises an error of Cholesky's decomposition.
 # With min_cov=1, the variances of narrow rows around zero are below 1, for all types.
