@@ -61,10 +61,13 @@ assert values["default of weight 0.2"] < values["default"]
 
 steps = [denoise_tv_chambolle(noisy, weight=0.3, eps=0, max_num_iter=n) for n in range(2, 12)]
 n_default = 2 + next(i for i, image in enumerate(steps) if np.array_equal(image, default))
-print("    after 7, 8, 9 iterations      ", [round(objective(u, noisy, 0.3), 1) for u in steps[5:8]])
-print("    the same with the whole square", [
-    round(objective(u, noisy, 0.3) + 0.5 * ((u - noisy) ** 2).sum(), 1) for u in steps[5:8]
-])
+documented = [float(objective(image, noisy, 0.3)) for image in steps[5:8]]
+monitored = [
+    value + 0.5 * float(((image - noisy) ** 2).sum())
+    for value, image in zip(documented, steps[5:8], strict=True)
+]
+print("    after 7, 8, 9 iterations      ", [round(value, 1) for value in documented])
+print("    the same with the whole square", [round(value, 1) for value in monitored])
 print("    iterations of the default     ", n_default)
 assert n_default == 8
 
