@@ -259,4 +259,6 @@ def lines_of_anscombe(
     how: Callable[[float, int], Restorer], parameter: str, values: Sequence[float]
 ) -> list[Line]:
     """A line for each binning, from the coarsest, which takes the least time."""
-    return [{f"{b} x {b}, {parameter} {v:g}": how(v, b) for v in values} for b in (16, 8, 4, 2, 1)]
+    return [
+        {f"{b} x {b}, {parameter} {v:g}": how(v, b) for v in values} for b in (32, 16, 8, 4, 2, 1)
+    ]

@@ -10,8 +10,8 @@ Every setting is chosen by the nats of a tenth of the counts, held out; then all
 The true image only judges the outcome. PSNR is of the peak 255 for all images.
 
 `--cache FILE` appends each row to a file of JSON lines, and reads from there what is not named by
-`--only`. The licence of bm3d allows use for research that is not commercial. Without this package,
-its rows are missing.
+`--only`. With `--only` and no name, only the tables are printed. The licence of bm3d allows use for
+research that is not commercial. Without this package, its rows are missing.
 
 Measured figures: docs/benchmarks.md.
 """
@@ -254,7 +254,10 @@ def show_summary(cells: dict[tuple[str, int], list[dict]]) -> None:
             f"{best_peer['kl']:.4f}, {ratio:.2f} | {of_bm3d} | {of_default} |"
         )
     if ratios:
-        print(f"\n{DEFAULT}: first in KL in {first} of {len(ratios)} cells; KL divided by that of ")
+        print(
+            f"\n{DEFAULT}: first in KL in {first} of {len(ratios)} cells; KL divided by that of ",
+            end="",
+        )
         print(f"the best peer: median {np.median(ratios):.2f}, largest {max(ratios):.2f}")
     if behind:
         print(f"dB behind BM3D: median {np.median(behind):+.2f}, largest {max(behind):+.2f}")
@@ -297,7 +300,7 @@ def show_pictures(names: list[str], sizes: list[int], cache: Cache) -> None:
             title = f"{row['method']}\n{row['psnr']:.2f} dB, KL {row['kl']:.4f}"
             panels.append((title, line[row["chosen"]](counts) * image.sum()))
         n_columns = (len(panels) + 1) // 2
-        height = 4 * image.shape[0] / image.shape[1] + 0.5
+        height = 4 * image.shape[0] / image.shape[1] + 0.8
         figure, axes = plt.subplots(
             2, n_columns, figsize=(4 * n_columns, 2 * height), layout="constrained"
         )
@@ -384,7 +387,9 @@ if __name__ == "__main__":
     parser.add_argument("what", choices=["images", "blurred", "stars", "pictures"])
     parser.add_argument("--images", default=",".join(IMAGES), help="names, with commas")
     parser.add_argument("--counts", help="numbers of counts, with commas")
-    parser.add_argument("--only", nargs="+", metavar="METHOD", help="compute these again; 'peers'")
+    parser.add_argument(
+        "--only", nargs="*", metavar="METHOD", help="compute these; 'peers' are all but ours"
+    )
     parser.add_argument("--cache", type=Path, help="file of JSON lines")
     arguments = parser.parse_args()
     only = arguments.only
