@@ -5,11 +5,12 @@
     python benchmarks/count_mixture.py ten_million  # 10,000,000 counts, K = 300²
     python benchmarks/count_mixture.py scaling    # 10^5 to 10^7 counts; figures/count_scaling.png
     python benchmarks/count_mixture.py quality    # against the true image, beside the peers
-    python benchmarks/count_mixture.py sklearn    # GaussianMixture, where it can run
+    python benchmarks/count_mixture.py peers      # GaussianMixture and pomegranate, one thread
 
 Every setting of the quality table is chosen by the nats of a tenth of the counts, held out; then
-all of them are fitted. The true image only judges the outcome. With `--without-numba`, the fits run
-as if Numba was not installed. Its code is compiled before times are measured.
+all of them are fitted. The true image only judges the outcome. More images are in count_images.py.
+With `--without-numba`, the fits run as if Numba was not installed. Its code is compiled before
+times are measured.
 
 Measured figures: docs/benchmarks.md.
 """
@@ -21,15 +22,26 @@ import warnings
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from _common import added_to_peak, alternate, describe_machine
-from scipy.ndimage import gaussian_filter
+from _count_images import (
+    Line,
+    by_histogram,
+    by_mixture,
+    by_nl_means,
+    by_tv,
+    choose,
+    lines_of_kernels,
+    nats,
+    quality,
+    split,
+)
 from skimage.data import camera
-from skimage.metrics import structural_similarity
-from skimage.restoration import denoise_nl_means, denoise_tv_chambolle
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
+from threadpoolctl import threadpool_limits
 
 from skae import CountMixtureAE, counts_to_image, image_to_counts, sample_counts, thin
 
@@ -130,129 +142,62 @@ def show_scaling() -> None:
 
 # --------------------------------------------------------------------------- quality
 
-# A way to restore: from counts to an intensity that sums to 1.
-Restorer = Callable[[np.ndarray], np.ndarray]
-
-
-def as_density(image: np.ndarray) -> np.ndarray:
-    image = np.maximum(image, 1e-3 * image.mean())
-    return image / image.sum()
-
-
-def nats(density: np.ndarray, counts: np.ndarray) -> float:
-    """Mean log density of counts, nats per count."""
-    return float(np.log(density[tuple(counts.astype(int).T)]).mean())
-
-
-def by_histogram(counts: np.ndarray) -> np.ndarray:
-    return as_density(counts_to_image(counts, SHAPE))
-
-
-def by_kernels(width: float) -> Restorer:
-    return lambda counts: as_density(gaussian_filter(counts_to_image(counts, SHAPE) * 1.0, width))
-
-
-def by_anscombe(denoise: Callable[[np.ndarray], np.ndarray]) -> Restorer:
-    def restore(counts: np.ndarray) -> np.ndarray:
-        stable = 2 * np.sqrt(counts_to_image(counts, SHAPE) + 3 / 8)
-        y = np.maximum(denoise(stable), 2 * np.sqrt(3 / 8))
-        # The closed form of the exact unbiased inverse (Mäkitalo and Foi 2011).
-        inverse = (
-            y**2 / 4 - 1 / 8 + np.sqrt(1.5) / 4 / y - 11 / 8 / y**2 + 5 * np.sqrt(1.5) / 8 / y**3
-        )
-        return as_density(inverse)
-
-    return restore
-
-
-def by_tv(weight: float) -> Restorer:
-    return by_anscombe(lambda y: denoise_tv_chambolle(y, weight=weight, max_num_iter=500))
-
-
-def by_nl_means(strength: float) -> Restorer:
-    return by_anscombe(
-        lambda y: denoise_nl_means(
-            y, h=strength, sigma=1.0, patch_size=5, patch_distance=9, fast_mode=True
-        )
-    )
-
-
-def by_mixture(size: int, **params: object) -> Restorer:
-    def restore(counts: np.ndarray) -> np.ndarray:
-        pixels, weight = image_to_counts(counts_to_image(counts, SHAPE))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            restore.model = image_model(size, **params).fit(pixels, sample_weight=weight)
-        return restore.model.reconstruct_image(total=1.0)
-
-    return restore
-
-
-def choose(ways: dict[str, Restorer], counts: np.ndarray) -> str:
-    held_out = counts[: len(counts) // 10]
-    found = {name: nats(way(counts[len(held_out) :]), held_out) for name, way in ways.items()}
-    return max(found, key=found.__getitem__)
-
 
 def show_quality(n_counts: int) -> None:
     counts = sample_counts(IMAGE, n_counts, random_state=0)
-    test = sample_counts(IMAGE, 500_000, random_state=1)
+    train, held_out = split(counts, SHAPE)
+    new_counts = counts_to_image(sample_counts(IMAGE, 500_000, random_state=1), SHAPE)
     plain = {"algorithm": "partition", "prior_counts": 0}
     scale = n_counts / N_COUNTS
     ten_thousand = max(4, int(10_000 * scale))
     sizes = [max(4, int(k * scale)) for k in (2_500, 5_000, 10_000, 20_000)]
     cell_sizes = [max(4, int(k * scale)) for k in (500, 1000, 1500, 2000, 2500, 3000, 4000, 5000)]
     some = {"n_averages": 8}
-    groups: dict[str, dict[str, Restorer]] = {
-        "histogram": {"": by_histogram},
-        "kernels": {
-            f"width {w}": by_kernels(w) for w in (0.8, 1, 1.25, 1.5, 2, 2.5, 3, 4, 6, 8, 12)
-        },
-        "Anscombe + non-local means": {
-            f"h {h}": by_nl_means(h) for h in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
-        },
-        "Anscombe + total variation": {
-            f"weight {w}": by_tv(w) for w in (0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 5.0, 8.0)
-        },
-        "plain partition, spherical": {
-            f"K {k}": by_mixture(k, covariance_type="spherical", **plain) for k in sizes
-        },
-        "plain partition, full": {f"K {k}": by_mixture(k, **plain) for k in sizes},
-        f"partition with prior, K {ten_thousand}": {
-            "": by_mixture(ten_thousand, algorithm="partition")
-        },
-        f"em without prior, K {ten_thousand}": {"": by_mixture(ten_thousand, prior_counts=0)},
-        f"em (default), K {ten_thousand}": {"": by_mixture(ten_thousand)},
-        "em (default), any K": {f"K {k}": by_mixture(k) for k in sizes},
-        "cells": {f"K {k}": by_mixture(k, covariance_type="cell") for k in cell_sizes},
-        "cells, 8 averages": {
-            f"K {k}": by_mixture(k, covariance_type="cell", **some) for k in cell_sizes
-        },
-        "cells, 32 averages": {
-            f"K {k}": by_mixture(k, covariance_type="cell", n_averages=32) for k in cell_sizes
-        },
+    groups: dict[str, list[Line]] = {
+        "histogram": [{"": by_histogram}],
+        "kernels": lines_of_kernels(),
+        "Anscombe + non-local means": [
+            {f"h {h}": by_nl_means(h) for h in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)}
+        ],
+        "Anscombe + total variation": [
+            {f"weight {w}": by_tv(w) for w in (0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 5.0, 8.0)}
+        ],
+        "plain partition, spherical": [
+            {f"K {k}": by_mixture(k, covariance_type="spherical", **plain) for k in sizes}
+        ],
+        "plain partition, full": [{f"K {k}": by_mixture(k, **plain) for k in sizes}],
+        f"partition with prior, K {ten_thousand}": [
+            {"": by_mixture(ten_thousand, algorithm="partition")}
+        ],
+        f"em without prior, K {ten_thousand}": [{"": by_mixture(ten_thousand, prior_counts=0)}],
+        f"em (default), K {ten_thousand}": [{"": by_mixture(ten_thousand)}],
+        "em (default), any K": [{f"K {k}": by_mixture(k) for k in sizes}],
+        "cells": [{f"K {k}": by_mixture(k, covariance_type="cell") for k in cell_sizes}],
+        "cells, 8 averages": [
+            {f"K {k}": by_mixture(k, covariance_type="cell", **some) for k in cell_sizes}
+        ],
+        "cells, 32 averages": [
+            {f"K {k}": by_mixture(k, covariance_type="cell", n_averages=32) for k in cell_sizes}
+        ],
     }
-    print(f"{n_counts} counts; the true density has {nats(TRUTH, test):.4f} nats per count")
+    print(f"{n_counts} counts; the true density has {nats(TRUTH, new_counts):.4f} nats per count")
     print(f"{'':<36}{'chosen':>14}{'PSNR':>7}{'SSIM':>7}{'KL':>9}{'nats':>10}{'stored':>8}{'s':>7}")
-    for name, ways in groups.items():
-        chosen = choose(ways, counts) if len(ways) > 1 else ""
+    for name, lines in groups.items():
+        choice = choose(lines, train, held_out)
         start = time.perf_counter()
-        density = ways[chosen](counts)
+        density = choice.restore(train + held_out)
         seconds = time.perf_counter() - start
-        restored = density * IMAGE.sum()
-        psnr = 10 * np.log10(255**2 / np.mean((restored - IMAGE) ** 2))
-        ssim = structural_similarity(IMAGE, restored, data_range=255)
-        divergence = float((TRUTH[TRUTH > 0] * np.log((TRUTH / density)[TRUTH > 0])).sum())
-        model = getattr(ways[chosen], "model", None)
+        found = quality(density, IMAGE, new_counts)
+        model = getattr(choice.restore, "model", None)
         stored = "" if model is None else f"{100 / model.compression_ratio_:.2f} %"
         print(
-            f"{name:<36}{chosen:>14}{psnr:>7.2f}{ssim:>7.3f}{divergence:>9.4f}"
-            f"{nats(density, test):>10.4f}{stored:>8}{seconds:>7.1f}",
+            f"{name:<36}{choice.name:>14}{found.psnr:>7.2f}{found.ssim:>7.3f}{found.kl:>9.4f}"
+            f"{found.nats:>10.4f}{stored:>8}{seconds:>7.1f}",
             flush=True,
         )
 
 
-# --------------------------------------------------------------------------- sklearn
+# ----------------------------------------------------------------------------- peers
 
 
 def compare_with_sklearn() -> None:
@@ -275,12 +220,125 @@ def compare_with_sklearn() -> None:
                 )
 
 
+class Trace(NamedTuple):
+    """Held-out nats after 1, 2, 4, ... iterations, and seconds of the processor until then.
+
+    With one thread, these are the seconds that pass on an idle machine. The initialisation counts.
+    """
+
+    of_iteration: float  # seconds, in the last half of the iterations
+    iterations: list[int]
+    seconds: list[float]
+    nats: list[float]
+
+    def until(self, target: float) -> float:
+        """Seconds, interpolated between numbers of iterations."""
+        return float(np.interp(target, np.maximum.accumulate(self.nats), self.seconds))
+
+
+def trace(run: Callable[[int], float], score: Callable[[], float], limit: float) -> Trace:
+    """Train for about half the limit, or until twice the iterations gain 0.0005 nats.
+
+    `run` makes so many iterations more, and returns its seconds.
+    """
+    done, seconds, found = [1], [run(1)], [score()]
+    while len(done) < 2 or (
+        seconds[-1] < limit / 2 and (len(done) < 4 or found[-1] - found[-2] > 5e-4)
+    ):
+        more = done[-1]
+        seconds.append(seconds[-1] + run(more))
+        done.append(done[-1] + more)
+        found.append(score())
+    of_iteration = (seconds[-1] - seconds[-2]) / (done[-1] - done[-2])
+    return Trace(of_iteration, done, seconds, found)
+
+
+def trace_sklearn(size: int, counts: np.ndarray, held_out: np.ndarray, limit: float) -> Trace:
+    model = GaussianMixture(size, tol=0, warm_start=True, random_state=0)
+
+    def run(n_iterations: int) -> float:
+        start = time.process_time()
+        model.set_params(max_iter=n_iterations).fit(counts)
+        return time.process_time() - start
+
+    return trace(run, lambda: model.score(held_out), limit)
+
+
+def trace_pomegranate(size: int, counts: np.ndarray, held_out: np.ndarray, limit: float) -> Trace:
+    import torch
+    from pomegranate.distributions import Normal
+    from pomegranate.gmm import GeneralMixtureModel
+
+    torch.set_num_threads(1)
+    model = GeneralMixtureModel([Normal() for _ in range(size)], random_state=0)
+    # It computes E[x²] - E[x]² in single precision, which needs places near zero.
+    centre = counts.mean(axis=0)
+    rows, others = (torch.from_numpy((x - centre).astype("f4")) for x in (counts, held_out))
+
+    def run(n_iterations: int) -> float:
+        start = time.process_time()
+        with torch.no_grad():
+            for _ in range(n_iterations):
+                model.summarize(rows)
+                model.from_summaries()
+        return time.process_time() - start
+
+    def score() -> float:
+        with torch.no_grad():
+            return float(model.log_probability(others).double().mean())
+
+    return trace(run, score, limit)
+
+
+def trace_own(size: int, counts: np.ndarray, held_out: np.ndarray, limit: float) -> Trace:
+    """Of fits from the start, because over-relaxed steps depend on those before."""
+    model, n_done, last = image_model(size, 1, prior_counts=0, tol=0), 0, 0.0
+
+    def run(n_iterations: int) -> float:
+        nonlocal n_done, last
+        n_done += n_iterations
+        before, start = last, time.process_time()
+        model.set_params(max_iter=n_done).fit(counts)
+        last = time.process_time() - start
+        return last - before
+
+    return trace(run, lambda: float(model.score(held_out)), limit)
+
+
+def compare_with_peers(limit: float) -> None:
+    print("full covariances, no prior, one thread; seconds of the processor, with initialisation")
+    print("target: the most held-out nats that all reach, less 0.001\n")
+    print("| counts | K | | s of an iteration | iterations | most nats | target | s to it |")
+    print("|---|---|---|---|---|---|---|---|")
+    ways = {"GaussianMixture": trace_sklearn, "CountMixtureAE": trace_own}
+    if find_spec("pomegranate") is None:
+        print("pomegranate is not installed (pip install pomegranate): no rows of it.")
+    else:
+        ways["pomegranate"] = trace_pomegranate
+    held_out = sample_counts(IMAGE, 50_000, random_state=1)
+    warnings.simplefilter("ignore", ConvergenceWarning)
+    # The responsibilities of a million counts for 500 components would need gigabytes.
+    for n_counts, size in ((100_000, 50), (100_000, 500), (1_000_000, 50)):
+        counts = sample_counts(IMAGE, n_counts, random_state=0)
+        with threadpool_limits(1):
+            traces = {name: way(size, counts, held_out, limit) for name, way in ways.items()}
+        target = min(max(found.nats) for found in traces.values()) - 0.001
+        for name, found in traces.items():
+            print(
+                f"| {n_counts:,} | {size} | {name} | {found.of_iteration:.4f} | "
+                f"{found.iterations[-1]} | {max(found.nats):.4f} | {target:.4f} | "
+                f"{found.until(target):.2f} |",
+                flush=True,
+            )
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=["time", "ten_million", "scaling", "quality", "sklearn"])
+    parser.add_argument("what", choices=["time", "ten_million", "scaling", "quality", "peers"])
     parser.add_argument("--without-numba", action="store_true", help="as if it was not installed")
     parser.add_argument("--n-counts", type=int, default=N_COUNTS, help="of quality")
     parser.add_argument("--repeats", type=int, default=3, help="of time")
+    parser.add_argument("--limit", type=float, default=120, help="of peers, seconds of a model")
     arguments = parser.parse_args()
     if arguments.without_numba:
         sys.modules["numba"] = None  # an import raises ImportError
@@ -295,5 +353,6 @@ if __name__ == "__main__":
             show_scaling()
         case "quality":
             show_quality(arguments.n_counts)
-        case "sklearn":
+        case "peers":
             compare_with_sklearn()
+            compare_with_peers(arguments.limit)
