@@ -219,6 +219,8 @@ class CountLearning(CountDeviations):
     ) -> None:
         domain = self._domain_of_cells(rows)
         lo = domain.lo
+        if self._histogram is not None and domain.aligned.all():
+            rows, weight = pixel_rows(self._histogram)  # cells begin and end between pixels
         shifts: list[Array | None] = [None]
         if self._n_averages > 1:
             shifts = list(rng.random_sample((self._n_averages, len(lo))))

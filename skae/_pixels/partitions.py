@@ -38,8 +38,12 @@ Level = tuple[int, ...]
 # Images with more pixels are divided into blocks, which bounds the memory.
 _MOST_PIXELS = 2**20
 
-# Prior count of each block of such an image.
+# Prior count of each block of such an image, and of each of the largest boxes.
 _PRIOR = 0.5
+
+# The largest boxes have sides of at least this power of two in pixels, or the length of the image,
+# and about so many counts.
+_LEAST_DEPTH, _OF_ROOT = 7, 1000
 
 # Values of each parameter of the prior that are compared; the first ones are the start.
 _CHOICES = {"concentration": (4.0, 1.0, 16.0), "split": (0.7, 0.5, 0.85)}
@@ -150,7 +154,10 @@ class _Tree:
         zero: Level = (0,) * counts.ndim
         self._n = {zero: np.pad(counts, before)}
         self._volume = {zero: np.pad(exposure, before)}
-        depths = [ceil(log2(n)) for n in self._n[zero].shape]
+        deepest = max(
+            _LEAST_DEPTH, ceil(log2(_OF_ROOT * counts.size / max(counts.sum(), 1)) / counts.ndim)
+        )
+        depths = [min(ceil(log2(n)), deepest) for n in self._n[zero].shape]
         levels = product(*(range(depth + 1) for depth in depths))
         self._levels = sorted(levels, key=sum)
         for level in self._levels[1:]:
@@ -183,8 +190,16 @@ class _Tree:
             log_phi[level] = top + np.log(total)
             stops[level] = shares[0] / total
             divisions[level] = [(d, s / total) for d, s in zip(found, shares[1:], strict=True)]
-        evidence = float(log_phi[self._levels[-1]].sum())
-        return self._flux(stops, divisions)[self._inner], evidence
+        root = self._levels[-1]
+        n, shares = self._n[root], self._shares_of_roots()
+        evidence = log_phi[root].sum() + (n * np.log(np.where(n > 0, shares, 1))).sum()
+        return self._flux(stops, divisions)[self._inner], float(evidence)
+
+    def _shares_of_roots(self) -> Array:
+        """The shares of the largest boxes, which a large image has several of."""
+        root = self._levels[-1]
+        shares = np.where(self._volume[root] > 0, self._n[root] + _PRIOR, 0.0)
+        return np.asarray(shares / shares.sum())
 
     def _log_leaf(self, level: Level) -> Array:
         """Log-likelihood of the counts in boxes that are not divided."""
@@ -227,7 +242,7 @@ class _Tree:
         """The intensity per exposure of all pixels, with the traces of all stops above them."""
         mass = {level: np.zeros_like(values) for level, values in self._n.items()}
         flux = {level: np.zeros_like(values) for level, values in self._n.items()}
-        mass[self._levels[-1]][...] = 1.0
+        mass[self._levels[-1]][...] = self._shares_of_roots()
         patterned = np.zeros_like(self._n[self._levels[0]])
         for level in self._levels[::-1]:
             volume = self._volume[level]
