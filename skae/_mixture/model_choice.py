@@ -22,9 +22,6 @@ _FACTOR, _PRIOR_OF_SIZES = 4, 0.5
 # as the last one would still be worse than the model it is compared with.
 _HOPELESS = 64
 
-# Difference of nats of all held-out counts that does not decide between two sizes.
-_ALIKE = 4.0
-
 # Fewest counts of a component.
 _FEWEST = 10
 
@@ -62,12 +59,27 @@ class _Trials:
         self._seed = seed
 
     def nats(self, n_components: int, prior_counts: float) -> float:
+        """Mean log density of the held-out counts under a mixture."""
+        return self.mean(self.log_densities(n_components, prior_counts))
+
+    def is_worse(self, one: Array, other: Array) -> bool:
+        """Whether one mixture is worse than another by more than a standard error."""
+        difference = other - one
+        mean = self.mean(difference)
+        variance = self.mean((difference - mean) ** 2) / self._held_out.sum()
+        return mean > variance**0.5
+
+    def mean(self, values: Array) -> float:
+        """The mean over the held-out counts."""
+        return float(self._held_out @ values / self._held_out.sum())
+
+    def log_densities(self, n_components: int, prior_counts: float) -> Array:
+        """Log densities of the held-out rows under a mixture that is fitted to the others."""
         options = replace(self._options, prior_counts=prior_counts)
         rng = np.random.RandomState(self._seed)
         fitted = fit_mixture(self._rows, self._weight, n_components, options, rng)
         under = options.rows(self._new, None, n_components)
-        found = self._held_out @ under.log_density(fitted.gaussians) / self._held_out.sum()
-        return float(found)
+        return under.log_density(fitted.gaussians)
 
     def best_prior(self, n_components: int) -> tuple[float, float]:
         """The best weight of the prior, and the nats."""
@@ -102,24 +114,28 @@ def chosen_gaussians(
         weight = part + (rng.random_sample(len(weight)) < expected - part)
     trials = _Trials(rows, weight, held_out, options, 0)
     most = max(1, int(weight.sum() / _FEWEST))
-    found: dict[int, float] = {}
-    size = _FACTOR
-    while min(size, most) not in found:
-        size = min(size, most)
-        before = max(found.values(), default=-inf)
-        found[size] = trials.nats(size, _PRIOR_OF_SIZES)
-        gain = found[size] - before
-        if gain <= 0 or (size >= _HOPELESS and found[size] + gain < at_least):
+    found: dict[int, Array] = {}
+
+    def nats_of(size: int) -> float:
+        if size not in found:
+            found[size] = trials.log_densities(size, _PRIOR_OF_SIZES)
+        return trials.mean(found[size])
+
+    size, before = min(_FACTOR, most), -inf
+    while size not in found:
+        nats = nats_of(size)
+        gain, before = nats - before, nats
+        if gain <= 0 or (size >= _HOPELESS and nats + gain < at_least):
             break
-        size *= _FACTOR
-    best = max(found, key=lambda k: found[k])
-    if found[best] + 1 > at_least:
+        size = min(size * _FACTOR, most)
+    best = max(found, key=nats_of)
+    if nats_of(best) + 1 > at_least:
         for size in (best // 2, min(best * 2, most)):
-            if size >= 1 and size not in found:
-                found[size] = trials.nats(size, _PRIOR_OF_SIZES)
+            if size >= 1:
+                nats_of(size)
+        best = max(found, key=nats_of)
     # Of sizes that are about equally good, the smallest one has the most counts for each component.
-    enough = max(found.values()) - _ALIKE / held_out.sum()
-    best = min(k for k, nats in found.items() if nats >= enough)
+    best = min(k for k in found if not trials.is_worse(found[k], found[best]))
     prior_counts, nats = trials.best_prior(best)
     return GaussianChoice(best, prior_counts, nats)
 

@@ -186,7 +186,7 @@ class _Tree:
             ways += [d.log_likelihood + log(split / len(axes)) for d in found]
             top = np.maximum.reduce(ways)
             shares = [np.exp(way - top) for way in ways]
-            total = sum(shares)
+            total = np.sum(shares, axis=0)
             log_phi[level] = top + np.log(total)
             stops[level] = shares[0] / total
             divisions[level] = [(d, s / total) for d, s in zip(found, shares[1:], strict=True)]
