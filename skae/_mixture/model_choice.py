@@ -29,7 +29,7 @@ _FEWEST = 10
 _COUNTS_OF_SIZES, _COUNTS_OF_PRIORS = 200_000, 50_000
 
 # Tolerance and number of iterations of the fits that are compared.
-_TOL, _MAX_ITER = 1e-3, 30
+_TOL, _MAX_ITER = 2e-4, 100
 
 
 class GaussianChoice(NamedTuple):

@@ -186,13 +186,13 @@ class _Tree:
             ways += [d.log_likelihood + log(split / len(axes)) for d in found]
             top = np.maximum.reduce(ways)
             shares = [np.exp(way - top) for way in ways]
-            total = np.sum(shares, axis=0)
+            total = sum(shares)
             log_phi[level] = top + np.log(total)
             stops[level] = shares[0] / total
             divisions[level] = [(d, s / total) for d, s in zip(found, shares[1:], strict=True)]
         root = self._levels[-1]
-        n, shares = self._n[root], self._shares_of_roots()
-        evidence = log_phi[root].sum() + (n * np.log(np.where(n > 0, shares, 1))).sum()
+        n, of_roots = self._n[root], self._shares_of_roots()
+        evidence = log_phi[root].sum() + (n * np.log(np.where(n > 0, of_roots, 1))).sum()
         return self._flux(stops, divisions)[self._inner], float(evidence)
 
     def _shares_of_roots(self) -> Array:

@@ -26,9 +26,9 @@ N_ORIGINS, _N_COMPARED = 32, 8
 # Largest distance of an origin from the image, in pixels, as a power of two.
 _FARTHEST = 6
 
-# Pixels along the sides of the squares whose patches are grouped, and the smallest number of such
-# squares along each axis of an image.
-_SCALES, _FEWEST = (1, 2, 4), 16
+# Pixels along the sides of the squares whose patches are grouped, the smallest number of such
+# squares along each axis of an image, and the smallest mean number of counts of a square.
+_SCALES, _FEWEST, _LEAST_COUNTS = (1, 2, 4), 16, 0.2
 
 # Share of the counts that are held out, and smallest number of counts of which some are held out.
 HELD_OUT, FEWEST_COUNTS = 0.1, 100.0
@@ -36,8 +36,8 @@ HELD_OUT, FEWEST_COUNTS = 0.1, 100.0
 # Estimates with a smaller weight in the mixture are left out.
 _LEAST_WEIGHT = 0.03
 
-# Smallest gain of a mixture over the partitions alone, in nats of all held-out counts.
-_LEAST_GAIN = 4.0
+# Gain of a mixture over the partitions alone, in its standard errors, from which it is used.
+_STANDARD_ERRORS = 1.5
 
 # Largest number of counts of a row from which held-out counts are drawn one by one.
 _MOST = 2.0**40
@@ -122,8 +122,9 @@ def chosen_smoothing(
     densities = np.stack([np.maximum(density[seen], least) for density in recorded])
     shares = held_out[seen] / n
     weights = pooling_weights(densities, shares)
-    gain = n * float(shares @ np.log(weights @ densities / densities[0]))
-    if gain < _LEAST_GAIN:
+    gain = np.log(weights @ densities / densities[0])
+    mean = float(shares @ gain)
+    if mean <= _STANDARD_ERRORS * float(np.sqrt(shares @ (gain - mean) ** 2 / n)):
         weights = np.eye(len(weights))[0]
     of_all = np.zeros(len(wanted))
     of_all[np.array(wanted)] = weights
@@ -176,8 +177,11 @@ def held_out_of(weight: Array, rng: np.random.RandomState) -> Array:
 
 def scale_is_suitable(counts: Array, exposure: Array, scale: int) -> bool:
     """Whether patches of this scale may be grouped: in two dimensions, with the same exposure."""
-    enough = counts.ndim == 2 and min(counts.shape) >= _FEWEST * scale
-    return enough and bool(exposure.min() == exposure.max())
+    if counts.ndim != 2 or min(counts.shape) < _FEWEST * scale:
+        return False
+    if counts.mean() * scale**2 < _LEAST_COUNTS:
+        return False
+    return bool(exposure.min() == exposure.max())
 
 
 def origins(lengths: tuple[int, ...], n: int, start: float) -> list[tuple[int, ...]]:

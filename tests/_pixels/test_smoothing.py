@@ -136,9 +136,12 @@ def test_estimates_are_chosen_by_held_out_counts():
 
 
 def test_patches_need_two_dimensions_and_the_same_exposure():
-    assert scale_is_suitable(np.zeros((40, 32)), np.ones((40, 32)), 2)
-    assert not scale_is_suitable(np.zeros((40, 31)), np.ones((40, 31)), 2)
-    assert not scale_is_suitable(np.zeros(400), np.ones(400), 1)
+    assert scale_is_suitable(np.ones((40, 32)), np.ones((40, 32)), 2)
+    assert not scale_is_suitable(np.ones((40, 31)), np.ones((40, 31)), 2)
+    assert not scale_is_suitable(np.ones(400), np.ones(400), 1)
+    rare = np.full((64, 64), 0.1)
+    assert not scale_is_suitable(rare, np.ones((64, 64)), 1)
+    assert scale_is_suitable(rare, np.ones((64, 64)), 2)
     uneven = np.ones((40, 40))
     uneven[3, 3] = 0.5
-    assert not scale_is_suitable(np.zeros((40, 40)), uneven, 1)
+    assert not scale_is_suitable(np.ones((40, 40)), uneven, 1)
