@@ -37,6 +37,7 @@ from skae._pixels.smoothing import (
     chosen_smoothing,
     estimated_intensity,
     held_out_of,
+    is_better,
 )
 from skae._utils.interrupts import keeps_progress, warn_of_interruption
 from skae._utils.warning import warn
@@ -96,7 +97,7 @@ class CountLearning(CountDeviations):
             PRIOR_COUNTS[0] if self.prior_counts == "auto" else float(self.prior_counts)
         )
         if self.covariance_type_ == "pixel":
-            choice = self._fit_pixels(rng, may_choose)
+            choice = self._fit_pixels(rows, weight, rng, may_choose)
             if choice is None:
                 return
             self.covariance_type_ = "full"
@@ -173,26 +174,28 @@ class CountLearning(CountDeviations):
 
     # ------------------------------------------------------------------------- fits
 
-    def _fit_pixels(self, rng: np.random.RandomState, may_choose: bool) -> GaussianChoice | None:
+    def _fit_pixels(
+        self, rows: Array, weight: Array, rng: np.random.RandomState, may_choose: bool
+    ) -> GaussianChoice | None:
         """Fit a density on pixels, unless a mixture of Gaussians is better; returns this choice."""
-        counts, exposure = self._histogram, self._exposure_of_pixels()
-        assert counts is not None
-        held_out = np.zeros_like(counts)
+        instrument, exposure = self._instrument, self._exposure_of_pixels()
+        held_out = np.zeros_like(weight)
         if self.n_counts_ >= FEWEST_COUNTS:
-            held_out = held_out_of(counts.ravel(), rng).reshape(counts.shape)
-        rest = counts - held_out
-        self._smoothing, nats = chosen_smoothing(
-            rest, held_out, exposure, self._n_averages, self.n_jobs
+            order = np.lexsort(rows.T)  # the order in which rows are given has no effect
+            held_out[order] = held_out_of(weight[order], rng)
+        counts, new = (instrument.histogram(rows, part) for part in (weight - held_out, held_out))
+        assert counts is not None
+        assert new is not None
+        self._smoothing, nats, log_density = chosen_smoothing(
+            counts, new, exposure, self._n_averages, self.n_jobs
         )
         if may_choose and held_out.any():
-            options = self._fit_options()
-            instrument = self._instrument_for("full", counts.ndim, pixels=True)
-            options = replace(options, kind="full", instrument=instrument)
-            pixels = np.nonzero(counts)
-            choice = chosen_gaussians(
-                pixel_rows(counts)[0], rest[pixels], held_out[pixels], options, nats
-            )
-            if choice.nats > nats:
+            of_gaussians = self._instrument_for("full", rows.shape[1], pixels=self._are_pixels)
+            options = replace(self._fit_options(), kind="full", instrument=of_gaussians)
+            choice = chosen_gaussians(rows, weight - held_out, held_out, options, nats)
+            tested = held_out > 0
+            of_pixels = log_density[instrument.pixels_of(rows[tested])]
+            if is_better(np.exp(choice.log_density), np.exp(of_pixels), held_out[tested]):
                 return choice
         self.n_iter_, self.converged_ = 1, True
         self.objectives_ = np.array([nats])

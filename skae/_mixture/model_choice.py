@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from skae._mixture.fit_gaussians import FitOptions, fit_mixture
 from skae._mixture.initialization import quantile_cells
+from skae._mixture.pixel_densities import log_density_on_pixels
 
 Array = NDArray[Any]
 
@@ -33,11 +34,11 @@ _TOL, _MAX_ITER = 2e-4, 100
 
 
 class GaussianChoice(NamedTuple):
-    """A size of a mixture of Gaussians, a weight of its prior, and held-out nats per count."""
+    """A mixture of Gaussians, with its log densities of the held-out rows."""
 
     n_components: int
     prior_counts: float
-    nats: float
+    log_density: Array
 
 
 class _Trials:
@@ -58,10 +59,6 @@ class _Trials:
         )
         self._seed = seed
 
-    def nats(self, n_components: int, prior_counts: float) -> float:
-        """Mean log density of the held-out counts under a mixture."""
-        return self.mean(self.log_densities(n_components, prior_counts))
-
     def is_worse(self, one: Array, other: Array) -> bool:
         """Whether one mixture is worse than another by more than a standard error."""
         difference = other - one
@@ -78,18 +75,26 @@ class _Trials:
         options = replace(self._options, prior_counts=prior_counts)
         rng = np.random.RandomState(self._seed)
         fitted = fit_mixture(self._rows, self._weight, n_components, options, rng)
-        under = options.rows(self._new, None, n_components)
-        return under.log_density(fitted.gaussians)
+        instrument = options.instrument
+        if not instrument.pixels:
+            return options.rows(self._new, None, n_components).log_density(fitted.gaussians)
+        # Exactly: the density at the centre of a pixel favours narrow components there.
+        nats = log_density_on_pixels(self._new, fitted.gaussians, instrument, options.n_jobs)
+        if instrument.exposure is not None:
+            nats += np.log(instrument.exposure_of(self._new))
+            nats -= np.log(options.registered(fitted.gaussians))
+        return nats
 
-    def best_prior(self, n_components: int) -> tuple[float, float]:
-        """The best weight of the prior, and the nats."""
-        best, most = PRIOR_COUNTS[0], -inf
+    def best_prior(self, n_components: int) -> GaussianChoice:
+        """The mixture of this size with the best weight of the prior."""
+        best, most = None, -inf
         for prior_counts in PRIOR_COUNTS:
-            nats = self.nats(n_components, prior_counts)
-            if not nats > most:
+            found = self.log_densities(n_components, prior_counts)
+            if best is not None and not self.mean(found) > most:
                 break
-            best, most = prior_counts, nats
-        return best, most
+            best, most = GaussianChoice(n_components, prior_counts, found), self.mean(found)
+        assert best is not None
+        return best
 
 
 def chosen_gaussians(
@@ -136,8 +141,7 @@ def chosen_gaussians(
         best = max(found, key=nats_of)
     # Of sizes that are about equally good, the smallest one has the most counts for each component.
     best = min(k for k in found if not trials.is_worse(found[k], found[best]))
-    prior_counts, nats = trials.best_prior(best)
-    return GaussianChoice(best, prior_counts, nats)
+    return trials.best_prior(best)
 
 
 def chosen_prior(
@@ -165,4 +169,4 @@ def chosen_prior(
         )
     if weight.sum() < n_components or not held_out.any():
         return PRIOR_COUNTS[0]
-    return _Trials(rows, weight, held_out, options, 0).best_prior(n_components)[0]
+    return _Trials(rows, weight, held_out, options, 0).best_prior(n_components).prior_counts

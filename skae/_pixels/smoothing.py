@@ -36,7 +36,7 @@ HELD_OUT, FEWEST_COUNTS = 0.1, 100.0
 # Estimates with a smaller weight in the mixture are left out.
 _LEAST_WEIGHT = 0.03
 
-# Gain of a mixture over the partitions alone, in its standard errors, from which it is used.
+# Gain of a density, in its standard errors, from which it takes the place of a simpler one.
 _STANDARD_ERRORS = 1.5
 
 # Largest number of counts of a row from which held-out counts are drawn one by one.
@@ -88,7 +88,7 @@ def estimated_intensity(
 
 def chosen_smoothing(
     counts: Array, held_out: Array, exposure: Array, n_origins: int, n_jobs: int | None
-) -> tuple[Smoothing, float]:
+) -> tuple[Smoothing, float, Array]:
     """Choose the estimate of the intensity.
 
     Parameters
@@ -106,30 +106,45 @@ def chosen_smoothing(
     nats : float
         Mean log density of the held-out counts as they are recorded, in nats per count. If no
         counts are held out, it is the log marginal likelihood of all counts under the partitions.
+    log_density : ndarray of shape `image_shape`
+        Log density of counts as they are recorded, from the counts that are not held out.
     """
     prior = best_prior(counts + held_out, exposure)
     n = held_out.sum()
     if not n:
         nats = partition_mean(counts, exposure, prior, (0,) * counts.ndim)[1]
         nats += float((counts * np.log(np.where(counts > 0, exposure, 1))).sum())
-        return Smoothing(prior), nats / counts.sum()
+        return Smoothing(prior), float(nats / counts.sum()), np.empty(counts.shape)
     wanted = (True, *(scale_is_suitable(counts, exposure, scale) for scale in _SCALES))
     some = min(n_origins, _N_COMPARED)
     found = _estimates(counts, exposure, prior, wanted, some, n_jobs, 0.5)
-    recorded = [density * exposure / (density * exposure).sum() for density in found]
-    seen = held_out > 0
     least = _SMALLEST / counts.size
-    densities = np.stack([np.maximum(density[seen], least) for density in recorded])
-    shares = held_out[seen] / n
-    weights = pooling_weights(densities, shares)
-    gain = np.log(weights @ densities / densities[0])
-    mean = float(shares @ gain)
-    if mean <= _STANDARD_ERRORS * float(np.sqrt(shares @ (gain - mean) ** 2 / n)):
+    recorded = np.stack([np.maximum(d * exposure / (d * exposure).sum(), least) for d in found])
+    seen = held_out > 0
+    densities = recorded[:, seen]
+    weights = pooling_weights(densities, held_out[seen] / n)
+    if not is_better(weights @ densities, densities[0], held_out[seen]):
         weights = np.eye(len(weights))[0]
     of_all = np.zeros(len(wanted))
     of_all[np.array(wanted)] = weights
-    nats = float(shares @ np.log(weights @ densities))
-    return Smoothing(prior, tuple(of_all.tolist())), nats
+    log_density = np.log(np.tensordot(weights, recorded, axes=1))
+    nats = float((held_out * log_density).sum() / n)
+    return Smoothing(prior, tuple(of_all.tolist())), nats, log_density
+
+
+def is_better(density: Array, other: Array, held_out: Array) -> bool:
+    """Whether a density is better than another one by more than its standard errors.
+
+    Parameters
+    ----------
+    density, other : ndarray of shape (n_pixels,)
+    held_out : ndarray of shape (n_pixels,)
+        Number of held-out counts on each pixel.
+    """
+    gain, n = np.log(density / other), held_out.sum()
+    mean = held_out @ gain / n
+    variance = held_out @ (gain - mean) ** 2 / n
+    return bool(mean > _STANDARD_ERRORS * np.sqrt(variance / n))
 
 
 def pooling_weights(densities: Array, shares: Array) -> Array:
