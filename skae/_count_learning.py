@@ -21,7 +21,7 @@ from skae._mixture.fit_gaussians import (
     size_by_bic,
     wanted_size,
 )
-from skae._mixture.gaussians import Gaussians, Prior, n_parameters
+from skae._mixture.gaussians import Gaussians, Kind, Prior, n_parameters
 from skae._mixture.image_masses import in_units
 from skae._mixture.mirror_images import moved_inside
 from skae._mixture.model_choice import PRIOR_COUNTS, GaussianChoice, chosen_gaussians, chosen_prior
@@ -158,6 +158,19 @@ class CountLearning(CountDeviations):
                 "n_components=None."
             )
 
+    def _options_of_choice(self, kind: Kind, rows: Array) -> FitOptions:
+        """Options of Gaussians that are compared by held-out counts.
+
+        Rows at centres of pixels are pixels, in which the place of a count is unknown. Otherwise
+        the narrowest components at the centres were the best ones.
+        """
+        n_places = len(self.image_shape or ())
+        pixels = self._are_pixels or bool((rows[:, :n_places] % 1 == 0.5).all())
+        instrument = self._instrument_for(kind, rows.shape[1], pixels=pixels)
+        known = self._instrument
+        instrument = replace(instrument, ranges=known.ranges, blur=known.blur)
+        return replace(self._fit_options(), kind=kind, instrument=instrument)
+
     def _chosen_prior(
         self,
         rows: Array,
@@ -170,6 +183,7 @@ class CountLearning(CountDeviations):
         if weight.sum() < FEWEST_COUNTS:
             return options.prior_counts
         held_out = held_out_of(weight, rng)
+        options = self._options_of_choice(options.kind, rows)
         return chosen_prior(rows, weight - held_out, held_out, n_components, options)
 
     # ------------------------------------------------------------------------- fits
@@ -190,8 +204,7 @@ class CountLearning(CountDeviations):
             counts, new, exposure, self._n_averages, self.n_jobs
         )
         if may_choose and held_out.any():
-            of_gaussians = self._instrument_for("full", rows.shape[1], pixels=self._are_pixels)
-            options = replace(self._fit_options(), kind="full", instrument=of_gaussians)
+            options = self._options_of_choice("full", rows)
             choice = chosen_gaussians(rows, weight - held_out, held_out, options, nats)
             tested = held_out > 0
             of_pixels = log_density[instrument.pixels_of(rows[tested])]

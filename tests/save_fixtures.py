@@ -66,6 +66,11 @@ def counts():
     return np.floor(np.abs(numbers()) * 3)
 
 
+def places():
+    """On an image of 2 x 3 x 2 x 3 pixels."""
+    return np.random.default_rng(2).uniform(0, 2, (40, 4))
+
+
 def coins():
     return (numbers() > 3).astype(float)
 
@@ -139,6 +144,12 @@ MODELS: dict[str, Model] = {
     "count_mixture_gaussians": Model(CountMixtureAE(2, random_state=0), counts),
     "count_mixture_cells": Model(
         CountMixtureAE(3, covariance_type="cell", algorithm="partition", random_state=0), counts
+    ),
+    "count_mixture_pixels": Model(
+        CountMixtureAE(image_shape=(4, 4), covariance_type="pixel", random_state=0), places
+    ),
+    "count_mixture_pixels": Model(
+        CountMixtureAE(covariance_type="pixel", image_shape=(2, 3, 2, 3), random_state=0), places
     ),
     # Networks with a point as code.
     "autoencoder": Model(net(Autoencoder, warm_start=True)),
