@@ -51,22 +51,29 @@ class CountMixtureAE(CountLearning):
 
     In few dimensions, each count is compared only with the components near it. The search for
     these components guarantees that all others are negligible. 10,000 components are fitted to a
-    million counts in ten seconds, and 100,000 components in less than a minute. With Numba
-    (``pip install "skae[fast]"``), fits to at least 100,000 counts of up to four features are
-    several times faster, after their code has been compiled once.
+    million counts in ten seconds. With Numba (``pip install "skae[fast]"``), fits to at least
+    100,000 counts of up to four features are several times faster, after their code has been
+    compiled once.
+
+    For an image (`image_shape`), the defaults choose the kind and the number of the components, and
+    the prior, by the log-likelihood of held-out counts.
 
     Parameters
     ----------
     n_components : int, 'bic' or None, default=None
-        Number of components of each mixture. None means 8, or the number of counts if this is
-        smaller. 'bic' takes the number with the lowest BIC. With cells, the fitted mixture may
-        have fewer components, because a cell is only split if this improves the model.
-    covariance_type : {'spherical', 'diag', 'full', 'tied', 'cell'}, default='full'
+        Number of components of each mixture. None chooses the number together with
+        ``covariance_type='auto'`` for an image; otherwise it means 8, or the number of counts if
+        this is smaller. 'bic' takes the number with the lowest BIC. With cells, the fitted mixture
+        may have fewer components, because a cell is only split if this improves the model.
+    covariance_type : {'auto', 'spherical', 'diag', 'full', 'tied', 'cell', 'pixel'}, default='auto'
         Kind of the components. They are Gaussians with one variance ('spherical'), with a variance
         for each feature ('diag'), with any covariance matrix ('full'), or with one covariance
         matrix that all share ('tied'). With 'cell' they are uniform densities on boxes that cover
-        `domain` without overlap, and the density outside of `domain` is zero. For images, 'cell'
-        together with `n_averages` is by far the most accurate.
+        `domain` without overlap, and the density outside of `domain` is zero. With 'pixel' there is
+        one for each pixel of the image, and the weights are smooth estimates of the intensity; see
+        Notes. 'auto' chooses 'pixel' or 'full' by held-out counts if `image_shape` has one length
+        for each of up to 4 features, and `n_components` is None; it is 'full' otherwise, and with
+        `psf`, `background`, `noise_covariance`, ``algorithm='partition'`` or a warm start.
     algorithm : {'em', 'partition'}, default='em'
         Algorithm that fits the Gaussians. 'em' assigns every count to several components, with
         its responsibilities as weights. 'partition' assigns every count to its most probable
@@ -78,16 +85,20 @@ class CountMixtureAE(CountLearning):
         uses the neighbourhoods of counts that are drawn at random. 'grid' uses a regular grid over
         `domain`. 'split' fits mixtures of increasing size and starts each of them from the halved
         components of the previous one.
-    prior_counts : float, default=5.0
-        Weight of the prior of each Gaussian, as a number of counts. 0 gives maximum likelihood.
+    prior_counts : float or 'auto', default='auto'
+        Weight of the prior of each Gaussian, as a number of counts. 0 gives maximum likelihood, and
+        suits point sources. 'auto' takes 5, 0.5 or 0, chosen by held-out counts if `image_shape` is
+        set, and 5 otherwise or with `noise_covariance`.
         The prior mean is the initial mean of the component. The prior variances are eight times
         the variances of the counts in the initial component, or the geometric mean of the
         variances in the component and those of all counts if that is smaller. The prior
         correlations are those of all counts. With such a prior, neighbouring components add up to
         a smooth density.
-    n_averages : int, default=1
+    n_averages : int, default=None
         Number of mixtures that are fitted and averaged. Their initial components or cells are
-        shifted at random against each other. The model is the mixture of all their components.
+        shifted at random against each other. The model is the mixture of all their components. For
+        'pixel' it is the number of grids of the partitions. None means 32 for 'pixel', and 1
+        otherwise.
     image_shape : tuple of int, default=None
         Shape of the image in pixels, with one length for each of the first features, usually
         (height, width). The places of counts are in the range from 0 to these lengths, and cells
@@ -149,22 +160,27 @@ class CountMixtureAE(CountLearning):
         ``joblib.parallel_config("threading")``. Backends of processes, such as loky or dask, do
         not change the number of threads. Results do not depend on `n_jobs`.
     random_state : int, RandomState instance or None, default=None
-        Seed of ``init='counts'`` and of the shifts of `n_averages`. Nothing else is random. With
-        None, every fit uses new random numbers. The global generators are not used.
+        Seed of ``init='counts'``, of the shifts of `n_averages`, and of the counts that are held
+        out for choices. Nothing else is random. With None, every fit uses new random numbers. The
+        global generators are not used.
 
     Attributes
     ----------
     weights_ : ndarray of shape (n_components_,)
         Weights w_j of the components.
     means_ : ndarray of shape (n_components_, n_features_in_)
-        Means of the Gaussians, or centres of the cells.
+        Means of the Gaussians, or centres of the cells or pixels.
     covariances_ : ndarray
         Covariances of the Gaussians. The shape is (n_components_,) for 'spherical',
         (n_components_, n_features_in_) for 'diag', (n_components_, n_features_in_, n_features_in_)
         for 'full' and (n_features_in_, n_features_in_) for 'tied', as in
         :class:`sklearn.mixture.GaussianMixture`. Only for Gaussians.
     cells_ : ndarray of shape (n_components_, n_features_in_, 2)
-        Lowest and highest value of each cell along each feature. Only for cells.
+        Lowest and highest value of each cell or pixel along each feature. Only for these.
+    covariance_type_ : str
+        Kind of the components, 'full' or 'pixel' if it was chosen.
+    prior_counts_ : float
+        Weight of the prior of each Gaussian, which may have been chosen.
     background_share_ : float
         Fraction of the counts that belong to the background; 0 without `background`.
     registered_fraction_ : float
@@ -175,16 +191,18 @@ class CountMixtureAE(CountLearning):
     n_counts_ : float
         Number of counts, or the sum of their weights.
     n_iter_ : int
-        Number of iterations of the first mixture; 1 for cells.
+        Number of iterations of the first mixture; 1 for cells and pixels.
     converged_ : bool
         Whether the training of all mixtures was stopped by `tol`.
     objectives_ : ndarray of shape (n_iter_,)
         Objective after each iteration, in nats per count. It never decreases. It is the truncated
         free energy ('em') or the classification log-likelihood ('partition'), plus the log prior.
-        For cells it is the log-likelihood of held-out counts, from which the cells were chosen.
+        For cells and pixels it is the log-likelihood of held-out counts, from which the cells or
+        the weights of estimates were chosen.
     n_parameters_ : int
         Number of free parameters: weights, means and covariances of Gaussians, and the share of
         the background. A tiling of K cells has K - 1 weights and K - 1 positions of splits.
+        For pixels it is their number minus one.
     compression_ratio_ : float
         Number of coordinates of all counts, divided by `n_parameters_`.
     n_features_in_ : int
@@ -206,6 +224,16 @@ class CountMixtureAE(CountLearning):
     with their intensities as weights therefore give the same model as single counts at the centres
     of the pixels. In a search over `n_components`, however, the folds must hold out counts, not
     pixels. Split the counts first (:func:`thin`), or search with single counts as rows.
+
+    With 'pixel', the intensity is a mixture of up to four estimates. One is the posterior mean over
+    all recursive partitions of the image into boxes (Wong and Ma 2010), whose leaves may contain an
+    edge or a slope, averaged over the origins of the grid. The others are posterior means of groups
+    of similar patches (Lebrun et al. 2013), of pixels and of squares of 2 x 2 and 4 x 4 pixels.
+    They need two dimensions and the same exposure everywhere. The weights of the mixture and the choice
+    between 'pixel' and 'full' are those with which a tenth of the counts, held out, has the highest
+    log-likelihood; more complex models must be better by more than 1.5 standard errors. With fewer
+    than 100 counts, nothing is held out. `partial_fit` keeps these choices, and computes the
+    estimate of all counts together.
 
     The first Ctrl-C in `fit` keeps the Gaussians of the last complete iteration, or the complete
     mixtures if several are averaged, and issues a warning. In the following cases Ctrl-C raises
@@ -229,9 +257,15 @@ class CountMixtureAE(CountLearning):
     distribution functions from noisy, heterogeneous and incomplete observations. Annals of Applied
     Statistics 5(2B), 1657-1677. :doi:`10.1214/10-AOAS439`
 
+    M. Lebrun, A. Buades and J.-M. Morel (2013). A nonlocal Bayesian image denoising algorithm. SIAM
+    Journal on Imaging Sciences 6(3), 1665-1688. :doi:`10.1137/120874989`
+
     R. M. Neal and G. E. Hinton (1998). A view of the EM algorithm that justifies incremental,
     sparse, and other variants. Learning in Graphical Models, 355-368.
     :doi:`10.1007/978-94-011-5014-9_12`
+
+    W. H. Wong and L. Ma (2010). Optional Pólya tree and Bayesian inference. Annals of Statistics
+    38(3), 1433-1459. :doi:`10.1214/09-AOS755`
 
     Examples
     --------
@@ -239,7 +273,9 @@ class CountMixtureAE(CountLearning):
     >>> from skae import CountMixtureAE, sample_counts
     >>> image = load_digits().images[0]
     >>> counts = sample_counts(image, 20_000, random_state=0)
-    >>> ae = CountMixtureAE(30, image_shape=(8, 8)).fit(counts)
+    >>> ae = CountMixtureAE(image_shape=(8, 8), random_state=0).fit(counts)
+    >>> ae.covariance_type_
+    'pixel'
     >>> ae.transform(counts).shape
     (20000, 1)
     >>> restored = ae.reconstruct_image(total=image.sum())

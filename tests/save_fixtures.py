@@ -146,9 +146,6 @@ MODELS: dict[str, Model] = {
         CountMixtureAE(3, covariance_type="cell", algorithm="partition", random_state=0), counts
     ),
     "count_mixture_pixels": Model(
-        CountMixtureAE(image_shape=(4, 4), covariance_type="pixel", random_state=0), places
-    ),
-    "count_mixture_pixels": Model(
         CountMixtureAE(covariance_type="pixel", image_shape=(2, 3, 2, 3), random_state=0), places
     ),
     # Networks with a point as code.
