@@ -229,11 +229,11 @@ class CountMixtureAE(CountLearning):
     all recursive partitions of the image into boxes (Wong and Ma 2010), whose leaves may contain an
     edge or a slope, averaged over the origins of the grid. The others are posterior means of groups
     of similar patches (Lebrun et al. 2013), of pixels and of squares of 2 x 2 and 4 x 4 pixels.
-    They need two dimensions and the same exposure everywhere. The weights of the mixture and the choice
-    between 'pixel' and 'full' are those with which a tenth of the counts, held out, has the highest
-    log-likelihood; more complex models must be better by more than 1.5 standard errors. With fewer
-    than 100 counts, nothing is held out. `partial_fit` keeps these choices, and computes the
-    estimate of all counts together.
+    They need two dimensions and the same exposure everywhere. The weights of the mixture and the
+    choice between 'pixel' and 'full' are those with which a tenth of the counts, held out, has the
+    highest log-likelihood; more complex models must be better by more than 1.5 standard errors.
+    With fewer than 100 counts, nothing is held out. `partial_fit` keeps these choices, and computes
+    the estimate of all counts together.
 
     The first Ctrl-C in `fit` keeps the Gaussians of the last complete iteration, or the complete
     mixtures if several are averaged, and issues a warning. In the following cases Ctrl-C raises
