@@ -28,7 +28,6 @@ from skae._mixture.model_choice import PRIOR_COUNTS, GaussianChoice, chosen_gaus
 from skae._mixture.noise import check_noise_range
 from skae._mixture.pixel_cells import PixelCells
 from skae._mixture.refits import pixel_rows
-from skae._mixture.responsibilities import LOCAL_DIMS
 from skae._mixture.rows_in_cells import RowsInCells
 from skae._mixture.variance_floor import check_distances, check_floor, variance_floor
 from skae._mixture.warm_start import check_known, explains_rows, resumed
@@ -43,6 +42,10 @@ from skae._utils.interrupts import keeps_progress, warn_of_interruption
 from skae._utils.warning import warn
 
 Array = NDArray[Any]
+
+# Largest number of axes of an image for which a model is chosen. Gaussians with full covariances
+# are not integrated over pixels of more axes.
+_MOST_AXES = 3
 
 # The sum of the weights must be smaller than this.
 _MOST_COUNTS = 1e100
@@ -93,9 +96,14 @@ class CountLearning(CountDeviations):
         if noise_covariance is None:
             self._histogram = self._instrument.histogram(rows, weight)
         n_components = wanted_size(self.n_components, self.n_counts_)
-        self.prior_counts_ = (
-            PRIOR_COUNTS[0] if self.prior_counts == "auto" else float(self.prior_counts)
-        )
+        chooses_prior = self.prior_counts == "auto" and self.image_shape is not None
+        self.prior_counts_ = PRIOR_COUNTS[0]
+        if not isinstance(self.prior_counts, str):
+            self.prior_counts_ = float(self.prior_counts)
+        elif known is not None:
+            self.prior_counts_ = known[1].counts
+        if known is not None and self.n_components is None:
+            n_components = max(n_components or 1, len(known[0].weights))
         if self.covariance_type_ == "pixel":
             choice = self._fit_pixels(rows, weight, rng, may_choose)
             if choice is None:
@@ -103,7 +111,9 @@ class CountLearning(CountDeviations):
             self.covariance_type_ = "full"
             del self._smoothing_of_fit
             rows, weight = self._record(*given, has_noise=False)
-            n_components, self.prior_counts_ = choice.n_components, choice.prior_counts
+            n_components = choice.n_components
+            if chooses_prior:
+                self.prior_counts_, chooses_prior = choice.prior_counts, False
         if known is not None:
             check_known(
                 known[0], self.covariance_type_, rows.shape[1], self.n_components, self._n_averages
@@ -116,7 +126,9 @@ class CountLearning(CountDeviations):
             noise = self._internal_noise(noise_covariance)
             check_noise_range(noise, self._floor)
             options = replace(options, noise=noise)
-        self._fit_gaussians(rows, weight, n_components, options, rng, known)
+        self._fit_gaussians(
+            rows, weight, n_components, options, rng, known, chooses_prior=chooses_prior
+        )
 
     # ------------------------------------------------------------ choices of the model
 
@@ -126,21 +138,12 @@ class CountLearning(CountDeviations):
             self.covariance_type == "auto"
             and self.n_components is None
             and self.image_shape is not None
-            and len(self.image_shape) == n_features <= LOCAL_DIMS
+            and len(self.image_shape) == n_features <= _MOST_AXES
             and self.algorithm == "em"
             and not has_noise
             and known is None
             and self.background is None
             and self.psf is None
-        )
-
-    @property
-    def _chooses_prior(self) -> bool:
-        """Whether `fit` chooses the weight of the prior for a given number of components."""
-        return (
-            self.prior_counts == "auto"
-            and self.image_shape is not None
-            and not (self.covariance_type == "auto" and self.n_components is None)
         )
 
     def _check_kind(self, n_features: int) -> None:
@@ -205,7 +208,8 @@ class CountLearning(CountDeviations):
         )
         if may_choose and held_out.any():
             options = self._options_of_choice("full", rows)
-            choice = chosen_gaussians(rows, weight - held_out, held_out, options, nats)
+            priors = PRIOR_COUNTS if self.prior_counts == "auto" else (self.prior_counts_,)
+            choice = chosen_gaussians(rows, weight - held_out, held_out, options, nats, priors)
             tested = held_out > 0
             of_pixels = log_density[instrument.pixels_of(rows[tested])]
             if is_better(np.exp(choice.log_density), np.exp(of_pixels), held_out[tested]):
@@ -258,6 +262,8 @@ class CountLearning(CountDeviations):
         options: FitOptions,
         rng: np.random.RandomState,
         known: tuple[Gaussians, Prior] | None,
+        *,
+        chooses_prior: bool,
     ) -> None:
         if self._n_averages > 1 and self.covariance_type_ == "tied":
             raise ValueError(
@@ -275,7 +281,7 @@ class CountLearning(CountDeviations):
                 )
                 known = None
         n_components = n_components or size_by_bic(rows, weight, options, rng)
-        if self._chooses_prior and known is None and options.noise is None:
+        if chooses_prior and known is None and options.noise is None:
             self.prior_counts_ = self._chosen_prior(rows, weight, n_components, options, rng)
             options = replace(options, prior_counts=self.prior_counts_)
         keeps = keeps_progress(self)
@@ -314,7 +320,8 @@ class CountLearning(CountDeviations):
         mixture = self._mixture()
         if isinstance(mixture, PixelCells):
             self._update_pixels()
-        elif isinstance(mixture, Cells):
+            return
+        if isinstance(mixture, Cells):
             check_tiled(rows, mixture.lo.min(axis=0), mixture.hi.max(axis=0))
             added = RowsInCells(rows, mixture).counts(weight)
             shares = self.__dict__.get("_shares", self.weights_)  # of files of earlier versions
@@ -359,7 +366,9 @@ class CountLearning(CountDeviations):
         )
 
     def _check_distances(self, rows: Array, means: Array | None) -> None:
-        if self.covariance_type_ in ("cell", "pixel"):
+        if self.covariance_type_ == "pixel":
+            return
+        if self.covariance_type_ == "cell":
             check_floor(self._floor)
         else:
             check_distances(rows, means, self.n_counts_, self._floor)

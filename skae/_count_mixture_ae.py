@@ -72,7 +72,7 @@ class CountMixtureAE(CountLearning):
         `domain` without overlap, and the density outside of `domain` is zero. With 'pixel' there is
         one for each pixel of the image, and the weights are smooth estimates of the intensity; see
         Notes. 'auto' chooses 'pixel' or 'full' by held-out counts if `image_shape` has one length
-        for each of up to 4 features, and `n_components` is None; it is 'full' otherwise, and with
+        for each of up to 3 features, and `n_components` is None; it is 'full' otherwise, and with
         `psf`, `background`, `noise_covariance`, ``algorithm='partition'`` or a warm start.
     algorithm : {'em', 'partition'}, default='em'
         Algorithm that fits the Gaussians. 'em' assigns every count to several components, with
@@ -443,7 +443,9 @@ class CountMixtureAE(CountLearning):
         The first call is the same as `fit`. Each later call assigns the counts of the frame to the
         components, by their responsibilities under the current mixture, and updates the mixture
         once. Counts of earlier frames are not assigned again (Neal and Hinton 1998). Cells keep
-        their boundaries, and their weights are updated exactly.
+        their boundaries, and their weights are updated exactly. Densities on pixels are estimated
+        anew from the counts of all frames. What was chosen by the counts of the first frame is
+        kept: the kind and the number of components, the prior and the smoothing.
 
         Parameters
         ----------

@@ -190,3 +190,56 @@ def test_few_counts_and_small_images(shape, n):
     found = CountMixtureAE(image_shape=shape, random_state=0).fit(X)
     assert np.isfinite(found.score(X))
     assert found.intensity().sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("width", [2.0, 3.0])
+def test_gaussians_have_no_advantage_from_a_steep_exposure(width):
+    """Their integral over the exposure was lost by cancellation, so that they had 683 nats."""
+    i, j = np.indices((32, 32))
+    exposure = np.exp(-((i - 15.5) ** 2 + (j - 15.5) ** 2) / 2 / width**2)
+    counts = sample_counts(exposure, 3000, random_state=0)
+    found = CountMixtureAE(image_shape=(32, 32), exposure=exposure, random_state=0).fit(counts)
+    new = sample_counts(exposure, 20_000, random_state=1)
+    truth = np.log(exposure / exposure.sum())[tuple(new.astype(int).T)].mean()
+    assert truth - 0.1 < found.score(new) < truth
+
+
+def test_an_exposure_that_is_almost_zero_is_finite():
+    exposure = np.ones((16, 16))
+    exposure[:, 3] = exposure[:, 8:] = 1e-17
+    X = np.random.RandomState(0).random_sample((500, 2)) * [16, 3]
+    found = CountMixtureAE(image_shape=(16, 16), exposure=exposure, covariance_type="pixel").fit(X)
+    assert np.isfinite(found.intensity()).all()
+    assert found.sample(3, random_state=0).shape == (3, 2)
+
+
+def test_an_image_of_four_axes_has_what_can_be_integrated():
+    X = np.random.RandomState(0).random_sample((200, 4)) * [6, 5, 4, 3]
+    assert CountMixtureAE(image_shape=(6, 5, 4, 3)).fit(X).covariance_type_ == "full"
+    pixels = CountMixtureAE(image_shape=(6, 5, 4, 3), covariance_type="pixel").fit(X)
+    assert pixels.intensity().sum() == pytest.approx(1)
+
+
+def test_a_warm_start_keeps_what_was_chosen():
+    train = stars(3000, 0)
+    found = CountMixtureAE(image_shape=(48, 48), warm_start=True, random_state=0).fit(train)
+    size, prior = found.n_components_, found.prior_counts_
+    found.fit(train)
+    assert (found.n_components_, found.prior_counts_) == (size, prior)
+
+
+def test_a_given_prior_is_that_of_the_choice():
+    found = CountMixtureAE(image_shape=(48, 48), prior_counts=0.2, random_state=0)
+    assert found.fit(stars(2000, 0)).prior_counts_ == 0.2
+
+
+def test_sizes_of_a_stream_of_pixels(model):
+    stream = image_model(covariance_type="pixel").partial_fit(COUNTS[:100])
+    stream.partial_fit(COUNTS[100:])
+    assert stream.compression_ratio_ == pytest.approx(model.compression_ratio_)
+
+
+def test_large_weights_are_allowed():
+    weight = np.full(1000, 1e60)
+    found = image_model().fit(COUNTS[:1000], sample_weight=weight)
+    assert np.isfinite(found.score(COUNTS))

@@ -8,8 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skae._mixture.fit_gaussians import FitOptions, fit_mixture
+from skae._mixture.image_masses import (
+    image_masses,
+    recorded_masses,
+    registered_and_exposed,
+)
 from skae._mixture.initialization import quantile_cells
-from skae._mixture.pixel_densities import log_density_on_pixels
+from skae._mixture.recorded_rows import recorded_rows
 
 Array = NDArray[Any]
 
@@ -28,6 +33,9 @@ _FEWEST = 10
 
 # Numbers of counts on which sizes and priors are compared.
 _COUNTS_OF_SIZES, _COUNTS_OF_PRIORS = 200_000, 50_000
+
+# Log densities below this one are taken for it, so that their differences are finite.
+_LOWEST = -1e4
 
 # Tolerance and number of iterations of the fits that are compared.
 _TOL, _MAX_ITER = 2e-4, 100
@@ -58,6 +66,8 @@ class _Trials:
             n_averages=1,
         )
         self._seed = seed
+        shape = options.instrument.shape
+        self._of_image = shape is not None and len(shape) == rows.shape[1]
 
     def is_worse(self, one: Array, other: Array) -> bool:
         """Whether one mixture is worse than another by more than a standard error."""
@@ -75,20 +85,24 @@ class _Trials:
         options = replace(self._options, prior_counts=prior_counts)
         rng = np.random.RandomState(self._seed)
         fitted = fit_mixture(self._rows, self._weight, n_components, options, rng)
-        instrument = options.instrument
-        if not instrument.pixels:
-            return options.rows(self._new, None, n_components).log_density(fitted.gaussians)
-        # Exactly: the density at the centre of a pixel favours narrow components there.
-        nats = log_density_on_pixels(self._new, fitted.gaussians, instrument, options.n_jobs)
+        gaussians, instrument = fitted.gaussians, options.instrument
+        if instrument.pixels and instrument.shape is not None and self._of_image:
+            # Exactly: the density at the centre of a pixel favours narrow components there.
+            masses = image_masses(gaussians, instrument, instrument.shape, options.n_jobs)
+            masses = recorded_masses(gaussians, instrument, masses)
+            with np.errstate(divide="ignore"):
+                found = np.log(instrument.on_map(masses, self._new))
+            return np.maximum(found, _LOWEST)
+        registered = None
         if instrument.exposure is not None:
-            nats += np.log(instrument.exposure_of(self._new))
-            nats -= np.log(options.registered(fitted.gaussians))
-        return nats
+            registered = registered_and_exposed(gaussians, instrument, options.n_jobs)[0]
+        under = recorded_rows(self._new, None, n_components, options.n_jobs, instrument, registered)
+        return np.maximum(under.log_density(gaussians), _LOWEST)
 
-    def best_prior(self, n_components: int) -> GaussianChoice:
+    def best_prior(self, n_components: int, priors: tuple[float, ...]) -> GaussianChoice:
         """The mixture of this size with the best weight of the prior."""
         best, most = None, -inf
-        for prior_counts in PRIOR_COUNTS:
+        for prior_counts in priors:
             found = self.log_densities(n_components, prior_counts)
             if best is not None and not self.mean(found) > most:
                 break
@@ -98,7 +112,12 @@ class _Trials:
 
 
 def chosen_gaussians(
-    rows: Array, weight: Array, held_out: Array, options: FitOptions, at_least: float
+    rows: Array,
+    weight: Array,
+    held_out: Array,
+    options: FitOptions,
+    at_least: float,
+    priors: tuple[float, ...],
 ) -> GaussianChoice:
     """Choose the size of a mixture and the weight of its prior.
 
@@ -110,6 +129,8 @@ def chosen_gaussians(
     options : FitOptions
     at_least : float
         Nats of another model. Large mixtures that are unlikely to be better are not fitted.
+    priors : tuple of float
+        Weights of the prior that are allowed.
     """
     share = min(1.0, _COUNTS_OF_SIZES / weight.sum())
     if share < 1:  # the weights of a part of the counts, which are chosen at random
@@ -120,10 +141,11 @@ def chosen_gaussians(
     trials = _Trials(rows, weight, held_out, options, 0)
     most = max(1, int(weight.sum() / _FEWEST))
     found: dict[int, Array] = {}
+    prior_of_sizes = _PRIOR_OF_SIZES if len(priors) > 1 else priors[0]
 
     def nats_of(size: int) -> float:
         if size not in found:
-            found[size] = trials.log_densities(size, _PRIOR_OF_SIZES)
+            found[size] = trials.log_densities(size, prior_of_sizes)
         return trials.mean(found[size])
 
     size, before = min(_FACTOR, most), -inf
@@ -141,7 +163,7 @@ def chosen_gaussians(
         best = max(found, key=nats_of)
     # Of sizes that are about equally good, the smallest one has the most counts for each component.
     best = min(k for k in found if not trials.is_worse(found[k], found[best]))
-    return trials.best_prior(best)
+    return trials.best_prior(best, priors)
 
 
 def chosen_prior(
@@ -169,4 +191,8 @@ def chosen_prior(
         )
     if weight.sum() < n_components or not held_out.any():
         return PRIOR_COUNTS[0]
-    return _Trials(rows, weight, held_out, options, 0).best_prior(n_components).prior_counts
+    return (
+        _Trials(rows, weight, held_out, options, 0)
+        .best_prior(n_components, PRIOR_COUNTS)
+        .prior_counts
+    )

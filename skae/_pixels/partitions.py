@@ -48,6 +48,9 @@ _LEAST_DEPTH, _OF_ROOT = 7, 1000
 # Values of each parameter of the prior that are compared; the first ones are the start.
 _CHOICES = {"concentration": (4.0, 1.0, 16.0), "split": (0.7, 0.5, 0.85)}
 
+# Smallest fraction of the exposure of a box in one of its halves, for the beta distribution.
+_LEAST_FRACTION = 1e-12
+
 # Size of the table of log Gamma.
 _TABLE = 4096
 
@@ -218,7 +221,7 @@ class _Tree:
         left, right = halves(self._volume[below], axis)
         both = (left > 0) & (right > 0)
         fraction = np.divide(left, left + right, out=np.full_like(left, 0.5), where=both)
-        a = 2 * c * fraction
+        a = 2 * c * np.clip(fraction, _LEAST_FRACTION, 1 - _LEAST_FRACTION)
         mean = np.where(both, (n_left + a) / (n_left + n_right + 2 * c), (left > 0) * 1.0)
         share = sum(halves(self._log_gammas(below, c), axis), -self._log_gammas(level, 2 * c))
         share += gammaln(2 * c) - 2 * gammaln(c)

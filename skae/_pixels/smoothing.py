@@ -39,7 +39,8 @@ _LEAST_WEIGHT = 0.03
 # Gain of a density, in its standard errors, from which it takes the place of a simpler one.
 _STANDARD_ERRORS = 1.5
 
-# Largest number of counts of a row from which held-out counts are drawn one by one.
+# Largest number of counts of a row of which held-out counts are drawn, and of a pixel in patches,
+# which are in single precision.
 _MOST = 2.0**40
 
 # Probability of a pixel, relative to the mean of all, below which it is not taken for zero.
@@ -182,19 +183,18 @@ def pooling_weights(densities: Array, shares: Array) -> Array:
 def held_out_of(weight: Array, rng: np.random.RandomState) -> Array:
     """The part of the weights of rows that is held out: every count with the same probability.
 
-    Weights that are no integers are rounded at random.
+    A row is as many counts as its weight, rounded at random if it is no integer, and at least one.
     """
     whole = np.floor(weight)
-    counts = whole + (rng.random_sample(len(weight)) < weight - whole)
-    drawn = rng.binomial(np.minimum(counts, _MOST).astype(np.int64), HELD_OUT)
-    return np.minimum(drawn * (counts / np.maximum(np.minimum(counts, _MOST), 1)), weight)
+    counts = np.clip(whole + (rng.random_sample(len(weight)) < weight - whole), 1, _MOST)
+    return np.asarray(weight * (rng.binomial(counts.astype(np.int64), HELD_OUT) / counts))
 
 
 def scale_is_suitable(counts: Array, exposure: Array, scale: int) -> bool:
     """Whether patches of this scale may be grouped: in two dimensions, with the same exposure."""
     if counts.ndim != 2 or min(counts.shape) < _FEWEST * scale:
         return False
-    if counts.mean() * scale**2 < _LEAST_COUNTS:
+    if counts.mean() * scale**2 < _LEAST_COUNTS or counts.max() > _MOST:
         return False
     return bool(exposure.min() == exposure.max())
 

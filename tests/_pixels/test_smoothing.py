@@ -101,11 +101,12 @@ def test_weights_of_a_pool_are_optimal():
 
 def test_every_tenth_count_is_held_out():
     rng = np.random.RandomState(0)
-    weight = np.r_[np.ones(20_000), np.full(100, 1000.0), np.full(2000, 0.5), 1e60]
+    weight = np.r_[np.ones(20_000), np.full(100, 1000.0), np.full(20_000, 0.5), 1e60]
     held = held_out_of(weight, rng)
     assert ((held >= 0) & (held <= weight)).all()
     assert held[:20_000].sum() == pytest.approx(2000, rel=0.1)
     assert held[20_000:20_100].sum() == pytest.approx(10_000, rel=0.05)
+    assert held[20_100:-1].sum() == pytest.approx(1000, rel=0.1)
     assert held[-1] == pytest.approx(1e59, rel=1e-3)
 
 
