@@ -111,6 +111,7 @@ class CountLearning(CountDeviations):
             self.covariance_type_ = "full"
             del self._smoothing_of_fit
             rows, weight = self._record(*given, has_noise=False)
+            self._check_distances(rows, None)
             n_components = choice.n_components
             if chooses_prior:
                 self.prior_counts_, chooses_prior = choice.prior_counts, False
