@@ -186,7 +186,7 @@ class CountLearning(CountDeviations):
         """The weight of the prior of a mixture of this size."""
         if weight.sum() < FEWEST_COUNTS:
             return options.prior_counts
-        held_out = held_out_of(weight, rng)
+        held_out = _held_out_of_rows(rows, weight, rng)
         options = self._options_of_choice(options.kind, rows)
         return chosen_prior(rows, weight - held_out, held_out, n_components, options)
 
@@ -199,8 +199,7 @@ class CountLearning(CountDeviations):
         instrument, exposure = self._instrument, self._exposure_of_pixels()
         held_out = np.zeros_like(weight)
         if self.n_counts_ >= FEWEST_COUNTS:
-            order = np.lexsort(rows.T)  # the order in which rows are given has no effect
-            held_out[order] = held_out_of(weight[order], rng)
+            held_out = _held_out_of_rows(rows, weight, rng)
         counts, new = (instrument.histogram(rows, part) for part in (weight - held_out, held_out))
         assert counts is not None
         assert new is not None
@@ -213,7 +212,7 @@ class CountLearning(CountDeviations):
             choice = chosen_gaussians(rows, weight - held_out, held_out, options, nats, priors)
             tested = held_out > 0
             of_pixels = log_density[instrument.pixels_of(rows[tested])]
-            if is_better(np.exp(choice.log_density), np.exp(of_pixels), held_out[tested]):
+            if is_better(choice.log_density, of_pixels, held_out[tested]):
                 return choice
         self.n_iter_, self.converged_ = 1, True
         self.objectives_ = np.array([nats])
@@ -403,3 +402,10 @@ class CountLearning(CountDeviations):
 
     def _n_free_parameters(self) -> int:
         return self.n_parameters_
+
+
+def _held_out_of_rows(rows: Array, weight: Array, rng: np.random.RandomState) -> Array:
+    """The part of the weights that is held out; the order in which rows are given has no effect."""
+    held_out, order = np.empty_like(weight), np.lexsort(rows.T)
+    held_out[order] = held_out_of(weight[order], rng)
+    return held_out

@@ -124,7 +124,7 @@ def chosen_smoothing(
     seen = held_out > 0
     densities = recorded[:, seen]
     weights = pooling_weights(densities, held_out[seen] / n)
-    if not is_better(weights @ densities, densities[0], held_out[seen]):
+    if not is_better(np.log(weights @ densities), np.log(densities[0]), held_out[seen]):
         weights = np.eye(len(weights))[0]
     of_all = np.zeros(len(wanted))
     of_all[np.array(wanted)] = weights
@@ -133,16 +133,17 @@ def chosen_smoothing(
     return Smoothing(prior, tuple(of_all.tolist())), nats, log_density
 
 
-def is_better(density: Array, other: Array, held_out: Array) -> bool:
+def is_better(log_density: Array, other: Array, held_out: Array) -> bool:
     """Whether a density is better than another one by more than its standard errors.
 
     Parameters
     ----------
-    density, other : ndarray of shape (n_pixels,)
-    held_out : ndarray of shape (n_pixels,)
-        Number of held-out counts on each pixel.
+    log_density, other : ndarray of shape (n_samples,)
+        Log densities of pixels or rows.
+    held_out : ndarray of shape (n_samples,)
+        Number of held-out counts of each.
     """
-    gain, n = np.log(density / other), held_out.sum()
+    gain, n = log_density - other, held_out.sum()
     mean = held_out @ gain / n
     variance = held_out @ (gain - mean) ** 2 / n
     return bool(mean > _STANDARD_ERRORS * np.sqrt(variance / n))
