@@ -158,8 +158,7 @@ class CompiledRows(LocalRows):
         return total, statistics_of_products(added.T, gaussians)
 
     def assign(self, gaussians: Gaussians) -> tuple[float, Statistics, Indices]:
-        shape = self._blocks.weight.shape
-        labels, nats = np.empty(shape, dtype=np.intp), np.empty(shape)
+        labels = np.empty(self._blocks.weight.shape, dtype=np.intp)
         self._candidates_of_blocks = self._search(gaussians, 0.0, best=labels)
         form = quadratics(gaussians)
         weight, j = self._blocks.weight.ravel(), labels.ravel()

@@ -52,11 +52,9 @@ class GaussianChoice(NamedTuple):
 class _Trials:
     """Mixtures that are fitted to some counts and compared by others."""
 
-    def __init__(
-        self, rows: Array, weight: Array, held_out: Array, options: FitOptions, seed: int
-    ) -> None:
-        self._seen = weight > 0
-        self._rows, self._weight = rows[self._seen], weight[self._seen]
+    def __init__(self, rows: Array, weight: Array, held_out: Array, options: FitOptions) -> None:
+        seen = weight > 0
+        self._rows, self._weight = rows[seen], weight[seen]
         tested = held_out > 0
         self._new, self._held_out = rows[tested], held_out[tested]
         self._options = replace(
@@ -65,7 +63,6 @@ class _Trials:
             max_iter=min(options.max_iter, _MAX_ITER),
             n_averages=1,
         )
-        self._seed = seed
         shape = options.instrument.shape
         self._of_image = shape is not None and len(shape) == rows.shape[1]
 
@@ -83,7 +80,7 @@ class _Trials:
     def log_densities(self, n_components: int, prior_counts: float) -> Array:
         """Log densities of the held-out rows under a mixture that is fitted to the others."""
         options = replace(self._options, prior_counts=prior_counts)
-        rng = np.random.RandomState(self._seed)
+        rng = np.random.RandomState(0)
         fitted = fit_mixture(self._rows, self._weight, n_components, options, rng)
         gaussians, instrument = fitted.gaussians, options.instrument
         if instrument.pixels and instrument.shape is not None and self._of_image:
@@ -138,7 +135,7 @@ def chosen_gaussians(
         expected = share * weight
         part = np.floor(expected)
         weight = part + (rng.random_sample(len(weight)) < expected - part)
-    trials = _Trials(rows, weight, held_out, options, 0)
+    trials = _Trials(rows, weight, held_out, options)
     most = max(1, int(weight.sum() / _FEWEST))
     found: dict[int, Array] = {}
     prior_of_sizes = _PRIOR_OF_SIZES if len(priors) > 1 else priors[0]
@@ -191,8 +188,5 @@ def chosen_prior(
         )
     if weight.sum() < n_components or not held_out.any():
         return PRIOR_COUNTS[0]
-    return (
-        _Trials(rows, weight, held_out, options, 0)
-        .best_prior(n_components, PRIOR_COUNTS)
-        .prior_counts
-    )
+    trials = _Trials(rows, weight, held_out, options)
+    return trials.best_prior(n_components, PRIOR_COUNTS).prior_counts

@@ -150,9 +150,8 @@ class _Tree:
     def __init__(
         self, counts: Array, exposure: Array, prior: PartitionPrior, shift: tuple[int, ...]
     ) -> None:
-        self._prior, self._shape = prior, counts.shape
+        self._prior = prior
         self._inner = tuple(slice(s, s + n) for s, n in zip(shift, counts.shape, strict=True))
-        # An axis of one pixel has no grid.
         before = [(s, 0) for s in shift]
         zero: Level = (0,) * counts.ndim
         self._n = {zero: np.pad(counts, before)}

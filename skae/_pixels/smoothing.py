@@ -108,14 +108,15 @@ def chosen_smoothing(
         Mean log density of the held-out counts as they are recorded, in nats per count. If no
         counts are held out, it is the log marginal likelihood of all counts under the partitions.
     log_density : ndarray of shape `image_shape`
-        Log density of counts as they are recorded, from the counts that are not held out.
+        Log density of counts as they are recorded, from the counts that are not held out. It is
+        NaN if no counts are held out.
     """
     prior = best_prior(counts + held_out, exposure)
     n = held_out.sum()
     if not n:
         nats = partition_mean(counts, exposure, prior, (0,) * counts.ndim)[1]
         nats += float((counts * np.log(np.where(counts > 0, exposure, 1))).sum())
-        return Smoothing(prior), float(nats / counts.sum()), np.empty(counts.shape)
+        return Smoothing(prior), float(nats / counts.sum()), np.full(counts.shape, np.nan)
     wanted = (True, *(scale_is_suitable(counts, exposure, scale) for scale in _SCALES))
     some = min(n_origins, _N_COMPARED)
     found = _estimates(counts, exposure, prior, wanted, some, n_jobs, 0.5)
