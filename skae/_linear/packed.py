@@ -65,5 +65,11 @@ def unpack(matrices: Array) -> Array:
     return full
 
 
+def pack(full: Array) -> Array:
+    """Symmetric matrices (n, k, k) as packed lower triangles (k(k+1)/2, n)."""
+    first, second = triangle(full.shape[1])
+    return np.ascontiguousarray(full[:, first, second].T)
+
+
 def _order(matrices: Array) -> int:
     return int((np.sqrt(8 * len(matrices) + 1) - 1) / 2 + 0.5)
