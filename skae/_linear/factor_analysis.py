@@ -5,9 +5,9 @@ is
 
     -(log |Sigma| + tr(Sigma^-1 S) + D log 2 pi) / 2.
 
-For few features, `fit_factors` maximises over W in closed form and over log psi by L-BFGS-B. With
-the leading eigenvalues theta_j and eigenvectors u_j of Psi^-1/2 S Psi^-1/2 (Joreskog 1967; Lawley
-and Maxwell 1971, chapter 4),
+For few features, `fit_factors` maximises over W in closed form and over log psi by L-BFGS-B, after
+a few steps of EM, which are faster. With the leading eigenvalues theta_j and eigenvectors u_j of
+Psi^-1/2 S Psi^-1/2 (Joreskog 1967; Lawley and Maxwell 1971, chapter 4),
 
     W = Psi^1/2 U (Theta - I)^1/2,
     f(psi) = sum_d (log psi_d + S_dd / psi_d) - sum_j (theta_j - 1 - log theta_j),
@@ -39,8 +39,9 @@ control for accelerating EM and EM-like algorithms. J. Comput. Graph. Stat. 28(4
 :doi:`10.1080/10618600.2019.1594835`
 """
 
+from collections.abc import Callable
 from itertools import pairwise
-from math import log, pi
+from math import log, pi, sqrt
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -54,8 +55,10 @@ from skae._linear.subspace import CentredRows, CentredScatter
 Array = NDArray[np.float64]
 
 # Iterations may go on with small gains for long, so that they end at these fractions of `tol`.
-_STRICTER_NEWTON = 1e-6
+_STRICTER_PROFILE = 1e-6
 _STRICTER_EM = 1e-4
+# Steps of EM before L-BFGS-B. EM converges in fewer of them, except in Heywood cases.
+_EM_STEPS = 40
 # Earlier steps that Anderson's method combines. With 3 or 20 of them, EM needs about as many steps.
 _MEMORY = 5
 # A noise variance below this fraction of the variance of a feature may belong to a Heywood case.
@@ -103,11 +106,10 @@ def lower_bounds(diagonal: Array, floor: Array, dtype: Any = np.float64) -> Arra
 def fit_factors(
     covariance: Array, n_factors: int, *, floor: Array, tol: float, max_iter: int
 ) -> FactorRun:
-    """Maximise the likelihood over log psi by L-BFGS-B, with W in closed form.
+    """Maximise the likelihood over log psi, with W in closed form.
 
-    The noise variances start at the variances of the features, and all computations are relative
-    to these variances. A change of units of the features therefore changes only the units of the
-    result.
+    All computations are relative to the variances of the features. A change of units of the
+    features therefore changes only the units of the result.
 
     Parameters
     ----------
@@ -118,24 +120,24 @@ def fit_factors(
     floor : ndarray of shape (n_features,)
         Positive lower bounds of the noise variances; see also `lower_bounds`.
     tol : float
-        The iterations end when one of them increases the log-likelihood by less than 1e-6 `tol` nats
-        per value.
+        The iterations end when one of them increases the log-likelihood by less than 1e-6 `tol`
+        nats per value.
     max_iter : int
         Maximum number of iterations.
 
     Returns
     -------
     run : FactorRun
-        With the log-likelihoods of the start and after every iteration.
+        With the log-likelihoods before every step of EM, and after every iteration of L-BFGS-B.
     """
     n_features = len(covariance)
     diagonal = np.diagonal(covariance)
     lowest = lower_bounds(diagonal, floor)
     scale = np.sqrt(np.maximum(diagonal, lowest))
     correlation = covariance / scale / scale[:, None]
-    constant = n_features * log(2 * pi) + 2 * float(np.log(scale).sum())
+    shift = float(np.log(scale).sum())
     bounds = np.minimum(np.log(lowest / scale**2), 0.0)
-    values: list[float] = []  # of f / D, after every iteration
+    change = _STRICTER_PROFILE * tol
 
     def objective(log_psi: Array) -> tuple[float, Array]:
         value, gradient = profile(correlation, np.exp(log_psi), n_factors)
@@ -144,10 +146,14 @@ def fit_factors(
     def record(intermediate_result: optimize.OptimizeResult) -> None:
         values.append(float(intermediate_result.fun))
 
-    log_psi = np.zeros(n_features)
-    values.append(objective(log_psi)[0])
+    units = _Units(correlation.__matmul__, np.diagonal(correlation), np.exp(bounds))
+    start = _start(*leading_axes(correlation, n_factors))
+    run = _accelerated_em(units, start, tol, min(max_iter, _EM_STEPS))
+    history = [nats - shift for nats in run.log_likelihoods]
+    log_psi = np.maximum(np.log(run.state.latest.model.noise_variance), bounds)
     ended_by: Literal["convergence", "max_iter"] = "max_iter"
-    while (left := max_iter + 1 - len(values)) > 0:
+    while (left := max_iter - len(history)) > 0:
+        values: list[float] = []  # of f / D after every iteration
         result = optimize.minimize(
             objective,
             log_psi,
@@ -155,14 +161,15 @@ def fit_factors(
             method="L-BFGS-B",
             bounds=list(zip(bounds, np.zeros(n_features), strict=True)),
             callback=record,
-            options={"maxiter": left, "ftol": _STRICTER_NEWTON * tol, "gtol": 0.0},
+            # The second derivatives of f are about one or less.
+            options={"maxiter": left, "ftol": change, "gtol": sqrt(2 * change) / n_features},
         )
-        log_psi, before = result.x, float(result.fun)
-        log_psi, value = _to_the_bounds(objective, log_psi, before, bounds)
-        if value < before:
-            values.append(value)
+        before = float(result.fun)
+        log_psi, value = _to_the_bounds(objective, result.x, before, bounds)
+        values = [*values[:-1], min(before, value)]
+        history += [-0.5 * n_features * (f + log(2 * pi)) - shift for f in values]
         # There is no status if all noise variances are at their bounds.
-        if result.get("status", 0) != 1 and not value < before - _STRICTER_NEWTON * tol:
+        if result.get("status", 0) != 1 and not value < before - change:
             ended_by = "convergence"
             break
     psi = np.exp(log_psi)
@@ -171,7 +178,7 @@ def fit_factors(
     return FactorRun(
         (scale * np.sqrt(psi))[:, None] * _oriented(u) * np.sqrt(theta - 1),
         np.where(floored, lowest, scale**2 * psi),
-        tuple(-0.5 * (n_features * value + constant) for value in values),
+        tuple(history),
         ended_by,
         floored,
     )
@@ -212,6 +219,18 @@ def _to_the_bounds(
 
 
 # ------------------------------------------------------------------------ many features
+
+
+class _Units(NamedTuple):
+    """The covariance S in units of the standard deviations of the features.
+
+    `product` maps V (D, k) to S V; `diagonal` (D,) of S has ones, or less for features that are
+    almost constant; `lowest` (D,) are the lower bounds of psi.
+    """
+
+    product: Callable[[Array], Array]
+    diagonal: Array
+    lowest: Array
 
 
 class _Evaluated(NamedTuple):
@@ -271,37 +290,69 @@ def em_factors(
     run : EMRun
         With a FactorModel as the state, and the log-likelihoods in nats per row.
     """
-    n_features = len(diagonal)
     lowest = lower_bounds(diagonal, floor, rows.X.dtype)
-    scale = np.sqrt(np.maximum(diagonal, lowest))
-    limit = _STRICTER_EM * tol * n_features
+    scale = np.sqrt(np.maximum(diagonal, lowest))[:, None]
 
-    def evaluate(model: FactorModel) -> _Evaluated:
-        return _em_step(rows, diagonal, model, lowest)
+    def product(V: Array) -> Array:
+        return np.asarray(rows.pull_back(rows.project(V / scale)) / scale, dtype=np.float64)
+
+    units = _Units(product, diagonal / scale[:, 0] ** 2, lowest / scale[:, 0] ** 2)
+    axes = rng.standard_normal((len(diagonal), n_factors))
+    for _ in range(2):
+        axes = np.linalg.qr(product(axes))[0]
+    values, rotation = np.linalg.eigh(axes.T @ product(axes))
+    start = _start(values, axes @ rotation)
+    run = _accelerated_em(units, start, tol, max_iter, keeps_progress=keeps_progress)
+    W, psi = _in_order(run.state.latest.model)
+    shift = float(np.log(scale).sum())
+    return EMRun(
+        FactorModel(scale * W, scale[:, 0] ** 2 * psi),
+        tuple(nats - shift for nats in run.log_likelihoods),
+        run.ended_by,
+    )
+
+
+def _start(values: Array, axes: Array) -> FactorModel:
+    """The best loadings for psi = I, from leading eigenvalues (k,) and axes (D, k).
+
+    Other starts end in smaller maxima more often, for example PPCA or psi = 1 / diag(S^-1).
+    """
+    # Columns of zeros would stay zero.
+    loadings = axes * np.sqrt(np.maximum(values - 1, 1e-2 * np.abs(values)))
+    return FactorModel(loadings, np.ones(len(axes)))
+
+
+def _accelerated_em(
+    units: _Units,
+    start: FactorModel,
+    tol: float,
+    max_iter: int,
+    *,
+    keeps_progress: bool = False,
+) -> EMRun:
+    """Run PX-EM with Anderson's extrapolation; the states are of type _Path."""
+    limit = _STRICTER_EM * tol * len(units.diagonal)
 
     def step(path: _Path, history: tuple[float, ...]) -> tuple[float, _Path | None]:
         latest = path.latest
         nats = latest.log_likelihood
         if len(history) > 1 and nats - history[-2] <= limit:
             return nats, None
-        points = (*path.points[-_MEMORY:], _packed(latest.model, scale))
-        steps = (*path.steps[-_MEMORY:], _packed(latest.following, scale) - points[-1])
-        guess = _unpacked(_extrapolated(points, steps), scale, lowest)
-        if (found := evaluate(guess)).log_likelihood >= nats:
+        points = (*path.points[-_MEMORY:], _packed(latest.model))
+        steps = (*path.steps[-_MEMORY:], _packed(latest.following) - points[-1])
+        found = _em_step(units, _unpacked(_extrapolated(points, steps), units.lowest))
+        if found.log_likelihood >= nats:
             return nats, _Path(found, points, steps)
-        found = evaluate(latest.following)
+        found = _em_step(units, latest.following)
         if found.log_likelihood >= nats:
             return nats, _Path(found, points[-1:], steps[-1:])
         return nats, None  # the gain of EM is smaller than rounding errors
 
-    start = evaluate(_start(rows, diagonal, n_factors, rng, scale, lowest))
-    run = run_em(step, _Path(start, (), ()), max_iter, keeps_progress=keeps_progress)
-    return run._replace(state=_in_order(run.state.latest.model))
+    first = _Path(_em_step(units, start), (), ())
+    return run_em(step, first, max_iter, keeps_progress=keeps_progress)
 
 
-def _em_step(
-    rows: CentredRows | CentredScatter, diagonal: Array, model: FactorModel, lowest: Array
-) -> _Evaluated:
+def _em_step(units: _Units, model: FactorModel) -> _Evaluated:
     """The log-likelihood of a model, and one step of PX-EM.
 
     With M = I + W' Psi^-1 W and B = Psi^-1 W M^-1, E[z | x] = B' (x - mu). The expectations of
@@ -311,57 +362,29 @@ def _em_step(
     W, psi = model
     n_features, n_factors = W.shape
     weighted = W / psi[:, None]
-    M = np.eye(n_factors) + W.T @ weighted
-    lower = linalg.cholesky(M, lower=True)
+    lower = linalg.cholesky(np.eye(n_factors) + W.T @ weighted, lower=True)
     inverse = linalg.cho_solve((lower, True), np.eye(n_factors))
     B = weighted @ inverse
-    SB = np.asarray(rows.pull_back(rows.project(B)), dtype=np.float64)
+    SB = units.product(B)
     log_det = np.log(psi).sum() + 2 * np.log(np.diagonal(lower)).sum()
-    distance = np.sum(diagonal / psi) - np.sum(SB * weighted)
+    distance = np.sum(units.diagonal / psi) - np.sum(SB * weighted)
     nats = -0.5 * float(log_det + distance + n_features * log(2 * pi))
     values, vectors = np.linalg.eigh(inverse + B.T @ SB)
     following = (SB @ vectors) / np.sqrt(np.maximum(values, np.finfo(float).tiny))
-    psi = np.maximum(diagonal - np.sum(following**2, axis=1), lowest)
+    psi = np.maximum(units.diagonal - np.sum(following**2, axis=1), units.lowest)
     return _Evaluated(model, nats, FactorModel(following @ vectors.T, psi))
 
 
-def _start(
-    rows: CentredRows | CentredScatter,
-    diagonal: Array,
-    n_factors: int,
-    rng: np.random.RandomState,
-    scale: Array,
-    lowest: Array,
-) -> FactorModel:
-    """PPCA of the rows divided by `scale` (D,), after three power iterations from random axes."""
-    n_features = len(diagonal)
-    axes = rng.standard_normal((n_features, n_factors))
-    for _ in range(3):
-        axes = np.linalg.qr(axes)[0]
-        images = rows.pull_back(rows.project(axes / scale[:, None])) / scale[:, None]
-        values, rotation = np.linalg.eigh(axes.T @ images)
-        axes, found = images, (values, axes @ rotation)
-    values, axes = found
-    trace = float(np.sum((np.sqrt(diagonal) / scale) ** 2))
-    noise = (trace - values.sum()) / max(n_features - n_factors, 1)
-    # Columns of zeros would stay zero.
-    loadings = axes * np.sqrt(np.maximum(values - noise, 1e-2 * np.abs(values)))
-    psi = np.maximum(1 - np.sum(loadings**2, axis=1), 0.05)
-    return FactorModel(loadings * scale[:, None], np.maximum(psi * scale**2, lowest))
+def _packed(model: FactorModel) -> Array:
+    """W and log psi as one vector."""
+    return np.r_[model.loadings.ravel(), np.log(model.noise_variance)]
 
 
-def _packed(model: FactorModel, scale: Array) -> Array:
-    """W and log psi as one vector, relative to `scale` (D,)."""
-    relative = np.sqrt(model.noise_variance) / scale
-    return np.r_[(model.loadings / scale[:, None]).ravel(), 2 * np.log(relative)]
-
-
-def _unpacked(vector: Array, scale: Array, lowest: Array) -> FactorModel:
-    """The model of a vector; its noise variances are at most the variances of the features."""
-    n_features = len(scale)
-    loadings = vector[:-n_features].reshape(n_features, -1) * scale[:, None]
-    psi = np.exp(np.minimum(vector[-n_features:], 0.0)) * scale**2
-    return FactorModel(loadings, np.maximum(psi, lowest))
+def _unpacked(vector: Array, lowest: Array) -> FactorModel:
+    """The model of a vector, with noise variances from `lowest` to 1."""
+    loadings, log_psi = vector[: -len(lowest)], vector[-len(lowest) :]
+    psi = np.maximum(np.exp(np.minimum(log_psi, 0.0)), lowest)
+    return FactorModel(loadings.reshape(len(lowest), -1), psi)
 
 
 def _extrapolated(points: tuple[Array, ...], steps: tuple[Array, ...]) -> Array:
