@@ -21,7 +21,7 @@ from skae._dask.alignment import (
     combined,
     results_of_blocks,
 )
-from skae._linear.missing_values import Sums, e_step, group_rows, has_nan
+from skae._linear.incomplete_rows import Pairs, Sums, e_step, group_rows, has_nan
 from skae._linear.moments import Moments, check_count, moments, rounded_count
 from skae._linear.running import merge
 from skae._utils.dask_inputs import is_dask_frame
@@ -146,6 +146,10 @@ class CheckedBlocks:
         """The sum over rows of x (x' V), from one pass; x is centred, and zero where missing."""
         return self._reduced(BlockProducts(self.checker, shift, V), combined_products)
 
+    def pairs(self, shift: Array) -> Pairs:
+        """Sums over pairs of entries that are observed together, from one pass."""
+        return self._reduced(BlockPairs(self.checker, shift), combined_pairs)
+
     def _reduced(self, function: Any, combine: Any) -> Any:
         from dask.delayed import delayed
 
@@ -203,6 +207,15 @@ class BlockSums(_OfIncomplete):
 
     def of(self, rows: Any) -> Sums:
         return e_step(rows, self.model)
+
+
+@dataclass(frozen=True, eq=False)
+class BlockPairs(_OfIncomplete):
+    """Sums over pairs of entries."""
+
+    def of(self, rows: Any) -> Pairs:
+        found: Pairs = rows.pairs()
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -280,6 +293,12 @@ def merge_columns(a: ColumnSums, b: ColumnSums) -> ColumnSums:
     return ColumnSums(a.n + b.n, a.n_seen + b.n_seen, counts, a.mean + share * step, squares)
 
 
+def combined_pairs(parts: list[Pairs | None]) -> Pairs:
+    """The sum of sums over pairs."""
+    found = [part for part in parts if part is not None]
+    return Pairs(*(sum(values[1:], values[0]) for values in zip(*found, strict=True)))
+
+
 def combined_sums(parts: list[Sums | None]) -> Sums:
     """The sum of sums of the E-step."""
     found = [part for part in parts if part is not None]
@@ -328,3 +347,6 @@ class IncompleteBlocks:
 
     def products(self, V: Array) -> Array:
         return self.blocks.products(V, self.shift)
+
+    def pairs(self) -> Pairs:
+        return self.blocks.pairs(self.shift)

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skae._linear.incomplete_rows import Sums, expected_log_likelihood
-from skae._linear.linear_gaussian import LinearGaussian, expected_offset, expected_precision
-from skae._linear.packed import pack, unpack
+from skae._linear.incomplete_rows import Pairs, Sums, expected_log_likelihood
+from skae._linear.linear_gaussian import LinearGaussian, encoder_of
+from skae._linear.packed import pack
 from skae._linear.subspace import CentredRows, CentredScatter
 
 Array = NDArray[np.float64]
@@ -43,21 +43,26 @@ class CompleteRows:
         product: Any = self._rows.pull_back(self._rows.project(V))
         return np.asarray(product, dtype=np.float64)
 
+    def products(self, V: Array) -> Array:
+        """The sum over rows of x (x' V), (D, k)."""
+        return self.n * self.covariance_times(V)
+
+    def pairs(self) -> Pairs:
+        """Sums over pairs of entries, for rows given by their scatter matrix."""
+        assert isinstance(self._rows, CentredScatter)
+        counts = np.full((self.n_features, self.n_features), self.n)
+        return Pairs(self.n * self._rows.covariance, counts)
+
     def sums(self, model: LinearGaussian) -> Sums:
         """Sums of the E-step. Those per feature have one column, because all are the same."""
-        W, mean, psi, _ = model
-        n_latents = W.shape[1]
-        precision = expected_precision(model).sum(axis=0)
-        M = np.eye(n_latents) + unpack(precision[:, None])[0]
-        covariance = np.linalg.inv(M)
-        B = covariance @ (W / psi[:, None]).T
-        offset = np.broadcast_to(expected_offset(model, mean - self.shift), W.shape).sum(axis=0)
-        code = -covariance @ offset
-        images = self.covariance_times(B.T)
-        second = B @ images + np.outer(code, code) + covariance
+        moved = model._replace(mean=model.mean - self.shift)
+        encoder, covariance, code = encoder_of(moved)
+        code = code - moved.mean @ encoder
+        images = self.covariance_times(encoder)
+        second = encoder.T @ images + np.outer(code, code) + covariance
         overall = self.n * np.r_[pack(second[None])[:, 0], code, 1.0]
         cross = self.n * images
-        log_det = self.n * float(np.linalg.slogdet(M)[1])
+        log_det = -self.n * float(np.linalg.slogdet(covariance)[1])
         per_feature = overall[:, None]
         nats = expected_log_likelihood(self, model, per_feature, cross, log_det)
         return Sums(nats, per_feature, overall, cross)

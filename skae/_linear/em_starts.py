@@ -21,11 +21,11 @@ from skae._linear.subspace import CentredScatter
 Array = NDArray[np.float64]
 
 # With more features, no matrix of shape (n_features, n_features) is computed.
-_MOST_FEATURES_OF_PAIRS = 2_000
+MOST_FEATURES_OF_PAIRS = 2_000
 _TOL, _MAX_ITER = 1e-5, 100
 
 
-def start(
+def start_of(
     rows: Any,
     n_latents: int,
     rng: np.random.RandomState,
@@ -33,7 +33,7 @@ def start(
 ) -> LinearGaussian:
     """Initial model with `n_latents` codes, or fewer if the learner switches some off."""
     floor = float(np.max(learner.floor))
-    if rows.n_features > _MOST_FEATURES_OF_PAIRS:
+    if rows.n_features > MOST_FEATURES_OF_PAIRS:
         model = start_from_products(rows, n_latents, rng, floor)
         return with_prior(model, rows.counts) if isinstance(learner, RelevancePrior) else model
     pairs = rows.pairs()

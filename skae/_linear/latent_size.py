@@ -4,7 +4,7 @@ The rules are used if `n_components` is not an integer. They read the eigenvalue
 in decreasing order.
 """
 
-from math import lgamma, log, pi
+from math import lgamma, log, pi, sqrt
 from typing import Any
 
 import numpy as np
@@ -88,6 +88,18 @@ def n_free_parameters(n_features: int, n_components: int) -> int:
     """Number of free parameters of PPCA: loadings up to rotation, noise variance and mean."""
     loadings = n_features * n_components - n_components * (n_components - 1) // 2
     return loadings + 1 + n_features
+
+
+def ledermann_bound(n_features: int) -> int:
+    """The largest number of factors for which factor analysis has no more parameters than the
+    covariance, at least 1.
+
+    References
+    ----------
+    W. Ledermann (1937). On the rank of the reduced correlational matrix in multiple-factor
+    analysis. Psychometrika 2(2), 85-93. :doi:`10.1007/BF02288062`
+    """
+    return max(1, int((2 * n_features + 1 - sqrt(8 * n_features + 1)) / 2 + 1e-9))
 
 
 def by_bic(spectrum: Spectrum, n: float, n_features: int) -> int:

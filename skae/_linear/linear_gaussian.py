@@ -26,7 +26,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from skae._linear.packed import invert_packed, multiply_packed, triangle
+from skae._linear.packed import invert_packed, multiply_packed, triangle, unpack
 
 Array = NDArray[np.float64]
 
@@ -95,6 +95,35 @@ def expected_offset(model: LinearGaussian, step: Array) -> Array:
     if model.uncertainty is not None:
         offset = offset + model.uncertainty.spread[:, :-1, -1]
     return offset
+
+
+def encoder_of(model: LinearGaussian) -> tuple[Array, Array, Array]:
+    """Psi^-1 W M^-1 (D, k) and M^-1 (k, k) of complete rows, and the code of the mean (k,).
+
+    The code of a complete row is (x - mu)' Psi^-1 W M^-1, plus the code of the mean. The latter is
+    zero unless loadings and mean are uncertain.
+    """
+    W, mean, psi, _ = model
+    M = np.eye(W.shape[1]) + unpack(expected_precision(model).sum(axis=0)[:, None])[0]
+    covariance = np.linalg.inv(M)
+    offset = expected_offset(model, np.zeros(len(mean))).sum(axis=0)
+    return (W / psi[:, None]) @ covariance, covariance, -covariance @ offset
+
+
+def turned(model: LinearGaussian, R: Array) -> LinearGaussian:
+    """The same model with the loadings W R, for an orthogonal R (k, k)."""
+    W, mean, psi, uncertainty = model
+    if uncertainty is not None:
+        L = np.eye(len(R) + 1)
+        L[:-1, :-1] = R
+        uncertainty = uncertainty._replace(spread=L.T @ uncertainty.spread @ L)
+    return LinearGaussian(W @ R, mean, psi, uncertainty)
+
+
+def signs_of(loadings: Array) -> Array:
+    """Signs (k,) for which the largest entry of each column is positive."""
+    highest = np.argmax(np.abs(loadings), axis=0)
+    return np.where(loadings[highest, np.arange(loadings.shape[1])] < 0, -1.0, 1.0)
 
 
 def posterior(block: Block, model: LinearGaussian) -> Posterior:

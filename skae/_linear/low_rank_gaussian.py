@@ -9,17 +9,22 @@ from math import log, pi
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.utils import gen_batches
 
 from skae._utils.validation import get_namespace, get_namespace_and_device
+
+Array = NDArray[Any]
 
 _BLOCK_BYTES = 2**23
 # If the squared residual is a smaller fraction of the total, it is not computed as a difference.
 LEAST_DIFFERENCE = 0.05
 
 
-def log_density(X: Any, mean: Any, axes: Any, variances: Any, noise_variance: float) -> Any:
+def log_density(
+    X: Any, mean: Any, axes: Any, variances: Any, noise_variance: float, scales: Any = None
+) -> Any:
     """log N(x; mu, C) in nats for each row of X.
 
     With z = V (x - mu) and the residual r = (x - mu) - V'z,
@@ -33,10 +38,15 @@ def log_density(X: Any, mean: Any, axes: Any, variances: Any, noise_variance: fl
     axes : array of shape (n_axes, n_features), orthonormal rows V
     variances : array of shape (n_axes,), variances lambda along the axes, all positive
     noise_variance : float, sigma2 > 0; ignored when the axes span the space
+    scales : array of shape (n_features,), default=None
+        Positive units of the features. x and mu are divided by them, and `axes`, `variances` and
+        `noise_variance` describe the result.
     """
     xp, _ = get_namespace(mean)
     n_axes, n_features = axes.shape
     log_det = float(xp.sum(xp.log(variances)))
+    if scales is not None:
+        log_det += 2 * float(xp.sum(xp.log(scales)))
     if n_axes < n_features:
         log_det += (n_features - n_axes) * log(noise_variance)
     parts = []
@@ -44,6 +54,8 @@ def log_density(X: Any, mean: Any, axes: Any, variances: Any, noise_variance: fl
         # If the square of a distant row overflows, its density is correctly zero.
         with np.errstate(over="ignore"):
             centred = rows - mean
+            if scales is not None:
+                centred = centred / scales
             z = centred @ axes.T
             distance = xp.sum(z * (z / variances), axis=1)
             if n_axes < n_features:
@@ -119,6 +131,17 @@ def precision(axes: Any, variances: Any, noise_variance: float) -> Any:
         return (axes.T / variances) @ axes
     result = (axes.T * (1.0 / variances - 1.0 / noise_variance)) @ axes
     return result + xp.eye(n_features, dtype=axes.dtype, device=device) / noise_variance
+
+
+def whitened(loadings: Array, noise_variance: Array) -> tuple[Array, Array, Array]:
+    """N(mu, W W' + Psi) in the units of its noise, in which all noise variances are 1.
+
+    Returns the units of the features (D,), the axes (k, D) in these units, and the variances along
+    them (k,), as `log_density` uses them.
+    """
+    scales = np.sqrt(noise_variance)
+    axes, lengths, _ = np.linalg.svd(loadings / scales[:, None], full_matrices=False)
+    return scales, np.ascontiguousarray(axes.T), lengths**2 + 1
 
 
 def noise_floor(variance: float, mean: Any) -> float:

@@ -129,15 +129,15 @@ def moments(X: Any, sample_weight: Any | None = None, mean: Any | None = None) -
     return Moments(n, mean, scale * scatter - n * rest[:, None] * rest[None, :])
 
 
-def total_scatter(X: Any, mean: Any, sample_weight: Any | None = None) -> float:
-    """Trace of the scatter of NumPy or sparse rows, without computing the scatter."""
+def feature_scatter(X: Any, mean: Any, sample_weight: Any | None = None) -> Any:
+    """Diagonal of the scatter of NumPy or sparse rows (D,), without computing the scatter."""
     if sparse.issparse(X):
         variance = _sparse_mean_and_variance(X, sample_weight)[1]
-        return float(variance.sum()) * count_rows(X, sample_weight)
-    total = 0.0
+        return variance * count_rows(X, sample_weight)
+    total = np.zeros(X.shape[1])
     for rows, weight in _row_blocks(X, sample_weight, _BLOCK_BYTES):
-        squared = np.square(rows - mean).sum(axis=1)
-        total += float(squared.sum() if weight is None else weight @ squared)
+        squared = np.square(rows - mean)
+        total += squared.sum(axis=0) if weight is None else weight @ squared
     return total
 
 

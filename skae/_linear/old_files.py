@@ -8,7 +8,11 @@ from skae._utils.versions import has_format
 
 
 def ppca_state(state: dict[str, Any]) -> dict[str, Any]:
-    """The state of a PPCA with the attributes of today."""
+    """The state of a PPCA with the parameters and attributes of today."""
+    if "solver" in state:
+        state = {"noise_variance": "auto", "loadings_prior": None, "rotation": None, **state}
+    if "loadings_" in state:
+        state = {"_rotation": None, "_spread": None, **state}
     if has_format(state):
         return state
     # Old files do not say whether EM was used because of missing values.

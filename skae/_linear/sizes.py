@@ -23,8 +23,8 @@ from skae._linear.fold_moments import (
     mean_squares_of_moments,
     moments_of_folds,
 )
+from skae._linear.incomplete_rows import has_nan
 from skae._linear.low_rank_gaussian import mean_log_density, mean_squares
-from skae._linear.missing_values import has_nan
 from skae._linear.moments import Moments
 from skae._linear.pca import EXACT_SOLVERS, choose_svd_solver, cut_axes, is_count, size_of_rule
 from skae._utils.state import all_or_nothing
@@ -55,7 +55,7 @@ def can_share(estimator: Any, X: Any, sizes: Iterable[Any], *, approximate: bool
         It is also False if a fit of one of the sizes would raise an error.
     """
     sizes = list(sizes)
-    if not sizes or not _is_linear(estimator):
+    if not sizes or not _is_linear(estimator) or not _has_spectrum(estimator):
         return False
     try:
         rows = check_rows(clone(estimator), X, reset=True, min_rows=2)
@@ -301,6 +301,11 @@ def _is_linear(estimator: Any) -> bool:
 def _is_ours(estimator: Any) -> bool:
     """Whether the class itself, and not only a base class, defines the hooks."""
     return "_floored_gaussian" in vars(type(estimator))
+
+
+def _has_spectrum(estimator: Any) -> bool:
+    """Whether the model follows from eigenvalues and axes, also for other sizes."""
+    return bool(getattr(estimator, "_is_principal_model", True))
 
 
 def _axes(model: Any) -> Any:

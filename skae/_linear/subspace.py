@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skae._linear.em import EMRun, run_em
-from skae._linear.moments import Moments, count_rows, out_of_range, scaled_weight, total_scatter
+from skae._linear.moments import Moments, count_rows, feature_scatter, out_of_range, scaled_weight
 
 Array = NDArray[Any]
 
@@ -69,7 +69,8 @@ class CentredRows:
         self.mean = mean
         sample_weight, _ = scaled_weight(sample_weight)  # only the ratios of the weights matter
         self.n = count_rows(X, sample_weight)
-        self.trace = total_scatter(X, self.mean, sample_weight) / self.n
+        self.diagonal = feature_scatter(X, self.mean, sample_weight) / self.n
+        self.trace = float(self.diagonal.sum())
         self._root = None if sample_weight is None else np.sqrt(sample_weight)[:, None]
 
     def project(self, V: Array) -> Array:
@@ -105,7 +106,8 @@ class CentredScatter:
         self.X = like
         self.mean, self.n = stats.mean, stats.n
         self.covariance = stats.scatter / stats.n
-        self.trace = float(np.trace(self.covariance))
+        self.diagonal = np.diagonal(self.covariance)
+        self.trace = float(self.diagonal.sum())
 
     def project(self, V: Array) -> Array:
         """V, which represents the projections."""
