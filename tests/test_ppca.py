@@ -12,7 +12,7 @@ from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 
 from helpers import low_rank_rows
-from skae import PPCA, _ppca
+from skae import PPCA, _gaussian_learning
 from skae._linear.moments import row_mean
 from skae._linear.subspace import CentredRows, em_axes, mean_log_likelihood, noise_variance
 
@@ -485,7 +485,7 @@ def test_wide_rows_need_no_matrix_of_features_squared(solver, container):
 def test_auto_takes_em_only_for_large_or_incomplete_rows(monkeypatch):
     X = complete_rows(20, 20)
     assert not hasattr(PPCA(2).fit(X), "log_likelihoods_")
-    monkeypatch.setattr(_ppca, "_CLOSED_FORM_LIMIT", 19)
+    monkeypatch.setattr(_gaussian_learning, "_CLOSED_FORM_LIMIT", 19)
     assert hasattr(PPCA(2, random_state=0).fit(X), "log_likelihoods_")
     assert not hasattr(PPCA(0.5).fit(X), "log_likelihoods_")
     assert not hasattr(PPCA(2).fit(X[:19]), "log_likelihoods_")

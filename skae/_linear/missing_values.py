@@ -146,12 +146,16 @@ def lengthened(
 
 
 class _Stage(NamedTuple):
-    """A model, the sums and the model from which it was made, and the length of that step."""
+    """A model, the sums and the model from which it was made, and the length of that step.
+
+    `was_larger` says whether that step switched components off, which may lose likelihood.
+    """
 
     model: LinearGaussian
     sums: Sums | None
     before: LinearGaussian
     length: float
+    was_larger: bool = False
 
 
 def fit_em(
@@ -165,8 +169,8 @@ def fit_em(
 ) -> EMRun:
     """Run EM. The states of the run are models; what is maximised is a sum over all rows.
 
-    `rows` are IncompleteRows, or rows elsewhere with the same sums. EM stops when a step changes
-    the objective by less than `tol` nats per observed entry, and no component is switched off.
+    `rows` are IncompleteRows, or rows elsewhere with the same sums. EM stops when a step gains less
+    than `tol` nats per observed entry, and no component is switched off.
     """
 
     least = tol * float(rows.counts.sum())
@@ -185,14 +189,13 @@ def fit_em(
         following = learner.m_step(rows, sums, model)
         is_smaller = following.loadings.shape[1] < model.loadings.shape[1]
         gained = nats - history[-1] if history else np.inf
-        if learner.has_ended(model) and not is_lost:
-            return nats, None
-        if abs(gained) < least and not is_smaller and not is_lost:
+        is_slow = gained < least and not (is_smaller or stage.was_larger)
+        if not is_lost and (is_slow or learner.has_ended(model)):
             return nats, None
         length = 1.0 if is_smaller else min(_GROWTH * length, _LONGEST)
         if length > 1.0:
             following = learner.m_step(rows, sums, model, length)
-        return nats, _Stage(following, sums, model, length)
+        return nats, _Stage(following, sums, model, length, is_smaller)
 
     def short(stage: _Stage) -> LinearGaussian:
         assert stage.sums is not None

@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 import skae
 from helpers import make_rows
 from skae import PPCA
-from skae._linear import missing_values, subspace
+from skae._linear import subspace
 from skae._linear.em import run_em
 from skae._utils.interrupts import inside_another_fit
 
@@ -108,7 +108,7 @@ def test_an_interrupt_at_any_line_keeps_a_whole_step_or_nothing(gaps):
 
 def interrupt_step(monkeypatch, n):
     """Raise KeyboardInterrupt inside the n-th step of both EMs."""
-    for module, name in ((missing_values, "m_step"), (subspace, "mean_log_likelihood")):
+    for module, name in ((MaximumLikelihood, "has_ended"), (subspace, "mean_log_likelihood")):
         calls, whole = [], getattr(module, name)
 
         def interrupted(*args, calls=calls, whole=whole):
