@@ -146,7 +146,7 @@ def fit_factors(
     def record(intermediate_result: optimize.OptimizeResult) -> None:
         values.append(float(intermediate_result.fun))
 
-    units = _Units(correlation.__matmul__, np.diagonal(correlation), np.exp(bounds))
+    units = Units(correlation.__matmul__, np.diagonal(correlation), np.exp(bounds))
     start = _start(*leading_axes(correlation, n_factors))
     run = _accelerated_em(units, start, tol, min(max_iter, _EM_STEPS))
     history = [nats - shift for nats in run.log_likelihoods]
@@ -200,7 +200,7 @@ def _leading(covariance: Array, psi: Array, n_factors: int) -> tuple[Array, Arra
 
 
 def _to_the_bounds(
-    objective: Any, log_psi: Array, value: float, bounds: Array
+    objective: Callable[[Array], tuple[float, Array]], log_psi: Array, value: float, bounds: Array
 ) -> tuple[Array, float]:
     """Set small noise variances to their bounds unless this increases the objective.
 
@@ -208,8 +208,10 @@ def _to_the_bounds(
     Increases that may be rounding errors are accepted; see `lower_bounds`.
     """
     rounding = 10 * np.sqrt(np.finfo(float).eps) / len(log_psi)
-    _, gradient = objective(log_psi)
     small = (log_psi > bounds) & (log_psi < log(_SUSPICIOUS))
+    if not small.any():
+        return log_psi, value
+    _, gradient = objective(log_psi)
     for d in np.flatnonzero(small & (gradient > -rounding)):
         trial = log_psi.copy()
         trial[d] = bounds[d]
@@ -221,7 +223,7 @@ def _to_the_bounds(
 # ------------------------------------------------------------------------ many features
 
 
-class _Units(NamedTuple):
+class Units(NamedTuple):
     """The covariance S in units of the standard deviations of the features.
 
     `product` maps V (D, k) to S V; `diagonal` (D,) of S has ones, or less for features that are
@@ -233,7 +235,7 @@ class _Units(NamedTuple):
     lowest: Array
 
 
-class _Evaluated(NamedTuple):
+class Evaluated(NamedTuple):
     """A model, its log-likelihood, and the model after one step of EM."""
 
     model: FactorModel
@@ -244,7 +246,7 @@ class _Evaluated(NamedTuple):
 class _Path(NamedTuple):
     """The latest model, and the latest models and their steps as vectors, the oldest first."""
 
-    latest: _Evaluated
+    latest: Evaluated
     points: tuple[Array, ...]
     steps: tuple[Array, ...]
 
@@ -296,7 +298,7 @@ def em_factors(
     def product(V: Array) -> Array:
         return np.asarray(rows.pull_back(rows.project(V / scale)) / scale, dtype=np.float64)
 
-    units = _Units(product, diagonal / scale[:, 0] ** 2, lowest / scale[:, 0] ** 2)
+    units = Units(product, diagonal / scale[:, 0] ** 2, lowest / scale[:, 0] ** 2)
     axes = rng.standard_normal((len(diagonal), n_factors))
     for _ in range(2):
         axes = np.linalg.qr(product(axes))[0]
@@ -323,7 +325,7 @@ def _start(values: Array, axes: Array) -> FactorModel:
 
 
 def _accelerated_em(
-    units: _Units,
+    units: Units,
     start: FactorModel,
     tol: float,
     max_iter: int,
@@ -340,19 +342,19 @@ def _accelerated_em(
             return nats, None
         points = (*path.points[-_MEMORY:], _packed(latest.model))
         steps = (*path.steps[-_MEMORY:], _packed(latest.following) - points[-1])
-        found = _em_step(units, _unpacked(_extrapolated(points, steps), units.lowest))
+        found = em_step(units, _unpacked(_extrapolated(points, steps), units.lowest))
         if found.log_likelihood >= nats:
             return nats, _Path(found, points, steps)
-        found = _em_step(units, latest.following)
+        found = em_step(units, latest.following)
         if found.log_likelihood >= nats:
             return nats, _Path(found, points[-1:], steps[-1:])
         return nats, None  # the gain of EM is smaller than rounding errors
 
-    first = _Path(_em_step(units, start), (), ())
+    first = _Path(em_step(units, start), (), ())
     return run_em(step, first, max_iter, keeps_progress=keeps_progress)
 
 
-def _em_step(units: _Units, model: FactorModel) -> _Evaluated:
+def em_step(units: Units, model: FactorModel) -> Evaluated:
     """The log-likelihood of a model, and one step of PX-EM.
 
     With M = I + W' Psi^-1 W and B = Psi^-1 W M^-1, E[z | x] = B' (x - mu). The expectations of
@@ -372,7 +374,7 @@ def _em_step(units: _Units, model: FactorModel) -> _Evaluated:
     values, vectors = np.linalg.eigh(inverse + B.T @ SB)
     following = (SB @ vectors) / np.sqrt(np.maximum(values, np.finfo(float).tiny))
     psi = np.maximum(units.diagonal - np.sum(following**2, axis=1), units.lowest)
-    return _Evaluated(model, nats, FactorModel(following @ vectors.T, psi))
+    return Evaluated(model, nats, FactorModel(following @ vectors.T, psi))
 
 
 def _packed(model: FactorModel) -> Array:

@@ -10,7 +10,10 @@ from sklearn.decomposition import FactorAnalysis
 from sklearn.exceptions import ConvergenceWarning
 
 from skae._linear.factor_analysis import (
+    FactorModel,
+    Units,
     em_factors,
+    em_step,
     fit_factors,
     lower_bounds,
     n_free_parameters,
@@ -47,10 +50,17 @@ def fitted(S, n_factors, *, floor=None, tol=1e-5, max_iter=1000):
     return fit_factors(S, n_factors, floor=floor, tol=tol, max_iter=max_iter)
 
 
-def em(rows, S, n_factors, *, seed=0, tol=1e-5, max_iter=1000):
-    rng = np.random.RandomState(seed)
-    options = {"floor": 1e-12 * np.diag(S), "tol": tol, "max_iter": max_iter}
-    return em_factors(rows, np.diag(S).copy(), n_factors, rng, **options)
+def em(rows, S, n_factors, *, seed=0, max_iter=1000, keeps_progress=False):
+    return em_factors(
+        rows,
+        np.diag(S),
+        n_factors,
+        np.random.RandomState(seed),
+        floor=1e-12 * np.diag(S),
+        tol=1e-5,
+        max_iter=max_iter,
+        keeps_progress=keeps_progress,
+    )
 
 
 def mean_density(X, W, psi):
@@ -240,23 +250,57 @@ def test_em_increases_the_likelihood_to_the_same_maximum(name, source):
 
 
 def test_a_step_of_em_is_that_of_a_loop_over_rows():
-    """Without extrapolation: E[z | x] and cov[z | x] of each row, regression, and reduction."""
+    """E[z | x] and cov[z | x] of each row, a regression on z, and a reduction to cov[z] = I."""
     X = factor_rows(50, 6, 2)
-    S, rows = covariance_of(X), CentredRows(X, None, X.mean(axis=0))
-    first, second = (em(rows, S, 2, max_iter=n).state for n in (1, 2))
-    start = em(rows, S, 2, max_iter=1)
-    assert start.ended_by == "max_iter"
-    W, psi = first
-    M = np.eye(2) + W.T @ (W / psi[:, None])
-    centred = X - X.mean(axis=0)
-    codes = np.array([np.linalg.solve(M, W.T @ (x / psi)) for x in centred])
-    C = np.linalg.inv(M) + codes.T @ codes / len(X)
+    S, centred = covariance_of(X), X - X.mean(axis=0)
+    rng = np.random.default_rng(6)
+    W, psi = rng.normal(size=(6, 2)), rng.uniform(0.5, 2, 6)
+    units = Units(lambda V: S @ V, np.diag(S), np.full(6, 1e-8))
+    found = em_step(units, FactorModel(W, psi))
+    assert found.log_likelihood == pytest.approx(mean_density(X, W, psi), rel=1e-12)
+    gain = W.T @ np.linalg.inv(W @ W.T + np.diag(psi))
+    codes = np.array([gain @ x for x in centred])
+    C = np.eye(2) - gain @ W + codes.T @ codes / len(X)
     regression = np.linalg.solve(C, codes.T @ centred / len(X)).T
-    residual = S - regression @ (codes.T @ centred / len(X))
-    nats = mean_density(X, regression @ np.linalg.cholesky(C), np.diag(residual))
-    assert nats > start.log_likelihoods[0]
-    W, psi = second
-    assert mean_density(X, W, psi) >= nats - 0.05  # the second step also extrapolates
+    residual = (centred - codes @ regression.T) ** 2
+    residual += np.sum(regression @ (np.eye(2) - gain @ W) * regression, axis=1)
+    np.testing.assert_allclose(found.following.noise_variance, residual.mean(axis=0), rtol=1e-10)
+    reduced = found.following.loadings
+    np.testing.assert_allclose(reduced @ reduced.T, regression @ C @ regression.T, rtol=1e-8)
+
+
+def test_a_step_of_em_respects_the_lower_bounds():
+    S = covariance_of(factor_rows(50, 6, 2))
+    lowest = np.diag(S) * np.array([2.0, 1e-8, 1e-8, 2.0, 1e-8, 1e-8])
+    start = FactorModel(np.ones((6, 2)) * [1, -0.5], np.diag(S))
+    found = em_step(Units(lambda V: S @ V, np.diag(S), lowest), start).following.noise_variance
+    np.testing.assert_array_equal(found == lowest, [True, False, False, True, False, False])
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_an_interrupt_keeps_the_last_complete_step(keeps):
+    X = factor_rows()
+    S = covariance_of(X)
+
+    class Interrupted(CentredRows):
+        left = 8
+
+        def pull_back(self, Y):
+            self.left -= 1
+            if self.left == 0:
+                raise KeyboardInterrupt
+            return super().pull_back(Y)
+
+    rows = Interrupted(X, None, X.mean(axis=0))
+    if not keeps:
+        with pytest.raises(KeyboardInterrupt):
+            em(rows, S, 3)
+        return
+    run = em(rows, S, 3, keeps_progress=True)
+    assert run.ended_by == "interrupt"
+    expected = em(CentredRows(X, None, X.mean(axis=0)), S, 3, max_iter=len(run.log_likelihoods))
+    np.testing.assert_array_equal(run.state.loadings, expected.state.loadings)
+    assert run.log_likelihoods == expected.log_likelihoods
 
 
 def test_weights_count_copies_of_rows():
@@ -274,7 +318,7 @@ def test_em_approaches_a_heywood_case():
     X = heywood_rows()
     S = covariance_of(X)
     run = em(CentredRows(X, None, X.mean(axis=0)), S, 1)
-    assert run.state.noise_variance[0] < 1e-4
+    assert run.state.noise_variance[0] < 1e-3
     assert run.log_likelihoods[-1] == pytest.approx(fitted(S, 1).log_likelihoods[-1], abs=1e-3)
 
 
@@ -296,6 +340,17 @@ def test_em_accepts_more_factors_than_rows(n_samples):
     run = em(CentredRows(X, None, X.mean(axis=0)), covariance_of(X), 10, max_iter=200)
     assert np.isfinite(run.log_likelihoods).all()
     assert np.all(np.diff(run.log_likelihoods) >= 0)
+
+
+def test_units_of_the_features_only_change_the_units_of_the_result_of_em():
+    X = factor_rows()
+    units = 10.0 ** np.random.default_rng(3).integers(-60, 60, 12)
+    expected, run = (
+        em(CentredRows(Y, None, Y.mean(axis=0)), covariance_of(Y), 3) for Y in (X, X * units)
+    )
+    np.testing.assert_allclose(run.state.loadings / units[:, None], expected.state.loadings, 1e-4)
+    psi = run.state.noise_variance / units**2
+    np.testing.assert_allclose(psi, expected.state.noise_variance, rtol=1e-4)
 
 
 def test_seeds_repeat_and_reach_the_same_likelihood():
