@@ -6,7 +6,8 @@ Missing values
 the observed values, and `impute` replaces each missing value by its mean given the observed values
 of the row. Here a fifth of the pixels of digits is removed. PPCA fills them in as accurately as
 scikit-learn's `IterativeImputer`, which fits one regression for each pixel in each round, and takes
-less time.
+less time. A classifier after `PPCAImputer`, which is PPCA as a step of a Pipeline, is about as
+accurate as after `IterativeImputer`.
 """
 
 from time import perf_counter
@@ -16,9 +17,13 @@ import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401  provides IterativeImputer
 from sklearn.impute import IterativeImputer, SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from skae import PPCA
+from skae import PPCA, PPCAImputer
 from skae.plotting import ReconstructionDisplay
 
 _ = threadpool_limits(1)  # the matrices are small, and several threads would be slower
@@ -27,7 +32,7 @@ _ = threadpool_limits(1)  # the matrices are small, and several threads would be
 # Remove a fifth of the pixels
 # ----------------------------
 
-X, _ = load_digits(return_X_y=True)
+X, digit = load_digits(return_X_y=True)
 rng = np.random.RandomState(0)
 removed = rng.uniform(size=X.shape) < 0.2
 X_seen = np.where(removed, np.nan, X)
@@ -87,12 +92,37 @@ for name, fill in methods.items():
     print(f"{name:<18}{errors[name]:>8.2f}{seconds:>10.2f}")
 
 # %%
+# Classify the digits
+# -------------------
+# The classifier does not accept NaN. Each imputer stands before it in a Pipeline, learns from the
+# training rows, and fills in the missing pixels of new rows. `PPCAImputer` has the conventions of
+# scikit-learn's imputers.
+
+train, test, digit_train, digit_test = train_test_split(
+    X_seen, digit, test_size=1 / 3, stratify=digit, random_state=0
+)
+imputers = {
+    "mean": SimpleImputer(),
+    "IterativeImputer": IterativeImputer(random_state=0),
+    "PPCA": PPCAImputer(n_components, tol=1e-4, random_state=0),
+}
+accuracies = {}
+print(f"{len(test)} new digits with missing pixels")
+print(f"{'':<18}{'accuracy':>10}{'seconds':>10}")
+for name, imputer in imputers.items():
+    pipeline = make_pipeline(imputer, StandardScaler(), LogisticRegression(max_iter=1000))
+    start = perf_counter()
+    accuracies[name] = pipeline.fit(train, digit_train).score(test, digit_test)
+    print(f"{name:<18}{accuracies[name]:>10.1%}{perf_counter() - start:>10.2f}")
+
+# %%
 # Ten of the digits, and below them the same digits with missing pixels, and as each method fills in
-# these pixels:
+# these pixels. The accuracy is that of the classifier after this imputer.
 
 panels = {"Removed pixels": ("observed", X_seen)}
 for name, rows in filled.items():
-    panels[f"{name}: RMSE {errors[name]:.2f}"] = ("filled in", rows)
+    title = f"{name}: RMSE {errors[name]:.2f}, accuracy {accuracies[name]:.1%}"
+    panels[title] = ("filled in", rows)
 
 _, axes = plt.subplots(2, 2, figsize=(9, 3), layout="constrained")
 for ax, (title, (label, rows)) in zip(axes.ravel(), panels.items(), strict=True):

@@ -249,10 +249,8 @@ class PPCAImputer(TransformerMixin, BaseEstimator):
             self.random_state_ = private_generator(self.random_state)
             self.indicator_ = None
             if self.add_indicator:
-                indicator = MissingIndicator(error_on_new=False)
-                self.indicator_ = indicator.set_output(transform="default").fit(counted)
-            model = PPCA(**{name: getattr(self, name) for name in _OF_PPCA})
-            self.ppca_ = model.set_output(transform="default")
+                self.indicator_ = MissingIndicator(error_on_new=False).fit(counted)
+            self.ppca_ = PPCA(**{name: getattr(self, name) for name in _OF_PPCA})
             with inside_another_fit():
                 self.ppca_.fit(rows[:, ~self._is_empty], sample_weight=weight)
             self.n_iter_ = self.ppca_.n_iter_
@@ -319,7 +317,7 @@ class PPCAImputer(TransformerMixin, BaseEstimator):
             )
         if self.indicator_ is None:
             return filled
-        return np.hstack([filled, self.indicator_.transform(rows)])
+        return np.hstack([filled, np.asarray(self.indicator_.transform(rows))])
 
     def _impute(self, rows: Array) -> Array:
         """Rows (n, D) with their missing values filled in by the model of these D columns."""

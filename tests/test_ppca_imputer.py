@@ -250,6 +250,7 @@ def test_values_are_conditional_means_of_the_gaussian():
 def test_observed_values_are_returned_bit_for_bit(dtype):
     rows = X.astype(dtype)
     rows[0, 0] = -0.0
+    assert rows.dtype in get_tags(imputer()).transformer_tags.preserves_dtype
     for fitted_to in (np.float32, np.float64):
         found = imputer(add_indicator=True).fit(X.astype(fitted_to)).transform(rows)
         assert found.dtype == dtype
