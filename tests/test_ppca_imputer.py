@@ -415,6 +415,16 @@ def test_round_trip(saved_and_loaded, tmp_path):
         assert_array_equal(loaded.get_feature_names_out(), model.get_feature_names_out())
 
 
+def test_a_damaged_state_is_refused():
+    saved = imputer().fit(X).__getstate__()
+    for name in ("ppca_", "indicator_", "random_state_"):
+        damaged = {key: value for key, value in saved.items() if key != name}
+        with pytest.raises(ValueError, match=rf"The saved PPCAImputer .*{name} is missing"):
+            PPCAImputer().__setstate__(damaged)
+    with pytest.raises(ValueError, match=r"_is_empty has shape \(2,\), expected \(5,\)"):
+        PPCAImputer().__setstate__({**saved, "_is_empty": saved["_is_empty"][:2]})
+
+
 def test_a_fit_that_fails_changes_nothing():
     model = imputer(add_indicator=True).fit(X)
     before = model.transform(X)
