@@ -2,6 +2,9 @@
 
 M. E. Tipping and C. M. Bishop (1999). Probabilistic principal component analysis.
 J. R. Stat. Soc. B 61(3), 611-622. https://doi.org/10.1111/1467-9868.00196
+
+C. M. Bishop (1999). Variational principal components. ICANN, 509-514.
+https://doi.org/10.1049/cp:19991160
 """
 
 from __future__ import annotations
@@ -68,12 +71,12 @@ class PPCAImputer(TransformerMixin, BaseEstimator):
     Parameters
     ----------
     n_components : int, float, 'mle', 'bic' or None, default=None
-        Number of codes, as for :class:`PPCA`. With `loadings_prior="ard"`, it is the largest
-        number, and None is a good choice.
+        Number of codes, as for :class:`PPCA`. With `loadings_prior="ard"` it is an integer or None,
+        and the largest number: the prior switches off codes that are not needed.
     loadings_prior : {"ard", None}, default="ard"
-        Prior of the loadings. "ard" is automatic relevance determination: the loadings of codes
-        that are not needed become 0, so that further codes do not overfit. None estimates the
-        loadings by maximum likelihood; `n_components` should then be chosen with care.
+        Prior of the loadings. "ard" is automatic relevance determination, which switches off codes
+        that are not needed, so that a large `n_components` does not overfit. None estimates the
+        loadings by maximum likelihood; choose `n_components` with care then.
     noise_variance : {"auto", "scalar", "per_feature"}, default="auto"
         Whether all columns have one noise variance, or each column its own. "auto" means "scalar"
         without a prior, and the better of the two with one.
@@ -135,6 +138,9 @@ class PPCAImputer(TransformerMixin, BaseEstimator):
     ----------
     M. E. Tipping and C. M. Bishop (1999). Probabilistic principal component analysis.
     J. R. Stat. Soc. B 61(3), 611-622. :doi:`10.1111/1467-9868.00196`
+
+    C. M. Bishop (1999). Variational principal components. ICANN, 509-514.
+    :doi:`10.1049/cp:19991160`
 
     Examples
     --------

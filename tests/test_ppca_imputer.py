@@ -235,7 +235,7 @@ def test_values_are_conditional_means_of_ppca(params):
 
 def test_values_are_conditional_means_of_the_gaussian():
     """m_u + C_uo C_oo^-1 (x_o - m_o), row by row; also in rows without an observed value."""
-    model = imputer().fit(X)
+    model = imputer(loadings_prior=None).fit(X)
     rows = np.vstack([X, np.full(5, np.nan)])
     mean, covariance = model.ppca_.mean_, model.ppca_.get_covariance()
     expected = rows.copy()
@@ -343,12 +343,14 @@ def test_draws_are_those_of_ppca_and_differ_from_call_to_call():
 def test_draws_have_the_conditional_moments():
     """Means are those that transform fills in by default; variances those of the Gaussian."""
     row = np.array([[1.0, np.nan, 3.0, np.nan, 2.0]])
-    model = imputer().fit(X)
+    params = {"loadings_prior": None, "noise_variance": "per_feature", "n_components": 1}
+    model = imputer(**params).fit(X)
     mean, covariance = model.transform(row)[0], model.ppca_.get_covariance()
     u, o = [1, 3], [0, 2, 4]
     gain = np.linalg.solve(covariance[np.ix_(o, o)], covariance[np.ix_(o, u)])
     expected = covariance[np.ix_(u, u)] - covariance[np.ix_(u, o)] @ gain
-    draws = imputer(sample_posterior=True).fit(X).transform(np.repeat(row, 20_000, axis=0))[:, u]
+    drawing = imputer(sample_posterior=True, **params).fit(X)
+    draws = drawing.transform(np.repeat(row, 20_000, axis=0))[:, u]
     spread = np.sqrt(np.diag(expected))
     assert_allclose(draws.mean(axis=0), mean[u], rtol=0, atol=0.03 * spread.max())
     assert_allclose(np.cov(draws.T), expected, rtol=0, atol=0.05 * expected.max())
