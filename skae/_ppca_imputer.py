@@ -95,7 +95,7 @@ class PPCAImputer(TransformerMixin, BaseEstimator):
         default `transform` leaves them out, with a warning.
     tol : float, default=1e-5
         EM stops when its objective increases by less than `tol` nats per observed value in one
-        step. Without missing values it is not used.
+        step.
     max_iter : int, default=200
         Maximum number of iterations of EM.
     random_state : int, RandomState instance or None, default=None
@@ -112,7 +112,7 @@ class PPCAImputer(TransformerMixin, BaseEstimator):
     random_state_ : RandomState instance
         Generator of the draws with `sample_posterior=True`. Each call of `transform` advances it.
     n_iter_ : int
-        Number of complete steps of EM; 1 if no value was missing.
+        Number of complete steps of EM; 1 if the model has a closed form.
     n_features_in_ : int
         Number of features seen in `fit`.
     feature_names_in_ : ndarray of shape (n_features_in_,)
