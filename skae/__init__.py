@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from skae._outlier_detector import OutlierDetector as OutlierDetector
     from skae._pipeline import sample_pipeline as sample_pipeline
     from skae._ppca import PPCA as PPCA
+    from skae._ppca_imputer import PPCAImputer as PPCAImputer
     from skae._sampling_representation import counts_to_image as counts_to_image
     from skae._sampling_representation import image_to_counts as image_to_counts
     from skae._sampling_representation import sample_counts as sample_counts
@@ -42,6 +43,7 @@ _HOME = {
     "LinearAE": "_linear_ae",
     "OutlierDetector": "_outlier_detector",
     "PPCA": "_ppca",
+    "PPCAImputer": "_ppca_imputer",
     "RandomizedSearchCV": "model_selection",
     "VAE": "_vae",
     "VQVAE": "_vqvae",

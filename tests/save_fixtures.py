@@ -37,6 +37,7 @@ from skae import (
     LatentDensityEstimator,
     LinearAE,
     OutlierDetector,
+    PPCAImputer,
     RandomizedSearchCV,
 )
 
@@ -209,6 +210,7 @@ MODELS: dict[str, Model] = {
         Ensemble(net(Autoencoder, hidden_layer_sizes=(2,)), 2, random_state=0)
     ),
     "outlier_detector": Model(OutlierDetector(PPCA(1), random_state=0)),
+    "ppca_imputer": Model(PPCAImputer(2, add_indicator=True, random_state=0), with_gaps),
     "grid_search": Model(GridSearchCV(PPCA(), {"n_components": [1, 2]}, cv=2)),
     "randomized_search": Model(
         RandomizedSearchCV(PPCA(), {"n_components": [1, 2]}, n_iter=1, cv=2, random_state=0)
@@ -235,6 +237,7 @@ def computed(model: Any, rows: Any, y: Any, draws: bool = True) -> dict[str, np.
     if hasattr(model, "transform"):
         codes = model.transform(rows)
         found["transform"] = codes
+    if hasattr(model, "inverse_transform"):
         decode = model.inverse_transform
         found["inverse_transform"] = decode(codes, **given(decode))
     if hasattr(model, "predict"):

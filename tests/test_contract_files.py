@@ -30,7 +30,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import skae
-from skae import PPCA, Autoencoder, Ensemble, GridSearchCV, LatentDensityEstimator
+from skae import PPCA, Autoencoder, Ensemble, GridSearchCV, LatentDensityEstimator, PPCAImputer
 from skae._base import BaseAutoencoder
 from skae._utils import versions
 
@@ -109,6 +109,7 @@ def composites():
         "Pipeline": make_pipeline(StandardScaler(), PPCA(2)).fit(X),
         "Ensemble": Ensemble(PPCA(2), 2, random_state=0).fit(X),
         "Ensemble of PCA": Ensemble(PCA(2), 2, random_state=0).fit(X),
+        "PPCAImputer": PPCAImputer(2, random_state=0).fit(X),
         "GridSearchCV": GridSearchCV(PPCA(), {"n_components": [1, 2]}, cv=2).fit(X),
         "scikit-learn's": SklearnGridSearchCV(PPCA(), {"n_components": [1]}, cv=2).fit(X),
         "LatentDensityEstimator": LatentDensityEstimator(

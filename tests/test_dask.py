@@ -37,6 +37,7 @@ from skae import (
     LatentDensityEstimator,
     LinearAE,
     OutlierDetector,
+    PPCAImputer,
 )
 from skae._dask.dispatch import ROWWISE
 from skae._dask.fitted import Fitted
@@ -489,6 +490,7 @@ MODELS = [
     LatentDensityEstimator(n_components=2, n_mixture=2, max_iter=2, random_state=0),
     Ensemble(PPCA(2), 2),
     OutlierDetector(random_state=0),
+    PPCAImputer(2, add_indicator=True),
 ]
 
 

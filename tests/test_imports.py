@@ -41,6 +41,7 @@ import numpy as np
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from skae import PPCA, CountMixtureAE, Ensemble, LinearAE, OutlierDetector, sample_pipeline
+from skae import PPCAImputer
 X = np.random.RandomState(0).standard_normal((30, 5))
 for model in (LinearAE(2), PPCA(2), CountMixtureAE(2)):
     model.inverse_transform(model.fit_transform(X))
@@ -50,6 +51,7 @@ for model in (LinearAE(2), PPCA(2), CountMixtureAE(2)):
     sample_pipeline(make_pipeline(StandardScaler(), model).fit(X), 3, random_state=0)
     Ensemble(model, 2).fit(X).sample(3, random_state=0)
     OutlierDetector(model).fit(X).predict(X)
+PPCAImputer(2).fit_transform(np.where(X < 1.5, X, np.nan))
 """
 
 

@@ -17,7 +17,7 @@ import pytest
 from contract_helpers import ESTIMATORS, law_for, make_data, may_advise, small, trained_on_batches
 from skorch.callbacks import Callback, EarlyStopping
 
-from skae import PPCA, Ensemble, GridSearchCV, OutlierDetector
+from skae import PPCA, Ensemble, GridSearchCV, OutlierDetector, PPCAImputer
 
 pytestmark = may_advise
 
@@ -77,6 +77,7 @@ def kinds_of_fits():
     yield "Ensemble", lambda X: Ensemble(PPCA(1), 2).fit(X)
     yield "GridSearchCV", lambda X: GridSearchCV(PPCA(), {"n_components": [1, 2]}, cv=2).fit(X)
     yield "OutlierDetector", lambda X: OutlierDetector(PPCA(1)).fit(X)
+    yield "PPCAImputer", lambda X: PPCAImputer(1).fit(X).transform(X)
 
 
 def held():

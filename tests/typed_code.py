@@ -27,6 +27,7 @@ from skae import (
     LatentDensityEstimator,
     LinearAE,
     OutlierDetector,
+    PPCAImputer,
     RandomizedSearchCV,
     cross_validate,
     metrics,
@@ -141,6 +142,11 @@ def combinations(X: Array) -> None:
     assert_type(detector.fit(X), OutlierDetector)
     assert_type(detector.fit_predict(X), NDArray[np.int64])
     assert_type(detector.offset_, float)
+    imputer = PPCAImputer(2, missing_values=-1, add_indicator=True).fit(X)
+    assert_type(imputer, PPCAImputer)
+    assert_type(imputer.fit_transform(X), ArrayOrFrame)
+    assert_type(imputer.get_feature_names_out(), NDArray[np.object_])
+    assert_type(imputer.ppca_, PPCA)
     pipeline = make_pipeline(StandardScaler(), PPCA(2)).fit(X)
     assert_type(sample_pipeline(pipeline, 3), ArrayOrFrame)
     search = GridSearchCV(pipeline, {"ppca__n_components": [1, 2]})
@@ -201,4 +207,6 @@ def mistakes(X: Array) -> None:
     VQVAE(codes="one-hot")  # type: ignore[arg-type]
     OutlierDetector(contamination="low")  # type: ignore[arg-type]
     OutlierDetector().predit(X)  # type: ignore[attr-defined]
+    PPCAImputer(loadings_prior="lasso")  # type: ignore[arg-type]
+    PPCAImputer().statistics_  # type: ignore[attr-defined]  # noqa: B018
     skae.to_onnx(vae, "encode")  # type: ignore[arg-type]

@@ -37,6 +37,11 @@ def map_blocks(estimator: Any, method: str, X: Any, *args: Any, **kwargs: Any) -
     is like.
     """
     check_columns_known(X)
+    if getattr(estimator, "sample_posterior", False):  # of an imputer
+        raise ValueError(
+            "sample_posterior=True is not possible for collections of Dask, whose blocks would all "
+            "have the same noise. Compute the rows first: X.compute()."
+        )
     keywords = _keywords(getattr(estimator, method), X, *args, **kwargs)
     beside = {"y": keywords.pop("y")} if _is_for_rows(keywords.get("y"), X) else {}
     given = align(X, **beside)

@@ -7,8 +7,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.validation import check_is_fitted
 
-# Module of the imputers of scikit-learn, which fill in values and change no others.
-_OF_IMPUTERS = "sklearn.impute."
+# Modules of imputers, which fill in values and change no others.
+_OF_IMPUTERS = ("sklearn.impute.", "skae._ppca_imputer")
 
 
 def best_of(estimator: Any) -> Any:
@@ -45,7 +45,7 @@ def first_member(model: Any) -> Any:
 
 
 def fills_values(step: Any) -> bool:
-    """Whether a step is an imputer of scikit-learn."""
+    """Whether a step is an imputer of scikit-learn or of skae."""
     return type(step).__module__.startswith(_OF_IMPUTERS) and hasattr(step, "add_indicator")
 
 

@@ -25,6 +25,9 @@ DaskCollection: TypeAlias = Any
 # Values of `set_output(transform=...)`.
 Container: TypeAlias = Literal["default", "pandas", "polars"]
 
+# A value that marks missing values: a number, NaN, or NA of pandas, which need not be installed.
+MissingValue: TypeAlias = float | Any
+
 RandomState: TypeAlias = int | np.random.RandomState | None
 ScoreKind: TypeAlias = Literal["log_likelihood", "lower_bound", "reconstruction", "latent"]
 

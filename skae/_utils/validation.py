@@ -25,6 +25,7 @@ from sklearn.utils._array_api import (
 from sklearn.utils._param_validation import (
     HasMethods,
     Interval,
+    MissingValues,
     RealNotInt,
     StrOptions,
     validate_parameter_constraints,
@@ -60,6 +61,7 @@ __all__ = [
     "AttrsDict",
     "HasMethods",
     "Interval",
+    "MissingValues",
     "RealNotInt",
     "StrOptions",
     "as_rows",

@@ -16,7 +16,16 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, PowerTransformer, StandardScaler
 
-from skae import PPCA, VAE, VQVAE, Autoencoder, Ensemble, LatentDensityEstimator, LinearAE
+from skae import (
+    PPCA,
+    VAE,
+    VQVAE,
+    Autoencoder,
+    Ensemble,
+    LatentDensityEstimator,
+    LinearAE,
+    PPCAImputer,
+)
 from skae.metrics import (
     explained_variance_scorer,
     reconstruction_error,
@@ -125,7 +134,7 @@ def test_weights_are_copies():
 
 
 @pytest.mark.parametrize(
-    "imputer", [SimpleImputer(), KNNImputer(), SimpleImputer(add_indicator=True)]
+    "imputer", [SimpleImputer(), KNNImputer(), SimpleImputer(add_indicator=True), PPCAImputer(1)]
 )
 def test_imputers_need_no_inverse(imputer):
     train, test = with_holes(TRAIN), with_holes(TEST)
