@@ -221,9 +221,9 @@ class GaussianQueries(TruncationMixin, LikelihoodModel):
             The inverse of the covariance.
         """
         check_is_fitted(self)
-        _, axes, variances, noise, *scales = self._gaussian()
-        found = precision(axes, variances, noise)
-        return found / np.outer(scales[0], scales[0]) if scales else found
+        _, axes, variances, noise, scales = self._gaussian()
+        found: Array = precision(axes, variances, noise)
+        return found if scales is None else found / np.outer(scales, scales)
 
     # ------------------------------------------------------------------ helpers
 
@@ -272,10 +272,10 @@ class GaussianQueries(TruncationMixin, LikelihoodModel):
             block = rows.block(groups, positions)
             yield rows.order[positions], block, posterior(block, model)
 
-    def _gaussian(self) -> tuple[Any, ...]:
+    def _gaussian(self) -> tuple[Array, Array, Array, float, Array | None]:
         """The arguments of `log_density` after the rows."""
         if np.ndim(self.noise_variance_) == 0:
-            return self.mean_, self.axes_, self._variances, self.noise_variance_
+            return self.mean_, self.axes_, self._variances, float(self.noise_variance_), None
         scales, axes, variances = whitened(self.loadings_, np.asarray(self.noise_variance_))
         return self.mean_, axes, variances, 1.0, scales
 

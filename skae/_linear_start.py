@@ -107,7 +107,7 @@ def _ppca(
         ppca.mean_,
         ppca.axes_,
         np.square(ppca.loadings_).sum(axis=0) + ppca.noise_variance_,
-        ppca.noise_variance_,
+        float(ppca.noise_variance_),
         spread_of(X, weight).variance.numpy(),
         explains_all=n_components == largest,
     )

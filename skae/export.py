@@ -228,14 +228,19 @@ def _linear_graph(model: Any, part: Part, dtype: str | None, opset: int) -> Any:
     if gaussian is not None and not linear.can_miss(gaussian.loadings, gaussian.noise_variance):
         gaussian = None
     if part == "score":
-        variances, noise = model._floored_gaussian()
-        axes, variances = to_plain(model.axes_), to_plain(variances)
-        return linear.score(mean, axes, variances, float(noise), dtypes, opset, gaussian)
+        scales = None
+        if isinstance(model, PPCA):
+            _, axes, variances, noise, scales = model._gaussian()
+        else:
+            variances, noise = model._floored_gaussian()
+            axes, variances = to_plain(model.axes_), to_plain(variances)
+        return linear.score(mean, axes, variances, float(noise), scales, dtypes, opset, gaussian)
     if isinstance(model, PPCA):
-        matrix = model.loadings_ / model._variances
+        matrix, code = model._encoder()
     else:
         matrix = to_plain(model.encoder_).T
-    return linear.encoder(matrix, mean, dtypes, opset, gaussian)
+        code = -(mean @ matrix)
+    return linear.encoder(matrix, code, dtypes, opset, gaussian)
 
 
 def _wrapped_graph(

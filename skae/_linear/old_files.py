@@ -9,10 +9,12 @@ from skae._utils.versions import has_format
 
 def ppca_state(state: dict[str, Any]) -> dict[str, Any]:
     """The state of a PPCA with the parameters and attributes of today."""
+    later: dict[str, Any] = {}
     if "solver" in state:
-        state = {"noise_variance": "auto", "loadings_prior": None, "rotation": None, **state}
+        later = {"noise_variance": "auto", "loadings_prior": None, "rotation": None}
     if "loadings_" in state:
-        state = {"_rotation": None, "_spread": None, **state}
+        later = {**later, "_rotation": None, "_spread": None}
+    state = {**state, **{name: value for name, value in later.items() if name not in state}}
     if has_format(state):
         return state
     # Old files do not say whether EM was used because of missing values.

@@ -12,27 +12,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skae._linear.linear_gaussian import expected_offset, expected_precision
+from skae._linear.packed import unpack
 from skae._onnx.graph import NAMES, Graph
 from skae._utils.warning import warn
 
 Array = NDArray[Any]
 
-# Ratio of the noise variance to the largest squared loading below which the k x k matrices of rows
-# with fewer observed values than codes cannot be inverted accurately.
-_LEAST_NOISE = 1e-8
+# Largest squared length of the loadings of a feature, relative to its noise variance, with which the
+# k x k matrices of rows with fewer observed values than codes can be inverted accurately.
+_MOST_SIGNAL = 1e8
 
 
 def encoder(
-    matrix: Array, mean: Array, dtypes: tuple[Any, Any], opset: int, loadings: Any = None
+    matrix: Array, code: Array, dtypes: tuple[Any, Any], opset: int, loadings: Any = None
 ) -> Any:
-    """Return the graph of (x - mean) @ matrix; `loadings` are given if values may be missing."""
+    """Return the graph of x @ matrix + code; `loadings` are given if values may be missing."""
     graph, (read, written) = Graph(), NAMES["encoder"]
     rows = graph.cast(read, dtypes[1])
 
     def complete(inner: Graph, output: str | None) -> str:
         product = inner.apply("MatMul", rows, inner.constant(matrix, dtypes[1]))
-        offset = inner.constant(mean @ matrix, dtypes[1])
-        return inner.apply("Sub", product, offset, output=output)
+        return inner.apply("Add", product, inner.constant(code, dtypes[1]), output=output)
 
     def incomplete(inner: Graph, output: str) -> str:
         return inner.cast(_posterior(inner, rows, loadings)[0], dtypes[1], output)
@@ -57,6 +58,7 @@ def score(
     axes: Array,
     variances: Array,
     noise: float,
+    scales: Array | None,
     dtypes: tuple[Any, Any],
     opset: int,
     loadings: Any = None,
@@ -68,9 +70,13 @@ def score(
     log_det = float(np.log(variances).sum())
     if n_axes < n_features:
         log_det += (n_features - n_axes) * log(noise)
+    if scales is not None:
+        log_det += 2 * float(np.log(scales).sum())
 
     def complete(inner: Graph, output: str) -> str:
         centred = inner.apply("Sub", rows, inner.constant(mean, dtypes[1]))
+        if scales is not None:
+            centred = inner.apply("Div", centred, inner.constant(scales, dtypes[1]))
         z = inner.apply("MatMul", centred, inner.constant(axes.T, dtypes[1]))
         scaled = inner.apply("Div", z, inner.constant(variances, dtypes[1]))
         distance = _sum(inner, inner.apply("Mul", z, scaled))
@@ -91,9 +97,9 @@ def score(
     return graph.model("score", n_features, None, dtypes, opset)
 
 
-def can_miss(loadings: Array, noise: float) -> bool:
+def can_miss(loadings: Array, noise: Array) -> bool:
     """Return whether rows with missing values can be read; warn if they cannot."""
-    if noise >= _LEAST_NOISE * float(np.max(np.sum(loadings**2, axis=0), initial=0.0)):
+    if float(np.max(np.sum(loadings**2, axis=1) / noise)) <= _MOST_SIGNAL:
         return True
     warn(
         "The noise variance of this PPCA is so small that the graph cannot encode and score rows "
@@ -125,25 +131,28 @@ def _sum(graph: Graph, values: str) -> str:
 def _posterior(graph: Graph, rows: str, model: Any) -> tuple[str, str, str, str]:
     """Return E[z|x_o], log |M|, the mask and the residuals x_o - mu_o of rows, in float64.
 
-    M = W_o' W_o + sigma2 I. As all matrices are positive definite, no pivoting is needed.
+    M = I + W_o' Psi_o^-1 W_o. As all matrices are positive definite, no pivoting is needed.
     """
     wide: Any = np.float64
-    W, mean, noise = (np.asarray(a, wide) for a in model)
-    n_latents = W.shape[1]
+    W, mean, psi, _ = model
+    n_features, n_latents = W.shape
     missing = graph.apply("IsNaN", rows)
     zero = graph.constant(0.0, wide)
     centred = graph.apply("Sub", graph.cast(rows, wide), graph.constant(mean))
     residual = graph.apply("Where", missing, zero, centred)
     seen = graph.cast(graph.apply("Not", missing), wide)
-    products = (W[:, :, None] * W[:, None, :]).reshape(len(W), -1)
+    products = unpack(np.ascontiguousarray(expected_precision(model).T)).reshape(n_features, -1)
     matrix = graph.apply("MatMul", seen, graph.constant(products))
-    matrix = graph.apply("Add", matrix, graph.constant(noise * np.eye(n_latents).ravel()))
+    matrix = graph.apply("Add", matrix, graph.constant(np.eye(n_latents).ravel()))
     shape = graph.constant([-1, n_latents, n_latents], np.int64)
     matrix, log_det = graph.apply("Reshape", matrix, shape), graph.constant(0.0, wide)
     for pivot in range(n_latents):
         matrix, value = _swept(graph, matrix, pivot, n_latents)
         log_det = graph.apply("Add", log_det, graph.apply("Log", value))
-    b = graph.apply("MatMul", residual, graph.constant(W))
+    b = graph.apply("MatMul", residual, graph.constant(W / psi[:, None]))
+    if model.uncertainty is not None:
+        offset = expected_offset(model, np.zeros(n_features))
+        b = graph.apply("Sub", b, graph.apply("MatMul", seen, graph.constant(offset)))
     column = graph.apply("Unsqueeze", b, graph.constant([2], np.int64))
     z = graph.apply("MatMul", matrix, column)  # the swept matrix is minus the inverse
     z = graph.apply("Neg", graph.apply("Squeeze", z, graph.constant([2], np.int64)))
@@ -170,17 +179,16 @@ def _swept(graph: Graph, matrix: str, pivot: int, size: int) -> tuple[str, str]:
 
 
 def _log_likelihood(graph: Graph, rows: str, model: Any) -> str:
-    """Return log p(x_o) of rows, as `skae._linear.missing_values.log_likelihood`."""
+    """Return log p(x_o) of rows, as `skae._linear.linear_gaussian.log_likelihood`."""
     wide: Any = np.float64
-    W, _, noise = model
+    model = model._replace(uncertainty=None)
+    W, _, psi, _ = model
     z, log_det, seen, residual = _posterior(graph, rows, model)
     explained = graph.apply("MatMul", z, graph.constant(W.T, wide))
     left = graph.apply("Sub", residual, graph.apply("Mul", seen, explained))
-    distance = _sum(graph, graph.apply("Mul", left, left))
-    distance = graph.apply("Div", distance, graph.constant(noise, wide))
-    distance = graph.apply("Add", distance, _sum(graph, graph.apply("Mul", z, z)))
-    n_seen = _sum(graph, seen)
-    per_value = graph.apply("Mul", n_seen, graph.constant(log(noise) + log(2 * pi), wide))
+    squares = graph.apply("Div", graph.apply("Mul", left, left), graph.constant(psi, wide))
+    distance = graph.apply("Add", _sum(graph, squares), _sum(graph, graph.apply("Mul", z, z)))
+    constants = graph.constant(np.log(psi) + log(2 * pi), wide)
+    per_value = _sum(graph, graph.apply("Mul", seen, constants))
     total = graph.apply("Add", graph.apply("Add", distance, log_det), per_value)
-    total = graph.apply("Sub", total, graph.constant(W.shape[1] * log(noise), wide))
     return graph.apply("Mul", total, graph.constant(-0.5, wide))

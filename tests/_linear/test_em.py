@@ -17,6 +17,7 @@ from helpers import make_rows
 from skae import PPCA
 from skae._linear import subspace
 from skae._linear.em import run_em
+from skae._linear.missing_values import MaximumLikelihood
 from skae._utils.interrupts import inside_another_fit
 
 HOME = str(Path(skae.__file__).parent)
