@@ -186,11 +186,9 @@ def markdown(table: pd.DataFrame, form: str, best: bool = False) -> str:
     names = [name or "" for name in table.index.names]
     lines = [[*names, *table.columns], ["---"] * (len(names) + len(table.columns))]
     for label, row in table.iterrows():
-        smallest = row.min() if best else None
-        figures = [
-            "" if np.isnan(x) else f"**{x:{form}}**" if x == smallest else f"{x:{form}}"
-            for x in row
-        ]
+        smallest = f"{row.min():{form}}" if best else None
+        figures = ["" if np.isnan(x) else f"{x:{form}}" for x in row]
+        figures = [f"**{figure}**" if figure == smallest else figure for figure in figures]
         label = label if isinstance(label, tuple) else (label,)
         lines.append([*map(str, label), *figures])
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
