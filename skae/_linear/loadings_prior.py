@@ -41,11 +41,11 @@ from skae._linear.incomplete_rows import Sums
 from skae._linear.linear_gaussian import LinearGaussian, Uncertainty
 from skae._linear.missing_values import codes_of, lengthened, regression
 
-Array = NDArray[np.float64]
+Array = NDArray[Any]
 
 # The prior of the noise variance counts as this number of values, whose mean square is this
-# fraction of the variance of the feature.
-_PRIOR_COUNT, _PRIOR_FRACTION = 1.0, 0.1
+# fraction of the variance of the feature. Chosen on simulated factor models of 20 to 400 rows.
+_PRIOR_COUNT, _PRIOR_FRACTION = 5.0, 0.1
 # A component is switched off if its loadings are smaller than this fraction of their uncertainty.
 _LEAST_SIGNAL = 0.5
 

@@ -29,7 +29,7 @@ from skae._linear.incomplete_rows import Sums
 from skae._linear.linear_gaussian import LinearGaussian
 from skae._linear.packed import triangle, unpack
 
-Array = NDArray[np.float64]
+Array = NDArray[Any]
 
 # Steps grow by this factor while they gain, up to this length.
 _GROWTH, _LONGEST = 1.5, 8.0

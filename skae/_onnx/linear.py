@@ -19,8 +19,8 @@ from skae._utils.warning import warn
 
 Array = NDArray[Any]
 
-# Largest squared length of the loadings of a feature, relative to its noise variance, with which the
-# k x k matrices of rows with fewer observed values than codes can be inverted accurately.
+# Largest squared length of the loadings of a feature, relative to its noise variance, with which
+# the k x k matrices of rows with fewer observed values than codes can be inverted accurately.
 _MOST_SIGNAL = 1e8
 
 

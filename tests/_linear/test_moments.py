@@ -27,12 +27,12 @@ from skae._linear.moments import (
     Moments,
     axes_of_moments,
     count_rows,
+    feature_scatter,
     gram,
     leading_axes,
     moments,
     principal_axes,
     row_mean,
-    feature_scatter,
 )
 from skae._linear.running import (
     merge,
