@@ -16,7 +16,7 @@ from skae._linear.incomplete_rows import group_rows, has_nan, seen_variances
 from skae._linear.linear_gaussian import LinearGaussian, Uncertainty
 from skae._linear.loadings_prior import RelevancePrior
 from skae._linear.missing_values import fit_em
-from skae._linear.moments import Moments, check_scale, count_rows, moments
+from skae._linear.moments import Moments, check_scale, count_enough_rows, count_rows, moments
 from skae._linear.online_em import Averages, averages_of, updated, with_batch
 from skae._linear.pca import is_count
 from skae._linear.relevance_em import fit_relevant
@@ -51,7 +51,7 @@ class GaussianStreams(GaussianLearning):
 
         As long as no value is missing, the mean and the scatter matrix of all rows so far are
         stored, and any division of the rows into batches gives the same model as `fit` on all rows
-        at once. There is no model until there are more rows than components.
+        at once. There is no model until there are at least two more rows than components.
 
         From the first batch with missing values on, the model is updated by stochastic EM (Cappe
         and Moulines 2009): the sums that the M-step needs are averaged over batches. The first such
@@ -110,6 +110,8 @@ class GaussianStreams(GaussianLearning):
             ),
         ):
             stream = self._stream_so_far()
+            for name in ("log_likelihoods_", "lower_bounds_"):
+                self.__dict__.pop(name, None)  # an earlier fit may have set it
             if is_dask(X):
                 rows, stats = moments_of(self, X, sample_weight, reset=stream is None)
                 self._merge_moments(stream, stats, rows)
@@ -142,7 +144,8 @@ class GaussianStreams(GaussianLearning):
         self._stream = {"moments": tuple(stats)}
         size = self._size_of_stream(stats.n, like.shape[1])
         if size is not None:
-            self._learn_moments(stats, np.broadcast_to(like[:1], (int(stats.n), like.shape[1])))
+            shape = (int(stats.n), like.shape[1])
+            self._learn_moments(stats, np.broadcast_to(np.zeros((1, 1), like.dtype), shape))
 
     def _size_of_stream(self, n: float, n_features: int) -> int | None:
         """The number of components, or 1 if eigenvalues choose it; None if rows are too few."""
@@ -151,8 +154,8 @@ class GaussianStreams(GaussianLearning):
             self._known_size(n_features)
         wanted = int(self.n_components) if is_count(self.n_components) else 1
         if self.n_components == "mle":
-            wanted = n_features
-        return wanted if n >= max(2, wanted) else None
+            wanted = n_features - 1
+        return wanted if n > wanted + 1 else None
 
     # ------------------------------------------------------------ missing values
 
@@ -169,9 +172,11 @@ class GaussianStreams(GaussianLearning):
             model, averages, scales = self._begun(seen, seen_weight)
         else:
             model, averages, scales = self._continued(stream)
-            n_samples += stream.get("n_samples", averages.n)
+            n_samples += stream["n_samples"] if "n_samples" in stream else stream["moments"][0]
             if len(seen):
                 rows = group_rows(seen, seen_weight, shift=averages.shift)
+                with np.errstate(over="ignore"):
+                    check_scale(rows.squares)
                 averages = with_batch(averages, averages_of(rows, model))
         learner = self._learner(*scales)
         model = updated(averages, learner, model)
@@ -181,10 +186,16 @@ class GaussianStreams(GaussianLearning):
             "model": (*model[:3], *(() if known is None else known)),
             "scales": scales,
             "n_samples": n_samples,
+            "choices": self._choices_of_stream(),
         }
         self.n_samples_ = n_samples
         self.n_iter_ = 1
         self._store_model(model, X.dtype, *scales)
+
+    def _choices_of_stream(self) -> dict[str, Any]:
+        """Parameters that cannot change in a stream with missing values."""
+        names = ("n_components", "noise_variance", "loadings_prior")
+        return {name: getattr(self, name) for name in names}
 
     def _begun(
         self, X: Array, weight: Array | None
@@ -193,7 +204,7 @@ class GaussianStreams(GaussianLearning):
         unseen = np.atleast_1d(np.isnan(X).all(axis=0))
         if unseen.any():
             raise unseen_columns(unseen, getattr(self, "feature_names_in_", None))
-        self.n_samples_ = count_rows(X, weight)
+        self.n_samples_ = count_enough_rows(X, weight)
         rows = group_rows(X, weight)
         variances = seen_variances(rows)
         check_scale(np.r_[rows.shift, variances])
@@ -214,6 +225,12 @@ class GaussianStreams(GaussianLearning):
     ) -> tuple[LinearGaussian, Averages, tuple[Array, Array]]:
         """The same from earlier batches."""
         if "averages" in stream:
+            for name, value in self._choices_of_stream().items():
+                if value != stream["choices"][name]:
+                    raise ValueError(
+                        f"{name}={value!r} cannot change in a stream with missing values, which "
+                        f"began with {stream['choices'][name]!r}. Call fit to begin anew."
+                    )
             known = stream["model"]
             uncertainty = Uncertainty(*known[3:]) if len(known) > 3 else None
             model = LinearGaussian(known[0], known[1], known[2], uncertainty)

@@ -142,6 +142,8 @@ MODELS: dict[str, Model] = {
     "linear_ae_whitened": Model(LinearAE(2, whiten=True, svd_solver="full")),
     "ppca": Model(PPCA(2)),
     "ppca_missing": Model(PPCA(2), with_gaps),
+    "ppca_factors": Model(PPCA(1, noise_variance="per_feature", rotation="varimax")),
+    "ppca_prior": Model(PPCA(loadings_prior="ard", random_state=0), with_gaps),
     "count_mixture_gaussians": Model(CountMixtureAE(2, random_state=0), counts),
     "count_mixture_cells": Model(
         CountMixtureAE(3, covariance_type="cell", algorithm="partition", random_state=0), counts

@@ -94,7 +94,7 @@ class LearningCurveDisplay:
         ----------
         estimator : estimator, Pipeline or search
             A fitted model with `history_`, as all models with a network have, or with
-            `log_likelihoods_` (PPCA fitted by EM) or `objectives_` (CountMixtureAE); a fitted
+            `log_likelihoods_` or `lower_bounds_` (PPCA fitted by EM) or `objectives_` (CountMixtureAE); a fitted
             Pipeline that contains such a model; or a fitted search over either.
         terms : list of str, default=None
             The terms to draw, such as "loss", "reconstruction" and "kl"; the terms of the prior of
@@ -136,6 +136,9 @@ class LearningCurveDisplay:
         elif hasattr(model, "log_likelihoods_"):
             step_name = "iteration"
             history = [{"train_log-likelihood": float(value)} for value in model.log_likelihoods_]
+        elif hasattr(model, "lower_bounds_"):
+            step_name = "iteration"
+            history = [{"train_lower bound": float(value)} for value in model.lower_bounds_]
         elif hasattr(model, "objectives_"):
             step_name = "iteration"
             # Cells are chosen by counts that are held out.
