@@ -32,6 +32,7 @@ def streamed(X, n_batches, sample_weight=None, **params):
     return model
 
 
+@pytest.mark.filterwarnings("ignore:The noise variance of 1 feature:UserWarning")  # of few rows
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("n_batches", [1, 7, 20])
 def test_complete_rows_in_any_batches_give_the_model_of_all(kind, n_batches):
