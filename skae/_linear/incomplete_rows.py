@@ -27,7 +27,7 @@ _BLOCK_ROWS = 2048
 _BLOCK_BYTES = 2**22
 # Sums are in float32 for at least so many rows of float32, and if the sum over features of
 # |w_d|^2 / psi_d is at most this number.
-_MANY_ROWS, _MOST_PRECISION = 10_000, 1e4
+_MANY_ROWS, _MOST_PRECISION = 10_000, 5e3
 
 
 class Sums(NamedTuple):
@@ -66,11 +66,11 @@ class IncompleteRows:
     def values(self, block: slice, dtype: Any = np.float64) -> NDArray[Any]:
         """A block of sorted rows (n, D), centred at `shift` and zero where missing."""
         values = self.X[self.order[block]].astype(dtype, copy=False)
+        # A mask of bits, all of them zero for NaN, is four times as fast as a mask of entries.
+        integers = np.dtype(f"i{values.itemsize}")
+        bits = (np.isnan(values).view(np.int8) - np.int8(1)).astype(integers)
         values -= self.shift.astype(dtype)
-        # fmin and fmax with zero ignore NaN, and are four times as fast as a mask.
-        negative = np.fmin(values, 0.0)
-        np.fmax(values, 0.0, out=values)
-        values += negative
+        values.view(integers)[:] &= bits
         return values
 
     def seen(self, groups: slice, dtype: Any = np.float64) -> NDArray[Any]:
@@ -204,9 +204,10 @@ def group_rows(
 
 
 def _labels(patterns: NDArray[np.uint8]) -> NDArray[np.intp]:
-    """Equal numbers for rows with equal patterns, in the order in which patterns first appear (n,).
+    """Equal numbers for rows with equal patterns (n,).
 
-    Rows are compared with those of equal hash only.
+    Patterns of several rows come first, then those of one row, both in the order in which they
+    first appear. Blocks of patterns of one row need no sums over groups, and read neighbours.
     """
     n, width = patterns.shape
     words = np.zeros((n, -(-width // 8) * 8), dtype=np.uint8)
@@ -224,7 +225,8 @@ def _labels(patterns: NDArray[np.uint8]) -> NDArray[np.intp]:
         label = np.empty(n, dtype=np.intp)
         label[order] = np.cumsum(changes) - 1
     rank = np.empty(len(first), dtype=np.intp)
-    rank[np.argsort(first)] = np.arange(len(first))
+    is_alone = np.bincount(label) == 1
+    rank[np.lexsort((first, is_alone))] = np.arange(len(first))
     return rank[label]
 
 
@@ -273,7 +275,7 @@ def e_step(rows: IncompleteRows, model: LinearGaussian) -> Sums:
         starts = rows.starts[groups] - rows.starts[groups.start]
         sums = _sums_of_groups(z, covariance, weight, starts)
         per_feature += sums @ block.seen
-        overall += sums.sum(axis=1, dtype=np.float64)
+        overall += sums.sum(axis=1)
         cross += block.values.T @ (z if weight is None else z * weight).T
         log_det += float(sums[-1] @ group_log_det)
     nats = expected_log_likelihood(rows, model, per_feature, cross, log_det)
