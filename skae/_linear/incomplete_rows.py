@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.utils import gen_batches
 
-from skae._linear.compiled import inverter
+from skae._linear.compiled import inverter, kernels
 from skae._linear.linear_gaussian import (
     Block,
     LinearGaussian,
@@ -65,6 +65,12 @@ class IncompleteRows:
 
     def values(self, block: slice, dtype: Any = np.float64) -> NDArray[Any]:
         """A block of sorted rows (n, D), centred at `shift` and zero where missing."""
+        loops = kernels("centre", self.X.size) if self.X.dtype.isnative else None
+        if loops is not None:
+            index = self.order[block]
+            values = np.empty((len(index), self.X.shape[1]), dtype=dtype)
+            loops.centre(self.X, index, self.shift.astype(dtype), values)
+            return values
         values = self.X[self.order[block]].astype(dtype, copy=False)
         # A mask of bits, all of them zero for NaN, is four times as fast as a mask of entries.
         integers = np.dtype(f"i{values.itemsize}")

@@ -1,4 +1,4 @@
-"""The inverse of many symmetric matrices, by a loop that Numba compiles."""
+"""Loops over rows with missing values that Numba compiles."""
 
 from typing import Any
 
@@ -54,3 +54,12 @@ def invert(matrices: Any, n_latents: int, log_det: Any, n_lanes: int) -> None:
         for t in range(len(A)):
             for lane in range(n):
                 matrices[t, first + lane] = -A[t, lane]
+
+
+@compiled()
+def centre(X: Any, rows: Any, shift: Any, centred: Any) -> None:
+    """Write X[rows] - shift, with zero for NaN."""
+    for place, row in enumerate(rows):
+        for d in range(len(shift)):
+            value = X[row, d] - shift[d]
+            centred[place, d] = 0.0 if np.isnan(value) else value
