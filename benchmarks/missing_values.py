@@ -24,7 +24,6 @@ from contextlib import contextmanager
 
 import numpy as np
 from _common import describe_machine
-from ppca import PPCA as PeerPPCA
 from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401  (an import switch)
@@ -55,6 +54,8 @@ def low_rank_rows(n_samples: int, n_features: int, rank: int, seed: int) -> np.n
 
 
 def peer_impute(X_missing: np.ndarray, n_components: int) -> np.ndarray:
+    from ppca import PPCA as PeerPPCA  # --large does not need it
+
     model = PeerPPCA()
     model.fit(X_missing.copy(), d=n_components)
     return model.data * model.stds + model.means
