@@ -17,6 +17,7 @@ from skae._linear.linear_gaussian import (
     LinearGaussian,
     entry_terms,
     expected_offset,
+    expected_precision,
     posterior,
 )
 from skae._linear.packed import triangle
@@ -285,7 +286,36 @@ def e_step(rows: IncompleteRows, model: LinearGaussian) -> Sums:
         cross += block.values.T @ (z if weight is None else z * weight).T
         log_det += float(sums[-1] @ group_log_det)
     nats = expected_log_likelihood(rows, model, per_feature, cross, log_det)
+    if dtype == np.float32:
+        nats += _without_errors_of_codes(rows, model, per_feature, overall, cross)
     return Sums(nats, per_feature, overall, cross)
+
+
+def _without_errors_of_codes(
+    rows: IncompleteRows, model: LinearGaussian, per_feature: Array, overall: Array, cross: Array
+) -> float:
+    """What is added to a log-likelihood whose codes have rounding errors.
+
+    It is half the sum of z' W' Psi^-1 r - z' M z, which is zero for exact codes. The log-likelihood
+    then is the bound for the codes z, whose maximum is at the exact codes, so that their errors
+    only have an effect of second order. The sum of z' M z is that of E[z' M z] minus k for each row.
+    """
+    n_latents = cross.shape[1]
+    first, second = triangle(n_latents)
+    is_diagonal = first == second
+    moments = per_feature[: len(first)].T * np.where(is_diagonal, 1.0, 2.0)
+    quadratic = np.sum(moments * expected_precision(model))
+    quadratic += overall[: len(first)][is_diagonal].sum() - n_latents * overall[-1]
+    return 0.5 * float(_explained(rows, model, per_feature, cross) - quadratic)
+
+
+def _explained(rows: Any, model: LinearGaussian, per_feature: Array, cross: Array) -> float:
+    """The sum over rows of E[z]' W' Psi^-1 r."""
+    W, mean, psi, _ = model
+    n_latents = W.shape[1]
+    codes = per_feature[-1 - n_latents : -1]
+    offset = expected_offset(model, mean - rows.shift)
+    return float(np.sum(cross * W / psi[:, None]) - np.sum(offset * codes.T))
 
 
 def _dtype_of(rows: IncompleteRows, model: LinearGaussian) -> Any:
@@ -329,12 +359,11 @@ def expected_log_likelihood(
     weighted sum of log |M| over rows.
     """
     W, mean, psi, uncertainty = model
-    n_latents = W.shape[1]
     step = mean - rows.shift
-    counts, codes = per_feature[-1], per_feature[-1 - n_latents : -1]
+    counts = per_feature[-1]
     squared = np.sum((rows.squares - 2 * step * rows.totals + counts * step**2) / psi)
     if uncertainty is not None:
         squared += np.sum(np.broadcast_to(counts * uncertainty.spread[:, -1, -1], psi.shape))
-    explained = np.sum(cross * W / psi[:, None]) - np.sum(expected_offset(model, step) * codes.T)
+    explained = _explained(rows, model, per_feature, cross)
     nats = squared - explained + log_det + np.sum(counts * (np.log(psi) + log(2 * pi)))
     return -0.5 * float(nats)

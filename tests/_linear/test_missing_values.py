@@ -247,6 +247,21 @@ def test_sums_in_float32_are_those_in_float64(mean, weighted):
         np.testing.assert_allclose(a, b, atol=1e-6 * np.abs(b).max())
 
 
+def test_likelihoods_of_little_noise_in_float32_are_those_in_float64():
+    """The rounding errors of the codes do not add up, although they are alike in all rows."""
+    rng = np.random.default_rng(1)
+    W = rng.normal(size=(100, 10)).astype(np.float32)
+    X = rng.normal(size=(12_000, 10)).astype(np.float32) @ W.T
+    X += 0.5 * rng.normal(size=X.shape).astype(np.float32)
+    X[rng.random(X.shape) < 0.1] = np.nan
+    rows = group_rows(X, None)
+    exact = group_rows(X.astype(np.float64), None, shift=rows.shift)
+    model = LinearGaussian(W.astype(np.float64), rows.shift + 0.01, np.full(100, 0.25))
+    found, expected = e_step(rows, model), e_step(exact, model)
+    assert not np.array_equal(found.cross, expected.cross)
+    assert found.log_likelihood == pytest.approx(expected.log_likelihood, abs=3e-5 * len(X))
+
+
 def test_fits_in_float32_are_as_likely_as_in_float64():
     X, _ = many_float32_rows()
     model = PPCA(2, random_state=0).fit(X)
