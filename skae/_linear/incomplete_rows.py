@@ -298,7 +298,8 @@ def _without_errors_of_codes(
 
     It is half the sum of z' W' Psi^-1 r - z' M z, which is zero for exact codes. The log-likelihood
     then is the bound for the codes z, whose maximum is at the exact codes, so that their errors
-    only have an effect of second order. The sum of z' M z is that of E[z' M z] minus k for each row.
+    only have an effect of second order. The sum of z' M z is that of E[z' M z] minus k for each
+    row.
     """
     n_latents = cross.shape[1]
     first, second = triangle(n_latents)
@@ -358,7 +359,7 @@ def expected_log_likelihood(
     The bound is the mean of log p(x, z | W, mu) over q, plus the entropy of q(z). `log_det` is the
     weighted sum of log |M| over rows.
     """
-    W, mean, psi, uncertainty = model
+    _, mean, psi, uncertainty = model
     step = mean - rows.shift
     counts = per_feature[-1]
     squared = np.sum((rows.squares - 2 * step * rows.totals + counts * step**2) / psi)
