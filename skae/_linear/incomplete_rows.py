@@ -11,13 +11,24 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.utils import gen_batches
 
-from skae._linear.linear_gaussian import Block, LinearGaussian, expected_offset, posterior
+from skae._linear.compiled import inverter, kernels
+from skae._linear.linear_gaussian import (
+    Block,
+    LinearGaussian,
+    entry_terms,
+    expected_offset,
+    expected_precision,
+    posterior,
+)
 from skae._linear.packed import triangle
 
 Array = NDArray[np.float64]
 
 _BLOCK_ROWS = 2048
 _BLOCK_BYTES = 2**22
+# Sums are in float32 for at least so many rows of float32, and if the sum over features of
+# |w_d|^2 / psi_d is at most this number.
+_MANY_ROWS, _MOST_PRECISION = 10_000, 5e3
 
 
 class Sums(NamedTuple):
@@ -53,25 +64,40 @@ class IncompleteRows:
     shift: Array
     weight: Array | None
 
-    def values(self, block: slice) -> Array:
+    def values(self, block: slice, dtype: Any = np.float64) -> NDArray[Any]:
         """A block of sorted rows (n, D), centred at `shift` and zero where missing."""
-        values = self.X[self.order[block]].astype(np.float64)
-        values -= self.shift
-        # fmin and fmax with zero ignore NaN, and are four times as fast as a mask.
-        negative = np.fmin(values, 0.0)
-        np.fmax(values, 0.0, out=values)
-        values += negative
+        loops = kernels("centre", self.X.size) if self.X.dtype.isnative else None
+        if loops is not None:
+            index = self.order[block]
+            values = np.empty((len(index), self.X.shape[1]), dtype=dtype)
+            loops.centre(self.X, index, self.shift.astype(dtype), values)
+            return values
+        values = self.X[self.order[block]].astype(dtype, copy=False)
+        # A mask of bits, all of them zero for NaN, is four times as fast as a mask of entries.
+        integers = np.dtype(f"i{values.itemsize}")
+        bits = (np.isnan(values).view(np.int8) - np.int8(1)).astype(integers)
+        values -= self.shift.astype(dtype)
+        values.view(integers)[:] &= bits
         return values
 
-    def seen(self, groups: slice) -> Array:
+    def seen(self, groups: slice, dtype: Any = np.float64) -> NDArray[Any]:
         """One for entries that the groups observe, and otherwise zero (G, D)."""
         bits = np.unpackbits(self.patterns[groups], axis=1, count=self.X.shape[1])
-        return bits.astype(np.float64)
+        return bits.astype(dtype)
 
-    def block(self, groups: slice, block: slice) -> Block:
+    def block(self, groups: slice, block: slice, dtype: Any = np.float64) -> Block:
         """The block of two slices from `blocks`."""
         sizes = np.diff(self.starts[groups.start : groups.stop + 1])
-        return Block(self.values(block), self.seen(groups), sizes, self.shift)
+        return Block(self.values(block, dtype), self.seen(groups, dtype), sizes, self.shift)
+
+    @cached_property
+    def dtype(self) -> Any:
+        """The dtype in which values can be centred without a systematic error, and summed in
+        blocks: float32 for many rows of float32. Rounding errors of few rows would not cancel.
+        """
+        exact = np.array_equal(self.shift, self.shift.astype(np.float32))
+        many = len(self.order) >= _MANY_ROWS
+        return np.float32 if self.X.dtype == np.float32 and exact and many else np.float64
 
     @cached_property
     def group_weights(self) -> Array:
@@ -125,12 +151,13 @@ class IncompleteRows:
         """Sums over pairs of entries that are observed together."""
         products, counts = np.zeros((2, self.n_features, self.n_features))
         for groups, positions in blocks(self, 1):
-            values, seen = self.values(positions), self.seen(groups)
+            values, seen = self.values(positions, self.dtype), self.seen(groups, self.dtype)
             weighted = values
             if self.weight is not None:
-                weighted = values * self.weight[positions, None]
+                weighted = values * self.weight[positions, None].astype(self.dtype)
             products += values.T @ weighted
-            counts += seen.T @ (seen * self.group_weights[groups, None])
+            weights = self.group_weights[groups, None].astype(self.dtype)
+            counts += seen.T @ (seen * weights)
         return Pairs(products, counts)
 
     @cached_property
@@ -160,11 +187,10 @@ def group_rows(
     X: NDArray[Any], sample_weight: Array | None, shift: Array | None = None
 ) -> IncompleteRows:
     """Sort rows by pattern; `shift` defaults to the mean of the observed values of each column."""
-    blocks = list(gen_batches(len(X), _BLOCK_ROWS))
-    packed = np.concatenate([np.packbits(~np.isnan(X[block]), axis=1) for block in blocks])
+    parts = gen_batches(len(X), _BLOCK_ROWS)
+    packed = np.concatenate([np.packbits(~np.isnan(X[part]), axis=1) for part in parts])
     packed = np.ascontiguousarray(packed)  # data frames are in column-major order
-    keys = packed.view(np.dtype((np.void, packed.shape[1]))).ravel()
-    _, label = np.unique(keys, return_inverse=True)
+    label = _labels(packed)
     order = np.argsort(label, kind="stable")
     label = label[order]
     weight = None if sample_weight is None else sample_weight[order]
@@ -177,7 +203,48 @@ def group_rows(
     starts = np.r_[starts, len(order)]
     origin = np.zeros(X.shape[1]) if shift is None else shift
     rows = IncompleteRows(X, order, starts, patterns, origin, weight)
-    return rows if shift is not None else replace(rows, shift=rows.totals / rows.counts)
+    if shift is not None:
+        return rows
+    # In the precision of X, so that values can be centred in that precision.
+    mean = (rows.totals / rows.counts).astype(X.dtype)
+    return replace(rows, shift=mean.astype(np.float64))
+
+
+def _labels(patterns: NDArray[np.uint8]) -> NDArray[np.intp]:
+    """Equal numbers for rows with equal patterns (n,).
+
+    Patterns of several rows come first, then those of one row, both in the order in which they
+    first appear. Blocks of patterns of one row need no sums over groups, and read neighbours.
+    """
+    n, width = patterns.shape
+    words = np.zeros((n, -(-width // 8) * 8), dtype=np.uint8)
+    words[:, :width] = patterns
+    order = np.argsort(_hashes(words.view(np.uint64)), kind="stable")
+    ordered = words.view(np.uint64)[order]
+    changes = np.r_[True, (ordered[1:] != ordered[:-1]).any(axis=1)]
+    hashes = _hashes(ordered)
+    if np.count_nonzero(changes) > 1 + np.count_nonzero(hashes[1:] != hashes[:-1]):
+        # Different patterns have equal hashes.
+        keys = patterns.view(np.dtype((np.void, width))).ravel()
+        first, label = np.unique(keys, return_index=True, return_inverse=True)[1:]
+    else:
+        first = order[changes]  # the smallest index of its group, because the sort is stable
+        label = np.empty(n, dtype=np.intp)
+        label[order] = np.cumsum(changes) - 1
+    rank = np.empty(len(first), dtype=np.intp)
+    is_alone = np.bincount(label) == 1
+    rank[np.lexsort((first, is_alone))] = np.arange(len(first))
+    return rank[label]
+
+
+def _hashes(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """A hash of each row of words (n,)."""
+    found = np.zeros(len(words), dtype=np.uint64)
+    for column in words.T:
+        found ^= column
+        found *= np.uint64(0x9E3779B97F4A7C15)
+        found ^= found >> np.uint64(29)
+    return found
 
 
 def seen_variances(rows: Any) -> Array:
@@ -205,10 +272,13 @@ def e_step(rows: IncompleteRows, model: LinearGaussian) -> Sums:
     overall = np.zeros(size + n_latents + 1)
     cross = np.zeros((n_features, n_latents))
     log_det = 0.0
+    dtype = _dtype_of(rows, model)
+    terms = entry_terms(model, rows.shift, dtype)
+    invert = inverter(n_latents, len(rows.patterns))
     for groups, positions in blocks(rows, n_latents):
-        block = rows.block(groups, positions)
-        z, covariance, group_log_det = posterior(block, model)
-        weight = None if rows.weight is None else rows.weight[positions]
+        block = rows.block(groups, positions, dtype)
+        z, covariance, group_log_det = posterior(block, model, terms, invert)
+        weight = None if rows.weight is None else rows.weight[positions].astype(dtype)
         starts = rows.starts[groups] - rows.starts[groups.start]
         sums = _sums_of_groups(z, covariance, weight, starts)
         per_feature += sums @ block.seen
@@ -216,16 +286,58 @@ def e_step(rows: IncompleteRows, model: LinearGaussian) -> Sums:
         cross += block.values.T @ (z if weight is None else z * weight).T
         log_det += float(sums[-1] @ group_log_det)
     nats = expected_log_likelihood(rows, model, per_feature, cross, log_det)
+    if dtype == np.float32:
+        nats += _without_errors_of_codes(rows, model, per_feature, overall, cross)
     return Sums(nats, per_feature, overall, cross)
 
 
+def _without_errors_of_codes(
+    rows: IncompleteRows, model: LinearGaussian, per_feature: Array, overall: Array, cross: Array
+) -> float:
+    """What is added to a log-likelihood whose codes have rounding errors.
+
+    It is half the sum of z' W' Psi^-1 r - z' M z, which is zero for exact codes. The log-likelihood
+    then is the bound for the codes z, whose maximum is at the exact codes, so that their errors
+    only have an effect of second order. The sum of z' M z is that of E[z' M z] minus k for each
+    row.
+    """
+    n_latents = cross.shape[1]
+    first, second = triangle(n_latents)
+    is_diagonal = first == second
+    moments = per_feature[: len(first)].T * np.where(is_diagonal, 1.0, 2.0)
+    quadratic = np.sum(moments * expected_precision(model))
+    quadratic += overall[: len(first)][is_diagonal].sum() - n_latents * overall[-1]
+    return 0.5 * float(_explained(rows, model, per_feature, cross) - quadratic)
+
+
+def _explained(rows: Any, model: LinearGaussian, per_feature: Array, cross: Array) -> float:
+    """The sum over rows of E[z]' W' Psi^-1 r."""
+    W, mean, psi, _ = model
+    n_latents = W.shape[1]
+    codes = per_feature[-1 - n_latents : -1]
+    offset = expected_offset(model, mean - rows.shift)
+    return float(np.sum(cross * W / psi[:, None]) - np.sum(offset * codes.T))
+
+
+def _dtype_of(rows: IncompleteRows, model: LinearGaussian) -> Any:
+    """The dtype of the E-step. It is float64 if M may be badly conditioned.
+
+    The condition number of M is at most 1 plus the trace of W' Psi^-1 W.
+    """
+    precision = np.sum(model.loadings**2 / model.noise_variance[:, None])
+    return rows.dtype if precision < _MOST_PRECISION else np.float64
+
+
 def _sums_of_groups(
-    z: Array, covariance: Array, weight: Array | None, starts: NDArray[np.intp]
-) -> Array:
+    z: NDArray[Any],
+    covariance: NDArray[Any],
+    weight: NDArray[Any] | None,
+    starts: NDArray[np.intp],
+) -> NDArray[Any]:
     """Weighted sums of E[z z'], E[z] and 1 over the rows of each group (k(k+1)/2 + k + 1, G)."""
     n_latents, n_rows = z.shape
     size = len(covariance)
-    sums = np.empty((size + n_latents + 1, n_rows))
+    sums = np.empty((size + n_latents + 1, n_rows), dtype=z.dtype)
     weighted = z if weight is None else z * weight
     for i in range(n_latents):
         row = sums[i * (i + 1) // 2 : (i + 1) * (i + 2) // 2]
@@ -247,13 +359,12 @@ def expected_log_likelihood(
     The bound is the mean of log p(x, z | W, mu) over q, plus the entropy of q(z). `log_det` is the
     weighted sum of log |M| over rows.
     """
-    W, mean, psi, uncertainty = model
-    n_latents = W.shape[1]
+    _, mean, psi, uncertainty = model
     step = mean - rows.shift
-    counts, codes = per_feature[-1], per_feature[-1 - n_latents : -1]
+    counts = per_feature[-1]
     squared = np.sum((rows.squares - 2 * step * rows.totals + counts * step**2) / psi)
     if uncertainty is not None:
         squared += np.sum(np.broadcast_to(counts * uncertainty.spread[:, -1, -1], psi.shape))
-    explained = np.sum(cross * W / psi[:, None]) - np.sum(expected_offset(model, step) * codes.T)
+    explained = _explained(rows, model, per_feature, cross)
     nats = squared - explained + log_det + np.sum(counts * (np.log(psi) + log(2 * pi)))
     return -0.5 * float(nats)

@@ -20,8 +20,9 @@ A. Ilin and T. Raiko (2010). Practical approaches to principal component analysi
 of missing values. J. Mach. Learn. Res. 11, 1957-2000. https://jmlr.org/papers/v11/ilin10a.html
 """
 
+from collections.abc import Callable
 from math import log, pi
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,17 +63,28 @@ class Block(NamedTuple):
     entries that a group observes, and otherwise zero. `sizes` (G,) are the numbers of rows.
     """
 
-    values: Array
-    seen: Array
+    values: NDArray[Any]
+    seen: NDArray[Any]
     sizes: NDArray[np.intp]
     shift: Array
+
+
+class EntryTerms(NamedTuple):
+    """What an observed entry contributes to the posterior of the codes.
+
+    `sums` (D, k(k+1)/2 + k) has what an entry adds to M and what it subtracts from W' Psi^-1 x
+    because of the mean. `weights` (D, k) is Psi^-1 W.
+    """
+
+    sums: NDArray[Any]
+    weights: NDArray[Any]
 
 
 class Posterior(NamedTuple):
     """E[z] (k, n) and, for each group, packed M^-1 (k(k+1)/2, G) and log |M| (G,)."""
 
-    mean: Array
-    covariance: Array
+    mean: NDArray[Any]
+    covariance: NDArray[Any]
     log_det: Array
 
 
@@ -95,6 +107,14 @@ def expected_offset(model: LinearGaussian, step: Array) -> Array:
     if model.uncertainty is not None:
         offset = offset + model.uncertainty.spread[:, :-1, -1]
     return offset
+
+
+def entry_terms(model: LinearGaussian, shift: Array, dtype: Any = np.float64) -> EntryTerms:
+    """The terms of all entries, for rows that are centred at `shift` and have this dtype."""
+    W, mean, psi, _ = model
+    offset = expected_offset(model, mean - shift)
+    sums = np.concatenate([expected_precision(model), offset], axis=1)
+    return EntryTerms(sums.astype(dtype), (W / psi[:, None]).astype(dtype))
 
 
 def encoder_of(model: LinearGaussian) -> tuple[Array, Array, Array]:
@@ -126,13 +146,19 @@ def signs_of(loadings: Array) -> Array:
     return np.where(loadings[highest, np.arange(loadings.shape[1])] < 0, -1.0, 1.0)
 
 
-def posterior(block: Block, model: LinearGaussian) -> Posterior:
+def posterior(
+    block: Block,
+    model: LinearGaussian,
+    terms: EntryTerms | None = None,
+    invert: Callable[[NDArray[Any]], Array] = invert_packed,
+) -> Posterior:
     """p(z | x_o) of the rows of a block, or its variational approximation for uncertain loadings.
 
     The approximation is q(z) of Ilin and Raiko (2010), with means over the posterior of the
-    loadings in M and in W' Psi^-1 r.
+    loadings in M and in W' Psi^-1 r. `terms` are the `entry_terms`, in the dtype of the block.
+    `invert` does what `invert_packed` does.
     """
-    found = _by_latents(block, model)
+    found = _by_latents(block, terms or entry_terms(model, block.shift), invert)
     W, _, psi, uncertainty = model
     if uncertainty is None and np.max(np.sum(W**2, axis=1) / psi) > 1e8:
         few = block.seen.sum(axis=1) < W.shape[1]
@@ -141,16 +167,18 @@ def posterior(block: Block, model: LinearGaussian) -> Posterior:
     return found
 
 
-def _by_latents(block: Block, model: LinearGaussian) -> Posterior:
+def _by_latents(
+    block: Block, terms: EntryTerms, invert: Callable[[NDArray[Any]], Array]
+) -> Posterior:
     """Posteriors from the k x k matrix M."""
-    W, mean, psi, _ = model
-    values, seen, sizes, shift = block
-    first, second = triangle(W.shape[1])
-    covariance = expected_precision(model).T @ seen.T
+    values, seen, sizes, _ = block
+    n_latents = terms.weights.shape[1]
+    sums = terms.sums.T @ seen.T
+    covariance, offset = sums[:-n_latents], sums[-n_latents:]
+    first, second = triangle(n_latents)
     covariance[first == second] += 1.0
-    log_det = invert_packed(covariance)
-    b = (W / psi[:, None]).T @ values.T
-    offset = expected_offset(model, mean - shift).T @ seen.T
+    log_det = invert(covariance)
+    b = terms.weights.T @ values.T
     alone = len(sizes) == len(values)
     b -= offset if alone else np.repeat(offset, sizes, axis=1)
     repeated = covariance if alone else np.repeat(covariance, sizes, axis=1)

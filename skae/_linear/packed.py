@@ -26,7 +26,7 @@ def invert_packed(matrices: Array) -> Array:
     n_latents = _order(matrices)
     rows = [matrices[i * (i + 1) // 2 : (i + 1) * (i + 2) // 2] for i in range(n_latents)]
     log_det = np.zeros(matrices.shape[1])
-    column = np.empty((n_latents, matrices.shape[1]))
+    column = np.empty((n_latents, matrices.shape[1]), dtype=matrices.dtype)
     product = np.empty_like(column)
     for j in range(n_latents):
         column[:j] = rows[j][:j]

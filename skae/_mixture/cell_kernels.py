@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skae._mixture.compiler import compiled
+from skae._utils.compiler import compiled
 
 Array = NDArray[Any]
 Indices = NDArray[np.intp]

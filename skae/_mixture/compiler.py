@@ -1,11 +1,12 @@
-"""What functions that Numba compiles share. Only modules of such functions import this one."""
+"""Arithmetic for loops that Numba compiles. Only modules of such loops import this one."""
 
-from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
+
+from skae._utils.compiler import compiled
 
 # exp x = 2^n exp r with |r| <= log(2) / 2. A sum with this number rounds x / log 2 to the integer
 # n, which is then in the lowest bits of the sum.
@@ -16,29 +17,6 @@ _LEAST_EXPONENT = -708.0
 
 # The types of Numba do not say how intrinsics are called.
 _intrinsic: Any = intrinsic
-
-
-def compiled(*fastmath: str) -> Callable[[Any], Any]:
-    """Compile a function that releases the interpreter lock, so that threads run it in parallel.
-
-    The compiled code is kept on disk for other processes, if there is a folder to write to. Numba
-    compiles it again when the file of the function changes, but not when this file changes.
-
-    Parameters
-    ----------
-    *fastmath : str
-        Flags of LLVM that allow to change the order of operations.
-    """
-    flags = set(fastmath) or False
-
-    def decorate(function: Any) -> Any:
-        options: Any = {"nogil": True, "error_model": "numpy", "fastmath": flags}
-        try:
-            return njit(cache=True, **options)(function)
-        except RuntimeError:  # no folder
-            return njit(**options)(function)
-
-    return decorate
 
 
 @_intrinsic

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skae._mixture.compiler import compiled, exp, larger
+from skae._mixture.compiler import exp, larger
+from skae._utils.compiler import compiled
 
 Array = NDArray[Any]
 Indices = NDArray[np.intp]

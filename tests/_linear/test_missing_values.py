@@ -205,6 +205,86 @@ def test_the_size_of_blocks_changes_nothing(monkeypatch, case):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)
 
 
+def test_patterns_of_equal_hash_are_told_apart(monkeypatch):
+    X = rows_with_holes()
+    rows = group_rows(X, None)
+    monkeypatch.setattr(incomplete_rows, "_hashes", lambda words: np.zeros(len(words), np.uint64))
+    others = group_rows(X, None)
+    np.testing.assert_array_equal(others.order, rows.order)
+    np.testing.assert_array_equal(others.starts, rows.starts)
+    np.testing.assert_array_equal(others.patterns, rows.patterns)
+
+
+def test_many_features_are_hashed_too():
+    """Patterns that differ in one of several words only."""
+    X = np.zeros((400, 200))
+    X[np.arange(400), np.arange(400) % 200] = np.nan
+    rows = group_rows(X, None)
+    np.testing.assert_array_equal(rows.order.reshape(200, 2), [[i, i + 200] for i in range(200)])
+    np.testing.assert_array_equal(np.diff(rows.starts), np.full(200, 2))
+
+
+def many_float32_rows(mean=3.0, weighted=False):
+    X = rows_with_holes(12_000, 6, mean=mean).astype(np.float32)
+    weight = np.random.default_rng(0).uniform(0.5, 2, len(X)) if weighted else None
+    return X, weight
+
+
+@pytest.mark.parametrize("mean", [3.0, 1e4])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_sums_in_float32_are_those_in_float64(mean, weighted):
+    """Up to rounding errors of rows that are centred exactly, also far from zero."""
+    X, weight = many_float32_rows(mean, weighted)
+    rows = group_rows(X, weight)
+    exact = group_rows(X.astype(np.float64), weight, shift=rows.shift)
+    assert (rows.dtype, exact.dtype) == (np.float32, np.float64)
+    model = make_model()._replace(mean=rows.shift + 0.1)
+    found, expected = e_step(rows, model), e_step(exact, model)
+    assert found.log_likelihood == pytest.approx(expected.log_likelihood, abs=1e-4 * rows.n)
+    for a, b in zip(found[1:], expected[1:], strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6 * np.abs(b).max())
+    for a, b in zip(rows.pairs(), exact.pairs(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6 * np.abs(b).max())
+
+
+def test_likelihoods_of_little_noise_in_float32_are_those_in_float64():
+    """The rounding errors of the codes do not add up, although they are alike in all rows."""
+    rng = np.random.default_rng(1)
+    W = rng.normal(size=(100, 10)).astype(np.float32)
+    X = rng.normal(size=(12_000, 10)).astype(np.float32) @ W.T
+    X += 0.5 * rng.normal(size=X.shape).astype(np.float32)
+    X[rng.random(X.shape) < 0.1] = np.nan
+    rows = group_rows(X, None)
+    exact = group_rows(X.astype(np.float64), None, shift=rows.shift)
+    model = LinearGaussian(W.astype(np.float64), rows.shift + 0.01, np.full(100, 0.25))
+    found, expected = e_step(rows, model), e_step(exact, model)
+    assert not np.array_equal(found.cross, expected.cross)
+    assert found.log_likelihood == pytest.approx(expected.log_likelihood, abs=3e-5 * len(X))
+
+
+def test_fits_in_float32_are_as_likely_as_in_float64():
+    X, _ = many_float32_rows()
+    model = PPCA(2, random_state=0).fit(X)
+    exact = PPCA(2, random_state=0).fit(X.astype(np.float64))
+    rows = X.astype(np.float64)
+    assert loop_of(model, rows[:2000])[0].mean() == pytest.approx(
+        loop_of(exact, rows[:2000])[0].mean(), abs=1e-3
+    )
+    assert model.score(rows) == pytest.approx(exact.score(rows), abs=1e-4)
+
+
+def test_little_noise_or_few_rows_are_summed_in_float64():
+    X, _ = many_float32_rows()
+    model = make_model()._replace(noise_variance=np.full(6, 1e-6))
+    rows = group_rows(X, None)
+    exact = group_rows(X.astype(np.float64), None, shift=rows.shift)
+    for a, b in zip(e_step(rows, model), e_step(exact, model), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12)
+    assert group_rows(X[:5000], None).dtype == np.float64
+    # A shift that float32 rounds would centre all rows at another point.
+    assert group_rows(X, None, shift=np.full(6, 0.1)).dtype == np.float64
+
+
 # --------------------------------------------------------------------------- inference
 
 

@@ -25,6 +25,7 @@ from skae._mixture.responsibilities import LocalRows, products, training_margin
 pytest.importorskip("numba")
 from skae._mixture import compiler, kernels
 from skae._mixture.compiled_rows import CompiledRows, rows_under_mixture
+from skae._utils import compiler as shared_compiler
 
 KINDS = ["spherical", "diag", "full", "tied"]
 
@@ -297,6 +298,7 @@ def test_small_fits_are_not_compiled():
 def test_large_fits_work_without_numba(monkeypatch):
     for name in ("compiler", "kernels", "cell_kernels", "component_kernels"):
         monkeypatch.delitem(sys.modules, f"skae._mixture.{name}", raising=False)
+    monkeypatch.delitem(sys.modules, "skae._utils.compiler")
     monkeypatch.setitem(sys.modules, "numba", None)
     X = make_rows(300, 2)
     assert compiled.kernels(len(X), "kernels") is None
@@ -306,16 +308,16 @@ def test_large_fits_work_without_numba(monkeypatch):
 
 def test_compiled_code_needs_no_folder(monkeypatch):
     """Numba raises an error if there is no folder for its cache; the code is compiled anyway."""
-    plain = compiler.njit
+    plain = shared_compiler.njit
 
     def njit(*args, cache=False, **options):
         if cache:
             raise RuntimeError("cannot cache function: no locator available")
         return plain(*args, **options)
 
-    monkeypatch.setattr(compiler, "njit", njit)
+    monkeypatch.setattr(shared_compiler, "njit", njit)
 
-    @compiler.compiled()
+    @shared_compiler.compiled()
     def twice(x):
         return 2 * x
 
