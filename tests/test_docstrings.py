@@ -39,7 +39,10 @@ OTHER_PARAMETERS = {
         "PPCA": "also a share of the variance, Minka's or BIC's choice",
         "VQVAE": "positions, which may follow from the layers",
     },
-    "noise_variance": {"HelmholtzMachine": "has no linear start, which sets its floor"},
+    "noise_variance": {
+        "HelmholtzMachine": "has no linear start, which sets its floor",
+        "PPCA": "is always estimated, and the prior of the loadings chooses its form",
+    },
     "prior": {
         "AdversarialAE": "any distribution that can be drawn from",
         "VAE": "a density of latents, fixed or learned with the networks",
