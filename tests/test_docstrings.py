@@ -73,6 +73,7 @@ OTHER_PARAMETERS = {
 }
 
 OTHER_ATTRIBUTES = {
+    "axes_": {"PPCA": "also of loadings that are not along the axes of PCA"},
     "components_": {
         "LinearAE": "depends on alpha and whiten",
         "AdversarialAE Autoencoder VAE": "of the decoder at the mean code",
