@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from skae._gaussian_learning import GaussianLearning
+from skae._gaussian_streams import GaussianStreams
 from skae._linear.factor_analysis import n_free_parameters as n_free_parameters_of_factors
 from skae._linear.latent_size import n_free_parameters
 from skae._linear.low_rank_gaussian import noise_floor
@@ -34,7 +34,7 @@ from skae._utils.validation import Interval, RealNotInt, StrOptions
 Array = NDArray[Any]
 
 
-class PPCA(GaussianLearning):
+class PPCA(GaussianStreams):
     r"""Probabilistic PCA and factor analysis: linear Gaussian models that accept missing values.
 
     The model is
@@ -173,9 +173,11 @@ class PPCA(GaussianLearning):
     values with a mean square of a tenth of the variance of the feature. The posterior of loadings
     and mean is approximated by a Gaussian (variational Bayes); alpha and psi are point estimates.
     Codes are means of the approximate posterior q(z), which takes the uncertainty of the loadings
-    into account. Scores, `get_covariance` and `sample` use the posterior means of loadings and
-    mean. Draws of `impute` and of `sample(given=...)` draw loadings and mean, too, once for each
-    completion, as multiple imputation needs.
+    into account. When EM has converged, weak codes are removed while that increases the lower bound
+    and costs less than one nat of likelihood for each loading. Scores, `get_covariance` and
+    `sample` use the posterior means of loadings and mean. Draws of `impute` and of
+    `sample(given=...)` draw loadings and mean, too, once for each completion, as multiple
+    imputation needs.
 
     With missing values or a prior, steps of EM are made up to eight times as long while they
     increase what is maximised (Salakhutdinov and Roweis 2003). A step that decreases it is taken
@@ -242,7 +244,7 @@ class PPCA(GaussianLearning):
     >>> wine, _ = load_wine(return_X_y=True)
     >>> bayesian = PPCA(loadings_prior="ard", random_state=0).fit(wine)
     >>> bayesian.n_components_, bayesian.noise_variance_.shape
-    (5, (13,))
+    (4, (13,))
 
     Factor analysis by maximum likelihood, with a rotation:
 
