@@ -95,6 +95,10 @@ class GaussianQueries(TruncationMixin, LikelihoodModel):
     ) -> ArrayOrFrame:
         """Draw new rows from the model, or draw the missing values of a given row.
 
+        With a prior of the loadings, new rows are drawn at the posterior means of loadings and
+        mean. If `given` has missing values, each of its completions has loadings and a mean of its
+        own, drawn from their posterior.
+
         Parameters
         ----------
         n_samples : int, default=1
@@ -140,6 +144,9 @@ class GaussianQueries(TruncationMixin, LikelihoodModel):
     def posterior(self, X: ArrayLike) -> tuple[Array, Array]:
         """Return the means and the covariances of p(z|x).
 
+        With a prior of the loadings, they are those of q(z), the approximate posterior of the
+        codes. Its precision contains the uncertainty of the loadings.
+
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
@@ -163,14 +170,19 @@ class GaussianQueries(TruncationMixin, LikelihoodModel):
     ) -> ArrayOrFrame:
         """Fill in missing values.
 
+        Without draws, the values are the reconstruction of the row: W E[z] + mu, where E[z] is the
+        mean of the codes given the observed values. With a prior of the loadings, W and mu are
+        posterior means, and E[z] is the mean of q(z).
+
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Rows with NaN for missing values.
         n_draws : int, default=None
             Number of imputations to draw for multiple imputation. Missing values are drawn from
-            their distribution given the observed values, including noise. None fills in the
-            conditional means.
+            their distribution given the observed values, including noise. With a prior of the
+            loadings, each of the `n_draws` completions of all rows has loadings and a mean of its
+            own, drawn from their posterior. None fills in the conditional means.
         random_state : int, RandomState instance or None, default=None
             Seed of the draws. With None, every call draws other values.
 
@@ -201,6 +213,8 @@ class GaussianQueries(TruncationMixin, LikelihoodModel):
 
     def get_covariance(self) -> Array:
         """Return the covariance of p(x), W W' + Psi.
+
+        With a prior of the loadings, W holds their posterior means.
 
         Returns
         -------

@@ -79,7 +79,7 @@ class PPCAImputer(TransformerMixin, BaseEstimator):
         loadings by maximum likelihood; choose `n_components` with care then.
     noise_variance : {"auto", "scalar", "per_feature"}, default="auto"
         Whether all columns have one noise variance, or each column its own. "auto" means "scalar"
-        without a prior, and the better of the two with one.
+        without a prior, and "per_feature" with one.
     missing_values : int, float, np.nan or pandas.NA, default=np.nan
         Value that marks missing values. NaN and NA have the same meaning: both NaN and NA are
         missing values then. With a number, NaN is not allowed.

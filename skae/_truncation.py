@@ -58,7 +58,9 @@ class TruncationMixin(BaseAutoencoder):
         ValueError
             If `n_components` is not an integer from 1 to `n_components_`. Also if it is less
             than `n_components_` for a PPCA that was fitted to rows with missing values: the
-            maximum of the likelihood is then different for every size, and needs a `fit`.
+            maximum of the likelihood is then different for every size, and needs a `fit`. For
+            the same reason, a PPCA with a noise variance for each feature, or with a prior of the
+            loadings, raises it for every `n_components`.
 
         Examples
         --------

@@ -39,7 +39,10 @@ OTHER_PARAMETERS = {
         "PPCA": "also a share of the variance, Minka's or BIC's choice",
         "VQVAE": "positions, which may follow from the layers",
     },
-    "noise_variance": {"HelmholtzMachine": "has no linear start, which sets its floor"},
+    "noise_variance": {
+        "HelmholtzMachine": "has no linear start, which sets its floor",
+        "PPCA": "is always estimated, and the prior of the loadings chooses its form",
+    },
     "prior": {
         "AdversarialAE": "any distribution that can be drawn from",
         "VAE": "a density of latents, fixed or learned with the networks",
@@ -70,6 +73,7 @@ OTHER_PARAMETERS = {
 }
 
 OTHER_ATTRIBUTES = {
+    "axes_": {"PPCA": "also of loadings that are not along the axes of PCA"},
     "components_": {
         "LinearAE": "depends on alpha and whiten",
         "AdversarialAE Autoencoder VAE": "of the decoder at the mean code",
