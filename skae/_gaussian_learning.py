@@ -35,6 +35,7 @@ from skae._linear.moments import (
     row_mean,
 )
 from skae._linear.pca import is_count
+from skae._linear.relevance_em import fit_relevant
 from skae._linear.rotations import rotation_of
 from skae._linear.subspace import (
     CentredRows,
@@ -272,14 +273,7 @@ class GaussianLearning(GaussianQueries):
         if larger is not None and self._is_principal_model:
             start = leading_model(larger._model(), size, float(floor[0]))
         model = self._run_em(rows, size, rng, floor, keeps=keeps_progress(self), start=start)
-        if not self._is_principal_model:
-            self._store_factors(model, dtype, floor, variances)
-            return
-        noise = float(model.noise_variance[0])
-        axes, lengths, _ = np.linalg.svd(model.loadings, full_matrices=False)
-        values = lengths**2 + noise
-        trace = float(values.sum()) + (n_features - size) * noise
-        self._store(Spectrum(values, axes.T, trace, model.mean), dtype, noise)
+        self._store_model(model, dtype, variances, floor)
 
     def _run_em(
         self,
@@ -292,7 +286,8 @@ class GaussianLearning(GaussianQueries):
         start: LinearGaussian | None = None,
     ) -> LinearGaussian:
         learner = self._learner(seen_variances(rows), floor)
-        run = fit_em(
+        fit: Any = fit_relevant if isinstance(learner, RelevancePrior) else fit_em
+        run: EMRun = fit(
             rows,
             start or start_of(rows, size, rng, learner),
             learner,
@@ -350,6 +345,19 @@ class GaussianLearning(GaussianQueries):
                 f"EM did not converge in max_iter={self.max_iter} steps. Increase max_iter or tol.",
                 ConvergenceWarning,
             )
+
+    def _store_model(
+        self, model: LinearGaussian, dtype: Any, variances: Array, floor: Array
+    ) -> None:
+        """Set the fitted attributes of a model from EM with missing values."""
+        if not self._is_principal_model:
+            self._store_factors(model, dtype, floor, variances)
+            return
+        noise = float(model.noise_variance[0])
+        axes, lengths, _ = np.linalg.svd(model.loadings, full_matrices=False)
+        values = lengths**2 + noise
+        trace = float(values.sum()) + (len(model.mean) - len(values)) * noise
+        self._store(Spectrum(values, axes.T, trace, model.mean), dtype, noise)
 
     def _store_factors(
         self, model: LinearGaussian, dtype: Any, floor: Array, variances: Array

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from skae._gaussian_learning import GaussianLearning
+from skae._gaussian_streams import GaussianStreams
 from skae._linear.factor_analysis import n_free_parameters as n_free_parameters_of_factors
 from skae._linear.latent_size import n_free_parameters
 from skae._linear.low_rank_gaussian import noise_floor
@@ -30,7 +30,7 @@ from skae._utils.validation import Interval, RealNotInt, StrOptions
 Array = NDArray[Any]
 
 
-class PPCA(GaussianLearning):
+class PPCA(GaussianStreams):
     r"""Probabilistic PCA, a linear Gaussian latent variable model that accepts missing values.
 
     The model is

@@ -16,13 +16,14 @@ from skae._linear.linear_gaussian import LinearGaussian
 from skae._linear.loadings_prior import RelevancePrior, with_prior
 from skae._linear.missing_values import MaximumLikelihood, fit_em
 from skae._linear.moments import Moments
+from skae._linear.relevance_em import fit_relevant
 from skae._linear.subspace import CentredScatter
 
 Array = NDArray[np.float64]
 
 # With more features, no matrix of shape (n_features, n_features) is computed.
 MOST_FEATURES_OF_PAIRS = 2_000
-_TOL, _MAX_ITER = 1e-5, 100
+_TOL, _MAX_ITER = 1e-5, 200
 
 
 def start_of(
@@ -48,7 +49,8 @@ def start_of(
         model = with_prior(model, np.full(len(covariance), n))
     moments = Moments(n, rows.shift, n * covariance)
     complete = CompleteRows(CentredScatter(moments, covariance), np.diagonal(covariance), n)
-    found: LinearGaussian = fit_em(complete, model, learner, tol=_TOL, max_iter=_MAX_ITER).state
+    fit: Any = fit_relevant if isinstance(learner, RelevancePrior) else fit_em
+    found: LinearGaussian = fit(complete, model, learner, tol=_TOL, max_iter=_MAX_ITER).state
     return found
 
 

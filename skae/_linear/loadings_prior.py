@@ -74,7 +74,7 @@ class RelevancePrior:
         spread, relevance = uncertainty
         n_features, n_latents = W.shape
         signal = np.sum(W**2 / psi[:, None], axis=0)
-        unsure = np.diagonal(_total(spread, n_features))[:-1]
+        unsure = np.diagonal(total_spread(spread, n_features))[:-1]
         log_det = np.linalg.slogdet(spread)[1].sum() * (n_features // len(spread))
         nats = n_features * np.sum(np.log(relevance)) - np.sum(relevance * (signal + unsure))
         nats += log_det + n_features * (n_latents + 1 + log(2 * pi)) + np.sum(np.log(psi))
@@ -86,9 +86,18 @@ class RelevancePrior:
         return 0.5 * float(nats)
 
     def m_step(
-        self, rows: Any, sums: Sums, model: LinearGaussian, length: float = 1.0
+        self,
+        rows: Any,
+        sums: Sums,
+        model: LinearGaussian,
+        length: float = 1.0,
+        *,
+        expand: bool = True,
     ) -> LinearGaussian:
-        """Update q(W, mu), psi and alpha, and make the codes standard and uncorrelated."""
+        """Update q(W, mu), psi and alpha, and make the codes standard and uncorrelated.
+
+        If `expand` is false, the codes keep their coordinates, and no component is switched off.
+        """
         assert model.uncertainty is not None
         design, target = regression(rows, sums)
         n_features, n_latents = sums.cross.shape
@@ -101,12 +110,15 @@ class RelevancePrior:
             solution = np.einsum("dij,dj->di", spread, target)
         psi = self._noise(rows.squares - np.sum(solution * target, axis=1), sums.per_feature[-1])
         solution, psi = lengthened(solution, psi, self.floor, rows, model, length)
+        if not expand:
+            mean = rows.shift + solution[:, -1]
+            return with_relevance(solution[:, :-1], mean, psi, spread, prune=False)
         nu, S = codes_of(sums)
         scales, axes = np.linalg.eigh(S)
         root = axes * np.sqrt(np.maximum(scales, np.finfo(float).tiny))
         solution, spread = _turned(solution, spread, root, nu)
         W = solution[:, :-1]
-        sizes = (W / psi[:, None]).T @ W + _total(spread, n_features)[:-1, :-1]
+        sizes = (W / psi[:, None]).T @ W + total_spread(spread, n_features)[:-1, :-1]
         turn = np.linalg.eigh(sizes)[1][:, ::-1]
         solution, spread = _turned(solution, spread, turn, np.zeros(n_latents))
         return with_relevance(solution[:, :-1], rows.shift + solution[:, -1], psi, spread)
@@ -126,17 +138,21 @@ class RelevancePrior:
         return np.maximum(self.variances, self.floor)
 
 
-def with_relevance(W: Array, mean: Array, psi: Array, spread: Array) -> LinearGaussian:
+def with_relevance(
+    W: Array, mean: Array, psi: Array, spread: Array, *, prune: bool = True
+) -> LinearGaussian:
     """The model with the relevances that maximise the bound, without irrelevant components.
 
-    alpha_j = D / sum_d E[w_dj^2] / psi_d. At least one component is kept.
+    alpha_j = D / sum_d E[w_dj^2] / psi_d. At least one component is kept, and all are if `prune` is
+    false.
     """
     n_features = len(W)
     signal = np.sum(W**2 / psi[:, None], axis=0)
-    unsure = np.diagonal(_total(spread, n_features))[:-1]
+    unsure = np.diagonal(total_spread(spread, n_features))[:-1]
     relevance = n_features / (signal + unsure)
     kept = signal > _LEAST_SIGNAL * unsure
     kept[np.argmax(signal)] = True
+    kept |= not prune
     if not kept.all():
         index = np.flatnonzero(np.r_[kept, True])
         W, spread, relevance = W[:, kept], spread[:, index[:, None], index], relevance[kept]
@@ -204,6 +220,6 @@ def _turned(solution: Array, spread: Array, A: Array, nu: Array) -> tuple[Array,
     return solution @ L, L.T @ spread @ L
 
 
-def _total(spread: Array, n_features: int) -> Array:
+def total_spread(spread: Array, n_features: int) -> Array:
     """Sum of the spread over all features (k + 1, k + 1)."""
     return spread.sum(axis=0) * (n_features // len(spread))

@@ -42,9 +42,18 @@ class Learner(Protocol):
         """What is added to the log-likelihood, in nats."""
 
     def m_step(
-        self, rows: Any, sums: Sums, model: LinearGaussian, length: float = 1.0
+        self,
+        rows: Any,
+        sums: Sums,
+        model: LinearGaussian,
+        length: float = 1.0,
+        *,
+        expand: bool = True,
     ) -> LinearGaussian:
-        """The next model, from a step of EM that is `length` times as long."""
+        """The next model, from a step of EM that is `length` times as long.
+
+        If `expand` is false, its codes have the coordinates of those of `model`.
+        """
 
     def has_ended(self, model: LinearGaussian) -> bool:
         """Whether no further step can gain."""
@@ -95,12 +104,19 @@ class MaximumLikelihood:
         return bool(np.all(model.noise_variance <= self.floor))
 
     def m_step(
-        self, rows: Any, sums: Sums, model: LinearGaussian, length: float = 1.0
+        self,
+        rows: Any,
+        sums: Sums,
+        model: LinearGaussian,
+        length: float = 1.0,
+        *,
+        expand: bool = True,
     ) -> LinearGaussian:
         """Regress every feature on (z, 1) over the rows that observe it, and reduce (PX-EM).
 
         The expanded model has z ~ N(nu, S), and nu and S are also fitted. With a standard normal z,
-        the same model has the loadings W S^(1/2) and the mean mu + W nu, which are returned.
+        the same model has the loadings W S^(1/2) and the mean mu + W nu, which are returned. If
+        `expand` is false, the prior stays N(0, I), as in EM.
         """
         design, target = regression(rows, sums)
         solution = _solved(design, target)
@@ -115,6 +131,8 @@ class MaximumLikelihood:
             solution, noise_variance, self.floor, rows, model, length
         )
         W, step = solution[:, :-1], solution[:, -1]
+        if not expand:
+            return LinearGaussian(W, rows.shift + step, noise_variance)
         nu, S = codes_of(sums)
         scales, axes = np.linalg.eigh(S)
         root = (axes * np.sqrt(np.maximum(scales, 0.0))) @ axes.T

@@ -1,0 +1,232 @@
+"""`partial_fit` of linear-Gaussian models: exact for complete rows, stochastic EM otherwise."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from skae._dask.fitting import moments_of
+from skae._gaussian_learning import GaussianLearning
+from skae._linear.complete_rows import CompleteRows
+from skae._linear.em import EMRun
+from skae._linear.em_starts import start_of
+from skae._linear.incomplete_rows import group_rows, has_nan, seen_variances
+from skae._linear.linear_gaussian import LinearGaussian, Uncertainty
+from skae._linear.loadings_prior import RelevancePrior
+from skae._linear.missing_values import fit_em
+from skae._linear.moments import Moments, check_scale, count_rows, moments
+from skae._linear.online_em import Averages, averages_of, updated, with_batch
+from skae._linear.pca import is_count
+from skae._linear.relevance_em import fit_relevant
+from skae._linear.running import merge
+from skae._linear.subspace import CentredScatter
+from skae._utils.dask_inputs import is_dask
+from skae._utils.inputs import unseen_columns
+from skae._utils.memory import advice_on_memory
+from skae._utils.state import all_or_nothing
+from skae._utils.validation import check_weight, fit_context
+
+Array = NDArray[Any]
+
+
+class GaussianStreams(GaussianLearning):
+    """`partial_fit` of PPCA.
+
+    `_stream` holds the moments of all rows so far, or, once values are missing, the averages and
+    the model of stochastic EM.
+    """
+
+    _stream: dict[str, Any]
+
+    @fit_context
+    def partial_fit(
+        self,
+        X: ArrayLike,
+        y: object = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
+        """Update the model with a batch of rows.
+
+        As long as no value is missing, the mean and the scatter matrix of all rows so far are
+        stored, and any division of the rows into batches gives the same model as `fit` on all rows
+        at once. There is no model until there are more rows than components.
+
+        From the first batch with missing values on, the model is updated by stochastic EM (Cappe
+        and Moulines 2009): the sums that the M-step needs are averaged over batches. The first such
+        batch is fitted by EM to convergence, if there is no model yet. With missing values, batches
+        of some thousands of rows are best, in random order.
+
+        After `fit`, the earlier rows count as `n_samples_` complete rows with the mean and the
+        covariance of the fitted model.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            A batch of rows. NaN marks a missing value. An array or a data frame of Dask without
+            missing values is one batch, whose moments are computed block by block.
+        y : Ignored
+            Present for API consistency.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows, as in `fit`.
+
+        Returns
+        -------
+        self : object
+            The estimator.
+
+        Raises
+        ------
+        ValueError
+            If the batch, `sample_weight` or a parameter is not allowed, or if the first batch with
+            missing values has too few rows for a model or a column without any value. The batch
+            then does not change the estimator.
+
+        References
+        ----------
+        O. Cappe and E. Moulines (2009). On-line expectation-maximization algorithm for latent data
+        models. J. R. Stat. Soc. B 71(3), 593-613. :doi:`10.1111/j.1467-9868.2009.00698.x`
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklearn.datasets import load_digits
+        >>> from skae import PPCA
+        >>> X, _ = load_digits(return_X_y=True)
+        >>> X[np.random.RandomState(0).uniform(size=X.shape) < 0.1] = np.nan
+        >>> ppca = PPCA(n_components=10, random_state=0)
+        >>> for batch in np.array_split(X, 6):
+        ...     ppca = ppca.partial_fit(batch)
+        >>> ppca.n_samples_
+        1797
+        """
+        self._check_choices()
+        with (
+            all_or_nothing(self),
+            advice_on_memory(
+                "partial_fit stores matrices of shape (n_features, n_features) for complete rows. "
+                "Give fewer columns."
+            ),
+        ):
+            stream = self._stream_so_far()
+            if is_dask(X):
+                rows, stats = moments_of(self, X, sample_weight, reset=stream is None)
+                self._merge_moments(stream, stats, rows)
+                return self
+            rows = self._check_rows(X, reset=stream is None)
+            weight = check_weight(sample_weight, rows)
+            rows, weight, _ = self._rows_that_count(rows, weight)
+            if (stream is not None and "averages" in stream) or has_nan(rows):
+                self._learn_incomplete(stream, rows, weight)
+            else:
+                self._merge_moments(stream, moments(rows, weight), rows)
+        return self
+
+    def _stream_so_far(self) -> dict[str, Any] | None:
+        """What is known of all rows so far; None before the first batch."""
+        if "_stream" in self.__dict__:
+            return self._stream
+        if not hasattr(self, "loadings_"):
+            return None
+        n, mean = self.n_samples_, self.mean_.astype(np.float64)
+        covariance = self.get_covariance().astype(np.float64)
+        return {"moments": (n, mean, n * covariance)}
+
+    # ------------------------------------------------------------- complete rows
+
+    def _merge_moments(self, stream: dict[str, Any] | None, stats: Moments, like: Any) -> None:
+        if stream is not None:
+            stats = merge(Moments(*stream["moments"]), stats)
+        check_scale(stats.scatter)
+        self._stream = {"moments": tuple(stats)}
+        size = self._size_of_stream(stats.n, like.shape[1])
+        if size is not None:
+            self._learn_moments(stats, np.broadcast_to(like[:1], (int(stats.n), like.shape[1])))
+
+    def _size_of_stream(self, n: float, n_features: int) -> int | None:
+        """The number of components, or 1 if eigenvalues choose it; None if rows are too few."""
+        self.n_samples_ = n
+        if is_count(self.n_components) and self.n_components > n_features:
+            self._known_size(n_features)
+        wanted = int(self.n_components) if is_count(self.n_components) else 1
+        if self.n_components == "mle":
+            wanted = n_features
+        return wanted if n >= max(2, wanted) else None
+
+    # ------------------------------------------------------------ missing values
+
+    def _learn_incomplete(
+        self, stream: dict[str, Any] | None, X: Array, weight: Array | None
+    ) -> None:
+        """Update by stochastic EM."""
+        some = ~np.isnan(X).all(axis=1)
+        seen = X[some]
+        seen_weight = None if weight is None else weight[some]
+        n_samples = count_rows(X, weight)
+        self._is_of_missing_values = True
+        if stream is None:
+            model, averages, scales = self._begun(seen, seen_weight)
+        else:
+            model, averages, scales = self._continued(stream)
+            n_samples += stream.get("n_samples", averages.n)
+            if len(seen):
+                rows = group_rows(seen, seen_weight, shift=averages.shift)
+                averages = with_batch(averages, averages_of(rows, model))
+        learner = self._learner(*scales)
+        model = updated(averages, learner, model)
+        known = model.uncertainty
+        self._stream = {
+            "averages": tuple(averages),
+            "model": (*model[:3], *(() if known is None else known)),
+            "scales": scales,
+            "n_samples": n_samples,
+        }
+        self.n_samples_ = n_samples
+        self.n_iter_ = 1
+        self._store_model(model, X.dtype, *scales)
+
+    def _begun(
+        self, X: Array, weight: Array | None
+    ) -> tuple[LinearGaussian, Averages, tuple[Array, Array]]:
+        """A model, averages, and variances and noise floors, from the first batch."""
+        unseen = np.atleast_1d(np.isnan(X).all(axis=0))
+        if unseen.any():
+            raise unseen_columns(unseen, getattr(self, "feature_names_in_", None))
+        self.n_samples_ = count_rows(X, weight)
+        rows = group_rows(X, weight)
+        variances = seen_variances(rows)
+        check_scale(np.r_[rows.shift, variances])
+        scales = variances, self._floors(variances, rows.shift, X.dtype)
+        learner, size = self._learner(*scales), self._known_size(X.shape[1])
+        if size is None:
+            raise ValueError(
+                f"n_components={self.n_components!r} cannot be used by partial_fit with missing "
+                "values. Set n_components to an integer or None."
+            )
+        start = start_of(rows, size, self._generator(), learner)
+        fit: Any = fit_relevant if isinstance(learner, RelevancePrior) else fit_em
+        run: EMRun = fit(rows, start, learner, tol=self.tol, max_iter=self.max_iter)
+        return run.state, averages_of(rows, run.state), scales
+
+    def _continued(
+        self, stream: dict[str, Any]
+    ) -> tuple[LinearGaussian, Averages, tuple[Array, Array]]:
+        """The same from earlier batches."""
+        if "averages" in stream:
+            known = stream["model"]
+            uncertainty = Uncertainty(*known[3:]) if len(known) > 3 else None
+            model = LinearGaussian(known[0], known[1], known[2], uncertainty)
+            return model, Averages(*stream["averages"]), stream["scales"]
+        if not hasattr(self, "loadings_"):
+            raise ValueError(
+                f"The earlier batches have {stream['moments'][0]:g} rows, which are too few for "
+                f"n_components={self.n_components}. Values may be missing from the batch after "
+                "that with the first model on."
+            )
+        stats = Moments(*stream["moments"])
+        source = CentredScatter(stats, stats.scatter)
+        variances = np.array(source.diagonal)
+        scales = variances, self._floors(variances, stats.mean, self.mean_.dtype)
+        model = self._model()
+        return model, averages_of(CompleteRows(source, variances, stats.n), model), scales
