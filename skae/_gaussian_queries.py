@@ -20,6 +20,7 @@ from skae._linear.linear_gaussian import (
     log_likelihood,
     posterior,
 )
+from skae._linear.loadings_prior import drawn_models
 from skae._linear.low_rank_gaussian import draw, log_density, precision, whitened
 from skae._truncation import TruncationMixin
 from skae._utils.inputs import naming, of_tensor
@@ -38,6 +39,7 @@ class GaussianQueries(TruncationMixin, LikelihoodModel):
     axes_: Array
     noise_variance_: float | Array
     relevance_: Array
+    n_samples_: float
 
     # The rotation of the loadings from principal axes, and with a prior the posterior covariance
     # of loadings and mean divided by the noise variances; see `Uncertainty`.
@@ -264,7 +266,9 @@ class GaussianQueries(TruncationMixin, LikelihoodModel):
             codes = self._posterior(incomplete)
             found = completions(incomplete, *codes, self._decode, variance, n_draws, rng)
         else:
-            found = completions_of_uncertain(incomplete, model, n_draws, rng, noise)
+            per_feature = np.ndim(self.noise_variance_) > 0
+            models = drawn_models(model, self.n_samples_, per_feature, rng)
+            found = completions_of_uncertain(incomplete, model, models, n_draws, rng, noise)
         draws[:, some] = found
         return draws
 

@@ -147,6 +147,9 @@ CLOSED_FORMS = [
     PPCA("bic"),
     PPCA(2, solver="em", random_state=0),
     PPCA(2, solver="randomized", random_state=0),
+    PPCA(1, noise_variance="per_feature", random_state=0),
+    PPCA(2, loadings_prior="ard", rotation="varimax", random_state=0),
+    PPCA(2, loadings_prior="ard", noise_variance="scalar", random_state=0),
 ]
 
 
@@ -216,7 +219,18 @@ def test_fits_in_float32_have_its_dtype(model):
 
 
 @pytest.mark.parametrize(
-    "model", [PPCA(2), PPCA(), PPCA(0.8), PPCA("bic"), PPCA(1, solver="em")], ids=str
+    "model",
+    [
+        PPCA(2),
+        PPCA(),
+        PPCA(0.8),
+        PPCA("bic"),
+        PPCA(1, solver="em"),
+        PPCA(2, noise_variance="per_feature"),
+        PPCA(2, loadings_prior="ard"),
+        PPCA(2, loadings_prior="ard", noise_variance="scalar", rotation="quartimax"),
+    ],
+    ids=str,
 )
 @pytest.mark.parametrize("weight", [None, WEIGHT], ids=["unweighted", "weighted"])
 def test_ppca_with_missing_values_is_that_in_memory(model, weight):

@@ -24,7 +24,7 @@ from sklearn.preprocessing import (
 )
 from torch import nn
 
-from helpers import allowed_rows, assert_same, learned, make_rows, network
+from helpers import allowed_rows, assert_same, learned, low_rank_rows, make_rows, network
 from skae import (
     PPCA,
     VAE,
@@ -108,6 +108,25 @@ def test_linear_models(model, part, dtype):
 def test_missing_values_of_ppca(part, dtype):
     X = make_rows(gaps=0.3, dtype=dtype)
     check(PPCA(2).fit(X), part, X)
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("gaps", [0.0, 0.3])
+@pytest.mark.parametrize(
+    "model",
+    [
+        PPCA(2, noise_variance="per_feature", random_state=0),
+        PPCA(2, noise_variance="per_feature", rotation="varimax", random_state=0),
+        PPCA(2, rotation="quartimax", random_state=0),
+        PPCA(2, loadings_prior="ard", random_state=0),
+        PPCA(2, loadings_prior="ard", noise_variance="scalar", random_state=0),
+    ],
+    ids=str,
+)
+def test_factors_priors_and_rotations_of_ppca(model, part, dtype, gaps):
+    X = low_rank_rows(60, 6, noise=0.7, gaps=gaps).astype(dtype)
+    check(model.fit(X), part, X)
 
 
 @pytest.mark.parametrize("part", PARTS)

@@ -1,6 +1,6 @@
 """Posteriors of codes and draws of missing values of rows, given their observed values."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -55,26 +55,25 @@ def completions(
 
 
 def completions_of_uncertain(
-    X: Array, model: LinearGaussian, n_draws: int, rng: np.random.RandomState, noise: bool
+    X: Array,
+    model: LinearGaussian,
+    models: Iterator[LinearGaussian],
+    n_draws: int,
+    rng: np.random.RandomState,
+    noise: bool,
 ) -> Array:
-    """Rows (n_draws, n, D) whose missing values are drawn for drawn loadings and means.
+    """Rows (n_draws, n, D) whose missing values are drawn given draws of the model.
 
-    Each completion of all rows has one draw of loadings and mean from their posterior, as in
-    multiple imputation (Rubin 1987). Given them, the codes are drawn without any factorisation of
-    their covariances: if (z, x) are a draw from the model, z + E[z | x_o' - x_o] is a draw from
-    p(z | x_o'), where E[z | .] is the posterior mean for rows with mean zero.
+    Each completion of all rows has the next of `models`, which are draws of `model` from its
+    posterior, as in multiple imputation (Rubin 1987). Given it, the codes are drawn without any
+    factorisation of their covariances: if (z, x) are a draw from the model, z + E[z | x_o' - x_o]
+    is a draw from p(z | x_o'), where E[z | .] is the posterior mean for rows with mean zero.
     """
-    assert model.uncertainty is not None
-    mean, psi = model.mean, model.noise_variance
-    n_latents = model.loadings.shape[1]
-    roots = np.linalg.cholesky(model.uncertainty.spread)
+    mean, n_latents = model.mean, model.loadings.shape[1]
     rows = group_rows(X, None, shift=mean)
     draws = np.empty((n_draws, *X.shape), dtype=X.dtype)
-    for draw in draws:
-        e = rng.standard_normal((len(psi), n_latents + 1, 1))
-        change = np.sqrt(psi)[:, None] * (roots @ e)[:, :, 0]
-        W, mu = model.loadings + change[:, :-1], mean + change[:, -1]
-        drawn = LinearGaussian(W, np.zeros(len(mu)), psi)
+    for draw, (W, mu, psi, _) in zip(draws, models, strict=False):
+        centred = LinearGaussian(W, np.zeros(len(mu)), psi)
         for groups, positions in blocks(rows, n_latents):
             block, index = rows.block(groups, positions), rows.order[positions]
             seen = np.repeat(block.seen, block.sizes, axis=0)
@@ -82,7 +81,7 @@ def completions_of_uncertain(
             noise_of_rows = np.sqrt(psi) * rng.standard_normal(seen.shape)
             x = mu - mean + z @ W.T + noise_of_rows
             rest = Block(block.values - seen * x, block.seen, block.sizes, np.zeros(len(mu)))
-            z += posterior(rest, drawn).mean.T
+            z += posterior(rest, centred).mean.T
             filled = mu + z @ W.T
             if noise:
                 filled += np.sqrt(psi) * rng.standard_normal(filled.shape)

@@ -30,6 +30,7 @@ J. Luttinen and A. Ilin (2010). Transformations in variational Bayesian factor a
 learning. Neurocomputing 73(7-9), 1093-1102. :doi:`10.1016/j.neucom.2009.11.018`
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import log, pi
 from typing import Any
@@ -38,8 +39,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skae._linear.incomplete_rows import Sums
-from skae._linear.linear_gaussian import LinearGaussian, Uncertainty
+from skae._linear.linear_gaussian import LinearGaussian, Uncertainty, expected_precision
 from skae._linear.missing_values import codes_of, lengthened, regression
+from skae._linear.packed import unpack
 
 Array = NDArray[Any]
 
@@ -167,6 +169,48 @@ def with_prior(model: LinearGaussian, counts: Array) -> LinearGaussian:
     index = np.arange(n_latents + 1)
     spread[:, index, index] = 1.0 / scales
     return LinearGaussian(W, mean, psi, Uncertainty(spread, relevance))
+
+
+def drawn_models(
+    model: LinearGaussian, n: float, per_feature: bool, rng: np.random.RandomState
+) -> Iterator[LinearGaussian]:
+    """Endless draws of loadings, mean and noise variances from their posterior after `n` rows.
+
+    q(W, mu) has the covariance for known codes, and psi is a point estimate. Of the information
+    that a value of feature d has about w_d and psi_d, its own code takes the fraction l_d, see
+    `leverages`. The draws are wide enough for intervals of missing values: the covariances are
+    divided by 1 - l_d, and psi_d is drawn from an inverse gamma distribution whose degrees of
+    freedom are those of (1 - l_d) n_d values and of the prior.
+    """
+    W, mean, psi, uncertainty = model
+    assert uncertainty is not None
+    n_features, n_latents = W.shape
+    counts = 1.0 / np.broadcast_to(uncertainty.spread[:, -1, -1], psi.shape)  # of centred codes
+    informative = 1.0 - leverages(model, np.minimum(counts / n, 1.0))
+    free = informative * counts - 1.0
+    free = (free if per_feature else np.array([free.sum()])) + _PRIOR_COUNT
+    roots = np.linalg.cholesky(uncertainty.spread / informative[:, None, None])
+    while True:
+        # The density of psi in `log_prior` is that of an inverse gamma with two fewer degrees.
+        scale = free / rng.chisquare(free - 2.0)
+        drawn = np.broadcast_to(psi * scale, psi.shape)
+        e = rng.standard_normal((n_features, n_latents + 1, 1))
+        change = np.sqrt(drawn)[:, None] * (roots @ e)[:, :, 0]
+        yield LinearGaussian(W + change[:, :-1], mean + change[:, -1], drawn)
+
+
+def leverages(model: LinearGaussian, frequency: Array) -> Array:
+    """l_d = w_d' M^-1 w_d / psi_d (D,), how far a value of feature d determines its own fit.
+
+    M is that of rows that observe feature d, and every other feature e with probability
+    `frequency`[e].
+    """
+    W, _, psi, _ = model
+    precision = unpack(expected_precision(model).T)
+    M = np.eye(W.shape[1]) + np.tensordot(frequency, precision, axes=1)
+    M = M + (1.0 - frequency)[:, None, None] * precision
+    found: Array = np.einsum("dj,dj->d", W, np.linalg.solve(M, W[:, :, None])[:, :, 0]) / psi
+    return found
 
 
 def _turned(solution: Array, spread: Array, A: Array, nu: Array) -> tuple[Array, Array]:
