@@ -14,7 +14,7 @@ from skae._linear.em import EMRun
 from skae._linear.em_starts import start_of
 from skae._linear.incomplete_rows import group_rows, has_nan, seen_variances
 from skae._linear.linear_gaussian import LinearGaussian, Uncertainty
-from skae._linear.loadings_prior import RelevancePrior
+from skae._linear.loadings_prior import RelevancePrior, with_relevance
 from skae._linear.missing_values import fit_em
 from skae._linear.moments import Moments, check_scale, count_enough_rows, count_rows, moments
 from skae._linear.online_em import Averages, averages_of, updated, with_batch
@@ -56,7 +56,8 @@ class GaussianStreams(GaussianLearning):
         From the first batch with missing values on, the model is updated by stochastic EM (Cappe
         and Moulines 2009): the sums that the M-step needs are averaged over batches. The first such
         batch is fitted by EM to convergence, if there is no model yet. With missing values, batches
-        of some thousands of rows are best, in random order.
+        of some thousands of rows are best, in random order. With a prior, components that the first
+        batch does not need are not added later.
 
         After `fit`, the earlier rows count as `n_samples_` complete rows with the mean and the
         covariance of the fitted model.
@@ -171,20 +172,21 @@ class GaussianStreams(GaussianLearning):
         if stream is None:
             model, averages, scales = self._begun(seen, seen_weight)
         else:
-            model, averages, scales = self._continued(stream)
+            model, averages = self._continued(stream)
             n_samples += stream["n_samples"] if "n_samples" in stream else stream["moments"][0]
             if len(seen):
                 rows = group_rows(seen, seen_weight, shift=averages.shift)
                 with np.errstate(over="ignore"):
                     check_scale(rows.squares)
                 averages = with_batch(averages, averages_of(rows, model))
+            variances = averages.variances
+            scales = variances, self._floors(variances, averages.shift, X.dtype)
         learner = self._learner(*scales)
         model = updated(averages, learner, model)
         known = model.uncertainty
         self._stream = {
             "averages": tuple(averages),
             "model": (*model[:3], *(() if known is None else known)),
-            "scales": scales,
             "n_samples": n_samples,
             "choices": self._choices_of_stream(),
         }
@@ -220,10 +222,8 @@ class GaussianStreams(GaussianLearning):
         run: EMRun = fit(rows, start, learner, tol=self.tol, max_iter=self.max_iter)
         return run.state, averages_of(rows, run.state), scales
 
-    def _continued(
-        self, stream: dict[str, Any]
-    ) -> tuple[LinearGaussian, Averages, tuple[Array, Array]]:
-        """The same from earlier batches."""
+    def _continued(self, stream: dict[str, Any]) -> tuple[LinearGaussian, Averages]:
+        """The model and averages of earlier batches."""
         if "averages" in stream:
             for name, value in self._choices_of_stream().items():
                 if value != stream["choices"][name]:
@@ -234,7 +234,7 @@ class GaussianStreams(GaussianLearning):
             known = stream["model"]
             uncertainty = Uncertainty(*known[3:]) if len(known) > 3 else None
             model = LinearGaussian(known[0], known[1], known[2], uncertainty)
-            return model, Averages(*stream["averages"]), stream["scales"]
+            return model, Averages(*stream["averages"])
         if not hasattr(self, "loadings_"):
             raise ValueError(
                 f"The earlier batches have {stream['moments'][0]:g} rows, which are too few for "
@@ -243,7 +243,8 @@ class GaussianStreams(GaussianLearning):
             )
         stats = Moments(*stream["moments"])
         source = CentredScatter(stats, stats.scatter)
-        variances = np.array(source.diagonal)
-        scales = variances, self._floors(variances, stats.mean, self.mean_.dtype)
         model = self._model()
-        return model, averages_of(CompleteRows(source, variances, stats.n), model), scales
+        if model.uncertainty is not None:  # the relevances of rotated loadings
+            spread = model.uncertainty.spread
+            model = with_relevance(*model[:3], spread, prune=False)
+        return model, averages_of(CompleteRows(source, np.array(source.diagonal), stats.n), model)

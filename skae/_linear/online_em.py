@@ -45,6 +45,12 @@ class Averages(NamedTuple):
         """Weighted share of the rows that observe each feature (D,)."""
         return np.broadcast_to(self.per_feature[-1], self.totals.shape)
 
+    @property
+    def variances(self) -> Array:
+        """Variances of the features over the rows that observe them (D,)."""
+        mean = self.totals / self.counts
+        return np.maximum(self.squares / self.counts - mean**2, 0.0)
+
 
 def averages_of(rows: Any, model: LinearGaussian) -> Averages:
     """Averages over the rows of one batch."""

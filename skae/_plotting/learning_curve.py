@@ -94,8 +94,9 @@ class LearningCurveDisplay:
         ----------
         estimator : estimator, Pipeline or search
             A fitted model with `history_`, as all models with a network have, or with
-            `log_likelihoods_` or `lower_bounds_` (PPCA fitted by EM) or `objectives_` (CountMixtureAE); a fitted
-            Pipeline that contains such a model; or a fitted search over either.
+            `log_likelihoods_` or `lower_bounds_` (PPCA fitted by EM) or `objectives_`
+            (CountMixtureAE); a fitted Pipeline that contains such a model; or a fitted search over
+            either.
         terms : list of str, default=None
             The terms to draw, such as "loss", "reconstruction" and "kl"; the terms of the prior of
             a VQVAE begin with `prior_`. None draws all of them.
