@@ -105,6 +105,7 @@ OTHER_ATTRIBUTES = {
         "LinearAE": "as PCA's, with n - 1",
         "PPCA": "of maximum likelihood, with a floor",
     },
+    "singular_values_": {"PPCA": "of the rows only for complete rows and one noise variance"},
 }
 
 
