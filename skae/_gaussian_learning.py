@@ -20,7 +20,7 @@ from skae._linear.factor_analysis import em_factors, fit_factors, lower_bounds
 from skae._linear.incomplete_rows import group_rows, has_nan, seen_variances
 from skae._linear.latent_size import by_rule, ledermann_bound
 from skae._linear.linear_gaussian import LinearGaussian, signs_of, turned
-from skae._linear.loadings_prior import RelevancePrior
+from skae._linear.loadings_prior import RelevancePrior, with_relevance
 from skae._linear.low_rank_gaussian import noise_floor
 from skae._linear.missing_values import MaximumLikelihood, fit_em, leading_model
 from skae._linear.moments import (
@@ -248,15 +248,18 @@ class GaussianLearning(GaussianQueries):
             X, weight = X[some], None if weight is None else weight[some]
         self._fit_by_em(group_rows(X, weight), rng, X.dtype, larger)
 
-    def _fit_by_em(
-        self, rows: Any, rng: np.random.RandomState, dtype: Any, larger: Self | None
-    ) -> None:
-        """Fit to IncompleteRows, or to rows in blocks with the same sums."""
+    def _check_solver_of_incomplete(self) -> None:
         if self.solver not in ("auto", "em"):
             raise ValueError(
                 f"X contains NaN, which solver={self.solver!r} does not accept. Use solver='em' "
                 "or solver='auto'."
             )
+
+    def _fit_by_em(
+        self, rows: Any, rng: np.random.RandomState, dtype: Any, larger: Self | None
+    ) -> None:
+        """Fit to IncompleteRows, or to rows in blocks with the same sums."""
+        self._check_solver_of_incomplete()
         n_features = rows.n_features
         variances = seen_variances(rows)
         check_scale(np.r_[rows.shift, variances])
@@ -338,8 +341,11 @@ class GaussianLearning(GaussianQueries):
         name = "log_likelihoods_" if self.loadings_prior is None else "lower_bounds_"
         setattr(self, name, np.asarray(nats_per_row))
         self.n_iter_ = len(run.log_likelihoods)
+        self._warn_of_end(run)
+
+    def _warn_of_end(self, run: EMRun) -> None:
         if run.ended_by == "interrupt":
-            warn_of_interruption("iteration", self.n_iter_)
+            warn_of_interruption("iteration", len(run.log_likelihoods))
         elif run.ended_by == "max_iter":
             warn(
                 f"EM did not converge in max_iter={self.max_iter} steps. Increase max_iter or tol.",
@@ -370,8 +376,11 @@ class GaussianLearning(GaussianQueries):
             model = turned(model, turn[:, ::-1])
         if self.rotation is not None:
             model = turned(model, rotation_of(model.loadings, self.rotation))
+            if model.uncertainty is not None:
+                model = with_relevance(*model[:3], model.uncertainty.spread, prune=False)
         W, mean, psi, uncertainty = turned(model, np.diag(signs_of(model.loadings)))
         self._rotation = self._spread = None
+        self.__dict__.pop("relevance_", None)  # of an earlier batch
         if uncertainty is not None:
             self._spread, self.relevance_ = uncertainty
         self.n_components_ = W.shape[1]
@@ -422,6 +431,7 @@ class GaussianLearning(GaussianQueries):
         self.axes_ = np.ascontiguousarray(axes, dtype=dtype)
         loadings = axes.T * np.sqrt(np.maximum(values - noise, 0.0))
         self._spread = self._rotation = None
+        self.__dict__.pop("relevance_", None)  # of an earlier batch
         if self.rotation is not None:
             self._rotation = rotation_of(loadings, self.rotation)
             loadings = loadings @ self._rotation

@@ -6,6 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
 
 from skae._dask.fitting import moments_of
 from skae._gaussian_learning import GaussianLearning
@@ -57,7 +58,8 @@ class GaussianStreams(GaussianLearning):
         and Moulines 2009): the sums that the M-step needs are averaged over batches. The first such
         batch is fitted by EM to convergence, if there is no model yet. With missing values, batches
         of some thousands of rows are best, in random order. With a prior, components that the first
-        batch does not need are not added later.
+        batch does not need are not added later. The first batch with missing values also sets the
+        number of components if `n_components` is None.
 
         After `fit`, the earlier rows count as `n_samples_` complete rows with the mean and the
         covariance of the fitted model.
@@ -113,6 +115,12 @@ class GaussianStreams(GaussianLearning):
             stream = self._stream_so_far()
             for name in ("log_likelihoods_", "lower_bounds_"):
                 self.__dict__.pop(name, None)  # an earlier fit may have set it
+            is_incomplete = stream is not None and "averages" in stream
+            if is_dask(X) and is_incomplete:
+                raise ValueError(
+                    "X is a collection of Dask, which partial_fit does not accept after batches "
+                    "with missing values. Give its blocks as arrays."
+                )
             if is_dask(X):
                 rows, stats = moments_of(self, X, sample_weight, reset=stream is None)
                 self._merge_moments(stream, stats, rows)
@@ -120,7 +128,9 @@ class GaussianStreams(GaussianLearning):
             rows = self._check_rows(X, reset=stream is None)
             weight = check_weight(sample_weight, rows)
             rows, weight, _ = self._rows_that_count(rows, weight)
-            if (stream is not None and "averages" in stream) or has_nan(rows):
+            if is_incomplete or has_nan(rows):
+                self._check_solver_of_incomplete()
+                rows = rows.toarray() if sparse.issparse(rows) else rows
                 self._learn_incomplete(stream, rows, weight)
             else:
                 self._merge_moments(stream, moments(rows, weight), rows)
@@ -220,6 +230,7 @@ class GaussianStreams(GaussianLearning):
         start = start_of(rows, size, self._generator(), learner)
         fit: Any = fit_relevant if isinstance(learner, RelevancePrior) else fit_em
         run: EMRun = fit(rows, start, learner, tol=self.tol, max_iter=self.max_iter)
+        self._warn_of_end(run)
         return run.state, averages_of(rows, run.state), scales
 
     def _continued(self, stream: dict[str, Any]) -> tuple[LinearGaussian, Averages]:
@@ -237,9 +248,9 @@ class GaussianStreams(GaussianLearning):
             return model, Averages(*stream["averages"])
         if not hasattr(self, "loadings_"):
             raise ValueError(
-                f"The earlier batches have {stream['moments'][0]:g} rows, which are too few for "
-                f"n_components={self.n_components}. Values may be missing from the batch after "
-                "that with the first model on."
+                f"X has missing values, but the earlier batches have {stream['moments'][0]:g} rows "
+                f"and no model yet, which needs more rows than n_components={self.n_components}. "
+                "Give more complete rows first, or begin with a batch with missing values."
             )
         stats = Moments(*stream["moments"])
         source = CentredScatter(stats, stats.scatter)

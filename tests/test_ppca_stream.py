@@ -141,6 +141,14 @@ def test_first_batches_that_cannot_be_fitted_say_why():
         PPCA(2).partial_fit(X)
     with pytest.raises(ValueError, match="sample_weight adds up to"):
         PPCA(2).partial_fit(rows(50, 0.2), sample_weight=np.full(50, 1e-3))
+    with pytest.raises(ValueError, match="X contains NaN, which solver='closed_form'"):
+        PPCA(2, solver="closed_form").partial_fit(rows(50, 0.2))
+    with pytest.raises(ValueError, match="Dask with missing values"):
+        PPCA(2).partial_fit(da.from_array(rows(50, 0.2)))
+    with pytest.raises(ValueError, match="partial_fit does not accept after batches"):
+        PPCA(2).partial_fit(rows(50, 0.2)).partial_fit(da.from_array(rows(50)))
+    with pytest.warns(UserWarning, match="did not converge"):
+        PPCA(2, max_iter=1, random_state=0).partial_fit(rows(50, 0.2))
     assert not hasattr(PPCA(5).partial_fit(rows(3)), "loadings_")
 
 

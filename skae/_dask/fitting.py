@@ -86,7 +86,11 @@ def moments_of(estimator: Any, X: Any, sample_weight: Any, *, reset: bool) -> tu
     """An array like the rows of a collection without missing values, and their moments."""
     blocks = rows_to_learn(estimator, X, sample_weight, reset=reset)
     found = blocks.enough_statistics(estimator, least=1)
-    assert isinstance(found.moments, Moments)
+    if not isinstance(found.moments, Moments):
+        raise ValueError(
+            "X is a collection of Dask with missing values, which partial_fit does not accept. "
+            "Give its blocks as arrays, or use fit."
+        )
     return found.like(), found.moments
 
 

@@ -47,6 +47,8 @@ def start_of(
     n = max(n, 2.0)
     if isinstance(learner, RelevancePrior):
         model = with_prior(model, np.full(len(covariance), n))
+    if isinstance(rows, CompleteRows):  # the same problem, which is solved next
+        return model
     moments = Moments(n, rows.shift, n * covariance)
     complete = CompleteRows(CentredScatter(moments, covariance), np.diagonal(covariance), n)
     fit: Any = fit_relevant if isinstance(learner, RelevancePrior) else fit_em

@@ -9,12 +9,11 @@ from skae._utils.versions import has_format
 
 def ppca_state(state: dict[str, Any]) -> dict[str, Any]:
     """The state of a PPCA with the parameters and attributes of today."""
-    later: dict[str, Any] = {}
-    if "solver" in state:
-        later = {"noise_variance": "auto", "loadings_prior": None, "rotation": None}
-    if "loadings_" in state:
-        later = {**later, "_rotation": None, "_spread": None}
-    state = {**state, **{name: value for name, value in later.items() if name not in state}}
+    later = {"noise_variance": "auto", "loadings_prior": None, "rotation": None}
+    if "solver" in state and not any(name in state for name in later):
+        state = {**state, **later}
+        if "loadings_" in state:
+            state = {**state, "_rotation": None, "_spread": None}
     if has_format(state):
         return state
     # Old files do not say whether EM was used because of missing values.

@@ -40,13 +40,20 @@ def fit_relevant(
             break
         n_removed = min(n_removed, run.state.loadings.shape[1] - 1)
         smaller = without_weakest(run.state, n_removed)
-        trial = fit_em(rows, smaller, learner, max_iter=_TRIAL_STEPS, **options)
-        if trial.ended_by == "interrupt":
+        try:
+            trial = fit_em(rows, smaller, learner, tol=tol, max_iter=_TRIAL_STEPS)
+        except KeyboardInterrupt:
+            if not keeps_progress:
+                raise
             return run._replace(ended_by="interrupt")
         if trial.log_likelihoods[-1] > history[-1] + _least_gain(run.state, n_removed):
-            found = fit_em(
-                rows, trial.state, learner, max_iter=left - len(trial.log_likelihoods), **options
-            )
+            rest = left - len(trial.log_likelihoods)
+            try:
+                found = fit_em(rows, trial.state, learner, max_iter=rest, **options)
+            except KeyboardInterrupt:
+                if not keeps_progress:
+                    raise
+                found = EMRun(trial.state, (), "interrupt")
             joined = (*history, *trial.log_likelihoods, *found.log_likelihoods)
             run = found._replace(log_likelihoods=joined)
             n_removed *= 2 if grows else 1
