@@ -147,7 +147,6 @@ CLOSED_FORMS = [
     PPCA("bic"),
     PPCA(2, solver="em", random_state=0),
     PPCA(2, solver="randomized", random_state=0),
-    PPCA(1, noise_variance="per_feature", random_state=0),
     PPCA(2, loadings_prior="ard", rotation="varimax", random_state=0),
     PPCA(2, loadings_prior="ard", noise_variance="scalar", random_state=0),
 ]
@@ -170,7 +169,6 @@ def test_blocks_may_have_weights_of_zero_only(model, holes):
         clone(model).fit(blocks, sample_weight=0 * weight)
 
 
-@pytest.mark.filterwarnings("ignore:The noise variance of")  # a Heywood case
 @pytest.mark.parametrize("model", CLOSED_FORMS, ids=str)
 @pytest.mark.parametrize("weight", [None, WEIGHT], ids=["unweighted", "weighted"])
 def test_fits_to_arrays_are_those_in_memory(model, weight):

@@ -1,5 +1,6 @@
 """PPCA with one noise variance for each feature, with a prior of the loadings, and rotated."""
 
+import dask.array as da
 import numpy as np
 import pytest
 from scipy import optimize, sparse, stats
@@ -400,6 +401,17 @@ def test_sparse_rows_give_what_dense_rows_give(options, container):
     np.testing.assert_allclose(found.noise_variance_, dense.noise_variance_, rtol=1e-6)
     np.testing.assert_allclose(found.transform(container(X)), dense.transform(X), atol=1e-6)
     np.testing.assert_allclose(found.score_samples(container(X)), dense.score_samples(X), rtol=1e-6)
+
+
+@every_model
+@every_gap
+def test_rows_in_blocks_have_the_model_of_rows_in_memory(options, gaps):
+    X = factor_rows(gaps=gaps)
+    exact, found = model_of(options).fit(X), model_of(options).fit(da.from_array(X, chunks=(30, 6)))
+    close = {"rtol": 1e-6, "atol": 1e-7}
+    np.testing.assert_allclose(found.loadings_, exact.loadings_, **close)
+    np.testing.assert_allclose(found.noise_variance_, exact.noise_variance_, **close)
+    np.testing.assert_allclose(found.mean_, exact.mean_, **close)
 
 
 @every_model
