@@ -118,6 +118,18 @@ def test_the_true_model_is_recovered_from_many_rows(gaps):
 
 
 @every_gap
+def test_factors_are_uncorrelated_given_a_row_and_in_order(gaps):
+    """Lawley and Maxwell's form: W' Psi^-1 W is diagonal and decreases."""
+    model = model_of(FACTORS, 3).fit(factor_rows(200, 9, 3, gaps=gaps))
+    W = model.loadings_
+    sizes = W.T @ (W / model.noise_variance_[:, None])
+    np.testing.assert_allclose(sizes, np.diag(np.diagonal(sizes)), atol=1e-8 * sizes.max())
+    assert np.all(np.diff(np.diagonal(sizes)) < 0)
+    highest = W[np.argmax(np.abs(W), axis=0), np.arange(3)]
+    assert np.all(highest > 0)
+
+
+@every_gap
 def test_likelihoods_increase_to_the_score(gaps):
     X = factor_rows(gaps=gaps)
     model = converged(FACTORS, X)
