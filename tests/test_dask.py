@@ -147,7 +147,6 @@ CLOSED_FORMS = [
     PPCA("bic"),
     PPCA(2, solver="em", random_state=0),
     PPCA(2, solver="randomized", random_state=0),
-    PPCA(1, noise_variance="per_feature", random_state=0),
     PPCA(2, loadings_prior="ard", rotation="varimax", random_state=0),
     PPCA(2, loadings_prior="ard", noise_variance="scalar", random_state=0),
 ]

@@ -1,5 +1,6 @@
 """PPCA with one noise variance for each feature, with a prior of the loadings, and rotated."""
 
+import dask.array as da
 import numpy as np
 import pytest
 from scipy import optimize, sparse, stats
@@ -114,6 +115,18 @@ def test_the_true_model_is_recovered_from_many_rows(gaps):
         model = model_of(options, tol=1e-8, max_iter=2000).fit(X)
         np.testing.assert_allclose(model.noise_variance_, psi, rtol=0.1)
         np.testing.assert_allclose(model.loadings_ @ model.loadings_.T, W @ W.T, atol=0.15)
+
+
+@every_gap
+def test_factors_are_uncorrelated_given_a_row_and_in_order(gaps):
+    """Lawley and Maxwell's form: W' Psi^-1 W is diagonal and decreases."""
+    model = model_of(FACTORS, 3).fit(factor_rows(200, 9, 3, gaps=gaps))
+    W = model.loadings_
+    sizes = W.T @ (W / model.noise_variance_[:, None])
+    np.testing.assert_allclose(sizes, np.diag(np.diagonal(sizes)), atol=1e-8 * sizes.max())
+    assert np.all(np.diff(np.diagonal(sizes)) < 0)
+    highest = W[np.argmax(np.abs(W), axis=0), np.arange(3)]
+    assert np.all(highest > 0)
 
 
 @every_gap
@@ -400,6 +413,17 @@ def test_sparse_rows_give_what_dense_rows_give(options, container):
     np.testing.assert_allclose(found.noise_variance_, dense.noise_variance_, rtol=1e-6)
     np.testing.assert_allclose(found.transform(container(X)), dense.transform(X), atol=1e-6)
     np.testing.assert_allclose(found.score_samples(container(X)), dense.score_samples(X), rtol=1e-6)
+
+
+@every_model
+@every_gap
+def test_rows_in_blocks_have_the_model_of_rows_in_memory(options, gaps):
+    X = factor_rows(gaps=gaps)
+    exact, found = model_of(options).fit(X), model_of(options).fit(da.from_array(X, chunks=(30, 6)))
+    close = {"rtol": 1e-6, "atol": 1e-7}
+    np.testing.assert_allclose(found.loadings_, exact.loadings_, **close)
+    np.testing.assert_allclose(found.noise_variance_, exact.noise_variance_, **close)
+    np.testing.assert_allclose(found.mean_, exact.mean_, **close)
 
 
 @every_model
