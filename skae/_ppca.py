@@ -141,7 +141,7 @@ class PPCA(GaussianStreams):
         Variational lower bound on the log density of the training rows, with parameters integrated
         out by the prior, before each step of EM, in nats per row. Only with a prior.
     relevance_ : ndarray of shape (n_components_,)
-        Precision alpha of the prior of the loadings of each code, before a rotation. A large value
+        Precision alpha of the prior of the loadings of each code. A large value
         means that the code explains little. Only with a prior.
     n_features_in_ : int
         Number of features seen in `fit`.
