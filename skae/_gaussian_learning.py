@@ -378,7 +378,7 @@ class GaussianLearning(GaussianQueries):
             model = turned(model, rotation_of(model.loadings, self.rotation))
             if model.uncertainty is not None:
                 model = with_relevance(*model[:3], model.uncertainty.spread, prune=False)
-        W, mean, psi, uncertainty = turned(model, np.diag(signs_of(model.loadings)))
+        W, mean, psi, uncertainty = turned(model, np.diag(signs_of(model)))
         self._rotation = self._spread = None
         self.__dict__.pop("relevance_", None)  # of an earlier batch
         if uncertainty is not None:

@@ -15,7 +15,7 @@ from skae._linear.em import EMRun
 from skae._linear.em_starts import start_of
 from skae._linear.incomplete_rows import group_rows, has_nan, seen_variances
 from skae._linear.linear_gaussian import LinearGaussian, Uncertainty
-from skae._linear.loadings_prior import RelevancePrior, with_relevance
+from skae._linear.loadings_prior import RelevancePrior
 from skae._linear.missing_values import fit_em
 from skae._linear.moments import Moments, check_scale, count_enough_rows, count_rows, moments
 from skae._linear.online_em import Averages, averages_of, updated, with_batch
@@ -255,7 +255,4 @@ class GaussianStreams(GaussianLearning):
         stats = Moments(*stream["moments"])
         source = CentredScatter(stats, stats.scatter)
         model = self._model()
-        if model.uncertainty is not None:  # the relevances of rotated loadings
-            spread = model.uncertainty.spread
-            model = with_relevance(*model[:3], spread, prune=False)
         return model, averages_of(CompleteRows(source, np.array(source.diagonal), stats.n), model)

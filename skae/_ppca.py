@@ -141,8 +141,8 @@ class PPCA(GaussianStreams):
         Variational lower bound on the log density of the training rows, with parameters integrated
         out by the prior, before each step of EM, in nats per row. Only with a prior.
     relevance_ : ndarray of shape (n_components_,)
-        Precision alpha of the prior of the loadings of each code. A large value
-        means that the code explains little. Only with a prior.
+        Precision alpha of the prior of the loadings of each code. A large value means that the
+        code explains little. Only with a prior.
     n_features_in_ : int
         Number of features seen in `fit`.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -176,8 +176,8 @@ class PPCA(GaussianStreams):
     into account. When EM has converged, weak codes are removed while that increases the lower bound
     and costs less than one nat of likelihood for each loading. Scores, `get_covariance` and
     `sample` use the posterior means of loadings and mean. Draws of `impute` and of
-    `sample(given=...)` draw loadings and mean, too, once for each completion, as multiple
-    imputation needs.
+    `sample(given=...)` draw loadings, mean and noise variances, too, once for each completion, as
+    multiple imputation needs.
 
     With missing values or a prior, steps of EM are made up to eight times as long while they
     increase what is maximised (Salakhutdinov and Roweis 2003). A step that decreases it is taken

@@ -8,8 +8,9 @@ from sklearn.decomposition import FactorAnalysis
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV as ReferenceSearch
 
-from helpers import through_joblib, through_pickle, through_skops
-from skae import PPCA, GridSearchCV
+from helpers import low_rank_rows, through_joblib, through_pickle, through_skops
+from skae import PPCA, GridSearchCV, _gaussian_learning
+from skae._linear import em_starts
 
 FACTORS = {"noise_variance": "per_feature"}
 PRIOR = {"loadings_prior": "ard"}
@@ -125,8 +126,8 @@ def test_factors_are_uncorrelated_given_a_row_and_in_order(gaps):
     sizes = W.T @ (W / model.noise_variance_[:, None])
     np.testing.assert_allclose(sizes, np.diag(np.diagonal(sizes)), atol=1e-8 * sizes.max())
     assert np.all(np.diff(np.diagonal(sizes)) < 0)
-    highest = W[np.argmax(np.abs(W), axis=0), np.arange(3)]
-    assert np.all(highest > 0)
+    in_noise = W / np.sqrt(model.noise_variance_)[:, None]
+    assert np.all(in_noise[np.argmax(np.abs(in_noise), axis=0), np.arange(3)] > 0)
 
 
 @every_gap
@@ -639,3 +640,21 @@ def test_files_without_the_new_parameters_load(gaps):
     for name in ("transform", "score_samples", "impute"):
         np.testing.assert_array_equal(getattr(loaded, name)(X), getattr(model, name)(X))
     assert loaded.fit(X).score(X) == pytest.approx(model.score(X))
+
+
+@pytest.mark.parametrize(
+    "params", [{"n_components": 2, "noise_variance": "per_feature"}, {"loadings_prior": "ard"}]
+)
+def test_units_do_not_matter_where_no_covariance_is_computed(monkeypatch, params):
+    """With many features, the start of EM uses products with the rows."""
+    X = low_rank_rows(200, 7, scales=(4.0, 2.0), gaps=0.2)
+    units = np.geomspace(1e-4, 1e4, 7)
+    for module in (em_starts, _gaussian_learning):
+        monkeypatch.setattr(module, "MOST_FEATURES_OF_PAIRS", 6)
+    model = PPCA(random_state=0, **params).fit(X)
+    scaled = PPCA(random_state=0, **params).fit(X * units)
+    np.testing.assert_allclose(scaled.noise_variance_, model.noise_variance_ * units**2, rtol=1e-6)
+    np.testing.assert_allclose(scaled.transform(X * units), model.transform(X), atol=1e-6)
+    monkeypatch.undo()
+    by_pairs = PPCA(random_state=0, **params).fit(X)
+    assert model.score(X) == pytest.approx(by_pairs.score(X), abs=0.02)

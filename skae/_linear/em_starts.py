@@ -33,14 +33,13 @@ def start_of(
     learner: MaximumLikelihood | RelevancePrior,
 ) -> LinearGaussian:
     """Initial model with `n_latents` codes, or fewer if the learner switches some off."""
-    floor = float(np.max(learner.floor))
     if rows.n_features > MOST_FEATURES_OF_PAIRS:
-        model = start_from_products(rows, n_latents, rng, floor)
+        model = start_from_products(rows, n_latents, rng, learner.floor, learner.per_feature)
         return with_prior(model, rows.counts) if isinstance(learner, RelevancePrior) else model
     pairs = rows.pairs()
     covariance = pair_covariance(rows, pairs)
     if isinstance(learner, MaximumLikelihood) and not learner.per_feature:
-        return _leading(rows, covariance, n_latents, floor)
+        return _leading(rows, covariance, n_latents, float(np.max(learner.floor)))
     model = _leading_of_correlations(rows, covariance, n_latents, learner.floor)
     others = ~np.eye(len(covariance), dtype=bool)
     n = float(pairs.counts[others].mean() if others.any() else rows.counts[0])
@@ -110,22 +109,22 @@ def _from_axes(
 
 
 def start_from_products(
-    rows: Any, n_latents: int, rng: np.random.RandomState, floor: float
+    rows: Any, n_latents: int, rng: np.random.RandomState, floor: Any, per_feature: bool
 ) -> LinearGaussian:
-    """Initial W and sigma2, from products with the rows instead of the covariance of pairs.
+    """Initial model, from products with the rows instead of the covariance of pairs.
 
     If entries are missing completely at random, x_d x_e is observed with probability p_d p_e. Off
     the diagonal, X'X / (n p p') then estimates the covariance. Block power iterations compute its
-    leading axes from products with X.
+    leading axes from products with X, or with `per_feature` those of the correlations.
     """
     n_features, n = rows.n_features, rows.n
-    frequency = (rows.counts / n)[:, None]
-    squares = rows.squares[:, None]
-    variance = squares / (n * frequency)
-    diagonal = variance - squares / (n * frequency**2)
+    variance = rows.squares / rows.counts
+    scales = np.sqrt(np.maximum(variance, floor)) if per_feature else np.ones(n_features)
+    weights = (scales * rows.counts / n)[:, None]
+    diagonal = (variance / scales**2 - rows.squares / (n * weights[:, 0] ** 2))[:, None]
 
     def covariance(V: Array) -> Array:
-        return rows.products(V / frequency) / (n * frequency) + diagonal * V
+        return rows.products(V / weights) / (n * weights) + diagonal * V
 
     width = min(n_features, n_latents + 10)
     basis = np.linalg.qr(rng.standard_normal((n_features, width)))[0]
@@ -135,4 +134,7 @@ def start_from_products(
     eigenvalues, rotation = np.linalg.eigh((inside + inside.T) / 2)
     kept = eigenvalues[::-1][:n_latents]
     axes = basis @ rotation[:, ::-1][:, :n_latents]
-    return _from_axes(rows.shift, kept, axes, float(variance.sum()), floor)
+    total = float(np.sum(variance / scales**2))
+    model = _from_axes(rows.shift, kept, axes, total, float(np.max(floor / scales**2)))
+    psi = np.maximum(model.noise_variance * scales**2, floor)
+    return LinearGaussian(scales[:, None] * model.loadings, model.mean, psi)

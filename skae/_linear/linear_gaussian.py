@@ -140,8 +140,12 @@ def turned(model: LinearGaussian, R: Array) -> LinearGaussian:
     return LinearGaussian(W @ R, mean, psi, uncertainty)
 
 
-def signs_of(loadings: Array) -> Array:
-    """Signs (k,) for which the largest entry of each column is positive."""
+def signs_of(model: LinearGaussian) -> Array:
+    """Signs (k,) for which the largest entry of each column is positive, in units of the noise.
+
+    They therefore do not depend on the units of the features.
+    """
+    loadings = model.loadings / np.sqrt(model.noise_variance)[:, None]
     highest = np.argmax(np.abs(loadings), axis=0)
     return np.where(loadings[highest, np.arange(loadings.shape[1])] < 0, -1.0, 1.0)
 
