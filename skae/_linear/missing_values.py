@@ -204,15 +204,15 @@ def fit_em(
         if is_lost:
             model, length = short(stage), 1.0 / _GROWTH
             sums, nats = evaluated(model)
-        following = learner.m_step(rows, sums, model)
+        length = min(_GROWTH * length, _LONGEST)
+        following = learner.m_step(rows, sums, model, length)
         is_smaller = following.loadings.shape[1] < model.loadings.shape[1]
+        if is_smaller and length > 1.0:
+            length, following = 1.0, learner.m_step(rows, sums, model)
         gained = nats - history[-1] if history else np.inf
         is_slow = gained < least and not (is_smaller or stage.was_larger)
         if not is_lost and (is_slow or learner.has_ended(model)):
             return nats, None
-        length = 1.0 if is_smaller else min(_GROWTH * length, _LONGEST)
-        if length > 1.0:
-            following = learner.m_step(rows, sums, model, length)
         return nats, _Stage(following, sums, model, length, is_smaller)
 
     def short(stage: _Stage) -> LinearGaussian:

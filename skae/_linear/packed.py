@@ -3,15 +3,19 @@
 The last axis enumerates the matrices, so that every step is an operation on contiguous memory.
 """
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
 
+@lru_cache(maxsize=16)
 def triangle(n_latents: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Row and column indices of a packed lower triangle."""
+    """Row and column indices of a packed lower triangle, which cannot be written to."""
     first, second = np.tril_indices(n_latents)
+    first.flags.writeable = second.flags.writeable = False
     return first, second
 
 
