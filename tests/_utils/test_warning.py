@@ -167,7 +167,7 @@ def test_in_a_worker_process_the_line_in_skae_is_named(tmp_path):
         env={"PYTHONPATH": str(ROOT.parent), "PATH": "", "OMP_NUM_THREADS": "1"},
     )
     found = re.findall(r"(\w+\.py):\d+: UserWarning: The noise", done.stderr)
-    assert found == ["_ppca.py", "script.py"]
+    assert found == ["_gaussian_learning.py", "script.py"]
 
 
 def test_estimators_are_all_in_folders_that_are_skipped():
