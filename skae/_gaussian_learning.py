@@ -22,7 +22,7 @@ from skae._linear.latent_size import by_rule, ledermann_bound
 from skae._linear.linear_gaussian import LinearGaussian, signs_of, turned
 from skae._linear.loadings_prior import RelevancePrior, with_relevance
 from skae._linear.low_rank_gaussian import noise_floor
-from skae._linear.missing_values import MaximumLikelihood, fit_em, leading_model
+from skae._linear.missing_values import MaximumLikelihood, leading_model
 from skae._linear.moments import (
     Moments,
     PrincipalAxes,
@@ -35,7 +35,7 @@ from skae._linear.moments import (
     row_mean,
 )
 from skae._linear.pca import is_count
-from skae._linear.relevance_em import fit_relevant
+from skae._linear.relevance_em import fit_model
 from skae._linear.rotations import rotation_of
 from skae._linear.subspace import (
     CentredRows,
@@ -289,8 +289,7 @@ class GaussianLearning(GaussianQueries):
         start: LinearGaussian | None = None,
     ) -> LinearGaussian:
         learner = self._learner(seen_variances(rows), floor)
-        fit: Any = fit_relevant if isinstance(learner, RelevancePrior) else fit_em
-        run: EMRun = fit(
+        run = fit_model(
             rows,
             start or start_of(rows, size, rng, learner),
             learner,

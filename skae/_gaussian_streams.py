@@ -11,16 +11,13 @@ from scipy import sparse
 from skae._dask.fitting import moments_of
 from skae._gaussian_learning import GaussianLearning
 from skae._linear.complete_rows import CompleteRows
-from skae._linear.em import EMRun
 from skae._linear.em_starts import start_of
 from skae._linear.incomplete_rows import group_rows, has_nan, seen_variances
 from skae._linear.linear_gaussian import LinearGaussian, Uncertainty
-from skae._linear.loadings_prior import RelevancePrior
-from skae._linear.missing_values import fit_em
 from skae._linear.moments import Moments, check_scale, count_enough_rows, count_rows, moments
 from skae._linear.online_em import Averages, averages_of, updated, with_batch
 from skae._linear.pca import is_count
-from skae._linear.relevance_em import fit_relevant
+from skae._linear.relevance_em import fit_model
 from skae._linear.running import merge
 from skae._linear.subspace import CentredScatter
 from skae._utils.dask_inputs import is_dask
@@ -228,8 +225,7 @@ class GaussianStreams(GaussianLearning):
                 "values. Set n_components to an integer or None."
             )
         start = start_of(rows, size, self._generator(), learner)
-        fit: Any = fit_relevant if isinstance(learner, RelevancePrior) else fit_em
-        run: EMRun = fit(rows, start, learner, tol=self.tol, max_iter=self.max_iter)
+        run = fit_model(rows, start, learner, tol=self.tol, max_iter=self.max_iter)
         self._warn_of_end(run)
         return run.state, averages_of(rows, run.state), scales
 

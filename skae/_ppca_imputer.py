@@ -343,7 +343,7 @@ class PPCAImputer(TransformerMixin, BaseEstimator):
         Returns
         -------
         names : ndarray of shape (n_features_out,)
-            Names of the features, and "missingindicator_" with the name of a feature for each
+            Names of the features, and ``"missingindicator_"`` with the name of a feature for each
             column of the indicator.
         """
         check_is_fitted(self)

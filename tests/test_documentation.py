@@ -145,6 +145,17 @@ def test_every_public_method_has_a_docstring():
     assert not without
 
 
+def test_names_that_end_with_an_underscore_are_quoted():
+    """Outside of backticks Sphinx would read them as links, and find no target."""
+    unquoted = {}
+    for name, method in public_methods().items():
+        text = re.sub(r"``.*?``|`[^`]*`", "", inspect.getdoc(method) or "", flags=re.DOTALL)
+        text = re.sub(r"^(>>>|\.\.\.|[\w, ]+ : ).*", "", text, flags=re.MULTILINE)
+        if found := re.findall(r"\w+_(?![\w({])", text):
+            unquoted[name] = found
+    assert not unquoted
+
+
 def test_every_page_is_in_a_toctree():
     listed = set()
     for page in PAGES:

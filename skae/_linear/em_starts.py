@@ -14,9 +14,9 @@ from skae._linear.complete_rows import CompleteRows
 from skae._linear.incomplete_rows import Pairs
 from skae._linear.linear_gaussian import LinearGaussian
 from skae._linear.loadings_prior import RelevancePrior, with_prior
-from skae._linear.missing_values import MaximumLikelihood, fit_em
+from skae._linear.missing_values import MaximumLikelihood
 from skae._linear.moments import Moments
-from skae._linear.relevance_em import fit_relevant
+from skae._linear.relevance_em import fit_model
 from skae._linear.subspace import CentredScatter
 
 Array = NDArray[np.float64]
@@ -50,8 +50,7 @@ def start_of(
         return model
     moments = Moments(n, rows.shift, n * covariance)
     complete = CompleteRows(CentredScatter(moments, covariance), np.diagonal(covariance), n)
-    fit: Any = fit_relevant if isinstance(learner, RelevancePrior) else fit_em
-    found: LinearGaussian = fit(complete, model, learner, tol=_TOL, max_iter=_MAX_ITER).state
+    found: LinearGaussian = fit_model(complete, model, learner, tol=_TOL, max_iter=_MAX_ITER).state
     return found
 
 

@@ -20,6 +20,23 @@ from skae._linear.missing_values import fit_em
 _TRIAL_STEPS = 4
 
 
+def fit_model(
+    rows: Any,
+    start: LinearGaussian,
+    learner: Any,
+    *,
+    tol: float,
+    max_iter: int,
+    keeps_progress: bool = False,
+) -> EMRun:
+    """Run the EM of the learner: `fit_relevant` for a `RelevancePrior`, `fit_em` for others."""
+    fit: Any = fit_relevant if isinstance(learner, RelevancePrior) else fit_em
+    run: EMRun = fit(
+        rows, start, learner, tol=tol, max_iter=max_iter, keeps_progress=keeps_progress
+    )
+    return run
+
+
 def fit_relevant(
     rows: Any,
     start: LinearGaussian,
