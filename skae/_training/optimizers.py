@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from skae._training.module import TrainableModule
+from skae._training.muon import Muon
 
 OPTIMIZERS = ("adam", "adamw", "sgd", "lbfgs")
 # This solver is only for modules that define `matrices`.
@@ -33,17 +34,9 @@ class MuonAndAdamW(torch.optim.Optimizer):
     def __init__(
         self, matrices: list[nn.Parameter], groups: list[dict[str, Any]], *, lr: float, alpha: float
     ) -> None:
-        if not hasattr(torch.optim, "Muon"):
-            raise ValueError(
-                f"solver='muon' needs torch 2.9 or newer; the installed version is "
-                f"{torch.__version__}."
-            )
         self.parts: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=lr, fused=True)]
         if matrices:
-            hidden = torch.optim.Muon(
-                matrices, lr=lr, weight_decay=alpha, adjust_lr_fn="match_rms_adamw"
-            )
-            self.parts.append(hidden)
+            self.parts.append(Muon(matrices, lr=lr, weight_decay=alpha))
         super().__init__([{"params": [p]} for group in groups for p in group["params"]], {"lr": lr})
         # These are the parts' own groups, so that a new learning rate reaches the parts.
         self.param_groups = [group for part in self.parts for group in part.param_groups]

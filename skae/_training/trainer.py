@@ -28,6 +28,7 @@ from skae._training.module import TrainableModule
 from skae._training.net import Net
 from skae._training.net_state import go_on_from, resume, take_over
 from skae._training.optimizers import OPTIMIZERS, SCHEDULES
+from skae._training.precision import autocast_type, warn_of_slow_precision
 from skae._training.progress import Progress, progress_of
 from skae._training.ranks import is_first_rank, present_ranks
 from skae._training.saving import to_arrays, to_tensors
@@ -137,10 +138,6 @@ class Trainer:
         self.options, self.seed, self.name = options, seed, name
         self._spare: Trainer | None = None
         device = device or torch_device(options.device)
-        wide = {"float32": False, "bfloat16": True}.get(
-            options.precision,
-            device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False),
-        )
         self.net = Net(
             module,
             solver=options.solver,
@@ -148,7 +145,7 @@ class Trainer:
             momentum=float(options.momentum),
             learning_rate=options.learning_rate or "constant",
             seed=seed,
-            autocast=torch.bfloat16 if wide else None,
+            autocast=autocast_type(options.precision, device),
             compiled=options.compile,
             lr=float(options.learning_rate_init),
             batch_size=int(options.batch_size),
@@ -216,6 +213,7 @@ class Trainer:
 
         `listeners` are called after the callbacks of the options, and before the user's callbacks.
         """
+        warn_of_slow_precision(self.net.autocast, self.device)
         monitor = "train_loss" if valid is None else "valid_loss"
         n_epochs = self.options.n_epochs(len(rows)) if n_epochs is None else n_epochs
         callbacks = [*self._own_callbacks(monitor, first_epoch_to_stop, n_epochs), *listeners]

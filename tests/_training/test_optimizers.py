@@ -1,4 +1,4 @@
-"""Muon beside AdamW, against torch's own optimisers."""
+"""Muon beside AdamW, against singular values and torch's own optimisers."""
 
 import pickle
 from copy import deepcopy
@@ -9,9 +9,9 @@ import torch
 
 from helpers import normal64
 from skae import LatentDensityEstimator
+from skae._training.muon import Muon, orthogonalised
 from skae._training.optimizers import MuonAndAdamW
 
-needs_muon = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch is too old")
 RATE, ALPHA = 0.02, 0.1
 SHAPES = [(6, 4), (5,), (3, 6), (4, 2)]  # of which the first and third are orthogonalised
 
@@ -43,11 +43,9 @@ def muon_of(few):
     return MuonAndAdamW(few.hidden(), few.groups(), lr=RATE, alpha=ALPHA)
 
 
-def torchs_own(few, rate):
+def separately(few, rate):
     """Muon at five times the rate for matrices, AdamW for the others."""
-    hidden = torch.optim.Muon(
-        few.hidden(), lr=5 * rate, weight_decay=ALPHA, adjust_lr_fn="match_rms_adamw"
-    )
+    hidden = Muon(few.hidden(), lr=5 * rate, weight_decay=ALPHA)
     return [hidden, torch.optim.AdamW(few.groups(), lr=rate)]
 
 
@@ -56,12 +54,50 @@ def assert_same_values(few, other, **tolerance):
         torch.testing.assert_close(values, others, **tolerance)
 
 
-@needs_muon
+@pytest.mark.parametrize("shape", [(6, 4), (4, 6), (5, 5), (1, 3)])
+def test_orthogonalisation_is_five_polynomials_of_the_singular_values(shape):
+    """Of the matrix divided by its Frobenius norm; its singular vectors stay."""
+    matrix = normal64(*shape)
+    U, values, V = np.linalg.svd(matrix.numpy(), full_matrices=False)
+    values /= np.sqrt(np.sum(values**2))
+    for _ in range(5):
+        values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
+    assert np.all((values > 0.65) & (values < 1.25))
+    found = orthogonalised(matrix)
+    torch.testing.assert_close(found, torch.from_numpy(U * values @ V), rtol=0, atol=1e-10)
+
+
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch is older than 2.9")
+def test_steps_of_muon_are_those_of_torch():
+    """Apart from the rounding of bfloat16, in which torch computes them."""
+    few, other = Few(), Few()
+    own = Muon(few.hidden(), lr=RATE, weight_decay=ALPHA)
+    torchs = torch.optim.Muon(
+        other.hidden(), lr=RATE, weight_decay=ALPHA, adjust_lr_fn="match_rms_adamw"
+    )
+    for step in range(4):
+        for each, optimizer in ((few, own), (other, torchs)):
+            each.set_gradients(step)
+            optimizer.step()
+    for mine, theirs, start in zip(few.hidden(), other.hidden(), Few().hidden(), strict=True):
+        moved = float((theirs - start).detach().abs().max())
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=0.03 * moved)
+        assert own.state[mine].keys() == torchs.state[theirs].keys()  # files of earlier versions
+
+
+def test_a_matrix_without_gradient_stays():
+    """As one that is frozen in the course of training."""
+    few = Few()
+    optimizer = Muon(few.hidden(), lr=RATE, weight_decay=ALPHA)
+    optimizer.step()
+    assert_same_values(few, Few(), rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("n_steps", [1, 4])
-def test_steps_are_those_of_torchs_optimisers(n_steps):
+def test_steps_are_those_of_both_optimisers(n_steps):
     """Muon's for matrices, at five times the rate, and AdamW's for all else."""
     few, other = Few(), Few()
-    optimizer, own = muon_of(few), torchs_own(other, RATE)
+    optimizer, own = muon_of(few), separately(other, RATE)
     for step in range(n_steps):
         few.set_gradients(step)
         optimizer.step()
@@ -74,7 +110,6 @@ def test_steps_are_those_of_torchs_optimisers(n_steps):
     assert {group["lr"] for group in optimizer.param_groups} == {RATE}
 
 
-@needs_muon
 def test_a_new_rate_reaches_both_optimisers():
     """As a schedule of torch's sets it: the steps are those of optimisers of that rate."""
     few, other = Few(), Few()
@@ -85,7 +120,7 @@ def test_a_new_rate_reaches_both_optimisers():
         few.set_gradients(step)
         if step == 0:
             other.set_gradients(step)
-            for each in torchs_own(other, rate):
+            for each in separately(other, rate):
                 each.step()
         optimizer.step()
         if step == 0:
@@ -102,7 +137,6 @@ def test_a_new_rate_reaches_both_optimisers():
         assert torch.equal(values, old)
 
 
-@needs_muon
 def test_a_saved_state_goes_on_bit_for_bit():
     """After steps of both, in another optimiser; a new rate reaches that one's parts, too."""
     few, other = Few(), Few()
@@ -124,7 +158,6 @@ def test_a_saved_state_goes_on_bit_for_bit():
     assert set(first.state) == set(few.values)
 
 
-@needs_muon
 def test_gradients_are_cleared_of_all_parameters():
     """Of matrices and others; a closure is called once for a step of both."""
     few = Few()
@@ -142,7 +175,6 @@ def test_gradients_are_cleared_of_all_parameters():
     assert [values.grad for values in few.values] == [None] * 4
 
 
-@needs_muon
 @pytest.mark.parametrize("learning_rate", ["constant", "cosine"])
 @pytest.mark.parametrize("averaging", [0.0, 0.9])
 def test_a_model_trained_by_muon_goes_on_after_pickle(learning_rate, averaging):
