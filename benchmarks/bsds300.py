@@ -124,6 +124,7 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, default=10)
     parser.add_argument("--solver", default="muon")
     parser.add_argument("--averaging", type=float, default=0.998)
+    parser.add_argument("--precision", default="bfloat16", help="float32 on CPUs without AVX-512")
     parser.add_argument("--no-positions", action="store_true")
     parser.add_argument("--no-transform", action="store_true")
     parser.add_argument("--no-normalization", action="store_true")
@@ -150,6 +151,7 @@ def main() -> None:
         solver=args.solver,
         learning_rate_init=args.rate,
         epochs=args.epochs,
+        precision=args.precision,
         random_state=args.seed,
     )
     if args.load:
