@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import copy
 from inspect import signature
-from numbers import Integral, Real
+from numbers import Integral
 from os import PathLike
 from typing import Any, ClassVar, Literal, Self
 
