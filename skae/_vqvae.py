@@ -77,9 +77,8 @@ class VQVAE(VectorCodesMixin, IndexPriorMixin, EncoderDecoder):
     sum.
 
     The built-in networks standardise rows: they subtract the mean of every feature and divide by
-    one common scale, the square root of the mean variance of the features. A scaler is therefore
-    not needed for training, and the features keep their relative weight, as in PCA. Your own
-    `encoder` gets rows that are not standardised.
+    one scale, the square root of the mean variance of the features. Training needs no scaler, and
+    features keep their relative weight, as in PCA. Your own `encoder` reads rows as given.
 
     Tables with numeric, categorical and count columns and missing values can be given directly,
     with `likelihood="auto"` or a mapping from columns to likelihoods. `reconstruct`, `sample` and

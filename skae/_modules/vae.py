@@ -268,10 +268,7 @@ class VAEModule(LikelihoodModule):
         self, mean: Callable[[Tensor], Tensor], z: Tensor, condition: Tensor | None
     ) -> Tensor:
         """Return a mean of outputs, averaged over the labels if none is given."""
-        parts = (
-            log_frequency.exp() * mean(output)
-            for log_frequency, _, output in self.outputs(z, condition)
-        )
+        parts = (log_p.exp() * mean(output) for log_p, _, output in self.outputs(z, condition))
         return reduce(torch.add, parts)  # one by one, because each part is as large as all rows
 
     def output_of(self, batch: Batch) -> Tensor:

@@ -144,8 +144,10 @@ def test_the_average_goes_on_over_calls(method):
     for _ in range(4):
         getattr(estimator, method)(X)
         assert_close(tensors(estimator.net_), recorder.average)
-    assert int(estimator.net_.module_.average.n_steps) == recorder.n_steps == 12 * (
-        2 if method == "fit" else 1
+    assert (
+        int(estimator.net_.module_.average.n_steps)
+        == recorder.n_steps
+        == 12 * (2 if method == "fit" else 1)
     )
 
 
