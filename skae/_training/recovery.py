@@ -6,7 +6,6 @@ from typing import Any
 from sklearn.exceptions import ConvergenceWarning
 
 from skae._training.at_rest import defect_of
-from skae._training.averaging import show_average
 from skae._training.callbacks import Diverged, TrainingStopped
 from skae._training.together import fit_epochs
 from skae._utils.interrupts import warn_of_interruption
@@ -39,7 +38,6 @@ def run_epochs(net: Any, epochs: int) -> None:
         _go_back(net, inf)
         net.interrupted_ = True
         warn_of_interruption("epoch", net.snapshot_.epoch)
-    show_average(net.module_)  # a callback may have ended training within an epoch
     _leave_divergence(net, defect)
 
 

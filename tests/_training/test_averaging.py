@@ -219,21 +219,6 @@ def test_early_stopping_keeps_the_best_average():
     assert losses[5] != plain.history_[5]["valid_loss"]
 
 
-class Stops(Callback):
-    """What skorch's callbacks do to end training, but as an epoch begins."""
-
-    def on_epoch_begin(self, net, **kwargs):
-        if len(net.history) == 3:
-            raise KeyboardInterrupt
-
-
-def test_the_average_is_in_place_after_an_epoch_that_was_not_trained():
-    estimator, recorder = averaged()
-    with pytest.warns(UserWarning, match="interrupted in epoch 3"):
-        estimator.set_params(callbacks=[recorder, Stops()]).fit(X)
-    assert_close(tensors(estimator.net_), recorder.at_ends[1][1])
-
-
 # ---------------------------------------------------------------------- what it is for
 
 
