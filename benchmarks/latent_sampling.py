@@ -27,7 +27,7 @@ def main() -> None:
     print(describe_machine("torch"), vars(args), sep="\n")
     X = np.random.default_rng(0).normal(size=(512, args.codes))
     model = LatentDensityEstimator(n_mixture=30, n_channels=64, max_iter=1, random_state=0).fit(X)
-    density = model.net_.module_.density()
+    density = model.net_.module_.density
 
     def draw(cached: bool) -> torch.Tensor:
         generator = torch.Generator().manual_seed(0)

@@ -215,6 +215,9 @@ class Autoencoder(DeterministicAutoencoder):
         Largest learning rate of the schedule.
     momentum : float in [0, 1), default=0.9
         Nesterov momentum of "sgd".
+    weight_averaging : float in [0, 1), default=0.0
+        Decay of an exponential moving average of the weights over training steps. The fitted model
+        has the averaged weights. With 0, it has the latest weights.
     max_iter : int, default=None
         Maximum number of epochs. With 0, the networks stay as they are initialised. With None, the
         number of rows decides. From 20 to 10,000 rows, one to three trials hold out a fifth of the
@@ -408,6 +411,7 @@ class Autoencoder(DeterministicAutoencoder):
         learning_rate: LearningRate | None = None,
         learning_rate_init: float = 1e-3,
         momentum: float = 0.9,
+        weight_averaging: float = 0.0,
         max_iter: int | None = None,
         tol: float | None = None,
         early_stopping: bool = False,
@@ -459,6 +463,7 @@ class Autoencoder(DeterministicAutoencoder):
         self.learning_rate = learning_rate
         self.learning_rate_init = learning_rate_init
         self.momentum = momentum
+        self.weight_averaging = weight_averaging
         self.max_iter = max_iter
         self.tol = tol
         self.early_stopping = early_stopping

@@ -145,6 +145,9 @@ class HelmholtzMachine(FreeEnergyMixin, LatentSamplesMixin, NetworkAutoencoder):
         Largest learning rate of the schedule.
     momentum : float in [0, 1), default=0.9
         Nesterov momentum of "sgd".
+    weight_averaging : float in [0, 1), default=0.0
+        Decay of an exponential moving average of the weights over training steps. The fitted model
+        has the averaged weights. With 0, it has the latest weights.
     max_iter : int, default=200
         Number of epochs.
     tol : float, default=0.0
@@ -284,6 +287,7 @@ class HelmholtzMachine(FreeEnergyMixin, LatentSamplesMixin, NetworkAutoencoder):
         learning_rate: LearningRate = "constant",
         learning_rate_init: float = 1e-2,
         momentum: float = 0.9,
+        weight_averaging: float = 0.0,
         max_iter: int = 200,
         tol: float = 0.0,
         early_stopping: bool = False,
@@ -315,6 +319,7 @@ class HelmholtzMachine(FreeEnergyMixin, LatentSamplesMixin, NetworkAutoencoder):
         self.learning_rate = learning_rate
         self.learning_rate_init = learning_rate_init
         self.momentum = momentum
+        self.weight_averaging = weight_averaging
         self.max_iter = max_iter
         self.tol = tol
         self.early_stopping = early_stopping

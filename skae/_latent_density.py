@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import copy
 from inspect import signature
-from numbers import Integral, Real
+from numbers import Integral
 from os import PathLike
 from typing import Any, ClassVar, Literal, Self
 
@@ -171,8 +171,8 @@ class LatentDensityEstimator(
         permutations of 0, 1, .... All orderings share one network, and each training step uses one
         of them.
     weight_averaging : float in [0, 1), default=0.0
-        Decay of an exponential moving average of the weights over training steps. The averaged
-        weights are used for scores and samples. With 0 the final weights are used.
+        Decay of an exponential moving average of the weights over training steps. The fitted model
+        has the averaged weights. With 0, it has the latest weights.
     n_transforms : int, default=3
         Number of transformations of "flow".
     solver : {"adam", "adamw", "sgd", "lbfgs", "muon"}, default="adam"
@@ -349,7 +349,6 @@ class LatentDensityEstimator(
         "divisive_normalization": ["boolean"],
         "input_transform": [StrOptions({"triangular"}), None],
         "orderings": ["array-like", Interval(Integral, 1, None, closed="left")],
-        "weight_averaging": [Interval(Real, 0, 1, closed="left")],
         "n_transforms": [Interval(Integral, 1, None, closed="left")],
     }
 

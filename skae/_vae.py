@@ -69,26 +69,23 @@ class VAE(
 ):
     """Variational autoencoder with a Gaussian approximate posterior q(z|x).
 
-    The generative model is z ~ p(z), x ~ p(x|z), with a decoder network for p(x|z). An encoder
-    network gives the mean and the diagonal covariance of q(z|x), which approximates p(z|x).
-    Training maximises the evidence lower bound E_q log p(x|z) - KL(q(z|x) || p(z)) <= log p(x), or
-    a tighter importance-weighted bound (see `n_importance`). The loss is noisy because z is drawn
-    at random; with few rows, use a larger `n_iter_no_change`. `transform` returns the mean of
-    q(z|x), `score_samples` returns the importance-weighted bound in nats, and `sample` draws rows
-    from p(z) p(x|z).
+    The model is z ~ p(z), x ~ p(x|z), with a decoder network for p(x|z). An encoder network gives
+    the mean and the diagonal covariance of q(z|x), which approximates p(z|x). Training maximises
+    the evidence lower bound E_q log p(x|z) - KL(q(z|x) || p(z)) <= log p(x), or a tighter
+    importance-weighted bound (see `n_importance`). This loss is noisy; with few rows, use a larger
+    `n_iter_no_change`. `transform` returns the mean of q(z|x), `score_samples` the importance-
+    weighted bound in nats, and `sample` draws rows.
 
     The built-in networks standardise rows: they subtract the mean of every feature and divide by
-    one common scale, the square root of the mean variance of the features. A scaler is therefore
-    not needed for training, and the features keep their relative weight, as in PCA. Your own
-    `encoder` gets rows that are not standardised.
+    one scale, the square root of the mean variance of the features. Training needs no scaler, and
+    features keep their relative weight, as in PCA. Your own `encoder` reads rows as given.
 
     NaN marks a missing value. The bound is then a bound on the log density of the observed values
     (Mattei & Frellsen 2019), and `impute` fills in the missing values.
 
     Tables with numeric, categorical and count columns and missing values can be given directly,
     with `likelihood="auto"` or a mapping from columns to likelihoods. `reconstruct`, `sample` and
-    `impute` then return tables with the same columns, types and categories. See the page "Tables
-    with categories" of the documentation.
+    `impute` then return such tables. See the page "Tables with categories" of the documentation.
 
     Parameters
     ----------
@@ -225,6 +222,9 @@ class VAE(
         Largest learning rate of the schedule.
     momentum : float in [0, 1), default=0.9
         Nesterov momentum of "sgd".
+    weight_averaging : float in [0, 1), default=0.0
+        Decay of an exponential moving average of the weights over training steps. The fitted model
+        has the averaged weights. With 0, it has the latest weights.
     max_iter : int, default=None
         Maximum number of epochs. With 0, the networks stay as they are initialised. With None, the
         number of rows decides. From 20 to 10,000 rows, one to three trials hold out a fifth of the
@@ -449,6 +449,7 @@ class VAE(
         learning_rate: LearningRate | None = None,
         learning_rate_init: float = 1e-3,
         momentum: float = 0.9,
+        weight_averaging: float = 0.0,
         max_iter: int | None = None,
         tol: float | None = None,
         early_stopping: bool = False,
@@ -497,6 +498,7 @@ class VAE(
         self.learning_rate = learning_rate
         self.learning_rate_init = learning_rate_init
         self.momentum = momentum
+        self.weight_averaging = weight_averaging
         self.max_iter = max_iter
         self.tol = tol
         self.early_stopping = early_stopping
@@ -628,8 +630,7 @@ class VAE(
         return self._map_rows(rows, lambda batch: module.encode(batch.x).mean, k)
 
     def _decode(self, Z: Array, condition: NDArray[np.float32] | None = None) -> Array:
-        module = self._trainer.module
-        return self._map_conditioned(Z, condition, module.mean)
+        return self._map_conditioned(Z, condition, self._trainer.module.mean)
 
     def _mean_rows(self, z: Tensor) -> Tensor:
         mean: Tensor = self._trainer.module.mean(z, None)

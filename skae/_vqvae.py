@@ -77,9 +77,8 @@ class VQVAE(VectorCodesMixin, IndexPriorMixin, EncoderDecoder):
     sum.
 
     The built-in networks standardise rows: they subtract the mean of every feature and divide by
-    one common scale, the square root of the mean variance of the features. A scaler is therefore
-    not needed for training, and the features keep their relative weight, as in PCA. Your own
-    `encoder` gets rows that are not standardised.
+    one scale, the square root of the mean variance of the features. Training needs no scaler, and
+    features keep their relative weight, as in PCA. Your own `encoder` reads rows as given.
 
     Tables with numeric, categorical and count columns and missing values can be given directly,
     with `likelihood="auto"` or a mapping from columns to likelihoods. `reconstruct`, `sample` and
@@ -252,6 +251,9 @@ class VQVAE(VectorCodesMixin, IndexPriorMixin, EncoderDecoder):
         Largest learning rate of the schedule.
     momentum : float in [0, 1), default=0.9
         Nesterov momentum of "sgd".
+    weight_averaging : float in [0, 1), default=0.0
+        Decay of an exponential moving average of the weights over training steps. The fitted model
+        has the averaged weights. With 0, it has the latest weights.
     max_iter : int, default=None
         Maximum number of epochs. With 0, the networks stay as they are initialised. With None, the
         number of rows decides. From 20 to 10,000 rows, one to three trials hold out a fifth of the
@@ -465,6 +467,7 @@ class VQVAE(VectorCodesMixin, IndexPriorMixin, EncoderDecoder):
         learning_rate: LearningRate | None = None,
         learning_rate_init: float = 1e-3,
         momentum: float = 0.9,
+        weight_averaging: float = 0.0,
         max_iter: int | None = None,
         tol: float | None = None,
         early_stopping: bool = False,
@@ -522,6 +525,7 @@ class VQVAE(VectorCodesMixin, IndexPriorMixin, EncoderDecoder):
         self.learning_rate = learning_rate
         self.learning_rate_init = learning_rate_init
         self.momentum = momentum
+        self.weight_averaging = weight_averaging
         self.max_iter = max_iter
         self.tol = tol
         self.early_stopping = early_stopping

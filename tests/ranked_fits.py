@@ -60,6 +60,11 @@ def cases():
         "tied": (Autoencoder(3, tied_weights=True, alpha=0.1, **SMALL), X, {}),
         "batch norm": (Autoencoder(3, normalization="batch", solver="sgd", **SMALL), X, {}),
         "own": (Autoencoder(3, encoder=encoder(64, 3), solver="sgd", **SMALL), X, {}),
+        "averages": (
+            Autoencoder(3, normalization="batch", weight_averaging=0.8, solver="sgd", **SMALL),
+            X,
+            {},
+        ),
         "convolutions": (
             Autoencoder(
                 3,

@@ -164,6 +164,7 @@ MODELS: dict[str, Model] = {
     "autoencoder_ordered": Model(
         net(Autoencoder, latent_growth="nested", normalization="batch", activation="tanh")
     ),
+    "autoencoder_averaged": Model(net(Autoencoder, weight_averaging=0.9, hidden_layer_sizes=(2,))),
     "autoencoder_sgd": Model(net(Autoencoder, solver="sgd", early_stopping=True)),
     "autoencoder_lbfgs": Model(
         net(Autoencoder, 1, solver="lbfgs", hidden_layer_sizes=(), max_iter=1)

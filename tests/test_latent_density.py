@@ -1365,7 +1365,6 @@ def test_warm_start_goes_on_on_other_rows():
         ("dilations", [1]),
         ("position_embedding", True),
         ("input_transform", None),
-        ("weight_averaging", 0.5),
         ("n_components", 1),
         ("autoencoder", PCA(2)),
     ],
@@ -1668,7 +1667,7 @@ def test_orders_are_of_codes_by_their_number():
     X = np.insert(skewed(100, 3), 1, 7.0, axis=1)
     orders = [[0, 1, 2, 3], [3, 1, 2, 0]]
     model = lde(orderings=orders).fit(X)
-    found = model.net_.module_.density().orders
+    found = model.net_.module_.density.orders
     assert found.tolist() == [[0, 1, 2], [2, 1, 0]]
     drawn = model.sample(50, random_state=0)
     np.testing.assert_array_equal(drawn[:, 1], 7.0)
@@ -1677,7 +1676,7 @@ def test_orders_are_of_codes_by_their_number():
 def test_numbered_orders_are_the_codes_own_its_reverse_and_others():
     """All of them permutations, the same for the same seed."""
     X = skewed(100, 5)
-    found = [lde(orderings=4).fit(X).net_.module_.density().orders.numpy() for _ in range(2)]
+    found = [lde(orderings=4).fit(X).net_.module_.density.orders.numpy() for _ in range(2)]
     np.testing.assert_array_equal(found[0], found[1])
     np.testing.assert_array_equal(found[0][:2], [range(5), range(4, -1, -1)])
     np.testing.assert_array_equal(np.sort(found[0]), [range(5)] * 4)

@@ -12,10 +12,16 @@ from skorch.callbacks import Callback
 from skae._densities.code_units import shrunk_covariance
 from skae._densities.network_sizes import n_epochs_for
 from skae._linear.moments import scaled_weight
-from skae._modules.latent_density import AutoregressiveDensity, DensityModule, FlowDensity
+from skae._modules.latent_density import (
+    AutoregressiveDensity,
+    DensityModule,
+    FlowDensity,
+    present_weights,
+)
 from skae._training.data import Data, Dataset
 from skae._training.trainer import Trainer, TrainingOptions, slices
 from skae._training.units import Units
+from skae._utils.versions import restoring
 
 Array = NDArray[Any]
 
@@ -30,7 +36,6 @@ CAUSAL_PARAMETERS = (
     "input_transform",
     "divisive_normalization",
     "orderings",
-    "weight_averaging",
 )
 FLOW_PARAMETERS = ("n_transforms",)
 # Parameters for the training of networks, and those that a density does not use.
@@ -42,6 +47,7 @@ _TRAINED = (
     "learning_rate",
     "learning_rate_init",
     "momentum",
+    "weight_averaging",
     "max_iter",
     "tol",
     "early_stopping",
@@ -220,7 +226,7 @@ class NetworkDensity:
         return self._restored(self._through_conditionals(U, inverse=True))
 
     def _through_conditionals(self, rows: Array, *, inverse: bool) -> NDArray[np.float64]:
-        density = copy.deepcopy(self.trainer.module.density()).cpu().double()
+        density = copy.deepcopy(self.trainer.module.density).cpu().double()
         through = density.from_normal if inverse else density.to_normal
         found = np.empty(rows.shape)
         with torch.inference_mode():
@@ -244,6 +250,8 @@ class NetworkDensity:
 
     def restore(self, state: dict[str, Any]) -> Self:
         """Restore the saved state of a trainer."""
+        with restoring(self.name):
+            state = {**state, "weights": present_weights(state["weights"])}
         self.trainer = Trainer.of_state(
             state, self._new_module(), self.options, seed=self.seed, name=self.name
         )

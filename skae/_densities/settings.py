@@ -68,7 +68,6 @@ def settings_of(
         "input_transform": estimator.input_transform,
         "divisive_normalization": bool(estimator.divisive_normalization),
         "orderings": given_orderings(estimator.orderings),
-        "weight_averaging": float(estimator.weight_averaging),
     }
 
 

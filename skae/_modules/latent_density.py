@@ -6,19 +6,20 @@ C. Durkan, A. Bekasov, I. Murray and G. Papamakarios (2019). Neural spline flows
 32. :doi:`10.48550/arXiv.1906.04032`
 """
 
+import re
 from abc import abstractmethod
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from skae._nn.causal import CausalMixture, dilations_for
 from skae._nn.gaussian_latents import log_mean_exp
 from skae._nn.mixture_heads import Mixtures
+from skae._training.averaging import OF_AVERAGE, copy_of
 from skae._training.data import Batch
 from skae._training.module import Loss, TrainableModule, weighted_mean
 from skae._training.random_state import preserve_rng_state
@@ -166,11 +167,7 @@ class CausalDensity(nn.Module):
 
 
 class AutoregressiveDensity(DensityModule):
-    """A causal mixture density, and the average of its weights over training.
-
-    The trained module computes with the average over the training steps, in which each step has
-    `decay` times the weight of the next one. The steps themselves use the latest weights.
-    """
+    """A causal mixture density of codes, in one or several orders."""
 
     def __init__(
         self,
@@ -197,19 +194,9 @@ class AutoregressiveDensity(DensityModule):
         entries = None
         if architecture["input_transform"] == "triangular":
             entries = [TriangularMap(covariance[np.ix_(order, order)]) for order in orders]
-        self.now = CausalDensity(sequence, torch.from_numpy(orders), entries)
+        self.density = CausalDensity(sequence, torch.from_numpy(orders), entries)
         self.n_codes, self.n_orders = n, n_orders
-        self.average: AveragedModel | None = None
-        self.decay = float(architecture["weight_averaging"])
-        if self.decay:
-            self.average = AveragedModel(self.now).requires_grad_(False)
         self._made_of = tuple((name, str(value)) for name, value in architecture.items())
-
-    def density(self) -> CausalDensity:
-        """The density with which the trained module computes."""
-        if self.training or self.average is None:
-            return self.now
-        return cast(CausalDensity, self.average.module)
 
     def prepare(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Draw the order for this batch in training."""
@@ -224,31 +211,31 @@ class AutoregressiveDensity(DensityModule):
     def loss(self, batch: Batch) -> Loss:
         if batch.draws is None:
             return super().loss(batch)
-        log_prob = self.now.log_prob_in(batch.x, int(batch.draws))
+        log_prob = self.density.log_prob_in(batch.x, int(batch.draws))
         return Loss({"density": -weighted_mean(log_prob, batch.weight)}, batch.x)
 
     def log_prob(self, z: Tensor) -> Tensor:
-        return self.density().log_prob(z)
+        return self.density.log_prob(z)
 
     def sample(self, n: int, generator: torch.Generator, given: Tensor | None = None) -> Tensor:
         """Draw codes (n, n_codes), each in a random order if there are several."""
-        density, device = self.density(), generator.device
+        device = generator.device
         chosen = torch.randint(self.n_orders, (n,), generator=generator, device=device)
         codes = torch.empty((n, self.n_codes), device=device)
         for order in range(self.n_orders):
             for rows in (chosen == order).nonzero()[:, 0].split(_ROWS):
                 known = None if given is None else given[rows]
-                codes[rows] = density.sample(len(rows), generator, known, order)
+                codes[rows] = self.density.sample(len(rows), generator, known, order)
         return codes
 
     def decayed(self) -> list[nn.Parameter]:
         """Return the weights of the network, except position embeddings and triangular maps."""
-        sequence = self.now.sequence
+        sequence = self.density.sequence
         layers = (sequence.enter, sequence.network, sequence.leave)
         return [p for layer in layers for p in layer.parameters() if p.ndim > 1]
 
     def matrices(self) -> list[nn.Parameter]:
-        return [p for p in self.now.sequence.network.parameters() if p.ndim == 2]
+        return [p for p in self.density.sequence.network.parameters() if p.ndim == 2]
 
     def step_scale(self) -> float:
         """Return the factor to nats per code: steps do not depend on the number of codes."""
@@ -259,24 +246,25 @@ class AutoregressiveDensity(DensityModule):
         return None if self.n_orders == 1 else f"orderings={self.n_orders}"
 
     def stack_key(self) -> Hashable:
-        return (self._made_of, tuple(self.now.orders.flatten().tolist()))
+        return (self._made_of, tuple(self.density.orders.flatten().tolist()))
 
-    def followed(self) -> tuple[str, ...]:
-        parts = (*self.named_parameters(), *self.named_buffers())
-        return tuple(name for name, _ in parts if name.startswith("average."))
 
-    @torch.no_grad()
-    def after_step(self, batch: Batch, loss: Loss) -> None:
-        if self.average is None:
-            return
-        n_before = self.average.n_averaged
-        # Early steps get less weight, so that the average does not depend on the initial weights
-        # for long.
-        kept = ((1 + n_before) / (10 + n_before)).clamp(max=self.decay) * (n_before > 0)
-        pairs = zip(self.average.module.parameters(), self.now.parameters(), strict=True)
-        for average, now in pairs:
-            average.copy_(now.lerp(average, kept.to(now.dtype)))
-        n_before += 1
+def present_weights(saved: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Return the saved weights of an `AutoregressiveDensity` by their present names.
+
+    skae 0.1 had the latest weights in `now`, and their average in `average.module`.
+    """
+    n_steps = saved.get("average.n_averaged")
+    if n_steps is None:
+        return {re.sub(r"^now\.", "density.", name): values for name, values in saved.items()}
+    found = {"average.n_steps": n_steps, "average.is_in_place": np.asarray(n_steps > 0)}
+    for name, latest in saved.items():
+        if name.startswith("now."):
+            now = name.replace("now.", "density.", 1)
+            found[now] = saved[name.replace("now.", "average.module.", 1)]
+            if latest.dtype.kind == "f":
+                found[OF_AVERAGE + copy_of(now)] = latest
+    return found
 
 
 def import_zuko() -> Any:

@@ -88,11 +88,11 @@ class VAEModule(LikelihoodModule):
                 torch.randn((k, architecture.n_features), generator=generator)
             )
         self.noise_path = None
-        if architecture.latent_growth is not None and isinstance(likelihood, WithNoise):
-            self.noise_path = NoisePath(likelihood, n) if likelihood.learned else None
         if architecture.latent_growth is not None:
             # With fewer codes, there is more noise, and p(z|x) is wider.
             self.log_var_of_size = nn.Parameter(torch.zeros(n, n))
+            if isinstance(likelihood, WithNoise) and likelihood.learned:
+                self.noise_path = NoisePath(likelihood, n)
         # Log frequency of each label of a conditional model.
         self.register_buffer("log_share", log_softmax(torch.zeros(architecture.n_conditions), 0))
         # With several columns of labels: their combinations, as the decoder reads them, and log
@@ -268,10 +268,7 @@ class VAEModule(LikelihoodModule):
         self, mean: Callable[[Tensor], Tensor], z: Tensor, condition: Tensor | None
     ) -> Tensor:
         """Return a mean of outputs, averaged over the labels if none is given."""
-        parts = (
-            log_frequency.exp() * mean(output)
-            for log_frequency, _, output in self.outputs(z, condition)
-        )
+        parts = (log_p.exp() * mean(output) for log_p, _, output in self.outputs(z, condition))
         return reduce(torch.add, parts)  # one by one, because each part is as large as all rows
 
     def output_of(self, batch: Batch) -> Tensor:
@@ -416,13 +413,16 @@ class VAEModule(LikelihoodModule):
     def stack_key(self) -> Hashable:
         architecture = self.architecture
         sizes = () if architecture.prior == "standard" else (architecture.n_components,)
-        bound = (architecture.kl_is_cost, architecture.has_free_bits)
-        return (super().stack_key(), sizes, bound)
+        return (super().stack_key(), sizes, architecture.kl_is_cost, architecture.has_free_bits)
 
     def blocks(self) -> Blocks:
         n, n_conditions = self.architecture.n_codes, self.architecture.n_conditions
         axes = self.architecture.blocks(self, (n, n), (n, n_conditions))
         return Blocks({**axes, "counts": {0: (n,)}}, draws=(n,))
+
+    def followed(self) -> tuple[str, ...]:
+        of_sizes = ("noise_path.variance", "noise_path.n_updates")
+        return (*super().followed(), *of_sizes * (self.noise_path is not None))
 
     def after_step(self, batch: Batch, loss: Loss) -> None:
         if not self.likelihood.learned:

@@ -35,7 +35,12 @@ CHECKPOINT_CONSTRAINTS: dict[str, list[Any]] = {
 }
 
 # Values of parameters that files of earlier versions lack.
-LATER_PARAMETERS = {"checkpoint_dir": None, "checkpoint_every": 1, "distributed": False}
+LATER_PARAMETERS = {
+    "checkpoint_dir": None,
+    "checkpoint_every": 1,
+    "distributed": False,
+    "weight_averaging": 0.0,
+}
 # Number of the format of the files. It is raised when their content changes.
 _FORMAT = 1
 _KIND = "skae checkpoint"

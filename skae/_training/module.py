@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from skae._training.averaging import OF_AVERAGE, WeightAverage, copy_of
 from skae._training.data import Batch
 
 
@@ -56,6 +57,12 @@ class TrainableModule(nn.Module, ABC):
     """Base class of modules that the training loop can train."""
 
     architecture: Any
+    # The average of the weights over training steps, while they are averaged (see `averaging`).
+    average: WeightAverage | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_module("average", None)
 
     @abstractmethod
     def loss(self, batch: Batch) -> Loss:
@@ -135,6 +142,15 @@ class TrainableModule(nn.Module, ABC):
     def blocks(self) -> Blocks:
         """Return the axes along which modules of a stack may differ in size."""
         return Blocks()
+
+    def all_blocks(self) -> Blocks:
+        """Return `blocks`, also of the copies of averaged weights, which have equal axes."""
+        blocks = self.blocks()
+        names = () if self.average is None else self.average.names
+        copies = {name: OF_AVERAGE + copy_of(name) for name in names}
+        axes = {copies[n]: sizes for n, sizes in blocks.axes.items() if n in copies}
+        fills = {copies[n]: value for n, value in blocks.fills.items() if n in copies}
+        return blocks._replace(axes={**blocks.axes, **axes}, fills={**blocks.fills, **fills})
 
     def followed(self) -> tuple[str, ...]:
         """Return the names of the weights and buffers that `after_step` changes."""

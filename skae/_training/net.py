@@ -15,6 +15,7 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback, EpochTimer
 from torch import Tensor, nn
 
+from skae._training.averaging import Averaging, show_average
 from skae._training.callbacks import (
     TrainingStopped,
     hears,
@@ -29,12 +30,7 @@ from skae._training.epoch_losses import EpochLosses, record_batch, record_losses
 from skae._training.fused_steps import StepsOf
 from skae._training.loader import Loader, Subset, batch_sizes
 from skae._training.module import Loss, Phase, TrainableModule
-from skae._training.optimizers import (
-    Schedule,
-    make_optimizer,
-    make_schedule,
-    settings_of,
-)
+from skae._training.optimizers import Schedule, make_optimizer, make_schedule, settings_of
 from skae._training.random_state import Stream
 from skae._training.ranked_training import RankedTraining
 from skae._training.ranks import backward, present_ranks
@@ -56,6 +52,7 @@ _WHILE_TRAINING = [
     "checkpoint_",
     "writes_checkpoints_",
     "ranked_",
+    "averaging_",
 ]
 
 
@@ -64,7 +61,7 @@ class Net(NeuralNet):
 
     Parameters beyond skorch's
     --------------------------
-    solver, alpha, momentum, learning_rate : as in the estimators
+    solver, alpha, momentum, weight_averaging, learning_rate : as in the estimators
     seed : int
         Seed of the order of the rows and of the noise, together with the number of the epoch.
     autocast : torch.dtype or None
@@ -94,6 +91,7 @@ class Net(NeuralNet):
     begins_linearly = False
     at_start_ = False
     ranked_: RankedTraining | None = None
+    averaging_: Averaging | None = None
 
     def __init__(
         self,
@@ -102,6 +100,7 @@ class Net(NeuralNet):
         solver: str = "adam",
         alpha: float = 0.0,
         momentum: float = 0.9,
+        weight_averaging: float = 0.0,
         learning_rate: str = "constant",
         seed: int = 0,
         autocast: torch.dtype | None = None,
@@ -113,6 +112,7 @@ class Net(NeuralNet):
         self.solver = solver
         self.alpha = alpha
         self.momentum = momentum
+        self.weight_averaging = weight_averaging
         self.learning_rate = learning_rate
         self.seed = seed
         self.autocast = autocast
@@ -329,6 +329,8 @@ class Net(NeuralNet):
 
     def seed_epoch(self, epoch: int) -> None:
         """Seed the generators for an epoch, and prepare the module for it."""
+        if self.module_.average is not None:
+            self.averaging_ = Averaging(self.module_, self.weight_averaging)
         seed = (self.seed * 1_000_003 + epoch) % 2**63
         self.order_.manual_seed(seed)
         self.generator_.manual_seed(seed)
@@ -361,6 +363,8 @@ class Net(NeuralNet):
                 record_batch(self, prefix, batch, step["terms"])
                 step["y_pred"] = self.module_.shown_output(step["y_pred"])
                 self.notify("on_batch_end", batch=shown, training=training, **step)
+        if training:
+            show_average(self.module_)
         record_losses(self, prefix, losses.means(), step["terms"])
 
     # ------------------------------------------------------------------- one batch
@@ -386,6 +390,8 @@ class Net(NeuralNet):
         for phase, optimizer in self.later_:
             step["logged"][phase.name] = self._phase_step(phase, optimizer, batch, loss)
         self.module_.after_step(batch, loss)
+        if self.averaging_ is not None:
+            self.averaging_.step()
         if self.schedule_ is not None:
             self.schedule_.step()
         return step

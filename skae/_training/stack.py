@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 
+from skae._training.averaging import show_latest
 from skae._training.checkpoints import StoredState
 from skae._training.contexts import stacking
 from skae._training.data import Batch
@@ -171,6 +172,8 @@ class Stack:
         if ended is None:
             return 0
         modules = [member.net.module_ for member in self.members]
+        for module in modules:
+            show_latest(module)
         self.tensors = StackedTensors(modules, self.template)
         live = [member for member in self.members if member not in ended]
         n_epochs = max(len(member.net.history_) for member in live or self.members)
@@ -239,6 +242,7 @@ class Stack:
             self._follow_one_by_one(batch, found)
         elif self.followed:
             self._follow(batch.stacked, found)
+        self.tensors.average([member.net.weight_averaging for member in self.members])
         for member in self.members:
             member.after_step()
         return found, logged
@@ -349,11 +353,7 @@ class Stack:
 
     def _state(self) -> dict[Any, Tensor]:
         """Return all tensors that training changes."""
-        return {
-            **self.tensors.weights,
-            **self.tensors.buffers,
-            **self.steps.state(len(self.members)),
-        }
+        return {**self.tensors.all(), **self.steps.state(len(self.members))}
 
     def _take_snapshot(self) -> None:
         """Copy all tensors that training changes; the copies of the last two epochs are kept."""

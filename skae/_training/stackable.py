@@ -59,7 +59,7 @@ def signature(net: Any) -> Hashable:
 
 def _sizes_apart_from_blocks(module: Any) -> Hashable:
     """Return the shapes of weights and buffers without the axes along which members may differ."""
-    axes = module.blocks().axes
+    axes = module.all_blocks().axes
     tensors = [*module.named_parameters(), *module.named_buffers()]
     return tuple(
         (name, t.requires_grad, *(n for axis, n in enumerate(t.shape) if axis not in axes[name]))
@@ -76,8 +76,9 @@ def bytes_of(net: Any) -> float:
     widths = sum(p.shape[0] for p in module.parameters() if p.ndim) + rows.data.X.shape[1]
     n_rows = min(net.batch_size, len(net.subsets_[0])) * module.passes_per_row()
     # For each weight there are a gradient, two averages, copies of all these from two epochs, and
-    # the net's own copy.
-    return 4.0 * (12 * n_weights + 8 * n_rows * widths + rows.n_kept)
+    # the net's own copy. An average of the weights has as many copies as the weights.
+    n_copies = 12 if module.average is None else 16
+    return 4.0 * (n_copies * n_weights + 8 * n_rows * widths + rows.n_kept)
 
 
 def _only_listens(name: str, callback: Any) -> bool:

@@ -8,6 +8,7 @@ import torch
 from skorch.callbacks import EpochTimer
 from torch import Tensor
 
+from skae._training.averaging import OF_AVERAGE, show_average
 from skae._training.callbacks import CompareWithStart, Diverged
 from skae._training.checkpoints import Checkpoint
 from skae._training.data import Batch
@@ -42,7 +43,8 @@ class Member:
         self.has_listeners = loud or net.subsets_[1] is not None
         self.twins: list[Member] = []
         self.is_amid_epoch = False
-        self._buffers = list(net.module_.named_buffers())
+        named = net.module_.named_buffers()
+        self._buffers = [(n, b) for n, b in named if not n.startswith(OF_AVERAGE)]
         self._versions: dict[str, int] = {}
         self._data = dict(zip(("dataset_train", "dataset_valid"), net.subsets_, strict=True))
         if net.learning_rate == "adaptive":  # its own losses determine the rate
@@ -165,7 +167,7 @@ class Member:
         net = self.net
         architecture = repr(getattr(net.module_, "architecture", None))
         of_training = (net.seed, net.batch_size, self.settings, self.epochs, architecture)
-        return (net.subsets_[0].rows.identity(), *of_training)
+        return (net.subsets_[0].rows.identity(), net.weight_averaging, *of_training)
 
     def live_as(self, twin: "Member") -> None:
         """Copy the history of a twin, which was trained for both."""
@@ -175,6 +177,7 @@ class Member:
 
     def leave(self) -> None:
         """Leave the stack."""
+        show_average(self.net.module_)
         self.net.takes_snapshots_, self.net.writes_checkpoints_ = self.takes_snapshots, True
         for p in self.net.module_.parameters():
             p.grad = None

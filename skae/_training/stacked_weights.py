@@ -12,11 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from skae._training.averaging import OF_AVERAGE, copy_of, kept_share, show_average, tensor_of
 from skae._training.module import Blocks, TrainableModule
 
 # An index along each axis, or None if the member uses the whole tensor.
 Index = tuple[Tensor, ...] | None
 Axes = Mapping[int, tuple[int, ...]]
+# Name of the number of steps that are averaged.
+_N_STEPS = OF_AVERAGE + "n_steps"
 
 
 def places(own: tuple[int, ...], largest: tuple[int, ...]) -> Tensor:
@@ -56,25 +59,32 @@ def put(values: Tensor, index: Index, own: Tensor) -> None:
 class StackedTensors:
     """Weights and buffers of modules by name; those of all modules are in one tensor.
 
+    The latest weights are in place. Buffers of an average of the weights are in `averages`.
+
     Parameters
     ----------
     modules : list of TrainableModule
-        The modules.
+        The modules, with their latest weights in place.
     template : TrainableModule
         One of the largest modules.
     """
 
     def __init__(self, modules: list[TrainableModule], template: TrainableModule) -> None:
-        blocks = template.blocks()
+        blocks = template.all_blocks()
         self.weights: dict[str, Tensor] = {}
         self.buffers: dict[str, Tensor] = {}
+        self.averages: dict[str, Tensor] = {}
         self._indices: list[dict[str, Index]] = []
         for module in modules:
             self._indices.append(_indices(module, blocks))
         for name, like in _trained(template).items():
             self.weights[name] = self._padded(name, like, modules, blocks)
         for name, like in _fixed(template).items():
-            self.buffers[name] = self._padded(name, like, modules, blocks)
+            stacked = self.averages if name.startswith(OF_AVERAGE) else self.buffers
+            stacked[name] = self._padded(name, like, modules, blocks)
+        average = template.average
+        self._averaged = () if average is None else average.names
+        self._n_steps = 0 if average is None else int(self.averages[_N_STEPS].max())
 
     def _padded(
         self, name: str, like: Tensor, modules: list[TrainableModule], blocks: Blocks
@@ -82,8 +92,12 @@ class StackedTensors:
         shape = (len(modules), *like.shape)
         values = like.new_full(shape, blocks.fills.get(name, 0))
         for i, module in enumerate(modules):
-            put(values[i], self._indices[i].get(name), _named(module, name).detach())
+            put(values[i], self._indices[i].get(name), tensor_of(module, name).detach())
         return values
+
+    def all(self) -> dict[str, Tensor]:
+        """Return the weights, the buffers and the averages."""
+        return {**self.weights, **self.buffers, **self.averages}
 
     def part(self, name: str, values: Tensor, i: int) -> Tensor:
         """Return a member's part of values (n_members, ...) for a weight or buffer."""
@@ -104,11 +118,14 @@ class StackedTensors:
     ) -> None:
         """Write a member's weights and buffers to its module.
 
-        `names` selects some of them; `state` replaces the present values.
+        `names` selects some of them; `state` replaces the present values. A module that gets all of
+        them has the average of its weights in place, if there is one.
         """
+        state = self.all() if state is None else state
         for name, own in self._own(module, names):
-            values = self.stacked(name) if state is None else state[name]
-            own.copy_(self.part(name, values, i))
+            own.copy_(self.part(name, state[name], i))
+        if names is None:
+            show_average(module)
 
     @torch.no_grad()
     def push(self, i: int, module: TrainableModule, names: Collection[str]) -> None:
@@ -119,12 +136,25 @@ class StackedTensors:
     def _own(
         self, module: TrainableModule, names: Collection[str] | None
     ) -> list[tuple[str, Tensor]]:
-        known = [*self.weights, *self.buffers] if names is None else names
-        return [(name, _named(module, name)) for name in known]
+        known = list(self.all()) if names is None else names
+        return [(name, tensor_of(module, name)) for name in known]
 
     def stacked(self, name: str) -> Tensor:
         """Return the weights or buffers of this name for all members."""
         return self.weights[name] if name in self.weights else self.buffers[name]
+
+    @torch.no_grad()
+    def average(self, decays: list[float]) -> None:
+        """Move the averages of the weights towards the weights after a step, by members' decays."""
+        if not self.averages:
+            return
+        shares = torch.tensor([1 - kept_share(self._n_steps, decay) for decay in decays])
+        for name in self._averaged:
+            latest = self.stacked(name)
+            share = shares.to(latest).reshape(-1, *[1] * (latest.ndim - 1))
+            self.averages[OF_AVERAGE + copy_of(name)].lerp_(latest, share)
+        self.averages[_N_STEPS] += 1
+        self._n_steps += 1
 
     @torch.no_grad()
     def push_buffer(self, i: int, name: str, own: Tensor) -> None:
@@ -133,16 +163,16 @@ class StackedTensors:
 
     def select(self, members: Tensor) -> None:
         """Continue with these members only."""
-        for stacked in (self.weights, self.buffers):
+        for stacked in (self.weights, self.buffers, self.averages):
             for name, values in stacked.items():
                 stacked[name] = values.index_select(0, members.to(values.device))
         self._indices = [self._indices[i] for i in members.tolist()]
 
 
 def _indices(module: TrainableModule, largest: Blocks) -> dict[str, Index]:
-    own = module.blocks()
+    own = module.all_blocks()
     return {
-        name: index_of(_named(module, name).shape, own.axes[name], largest.axes[name])
+        name: index_of(tensor_of(module, name).shape, own.axes[name], largest.axes[name])
         for name in own.axes
     }
 
@@ -154,12 +184,6 @@ def _trained(module: nn.Module) -> dict[str, Tensor]:
 def _fixed(module: nn.Module) -> dict[str, Tensor]:
     frozen = {name: p for name, p in module.named_parameters() if not p.requires_grad}
     return {**frozen, **dict(module.named_buffers())}
-
-
-def _named(module: nn.Module, name: str) -> Tensor:
-    path, _, last = name.rpartition(".")
-    found: Tensor = getattr(module.get_submodule(path), last)
-    return found
 
 
 class Numbers:

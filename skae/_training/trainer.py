@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from skorch.callbacks import Callback
 from torch import Tensor
 
+from skae._training.averaging import begin_as_saved, set_averaging
 from skae._training.callbacks import (
     StopWhenFlat,
     adaptive_rate,
@@ -52,6 +53,7 @@ TRAINING_CONSTRAINTS: dict[str, list[Any]] = {
     "learning_rate": [StrOptions(set(SCHEDULES))],
     "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
     "momentum": [Interval(Real, 0, 1, closed="left")],
+    "weight_averaging": [Interval(Real, 0, 1, closed="left")],
     "max_iter": [Interval(Integral, 1, None, closed="left")],
     "tol": [Interval(Real, 0, None, closed="left")],
     "early_stopping": ["boolean"],
@@ -79,6 +81,7 @@ class TrainingOptions:
     learning_rate: str | None
     learning_rate_init: float
     momentum: float
+    weight_averaging: float
     max_iter: int | None
     tol: float | None
     early_stopping: bool
@@ -143,6 +146,7 @@ class Trainer:
             solver=options.solver,
             alpha=float(options.alpha),  # torch does not accept NumPy scalars
             momentum=float(options.momentum),
+            weight_averaging=float(options.weight_averaging),
             learning_rate=options.learning_rate or "constant",
             seed=seed,
             autocast=autocast_type(options.precision, device),
@@ -264,6 +268,7 @@ class Trainer:
         net.callbacks = callbacks
         net.verbose = int(print_logs(callbacks))  # skorch prints its own lines only if this is 1
         net.initialize_callbacks()
+        set_averaging(net.module_, wanted=self.options.weight_averaging > 0)
         try:
             net.train(rows, *arguments, scheduled)
         finally:
@@ -299,7 +304,12 @@ class Trainer:
         return spare
 
     def is_like(self, other: "Trainer") -> bool:
-        """Return whether the same parameters are trained; callbacks may freeze some of them."""
+        """Return whether the same parameters are trained, and both averaged or not.
+
+        Callbacks may freeze some parameters.
+        """
+        if (self.module.average is None) != (other.module.average is None):
+            return False
         mine, theirs = self.module.parameters(), other.module.parameters()
         return all(a.requires_grad == b.requires_grad for a, b in zip(mine, theirs, strict=True))
 
@@ -341,8 +351,10 @@ class Trainer:
         """Return a trainer with a saved state and a module of the same structure."""
         name = more["name"]
         with restoring(name):
+            weights = to_tensors(state["weights"])
+            begin_as_saved(module, weights)
             try:
-                module.load_state_dict(to_tensors(state["weights"]))
+                module.load_state_dict(weights)
             except RuntimeError as error:
                 raise ValueError(" ".join(str(error).split())) from error
             options = replace(options, solver=state["solver"])

@@ -60,7 +60,7 @@ def test_open_sizes_are_those_of_the_rule():
     X = rows()
     model = open_model().fit(X)
     assert (*sizes(model), model.n_iter_) == FEW
-    leave = model.net_.module_.now.sequence.leave
+    leave = model.net_.module_.density.sequence.leave
     assert leave.weight.shape == (3 * 16, 32)
     for same in (model, clone(model)):
         assert all(getattr(same, name) is None for name in OPEN)

@@ -28,7 +28,6 @@ PLAN = {
     "position_embedding": False,
     "divisive_normalization": False,
     "input_transform": "triangular",
-    "weight_averaging": 0.0,
     "n_transforms": 2,
 }
 # What a causal mixture may be made with.
@@ -412,38 +411,6 @@ def batch_of(z, weight=None):
     return Batch(z, z, weight=weight)
 
 
-@pytest.mark.parametrize("decay", [0.15, 0.9])
-def test_weights_are_averaged_by_their_recursion(decay):
-    """a = s a + (1 - s) w, where s = min(decay, (1 + n) / (10 + n)) after n steps; first a = w."""
-    model = module(weight_averaging=decay)
-    expected = {}
-    for n in range(12):
-        perturbed(model.now, 0.1, seed=n).float()
-        model.after_step(None, None)
-        share = min(decay, (1 + n) / (10 + n)) if n else 0.0
-        for name, values in model.now.named_parameters():
-            before = expected.get(name, 0.0)
-            expected[name] = share * before + (1 - share) * values.detach().double()
-    for name, values in model.average.module.named_parameters():
-        torch.testing.assert_close(values.double(), expected[name], rtol=1e-5, atol=1e-6)
-        assert not values.requires_grad
-
-
-def test_the_average_is_what_a_trained_module_computes_with():
-    """In training it is the weights of now; without averaging always."""
-    model, z = module(weight_averaging=0.9), normal64(9, 3).float()
-    model.after_step(None, None)
-    before = model.eval().log_prob(z)
-    perturbed(model.now).float()
-    assert torch.equal(model.eval().log_prob(z), before)
-    assert model.density() is model.average.module
-    assert model.train().density() is model.now
-    assert torch.equal(model.log_prob(z), model.now.log_prob(z))
-    assert not torch.isclose(model.log_prob(z), before).any()
-    plain = module()
-    assert plain.eval().density() is plain.train().density() is plain.now
-
-
 def test_orders_are_drawn_in_training_only():
     """One for a batch, each as often; the loss is then that of the order, and else of the mean."""
     model, z = module(ORDERS, position_embedding=True), normal64(9, 3).float()
@@ -454,7 +421,7 @@ def test_orders_are_drawn_in_training_only():
     assert stats.chisquare(np.bincount(drawn, minlength=3)).pvalue > 1e-3
     for order in range(3):
         terms = model.loss(batch._replace(draws=torch.tensor([order]))).terms
-        expected = np.average(model.now.log_prob_in(z, order).detach(), weights=weight)
+        expected = np.average(model.density.log_prob_in(z, order).detach(), weights=weight)
         assert terms["density"].item() == pytest.approx(-expected, rel=1e-5)
     assert model.eval().prepare(batch, numbers) is batch
     expected = np.average(model.log_prob(z).detach(), weights=weight)
@@ -466,18 +433,18 @@ def test_orders_are_drawn_in_training_only():
 def test_which_weights_decay_and_which_steps_are_orthogonalised():
     """Matrices of layers; not positions, starts, scales, maps, biases and norms."""
     params = {"position_embedding": True, "divisive_normalization": True}
-    model = module(ORDERS, weight_averaging=0.9, **params)
+    model = module(ORDERS, **params)
     names = {id(p): name for name, p in model.named_parameters()}
     decayed = {names[id(p)] for p in model.decayed()}
     matrices = {names[id(p)] for p in model.matrices()}
-    n_blocks = len(model.now.sequence.network.blocks)
+    n_blocks = len(model.density.sequence.network.blocks)
     blocks = {
-        f"now.sequence.network.blocks.{i}.{layer}.weight"
+        f"density.sequence.network.blocks.{i}.{layer}.weight"
         for i in range(n_blocks)
         for layer in ("enter", "leave")
     }
     assert matrices == blocks
-    assert decayed == blocks | {"now.sequence.enter.weight", "now.sequence.leave.weight"}
+    assert decayed == blocks | {"density.sequence.enter.weight", "density.sequence.leave.weight"}
     assert len(model.decayed()) == len(decayed)
 
 
@@ -485,7 +452,7 @@ def test_samples_take_every_order():
     """As often; rows of an order are its own draws, wherever they stand."""
     model = module([[0, 1], [1, 0]], position_embedding=True, input_transform=None).eval()
     with torch.no_grad():  # in the second order, numbers are around 100
-        for part, mean in zip(model.now.sequence.start, (0.0, 100.0), strict=True):
+        for part, mean in zip(model.density.sequence.start, (0.0, 100.0), strict=True):
             part[:, 3:6] += mean
         z = model.sample(3000, generator())
     far = (z > 50).all(1)
@@ -495,15 +462,13 @@ def test_samples_take_every_order():
 
 
 def test_samples_of_a_module_have_its_density():
-    """The average's, if there is one: conditional quantiles of draws are N(0, 1)."""
-    model = module([[1, 0, 2]], weight_averaging=0.9)
-    perturbed(model.now, 0.5).float()
-    model.after_step(None, None)
-    perturbed(model.now, 0.5).float()
+    """Conditional quantiles of draws are N(0, 1)."""
+    model = module([[1, 0, 2]])
+    perturbed(model.density, 0.5).float()
     model.eval()
     with torch.no_grad():
         z = model.sample(5000, generator()).double()
-        u = model.average.module.double().to_normal(z)
+        u = model.density.double().to_normal(z)
     for values in u.numpy().T:
         assert stats.kstest(values, stats.norm.cdf).pvalue > 1e-3
 

@@ -40,6 +40,7 @@ from skae._training.snapshot import Snapshot
         {"solver": "lbfgs"},
         {"likelihood": "laplace", "noise_variance": "per_feature"},
         {"normalization": "batch", "noise": "gaussian"},
+        {"weight_averaging": 0.9},
         own_networks(),
     ],
     ids=lambda params: "-".join(map(str, params.values()))[:20] or "default",

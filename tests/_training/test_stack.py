@@ -118,6 +118,14 @@ AUTOENCODERS = {
         "n_iter_no_change": 50,
         "n_components": SIZES,
     },
+    "averages": {"weight_averaging": [0.5, 0.9, 0.99], "n_components": SIZES},
+    "averages of equal networks": {"weight_averaging": [0.5, 0.9]},
+    "averages, held-out rows": {
+        "weight_averaging": [0.5, 0.9],
+        "early_stopping": True,
+        "n_components": SIZES,
+    },
+    "averages, epochs": {"weight_averaging": 0.9, "max_iter": [3, 8, 5]},
     "batch sizes": {"batch_size": [18, 16, 15], "n_components": SIZES},
     "noise": {"noise": [None, "gaussian", "masking"], "noise_level": [0.3, 0.2, 0.1]},
     "ends of the range": {
@@ -134,6 +142,18 @@ AUTOENCODERS = {
 OTHERS = {
     "vae": (VAE, {"n_components": SIZES, "beta": [0.5, 1.5, 2.0], "random_state": [0, 1]}),
     "vae, free bits": (VAE, {"n_components": SIZES, "free_bits": [0.05, 0.2, 0.1]}),
+    "vae, averages": (
+        VAE,
+        {"weight_averaging": [0.9, 0.5], "noise_variance": "per_feature", "n_components": SIZES},
+    ),
+    "helmholtz, averages": (
+        HelmholtzMachine,
+        {"weight_averaging": [0.9, 0.5], "n_components": SIZES, "hidden_layer_sizes": (3,)},
+    ),
+    "adversarial, averages": (
+        AdversarialAE,
+        {"weight_averaging": [0.9, 0.5], "prior": "mixture", "n_components": SIZES},
+    ),
     "vae, warm-up": (VAE, {"n_components": SIZES, "beta_warm_up": [10, 5], "beta": [0.5, 2.0]}),
     "vae, mixture": (VAE, {"prior": "mixture", "random_state": [0, 1], "alpha": [0.0, 0.1]}),
     "vae, vamp": (VAE, {"prior": "vamp", "random_state": [0, 1]}),
@@ -203,11 +223,12 @@ def test_codes_beside_labels():
     "params",
     [
         {},
+        {"weight_averaging": 0.9},
         {"codebook_update": "loss"},
         {"quantizer": "simvq"},
         {"quantizer": "fsq", "levels": (4, 2)},
     ],
-    ids=["ema", "loss", "simvq", "fsq"],
+    ids=["ema", "averages", "loss", "simvq", "fsq"],
 )
 def test_codebooks(params):
     """Their index priors, which are trained afterwards, are not stacked."""

@@ -18,6 +18,8 @@ N_STEPS = 5
 class Module(nn.Module):
     """Weights that decay, and biases that do not; codes of some size."""
 
+    average = None
+
     def __init__(self, n_codes, seed):
         super().__init__()
         self.weight = nn.Parameter(normal(4, n_codes, seed=seed))
@@ -27,7 +29,7 @@ class Module(nn.Module):
     def decayed(self):
         return [p for p in self.parameters() if p.ndim > 1]
 
-    def blocks(self):
+    def all_blocks(self):
         n = (self.bias.numel(),)
         return SimpleNamespace(axes={"weight": {1: n}, "bias": {0: n}}, fills={})
 
