@@ -46,12 +46,15 @@ RECIPES = {
         "learning_rate": "cosine",
         "batch_size": 256,
     },
+    # 50 epochs for each machine, in batches of 100, as in 2006.
     "2006": {
         "activation": "logistic",
         "likelihood": "bernoulli",
         "learning_rate": "cosine",
-        "batch_size": 256,
+        "learning_rate_init": 3e-3,
+        "batch_size": 100,
         "pretraining": "rbm",
+        "pretraining_max_iter": 50,
     },
 }
 
@@ -85,18 +88,22 @@ if __name__ == "__main__":
     parser.add_argument("--recipe", choices=RECIPES, default="modern")
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--held-out", action="store_true")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--checkpoints", type=Path, help="folder from which a killed run goes on")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="bfloat16")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--verbose", type=int, default=0)
     options = parser.parse_args()
-    print(describe_machine("torch"))
+    torch.set_num_threads(options.threads)
+    print(describe_machine("torch"), vars(options), sep="\n", flush=True)
     train, test = (X.astype(np.float32) for X in load_mnist(options.mnist))
     if options.held_out:
         train, test = train[:50_000], train[50_000:]
 
     pca = PCA(N_CODES).fit(train)
-    print(f"PCA            {squared_error(test, pca.inverse_transform(pca.transform(test))):.3f}")
+    error = squared_error(test, pca.inverse_transform(pca.transform(test)))
+    print(f"PCA            {error:.3f}", flush=True)
 
     model = Autoencoder(
         N_CODES,
@@ -108,6 +115,7 @@ if __name__ == "__main__":
         precision=options.precision,
         compile=options.compile,
         verbose=options.verbose,
+        checkpoint_dir=options.checkpoints,
         **RECIPES[options.recipe],
     )
     start = time.perf_counter()
