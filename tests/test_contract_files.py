@@ -191,7 +191,7 @@ def test_a_missing_parameter_is_damage(Estimator):
             n_named += 1
         else:
             assert name in vars(found)
-    assert n_named >= len(names) - 9
+    assert n_named >= len(names) - 10
 
 
 @every_estimator

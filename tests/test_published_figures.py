@@ -33,7 +33,9 @@ BINARY = binary(OTHERS, 1)
 def train(model, n_epochs, rate, seed):
     """Epochs of rows whose pixels are drawn anew, at a rate that falls along a cosine."""
     for epoch in range(n_epochs):
-        model.set_params(learning_rate_init=rate * (0.01 + 0.495 * (1 + cos(pi * epoch / n_epochs))))
+        model.set_params(
+            learning_rate_init=rate * (0.01 + 0.495 * (1 + cos(pi * epoch / n_epochs)))
+        )
         model.partial_fit(binary(GREY, seed + epoch))
     return model
 

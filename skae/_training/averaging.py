@@ -24,7 +24,8 @@ _MOMENTS = ("running_mean", "running_var")
 def kept_share(n_steps: int, decay: float) -> float:
     """Return the share of the average that a step keeps, after this number of steps.
 
-    Early steps keep less, so that the average does not depend on the initial weights for long.
+    Early steps keep less, so that the average does not depend on the initial weights for long. The
+    first keeps nothing: the average begins as a copy of the weights after this step.
     """
     return min(decay, (1 + n_steps) / (10 + n_steps)) if n_steps else 0.0
 
@@ -101,13 +102,12 @@ class WeightAverage(nn.Module):
 
 
 class Averaging:
-    """Averages the weights of a module over the steps of an epoch; the latest are put in place.
+    """Averages the weights of a module, with the latest in place, over the steps of an epoch.
 
     The number of steps is read from the device once.
     """
 
     def __init__(self, module: Any, decay: float) -> None:
-        show_latest(module)
         self.average, self.decay = module.average, decay
         self._latest, self._averages = module.average.pairs(module)
         self._n_steps = int(module.average.n_steps)
@@ -120,6 +120,14 @@ class Averaging:
             torch._foreach_lerp_(self._averages, self._latest, 1 - share)
         self._n_steps += 1
         self.average.n_steps += 1
+
+
+def begin_averaging(module: Any, decay: float) -> Averaging | None:
+    """Put the latest weights in place for an epoch; return None if they are not averaged."""
+    if module.average is None:
+        return None
+    show_latest(module)
+    return Averaging(module, decay)
 
 
 def show_latest(module: Any) -> None:

@@ -15,7 +15,7 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback, EpochTimer
 from torch import Tensor, nn
 
-from skae._training.averaging import Averaging, show_average
+from skae._training.averaging import Averaging, begin_averaging, show_average
 from skae._training.callbacks import (
     TrainingStopped,
     hears,
@@ -329,8 +329,7 @@ class Net(NeuralNet):
 
     def seed_epoch(self, epoch: int) -> None:
         """Seed the generators for an epoch, and prepare the module for it."""
-        if self.module_.average is not None:
-            self.averaging_ = Averaging(self.module_, self.weight_averaging)
+        self.averaging_ = begin_averaging(self.module_, self.weight_averaging)
         seed = (self.seed * 1_000_003 + epoch) % 2**63
         self.order_.manual_seed(seed)
         self.generator_.manual_seed(seed)

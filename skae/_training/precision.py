@@ -8,7 +8,6 @@ from skae._utils.warning import warn
 
 # Processors of this kind without AVX-512 compute products of bfloat16 by slow general code.
 _X86 = ("x86_64", "amd64", "i386", "i686")
-_WITHOUT_AVX512 = ("DEFAULT", "AVX2")
 
 
 def autocast_type(precision: str, device: torch.device) -> torch.dtype | None:
@@ -29,7 +28,7 @@ def warn_of_slow_precision(dtype: torch.dtype | None, device: torch.device) -> N
     if dtype is None or device.type != "cpu" or platform.machine().lower() not in _X86:
         return
     found = torch.backends.cpu.get_cpu_capability()
-    if found in _WITHOUT_AVX512:
+    if not found.startswith("AVX512"):
         warn(
             "precision='bfloat16' makes training slower on this processor, which lacks "
             f"instructions for it (its capability in torch is {found!r}). Set precision='float32'."
