@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import ceil
-from numbers import Integral
+from numbers import Integral, Real
 from os import PathLike
 from typing import Any, ClassVar, Literal, Self, overload
 
@@ -38,7 +38,7 @@ from skae._modules.helmholtz import ALGORITHMS, HelmholtzArchitecture, Helmholtz
 from skae._network_autoencoder import NetworkAutoencoder
 from skae._tables.kinds import holds_categories
 from skae._training.data import Data, Dataset, chunks
-from skae._training.trainer import slices
+from skae._training.trainer import TrainingOptions, slices
 from skae._utils.sparse_rows import Rows, SparseRows, dense
 from skae._utils.types import (
     ArrayOrFrame,
@@ -124,6 +124,16 @@ class HelmholtzMachine(FreeEnergyMixin, LatentSamplesMixin, NetworkAutoencoder):
         variance of the features; a float fixes it, in squared units of X. In a table every numeric
         column has its own noise variance. It is learned, and at least 1e-4 times the variance of
         the column; a float is a fraction of the variance of the column.
+    positive : bool, default=False
+        Whether the weights from the first layer of units to the rows are not negative. A unit that
+        is 1 can then only raise features (their logits for binary rows), and units represent parts
+        of rows that are present together.
+    layerwise_fraction : float in [0, 1], default=0
+        Fraction of the epochs in which the layers are added one by one, from the lowest to the top.
+        A layer whose upper neighbour has not been added has independent units, and is trained like
+        a top layer (greedy training; Hinton, Osindero & Teh 2006). With 0, all layers are trained
+        together from the start. Early stopping and `tol` do not end training before all layers are
+        added.
     missing : {"mask", "error"}, default="mask"
         With "mask", NaN marks a missing value. Missing values are left out of the likelihood. The
         encoder reads the mean of the feature in their place, and also a mask of the observed values
@@ -263,6 +273,8 @@ class HelmholtzMachine(FreeEnergyMixin, LatentSamplesMixin, NetworkAutoencoder):
         **NetworkAutoencoder._parameter_constraints,
         "algorithm": [StrOptions(set(ALGORITHMS))],
         "n_particles": [_COUNT, None],
+        "positive": ["boolean"],
+        "layerwise_fraction": [Interval(Real, 0, 1, closed="both")],
         "likelihood": [StrOptions({"auto", "bernoulli", "gaussian", "categorical"}), Mapping],
         "solver": [StrOptions({"adam", "adamw", "sgd"})],
     }
@@ -276,6 +288,8 @@ class HelmholtzMachine(FreeEnergyMixin, LatentSamplesMixin, NetworkAutoencoder):
         n_particles: int | None = None,
         likelihood: HelmholtzLikelihood = "auto",
         noise_variance: NoiseVariance = "scalar",
+        positive: bool = False,
+        layerwise_fraction: float = 0.0,
         missing: Literal["mask", "error"] = "mask",
         handle_unknown: Literal["error", "missing"] = "error",
         solver: Literal["adam", "adamw", "sgd"] = "adam",
@@ -307,6 +321,8 @@ class HelmholtzMachine(FreeEnergyMixin, LatentSamplesMixin, NetworkAutoencoder):
         self.n_particles = n_particles
         self.likelihood = likelihood
         self.noise_variance = noise_variance
+        self.positive = positive
+        self.layerwise_fraction = layerwise_fraction
         self.missing = missing
         self.handle_unknown = handle_unknown
         self.solver = solver
@@ -390,6 +406,11 @@ class HelmholtzMachine(FreeEnergyMixin, LatentSamplesMixin, NetworkAutoencoder):
                 f"{error} likelihood='auto' chose it because all values in fit were 0 or 1. Fit "
                 "again with likelihood='gaussian'."
             ) from None
+
+    def _fields(self, n_rows: int) -> dict[str, Any]:
+        n_epochs = TrainingOptions.of(self).n_epochs(n_rows)
+        adds = {"layerwise_epochs": ceil(self.layerwise_fraction * n_epochs)}
+        return {**super()._fields(n_rows), **adds}
 
     def _derived_fields(self) -> dict[str, Any]:
         n_particles = self.n_particles or (1 if self.algorithm == "wake-sleep" else _PARTICLES)

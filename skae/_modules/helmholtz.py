@@ -29,7 +29,7 @@ from skae._nn.densities import bernoulli_at, bernoulli_row_log_mass
 from skae._nn.gaussian_latents import log_mean_exp
 from skae._nn.likelihood_base import Likelihood
 from skae._nn.likelihoods import explained
-from skae._nn.networks import dense, start_at
+from skae._nn.networks import dense, dense_positive, start_at
 from skae._training.data import Batch
 from skae._training.module import Blocks, Loss, weighted_mean
 
@@ -64,6 +64,13 @@ def leave_one_out(costs: Tensor) -> Tensor:
     return (costs - costs.mean(-1, keepdim=True)) * (n / (n - 1))
 
 
+def n_trained(epoch: int, layerwise_epochs: int, n_layers: int) -> int:
+    """Return the number of layers that are trained in an epoch: one more after equal times."""
+    if epoch >= layerwise_epochs:
+        return n_layers
+    return 1 + (n_layers - 1) * epoch // layerwise_epochs
+
+
 # --------------------------------------------------------------------------- module
 
 
@@ -74,8 +81,10 @@ class HelmholtzArchitecture(Architecture):
     algorithm: str
     n_particles: int
     binarised: bool  # rows are probabilities, from which binary rows are drawn anew in every epoch
+    positive: bool = False  # whether units can only raise features
+    layerwise_epochs: int = 0  # epochs in which layers are added one by one
 
-    changeable: ClassVar[tuple[str, ...]] = ("n_particles", "binarised")
+    changeable: ClassVar[tuple[str, ...]] = ("n_particles", "binarised", "layerwise_epochs")
 
     def widest(self) -> int:
         """Return as in the base class, or the number of all units, which are drawn in float64."""
@@ -124,6 +133,7 @@ class HelmholtzModule(LikelihoodModule):
     architecture: HelmholtzArchitecture
     shift: Tensor
     per_unit: Tensor
+    trained: Tensor
 
     def __init__(
         self,
@@ -137,7 +147,9 @@ class HelmholtzModule(LikelihoodModule):
             dense(n_in, n_out, 1.0, generator)
             for n_in, n_out in pairwise((architecture.n_read, *architecture.layer_sizes))
         )
-        self.to_rows = dense(architecture.layer_sizes[0], architecture.n_features, 1.0, generator)
+        lowest = architecture.layer_sizes[0]
+        make = dense_positive if architecture.positive else dense
+        self.to_rows = make(lowest, architecture.n_features, 1.0, generator)
         self.down = nn.ModuleList(
             dense(n_out, n_in, 1.0, generator) for n_in, n_out in pairwise(architecture.layer_sizes)
         )
@@ -154,6 +166,8 @@ class HelmholtzModule(LikelihoodModule):
         per_unit = torch.where(located, 1.0, 1 / scale)
         self.register_buffer("shift", shift.float(), persistent=False)
         self.register_buffer("per_unit", per_unit.float(), persistent=False)
+        # 1 for the layers that are trained, and 0 for the layers above them.
+        self.register_buffer("trained", torch.ones(len(self.up)), persistent=False)
 
     # ------------------------------------------------------------------ distributions
 
@@ -232,6 +246,11 @@ class HelmholtzModule(LikelihoodModule):
 
     # ------------------------------------------------------ called by the training loop
 
+    def begin_epoch(self, epoch: int) -> None:
+        """Choose the layers that are trained."""
+        n_layers, layerwise_epochs = len(self.up), self.architecture.layerwise_epochs
+        self.trained.copy_(torch.arange(n_layers) < n_trained(epoch, layerwise_epochs, n_layers))
+
     def prepare(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Draw rows from their probabilities, and the uniform numbers of particles and dreams."""
         architecture, device = self.architecture, batch.y.device
@@ -260,11 +279,13 @@ class HelmholtzModule(LikelihoodModule):
         """
         architecture, seen = self.architecture, None if batch.seen is None else batch.seen[:, None]
         uniform = batch.draws[:, : architecture.n_particles * architecture.n_units]  # type: ignore[index]
+        uniform = self._only_trained(uniform.unflatten(1, (architecture.n_particles, -1)))
         learns_awake = architecture.algorithm != "wake-sleep" and torch.is_grad_enabled()
         with torch.set_grad_enabled(learns_awake):
-            found = self.recognise(batch.x, uniform.unflatten(1, (architecture.n_particles, -1)))
-            log_q = found.log_q()
+            found = self.recognise(batch.x, uniform)
+            log_q = self._terms_of_trained(found.log_q())
         log_p, output = self.log_p(batch.y[:, None], seen, found.states)
+        log_p[1:] = self._terms_of_trained(log_p[1:])
         log_p[0] = log_p[0] - self.log_units(batch)[:, None]
         energy, held = -total(log_p), total(log_q).detach()
         importance, logged = torch.full_like(held, 1 / architecture.n_particles), {}
@@ -292,11 +313,29 @@ class HelmholtzModule(LikelihoodModule):
         architecture = self.architecture
         with torch.no_grad():
             draws = batch.draws[:, -architecture.n_units - architecture.n_features :]  # type: ignore[index]
-            states, output = self.dream(draws[:, : architecture.n_units])
+            states, output = self.dream(self._only_trained(draws[:, : architecture.n_units]))
             read = self.read(self.rows_at(output, draws[:, architecture.n_units :]), batch.seen)
         below = [read, *states[:-1]]
         logits = [full(layer(b)) for layer, b in zip(self.up, below, strict=True)]
-        return -total(Recognised(states, logits).log_q())
+        return -total(self._terms_of_trained(Recognised(states, logits).log_q()))
+
+    def _only_trained(self, uniform: Tensor) -> Tensor:
+        """Return uniform numbers of all units, with 1 for layers that are not trained.
+
+        The units of these layers are then always 0, and the layer below has only its biases.
+        """
+        if self.architecture.layerwise_epochs == 0:
+            return uniform
+        layers = uniform.split(self.architecture.layer_sizes, -1)
+        return torch.cat(
+            [torch.maximum(u, 1 - t) for u, t in zip(layers, self.trained, strict=True)], -1
+        )
+
+    def _terms_of_trained(self, terms: list[Tensor]) -> list[Tensor]:
+        """Return terms of the layers, from the lowest to the top, with 0 if not trained."""
+        if self.architecture.layerwise_epochs == 0:
+            return terms
+        return [term * t for term, t in zip(terms, self.trained, strict=True)]
 
     def _compared(self, log_p: list[Tensor], log_q: list[Tensor]) -> Tensor:
         """Return a loss whose gradient is an unbiased estimate of that of F for recognition.
