@@ -38,7 +38,7 @@ from skae._modules.helmholtz import ALGORITHMS, HelmholtzArchitecture, Helmholtz
 from skae._network_autoencoder import NetworkAutoencoder
 from skae._tables.kinds import holds_categories
 from skae._training.data import Data, Dataset, chunks
-from skae._training.trainer import TrainingOptions, slices
+from skae._training.trainer import slices
 from skae._utils.sparse_rows import Rows, SparseRows, dense
 from skae._utils.types import (
     ArrayOrFrame,
@@ -50,6 +50,7 @@ from skae._utils.types import (
     RandomState,
 )
 from skae._utils.validation import Interval, StrOptions, private_generator
+from skae._utils.warning import warn
 
 Array = NDArray[Any]
 
@@ -126,14 +127,12 @@ class HelmholtzMachine(FreeEnergyMixin, LatentSamplesMixin, NetworkAutoencoder):
         the column; a float is a fraction of the variance of the column.
     positive : bool, default=False
         Whether the weights from the first layer of units to the rows are not negative. A unit that
-        is 1 can then only raise features (their logits for binary rows), and units represent parts
-        of rows that are present together.
-    layerwise_fraction : float in [0, 1], default=0
-        Fraction of the epochs in which the layers are added one by one, from the lowest to the top.
-        A layer whose upper neighbour has not been added has independent units, and is trained like
-        a top layer (greedy training; Hinton, Osindero & Teh 2006). With 0, all layers are trained
-        together from the start. Early stopping and `tol` do not end training before all layers are
-        added.
+        is 1 can then only raise features (for binary rows their logits), so that units represent
+        parts of rows.
+    layerwise_fraction : float in [0, 1], default=0.0
+        Fraction of the epochs in which layers are added one by one, from the lowest to the top. The
+        units of the highest layer so far are independent (greedy training). With 0, all layers are
+        trained from the start. `tol` and early stopping end training only after all are added.
     missing : {"mask", "error"}, default="mask"
         With "mask", NaN marks a missing value. Missing values are left out of the likelihood. The
         encoder reads the mean of the feature in their place, and also a mask of the observed values
@@ -348,6 +347,10 @@ class HelmholtzMachine(FreeEnergyMixin, LatentSamplesMixin, NetworkAutoencoder):
         self.checkpoint_every = checkpoint_every
         self.distributed = distributed
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        later = {"positive": False, "layerwise_fraction": 0.0}  # earlier files lack them
+        super().__setstate__(later | state)
+
     # -------------------------------------------------------------------- learning
 
     def _check_parameters(self, n_features: int) -> None:
@@ -408,9 +411,8 @@ class HelmholtzMachine(FreeEnergyMixin, LatentSamplesMixin, NetworkAutoencoder):
             ) from None
 
     def _fields(self, n_rows: int) -> dict[str, Any]:
-        n_epochs = TrainingOptions.of(self).n_epochs(n_rows)
-        adds = {"layerwise_epochs": ceil(self.layerwise_fraction * n_epochs)}
-        return {**super()._fields(n_rows), **adds}
+        layerwise_epochs = ceil(self.layerwise_fraction * self.max_iter)
+        return {**super()._fields(n_rows), "layerwise_epochs": layerwise_epochs}
 
     def _derived_fields(self) -> dict[str, Any]:
         n_particles = self.n_particles or (1 if self.algorithm == "wake-sleep" else _PARTICLES)
@@ -422,6 +424,19 @@ class HelmholtzMachine(FreeEnergyMixin, LatentSamplesMixin, NetworkAutoencoder):
 
     def _make_module(self, generator: torch.Generator) -> HelmholtzModule:
         return HelmholtzModule(self._architecture.make_likelihood(), self._architecture, generator)
+
+    def _first_epoch_to_stop(self) -> int:
+        return self._architecture.layerwise_epochs
+
+    def _check_trained(self, rows: Dataset) -> None:
+        super()._check_trained(rows)
+        n_layers, n_trained = len(self._architecture.layer_sizes), self._trainer.module.n_trained
+        if n_trained < n_layers:
+            warn(
+                f"Training ended after {self.n_iter_} epochs, before all layers were added: "
+                f"{n_trained} of {n_layers} layers are trained. Raise max_iter or lower "
+                f"layerwise_fraction (now {self.layerwise_fraction})."
+            )
 
     def _learn_from_outputs(self, rows: Dataset, weight: float) -> Array:
         codes = self._encode(rows.data.X)

@@ -246,6 +246,11 @@ class HelmholtzModule(LikelihoodModule):
 
     # ------------------------------------------------------ called by the training loop
 
+    @property
+    def n_trained(self) -> int:
+        """Number of layers that are trained in the present epoch."""
+        return int(self.trained.sum())
+
     def begin_epoch(self, epoch: int) -> None:
         """Choose the layers that are trained."""
         n_layers, layerwise_epochs = len(self.up), self.architecture.layerwise_epochs
