@@ -411,7 +411,7 @@ class HelmholtzMachine(FreeEnergyMixin, LatentSamplesMixin, NetworkAutoencoder):
             ) from None
 
     def _fields(self, n_rows: int) -> dict[str, Any]:
-        layerwise_epochs = ceil(self.layerwise_fraction * self.max_iter)
+        layerwise_epochs = ceil(self.layerwise_fraction * (self.max_iter or 0))
         return {**super()._fields(n_rows), "layerwise_epochs": layerwise_epochs}
 
     def _derived_fields(self) -> dict[str, Any]:

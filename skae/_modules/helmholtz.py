@@ -29,7 +29,7 @@ from skae._nn.densities import bernoulli_at, bernoulli_row_log_mass
 from skae._nn.gaussian_latents import log_mean_exp
 from skae._nn.likelihood_base import Likelihood
 from skae._nn.likelihoods import explained
-from skae._nn.networks import dense, dense_positive, start_at
+from skae._nn.networks import dense, start_at
 from skae._training.data import Batch
 from skae._training.module import Blocks, Loss, weighted_mean
 
@@ -133,7 +133,6 @@ class HelmholtzModule(LikelihoodModule):
     architecture: HelmholtzArchitecture
     shift: Tensor
     per_unit: Tensor
-    trained: Tensor
 
     def __init__(
         self,
@@ -147,9 +146,9 @@ class HelmholtzModule(LikelihoodModule):
             dense(n_in, n_out, 1.0, generator)
             for n_in, n_out in pairwise((architecture.n_read, *architecture.layer_sizes))
         )
-        lowest = architecture.layer_sizes[0]
-        make = dense_positive if architecture.positive else dense
-        self.to_rows = make(lowest, architecture.n_features, 1.0, generator)
+        self.to_rows = dense(architecture.layer_sizes[0], architecture.n_features, 1.0, generator)
+        if architecture.positive:
+            self.to_rows.weight.data.abs_()  # type: ignore[operator]
         self.down = nn.ModuleList(
             dense(n_out, n_in, 1.0, generator) for n_in, n_out in pairwise(architecture.layer_sizes)
         )
@@ -166,8 +165,7 @@ class HelmholtzModule(LikelihoodModule):
         per_unit = torch.where(located, 1.0, 1 / scale)
         self.register_buffer("shift", shift.float(), persistent=False)
         self.register_buffer("per_unit", per_unit.float(), persistent=False)
-        # 1 for the layers that are trained, and 0 for the layers above them.
-        self.register_buffer("trained", torch.ones(len(self.up)), persistent=False)
+        self.n_trained = len(self.up)  # in the present epoch, from the lowest layer
 
     # ------------------------------------------------------------------ distributions
 
@@ -187,13 +185,12 @@ class HelmholtzModule(LikelihoodModule):
     def recognise(self, x: Tensor, uniform: Tensor, up: nn.ModuleList | None = None) -> Recognised:
         """Draw from q(h|x) by uniform numbers (n, n_particles, n_units).
 
-        `up` are the recognition layers in another precision.
+        `up` are the recognition layers in another precision, or the lowest of them.
         """
         found = Recognised([], [])
-        below = x[:, None]
-        for layer, u in zip(
-            up or self.up, uniform.split(self.architecture.layer_sizes, -1), strict=True
-        ):
+        below, layers = x[:, None], up or self.up
+        uniforms = uniform.split(self.architecture.layer_sizes, -1)[: len(layers)]
+        for layer, u in zip(layers, uniforms, strict=True):
             logit = full(layer(below))
             below = bernoulli_at(logit, u)
             found.states.append(below)
@@ -203,23 +200,41 @@ class HelmholtzModule(LikelihoodModule):
     def log_p(
         self, y: Tensor, seen: Tensor | None, states: list[Tensor]
     ) -> tuple[list[Tensor], Tensor]:
-        """Return log p(h_{l-1}|h_l) from the data up, then log p(h_L); and the output."""
+        """Return log p(h_{l-1}|h_l) from the data up, then log p(h_L); and the output.
+
+        If there are states of the lowest layers only, they are those of a smaller machine.
+        """
         output = full(self.to_rows(states[0]))
         logs = [self.likelihood.row_log_prob(y, output, seen)]
-        for layer, (below, above) in zip(self.down, pairwise(states), strict=True):
+        down = self.down[: len(states) - 1]
+        for layer, (below, above) in zip(down, pairwise(states), strict=True):
             logs.append(bernoulli_row_log_mass(below, full(layer(above))))
-        top = self.prior_logit.to(states[-1].dtype)
+        top = self.top_logit(len(states)).to(states[-1].dtype)
         logs.append((states[-1] * top).sum(-1) - softplus(top).sum())
         return logs, output
 
-    def dream(self, uniform: Tensor, top: Tensor | None = None) -> Dream:
+    def top_logit(self, n_layers: int) -> Tensor:
+        """Return the logits of the top layer of a machine of the lowest layers.
+
+        Without units above, those of a lower layer have their biases.
+        """
+        if n_layers == len(self.up):
+            return self.prior_logit
+        bias: Tensor = self.down[n_layers - 1].bias  # type: ignore[assignment]
+        return bias
+
+    def dream(
+        self, uniform: Tensor, top: Tensor | None = None, n_layers: int | None = None
+    ) -> Dream:
         """Draw from p(h) by uniform numbers (n, n_units), and compute the output of p(x|h_1).
 
-        The units of the top layer may be given.
+        The units of the top layer may be given. With `n_layers`, the machine is that of the lowest
+        layers.
         """
-        *lower, u = uniform.split(self.architecture.layer_sizes, -1)
-        states = [bernoulli_at(self.prior_logit, u) if top is None else top]
-        for layer, u in zip(reversed(self.down), reversed(lower), strict=True):
+        n_layers = n_layers or len(self.up)
+        *lower, u = uniform.split(self.architecture.layer_sizes, -1)[:n_layers]
+        states = [bernoulli_at(self.top_logit(n_layers), u) if top is None else top]
+        for layer, u in zip(reversed(self.down[: n_layers - 1]), reversed(lower), strict=True):
             states.append(bernoulli_at(full(layer(states[-1])), u))
         return Dream(states[::-1], full(self.to_rows(states[-1])))
 
@@ -246,15 +261,9 @@ class HelmholtzModule(LikelihoodModule):
 
     # ------------------------------------------------------ called by the training loop
 
-    @property
-    def n_trained(self) -> int:
-        """Number of layers that are trained in the present epoch."""
-        return int(self.trained.sum())
-
     def begin_epoch(self, epoch: int) -> None:
-        """Choose the layers that are trained."""
-        n_layers, layerwise_epochs = len(self.up), self.architecture.layerwise_epochs
-        self.trained.copy_(torch.arange(n_layers) < n_trained(epoch, layerwise_epochs, n_layers))
+        """Choose the layers that are trained; weights of the others have no gradients."""
+        self.n_trained = n_trained(epoch, self.architecture.layerwise_epochs, len(self.up))
 
     def prepare(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Draw rows from their probabilities, and the uniform numbers of particles and dreams."""
@@ -284,13 +293,12 @@ class HelmholtzModule(LikelihoodModule):
         """
         architecture, seen = self.architecture, None if batch.seen is None else batch.seen[:, None]
         uniform = batch.draws[:, : architecture.n_particles * architecture.n_units]  # type: ignore[index]
-        uniform = self._only_trained(uniform.unflatten(1, (architecture.n_particles, -1)))
+        uniform = uniform.unflatten(1, (architecture.n_particles, -1))
         learns_awake = architecture.algorithm != "wake-sleep" and torch.is_grad_enabled()
         with torch.set_grad_enabled(learns_awake):
-            found = self.recognise(batch.x, uniform)
-            log_q = self._terms_of_trained(found.log_q())
+            found = self.recognise(batch.x, uniform, self.up[: self.n_trained])
+            log_q = found.log_q()
         log_p, output = self.log_p(batch.y[:, None], seen, found.states)
-        log_p[1:] = self._terms_of_trained(log_p[1:])
         log_p[0] = log_p[0] - self.log_units(batch)[:, None]
         energy, held = -total(log_p), total(log_q).detach()
         importance, logged = torch.full_like(held, 1 / architecture.n_particles), {}
@@ -318,29 +326,13 @@ class HelmholtzModule(LikelihoodModule):
         architecture = self.architecture
         with torch.no_grad():
             draws = batch.draws[:, -architecture.n_units - architecture.n_features :]  # type: ignore[index]
-            states, output = self.dream(self._only_trained(draws[:, : architecture.n_units]))
+            uniform = draws[:, : architecture.n_units]
+            states, output = self.dream(uniform, n_layers=self.n_trained)
             read = self.read(self.rows_at(output, draws[:, architecture.n_units :]), batch.seen)
         below = [read, *states[:-1]]
-        logits = [full(layer(b)) for layer, b in zip(self.up, below, strict=True)]
-        return -total(self._terms_of_trained(Recognised(states, logits).log_q()))
-
-    def _only_trained(self, uniform: Tensor) -> Tensor:
-        """Return uniform numbers of all units, with 1 for layers that are not trained.
-
-        The units of these layers are then always 0, and the layer below has only its biases.
-        """
-        if self.architecture.layerwise_epochs == 0:
-            return uniform
-        layers = uniform.split(self.architecture.layer_sizes, -1)
-        return torch.cat(
-            [torch.maximum(u, 1 - t) for u, t in zip(layers, self.trained, strict=True)], -1
-        )
-
-    def _terms_of_trained(self, terms: list[Tensor]) -> list[Tensor]:
-        """Return terms of the layers, from the lowest to the top, with 0 if not trained."""
-        if self.architecture.layerwise_epochs == 0:
-            return terms
-        return [term * t for term, t in zip(terms, self.trained, strict=True)]
+        up = self.up[: self.n_trained]
+        logits = [full(layer(b)) for layer, b in zip(up, below, strict=True)]
+        return -total(Recognised(states, logits).log_q())
 
     def _compared(self, log_p: list[Tensor], log_q: list[Tensor]) -> Tensor:
         """Return a loss whose gradient is an unbiased estimate of that of F for recognition.
@@ -367,6 +359,8 @@ class HelmholtzModule(LikelihoodModule):
         return self.likelihood.step_scale()
 
     def stack_obstacle(self) -> str | None:
+        if self.architecture.layerwise_epochs:
+            return "its layers are added one by one"
         tables = self.architecture.columns is not None
         return "its columns have different likelihoods" if tables else None
 
@@ -386,6 +380,16 @@ class HelmholtzModule(LikelihoodModule):
         fills = {f"{top}.bias": _NEVER, "prior_logit": _NEVER}
         return Blocks(axes, draws, fills, unused_draw=1.0)
 
+    def followed(self) -> tuple[str, ...]:
+        return (*super().followed(), *("to_rows.weight",) * self.architecture.positive)
+
+    @property
+    def follows_alone(self) -> bool:
+        """Return whether `after_step` changes weights, which a stack does not do."""
+        return self.architecture.positive
+
     def after_step(self, batch: Batch, loss: Loss) -> None:
+        if self.architecture.positive:  # the nearest weights that are not negative
+            self.to_rows.weight.data.clamp_(min=0)  # type: ignore[operator]
         if self.likelihood.learned:
             self.likelihood.follow(*explained(batch, loss.output, loss.aux[0]), batch.part)

@@ -53,18 +53,6 @@ def dense(n_in: int, n_out: int, gain: float, generator: torch.Generator) -> nn.
     return initialise(skip_init(nn.Linear, n_in, n_out), gain, generator)
 
 
-class PositiveLinear(nn.Linear):
-    """A linear layer with the absolute values of its weights."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return linear(x, self.weight.abs(), self.bias)
-
-
-def dense_positive(n_in: int, n_out: int, gain: float, generator: torch.Generator) -> nn.Module:
-    """Return an initialised linear layer whose weights are not negative."""
-    return initialise(skip_init(PositiveLinear, n_in, n_out), gain, generator)
-
-
 def convolution(n_in: int, n_out: int, gain: float, generator: torch.Generator, stride: int = 1):  # type: ignore[no-untyped-def]
     """Return a 3x3 convolution that keeps the size of the image, or halves it, rounding up."""
     layer = skip_init(nn.Conv2d, n_in, n_out, 3, stride=stride, padding=1)
