@@ -2,9 +2,9 @@
 
     python benchmarks/helmholtz_shifter.py
     python benchmarks/helmholtz_shifter.py --layers 16 4 --epochs 2000
-    python benchmarks/helmholtz_shifter.py --algorithms reweighted --layers 32 1 --rows 5000 \\
-        --epochs 20 --rate 0.05 --schedule cosine --batch-size 25 --particles 40 --positive \\
-        --layerwise 0.4 --n-init 3
+    python benchmarks/helmholtz_shifter.py --algorithms reweighted --layers 64 1 --rows 20000 \\
+        --epochs 12 --rate 0.05 --schedule cosine --batch-size 25 --particles 40 --positive \\
+        --layerwise 0.4 --seeds 3
 
 Every algorithm learns from a million patterns, of which equal ones are one row with a weight, or
 with --rows from this many rows of equal weight. It is judged under the true law of all 508: by the

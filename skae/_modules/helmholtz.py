@@ -38,6 +38,8 @@ from skae._training.module import Blocks, Loss, weighted_mean
 # epochs). If rows are Gaussian, and lie on both sides of their mean, this initial logit led to
 # worse optima with few units.
 _START_LOGIT = -1.0
+# Initial logit of units that represent parts of rows, which are 1 in one of twenty rows.
+_RARE = -3.0
 
 # Logit of a unit that is never 1.
 _NEVER = -1e4
@@ -152,10 +154,14 @@ class HelmholtzModule(LikelihoodModule):
         self.down = nn.ModuleList(
             dense(n_out, n_in, 1.0, generator) for n_in, n_out in pairwise(architecture.layer_sizes)
         )
-        start = 0.0 if likelihood.location else _START_LOGIT
-        self.prior_logit = nn.Parameter(torch.full((architecture.n_codes,), start))
-        for layer in (*self.up, *self.down):
-            nn.init.constant_(layer.bias, start)
+        starts = [0.0 if likelihood.location else _START_LOGIT] * len(self.up)
+        if architecture.positive:  # parts of rows are rare, and the choice between them is not
+            starts = [_RARE, *[0.0] * len(self.down)]
+        self.prior_logit = nn.Parameter(torch.full((architecture.n_codes,), starts[-1]))
+        for up, start in zip(self.up, starts, strict=True):
+            nn.init.constant_(up.bias, start)
+        for down, start in zip(self.down, starts[:-1], strict=True):
+            nn.init.constant_(down.bias, start)
         if not architecture.rescaled:
             start_at(self.to_rows, architecture.start_output())
         # Conversion from the units of the decoder to those of recognition.
