@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import ceil
-from numbers import Integral
+from numbers import Integral, Real
 from os import PathLike
 from typing import Any, ClassVar, Literal, Self, overload
 
@@ -50,6 +50,7 @@ from skae._utils.types import (
     RandomState,
 )
 from skae._utils.validation import Interval, StrOptions, private_generator
+from skae._utils.warning import warn
 
 Array = NDArray[Any]
 
@@ -124,6 +125,14 @@ class HelmholtzMachine(FreeEnergyMixin, LatentSamplesMixin, NetworkAutoencoder):
         variance of the features; a float fixes it, in squared units of X. In a table every numeric
         column has its own noise variance. It is learned, and at least 1e-4 times the variance of
         the column; a float is a fraction of the variance of the column.
+    positive : bool, default=False
+        Whether the weights from the first layer of units to the rows are not negative. A unit that
+        is 1 can then only raise features (for binary rows their logits), so that units represent
+        parts of rows.
+    layerwise_fraction : float in [0, 1], default=0.0
+        Fraction of the epochs in which layers are added one by one, from the lowest to the top. The
+        units of the highest layer so far are independent (greedy training). With 0, all layers are
+        trained from the start. `tol` and early stopping end training only after all are added.
     missing : {"mask", "error"}, default="mask"
         With "mask", NaN marks a missing value. Missing values are left out of the likelihood. The
         encoder reads the mean of the feature in their place, and also a mask of the observed values
@@ -266,6 +275,8 @@ class HelmholtzMachine(FreeEnergyMixin, LatentSamplesMixin, NetworkAutoencoder):
         **NetworkAutoencoder._parameter_constraints,
         "algorithm": [StrOptions(set(ALGORITHMS))],
         "n_particles": [_COUNT, None],
+        "positive": ["boolean"],
+        "layerwise_fraction": [Interval(Real, 0, 1, closed="both")],
         "likelihood": [StrOptions({"auto", "bernoulli", "gaussian", "categorical"}), Mapping],
         "solver": [StrOptions({"adam", "adamw", "sgd"})],
     }
@@ -279,6 +290,8 @@ class HelmholtzMachine(FreeEnergyMixin, LatentSamplesMixin, NetworkAutoencoder):
         n_particles: int | None = None,
         likelihood: HelmholtzLikelihood = "auto",
         noise_variance: NoiseVariance = "scalar",
+        positive: bool = False,
+        layerwise_fraction: float = 0.0,
         missing: Literal["mask", "error"] = "mask",
         handle_unknown: Literal["error", "missing"] = "error",
         solver: Literal["adam", "adamw", "sgd"] = "adam",
@@ -311,6 +324,8 @@ class HelmholtzMachine(FreeEnergyMixin, LatentSamplesMixin, NetworkAutoencoder):
         self.n_particles = n_particles
         self.likelihood = likelihood
         self.noise_variance = noise_variance
+        self.positive = positive
+        self.layerwise_fraction = layerwise_fraction
         self.missing = missing
         self.handle_unknown = handle_unknown
         self.solver = solver
@@ -336,6 +351,10 @@ class HelmholtzMachine(FreeEnergyMixin, LatentSamplesMixin, NetworkAutoencoder):
         self.checkpoint_dir = checkpoint_dir
         self.checkpoint_every = checkpoint_every
         self.distributed = distributed
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        later = {"positive": False, "layerwise_fraction": 0.0}  # earlier files lack them
+        super().__setstate__(later | state)
 
     # -------------------------------------------------------------------- learning
 
@@ -396,6 +415,10 @@ class HelmholtzMachine(FreeEnergyMixin, LatentSamplesMixin, NetworkAutoencoder):
                 "again with likelihood='gaussian'."
             ) from None
 
+    def _fields(self, n_rows: int) -> dict[str, Any]:
+        layerwise_epochs = ceil(self.layerwise_fraction * (self.max_iter or 0))
+        return {**super()._fields(n_rows), "layerwise_epochs": layerwise_epochs}
+
     def _derived_fields(self) -> dict[str, Any]:
         n_particles = self.n_particles or (1 if self.algorithm == "wake-sleep" else _PARTICLES)
         return {
@@ -406,6 +429,19 @@ class HelmholtzMachine(FreeEnergyMixin, LatentSamplesMixin, NetworkAutoencoder):
 
     def _make_module(self, generator: torch.Generator) -> HelmholtzModule:
         return HelmholtzModule(self._architecture.make_likelihood(), self._architecture, generator)
+
+    def _first_epoch_to_stop(self) -> int:
+        return self._architecture.layerwise_epochs
+
+    def _check_trained(self, rows: Dataset) -> None:
+        super()._check_trained(rows)
+        n_layers, n_trained = len(self._architecture.layer_sizes), self._trainer.module.n_trained
+        if n_trained < n_layers:
+            warn(
+                f"Training ended after {self.n_iter_} epochs, before all layers were added: "
+                f"{n_trained} of {n_layers} layers are trained. Raise max_iter or lower "
+                f"layerwise_fraction (now {self.layerwise_fraction})."
+            )
 
     def _learn_from_outputs(self, rows: Dataset, weight: float) -> Array:
         codes = self._encode(rows.data.X)

@@ -930,6 +930,44 @@ def test_losses_are_those_of_the_fitted_machine(kind, algorithm):
     assert loss == pytest.approx(expected.mean(), abs=0.02)
 
 
+@pytest.mark.parametrize("n_init", [1, 2])
+def test_positive_weights(n_init):
+    """Units that are 1 only raise features, even where features exclude each other.
+
+    Without the limit, a unit lowers one of the features that it does not raise.
+    """
+    bit = np.random.default_rng(0).integers(2, size=400)
+    X = np.stack([bit, bit, 1 - bit], axis=1)
+    lowered = {}
+    for positive in (False, True):
+        model = HelmholtzMachine(
+            2,
+            algorithm="reweighted",
+            positive=positive,
+            n_init=n_init,
+            learning_rate_init=0.05,
+            max_iter=20,
+            random_state=0,
+            device="cpu",
+        ).fit(X)
+        none, *one = model.inverse_transform([[0, 0], [1, 0], [0, 1]])
+        lowered[positive] = np.min(one - none)
+        if positive:
+            assert model.exact_log_likelihood(X).mean() > independent_bits(X) + 0.3
+    assert lowered[True] >= 0 > lowered[False]
+
+
+def test_early_ends_leave_layers_out():
+    """A machine whose upper layers were not trained says so, and what to change."""
+    X = rows_of_kind("binary")
+    params = {"hidden_layer_sizes": (3, 2), "device": "cpu", "random_state": 0}
+    model = HelmholtzMachine(1, layerwise_fraction=1.0, max_iter=4, **params)
+    with pytest.warns(UserWarning, match=r"2 of 3 layers.*layerwise_fraction \(now 1.0\)"):
+        model.fit(X)
+    model.set_params(layerwise_fraction=0.5).fit(X)
+    assert model.net_.module_.n_trained == 3
+
+
 def test_training_goes_on_with_other_particles_but_not_by_another_algorithm():
     """What warm_start may change, and what it names if it may not."""
     X = rows_of_kind("binary")

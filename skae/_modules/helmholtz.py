@@ -38,6 +38,8 @@ from skae._training.module import Blocks, Loss, weighted_mean
 # epochs). If rows are Gaussian, and lie on both sides of their mean, this initial logit led to
 # worse optima with few units.
 _START_LOGIT = -1.0
+# Initial logit of units that represent parts of rows, which are 1 in one of twenty rows.
+_RARE = -3.0
 
 # Logit of a unit that is never 1.
 _NEVER = -1e4
@@ -64,6 +66,13 @@ def leave_one_out(costs: Tensor) -> Tensor:
     return (costs - costs.mean(-1, keepdim=True)) * (n / (n - 1))
 
 
+def n_trained(epoch: int, layerwise_epochs: int, n_layers: int) -> int:
+    """Return the number of layers that are trained in an epoch: one more after equal times."""
+    if epoch >= layerwise_epochs:
+        return n_layers
+    return 1 + (n_layers - 1) * epoch // layerwise_epochs
+
+
 # --------------------------------------------------------------------------- module
 
 
@@ -74,8 +83,10 @@ class HelmholtzArchitecture(Architecture):
     algorithm: str
     n_particles: int
     binarised: bool  # rows are probabilities, from which binary rows are drawn anew in every epoch
+    positive: bool = False  # whether units can only raise features
+    layerwise_epochs: int = 0  # epochs in which layers are added one by one
 
-    changeable: ClassVar[tuple[str, ...]] = ("n_particles", "binarised")
+    changeable: ClassVar[tuple[str, ...]] = ("n_particles", "binarised", "layerwise_epochs")
 
     def widest(self) -> int:
         """Return as in the base class, or the number of all units, which are drawn in float64."""
@@ -138,13 +149,19 @@ class HelmholtzModule(LikelihoodModule):
             for n_in, n_out in pairwise((architecture.n_read, *architecture.layer_sizes))
         )
         self.to_rows = dense(architecture.layer_sizes[0], architecture.n_features, 1.0, generator)
+        if architecture.positive:
+            self.to_rows.weight.data.abs_()  # type: ignore[operator]
         self.down = nn.ModuleList(
             dense(n_out, n_in, 1.0, generator) for n_in, n_out in pairwise(architecture.layer_sizes)
         )
-        start = 0.0 if likelihood.location else _START_LOGIT
-        self.prior_logit = nn.Parameter(torch.full((architecture.n_codes,), start))
-        for layer in (*self.up, *self.down):
-            nn.init.constant_(layer.bias, start)
+        starts = [0.0 if likelihood.location else _START_LOGIT] * len(self.up)
+        if architecture.positive:  # parts of rows are rare, and the choice between them is not
+            starts = [_RARE, *[0.0] * len(self.down)]
+        self.prior_logit = nn.Parameter(torch.full((architecture.n_codes,), starts[-1]))
+        for up, start in zip(self.up, starts, strict=True):
+            nn.init.constant_(up.bias, start)
+        for down, start in zip(self.down, starts[:-1], strict=True):
+            nn.init.constant_(down.bias, start)
         if not architecture.rescaled:
             start_at(self.to_rows, architecture.start_output())
         # Conversion from the units of the decoder to those of recognition.
@@ -154,6 +171,7 @@ class HelmholtzModule(LikelihoodModule):
         per_unit = torch.where(located, 1.0, 1 / scale)
         self.register_buffer("shift", shift.float(), persistent=False)
         self.register_buffer("per_unit", per_unit.float(), persistent=False)
+        self.n_trained = len(self.up)  # in the present epoch, from the lowest layer
 
     # ------------------------------------------------------------------ distributions
 
@@ -173,13 +191,12 @@ class HelmholtzModule(LikelihoodModule):
     def recognise(self, x: Tensor, uniform: Tensor, up: nn.ModuleList | None = None) -> Recognised:
         """Draw from q(h|x) by uniform numbers (n, n_particles, n_units).
 
-        `up` are the recognition layers in another precision.
+        `up` are the recognition layers in another precision, or the lowest of them.
         """
         found = Recognised([], [])
-        below = x[:, None]
-        for layer, u in zip(
-            up or self.up, uniform.split(self.architecture.layer_sizes, -1), strict=True
-        ):
+        below, layers = x[:, None], up or self.up
+        uniforms = uniform.split(self.architecture.layer_sizes, -1)[: len(layers)]
+        for layer, u in zip(layers, uniforms, strict=True):
             logit = full(layer(below))
             below = bernoulli_at(logit, u)
             found.states.append(below)
@@ -189,23 +206,41 @@ class HelmholtzModule(LikelihoodModule):
     def log_p(
         self, y: Tensor, seen: Tensor | None, states: list[Tensor]
     ) -> tuple[list[Tensor], Tensor]:
-        """Return log p(h_{l-1}|h_l) from the data up, then log p(h_L); and the output."""
+        """Return log p(h_{l-1}|h_l) from the data up, then log p(h_L); and the output.
+
+        If there are states of the lowest layers only, they are those of a smaller machine.
+        """
         output = full(self.to_rows(states[0]))
         logs = [self.likelihood.row_log_prob(y, output, seen)]
-        for layer, (below, above) in zip(self.down, pairwise(states), strict=True):
+        down = self.down[: len(states) - 1]
+        for layer, (below, above) in zip(down, pairwise(states), strict=True):
             logs.append(bernoulli_row_log_mass(below, full(layer(above))))
-        top = self.prior_logit.to(states[-1].dtype)
+        top = self.top_logit(len(states)).to(states[-1].dtype)
         logs.append((states[-1] * top).sum(-1) - softplus(top).sum())
         return logs, output
 
-    def dream(self, uniform: Tensor, top: Tensor | None = None) -> Dream:
+    def top_logit(self, n_layers: int) -> Tensor:
+        """Return the logits of the top layer of a machine of the lowest layers.
+
+        Without units above, those of a lower layer have their biases.
+        """
+        if n_layers == len(self.up):
+            return self.prior_logit
+        bias: Tensor = self.down[n_layers - 1].bias  # type: ignore[assignment]
+        return bias
+
+    def dream(
+        self, uniform: Tensor, top: Tensor | None = None, n_layers: int | None = None
+    ) -> Dream:
         """Draw from p(h) by uniform numbers (n, n_units), and compute the output of p(x|h_1).
 
-        The units of the top layer may be given.
+        The units of the top layer may be given. With `n_layers`, the machine is that of the lowest
+        layers.
         """
-        *lower, u = uniform.split(self.architecture.layer_sizes, -1)
-        states = [bernoulli_at(self.prior_logit, u) if top is None else top]
-        for layer, u in zip(reversed(self.down), reversed(lower), strict=True):
+        n_layers = n_layers or len(self.up)
+        *lower, u = uniform.split(self.architecture.layer_sizes, -1)[:n_layers]
+        states = [bernoulli_at(self.top_logit(n_layers), u) if top is None else top]
+        for layer, u in zip(reversed(self.down[: n_layers - 1]), reversed(lower), strict=True):
             states.append(bernoulli_at(full(layer(states[-1])), u))
         return Dream(states[::-1], full(self.to_rows(states[-1])))
 
@@ -231,6 +266,10 @@ class HelmholtzModule(LikelihoodModule):
         return self.output(self.probabilities(batch.x)[-1])
 
     # ------------------------------------------------------ called by the training loop
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Choose the layers that are trained; weights of the others have no gradients."""
+        self.n_trained = n_trained(epoch, self.architecture.layerwise_epochs, len(self.up))
 
     def prepare(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Draw rows from their probabilities, and the uniform numbers of particles and dreams."""
@@ -260,9 +299,10 @@ class HelmholtzModule(LikelihoodModule):
         """
         architecture, seen = self.architecture, None if batch.seen is None else batch.seen[:, None]
         uniform = batch.draws[:, : architecture.n_particles * architecture.n_units]  # type: ignore[index]
+        uniform = uniform.unflatten(1, (architecture.n_particles, -1))
         learns_awake = architecture.algorithm != "wake-sleep" and torch.is_grad_enabled()
         with torch.set_grad_enabled(learns_awake):
-            found = self.recognise(batch.x, uniform.unflatten(1, (architecture.n_particles, -1)))
+            found = self.recognise(batch.x, uniform, self.up[: self.n_trained])
             log_q = found.log_q()
         log_p, output = self.log_p(batch.y[:, None], seen, found.states)
         log_p[0] = log_p[0] - self.log_units(batch)[:, None]
@@ -292,10 +332,12 @@ class HelmholtzModule(LikelihoodModule):
         architecture = self.architecture
         with torch.no_grad():
             draws = batch.draws[:, -architecture.n_units - architecture.n_features :]  # type: ignore[index]
-            states, output = self.dream(draws[:, : architecture.n_units])
+            uniform = draws[:, : architecture.n_units]
+            states, output = self.dream(uniform, n_layers=self.n_trained)
             read = self.read(self.rows_at(output, draws[:, architecture.n_units :]), batch.seen)
         below = [read, *states[:-1]]
-        logits = [full(layer(b)) for layer, b in zip(self.up, below, strict=True)]
+        up = self.up[: self.n_trained]
+        logits = [full(layer(b)) for layer, b in zip(up, below, strict=True)]
         return -total(Recognised(states, logits).log_q())
 
     def _compared(self, log_p: list[Tensor], log_q: list[Tensor]) -> Tensor:
@@ -323,6 +365,8 @@ class HelmholtzModule(LikelihoodModule):
         return self.likelihood.step_scale()
 
     def stack_obstacle(self) -> str | None:
+        if self.architecture.layerwise_epochs:
+            return "its layers are added one by one"
         tables = self.architecture.columns is not None
         return "its columns have different likelihoods" if tables else None
 
@@ -342,6 +386,16 @@ class HelmholtzModule(LikelihoodModule):
         fills = {f"{top}.bias": _NEVER, "prior_logit": _NEVER}
         return Blocks(axes, draws, fills, unused_draw=1.0)
 
+    def followed(self) -> tuple[str, ...]:
+        return (*super().followed(), *("to_rows.weight",) * self.architecture.positive)
+
+    @property
+    def follows_alone(self) -> bool:
+        """Return whether `after_step` changes weights, which a stack does not do."""
+        return self.architecture.positive
+
     def after_step(self, batch: Batch, loss: Loss) -> None:
+        if self.architecture.positive:  # the nearest weights that are not negative
+            self.to_rows.weight.data.clamp_(min=0)  # type: ignore[operator]
         if self.likelihood.learned:
             self.likelihood.follow(*explained(batch, loss.output, loss.aux[0]), batch.part)

@@ -22,6 +22,7 @@ from skae._modules.helmholtz import (
     HelmholtzModule,
     bernoulli_at,
     leave_one_out,
+    n_trained,
 )
 from skae._training.data import Batch, Data
 
@@ -87,7 +88,7 @@ SEEN = np.array([[1, 1, 1], [1, 0, 1], [0, 1, 1]])
 KINDS = ["bernoulli", "masked", "scalar", "per_feature"]
 
 
-def make_module(kind, sizes, algorithm, n_particles=1, *, n_features=3, seed=0):
+def make_module(kind, sizes, algorithm, n_particles=1, *, n_features=3, seed=0, **fields):
     """A module in float64 of drawn weights, and its truth."""
     rng = np.random.default_rng(seed)
     *hidden, top = sizes
@@ -106,6 +107,7 @@ def make_module(kind, sizes, algorithm, n_particles=1, *, n_features=3, seed=0):
         algorithm=algorithm,
         n_particles=n_particles,
         binarised=False,
+        **fields,
     )
     module = HelmholtzModule(
         architecture.make_likelihood(), architecture, torch.Generator()
@@ -384,6 +386,53 @@ def test_free_energy(kind, sizes, n_particles):
     assert_slopes(module, truth, free_energy, free_energy)
     np.testing.assert_allclose([terms["energy"], terms["neg_entropy"]], terms_of(truth), rtol=1e-9)
     assert not logged
+
+
+@pytest.mark.parametrize("kind", ["bernoulli", "scalar"])
+@pytest.mark.parametrize("algorithm", ["wake-sleep", "reweighted", "free-energy"])
+def test_layers_that_are_added_later(kind, algorithm):
+    """Before that, the layers below are a machine of their own, whose top units have these biases.
+
+    The layers above learn nothing, although they are drawn.
+    """
+    whole, _ = make_module(kind, (2, 2), algorithm, 2, n_features=2, layerwise_epochs=2)
+    lower, truth = make_module(kind, (2,), algorithm, 2, n_features=2, seed=1)
+    same = {name: name for name in truth.weights if not name.startswith("prior")}
+    same["down.0.bias"] = "prior_logit"
+    with torch.no_grad():
+        for name, of_lower in same.items():
+            whole.get_parameter(name).copy_(lower.get_parameter(of_lower))
+    whole.likelihood.load_state_dict(lower.likelihood.state_dict())
+    batch = every_draw(truth)
+    widths = [2, 2, 2, 2] if lower.architecture.dreams else [2, 2]  # particles, dreams, rows
+    with_upper = []
+    for i, columns in enumerate(batch.draws.split(widths, 1)):
+        lit = columns.new_zeros(len(columns), 2)  # uniform numbers at which all units are 1
+        with_upper += [columns] if i == 3 else [columns, lit]
+    whole.begin_epoch(1)
+    found = backward(whole, batch._replace(draws=torch.cat(with_upper, 1)))
+    expected = backward(lower, batch)
+    for of_whole, of_lower in zip(found, expected, strict=True):
+        assert of_whole == pytest.approx(of_lower, rel=1e-12)
+    for name, p in whole.named_parameters():
+        if name in same:
+            other = lower.get_parameter(same[name]).grad
+            torch.testing.assert_close(p.grad, other, rtol=1e-12, atol=1e-15)
+        else:
+            assert p.grad is None
+    whole.begin_epoch(2)
+    backward(whole, batch._replace(draws=torch.cat(with_upper, 1)))
+    assert whole.prior_logit.grad.abs().min() > 0
+
+
+@pytest.mark.parametrize(
+    ("layerwise_epochs", "n_layers", "expected"),
+    [(0, 3, [3, 3]), (4, 3, [1, 1, 2, 2, 3, 3]), (3, 4, [1, 2, 3, 4]), (2, 1, [1, 1, 1])],
+)
+def test_layers_are_added_after_equal_times(layerwise_epochs, n_layers, expected):
+    """By hand: from one layer to all of them."""
+    found = [n_trained(epoch, layerwise_epochs, n_layers) for epoch in range(len(expected))]
+    assert found == expected
 
 
 def test_comparing_particles_reduces_the_variance():
