@@ -415,16 +415,13 @@ class HelmholtzMachine(FreeEnergyMixin, LatentSamplesMixin, NetworkAutoencoder):
                 "again with likelihood='gaussian'."
             ) from None
 
-    def _fields(self, n_rows: int) -> dict[str, Any]:
-        layerwise_epochs = ceil(self.layerwise_fraction * (self.max_iter or 0))
-        return {**super()._fields(n_rows), "layerwise_epochs": layerwise_epochs}
-
     def _derived_fields(self) -> dict[str, Any]:
         n_particles = self.n_particles or (1 if self.algorithm == "wake-sleep" else _PARTICLES)
         return {
             "n_particles": int(n_particles),
             "likelihood": self.likelihood_,
             "binarised": self._binarised,
+            "layerwise_epochs": ceil(self.layerwise_fraction * (self.max_iter or 0)),
         }
 
     def _make_module(self, generator: torch.Generator) -> HelmholtzModule:

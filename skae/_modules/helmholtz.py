@@ -158,10 +158,9 @@ class HelmholtzModule(LikelihoodModule):
         if architecture.positive:  # parts of rows are rare, and the choice between them is not
             starts = [_RARE, *[0.0] * len(self.down)]
         self.prior_logit = nn.Parameter(torch.full((architecture.n_codes,), starts[-1]))
-        for up, start in zip(self.up, starts, strict=True):
-            nn.init.constant_(up.bias, start)
-        for down, start in zip(self.down, starts[:-1], strict=True):
-            nn.init.constant_(down.bias, start)
+        for layers in (self.up, self.down):
+            for layer, start in zip(layers, starts, strict=False):  # biases of the top are apart
+                nn.init.constant_(layer.bias, start)  # type: ignore[arg-type]
         if not architecture.rescaled:
             start_at(self.to_rows, architecture.start_output())
         # Conversion from the units of the decoder to those of recognition.
