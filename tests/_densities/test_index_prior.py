@@ -342,6 +342,7 @@ def causal_prior(start):
         "momentum": 0.9,
         "max_iter": 1,
         "tol": 0.0,
+        "weight_averaging": 0.0,
         "early_stopping": True,
         "validation_fraction": 0.1,
         "n_iter_no_change": 5,
