@@ -28,8 +28,8 @@ class Muon(torch.optim.Optimizer):
     """Muon with Nesterov momentum and decoupled weight decay.
 
     The steps are those of `torch.optim.Muon` with `adjust_lr_fn="match_rms_adamw"`, which always
-    orthogonalises in bfloat16. CPUs without instructions for bfloat16 take 10 to 30 times longer
-    for that than in float32 (torch 2.13), so that this class uses float32 on CPUs.
+    orthogonalises in bfloat16. CPUs without instructions for bfloat16 take more than
+    ten times as long for that as in float32 (torch 2.13), so that this class uses float32 on CPUs.
 
     Parameters
     ----------
