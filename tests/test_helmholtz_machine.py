@@ -968,6 +968,21 @@ def test_early_ends_leave_layers_out():
     assert model.net_.module_.n_trained == 3
 
 
+def test_the_loss_ends_training_only_after_all_layers_are_added():
+    """With a `tol` that no epoch can meet, training ends right after them."""
+    model = HelmholtzMachine(
+        1,
+        hidden_layer_sizes=(3,),
+        layerwise_fraction=0.5,
+        max_iter=20,
+        tol=1e9,
+        n_iter_no_change=2,
+        device="cpu",
+        random_state=0,
+    ).fit(rows_of_kind("binary"))
+    assert 10 < model.n_iter_ < 20
+
+
 def test_training_goes_on_with_other_particles_but_not_by_another_algorithm():
     """What warm_start may change, and what it names if it may not."""
     X = rows_of_kind("binary")
