@@ -199,9 +199,11 @@ class Autoencoder(DeterministicAutoencoder):
         the linear model, the fitted model stays the linear model. "random" draws random weights.
         None means "linear" where that is possible, that is, for the built-in `network="mlp"`
         without `pretraining` and `sparsity`.
-    solver : {"adam", "adamw", "sgd", "lbfgs"}, default="adam"
+    solver : {"adam", "adamw", "sgd", "lbfgs", "muon"}, default="adam"
         Optimiser. "lbfgs" uses all rows at once, makes 20 steps in each epoch, and ignores
-        `learning_rate_init`.
+        `learning_rate_init`. "muon" orthogonalises the steps of the weights that neither read nor
+        give rows (Jordan et al. 2024), with five times the learning rate, and uses AdamW for all
+        other parameters; `alpha` is then the decoupled weight decay.
     alpha : float, default=1e-4
         Strength of the L2 penalty on the weights. For "adamw" it is the decoupled weight decay.
     batch_size : int, default=128
@@ -339,6 +341,9 @@ class Autoencoder(DeterministicAutoencoder):
     O. Rippel, M. Gelbart and R. Adams (2014). Learning ordered representations with
     nested dropout. ICML. :doi:`10.48550/arXiv.1402.0915`
 
+    K. Jordan et al. (2024). Muon: an optimizer for hidden layers in neural networks.
+    https://kellerjordan.github.io/posts/muon/
+
     R. Lopez, J. Regier, M. B. Cole, M. I. Jordan and N. Yosef (2018). Deep generative modeling
     for single-cell transcriptomics. Nature Methods 15, 1053-1058.
     :doi:`10.1038/s41592-018-0229-2`
@@ -405,7 +410,7 @@ class Autoencoder(DeterministicAutoencoder):
         contraction: float = 0.0,
         perceptual: tuple[nn.Module, float] | None = None,
         init: Literal["linear", "random"] | None = None,
-        solver: Literal["adam", "adamw", "sgd", "lbfgs"] = "adam",
+        solver: Literal["adam", "adamw", "sgd", "lbfgs", "muon"] = "adam",
         alpha: float = 1e-4,
         batch_size: int = 128,
         learning_rate: LearningRate | None = None,

@@ -59,7 +59,6 @@ from skae._modules.architecture import layer_sizes
 from skae._modules.latent_density import import_zuko
 from skae._training.callbacks import check_callbacks
 from skae._training.checkpoints import LATER_PARAMETERS, checkpoints_of_fit
-from skae._training.optimizers import MATRIX_OPTIMIZER, OPTIMIZERS
 from skae._training.ranked_fit import ranks_of_fit
 from skae._training.tasks import FitTasks, check_listeners
 from skae._training.trainer import TRAINING_CONSTRAINTS, TrainingOptions
@@ -338,7 +337,6 @@ class LatentDensityEstimator(
         "n_components": [Interval(Integral, 1, None, closed="left"), None],
         "density": [object],
         "support": [StrOptions(set(SUPPORTS)), tuple, list, None],
-        "solver": [StrOptions({*OPTIMIZERS, MATRIX_OPTIMIZER})],
         "max_iter": [*TRAINING_CONSTRAINTS["max_iter"], None],
         "n_mixture": [Interval(Integral, 1, None, closed="left"), None],
         "mixture_kind": [StrOptions({"gaussian", "logistic"})],

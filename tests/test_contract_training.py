@@ -98,7 +98,7 @@ def as_numpy(value, kind):
 
 
 @every_estimator
-@pytest.mark.parametrize("solver", ["adam", "adamw", "sgd", "lbfgs"])
+@pytest.mark.parametrize("solver", ["adam", "adamw", "sgd", "lbfgs", "muon"])
 @may_advise
 def test_parameters_may_be_numpys(Estimator, solver):
     """Such as those of np.linspace in a search: torch takes none of them."""

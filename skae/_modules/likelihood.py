@@ -7,11 +7,12 @@ from dataclasses import fields
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nan
+from torch import Tensor, nan, nn
 
 from skae._nn.likelihood_base import Likelihood
 from skae._nn.likelihoods import NoiseSums, WithNoise, explained
 from skae._nn.mixed import Mixed
+from skae._nn.networks import inner_weights
 from skae._training.data import Batch
 from skae._training.module import Loss, TrainableModule, weighted_mean
 
@@ -52,6 +53,13 @@ class LikelihoodModule(TrainableModule):
         Counts have the size factors of their rows.
         """
         return self.likelihood.mean_of_rows(batch.y, self.output_of(batch), batch.seen)
+
+    def matrices(self) -> list[nn.Parameter]:
+        """Return the weights that neither read nor give rows, for the solver "muon"."""
+        networks = dict(self.named_children())
+        if not {"encoder", "decoder"} <= networks.keys():
+            return []
+        return inner_weights(networks["encoder"], networks["decoder"])
 
     def passes_per_row(self) -> int:
         passes: int = self.architecture.passes_per_row()

@@ -80,6 +80,11 @@ def linear_layers(network: nn.Module) -> list[nn.Linear]:
     return [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
 
 
+def inner_weights(encoder: nn.Module, decoder: nn.Module) -> list[nn.Parameter]:
+    """Return the weights of linear layers that neither read nor give rows."""
+    return [layer.weight for layer in linear_layers(encoder)[1:] + linear_layers(decoder)[:-1]]
+
+
 class TiedDecoder(nn.Module):
     """A decoder with the transposed weights of the encoder and its own biases.
 

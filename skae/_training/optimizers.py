@@ -11,9 +11,7 @@ from torch import Tensor, nn
 from skae._training.module import TrainableModule
 from skae._training.muon import Muon
 
-OPTIMIZERS = ("adam", "adamw", "sgd", "lbfgs")
-# This solver is only for modules that define `matrices`.
-MATRIX_OPTIMIZER = "muon"
+OPTIMIZERS = ("adam", "adamw", "sgd", "lbfgs", "muon")
 SCHEDULES = ("constant", "cosine", "invscaling", "adaptive")
 
 # Number of steps of L-BFGS in an epoch.
@@ -32,9 +30,15 @@ class MuonAndAdamW(torch.optim.Optimizer):
     """
 
     def __init__(
-        self, matrices: list[nn.Parameter], groups: list[dict[str, Any]], *, lr: float, alpha: float
+        self,
+        matrices: list[nn.Parameter],
+        groups: list[dict[str, Any]],
+        *,
+        lr: float,
+        alpha: float,
+        fused: bool = True,
     ) -> None:
-        self.parts: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=lr, fused=True)]
+        self.parts: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=lr, fused=fused)]
         if matrices:
             self.parts.append(Muon(matrices, lr=lr, weight_decay=alpha))
         super().__init__([{"params": [p]} for group in groups for p in group["params"]], {"lr": lr})
@@ -104,7 +108,7 @@ def make_optimizer(
             hidden = [p for p in params if id(p) in matrices]
             for group in groups:
                 group["params"] = [p for p in group["params"] if id(p) not in matrices]
-            return MuonAndAdamW(hidden, groups, lr=lr, alpha=alpha)
+            return MuonAndAdamW(hidden, groups, lr=lr, alpha=alpha, fused=fused)
         case "sgd":
             return torch.optim.SGD(
                 groups, lr=lr, momentum=momentum, nesterov=momentum > 0, fused=fused

@@ -6,9 +6,10 @@ from copy import deepcopy
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
 
 from helpers import normal64
-from skae import LatentDensityEstimator
+from skae import VAE, Autoencoder, LatentDensityEstimator
 from skae._training.muon import Muon, orthogonalised
 from skae._training.optimizers import MuonAndAdamW
 
@@ -203,3 +204,52 @@ def test_a_model_trained_by_muon_goes_on_after_pickle(learning_rate, averaging):
     if learning_rate == "constant":
         whole = model.set_params(max_iter=8, warm_start=False).fit(X)
         np.testing.assert_allclose(whole.score_samples(X), two.score_samples(X), atol=1e-4)
+
+
+OF_LAYERS = {
+    "Autoencoder": (Autoencoder, {}, [(5, 7), (3, 5), (5, 3), (7, 5)]),
+    "VAE": (VAE, {}, [(5, 7), (6, 5), (5, 3), (7, 5)]),
+    "another decoder": (VAE, {"decoder_layer_sizes": 8}, [(5, 7), (6, 5), (8, 3)]),
+    "no hidden layers": (Autoencoder, {"hidden_layer_sizes": ()}, []),
+    "tied weights": (Autoencoder, {"tied_weights": True}, [(5, 7), (3, 5)]),
+    "images": (
+        Autoencoder,
+        {"network": "conv", "image_shape": (1, 4, 4), "hidden_layer_sizes": (2,)},
+        [],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", OF_LAYERS)
+def test_muon_trains_the_weights_that_neither_read_nor_give_rows(case):
+    """One step changes them along all singular directions alike, and other weights as AdamW."""
+    Estimator, params, expected = OF_LAYERS[case]
+    X = np.random.default_rng(0).normal(size=(40, 16)).astype(np.float32)
+    options = {"hidden_layer_sizes": (7, 5), "init": "random", "tol": 0.0, "device": "cpu"}
+    options |= {"batch_size": 40, "learning_rate": "constant", "learning_rate_init": RATE}
+    options |= {"alpha": 0.0, "max_iter": 1, "random_state": 0} | params
+    begun, model, other = (
+        Estimator(3, **options | {"solver": solver, "learning_rate_init": rate}).fit(X)
+        for solver, rate in (("muon", 1e-12), ("muon", RATE), ("adamw", RATE))
+    )
+    start, end, by_adam = (dict(m.net_.module_.named_parameters()) for m in (begun, model, other))
+    by_muon = [name for name, w in end.items() if not torch.equal(w, by_adam[name])]
+    assert [tuple(end[name].shape) for name in by_muon] == expected
+    for name in by_muon:
+        step = (end[name] - start[name]).detach().double()
+        longest = 5 * RATE * 0.2 * max(step.shape) ** 0.5  # Muon's scale, and skae's factor of 5
+        values = torch.linalg.svdvals(step) / longest
+        assert 0.3 < values.min() <= values.max() < 1.3
+
+
+def test_muon_lowers_the_loss_of_digits():
+    """Of a deep autoencoder, below that of Adam with as many epochs of the same rate."""
+    X = load_digits().data[:600]
+    options = {"hidden_layer_sizes": (64, 32), "activation": "tanh", "max_iter": 30, "tol": 0.0}
+    losses = [
+        Autoencoder(8, solver=solver, init="random", alpha=0.0, random_state=0, **options)
+        .fit(X)
+        .history_[-1]["train_loss"]
+        for solver in ("adam", "muon")
+    ]
+    assert losses[1] < losses[0] - 1.0
