@@ -87,7 +87,7 @@ class AdversarialAE(LatentSamplesMixin, DeterministicAutoencoder):
         numbers of channels, and each layer halves the height and the width of the image.
     decoder_layer_sizes : array-like of int or int, default=None
         Sizes of the hidden layers of the decoder. None takes those of the encoder in reverse order.
-    activation : {"relu", "leaky_relu", "tanh", "logistic", "identity"}, default="relu"
+    activation : {"relu", "leaky_relu", "silu", "tanh", "logistic", "identity"}, default="relu"
         Activation function of the hidden layers.
     out_activation : {"identity", "logistic", "tanh", "relu"}, default="identity"
         Activation function of the mean of p(x|z), for `likelihood="gaussian"` and "laplace". It

@@ -89,7 +89,7 @@ class Autoencoder(DeterministicAutoencoder):
         numbers of channels, and each layer halves the height and the width of the image.
     decoder_layer_sizes : array-like of int or int, default=None
         Sizes of the hidden layers of the decoder. None takes those of the encoder in reverse order.
-    activation : {"relu", "leaky_relu", "tanh", "logistic", "identity"}, default="relu"
+    activation : {"relu", "leaky_relu", "silu", "tanh", "logistic", "identity"}, default="relu"
         Activation function of the hidden layers.
     out_activation : {"identity", "logistic", "tanh", "relu"}, default="identity"
         Activation function of the mean of p(x|z), for `likelihood="gaussian"` and "laplace". It
@@ -567,8 +567,8 @@ class Autoencoder(DeterministicAutoencoder):
             return f"linear codes, that is, sparsity=None, given {self.sparsity}."
         if self.tied_weights and not has_exact_pairs(self.activation):
             return (
-                "activation='relu', 'leaky_relu' or 'identity' with tied_weights=True, given "
-                f"{self.activation!r}."
+                "activation='relu', 'leaky_relu', 'silu' or 'identity' with tied_weights=True, "
+                f"given {self.activation!r}."
             )
         if self.tied_weights and not self._reads_as_it_writes():
             return (

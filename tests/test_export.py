@@ -278,6 +278,7 @@ def test_adversarial_autoencoder(part):
         {"out_activation": "relu", "activation": "tanh", "noise_variance": "per_feature"},
         {"conditional": True},
         {"normalization": "batch", "activation": "leaky_relu", "missing": "error"},
+        {"activation": "silu"},
     ],
     ids=str,
 )

@@ -29,6 +29,7 @@ EXACT = [
     {"hidden_layer_sizes": (8,)},
     {"hidden_layer_sizes": (20, 9, 8), "decoder_layer_sizes": (11,)},
     {"activation": "leaky_relu", "hidden_layer_sizes": (8, 8)},
+    {"activation": "silu", "hidden_layer_sizes": (9, 8)},
     {"activation": "identity", "hidden_layer_sizes": (4, 6)},
 ]
 
@@ -121,14 +122,14 @@ def test_reading_what_was_not_seen_as_the_mean_of_the_linear_model():
 
 def test_tied_weights_begin_as_pca():
     for layers in ((), (8,), (30, 8)):
-        for activation in ("relu", "leaky_relu", "identity"):
+        for activation in ("relu", "leaky_relu", "silu", "identity"):
             ae = Autoencoder(4, tied_weights=True, hidden_layer_sizes=layers, activation=activation)
             ae = start(ae, STANDARDISED)
             expected = LinearAE(4).fit(STANDARDISED).reconstruct(STANDARDISED)
             np.testing.assert_allclose(ae.reconstruct(STANDARDISED), expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "tanh", "logistic"])
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "silu", "tanh", "logistic"])
 def test_narrow_and_smooth_layers_begin_near_pca(activation):
     ae = start(Autoencoder(4, activation=activation, hidden_layer_sizes=(5,)), STANDARDISED)
     error = np.square(ae.reconstruct(STANDARDISED) - STANDARDISED).sum(1).mean()

@@ -1,9 +1,10 @@
 """Multilayer perceptrons that are initialised as linear maps.
 
 A layer represents numbers v exactly by pairs of rectified units, v = relu(v) - relu(-v), with two
-units for each number. A narrower layer represents the numbers that have no pair by single units,
-relu(v + 4) - 4, which are exact except for values far from the mean. Smooth activation functions
-are almost linear near zero, and represent v approximately. Units that represent no number keep
+units for each number; the same holds for silu, because v = silu(v) - silu(-v). A narrower layer
+represents the numbers that have no pair by single units, relu(v + 4) - 4, which are exact except
+for values far from the mean. Smooth activation functions without such pairs are almost linear near
+zero, and represent v approximately. Units that represent no number keep
 their random weights, but their output weights are zero at first.
 """
 
@@ -14,12 +15,12 @@ from torch import Tensor, nn
 
 from skae._nn.networks import TiedDecoder, linear_layers
 
-# Slopes of rectifiers below zero.
-_RECTIFIERS = {"relu": 0.0, "leaky_relu": 0.01}
-# Value and slope of smooth activation functions at zero, and the standard deviation of their
-# inputs.
+# Activation functions a with a(v) - a(-v) = (1 + slope) v, and their slopes; those of rectifiers
+# are their slopes below zero.
+_PAIRED = {"relu": 0.0, "leaky_relu": 0.01, "silu": 0.0}
+# Value and slope of other activation functions at zero, and the standard deviation of their inputs.
 _SMOOTH = {"tanh": (0.0, 1.0, 0.25), "logistic": (0.5, 0.25, 0.5), "identity": (0.0, 1.0, 1.0)}
-# Distance of the mean of a single rectified unit from its kink, in standard deviations.
+# Mean of the input of a single unit without a pair, in standard deviations.
 _SHIFT = 4.0
 
 
@@ -46,7 +47,7 @@ def rank_held(network: nn.Module, activation: str) -> int | None:
 
 def has_exact_pairs(activation: str) -> bool:
     """Return whether layers with this activation function represent numbers exactly."""
-    return activation in _RECTIFIERS or activation == "identity"
+    return activation in _PAIRED or activation == "identity"
 
 
 @torch.no_grad()
@@ -87,7 +88,7 @@ def _units(spread: Tensor, width: int, activation: str) -> tuple[AffineMap, Affi
     """Return the map from numbers to the inputs of units that represent them, and its inverse."""
     n = len(spread)
     eye = torch.eye(n, dtype=torch.float64)
-    if activation not in _RECTIFIERS:
+    if activation not in _PAIRED:
         value, slope, narrow = _SMOOTH[activation]
         drive = AffineMap(torch.diag(narrow / spread), eye.new_zeros(n))
         back = torch.diag(spread / (slope * narrow))
@@ -98,6 +99,16 @@ def _units(spread: Tensor, width: int, activation: str) -> tuple[AffineMap, Affi
     no_shift = eye.new_zeros(n_pairs)
     shift = torch.cat([no_shift, _SHIFT * spread[n_pairs:]])
     drive = AffineMap(torch.cat([pairs, singles, -pairs]), torch.cat([shift, no_shift]))
+    value, slope = _beside_kink(shift, activation)
     back = drive.weight.T.clone()
-    back[:n_pairs] /= 1 + _RECTIFIERS[activation]
-    return drive, AffineMap(back, -shift)
+    back[:n_pairs] /= 1 + _PAIRED[activation]
+    back[n_pairs:] /= slope[n_pairs:, None]
+    return drive, AffineMap(back, -value / slope)
+
+
+def _beside_kink(x: Tensor, activation: str) -> tuple[Tensor, Tensor]:
+    """Return values and slopes of an activation function with pairs, at positive numbers."""
+    if activation != "silu":
+        return x, torch.ones_like(x)
+    share = torch.sigmoid(x)
+    return x * share, share * (1 + x * (1 - share))

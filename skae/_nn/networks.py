@@ -22,6 +22,7 @@ Shape = tuple[int, int, int]
 ACTIVATIONS: dict[str, tuple[Callable[[], nn.Module], float]] = {
     "relu": (nn.ReLU, 2**0.5),
     "leaky_relu": (lambda: nn.LeakyReLU(0.01), 2**0.5),
+    "silu": (nn.SiLU, 1.68),
     "tanh": (nn.Tanh, 5 / 3),
     "logistic": (nn.Sigmoid, 4.0),
     "identity": (nn.Identity, 1.0),

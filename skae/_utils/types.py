@@ -36,7 +36,7 @@ Integers: TypeAlias = Sequence[int] | NDArray[np.integer[Any]]
 LayerSizes: TypeAlias = int | Integers
 ImageShape: TypeAlias = tuple[int, int, int] | list[int]
 
-Activation: TypeAlias = Literal["relu", "leaky_relu", "tanh", "logistic", "identity"]
+Activation: TypeAlias = Literal["relu", "leaky_relu", "silu", "tanh", "logistic", "identity"]
 OutActivation: TypeAlias = Literal["identity", "logistic", "tanh", "relu"]
 Pooling: TypeAlias = Literal["stride", "max", "average", "min"]
 LearningRate: TypeAlias = Literal["constant", "cosine", "invscaling", "adaptive"]

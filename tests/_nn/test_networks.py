@@ -49,6 +49,7 @@ def decoder_of(shape, channels, n_inputs=3, **options):
 FORMULAS = {
     "relu": lambda x: np.maximum(x, 0),
     "leaky_relu": lambda x: np.where(x > 0, x, 0.01 * x),
+    "silu": lambda x: x * special.expit(x),
     "tanh": np.tanh,
     "logistic": special.expit,
     "identity": lambda x: x,
@@ -70,7 +71,7 @@ def test_output_activations_stay_in_their_range(name):
     assert x.max() == (100.0 if name == "relu" else high)
 
 
-@pytest.mark.parametrize("name", ["relu", "leaky_relu", "identity"])
+@pytest.mark.parametrize("name", ["relu", "leaky_relu", "silu", "identity"])
 def test_signals_keep_their_size_through_many_layers(name):
     """The gains make up for what the activation takes: ten layers neither fade nor blow up."""
     network = mlp((400,) * 11, name, None, generator())
