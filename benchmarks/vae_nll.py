@@ -78,6 +78,7 @@ def main() -> None:
     parser.add_argument("--warm-up", type=int, default=0, help="epochs in which beta grows")
     parser.add_argument("--free-bits", type=float, default=0.0)
     parser.add_argument("--activation", default="tanh")
+    parser.add_argument("--solver", default="adam")
     parser.add_argument("--init", default="linear")
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--importance", type=int, default=1, help="draws for a row in training")
@@ -109,6 +110,7 @@ def main() -> None:
             activation=args.activation,
             likelihood="bernoulli",
             init=args.init,
+            solver=args.solver,
             beta_warm_up=args.warm_up,
             free_bits=args.free_bits,
             random_state=0,

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
+from skae._modules.importance import weighted_bound
 from skae._modules.likelihood import LikelihoodModule
 from skae._modules.linear_start import LinearCodes, LinearStart
 from skae._modules.vae_architecture import VAEArchitecture
@@ -36,10 +37,6 @@ from skae._nn.gaussian_latents import (
     from_network,
     kl_by_code,
     kl_of_rows,
-    log_mean_exp,
-    log_normal,
-    log_prior,
-    log_prior_by_code,
 )
 from skae._nn.likelihood_base import Likelihood
 from skae._nn.likelihoods import WithNoise, explained
@@ -299,6 +296,7 @@ class VAEModule(LikelihoodModule):
     def prepare(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Draw the noise of the codes and, in training with ordered codes, a size for each row."""
         k, several = self.architecture.n_components, self.architecture.n_importance
+        several += self.training and self.architecture.resamples  # see `weighted_bound`
         shape = (k,) if several == 1 else (several, k)
         options: dict[str, Any] = {"generator": generator, "device": batch.x.device}
         batch = batch._replace(draws=batch.drawn(lambda n: torch.randn((n, *shape), **options)))
@@ -328,7 +326,7 @@ class VAEModule(LikelihoodModule):
     def _elbo(self, batch: Batch) -> Loss:
         """Return -E log p(x|z) and beta KL(q(z|x) || p(z)), with one draw of z for each row."""
         (q, prior), z, output = self(batch)
-        log_px = self._row_log_prob(batch, batch.y, output, batch.seen) - self.log_units(batch)
+        log_px = self.row_log_prob(batch, batch.y, output, batch.seen) - self.log_units(batch)
         floor = self.architecture.free_bits
         if self.architecture.has_free_bits or batch.gate is not None:
             each = kl_by_code(q, z, prior)
@@ -351,30 +349,12 @@ class VAEModule(LikelihoodModule):
         return Loss(terms | {"kl_cost": cost}, output, aux, logged={"kl": kl})
 
     def _weighted(self, batch: Batch) -> Loss:
-        """Return -log 1/K sum_k w_k, w_k = p(x, z_k) / q(z_k|x) (Burda et al. 2016, equation 8).
+        """Return minus the importance-weighted bound."""
+        bound, output, share = weighted_bound(self, batch)
+        terms = {"bound": weighted_mean(self.log_units(batch) - bound, batch.weight)}
+        return Loss(terms, output, (share, *_sizes(batch)))
 
-        Its gradient is doubly reparameterised (Tucker et al. 2018, equation 8). With normalised
-        weights s_k = w_k / sum w, the gradient for p is sum_k s_k d log w_k. For q, whose
-        parameters are held constant in log q, it is sum_k s_k^2 (d log w_k / d z_k) d z_k. The
-        gradient that passes through z_k is therefore multiplied by s_k once more.
-        """
-        (q, prior), z, output = self(batch)
-        seen = None if batch.seen is None else batch.seen[:, None]
-        log_px = self._row_log_prob(batch, batch.y[:, None], output, seen)
-        log_q = log_normal(z, q.mean.detach()[:, None], q.log_var.detach()[:, None])
-        if batch.gate is None:
-            log_pq = log_prior(z, prior) - log_q.sum(-1)
-        else:
-            log_pq = ((log_prior_by_code(z, prior) - log_q) * batch.gate[:, None]).sum(-1)
-        log_weight = log_px + log_pq
-        importance = log_weight.detach().softmax(-1)
-        if z.requires_grad:
-            z.register_hook(lambda gradient: gradient * importance[..., None])
-        bound = log_mean_exp(log_weight) - self.log_units(batch)
-        terms = {"bound": -weighted_mean(bound, batch.weight)}
-        return Loss(terms, output, (importance, *_sizes(batch)))
-
-    def _row_log_prob(self, batch: Batch, y: Tensor, output: Tensor, seen: Tensor | None) -> Tensor:
+    def row_log_prob(self, batch: Batch, y: Tensor, output: Tensor, seen: Tensor | None) -> Tensor:
         """Return log p(x|z) of outputs; rows with dropped codes use the noise of their size."""
         if self.noise_path is None or batch.gate is None:
             return self.likelihood.row_log_prob(y, output, seen)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from skae._modules.architecture import EncoderDecoderArchitecture
+from skae._modules.importance import MOST_WITH_GRADIENTS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,16 @@ class VAEArchitecture(EncoderDecoderArchitecture):
 
     def passes_per_row(self) -> int:
         return super().passes_per_row() * self.n_importance
+
+    @property
+    def resamples(self) -> bool:
+        """Whether gradients pass through a few of the draws of a row only.
+
+        This needs networks whose output does not depend on the other rows of a batch, nor on draws
+        of their own.
+        """
+        fixed = self.normalization is None and not self.own_networks
+        return fixed and self.n_importance > MOST_WITH_GRADIENTS
 
     @property
     def has_free_bits(self) -> bool:
