@@ -39,10 +39,12 @@ RECIPES = {
         "learning_rate_init": 5e-3,
         "batch_size": 256,
     },
-    # Logistic units and cross-entropy from random weights, and from a stack of RBMs.
+    # Logistic units and cross-entropy from random weights, and from a stack of RBMs. A penalty of
+    # the weights would pull logistic units with small gradients back to zero.
     "2006-random": {
         "activation": "logistic",
         "likelihood": "bernoulli",
+        "alpha": 0.0,
         "learning_rate": "cosine",
         "batch_size": 256,
     },
@@ -50,6 +52,7 @@ RECIPES = {
     "2006": {
         "activation": "logistic",
         "likelihood": "bernoulli",
+        "alpha": 0.0,
         "learning_rate": "cosine",
         "batch_size": 100,
         "pretraining": "rbm",
