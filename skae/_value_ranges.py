@@ -21,6 +21,11 @@ Array = NDArray[Any]
 
 # Largest absolute value of rows that are not standardised.
 _LARGEST = 1e15
+# Types with minima and maxima in torch.
+_ORDERED = (
+    *(torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
+    *(torch.float32, torch.float64),
+)
 
 
 class ValueRangesMixin(MixedRowsMixin):
@@ -86,7 +91,22 @@ class ValueRangesMixin(MixedRowsMixin):
         low = torch.full((X.shape[1],), torch.inf, dtype=torch.float64)
         high = -low
         for part in slices(len(source)):
-            values = source[part].double()
-            low = torch.minimum(low, values.nan_to_num(torch.inf).amin(0))
-            high = torch.maximum(high, values.nan_to_num(-torch.inf).amax(0))
+            least, most = _range_of_columns(source[part])
+            low, high = torch.minimum(low, least), torch.maximum(high, most)
         self._check_support(low, high)
+
+
+def _range_of_columns(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Return minima and maxima of the observed values of the columns, in float64.
+
+    They are computed in the type of the values if that is possible, because a conversion of all
+    values would take many times as long.
+    """
+    if values.dtype not in _ORDERED:
+        values = values.double()
+    low, high = values.amin(0).double(), values.amax(0).double()
+    if low.isnan().any():
+        values = values.double()
+        low = values.nan_to_num(torch.inf, torch.inf, -torch.inf).amin(0)
+        high = values.nan_to_num(-torch.inf, torch.inf, -torch.inf).amax(0)
+    return low, high
