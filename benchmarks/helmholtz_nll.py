@@ -7,7 +7,8 @@ The sigmoid belief networks of Bornschein & Bengio (2015): 784 pixels below one 
 of 200 units. Pixels are drawn anew from their grey values in every epoch. The test rows
 are binarised once, and never looked at before the end; the figure is minus the mean
 importance-weighted bound, in nats per row. Choices are made with `--held-out`, which trains on
-50,000 rows and scores others.
+50,000 rows and scores others. `--save` stores the model, and `--start` trains a stored one for
+further epochs, or only scores it with `--epochs 0`.
 
 Without `--mnist` the digits come from `sklearn.datasets.fetch_openml`.
 
@@ -18,6 +19,7 @@ import argparse
 import time
 from pathlib import Path
 
+import joblib
 import numpy as np
 import torch
 from _common import describe_machine, load_mnist
@@ -39,6 +41,8 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=1000, help="of the importance-weighted bound")
     parser.add_argument("--rows", type=int, default=10_000, help="how many test rows are scored")
     parser.add_argument("--held-out", action="store_true", help="score training rows left out")
+    parser.add_argument("--start", type=Path, help="a model that another run has saved")
+    parser.add_argument("--save", type=Path, help="where the model is stored")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -56,25 +60,32 @@ def main() -> None:
         top,
         hidden_layer_sizes=hidden,
         algorithm=args.algorithm,
-        n_particles=args.particles,
         likelihood="bernoulli",
+        warm_start=True,
+        random_state=0,
+    )
+    model = joblib.load(args.start) if args.start else model
+    model.set_params(
+        n_particles=args.particles,
         batch_size=args.batch_size,
         learning_rate=args.schedule,
         learning_rate_init=args.rate,
         alpha=args.alpha,
         max_iter=args.epochs,
-        random_state=0,
     )
     start = time.perf_counter()
-    model.fit(grey.astype(np.float32))
+    if args.epochs:
+        model.fit(grey.astype(np.float32))
     seconds = time.perf_counter() - start
     losses = [round(epoch["train_loss"], 1) for epoch in model.history_]
-    print(f"losses {losses[:: max(1, args.epochs // 10)]}, last {losses[-1]}", flush=True)
+    print(f"losses {losses[:: max(1, len(losses) // 10)]}, last {losses[-1]}", flush=True)
+    if args.save:
+        joblib.dump(model, args.save)
     start = time.perf_counter()
     nll = -float(model.score_samples(test, n_importance=args.draws).mean(dtype=np.float64))
     free_energy = float(model.free_energy(test[:2000], n_draws=10).mean(dtype=np.float64))
     print(
-        f"{args.algorithm} {args.layers}, {args.epochs} epochs, {seconds:.0f} s: NLL {nll:.2f}, "
+        f"{args.algorithm} {args.layers}, {model.n_iter_} epochs, {seconds:.0f} s: NLL {nll:.2f}, "
         f"free energy {free_energy:.2f} ({args.draws} draws took "
         f"{time.perf_counter() - start:.0f} s)",
         flush=True,
