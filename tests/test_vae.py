@@ -523,6 +523,8 @@ def strata(n):
 class Given(list):
     """Draws that are the same for all rows."""
 
+    pieces = row_draws.RowDraws.pieces
+
     def of(self, mean, block):
         return torch.stack(self[block])[None].expand(len(mean), -1, -1)
 

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from skae._inference.row_draws import RowDraws, blocks, pieces
+from skae._inference.row_draws import RowDraws
 from skae._nn.gaussian_latents import DiagonalGaussian
 from skae._training.data import Batch, Data, Dataset
 from skae._utils.sparse_rows import Rows, as_sparse_rows
@@ -111,10 +111,10 @@ def bounds(
     log_width = float((std[varies] * proposal.tau).log().sum()) + _HALF_LOG_2PI * int(varies.sum())
     found = np.empty(len(rows), dtype=np.float32)
     with explains.inference(n_draws * len(rows)):
-        for part, batch in pieces(rows, n_draws, module.architecture):
+        for part, batch, parts in draws.pieces(rows, module.architecture):
             center = explains.center(batch, proposal)
             total = torch.full((len(batch.x),), -torch.inf, device=rows.device)
-            for block in blocks(n_draws, module.architecture, rows.device):
+            for block in parts:
                 some = draws.of(center / std.where(varies, 1.0), block)
                 z = center[:, None] + proposal.tau * std * some
                 log_q = -0.5 * some[..., varies].square().sum(-1) - log_width

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 from torch.special import ndtr
 
-from skae._inference.row_draws import RowDraws, blocks, pieces
+from skae._inference.row_draws import RowDraws, pieces
 from skae._inference.weighted_means import WeightedMeans
 from skae._modules.helmholtz import HelmholtzModule, Recognised, total
 from skae._nn.likelihood_base import Likelihood
@@ -54,14 +54,14 @@ def _recognised(
     wide = draws.turns.dtype
     up: nn.ModuleList = copy.deepcopy(module.up).to(wide)
 
-    def of(batch: Batch) -> Iterator[tuple[Recognised, list[Tensor]]]:
+    def of(batch: Batch, parts: list[slice]) -> Iterator[tuple[Recognised, list[Tensor]]]:
         x = batch.x.to(wide)
-        for block in blocks(len(draws), module.architecture, rows.device):
+        for block in parts:
             found = module.recognise(x, ndtr(draws.of(x, block)), up)
             yield found, [h.to(batch.y.dtype) for h in found.states]
 
-    for part, batch in pieces(rows, len(draws), module.architecture):
-        yield part, batch, of(batch)
+    for part, batch, parts in draws.pieces(rows, module.architecture):
+        yield part, batch, of(batch, parts)
 
 
 def _log_p(module: HelmholtzModule, batch: Batch, states: list[Tensor]) -> list[Tensor]:

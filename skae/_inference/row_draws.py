@@ -16,8 +16,8 @@ VALUES, _ELSEWHERE = 2**19, 2**24
 # Number of sets of draws that are mixed for each row, and the change of a weight's angle in radians
 # when a code changes by a standard deviation of N(0, I).
 _SETS, _TURNS = 32, 3.0
-# Number of rows that are encoded at once.
-_MOST_ROWS = 2048
+# Number of rows that are encoded at once, and of those that share copies of the draws.
+_MOST_ROWS, _ROWS = 2048, 16
 
 
 def log_q(q: DiagonalGaussian, draws: Tensor) -> Tensor:
@@ -61,6 +61,20 @@ class RowDraws:
         sets = self.sets[:, block].to(weight.dtype)
         return (weight @ sets.flatten(1)).unflatten(1, sets.shape[1:])
 
+    def pieces(
+        self, rows: Dataset, architecture: Architecture
+    ) -> Iterator[tuple[slice, Batch, list[slice]]]:
+        """Yield pieces of rows, and blocks of draws that are small enough to decode for a piece.
+
+        A piece has several rows even if there are many draws, because each block of the sets is
+        copied and read once for all rows of a piece.
+        """
+        at_once = _codes_at_once(architecture, rows.device)
+        step = max(1, min(_MOST_ROWS, max(at_once // len(self), min(_ROWS, at_once))))
+        for start in range(0, len(rows), step):
+            part = slice(start, min(start + step, len(rows)))
+            yield part, rows.batch(part), _blocks(len(self), max(1, at_once // step))
+
 
 def _codes_at_once(architecture: Architecture, device: torch.device) -> int:
     """Return the number of codes that may be decoded at once."""
@@ -80,5 +94,8 @@ def pieces(
 
 def blocks(n_draws: int, architecture: Architecture, device: torch.device) -> list[slice]:
     """Return blocks of draws that are small enough to decode them for one row."""
-    block = _codes_at_once(architecture, device)
-    return [slice(start, min(start + block, n_draws)) for start in range(0, n_draws, block)]
+    return _blocks(n_draws, _codes_at_once(architecture, device))
+
+
+def _blocks(n_draws: int, size: int) -> list[slice]:
+    return [slice(start, min(start + size, n_draws)) for start in range(0, n_draws, size)]

@@ -100,8 +100,7 @@ def importance_bounds(
     """
     bounds = np.empty(len(rows), dtype=np.float32)
     prior = module.prior()
-    for part, batch in pieces(rows, len(draws), module.architecture):
-        some = blocks(len(draws), module.architecture, rows.device)
+    for part, batch, some in draws.pieces(rows, module.architecture):
         found = batch_bounds(module, batch, draws, some, prior, sizes_of_rows)
         bounds[part] = found.cpu().numpy()
     return bounds
@@ -136,12 +135,12 @@ def elbo_terms(module: VAEModule, rows: Dataset, draws: RowDraws) -> NDArray[np.
     """Return E_q log p(x|z) and the divergence of each latent, (n_rows, 1 + n_components)."""
     terms = np.empty((len(rows), 1 + module.architecture.n_components), dtype=np.float32)
     prior = module.prior()
-    for part, batch in pieces(rows, len(draws), module.architecture):
+    for part, batch, parts in draws.pieces(rows, module.architecture):
         q = module.encode(batch.x)
         wide = DiagonalGaussian(*(t[:, None] for t in q))
         log_px = torch.zeros(len(batch.x), device=rows.device)
         kl = torch.zeros_like(q.mean)
-        for block in blocks(len(draws), module.architecture, rows.device):
+        for block in parts:
             some = draws.of(q.mean, block)
             z = q.at(some)
             log_px += module.log_px(batch, z).sum(1)
@@ -179,10 +178,10 @@ def _weighted_means(
     """Return means over p(z|x), by importance weights, of a function of batch and outputs."""
     means = np.empty((len(rows), width), dtype=np.float32)
     prior = module.prior()
-    for part, batch in pieces(rows, len(draws), module.architecture):
+    for part, batch, parts in draws.pieces(rows, module.architecture):
         q = module.encode(batch.x)
         found = WeightedMeans(len(batch.x), width, rows.device)
-        for block in blocks(len(draws), module.architecture, rows.device):
+        for block in parts:
             some, every = draws.of(q.mean, block), torch.ones_like(q.mean[:, 0], dtype=torch.bool)
             of_prior = _of_prior(block, len(draws), prior, every)
             for log_weight, _, output in _weighed(module, batch, q, some, prior, of_prior):
