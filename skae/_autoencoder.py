@@ -201,9 +201,9 @@ class Autoencoder(DeterministicAutoencoder):
         without `pretraining` and `sparsity`.
     solver : {"adam", "adamw", "sgd", "lbfgs", "muon"}, default="adam"
         Optimiser. "lbfgs" uses all rows at once, makes 20 steps in each epoch, and ignores
-        `learning_rate_init`. "muon" orthogonalises the steps of the weights that neither read nor
-        give rows (Jordan et al. 2024), with five times the learning rate, and uses AdamW for all
-        other parameters; `alpha` is then the decoupled weight decay.
+        `learning_rate_init`. "muon" orthogonalises the steps of the weights of linear layers
+        that neither read nor give rows (Jordan et al. 2024), with five times the learning rate, and
+        uses AdamW for all other parameters; `alpha` is then the decoupled weight decay.
     alpha : float, default=1e-4
         Strength of the L2 penalty on the weights. For "adamw" it is the decoupled weight decay.
     batch_size : int, default=128
@@ -589,7 +589,7 @@ class Autoencoder(DeterministicAutoencoder):
         if self.pretraining is not None:
             files = present_files()
             stored = None if files is None else files.stored("pretraining", self._seed, train)
-            adam = self.solver in ("adam", "adamw")  # rates of other solvers do not suit Adam
+            adam = self.solver in ("adam", "adamw", "muon")  # rates of others do not suit Adam
             pretrain(
                 self._trainer.module,
                 rows,

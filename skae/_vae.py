@@ -209,9 +209,9 @@ class VAE(
         without `pretraining` and `sparsity`.
     solver : {"adam", "adamw", "sgd", "lbfgs", "muon"}, default="adam"
         Optimiser. "lbfgs" uses all rows at once, makes 20 steps in each epoch, and ignores
-        `learning_rate_init`. "muon" orthogonalises the steps of the weights that neither read nor
-        give rows (Jordan et al. 2024), with five times the learning rate, and uses AdamW for all
-        other parameters; `alpha` is then the decoupled weight decay.
+        `learning_rate_init`. "muon" orthogonalises the steps of the weights of linear layers
+        that neither read nor give rows (Jordan et al. 2024), with five times the learning rate, and
+        uses AdamW for all other parameters; `alpha` is then the decoupled weight decay.
     alpha : float, default=0.0
         Strength of the L2 penalty on the weights. For "adamw" it is the decoupled weight decay.
     batch_size : int, default=128

@@ -21,7 +21,7 @@ Array = NDArray[Any]
 
 # Largest absolute value of rows that are not standardised.
 _LARGEST = 1e15
-# Types with minima and maxima in torch.
+# Types whose minima and maxima are computed without a conversion.
 _ORDERED = (
     *(torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
     *(torch.float32, torch.float64),

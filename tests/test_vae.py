@@ -1600,6 +1600,26 @@ def test_memory_has_a_limit(params, least, n_draws):
     assert most == 1 or most * architecture.widest() <= row_draws.VALUES
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("n_draws", [1, 33, 5000])
+@pytest.mark.parametrize("width", [16, 3000])
+def test_pieces_of_rows_with_draws(dtype, n_draws, width):
+    """Every row has every draw once, and no piece more numbers than `VALUES`."""
+    X = noisy_rows(70, n_features=20)
+    model = fitted(vae(**start(batch_size=70), hidden_layer_sizes=(width,)), X)
+    architecture, cpu = model._architecture, torch.device("cpu")
+    draws = row_draws.RowDraws(n_draws, 2, 0, cpu, dtype=dtype)
+    met = np.zeros((70, n_draws), dtype=int)
+    for part, batch, blocks in draws.pieces(model._dataset(Data(X)), architecture):
+        assert len(batch.x) == part.stop - part.start
+        for block in blocks:
+            met[part, block] += 1
+            n_codes = met[part, block].size
+            assert n_codes == 1 or n_codes * architecture.widest() <= row_draws.VALUES
+            assert draws.of(batch.x[:, :2].to(dtype), block).shape == (*met[part, block].shape, 2)
+    assert np.all(met == 1)
+
+
 @pytest.mark.parametrize("number", [0, -1, 1.5, "many"])
 def test_impossible_numbers_of_draws(by_label, number):
     """The error names the argument."""
@@ -1786,6 +1806,19 @@ def test_a_compiled_loss_trains_alike():
     for name, value in weights(compiled).items():
         np.testing.assert_allclose(value, plain[name], atol=1e-4, err_msg=name)
     pickle.loads(pickle.dumps(compiled)).transform(X)
+
+
+@pytest.mark.filterwarnings("ignore")  # of the compiler
+@pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli", "poisson"])
+def test_a_compiled_loss_is_the_loss(likelihood):
+    """In nats of the data, also of rows that are not standardised; by the compiler's tracing."""
+    X = rows_for(likelihood)
+    model = fitted(vae(likelihood=likelihood, max_iter=1), X)
+    module = model.net_.module_
+    batch = module.prepare(batch_of(model, X), torch.Generator().manual_seed(0))
+    compiled = torch.compile(module.loss, backend="eager")(batch)
+    for name, value in module.loss(batch).terms.items():
+        torch.testing.assert_close(compiled.terms[name], value)
 
 
 def test_training_goes_on_with_another_objective():

@@ -16,8 +16,10 @@ VALUES, _ELSEWHERE = 2**19, 2**24
 # Number of sets of draws that are mixed for each row, and the change of a weight's angle in radians
 # when a code changes by a standard deviation of N(0, I).
 _SETS, _TURNS = 32, 3.0
-# Number of rows that are encoded at once, and of those that share copies of the draws.
-_MOST_ROWS, _ROWS = 2048, 16
+# Number of rows that are encoded at once.
+_MOST_ROWS = 2048
+# Number of rows that share converted draws.
+_SHARING_ROWS = 16
 
 
 def log_q(q: DiagonalGaussian, draws: Tensor) -> Tensor:
@@ -66,11 +68,13 @@ class RowDraws:
     ) -> Iterator[tuple[slice, Batch, list[slice]]]:
         """Yield pieces of rows, and blocks of draws that are small enough to decode for a piece.
 
-        A piece has several rows even if there are many draws, because each block of the sets is
-        copied and read once for all rows of a piece.
+        If the sets must be converted to another type, a piece has several rows, so that a block of
+        the sets is converted once for all of them. Otherwise, single rows with many draws are
+        faster.
         """
         at_once = _codes_at_once(architecture, rows.device)
-        step = max(1, min(_MOST_ROWS, max(at_once // len(self), min(_ROWS, at_once))))
+        least = min(_SHARING_ROWS, at_once) if self.turns.dtype != self.sets.dtype else 1
+        step = max(least, min(_MOST_ROWS, at_once // len(self)))
         for start in range(0, len(rows), step):
             part = slice(start, min(start + step, len(rows)))
             yield part, rows.batch(part), _blocks(len(self), max(1, at_once // step))

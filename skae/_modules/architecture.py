@@ -172,7 +172,15 @@ class Architecture:
     @property
     def rescaled(self) -> bool:
         """Whether the decoder models rows in standardised units, which need an unbounded range."""
-        return self.squares
+        return self.squares and self._gives_any_number()
+
+    def _gives_any_number(self) -> bool:
+        """Return whether the decoder is built by skae and has an unbounded range.
+
+        Subclasses override this method instead of `rescaled`, because torch 2.13 compiles a
+        property that reads `super().rescaled` as if that were true.
+        """
+        return True
 
     @cached_property
     def affine(self) -> Affine:
@@ -275,9 +283,8 @@ class EncoderDecoderArchitecture(Architecture):
         times = len(self.hidden_layer_sizes) if self.network == "conv" else 1
         return prod(grid_size(self.image_shape, times))
 
-    @property
-    def rescaled(self) -> bool:
-        return super().rescaled and self.out_activation == "identity" and not self.own_networks
+    def _gives_any_number(self) -> bool:
+        return self.out_activation == "identity" and not self.own_networks
 
     @property
     def units(self) -> Units:

@@ -23,8 +23,10 @@ from skae._training.data import Batch
 if TYPE_CHECKING:
     from skae._modules.vae import VAEModule
 
-# With more draws for a row than this, gradients pass through this many of them only.
-MOST_WITH_GRADIENTS = 8
+# With at least this many draws for a row, gradients pass through a few of them only. With fewer
+# than 16, the weights of all draws would take longer than the gradients that this saves (measured).
+LEAST_TO_RESAMPLE = 32
+WITH_GRADIENTS = 8
 
 
 class WeightedBound(NamedTuple):
@@ -37,7 +39,8 @@ class WeightedBound(NamedTuple):
     output : Tensor of shape (n, n_draws, n_outputs)
         Outputs of the draws through which gradients pass.
     share : Tensor of shape (n, n_draws)
-        Weights of these draws in expectations over p(z|x), which add up to 1.
+        Weights of these draws in expectations over p(z|x), which add up to 1: the importance
+        weights, or equal weights if the draws were chosen by importance weights.
     """
 
     bound: Tensor
@@ -53,9 +56,10 @@ def weighted_bound(module: "VAEModule", batch: Batch) -> WeightedBound:
     constant in log q, it is sum_k s_k^2 (d log w_k / d z_k) d z_k. The gradient that passes through
     z_k is therefore multiplied by s_k once more.
 
-    If the batch has one more row of draws than there are draws of z, all weights are computed
-    without gradients, and a few draws are chosen with the probabilities s_k. The mean of d log w_k
-    over these draws, with the factor s_k for q, is an unbiased estimate of the same gradient.
+    If the batch has one more draw than `n_importance`, all weights are computed without gradients,
+    and a few draws are chosen with the probabilities s_k. The first number of the additional draw,
+    which is normal, determines the choice. The mean of d log w_k over the chosen draws, with the
+    factor s_k for q, is an unbiased estimate of the same gradient.
     """
     n_draws = module.architecture.n_importance
     draws: Tensor = batch.draws  # type: ignore[assignment]
@@ -64,11 +68,11 @@ def weighted_bound(module: "VAEModule", batch: Batch) -> WeightedBound:
         share = log_weight.detach().softmax(-1)
         _multiply_gradient(z, share)
         return WeightedBound(log_mean_exp(log_weight), output, share)
-    draws, one_more = draws[:, :n_draws], draws[:, n_draws, 0]
+    draws, chooses = draws[:, :n_draws], draws[:, n_draws, 0]
     with torch.no_grad():
         log_weight = _log_weights(module, batch._replace(draws=draws))[0]
         share = log_weight.softmax(-1)
-        chosen = resampled(share, torch.special.ndtr(one_more), MOST_WITH_GRADIENTS)
+        chosen = resampled(share, torch.special.ndtr(chooses), WITH_GRADIENTS)
         share = share.gather(1, chosen)
         draws = draws.gather(1, chosen[..., None].expand(-1, -1, draws.shape[-1]))
         bound = log_mean_exp(log_weight)
@@ -82,8 +86,8 @@ def weighted_bound(module: "VAEModule", batch: Batch) -> WeightedBound:
 def resampled(share: Tensor, uniform: Tensor, n: int) -> Tensor:
     """Return n indices for each row of shares that add up to 1, by systematic resampling.
 
-    Each index k occurs n share_k times on average, over the uniform numbers of the rows, and never
-    differs from that by one or more.
+    Each index k occurs n share_k times on average over the uniform numbers, which are one for each
+    row. A single count is this number rounded up or down.
     """
     points = (torch.arange(n, device=share.device) + uniform[:, None]) / n
     upper = share.cumsum(-1)

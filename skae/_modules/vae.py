@@ -296,7 +296,8 @@ class VAEModule(LikelihoodModule):
     def prepare(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Draw the noise of the codes and, in training with ordered codes, a size for each row."""
         k, several = self.architecture.n_components, self.architecture.n_importance
-        several += self.training and self.architecture.resamples  # see `weighted_bound`
+        if self.training and self.architecture.resamples:
+            several += 1  # it chooses among the others in `weighted_bound`
         shape = (k,) if several == 1 else (several, k)
         options: dict[str, Any] = {"generator": generator, "device": batch.x.device}
         batch = batch._replace(draws=batch.drawn(lambda n: torch.randn((n, *shape), **options)))

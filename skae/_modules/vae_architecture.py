@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from skae._modules.architecture import EncoderDecoderArchitecture
-from skae._modules.importance import MOST_WITH_GRADIENTS
+from skae._modules.importance import LEAST_TO_RESAMPLE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class VAEArchitecture(EncoderDecoderArchitecture):
         of their own.
         """
         fixed = self.normalization is None and not self.own_networks
-        return fixed and self.n_importance > MOST_WITH_GRADIENTS
+        return fixed and self.n_importance >= LEAST_TO_RESAMPLE
 
     @property
     def has_free_bits(self) -> bool:

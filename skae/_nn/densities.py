@@ -40,21 +40,7 @@ def bernoulli_row_log_mass(x: Tensor, logit: Tensor) -> Tensor:
     """
     if logit.requires_grad and torch.is_grad_enabled() and not is_stacking():
         return cast(Tensor, _RowLogMass.apply(x, logit.expand(x.shape)))
-    if is_stacking():
-        return bernoulli_log_mass(x, logit).sum(-1)
-    return _row_products(x, logit) - softplus(logit).sum(-1)
-
-
-def _row_products(x: Tensor, logit: Tensor) -> Tensor:
-    """Sum of x times the logits over the last axis.
-
-    If many draws share a row, so that x is expanded along the axis before the last one, a matrix
-    product takes a third of the time. Autocast would compute it in bfloat16.
-    """
-    shares_rows = x.ndim > 2 and x.shape == logit.shape and x.stride(-2) == 0
-    if not shares_rows or torch.is_autocast_enabled(x.device.type):
-        return (x * logit).sum(-1)
-    return torch.matmul(logit, x[..., :1, :].mT)[..., 0]
+    return bernoulli_log_mass(x, logit).sum(-1)
 
 
 class _RowLogMass(torch.autograd.Function):
@@ -64,7 +50,7 @@ class _RowLogMass(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, logit: Tensor) -> Tensor:
         chance = torch.sigmoid(logit)
         ctx.save_for_backward(torch.sub(x, chance, out=chance))
-        return _row_products(x, logit) - softplus(logit).sum(-1)
+        return (x * logit).sum(-1) - softplus(logit).sum(-1)
 
     @staticmethod
     @once_differentiable

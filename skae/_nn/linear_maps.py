@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from skae._nn.networks import TiedDecoder, linear_layers
 
-# Activation functions a with a(v) - a(-v) = (1 + slope) v, and their slopes; those of rectifiers
-# are their slopes below zero.
+# Activation functions a with a(v) - a(-v) = (1 + c) v, and this constant c. For rectifiers, it is
+# the slope below zero.
 _PAIRED = {"relu": 0.0, "leaky_relu": 0.01, "silu": 0.0}
 # Value and slope of other activation functions at zero, and the standard deviation of their inputs.
 _SMOOTH = {"tanh": (0.0, 1.0, 0.25), "logistic": (0.5, 0.25, 0.5), "identity": (0.0, 1.0, 1.0)}
@@ -99,14 +99,14 @@ def _units(spread: Tensor, width: int, activation: str) -> tuple[AffineMap, Affi
     no_shift = eye.new_zeros(n_pairs)
     shift = torch.cat([no_shift, _SHIFT * spread[n_pairs:]])
     drive = AffineMap(torch.cat([pairs, singles, -pairs]), torch.cat([shift, no_shift]))
-    value, slope = _beside_kink(shift, activation)
+    value, slope = _value_and_slope(shift, activation)
     back = drive.weight.T.clone()
     back[:n_pairs] /= 1 + _PAIRED[activation]
     back[n_pairs:] /= slope[n_pairs:, None]
     return drive, AffineMap(back, -value / slope)
 
 
-def _beside_kink(x: Tensor, activation: str) -> tuple[Tensor, Tensor]:
+def _value_and_slope(x: Tensor, activation: str) -> tuple[Tensor, Tensor]:
     """Return values and slopes of an activation function with pairs, at positive numbers."""
     if activation != "silu":
         return x, torch.ones_like(x)

@@ -77,7 +77,7 @@ class TrainableModule(nn.Module, ABC):
         return [p for p in self.parameters() if p.ndim > 1]
 
     def matrices(self) -> list[nn.Parameter]:
-        """Return the weights between hidden layers, for the solver "muon"."""
+        """Return the weights of inner layers, for the solver "muon"."""
         return []
 
     def passes_per_row(self) -> int:

@@ -38,10 +38,13 @@ class MuonAndAdamW(torch.optim.Optimizer):
         alpha: float,
         fused: bool = True,
     ) -> None:
-        self.parts: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=lr, fused=fused)]
+        others = [p for group in groups for p in group["params"]]
+        self.parts: list[torch.optim.Optimizer] = []
+        if others:
+            self.parts.append(torch.optim.AdamW(groups, lr=lr, fused=fused))
         if matrices:
             self.parts.append(Muon(matrices, lr=lr, weight_decay=alpha))
-        super().__init__([{"params": [p]} for group in groups for p in group["params"]], {"lr": lr})
+        super().__init__([{"params": [p]} for p in [*others, *matrices]], {"lr": lr})
         # These are the parts' own groups, so that a new learning rate reaches the parts.
         self.param_groups = [group for part in self.parts for group in part.param_groups]
 
@@ -59,12 +62,11 @@ class MuonAndAdamW(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        adam, *others = self.parts
-        adam.step()
-        for part in others:
+        for part in self.parts:
             rates = [group["lr"] for group in part.param_groups]
-            for group in part.param_groups:
-                group["lr"] *= _MATRIX_RATE
+            if isinstance(part, Muon):
+                for group in part.param_groups:
+                    group["lr"] *= _MATRIX_RATE
             part.step()
             for group, rate in zip(part.param_groups, rates, strict=True):
                 group["lr"] = rate

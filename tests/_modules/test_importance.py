@@ -7,7 +7,7 @@ from scipy import special
 
 from helpers import batch_of, make_rows, network
 from skae import VAE
-from skae._modules.importance import MOST_WITH_GRADIENTS, resampled, weighted_bound
+from skae._modules.importance import LEAST_TO_RESAMPLE, WITH_GRADIENTS, resampled, weighted_bound
 
 K = 12
 X = make_rows(6)
@@ -15,26 +15,30 @@ X = make_rows(6)
 GRID = torch.from_numpy((np.arange(4000) + 0.5) / 4000).float()
 
 
-def vae(**params):
-    options = {"hidden_layer_sizes": (6,), "activation": "tanh", "n_importance": K, "max_iter": 2}
-    return network(VAE, n_components=2, **options | params)
+def vae(n_importance=K, **params):
+    options = {"hidden_layer_sizes": (6,), "activation": "tanh", "max_iter": 2}
+    return network(VAE, n_components=2, n_importance=n_importance, **options | params)
 
 
-def batches(model, row):
+def batches(model, rows, row):
     """One row with its draws, and the same row for every number of the grid."""
     module = model.net_.module_.double()
-    batch = batch_of(model, X[[row]])
-    x, y = (t.double() for t in (batch.x, batch.y))
+    drawn = module.train().prepare(batch_of(model, rows), torch.Generator().manual_seed(0))
+    if model.conditional:
+        drawn = drawn._replace(condition=torch.eye(2)[torch.arange(len(rows)) % 2])
+    fields = {
+        name: value[[row]].double() if isinstance(value, torch.Tensor) else value
+        for name, value in drawn._asdict().items()
+    }
     draws = torch.from_numpy(np.random.default_rng(row).normal(size=(1, K, 2)))
-    few = batch._replace(x=x, y=y, draws=draws)
-    n = len(GRID)
-    one_more = torch.from_numpy(special.ndtri(GRID.double().numpy()))[:, None, None].expand(
-        -1, 1, 2
-    )
-    many = {"x": x.expand(n, -1), "y": y.expand(n, -1)}
-    many["draws"] = torch.cat([draws.expand(n, -1, -1), one_more], 1)
-    if batch.gate is not None:
-        many["gate"] = batch.gate.expand(n, -1)
+    few = drawn._replace(**fields | {"draws": draws})
+    chooses = torch.from_numpy(special.ndtri(GRID.double().numpy()))[:, None, None]
+    many = {
+        name: value.expand(len(GRID), *value.shape[1:])
+        for name, value in few._asdict().items()
+        if isinstance(value, torch.Tensor)
+    }
+    many["draws"] = torch.cat([many["draws"], chooses.expand(-1, 1, 2)], 1)
     return module, few, few._replace(**many)
 
 
@@ -52,18 +56,31 @@ def test_every_draw_is_chosen_as_often_as_its_share_says(n):
 
 
 @pytest.mark.parametrize(
-    "params", [{}, {"prior": "mixture"}, {"prior": "vamp"}, {"likelihood": "bernoulli"}], ids=str
+    "params",
+    [
+        {},
+        {"prior": "mixture"},
+        {"prior": "vamp"},
+        {"likelihood": "bernoulli"},
+        {"latent_growth": "nested", "noise_variance": "per_feature"},
+        {"conditional": True},
+        {"missing": "mask"},
+    ],
+    ids=str,
 )
 def test_the_mean_gradient_is_that_of_all_draws(params):
     """Of every parameter; the bound is the same for each choice, and so is what explains noise."""
-    rows = (X > 0).astype(float) if "likelihood" in params else X
-    model = vae(**params).fit(rows)
+    rows, y = X.copy(), np.arange(len(X)) % 2
+    if "likelihood" in params:
+        rows = (X > 0).astype(float)
+    if "missing" in params:
+        rows[::3, 1] = np.nan
+    model = vae(**params).fit(rows, y)
     for row in (0, 3):
-        module, few, many = batches(model, row)
-        module.train()
+        module, few, many = batches(model, rows, row)
         exact, found = weighted_bound(module, few), weighted_bound(module, many)
         assert exact.output.shape[1] == K
-        assert found.output.shape[1] == MOST_WITH_GRADIENTS
+        assert found.output.shape[1] == WITH_GRADIENTS
         torch.testing.assert_close(found.bound, exact.bound.expand(len(GRID)))
         explained = (found.output * found.share[..., None]).sum(1).mean(0)
         expected = (exact.output * exact.share[..., None]).sum(1)[0]
@@ -82,7 +99,7 @@ def test_the_mean_gradient_is_that_of_all_draws(params):
     [
         ({}, True),
         ({"latent_growth": "nested"}, True),
-        ({"n_importance": MOST_WITH_GRADIENTS}, False),
+        ({"n_importance": LEAST_TO_RESAMPLE - 1}, False),
         ({"normalization": "batch"}, False),
         ({"encoder": torch.nn.Linear(5, 4), "decoder": torch.nn.Linear(2, 5)}, False),
     ],
@@ -90,7 +107,7 @@ def test_the_mean_gradient_is_that_of_all_draws(params):
 )
 def test_when_draws_are_chosen(params, resamples):
     """In training only, if the output for a draw is a function of the draw."""
-    model = vae(**params).fit(make_rows(60))
+    model = vae(**{"n_importance": LEAST_TO_RESAMPLE} | params).fit(make_rows(60))
     module, generator = model.net_.module_, torch.Generator().manual_seed(0)
     batch = batch_of(model, make_rows(60))
     n = model.n_importance

@@ -570,24 +570,6 @@ def test_rows_of_coins_have_the_gradient_of_their_sum(shape):
     torch.testing.assert_close(bernoulli_row_log_mass(x, logit), found[1][0])
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_draws_that_share_a_row_of_coins(precision):
-    """As with a copy of the row for each; under autocast, too, in full precision."""
-    generator = torch.Generator().manual_seed(0)
-    x = torch.rand((5, 1, 70), generator=generator).round()
-    logit = 8 * torch.randn((5, 3, 70), generator=generator)
-    shared, copied = x.expand(5, 3, 70), x.repeat(1, 3, 1)
-    expected = bernoulli_log_mass(copied.double(), logit.double()).sum(-1).float()
-    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
-        for rows in (shared, copied):
-            torch.testing.assert_close(bernoulli_row_log_mass(rows, logit), expected)
-            of = logit.clone().requires_grad_()
-            value = bernoulli_row_log_mass(rows, of)
-            torch.testing.assert_close(value.detach(), expected)
-            (gradient,) = torch.autograd.grad(value.sum(), of)
-            torch.testing.assert_close(gradient, copied - torch.sigmoid(logit))
-
-
 # ------------------------------------------------------ draws that uniform numbers tell
 
 UNIFORM = np.linspace(0.003, 0.997, 143)

@@ -242,6 +242,23 @@ def test_muon_trains_the_weights_that_neither_read_nor_give_rows(case):
         assert 0.3 < values.min() <= values.max() < 1.3
 
 
+def test_muon_alone():
+    """If all weights that AdamW would train are frozen, and if all weights are."""
+    X = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
+    nn = torch.nn
+    encoder = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 2, bias=False))
+    encoder[0].requires_grad_(False)
+    decoder = nn.Linear(2, 5).requires_grad_(False)
+    options = {"solver": "muon", "max_iter": 3, "random_state": 0, "device": "cpu"}
+    model = Autoencoder(2, encoder=encoder, decoder=decoder, warm_start=True, **options).fit(X)
+    assert not torch.equal(model.net_.module_.encoder[2].weight, encoder[2].weight)
+    other = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(model.fit(X).transform(X), other.fit(X).transform(X))
+    encoder[2].requires_grad_(False)
+    frozen = Autoencoder(2, encoder=encoder, decoder=decoder, **options).fit(X)
+    assert torch.equal(frozen.net_.module_.encoder[2].weight, encoder[2].weight)
+
+
 def test_muon_lowers_the_loss_of_digits():
     """Of a deep autoencoder, below that of Adam with as many epochs of the same rate."""
     X = load_digits().data[:600]
