@@ -113,7 +113,8 @@ def test_parameters_may_be_numpys(Estimator, solver):
     for kind in ("64", "32"):
         params = model.get_params(deep=False)
         other = type(model)(**{name: as_numpy(value, kind) for name, value in params.items()})
-        assert_same_leaves(outputs(other.fit(X), X), expected, 1e-5 if kind == "32" else 0.0)
+        rounding = 1e-3 if solver == "muon" else 1e-5  # it scales all directions of a step alike
+        assert_same_leaves(outputs(other.fit(X), X), expected, rounding if kind == "32" else 0.0)
 
 
 @every_estimator
