@@ -99,11 +99,11 @@ def _units(spread: Tensor, width: int, activation: str) -> tuple[AffineMap, Affi
     no_shift = eye.new_zeros(n_pairs)
     shift = torch.cat([no_shift, _SHIFT * spread[n_pairs:]])
     drive = AffineMap(torch.cat([pairs, singles, -pairs]), torch.cat([shift, no_shift]))
-    value, slope = _value_and_slope(shift, activation)
+    values, slopes = _value_and_slope(shift, activation)
     back = drive.weight.T.clone()
     back[:n_pairs] /= 1 + _PAIRED[activation]
-    back[n_pairs:] /= slope[n_pairs:, None]
-    return drive, AffineMap(back, -value / slope)
+    back[n_pairs:] /= slopes[n_pairs:, None]
+    return drive, AffineMap(back, -values / slopes)
 
 
 def _value_and_slope(x: Tensor, activation: str) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@ Weights are drawn from a given generator. torch's global generator is neither re
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from math import prod
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -83,7 +83,8 @@ def linear_layers(network: nn.Module) -> list[nn.Linear]:
 
 def inner_weights(encoder: nn.Module, decoder: nn.Module) -> list[nn.Parameter]:
     """Return the weights of linear layers that neither read nor give rows."""
-    return [layer.weight for layer in linear_layers(encoder)[1:] + linear_layers(decoder)[:-1]]
+    layers = linear_layers(encoder)[1:] + linear_layers(decoder)[:-1]
+    return [cast(nn.Parameter, layer.weight) for layer in layers]
 
 
 class TiedDecoder(nn.Module):
