@@ -524,6 +524,7 @@ class Given(list):
     """Draws that are the same for all rows."""
 
     pieces = row_draws.RowDraws.pieces
+    sets = turns = torch.zeros(0)  # of one type
 
     def of(self, mean, block):
         return torch.stack(self[block])[None].expand(len(mean), -1, -1)
