@@ -18,8 +18,10 @@ Measured figures: docs/benchmarks.md.
 import argparse
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from _common import describe_machine, load_mnist
 
 from skae import VAE, AdversarialAE
@@ -29,7 +31,7 @@ N_SAMPLES = 10_000
 
 
 def models(epochs: int, seed: int) -> dict[str, VAE | AdversarialAE]:
-    common = {
+    common: dict[str, Any] = {
         "hidden_layer_sizes": (500, 500, 500),
         "likelihood": "bernoulli",
         "learning_rate": "cosine",
@@ -40,6 +42,7 @@ def models(epochs: int, seed: int) -> dict[str, VAE | AdversarialAE]:
     }
     return {
         "VAE": VAE(8, **common),
+        "VAE, learned prior": VAE(8, prior="vamp", n_prior_components=200, **common),
         # Without batch normalisation the game is won at the cost of the reconstruction.
         "AdversarialAE": AdversarialAE(
             8, normalization="batch", discriminator_layer_sizes=(500, 500), **common
@@ -54,7 +57,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", help="the name of one model")
     parser.add_argument("--held-out", action="store_true", help="score training images left out")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
+    torch.set_num_threads(args.threads)
     pixels, test = (grey.astype(np.float32) for grey in load_mnist(args.mnist))
     train, rest = pixels[:50_000], pixels[50_000:]
     valid = np.random.default_rng(0).permutation(rest)[:1000]
