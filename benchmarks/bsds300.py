@@ -130,9 +130,12 @@ def main() -> None:
     parser.add_argument("--no-normalization", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--test", action="store_true", help="score the test patches, too")
+    parser.add_argument("--checkpoints", type=Path, help="folder from which a killed run goes on")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--save", type=Path, help="where the fitted model goes to")
     parser.add_argument("--load", type=Path, help="score a model that was saved")
     args = parser.parse_args()
+    torch.set_num_threads(args.threads)
     print(describe_machine("torch", "skorch"), vars(args), sep="\n")
     train, valid, test = patches(args.images)
     gaussian = LinearAE().fit(train.astype(np.float64))
@@ -153,6 +156,7 @@ def main() -> None:
         epochs=args.epochs,
         precision=args.precision,
         random_state=args.seed,
+        checkpoint_dir=args.checkpoints,
     )
     if args.load:
         model = joblib.load(args.load)
