@@ -9,7 +9,7 @@ import joblib
 import numpy as np
 import pytest
 import torch
-from scipy import sparse, special
+from scipy import sparse, special, stats
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
@@ -22,7 +22,7 @@ from torch import nn
 
 from helpers import allowed_rows, assert_same, differ, hear_batches, network
 from skae import PPCA, AdversarialAE, Autoencoder
-from skae._modules.adversarial import discriminator_loss, encoder_loss
+from skae._modules.adversarial import discriminator_loss, divergence_loss, encoder_loss
 from skae._training.data import Data
 
 # -------------------------------------------------------------------------- helpers
@@ -130,6 +130,15 @@ def test_the_encoders_loss_does_not_saturate(logit):
     assert float(slope) == pytest.approx(special.expit(logit) - 1, abs=1e-8)
 
 
+def test_the_divergence_of_the_best_discriminator():
+    """Between N(1, 0.25) and N(0, 1), whose divergence has a closed form; by quadrature."""
+    z, dz = np.linspace(-4, 6, 20_001, retstep=True)
+    q, p = stats.norm(1, 0.5).pdf(z), stats.norm().pdf(z)
+    logit = torch.from_numpy(np.log(p) - np.log(q))  # of D = p / (p + q)
+    found = float((torch.from_numpy(q) * divergence_loss(logit)).sum()) * dz
+    assert found == pytest.approx(math.log(2) + (0.25 + 1) / 2 - 0.5, abs=1e-6)
+
+
 # ---------------------------------------------------------------------- a step by hand
 
 
@@ -147,7 +156,10 @@ def optimizer_of(solver, modules, rate, alpha):
 
 
 def three_steps(model, recorder, *, n_open=(2, 2)):
-    """The paper's three updates of the same batches, from the same weights, in plain torch."""
+    """The paper's three updates of the same batches, from the same weights, in plain torch.
+
+    With `adversarial_weight` there are two, and the first has the divergence, too.
+    """
     start, k = recorder.start_.train(), model.n_components
     encoder, decoder, discriminator = start.encoder, start.decoder, start.discriminator
     args = (model.solver, model.alpha)
@@ -182,17 +194,23 @@ def three_steps(model, recorder, *, n_open=(2, 2)):
             z = codes_of(batch)
             error = (batch.y - decoder(z if batch.gate is None else z * batch.gate)).square()
             weight = torch.ones(len(error)) if batch.weight is None else batch.weight
-            (0.5 * (error.mean(dim=1) @ weight) / weight.sum()).backward()
+            losses = 0.5 * error.mean(dim=1)
+            if model.adversarial_weight is not None:  # in nats, as the error over 2 variances
+                variance = model.noise_variance / bent_rows().var(axis=0).mean()
+                divergence = -discriminator(z)[:, 0] * model.adversarial_weight
+                losses = losses + divergence * float(variance) / error.shape[1]
+            ((losses @ weight) / weight.sum()).backward()
             rebuild.step()
             # The discriminator, with the codes of before that update.
             tell.zero_grad()
             prior = batch.draws[:, :k] * gate
             (cross_entropy(prior, 1.0) + cross_entropy(z.detach(), 0.0)).backward()
             tell.step()
-            # The encoder, against the discriminator as it is now.
-            deceive.zero_grad()
-            cross_entropy(codes_of(batch), 1.0).backward()
-            deceive.step()
+            if model.adversarial_weight is None:
+                # The encoder, against the discriminator as it is now.
+                deceive.zero_grad()
+                cross_entropy(codes_of(batch), 1.0).backward()
+                deceive.step()
     return parameters(start)
 
 
@@ -206,8 +224,22 @@ def three_steps(model, recorder, *, n_open=(2, 2)):
         ({"latent_growth": "nested"}, (2, 2)),
         ({"latent_growth": "incremental", "posterior": "gaussian"}, (1, 2)),
         ({"prior": "swiss_roll", "weighted": True}, (2, 2)),
+        ({"adversarial_weight": 2, "noise_variance": 0.3}, (2, 2)),
+        (
+            {
+                "adversarial_weight": 0.5,
+                "noise_variance": 0.3,
+                "posterior": "gaussian",
+                "latent_growth": "nested",
+                "weighted": True,
+            },
+            (2, 2),
+        ),
     ],
-    ids=["plain", "drawn codes", "mixture", "nested", "incremental", "weighted"],
+    ids=[
+        *("plain", "drawn codes", "mixture", "nested", "incremental", "weighted"),
+        *("divergence", "divergence of drawn codes"),
+    ],
 )
 def test_training_is_three_steps_by_hand(solver, params, n_open):
     """Two epochs of six steps end at the weights of three optimisers in a plain loop."""
@@ -341,6 +373,17 @@ def test_the_history_names_every_loss():
             assert epoch[f"{prefix}_encoder"] > 0
     names = {name for name in aae().fit(bent_rows()).history_[0] if name.startswith("valid")}
     assert not names
+
+
+def test_the_history_with_the_divergence_has_the_same_names():
+    """The reconstruction and the two cross-entropies: the divergence has a gradient only."""
+    model = aae(adversarial_weight=1.0, early_stopping=True).fit(bent_rows())
+    assert (
+        model.history_[-1].keys() == aae(early_stopping=True).fit(bent_rows()).history_[-1].keys()
+    )
+    for epoch in model.history_:
+        assert epoch["train_loss"] == epoch["train_reconstruction"]
+    assert len(model.net_.optimizers_) == 2
 
 
 @pytest.mark.parametrize("posterior", ["deterministic", "gaussian"])
@@ -758,6 +801,9 @@ def test_the_prior_cannot_change_while_training_goes_on():
         ({"discriminator_layer_sizes": (2.5,)}, "discriminator_layer_sizes="),
         ({"discriminator_layer_sizes": None}, "'discriminator_layer_sizes'"),
         ({"discriminator_learning_rate_init": 0.0}, "'discriminator_learning_rate_init'"),
+        ({"adversarial_weight": 0.0}, "'adversarial_weight'"),
+        ({"adversarial_weight": np.inf}, "'adversarial_weight'"),
+        ({"adversarial_weight": "kl"}, "'adversarial_weight'"),
         ({"posterior": "laplace"}, "'posterior'"),
         ({"latent_growth": "sideways"}, "'latent_growth'"),
         ({"encoder": nn.Linear(5, 2), "posterior": "gaussian"}, r"encoder .*\(2, 2\).*\(2, 4\)"),
@@ -913,6 +959,8 @@ def test_networks_of_ones_own():
         {"hidden_layer_sizes": (), "discriminator_layer_sizes": ()},
         {"hidden_layer_sizes": 5, "discriminator_layer_sizes": 3},
         {"hidden_layer_sizes": (4, 6), "discriminator_layer_sizes": (3, 5)},
+        {"adversarial_weight": 1.0, "normalization": "batch"},
+        {"adversarial_weight": 1.0, "network": "conv", "image_shape": (1, 4, 5)},
     ],
     ids=lambda params: "-".join(params),
 )

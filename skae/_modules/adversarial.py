@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.functional import softplus
 
 from skae._modules.deterministic import DeterministicArchitecture, DeterministicModule, Pass
@@ -37,6 +38,11 @@ def encoder_loss(of_codes: Tensor) -> Tensor:
     return softplus(-of_codes)
 
 
+def divergence_loss(of_codes: Tensor) -> Tensor:
+    """Return -log(D(z) / (1 - D(z))); for the best discriminator, its mean is KL(q(z) || p(z))."""
+    return -of_codes
+
+
 @dataclass(frozen=True, kw_only=True)
 class AdversarialArchitecture(DeterministicArchitecture):
     """Architecture with a prior and a discriminator."""
@@ -48,6 +54,9 @@ class AdversarialArchitecture(DeterministicArchitecture):
     discriminator_layer_sizes: tuple[int, ...]
     # Learning rate of the discriminator, relative to that of the other networks.
     discriminator_rate: float
+    # Weight of the divergence of the codes from the prior in the encoder's loss. With None, the
+    # encoder has another update, which deceives the discriminator.
+    adversarial_weight: float | None = None
 
     changeable: ClassVar[tuple[str, ...]] = ("growth_epochs", "discriminator_rate")
 
@@ -156,22 +165,37 @@ class AdversarialModule(DeterministicModule):
         return self.with_cuts(batch, generator) if self.training else batch
 
     def loss(self, batch: Batch) -> Loss:
-        """Return the loss of the reconstruction in nats per row; later phases use the codes."""
+        """Return the loss of the reconstruction in nats per row; later phases use the codes.
+
+        With `adversarial_weight`, the gradient is that of this loss plus the weighted divergence.
+        """
         z, output = self(batch)
-        return Loss(self.neg_log_likelihood(batch, output), output, (z,))
+        terms = self.neg_log_likelihood(batch, output)
+        weight = self.architecture.adversarial_weight
+        if weight is None:
+            return Loss(terms, output, (z,))
+        logits = self._logits_of_fixed(z)
+        divergence = weight * weighted_mean(divergence_loss(logits), batch.weight)
+        name = next(iter(terms))
+        terms[name] = terms[name] + (divergence - divergence.detach())
+        deceived = weighted_mean(encoder_loss(logits), batch.weight).detach()
+        return Loss(terms, output, (z,), {"encoder": deceived})
 
     def phases(self) -> list[Phase]:
         """Return the phases of the discriminator, and of the encoder that learns to deceive it."""
-        return [
+        phases = [
             Phase(
                 "discriminator",
                 self._tell_apart,
                 list(self.discriminator.parameters()),
                 self.architecture.discriminator_rate,
-            ),
-            # The weights of the encoder already decay in the step of the reconstruction.
-            Phase("encoder", self._deceive, list(self.encoder.parameters()), 1.0, decays=False),
+            )
         ]
+        if self.architecture.adversarial_weight is None:
+            # The weights of the encoder already decay in the step of the reconstruction.
+            encoder = list(self.encoder.parameters())
+            phases.append(Phase("encoder", self._deceive, encoder, 1.0, decays=False))
+        return phases
 
     def _tell_apart(self, batch: Batch, before: Loss) -> Tensor:
         prior = batch.draws[:, : self.architecture.n_codes] * self.gate  # type: ignore[index]
@@ -182,6 +206,12 @@ class AdversarialModule(DeterministicModule):
     def _deceive(self, batch: Batch, before: Loss) -> Tensor:
         losses = encoder_loss(self._logits(self.training_codes(batch)))
         return weighted_mean(losses, batch.weight)
+
+    def _logits_of_fixed(self, z: Tensor) -> Tensor:
+        """Return the logits of a discriminator whose weights get no gradient."""
+        weights = {name: p.detach() for name, p in self.discriminator.named_parameters()}
+        logits: Tensor = functional_call(self.discriminator, weights, (z,))
+        return logits.float()[:, 0]
 
     def _logits(self, z: Tensor) -> Tensor:
         logits: Tensor = self.discriminator(z).float()[:, 0]

@@ -170,6 +170,10 @@ OTHERS = {
         AdversarialAE,
         {"discriminator_learning_rate_init": [1e-3, np.float64(2e-3)], "random_state": [0, 1]},
     ),
+    "adversarial, divergence": (
+        AdversarialAE,
+        {"adversarial_weight": [1.0, 5.0], "n_components": SIZES, "random_state": [0, 1]},
+    ),
     "adversarial, sgd": (
         AdversarialAE,
         {"solver": "sgd", "learning_rate_init": 0.01, "n_components": SIZES, "momentum": [0, 0.9]},
