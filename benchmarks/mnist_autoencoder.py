@@ -29,8 +29,9 @@ N_CODES = 30
 
 # What each recipe sets, beside the sizes.
 RECIPES = {
-    # Rectifiers, batch normalisation, strong decoupled weight decay.
+    # SiLU, batch normalisation, strong decoupled weight decay.
     "modern": {
+        "activation": "silu",
         "normalization": "batch",
         "out_activation": "logistic",
         "solver": "adamw",

@@ -56,9 +56,10 @@ class AdversarialAE(LatentSamplesMixin, DeterministicAutoencoder):
     Each training step has three updates, each by its own optimiser. First, the encoder and the
     decoder maximise log p(x|z); `tol` and early stopping use this loss. Second, a discriminator
     learns to distinguish codes from draws of the prior. Third, the encoder learns to make the
-    discriminator fail (with the non-saturating loss). If this succeeds, the codes of all rows
-    together follow the prior, and `sample` decodes draws of the prior. The model has no likelihood
-    of x: `score_samples` returns the log-likelihood of the reconstruction.
+    discriminator fail (with the non-saturating loss). With `adversarial_weight`, the first update
+    also moves the codes to the prior, and there is no third one. If training succeeds, the codes of
+    all rows together follow the prior, and `sample` decodes draws of the prior. The model has no
+    likelihood of x: `score_samples` returns the log-likelihood of the reconstruction.
 
     For deep networks, set `normalization="batch"`. Without it, matching the prior makes the
     reconstruction worse. If the prior is concentrated on a thin set, such as "swiss_roll", use a
@@ -174,12 +175,13 @@ class AdversarialAE(LatentSamplesMixin, DeterministicAutoencoder):
         Learning rate of the discriminator. It follows the same schedule as that of the other
         networks.
     adversarial_weight : float, default=None
-        With None, the encoder learns to make the discriminator fail in an update of its own, as in
-        the paper. With a number, there is no such update. The encoder then minimises the loss of
-        the reconstruction plus this weight times the divergence KL(q(z) || p(z)) of the codes from
-        the prior, in nats per row, as the discriminator estimates it. This gives better
-        reconstructions for the same match, because the update of its own has steps of the same
-        size whatever the discriminator still finds. Try values between 1 and 10.
+        Weight of the divergence KL(q(z) || p(z)) of the codes from the prior, in nats, which the
+        discriminator estimates. The encoder minimises the loss of the reconstruction plus this
+        weight times the divergence, in one update. Small weights give better reconstructions, and
+        large ones a better match of the codes with the prior. With None, the encoder learns to
+        make the discriminator fail in an update of its own, as in the paper. The steps of "adam"
+        and "adamw" in that update are as large as in the update of the reconstruction, however
+        small the divergence is.
     latent_growth : {"incremental", "nested"}, default=None
         Orders the codes by importance, as in PCA, so that one fit gives a model of every size (see
         `truncate` and `reconstruction_path`). With "nested", each training step keeps the first k
@@ -569,6 +571,9 @@ class AdversarialAE(LatentSamplesMixin, DeterministicAutoencoder):
             pool = draw_from(self._prior, len(module.pool), self._architecture.n_codes, rng)
             module.pool.copy_(torch.from_numpy(pool))
         super()._prepare(rows, train)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__({"adversarial_weight": None} | state)  # earlier files lack it
 
     # -------------------------------------------------------------------- sampling
 
