@@ -50,8 +50,9 @@ def learners(epochs: int, seed: int) -> dict[str, Callable[[np.ndarray], VAE | A
 
     def with_a_prior_of_codes(train: np.ndarray) -> AdversarialAE:
         """The prior is a mixture fitted to the white codes of an Autoencoder of the same size."""
-        codes = PCA(whiten=True).fit_transform(Autoencoder(8, **deep).fit_transform(train))
-        prior = FrozenEstimator(GaussianMixture(100, random_state=seed).fit(codes))
+        codes = Autoencoder(8, **deep).fit_transform(train).astype(np.float64)
+        white = PCA(whiten=True).fit_transform(codes)
+        prior = FrozenEstimator(GaussianMixture(100, random_state=seed).fit(white))
         return AdversarialAE(8, prior=prior, adversarial_weight=10.0, **adversarial).fit(train)
 
     return {

@@ -9,8 +9,10 @@ from math import cos, pi
 import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
+from sklearn.frozen import FrozenEstimator
+from sklearn.mixture import GaussianMixture
 
-from skae import VAE, Autoencoder, HelmholtzMachine
+from skae import VAE, AdversarialAE, Autoencoder, HelmholtzMachine
 from skae.metrics import parzen_log_likelihood
 
 
@@ -100,6 +102,26 @@ def test_samples_of_a_learned_prior_are_nearer_to_other_rows():
     assert parzen(prior="vamp", n_prior_components=50) > parzen() + 1.5
 
 
+def test_a_prior_of_the_shape_of_codes_gives_better_samples():
+    """An AdversarialAE's, by about 5 nats per row, without worse reconstructions."""
+    params = {"likelihood": "bernoulli", "batch_size": 100, "max_iter": 30, "random_state": 0}
+    params |= {"learning_rate": "cosine", "learning_rate_init": 3e-3}
+    codes = Autoencoder(8, **params).fit_transform(GREY).astype(np.float64)
+    mixture = GaussianMixture(20, random_state=0).fit(PCA(whiten=True).fit_transform(codes))
+
+    def found(**options):
+        options |= {"discriminator_learning_rate_init": 3e-3}
+        model = AdversarialAE(8, **options, **params).fit(GREY)
+        samples = model.sample(2000, noise=False, random_state=0)
+        error = np.square(model.reconstruct(OTHERS) - OTHERS).sum(axis=1).mean()
+        return parzen_log_likelihood(samples, OTHERS[:150], OTHERS[150:]).log_likelihood, error
+
+    plain, plain_error = found()
+    shaped, shaped_error = found(prior=FrozenEstimator(mixture))
+    assert shaped > plain + 2.5
+    assert shaped_error < 1.05 * plain_error
+
+
 def test_reweighted_wake_sleep_learns_a_better_density_than_wake_sleep():
     """By about 0.7 nats per row."""
     params = {"likelihood": "bernoulli", "learning_rate": "cosine", "learning_rate_init": 1e-2}
@@ -116,6 +138,7 @@ def test_the_deep_autoencoder_halves_the_error_of_pca():
     model = Autoencoder(
         10,
         hidden_layer_sizes=(64, 32),
+        activation="silu",
         normalization="batch",
         out_activation="logistic",
         solver="adamw",
