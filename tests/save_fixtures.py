@@ -173,6 +173,7 @@ MODELS: dict[str, Model] = {
     "adversarial_ae_mixture": Model(
         adversarial(prior="mixture", posterior="gaussian", likelihood="bernoulli"), coins
     ),
+    "adversarial_ae_divergence": Model(adversarial(adversarial_weight=2.0)),
     # Networks with a distribution as code.
     "vae": Model(net(VAE, warm_start=True)),
     "vae_mixture": Model(net(VAE, prior="mixture", n_prior_components=2)),
