@@ -175,13 +175,15 @@ class AdversarialAE(LatentSamplesMixin, DeterministicAutoencoder):
         Learning rate of the discriminator. It follows the same schedule as that of the other
         networks.
     adversarial_weight : float, default=None
-        Weight of the divergence KL(q(z) || p(z)) of the codes from the prior, in nats, which the
-        discriminator estimates. The encoder minimises the loss of the reconstruction plus this
-        weight times the divergence, in one update. Small weights give better reconstructions, and
-        large ones a better match of the codes with the prior. With None, the encoder learns to
-        make the discriminator fail in an update of its own, as in the paper. The steps of "adam"
-        and "adamw" in that update are as large as in the update of the reconstruction, however
-        small the divergence is.
+        Weight of the divergence KL(q(z) || p(z)) of the distribution q(z) of the codes of all rows
+        from the prior p(z). The discriminator estimates the divergence in nats. The encoder
+        minimises the loss of the reconstruction in nats plus the weight times the divergence, in
+        one update. Small weights give better reconstructions, and large ones a better match of the
+        codes with the prior; try 1 to 15. With None, the encoder learns to make the discriminator
+        fail in an update of its own, as in the paper. With "adam" and "adamw", the steps of that
+        update stay as large as those for the reconstruction when the divergence is small. The
+        weight cannot change while training continues. `score` is that of the reconstruction, so
+        that a search over weights needs another scorer.
     latent_growth : {"incremental", "nested"}, default=None
         Orders the codes by importance, as in PCA, so that one fit gives a model of every size (see
         `truncate` and `reconstruction_path`). With "nested", each training step keeps the first k
@@ -285,7 +287,8 @@ class AdversarialAE(LatentSamplesMixin, DeterministicAutoencoder):
         `perceptual` it includes the perceptual loss, and `train_reconstruction` does not.
         `train_discriminator` is the loss of the discriminator, which is 2 log 2 if it cannot
         distinguish codes from draws. `train_encoder` is the adversarial loss of the encoder, which
-        is then log 2.
+        is then log 2. With `adversarial_weight`, `train_loss` does not contain the divergence, and
+        `train_encoder` is not minimised, but recorded.
     n_iter_ : int
         Number of epochs of training.
     n_components_ : int
