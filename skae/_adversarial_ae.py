@@ -575,9 +575,6 @@ class AdversarialAE(LatentSamplesMixin, DeterministicAutoencoder):
             module.pool.copy_(torch.from_numpy(pool))
         super()._prepare(rows, train)
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__({"adversarial_weight": None} | state)  # earlier files lack it
-
     # -------------------------------------------------------------------- sampling
 
     def _has_code_density(self) -> bool:
@@ -609,6 +606,11 @@ class AdversarialAE(LatentSamplesMixin, DeterministicAutoencoder):
 
     def _draw(self, n_samples: int, rng: np.random.RandomState, noise: bool) -> Array:
         return self._generate(self._draw_latent(n_samples, rng), rng, noise)
+
+    # ---------------------------------------------------------------------- saving
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__({"adversarial_weight": None} | state)  # earlier files lack it
 
 
 def _as_tuples(means: Array) -> tuple[Any, ...]:
